@@ -1,0 +1,215 @@
+"""Configuration of coordinators and workers: frozen models, and where their values come from."""
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from flowkit.errors import ConfigError
+
+ENVIRONMENT_PREFIX = "FLOWKIT_"
+DEFAULT_KAFKA = "localhost:9092"
+
+
+class GraphLimits(BaseModel):
+    """How large a graph may be. Larger ones are refused at submission."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_nodes: int = Field(20_000, ge=1, description="Nodes of one graph.")
+    max_bytes: int = Field(8 * 1024 * 1024, ge=1, description="Bytes of the graph as JSON.")
+    max_depth: int = Field(32, ge=1, description="How deep values may nest.")
+
+
+class CommonConfig(BaseModel):
+    """What coordinators, workers and clients of one installation have in common."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=False)
+
+    db: str | None = Field(None, description="Address of the store, such as `mongodb://host/name` or `memory://`.")
+    bus: str | None = Field(None, description="Address of the bus, such as `kafka://host:9092,host2:9092` or `memory://`.")
+    kafka_bootstrap: str | None = Field(None, description="Short form of `bus` for Kafka: `host:9092`.")
+    namespace: str = Field(
+        "flowkit", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$", description="Prefix of topics, consumer groups and collections."
+    )
+    topic_cmd_fmt: str = Field("{namespace}.cmd.{role}", description="Topic of the commands of a role.")
+    topic_status_fmt: str = Field("{namespace}.events", description="Topic of what workers and clients report.")
+    topic_control_fmt: str = Field("{namespace}.control", description="Topic that every worker listens to.")
+    topic_dlq_fmt: str = Field("{namespace}.dlq", description="Topic of dead letters.")
+    inline_limit_bytes: int = Field(
+        65_536, ge=0, description="Input of a node above this does not travel in its command; the worker reads it from the store."
+    )
+    limits: GraphLimits = Field(default_factory=GraphLimits, description="Limits on submitted graphs.")
+    options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Settings of adapters and plugins, by their name (`kafka`, `mongo`, …)."
+    )
+
+    _environment: ClassVar[tuple[str, ...]] = ()
+
+    @model_validator(mode="after")
+    def _one_bus(self) -> Self:
+        if self.bus and self.kafka_bootstrap:
+            raise ValueError("give bus or kafka_bootstrap, not both")
+        for name in ("topic_cmd_fmt", "topic_status_fmt", "topic_control_fmt", "topic_dlq_fmt"):
+            try:
+                getattr(self, name).format(namespace="n", role="r", type="r")
+            except (KeyError, IndexError, ValueError) as error:
+                raise ValueError(f"{name}: only {{namespace}} and, in topic_cmd_fmt, {{role}} may stand in it") from error
+        if not {"{role}", "{type}"} & {part for part in ("{role}", "{type}") if part in self.topic_cmd_fmt}:
+            raise ValueError("topic_cmd_fmt: {role} is missing")
+        return self
+
+    def bus_address(self, db: object = None) -> str:
+        """The bus to open: the one configured, else the store's if that is ``memory://``, else Kafka on this host."""
+        if self.bus:
+            return self.bus
+        if self.kafka_bootstrap:
+            return f"kafka://{self.kafka_bootstrap}"
+        store = db if isinstance(db, str) else self.db if db is None else None
+        if store and store.startswith("memory://"):
+            return store
+        return f"kafka://{DEFAULT_KAFKA}"
+
+    def command_topic(self, role: str) -> str:
+        return self.topic_cmd_fmt.format(namespace=self.namespace, role=role, type=role)
+
+    @property
+    def events_topic(self) -> str:
+        return self.topic_status_fmt.format(namespace=self.namespace)
+
+    @property
+    def control_topic(self) -> str:
+        return self.topic_control_fmt.format(namespace=self.namespace)
+
+    @property
+    def dead_letter_topic(self) -> str:
+        return self.topic_dlq_fmt.format(namespace=self.namespace)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str] | None = None, *, overrides: Mapping[str, Any] | None = None) -> Self:
+        """Read a JSON, TOML or YAML file, then the environment, then ``overrides``; the later ones win.
+
+        Every field can be given as ``FLOWKIT_<FIELD>``: lists with commas or as JSON, objects as JSON.
+        ``KAFKA_BOOTSTRAP_SERVERS`` is ``kafka_bootstrap``, where no bus is given otherwise.
+
+        Raises:
+            ConfigError: the file cannot be read, or a field is unknown or ill-typed; the message names it.
+        """
+        origin: dict[str, str] = {}
+        values: dict[str, Any] = {}
+        layers = [(str(path), _read_file(Path(path)))] if path is not None else []
+        layers += [("environment", _from_environment(cls)), ("overrides", dict(overrides or {}))]
+        for name, layer in layers:
+            if {"bus", "kafka_bootstrap"} & layer.keys():
+                values.pop("bus", None)
+                values.pop("kafka_bootstrap", None)
+            values.update(layer)
+            origin.update(dict.fromkeys(layer, name))
+        if "bus" not in values and "kafka_bootstrap" not in values and os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+            values["kafka_bootstrap"] = os.environ["KAFKA_BOOTSTRAP_SERVERS"]
+            origin["kafka_bootstrap"] = "KAFKA_BOOTSTRAP_SERVERS"
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise ConfigError("; ".join(_complaint(item, origin) for item in error.errors())) from None
+
+
+class CoordinatorConfig(CommonConfig):
+    """How a coordinator works."""
+
+    worker_types: list[str] = Field(default_factory=list, description="Roles whose command topics are made at start.")
+    heartbeat_soft_sec: float = Field(10.0, gt=0, description="Silence after which a worker is reported as suspect.")
+    heartbeat_hard_sec: float = Field(20.0, gt=0, description="Silence after which a worker counts as lost.")
+    lease_ttl_sec: float = Field(
+        20.0, gt=0, description="How long a first attempt stays with a silent worker; doubles with each attempt."
+    )
+    cancel_grace_sec: float = Field(10.0, ge=0, description="How long a cancelled node may take to end by itself.")
+    scheduler_tick_sec: float = Field(5.0, gt=0, description="Upper bound between two sweeps for forgotten work.")
+    outbox_max_retry: int = Field(8, ge=0, description="How often sending commands is tried again before the sweep takes over.")
+    outbox_backoff_min_ms: int = Field(50, ge=1, description="First pause between two tries.")
+    outbox_backoff_max_ms: int = Field(5_000, ge=1, description="Longest pause between two tries.")
+    max_in_flight: int = Field(512, ge=1, description="Nodes of one task that are dispatched at a time.")
+    max_cached_nodes: int = Field(1_000_000, ge=1, description="Nodes of live tasks kept in memory; beyond it tasks are loaded anew.")
+
+
+class WorkerConfig(CommonConfig):
+    """How a worker works."""
+
+    roles: list[str] = Field(default_factory=list, description="Roles to serve; those of the handlers if empty.")
+    worker_id: str | None = Field(None, min_length=1, max_length=200, description="Name of the worker; made up if not given.")
+    hb_interval_sec: float = Field(3.0, gt=0, description="How often the worker's session is renewed.")
+    announce_interval_sec: float = Field(30.0, gt=0, description="How often its load is told with the session.")
+    max_concurrency: int = Field(32, ge=1, description="Nodes that run at a time.")
+    pull_poll_ms_default: int = Field(500, ge=1, description="Pause after which a waiting stream is looked at without being woken.")
+    strict_input_adapters: bool = Field(
+        False, description="An unknown adapter proposed by `load_input` fails the node, rather than `iter_batches` being used."
+    )
+    stop_grace_sec: float = Field(30.0, ge=0, description="How long runs may go on when the worker stops.")
+    cancel_grace_sec: float = Field(10.0, ge=0, description="How long a cancelled run may take before it is cut off.")
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from None
+    try:
+        match path.suffix.lower():
+            case ".json":
+                values = json.loads(text)
+            case ".toml":
+                values = tomllib.loads(text)
+            case ".yaml" | ".yml":
+                values = _yaml(text)
+            case other:
+                raise ConfigError(f"{path}: a configuration is .json, .toml, .yaml or .yml, not {other or 'without a suffix'}")
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: a configuration is a table of fields, not {type(values).__name__}")
+    return values
+
+
+def _yaml(text: str) -> Any:
+    try:
+        import yaml
+    except ImportError:
+        raise ConfigError("YAML files need PyYAML: pip install 'flowkit-core[cli]'") from None
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+
+
+def _from_environment(model: type[CommonConfig]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, text in os.environ.items():
+        if not name.startswith(ENVIRONMENT_PREFIX):
+            continue
+        field = name.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if field not in model.model_fields:
+            continue
+        kind = model.model_fields[field].annotation
+        if text.lstrip().startswith(("[", "{")):
+            try:
+                values[field] = json.loads(text)
+            except ValueError as error:
+                raise ConfigError(f"{name}: {error}") from None
+        elif kind == list[str]:
+            values[field] = [part.strip() for part in text.split(",") if part.strip()]
+        else:
+            values[field] = text
+    return values
+
+
+def _complaint(item: Any, origin: Mapping[str, str]) -> str:
+    field = ".".join(map(str, item["loc"]))
+    where = origin.get(str(item["loc"][0])) if item["loc"] else None
+    message = "there is no such field" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
+    return f"{field}{f' (from {where})' if where else ''}: {message}" if field else message

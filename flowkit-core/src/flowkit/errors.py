@@ -1,0 +1,132 @@
+"""Every error FlowKit raises on purpose, in one tree.
+
+::
+
+    FlowKitError
+    ├── ConfigError            a configuration field is unknown, ill-typed or missing
+    ├── GraphError             a graph has faults; all of them are listed
+    ├── TaskNotFound           no task has this id
+    ├── TaskRefused            a plugin refused the submission, or the task's state refuses the verb
+    ├── PluginError            a plugin is misspelt, wrongly shaped, or clashes with another
+    ├── MessageError
+    │   ├── DecodeError        bytes on the bus are not a message this version knows
+    │   └── MessageTooLarge    a message is above the bus's limit
+    ├── BusError
+    │   └── BusUnavailable     the bus cannot be reached; whether anything was sent is unknown
+    ├── StoreError
+    │   ├── StoreUnavailable   the store cannot be reached; whether anything was written is unknown
+    │   └── RecordTooLarge     one record is above the store's limit
+    ├── NodeFailure            a node's work failed with a reason code
+    │   ├── InputAdapterError  an input adapter is unknown or wrongly called
+    │   └── VarsError          a coordinator function refused its arguments
+    └── RunCancelled           raised inside a handler whose run was cancelled
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class FlowKitError(Exception):
+    """The root of FlowKit's errors."""
+
+
+class ConfigError(FlowKitError, ValueError):
+    """A configuration is wrong; the message names the field and where it came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong in a graph: the node it is in (None: the graph itself) and a sentence."""
+
+    node_id: str | None
+    message: str
+
+    def __str__(self) -> str:
+        return self.message if self.node_id is None else f"node {self.node_id!r}: {self.message}"
+
+
+class GraphError(FlowKitError, ValueError):
+    """A graph cannot be run. ``faults`` lists everything that is wrong with it, not only the first."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(map(str, self.faults)))
+
+
+class TaskNotFound(FlowKitError, LookupError):
+    """No task has this id."""
+
+    def __init__(self, task_id: str) -> None:
+        self.task_id = task_id
+        super().__init__(f"there is no task {task_id!r}")
+
+
+class TaskRefused(FlowKitError):
+    """A submission or a verb was refused; the message says by whom and why."""
+
+
+class PluginError(FlowKitError):
+    """A plugin cannot be used; the message names it and says what is wrong."""
+
+
+class MessageError(FlowKitError, ValueError):
+    """A message cannot be sent or read."""
+
+
+class DecodeError(MessageError):
+    """Bytes from the bus are not a message of a known kind and version."""
+
+
+class MessageTooLarge(MessageError):
+    """A message is larger than its bus takes; nothing was sent."""
+
+
+class BusError(FlowKitError):
+    """Something went wrong on the message bus."""
+
+
+class BusUnavailable(BusError):
+    """The bus did not confirm. What was under way may or may not have been sent."""
+
+
+class StoreError(FlowKitError):
+    """Something went wrong in the store."""
+
+
+class StoreUnavailable(StoreError):
+    """The store did not confirm. What was under way may or may not have been written."""
+
+
+class RecordTooLarge(StoreError):
+    """One record is larger than the store takes; nothing was written."""
+
+
+class NodeFailure(FlowKitError):
+    """A node's work failed.
+
+    A handler may raise it to choose the reason code and whether a retry makes sense by itself,
+    past :meth:`~flowkit.worker.Handler.classify_error`.
+    """
+
+    def __init__(self, message: str, *, reason_code: str = "unexpected_error", permanent: bool = False) -> None:
+        self.reason_code = reason_code
+        self.permanent = permanent
+        super().__init__(message)
+
+
+class InputAdapterError(NodeFailure):
+    """An input adapter is unknown (``bad_input_adapter``) or wrongly called (``bad_input_args``)."""
+
+    def __init__(self, message: str, *, reason_code: str) -> None:
+        super().__init__(message, reason_code=reason_code, permanent=True)
+
+
+class VarsError(NodeFailure):
+    """A coordinator function refused its arguments; nothing was changed."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, reason_code="bad_input", permanent=True)
+
+
+class RunCancelled(FlowKitError):
+    """The run was cancelled; raised by :meth:`~flowkit.worker.RunContext.raise_if_cancelled`."""

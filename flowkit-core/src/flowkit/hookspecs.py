@@ -1,0 +1,79 @@
+"""The hooks through which everything meets. A plugin implements those it needs, with the arguments it needs.
+
+A plugin is a module or object whose functions have the names below; it is found through the entry-point group
+``flowkit`` or given as ``plugins=[...]``. ``@flowkit.hookimpl`` sets pluggy's options where they are wanted.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from flowkit.config import CommonConfig
+from flowkit.protocols import Bus, Store
+
+if TYPE_CHECKING:
+    from flowkit.graph import NodeSpec
+    from flowkit.task import NewTask, NodeView, TaskView
+
+PROJECT = "flowkit"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec(firstresult=True)
+def flowkit_open_bus(address: str, config: CommonConfig) -> Bus | None:
+    """A bus (not yet entered) for an address such as ``kafka://host:9092``, or None if it is not yours."""
+
+
+@hookspec(firstresult=True)
+def flowkit_open_store(source: Any, config: CommonConfig) -> Store | None:
+    """A store (not yet entered) for an address or a database object, or None if it is not yours."""
+
+
+@hookspec
+def flowkit_register_handlers(register: Callable[[str, Any], None]) -> None:
+    """Offer handlers: ``register(role, handler)``. A worker that names the role in its ``roles`` gets it."""
+
+
+@hookspec
+def flowkit_register_functions(register: Callable[[str, Any], None]) -> None:
+    """Offer coordinator functions: ``register(name, function)``."""
+
+
+@hookspec
+def flowkit_register_input_adapters(register: Callable[[str, Any], None]) -> None:
+    """Offer input adapters: ``register(name, adapter)``."""
+
+
+@hookspec(firstresult=True)
+def flowkit_classify_error(error: BaseException, node: "NodeSpec") -> tuple[str, bool] | None:
+    """A reason code and whether the error is permanent, or None to leave it to the handler."""
+
+
+@hookspec(firstresult=True)
+def flowkit_before_submit(task: "NewTask") -> str | None:
+    """A reason to refuse this submission, or None. Raising refuses it as well."""
+
+
+@hookspec
+def flowkit_task_changed(before: "TaskView | None", after: "TaskView") -> None:
+    """A task's status changed; called after the commit. ``before`` is None for a new task. The views have no nodes."""
+
+
+@hookspec
+def flowkit_node_changed(task: "TaskView", before: "NodeView | None", after: "NodeView") -> None:
+    """A node's status changed; called after the commit. ``task`` has no nodes."""
+
+
+@hookspec
+def flowkit_encode_payload(data: bytes) -> bytes | None:
+    """Change bytes on their way to the bus and the artifact store: compress them, encrypt them."""
+
+
+@hookspec
+def flowkit_decode_payload(data: bytes) -> bytes | None:
+    """Undo :func:`flowkit_encode_payload`."""
+
+
+Registry = Mapping[str, Any]

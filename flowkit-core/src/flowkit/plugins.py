@@ -1,0 +1,211 @@
+"""Finding plugins, checking them, and asking them."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pluggy
+
+from flowkit import hookspecs
+from flowkit.config import CommonConfig
+from flowkit.errors import ConfigError, PluginError
+from flowkit.protocols import Bus, Store
+
+logger = logging.getLogger(__name__)
+
+ENTRY_POINT_GROUP = "flowkit"
+HOOK_PREFIX = "flowkit_"
+
+
+class _PluginManager(pluggy.PluginManager):
+    """Takes every function named ``flowkit_…`` for a hook, marked or not, so that a misspelt one is noticed."""
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
+        options = super().parse_hookimpl_opts(plugin, name)
+        if options is None and name.startswith(HOOK_PREFIX) and callable(getattr(plugin, name, None)):
+            return {
+                "wrapper": False,
+                "hookwrapper": False,
+                "optionalhook": False,
+                "tryfirst": False,
+                "trylast": False,
+                "specname": None,
+            }
+        return options
+
+
+@dataclass(frozen=True, slots=True)
+class Provided:
+    """One row of ``flowkit plugins``: a plugin and what it answers to or offers."""
+
+    plugin: str
+    kind: str
+    name: str
+
+
+class Plugins:
+    """The plugins of one coordinator, worker or client."""
+
+    def __init__(self, plugins: Iterable[object] = (), *, discover: bool = True) -> None:
+        """Load the installed plugins (unless ``discover`` is false) and those given.
+
+        Raises:
+            PluginError: one cannot be imported, has a hook that does not exist or the wrong arguments, or offers a name that another
+                one offers.
+        """
+        self._manager = _PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        if discover:
+            self._discover()
+        for plugin in plugins:
+            self._register(plugin, _name_of(plugin))
+        self._check_pending()
+        self.handlers = self._collect("flowkit_register_handlers", "handler")
+        self.functions = self._collect("flowkit_register_functions", "function")
+        self.input_adapters = self._collect("flowkit_register_input_adapters", "input adapter")
+        self.observes_tasks = bool(self._manager.hook.flowkit_task_changed.get_hookimpls())
+        self.observes_nodes = bool(self._manager.hook.flowkit_node_changed.get_hookimpls())
+        self.checks_submissions = bool(self._manager.hook.flowkit_before_submit.get_hookimpls())
+        self._encoders = self._manager.hook.flowkit_encode_payload.get_hookimpls()
+        self._decoders = self._manager.hook.flowkit_decode_payload.get_hookimpls()
+
+    @property
+    def hook(self) -> Any:
+        return self._manager.hook
+
+    def _discover(self) -> None:
+        import importlib.metadata
+
+        for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+            try:
+                plugin = entry_point.load()
+            except Exception as error:
+                raise PluginError(f"plugin {entry_point.name!r} cannot be imported: {error!r}") from error
+            if not self._manager.is_registered(plugin):
+                self._register(plugin, entry_point.name)
+
+    def _register(self, plugin: object, name: str) -> None:
+        if self._manager.has_plugin(name):
+            raise PluginError(f"two plugins are called {name!r}")
+        try:
+            self._manager.register(plugin, name)
+        except (pluggy.PluginValidationError, ValueError) as error:
+            raise PluginError(f"plugin {name!r}: {error}") from None
+
+    def _check_pending(self) -> None:
+        for name, plugin in self._manager.list_name_plugin():
+            for attribute in dir(plugin):
+                options = self._manager.parse_hookimpl_opts(plugin, attribute) if plugin is not None else None
+                if options is None or options.get("optionalhook"):
+                    continue
+                hook = options.get("specname") or attribute
+                if not hasattr(hookspecs, hook):
+                    raise PluginError(f"plugin {name!r}: there is no hook {hook!r}{_did_you_mean(hook)}")
+
+    def _collect(self, hook: str, kind: str) -> Mapping[str, Any]:
+        """Ask each plugin by itself, so that a clash can name both."""
+        offered: dict[str, Any] = {}
+        owners: dict[str, str] = {}
+        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+
+            def register(name: str, value: Any, *, plugin: str = implementation.plugin_name) -> None:
+                if name in owners:
+                    raise PluginError(f"{kind} {name!r} is offered by two plugins: {owners[name]!r} and {plugin!r}")
+                owners[name] = plugin
+                offered[name] = value
+
+            try:
+                implementation.function(*([register] if "register" in implementation.argnames else []))
+            except PluginError:
+                raise
+            except Exception as error:
+                raise PluginError(f"plugin {implementation.plugin_name!r}: {hook} raised {error!r}") from error
+        return offered
+
+    def open_bus(self, address: str, config: CommonConfig) -> Bus:
+        """The bus that the first plugin knows for this address.
+
+        Raises:
+            ConfigError: none does.
+        """
+        bus: Bus | None = self._manager.hook.flowkit_open_bus(address=address, config=config)
+        if bus is None:
+            raise ConfigError(f"no plugin opens a bus at {_scheme(address)!r}{_to_install(address)}")
+        return bus
+
+    def open_store(self, source: Any, config: CommonConfig) -> Store:
+        """The store that the first plugin knows for this address or object.
+
+        Raises:
+            ConfigError: none does.
+        """
+        store: Store | None = self._manager.hook.flowkit_open_store(source=source, config=config)
+        if store is None:
+            what = _scheme(source) if isinstance(source, str) else type(source).__module__ + "." + type(source).__qualname__
+            raise ConfigError(f"no plugin opens a store from {what!r}{_to_install(source)}")
+        return store
+
+    def encode_payload(self, data: bytes) -> bytes:
+        for implementation in self._encoders:
+            data = cast("bytes", implementation.function(data))
+        return data
+
+    def decode_payload(self, data: bytes) -> bytes:
+        for implementation in reversed(self._decoders):
+            data = cast("bytes", implementation.function(data))
+        return data
+
+    def notify(self, hook: str, **arguments: Any) -> None:
+        """Tell every observer; one that raises is logged by name and stops nobody."""
+        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+            try:
+                implementation.function(*(arguments[name] for name in implementation.argnames))
+            except Exception:
+                logger.exception(
+                    "Plugin %s raised in %s", implementation.plugin_name, hook,
+                    extra={"action": "observer_failed", "plugin": implementation.plugin_name},
+                )  # fmt: skip
+
+    def provided(self) -> list[Provided]:
+        """Who provides what, for ``flowkit plugins``."""
+        rows = [
+            Provided(name, "hook", attribute)
+            for name, plugin in self._manager.list_name_plugin()
+            for attribute in dir(plugin)
+            if attribute.startswith(HOOK_PREFIX) and hasattr(hookspecs, attribute)
+        ]
+        for kind, hook in (
+            ("handler", "flowkit_register_handlers"),
+            ("function", "flowkit_register_functions"),
+            ("input adapter", "flowkit_register_input_adapters"),
+        ):
+            for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+                names: list[str] = []
+                implementation.function(lambda name, value, names=names: names.append(name))  # type: ignore[misc]
+                rows += [Provided(implementation.plugin_name, kind, name) for name in names]
+        return sorted(rows, key=lambda row: (row.plugin, row.kind, row.name))
+
+
+def _name_of(plugin: object) -> str:
+    name = getattr(plugin, "__name__", None)
+    return name if isinstance(name, str) else f"{type(plugin).__module__}.{type(plugin).__qualname__}"
+
+
+def _did_you_mean(hook: str) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(hook, [name for name in dir(hookspecs) if name.startswith(HOOK_PREFIX)], 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _scheme(address: str) -> str:
+    """The address without what may be secret in it."""
+    scheme, _, rest = address.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def _to_install(source: Any) -> str:
+    known = {"kafka": "flowkit-kafka", "mongodb": "flowkit-mongo", "mongodb+srv": "flowkit-mongo", "memory": "flowkit-testing"}
+    package = known.get(source.partition("://")[0]) if isinstance(source, str) else "flowkit-mongo"
+    return f"; pip install {package}" if package else ""

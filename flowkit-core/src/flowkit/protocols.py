@@ -1,0 +1,410 @@
+"""What FlowKit asks of a message bus, a store and a clock.
+
+Each sentence in these docstrings is a promise that :mod:`flowkit_testing.conformance` tests. An adapter that
+passes those suites can carry FlowKit: the core relies on nothing else.
+
+The division of labour is simple. The **store** is the only truth. The **bus** carries hints: whatever it loses,
+doubles or delays costs time and never data. So a store must be strict, and a bus may be plain.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, Protocol, Self, runtime_checkable
+
+# ---------------------------------------------------------------- clock
+
+
+@runtime_checkable
+class Clock(Protocol):
+    """Where time comes from. Tests put a virtual one in the place of the system's."""
+
+    def now(self) -> float:
+        """The wall clock: seconds since 1970-01-01 UTC. May jump."""
+
+    def now_dt(self) -> datetime:
+        """:meth:`now` as an aware datetime in UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary point. Never goes back."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return when :meth:`monotonic` has advanced by ``seconds``; at once, after a checkpoint, if that is not positive."""
+
+
+def utc(seconds: float) -> datetime:
+    """An aware datetime for seconds since 1970."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One line of ``flowkit doctor``: what was looked at, whether it is well, and how to mend it if not."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+# ---------------------------------------------------------------- bus
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic the installation needs.
+
+    ``broadcast`` topics are read by everyone who listens and
+    keep nothing for those who come later; the others are shared out within a group and kept until acknowledged.
+    """
+
+    name: str
+    broadcast: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is published. Messages with the same topic and ``key`` are delivered in the order they were published."""
+
+    topic: str
+    value: bytes
+    key: str = ""
+    headers: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Delivery:
+    """A message as a subscriber gets it. ``handle`` belongs to the bus; ``position`` grows along one ``partition``."""
+
+    message: Message
+    partition: int
+    position: int
+    handle: Any = None
+
+
+class Subscription(Protocol):
+    """Messages of some topics, as they come. Not shared between tasks for receiving; acknowledgements may come from any."""
+
+    async def receive(self, *, max_messages: int) -> Sequence[Delivery]:
+        """Wait for messages and return between 1 and ``max_messages`` of them.
+
+        Every message delivered to the group is delivered to one member at least once; a message that was not acknowledged when
+        its member left, crashed or lost the partition is delivered again to another.
+        Within one partition messages come in order. Cancelling a ``receive`` loses no message.
+        While ``max_unacked`` messages are neither acknowledged nor released, no more are given.
+
+        Raises:
+            BusUnavailable: the bus is out of reach for longer than it could be patient; calling again goes on.
+        """
+
+    async def ack(self, deliveries: Collection[Delivery]) -> None:
+        """Say that these need not come again.
+
+        Acknowledged messages do not come again to the group, save that a crash, a rebalance or an outage may bring back
+        some that were acknowledged shortly before. Acknowledgements may come in any order: a message before
+        an acknowledged one that was not acknowledged itself still comes again after its member is gone.
+        Acknowledging twice, or after the partition moved on, does nothing.
+        """
+
+    async def release(self, deliveries: Collection[Delivery]) -> None:
+        """Give these back: they are delivered again soon, to this member or another."""
+
+    async def reject(self, deliveries: Collection[Delivery], reason: str) -> None:
+        """Park these in the dead-letter topic, with their origin and ``reason`` in the headers, then acknowledge them.
+
+        A dead letter has the value and key of the message and the headers ``flowkit-reason``, ``flowkit-topic``,
+        ``flowkit-partition`` and ``flowkit-position``. A message is acknowledged only when its dead letter was confirmed.
+        """
+
+
+class Bus(Protocol):
+    """A message backplane. Entering it connects; leaving it sends what is buffered and closes what was opened."""
+
+    max_message_bytes: int
+    """The largest value that :meth:`publish` takes."""
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    async def ensure_topics(self, topics: Sequence[TopicSpec]) -> None:
+        """Create the topics that do not exist, where that is allowed. Existing ones are left as they are.
+
+        Raises:
+            BusError: a topic does not exist and may not be created; the message names it.
+        """
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Send these. When it returns, all of them are durable and will be delivered.
+
+        Messages with the same topic and key are delivered in the order given, also over several calls.
+
+        Raises:
+            MessageTooLarge: a value is larger than ``max_message_bytes``; nothing was sent.
+            BusUnavailable: not all were confirmed; any of them may have been sent.
+        """
+
+    def subscribe(
+        self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000
+    ) -> AbstractAsyncContextManager[Subscription]:
+        """Listen to topics.
+
+        With a ``group``, each message goes to one member of the group, and a group that is new starts with the oldest
+        message kept. Members may listen to different topics. With ``group=None`` the subscriber gets every message
+        that is published after it was entered, there is nothing to acknowledge, and nothing is kept.
+        Leaving gives unacknowledged messages back to the group at once.
+        """
+
+    async def check(self, topics: Sequence[TopicSpec]) -> Sequence[CheckResult]:
+        """What ``flowkit doctor`` shows. Raises nothing: what is wrong is in the results."""
+
+
+# ---------------------------------------------------------------- store
+
+
+@dataclass(frozen=True, slots=True)
+class TaskHeader:
+    """The part of a task's record that a store indexes; the rest is opaque to it. Times are seconds since 1970."""
+
+    task_id: str
+    status: str
+    created_at: float
+    pipeline: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    idempotency_key: str | None = None
+    wake_at: float | None = None
+    """When somebody should look at the task even if no message arrives."""
+    finished_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """A task as it is stored.
+
+    ``spec`` is what was submitted and never changes; it may be megabytes. ``parts`` are small named byte strings (names match
+    ``[a-z][a-z0-9]*``, values are JSON in UTF-8) that change with every commit. ``version`` is 1 at first and grows by one
+    with each commit; ``op_id`` is the last commit's.
+    """
+
+    header: TaskHeader
+    spec: bytes
+    parts: Mapping[str, bytes]
+    version: int = 1
+    op_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedPart:
+    """A part that no longer changes, kept outside the record. Of two with one name the higher ``rank`` stays."""
+
+    name: str
+    rank: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A change of one task's record, given that its version still is ``expected_version``."""
+
+    task_id: str
+    expected_version: int
+    op_id: str
+    status: str
+    wake_at: float | None
+    finished_at: float | None
+    put: Mapping[str, bytes]
+    drop: Collection[str] = ()
+    archive: Sequence[ArchivedPart] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskQuery:
+    """Which tasks to list. ``labels`` must all be there; ``after`` is the ``next`` of the page before."""
+
+    statuses: Collection[str] = ()
+    pipeline: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    limit: int = 50
+    after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSession:
+    """A living worker. ``beat`` grows with every renewal; how long it has not grown is measured by who looks."""
+
+    worker_id: str
+    roles: Sequence[str]
+    beat: int
+    started_at: float
+    info: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Work that was given up: what it was, why, and what is needed to try it again."""
+
+    letter_id: str
+    at: float
+    kind: Literal["batch", "message", "task"]
+    reason_code: str
+    error: str
+    task_id: str | None = None
+    node_id: str | None = None
+    uid: str | None = None
+    data: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Stream:
+    """Whose artifacts: a node of a task, in one generation (a node that is run anew by ``retry`` begins another)."""
+
+    task_id: str
+    node_id: str
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactRecord:
+    """One stored batch (``partial``) or a node's complete artifact.
+
+    ``meta`` (JSON, None when the handler gave no artifact) and ``metrics`` (JSON) are opaque to the store, which sets ``position``.
+    """
+
+    stream: Stream
+    uid: str
+    partial: bool
+    meta: bytes | None
+    metrics: bytes
+    created_at: float
+    position: int = 0
+
+
+class ArtifactStore(Protocol):
+    """Where workers put what nodes produce, beside the flow of control."""
+
+    async def put(self, records: Sequence[ArtifactRecord]) -> Sequence[bool]:
+        """Store these; for each, say whether it is new.
+
+        A ``uid`` is stored once per stream: of several puts the first stays and the others answer False, also when they
+        happen at the same time. Positions in a stream are 1, 2, 3, … without a gap, in the order of the first puts, and the order within
+        one call is kept: a reader that saw position n never finds a new record at or below n later.
+
+        Raises:
+            RecordTooLarge: a record is above the limit; nothing of this call was stored.
+            StoreUnavailable: not all were confirmed; putting again is harmless.
+        """
+
+    async def read(self, stream: Stream, *, after: int = 0, limit: int = 100) -> Sequence[ArtifactRecord]:
+        """Up to ``limit`` records of a stream with positions above ``after``, in order."""
+
+    async def known(self, stream: Stream, uids: Collection[str]) -> set[str]:
+        """Those of ``uids`` that the stream holds."""
+
+    async def scan(
+        self, task_id: str, *, after: tuple[float, str] | None = None, limit: int = 100
+    ) -> Sequence[tuple[tuple[float, str], ArtifactRecord]]:
+        """Up to ``limit`` records of all streams of a task by ``created_at``, each with the cursor to go on ``after``."""
+
+
+class Store(Protocol):
+    """The durable state of tasks. Entering it connects and prepares; leaving it closes what was opened.
+
+    Everything that a method confirmed survives a crash of the process and of the store.
+    Every method may raise :class:`~flowkit.errors.StoreUnavailable`; a write it interrupted may or may not have been applied.
+    """
+
+    artifacts: ArtifactStore
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    async def create(self, records: Sequence[TaskRecord]) -> Sequence[str]:
+        """Store new tasks and return, for each, the id that now stands for it.
+
+        That is the id of a task stored before with the same id or the same ``idempotency_key``, if there is one (which then
+        is left as it is), else the record's own. Two creates at the same time with one key store one task.
+
+        Raises:
+            RecordTooLarge: a record is above the store's limit; nothing of it was written.
+        """
+
+    async def load(self, task_ids: Collection[str]) -> Mapping[str, TaskRecord]:
+        """The records of those tasks that exist, each as of one version, never older than the last confirmed commit."""
+
+    async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
+        """Apply each commit, or none of it; for each say whether it was applied.
+
+        False means that the stored version was not ``expected_version`` (or the task is gone): nothing of the commit is
+        visible, save that its archived parts may be stored already. A commit that was applied added one to the version and set ``op_id``.
+        Archived parts are durable before the record drops what they replace. Of several commits of one task in a call the first
+        that fits is applied. The commits of different tasks are independent.
+        """
+
+    async def read_archive(self, task_id: str, names: Collection[str]) -> Mapping[str, bytes]:
+        """Those archived parts of a task that exist, by name, each of the highest rank stored."""
+
+    async def scan_archive(self, task_id: str, *, prefix: str, after: str = "", limit: int = 1000) -> Sequence[tuple[str, bytes]]:
+        """Up to ``limit`` archived parts whose names start with ``prefix`` and sort above ``after``, in order of name."""
+
+    async def due(self, *, before: float, limit: int) -> Sequence[str]:
+        """Ids of up to ``limit`` tasks whose ``wake_at`` is at or before ``before``, the earliest first."""
+
+    async def list_tasks(self, query: TaskQuery) -> tuple[Sequence[TaskRecord], str | None]:
+        """Records that match, newest first, and what to ask ``after`` for the next page (None at the end).
+
+        Paging is stable: tasks created between two pages neither repeat nor hide others. Records with the same
+        ``created_at`` are ordered by id.
+        """
+
+    async def wait_for_change(self, task_id: str, version: int, *, ended: bool = False) -> None:
+        """Return soon after the stored version is above ``version`` (at once if it is, or if there is no such task).
+
+        With ``ended``, only a version that has a ``finished_at`` counts.
+        """
+
+    async def renew_session(self, session: WorkerSession) -> None:
+        """Store a worker's session in the place of its last one."""
+
+    async def end_session(self, worker_id: str) -> None:
+        """Forget a worker's session; nothing happens if there is none."""
+
+    async def sessions(self) -> Sequence[WorkerSession]:
+        """All sessions."""
+
+    async def park(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep dead letters; one whose ``letter_id`` is there already is left as it is."""
+
+    async def dead_letters(self, *, task_id: str | None = None, after: str = "", limit: int = 100) -> Sequence[DeadLetter]:
+        """Dead letters by ``letter_id``, above ``after``; of one task if given."""
+
+    async def drop_dead_letters(self, letter_ids: Collection[str]) -> int:
+        """Forget these, and say how many there were."""
+
+    async def purge(self, *, finished_before: float, limit: int = 1000) -> int:
+        """Delete up to ``limit`` tasks that ended before then, with their archive and artifacts, and say how many."""
+
+    async def check(self) -> Sequence[CheckResult]:
+        """What ``flowkit doctor`` shows. Raises nothing: what is wrong is in the results."""
+
+
+__all__ = [
+    "ArchivedPart",
+    "ArtifactRecord",
+    "ArtifactStore",
+    "Bus",
+    "CheckResult",
+    "Clock",
+    "Commit",
+    "DeadLetter",
+    "Delivery",
+    "Message",
+    "Store",
+    "Stream",
+    "Subscription",
+    "TaskHeader",
+    "TaskQuery",
+    "TaskRecord",
+    "TopicSpec",
+    "WorkerSession",
+    "utc",
+]

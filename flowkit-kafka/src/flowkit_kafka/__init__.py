@@ -1,0 +1,1 @@
+"""FlowKit: kafka."""

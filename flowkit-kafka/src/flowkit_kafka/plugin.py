@@ -1,0 +1,1 @@
+"""Registered under the entry-point group ``flowkit``."""
