@@ -1,0 +1,64 @@
+"""The rules of FlowKit, free of time, chance and the outside world.
+
+:func:`advance` says what an event does to a task; :meth:`Transition.apply` makes it so. :func:`derive` and
+:func:`pending_effects` restore from a stored task all that is not stored.
+"""
+
+from flowkit.engine._advance import advance
+from flowkit.engine._draft import IllegalMove, Transition
+from flowkit.engine._effects import (
+    CallFunction,
+    Effect,
+    EvaluateCondition,
+    SendCancel,
+    SendCommand,
+    TellReaders,
+    pending_effects,
+)
+from flowkit.engine._events import (
+    CancelRequested,
+    CommandsSent,
+    ConditionEvaluated,
+    Event,
+    FunctionFailed,
+    FunctionReturned,
+    PauseRequested,
+    ResumeRequested,
+    RetryRequested,
+    TaskSubmitted,
+    Woke,
+)
+from flowkit.engine._readiness import derive
+from flowkit.engine._settings import EngineSettings
+from flowkit.engine._transitions import NODE_MOVES, NODE_REPORTS, TASK_MOVES
+from flowkit.engine._vars import VarsOp
+
+__all__ = [
+    "NODE_MOVES",
+    "NODE_REPORTS",
+    "TASK_MOVES",
+    "CallFunction",
+    "CancelRequested",
+    "CommandsSent",
+    "ConditionEvaluated",
+    "Effect",
+    "EngineSettings",
+    "EvaluateCondition",
+    "Event",
+    "FunctionFailed",
+    "FunctionReturned",
+    "IllegalMove",
+    "PauseRequested",
+    "ResumeRequested",
+    "RetryRequested",
+    "SendCancel",
+    "SendCommand",
+    "TaskSubmitted",
+    "TellReaders",
+    "Transition",
+    "VarsOp",
+    "Woke",
+    "advance",
+    "derive",
+    "pending_effects",
+]

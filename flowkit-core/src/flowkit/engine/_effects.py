@@ -1,0 +1,75 @@
+"""What should be done about a change: values, carried out by others after the commit."""
+
+from dataclasses import dataclass
+
+from flowkit.task import Mark, Task
+
+
+@dataclass(frozen=True, slots=True)
+class SendCommand:
+    """Send the command of a node's present attempt."""
+
+    index: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallFunction:
+    """Call the coordinator function of a node."""
+
+    index: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateCondition:
+    """Evaluate a node's ``when``, before the commit."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendCancel:
+    """Tell the worker that has this attempt to stop."""
+
+    index: int
+    attempt: int
+    token: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TellReaders:
+    """Tell those who read this node's artifacts while it runs that it has ended."""
+
+    index: int
+    generation: int
+
+
+Effect = SendCommand | CallFunction | EvaluateCondition | SendCancel | TellReaders
+
+
+def pending_effects(task: Task) -> list[Effect]:
+    """What is yet to be done according to what is recorded.
+
+    After a crash this restores every effect that was decided and may not have been carried out, but for hints that nothing hangs on:
+    those to readers, who look by themselves now and then, and cancellations of attempts whose end no longer matters.
+    """
+    effects: list[Effect] = []
+    if task.terminal:
+        return effects
+    plan = task.spec.plan
+    for index, record in task.records.items():
+        mark = task.marks[index]
+        if mark == Mark.ISSUED and not record.sent:
+            effects.append(SendCommand(index, record.attempt))
+        elif mark == Mark.RUNNING and plan.nodes[index].type == "coordinator_fn":
+            effects.append(CallFunction(index, record.attempt))
+        elif mark == Mark.CANCELLING:
+            token = task.spec.token(index, record.attempt, record.handovers)
+            effects.append(SendCancel(index, record.attempt, token, task.reason or ""))
+    start = task.marks.find(Mark.CHECKING)
+    while start >= 0:
+        effects.append(EvaluateCondition(start))
+        start = task.marks.find(Mark.CHECKING, start + 1)
+    return effects

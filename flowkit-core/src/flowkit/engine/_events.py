@@ -1,0 +1,90 @@
+"""What can happen to a task, besides what workers report (:mod:`flowkit.messages`)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flowkit.engine._vars import VarsOp
+from flowkit.messages import WorkerReport
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSubmitted:
+    """The task was created."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRequested:
+    """Begin no further node; what runs goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRequested:
+    """The end of a pause."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRequested:
+    """Run an unsuccessful task again: from these nodes and all below them, or from those that did not succeed.
+
+    The task must hold the records of the nodes that are reset.
+    """
+
+    nodes: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CommandsSent:
+    """These commands, given as (node, attempt), are on the bus."""
+
+    commands: Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionEvaluated:
+    """A node's ``when`` is true or false, or could not be evaluated (``error``)."""
+
+    index: int
+    value: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionReturned:
+    """A coordinator function came to a good end; what it does to the vars is applied with it."""
+
+    index: int
+    attempt: int
+    token: str
+    at: float
+    result: Any = None
+    ops: Sequence[VarsOp] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionFailed:
+    """A coordinator function failed."""
+
+    index: int
+    attempt: int
+    token: str
+    at: float
+    reason_code: str
+    permanent: bool
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Woke:
+    """Time has passed. ``silent`` tells for how many seconds each suspect worker has not been heard of."""
+
+    silent: dict[str, float] = field(default_factory=dict)
+
+
+ClientEvent = TaskSubmitted | CancelRequested | PauseRequested | ResumeRequested | RetryRequested
+Event = ClientEvent | CommandsSent | ConditionEvaluated | FunctionReturned | FunctionFailed | Woke | WorkerReport

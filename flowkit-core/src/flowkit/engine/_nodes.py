@@ -1,0 +1,405 @@
+"""The life of a node: how it begins, what is reported of it, how it ends and what that means for those below."""
+
+from hmac import compare_digest
+from typing import Any
+
+from flowkit.engine._draft import Transition
+from flowkit.engine._effects import CallFunction, EvaluateCondition, SendCancel, SendCommand, TellReaders
+from flowkit.engine._events import ConditionEvaluated, FunctionFailed, FunctionReturned
+from flowkit.engine._readiness import Readiness, edge_outcome, handles_failure, may_stream, readiness
+from flowkit.engine._retries import retry_delay
+from flowkit.engine._settings import EngineSettings
+from flowkit.engine._transitions import NODE_REPORTS
+from flowkit.engine._vars import apply as apply_vars
+from flowkit.errors import VarsError
+from flowkit.messages import (
+    BatchStored,
+    NodeFailed,
+    NodeProgressed,
+    NodeReleased,
+    NodeStarted,
+    NodeStopped,
+    NodeSucceeded,
+    WorkerReport,
+)
+from flowkit.task import ENDED, IN_FLIGHT, UNBEGUN, Mark, NodeRecord, TaskStatus
+
+COORDINATOR_FUNCTION = "coordinator_fn"
+
+# ---------------------------------------------------------------- beginning
+
+
+def consider(draft: Transition, index: int, settings: EngineSettings) -> None:
+    """Let a waiting node go on if its fan-in holds, or skip it if it never will."""
+    plan = draft.task.spec.plan
+    match readiness(plan.need[index], len(plan.parents[index]), *draft.count(index)):
+        case Readiness.START:
+            make_ready(draft, index)
+        case Readiness.NEVER:
+            skip(draft, index, "upstream_failed" if draft.count(index)[2] else "upstream_skipped", settings)
+
+
+def make_ready(draft: Transition, index: int) -> None:
+    """The fan-in holds: evaluate the node's ``when``, if it has one, else let it start."""
+    if draft.task.spec.plan.nodes[index].when is not None:
+        draft.move(index, Mark.CHECKING)
+        draft.effects.append(EvaluateCondition(index))
+        return
+    draft.move(index, Mark.READY)
+    draft.queue(index)
+
+
+def begin_ready_nodes(draft: Transition, settings: EngineSettings) -> None:
+    """Issue commands while there is room."""
+    if draft.paused or draft.outcome is not None:
+        return
+    while draft.in_flight < settings.max_in_flight:
+        index = draft.next_ready()
+        if index is None:
+            return
+        _issue(draft, index, settings)
+
+
+def _issue(draft: Transition, index: int, settings: EngineSettings) -> None:
+    now = draft.now
+    node = draft.task.spec.plan.nodes[index]
+    record = draft.edit(index)
+    record.attempt = max(record.attempt + 1, record.first_attempt)
+    record.issued_at = now
+    record.first_issued_at = record.first_issued_at or now
+    record.sent = False
+    record.worker_id = record.started_at = record.heard_at = record.next_retry_at = record.finished_at = None
+    if node.type == COORDINATOR_FUNCTION:
+        draft.move(index, Mark.RUNNING, data=_attempt(record))
+        record.started_at = now
+        draft.started_at = draft.started_at or now
+        draft.effects.append(CallFunction(index, record.attempt))
+    else:
+        draft.move(index, Mark.ISSUED, data=_attempt(record))
+        draft.effects.append(SendCommand(index, record.attempt))
+        if node.timeouts.schedule_to_start_sec is not None:
+            draft.wake(now + node.timeouts.schedule_to_start_sec)
+    draft.wake(now + settings.resend_sec)
+    if node.on_satisfied == "cancel":
+        for edge in draft.task.spec.plan.parents[index]:
+            if draft.mark(edge.node) not in ENDED:
+                cancel_node(draft, edge.node, "not needed any more", settings)
+
+
+def _attempt(record: NodeRecord) -> dict[str, Any] | None:
+    return {"attempt": record.attempt} if record.attempt > 1 else None
+
+
+def condition_evaluated(draft: Transition, event: ConditionEvaluated, settings: EngineSettings) -> None:
+    if draft.mark(event.index) not in NODE_REPORTS[ConditionEvaluated]:
+        draft.ignored = True
+    elif event.error is not None:
+        record = draft.edit(event.index)
+        record.reason_code, record.error = "bad_condition", event.error
+        fail_for_good(draft, event.index, settings)
+    elif event.value:
+        draft.move(event.index, Mark.READY)
+        draft.queue(event.index)
+    else:
+        skip(draft, event.index, "condition_false", settings)
+
+
+# ---------------------------------------------------------------- reports
+
+
+def _counts_now(draft: Transition, event: WorkerReport | FunctionFailed) -> bool:
+    """Whether a report is of the present attempt of a node that is where such a report makes sense."""
+    task, index = draft.task, event.index
+    if index >= len(task.marks) or draft.mark(index) not in NODE_REPORTS[type(event)]:
+        return False
+    record = draft.record(index)
+    return event.attempt == record.attempt and compare_digest(task.spec.token(index, record.attempt, record.handovers), event.token)
+
+
+def _is_foreign(draft: Transition, event: NodeSucceeded | FunctionReturned) -> bool:
+    """Whether a success is not of any attempt that was issued, or of a node that is not where a success makes sense."""
+    task = draft.task
+    if event.index >= len(task.marks) or draft.mark(event.index) not in NODE_REPORTS[type(event)]:
+        return True
+    return not task.issued_token_matches(event.index, draft.record(event.index), event.attempt, event.token)
+
+
+def node_started(draft: Transition, event: NodeStarted, settings: EngineSettings) -> None:
+    if not _counts_now(draft, event):
+        draft.ignored = True
+        if event.index < len(draft.task.marks) and draft.mark(event.index) == Mark.CANCELLED:
+            # The command was on its way when the node was cancelled: whoever began it now is told to stop.
+            draft.effects.append(SendCancel(event.index, event.attempt, event.token, draft.reason or ""))
+        return
+    _begin(draft, event.index, event.worker_id, event.at)
+    _watch(draft, event.index, settings)
+
+
+def _begin(draft: Transition, index: int, worker_id: str, at: float) -> NodeRecord:
+    """The present attempt runs, whatever of its reports came first."""
+    record = draft.edit(index)
+    if draft.mark(index) == Mark.ISSUED:
+        draft.move(index, Mark.RUNNING, at=at, data={"worker_id": worker_id})
+        record.worker_id = worker_id
+        record.started_at = at
+        record.heard_at = draft.now
+        record.sent = True
+        draft.started_at = draft.started_at or at
+    return record
+
+
+def _watch(draft: Transition, index: int, settings: EngineSettings) -> None:
+    timeouts = draft.task.spec.plan.nodes[index].timeouts
+    for seconds in (timeouts.start_to_close_sec, timeouts.heartbeat_sec, settings.lease_ttl_sec):
+        if seconds is not None:
+            draft.wake(draft.now + seconds)
+
+
+def node_progressed(draft: Transition, event: NodeProgressed, settings: EngineSettings) -> None:
+    if not _counts_now(draft, event):
+        draft.ignored = True
+        return
+    record = _begin(draft, event.index, event.worker_id, event.at)
+    record.heard_at = draft.now
+    record.progress = event.progress
+    draft.note(event.index, "progress", None, event.progress, at=event.at)
+
+
+def batch_stored(draft: Transition, event: BatchStored, settings: EngineSettings) -> None:
+    if not _counts_now(draft, event) or draft.record(event.index).has_batch:
+        draft.ignored = True
+        return
+    record = _begin(draft, event.index, event.worker_id, event.at)
+    record.has_batch = True
+    draft.note(event.index, "batch", None, at=event.at)
+    plan = draft.task.spec.plan
+    for edge in plan.children[event.index]:
+        if edge.streams and draft.mark(edge.node) == Mark.WAITING and may_stream(draft.task.marks, draft.marks, plan, edge.node):
+            make_ready(draft, edge.node)
+
+
+def node_succeeded(draft: Transition, event: NodeSucceeded, settings: EngineSettings) -> None:
+    if _is_foreign(draft, event):
+        draft.ignored = True
+        return
+    index = event.index
+    record = _begin(draft, index, event.worker_id, event.started_at)
+    record.worker_id = event.worker_id
+    record.started_at = event.started_at
+    record.result = event.result
+    record.metrics = event.metrics or None
+    record.reason_code = record.error = None
+    _finish(draft, index, event.at, settings)
+
+
+def function_returned(draft: Transition, event: FunctionReturned, settings: EngineSettings) -> None:
+    if _is_foreign(draft, event):
+        draft.ignored = True
+        return
+    record = draft.edit(event.index)
+    if event.ops:
+        try:
+            draft.vars = apply_vars(draft.vars, event.ops)
+        except VarsError as error:
+            record.reason_code, record.error = error.reason_code, str(error)
+            fail_for_good(draft, event.index, settings)
+            return
+        draft.vars_changed = True
+    record.result = event.result
+    record.reason_code = record.error = None
+    _finish(draft, event.index, event.at, settings)
+
+
+def node_failed(draft: Transition, event: NodeFailed, settings: EngineSettings) -> None:
+    if not _counts_now(draft, event):
+        draft.ignored = True
+        return
+    record = _begin(draft, event.index, event.worker_id, event.started_at)
+    record.metrics = event.metrics or record.metrics
+    fail_attempt(draft, event.index, event.reason_code, event.error, settings, permanent=event.permanent)
+
+
+def function_failed(draft: Transition, event: FunctionFailed, settings: EngineSettings) -> None:
+    if not _counts_now(draft, event):
+        draft.ignored = True
+        return
+    fail_attempt(draft, event.index, event.reason_code, event.error, settings, permanent=event.permanent)
+
+
+def node_stopped(draft: Transition, event: NodeStopped, settings: EngineSettings) -> None:
+    if not _counts_now(draft, event):
+        draft.ignored = True
+    elif draft.mark(event.index) == Mark.CANCELLING:
+        end_cancelled(draft, event.index, settings)
+    else:
+        fail_attempt(draft, event.index, "stopped", "the worker stopped the run without being asked to", settings)
+
+
+def node_released(draft: Transition, event: NodeReleased, settings: EngineSettings) -> None:
+    if not _counts_now(draft, event):
+        draft.ignored = True
+        return
+    if draft.mark(event.index) == Mark.CANCELLING:
+        end_cancelled(draft, event.index, settings)
+        return
+    record = draft.edit(event.index)
+    record.progress = event.progress if event.progress is not None else record.progress
+    record.handovers += 1
+    record.attempt -= 1
+    draft.move(event.index, Mark.READY, data={"released_by": event.worker_id})
+    draft.queue(event.index)
+
+
+# ---------------------------------------------------------------- failing
+
+
+def fail_attempt(draft: Transition, index: int, reason_code: str, error: str, settings: EngineSettings, *, permanent: bool = False) -> None:
+    """The present attempt failed: try again later, if the policy allows, else the node has failed for good."""
+    record = draft.edit(index)
+    record.reason_code, record.error = reason_code, error
+    if draft.mark(index) == Mark.CANCELLING:
+        end_cancelled(draft, index, settings)
+        return
+    delay = retry_delay(
+        draft.task.spec.plan.nodes[index].retry_policy,
+        attempts_made=record.attempt - record.first_attempt + 1,
+        reason_code=reason_code,
+        permanent=permanent,
+        spent_sec=draft.now - record.first_issued_at,
+        token=draft.task.spec.token(index, record.attempt, record.handovers),
+    )
+    if delay is None:
+        fail_for_good(draft, index, settings)
+        return
+    record.next_retry_at = draft.now + delay
+    draft.move(index, Mark.DEFERRED, data={"reason_code": reason_code, "error": error, "attempt": record.attempt})
+    draft.wake(record.next_retry_at)
+
+
+def fail_for_good(draft: Transition, index: int, settings: EngineSettings) -> None:
+    """No attempt is left. Without a branch for it, the graph's policy decides what becomes of the task."""
+    record = draft.edit(index)
+    record.finished_at = draft.now
+    plan = draft.task.spec.plan
+    draft.move(index, Mark.FAILED, data={"reason_code": record.reason_code, "error": record.error})
+    if not handles_failure(plan, index):
+        if draft.error is None:
+            draft.error = f"node {plan.ids[index]!r} failed: {record.reason_code}: {record.error}"
+        if plan.on_node_failure == "stop" and draft.outcome is None:
+            draft.outcome = TaskStatus.FAILED
+            stop_everything(draft, "task_failed", settings)
+            return
+    _pass_on(draft, index, settings)
+
+
+def stop_everything(draft: Transition, reason_code: str, settings: EngineSettings) -> None:
+    """What has not begun never begins; what runs is told to stop."""
+    for index in range(len(draft.task.marks)):
+        mark = draft.mark(index)
+        if mark not in ENDED and mark != Mark.CANCELLING:
+            _stop(draft, index, mark, reason_code, settings)
+
+
+def cancel_node(draft: Transition, index: int, reason_code: str, settings: EngineSettings) -> None:
+    """Stop one node; those below learn of it when it has ended."""
+    mark = draft.mark(index)
+    if mark in ENDED or mark == Mark.CANCELLING:
+        return
+    _stop(draft, index, mark, reason_code, settings)
+    if draft.mark(index) in ENDED:
+        _pass_on(draft, index, settings)
+
+
+def _stop(draft: Transition, index: int, mark: int, reason_code: str, settings: EngineSettings) -> None:
+    if mark in UNBEGUN and index not in draft.task.records and index not in draft.records:
+        draft.move(index, Mark.CANCELLED, data={"reason_code": reason_code})
+        return
+    record = draft.edit(index)
+    record.reason_code = reason_code
+    if mark in (Mark.ISSUED, Mark.RUNNING):
+        token = draft.task.spec.token(index, record.attempt, record.handovers)
+        draft.effects.append(SendCancel(index, record.attempt, token, draft.reason or reason_code))
+    if mark == Mark.RUNNING:
+        record.cancel_by = draft.now + settings.cancel_grace_sec
+        draft.wake(min(draft.now + RESEND_CANCEL_SEC, record.cancel_by))
+        draft.move(index, Mark.CANCELLING, data={"reason_code": reason_code})
+        return
+    record.finished_at = draft.now
+    draft.move(index, Mark.CANCELLED, data={"reason_code": reason_code})
+
+
+RESEND_CANCEL_SEC = 1.0
+
+
+# ---------------------------------------------------------------- ending
+
+
+def _finish(draft: Transition, index: int, at: float, settings: EngineSettings) -> None:
+    record = draft.edit(index)
+    record.finished_at = at
+    record.next_retry_at = None
+    draft.move(index, Mark.FINISHED, at=at)
+    _pass_on(draft, index, settings)
+
+
+def end_cancelled(draft: Transition, index: int, settings: EngineSettings) -> None:
+    draft.edit(index).finished_at = draft.now
+    draft.move(index, Mark.CANCELLED)
+    _pass_on(draft, index, settings)
+
+
+def skip(draft: Transition, index: int, reason_code: str, settings: EngineSettings) -> None:
+    """The node never starts; nor do those that stand on it alone."""
+    _mark_skipped(draft, index, reason_code)
+    _pass_on(draft, index, settings)
+
+
+def _mark_skipped(draft: Transition, index: int, reason_code: str) -> None:
+    record = draft.edit(index)
+    record.reason_code = reason_code
+    record.finished_at = draft.now
+    draft.move(index, Mark.SKIPPED, data={"reason_code": reason_code})
+
+
+def _pass_on(draft: Transition, index: int, settings: EngineSettings) -> None:
+    """Tell the children that a node has ended, and theirs if that ends them too."""
+    ended = [index]
+    while ended:
+        for child, reason_code in _tell_children(draft, ended.pop()):
+            mark = draft.mark(child)
+            if mark == Mark.WAITING:
+                _mark_skipped(draft, child, reason_code)
+            elif mark not in ENDED and mark != Mark.CANCELLING:
+                _stop(draft, child, mark, reason_code, settings)
+            if draft.mark(child) in ENDED:
+                ended.append(child)
+
+
+def _tell_children(draft: Transition, index: int) -> list[tuple[int, str]]:
+    """Count the node's end for each child and let those start that may. Returns the children that cannot go on, and why."""
+    plan = draft.task.spec.plan
+    mark = draft.mark(index)
+    doomed: list[tuple[int, str]] = []
+    told = False
+    if draft.outcome is not None:
+        return doomed
+    for edge in plan.children[index]:
+        child = edge.node
+        counts = draft.count(child)
+        counts[edge_outcome(mark, edge.route)] += 1
+        child_mark = draft.mark(child)
+        if child_mark in ENDED:
+            continue
+        verdict = readiness(plan.need[child], len(plan.parents[child]), *counts)
+        if verdict is Readiness.NEVER:
+            if child_mark == Mark.WAITING or edge.streams:
+                doomed.append((child, "upstream_failed" if counts[2] else "upstream_skipped"))
+        elif child_mark == Mark.WAITING:
+            if verdict is Readiness.START:
+                make_ready(draft, child)
+            elif draft.record(index).has_batch and edge.streams and may_stream(draft.task.marks, draft.marks, plan, child):
+                make_ready(draft, child)
+        if edge.streams and child_mark in IN_FLIGHT and not told:
+            told = True
+            draft.effects.append(TellReaders(index, draft.record(index).generation))
+    return doomed

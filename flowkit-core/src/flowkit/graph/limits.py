@@ -1,0 +1,36 @@
+"""How large a graph may be."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class GraphLimits(Protocol):
+    """Anything with these three numbers, such as ``CoordinatorConfig.limits``."""
+
+    @property
+    def max_nodes(self) -> int: ...
+    @property
+    def max_bytes(self) -> int: ...
+    @property
+    def max_depth(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How large a graph may be where no configuration says so."""
+
+    max_nodes: int = 20_000
+    max_bytes: int = 8 * 1024 * 1024
+    """Of the graph as JSON."""
+    max_depth: int = 32
+    """How deep lists and objects may stand in each other; the graph itself is the first level."""
+
+
+DEFAULT_LIMITS = Limits()
+
+DEEPEST = 128
+
+
+def levels(limits: GraphLimits) -> int:
+    """How many levels are allowed. JSON readers, ours and those of others, give up not far above the bound."""
+    return min(limits.max_depth, DEEPEST)

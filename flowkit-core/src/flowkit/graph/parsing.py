@@ -1,0 +1,110 @@
+"""From a document as somebody wrote it to one that can be run, or to the list of everything that is wrong with it."""
+
+from collections.abc import Collection
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
+
+from flowkit.errors import Fault, GraphError
+from flowkit.graph.checks import check_cycles, check_links, check_nodes, check_references, index_of
+from flowkit.graph.complaints import complain, salvage
+from flowkit.graph.faults import Faults
+from flowkit.graph.limits import GraphLimits
+from flowkit.graph.models import GraphDocument
+from flowkit.graph.uniting import link, unite
+from flowkit.graph.values import Path, TooLarge, clean, is_plain, kind_of, place
+
+_DOCUMENT: TypeAdapter[GraphDocument] = TypeAdapter(GraphDocument)
+
+
+def parse_document(source: Any, *, limits: GraphLimits, functions: Collection[str] | None) -> GraphDocument:
+    """Check a value and return the document it stands for, which shares nothing with it.
+
+    Raises:
+        GraphError: it cannot be run; the faults are all there are.
+    """
+    faults = Faults()
+    bad_values: set[Path] = set()
+    try:
+        if not is_plain(source, limits):
+            source, bad_values = _cleaned(faults, source, limits)
+    except TooLarge as error:
+        raise GraphError([Fault(None, str(error))]) from None
+    _check_nodes_are_few(faults, source, limits)
+    data = to_json(source)
+    if len(data) > limits.max_bytes:
+        raise GraphError([Fault(None, f"the graph of {len(data)} bytes is above the limit of {limits.max_bytes} bytes")])
+    try:
+        document = _DOCUMENT.validate_json(data)
+    except ValidationError as error:
+        raise GraphError(_all_faults(faults, error, source, bad_values, functions)) from None
+    checked = _check(faults, document, functions)
+    if faults.found:
+        raise GraphError(faults.in_order(node.node_id for node in document.nodes))
+    return checked
+
+
+def _cleaned(faults: Faults, source: Any, limits: GraphLimits) -> tuple[Any, set[Path]]:
+    copy, problems = clean(source, limits)
+    ids = _written_ids(copy)
+    for path, reason in problems:
+        node_id = ids[int(path[1])] if path[:1] == ("nodes",) and len(path) > 1 and ids else None
+        where = place(path[2:] if node_id is not None else path)
+        faults.add(node_id, f"{where} {reason}" if where else f"the {'node' if node_id else 'graph'} {reason}")
+    return copy, {path for path, _ in problems}
+
+
+def _check_nodes_are_few(faults: Faults, source: Any, limits: GraphLimits) -> None:
+    if not isinstance(source, dict):
+        raise GraphError([Fault(None, f"a graph is an object with nodes, not {kind_of(source)}")])
+    nodes = source.get("nodes")
+    if not isinstance(nodes, (list, tuple)):
+        return
+    if not nodes:
+        faults.add(None, "nodes is empty; a graph has at least one node")
+    if len(nodes) > limits.max_nodes:
+        raise GraphError([Fault(None, f"the graph has {len(nodes)} nodes, above the limit of {limits.max_nodes}; split it")])
+
+
+def _all_faults(
+    faults: Faults, error: ValidationError, source: dict[str, Any], bad_values: set[Path], functions: Collection[str] | None
+) -> list[Fault]:
+    """Those the models see, and those in what remains when the fields they refuse are left out."""
+    ids = _written_ids(source)
+    complain(faults, error, ids, bad_values)
+    rest, whole = salvage(error, source)
+    try:
+        document = _DOCUMENT.validate_json(to_json(rest))
+    except ValidationError:
+        return faults.in_order(filter(None, ids))
+    _check_salvaged(faults, document, whole, {node_id for node_id in ids if node_id is not None}, functions)
+    return faults.in_order(filter(None, ids))
+
+
+def _check(faults: Faults, document: GraphDocument, functions: Collection[str] | None) -> GraphDocument:
+    index = index_of(faults, document.nodes)
+    check_nodes(faults, document.nodes, functions)
+    check_references(faults, document.nodes, index)
+    links = link(faults, document, index)
+    check_links(faults, document, links)
+    if any(links.into):
+        check_cycles(faults, document, links)
+    return document if faults.found else unite(document, links)
+
+
+def _check_salvaged(
+    faults: Faults, document: GraphDocument, whole: list[int], written: set[str], functions: Collection[str] | None
+) -> None:
+    """What needs every edge, or a whole node, is left aside: it would complain of what was left out."""
+    index = index_of(faults, document.nodes)
+    check_nodes(faults, [document.nodes[number] for number in whole], functions)
+    check_references(faults, document.nodes, written)
+    check_cycles(faults, document, link(faults, document, index, unreadable=written - index.keys()))
+
+
+def _written_ids(source: Any) -> list[str | None]:
+    """The ids of the nodes as far as there are any, before anything is known to be well-formed."""
+    nodes = source.get("nodes") if isinstance(source, dict) else None
+    found = [node.get("node_id") if isinstance(node, dict) else None for node in nodes] if isinstance(nodes, (list, tuple)) else []
+    return [node_id if isinstance(node_id, str) and 0 < len(node_id) <= 200 else None for node_id in found]

@@ -1,0 +1,227 @@
+"""How a task is laid out in a store's record: ``spec``, and the parts ``state``, ``vars``, ``n<index>`` and ``e<seq>``.
+
+``n12`` is the node with index 12, ``e0000000007`` the changes from the seventh on. Everything is JSON. Nodes that ended and changes that
+lie back are moved to the archive once there are many, so that a record is as large as what is in flight.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+from flowkit.engine import Transition, derive
+from flowkit.graph import Graph, Plan
+from flowkit.protocols import ArchivedPart, Commit, TaskHeader, TaskRecord
+from flowkit.task import ENDED, LogEntry, NodeRecord, Task, TaskSpec, TaskStatus
+
+STATE, VARS = "state", "vars"
+KEEP_ENDED = 256
+"""Ended nodes above this many go to the archive."""
+KEEP_LOG_PARTS = 128
+
+_OPTIONAL = (
+    "generation", "handovers", "has_batch", "worker_id", "started_at", "heard_at", "finished_at", "next_retry_at", "cancel_by", "reason_code",
+    "error", "result", "metrics", "progress",
+)  # fmt: skip
+
+
+def node_part(index: int) -> str:
+    return f"n{index}"
+
+
+def log_part(first_seq: int) -> str:
+    return f"e{first_seq:010d}"
+
+
+@lru_cache(maxsize=256)
+def _plan(graph: bytes) -> Plan:
+    return Graph.restore(graph).plan
+
+
+# ---------------------------------------------------------------- spec
+
+
+def encode_spec(spec: TaskSpec, graph: bytes) -> bytes:
+    """What was submitted: a line about the task, a line with its graph."""
+    head = {
+        "v": 1, "created_at": spec.created_at, "secret": spec.secret.hex(), "params": spec.params, "pipeline": spec.pipeline,
+        "labels": spec.labels, "priority": spec.priority, "idempotency_key": spec.idempotency_key, "deadline_sec": spec.deadline_sec,
+    }  # fmt: skip
+    return to_json(head) + b"\n" + graph
+
+
+def decode_spec(task_id: str, data: bytes) -> TaskSpec:
+    head_line, _, graph = data.partition(b"\n")
+    head = from_json(head_line)
+    return TaskSpec(
+        task_id=task_id, plan=_plan(graph), created_at=head["created_at"], secret=bytes.fromhex(head["secret"]), params=head["params"],
+        pipeline=head["pipeline"], labels=head["labels"], priority=head["priority"], idempotency_key=head["idempotency_key"],
+        deadline_sec=head["deadline_sec"],
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- parts
+
+
+def encode_state(task: Task) -> bytes:
+    return to_json({
+        "status": task.status, "marks": task.marks.decode("ascii"), "seq": task.seq, "outcome": task.outcome, "paused": task.paused,
+        "error": task.error, "reason": task.reason, "started_at": task.started_at, "finished_at": task.finished_at,
+        "deadline_at": task.deadline_at,
+    })  # fmt: skip
+
+
+def encode_node(record: NodeRecord) -> bytes:
+    """What is known of a node; fields that say nothing are left out."""
+    fields: dict[str, Any] = {
+        "attempt": record.attempt,
+        "first_attempt": record.first_attempt,
+        "issued_at": record.issued_at,
+        "first_issued_at": record.first_issued_at,
+        "sent": record.sent,
+    }
+    for name in _OPTIONAL:
+        value = getattr(record, name)
+        if value:
+            fields[name] = value
+    if not record.result and record.result is not None:
+        fields["result"] = record.result
+    if not record.progress and record.progress is not None:
+        fields["progress"] = record.progress
+    return to_json(fields)
+
+
+def decode_node(data: bytes) -> NodeRecord:
+    return NodeRecord(**from_json(data))
+
+
+def encode_log(entries: Iterable[LogEntry]) -> bytes:
+    return to_json(entries)
+
+
+def decode_log(name: str, data: bytes) -> list[tuple[int, LogEntry]]:
+    """The changes in a part, each with its number."""
+    first = int(name[1:])
+    return [(first + place, tuple(entry)) for place, entry in enumerate(from_json(data))]
+
+
+def decode_task(record: TaskRecord, spec: TaskSpec | None = None) -> Task:
+    """A task as it is stored, ready for the engine."""
+    if spec is None:
+        spec = decode_spec(record.header.task_id, record.spec)
+    parts = record.parts
+    state = from_json(parts[STATE])
+    outcome = state["outcome"]
+    task = Task(
+        spec=spec, marks=bytearray(state["marks"], "ascii"), version=record.version, status=TaskStatus(state["status"]),
+        outcome=TaskStatus(outcome) if outcome else None, paused=state["paused"], seq=state["seq"],
+        vars=from_json(parts[VARS]) if VARS in parts else {}, error=state["error"], reason=state["reason"], started_at=state["started_at"],
+        finished_at=state["finished_at"], deadline_at=state["deadline_at"], wake_at=record.header.wake_at,
+        records={int(name[1:]): decode_node(data) for name, data in parts.items() if name[0] == "n"},
+    )  # fmt: skip
+    derive(task)
+    return task
+
+
+# ---------------------------------------------------------------- new records and changes
+
+
+def new_record(task: Task, spec: bytes, log: Sequence[LogEntry]) -> TaskRecord:
+    """A task that is not stored yet, with the changes its submission brought."""
+    parts = {STATE: encode_state(task), log_part(1): encode_log(log)}
+    parts.update((node_part(index), encode_node(record)) for index, record in task.records.items())
+    return TaskRecord(header=header_of(task), spec=spec, parts=parts)
+
+
+def header_of(task: Task) -> TaskHeader:
+    spec = task.spec
+    return TaskHeader(
+        task_id=spec.task_id, status=task.status, created_at=spec.created_at, pipeline=spec.pipeline, labels=spec.labels,
+        idempotency_key=spec.idempotency_key, wake_at=task.wake_at, finished_at=task.finished_at,
+    )  # fmt: skip
+
+
+class Ledger:
+    """What of a task is stored, and what has changed since."""
+
+    __slots__ = ("changed", "ended", "log", "log_parts", "vars_changed")
+
+    def __init__(self, task: Task, parts: Mapping[str, bytes]) -> None:
+        self.changed: set[int] = set()
+        self.log: list[LogEntry] = []
+        self.vars_changed = False
+        self.log_parts = {name: parts[name] for name in sorted(parts) if name[0] == "e"}
+        # Ordered, as a plain dict is slow to begin at its front once much was taken from there.
+        self.ended = OrderedDict.fromkeys(index for index in task.records if task.marks[index] in ENDED)
+
+    def take(self, step: Transition) -> None:
+        """A change was made to the task."""
+        self.changed.update(step.records)
+        self.log += step.log
+        self.vars_changed |= step.vars_changed
+
+    def commit(self, task: Task, op_id: str) -> Commit:
+        """Everything since the last commit. Call :meth:`committed` once it is stored."""
+        put: dict[str, bytes] = {STATE: encode_state(task)}
+        if self.vars_changed:
+            put[VARS] = to_json(task.vars)
+        for index in self.changed:
+            put[node_part(index)] = encode_node(task.records[index])
+        if self.log:
+            put[log_part(task.seq - len(self.log) + 1)] = encode_log(self.log)
+        drop: list[str] = []
+        archive: list[ArchivedPart] = []
+        if len(self.ended) > KEEP_ENDED:
+            for index in self._to_archive(task):
+                record = task.records[index]
+                drop.append(node_part(index))
+                archive.append(ArchivedPart(node_part(index), record.attempt * 1000 + record.generation, encode_node(record)))
+        if len(self.log_parts) > KEEP_LOG_PARTS:
+            old = list(self.log_parts)[: KEEP_LOG_PARTS // 2]
+            drop += old
+            archive.append(_folded({name: self.log_parts[name] for name in old}))
+        return Commit(
+            task_id=task.spec.task_id, expected_version=task.version, op_id=op_id, status=task.status, wake_at=task.wake_at,
+            finished_at=task.finished_at, put=put, drop=drop, archive=archive,
+        )  # fmt: skip
+
+    def _to_archive(self, task: Task) -> list[int]:
+        """The ended nodes to move out: of those stored before this commit, the oldest."""
+        oldest = islice(self.ended, len(self.ended) - KEEP_ENDED // 2)
+        return [index for index in oldest if index not in self.changed and task.marks[index] in ENDED]
+
+    def committed(self, task: Task, commit: Commit) -> None:
+        """The commit is stored: it is where the next change begins."""
+        task.version += 1
+        for name in commit.drop:
+            if name[0] == "n":
+                index = int(name[1:])
+                del task.records[index]
+                del self.ended[index]
+            else:
+                del self.log_parts[name]
+        for index in self.changed:
+            if task.marks[index] in ENDED:
+                self.ended[index] = None
+            else:
+                self.ended.pop(index, None)
+        if self.log:
+            name = log_part(task.seq - len(self.log) + 1)
+            self.log_parts[name] = commit.put[name]
+        self.changed = set()
+        self.log = []
+        self.vars_changed = False
+
+
+def _folded(parts: Mapping[str, bytes]) -> ArchivedPart:
+    """Several parts of the history as one, under the name of the first. The more it holds the higher its rank."""
+    entries: list[Any] = []
+    for name in sorted(parts):
+        entries += from_json(parts[name])
+    return ArchivedPart(min(parts), len(entries), to_json(entries))
+
+
+__all__ = ["Ledger", "decode_log", "decode_node", "decode_spec", "decode_task", "encode_spec", "header_of", "log_part", "new_record", "node_part"]

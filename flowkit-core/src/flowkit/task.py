@@ -1,0 +1,299 @@
+"""Tasks: what users see of them, and the state the engine works on."""
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+from flowkit.graph import Plan
+
+
+class TaskStatus(StrEnum):
+    """Where a task is."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DEFERRED = "deferred"
+    PAUSED = "paused"
+    CANCELLING = "cancelling"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        return self in _TERMINAL_TASK
+
+
+class NodeStatus(StrEnum):
+    """Where a node is."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DEFERRED = "deferred"
+    PAUSED = "paused"
+    CANCELLING = "cancelling"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+    @property
+    def terminal(self) -> bool:
+        return self in _TERMINAL_NODE
+
+
+_TERMINAL_TASK = frozenset({TaskStatus.FINISHED, TaskStatus.FAILED, TaskStatus.CANCELLED})
+_TERMINAL_NODE = frozenset({NodeStatus.FINISHED, NodeStatus.FAILED, NodeStatus.CANCELLED, NodeStatus.SKIPPED})
+
+
+# ---------------------------------------------------------------- what users see
+
+
+class _View(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class NodeView(_View):
+    """A node as of one moment."""
+
+    node_id: str
+    type: str
+    status: NodeStatus
+    attempt: int = 0
+    worker_id: str | None = None
+    reason_code: str | None = None
+    error: str | None = None
+    result: JsonValue = None
+    metrics: dict[str, float | int] = {}
+    progress: JsonValue = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    next_retry_at: datetime | None = None
+
+
+class TaskView(_View):
+    """A task as of one moment."""
+
+    id: str
+    pipeline: str | None = None
+    status: TaskStatus
+    params: dict[str, JsonValue] = {}
+    vars: dict[str, JsonValue] = {}
+    labels: dict[str, str] = {}
+    result: dict[str, JsonValue] | None = None
+    error: str | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    nodes: dict[str, NodeView] = {}
+
+
+class TaskEvent(_View):
+    """One change of a task. ``seq`` counts 1, 2, 3, … per task; ``kind`` is ``status``, ``progress`` or ``batch``."""
+
+    seq: int
+    at: datetime
+    task_id: str
+    node_id: str | None = None
+    kind: str
+    status: str | None = None
+    data: JsonValue = None
+
+
+class Artifact(_View):
+    """What a node produced: a batch's artifact (``partial``) or the node's complete one."""
+
+    task_id: str
+    node_id: str
+    uid: str
+    partial: bool
+    meta: dict[str, JsonValue]
+    created_at: datetime
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Part of a list. ``next`` is what to ask ``after`` for what follows, None at the end."""
+
+    items: list[T]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A submission, as ``flowkit_before_submit`` sees it."""
+
+    task_id: str
+    graph: dict[str, Any]
+    params: Mapping[str, Any]
+    pipeline: str | None
+    labels: Mapping[str, str]
+    priority: int
+
+
+# ---------------------------------------------------------------- what the engine works on
+
+
+class Mark:
+    """Where each node of a task is, in one byte. Finer than :class:`NodeStatus`: three marks are ``queued``."""
+
+    WAITING = ord(".")
+    """Its parents have not ended."""
+    CHECKING = ord("?")
+    """Its parents have; its ``when`` is being evaluated."""
+    READY = ord("r")
+    """It may start, and waits for room."""
+    ISSUED = ord("q")
+    """Its command was issued."""
+    RUNNING = ord("u")
+    DEFERRED = ord("d")
+    CANCELLING = ord("c")
+    FINISHED = ord("F")
+    FAILED = ord("X")
+    CANCELLED = ord("C")
+    SKIPPED = ord("S")
+
+
+STATUS_OF_MARK: dict[int, NodeStatus] = {
+    Mark.WAITING: NodeStatus.QUEUED,
+    Mark.CHECKING: NodeStatus.QUEUED,
+    Mark.READY: NodeStatus.QUEUED,
+    Mark.ISSUED: NodeStatus.QUEUED,
+    Mark.RUNNING: NodeStatus.RUNNING,
+    Mark.DEFERRED: NodeStatus.DEFERRED,
+    Mark.CANCELLING: NodeStatus.CANCELLING,
+    Mark.FINISHED: NodeStatus.FINISHED,
+    Mark.FAILED: NodeStatus.FAILED,
+    Mark.CANCELLED: NodeStatus.CANCELLED,
+    Mark.SKIPPED: NodeStatus.SKIPPED,
+}
+ENDED = frozenset({Mark.FINISHED, Mark.FAILED, Mark.CANCELLED, Mark.SKIPPED})
+UNBEGUN = frozenset({Mark.WAITING, Mark.CHECKING, Mark.READY})
+IN_FLIGHT = frozenset({Mark.ISSUED, Mark.RUNNING, Mark.CANCELLING})
+
+
+@dataclass(slots=True)
+class NodeRecord:
+    """What is recorded of a node that has begun. The engine replaces records, it never changes one that is in a task."""
+
+    attempt: int = 0
+    first_attempt: int = 1
+    """Attempts below this one belong to an earlier run of the node and count for nothing."""
+    generation: int = 0
+    handovers: int = 0
+    """How often an attempt was handed back; part of the token, so that each issue of a command has its own."""
+    sent: bool = False
+    """The command was sent: the outbox entry is done."""
+    has_batch: bool = False
+    issued_at: float = 0.0
+    first_issued_at: float = 0.0
+    worker_id: str | None = None
+    started_at: float | None = None
+    heard_at: float | None = None
+    finished_at: float | None = None
+    next_retry_at: float | None = None
+    cancel_by: float | None = None
+    reason_code: str | None = None
+    error: str | None = None
+    result: Any = None
+    metrics: dict[str, float | int] | None = None
+    progress: Any = None
+
+    def copy(self) -> "NodeRecord":
+        return NodeRecord(
+            self.attempt, self.first_attempt, self.generation, self.handovers, self.sent, self.has_batch, self.issued_at,
+            self.first_issued_at, self.worker_id, self.started_at, self.heard_at, self.finished_at, self.next_retry_at,
+            self.cancel_by, self.reason_code, self.error, self.result, self.metrics, self.progress,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """What was submitted: it never changes."""
+
+    task_id: str
+    plan: Plan
+    created_at: float
+    secret: bytes
+    """Key of the tokens that prove an attempt was issued."""
+    params: dict[str, Any] = field(default_factory=dict)
+    pipeline: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    priority: int = 0
+    idempotency_key: str | None = None
+    deadline_sec: float | None = None
+    """How long each run of the task may take: the first, and each that ``retry`` begins."""
+
+    def token(self, index: int, attempt: int, handovers: int) -> str:
+        """The token of one issue of a node's command."""
+        return blake2b(b"%d.%d.%d" % (index, attempt, handovers), key=self.secret, digest_size=12).hexdigest()
+
+
+@dataclass(slots=True)
+class Task:
+    """A task's state. The stored fields come first; those below are derived from them by :func:`flowkit.engine.derive`."""
+
+    spec: TaskSpec
+    marks: bytearray
+    version: int = 0
+    status: TaskStatus = TaskStatus.QUEUED
+    outcome: TaskStatus | None = None
+    """How the task will end, once that is decided and what still runs is being stopped."""
+    paused: bool = False
+    seq: int = 0
+    vars: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+    reason: str | None = None
+    """Why it was cancelled."""
+    started_at: float | None = None
+    finished_at: float | None = None
+    deadline_at: float | None = None
+    wake_at: float | None = None
+    records: dict[int, NodeRecord] = field(default_factory=dict)
+
+    taken: list[int] = field(default_factory=list)
+    """Per node: parents that ended well, and whose edge was taken."""
+    empty: list[int] = field(default_factory=list)
+    """Per node: parents that were skipped, and edges of branches not taken."""
+    broken: list[int] = field(default_factory=list)
+    """Per node: parents that failed or were cancelled."""
+    open: int = 0
+    """Nodes that have not ended."""
+    in_flight: int = 0
+    deferred: int = 0
+    failures: int = 0
+    """Failed nodes that no branch handles."""
+    ready: list[tuple[int, int]] = field(default_factory=list)
+    """Heap of (-priority, index) of nodes that wait for room; may hold entries that are ready no longer."""
+    key_holders: dict[str, int] = field(default_factory=dict)
+    key_waiters: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+
+    @property
+    def task_id(self) -> str:
+        return self.spec.task_id
+
+    @property
+    def terminal(self) -> bool:
+        return self.status in _TERMINAL_TASK
+
+    def issued_token_matches(self, index: int, record: NodeRecord, attempt: int, token: str) -> bool:
+        """Whether this token was given out for that attempt of the node, in its present run."""
+        if not record.first_attempt <= attempt <= record.attempt:
+            return False
+        expected = self.spec.token(index, attempt, record.handovers)
+        if hmac.compare_digest(expected, token):
+            return True
+        return any(hmac.compare_digest(self.spec.token(index, attempt, earlier), token) for earlier in range(record.handovers))
+
+
+LogEntry = tuple[float, int, str, str | None, Any]
+"""One change: when, node index (-1: the task), kind, status, data. Its number follows from its place."""
