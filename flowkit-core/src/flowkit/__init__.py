@@ -1,0 +1,32 @@
+"""FlowKit: flows of tasks over coordinators and workers, durable in a store, connected by a message bus."""
+
+from flowkit.client import Client
+from flowkit.config import CoordinatorConfig, WorkerConfig
+from flowkit.coordinator import Coordinator
+from flowkit.errors import FlowKitError, GraphError, TaskNotFound, TaskRefused
+from flowkit.graph import Graph, flow
+from flowkit.hookspecs import hookimpl
+from flowkit.task import Artifact, NodeStatus, NodeView, Page, TaskEvent, TaskStatus, TaskView
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Artifact",
+    "Client",
+    "Coordinator",
+    "CoordinatorConfig",
+    "FlowKitError",
+    "Graph",
+    "GraphError",
+    "NodeStatus",
+    "NodeView",
+    "Page",
+    "TaskEvent",
+    "TaskNotFound",
+    "TaskRefused",
+    "TaskStatus",
+    "TaskView",
+    "WorkerConfig",
+    "flow",
+    "hookimpl",
+]

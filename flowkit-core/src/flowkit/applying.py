@@ -1,0 +1,331 @@
+"""The one door: every change of a stored task goes through :meth:`Applier.apply`."""
+
+import logging
+import secrets
+import traceback
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+
+from flowkit.engine import (
+    CommandsSent,
+    ConditionEvaluated,
+    Effect,
+    EngineSettings,
+    EvaluateCondition,
+    Event,
+    Transition,
+    advance,
+    pending_effects,
+)
+from flowkit.errors import FlowKitError, NodeFailure, StoreError
+from flowkit.graph import evaluate_condition
+from flowkit.plugins import Plugins
+from flowkit.protocols import Clock, DeadLetter, Store, TaskRecord
+from flowkit.reading import records_of, results_of
+from flowkit.storage import Ledger, decode_task
+from flowkit.task import Task
+from flowkit.views import node_view, task_view
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE_SEC, LONGEST_PAUSE_SEC = 0.05, 2.0
+
+
+@dataclass(slots=True)
+class Held:
+    """A task in memory, as of its last commit."""
+
+    task: Task
+    ledger: Ledger
+
+
+@dataclass(slots=True)
+class Applied:
+    """What came of events: the tasks they concern and what is to be done for each, after the commit."""
+
+    effects: list[tuple[Held, list[Effect]]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+
+class Applier:
+    """Puts events through the engine and commits what comes out.
+
+    Tasks are kept in memory between calls, up to ``keep_nodes`` nodes in all. That two appliers hold one task is harmless: the slower
+    one's commit is refused, and it loads the task again.
+    """
+
+    def __init__(
+        self, *, store: Store, clock: Clock, plugins: Plugins, settings: EngineSettings, keep_nodes: int, patience_sec: float | None
+    ) -> None:
+        """``patience_sec`` bounds how long an unavailable store is waited for; None: for ever."""
+        self._store = store
+        self._clock = clock
+        self._plugins = plugins
+        self._settings = settings
+        self._keep_nodes = keep_nodes
+        self._patience_sec = patience_sec
+        self._held: OrderedDict[str, Held] = OrderedDict()
+        self._held_nodes = 0
+        self._lock = anyio.Lock()
+        self._last_operation: dict[str, str] = {}
+
+    def held(self) -> Collection[Held]:
+        """The tasks in memory."""
+        return self._held.values()
+
+    def held_of(self, task_ids: Collection[str]) -> list[Held]:
+        """Those of these tasks that are in memory."""
+        return [self._held[task_id] for task_id in task_ids if task_id in self._held]
+
+    def forget(self, task_id: str) -> None:
+        """Drop a task from memory: somebody else changed it."""
+        held = self._held.pop(task_id, None)
+        if held is not None:
+            self._held_nodes -= len(held.task.marks)
+
+    async def look(self, task_ids: Collection[str]) -> Applied:
+        """See whether tasks were changed by somebody else, and say what is yet to be done for those that were."""
+        async with self._lock:
+            records = await self._store.load(task_ids)
+            applied = Applied(missing=[task_id for task_id in task_ids if task_id not in records])
+            undecided: dict[str, Sequence[Event]] = {}
+            for task_id, record in records.items():
+                held = self._held.get(task_id)
+                if held is not None and held.task.version == record.version:
+                    continue
+                self.forget(task_id)
+                held = await self._hold(task_id, record)
+                if held is None:
+                    continue
+                effects = pending_effects(held.task)
+                if any(isinstance(effect, EvaluateCondition) for effect in effects):
+                    undecided[task_id] = ()
+                elif effects:
+                    applied.effects.append((held, effects))
+                if held.task.terminal:
+                    self.forget(task_id)
+            if undecided:
+                more = await self._apply(undecided, restore=True)
+                applied.effects += more.effects
+            self._evict()
+            return applied
+
+    async def apply(self, events: Mapping[str, Sequence[Event]], *, whole: bool = False) -> Applied:
+        """Put each task's events through the engine, in order, and commit. Returns when all of it is stored.
+
+        ``whole`` brings the records of all nodes back from the archive first, which a retry needs.
+
+        Raises:
+            StoreError: the store was unavailable for longer than ``patience_sec``; what was stored is unknown.
+        """
+        async with self._lock:
+            applied = await self._apply(events, whole=whole)
+            self._evict()
+            return applied
+
+    def sent(self, held: Held, commands: Sequence[tuple[int, int]]) -> None:
+        """These commands are on the bus. It is remembered, and stored with the next commit: forgetting it costs a copy of the command."""
+        step = advance(held.task, CommandsSent(commands), now=self._clock.now(), settings=self._settings)
+        if not step.ignored:
+            step.apply()
+            held.ledger.take(step)
+
+    # ------------------------------------------------------------ applying
+
+    async def _apply(self, events: Mapping[str, Sequence[Event]], *, restore: bool = False, whole: bool = False) -> Applied:
+        applied = Applied()
+        pending = dict(events)
+        waited = 0.0
+        pause = FIRST_PAUSE_SEC
+        operations: dict[str, str] = {}
+        while pending:
+            try:
+                found = await self._get(pending)
+                for task_id in [task_id for task_id in pending if task_id not in found]:
+                    applied.missing.append(task_id)
+                    del pending[task_id]
+                if whole:
+                    for held in found.values():
+                        held.task.records.update(await records_of(self._store, held.task, range(len(held.task.marks))))
+                await self._settle_unknown(pending, found, operations, applied)
+                stale = await self._commit(pending, found, operations, applied, restore=restore)
+            except StoreError as error:
+                for task_id in pending:
+                    self.forget(task_id)
+                if self._patience_sec is not None and waited >= self._patience_sec:
+                    raise
+                logger.warning("The store is unavailable: %s", error, extra={"action": "store_unavailable"})
+                await self._clock.sleep(pause)
+                waited += pause
+                pause = min(pause * 2, LONGEST_PAUSE_SEC)
+                continue
+            for task_id in stale:
+                self.forget(task_id)
+                operations.pop(task_id, None)
+            pending = {task_id: pending[task_id] for task_id in stale}
+        return applied
+
+    async def _settle_unknown(
+        self, pending: dict[str, Sequence[Event]], found: Mapping[str, Held], operations: dict[str, str], applied: Applied
+    ) -> None:
+        """A commit whose outcome was not told was applied if the record has its operation's id."""
+        for task_id in [task_id for task_id in pending if task_id in operations]:
+            if self._last_operation.get(task_id) == operations.pop(task_id):
+                applied.effects.append((found[task_id], pending_effects(found[task_id].task)))
+                del pending[task_id]
+
+    async def _commit(
+        self,
+        pending: Mapping[str, Sequence[Event]],
+        found: Mapping[str, Held],
+        operations: dict[str, str],
+        applied: Applied,
+        *,
+        restore: bool,
+    ) -> list[str]:
+        """One round: advance, commit, and say which tasks were refused."""
+        commits = []
+        outcomes: list[tuple[str, Held, list[Effect], list[tuple[str, dict[str, Any]]]]] = []
+        for task_id, events in pending.items():
+            held = found[task_id]
+            try:
+                changed, effects, notices = await self._advance(held, events, restore=restore)
+            except StoreError:
+                raise
+            except Exception as error:
+                await self._quarantine(task_id, error)
+                continue
+            if not changed:
+                if effects:
+                    applied.effects.append((held, effects))
+                continue
+            operation = secrets.token_hex(8)
+            operations[task_id] = operation
+            commits.append(held.ledger.commit(held.task, operation))
+            outcomes.append((task_id, held, effects, notices))
+        if not commits:
+            return []
+        stale = []
+        stored = await self._store.commit(commits)
+        for (task_id, held, effects, notices), commit, success in zip(outcomes, commits, stored, strict=True):
+            if not success:
+                stale.append(task_id)
+                continue
+            operations.pop(task_id, None)
+            held.ledger.committed(held.task, commit)
+            applied.effects.append((held, effects))
+            if held.task.terminal:
+                self.forget(task_id)
+            for hook, arguments in notices:
+                self._plugins.notify(hook, **arguments)
+        return stale
+
+    async def _advance(
+        self, held: Held, events: Sequence[Event], *, restore: bool
+    ) -> tuple[bool, list[Effect], list[tuple[str, dict[str, Any]]]]:
+        now = self._clock.now()
+        changed = False
+        effects: list[Effect] = pending_effects(held.task) if restore else []
+        notices: list[tuple[str, dict[str, Any]]] = []
+        conditions: list[Effect] = [effect for effect in effects if effect.__class__ is EvaluateCondition]
+        effects = [effect for effect in effects if effect.__class__ is not EvaluateCondition]
+        for event in events:
+            step = advance(held.task, event, now=now, settings=self._settings)
+            changed |= self._take(held, step, effects, conditions, notices)
+        while conditions:
+            condition = conditions.pop(0)
+            assert isinstance(condition, EvaluateCondition)
+            step = advance(held.task, await self._evaluate(held.task, condition.index), now=now, settings=self._settings)
+            changed |= self._take(held, step, effects, conditions, notices)
+        return changed, effects, notices
+
+    def _take(
+        self, held: Held, step: Transition, effects: list[Effect], conditions: list[Effect], notices: list[tuple[str, dict[str, Any]]]
+    ) -> bool:
+        for effect in step.effects:
+            (conditions if effect.__class__ is EvaluateCondition else effects).append(effect)
+        if step.ignored:
+            return False
+        if self._plugins.observes_nodes or self._plugins.observes_tasks:
+            notices += self._notices(step)
+        step.apply()
+        held.ledger.take(step)
+        return True
+
+    def _notices(self, step: Transition) -> list[tuple[str, dict[str, Any]]]:
+        """What observers are to be told of a change. The views of before are taken now, before it is made."""
+        task = step.task
+        notices: list[tuple[str, dict[str, Any]]] = []
+        before = task_view(task)
+        nodes = [(index, node_view(task, index)) for index in step.marks]
+        after_task = task_view(task, step)
+        if self._plugins.observes_tasks and step.status is not task.status:
+            notices.append(("flowkit_task_changed", {"before": before, "after": after_task}))
+        if self._plugins.observes_nodes:
+            for index, node_before in nodes:
+                node_after = node_view(task, index, step)
+                if node_after.status is not node_before.status:
+                    notices.append(("flowkit_node_changed", {"task": after_task, "before": node_before, "after": node_after}))
+        return notices
+
+    async def _evaluate(self, task: Task, index: int) -> ConditionEvaluated:
+        plan = task.spec.plan
+        try:
+            results = await results_of(self._store, task, [edge.node for edge in plan.parents[index]])
+            expression = plan.nodes[index].when
+            assert expression is not None
+            value = evaluate_condition(expression, params=task.spec.params, vars=task.vars, results=results)
+        except NodeFailure as error:
+            return ConditionEvaluated(index, error=str(error))
+        return ConditionEvaluated(index, value)
+
+    async def _quarantine(self, task_id: str, error: Exception) -> None:
+        """A defect struck this task: it is put aside with its traceback, and the others go on."""
+        self.forget(task_id)
+        logger.error("Task %s is quarantined: %r", task_id, error, exc_info=error, extra={"action": "task_quarantined", "task_id": task_id})
+        text = "".join(traceback.format_exception(error))
+        letter = DeadLetter(
+            letter_id=f"task-{task_id}-{secrets.token_hex(4)}", at=self._clock.now(), kind="task", reason_code="quarantined", error=text,
+            task_id=task_id,
+        )  # fmt: skip
+        await self._store.park([letter])
+
+    # ------------------------------------------------------------ tasks in memory
+
+    async def _get(self, task_ids: Collection[str]) -> dict[str, Held]:
+        found: dict[str, Held] = {}
+        missing = []
+        for task_id in task_ids:
+            held = self._held.get(task_id)
+            if held is None:
+                missing.append(task_id)
+            else:
+                found[task_id] = held
+                self._held.move_to_end(task_id)
+        self._last_operation.clear()
+        if missing:
+            for task_id, record in (await self._store.load(missing)).items():
+                self._last_operation[task_id] = record.op_id
+                loaded = await self._hold(task_id, record)
+                if loaded is not None:
+                    found[task_id] = loaded
+        return found
+
+    async def _hold(self, task_id: str, record: TaskRecord) -> Held | None:
+        try:
+            task = decode_task(record)
+        except (FlowKitError, ValueError, KeyError, TypeError) as error:
+            await self._quarantine(task_id, error)
+            return None
+        held = self._held[task_id] = Held(task, Ledger(task, record.parts))
+        self._held_nodes += len(task.marks)
+        return held
+
+    def _evict(self) -> None:
+        """Let the least lately used tasks go where there are too many."""
+        while self._held_nodes > self._keep_nodes and self._held:
+            self.forget(next(iter(self._held)))

@@ -1,0 +1,5 @@
+"""``python -m flowkit.cli``."""
+
+from flowkit.cli import main
+
+main()

@@ -1,0 +1,57 @@
+"""What an error looks like on a terminal, and which exit status it gives."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from flowkit.errors import FlowKitError, GraphError
+
+TASK_FAILED = 1
+USAGE = 2
+
+
+class Verbs(TyperGroup):
+    """The verbs. An error that FlowKit raised on purpose becomes a message on stderr and exit status 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (FlowKitError, ExceptionGroup) as error:
+            raised = list(_leaves(error))
+            if not all(isinstance(one, FlowKitError) for one in raised):
+                raise
+            for one in raised:
+                complain(*lines_of(one))
+            raise typer.Exit(USAGE) from None
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _leaves(one)
+    else:
+        yield error
+
+
+def lines_of(error: BaseException) -> Sequence[str]:
+    """The message, and what belongs to it a line each. The first of an error's notes says where it comes from."""
+    where = next(iter(getattr(error, "__notes__", ())), None)
+    if isinstance(error, GraphError):
+        count = len(error.faults)
+        return [f"{where or 'the submission'} has {count} fault{'' if count == 1 else 's'}", *(f"  {fault}" for fault in error.faults)]
+    return [f"{where}: {error}" if where else str(error)]
+
+
+def complain(first: str, *more: str) -> None:
+    """Write a message to stderr."""
+    typer.secho(f"error: {first}", fg=typer.colors.RED, err=True)
+    for line in more:
+        typer.echo(line, err=True)
+
+
+def task_exit(status: str) -> None:
+    """Leave with status 1 unless the task finished."""
+    if status != "finished":
+        raise typer.Exit(TASK_FAILED)

@@ -1,0 +1,81 @@
+"""Options that several verbs have."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flowkit.config import CommonConfig
+
+Db = Annotated[str | None, typer.Option("--db", metavar="ADDRESS", help="The store: mongodb://host/name or memory://name.")]
+Bus = Annotated[str | None, typer.Option("--bus", metavar="ADDRESS", help="The bus: kafka://host:9092 or memory://name.")]
+Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Configuration: a JSON, TOML or YAML file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Set a field of the configuration; repeatable.")]
+Handlers = Annotated[
+    list[str] | None, typer.Option("--handlers", metavar="MODULE:ATTR", help="Handlers to serve with; repeatable. The current directory is importable.")
+]
+TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task's id.")]
+NodeId = Annotated[str, typer.Argument(metavar="NODE", help="The node's id.")]
+FlowFile = Annotated[
+    str, typer.Argument(metavar="FILE", help="A graph document (.json, .yaml), a Python file (.py, or .py:NAME), or module:attr.")
+]
+Params = Annotated[str | None, typer.Option("--params", metavar="JSON|@FILE", help="Parameters of the task: a JSON object, or a file that holds one.")]
+Labels = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A label; repeatable.")]
+Pipeline = Annotated[str | None, typer.Option("--pipeline", help="The pipeline it belongs to.")]
+Timeout = Annotated[float | None, typer.Option("--timeout", min=0, metavar="SECONDS", help="How long to wait for the end.")]
+
+
+def pairs(items: Iterable[str] | None, option: str) -> dict[str, str]:
+    """``["a=1"]`` as ``{"a": "1"}``."""
+    found: dict[str, str] = {}
+    for item in items or ():
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise typer.BadParameter(f"expected KEY=VALUE, not {item!r}", param_hint=option)
+        found[key] = value
+    return found
+
+
+def read_params(text: str | None) -> dict[str, Any] | None:
+    """A JSON object, given as it is or as ``@file``."""
+    if text is None:
+        return None
+    where = "the object"
+    if text.startswith("@"):
+        where = text[1:]
+        try:
+            text = Path(where).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise typer.BadParameter(f"{where} cannot be read: {getattr(error, 'strerror', None) or error}", param_hint="--params") from None
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{where} is not JSON: {error}", param_hint="--params") from None
+    if not isinstance(value, dict):
+        raise typer.BadParameter(f"a JSON object is expected, not {text.strip()[:40]!r}", param_hint="--params")
+    return value
+
+
+def settings(kind: type[CommonConfig], items: Iterable[str] | None, **named: Any) -> dict[str, Any]:
+    """What ``--set`` and the options of their own say of a configuration. A list is given with commas or as JSON, an object as JSON."""
+    values: dict[str, Any] = {}
+    for field, text in pairs(items, "--set").items():
+        known = kind.model_fields.get(field)
+        if text.lstrip().startswith(("[", "{")):
+            try:
+                values[field] = json.loads(text)
+            except ValueError as error:
+                raise typer.BadParameter(f"{field}: not JSON: {error}", param_hint="--set") from None
+        elif known is not None and known.annotation == list[str]:
+            values[field] = split(text)
+        else:
+            values[field] = text
+    return values | {name: value for name, value in named.items() if value}
+
+
+def split(text: str) -> list[str]:
+    """``"a, b"`` as ``["a", "b"]``."""
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -1,0 +1,164 @@
+"""Writing to the terminal: consoles, JSON, and tables of what a task is."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import typer
+from pydantic_core import to_json
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flowkit.task import NodeView, TaskView
+
+PIPE_WIDTH = 200
+STYLES = {
+    "queued": "dim",
+    "running": "cyan",
+    "deferred": "yellow",
+    "paused": "yellow",
+    "cancelling": "magenta",
+    "finished": "green",
+    "failed": "bold red",
+    "cancelled": "magenta",
+    "skipped": "dim",
+}
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console on stdout or stderr as they are now. What users wrote is never read as markup."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else PIPE_WIDTH
+    return Console(file=stream, markup=False, highlight=False, emoji=False, width=width)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document, to be read by people too."""
+    typer.echo(to_json(value, indent=2))
+
+
+def print_json_line(value: Any) -> None:
+    """One JSON object on one line."""
+    typer.echo(to_json(value))
+    sys.stdout.flush()
+
+
+def status_text(status: str) -> Text:
+    return Text(status, style=STYLES.get(status, ""))
+
+
+def seconds_text(seconds: float | None) -> str:
+    """``0.25 s``, ``12.3 s``, ``4 min 10 s``, ``2 h 5 min``."""
+    if seconds is None:
+        return ""
+    if seconds < 10:
+        return f"{max(seconds, 0):.2f} s"
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def duration(view: TaskView | NodeView) -> float | None:
+    """How long it took from its start to its end."""
+    if view.started_at is None or view.finished_at is None:
+        return None
+    return (view.finished_at - view.started_at).total_seconds()
+
+
+def time_text(at: datetime | None) -> str:
+    return "" if at is None else at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def compact(value: Any, limit: int = 60) -> str:
+    """A value in little room; a progress of the form ``{"done": 3, "total": 8}`` as ``3/8``."""
+    if value is None:
+        return ""
+    if isinstance(value, dict) and value.keys() == {"done", "total"}:
+        return f"{value['done']}/{value['total']}"
+    if isinstance(value, float) and 0 <= value <= 1:
+        return f"{value:.0%}"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def table(title: str | None, columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """A table; a column that holds nothing but numbers stands to the right."""
+    rows = [list(row) for row in rows]
+    made = Table(title=Text(title) if title else None, title_justify="left", title_style="bold", header_style="bold")
+    for number, column in enumerate(columns):
+        cells = [row[number] for row in rows if number < len(row)]
+        numeric = bool(cells) and all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in cells)
+        made.add_column(Text(str(column)), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(_cell(cell) for cell in row))
+    return made
+
+
+def _cell(cell: Any) -> Text:
+    if isinstance(cell, Text):
+        return cell
+    if cell is None:
+        return Text("")
+    if isinstance(cell, bool):
+        return Text("yes" if cell else "no")
+    if isinstance(cell, int):
+        return Text(f"{cell:,}")
+    if isinstance(cell, float):
+        return Text(f"{cell:,.2f}")
+    return Text(cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False, default=str))
+
+
+# ---------------------------------------------------------------- tasks
+
+
+def print_result(out: Console, result: Mapping[str, Any] | None) -> None:
+    """A task's result, node by node.
+
+    A node's result that is an object with ``"tables": [{"title": str, "columns": [...], "rows": [[...], ...]}, ...]`` is shown
+    as tables, with the rest of it below.
+    """
+    for node_id, value in (result or {}).items():
+        if value is None:
+            continue
+        rest = value
+        if isinstance(value, dict) and _are_tables(value.get("tables")):
+            for item in value["tables"]:
+                out.print(table(item.get("title"), item["columns"], item["rows"]))
+            rest = {key: part for key, part in value.items() if key != "tables"}
+            if not rest:
+                continue
+        out.print(Text(f"{node_id}: ", style="bold").append(_pretty(rest), style="not bold"), soft_wrap=True)
+
+
+def _pretty(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 100 else json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def _are_tables(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(item, dict)
+        and isinstance(item.get("columns"), list)
+        and isinstance(item.get("rows"), list)
+        and all(isinstance(row, list) and len(row) <= len(item["columns"]) for row in item["rows"])
+        for item in value
+    )
+
+
+def print_end(out: Console, view: TaskView) -> None:
+    """How a task ended, with its result, or what went wrong."""
+    print_result(out, view.result)
+    nodes = f"{len(view.nodes)} node{'' if len(view.nodes) == 1 else 's'}"
+    line = Text("task ").append(view.id).append(" ").append_text(status_text(view.status))
+    took = seconds_text(duration(view))
+    out.print(line.append(f": {nodes}{f' in {took}' if took else ''}"), soft_wrap=True)
+    if view.error:
+        out.print(Text(view.error, style="red"), soft_wrap=True)
+    for node in view.nodes.values():
+        if node.status == "failed" and node.error and (view.error is None or node.error not in view.error):
+            out.print(Text(f"node {node.node_id!r}: {node.reason_code}: {node.error}", style="red"), soft_wrap=True)

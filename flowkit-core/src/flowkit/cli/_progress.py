@@ -1,0 +1,122 @@
+"""Where the nodes of a task are, put together from its events."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from flowkit.protocols import ArtifactStore
+from flowkit.task import NodeStatus, TaskEvent
+
+FIRST_SHOWN = ("running", "cancelling", "failed", "deferred", "paused", "finished", "cancelled", "queued", "skipped")
+PAGE = 500
+
+
+@dataclass(slots=True)
+class NodeProgress:
+    """One node."""
+
+    node_id: str
+    status: str = "queued"
+    attempt: int = 0
+    worker_id: str | None = None
+    progress: Any = None
+    batches: int = 0
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    note: str = ""
+    changed: int = 0
+    """The number of the event that changed its status last."""
+
+    def take(self, event: TaskEvent) -> None:
+        """Follow an event of this node."""
+        data = event.data if isinstance(event.data, dict) else {}
+        if event.kind == "progress":
+            self.progress = event.data
+        if event.kind != "status" or event.status is None:
+            return
+        self.status, self.changed, self.note = event.status, event.seq, ""
+        if event.status == NodeStatus.RUNNING:
+            self.attempt += 1
+            self.worker_id = data.get("worker_id")
+            self.started_at, self.ended_at = event.at, None
+        elif "released_by" in data:
+            self.attempt -= 1
+            self.note = f"handed back by {data['released_by']}"
+        elif data.get("retry"):
+            self.started_at = self.ended_at = None
+        elif "reason_code" in data:
+            self.note = f"{data['reason_code']}: {data['error']}" if data.get("error") else str(data["reason_code"])
+        if event.status == NodeStatus.DEFERRED:
+            self.attempt = data.get("attempt", self.attempt)
+        if self.ended:
+            self.ended_at = event.at
+
+    @property
+    def ended(self) -> bool:
+        return NodeStatus(self.status).terminal
+
+    def seconds(self, now: datetime) -> float | None:
+        """How long the present attempt has run, or the last one ran."""
+        if self.started_at is None or (self.ended_at is None and self.status == NodeStatus.QUEUED):
+            return None
+        return ((self.ended_at or now) - self.started_at).total_seconds()
+
+
+@dataclass(slots=True)
+class TaskProgress:
+    """All nodes of a task, in the order of its graph."""
+
+    nodes: dict[str, NodeProgress]
+    status: str = "queued"
+    began_at: datetime | None = None
+    """When the first event came; times in the display count from here."""
+
+    @classmethod
+    def of(cls, node_ids: Iterable[str]) -> "TaskProgress":
+        return cls({node_id: NodeProgress(node_id) for node_id in node_ids})
+
+    def take(self, event: TaskEvent) -> None:
+        """Follow an event."""
+        self.began_at = self.began_at or event.at
+        if event.node_id is not None:
+            self.nodes[event.node_id].take(event)
+        elif event.kind == "status" and event.status is not None:
+            self.status = event.status
+
+    def counts(self) -> Counter[str]:
+        """How many nodes are in each status."""
+        return Counter(node.status for node in self.nodes.values())
+
+    def most_interesting(self, limit: int) -> Sequence[NodeProgress]:
+        """Up to ``limit`` nodes: all if they fit, else those that run or went wrong before those that ended last, in the graph's order."""
+        if len(self.nodes) <= limit:
+            return list(self.nodes.values())
+        chosen = sorted(self.nodes.values(), key=lambda node: (FIRST_SHOWN.index(node.status), -node.changed))[:limit]
+        names = {node.node_id for node in chosen}
+        return [node for node in self.nodes.values() if node.node_id in names]
+
+
+@dataclass(slots=True)
+class BatchCounter:
+    """Counts the batches each node has stored, reading on from where it was."""
+
+    artifacts: ArtifactStore
+    task_id: str
+    _cursor: tuple[float, str] | None = None
+    _generation: dict[str, int] = field(default_factory=dict)
+
+    async def update(self, progress: TaskProgress) -> None:
+        """Bring ``batches`` of the nodes up to date."""
+        while page := await self.artifacts.scan(self.task_id, after=self._cursor, limit=PAGE):
+            for cursor, record in page:
+                self._cursor = cursor
+                node = progress.nodes.get(record.stream.node_id)
+                if node is None or not record.partial:
+                    continue
+                generation = record.stream.generation
+                if generation != self._generation.setdefault(node.node_id, generation):
+                    self._generation[node.node_id], node.batches = generation, 0
+                # Positions in a stream have no gaps, so the last one seen is the count, whatever the scan skipped.
+                node.batches = max(node.batches, record.position)

@@ -1,0 +1,409 @@
+"""Submitting and watching tasks."""
+
+import logging
+import os
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import AsyncExitStack
+from typing import Any, Self
+
+import anyio
+from pydantic_core import from_json, to_json
+
+from flowkit.applying import Applier
+from flowkit.clock import SystemClock
+from flowkit.config import CommonConfig
+from flowkit.engine import (
+    CancelRequested,
+    EngineSettings,
+    Event,
+    PauseRequested,
+    ResumeRequested,
+    RetryRequested,
+    TaskSubmitted,
+    advance,
+)
+from flowkit.errors import BusError, ConfigError, Fault, GraphError, StoreError, TaskNotFound, TaskRefused
+from flowkit.explaining import explain_node
+from flowkit.graph import Graph
+from flowkit.messages import TaskTouched, encode
+from flowkit.plugins import Plugins
+from flowkit.protocols import Bus, Clock, Message, Store, TaskQuery, TaskRecord, TopicSpec, utc
+from flowkit.reading import load_task, records_of
+from flowkit.storage import decode_log, decode_task, encode_spec, log_part, new_record
+from flowkit.task import Artifact, NewTask, Page, Task, TaskEvent, TaskSpec, TaskStatus, TaskView
+from flowkit.views import event_view, full_view, task_view
+
+logger = logging.getLogger(__name__)
+
+PATIENCE_SEC = 10.0
+"""How long a verb waits for an unavailable store before it raises."""
+PAGE = 500
+
+
+class Client:
+    """Submits tasks, and looks after them. It runs nothing itself: coordinators and workers do.
+
+    ``db`` is an address (``"mongodb://host/name"``, ``"memory://"``) or a database object that a plugin knows; ``bus`` an address
+    or a :class:`~flowkit.protocols.Bus`. A verb that changes a task is durable when it returns.
+    """
+
+    def __init__(
+        self,
+        *,
+        db: Any = None,
+        bus: Bus | str | None = None,
+        cfg: CommonConfig | None = None,
+        store: Store | None = None,
+        clock: Clock | None = None,
+        plugins: Collection[object] | Plugins | None = None,
+    ) -> None:
+        self.cfg = cfg if cfg is not None else CommonConfig()
+        self.clock: Clock = clock or SystemClock()
+        self.plugins = plugins if isinstance(plugins, Plugins) else Plugins(plugins or ())
+        self._db = db if db is not None else self.cfg.db
+        self._given_bus = bus
+        self._given_store = store
+        self._stack: AsyncExitStack | None = None
+
+    # ------------------------------------------------------------ life
+
+    async def start(self) -> None:
+        """Connect. Entering the client does the same."""
+        if self._stack is not None:
+            return
+        async with AsyncExitStack() as stack:
+            if self._given_store is not None:
+                self.store = self._given_store
+            elif self._db is None:
+                raise ConfigError("db is missing: give a database object, or an address such as 'mongodb://localhost/flowkit' or 'memory://'")
+            else:
+                self.store = await stack.enter_async_context(self.plugins.open_store(self._db, self.cfg))
+            if self._given_bus is None or isinstance(self._given_bus, str):
+                address = self._given_bus or self.cfg.bus_address(self._db)
+                self.bus: Bus = await stack.enter_async_context(self.plugins.open_bus(address, self.cfg))
+            else:
+                self.bus = self._given_bus
+            await self.bus.ensure_topics([TopicSpec(self.cfg.events_topic)])
+            self._applier = Applier(
+                store=self.store, clock=self.clock, plugins=self.plugins, settings=self._settings(), keep_nodes=0, patience_sec=PATIENCE_SEC
+            )
+            self._stack = stack.pop_all()
+
+    def _settings(self) -> EngineSettings:
+        return EngineSettings()
+
+    async def stop(self) -> None:
+        """Close what was opened."""
+        stack, self._stack = self._stack, None
+        if stack is not None:
+            await stack.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.stop()
+
+    # ------------------------------------------------------------ submitting
+
+    async def create_task(
+        self,
+        *,
+        params: Mapping[str, Any] | None = None,
+        graph: Any,
+        pipeline: str | None = None,
+        task_id: str | None = None,
+        idempotency_key: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        priority: int = 0,
+        deadline_sec: float | None = None,
+    ) -> str:
+        """Submit a task and return its id. It is durable when this returns.
+
+        A second submission with the same ``idempotency_key``, or ``task_id``, returns the id of the first and changes nothing.
+        ``deadline_sec`` counts from now; the task fails when it passes. The graph's own ``deadline_sec`` is the default.
+
+        Raises:
+            GraphError: the graph or the submission has faults; all of them are listed, nothing is stored.
+            TaskRefused: a plugin refused it.
+            RecordTooLarge, StoreUnavailable: it could not be stored.
+        """
+        parsed = Graph.parse(graph, limits=self.cfg.limits, functions=self.plugins.functions)
+        params, labels = _checked(params, labels, pipeline, task_id, idempotency_key, deadline_sec, limit=self.cfg.limits.max_bytes)
+        now = self.clock.now()
+        identity = task_id or new_id(now)
+        if self.plugins.checks_submissions:
+            self._ask(NewTask(identity, parsed.to_dict(), params, pipeline, labels, priority))
+        spec = TaskSpec(
+            task_id=identity, plan=parsed.plan, created_at=now, secret=os.urandom(16), params=params, pipeline=pipeline, labels=labels,
+            priority=priority, idempotency_key=idempotency_key,
+            deadline_sec=deadline_sec if deadline_sec is not None else parsed.plan.deadline_sec,
+        )  # fmt: skip
+        task = Task(spec=spec, marks=bytearray(b".") * len(parsed.plan.ids))
+        size = len(task.marks)
+        task.taken, task.empty, task.broken, task.open = [0] * size, [0] * size, [0] * size, size
+        step = advance(task, TaskSubmitted(), now=now, settings=self._settings())
+        step.apply()
+        stored = (await self.store.create([new_record(task, encode_spec(spec, parsed.to_json()), step.log)]))[0]
+        if stored == identity and self.plugins.observes_tasks:
+            self.plugins.notify("flowkit_task_changed", before=None, after=task_view(task))
+        await self._touch(stored)
+        return stored
+
+    def _ask(self, task: NewTask) -> None:
+        try:
+            reason = self.plugins.hook.flowkit_before_submit(task=task)
+        except TaskRefused:
+            raise
+        except Exception as error:
+            raise TaskRefused(f"a plugin refused the task: {error}") from error
+        if reason is not None:
+            raise TaskRefused(f"the task was refused: {reason}")
+
+    async def _touch(self, task_id: str) -> None:
+        """Hint that a task changed. A lost hint costs time, so a bus that is away stops nobody."""
+        try:
+            await self.bus.publish([Message(self.cfg.events_topic, encode(TaskTouched(task_id=task_id)), key=task_id)])
+        except BusError as error:
+            logger.warning("No hint was sent for task %s: %s", task_id, error, extra={"action": "hint_lost", "task_id": task_id})
+
+    # ------------------------------------------------------------ looking
+
+    async def get_task(self, task_id: str) -> TaskView:
+        """The task as it is now.
+
+        Raises:
+            TaskNotFound: there is none.
+        """
+        return await self._view(await load_task(self.store, task_id))
+
+    async def _view(self, task: Task) -> TaskView:
+        return full_view(task, await records_of(self.store, task, range(len(task.marks))))
+
+    async def wait(self, task_id: str, timeout: float | None = None) -> TaskView:
+        """Return the task when it has ended.
+
+        Raises:
+            TaskNotFound: there is none.
+            TimeoutError: it has not ended after ``timeout`` seconds.
+        """
+        if timeout is None:
+            await self.store.wait_for_change(task_id, 0, ended=True)
+        else:
+            await self._ended_within(task_id, timeout)
+        record = await self._record(task_id)
+        if record.header.finished_at is None:
+            raise TimeoutError(f"task {task_id!r} is still {record.header.status} after {timeout:g} s")
+        return await self._view(decode_task(record))
+
+    async def _record(self, task_id: str) -> TaskRecord:
+        record = (await self.store.load([task_id])).get(task_id)
+        if record is None:
+            raise TaskNotFound(task_id)
+        return record
+
+    async def _ended_within(self, task_id: str, timeout: float) -> None:
+        """Return when a task has ended, or that many seconds have passed."""
+        failure = None
+        async with anyio.create_task_group() as group:
+
+            async def give_up() -> None:
+                await self.clock.sleep(timeout)
+                group.cancel_scope.cancel()
+
+            group.start_soon(give_up)
+            try:
+                await self.store.wait_for_change(task_id, 0, ended=True)
+            except StoreError as error:
+                failure = error
+            group.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def watch(self, task_id: str) -> AsyncIterator[TaskEvent]:
+        """Every change of a task in order, from its first, until it has ended.
+
+        Raises:
+            TaskNotFound: there is none.
+        """
+        seen = 0
+        while True:
+            record = await self._record(task_id)
+            task = decode_task(record)
+            async for event in self._events(task, record, seen):
+                seen = event.seq
+                yield event
+            if task.terminal:
+                return
+            await self.store.wait_for_change(task_id, record.version)
+
+    async def _events(self, task: Task, record: TaskRecord, seen: int) -> AsyncIterator[TaskEvent]:
+        live = sorted(name for name in record.parts if name[0] == "e")
+        if seen < task.seq and (not live or int(live[0][1:]) > seen + 1):
+            after = log_part(seen)
+            while page := await self.store.scan_archive(task.task_id, prefix="e", after=after, limit=PAGE):
+                for name, data in page:
+                    for seq, entry in decode_log(name, data):
+                        if seq > seen:
+                            seen = seq
+                            yield event_view(task, seq, entry)
+                after = page[-1][0]
+        for name in live:
+            for seq, entry in decode_log(name, record.parts[name]):
+                if seq > seen:
+                    seen = seq
+                    yield event_view(task, seq, entry)
+
+    async def list_tasks(
+        self,
+        *,
+        status: str | Collection[str] | None = None,
+        pipeline: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Page[TaskView]:
+        """Tasks that match, newest first. ``after`` is the ``next`` of the page before."""
+        if limit < 1:
+            raise ValueError(f"limit is at least 1, not {limit}")
+        statuses = () if status is None else [TaskStatus(status)] if isinstance(status, str) else [TaskStatus(name) for name in status]
+        query = TaskQuery(statuses=statuses, pipeline=pipeline, labels=labels or {}, limit=limit, after=after)
+        records, following = await self.store.list_tasks(query)
+        return Page([await self._view(decode_task(record)) for record in records], following)
+
+    async def artifacts(self, task_id: str, node_id: str | None = None) -> AsyncIterator[Artifact]:
+        """What the task's nodes, or one of them, produced, in order of production.
+
+        Raises:
+            TaskNotFound: there is no such task, or it has no such node.
+        """
+        task = await load_task(self.store, task_id)
+        plan = task.spec.plan
+        if node_id is not None and node_id not in plan.index:
+            raise TaskNotFound(f"{task_id}/{node_id}")
+        records = await records_of(self.store, task, range(len(task.marks)) if node_id is None else [plan.index[node_id]])
+        cursor = None
+        while page := await self.store.artifacts.scan(task_id, after=cursor, limit=PAGE):
+            for cursor, item in page:
+                stream = item.stream
+                if item.meta is None or (node_id is not None and stream.node_id != node_id):
+                    continue
+                record = records.get(plan.index[stream.node_id])
+                if record is not None and record.generation != stream.generation:
+                    continue
+                meta = from_json(self.plugins.decode_payload(item.meta))
+                yield Artifact(
+                    task_id=task_id, node_id=stream.node_id, uid=item.uid, partial=item.partial, meta=meta, created_at=utc(item.created_at)
+                )
+
+    async def explain(self, task_id: str, node_id: str) -> str:
+        """Why a node is not running, in a sentence.
+
+        Raises:
+            TaskNotFound: there is no such task, or it has no such node.
+        """
+        task = await load_task(self.store, task_id)
+        index = task.spec.plan.index.get(node_id)
+        if index is None:
+            raise TaskNotFound(f"{task_id}/{node_id}")
+        records = await records_of(self.store, task, [index])
+        serving = {role for session in await self.store.sessions() for role in session.roles}
+        return explain_node(task, index, records.get(index), now=self.clock.now(), serving=serving)
+
+    # ------------------------------------------------------------ changing
+
+    async def cancel(self, task_id: str, reason: str = "") -> None:
+        """Stop a task. What runs is asked to end, and cut off after a grace. An ended task stays as it is.
+
+        Raises:
+            TaskNotFound: there is none.
+        """
+        await self._change(task_id, CancelRequested(reason))
+
+    async def pause(self, task_id: str) -> None:
+        """Begin no further node of a task; what runs goes on. An ended task stays as it is.
+
+        Raises:
+            TaskNotFound: there is none.
+        """
+        await self._change(task_id, PauseRequested())
+
+    async def resume(self, task_id: str) -> None:
+        """End a pause. A task that is not paused stays as it is.
+
+        Raises:
+            TaskNotFound: there is none.
+        """
+        await self._change(task_id, ResumeRequested())
+
+    async def retry(self, task_id: str, *, from_nodes: Collection[str] | None = None) -> None:
+        """Run a failed or cancelled task again, from its failed nodes, or from those named and all below them.
+
+        What is finished is kept, the stored batches of a failed node too; a finished node that is named starts from nothing.
+
+        Raises:
+            TaskNotFound: there is none.
+            TaskRefused: it has neither failed nor been cancelled, or a node that is named is not in it.
+        """
+        record = await self._record(task_id)
+        task = decode_task(record)
+        if task.status not in (TaskStatus.FAILED, TaskStatus.CANCELLED):
+            raise TaskRefused(f"task {task_id!r} is {task.status}: only a failed or cancelled task is retried")
+        nodes = None
+        if from_nodes is not None:
+            unknown = [node_id for node_id in from_nodes if node_id not in task.spec.plan.index]
+            if unknown or not from_nodes:
+                raise TaskRefused(f"task {task_id!r} has no node {unknown[0]!r}" if unknown else "from_nodes is empty")
+            nodes = tuple(sorted(task.spec.plan.index[node_id] for node_id in from_nodes))
+        await self._change(task_id, RetryRequested(nodes))
+
+    async def _change(self, task_id: str, event: Event) -> None:
+        applied = await self._applier.apply({task_id: [event]}, whole=isinstance(event, RetryRequested))
+        if applied.missing:
+            raise TaskNotFound(task_id)
+        await self._touch(task_id)
+
+
+def new_id(now: float) -> str:
+    """A new task id: 12 hexadecimal digits of the time in milliseconds, so that ids sort by age, and 20 at random."""
+    return f"{int(now * 1000) & 0xFFFFFFFFFFFF:012x}{os.urandom(10).hex()}"
+
+
+def _checked(
+    params: Mapping[str, Any] | None,
+    labels: Mapping[str, str] | None,
+    pipeline: str | None,
+    task_id: str | None,
+    idempotency_key: str | None,
+    deadline_sec: float | None,
+    *,
+    limit: int,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What is submitted beside the graph, as plain JSON."""
+    faults = []
+    for name, text in (("pipeline", pipeline), ("task_id", task_id), ("idempotency_key", idempotency_key)):
+        if text is not None and (not isinstance(text, str) or not 0 < len(text) <= 200 or not text.isprintable()):
+            faults.append(Fault(None, f"{name}: 1 to 200 printable characters are expected"))
+    if deadline_sec is not None and not 0 < deadline_sec < float("inf"):
+        faults.append(Fault(None, f"deadline_sec: a positive number of seconds is expected, not {deadline_sec!r}"))
+    plain: dict[str, Any] = {}
+    if params:
+        if not isinstance(params, Mapping) or not all(isinstance(key, str) for key in params):
+            faults.append(Fault(None, "params: an object is expected"))
+        else:
+            try:
+                data = to_json(params, inf_nan_mode="constants")
+                plain = from_json(data, allow_inf_nan=False)
+                if len(data) > limit:
+                    faults.append(Fault(None, f"params: {len(data)} bytes are above the limit of {limit}"))
+            except (ValueError, TypeError) as error:
+                faults.append(Fault(None, f"params: not JSON: {error}"))
+    tags = dict(labels or {})
+    if not all(isinstance(key, str) and isinstance(value, str) for key, value in tags.items()):
+        faults.append(Fault(None, "labels: texts by name are expected"))
+    if faults:
+        raise GraphError(faults)
+    return plain, tags
+
+

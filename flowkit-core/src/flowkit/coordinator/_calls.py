@@ -1,0 +1,113 @@
+"""Calling coordinator functions."""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+from pydantic_core import from_json
+
+from flowkit.coordinator.functions import FunctionContext, call_function
+from flowkit.engine import Event, FunctionFailed, FunctionReturned
+from flowkit.errors import NodeFailure
+from flowkit.messages import NodeStopped
+from flowkit.protocols import Clock, Store, Stream
+from flowkit.reading import records_of, results_of
+from flowkit.task import Task
+
+logger = logging.getLogger(__name__)
+
+PAGE = 1000
+
+Report = Callable[[str, Event], Awaitable[None]]
+
+
+class Calls:
+    """The functions that run here. What they return goes through the engine like a worker's report."""
+
+    def __init__(self, *, group: TaskGroup, store: Store, clock: Clock, functions: Mapping[str, Any], worker_id: str, report: Report) -> None:
+        self._group = group
+        self._store = store
+        self._clock = clock
+        self._functions = functions
+        self._worker_id = worker_id
+        self._report = report
+        self._running: dict[tuple[str, int, int], anyio.CancelScope] = {}
+
+    def begin(self, task: Task, index: int, attempt: int) -> None:
+        """Call a node's function, unless it runs here already."""
+        key = (task.task_id, index, attempt)
+        record = task.records.get(index)
+        if key in self._running or record is None or record.attempt != attempt:
+            return
+        self._running[key] = anyio.CancelScope()
+        self._group.start_soon(self._run, key, task, task.spec.token(index, attempt, record.handovers))
+
+    def cancel(self, task: Task, index: int, attempt: int) -> None:
+        """Stop a call, if it runs here."""
+        scope = self._running.get((task.task_id, index, attempt))
+        if scope is not None:
+            scope.cancel()
+
+    async def _run(self, key: tuple[str, int, int], task: Task, token: str) -> None:
+        task_id, index, attempt = key
+        event: Event = NodeStopped(
+            task_id=task_id, index=index, attempt=attempt, token=token, worker_id=self._worker_id, at=self._clock.now()
+        )
+        try:
+            with self._running[key]:
+                event = await self._call(task, index, attempt, token)
+        finally:
+            del self._running[key]
+        await self._report(task_id, event)
+
+    async def _call(self, task: Task, index: int, attempt: int, token: str) -> Event:
+        plan = task.spec.plan
+        node = plan.nodes[index]
+        try:
+            ctx = FunctionContext(
+                task_id=task.task_id,
+                node_id=node.node_id,
+                params=task.spec.params,
+                vars=task.vars,
+                results=await results_of(self._store, task, [edge.node for edge in plan.parents[index]]),
+                clock=self._clock,
+                reading=_Reading(self._store, task),
+            )
+            returned = await call_function(self._functions, node.io.fn or "", node.io.fn_args or {}, ctx)
+        except NodeFailure as error:
+            return FunctionFailed(index, attempt, token, self._clock.now(), error.reason_code, error.permanent, str(error))
+        except Exception as error:
+            logger.exception("Function %s failed", node.io.fn, extra={"action": "function_failed", "task_id": task.task_id})
+            return FunctionFailed(index, attempt, token, self._clock.now(), "unexpected_error", False, f"{type(error).__name__}: {error}")
+        return FunctionReturned(index, attempt, token, self._clock.now(), returned.result, returned.ops)
+
+
+class _Reading:
+    """What a function may read of its task."""
+
+    def __init__(self, store: Store, task: Task) -> None:
+        self._store = store
+        self._task = task
+
+    async def results(self, node_ids: Sequence[str]) -> dict[str, Any]:
+        places = self._task.spec.plan.index
+        known = [node_id for node_id in node_ids if node_id in places]
+        found = await results_of(self._store, self._task, [places[node_id] for node_id in known])
+        return {node_id: found.get(node_id) for node_id in known}
+
+    async def batch_metrics(self, node_id: str) -> tuple[int, dict[str, float]]:
+        index = self._task.spec.plan.index[node_id]
+        record = (await records_of(self._store, self._task, [index])).get(index)
+        stream = Stream(self._task.task_id, node_id, record.generation if record else 0)
+        count, after = 0, 0
+        sums: dict[str, float] = {}
+        while page := await self._store.artifacts.read(stream, after=after, limit=PAGE):
+            for item in page:
+                after = item.position
+                if item.partial:
+                    count += 1
+                    for name, value in from_json(item.metrics).items():
+                        sums[name] = sums.get(name, 0) + value
+        return count, sums

@@ -1,0 +1,179 @@
+"""A coordinator's life: what it opens, which loops it runs, and how it ends."""
+
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Self
+
+import anyio
+
+from flowkit._service import Service, run_until_told
+from flowkit.applying import Applied, Applier
+from flowkit.client import Client
+from flowkit.config import CoordinatorConfig
+from flowkit.coordinator._calls import Calls
+from flowkit.coordinator._inbox import read_reports
+from flowkit.coordinator._outbox import Outbox
+from flowkit.coordinator._timers import Timers, sweep
+from flowkit.coordinator._watching import WorkerWatch
+from flowkit.engine import CallFunction, EngineSettings, Event, RetryRequested, Woke
+from flowkit.errors import FlowKitError, StoreError, TaskNotFound
+from flowkit.plugins import Plugins
+from flowkit.protocols import Bus, Clock, Store, TopicSpec
+
+logger = logging.getLogger(__name__)
+
+LOOP_PAUSE_SEC = 1.0
+
+
+class Coordinator(Client, Service):
+    """Decides what runs, and sees that it does. Any number of them may work on one store.
+
+    It has the verbs of a :class:`~flowkit.client.Client`. ``db`` is turned into a store by the first plugin that knows it; a
+    ``store`` or ``bus`` given as an object wins, and is entered and left by whoever gave it.
+    """
+
+    cfg: CoordinatorConfig
+
+    def __init__(
+        self,
+        *,
+        db: Any = None,
+        cfg: CoordinatorConfig | None = None,
+        bus: Bus | str | None = None,
+        store: Store | None = None,
+        clock: Clock | None = None,
+        plugins: Collection[object] | Plugins | None = None,
+    ) -> None:
+        super().__init__(db=db, bus=bus, cfg=cfg or CoordinatorConfig(), store=store, clock=clock, plugins=plugins)
+        self.coordinator_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+    # ------------------------------------------------------------ life
+
+    async def start(self) -> None:
+        """Connect and begin to work; returns when ready."""
+        await Service.start(self)
+
+    async def stop(self) -> None:
+        """Stop working. What is under way is recorded, and other coordinators go on with it."""
+        await Service.stop(self)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def run(self) -> None:
+        """Work until cancelled, or until SIGTERM or SIGINT; a second signal stops at once."""
+        await run_until_told(self)
+
+    async def _serve(self, ready: Callable[[], None], stopping: anyio.Event) -> None:
+        await Client.start(self)
+        try:
+            await self.bus.ensure_topics(self._topics())
+            async with self.bus.subscribe([self.cfg.events_topic], group=f"{self.cfg.namespace}.coordinators") as reports:
+                async with anyio.create_task_group() as group:
+                    self._begin(group)
+                    group.start_soon(self._keep_up, "inbox", lambda: read_reports(reports, self.bus, self.clock, self._handle))
+                    group.start_soon(self._keep_up, "timers", lambda: self._timers.run(self._wake))
+                    group.start_soon(
+                        self._keep_up, "sweep", lambda: sweep(self.store, self.clock, self.cfg.scheduler_tick_sec, self._wake)
+                    )
+                    group.start_soon(self._keep_up, "worker watch", lambda: self._watch.run(self._lost))
+                    logger.info("Coordinator %s is ready", self.coordinator_id, extra={"action": "coordinator_ready"})
+                    ready()
+                    await stopping.wait()
+                    group.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await Client.stop(self)
+            logger.info("Coordinator %s has stopped", self.coordinator_id, extra={"action": "coordinator_stopped"})
+
+    def _begin(self, group: anyio.abc.TaskGroup) -> None:
+        self._applier = Applier(
+            store=self.store, clock=self.clock, plugins=self.plugins, settings=self._settings(), keep_nodes=self.cfg.max_cached_nodes,
+            patience_sec=None,
+        )  # fmt: skip
+        self._outbox = Outbox(bus=self.bus, store=self.store, clock=self.clock, config=self.cfg, applier=self._applier)
+        self._timers = Timers(self.clock)
+        self._watch = WorkerWatch(store=self.store, clock=self.clock, config=self.cfg)
+        self._calls = Calls(
+            group=group, store=self.store, clock=self.clock, functions=self.plugins.functions, worker_id=self.coordinator_id,
+            report=self._report,
+        )  # fmt: skip
+
+    def _topics(self) -> list[TopicSpec]:
+        return [
+            TopicSpec(self.cfg.events_topic),
+            TopicSpec(self.cfg.control_topic, broadcast=True),
+            TopicSpec(self.cfg.dead_letter_topic),
+            *(TopicSpec(self.cfg.command_topic(role)) for role in self.cfg.worker_types),
+        ]
+
+    def _settings(self) -> EngineSettings:
+        return EngineSettings(
+            max_in_flight=self.cfg.max_in_flight,
+            lease_ttl_sec=self.cfg.lease_ttl_sec,
+            worker_lost_sec=self.cfg.heartbeat_hard_sec,
+            cancel_grace_sec=self.cfg.cancel_grace_sec,
+        )
+
+    async def _keep_up(self, name: str, loop: Callable[[], Any]) -> None:
+        """Run a loop, and begin it again if it breaks: no error leaves a coordinator half alive."""
+        while True:
+            try:
+                await loop()
+            except StoreError as error:
+                logger.warning("The store is unavailable: %s", error, extra={"action": "store_unavailable"})
+            except Exception:
+                logger.exception("The %s broke and is begun again", name, extra={"action": "loop_restarted"})
+            await self.clock.sleep(LOOP_PAUSE_SEC)
+
+    # ------------------------------------------------------------ work
+
+    async def _handle(self, touched: Collection[str], events: Mapping[str, Sequence[Event]]) -> None:
+        """Take in hints and reports, and carry out what comes of them."""
+        if touched:
+            await self._carry_out(await self._applier.look(touched))
+        if events:
+            await self._carry_out(await self._applier.apply(events))
+
+    async def _carry_out(self, applied: Applied) -> None:
+        for held, _ in applied.effects:
+            if held.task.wake_at is not None:
+                self._timers.add(held.task.task_id, held.task.wake_at)
+        for held, effect in await self._outbox.carry_out(applied.effects):
+            if isinstance(effect, CallFunction):
+                self._calls.begin(held.task, effect.index, effect.attempt)
+            else:
+                self._calls.cancel(held.task, effect.index, effect.attempt)
+
+    async def _report(self, task_id: str, event: Event) -> None:
+        try:
+            await self._handle((), {task_id: [event]})
+        except FlowKitError:
+            logger.exception("The end of a function was not recorded", extra={"action": "report_lost", "task_id": task_id})
+
+    async def _wake(self, task_ids: Collection[str]) -> None:
+        """It is time to look at these tasks."""
+        await self._handle(task_ids, {})
+        silent = self._watch.silent(held.task for held in self._applier.held_of(task_ids))
+        await self._handle((), {task_id: [Woke(silent)] for task_id in task_ids})
+
+    async def _lost(self, worker_ids: Collection[str]) -> None:
+        """Workers are lost: look at every task that one of them has a node of."""
+        lost = set(worker_ids)
+        logger.warning("Lost: %s", ", ".join(sorted(lost)), extra={"action": "workers_lost"})
+        concerned = [
+            held.task.task_id for held in self._applier.held() if any(record.worker_id in lost for record in held.task.records.values())
+        ]
+        if concerned:
+            await self._wake(concerned)
+
+    async def _change(self, task_id: str, event: Event) -> None:
+        applied = await self._applier.apply({task_id: [event]}, whole=isinstance(event, RetryRequested))
+        if applied.missing:
+            raise TaskNotFound(task_id)
+        await self._carry_out(applied)
+        await self._touch(task_id)

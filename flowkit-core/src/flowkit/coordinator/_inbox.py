@@ -1,0 +1,55 @@
+"""Taking in what workers and clients report."""
+
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+
+from flowkit.engine import Event
+from flowkit.errors import BusError, DecodeError
+from flowkit.messages import CancelRun, RunNode, StreamMoved, TaskTouched, decode
+from flowkit.protocols import Bus, Clock, Delivery, Subscription
+
+logger = logging.getLogger(__name__)
+
+MOST_AT_ONCE = 1000
+PAUSE_SEC = 1.0
+
+Handle = Callable[[Collection[str], Mapping[str, Sequence[Event]]], Awaitable[None]]
+
+
+async def read_reports(subscription: Subscription, bus: Bus, clock: Clock, handle: Handle) -> None:
+    """Hand on what comes, and acknowledge it once it is stored; park what cannot be read, and go on."""
+    while True:
+        try:
+            deliveries = await subscription.receive(max_messages=MOST_AT_ONCE)
+            touched, events, refused = _sort(deliveries)
+            for delivery, reason in refused:
+                logger.warning("A message was parked: %s", reason, extra={"action": "message_parked", "partition": delivery.partition})
+                await subscription.reject([delivery], reason)
+            await handle(touched, events)
+            parked = {id(delivery) for delivery, _ in refused}
+            await subscription.ack([delivery for delivery in deliveries if id(delivery) not in parked])
+        except BusError as error:
+            logger.warning("The bus is unavailable: %s", error, extra={"action": "bus_unavailable"})
+            await clock.sleep(PAUSE_SEC)
+
+
+def _sort(deliveries: Sequence[Delivery]) -> tuple[dict[str, None], dict[str, list[Event]], list[tuple[Delivery, str]]]:
+    touched: dict[str, None] = {}
+    events: dict[str, list[Event]] = {}
+    refused: list[tuple[Delivery, str]] = []
+    for delivery in deliveries:
+        try:
+            message = decode(delivery.message.value)
+        except DecodeError as error:
+            refused.append((delivery, str(error)))
+            continue
+        if isinstance(message, TaskTouched):
+            touched[message.task_id] = None
+        elif isinstance(message, RunNode | CancelRun | StreamMoved):
+            refused.append((delivery, f"a {message.kind} is not a report"))
+        else:
+            reports = events.get(message.task_id)
+            if reports is None:
+                reports = events[message.task_id] = []
+            reports.append(message)
+    return touched, events, refused

@@ -1,0 +1,126 @@
+"""Carrying out what was decided: commands, cancellations and hints go to the bus."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from flowkit.applying import Applier, Held
+from flowkit.config import CoordinatorConfig
+from flowkit.engine import CallFunction, Effect, SendCancel, SendCommand, TellReaders
+from flowkit.errors import BusError, MessageTooLarge
+from flowkit.messages import CancelRun, RunContextData, RunNode, StreamMoved, encode
+from flowkit.protocols import Bus, Clock, Message, Store
+from flowkit.reading import records_of, results_of, sources_from
+from flowkit.task import Mark, NodeRecord, Task
+
+logger = logging.getLogger(__name__)
+
+MANY_PARENTS = 200
+"""A node with more parents than this gets what it needs of them from the store."""
+_NO_RECORD = NodeRecord()
+
+
+class Outbox:
+    """Turns effects into messages and sends them. What cannot be sent stays recorded, and the sweep finds it."""
+
+    def __init__(self, *, bus: Bus, store: Store, clock: Clock, config: CoordinatorConfig, applier: Applier) -> None:
+        self._bus = bus
+        self._store = store
+        self._clock = clock
+        self._config = config
+        self._applier = applier
+        self._topics: dict[str, str] = {}
+
+    async def carry_out(self, effects: Sequence[tuple[Held, Sequence[Effect]]]) -> list[tuple[Held, CallFunction | SendCancel]]:
+        """Send everything that goes over the bus, in one call, and return what the coordinator is to do itself."""
+        messages: list[Message] = []
+        sent: list[tuple[Held, list[tuple[int, int]]]] = []
+        own: list[tuple[Held, CallFunction | SendCancel]] = []
+        for held, todo in effects:
+            commands: list[tuple[int, int]] = []
+            for effect in todo:
+                match effect:
+                    case SendCommand(index, attempt):
+                        message = await self._command(held.task, index, attempt)
+                        if message is not None:
+                            messages.append(message)
+                            commands.append((index, attempt))
+                    case CallFunction():
+                        own.append((held, effect))
+                    case SendCancel(index, attempt, token, reason):
+                        own.append((held, effect))
+                        cancel = CancelRun(task_id=held.task.task_id, index=index, attempt=attempt, token=token, reason=reason)
+                        messages.append(self._control(held.task, cancel))
+                    case TellReaders(index, generation):
+                        node_id = held.task.spec.plan.ids[index]
+                        hint = StreamMoved(task_id=held.task.task_id, node_id=node_id, generation=generation, ended=True)
+                        messages.append(self._control(held.task, hint))
+            if commands:
+                sent.append((held, commands))
+        if messages and await self._publish(messages):
+            for held, commands in sent:
+                self._applier.sent(held, commands)
+        return own
+
+    async def _publish(self, messages: list[Message]) -> bool:
+        pause = self._config.outbox_backoff_min_ms / 1000
+        for attempt in range(self._config.outbox_max_retry + 1):
+            try:
+                await self._bus.publish(messages)
+                return True
+            except BusError as error:
+                logger.warning("%d messages were not confirmed: %s", len(messages), error, extra={"action": "publish_failed"})
+                if attempt < self._config.outbox_max_retry:
+                    await self._clock.sleep(pause)
+                    pause = min(pause * 2, self._config.outbox_backoff_max_ms / 1000)
+        return False
+
+    def _control(self, task: Task, message: CancelRun | StreamMoved) -> Message:
+        return Message(self._config.control_topic, encode(message), key=task.task_id)
+
+    async def _command(self, task: Task, index: int, attempt: int) -> Message | None:
+        """A node's command, or None if the node has moved on since."""
+        record = task.records.get(index)
+        if record is None or record.attempt != attempt or task.marks[index] != Mark.ISSUED:
+            return None
+        plan = task.spec.plan
+        node = plan.nodes[index]
+        edges = plan.parents[index]
+        parents = [edge.node for edge in edges]
+        data = None
+        sources = None
+        if len(parents) <= MANY_PARENTS:
+            sources = sources_from(task, parents, await records_of(self._store, task, parents)) if parents else ()
+            io = node.io
+            fields = {name: _plain(getattr(io, name)) for name in io.model_fields_set}
+            results = await results_of(self._store, task, parents) if parents else {}
+            data = RunContextData(io=fields, params=task.spec.params, vars=task.vars, results=results)
+        command = RunNode(
+            task_id=task.task_id,
+            index=index,
+            attempt=attempt,
+            token=task.spec.token(index, attempt, record.handovers),
+            node_id=node.node_id,
+            role=node.type,
+            generation=record.generation,
+            priority=task.spec.priority + node.priority,
+            last_attempt=attempt - record.first_attempt >= node.retry_policy.max,
+            permanent_on=node.retry_policy.permanent_on,
+            data=data,
+            sources=sources,
+            streamed=plan.streamed[index],
+            progress=record.progress,
+        )
+        topic = self._topics.get(node.type)
+        if topic is None:
+            topic = self._topics[node.type] = self._config.command_topic(node.type)
+        value = encode(command)
+        if data is not None and len(value) > min(self._config.inline_limit_bytes, self._bus.max_message_bytes):
+            value = encode(command.model_copy(update={"data": None}))
+        if len(value) > self._bus.max_message_bytes:
+            raise MessageTooLarge(f"the command of node {node.node_id!r} is {len(value)} bytes")
+        return Message(topic, value, key=task.task_id if len(plan.nodes) == 1 else f"{task.task_id}.{index}")
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(exclude_unset=True) if hasattr(value, "model_dump") else value

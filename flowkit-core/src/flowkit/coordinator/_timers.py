@@ -1,0 +1,58 @@
+"""Looking at tasks when it is time to."""
+
+import heapq
+from collections.abc import Awaitable, Callable, Collection
+
+import anyio
+
+from flowkit.protocols import Clock, Store
+
+Wake = Callable[[Collection[str]], Awaitable[None]]
+MOST_AT_ONCE = 500
+
+
+class Timers:
+    """When to look at which of the tasks in memory."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._heap: list[tuple[float, str]] = []
+        self._earlier = anyio.Event()
+
+    def add(self, task_id: str, at: float) -> None:
+        """Look at a task then. That it was looked at, or has moved its time, does not matter: a look too many is harmless."""
+        if not self._heap or at < self._heap[0][0]:
+            self._earlier.set()
+        heapq.heappush(self._heap, (at, task_id))
+
+    async def run(self, wake: Wake) -> None:
+        while True:
+            self._earlier = anyio.Event()
+            now = self._clock.now()
+            due: dict[str, None] = {}
+            while self._heap and self._heap[0][0] <= now:
+                due[heapq.heappop(self._heap)[1]] = None
+            if due:
+                await wake(due)
+                continue
+            if not self._heap:
+                await self._earlier.wait()
+                continue
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._cancel_when_earlier, group.cancel_scope)
+                await self._clock.sleep(self._heap[0][0] - now)
+                group.cancel_scope.cancel()
+
+    async def _cancel_when_earlier(self, scope: anyio.CancelScope) -> None:
+        await self._earlier.wait()
+        scope.cancel()
+
+
+async def sweep(store: Store, clock: Clock, tick_sec: float, wake: Wake) -> None:
+    """Find tasks that nobody looked at when it was time: whatever was forgotten, by whomever, goes on from here."""
+    while True:
+        while task_ids := await store.due(before=clock.now() - tick_sec, limit=MOST_AT_ONCE):
+            await wake(task_ids)
+            if len(task_ids) < MOST_AT_ONCE:
+                break
+        await clock.sleep(tick_sec)

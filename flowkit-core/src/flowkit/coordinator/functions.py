@@ -1,0 +1,213 @@
+"""Coordinator functions: what ``type: "coordinator_fn"`` calls, and the seven that are built in.
+
+A function is ``async def f(ctx, **args)`` or a plain one, which then runs in a thread. ``ctx`` is a :class:`FunctionContext`,
+``args`` are the node's ``io.fn_args``, and the JSON it returns is the node's result. A function may run more than once for one
+node: after a crash it is called again. What it records on ``ctx`` is kept only together with the node's end, and so counts once.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NoReturn, Protocol, cast
+
+import anyio.to_thread
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
+from flowkit.engine._vars import VarsOp, check
+from flowkit.errors import NodeFailure
+from flowkit.protocols import Clock
+
+
+class TaskReading(Protocol):
+    """What a function may read of its task beyond the node's parents."""
+
+    async def results(self, node_ids: Sequence[str]) -> dict[str, Any]:
+        """The results of these nodes by id: None for one that has none (yet); one that is not in the task is left out."""
+
+    async def batch_metrics(self, node_id: str) -> tuple[int, dict[str, float]]:
+        """How many batches of a node of the task are stored, and the sums of their metrics."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchMetrics:
+    """The stored batches of a node: how many, and their metrics summed up."""
+
+    count: int
+    sums: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """What came of a call: the node's result, and the changes of vars to commit with its end."""
+
+    result: Any
+    ops: tuple[VarsOp, ...] = ()
+
+
+class FunctionContext:
+    """What a coordinator function sees of its node, and where it records changes of the task's vars."""
+
+    __slots__ = ("_copies", "_ops", "_params", "_reading", "_results", "_vars", "clock", "node_id", "task_id")
+
+    def __init__(
+        self,
+        *,
+        task_id: str,
+        node_id: str,
+        params: Mapping[str, Any],
+        vars: Mapping[str, Any],  # noqa: A002 - they are called so everywhere
+        results: Mapping[str, Any],
+        clock: Clock,
+        reading: TaskReading,
+    ) -> None:
+        self.task_id = task_id
+        self.node_id = node_id
+        self.clock = clock
+        self._params, self._vars, self._results = params, vars, results
+        self._reading = reading
+        self._copies: dict[str, Any] = {}
+        self._ops: list[VarsOp] = []
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The task's params: a copy."""
+        return self._copy("params", self._params)
+
+    @property
+    def vars(self) -> dict[str, Any]:
+        """The task's vars as they were when the function was called: a copy, in which what is recorded here does not show."""
+        return self._copy("vars", self._vars)
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """The results of the node's parents, by node id: a copy."""
+        return self._copy("results", self._results)
+
+    @property
+    def ops(self) -> tuple[VarsOp, ...]:
+        """The changes recorded so far."""
+        return tuple(self._ops)
+
+    def set_vars(self, kv: Mapping[str, Any], block_sensitive: bool = False) -> None:
+        """Record that each value replaces what is at its path.
+
+        Raises:
+            VarsError: a key or value is beyond the limits or, with ``block_sensitive``, looks like a secret.
+        """
+        self._record("set", kv=kv, block_sensitive=block_sensitive)
+
+    def merge_vars(self, data: Mapping[str, Any], block_sensitive: bool = False) -> None:
+        """Record that ``data`` is merged in, objects into objects.
+
+        Raises:
+            VarsError: a key or value is beyond the limits or, with ``block_sensitive``, looks like a secret.
+        """
+        self._record("merge", data=data, block_sensitive=block_sensitive)
+
+    def incr_var(self, key: str, by: float = 1) -> None:
+        """Record that a number grows. One that is missing counts as 0.
+
+        Raises:
+            VarsError: ``by`` is not a finite number, or the key is beyond the limits.
+        """
+        self._record("incr", key=key, by=by)
+
+    def unset_vars(self, keys: Sequence[str] | str) -> None:
+        """Record that these are removed, with the parents they leave empty.
+
+        Raises:
+            VarsError: a key is beyond the limits.
+        """
+        self._record("unset", keys=keys)
+
+    async def result_of(self, node_id: str) -> Any:
+        """The result of any node of the task; None if it has none (yet).
+
+        Raises:
+            NodeFailure: the node is not in the task.
+        """
+        return (await self.results_of([node_id]))[node_id]
+
+    async def results_of(self, node_ids: Sequence[str]) -> dict[str, Any]:
+        """The results of any nodes of the task, by node id and in this order; None for those that have none (yet).
+
+        Raises:
+            NodeFailure: one of them is not in the task.
+        """
+        found = await self._reading.results(node_ids)
+        for node_id in node_ids:
+            if node_id not in found:
+                _refuse(f"node {node_id!r} is not in the task")
+        return {node_id: found[node_id] for node_id in node_ids}
+
+    async def metrics_of(self, node_id: str) -> BatchMetrics:
+        """The metrics of the batches that a node has stored so far.
+
+        Raises:
+            NodeFailure: the node is not in the task.
+        """
+        await self.results_of([node_id])
+        return BatchMetrics(*await self._reading.batch_metrics(node_id))
+
+    def _record(self, name: Any, **args: Any) -> None:
+        check(VarsOp(name, args))
+        self._ops.append(VarsOp(name, from_json(to_json(args))))
+
+    def _copy(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        if name not in self._copies:
+            self._copies[name] = from_json(to_json(dict(values)))
+        return cast("dict[str, Any]", self._copies[name])
+
+
+CoordinatorFunction = Callable[..., Any | Awaitable[Any]]
+
+
+async def call_function(functions: Mapping[str, CoordinatorFunction], name: str, args: Mapping[str, Any], ctx: FunctionContext) -> Returned:
+    """Call a coordinator function.
+
+    Raises:
+        NodeFailure: there is no such function, the arguments do not fit, or it failed. ``TypeError``, ``ValueError`` and ``KeyError``
+            are ``bad_input`` for good, a ``NodeFailure`` of its own passes, anything else is ``unexpected_error`` and may be tried again.
+    """
+    if name not in functions:
+        _refuse(f"there is no coordinator function {name!r}")
+    function = functions[name]
+    try:
+        inspect.signature(function).bind(ctx, **args)
+    except (TypeError, ValueError) as error:
+        _refuse(f"coordinator function {name!r}: {error}")
+    try:
+        result = await _call(function, ctx, args)
+    except NodeFailure:
+        raise
+    except (TypeError, ValueError, KeyError) as error:
+        raise NodeFailure(_told(name, error), reason_code="bad_input", permanent=True) from error
+    except Exception as error:
+        raise NodeFailure(_told(name, error)) from error
+    return Returned(_as_json(name, result), ctx.ops)
+
+
+async def _call(function: CoordinatorFunction, ctx: FunctionContext, args: Mapping[str, Any]) -> Any:
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+        return await function(ctx, **args)
+    result = await anyio.to_thread.run_sync(partial(function, ctx, **args), abandon_on_cancel=True)
+    return await result if inspect.isawaitable(result) else result
+
+
+def _as_json(name: str, result: Any) -> Any:
+    """A copy of the result as it will be read from the store."""
+    if result is None:
+        return None
+    try:
+        return from_json(to_json(result, inf_nan_mode="constants"))
+    except (PydanticSerializationError, ValueError) as error:
+        _refuse(f"coordinator function {name!r} returned what cannot be written as JSON: {error}")
+
+
+def _told(name: str, error: Exception) -> str:
+    return f"coordinator function {name!r} raised {type(error).__name__}: {error}"
+
+
+def _refuse(message: str) -> NoReturn:
+    raise NodeFailure(message, reason_code="bad_input", permanent=True)

@@ -1,0 +1,74 @@
+"""Why a node is not running, in a sentence."""
+
+from collections.abc import Collection
+
+from flowkit.task import ENDED, Mark, NodeRecord, Task
+
+MOST_NAMES = 3
+
+
+def explain_node(task: Task, index: int, record: NodeRecord | None, *, now: float, serving: Collection[str]) -> str:
+    """The reason, with what it waits for. ``serving`` are the roles that living workers have."""
+    plan = task.spec.plan
+    name = f"{plan.ids[index]!r}"
+    mark = task.marks[index]
+    because = f" ({record.reason_code}: {record.error})" if record and record.error else f" ({record.reason_code})" if record and record.reason_code else ""
+    match mark:
+        case Mark.RUNNING:
+            return f"{name} is running on {record.worker_id!r}." if record and record.worker_id else f"{name} is running in a coordinator."
+        case Mark.FINISHED:
+            return f"{name} has finished."
+        case Mark.FAILED:
+            return f"{name} failed after {_attempts(record)}{because}."
+        case Mark.CANCELLED:
+            return f"{name} was cancelled{because}."
+        case Mark.SKIPPED:
+            return f"{name} was skipped: {_SKIPPED.get((record and record.reason_code) or '', 'nothing leads to it')}."
+        case Mark.CANCELLING:
+            return f"{name} is being cancelled; it is given a grace to end by itself."
+        case Mark.DEFERRED:
+            left = max((record.next_retry_at or now) - now, 0) if record else 0
+            return f"{name} failed{because} and is tried again in {left:.1f} s, as attempt {record.attempt + 1 if record else 1}."
+    if task.paused:
+        return f"{name} waits because the task is paused."
+    match mark:
+        case Mark.WAITING:
+            return f"{name} waits for {_parents(task, index)}."
+        case Mark.CHECKING:
+            return f"{name} waits for its condition to be evaluated."
+        case Mark.READY:
+            key = plan.nodes[index].concurrency_key
+            if key is not None and key in task.key_holders:
+                return f"{name} waits for {plan.ids[task.key_holders[key]]!r}, which holds the concurrency key {key!r}."
+            return f"{name} may start, and waits because {task.in_flight} nodes of the task are in flight already."
+    role = plan.nodes[index].type
+    if role not in serving:
+        return f"{name} was issued {_ago(record, now)}, and no living worker has the role {role!r}."
+    return f"{name} was issued {_ago(record, now)} and waits in the queue for a worker with the role {role!r} to be free."
+
+
+_SKIPPED = {
+    "condition_false": "its condition is false",
+    "upstream_failed": "a node it depends on failed",
+    "upstream_skipped": "no branch that leads to it was taken",
+}
+
+
+def _attempts(record: NodeRecord | None) -> str:
+    count = record.attempt - record.first_attempt + 1 if record else 0
+    return "no attempt" if count < 1 else "1 attempt" if count == 1 else f"{count} attempts"
+
+
+def _ago(record: NodeRecord | None, now: float) -> str:
+    return f"{max(now - record.issued_at, 0):.1f} s ago" if record else "just now"
+
+
+def _parents(task: Task, index: int) -> str:
+    plan = task.spec.plan
+    pending = [plan.ids[edge.node] for edge in plan.parents[index] if task.marks[edge.node] not in ENDED]
+    names = ", ".join(map(repr, pending[:MOST_NAMES]))
+    more = f" and {len(pending) - MOST_NAMES} more" if len(pending) > MOST_NAMES else ""
+    need = plan.need[index]
+    if need < 0 or len(plan.parents[index]) == need:
+        return f"{names}{more}"
+    return f"{need - task.taken[index]} more of its parents ({names}{more})"

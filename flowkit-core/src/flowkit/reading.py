@@ -1,0 +1,77 @@
+"""Reading from the store what does not travel with messages."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from flowkit.errors import TaskNotFound
+from flowkit.messages import RunContextData, Source
+from flowkit.protocols import Store
+from flowkit.storage import decode_node, decode_task, node_part
+from flowkit.task import ENDED, Mark, NodeRecord, Task
+
+
+async def records_of(store: Store, task: Task, indexes: Collection[int]) -> dict[int, NodeRecord]:
+    """The records of these nodes, from the task or from its archive; those that never began have none."""
+    found = {index: task.records[index] for index in indexes if index in task.records}
+    archived = [index for index in indexes if index not in found and task.marks[index] in ENDED]
+    if archived:
+        parts = await store.read_archive(task.task_id, [node_part(index) for index in archived])
+        found.update((int(name[1:]), decode_node(data)) for name, data in parts.items())
+    return found
+
+
+async def results_of(store: Store, task: Task, indexes: Sequence[int]) -> dict[str, Any]:
+    """The results of those of these nodes that finished, by node id."""
+    finished = [index for index in indexes if task.marks[index] == Mark.FINISHED]
+    records = await records_of(store, task, finished)
+    return {task.spec.plan.ids[index]: records[index].result if index in records else None for index in finished}
+
+
+async def load_task(store: Store, task_id: str) -> Task:
+    """A task as it is stored now.
+
+    Raises:
+        TaskNotFound: there is none.
+    """
+    record = (await store.load([task_id])).get(task_id)
+    if record is None:
+        raise TaskNotFound(task_id)
+    return decode_task(record)
+
+
+async def run_data(store: Store, task_id: str, index: int) -> RunContextData:
+    """What a node sees of its task.
+
+    Raises:
+        TaskNotFound: there is no such task.
+    """
+    task = await load_task(store, task_id)
+    node = task.spec.plan.nodes[index]
+    return RunContextData(
+        io=node.io.model_dump(exclude_unset=True),
+        params=task.spec.params,
+        vars=task.vars,
+        results=await results_of(store, task, [edge.node for edge in task.spec.plan.parents[index]]),
+    )
+
+
+async def sources(store: Store, task_id: str, index: int) -> tuple[Source, ...]:
+    """The streams of a node's parents, and which of them have ended.
+
+    Raises:
+        TaskNotFound: there is no such task.
+    """
+    task = await load_task(store, task_id)
+    parents = [edge.node for edge in task.spec.plan.parents[index]]
+    return sources_from(task, parents, await records_of(store, task, parents))
+
+
+def sources_from(task: Task, parents: Sequence[int], records: dict[int, NodeRecord]) -> tuple[Source, ...]:
+    return tuple(
+        Source(
+            node_id=task.spec.plan.ids[parent],
+            generation=records[parent].generation if parent in records else 0,
+            ended=task.marks[parent] in ENDED,
+        )
+        for parent in parents
+    )

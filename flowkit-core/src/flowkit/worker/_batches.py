@@ -1,0 +1,148 @@
+"""The batches of one run: stored in order, each counted once."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic_core import from_json
+
+from flowkit.messages import RunNode
+from flowkit.protocols import ArtifactRecord, Clock, Stream
+from flowkit.worker._reports import RunReports
+from flowkit.worker._streams import StreamHints
+from flowkit.worker._values import Numbers, add_numbers, bad_result, dump, json_object, numbers
+from flowkit.worker._waiting import Recent, Signal
+from flowkit.worker.artifacts import COMPLETE_UID, ArtifactReader, ArtifactWriter
+from flowkit.worker.handlers import Batch
+
+MAX_UNSTORED = 64
+MAX_UID_LENGTH = 1000
+
+
+class BatchLedger:
+    """What a run has stored, and what of that an earlier delivery of the same work had stored before.
+
+    Results go to the store while the next batch is worked on, up to ``MAX_UNSTORED`` ahead. A first attempt that meets nothing
+    stored adds up as it goes; any other counts what the store holds.
+    """
+
+    def __init__(
+        self, command: RunNode, *, writer: ArtifactWriter, reader: ArtifactReader, reports: RunReports, hints: StreamHints, clock: Clock
+    ) -> None:
+        self.stream = Stream(command.task_id, command.node_id, command.generation)
+        self._streamed = command.streamed
+        self._writer = writer
+        self._reader = reader
+        self._reports = reports
+        self._hints = hints
+        self._clock = clock
+        self._fresh = command.attempt == 1
+        self._recent = Recent(1000)
+        self._sums: Numbers = {}
+        self._stored = 0
+        self._unstored = 0
+        self._change = Signal()
+        self._error: Exception | None = None
+        self._told = False
+        self.refused: Batch | None = None
+        """The batch that could not be stored, if there is one."""
+
+    async def unseen(self, batches: Sequence[Batch]) -> list[Batch]:
+        """Those that are still to be processed."""
+        for batch in batches:
+            if not isinstance(batch, Batch):
+                raise bad_result(f"batches are flowkit.worker.Batch objects, not {type(batch).__name__}")
+            if not isinstance(batch.batch_uid, str) or not 0 < len(batch.batch_uid) <= MAX_UID_LENGTH:
+                raise bad_result(f"a batch_uid is a string of 1 to {MAX_UID_LENGTH} characters, not {batch.batch_uid!r:.200}")
+            if batch.batch_uid == COMPLETE_UID:
+                raise bad_result(f"no batch may have the uid {COMPLETE_UID!r}: it is that of the node's complete artifact")
+        known: set[str] = set()
+        if not self._fresh:
+            known = await self._reader.known(self.stream, [batch.batch_uid for batch in batches])
+            if known:
+                self._tell()
+        unseen = []
+        for batch in batches:
+            if batch.batch_uid not in known and batch.batch_uid not in self._recent:
+                self._recent.add(batch.batch_uid)
+                unseen.append(batch)
+        return unseen
+
+    async def add(self, uid: str, artifact: Any, metrics: Any = None) -> None:
+        """Have a processed batch stored; wait only where too many are on their way."""
+        counted = numbers(metrics, f"the metrics of batch {uid!r}")
+        record = self._record(uid, artifact, counted, partial=True)
+
+        def stored(answer: bool | Exception) -> None:
+            self._unstored -= 1
+            if isinstance(answer, Exception):
+                if self._error is None:
+                    self._error, self.refused = answer, Batch(uid)
+            else:
+                if answer:
+                    self._stored += 1
+                    add_numbers(self._sums, counted)
+                else:
+                    self._fresh = False
+                self._tell()
+                if self._streamed:
+                    self._hints.moved(self.stream)
+            self._change.set()
+
+        while self._unstored >= MAX_UNSTORED and self._error is None:
+            await self._change.wait()
+        self._raise_error()
+        self._unstored += 1
+        self._writer.add(record, stored)
+
+    async def complete(self, artifact: Any) -> None:
+        """Store the node's complete artifact."""
+        outcome: list[bool | Exception] = []
+
+        def stored(answer: bool | Exception) -> None:
+            outcome.append(answer)
+            self._change.set()
+
+        self._writer.add(self._record(COMPLETE_UID, artifact, {}, partial=False), stored)
+        while not outcome:
+            await self._change.wait()
+        if isinstance(outcome[0], Exception):
+            raise outcome[0]
+        if self._streamed:
+            self._hints.moved(self.stream)
+
+    async def settle(self) -> None:
+        """Return when everything that was added is stored."""
+        while self._unstored and self._error is None:
+            await self._change.wait()
+        self._raise_error()
+
+    async def totals(self) -> tuple[Numbers, int]:
+        """The sums of the metrics of the node's batches, and how many there are."""
+        if self._fresh:
+            return dict(self._sums), self._stored
+        sums: Numbers = {}
+        count = 0
+        async for record in self._reader.records(self.stream):
+            if record.partial:
+                count += 1
+                add_numbers(sums, from_json(record.metrics))
+        return sums, count
+
+    def _record(self, uid: str, artifact: Any, metrics: Mapping[str, float | int], *, partial: bool) -> ArtifactRecord:
+        return ArtifactRecord(
+            stream=self.stream,
+            uid=uid,
+            partial=partial,
+            meta=self._reader.encoded(json_object(artifact, f"the artifact of {'batch ' + repr(uid) if partial else 'the node'}")),
+            metrics=dump(metrics),
+            created_at=self._clock.now(),
+        )
+
+    def _tell(self) -> None:
+        if not self._told:
+            self._told = True
+            self._reports.batch_stored()
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error

@@ -1,0 +1,193 @@
+"""What a handler sees of its run."""
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping
+from subprocess import CompletedProcess
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+
+from flowkit.clock import SystemClock
+from flowkit.errors import RunCancelled
+from flowkit.protocols import Clock
+from flowkit.worker._processes import run_process
+from flowkit.worker._waiting import within
+
+if TYPE_CHECKING:
+    import os
+
+    from flowkit.worker.artifacts import RunArtifacts
+
+logger = logging.getLogger(__name__)
+run_logger = logging.getLogger("flowkit.run")
+
+T = TypeVar("T")
+
+
+class _RunLog(logging.LoggerAdapter[logging.Logger]):
+    """Adds the run's ids to what the caller gives as ``extra``."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
+        return msg, kwargs
+
+
+class _Told:
+    """What :meth:`RunContext.heartbeat` returns: nothing to wait for, but it may be awaited."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield from ()
+
+
+_told = _Told()
+
+
+class RunContext:
+    """One attempt of a node, as its handler sees it. A test may make one by hand."""
+
+    def __init__(
+        self,
+        *,
+        task_id: str,
+        node_id: str,
+        attempt: int = 1,
+        worker_id: str = "",
+        params: Mapping[str, Any] | None = None,
+        vars: Mapping[str, Any] | None = None,  # noqa: A002 - its name in graphs and conditions
+        results: Mapping[str, Any] | None = None,
+        clock: Clock | None = None,
+        artifacts: "RunArtifacts | None" = None,
+        progress: Any = None,
+        report: Callable[[Any], None] | None = None,
+    ) -> None:
+        self.task_id = task_id
+        self.node_id = node_id
+        self.attempt = attempt
+        """1 for the first."""
+        self.worker_id = worker_id
+        self.params = params if params is not None else {}
+        self.vars = vars if vars is not None else {}
+        self.results = results if results is not None else {}
+        """Results of the parents, by node id."""
+        self.clock = clock or SystemClock()
+        self.progress = progress
+        """What the last attempt reported."""
+        self.cancel_reason: str | None = None
+        """Why the run was cancelled, once it is."""
+        self._artifacts = artifacts
+        self._report = report
+        self._cancelled = False
+        self._scopes: set[anyio.CancelScope] = set()
+        self._stops: list[Callable[[], None]] = []
+        self._cleanups: list[Callable[[], Any]] = []
+        self._log: _RunLog | None = None
+
+    @property
+    def artifacts(self) -> "RunArtifacts":
+        """What this node and its parents have stored so far."""
+        if self._artifacts is None:
+            raise RuntimeError("this context was made without artifacts")
+        return self._artifacts
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger whose records carry the ids of the run."""
+        if self._log is None:
+            self._log = _RunLog(run_logger, {"task_id": self.task_id, "node_id": self.node_id, "attempt": self.attempt})
+        return self._log
+
+    def heartbeat(self, progress: Any = None) -> Awaitable[None]:
+        """Say that the run is alive and how far it is. May be called from any thread, and need not be awaited.
+
+        The coordinator hears of it at most a few times a second; the last one always arrives.
+        """
+        if self._report is not None:
+            self._report(progress)
+        return _told
+
+    # ------------------------------------------------ being cancelled
+
+    def cancelled(self) -> bool:
+        """Somebody wants the run to end. It is cut off when the grace is over."""
+        return self._cancelled
+
+    def raise_if_cancelled(self) -> None:
+        """Raise RunCancelled if the run was cancelled."""
+        if self._cancelled:
+            raise RunCancelled(self.cancel_reason or "the run was cancelled")
+
+    async def cancellable(self, awaitable: Awaitable[T]) -> T:
+        """Await, but give up as soon as the run is cancelled.
+
+        Raises:
+            RunCancelled: the run was cancelled; what was awaited was cancelled too.
+        """
+        if self._cancelled:
+            if inspect.iscoroutine(awaitable):
+                awaitable.close()
+            self.raise_if_cancelled()
+        with anyio.CancelScope() as scope:
+            self._scopes.add(scope)
+            try:
+                return await awaitable
+            finally:
+                self._scopes.discard(scope)
+        raise RunCancelled(self.cancel_reason or "the run was cancelled")
+
+    async def run_subprocess(
+        self,
+        *cmd: str,
+        input: bytes | None = None,  # noqa: A002 - as in the standard library
+        cwd: "str | os.PathLike[str] | None" = None,
+        env: Mapping[str, str] | None = None,
+        check: bool = True,
+    ) -> CompletedProcess[bytes]:
+        """Run a program in a process group of its own and return its output.
+
+        When the run is cancelled, the group gets SIGTERM, and SIGKILL when the grace is over.
+
+        Raises:
+            RunCancelled: the run was cancelled.
+            subprocess.CalledProcessError: with ``check``, if the program's exit status is not 0.
+        """
+        self.raise_if_cancelled()
+        done = await run_process(cmd, stops=self._stops, cancelled=self.cancelled, input=input, cwd=cwd, env=env)
+        self.raise_if_cancelled()
+        if check:
+            done.check_returncode()
+        return done
+
+    def on_cleanup(self, function: Callable[[], Any]) -> None:
+        """Call this when the run ends, however it ends; the last one added first. It may be a coroutine function."""
+        self._cleanups.append(function)
+
+    # ------------------------------------------------ the worker's side
+
+    def _cancel(self, reason: str) -> None:
+        if self._cancelled:
+            return
+        self.cancel_reason = reason
+        self._cancelled = True
+        for scope in tuple(self._scopes):
+            scope.cancel()
+        for stop in tuple(self._stops):
+            stop()
+
+    async def _close(self, limit_sec: float) -> None:
+        """Run the cleanups, none of which can hold up the worker for longer than this."""
+
+        async def clean_up() -> None:
+            while self._cleanups:
+                try:
+                    result = self._cleanups.pop()()
+                    if inspect.isawaitable(result):
+                        await result
+                except Exception:
+                    self.log.exception("A cleanup of node %s failed", self.node_id, extra={"action": "cleanup_failed"})
+
+        if self._cleanups and not await within(limit_sec, clean_up, clock=self.clock):
+            self.log.warning(
+                "The cleanups of node %s took longer than %.1f s and were cut off", self.node_id, limit_sec,
+                extra={"action": "cleanup_cut_off"},
+            )  # fmt: skip

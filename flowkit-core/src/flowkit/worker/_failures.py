@@ -1,0 +1,98 @@
+"""Why an attempt failed: reason codes, and the dead letters of batches that were given up."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from pydantic_core import to_json
+
+from flowkit.errors import NodeFailure
+from flowkit.graph import NodeSpec
+from flowkit.messages import RunNode
+from flowkit.plugins import Plugins
+from flowkit.protocols import DeadLetter
+from flowkit.worker.handlers import Batch
+
+logger = logging.getLogger(__name__)
+
+MAX_ERROR = 4000
+MAX_LETTER_BYTES = 256 * 1024
+Classify = Callable[[BaseException], tuple[str, bool]]
+
+
+class BatchFailure(NodeFailure):
+    """A handler answered that a batch failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is reported of a failure."""
+
+    reason_code: str
+    permanent: bool
+    error: str
+
+
+def judge(error: BaseException, command: RunNode, *, io: dict[str, Any], plugins: Plugins, classify: Classify) -> Verdict:
+    """The reason code of an error: its own if it has one, else a plugin's, else the handler's."""
+    if isinstance(error, NodeFailure):
+        reason, permanent = error.reason_code, error.permanent
+    else:
+        reason, permanent = _asked_plugins(error, command, io, plugins) or _asked_handler(error, command, classify)
+    text = str(error) if isinstance(error, BatchFailure) else f"{type(error).__name__}: {error}"
+    return Verdict(reason, permanent or reason in command.permanent_on, text[:MAX_ERROR])
+
+
+def _asked_plugins(error: BaseException, command: RunNode, io: dict[str, Any], plugins: Plugins) -> tuple[str, bool] | None:
+    hook = plugins.hook.flowkit_classify_error
+    if not hook.get_hookimpls():
+        return None
+    try:
+        node = NodeSpec.model_validate({"node_id": command.node_id, "type": command.role, "io": io})
+        answer = hook(error=error, node=node)
+        return None if answer is None else _checked(answer)
+    except Exception:
+        logger.exception("A plugin raised in flowkit_classify_error", extra={"action": "classify_failed", "task_id": command.task_id})
+        return None
+
+
+def _asked_handler(error: BaseException, command: RunNode, classify: Classify) -> tuple[str, bool]:
+    try:
+        return _checked(classify(error))
+    except Exception:
+        logger.exception("classify_error of role %s raised", command.role, extra={"action": "classify_failed", "task_id": command.task_id})
+        return "unexpected_error", False
+
+
+def _checked(answer: Any) -> tuple[str, bool]:
+    reason, permanent = answer
+    if not isinstance(reason, str) or not reason:
+        raise TypeError(f"a reason code is a string, not {reason!r}")
+    return reason, bool(permanent)
+
+
+def judge_plainly(error: BaseException) -> Verdict:
+    """The verdict where even judging failed."""
+    return Verdict("unexpected_error", False, f"{type(error).__name__}: {error}"[:MAX_ERROR])
+
+
+def dead_letter(command: RunNode, batch: Batch, verdict: Verdict, *, at: float) -> DeadLetter:
+    """A batch that is given up; the same one gets the same id."""
+    origin = to_json([command.task_id, command.node_id, command.generation, batch.batch_uid])
+    try:
+        data = to_json(batch.payload)
+    except ValueError:
+        data = b""  # the payload was the handler's own and is no JSON
+    return DeadLetter(
+        letter_id=f"batch-{sha256(origin).hexdigest()[:40]}",
+        at=at,
+        kind="batch",
+        reason_code=verdict.reason_code,
+        error=verdict.error,
+        task_id=command.task_id,
+        node_id=command.node_id,
+        uid=batch.batch_uid,
+        data=data if len(data) <= MAX_LETTER_BYTES else b"",
+    )

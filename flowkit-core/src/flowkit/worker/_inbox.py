@@ -1,0 +1,137 @@
+"""Incoming messages: commands that are taken and started, cancels and hints that are heeded."""
+
+import hmac
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from anyio.abc import TaskGroup
+
+from flowkit.errors import DecodeError
+from flowkit.messages import CancelRun, RunNode, StreamMoved, decode
+from flowkit.protocols import Delivery, Subscription
+from flowkit.worker._registry import Make
+from flowkit.worker._reports import Reporter, RunReports, acknowledge
+from flowkit.worker._run import Run, Services
+from flowkit.worker._slots import Slots
+from flowkit.worker._waiting import Recent, patiently
+
+logger = logging.getLogger(__name__)
+
+REMEMBERED = 10_000
+
+Token = tuple[str, str]
+
+
+class Inbox:
+    """The commands this worker has, had, or must not begin."""
+
+    def __init__(self, group: TaskGroup, *, slots: Slots, reporter: Reporter, services: Services, served: Mapping[str, Make]) -> None:
+        self._group = group
+        self._slots = slots
+        self._reporter = reporter
+        self._services = services
+        self._served = served
+        self.runs: dict[Token, Run] = {}
+        """Those that are not over, or whose end was not confirmed."""
+        self._over = Recent(REMEMBERED)
+        self._cancelled = Recent(REMEMBERED)
+
+    # ------------------------------------------------ commands
+
+    async def accept(self, subscription: Subscription, deliveries: Sequence[Delivery]) -> None:
+        """Start what is new, acknowledge what is known, park what cannot be understood."""
+        known: list[Delivery] = []
+        for delivery in deliveries:
+            try:
+                command = decode(delivery.message.value)
+                if not isinstance(command, RunNode):
+                    raise DecodeError(f"a {type(command).__name__} is no command")
+                make = self._served.get(command.role)
+                if make is None:
+                    raise DecodeError(f"this worker does not serve role {command.role!r}")
+            except DecodeError as error:
+                logger.warning("A message on %s was parked: %s", delivery.message.topic, error, extra={"action": "message_parked"})
+                reject = partial(subscription.reject, [delivery], str(error))
+                await patiently(reject, clock=self._services.clock, what="park a message")
+                continue
+            token = (command.task_id, command.token)
+            if token in self._over or token in self._cancelled:
+                known.append(delivery)
+            elif token in self.runs:
+                self.runs[token].reports.origins.append((subscription, delivery))
+            else:
+                self._begin(token, command, make, subscription, delivery)
+        if known:
+            await acknowledge(subscription, known)
+
+    def _begin(self, token: Token, command: RunNode, make: Make, subscription: Subscription, delivery: Delivery) -> None:
+        def told() -> None:
+            del self.runs[token]
+            self._over.add(token)
+
+        reports = RunReports(self._reporter, command, (subscription, delivery), told)
+        run = self.runs[token] = Run(command, make, reports, self._services)
+        self._slots.submit(run)
+
+    async def hand_over_waiting(self) -> None:
+        """Give commands that have not begun to another worker."""
+        for run in self._slots.withdraw():
+            assert isinstance(run, Run)
+            del self.runs[run.command.task_id, run.command.token]
+            for subscription, delivery in run.reports.origins:
+                await subscription.release([delivery])
+
+    def hand_back_running(self) -> None:
+        """Cut off what runs; the attempts count as not having been made."""
+        for run in self.runs.values():
+            if self._slots.is_running(run):
+                run.hand_back()
+                self._slots.cut_off(run)
+
+    async def wait_until_acknowledged(self) -> None:
+        """Return when the commands of all that has begun are acknowledged."""
+        await self._reporter.flush()
+
+    # ------------------------------------------------ control
+
+    async def heed(self, delivery: Delivery) -> None:
+        """Obey a cancel, pass on a hint, and let the rest be."""
+        try:
+            message = decode(delivery.message.value)
+        except DecodeError as error:
+            logger.warning("A message on %s was ignored: %s", delivery.message.topic, error, extra={"action": "message_ignored"})
+            return
+        if isinstance(message, StreamMoved):
+            self._services.watches.notice(message)
+        elif isinstance(message, CancelRun):
+            await self._cancel(message)
+
+    async def _cancel(self, order: CancelRun) -> None:
+        for run in list(self.runs.values()):
+            command = run.command
+            if command.task_id != order.task_id or command.index != order.index:
+                continue
+            if not hmac.compare_digest(command.token.encode(), order.token.encode()) or run.reports.ended:
+                continue
+            if self._slots.is_running(run):
+                run.cancel(order.reason or "the run was cancelled")
+                self._group.start_soon(self._cut_off_later, run)
+                return
+            self._slots.withdraw(lambda waiting, run=run: waiting is run)  # type: ignore[misc]
+            del self.runs[command.task_id, command.token]
+            self._over.add((command.task_id, command.token))
+            for subscription, delivery in run.reports.origins:
+                await acknowledge(subscription, [delivery])
+            return
+        self._cancelled.add((order.task_id, order.token))
+
+    async def _cut_off_later(self, run: Run) -> None:
+        grace = self._services.cfg.cancel_grace_sec
+        await self._services.clock.sleep(grace)
+        if self._slots.is_running(run):
+            logger.warning(
+                "Node %s did not end within %.1f s of being cancelled and is cut off", run.command.node_id, grace,
+                extra={"action": "run_cut_off", "task_id": run.command.task_id},
+            )  # fmt: skip
+            self._slots.cut_off(run)

@@ -1,0 +1,204 @@
+"""A worker between its start and its stop."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+import anyio
+
+from flowkit.config import WorkerConfig
+from flowkit.plugins import Plugins
+from flowkit.protocols import Bus, Clock, Store, TopicSpec
+from flowkit.worker._inbox import Inbox
+from flowkit.worker._listening import CommandListener, ControlListener
+from flowkit.worker._registry import Make
+from flowkit.worker._reports import Reporter
+from flowkit.worker._run import Services
+from flowkit.worker._session import Session
+from flowkit.worker._slots import Slots
+from flowkit.worker._streams import StreamHints, StreamWatches
+from flowkit.worker._waiting import keep_alive, within
+from flowkit.worker.artifacts import ArtifactReader, ArtifactWriter
+
+logger = logging.getLogger(__name__)
+
+LAST_WORDS_SEC = 10.0
+"""How long a worker that stops tries to tell what became of its runs."""
+
+
+class Life:
+    """The task in which a worker lives, so that start and stop may be called from different ones."""
+
+    def __init__(
+        self,
+        *,
+        worker_id: str,
+        cfg: WorkerConfig,
+        clock: Clock,
+        plugins: Plugins,
+        served: Mapping[str, Make],
+        db: Any,
+        bus: Bus | None,
+        store: Store | None,
+    ) -> None:
+        self._worker_id = worker_id
+        self._cfg = cfg
+        self._clock = clock
+        self._plugins = plugins
+        self._served = served
+        self._db = db
+        self._bus = bus
+        self._store = store
+        self._ready = anyio.Event()
+        self._stop_asked = anyio.Event()
+        self._hurry = anyio.Event()
+        self._grace = float("inf")
+        self.ended = anyio.Event()
+        self.host = asyncio.create_task(self._live(), name=f"flowkit worker {worker_id}")
+        self.host.add_done_callback(self._on_end)
+
+    async def begin(self) -> None:
+        """Return when the worker takes commands."""
+        try:
+            await self._ready.wait()
+        except BaseException:
+            self.host.cancel()
+            with anyio.CancelScope(shield=True), contextlib.suppress(asyncio.CancelledError):
+                await self.host
+            raise
+        if self.host.done():
+            try:
+                await self.host
+            except BaseExceptionGroup as group:
+                raise _first_of(group) from None
+
+    def stop(self, grace: float) -> None:
+        """Ask it to end; asked again, with a shorter grace, it hurries."""
+        if grace < self._grace:
+            self._grace = grace
+            self._hurry.set()
+        self._stop_asked.set()
+
+    def _on_end(self, host: "asyncio.Task[None]") -> None:
+        self._ready.set()
+        self.ended.set()
+
+    async def _live(self) -> None:
+        cfg = self._cfg
+        async with AsyncExitStack() as opened:
+            store, bus = self._store, self._bus
+            if store is None:
+                store = await opened.enter_async_context(self._plugins.open_store(self._db, cfg))
+            if bus is None:
+                bus = await opened.enter_async_context(self._plugins.open_bus(cfg.bus_address(self._db), cfg))
+            topics = [cfg.command_topic(role) for role in self._served]
+            await bus.ensure_topics(
+                [
+                    *(TopicSpec(topic) for topic in topics),
+                    TopicSpec(cfg.events_topic),
+                    TopicSpec(cfg.control_topic, broadcast=True),
+                    TopicSpec(cfg.dead_letter_topic),
+                ]
+            )
+            await self._work(store, bus, topics)
+
+    async def _work(self, store: Store, bus: Bus, topics: list[str]) -> None:
+        cfg, clock = self._cfg, self._clock
+        reader = ArtifactReader(store.artifacts, plugins=self._plugins, clock=clock)
+        services = Services(
+            worker_id=self._worker_id,
+            cfg=cfg,
+            clock=clock,
+            store=store,
+            plugins=self._plugins,
+            writer=ArtifactWriter(store.artifacts, clock=clock),
+            reader=reader,
+            hints=StreamHints(bus=bus, topic=cfg.control_topic, clock=clock),
+            watches=StreamWatches(),
+            threads=anyio.CapacityLimiter(cfg.max_concurrency),
+        )
+        reporter = Reporter(bus=bus, topic=cfg.events_topic, worker_id=self._worker_id, clock=clock)
+        async with anyio.create_task_group() as group:
+            slots = Slots(group, cfg.max_concurrency)
+            session = Session(
+                store=store, cfg=cfg, worker_id=self._worker_id, roles=tuple(self._served), running=lambda: slots.running, clock=clock
+            )
+            inbox = Inbox(group, slots=slots, reporter=reporter, services=services, served=self._served)
+            commands = CommandListener(
+                bus=bus,
+                topics=topics,
+                group=f"{cfg.namespace}.workers",
+                max_concurrency=cfg.max_concurrency,
+                inbox=inbox,
+                slots=slots,
+                clock=clock,
+            )
+            control = ControlListener(bus=bus, topic=cfg.control_topic, inbox=inbox, clock=clock)
+            await session.renew()
+            for name, loop in {
+                "control": control.listen,
+                "report": reporter.send_reports,
+                "progress": reporter.send_late_progress,
+                "artifact": services.writer.store_records,
+                "hint": services.hints.send_hints,
+                "session": session.keep_renewing,
+                "command": commands.listen,
+            }.items():
+                group.start_soon(self._keep_alive, name, loop)
+            await control.ready.wait()
+            await commands.ready.wait()
+            self._ready.set()
+            logger.info("Worker %s serves %s", self._worker_id, ", ".join(self._served), extra={"action": "worker_started"})
+            await self._stop_asked.wait()
+            commands.stop()
+            await self._drain(slots, inbox, reporter)
+            group.cancel_scope.cancel()
+        await session.end()
+        logger.info("Worker %s stopped", self._worker_id, extra={"action": "worker_stopped"})
+
+    async def _keep_alive(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
+        """A loop that fails before the worker is ready fails the start; later it begins again."""
+        await keep_alive(name, loop, clock=self._clock, once=lambda: not self._ready.is_set())
+
+    async def _drain(self, slots: Slots, inbox: Inbox, reporter: Reporter) -> None:
+        await inbox.hand_over_waiting()
+        if not await self._idle_in_time(slots):
+            inbox.hand_back_running()
+            if not await within(self._cfg.cancel_grace_sec + 1, lambda: _idle(slots), clock=self._clock):
+                logger.warning("%d runs do not end and are left behind", slots.running, extra={"action": "runs_left"})
+        if not await within(LAST_WORDS_SEC, reporter.flush, clock=self._clock):
+            logger.warning("Worker %s stops with reports unsent", self._worker_id, extra={"action": "reports_unsent"})
+
+    async def _idle_in_time(self, slots: Slots) -> bool:
+        while True:
+            self._hurry = hurry = anyio.Event()
+            if not await within(self._grace, lambda: _first(lambda: _idle(slots), self._hurry.wait), clock=self._clock):
+                return False
+            if not hurry.is_set():
+                return True
+
+
+async def _idle(slots: Slots) -> None:
+    await slots.wait_until(lambda slots: slots.running == 0 and slots.queued == 0)
+
+
+async def _first(*waits: Callable[[], Awaitable[object]]) -> None:
+    """Return when one of them does."""
+    async with anyio.create_task_group() as group:
+
+        async def wait_for(wait: Callable[[], Awaitable[object]]) -> None:
+            await wait()
+            group.cancel_scope.cancel()
+
+        for wait in waits:
+            group.start_soon(wait_for, wait)
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,73 @@
+"""Programs that handlers run, each the leader of a process group that ends with the run."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from subprocess import DEVNULL, PIPE, CompletedProcess
+
+import anyio
+from anyio.abc import ByteReceiveStream, Process
+
+
+async def run_process(
+    cmd: Sequence[str],
+    *,
+    stops: list[Callable[[], None]],
+    cancelled: Callable[[], bool],
+    input: bytes | None = None,  # noqa: A002
+    cwd: str | os.PathLike[str] | None = None,
+    env: Mapping[str, str] | None = None,
+) -> CompletedProcess[bytes]:
+    """Run a program to its end; while it runs, ``stops`` holds a function that asks it to end.
+
+    If this is cut off, the whole group is killed.
+    """
+    process = await anyio.open_process(
+        cmd, stdin=PIPE if input is not None else DEVNULL, stdout=PIPE, stderr=PIPE, cwd=cwd, env=env, start_new_session=True
+    )
+
+    def stop() -> None:
+        _signal_group(process, signal.SIGTERM)
+
+    stops.append(stop)
+    try:
+        if cancelled():
+            stop()
+        output = await _communicate(process, input)
+        return CompletedProcess(cmd, process.returncode or 0, *output)
+    except BaseException:
+        _signal_group(process, signal.SIGKILL)
+        raise
+    finally:
+        stops.remove(stop)
+        if cancelled():
+            _signal_group(process, signal.SIGKILL)  # what the leader left behind
+        with anyio.CancelScope(shield=True):
+            await process.aclose()
+
+
+async def _communicate(process: Process, data: bytes | None) -> tuple[bytes, bytes]:
+    output: list[bytes] = [b"", b""]
+
+    async def read(place: int, stream: ByteReceiveStream) -> None:
+        output[place] = b"".join([chunk async for chunk in stream])
+
+    async def write() -> None:
+        if process.stdin is not None:
+            with contextlib.suppress(anyio.BrokenResourceError, BrokenPipeError, ConnectionError):
+                await process.stdin.send(data or b"")
+            await process.stdin.aclose()
+
+    async with anyio.create_task_group() as group:
+        for place, stream in enumerate((process.stdout, process.stderr)):
+            if stream is not None:
+                group.start_soon(read, place, stream)
+        group.start_soon(write)
+    await process.wait()
+    return output[0], output[1]
+
+
+def _signal_group(process: Process, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)

@@ -1,0 +1,66 @@
+"""Which handler serves which role."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from flowkit.config import WorkerConfig
+from flowkit.errors import ConfigError
+from flowkit.worker.functions import FunctionHandler
+from flowkit.worker.handlers import Handler, PerRun
+
+AnyHandler = Handler | FunctionHandler
+Make = Callable[[], AnyHandler]
+
+
+def handlers_by_role(handlers: Any, offered: Mapping[str, Any], cfg: WorkerConfig) -> dict[str, Make]:
+    """For each role the worker serves, what gives a run its handler.
+
+    Raises:
+        ConfigError: a role has no handler, or something given is none.
+    """
+    given = _as_mapping(handlers)
+    roles = list(dict.fromkeys(cfg.roles)) or list(given)
+    if not roles:
+        raise ConfigError("handlers: a worker needs at least one handler")
+    served: dict[str, Make] = {}
+    for role in roles:
+        if role in given:
+            served[role] = _maker(role, given[role])
+        elif role in offered:
+            served[role] = _maker(role, offered[role])
+        else:
+            raise ConfigError(f"handlers: there is none for role {role!r}; there are some for {', '.join(map(repr, given)) or 'no role'}")
+    return served
+
+
+def _as_mapping(handlers: Any) -> Mapping[str, Any]:
+    if handlers is None:
+        return {}
+    if isinstance(handlers, Mapping):
+        if wrong := [role for role in handlers if not isinstance(role, str) or not role]:
+            raise ConfigError(f"handlers: a role is a name, not {wrong[0]!r}")
+        return handlers
+    if not isinstance(handlers, Sequence) or isinstance(handlers, str | bytes):
+        raise ConfigError(f"handlers: expected a mapping of roles to handlers or a sequence of functions, not {type(handlers).__name__}")
+    by_role: dict[str, Any] = {}
+    for item in handlers:
+        role = getattr(item, "role", None)
+        if not isinstance(role, str) or not role:
+            raise ConfigError(f'handlers: {item!r} does not say its role; declare it with @handler("role") or give a mapping')
+        if role in by_role:
+            raise ConfigError(f"handlers: two of them are for role {role!r}")
+        by_role[role] = item
+    return by_role
+
+
+def _maker(role: str, value: Any) -> Make:
+    if isinstance(value, PerRun):
+        return value.make
+    if isinstance(value, type) and issubclass(value, Handler):
+        return value
+    if isinstance(value, Handler | FunctionHandler):
+        return lambda: value
+    if callable(value) and not isinstance(value, type):
+        function = FunctionHandler(value, role=role)
+        return lambda: function
+    raise ConfigError(f"handlers: what is given for role {role!r} is no handler: {value!r}")

@@ -1,0 +1,232 @@
+"""Outgoing reports: gathered, sent in one go, and the commands they answer acknowledged."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import anyio
+
+from flowkit.errors import MessageError, MessageTooLarge
+from flowkit.messages import (
+    BatchStored,
+    NodeFailed,
+    NodeProgressed,
+    NodeReleased,
+    NodeStarted,
+    NodeStopped,
+    NodeSucceeded,
+    RunNode,
+    WorkerReport,
+    encode,
+)
+from flowkit.protocols import Bus, Clock, Delivery, Message, Subscription
+from flowkit.worker._values import json_value
+from flowkit.worker._waiting import Signal, patiently
+
+logger = logging.getLogger(__name__)
+
+PROGRESS_EVERY_SEC = 0.2
+End = NodeSucceeded | NodeFailed | NodeStopped | NodeReleased
+Origin = tuple[Subscription, Delivery]
+
+
+class RunReports:
+    """What one run has to tell, until it is told."""
+
+    __slots__ = (
+        "_batch_due", "_end", "_progress_at", "_progress_due", "_reporter", "_started_due",
+        "_told_at", "command", "on_told", "origins", "progress", "started_at",
+    )  # fmt: skip
+
+    def __init__(self, reporter: "Reporter", command: RunNode, origin: Origin, on_told: Callable[[], None]) -> None:
+        self._reporter = reporter
+        self.command = command
+        self.origins = [origin]
+        """Deliveries of the command, to be acknowledged when the first report was confirmed."""
+        self.on_told = on_told
+        """Called when the end was confirmed."""
+        self.started_at = 0.0
+        self.progress: Any = command.progress
+        self._started_due = self._batch_due = self._progress_due = False
+        self._progress_at = 0.0
+        self._told_at: float | None = None
+        self._end: End | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self._end is not None
+
+    def start(self, now: float) -> None:
+        self.started_at = now
+        self._started_due = True
+        self._reporter.wake(self)
+
+    def batch_stored(self) -> None:
+        self._batch_due = True
+        self._reporter.wake(self)
+
+    def progressed(self, progress: Any) -> None:
+        """Keep the newest; the first goes at once, the others when it is time."""
+        progress = json_value(progress, "the progress")
+        self._reporter.in_loop(self._keep_progress, progress)
+
+    def _keep_progress(self, progress: Any) -> None:
+        if self._end is not None:
+            return
+        clock = self._reporter.clock
+        self.progress, self._progress_at, self._progress_due = progress, clock.now(), True
+        if self._told_at is None or clock.monotonic() - self._told_at >= PROGRESS_EVERY_SEC:
+            self._reporter.wake(self)
+        else:
+            self._reporter.wake_later(self)
+
+    def end(self, report: End) -> None:
+        self._end = report
+        self._reporter.wake(self)
+
+    def collect(self, worker_id: str) -> list[WorkerReport]:
+        """What is due, in order. A start that was not told yet is left out where the end says it as well."""
+        command, end = self.command, self._end
+        ids: dict[str, Any] = {
+            "task_id": command.task_id, "index": command.index, "attempt": command.attempt,
+            "token": command.token, "worker_id": worker_id,
+        }  # fmt: skip
+        due: list[WorkerReport] = []
+        between = self._batch_due or self._progress_due
+        if self._started_due and (end is None or between):
+            due.append(NodeStarted(**ids, at=self.started_at))
+        if self._batch_due:
+            due.append(BatchStored(**ids, at=self._reporter.clock.now()))
+        if self._progress_due:
+            self._told_at = self._reporter.clock.monotonic()
+            due.append(NodeProgressed(**ids, progress=self.progress, at=self._progress_at))
+        if end is not None:
+            due.append(end)
+        self._started_due = self._batch_due = self._progress_due = False
+        return due
+
+
+class Reporter:
+    """Sends the reports of all runs: whatever came up while the last ones were on their way goes together."""
+
+    def __init__(self, *, bus: Bus, topic: str, worker_id: str, clock: Clock) -> None:
+        self.clock = clock
+        self._bus = bus
+        self._topic = topic
+        self._worker_id = worker_id
+        self._due: dict[RunReports, None] = {}
+        self._later: dict[RunReports, None] = {}
+        self._signal = Signal()
+        self._later_signal = Signal()
+        self._quiet = anyio.Event()
+        self._sending: tuple[list[RunReports], list[Message]] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+
+    def wake(self, reports: RunReports) -> None:
+        self._due[reports] = None
+        self._signal.set()
+
+    def wake_later(self, reports: RunReports) -> None:
+        self._later[reports] = None
+        self._later_signal.set()
+
+    def in_loop(self, call: Callable[[Any], None], value: Any) -> None:
+        """Call at once, or, from another thread, as soon as the event loop is free."""
+        if threading.get_ident() == self._thread:
+            call(value)
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call, value)
+
+    async def send_reports(self) -> None:
+        """The loop that sends."""
+        while True:
+            if self._sending is None:
+                await self._signal.wait()
+                due, self._due = self._due, {}
+                self._sending = list(due), self._messages(due)
+            # What was collected stays until it was sent, also if this loop should die meanwhile.
+            await self._send(*self._sending)
+            self._sending = None
+            if not self._due:
+                self._quiet.set()
+
+    async def send_late_progress(self) -> None:
+        """The loop that sends progress which came too soon after the last."""
+        while True:
+            await self._later_signal.wait()
+            await self.clock.sleep(PROGRESS_EVERY_SEC)
+            later, self._later = self._later, {}
+            for reports in later:
+                if not reports.ended:
+                    self.wake(reports)
+
+    async def flush(self) -> None:
+        """Return when there is nothing left to send."""
+        while self._due or self._sending:
+            self._quiet = anyio.Event()
+            await self._quiet.wait()
+
+    def _messages(self, due: Iterable[RunReports]) -> list[Message]:
+        return [
+            Message(self._topic, value, report.task_id)
+            for reports in due
+            for report in reports.collect(self._worker_id)
+            if (value := self._encoded(report)) is not None
+        ]
+
+    async def _send(self, due: list[RunReports], messages: list[Message]) -> None:
+        await patiently(lambda: self._publish(messages), clock=self.clock, what="publish reports")
+        acks: dict[Subscription, list[Delivery]] = {}
+        for reports in due:
+            for subscription, delivery in reports.origins:
+                acks.setdefault(subscription, []).append(delivery)
+            reports.origins.clear()
+            if reports.ended:
+                reports.on_told()
+        for subscription, deliveries in acks.items():
+            await acknowledge(subscription, deliveries)
+
+    async def _publish(self, messages: list[Message]) -> None:
+        try:
+            await self._bus.publish(messages)
+        except MessageTooLarge:
+            # The bus counts more than the value; one by one only those that are too large are lost.
+            for message in messages:
+                try:
+                    await self._bus.publish([message])
+                except MessageTooLarge:
+                    logger.exception("The bus refused a report of task %s", message.key, extra={"action": "report_refused"})
+
+    def _encoded(self, report: WorkerReport) -> bytes | None:
+        """The bytes of a report; one that cannot be sent is replaced by what can be said in its place."""
+        try:
+            return encode(report, limit=self._bus.max_message_bytes)
+        except MessageError as error:
+            instead = _instead_of(report, error)
+        if instead is None:
+            logger.warning("A report of progress of task %s was dropped: it is too large", report.task_id)
+            return None
+        return encode(instead)
+
+
+def _instead_of(report: WorkerReport, error: MessageError) -> WorkerReport | None:
+    ids = {name: getattr(report, name) for name in ("task_id", "index", "attempt", "token", "worker_id", "at")}
+    if isinstance(report, NodeSucceeded):
+        reason = "result_too_large" if isinstance(error, MessageTooLarge) else "bad_result"
+        return NodeFailed(
+            **ids, started_at=report.started_at, reason_code=reason, permanent=True, error=f"the result cannot be sent: {error}"
+        )
+    if isinstance(report, NodeFailed):
+        return report.model_copy(update={"metrics": {}, "error": report.error.encode("ascii", "replace").decode()})
+    return NodeReleased(**ids) if isinstance(report, NodeReleased) else None
+
+
+async def acknowledge(subscription: Subscription, deliveries: list[Delivery]) -> None:
+    """Acknowledge; if that fails the messages come again, and are known."""
+    try:
+        await subscription.ack(deliveries)
+    except Exception as error:
+        logger.info("%d commands could not be acknowledged: %s", len(deliveries), error, extra={"action": "ack_failed"})

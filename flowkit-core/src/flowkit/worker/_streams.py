@@ -1,0 +1,82 @@
+"""Streams between running nodes: telling that one moved, and hearing of it."""
+
+import logging
+
+from flowkit.errors import FlowKitError
+from flowkit.messages import StreamMoved, encode
+from flowkit.protocols import Bus, Clock, Message, Stream
+from flowkit.worker._waiting import Signal
+
+logger = logging.getLogger(__name__)
+
+HINT_EVERY_SEC = 0.02
+
+
+class StreamHints:
+    """Tells who reads a stream that there is more: the first time at once, then in measured steps."""
+
+    def __init__(self, *, bus: Bus, topic: str, clock: Clock) -> None:
+        self._bus = bus
+        self._topic = topic
+        self._clock = clock
+        self._moved: dict[Stream, None] = {}
+        self._signal = Signal()
+
+    def moved(self, stream: Stream) -> None:
+        self._moved[stream] = None
+        self._signal.set()
+
+    async def send_hints(self) -> None:
+        """The loop that sends. A hint that is lost costs its reader a poll."""
+        while True:
+            await self._signal.wait()
+            moved, self._moved = self._moved, {}
+            hints = [StreamMoved(task_id=stream.task_id, node_id=stream.node_id, generation=stream.generation) for stream in moved]
+            try:
+                await self._bus.publish([Message(self._topic, encode(hint), hint.task_id) for hint in hints])
+            except FlowKitError as error:
+                logger.info("%d stream hints were not sent: %s", len(moved), error, extra={"action": "hints_lost"})
+            await self._clock.sleep(HINT_EVERY_SEC)
+
+
+class StreamWatch:
+    """One reader's view of the streams it follows: which moved, and which have ended, since it last looked."""
+
+    def __init__(self, streams: list[Stream]) -> None:
+        self.streams = frozenset(streams)
+        self.moved: set[Stream] = set()
+        self.ended: set[Stream] = set()
+        self._signal = Signal()
+
+    def notice(self, stream: Stream, *, ended: bool) -> None:
+        self.moved.add(stream)
+        if ended:
+            self.ended.add(stream)
+        self._signal.set()
+
+    async def wait(self) -> None:
+        while not self.moved:
+            await self._signal.wait()
+
+
+class StreamWatches:
+    """All readers of a worker, by stream."""
+
+    def __init__(self) -> None:
+        self._watches: dict[Stream, set[StreamWatch]] = {}
+
+    def add(self, watch: StreamWatch) -> None:
+        for stream in watch.streams:
+            self._watches.setdefault(stream, set()).add(watch)
+
+    def remove(self, watch: StreamWatch) -> None:
+        for stream in watch.streams:
+            watches = self._watches[stream]
+            watches.discard(watch)
+            if not watches:
+                del self._watches[stream]
+
+    def notice(self, hint: StreamMoved) -> None:
+        stream = Stream(hint.task_id, hint.node_id, hint.generation)
+        for watch in self._watches.get(stream, ()):
+            watch.notice(stream, ended=hint.ended)

@@ -1,0 +1,79 @@
+"""Values that handlers give: what may be stored and sent, and what may not."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import from_json, to_json
+
+from flowkit.errors import NodeFailure
+
+_encoder = json.JSONEncoder(allow_nan=False)
+_ROOM = 16  # levels that messages and records put around a value; their reader stops at a fixed depth
+_OPEN, _CLOSE = "[" * _ROOM, "]" * _ROOM
+_SAFE_INT = 2**63
+
+Numbers = dict[str, float | int]
+
+
+def bad_result(message: str) -> NodeFailure:
+    """The failure of a handler that gave something that cannot be used."""
+    return NodeFailure(message, reason_code="bad_result", permanent=True)
+
+
+def json_value(value: Any, what: str) -> Any:
+    """A copy of ``value`` as a reader of its JSON will see it.
+
+    Raises:
+        NodeFailure: ``bad_result``; it is not JSON, holds NaN or an infinity, or is nested too deeply.
+    """
+    if value is None or value is True or value is False or (type(value) is int and -_SAFE_INT < value < _SAFE_INT):
+        return value
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    try:
+        copy = from_json(_OPEN + _encoder.encode(value) + _CLOSE)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise bad_result(f"{what} is not JSON: {error}") from None
+    for _ in range(_ROOM):
+        copy = copy[0]
+    return copy
+
+
+def json_object(value: Any, what: str) -> dict[str, Any] | None:
+    """The same for what has to be a JSON object or None."""
+    if value is None:
+        return None
+    copy = json_value(value, what)
+    if not isinstance(copy, dict):
+        raise bad_result(f"{what} is a JSON object or None, not {type(value).__name__}")
+    return copy
+
+
+def numbers(metrics: Any, what: str) -> Numbers:
+    """A copy of metrics: finite numbers by name.
+
+    Raises:
+        NodeFailure: ``bad_result``; something in them is not.
+    """
+    if not metrics:
+        return {}
+    if not isinstance(metrics, Mapping):
+        raise bad_result(f"{what} are numbers by name, not {type(metrics).__name__}")
+    for name, value in metrics.items():
+        if not isinstance(name, str) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise bad_result(f"{what} are finite numbers by name; {name!r} is {value!r}")
+    return {name: int(value) if isinstance(value, bool) else value for name, value in metrics.items()}
+
+
+def add_numbers(total: Numbers, more: Mapping[str, float | int]) -> None:
+    """Add up by name."""
+    for name, value in more.items():
+        total[name] = total.get(name, 0) + value
+
+
+def dump(value: Any) -> bytes:
+    """JSON bytes of what :func:`json_value` or :func:`numbers` gave."""
+    return to_json(value)

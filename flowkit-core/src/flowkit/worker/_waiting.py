@@ -1,0 +1,116 @@
+"""Waiting: for an event or the clock, for a service to come back, for a loop to live again."""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+
+from flowkit.errors import BusUnavailable, StoreUnavailable
+from flowkit.protocols import Clock
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+FIRST_PAUSE_SEC = 0.05
+LONGEST_PAUSE_SEC = 5.0
+
+
+class Backoff:
+    """Pauses that double up to a longest one."""
+
+    def __init__(self, *, first_sec: float = FIRST_PAUSE_SEC, longest_sec: float = LONGEST_PAUSE_SEC) -> None:
+        self._next = first_sec
+        self._longest = longest_sec
+
+    def next_sec(self) -> float:
+        pause = self._next
+        self._next = min(pause * 2, self._longest)
+        return pause
+
+
+async def patiently(call: Callable[[], Awaitable[T]], *, clock: Clock, what: str) -> T:
+    """Call until the bus or the store answers. What is called must be harmless to repeat."""
+    backoff = Backoff()
+    while True:
+        try:
+            return await call()
+        except (BusUnavailable, StoreUnavailable) as error:
+            pause = backoff.next_sec()
+            logger.warning("Could not %s, next try in %.2f s: %s", what, pause, error, extra={"action": "worker_retries"})
+            await clock.sleep(pause)
+
+
+async def within(seconds: float, wait: Callable[[], Awaitable[object]], *, clock: Clock) -> bool:
+    """Wait, but no longer than this by the clock; say whether the wait came to its end."""
+    done = False
+    async with anyio.create_task_group() as group:
+
+        async def expire() -> None:
+            await clock.sleep(seconds)
+            group.cancel_scope.cancel()
+
+        group.start_soon(expire)
+        await wait()
+        done = True
+        group.cancel_scope.cancel()
+    return done
+
+
+async def keep_alive(name: str, loop: Callable[[], Awaitable[None]], *, clock: Clock, once: Callable[[], bool] = lambda: False) -> None:
+    """Run a loop to its end; one that dies of an error begins again after a pause, unless it has but ``once``."""
+    backoff = Backoff()
+    while True:
+        try:
+            return await loop()
+        except Exception:
+            if once():
+                raise
+            pause = backoff.next_sec()
+            logger.exception("The worker's %s loop failed and begins again in %.2f s", name, pause, extra={"action": "loop_failed"})
+            await clock.sleep(pause)
+
+
+class Signal:
+    """An event that can be raised again and again; raising it twice before it is seen counts once. One task waits for it."""
+
+    __slots__ = ("_event", "_raised")
+
+    def __init__(self) -> None:
+        self._event: anyio.Event | None = None
+        self._raised = False
+
+    def set(self) -> None:
+        if not self._raised:
+            self._raised = True
+            if self._event is not None:
+                self._event.set()
+
+    async def wait(self) -> None:
+        """Return when it was raised since the last wait, and lower it."""
+        if not self._raised:
+            self._event = anyio.Event()
+            try:
+                await self._event.wait()
+            finally:
+                self._event = None
+        self._raised = False
+
+
+class Recent:
+    """The last few keys that were added."""
+
+    __slots__ = ("_keys", "_limit")
+
+    def __init__(self, limit: int) -> None:
+        self._keys: OrderedDict[object, None] = OrderedDict()
+        self._limit = limit
+
+    def add(self, key: object) -> None:
+        self._keys[key] = None
+        if len(self._keys) > self._limit:
+            self._keys.popitem(last=False)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys

@@ -1,0 +1,127 @@
+"""The life of a worker."""
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import socket
+import threading
+from collections.abc import Sequence
+from typing import Any, Self
+
+import anyio
+
+from flowkit.clock import SystemClock
+from flowkit.config import WorkerConfig
+from flowkit.errors import ConfigError
+from flowkit.plugins import Plugins
+from flowkit.protocols import Bus, Clock, Store
+from flowkit.worker._life import Life
+from flowkit.worker._registry import handlers_by_role
+
+logger = logging.getLogger(__name__)
+
+
+class Worker:
+    """Runs the nodes of its roles.
+
+    ``db`` is a store's address or a database object, and the bus is the one that ``cfg`` names; ``store`` and ``bus`` given as open
+    objects win, and stay open. When :meth:`start` returns, or ``async with`` is entered, the worker takes commands.
+    """
+
+    def __init__(
+        self,
+        *,
+        db: Any = None,
+        cfg: WorkerConfig | None = None,
+        handlers: Any = None,
+        bus: Bus | None = None,
+        store: Store | None = None,
+        clock: Clock | None = None,
+        plugins: Sequence[object] | None = None,
+    ) -> None:
+        """``handlers`` maps roles to handlers, handler classes or functions; or it is a sequence of functions made with ``@handler``.
+
+        Raises:
+            ConfigError: a role has no handler, or there is neither ``db`` nor ``store``.
+        """
+        self.cfg = cfg or WorkerConfig()
+        self.clock: Clock = clock or SystemClock()
+        self.worker_id = self.cfg.worker_id or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._db = db if db is not None else self.cfg.db
+        self._bus = bus
+        self._store = store
+        if store is None and self._db is None:
+            raise ConfigError("db: a worker needs a store; give db=, store= or cfg.db")
+        self._plugins = Plugins(plugins or ())
+        self._served = handlers_by_role(handlers, self._plugins.handlers, self.cfg)
+        self._life: Life | None = None
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles it serves."""
+        return tuple(self._served)
+
+    async def start(self) -> None:
+        """Connect, and return when commands are being taken. A worker that runs is left as it is."""
+        if self._life is not None and not self._life.host.done():
+            return
+        self._life = Life(
+            worker_id=self.worker_id,
+            cfg=self.cfg,
+            clock=self.clock,
+            plugins=self._plugins,
+            served=self._served,
+            db=self._db,
+            bus=self._bus,
+            store=self._store,
+        )
+        try:
+            await self._life.begin()
+        except BaseException:
+            self._life = None
+            raise
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Take no more, let runs finish for ``grace`` seconds (``cfg.stop_grace_sec``), hand back the rest, and leave.
+
+        Called again meanwhile, with a shorter grace, it hurries.
+        """
+        life = self._life
+        if life is None:
+            return
+        life.stop(self.cfg.stop_grace_sec if grace is None else grace)
+        await asyncio.shield(life.host)
+        self._life = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.stop()
+
+    async def run(self) -> None:
+        """Work until cancelled, or until SIGTERM or SIGINT: the first drains, a second stops at once."""
+        await self.start()
+        life = self._life
+        assert life is not None
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._obey_signals, life)
+                await life.ended.wait()
+                group.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.stop(0)
+
+    async def _obey_signals(self, life: Life) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        grace = self.cfg.stop_grace_sec
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for number in signals:
+                logger.info("Worker %s got %s", self.worker_id, signal.Signals(number).name, extra={"action": "worker_signalled"})
+                life.stop(grace)
+                grace = 0

@@ -1,0 +1,118 @@
+"""Artifacts: writing those of all runs together, and reading what nodes have stored."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+from pydantic_core import from_json
+
+from flowkit.errors import NodeFailure, RecordTooLarge
+from flowkit.messages import Source
+from flowkit.plugins import Plugins
+from flowkit.protocols import ArtifactRecord, ArtifactStore, Clock, Stream
+from flowkit.worker._values import dump
+from flowkit.worker._waiting import Signal, patiently
+
+COMPLETE_UID = "__complete__"
+"""The uid of a node's complete artifact. No batch may have it."""
+MAX_PUT = 500
+PAGE = 100
+
+Done = Callable[[bool | Exception], None]
+"""Told whether the record is new, or why it cannot be stored."""
+
+
+class ArtifactWriter:
+    """Stores the records of all runs: those that came up while the last were on their way go together."""
+
+    def __init__(self, store: ArtifactStore, *, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._waiting: list[tuple[ArtifactRecord, Done]] = []
+        self._signal = Signal()
+
+    def add(self, record: ArtifactRecord, done: Done) -> None:
+        """Store this soon, in the order of the calls, and tell ``done``."""
+        self._waiting.append((record, done))
+        self._signal.set()
+
+    async def store_records(self) -> None:
+        """The loop that stores."""
+        while True:
+            while self._waiting:
+                await self._put(self._waiting[:MAX_PUT])
+            await self._signal.wait()
+
+    async def _put(self, items: Sequence[tuple[ArtifactRecord, Done]]) -> None:
+        outcome: Sequence[bool | Exception]
+        try:
+            records = [record for record, _ in items]
+            outcome = await patiently(lambda: self._store.put(records), clock=self._clock, what="store artifacts")
+        except RecordTooLarge as error:
+            if len(items) > 1:
+                for item in items:
+                    await self._put([item])
+                return
+            message = f"the artifact {items[0][0].uid!r} is too large: {error}"
+            outcome = [NodeFailure(message, reason_code="artifact_too_large", permanent=True)]
+        except Exception as error:
+            outcome = [error] * len(items)
+        del self._waiting[: len(items)]
+        for (_, done), answer in zip(items, outcome, strict=True):
+            done(answer)
+
+
+class ArtifactReader:
+    """Reads streams page by page, waiting where the store is out of reach."""
+
+    def __init__(self, store: ArtifactStore, *, plugins: Plugins, clock: Clock) -> None:
+        self._store = store
+        self._plugins = plugins
+        self._clock = clock
+
+    async def page(self, stream: Stream, *, after: int, limit: int = PAGE) -> Sequence[ArtifactRecord]:
+        return await patiently(lambda: self._store.read(stream, after=after, limit=limit), clock=self._clock, what="read artifacts")
+
+    async def records(self, stream: Stream) -> AsyncIterator[ArtifactRecord]:
+        """Everything that is stored now."""
+        after = 0
+        while page := await self.page(stream, after=after):
+            for record in page:
+                yield record
+            after = page[-1].position
+
+    async def known(self, stream: Stream, uids: Sequence[str]) -> set[str]:
+        return await patiently(lambda: self._store.known(stream, uids), clock=self._clock, what="look for artifacts")
+
+    def meta(self, record: ArtifactRecord) -> Any:
+        return None if record.meta is None else from_json(self._plugins.decode_payload(record.meta))
+
+    def encoded(self, meta: dict[str, Any] | None) -> bytes | None:
+        return None if meta is None else self._plugins.encode_payload(dump(meta))
+
+
+class RunArtifacts:
+    """What a handler may read: its own node's artifacts and those of the node's parents."""
+
+    def __init__(self, reader: ArtifactReader, own: Stream, sources: Callable[[], Awaitable[Sequence[Source]]]) -> None:
+        self._reader = reader
+        self._own = own
+        self._sources = sources
+
+    async def read(self, node_id: str | None = None) -> AsyncIterator[dict[str, Any]]:
+        """The artifacts (what handlers gave as ``artifacts_ref``) of a parent, or of this node, that are stored by now, in order.
+
+        Raises:
+            ValueError: the node is no parent of this one.
+        """
+        async for record in self._reader.records(await self._stream(node_id)):
+            meta = self._reader.meta(record)
+            if meta is not None:
+                yield meta
+
+    async def _stream(self, node_id: str | None) -> Stream:
+        if node_id is None or node_id == self._own.node_id:
+            return self._own
+        for source in await self._sources():
+            if source.node_id == node_id:
+                return Stream(self._own.task_id, node_id, source.generation)
+        raise ValueError(f"node {self._own.node_id!r} can read its own artifacts and those of its parents; {node_id!r} is none of them")

@@ -1,0 +1,141 @@
+"""Plain functions as handlers."""
+
+import functools
+import inspect
+import sys
+from collections.abc import AsyncGenerator, Callable, Iterator
+from typing import Any, get_args
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from flowkit.errors import ConfigError, NodeFailure
+from flowkit.worker._context import RunContext
+
+_END = object()
+
+
+class FunctionHandler:
+    """A function that does the work of a role: ``f(item, ctx)``, ``f(item)`` or ``f()``.
+
+    It may be a coroutine function, an async generator function, or a plain function or generator function, which then runs in a
+    worker thread. The first parameter, if it is annotated with a pydantic model, gets the item validated. The handler can be
+    called like the function it was made from.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, role: str | None = None) -> None:
+        """Look at the signature.
+
+        Raises:
+            ConfigError: it is none of those above.
+        """
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.role = role
+        target = inspect.unwrap(function)
+        while isinstance(target, functools.partial):
+            target = target.func
+        if not inspect.isroutine(target):
+            target = type(target).__call__
+        self._is_async = inspect.iscoroutinefunction(target)
+        self._yields_async = inspect.isasyncgenfunction(target)
+        self.generates = self._yields_async or inspect.isgeneratorfunction(target)
+        self.threaded = not self._is_async and not self._yields_async
+        self._takes_item, self._takes_ctx, annotation = _signature(function, target)
+        self._adapter: TypeAdapter[Any] | None = TypeAdapter(annotation) if _mentions_model(annotation) else None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    async def call(self, item: Any, ctx: RunContext, threads: CapacityLimiter) -> Any:
+        """Call it with one item and return what it returns."""
+        args = self._arguments(item, ctx)
+        if self._is_async:
+            return await self.function(*args)
+        result = await in_thread(self.function, *args, threads=threads)
+        return await result if inspect.isawaitable(result) else result
+
+    async def iterate(self, item: Any, ctx: RunContext, threads: CapacityLimiter) -> AsyncGenerator[Any, None]:
+        """Call it with one item and yield what it yields."""
+        made = self.function(*self._arguments(item, ctx))
+        if self._yields_async:
+            try:
+                async for value in made:
+                    yield value
+            finally:
+                await made.aclose()
+            return
+        iterator: Iterator[Any] = made
+        while (value := await in_thread(next, iterator, _END, threads=threads)) is not _END:
+            yield value
+
+    def _arguments(self, item: Any, ctx: RunContext) -> tuple[Any, ...]:
+        args: tuple[Any, ...] = (self._validated(item),) if self._takes_item else ()
+        return (*args, ctx) if self._takes_ctx else args
+
+    def _validated(self, item: Any) -> Any:
+        if self._adapter is None:
+            return item
+        try:
+            return self._adapter.validate_python(item)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, first["loc"])) or "the item"
+            message = f"the input of {self.__name__} does not match: {place}: {first['msg']} ({error.error_count()} faults)"
+            raise NodeFailure(message, reason_code="schema_mismatch", permanent=True) from None
+
+    __name__: str = "function"
+
+
+def handler(role: str) -> Callable[[Callable[..., Any]], FunctionHandler]:
+    """Make a function the handler of a role: ``@handler("resize")``."""
+    if not isinstance(role, str) or not role:
+        raise ConfigError('a handler is declared with its role: @handler("role")')
+    return lambda function: FunctionHandler(function, role=role)
+
+
+async def in_thread(function: Callable[..., Any], *args: Any, threads: CapacityLimiter) -> Any:
+    """Call in a worker thread, which a cancelled run abandons."""
+    return await anyio.to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=threads)
+
+
+def _signature(function: Callable[..., Any], target: Any) -> tuple[bool, bool, Any]:
+    """Whether it takes an item, whether it takes the context, and the item's annotation."""
+    name = getattr(function, "__name__", repr(function))
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name} cannot be a handler: it has no readable signature") from None
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if len(needed) > 2 or any(p.kind is p.KEYWORD_ONLY for p in needed):
+        raise ConfigError(f"{name} cannot be a handler: it is called with an item and a context, as f(item, ctx), f(item) or f()")
+    if len(positional) == 1 and _is_context(positional[0]):
+        return False, True, None
+    takes_ctx = len(positional) > 1 and (positional[1] in needed or _is_context(positional[1]))
+    return bool(positional), takes_ctx, _resolved(positional[0], target, name) if positional else None
+
+
+def _is_context(parameter: inspect.Parameter) -> bool:
+    return parameter.name == "ctx" or parameter.annotation is RunContext or parameter.annotation == "RunContext"
+
+
+def _resolved(parameter: inspect.Parameter, target: Any, name: str) -> Any:
+    annotation = parameter.annotation
+    if annotation is parameter.empty or not isinstance(annotation, str):
+        return annotation
+    scope = dict(inspect.getclosurevars(target).nonlocals) if inspect.isfunction(target) else {}
+    module = sys.modules.get(getattr(target, "__module__", ""), None)
+    try:
+        return eval(annotation, getattr(target, "__globals__", vars(module) if module else {}), scope)  # noqa: S307
+    except Exception as error:
+        raise ConfigError(
+            f"{name}: the annotation {annotation!r} of {parameter.name!r} cannot be resolved ({error}); import it at run time"
+        ) from None
+
+
+def _mentions_model(annotation: Any) -> bool:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return True
+    return any(_mentions_model(part) for part in get_args(annotation))

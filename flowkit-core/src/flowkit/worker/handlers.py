@@ -1,0 +1,97 @@
+"""What users write: handlers, and the values they take and give."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flowkit.worker._context import RunContext
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A piece of a node's work. Its ``batch_uid`` is the same whenever the same piece is met again."""
+
+    batch_uid: str
+    payload: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What became of a batch.
+
+    ``artifacts_ref``, a JSON object, is stored as the batch's artifact; ``metrics`` are added to the node's. A batch without
+    ``success`` fails the attempt with ``reason_code`` and ``error``; ``permanent`` says that trying again is of no use.
+    """
+
+    success: bool
+    metrics: Mapping[str, float | int] = field(default_factory=dict)
+    artifacts_ref: Mapping[str, Any] | None = None
+    reason_code: str | None = None
+    permanent: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FinalizeResult:
+    """A node's end: ``metrics`` laid over the sums of its batches, its complete artifact, its result."""
+
+    metrics: Mapping[str, float | int] = field(default_factory=dict)
+    artifacts_ref: Mapping[str, Any] | None = None
+    result: Any = None
+
+
+def default_classification(error: BaseException) -> tuple[str, bool]:
+    """Wrong input is permanent; anything else may go better next time."""
+    if isinstance(error, TypeError | ValueError | KeyError):
+        return "bad_input", True
+    return "unexpected_error", False
+
+
+class Handler:
+    """The work of a role, in batches. Every method may be left out except :meth:`process_batch`.
+
+    An instance given to a worker is shared by all its runs, which may overlap; where a handler keeps state of a run, give its class
+    (or :func:`per_run` with a function that makes one), and every run gets its own.
+    """
+
+    async def init(self, run_info: dict[str, Any]) -> None:
+        """Called first, with ``task_id``, ``node_id``, ``role``, ``attempt``, ``worker_id``, ``generation``, ``params`` and ``io``."""
+
+    async def load_input(self, input_ref: Any, input_inline: Any) -> Any:
+        """Prepare the input. A dict with ``input_adapter`` (and ``input_args``) in it proposes an input adapter."""
+        return {"input_ref": input_ref, "input_inline": input_inline}
+
+    async def iter_batches(self, loaded: Any) -> AsyncIterator[Batch]:
+        """The batches, where no input adapter is chosen: by default one, whose payload is what ``load_input`` returned.
+
+        With ``io.batching = {"size": n}`` and this default, the items of the input come n at a time as ``{"items": [...]}``.
+        """
+        yield Batch("0", loaded)
+
+    async def process_batch(self, batch: Batch, ctx: "RunContext") -> BatchResult:
+        """Do the work of a batch. It is stored and counted once, however often it is delivered."""
+        raise NotImplementedError(f"{type(self).__name__} has no process_batch")
+
+    async def finalize(self, ctx: "RunContext") -> FinalizeResult | None:
+        """Called when all batches are stored."""
+        return None
+
+    def classify_error(self, exc: BaseException) -> tuple[str, bool]:
+        """The reason code of an error, and whether it is permanent."""
+        return default_classification(exc)
+
+
+RoleHandler = Handler
+
+
+@dataclass(frozen=True, slots=True)
+class PerRun:
+    """A handler that is made anew for each run."""
+
+    make: Callable[[], Handler]
+
+
+def per_run(make: Callable[[], Handler]) -> PerRun:
+    """Give each run a handler of its own, made by calling ``make``."""
+    return PerRun(make)

@@ -1,0 +1,233 @@
+"""Input adapters: where a node's batches come from when they are not made by its handler.
+
+An adapter is an async generator function that takes an :class:`InputRequest` and yields :class:`~flowkit.worker.Batch` objects, or lists of
+those that are there at once. Plugins offer them through ``flowkit_register_input_adapters(register)``::
+
+    async def lines(request: InputRequest) -> AsyncIterator[Batch]:
+        path = request.take("path", str)
+        request.no_other_arguments()
+        ...
+
+The same batch must get the same ``batch_uid`` each time, so that an attempt that follows another can skip what is done.
+"""
+
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, TypeVar
+
+import anyio
+
+from flowkit.errors import InputAdapterError
+from flowkit.messages import Source
+from flowkit.protocols import ArtifactRecord, Stream
+from flowkit.worker._context import RunContext
+from flowkit.worker._streams import StreamWatch, StreamWatches
+from flowkit.worker._waiting import within
+from flowkit.worker.artifacts import ArtifactReader
+from flowkit.worker.handlers import Batch
+
+T = TypeVar("T")
+READ_AT_ONCE = 8
+MAX_UID = 200
+_MISSING: Any = object()
+
+InputAdapter = Callable[["InputRequest"], AsyncIterator[Batch | Sequence[Batch]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """An artifact of another node: who stored it, under which uid, and what the handler gave as ``artifacts_ref``."""
+
+    from_node: str
+    ref: str
+    meta: Any
+
+
+class InputRequest:
+    """What an input adapter works with: its arguments, the node's parents, and their artifacts."""
+
+    def __init__(
+        self,
+        *,
+        adapter: str,
+        args: Mapping[str, Any],
+        context: RunContext,
+        sources: Callable[[], Awaitable[Sequence[Source]]],
+        latest_sources: Callable[[], Awaitable[Sequence[Source]]],
+        reader: ArtifactReader,
+        watches: StreamWatches,
+        poll_ms_default: int,
+    ) -> None:
+        self.adapter = adapter
+        self.context = context
+        """The run's; ``context.cancellable`` ends what the adapter waits for when the run is cancelled."""
+        self._args = dict(args)
+        self._sources = sources
+        self._latest_sources = latest_sources
+        self._reader = reader
+        self._watches = watches
+        self._poll_ms_default = poll_ms_default
+
+    # ------------------------------------------------ arguments
+
+    def take(self, name: str, kind: type[T], default: Any = _MISSING) -> T:
+        """Take an argument of this type.
+
+        Raises:
+            InputAdapterError: ``bad_input_args``; it is missing and has no default, or is of another type.
+        """
+        value = self._args.pop(name, _MISSING)
+        if value is _MISSING:
+            if default is _MISSING:
+                raise self.bad(f"{name} is missing")
+            return default  # type: ignore[no-any-return]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise self.bad(f"{name} is to be of type {kind.__name__}, not {value!r}")
+        return value
+
+    def no_other_arguments(self) -> None:
+        """Refuse arguments that were not taken."""
+        if self._args:
+            raise self.bad(f"there is no argument {', '.join(map(repr, sorted(self._args)))}")
+
+    def bad(self, message: str) -> InputAdapterError:
+        """The error of an adapter whose arguments are wrong."""
+        return InputAdapterError(f"{self.adapter}: {message}", reason_code="bad_input_args")
+
+    async def take_sources(self) -> list[Source]:
+        """The parents that ``from_node`` or ``from_nodes`` name; all of them if neither does."""
+        one, many = self._args.pop("from_node", None), self._args.pop("from_nodes", None)
+        if one is not None and many is not None:
+            raise self.bad("give from_node or from_nodes, not both")
+        names = [one] if one is not None else many
+        parents = {source.node_id: source for source in await self._sources()}
+        if names is None:
+            return list(parents.values())
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise self.bad("from_node is a node id, from_nodes a list of them")
+        if strangers := [name for name in names if name not in parents]:
+            raise self.bad(f"{', '.join(map(repr, strangers))}: not among the parents of node {self.context.node_id!r}")
+        return [parents[name] for name in dict.fromkeys(names)]
+
+    def take_poll_ms(self) -> int:
+        """The argument ``poll_ms``: how long to wait without a hint before a stream is looked at."""
+        poll_ms = self.take("poll_ms", int, self._poll_ms_default)
+        if poll_ms < 1:
+            raise self.bad(f"poll_ms is at least 1, not {poll_ms}")
+        return poll_ms
+
+    # ------------------------------------------------ artifacts
+
+    async def follow(self, sources: Sequence[Source], *, poll_ms: int) -> AsyncIterator[list[Pulled]]:
+        """The artifacts of these nodes as they come, in pages, each source in its turn, until all have ended and are read."""
+        task_id = self.context.task_id
+        streams = [Stream(task_id, source.node_id, source.generation) for source in sources]
+        watch = StreamWatch(streams)
+        watch.ended.update(stream for stream, source in zip(streams, sources, strict=True) if source.ended)
+        self._watches.add(watch)
+        try:
+            async for page in self._merged(streams, watch, poll_ms / 1000):
+                yield page
+        finally:
+            self._watches.remove(watch)
+
+    async def _merged(self, streams: list[Stream], watch: StreamWatch, poll_sec: float) -> AsyncIterator[list[Pulled]]:
+        position = dict.fromkeys(streams, 0)
+        due = deque(streams)
+        while position:
+            while due:
+                turn = [due.popleft() for _ in range(min(READ_AT_ONCE, len(due)))]
+                was_ended = watch.ended.intersection(turn)
+                watch.moved.difference_update(turn)
+                for stream, page in zip(turn, await self._pages(turn, position), strict=True):
+                    if page:
+                        position[stream] = page[-1].position
+                        due.append(stream)
+                        pulled = [Pulled(stream.node_id, record.uid, self._reader.meta(record)) for record in page]
+                        if found := [item for item in pulled if item.meta is not None]:
+                            yield found
+                    elif stream in was_ended:
+                        del position[stream]
+            if position:
+                due.extend(await self._next_due(position, watch, poll_sec))
+
+    async def _pages(self, turn: Sequence[Stream], position: Mapping[Stream, int]) -> list[Sequence[ArtifactRecord]]:
+        if len(turn) == 1:
+            return [await self._reader.page(turn[0], after=position[turn[0]])]
+        pages: list[Sequence[ArtifactRecord]] = [()] * len(turn)
+
+        async def read(place: int, stream: Stream) -> None:
+            pages[place] = await self._reader.page(stream, after=position[stream])
+
+        async with anyio.create_task_group() as group:
+            for place, stream in enumerate(turn):
+                group.start_soon(read, place, stream)
+        return pages
+
+    async def _next_due(self, position: Mapping[Stream, int], watch: StreamWatch, poll_sec: float) -> list[Stream]:
+        if not await self.context.cancellable(within(poll_sec, watch.wait, clock=self.context.clock)):
+            open_now = {(source.node_id, source.generation) for source in await self._latest_sources() if not source.ended}
+            watch.ended.update(stream for stream in position if (stream.node_id, stream.generation) not in open_now)
+            return list(position)
+        return [stream for stream in position if stream in watch.moved]
+
+
+async def pull_from_artifacts(request: InputRequest) -> AsyncIterator[list[Batch]]:
+    """One batch per artifact: ``{"from_node", "ref", "meta"}``. Arguments: ``from_node`` or ``from_nodes``, ``poll_ms``."""
+    sources = await request.take_sources()
+    poll_ms = request.take_poll_ms()
+    request.no_other_arguments()
+    async for page in request.follow(sources, poll_ms=poll_ms):
+        yield [Batch(_uid(item), {"from_node": item.from_node, "ref": item.ref, "meta": item.meta}) for item in page]
+
+
+async def pull_rechunked(request: InputRequest) -> AsyncIterator[list[Batch]]:
+    """``size`` items of an artifact at a time: ``{"from_node", "items", "parent"}``.
+
+    The items are the list ``meta_list_key`` of the artifact; without that argument its only list, or, if it does not have exactly
+    one, the artifact itself as the one item. Further arguments: ``from_node`` or ``from_nodes``, ``poll_ms``.
+    """
+    size = request.take("size", int)
+    if size < 1:
+        raise request.bad(f"size is at least 1, not {size}")
+    key = request.take("meta_list_key", str, None)
+    sources = await request.take_sources()
+    poll_ms = request.take_poll_ms()
+    request.no_other_arguments()
+    async for page in request.follow(sources, poll_ms=poll_ms):
+        for pulled in page:
+            list_key = key if key is not None else _only_list(pulled.meta)
+            items = [pulled.meta] if list_key is None else pulled.meta.get(list_key)
+            if not isinstance(items, list):
+                raise request.bad(f"meta_list_key: {list_key!r} is no list in artifact {pulled.ref!r} of node {pulled.from_node!r}")
+            yield [
+                Batch(
+                    _uid(pulled, number),
+                    {
+                        "from_node": pulled.from_node,
+                        "items": items[start : start + size],
+                        "parent": {"ref": pulled.ref, "list_key": list_key, "chunk": number},
+                    },
+                )
+                for number, start in enumerate(range(0, len(items), size))
+            ]
+
+
+def _uid(pulled: Pulled, *more: int) -> str:
+    """Different for different artifacts; short, also at the end of a long chain of nodes."""
+    node = pulled.from_node.replace("%", "%25").replace(":", "%3A")
+    uid = ":".join((node, pulled.ref, *map(str, more)))
+    return uid if len(uid) <= MAX_UID else f"{uid[: MAX_UID - 40]}~{sha256(uid.encode()).hexdigest()[:32]}"
+
+
+def _only_list(meta: Any) -> str | None:
+    lists = [key for key, value in meta.items() if isinstance(value, list)]
+    return lists[0] if len(lists) == 1 else None
+
+
+def register_input_adapters(register: Callable[[str, InputAdapter], None]) -> None:
+    """Offer the adapters that FlowKit brings along."""
+    register("pull.from_artifacts", pull_from_artifacts)
+    register("pull.from_artifacts.rechunk:size", pull_rechunked)
