@@ -1,7 +1,7 @@
 """Every way to write a graph wrongly, and the sentence that tells where."""
 
 import math
-from collections import UserDict
+from collections import OrderedDict, UserDict
 from datetime import date
 from typing import Any
 
@@ -74,12 +74,19 @@ WRONG: dict[str, tuple[Any, str]] = {
     "null as a key": ({"nodes": [node()], None: 1}, "the graph has the key null, which is null; keys are strings"),
     "a lone surrogate": (chain({"labels": {"x": "\ud800"}}), "node 'a': labels.x '\\ud800' is not valid Unicode"),
     "a lone surrogate in a key": (chain({"labels": {"\udfff": "x"}}), "node 'a': labels has the key '\\udfff', which is not valid Unicode"),
+    "a date in a dict of another kind": (
+        chain({"io": OrderedDict(input_inline=date(2026, 1, 2))}),
+        "node 'a': io.input_inline is a Python date, which JSON cannot carry",
+    ),
     "a lone surrogate as an id": ({"nodes": [node("\ud800")]}, "node_id '\\ud800' is not valid Unicode"),
     "a number of too many digits": (
         chain({"io": {"input_inline": 10**400}}),
         "node 'a': io.input_inline is a number of too many digits",
     ),
-    "deep nesting": (chain({"io": {"input_inline": DEEP}}), "nodes[0].io.input_inline…: values stand in each other more than 32 levels deep"),
+    "deep nesting": (
+        chain({"io": {"input_inline": DEEP}}),
+        "nodes[0].io.input_inline…: values stand in each other more than 32 levels deep",
+    ),
     # a node's own fields
     "a node that is a string": ({"nodes": ["a"]}, "nodes[0] must be an object, not 'a'"),
     "a node without an id": ({"nodes": [{"type": "x"}]}, "nodes[0].node_id is missing; every node has one"),
@@ -95,7 +102,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a status": (chain({"status": "queued"}), "node 'a': there is no field 'status' in a graph: it is known only while the task runs"),
     "an attempt": (chain({"attempt": 1}), "node 'a': there is no field 'attempt' in a graph"),
     "a field of io outside of it": (chain({"start_when": "ready"}), "node 'a': there is no field 'start_when'; it belongs in 'io'"),
-    "a field of the retry policy outside of it": (chain({"backoff_sec": 1}), "node 'a': there is no field 'backoff_sec'; it belongs in 'retry_policy'"),
+    "a field of the retry policy outside of it": (
+        chain({"backoff_sec": 1}),
+        "node 'a': there is no field 'backoff_sec'; it belongs in 'retry_policy'",
+    ),
     "map": (chain({"map": {"over": "params.x", "as": "x"}}), "node 'a': 'map' is not supported yet"),
     "a sub-flow": ({"nodes": [{"node_id": "a", "type": "subflow"}]}, "node 'a': type 'subflow' is not supported yet; use a role"),
     "a timer": ({"nodes": [{"node_id": "a", "type": "sleep"}]}, "node 'a': type 'sleep' is not supported yet"),
@@ -114,7 +124,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     "half a retry": (chain({"retry_policy": {"max": 2.5}}), "node 'a': retry_policy.max must be a whole number, not 2.5"),
     "a negative pause": (chain({"retry_policy": {"backoff_sec": -1}}), "node 'a': retry_policy.backoff_sec must be at least 0, not -1"),
     "a negative multiplier": (chain({"retry_policy": {"multiplier": -2}}), "node 'a': retry_policy.multiplier must be at least 0, not -2"),
-    "a negative longest pause": (chain({"retry_policy": {"max_backoff_sec": -2}}), "retry_policy.max_backoff_sec must be at least 0, not -2"),
+    "a negative longest pause": (
+        chain({"retry_policy": {"max_backoff_sec": -2}}),
+        "retry_policy.max_backoff_sec must be at least 0, not -2",
+    ),
     "jitter above one": (chain({"retry_policy": {"jitter": 1.5}}), "node 'a': retry_policy.jitter must be at most 1, not 1.5"),
     "a negative budget": (chain({"retry_policy": {"budget_sec": -1}}), "node 'a': retry_policy.budget_sec must be at least 0, not -1"),
     "permanent_on as text": (chain({"retry_policy": {"permanent_on": "x"}}), "node 'a': retry_policy.permanent_on must be a list, not 'x'"),
@@ -126,15 +139,30 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a policy that is null": (chain({"retry_policy": None}), "node 'a': retry_policy must be an object, not null"),
     "a timeout of zero": (chain({"timeouts": {"start_to_close_sec": 0}}), "node 'a': timeouts.start_to_close_sec must be above 0, not 0"),
     "a negative heartbeat": (chain({"timeouts": {"heartbeat_sec": -1}}), "node 'a': timeouts.heartbeat_sec must be above 0, not -1"),
-    "a timeout as text": (chain({"timeouts": {"schedule_to_start_sec": "5s"}}), "timeouts.schedule_to_start_sec must be a number, not '5s'"),
-    "a timeout that does not exist": (chain({"timeouts": {"total": 1}}), "there is no field 'total' in timeouts; the fields are schedule_to"),
+    "a timeout as text": (
+        chain({"timeouts": {"schedule_to_start_sec": "5s"}}),
+        "timeouts.schedule_to_start_sec must be a number, not '5s'",
+    ),
+    "a timeout that does not exist": (
+        chain({"timeouts": {"total": 1}}),
+        "there is no field 'total' in timeouts; the fields are schedule_to",
+    ),
     # io
     "an unknown field of io": (chain({"io": {"input_inlin": 1}}), "there is no field 'input_inlin' in io; did you mean 'input_inline'?"),
-    "an unknown start": (chain({"io": {"start_when": "first_bach"}}), "io.start_when must be 'ready' or 'first_batch', not 'first_bach'; did"),
-    "an input_ref that is a number": (chain({"io": {"input_ref": 3}}), "node 'a': io.input_ref must be an object or a string, not a number"),
+    "an unknown start": (
+        chain({"io": {"start_when": "first_bach"}}),
+        "io.start_when must be 'ready' or 'first_batch', not 'first_bach'; did",
+    ),
+    "an input_ref that is a number": (
+        chain({"io": {"input_ref": 3}}),
+        "node 'a': io.input_ref must be an object or a string, not a number",
+    ),
     "batches of none": (chain({"io": {"batching": {"size": 0}}}), "node 'a': io.batching.size must be at least 1, not 0"),
     "batches without a size": (chain({"io": {"batching": {}}}), "node 'a': io.batching.size is missing"),
-    "batches by an unknown rule": (chain({"io": {"batching": {"size": 1, "by": "x"}}}), "there is no field 'by' in io.batching; the fields are"),
+    "batches by an unknown rule": (
+        chain({"io": {"batching": {"size": 1, "by": "x"}}}),
+        "there is no field 'by' in io.batching; the fields are",
+    ),
     "batches of an adapter's": (
         chain({}, {"io": {"batching": {"size": 2}, "input_inline": {"input_adapter": "pull.from_artifacts"}}}),
         "node 'b': io.batching does not go with an input_adapter; use the adapter 'pull.from_artifacts.rechunk:size'",
@@ -151,21 +179,33 @@ WRONG: dict[str, tuple[Any, str]] = {
         chain({"io": {"input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {"from_node": "a"}}}}),
         "node 'a': io.input_inline.input_args.from_node reads the node itself",
     ),
-    "a stream without a source": (chain({"io": {"start_when": "first_batch"}}), "node 'a': io.start_when is 'first_batch', but the node has no"),
+    "a stream without a source": (
+        chain({"io": {"start_when": "first_batch"}}),
+        "node 'a': io.start_when is 'first_batch', but the node has no",
+    ),
     "a stream over a route": (
         {"nodes": [node(routing={"on_success": ["b"]}), node("b", io={"start_when": "first_batch"})]},
         "node 'b': io.start_when is 'first_batch', but the node has only parents that route to it",
     ),
     # coordinator functions
     "a call of nothing": ({"nodes": [call()]}, "node 'a': io.fn is missing; a node of type 'coordinator_fn' names its function there"),
-    "a call with input": ({"nodes": [call(io={"fn": "noop", "input_inline": {}})]}, "node 'a': io.input_inline: a coordinator function has no"),
-    "a call with a reference": ({"nodes": [call(io={"fn": "noop", "input_ref": "x"})]}, "node 'a': io.input_ref: a coordinator function has no"),
+    "a call with input": (
+        {"nodes": [call(io={"fn": "noop", "input_inline": {}})]},
+        "node 'a': io.input_inline: a coordinator function has no",
+    ),
+    "a call with a reference": (
+        {"nodes": [call(io={"fn": "noop", "input_ref": "x"})]},
+        "node 'a': io.input_ref: a coordinator function has no",
+    ),
     "a call with batches": ({"nodes": [call(io={"fn": "noop", "batching": {"size": 1}})]}, "node 'a': io.batching: a coordinator function"),
     "a call that streams": (
         {"nodes": [node(), call("b", depends_on=["a"], io={"fn": "noop", "start_when": "first_batch"})]},
         "node 'b': io.start_when: a coordinator function reads no batches",
     ),
-    "a function in a worker's node": (chain({"io": {"fn": "noop"}}), "node 'a': io.fn is for nodes of type 'coordinator_fn'; change the type"),
+    "a function in a worker's node": (
+        chain({"io": {"fn": "noop"}}),
+        "node 'a': io.fn is for nodes of type 'coordinator_fn'; change the type",
+    ),
     "arguments in a worker's node": (chain({"io": {"fn_args": {"x": 1}}}), "node 'a': io.fn_args are for nodes of type 'coordinator_fn'"),
     "a merge of an unknown node": (
         {"nodes": [call(io={"fn": "merge.generic", "fn_args": {"from_nodes": ["x"], "target": "t"}})]},
@@ -184,15 +224,24 @@ WRONG: dict[str, tuple[Any, str]] = {
     "an edge from nowhere": (chain({}, edges=[["x", "a"]]), "node 'a': edges[0] comes from 'x', which is not in the graph"),
     "an edge to nowhere": (chain({}, edges_ex=[{"from": "a", "to": "x"}]), "node 'a': edges_ex[0] leads to 'x', which is not in the graph"),
     "an edge to itself": (chain({}, edges=[["a", "a"]]), "node 'a': edges[0] leads from the node to itself"),
-    "an edge of three": (chain({}, edges=[["a", "b", "c"]]), "edges[0]: an edge is [\"from\", \"to\"] or an object with from and to"),
-    "an edge of one": (chain({}, edges=[["a"]]), "edges[0]: an edge is [\"from\", \"to\"]"),
+    "an edge of three": (chain({}, edges=[["a", "b", "c"]]), 'edges[0]: an edge is ["from", "to"] or an object with from and to'),
+    "an edge of one": (chain({}, edges=[["a"]]), 'edges[0]: an edge is ["from", "to"]'),
     "an edge that is text": (chain({}, edges=["a->b"]), "edges[0] must be an object, not 'a->b'"),
     "an edge without an end": (chain({}, edges=[{"from": "a"}]), "edges[0].to is missing; every edge has one"),
     "an edge between numbers": (chain({}, edges=[[1, 2]]), "edges[0].from must be a string, not 1"),
-    "an edge with an unknown field": (chain({}, {}, edges_ex=[{"from": "a", "to": "b", "triger": "on_done"}]), "'triger' in edges_ex[0]; did you mean 'trigger'?"),
+    "an edge with an unknown field": (
+        chain({}, {}, edges_ex=[{"from": "a", "to": "b", "triger": "on_done"}]),
+        "'triger' in edges_ex[0]; did you mean 'trigger'?",
+    ),
     "an edge by its Python name": (chain({}, {}, edges=[{"source": "a", "to": "b"}]), "there is no field 'source' in edges[0]"),
-    "an unknown mode": (chain({}, {}, edges=[{"from": "a", "to": "b", "mode": "asink"}]), "edges[0].mode must be 'sync' or 'async', not 'asink'"),
-    "an unknown trigger": (chain({}, {}, edges=[{"from": "a", "to": "b", "trigger": "done"}]), "edges[0].trigger must be 'on_done' or 'on_batch'"),
+    "an unknown mode": (
+        chain({}, {}, edges=[{"from": "a", "to": "b", "mode": "asink"}]),
+        "edges[0].mode must be 'sync' or 'async', not 'asink'",
+    ),
+    "an unknown trigger": (
+        chain({}, {}, edges=[{"from": "a", "to": "b", "trigger": "done"}]),
+        "edges[0].trigger must be 'on_done' or 'on_batch'",
+    ),
     "a stream that waits": (
         chain({}, {}, edges=[{"from": "a", "to": "b", "mode": "sync", "trigger": "on_batch"}]),
         "node 'b': edges[0]: the edge from 'a' has the trigger 'on_batch', which needs the mode 'async'",
@@ -222,8 +271,14 @@ WRONG: dict[str, tuple[Any, str]] = {
         "node 'a': stands on a cycle: a -> b -> a",
     ),
     # routing
-    "a route to nowhere": (chain({"routing": {"on_failure": ["x"]}}), "node 'a': routing.on_failure leads to 'x', which is not in the graph"),
-    "a route to itself": (chain({"routing": {"on_failure": ["a"]}}), "routing.on_failure leads to the node itself; for another try, use retry"),
+    "a route to nowhere": (
+        chain({"routing": {"on_failure": ["x"]}}),
+        "node 'a': routing.on_failure leads to 'x', which is not in the graph",
+    ),
+    "a route to itself": (
+        chain({"routing": {"on_failure": ["a"]}}),
+        "routing.on_failure leads to the node itself; for another try, use retry",
+    ),
     "a route both ways": (
         {"nodes": [node(routing={"on_success": ["b"], "on_failure": ["b"]}), node("b")]},
         "node 'a': routing has 'b' in on_success and in on_failure",
@@ -231,23 +286,35 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a route that is text": (chain({"routing": {"on_success": "b"}}), "node 'a': routing.on_success must be a list, not 'b'"),
     "an unknown route": (chain({"routing": {"on_sucess": []}}), "there is no field 'on_sucess' in routing; did you mean 'on_success'?"),
     # fan-in
-    "a count of zero": (chain({}, {"fan_in": "count:0"}), "node 'b': fan_in must be 'all', 'any' or 'count:n' with a whole number n of at least 1"),
+    "a count of zero": (
+        chain({}, {"fan_in": "count:0"}),
+        "node 'b': fan_in must be 'all', 'any' or 'count:n' with a whole number n of at least 1",
+    ),
     "a count of x": (chain({}, {"fan_in": "count:x"}), "node 'b': fan_in must be 'all', 'any' or 'count:n'"),
     "a negative count": (chain({}, {"fan_in": "count:-1"}), "node 'b': fan_in must be 'all', 'any' or 'count:n'"),
     "a count with a line break": (chain({}, {"fan_in": "count:1\n"}), "node 'b': fan_in must be 'all', 'any' or 'count:n'"),
     "a fan-in that is a number": (chain({}, {"fan_in": 1}), "node 'b': fan_in must be a string, not 1"),
-    "a count above the parents": (chain({}, {"fan_in": "count:2"}), "node 'b': fan_in 'count:2' asks for 2 parents, and the node has 1 parent;"),
+    "a count above the parents": (
+        chain({}, {"fan_in": "count:2"}),
+        "node 'b': fan_in 'count:2' asks for 2 parents, and the node has 1 parent;",
+    ),
     "a count on a root": (chain({"fan_in": "count:1"}), "node 'a': fan_in 'count:1' asks for 1 parents, and the node has 0 parents;"),
     "an unknown end of the others": (chain({}, {"on_satisfied": "stop"}), "node 'b': on_satisfied must be 'leave' or 'cancel', not 'stop'"),
     # conditions
     "half a condition": (chain({"when": "vars.x =="}), "node 'a': when: 'vars.x ==' is not a CEL expression"),
     "an empty condition": (chain({"when": ""}), "node 'a': when: '' is not a CEL expression"),
-    "a condition on something else": (chain({"when": "param.x == 1"}), "when: 'param.x == 1' uses 'param'; there are only params, vars and results"),
+    "a condition on something else": (
+        chain({"when": "param.x == 1"}),
+        "when: 'param.x == 1' uses 'param'; there are only params, vars and results",
+    ),
     "a condition that is true": (chain({"when": True}), "node 'a': when must be a string, not True"),
     "a condition without end": (chain({"when": "true" + " && true" * 1000}), "is longer than 4096 characters"),
-    "a condition of many loops": (chain({"when": "vars.x.all(a, true) && " * 4 + "true"}), "has 4 loops (all, exists, map, filter); 3 are allowed"),
+    "a condition of many loops": (
+        chain({"when": "vars.x.all(a, true) && " * 4 + "true"}),
+        "has 4 loops (all, exists, map, filter); 3 are allowed",
+    ),
     "a condition of many brackets": (chain({"when": "(" * 500 + "true" + ")" * 500}), "brackets stand in each other too deeply"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -185,11 +185,20 @@ def test_hostile_text_is_refused(text: str) -> None:
         Graph.parse(text)
 
 
+def test_deep_json_is_told_to_be_flatter() -> None:
+    for text in ('{"nodes":' + "[" * 200_000, '{"nodes":' * 100_000):
+        assert fault_of(text) == "values stand in each other more than 32 levels deep; make it flatter"
+
+
+def test_yaml_of_too_many_parts_is_refused_before_it_is_built() -> None:
+    assert "the document has more than 500000 parts; write a graph of this size as JSON" in fault_of("[" + "1," * 500_001 + "]")
+
+
 def test_yaml_without_pyyaml_is_an_error_that_says_what_to_install() -> None:
     program = (
         "import sys; sys.modules['yaml'] = None\n"
         "from flowkit.graph import Graph\n"
-        "assert Graph.parse('{\"nodes\": [{\"node_id\": \"a\", \"type\": \"x\"}]}')\n"
+        'assert Graph.parse(\'{"nodes": [{"node_id": "a", "type": "x"}]}\')\n'
         "try:\n    Graph.parse('nodes: []')\n"
         "except Exception as error:\n    print(error)"
     )

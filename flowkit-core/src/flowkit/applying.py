@@ -6,12 +6,12 @@ import traceback
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import anyio
 
 from flowkit.engine import (
-    CommandsSent,
     ConditionEvaluated,
     Effect,
     EngineSettings,
@@ -70,8 +70,10 @@ class Applier:
         self._patience_sec = patience_sec
         self._held: OrderedDict[str, Held] = OrderedDict()
         self._held_nodes = 0
-        self._lock = anyio.Lock()
+        self._lock = anyio.Lock(fast_acquire=True)
         self._last_operation: dict[str, str] = {}
+        self._name = secrets.token_hex(6)
+        self._numbers = count()
 
     def held(self) -> Collection[Held]:
         """The tasks in memory."""
@@ -129,10 +131,7 @@ class Applier:
 
     def sent(self, held: Held, commands: Sequence[tuple[int, int]]) -> None:
         """These commands are on the bus. It is remembered, and stored with the next commit: forgetting it costs a copy of the command."""
-        step = advance(held.task, CommandsSent(commands), now=self._clock.now(), settings=self._settings)
-        if not step.ignored:
-            step.apply()
-            held.ledger.take(step)
+        held.ledger.sent(held.task, commands)
 
     # ------------------------------------------------------------ applying
 
@@ -145,13 +144,14 @@ class Applier:
         while pending:
             try:
                 found = await self._get(pending)
-                for task_id in [task_id for task_id in pending if task_id not in found]:
-                    applied.missing.append(task_id)
-                    del pending[task_id]
+                if len(found) < len(pending):
+                    applied.missing += [task_id for task_id in pending if task_id not in found]
+                    pending = {task_id: events for task_id, events in pending.items() if task_id in found}
                 if whole:
                     for held in found.values():
                         held.task.records.update(await records_of(self._store, held.task, range(len(held.task.marks))))
-                await self._settle_unknown(pending, found, operations, applied)
+                if operations:
+                    self._settle_unknown(pending, found, operations, applied)
                 stale = await self._commit(pending, found, operations, applied, restore=restore)
             except StoreError as error:
                 for task_id in pending:
@@ -169,7 +169,7 @@ class Applier:
             pending = {task_id: pending[task_id] for task_id in stale}
         return applied
 
-    async def _settle_unknown(
+    def _settle_unknown(
         self, pending: dict[str, Sequence[Event]], found: Mapping[str, Held], operations: dict[str, str], applied: Applied
     ) -> None:
         """A commit whose outcome was not told was applied if the record has its operation's id."""
@@ -203,7 +203,7 @@ class Applier:
                 if effects:
                     applied.effects.append((held, effects))
                 continue
-            operation = secrets.token_hex(8)
+            operation = f"{self._name}.{next(self._numbers)}"
             operations[task_id] = operation
             commits.append(held.ledger.commit(held.task, operation))
             outcomes.append((task_id, held, effects, notices))

@@ -145,7 +145,7 @@ class Client:
         task.taken, task.empty, task.broken, task.open = [0] * size, [0] * size, [0] * size, size
         step = advance(task, TaskSubmitted(), now=now, settings=self._settings())
         step.apply()
-        stored = (await self.store.create([new_record(task, encode_spec(spec, parsed.to_json()), step.log)]))[0]
+        stored = (await self.store.create([new_record(task, encode_spec(spec, parsed.source), step.log)]))[0]
         if stored == identity and self.plugins.observes_tasks:
             self.plugins.notify("flowkit_task_changed", before=None, after=task_view(task))
         await self._touch(stored)
@@ -188,11 +188,13 @@ class Client:
             TaskNotFound: there is none.
             TimeoutError: it has not ended after ``timeout`` seconds.
         """
-        if timeout is None:
-            await self.store.wait_for_change(task_id, 0, ended=True)
-        else:
-            await self._ended_within(task_id, timeout)
         record = await self._record(task_id)
+        if record.header.finished_at is None:
+            if timeout is None:
+                await self.store.wait_for_change(task_id, 0, ended=True)
+            else:
+                await self._ended_within(task_id, timeout)
+            record = await self._record(task_id)
         if record.header.finished_at is None:
             raise TimeoutError(f"task {task_id!r} is still {record.header.status} after {timeout:g} s")
         return await self._view(decode_task(record))

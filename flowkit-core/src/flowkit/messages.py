@@ -69,7 +69,7 @@ class RunNode(_NodeMessage):
     data: RunContextData | None = None
     """None: too large to travel, read it from the store."""
     sources: tuple[Source, ...] | None = ()
-    """Streams of the parents; None: too many to travel, read them from the store."""
+    """The streams that the node may read; None: too many to travel, look them up in the store."""
     streamed: bool = False
     """Somebody may read this node's artifacts while it runs."""
     progress: Any = None

@@ -1,7 +1,8 @@
 """What FlowKit asks of a message bus, a store and a clock.
 
 Each sentence in these docstrings is a promise that :mod:`flowkit_testing.conformance` tests. An adapter that
-passes those suites can carry FlowKit: the core relies on nothing else.
+passes those suites can carry FlowKit: the core relies on nothing else. The values here are never changed once they are made;
+those that are made by the thousand are not frozen only because making a frozen one takes three times as long.
 
 The division of labour is simple. The **store** is the only truth. The **bus** carries hints: whatever it loses,
 doubles or delays costs time and never data. So a store must be strict, and a bus may be plain.
@@ -63,7 +64,7 @@ class TopicSpec:
     broadcast: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Message:
     """What is published. Messages with the same topic and ``key`` are delivered in the order they were published."""
 
@@ -73,7 +74,7 @@ class Message:
     headers: Mapping[str, bytes] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Delivery:
     """A message as a subscriber gets it. ``handle`` belongs to the bus; ``position`` grows along one ``partition``."""
 
@@ -162,7 +163,7 @@ class Bus(Protocol):
 # ---------------------------------------------------------------- store
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TaskHeader:
     """The part of a task's record that a store indexes; the rest is opaque to it. Times are seconds since 1970."""
 
@@ -177,7 +178,7 @@ class TaskHeader:
     finished_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TaskRecord:
     """A task as it is stored.
 
@@ -193,7 +194,7 @@ class TaskRecord:
     op_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ArchivedPart:
     """A part that no longer changes, kept outside the record. Of two with one name the higher ``rank`` stays."""
 
@@ -202,7 +203,7 @@ class ArchivedPart:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Commit:
     """A change of one task's record, given that its version still is ``expected_version``."""
 
@@ -263,7 +264,7 @@ class Stream:
     generation: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ArtifactRecord:
     """One stored batch (``partial``) or a node's complete artifact.
 

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from flowkit.errors import TaskNotFound
+from flowkit.graph import Plan
 from flowkit.messages import RunContextData, Source
 from flowkit.protocols import Store
 from flowkit.storage import decode_node, decode_task, node_part
@@ -55,23 +56,36 @@ async def run_data(store: Store, task_id: str, index: int) -> RunContextData:
     )
 
 
+def source_indexes(plan: Plan, index: int) -> list[int]:
+    """Whose artifacts a node may read: its parents', and those of the nodes that its input arguments name."""
+    found = dict.fromkeys(edge.node for edge in plan.parents[index])
+    inline = plan.nodes[index].io.input_inline
+    arguments = inline.get("input_args") if isinstance(inline, dict) else None
+    if isinstance(arguments, dict):
+        many = arguments.get("from_nodes")
+        for node_id in (arguments.get("from_node"), *(many if isinstance(many, list) else ())):
+            if isinstance(node_id, str) and node_id in plan.index:
+                found[plan.index[node_id]] = None
+    return list(found)
+
+
 async def sources(store: Store, task_id: str, index: int) -> tuple[Source, ...]:
-    """The streams of a node's parents, and which of them have ended.
+    """The streams that a node may read, and which of them have ended.
 
     Raises:
         TaskNotFound: there is no such task.
     """
     task = await load_task(store, task_id)
-    parents = [edge.node for edge in task.spec.plan.parents[index]]
-    return sources_from(task, parents, await records_of(store, task, parents))
+    indexes = source_indexes(task.spec.plan, index)
+    return sources_from(task, indexes, await records_of(store, task, indexes))
 
 
-def sources_from(task: Task, parents: Sequence[int], records: dict[int, NodeRecord]) -> tuple[Source, ...]:
+def sources_from(task: Task, indexes: Sequence[int], records: dict[int, NodeRecord]) -> tuple[Source, ...]:
     return tuple(
         Source(
             node_id=task.spec.plan.ids[parent],
             generation=records[parent].generation if parent in records else 0,
             ended=task.marks[parent] in ENDED,
         )
-        for parent in parents
+        for parent in indexes
     )

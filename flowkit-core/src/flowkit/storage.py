@@ -6,7 +6,6 @@ lie back are moved to the archive once there are many, so that a record is as la
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -36,9 +35,25 @@ def log_part(first_seq: int) -> str:
     return f"e{first_seq:010d}"
 
 
-@lru_cache(maxsize=256)
-def _plan(graph: bytes) -> Plan:
-    return Graph.restore(graph).plan
+_plans: OrderedDict[bytes, Plan] = OrderedDict()
+"""Plans by the graphs they were made of, the least lately used first: many tasks have one graph."""
+_MOST_PLANS = 256
+
+
+def _remember(graph: bytes, plan: Plan) -> None:
+    _plans[graph] = plan
+    if len(_plans) > _MOST_PLANS:
+        _plans.popitem(last=False)
+
+
+def _plan_of(graph: bytes) -> Plan:
+    plan = _plans.get(graph)
+    if plan is None:
+        plan = Graph.restore(graph).plan
+        _remember(graph, plan)
+    else:
+        _plans.move_to_end(graph)
+    return plan
 
 
 # ---------------------------------------------------------------- spec
@@ -50,6 +65,7 @@ def encode_spec(spec: TaskSpec, graph: bytes) -> bytes:
         "v": 1, "created_at": spec.created_at, "secret": spec.secret.hex(), "params": spec.params, "pipeline": spec.pipeline,
         "labels": spec.labels, "priority": spec.priority, "idempotency_key": spec.idempotency_key, "deadline_sec": spec.deadline_sec,
     }  # fmt: skip
+    _remember(graph, spec.plan)
     return to_json(head) + b"\n" + graph
 
 
@@ -57,7 +73,7 @@ def decode_spec(task_id: str, data: bytes) -> TaskSpec:
     head_line, _, graph = data.partition(b"\n")
     head = from_json(head_line)
     return TaskSpec(
-        task_id=task_id, plan=_plan(graph), created_at=head["created_at"], secret=bytes.fromhex(head["secret"]), params=head["params"],
+        task_id=task_id, plan=_plan_of(graph), created_at=head["created_at"], secret=bytes.fromhex(head["secret"]), params=head["params"],
         pipeline=head["pipeline"], labels=head["labels"], priority=head["priority"], idempotency_key=head["idempotency_key"],
         deadline_sec=head["deadline_sec"],
     )  # fmt: skip
@@ -67,8 +83,11 @@ def decode_spec(task_id: str, data: bytes) -> TaskSpec:
 
 
 def encode_state(task: Task) -> bytes:
+    outcome = task.outcome
+    # The plain text of the statuses: an enum takes the serializer several times as long.
     return to_json({
-        "status": task.status, "marks": task.marks.decode("ascii"), "seq": task.seq, "outcome": task.outcome, "paused": task.paused,
+        "status": task.status.value, "marks": task.marks.decode("ascii"), "seq": task.seq,
+        "outcome": None if outcome is None else outcome.value, "paused": task.paused,
         "error": task.error, "reason": task.reason, "started_at": task.started_at, "finished_at": task.finished_at,
         "deadline_at": task.deadline_at,
     })  # fmt: skip
@@ -132,14 +151,15 @@ def decode_task(record: TaskRecord, spec: TaskSpec | None = None) -> Task:
 def new_record(task: Task, spec: bytes, log: Sequence[LogEntry]) -> TaskRecord:
     """A task that is not stored yet, with the changes its submission brought."""
     parts = {STATE: encode_state(task), log_part(1): encode_log(log)}
-    parts.update((node_part(index), encode_node(record)) for index, record in task.records.items())
+    for index, record in task.records.items():
+        parts[node_part(index)] = encode_node(record)
     return TaskRecord(header=header_of(task), spec=spec, parts=parts)
 
 
 def header_of(task: Task) -> TaskHeader:
     spec = task.spec
     return TaskHeader(
-        task_id=spec.task_id, status=task.status, created_at=spec.created_at, pipeline=spec.pipeline, labels=spec.labels,
+        task_id=spec.task_id, status=task.status.value, created_at=spec.created_at, pipeline=spec.pipeline, labels=spec.labels,
         idempotency_key=spec.idempotency_key, wake_at=task.wake_at, finished_at=task.finished_at,
     )  # fmt: skip
 
@@ -163,6 +183,15 @@ class Ledger:
         self.log += step.log
         self.vars_changed |= step.vars_changed
 
+    def sent(self, task: Task, commands: Iterable[tuple[int, int]]) -> None:
+        """The commands of these attempts are on the bus: they need not be sent again."""
+        for index, attempt in commands:
+            record = task.records.get(index)
+            if record is not None and record.attempt == attempt and not record.sent:
+                task.records[index] = record = record.copy()
+                record.sent = True
+                self.changed.add(index)
+
     def commit(self, task: Task, op_id: str) -> Commit:
         """Everything since the last commit. Call :meth:`committed` once it is stored."""
         put: dict[str, bytes] = {STATE: encode_state(task)}
@@ -184,7 +213,7 @@ class Ledger:
             drop += old
             archive.append(_folded({name: self.log_parts[name] for name in old}))
         return Commit(
-            task_id=task.spec.task_id, expected_version=task.version, op_id=op_id, status=task.status, wake_at=task.wake_at,
+            task_id=task.spec.task_id, expected_version=task.version, op_id=op_id, status=task.status.value, wake_at=task.wake_at,
             finished_at=task.finished_at, put=put, drop=drop, archive=archive,
         )  # fmt: skip
 

@@ -216,7 +216,7 @@ class NodeRecord:
         )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TaskSpec:
     """What was submitted: it never changes."""
 
@@ -287,12 +287,13 @@ class Task:
 
     def issued_token_matches(self, index: int, record: NodeRecord, attempt: int, token: str) -> bool:
         """Whether this token was given out for that attempt of the node, in its present run."""
-        if not record.first_attempt <= attempt <= record.attempt:
+        if attempt < record.first_attempt:
             return False
-        expected = self.spec.token(index, attempt, record.handovers)
-        if hmac.compare_digest(expected, token):
+        if attempt <= record.attempt and hmac.compare_digest(self.spec.token(index, attempt, record.handovers), token):
             return True
-        return any(hmac.compare_digest(self.spec.token(index, attempt, earlier), token) for earlier in range(record.handovers))
+        # The number of an attempt that was handed back is free again until the next is issued.
+        issued = range(record.handovers) if attempt <= record.attempt + 1 else ()
+        return any(hmac.compare_digest(self.spec.token(index, attempt, earlier), token) for earlier in issued)
 
 
 LogEntry = tuple[float, int, str, str | None, Any]

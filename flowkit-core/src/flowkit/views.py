@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from flowkit.engine import Transition
 from flowkit.protocols import utc
@@ -42,8 +43,10 @@ def node_view(task: Task, index: int, step: Transition | None = None, records: M
     )
 
 
-def task_view(task: Task, step: Transition | None = None) -> TaskView:
-    """A task without its nodes; as it is after ``step``, if given."""
+def task_view(
+    task: Task, step: Transition | None = None, *, nodes: dict[str, NodeView] | None = None, result: dict[str, Any] | None = None
+) -> TaskView:
+    """A task; as it is after ``step``, if given, and without its nodes, if they are not given."""
     state = task if step is None else step
     spec = task.spec
     return TaskView(
@@ -53,27 +56,24 @@ def task_view(task: Task, step: Transition | None = None) -> TaskView:
         params=spec.params,
         vars=state.vars,
         labels=spec.labels,
-        result=None,
+        result=result,
         error=state.error,
         created_at=utc(spec.created_at),
         started_at=_time(state.started_at),
         finished_at=_time(state.finished_at),
-        nodes={},
+        nodes=nodes or {},
     )
 
 
 def full_view(task: Task, records: Mapping[int, NodeRecord]) -> TaskView:
     """A task with its nodes. ``records`` are those that lie in the archive."""
     plan = task.spec.plan
-    nodes = {plan.ids[index]: node_view(task, index, records=records) for index in range(len(task.marks))}
+    nodes = {node_id: node_view(task, index, records=records) for index, node_id in enumerate(plan.ids)}
     result = None
     if task.status is TaskStatus.FINISHED:
-        result = {
-            node_id: nodes[node_id].result
-            for node_id in (plan.ids[leaf] for leaf in plan.leaves)
-            if nodes[node_id].status is NodeStatus.FINISHED
-        }
-    return task_view(task).model_copy(update={"nodes": nodes, "result": result})
+        leaves = [nodes[plan.ids[leaf]] for leaf in plan.leaves]
+        result = {leaf.node_id: leaf.result for leaf in leaves if leaf.status is NodeStatus.FINISHED}
+    return task_view(task, nodes=nodes, result=result)
 
 
 def event_view(task: Task, seq: int, entry: LogEntry) -> TaskEvent:

@@ -76,7 +76,7 @@ class Coordinator(Client, Service):
                 async with anyio.create_task_group() as group:
                     self._begin(group)
                     group.start_soon(self._keep_up, "inbox", lambda: read_reports(reports, self.bus, self.clock, self._handle))
-                    group.start_soon(self._keep_up, "timers", lambda: self._timers.run(self._wake))
+                    group.start_soon(self._keep_up, "timers", lambda: self._timers.run(self._time_is_up))
                     group.start_soon(
                         self._keep_up, "sweep", lambda: sweep(self.store, self.clock, self.cfg.scheduler_tick_sec, self._wake)
                     )
@@ -154,6 +154,18 @@ class Coordinator(Client, Service):
             await self._handle((), {task_id: [event]})
         except FlowKitError:
             logger.exception("The end of a function was not recorded", extra={"action": "report_lost", "task_id": task_id})
+
+    async def _time_is_up(self, task_ids: Collection[str]) -> None:
+        """Look at those of these tasks whose time has not moved meanwhile. One that is held no longer is left to the sweep."""
+        due = []
+        for held in self._applier.held_of(task_ids):
+            wake_at = held.task.wake_at
+            if wake_at is not None and wake_at > self.clock.now():
+                self._timers.add(held.task.task_id, wake_at)
+            elif wake_at is not None:
+                due.append(held.task.task_id)
+        if due:
+            await self._wake(due)
 
     async def _wake(self, task_ids: Collection[str]) -> None:
         """It is time to look at these tasks."""

@@ -10,7 +10,7 @@ from flowkit.engine import CallFunction, Effect, SendCancel, SendCommand, TellRe
 from flowkit.errors import BusError, MessageTooLarge
 from flowkit.messages import CancelRun, RunContextData, RunNode, StreamMoved, encode
 from flowkit.protocols import Bus, Clock, Message, Store
-from flowkit.reading import records_of, results_of, sources_from
+from flowkit.reading import records_of, results_of, source_indexes, sources_from
 from flowkit.task import Mark, NodeRecord, Task
 
 logger = logging.getLogger(__name__)
@@ -90,9 +90,9 @@ class Outbox:
         data = None
         sources = None
         if len(parents) <= MANY_PARENTS:
-            sources = sources_from(task, parents, await records_of(self._store, task, parents)) if parents else ()
-            io = node.io
-            fields = {name: _plain(getattr(io, name)) for name in io.model_fields_set}
+            streams = source_indexes(plan, index)
+            sources = sources_from(task, streams, await records_of(self._store, task, streams)) if streams else ()
+            fields = {name: _plain(value) for name, value in node.io.__dict__.items() if name in node.io.__pydantic_fields_set__}
             results = await results_of(self._store, task, parents) if parents else {}
             data = RunContextData(io=fields, params=task.spec.params, vars=task.vars, results=results)
         command = RunNode(

@@ -85,7 +85,7 @@ def _labels(node: NodeSpec) -> list[str]:
     if node.fan_in != "all":
         labels.append(f"fan-in {node.fan_in}")
     if node.when is not None:
-        labels.append(f"when {node.when}")
+        labels.append(f"when {' '.join(node.when.split())}")
     return labels
 
 
@@ -99,5 +99,4 @@ def _mermaid_text(text: str) -> str:
 
 
 def _dot_text(text: str) -> str:
-    """A ``when`` may span lines; in a label a line break would be no fault, but it would not be seen either."""
-    return " ".join(text.split()).replace("\\", "\\\\").replace('"', '\\"')
+    return text.replace("\\", "\\\\").replace('"', '\\"')

@@ -8,7 +8,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from flowkit.graph.limits import DEFAULT_LIMITS, GraphLimits
 from flowkit.graph.models import GraphDocument, NodeIO
-from flowkit.graph.parsing import parse_document
+from flowkit.graph.parsing import parse_document, restore_document
 from flowkit.graph.plan import Plan, make_plan
 from flowkit.graph.sources import read_text
 
@@ -53,6 +53,7 @@ class Graph:
     def __init__(self, *, on_node_failure: str = "stop", deadline_sec: float | None = None) -> None:
         self._written: dict[str, Any] | None = {"nodes": [], "edges": [], "on_node_failure": on_node_failure, "deadline_sec": deadline_sec}
         self._document: GraphDocument | None = None
+        self._source: bytes | None = None
         self._plan: Plan | None = None
 
     # ------------------------------------------------------------ reading
@@ -75,18 +76,29 @@ class Graph:
             build = getattr(source, "build_graph", None)
             if callable(build) and not isinstance(source, type):
                 source = build().draft()
-        return cls._of(parse_document(source, limits=limits, functions=functions))
+        return cls._of(*parse_document(source, limits=limits, functions=functions))
 
     @classmethod
     def restore(cls, data: bytes) -> Self:
-        """Read what :meth:`to_json` gave, without looking for faults between nodes again."""
-        return cls._of(_DOCUMENT.validate_json(data))
+        """Read what :attr:`source` or :meth:`to_json` gave, without looking for faults again."""
+        return cls._of(restore_document(data), data)
 
     @classmethod
-    def _of(cls, document: GraphDocument) -> Self:
+    def _of(cls, document: GraphDocument, source: bytes) -> Self:
         graph = cls.__new__(cls)
-        vars(graph).update(_written=None, _document=document, _plan=None)
+        vars(graph).update(_written=None, _document=document, _source=source, _plan=None)
         return graph
+
+    @property
+    def source(self) -> bytes:
+        """The graph as it was written, as JSON.
+
+        Raises:
+            GraphError: the graph has faults.
+        """
+        if self._source is None:
+            self._document, self._source = parse_document(self.draft(), limits=DEFAULT_LIMITS, functions=None)
+        return self._source
 
     def build_graph(self) -> "Graph":
         """The graph itself: what :meth:`parse` asks of a source that is neither text nor a dict."""
@@ -100,7 +112,7 @@ class Graph:
             GraphError: the graph has faults.
         """
         if self._document is None:
-            self._document = parse_document(self.draft(), limits=DEFAULT_LIMITS, functions=None)
+            self._document, self._source = parse_document(self.draft(), limits=DEFAULT_LIMITS, functions=None)
         return self._document
 
     @property
@@ -163,7 +175,7 @@ class Graph:
     def _change(self) -> dict[str, Any]:
         if self._written is None:
             self._written = {"nodes": [], "edges": [], **self.to_dict()}
-        self._document = self._plan = None
+        self._document = self._source = self._plan = None
         return self._written
 
     # ------------------------------------------------------------ comparing

@@ -132,10 +132,6 @@ class EdgeSpec(_Model):
     """``async``: ``to`` may run beside ``source``. It stands for the trigger ``on_batch`` where none is given."""
     trigger: Literal["on_done", "on_batch"] | None = None
 
-    @property
-    def streams(self) -> bool:
-        return self.trigger == "on_batch" or (self.trigger is None and self.mode == "async")
-
 
 def _pair_to_edge(value: Any) -> Any:
     if isinstance(value, (list, tuple)):

@@ -16,10 +16,14 @@ from flowkit.graph.uniting import link, unite
 from flowkit.graph.values import Path, TooLarge, clean, is_plain, kind_of, place
 
 _DOCUMENT: TypeAdapter[GraphDocument] = TypeAdapter(GraphDocument)
+_MOST_KEPT = 128
+_WORTH_KEEPING_BYTES = 32_768
+_checked: dict[tuple[bytes, int, frozenset[str] | None], GraphDocument] = {}
+"""Documents without faults that were checked lately: most tasks of an installation are made of a few graphs."""
 
 
-def parse_document(source: Any, *, limits: GraphLimits, functions: Collection[str] | None) -> GraphDocument:
-    """Check a value and return the document it stands for, which shares nothing with it.
+def parse_document(source: Any, *, limits: GraphLimits, functions: Collection[str] | None) -> tuple[GraphDocument, bytes]:
+    """Check a value and return the document it stands for, which shares nothing with it, and the value as JSON.
 
     Raises:
         GraphError: it cannot be run; the faults are all there are.
@@ -35,6 +39,10 @@ def parse_document(source: Any, *, limits: GraphLimits, functions: Collection[st
     data = to_json(source)
     if len(data) > limits.max_bytes:
         raise GraphError([Fault(None, f"the graph of {len(data)} bytes is above the limit of {limits.max_bytes} bytes")])
+    key = (data, limits.max_bytes, None if functions is None else frozenset(functions))
+    known = None if faults.found else _checked.get(key)
+    if known is not None:
+        return known, data
     try:
         document = _DOCUMENT.validate_json(data)
     except ValidationError as error:
@@ -42,7 +50,18 @@ def parse_document(source: Any, *, limits: GraphLimits, functions: Collection[st
     checked = _check(faults, document, functions)
     if faults.found:
         raise GraphError(faults.in_order(node.node_id for node in document.nodes))
-    return checked
+    if len(data) <= _WORTH_KEEPING_BYTES:
+        if len(_checked) >= _MOST_KEPT:
+            del _checked[next(iter(_checked))]
+        _checked[key] = checked
+    return checked, data
+
+
+def restore_document(data: bytes) -> GraphDocument:
+    """The document in JSON that :func:`parse_document` returned. It was checked then, and is not checked again."""
+    document = _DOCUMENT.validate_json(data)
+    faults = Faults()
+    return unite(document, link(faults, document, index_of(faults, document.nodes)))
 
 
 def _cleaned(faults: Faults, source: Any, limits: GraphLimits) -> tuple[Any, set[Path]]:

@@ -6,7 +6,7 @@ from typing import Any
 from flowkit.errors import Fault, GraphError
 from flowkit.graph.limits import GraphLimits, levels
 
-MAX_YAML_EVENTS = 1_000_000
+MAX_YAML_EVENTS = 500_000
 
 
 def read_text(source: str | bytes, limits: GraphLimits) -> Any:

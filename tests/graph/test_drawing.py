@@ -1,0 +1,81 @@
+"""Graphs as pictures."""
+
+from flowkit.graph import Graph
+from flowkit.graph.drawing import to_dot, to_mermaid, tree_lines
+
+GRAPH = Graph.parse(
+    {
+        "nodes": [
+            {"node_id": "extract", "type": "reader", "routing": {"on_failure": ["alarm"], "on_success": ["go"]}},
+            {"node_id": 'cl"ea\\n', "type": "<cleaner>", "depends_on": ["extract"], "io": {"start_when": "first_batch"}},
+            {"node_id": "sum", "type": "coordinator_fn", "depends_on": ["extract"], "io": {"fn": "noop"}, "when": "vars.x ==\n'a'"},
+            {"node_id": "end", "type": "writer", "depends_on": ['cl"ea\\n', "sum"], "fan_in": "any"},
+            {"node_id": "alarm", "type": "mailer"},
+            {"node_id": "go", "type": "goer"},
+        ]
+    }
+)
+
+
+def test_mermaid_shows_types_functions_and_kinds_of_edges_and_escapes_names() -> None:
+    assert to_mermaid(GRAPH) == (
+        "flowchart TD\n"
+        '    n0["extract<br/>reader"]\n'
+        '    n1["cl#34;ea#92;n<br/>#60;cleaner#62;"]\n'
+        '    n2[["sum<br/>noop<br/>when vars.x == #39;a#39;"]]\n'
+        '    n3["end<br/>writer<br/>fan-in any"]\n'
+        '    n4["alarm<br/>mailer"]\n'
+        '    n5["go<br/>goer"]\n'
+        "    n0 -.->|first batch| n1\n"
+        "    n0 --> n2\n"
+        "    n0 -->|failure| n4\n"
+        "    n0 -->|success| n5\n"
+        "    n1 --> n3\n"
+        "    n2 --> n3\n"
+    )
+
+
+def test_dot_shows_the_same() -> None:
+    assert to_dot(GRAPH) == (
+        "digraph flow {\n"
+        "    rankdir=TB;\n"
+        '    node [shape=box, style=rounded, fontname="sans-serif"];\n'
+        '    n0 [label="extract\\nreader"];\n'
+        '    n1 [label="cl\\"ea\\\\n\\n<cleaner>"];\n'
+        "    n2 [label=\"sum\\nnoop\\nwhen vars.x == 'a'\", shape=component];\n"
+        '    n3 [label="end\\nwriter\\nfan-in any"];\n'
+        '    n4 [label="alarm\\nmailer"];\n'
+        '    n5 [label="go\\ngoer"];\n'
+        '    n0 -> n1 [label="first batch", style=dashed];\n'
+        "    n0 -> n2;\n"
+        '    n0 -> n4 [label="failure"];\n'
+        '    n0 -> n5 [label="success"];\n'
+        "    n1 -> n3;\n"
+        "    n2 -> n3;\n"
+        "}\n"
+    )
+
+
+def test_the_tree_draws_a_node_in_full_once() -> None:
+    assert [str(line) for line in tree_lines(GRAPH)] == [
+        "extract  reader",
+        '├── (first batch) cl"ea\\n  <cleaner>',
+        "│   └── end  writer fan-in any",
+        "├── sum  noop when vars.x == 'a'",
+        "│   └── end ↑",
+        "├── (failure) alarm  mailer",
+        "└── (success) go  goer",
+    ]
+
+
+def test_the_tree_of_a_long_chain_does_not_run_out_of_the_screen() -> None:
+    chain = [{"node_id": f"n{place}", "type": "x", "depends_on": [f"n{place - 1}"] if place else []} for place in range(5_000)]
+    lines = list(tree_lines(Graph.parse({"nodes": chain})))
+    assert len(lines) == 5_000
+    assert max(len(line.prefix) for line in lines) <= 170
+
+
+def test_the_tree_has_every_edge() -> None:
+    lines = list(tree_lines(GRAPH))
+    assert len(lines) == len(GRAPH.plan.roots) + sum(map(len, GRAPH.plan.children))
+    assert [line.node_id for line in lines if line.repeated] == ["end"]
