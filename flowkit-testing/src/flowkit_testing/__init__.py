@@ -1,1 +1,28 @@
-"""FlowKit: testing."""
+"""Test your flows, handlers, plugins and adapters: real members of FlowKit's protocols in memory, and time that you move."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .artifacts import InMemoryArtifactStore
+    from .bus import InMemoryBus
+    from .clock import ManualClock
+    from .harness import Cluster
+    from .store import InMemoryStore
+
+__all__ = ["Cluster", "InMemoryArtifactStore", "InMemoryBus", "InMemoryStore", "ManualClock"]
+
+# Imported when they are first used: pytest loads this package with its plugins, before coverage is measured and for every project.
+_HOMES = {
+    "Cluster": ".harness",
+    "InMemoryArtifactStore": ".artifacts",
+    "InMemoryBus": ".bus",
+    "InMemoryStore": ".store",
+    "ManualClock": ".clock",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name], __name__), name)

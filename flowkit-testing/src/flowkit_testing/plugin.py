@@ -1,1 +1,34 @@
-"""Registered under the entry-point group ``flowkit``."""
+"""The hooks of ``memory://`` addresses, registered under the entry-point group ``flowkit``.
+
+``memory://NAME`` is one place per process and name: whatever opens the same address meets there.
+"""
+
+from typing import Any
+
+from flowkit.config import CommonConfig
+from flowkit.protocols import Bus, Store
+
+from .broker import Broker
+from .bus import InMemoryBus
+from .store import InMemoryStore
+
+SCHEME = "memory://"
+
+_brokers: dict[str, Broker] = {}
+_stores: dict[str, InMemoryStore] = {}
+
+
+def flowkit_open_bus(address: str, config: CommonConfig) -> Bus | None:
+    """A bus at a ``memory://`` address; those at one address meet, each with the dead-letter topic of its configuration."""
+    if not address.startswith(SCHEME):
+        return None
+    return InMemoryBus(broker=_brokers.setdefault(address, Broker()), dead_letter_topic=config.dead_letter_topic)
+
+
+def flowkit_open_store(source: Any) -> Store | None:
+    """The store of a ``memory://`` address, or the in-memory store that was given."""
+    if isinstance(source, InMemoryStore):
+        return source
+    if isinstance(source, str) and source.startswith(SCHEME):
+        return _stores.setdefault(source, InMemoryStore())
+    return None

@@ -1,0 +1,136 @@
+"""The store suite: sessions of workers, and dead letters."""
+
+import pytest
+
+from flowkit.protocols import DeadLetter, Store, WorkerSession
+
+from ._store_base import NOON, OpenStore, StoreSuite, open_another
+
+
+class Sessions(StoreSuite):
+    """Who is alive."""
+
+    async def sessions(self, store: Store, unique: str) -> dict[str, WorkerSession]:
+        return {
+            found.worker_id: WorkerSession(found.worker_id, list(found.roles), found.beat, found.started_at, dict(found.info))
+            for found in await store.sessions()
+            if unique in found.worker_id
+        }
+
+    @pytest.mark.parametrize("roles", [[], ["one"], ["b", "a", "c"]], ids=["none", "one", "several"])
+    @pytest.mark.parametrize("info", [{}, {"host": "h", "a.b": "x", "$k": "ü"}], ids=["plain", "odd"])
+    async def test_a_session_is_listed_as_it_was_renewed(self, store: Store, unique: str, roles: list[str], info: dict[str, str]) -> None:
+        session = WorkerSession(f"w.{unique}", roles, 1, NOON + 0.25, info)
+        await store.renew_session(session)
+        assert await self.sessions(store, unique) == {f"w.{unique}": session}
+
+    async def test_a_renewed_session_takes_the_place_of_the_last(self, store: Store, unique: str) -> None:
+        for beat in (1, 2, 3):
+            await store.renew_session(WorkerSession(unique, [f"role{beat}"], beat, NOON, {f"key{beat}": "x"}))
+        assert await self.sessions(store, unique) == {unique: WorkerSession(unique, ["role3"], 3, NOON, {"key3": "x"})}
+
+    async def test_each_worker_has_a_session(self, store: Store, unique: str) -> None:
+        for number in range(3):
+            await store.renew_session(WorkerSession(f"{unique}-{number}", ["r"], number, NOON))
+        assert {name: found.beat for name, found in (await self.sessions(store, unique)).items()} == {f"{unique}-{n}": n for n in range(3)}
+
+    async def test_an_ended_session_is_forgotten(self, store: Store, unique: str) -> None:
+        for name in ("a", "b"):
+            await store.renew_session(WorkerSession(unique + name, ["r"], 1, NOON))
+        await store.end_session(f"{unique}a")
+        assert set(await self.sessions(store, unique)) == {f"{unique}b"}
+
+    async def test_a_session_may_come_back(self, store: Store, unique: str) -> None:
+        await store.renew_session(WorkerSession(unique, ["r"], 5, NOON))
+        await store.end_session(unique)
+        await store.renew_session(WorkerSession(unique, ["r"], 1, NOON))
+        assert (await self.sessions(store, unique))[unique].beat == 1
+
+    async def test_ending_a_session_that_is_not_there_does_nothing(self, store: Store, unique: str) -> None:
+        await store.end_session(unique)
+        assert await self.sessions(store, unique) == {}
+
+    async def test_what_the_worker_changes_afterwards_is_not_seen(self, store: Store, unique: str) -> None:
+        roles, info = ["r"], {"k": "1"}
+        await store.renew_session(WorkerSession(unique, roles, 1, NOON, info))
+        roles.append("intruder")
+        info["k"] = "2"
+        assert await self.sessions(store, unique) == {unique: WorkerSession(unique, ["r"], 1, NOON, {"k": "1"})}
+
+    async def test_another_connection_sees_the_sessions(self, store: Store, open_store: OpenStore | None, unique: str) -> None:
+        await store.renew_session(WorkerSession(unique, ["r"], 1, NOON))
+        async with open_another(open_store) as other:
+            assert set(await self.sessions(other, unique)) == {unique}
+
+
+def letter(letter_id: str, task_id: str | None = None, error: str = "boom") -> DeadLetter:
+    return DeadLetter(letter_id, NOON, "batch", "bad_input", error, task_id)
+
+
+class DeadLetters(StoreSuite):
+    """What was given up."""
+
+    async def kept(self, store: Store, task_id: str, *, after: str = "", limit: int = 100) -> list[str]:
+        return [found.letter_id for found in await store.dead_letters(task_id=task_id, after=after, limit=limit)]
+
+    @pytest.mark.parametrize("kind", ["batch", "message", "task"])
+    @pytest.mark.parametrize("data", [b"", b"\x00\xff", b"x" * 100_000], ids=["empty", "binary", "large"])
+    async def test_a_letter_is_read_as_it_was_parked(self, store: Store, task_id: str, kind: str, data: bytes) -> None:
+        parked = DeadLetter(f"{task_id}.$1", NOON + 0.5, kind, "code", "grün: ✗", task_id, "node[0].x", "uid", data)  # type: ignore[arg-type]
+        await store.park([parked])
+        assert list(await store.dead_letters(task_id=task_id)) == [parked]
+
+    async def test_a_letter_may_belong_to_no_task(self, store: Store, unique: str) -> None:
+        parked = DeadLetter(unique, NOON, "message", "undecodable", "not JSON")
+        await store.park([parked])
+        assert parked in await store.dead_letters(after=unique[:-1], limit=1000)
+
+    async def test_a_letter_is_parked_once(self, store: Store, task_id: str) -> None:
+        await store.park([letter(f"{task_id}-1", task_id, "first")])
+        await store.park([letter(f"{task_id}-1", task_id, "again"), letter(f"{task_id}-2", task_id, "new")])
+        found = await store.dead_letters(task_id=task_id)
+        assert [item.error for item in found] == ["first", "new"]
+
+    async def test_one_call_may_name_a_letter_twice(self, store: Store, task_id: str) -> None:
+        await store.park([letter(task_id, task_id, "first"), letter(task_id, task_id, "again")])
+        assert [item.error for item in await store.dead_letters(task_id=task_id)] == ["first"]
+
+    async def test_parking_nothing_is_allowed(self, store: Store, task_id: str) -> None:
+        await store.park([])
+        assert await self.kept(store, task_id) == []
+
+    async def test_letters_come_by_their_id(self, store: Store, task_id: str) -> None:
+        ids = [f"{task_id}-{number}" for number in range(5)]
+        await store.park([letter(name, task_id) for name in (ids[3], ids[0], ids[4])])
+        await store.park([letter(name, task_id) for name in (ids[2], ids[1])])
+        assert await self.kept(store, task_id) == ids
+
+    @pytest.mark.parametrize("limit", [1, 2, 7])
+    async def test_letters_are_read_page_by_page(self, store: Store, task_id: str, limit: int) -> None:
+        ids = [f"{task_id}-{number}" for number in range(7)]
+        await store.park([letter(name, task_id) for name in ids])
+        seen: list[str] = []
+        while page := await self.kept(store, task_id, after=seen[-1] if seen else "", limit=limit):
+            assert len(page) <= limit
+            seen += page
+        assert seen == ids
+
+    async def test_letters_of_one_task_are_read_by_themselves(self, store: Store, task_id: str) -> None:
+        await store.park([letter(f"{task_id}-1", task_id), letter(f"{task_id}-2", f"{task_id}-other"), letter(f"{task_id}-3")])
+        assert await self.kept(store, task_id) == [f"{task_id}-1"]
+        everyone = [found.letter_id for found in await store.dead_letters(after=task_id, limit=3)]
+        assert everyone == [f"{task_id}-{number}" for number in (1, 2, 3)]
+
+    async def test_dropping_says_how_many_there_were(self, store: Store, task_id: str) -> None:
+        ids = [f"{task_id}-{number}" for number in range(3)]
+        await store.park([letter(name, task_id) for name in ids])
+        assert await store.drop_dead_letters([ids[0], ids[2], f"{task_id}-unknown"]) == 2
+        assert await self.kept(store, task_id) == [ids[1]]
+        assert await store.drop_dead_letters([ids[0]]) == 0
+        assert await store.drop_dead_letters([]) == 0
+
+    async def test_a_dropped_letter_may_be_parked_again(self, store: Store, task_id: str) -> None:
+        await store.park([letter(task_id, task_id, "first")])
+        await store.drop_dead_letters([task_id])
+        await store.park([letter(task_id, task_id, "second")])
+        assert [found.error for found in await store.dead_letters(task_id=task_id)] == ["second"]

@@ -1,0 +1,124 @@
+"""Where configuration comes from, and how what is wrong with it is told."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flowkit import CoordinatorConfig, WorkerConfig
+from flowkit.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("FLOWKIT_") or name == "KAFKA_BOOTSTRAP_SERVERS":
+            monkeypatch.delenv(name)
+
+
+def test_later_sources_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "flowkit.toml"
+    file.write_text('namespace = "from-file"\nlease_ttl_sec = 5\nscheduler_tick_sec = 1\n')
+    monkeypatch.setenv("FLOWKIT_NAMESPACE", "from-environment")
+    monkeypatch.setenv("FLOWKIT_LEASE_TTL_SEC", "6")
+    config = CoordinatorConfig.load(file, overrides={"namespace": "from-overrides"})
+    assert (config.namespace, config.lease_ttl_sec, config.scheduler_tick_sec) == ("from-overrides", 6.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("c.json", json.dumps({"roles": ["a", "b"], "max_concurrency": 3})),
+        ("c.toml", 'roles = ["a", "b"]\nmax_concurrency = 3\n'),
+        ("c.yaml", "roles: [a, b]\nmax_concurrency: 3\n"),
+        ("c.yml", "roles:\n- a\n- b\nmax_concurrency: 3\n"),
+    ],
+)
+def test_three_languages_say_the_same(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    config = WorkerConfig.load(tmp_path / name)
+    assert config.roles == ["a", "b"]
+    assert config.max_concurrency == 3
+
+
+def test_lists_come_from_the_environment_with_commas_or_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWKIT_ROLES", "a, b")
+    assert WorkerConfig.load().roles == ["a", "b"]
+    monkeypatch.setenv("FLOWKIT_ROLES", '["c"]')
+    assert WorkerConfig.load().roles == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('{"lease": 3}', "lease .*there is no such field"),
+        ('{"lease_ttl_sec": "soon"}', "lease_ttl_sec .*number"),
+        ('{"lease_ttl_sec": 0}', "lease_ttl_sec .*greater than 0"),
+        ('{"namespace": "a b"}', "namespace"),
+        ('{"max_in_flight": 0}', "max_in_flight"),
+        ('{"limits": {"max_nodes": 0}}', "limits.max_nodes"),
+        ('{"limits": {"nodes": 5}}', "limits.nodes.*there is no such field"),
+        ('{"worker_types": "a"}', "worker_types"),
+        ('{"topic_cmd_fmt": "{colour}"}', "topic_cmd_fmt"),
+        ('{"topic_cmd_fmt": "commands"}', "topic_cmd_fmt.*role.* is missing"),
+        ('{"bus": "memory://", "kafka_bootstrap": "h:1"}', "bus or kafka_bootstrap, not both"),
+        ("[1]", "table of fields"),
+        ("{", "c.json"),
+    ],
+)
+def test_a_wrong_configuration_is_an_error_that_names_the_place(tmp_path: Path, text: str, named: str) -> None:
+    file = tmp_path / "c.json"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=named):
+        CoordinatorConfig.load(file)
+
+
+def test_a_wrong_value_in_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWKIT_MAX_CONCURRENCY", "many")
+    with pytest.raises(ConfigError, match=r"max_concurrency \(from environment\)"):
+        WorkerConfig.load()
+
+
+def test_an_unreadable_file_and_an_unknown_language_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        CoordinatorConfig.load(tmp_path / "none.toml")
+    (tmp_path / "c.ini").write_text("")
+    with pytest.raises(ConfigError, match=r"\.ini"):
+        CoordinatorConfig.load(tmp_path / "c.ini")
+
+
+def test_configurations_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        CoordinatorConfig().namespace = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("fields", "db", "address"),
+    [
+        ({}, None, "kafka://localhost:9092"),
+        ({}, "memory://", "memory://"),
+        ({}, "memory://test", "memory://test"),
+        ({"db": "memory://here"}, None, "memory://here"),
+        ({}, "mongodb://h/n", "kafka://localhost:9092"),
+        ({}, object(), "kafka://localhost:9092"),
+        ({"bus": "kafka://h:1,i:2"}, "memory://", "kafka://h:1,i:2"),
+        ({"kafka_bootstrap": "h:1"}, "memory://", "kafka://h:1"),
+    ],
+)
+def test_the_bus_is_the_one_configured_else_the_stores_own_else_kafka_here(fields: dict[str, str], db: object, address: str) -> None:
+    assert CoordinatorConfig(**fields).bus_address(db) == address  # type: ignore[arg-type]
+
+
+def test_kafkas_own_variable_is_the_last_resort(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "k:9")
+    assert CoordinatorConfig.load().bus_address() == "kafka://k:9"
+    assert CoordinatorConfig.load(overrides={"bus": "memory://"}).bus_address() == "memory://"
+
+
+def test_names_on_the_bus_are_prefixed_by_the_namespace() -> None:
+    config = WorkerConfig(namespace="blue")
+    assert config.command_topic("resize") == "blue.cmd.resize"
+    assert (config.events_topic, config.control_topic, config.dead_letter_topic) == ("blue.events", "blue.control", "blue.dlq")
+    assert WorkerConfig(topic_cmd_fmt="cmd.{type}.v1").command_topic("resize") == "cmd.resize.v1"

@@ -1,0 +1,61 @@
+"""The in-memory bus and store pass the suites that they help others to pass."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+
+import pytest
+
+from flowkit.protocols import ArtifactStore
+from flowkit_testing import InMemoryBus, InMemoryStore
+from flowkit_testing.conformance import ArtifactStoreConformance, BusConformance, StoreConformance
+
+LIMIT = 4 * 1024 * 1024
+QUIET_SEC = 0.02
+
+
+class TestInMemoryBus(BusConformance):
+    patience = 5.0
+    quiet_sec = QUIET_SEC
+
+    @pytest.fixture
+    async def bus(self) -> AsyncIterator[InMemoryBus]:
+        async with InMemoryBus() as bus:
+            yield bus
+
+    @pytest.fixture
+    def open_bus(self, bus: InMemoryBus) -> Callable[[], InMemoryBus]:
+        return lambda: InMemoryBus(broker=bus.broker)
+
+    @pytest.fixture
+    async def closed_bus(self) -> AsyncIterator[InMemoryBus]:
+        async with InMemoryBus(create_topics=False) as bus:
+            yield bus
+
+
+class TestInMemoryStore(StoreConformance):
+    patience = 5.0
+    quiet_sec = QUIET_SEC
+    oversize_bytes = LIMIT + 1
+
+    @pytest.fixture
+    async def store(self) -> AsyncIterator[InMemoryStore]:
+        async with InMemoryStore(max_record_bytes=LIMIT) as store:
+            yield store
+
+    @pytest.fixture
+    def open_store(self, store: InMemoryStore) -> Callable[[], InMemoryStore]:
+        return lambda: store
+
+
+class TestInMemoryArtifactStore(ArtifactStoreConformance):
+    patience = 5.0
+    quiet_sec = QUIET_SEC
+    oversize_bytes = LIMIT + 1
+
+    @pytest.fixture
+    def artifacts(self) -> ArtifactStore:
+        return InMemoryStore(max_record_bytes=LIMIT).artifacts
+
+    @pytest.fixture
+    def open_artifacts(self, artifacts: ArtifactStore) -> Callable[[], AbstractAsyncContextManager[ArtifactStore]]:
+        return lambda: nullcontext(artifacts)

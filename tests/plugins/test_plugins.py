@@ -1,0 +1,153 @@
+"""What plugin writers can rely on: what is wrong is said at start, by name, and nobody else is harmed."""
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from flowkit_testing import Cluster
+
+from flowkit import TaskRefused, hookimpl
+from flowkit.config import CommonConfig
+from flowkit.errors import ConfigError, PluginError
+from flowkit.plugins import Plugins
+from flowkit.worker import handler
+
+ONE = {"nodes": [{"node_id": "a", "type": "work"}]}
+
+
+@handler("work")
+async def work(item: Any) -> str:
+    return "done"
+
+
+def plugin(name: str, **hooks: Any) -> SimpleNamespace:
+    return SimpleNamespace(__name__=name, **hooks)
+
+
+def test_a_misspelt_hook_is_refused_with_the_plugins_name_and_a_suggestion() -> None:
+    with pytest.raises(PluginError, match="'wrong'.*'flowkit_node_chaned'.*did you mean 'flowkit_node_changed'"):
+        Plugins([plugin("wrong", flowkit_node_chaned=lambda task: None)])
+
+
+def test_a_hook_with_an_argument_that_does_not_exist_is_refused_with_the_plugins_name() -> None:
+    with pytest.raises(PluginError, match="'wrong'"):
+        Plugins([plugin("wrong", flowkit_before_submit=lambda task, colour: None)])
+
+
+def test_hooks_marked_with_hookimpl_are_taken_under_their_specname() -> None:
+    class Marked:
+        @hookimpl(specname="flowkit_before_submit", tryfirst=True)
+        def refuse(self, task: Any) -> str:
+            return "closed"
+
+    assert Plugins([Marked()]).hook.flowkit_before_submit(task=None) == "closed"
+
+
+def test_two_plugins_of_one_name_are_refused() -> None:
+    with pytest.raises(PluginError, match="two plugins are called 'same'"):
+        Plugins([plugin("same"), plugin("same")])
+
+
+@pytest.mark.parametrize(
+    ("hook", "kind"),
+    [
+        ("flowkit_register_functions", "function"),
+        ("flowkit_register_handlers", "handler"),
+        ("flowkit_register_input_adapters", "input adapter"),
+    ],
+)
+def test_two_plugins_that_offer_one_name_are_refused_and_both_are_named(hook: str, kind: str) -> None:
+    def offer(register: Any) -> None:
+        register("mine", object())
+
+    with pytest.raises(PluginError, match=rf"{kind} 'mine' is offered by two plugins: '(first|second)' and '(first|second)'"):
+        Plugins([plugin("first", **{hook: offer}), plugin("second", **{hook: offer})])
+
+
+def test_a_plugin_that_raises_while_it_registers_is_named() -> None:
+    def offer(register: Any) -> None:
+        raise RuntimeError("no")
+
+    with pytest.raises(PluginError, match="'broken'.*flowkit_register_functions"):
+        Plugins([plugin("broken", flowkit_register_functions=offer)])
+
+
+def test_the_builtins_come_through_the_same_hooks() -> None:
+    provided = {(row.kind, row.name): row.plugin for row in Plugins().provided()}
+    assert provided["function", "vars.set"] == provided["input adapter", "pull.from_artifacts"] == "builtin"
+
+
+@pytest.mark.parametrize(
+    ("address", "remedy"),
+    [("kafka+x://u:secret@host", ""), ("carrier-pigeon://roof", "")],
+)
+def test_an_address_that_nobody_opens_is_refused_without_showing_what_may_be_secret(address: str, remedy: str) -> None:
+    with pytest.raises(ConfigError, match="no plugin opens a bus") as caught:
+        Plugins().open_bus(address, CommonConfig())
+    assert "secret" not in str(caught.value)
+
+
+def test_what_to_install_is_said_where_it_is_known() -> None:
+    with pytest.raises(ConfigError, match="pip install flowkit-kafka"):
+        Plugins(discover=False).open_bus("kafka://host", CommonConfig())
+    with pytest.raises(ConfigError, match="pip install flowkit-mongo"):
+        Plugins(discover=False).open_store(object(), CommonConfig())
+
+
+def test_payload_codecs_are_applied_in_order_and_undone_in_reverse() -> None:
+    def codec(name: str, letter: bytes) -> SimpleNamespace:
+        return plugin(name, flowkit_encode_payload=lambda data: data + letter, flowkit_decode_payload=lambda data: data.removesuffix(letter))
+
+    plugins = Plugins([codec("one", b"1"), codec("two", b"2")])
+    encoded = plugins.encode_payload(b"x")
+    assert encoded in (b"x12", b"x21")
+    assert plugins.decode_payload(encoded) == b"x"
+
+
+async def test_observers_see_every_change_of_status_after_its_commit() -> None:
+    seen: list[tuple[str | None, str]] = []
+    tasks: list[tuple[str | None, str]] = []
+    observer = plugin(
+        "observer",
+        flowkit_node_changed=lambda task, before, after: seen.append((before.status, after.status)),
+        flowkit_task_changed=lambda before, after: tasks.append((before and before.status, after.status)),
+    )
+    async with Cluster(plugins=[observer]) as cluster:
+        await cluster.run(ONE, handlers=[work])
+    assert seen[-1][1] == "finished"
+    assert tasks[0] == (None, "queued")
+    assert tasks[-1][1] == "finished"
+
+
+async def test_an_observer_that_raises_is_logged_by_name_and_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    def fall_over(task: Any, before: Any, after: Any) -> None:
+        raise RuntimeError("dizzy")
+
+    with caplog.at_level(logging.ERROR, "flowkit.plugins"):
+        async with Cluster(plugins=[plugin("clumsy", flowkit_node_changed=fall_over)]) as cluster:
+            view = await cluster.run(ONE, handlers=[work])
+    assert view.status == "finished"
+    assert "clumsy" in caplog.text
+
+
+async def test_a_plugin_may_refuse_a_submission_and_nothing_is_stored() -> None:
+    guard = plugin("guard", flowkit_before_submit=lambda task: "not on a Sunday" if task.labels.get("day") == "sunday" else None)
+    async with Cluster(plugins=[guard]) as cluster:
+        with pytest.raises(TaskRefused, match="not on a Sunday"):
+            await cluster.run(ONE, handlers=[work], labels={"day": "sunday"})
+        assert (await cluster.client.list_tasks()).items == []
+        assert (await cluster.run(ONE, handlers=[work])).status == "finished"
+
+
+async def test_a_plugins_function_runs_in_the_coordinator() -> None:
+    def double(ctx: Any, number: int) -> int:
+        ctx.set_vars({"last": number})
+        return number * 2
+
+    mathematician = plugin("mathematician", flowkit_register_functions=lambda register: register("double", double))
+    graph = {"nodes": [{"node_id": "d", "type": "coordinator_fn", "io": {"fn": "double", "fn_args": {"number": 21}}}]}
+    async with Cluster(plugins=[mathematician]) as cluster:
+        view = await cluster.run(graph)
+    assert view.result == {"d": 42}
+    assert view.vars == {"last": 21}
