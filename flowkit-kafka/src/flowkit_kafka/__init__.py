@@ -1,1 +1,6 @@
-"""FlowKit: kafka."""
+"""FlowKit's message bus on Apache Kafka."""
+
+from flowkit_kafka.bus import KafkaBus
+from flowkit_kafka.config import KafkaConfig
+
+__all__ = ["KafkaBus", "KafkaConfig"]

@@ -1,0 +1,215 @@
+"""A consumer that is replaced when it dies, and what it feeds."""
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
+
+import anyio
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import IllegalStateError
+from aiokafka.structs import ConsumerRecord
+
+from flowkit.errors import BusUnavailable
+from flowkit_kafka._closing import close_consumer
+from flowkit_kafka._errors import translated
+from flowkit_kafka._inbox import Inbox
+from flowkit_kafka.config import KafkaConfig
+
+logger = logging.getLogger(__name__)
+
+_POLL_MS = 1_000
+_MAX_BACKOFF_SEC = 2.0
+# The driver would leave the group when nobody polls for this long. Here the caller may take as long as it likes: what he has is
+# bounded, his silence says nothing, and heartbeats go on beside.
+_NEVER_MS = 2**31 - 1
+
+
+class SupervisedConsumer(ABC):
+    """Keeps a consumer of the driver alive and puts what it fetches into an inbox.
+
+    Some errors leave a consumer dead for good, and one whose fetching task has ended says nothing at all. So whatever a poll
+    raises, or no sign of life for half as long as the configuration has patience, ends the consumer, and a new one takes its place.
+    """
+
+    def __init__(self, servers: Sequence[str], config: KafkaConfig, inbox: Inbox, topics: Sequence[str]) -> None:
+        self.config = config
+        self.inbox = inbox
+        self.topics = list(topics)
+        self.current: AIOKafkaConsumer | None = None
+        self._servers = list(servers)
+        self._running: asyncio.Task[None] | None = None
+        self._last_sign = self._begun = asyncio.get_running_loop().time()
+        self._last_poll_stamp = 0
+        self._trouble: BaseException | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    @abstractmethod
+    def group_settings(self) -> Mapping[str, Any]:
+        """What a consumer of this kind needs beside the common settings."""
+
+    @abstractmethod
+    async def attach(self, consumer: AIOKafkaConsumer) -> None:
+        """Tell a consumer that has just connected what to read."""
+
+    @abstractmethod
+    async def refresh(self, consumer: AIOKafkaConsumer) -> None:
+        """Look after what is read, every few moments."""
+
+    @abstractmethod
+    def took(self, fetched: Mapping[TopicPartition, Sequence[ConsumerRecord[Any, Any]]]) -> None:
+        """See what goes into the inbox."""
+
+    @abstractmethod
+    async def commit(self, consumer: AIOKafkaConsumer) -> None:
+        """Say how far the group is done, if there is anything to say."""
+
+    @abstractmethod
+    def lost(self) -> None:
+        """The consumer is gone, and with it what it had been given to read."""
+
+    # ------------------------------------------------------------ life
+
+    def start(self) -> None:
+        self._running = asyncio.create_task(self._run(), name=f"kafka consumer of {', '.join(self.topics)}")
+
+    async def stop(self) -> None:
+        """Commit, leave the group and close; within the time limit of the configuration."""
+        if self._running is not None:
+            self._running.cancel()
+        with anyio.CancelScope(shield=True):
+            if self._running is not None:
+                await asyncio.wait([self._running])
+            if self._closing:
+                await asyncio.wait(self._closing)
+
+    def check(self) -> None:
+        """Raise if there has been no sign of the brokers for too long.
+
+        Raises:
+            BusUnavailable: there was none.
+        """
+        silence = asyncio.get_running_loop().time() - self._last_sign
+        if silence < self.config.patience_sec:
+            return
+        doing = f"receiving from {', '.join(self.topics)}, for {silence:.0f} s"
+        if self._trouble is not None:
+            raise translated(self._trouble, doing)
+        raise BusUnavailable(f"{doing}: the brokers do not answer")
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        backoff = 0.1
+        while True:
+            self._begun = loop.time()
+            try:
+                await self._live()
+            except Exception as error:
+                self._trouble = error
+                logger.warning(
+                    "The consumer of %s is replaced: %r", ", ".join(self.topics), self._trouble,
+                    extra={"action": "kafka_consumer_replaced"},
+                )  # fmt: skip
+            lived = loop.time() - self._begun
+            backoff = 0.1 if lived > self.config.patience_sec else min(2 * backoff, _MAX_BACKOFF_SEC)
+            await asyncio.sleep(backoff)
+
+    async def _live(self) -> None:
+        """The life of one consumer of the driver. Ends by an error or by being cancelled."""
+        consumer = self.current = self._new_consumer()
+        try:
+            await consumer.start()
+            await self.attach(consumer)
+            await _first_to_end(self._poll(consumer), self._keep(consumer))
+        finally:
+            try:
+                with anyio.move_on_after(self.config.close_timeout_sec / 4, shield=True):
+                    await self.commit(consumer)
+            finally:
+                self.current = None
+                self.lost()
+                self._close(consumer)
+
+    def _new_consumer(self) -> AIOKafkaConsumer:
+        config = self.config
+        settings: dict[str, Any] = {**config.connection(), **self.group_settings()}
+        # No deserializers: where one raises, the driver drops records of other partitions that it had already taken.
+        return AIOKafkaConsumer(
+            bootstrap_servers=self._servers,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_poll_interval_ms=_NEVER_MS,
+            max_partition_fetch_bytes=max(1_048_576, config.max_message_bytes),
+            request_timeout_ms=round(config.request_timeout_sec * 1000),
+            **settings,
+        )
+
+    def _close(self, consumer: AIOKafkaConsumer) -> None:
+        task = asyncio.create_task(close_consumer(consumer, self.config.close_timeout_sec))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    # ------------------------------------------------------------ work
+
+    async def _poll(self, consumer: AIOKafkaConsumer) -> None:
+        """Fetch as much as there is room for. What is not asked for waits in the driver, which then fetches no more of its partition."""
+        inbox = self.inbox
+        while True:
+            if not inbox.room:
+                await inbox.has_room.wait()
+            fetched = await consumer.getmany(timeout_ms=_POLL_MS, max_records=inbox.room)
+            if fetched:
+                self.took(fetched)
+                inbox.put(fetched)
+                self._alive()
+
+    async def _keep(self, consumer: AIOKafkaConsumer) -> None:
+        """Commit lazily, look for new partitions, and notice when nothing is heard any more."""
+        while True:
+            await asyncio.sleep(self.config.commit_interval_sec)
+            await self.commit(consumer)
+            await self.refresh(consumer)
+            await self._listen(consumer)
+            if self._silence() > self.config.patience_sec / 2:
+                raise TimeoutError(f"no sign of the brokers for {self._silence():.1f} s")
+
+    async def _listen(self, consumer: AIOKafkaConsumer) -> None:
+        """Look for a sign of life: an answered fetch, also an empty one, or, where nothing is fetched, an answer about topics."""
+        assigned = consumer.assignment()
+        stamps = [stamp for partition in assigned if (stamp := consumer.last_poll_timestamp(partition))]
+        stamp = max(stamps, default=0)
+        if stamp != self._last_poll_stamp:
+            self._last_poll_stamp = stamp
+            self._alive()
+        elif not self.inbox.room:
+            self._alive()
+        elif not assigned and self._silence() > self.config.patience_sec / 4:
+            with anyio.move_on_after(self.config.patience_sec / 4):
+                await consumer.topics()
+                self._alive()
+
+    def _silence(self) -> float:
+        """Seconds without a sign in the life of this consumer."""
+        return asyncio.get_running_loop().time() - max(self._last_sign, self._begun)
+
+    def _alive(self) -> None:
+        self._last_sign = asyncio.get_running_loop().time()
+        self._trouble = None
+
+
+async def _first_to_end(*endless: Coroutine[Any, Any, None]) -> None:
+    """Run what never ends by itself side by side, and raise what ended one of them."""
+    tasks = [asyncio.create_task(each) for each in endless]
+    try:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait(tasks)
+    for task in ended:
+        # The driver may hand us the cancellation of one of its own tasks, which is not ours.
+        if task.cancelled():
+            raise IllegalStateError("a task of the driver was cancelled")
+        task.result()

@@ -1,0 +1,161 @@
+"""A producer that is replaced when it dies."""
+
+import asyncio
+import logging
+from asyncio import Future
+from collections.abc import Sequence
+from typing import Any, Self
+
+import anyio
+from aiokafka import AIOKafkaProducer
+from aiokafka.structs import RecordMetadata
+
+from flowkit.errors import BusUnavailable, MessageTooLarge
+from flowkit.protocols import Message
+from flowkit_kafka._closing import close_producer
+from flowkit_kafka._errors import DRIVER_ERRORS, HARMLESS_TO_PRODUCER, translated
+from flowkit_kafka._partitions import key_bytes, partition_of
+from flowkit_kafka.config import KafkaConfig
+
+logger = logging.getLogger(__name__)
+
+# Key, headers and the record's own frame, beside the value; also the room that new topics leave above the largest value.
+OVERHEAD_BYTES = 65_536
+_FRAME_BYTES = 256
+_BATCH_BYTES = 256 * 1024
+
+
+class SupervisedProducer:
+    """Sends, in order and confirmed by all replicas.
+
+    The idempotent producer of the driver is useless for good after some errors, and tries an unconfirmed batch again for ever. So every
+    call has a time limit, and a producer that failed is put aside for a new one; what it still holds may be sent yet.
+    """
+
+    def __init__(self, servers: Sequence[str], config: KafkaConfig) -> None:
+        self._servers = list(servers)
+        self._config = config
+        self._producer: AIOKafkaProducer | None = None
+        self._opening = asyncio.Lock()
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        """Connect, as long as the configuration has patience.
+
+        Raises:
+            BusUnavailable: no broker answered.
+        """
+        last: BaseException = TimeoutError()
+        with anyio.move_on_after(self._config.patience_sec):
+            while True:
+                try:
+                    await self._ready()
+                except DRIVER_ERRORS as error:
+                    last = error
+                    await anyio.sleep(0.2)
+                else:
+                    return self
+        raise translated(last, f"connecting to {', '.join(self._servers)}") from last
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._producer is not None:
+            self._retire(self._producer)
+        if self._retiring:
+            # Each has its own time limit.
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait(self._retiring)
+
+    async def send(self, messages: Sequence[Message]) -> None:
+        """Send all of these and wait for the confirmation of each.
+
+        Raises:
+            MessageTooLarge: the brokers take none of this size.
+            BusUnavailable: not all were confirmed in time.
+        """
+        producer: AIOKafkaProducer | None = None
+        pending: list[Future[RecordMetadata]] = []
+        try:
+            async with asyncio.timeout(self._config.patience_sec):
+                producer = await self._ready()
+                await self._buffer(producer, messages, pending)
+                for future in pending:
+                    await future
+        except DRIVER_ERRORS as error:
+            if producer is not None and not isinstance(error, HARMLESS_TO_PRODUCER):
+                self._retire(producer)
+            ours = translated(error, f"publishing {len(messages)} messages")
+            # Some of a call may have been sent before another was refused: then it is not true that nothing was.
+            raise ours if isinstance(ours, BusUnavailable) or len(messages) == 1 else BusUnavailable(str(ours)) from error
+        finally:
+            _abandon(pending)
+
+    async def _buffer(self, producer: AIOKafkaProducer, messages: Sequence[Message], pending: list[Future[RecordMetadata]]) -> None:
+        partitions: dict[str, int] = {}
+        for message in messages:
+            topic = message.topic
+            if topic not in partitions:
+                partitions[topic] = len(await producer.partitions_for(topic))
+            key = key_bytes(message.key)
+            headers = list(message.headers.items()) if message.headers else None
+            partition = partition_of(key, partitions[topic])
+            pending.append(await producer.send(topic, message.value, key or None, partition, headers=headers))
+
+    async def _ready(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            async with self._opening:
+                if self._producer is None:
+                    self._producer = await self._opened()
+        return self._producer
+
+    async def _opened(self) -> AIOKafkaProducer:
+        config = self._config
+        settings: dict[str, Any] = config.connection()
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._servers,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=config.linger_ms,
+            compression_type=config.compression,
+            max_batch_size=_BATCH_BYTES,
+            max_request_size=config.max_message_bytes + OVERHEAD_BYTES,
+            request_timeout_ms=round(config.request_timeout_sec * 1000),
+            **settings,
+        )
+        try:
+            await producer.start()
+        except BaseException:
+            await close_producer(producer, 1)
+            raise
+        return producer
+
+    def _retire(self, producer: AIOKafkaProducer) -> None:
+        """Close a producer in the background; other calls may still wait for what it holds."""
+        if self._producer is not producer:
+            return
+        self._producer = None
+        task = asyncio.create_task(close_producer(producer, self._config.close_timeout_sec))
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+
+def check_size(message: Message, limit: int) -> None:
+    """Refuse what a broker would refuse, before anything is sent.
+
+    Raises:
+        MessageTooLarge: the value is above ``limit``, or key and headers above what is left for them.
+    """
+    size = len(message.value)
+    if size > limit:
+        raise MessageTooLarge(f"a message for topic {message.topic!r} has {size:,} bytes; the limit is {limit:,} (max_message_bytes)")
+    if message.headers or len(message.key) > 1_000:
+        extra = len(key_bytes(message.key)) + sum(len(name.encode()) + len(value) + 10 for name, value in message.headers.items())
+        if extra > OVERHEAD_BYTES - _FRAME_BYTES:
+            raise MessageTooLarge(f"key and headers of a message for topic {message.topic!r} have {extra:,} bytes; the limit is 65,280")
+
+
+def _abandon(pending: Sequence["Future[RecordMetadata]"]) -> None:
+    for future in pending:
+        if not future.done():
+            future.cancel()
+        elif not future.cancelled():
+            future.exception()

@@ -1,0 +1,45 @@
+"""What :meth:`KafkaBus.subscribe` gives."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+
+from flowkit.protocols import Delivery
+from flowkit_kafka._consumer import SupervisedConsumer
+from flowkit_kafka._inbox import Inbox
+
+Park = Callable[[Sequence[Delivery], str], Awaitable[None]]
+
+
+class KafkaSubscription:
+    """A :class:`~flowkit.protocols.Subscription` over an inbox that a consumer fills."""
+
+    def __init__(self, inbox: Inbox, consumer: SupervisedConsumer, park: Park) -> None:
+        self._inbox = inbox
+        self._consumer = consumer
+        self._park = park
+
+    async def receive(self, *, max_messages: int) -> Sequence[Delivery]:
+        # Whoever always finds something here still lets others run. What is taken is returned without another await: nothing is lost
+        # by being cancelled.
+        await asyncio.sleep(0)
+        while True:
+            given = self._inbox.take(max_messages)
+            if given:
+                return given
+            try:
+                async with asyncio.timeout(self._consumer.config.patience_sec):
+                    await self._inbox.ready.wait()
+            except TimeoutError:
+                self._consumer.check()
+
+    async def ack(self, deliveries: Collection[Delivery]) -> None:
+        self._inbox.acknowledge(deliveries)
+
+    async def release(self, deliveries: Collection[Delivery]) -> None:
+        self._inbox.release(deliveries)
+
+    async def reject(self, deliveries: Collection[Delivery], reason: str) -> None:
+        mine = self._inbox.live(deliveries)
+        if mine:
+            await self._park(mine, reason)
+            self._inbox.acknowledge(mine)

@@ -1,0 +1,152 @@
+"""Brokers that restart, die and hang: nothing is lost, and work goes on."""
+
+from collections.abc import Callable
+
+import anyio
+import anyio.to_thread
+import pytest
+from tests.kafka.support import bus_at, contents, numbered, take, unique
+from tests.servers.kafka import KafkaServer
+from tests.servers.kafka_fixtures import start_kafka
+from tests.servers.ports import LOOPBACK, free_ports
+
+from flowkit.errors import BusUnavailable
+from flowkit.protocols import Bus, Message, Subscription, TopicSpec
+
+pytestmark = pytest.mark.services
+
+
+class Load:
+    """Messages that are published all the time, and those that came."""
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        self.sent = 0
+        self.refused = 0
+        self.came: set[bytes] = set()
+        self._stopping = False
+        self._more = anyio.Event()
+
+    async def publish(self, bus: Bus) -> None:
+        while not self._stopping:
+            batch = numbered(self.topic, range(self.sent, self.sent + 20))
+            try:
+                await bus.publish(batch)
+            except BusUnavailable:
+                self.refused += 1
+            else:
+                self.sent += len(batch)
+                await anyio.sleep(0.01)
+
+    async def receive(self, subscription: Subscription) -> None:
+        while True:
+            try:
+                batch = await subscription.receive(max_messages=100)
+            except BusUnavailable:
+                continue
+            self.came.update(contents(batch))
+            await subscription.ack(batch)
+            self._more.set()
+            self._more = anyio.Event()
+
+    async def progress(self, count: int) -> None:
+        """Return when ``count`` more messages came."""
+        wanted = len(self.came) + count
+        while len(self.came) < wanted:
+            await self._more.wait()
+
+    async def complete(self) -> None:
+        """Publish no more, and return when everything that was confirmed came."""
+        self._stopping = True
+        while len(self.came) < self.sent:
+            await self._more.wait()
+
+
+async def survives(server: KafkaServer, *disasters: Callable[[], None]) -> None:
+    """Run a group and a listener under load through disasters and see that both got everything."""
+    shared, heard = Load(unique("shared")), Load(unique("heard"))
+    async with bus_at(server.address) as bus, bus_at(server.address) as other:
+        await bus.ensure_topics([TopicSpec(shared.topic), TopicSpec(heard.topic, broadcast=True)])
+        async with other.subscribe([shared.topic], group="g") as member, other.subscribe([heard.topic], group=None) as listener:
+            with anyio.fail_after(90):
+                async with anyio.create_task_group() as tasks:
+                    for load, subscription in ((shared, member), (heard, listener)):
+                        tasks.start_soon(load.publish, bus)
+                        tasks.start_soon(load.receive, subscription)
+                    for disaster in disasters:
+                        await shared.progress(200)
+                        await anyio.to_thread.run_sync(disaster)
+                    await shared.progress(200)
+                    await heard.progress(200)
+                    await shared.complete()
+                    await heard.complete()
+                    tasks.cancel_scope.cancel()
+    for load in (shared, heard):
+        assert {str(number).encode() for number in range(load.sent)} <= load.came
+
+
+async def test_nothing_is_lost_when_the_broker_is_restarted_and_killed_under_load(own_kafka):
+    def kill() -> None:
+        own_kafka.kill()
+        own_kafka.start_again()
+
+    await survives(own_kafka, own_kafka.restart, kill)
+
+
+async def test_nothing_is_lost_when_one_of_three_brokers_dies_under_load():
+    with start_kafka(brokers=3) as server:
+        await survives(server, lambda: server.kill(2))
+
+
+async def test_a_broker_that_hangs_is_reported_and_work_goes_on_behind_it(own_kafka):
+    topic = unique("hanging")
+    async with bus_at(own_kafka.address, patience_sec=1.5) as bus:
+        await bus.ensure_topics([TopicSpec(topic)])
+        async with bus.subscribe([topic], group="g") as subscription:
+            await bus.publish([Message(topic, b"before")])
+            await take(subscription, 1)
+            own_kafka.suspend()
+            try:
+                with anyio.fail_after(10):
+                    with pytest.raises(BusUnavailable, match="publishing 1 messages"):
+                        await bus.publish([Message(topic, b"maybe")])
+                    with pytest.raises(BusUnavailable, match="receiving from"):
+                        await subscription.receive(max_messages=1)
+            finally:
+                own_kafka.resume()
+            with anyio.fail_after(30):
+                while True:
+                    try:
+                        await bus.publish([Message(topic, b"after")])
+                        break
+                    except BusUnavailable:
+                        continue
+                came: list[bytes] = []
+                while b"after" not in came:
+                    try:
+                        came += contents(await subscription.receive(max_messages=10))
+                    except BusUnavailable:
+                        continue
+
+
+async def test_leaving_takes_no_longer_than_its_limit_when_the_broker_hangs(own_kafka):
+    topic = unique("leaving")
+    async with bus_at(own_kafka.address, close_timeout_sec=1.0, request_timeout_sec=30) as bus:
+        await bus.ensure_topics([TopicSpec(topic)])
+        async with bus.subscribe([topic], group="g") as subscription:
+            await bus.publish([Message(topic, b"one")])
+            await take(subscription, 1)
+            own_kafka.suspend()
+            begun = anyio.current_time()
+    try:
+        assert anyio.current_time() - begun < 8
+    finally:
+        own_kafka.resume()
+
+
+async def test_a_bus_without_a_broker_says_so_within_its_patience():
+    (port,) = free_ports(1)
+    begun = anyio.current_time()
+    with pytest.raises(BusUnavailable, match=f"connecting to {LOOPBACK}:{port}"):
+        await bus_at(f"{LOOPBACK}:{port}", patience_sec=0.5).__aenter__()
+    assert anyio.current_time() - begun < 3

@@ -1,0 +1,66 @@
+"""Clients of the driver that die in a way from which it does not recover by itself.
+
+The driver's inner tasks are ended here by hand: what ends them in production cannot be ordered.
+"""
+
+import pytest
+from aiokafka.errors import GroupAuthorizationFailedError, OutOfOrderSequenceNumber
+from tests.kafka.support import bus_at, contents, take, unique
+
+from flowkit.errors import BusUnavailable
+from flowkit.protocols import Message, TopicSpec
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture(params=["group", None], ids=["member", "listener"])
+async def heard(request, anyio_backend, kafka_address):
+    """A bus, a topic, and a subscription to it that has read a message."""
+    topic = unique("dying")
+    async with bus_at(kafka_address, patience_sec=1.5) as bus:
+        await bus.ensure_topics([TopicSpec(topic)])
+        async with bus.subscribe([topic], group=request.param) as subscription:
+            await bus.publish([Message(topic, b"before")])
+            await take(subscription, 1)
+            yield bus, topic, subscription
+
+
+async def test_a_consumer_that_silently_fetches_no_more_is_replaced(heard):
+    bus, topic, subscription = heard
+    consumer = subscription._consumer.current
+    consumer._fetcher._fetch_task.cancel()
+    # The fetch that was under way is still answered, and nothing after it.
+    for value in (b"first", b"second"):
+        await bus.publish([Message(topic, value)])
+        assert value in contents(await take(subscription, 1))
+    assert subscription._consumer.current is not consumer
+
+
+async def test_a_consumer_whose_poll_raises_is_replaced(heard):
+    bus, topic, subscription = heard
+    consumer = subscription._consumer.current
+    for waiter in list(consumer._fetcher._fetch_waiters):
+        waiter.set_exception(GroupAuthorizationFailedError("g"))
+    await bus.publish([Message(topic, b"after")])
+    assert b"after" in contents(await take(subscription, 1))
+    assert subscription._consumer.current is not consumer
+
+
+@pytest.mark.parametrize("heard", ["group"], indirect=True)
+async def test_a_consumer_whose_driver_task_was_cancelled_is_replaced(heard):
+    bus, topic, subscription = heard
+    coordinator = subscription._consumer.current._coordinator
+    coordinator._coordination_task.cancel()
+    # The poll that is under way still sees the first.
+    for value in (b"first", b"second"):
+        await bus.publish([Message(topic, value)])
+        assert value in contents(await take(subscription, 1))
+
+
+async def test_a_producer_that_is_dead_for_good_is_replaced(heard):
+    bus, topic, subscription = heard
+    bus._producer._producer._message_accumulator.fail_all(OutOfOrderSequenceNumber())
+    with pytest.raises(BusUnavailable):
+        await bus.publish([Message(topic, b"refused")])
+    await bus.publish([Message(topic, b"after")])
+    assert b"after" in contents(await take(subscription, 1))

@@ -1,0 +1,39 @@
+"""Fixtures with a real Kafka."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from tests.servers.kafka import KafkaServer
+from tests.servers.processes import Unavailable, in_ci
+
+KAFKA_VARIABLE = "FLOWKIT_TEST_KAFKA"
+
+
+@pytest.fixture(scope="session")
+def kafka_address() -> Iterator[str]:
+    """Bootstrap servers of a Kafka: those of FLOWKIT_TEST_KAFKA, else of one that is started for the session."""
+    given = os.environ.get(KAFKA_VARIABLE)
+    if given:
+        yield given.removeprefix("kafka://")
+        return
+    with start_kafka() as server:
+        yield server.address
+
+
+@pytest.fixture(scope="module")
+def own_kafka() -> Iterator[KafkaServer]:
+    """A Kafka of one broker for the tests of this module alone, which may break it if they mend it again."""
+    with start_kafka() as server:
+        yield server
+
+
+def start_kafka(*, brokers: int = 1) -> KafkaServer:
+    """Start a Kafka; where that is impossible, skip the test, or fail it where CI is true."""
+    try:
+        return KafkaServer.start(brokers=brokers)
+    except Unavailable as error:
+        reason = f"no Kafka: {error}; or set {KAFKA_VARIABLE}"
+        if in_ci():
+            pytest.fail(reason)
+        pytest.skip(reason)

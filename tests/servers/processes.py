@@ -1,0 +1,109 @@
+"""Server processes that do not outlive the process that started them."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+# Waits for the end of its standard input, which comes when whoever started it is gone, however it went.
+_GUARD = 'cat > /dev/null; kill -9 "$1" 2> /dev/null; sleep 0.2; rm -rf "$2"; rmdir "$(dirname "$2")" 2> /dev/null'
+
+
+class Unavailable(Exception):
+    """A server cannot be had here; the message says why."""
+
+
+class ServerProcess:
+    """One server: started, waited for, and stopped by its process id.
+
+    A guard process of a few kilobytes waits beside it: should this Python process be killed, the guard kills the server and
+    removes ``folder``, and the folder around it if that is empty then.
+    """
+
+    def __init__(self, command: Sequence[str | Path], *, folder: Path, log: Path) -> None:
+        """Start ``command`` in ``folder``; what it prints is added to ``log``."""
+        self._log = log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [str(part) for part in command],
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", _GUARD, "sh", str(self.pid), str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def wait_until(self, ready: Callable[[], bool], *, timeout: float = 60) -> None:
+        """Return as soon as ``ready()`` is true.
+
+        Raises:
+            RuntimeError: the server ended or ``timeout`` seconds passed; the message has the end of its log.
+        """
+        until = time.monotonic() + timeout
+        while not ready():
+            if not self.running:
+                raise RuntimeError(f"the server ended with status {self._process.returncode}:\n{self.log_tail()}")
+            if time.monotonic() > until:
+                raise RuntimeError(f"the server was not ready after {timeout:g} s:\n{self.log_tail()}")
+            time.sleep(0.05)
+
+    def log_tail(self, lines: int = 30) -> str:
+        return "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+    def stop(self, *, timeout: float = 15) -> None:
+        """Ask the server to end, and kill it if it has not after ``timeout`` seconds."""
+        self._process.terminate()
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        self._end()
+
+    def kill(self) -> None:
+        """``kill -9``: what a power cut does to the process."""
+        self._process.kill()
+        self._end()
+
+    def suspend(self) -> None:
+        """Stop the process without ending it: it holds its connections and answers nothing."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def _end(self) -> None:
+        self._process.wait()
+        self._guard.kill()
+        self._guard.wait()
+        if self._guard.stdin is not None:
+            self._guard.stdin.close()
+
+
+def cache_folder() -> Path:
+    """Where downloaded servers are kept: outside the repository, shared by its checkouts."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base) / "flowkit" / "servers"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def in_ci() -> bool:
+    """Whether a missing server is a failure rather than a reason to skip."""
+    return os.environ.get("CI", "").lower() == "true"
