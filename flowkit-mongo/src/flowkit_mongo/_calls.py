@@ -1,0 +1,45 @@
+"""How operations are run: each bounded in time with its errors translated, and those that may be repeated, repeated."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import anyio
+import tenacity
+
+from flowkit.errors import StoreUnavailable
+from flowkit_mongo._errors import translated
+from flowkit_mongo.config import MongoConfig
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Calls:
+    """Runs operations under the time limits of a configuration."""
+
+    def __init__(self, config: MongoConfig) -> None:
+        self._timeout = config.operation_timeout_sec
+        self._retry_for = config.retry_for_sec
+
+    async def once(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """Run it. Where it fails with ``StoreUnavailable``, whether it was applied is unknown."""
+        with translated(), anyio.fail_after(self._timeout):
+            return await operation()
+
+    async def patiently(self, operation: Callable[[], Awaitable[T]]) -> T:
+        """Run it again while the server is out of reach, for a bounded time. Only for what may be repeated."""
+        try:
+            return await self.once(operation)
+        except StoreUnavailable as error:
+            if not self._retry_for:
+                raise
+            logger.warning("MongoDB is out of reach, trying again: %s", error, extra={"action": "store_retry"})
+        again = tenacity.AsyncRetrying(
+            stop=tenacity.stop_after_delay(self._retry_for),
+            wait=tenacity.wait_random_exponential(multiplier=0.05, max=1),
+            retry=tenacity.retry_if_exception_type(StoreUnavailable),
+            reraise=True,
+        )
+        return await again(self.once, operation)

@@ -1,0 +1,120 @@
+"""Deleting tasks that are over, with all that belongs to them.
+
+Several documents cannot be deleted at once, so the order matters: a note in ``{namespace}_purged`` comes first, then the task, then what
+belonged to it, and the note stays for an hour. Whoever purges next deletes again what noted tasks left, be it because the first one
+crashed half-way or because a late worker still stored an artifact. So nothing is left behind for ever, and a task that was
+made to run again in the meantime keeps everything.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
+from typing import Any
+
+import anyio
+
+from flowkit.clock import SystemClock
+from flowkit.errors import StoreError
+from flowkit.protocols import Clock
+from flowkit_mongo._context import Context
+from flowkit_mongo.archive import of_task
+
+logger = logging.getLogger(__name__)
+
+NOTE_KEPT = timedelta(hours=1)
+AT_A_TIME = 1000
+
+
+class Purging:
+    """Deletes what is over."""
+
+    def __init__(self, context: Context, *, forget: Callable[[Collection[str]], None], clock: Clock | None = None) -> None:
+        self._context, self._forget = context, forget
+        self._clock = clock or SystemClock()
+        self._swept_to: datetime | None = None
+
+    async def purge(self, *, finished_before: float, limit: int) -> int:
+        """Delete up to ``limit`` tasks that ended before then, and say how many."""
+        await self._finish_earlier()
+        await self._delete_orphans()
+        over = {"finished_at": {"$lt": finished_before}}
+        found = await self._context.find("tasks", over, {"_id": 1}, sort=[("finished_at", 1)], limit=limit)
+        task_ids = [document["_id"] for document in found]
+        if not task_ids:
+            return 0
+        await self._note(task_ids)
+        count = await self._context.delete("tasks", {"_id": {"$in": task_ids}, **over})
+        await self._delete_what_belonged_to(await self._gone(task_ids))
+        return count
+
+    async def _note(self, task_ids: Collection[str]) -> None:
+        notes = [{"_id": task_id, "at": self._clock.now_dt()} for task_id in task_ids]
+        name = self._context.name("purged")
+        await self._context.calls.patiently(lambda: self._context.driver.insert(name, notes))
+
+    async def _gone(self, task_ids: Collection[str]) -> list[str]:
+        """Those of these tasks that do not exist."""
+        there = {document["_id"] for document in await self._context.find("tasks", {"_id": {"$in": list(task_ids)}}, {"_id": 1})}
+        return [task_id for task_id in task_ids if task_id not in there]
+
+    async def _delete_what_belonged_to(self, task_ids: Collection[str]) -> None:
+        if not task_ids:
+            return
+        self._forget(set(task_ids))
+        for task_id in task_ids:
+            await self._context.delete("archive", of_task(task_id))
+        await self._context.delete("artifacts", {"task_id": {"$in": list(task_ids)}})
+        await self._context.blobs.delete_where({"metadata.task_id": {"$in": list(task_ids)}})
+
+    async def _finish_earlier(self) -> None:
+        """See to the tasks that were noted more than an hour ago."""
+        old = {"at": {"$lt": self._clock.now_dt() - NOTE_KEPT}}
+        noted = [document["_id"] for document in await self._context.find("purged", old, {"_id": 1}, sort=[("at", 1)], limit=AT_A_TIME)]
+        if noted:
+            await self._delete_what_belonged_to(await self._gone(noted))
+            await self._context.delete("purged", {"_id": {"$in": noted}, **old})
+
+    async def _delete_orphans(self) -> None:
+        """Delete blobs that were written for tasks which then were not created."""
+        until = self._clock.now_dt() - NOTE_KEPT
+        found = await self._context.blobs.uploaded_before(until, after=self._swept_to, limit=AT_A_TIME)
+        owners = {document["metadata"]["task_id"] for document in found} - {None}
+        if orphaned := await self._gone(owners):
+            await self._context.blobs.delete_where({"metadata.task_id": {"$in": orphaned}, "uploadDate": {"$lt": until}})
+        if found:
+            self._swept_to = found[-1]["uploadDate"]
+
+
+class Retention:
+    """Purges in the background, once somebody has begun to look for tasks that are due: a coordinator's store does, a worker's does not."""
+
+    def __init__(self, purge: Callable[..., Any], *, keep_sec: float, interval_sec: float, clock: Clock | None = None) -> None:
+        self._purge = purge
+        self._keep_sec, self._interval_sec = keep_sec, interval_sec
+        self._clock = clock or SystemClock()
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="flowkit-mongo-retention")
+
+    async def end(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._task = None
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._purge_all()
+            except StoreError:
+                logger.warning("Purging did not succeed, trying again later", exc_info=True, extra={"action": "purge_failed"})
+            # Several coordinators should not do it at the same moment.
+            await anyio.sleep(self._interval_sec * random.uniform(0.8, 1.2))
+
+    async def _purge_all(self) -> None:
+        while count := await self._purge(finished_before=self._clock.now() - self._keep_sec):
+            logger.info("Purged %d tasks", count, extra={"action": "purged", "count": count})

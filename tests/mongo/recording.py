@@ -1,0 +1,52 @@
+"""What the tests of this folder share: small records, and an ear on the driver."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
+
+from flowkit.protocols import ArchivedPart, ArtifactRecord, Commit, Stream, TaskHeader, TaskRecord
+
+NOON = 1_700_000_000.0
+
+
+def task(task_id: str, *, spec: bytes = b"{}", parts: Mapping[str, bytes] | None = None, **header: Any) -> TaskRecord:
+    fields = {"status": "queued", "created_at": NOON} | header
+    return TaskRecord(TaskHeader(task_id, **fields), spec, {"state": b"0"} if parts is None else parts, op_id="created")
+
+
+def change(
+    task_id: str,
+    version: int = 1,
+    *,
+    op_id: str = "op",
+    status: str = "running",
+    put: Mapping[str, bytes] | None = None,
+    drop: Sequence[str] = (),
+    archive: Sequence[ArchivedPart] = (),
+    finished_at: float | None = None,
+) -> Commit:
+    return Commit(task_id, version, op_id, status, None, finished_at, put or {}, drop, archive)
+
+
+def artifact(stream: Stream, uid: str, meta: bytes = b"{}", *, at: float = NOON) -> ArtifactRecord:
+    return ArtifactRecord(stream, uid, True, meta, b"{}", at)
+
+
+class Commands(CommandListener):
+    """Records every command that is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, dict[str, Any]]] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        self.sent.append((event.command_name, dict(event.command)))
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        """Nothing: what was asked is enough."""
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        """Nothing either."""
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.sent]

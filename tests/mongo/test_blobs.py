@@ -1,0 +1,159 @@
+"""Large payloads lie in GridFS, and nothing that nobody points at stays there."""
+
+import json
+
+import pytest
+from bson import encode
+from pymongo.asynchronous.database import AsyncDatabase
+from tests.mongo.recording import NOON, Commands, artifact, change, task
+
+from flowkit.errors import RecordTooLarge, StoreError
+from flowkit.protocols import ArchivedPart, DeadLetter, Stream
+from flowkit_mongo import MongoConfig, MongoStore
+
+pytestmark = pytest.mark.services
+
+LARGE = b"x" * 300_000
+LARGER = b"y" * 400_000
+
+
+async def blobs(database: AsyncDatabase) -> list[str]:
+    """What the blobs are used for; there is a chunk for each."""
+    files = await database["flowkit_blobs.files"].find().to_list(None)
+    chunks = await database["flowkit_blobs.chunks"].distinct("files_id")
+    assert sorted(chunks) == sorted(file["_id"] for file in files)
+    return sorted(file["metadata"]["use"] for file in files)
+
+
+async def test_what_is_small_is_readable_text_in_the_document(store: MongoStore, database: AsyncDatabase) -> None:
+    await store.create([task("t", spec=b'{"nodes":[]}', parts={"n12": '"grün"'.encode()})])
+    document = await database["flowkit_tasks"].find_one({"_id": "t"})
+    assert document is not None
+    assert (document["spec"], document["parts"], document["schema_version"]) == ('{"nodes":[]}', {"n12": '"grün"'}, 1)
+    assert await blobs(database) == []
+
+
+async def test_bytes_that_are_no_text_come_back_as_they_were(store: MongoStore) -> None:
+    await store.create([task("t", spec=b"\xff\x00", parts={"a": b"\x80"})])
+    record = (await store.load(["t"]))["t"]
+    assert (record.spec, record.parts["a"]) == (b"\xff\x00", b"\x80")
+
+
+async def test_what_is_large_lies_beside_the_document(store: MongoStore, database: AsyncDatabase) -> None:
+    await store.create([task("t", spec=LARGE, parts={"a": LARGE, "b": b"1"})])
+    await store.commit([change("t", put={"c": LARGE}, archive=[ArchivedPart("d", 1, LARGE)])])
+    await store.artifacts.put([artifact(Stream("t", "n"), "u", LARGE)])
+    await store.park([DeadLetter("l", NOON, "batch", "code", "error", "t", data=LARGE)])
+    assert await blobs(database) == ["archive/d", "letter", "meta", "part/a", "part/c", "spec"]
+    record = (await store.load(["t"]))["t"]
+    assert (record.spec, dict(record.parts)) == (LARGE, {"a": LARGE, "b": b"1", "c": LARGE})
+    assert await store.read_archive("t", ["d"]) == {"d": LARGE}
+    assert [found.meta for found in await store.artifacts.read(Stream("t", "n"))] == [LARGE]
+    assert [found.data for found in await store.dead_letters()] == [LARGE]
+
+
+async def test_many_middling_parts_do_not_make_a_large_document(store: MongoStore, database: AsyncDatabase) -> None:
+    await store.create([task("t", parts={f"n{number}": b"x" * 200_000 for number in range(30)})])
+    document = await database["flowkit_tasks"].find_one({"_id": "t"})
+    assert document is not None
+    assert len(encode(document)) < 1_000_000
+    assert sum(map(len, (await store.load(["t"]))["t"].parts.values())) == 6_000_000
+
+
+async def test_a_large_part_that_is_replaced_is_deleted(store: MongoStore, database: AsyncDatabase) -> None:
+    await store.create([task("t", parts={"a": LARGE})])
+    await store.commit([change("t", 1, put={"a": LARGER}, archive=[ArchivedPart("z", 1, LARGE)])])
+    await store.commit([change("t", 2, put={"a": LARGE}, archive=[ArchivedPart("z", 2, LARGER)])])
+    assert await blobs(database) == ["archive/z", "part/a"]
+    assert (await store.load(["t"]))["t"].parts["a"] == LARGE
+    assert await store.read_archive("t", ["z"]) == {"z": LARGER}
+
+
+async def test_blobs_of_those_that_came_second_are_deleted(store: MongoStore, database: AsyncDatabase) -> None:
+    stream = Stream("t", "n")
+    for _ in range(2):
+        await store.create([task("t", spec=LARGE, idempotency_key="k"), task("other", spec=LARGER, idempotency_key="k")])
+        await store.commit([change("t", 7, put={"a": LARGE})])
+        await store.commit([change("t", 8, put={"a": LARGE}), change("none", 8, put={"a": LARGE})])
+        await store.artifacts.put([artifact(stream, "u", LARGE), artifact(stream, "u", LARGER)])
+        await store.park([DeadLetter("l", NOON, "batch", "code", "error", "t", data=LARGE)])
+    assert await blobs(database) == ["letter", "meta", "spec"]
+    assert (await store.load(["t"]))["t"].spec == LARGE
+
+
+async def test_a_lower_rank_leaves_no_blob(store: MongoStore, database: AsyncDatabase) -> None:
+    await store.create([task("t")])
+    for version, rank in enumerate((2, 1, 2), 1):
+        await store.commit([change("t", version, archive=[ArchivedPart("z", rank, LARGE)])])
+    assert await blobs(database) == ["archive/z"]
+
+
+async def test_dropping_letters_and_purging_tasks_deletes_their_blobs(store: MongoStore, database: AsyncDatabase) -> None:
+    await test_what_is_large_lies_beside_the_document(store, database)
+    await store.commit([change("t", 2, finished_at=1.0)])
+    assert await store.purge(finished_before=2.0) == 1
+    assert await blobs(database) == ["letter"]
+    assert await store.drop_dead_letters(["l"]) == 1
+    assert await blobs(database) == []
+
+
+async def test_a_spec_that_was_read_is_not_read_again(store: MongoStore, commands: Commands) -> None:
+    await store.create([task("t", spec=LARGE)])
+    await store.load(["t"])
+    commands.sent.clear()
+    assert (await store.load(["t"]))["t"].spec == LARGE
+    assert commands.names() == ["find"]
+
+
+@pytest.mark.parametrize("limit", [0, 500_000])
+async def test_the_memory_of_blobs_is_bounded(database: AsyncDatabase, limit: int) -> None:
+    async with MongoStore(database, config=MongoConfig(blob_cache_bytes=limit)) as store:
+        await store.create([task(f"t{number}", spec=LARGE) for number in range(4)])
+        await store.load([f"t{number}" for number in range(4)])
+        assert sum(map(len, store._context.blobs._cache.values())) <= limit
+
+
+async def test_a_part_above_the_limit_is_refused(database: AsyncDatabase) -> None:
+    async with MongoStore(database, config=MongoConfig(max_record_bytes=10_000)) as store:
+        await store.create([task("t")])
+        with pytest.raises(RecordTooLarge, match="'a' of task 't'"):
+            await store.commit([change("t", put={"a": LARGE})])
+        with pytest.raises(RecordTooLarge, match="task 'u'"):
+            await store.create([task("u", spec=LARGE)])
+        assert (await store.load(["t", "u"]))["t"].version == 1
+
+
+async def test_a_document_of_a_later_version_is_not_misread(store: MongoStore, database: AsyncDatabase) -> None:
+    await store.create([task("t")])
+    await database["flowkit_tasks"].update_one({"_id": "t"}, {"$set": {"schema_version": 99}})
+    with pytest.raises(StoreError, match="schema version 99"):
+        await store.load(["t"])
+
+
+@pytest.mark.parametrize("name", ["a.b", "$a", "A", "1a", "", "a\x00", "a\n"])
+async def test_a_part_cannot_be_named_like_a_path_or_an_operator(store: MongoStore, name: str) -> None:
+    await store.create([task("t")])
+    with pytest.raises(ValueError, match="not the name of a part"):
+        await store.commit([change("t", put={name: b"1"})])
+    with pytest.raises(ValueError, match="not the name of a part"):
+        await store.commit([change("t", drop=[name])])
+    assert (await store.load(["t"]))["t"].version == 1
+
+
+ODD = ["$set", "a.b", "a\x00b", '{"$gt":""}', "/", "é" * 200, '"],["', "'"]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=range(len(ODD)))
+async def test_users_may_name_things_as_they_like(store: MongoStore, odd: str) -> None:
+    await store.create([task(odd, labels={odd: odd}, pipeline=odd, idempotency_key=odd, spec=json.dumps({odd: 1}).encode())])
+    record = (await store.load([odd]))[odd]
+    assert (record.header.labels, record.header.pipeline) == ({odd: odd}, odd)
+    await store.commit([change(odd, archive=[ArchivedPart(odd, 1, b"1"), ArchivedPart(f"{odd}/", 1, b"2")])])
+    assert await store.scan_archive(odd, prefix=odd) == [(odd, b"1"), (f"{odd}/", b"2")]
+    streams = [Stream(odd, odd), Stream(odd, f"{odd}/0"), Stream(f"{odd}/{odd}", odd)]
+    for stream in streams:
+        assert await store.artifacts.put([artifact(stream, odd), artifact(stream, f"{odd}/1")]) == [True, True]
+        assert await store.artifacts.known(stream, [odd, "x"]) == {odd}
+    assert len(await store.artifacts.scan(odd)) == 4
+    await store.park([DeadLetter(odd, NOON, "batch", odd, odd, odd, odd, odd)])
+    assert [found.letter_id for found in await store.dead_letters(task_id=odd)] == [odd]

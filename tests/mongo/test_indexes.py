@@ -1,0 +1,139 @@
+"""Every query is answered from an index."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pymongo.asynchronous.database import AsyncDatabase
+from tests.mongo.recording import NOON, Commands, artifact, change, task
+
+from flowkit.protocols import ArchivedPart, DeadLetter, Stream, TaskQuery, WorkerSession
+from flowkit_mongo import MongoConfig, MongoStore
+from flowkit_mongo.indexes import INDEXES
+
+pytestmark = pytest.mark.services
+
+LARGE = b"x" * 2000
+NOT_EXPLAINED = {
+    "lsid",
+    "$clusterTime",
+    "txnNumber",
+    "$db",
+    "writeConcern",
+    "readConcern",
+    "$readPreference",
+    "ordered",
+    "bypassDocumentValidation",
+}
+
+
+@pytest.fixture
+def config() -> MongoConfig:
+    return MongoConfig(blob_threshold_bytes=1024)
+
+
+async def use_everything(store: MongoStore) -> None:
+    """Call every method in every way that makes another query."""
+    labels = {"team": "a", "tier": "gold"}
+    header: dict[str, Any] = {"pipeline": "p", "labels": labels, "wake_at": NOON}
+    tasks = [task(f"t{number}", spec=LARGE, idempotency_key=f"k{number}", **header) for number in range(20)]
+    await store.create(tasks)
+    await store.create([task("other", spec=LARGE, idempotency_key="k1"), tasks[2]])
+    await store.load(["t1", "t2"])
+    part = ArchivedPart("a.b", 1, LARGE)
+    await store.commit([change("t1", put={"state": LARGE}, archive=[part], finished_at=1.0), change("t2", 7, put={"state": LARGE})])
+    await store.commit([change("t2", put={"state": LARGE}, archive=[part])])
+    await store.read_archive("t1", ["a.b", "c"])
+    for after in ("", "a"):
+        await store.scan_archive("t1", prefix="a", after=after)
+    await store.due(before=NOON, limit=10)
+    for query in (
+        {},
+        {"statuses": ["queued"]},
+        {"statuses": ["queued", "running"]},
+        {"pipeline": "p"},
+        {"labels": labels},
+        {"pipeline": "p", "statuses": ["queued", "running"], "labels": labels},
+    ):
+        _, after = await store.list_tasks(TaskQuery(**query, limit=3))
+        await store.list_tasks(TaskQuery(**query, limit=3, after=after))
+    await store.wait_for_change("t1", 0)
+    await store.renew_session(WorkerSession("w", ["r"], 1, NOON))
+    await store.sessions()
+    await store.end_session("w")
+    letters = [DeadLetter(f"l{number}", NOON, "batch", "code", "error", "t1", data=LARGE) for number in range(3)]
+    await store.park(letters)
+    await store.park(letters[:1])
+    await store.dead_letters()
+    await store.dead_letters(task_id="t1", after="l0")
+    await store.drop_dead_letters(["l0", "l1"])
+    stream = Stream("t1", "node")
+    await store.artifacts.put([artifact(stream, "u1"), artifact(stream, "u2", LARGE), artifact(Stream("t1", "b"), "u")])
+    await store.artifacts.put([artifact(stream, "u1"), artifact(stream, "u3"), artifact(Stream("t1", "b"), "u", LARGE)])
+    await store.artifacts.read(stream, after=1)
+    await store.artifacts.known(stream, ["u1", "x"])
+    (cursor, _), *_ = await store.artifacts.scan("t1", limit=2)
+    await store.artifacts.scan("t1", after=cursor)
+    await store.purge(finished_before=2.0)
+    await store.check()
+
+
+def plans(plan: Any) -> Iterator[str]:
+    """The stages of a winning plan."""
+    if isinstance(plan, dict):
+        if isinstance(plan.get("stage"), str):
+            yield plan["stage"]
+        for name, value in plan.items():
+            if name != "rejectedPlans":
+                yield from plans(value)
+    elif isinstance(plan, list):
+        for value in plan:
+            yield from plans(value)
+
+
+def explainable(name: str, command: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    plain = {key: value for key, value in command.items() if key not in NOT_EXPLAINED}
+    if name == "find":
+        # GridFS looks whether the bucket is empty by asking for any one file.
+        if plain["filter"] or plain.get("limit") != 1:
+            yield plain
+    elif name in ("update", "delete"):
+        for statement in plain[name + "s"]:
+            yield {name: plain[name], name + "s": [statement]}
+
+
+async def test_no_query_scans_a_collection_or_sorts_in_memory(store: MongoStore, database: AsyncDatabase, commands: Commands) -> None:
+    commands.sent.clear()
+    await use_everything(store)
+    asked = [each for name, command in list(commands.sent) for each in explainable(name, command)]
+    assert len(asked) > 60
+    for command in asked:
+        stages = set(plans((await database.command("explain", command, verbosity="queryPlanner"))["queryPlanner"]["winningPlan"]))
+        assert "COLLSCAN" not in stages, command
+        assert "SORT" not in stages, command
+
+
+async def test_the_indexes_are_made_at_start(store: MongoStore, database: AsyncDatabase) -> None:
+    for index in INDEXES:
+        information = await database[f"flowkit_{index.collection}"].index_information()
+        assert information[index.name]["key"] == list(index.keys)
+
+
+async def test_a_second_start_makes_no_index(store: MongoStore, database: AsyncDatabase, commands: Commands) -> None:
+    commands.sent.clear()
+    async with MongoStore(database):
+        assert "createIndexes" not in commands.names()
+
+
+async def test_doctor_names_a_missing_index(store: MongoStore, database: AsyncDatabase) -> None:
+    assert all(result.ok for result in await store.check())
+    await database["flowkit_tasks"].drop_index("due")
+    (wrong,) = [result for result in await store.check() if not result.ok]
+    assert "tasks.due" in wrong.detail
+    assert wrong.remedy
+
+
+async def test_a_namespace_is_a_prefix_of_the_collections(database: AsyncDatabase) -> None:
+    async with MongoStore(database, namespace="other") as store:
+        await store.create([task("t")])
+        assert all(name.startswith("other_") for name in await database.list_collection_names())

@@ -1,0 +1,86 @@
+"""What is taken for a store on MongoDB, and its settings."""
+
+from typing import Any
+
+import pytest
+from mongomock_motor import AsyncMongoMockClient
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import AsyncMongoClient, MongoClient
+
+from flowkit.config import CoordinatorConfig
+from flowkit.errors import ConfigError, StoreUnavailable
+from flowkit.plugins import Plugins
+from flowkit_mongo import MongoConfig, MongoStore
+from flowkit_mongo._driver import open_address
+
+NOWHERE = "mongodb://nowhere.invalid/?serverSelectionTimeoutMS=50"
+
+
+def opened(source: Any, **config: Any) -> Any:
+    return Plugins().open_store(source, CoordinatorConfig(**config))
+
+
+async def test_addresses_and_asynchronous_databases_are_taken() -> None:
+    motor, mock = AsyncIOMotorClient(NOWHERE, connect=False), AsyncMongoMockClient()
+    async with AsyncMongoClient(NOWHERE, connect=False) as client:
+        for source in (NOWHERE, "mongodb+srv://example.org/name", motor["name"], client["name"], mock["name"]):
+            assert isinstance(opened(source), MongoStore)
+    motor.close()
+
+
+async def test_anything_else_is_left_to_others() -> None:
+    with MongoClient(NOWHERE, connect=False) as client:
+        for source in ("postgres://host", "mongodb", client["name"], AsyncMongoMockClient(), 3, object()):
+            with pytest.raises(ConfigError, match="no plugin opens a store"):
+                opened(source)
+            with pytest.raises(ConfigError, match="neither"):
+                MongoStore(source)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"blob_treshold_bytes": 1}, r"options\.mongo\.blob_treshold_bytes: there is no such field"),
+        ({"max_pool_size": "many"}, r"options\.mongo\.max_pool_size: .*integer"),
+        ({"blob_threshold_bytes": 5_000_000}, r"options\.mongo\.blob_threshold_bytes: .*less than"),
+    ],
+)
+def test_a_wrong_setting_is_named(options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        opened(NOWHERE, options={"mongo": options})
+
+
+async def test_an_address_that_is_none_is_named_when_it_is_opened() -> None:
+    with pytest.raises(ConfigError, match="RFC 2396") as caught:
+        await MongoStore("mongodb://user:secret@host:port:more/name").__aenter__()
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_server_that_is_away_is_unavailable() -> None:
+    with pytest.raises(StoreUnavailable):
+        await MongoStore(NOWHERE, config=MongoConfig(retry_for_sec=0)).__aenter__()
+
+
+async def test_the_database_is_that_of_the_address_and_its_options_win() -> None:
+    client, database = open_address("mongodb://h/other?maxPoolSize=7&APPNAME=mine", MongoConfig())
+    assert database.name == "other"
+    assert (client.options.pool_options.max_pool_size, client.options.pool_options.appname) == (7, "mine")
+    await client.close()
+    client, database = open_address("mongodb://h", MongoConfig(max_pool_size=9))
+    assert (database.name, client.options.pool_options.max_pool_size) == ("flowkit", 9)
+    await client.close()
+
+
+@pytest.mark.services
+async def test_a_client_opened_here_is_closed_and_one_that_was_given_stays_open(mongo_address: str) -> None:
+    own = MongoStore(mongo_address)
+    async with own:
+        client = own._client
+    assert own._client is None
+    with pytest.raises(Exception, match="after close"):
+        await client.admin.command("ping")
+    async with AsyncMongoClient(mongo_address) as given:
+        async with MongoStore(given["flowkit-opening"]):
+            pass
+        await given.admin.command("ping")
+        await given.drop_database("flowkit-opening")

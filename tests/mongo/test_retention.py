@@ -1,0 +1,123 @@
+"""Tasks that are over are deleted, and nothing of them is left behind."""
+
+import anyio
+import anyio.lowlevel
+import pytest
+from pymongo.asynchronous.database import AsyncDatabase
+from tests.mongo.recording import NOON, artifact, change, task
+
+from flowkit.errors import StoreUnavailable
+from flowkit.protocols import ArchivedPart, Stream
+from flowkit_mongo import MongoConfig, MongoStore
+from flowkit_mongo.retention import Purging, Retention
+from flowkit_testing import ManualClock
+
+LARGE = b"x" * 300_000
+STREAM = Stream("t", "n")
+
+
+async def left(database: AsyncDatabase) -> dict[str, int]:
+    counts = {name: await database[name].count_documents({}) for name in await database.list_collection_names()}
+    return {name.removeprefix("flowkit_"): count for name, count in counts.items() if count}
+
+
+async def run(store: MongoStore) -> None:
+    """A task with all that a task may have, which has ended."""
+    await store.create([task("t", spec=LARGE)])
+    await store.commit([change("t", finished_at=1.0, archive=[ArchivedPart("a", 1, b"1"), ArchivedPart("b", 1, LARGE)])])
+    await store.artifacts.put([artifact(STREAM, "u"), artifact(STREAM, "v", LARGE)])
+
+
+def purging(store: MongoStore, seconds: float) -> Purging:
+    """The store's, so many seconds later."""
+    clock = ManualClock(start=store._purging._clock.now() + seconds)
+    return Purging(store._context, forget=lambda task_ids: None, clock=clock)
+
+
+@pytest.mark.services
+async def test_what_a_late_worker_stored_is_deleted_within_the_hour(store: MongoStore, database: AsyncDatabase) -> None:
+    await run(store)
+    assert await store.purge(finished_before=2.0) == 1
+    assert await left(database) == {"purged": 1}
+    await store.artifacts.put([artifact(STREAM, "late", LARGE)])
+    assert await purging(store, 1800).purge(finished_before=2.0, limit=10) == 0
+    assert (await left(database))["artifacts"] == 1
+    assert await purging(store, 3700).purge(finished_before=2.0, limit=10) == 0
+    assert await left(database) == {}
+
+
+@pytest.mark.services
+async def test_a_purge_that_crashed_half_way_is_finished(store: MongoStore, database: AsyncDatabase) -> None:
+    await run(store)
+    await store._purging._note(["t"])
+    await database["flowkit_tasks"].delete_many({})
+    assert "archive" in await left(database)
+    await purging(store, 3700).purge(finished_before=2.0, limit=10)
+    assert await left(database) == {}
+
+
+@pytest.mark.services
+async def test_a_task_that_was_noted_but_lives_keeps_everything(store: MongoStore, database: AsyncDatabase) -> None:
+    await run(store)
+    await store._purging._note(["t"])
+    await store.commit([change("t", 2, finished_at=None)])
+    before = await left(database)
+    await purging(store, 3700).purge(finished_before=2.0, limit=10)
+    assert await left(database) == {name: count for name, count in before.items() if name != "purged"}
+
+
+@pytest.mark.services
+async def test_blobs_of_a_task_that_was_never_created_are_deleted(store: MongoStore, database: AsyncDatabase) -> None:
+    await run(store)
+    lost = store._context.blobs.outgoing("never")
+    lost.write("spec", LARGE)
+    await store._context.blobs.upload([lost])
+    await purging(store, 1800).purge(finished_before=0.0, limit=10)
+    assert (await left(database))["blobs.files"] == 4
+    await purging(store, 3700).purge(finished_before=0.0, limit=10)
+    assert (await left(database))["blobs.files"] == 3
+    assert (await store.load(["t"]))["t"].spec == LARGE
+
+
+@pytest.mark.services
+async def test_a_stream_of_a_deleted_task_begins_anew(store: MongoStore) -> None:
+    await run(store)
+    await store.purge(finished_before=2.0)
+    await store.artifacts.put([artifact(STREAM, "u")])
+    assert [found.position for found in await store.artifacts.read(STREAM)] == [1]
+
+
+@pytest.mark.services
+async def test_retention_begins_with_the_first_look_for_due_tasks(database: AsyncDatabase) -> None:
+    config = MongoConfig(finished_retention_sec=3600, purge_interval_sec=0.01)
+    async with MongoStore(database, config=config) as store:
+        now = store._purging._clock.now()
+        await store.create([task("old", finished_at=now - 3700), task("young", finished_at=now - 10), task("runs")])
+        assert set(await store.load(["old"])) == {"old"}
+        await store.due(before=NOON, limit=1)
+        with anyio.fail_after(10):
+            await store.wait_for_change("old", 1)
+        assert set(await store.load(["old", "young", "runs"])) == {"young", "runs"}
+
+
+async def test_retention_survives_an_outage_and_purges_until_nothing_is_over() -> None:
+    answers: list[int | Exception] = [StoreUnavailable("away"), 1000, 1000, 3, 0, 0]
+    before: list[float] = []
+
+    async def purge(*, finished_before: float) -> int:
+        await anyio.lowlevel.checkpoint()
+        before.append(finished_before)
+        answer = answers.pop(0) if answers else 0
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    retention = Retention(purge, keep_sec=100, interval_sec=0.001, clock=ManualClock(start=1000))
+    retention.begin()
+    retention.begin()
+    with anyio.fail_after(5):
+        while answers:
+            await anyio.lowlevel.checkpoint()
+    await retention.end()
+    assert set(before) == {900}
+    assert len(before) >= 6
