@@ -68,7 +68,7 @@ def flowkit_node_changed(task: "TaskView", before: "NodeView | None", after: "No
 
 @hookspec
 def flowkit_encode_payload(data: bytes) -> bytes | None:
-    """Change bytes on their way to the bus and the artifact store: compress them, encrypt them."""
+    """Change the bytes of an artifact on their way to the store: compress them, encrypt them."""
 
 
 @hookspec

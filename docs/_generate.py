@@ -1,0 +1,176 @@
+"""What the documentation says that the code knows better: ``python docs/_generate.py`` writes it into the pages.
+
+A page marks a place with ``<!-- generated: NAME -->`` and ``<!-- end -->``; what stands between is replaced by what the function of
+that name in :data:`GENERATORS` gives. A test fails where a page is not up to date.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from flowkit import messages
+from flowkit.config import CommonConfig, CoordinatorConfig, GraphLimits, WorkerConfig
+from flowkit.coordinator.builtin_functions import BUILTIN_FUNCTIONS
+from flowkit.engine import NODE_MOVES, NODE_REPORTS, TASK_MOVES
+from flowkit.task import STATUS_OF_MARK, Mark
+from flowkit_kafka import KafkaConfig
+from flowkit_mongo import MongoConfig
+from flowkit_mongo.indexes import INDEXES
+
+DOCS = Path(__file__).parent
+REGION = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+MARKS = {value: name.lower() for name, value in vars(Mark).items() if name.isupper()}
+
+
+# ---------------------------------------------------------------- state charts
+
+
+def chart(first: str, moves: Iterable[tuple[str, Sequence[str]]], *, labels: Callable[[str], str] = lambda _: "") -> str:
+    """A Mermaid state diagram. ``labels`` says what is written on the arrows that leave a state."""
+    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {first}"]
+    for state, following in moves:
+        lines += [f"    {state} --> {after}{labels(state)}" for after in following]
+        if not following or labels(state):
+            lines.append(f"    {state} --> [*]")
+    return "\n".join([*lines, "```"])
+
+
+def node_chart() -> str:
+    return chart(
+        "waiting", ((MARKS[mark], [MARKS[after] for after in MARKS if after in following]) for mark, following in NODE_MOVES.items())
+    )
+
+
+def task_chart() -> str:
+    moves = ((str(status), [str(after) for after in TASK_MOVES if after in following]) for status, following in TASK_MOVES.items())
+    return chart("queued", moves, labels=lambda state: " : retry" if state in ("failed", "cancelled") else "")
+
+
+def node_states() -> str:
+    """Each state of the chart, the status it is shown as, and the reports that count in it."""
+    rows = [
+        (
+            name,
+            f"`{STATUS_OF_MARK[mark]}`",
+            ", ".join(f"`{report.__name__}`" for report, marks in NODE_REPORTS.items() if mark in marks) or "none",
+        )
+        for mark, name in MARKS.items()
+    ]
+    return table(("state", "shown as", "reports that count"), rows)
+
+
+# ---------------------------------------------------------------- tables
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join("---" for _ in heads) + " |"]
+    return "\n".join([*lines, *("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)])
+
+
+def settings(model: type[BaseModel], *, without: type[BaseModel] | None = None) -> str:
+    """The fields of a configuration, but for those that it has from ``without``."""
+    inherited = without.model_fields if without is not None else {}
+    rows = [
+        (f"`{name}`", f"`{_type(field.annotation)}`", _default(field), field.description or "")
+        for name, field in model.model_fields.items()
+        if name not in inherited
+    ]
+    return table(("field", "type", "default", "meaning"), rows)
+
+
+def _type(annotation: Any) -> str:
+    if get_origin(annotation) in (Union, UnionType):
+        return " or ".join(_type(part) for part in get_args(annotation))
+    if get_origin(annotation) is Literal:
+        return ", ".join(map(repr, get_args(annotation)))
+    if annotation is type(None):
+        return "none"
+    text = annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
+    return text.replace("typing.", "")
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default is PydanticUndefined:
+        return "see below" if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel) else "empty"
+    if field.default is None:
+        return "none"
+    if isinstance(field.default, bool):
+        return str(field.default).lower()
+    return f"{field.default:,}" if isinstance(field.default, int) else f"`{field.default}`"
+
+
+def message_kinds() -> str:
+    rows = []
+    for model in get_args(get_args(messages.AnyMessage)[0]):
+        own = [name for name in model.model_fields if name not in ("v", "kind", "task_id", "index", "attempt", "token")]
+        fields = ", ".join(f"`{name}`" for name in own)
+        rows.append((f"`{model.model_fields['kind'].default}`", " ".join((model.__doc__ or "").split()), fields))
+    return table(("kind", "says", "fields of its own"), rows)
+
+
+def functions() -> str:
+    rows = [(f"`{name}`", _first_paragraph(function.__doc__)) for name, function in BUILTIN_FUNCTIONS.items()]
+    return table(("function", "does"), rows)
+
+
+def _first_paragraph(text: str | None) -> str:
+    return " ".join((text or "").partition("\n\n")[0].split()).replace("``", "`")
+
+
+def mongo_indexes() -> str:
+    rows: Iterator[tuple[str, ...]] = (
+        (
+            f"`{{namespace}}_{index.collection}`",
+            f"`{index.name}`",
+            ", ".join(f"`{name}`{' ↓' if direction < 0 else ''}" for name, direction in index.keys),
+            "yes" if index.unique else "",
+        )
+        for index in INDEXES
+    )
+    return table(("collection", "index", "keys", "unique"), rows)
+
+
+# ---------------------------------------------------------------- pages
+
+GENERATORS: dict[str, Callable[[], str]] = {
+    "node-chart": node_chart,
+    "task-chart": task_chart,
+    "node-states": node_states,
+    "common-settings": lambda: settings(CommonConfig),
+    "coordinator-settings": lambda: settings(CoordinatorConfig, without=CommonConfig),
+    "worker-settings": lambda: settings(WorkerConfig, without=CommonConfig),
+    "limit-settings": lambda: settings(GraphLimits),
+    "kafka-settings": lambda: settings(KafkaConfig),
+    "mongo-settings": lambda: settings(MongoConfig),
+    "message-kinds": message_kinds,
+    "functions": functions,
+    "mongo-indexes": mongo_indexes,
+}
+
+
+def generated(text: str) -> str:
+    """A page with its generated places brought up to date."""
+    return REGION.sub(lambda found: f"{found[1]}\n{GENERATORS[found['name']]()}\n\n{found[3]}", text)
+
+
+def pages() -> list[Path]:
+    return sorted(DOCS.rglob("*.md"))
+
+
+def main() -> None:
+    for path in pages():
+        before = path.read_text(encoding="utf-8")
+        after = generated(before)
+        if after != before:
+            path.write_text(after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""What the documentation shows does what it says.
+
+The blocks of a page run in their order, in a folder of the page's own: those with a title are its files. Python without a title runs
+as one program in which ``await`` may stand anywhere; what a comment at the end of a ``print`` says is what it prints.
+"""
+
+import ast
+import asyncio
+import inspect
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+import pytest
+import yaml
+
+from flowkit import Graph
+from flowkit.plugins import Plugins
+from tests.docs.pages import Block, blocks, name_of, pages
+
+pytest_plugins = ["pytester"]
+
+STANDS_FOR = {"your_mongo_db": '"memory://"'}
+PROMISED_OUTPUT = re.compile(r"^\s*print\(.*\)\s{2,}# (?P<text>.+)$", re.MULTILINE)
+RUNNABLE_VERBS = ("run", "graph", "plugins")
+
+WITH_PYTHON = [page for page in pages() if any(block.language == "python" for block in blocks(page))]
+DOCUMENTS = [
+    pytest.param(block, id=f"{name_of(page)}:{block.line}")
+    for page in pages()
+    for block in blocks(page)
+    if block.language in ("yaml", "json") and block.runs
+]
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
+def test_the_code_of_a_page_runs(page: Path, pytester: pytest.Pytester, capfd: pytest.CaptureFixture[str]) -> None:
+    here = [block for block in blocks(page) if block.runs]
+    pytester.makefile(".ini", pytest="[pytest]\nfilterwarnings = error\n")
+    pytester.syspathinsert()
+    for block in here:
+        if block.title:
+            (pytester.path / block.title).write_text(_with_stand_ins(block.code), encoding="utf-8")
+    scope: dict[str, Any] = {"__name__": "docs"}
+    with asyncio.Runner() as runner:
+        for block in here:
+            _run(block, page, pytester, runner, scope)
+    printed = capfd.readouterr().out
+    for promise in PROMISED_OUTPUT.finditer("".join(block.code for block in here if block.language == "python")):
+        assert promise["text"] in printed
+
+
+def _run(block: Block, page: Path, pytester: pytest.Pytester, runner: asyncio.Runner, scope: dict[str, Any]) -> None:
+    if block.language == "sh":
+        for line in block.code.splitlines():
+            if line.startswith(tuple(f"flowkit {verb} " for verb in RUNNABLE_VERBS)) and any(other.title for other in blocks(page)):
+                _succeeds("-m", "flowkit.cli", *shlex.split(line)[1:])
+    elif block.language != "python":
+        return
+    elif block.title and block.title.startswith("test_"):
+        outcomes = pytester.runpytest_inprocess(block.title).parseoutcomes()
+        assert outcomes.keys() <= {"passed", "skipped"}
+        assert outcomes["passed"] >= len(re.findall(r"^ *(?:async )?def test_", block.code, re.MULTILINE))
+    elif block.title:
+        _succeeds(block.title)
+    else:
+        code = _compiled(_with_stand_ins(block.code), f"{name_of(page)}, block at line {block.line}")
+        result = eval(code, scope)
+        if inspect.iscoroutine(result):
+            runner.run(result)
+
+
+def _with_stand_ins(code: str) -> str:
+    for name, value in STANDS_FOR.items():
+        code = code.replace(name, value)
+    return code
+
+
+def _compiled(code: str, where: str) -> CodeType:
+    compiled = compile(code, where, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    assert isinstance(compiled, CodeType)
+    return compiled
+
+
+def _succeeds(*arguments: str) -> None:
+    done = subprocess.run([sys.executable, "-W", "error", *arguments], capture_output=True, text=True, timeout=60, check=False)
+    print(done.stdout)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("block", DOCUMENTS)
+def test_a_graph_that_is_shown_is_a_graph(block: Block) -> None:
+    document = json.loads(block.code) if block.language == "json" else yaml.safe_load(block.code)
+    if isinstance(document, dict) and "nodes" in document:
+        Graph.parse(block.code, functions=Plugins().functions)
+
+
+def test_the_quick_example_prints_the_id_and_its_task_finishes(pytester: pytest.Pytester) -> None:
+    titled = {block.title: _with_stand_ins(block.code) for block in blocks(pages()[0]) if block.title}
+    (pytester.path / "your_handlers.py").write_text(titled["your_handlers.py"])
+    added = "    view = await coordinator.wait(task_id, 30)\n    print(view.status, view.nodes['process_data'].metrics)\n"
+    printed_id = '    print(f"Created task: {task_id}")\n'
+    assert printed_id in titled["quick_example.py"]
+    (pytester.path / "waits.py").write_text(titled["quick_example.py"].replace(printed_id, printed_id + added))
+    done = subprocess.run([sys.executable, "-W", "error", "waits.py"], capture_output=True, text=True, timeout=60, check=False)
+    assert re.fullmatch(r"Created task: [0-9a-f]{32}\nfinished \{'characters': 11\}\n", done.stdout), done.stderr
+    assert done.stderr == ""

@@ -1,0 +1,78 @@
+"""The documentation agrees with the code where it repeats it."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from pydantic import BaseModel
+
+from flowkit import hookspecs
+from flowkit.engine import NODE_MOVES, TASK_MOVES
+from flowkit.graph import EdgeSpec, GraphDocument, NodeIO, NodeSpec, RetryPolicy, Routing, Timeouts
+from flowkit.task import Mark, NodeStatus, TaskStatus
+from tests.docs.pages import ROOT
+
+DOCS = ROOT / "docs"
+
+
+def _load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "_generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+generate = _load()
+WITH_REGIONS = [page for page in generate.pages() if generate.REGION.search(page.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize("page", WITH_REGIONS, ids=lambda page: page.stem)
+def test_what_is_generated_is_current(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert generate.generated(text) == text, f"run: python docs/_generate.py ({page.relative_to(ROOT)} is not current)"
+
+
+def test_everything_that_is_generated_is_somewhere() -> None:
+    used = [found["name"] for page in WITH_REGIONS for found in generate.REGION.finditer(page.read_text(encoding="utf-8"))]
+    assert sorted(used) == sorted(generate.GENERATORS)
+
+
+def test_the_charts_have_every_state_and_every_move() -> None:
+    nodes, tasks = generate.node_chart(), generate.task_chart()
+    assert nodes.count("-->") == 1 + sum(len(after) or 1 for after in NODE_MOVES.values())
+    assert tasks.count(": retry") == len(TASK_MOVES[TaskStatus.FAILED]) + len(TASK_MOVES[TaskStatus.CANCELLED])
+    assert set(generate.MARKS) == set(NODE_MOVES)
+    assert f"{generate.MARKS[Mark.ISSUED]} --> {generate.MARKS[Mark.RUNNING]}\n" in nodes
+    assert set(TASK_MOVES) == set(TaskStatus)
+
+
+def test_generating_keeps_what_stands_between_two_places() -> None:
+    page = "<!-- generated: node-chart -->\n<!-- end -->\n\nkept\n\n<!-- generated: task-chart -->\n<!-- end -->\n"
+    once = generate.generated(page)
+    assert "\nkept\n" in once
+    assert generate.generated(once) == once
+
+
+@pytest.mark.parametrize("model", [GraphDocument, NodeSpec, NodeIO, EdgeSpec], ids=lambda model: model.__name__)
+def test_every_field_of_a_graph_is_described(model: type[BaseModel]) -> None:
+    text = (DOCS / "topics" / "graphs.md").read_text(encoding="utf-8")
+    assert [name for name, field in model.model_fields.items() if f"{field.alias or name}" not in text] == []
+
+
+@pytest.mark.parametrize("model", [RetryPolicy, Timeouts, Routing], ids=lambda model: model.__name__)
+def test_every_setting_of_failures_is_described(model: type[BaseModel]) -> None:
+    text = (DOCS / "topics" / "failures.md").read_text(encoding="utf-8") + (DOCS / "topics" / "graphs.md").read_text(encoding="utf-8")
+    assert [name for name in model.model_fields if f"`{name}`" not in text] == []
+
+
+def test_every_hook_is_in_the_reference() -> None:
+    text = (DOCS / "reference" / "hooks.md").read_text(encoding="utf-8")
+    assert [name for name in vars(hookspecs) if name.startswith("flowkit_") and f"`{name}`" not in text] == []
+
+
+def test_every_status_of_a_node_is_in_the_chart() -> None:
+    chart = generate.node_chart() + generate.node_states()
+    assert [status for status in NodeStatus if status != NodeStatus.PAUSED and str(status) not in chart] == []
