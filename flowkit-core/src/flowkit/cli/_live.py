@@ -1,7 +1,8 @@
 """Following a task while it runs: a live table on a terminal, lines elsewhere."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
+from datetime import datetime
 
 import anyio
 from rich.console import Console, Group
@@ -9,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from flowkit.cli._connecting import closing
 from flowkit.cli._output import compact, seconds_text, status_text
 from flowkit.cli._progress import BatchCounter, NodeProgress, TaskProgress
 from flowkit.client import Client
@@ -26,7 +28,7 @@ async def follow(client: Client, task_id: str, out: Console, *, notice: Notice |
     view = await client.get_task(task_id)
     progress = TaskProgress.of(view.nodes)
     live = out.is_terminal and not quiet
-    async with _drawn(client, task_id, progress, out, live=live), aclosing(client.watch(task_id)) as events:
+    async with _drawn(client, task_id, progress, out, live=live), closing(client.watch(task_id)) as events:
         async for event in events:
             progress.take(event)
             if notice is not None:
@@ -50,7 +52,7 @@ async def _drawn(client: Client, task_id: str, progress: TaskProgress, out: Cons
                 if turn % COUNT_EVERY == 0:
                     await counter.update(progress)
                 turn += 1
-                display.update(progress_table(progress, client, height=out.height), refresh=True)
+                display.update(progress_table(progress, client.clock.now_dt(), height=out.height), refresh=True)
                 await anyio.sleep(REDRAW_SEC)
 
         async with anyio.create_task_group() as group:
@@ -58,12 +60,11 @@ async def _drawn(client: Client, task_id: str, progress: TaskProgress, out: Cons
             yield
             group.cancel_scope.cancel()
         await counter.update(progress)
-        display.update(progress_table(progress, client, height=out.height), refresh=True)
+        display.update(progress_table(progress, client.clock.now_dt(), height=out.height), refresh=True)
 
 
-def progress_table(progress: TaskProgress, client: Client, *, height: int) -> Group:
+def progress_table(progress: TaskProgress, now: datetime, *, height: int) -> Group:
     """The nodes that fit, and the numbers of all."""
-    now = client.clock.now_dt()
     shown = progress.most_interesting(max(height - OTHER_LINES, 5))
     made = Table(header_style="bold")
     for column in ("node", "status", "attempt", "batches", "progress", "time", "worker"):

@@ -119,7 +119,8 @@ def _by_role(value: Any, source: str) -> dict[str, Any]:
     for item in items:
         role = getattr(item, "role", None)
         if not isinstance(role, str) or not role:
-            raise ConfigError(f'{source}: {item!r} does not say its role; declare it with @handler("role"), or give a mapping of roles')
+            name = getattr(item, "__name__", type(item).__name__)
+            raise ConfigError(f'{source}: {name} does not say its role; declare it with @handler("role"), or give a mapping of roles')
         if found.setdefault(role, item) is not item:
             raise ConfigError(f"{source}: two handlers are for role {role!r}")
     return found
@@ -141,7 +142,7 @@ def _module_of(source: str) -> tuple[ModuleType, str | None]:
         place, attribute = source, ""
     if place.endswith(".py"):
         module = _import_file(Path(place))
-    elif all(part.isidentifier() for part in place.split(".")):
+    elif all(part.isidentifier() for part in place.split(".")) and not Path(place).is_file():
         _importable(Path.cwd())
         module = _import_module(place)
     else:
@@ -190,6 +191,8 @@ def _broken(name: str, error: Exception) -> ConfigError:
     """The user's code failed while it was imported: name the line of theirs that did it."""
     if isinstance(error, SyntaxError):
         return ConfigError(f"{name} cannot be imported: {error.filename}, line {error.lineno}: {error.msg}")
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename and frame.filename != __file__]
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename and frame.filename != __file__
+    ]
     place = f"{frames[-1].filename}, line {frames[-1].lineno}: " if frames else ""
     return ConfigError(f"{name} cannot be imported: {place}{type(error).__name__}: {error}")

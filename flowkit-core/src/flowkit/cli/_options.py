@@ -15,14 +15,15 @@ Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="C
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Set a field of the configuration; repeatable.")]
 Handlers = Annotated[
-    list[str] | None, typer.Option("--handlers", metavar="MODULE:ATTR", help="Handlers to serve with; repeatable. The current directory is importable.")
+    list[str] | None,
+    typer.Option("--handlers", metavar="MODULE:ATTR", help="Handlers to serve; repeatable. Looked for in the current directory too."),
 ]
 TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task's id.")]
 NodeId = Annotated[str, typer.Argument(metavar="NODE", help="The node's id.")]
 FlowFile = Annotated[
     str, typer.Argument(metavar="FILE", help="A graph document (.json, .yaml), a Python file (.py, or .py:NAME), or module:attr.")
 ]
-Params = Annotated[str | None, typer.Option("--params", metavar="JSON|@FILE", help="Parameters of the task: a JSON object, or a file that holds one.")]
+Params = Annotated[str | None, typer.Option("--params", metavar="JSON|@FILE", help="Parameters of the task, a JSON object.")]
 Labels = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A label; repeatable.")]
 Pipeline = Annotated[str | None, typer.Option("--pipeline", help="The pipeline it belongs to.")]
 Timeout = Annotated[float | None, typer.Option("--timeout", min=0, metavar="SECONDS", help="How long to wait for the end.")]
@@ -49,7 +50,9 @@ def read_params(text: str | None) -> dict[str, Any] | None:
         try:
             text = Path(where).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise typer.BadParameter(f"{where} cannot be read: {getattr(error, 'strerror', None) or error}", param_hint="--params") from None
+            raise typer.BadParameter(
+                f"{where} cannot be read: {getattr(error, 'strerror', None) or error}", param_hint="--params"
+            ) from None
     try:
         value = json.loads(text)
     except ValueError as error:

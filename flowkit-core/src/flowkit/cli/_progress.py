@@ -31,7 +31,7 @@ class NodeProgress:
 
     def take(self, event: TaskEvent) -> None:
         """Follow an event of this node."""
-        data = event.data if isinstance(event.data, dict) else {}
+        data: dict[str, Any] = event.data if isinstance(event.data, dict) else {}
         if event.kind == "progress":
             self.progress = event.data
         if event.kind != "status" or event.status is None:

@@ -1,0 +1,106 @@
+"""What ``flowkit doctor`` looks at by itself, and how it asks the store and the bus."""
+
+import importlib.metadata
+import platform
+import re
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import anyio
+
+from flowkit.cli._logging import LastWords
+from flowkit.config import CoordinatorConfig
+from flowkit.errors import FlowKitError
+from flowkit.plugins import Plugins
+from flowkit.protocols import CheckResult, TopicSpec, utc
+
+OLDEST_PYTHON = (3, 11)
+PATIENCE_SEC = 15.0
+DAY_SEC = 86_400.0
+NAME_A_STORE = "use --db mongodb://host/name, or set db in a file for --config, or FLOWKIT_DB"
+
+
+def check_python(version: tuple[int, int] = sys.version_info[:2]) -> CheckResult:
+    """Whether this Python is new enough."""
+    oldest = ".".join(map(str, OLDEST_PYTHON))
+    detail = f"{platform.python_version()} ({platform.python_implementation()})"
+    return CheckResult("python", version >= OLDEST_PYTHON, detail, f"install Python {oldest} or newer")
+
+
+def check_packages() -> list[CheckResult]:
+    """FlowKit's packages: all of one version."""
+    versions: dict[str, str] = {}
+    for distribution in importlib.metadata.distributions():
+        name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"] or "").lower()
+        if name.startswith("flowkit-"):
+            versions.setdefault(name, distribution.version)
+    return compare_versions(versions)
+
+
+def compare_versions(versions: dict[str, str]) -> list[CheckResult]:
+    """One line a package. Those made together with flowkit-core are to have its version."""
+    core = versions.get("flowkit-core", "")
+    together = {"flowkit-core", "flowkit-kafka", "flowkit-mongo", "flowkit-testing"}
+    return [
+        CheckResult(f"package {name}", name not in together or version == core, version, f"pip install {name}=={core}")
+        for name, version in sorted(versions.items())
+    ]
+
+
+def check_clock(now: float | None = None) -> CheckResult:
+    """Whether the clock can be right. Offsets against the servers are among their own lines."""
+    now = time.time() if now is None else now
+    installed = Path(__file__).stat().st_mtime
+    if now < installed - DAY_SEC:
+        return CheckResult(
+            "clock", False, f"{utc(now):%Y-%m-%d %H:%M:%S} UTC, before FlowKit was installed", "set the clock, with NTP if you can"
+        )
+    return CheckResult("clock", True, f"{utc(now):%Y-%m-%d %H:%M:%S} UTC")
+
+
+async def check_store(plugins: Plugins, cfg: CoordinatorConfig, *, patience_sec: float = PATIENCE_SEC) -> Sequence[CheckResult]:
+    """What the store says of itself, and who works on it."""
+    if not cfg.db:
+        return [CheckResult("store", False, "no address is given", NAME_A_STORE)]
+
+    async def ask() -> Sequence[CheckResult]:
+        async with plugins.open_store(cfg.db, cfg) as store:
+            results = list(await store.check())
+            if all(item.ok for item in results):
+                sessions = await store.sessions()
+                workers = ", ".join(f"{session.worker_id} ({', '.join(session.roles)})" for session in sessions)
+                results.append(CheckResult("workers", True, f"{len(sessions)}{f': {workers}' if workers else ''}"))
+            return results
+
+    return await _asked("store", ask, patience_sec)
+
+
+async def check_bus(plugins: Plugins, cfg: CoordinatorConfig, *, patience_sec: float = PATIENCE_SEC) -> Sequence[CheckResult]:
+    """What the bus says of itself and of the topics that are needed."""
+    topics = [
+        TopicSpec(cfg.events_topic),
+        TopicSpec(cfg.control_topic, broadcast=True),
+        TopicSpec(cfg.dead_letter_topic),
+        *(TopicSpec(cfg.command_topic(role)) for role in cfg.worker_types),
+    ]
+
+    async def ask() -> Sequence[CheckResult]:
+        async with plugins.open_bus(cfg.bus_address(), cfg) as bus:
+            return await bus.check(topics)
+
+    return await _asked("bus", ask, patience_sec)
+
+
+async def _asked(name: str, ask: Callable[[], Awaitable[Sequence[CheckResult]]], patience_sec: float) -> Sequence[CheckResult]:
+    heard = LastWords()
+    remedy = "see that the server runs, and that this address is right"
+    try:
+        with heard.listening(), anyio.fail_after(patience_sec):
+            return await ask()
+    except TimeoutError:
+        last = f"; last heard: {heard.said}" if heard.said else ""
+        return [CheckResult(name, False, f"did not answer within {patience_sec:g} s{last}", remedy)]
+    except FlowKitError as error:
+        return [CheckResult(name, False, str(error), remedy)]

@@ -1,0 +1,55 @@
+"""A coordinator and a worker in this process, on a store and a bus in memory."""
+
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from flowkit.cli._loading import LoadedFlow
+from flowkit.cli._logging import log_run
+from flowkit.config import CoordinatorConfig, WorkerConfig
+from flowkit.coordinator import Coordinator
+from flowkit.errors import ConfigError
+from flowkit.plugins import Plugins
+from flowkit.worker import Worker
+
+WORKER_ID = "local"
+GRACE_SEC = 1.0
+
+
+def in_memory(name: str) -> str:
+    """An address that nothing else in this process uses."""
+    return f"memory://{name}-{secrets.token_hex(4)}"
+
+
+def handlers_for(flow: LoadedFlow, given: Mapping[str, Any], plugins: Plugins) -> dict[str, Any]:
+    """Which handler serves each role of the flow: one given, one of the flow's own file, or a plugin's, in this order.
+
+    Raises:
+        ConfigError: a role has none.
+    """
+    known = {**plugins.handlers, **flow.handlers, **given}
+    missing = [f"role {role!r} ({_nodes(nodes)})" for role, nodes in flow.roles.items() if role not in known]
+    if missing:
+        raise ConfigError(f"no handler serves {', '.join(missing)}: give --handlers module:attr")
+    return {role: known[role] for role in flow.roles}
+
+
+def _nodes(node_ids: list[str]) -> str:
+    shown = ", ".join(map(repr, node_ids[:3]))
+    return f"node{'s' if len(node_ids) > 1 else ''} {shown}{', …' if len(node_ids) > 3 else ''}"
+
+
+@asynccontextmanager
+async def embedded(handlers: Mapping[str, Any], plugins: Plugins) -> AsyncIterator[Coordinator]:
+    """A coordinator that has, if there are handlers, a worker beside it."""
+    address = in_memory("run")
+    log_run()
+    coordinating = CoordinatorConfig(db=address, bus=address, worker_types=list(handlers), cancel_grace_sec=2 * GRACE_SEC)
+    async with Coordinator(cfg=coordinating, plugins=plugins) as coordinator:
+        if not handlers:
+            yield coordinator
+            return
+        working = WorkerConfig(db=address, bus=address, worker_id=WORKER_ID, stop_grace_sec=GRACE_SEC, cancel_grace_sec=GRACE_SEC)
+        async with Worker(cfg=working, handlers=handlers):
+            yield coordinator

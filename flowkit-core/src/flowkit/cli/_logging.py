@@ -1,0 +1,101 @@
+"""Logging of the verbs that are processes."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TextIO
+
+from pydantic_core import to_json
+
+_OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class Level(StrEnum):
+    """How serious a line is."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+    @property
+    def number(self) -> int:
+        return logging.getLevelNamesMapping()[self.name]
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: ``at``, ``level``, ``logger``, ``message``, and what was given as ``extra``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **{name: value for name, value in vars(record).items() if name not in _OF_EVERY_RECORD},
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return to_json(line, fallback=str).decode()
+
+
+class LastWords(logging.Handler):
+    """Shows nothing, and remembers the last complaint: a driver that cannot connect often says why nowhere else."""
+
+    said = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING:
+            self.said = record.getMessage()
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen to all loggers."""
+        root = logging.getLogger()
+        root.addHandler(self)
+        try:
+            yield
+        finally:
+            root.removeHandler(self)
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Writes to what ``sys.stderr`` is at the moment: a live display puts itself there, so that lines go above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def log_service(level: Level, *, as_json: bool) -> None:
+    """Log FlowKit, its adapters and plugins from this level on, and warnings of all others."""
+    formatter = JsonLines() if as_json else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    _log({"flowkit": level.number, "": logging.WARNING}, formatter)
+
+
+def log_verb() -> None:
+    """Log FlowKit's warnings, and nothing of the drivers, whose errors come back as ours."""
+    _log({"flowkit": logging.WARNING, "": logging.CRITICAL}, logging.Formatter("%(levelname)s: %(message)s"))
+
+
+def log_run() -> None:
+    """Log what handlers say, and of the rest what the display does not show."""
+    levels = {"flowkit.run": logging.INFO, "flowkit": logging.ERROR, "": logging.WARNING}
+    _log(levels, logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+
+
+def _log(levels: dict[str, int], formatter: logging.Formatter) -> None:
+    """Log to stderr what :func:`is_wanted`."""
+    handler = _Stderr()
+    handler.setFormatter(formatter)
+    handler.addFilter(lambda record: is_wanted(record, levels))
+    logging.basicConfig(level=min(*levels.values(), logging.WARNING), handlers=[handler])
+
+
+def is_wanted(record: logging.LogRecord, levels: dict[str, int]) -> bool:
+    """Whether a line is shown. The level of a logger is that of the first name it begins with; FlowKit's tracebacks are always wanted."""
+    level = next(level for name, level in levels.items() if record.name.startswith(name))
+    return record.levelno >= level or (record.exc_info is not None and record.name.startswith("flowkit"))

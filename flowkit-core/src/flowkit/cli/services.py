@@ -1,0 +1,72 @@
+"""Verbs that are processes: ``coordinator`` and ``worker``."""
+
+from typing import Annotated
+
+import typer
+
+from flowkit.cli import _options as options
+from flowkit.cli._connecting import require_store, run_async, warn_of_memory
+from flowkit.cli._loading import load_handlers
+from flowkit.cli._logging import Level, log_service
+from flowkit.config import CoordinatorConfig, WorkerConfig
+from flowkit.coordinator import Coordinator
+from flowkit.errors import ConfigError
+from flowkit.worker import Worker
+
+LogLevel = Annotated[Level, typer.Option("--log-level", help="The least serious line that is logged.")]
+LogJson = Annotated[bool, typer.Option("--log-json", help="Log one JSON object a line.")]
+
+
+def coordinator(
+    db: options.Db = None,
+    bus: options.Bus = None,
+    config: options.Config = None,
+    set_fields: options.Set = None,
+    log_level: LogLevel = Level.INFO,
+    log_json: LogJson = False,
+) -> None:
+    """Run a coordinator until SIGTERM or SIGINT.
+
+    A second signal stops it at once. Any number of coordinators may work on one installation.
+    """
+    cfg = CoordinatorConfig.load(config, overrides=options.settings(CoordinatorConfig, set_fields, db=db, bus=bus))
+    require_store(cfg)
+    log_service(log_level, as_json=log_json)
+    warn_of_memory(cfg)
+
+    async def main() -> None:
+        await Coordinator(cfg=cfg).run()
+
+    run_async(main)
+
+
+def worker(
+    handlers: options.Handlers = None,
+    roles: Annotated[
+        list[str] | None,
+        typer.Option("--roles", metavar="ROLE[,ROLE]", help="Serve only these, plugins' handlers among them; repeatable."),
+    ] = None,
+    db: options.Db = None,
+    bus: options.Bus = None,
+    config: options.Config = None,
+    set_fields: options.Set = None,
+    log_level: LogLevel = Level.INFO,
+    log_json: LogJson = False,
+) -> None:
+    """Run a worker until SIGTERM or SIGINT.
+
+    It then takes nothing more, lets its runs end within `stop_grace_sec`, and hands back the rest. A second signal stops it at once.
+    """
+    chosen = [role for text in roles or () for role in options.split(text)]
+    cfg = WorkerConfig.load(config, overrides=options.settings(WorkerConfig, set_fields, db=db, bus=bus, roles=chosen))
+    require_store(cfg)
+    if not handlers and not cfg.roles:
+        raise ConfigError("a worker needs handlers: give --handlers module:attr, or --roles for those of plugins")
+    found = load_handlers(handlers or ())
+    log_service(log_level, as_json=log_json)
+    warn_of_memory(cfg)
+
+    async def main() -> None:
+        await Worker(cfg=cfg, handlers=found).run()
+
+    run_async(main)

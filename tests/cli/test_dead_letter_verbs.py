@@ -1,0 +1,55 @@
+import json
+
+import pytest
+
+from flowkit.protocols import DeadLetter
+from tests.cli.conftest import Cli
+from tests.cli.installations import ONE, Installation
+
+
+@pytest.fixture
+def letters(installation: Installation) -> Installation:
+    items = [
+        DeadLetter("l1", 1.5e9, "batch", "bad_input", "ValueError: no", task_id="t1", node_id="a", uid="7", data=b'{"x": 1}'),
+        DeadLetter("l2", 1.6e9, "message", "undecodable", "not JSON", data=b"\xff\x00"),
+    ]
+    installation.submit(ONE, task_id="t1")
+    installation.do(lambda client: client.store.park(items))
+    return installation
+
+
+def test_dead_letters_are_listed_with_what_went_wrong(cli: Cli, letters: Installation):
+    out = cli("dlq", "ls", "--db", letters.address).stdout
+    for text in ("l1", "batch", "bad_input", "ValueError: no", "l2", "undecodable"):
+        assert text in out
+    assert "l2" not in cli("dlq", "ls", "--task", "t1", "--db", letters.address).stdout
+
+
+def test_the_list_goes_on_where_a_page_ended(cli: Cli, letters: Installation):
+    result = cli("dlq", "ls", "--limit", 1, "--db", letters.address)
+    assert "perhaps more with --after l1" in result.stdout
+    said = json.loads(cli("dlq", "ls", "--after", "l1", "--json", "--db", letters.address).stdout)
+    assert [item["letter_id"] for item in said] == ["l2"]
+
+
+def test_a_letter_is_shown_with_its_data(cli: Cli, letters: Installation):
+    said = json.loads(cli("dlq", "show", "l1", "--json", "--db", letters.address).stdout)
+    assert (said["uid"], said["data"], said["at"]) == ("7", {"x": 1}, "2017-07-14T02:40:00+00:00")
+    assert 'data: {"x": 1}' in cli("dlq", "show", "l1", "--db", letters.address).stdout
+
+
+def test_data_that_is_not_json_is_shown_as_base64(cli: Cli, letters: Installation):
+    assert json.loads(cli("dlq", "show", "l2", "--json", "--db", letters.address).stdout)["data_base64"] == "/wA="
+
+
+def test_letters_are_dropped(cli: Cli, letters: Installation):
+    result = cli("dlq", "drop", "l1", "nix", "--db", letters.address)
+    assert (result.exit_code, result.stdout) == (0, "dropped 1 of 2\n")
+    again = cli("dlq", "drop", "l1", "--json", "--db", letters.address)
+    assert (again.exit_code, json.loads(again.stdout)) == (2, {"dropped": 0})
+    missing = cli("dlq", "show", "l1", "--db", letters.address)
+    assert (missing.exit_code, missing.stderr.splitlines()[-1]) == (2, "error: there is no dead letter 'l1'")
+
+
+def test_without_letters_it_says_so(cli: Cli, installation: Installation):
+    assert cli("dlq", "ls", "--db", installation.address).stdout == "no dead letters\n"

@@ -1,0 +1,99 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli
+
+DIAMOND = {
+    "nodes": [
+        {"node_id": "a", "type": "read"},
+        {"node_id": "b", "type": "clean", "depends_on": ["a"]},
+        {"node_id": "c", "type": "clean", "depends_on": ["a"], "io": {"start_when": "first_batch"}},
+        {"node_id": "d", "type": "write", "depends_on": ["b", "c"]},
+    ]
+}
+
+
+@pytest.fixture
+def diamond(folder: Path) -> str:
+    (folder / "diamond.json").write_text(json.dumps(DIAMOND))
+    return "diamond.json"
+
+
+def test_a_graph_without_faults_is_well(cli: Cli, diamond: str):
+    result = cli("graph", "check", diamond)
+    assert result.exit_code == 0
+    assert result.stdout == "diamond.json is well: 4 nodes, 4 edges; roles: clean, read, write\n"
+
+
+def test_what_users_name_is_not_read_as_markup(cli: Cli, folder: Path):
+    (folder / "g[red].json").write_text('{"nodes": [{"node_id": "[bold]", "type": "[/]"}]}')
+    assert cli("graph", "check", "g[red].json").stdout == "g[red].json is well: 1 node, 0 edges; roles: [/]\n"
+    assert cli("graph", "show", "g[red].json").stdout == "[bold]  [/]\n"
+
+
+def test_all_faults_are_listed_with_the_file_and_their_nodes(cli: Cli, folder: Path):
+    (folder / "bad.yaml").write_text("nodes:\n- {node_id: a, type: t, depends_on: [nix]}\n- {node_id: b, type: t, fan_in: many}\n")
+    result = cli("graph", "check", "bad.yaml")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    first, *faults = result.stderr.splitlines()
+    assert first == "error: bad.yaml has 2 faults"
+    assert [fault.split(":")[0] for fault in faults] == ["  node 'a'", "  node 'b'"]
+
+
+def test_faults_are_given_as_json(cli: Cli, folder: Path):
+    (folder / "bad.json").write_text('{"nodes": [{"node_id": "a", "type": "t", "wait": 1}]}')
+    result = cli("graph", "check", "bad.json", "--json")
+    assert result.exit_code == 2
+    said = json.loads(result.stdout)
+    assert (said["file"], said["ok"]) == ("bad.json", False)
+    assert [fault["node_id"] for fault in said["faults"]] == ["a"]
+    assert "wait" in said["faults"][0]["message"]
+
+
+def test_a_graph_without_faults_is_given_as_json(cli: Cli, diamond: str):
+    said = json.loads(cli("graph", "check", diamond, "--json").stdout)
+    assert said == {"file": "diamond.json", "ok": True, "faults": [], "nodes": 4, "roles": ["clean", "read", "write"]}
+
+
+def test_a_function_that_no_plugin_offers_is_a_fault(cli: Cli, folder: Path):
+    (folder / "g.json").write_text('{"nodes": [{"node_id": "a", "type": "coordinator_fn", "io": {"fn": "vars.sett"}}]}')
+    result = cli("graph", "check", "g.json")
+    assert result.exit_code == 2
+    assert "vars.sett" in result.stderr
+
+
+def test_a_graph_is_shown_as_a_tree(cli: Cli, diamond: str):
+    result = cli("graph", "show", diamond)
+    assert result.stdout.splitlines() == [
+        "a  read",
+        "├── b  clean",
+        "│   └── d  write",
+        "└── (first batch) c  clean",
+        "    └── d ↑",
+    ]
+
+
+@pytest.mark.parametrize(("option", "beginning"), [("--mermaid", "flowchart TD\n"), ("--dot", "digraph flow {\n")])
+def test_a_graph_is_drawn_for_a_drawing_program(cli: Cli, diamond: str, option: str, beginning: str):
+    result = cli("graph", "show", diamond, option)
+    assert result.exit_code == 0
+    assert result.stdout.startswith(beginning)
+
+
+def test_a_graph_is_shown_as_the_document_it_stands_for(cli: Cli, diamond: str):
+    said = json.loads(cli("graph", "show", diamond, "--json").stdout)
+    assert [node["node_id"] for node in said["nodes"]] == ["a", "b", "c", "d"]
+
+
+def test_only_one_form_is_shown_at_a_time(cli: Cli, diamond: str):
+    result = cli("graph", "show", diamond, "--mermaid", "--dot")
+    assert result.exit_code == 2
+    assert "choose one of" in result.stderr
+
+
+def test_a_flow_in_a_python_file_is_shown(cli: Cli, folder: Path):
+    (folder / "nightly.py").write_text("from flowkit import flow\n@flow\ndef nightly(g):\n    g.node('a', 'read')\n")
+    assert cli("graph", "show", "nightly.py").stdout == "a  read\n"

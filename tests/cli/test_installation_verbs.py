@@ -1,0 +1,102 @@
+import json
+import logging
+import time
+
+import anyio
+import pytest
+
+from flowkit.cli import _checks
+from flowkit.config import CoordinatorConfig
+from flowkit.errors import StoreUnavailable
+from flowkit.plugins import Plugins
+from tests.cli.conftest import Cli
+from tests.cli.installations import ONE, Installation
+
+
+def test_plugins_lists_who_provides_what(cli: Cli):
+    result = cli("plugins")
+    assert result.exit_code == 0
+    assert any(
+        line.split("│")[1:4] == [" builtin ", " function      ", " vars.set                         "]
+        for line in result.stdout.splitlines()
+    )
+    said = json.loads(cli("plugins", "--json").stdout)
+    assert {"plugin": "memory", "kind": "hook", "name": "flowkit_open_store"} in said
+
+
+def test_doctor_finds_an_installation_well(cli: Cli, installation: Installation):
+    installation.finish(ONE)
+    result = cli("doctor", "--db", installation.address)
+    assert result.exit_code == 0, result.stdout
+    for name in ("python:", "clock:", "plugins:", "store:", "workers:", "bus:"):
+        assert any(line.startswith(f"ok     {name} ") for line in result.stdout.splitlines())
+    assert "ok     package flowkit-core: " in result.stdout
+
+
+def test_doctor_says_what_is_wrong_and_how_to_mend_it(cli: Cli, installation: Installation):
+    result = cli("doctor", "--db", installation.address)
+    assert result.exit_code == 1
+    assert "FAULT  topic flowkit.events: does not exist\n       to mend: start a coordinator, which makes it\n" in result.stdout
+
+
+def test_doctor_gives_its_findings_as_json(cli: Cli):
+    result = cli("doctor", "--bus", "memory://nowhere", "--json")
+    said = json.loads(result.stdout)
+    assert (result.exit_code, said["ok"]) == (1, False)
+    store = next(item for item in said["checks"] if item["name"] == "store")
+    assert (store["ok"], store["detail"]) == (False, "no address is given")
+    assert "--db" in store["remedy"]
+
+
+def test_packages_of_another_version_are_a_fault():
+    results = _checks.compare_versions({"flowkit-core": "2.0", "flowkit-mongo": "1.9", "flowkit-of-mine": "0.1"})
+    assert [(item.name, item.ok) for item in results] == [
+        ("package flowkit-core", True), ("package flowkit-mongo", False), ("package flowkit-of-mine", True)
+    ]  # fmt: skip
+    assert results[1].remedy == "pip install flowkit-mongo==2.0"
+
+
+def test_an_old_python_and_a_clock_that_was_never_set_are_faults():
+    assert not _checks.check_python((3, 10)).ok
+    assert _checks.check_clock(time.time()).ok
+    assert "NTP" in _checks.check_clock(0.0).remedy
+
+
+class Unreachable:
+    """A plugin whose store is out of reach, and whose bus never answers but for a line that its driver logs."""
+
+    def flowkit_open_store(self, source):
+        return self if source == "gone://" else None
+
+    def flowkit_open_bus(self, address):
+        return Silent() if address == "silent://" else None
+
+    async def __aenter__(self):
+        raise StoreUnavailable("gone: nobody listens")
+
+    async def __aexit__(self, *exc):
+        pass
+
+
+class Silent:
+    async def __aenter__(self):
+        logging.getLogger("a.driver").warning("connection refused by %s", "port 1")
+        await anyio.sleep_forever()
+
+    async def __aexit__(self, *exc):
+        pass
+
+
+@pytest.fixture
+def plugins() -> Plugins:
+    return Plugins([Unreachable()])
+
+
+async def test_a_store_out_of_reach_is_a_finding(plugins: Plugins):
+    (found,) = await _checks.check_store(plugins, CoordinatorConfig(db="gone://"))
+    assert (found.name, found.ok, found.detail) == ("store", False, "gone: nobody listens")
+
+
+async def test_a_bus_that_does_not_answer_is_a_finding_with_what_its_driver_said(plugins: Plugins):
+    (found,) = await _checks.check_bus(plugins, CoordinatorConfig(bus="silent://"), patience_sec=0.05)
+    assert (found.ok, found.detail) == (False, "did not answer within 0.05 s; last heard: connection refused by port 1")

@@ -1,0 +1,145 @@
+"""Where flows and handlers come from, and what is said when they are not there."""
+
+from pathlib import Path
+
+import pytest
+
+from flowkit.cli._embedded import handlers_for
+from flowkit.cli._loading import LoadedFlow, load_flow, load_handlers
+from flowkit.errors import ConfigError
+from flowkit.graph import Graph
+from flowkit.plugins import Plugins
+
+FLOW = """
+from flowkit import Graph, flow
+from flowkit.worker import handler
+
+@handler("one")
+async def first(item): ...
+
+@handler("two")
+async def second(item): ...
+
+@flow
+def pair(g):
+    g.node("a", "one") >> g.node("b", "two")
+"""
+
+
+@pytest.fixture
+def plugins() -> Plugins:
+    return Plugins()
+
+
+def nodes(flow: LoadedFlow) -> tuple[str, ...]:
+    return flow.graph.plan.ids
+
+
+def test_a_python_file_gives_its_only_flow_and_its_handlers(folder: Path, plugins: Plugins):
+    (folder / "pair.py").write_text(FLOW)
+    flow = load_flow("pair.py", plugins)
+    assert nodes(flow) == ("a", "b")
+    assert sorted(flow.handlers) == ["one", "two"]
+    assert flow.roles == {"one": ["a"], "two": ["b"]}
+
+
+def test_what_a_file_calls_handlers_goes_before_its_functions(folder: Path, plugins: Plugins):
+    (folder / "pair.py").write_text(FLOW + "\nhandlers = {'one': second}\n")
+    assert list(load_flow("pair.py", plugins).handlers) == ["one"]
+
+
+def test_one_of_several_flows_is_chosen_by_name(folder: Path, plugins: Plugins):
+    (folder / "pair.py").write_text(FLOW + "\nother = Graph()\nother.node('x', 'one')\n")
+    assert nodes(load_flow("pair.py:other", plugins)) == ("x",)
+    with pytest.raises(ConfigError, match=r"several flows in it; choose with pair\.py:NAME, NAME being other or pair"):
+        load_flow("pair.py", plugins)
+
+
+def test_a_flow_in_a_module_of_the_current_directory_is_found(folder: Path, plugins: Plugins):
+    (folder / "pairs_of_mine.py").write_text(FLOW)
+    assert nodes(load_flow("pairs_of_mine:pair", plugins)) == ("a", "b")
+
+
+def test_a_file_imports_what_lies_beside_it(folder: Path, plugins: Plugins):
+    (folder / "sub").mkdir()
+    (folder / "sub" / "names_beside.py").write_text("NAME = 'beside'")
+    (folder / "sub" / "f.py").write_text("import names_beside\nfrom flowkit import Graph\ng = Graph()\ng.node(names_beside.NAME, 't')\n")
+    assert nodes(load_flow("sub/f.py", plugins)) == ("beside",)
+
+
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        ("nix.yaml", "nix.yaml: No such file"),
+        ("nix.py", "nix.py: there is no such file"),
+        ("nix_module:flow", "there is no module 'nix_module'"),
+        ("pair.txt", "pair.txt: expected a file ending in .json, .yaml, .yml or .py, or module:attr"),
+        ("pair.py:nix", "pair.py:nix: there is no 'nix' in pair"),
+        ("pair.py:first", "first is neither a @flow function nor a graph, but FunctionHandler"),
+        ("empty.py", "empty.py: there is no @flow function and no Graph in it"),
+        ("broken.py", "broken.py, line 2: ZeroDivisionError: division by zero"),
+        ("typo.py", "typo.py, line 1: "),
+        ("needs.py", "needs.py, line 1: ModuleNotFoundError: No module named 'not_installed'"),
+    ],
+)
+def test_what_cannot_be_loaded_is_named(folder: Path, plugins: Plugins, source: str, complaint: str):
+    (folder / "pair.py").write_text(FLOW)
+    (folder / "pair.txt").write_text("")
+    (folder / "empty.py").write_text("x = 1\n")
+    (folder / "broken.py").write_text("x = 1\nx / 0\n")
+    (folder / "typo.py").write_text("def (\n")
+    (folder / "needs.py").write_text("import not_installed\n")
+    with pytest.raises(ConfigError) as caught:
+        load_flow(source, plugins)
+    assert complaint in str(caught.value)
+
+
+def test_handlers_of_several_places_are_put_together(folder: Path):
+    (folder / "ones_of_mine.py").write_text(FLOW)
+    (folder / "more_of_mine.py").write_text(
+        "from flowkit.worker import Handler, handler\nclass H(Handler): ...\nby_role = {'three': H}\n@handler('four')\ndef four(): ...\n"
+    )
+    assert sorted(load_handlers(["ones_of_mine", "more_of_mine:by_role", "more_of_mine:four"])) == ["four", "one", "three", "two"]
+
+
+@pytest.mark.parametrize(
+    ("sources", "complaint"),
+    [
+        (["pairs:first", "pairs:first"], "there is a handler for role 'one' already"),
+        (["pairs:plain"], "plain does not say its role"),
+        (["pairs:nothing"], "there is no handler in it"),
+        (["pairs:twice"], "two handlers are for role 'one'"),
+        (["pairs:nix"], "there is no 'nix' in pairs"),
+    ],
+)
+def test_wrong_handlers_are_named(folder: Path, sources: list[str], complaint: str):
+    more = "\ndef plain(item): ...\nnothing = []\n@handler('one')\ndef another(): ...\ntwice = [first, another]\nhandlers = []\n"
+    (folder / "pairs.py").write_text(FLOW + more)
+    with pytest.raises(ConfigError, match=complaint):
+        load_handlers(sources)
+
+
+def a_flow(*roles: str) -> LoadedFlow:
+    graph = Graph()
+    for number, role in enumerate(roles):
+        graph.node(f"n{number}", role)
+    return LoadedFlow(graph, {"own": "the flow's"})
+
+
+def test_given_handlers_go_before_those_of_the_flow(plugins: Plugins):
+    assert handlers_for(a_flow("own"), {"own": "given"}, plugins) == {"own": "given"}
+    assert handlers_for(a_flow("own"), {"other": "given"}, plugins) == {"own": "the flow's"}
+
+
+def test_a_handler_of_a_plugin_serves_where_nobody_else_does():
+    class Plugin:
+        def flowkit_register_handlers(self, register):
+            register("offered", "the plugin's")
+            register("own", "the plugin's")
+
+    assert handlers_for(a_flow("own", "offered"), {}, Plugins([Plugin()])) == {"own": "the flow's", "offered": "the plugin's"}
+
+
+def test_roles_that_nobody_serves_are_named_with_their_nodes(plugins: Plugins):
+    with pytest.raises(ConfigError, match=r"no handler serves role 'x' \(nodes 'n0', 'n1'\), role 'y' \(node 'n2'\): give --handlers"):
+        handlers_for(a_flow("x", "x", "y", "own"), {}, plugins)

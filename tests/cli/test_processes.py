@@ -1,0 +1,137 @@
+"""The verbs that are processes, and the command as a whole."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flowkit.cli import _options as options
+from flowkit.cli._logging import JsonLines, is_wanted
+from flowkit.config import CoordinatorConfig
+from tests.cli.conftest import Cli
+
+HANDLERS = "from flowkit.worker import handler\n@handler('a')\ndef a(): ...\n@handler('b')\ndef b(): ...\n"
+FLOWKIT = [sys.executable, "-m", "flowkit.cli"]
+
+
+def until_ready_then_told_to_stop(folder: Path, ready: str, *args: str) -> tuple[int, list[dict[str, str]]]:
+    """Start a process, wait until it logs that it is ready, send SIGTERM, and give its status and what it logged."""
+    lines = []
+    with subprocess.Popen([*FLOWKIT, *args, "--log-json"], cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("warning: memory://"):
+                continue
+            lines.append(json.loads(line))
+            if ready == lines[-1].get("action"):
+                process.send_signal(signal.SIGTERM)
+    return process.returncode, lines
+
+
+def test_a_coordinator_works_until_it_is_told_to_stop(folder: Path):
+    status, lines = until_ready_then_told_to_stop(
+        folder, "coordinator_ready", "coordinator", "--db", "memory://", "--set", "worker_types=a,b"
+    )
+    assert status == 0
+    assert lines[-1]["action"] == "coordinator_stopped"
+    assert {"at", "level", "logger", "message"} < lines[0].keys()
+
+
+def test_a_worker_works_until_it_is_told_to_stop(folder: Path):
+    (folder / "h.py").write_text(HANDLERS)
+    (folder / "w.json").write_text('{"db": "memory://", "worker_id": "w1"}')
+    status, lines = until_ready_then_told_to_stop(
+        folder, "worker_started", "worker", "--handlers", "h", "--roles", "a", "--config", "w.json"
+    )
+    assert status == 0
+    assert lines[0]["message"] == "Worker w1 serves a"
+    assert lines[-1]["action"] == "worker_stopped"
+
+
+@pytest.mark.parametrize(
+    ("args", "complaint"),
+    [
+        (["worker", "--db", "memory://"], "a worker needs handlers: give --handlers module:attr"),
+        (["worker", "--handlers", "h"], "no store is given"),
+        (["worker", "--db", "memory://", "--handlers", "h", "--roles", "c"], "there is none for role 'c'"),
+        (["worker", "--db", "memory://", "--handlers", "h", "--set", "max_concurrency=0"], "max_concurrency (from overrides)"),
+        (["coordinator", "--db", "memory://", "--set", "max_concurency=1"], "max_concurency (from overrides): there is no such field"),
+        (["coordinator", "--db", "memory://", "--set", "nix"], "expected KEY=VALUE, not 'nix'"),
+        (["coordinator", "--db", "memory://", "--set", "options={"], "options: not JSON"),
+    ],
+)
+def test_a_process_that_is_wrongly_called_does_not_start(cli: Cli, folder: Path, args: list[str], complaint: str):
+    (folder / "h.py").write_text(HANDLERS)
+    result = cli(*args)
+    assert result.exit_code == 2
+    assert complaint in " ".join(result.stderr.split())
+
+
+def test_fields_are_set_with_their_types():
+    items = ["worker_types=a, b", 'options={"kafka": {"acks": 1}}', "max_in_flight=7", "namespace=x=y"]
+    assert options.settings(CoordinatorConfig, items, db="memory://", bus=None) == {
+        "worker_types": ["a", "b"], "options": {"kafka": {"acks": 1}}, "max_in_flight": "7", "namespace": "x=y", "db": "memory://",
+    }  # fmt: skip
+
+
+def record(name: str, level: int, *, failed: bool = False) -> logging.LogRecord:
+    error = (ValueError, ValueError("x"), None) if failed else None
+    return logging.LogRecord(name, level, "f.py", 1, "said %s", ("it",), error)
+
+
+def test_each_logger_has_the_level_of_the_name_it_begins_with():
+    levels = {"flowkit.run": logging.INFO, "flowkit": logging.ERROR, "": logging.CRITICAL}
+    assert is_wanted(record("flowkit.run", logging.INFO), levels)
+    assert not is_wanted(record("flowkit.worker", logging.WARNING), levels)
+    assert not is_wanted(record("driver", logging.ERROR, failed=True), levels)
+
+
+def test_tracebacks_of_handlers_are_always_shown():
+    assert is_wanted(record("flowkit.worker", logging.WARNING, failed=True), {"flowkit": logging.ERROR, "": logging.CRITICAL})
+
+
+def test_a_log_line_as_json_carries_what_was_given_with_it():
+    item = record("flowkit.x", logging.WARNING, failed=True)
+    item.task_id = "t1"
+    said = json.loads(JsonLines().format(item))
+    assert (said["level"], said["logger"], said["message"], said["task_id"]) == ("warning", "flowkit.x", "said it", "t1")
+    assert "ValueError: x" in said["traceback"]
+
+
+def test_without_typer_the_command_says_what_to_install():
+    code = "import sys; sys.modules['typer'] = None; from flowkit.cli import main; main(['ls'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "flowkit needs typer for its command line: pip install 'flowkit-core[cli]'\n"
+
+
+def test_the_whole_command_runs_a_flow_and_leaves_with_its_status(folder: Path):
+    (folder / "f.py").write_text(
+        "from flowkit import flow\nfrom flowkit.worker import handler\n"
+        "@handler('a')\ndef a(item, ctx):\n    ctx.log.info('at work')\n    raise RuntimeError('boom')\n"
+        "@flow\ndef f(g):\n    g.node('n', 'a', retry_policy={'max': 0})\n"
+    )
+    done = subprocess.run(
+        [*FLOWKIT, "run", "f.py"], capture_output=True, text=True, check=False, cwd=folder, env={**os.environ, "NO_COLOR": "1"}
+    )
+    assert done.returncode == 1
+    assert "INFO flowkit.run: at work" in done.stderr
+    assert "line 6, in a\n    raise RuntimeError('boom')" in done.stderr
+    assert "node 'n' failed: unexpected_error: RuntimeError: boom" in done.stdout
+
+
+def test_a_broken_option_shows_the_usage(cli: Cli):
+    result = cli("run", "--nix")
+    assert result.exit_code == 2
+    assert "flowkit run" in result.stderr or "run [OPTIONS]" in result.stderr
+
+
+def test_the_version_is_printed(cli: Cli):
+    from flowkit import __version__
+
+    assert cli("--version").stdout == f"flowkit {__version__}\n"

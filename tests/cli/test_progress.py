@@ -1,0 +1,156 @@
+"""What is shown of a task while it runs."""
+
+import io
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from rich.console import Console
+
+from flowkit import Client, Coordinator, CoordinatorConfig, WorkerConfig
+from flowkit.cli._connecting import closing
+from flowkit.cli._live import event_line, follow, progress_table
+from flowkit.cli._output import compact, print_result, seconds_text, table
+from flowkit.cli._progress import BatchCounter, TaskProgress
+from flowkit.config import CommonConfig
+from flowkit.protocols import ArtifactRecord, Stream
+from flowkit.task import TaskEvent
+from flowkit.worker import Worker
+from flowkit_testing import InMemoryStore
+from tests.cli.installations import ONE, STREAM, Installation, batches
+
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+
+def fed(progress: TaskProgress, *items: tuple[str | None, str, Any]) -> TaskProgress:
+    for number, (node_id, status, data) in enumerate(items, start=1):
+        kind = "progress" if status == "progress" else "status"
+        progress.take(
+            TaskEvent(
+                seq=number, at=NOON + timedelta(seconds=number), task_id="t", node_id=node_id, kind=kind,
+                status=status if kind == "status" else None, data=data,
+            )
+        )  # fmt: skip
+    return progress
+
+
+def test_an_attempt_that_was_handed_back_does_not_count():
+    progress = fed(
+        TaskProgress.of(["a"]), ("a", "queued", None), ("a", "running", {"worker_id": "w1"}), ("a", "queued", {"released_by": "w1"}),
+        ("a", "queued", None), ("a", "running", {"worker_id": "w2"}),
+    )  # fmt: skip
+    assert (progress.nodes["a"].attempt, progress.nodes["a"].worker_id) == (1, "w2")
+
+
+def test_a_failed_attempt_counts_and_says_why():
+    node = fed(
+        TaskProgress.of(["a"]), ("a", "running", {"worker_id": "w1"}),
+        ("a", "deferred", {"reason_code": "net", "error": "gone", "attempt": 1}),
+    ).nodes["a"]  # fmt: skip
+    assert (node.attempt, node.note) == (1, "net: gone")
+    fed(TaskProgress({"a": node}), ("a", "queued", None), ("a", "running", {"worker_id": "w1"}), ("a", "finished", None))
+    assert (node.attempt, node.note, node.seconds(NOON)) == (2, "", 1.0)
+
+
+def test_of_many_nodes_those_that_run_are_shown_first():
+    names = [f"n{number}" for number in range(100)]
+    progress = fed(
+        TaskProgress.of(names), *((name, "finished", None) for name in names[:50]), ("n70", "running", {}), ("n60", "failed", {})
+    )  # fmt: skip
+    assert [node.node_id for node in progress.most_interesting(4)] == ["n48", "n49", "n60", "n70"]
+
+
+def test_the_table_tells_how_many_nodes_it_leaves_out():
+    progress = fed(TaskProgress.of(f"n{number}" for number in range(30)), (None, "running", None), ("n3", "running", {"worker_id": "w"}))
+    out = Console(width=100, record=True, file=io.StringIO())
+    out.print(progress_table(progress, NOON + timedelta(seconds=4), height=14))
+    text = out.export_text()
+    assert "task running: 29 queued, 1 running (24 not shown)" in text
+    assert [part.strip() for part in next(line for line in text.splitlines() if " n3 " in line).split("│")[1:-1]] == [
+        "n3", "running", "1", "", "", "2.00 s", "w"
+    ]  # fmt: skip
+
+
+def test_a_line_tells_what_happened_when():
+    progress = fed(TaskProgress.of(["a"]), (None, "queued", None), ("a", "running", {"worker_id": "w"}))
+    event = TaskEvent(seq=3, at=NOON + timedelta(seconds=2.5), task_id="t", node_id="a", kind="progress", data={"done": 1, "total": 4})
+    assert event_line(event, progress).plain == "    1.500 s  a  progress 1/4"
+
+
+async def test_batches_are_counted_exactly_as_they_come():
+    progress = TaskProgress.of(["a"])
+    async with InMemoryStore() as store:
+        counter = BatchCounter(store.artifacts, "t")
+        for uids, partial, count in ((["0", "1"], True, 2), (["2"], True, 3), (["all"], False, 3)):
+            await store.artifacts.put([ArtifactRecord(Stream("t", "a"), uid, partial, None, b"{}", 1.0) for uid in uids])
+            await counter.update(progress)
+            assert progress.nodes["a"].batches == count
+        await store.artifacts.put([ArtifactRecord(Stream("t", "a", 1), "0", True, None, b"{}", 2.0)])
+        await counter.update(progress)
+        assert progress.nodes["a"].batches == 1
+
+
+async def test_on_a_terminal_a_table_is_drawn_in_place():
+    address = Installation().address
+    out = Console(force_terminal=True, width=100, height=30, file=io.StringIO(), color_system=None)
+    worker = Worker(cfg=WorkerConfig(db=address, worker_id="w"), handlers=[batches])
+    async with Coordinator(cfg=CoordinatorConfig(db=address)) as coordinator, worker:
+        view = await follow(coordinator, await coordinator.create_task(graph=STREAM), out)
+    assert view.status == "finished"
+    last = out.file.getvalue().rsplit("┏", 1)[1]  # type: ignore[attr-defined]
+    row = next(line for line in last.splitlines() if line.startswith("│ a "))
+    assert [cell.strip() for cell in row.split("│")[1:-1]][:4] == ["a", "finished", "1", "3"]
+    assert "task finished: 1 finished" in last
+
+
+def test_values_are_shown_in_little_room():
+    assert compact({"done": 3, "total": 8}) == "3/8"
+    assert compact(0.25) == "25%"
+    assert compact({"a": 1}) == '{"a": 1}'
+    assert compact("x" * 100, 10) == "xxxxxxxxx…"
+    assert compact(None) == ""
+
+
+def test_durations_are_shown_with_what_matters():
+    assert [seconds_text(value) for value in (None, 0.004, 12.34, 99.9, 125, 7260)] == [
+        "",
+        "0.00 s",
+        "12.3 s",
+        "99.9 s",
+        "2 min 5 s",
+        "2 h 1 min",
+    ]
+
+
+def printed(result: dict[str, Any]) -> str:
+    out = Console(width=100, record=True, file=io.StringIO(), markup=False)
+    print_result(out, result)
+    return out.export_text()
+
+
+def test_a_result_with_tables_is_shown_as_tables():
+    tables = [{"title": "T", "columns": ["a", "b"], "rows": [["x", 1], ["y", None]]}, {"columns": ["c"], "rows": []}]
+    text = printed({"n": {"tables": tables}})
+    assert "│ x │ 1 │" in text
+    assert "n:" not in text
+
+
+def test_tables_of_another_form_are_shown_as_they_are():
+    assert printed({"n": {"tables": [{"columns": ["a"], "rows": [["x", "too many"]]}]}}).startswith('n: {"tables": [{"columns"')
+    assert printed({"n": None}) == ""
+
+
+def test_numbers_stand_to_the_right_and_values_of_any_kind_are_shown():
+    made = table(None, ["n", "v"], [[1, True], [2.5, {"a": [1]}]])
+    assert [column.justify for column in made.columns] == ["right", "left"]
+    out = Console(width=60, record=True, file=io.StringIO())
+    out.print(made)
+    text = out.export_text()
+    assert '2.50 │ {"a": [1]}' in text
+    assert "   1 │ yes" in text
+
+
+async def test_a_task_that_is_left_in_the_middle_is_let_go():
+    async with Client(cfg=CommonConfig(db=Installation().address)) as client:
+        task_id = await client.create_task(graph=ONE)
+        async with closing(client.watch(task_id)) as events:
+            assert (await anext(events)).seq == 1

@@ -1,0 +1,34 @@
+"""The command line and its page in the documentation say the same."""
+
+import re
+
+from flowkit.cli._app import VERBS
+from tests.cli.conftest import Cli
+from tests.cli.reference import PAGE, renewed
+
+
+def test_the_page_shows_the_verbs_as_they_are():
+    page = PAGE.read_text(encoding="utf-8")
+    assert page == renewed(page), "run: python -m tests.cli.reference"
+
+
+def test_every_verb_of_the_contract_is_there():
+    promised = (
+        "demo run worker coordinator submit ls show watch explain cancel pause resume retry artifacts plugins doctor "
+        "graph_check graph_show dlq_ls"
+    )
+    assert set(promised.replace("_", "-").split()) <= {words.replace(" ", "-") for _, words, _ in VERBS}
+
+
+def test_every_verb_explains_itself(cli: Cli):
+    for _, words, _ in VERBS:
+        result = cli(*words.split(), "--help")
+        assert result.exit_code == 0
+        assert re.search(r"Usage:.* " + words, result.stdout), words
+
+
+def test_every_verb_that_prints_data_prints_json_too():
+    page = PAGE.read_text(encoding="utf-8")
+    for words, section in re.findall(r"### `flowkit ([^`]+)`\n(.*?)(?=\n### |\Z)", page, re.DOTALL):
+        if words not in ("coordinator", "worker"):
+            assert "`--json`" in section, words

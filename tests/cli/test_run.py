@@ -1,0 +1,141 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli
+
+FLOW = """
+import anyio
+from flowkit import flow
+from flowkit.worker import handler
+
+@handler("count")
+async def count(item, ctx):
+    for done in range(3):
+        await ctx.heartbeat({"done": done + 1, "total": 3})
+    return {"n": len(item["words"]) * ctx.params.get("times", 1)}
+
+@handler("report")
+async def report(item, ctx):
+    n = ctx.results["count"]["n"]
+    rows = [["words [all]", n], ["lines", 12345]]
+    return {"tables": [{"title": "Totals", "columns": ["what", "number"], "rows": rows}], "checked": True}
+
+@handler("fail")
+async def fail(item, ctx):
+    raise ValueError("bad [luck]")
+
+@handler("hang")
+async def hang(item, ctx):
+    await ctx.cancellable(anyio.sleep(3600))
+
+@flow
+def words(g):
+    g.node("report", "report", after=[g.node("count", "count", input_inline={"words": ["a", "b"]})])
+
+@flow
+def failing(g):
+    g.node("f", "fail")
+
+@flow
+def hanging(g):
+    g.node("h", "hang")
+"""
+
+
+@pytest.fixture
+def flows(folder: Path) -> Path:
+    (folder / "flows.py").write_text(FLOW)
+    return folder
+
+
+def test_a_flow_runs_here_and_its_result_is_printed(cli: Cli, flows: Path):
+    result = cli("run", "flows.py:words")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0].strip() == "Totals"
+    assert "│ words [all] │      2 │" in lines
+    assert "│ lines       │ 12,345 │" in lines
+    assert 'report: {"checked": true}' in lines
+    assert lines[-1].startswith("task ")
+    assert "finished: 2 nodes in" in lines[-1]
+
+
+def test_its_progress_goes_to_stderr_event_by_event(cli: Cli, flows: Path):
+    lines = [line.split(maxsplit=2)[2] for line in cli("run", "flows.py:words").stderr.splitlines()]
+    assert lines[0] == "task  queued"
+    assert lines[-1] == "task  finished"
+    assert "count  running  attempt 1 on local" in lines
+    assert "count  progress 3/3" in lines
+    assert any(line.startswith("report  finished  0.0") for line in lines)
+
+
+def test_the_task_is_printed_as_one_json_document(cli: Cli, flows: Path):
+    result = cli("run", "flows.py:words", "--json", "--params", '{"times": 3}')
+    said = json.loads(result.stdout)
+    assert (said["status"], said["params"]) == ("finished", {"times": 3})
+    assert said["nodes"]["count"]["result"] == {"n": 6}
+    assert result.stderr == ""
+
+
+def test_params_are_read_from_a_file(cli: Cli, flows: Path):
+    (flows / "p.json").write_text('{"times": 5}')
+    assert json.loads(cli("run", "flows.py:words", "--json", "--params", "@p.json").stdout)["nodes"]["count"]["result"] == {"n": 10}
+
+
+@pytest.mark.parametrize(
+    ("params", "complaint"), [("[1", "is not JSON"), ("[1]", "a JSON object is expected"), ("@nix.json", "nix.json cannot be read")]
+)
+def test_wrong_params_are_a_usage_error(cli: Cli, flows: Path, params: str, complaint: str):
+    result = cli("run", "flows.py:words", "--params", params)
+    assert result.exit_code == 2
+    assert "--params" in result.stderr
+    assert complaint in result.stderr
+
+
+def test_a_task_that_fails_gives_status_1_and_says_why(cli: Cli, flows: Path):
+    result = cli("run", "flows.py:failing")
+    assert result.exit_code == 1
+    assert "failed: 1 node" in result.stdout
+    assert "node 'f' failed: bad_input: ValueError: bad [luck]" in result.stdout
+
+
+def test_a_task_that_takes_too_long_is_cancelled(cli: Cli, flows: Path):
+    result = cli("run", "flows.py:hanging", "--timeout", "0.3")
+    assert result.exit_code == 1
+    assert "has not ended after 0.3 s; still open: h" in result.stderr
+    assert "cancelled: 1 node" in result.stdout
+
+
+def test_a_document_runs_with_handlers_given_by_name(cli: Cli, flows: Path):
+    (flows / "g.yaml").write_text("nodes:\n- {node_id: a, type: count, io: {input_inline: {words: [x]}}}\n")
+    assert 'a: {"n": 1}' in cli("run", "g.yaml", "--handlers", "flows:count").stdout
+
+
+def test_a_document_without_handlers_is_refused_before_it_runs(cli: Cli, flows: Path):
+    (flows / "g.yaml").write_text("nodes:\n- {node_id: a, type: count}\n")
+    result = cli("run", "g.yaml")
+    assert result.exit_code == 2
+    assert result.stderr == "error: no handler serves role 'count' (node 'a'): give --handlers module:attr\n"
+
+
+def test_a_graph_with_faults_is_refused(cli: Cli, flows: Path):
+    (flows / "g.json").write_text('{"nodes": [{"node_id": "a", "type": "count", "depends_on": ["a"]}]}')
+    result = cli("run", "g.json")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: g.json has 1 fault\n  node 'a': ")
+
+
+def test_a_flow_of_coordinator_functions_needs_no_worker(cli: Cli, flows: Path):
+    (flows / "g.json").write_text('{"nodes": [{"node_id": "a", "type": "coordinator_fn", "io": {"fn": "noop"}}]}')
+    assert cli("run", "g.json").exit_code == 0
+
+
+def test_where_nothing_opens_memory_addresses_it_is_said_what_to_install():
+    from flowkit.config import CommonConfig
+    from flowkit.errors import ConfigError
+    from flowkit.plugins import Plugins
+
+    with pytest.raises(ConfigError, match="pip install flowkit-testing"):
+        Plugins(discover=False).open_store("memory://run-1", CommonConfig())

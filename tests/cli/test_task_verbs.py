@@ -1,0 +1,204 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli
+from tests.cli.installations import FAILING, ONE, STREAM, Installation
+
+
+def as_json(result):
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_submit_prints_the_id_of_a_stored_task(cli: Cli, installation: Installation, folder: Path):
+    (folder / "g.json").write_text(json.dumps(ONE))
+    result = cli(
+        "submit", "g.json", "--db", installation.address, "--params", '{"k": 1}', "--pipeline", "p", "--label", "team=a", "--label", "x=1=2"
+    )  # fmt: skip
+    assert result.exit_code == 0
+    view = installation.do(lambda client: client.get_task(result.stdout.strip()))
+    assert (view.status, view.params, view.pipeline, view.labels) == ("queued", {"k": 1}, "p", {"team": "a", "x": "1=2"})
+
+
+def test_submitting_again_with_the_same_key_gives_the_same_id(cli: Cli, installation: Installation, folder: Path):
+    (folder / "g.json").write_text(json.dumps(ONE))
+    args = ("submit", "g.json", "--db", installation.address, "--idempotency-key", "monday", "--json")
+    assert as_json(cli(*args)) == as_json(cli(*args))
+
+
+def test_submit_wait_says_that_a_task_is_still_open(cli: Cli, installation: Installation, folder: Path):
+    (folder / "g.json").write_text(json.dumps(ONE))
+    result = cli("submit", "g.json", "--db", installation.address, "--wait", "--timeout", "0.1")
+    assert result.exit_code == 1
+    assert "has not ended after 0.1 s; still open: a" in result.stderr
+
+
+def test_submit_wait_of_a_task_that_ended_gives_its_result(cli: Cli, installation: Installation, folder: Path):
+    (folder / "g.json").write_text(json.dumps(ONE))
+    installation.finish(ONE, idempotency_key="k")
+    result = cli("submit", "g.json", "--db", installation.address, "--idempotency-key", "k", "--wait", "--json")
+    assert as_json(result)["result"] == {"a": {"got": {"x": 1}}}
+
+
+@pytest.mark.parametrize("label", ["nix", "=1"])
+def test_a_label_has_a_name_and_a_value(cli: Cli, installation: Installation, folder: Path, label: str):
+    (folder / "g.json").write_text(json.dumps(ONE))
+    result = cli("submit", "g.json", "--db", installation.address, "--label", label)
+    assert result.exit_code == 2
+    assert f"expected KEY=VALUE, not '{label}'" in result.stderr
+
+
+def test_ls_lists_tasks_newest_first_page_by_page(cli: Cli, installation: Installation):
+    ids = [installation.submit(ONE, task_id=name) for name in ("t1", "t2", "t3")]
+    first = as_json(cli("ls", "--db", installation.address, "--limit", 2, "--json"))
+    assert [item["id"] for item in first["items"]] == [ids[2], ids[1]]
+    second = as_json(cli("ls", "--db", installation.address, "--limit", 2, "--after", first["next"], "--json"))
+    assert [item["id"] for item in second["items"]] == [ids[0]]
+    assert second["next"] is None
+
+
+def test_ls_shows_a_table(cli: Cli, installation: Installation):
+    installation.submit(ONE, task_id="t1", pipeline="nightly", labels={"team": "a"})
+    out = cli("ls", "--db", installation.address).stdout
+    for text in ("t1", "nightly", "queued", "team=a"):
+        assert text in out
+
+
+def test_ls_filters(cli: Cli, installation: Installation):
+    installation.finish(ONE, task_id="t1", pipeline="p", labels={"team": "a"})
+    installation.submit(ONE, task_id="t2", pipeline="q")
+
+    def listed(*args: str) -> list[str]:
+        return [item["id"] for item in as_json(cli("ls", "--db", installation.address, "--json", *args))["items"]]
+
+    assert listed("--status", "queued") == ["t2"]
+    assert listed("--status", "queued", "--status", "finished") == ["t2", "t1"]
+    assert listed("--pipeline", "p") == ["t1"]
+    assert listed("--label", "team=a") == ["t1"]
+    assert cli("ls", "--db", installation.address, "--status", "nix").exit_code == 2
+
+
+def test_ls_of_nothing_says_so(cli: Cli, installation: Installation):
+    assert cli("ls", "--db", installation.address).stdout == "no tasks\n"
+
+
+def test_show_shows_the_nodes_and_what_went_wrong(cli: Cli, installation: Installation):
+    installation.finish(FAILING, task_id="t1", params={"k": 1})
+    result = cli("show", "t1", "--db", installation.address)
+    assert result.exit_code == 0
+    assert 'params: {"k": 1}' in result.stdout
+    row = next(line for line in result.stdout.splitlines() if line.startswith("│ b "))
+    assert "failed" in row
+    assert "ValueError: bad luck" in row
+
+
+def test_show_gives_the_task_as_json(cli: Cli, installation: Installation):
+    installation.finish(FAILING, task_id="t1")
+    said = as_json(cli("show", "t1", "--db", installation.address, "--json"))
+    assert (said["status"], said["nodes"]["b"]["reason_code"]) == ("failed", "bad_input")
+
+
+@pytest.mark.parametrize(
+    "args", [("show", "nix"), ("watch", "nix"), ("explain", "nix", "a"), ("artifacts", "nix"), ("cancel", "nix"), ("pause", "nix"),
+             ("resume", "nix"), ("retry", "nix")]
+)  # fmt: skip
+def test_a_task_that_does_not_exist_is_a_usage_error(cli: Cli, installation: Installation, args: tuple[str, ...]):
+    result = cli(*args, "--db", installation.address)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "error: there is no task 'nix'" in result.stderr
+
+
+def test_watch_prints_every_event_and_fails_with_the_task(cli: Cli, installation: Installation):
+    installation.finish(FAILING, task_id="t1")
+    result = cli("watch", "t1", "--db", installation.address)
+    assert result.exit_code == 1
+    lines = [" ".join(line.split()[2:4]) for line in result.stdout.splitlines() if " s  " in line]
+    assert [line for line in lines if line.startswith("b ")] == ["b queued", "b running", "b failed"]
+
+
+def test_watch_prints_an_event_a_line_as_json(cli: Cli, installation: Installation):
+    installation.finish(ONE, task_id="t1")
+    result = cli("watch", "t1", "--db", installation.address, "--json")
+    assert result.exit_code == 0
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert (events[-1]["node_id"], events[-1]["status"]) == (None, "finished")
+
+
+def test_explain_says_why_a_node_is_not_running(cli: Cli, installation: Installation):
+    installation.submit(FAILING, task_id="t1")
+    assert cli("explain", "t1", "b", "--db", installation.address).stdout == "'b' waits for 'a'.\n"
+    said = as_json(cli("explain", "t1", "a", "--db", installation.address, "--json"))
+    assert (said["node_id"], "no living worker has the role 'work'" in said["explanation"]) == ("a", True)
+
+
+def test_explain_of_a_node_that_does_not_exist_is_a_usage_error(cli: Cli, installation: Installation):
+    installation.submit(ONE, task_id="t1")
+    result = cli("explain", "t1", "nix", "--db", installation.address)
+    assert result.exit_code == 2
+    assert "t1/nix" in result.stderr
+
+
+def test_artifacts_are_printed_a_line_each(cli: Cli, installation: Installation):
+    installation.finish(STREAM, task_id="t1")
+    lines = cli("artifacts", "t1", "--db", installation.address).stdout.splitlines()
+    assert [line.rsplit("  ", 1)[1] for line in lines] == ['{"number": 0}', '{"number": 1}', '{"number": 2}']
+    said = [json.loads(line) for line in cli("artifacts", "t1", "a", "--db", installation.address, "--json").stdout.splitlines()]
+    assert [item["meta"]["number"] for item in said] == [0, 1, 2]
+    assert cli("artifacts", "t1", "nix", "--db", installation.address).exit_code == 2
+
+
+def test_a_task_is_paused_resumed_and_cancelled(cli: Cli, installation: Installation):
+    installation.submit(ONE, task_id="t1")
+    at = ("--db", installation.address)
+    assert cli("pause", "t1", *at).stdout == "task t1 is paused\n"
+    assert as_json(cli("resume", "t1", *at, "--json")) == {"task_id": "t1", "status": "queued"}
+    assert cli("cancel", "t1", "--reason", "no need", *at).stdout == "task t1 is cancelled\n"
+    assert cli("pause", "t1", *at).stdout == "task t1 is cancelled\n"
+
+
+def test_a_failed_task_is_retried_from_a_node(cli: Cli, installation: Installation):
+    installation.finish(FAILING, task_id="t1")
+    assert as_json(cli("retry", "t1", "--from", "a", "--db", installation.address, "--json"))["status"] != "failed"
+    nodes = installation.do(lambda client: client.get_task("t1")).nodes
+    assert nodes["a"].status == nodes["b"].status == "queued"
+
+
+def test_a_task_that_did_not_fail_is_not_retried(cli: Cli, installation: Installation):
+    installation.finish(ONE, task_id="t1")
+    result = cli("retry", "t1", "--db", installation.address)
+    assert result.exit_code == 2
+    assert "only a failed or cancelled task is retried" in result.stderr
+
+
+def test_without_a_store_it_is_said_how_to_name_one(cli: Cli):
+    result = cli("ls")
+    assert result.exit_code == 2
+    assert result.stderr == ("error: no store is given: use --db mongodb://host/name, or set db in a file for --config, or FLOWKIT_DB\n")
+
+
+def test_the_store_is_found_in_a_file_or_the_environment(
+    cli: Cli, installation: Installation, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    installation.submit(ONE, task_id="t1")
+    (folder / "c.toml").write_text(f'db = "{installation.address}"\nheartbeat_soft_sec = 3\n')
+    assert cli("show", "t1", "--config", "c.toml").exit_code == 0
+    monkeypatch.setenv("FLOWKIT_DB", installation.address)
+    assert cli("show", "t1").exit_code == 0
+    assert cli("show", "t1", "--db", "memory://another").exit_code == 2
+
+
+def test_a_wrong_configuration_names_the_file_and_the_field(cli: Cli, folder: Path):
+    (folder / "c.toml").write_text('dbb = "memory://"\n')
+    result = cli("ls", "--config", "c.toml")
+    assert result.exit_code == 2
+    assert result.stderr == "error: dbb (from c.toml): there is no such field\n"
+
+
+def test_an_address_that_no_plugin_knows_is_a_usage_error(cli: Cli):
+    result = cli("ls", "--db", "sqlite://x")
+    assert result.exit_code == 2
+    assert "no plugin opens a store from 'sqlite://x'" in result.stderr
