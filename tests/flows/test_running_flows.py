@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from flowkit_testing import Cluster
 
 from flowkit import CoordinatorConfig, GraphError, TaskNotFound, TaskRefused, WorkerConfig
 from flowkit.errors import NodeFailure
 from flowkit.worker import RunContext, handler
+from flowkit_testing import Cluster
 
 DAY = 24 * 3600
 
@@ -225,9 +225,7 @@ async def test_tasks_are_listed_newest_first_in_stable_pages(flowkit_cluster: Cl
     ids = []
     for number in range(7):
         flowkit_cluster.clock.jump(1)
-        ids.append(
-            await client.create_task(graph=graph(node("a")), pipeline="p" if number % 2 else None, labels={"odd": str(number % 2)})
-        )
+        ids.append(await client.create_task(graph=graph(node("a")), pipeline="p" if number % 2 else None, labels={"odd": str(number % 2)}))
     page = await client.list_tasks(limit=3)
     await client.create_task(graph=graph(node("a")))
     rest = await client.list_tasks(limit=10, after=page.next)
@@ -516,3 +514,26 @@ async def test_a_node_may_pull_from_any_node_that_its_arguments_name(flowkit_clu
     view = await flowkit_cluster.run(document, handlers=[numbers, work, read])
     assert view.status == "finished"
     assert seen == [0, 1, 2]
+
+
+async def test_a_stream_that_is_handed_back_goes_on_where_it_was() -> None:
+    processed: list[int] = []
+
+    @handler("slowly")
+    async def slowly(item: dict[str, int], ctx: RunContext) -> dict[str, int]:
+        processed.append(item["n"])
+        await ctx.clock.sleep(60)
+        return item
+
+    async with Cluster() as cluster:
+        first = await cluster.add_worker([numbers, slowly])
+        task_id = await cluster.client.create_task(graph=graph(node("p", "numbers", io={"input_inline": 6}), pull("c", "slowly", "p")))
+        while len(processed) < 4:
+            await cluster.clock.sleep(1)
+        await cluster.stop_worker(first, grace=0)
+        await cluster.add_worker([numbers, slowly])
+        view = await cluster.client.wait(task_id, timeout=DAY)
+    assert view.status == "finished"
+    assert view.nodes["c"].attempt == 1
+    # Only the batch that was under way when the worker stopped is processed again.
+    assert processed == [0, 1, 2, 3, 3, 4, 5]

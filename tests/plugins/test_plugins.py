@@ -5,13 +5,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from flowkit_testing import Cluster
 
 from flowkit import TaskRefused, hookimpl
 from flowkit.config import CommonConfig
 from flowkit.errors import ConfigError, PluginError
 from flowkit.plugins import Plugins
 from flowkit.worker import handler
+from flowkit_testing import Cluster
 
 ONE = {"nodes": [{"node_id": "a", "type": "work"}]}
 
@@ -97,7 +97,9 @@ def test_what_to_install_is_said_where_it_is_known() -> None:
 
 def test_payload_codecs_are_applied_in_order_and_undone_in_reverse() -> None:
     def codec(name: str, letter: bytes) -> SimpleNamespace:
-        return plugin(name, flowkit_encode_payload=lambda data: data + letter, flowkit_decode_payload=lambda data: data.removesuffix(letter))
+        return plugin(
+            name, flowkit_encode_payload=lambda data: data + letter, flowkit_decode_payload=lambda data: data.removesuffix(letter)
+        )
 
     plugins = Plugins([codec("one", b"1"), codec("two", b"2")])
     encoded = plugins.encode_payload(b"x")

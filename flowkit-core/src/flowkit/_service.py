@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Self
 
 import anyio
@@ -39,9 +41,7 @@ class Service:
         try:
             await asyncio.wait({self._serving, ready}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            self._serving.cancel()
-            await asyncio.wait({self._serving})
-            self._serving = None
+            await self._give_up(self._serving)
             raise
         if not ready.done():
             ready.cancel()
@@ -51,18 +51,37 @@ class Service:
 
     async def stop(self) -> None:
         """Stop working; returns when everything is left in order. Does nothing if it does not work."""
-        serving, self._serving = self._serving, None
+        serving = self._serving
         if serving is None:
             return
         self._stopping.set()
         try:
-            await asyncio.shield(serving)
-        except asyncio.CancelledError:
-            serving.cancel()
             await asyncio.wait({serving})
-            if not serving.cancelled():
-                serving.exception()
+        except asyncio.CancelledError:
+            await self._give_up(serving)
             raise
+        self._serving = None
+        if not serving.cancelled():
+            serving.result()
+
+    async def _give_up(self, serving: asyncio.Task[None]) -> None:
+        """End at once."""
+        serving.cancel()
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait({serving})
+        if not serving.cancelled():
+            serving.exception()
+        self._serving = None
+
+    def hurry(self) -> None:
+        """Do not finish stopping in order: a :meth:`stop` that is under way returns soon."""
+        if self._serving is not None:
+            self._serving.cancel()
+
+    async def ended(self) -> None:
+        """Return when it works no more, for whatever reason; :meth:`stop` raises what ended it."""
+        if self._serving is not None:
+            await asyncio.wait({self._serving})
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -72,25 +91,71 @@ class Service:
         await self.stop()
 
 
-async def run_until_told(service: Service) -> None:
-    """Run a service until this task is cancelled, or SIGTERM or SIGINT comes; a second signal cuts the stopping short."""
-    await service.start()
-    try:
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for number in signals:
-                logger.info("Stopping on %s", number.name, extra={"action": "stopping"})
-                break
-            async with anyio.create_task_group() as group:
-                group.start_soon(_cut_short, signals, group.cancel_scope)
-                await service.stop()
-                group.cancel_scope.cancel()
-    finally:
-        with anyio.CancelScope(shield=True):
-            await service.stop()
+async def run_until_told(
+    *,
+    name: str,
+    start: Callable[[], Awaitable[None]],
+    ended: Callable[[], Awaitable[None]],
+    stop: Callable[[], Awaitable[None]],
+    hurry: Callable[[], None],
+) -> None:
+    """Run something until it ends by itself, SIGTERM or SIGINT comes, or this task is cancelled.
+
+    The first signal begins the ``stop``, and each further one, or being cancelled, hurries it. One that comes before the start is
+    done ends the start. Signals are heard from the first moment to the last, but in the main thread only: Python gives them to no other.
+    """
+    starting, working = anyio.CancelScope(), anyio.CancelScope()
+    stopping = False
+
+    def obey(number: signal.Signals) -> None:
+        nonlocal stopping
+        logger.info("%s got %s", name, number.name, extra={"action": "signalled"})
+        if stopping:
+            hurry()
+        stopping = True
+        starting.cancel()
+        working.cancel()
+
+    with _signals_heard(obey):
+        with starting:
+            await start()
+        if starting.cancelled_caught:
+            return
+        try:
+            with working:
+                await ended()
+        except asyncio.CancelledError:
+            hurry()
+            raise
+        finally:
+            with anyio.CancelScope(shield=True):
+                await stop()
 
 
-async def _cut_short(signals: AsyncIterator[signal.Signals], scope: anyio.CancelScope) -> None:
-    async for number in signals:
-        logger.warning("Stopping at once on a second %s", number.name, extra={"action": "stopping_at_once"})
-        scope.cancel()
+_listeners: list[Callable[[signal.Signals], None]] = []
+"""All that is to be told of signals: a process may run a coordinator and workers side by side, and has one handler a signal."""
+
+
+@contextmanager
+def _signals_heard(obey: Callable[[signal.Signals], None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
         return
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    if not _listeners:
+        for number in numbers:
+            loop.add_signal_handler(number, _tell, number)
+    _listeners.append(obey)
+    try:
+        yield
+    finally:
+        _listeners.remove(obey)
+        if not _listeners:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+
+def _tell(number: signal.Signals) -> None:
+    for obey in tuple(_listeners):
+        obey(number)

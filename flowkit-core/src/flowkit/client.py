@@ -2,14 +2,15 @@
 
 import logging
 import os
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Self
 
 import anyio
 from pydantic_core import from_json, to_json
 
-from flowkit.applying import Applier
+from flowkit._gathering import Gathered
+from flowkit.applying import FIRST_PAUSE_SEC, LONGEST_PAUSE_SEC, Applier
 from flowkit.clock import SystemClock
 from flowkit.config import CommonConfig
 from flowkit.engine import (
@@ -22,7 +23,7 @@ from flowkit.engine import (
     TaskSubmitted,
     advance,
 )
-from flowkit.errors import BusError, ConfigError, Fault, GraphError, StoreError, TaskNotFound, TaskRefused
+from flowkit.errors import BusError, ConfigError, Fault, GraphError, StoreError, StoreUnavailable, TaskNotFound, TaskRefused
 from flowkit.explaining import explain_node
 from flowkit.graph import Graph
 from flowkit.messages import TaskTouched, encode
@@ -61,6 +62,9 @@ class Client:
         self.clock: Clock = clock or SystemClock()
         self.plugins = plugins if isinstance(plugins, Plugins) else Plugins(plugins or ())
         self._db = db if db is not None else self.cfg.db
+        self._settings = self._engine_settings()
+        self._create = Gathered(self._create_records)
+        self._load = Gathered(self._load_records)
         self._given_bus = bus
         self._given_store = store
         self._stack: AsyncExitStack | None = None
@@ -75,7 +79,9 @@ class Client:
             if self._given_store is not None:
                 self.store = self._given_store
             elif self._db is None:
-                raise ConfigError("db is missing: give a database object, or an address such as 'mongodb://localhost/flowkit' or 'memory://'")
+                raise ConfigError(
+                    "db is missing: give a database object, or an address such as 'mongodb://localhost/flowkit' or 'memory://'"
+                )
             else:
                 self.store = await stack.enter_async_context(self.plugins.open_store(self._db, self.cfg))
             if self._given_bus is None or isinstance(self._given_bus, str):
@@ -85,11 +91,11 @@ class Client:
                 self.bus = self._given_bus
             await self.bus.ensure_topics([TopicSpec(self.cfg.events_topic)])
             self._applier = Applier(
-                store=self.store, clock=self.clock, plugins=self.plugins, settings=self._settings(), keep_nodes=0, patience_sec=PATIENCE_SEC
+                store=self.store, clock=self.clock, plugins=self.plugins, settings=self._settings, keep_nodes=0, patience_sec=PATIENCE_SEC
             )
             self._stack = stack.pop_all()
 
-    def _settings(self) -> EngineSettings:
+    def _engine_settings(self) -> EngineSettings:
         return EngineSettings()
 
     async def stop(self) -> None:
@@ -143,13 +149,32 @@ class Client:
         task = Task(spec=spec, marks=bytearray(b".") * len(parsed.plan.ids))
         size = len(task.marks)
         task.taken, task.empty, task.broken, task.open = [0] * size, [0] * size, [0] * size, size
-        step = advance(task, TaskSubmitted(), now=now, settings=self._settings())
+        step = advance(task, TaskSubmitted(), now=now, settings=self._settings)
         step.apply()
-        stored = (await self.store.create([new_record(task, encode_spec(spec, parsed.source), step.log)]))[0]
+        stored = await self._create(new_record(task, encode_spec(spec, parsed.source), step.log))
         if stored == identity and self.plugins.observes_tasks:
             self.plugins.notify("flowkit_task_changed", before=None, after=task_view(task))
-        await self._touch(stored)
         return stored
+
+    async def _create_records(self, records: list[TaskRecord]) -> Sequence[str]:
+        """Store tasks, and hint that they are there. Repeating it is harmless, so an unavailable store is waited for a while."""
+        waited, pause = 0.0, FIRST_PAUSE_SEC
+        while True:
+            try:
+                stored = await self.store.create(records)
+                break
+            except StoreUnavailable:
+                if waited >= PATIENCE_SEC:
+                    raise
+                await self.clock.sleep(pause)
+                waited += pause
+                pause = min(pause * 2, LONGEST_PAUSE_SEC)
+        await self._touch(*stored)
+        return stored
+
+    async def _load_records(self, task_ids: list[str]) -> Sequence[TaskRecord | None]:
+        found = await self.store.load(task_ids)
+        return [found.get(task_id) for task_id in task_ids]
 
     def _ask(self, task: NewTask) -> None:
         try:
@@ -161,12 +186,13 @@ class Client:
         if reason is not None:
             raise TaskRefused(f"the task was refused: {reason}")
 
-    async def _touch(self, task_id: str) -> None:
-        """Hint that a task changed. A lost hint costs time, so a bus that is away stops nobody."""
+    async def _touch(self, *task_ids: str) -> None:
+        """Hint that tasks changed. A lost hint costs time, so a bus that is away stops nobody."""
+        topic = self.cfg.events_topic
         try:
-            await self.bus.publish([Message(self.cfg.events_topic, encode(TaskTouched(task_id=task_id)), key=task_id)])
+            await self.bus.publish([Message(topic, encode(TaskTouched(task_id=task_id)), task_id) for task_id in task_ids])
         except BusError as error:
-            logger.warning("No hint was sent for task %s: %s", task_id, error, extra={"action": "hint_lost", "task_id": task_id})
+            logger.warning("No hint was sent for %d tasks: %s", len(task_ids), error, extra={"action": "hint_lost"})
 
     # ------------------------------------------------------------ looking
 
@@ -176,7 +202,7 @@ class Client:
         Raises:
             TaskNotFound: there is none.
         """
-        return await self._view(await load_task(self.store, task_id))
+        return await self._view(decode_task(await self._record(task_id)))
 
     async def _view(self, task: Task) -> TaskView:
         return full_view(task, await records_of(self.store, task, range(len(task.marks))))
@@ -200,7 +226,7 @@ class Client:
         return await self._view(decode_task(record))
 
     async def _record(self, task_id: str) -> TaskRecord:
-        record = (await self.store.load([task_id])).get(task_id)
+        record = await self._load(task_id)
         if record is None:
             raise TaskNotFound(task_id)
         return record
@@ -287,7 +313,8 @@ class Client:
         records = await records_of(self.store, task, range(len(task.marks)) if node_id is None else [plan.index[node_id]])
         cursor = None
         while page := await self.store.artifacts.scan(task_id, after=cursor, limit=PAGE):
-            for cursor, item in page:
+            cursor = page[-1][0]
+            for _, item in page:
                 stream = item.stream
                 if item.meta is None or (node_id is not None and stream.node_id != node_id):
                     continue
@@ -407,5 +434,3 @@ def _checked(
     if faults:
         raise GraphError(faults)
     return plain, tags
-
-

@@ -124,9 +124,7 @@ class CoordinatorConfig(CommonConfig):
     worker_types: list[str] = Field(default_factory=list, description="Roles whose command topics are made at start.")
     heartbeat_soft_sec: float = Field(10.0, gt=0, description="Silence after which a worker is reported as suspect.")
     heartbeat_hard_sec: float = Field(20.0, gt=0, description="Silence after which a worker counts as lost.")
-    lease_ttl_sec: float = Field(
-        20.0, gt=0, description="How long a first attempt stays with a silent worker; doubles with each attempt."
-    )
+    lease_ttl_sec: float = Field(20.0, gt=0, description="How long a first attempt stays with a silent worker; doubles with each attempt.")
     cancel_grace_sec: float = Field(10.0, ge=0, description="How long a cancelled node may take to end by itself.")
     scheduler_tick_sec: float = Field(5.0, gt=0, description="Upper bound between two sweeps for forgotten work.")
     outbox_max_retry: int = Field(8, ge=0, description="How often sending commands is tried again before the sweep takes over.")

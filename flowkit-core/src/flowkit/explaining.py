@@ -12,7 +12,13 @@ def explain_node(task: Task, index: int, record: NodeRecord | None, *, now: floa
     plan = task.spec.plan
     name = f"{plan.ids[index]!r}"
     mark = task.marks[index]
-    because = f" ({record.reason_code}: {record.error})" if record and record.error else f" ({record.reason_code})" if record and record.reason_code else ""
+    because = (
+        f" ({record.reason_code}: {record.error})"
+        if record and record.error
+        else f" ({record.reason_code})"
+        if record and record.reason_code
+        else ""
+    )
     match mark:
         case Mark.RUNNING:
             return f"{name} is running on {record.worker_id!r}." if record and record.worker_id else f"{name} is running in a coordinator."

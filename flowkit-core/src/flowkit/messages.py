@@ -63,6 +63,8 @@ class RunNode(_NodeMessage):
     role: str
     generation: int = 0
     priority: int = 0
+    resumed: bool = False
+    """A worker began this attempt and handed it back: batches of it may be stored already."""
     last_attempt: bool = False
     """The retry policy allows none after this one."""
     permanent_on: tuple[str, ...] = ()

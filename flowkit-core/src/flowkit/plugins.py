@@ -182,7 +182,7 @@ class Plugins:
         ):
             for implementation in getattr(self._manager.hook, hook).get_hookimpls():
                 names: list[str] = []
-                implementation.function(lambda name, value, names=names: names.append(name))  # type: ignore[misc]
+                implementation.function(lambda name, value, names=names: names.append(name))
                 rows += [Provided(implementation.plugin_name, kind, name) for name in names]
         return sorted(rows, key=lambda row: (row.plugin, row.kind, row.name))
 

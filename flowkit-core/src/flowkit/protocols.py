@@ -145,9 +145,7 @@ class Bus(Protocol):
             BusUnavailable: not all were confirmed; any of them may have been sent.
         """
 
-    def subscribe(
-        self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000
-    ) -> AbstractAsyncContextManager[Subscription]:
+    def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> AbstractAsyncContextManager[Subscription]:
         """Listen to topics.
 
         With a ``group``, each message goes to one member of the group, and a group that is new starts with the oldest

@@ -10,14 +10,28 @@ from flowkit.protocols import Store
 from flowkit.storage import decode_node, decode_task, node_part
 from flowkit.task import ENDED, Mark, NodeRecord, Task
 
+MOST_RECALLED = 256
+"""Archived records that are kept with a task in memory: one parent may have thousands of children that want its result."""
+
 
 async def records_of(store: Store, task: Task, indexes: Collection[int]) -> dict[int, NodeRecord]:
     """The records of these nodes, from the task or from its archive; those that never began have none."""
-    found = {index: task.records[index] for index in indexes if index in task.records}
-    archived = [index for index in indexes if index not in found and task.marks[index] in ENDED]
+    found = {}
+    archived = []
+    for index in indexes:
+        record = task.records.get(index) or task.recalled.get(index)
+        if record is not None:
+            found[index] = record
+        elif task.marks[index] in ENDED:
+            archived.append(index)
     if archived:
         parts = await store.read_archive(task.task_id, [node_part(index) for index in archived])
-        found.update((int(name[1:]), decode_node(data)) for name, data in parts.items())
+        recalled = {int(name[1:]): decode_node(data) for name, data in parts.items()}
+        found.update(recalled)
+        if len(recalled) <= MOST_RECALLED:
+            if len(task.recalled) + len(recalled) > MOST_RECALLED:
+                task.recalled.clear()
+            task.recalled.update(recalled)
     return found
 
 

@@ -22,8 +22,8 @@ KEEP_ENDED = 256
 KEEP_LOG_PARTS = 128
 
 _OPTIONAL = (
-    "generation", "handovers", "has_batch", "worker_id", "started_at", "heard_at", "finished_at", "next_retry_at", "cancel_by", "reason_code",
-    "error", "result", "metrics", "progress",
+    "generation", "handovers", "has_batch", "worker_id", "started_at", "heard_at", "finished_at", "next_retry_at", "cancel_by",
+    "reason_code", "error", "result", "metrics", "progress",
 )  # fmt: skip
 
 
@@ -253,4 +253,15 @@ def _folded(parts: Mapping[str, bytes]) -> ArchivedPart:
     return ArchivedPart(min(parts), len(entries), to_json(entries))
 
 
-__all__ = ["Ledger", "decode_log", "decode_node", "decode_spec", "decode_task", "encode_spec", "header_of", "log_part", "new_record", "node_part"]
+__all__ = [
+    "Ledger",
+    "decode_log",
+    "decode_node",
+    "decode_spec",
+    "decode_task",
+    "encode_spec",
+    "header_of",
+    "log_part",
+    "new_record",
+    "node_part",
+]

@@ -274,6 +274,8 @@ class Task:
     """Failed nodes that no branch handles."""
     ready: list[tuple[int, int]] = field(default_factory=list)
     """Heap of (-priority, index) of nodes that wait for room; may hold entries that are ready no longer."""
+    recalled: dict[int, NodeRecord] = field(default_factory=dict)
+    """Some of the records that lie in the archive."""
     key_holders: dict[str, int] = field(default_factory=dict)
     key_waiters: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
 

@@ -11,8 +11,6 @@ from flowkit_kafka._errors import DRIVER_ERRORS
 
 logger = logging.getLogger(__name__)
 
-CANCELLED_LIMIT_SEC = 0.5
-
 
 async def close_consumer(consumer: AIOKafkaConsumer, limit_sec: float) -> None:
     """Leave the group and close the connections."""
@@ -30,10 +28,6 @@ async def close_producer(producer: AIOKafkaProducer, limit_sec: float) -> None:
 
 
 async def _within(close: Callable[[], Awaitable[None]], limit_sec: float, what: str) -> bool:
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        # The program ends, and the driver's own tasks are cancelled with this one: there may be nobody left to say goodbye.
-        limit_sec = min(limit_sec, CANCELLED_LIMIT_SEC)
     try:
         # Leaving must be done also by who is being cancelled.
         with anyio.move_on_after(limit_sec, shield=True) as scope:

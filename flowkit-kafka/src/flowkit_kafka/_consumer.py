@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 _POLL_MS = 1_000
 _MAX_BACKOFF_SEC = 2.0
+_TORN_DOWN_SEC = 0.4
 # The driver would leave the group when nobody polls for this long. Here the caller may take as long as it likes: what he has is
 # bounded, his silence says nothing, and heartbeats go on beside.
 _NEVER_MS = 2**31 - 1
@@ -44,6 +45,7 @@ class SupervisedConsumer(ABC):
         self._last_poll_stamp = 0
         self._trouble: BaseException | None = None
         self._closing: set[asyncio.Task[None]] = set()
+        self._stopping = False
 
     @abstractmethod
     def group_settings(self) -> Mapping[str, Any]:
@@ -77,6 +79,7 @@ class SupervisedConsumer(ABC):
     async def stop(self) -> None:
         """Commit, leave the group and close; within the time limit of the configuration."""
         if self._running is not None:
+            self._stopping = not self._running.cancelling()
             self._running.cancel()
         with anyio.CancelScope(shield=True):
             if self._running is not None:
@@ -123,13 +126,22 @@ class SupervisedConsumer(ABC):
             await self.attach(consumer)
             await _first_to_end(self._poll(consumer), self._keep(consumer))
         finally:
+            limit_sec = self._time_to_close()
             try:
-                with anyio.move_on_after(self.config.close_timeout_sec / 4, shield=True):
+                with anyio.move_on_after(limit_sec / 4, shield=True):
                     await self.commit(consumer)
             finally:
                 self.current = None
                 self.lost()
-                self._close(consumer)
+                self._close(consumer, limit_sec)
+
+    def _time_to_close(self) -> float:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling() and not self._stopping:
+            # Not told to stop but cancelled, as at the end of asyncio.run: the driver's own tasks are cancelled as well, and
+            # nobody is left to read what the brokers answer.
+            return _TORN_DOWN_SEC
+        return self.config.close_timeout_sec
 
     def _new_consumer(self) -> AIOKafkaConsumer:
         config = self.config
@@ -145,8 +157,8 @@ class SupervisedConsumer(ABC):
             **settings,
         )
 
-    def _close(self, consumer: AIOKafkaConsumer) -> None:
-        task = asyncio.create_task(close_consumer(consumer, self.config.close_timeout_sec))
+    def _close(self, consumer: AIOKafkaConsumer, limit_sec: float) -> None:
+        task = asyncio.create_task(close_consumer(consumer, limit_sec))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 

@@ -26,7 +26,9 @@ Report = Callable[[str, Event], Awaitable[None]]
 class Calls:
     """The functions that run here. What they return goes through the engine like a worker's report."""
 
-    def __init__(self, *, group: TaskGroup, store: Store, clock: Clock, functions: Mapping[str, Any], worker_id: str, report: Report) -> None:
+    def __init__(
+        self, *, group: TaskGroup, store: Store, clock: Clock, functions: Mapping[str, Any], worker_id: str, report: Report
+    ) -> None:
         self._group = group
         self._store = store
         self._clock = clock

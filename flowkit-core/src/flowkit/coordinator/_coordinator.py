@@ -66,25 +66,27 @@ class Coordinator(Client, Service):
 
     async def run(self) -> None:
         """Work until cancelled, or until SIGTERM or SIGINT; a second signal stops at once."""
-        await run_until_told(self)
+        await run_until_told(
+            name=f"Coordinator {self.coordinator_id}", start=self.start, ended=self.ended, stop=self.stop, hurry=self.hurry
+        )
 
     async def _serve(self, ready: Callable[[], None], stopping: anyio.Event) -> None:
         await Client.start(self)
         try:
             await self.bus.ensure_topics(self._topics())
-            async with self.bus.subscribe([self.cfg.events_topic], group=f"{self.cfg.namespace}.coordinators") as reports:
-                async with anyio.create_task_group() as group:
-                    self._begin(group)
-                    group.start_soon(self._keep_up, "inbox", lambda: read_reports(reports, self.bus, self.clock, self._handle))
-                    group.start_soon(self._keep_up, "timers", lambda: self._timers.run(self._time_is_up))
-                    group.start_soon(
-                        self._keep_up, "sweep", lambda: sweep(self.store, self.clock, self.cfg.scheduler_tick_sec, self._wake)
-                    )
-                    group.start_soon(self._keep_up, "worker watch", lambda: self._watch.run(self._lost))
-                    logger.info("Coordinator %s is ready", self.coordinator_id, extra={"action": "coordinator_ready"})
-                    ready()
-                    await stopping.wait()
-                    group.cancel_scope.cancel()
+            async with (
+                self.bus.subscribe([self.cfg.events_topic], group=f"{self.cfg.namespace}.coordinators") as reports,
+                anyio.create_task_group() as group,
+            ):
+                self._begin(group)
+                group.start_soon(self._keep_up, "inbox", lambda: read_reports(reports, self.bus, self.clock, self._handle))
+                group.start_soon(self._keep_up, "timers", lambda: self._timers.run(self._time_is_up))
+                group.start_soon(self._keep_up, "sweep", lambda: sweep(self.store, self.clock, self.cfg.scheduler_tick_sec, self._wake))
+                group.start_soon(self._keep_up, "worker watch", lambda: self._watch.run(self._lost))
+                logger.info("Coordinator %s is ready", self.coordinator_id, extra={"action": "coordinator_ready"})
+                ready()
+                await stopping.wait()
+                group.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
                 await Client.stop(self)
@@ -92,7 +94,7 @@ class Coordinator(Client, Service):
 
     def _begin(self, group: anyio.abc.TaskGroup) -> None:
         self._applier = Applier(
-            store=self.store, clock=self.clock, plugins=self.plugins, settings=self._settings(), keep_nodes=self.cfg.max_cached_nodes,
+            store=self.store, clock=self.clock, plugins=self.plugins, settings=self._settings, keep_nodes=self.cfg.max_cached_nodes,
             patience_sec=None,
         )  # fmt: skip
         self._outbox = Outbox(bus=self.bus, store=self.store, clock=self.clock, config=self.cfg, applier=self._applier)
@@ -111,7 +113,7 @@ class Coordinator(Client, Service):
             *(TopicSpec(self.cfg.command_topic(role)) for role in self.cfg.worker_types),
         ]
 
-    def _settings(self) -> EngineSettings:
+    def _engine_settings(self) -> EngineSettings:
         return EngineSettings(
             max_in_flight=self.cfg.max_in_flight,
             lease_ttl_sec=self.cfg.lease_ttl_sec,

@@ -104,6 +104,7 @@ class Outbox:
             role=node.type,
             generation=record.generation,
             priority=task.spec.priority + node.priority,
+            resumed=record.handovers > 0,
             last_attempt=attempt - record.first_attempt >= node.retry_policy.max,
             permanent_on=node.retry_policy.permanent_on,
             data=data,

@@ -43,7 +43,10 @@ class WorkerWatch:
                 self._suspects.add(worker_id)
                 if beat >= 0:
                     logger.warning(
-                        "Worker %s has been silent for %.0f s", worker_id, silence, extra={"action": "worker_suspect", "worker_id": worker_id}
+                        "Worker %s has been silent for %.0f s",
+                        worker_id,
+                        silence,
+                        extra={"action": "worker_suspect", "worker_id": worker_id},
                     )
             if silence >= self._hard:
                 lost.append(worker_id)

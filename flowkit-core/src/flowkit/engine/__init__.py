@@ -17,7 +17,6 @@ from flowkit.engine._effects import (
 )
 from flowkit.engine._events import (
     CancelRequested,
-    CommandsSent,
     ConditionEvaluated,
     Event,
     FunctionFailed,
@@ -39,7 +38,6 @@ __all__ = [
     "TASK_MOVES",
     "CallFunction",
     "CancelRequested",
-    "CommandsSent",
     "ConditionEvaluated",
     "Effect",
     "EngineSettings",

@@ -1,12 +1,11 @@
 """The one function through which every change of a task goes, and the life of a task as a whole."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flowkit.engine._draft import Transition
 from flowkit.engine._events import (
     CancelRequested,
-    CommandsSent,
     ConditionEvaluated,
     Event,
     FunctionFailed,
@@ -22,6 +21,7 @@ from flowkit.engine._nodes import (
     begin_ready_nodes,
     condition_evaluated,
     consider,
+    failure_sentence,
     function_failed,
     function_returned,
     node_failed,
@@ -35,6 +35,7 @@ from flowkit.engine._nodes import (
 from flowkit.engine._readiness import edge_outcome, handles_failure
 from flowkit.engine._settings import EngineSettings
 from flowkit.engine._timers import woke
+from flowkit.graph import Plan
 from flowkit.messages import (
     BatchStored,
     NodeFailed,
@@ -44,7 +45,7 @@ from flowkit.messages import (
     NodeStopped,
     NodeSucceeded,
 )
-from flowkit.task import ENDED, Mark, Task, TaskStatus
+from flowkit.task import ENDED, Mark, NodeRecord, Task, TaskStatus
 
 DEFAULT_SETTINGS = EngineSettings()
 
@@ -65,12 +66,11 @@ def advance(task: Task, event: Event, *, now: float, settings: EngineSettings = 
 
 def settle(draft: Transition) -> None:
     """Bring the task's own status in line with its nodes'."""
-    if draft.status.terminal and not draft.rederive:
-        return
     if draft.open == 0:
         outcome = draft.outcome or (TaskStatus.FAILED if draft.failures else TaskStatus.FINISHED)
         draft.finished_at = draft.now
         draft.wake_at = None
+        draft.paused = False
         draft.outcome = outcome
         draft.set_status(outcome, draft.error if outcome is TaskStatus.FAILED else draft.reason)
     elif draft.outcome is not None:
@@ -89,10 +89,16 @@ def _submitted(draft: Transition, event: TaskSubmitted, settings: EngineSettings
     if draft.task.seq:
         draft.ignored = True
         return
-    draft.note(-1, "status", TaskStatus.QUEUED)
-    draft.wake(draft.deadline_at)
+    draft.note(-1, "status", TaskStatus.QUEUED.value)
+    _set_deadline(draft)
     for index in draft.task.spec.plan.roots:
         consider(draft, index, settings)
+
+
+def _set_deadline(draft: Transition) -> None:
+    seconds = draft.task.spec.deadline_sec
+    draft.deadline_at = None if seconds is None else draft.now + seconds
+    draft.wake(draft.deadline_at)
 
 
 def _cancel(draft: Transition, event: CancelRequested, settings: EngineSettings) -> None:
@@ -101,7 +107,6 @@ def _cancel(draft: Transition, event: CancelRequested, settings: EngineSettings)
         return
     draft.outcome = TaskStatus.CANCELLED
     draft.reason = event.reason
-    draft.paused = False
     stop_everything(draft, "cancelled", settings)
 
 
@@ -131,26 +136,32 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
     marks = bytearray(task.marks)
     for index in again:
         if index in task.records:
-            record = draft.edit(index)
-            record.generation += marks[index] == Mark.FINISHED
-            record.first_attempt = record.attempt + 1
-            record.worker_id = record.reason_code = record.error = record.result = record.metrics = None
-            record.started_at = record.heard_at = record.finished_at = record.next_retry_at = record.cancel_by = None
-            record.first_issued_at = 0.0
-            record.has_batch = False
+            draft.records[index] = _begun_anew(task.records[index], finished=marks[index] == Mark.FINISHED)
         marks[index] = draft.marks[index] = Mark.WAITING
         draft.note(index, "status", "queued", {"retry": True})
+    plan = task.spec.plan
+    failed = [index for index, mark in enumerate(marks) if mark == Mark.FAILED and not handles_failure(plan, index)]
     draft.rederive = True
-    draft.outcome = draft.error = draft.reason = draft.finished_at = draft.started_at = None
-    draft.open = sum(mark not in ENDED for mark in marks)
-    draft.failures = sum(mark == Mark.FAILED and not handles_failure(task.spec.plan, index) for index, mark in enumerate(marks))
-    if task.deadline_at is not None:
-        draft.deadline_at = draft.now + (task.deadline_at - task.spec.created_at)
-        draft.wake(draft.deadline_at)
+    draft.outcome = draft.reason = draft.finished_at = draft.started_at = None
+    draft.error = failure_sentence(plan, failed[0], draft.record(failed[0])) if failed else None
+    draft.open = len(again)
+    draft.failures = len(failed)
+    _set_deadline(draft)
     _recount(draft, marks)
     for index in sorted(again):
         if draft.marks[index] == Mark.WAITING:
             consider(draft, index, settings)
+
+
+def _begun_anew(record: NodeRecord, *, finished: bool) -> NodeRecord:
+    """What stays of a node's record when it runs again. What a finished run put out is not added to: another generation begins."""
+    return NodeRecord(
+        attempt=record.attempt,
+        first_attempt=record.attempt + 1 + (record.handovers > 0),  # the number of one that was handed back is free again
+        generation=record.generation + finished,
+        handovers=record.handovers,
+        progress=None if finished else record.progress,
+    )
 
 
 def _recount(draft: Transition, marks: bytearray) -> None:
@@ -164,34 +175,29 @@ def _recount(draft: Transition, marks: bytearray) -> None:
 
 
 def _nodes_to_reset(task: Task, chosen: tuple[int, ...] | None) -> set[int]:
+    """The chosen nodes and all below them, or those that failed; and in both cases those that were stopped, which did no wrong.
+
+    Below nodes that were not chosen, what has finished stays.
+    """
     plan, marks = task.spec.plan, task.marks
-    if chosen is None:
-        first = [index for index, mark in enumerate(marks) if mark in (Mark.FAILED, Mark.CANCELLED)]
-        again = {index for index in first if marks[index] != Mark.FAILED or not handles_failure(plan, index)}
-        grow = list(again)
-        while grow:
-            for edge in plan.children[grow.pop()]:
-                if marks[edge.node] != Mark.FINISHED and edge.node not in again:
-                    again.add(edge.node)
-                    grow.append(edge.node)
-        return again
-    again = set(chosen)
-    grow = list(chosen)
+    undone = [
+        index
+        for index, mark in enumerate(marks)
+        if mark == Mark.CANCELLED or (chosen is None and mark == Mark.FAILED and not handles_failure(plan, index))
+    ]
+    finished = {index for index, mark in enumerate(marks) if mark == Mark.FINISHED}
+    return _with_all_below(plan, chosen or (), but=set()) | _with_all_below(plan, undone, but=finished)
+
+
+def _with_all_below(plan: Plan, indexes: Sequence[int], *, but: set[int]) -> set[int]:
+    found = set(indexes)
+    grow = list(found)
     while grow:
         for edge in plan.children[grow.pop()]:
-            if edge.node not in again:
-                again.add(edge.node)
+            if edge.node not in found and edge.node not in but:
+                found.add(edge.node)
                 grow.append(edge.node)
-    return again
-
-
-def _commands_sent(draft: Transition, event: CommandsSent, settings: EngineSettings) -> None:
-    for index, attempt in event.commands:
-        record = draft.task.records.get(index)
-        if record is not None and record.attempt == attempt and not record.sent:
-            draft.edit(index).sent = True
-    if not draft.records:
-        draft.ignored = True
+    return found
 
 
 _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
@@ -200,7 +206,6 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     PauseRequested: _pause,
     ResumeRequested: _resume,
     RetryRequested: _retry,
-    CommandsSent: _commands_sent,
     ConditionEvaluated: condition_evaluated,
     FunctionReturned: function_returned,
     FunctionFailed: function_failed,

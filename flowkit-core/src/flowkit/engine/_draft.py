@@ -21,10 +21,9 @@ class Transition:
     """
 
     __slots__ = (
-        "counts", "deadline_at", "deferred", "effects", "error", "failures", "finished_at", "fresh", "ignored", "in_flight",
-        "in_order", "key_holders",
-        "log", "marks", "now", "open", "outcome", "paused", "reason", "records", "rederive", "started_at", "status", "task", "taken_from_ready",
-        "vars", "vars_changed", "waiters", "wake_at",
+        "counts", "deadline_at", "deferred", "effects", "error", "failures", "finished_at", "fresh", "ignored", "in_flight", "in_order",
+        "key_holders", "log", "marks", "now", "open", "outcome", "paused", "reason", "records", "rederive", "started_at", "status",
+        "taken_from_ready", "task", "vars", "vars_changed", "waiters", "wake_at",
     )  # fmt: skip
 
     def __init__(self, task: Task, now: float) -> None:
@@ -104,7 +103,7 @@ class Transition:
             self.failures += mark == Mark.FAILED and not handles_failure(self.task.spec.plan, index)
         status = STATUS_OF_MARK[mark]
         if status is not STATUS_OF_MARK[before] or mark == Mark.ISSUED:
-            self.note(index, "status", status, data, at=at)
+            self.note(index, "status", status.value, data, at=at)
 
     def note(self, index: int, kind: str, status: str | None, data: Any = None, *, at: float | None = None) -> None:
         """Add to the task's history."""
@@ -116,7 +115,7 @@ class Transition:
         if status not in TASK_MOVES[self.status]:
             raise IllegalMove(f"task {self.task.task_id!r}: {self.status} to {status}")
         self.status = status
-        self.note(-1, "status", status, data)
+        self.note(-1, "status", status.value, data)
 
     def wake(self, at: float | None) -> None:
         """Have the task looked at no later than then."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from flowkit.task import Mark, Task
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SendCommand:
     """Send the command of a node's present attempt."""
 
@@ -13,7 +13,7 @@ class SendCommand:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallFunction:
     """Call the coordinator function of a node."""
 
@@ -21,14 +21,14 @@ class CallFunction:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EvaluateCondition:
     """Evaluate a node's ``when``, before the commit."""
 
     index: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SendCancel:
     """Tell the worker that has this attempt to stop."""
 
@@ -38,7 +38,7 @@ class SendCancel:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TellReaders:
     """Tell those who read this node's artifacts while it runs that it has ended."""
 

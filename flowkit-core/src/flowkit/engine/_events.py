@@ -39,13 +39,6 @@ class RetryRequested:
 
 
 @dataclass(frozen=True, slots=True)
-class CommandsSent:
-    """These commands, given as (node, attempt), are on the bus."""
-
-    commands: Sequence[tuple[int, int]]
-
-
-@dataclass(frozen=True, slots=True)
 class ConditionEvaluated:
     """A node's ``when`` is true or false, or could not be evaluated (``error``)."""
 
@@ -87,4 +80,4 @@ class Woke:
 
 
 ClientEvent = TaskSubmitted | CancelRequested | PauseRequested | ResumeRequested | RetryRequested
-Event = ClientEvent | CommandsSent | ConditionEvaluated | FunctionReturned | FunctionFailed | Woke | WorkerReport
+Event = ClientEvent | ConditionEvaluated | FunctionReturned | FunctionFailed | Woke | WorkerReport

@@ -6,12 +6,13 @@ from typing import Any
 from flowkit.engine._draft import Transition
 from flowkit.engine._effects import CallFunction, EvaluateCondition, SendCancel, SendCommand, TellReaders
 from flowkit.engine._events import ConditionEvaluated, FunctionFailed, FunctionReturned
-from flowkit.engine._readiness import Readiness, edge_outcome, handles_failure, may_stream, readiness
+from flowkit.engine._readiness import BROKEN, TAKEN, Readiness, edge_outcome, handles_failure, readiness
 from flowkit.engine._retries import retry_delay
 from flowkit.engine._settings import EngineSettings
 from flowkit.engine._transitions import NODE_REPORTS
 from flowkit.engine._vars import apply as apply_vars
 from flowkit.errors import VarsError
+from flowkit.graph import Plan
 from flowkit.messages import (
     BatchStored,
     NodeFailed,
@@ -35,8 +36,10 @@ def consider(draft: Transition, index: int, settings: EngineSettings) -> None:
     match readiness(plan.need[index], len(plan.parents[index]), *draft.count(index)):
         case Readiness.START:
             make_ready(draft, index)
+        case Readiness.WAIT if _may_stream(draft, index):
+            make_ready(draft, index)
         case Readiness.NEVER:
-            skip(draft, index, "upstream_failed" if draft.count(index)[2] else "upstream_skipped", settings)
+            skip(draft, index, "upstream_failed" if draft.count(index)[BROKEN] else "upstream_skipped", settings)
 
 
 def make_ready(draft: Transition, index: int) -> None:
@@ -74,16 +77,14 @@ def _issue(draft: Transition, index: int, settings: EngineSettings) -> None:
         record.started_at = now
         draft.started_at = draft.started_at or now
         draft.effects.append(CallFunction(index, record.attempt))
+        limit = node.timeouts.start_to_close_sec
     else:
         draft.move(index, Mark.ISSUED, data=_attempt(record))
         draft.effects.append(SendCommand(index, record.attempt))
-        if node.timeouts.schedule_to_start_sec is not None:
-            draft.wake(now + node.timeouts.schedule_to_start_sec)
-    draft.wake(now + settings.resend_sec)
-    if node.on_satisfied == "cancel":
-        for edge in draft.task.spec.plan.parents[index]:
-            if draft.mark(edge.node) not in ENDED:
-                cancel_node(draft, edge.node, "not needed any more", settings)
+        limit = node.timeouts.schedule_to_start_sec
+    draft.wake(now + (settings.resend_sec if limit is None else min(limit, settings.resend_sec)))
+    if node.on_satisfied == "cancel" and 0 <= draft.task.spec.plan.need[index] <= draft.count(index)[TAKEN]:
+        _cancel_parents(draft, index, settings)
 
 
 def _attempt(record: NodeRecord) -> dict[str, Any] | None:
@@ -125,57 +126,60 @@ def _is_foreign(draft: Transition, event: NodeSucceeded | FunctionReturned) -> b
 
 
 def node_started(draft: Transition, event: NodeStarted, settings: EngineSettings) -> None:
-    if not _counts_now(draft, event):
-        draft.ignored = True
-        if event.index < len(draft.task.marks) and draft.mark(event.index) == Mark.CANCELLED:
-            # The command was on its way when the node was cancelled: whoever began it now is told to stop.
-            draft.effects.append(SendCancel(event.index, event.attempt, event.token, draft.reason or ""))
+    if _counts_now(draft, event):
+        _begin(draft, event.index, event.worker_id, event.at, settings)
         return
-    _begin(draft, event.index, event.worker_id, event.at)
-    _watch(draft, event.index, settings)
+    draft.ignored = True
+    if event.index < len(draft.task.marks) and draft.mark(event.index) == Mark.CANCELLED:
+        # The command was on its way when the node was cancelled: whoever began it now is told to stop.
+        draft.effects.append(SendCancel(event.index, event.attempt, event.token, draft.reason or ""))
 
 
-def _begin(draft: Transition, index: int, worker_id: str, at: float) -> NodeRecord:
+def _begin(draft: Transition, index: int, worker_id: str, at: float, settings: EngineSettings) -> NodeRecord:
     """The present attempt runs, whatever of its reports came first."""
     record = draft.edit(index)
-    if draft.mark(index) == Mark.ISSUED:
-        draft.move(index, Mark.RUNNING, at=at, data={"worker_id": worker_id})
-        record.worker_id = worker_id
-        record.started_at = at
-        record.heard_at = draft.now
-        record.sent = True
-        draft.started_at = draft.started_at or at
-    return record
-
-
-def _watch(draft: Transition, index: int, settings: EngineSettings) -> None:
+    if draft.mark(index) != Mark.ISSUED:
+        return record
+    now = draft.now
+    draft.move(index, Mark.RUNNING, at=at, data={"worker_id": worker_id})
+    record.worker_id = worker_id
+    # Between the command and its report: a worker whose clock is wrong neither hastens nor delays a time-out.
+    record.started_at = min(max(at, record.issued_at), now)
+    record.heard_at = now
+    record.sent = True
+    draft.started_at = draft.started_at or record.started_at
     timeouts = draft.task.spec.plan.nodes[index].timeouts
     for seconds in (timeouts.start_to_close_sec, timeouts.heartbeat_sec, settings.lease_ttl_sec):
         if seconds is not None:
-            draft.wake(draft.now + seconds)
+            draft.wake(now + seconds)
+    return record
 
 
 def node_progressed(draft: Transition, event: NodeProgressed, settings: EngineSettings) -> None:
     if not _counts_now(draft, event):
         draft.ignored = True
         return
-    record = _begin(draft, event.index, event.worker_id, event.at)
+    record = _begin(draft, event.index, event.worker_id, event.at, settings)
     record.heard_at = draft.now
     record.progress = event.progress
     draft.note(event.index, "progress", None, event.progress, at=event.at)
 
 
 def batch_stored(draft: Transition, event: BatchStored, settings: EngineSettings) -> None:
-    if not _counts_now(draft, event) or draft.record(event.index).has_batch:
+    if not _counts_now(draft, event):
         draft.ignored = True
         return
-    record = _begin(draft, event.index, event.worker_id, event.at)
+    record = _begin(draft, event.index, event.worker_id, event.at, settings)
+    record.heard_at = draft.now
+    if record.has_batch:
+        return
     record.has_batch = True
     draft.note(event.index, "batch", None, at=event.at)
     plan = draft.task.spec.plan
     for edge in plan.children[event.index]:
-        if edge.streams and draft.mark(edge.node) == Mark.WAITING and may_stream(draft.task.marks, draft.marks, plan, edge.node):
-            make_ready(draft, edge.node)
+        child = edge.node
+        if edge.streams and draft.mark(child) == Mark.WAITING and (not plan.mixed[child] or _may_stream(draft, child)):
+            make_ready(draft, child)
 
 
 def node_succeeded(draft: Transition, event: NodeSucceeded, settings: EngineSettings) -> None:
@@ -183,38 +187,36 @@ def node_succeeded(draft: Transition, event: NodeSucceeded, settings: EngineSett
         draft.ignored = True
         return
     index = event.index
-    record = _begin(draft, index, event.worker_id, event.started_at)
+    record = _begin(draft, index, event.worker_id, event.started_at, settings)
     record.worker_id = event.worker_id
     record.started_at = event.started_at
+    draft.started_at = draft.started_at or event.started_at
     record.result = event.result
     record.metrics = event.metrics or None
-    record.reason_code = record.error = None
-    _finish(draft, index, event.at, settings)
+    _finish(draft, event, settings)
 
 
 def function_returned(draft: Transition, event: FunctionReturned, settings: EngineSettings) -> None:
     if _is_foreign(draft, event):
         draft.ignored = True
         return
-    record = draft.edit(event.index)
     if event.ops:
         try:
             draft.vars = apply_vars(draft.vars, event.ops)
         except VarsError as error:
-            record.reason_code, record.error = error.reason_code, str(error)
-            fail_for_good(draft, event.index, settings)
+            failure = FunctionFailed(event.index, event.attempt, event.token, event.at, error.reason_code, error.permanent, str(error))
+            function_failed(draft, failure, settings)
             return
         draft.vars_changed = True
-    record.result = event.result
-    record.reason_code = record.error = None
-    _finish(draft, event.index, event.at, settings)
+    draft.edit(event.index).result = event.result
+    _finish(draft, event, settings)
 
 
 def node_failed(draft: Transition, event: NodeFailed, settings: EngineSettings) -> None:
     if not _counts_now(draft, event):
         draft.ignored = True
         return
-    record = _begin(draft, event.index, event.worker_id, event.started_at)
+    record = _begin(draft, event.index, event.worker_id, event.started_at, settings)
     record.metrics = event.metrics or record.metrics
     fail_attempt(draft, event.index, event.reason_code, event.error, settings, permanent=event.permanent)
 
@@ -229,8 +231,6 @@ def function_failed(draft: Transition, event: FunctionFailed, settings: EngineSe
 def node_stopped(draft: Transition, event: NodeStopped, settings: EngineSettings) -> None:
     if not _counts_now(draft, event):
         draft.ignored = True
-    elif draft.mark(event.index) == Mark.CANCELLING:
-        end_cancelled(draft, event.index, settings)
     else:
         fail_attempt(draft, event.index, "stopped", "the worker stopped the run without being asked to", settings)
 
@@ -255,11 +255,11 @@ def node_released(draft: Transition, event: NodeReleased, settings: EngineSettin
 
 def fail_attempt(draft: Transition, index: int, reason_code: str, error: str, settings: EngineSettings, *, permanent: bool = False) -> None:
     """The present attempt failed: try again later, if the policy allows, else the node has failed for good."""
-    record = draft.edit(index)
-    record.reason_code, record.error = reason_code, error
     if draft.mark(index) == Mark.CANCELLING:
         end_cancelled(draft, index, settings)
         return
+    record = draft.edit(index)
+    record.reason_code, record.error = reason_code, error
     delay = retry_delay(
         draft.task.spec.plan.nodes[index].retry_policy,
         attempts_made=record.attempt - record.first_attempt + 1,
@@ -284,30 +284,36 @@ def fail_for_good(draft: Transition, index: int, settings: EngineSettings) -> No
     draft.move(index, Mark.FAILED, data={"reason_code": record.reason_code, "error": record.error})
     if not handles_failure(plan, index):
         if draft.error is None:
-            draft.error = f"node {plan.ids[index]!r} failed: {record.reason_code}: {record.error}"
-        if plan.on_node_failure == "stop" and draft.outcome is None:
+            draft.error = failure_sentence(plan, index, record)
+        if plan.on_node_failure == "stop":
             draft.outcome = TaskStatus.FAILED
             stop_everything(draft, "task_failed", settings)
             return
     _pass_on(draft, index, settings)
 
 
+def failure_sentence(plan: Plan, index: int, record: NodeRecord) -> str:
+    return f"node {plan.ids[index]!r} failed: {record.reason_code}: {record.error}"
+
+
 def stop_everything(draft: Transition, reason_code: str, settings: EngineSettings) -> None:
     """What has not begun never begins; what runs is told to stop."""
+    draft.paused = False
     for index in range(len(draft.task.marks)):
         mark = draft.mark(index)
         if mark not in ENDED and mark != Mark.CANCELLING:
             _stop(draft, index, mark, reason_code, settings)
 
 
-def cancel_node(draft: Transition, index: int, reason_code: str, settings: EngineSettings) -> None:
-    """Stop one node; those below learn of it when it has ended."""
-    mark = draft.mark(index)
-    if mark in ENDED or mark == Mark.CANCELLING:
-        return
-    _stop(draft, index, mark, reason_code, settings)
-    if draft.mark(index) in ENDED:
-        _pass_on(draft, index, settings)
+def _cancel_parents(draft: Transition, index: int, settings: EngineSettings) -> None:
+    """Stop those parents of a node that have not ended; what else is below them learns of it when they have."""
+    for edge in draft.task.spec.plan.parents[index]:
+        mark = draft.mark(edge.node)
+        if mark in ENDED or mark == Mark.CANCELLING:
+            continue
+        _stop(draft, edge.node, mark, "not_needed", settings)
+        if draft.mark(edge.node) in ENDED:
+            _pass_on(draft, edge.node, settings)
 
 
 def _stop(draft: Transition, index: int, mark: int, reason_code: str, settings: EngineSettings) -> None:
@@ -334,11 +340,16 @@ RESEND_CANCEL_SEC = 1.0
 # ---------------------------------------------------------------- ending
 
 
-def _finish(draft: Transition, index: int, at: float, settings: EngineSettings) -> None:
+def _finish(draft: Transition, event: NodeSucceeded | FunctionReturned, settings: EngineSettings) -> None:
+    index = event.index
     record = draft.edit(index)
-    record.finished_at = at
+    if event.attempt != record.attempt and draft.mark(index) == Mark.RUNNING:
+        token = draft.task.spec.token(index, record.attempt, record.handovers)
+        draft.effects.append(SendCancel(index, record.attempt, token, "an earlier attempt finished first"))
+    record.reason_code = record.error = None
+    record.finished_at = event.at
     record.next_retry_at = None
-    draft.move(index, Mark.FINISHED, at=at)
+    draft.move(index, Mark.FINISHED, at=event.at)
     _pass_on(draft, index, settings)
 
 
@@ -363,43 +374,64 @@ def _mark_skipped(draft: Transition, index: int, reason_code: str) -> None:
 
 def _pass_on(draft: Transition, index: int, settings: EngineSettings) -> None:
     """Tell the children that a node has ended, and theirs if that ends them too."""
-    ended = [index]
+    if draft.outcome is not None:
+        return
+    ended, satisfied = [index], list[int]()
     while ended:
-        for child, reason_code in _tell_children(draft, ended.pop()):
-            mark = draft.mark(child)
-            if mark == Mark.WAITING:
+        for child, reason_code in _tell_children(draft, ended.pop(), satisfied):
+            mark, record = draft.mark(child), draft.record(child)
+            if mark in UNBEGUN and record.attempt < record.first_attempt:
                 _mark_skipped(draft, child, reason_code)
-            elif mark not in ENDED and mark != Mark.CANCELLING:
+            elif mark != Mark.CANCELLING:
                 _stop(draft, child, mark, reason_code, settings)
             if draft.mark(child) in ENDED:
                 ended.append(child)
+    for child in satisfied:
+        _cancel_parents(draft, child, settings)
 
 
-def _tell_children(draft: Transition, index: int) -> list[tuple[int, str]]:
-    """Count the node's end for each child and let those start that may. Returns the children that cannot go on, and why."""
+def _tell_children(draft: Transition, index: int, satisfied: list[int]) -> list[tuple[int, str]]:
+    """Count the node's end for each child and let those start that may. Returns the children that cannot go on, and why.
+
+    Those that run already and do not need their other parents any more are added to ``satisfied``.
+    """
     plan = draft.task.spec.plan
     mark = draft.mark(index)
     doomed: list[tuple[int, str]] = []
-    told = False
-    if draft.outcome is not None:
-        return doomed
+    read = False
     for edge in plan.children[index]:
         child = edge.node
         counts = draft.count(child)
-        counts[edge_outcome(mark, edge.route)] += 1
+        outcome = edge_outcome(mark, edge.route)
+        counts[outcome] += 1
         child_mark = draft.mark(child)
         if child_mark in ENDED:
             continue
+        read = read or (edge.streams and child_mark in IN_FLIGHT)
         verdict = readiness(plan.need[child], len(plan.parents[child]), *counts)
         if verdict is Readiness.NEVER:
-            if child_mark == Mark.WAITING or edge.streams:
-                doomed.append((child, "upstream_failed" if counts[2] else "upstream_skipped"))
+            doomed.append((child, "upstream_failed" if counts[BROKEN] else "upstream_skipped"))
         elif child_mark == Mark.WAITING:
-            if verdict is Readiness.START:
+            if verdict is Readiness.START or (plan.mixed[child] and _may_stream(draft, child)):
                 make_ready(draft, child)
-            elif draft.record(index).has_batch and edge.streams and may_stream(draft.task.marks, draft.marks, plan, child):
-                make_ready(draft, child)
-        if edge.streams and child_mark in IN_FLIGHT and not told:
-            told = True
-            draft.effects.append(TellReaders(index, draft.record(index).generation))
+        elif (
+            outcome == TAKEN
+            and counts[TAKEN] == plan.need[child]
+            and child_mark in IN_FLIGHT
+            and plan.nodes[child].on_satisfied == "cancel"
+        ):
+            satisfied.append(child)
+    if read:
+        draft.effects.append(TellReaders(index, draft.record(index).generation))
     return doomed
+
+
+def _may_stream(draft: Transition, child: int) -> bool:
+    """Whether a waiting node may start on a batch: one is stored, and the parents it does not stream from have ended."""
+    flows = False
+    for edge in draft.task.spec.plan.parents[child]:
+        if edge.streams:
+            flows = flows or draft.record(edge.node).has_batch
+        elif draft.mark(edge.node) not in ENDED:
+            return False
+    return flows

@@ -54,7 +54,7 @@ def derive(task: Task) -> None:
     size = len(marks)
     counts = [[0] * size, [0] * size, [0] * size]
     task.open = task.in_flight = task.deferred = task.failures = 0
-    task.ready, task.key_holders, task.key_waiters = [], {}, {}
+    task.ready, task.key_holders, task.key_waiters, task.recalled = [], {}, {}, {}
     for index, mark in enumerate(marks):
         if mark in ENDED:
             for edge in plan.children[index]:
@@ -73,4 +73,3 @@ def derive(task: Task) -> None:
             task.ready.append((-node.priority, index))
     task.taken, task.empty, task.broken = counts
     task.ready.sort()
-

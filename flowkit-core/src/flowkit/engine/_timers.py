@@ -19,7 +19,7 @@ def woke(draft: Transition, event: Woke, settings: EngineSettings) -> None:
         draft.error = "the task's deadline passed"
         stop_everything(draft, "deadline_exceeded", settings)
     else:
-        for index in list(task.records):
+        for index in sorted(task.records):
             if task.marks[index] not in ENDED:
                 _node_woke(draft, index, event, settings)
     draft.wake_at = None
@@ -34,11 +34,11 @@ def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSetti
     record = draft.record(index)
     now = draft.now
     if mark == Mark.DEFERRED:
-        if record.next_retry_at is not None and now >= record.next_retry_at and draft.outcome is None:
+        if now >= (record.next_retry_at or now):
             draft.move(index, Mark.READY)
             draft.queue(index)
     elif mark == Mark.CANCELLING:
-        if record.cancel_by is None or now >= record.cancel_by:
+        if now >= (record.cancel_by or now):
             end_cancelled(draft, index, settings)
         else:
             token = draft.task.spec.token(index, record.attempt, record.handovers)
@@ -71,14 +71,12 @@ def _overdue(draft: Transition, index: int, mark: int, record: NodeRecord, event
             return "schedule_to_start_timeout", f"no worker began it within {limit:g} s"
         return None
     limit = timeouts.start_to_close_sec
-    if limit is not None and record.started_at is not None and now - max(record.started_at, record.issued_at) >= limit:
+    if limit is not None and now - (record.started_at or record.issued_at) >= limit:
         return "start_to_close_timeout", f"it ran longer than {limit:g} s"
     limit = timeouts.heartbeat_sec
     if limit is not None and record.heard_at is not None and now - record.heard_at >= limit:
         return "heartbeat_timeout", f"no heartbeat for {limit:g} s"
-    if node.type == COORDINATOR_FUNCTION or record.worker_id is None:
-        return None
-    silence = event.silent.get(record.worker_id)
+    silence = event.silent.get(record.worker_id or "")
     if silence is not None and silence >= patience_sec(record, settings):
         return "worker_lost", f"worker {record.worker_id!r} was silent for {silence:.0f} s"
     return None
@@ -107,8 +105,8 @@ def _next_look(draft: Transition, index: int, settings: EngineSettings) -> float
         return min(looks, default=None)
     if mark == Mark.RUNNING:
         looks = [now + settings.lease_ttl_sec]
-        if timeouts.start_to_close_sec is not None and record.started_at is not None:
-            looks.append(max(record.started_at, record.issued_at) + timeouts.start_to_close_sec)
+        if timeouts.start_to_close_sec is not None:
+            looks.append((record.started_at or record.issued_at) + timeouts.start_to_close_sec)
         if timeouts.heartbeat_sec is not None and record.heard_at is not None:
             looks.append(record.heard_at + timeouts.heartbeat_sec)
         return min(looks)

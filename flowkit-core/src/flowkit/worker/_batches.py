@@ -35,7 +35,7 @@ class BatchLedger:
         self._reports = reports
         self._hints = hints
         self._clock = clock
-        self._fresh = command.attempt == 1
+        self._fresh = command.attempt == 1 and not command.resumed
         self._recent = Recent(1000)
         self._sums: Numbers = {}
         self._stored = 0

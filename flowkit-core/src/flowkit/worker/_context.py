@@ -152,7 +152,7 @@ class RunContext:
             subprocess.CalledProcessError: with ``check``, if the program's exit status is not 0.
         """
         self.raise_if_cancelled()
-        done = await run_process(cmd, stops=self._stops, cancelled=self.cancelled, input=input, cwd=cwd, env=env)
+        done = await run_process(cmd, stops=self._stops, cancelled=self.cancelled, clock=self.clock, input=input, cwd=cwd, env=env)
         self.raise_if_cancelled()
         if check:
             done.check_returncode()

@@ -12,7 +12,8 @@ from flowkit.messages import CancelRun, RunNode, StreamMoved, decode
 from flowkit.protocols import Delivery, Subscription
 from flowkit.worker._registry import Make
 from flowkit.worker._reports import Reporter, RunReports, acknowledge
-from flowkit.worker._run import Run, Services
+from flowkit.worker._run import Run
+from flowkit.worker._services import Services
 from flowkit.worker._slots import Slots
 from flowkit.worker._waiting import Recent, patiently
 

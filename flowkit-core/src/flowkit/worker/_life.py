@@ -16,12 +16,13 @@ from flowkit.worker._inbox import Inbox
 from flowkit.worker._listening import CommandListener, ControlListener
 from flowkit.worker._registry import Make
 from flowkit.worker._reports import Reporter
-from flowkit.worker._run import Services
+from flowkit.worker._services import Services
 from flowkit.worker._session import Session
 from flowkit.worker._slots import Slots
 from flowkit.worker._streams import StreamHints, StreamWatches
 from flowkit.worker._waiting import keep_alive, within
 from flowkit.worker.artifacts import ArtifactReader, ArtifactWriter
+from flowkit.worker.functions import allow_threads
 
 logger = logging.getLogger(__name__)
 
@@ -118,9 +119,9 @@ class Life:
             reader=reader,
             hints=StreamHints(bus=bus, topic=cfg.control_topic, clock=clock),
             watches=StreamWatches(),
-            threads=anyio.CapacityLimiter(cfg.max_concurrency),
         )
         reporter = Reporter(bus=bus, topic=cfg.events_topic, worker_id=self._worker_id, clock=clock)
+        allow_threads(cfg.max_concurrency)
         async with anyio.create_task_group() as group:
             slots = Slots(group, cfg.max_concurrency)
             session = Session(

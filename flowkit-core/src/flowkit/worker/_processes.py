@@ -9,45 +9,50 @@ from subprocess import DEVNULL, PIPE, CompletedProcess
 import anyio
 from anyio.abc import ByteReceiveStream, Process
 
+from flowkit.protocols import Clock
+
+LOOK_SEC = 0.05
+
 
 async def run_process(
     cmd: Sequence[str],
     *,
     stops: list[Callable[[], None]],
     cancelled: Callable[[], bool],
+    clock: Clock,
     input: bytes | None = None,  # noqa: A002
     cwd: str | os.PathLike[str] | None = None,
     env: Mapping[str, str] | None = None,
 ) -> CompletedProcess[bytes]:
     """Run a program to its end; while it runs, ``stops`` holds a function that asks it to end.
 
-    If this is cut off, the whole group is killed.
+    If this is cut off, the whole group is killed; so is what is left of the group when a program that was asked to end has ended.
     """
     process = await anyio.open_process(
         cmd, stdin=PIPE if input is not None else DEVNULL, stdout=PIPE, stderr=PIPE, cwd=cwd, env=env, start_new_session=True
     )
 
+    stopping = anyio.Event()
+
     def stop() -> None:
         _signal_group(process, signal.SIGTERM)
+        stopping.set()
 
     stops.append(stop)
     try:
         if cancelled():
             stop()
-        output = await _communicate(process, input)
+        output = await _communicate(process, input, stopping, clock)
         return CompletedProcess(cmd, process.returncode or 0, *output)
-    except BaseException:
-        _signal_group(process, signal.SIGKILL)
-        raise
     finally:
         stops.remove(stop)
-        if cancelled():
-            _signal_group(process, signal.SIGKILL)  # what the leader left behind
+        if process.returncode is None or cancelled():
+            _signal_group(process, signal.SIGKILL)  # also what the leader left behind
         with anyio.CancelScope(shield=True):
             await process.aclose()
 
 
-async def _communicate(process: Process, data: bytes | None) -> tuple[bytes, bytes]:
+async def _communicate(process: Process, data: bytes | None, stopping: anyio.Event, clock: Clock) -> tuple[bytes, bytes]:
     output: list[bytes] = [b"", b""]
 
     async def read(place: int, stream: ByteReceiveStream) -> None:
@@ -59,11 +64,20 @@ async def _communicate(process: Process, data: bytes | None) -> tuple[bytes, byt
                 await process.stdin.send(data or b"")
             await process.stdin.aclose()
 
-    async with anyio.create_task_group() as group:
-        for place, stream in enumerate((process.stdout, process.stderr)):
-            if stream is not None:
-                group.start_soon(read, place, stream)
-        group.start_soon(write)
+    async def end_the_rest() -> None:
+        await stopping.wait()
+        while process.returncode is None:  # not wait(): it returns only when nobody holds the pipes any more
+            await clock.sleep(LOOK_SEC)
+        _signal_group(process, signal.SIGKILL)
+
+    async with anyio.create_task_group() as rest:
+        rest.start_soon(end_the_rest)
+        async with anyio.create_task_group() as group:
+            for place, stream in enumerate((process.stdout, process.stderr)):
+                if stream is not None:
+                    group.start_soon(read, place, stream)
+            group.start_soon(write)
+        rest.cancel_scope.cancel()
     await process.wait()
     return output[0], output[1]
 

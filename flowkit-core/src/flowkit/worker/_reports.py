@@ -37,7 +37,7 @@ class RunReports:
 
     __slots__ = (
         "_batch_due", "_end", "_progress_at", "_progress_due", "_reporter", "_started_due",
-        "_told_at", "command", "on_told", "origins", "progress", "started_at",
+        "_told_at", "command", "complete", "on_told", "origins", "progress", "started_at",
     )  # fmt: skip
 
     def __init__(self, reporter: "Reporter", command: RunNode, origin: Origin, on_told: Callable[[], None]) -> None:
@@ -47,6 +47,8 @@ class RunReports:
         """Deliveries of the command, to be acknowledged when the first report was confirmed."""
         self.on_told = on_told
         """Called when the end was confirmed."""
+        self.complete = False
+        """The end is among what was collected."""
         self.started_at = 0.0
         self.progress: Any = command.progress
         self._started_due = self._batch_due = self._progress_due = False
@@ -64,8 +66,9 @@ class RunReports:
         self._reporter.wake(self)
 
     def batch_stored(self) -> None:
-        self._batch_due = True
-        self._reporter.wake(self)
+        if self._end is None:
+            self._batch_due = True
+            self._reporter.wake(self)
 
     def progressed(self, progress: Any) -> None:
         """Keep the newest; the first goes at once, the others when it is time."""
@@ -104,6 +107,7 @@ class RunReports:
             due.append(NodeProgressed(**ids, progress=self.progress, at=self._progress_at))
         if end is not None:
             due.append(end)
+            self.complete = True
         self._started_due = self._batch_due = self._progress_due = False
         return due
 
@@ -184,7 +188,7 @@ class Reporter:
             for subscription, delivery in reports.origins:
                 acks.setdefault(subscription, []).append(delivery)
             reports.origins.clear()
-            if reports.ended:
+            if reports.complete:
                 reports.on_told()
         for subscription, deliveries in acks.items():
             await acknowledge(subscription, deliveries)

@@ -1,5 +1,6 @@
 """Slots: tasks that run commands, one after the other, the most urgent first."""
 
+import asyncio
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -30,7 +31,7 @@ class Slots:
         self._limit = limit
         self._queue: list[tuple[int, int, Runnable]] = []
         self._order = count()
-        self._idle: list[anyio.Event] = []
+        self._idle: list[asyncio.Event] = []
         self._scopes: dict[Runnable, anyio.CancelScope] = {}
         self._slots = 0
         self._waking = False
@@ -100,7 +101,7 @@ class Slots:
                 if self._queue:
                     await self._run_next(scope)
                 else:
-                    gate = anyio.Event()
+                    gate = asyncio.Event()
                     self._idle.append(gate)
                     await gate.wait()
                     self._waking = False

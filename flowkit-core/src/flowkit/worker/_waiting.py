@@ -1,5 +1,6 @@
 """Waiting: for an event or the clock, for a service to come back, for a loop to live again."""
 
+import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -78,7 +79,7 @@ class Signal:
     __slots__ = ("_event", "_raised")
 
     def __init__(self) -> None:
-        self._event: anyio.Event | None = None
+        self._event: asyncio.Event | None = None
         self._raised = False
 
     def set(self) -> None:
@@ -90,7 +91,7 @@ class Signal:
     async def wait(self) -> None:
         """Return when it was raised since the last wait, and lower it."""
         if not self._raised:
-            self._event = anyio.Event()
+            self._event = asyncio.Event()
             try:
                 await self._event.wait()
             finally:

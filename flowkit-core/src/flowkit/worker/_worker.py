@@ -1,17 +1,13 @@
 """The life of a worker."""
 
 import asyncio
-import logging
 import os
 import secrets
-import signal
 import socket
-import threading
 from collections.abc import Sequence
 from typing import Any, Self
 
-import anyio
-
+from flowkit._service import run_until_told
 from flowkit.clock import SystemClock
 from flowkit.config import WorkerConfig
 from flowkit.errors import ConfigError
@@ -19,8 +15,6 @@ from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, Clock, Store
 from flowkit.worker._life import Life
 from flowkit.worker._registry import handlers_by_role
-
-logger = logging.getLogger(__name__)
 
 
 class Worker:
@@ -104,24 +98,12 @@ class Worker:
 
     async def run(self) -> None:
         """Work until cancelled, or until SIGTERM or SIGINT: the first drains, a second stops at once."""
-        await self.start()
-        life = self._life
-        assert life is not None
-        try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._obey_signals, life)
-                await life.ended.wait()
-                group.cancel_scope.cancel()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await self.stop(0)
+        await run_until_told(name=f"Worker {self.worker_id}", start=self.start, ended=self._ended, stop=self.stop, hurry=self._hurry)
 
-    async def _obey_signals(self, life: Life) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
-        grace = self.cfg.stop_grace_sec
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for number in signals:
-                logger.info("Worker %s got %s", self.worker_id, signal.Signals(number).name, extra={"action": "worker_signalled"})
-                life.stop(grace)
-                grace = 0
+    async def _ended(self) -> None:
+        if self._life is not None:
+            await self._life.ended.wait()
+
+    def _hurry(self) -> None:
+        if self._life is not None:
+            self._life.stop(0)

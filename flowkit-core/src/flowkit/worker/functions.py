@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any, get_args
 
 import anyio.to_thread
-from anyio import CapacityLimiter
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from flowkit.errors import ConfigError, NodeFailure
@@ -48,15 +47,15 @@ class FunctionHandler:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
-    async def call(self, item: Any, ctx: RunContext, threads: CapacityLimiter) -> Any:
+    async def call(self, item: Any, ctx: RunContext) -> Any:
         """Call it with one item and return what it returns."""
         args = self._arguments(item, ctx)
         if self._is_async:
             return await self.function(*args)
-        result = await in_thread(self.function, *args, threads=threads)
+        result = await in_thread(self.function, *args)
         return await result if inspect.isawaitable(result) else result
 
-    async def iterate(self, item: Any, ctx: RunContext, threads: CapacityLimiter) -> AsyncGenerator[Any, None]:
+    async def iterate(self, item: Any, ctx: RunContext) -> AsyncGenerator[Any, None]:
         """Call it with one item and yield what it yields."""
         made = self.function(*self._arguments(item, ctx))
         if self._yields_async:
@@ -67,7 +66,7 @@ class FunctionHandler:
                 await made.aclose()
             return
         iterator: Iterator[Any] = made
-        while (value := await in_thread(next, iterator, _END, threads=threads)) is not _END:
+        while (value := await in_thread(next, iterator, _END)) is not _END:
             yield value
 
     def _arguments(self, item: Any, ctx: RunContext) -> tuple[Any, ...]:
@@ -95,9 +94,18 @@ def handler(role: str) -> Callable[[Callable[..., Any]], FunctionHandler]:
     return lambda function: FunctionHandler(function, role=role)
 
 
-async def in_thread(function: Callable[..., Any], *args: Any, threads: CapacityLimiter) -> Any:
+async def in_thread(function: Callable[..., Any], *args: Any) -> Any:
     """Call in a worker thread, which a cancelled run abandons."""
-    return await anyio.to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=threads)
+    return await anyio.to_thread.run_sync(function, *args, abandon_on_cancel=True)
+
+
+def allow_threads(count: int) -> None:
+    """See to it that so many synchronous functions can run at a time in this event loop.
+
+    They count against anyio's own limit, at which virtual clocks look to know that something real goes on.
+    """
+    limiter = anyio.to_thread.current_default_thread_limiter()
+    limiter.total_tokens = max(limiter.total_tokens, count)
 
 
 def _signature(function: Callable[..., Any], target: Any) -> tuple[bool, bool, Any]:

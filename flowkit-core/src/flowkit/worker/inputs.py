@@ -12,7 +12,8 @@ The same batch must get the same ``batch_uid`` each time, so that an attempt tha
 """
 
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, TypeVar
@@ -33,7 +34,7 @@ READ_AT_ONCE = 8
 MAX_UID = 200
 _MISSING: Any = object()
 
-InputAdapter = Callable[["InputRequest"], AsyncIterator[Batch | Sequence[Batch]]]
+InputAdapter = Callable[["InputRequest"], AsyncGenerator[Batch | Sequence[Batch], None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ class InputRequest:
 
     # ------------------------------------------------ artifacts
 
-    async def follow(self, sources: Sequence[Source], *, poll_ms: int) -> AsyncIterator[list[Pulled]]:
+    async def follow(self, sources: Sequence[Source], *, poll_ms: int) -> AsyncGenerator[list[Pulled], None]:
         """The artifacts of these nodes as they come, in pages, each source in its turn, until all have ended and are read."""
         task_id = self.context.task_id
         streams = [Stream(task_id, source.node_id, source.generation) for source in sources]
@@ -128,12 +129,13 @@ class InputRequest:
         watch.ended.update(stream for stream, source in zip(streams, sources, strict=True) if source.ended)
         self._watches.add(watch)
         try:
-            async for page in self._merged(streams, watch, poll_ms / 1000):
-                yield page
+            async with aclosing(self._merged(streams, watch, poll_ms / 1000)) as pages:
+                async for page in pages:
+                    yield page
         finally:
             self._watches.remove(watch)
 
-    async def _merged(self, streams: list[Stream], watch: StreamWatch, poll_sec: float) -> AsyncIterator[list[Pulled]]:
+    async def _merged(self, streams: list[Stream], watch: StreamWatch, poll_sec: float) -> AsyncGenerator[list[Pulled], None]:
         position = dict.fromkeys(streams, 0)
         due = deque(streams)
         while position:
@@ -174,16 +176,17 @@ class InputRequest:
         return [stream for stream in position if stream in watch.moved]
 
 
-async def pull_from_artifacts(request: InputRequest) -> AsyncIterator[list[Batch]]:
+async def pull_from_artifacts(request: InputRequest) -> AsyncGenerator[Batch | Sequence[Batch], None]:
     """One batch per artifact: ``{"from_node", "ref", "meta"}``. Arguments: ``from_node`` or ``from_nodes``, ``poll_ms``."""
     sources = await request.take_sources()
     poll_ms = request.take_poll_ms()
     request.no_other_arguments()
-    async for page in request.follow(sources, poll_ms=poll_ms):
-        yield [Batch(_uid(item), {"from_node": item.from_node, "ref": item.ref, "meta": item.meta}) for item in page]
+    async with aclosing(request.follow(sources, poll_ms=poll_ms)) as pages:
+        async for page in pages:
+            yield [Batch(_uid(item), {"from_node": item.from_node, "ref": item.ref, "meta": item.meta}) for item in page]
 
 
-async def pull_rechunked(request: InputRequest) -> AsyncIterator[list[Batch]]:
+async def pull_rechunked(request: InputRequest) -> AsyncGenerator[Batch | Sequence[Batch], None]:
     """``size`` items of an artifact at a time: ``{"from_node", "items", "parent"}``.
 
     The items are the list ``meta_list_key`` of the artifact; without that argument its only list, or, if it does not have exactly
@@ -196,23 +199,24 @@ async def pull_rechunked(request: InputRequest) -> AsyncIterator[list[Batch]]:
     sources = await request.take_sources()
     poll_ms = request.take_poll_ms()
     request.no_other_arguments()
-    async for page in request.follow(sources, poll_ms=poll_ms):
-        for pulled in page:
-            list_key = key if key is not None else _only_list(pulled.meta)
-            items = [pulled.meta] if list_key is None else pulled.meta.get(list_key)
-            if not isinstance(items, list):
-                raise request.bad(f"meta_list_key: {list_key!r} is no list in artifact {pulled.ref!r} of node {pulled.from_node!r}")
-            yield [
-                Batch(
-                    _uid(pulled, number),
-                    {
-                        "from_node": pulled.from_node,
-                        "items": items[start : start + size],
-                        "parent": {"ref": pulled.ref, "list_key": list_key, "chunk": number},
-                    },
-                )
-                for number, start in enumerate(range(0, len(items), size))
-            ]
+    async with aclosing(request.follow(sources, poll_ms=poll_ms)) as pages:
+        async for page in pages:
+            for pulled in page:
+                yield _chunks(request, pulled, size, key if key is not None else _only_list(pulled.meta))
+
+
+def _chunks(request: InputRequest, pulled: Pulled, size: int, list_key: str | None) -> list[Batch]:
+    items = [pulled.meta] if list_key is None else pulled.meta.get(list_key)
+    if not isinstance(items, list):
+        raise request.bad(f"meta_list_key: {list_key!r} is no list in artifact {pulled.ref!r} of node {pulled.from_node!r}")
+    parent = {"ref": pulled.ref, "list_key": list_key}
+    return [
+        Batch(
+            _uid(pulled, number),
+            {"from_node": pulled.from_node, "items": items[start : start + size], "parent": parent | {"chunk": number}},
+        )
+        for number, start in enumerate(range(0, len(items), size))
+    ]
 
 
 def _uid(pulled: Pulled, *more: int) -> str:

@@ -1,0 +1,24 @@
+"""What the parts of a worker share."""
+
+from dataclasses import dataclass
+
+from flowkit.config import WorkerConfig
+from flowkit.plugins import Plugins
+from flowkit.protocols import Clock, Store
+from flowkit.worker._streams import StreamHints, StreamWatches
+from flowkit.worker.artifacts import ArtifactReader, ArtifactWriter
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What all runs of a worker share."""
+
+    worker_id: str
+    cfg: WorkerConfig
+    clock: Clock
+    store: Store
+    plugins: Plugins
+    writer: ArtifactWriter
+    reader: ArtifactReader
+    hints: StreamHints
+    watches: StreamWatches

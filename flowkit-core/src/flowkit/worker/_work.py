@@ -1,0 +1,195 @@
+"""How a node's work is done: input, batch after batch, end."""
+
+import inspect
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any, NamedTuple
+
+from flowkit import reading
+from flowkit.errors import InputAdapterError
+from flowkit.messages import RunContextData, RunNode, Source
+from flowkit.worker._batches import BatchLedger
+from flowkit.worker._context import RunContext
+from flowkit.worker._failures import BatchFailure
+from flowkit.worker._pages import Page, cut, item_of, one_by_one
+from flowkit.worker._reports import RunReports
+from flowkit.worker._services import Services
+from flowkit.worker._values import Numbers, bad_result, json_value, numbers
+from flowkit.worker._waiting import patiently
+from flowkit.worker.functions import FunctionHandler
+from flowkit.worker.handlers import Batch, BatchResult, FinalizeResult, Handler
+from flowkit.worker.inputs import InputAdapter, InputRequest
+
+Pages = AsyncGenerator[Page, None]
+
+
+class Outcome(NamedTuple):
+    """A good end."""
+
+    result: Any
+    metrics: Numbers
+    batches: int
+
+
+class Work:
+    """Work in batches. ``batch`` is the one at hand, should it fail."""
+
+    def __init__(self, command: RunNode, data: RunContextData, *, context: RunContext, reports: RunReports, services: Services) -> None:
+        self._command = command
+        self._data = data
+        self._context = context
+        self._services = services
+        self.batch: Batch | None = None
+        self.ledger = BatchLedger(
+            command, writer=services.writer, reader=services.reader, reports=reports, hints=services.hints, clock=services.clock
+        )
+
+    async def do(self, handler: Handler | FunctionHandler) -> Outcome:
+        inline = self._data.io.get("input_inline")
+        adapter = inline.get("input_adapter") if isinstance(inline, dict) else None
+        if isinstance(handler, FunctionHandler):
+            return await self._work_function(handler, self._data, adapter)
+        return await self._work_batches(handler, self._data, adapter)
+
+    # ------------------------------------------------ functions
+
+    async def _work_function(self, handler: FunctionHandler, data: RunContextData, adapter: Any) -> Outcome:
+        ledger = self.ledger
+        inline: Any = data.io.get("input_inline")
+        if adapter is None and data.io.get("batching") is None:
+            await self._generate(handler, inline, "")
+        else:
+            pages = cut(inline, data.io["batching"]) if adapter is None else self._adapted(adapter, inline.get("input_args"))
+            async with aclosing(self._batches(pages)) as batches:
+                async for batch in batches:
+                    item = item_of(batch.payload)
+                    if handler.generates:
+                        await self._generate(handler, item, f"{batch.batch_uid}#")
+                    else:
+                        await ledger.add(batch.batch_uid, await handler.call(item, self._context))
+        await ledger.settle()
+        return Outcome(None, *await ledger.totals())
+
+    async def _generate(self, handler: FunctionHandler, item: Any, prefix: str) -> None:
+        """Store what the function yields. In a later attempt it yields again, and what is there already is not counted again."""
+        number = 0
+        async with aclosing(handler.iterate(item, self._context)) as values:
+            async for value in values:
+                if value is None:
+                    raise bad_result(f"{handler.__name__} yielded None; what is yielded is a batch's artifact, a JSON object")
+                await self.ledger.add(f"{prefix}{number}", value)
+                number += 1
+                self._context.raise_if_cancelled()
+
+    # ------------------------------------------------ handlers with batches
+
+    async def _work_batches(self, handler: Handler, data: RunContextData, adapter: Any) -> Outcome:
+        command, context, ledger = self._command, self._context, self.ledger
+        await handler.init(
+            {
+                "task_id": command.task_id,
+                "node_id": command.node_id,
+                "role": command.role,
+                "attempt": command.attempt,
+                "worker_id": context.worker_id,
+                "generation": command.generation,
+                "params": data.params,
+                "io": data.io,
+            }
+        )
+        loaded = await handler.load_input(data.io.get("input_ref"), data.io.get("input_inline"))
+        async with aclosing(self._batches(self._route(handler, data, adapter, loaded))) as batches:
+            async for batch in batches:
+                result = await handler.process_batch(batch, context)
+                await ledger.add(batch.batch_uid, *_checked(batch, result))
+        await ledger.settle()
+        final = await handler.finalize(context)
+        if final is None:
+            return Outcome(None, *await ledger.totals())
+        if not isinstance(final, FinalizeResult):
+            raise bad_result(f"finalize returns a FinalizeResult or None, not {type(final).__name__}")
+        result, on_top = json_value(final.result, "the result"), numbers(final.metrics, "the metrics of finalize")
+        if final.artifacts_ref is not None:
+            await ledger.complete(final.artifacts_ref)
+        sums, count = await ledger.totals()
+        return Outcome(result, sums | on_top, count)
+
+    def _route(self, handler: Handler, data: RunContextData, adapter: Any, loaded: Any) -> Pages:
+        """Where the batches come from: the adapter the node names, else the one that load_input proposes, else the handler."""
+        if adapter is not None:
+            return self._adapted(adapter, data.io["input_inline"].get("input_args"))
+        proposed = loaded.get("input_adapter") if isinstance(loaded, dict) else None
+        if proposed is not None and (self._services.cfg.strict_input_adapters or self._knows(proposed)):
+            return self._adapted(proposed, loaded.get("input_args"))
+        batching = data.io.get("batching")
+        if batching is not None and type(handler).iter_batches is Handler.iter_batches:
+            whole = isinstance(loaded, dict) and "input_inline" in loaded
+            return cut(loaded["input_inline"] if whole else loaded, batching)
+        return one_by_one(handler.iter_batches(loaded))
+
+    async def _batches(self, pages: Pages) -> AsyncGenerator[Batch, None]:
+        """What is to be processed, and where the run is should it fail."""
+        async with aclosing(pages) as all_pages:
+            async for page in all_pages:
+                for batch in await self.ledger.unseen([page] if isinstance(page, Batch) else page):
+                    self._context.raise_if_cancelled()
+                    self.batch = batch
+                    yield batch
+                    self.batch = None
+
+    # ------------------------------------------------ input
+
+    def _knows(self, adapter: Any) -> bool:
+        return isinstance(adapter, str) and adapter in self._services.plugins.input_adapters
+
+    def _adapted(self, adapter: Any, args: Any) -> Pages:
+        if not self._knows(adapter):
+            known = ", ".join(sorted(self._services.plugins.input_adapters))
+            raise InputAdapterError(f"there is no input adapter {adapter!r}; there are {known}", reason_code="bad_input_adapter")
+        if args is not None and not isinstance(args, dict):
+            raise InputAdapterError(f"{adapter}: input_args is an object, not {args!r:.200}", reason_code="bad_input_args")
+        services = self._services
+        make: InputAdapter = services.plugins.input_adapters[adapter]
+        if not inspect.isasyncgenfunction(make):
+            raise InputAdapterError(f"{adapter} is no async generator function", reason_code="bad_input_adapter")
+        request = InputRequest(
+            adapter=adapter,
+            args=args or {},
+            context=self._context,
+            sources=partial(sources_of, self._command, services),
+            latest_sources=partial(latest_sources, self._command, services),
+            reader=services.reader,
+            watches=services.watches,
+            poll_ms_default=services.cfg.pull_poll_ms_default,
+        )
+        return make(request)
+
+
+def _checked(batch: Batch, result: Any) -> tuple[Any, Any]:
+    """The artifact and the metrics of a batch that went well."""
+    if not isinstance(result, BatchResult):
+        raise bad_result(f"process_batch returns a BatchResult, not {type(result).__name__}")
+    if not result.success:
+        raise BatchFailure(
+            result.error or f"batch {batch.batch_uid!r} failed",
+            reason_code=result.reason_code or "unexpected_error",
+            permanent=result.permanent,
+        )
+    return result.artifacts_ref, result.metrics
+
+
+async def asked_store(read: Any, command: RunNode, services: Services, what: str) -> Any:
+    """What :mod:`flowkit.reading` finds of a node."""
+    return await patiently(lambda: read(services.store, command.task_id, command.index), clock=services.clock, what=what)
+
+
+async def latest_sources(command: RunNode, services: Services) -> Sequence[Source]:
+    """The streams of the node's parents as they are now."""
+    found: Sequence[Source] = await asked_store(reading.sources, command, services, "read the state of a node's parents")
+    return found
+
+
+async def sources_of(command: RunNode, services: Services) -> Sequence[Source]:
+    """The streams of the node's parents, as the command has them if it does."""
+    return command.sources if command.sources is not None else await latest_sources(command, services)

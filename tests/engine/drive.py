@@ -1,0 +1,241 @@
+"""A task in the hand: the words in which tests of the engine speak."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from flowkit.engine import (
+    CallFunction,
+    CancelRequested,
+    ConditionEvaluated,
+    EngineSettings,
+    EvaluateCondition,
+    Event,
+    FunctionFailed,
+    FunctionReturned,
+    PauseRequested,
+    ResumeRequested,
+    RetryRequested,
+    SendCancel,
+    SendCommand,
+    TaskSubmitted,
+    TellReaders,
+    Transition,
+    VarsOp,
+    Woke,
+    advance,
+    derive,
+    pending_effects,
+)
+from flowkit.graph import Graph
+from flowkit.messages import BatchStored, NodeFailed, NodeProgressed, NodeReleased, NodeStarted, NodeStopped, NodeSucceeded
+from flowkit.storage import Ledger
+from flowkit.task import STATUS_OF_MARK, Mark, NodeRecord, NodeStatus, Task, TaskSpec
+
+NOON = 1_000_000.0
+FUNCTION = {"type": "coordinator_fn", "io": {"fn": "noop"}}
+ONCE = {"retry_policy": {"max": 0}}
+STEADY = {"backoff_sec": 10.0, "multiplier": 1.0, "jitter": 0.0}
+
+
+def graph(*lines: str, on_node_failure: str = "stop", **nodes: dict[str, Any]) -> Graph:
+    """A graph of lines such as ``"a -> b c"`` (b and c wait for a), with the fields of some nodes.
+
+    ``=>`` streams, ``+>`` is followed on success, ``!>`` on failure. A line may be the name of one node.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    edges: list[dict[str, Any]] = []
+    for line in lines:
+        source, arrow, targets = [*re.split(r"\s*([-=+!]>)\s*", line), "", ""][:3]
+        for name in [*source.split(), *targets.split()]:
+            found.setdefault(name, {"node_id": name, "type": "work"})
+        for parent in source.split():
+            for child in targets.split():
+                if arrow in ("->", "=>"):
+                    edges.append({"from": parent, "to": child, "trigger": "on_done" if arrow == "->" else "on_batch"})
+                else:
+                    routing = found[parent].setdefault("routing", {})
+                    routing.setdefault("on_success" if arrow == "+>" else "on_failure", []).append(child)
+    for name, fields in nodes.items():
+        found.setdefault(name, {"node_id": name, "type": "work"}).update(fields)
+    return Graph.parse({"nodes": list(found.values()), "edges": edges, "on_node_failure": on_node_failure})
+
+
+def new_task(flow: Graph, *, deadline_sec: float | None = None, **fields: Any) -> Task:
+    spec = TaskSpec("t", flow.plan, created_at=NOON, secret=b"key", deadline_sec=deadline_sec, **fields)
+    task = Task(spec, marks=bytearray(b".") * len(flow.plan.nodes))
+    derive(task)
+    return task
+
+
+def copy_of(task: Task) -> Task:
+    """Another task in the same state."""
+    records = {index: record.copy() for index, record in task.records.items()}
+    waiters = {key: list(entries) for key, entries in task.key_waiters.items()}
+    return replace(
+        task, marks=bytearray(task.marks), records=records, taken=list(task.taken), empty=list(task.empty), broken=list(task.broken),
+        ready=list(task.ready), key_holders=dict(task.key_holders), key_waiters=waiters,
+    )  # fmt: skip
+
+
+def kept_at_hand(task: Task) -> dict[str, Any]:
+    """What a task keeps beside what is stored, in a form that can be compared."""
+    waiting = set(task.ready) | {entry for waiters in task.key_waiters.values() for entry in waiters}
+    return {
+        "counts": None if task.outcome else (task.taken, task.empty, task.broken),
+        "open": task.open,
+        "in_flight": task.in_flight,
+        "deferred": task.deferred,
+        "failures": task.failures,
+        "waiting": {entry for entry in waiting if task.marks[entry[1]] == Mark.READY},
+        "keys": task.key_holders,
+    }
+
+
+def assert_nothing_drifted(task: Task) -> None:
+    """What is kept up step by step is what can be worked out from what is stored."""
+    fresh = copy_of(task)
+    derive(fresh)
+    assert kept_at_hand(task) == kept_at_hand(fresh)
+
+
+class Play:
+    """A submitted task that things happen to. Every word applies one event and returns the transition."""
+
+    def __init__(self, flow: Graph, *, deadline_sec: float | None = None, check: bool = True, **settings: Any) -> None:
+        self.task = new_task(flow, deadline_sec=deadline_sec)
+        self.now = NOON
+        self.settings = EngineSettings(**settings)
+        self._check = check
+        self.do(TaskSubmitted())
+
+    # ------------------------------------------------------------ asking
+
+    def index(self, name: str) -> int:
+        """A node's place in the graph; of a name that is not in it, a place behind its end."""
+        return self.task.spec.plan.index.get(name, len(self.task.marks))
+
+    def record(self, name: str) -> NodeRecord:
+        return self.task.records[self.index(name)]
+
+    def status(self, name: str) -> NodeStatus:
+        return STATUS_OF_MARK[self.task.marks[self.index(name)]]
+
+    @property
+    def marks(self) -> str:
+        """One letter per node, in the order of the graph."""
+        return self.task.marks.decode()
+
+    def token(self, name: str, attempt: int | None = None, handovers: int | None = None) -> str:
+        record = self.record(name)
+        return self.task.spec.token(
+            self.index(name), record.attempt if attempt is None else attempt, record.handovers if handovers is None else handovers
+        )
+
+    @property
+    def pending(self) -> list[str]:
+        return sorted(told(self.task, pending_effects(self.task)))
+
+    # ------------------------------------------------------------ happening
+
+    def do(self, event: Event) -> Transition:
+        before = copy_of(self.task) if self._check else self.task
+        step = advance(self.task, event, now=self.now, settings=self.settings)
+        assert self.task == before, "advance touched the task"
+        if not step.ignored:
+            step.apply()
+        if self._check:
+            assert_nothing_drifted(self.task)
+        return step
+
+    def later(self, seconds: float, *, silent: dict[str, float] | None = None) -> Transition:
+        """Time passes, and the task is looked at."""
+        self.now += seconds
+        return self.do(Woke(silent or {}))
+
+    def _address(self, name: str, attempt: int | None, token: str | None) -> dict[str, Any]:
+        attempt = self.record(name).attempt if attempt is None else attempt
+        token = self.token(name, attempt) if token is None else token
+        return {"task_id": "t", "index": self.index(name), "attempt": attempt, "token": token}
+
+    def starts(
+        self, name: str, *, attempt: int | None = None, token: str | None = None, worker: str = "w", at: float | None = None
+    ) -> Transition:
+        at = self.now if at is None else at
+        return self.do(NodeStarted(**self._address(name, attempt, token), worker_id=worker, at=at))
+
+    def progresses(self, name: str, progress: Any = None, *, attempt: int | None = None, token: str | None = None) -> Transition:
+        return self.do(NodeProgressed(**self._address(name, attempt, token), worker_id="w", at=self.now, progress=progress))
+
+    def stores_a_batch(self, name: str, *, attempt: int | None = None, token: str | None = None) -> Transition:
+        return self.do(BatchStored(**self._address(name, attempt, token), worker_id="w", at=self.now))
+
+    def succeeds(self, name: str, result: Any = None, *, attempt: int | None = None, token: str | None = None) -> Transition:
+        address = self._address(name, attempt, token)
+        return self.do(NodeSucceeded(**address, worker_id="w", started_at=self.now, at=self.now, result=result, metrics={"n": 1}))
+
+    def fails(
+        self, name: str, reason_code: str = "boom", *, permanent: bool = False, attempt: int | None = None, token: str | None = None
+    ) -> Transition:
+        failure = {"reason_code": reason_code, "permanent": permanent, "error": "it broke"}
+        return self.do(NodeFailed(**self._address(name, attempt, token), worker_id="w", started_at=self.now, at=self.now, **failure))
+
+    def breaks(self, name: str) -> Transition:
+        """The node fails for good."""
+        return self.fails(name, permanent=True)
+
+    def stops(self, name: str, *, attempt: int | None = None, token: str | None = None) -> Transition:
+        return self.do(NodeStopped(**self._address(name, attempt, token), worker_id="w", at=self.now))
+
+    def is_released(self, name: str, progress: Any = None, *, attempt: int | None = None, token: str | None = None) -> Transition:
+        return self.do(NodeReleased(**self._address(name, attempt, token), worker_id="w", at=self.now, progress=progress))
+
+    def returns(self, name: str, result: Any = None, *ops: VarsOp, attempt: int | None = None, token: str | None = None) -> Transition:
+        where = self._address(name, attempt, token)
+        return self.do(FunctionReturned(where["index"], where["attempt"], where["token"], self.now, result, ops))
+
+    def function_fails(self, name: str, *, permanent: bool = False, attempt: int | None = None, token: str | None = None) -> Transition:
+        where = self._address(name, attempt, token)
+        return self.do(FunctionFailed(where["index"], where["attempt"], where["token"], self.now, "boom", permanent, "it broke"))
+
+    def condition(self, name: str, value: bool = False, *, error: str | None = None) -> Transition:
+        return self.do(ConditionEvaluated(self.index(name), value, error))
+
+    def sent(self, *commands: tuple[str, int]) -> None:
+        """The commands of these nodes' attempts are on the bus."""
+        Ledger(self.task, {}).sent(self.task, [(self.index(name), attempt) for name, attempt in commands])
+
+    def cancel(self, reason: str = "") -> Transition:
+        return self.do(CancelRequested(reason))
+
+    def pause(self) -> Transition:
+        return self.do(PauseRequested())
+
+    def resume(self) -> Transition:
+        return self.do(ResumeRequested())
+
+    def retry(self, *names: str) -> Transition:
+        return self.do(RetryRequested(tuple(map(self.index, names)) if names else None))
+
+
+def told(task: Task, effects: Sequence[Any]) -> list[str]:
+    """Effects in words: ``run a``, ``run a again``, ``call f``, ``decide b``, ``stop c``, ``tell readers of a``."""
+    ids = task.spec.plan.ids
+    words = {SendCommand: "run", CallFunction: "call", EvaluateCondition: "decide", SendCancel: "stop", TellReaders: "tell readers of"}
+    return [f"{words[type(effect)]} {ids[effect.index]}" for effect in effects]
+
+
+def effects(step: Transition) -> list[str]:
+    return told(step.task, step.effects)
+
+
+def started(step: Transition) -> list[str]:
+    """The nodes whose command or function was given out, in this order."""
+    return [words.split()[1] for words in effects(step) if words.startswith(("run", "call"))]
+
+
+def changes(step: Transition) -> list[str]:
+    """What the task's history gains: ``a running``, ``finished`` (the task)."""
+    ids = step.task.spec.plan.ids
+    return [f"{ids[index]} {status or kind}" if index >= 0 else f"{status}" for _, index, kind, status, _ in step.log]

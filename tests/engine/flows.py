@@ -1,0 +1,64 @@
+"""Random graphs with every feature, and random things that happen to them."""
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+EDGE_KINDS = ("none", "none", "plain", "plain", "stream", "on_success", "on_failure")
+MAX_NODES = 7
+
+
+@st.composite
+def graphs(draw: st.DrawFn, *, max_nodes: int = MAX_NODES) -> dict[str, Any]:
+    """Documents of graphs."""
+    size = draw(st.integers(1, max_nodes))
+    nodes: list[dict[str, Any]] = []
+    edges: list[dict[str, Any]] = []
+    for index in range(size):
+        node = draw(_node_fields())
+        node["node_id"] = f"n{index}"
+        parents = 0
+        for earlier in nodes:
+            kind = draw(st.sampled_from(EDGE_KINDS))
+            functions = "coordinator_fn" in (node["type"], earlier["type"])
+            if kind == "none":
+                continue
+            parents += 1
+            if kind == "plain" or (kind == "stream" and functions):
+                edges.append({"from": earlier["node_id"], "to": node["node_id"]})
+            elif kind == "stream":
+                edges.append({"from": earlier["node_id"], "to": node["node_id"], "trigger": "on_batch"})
+            else:
+                earlier.setdefault("routing", {}).setdefault(kind, []).append(node["node_id"])
+        if parents:
+            node["fan_in"] = draw(st.sampled_from(["all", "all", "any", f"count:{draw(st.integers(1, parents))}"]))
+        nodes.append(node)
+    return {"nodes": nodes, "edges": edges, "on_node_failure": draw(st.sampled_from(["stop", "continue"]))}
+
+
+@st.composite
+def _node_fields(draw: st.DrawFn) -> dict[str, Any]:
+    function = draw(st.integers(0, 5)) == 0
+    node: dict[str, Any] = {"type": "coordinator_fn", "io": {"fn": "noop"}} if function else {"type": "work"}
+    node["retry_policy"] = {
+        "max": draw(st.integers(0, 2)),
+        "backoff_sec": draw(st.sampled_from([1.0, 5.0])),
+        "multiplier": draw(st.sampled_from([1.0, 3.0])),
+        "max_backoff_sec": 10.0,
+        "jitter": 0.0,
+        "budget_sec": draw(st.sampled_from([None, None, 8.0])),
+    }
+    limits = st.sampled_from([None, None, 4.0, 30.0])
+    node["timeouts"] = {"schedule_to_start_sec": draw(limits), "start_to_close_sec": draw(limits), "heartbeat_sec": draw(limits)}
+    node["on_satisfied"] = draw(st.sampled_from(["leave", "cancel"]))
+    node["priority"] = draw(st.integers(0, 2))
+    node["concurrency_key"] = draw(st.sampled_from([None, None, "k", "l"]))
+    if draw(st.integers(0, 4)) == 0:
+        node["when"] = "true"
+    return node
+
+
+Word = tuple[int, int, int]
+"""What happens (which kind, to which node, with which attempt and value), as numbers that always mean something."""
+
+scripts = st.lists(st.tuples(st.integers(0, 99), st.integers(0, MAX_NODES - 1), st.integers(0, 99)), max_size=40)

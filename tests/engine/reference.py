@@ -1,0 +1,337 @@
+"""The rules of a task once more, as plainly as they can be told: after every event everything is looked at again, from scratch.
+
+It knows of a graph only its nodes and edges, and of attempts only the tokens they were given.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from flowkit.engine import (
+    CancelRequested,
+    ConditionEvaluated,
+    EngineSettings,
+    Event,
+    FunctionFailed,
+    FunctionReturned,
+    PauseRequested,
+    ResumeRequested,
+    RetryRequested,
+    TaskSubmitted,
+    Woke,
+)
+from flowkit.graph import Edge, Plan, Route
+from flowkit.messages import BatchStored, NodeFailed, NodeProgressed, NodeReleased, NodeStarted, NodeStopped, NodeSucceeded
+from flowkit.task import NodeStatus, TaskStatus
+
+UNBEGUN = ("waiting", "checking", "ready")
+IN_FLIGHT = ("issued", "running", "cancelling")
+ENDED = ("finished", "failed", "cancelled", "skipped")
+
+
+@dataclass
+class Node:
+    """What happened to a node since it was submitted or last retried."""
+
+    state: str = "waiting"
+    tokens: list[str] = field(default_factory=list)
+    """Of every attempt of this run."""
+    present: str | None = None
+    made: int = 0
+    has_batch: bool = False
+    first_issued_at: float | None = None
+    issued_at: float = 0.0
+    began_at: float = 0.0
+    heard_at: float | None = None
+    retry_at: float = 0.0
+    cancel_by: float = 0.0
+    worker: str | None = None
+    excused: bool = False
+    """It failed in an earlier run and was not chosen for this one: it stops nothing."""
+
+
+class Reference:
+    def __init__(self, plan: Plan, *, settings: EngineSettings, deadline_sec: float | None) -> None:
+        self.plan = plan
+        self.settings = settings
+        self.deadline_sec = deadline_sec
+        self.nodes = [Node() for _ in plan.nodes]
+        self.status = TaskStatus.QUEUED
+        self.outcome: TaskStatus | None = None
+        self.paused = False
+        self.begun = False
+        self.submitted = False
+        self.deadline_at: float | None = None
+        self.now = 0.0
+        self.unnamed: list[int] = []
+        """Nodes of which an attempt was issued whose token is not known yet."""
+
+    # ------------------------------------------------------------ answers
+
+    def node_statuses(self) -> list[NodeStatus]:
+        return [NodeStatus("queued" if node.state in (*UNBEGUN, "issued") else node.state) for node in self.nodes]
+
+    def name(self, index: int, token: str) -> None:
+        """The token of the attempt that was just issued."""
+        self.nodes[index].present = token
+        self.nodes[index].tokens.append(token)
+
+    # ------------------------------------------------------------ events
+
+    def happen(self, event: Event, *, now: float) -> None:
+        self.now = now
+        self.unnamed = []
+        if isinstance(event, TaskSubmitted):
+            if self.submitted:
+                return
+            self.submitted = True
+            self._set_deadline()
+        elif isinstance(event, RetryRequested):
+            if self.status not in (TaskStatus.FAILED, TaskStatus.CANCELLED) or not self._retry(event.nodes):
+                return
+        elif self.status.terminal:
+            return
+        elif isinstance(event, Woke):
+            self._time_passed(event.silent)
+        elif isinstance(event, CancelRequested):
+            if self.outcome is None:
+                self._stop_everything(TaskStatus.CANCELLED)
+        elif isinstance(event, PauseRequested):
+            self.paused = self.outcome is None
+        elif isinstance(event, ResumeRequested):
+            self.paused = False
+        else:
+            self._reported(event)
+        self._follow()
+        self._issue()
+        self._see_status()
+
+    def _reported(self, event: Any) -> None:
+        if event.index >= len(self.nodes):
+            return
+        node = self.nodes[event.index]
+        match event:
+            case ConditionEvaluated():
+                if node.state == "checking":
+                    node.state = "failed" if event.error else "ready" if event.value else "skipped"
+            case NodeSucceeded() | FunctionReturned():
+                # The first success of any attempt that was really issued wins.
+                if event.token in node.tokens and node.state not in ENDED:
+                    self.begun = True
+                    node.state = "finished"
+            case _ if event.token != node.present or node.state not in IN_FLIGHT:
+                pass
+            case NodeStarted():
+                self._begin(node, event.worker_id)
+            case NodeProgressed() | BatchStored() if node.state != "cancelling":
+                self._begin(node, event.worker_id)
+                node.heard_at = self.now
+                node.has_batch = node.has_batch or isinstance(event, BatchStored)
+            case NodeFailed() | FunctionFailed():
+                self.begun = True
+                self._attempt_failed(event.index, event.reason_code, permanent=event.permanent)
+            case NodeStopped():
+                self._attempt_failed(event.index, "stopped")
+            case NodeReleased():
+                if node.state == "cancelling":
+                    node.state = "cancelled"
+                else:
+                    node.state, node.present = "ready", None
+                    node.made -= 1
+
+    def _begin(self, node: Node, worker: str) -> None:
+        if node.state == "issued":
+            node.state, node.worker = "running", worker
+            node.began_at = node.heard_at = self.now
+            self.begun = True
+
+    def _attempt_failed(self, index: int, reason: str, *, permanent: bool = False) -> None:
+        node, policy = self.nodes[index], self.plan.nodes[index].retry_policy
+        if node.state == "cancelling":
+            node.state = "cancelled"
+            return
+        delay = min(policy.backoff_sec * policy.multiplier ** (node.made - 1), policy.max_backoff_sec)
+        spent = self.now - (node.first_issued_at or self.now)
+        over_budget = policy.budget_sec is not None and spent + delay > policy.budget_sec
+        if permanent or reason in policy.permanent_on or node.made > policy.max or over_budget:
+            node.state = "failed"
+        else:
+            node.state, node.retry_at = "deferred", self.now + delay
+
+    def _retry(self, chosen: tuple[int, ...] | None) -> bool:
+        def below(index: int, *, finished_too: bool) -> set[int]:
+            found = {index}
+            for edge in self.plan.children[index]:
+                if finished_too or self.nodes[edge.node].state != "finished":
+                    found |= below(edge.node, finished_too=finished_too)
+            return found
+
+        again: set[int] = set()
+        for index, node in enumerate(self.nodes):
+            if index in (chosen or ()):
+                again |= below(index, finished_too=True)
+            elif node.state == "cancelled" or (chosen is None and self._failed_for_good(index)):
+                again |= below(index, finished_too=False)
+        for index, node in enumerate(self.nodes):
+            self.nodes[index] = Node() if index in again else replace(node, excused=True)
+        if again:
+            self.outcome, self.begun, self.status = None, False, TaskStatus.QUEUED
+            self._set_deadline()
+        return bool(again)
+
+    # ------------------------------------------------------------ time
+
+    def _set_deadline(self) -> None:
+        self.deadline_at = None if self.deadline_sec is None else self.now + self.deadline_sec
+
+    def _time_passed(self, silent: dict[str, float]) -> None:
+        if self.deadline_at is not None and self.now >= self.deadline_at and self.outcome is None:
+            self._stop_everything(TaskStatus.FAILED)
+            return
+        for index, node in enumerate(self.nodes):
+            if node.state == "deferred" and self.now >= node.retry_at:
+                node.state = "ready"
+            elif node.state == "cancelling" and self.now >= node.cancel_by:
+                node.state = "cancelled"
+            elif node.state in ("issued", "running") and (reason := self._overdue(index, silent)):
+                self._attempt_failed(index, reason)
+            self._follow()
+
+    def _overdue(self, index: int, silent: dict[str, float]) -> str | None:
+        node, limits = self.nodes[index], self.plan.nodes[index].timeouts
+
+        def passed(since: float | None, limit: float | None) -> bool:
+            return since is not None and limit is not None and self.now - since >= limit
+
+        if node.state == "issued":
+            return "schedule_to_start_timeout" if passed(node.issued_at, limits.schedule_to_start_sec) else None
+        if passed(node.began_at, limits.start_to_close_sec):
+            return "start_to_close_timeout"
+        if passed(node.heard_at, limits.heartbeat_sec):
+            return "heartbeat_timeout"
+        patience = max(self.settings.worker_lost_sec, self.settings.lease_ttl_sec * 2 ** (node.made - 1))
+        return "worker_lost" if silent.get(node.worker or "", 0.0) >= patience else None
+
+    # ------------------------------------------------------------ what follows
+
+    def _follow(self) -> None:
+        """Do what must follow from where the nodes are, until nothing does."""
+        while self.outcome is None and self._follow_once():
+            pass
+
+    def _follow_once(self) -> bool:
+        failed = [index for index, node in enumerate(self.nodes) if self._failed_for_good(index) and not node.excused]
+        if failed and self.plan.on_node_failure == "stop":
+            self._stop_everything(TaskStatus.FAILED)
+            return True
+        for index, node in enumerate(self.nodes):
+            if node.state in ENDED:
+                continue
+            met = self._met(index)
+            if met is None and node.state in UNBEGUN and not node.made:
+                node.state = "skipped"
+                return True
+            if met is None and node.state != "cancelling":
+                self._stop(node)
+                return True
+            if node.state == "waiting" and (met or self._streams(index)):
+                node.state = "checking" if self.plan.nodes[index].when is not None else "ready"
+                return True
+            if met and node.state in IN_FLIGHT and self.plan.nodes[index].on_satisfied == "cancel":
+                for edge in self.plan.parents[index]:
+                    if self.nodes[edge.node].state not in (*ENDED, "cancelling"):
+                        self._stop(self.nodes[edge.node])
+                        return True
+        return False
+
+    def _met(self, index: int) -> bool | None:
+        """Whether a node's fan-in holds; None if it never will."""
+        edges = self.plan.parents[index]
+        said = [self._said(edge) for edge in edges]
+        need = self.plan.nodes[index].fan_in
+        if not edges:
+            return True
+        if need == "all":
+            if "bad" in said or set(said) == {"nothing"}:
+                return None
+            return "open" not in said
+        wanted = 1 if need == "any" else int(need.split(":")[1])
+        if said.count("good") >= wanted:
+            return True
+        return False if said.count("good") + said.count("open") >= wanted else None
+
+    def _said(self, edge: Edge) -> str:
+        """What a parent tells a child: ``open``, ``good``, ``bad``, or ``nothing`` if it ended without data for this child."""
+        state = self.nodes[edge.node].state
+        if state not in ENDED:
+            return "open"
+        if state == "skipped":
+            return "nothing"
+        if edge.route is Route.ON_FAILURE:
+            return "good" if state == "failed" else "nothing"
+        if edge.route is Route.ON_SUCCESS and state == "failed":
+            return "nothing"
+        return "good" if state == "finished" else "bad"
+
+    def _streams(self, index: int) -> bool:
+        """Whether a parent that is streamed from has a batch, and all others have ended."""
+        edges = self.plan.parents[index]
+        batches = [self.nodes[edge.node].has_batch for edge in edges if edge.streams]
+        return any(batches) and all(self.nodes[edge.node].state in ENDED for edge in edges if not edge.streams)
+
+    def _failed_for_good(self, index: int) -> bool:
+        """Whether a node failed and no branch handles it."""
+        handled = any(edge.route is Route.ON_FAILURE for edge in self.plan.children[index])
+        return self.nodes[index].state == "failed" and not handled
+
+    def _stop_everything(self, outcome: TaskStatus) -> None:
+        self.outcome = outcome
+        self.paused = False
+        for node in self.nodes:
+            if node.state not in (*ENDED, "cancelling"):
+                self._stop(node)
+
+    def _stop(self, node: Node) -> None:
+        if node.state == "running":
+            node.state, node.cancel_by = "cancelling", self.now + self.settings.cancel_grace_sec
+        else:
+            node.state = "cancelled"
+
+    def _issue(self) -> None:
+        """Give out what may start, the most urgent first, while there is room."""
+        while self.outcome is None and not self.paused:
+            flying = [index for index, node in enumerate(self.nodes) if node.state in IN_FLIGHT]
+            taken = {self.plan.nodes[index].concurrency_key for index in flying} - {None}
+            free = [
+                (-spec.priority, index)
+                for index, spec in enumerate(self.plan.nodes)
+                if self.nodes[index].state == "ready" and spec.concurrency_key not in taken
+            ]
+            if not free or len(flying) >= self.settings.max_in_flight:
+                return
+            index = min(free)[1]
+            node, spec = self.nodes[index], self.plan.nodes[index]
+            node.made += 1
+            node.issued_at = self.now
+            node.first_issued_at = self.now if node.first_issued_at is None else node.first_issued_at
+            node.heard_at, node.worker = None, None
+            node.state = "running" if spec.type == "coordinator_fn" else "issued"
+            if node.state == "running":
+                node.began_at = self.now
+                self.begun = True
+            self.unnamed.append(index)
+            self._follow()
+
+    def _see_status(self) -> None:
+        states = {node.state for node in self.nodes}
+        if states <= set(ENDED):
+            failed = any(map(self._failed_for_good, range(len(self.nodes))))
+            self.status = self.outcome or (TaskStatus.FAILED if failed else TaskStatus.FINISHED)
+            self.paused = False
+        elif self.outcome is not None:
+            self.status = TaskStatus.CANCELLING
+        elif self.paused:
+            self.status = TaskStatus.PAUSED
+        elif "deferred" in states and not states & set(IN_FLIGHT):
+            self.status = TaskStatus.DEFERRED
+        else:
+            self.status = TaskStatus.RUNNING if self.begun else TaskStatus.QUEUED

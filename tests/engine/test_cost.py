@@ -1,0 +1,101 @@
+"""What an event costs: reads of the plan are counted, so that the answer does not depend on the machine."""
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from flowkit.engine import Transition
+from flowkit.graph import Graph, Plan
+from tests.engine.drive import Play, graph
+
+SIZE = 1_000
+READS_PER_EDGE = 12
+READS_PER_EVENT = 60
+
+
+class Counted(tuple[Any, ...]):
+    """A tuple that counts what is read of it and of the tuples in it."""
+
+    reads = 0
+
+    def __getitem__(self, place: Any) -> Any:
+        Counted.reads += 1
+        return super().__getitem__(place)
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in super().__iter__():
+            Counted.reads += 1
+            yield item
+
+
+def counted(plan: Plan) -> Plan:
+    edges = {name: Counted(Counted(edges) for edges in getattr(plan, name)) for name in ("children", "parents")}
+    flat = {
+        field.name: Counted(getattr(plan, field.name))
+        for field in fields(plan)
+        if isinstance(getattr(plan, field.name), tuple) and field.name not in edges
+    }
+    return replace(plan, **edges, **flat)
+
+
+class Measured(Play):
+    """A task of which every event says how much of the plan it read, for each child of the node it concerns."""
+
+    def __init__(self, flow: Graph) -> None:
+        super().__init__(flow, check=False)
+        self.task.spec = replace(self.task.spec, plan=counted(flow.plan))
+        self.excess: list[tuple[Any, int]] = []
+
+    def do(self, event: Any) -> Transition:
+        Counted.reads = 0
+        step = super().do(event)
+        children = len(self.task.spec.plan.children[event.index]) if hasattr(event, "index") else len(self.task.marks)
+        allowed = READS_PER_EVENT + READS_PER_EDGE * children
+        if Counted.reads > allowed:
+            self.excess.append((event, Counted.reads))
+        return step
+
+
+NAMES = [f"n{index}" for index in range(SIZE)]
+SHAPES = {
+    "chain": graph(*(f"n{index} -> n{index + 1}" for index in range(SIZE - 1))),
+    "independent": graph(" ".join(NAMES)),
+    "fan": graph(f"first -> {' '.join(NAMES)}", f"{' '.join(NAMES)} -> last"),
+    "any": graph(f"{' '.join(NAMES)} -> last", last={"fan_in": "any"}),
+    "streaming fan": graph(f"{' '.join(NAMES)} => last"),
+    "routes": graph(*(f"n{index} +> n{index + 1}" for index in range(SIZE - 1))),
+    "one key": graph(" ".join(NAMES), **{name: {"concurrency_key": "k"} for name in NAMES}),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_work_for_an_event_grows_with_the_children_of_its_node_alone(shape: str):
+    play = Measured(SHAPES[shape])
+    while not play.task.terminal:
+        for index in [index for index, mark in enumerate(play.task.marks) if mark == ord("q")]:
+            name = play.task.spec.plan.ids[index]
+            play.starts(name)
+            play.progresses(name, 1)
+            play.stores_a_batch(name)
+            play.succeeds(name)
+            play.succeeds(name)
+    assert play.excess == []
+
+
+def test_the_work_for_a_failure_is_no_greater():
+    play = Measured(graph(f"{' '.join(NAMES)} -> last", on_node_failure="continue", last={"fan_in": "any"}))
+    for name in NAMES:
+        play.breaks(name)
+    assert play.excess == []
+    assert play.task.marks.count(b"X") == SIZE
+
+
+def test_looking_at_a_task_costs_what_is_under_way():
+    flow = graph(*(f"n{index} -> n{index + 1}" for index in range(SIZE - 1)))
+    play = Measured(flow)
+    play.starts("n0")
+    Counted.reads = 0
+    play.later(60)
+    assert Counted.reads < READS_PER_EVENT

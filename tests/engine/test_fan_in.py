@@ -1,0 +1,248 @@
+"""When a node starts, and when it never will."""
+
+import pytest
+
+from flowkit.engine import TaskSubmitted, advance
+from flowkit.task import NodeStatus, TaskStatus
+from tests.engine.drive import NOON, ONCE, Play, changes, effects, graph, new_task, started
+
+
+def test_the_roots_start_when_the_task_is_submitted():
+    step = advance(new_task(graph("a b -> c")), TaskSubmitted(), now=NOON)
+    assert started(step) == ["a", "b"]
+    assert changes(step) == ["queued", "a queued", "b queued"]
+
+
+def test_a_task_is_submitted_once():
+    play = Play(graph("a"))
+    assert play.do(TaskSubmitted()).ignored
+
+
+def test_a_node_waits_for_all_its_parents():
+    play = Play(graph("a b -> c"))
+    assert started(play.succeeds("a")) == []
+    assert started(play.succeeds("b")) == ["c"]
+
+
+def test_a_node_that_waits_for_any_parent_starts_after_the_first():
+    play = Play(graph("a b -> c", c={"fan_in": "any"}))
+    assert started(play.succeeds("a")) == ["c"]
+    assert started(play.succeeds("b")) == []
+    assert play.status("c") is NodeStatus.QUEUED
+
+
+def test_a_node_that_waits_for_two_of_three_starts_after_the_second():
+    play = Play(graph("a b c -> d", d={"fan_in": "count:2"}))
+    assert started(play.succeeds("c")) == []
+    assert started(play.succeeds("a")) == ["d"]
+
+
+def test_any_survives_failures_until_no_parent_is_left():
+    play = Play(graph("a b -> c", "a b !> h", on_node_failure="continue", c={"fan_in": "any"}, h={"fan_in": "any"}))
+    play.breaks("a")
+    assert play.status("c") is NodeStatus.QUEUED
+    assert started(play.succeeds("b")) == ["c"]
+
+
+@pytest.mark.parametrize(("fan_in", "failures"), [("all", 1), ("any", 3), ("count:2", 2), ("count:3", 1)])
+def test_a_fan_in_that_cannot_be_met_skips_the_node_at_once(fan_in: str, failures: int):
+    play = Play(graph("a b c -> d", on_node_failure="continue", d={"fan_in": fan_in}))
+    for place, name in enumerate("abc"[:failures], 1):
+        assert play.status("d") is NodeStatus.QUEUED
+        step = play.breaks(name)
+        assert ("d skipped" in changes(step)) == (place == failures)
+    assert play.record("d").reason_code == "upstream_failed"
+
+
+def test_a_skipped_parent_counts_as_ended_without_data():
+    play = Play(graph("a b -> c", a={"when": "false"}))
+    play.condition("a", value=False)
+    assert play.status("a") is NodeStatus.SKIPPED
+    assert started(play.succeeds("b")) == ["c"]
+
+
+def test_a_skipped_parent_does_not_help_any_or_count():
+    play = Play(graph("a b -> c d", a={"when": "false"}, c={"fan_in": "any"}, d={"fan_in": "count:2"}))
+    step = play.condition("a", value=False)
+    assert changes(step) == ["a skipped", "d skipped"]
+    assert started(play.succeeds("b")) == ["c"]
+    assert play.record("d").reason_code == "upstream_skipped"
+
+
+def test_a_node_all_of_whose_parents_were_skipped_is_skipped_too():
+    play = Play(graph("a b -> c", "c -> d", a={"when": "false"}, b={"when": "false"}))
+    play.condition("a", value=False)
+    assert changes(play.condition("b", value=False)) == ["b skipped", "c skipped", "d skipped", "finished"]
+
+
+def test_ten_thousand_nodes_in_a_chain_are_skipped_at_once():
+    size = 10_000
+    flow = graph(*(f"n{index} -> n{index + 1}" for index in range(size)), n0={"when": "false"})
+    play = Play(flow, check=False)
+    step = play.condition("n0", value=False)
+    assert play.marks == "S" * (size + 1)
+    assert step.status is TaskStatus.FINISHED
+
+
+def test_ten_thousand_children_start_in_one_step():
+    flow = graph(f"a -> {' '.join(f'n{index}' for index in range(10_000))}")
+    play = Play(flow, check=False, max_in_flight=100_000)
+    assert len(started(play.succeeds("a"))) == 10_000
+
+
+def test_parents_that_still_run_are_left_alone_when_the_node_starts():
+    play = Play(graph("a b -> c", c={"fan_in": "any"}))
+    play.starts("b")
+    play.succeeds("a")
+    assert play.status("b") is NodeStatus.RUNNING
+
+
+def test_parents_that_are_not_needed_any_more_are_cancelled_if_the_node_says_so():
+    play = Play(graph("a b c -> d", "c -> e", "x -> y", "y -> d", d={"fan_in": "any", "on_satisfied": "cancel"}))
+    play.starts("b")
+    step = play.succeeds("a")
+    assert effects(step) == ["run d", "stop b", "stop c"]
+    assert play.status("b") is NodeStatus.CANCELLING
+    assert play.status("c") is NodeStatus.CANCELLED
+    assert play.status("e") is NodeStatus.SKIPPED
+    assert play.status("y") is NodeStatus.CANCELLED
+    assert play.record("b").reason_code == "not_needed"
+    play.stops("b")
+    assert play.status("b") is NodeStatus.CANCELLED
+    play.succeeds("x")
+    play.succeeds("d")
+    assert play.task.status is TaskStatus.FINISHED
+
+
+def test_parents_are_not_cancelled_before_the_node_starts():
+    play = Play(graph("a b -> c", c={"fan_in": "any", "on_satisfied": "cancel", "when": "vars.x"}))
+    play.succeeds("a")
+    assert play.status("b") is NodeStatus.QUEUED
+    play.condition("c", value=False)
+    assert play.status("b") is NodeStatus.QUEUED
+    play.succeeds("b")
+    assert play.task.status is TaskStatus.FINISHED
+
+
+def test_a_parent_that_is_being_cancelled_is_not_cancelled_twice():
+    play = Play(graph("a b -> c d", c={"fan_in": "any", "on_satisfied": "cancel"}, d={"fan_in": "any", "on_satisfied": "cancel"}))
+    play.starts("b")
+    assert effects(play.succeeds("a")) == ["run c", "stop b", "run d"]
+
+
+def test_a_success_after_all_counts_though_the_parent_was_not_needed():
+    play = Play(graph("a b -> c", "b -> d", c={"fan_in": "any", "on_satisfied": "cancel"}))
+    play.starts("b")
+    play.succeeds("a")
+    assert started(play.succeeds("b")) == ["d"]
+
+
+# ---------------------------------------------------------------- routes
+
+
+def test_the_branch_that_is_not_taken_is_skipped():
+    play = Play(graph("a +> good", "a !> bad", "good bad -> after"))
+    step = play.succeeds("a")
+    assert started(step) == ["good"]
+    assert "bad skipped" in changes(step)
+    assert play.record("bad").reason_code == "upstream_skipped"
+    assert started(play.succeeds("good")) == ["after"]
+
+
+def test_a_failure_with_a_branch_is_handled_and_the_task_can_finish():
+    play = Play(graph("a +> good", "a !> bad"))
+    step = play.breaks("a")
+    assert started(step) == ["bad"]
+    assert "good skipped" in changes(step)
+    assert play.succeeds("bad").status is TaskStatus.FINISHED
+    assert play.task.error is None
+
+
+def test_a_branch_for_success_alone_handles_no_failure():
+    play = Play(graph("a +> good"))
+    assert play.breaks("a").status is TaskStatus.FAILED
+
+
+def test_a_plain_child_of_a_handled_failure_is_skipped():
+    play = Play(graph("a -> b", "a !> bad"))
+    assert "b skipped" in changes(play.breaks("a"))
+    assert play.record("b").reason_code == "upstream_failed"
+
+
+def test_a_cancelled_parent_takes_neither_branch():
+    play = Play(graph("w a -> x", "a +> good", "a !> bad", x={"fan_in": "any", "on_satisfied": "cancel"}))
+    step = play.succeeds("w")
+    assert "a cancelled" in changes(step)
+    assert {"good skipped", "bad skipped"} <= set(changes(step))
+    assert play.record("good").reason_code == "upstream_failed"
+    assert play.record("bad").reason_code == "upstream_skipped"
+
+
+# ---------------------------------------------------------------- failures
+
+
+def test_the_first_failure_stops_the_task():
+    play = Play(graph("a b c", "a -> d", "b -> e", "f"))
+    play.starts("b")
+    step = play.breaks("a")
+    assert effects(step) == ["stop b", "stop c", "stop f"]
+    assert changes(step)[-1] == "cancelling"
+    assert play.marks == "XcCCCC"
+    step = play.stops("b")
+    assert step.status is TaskStatus.FAILED
+    assert play.task.error == "node 'a' failed: boom: it broke"
+
+
+def test_with_continue_what_does_not_depend_on_the_failure_runs_to_its_end():
+    play = Play(graph("a -> b", "c -> d", on_node_failure="continue"))
+    play.breaks("a")
+    assert play.status("b") is NodeStatus.SKIPPED
+    assert started(play.succeeds("c")) == ["d"]
+    step = play.succeeds("d")
+    assert step.status is TaskStatus.FAILED
+    assert step.log[-1][4] == "node 'a' failed: boom: it broke"
+
+
+def test_the_task_keeps_the_error_of_the_first_failure():
+    play = Play(graph("a b", on_node_failure="continue"))
+    play.fails("b", "second", permanent=True)
+    play.fails("a", "third", permanent=True)
+    assert play.task.error == "node 'b' failed: second: it broke"
+
+
+def test_a_stopped_task_begins_nothing_more_when_something_succeeds_after_all():
+    play = Play(graph("a b", "b -> c", a=ONCE))
+    play.starts("b")
+    play.fails("a")
+    step = play.succeeds("b")
+    assert step.effects == []
+    assert play.marks == "XFC"
+    assert play.task.status is TaskStatus.FAILED
+
+
+# ---------------------------------------------------------------- conditions
+
+
+def test_a_condition_is_evaluated_when_the_fan_in_holds():
+    play = Play(graph("a -> b", b={"when": "vars.x"}))
+    assert effects(play.succeeds("a")) == ["decide b"]
+    assert started(play.condition("b", value=True)) == ["b"]
+
+
+def test_a_false_condition_skips_the_node():
+    play = Play(graph("a", a={"when": "vars.x"}))
+    assert play.condition("a", value=False).status is TaskStatus.FINISHED
+    assert play.record("a").reason_code == "condition_false"
+    assert play.task.started_at is None
+
+
+def test_a_condition_that_cannot_be_evaluated_fails_the_node():
+    play = Play(graph("a", "a !> b", a={"when": "vars.x"}))
+    assert started(play.condition("a", error="there is no x")) == ["b"]
+    assert (play.record("a").reason_code, play.record("a").error) == ("bad_condition", "there is no x")
+
+
+def test_a_condition_counts_once():
+    play = Play(graph("a", a={"when": "vars.x"}))
+    play.condition("a", value=True)
+    assert play.condition("a", value=False).ignored

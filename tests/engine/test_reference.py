@@ -1,0 +1,208 @@
+"""The engine against a naive interpreter of the same rules, over random graphs and random things that happen."""
+
+from typing import Any
+
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from flowkit.engine import (
+    CallFunction,
+    CancelRequested,
+    ConditionEvaluated,
+    Effect,
+    EngineSettings,
+    EvaluateCondition,
+    Event,
+    FunctionFailed,
+    FunctionReturned,
+    PauseRequested,
+    ResumeRequested,
+    RetryRequested,
+    SendCancel,
+    SendCommand,
+    TaskSubmitted,
+    Transition,
+    Woke,
+    advance,
+    pending_effects,
+)
+from flowkit.graph import Graph
+from flowkit.messages import BatchStored, NodeFailed, NodeProgressed, NodeReleased, NodeStarted, NodeStopped, NodeSucceeded
+from flowkit.storage import Ledger
+from flowkit.task import ENDED, STATUS_OF_MARK, Mark, TaskStatus
+from tests.engine.drive import NOON, assert_nothing_drifted, copy_of, new_task
+from tests.engine.flows import Word, graphs, scripts
+from tests.engine.reference import Reference
+
+FOREIGN = "0" * 24
+
+
+class Both:
+    """A task in the engine and in the reference, to which the same things happen, and what must always hold between them."""
+
+    def __init__(self, flow: Graph, *, deadline_sec: float | None, max_in_flight: int) -> None:
+        self.settings = EngineSettings(max_in_flight=max_in_flight)
+        self.task = new_task(flow, deadline_sec=deadline_sec)
+        self.plan = flow.plan
+        self.reference = Reference(flow.plan, settings=self.settings, deadline_sec=deadline_sec)
+        self.now = NOON
+        self.issued: dict[int, list[tuple[int, str]]] = {index: [] for index in range(len(flow.plan.nodes))}
+        self.not_carried_out: list[Effect] = []
+        self.last: Event = TaskSubmitted()
+        self.do(self.last)
+
+    def do(self, event: Event) -> None:
+        self.last = event
+        self._assert_woken_in_time()
+        task = self.task
+        ended = {index for index, mark in enumerate(task.marks) if mark in ENDED}
+        before = bytes(task.marks)
+        step = advance(task, event, now=self.now, settings=self.settings)
+        assert bytes(task.marks) == before
+        if not step.ignored:
+            step.apply()
+        self.reference.happen(event, now=self.now)
+        self._name_attempts()
+        assert [STATUS_OF_MARK[mark] for mark in task.marks] == self.reference.node_statuses(), event
+        assert task.status == self.reference.status, event
+        if not isinstance(event, RetryRequested):
+            assert all(task.marks[index] == before[index] for index in ended), "a node that has ended never changes"
+        self._assert_order(step, before)
+        self._assert_effects_are_restored(step)
+        self._assert_idempotent(event)
+        assert_nothing_drifted(task)
+
+    def _name_attempts(self) -> None:
+        for index in self.reference.unnamed:
+            record = self.task.records[index]
+            token = self.task.spec.token(index, record.attempt, record.handovers)
+            assert (record.attempt, token) not in self.issued[index], "every issue has its own token"
+            self.issued[index].append((record.attempt, token))
+            self.reference.name(index, token)
+
+    def _assert_woken_in_time(self) -> None:
+        """What time alone would change is not forgotten: the task asks to be looked at by then."""
+        step = advance(self.task, Woke(), now=self.now, settings=self.settings)
+        if step.marks:
+            assert self.task.wake_at is not None
+            assert self.task.wake_at <= self.now
+
+    def _assert_order(self, step: Transition, before: bytes) -> None:
+        """Nothing starts before its fan-in holds."""
+        for effect in step.effects:
+            if isinstance(effect, SendCommand | CallFunction) and before[effect.index] == Mark.WAITING:
+                edges = self.plan.parents[effect.index]
+                ended = sum(self.task.marks[edge.node] in ENDED for edge in edges)
+                streams = any(edge.streams and self.task.records[edge.node].has_batch for edge in edges if edge.node in self.task.records)
+                assert ended == len(edges) or ended >= self.plan.need[effect.index] > 0 or streams
+
+    def _assert_effects_are_restored(self, step: Transition) -> None:
+        """What was decided and neither carried out nor overtaken can be told from the task alone."""
+        self.not_carried_out = [effect for effect in (*self.not_carried_out, *step.effects) if self._still_matters(effect)]
+        pending = pending_effects(self.task)
+        assert all(effect in pending for effect in self.not_carried_out)
+        assert {effect.index for effect in pending if isinstance(effect, SendCancel)} == {
+            index for index, mark in enumerate(self.task.marks) if mark == Mark.CANCELLING
+        }
+
+    def _still_matters(self, effect: Effect) -> bool:
+        mark, record = self.task.marks[effect.index], self.task.records.get(effect.index)
+        match effect:
+            case SendCommand(_, attempt):
+                return mark == Mark.ISSUED and record is not None and record.attempt == attempt and not record.sent
+            case CallFunction(_, attempt):
+                return mark == Mark.RUNNING and record is not None and record.attempt == attempt
+            case EvaluateCondition():
+                return mark == Mark.CHECKING
+        return False
+
+    def _assert_idempotent(self, event: Event) -> None:
+        if isinstance(event, RetryRequested) and self.task.terminal:
+            return  # what was retried has ended at once, so it can be retried anew
+        again = copy_of(self.task)
+        step = advance(again, event, now=self.now, settings=self.settings)
+        assert not step.marks
+        assert step.status is again.status
+
+    # ------------------------------------------------------------ what happens
+
+    def hear(self, word: Word) -> None:
+        kind, node, choice = word
+        index = node % len(self.plan.nodes)
+        if kind < 12:
+            self.now += (1.0, 4.0, 10.0, 31.0)[choice % 4]
+            self.do(Woke({"w": float(choice)} if kind < 3 else {}))
+        elif kind < 14:
+            self.do(CancelRequested())
+        elif kind < 18:
+            self.do(PauseRequested())
+        elif kind < 24:
+            self.do(ResumeRequested())
+        elif kind < 28:
+            self.do(RetryRequested(None if choice < 50 else (index,)))
+        elif kind < 30:
+            self.do(self.last)
+        elif kind < 32:
+            self.do(TaskSubmitted())
+        elif kind < 36:
+            sent = [(effect.index, effect.attempt) for effect in pending_effects(self.task) if isinstance(effect, SendCommand)]
+            Ledger(self.task, {}).sent(self.task, sent[: choice % 3])
+        elif kind < 42:
+            self.do(ConditionEvaluated(index, choice < 70, "broken" if choice > 94 else None))
+        else:
+            self.do(self._report(kind, index, choice))
+
+    def _report(self, kind: int, index: int, choice: int) -> Event:
+        """A report of the present attempt mostly, now and then of an older one or of nobody's."""
+        attempts = self.issued[index] or [(1, FOREIGN)]
+        attempt, token = attempts[-1] if choice < 75 else attempts[choice % len(attempts)]
+        if choice > 94:
+            token = FOREIGN
+        elif choice > 92:
+            index = len(self.plan.nodes)
+        if index < len(self.plan.nodes) and self.plan.nodes[index].type == "coordinator_fn":
+            if kind < 75:
+                return FunctionReturned(index, attempt, token, self.now)
+            if kind < 92:
+                return FunctionFailed(index, attempt, token, self.now, "boom", choice % 5 == 0, "")
+            return NodeStopped(task_id="t", index=index, attempt=attempt, token=token, worker_id="c", at=self.now)
+        said: dict[str, Any] = {"task_id": "t", "index": index, "attempt": attempt, "token": token, "worker_id": "w", "at": self.now}
+        if kind < 55:
+            return NodeStarted(**said)
+        if kind < 60:
+            return NodeProgressed(**said, progress=choice)
+        if kind < 67:
+            return BatchStored(**said)
+        if kind < 80:
+            return NodeSucceeded(**said, started_at=self.now)
+        if kind < 90:
+            return NodeFailed(**said, started_at=self.now, reason_code=("boom", "bad_input")[choice % 7 == 0], permanent=choice % 5 == 0)
+        return NodeStopped(**said) if kind < 94 else NodeReleased(**said)
+
+    def answer_everything(self) -> None:
+        """Whatever is still to be done is done, and comes to a good end."""
+        self.do(ResumeRequested())
+        for _ in range(20 * len(self.plan.nodes) + 20):
+            if self.task.terminal:
+                return
+            for index, mark in enumerate(bytes(self.task.marks)):
+                if mark == Mark.CHECKING:
+                    self.do(ConditionEvaluated(index, True))
+                elif mark in (Mark.ISSUED, Mark.RUNNING, Mark.CANCELLING):
+                    self.do(self._report(70, index, 0))
+            if not self.task.terminal and self.task.wake_at is not None:
+                self.now = max(self.now, self.task.wake_at)
+                self.do(Woke())
+        raise AssertionError(f"not at its end: {self.task.marks!r} {self.task.status}")
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, database=None, phases=[Phase.generate, Phase.shrink])
+@given(graphs(), scripts, st.sampled_from([None, None, 60.0]), st.sampled_from([1, 2, 512]))
+def test_the_engine_does_what_the_rules_say(
+    document: dict[str, Any], script: list[Word], deadline_sec: float | None, max_in_flight: int
+) -> None:
+    both = Both(Graph.parse(document), deadline_sec=deadline_sec, max_in_flight=max_in_flight)
+    for word in script:
+        both.hear(word)
+    both.answer_everything()
+    assert both.task.status in (TaskStatus.FINISHED, TaskStatus.FAILED, TaskStatus.CANCELLED)

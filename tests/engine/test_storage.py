@@ -1,0 +1,328 @@
+"""How a task is laid out in a record, and what of it moves to the archive."""
+
+import json
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowkit.engine import Transition, VarsOp, advance
+from flowkit.graph import Graph
+from flowkit.protocols import Commit, TaskRecord
+from flowkit.storage import (
+    KEEP_ENDED,
+    KEEP_LOG_PARTS,
+    Ledger,
+    decode_log,
+    decode_node,
+    decode_spec,
+    decode_task,
+    encode_node,
+    encode_spec,
+    header_of,
+    log_part,
+    new_record,
+    node_part,
+)
+from flowkit.task import ENDED, NodeRecord, Task, TaskSpec
+from tests.engine.drive import FUNCTION, NOON, Play, copy_of, graph
+
+
+class Stored(Play):
+    """A task every change of which is committed to a record and an archive, as a store does it."""
+
+    def __init__(self, flow: Graph, **more: Any) -> None:
+        self.flow = flow
+        self.version = 1
+        self.parts: dict[str, bytes] = {}
+        self.archive: dict[str, tuple[int, bytes]] = {}
+        self.commits: list[Commit] = []
+        super().__init__(flow, **more)
+
+    def do(self, event: Any) -> Transition:
+        step = advance(self.task, event, now=self.now, settings=self.settings)
+        if step.ignored:
+            return step
+        step.apply()
+        if not self.parts:
+            record = new_record(self.task, self.spec, step.log)
+            self.parts = dict(record.parts)
+            self.task.version = record.version
+            self.ledger = Ledger(self.task, self.parts)
+            return step
+        self.ledger.take(step)
+        self.commit()
+        return step
+
+    @property
+    def spec(self) -> bytes:
+        return encode_spec(self.task.spec, self.flow.to_json())
+
+    def commit(self) -> None:
+        commit = self.ledger.commit(self.task, f"op{len(self.commits)}")
+        assert commit.expected_version == self.version
+        assert not set(commit.put) & set(commit.drop)
+        for part in commit.archive:
+            if self.archive.get(part.name, (-1, b""))[0] < part.rank:
+                self.archive[part.name] = (part.rank, part.data)
+        for name in commit.drop:
+            del self.parts[name]
+        self.parts.update(commit.put)
+        self.version += 1
+        self.ledger.committed(self.task, commit)
+        self.commits.append(commit)
+        assert self.task.version == self.version
+        stored = {int(name[1:]) for name in self.parts if name[0] == "n"}
+        assert set(self.ledger.ended) == {index for index in stored if self.task.marks[index] in ENDED}
+
+    def load(self) -> Task:
+        """The task as another process reads it."""
+        return decode_task(TaskRecord(header_of(self.task), self.spec, self.parts, version=self.version))
+
+    def reload(self) -> None:
+        self.task = self.load()
+        self.ledger = Ledger(self.task, self.parts)
+
+    def history(self) -> list[tuple[int, Any]]:
+        """Every change, with its number, out of the archive and the record."""
+        parts = {name: data for name, (_, data) in self.archive.items() if name[0] == "e"}
+        parts.update({name: data for name, data in self.parts.items() if name[0] == "e"})
+        return [change for name in sorted(parts) for change in decode_log(name, parts[name])]
+
+    def records(self) -> dict[int, NodeRecord]:
+        archived = {int(name[1:]): decode_node(data) for name, (_, data) in self.archive.items() if name[0] == "n"}
+        return archived | {int(name[1:]): decode_node(data) for name, data in self.parts.items() if name[0] == "n"}
+
+
+def assert_the_same(one: Task, other: Task) -> None:
+    one, other = copy_of(one), copy_of(other)
+    for task in (one, other):  # equal up to entries that are kept for later, and do not matter
+        task.ready, task.key_waiters = [], {}
+        if task.outcome:
+            task.taken = task.empty = task.broken = []
+    assert one == other
+
+
+# ---------------------------------------------------------------- specs and records
+
+
+def test_what_was_submitted_comes_back():
+    flow = graph("a -> b", b={"io": {"input_inline": {"text": "line\nbreak"}}})
+    spec = TaskSpec(
+        "t", flow.plan, created_at=NOON, secret=b"\x00\xff", params={"n": [1, None, "ä"]}, pipeline="p", labels={"team": "x"}, priority=3,
+        idempotency_key="once", deadline_sec=60.0,
+    )  # fmt: skip
+    assert decode_spec("t", encode_spec(spec, flow.to_json())) == spec
+
+
+def test_one_line_tells_of_the_task_and_one_has_its_graph():
+    flow = graph("a")
+    head, body = encode_spec(TaskSpec("t", flow.plan, NOON, b"key"), flow.to_json()).split(b"\n")
+    assert json.loads(head)["v"] == 1
+    assert Graph.parse(body) == flow
+
+
+def test_tasks_with_one_graph_share_its_plan_while_there_are_not_too_many():
+    def specs(flow: Graph) -> bytes:
+        return encode_spec(TaskSpec("t", flow.plan, NOON, b"key"), flow.to_json())
+
+    first = specs(graph("first"))
+    plan = decode_spec("t", first).plan
+    for index in range(255):
+        decode_spec("t", specs(graph(f"n{index}")))
+    assert decode_spec("u", first).plan is plan
+    for index in range(256):
+        decode_spec("t", specs(graph(f"m{index}")))
+    assert decode_spec("t", first).plan is not plan
+
+
+FULL = NodeRecord(
+    attempt=3, first_attempt=2, generation=1, handovers=4, sent=True, has_batch=True, issued_at=1.5, first_issued_at=0.5, worker_id="w",
+    started_at=2.0, heard_at=2.5, finished_at=3.0, next_retry_at=4.0, cancel_by=5.0, reason_code="boom", error="it broke",
+    result={"n": [1, 2.5, None]}, metrics={"n": 1, "x": 0.5}, progress={"done": 3},
+)  # fmt: skip
+
+
+def test_every_field_of_a_record_comes_back():
+    assert all(getattr(FULL, field.name) != getattr(NodeRecord(), field.name) for field in fields(NodeRecord))
+    assert decode_node(encode_node(FULL)) == FULL
+    assert decode_node(encode_node(NodeRecord())) == NodeRecord()
+
+
+def test_every_field_of_a_record_is_copied():
+    assert FULL.copy() == FULL
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+)
+
+
+@given(JSON, JSON)
+def test_results_and_progress_come_back_whatever_they_are(result: Any, progress: Any):
+    record = decode_node(encode_node(NodeRecord(result=result, progress=progress)))
+    assert (record.result, record.progress) == (result, progress)
+    assert type(record.result) is type(result)
+
+
+# ---------------------------------------------------------------- tasks
+
+
+def test_a_new_record_holds_the_whole_task():
+    flow = graph("f -> b", "a", f=FUNCTION)
+    play = Play(flow, deadline_sec=60)
+    record = new_record(play.task, encode_spec(play.task.spec, flow.to_json()), [(NOON, -1, "status", "queued", None)])
+    assert set(record.parts) == {"state", "n0", "n2", "e0000000001"}
+    assert (record.version, record.header.task_id, record.header.wake_at) == (1, "t", NOON + 5)
+    for task in (decode_task(record), decode_task(record, play.task.spec)):
+        task.version = play.task.version
+        assert_the_same(task, play.task)
+
+
+def test_a_commit_holds_what_changed_alone():
+    play = Stored(graph("a b -> c"))
+    play.starts("a")
+    commit = play.commits[-1]
+    assert set(commit.put) == {"state", "n0", log_part(4)}
+    assert (commit.task_id, commit.op_id, commit.expected_version, commit.status) == ("t", "op0", 1, "running")
+    assert (commit.drop, commit.archive) == ([], [])
+
+
+def test_vars_are_written_when_they_change():
+    play = Stored(graph("f g -> a", f=FUNCTION, g=FUNCTION))
+    play.returns("g")
+    assert "vars" not in play.commits[-1].put
+    play.returns("f", None, VarsOp("set", {"kv": {"x": {"y": [1]}}}))
+    assert json.loads(play.commits[-1].put["vars"]) == {"x": {"y": [1]}}
+    play.starts("a")
+    assert "vars" not in play.commits[-1].put
+    assert play.load().vars == {"x": {"y": [1]}}
+
+
+def test_a_commit_tells_when_to_look_and_when_the_task_ended():
+    play = Stored(graph("a"))
+    play.starts("a")
+    assert (play.commits[-1].wake_at, play.commits[-1].finished_at) == (NOON + 5, None)
+    play.now += 2
+    play.succeeds("a")
+    assert (play.commits[-1].wake_at, play.commits[-1].finished_at, play.commits[-1].status) == (None, NOON + 2, "finished")
+
+
+def test_several_changes_go_into_one_commit():
+    play = Play(graph("a b -> c"))
+    ledger = Ledger(play.task, {})
+    for name in "ab":
+        ledger.take(play.succeeds(name))
+    commit = ledger.commit(play.task, "op")
+    assert set(commit.put) == {"state", "n0", "n1", "n2", log_part(4)}
+    assert len(decode_log(log_part(4), commit.put[log_part(4)])) == play.task.seq - 3
+
+
+def test_a_change_without_history_writes_none():
+    play = Stored(graph("a"))
+    play.starts("a")
+    play.stores_a_batch("a")
+    play.stores_a_batch("a")
+    assert set(play.commits[-1].put) == {"state", "n0"}
+
+
+def test_what_was_sent_is_remembered_with_the_next_commit():
+    play = Stored(graph("a b"))
+    play.ledger.sent(play.task, [(0, 1), (0, 1), (1, 9), (7, 1)])
+    play.starts("b")
+    assert [record.sent for record in play.load().records.values()] == [True, True]
+    assert play.load().records[0].sent
+
+
+def test_the_history_is_numbered_without_a_gap():
+    names = [f"n{index}" for index in range(200)]
+    play = Stored(graph(" ".join(names), "n0 -> z"))
+    for name in names:
+        play.starts(name)
+        play.progresses(name, name)
+        play.succeeds(name)
+    assert len([name for name in play.parts if name[0] == "e"]) <= KEEP_LOG_PARTS + 1
+    assert any(name[0] == "e" for name in play.archive)
+    history = play.history()
+    assert [seq for seq, _ in history] == list(range(1, play.task.seq + 1))
+    assert [entry[4] for _, entry in history if entry[2] == "progress"] == names
+
+
+def test_the_history_goes_on_in_another_process():
+    names = [f"n{index}" for index in range(200)]
+    play = Stored(graph(" ".join(names)))
+    for place, name in enumerate(names):
+        play.succeeds(name)
+        if place % 70 == 0:
+            play.reload()
+    assert [seq for seq, _ in play.history()] == list(range(1, play.task.seq + 1))
+
+
+def test_nodes_that_ended_are_kept_while_they_are_few():
+    play = Stored(graph(*(f"n{index} -> n{index + 1}" for index in range(KEEP_ENDED // 2))))
+    for index in range(KEEP_ENDED // 2):
+        play.succeeds(f"n{index}")
+    assert play.archive == {} or all(name[0] == "e" for name in play.archive)
+
+
+@pytest.mark.parametrize("reloads", [False, True])
+def test_a_record_is_as_large_as_what_is_in_flight(reloads: bool):
+    size = 4 * KEEP_ENDED
+    play = Stored(graph(*(f"n{index} -> n{index + 1}" for index in range(size))), check=False)
+    largest = 0
+    for index in range(size):
+        play.succeeds(f"n{index}", index)
+        largest = max(largest, len([name for name in play.parts if name[0] == "n"]))
+        if reloads and index % 100 == 0:
+            play.reload()
+    assert largest <= KEEP_ENDED + 3
+    assert set(play.task.records) == {int(name[1:]) for name in play.parts if name[0] == "n"}
+    records = play.records()
+    assert [records[index].result for index in range(size)] == list(range(size))
+    assert_the_same(play.load(), play.task)
+
+
+def test_what_is_archived_was_stored_before():
+    """A part leaves the record only for the archive, and not in the commit that changes it."""
+    size = 2 * KEEP_ENDED
+    play = Stored(graph(*(f"n{index} -> n{index + 1}" for index in range(size))), check=False)
+    for index in range(size):
+        play.succeeds(f"n{index}")
+        commit = play.commits[-1]
+        assert {part.name for part in commit.archive if part.name[0] == "n"} == {name for name in commit.drop if name[0] == "n"}
+
+
+def test_what_changes_in_a_commit_is_not_archived_by_it():
+    names = [f"n{index}" for index in range(KEEP_ENDED - 1)]
+    play = Stored(graph("a -> b", " ".join(names), on_node_failure="continue"))
+    play.breaks("a")
+    for name in names:
+        play.succeeds(name)
+    assert len(play.ledger.ended) == KEEP_ENDED + 1
+    play.retry("b")
+    assert play.commits[-1].archive
+    assert node_part(1) in play.commits[-1].put
+    assert node_part(1) not in play.commits[-1].drop
+
+
+def test_a_retry_brings_nodes_back_from_the_archive_and_to_it():
+    size = 2 * KEEP_ENDED
+    play = Stored(graph(*(f"n{index} -> n{index + 1}" for index in range(size))), check=False)
+    for index in range(size):
+        play.succeeds(f"n{index}", "first")
+    play.breaks(f"n{size}")
+    assert 0 not in play.task.records
+    play.task.records.update({index: record for index, record in play.records().items() if index not in play.task.records})
+    play.retry("n0")
+    assert node_part(0) in play.parts
+    assert play.task.records[0].generation == 1
+    for index in range(size + 1):
+        assert play.succeeds(f"n{index}", "first", attempt=1).ignored
+        play.succeeds(f"n{index}", "second")
+    records = play.records()
+    assert {records[index].result for index in range(size + 1)} == {"second"}
+    assert len([name for name in play.parts if name[0] == "n"]) <= KEEP_ENDED + 3
+    assert all(mark in ENDED for mark in play.load().marks)

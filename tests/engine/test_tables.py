@@ -1,0 +1,392 @@
+"""Every entry of the tables is reached, and what is not in them is refused."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from flowkit.engine import (
+    NODE_MOVES,
+    NODE_REPORTS,
+    TASK_MOVES,
+    ConditionEvaluated,
+    FunctionFailed,
+    FunctionReturned,
+    IllegalMove,
+    Transition,
+)
+from flowkit.messages import BatchStored, NodeFailed, NodeProgressed, NodeReleased, NodeStarted, NodeStopped, NodeSucceeded
+from flowkit.task import ENDED, STATUS_OF_MARK, Mark, NodeStatus, TaskStatus
+from tests.engine.drive import FUNCTION, NOON, ONCE, STEADY, Play, graph, new_task
+
+PATIENT: dict[str, Any] = {"retry_policy": STEADY}
+PATIENT_FUNCTION: dict[str, Any] = {**FUNCTION, "retry_policy": STEADY}
+
+# ---------------------------------------------------------------- a node "n", brought to where it is
+
+
+def waiting() -> Play:
+    return Play(graph("p -> n", n={"when": "vars.x"}))
+
+
+def checking() -> Play:
+    play = Play(graph("p => n", on_node_failure="continue", n={"when": "vars.x"}))
+    play.pause()
+    play.stores_a_batch("p")
+    return play
+
+
+def ready() -> Play:
+    play = Play(graph("p => n", on_node_failure="continue"))
+    play.pause()
+    play.stores_a_batch("p")
+    return play
+
+
+def ready_with_an_attempt_behind_it() -> Play:
+    play = Play(graph("n", n=PATIENT))
+    play.fails("n")
+    play.pause()
+    play.later(10)
+    return play
+
+
+def ready_function() -> Play:
+    play = Play(graph("n", n=PATIENT_FUNCTION))
+    play.function_fails("n")
+    play.pause()
+    play.later(10)
+    return play
+
+
+def issued() -> Play:
+    return Play(graph("n", n=PATIENT))
+
+
+def running() -> Play:
+    play = issued()
+    play.starts("n")
+    return play
+
+
+def running_function() -> Play:
+    return Play(graph("n", n=PATIENT_FUNCTION))
+
+
+def deferred() -> Play:
+    play = issued()
+    play.fails("n")
+    return play
+
+
+def deferred_function() -> Play:
+    play = running_function()
+    play.function_fails("n")
+    return play
+
+
+def cancelling() -> Play:
+    play = running()
+    play.cancel()
+    return play
+
+
+def cancelling_function() -> Play:
+    play = running_function()
+    play.cancel()
+    return play
+
+
+def plain_waiting() -> Play:
+    play = Play(graph("p -> n", on_node_failure="continue"))
+    play.pause()
+    return play
+
+
+def hand_back(play: Play) -> None:
+    play.pause()
+    play.is_released("n")
+
+
+Given = Callable[[], Play]
+Act = Callable[[Play], object]
+
+NODE_WITNESSES: dict[tuple[int, int], tuple[Given, Act]] = {
+    (Mark.WAITING, Mark.CHECKING): (waiting, lambda play: play.succeeds("p")),
+    (Mark.WAITING, Mark.READY): (plain_waiting, lambda play: play.succeeds("p")),
+    (Mark.WAITING, Mark.SKIPPED): (plain_waiting, lambda play: play.breaks("p")),
+    (Mark.WAITING, Mark.CANCELLED): (waiting, lambda play: play.cancel()),
+    (Mark.CHECKING, Mark.READY): (checking, lambda play: play.condition("n", value=True)),
+    (Mark.CHECKING, Mark.SKIPPED): (checking, lambda play: play.condition("n", value=False)),
+    (Mark.CHECKING, Mark.FAILED): (checking, lambda play: play.condition("n", error="no")),
+    (Mark.CHECKING, Mark.CANCELLED): (checking, lambda play: play.cancel()),
+    (Mark.READY, Mark.ISSUED): (ready, lambda play: play.resume()),
+    (Mark.READY, Mark.RUNNING): (ready_function, lambda play: play.resume()),
+    (Mark.READY, Mark.FINISHED): (ready_with_an_attempt_behind_it, lambda play: play.succeeds("n")),
+    (Mark.READY, Mark.CANCELLED): (ready, lambda play: play.cancel()),
+    (Mark.READY, Mark.SKIPPED): (ready, lambda play: play.breaks("p")),
+    (Mark.ISSUED, Mark.RUNNING): (issued, lambda play: play.starts("n")),
+    (Mark.ISSUED, Mark.READY): (issued, hand_back),
+    (Mark.ISSUED, Mark.DEFERRED): (issued, lambda play: play.stops("n")),
+    (Mark.ISSUED, Mark.FAILED): (lambda: Play(graph("n", n=ONCE)), lambda play: play.stops("n")),
+    (Mark.ISSUED, Mark.CANCELLED): (issued, lambda play: play.cancel()),
+    (Mark.RUNNING, Mark.CANCELLING): (running, lambda play: play.cancel()),
+    (Mark.RUNNING, Mark.READY): (running, hand_back),
+    (Mark.RUNNING, Mark.FINISHED): (running, lambda play: play.succeeds("n")),
+    (Mark.RUNNING, Mark.DEFERRED): (running, lambda play: play.fails("n")),
+    (Mark.RUNNING, Mark.FAILED): (running, lambda play: play.breaks("n")),
+    (Mark.DEFERRED, Mark.READY): (deferred, lambda play: (play.pause(), play.later(10))),
+    (Mark.DEFERRED, Mark.FINISHED): (deferred, lambda play: play.succeeds("n")),
+    (Mark.DEFERRED, Mark.CANCELLED): (deferred, lambda play: play.cancel()),
+    (Mark.CANCELLING, Mark.FINISHED): (cancelling, lambda play: play.succeeds("n")),
+    (Mark.CANCELLING, Mark.CANCELLED): (cancelling, lambda play: play.stops("n")),
+}
+
+
+def test_every_move_of_a_node_has_a_witness():
+    assert set(NODE_WITNESSES) == {(before, after) for before, targets in NODE_MOVES.items() for after in targets}
+
+
+@pytest.mark.parametrize("move", NODE_WITNESSES, ids=lambda move: f"{chr(move[0])}{chr(move[1])}")
+def test_a_node_makes_the_move(move: tuple[int, int]):
+    given, act = NODE_WITNESSES[move]
+    play = given()
+    assert play.task.marks[play.index("n")] == move[0]
+    act(play)
+    assert play.task.marks[play.index("n")] == move[1]
+
+
+@pytest.mark.parametrize("before", NODE_MOVES)
+@pytest.mark.parametrize("after", NODE_MOVES)
+def test_a_node_makes_no_other_move(before: int, after: int):
+    task = new_task(graph("n"))
+    task.marks[0] = before
+    step = Transition(task, NOON)
+    if after in NODE_MOVES[before]:
+        step.move(0, after)
+    else:
+        with pytest.raises(IllegalMove, match="node 0 of task 't'"):
+            step.move(0, after)
+
+
+def test_a_node_that_has_ended_moves_no_more():
+    assert all(bool(targets) == (mark not in ENDED) for mark, targets in NODE_MOVES.items())
+    assert set(NODE_MOVES) == set(STATUS_OF_MARK)
+
+
+def test_statuses_are_equal_to_their_names_and_say_whether_they_are_terminal():
+    terminal = {"finished", "failed", "cancelled", "skipped"}
+    for status in (*NodeStatus, *TaskStatus):
+        assert status == status.name.lower()
+        assert status.terminal == (status in terminal)
+
+
+# ---------------------------------------------------------------- reports
+
+REPORT_WITNESSES: dict[tuple[type, int], tuple[Given, Act]] = {
+    (NodeStarted, Mark.ISSUED): (issued, lambda play: play.starts("n")),
+    (NodeProgressed, Mark.ISSUED): (issued, lambda play: play.progresses("n")),
+    (NodeProgressed, Mark.RUNNING): (running, lambda play: play.progresses("n")),
+    (BatchStored, Mark.ISSUED): (issued, lambda play: play.stores_a_batch("n")),
+    (BatchStored, Mark.RUNNING): (running, lambda play: play.stores_a_batch("n")),
+    (NodeSucceeded, Mark.READY): (ready_with_an_attempt_behind_it, lambda play: play.succeeds("n")),
+    (NodeSucceeded, Mark.ISSUED): (issued, lambda play: play.succeeds("n")),
+    (NodeSucceeded, Mark.RUNNING): (running, lambda play: play.succeeds("n")),
+    (NodeSucceeded, Mark.DEFERRED): (deferred, lambda play: play.succeeds("n")),
+    (NodeSucceeded, Mark.CANCELLING): (cancelling, lambda play: play.succeeds("n")),
+    (FunctionReturned, Mark.READY): (ready_function, lambda play: play.returns("n")),
+    (FunctionReturned, Mark.RUNNING): (running_function, lambda play: play.returns("n")),
+    (FunctionReturned, Mark.DEFERRED): (deferred_function, lambda play: play.returns("n")),
+    (FunctionReturned, Mark.CANCELLING): (cancelling_function, lambda play: play.returns("n")),
+    (NodeFailed, Mark.ISSUED): (issued, lambda play: play.fails("n")),
+    (NodeFailed, Mark.RUNNING): (running, lambda play: play.fails("n")),
+    (NodeFailed, Mark.CANCELLING): (cancelling, lambda play: play.fails("n")),
+    (FunctionFailed, Mark.RUNNING): (running_function, lambda play: play.function_fails("n")),
+    (FunctionFailed, Mark.CANCELLING): (cancelling_function, lambda play: play.function_fails("n")),
+    (NodeStopped, Mark.ISSUED): (issued, lambda play: play.stops("n")),
+    (NodeStopped, Mark.RUNNING): (running, lambda play: play.stops("n")),
+    (NodeStopped, Mark.CANCELLING): (cancelling, lambda play: play.stops("n")),
+    (NodeReleased, Mark.ISSUED): (issued, lambda play: play.is_released("n")),
+    (NodeReleased, Mark.RUNNING): (running, lambda play: play.is_released("n")),
+    (NodeReleased, Mark.CANCELLING): (cancelling, lambda play: play.is_released("n")),
+    (ConditionEvaluated, Mark.CHECKING): (checking, lambda play: play.condition("n", value=True)),
+}
+
+
+def test_every_report_that_counts_has_a_witness():
+    assert set(REPORT_WITNESSES) == {(report, mark) for report, marks in NODE_REPORTS.items() for mark in marks}
+
+
+@pytest.mark.parametrize("case", REPORT_WITNESSES, ids=lambda case: f"{case[0].__name__}-{chr(case[1])}")
+def test_a_report_counts_where_the_table_says(case: tuple[type, int]):
+    given, act = REPORT_WITNESSES[case]
+    play = given()
+    assert play.task.marks[play.index("n")] == case[1]
+    assert not act(play).ignored
+
+
+# ---------------------------------------------------------------- tasks
+
+
+def task_queued() -> Play:
+    return Play(graph("n", n=PATIENT))
+
+
+def task_deferred() -> Play:
+    """Deferred before anything ran."""
+    play = Play(graph("n", n={**PATIENT, "timeouts": {"schedule_to_start_sec": 1.0}}))
+    play.later(1)
+    return play
+
+
+def task_paused(given: Given) -> Given:
+    def paused() -> Play:
+        play = given()
+        play.pause()
+        return play
+
+    return paused
+
+
+def task_failing() -> Play:
+    play = Play(graph("n m"))
+    play.starts("m")
+    play.breaks("n")
+    return play
+
+
+def task_failed() -> Play:
+    play = task_queued()
+    play.breaks("n")
+    return play
+
+
+def task_cancelled() -> Play:
+    play = task_queued()
+    play.cancel()
+    return play
+
+
+def failed_function() -> Play:
+    play = running_function()
+    play.function_fails("n", permanent=True)
+    return play
+
+
+def cancelled_function() -> Play:
+    play = running_function()
+    play.cancel()
+    play.stops("n")
+    return play
+
+
+def reader_without_a_writer(*, cancel: bool) -> Given:
+    """The reader ended badly first, then the parent it would need; whose failure a branch handles."""
+
+    def given() -> Play:
+        play = Play(graph("p => n", "p !> h", "h -> x", on_node_failure="continue", n=ONCE))
+        play.stores_a_batch("p")
+        play.starts("n")
+        if cancel:
+            play.breaks("p")
+            play.stops("n")
+            play.starts("h")
+            play.succeeds("h")
+            play.starts("x")
+            play.cancel()
+            play.succeeds("x")
+        else:
+            play.fails("n")
+            play.breaks("p")
+            play.succeeds("h")
+            play.succeeds("x")
+        return play
+
+    return given
+
+
+def cancelled_beside_a_failure() -> Play:
+    play = Play(graph("n -> m", "x", on_node_failure="continue"))
+    play.breaks("n")
+    play.starts("x")
+    play.cancel()
+    play.succeeds("x")
+    return play
+
+
+S = TaskStatus
+TASK_WITNESSES: dict[tuple[TaskStatus, TaskStatus], tuple[Given, Act]] = {
+    (S.QUEUED, S.RUNNING): (task_queued, lambda play: play.starts("n")),
+    (S.QUEUED, S.DEFERRED): (task_queued, lambda play: play.stops("n")),
+    (S.QUEUED, S.PAUSED): (task_queued, lambda play: play.pause()),
+    (S.QUEUED, S.FINISHED): (task_queued, lambda play: play.succeeds("n")),
+    (S.QUEUED, S.FAILED): (task_queued, lambda play: play.breaks("n")),
+    (S.QUEUED, S.CANCELLED): (task_queued, lambda play: play.cancel()),
+    (S.RUNNING, S.DEFERRED): (running, lambda play: play.fails("n")),
+    (S.RUNNING, S.PAUSED): (running, lambda play: play.pause()),
+    (S.RUNNING, S.CANCELLING): (running, lambda play: play.cancel()),
+    (S.RUNNING, S.FINISHED): (running, lambda play: play.succeeds("n")),
+    (S.RUNNING, S.FAILED): (running, lambda play: play.breaks("n")),
+    (S.RUNNING, S.CANCELLED): (lambda: _after_one_of_two(), lambda play: play.cancel()),
+    (S.DEFERRED, S.QUEUED): (task_deferred, lambda play: play.later(10)),
+    (S.DEFERRED, S.RUNNING): (deferred, lambda play: play.later(10)),
+    (S.DEFERRED, S.PAUSED): (deferred, lambda play: play.pause()),
+    (S.DEFERRED, S.FINISHED): (deferred, lambda play: play.succeeds("n")),
+    (S.DEFERRED, S.FAILED): (lambda: _deferred_with_a_deadline(), lambda play: play.later(60)),
+    (S.DEFERRED, S.CANCELLED): (deferred, lambda play: play.cancel()),
+    (S.PAUSED, S.QUEUED): (task_paused(task_queued), lambda play: play.resume()),
+    (S.PAUSED, S.RUNNING): (task_paused(running), lambda play: play.resume()),
+    (S.PAUSED, S.DEFERRED): (task_paused(deferred), lambda play: play.resume()),
+    (S.PAUSED, S.CANCELLING): (task_paused(running), lambda play: play.cancel()),
+    (S.PAUSED, S.FINISHED): (task_paused(running), lambda play: play.succeeds("n")),
+    (S.PAUSED, S.FAILED): (task_paused(running), lambda play: play.breaks("n")),
+    (S.PAUSED, S.CANCELLED): (task_paused(task_queued), lambda play: play.cancel()),
+    (S.CANCELLING, S.CANCELLED): (cancelling, lambda play: play.stops("n")),
+    (S.CANCELLING, S.FAILED): (task_failing, lambda play: play.stops("m")),
+    (S.FAILED, S.QUEUED): (task_failed, lambda play: play.retry()),
+    (S.FAILED, S.RUNNING): (failed_function, lambda play: play.retry()),
+    (S.FAILED, S.FINISHED): (reader_without_a_writer(cancel=False), lambda play: play.retry()),
+    (S.CANCELLED, S.QUEUED): (task_cancelled, lambda play: play.retry()),
+    (S.CANCELLED, S.RUNNING): (cancelled_function, lambda play: play.retry()),
+    (S.CANCELLED, S.FINISHED): (reader_without_a_writer(cancel=True), lambda play: play.retry()),
+    (S.CANCELLED, S.FAILED): (cancelled_beside_a_failure, lambda play: play.retry("m")),
+}
+
+
+def _after_one_of_two() -> Play:
+    play = Play(graph("n -> m"))
+    play.succeeds("n")
+    return play
+
+
+def _deferred_with_a_deadline() -> Play:
+    play = Play(graph("n", n={"retry_policy": {**STEADY, "backoff_sec": 60.0}}), deadline_sec=30)
+    play.fails("n")
+    return play
+
+
+def test_every_move_of_a_task_has_a_witness():
+    assert set(TASK_WITNESSES) == {(before, after) for before, targets in TASK_MOVES.items() for after in targets}
+
+
+@pytest.mark.parametrize("move", TASK_WITNESSES, ids=lambda move: f"{move[0]}-{move[1]}")
+def test_a_task_makes_the_move(move: tuple[TaskStatus, TaskStatus]):
+    given, act = TASK_WITNESSES[move]
+    play = given()
+    assert play.task.status is move[0]
+    act(play)
+    assert play.task.status is move[1]
+
+
+@pytest.mark.parametrize("before", TASK_MOVES)
+@pytest.mark.parametrize("after", TaskStatus)
+def test_a_task_makes_no_other_move(before: TaskStatus, after: TaskStatus):
+    task = new_task(graph("n"))
+    task.status = before
+    step = Transition(task, NOON)
+    if after is before or after in TASK_MOVES[before]:
+        step.set_status(after)
+        assert step.status is after
+    else:
+        with pytest.raises(IllegalMove, match=f"task 't': {before} to {after}"):
+            step.set_status(after)

@@ -1,0 +1,105 @@
+"""A worker's surroundings without a coordinator: commands go in as messages, reports come out."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import Any
+
+import anyio
+
+from flowkit.config import WorkerConfig
+from flowkit.messages import CancelRun, NodeFailed, NodeReleased, NodeStopped, NodeSucceeded, RunContextData, RunNode, encode
+from flowkit.messages import decode as decoded
+from flowkit.protocols import ArtifactRecord, Message, Stream
+from flowkit.worker import Worker
+from flowkit_testing import InMemoryBus, InMemoryStore, ManualClock
+
+ENDS = (NodeSucceeded, NodeFailed, NodeStopped, NodeReleased)
+
+
+class Bench:
+    """Sends commands, keeps every report."""
+
+    def __init__(self, bus: InMemoryBus, store: InMemoryStore, clock: ManualClock) -> None:
+        self.bus = bus
+        self.store = store
+        self.clock = clock
+        self.reports: list[Any] = []
+        self.parked: list[Message] = []
+        self._changed = anyio.Event()
+        self._numbers = count(1)
+
+    def worker(self, handlers: Any, *, plugins: Sequence[object] = (), **cfg: Any) -> Worker:
+        return Worker(
+            bus=self.bus, store=self.store, clock=self.clock, handlers=handlers, plugins=plugins, cfg=WorkerConfig(worker_id="w", **cfg)
+        )
+
+    async def send(self, inline: Any = None, *, role: str = "work", io: dict[str, Any] | None = None, **fields: Any) -> RunNode:
+        """Publish a command; what is not given is made up."""
+        number = next(self._numbers)
+        data: RunContextData | None = RunContextData(
+            io=({} if inline is None else {"input_inline": inline}) | (io or {}),
+            params=fields.pop("params", {}),
+            vars=fields.pop("vars", {}),
+            results=fields.pop("results", {}),
+        )
+        if "data" in fields:
+            data = fields.pop("data")
+        made: dict[str, Any] = {"task_id": f"t{number}", "index": 0, "attempt": 1, "token": f"token-{number}", "node_id": "n", "data": data}
+        command = RunNode(role=role, **(made | fields))
+        await self.publish(command)
+        return command
+
+    async def publish(self, command: RunNode) -> None:
+        await self.bus.publish([Message(f"flowkit.cmd.{command.role}", encode(command), command.task_id)])
+
+    async def cancel(self, command: RunNode, *, token: str | None = None, reason: str = "") -> None:
+        order = CancelRun(
+            task_id=command.task_id, index=command.index, attempt=command.attempt, token=token or command.token, reason=reason
+        )
+        await self.bus.publish([Message("flowkit.control", encode(order), command.task_id)])
+
+    def of(self, command: RunNode) -> list[Any]:
+        return [report for report in self.reports if (report.task_id, getattr(report, "token", None)) == (command.task_id, command.token)]
+
+    def kinds(self, command: RunNode) -> list[str]:
+        return [report.kind for report in self.of(command)]
+
+    async def until(self, condition: Any) -> None:
+        while not condition():
+            self._changed = anyio.Event()
+            with anyio.fail_after(20):
+                await self._changed.wait()
+
+    async def end(self, command: RunNode) -> Any:
+        """The report of how it ended."""
+        found: list[Any] = []
+        await self.until(lambda: found.extend(r for r in self.of(command) if isinstance(r, ENDS)) or found)
+        return found[0]
+
+    async def started(self, command: RunNode) -> None:
+        await self.until(lambda: "node_started" in self.kinds(command))
+
+    async def run(self, inline: Any = None, **fields: Any) -> Any:
+        return await self.end(await self.send(inline, **fields))
+
+    async def stored(self, command: RunNode) -> Sequence[ArtifactRecord]:
+        return await self.store.artifacts.read(Stream(command.task_id, command.node_id, command.generation), limit=10_000)
+
+    async def listen(self, topic: str, group: str, into: list[Any], decode: Any) -> None:
+        async with self.bus.subscribe([topic], group=group, max_unacked=1_000_000) as subscription:
+            while True:
+                deliveries = await subscription.receive(max_messages=1000)
+                into.extend(decode(delivery.message) for delivery in deliveries)
+                await subscription.ack(deliveries)
+                self._changed.set()
+
+
+@asynccontextmanager
+async def open_bench(bus: InMemoryBus, store: InMemoryStore, clock: ManualClock) -> AsyncIterator[Bench]:
+    bench = Bench(bus, store, clock)
+    async with anyio.create_task_group() as group:
+        group.start_soon(bench.listen, "flowkit.events", "tests", bench.reports, lambda message: decoded(message.value))
+        group.start_soon(bench.listen, "flowkit.dlq", "tests", bench.parked, lambda message: message)
+        yield bench
+        group.cancel_scope.cancel()

@@ -1,0 +1,478 @@
+"""Handlers with batches: what they are given, what is stored, what is counted."""
+
+import math
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import anyio
+import pytest
+
+from flowkit.errors import ConfigError, NodeFailure, RecordTooLarge
+from flowkit.protocols import ArtifactRecord
+from flowkit.worker import Batch, BatchResult, FinalizeResult, Handler, RoleHandler, RunContext, per_run
+from flowkit_testing import InMemoryArtifactStore, InMemoryStore
+from tests.worker.bench import Bench
+
+
+class Counting(Handler):
+    """Batches from the input's list; says what it did."""
+
+    def __init__(self) -> None:
+        self.processed: list[str] = []
+
+    async def iter_batches(self, loaded: Any) -> AsyncIterator[Batch]:
+        for uid in loaded["input_inline"]["uids"]:
+            yield Batch(uid, {"of": uid})
+
+    async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+        self.processed.append(batch.batch_uid)
+        return BatchResult(True, {"count": 1, "half": 0.5}, {"uid": batch.batch_uid})
+
+
+def uids(*names: str) -> dict[str, Any]:
+    return {"uids": list(names)}
+
+
+async def test_the_methods_are_called_in_order_with_what_they_are_promised(bench: Bench) -> None:
+    calls: list[Any] = []
+
+    class Whole(RoleHandler):
+        async def init(self, run_info: dict[str, Any]) -> None:
+            calls.append(run_info)
+
+        async def load_input(self, input_ref: Any, input_inline: Any) -> Any:
+            calls.append((input_ref, input_inline))
+            return "loaded"
+
+        async def iter_batches(self, loaded: Any) -> AsyncIterator[Batch]:
+            calls.append(loaded)
+            yield Batch("a", 1)
+
+        async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+            calls.append(batch)
+            return BatchResult(success=True, metrics={"rows": 2}, artifacts_ref={"a": 1})
+
+        async def finalize(self, ctx: RunContext) -> FinalizeResult:
+            calls.append("finalize")
+            return FinalizeResult(metrics={"files": 1}, artifacts_ref={"all": True}, result={"done": 1})
+
+    async with bench.worker({"work": Whole()}):
+        command = await bench.send({"x": 1}, io={"input_ref": "s3://here"}, params={"p": 1}, generation=2)
+        end = await bench.end(command)
+    info = calls.pop(0)
+    assert info == {
+        "task_id": command.task_id, "node_id": "n", "role": "work", "attempt": 1, "worker_id": "w", "generation": 2,
+        "params": {"p": 1}, "io": {"input_inline": {"x": 1}, "input_ref": "s3://here"},
+    }  # fmt: skip
+    assert calls == [("s3://here", {"x": 1}), "loaded", Batch("a", 1), "finalize"]
+    assert (end.result, end.metrics, end.batches) == ({"done": 1}, {"rows": 2, "files": 1}, 1)
+    batch, complete = await bench.stored(command)
+    assert (batch.uid, batch.partial, batch.meta, batch.metrics) == ("a", True, b'{"a":1}', b'{"rows":2}')
+    assert (complete.partial, complete.meta) == (False, b'{"all":true}')
+
+
+async def test_by_default_there_is_one_batch_of_the_whole_input(bench: Bench) -> None:
+    class Default(Handler):
+        async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+            assert batch.payload == {"input_ref": {"at": 1}, "input_inline": {"x": 1}}
+            return BatchResult(True)
+
+    async with bench.worker({"work": Default()}):
+        command = await bench.send({"x": 1}, io={"input_ref": {"at": 1}})
+        assert (await bench.end(command)).batches == 1
+    assert [record.meta for record in await bench.stored(command)] == [None]
+
+
+async def test_batching_cuts_the_input_of_the_default_batches(bench: Bench) -> None:
+    seen: list[Any] = []
+
+    class Default(Handler):
+        async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+            seen.append((batch.batch_uid, batch.payload))
+            return BatchResult(True)
+
+    async with bench.worker({"work": Default()}):
+        await bench.run([1, 2, 3], io={"batching": {"size": 2}})
+        await bench.run({"items": list(range(250))}, io={"batching": {"size": 1}})
+    assert seen[:2] == [("0", {"items": [1, 2]}), ("1", {"items": [3]})]
+    assert [payload["items"] for _, payload in seen[2:]] == [[number] for number in range(250)]
+
+
+async def test_metrics_are_the_sums_of_the_batches_with_finalizes_on_top(bench: Bench) -> None:
+    class Final(Counting):
+        async def finalize(self, ctx: RunContext) -> FinalizeResult:
+            return FinalizeResult(metrics={"half": 7, "extra": 1})
+
+    async with bench.worker({"work": Final()}):
+        end = await bench.run(uids("a", "b", "c"))
+    assert end.metrics == {"count": 3, "half": 7, "extra": 1}
+
+
+async def test_a_batch_that_comes_twice_is_processed_and_counted_once(bench: Bench) -> None:
+    counting = Counting()
+    async with bench.worker({"work": counting}):
+        end = await bench.run(uids("a", "b", "a", "b", "a"))
+    assert (end.metrics["count"], end.batches, counting.processed) == (2, 2, ["a", "b"])
+
+
+async def test_no_batches_are_no_error(bench: Bench) -> None:
+    async with bench.worker({"work": Counting()}):
+        end = await bench.run(uids())
+    assert (end.kind, end.metrics, end.batches) == ("node_succeeded", {}, 0)
+
+
+async def test_the_next_attempt_goes_on_where_the_last_one_failed(bench: Bench) -> None:
+    class Flaky(Counting):
+        async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+            if batch.batch_uid == "c" and ctx.attempt == 1:
+                raise RuntimeError("not yet")
+            return await super().process_batch(batch, ctx)
+
+    flaky = Flaky()
+    async with bench.worker({"work": flaky}):
+        first = await bench.end(await bench.send(uids("a", "b", "c", "d"), task_id="t", token="one"))
+        assert (first.metrics, first.permanent) == ({"count": 2, "half": 1.0}, False)
+        second = await bench.send(uids("a", "b", "c", "d"), task_id="t", token="two", attempt=2)
+        end = await bench.end(second)
+    assert flaky.processed == ["a", "b", "c", "d"]
+    assert (end.metrics, end.batches) == ({"count": 4, "half": 2.0}, 4)
+    assert bench.kinds(second) == ["node_started", "batch_stored", "node_succeeded"]
+
+
+async def test_a_first_attempt_that_meets_stored_batches_counts_exactly(bench: Bench) -> None:
+    """Its worker died before the start was told, so another gets the same command."""
+    counting = Counting()
+    async with bench.worker({"work": counting}):
+        await bench.run(uids("a", "b"), task_id="t", token="one")
+        end = await bench.run(uids("a", "b", "c", "d"), task_id="t", token="two")
+    assert (end.metrics["count"], end.batches) == (4, 4)
+    assert counting.processed.count("c") == counting.processed.count("d") == 1
+
+
+async def test_another_generation_begins_with_nothing(bench: Bench) -> None:
+    counting = Counting()
+    async with bench.worker({"work": counting}):
+        await bench.run(uids("a"), task_id="t", token="one")
+        end = await bench.run(uids("a"), task_id="t", token="two", generation=1)
+    assert (end.batches, counting.processed) == (1, ["a", "a"])
+
+
+async def test_a_long_stream_is_stored_many_batches_at_a_time(bench: Bench) -> None:
+    puts: list[int] = []
+
+    class Watched(InMemoryArtifactStore):
+        async def put(self, records: Sequence[ArtifactRecord]) -> Sequence[bool]:
+            puts.append(len(records))
+            return await super().put(records)
+
+    bench.store.artifacts = Watched()
+    async with bench.worker({"work": Counting()}):
+        end = await bench.run(uids(*map(str, range(1000))))
+    assert (end.metrics["count"], end.batches) == (1000, 1000)
+    assert len(puts) < 100
+
+
+async def test_a_failed_batch_fails_the_attempt_with_its_reason(bench: Bench) -> None:
+    class Failing(Counting):
+        async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+            if batch.batch_uid == "b":
+                return BatchResult(False, reason_code="no_disk", error="the disk is full")
+            return await super().process_batch(batch, ctx)
+
+    async with bench.worker({"work": Failing()}):
+        command = await bench.send(uids("a", "b", "c"))
+        end = await bench.end(command)
+    assert (end.kind, end.reason_code, end.permanent, end.error) == ("node_failed", "no_disk", False, "the disk is full")
+    assert [record.uid for record in await bench.stored(command)] == ["a"]
+    assert await bench.store.dead_letters() == []
+
+
+@pytest.mark.parametrize(("permanent", "last"), [(True, False), (False, True)])
+async def test_a_batch_that_fails_for_good_is_kept_as_a_dead_letter(bench: Bench, permanent: bool, last: bool) -> None:
+    class Failing(Counting):
+        async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+            return BatchResult(False, reason_code="broken", permanent=permanent, error="cannot be read")
+
+    async with bench.worker({"work": Failing()}):
+        command = await bench.send(uids("a"), last_attempt=last)
+        assert (await bench.end(command)).permanent is permanent
+        await bench.run(uids("a"), task_id=command.task_id, last_attempt=last)
+    (letter,) = await bench.store.dead_letters(task_id=command.task_id)
+    assert (letter.kind, letter.node_id, letter.uid, letter.data) == ("batch", "n", "a", b'{"of":"a"}')
+    assert (letter.reason_code, letter.error) == ("broken", "cannot be read")
+
+
+async def test_a_payload_that_is_no_json_leaves_a_dead_letter_without_data(bench: Bench) -> None:
+    class Failing(Handler):
+        async def iter_batches(self, loaded: Any) -> AsyncIterator[Batch]:
+            yield Batch("a", object())
+
+        async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+            raise ValueError("bad row")
+
+    async with bench.worker({"work": Failing()}):
+        await bench.run()
+    (letter,) = await bench.store.dead_letters()
+    assert (letter.data, letter.error) == (b"", "ValueError: bad row")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "permanent"),
+    [
+        (TypeError("x"), "bad_input", True),
+        (ValueError("x"), "bad_input", True),
+        (KeyError("x"), "bad_input", True),
+        (RuntimeError("x"), "unexpected_error", False),
+        (SystemExit(3), "unexpected_error", False),
+        (NodeFailure("x", reason_code="mine", permanent=True), "mine", True),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_errors_are_classified(bench: Bench, error: BaseException, reason: str, permanent: bool) -> None:
+    class Raising(Handler):
+        async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+            raise error
+
+    async with bench.worker({"work": Raising()}):
+        end = await bench.run()
+    assert (end.reason_code, end.permanent) == (reason, permanent)
+    assert end.error.startswith(type(error).__name__ + ": ")
+
+
+async def test_a_handler_classifies_its_own_errors(bench: Bench) -> None:
+    class Own(Handler):
+        async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+            raise RuntimeError("x" * 10_000)
+
+        def classify_error(self, exc: BaseException) -> tuple[str, bool]:
+            assert isinstance(exc, RuntimeError)
+            return "mine", True
+
+    async with bench.worker({"work": Own()}):
+        end = await bench.run()
+    assert (end.reason_code, end.permanent, len(end.error)) == ("mine", True, 4000)
+
+
+@pytest.mark.parametrize("answer", [None, "text", (1, True), RuntimeError("inside")])
+async def test_a_classification_that_fails_is_an_unexpected_error(bench: Bench, answer: Any) -> None:
+    class Broken(Handler):
+        async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+            raise ValueError("x")
+
+        def classify_error(self, exc: BaseException) -> tuple[str, bool]:
+            if isinstance(answer, Exception):
+                raise answer
+            return answer  # type: ignore[no-any-return]
+
+    async with bench.worker({"work": Broken()}):
+        end = await bench.run()
+    assert (end.reason_code, end.permanent) == ("unexpected_error", False)
+
+
+async def test_a_reason_named_in_permanent_on_is_permanent(bench: Bench) -> None:
+    class Failing(Handler):
+        async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+            return BatchResult(False, reason_code="quota")
+
+    async with bench.worker({"work": Failing()}):
+        assert (await bench.run(permanent_on=("quota",))).permanent is True
+        assert (await bench.run(permanent_on=("other",))).permanent is False
+
+
+async def test_a_plugin_may_classify_before_the_handler(bench: Bench) -> None:
+    class Plugin:
+        __name__ = "classifier"
+
+        def flowkit_classify_error(self, error: BaseException, node: Any) -> tuple[str, bool] | None:
+            assert (node.node_id, node.type, node.io.input_inline) == ("n", "work", {"x": 1})
+            if isinstance(error, OSError):
+                raise RuntimeError("the plugin is broken")
+            return ("by_plugin", True) if isinstance(error, RuntimeError) else None
+
+    async def work(item: Any, ctx: RunContext) -> None:
+        raise {"RuntimeError": RuntimeError, "OSError": OSError, "KeyError": KeyError}[ctx.params["raises"]]("x")
+
+    async with bench.worker({"work": work}, plugins=[Plugin()]):
+        ends = [await bench.run({"x": 1}, params={"raises": name}) for name in ("RuntimeError", "KeyError", "OSError")]
+    assert [(end.reason_code, end.permanent) for end in ends] == [("by_plugin", True), ("bad_input", True), ("unexpected_error", False)]
+
+
+class Odd(Handler):
+    """Gives what the test says."""
+
+    def __init__(self, batches: Any = None, result: Any = None, final: Any = None) -> None:
+        self.batches, self.result, self.final = batches or [Batch("a")], result or BatchResult(True), final
+
+    async def iter_batches(self, loaded: Any) -> AsyncIterator[Batch]:
+        for batch in self.batches:
+            yield batch
+
+    async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+        return self.result  # type: ignore[no-any-return]
+
+    async def finalize(self, ctx: RunContext) -> FinalizeResult | None:
+        return self.final  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        (Odd(batches=["text"]), "batches are flowkit.worker.Batch objects, not str"),
+        (Odd(batches=[Batch("")]), "a batch_uid is a string of 1 to"),
+        (Odd(batches=[Batch(5)]), "a batch_uid is a string of 1 to"),  # type: ignore[arg-type]
+        (Odd(batches=[Batch("x" * 1001)]), "a batch_uid is a string of 1 to"),
+        (Odd(batches=[Batch("__complete__")]), "no batch may have the uid"),
+        (Odd(result={"success": True}), "process_batch returns a BatchResult, not dict"),
+        (Odd(result=BatchResult(True, {"n": math.nan})), "'n' is nan"),
+        (Odd(result=BatchResult(True, {"n": "3"})), "'n' is '3'"),  # type: ignore[dict-item]
+        (Odd(result=BatchResult(True, [1])), "numbers by name, not list"),  # type: ignore[arg-type]
+        (Odd(result=BatchResult(True, {}, [1])), "the artifact of batch 'a' is a JSON object or None, not list"),  # type: ignore[arg-type]
+        (Odd(result=BatchResult(True, {}, {"n": math.inf})), "the artifact of batch 'a' is not JSON"),
+        (Odd(final={"result": 1}), "finalize returns a FinalizeResult or None, not dict"),
+        (Odd(final=FinalizeResult(result=object())), "the result is not JSON"),
+        (Odd(final=FinalizeResult(metrics={"n": math.inf})), "the metrics of finalize"),
+        (Odd(final=FinalizeResult(artifacts_ref={"x": object()})), "the artifact of the node is not JSON"),
+    ],
+)
+async def test_what_cannot_be_used_fails_for_good(bench: Bench, odd: Odd, message: str) -> None:
+    async with bench.worker({"work": odd}):
+        end = await bench.run()
+    assert (end.reason_code, end.permanent) == ("bad_result", True)
+    assert message in end.error
+
+
+async def test_iter_batches_may_be_an_ordinary_function(bench: Bench) -> None:
+    class Listed(Counting):
+        async def iter_batches(self, loaded: Any) -> Any:
+            return [Batch("a"), Batch("b")]
+
+    class Wrong(Counting):
+        def iter_batches(self, loaded: Any) -> Any:
+            return 5
+
+    async with bench.worker({"list": Listed(), "wrong": Wrong()}):
+        assert (await bench.run(role="list")).batches == 2
+        assert (await bench.run(role="wrong")).reason_code == "bad_result"
+
+
+async def test_an_artifact_above_the_stores_limit_fails_its_own_run_only(bench: Bench) -> None:
+    class Small(InMemoryArtifactStore):
+        async def put(self, records: Sequence[ArtifactRecord]) -> Sequence[bool]:
+            if any(len(record.meta or b"") > 100 for record in records):
+                raise RecordTooLarge("above 100 bytes")
+            return await super().put(records)
+
+    async def work(item: Any) -> AsyncIterator[dict[str, Any]]:
+        yield {"x": item}
+        yield {"last": True}
+
+    bench.store.artifacts = Small()
+    async with bench.worker({"work": work}):
+        small, large = await bench.send("x"), await bench.send("x" * 200)
+        assert (await bench.end(small)).batches == 2
+        end = await bench.end(large)
+    assert (end.reason_code, end.permanent) == ("artifact_too_large", True)
+    (letter,) = await bench.store.dead_letters()
+    assert letter.uid == "0"
+
+
+async def test_an_error_of_the_artifact_store_fails_the_run(bench: Bench) -> None:
+    class Broken(InMemoryArtifactStore):
+        async def put(self, records: Sequence[ArtifactRecord]) -> Sequence[bool]:
+            raise RuntimeError("a bug")
+
+    class Final(Handler):
+        async def iter_batches(self, loaded: Any) -> AsyncIterator[Batch]:
+            for batch in ():
+                yield batch
+
+        async def finalize(self, ctx: RunContext) -> FinalizeResult:
+            return FinalizeResult(artifacts_ref={"x": 1})
+
+    bench.store.artifacts = Broken()
+    async with bench.worker({"work": Counting(), "final": Final()}):
+        assert (await bench.run(uids("a"))).error == "RuntimeError: a bug"
+        assert (await bench.run(role="final")).error == "RuntimeError: a bug"
+
+
+async def test_an_instance_is_shared_and_a_class_or_factory_is_made_per_run(bench: Bench) -> None:
+    made: list[Handler] = []
+
+    class Own(Handler):
+        def __init__(self) -> None:
+            made.append(self)
+
+        async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+            return BatchResult(True)
+
+    async with bench.worker({"shared": Own(), "class": Own, "factory": per_run(lambda: Own())}):
+        for role, expected in (("shared", 1), ("class", 3), ("factory", 5)):
+            await bench.run(role=role)
+            await bench.run(role=role)
+            assert len(made) == expected
+
+
+async def test_payload_hooks_see_the_artifacts(bench: Bench) -> None:
+    class Backwards:
+        __name__ = "backwards"
+
+        def flowkit_encode_payload(self, data: bytes) -> bytes:
+            return data[::-1]
+
+        def flowkit_decode_payload(self, data: bytes) -> bytes:
+            return data[::-1]
+
+    class Reading(Counting):
+        async def finalize(self, ctx: RunContext) -> FinalizeResult:
+            return FinalizeResult(result=[meta async for meta in ctx.artifacts.read()])
+
+    async with bench.worker({"work": Reading()}, plugins=[Backwards()]):
+        command = await bench.send(uids("ab"))
+        assert (await bench.end(command)).result == [{"uid": "ab"}]
+    assert (await bench.stored(command))[0].meta == b'{"uid":"ab"}'[::-1]
+
+
+async def test_a_handler_without_process_batch_says_so(bench: Bench) -> None:
+    async with bench.worker({"work": Handler()}):
+        end = await bench.run()
+    assert "Handler has no process_batch" in end.error
+
+
+@pytest.mark.parametrize(
+    ("handlers", "message"),
+    [
+        (None, "at least one handler"),
+        ({}, "at least one handler"),
+        ({"": Handler()}, "a role is a name"),
+        ({"a": 5}, "what is given for role 'a' is no handler: 5"),
+        ({"a": int}, "what is given for role 'a' is no handler"),
+        ("text", "expected a mapping of roles to handlers"),
+        ([lambda: None], "does not say its role"),
+    ],
+)
+def test_wrong_handlers_are_refused(handlers: Any, message: str) -> None:
+    from flowkit.worker import Worker
+
+    with pytest.raises(ConfigError, match=message):
+        Worker(store=InMemoryStore(), handlers=handlers)
+
+
+async def test_a_batch_that_is_stored_after_the_end_was_told_adds_nothing_to_it(bench: Bench) -> None:
+    """It was on its way to the store when the run was cut off."""
+    arrived, go_on = anyio.Event(), anyio.Event()
+
+    class Slow(InMemoryArtifactStore):
+        async def put(self, records: Sequence[ArtifactRecord]) -> Sequence[bool]:
+            arrived.set()
+            await go_on.wait()
+            return await super().put(records)
+
+    bench.store.artifacts = Slow()
+    async with bench.worker({"work": Counting()}, cancel_grace_sec=0):
+        command = await bench.send(uids("a"))
+        await arrived.wait()
+        await bench.cancel(command)
+        assert (await bench.end(command)).kind == "node_stopped"
+        go_on.set()
+        await bench.clock.sleep(10)
+    assert bench.kinds(command) == ["node_started", "node_stopped"]
