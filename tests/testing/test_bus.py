@@ -167,13 +167,20 @@ async def test_unknown_topics_are_made_unless_that_is_not_wanted():
             assert [item.message.value for item in await subscription.receive(max_messages=9)] == [b"first"]
 
 
-async def test_a_bus_that_is_not_open_says_so():
+async def test_a_bus_that_was_not_entered_yet_can_be_used():
+    bus = InMemoryBus()
+    await bus.publish([Message("t", b"x")])
+    async with bus.subscribe(["t"], group="g") as subscription:
+        assert [item.message.value for item in await subscription.receive(max_messages=9)] == [b"x"]
+
+
+async def test_a_bus_that_is_closed_says_so():
     bus = InMemoryBus()
     async with bus:
         pass
-    with pytest.raises(BusError, match="not open"):
+    with pytest.raises(BusError, match="closed"):
         await bus.publish([])
-    with pytest.raises(BusError, match="not open"):
+    with pytest.raises(BusError, match="closed"):
         async with bus.subscribe(["t"], group="g"):
             pass
 

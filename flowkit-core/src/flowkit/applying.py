@@ -89,6 +89,26 @@ class Applier:
         if held is not None:
             self._held_nodes -= len(held.task.marks)
 
+    def adopt(self, task: Task, record: TaskRecord) -> Held:
+        """Hold a task that was just stored for the first time."""
+        held = self._held[task.task_id] = Held(task, Ledger(task, record.parts))
+        task.version = record.version
+        self._held_nodes += len(task.marks)
+        return held
+
+    async def forget_changed(self, task_ids: Collection[str]) -> list[str]:
+        """Drop those of these tasks that somebody else has changed: it is theirs now. Returns the others."""
+        async with self._lock:
+            records = await self._store.load(task_ids)
+            mine = []
+            for task_id in task_ids:
+                held, record = self._held.get(task_id), records.get(task_id)
+                if held is not None and record is not None and held.task.version == record.version:
+                    mine.append(task_id)
+                else:
+                    self.forget(task_id)
+            return mine
+
     async def look(self, task_ids: Collection[str]) -> Applied:
         """See whether tasks were changed by somebody else, and say what is yet to be done for those that were."""
         async with self._lock:

@@ -4,7 +4,8 @@ import logging
 import os
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
 
 import anyio
 from pydantic_core import from_json, to_json
@@ -15,7 +16,9 @@ from flowkit.clock import SystemClock
 from flowkit.config import CommonConfig
 from flowkit.engine import (
     CancelRequested,
+    Effect,
     EngineSettings,
+    EvaluateCondition,
     Event,
     PauseRequested,
     ResumeRequested,
@@ -36,9 +39,22 @@ from flowkit.views import event_view, full_view, task_view
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 PATIENCE_SEC = 10.0
 """How long a verb waits for an unavailable store before it raises."""
 PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A task on its way into the store, and what is to be done first."""
+
+    task: Task
+    record: TaskRecord
+    effects: list[Effect]
+    certainly_new: bool
+    """Nobody can have stored a task with this id or key before, and nothing stands between its effects and their being carried out."""
 
 
 class Client:
@@ -68,6 +84,8 @@ class Client:
         self._given_bus = bus
         self._given_store = store
         self._stack: AsyncExitStack | None = None
+        self._store: Store | None = None
+        self._bus: Bus | None = None
 
     # ------------------------------------------------------------ life
 
@@ -77,23 +95,38 @@ class Client:
             return
         async with AsyncExitStack() as stack:
             if self._given_store is not None:
-                self.store = self._given_store
+                self._store = self._given_store
             elif self._db is None:
                 raise ConfigError(
                     "db is missing: give a database object, or an address such as 'mongodb://localhost/flowkit' or 'memory://'"
                 )
             else:
-                self.store = await stack.enter_async_context(self.plugins.open_store(self._db, self.cfg))
+                self._store = await stack.enter_async_context(self.plugins.open_store(self._db, self.cfg))
             if self._given_bus is None or isinstance(self._given_bus, str):
                 address = self._given_bus or self.cfg.bus_address(self._db)
-                self.bus: Bus = await stack.enter_async_context(self.plugins.open_bus(address, self.cfg))
+                self._bus = await stack.enter_async_context(self.plugins.open_bus(address, self.cfg))
             else:
-                self.bus = self._given_bus
+                self._bus = self._given_bus
             await self.bus.ensure_topics([TopicSpec(self.cfg.events_topic)])
             self._applier = Applier(
                 store=self.store, clock=self.clock, plugins=self.plugins, settings=self._settings, keep_nodes=0, patience_sec=PATIENCE_SEC
             )
             self._stack = stack.pop_all()
+
+    @property
+    def store(self) -> Store:
+        """The store, once this is started."""
+        return self._opened(self._store)
+
+    @property
+    def bus(self) -> Bus:
+        """The bus, once this is started."""
+        return self._opened(self._bus)
+
+    def _opened(self, what: T | None) -> T:
+        if what is None:
+            raise RuntimeError(f"the {type(self).__name__} is not started: use it with 'async with', or await its start()")
+        return what
 
     def _engine_settings(self) -> EngineSettings:
         return EngineSettings()
@@ -151,13 +184,16 @@ class Client:
         task.taken, task.empty, task.broken, task.open = [0] * size, [0] * size, [0] * size, size
         step = advance(task, TaskSubmitted(), now=now, settings=self._settings)
         step.apply()
-        stored = await self._create(new_record(task, encode_spec(spec, parsed.source), step.log))
+        record = new_record(task, encode_spec(spec, parsed.source), step.log)
+        decided = not any(isinstance(effect, EvaluateCondition) for effect in step.effects)
+        stored = await self._create(Submission(task, record, step.effects, decided and task_id is None and idempotency_key is None))
         if stored == identity and self.plugins.observes_tasks:
             self.plugins.notify("flowkit_task_changed", before=None, after=task_view(task))
         return stored
 
-    async def _create_records(self, records: list[TaskRecord]) -> Sequence[str]:
-        """Store tasks, and hint that they are there. Repeating it is harmless, so an unavailable store is waited for a while."""
+    async def _create_records(self, submissions: list[Submission]) -> Sequence[str]:
+        """Store tasks, and see to it that they begin. Repeating it is harmless, so an unavailable store is waited for a while."""
+        records = [submission.record for submission in submissions]
         waited, pause = 0.0, FIRST_PAUSE_SEC
         while True:
             try:
@@ -169,8 +205,12 @@ class Client:
                 await self.clock.sleep(pause)
                 waited += pause
                 pause = min(pause * 2, LONGEST_PAUSE_SEC)
-        await self._touch(*stored)
+        await self._submitted(submissions, stored)
         return stored
+
+    async def _submitted(self, submissions: Sequence[Submission], stored: Sequence[str]) -> None:
+        """Tasks are stored: tell a coordinator."""
+        await self._touch(*stored)
 
     async def _load_records(self, task_ids: list[str]) -> Sequence[TaskRecord | None]:
         found = await self.store.load(task_ids)

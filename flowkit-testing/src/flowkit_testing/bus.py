@@ -17,7 +17,8 @@ class InMemoryBus:
     Messages are spread over ``partitions`` by their key, members of a group own partitions, and what a member had not acknowledged
     comes to the next owner. What all groups acknowledged is dropped; what is published before there is a group is kept.
 
-    The bus may be entered several times and used by several event loops, one after the other. Buses with one ``broker`` meet.
+    The bus may be entered several times and used by several event loops, one after the other; there is nothing to connect to, so that one
+    that was not entered yet can be used as well. Buses with one ``broker`` meet.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class InMemoryBus:
         self._auto_create = auto_create
         self._create_topics = create_topics
         self._entered = 0
+        self._left = False
 
     async def __aenter__(self) -> Self:
         self._entered += 1
@@ -44,13 +46,14 @@ class InMemoryBus:
 
     async def __aexit__(self, *exc: object) -> None:
         self._entered -= 1
+        self._left = True
 
-    def _check_entered(self) -> None:
-        if not self._entered:
-            raise BusError("the bus is not open: use it within 'async with bus:'")
+    def _check_open(self) -> None:
+        if self._left and not self._entered:
+            raise BusError("the bus is closed: use it within 'async with bus:'")
 
     async def ensure_topics(self, topics: Sequence[TopicSpec]) -> None:
-        self._check_entered()
+        self._check_open()
         for spec in topics:
             if spec.name not in self.broker.topics and not self._create_topics:
                 raise BusError(f"topic {spec.name!r} does not exist and may not be created")
@@ -62,7 +65,7 @@ class InMemoryBus:
                 self.broker.create(TopicSpec(name))
 
     async def publish(self, messages: Sequence[Message]) -> None:
-        self._check_entered()
+        self._check_open()
         for message in messages:
             if len(message.value) > self.max_message_bytes:
                 size, limit = len(message.value), self.max_message_bytes
@@ -75,7 +78,7 @@ class InMemoryBus:
 
     @asynccontextmanager
     async def _subscribe(self, topics: Sequence[str], group: str | None, max_unacked: int) -> AsyncIterator[Subscription]:
-        self._check_entered()
+        self._check_open()
         self._use(topics)
         subscription = _Subscription(self)
         if group is None:

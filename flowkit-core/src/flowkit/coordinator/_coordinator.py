@@ -11,7 +11,7 @@ import anyio
 
 from flowkit._service import Service, run_until_told
 from flowkit.applying import Applied, Applier
-from flowkit.client import Client
+from flowkit.client import Client, Submission
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._calls import Calls
 from flowkit.coordinator._inbox import read_reports
@@ -141,11 +141,11 @@ class Coordinator(Client, Service):
         if events:
             await self._carry_out(await self._applier.apply(events))
 
-    async def _carry_out(self, applied: Applied) -> None:
+    async def _carry_out(self, applied: Applied, *, patient: bool = True) -> None:
         for held, _ in applied.effects:
             if held.task.wake_at is not None:
                 self._timers.add(held.task.task_id, held.task.wake_at)
-        for held, effect in await self._outbox.carry_out(applied.effects):
+        for held, effect in await self._outbox.carry_out(applied.effects, patient=patient):
             if isinstance(effect, CallFunction):
                 self._calls.begin(held.task, effect.index, effect.attempt)
             else:
@@ -167,11 +167,14 @@ class Coordinator(Client, Service):
             elif wake_at is not None:
                 due.append(held.task.task_id)
         if due:
-            await self._wake(due)
+            await self._woke(await self._applier.forget_changed(due))
 
     async def _wake(self, task_ids: Collection[str]) -> None:
-        """It is time to look at these tasks."""
+        """It is time to look at these tasks, whoever did so before."""
         await self._handle(task_ids, {})
+        await self._woke(task_ids)
+
+    async def _woke(self, task_ids: Collection[str]) -> None:
         silent = self._watch.silent(held.task for held in self._applier.held_of(task_ids))
         await self._handle((), {task_id: [Woke(silent)] for task_id in task_ids})
 
@@ -184,6 +187,16 @@ class Coordinator(Client, Service):
         ]
         if concerned:
             await self._wake(concerned)
+
+    async def _submitted(self, submissions: Sequence[Submission], stored: Sequence[str]) -> None:
+        """Begin tasks that are new at once. Whoever gets their reports goes on with them from there."""
+        mine = [one for one in submissions if one.certainly_new]
+        if mine:
+            effects = [(self._applier.adopt(one.task, one.record), one.effects) for one in mine]
+            await self._carry_out(Applied(effects=effects), patient=False)
+        others = [task_id for one, task_id in zip(submissions, stored, strict=True) if not one.certainly_new]
+        if others:
+            await self._touch(*others)
 
     async def _change(self, task_id: str, event: Event) -> None:
         applied = await self._applier.apply({task_id: [event]}, whole=isinstance(event, RetryRequested))

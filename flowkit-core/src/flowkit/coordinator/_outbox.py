@@ -31,8 +31,13 @@ class Outbox:
         self._applier = applier
         self._topics: dict[str, str] = {}
 
-    async def carry_out(self, effects: Sequence[tuple[Held, Sequence[Effect]]]) -> list[tuple[Held, CallFunction | SendCancel]]:
-        """Send everything that goes over the bus, in one call, and return what the coordinator is to do itself."""
+    async def carry_out(
+        self, effects: Sequence[tuple[Held, Sequence[Effect]]], *, patient: bool = True
+    ) -> list[tuple[Held, CallFunction | SendCancel]]:
+        """Send everything that goes over the bus, in one call, and return what the coordinator is to do itself.
+
+        Who is not ``patient`` tries once, and leaves the rest to the sweep.
+        """
         messages: list[Message] = []
         sent: list[tuple[Held, list[tuple[int, int]]]] = []
         own: list[tuple[Held, CallFunction | SendCancel]] = []
@@ -57,20 +62,20 @@ class Outbox:
                         messages.append(self._control(held.task, hint))
             if commands:
                 sent.append((held, commands))
-        if messages and await self._publish(messages):
+        if messages and await self._publish(messages, self._config.outbox_max_retry if patient else 0):
             for held, commands in sent:
                 self._applier.sent(held, commands)
         return own
 
-    async def _publish(self, messages: list[Message]) -> bool:
+    async def _publish(self, messages: list[Message], retries: int) -> bool:
         pause = self._config.outbox_backoff_min_ms / 1000
-        for attempt in range(self._config.outbox_max_retry + 1):
+        for attempt in range(retries + 1):
             try:
                 await self._bus.publish(messages)
                 return True
             except BusError as error:
                 logger.warning("%d messages were not confirmed: %s", len(messages), error, extra={"action": "publish_failed"})
-                if attempt < self._config.outbox_max_retry:
+                if attempt < retries:
                     await self._clock.sleep(pause)
                     pause = min(pause * 2, self._config.outbox_backoff_max_ms / 1000)
         return False
