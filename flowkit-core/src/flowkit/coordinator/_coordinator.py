@@ -4,10 +4,12 @@ import logging
 import os
 import secrets
 import socket
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Self
 
 import anyio
+import anyio.lowlevel
 
 from flowkit._service import Service, run_until_told
 from flowkit.applying import Applied, Applier
@@ -26,6 +28,7 @@ from flowkit.protocols import Bus, Clock, Store, TopicSpec
 logger = logging.getLogger(__name__)
 
 LOOP_PAUSE_SEC = 1.0
+YIELD_EVERY_SEC = 0.005
 
 
 class Coordinator(Client, Service):
@@ -48,6 +51,7 @@ class Coordinator(Client, Service):
         plugins: Collection[object] | Plugins | None = None,
     ) -> None:
         super().__init__(db=db, bus=bus, cfg=cfg or CoordinatorConfig(), store=store, clock=clock, plugins=plugins)
+        self._yielded_at = float("-inf")
         self.coordinator_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
     # ------------------------------------------------------------ life
@@ -194,9 +198,17 @@ class Coordinator(Client, Service):
         if mine:
             effects = [(self._applier.adopt(one.task, one.record), one.effects) for one in mine]
             await self._carry_out(Applied(effects=effects), patient=False)
+            await self._let_others_run()
         others = [task_id for one, task_id in zip(submissions, stored, strict=True) if not one.certainly_new]
         if others:
             await self._touch(*others)
+
+    async def _let_others_run(self) -> None:
+        """Give what was set going a turn, now and then: a program may end right after it has submitted, or submit in a tight loop."""
+        now = time.monotonic()
+        if now - self._yielded_at > YIELD_EVERY_SEC:
+            self._yielded_at = now
+            await anyio.lowlevel.checkpoint()
 
     async def _change(self, task_id: str, event: Event) -> None:
         applied = await self._applier.apply({task_id: [event]}, whole=isinstance(event, RetryRequested))

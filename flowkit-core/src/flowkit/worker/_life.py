@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 LAST_WORDS_SEC = 10.0
 """How long a worker that stops tries to tell what became of its runs."""
+FAREWELL_SEC = 5.0
+"""How long it then tries to say that it is gone; who is told nothing notices by its silence."""
 
 
 class Life:
@@ -157,7 +159,8 @@ class Life:
             commands.stop()
             await self._drain(slots, inbox, reporter)
             group.cancel_scope.cancel()
-        await session.end()
+        if not await within(FAREWELL_SEC, session.end, clock=self._clock):
+            logger.warning("Worker %s stops without having ended its session", self._worker_id, extra={"action": "session_left"})
         logger.info("Worker %s stopped", self._worker_id, extra={"action": "worker_stopped"})
 
     async def _keep_alive(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
