@@ -1,0 +1,63 @@
+"""Calls that are made at the same time go as one."""
+
+import asyncio
+from collections.abc import Sequence
+
+import anyio
+import pytest
+
+from flowkit._gathering import Gathered
+
+
+class Doubling:
+    """Counts the calls; the first one waits to be let on."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+        self.go_on = anyio.Event()
+
+    async def __call__(self, items: list[int]) -> Sequence[int]:
+        self.calls.append(items)
+        if len(self.calls) == 1:
+            await self.go_on.wait()
+        if 13 in items:
+            raise ValueError("unlucky")
+        return [item * 2 for item in items]
+
+
+async def started(gathered: Gathered[int, int], *items: int) -> list[asyncio.Task[int]]:
+    tasks = [asyncio.create_task(gathered(item)) for item in items]
+    await anyio.lowlevel.checkpoint()
+    return tasks
+
+
+async def test_a_single_caller_is_served_at_once() -> None:
+    doubling = Doubling()
+    doubling.go_on.set()
+    assert await Gathered(doubling)(4) == 8
+
+
+async def test_what_comes_while_a_call_is_on_its_way_goes_together() -> None:
+    doubling = Doubling()
+    tasks = await started(Gathered(doubling), 1, 2, 3, 4)
+    doubling.go_on.set()
+    assert [await task for task in tasks] == [2, 4, 6, 8]
+    assert doubling.calls == [[1], [2, 3, 4]]
+
+
+async def test_nobody_suffers_from_anothers_fault() -> None:
+    doubling = Doubling()
+    first, second, unlucky, last = await started(Gathered(doubling), 1, 2, 13, 4)
+    doubling.go_on.set()
+    assert (await first, await second, await last) == (2, 4, 8)
+    with pytest.raises(ValueError, match="unlucky"):
+        await unlucky
+
+
+async def test_a_cancelled_caller_takes_nobody_along() -> None:
+    doubling = Doubling()
+    first, second, third = await started(Gathered(doubling), 1, 2, 3)
+    first.cancel()
+    second.cancel()
+    assert await third == 6
+    assert doubling.calls == [[1], [3]]
