@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient
-from tests.servers.mongo_fixtures import drop_from_given_server
 
 from flowkit.protocols import ArtifactStore
 from flowkit_mongo import MongoStore
 from flowkit_testing.conformance import ArtifactStoreConformance, StoreConformance
 from flowkit_testing.conformance.artifacts import OpenArtifacts
+from tests.servers.mongo_fixtures import drop_from_given_server
 
 pytestmark = pytest.mark.services
 

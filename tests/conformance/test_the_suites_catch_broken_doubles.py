@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
 from tests.conformance import broken_doubles
 
 DOUBLES = sorted(name for name in vars(broken_doubles) if name.startswith("Test"))

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from flowkit_testing import Cluster, InMemoryBus, InMemoryStore
 
 from flowkit import Coordinator, CoordinatorConfig
 from flowkit.errors import BusUnavailable, StoreUnavailable
 from flowkit.messages import NodeSucceeded, TaskTouched, encode
 from flowkit.protocols import Commit, Message, TaskRecord
 from flowkit.worker import RunContext, handler
+from flowkit_testing import Cluster, InMemoryBus, InMemoryStore
 
 DAY = 24 * 3600
 DIAMOND = {
@@ -172,7 +172,7 @@ async def test_a_task_that_breaks_the_engine_is_put_aside_and_the_others_go_on()
                     wake_at=row.header.wake_at,
                     finished_at=None,
                     put={"state": b'{"marks":"?!"}'},
-                )  # fmt: skip
+                )
             ]
         )
         await cluster.add_coordinator()

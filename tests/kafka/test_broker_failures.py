@@ -5,13 +5,13 @@ from collections.abc import Callable
 import anyio
 import anyio.to_thread
 import pytest
+
+from flowkit.errors import BusUnavailable
+from flowkit.protocols import Bus, Message, Subscription, TopicSpec
 from tests.kafka.support import bus_at, contents, numbered, take, unique
 from tests.servers.kafka import KafkaServer
 from tests.servers.kafka_fixtures import start_kafka
 from tests.servers.ports import LOOPBACK, free_ports
-
-from flowkit.errors import BusUnavailable
-from flowkit.protocols import Bus, Message, Subscription, TopicSpec
 
 pytestmark = pytest.mark.services
 

@@ -5,10 +5,10 @@ The driver's inner tasks are ended here by hand: what ends them in production ca
 
 import pytest
 from aiokafka.errors import GroupAuthorizationFailedError, OutOfOrderSequenceNumber
-from tests.kafka.support import bus_at, contents, take, unique
 
 from flowkit.errors import BusUnavailable
 from flowkit.protocols import Message, TopicSpec
+from tests.kafka.support import bus_at, contents, take, unique
 
 pytestmark = pytest.mark.services
 

@@ -11,10 +11,10 @@ import anyio
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from anyio.abc import Process
-from tests.kafka.support import QUICK, bus_at, contents, nothing_comes, numbered, take, unique
 
 from flowkit.protocols import Message, TopicSpec
 from flowkit_kafka import KafkaBus
+from tests.kafka.support import QUICK, bus_at, contents, nothing_comes, numbered, take, unique
 
 pytestmark = pytest.mark.services
 

@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from tests.kafka.support import QUICK, bus_at, contents, nothing_comes, take, unique
 
 from flowkit import CoordinatorConfig
 from flowkit.errors import BusError, MessageTooLarge
 from flowkit.protocols import Message, TopicSpec
 from flowkit_kafka import KafkaBus
+from tests.kafka.support import QUICK, bus_at, contents, nothing_comes, take, unique
 
 pytestmark = pytest.mark.services
 

@@ -3,11 +3,11 @@
 import anyio
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
-from tests.kafka.support import bus_at, contents, take, unique
-from tests.servers.ports import LOOPBACK, free_ports
 
 from flowkit.errors import BusError
 from flowkit.protocols import Message, TopicSpec
+from tests.kafka.support import bus_at, contents, take, unique
+from tests.servers.ports import LOOPBACK, free_ports
 
 pytestmark = pytest.mark.services
 

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 import pytest
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
-from tests.mongo.recording import Commands
 
 from flowkit_mongo import MongoConfig, MongoStore
+from tests.mongo.recording import Commands
 
 
 @pytest.fixture

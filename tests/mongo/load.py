@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import anyio
-from tests.mongo.recording import artifact, change, task
 
 from flowkit.errors import StoreUnavailable
 from flowkit.protocols import Stream
 from flowkit_mongo import MongoStore
+from tests.mongo.recording import artifact, change, task
 
 STREAM = Stream("load", "node")
 

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 from anyio.abc import SocketStream
+
 from tests.servers.ports import LOOPBACK, free_ports
 
 

@@ -5,11 +5,11 @@ import json
 import pytest
 from bson import encode
 from pymongo.asynchronous.database import AsyncDatabase
-from tests.mongo.recording import NOON, Commands, artifact, change, task
 
 from flowkit.errors import RecordTooLarge, StoreError
 from flowkit.protocols import ArchivedPart, DeadLetter, Stream
 from flowkit_mongo import MongoConfig, MongoStore
+from tests.mongo.recording import NOON, Commands, artifact, change, task
 
 pytestmark = pytest.mark.services
 

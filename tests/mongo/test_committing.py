@@ -5,13 +5,13 @@ from collections import Counter
 import anyio
 import pytest
 from pymongo.asynchronous.database import AsyncDatabase
-from tests.mongo.recording import Commands, change, task
 
 from flowkit.errors import StoreError, StoreUnavailable
 from flowkit.protocols import TaskQuery
 from flowkit_mongo import MongoStore
 from flowkit_mongo.documents import RECENT
 from flowkit_mongo.tasks import _was_applied
+from tests.mongo.recording import Commands, change, task
 
 MINE = "mine"
 

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from tests.mongo.recording import NOON, task
 
 from flowkit.protocols import ArchivedPart, ArtifactRecord, Commit, DeadLetter, Store, Stream, TaskQuery, WorkerSession
 from flowkit_mongo import MongoConfig, MongoStore
 from flowkit_testing import InMemoryStore
+from tests.mongo.recording import NOON, task
 
 pytestmark = pytest.mark.services
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 from pymongo.asynchronous.database import AsyncDatabase
-from tests.mongo.recording import NOON, Commands, artifact, change, task
 
 from flowkit.protocols import ArchivedPart, DeadLetter, Stream, TaskQuery, WorkerSession
 from flowkit_mongo import MongoConfig, MongoStore
 from flowkit_mongo.indexes import INDEXES
+from tests.mongo.recording import NOON, Commands, artifact, change, task
 
 pytestmark = pytest.mark.services
 

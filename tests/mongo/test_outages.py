@@ -5,15 +5,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 from anyio import to_thread
+
+from flowkit.errors import StoreUnavailable
+from flowkit.protocols import ArchivedPart, Stream
+from flowkit_mongo import MongoConfig, MongoStore
 from tests.mongo.load import under_load
 from tests.mongo.proxy import Wire, wire
 from tests.mongo.recording import artifact, change, task
 from tests.servers.mongod import MongoServers
 from tests.servers.ports import LOOPBACK
-
-from flowkit.errors import StoreUnavailable
-from flowkit.protocols import ArchivedPart, Stream
-from flowkit_mongo import MongoConfig, MongoStore
 
 pytestmark = pytest.mark.services
 

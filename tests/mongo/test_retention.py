@@ -4,13 +4,13 @@ import anyio
 import anyio.lowlevel
 import pytest
 from pymongo.asynchronous.database import AsyncDatabase
-from tests.mongo.recording import NOON, artifact, change, task
 
 from flowkit.errors import StoreUnavailable
 from flowkit.protocols import ArchivedPart, Stream
 from flowkit_mongo import MongoConfig, MongoStore
 from flowkit_mongo.retention import Purging, Retention
 from flowkit_testing import ManualClock
+from tests.mongo.recording import NOON, artifact, change, task
 
 LARGE = b"x" * 300_000
 STREAM = Stream("t", "n")

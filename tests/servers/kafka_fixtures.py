@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+
 from tests.servers.kafka import KafkaServer
 from tests.servers.processes import Unavailable, in_ci
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from pymongo import MongoClient
+
 from tests.servers.mongod import MongoServers, mongod_program
 from tests.servers.processes import Unavailable, in_ci
 

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
+
 from tests.servers.ports import LOOPBACK, free_ports
 from tests.servers.processes import ServerProcess, Unavailable, cache_folder
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from tests.servers.kafka_fixtures import start_kafka
 
 ROOT = Path(__file__).resolve().parent.parent.parent
