@@ -145,15 +145,14 @@ async def test_what_cannot_be_read_is_parked_and_the_rest_goes_on(caplog: pytest
     rubbish = [b"\xff\x00", b"{}", b'{"kind":"node_succeeded","v":2,"task_id":"t"}', b'{"kind":"cancel_run","v":1}']
     foreign = encode(NodeSucceeded(task_id="nobody", index=0, attempt=1, token="0" * 24, worker_id="w", started_at=0.0, at=0.0))
     with caplog.at_level(logging.ERROR):
-        async with Cluster(handlers=Executions().handlers) as cluster:
-            async with cluster.bus.subscribe(["flowkit.dlq"], group="look") as letters:
-                await cluster.bus.publish([Message("flowkit.events", value, key="k") for value in [*rubbish, foreign]])
-                await cluster.bus.publish([Message("flowkit.events", encode(TaskTouched(task_id="nobody")), key="k")])
-                task_id = await cluster.client.create_task(graph=DIAMOND)
-                assert (await cluster.client.wait(task_id, timeout=DAY)).status == "finished"
-                parked: list[bytes] = []
-                while len(parked) < len(rubbish):
-                    parked += [one.message.value for one in await letters.receive(max_messages=9)]
+        async with Cluster(handlers=Executions().handlers) as cluster, cluster.bus.subscribe(["flowkit.dlq"], group="look") as letters:
+            await cluster.bus.publish([Message("flowkit.events", value, key="k") for value in [*rubbish, foreign]])
+            await cluster.bus.publish([Message("flowkit.events", encode(TaskTouched(task_id="nobody")), key="k")])
+            task_id = await cluster.client.create_task(graph=DIAMOND)
+            assert (await cluster.client.wait(task_id, timeout=DAY)).status == "finished"
+            parked: list[bytes] = []
+            while len(parked) < len(rubbish):
+                parked += [one.message.value for one in await letters.receive(max_messages=9)]
     assert sorted(parked) == sorted(rubbish)
 
 
