@@ -22,9 +22,9 @@ class _Message(BaseModel):
 
 
 class _NodeMessage(_Message):
-    index: int = Field(ge=0)
+    index: int = Field(ge=0, le=2**31 - 1)
     """The node's place in the graph."""
-    attempt: int = Field(ge=1)
+    attempt: int = Field(ge=1, le=2**31 - 1)
     token: str = Field(max_length=64)
     """Proves that the sender was given this attempt."""
 

@@ -17,20 +17,29 @@ Handle = Callable[[Collection[str], Mapping[str, Sequence[Event]]], Awaitable[No
 
 
 async def read_reports(subscription: Subscription, bus: Bus, clock: Clock, handle: Handle) -> None:
-    """Hand on what comes, and acknowledge it once it is stored; park what cannot be read, and go on."""
+    """Hand on what comes, and acknowledge it once it is stored; park what cannot be read, and go on.
+
+    What was not stored is given back, so that it comes again.
+    """
     while True:
+        deliveries: Sequence[Delivery] = ()
+        parked: set[int] = set()
         try:
             deliveries = await subscription.receive(max_messages=MOST_AT_ONCE)
             touched, events, refused = _sort(deliveries)
             for delivery, reason in refused:
                 logger.warning("A message was parked: %s", reason, extra={"action": "message_parked", "partition": delivery.partition})
                 await subscription.reject([delivery], reason)
+                parked.add(id(delivery))
             await handle(touched, events)
-            parked = {id(delivery) for delivery, _ in refused}
             await subscription.ack([delivery for delivery in deliveries if id(delivery) not in parked])
         except BusError as error:
             logger.warning("The bus is unavailable: %s", error, extra={"action": "bus_unavailable"})
             await clock.sleep(PAUSE_SEC)
+            await subscription.release([delivery for delivery in deliveries if id(delivery) not in parked])
+        except Exception:
+            await subscription.release([delivery for delivery in deliveries if id(delivery) not in parked])
+            raise
 
 
 def _sort(deliveries: Sequence[Delivery]) -> tuple[dict[str, None], dict[str, list[Event]], list[tuple[Delivery, str]]]:

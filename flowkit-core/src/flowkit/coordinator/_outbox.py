@@ -7,9 +7,9 @@ from typing import Any
 from flowkit.applying import Applier, Held
 from flowkit.config import CoordinatorConfig
 from flowkit.engine import CallFunction, Effect, SendCancel, SendCommand, TellReaders
-from flowkit.errors import BusError, MessageTooLarge
+from flowkit.errors import BusError, BusUnavailable, MessageTooLarge
 from flowkit.messages import CancelRun, RunContextData, RunNode, StreamMoved, encode
-from flowkit.protocols import Bus, Clock, Message, Store
+from flowkit.protocols import Bus, Clock, Message, Store, TopicSpec
 from flowkit.reading import records_of, results_of, source_indexes, sources_from
 from flowkit.task import Mark, NodeRecord, Task
 
@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 MANY_PARENTS = 200
 """A node with more parents than this gets what it needs of them from the store."""
+MISSING_PAUSE_SEC = 5.0
 _NO_RECORD = NodeRecord()
 
 
@@ -30,6 +31,9 @@ class Outbox:
         self._config = config
         self._applier = applier
         self._topics: dict[str, str] = {}
+        self._existing: set[str] = set()
+        self._missing: dict[str, float] = {}
+        """Topics that could not be made, and when to try again."""
 
     async def carry_out(
         self, effects: Sequence[tuple[Held, Sequence[Effect]]], *, patient: bool = True
@@ -47,7 +51,7 @@ class Outbox:
                 match effect:
                     case SendCommand(index, attempt):
                         message = await self._command(held.task, index, attempt)
-                        if message is not None:
+                        if message is not None and await self._ensure(message.topic):
                             messages.append(message)
                             commands.append((index, attempt))
                     case CallFunction():
@@ -79,6 +83,23 @@ class Outbox:
                     await self._clock.sleep(pause)
                     pause = min(pause * 2, self._config.outbox_backoff_max_ms / 1000)
         return False
+
+    async def _ensure(self, topic: str) -> bool:
+        """Make a role's topic if it is not there. Commands for one that cannot be made wait, and hold up no others."""
+        if topic in self._existing:
+            return True
+        if self._missing.get(topic, 0) > self._clock.monotonic():
+            return False
+        try:
+            await self._bus.ensure_topics([TopicSpec(topic)])
+        except BusUnavailable:
+            return True
+        except BusError as error:
+            logger.warning("Commands wait for topic %s: %s", topic, error, extra={"action": "topic_missing"})
+            self._missing[topic] = self._clock.monotonic() + MISSING_PAUSE_SEC
+            return False
+        self._existing.add(topic)
+        return True
 
     def _control(self, task: Task, message: CancelRun | StreamMoved) -> Message:
         return Message(self._config.control_topic, encode(message), key=task.task_id)

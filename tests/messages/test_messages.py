@@ -1,0 +1,117 @@
+"""Messages are read strictly: what is not exactly a message of this version is refused, and the error names the place."""
+
+import json
+from typing import Any
+
+import pytest
+
+from flowkit import messages
+from flowkit.errors import DecodeError, MessageError, MessageTooLarge
+from flowkit.messages import (
+    BatchStored,
+    CancelRun,
+    NodeFailed,
+    NodeProgressed,
+    NodeReleased,
+    NodeStarted,
+    NodeStopped,
+    NodeSucceeded,
+    RunContextData,
+    RunNode,
+    Source,
+    StreamMoved,
+    TaskTouched,
+    decode,
+    encode,
+)
+
+IDS: dict[str, Any] = {"task_id": "t", "index": 3, "attempt": 1, "token": "ab"}
+REPORT: dict[str, Any] = {**IDS, "worker_id": "w", "at": 1.5}
+ALL = [
+    RunNode(
+        **IDS,
+        node_id="n",
+        role="r",
+        data=RunContextData(io={"input_inline": {"a": [1, None, "é"]}}, params={}, vars={}, results={"p": 1}),
+        sources=(Source(node_id="p", generation=2, ended=True),),
+        progress={"done": 3},
+    ),
+    CancelRun(**IDS, reason="why"),
+    StreamMoved(task_id="t", node_id="n", generation=1, ended=True),
+    NodeStarted(**REPORT),
+    NodeProgressed(**REPORT, progress=[1]),
+    BatchStored(**REPORT),
+    NodeSucceeded(**REPORT, started_at=1.0, result={"x": 1}, metrics={"n": 2, "f": 0.5}, batches=2),
+    NodeFailed(**REPORT, started_at=1.0, reason_code="bad", permanent=True, error="no"),
+    NodeStopped(**REPORT),
+    NodeReleased(**REPORT, progress=1),
+    TaskTouched(task_id="t"),
+]
+STARTED = json.loads(encode(NodeStarted(**REPORT)))
+
+
+def test_every_kind_is_here() -> None:
+    assert {message.kind for message in ALL} == set(messages.KINDS)
+
+
+@pytest.mark.parametrize("message", ALL, ids=lambda message: message.kind)
+def test_a_message_is_read_as_it_was_written(message: Any) -> None:
+    data = encode(message)
+    assert decode(data) == message
+    assert json.loads(data)["v"] == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "place"),
+    [
+        (b"", "message"),
+        (b"\xff\xfe", "message"),
+        (b"null", "message"),
+        (b"[]", "message"),
+        (b'"x"', "message"),
+        (b"{", "message"),
+        (b"{}", "kind"),
+        (b'{"kind":null}', "kind"),
+        (b'{"kind":"launch"}', "launch"),
+        (json.dumps({**STARTED, "v": 2}).encode(), "v"),
+        (json.dumps({**STARTED, "v": "1"}).encode(), "v"),
+        (json.dumps({**STARTED, "colour": 1}).encode(), "colour"),
+        (json.dumps({**STARTED, "index": -1}).encode(), "index"),
+        (json.dumps({**STARTED, "index": "one"}).encode(), "index"),
+        (json.dumps({**STARTED, "index": 2**70}).encode(), "index"),
+        (json.dumps({**STARTED, "attempt": 0}).encode(), "attempt"),
+        (json.dumps({**STARTED, "attempt": 1.5}).encode(), "attempt"),
+        (json.dumps({**STARTED, "token": "x" * 65}).encode(), "token"),
+        (json.dumps({**STARTED, "token": None}).encode(), "token"),
+        (json.dumps({**STARTED, "task_id": "x" * 201}).encode(), "task_id"),
+        (json.dumps({**STARTED, "task_id": 7}).encode(), "task_id"),
+        (json.dumps({**STARTED, "at": "noon"}).encode(), "at"),
+        (json.dumps({**STARTED, "at": float("nan")}).encode(), "at"),
+        (json.dumps({**STARTED, "at": float("inf")}).encode(), "at"),
+        (json.dumps({key: value for key, value in STARTED.items() if key != "worker_id"}).encode(), "worker_id"),
+        (json.dumps({**STARTED, "kind": "node_succeeded"}).encode(), "started_at"),
+        (json.dumps({**STARTED, "kind": "node_succeeded", "started_at": 1, "metrics": {"n": "many"}}).encode(), "metrics"),
+        (json.dumps({**STARTED, "kind": "run_node"}).encode(), "node_id"),
+        (b"[" * 100_000, "message"),
+        (b'{"kind":"task_touched","v":1,"task_id":"t"}{}', "message"),
+    ],
+)
+def test_what_is_no_message_is_refused_with_its_place(data: bytes, place: str) -> None:
+    with pytest.raises(DecodeError, match=place):
+        decode(data)
+
+
+def test_sizes_are_bounded_both_ways() -> None:
+    message = TaskTouched(task_id="t" * 100)
+    size = len(encode(message))
+    assert len(encode(message, limit=size)) == size
+    with pytest.raises(MessageTooLarge, match=f"{size} bytes is above the limit of {size - 1}"):
+        encode(message, limit=size - 1)
+    assert decode(encode(message), limit=size) == message
+    with pytest.raises(DecodeError, match=f"{size} bytes is above the limit"):
+        decode(encode(message), limit=size - 1)
+
+
+def test_what_is_not_json_cannot_be_sent() -> None:
+    with pytest.raises(MessageError, match="a NodeProgressed cannot be written as JSON"):
+        encode(NodeProgressed(**REPORT, progress=object()))
