@@ -36,6 +36,7 @@ class Gathered(Generic[T, R]):
             self._busy = False
             if self._waiting:
                 self._busy = True
+                # Held, as the event loop alone would let it be collected.
                 self._draining = asyncio.create_task(self._drain())
 
     async def _drain(self) -> None:

@@ -5,7 +5,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -28,7 +28,7 @@ class GraphLimits(BaseModel):
 class CommonConfig(BaseModel):
     """What coordinators, workers and clients of one installation have in common."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=False)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     db: str | None = Field(None, description="Address of the store, such as `mongodb://host/name` or `memory://`.")
     bus: str | None = Field(None, description="Address of the bus, such as `kafka://host:9092,host2:9092` or `memory://`.")
@@ -48,8 +48,6 @@ class CommonConfig(BaseModel):
         default_factory=dict, description="Settings of adapters and plugins, by their name (`kafka`, `mongo`, …)."
     )
 
-    _environment: ClassVar[tuple[str, ...]] = ()
-
     @model_validator(mode="after")
     def _one_bus(self) -> Self:
         if self.bus and self.kafka_bootstrap:
@@ -59,7 +57,7 @@ class CommonConfig(BaseModel):
                 getattr(self, name).format(namespace="n", role="r", type="r")
             except (KeyError, IndexError, ValueError) as error:
                 raise ValueError(f"{name}: only {{namespace}} and, in topic_cmd_fmt, {{role}} may stand in it") from error
-        if not {"{role}", "{type}"} & {part for part in ("{role}", "{type}") if part in self.topic_cmd_fmt}:
+        if not any(part in self.topic_cmd_fmt for part in ("{role}", "{type}")):
             raise ValueError("topic_cmd_fmt: {role} is missing")
         return self
 

@@ -4,7 +4,7 @@ A plugin is a module or object whose functions have the names below; it is found
 ``flowkit`` or given as ``plugins=[...]``. ``@flowkit.hookimpl`` sets pluggy's options where they are wanted.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -74,6 +74,3 @@ def flowkit_encode_payload(data: bytes) -> bytes | None:
 @hookspec
 def flowkit_decode_payload(data: bytes) -> bytes | None:
     """Undo :func:`flowkit_encode_payload`."""
-
-
-Registry = Mapping[str, Any]

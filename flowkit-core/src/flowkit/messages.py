@@ -170,12 +170,6 @@ class TaskTouched(_Message):
     kind: Literal["task_touched"] = "task_touched"
 
 
-Command = Annotated[RunNode, Field(discriminator=None)]
-Control = Annotated[CancelRun | StreamMoved, Field(discriminator="kind")]
-Report = Annotated[
-    NodeStarted | NodeProgressed | BatchStored | NodeSucceeded | NodeFailed | NodeStopped | NodeReleased | TaskTouched,
-    Field(discriminator="kind"),
-]
 WorkerReport = NodeStarted | NodeProgressed | BatchStored | NodeSucceeded | NodeFailed | NodeStopped | NodeReleased
 AnyMessage = Annotated[
     RunNode
