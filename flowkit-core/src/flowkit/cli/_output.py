@@ -120,19 +120,18 @@ def print_result(out: Console, result: Mapping[str, Any] | None) -> None:
     """A task's result, node by node.
 
     A node's result that is an object with ``"tables": [{"title": str, "columns": [...], "rows": [[...], ...]}, ...]`` is shown
-    as tables, with the rest of it below.
+    as tables, after all the rest.
     """
+    tables: list[Any] = []
     for node_id, value in (result or {}).items():
-        if value is None:
-            continue
         rest = value
         if isinstance(value, dict) and _are_tables(value.get("tables")):
-            for item in value["tables"]:
-                out.print(table(item.get("title"), item["columns"], item["rows"]))
-            rest = {key: part for key, part in value.items() if key != "tables"}
-            if not rest:
-                continue
-        out.print(Text(f"{node_id}: ", style="bold").append(_pretty(rest), style="not bold"), soft_wrap=True)
+            tables += value["tables"]
+            rest = {key: part for key, part in value.items() if key != "tables"} or None
+        if rest is not None:
+            out.print(Text(f"{node_id}: ", style="bold").append(_pretty(rest), style="not bold"), soft_wrap=True)
+    for item in tables:
+        out.print(table(item.get("title"), item["columns"], item["rows"]))
 
 
 def _pretty(value: Any) -> str:
@@ -151,8 +150,7 @@ def _are_tables(value: Any) -> bool:
 
 
 def print_end(out: Console, view: TaskView) -> None:
-    """How a task ended, with its result, or what went wrong."""
-    print_result(out, view.result)
+    """How a task ended, what went wrong, and its result."""
     nodes = f"{len(view.nodes)} node{'' if len(view.nodes) == 1 else 's'}"
     line = Text("task ").append(view.id).append(" ").append_text(status_text(view.status))
     took = seconds_text(duration(view))
@@ -162,3 +160,4 @@ def print_end(out: Console, view: TaskView) -> None:
     for node in view.nodes.values():
         if node.status == "failed" and node.error and (view.error is None or node.error not in view.error):
             out.print(Text(f"node {node.node_id!r}: {node.reason_code}: {node.error}", style="red"), soft_wrap=True)
+    print_result(out, view.result)
