@@ -204,7 +204,11 @@ class Play:
 
     def sent(self, *commands: tuple[str, int]) -> None:
         """The commands of these nodes' attempts are on the bus."""
-        Ledger(self.task, {}).sent(self.task, [(self.index(name), attempt) for name, attempt in commands])
+        records = self.task.records
+        sent = [
+            (index, attempt, records[index].handovers) for index, attempt in ((self.index(name), attempt) for name, attempt in commands)
+        ]
+        Ledger(self.task, {}).sent(self.task, sent)
 
     def cancel(self, reason: str = "") -> Transition:
         return self.do(CancelRequested(reason))

@@ -145,7 +145,11 @@ class Both:
         elif kind < 32:
             self.do(TaskSubmitted())
         elif kind < 36:
-            sent = [(effect.index, effect.attempt) for effect in pending_effects(self.task) if isinstance(effect, SendCommand)]
+            sent = [
+                (effect.index, effect.attempt, self.task.records[effect.index].handovers)
+                for effect in pending_effects(self.task)
+                if isinstance(effect, SendCommand)
+            ]
             Ledger(self.task, {}).sent(self.task, sent[: choice % 3])
         elif kind < 42:
             self.do(ConditionEvaluated(index, choice < 70, "broken" if choice > 94 else None))

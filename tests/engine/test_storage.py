@@ -27,6 +27,7 @@ from flowkit.storage import (
     node_part,
 )
 from flowkit.task import ENDED, NodeRecord, Task, TaskSpec
+from flowkit.tracing import TraceContext
 from tests.engine.drive import FUNCTION, NOON, Play, copy_of, graph
 
 
@@ -112,7 +113,7 @@ def test_what_was_submitted_comes_back():
     flow = graph("a -> b", b={"io": {"input_inline": {"text": "line\nbreak"}}})
     spec = TaskSpec(
         "t", flow.plan, created_at=NOON, secret=b"\x00\xff", params={"n": [1, None, "ä"]}, pipeline="p", labels={"team": "x"}, priority=3,
-        idempotency_key="once", deadline_sec=60.0,
+        idempotency_key="once", deadline_sec=60.0, trace=TraceContext(f"00-{'1' * 32}-{'2' * 16}-01", "a=b"),
     )  # fmt: skip
     assert decode_spec("t", encode_spec(spec, flow.to_json())) == spec
 
@@ -121,6 +122,7 @@ def test_one_line_tells_of_the_task_and_one_has_its_graph():
     flow = graph("a")
     head, body = encode_spec(TaskSpec("t", flow.plan, NOON, b"key"), flow.to_json()).split(b"\n")
     assert json.loads(head)["v"] == 1
+    assert "trace" not in json.loads(head)
     assert Graph.parse(body) == flow
 
 
@@ -231,7 +233,7 @@ def test_a_change_without_history_writes_none():
 
 def test_what_was_sent_is_remembered_with_the_next_commit():
     play = Stored(graph("a b"))
-    play.ledger.sent(play.task, [(0, 1), (0, 1), (1, 9), (7, 1)])
+    play.ledger.sent(play.task, [(0, 1, 0), (0, 1, 0), (1, 9, 0), (1, 1, 5), (7, 1, 0)])
     play.starts("b")
     assert [record.sent for record in play.load().records.values()] == [True, True]
     assert play.load().records[0].sent

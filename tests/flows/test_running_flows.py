@@ -537,3 +537,8 @@ async def test_a_stream_that_is_handed_back_goes_on_where_it_was() -> None:
     assert view.nodes["c"].attempt == 1
     # Only the batch that was under way when the worker stopped is processed again.
     assert processed == [0, 1, 2, 3, 3, 4, 5]
+
+
+async def test_labels_of_nodes_are_shown_with_them(flowkit_cluster: Cluster) -> None:
+    view = await flowkit_cluster.run(graph(node("a", labels={"team": "blue"})), handlers=[work])
+    assert view.nodes["a"].labels == {"team": "blue"}

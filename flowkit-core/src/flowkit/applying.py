@@ -149,7 +149,7 @@ class Applier:
             self._evict()
             return applied
 
-    def sent(self, held: Held, commands: Sequence[tuple[int, int]]) -> None:
+    def sent(self, held: Held, commands: Sequence[tuple[int, int, int]]) -> None:
         """These commands are on the bus. It is remembered, and stored with the next commit: forgetting it costs a copy of the command."""
         held.ledger.sent(held.task, commands)
 
@@ -210,6 +210,7 @@ class Applier:
         """One round: advance, commit, and say which tasks were refused."""
         commits = []
         outcomes: list[tuple[str, Held, list[Effect], list[tuple[str, dict[str, Any]]]]] = []
+        unsure: list[str] = []
         for task_id, events in pending.items():
             held = found[task_id]
             try:
@@ -222,14 +223,16 @@ class Applier:
             if not changed:
                 if effects:
                     applied.effects.append((held, effects))
+                if events and task_id not in self._last_operation:
+                    unsure.append(task_id)
                 continue
             operation = f"{self._name}.{next(self._numbers)}"
             operations[task_id] = operation
             commits.append(held.ledger.commit(held.task, operation))
             outcomes.append((task_id, held, effects, notices))
+        stale = await self._outdated(unsure, found)
         if not commits:
-            return []
-        stale = []
+            return stale
         stored = await self._store.commit(commits)
         for (task_id, held, effects, notices), commit, success in zip(outcomes, commits, stored, strict=True):
             if not success:
@@ -243,6 +246,13 @@ class Applier:
             for hook, arguments in notices:
                 self._plugins.notify(hook, **arguments)
         return stale
+
+    async def _outdated(self, task_ids: Collection[str], found: Mapping[str, Held]) -> list[str]:
+        """Those tasks that others have changed: what a copy from memory ignores may mean something to the task as it is now."""
+        if not task_ids:
+            return []
+        records = await self._store.load(task_ids)
+        return [task_id for task_id in task_ids if task_id not in records or records[task_id].version != found[task_id].task.version]
 
     async def _advance(
         self, held: Held, events: Sequence[Event], *, restore: bool

@@ -29,12 +29,13 @@ from flowkit.engine import (
 from flowkit.errors import BusError, ConfigError, Fault, GraphError, StoreError, StoreUnavailable, TaskNotFound, TaskRefused
 from flowkit.explaining import explain_node
 from flowkit.graph import Graph
-from flowkit.messages import TaskTouched, encode
+from flowkit.messages import TaskTouched, encode, headers_of
 from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, Clock, Message, Store, TaskQuery, TaskRecord, TopicSpec, utc
 from flowkit.reading import load_task, records_of
 from flowkit.storage import decode_log, decode_task, encode_spec, log_part, new_record
 from flowkit.task import Artifact, NewTask, Page, Task, TaskEvent, TaskSpec, TaskStatus, TaskView
+from flowkit.tracing import TraceContext, current_trace
 from flowkit.views import event_view, full_view, task_view
 
 logger = logging.getLogger(__name__)
@@ -177,7 +178,7 @@ class Client:
         spec = TaskSpec(
             task_id=identity, plan=parsed.plan, created_at=now, secret=os.urandom(16), params=params, pipeline=pipeline, labels=labels,
             priority=priority, idempotency_key=idempotency_key,
-            deadline_sec=deadline_sec if deadline_sec is not None else parsed.plan.deadline_sec,
+            deadline_sec=deadline_sec if deadline_sec is not None else parsed.plan.deadline_sec, trace=current_trace(),
         )  # fmt: skip
         task = Task(spec=spec, marks=bytearray(b".") * len(parsed.plan.ids))
         size = len(task.marks)
@@ -210,7 +211,7 @@ class Client:
 
     async def _submitted(self, submissions: Sequence[Submission], stored: Sequence[str]) -> None:
         """Tasks are stored: tell a coordinator."""
-        await self._touch(*stored)
+        await self._touch({task_id: one.task.spec.trace for one, task_id in zip(submissions, stored, strict=True)})
 
     async def _load_records(self, task_ids: list[str]) -> Sequence[TaskRecord | None]:
         found = await self.store.load(task_ids)
@@ -226,13 +227,15 @@ class Client:
         if reason is not None:
             raise TaskRefused(f"the task was refused: {reason}")
 
-    async def _touch(self, *task_ids: str) -> None:
+    async def _touch(self, tasks: Mapping[str, TraceContext | None]) -> None:
         """Hint that tasks changed. A lost hint costs time, so a bus that is away stops nobody."""
         topic = self.cfg.events_topic
         try:
-            await self.bus.publish([Message(topic, encode(TaskTouched(task_id=task_id)), task_id) for task_id in task_ids])
+            await self.bus.publish(
+                [Message(topic, encode(TaskTouched(task_id=task_id)), task_id, headers_of(trace)) for task_id, trace in tasks.items()]
+            )
         except BusError as error:
-            logger.warning("No hint was sent for %d tasks: %s", len(task_ids), error, extra={"action": "hint_lost"})
+            logger.warning("No hint was sent for %d tasks: %s", len(tasks), error, extra={"action": "hint_lost"})
 
     # ------------------------------------------------------------ looking
 
@@ -431,7 +434,7 @@ class Client:
         applied = await self._applier.apply({task_id: [event]}, whole=isinstance(event, RetryRequested))
         if applied.missing:
             raise TaskNotFound(task_id)
-        await self._touch(task_id)
+        await self._touch({task_id: next((held.task.spec.trace for held, _ in applied.effects), None)})
 
 
 def new_id(now: float) -> str:

@@ -2,16 +2,23 @@
 
 Every message is one JSON object with its ``kind`` and the version ``v`` of its form. A reader takes no unknown field,
 kind or version: it raises :class:`~flowkit.errors.DecodeError`, and the message is parked.
+
+The headers tell those who do not read the value what form it has, and which trace it belongs to.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
 from flowkit.errors import DecodeError, MessageError, MessageTooLarge
+from flowkit.tracing import TraceContext
 
 VERSION: Literal[1] = 1
+
+_HEADERS: Mapping[str, bytes] = MappingProxyType({"flowkit-version": b"%d" % VERSION})
 
 
 class _Message(BaseModel):
@@ -188,6 +195,16 @@ AnyMessage = Annotated[
 KINDS: tuple[str, ...] = tuple(cls.model_fields["kind"].default for cls in get_args(get_args(AnyMessage)[0]))
 
 _any: TypeAdapter[Any] = TypeAdapter(AnyMessage)
+
+
+def headers_of(trace: TraceContext | None) -> Mapping[str, bytes]:
+    """The headers of a message: the version of its form, and the trace of its task if it has one."""
+    if trace is None:
+        return _HEADERS
+    headers = {**_HEADERS, "traceparent": trace.traceparent.encode()}
+    if trace.tracestate:
+        headers["tracestate"] = trace.tracestate.encode()
+    return headers
 
 
 def encode(message: BaseModel, *, limit: int | None = None) -> bytes:

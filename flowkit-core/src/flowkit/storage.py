@@ -15,6 +15,7 @@ from flowkit.engine import Transition, derive
 from flowkit.graph import Graph, Plan
 from flowkit.protocols import ArchivedPart, Commit, TaskHeader, TaskRecord
 from flowkit.task import ENDED, LogEntry, NodeRecord, Task, TaskSpec, TaskStatus
+from flowkit.tracing import trace_from
 
 STATE, VARS = "state", "vars"
 KEEP_ENDED = 256
@@ -61,10 +62,12 @@ def _plan_of(graph: bytes) -> Plan:
 
 def encode_spec(spec: TaskSpec, graph: bytes) -> bytes:
     """What was submitted: a line about the task, a line with its graph."""
-    head = {
+    head: dict[str, Any] = {
         "v": 1, "created_at": spec.created_at, "secret": spec.secret.hex(), "params": spec.params, "pipeline": spec.pipeline,
         "labels": spec.labels, "priority": spec.priority, "idempotency_key": spec.idempotency_key, "deadline_sec": spec.deadline_sec,
     }  # fmt: skip
+    if spec.trace is not None:
+        head["trace"] = {"traceparent": spec.trace.traceparent, "tracestate": spec.trace.tracestate}
     _remember(graph, spec.plan)
     return to_json(head) + b"\n" + graph
 
@@ -75,7 +78,7 @@ def decode_spec(task_id: str, data: bytes) -> TaskSpec:
     return TaskSpec(
         task_id=task_id, plan=_plan_of(graph), created_at=head["created_at"], secret=bytes.fromhex(head["secret"]), params=head["params"],
         pipeline=head["pipeline"], labels=head["labels"], priority=head["priority"], idempotency_key=head["idempotency_key"],
-        deadline_sec=head["deadline_sec"],
+        deadline_sec=head["deadline_sec"], trace=trace_from(head["trace"]) if "trace" in head else None,
     )  # fmt: skip
 
 
@@ -183,11 +186,11 @@ class Ledger:
         self.log += step.log
         self.vars_changed |= step.vars_changed
 
-    def sent(self, task: Task, commands: Iterable[tuple[int, int]]) -> None:
-        """The commands of these attempts are on the bus: they need not be sent again."""
-        for index, attempt in commands:
+    def sent(self, task: Task, commands: Iterable[tuple[int, int, int]]) -> None:
+        """The commands of these nodes, attempts and handovers are on the bus: they need not be sent again."""
+        for index, attempt, handovers in commands:
             record = task.records.get(index)
-            if record is not None and record.attempt == attempt and not record.sent:
+            if record is not None and (record.attempt, record.handovers, record.sent) == (attempt, handovers, False):
                 task.records[index] = record = record.copy()
                 record.sent = True
                 self.changed.add(index)

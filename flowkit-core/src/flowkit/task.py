@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from flowkit.graph import Plan
+from flowkit.tracing import TraceContext
 
 
 class TaskStatus(StrEnum):
@@ -65,6 +66,7 @@ class NodeView(_View):
     node_id: str
     type: str
     status: NodeStatus
+    labels: dict[str, str] = {}
     attempt: int = 0
     worker_id: str | None = None
     reason_code: str | None = None
@@ -232,6 +234,8 @@ class TaskSpec:
     idempotency_key: str | None = None
     deadline_sec: float | None = None
     """How long each run of the task may take: the first, and each that ``retry`` begins."""
+    trace: TraceContext | None = None
+    """The trace in which it was submitted."""
 
     def token(self, index: int, attempt: int, handovers: int) -> str:
         """The token of one issue of a node's command."""

@@ -30,6 +30,7 @@ def node_view(task: Task, index: int, step: Transition | None = None, records: M
         node_id=task.spec.plan.ids[index],
         type=task.spec.plan.nodes[index].type,
         status=status,
+        labels=task.spec.plan.nodes[index].labels,
         attempt=max(record.attempt, 0),
         worker_id=record.worker_id,
         reason_code=record.reason_code,

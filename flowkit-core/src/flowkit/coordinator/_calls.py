@@ -15,6 +15,7 @@ from flowkit.messages import NodeStopped
 from flowkit.protocols import Clock, Store, Stream
 from flowkit.reading import records_of, results_of
 from flowkit.task import Task
+from flowkit.tracing import use_trace
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class Calls:
             task_id=task_id, index=index, attempt=attempt, token=token, worker_id=self._worker_id, at=self._clock.now()
         )
         try:
-            with self._running[key]:
+            with self._running[key], use_trace(task.spec.trace):
                 event = await self._call(task, index, attempt, token)
         finally:
             del self._running[key]

@@ -199,9 +199,9 @@ class Coordinator(Client, Service):
             effects = [(self._applier.adopt(one.task, one.record), one.effects) for one in mine]
             await self._carry_out(Applied(effects=effects), patient=False)
             await self._let_others_run()
-        others = [task_id for one, task_id in zip(submissions, stored, strict=True) if not one.certainly_new]
+        others = {task_id: one.task.spec.trace for one, task_id in zip(submissions, stored, strict=True) if not one.certainly_new}
         if others:
-            await self._touch(*others)
+            await self._touch(others)
 
     async def _let_others_run(self) -> None:
         """Give what was set going a turn, now and then: a program may end right after it has submitted, or submit in a tight loop."""
@@ -215,4 +215,4 @@ class Coordinator(Client, Service):
         if applied.missing:
             raise TaskNotFound(task_id)
         await self._carry_out(applied)
-        await self._touch(task_id)
+        await self._touch({task_id: next((held.task.spec.trace for held, _ in applied.effects), None)})

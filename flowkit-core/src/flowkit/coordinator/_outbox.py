@@ -8,7 +8,7 @@ from flowkit.applying import Applier, Held
 from flowkit.config import CoordinatorConfig
 from flowkit.engine import CallFunction, Effect, SendCancel, SendCommand, TellReaders
 from flowkit.errors import BusError, BusUnavailable, MessageTooLarge
-from flowkit.messages import CancelRun, RunContextData, RunNode, StreamMoved, encode
+from flowkit.messages import CancelRun, RunContextData, RunNode, StreamMoved, encode, headers_of
 from flowkit.protocols import Bus, Clock, Message, Store, TopicSpec
 from flowkit.reading import records_of, results_of, source_indexes, sources_from
 from flowkit.task import Mark, NodeRecord, Task
@@ -43,17 +43,18 @@ class Outbox:
         Who is not ``patient`` tries once, and leaves the rest to the sweep.
         """
         messages: list[Message] = []
-        sent: list[tuple[Held, list[tuple[int, int]]]] = []
+        sent: list[tuple[Held, list[tuple[int, int, int]]]] = []
         own: list[tuple[Held, CallFunction | SendCancel]] = []
         for held, todo in effects:
-            commands: list[tuple[int, int]] = []
+            commands: list[tuple[int, int, int]] = []
             for effect in todo:
                 match effect:
                     case SendCommand(index, attempt):
+                        record = held.task.records.get(index)
                         message = await self._command(held.task, index, attempt)
-                        if message is not None and await self._ensure(message.topic):
+                        if record is not None and message is not None and await self._ensure(message.topic):
                             messages.append(message)
-                            commands.append((index, attempt))
+                            commands.append((index, attempt, record.handovers))
                     case CallFunction():
                         own.append((held, effect))
                     case SendCancel(index, attempt, token, reason):
@@ -102,7 +103,7 @@ class Outbox:
         return True
 
     def _control(self, task: Task, message: CancelRun | StreamMoved) -> Message:
-        return Message(self._config.control_topic, encode(message), key=task.task_id)
+        return Message(self._config.control_topic, encode(message), task.task_id, headers_of(task.spec.trace))
 
     async def _command(self, task: Task, index: int, attempt: int) -> Message | None:
         """A node's command, or None if the node has moved on since."""
@@ -146,7 +147,8 @@ class Outbox:
             value = encode(command.model_copy(update={"data": None}))
         if len(value) > self._bus.max_message_bytes:
             raise MessageTooLarge(f"the command of node {node.node_id!r} is {len(value)} bytes")
-        return Message(topic, value, key=task.task_id if len(plan.nodes) == 1 else f"{task.task_id}.{index}")
+        key = task.task_id if len(plan.nodes) == 1 else f"{task.task_id}.{index}"
+        return Message(topic, value, key, headers_of(task.spec.trace))
 
 
 def _plain(value: Any) -> Any:

@@ -17,7 +17,7 @@ from flowkit.graph.values import Path, TooLarge, clean, is_plain, kind_of, place
 
 _DOCUMENT: TypeAdapter[GraphDocument] = TypeAdapter(GraphDocument)
 _MOST_KEPT = 128
-_WORTH_KEEPING_BYTES = 32_768
+_MOST_KEPT_BYTES = 4 * 1024 * 1024
 _checked: dict[tuple[bytes, int, frozenset[str] | None], GraphDocument] = {}
 """Documents without faults that were checked lately: most tasks of an installation are made of a few graphs."""
 
@@ -50,11 +50,18 @@ def parse_document(source: Any, *, limits: GraphLimits, functions: Collection[st
     checked = _check(faults, document, functions)
     if faults.found:
         raise GraphError(faults.in_order(node.node_id for node in document.nodes))
-    if len(data) <= _WORTH_KEEPING_BYTES:
-        if len(_checked) >= _MOST_KEPT:
-            del _checked[next(iter(_checked))]
-        _checked[key] = checked
+    _keep(key, checked)
     return checked, data
+
+
+def _keep(key: tuple[bytes, int, frozenset[str] | None], checked: GraphDocument) -> None:
+    """Remember a document, and forget the oldest ones where they are too many or too large."""
+    _checked[key] = checked
+    size = sum(len(data) for data, *_ in _checked)
+    while len(_checked) > _MOST_KEPT or size > _MOST_KEPT_BYTES:
+        oldest = next(iter(_checked))
+        size -= len(oldest[0])
+        del _checked[oldest]
 
 
 def restore_document(data: bytes) -> GraphDocument:

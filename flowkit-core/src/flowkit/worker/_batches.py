@@ -85,7 +85,7 @@ class BatchLedger:
                     self._fresh = False
                 self._tell()
                 if self._streamed:
-                    self._hints.moved(self.stream)
+                    self._hints.moved(self.stream, self._reports.headers)
             self._change.set()
 
         while self._unstored >= MAX_UNSTORED and self._error is None:
@@ -108,7 +108,7 @@ class BatchLedger:
         if isinstance(outcome[0], Exception):
             raise outcome[0]
         if self._streamed:
-            self._hints.moved(self.stream)
+            self._hints.moved(self.stream, self._reports.headers)
 
     async def settle(self) -> None:
         """Return when everything that was added is stored."""

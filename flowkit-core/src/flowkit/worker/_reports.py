@@ -20,8 +20,10 @@ from flowkit.messages import (
     RunNode,
     WorkerReport,
     encode,
+    headers_of,
 )
 from flowkit.protocols import Bus, Clock, Delivery, Message, Subscription
+from flowkit.tracing import trace_from
 from flowkit.worker._values import json_value
 from flowkit.worker._waiting import Signal, patiently
 
@@ -37,7 +39,7 @@ class RunReports:
 
     __slots__ = (
         "_batch_due", "_end", "_progress_at", "_progress_due", "_reporter", "_started_due",
-        "_told_at", "command", "complete", "on_told", "origins", "progress", "started_at",
+        "_told_at", "command", "complete", "headers", "on_told", "origins", "progress", "started_at", "trace",
     )  # fmt: skip
 
     def __init__(self, reporter: "Reporter", command: RunNode, origin: Origin, on_told: Callable[[], None]) -> None:
@@ -45,6 +47,9 @@ class RunReports:
         self.command = command
         self.origins = [origin]
         """Deliveries of the command, to be acknowledged when the first report was confirmed."""
+        self.trace = trace_from(origin[1].message.headers)
+        """The trace of the task, which the command brought."""
+        self.headers = headers_of(self.trace)
         self.on_told = on_told
         """Called when the end was confirmed."""
         self.complete = False
@@ -175,7 +180,7 @@ class Reporter:
 
     def _messages(self, due: Iterable[RunReports]) -> list[Message]:
         return [
-            Message(self._topic, value, report.task_id)
+            Message(self._topic, value, report.task_id, reports.headers)
             for reports in due
             for report in reports.collect(self._worker_id)
             if (value := self._encoded(report)) is not None

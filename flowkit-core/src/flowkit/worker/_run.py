@@ -11,6 +11,7 @@ from flowkit import reading
 from flowkit.errors import NodeFailure
 from flowkit.messages import NodeFailed, NodeReleased, NodeStopped, NodeSucceeded, RunNode
 from flowkit.protocols import Stream
+from flowkit.tracing import use_trace
 from flowkit.worker._batches import BatchLedger
 from flowkit.worker._context import RunContext
 from flowkit.worker._failures import BatchFailure, Verdict, dead_letter, judge, judge_plainly
@@ -70,6 +71,11 @@ class Run:
     # ------------------------------------------------ life
 
     async def execute(self) -> None:
+        # Also where there is none: the slot may have been begun within somebody else's.
+        with use_trace(self.reports.trace):
+            await self._execute()
+
+    async def _execute(self) -> None:
         self.reports.start(self._services.clock.now())
         try:
             end = await self._attempt()

@@ -1,6 +1,7 @@
 """Streams between running nodes: telling that one moved, and hearing of it."""
 
 import logging
+from collections.abc import Mapping
 
 from flowkit.errors import FlowKitError
 from flowkit.messages import StreamMoved, encode
@@ -19,11 +20,11 @@ class StreamHints:
         self._bus = bus
         self._topic = topic
         self._clock = clock
-        self._moved: dict[Stream, None] = {}
+        self._moved: dict[Stream, Mapping[str, bytes]] = {}
         self._signal = Signal()
 
-    def moved(self, stream: Stream) -> None:
-        self._moved[stream] = None
+    def moved(self, stream: Stream, headers: Mapping[str, bytes]) -> None:
+        self._moved[stream] = headers
         self._signal.set()
 
     async def send_hints(self) -> None:
@@ -31,12 +32,15 @@ class StreamHints:
         while True:
             await self._signal.wait()
             moved, self._moved = self._moved, {}
-            hints = [StreamMoved(task_id=stream.task_id, node_id=stream.node_id, generation=stream.generation) for stream in moved]
             try:
-                await self._bus.publish([Message(self._topic, encode(hint), hint.task_id) for hint in hints])
+                await self._bus.publish([self._hint(stream, headers) for stream, headers in moved.items()])
             except FlowKitError as error:
                 logger.info("%d stream hints were not sent: %s", len(moved), error, extra={"action": "hints_lost"})
             await self._clock.sleep(HINT_EVERY_SEC)
+
+    def _hint(self, stream: Stream, headers: Mapping[str, bytes]) -> Message:
+        hint = StreamMoved(task_id=stream.task_id, node_id=stream.node_id, generation=stream.generation)
+        return Message(self._topic, encode(hint), stream.task_id, headers)
 
 
 class StreamWatch:
