@@ -45,6 +45,8 @@ class SupervisedConsumer(ABC):
         self._last_poll_stamp = 0
         self._trouble: BaseException | None = None
         self._closing: set[asyncio.Task[None]] = set()
+        self.between_assignments = False
+        """Set while the driver still fetches for an assignment that is over: that comes again, after what was forgotten with it."""
         self._stopping = False
 
     @abstractmethod
@@ -172,9 +174,11 @@ class SupervisedConsumer(ABC):
                 await inbox.has_room.wait()
             fetched = await consumer.getmany(timeout_ms=_POLL_MS, max_records=inbox.room)
             if fetched:
+                self._alive()
+                if self.between_assignments:
+                    continue
                 self.took(fetched)
                 inbox.put(fetched)
-                self._alive()
 
     async def _keep(self, consumer: AIOKafkaConsumer) -> None:
         """Commit lazily, look for new partitions, and notice when nothing is heard any more."""

@@ -84,6 +84,7 @@ class GroupMember(SupervisedConsumer):
 
     def lost(self) -> None:
         self.inbox.forget()
+        self.between_assignments = False
 
     async def revoked(self, consumer: AIOKafkaConsumer) -> None:
         """Commit what is done while the partitions are still ours, then forget them."""
@@ -94,6 +95,9 @@ class GroupMember(SupervisedConsumer):
         with anyio.move_on_after(self.config.session_timeout_sec / 4):
             await self._last_commit(consumer)
         self.inbox.forget()
+        # The driver goes on fetching behind what was just forgotten until it has the new assignment. Were that taken in, its
+        # acknowledgement would move the group past messages that nobody has seen.
+        self.between_assignments = True
 
     async def _last_commit(self, consumer: AIOKafkaConsumer) -> None:
         """Commit unless others have gone further: a member that was shut out commits without a generation, and is believed."""
@@ -122,5 +126,7 @@ class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._member.revoked(self._consumer)
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        if self._member.current is self._consumer:
+            self._member.between_assignments = False
         names = ", ".join(self._member.topics)
         logger.info("%d partitions of %s are read here", len(assigned), names, extra={"action": "kafka_partitions_assigned"})

@@ -3,6 +3,8 @@
 from collections.abc import Collection, Sequence
 from typing import Any, Self
 
+import anyio
+
 from flowkit.errors import ConfigError
 from flowkit.protocols import ArtifactStore, CheckResult, Commit, DeadLetter, TaskQuery, TaskRecord, WorkerSession
 from flowkit_mongo._calls import Calls
@@ -19,6 +21,8 @@ from flowkit_mongo.indexes import create_indexes
 from flowkit_mongo.keeping import DeadLetters, Sessions
 from flowkit_mongo.retention import Purging, Retention
 from flowkit_mongo.tasks import Tasks
+
+CLOSE_SEC = 2.0
 
 
 class MongoStore:
@@ -82,8 +86,14 @@ class MongoStore:
 
     async def _close(self) -> None:
         client, self._client = self._client, None
-        if client is not None:
+        if client is None:
+            return
+        with anyio.move_on_after(CLOSE_SEC, shield=True) as farewell:
             await client.close()
+        if farewell.cancelled_caught:
+            # The driver looked for a server to end its sessions on. It does so once: now it closes its connections.
+            with anyio.move_on_after(CLOSE_SEC, shield=True):
+                await client.close()
 
     # ------------------------------------------------------------ tasks
 

@@ -1,0 +1,46 @@
+"""What a coordinator does with what it is told."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import anyio
+import pytest
+
+from flowkit.coordinator._inbox import read_reports
+from flowkit.engine import Event
+from flowkit.errors import BusUnavailable, StoreUnavailable
+from flowkit.messages import TaskTouched, encode
+from flowkit.protocols import Message, TopicSpec
+from flowkit_testing import InMemoryBus, ManualClock
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), BusUnavailable("away")])
+async def test_reports_that_could_not_be_stored_come_again(error: Exception) -> None:
+    seen: list[str] = []
+    failing = [error]
+    clock = ManualClock()
+
+    async def handle(touched: Collection[str], events: Mapping[str, Sequence[Event]]) -> None:
+        seen.extend(touched)
+        if failing:
+            raise failing.pop()
+
+    async with InMemoryBus() as bus:
+        await bus.ensure_topics([TopicSpec("events")])
+        async with bus.subscribe(["events"], group="g", max_unacked=1) as subscription:
+
+            async def read() -> None:
+                while True:
+                    try:
+                        await read_reports(subscription, bus, clock, handle)
+                    except StoreUnavailable:
+                        continue
+
+            with anyio.fail_after(10):
+                async with clock.auto(), anyio.create_task_group() as group:
+                    group.start_soon(read)
+                    for task_id in ("one", "two"):
+                        await bus.publish([Message("events", encode(TaskTouched(task_id=task_id)), key="k")])
+                    while len(seen) < 3:
+                        await anyio.sleep(0.01)
+                    group.cancel_scope.cancel()
+    assert seen == ["one", "one", "two"]

@@ -1,0 +1,23 @@
+"""Coordinators that hold a task as it was."""
+
+import secrets
+from typing import Any
+
+from flowkit import Coordinator, CoordinatorConfig
+from flowkit.messages import NodeSucceeded
+from flowkit.reading import load_task
+
+TWO: Any = {"nodes": [{"node_id": "a", "type": "work"}, {"node_id": "b", "type": "work", "depends_on": ["a"]}]}
+
+
+async def test_a_report_that_an_older_copy_would_ignore_counts_for_the_task_as_it_is() -> None:
+    cfg = CoordinatorConfig(db=f"memory://{secrets.token_hex(6)}")
+    async with Coordinator(cfg=cfg) as one, Coordinator(cfg=cfg) as other:
+        task_id = await one.create_task(graph=TWO)
+        await other._applier.look([task_id])
+        for index, coordinator in ((0, one), (1, other)):
+            task = await load_task(one.store, task_id)
+            token = task.spec.token(index, 1, 0)
+            report = NodeSucceeded(task_id=task_id, index=index, attempt=1, token=token, worker_id="w", started_at=1, at=2)
+            await coordinator._applier.apply({task_id: [report]})
+        assert (await one.get_task(task_id)).status == "finished"

@@ -1,0 +1,117 @@
+"""Coordinators, workers and verbs as processes of the operating system."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import anyio.to_thread
+
+from tests.services.support import Installation
+
+ROOT = Path(__file__).parents[2]
+RECORDING = ("--handlers", "tests.services.recording_handlers:HANDLERS")
+PATIENCE_SEC = 40.0
+
+
+class Process:
+    """A coordinator or a worker. What it logs is kept in a file."""
+
+    def __init__(self, command: list[str], *, log: Path, environment: dict[str, str]) -> None:
+        self._log = log
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def logged(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    async def until(self, action: str) -> Self:
+        """Return when it has logged this."""
+        await until(lambda: f'"action":"{action}"' in self.logged().replace('": "', '":"') or self._process.poll() is not None)
+        assert self._process.poll() is None, self.logged()
+        return self
+
+    def tell(self, number: int = signal.SIGTERM) -> None:
+        self._process.send_signal(number)
+
+    async def end(self) -> int:
+        """Wait for its end and give its status."""
+        return await anyio.to_thread.run_sync(self._process.wait, PATIENCE_SEC)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+class Processes:
+    """Those of one installation; leaving kills what is left of them."""
+
+    def __init__(self, installation: Installation, folder: Path) -> None:
+        self.installation = installation
+        self.folder = folder
+        self.record = folder / "record"
+        self.record.touch()
+        self._config = folder / "config.json"
+        self._config.write_text(json.dumps(installation.common))
+        self._environment = {**os.environ, "FLOWKIT_TEST_RECORD": str(self.record), "NO_COLOR": "1", "COLUMNS": "200"}
+        self._started: list[Process] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for process in self._started:
+            process.kill()
+
+    def _command(self, verb: str, *args: object) -> list[str]:
+        return [sys.executable, "-m", "flowkit.cli", verb, "--config", str(self._config), *map(str, args)]
+
+    def start(self, verb: str, *args: str, **fields: Any) -> Process:
+        """Start a coordinator or a worker, with these fields in its configuration."""
+        settings = [word for name, value in fields.items() for word in ("--set", f"{name}={value}")]
+        command = [*self._command(verb, *args), *settings, "--log-json"]
+        process = Process(command, log=self.folder / f"{verb}-{len(self._started)}.log", environment=self._environment)
+        self._started.append(process)
+        return process
+
+    def coordinator(self, **fields: Any) -> Process:
+        return self.start("coordinator", **fields)
+
+    def worker(self, **fields: Any) -> Process:
+        return self.start("worker", *RECORDING, **fields)
+
+    async def run(self, verb: str, *args: object) -> subprocess.CompletedProcess[str]:
+        """Run a verb to its end."""
+        command = self._command(verb, *args)
+        return await anyio.to_thread.run_sync(
+            lambda: subprocess.run(
+                command, cwd=ROOT, env=self._environment, capture_output=True, text=True, timeout=PATIENCE_SEC, check=False
+            )
+        )
+
+    def recorded(self, what: str = "ran") -> list[tuple[str, str, int, int]]:
+        """Task, node, attempt and process of each execution that ``recording_handlers`` wrote down."""
+        lines = [line.split() for line in self.record.read_text().splitlines()]
+        return [(task_id, node_id, int(attempt), int(pid)) for kind, task_id, node_id, attempt, pid in lines if kind == what]
+
+    def open_gate(self) -> None:
+        """Let the ``gated`` nodes end."""
+        (self.folder / "open").touch()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return when this holds."""
+    deadline = time.monotonic() + PATIENCE_SEC
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {PATIENCE_SEC:g} s")
+        await anyio.sleep(0.02)

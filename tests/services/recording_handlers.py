@@ -1,0 +1,34 @@
+"""Handlers for workers that are processes: each execution is a line in the file that ``FLOWKIT_TEST_RECORD`` names."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from flowkit.worker import RunContext, handler
+
+
+def record(ctx: RunContext, what: str) -> None:
+    with Path(os.environ["FLOWKIT_TEST_RECORD"]).open("a", encoding="utf-8") as file:
+        file.write(f"{what} {ctx.task_id} {ctx.node_id} {ctx.attempt} {os.getpid()}\n")
+
+
+@handler("work")
+async def work(item: Any, ctx: RunContext) -> Any:
+    record(ctx, "ran")
+    return item
+
+
+@handler("gated")
+async def gated(item: Any, ctx: RunContext) -> int:
+    """Runs until the file ``open`` appears beside the record."""
+    record(ctx, "began")
+    gate = Path(os.environ["FLOWKIT_TEST_RECORD"]).with_name("open")
+    while not gate.exists():
+        await anyio.sleep(0.02)
+    record(ctx, "ran")
+    return os.getpid()
+
+
+HANDLERS = [work, gated]

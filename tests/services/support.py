@@ -1,0 +1,89 @@
+"""What the tests on real servers have in common."""
+
+import re
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from pymongo import AsyncMongoClient
+
+from flowkit import Client, Coordinator, CoordinatorConfig, TaskEvent, WorkerConfig
+from flowkit.config import CommonConfig
+from flowkit.worker import Worker
+
+QUICK_KAFKA: dict[str, Any] = {
+    "session_timeout_sec": 2.0,
+    "heartbeat_interval_sec": 0.3,
+    "rebalance_timeout_sec": 5.0,
+    "request_timeout_sec": 6.0,
+    "metadata_max_age_sec": 1.0,
+    "close_timeout_sec": 2.0,
+}
+"""A bus that notices in seconds what it notices in tens of them by default."""
+
+
+class Installation:
+    """A namespace and a database of its own on real servers, and what works on it."""
+
+    def __init__(self, *, kafka: str, mongo: str, kafka_options: Mapping[str, Any] | None = None) -> None:
+        self.namespace = f"t{uuid.uuid4().hex[:10]}"
+        self._server = mongo
+        self.db = re.sub(r"^(mongodb(?:\+srv)?://[^/?]+)/?", rf"\1/{self.namespace}", mongo)
+        self.bus = f"kafka://{kafka}"
+        self.common: dict[str, Any] = {
+            "db": self.db, "bus": self.bus, "namespace": self.namespace, "options": {"kafka": dict(kafka_options or {})},
+        }  # fmt: skip
+
+    def coordinator(self, **fields: Any) -> Coordinator:
+        return Coordinator(cfg=CoordinatorConfig(**self.common, **fields))
+
+    def worker(self, handlers: Any, **fields: Any) -> Worker:
+        return Worker(cfg=WorkerConfig(**self.common, **fields), handlers=handlers)
+
+    def client(self) -> Client:
+        return Client(cfg=CommonConfig(**self.common))
+
+    @property
+    def config(self) -> CommonConfig:
+        return CommonConfig(**self.common)
+
+    def mongo(self) -> AsyncMongoClient[dict[str, Any]]:
+        """The driver, for looking at documents as they are."""
+        return AsyncMongoClient(self._server)
+
+    async def drop(self) -> None:
+        """Leave nothing behind on a server that lives on."""
+        async with self.mongo() as client:
+            await client.drop_database(self.namespace)
+
+
+def node(node_id: str, role: str = "work", *after: str, **fields: Any) -> dict[str, Any]:
+    return {"node_id": node_id, "type": role, "depends_on": list(after), **fields}
+
+
+def graph(*nodes: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {"nodes": list(nodes), **fields}
+
+
+def chain(*roles: str) -> dict[str, Any]:
+    """Nodes n0, n1, …, one after the other."""
+    return graph(*(node(f"n{number}", role, *([f"n{number - 1}"] if number else [])) for number, role in enumerate(roles)))
+
+
+def fan(width: int, role: str = "work") -> dict[str, Any]:
+    """One node, then so many, then one that waits for all of them."""
+    branches = [node(f"b{number}", role, "first") for number in range(width)]
+    return graph(node("first", role), *branches, node("last", role, *(branch["node_id"] for branch in branches)))
+
+
+async def events_of(client: Client, task_id: str) -> list[TaskEvent]:
+    return [event async for event in client.watch(task_id)]
+
+
+def ends_of(events: list[TaskEvent]) -> dict[str, list[str]]:
+    """The terminal statuses that each node, and the task (""), was recorded in."""
+    ends: dict[str, list[str]] = {}
+    for event in events:
+        if event.kind == "status" and event.status in ("finished", "failed", "cancelled", "skipped"):
+            ends.setdefault(event.node_id or "", []).append(event.status)
+    return ends
