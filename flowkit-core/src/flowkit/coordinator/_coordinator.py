@@ -1,5 +1,6 @@
 """A coordinator's life: what it opens, which loops it runs, and how it ends."""
 
+import asyncio
 import logging
 import os
 import secrets
@@ -12,7 +13,7 @@ import anyio
 import anyio.lowlevel
 
 from flowkit._service import Service, run_until_told
-from flowkit.applying import Applied, Applier
+from flowkit.applying import Applied, Applier, Held
 from flowkit.client import Client, Submission
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._calls import Calls
@@ -20,7 +21,7 @@ from flowkit.coordinator._inbox import read_reports
 from flowkit.coordinator._outbox import Outbox
 from flowkit.coordinator._timers import Timers, sweep
 from flowkit.coordinator._watching import WorkerWatch
-from flowkit.engine import CallFunction, EngineSettings, Event, RetryRequested, Woke
+from flowkit.engine import CallFunction, Effect, EngineSettings, Event, RetryRequested, Woke
 from flowkit.errors import FlowKitError, StoreError, TaskNotFound
 from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, Clock, Store, TopicSpec
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 LOOP_PAUSE_SEC = 1.0
 YIELD_EVERY_SEC = 0.005
+TURNS = 4
+"""Of the event loop: from here over the bus to a worker's slot."""
 
 
 class Coordinator(Client, Service):
@@ -84,6 +87,7 @@ class Coordinator(Client, Service):
             ):
                 self._begin(group)
                 group.start_soon(self._keep_up, "inbox", lambda: read_reports(reports, self.bus, self.clock, self._handle))
+                group.start_soon(self._keep_up, "beginning", self._begin_new)
                 group.start_soon(self._keep_up, "timers", lambda: self._timers.run(self._time_is_up))
                 group.start_soon(self._keep_up, "sweep", lambda: sweep(self.store, self.clock, self.cfg.scheduler_tick_sec, self._wake))
                 group.start_soon(self._keep_up, "worker watch", lambda: self._watch.run(self._lost))
@@ -103,6 +107,8 @@ class Coordinator(Client, Service):
         )  # fmt: skip
         self._outbox = Outbox(bus=self.bus, store=self.store, clock=self.clock, config=self.cfg, applier=self._applier)
         self._timers = Timers(self.clock)
+        self._new: list[tuple[Held, list[Effect]]] = []
+        self._something_new = asyncio.Event()
         self._watch = WorkerWatch(store=self.store, clock=self.clock, config=self.cfg)
         self._calls = Calls(
             group=group, store=self.store, clock=self.clock, functions=self.plugins.functions, worker_id=self.coordinator_id,
@@ -145,11 +151,11 @@ class Coordinator(Client, Service):
         if events:
             await self._carry_out(await self._applier.apply(events))
 
-    async def _carry_out(self, applied: Applied, *, patient: bool = True) -> None:
+    async def _carry_out(self, applied: Applied) -> None:
         for held, _ in applied.effects:
             if held.task.wake_at is not None:
                 self._timers.add(held.task.task_id, held.task.wake_at)
-        for held, effect in await self._outbox.carry_out(applied.effects, patient=patient):
+        for held, effect in await self._outbox.carry_out(applied.effects):
             if isinstance(effect, CallFunction):
                 self._calls.begin(held.task, effect.index, effect.attempt)
             else:
@@ -196,19 +202,28 @@ class Coordinator(Client, Service):
         """Begin tasks that are new at once. Whoever gets their reports goes on with them from there."""
         mine = [one for one in submissions if one.certainly_new]
         if mine:
-            effects = [(self._applier.adopt(one.task, one.record), one.effects) for one in mine]
-            await self._carry_out(Applied(effects=effects), patient=False)
+            self._new += [(self._applier.adopt(one.task, one.record), one.effects) for one in mine]
+            self._something_new.set()
             await self._let_others_run()
         others = {task_id: one.task.spec.trace for one, task_id in zip(submissions, stored, strict=True) if not one.certainly_new}
         if others:
             await self._touch(others)
 
+    async def _begin_new(self) -> None:
+        """Carry out what tasks that were submitted here begin with; those of many submissions go together."""
+        while True:
+            await self._something_new.wait()
+            self._something_new.clear()
+            new, self._new = self._new, []
+            await self._carry_out(Applied(effects=new))
+
     async def _let_others_run(self) -> None:
-        """Give what was set going a turn, now and then: a program may end right after it has submitted, or submit in a tight loop."""
+        """Give what was set going a few turns, now and then: a program may end right after it has submitted, or submit in a tight loop."""
         now = time.monotonic()
         if now - self._yielded_at > YIELD_EVERY_SEC:
             self._yielded_at = now
-            await anyio.lowlevel.checkpoint()
+            for _ in range(TURNS):
+                await anyio.lowlevel.checkpoint()
 
     async def _change(self, task_id: str, event: Event) -> None:
         applied = await self._applier.apply({task_id: [event]}, whole=isinstance(event, RetryRequested))

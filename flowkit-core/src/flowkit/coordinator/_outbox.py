@@ -35,13 +35,8 @@ class Outbox:
         self._missing: dict[str, float] = {}
         """Topics that could not be made, and when to try again."""
 
-    async def carry_out(
-        self, effects: Sequence[tuple[Held, Sequence[Effect]]], *, patient: bool = True
-    ) -> list[tuple[Held, CallFunction | SendCancel]]:
-        """Send everything that goes over the bus, in one call, and return what the coordinator is to do itself.
-
-        Who is not ``patient`` tries once, and leaves the rest to the sweep.
-        """
+    async def carry_out(self, effects: Sequence[tuple[Held, Sequence[Effect]]]) -> list[tuple[Held, CallFunction | SendCancel]]:
+        """Send everything that goes over the bus, in one call, and return what the coordinator is to do itself."""
         messages: list[Message] = []
         sent: list[tuple[Held, list[tuple[int, int, int]]]] = []
         own: list[tuple[Held, CallFunction | SendCancel]] = []
@@ -52,7 +47,11 @@ class Outbox:
                     case SendCommand(index, attempt):
                         record = held.task.records.get(index)
                         message = await self._command(held.task, index, attempt)
-                        if record is not None and message is not None and await self._ensure(message.topic):
+                        if (
+                            record is not None
+                            and message is not None
+                            and (message.topic in self._existing or await self._ensure(message.topic))
+                        ):
                             messages.append(message)
                             commands.append((index, attempt, record.handovers))
                     case CallFunction():
@@ -67,13 +66,14 @@ class Outbox:
                         messages.append(self._control(held.task, hint))
             if commands:
                 sent.append((held, commands))
-        if messages and await self._publish(messages, self._config.outbox_max_retry if patient else 0):
+        if messages and await self._publish(messages):
             for held, commands in sent:
                 self._applier.sent(held, commands)
         return own
 
-    async def _publish(self, messages: list[Message], retries: int) -> bool:
+    async def _publish(self, messages: list[Message]) -> bool:
         pause = self._config.outbox_backoff_min_ms / 1000
+        retries = self._config.outbox_max_retry
         for attempt in range(retries + 1):
             try:
                 await self._bus.publish(messages)
@@ -87,8 +87,6 @@ class Outbox:
 
     async def _ensure(self, topic: str) -> bool:
         """Make a role's topic if it is not there. Commands for one that cannot be made wait, and hold up no others."""
-        if topic in self._existing:
-            return True
         if self._missing.get(topic, 0) > self._clock.monotonic():
             return False
         try:
@@ -119,7 +117,7 @@ class Outbox:
         if len(parents) <= MANY_PARENTS:
             streams = source_indexes(plan, index)
             sources = sources_from(task, streams, await records_of(self._store, task, streams)) if streams else ()
-            fields = {name: _plain(value) for name, value in node.io.__dict__.items() if name in node.io.__pydantic_fields_set__}
+            fields = {name: _plain(value) for name, value in node.io.__dict__.items() if name in node.io.model_fields_set}
             results = await results_of(self._store, task, parents) if parents else {}
             data = RunContextData(io=fields, params=task.spec.params, vars=task.vars, results=results)
         command = RunNode(
