@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from flowkit import Coordinator, CoordinatorConfig, WorkerConfig
+from flowkit._service import rare_collections
 from flowkit.messages import NodeSucceeded, RunContextData, RunNode, decode, encode
 from flowkit.protocols import ArtifactRecord, Stream
 from flowkit.worker import Batch, BatchResult, Handler, RunContext, Worker, handler
@@ -226,6 +227,12 @@ WORKLOADS: dict[str, Callable[[int], Awaitable[None]]] = {
 
 
 async def main() -> None:
+    # As in the processes of `flowkit coordinator` and `flowkit worker`.
+    with rare_collections():
+        await measure()
+
+
+async def measure() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workloads", nargs="*", choices=[[], *WORKLOADS], help="which ones; all if none is named")
     parser.add_argument("--rounds", type=int, default=3)

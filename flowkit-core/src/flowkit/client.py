@@ -172,11 +172,12 @@ class Client:
         parsed = Graph.parse(graph, limits=self.cfg.limits, functions=self.plugins.functions)
         params, labels = _checked(params, labels, pipeline, task_id, idempotency_key, deadline_sec, limit=self.cfg.limits.max_bytes)
         now = self.clock.now()
-        identity = task_id or new_id(now)
+        random = os.urandom(26)
+        identity = task_id or new_id(now, random[:10])
         if self.plugins.checks_submissions:
             self._ask(NewTask(identity, parsed.to_dict(), params, pipeline, labels, priority))
         spec = TaskSpec(
-            task_id=identity, plan=parsed.plan, created_at=now, secret=os.urandom(16), params=params, pipeline=pipeline, labels=labels,
+            task_id=identity, plan=parsed.plan, created_at=now, secret=random[10:], params=params, pipeline=pipeline, labels=labels,
             priority=priority, idempotency_key=idempotency_key,
             deadline_sec=deadline_sec if deadline_sec is not None else parsed.plan.deadline_sec, trace=current_trace(),
         )  # fmt: skip
@@ -245,7 +246,7 @@ class Client:
         Raises:
             TaskNotFound: there is none.
         """
-        return await self._view(decode_task(await self._record(task_id)))
+        return await self._view(decode_task(await self._record(task_id), to_look_at=True))
 
     async def _view(self, task: Task) -> TaskView:
         return full_view(task, await records_of(self.store, task, range(len(task.marks))))
@@ -266,7 +267,7 @@ class Client:
             record = await self._record(task_id)
         if record.header.finished_at is None:
             raise TimeoutError(f"task {task_id!r} is still {record.header.status} after {timeout:g} s")
-        return await self._view(decode_task(record))
+        return await self._view(decode_task(record, to_look_at=True))
 
     async def _record(self, task_id: str) -> TaskRecord:
         record = await self._load(task_id)
@@ -301,7 +302,7 @@ class Client:
         seen = 0
         while True:
             record = await self._record(task_id)
-            task = decode_task(record)
+            task = decode_task(record, to_look_at=True)
             async for event in self._events(task, record, seen):
                 seen = event.seq
                 yield event
@@ -341,7 +342,7 @@ class Client:
         statuses = () if status is None else [TaskStatus(status)] if isinstance(status, str) else [TaskStatus(name) for name in status]
         query = TaskQuery(statuses=statuses, pipeline=pipeline, labels=labels or {}, limit=limit, after=after)
         records, following = await self.store.list_tasks(query)
-        return Page([await self._view(decode_task(record)) for record in records], following)
+        return Page([await self._view(decode_task(record, to_look_at=True)) for record in records], following)
 
     async def artifacts(self, task_id: str, node_id: str | None = None) -> AsyncIterator[Artifact]:
         """What the task's nodes, or one of them, produced, in order of production.
@@ -437,9 +438,9 @@ class Client:
         await self._touch({task_id: next((held.task.spec.trace for held, _ in applied.effects), None)})
 
 
-def new_id(now: float) -> str:
+def new_id(now: float, random: bytes) -> str:
     """A new task id: 12 hexadecimal digits of the time in milliseconds, so that ids sort by age, and 20 at random."""
-    return f"{int(now * 1000) & 0xFFFFFFFFFFFF:012x}{os.urandom(10).hex()}"
+    return f"{int(now * 1000) & 0xFFFFFFFFFFFF:012x}{random.hex()}"
 
 
 def _checked(

@@ -207,8 +207,8 @@ def headers_of(trace: TraceContext | None) -> Mapping[str, bytes]:
     return headers
 
 
-def encode(message: BaseModel, *, limit: int | None = None) -> bytes:
-    """The bytes of a message.
+def encode(message: BaseModel | dict[str, Any], *, limit: int | None = None) -> bytes:
+    """The bytes of a message, or of its fields.
 
     Raises:
         MessageError: a value in it cannot be written as JSON.
@@ -217,10 +217,14 @@ def encode(message: BaseModel, *, limit: int | None = None) -> bytes:
     try:
         data = to_json(message, inf_nan_mode="constants")
     except PydanticSerializationError as error:
-        raise MessageError(f"a {type(message).__name__} cannot be written as JSON: {error}") from None
+        raise MessageError(f"a {_name(message)} cannot be written as JSON: {error}") from None
     if limit is not None and len(data) > limit:
-        raise MessageTooLarge(f"a {type(message).__name__} of {len(data)} bytes is above the limit of {limit}")
+        raise MessageTooLarge(f"a {_name(message)} of {len(data)} bytes is above the limit of {limit}")
     return data
+
+
+def _name(message: BaseModel | dict[str, Any]) -> str:
+    return str(message["kind"]) if isinstance(message, dict) else type(message).__name__
 
 
 def decode(data: bytes, *, limit: int | None = None) -> Any:

@@ -130,10 +130,9 @@ def decode_log(name: str, data: bytes) -> list[tuple[int, LogEntry]]:
     return [(first + place, tuple(entry)) for place, entry in enumerate(from_json(data))]
 
 
-def decode_task(record: TaskRecord, spec: TaskSpec | None = None) -> Task:
-    """A task as it is stored, ready for the engine."""
-    if spec is None:
-        spec = decode_spec(record.header.task_id, record.spec)
+def decode_task(record: TaskRecord, *, to_look_at: bool = False) -> Task:
+    """A task as it is stored, ready for the engine; without what the engine derives, if it is only ``to_look_at``."""
+    spec = decode_spec(record.header.task_id, record.spec)
     parts = record.parts
     state = from_json(parts[STATE])
     outcome = state["outcome"]
@@ -144,7 +143,8 @@ def decode_task(record: TaskRecord, spec: TaskSpec | None = None) -> Task:
         finished_at=state["finished_at"], deadline_at=state["deadline_at"], wake_at=record.header.wake_at,
         records={int(name[1:]): decode_node(data) for name, data in parts.items() if name[0] == "n"},
     )  # fmt: skip
-    derive(task)
+    if not to_look_at:
+        derive(task)
     return task
 
 

@@ -8,7 +8,7 @@ from flowkit.applying import Applier, Held
 from flowkit.config import CoordinatorConfig
 from flowkit.engine import CallFunction, Effect, SendCancel, SendCommand, TellReaders
 from flowkit.errors import BusError, BusUnavailable, MessageTooLarge
-from flowkit.messages import CancelRun, RunContextData, RunNode, StreamMoved, encode, headers_of
+from flowkit.messages import VERSION, CancelRun, StreamMoved, encode, headers_of
 from flowkit.protocols import Bus, Clock, Message, Store, TopicSpec
 from flowkit.reading import records_of, results_of, source_indexes, sources_from
 from flowkit.task import Mark, NodeRecord, Task
@@ -117,32 +117,39 @@ class Outbox:
         if len(parents) <= MANY_PARENTS:
             streams = source_indexes(plan, index)
             sources = sources_from(task, streams, await records_of(self._store, task, streams)) if streams else ()
-            fields = {name: _plain(value) for name, value in node.io.__dict__.items() if name in node.io.model_fields_set}
-            results = await results_of(self._store, task, parents) if parents else {}
-            data = RunContextData(io=fields, params=task.spec.params, vars=task.vars, results=results)
-        command = RunNode(
-            task_id=task.task_id,
-            index=index,
-            attempt=attempt,
-            token=task.spec.token(index, attempt, record.handovers),
-            node_id=node.node_id,
-            role=node.type,
-            generation=record.generation,
-            priority=task.spec.priority + node.priority,
-            resumed=record.handovers > 0,
-            last_attempt=attempt - record.first_attempt >= node.retry_policy.max,
-            permanent_on=node.retry_policy.permanent_on,
-            data=data,
-            sources=sources,
-            streamed=plan.streamed[index],
-            progress=record.progress,
-        )
+            data = {
+                "io": {name: _plain(value) for name, value in node.io.__dict__.items() if name in node.io.model_fields_set},
+                "params": task.spec.params,
+                "vars": task.vars,
+                "results": await results_of(self._store, task, parents) if parents else {},
+            }
+        # The fields of a RunNode, without the model around them: it would be made only to be written, and is checked where it is read.
+        command: dict[str, Any] = {
+            "kind": "run_node",
+            "v": VERSION,
+            "task_id": task.task_id,
+            "index": index,
+            "attempt": attempt,
+            "token": task.spec.token(index, attempt, record.handovers),
+            "node_id": node.node_id,
+            "role": node.type,
+            "generation": record.generation,
+            "priority": task.spec.priority + node.priority,
+            "resumed": record.handovers > 0,
+            "last_attempt": attempt - record.first_attempt >= node.retry_policy.max,
+            "permanent_on": node.retry_policy.permanent_on,
+            "data": data,
+            "sources": sources,
+            "streamed": plan.streamed[index],
+            "progress": record.progress,
+        }
         topic = self._topics.get(node.type)
         if topic is None:
             topic = self._topics[node.type] = self._config.command_topic(node.type)
         value = encode(command)
         if data is not None and len(value) > min(self._config.inline_limit_bytes, self._bus.max_message_bytes):
-            value = encode(command.model_copy(update={"data": None}))
+            command["data"] = None
+            value = encode(command)
         if len(value) > self._bus.max_message_bytes:
             raise MessageTooLarge(f"the command of node {node.node_id!r} is {len(value)} bytes")
         key = task.task_id if len(plan.nodes) == 1 else f"{task.task_id}.{index}"
