@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 
+from flowkit._backoff import Backoff
 from flowkit.engine import (
     ConditionEvaluated,
     Effect,
@@ -32,7 +33,7 @@ from flowkit.views import node_view, task_view
 
 logger = logging.getLogger(__name__)
 
-FIRST_PAUSE_SEC, LONGEST_PAUSE_SEC = 0.05, 2.0
+LONGEST_PAUSE_SEC = 2.0
 
 
 @dataclass(slots=True)
@@ -91,8 +92,11 @@ class Applier:
 
     def adopt(self, task: Task, record: TaskRecord) -> Held:
         """Hold a task that was just stored for the first time."""
-        held = self._held[task.task_id] = Held(task, Ledger(task, record.parts))
         task.version = record.version
+        return self._keep(task, record)
+
+    def _keep(self, task: Task, record: TaskRecord) -> Held:
+        held = self._held[task.task_id] = Held(task, Ledger(task, record.parts))
         self._held_nodes += len(task.marks)
         return held
 
@@ -159,7 +163,7 @@ class Applier:
         applied = Applied()
         pending = dict(events)
         waited = 0.0
-        pause = FIRST_PAUSE_SEC
+        backoff = Backoff(longest_sec=LONGEST_PAUSE_SEC)
         operations: dict[str, str] = {}
         while pending:
             try:
@@ -179,9 +183,9 @@ class Applier:
                 if self._patience_sec is not None and waited >= self._patience_sec:
                     raise
                 logger.warning("The store is unavailable: %s", error, extra={"action": "store_unavailable"})
+                pause = backoff.next_sec()
                 await self._clock.sleep(pause)
                 waited += pause
-                pause = min(pause * 2, LONGEST_PAUSE_SEC)
                 continue
             for task_id in stale:
                 self.forget(task_id)
@@ -351,9 +355,7 @@ class Applier:
         except (FlowKitError, ValueError, KeyError, TypeError) as error:
             await self._quarantine(task_id, error)
             return None
-        held = self._held[task_id] = Held(task, Ledger(task, record.parts))
-        self._held_nodes += len(task.marks)
-        return held
+        return self._keep(task, record)
 
     def _evict(self) -> None:
         """Let the least lately used tasks go where there are too many."""

@@ -10,8 +10,9 @@ from typing import Any, Self, TypeVar
 import anyio
 from pydantic_core import from_json, to_json
 
+from flowkit._backoff import Backoff
 from flowkit._gathering import Gathered
-from flowkit.applying import FIRST_PAUSE_SEC, LONGEST_PAUSE_SEC, Applier
+from flowkit.applying import LONGEST_PAUSE_SEC, Applier
 from flowkit.clock import SystemClock
 from flowkit.config import CommonConfig
 from flowkit.engine import (
@@ -196,7 +197,7 @@ class Client:
     async def _create_records(self, submissions: list[Submission]) -> Sequence[str]:
         """Store tasks, and see to it that they begin. Repeating it is harmless, so an unavailable store is waited for a while."""
         records = [submission.record for submission in submissions]
-        waited, pause = 0.0, FIRST_PAUSE_SEC
+        waited, backoff = 0.0, Backoff(longest_sec=LONGEST_PAUSE_SEC)
         while True:
             try:
                 stored = await self.store.create(records)
@@ -204,9 +205,9 @@ class Client:
             except StoreUnavailable:
                 if waited >= PATIENCE_SEC:
                     raise
+                pause = backoff.next_sec()
                 await self.clock.sleep(pause)
                 waited += pause
-                pause = min(pause * 2, LONGEST_PAUSE_SEC)
         await self._submitted(submissions, stored)
         return stored
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from flowkit._backoff import Backoff
 from flowkit.applying import Applier, Held
 from flowkit.config import CoordinatorConfig
 from flowkit.engine import CallFunction, Effect, SendCancel, SendCommand, TellReaders
@@ -11,14 +12,13 @@ from flowkit.errors import BusError, BusUnavailable, MessageTooLarge
 from flowkit.messages import VERSION, CancelRun, StreamMoved, encode, headers_of
 from flowkit.protocols import Bus, Clock, Message, Store, TopicSpec
 from flowkit.reading import records_of, results_of, source_indexes, sources_from
-from flowkit.task import Mark, NodeRecord, Task
+from flowkit.task import Mark, Task
 
 logger = logging.getLogger(__name__)
 
 MANY_PARENTS = 200
 """A node with more parents than this gets what it needs of them from the store."""
 MISSING_PAUSE_SEC = 5.0
-_NO_RECORD = NodeRecord()
 
 
 class Outbox:
@@ -72,8 +72,9 @@ class Outbox:
         return own
 
     async def _publish(self, messages: list[Message]) -> bool:
-        pause = self._config.outbox_backoff_min_ms / 1000
-        retries = self._config.outbox_max_retry
+        config = self._config
+        backoff = Backoff(first_sec=config.outbox_backoff_min_ms / 1000, longest_sec=config.outbox_backoff_max_ms / 1000)
+        retries = config.outbox_max_retry
         for attempt in range(retries + 1):
             try:
                 await self._bus.publish(messages)
@@ -81,8 +82,7 @@ class Outbox:
             except BusError as error:
                 logger.warning("%d messages were not confirmed: %s", len(messages), error, extra={"action": "publish_failed"})
                 if attempt < retries:
-                    await self._clock.sleep(pause)
-                    pause = min(pause * 2, self._config.outbox_backoff_max_ms / 1000)
+                    await self._clock.sleep(backoff.next_sec())
         return False
 
     async def _ensure(self, topic: str) -> bool:

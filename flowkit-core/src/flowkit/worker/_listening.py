@@ -5,11 +5,12 @@ from collections.abc import Sequence
 
 import anyio
 
+from flowkit._backoff import Backoff
 from flowkit.errors import BusUnavailable
 from flowkit.protocols import Bus, Clock, Delivery, Subscription
 from flowkit.worker._inbox import Inbox
 from flowkit.worker._slots import Slots
-from flowkit.worker._waiting import Backoff, within
+from flowkit.worker._waiting import within
 
 logger = logging.getLogger(__name__)
 

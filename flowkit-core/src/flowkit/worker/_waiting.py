@@ -8,27 +8,13 @@ from typing import TypeVar
 
 import anyio
 
+from flowkit._backoff import Backoff
 from flowkit.errors import BusUnavailable, StoreUnavailable
 from flowkit.protocols import Clock
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-FIRST_PAUSE_SEC = 0.05
-LONGEST_PAUSE_SEC = 5.0
-
-
-class Backoff:
-    """Pauses that double up to a longest one."""
-
-    def __init__(self, *, first_sec: float = FIRST_PAUSE_SEC, longest_sec: float = LONGEST_PAUSE_SEC) -> None:
-        self._next = first_sec
-        self._longest = longest_sec
-
-    def next_sec(self) -> float:
-        pause = self._next
-        self._next = min(pause * 2, self._longest)
-        return pause
 
 
 async def patiently(call: Callable[[], Awaitable[T]], *, clock: Clock, what: str) -> T:
