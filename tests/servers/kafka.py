@@ -16,7 +16,7 @@ from tests.servers.kafka_jars import fetched_jars, java_command
 from tests.servers.ports import LOOPBACK, free_ports, is_listening
 from tests.servers.processes import ServerProcess
 
-_HEAP = ("-Xms96m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
+_HEAP = ("-Xms96m", "-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
 _LOG_CONFIG = """\
 appender.console.type=Console
 appender.console.name=console
@@ -174,8 +174,10 @@ def _properties(port: int, controller: int, voters: str, home: Path, settings: d
         "group.min.session.timeout.ms": 1000,
         "log.segment.bytes": 16 * 1024 * 1024,
         "log.index.size.max.bytes": 256 * 1024,
+        # By default this is 128 MB of the heap, which a broker with the topics of a whole test run has a better use for.
+        "log.cleaner.dedupe.buffer.size": 8 * 1024 * 1024,
         # A killed broker is to be noticed, and to be let in again, in seconds.
-        "broker.session.timeout.ms": 3000,
+        "broker.session.timeout.ms": 6000,
         "broker.heartbeat.interval.ms": 500,
     }
     return [f"{name}={value}" for name, value in (values | settings).items()]

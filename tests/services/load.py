@@ -11,7 +11,7 @@ from tests.services.support import chain, ends_of, events_of
 
 FLOW = chain("work", "work", "work")
 ENDS = {name: ["finished"] for name in ("n0", "n1", "n2", "")}
-LIMIT_SEC = 75
+LIMIT_SEC = 100
 
 Disaster = Callable[[], Awaitable[object]]
 

@@ -12,8 +12,8 @@ from flowkit.config import CommonConfig
 from flowkit.worker import Worker
 
 QUICK_KAFKA: dict[str, Any] = {
-    "session_timeout_sec": 2.0,
-    "heartbeat_interval_sec": 0.3,
+    "session_timeout_sec": 4.0,
+    "heartbeat_interval_sec": 0.5,
     "rebalance_timeout_sec": 5.0,
     "request_timeout_sec": 6.0,
     "metadata_max_age_sec": 1.0,

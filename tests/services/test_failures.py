@@ -115,7 +115,7 @@ async def test_a_worker_is_killed_and_its_node_runs_elsewhere(installation: Inst
 
 async def test_a_coordinator_is_killed_and_another_goes_on(installation: Installation, processes: Processes) -> None:
     victim = await processes.coordinator(worker_types="work").until("coordinator_ready")
-    async with installation.worker([work]), installation.client() as client:
+    async with installation.worker([work], **QUICK_WORKER), installation.client() as client:
         load = Load(client)
 
         async def join() -> None:
@@ -127,10 +127,10 @@ async def test_a_coordinator_is_killed_and_another_goes_on(installation: Install
 
 async def test_workers_join_and_leave_all_the_time(installation: Installation) -> None:
     async with load_on(installation, coordinators=1, workers=0) as load, AsyncExitStack() as stack:
-        present = [await stack.enter_async_context(installation.worker([work]))]
+        present = [await stack.enter_async_context(installation.worker([work], **QUICK_WORKER))]
 
         async def one_comes_and_one_goes() -> None:
-            present.append(await stack.enter_async_context(installation.worker([work])))
+            present.append(await stack.enter_async_context(installation.worker([work], **QUICK_WORKER)))
             await load.more(5)
             await present.pop(0).stop()
 
@@ -203,9 +203,7 @@ async def test_garbage_and_foreign_messages_on_every_topic_are_parked(installati
 async def test_a_role_that_can_have_no_topic_holds_up_nobody(installation: Installation) -> None:
     async with load_on(installation, coordinators=1, workers=1) as load, installation.client() as client:
         stuck = [await client.create_task(graph=chain("a role/with a name that Kafka refuses")) for _ in range(3)]
-        began = anyio.current_time()
-        await load.through()
-        took = anyio.current_time() - began
+        with anyio.fail_after(30):
+            await load.through()
         views = [await client.get_task(task_id) for task_id in stuck]
-    assert took < 10
     assert {view.nodes["n0"].status for view in views} == {"queued"}

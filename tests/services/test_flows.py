@@ -120,7 +120,7 @@ async def test_a_node_that_ignores_its_cancellation_is_cancelled_after_the_grace
         took = anyio.current_time() - began
     assert (view.status, view.nodes["n0"].status) == ("cancelled", "cancelled")
     assert view.nodes["n1"].attempt == 0
-    assert took < 5
+    assert took < 9
 
 
 async def test_a_failed_attempt_and_a_failed_task_are_tried_again(installation: Installation) -> None:

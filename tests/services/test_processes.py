@@ -105,7 +105,7 @@ async def test_a_worker_hands_back_what_does_not_end_in_time(
         processes.open_gate()
         view = await coordinator.wait(task_id, timeout=WITHIN_SEC)
         ends = ends_of(await events_of(coordinator, task_id))
-    assert took < 8
+    assert took < 20
     assert (view.status, view.nodes["n0"].attempt, view.nodes["n0"].result) == ("finished", 1, other.pid)
     assert ends == {"n0": ["finished"], "n1": ["finished"], "": ["finished"]}
 
