@@ -2,10 +2,13 @@
 
 import dataclasses
 import random
+import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import anyio
 import pytest
+from pymongo import AsyncMongoClient
 
 from flowkit.protocols import ArchivedPart, ArtifactRecord, Commit, DeadLetter, Store, Stream, TaskQuery, WorkerSession
 from flowkit_mongo import MongoConfig, MongoStore
@@ -14,7 +17,8 @@ from tests.mongo.recording import NOON, task
 
 pytestmark = pytest.mark.services
 
-STEPS = 500
+LONG, SHORT = 500, 8
+FIRST, SEQUENCES, SHARES, AT_ONCE = 1000, 2000, 4, 8
 TASKS = ["t1", "t2", "t/3", "t.$4", "t\x005", "t6"]
 NAMES = ["a", "b", "c1"]
 NODES = ["n", "n.$x", "n\x00/[0]"]
@@ -162,12 +166,35 @@ async def everything(store: Store) -> Any:
     return tasks, archives, artifacts, sessions, list(await store.dead_letters())
 
 
-@pytest.mark.parametrize("seed", range(4))
-async def test_both_stores_give_the_same_answers(store: MongoStore, seed: int) -> None:
-    steps = Steps(seed)
+async def compare(store: Store, seed: int, *, steps: int) -> None:
+    """Ask both stores the same, one after the other, and then for all that they hold."""
+    chance = Steps(seed)
     async with InMemoryStore() as memory:
-        for number in range(STEPS):
-            step = steps.next()
+        for number in range(steps):
+            step = chance.next()
             expected, got = await step(memory), await step(store)
             assert got == expected, f"seed {seed}, step {number}"
-        assert await everything(store) == await everything(memory)
+        assert await everything(store) == await everything(memory), f"seed {seed}, at the end"
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_both_stores_give_the_same_answers(store: MongoStore, seed: int) -> None:
+    await compare(store, seed, steps=LONG)
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+async def test_both_stores_give_the_same_answers_from_the_beginning(mongo_address: str, config: MongoConfig, share: int) -> None:
+    seeds = iter(range(FIRST + share, FIRST + SEQUENCES, SHARES))
+
+    async def compare_some(client: AsyncMongoClient[Any]) -> None:
+        database = client[f"flowkit-{uuid.uuid4().hex[:12]}"]
+        for seed in seeds:
+            async with MongoStore(database, config=config) as store:
+                await compare(store, seed, steps=SHORT)
+            for name in await database.list_collection_names():
+                await database[name].delete_many({})
+        await client.drop_database(database.name)
+
+    async with AsyncMongoClient(mongo_address) as client, anyio.create_task_group() as group:
+        for _ in range(AT_ONCE):
+            group.start_soon(compare_some, client)
