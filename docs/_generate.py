@@ -93,7 +93,7 @@ def _type(annotation: Any) -> str:
     if annotation is type(None):
         return "none"
     text = annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
-    return text.replace("typing.", "")
+    return text.replace("typing.", "").replace("pydantic.types.", "")
 
 
 def _default(field: FieldInfo) -> str:

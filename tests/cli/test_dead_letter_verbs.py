@@ -27,7 +27,7 @@ def test_dead_letters_are_listed_with_what_went_wrong(cli: Cli, letters: Install
 
 def test_the_list_goes_on_where_a_page_ended(cli: Cli, letters: Installation):
     result = cli("dlq", "ls", "--limit", 1, "--db", letters.address)
-    assert "perhaps more with --after l1" in result.stdout
+    assert "more with --after l1" in result.stdout
     said = json.loads(cli("dlq", "ls", "--after", "l1", "--json", "--db", letters.address).stdout)
     assert [item["letter_id"] for item in said] == ["l2"]
 
@@ -49,6 +49,38 @@ def test_letters_are_dropped(cli: Cli, letters: Installation):
     assert (again.exit_code, json.loads(again.stdout)) == (2, {"dropped": 0})
     missing = cli("dlq", "show", "l1", "--db", letters.address)
     assert (missing.exit_code, missing.stderr.splitlines()[-1]) == (2, "error: there is no dead letter 'l1'")
+
+
+def test_letters_are_listed_by_kind(cli: Cli, letters: Installation):
+    said = json.loads(cli("dlq", "ls", "--kind", "message", "--json", "--db", letters.address).stdout)
+    assert [item["letter_id"] for item in said] == ["l2"]
+    assert cli("dlq", "ls", "--kind", "nix", "--db", letters.address).exit_code == 2
+
+
+def test_a_message_is_sent_again_and_its_letter_is_gone(cli: Cli, installation: Installation):
+    letter = DeadLetter("m", 1.5e9, "message", "refused", "no", data=b"{}", size=2, topic="flowkit.events", headers={"h": b"\xff"})
+    installation.do(lambda client: client.store.park([letter]))
+    shown = json.loads(cli("dlq", "show", "m", "--json", "--db", installation.address).stdout)
+    assert (shown["headers"], shown["topic"]) == ({"h": "\\xff"}, "flowkit.events")
+    result = cli("dlq", "retry", "m", "--db", installation.address)
+    assert (result.exit_code, result.stdout) == (0, "m: sent to flowkit.events again\n")
+    again = cli("dlq", "retry", "m", "--json", "--db", installation.address)
+    said = [{"letter_id": "m", "retried": False, "detail": "there is no such letter"}]
+    assert (again.exit_code, json.loads(again.stdout)) == (2, said)
+
+
+def test_what_cannot_be_tried_again_says_why(cli: Cli, letters: Installation):
+    result = cli("dlq", "retry", "--task", "t1", "--db", letters.address)
+    assert (result.exit_code, result.stdout) == (
+        2, "l1: not tried again: task 't1' is queued: its batches can be tried again when it has ended\n",
+    )  # fmt: skip
+
+
+def test_all_letters_of_a_kind_are_dropped(cli: Cli, letters: Installation):
+    assert cli("dlq", "drop", "--kind", "message", "--db", letters.address).stdout == "dropped 1 of 1\n"
+    assert cli("dlq", "drop", "--db", letters.address).exit_code == 2
+    assert cli("dlq", "drop", "l1", "--kind", "batch", "--db", letters.address).exit_code == 2
+    assert "l1" in cli("dlq", "ls", "--db", letters.address).stdout
 
 
 def test_without_letters_it_says_so(cli: Cli, installation: Installation):

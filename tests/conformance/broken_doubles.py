@@ -9,7 +9,18 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from flowkit.protocols import ArtifactRecord, ArtifactStore, Commit, DeadLetter, Delivery, Message, Subscription, TaskQuery, TaskRecord
+from flowkit.protocols import (
+    ArtifactRecord,
+    ArtifactStore,
+    Commit,
+    DeadLetter,
+    Delivery,
+    Message,
+    Place,
+    Subscription,
+    TaskQuery,
+    TaskRecord,
+)
 from flowkit_testing import InMemoryArtifactStore, InMemoryBus, InMemoryStore
 from flowkit_testing.broker import Broker
 from flowkit_testing.conformance import ArtifactStoreConformance, BusConformance, StoreConformance
@@ -358,27 +369,69 @@ class TestMoreThanAskedForComes(BrokenBus):
 
 class TestPublishingReorders(BrokenBus):
     class broken(InMemoryBus):
-        async def publish(self, messages: Sequence[Message]) -> None:
-            await super().publish(messages[::-1])
+        async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
+            return (await super().publish(messages[::-1]))[::-1]
 
 
 class TestSendsWhatPrecedesTheOversize(BrokenBus):
     class broken(InMemoryBus):
-        async def publish(self, messages: Sequence[Message]) -> None:
-            for message in messages:
-                await super().publish([message])
+        async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
+            return [place for message in messages for place in await super().publish([message])]
 
 
 class TestHeadersAreLost(BrokenBus):
     class broken(InMemoryBus):
-        async def publish(self, messages: Sequence[Message]) -> None:
-            await super().publish([dataclasses.replace(message, headers={}) for message in messages])
+        async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
+            return await super().publish([dataclasses.replace(message, headers={}) for message in messages])
 
 
 class TestKeysArePutAnywhere(BrokenBus):
     class broken(InMemoryBus):
-        async def publish(self, messages: Sequence[Message]) -> None:
-            await super().publish([dataclasses.replace(message, key=f"{number}") for number, message in enumerate(messages)])
+        async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
+            return await super().publish([dataclasses.replace(message, key=f"{number}") for number, message in enumerate(messages)])
+
+
+class TestPlacesAreThoseOfAnotherOrder(BrokenBus):
+    class broken(InMemoryBus):
+        async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
+            return (await super().publish(messages))[::-1]
+
+
+class TestWhatIsUnderWayCountsAsAcknowledged(BrokenBus):
+    class broken(InMemoryBus):
+        async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
+            cursors = self.broker.groups[group].cursors.get(topic, []) if group in self.broker.groups else []
+            found = await super().outstanding(topic, group)
+            return {**found, **{cursor.log.number: (cursor.next, cursor.log.end) for cursor in cursors}}
+
+
+class TestWhatLiesBehindAGapCountsAsAcknowledged(BrokenBus):
+    class broken(InMemoryBus):
+        async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
+            cursors = self.broker.groups[group].cursors.get(topic, []) if group in self.broker.groups else []
+            found = await super().outstanding(topic, group)
+            return {**found, **{c.log.number: (max(c.acked, default=c.committed - 1) + 1, c.log.end) for c in cursors}}
+
+
+class TestNothingIsOutstandingForAGroupThatDoesNotExist(BrokenBus):
+    class broken(InMemoryBus):
+        async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
+            found = await super().outstanding(topic, group)
+            return found if group in self.broker.groups else {number: (end, end) for number, (_, end) in found.items()}
+
+
+class TestTheFurthestGroupCountsForAll(BrokenBus):
+    class broken(InMemoryBus):
+        async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
+            views = [await super().outstanding(topic, name) for name in [group, *self.broker.groups]]
+            return {number: max(view[number] for view in views) for number in views[0]}
+
+
+class TestTheEndIsTooEarly(BrokenBus):
+    class broken(InMemoryBus):
+        async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
+            found = await super().outstanding(topic, group)
+            return {number: (first, max(first, end - 1)) for number, (first, end) in found.items()}
 
 
 class TestTheWindowIsIgnored(BrokenBus):

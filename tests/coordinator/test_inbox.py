@@ -5,12 +5,13 @@ from collections.abc import Collection, Mapping, Sequence
 import anyio
 import pytest
 
+from flowkit._parking import Parking
 from flowkit.coordinator._inbox import read_reports
 from flowkit.engine import Event
 from flowkit.errors import BusUnavailable, StoreUnavailable
 from flowkit.messages import TaskTouched, encode
 from flowkit.protocols import Message, TopicSpec
-from flowkit_testing import InMemoryBus, ManualClock
+from flowkit_testing import InMemoryBus, InMemoryStore, ManualClock
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("away"), BusUnavailable("away")])
@@ -31,7 +32,7 @@ async def test_reports_that_could_not_be_stored_come_again(error: Exception) -> 
             async def read() -> None:
                 while True:
                     try:
-                        await read_reports(subscription, bus, clock, handle)
+                        await read_reports(subscription, Parking(store=InMemoryStore(), clock=clock), clock, handle)
                     except StoreUnavailable:
                         continue
 

@@ -6,8 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from flowkit.engine import (
+    AskWorker,
     CallFunction,
     CancelRequested,
+    CheckCommand,
+    CommandsLost,
     ConditionEvaluated,
     EngineSettings,
     EvaluateCondition,
@@ -29,7 +32,17 @@ from flowkit.engine import (
     pending_effects,
 )
 from flowkit.graph import Graph
-from flowkit.messages import BatchStored, NodeFailed, NodeProgressed, NodeReleased, NodeStarted, NodeStopped, NodeSucceeded
+from flowkit.messages import (
+    BatchesRetried,
+    BatchRetries,
+    BatchStored,
+    NodeFailed,
+    NodeProgressed,
+    NodeReleased,
+    NodeStarted,
+    NodeStopped,
+    NodeSucceeded,
+)
 from flowkit.storage import Ledger
 from flowkit.task import STATUS_OF_MARK, Mark, NodeRecord, NodeStatus, Task, TaskSpec
 
@@ -171,6 +184,10 @@ class Play:
     def stores_a_batch(self, name: str, *, attempt: int | None = None, token: str | None = None) -> Transition:
         return self.do(BatchStored(**self._address(name, attempt, token), worker_id="w", at=self.now))
 
+    def retries(self, name: str, number: int = 1, *, token: str | None = None, **tries: int) -> Transition:
+        told = BatchRetries(number=number, tries=tries)
+        return self.do(BatchesRetried(**self._address(name, None, token), worker_id="w", at=self.now, retries=told))
+
     def succeeds(self, name: str, result: Any = None, *, attempt: int | None = None, token: str | None = None) -> Transition:
         address = self._address(name, attempt, token)
         return self.do(NodeSucceeded(**address, worker_id="w", started_at=self.now, at=self.now, result=result, metrics={"n": 1}))
@@ -202,13 +219,17 @@ class Play:
     def condition(self, name: str, value: bool = False, *, error: str | None = None) -> Transition:
         return self.do(ConditionEvaluated(self.index(name), value, error))
 
-    def sent(self, *commands: tuple[str, int]) -> None:
+    def sent(self, *commands: tuple[str, int], place: tuple[int, int] | None = None) -> None:
         """The commands of these nodes' attempts are on the bus."""
-        records = self.task.records
-        sent = [
-            (index, attempt, records[index].handovers) for index, attempt in ((self.index(name), attempt) for name, attempt in commands)
-        ]
+        found = [(self.index(name), attempt) for name, attempt in commands]
+        sent = [(index, attempt, self.task.records[index].handovers, place) for index, attempt in found]
         Ledger(self.task, {}).sent(self.task, sent)
+
+    def loses(self, name: str, **other: Any) -> Transition:
+        """The bus will not deliver the node's command any more; or one of another attempt, handovers or place."""
+        known = self.task.records.get(self.index(name), NodeRecord())
+        attempt, handovers, place = (other.get(field, getattr(known, field)) for field in ("attempt", "handovers", "place"))
+        return self.do(CommandsLost(((self.index(name), attempt, handovers, place),)))
 
     def cancel(self, reason: str = "") -> Transition:
         return self.do(CancelRequested(reason))
@@ -224,9 +245,12 @@ class Play:
 
 
 def told(task: Task, effects: Sequence[Any]) -> list[str]:
-    """Effects in words: ``run a``, ``run a again``, ``call f``, ``decide b``, ``stop c``, ``tell readers of a``."""
+    """Effects in words: ``run a``, ``call f``, ``decide b``, ``stop c``, ``check d``, ``ask for e``, ``tell readers of a``."""
     ids = task.spec.plan.ids
-    words = {SendCommand: "run", CallFunction: "call", EvaluateCondition: "decide", SendCancel: "stop", TellReaders: "tell readers of"}
+    words = {
+        SendCommand: "run", CallFunction: "call", EvaluateCondition: "decide", SendCancel: "stop", CheckCommand: "check",
+        AskWorker: "ask for", TellReaders: "tell readers of",
+    }  # fmt: skip
     return [f"{words[type(effect)]} {ids[effect.index]}" for effect in effects]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from flowkit.engine import (
     CancelRequested,
+    CommandsLost,
     ConditionEvaluated,
     EngineSettings,
     Event,
@@ -20,7 +21,16 @@ from flowkit.engine import (
     Woke,
 )
 from flowkit.graph import Edge, Plan, Route
-from flowkit.messages import BatchStored, NodeFailed, NodeProgressed, NodeReleased, NodeStarted, NodeStopped, NodeSucceeded
+from flowkit.messages import (
+    BatchesRetried,
+    BatchStored,
+    NodeFailed,
+    NodeProgressed,
+    NodeReleased,
+    NodeStarted,
+    NodeStopped,
+    NodeSucceeded,
+)
 from flowkit.task import NodeStatus, TaskStatus
 
 UNBEGUN = ("waiting", "checking", "ready")
@@ -36,6 +46,10 @@ class Node:
     tokens: list[str] = field(default_factory=list)
     """Of every attempt of this run."""
     present: str | None = None
+    number: tuple[int, int] = (0, 0)
+    """Attempt and handovers of the present one."""
+    sent: bool = False
+    place: tuple[int, int] | None = None
     made: int = 0
     has_batch: bool = False
     first_issued_at: float | None = None
@@ -47,6 +61,9 @@ class Node:
     worker: str | None = None
     excused: bool = False
     """It failed in an earlier run and was not chosen for this one: it stops nothing."""
+
+    def is_issued(self, command: tuple[Any, ...]) -> bool:
+        return self.state == "issued" and (*self.number, self.place) == command
 
 
 class Reference:
@@ -64,15 +81,18 @@ class Reference:
         self.now = 0.0
         self.unnamed: list[int] = []
         """Nodes of which an attempt was issued whose token is not known yet."""
+        self.after: list[tuple[str, int]] = []
+        """What is to be done about nodes that nothing was heard of, or whose command is lost."""
 
     # ------------------------------------------------------------ answers
 
     def node_statuses(self) -> list[NodeStatus]:
         return [NodeStatus("queued" if node.state in (*UNBEGUN, "issued") else node.state) for node in self.nodes]
 
-    def name(self, index: int, token: str) -> None:
-        """The token of the attempt that was just issued."""
+    def name(self, index: int, token: str, number: tuple[int, int]) -> None:
+        """The token of the attempt that was just issued, its number and how often it was handed back before."""
         self.nodes[index].present = token
+        self.nodes[index].number = number
         self.nodes[index].tokens.append(token)
 
     # ------------------------------------------------------------ events
@@ -80,6 +100,7 @@ class Reference:
     def happen(self, event: Event, *, now: float) -> None:
         self.now = now
         self.unnamed = []
+        self.after = []
         if isinstance(event, TaskSubmitted):
             if self.submitted:
                 return
@@ -99,11 +120,31 @@ class Reference:
             self.paused = self.outcome is None
         elif isinstance(event, ResumeRequested):
             self.paused = False
+        elif isinstance(event, CommandsLost):
+            # The same command is sent again, which is no new attempt and changes nothing else.
+            self.after = [("run", command[0]) for command in event.commands if self.nodes[command[0]].is_issued(command[1:])]
+            for _, index in self.after:
+                self.nodes[index].sent, self.nodes[index].place = False, None
+            return
         else:
             self._reported(event)
         self._follow()
         self._issue()
         self._see_status()
+        if isinstance(event, Woke):
+            self.after = [(what, index) for index in range(len(self.nodes)) if (what := self._look_after(index, event.silent))]
+
+    def _look_after(self, index: int, silent: dict[str, float]) -> str | None:
+        """What is done about a node that nothing was heard of for a while."""
+        node = self.nodes[index]
+        if node.state not in ("issued", "running") or self.now - node.issued_at < self.settings.resend_sec:
+            return None
+        if node.state == "issued":
+            return None if node.sent and self.now - node.issued_at < 30 else "check"
+        if self.plan.nodes[index].type == "coordinator_fn":
+            return "call"
+        unheard = self.now - (node.heard_at or 0) >= self.settings.lease_ttl_sec
+        return "ask" if unheard and silent.get(node.worker or "", 0) < self.settings.worker_suspect_sec else None
 
     def _reported(self, event: Any) -> None:
         if event.index >= len(self.nodes):
@@ -122,7 +163,7 @@ class Reference:
                 pass
             case NodeStarted():
                 self._begin(node, event.worker_id)
-            case NodeProgressed() | BatchStored() if node.state != "cancelling":
+            case NodeProgressed() | BatchStored() | BatchesRetried() if node.state != "cancelling":
                 self._begin(node, event.worker_id)
                 node.heard_at = self.now
                 node.has_batch = node.has_batch or isinstance(event, BatchStored)
@@ -313,7 +354,7 @@ class Reference:
             node.made += 1
             node.issued_at = self.now
             node.first_issued_at = self.now if node.first_issued_at is None else node.first_issued_at
-            node.heard_at, node.worker = None, None
+            node.heard_at, node.worker, node.sent, node.place = None, None, False, None
             node.state = "running" if spec.type == "coordinator_fn" else "issued"
             if node.state == "running":
                 node.began_at = self.now

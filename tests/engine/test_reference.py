@@ -6,8 +6,11 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from flowkit.engine import (
+    AskWorker,
     CallFunction,
     CancelRequested,
+    CheckCommand,
+    CommandsLost,
     ConditionEvaluated,
     Effect,
     EngineSettings,
@@ -27,7 +30,17 @@ from flowkit.engine import (
     pending_effects,
 )
 from flowkit.graph import Graph
-from flowkit.messages import BatchStored, NodeFailed, NodeProgressed, NodeReleased, NodeStarted, NodeStopped, NodeSucceeded
+from flowkit.messages import (
+    BatchesRetried,
+    BatchRetries,
+    BatchStored,
+    NodeFailed,
+    NodeProgressed,
+    NodeReleased,
+    NodeStarted,
+    NodeStopped,
+    NodeSucceeded,
+)
 from flowkit.storage import Ledger
 from flowkit.task import ENDED, STATUS_OF_MARK, Mark, TaskStatus
 from tests.engine.drive import NOON, assert_nothing_drifted, copy_of, new_task
@@ -35,6 +48,7 @@ from tests.engine.flows import Word, graphs, scripts
 from tests.engine.reference import Reference
 
 FOREIGN = "0" * 24
+AFTER = {CheckCommand: "check", AskWorker: "ask", CallFunction: "call"}
 
 
 class Both:
@@ -65,6 +79,7 @@ class Both:
         self._name_attempts()
         assert [STATUS_OF_MARK[mark] for mark in task.marks] == self.reference.node_statuses(), event
         assert task.status == self.reference.status, event
+        self._assert_looked_after(event, step)
         if not isinstance(event, RetryRequested):
             assert all(task.marks[index] == before[index] for index in ended), "a node that has ended never changes"
         self._assert_order(step, before)
@@ -72,13 +87,24 @@ class Both:
         self._assert_idempotent(event)
         assert_nothing_drifted(task)
 
+    def _assert_looked_after(self, event: Event, step: Transition) -> None:
+        """What was not heard of is asked for, and nothing else; of what changed anyway it does not matter."""
+        if isinstance(event, Woke):
+            done = {
+                (AFTER[type(effect)], effect.index) for effect in step.effects if type(effect) in AFTER and effect.index not in step.marks
+            }
+            assert done == {(what, index) for what, index in self.reference.after if index not in step.marks}
+        elif isinstance(event, CommandsLost):
+            assert [("run", effect.index) for effect in step.effects] == self.reference.after
+            assert step.ignored == (not self.reference.after)
+
     def _name_attempts(self) -> None:
         for index in self.reference.unnamed:
             record = self.task.records[index]
             token = self.task.spec.token(index, record.attempt, record.handovers)
             assert (record.attempt, token) not in self.issued[index], "every issue has its own token"
             self.issued[index].append((record.attempt, token))
-            self.reference.name(index, token)
+            self.reference.name(index, token, (record.attempt, record.handovers))
 
     def _assert_woken_in_time(self) -> None:
         """What time alone would change is not forgotten: the task asks to be looked at by then."""
@@ -146,15 +172,30 @@ class Both:
             self.do(TaskSubmitted())
         elif kind < 36:
             sent = [
-                (effect.index, effect.attempt, self.task.records[effect.index].handovers)
+                (effect.index, effect.attempt, self.task.records[effect.index].handovers, (0, choice) if choice % 2 else None)
                 for effect in pending_effects(self.task)
                 if isinstance(effect, SendCommand)
             ]
             Ledger(self.task, {}).sent(self.task, sent[: choice % 3])
+            for index, _, _, place in sent[: choice % 3]:
+                self.reference.nodes[index].sent, self.reference.nodes[index].place = True, place
+        elif kind < 39:
+            self.do(CommandsLost(self._commands(index, choice)))
         elif kind < 42:
             self.do(ConditionEvaluated(index, choice < 70, "broken" if choice > 94 else None))
         else:
             self.do(self._report(kind, index, choice))
+
+    def _commands(self, index: int, choice: int) -> tuple[tuple[int, int, int, tuple[int, int] | None], ...]:
+        """Commands that were lost: the present ones mostly, now and then others."""
+        records = self.task.records
+        chosen = sorted({index, choice % len(self.plan.nodes)} & {*records})
+        found = [(place, records[place].attempt, records[place].handovers, records[place].place) for place in chosen]
+        if choice < 75:
+            return tuple(found)
+        if choice < 80:
+            return tuple((node, attempt, handovers, (9, 9)) for node, attempt, handovers, _ in found)
+        return tuple((node, attempt + choice % 2, handovers + 1, place) for node, attempt, handovers, place in found)
 
     def _report(self, kind: int, index: int, choice: int) -> Event:
         """A report of the present attempt mostly, now and then of an older one or of nobody's."""
@@ -175,8 +216,10 @@ class Both:
             return NodeStarted(**said)
         if kind < 60:
             return NodeProgressed(**said, progress=choice)
-        if kind < 67:
+        if kind < 64:
             return BatchStored(**said)
+        if kind < 67:
+            return BatchesRetried(**said, retries=BatchRetries(number=choice, tries={"uid": 1}))
         if kind < 80:
             return NodeSucceeded(**said, started_at=self.now)
         if kind < 90:

@@ -139,3 +139,42 @@ def test_a_failure_for_good_has_an_end():
     step = play.fails("a")
     assert play.record("a").finished_at == NOON
     assert step.log[0][3:] == ("failed", {"reason_code": "boom", "error": "it broke"})
+
+
+# ---------------------------------------------------------------- batches that are tried again
+
+
+def test_announced_tries_are_remembered_for_the_next_attempt():
+    play = Play(graph("a", a={"retry_policy": STEADY}))
+    play.starts("a")
+    play.retries("a", 1, x=1)
+    play.retries("a", 2, x=2, y=1)
+    play.retries("a", 1, x=1)  # a copy of the first, come late
+    assert play.record("a").retries == {"number": 2, "tries": {"x": 2, "y": 1}}
+    play.fails("a")
+    play.later(10)
+    assert play.record("a").retries == {"number": 2, "tries": {"x": 2, "y": 1}}
+    play.starts("a")
+    play.succeeds("a")
+    assert play.record("a").retries is None
+
+
+def test_an_announced_try_is_a_sign_of_life():
+    play = Play(graph("a", a={"retry_policy": ONCE["retry_policy"], "timeouts": {"heartbeat_sec": 10.0}}))
+    play.starts("a")
+    play.later(9)
+    play.retries("a", 1, x=1)
+    play.later(9)
+    assert play.status("a") is NodeStatus.RUNNING
+    play.later(1)
+    assert play.record("a").reason_code == "heartbeat_timeout"
+
+
+def test_tries_announced_by_an_earlier_attempt_count_for_nothing():
+    play = Play(graph("a", a={"retry_policy": STEADY}))
+    play.starts("a")
+    old = play.token("a")
+    play.fails("a")
+    play.later(10)
+    play.starts("a")
+    assert play.retries("a", 5, token=old, x=2).ignored

@@ -141,9 +141,11 @@ def test_tasks_with_one_graph_share_its_plan_while_there_are_not_too_many():
 
 
 FULL = NodeRecord(
-    attempt=3, first_attempt=2, generation=1, handovers=4, sent=True, has_batch=True, issued_at=1.5, first_issued_at=0.5, worker_id="w",
-    started_at=2.0, heard_at=2.5, finished_at=3.0, next_retry_at=4.0, cancel_by=5.0, reason_code="boom", error="it broke",
+    attempt=3, first_attempt=2, generation=1, handovers=4, sent=True, place=(2, 7), claimed=True, has_batch=True, issued_at=1.5,
+    first_issued_at=0.5, worker_id="w", started_at=2.0, heard_at=2.5, finished_at=3.0, next_retry_at=4.0,
+    cancel_by=5.0, reason_code="boom", error="it broke",
     result={"n": [1, 2.5, None]}, metrics={"n": 1, "x": 0.5}, progress={"done": 3},
+    retries={"number": 1, "tries": {"uid": 1}}, skipped=2,
 )  # fmt: skip
 
 
@@ -235,10 +237,11 @@ def test_a_change_without_history_writes_none():
 
 def test_what_was_sent_is_remembered_with_the_next_commit():
     play = Stored(graph("a b"))
-    play.ledger.sent(play.task, [(0, 1, 0), (0, 1, 0), (1, 9, 0), (1, 1, 5), (7, 1, 0)])
+    play.ledger.sent(play.task, [(0, 1, 0, (2, 7)), (0, 1, 0, (2, 9)), (1, 9, 0, None), (1, 1, 5, None), (7, 1, 0, None)])
+    assert play.ledger.unsaved == [(0, 1, 0, (2, 7))]
     play.starts("b")
-    assert [record.sent for record in play.load().records.values()] == [True, True]
-    assert play.load().records[0].sent
+    assert [(record.sent, record.place) for record in play.load().records.values()] == [(True, (2, 7)), (True, None)]
+    assert play.ledger.unsaved == []
 
 
 def test_the_history_is_numbered_without_a_gap():

@@ -15,7 +15,16 @@ from flowkit.engine import (
     IllegalMove,
     Transition,
 )
-from flowkit.messages import BatchStored, NodeFailed, NodeProgressed, NodeReleased, NodeStarted, NodeStopped, NodeSucceeded
+from flowkit.messages import (
+    BatchesRetried,
+    BatchStored,
+    NodeFailed,
+    NodeProgressed,
+    NodeReleased,
+    NodeStarted,
+    NodeStopped,
+    NodeSucceeded,
+)
 from flowkit.task import ENDED, STATUS_OF_MARK, Mark, NodeStatus, TaskStatus
 from tests.engine.drive import FUNCTION, NOON, ONCE, STEADY, Play, graph, new_task
 
@@ -189,6 +198,8 @@ REPORT_WITNESSES: dict[tuple[type, int], tuple[Given, Act]] = {
     (NodeProgressed, Mark.RUNNING): (running, lambda play: play.progresses("n")),
     (BatchStored, Mark.ISSUED): (issued, lambda play: play.stores_a_batch("n")),
     (BatchStored, Mark.RUNNING): (running, lambda play: play.stores_a_batch("n")),
+    (BatchesRetried, Mark.ISSUED): (issued, lambda play: play.retries("n")),
+    (BatchesRetried, Mark.RUNNING): (running, lambda play: play.retries("n")),
     (NodeSucceeded, Mark.READY): (ready_with_an_attempt_behind_it, lambda play: play.succeeds("n")),
     (NodeSucceeded, Mark.ISSUED): (issued, lambda play: play.succeeds("n")),
     (NodeSucceeded, Mark.RUNNING): (running, lambda play: play.succeeds("n")),

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from flowkit.engine import AskWorker, EngineSettings, pending_effects
 from flowkit.task import NodeStatus, TaskStatus
-from tests.engine.drive import FUNCTION, NOON, STEADY, Play, changes, effects, graph, started
+from tests.engine.drive import FUNCTION, NOON, STEADY, Play, changes, effects, graph, started, told
 
 
 def limited(**timeouts: float) -> Play:
@@ -16,9 +17,9 @@ def limited(**timeouts: float) -> Play:
 def test_a_command_that_nobody_begins_in_time_has_failed():
     play = limited(schedule_to_start_sec=60.0)
     play.sent(("a", 1))
-    play.later(5)
+    play.later(35)
     assert play.task.wake_at == NOON + 60
-    play.later(54)
+    play.later(24)
     assert play.status("a") is NodeStatus.QUEUED
     step = play.later(1)
     assert effects(step) == []
@@ -29,10 +30,20 @@ def test_a_command_that_nobody_begins_in_time_has_failed():
 def test_a_command_that_was_sent_is_not_timed_without_a_limit():
     play = Play(graph("a"))
     play.sent(("a", 1))
-    play.later(5)
-    assert play.task.wake_at is None
     play.later(10**9)
     assert play.status("a") is NodeStatus.QUEUED
+
+
+def test_a_command_that_waits_is_looked_after_less_and_less_often():
+    play = Play(graph("a"))
+    play.sent(("a", 1), place=(3, 17))
+    pauses = []
+    for _ in range(10):
+        assert play.task.wake_at is not None
+        pauses.append(play.task.wake_at - play.now)
+        assert effects(play.later(pauses[-1])) == (["check a"] if play.now > NOON + 5 else [])
+        assert play.record("a").place == (3, 17)
+    assert pauses == [5, 30, 35, 70, 140, 280, 560, 600, 600, 600]
 
 
 def test_a_run_that_takes_too_long_is_stopped_and_has_failed():
@@ -143,20 +154,117 @@ def test_somebody_looks_after_a_running_node_within_a_lease():
     assert play.task.wake_at == NOON + 25
 
 
-def test_a_command_that_was_not_sent_is_sent_by_whoever_looks():
+def test_a_command_that_nobody_began_is_looked_after():
     play = Play(graph("a"))
     assert play.task.wake_at == NOON + 5
     assert effects(play.later(4)) == []
-    assert effects(play.later(1)) == ["run a"]
-    assert play.task.wake_at == NOON + 10
-    play.sent(("a", 1))
-    assert effects(play.later(5)) == []
+    assert play.task.wake_at == NOON + 5
+    assert effects(play.later(1)) == ["check a"]
+    assert play.task.wake_at == NOON + 35
 
 
-def test_a_run_that_works_is_left_alone():
-    play = Play(graph("a"))
+def test_whoever_sends_commands_takes_those_upon_itself_that_it_looks_after():
+    play = Play(graph("a b"))
+    play.sent(("b", 1))
+    play.settings = EngineSettings(sends=True)
+    play.later(5)
+    assert (play.record("a").claimed, play.record("b").claimed) == (True, False)
+    assert play.pending == ["run a"]
+    assert pending_effects(play.task, claimed=False) == []
+
+
+def test_whoever_sends_commands_takes_those_upon_itself_that_it_issues():
+    play = Play(graph("a -> b"), sends=True)
+    assert pending_effects(play.task, claimed=False) == []
     play.starts("a")
-    assert effects(play.later(60)) == []
+    assert not play.record("a").claimed
+    play.settings = EngineSettings()
+    play.succeeds("a")
+    assert told(play.task, pending_effects(play.task, claimed=False)) == ["run b"]
+
+
+def test_a_command_that_is_lost_is_sent_again():
+    play = Play(graph("a"))
+    play.sent(("a", 1), place=(0, 5))
+    play.later(100)
+    before = play.token("a")
+    step = play.loses("a")
+    assert effects(step) == ["run a"]
+    assert changes(step) == []
+    assert (play.token("a"), play.record("a").place, play.pending) == (before, None, ["run a"])
+    assert play.task.wake_at == play.now + 5
+    assert play.record("a").issued_at == NOON
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_a_command_may_be_lost_more_than_once(sent: bool):
+    play = Play(graph("a"))
+    for _ in range(3):
+        if sent:
+            play.sent(("a", 1))
+        assert effects(play.loses("a")) == ["run a"]
+
+
+def test_the_loss_of_another_command_than_the_present_one_changes_nothing():
+    play = Play(graph("a -> b", a={"retry_policy": STEADY}))
+    assert play.loses("a", attempt=2).ignored
+    assert play.loses("a", handovers=1).ignored
+    assert play.loses("a", place=(0, 1)).ignored
+    assert play.loses("b").ignored
+    assert play.loses("nobody").ignored
+    play.starts("a")
+    assert play.loses("a").ignored
+    play.fails("a")
+    play.later(10)
+    assert play.loses("a", attempt=1).ignored
+    assert not play.loses("a").ignored
+
+
+def test_a_worker_of_which_nothing_is_heard_is_asked_for_its_run():
+    play = Play(graph("a"), lease_ttl_sec=20)
+    play.starts("a", worker="w")
+    assert effects(play.later(19)) == []
+    (effect,) = play.later(1).effects
+    assert effect == AskWorker(0, 1, play.token("a"), "w")
+
+
+def test_a_run_that_tells_of_its_progress_is_not_asked_for():
+    play = Play(graph("a"), lease_ttl_sec=20)
+    play.starts("a")
+    play.now += 19
+    play.progresses("a")
+    assert effects(play.later(19)) == []
+    assert effects(play.later(1)) == ["ask for a"]
+
+
+def test_a_worker_is_asked_less_and_less_often():
+    play = Play(graph("a"), lease_ttl_sec=20)
+    play.later(5)
+    play.starts("a")
+    pauses = []
+    for _ in range(8):
+        assert play.task.wake_at is not None
+        pauses.append(play.task.wake_at - play.now)
+        assert effects(play.later(pauses[-1])) == ["ask for a"]
+        assert play.starts("a").ignored
+    assert pauses == [20, 20, 40, 80, 160, 300, 300, 300]
+
+
+def test_a_lease_longer_than_the_longest_pause_is_the_pause():
+    play = Play(graph("a"), lease_ttl_sec=1000)
+    play.starts("a")
+    play.later(1000)
+    assert play.task.wake_at == play.now + 1000
+
+
+def test_a_worker_that_is_silent_is_not_asked_but_looked_at_again_when_it_is_lost():
+    play = Play(graph("a"), lease_ttl_sec=20, worker_lost_sec=30, worker_suspect_sec=10)
+    play.starts("a", worker="w")
+    assert effects(play.later(25, silent={"w": 9.9})) == ["ask for a"]
+    assert effects(play.later(1, silent={"w": 12})) == []
+    assert play.task.wake_at == play.now + 18
+    play.later(17.5, silent={"w": 29.5})
+    assert play.task.wake_at == play.now + 1
 
 
 def test_a_function_that_did_not_return_is_called_again():

@@ -39,9 +39,9 @@ class Listening(InMemoryBus):
         super().__init__()
         self.published: list[Message] = []
 
-    async def publish(self, messages: Any) -> None:
+    async def publish(self, messages: Any) -> Any:
         self.published += messages
-        await super().publish(messages)
+        return await super().publish(messages)
 
     def headers(self, topic: str) -> list[Mapping[str, bytes]]:
         return [message.headers for message in self.published if message.topic == f"flowkit.{topic}"]

@@ -131,6 +131,14 @@ WRONG: dict[str, tuple[Any, str]] = {
     "jitter above one": (chain({"retry_policy": {"jitter": 1.5}}), "node 'a': retry_policy.jitter must be at most 1, not 1.5"),
     "a negative budget": (chain({"retry_policy": {"budget_sec": -1}}), "node 'a': retry_policy.budget_sec must be at least 0, not -1"),
     "permanent_on as text": (chain({"retry_policy": {"permanent_on": "x"}}), "node 'a': retry_policy.permanent_on must be a list, not 'x'"),
+    "an unknown policy for batches": (
+        chain({"on_batch_failure": "ignore"}),
+        "node 'a': on_batch_failure must be 'fail' or 'skip', not 'ignore'",
+    ),
+    "a policy for batches where there are none": (
+        chain({"type": "coordinator_fn", "io": {"fn": "noop"}, "on_batch_failure": "skip"}),
+        "node 'a': on_batch_failure: a coordinator function has no batches; remove it",
+    ),
     "a misspelt policy": (
         chain({"retry_policy": {"backof_sec": 1}}),
         "node 'a': there is no field 'backof_sec' in retry_policy; did you mean 'backoff_sec'?",

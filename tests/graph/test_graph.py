@@ -120,6 +120,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
                     "labels": st.dictionaries(names, names, max_size=2),
                     "priority": st.integers(-5, 5),
                     "on_satisfied": st.sampled_from(["leave", "cancel"]),
+                    "on_batch_failure": st.sampled_from(["fail", "skip"]),
                 },
             )
         )

@@ -7,7 +7,11 @@ import pytest
 
 from flowkit import messages
 from flowkit.errors import DecodeError, MessageError, MessageTooLarge
+from flowkit.graph import RetryPolicy
 from flowkit.messages import (
+    AskRun,
+    BatchesRetried,
+    BatchRetries,
     BatchStored,
     CancelRun,
     NodeFailed,
@@ -35,12 +39,20 @@ ALL = [
         data=RunContextData(io={"input_inline": {"a": [1, None, "é"]}}, params={}, vars={}, results={"p": 1}),
         sources=(Source(node_id="p", generation=2, ended=True),),
         progress={"done": 3},
+        earlier_attempts=1,
+        first_issued_at=1.5,
+        retry_policy=RetryPolicy(max=4, permanent_on=("no",)),
+        retries=BatchRetries(number=3, tries={"uid": 1}),
+        on_batch_failure="skip",
+        heartbeat_sec=2.0,
     ),
     CancelRun(**IDS, reason="why"),
+    AskRun(**IDS, worker_id="w"),
     StreamMoved(task_id="t", node_id="n", generation=1, ended=True),
     NodeStarted(**REPORT),
     NodeProgressed(**REPORT, progress=[1]),
     BatchStored(**REPORT),
+    BatchesRetried(**REPORT, retries=BatchRetries(number=4, tries={"uid": 2})),
     NodeSucceeded(**REPORT, started_at=1.0, result={"x": 1}, metrics={"n": 2, "f": 0.5}, batches=2),
     NodeFailed(**REPORT, started_at=1.0, reason_code="bad", permanent=True, error="no"),
     NodeStopped(**REPORT),

@@ -6,12 +6,12 @@ from typing import Any
 
 import anyio
 
-from flowkit.worker import RunContext, handler
+from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
 
 
-def record(ctx: RunContext, what: str) -> None:
+def record(ctx: RunContext, what: str, which: str | None = None) -> None:
     with Path(os.environ["FLOWKIT_TEST_RECORD"]).open("a", encoding="utf-8") as file:
-        file.write(f"{what} {ctx.task_id} {ctx.node_id} {ctx.attempt} {os.getpid()}\n")
+        file.write(f"{what} {ctx.task_id} {which or ctx.node_id} {ctx.attempt} {os.getpid()}\n")
 
 
 @handler("work")
@@ -31,4 +31,15 @@ async def gated(item: Any, ctx: RunContext) -> int:
     return os.getpid()
 
 
-HANDLERS = [work, gated]
+class Reading(Handler):
+    """Reads a stream; until the gate is open, so slowly that it can be killed in the middle."""
+
+    async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+        number = batch.payload["meta"]["n"]
+        record(ctx, "batch", str(number))
+        if not Path(os.environ["FLOWKIT_TEST_RECORD"]).with_name("open").exists():
+            await anyio.sleep(0.01)
+        return BatchResult(success=True, artifacts_ref={"n": number})
+
+
+HANDLERS = {"work": work, "gated": gated, "reading": Reading}

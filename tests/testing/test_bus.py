@@ -207,3 +207,109 @@ def test_a_bus_serves_one_event_loop_after_the_other():
             return [item.message.value for item in found]
 
     assert [asyncio.run(cycle()) for _ in range(3)] == [[b"x"]] * 3
+
+
+# ---------------------------------------------------------------- going wrong
+
+
+def one_partition() -> Broker:
+    broker = Broker(partitions=1)
+    broker.create(TopicSpec("t"))
+    return broker
+
+
+def numbered(broker: Broker, first: int, last: int) -> list[tuple[int, int]]:
+    return broker.publish([Message("t", b"%d" % number) for number in range(first, last)])
+
+
+def read(member: Member, *, ack: bool = True) -> list[int]:
+    got = member.fetch(1000)
+    if ack:
+        acknowledge(got)
+    return [int(delivery.message.value) for delivery in got]
+
+
+def test_a_tail_that_is_lost_does_not_come_and_its_places_are_given_out_again():
+    broker = one_partition()
+    member = join(broker)
+    numbered(broker, 0, 10)
+    assert [message.value for message in broker.lose_tail("t", 0, 3)] == [b"7", b"8", b"9"]
+    assert broker.outstanding("t", "g") == {0: (0, 7)}
+    assert numbered(broker, 10, 11) == [(0, 7)]
+    assert read(member) == [0, 1, 2, 3, 4, 5, 6, 10]
+
+
+def test_a_tail_that_was_read_already_may_be_lost_as_well():
+    broker = one_partition()
+    member = join(broker)
+    numbered(broker, 0, 10)
+    assert len(read(member)) == 10
+    broker.lose_tail("t", 0, 3)
+    assert broker.outstanding("t", "g") == {0: (7, 7)}
+    numbered(broker, 10, 12)
+    assert read(member) == [10, 11]
+
+
+def test_more_than_there_is_cannot_be_lost():
+    broker = one_partition()
+    member = join(broker)
+    assert broker.lose_tail("t", 0, 5) == []
+    numbered(broker, 0, 2)
+    assert len(broker.lose_tail("t", 0, 5)) == 2
+    assert (read(member), broker.outstanding("t", "g")) == ([], {0: (0, 0)})
+
+
+def test_what_was_out_when_a_tail_was_lost_comes_again_and_is_acknowledged_anew():
+    broker = one_partition()
+    member = join(broker)
+    numbered(broker, 0, 10)
+    out = member.fetch(1000)
+    acknowledge([out[4], out[8]])
+    broker.lose_tail("t", 0, 3)
+    assert member.unacked == 0
+    numbered(broker, 10, 12)
+    acknowledge(out)
+    give_back(out)
+    assert read(member, ack=False) == [0, 1, 2, 3, 5, 6, 10, 11]
+    assert (member.unacked, broker.outstanding("t", "g")) == (8, {0: (0, 9)})
+
+
+def test_a_tail_may_be_lost_while_nobody_listens():
+    broker = one_partition()
+    numbered(broker, 0, 3)
+    member = join(broker)
+    broker.leave(member)
+    broker.lose_tail("t", 0, 1)
+    assert read(join(broker)) == [0, 1]
+
+
+def test_a_group_that_is_set_back_gets_again_what_it_had_acknowledged():
+    broker = one_partition()
+    member = join(broker)
+    other = broker.join("other", ["t"], max_unacked=1000, wake=lambda: None)
+    numbered(broker, 0, 10)
+    out = member.fetch(1000)
+    acknowledge([*out[:6], out[8]])
+    assert len(read(other)) == 10
+    assert broker.rewind("g", "t", 0, 4) == 4
+    assert broker.outstanding("t", "g") == {0: (2, 10)}
+    assert read(member, ack=False) == [2, 3, 4, 5, 8]
+    acknowledge(out)
+    assert broker.outstanding("t", "g") == {0: (10, 10)}
+    assert read(other) == []
+
+
+def test_a_group_is_set_back_as_far_as_messages_are_kept():
+    broker = one_partition()
+    member = join(broker)
+    for first in range(0, 2000, 100):
+        numbered(broker, first, first + 100)
+        read(member)
+    back = broker.rewind("g", "t", 0, 10_000)
+    assert 200 < back < 1000
+    assert read(member) == list(range(2000 - back, 2000))
+    assert broker.outstanding("t", "g") == {0: (2000, 2000)}
+
+
+def test_nothing_is_outstanding_of_a_topic_that_does_not_exist():
+    assert Broker().outstanding("t", "g") == {}

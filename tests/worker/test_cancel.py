@@ -1,5 +1,6 @@
 """Cancelling runs: softly, by their grace, and before they began."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -15,6 +16,7 @@ import anyio.lowlevel
 import pytest
 
 from flowkit.errors import RunCancelled
+from flowkit.graph import RetryPolicy
 from flowkit.messages import Source
 from flowkit.worker import Batch, BatchResult, Handler, RunContext
 from tests.worker.bench import Bench
@@ -115,7 +117,7 @@ async def test_any_error_after_a_cancel_means_stopped(bench: Bench) -> None:
         raise ValueError("half done")
 
     async with bench.worker({"work": work}):
-        command = await bench.send(last_attempt=True)
+        command = await bench.send(retry_policy=RetryPolicy(max=0))
         await bench.started(command)
         await bench.cancel(command)
         assert (await bench.end(command)).kind == "node_stopped"
@@ -284,6 +286,98 @@ async def test_a_synchronous_function_is_abandoned_with_a_warning(bench: Bench, 
         assert "goes on in its thread" in caplog.text
     finally:
         gate.set()
+
+
+async def stubborn(item: Any, ctx: RunContext) -> str:
+    """Goes on until its gate opens, whoever cancels it."""
+    while not item_gates[item].is_set():
+        with contextlib.suppress(BaseException):
+            await item_gates[item].wait()
+    return "too late"
+
+
+item_gates: dict[str, anyio.Event] = {}
+
+
+async def test_a_run_that_swallows_its_cancellation_is_left_to_itself_and_gives_up_its_slot(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    item_gates["a"] = anyio.Event()
+    async with bench.worker({"stubborn": stubborn, "work": quick}, cancel_grace_sec=5, max_concurrency=1):
+        command = await bench.send("a", role="stubborn")
+        await bench.started(command)
+        began = bench.clock.monotonic()
+        await bench.cancel(command)
+        assert (await bench.end(command)).kind == "node_stopped"
+        assert bench.clock.monotonic() - began < 15
+        assert "left to itself" in caplog.text
+        assert (await bench.run("x", role="work")).result == "x"
+        item_gates["a"].set()
+        await bench.clock.sleep(10)
+    assert bench.kinds(command) == ["node_started", "node_stopped"]
+
+
+async def test_slots_beyond_a_bound_of_runs_that_do_not_end_are_lost_and_logged(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    async with bench.worker({"stubborn": stubborn, "work": quick}, cancel_grace_sec=1, max_concurrency=1):
+        for name in ("a", "b"):
+            item_gates[name] = anyio.Event()
+            command = await bench.send(name, role="stubborn")
+            await bench.started(command)
+            await bench.cancel(command)
+            await bench.end(command)
+        assert "this worker runs no more than 0 beside them" in caplog.text
+        waiting = await bench.send("x", role="work")
+        await bench.clock.sleep(100)
+        assert bench.of(waiting) == []
+        item_gates["a"].set()
+        assert (await bench.end(waiting)).result == "x"
+        item_gates["b"].set()
+
+
+async def quick(item: Any) -> Any:
+    return item
+
+
+async def test_a_thread_that_does_not_end_gives_up_its_slot_and_its_result_is_ignored(bench: Bench) -> None:
+    gate, begun, returned = threading.Event(), anyio.Event(), threading.Event()
+
+    def work(item: Any) -> str:
+        anyio.from_thread.run_sync(begun.set)
+        gate.wait(20)
+        returned.set()
+        return "late"
+
+    try:
+        async with bench.worker({"slow": work, "work": quick}, cancel_grace_sec=0.05, max_concurrency=1):
+            command = await bench.send(role="slow")
+            await begun.wait()
+            await bench.cancel(command)
+            assert (await bench.end(command)).kind == "node_stopped"
+            assert (await bench.run("x")).result == "x"
+            gate.set()
+            await anyio.to_thread.run_sync(returned.wait)
+            await bench.run("y")
+        assert bench.kinds(command) == ["node_started", "node_stopped"]
+    finally:
+        gate.set()
+
+
+async def test_a_shielded_clean_up_may_run_after_the_cut(bench: Bench) -> None:
+    cleaned: list[str] = []
+
+    async def work(item: Any, ctx: RunContext) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            await ctx.clock.sleep(1)
+            cleaned.append("all")
+
+    async with bench.worker({"work": work}, cancel_grace_sec=2):
+        command = await bench.send()
+        await bench.started(command)
+        await bench.cancel(command)
+        assert (await bench.end(command)).kind == "node_stopped"
+    assert cleaned == ["all"]
 
 
 async def test_something_cancelled_elsewhere_is_a_failure_and_nothing_more(bench: Bench) -> None:

@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from flowkit.errors import ConfigError, NodeFailure, RecordTooLarge
+from flowkit.graph import RetryPolicy
 from flowkit.protocols import ArtifactRecord
 from flowkit.worker import Batch, BatchResult, FinalizeResult, Handler, RoleHandler, RunContext, per_run
 from flowkit_testing import InMemoryArtifactStore, InMemoryStore
@@ -123,11 +124,14 @@ async def test_no_batches_are_no_error(bench: Bench) -> None:
 
 async def test_the_next_attempt_goes_on_where_the_last_one_failed(bench: Bench) -> None:
     class Flaky(Counting):
-        async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
-            if batch.batch_uid == "c" and ctx.attempt == 1:
-                raise RuntimeError("not yet")
-            return await super().process_batch(batch, ctx)
+        async def iter_batches(self, loaded: Any) -> AsyncIterator[Batch]:
+            async for batch in super().iter_batches(loaded):
+                if batch.batch_uid == "c" and not broke:
+                    broke.append(True)
+                    raise RuntimeError("not yet")
+                yield batch
 
+    broke: list[bool] = []
     flaky = Flaky()
     async with bench.worker({"work": flaky}):
         first = await bench.end(await bench.send(uids("a", "b", "c", "d"), task_id="t", token="one"))
@@ -172,34 +176,36 @@ async def test_a_long_stream_is_stored_many_batches_at_a_time(bench: Bench) -> N
     assert len(puts) < 100
 
 
-async def test_a_failed_batch_fails_the_attempt_with_its_reason(bench: Bench) -> None:
-    class Failing(Counting):
+async def test_the_only_batch_of_a_node_fails_its_attempt_with_its_reason(bench: Bench) -> None:
+    class Failing(Handler):
         async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
-            if batch.batch_uid == "b":
-                return BatchResult(False, reason_code="no_disk", error="the disk is full")
-            return await super().process_batch(batch, ctx)
+            return BatchResult(False, reason_code="no_disk", error="the disk is full")
 
     async with bench.worker({"work": Failing()}):
-        command = await bench.send(uids("a", "b", "c"))
-        end = await bench.end(command)
+        end = await bench.run({"x": 1})
     assert (end.kind, end.reason_code, end.permanent, end.error) == ("node_failed", "no_disk", False, "the disk is full")
-    assert [record.uid for record in await bench.stored(command)] == ["a"]
     assert await bench.store.dead_letters() == []
 
 
 @pytest.mark.parametrize(("permanent", "last"), [(True, False), (False, True)])
-async def test_a_batch_that_fails_for_good_is_kept_as_a_dead_letter(bench: Bench, permanent: bool, last: bool) -> None:
-    class Failing(Counting):
+@pytest.mark.parametrize("handler", [Handler, Counting], ids=["sole", "of several"])
+async def test_a_batch_that_fails_for_good_is_kept_as_a_dead_letter(
+    bench: Bench, handler: type[Handler], permanent: bool, last: bool
+) -> None:
+    class Failing(handler):  # type: ignore[misc, valid-type]
         async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
             return BatchResult(False, reason_code="broken", permanent=permanent, error="cannot be read")
 
     async with bench.worker({"work": Failing()}):
-        command = await bench.send(uids("a"), last_attempt=last)
-        assert (await bench.end(command)).permanent is permanent
-        await bench.run(uids("a"), task_id=command.task_id, last_attempt=last)
+        policy = RetryPolicy(max=0 if last else 2)
+        command = await bench.send(uids("0"), retry_policy=policy)
+        assert (await bench.end(command)).permanent is True
+        await bench.run(uids("0"), task_id=command.task_id, retry_policy=policy)
     (letter,) = await bench.store.dead_letters(task_id=command.task_id)
-    assert (letter.kind, letter.node_id, letter.uid, letter.data) == ("batch", "n", "a", b'{"of":"a"}')
+    assert (letter.kind, letter.node_id, letter.uid, letter.attempt) == ("batch", "n", "0", 1)
     assert (letter.reason_code, letter.error) == ("broken", "cannot be read")
+    assert b'"0"' in letter.data
+    assert letter.size == len(letter.data)
 
 
 async def test_a_payload_that_is_no_json_leaves_a_dead_letter_without_data(bench: Bench) -> None:
@@ -275,8 +281,8 @@ async def test_a_reason_named_in_permanent_on_is_permanent(bench: Bench) -> None
             return BatchResult(False, reason_code="quota")
 
     async with bench.worker({"work": Failing()}):
-        assert (await bench.run(permanent_on=("quota",))).permanent is True
-        assert (await bench.run(permanent_on=("other",))).permanent is False
+        assert (await bench.run(retry_policy=RetryPolicy(permanent_on=("quota",)))).permanent is True
+        assert (await bench.run(retry_policy=RetryPolicy(permanent_on=("other",)))).permanent is False
 
 
 async def test_a_plugin_may_classify_before_the_handler(bench: Bench) -> None:
@@ -410,26 +416,6 @@ async def test_an_instance_is_shared_and_a_class_or_factory_is_made_per_run(benc
             await bench.run(role=role)
             await bench.run(role=role)
             assert len(made) == expected
-
-
-async def test_payload_hooks_see_the_artifacts(bench: Bench) -> None:
-    class Backwards:
-        __name__ = "backwards"
-
-        def flowkit_encode_payload(self, data: bytes) -> bytes:
-            return data[::-1]
-
-        def flowkit_decode_payload(self, data: bytes) -> bytes:
-            return data[::-1]
-
-    class Reading(Counting):
-        async def finalize(self, ctx: RunContext) -> FinalizeResult:
-            return FinalizeResult(result=[meta async for meta in ctx.artifacts.read()])
-
-    async with bench.worker({"work": Reading()}, plugins=[Backwards()]):
-        command = await bench.send(uids("ab"))
-        assert (await bench.end(command)).result == [{"uid": "ab"}]
-    assert (await bench.stored(command))[0].meta == b'{"uid":"ab"}'[::-1]
 
 
 async def test_a_handler_without_process_batch_says_so(bench: Bench) -> None:

@@ -1,5 +1,6 @@
 """Workers that start, live and stop."""
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -294,18 +295,22 @@ async def test_a_worker_that_cannot_tell_its_end_leaves_all_the_same(flowkit_sto
 async def test_a_run_that_swallows_every_cancel_is_left_behind(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     enough = anyio.Event()
 
-    async def work() -> None:
-        with anyio.CancelScope(shield=True):
-            await enough.wait()
+    async def work() -> str:
+        while not enough.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await enough.wait()
+        return "at last"
 
     worker = bench.worker({"work": work}, cancel_grace_sec=1)
     await worker.start()
-    await bench.started(await bench.send())
-    async with anyio.create_task_group() as group:
-        group.start_soon(worker.stop, 0)
-        await bench.clock.sleep(10)
-        assert "1 runs do not end" in caplog.text
-        enough.set()
+    command = await bench.send()
+    await bench.started(command)
+    await worker.stop(0)
+    assert "1 runs do not end" in caplog.text
+    assert (await bench.end(command)).kind == "node_released"
+    enough.set()
+    await anyio.wait_all_tasks_blocked()
+    assert bench.kinds(command) == ["node_started", "node_released"]
 
 
 async def test_run_works_until_it_is_cancelled_and_hands_back(bench: Bench) -> None:

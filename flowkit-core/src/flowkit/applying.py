@@ -6,6 +6,7 @@ import traceback
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from itertools import count
 from typing import Any
 
@@ -27,13 +28,15 @@ from flowkit.graph import evaluate_condition
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, DeadLetter, Store, TaskRecord
 from flowkit.reading import records_of, results_of
-from flowkit.storage import Ledger, decode_task
+from flowkit.storage import Ledger, Sent, decode_task
 from flowkit.task import Task
 from flowkit.views import node_view, task_view
 
 logger = logging.getLogger(__name__)
 
 LONGEST_PAUSE_SEC = 2.0
+MOST_REMEMBERED = 50_000
+"""Tasks of which is remembered, beyond their being held, which commands were sent and not recorded as sent."""
 
 
 @dataclass(slots=True)
@@ -73,6 +76,7 @@ class Applier:
         self._held_nodes = 0
         self._lock = anyio.Lock(fast_acquire=True)
         self._last_operation: dict[str, str] = {}
+        self._unsaved: OrderedDict[str, list[Sent]] = OrderedDict()
         self._name = secrets.token_hex(6)
         self._numbers = count()
 
@@ -85,10 +89,14 @@ class Applier:
         return [self._held[task_id] for task_id in task_ids if task_id in self._held]
 
     def forget(self, task_id: str) -> None:
-        """Drop a task from memory: somebody else changed it."""
+        """Drop a task from memory: somebody else changed it. That a command was sent is remembered, as it may not be stored."""
         held = self._held.pop(task_id, None)
         if held is not None:
             self._held_nodes -= len(held.task.marks)
+            if held.ledger.unsaved and not held.task.terminal:
+                self._unsaved[task_id] = held.ledger.unsaved
+                if len(self._unsaved) > MOST_REMEMBERED:
+                    self._unsaved.popitem(last=False)
 
     def adopt(self, task: Task, record: TaskRecord) -> Held:
         """Hold a task that was just stored for the first time."""
@@ -127,7 +135,11 @@ class Applier:
                 held = await self._hold(task_id, record)
                 if held is None:
                     continue
-                effects = pending_effects(held.task)
+                try:
+                    effects = pending_effects(held.task, claimed=False)
+                except Exception as error:
+                    await self.quarantine(task_id, error)
+                    continue
                 if any(isinstance(effect, EvaluateCondition) for effect in effects):
                     undecided[task_id] = ()
                 elif effects:
@@ -153,7 +165,7 @@ class Applier:
             self._evict()
             return applied
 
-    def sent(self, held: Held, commands: Sequence[tuple[int, int, int]]) -> None:
+    def sent(self, held: Held, commands: Sequence[Sent]) -> None:
         """These commands are on the bus. It is remembered, and stored with the next commit: forgetting it costs a copy of the command."""
         held.ledger.sent(held.task, commands)
 
@@ -222,7 +234,7 @@ class Applier:
             except StoreError:
                 raise
             except Exception as error:
-                await self._quarantine(task_id, error)
+                await self.quarantine(task_id, error)
                 continue
             if not changed:
                 if effects:
@@ -263,7 +275,7 @@ class Applier:
     ) -> tuple[bool, list[Effect], list[tuple[str, dict[str, Any]]]]:
         now = self._clock.now()
         changed = False
-        effects: list[Effect] = pending_effects(held.task) if restore else []
+        effects: list[Effect] = pending_effects(held.task, claimed=False) if restore else []
         notices: list[tuple[str, dict[str, Any]]] = []
         conditions: list[Effect] = [effect for effect in effects if effect.__class__ is EvaluateCondition]
         effects = [effect for effect in effects if effect.__class__ is not EvaluateCondition]
@@ -317,15 +329,18 @@ class Applier:
             return ConditionEvaluated(index, error=str(error))
         return ConditionEvaluated(index, value)
 
-    async def _quarantine(self, task_id: str, error: Exception) -> None:
-        """A defect struck this task: it is put aside with its traceback, and the others go on."""
+    async def quarantine(self, task_id: str, error: Exception) -> None:
+        """A defect struck this task: it is put aside with its traceback, and the others go on.
+
+        The same defect leaves one letter, however often it strikes.
+        """
         self.forget(task_id)
         logger.error("Task %s is quarantined: %r", task_id, error, exc_info=error, extra={"action": "task_quarantined", "task_id": task_id})
         text = "".join(traceback.format_exception(error))
+        mark = sha256(text.encode("utf-8", "replace")).hexdigest()[:8]
         letter = DeadLetter(
-            letter_id=f"task-{task_id}-{secrets.token_hex(4)}", at=self._clock.now(), kind="task", reason_code="quarantined", error=text,
-            task_id=task_id,
-        )  # fmt: skip
+            letter_id=f"task-{task_id}-{mark}", at=self._clock.now(), kind="task", reason_code="quarantined", error=text, task_id=task_id
+        )
         await self._store.park([letter])
 
     # ------------------------------------------------------------ tasks in memory
@@ -352,10 +367,12 @@ class Applier:
     async def _hold(self, task_id: str, record: TaskRecord) -> Held | None:
         try:
             task = decode_task(record)
-        except (FlowKitError, ValueError, KeyError, TypeError) as error:
-            await self._quarantine(task_id, error)
+        except FlowKitError as error:
+            await self.quarantine(task_id, error)
             return None
-        return self._keep(task, record)
+        held = self._keep(task, record)
+        held.ledger.sent(task, self._unsaved.pop(task_id, ()))
+        return held
 
     def _evict(self) -> None:
         """Let the least lately used tasks go where there are too many."""

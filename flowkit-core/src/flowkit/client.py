@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
 import anyio
@@ -13,13 +13,14 @@ from pydantic_core import from_json, to_json
 from flowkit._backoff import Backoff
 from flowkit._gathering import Gathered
 from flowkit.applying import LONGEST_PAUSE_SEC, Applier
+from flowkit.bounds import is_deeper
 from flowkit.clock import SystemClock
 from flowkit.config import CommonConfig
+from flowkit.encoding import encoded
 from flowkit.engine import (
     CancelRequested,
     Effect,
     EngineSettings,
-    EvaluateCondition,
     Event,
     PauseRequested,
     ResumeRequested,
@@ -27,13 +28,27 @@ from flowkit.engine import (
     TaskSubmitted,
     advance,
 )
-from flowkit.errors import BusError, ConfigError, Fault, GraphError, StoreError, StoreUnavailable, TaskNotFound, TaskRefused
+from flowkit.errors import (
+    BusError,
+    ConfigError,
+    CorruptRecord,
+    Fault,
+    GraphError,
+    PayloadError,
+    StoreError,
+    StoreUnavailable,
+    TaskNotFound,
+    TaskRefused,
+)
 from flowkit.explaining import explain_node
 from flowkit.graph import Graph
+from flowkit.graph.limits import DEEPEST
 from flowkit.messages import TaskTouched, encode, headers_of
 from flowkit.plugins import Plugins
-from flowkit.protocols import Bus, Clock, Message, Store, TaskQuery, TaskRecord, TopicSpec, utc
+from flowkit.protocols import Bus, Clock, DeadLetter, Message, Store, TaskQuery, TaskRecord, TopicSpec, utc
 from flowkit.reading import load_task, records_of
+from flowkit.redriving import Redriven, Redriver
+from flowkit.sealing import sealed
 from flowkit.storage import decode_log, decode_task, encode_spec, log_part, new_record
 from flowkit.task import Artifact, NewTask, Page, Task, TaskEvent, TaskSpec, TaskStatus, TaskView
 from flowkit.tracing import TraceContext, current_trace
@@ -81,6 +96,7 @@ class Client:
         self.plugins = plugins if isinstance(plugins, Plugins) else Plugins(plugins or ())
         self._db = db if db is not None else self.cfg.db
         self._settings = self._engine_settings()
+        self._hesitant_settings = replace(self._settings, sends=False)
         self._create = Gathered(self._create_records)
         self._load = Gathered(self._load_records)
         self._given_bus = bus
@@ -97,18 +113,21 @@ class Client:
             return
         async with AsyncExitStack() as stack:
             if self._given_store is not None:
-                self._store = self._given_store
+                store = self._given_store
             elif self._db is None:
                 raise ConfigError(
                     "db is missing: give a database object, or an address such as 'mongodb://localhost/flowkit' or 'memory://'"
                 )
             else:
-                self._store = await stack.enter_async_context(self.plugins.open_store(self._db, self.cfg))
+                store = await stack.enter_async_context(self.plugins.open_store(self._db, self.cfg))
+            self._store = encoded(store, self.plugins)
             if self._given_bus is None or isinstance(self._given_bus, str):
                 address = self._given_bus or self.cfg.bus_address(self._db)
-                self._bus = await stack.enter_async_context(self.plugins.open_bus(address, self.cfg))
+                bus = await stack.enter_async_context(self.plugins.open_bus(address, self.cfg))
             else:
-                self._bus = self._given_bus
+                bus = self._given_bus
+            self._bus = sealed(bus, self.cfg, self.plugins)
+            self._plain_bus = bus
             await self.bus.ensure_topics([TopicSpec(self.cfg.events_topic)])
             self._applier = Applier(
                 store=self.store, clock=self.clock, plugins=self.plugins, settings=self._settings, keep_nodes=0, patience_sec=PATIENCE_SEC
@@ -185,11 +204,12 @@ class Client:
         task = Task(spec=spec, marks=bytearray(b".") * len(parsed.plan.ids))
         size = len(task.marks)
         task.taken, task.empty, task.broken, task.open = [0] * size, [0] * size, [0] * size, size
-        step = advance(task, TaskSubmitted(), now=now, settings=self._settings)
+        decided = all(parsed.plan.nodes[root].when is None for root in parsed.plan.roots)
+        certainly_new = decided and task_id is None and idempotency_key is None
+        step = advance(task, TaskSubmitted(), now=now, settings=self._settings if certainly_new else self._hesitant_settings)
         step.apply()
         record = new_record(task, encode_spec(spec, parsed.source), step.log)
-        decided = not any(isinstance(effect, EvaluateCondition) for effect in step.effects)
-        stored = await self._create(Submission(task, record, step.effects, decided and task_id is None and idempotency_key is None))
+        stored = await self._create(Submission(task, record, step.effects, certainly_new))
         if stored == identity and self.plugins.observes_tasks:
             self.plugins.notify("flowkit_task_changed", before=None, after=task_view(task))
         return stored
@@ -343,7 +363,18 @@ class Client:
         statuses = () if status is None else [TaskStatus(status)] if isinstance(status, str) else [TaskStatus(name) for name in status]
         query = TaskQuery(statuses=statuses, pipeline=pipeline, labels=labels or {}, limit=limit, after=after)
         records, following = await self.store.list_tasks(query)
-        return Page([await self._view(decode_task(record, to_look_at=True)) for record in records], following)
+        return Page([await self._view_of(record) for record in records], following)
+
+    async def _view_of(self, record: TaskRecord) -> TaskView:
+        """A task in a list: one that cannot be read does not hide the others."""
+        try:
+            return await self._view(decode_task(record, to_look_at=True))
+        except (CorruptRecord, PayloadError) as error:
+            header = record.header
+            return TaskView(
+                id=header.task_id, pipeline=header.pipeline, status=TaskStatus(header.status), labels=dict(header.labels), error=str(error),
+                created_at=utc(header.created_at), finished_at=None if header.finished_at is None else utc(header.finished_at),
+            )  # fmt: skip
 
     async def artifacts(self, task_id: str, node_id: str | None = None) -> AsyncIterator[Artifact]:
         """What the task's nodes, or one of them, produced, in order of production.
@@ -366,7 +397,7 @@ class Client:
                 record = records.get(plan.index[stream.node_id])
                 if record is not None and record.generation != stream.generation:
                     continue
-                meta = from_json(self.plugins.decode_payload(item.meta))
+                meta = from_json(item.meta)
                 yield Artifact(
                     task_id=task_id, node_id=stream.node_id, uid=item.uid, partial=item.partial, meta=meta, created_at=utc(item.created_at)
                 )
@@ -432,6 +463,40 @@ class Client:
             nodes = tuple(sorted(task.spec.plan.index[node_id] for node_id in from_nodes))
         await self._change(task_id, RetryRequested(nodes))
 
+    # ------------------------------------------------------------ dead letters
+
+    async def dead_letters(
+        self,
+        *,
+        task_id: str | None = None,
+        kind: str | None = None,
+        letter_ids: Collection[str] | None = None,
+        limit: int = 100,
+        after: str = "",
+    ) -> Page[DeadLetter]:
+        """What was given up, by ``letter_id``: of one task, of one kind (``batch``, ``message``, ``task``), or with these ids, if given."""
+        if kind not in (None, "batch", "message", "task"):
+            raise ValueError(f"a dead letter is of the kind batch, message or task, not {kind!r}")
+        if limit < 1:
+            raise ValueError(f"limit is at least 1, not {limit}")
+        letters = await self.store.dead_letters(task_id=task_id, kind=kind, letter_ids=letter_ids, after=after, limit=limit + 1)
+        return Page(list(letters[:limit]), letters[limit - 1].letter_id if len(letters) > limit else None)
+
+    async def retry_dead_letters(self, letter_ids: Collection[str]) -> list[Redriven]:
+        """Try again what was given up, and say for each letter what became of it.
+
+        A message is sent again as it was. The node of a batch runs again for what it has not stored, and all below it; its task must
+        have failed or been cancelled. A task that was put aside is looked at again. A letter is dropped once that is confirmed.
+        """
+        redriver = Redriver(
+            store=self.store, bus=self._plain_bus, sealed_bus=self.bus, events_topic=self.cfg.events_topic, retry=self._change
+        )
+        return await redriver.redrive(list(dict.fromkeys(letter_ids)))
+
+    async def drop_dead_letters(self, letter_ids: Collection[str]) -> int:
+        """Forget these letters, and say how many there were."""
+        return await self.store.drop_dead_letters(letter_ids)
+
     async def _change(self, task_id: str, event: Event) -> None:
         applied = await self._applier.apply({task_id: [event]}, whole=isinstance(event, RetryRequested))
         if applied.missing:
@@ -471,6 +536,8 @@ def _checked(
                 plain = from_json(data, allow_inf_nan=False)
                 if len(data) > limit:
                     faults.append(Fault(None, f"params: {len(data)} bytes are above the limit of {limit}"))
+                if is_deeper(data, DEEPEST):
+                    faults.append(Fault(None, f"params: values stand in each other more than {DEEPEST} levels deep; make them flatter"))
             except (ValueError, TypeError) as error:
                 faults.append(Fault(None, f"params: not JSON: {error}"))
     tags = dict(labels or {})

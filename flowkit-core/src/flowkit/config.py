@@ -3,16 +3,18 @@
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from flowkit.errors import ConfigError
+from flowkit.showing import redacted_value
 
 ENVIRONMENT_PREFIX = "FLOWKIT_"
 DEFAULT_KAFKA = "localhost:9092"
+SHORTEST_KEY = 16
 
 
 class GraphLimits(BaseModel):
@@ -40,6 +42,11 @@ class CommonConfig(BaseModel):
     topic_status_fmt: str = Field("{namespace}.events", description="Topic of what workers and clients report.")
     topic_control_fmt: str = Field("{namespace}.control", description="Topic that every worker listens to.")
     topic_dlq_fmt: str = Field("{namespace}.dlq", description="Topic of dead letters.")
+    signing_keys: tuple[SecretStr, ...] = Field(
+        (),
+        description="Secrets that messages are signed with, of at least 16 characters. The first signs, any of them verifies; "
+        "where there is none nothing is signed, and nothing is refused for it.",
+    )
     inline_limit_bytes: int = Field(
         65_536, ge=0, description="Input of a node above this does not travel in its command; the worker reads it from the store."
     )
@@ -47,6 +54,13 @@ class CommonConfig(BaseModel):
     options: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Settings of adapters and plugins, by their name (`kafka`, `mongo`, …)."
     )
+
+    @field_validator("signing_keys")
+    @classmethod
+    def _long_keys(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if any(len(key.get_secret_value()) < SHORTEST_KEY for key in keys):
+            raise ValueError(f"a signing key has at least {SHORTEST_KEY} characters")
+        return keys
 
     @model_validator(mode="after")
     def _one_bus(self) -> Self:
@@ -60,6 +74,10 @@ class CommonConfig(BaseModel):
         if not any(part in self.topic_cmd_fmt for part in ("{role}", "{type}")):
             raise ValueError("topic_cmd_fmt: {role} is missing")
         return self
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """What is shown: passwords in addresses and in the options are not."""
+        return [(name, redacted_value(value, name or "")) for name, value in super().__repr_args__()]
 
     def bus_address(self, db: object = None) -> str:
         """The bus to open: the one configured, else the store's if that is ``memory://``, else Kafka on this host."""
@@ -86,6 +104,16 @@ class CommonConfig(BaseModel):
     @property
     def dead_letter_topic(self) -> str:
         return self.topic_dlq_fmt.format(namespace=self.namespace)
+
+    @property
+    def coordinators_group(self) -> str:
+        """The group in which coordinators share the reports."""
+        return f"{self.namespace}.coordinators"
+
+    @property
+    def workers_group(self) -> str:
+        """The group in which workers share the commands."""
+        return f"{self.namespace}.workers"
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] | None = None, *, overrides: Mapping[str, Any] | None = None) -> Self:
@@ -125,6 +153,9 @@ class CoordinatorConfig(CommonConfig):
     lease_ttl_sec: float = Field(20.0, gt=0, description="How long a first attempt stays with a silent worker; doubles with each attempt.")
     cancel_grace_sec: float = Field(10.0, ge=0, description="How long a cancelled node may take to end by itself.")
     scheduler_tick_sec: float = Field(5.0, gt=0, description="Upper bound between two sweeps for forgotten work.")
+    command_check_sec: float = Field(
+        2.0, gt=0, description="How often commands that nobody has begun are compared with what the bus still holds."
+    )
     outbox_max_retry: int = Field(8, ge=0, description="How often sending commands is tried again before the sweep takes over.")
     outbox_backoff_min_ms: int = Field(50, ge=1, description="First pause between two tries.")
     outbox_backoff_max_ms: int = Field(5_000, ge=1, description="Longest pause between two tries.")
@@ -136,7 +167,9 @@ class WorkerConfig(CommonConfig):
     """How a worker works."""
 
     roles: list[str] = Field(default_factory=list, description="Roles to serve; those of the handlers if empty.")
-    worker_id: str | None = Field(None, min_length=1, max_length=200, description="Name of the worker; made up if not given.")
+    worker_id: str | None = Field(
+        None, min_length=1, max_length=200, pattern=r"^\P{Cc}*$", description="Name of the worker; made up if not given."
+    )
     hb_interval_sec: float = Field(3.0, gt=0, description="How often the worker's session is renewed.")
     announce_interval_sec: float = Field(30.0, gt=0, description="How often its load is told with the session.")
     max_concurrency: int = Field(32, ge=1, description="Nodes that run at a time.")
@@ -197,7 +230,7 @@ def _from_environment(model: type[CommonConfig]) -> dict[str, Any]:
                 values[field] = json.loads(text)
             except ValueError as error:
                 raise ConfigError(f"{name}: {error}") from None
-        elif kind == list[str]:
+        elif get_origin(kind) in (list, tuple):
             values[field] = [part.strip() for part in text.split(",") if part.strip()]
         else:
             values[field] = text

@@ -16,6 +16,8 @@
     ├── StoreError
     │   ├── StoreUnavailable   the store cannot be reached; whether anything was written is unknown
     │   └── RecordTooLarge     one record is above the store's limit
+    ├── CorruptRecord          what a store holds of a task is not what was written
+    ├── PayloadError           a codec cannot encode or decode a payload
     ├── NodeFailure            a node's work failed with a reason code
     │   ├── InputAdapterError  an input adapter is unknown or wrongly called
     │   └── VarsError          a coordinator function refused its arguments
@@ -99,6 +101,14 @@ class StoreUnavailable(StoreError):
 
 class RecordTooLarge(StoreError):
     """One record is larger than the store takes; nothing was written."""
+
+
+class CorruptRecord(FlowKitError, ValueError):
+    """What a store holds of a task cannot be read: somebody else wrote or changed it. Reading it again does not help."""
+
+
+class PayloadError(FlowKitError):
+    """A plugin cannot encode or decode a payload: it was changed, or the plugin has not the key; the message names the plugin."""
 
 
 class NodeFailure(FlowKitError):

@@ -67,10 +67,18 @@ def flowkit_node_changed(task: "TaskView", before: "NodeView | None", after: "No
 
 
 @hookspec
-def flowkit_encode_payload(data: bytes) -> bytes | None:
-    """Change the bytes of an artifact on their way to the store: compress them, encrypt them."""
+def flowkit_encode_payload(data: bytes, context: str) -> bytes | None:
+    """Change the bytes of a payload on their way to the store or the bus: compress them, encrypt them. None leaves them as they are.
+
+    Payloads are what users and their handlers gave, and the state of tasks: everything but what stores and buses find things by.
+    ``context`` says what the payload is of, such as ``task/ID/n3``, and is the same when it is decoded: bind what you encrypt to it.
+    A message may become at most 4 KiB larger.
+    """
 
 
 @hookspec
-def flowkit_decode_payload(data: bytes) -> bytes | None:
-    """Undo :func:`flowkit_encode_payload`."""
+def flowkit_decode_payload(data: bytes, context: str) -> bytes | None:
+    """Undo :func:`flowkit_encode_payload`. Raise what you like where that cannot be done: a message is parked then, a task put aside.
+
+    Whoever can write to the store or the bus chooses what comes here: bound what you make of it.
+    """

@@ -3,13 +3,13 @@
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import pluggy
 
 from flowkit import hookspecs
 from flowkit.config import CommonConfig
-from flowkit.errors import ConfigError, PluginError
+from flowkit.errors import ConfigError, PayloadError, PluginError
 from flowkit.protocols import Bus, Store
 
 logger = logging.getLogger(__name__)
@@ -146,14 +146,29 @@ class Plugins:
             raise ConfigError(f"no plugin opens a store from {what!r}{_to_install(source)}")
         return store
 
-    def encode_payload(self, data: bytes) -> bytes:
+    @property
+    def encodes_payloads(self) -> bool:
+        """Whether a plugin has a codec."""
+        return bool(self._encoders or self._decoders)
+
+    def encode_payload(self, data: bytes, context: str = "") -> bytes:
+        """A payload as every plugin with a codec changed it, one after the other.
+
+        Raises:
+            PayloadError: one of them cannot.
+        """
         for implementation in self._encoders:
-            data = cast("bytes", implementation.function(data))
+            data = _changed(implementation, "encode", data, context)
         return data
 
-    def decode_payload(self, data: bytes) -> bytes:
+    def decode_payload(self, data: bytes, context: str = "") -> bytes:
+        """What :meth:`encode_payload` was given.
+
+        Raises:
+            PayloadError: a plugin cannot tell.
+        """
         for implementation in reversed(self._decoders):
-            data = cast("bytes", implementation.function(data))
+            data = _changed(implementation, "decode", data, context)
         return data
 
     def notify(self, hook: str, **arguments: Any) -> None:
@@ -185,6 +200,20 @@ class Plugins:
                 implementation.function(lambda name, value, names=names: names.append(name))
                 rows += [Provided(implementation.plugin_name, kind, name) for name in names]
         return sorted(rows, key=lambda row: (row.plugin, row.kind, row.name))
+
+
+def _changed(codec: pluggy.HookImpl, verb: str, data: bytes, context: str) -> bytes:
+    arguments = {"data": data, "context": context}
+    try:
+        changed = codec.function(*(arguments[name] for name in codec.argnames))
+    except Exception as error:
+        why = f"{type(error).__name__}{f': {error}' if str(error) else ''}"
+        raise PayloadError(f"plugin {codec.plugin_name!r} cannot {verb} {context or 'a payload'}: {why}") from error
+    if changed is None:
+        return data
+    if not isinstance(changed, bytes):
+        raise PayloadError(f"plugin {codec.plugin_name!r}: {verb}d payloads are bytes, not {type(changed).__name__}")
+    return changed
 
 
 def _name_of(plugin: object) -> str:

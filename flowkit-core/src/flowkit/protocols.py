@@ -74,6 +74,10 @@ class Message:
     headers: Mapping[str, bytes] = field(default_factory=dict)
 
 
+Place = tuple[int, int]
+"""Where a message is: its partition, and its position there."""
+
+
 @dataclass(slots=True, eq=False)
 class Delivery:
     """A message as a subscriber gets it. ``handle`` belongs to the bus; ``position`` grows along one ``partition``."""
@@ -135,14 +139,28 @@ class Bus(Protocol):
             BusError: a topic does not exist and may not be created; the message names it.
         """
 
-    async def publish(self, messages: Sequence[Message]) -> None:
+    async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
         """Send these. When it returns, all of them are durable and will be delivered.
 
+        Returns the place of each: the partition and position that its deliveries have. None where the bus was not told.
         Messages with the same topic and key are delivered in the order given, also over several calls.
 
         Raises:
             MessageTooLarge: a value is larger than ``max_message_bytes``; nothing was sent.
             BusUnavailable: not all were confirmed; any of them may have been sent.
+        """
+
+    async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
+        """What of a topic is still to come to a group: per partition the first position that was not acknowledged, and the end.
+
+        Of the messages published before the call, one below the first, or at or above the end, or in a partition that is not there
+        was acknowledged or is lost: unless the group is set back it does not come any more. One in between comes, unless it was
+        acknowledged before its turn. The first may lag behind the acknowledgements by a few seconds, and what was acknowledged last
+        may count as outstanding until then. For a group that does not exist the first is the oldest message kept; a topic that does
+        not exist has no partitions.
+
+        Raises:
+            BusUnavailable: the bus is out of reach.
         """
 
     def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> AbstractAsyncContextManager[Subscription]:
@@ -180,9 +198,10 @@ class TaskHeader:
 class TaskRecord:
     """A task as it is stored.
 
-    ``spec`` is what was submitted and never changes; it may be megabytes. ``parts`` are small named byte strings (names match
-    ``[a-z][a-z0-9]*``, values are JSON in UTF-8) that change with every commit. ``version`` is 1 at first and grows by one
-    with each commit; ``op_id`` is the last commit's.
+    ``spec`` is what was submitted and never changes; it may be megabytes. ``parts`` are small named byte strings that change with every
+    commit: names match ``[a-z][a-z0-9]*``, values are JSON in UTF-8 unless a plugin encodes payloads. ``version`` is 1 at first and grows
+    by one with each commit; ``op_id`` is the last commit's. Where a store has a record and cannot tell what is in it, ``fault`` says why,
+    and ``spec`` and ``parts`` are empty.
     """
 
     header: TaskHeader
@@ -190,6 +209,7 @@ class TaskRecord:
     parts: Mapping[str, bytes]
     version: int = 1
     op_id: str = ""
+    fault: str | None = None
 
 
 @dataclass(slots=True)
@@ -240,7 +260,10 @@ class WorkerSession:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """Work that was given up: what it was, why, and what is needed to try it again."""
+    """Work that was given up: what it was, why, and what is needed to try it again.
+
+    A ``batch`` that failed for good, a ``message`` that nobody could use, or a ``task`` that was put aside because of a defect.
+    """
 
     letter_id: str
     at: float
@@ -251,6 +274,19 @@ class DeadLetter:
     node_id: str | None = None
     uid: str | None = None
     data: bytes = b""
+    """A batch's payload as JSON, or a message's value."""
+    size: int = 0
+    """How long ``data`` was before it was cut."""
+    generation: int = 0
+    """Of the batch's stream."""
+    attempt: int = 0
+    """The attempt of the node in which the batch was given up."""
+    topic: str | None = None
+    """Where the message came from, as are the three that follow."""
+    key: str = ""
+    partition: int | None = None
+    position: int | None = None
+    headers: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -373,8 +409,16 @@ class Store(Protocol):
     async def park(self, letters: Sequence[DeadLetter]) -> None:
         """Keep dead letters; one whose ``letter_id`` is there already is left as it is."""
 
-    async def dead_letters(self, *, task_id: str | None = None, after: str = "", limit: int = 100) -> Sequence[DeadLetter]:
-        """Dead letters by ``letter_id``, above ``after``; of one task if given."""
+    async def dead_letters(
+        self,
+        *,
+        task_id: str | None = None,
+        kind: str | None = None,
+        letter_ids: Collection[str] | None = None,
+        after: str = "",
+        limit: int = 100,
+    ) -> Sequence[DeadLetter]:
+        """Up to ``limit`` dead letters by ``letter_id``, above ``after``; of one task, of one kind, or those with these ids, if given."""
 
     async def drop_dead_letters(self, letter_ids: Collection[str]) -> int:
         """Forget these, and say how many there were."""
@@ -397,6 +441,7 @@ __all__ = [
     "DeadLetter",
     "Delivery",
     "Message",
+    "Place",
     "Store",
     "Stream",
     "Subscription",

@@ -5,26 +5,32 @@ lie back are moved to the archive once there are many, so that a record is as la
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
+from flowkit import stored
 from flowkit.engine import Transition, derive
+from flowkit.errors import CorruptRecord
 from flowkit.graph import Graph, Plan
-from flowkit.protocols import ArchivedPart, Commit, TaskHeader, TaskRecord
-from flowkit.task import ENDED, LogEntry, NodeRecord, Task, TaskSpec, TaskStatus
-from flowkit.tracing import trace_from
+from flowkit.protocols import ArchivedPart, Commit, Place, TaskHeader, TaskRecord
+from flowkit.task import ENDED, STATUS_OF_MARK, LogEntry, NodeRecord, Task, TaskSpec
+from flowkit.tracing import TraceContext
 
 STATE, VARS = "state", "vars"
 KEEP_ENDED = 256
 """Ended nodes above this many go to the archive."""
 KEEP_LOG_PARTS = 128
 
+Sent = tuple[int, int, int, Place | None]
+"""A command on the bus: the node, the attempt, how often it was handed back before, and the place if that is known."""
+
 _OPTIONAL = (
-    "generation", "handovers", "has_batch", "worker_id", "started_at", "heard_at", "finished_at", "next_retry_at", "cancel_by",
-    "reason_code", "error", "result", "metrics", "progress",
+    "generation", "handovers", "place", "claimed", "has_batch", "worker_id", "started_at", "heard_at", "finished_at", "next_retry_at",
+    "cancel_by", "reason_code", "error", "result", "metrics", "progress", "retries", "skipped",
 )  # fmt: skip
 
 
@@ -74,11 +80,11 @@ def encode_spec(spec: TaskSpec, graph: bytes) -> bytes:
 
 def decode_spec(task_id: str, data: bytes) -> TaskSpec:
     head_line, _, graph = data.partition(b"\n")
-    head = from_json(head_line)
+    head = stored.HEAD.validate_json(head_line, strict=True)
     return TaskSpec(
-        task_id=task_id, plan=_plan_of(graph), created_at=head["created_at"], secret=bytes.fromhex(head["secret"]), params=head["params"],
-        pipeline=head["pipeline"], labels=head["labels"], priority=head["priority"], idempotency_key=head["idempotency_key"],
-        deadline_sec=head["deadline_sec"], trace=trace_from(head["trace"]) if "trace" in head else None,
+        task_id=task_id, plan=_plan_of(graph), created_at=head.created_at, secret=bytes.fromhex(head.secret), params=head.params,
+        pipeline=head.pipeline, labels=head.labels, priority=head.priority, idempotency_key=head.idempotency_key,
+        deadline_sec=head.deadline_sec, trace=None if head.trace is None else TraceContext(head.trace.traceparent, head.trace.tracestate),
     )  # fmt: skip
 
 
@@ -117,7 +123,15 @@ def encode_node(record: NodeRecord) -> bytes:
 
 
 def decode_node(data: bytes) -> NodeRecord:
-    return NodeRecord(**from_json(data))
+    """What :func:`encode_node` wrote.
+
+    Raises:
+        CorruptRecord: this is something else.
+    """
+    try:
+        return stored.NODE.validate_json(data, strict=True)
+    except ValueError as error:
+        raise _corrupt("a node", error) from None
 
 
 def encode_log(entries: Iterable[LogEntry]) -> bytes:
@@ -125,27 +139,69 @@ def encode_log(entries: Iterable[LogEntry]) -> bytes:
 
 
 def decode_log(name: str, data: bytes) -> list[tuple[int, LogEntry]]:
-    """The changes in a part, each with its number."""
-    first = int(name[1:])
-    return [(first + place, tuple(entry)) for place, entry in enumerate(from_json(data))]
+    """The changes in a part, each with its number.
+
+    Raises:
+        CorruptRecord: it holds something else.
+    """
+    try:
+        first = int(name[1:])
+        return [(first + place, entry) for place, entry in enumerate(stored.LOG.validate_json(data, strict=True))]
+    except ValueError as error:
+        raise _corrupt(f"part {name}", error) from None
 
 
 def decode_task(record: TaskRecord, *, to_look_at: bool = False) -> Task:
-    """A task as it is stored, ready for the engine; without what the engine derives, if it is only ``to_look_at``."""
+    """A task as it is stored, ready for the engine; without what the engine derives, if it is only ``to_look_at``.
+
+    Raises:
+        CorruptRecord: this is not what was stored.
+    """
+    if record.fault is not None:
+        raise CorruptRecord(f"the record of task {record.header.task_id!r} cannot be read: {record.fault}")
+    try:
+        task = _task(record)
+        if not to_look_at:
+            for name, data in record.parts.items():
+                if name[0] == "e":
+                    decode_log(name, data)
+            derive(task)
+    except Exception as error:  # whatever it is, the record is why: nothing else has a part in it
+        cause = None if isinstance(error, ValidationError) else error  # it would show what is stored
+        raise _corrupt(f"the record of task {record.header.task_id!r}", error) from cause
+    return task
+
+
+def _task(record: TaskRecord) -> Task:
     spec = decode_spec(record.header.task_id, record.spec)
     parts = record.parts
-    state = from_json(parts[STATE])
-    outcome = state["outcome"]
-    task = Task(
-        spec=spec, marks=bytearray(state["marks"], "ascii"), version=record.version, status=TaskStatus(state["status"]),
-        outcome=TaskStatus(outcome) if outcome else None, paused=state["paused"], seq=state["seq"],
-        vars=from_json(parts[VARS]) if VARS in parts else {}, error=state["error"], reason=state["reason"], started_at=state["started_at"],
-        finished_at=state["finished_at"], deadline_at=state["deadline_at"], wake_at=record.header.wake_at,
-        records={int(name[1:]): decode_node(data) for name, data in parts.items() if name[0] == "n"},
+    state = stored.STATE.validate_json(parts[STATE], strict=True)
+    marks = bytearray(state.marks, "ascii")
+    if len(marks) != len(spec.plan.ids) or not STATUS_OF_MARK.keys() >= set(marks):
+        raise ValueError("the marks are not those of its nodes")
+    records = {int(name[1:]): decode_node(data) for name, data in parts.items() if name[0] == "n"}
+    if not all(0 <= index < len(marks) for index in records):
+        raise ValueError("it has records of nodes that are not there")
+    return Task(
+        spec=spec, marks=marks, version=record.version, status=state.status, outcome=state.outcome, paused=state.paused,
+        seq=state.seq, vars=stored.VARS.validate_json(parts[VARS], strict=True) if VARS in parts else {}, error=state.error,
+        reason=state.reason, started_at=state.started_at, finished_at=state.finished_at, deadline_at=state.deadline_at,
+        wake_at=record.header.wake_at, records=records,
     )  # fmt: skip
-    if not to_look_at:
-        derive(task)
-    return task
+
+
+def _corrupt(what: str, error: Exception) -> CorruptRecord:
+    if isinstance(error, CorruptRecord):
+        return error
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return CorruptRecord(f"{what} cannot be read: {'.'.join(map(str, first['loc']))[:100] or 'it'}: {first['msg'][:300]}")
+    return CorruptRecord(f"{what} cannot be read: {type(error).__name__}: {error}"[:500])
+
+
+def mentions(record: TaskRecord, names: Collection[bytes]) -> bool:
+    """Whether one of these strings, as JSON, is in what is known of the nodes that have begun. Quicker than decoding them."""
+    return any(name in data for part, data in record.parts.items() if part[0] == "n" for name in names)
 
 
 # ---------------------------------------------------------------- new records and changes
@@ -170,10 +226,12 @@ def header_of(task: Task) -> TaskHeader:
 class Ledger:
     """What of a task is stored, and what has changed since."""
 
-    __slots__ = ("changed", "ended", "log", "log_parts", "vars_changed")
+    __slots__ = ("changed", "ended", "log", "log_parts", "unsaved", "vars_changed")
 
     def __init__(self, task: Task, parts: Mapping[str, bytes]) -> None:
         self.changed: set[int] = set()
+        self.unsaved: list[Sent] = []
+        """Commands that were sent since the last commit."""
         self.log: list[LogEntry] = []
         self.vars_changed = False
         self.log_parts = {name: parts[name] for name in sorted(parts) if name[0] == "e"}
@@ -186,14 +244,17 @@ class Ledger:
         self.log += step.log
         self.vars_changed |= step.vars_changed
 
-    def sent(self, task: Task, commands: Iterable[tuple[int, int, int]]) -> None:
-        """The commands of these nodes, attempts and handovers are on the bus: they need not be sent again."""
-        for index, attempt, handovers in commands:
+    def sent(self, task: Task, commands: Iterable[Sent]) -> None:
+        """These commands are on the bus: they need not be sent again."""
+        for command in commands:
+            index, attempt, handovers, place = command
             record = task.records.get(index)
             if record is not None and (record.attempt, record.handovers, record.sent) == (attempt, handovers, False):
                 task.records[index] = record = record.copy()
                 record.sent = True
+                record.place = place
                 self.changed.add(index)
+                self.unsaved.append(command)
 
     def commit(self, task: Task, op_id: str) -> Commit:
         """Everything since the last commit. Call :meth:`committed` once it is stored."""
@@ -244,6 +305,7 @@ class Ledger:
             name = log_part(task.seq - len(self.log) + 1)
             self.log_parts[name] = commit.put[name]
         self.changed = set()
+        self.unsaved = []
         self.log = []
         self.vars_changed = False
 
@@ -258,6 +320,7 @@ def _folded(parts: Mapping[str, bytes]) -> ArchivedPart:
 
 __all__ = [
     "Ledger",
+    "Sent",
     "decode_log",
     "decode_node",
     "decode_spec",
@@ -265,6 +328,7 @@ __all__ = [
     "encode_spec",
     "header_of",
     "log_part",
+    "mentions",
     "new_record",
     "node_part",
 ]

@@ -73,6 +73,8 @@ class NodeView(_View):
     error: str | None = None
     result: JsonValue = None
     metrics: dict[str, float | int] = {}
+    skipped_batches: int = 0
+    """Batches that failed for good, without which the node finished: they are kept as dead letters."""
     progress: JsonValue = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -195,6 +197,10 @@ class NodeRecord:
     """How often an attempt was handed back; part of the token, so that each issue of a command has its own."""
     sent: bool = False
     """The command was sent: the outbox entry is done."""
+    place: tuple[int, int] | None = None
+    """Where on the bus the command is, if that is known: its partition and position."""
+    claimed: bool = False
+    """A coordinator has taken it upon itself to send the command; whoever comes upon it leaves that to the coordinator for a while."""
     has_batch: bool = False
     issued_at: float = 0.0
     first_issued_at: float = 0.0
@@ -209,12 +215,17 @@ class NodeRecord:
     result: Any = None
     metrics: dict[str, float | int] | None = None
     progress: Any = None
+    retries: dict[str, Any] | None = None
+    """Batches that are being tried again, as a :class:`~flowkit.messages.BatchRetries` says it."""
+    skipped: int = 0
+    """Batches that failed for good, without which the node finished."""
 
     def copy(self) -> "NodeRecord":
         return NodeRecord(
-            self.attempt, self.first_attempt, self.generation, self.handovers, self.sent, self.has_batch, self.issued_at,
-            self.first_issued_at, self.worker_id, self.started_at, self.heard_at, self.finished_at, self.next_retry_at,
-            self.cancel_by, self.reason_code, self.error, self.result, self.metrics, self.progress,
+            self.attempt, self.first_attempt, self.generation, self.handovers, self.sent, self.place, self.claimed, self.has_batch,
+            self.issued_at, self.first_issued_at, self.worker_id, self.started_at, self.heard_at, self.finished_at,
+            self.next_retry_at, self.cancel_by, self.reason_code, self.error, self.result, self.metrics, self.progress,
+            self.retries, self.skipped,
         )  # fmt: skip
 
 

@@ -37,6 +37,7 @@ def node_view(task: Task, index: int, step: Transition | None = None, records: M
         error=record.error,
         result=record.result,
         metrics=record.metrics or {},
+        skipped_batches=record.skipped,
         progress=record.progress,
         started_at=_time(record.started_at),
         finished_at=_time(record.finished_at),

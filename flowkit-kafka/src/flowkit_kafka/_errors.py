@@ -3,6 +3,7 @@
 from aiokafka import errors as kafka
 
 from flowkit.errors import BusError, BusUnavailable, MessageTooLarge
+from flowkit.showing import redacted
 
 Translation = tuple[type[BusError] | type[MessageTooLarge], str]
 
@@ -67,5 +68,5 @@ HARMLESS_TO_PRODUCER = (
 def translated(error: BaseException, doing: str) -> BusError | MessageTooLarge:
     """FlowKit's error for one of the driver's, saying what was being done and what to do about it."""
     ours, advice = next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), _AGAIN)
-    detail = str(error) or type(error).__name__
+    detail = redacted(str(error)) or type(error).__name__
     return ours(f"{doing}: {advice} ({detail})")

@@ -140,6 +140,6 @@ def _delivery(progress: Progress, record: ConsumerRecord[Any, Any]) -> Delivery:
         progress.topic,
         record.value or b"",
         "" if key is None else key.decode("utf-8", "surrogateescape"),
-        dict(record.headers) if record.headers else _NO_HEADERS,
+        {name: value or b"" for name, value in record.headers} if record.headers else _NO_HEADERS,
     )
     return Delivery(message, progress.partition, record.offset, progress)

@@ -8,10 +8,11 @@ from typing import Any, Self
 
 import anyio
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import UnknownTopicOrPartitionError
 from aiokafka.structs import RecordMetadata
 
 from flowkit.errors import BusUnavailable, MessageTooLarge
-from flowkit.protocols import Message
+from flowkit.protocols import Message, Place
 from flowkit_kafka._closing import close_producer
 from flowkit_kafka._errors import DRIVER_ERRORS, HARMLESS_TO_PRODUCER, translated
 from flowkit_kafka._partitions import key_bytes, partition_of
@@ -65,8 +66,8 @@ class SupervisedProducer:
             with anyio.CancelScope(shield=True):
                 await asyncio.wait(self._retiring)
 
-    async def send(self, messages: Sequence[Message]) -> None:
-        """Send all of these and wait for the confirmation of each.
+    async def send(self, messages: Sequence[Message]) -> list[Place | None]:
+        """Send all of these, wait for the confirmation of each, and say where they are.
 
         Raises:
             MessageTooLarge: the brokers take none of this size.
@@ -78,8 +79,7 @@ class SupervisedProducer:
             async with asyncio.timeout(self._config.patience_sec):
                 producer = await self._ready()
                 await self._buffer(producer, messages, pending)
-                for future in pending:
-                    await future
+                return [_place(await future) for future in pending]
         except DRIVER_ERRORS as error:
             if producer is not None and not isinstance(error, HARMLESS_TO_PRODUCER):
                 self._retire(producer)
@@ -94,7 +94,7 @@ class SupervisedProducer:
         for message in messages:
             topic = message.topic
             if topic not in partitions:
-                partitions[topic] = len(await producer.partitions_for(topic))
+                partitions[topic] = await _partition_count(producer, topic)
             key = key_bytes(message.key)
             headers = list(message.headers.items()) if message.headers else None
             partition = partition_of(key, partitions[topic])
@@ -138,6 +138,16 @@ class SupervisedProducer:
         task.add_done_callback(self._retiring.discard)
 
 
+async def _partition_count(producer: AIOKafkaProducer, topic: str) -> int:
+    try:
+        return len(await producer.partitions_for(topic))
+    except UnknownTopicOrPartitionError:
+        # The driver says so, too, where nobody answered; and over a connection that died in silence it would ask for ever.
+        if not await producer.client.force_metadata_update():
+            raise TimeoutError from None
+        raise
+
+
 def check_size(message: Message, limit: int) -> None:
     """Refuse what a broker would refuse, before anything is sent.
 
@@ -151,6 +161,11 @@ def check_size(message: Message, limit: int) -> None:
         extra = len(key_bytes(message.key)) + sum(len(name.encode()) + len(value) + 10 for name, value in message.headers.items())
         if extra > OVERHEAD_BYTES - _FRAME_BYTES:
             raise MessageTooLarge(f"key and headers of a message for topic {message.topic!r} have {extra:,} bytes; the limit is 65,280")
+
+
+def _place(metadata: RecordMetadata) -> Place | None:
+    """Where a message is. Of one that the brokers had already, from an earlier try, they may not know it: then there is no log start."""
+    return None if metadata.log_start_offset == -1 else (metadata.partition, metadata.offset)
 
 
 def _abandon(pending: Sequence["Future[RecordMetadata]"]) -> None:

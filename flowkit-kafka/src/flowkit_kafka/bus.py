@@ -1,19 +1,20 @@
 """The bus on Apache Kafka."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
 from flowkit.config import CommonConfig
 from flowkit.errors import BusError, BusUnavailable
-from flowkit.protocols import CheckResult, Delivery, Message, TopicSpec
+from flowkit.protocols import CheckResult, Delivery, Message, Place, TopicSpec
 from flowkit_kafka._check import check
 from flowkit_kafka._consumer import SupervisedConsumer
 from flowkit_kafka._dead_letters import dead_letter
 from flowkit_kafka._inbox import Inbox
 from flowkit_kafka._listener import Listener
 from flowkit_kafka._member import GroupMember
+from flowkit_kafka._outstanding import Reader
 from flowkit_kafka._producer import SupervisedProducer, check_size
 from flowkit_kafka._subscription import KafkaSubscription
 from flowkit_kafka.config import KafkaConfig, bootstrap_servers
@@ -37,6 +38,7 @@ class KafkaBus:
         self._dead_letters_ready = False
         self._topics = Topics(self._servers, self._config)
         self._producer: SupervisedProducer | None = None
+        self._reader = Reader(self._servers, self._config)
         self.max_message_bytes = self._config.max_message_bytes
 
     async def __aenter__(self) -> Self:
@@ -47,17 +49,23 @@ class KafkaBus:
 
     async def __aexit__(self, *exc: object) -> None:
         producer, self._producer = self._producer, None
-        if producer is not None:
-            await producer.__aexit__(*exc)
+        try:
+            await self._reader.close()
+        finally:
+            if producer is not None:
+                await producer.__aexit__(*exc)
 
     async def ensure_topics(self, topics: Sequence[TopicSpec]) -> None:
         await self._topics.ensure(topics)
 
-    async def publish(self, messages: Sequence[Message]) -> None:
+    async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
         for message in messages:
             check_size(message, self.max_message_bytes)
-        if messages:
-            await self._open().send(messages)
+        return await self._open().send(messages) if messages else []
+
+    async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
+        self._open()
+        return await self._reader.outstanding(topic, group)
 
     @asynccontextmanager
     async def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> AsyncIterator[KafkaSubscription]:

@@ -9,6 +9,7 @@ from aiokafka.helpers import create_ssl_context
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from flowkit.errors import ConfigError
+from flowkit.showing import redacted
 
 SCHEME = "kafka://"
 DEFAULT_PORT = 9092
@@ -148,7 +149,7 @@ def _with_port(host: str, address: str) -> str:
     if not colon or host.endswith("]"):
         name, port = host, str(DEFAULT_PORT)
     if not name or any(sign in name for sign in "/? ") or not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
-        raise ConfigError(f"bus: {address!r} is not a Kafka address, which looks like kafka://host:9092,host2:9092")
+        raise ConfigError(f"bus: {redacted(address)!r} is not a Kafka address, which looks like kafka://host:9092,host2:9092")
     return f"{name}:{port}"
 
 

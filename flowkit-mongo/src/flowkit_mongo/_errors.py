@@ -8,6 +8,7 @@ import gridfs.errors
 from pymongo import errors as driver
 
 from flowkit.errors import ConfigError, FlowKitError, RecordTooLarge, StoreError, StoreUnavailable
+from flowkit.showing import redacted
 
 ERRORS: tuple[tuple[type[BaseException], type[FlowKitError]], ...] = (
     # The first row that fits counts, so the special ones come first.
@@ -55,7 +56,7 @@ def translate(error: BaseException) -> FlowKitError | None:
     """FlowKit's error for one of the driver, or None if it is neither the driver's nor the network's."""
     for kind, ours in ERRORS:
         if isinstance(error, kind):
-            return (_by_code(error) or ours)(f"MongoDB: {error}")
+            return (_by_code(error) or ours)(redacted(f"MongoDB: {error}"))
     return None
 
 

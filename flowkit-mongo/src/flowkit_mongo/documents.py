@@ -19,7 +19,8 @@ meta: VALUE or null, metrics: VALUE, created_at, order, put}``. ``order`` sorts 
 ``{namespace}_workers``: ``{_id: WORKER, schema_version, roles: […], beat, started_at, info: [{k, v}, …], renewed_at}``.
 
 ``{namespace}_dead_letters``: ``{_id: LETTER, schema_version, at, kind, reason_code, error, data: VALUE}`` and, where there are such,
-``task_id``, ``node_id`` and ``uid``.
+``task_id``, ``node_id``, ``uid``, ``size`` (of the data before it was cut), ``generation`` and ``attempt`` of a batch, and of a message
+``topic``, ``key``, ``partition``, ``position`` and ``headers: [{k, v: BINARY}, …]``.
 
 ``{namespace}_purged``: ``{_id: TASK, at: DATE}`` for tasks that were deleted shortly ago, until what arrived late for them is deleted too.
 
@@ -59,7 +60,7 @@ def inline(data: bytes) -> Value:
 
 def blob_of(value: object) -> str | None:
     """The id of the blob that a value points at."""
-    return value["blob"] if isinstance(value, dict) else None
+    return value.get("blob") if isinstance(value, dict) else None
 
 
 def pairs(mapping: Mapping[str, str]) -> list[Document]:
@@ -111,6 +112,21 @@ def task_document(record: TaskRecord, write: Write) -> Document:
 
 
 def task_record(document: Document, read: Read) -> TaskRecord:
+    """A task; one whose document somebody changed has a ``fault``, so that it harms no other that is read with it."""
+    try:
+        return _task_record(document, read)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        fault = f"its document is not one that FlowKit wrote: {type(error).__name__}: {error}"[:300]
+        header = TaskHeader(str(document["_id"]), str(document.get("status", "queued")), _number(document.get("created_at")))
+        version = document.get("version")
+        return TaskRecord(header, b"", {}, version=version if isinstance(version, int) else 0, fault=fault)
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _task_record(document: Document, read: Read) -> TaskRecord:
     header = TaskHeader(
         task_id=document["_id"],
         status=document["status"],
@@ -121,8 +137,13 @@ def task_record(document: Document, read: Read) -> TaskRecord:
         wake_at=document.get("wake_at"),
         finished_at=document.get("finished_at"),
     )
+    if not all(isinstance(time, int | float | None) for time in (header.created_at, header.wake_at, header.finished_at)):
+        raise TypeError("a time is a number")
+    spec, version = read(document["spec"]), document["version"]
     parts = {name: read(value) for name, value in document["parts"].items()}
-    return TaskRecord(header, read(document["spec"]), parts, version=document["version"], op_id=document["op_id"])
+    if not isinstance(version, int) or not all(isinstance(data, bytes) for data in (spec, *parts.values())):
+        raise TypeError("a value is bytes, and a version a number")
+    return TaskRecord(header, spec, parts, version=version, op_id=document["op_id"])
 
 
 def commit_change(commit: Commit, write: Write, *, mark: str | None) -> Change:
@@ -221,7 +242,19 @@ def session(document: Document) -> WorkerSession:
 
 
 def letter_document(letter: DeadLetter, write: Write) -> Document:
-    optional = {"task_id": letter.task_id, "node_id": letter.node_id, "uid": letter.uid}
+    optional = {
+        "task_id": letter.task_id,
+        "node_id": letter.node_id,
+        "uid": letter.uid,
+        "size": letter.size or None,
+        "generation": letter.generation or None,
+        "attempt": letter.attempt or None,
+        "topic": letter.topic,
+        "key": letter.key or None,
+        "partition": letter.partition,
+        "position": letter.position,
+        "headers": [{"k": name, "v": value} for name, value in letter.headers.items()] or None,
+    }
     return {
         "_id": letter.letter_id,
         "schema_version": SCHEMA_VERSION,
@@ -245,4 +278,12 @@ def dead_letter(document: Document, read: Read) -> DeadLetter:
         node_id=document.get("node_id"),
         uid=document.get("uid"),
         data=read(document["data"]),
+        size=document.get("size", 0),
+        generation=document.get("generation", 0),
+        attempt=document.get("attempt", 0),
+        topic=document.get("topic"),
+        key=document.get("key", ""),
+        partition=document.get("partition"),
+        position=document.get("position"),
+        headers={pair["k"]: pair["v"] for pair in document.get("headers", ())},
     )

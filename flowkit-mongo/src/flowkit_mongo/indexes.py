@@ -65,6 +65,7 @@ INDEXES: tuple[Index, ...] = (
     Index("artifacts", "made", (("task_id", ASCENDING), ("created_at", ASCENDING), ("order", ASCENDING))),
     Index("workers", "silent", (("renewed_at", ASCENDING),), expire_after_sec=SESSION_RETENTION_SEC),
     Index("dead_letters", "task", (("task_id", ASCENDING), ("_id", ASCENDING)), partial=present("task_id")),
+    Index("dead_letters", "kind", (("kind", ASCENDING), ("_id", ASCENDING))),
     Index("purged", "at", (("at", ASCENDING),)),
     # The first two are those that GridFS itself asks for.
     Index("blobs.files", "filename_1_uploadDate_1", (("filename", ASCENDING), ("uploadDate", ASCENDING))),

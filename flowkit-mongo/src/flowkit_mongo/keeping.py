@@ -47,10 +47,16 @@ class DeadLetters:
             kept = {blob_of(document["data"]) for document in await self._context.find("dead_letters", {"_id": {"$in": list(repeated)}})}
             await self._context.blobs.discard(batch for batch in repeated.values() if batch.blobs[0].blob_id not in kept)
 
-    async def read(self, *, task_id: str | None, after: str, limit: int) -> list[DeadLetter]:
+    async def read(
+        self, *, task_id: str | None, kind: str | None, letter_ids: Collection[str] | None, after: str, limit: int
+    ) -> list[DeadLetter]:
         where: Document = {"_id": {"$gt": after}}
+        if letter_ids is not None:
+            where["_id"]["$in"] = list(letter_ids)
         if task_id is not None:
             where["task_id"] = task_id
+        if kind is not None:
+            where["kind"] = kind
         return await self._context.read(
             "dead_letters", where, values=lambda document: [document["data"]], decode=dead_letter, sort=[("_id", 1)], limit=limit
         )

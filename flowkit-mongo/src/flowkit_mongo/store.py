@@ -146,8 +146,16 @@ class MongoStore:
     async def park(self, letters: Sequence[DeadLetter]) -> None:
         await self._letters.park(letters)
 
-    async def dead_letters(self, *, task_id: str | None = None, after: str = "", limit: int = 100) -> list[DeadLetter]:
-        return await self._letters.read(task_id=task_id, after=after, limit=limit)
+    async def dead_letters(
+        self,
+        *,
+        task_id: str | None = None,
+        kind: str | None = None,
+        letter_ids: Collection[str] | None = None,
+        after: str = "",
+        limit: int = 100,
+    ) -> list[DeadLetter]:
+        return await self._letters.read(task_id=task_id, kind=kind, letter_ids=letter_ids, after=after, limit=limit)
 
     async def drop_dead_letters(self, letter_ids: Collection[str]) -> int:
         return await self._letters.drop(letter_ids)

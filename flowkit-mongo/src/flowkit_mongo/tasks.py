@@ -168,7 +168,8 @@ def _identity(record: TaskRecord) -> tuple[str, str | None]:
 
 
 def _values(document: Document) -> list[object]:
-    return [document["spec"], *document["parts"].values()]
+    parts = document.get("parts")
+    return [document.get("spec"), *(parts.values() if isinstance(parts, dict) else ())]
 
 
 def _turns(commits: Sequence[Commit]) -> Iterator[list[int]]:

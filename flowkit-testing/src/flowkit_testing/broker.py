@@ -11,10 +11,12 @@ from types import MappingProxyType
 from zlib import crc32
 
 from flowkit.errors import BusError
-from flowkit.protocols import Delivery, Message, TopicSpec
+from flowkit.protocols import Delivery, Message, Place, TopicSpec
 
 _NO_HEADERS: MappingProxyType[str, bytes] = MappingProxyType({})
 _TRIM_AT = 512
+_KEEP = 256
+"""Messages that are kept though every group is done with them, so that a group can be set back."""
 
 
 def frozen(message: Message) -> Message:
@@ -44,10 +46,10 @@ class PartitionLog:
         return min((cursor.committed for cursor in self.cursors), default=self.start)
 
     def trim(self) -> None:
-        """Drop what every group is done with."""
-        oldest = self.oldest
-        del self.entries[: oldest - self.start]
-        self.start = oldest
+        """Drop what every group is done with, but for the last of it."""
+        start = max(self.start, self.oldest - _KEEP)
+        del self.entries[: start - self.start]
+        self.start = start
 
 
 class Cursor:
@@ -98,6 +100,26 @@ class Cursor:
         if position - self.log.start >= _TRIM_AT:
             self.log.trim()
         return True
+
+    def rewind(self, count: int) -> int:
+        """Set the group back; whatever comes after is delivered again. Returns by how many messages."""
+        first = max(self.log.start, self.committed - count)
+        moved = self.committed - first
+        self.again += [*range(first, self.committed), *self.acked]
+        self.acked.clear()
+        heapify(self.again)
+        self.committed = first
+        self.announce()
+        return moved
+
+    def forget_tail(self) -> None:
+        """The log has become shorter. What is on loan is lent anew, as after the failure of a server."""
+        end = self.log.end
+        self.lend(None if self.lease is None else self.lease.member)
+        self.committed, self.next = min(self.committed, end), min(self.next, end)
+        self.acked = {position for position in self.acked if position < end}
+        self.again = [position for position in self.again if position < end]
+        heapify(self.again)
 
     def lend(self, member: "Member | None") -> None:
         """Give the partition to another member; what the last one had not acknowledged goes with it."""
@@ -223,18 +245,20 @@ class Topic:
         self.partitions = [PartitionLog(number) for number in range(partitions)]
         self.listeners: list[Listener] = []
 
-    def append(self, message: Message) -> None:
+    def append(self, message: Message) -> Place:
         log = self.partitions[crc32(message.key.encode()) % len(self.partitions)]
+        place = log.number, log.end
         for listener in self.listeners:
-            listener.queue.append(Delivery(message, log.number, log.end))
+            listener.queue.append(Delivery(message, *place))
             listener.wake()
         if self.broadcast and not log.cursors:
             log.start += 1
-            return
+            return place
         log.entries.append(message)
         for cursor in log.cursors:
             if not cursor.ready:
                 cursor.announce()
+        return place
 
 
 class Broker:
@@ -256,10 +280,38 @@ class Broker:
         except KeyError:
             raise BusError(f"there is no topic {name!r}") from None
 
-    def publish(self, messages: Sequence[Message]) -> None:
-        """Append copies of these, or raise before anything was appended."""
-        for topic, message in [(self.topic(message.topic), message) for message in messages]:
-            topic.append(frozen(message))
+    def publish(self, messages: Sequence[Message]) -> list[Place]:
+        """Append copies of these and say where they are, or raise before anything was appended."""
+        found = [(self.topic(message.topic), message) for message in messages]
+        return [topic.append(frozen(message)) for topic, message in found]
+
+    def outstanding(self, topic: str, group: str) -> dict[int, tuple[int, int]]:
+        """Per partition the first position that the group has not acknowledged, and the end."""
+        known = self.topics.get(topic)
+        if known is None:
+            return {}
+        cursors = self.groups[group].cursors.get(topic) if group in self.groups else None
+        if cursors is None:
+            return {log.number: (log.oldest, log.end) for log in known.partitions}
+        return {cursor.log.number: (cursor.committed, cursor.log.end) for cursor in cursors}
+
+    # ------------------------------------------------------------ going wrong
+
+    def lose_tail(self, topic: str, partition: int, count: int) -> list[Message]:
+        """Lose the newest messages of a partition, though they were confirmed; their positions are given out again. Returns them."""
+        log = self.topic(topic).partitions[partition]
+        kept = max(0, len(log.entries) - count)
+        lost = log.entries[kept:]
+        del log.entries[kept:]
+        for cursor in log.cursors:
+            cursor.forget_tail()
+        return lost
+
+    def rewind(self, group: str, topic: str, partition: int, count: int) -> int:
+        """Set a group back by up to ``count`` messages, which come again. Returns how many did: the last that it is done with are kept."""
+        return self.groups[group].cursors[topic][partition].rewind(count)
+
+    # ------------------------------------------------------------ members
 
     def join(self, group_name: str, topics: Collection[str], *, max_unacked: int, wake: Callable[[], None]) -> Member:
         """A new member of a group, which gets its share at once."""

@@ -1,12 +1,12 @@
 """A bus within this process that delivers, redelivers, shares out and rebalances like a real one."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Self
 
 from flowkit.errors import BusError, MessageTooLarge
-from flowkit.protocols import CheckResult, Delivery, Message, Subscription, TopicSpec
+from flowkit.protocols import CheckResult, Delivery, Message, Place, Subscription, TopicSpec
 
 from .broker import Broker, Listener, Member, acknowledge, give_back
 
@@ -64,14 +64,18 @@ class InMemoryBus:
             if self._auto_create and name not in self.broker.topics:
                 self.broker.create(TopicSpec(name))
 
-    async def publish(self, messages: Sequence[Message]) -> None:
+    async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
         self._check_open()
         for message in messages:
             if len(message.value) > self.max_message_bytes:
                 size, limit = len(message.value), self.max_message_bytes
                 raise MessageTooLarge(f"a message of {size} bytes for {message.topic!r} is above the limit of {limit}")
         self._use({message.topic for message in messages})
-        self.broker.publish(messages)
+        return self.broker.publish(messages)
+
+    async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
+        self._check_open()
+        return self.broker.outstanding(topic, group)
 
     def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> AbstractAsyncContextManager[Subscription]:
         return self._subscribe(topics, group, max_unacked)
@@ -134,11 +138,11 @@ class _Subscription:
 
     async def reject(self, deliveries: Collection[Delivery], reason: str) -> None:
         self._bus.broker.create(TopicSpec(self._bus.dead_letter_topic))
-        self._bus.broker.publish([_dead_letter(delivery, self._bus.dead_letter_topic, reason) for delivery in deliveries])
+        self._bus.broker.publish([dead_letter(delivery, self._bus.dead_letter_topic, reason) for delivery in deliveries])
         acknowledge(deliveries)
 
 
-def _dead_letter(delivery: Delivery, topic: str, reason: str) -> Message:
+def dead_letter(delivery: Delivery, topic: str, reason: str) -> Message:
     message = delivery.message
     origin = {
         "flowkit-reason": reason.encode(),

@@ -15,7 +15,7 @@ HOUR = 3600.0
 DAY = 24 * HOUR
 
 UNHURRIED_COORDINATOR = CoordinatorConfig(
-    heartbeat_soft_sec=2 * DAY, heartbeat_hard_sec=4 * DAY, lease_ttl_sec=4 * DAY, scheduler_tick_sec=DAY
+    heartbeat_soft_sec=2 * DAY, heartbeat_hard_sec=4 * DAY, lease_ttl_sec=4 * DAY, scheduler_tick_sec=DAY, command_check_sec=DAY
 )
 UNHURRIED_WORKER = WorkerConfig(hb_interval_sec=12 * HOUR, announce_interval_sec=DAY, pull_poll_ms_default=round(HOUR * 1000))
 """Virtual time jumps from one deadline to the next: the fewer looks are taken in an hour, the faster it passes."""

@@ -1,7 +1,9 @@
 """Fixtures for tests of flows, found by pytest where flowkit-testing is installed."""
 
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+import functools
+import inspect
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,6 +12,7 @@ if TYPE_CHECKING:
     from .bus import InMemoryBus
     from .clock import ManualClock
     from .harness import Cluster
+    from .simulation import Faults, SimCluster
     from .store import InMemoryStore
 
 pytest.register_assert_rewrite("flowkit_testing.conformance")
@@ -43,12 +46,105 @@ async def flowkit_store(anyio_backend: object) -> "AsyncIterator[InMemoryStore]"
 
 
 @pytest.fixture
-async def flowkit_cluster(anyio_backend: object) -> "AsyncIterator[Cluster]":
-    """A coordinator and a worker in memory, on virtual time."""
+async def _flowkit_cluster(anyio_backend: object) -> "AsyncIterator[Cluster]":
     from .harness import Cluster
 
     async with Cluster() as cluster:
         yield cluster
+
+
+@pytest.fixture
+def flowkit_cluster(request: pytest.FixtureRequest, anyio_backend: object) -> "Cluster | SimCluster | None":
+    """A coordinator and a worker in memory, on virtual time; under ``flowkit_sim`` the simulated cluster of each seed."""
+    if request.node.get_closest_marker(MARKER) is not None:
+        return None
+    cluster: Cluster = request.getfixturevalue("_flowkit_cluster")
+    return cluster
+
+
+# ---------------------------------------------------------------- simulation
+
+MARKER = "flowkit_sim"
+_FAULTS = "flowkit_faults_"
+
+
+def _fault_fixture(profile: str) -> Any:
+    def faults() -> "Faults":
+        from .simulation import Faults
+
+        return Faults.of(profile)
+
+    faults.__doc__ = f"The fault profile {profile!r}; a test under ``{MARKER}`` that takes it is run with it."
+    return pytest.fixture(name=f"{_FAULTS}{profile}")(faults)
+
+
+flowkit_faults_all = _fault_fixture("all")
+flowkit_faults_none = _fault_fixture("none")
+flowkit_faults_bus = _fault_fixture("bus")
+flowkit_faults_store = _fault_fixture("store")
+flowkit_faults_crashes = _fault_fixture("crashes")
+flowkit_faults_pauses = _fault_fixture("pauses")
+flowkit_faults_clocks = _fault_fixture("clocks")
+flowkit_faults_staff = _fault_fixture("staff")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options that stand above what the marker says."""
+    group = parser.getgroup("flowkit")
+    group.addoption("--flowkit-sim-seed", type=int, metavar="N", help="run simulations with this seed alone")
+    group.addoption("--flowkit-sim-seeds", type=int, metavar="N", help="run simulations with so many seeds")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line(
+        "markers",
+        f'{MARKER}(seeds=200, faults="all", ...): run this async test, which takes flowkit_cluster, once for each seed on a simulated '
+        "cluster; takes what flowkit_testing.simulation.simulate takes",
+    )
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Put a plain function that runs all seeds in the place of a simulated test."""
+    marker = item.get_closest_marker(MARKER)
+    if marker is None or not isinstance(item, pytest.Function):
+        return
+    body = item.obj
+    if marker.args or not inspect.iscoroutinefunction(body) or "flowkit_cluster" not in item.fixturenames:
+        item.obj = _misused
+    else:
+        item.obj = _all_seeds(item, body, dict(marker.kwargs))
+
+
+def _misused(**fixtures: Any) -> None:
+    pytest.fail(f"@pytest.mark.{MARKER} takes keywords, and is for async tests that take flowkit_cluster", pytrace=False)
+
+
+def _all_seeds(item: pytest.Function, body: Callable[..., Any], options: dict[str, Any]) -> Callable[..., None]:
+    @functools.wraps(body)
+    def run(**fixtures: Any) -> None:
+        from .simulation import simulate
+
+        profiles = [value for name, value in fixtures.items() if name.startswith(_FAULTS)]
+        if profiles and "faults" not in options:
+            options["faults"] = functools.reduce(lambda one, other: one.with_(other), profiles)
+        seed, seeds = item.config.getoption("--flowkit-sim-seed"), item.config.getoption("--flowkit-sim-seeds")
+        if seed is not None:
+            options["seed"] = seed
+        if seeds is not None:
+            options["seeds"] = seeds
+
+        async def scenario(cluster: "SimCluster") -> None:
+            await body(**{**fixtures, "flowkit_cluster": cluster})
+
+        simulate(scenario, replay=lambda failed: f"pytest '{item.nodeid}' --flowkit-sim-seed={failed}", **options)
+
+    # What pytest and anyio go by is what is called, and that is no coroutine function.
+    del run.__wrapped__
+    return run
+
+
+# ---------------------------------------------------------------- backends
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 from bisect import bisect_right, insort
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Self
 
 import anyio
@@ -133,17 +134,28 @@ class InMemoryStore:
     async def park(self, letters: Sequence[DeadLetter]) -> None:
         for letter in letters:
             if letter.letter_id not in self._letters:
-                self._letters[letter.letter_id] = letter
+                self._letters[letter.letter_id] = replace(letter, headers=dict(letter.headers))
                 insort(self._letter_ids, letter.letter_id)
 
-    async def dead_letters(self, *, task_id: str | None = None, after: str = "", limit: int = 100) -> Sequence[DeadLetter]:
+    async def dead_letters(
+        self,
+        *,
+        task_id: str | None = None,
+        kind: str | None = None,
+        letter_ids: Collection[str] | None = None,
+        after: str = "",
+        limit: int = 100,
+    ) -> Sequence[DeadLetter]:
         found: list[DeadLetter] = []
+        named = None if letter_ids is None else set(letter_ids)
         for place in range(bisect_right(self._letter_ids, after), len(self._letter_ids)):
             if len(found) == limit:
                 break
             letter = self._letters[self._letter_ids[place]]
-            if task_id is None or letter.task_id == task_id:
-                found.append(letter)
+            if task_id not in (None, letter.task_id) or kind not in (None, letter.kind):
+                continue
+            if named is None or letter.letter_id in named:
+                found.append(replace(letter, headers=dict(letter.headers)))
         return found
 
     async def drop_dead_letters(self, letter_ids: Collection[str]) -> int:

@@ -28,6 +28,7 @@ VERBS: list[tuple[str, str, Callable[..., Any]]] = [
     (TASKS, "retry", changing.retry),
     (TASKS, "dlq ls", dead_letters.ls),
     (TASKS, "dlq show", dead_letters.show),
+    (TASKS, "dlq retry", dead_letters.retry),
     (TASKS, "dlq drop", dead_letters.drop),
     (FLOWS, "graph check", graphs.check),
     (FLOWS, "graph show", graphs.show),

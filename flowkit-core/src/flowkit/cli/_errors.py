@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from flowkit.errors import FlowKitError, GraphError
+from flowkit.showing import printable, redacted
 
 TASK_FAILED = 1
 USAGE = 2
@@ -46,9 +47,9 @@ def lines_of(error: BaseException) -> Sequence[str]:
 
 def complain(first: str, *more: str) -> None:
     """Write a message to stderr."""
-    typer.secho(f"error: {first}", fg=typer.colors.RED, err=True)
+    typer.secho(printable(redacted(f"error: {first}"), lines=True), fg=typer.colors.RED, err=True)
     for line in more:
-        typer.echo(line, err=True)
+        typer.echo(printable(redacted(line), lines=True), err=True)
 
 
 def task_exit(status: str) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TextIO
+from typing import Any, TextIO
 
 from pydantic_core import to_json
+
+from flowkit.showing import printable, printable_json, redacted, redacted_value
 
 _OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -39,7 +41,26 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return to_json(line, fallback=str).decode()
+        shown = {name: redacted_value(value, name) for name, value in line.items()}
+        return printable_json(to_json(shown, fallback=lambda value: redacted(str(value))).decode())
+
+
+class PlainLines(logging.Formatter):
+    """A line a record, and below it the traceback: without secrets, and without what would begin another line or steer a terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return printable(redacted(super().formatMessage(record)))
+
+    def formatException(self, ei: Any) -> str:
+        return _indented(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:
+        return _indented(super().formatStack(stack_info))
+
+
+def _indented(text: str) -> str:
+    """So that no line of a traceback, which may hold anything, looks like one of the log's own."""
+    return "\n".join(line if line.startswith("  ") else f"  {line}" for line in printable(redacted(text), lines=True).split("\n"))
 
 
 class LastWords(logging.Handler):
@@ -49,7 +70,7 @@ class LastWords(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING:
-            self.said = record.getMessage()
+            self.said = printable(redacted(record.getMessage()))
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -72,19 +93,19 @@ class _Stderr(logging.StreamHandler[TextIO]):
 
 def log_service(level: Level, *, as_json: bool) -> None:
     """Log FlowKit, its adapters and plugins from this level on, and warnings of all others."""
-    formatter = JsonLines() if as_json else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    formatter = JsonLines() if as_json else PlainLines("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     _log({"flowkit": level.number, "": logging.WARNING}, formatter)
 
 
 def log_verb() -> None:
     """Log FlowKit's warnings, and nothing of the drivers, whose errors come back as ours."""
-    _log({"flowkit": logging.WARNING, "": logging.CRITICAL}, logging.Formatter("%(levelname)s: %(message)s"))
+    _log({"flowkit": logging.WARNING, "": logging.CRITICAL}, PlainLines("%(levelname)s: %(message)s"))
 
 
 def log_run() -> None:
     """Log what handlers say, and of the rest what the display does not show."""
     levels = {"flowkit.run": logging.INFO, "flowkit": logging.ERROR, "": logging.WARNING}
-    _log(levels, logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    _log(levels, PlainLines("%(levelname)s %(name)s: %(message)s"))
 
 
 def _log(levels: dict[str, int], formatter: logging.Formatter) -> None:

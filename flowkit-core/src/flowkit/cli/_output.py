@@ -2,16 +2,18 @@
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import typer
 from pydantic_core import to_json
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from flowkit.showing import printable, printable_json
 from flowkit.task import NodeView, TaskView
 
 PIPE_WIDTH = 200
@@ -28,21 +30,32 @@ STYLES = {
 }
 
 
+class _PlainConsole(Console):
+    """A console that writes out what would steer the terminal, unless it comes from rich itself: users name nodes and tell of errors."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield Segment(printable(segment.text, lines=True), segment.style)
+
+
 def console(*, stderr: bool = False) -> Console:
     """A console on stdout or stderr as they are now. What users wrote is never read as markup."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else PIPE_WIDTH
-    return Console(file=stream, markup=False, highlight=False, emoji=False, width=width)
+    return _PlainConsole(file=stream, markup=False, highlight=False, emoji=False, width=width)
 
 
 def print_json(value: Any) -> None:
     """One JSON document, to be read by people too."""
-    typer.echo(to_json(value, indent=2))
+    typer.echo(printable_json(to_json(value, indent=2).decode()))
 
 
 def print_json_line(value: Any) -> None:
     """One JSON object on one line."""
-    typer.echo(to_json(value))
+    typer.echo(printable_json(to_json(value).decode()))
     sys.stdout.flush()
 
 
@@ -82,7 +95,7 @@ def compact(value: Any, limit: int = 60) -> str:
     if isinstance(value, float) and 0 <= value <= 1:
         return f"{value:.0%}"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    text = " ".join(text.split())
+    text = printable(" ".join(text.split()))
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

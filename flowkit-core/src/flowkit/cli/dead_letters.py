@@ -1,8 +1,7 @@
-"""Verbs on work that was given up: ``dlq ls``, ``dlq show``, ``dlq drop``."""
+"""Verbs on work that was given up: ``dlq ls``, ``dlq show``, ``dlq retry``, ``dlq drop``."""
 
 import base64
 import json
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -13,14 +12,20 @@ from flowkit.cli._errors import USAGE, complain
 from flowkit.cli._output import compact, console, print_json, table, time_text
 from flowkit.client import Client
 from flowkit.protocols import DeadLetter, utc
+from flowkit.redriving import Redriven
+from flowkit.showing import printable
+from flowkit.task import Page
 
 PAGE = 500
 
-Letters = Annotated[list[str], typer.Argument(metavar="LETTER...", help="Ids of dead letters, as `dlq ls` prints them.")]
+Letters = Annotated[list[str] | None, typer.Argument(metavar="LETTER...", help="Ids of dead letters, as `dlq ls` prints them.")]
+OfTask = Annotated[str | None, typer.Option("--task", metavar="ID", help="Only those of this task.")]
+Kind = Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Only those of this kind: batch, message or task.")]
 
 
 def ls(
-    task_id: Annotated[str | None, typer.Option("--task", metavar="ID", help="Only those of this task.")] = None,
+    task_id: OfTask = None,
+    kind: Kind = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 100,
     after: Annotated[str, typer.Option("--after", metavar="LETTER", help="Go on behind this one.")] = "",
     db: options.Db = None,
@@ -30,22 +35,31 @@ def ls(
 ) -> None:
     """List dead letters: batches, messages and tasks that were given up, and why."""
 
-    async def main() -> Sequence[DeadLetter]:
+    async def main() -> Page[DeadLetter]:
         async with connected(config, db, bus) as client:
-            return await client.store.dead_letters(task_id=task_id, after=after, limit=limit)
+            return await client.dead_letters(task_id=task_id, kind=_kind(kind), after=after, limit=limit)
 
-    letters = run_async(main)
+    page = run_async(main)
     if as_json:
-        print_json([as_dict(letter) for letter in letters])
+        print_json([as_dict(letter) for letter in page.items])
         return
     rows = [
-        (item.letter_id, item.kind, time_text(utc(item.at)), item.task_id, item.node_id, item.reason_code, compact(item.error))
-        for item in letters
+        (
+            item.letter_id,
+            item.kind,
+            time_text(utc(item.at)),
+            item.task_id,
+            item.node_id or item.topic,
+            item.reason_code,
+            compact(item.error),
+        )
+        for item in page.items
     ]
     out = console()
-    out.print(table(None, ("letter", "kind", "at", "task", "node", "reason", "error"), rows) if rows else "no dead letters")
-    if len(letters) == limit:
-        out.print(f"perhaps more with --after {letters[-1].letter_id}", soft_wrap=True)
+    headings = ("letter", "kind", "at", "task", "node or topic", "reason", "error")
+    out.print(table(None, headings, rows) if rows else "no dead letters")
+    if page.next:
+        out.print(f"more with --after {page.next}", soft_wrap=True)
 
 
 def show(
@@ -57,61 +71,107 @@ def show(
 ) -> None:
     """Show a dead letter with what is needed to do its work by hand."""
 
-    async def main() -> DeadLetter | None:
+    async def main() -> list[DeadLetter]:
         async with connected(config, db, bus) as client:
-            return await _find(client, letter_id)
+            return (await client.dead_letters(letter_ids=[letter_id])).items
 
-    letter = run_async(main)
-    if letter is None:
+    letters = run_async(main)
+    if not letters:
         complain(f"there is no dead letter {letter_id!r}")
         raise typer.Exit(USAGE)
     if as_json:
-        print_json(as_dict(letter))
+        print_json(as_dict(letters[0]))
         return
-    for name, value in as_dict(letter).items():
-        if value is not None:
-            typer.echo(f"{name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)}")
+    for name, value in as_dict(letters[0]).items():
+        if value not in (None, "", {}):
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+            typer.echo(printable(f"{name}: {text}", lines=True))
 
 
-async def _find(client: Client, letter_id: str) -> DeadLetter | None:
-    after = ""
-    while page := await client.store.dead_letters(after=after, limit=PAGE):
-        for letter in page:
-            if letter.letter_id == letter_id:
-                return letter
-        after = page[-1].letter_id
-    return None
-
-
-def drop(
-    letter_ids: Letters,
+def retry(
+    letter_ids: Letters = None,
+    task_id: OfTask = None,
+    kind: Kind = None,
     db: options.Db = None,
     bus: options.Bus = None,
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """Forget dead letters, and say how many there were.
+    """Try again what was given up: the letters named, or all of a task or kind.
+
+    A message is sent again, the node of a batch runs again for what it has not stored, a task that was put aside is looked at again.
+    The exit status is 2 if a letter was left as it was.
+    """
+
+    async def main() -> list[Redriven]:
+        async with connected(config, db, bus) as client:
+            return await client.retry_dead_letters(await _chosen(client, letter_ids, task_id, kind))
+
+    outcomes = run_async(main)
+    if as_json:
+        print_json([{"letter_id": one.letter_id, "retried": one.done, "detail": one.detail} for one in outcomes])
+    else:
+        for one in outcomes:
+            typer.echo(printable(f"{one.letter_id}: {'' if one.done else 'not tried again: '}{one.detail}"))
+    if not all(one.done for one in outcomes):
+        raise typer.Exit(USAGE)
+
+
+def drop(
+    letter_ids: Letters = None,
+    task_id: OfTask = None,
+    kind: Kind = None,
+    db: options.Db = None,
+    bus: options.Bus = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """Forget dead letters, those named or all of a task or kind, and say how many there were.
 
     The exit status is 2 if there was none.
     """
 
-    async def main() -> int:
+    async def main() -> tuple[int, int]:
         async with connected(config, db, bus) as client:
-            return await client.store.drop_dead_letters(set(letter_ids))
+            chosen = await _chosen(client, letter_ids, task_id, kind)
+            return await client.drop_dead_letters(chosen), len(chosen)
 
-    dropped = run_async(main)
+    dropped, chosen = run_async(main)
     if as_json:
         print_json({"dropped": dropped})
     else:
-        typer.echo(f"dropped {dropped} of {len(set(letter_ids))}")
+        typer.echo(f"dropped {dropped} of {chosen}")
     if not dropped:
         raise typer.Exit(USAGE)
+
+
+def _kind(kind: str | None) -> str | None:
+    if kind not in (None, "batch", "message", "task"):
+        raise typer.BadParameter(f"expected batch, message or task, not {kind!r}", param_hint="--kind")
+    return kind
+
+
+async def _chosen(client: Client, letter_ids: list[str] | None, task_id: str | None, kind: str | None) -> list[str]:
+    """The letters that are named, or all of a task or kind."""
+    if bool(letter_ids) == bool(task_id or kind):
+        raise typer.BadParameter("give the ids of letters, or --task or --kind", param_hint="LETTER")
+    if letter_ids:
+        return list(dict.fromkeys(letter_ids))
+    found: list[str] = []
+    after = ""
+    while True:
+        page = await client.dead_letters(task_id=task_id, kind=_kind(kind), after=after, limit=PAGE)
+        found += [letter.letter_id for letter in page.items]
+        if page.next is None:
+            return found
+        after = page.next
 
 
 def as_dict(letter: DeadLetter) -> dict[str, Any]:
     """A dead letter for printing: its data is JSON where it can be, else base64 under ``data_base64``."""
     shown: dict[str, Any] = {name: getattr(letter, name) for name in letter.__slots__ if name != "data"}
     shown["at"] = utc(letter.at).isoformat()
+    shown["headers"] = {name: value.decode("utf-8", "backslashreplace") for name, value in letter.headers.items()}
     try:
         return shown | {"data": json.loads(letter.data) if letter.data else None}
     except ValueError:

@@ -12,6 +12,7 @@ from flowkit.cli._output import console, print_json
 from flowkit.errors import GraphError
 from flowkit.graph.drawing import to_dot, to_mermaid, tree_lines
 from flowkit.plugins import Plugins
+from flowkit.showing import printable
 
 
 def check(file: options.FlowFile, as_json: options.Json = False) -> None:
@@ -52,7 +53,7 @@ def show(
     if as_json:
         print_json(graph.to_dict())
     elif mermaid or dot:
-        typer.echo(to_mermaid(graph) if mermaid else to_dot(graph), nl=False)
+        typer.echo(printable(to_mermaid(graph) if mermaid else to_dot(graph), lines=True), nl=False)
     else:
         out = console()
         for line in tree_lines(graph):

@@ -21,6 +21,7 @@ from flowkit.cli._output import (
     table,
     time_text,
 )
+from flowkit.showing import printable
 from flowkit.task import Page, TaskStatus, TaskView
 
 
@@ -139,7 +140,7 @@ def explain(
     if as_json:
         print_json({"task_id": task_id, "node_id": node_id, "explanation": sentence})
     else:
-        typer.echo(sentence)
+        typer.echo(printable(sentence))
 
 
 def artifacts(
@@ -159,6 +160,6 @@ def artifacts(
                     print_json_line(artifact)
                 else:
                     kind = "batch" if artifact.partial else "complete"
-                    typer.echo(f"{artifact.node_id}  {kind} {artifact.uid}  {compact(artifact.meta, 160)}")
+                    typer.echo(printable(f"{artifact.node_id}  {kind} {artifact.uid}  {compact(artifact.meta, 160)}"))
 
     run_async(main)

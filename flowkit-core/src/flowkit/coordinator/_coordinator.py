@@ -12,19 +12,22 @@ from typing import Any, Self
 import anyio
 import anyio.lowlevel
 
+from flowkit._parking import Parking
 from flowkit._service import Service, run_until_told
 from flowkit.applying import Applied, Applier, Held
 from flowkit.client import Client, Submission
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._calls import Calls
+from flowkit.coordinator._commands import CommandWatch
 from flowkit.coordinator._inbox import read_reports
 from flowkit.coordinator._outbox import Outbox
 from flowkit.coordinator._timers import Timers, sweep
-from flowkit.coordinator._watching import WorkerWatch
-from flowkit.engine import CallFunction, Effect, EngineSettings, Event, RetryRequested, Woke
+from flowkit.coordinator._watching import WorkerWatch, tasks_of
+from flowkit.engine import CallFunction, CommandsLost, Effect, EngineSettings, Event, RetryRequested, Woke
 from flowkit.errors import FlowKitError, StoreError, TaskNotFound
 from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, Clock, Store, TopicSpec
+from flowkit.storage import Sent
 
 logger = logging.getLogger(__name__)
 
@@ -82,15 +85,17 @@ class Coordinator(Client, Service):
         try:
             await self.bus.ensure_topics(self._topics())
             async with (
-                self.bus.subscribe([self.cfg.events_topic], group=f"{self.cfg.namespace}.coordinators") as reports,
+                self.bus.subscribe([self.cfg.events_topic], group=self.cfg.coordinators_group) as reports,
                 anyio.create_task_group() as group,
             ):
                 self._begin(group)
-                group.start_soon(self._keep_up, "inbox", lambda: read_reports(reports, self.bus, self.clock, self._handle))
+                parking = Parking(store=self.store, clock=self.clock)
+                group.start_soon(self._keep_up, "inbox", lambda: read_reports(reports, parking, self.clock, self._handle))
                 group.start_soon(self._keep_up, "beginning", self._begin_new)
                 group.start_soon(self._keep_up, "timers", lambda: self._timers.run(self._time_is_up))
                 group.start_soon(self._keep_up, "sweep", lambda: sweep(self.store, self.clock, self.cfg.scheduler_tick_sec, self._wake))
                 group.start_soon(self._keep_up, "worker watch", lambda: self._watch.run(self._lost))
+                group.start_soon(self._keep_up, "command watch", lambda: self._commands.run(self._resend))
                 logger.info("Coordinator %s is ready", self.coordinator_id, extra={"action": "coordinator_ready"})
                 ready()
                 await stopping.wait()
@@ -105,7 +110,10 @@ class Coordinator(Client, Service):
             store=self.store, clock=self.clock, plugins=self.plugins, settings=self._settings, keep_nodes=self.cfg.max_cached_nodes,
             patience_sec=None,
         )  # fmt: skip
-        self._outbox = Outbox(bus=self.bus, store=self.store, clock=self.clock, config=self.cfg, applier=self._applier)
+        self._commands = CommandWatch(bus=self.bus, clock=self.clock, config=self.cfg, applier=self._applier)
+        self._outbox = Outbox(
+            bus=self.bus, store=self.store, clock=self.clock, config=self.cfg, applier=self._applier, commands=self._commands
+        )
         self._timers = Timers(self.clock)
         self._new: list[tuple[Held, list[Effect]]] = []
         self._something_new = asyncio.Event()
@@ -128,7 +136,9 @@ class Coordinator(Client, Service):
             max_in_flight=self.cfg.max_in_flight,
             lease_ttl_sec=self.cfg.lease_ttl_sec,
             worker_lost_sec=self.cfg.heartbeat_hard_sec,
+            worker_suspect_sec=self.cfg.heartbeat_soft_sec,
             cancel_grace_sec=self.cfg.cancel_grace_sec,
+            sends=True,
         )
 
     async def _keep_up(self, name: str, loop: Callable[[], Any]) -> None:
@@ -189,7 +199,7 @@ class Coordinator(Client, Service):
         await self._handle((), {task_id: [Woke(silent)] for task_id in task_ids})
 
     async def _lost(self, worker_ids: Collection[str]) -> None:
-        """Workers are lost: look at every task that one of them has a node of."""
+        """Workers are lost: look at every task that one of them has a node of, first at those in memory."""
         lost = set(worker_ids)
         logger.warning("Lost: %s", ", ".join(sorted(lost)), extra={"action": "workers_lost"})
         concerned = [
@@ -197,6 +207,19 @@ class Coordinator(Client, Service):
         ]
         if concerned:
             await self._wake(concerned)
+        async for task_ids in tasks_of(self.store, lost):
+            others = [task_id for task_id in task_ids if not self._applier.held_of((task_id,))]
+            if others:
+                await self._wake(others)
+
+    async def _resend(self, lost: Mapping[str, Sequence[Sent]]) -> None:
+        """Commands are lost. Those of tasks that others have changed meanwhile are for those to look after."""
+        mine = await self._applier.forget_changed(lost)
+        if mine:
+            logger.warning(
+                "%d commands were lost and are sent again", sum(len(lost[task_id]) for task_id in mine), extra={"action": "commands_lost"}
+            )
+            await self._handle((), {task_id: [CommandsLost(tuple(lost[task_id]))] for task_id in mine})
 
     async def _submitted(self, submissions: Sequence[Submission], stored: Sequence[str]) -> None:
         """Begin tasks that are new at once. Whoever gets their reports goes on with them from there."""

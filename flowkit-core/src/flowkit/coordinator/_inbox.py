@@ -3,10 +3,11 @@
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
+from flowkit._parking import Parking
 from flowkit.engine import Event
 from flowkit.errors import BusError, DecodeError
-from flowkit.messages import CancelRun, RunNode, StreamMoved, TaskTouched, decode
-from flowkit.protocols import Bus, Clock, Delivery, Subscription
+from flowkit.messages import AskRun, CancelRun, RunNode, StreamMoved, TaskTouched, decode
+from flowkit.protocols import Clock, Delivery, Subscription
 
 logger = logging.getLogger(__name__)
 
@@ -16,7 +17,7 @@ PAUSE_SEC = 1.0
 Handle = Callable[[Collection[str], Mapping[str, Sequence[Event]]], Awaitable[None]]
 
 
-async def read_reports(subscription: Subscription, bus: Bus, clock: Clock, handle: Handle) -> None:
+async def read_reports(subscription: Subscription, parking: Parking, clock: Clock, handle: Handle) -> None:
     """Hand on what comes, and acknowledge it once it is stored; park what cannot be read, and go on.
 
     What was not stored is given back, so that it comes again.
@@ -27,8 +28,8 @@ async def read_reports(subscription: Subscription, bus: Bus, clock: Clock, handl
         try:
             deliveries = await subscription.receive(max_messages=MOST_AT_ONCE)
             touched, events, refused = _sort(deliveries)
+            await parking.keep(refused)
             for delivery, reason in refused:
-                logger.warning("A message was parked: %s", reason, extra={"action": "message_parked", "partition": delivery.partition})
                 await subscription.reject([delivery], reason)
                 parked.add(id(delivery))
             await handle(touched, events)
@@ -54,7 +55,7 @@ def _sort(deliveries: Sequence[Delivery]) -> tuple[dict[str, None], dict[str, li
             continue
         if isinstance(message, TaskTouched):
             touched[message.task_id] = None
-        elif isinstance(message, RunNode | CancelRun | StreamMoved):
+        elif isinstance(message, RunNode | CancelRun | AskRun | StreamMoved):
             refused.append((delivery, f"a {message.kind} is not a report"))
         else:
             reports = events.get(message.task_id)

@@ -7,29 +7,38 @@ from typing import Any
 from flowkit._backoff import Backoff
 from flowkit.applying import Applier, Held
 from flowkit.config import CoordinatorConfig
-from flowkit.engine import CallFunction, Effect, SendCancel, SendCommand, TellReaders
-from flowkit.errors import BusError, BusUnavailable, MessageTooLarge
-from flowkit.messages import VERSION, CancelRun, StreamMoved, encode, headers_of
-from flowkit.protocols import Bus, Clock, Message, Store, TopicSpec
+from flowkit.coordinator._commands import CommandWatch
+from flowkit.engine import AskWorker, CallFunction, CheckCommand, Effect, SendCancel, SendCommand, TellReaders
+from flowkit.errors import BusError, BusUnavailable, FlowKitError, MessageTooLarge, StoreError
+from flowkit.graph import NodeSpec
+from flowkit.messages import VERSION, AskRun, CancelRun, StreamMoved, encode, headers_of
+from flowkit.protocols import Bus, Clock, Message, Place, Store, TopicSpec
 from flowkit.reading import records_of, results_of, source_indexes, sources_from
-from flowkit.task import Mark, Task
+from flowkit.task import Mark, NodeRecord, Task
 
 logger = logging.getLogger(__name__)
 
 MANY_PARENTS = 200
 """A node with more parents than this gets what it needs of them from the store."""
+LONGEST_REASON = 4000
 MISSING_PAUSE_SEC = 5.0
+
+_Sending = tuple[int, int, int, str, int]
+"""A command on its way: the node, the attempt, how often it was handed back before, the topic, the place among the messages."""
 
 
 class Outbox:
-    """Turns effects into messages and sends them. What cannot be sent stays recorded, and the sweep finds it."""
+    """Turns effects into messages and sends them. What cannot be sent stays recorded, and is looked after as what may be lost."""
 
-    def __init__(self, *, bus: Bus, store: Store, clock: Clock, config: CoordinatorConfig, applier: Applier) -> None:
+    def __init__(
+        self, *, bus: Bus, store: Store, clock: Clock, config: CoordinatorConfig, applier: Applier, commands: CommandWatch
+    ) -> None:
         self._bus = bus
         self._store = store
         self._clock = clock
         self._config = config
         self._applier = applier
+        self._commands = commands
         self._topics: dict[str, str] = {}
         self._existing: set[str] = set()
         self._missing: dict[str, float] = {}
@@ -38,27 +47,40 @@ class Outbox:
     async def carry_out(self, effects: Sequence[tuple[Held, Sequence[Effect]]]) -> list[tuple[Held, CallFunction | SendCancel]]:
         """Send everything that goes over the bus, in one call, and return what the coordinator is to do itself."""
         messages: list[Message] = []
-        sent: list[tuple[Held, list[tuple[int, int, int]]]] = []
+        sent: list[tuple[Held, list[_Sending]]] = []
         own: list[tuple[Held, CallFunction | SendCancel]] = []
         for held, todo in effects:
-            commands: list[tuple[int, int, int]] = []
+            commands: list[_Sending] = []
             for effect in todo:
                 match effect:
                     case SendCommand(index, attempt):
                         record = held.task.records.get(index)
-                        message = await self._command(held.task, index, attempt)
-                        if (
-                            record is not None
-                            and message is not None
-                            and (message.topic in self._existing or await self._ensure(message.topic))
-                        ):
+                        try:
+                            message = await self._command(held.task, index, attempt)
+                        except (BusError, StoreError):
+                            raise
+                        except FlowKitError as error:
+                            await self._applier.quarantine(held.task.task_id, error)
+                            continue
+                        if record is None or message is None:
+                            continue
+                        if message.topic in self._existing or await self._ensure(message.topic):
+                            commands.append((index, attempt, record.handovers, message.topic, len(messages)))
                             messages.append(message)
-                            commands.append((index, attempt, record.handovers))
+                        else:
+                            self._commands.check(held, index, message.topic)
+                    case CheckCommand(index, attempt):
+                        self._commands.check(held, index, self._topic(held.task.spec.plan.nodes[index].type))
+                    case AskWorker(index, attempt, token, worker_id):
+                        ask = AskRun(task_id=held.task.task_id, index=index, attempt=attempt, token=token, worker_id=worker_id)
+                        messages.append(self._control(held.task, ask))
                     case CallFunction():
                         own.append((held, effect))
                     case SendCancel(index, attempt, token, reason):
                         own.append((held, effect))
-                        cancel = CancelRun(task_id=held.task.task_id, index=index, attempt=attempt, token=token, reason=reason)
+                        cancel = CancelRun(
+                            task_id=held.task.task_id, index=index, attempt=attempt, token=token, reason=reason[:LONGEST_REASON]
+                        )
                         messages.append(self._control(held.task, cancel))
                     case TellReaders(index, generation):
                         node_id = held.task.spec.plan.ids[index]
@@ -66,24 +88,33 @@ class Outbox:
                         messages.append(self._control(held.task, hint))
             if commands:
                 sent.append((held, commands))
-        if messages and await self._publish(messages):
-            for held, commands in sent:
-                self._applier.sent(held, commands)
+        if messages:
+            self._note(sent, await self._publish(messages))
         return own
 
-    async def _publish(self, messages: list[Message]) -> bool:
+    def _note(self, sent: list[tuple[Held, list["_Sending"]]], places: Sequence[Place | None] | None) -> None:
+        for held, commands in sent:
+            if places is None:
+                for index, _, _, topic, _ in commands:
+                    self._commands.check(held, index, topic, anew=True)
+            else:
+                found = [(index, attempt, handovers, places[number]) for index, attempt, handovers, _, number in commands]
+                self._applier.sent(held, found)
+                self._commands.sent(held, [topic for *_, topic, _ in commands], found)
+
+    async def _publish(self, messages: list[Message]) -> Sequence[Place | None] | None:
+        """Where the messages are, or None if the bus did not confirm them."""
         config = self._config
         backoff = Backoff(first_sec=config.outbox_backoff_min_ms / 1000, longest_sec=config.outbox_backoff_max_ms / 1000)
         retries = config.outbox_max_retry
         for attempt in range(retries + 1):
             try:
-                await self._bus.publish(messages)
-                return True
+                return await self._bus.publish(messages)
             except BusError as error:
                 logger.warning("%d messages were not confirmed: %s", len(messages), error, extra={"action": "publish_failed"})
                 if attempt < retries:
                     await self._clock.sleep(backoff.next_sec())
-        return False
+        return None
 
     async def _ensure(self, topic: str) -> bool:
         """Make a role's topic if it is not there. Commands for one that cannot be made wait, and hold up no others."""
@@ -100,7 +131,13 @@ class Outbox:
         self._existing.add(topic)
         return True
 
-    def _control(self, task: Task, message: CancelRun | StreamMoved) -> Message:
+    def _topic(self, role: str) -> str:
+        topic = self._topics.get(role)
+        if topic is None:
+            topic = self._topics[role] = self._config.command_topic(role)
+        return topic
+
+    def _control(self, task: Task, message: CancelRun | AskRun | StreamMoved) -> Message:
         return Message(self._config.control_topic, encode(message), task.task_id, headers_of(task.spec.trace))
 
     async def _command(self, task: Task, index: int, attempt: int) -> Message | None:
@@ -136,24 +173,40 @@ class Outbox:
             "generation": record.generation,
             "priority": task.spec.priority + node.priority,
             "resumed": record.handovers > 0,
-            "last_attempt": attempt - record.first_attempt >= node.retry_policy.max,
-            "permanent_on": node.retry_policy.permanent_on,
             "data": data,
             "sources": sources,
             "streamed": plan.streamed[index],
             "progress": record.progress,
         }
-        topic = self._topics.get(node.type)
-        if topic is None:
-            topic = self._topics[node.type] = self._config.command_topic(node.type)
-        value = encode(command)
-        if data is not None and len(value) > min(self._config.inline_limit_bytes, self._bus.max_message_bytes):
+        command.update(_about_failing(node, record))
+        most = self._bus.max_message_bytes
+        try:
+            value = encode(command, limit=most if data is None else min(self._config.inline_limit_bytes, most))
+        except MessageTooLarge:
+            if data is None:
+                raise
             command["data"] = None
-            value = encode(command)
-        if len(value) > self._bus.max_message_bytes:
-            raise MessageTooLarge(f"the command of node {node.node_id!r} is {len(value)} bytes")
+            value = encode(command, limit=most)
         key = task.task_id if len(plan.nodes) == 1 else f"{task.task_id}.{index}"
-        return Message(topic, value, key, headers_of(task.spec.trace))
+        return Message(self._topic(node.type), value, key, headers_of(task.spec.trace))
+
+
+def _about_failing(node: NodeSpec, record: NodeRecord) -> dict[str, Any]:
+    """What a worker is to do about failures, where it is not what it would do anyway."""
+    fields: dict[str, Any] = {}
+    if node.retry_policy.model_fields_set:
+        fields["retry_policy"] = node.retry_policy.model_dump(exclude_unset=True)
+        if node.retry_policy.budget_sec is not None:
+            fields["first_issued_at"] = record.first_issued_at
+    if record.attempt != record.first_attempt:
+        fields["earlier_attempts"] = record.attempt - record.first_attempt
+    if record.retries is not None:
+        fields["retries"] = record.retries
+    if node.on_batch_failure != "fail":
+        fields["on_batch_failure"] = node.on_batch_failure
+    if node.timeouts.heartbeat_sec is not None:
+        fields["heartbeat_sec"] = node.timeouts.heartbeat_sec
+    return fields
 
 
 def _plain(value: Any) -> Any:

@@ -14,8 +14,10 @@ from typing import Any, NoReturn, Protocol, cast
 import anyio.to_thread
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
+from flowkit.bounds import is_deeper, is_finite
 from flowkit.engine._vars import VarsOp, check
 from flowkit.errors import NodeFailure
+from flowkit.graph.limits import DEEPEST
 from flowkit.protocols import Clock
 
 
@@ -200,9 +202,15 @@ def _as_json(name: str, result: Any) -> Any:
     if result is None:
         return None
     try:
-        return from_json(to_json(result, inf_nan_mode="constants"))
+        data = to_json(result, inf_nan_mode="constants")
+        copy = from_json(data)
     except (PydanticSerializationError, ValueError) as error:
         _refuse(f"coordinator function {name!r} returned what cannot be written as JSON: {error}")
+    if not is_finite(copy):
+        _refuse(f"coordinator function {name!r} returned a number that is not finite")
+    if is_deeper(data, DEEPEST):
+        _refuse(f"coordinator function {name!r} returned values that stand in each other more than {DEEPEST} levels deep")
+    return copy
 
 
 def _told(name: str, error: Exception) -> str:

@@ -7,7 +7,9 @@
 from flowkit.engine._advance import advance
 from flowkit.engine._draft import IllegalMove, Transition
 from flowkit.engine._effects import (
+    AskWorker,
     CallFunction,
+    CheckCommand,
     Effect,
     EvaluateCondition,
     SendCancel,
@@ -17,6 +19,7 @@ from flowkit.engine._effects import (
 )
 from flowkit.engine._events import (
     CancelRequested,
+    CommandsLost,
     ConditionEvaluated,
     Event,
     FunctionFailed,
@@ -28,6 +31,7 @@ from flowkit.engine._events import (
     Woke,
 )
 from flowkit.engine._readiness import derive
+from flowkit.engine._retries import retry_delay
 from flowkit.engine._settings import EngineSettings
 from flowkit.engine._transitions import NODE_MOVES, NODE_REPORTS, TASK_MOVES
 from flowkit.engine._vars import VarsOp
@@ -36,8 +40,11 @@ __all__ = [
     "NODE_MOVES",
     "NODE_REPORTS",
     "TASK_MOVES",
+    "AskWorker",
     "CallFunction",
     "CancelRequested",
+    "CheckCommand",
+    "CommandsLost",
     "ConditionEvaluated",
     "Effect",
     "EngineSettings",
@@ -59,4 +66,5 @@ __all__ = [
     "advance",
     "derive",
     "pending_effects",
+    "retry_delay",
 ]

@@ -6,6 +6,7 @@ from typing import Any
 from flowkit.engine._draft import Transition
 from flowkit.engine._events import (
     CancelRequested,
+    CommandsLost,
     ConditionEvaluated,
     Event,
     FunctionFailed,
@@ -18,6 +19,7 @@ from flowkit.engine._events import (
 )
 from flowkit.engine._nodes import (
     batch_stored,
+    batches_retried,
     begin_ready_nodes,
     condition_evaluated,
     consider,
@@ -34,9 +36,10 @@ from flowkit.engine._nodes import (
 )
 from flowkit.engine._readiness import edge_outcome, handles_failure
 from flowkit.engine._settings import EngineSettings
-from flowkit.engine._timers import woke
+from flowkit.engine._timers import commands_lost, woke
 from flowkit.graph import Plan
 from flowkit.messages import (
+    BatchesRetried,
     BatchStored,
     NodeFailed,
     NodeProgressed,
@@ -136,7 +139,8 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
     marks = bytearray(task.marks)
     for index in again:
         if index in task.records:
-            draft.records[index] = _begun_anew(task.records[index], finished=marks[index] == Mark.FINISHED)
+            from_nothing = marks[index] == Mark.FINISHED and not (event.fill and index in (event.nodes or ()))
+            draft.records[index] = _begun_anew(task.records[index], from_nothing=from_nothing)
         marks[index] = draft.marks[index] = Mark.WAITING
         draft.note(index, "status", "queued", {"retry": True})
     plan = task.spec.plan
@@ -153,14 +157,14 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
             consider(draft, index, settings)
 
 
-def _begun_anew(record: NodeRecord, *, finished: bool) -> NodeRecord:
-    """What stays of a node's record when it runs again. What a finished run put out is not added to: another generation begins."""
+def _begun_anew(record: NodeRecord, *, from_nothing: bool) -> NodeRecord:
+    """What stays of a node's record when it runs again. From nothing, what was put out is not added to: another generation begins."""
     return NodeRecord(
         attempt=record.attempt,
         first_attempt=record.attempt + 1 + (record.handovers > 0),  # the number of one that was handed back is free again
-        generation=record.generation + finished,
+        generation=record.generation + from_nothing,
         handovers=record.handovers,
-        progress=None if finished else record.progress,
+        progress=None if from_nothing else record.progress,
     )
 
 
@@ -210,9 +214,11 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     FunctionReturned: function_returned,
     FunctionFailed: function_failed,
     Woke: woke,
+    CommandsLost: commands_lost,
     NodeStarted: node_started,
     NodeProgressed: node_progressed,
     BatchStored: batch_stored,
+    BatchesRetried: batches_retried,
     NodeSucceeded: node_succeeded,
     NodeFailed: node_failed,
     NodeStopped: node_stopped,

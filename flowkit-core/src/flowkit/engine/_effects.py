@@ -39,6 +39,24 @@ class SendCancel:
 
 
 @dataclass(slots=True)
+class CheckCommand:
+    """See whether the command of a node's present attempt is still to come to a worker."""
+
+    index: int
+    attempt: int
+
+
+@dataclass(slots=True)
+class AskWorker:
+    """Ask the worker that began this attempt what became of it."""
+
+    index: int
+    attempt: int
+    token: str
+    worker_id: str
+
+
+@dataclass(slots=True)
 class TellReaders:
     """Tell those who read this node's artifacts while it runs that it has ended."""
 
@@ -46,14 +64,15 @@ class TellReaders:
     generation: int
 
 
-Effect = SendCommand | CallFunction | EvaluateCondition | SendCancel | TellReaders
+Effect = SendCommand | CallFunction | EvaluateCondition | SendCancel | CheckCommand | AskWorker | TellReaders
 
 
-def pending_effects(task: Task) -> list[Effect]:
+def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
     """What is yet to be done according to what is recorded.
 
     After a crash this restores every effect that was decided and may not have been carried out, but for hints that nothing hangs on:
-    those to readers, who look by themselves now and then, and cancellations of attempts whose end no longer matters.
+    those to readers, who look by themselves now and then, and cancellations of attempts whose end no longer matters. Without
+    ``claimed``, commands that a coordinator is about to send are left to it: should it have died, time brings them up.
     """
     effects: list[Effect] = []
     if task.terminal:
@@ -61,7 +80,7 @@ def pending_effects(task: Task) -> list[Effect]:
     plan = task.spec.plan
     for index, record in task.records.items():
         mark = task.marks[index]
-        if mark == Mark.ISSUED and not record.sent:
+        if mark == Mark.ISSUED and not record.sent and (claimed or not record.claimed):
             effects.append(SendCommand(index, record.attempt))
         elif mark == Mark.RUNNING and plan.nodes[index].type == "coordinator_fn":
             effects.append(CallFunction(index, record.attempt))

@@ -36,6 +36,8 @@ class RetryRequested:
     """
 
     nodes: tuple[int, ...] | None = None
+    fill: bool = False
+    """What the chosen nodes have stored stays, if they finished too: they run for what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,5 +81,16 @@ class Woke:
     silent: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class CommandsLost:
+    """Commands that will not reach a worker any more, or never were sent.
+
+    Of each the node's index, the attempt, how often it was handed back before, and the place on the bus as far as it was known. A command
+    that has another place by now was sent again meanwhile.
+    """
+
+    commands: tuple[tuple[int, int, int, tuple[int, int] | None], ...]
+
+
 ClientEvent = TaskSubmitted | CancelRequested | PauseRequested | ResumeRequested | RetryRequested
-Event = ClientEvent | ConditionEvaluated | FunctionReturned | FunctionFailed | Woke | WorkerReport
+Event = ClientEvent | ConditionEvaluated | FunctionReturned | FunctionFailed | Woke | CommandsLost | WorkerReport

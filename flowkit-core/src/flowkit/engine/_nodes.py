@@ -14,6 +14,7 @@ from flowkit.engine._vars import apply as apply_vars
 from flowkit.errors import VarsError
 from flowkit.graph import Plan
 from flowkit.messages import (
+    BatchesRetried,
     BatchStored,
     NodeFailed,
     NodeProgressed,
@@ -71,6 +72,8 @@ def _issue(draft: Transition, index: int, settings: EngineSettings) -> None:
     record.issued_at = now
     record.first_issued_at = record.first_issued_at or now
     record.sent = False
+    record.place = None
+    record.claimed = settings.sends
     record.worker_id = record.started_at = record.heard_at = record.next_retry_at = record.finished_at = None
     if node.type == COORDINATOR_FUNCTION:
         draft.move(index, Mark.RUNNING, data=_attempt(record))
@@ -147,6 +150,8 @@ def _begin(draft: Transition, index: int, worker_id: str, at: float, settings: E
     record.started_at = min(max(at, record.issued_at), now)
     record.heard_at = now
     record.sent = True
+    record.place = None
+    record.claimed = False
     draft.started_at = draft.started_at or record.started_at
     timeouts = draft.task.spec.plan.nodes[index].timeouts
     for seconds in (timeouts.start_to_close_sec, timeouts.heartbeat_sec, settings.lease_ttl_sec):
@@ -182,6 +187,16 @@ def batch_stored(draft: Transition, event: BatchStored, settings: EngineSettings
             make_ready(draft, child)
 
 
+def batches_retried(draft: Transition, event: BatchesRetried, settings: EngineSettings) -> None:
+    if not _counts_now(draft, event):
+        draft.ignored = True
+        return
+    record = _begin(draft, event.index, event.worker_id, event.at, settings)
+    record.heard_at = draft.now
+    if event.retries.number > (record.retries or {"number": 0})["number"]:
+        record.retries = event.retries.model_dump()
+
+
 def node_succeeded(draft: Transition, event: NodeSucceeded, settings: EngineSettings) -> None:
     if _is_foreign(draft, event):
         draft.ignored = True
@@ -193,6 +208,8 @@ def node_succeeded(draft: Transition, event: NodeSucceeded, settings: EngineSett
     draft.started_at = draft.started_at or event.started_at
     record.result = event.result
     record.metrics = event.metrics or None
+    record.skipped = event.skipped
+    record.retries = None
     _finish(draft, event, settings)
 
 
@@ -244,6 +261,7 @@ def node_released(draft: Transition, event: NodeReleased, settings: EngineSettin
         return
     record = draft.edit(event.index)
     record.progress = event.progress if event.progress is not None else record.progress
+    record.retries = event.retries.model_dump() if event.retries is not None else record.retries
     record.handovers += 1
     record.attempt -= 1
     draft.move(event.index, Mark.READY, data={"released_by": event.worker_id})

@@ -13,3 +13,7 @@ class EngineSettings:
     cancel_grace_sec: float = 10.0
     resend_sec: float = 5.0
     """How long a decided effect may stay undone before somebody looks after it."""
+    worker_suspect_sec: float = 10.0
+    """A worker that was silent for longer is not asked what became of a run."""
+    sends: bool = False
+    """Whoever applies the events also sends the commands that follow from them."""

@@ -1,11 +1,16 @@
 """What the passing of time does to a task."""
 
 from flowkit.engine._draft import Transition
-from flowkit.engine._effects import CallFunction, SendCancel, SendCommand
-from flowkit.engine._events import Woke
+from flowkit.engine._effects import AskWorker, CallFunction, CheckCommand, SendCancel, SendCommand
+from flowkit.engine._events import CommandsLost, Woke
 from flowkit.engine._nodes import COORDINATOR_FUNCTION, RESEND_CANCEL_SEC, end_cancelled, fail_attempt, stop_everything
 from flowkit.engine._settings import EngineSettings
 from flowkit.task import ENDED, Mark, NodeRecord, TaskStatus
+
+FIRST_CHECK_SEC = 30.0
+"""A command that was sent is looked after when it has waited for this, then whenever it has waited for twice as long."""
+LONGEST_PAUSE_SEC = 600.0
+LONGEST_ASK_PAUSE_SEC = 300.0
 
 
 def woke(draft: Transition, event: Woke, settings: EngineSettings) -> None:
@@ -26,7 +31,24 @@ def woke(draft: Transition, event: Woke, settings: EngineSettings) -> None:
     if draft.outcome is None:
         draft.wake(draft.deadline_at)
     for index in {*task.records, *draft.records}:
-        draft.wake(_next_look(draft, index, settings))
+        mark = draft.mark(index)
+        if mark not in ENDED:
+            draft.wake(_next_look(draft, index, mark, event, settings))
+
+
+def commands_lost(draft: Transition, event: CommandsLost, settings: EngineSettings) -> None:
+    """Send these commands once more: with the same token, so that whoever has one after all ignores the copy."""
+    draft.ignored = True
+    for index, attempt, handovers, place in event.commands:
+        known = draft.record(index)
+        if draft.task.records.get(index) is None or draft.mark(index) != Mark.ISSUED:
+            continue
+        if (known.attempt, known.handovers, known.place) == (attempt, handovers, place):
+            record = draft.edit(index)
+            record.sent, record.place, record.claimed = False, None, settings.sends
+            draft.effects.append(SendCommand(index, attempt))
+            draft.wake(draft.now + settings.resend_sec)
+            draft.ignored = False
 
 
 def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSettings) -> None:
@@ -51,14 +73,29 @@ def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSetti
                 draft.effects.append(SendCancel(index, record.attempt, token, overdue[0]))
             fail_attempt(draft, index, *overdue, settings)
         elif now - record.issued_at >= settings.resend_sec:
-            _do_what_was_left(draft, index, mark, record)
+            _look_after(draft, index, mark, event, settings)
 
 
-def _do_what_was_left(draft: Transition, index: int, mark: int, record: NodeRecord) -> None:
-    if mark == Mark.ISSUED and not record.sent:
-        draft.effects.append(SendCommand(index, record.attempt))
-    elif mark == Mark.RUNNING and draft.task.spec.plan.nodes[index].type == COORDINATOR_FUNCTION:
+def _look_after(draft: Transition, index: int, mark: int, event: Woke, settings: EngineSettings) -> None:
+    """Nothing was heard of an attempt for a while: see whether something was forgotten or lost."""
+    record = draft.record(index)
+    if mark == Mark.ISSUED:
+        if not record.sent:
+            draft.effects.append(CheckCommand(index, record.attempt))
+            if settings.sends and not record.claimed:
+                draft.edit(index).claimed = True
+        elif draft.now - record.issued_at >= FIRST_CHECK_SEC:
+            # Until then whoever sent it has an eye on it.
+            draft.effects.append(CheckCommand(index, record.attempt))
+    elif draft.task.spec.plan.nodes[index].type == COORDINATOR_FUNCTION:
         draft.effects.append(CallFunction(index, record.attempt))
+    elif draft.now - (record.heard_at or 0.0) >= settings.lease_ttl_sec and not _suspect(record, event, settings):
+        token = draft.task.spec.token(index, record.attempt, record.handovers)
+        draft.effects.append(AskWorker(index, record.attempt, token, record.worker_id or ""))
+
+
+def _suspect(record: NodeRecord, event: Woke, settings: EngineSettings) -> bool:
+    return event.silent.get(record.worker_id or "", 0.0) >= settings.worker_suspect_sec
 
 
 def _overdue(draft: Transition, index: int, mark: int, record: NodeRecord, event: Woke, settings: EngineSettings) -> tuple[str, str] | None:
@@ -88,8 +125,7 @@ def patience_sec(record: NodeRecord, settings: EngineSettings) -> float:
     return max(lease, settings.worker_lost_sec)
 
 
-def _next_look(draft: Transition, index: int, settings: EngineSettings) -> float | None:
-    mark = draft.mark(index)
+def _next_look(draft: Transition, index: int, mark: int, event: Woke, settings: EngineSettings) -> float | None:
     record = draft.record(index)
     now = draft.now
     if mark == Mark.DEFERRED:
@@ -99,15 +135,29 @@ def _next_look(draft: Transition, index: int, settings: EngineSettings) -> float
     node = draft.task.spec.plan.nodes[index]
     timeouts = node.timeouts
     if mark == Mark.ISSUED:
-        looks = [record.issued_at + timeouts.schedule_to_start_sec] if timeouts.schedule_to_start_sec is not None else []
-        if not record.sent:
-            looks.append(now + settings.resend_sec)
-        return min(looks, default=None)
+        check = _next_check(record, now, settings)
+        return check if timeouts.schedule_to_start_sec is None else min(check, record.issued_at + timeouts.schedule_to_start_sec)
     if mark == Mark.RUNNING:
-        looks = [now + settings.lease_ttl_sec]
+        looks = [_next_ask(record, now, event, settings) if record.worker_id is not None else now + settings.lease_ttl_sec]
         if timeouts.start_to_close_sec is not None:
             looks.append((record.started_at or record.issued_at) + timeouts.start_to_close_sec)
         if timeouts.heartbeat_sec is not None and record.heard_at is not None:
             looks.append(record.heard_at + timeouts.heartbeat_sec)
         return min(looks)
     return None
+
+
+def _next_check(record: NodeRecord, now: float, settings: EngineSettings) -> float:
+    """Commands may wait for long: the longer one has, the later somebody looks again."""
+    waited = now - record.issued_at
+    if waited < settings.resend_sec:
+        return record.issued_at + settings.resend_sec
+    return now + min(max(waited, FIRST_CHECK_SEC), LONGEST_PAUSE_SEC)
+
+
+def _next_ask(record: NodeRecord, now: float, event: Woke, settings: EngineSettings) -> float:
+    """So may runs. But of a worker that is silent somebody looks again when it is to be given up."""
+    if _suspect(record, event, settings):
+        return now + max(1.0, patience_sec(record, settings) - event.silent[record.worker_id or ""])
+    ran = now - (record.started_at or now)
+    return now + max(settings.lease_ttl_sec, min(ran, LONGEST_ASK_PAUSE_SEC))

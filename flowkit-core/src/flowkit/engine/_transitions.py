@@ -9,6 +9,7 @@ from flowkit.engine._events import (
     FunctionReturned,
 )
 from flowkit.messages import (
+    BatchesRetried,
     BatchStored,
     NodeFailed,
     NodeProgressed,
@@ -25,6 +26,7 @@ NODE_REPORTS: dict[type, frozenset[int]] = {
     NodeStarted: frozenset({Mark.ISSUED}),
     NodeProgressed: frozenset({Mark.ISSUED, Mark.RUNNING}),
     BatchStored: frozenset({Mark.ISSUED, Mark.RUNNING}),
+    BatchesRetried: frozenset({Mark.ISSUED, Mark.RUNNING}),
     NodeSucceeded: frozenset({Mark.READY, Mark.ISSUED, Mark.RUNNING, Mark.DEFERRED, Mark.CANCELLING}),
     FunctionReturned: frozenset({Mark.READY, Mark.RUNNING, Mark.DEFERRED, Mark.CANCELLING}),
     NodeFailed: frozenset({Mark.ISSUED, Mark.RUNNING, Mark.CANCELLING}),

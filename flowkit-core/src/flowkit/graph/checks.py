@@ -56,6 +56,8 @@ def _check_call(faults: Faults, node: NodeSpec, functions: Collection[str] | Non
         faults.add(name, f"io.fn: nobody registered a function {short(io.fn)}{hint}; there are {', '.join(known[:50]) or 'none'}")
     if io.start_when == "first_batch":
         faults.add(name, "io.start_when: a coordinator function reads no batches; remove 'first_batch'")
+    if node.on_batch_failure != "fail":
+        faults.add(name, "on_batch_failure: a coordinator function has no batches; remove it")
     for field in ("input_inline", "input_ref", "batching"):
         if getattr(io, field) is not None:
             faults.add(name, f"io.{field}: a coordinator function has no input; give its arguments in io.fn_args")

@@ -106,6 +106,8 @@ class NodeSpec(_Model):
     on_satisfied: Literal["leave", "cancel"] = "leave"
     """What becomes of parents that still run when the fan-in is met."""
     retry_policy: RetryPolicy = Field(default_factory=lambda: _DEFAULT_RETRY_POLICY)
+    on_batch_failure: Literal["fail", "skip"] = "fail"
+    """What a batch that failed for good does to the node: it fails as well, or goes on without it."""
     timeouts: Timeouts = Field(default_factory=lambda: _DEFAULT_TIMEOUTS)
     routing: Routing = Field(default_factory=lambda: _DEFAULT_ROUTING)
     when: str | None = None

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from flowkit.errors import NodeFailure
 from flowkit.messages import RunNode
 from flowkit.protocols import ArtifactRecord, Clock, Stream
 from flowkit.worker._reports import RunReports
@@ -43,8 +44,8 @@ class BatchLedger:
         self._change = Signal()
         self._error: Exception | None = None
         self._told = False
-        self.refused: Batch | None = None
-        """The batch that could not be stored, if there is one."""
+        self.refused: list[tuple[Batch, NodeFailure]] = []
+        """Batches that the store does not take, until somebody looks at them."""
 
     async def unseen(self, batches: Sequence[Batch]) -> list[Batch]:
         """Those that are still to be processed."""
@@ -74,9 +75,10 @@ class BatchLedger:
 
         def stored(answer: bool | Exception) -> None:
             self._unstored -= 1
-            if isinstance(answer, Exception):
-                if self._error is None:
-                    self._error, self.refused = answer, Batch(uid)
+            if isinstance(answer, NodeFailure):
+                self.refused.append((Batch(uid), answer))
+            elif isinstance(answer, Exception):
+                self._error = self._error or answer
             else:
                 if answer:
                     self._stored += 1

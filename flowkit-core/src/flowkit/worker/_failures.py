@@ -1,4 +1,4 @@
-"""Why an attempt failed: reason codes, and the dead letters of batches that were given up."""
+"""Why an attempt or a batch failed: reason codes, and the dead letters of batches that were given up."""
 
 import logging
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from flowkit.graph import NodeSpec
 from flowkit.messages import RunNode
 from flowkit.plugins import Plugins
 from flowkit.protocols import DeadLetter
+from flowkit.showing import printable
 from flowkit.worker.handlers import Batch
 
 logger = logging.getLogger(__name__)
@@ -20,6 +21,9 @@ logger = logging.getLogger(__name__)
 MAX_ERROR = 4000
 MAX_LETTER_BYTES = 256 * 1024
 Classify = Callable[[BaseException], tuple[str, bool]]
+
+
+MAX_REASON = 200
 
 
 class BatchFailure(NodeFailure):
@@ -35,6 +39,17 @@ class Verdict:
     error: str
 
 
+class BatchFailed(Exception):
+    """A batch failed, and the attempt of the node with it. The error of the handler is the cause."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.error)
+        self.verdict = verdict
+
+
+Judge = Callable[[BaseException], Verdict]
+
+
 def judge(error: BaseException, command: RunNode, *, io: dict[str, Any], plugins: Plugins, classify: Classify) -> Verdict:
     """The reason code of an error: its own if it has one, else a plugin's, else the handler's."""
     if isinstance(error, NodeFailure):
@@ -42,7 +57,8 @@ def judge(error: BaseException, command: RunNode, *, io: dict[str, Any], plugins
     else:
         reason, permanent = _asked_plugins(error, command, io, plugins) or _asked_handler(error, command, classify)
     text = str(error) if isinstance(error, BatchFailure) else f"{type(error).__name__}: {error}"
-    return Verdict(reason, permanent or reason in command.permanent_on, text[:MAX_ERROR])
+    shown = printable(reason)[:MAX_REASON] or "unexpected_error"
+    return Verdict(shown, permanent or reason in command.retry_policy.permanent_on, text[:MAX_ERROR])
 
 
 def _asked_plugins(error: BaseException, command: RunNode, io: dict[str, Any], plugins: Plugins) -> tuple[str, bool] | None:
@@ -79,8 +95,8 @@ def judge_plainly(error: BaseException) -> Verdict:
 
 
 def dead_letter(command: RunNode, batch: Batch, verdict: Verdict, *, at: float) -> DeadLetter:
-    """A batch that is given up; the same one gets the same id."""
-    origin = to_json([command.task_id, command.node_id, command.generation, batch.batch_uid])
+    """A batch that is given up. The same one gets the same id, unless the node was run anew by ``retry``."""
+    origin = to_json([command.task_id, command.node_id, command.generation, first_attempt(command), batch.batch_uid])
     try:
         data = to_json(batch.payload)
     except ValueError:
@@ -95,4 +111,12 @@ def dead_letter(command: RunNode, batch: Batch, verdict: Verdict, *, at: float) 
         node_id=command.node_id,
         uid=batch.batch_uid,
         data=data if len(data) <= MAX_LETTER_BYTES else b"",
+        size=len(data),
+        generation=command.generation,
+        attempt=command.attempt,
     )
+
+
+def first_attempt(command: RunNode) -> int:
+    """The number of the first attempt of this run of the node."""
+    return command.attempt - command.earlier_attempts

@@ -7,9 +7,12 @@ from functools import partial
 
 from anyio.abc import TaskGroup
 
+from flowkit._parking import Parking
 from flowkit.errors import DecodeError
-from flowkit.messages import CancelRun, RunNode, StreamMoved, decode
+from flowkit.messages import AskRun, CancelRun, NodeReleased, RunNode, StreamMoved, decode, headers_of
 from flowkit.protocols import Delivery, Subscription
+from flowkit.tracing import trace_from
+from flowkit.worker._ends import Ends
 from flowkit.worker._registry import Make
 from flowkit.worker._reports import Reporter, RunReports, acknowledge
 from flowkit.worker._run import Run
@@ -20,6 +23,8 @@ from flowkit.worker._waiting import Recent, patiently
 logger = logging.getLogger(__name__)
 
 REMEMBERED = 10_000
+CLEAN_UP_SEC = 1.0
+"""A run that is cut off may take its grace once more, and this, for its cleanups."""
 
 Token = tuple[str, str]
 
@@ -36,6 +41,8 @@ class Inbox:
         self.runs: dict[Token, Run] = {}
         """Those that are not over, or whose end was not confirmed."""
         self._over = Recent(REMEMBERED)
+        self._ends = Ends()
+        self._parking = Parking(store=services.store, clock=services.clock)
         self._cancelled = Recent(REMEMBERED)
 
     # ------------------------------------------------ commands
@@ -52,15 +59,19 @@ class Inbox:
                 if make is None:
                     raise DecodeError(f"this worker does not serve role {command.role!r}")
             except DecodeError as error:
-                logger.warning("A message on %s was parked: %s", delivery.message.topic, error, extra={"action": "message_parked"})
+                await self._parking.keep([(delivery, str(error))])
                 reject = partial(subscription.reject, [delivery], str(error))
                 await patiently(reject, clock=self._services.clock, what="park a message")
                 continue
             token = (command.task_id, command.token)
-            if token in self._over or token in self._cancelled:
+            if token in self._cancelled:
                 known.append(delivery)
+            elif token in self._over:
+                known.append(delivery)
+                self._tell_again(command, delivery)
             elif token in self.runs:
                 self.runs[token].reports.origins.append((subscription, delivery))
+                self._tell_again(command, delivery)
             else:
                 self._begin(token, command, make, subscription, delivery)
         if known:
@@ -70,6 +81,8 @@ class Inbox:
         def told() -> None:
             del self.runs[token]
             self._over.add(token)
+            if reports.end_message is not None:
+                self._ends.add(token, reports.end_message)
 
         reports = RunReports(self._reporter, command, (subscription, delivery), told)
         run = self.runs[token] = Run(command, make, reports, self._services)
@@ -97,7 +110,7 @@ class Inbox:
     # ------------------------------------------------ control
 
     async def heed(self, delivery: Delivery) -> None:
-        """Obey a cancel, pass on a hint, and let the rest be."""
+        """Obey a cancel, answer what is asked of this worker, pass on a hint, and let the rest be."""
         try:
             message = decode(delivery.message.value)
         except DecodeError as error:
@@ -107,6 +120,23 @@ class Inbox:
             self._services.watches.notice(message)
         elif isinstance(message, CancelRun):
             await self._cancel(message)
+        elif isinstance(message, AskRun) and message.worker_id == self._services.worker_id:
+            self._tell_again(message, delivery)
+
+    def _tell_again(self, about: RunNode | AskRun, delivery: Delivery) -> None:
+        """Say what became of an attempt. One of which nothing is known here any more is handed back."""
+        token = (about.task_id, about.token)
+        run, end = self.runs.get(token), self._ends.get(token)
+        if run is not None:
+            run.reports.tell_again()
+        elif end is not None:
+            self._reporter.repeat(end)
+        else:
+            released = NodeReleased(
+                task_id=about.task_id, index=about.index, attempt=about.attempt, token=about.token,
+                worker_id=self._services.worker_id, at=self._services.clock.now(),
+            )  # fmt: skip
+            self._reporter.answer(released, headers_of(trace_from(delivery.message.headers)))
 
     async def _cancel(self, order: CancelRun) -> None:
         for run in list(self.runs.values()):
@@ -136,3 +166,21 @@ class Inbox:
                 extra={"action": "run_cut_off", "task_id": run.command.task_id},
             )  # fmt: skip
             self._slots.cut_off(run)
+            await self._services.clock.sleep(grace + CLEAN_UP_SEC)
+            self._abandon(run)
+
+    def abandon_running(self) -> None:
+        """Go on without what does not end although it was cut off."""
+        for run in list(self.runs.values()):
+            self._abandon(run)
+
+    def _abandon(self, run: Run) -> None:
+        if not self._slots.is_running(run):
+            return
+        run.abandon()
+        self._slots.abandon(run)
+        if self._slots.capacity < self._services.cfg.max_concurrency:
+            logger.error(
+                "%d runs were cut off and go on all the same: this worker runs no more than %d beside them", self._slots.abandoned,
+                self._slots.capacity, extra={"action": "slots_lost"},
+            )  # fmt: skip

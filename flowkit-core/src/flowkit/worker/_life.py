@@ -10,8 +10,10 @@ from typing import Any
 import anyio
 
 from flowkit.config import WorkerConfig
+from flowkit.encoding import encoded
 from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, Clock, Store, TopicSpec
+from flowkit.sealing import sealed
 from flowkit.worker._inbox import Inbox
 from flowkit.worker._listening import CommandListener, ControlListener
 from flowkit.worker._registry import Make
@@ -97,6 +99,7 @@ class Life:
                 store = await opened.enter_async_context(self._plugins.open_store(self._db, cfg))
             if bus is None:
                 bus = await opened.enter_async_context(self._plugins.open_bus(cfg.bus_address(self._db), cfg))
+            store, bus = encoded(store, self._plugins), sealed(bus, cfg, self._plugins)
             topics = [cfg.command_topic(role) for role in self._served]
             await bus.ensure_topics(
                 [
@@ -110,7 +113,7 @@ class Life:
 
     async def _work(self, store: Store, bus: Bus, topics: list[str]) -> None:
         cfg, clock = self._cfg, self._clock
-        reader = ArtifactReader(store.artifacts, plugins=self._plugins, clock=clock)
+        reader = ArtifactReader(store.artifacts, clock=clock)
         services = Services(
             worker_id=self._worker_id,
             cfg=cfg,
@@ -124,8 +127,7 @@ class Life:
         )
         reporter = Reporter(bus=bus, topic=cfg.events_topic, worker_id=self._worker_id, clock=clock)
         allow_threads(cfg.max_concurrency)
-        async with anyio.create_task_group() as group:
-            slots = Slots(group, cfg.max_concurrency)
+        async with Slots(cfg.max_concurrency) as slots, anyio.create_task_group() as group:
             session = Session(
                 store=store, cfg=cfg, worker_id=self._worker_id, roles=tuple(self._served), running=lambda: slots.running, clock=clock
             )
@@ -133,7 +135,7 @@ class Life:
             commands = CommandListener(
                 bus=bus,
                 topics=topics,
-                group=f"{cfg.namespace}.workers",
+                group=cfg.workers_group,
                 max_concurrency=cfg.max_concurrency,
                 inbox=inbox,
                 slots=slots,
@@ -173,6 +175,7 @@ class Life:
             inbox.hand_back_running()
             if not await within(self._cfg.cancel_grace_sec + 1, lambda: _idle(slots), clock=self._clock):
                 logger.warning("%d runs do not end and are left behind", slots.running, extra={"action": "runs_left"})
+                inbox.abandon_running()
         if not await within(LAST_WORDS_SEC, reporter.flush, clock=self._clock):
             logger.warning("Worker %s stops with reports unsent", self._worker_id, extra={"action": "reports_unsent"})
 

@@ -3,13 +3,15 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import anyio
 
 from flowkit.errors import MessageError, MessageTooLarge
 from flowkit.messages import (
+    BatchesRetried,
+    BatchRetries,
     BatchStored,
     NodeFailed,
     NodeProgressed,
@@ -38,8 +40,9 @@ class RunReports:
     """What one run has to tell, until it is told."""
 
     __slots__ = (
-        "_batch_due", "_end", "_progress_at", "_progress_due", "_reporter", "_started_due",
-        "_told_at", "command", "complete", "headers", "on_told", "origins", "progress", "started_at", "trace",
+        "_announced", "_batch_due", "_begun", "_confirming", "_end", "_progress_at", "_progress_due", "_reporter", "_retries_due",
+        "_started_due", "_told_at", "command", "complete", "end_message", "headers", "on_told", "origins", "progress", "started_at",
+        "trace",
     )  # fmt: skip
 
     def __init__(self, reporter: "Reporter", command: RunNode, origin: Origin, on_told: Callable[[], None]) -> None:
@@ -56,10 +59,16 @@ class RunReports:
         """The end is among what was collected."""
         self.started_at = 0.0
         self.progress: Any = command.progress
+        self._begun = False
         self._started_due = self._batch_due = self._progress_due = False
         self._progress_at = 0.0
         self._told_at: float | None = None
+        self._retries_due: BatchRetries | None = None
+        self._announced: anyio.Event | None = None
+        self._confirming: anyio.Event | None = None
         self._end: End | None = None
+        self.end_message: Message | None = None
+        """The end as it was told."""
 
     @property
     def ended(self) -> bool:
@@ -67,8 +76,15 @@ class RunReports:
 
     def start(self, now: float) -> None:
         self.started_at = now
+        self._begun = True
         self._started_due = True
         self._reporter.wake(self)
+
+    def tell_again(self) -> None:
+        """Say once more that it runs. Before its beginning and after its end it says nothing: that will be told in its turn."""
+        if self._begun and self._end is None:
+            self._started_due = True
+            self._reporter.wake(self)
 
     def batch_stored(self) -> None:
         if self._end is None:
@@ -90,9 +106,25 @@ class RunReports:
         else:
             self._reporter.wake_later(self)
 
+    async def announce(self, retries: BatchRetries) -> None:
+        """Say which batches are tried again, and return when that is on the bus: it is known even if this worker dies in the try."""
+        if self._end is None:
+            self._retries_due = retries
+            self._announced = anyio.Event()
+            self._reporter.wake(self)
+            await self._announced.wait()
+
+    def confirmed(self) -> None:
+        """What was collected last is on the bus."""
+        if self._confirming is not None:
+            self._confirming.set()
+            self._confirming = None
+
     def end(self, report: End) -> None:
-        self._end = report
-        self._reporter.wake(self)
+        """Say how the run ended. The first end counts: of a run that was given up, nothing that comes later does."""
+        if self._end is None:
+            self._end = report
+            self._reporter.wake(self)
 
     def collect(self, worker_id: str) -> list[WorkerReport]:
         """What is due, in order. A start that was not told yet is left out where the end says it as well."""
@@ -102,7 +134,7 @@ class RunReports:
             "token": command.token, "worker_id": worker_id,
         }  # fmt: skip
         due: list[WorkerReport] = []
-        between = self._batch_due or self._progress_due
+        between = self._batch_due or self._progress_due or self._retries_due is not None
         if self._started_due and (end is None or between):
             due.append(NodeStarted(**ids, at=self.started_at))
         if self._batch_due:
@@ -110,6 +142,9 @@ class RunReports:
         if self._progress_due:
             self._told_at = self._reporter.clock.monotonic()
             due.append(NodeProgressed(**ids, progress=self.progress, at=self._progress_at))
+        if self._retries_due is not None:
+            due.append(BatchesRetried(**ids, retries=self._retries_due, at=self._reporter.clock.now()))
+            self._confirming, self._announced, self._retries_due = self._announced, None, None
         if end is not None:
             due.append(end)
             self.complete = True
@@ -127,6 +162,7 @@ class Reporter:
         self._worker_id = worker_id
         self._due: dict[RunReports, None] = {}
         self._later: dict[RunReports, None] = {}
+        self._answers: list[Message] = []
         self._signal = Signal()
         self._later_signal = Signal()
         self._quiet = anyio.Event()
@@ -142,6 +178,15 @@ class Reporter:
         self._later[reports] = None
         self._later_signal.set()
 
+    def repeat(self, message: Message) -> None:
+        """Send once more what was sent."""
+        self._answers.append(message)
+        self._signal.set()
+
+    def answer(self, report: WorkerReport, headers: Mapping[str, bytes]) -> None:
+        """Send a report that is no run's."""
+        self.repeat(Message(self._topic, encode(report), report.task_id, headers))
+
     def in_loop(self, call: Callable[[Any], None], value: Any) -> None:
         """Call at once, or, from another thread, as soon as the event loop is free."""
         if threading.get_ident() == self._thread:
@@ -155,11 +200,12 @@ class Reporter:
             if self._sending is None:
                 await self._signal.wait()
                 due, self._due = self._due, {}
-                self._sending = list(due), self._messages(due)
+                answers, self._answers = self._answers, []
+                self._sending = list(due), [*self._messages(due), *answers]
             # What was collected stays until it was sent, also if this loop should die meanwhile.
             await self._send(*self._sending)
             self._sending = None
-            if not self._due:
+            if not self._due and not self._answers:
                 self._quiet.set()
 
     async def send_late_progress(self) -> None:
@@ -174,17 +220,20 @@ class Reporter:
 
     async def flush(self) -> None:
         """Return when there is nothing left to send."""
-        while self._due or self._sending:
+        while self._due or self._answers or self._sending:
             self._quiet = anyio.Event()
             await self._quiet.wait()
 
     def _messages(self, due: Iterable[RunReports]) -> list[Message]:
-        return [
-            Message(self._topic, value, report.task_id, reports.headers)
-            for reports in due
-            for report in reports.collect(self._worker_id)
-            if (value := self._encoded(report)) is not None
-        ]
+        messages: list[Message] = []
+        for reports in due:
+            for report in reports.collect(self._worker_id):
+                value = self._encoded(report)
+                if value is not None:
+                    messages.append(Message(self._topic, value, report.task_id, reports.headers))
+            if reports.complete:
+                reports.end_message = messages[-1]
+        return messages
 
     async def _send(self, due: list[RunReports], messages: list[Message]) -> None:
         await patiently(lambda: self._publish(messages), clock=self.clock, what="publish reports")
@@ -193,6 +242,7 @@ class Reporter:
             for subscription, delivery in reports.origins:
                 acks.setdefault(subscription, []).append(delivery)
             reports.origins.clear()
+            reports.confirmed()
             if reports.complete:
                 reports.on_told()
         for subscription, deliveries in acks.items():
@@ -230,7 +280,7 @@ def _instead_of(report: WorkerReport, error: MessageError) -> WorkerReport | Non
         )
     if isinstance(report, NodeFailed):
         return report.model_copy(update={"metrics": {}, "error": report.error.encode("ascii", "replace").decode()})
-    return NodeReleased(**ids) if isinstance(report, NodeReleased) else None
+    return NodeReleased(**ids, retries=report.retries) if isinstance(report, NodeReleased) else None
 
 
 async def acknowledge(subscription: Subscription, deliveries: list[Delivery]) -> None:

@@ -14,12 +14,12 @@ from flowkit.protocols import Stream
 from flowkit.tracing import use_trace
 from flowkit.worker._batches import BatchLedger
 from flowkit.worker._context import RunContext
-from flowkit.worker._failures import BatchFailure, Verdict, dead_letter, judge, judge_plainly
+from flowkit.worker._failures import BatchFailed, Verdict, judge, judge_plainly
 from flowkit.worker._registry import Make
 from flowkit.worker._reports import End, RunReports
 from flowkit.worker._services import Services
+from flowkit.worker._tries import is_being_cancelled
 from flowkit.worker._values import Numbers, json_value
-from flowkit.worker._waiting import patiently
 from flowkit.worker._work import Outcome, Work, asked_store, sources_of
 from flowkit.worker.artifacts import RunArtifacts
 from flowkit.worker.functions import FunctionHandler
@@ -68,6 +68,13 @@ class Run:
             self._handed_back = True
             self.cancel("the worker stops")
 
+    def abandon(self) -> None:
+        """Tell the end of a run that does not end. Whatever comes of it later counts for nothing."""
+        logger.warning(
+            "Node %s was cut off and goes on all the same: it is left to itself", self.command.node_id, extra=self._extra("run_abandoned")
+        )
+        self.reports.end(self._given_up())
+
     # ------------------------------------------------ life
 
     async def execute(self) -> None:
@@ -99,7 +106,7 @@ class Run:
             try:
                 return self._succeeded(await self._work_to_the_end())
             except asyncio.CancelledError as error:
-                if _is_being_cancelled():
+                if is_being_cancelled():
                     raise
                 return await self._failure(error)  # the handler awaited something that was cancelled elsewhere
             except (Exception, SystemExit) as error:
@@ -123,7 +130,7 @@ class Run:
             and not (isinstance(inline, dict) and inline.get("input_adapter") is not None)
         ):
             return Outcome(json_value(await handler.call(inline, context), "the result"), {}, 0)
-        self._work = Work(self.command, data, context=context, reports=self.reports, services=self._services)
+        self._work = Work(self.command, data, context=context, reports=self.reports, judge=self._judge, services=self._services)
         return await self._work.do(handler)
 
     # ------------------------------------------------ ends
@@ -152,34 +159,38 @@ class Run:
             result=outcome.result,
             metrics=outcome.metrics,
             batches=outcome.batches,
+            skipped=outcome.skipped,
         )
 
     def _given_up(self) -> NodeStopped | NodeReleased:
         if self._handed_back:
-            return NodeReleased(**self._ids(), progress=self.reports.progress)
+            retries = self._work.tries.to_hand_over() if self._work is not None else None
+            return NodeReleased(**self._ids(), progress=self.reports.progress, retries=retries)
         return NodeStopped(**self._ids())
+
+    def _judge(self, error: BaseException) -> Verdict:
+        classify = self._handler.classify_error if isinstance(self._handler, Handler) else default_classification
+        io = self._data.io if self._data is not None else {}
+        return judge(error, self.command, io=io, plugins=self._services.plugins, classify=classify)
 
     async def _failure(self, error: BaseException) -> End:
         if self._context.cancelled():
             logger.info("Node %s was stopped: %s", self.command.node_id, self._context.cancel_reason, extra=self._extra("node_stopped"))
             return self._given_up()
-        classify = self._handler.classify_error if isinstance(self._handler, Handler) else default_classification
-        io = self._data.io if self._data is not None else {}
-        verdict = judge(error, self.command, io=io, plugins=self._services.plugins, classify=classify)
-        told = isinstance(error, NodeFailure | BatchFailure)
+        cause: BaseException | None = error
+        if isinstance(error, BatchFailed):
+            verdict, cause = error.verdict, error.__cause__
+        else:
+            verdict = self._judge(error)
+        told = isinstance(cause, NodeFailure)
         logger.warning(
             "Node %s failed, %s: %s", self.command.node_id, verdict.reason_code, verdict.error,
-            extra=self._extra("node_failed"), exc_info=None if told else error,
+            extra=self._extra("node_failed"), exc_info=None if told else cause,
         )  # fmt: skip
         metrics: Numbers = {}
         if self._work is not None:
             await self._settled_anyway(self._work.ledger)
             metrics, _ = await self._work.ledger.totals()
-            lost = self._work.ledger.refused or self._work.batch
-            if lost is not None and (verdict.permanent or self.command.last_attempt):
-                letter = dead_letter(self.command, lost, verdict, at=self._services.clock.now())
-                store = self._services.store
-                await patiently(lambda: store.park([letter]), clock=self._services.clock, what="park a dead letter")
         return self._failed(verdict, metrics)
 
     async def _settled_anyway(self, ledger: BatchLedger) -> None:
@@ -197,8 +208,3 @@ class Run:
             error=verdict.error,
             metrics=metrics,
         )
-
-
-def _is_being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

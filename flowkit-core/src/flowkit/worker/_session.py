@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from flowkit.config import WorkerConfig
@@ -63,6 +64,7 @@ class Session:
             logger.warning("The session of worker %s was not ended: %s", self._worker_id, error, extra={"action": "session_left"})
 
 
+@cache
 def _version() -> str:
     try:
         return version("flowkit-core")

@@ -1,13 +1,18 @@
 """Slots: tasks that run commands, one after the other, the most urgent first."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import count
-from typing import Protocol
+from typing import Protocol, Self
 
 import anyio
-from anyio.abc import TaskGroup
+
+logger = logging.getLogger(__name__)
+
+CLOSE_SEC = 5.0
+"""How long what is cancelled at the end may take to clean up."""
 
 
 class Runnable(Protocol):
@@ -20,35 +25,57 @@ class Runnable(Protocol):
 
 
 class Slots:
-    """At most ``limit`` runs at a time.
+    """At most ``limit`` runs at a time, and as many that were abandoned: each beyond that costs a slot.
 
     A slot is a task that lives on from run to run, so that a run needs neither a task nor a cancel scope of its own; only a run that is
     cut off takes its slot with it. At most one idle slot is on its way at a time: work that ends without waiting is done by one slot.
+
+    The slots are in no task group, as that would wait for runs that never end. Leaving the slots cancels them, and waits for a while.
     """
 
-    def __init__(self, group: TaskGroup, limit: int) -> None:
-        self._group = group
+    def __init__(self, limit: int) -> None:
         self._limit = limit
         self._queue: list[tuple[int, int, Runnable]] = []
         self._order = count()
         self._idle: list[asyncio.Event] = []
-        self._scopes: dict[Runnable, anyio.CancelScope] = {}
-        self._slots = 0
+        self._tasks: dict[Runnable, asyncio.Task[None]] = {}
+        self._abandoned: dict[Runnable, asyncio.Task[None]] = {}
+        self._slots: set[asyncio.Task[None]] = set()
         self._waking = False
         self._watchers: list[anyio.Event] = []
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._queue.clear()
+        for task in (*self._slots, *self._abandoned.values()):
+            task.cancel()
+        if self._slots and (await asyncio.wait(self._slots, timeout=CLOSE_SEC))[1]:
+            logger.warning("Runs that do not end are left behind", extra={"action": "runs_left"})
+
     @property
     def running(self) -> int:
-        return len(self._scopes)
+        return len(self._tasks)
 
     @property
     def queued(self) -> int:
         return len(self._queue)
 
     @property
+    def abandoned(self) -> int:
+        """Runs that were given up, and have not ended."""
+        return len(self._abandoned)
+
+    @property
+    def capacity(self) -> int:
+        """How many may run at a time."""
+        return self._limit - max(0, len(self._abandoned) - self._limit)
+
+    @property
     def free(self) -> int:
         """How many more could begin at once."""
-        return max(0, self._limit - len(self._scopes) - len(self._queue))
+        return max(0, self.capacity - len(self._tasks) - len(self._queue))
 
     def submit(self, run: Runnable) -> None:
         heappush(self._queue, (-run.priority, next(self._order), run))
@@ -63,13 +90,23 @@ class Slots:
         return taken
 
     def is_running(self, run: Runnable) -> bool:
-        return run in self._scopes
+        return run in self._tasks
 
     def cut_off(self, run: Runnable) -> None:
-        """Cancel what a run awaits, and end it."""
-        scope = self._scopes.get(run)
-        if scope is not None:
-            scope.cancel()
+        """Cancel what a run awaits, once: one that goes on all the same is not to keep the event loop busy."""
+        task = self._tasks.get(run)
+        if task is not None:
+            task.cancel()
+
+    def abandon(self, run: Runnable) -> None:
+        """Go on without a run that does not end."""
+        task = self._tasks.pop(run, None)
+        if task is not None:
+            self._abandoned[run] = task
+            self._slots.discard(task)
+            self._tell_watchers()
+            if self._queue:
+                self._wake_one()
 
     async def wait_until(self, condition: Callable[["Slots"], bool]) -> None:
         """Return when this holds."""
@@ -89,33 +126,38 @@ class Slots:
         if self._idle:
             self._waking = True
             self._idle.pop().set()
-        elif self._slots < self._limit:
+        elif len(self._slots) < self.capacity:
             self._waking = True
-            self._slots += 1
-            self._group.start_soon(self._slot)
+            self._slots.add(asyncio.create_task(self._slot(), name="flowkit slot"))
 
     async def _slot(self) -> None:
-        with anyio.CancelScope() as scope:
-            self._waking = False
-            while not scope.cancel_called:
+        me = asyncio.current_task()
+        assert me is not None
+        self._waking = False
+        try:
+            while not me.cancelling():
                 if self._queue:
-                    await self._run_next(scope)
+                    await self._run_next(me)
                 else:
                     gate = asyncio.Event()
                     self._idle.append(gate)
                     await gate.wait()
                     self._waking = False
-        self._slots -= 1
-        if self._queue:
-            self._wake_one()
+        finally:
+            self._slots.discard(me)
+            if self._queue:
+                self._wake_one()
 
-    async def _run_next(self, scope: anyio.CancelScope) -> None:
+    async def _run_next(self, me: "asyncio.Task[None]") -> None:
         run = heappop(self._queue)[2]
-        self._scopes[run] = scope
+        self._tasks[run] = me
         if self._queue:
             self._wake_one()
         try:
             await run.execute()
+        except Exception:
+            logger.exception("A run broke without a report", extra={"action": "run_broken"})
         finally:
-            del self._scopes[run]
+            self._tasks.pop(run, None)
+            self._abandoned.pop(run, None)
             self._tell_watchers()

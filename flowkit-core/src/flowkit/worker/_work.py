@@ -11,10 +11,11 @@ from flowkit.errors import InputAdapterError
 from flowkit.messages import RunContextData, RunNode, Source
 from flowkit.worker._batches import BatchLedger
 from flowkit.worker._context import RunContext
-from flowkit.worker._failures import BatchFailure
+from flowkit.worker._failures import BatchFailure, Judge
 from flowkit.worker._pages import Page, cut, item_of, one_by_one
 from flowkit.worker._reports import RunReports
 from flowkit.worker._services import Services
+from flowkit.worker._tries import Tries
 from flowkit.worker._values import Numbers, bad_result, json_value, numbers
 from flowkit.worker._waiting import patiently
 from flowkit.worker.functions import FunctionHandler
@@ -30,20 +31,23 @@ class Outcome(NamedTuple):
     result: Any
     metrics: Numbers
     batches: int
+    skipped: int = 0
 
 
 class Work:
-    """Work in batches. ``batch`` is the one at hand, should it fail."""
+    """Work in batches."""
 
-    def __init__(self, command: RunNode, data: RunContextData, *, context: RunContext, reports: RunReports, services: Services) -> None:
+    def __init__(
+        self, command: RunNode, data: RunContextData, *, context: RunContext, reports: RunReports, judge: Judge, services: Services
+    ) -> None:
         self._command = command
         self._data = data
         self._context = context
         self._services = services
-        self.batch: Batch | None = None
         self.ledger = BatchLedger(
             command, writer=services.writer, reader=services.reader, reports=reports, hints=services.hints, clock=services.clock
         )
+        self.tries = Tries(command, context=context, reports=reports, ledger=self.ledger, judge=judge, services=services)
 
     async def do(self, handler: Handler | FunctionHandler) -> Outcome:
         inline = self._data.io.get("input_inline")
@@ -61,15 +65,18 @@ class Work:
             await self._generate(handler, inline, "")
         else:
             pages = cut(inline, data.io["batching"]) if adapter is None else self._adapted(adapter, inline.get("input_args"))
-            async with aclosing(self._batches(pages)) as batches:
-                async for batch in batches:
-                    item = item_of(batch.payload)
-                    if handler.generates:
-                        await self._generate(handler, item, f"{batch.batch_uid}#")
-                    else:
-                        await ledger.add(batch.batch_uid, await handler.call(item, self._context))
+
+            async def process(batch: Batch) -> None:
+                item = item_of(batch.payload)
+                if handler.generates:
+                    await self._generate(handler, item, f"{batch.batch_uid}#")
+                else:
+                    await ledger.add(batch.batch_uid, await handler.call(item, self._context))
+
+            await self.tries.work_through(self._batches(pages), process, sole=False)
         await ledger.settle()
-        return Outcome(None, *await ledger.totals())
+        await self.tries.give_up_refused()
+        return Outcome(None, *await ledger.totals(), self.tries.skipped)
 
     async def _generate(self, handler: FunctionHandler, item: Any, prefix: str) -> None:
         """Store what the function yields. In a later attempt it yields again, and what is there already is not counted again."""
@@ -79,6 +86,7 @@ class Work:
                 if value is None:
                     raise bad_result(f"{handler.__name__} yielded None; what is yielded is a batch's artifact, a JSON object")
                 await self.ledger.add(f"{prefix}{number}", value)
+                await self.tries.give_up_refused()
                 number += 1
                 self._context.raise_if_cancelled()
 
@@ -99,44 +107,48 @@ class Work:
             }
         )
         loaded = await handler.load_input(data.io.get("input_ref"), data.io.get("input_inline"))
-        async with aclosing(self._batches(self._route(handler, data, adapter, loaded))) as batches:
-            async for batch in batches:
-                result = await handler.process_batch(batch, context)
-                await ledger.add(batch.batch_uid, *_checked(batch, result))
-        await ledger.settle()
+
+        async def process(batch: Batch) -> None:
+            await ledger.add(batch.batch_uid, *_checked(batch, await handler.process_batch(batch, context)))
+
+        pages, sole = self._route(handler, data, adapter, loaded)
+        await self.tries.work_through(self._batches(pages), process, sole=sole)
         final = await handler.finalize(context)
         if final is None:
-            return Outcome(None, *await ledger.totals())
+            return Outcome(None, *await ledger.totals(), self.tries.skipped)
         if not isinstance(final, FinalizeResult):
             raise bad_result(f"finalize returns a FinalizeResult or None, not {type(final).__name__}")
         result, on_top = json_value(final.result, "the result"), numbers(final.metrics, "the metrics of finalize")
         if final.artifacts_ref is not None:
             await ledger.complete(final.artifacts_ref)
         sums, count = await ledger.totals()
-        return Outcome(result, sums | on_top, count)
+        return Outcome(result, sums | on_top, count, self.tries.skipped)
 
-    def _route(self, handler: Handler, data: RunContextData, adapter: Any, loaded: Any) -> Pages:
-        """Where the batches come from: the adapter the node names, else the one that load_input proposes, else the handler."""
+    def _route(self, handler: Handler, data: RunContextData, adapter: Any, loaded: Any) -> tuple[Pages, bool]:
+        """Where the batches come from: the adapter the node names, else the one that load_input proposes, else the handler.
+
+        And whether there is but one, which is the whole of the input.
+        """
         if adapter is not None:
-            return self._adapted(adapter, data.io["input_inline"].get("input_args"))
+            return self._adapted(adapter, data.io["input_inline"].get("input_args")), False
         proposed = loaded.get("input_adapter") if isinstance(loaded, dict) else None
         if proposed is not None and (self._services.cfg.strict_input_adapters or self._knows(proposed)):
-            return self._adapted(proposed, loaded.get("input_args"))
+            return self._adapted(proposed, loaded.get("input_args")), False
+        own = type(handler).iter_batches is not Handler.iter_batches
         batching = data.io.get("batching")
-        if batching is not None and type(handler).iter_batches is Handler.iter_batches:
+        if batching is not None and not own:
             whole = isinstance(loaded, dict) and "input_inline" in loaded
-            return cut(loaded["input_inline"] if whole else loaded, batching)
-        return one_by_one(handler.iter_batches(loaded))
+            return cut(loaded["input_inline"] if whole else loaded, batching), False
+        return one_by_one(handler.iter_batches(loaded)), not own
 
-    async def _batches(self, pages: Pages) -> AsyncGenerator[Batch, None]:
-        """What is to be processed, and where the run is should it fail."""
+    async def _batches(self, pages: Pages) -> AsyncGenerator[Batch | None, None]:
+        """What is to be processed; None between two pages, when something else may be done."""
         async with aclosing(pages) as all_pages:
             async for page in all_pages:
-                for batch in await self.ledger.unseen([page] if isinstance(page, Batch) else page):
+                for batch in await self.ledger.unseen([page] if isinstance(page, Batch) else page) if page else ():
                     self._context.raise_if_cancelled()
-                    self.batch = batch
                     yield batch
-                    self.batch = None
+                yield None
 
     # ------------------------------------------------ input
 

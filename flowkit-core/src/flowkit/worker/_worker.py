@@ -33,7 +33,7 @@ class Worker:
         bus: Bus | None = None,
         store: Store | None = None,
         clock: Clock | None = None,
-        plugins: Sequence[object] | None = None,
+        plugins: Sequence[object] | Plugins | None = None,
     ) -> None:
         """``handlers`` maps roles to handlers, handler classes or functions; or it is a sequence of functions made with ``@handler``.
 
@@ -48,7 +48,7 @@ class Worker:
         self._store = store
         if store is None and self._db is None:
             raise ConfigError("db: a worker needs a store; give db=, store= or cfg.db")
-        self._plugins = Plugins(plugins or ())
+        self._plugins = plugins if isinstance(plugins, Plugins) else Plugins(plugins or ())
         self._served = handlers_by_role(handlers, self._plugins.handlers, self.cfg)
         self._life: Life | None = None
 

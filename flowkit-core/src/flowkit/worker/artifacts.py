@@ -7,7 +7,6 @@ from pydantic_core import from_json
 
 from flowkit.errors import NodeFailure, RecordTooLarge
 from flowkit.messages import Source
-from flowkit.plugins import Plugins
 from flowkit.protocols import ArtifactRecord, ArtifactStore, Clock, Stream
 from flowkit.worker._values import dump
 from flowkit.worker._waiting import Signal, patiently
@@ -64,9 +63,8 @@ class ArtifactWriter:
 class ArtifactReader:
     """Reads streams page by page, waiting where the store is out of reach."""
 
-    def __init__(self, store: ArtifactStore, *, plugins: Plugins, clock: Clock) -> None:
+    def __init__(self, store: ArtifactStore, *, clock: Clock) -> None:
         self._store = store
-        self._plugins = plugins
         self._clock = clock
 
     async def page(self, stream: Stream, *, after: int, limit: int = PAGE) -> Sequence[ArtifactRecord]:
@@ -84,10 +82,10 @@ class ArtifactReader:
         return await patiently(lambda: self._store.known(stream, uids), clock=self._clock, what="look for artifacts")
 
     def meta(self, record: ArtifactRecord) -> Any:
-        return None if record.meta is None else from_json(self._plugins.decode_payload(record.meta))
+        return None if record.meta is None else from_json(record.meta)
 
     def encoded(self, meta: dict[str, Any] | None) -> bytes | None:
-        return None if meta is None else self._plugins.encode_payload(dump(meta))
+        return None if meta is None else dump(meta)
 
 
 class RunArtifacts:

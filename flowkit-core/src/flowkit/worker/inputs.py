@@ -122,7 +122,10 @@ class InputRequest:
     # ------------------------------------------------ artifacts
 
     async def follow(self, sources: Sequence[Source], *, poll_ms: int) -> AsyncGenerator[list[Pulled], None]:
-        """The artifacts of these nodes as they come, in pages, each source in its turn, until all have ended and are read."""
+        """The artifacts of these nodes as they come, in pages, each source in its turn, until all have ended and are read.
+
+        An empty page says that there is nothing more at the moment: yield it, so that something else can be done meanwhile.
+        """
         task_id = self.context.task_id
         streams = [Stream(task_id, source.node_id, source.generation) for source in sources]
         watch = StreamWatch(streams)
@@ -152,6 +155,7 @@ class InputRequest:
                             yield found
                     elif stream in was_ended:
                         del position[stream]
+            yield []
             if position:
                 due.extend(await self._next_due(position, watch, poll_sec))
 
@@ -201,6 +205,8 @@ async def pull_rechunked(request: InputRequest) -> AsyncGenerator[Batch | Sequen
     request.no_other_arguments()
     async with aclosing(request.follow(sources, poll_ms=poll_ms)) as pages:
         async for page in pages:
+            if not page:
+                yield []
             for pulled in page:
                 yield _chunks(request, pulled, size, key if key is not None else _only_list(pulled.meta))
 

@@ -80,6 +80,14 @@ class DeadLetters(StoreSuite):
         await store.park([parked])
         assert list(await store.dead_letters(task_id=task_id)) == [parked]
 
+    async def test_every_field_of_a_letter_comes_back(self, store: Store, task_id: str) -> None:
+        parked = DeadLetter(
+            task_id, NOON, "message", "refused", "no", task_id, data=b"\x00{", size=9, generation=2, attempt=3, topic="top.ic", key="kéy",
+            partition=0, position=0, headers={"a.b": b"\xff", "$c": b""},
+        )  # fmt: skip
+        await store.park([parked])
+        assert list(await store.dead_letters(task_id=task_id)) == [parked]
+
     async def test_a_letter_may_belong_to_no_task(self, store: Store, unique: str) -> None:
         parked = DeadLetter(unique, NOON, "message", "undecodable", "not JSON")
         await store.park([parked])
@@ -120,6 +128,24 @@ class DeadLetters(StoreSuite):
         assert await self.kept(store, task_id) == [f"{task_id}-1"]
         everyone = [found.letter_id for found in await store.dead_letters(after=task_id, limit=3)]
         assert everyone == [f"{task_id}-{number}" for number in (1, 2, 3)]
+
+    async def test_letters_of_one_kind_are_read_by_themselves(self, store: Store, task_id: str) -> None:
+        kinds = ("batch", "message", "task", "message")
+        for number, kind in enumerate(kinds):
+            await store.park([DeadLetter(f"{task_id}-{number}", NOON, kind, "code", "error", task_id)])  # type: ignore[arg-type]
+        found = await store.dead_letters(task_id=task_id, kind="message")
+        assert [item.letter_id for item in found] == [f"{task_id}-1", f"{task_id}-3"]
+        everyone = await store.dead_letters(kind="message", after=task_id, limit=2)
+        assert [item.letter_id for item in everyone] == [f"{task_id}-1", f"{task_id}-3"]
+
+    async def test_letters_are_read_by_their_ids(self, store: Store, task_id: str) -> None:
+        ids = [f"{task_id}-{number}" for number in range(5)]
+        await store.park([letter(name, task_id) for name in ids])
+        wanted = [ids[4], ids[1], f"{task_id}-unknown"]
+        assert [item.letter_id for item in await store.dead_letters(letter_ids=wanted)] == [ids[1], ids[4]]
+        assert [item.letter_id for item in await store.dead_letters(letter_ids=wanted, after=ids[1])] == [ids[4]]
+        assert [item.letter_id for item in await store.dead_letters(letter_ids=wanted, limit=1)] == [ids[1]]
+        assert list(await store.dead_letters(letter_ids=[])) == []
 
     async def test_dropping_says_how_many_there_were(self, store: Store, task_id: str) -> None:
         ids = [f"{task_id}-{number}" for number in range(3)]

@@ -2,11 +2,12 @@
 
 from ._bus_acknowledging import Acknowledging, Broadcasting, Rejecting
 from ._bus_groups import Groups
+from ._bus_outstanding import Outstanding
 from ._bus_publishing import Publishing
 from ._bus_receiving import Receiving
 
 
-class BusConformance(Publishing, Receiving, Groups, Acknowledging, Rejecting, Broadcasting):
+class BusConformance(Publishing, Outstanding, Receiving, Groups, Acknowledging, Rejecting, Broadcasting):
     """A test for each promise of :class:`flowkit.protocols.Bus`.
 
     Subclass it and supply the fixture ``bus``, an entered bus::

@@ -1,0 +1,109 @@
+"""Trying again what was given up."""
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from flowkit.engine import RetryRequested
+from flowkit.errors import BusError, TaskNotFound, TaskRefused
+from flowkit.messages import TaskTouched, encode, headers_of
+from flowkit.protocols import Bus, DeadLetter, Message, Store
+from flowkit.reading import load_task, records_of
+from flowkit.task import TaskStatus
+
+MOST_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Redriven:
+    """What became of a dead letter: its work is tried again and the letter is gone, or it is left as it was, and why."""
+
+    letter_id: str
+    done: bool
+    detail: str
+
+
+class Redriver:
+    """Tries dead letters again. Each is dropped when what it takes is confirmed; doing it twice does no harm."""
+
+    def __init__(
+        self, *, store: Store, bus: Bus, sealed_bus: Bus, events_topic: str, retry: Callable[[str, RetryRequested], Awaitable[None]]
+    ) -> None:
+        """Messages go to ``bus`` as they came from it, sealed or not: trying one again vouches for nothing."""
+        self._store = store
+        self._bus = bus
+        self._sealed_bus = sealed_bus
+        self._events_topic = events_topic
+        self._retry = retry
+
+    async def redrive(self, letter_ids: Sequence[str]) -> list[Redriven]:
+        outcomes: list[Redriven] = []
+        for start in range(0, len(letter_ids), MOST_AT_ONCE):
+            wanted = letter_ids[start : start + MOST_AT_ONCE]
+            found = {letter.letter_id: letter for letter in await self._store.dead_letters(letter_ids=wanted, limit=len(wanted))}
+            outcomes += [Redriven(letter_id, False, "there is no such letter") for letter_id in wanted if letter_id not in found]
+            batches: dict[str, list[DeadLetter]] = {}
+            for letter in found.values():
+                if letter.kind == "batch":
+                    batches.setdefault(letter.task_id or "", []).append(letter)
+                else:
+                    outcomes.append(await self._attempted(letter, self._message if letter.kind == "message" else self._task))
+            for task_id, letters in batches.items():
+                outcomes += await self._batches(task_id, letters)
+        return outcomes
+
+    async def _attempted(self, letter: DeadLetter, send: Callable[[DeadLetter], Awaitable[str]]) -> Redriven:
+        try:
+            detail = await send(letter)
+        except (BusError, TaskRefused) as error:
+            return Redriven(letter.letter_id, False, str(error))
+        await self._store.drop_dead_letters([letter.letter_id])
+        return Redriven(letter.letter_id, True, detail)
+
+    async def _message(self, letter: DeadLetter) -> str:
+        if letter.topic is None or len(letter.data) != letter.size:
+            raise TaskRefused("the message was too large to be kept whole")
+        await self._bus.publish([Message(letter.topic, letter.data, letter.key, letter.headers)])
+        return f"sent to {letter.topic} again"
+
+    async def _task(self, letter: DeadLetter) -> str:
+        task_id = letter.task_id or ""
+        await self._sealed_bus.publish([Message(self._events_topic, encode(TaskTouched(task_id=task_id)), task_id, headers_of(None))])
+        return f"task {task_id!r} is looked at again"
+
+    # ------------------------------------------------ batches
+
+    async def _batches(self, task_id: str, letters: Sequence[DeadLetter]) -> list[Redriven]:
+        """Have the nodes of these batches run again, for what they have not stored."""
+        try:
+            nodes, outdated = await self._nodes(task_id, letters)
+            if nodes:
+                await self._retry(task_id, RetryRequested(tuple(sorted(nodes)), fill=True))
+        except (TaskNotFound, TaskRefused) as error:
+            return [Redriven(letter.letter_id, False, str(error)) for letter in letters]
+        done = [letter for letter in letters if letter.letter_id not in outdated]
+        await self._store.drop_dead_letters([letter.letter_id for letter in done])
+        return [
+            *(Redriven(letter.letter_id, True, f"node {letter.node_id!r} of task {task_id!r} runs again") for letter in done),
+            *(
+                Redriven(letter_id, False, "the node has been run from nothing since, with this batch among the others")
+                for letter_id in outdated
+            ),
+        ]
+
+    async def _nodes(self, task_id: str, letters: Sequence[DeadLetter]) -> tuple[set[int], Collection[str]]:
+        """The nodes to run again, and the letters that have nothing to do with them any more."""
+        task = await load_task(self._store, task_id)
+        if task.status is TaskStatus.FINISHED:
+            raise TaskRefused(f"task {task_id!r} has finished without it, and stays finished; submit the payload anew, or drop the letter")
+        if not task.terminal:
+            raise TaskRefused(f"task {task_id!r} is {task.status}: its batches can be tried again when it has ended")
+        places = task.spec.plan.index
+        known = [letter for letter in letters if letter.node_id in places]
+        records = await records_of(self._store, task, [places[letter.node_id or ""] for letter in known])
+        nodes, outdated = set[int](), {letter.letter_id for letter in letters}
+        for letter in known:
+            index = places[letter.node_id or ""]
+            if index in records and records[index].generation == letter.generation:
+                nodes.add(index)
+                outdated.discard(letter.letter_id)
+        return nodes, outdated

@@ -1,0 +1,74 @@
+"""Dead letters that are tried again by a client."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from flowkit import Client, CoordinatorConfig
+from flowkit.errors import BusUnavailable
+from flowkit.protocols import DeadLetter, Message, Place
+from flowkit.sealing import SIGNATURE
+from flowkit_testing import InMemoryBus, InMemoryStore
+
+
+class Recording(InMemoryBus):
+    """Remembers what was sent, unless it is away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[Message] = []
+        self.away = False
+
+    async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
+        if self.away:
+            raise BusUnavailable("away")
+        self.sent += messages
+        return await super().publish(messages)
+
+
+def message(letter_id: str = "m") -> DeadLetter:
+    return DeadLetter(letter_id, 0.0, "message", "refused", "no", data=b"{}", size=2, topic="flowkit.events", key="k", headers={"h": b"1"})
+
+
+async def test_a_letter_stays_until_its_message_was_confirmed() -> None:
+    store, bus = InMemoryStore(), Recording()
+    await store.park([message(), DeadLetter("t", 0.0, "task", "quarantined", "boom", task_id="t")])
+    async with bus, Client(store=store, bus=bus) as client:
+        bus.away = True
+        assert [outcome.done for outcome in await client.retry_dead_letters(["m", "t"])] == [False, False]
+        assert len((await client.dead_letters()).items) == 2
+        bus.away = False
+        assert [outcome.done for outcome in await client.retry_dead_letters(["m", "t"])] == [True, True]
+        assert (await client.dead_letters()).items == []
+
+
+async def test_a_message_that_was_not_signed_is_not_signed_by_being_sent_again() -> None:
+    store, bus = InMemoryStore(), Recording()
+    await store.park([message()])
+    async with bus, Client(store=store, bus=bus, cfg=CoordinatorConfig(signing_keys=["0123456789abcdef" * 2])) as client:
+        await client.retry_dead_letters(["m"])
+    (sent,) = bus.sent
+    assert (sent.value, sent.key) == (b"{}", "k")
+    assert SIGNATURE not in sent.headers
+
+
+async def test_batches_of_a_task_that_is_gone_stay() -> None:
+    store, bus = InMemoryStore(), Recording()
+    await store.park([DeadLetter("b", 0.0, "batch", "boom", "no", task_id="gone", node_id="a", uid="1")])
+    async with bus, Client(store=store, bus=bus) as client:
+        (outcome,) = await client.retry_dead_letters(["b"])
+        assert (outcome.done, "no task" in outcome.detail) == (False, True)
+        assert len((await client.dead_letters(kind="batch")).items) == 1
+
+
+async def test_letters_come_in_pages() -> None:
+    store, bus = InMemoryStore(), Recording()
+    await store.park([message(f"m{number}") for number in range(3)])
+    async with bus, Client(store=store, bus=bus) as client:
+        first = await client.dead_letters(limit=2)
+        assert first.next is not None
+        second = await client.dead_letters(limit=2, after=first.next)
+        with pytest.raises(ValueError, match="limit"):
+            await client.dead_letters(limit=0)
+    assert [letter.letter_id for letter in (*first.items, *second.items)] == ["m0", "m1", "m2"]
+    assert second.next is None

@@ -1,0 +1,251 @@
+"""Whatever falls silent is noticed in time, with the defaults or as configured, and nothing is noticed that is only slow."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+from flowkit import CoordinatorConfig, TaskView, WorkerConfig
+from flowkit.worker import RunContext, handler
+from flowkit_testing import Cluster
+
+DEFAULTS = CoordinatorConfig()
+QUICK = CoordinatorConfig(heartbeat_soft_sec=1, heartbeat_hard_sec=2, lease_ttl_sec=2, scheduler_tick_sec=1)
+HOUR = 3600.0
+
+
+class Runs:
+    """When which attempt began and where; each but the last never ends."""
+
+    def __init__(self, cluster: Cluster, *, last: int = 2) -> None:
+        self.began: list[tuple[int, str, float]] = []
+        self._cluster = cluster
+        self._last = last
+
+    @property
+    def handlers(self) -> list[Any]:
+        @handler("work")
+        async def work(item: Any, ctx: RunContext) -> None:
+            self.began.append((ctx.attempt, ctx.worker_id, self._cluster.clock.monotonic()))
+            if ctx.attempt < self._last:
+                await anyio.sleep_forever()
+
+        return [work]
+
+
+@asynccontextmanager
+async def mortals(config: CoordinatorConfig, *, last: int = 2, hb_interval_sec: float = 3.0) -> AsyncIterator[tuple[Cluster, Runs]]:
+    async with Cluster(coordinator_config=config) as cluster:
+        runs = Runs(cluster, last=last)
+        for number in range(last):
+            worker = WorkerConfig(worker_id=f"w{number}", hb_interval_sec=hb_interval_sec, stop_grace_sec=0)
+            await cluster.add_worker(runs.handlers, worker)
+        yield cluster, runs
+
+
+def one(**fields: Any) -> dict[str, Any]:
+    return {"nodes": [{"node_id": "n", "type": "work", **fields}]}
+
+
+async def until_begun(cluster: Cluster, runs: Runs, count: int) -> None:
+    while len(runs.began) < count:
+        await cluster.clock.sleep(0.05)
+
+
+async def die(cluster: Cluster, runs: Runs) -> float:
+    """The worker that began last is gone, without a word. Returns when."""
+    (worker,) = (worker for worker in cluster.workers if worker.worker_id == runs.began[-1][1])
+    cluster.workers.remove(worker)
+    assert worker._life is not None
+    worker._life.host.cancel()
+    await asyncio.wait([worker._life.host])
+    return cluster.clock.monotonic()
+
+
+@pytest.mark.parametrize("ran", [0.0, 7.0, HOUR], ids=["at once", "after seconds", "after an hour"])
+@pytest.mark.parametrize(
+    ("config", "hb_interval_sec", "within"), [(DEFAULTS, 3.0, 30.0), (QUICK, 0.5, 4.0)], ids=["with the defaults", "as configured"]
+)
+async def test_a_dead_worker_s_node_runs_elsewhere(ran: float, config: CoordinatorConfig, hb_interval_sec: float, within: float) -> None:
+    async with mortals(config, hb_interval_sec=hb_interval_sec) as (cluster, runs):
+        task_id = await cluster.client.create_task(graph=one())
+        await until_begun(cluster, runs, 1)
+        await cluster.clock.sleep(ran)
+        died = await die(cluster, runs)
+        view = await cluster.client.wait(task_id, 100)
+    (_, first, _), (attempt, second, began) = runs.began
+    assert (view.status, attempt) == ("finished", 2)
+    assert first != second
+    assert began - died <= within
+
+
+async def test_a_node_runs_elsewhere_though_its_coordinator_died_with_its_worker() -> None:
+    async with mortals(DEFAULTS) as (cluster, runs):
+        task_id = await cluster.client.create_task(graph=one())
+        await until_begun(cluster, runs, 1)
+        # By now somebody looks every five minutes only.
+        await cluster.clock.sleep(HOUR)
+        await die(cluster, runs)
+        await cluster.coordinators.pop().stop()
+        await cluster.add_coordinator()
+        view = await cluster.client.wait(task_id, 30)
+    assert view.status == "finished"
+
+
+async def test_a_paused_task_s_dead_worker_is_noticed_as_well() -> None:
+    async with mortals(DEFAULTS) as (cluster, runs):
+        task_id = await cluster.client.create_task(graph=one())
+        await until_begun(cluster, runs, 1)
+        await cluster.client.pause(task_id)
+        await cluster.coordinators.pop().stop()
+        await die(cluster, runs)
+        await cluster.add_coordinator()
+        await cluster.clock.sleep(30)
+        assert (await cluster.client.get_task(task_id)).nodes["n"].reason_code == "worker_lost"
+        await cluster.client.resume(task_id)
+        assert (await cluster.client.wait(task_id, 10)).status == "finished"
+
+
+async def test_leases_double_with_each_attempt() -> None:
+    async with mortals(DEFAULTS, last=4) as (cluster, runs):
+        policy = {"max": 5, "backoff_sec": 1, "multiplier": 1, "jitter": 0}
+        task_id = await cluster.client.create_task(graph=one(retry_policy=policy))
+        silences = []
+        for number in range(1, 4):
+            await until_begun(cluster, runs, number)
+            died = await die(cluster, runs)
+            await until_begun(cluster, runs, number + 1)
+            silences.append(runs.began[-1][2] - died)
+        view = await cluster.client.wait(task_id, 10)
+    assert (view.status, view.nodes["n"].attempt) == ("finished", 4)
+    assert [round(silence / 20) for silence in silences] == [1, 2, 4]
+
+
+async def test_a_worker_that_is_only_slow_to_renew_keeps_its_node() -> None:
+    async with mortals(DEFAULTS, hb_interval_sec=15.0) as (cluster, runs):
+        task_id = await cluster.client.create_task(graph=one())
+        await cluster.clock.sleep(HOUR)
+        assert (await cluster.client.get_task(task_id)).nodes["n"].attempt == len(runs.began) == 1
+
+
+async def test_reports_that_came_while_every_coordinator_was_away_are_all_applied() -> None:
+    async with Cluster(coordinators=2, coordinator_config=DEFAULTS, worker_config=WorkerConfig()) as cluster:
+
+        @handler("work")
+        async def work(item: Any, ctx: RunContext) -> str:
+            await cluster.clock.sleep(60)
+            return ctx.node_id
+
+        await cluster.add_worker([work])
+        nodes = [{"node_id": f"n{number}", "type": "work"} for number in range(20)]
+        last = {"node_id": "last", "type": "work", "depends_on": [node["node_id"] for node in nodes]}
+        task_ids = [await cluster.client.create_task(graph={"nodes": [*nodes, last]}) for _ in range(5)]
+        await cluster.clock.sleep(30)
+        while cluster.coordinators:
+            await cluster.coordinators.pop().stop()
+        await cluster.client.cancel(task_ids[0])
+        await cluster.clock.sleep(600)
+        assert (await cluster.client.get_task(task_ids[1])).nodes["n0"].status != "finished"
+        await cluster.add_coordinator()
+        views = [await cluster.client.wait(task_id, 600) for task_id in task_ids]
+    assert [str(view.status) for view in views] == ["cancelled", *["finished"] * 4]
+    assert all(node.result == name and node.attempt == 1 for view in views[1:] for name, node in view.nodes.items())
+
+
+# ---------------------------------------------------------------- time limits
+
+
+class Stubborn:
+    """A node that neither ends nor tells anything."""
+
+    def __init__(self) -> None:
+        self.attempts: list[int] = []
+
+    @property
+    def handlers(self) -> list[Any]:
+        @handler("work")
+        async def work(item: Any, ctx: RunContext) -> None:
+            self.attempts.append(ctx.attempt)
+            await anyio.sleep_forever()
+
+        @handler("flaky")
+        async def flaky(item: Any, ctx: RunContext) -> None:
+            self.attempts.append(ctx.attempt)
+            raise RuntimeError("no")
+
+        return [work, flaky]
+
+
+async def ended(graph: dict[str, Any], *, attempts: list[int], **fields: Any) -> tuple[TaskView, float]:
+    """How a task of stubborn nodes ended, and after how many seconds."""
+    stubborn = Stubborn()
+    async with Cluster(handlers=stubborn.handlers, coordinator_config=DEFAULTS, worker_config=WorkerConfig(cancel_grace_sec=1)) as cluster:
+        began = cluster.clock.monotonic()
+        view = await cluster.run(graph, timeout=10_000, **fields)
+        took = cluster.clock.monotonic() - began
+    assert stubborn.attempts == attempts
+    return view, took
+
+
+RETRIES = {"retry_policy": {"max": 2, "backoff_sec": 10, "multiplier": 1, "jitter": 0}}
+
+
+async def test_a_node_that_no_worker_begins_fails_in_time() -> None:
+    view, took = await ended(one(type="nobody", timeouts={"schedule_to_start_sec": 30}, **RETRIES), attempts=[])
+    assert (view.status, view.nodes["n"].reason_code, view.nodes["n"].attempt) == ("failed", "schedule_to_start_timeout", 3)
+    assert took == pytest.approx(3 * 30 + 2 * 10, abs=1)
+
+
+async def test_a_node_that_runs_too_long_fails_in_time() -> None:
+    view, took = await ended(one(timeouts={"start_to_close_sec": 30}, **RETRIES), attempts=[1, 2, 3])
+    assert (view.status, view.nodes["n"].reason_code, view.nodes["n"].attempt) == ("failed", "start_to_close_timeout", 3)
+    assert took == pytest.approx(3 * 30 + 2 * 10, abs=1)
+
+
+async def test_a_node_without_a_heartbeat_fails_in_time_though_its_worker_answers_for_it() -> None:
+    view, took = await ended(one(timeouts={"heartbeat_sec": 50}, **RETRIES), attempts=[1, 2, 3])
+    assert (view.status, view.nodes["n"].reason_code, view.nodes["n"].attempt) == ("failed", "heartbeat_timeout", 3)
+    assert took == pytest.approx(3 * 50 + 2 * 10, abs=1)
+
+
+async def test_a_node_is_not_tried_again_beyond_its_budget() -> None:
+    policy = {"max": 100, "backoff_sec": 10, "multiplier": 1, "jitter": 0, "budget_sec": 35}
+    view, took = await ended(one(type="flaky", retry_policy=policy), attempts=[1, 2, 3, 4])
+    assert (view.status, view.nodes["n"].reason_code) == ("failed", "unexpected_error")
+    assert took == pytest.approx(30, abs=1)
+
+
+async def test_a_task_fails_at_its_deadline() -> None:
+    view, took = await ended(one(), attempts=[1], deadline_sec=100)
+    assert (view.status, view.error, view.nodes["n"].status) == ("failed", "the task's deadline passed", "cancelled")
+    assert 100 <= took <= 100 + DEFAULTS.cancel_grace_sec + 1
+
+
+@pytest.mark.parametrize("most", [0, 1, 4])
+async def test_max_bounds_the_attempts_exactly(most: int) -> None:
+    policy = {"max": most, "backoff_sec": 1}
+    view, _ = await ended(one(type="flaky", retry_policy=policy), attempts=list(range(1, most + 2)))
+    assert (view.status, view.nodes["n"].attempt) == ("failed", most + 1)
+
+
+async def test_a_running_node_that_does_not_obey_is_cancelled_within_the_grace() -> None:
+    enough = anyio.Event()
+
+    @handler("work")
+    async def work(item: Any) -> None:
+        with anyio.CancelScope(shield=True):
+            await enough.wait()
+
+    async with Cluster(handlers=[work], coordinator_config=DEFAULTS, worker_config=WorkerConfig()) as cluster:
+        task_id = await cluster.client.create_task(graph=one())
+        await cluster.clock.sleep(5)
+        asked = cluster.clock.monotonic()
+        await cluster.client.cancel(task_id)
+        view = await cluster.client.wait(task_id, 60)
+        took = cluster.clock.monotonic() - asked
+        enough.set()
+    assert view.status == "cancelled"
+    assert took <= DEFAULTS.cancel_grace_sec + 0.1

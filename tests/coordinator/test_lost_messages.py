@@ -1,0 +1,248 @@
+"""What the bus confirmed and lost all the same is found out by comparing, not by waiting, and costs seconds."""
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+import pytest
+
+from flowkit import CoordinatorConfig, WorkerConfig
+from flowkit.messages import AskRun, NodeReleased, NodeStarted, NodeSucceeded, RunNode, decode
+from flowkit.protocols import Message, Place
+from flowkit.worker import handler
+from flowkit_testing import Cluster, InMemoryBus
+
+COORDINATOR = CoordinatorConfig()
+WORKER = WorkerConfig()
+COMMANDS, EVENTS, CONTROL = "flowkit.cmd.work", "flowkit.events", "flowkit.control"
+PARTITIONS = range(8)
+
+
+class Recording(InMemoryBus):
+    """Keeps what was published, and loses what ``loses`` says right after it was confirmed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.published: list[Any] = []
+        self.loses = lambda message: False
+
+    async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
+        places = []
+        for message in messages:
+            (place,) = await super().publish([message])
+            decoded = decode(message.value)
+            self.published.append(decoded)
+            if place is not None and self.loses(decoded):
+                self.broker.lose_tail(message.topic, place[0], 1)
+            places.append(place)
+        return places
+
+    def count(self, kind: type, **fields: Any) -> int:
+        return sum(
+            isinstance(message, kind) and all(getattr(message, name) == value for name, value in fields.items())
+            for message in self.published
+        )
+
+
+class Work:
+    """A handler that takes its time, and counts."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.runs: Counter[str] = Counter()
+        self.cluster: Cluster
+
+    @property
+    def handlers(self) -> list[Any]:
+        @handler("work")
+        async def work(item: Any, ctx: Any) -> None:
+            self.runs[ctx.node_id] += 1
+            await self.cluster.clock.sleep(self.seconds)
+
+        return [work]
+
+
+def first(kind: Any, *, times: int = 1) -> Any:
+    """Loses the first messages of a kind."""
+    left = [times]
+
+    def loses(message: Any) -> bool:
+        if isinstance(message, kind) and left[0]:
+            left[0] -= 1
+            return True
+        return False
+
+    return loses
+
+
+def cluster_of(bus: Recording, work: Work, **fields: Any) -> Cluster:
+    work.cluster = Cluster(**{"bus": bus, "handlers": work.handlers, "coordinator_config": COORDINATOR, "worker_config": WORKER, **fields})
+    return work.cluster
+
+
+def chain(length: int) -> dict[str, Any]:
+    return {"nodes": [{"node_id": f"n{i}", "type": "work", "depends_on": [f"n{i - 1}"] if i else []} for i in range(length)]}
+
+
+def wide(width: int) -> dict[str, Any]:
+    return {"nodes": [{"node_id": f"n{i}", "type": "work"} for i in range(width)]}
+
+
+@pytest.mark.parametrize("times", [1, 3])
+async def test_a_confirmed_command_that_the_bus_loses_is_sent_again_in_seconds(times: int) -> None:
+    bus, work = Recording(), Work()
+    bus.loses = first(RunNode, times=times)
+    async with cluster_of(bus, work) as cluster:
+        began = cluster.clock.monotonic()
+        view = await cluster.run(chain(2))
+        took = cluster.clock.monotonic() - began
+    assert (view.status, view.nodes["n0"].attempt) == ("finished", 1)
+    assert work.runs == {"n0": 1, "n1": 1}
+    assert bus.count(RunNode) == 2 + times
+    assert took <= times * 5 * COORDINATOR.command_check_sec
+
+
+async def test_a_lost_command_is_found_by_a_coordinator_that_did_not_send_it() -> None:
+    bus, work = Recording(), Work()
+    bus.loses = first(RunNode)
+    async with cluster_of(bus, work) as cluster:
+        task_id = await cluster.client.create_task(graph=chain(1))
+        await cluster.clock.sleep(6)
+        await cluster.coordinators.pop().stop()
+        await cluster.add_coordinator()
+        began = cluster.clock.monotonic()
+        assert (await cluster.client.wait(task_id, 600)).status == "finished"
+    assert (work.runs, bus.count(RunNode)) == ({"n0": 1}, 2)
+    assert cluster.clock.monotonic() - began < 60
+
+
+async def test_a_command_that_was_never_sent_is_sent() -> None:
+    bus, work = Recording(), Work()
+    async with cluster_of(bus, work, coordinators=0) as cluster:
+        coordinator = await cluster.add_coordinator()
+        # It dies between the commit and the sending.
+        coordinator._outbox.carry_out = lambda effects: anyio.sleep_forever()
+        task_id = await cluster.client.create_task(graph=chain(1))
+        await cluster.clock.sleep(1)
+        await cluster.coordinators.pop().stop()
+        assert bus.count(RunNode) == 0
+        await cluster.add_coordinator()
+        assert (await cluster.client.wait(task_id, 60)).status == "finished"
+    assert (work.runs, bus.count(RunNode)) == ({"n0": 1}, 1)
+
+
+@pytest.mark.parametrize("lost", [NodeStarted, NodeSucceeded])
+async def test_a_confirmed_report_that_the_bus_loses_is_asked_for(lost: type) -> None:
+    bus, work = Recording(), Work(seconds=5)
+    bus.loses = first(lost)
+    async with cluster_of(bus, work) as cluster:
+        view = await cluster.run(chain(2), timeout=120)
+    assert (view.status, view.nodes["n0"].attempt) == ("finished", 1)
+    assert work.runs == {"n0": 1, "n1": 1}
+
+
+async def test_all_reports_of_a_short_run_may_be_lost() -> None:
+    bus, work = Recording(), Work()
+    bus.loses = first(NodeStarted | NodeSucceeded, times=2)
+    async with cluster_of(bus, work) as cluster:
+        view = await cluster.run(chain(1), timeout=20)
+    assert (view.status, view.nodes["n0"].attempt, work.runs) == ("finished", 1, {"n0": 1})
+    # The copy of the command reached the worker, who told the end once more.
+    assert (bus.count(RunNode), bus.count(NodeSucceeded), bus.count(AskRun)) == (2, 2, 0)
+
+
+async def test_a_worker_that_knows_nothing_of_a_run_hands_it_back() -> None:
+    """As one that was started anew under its old name, and is never missed."""
+    bus, work = Recording(), Work(seconds=100)
+    named = WorkerConfig(worker_id="w")
+    async with cluster_of(bus, work, worker_config=named) as cluster:
+        task_id = await cluster.client.create_task(graph=chain(1))
+        await cluster.clock.sleep(1)
+        bus.loses = first(NodeReleased)
+        await cluster.stop_worker(cluster.workers[0], 0)
+        await cluster.add_worker(work.handlers, named)
+        view = await cluster.client.wait(task_id, 300)
+    assert (view.status, view.nodes["n0"].attempt, work.runs) == ("finished", 1, {"n0": 2})
+    assert bus.count(AskRun, worker_id="w") >= 1
+    assert bus.count(NodeReleased) == 2
+
+
+async def test_a_long_run_is_asked_for_now_and_then_and_nothing_is_written() -> None:
+    bus, work = Recording(), Work(seconds=3600)
+    async with cluster_of(bus, work) as cluster:
+        task_id = await cluster.client.create_task(graph=chain(1))
+        await cluster.clock.sleep(3500)
+        (record,) = (await cluster.store.load([task_id])).values()
+        view = await cluster.client.wait(task_id, 600)
+    assert (view.status, work.runs, bus.count(RunNode)) == ("finished", {"n0": 1}, 1)
+    assert bus.count(AskRun) == bus.count(NodeStarted) - 1
+    assert 10 < bus.count(AskRun) < 20
+    assert record.version <= 3 + bus.count(AskRun)
+
+
+async def test_a_group_that_is_set_back_runs_nothing_again() -> None:
+    bus, work = Recording(), Work()
+    async with cluster_of(bus, work) as cluster:
+        assert (await cluster.run(wide(50))).status == "finished"
+        again = sum(bus.broker.rewind("flowkit.workers", COMMANDS, partition, 100) for partition in PARTITIONS)
+        again += sum(bus.broker.rewind("flowkit.coordinators", EVENTS, partition, 100) for partition in PARTITIONS)
+        assert again > 100
+        assert (await cluster.run(chain(3), timeout=60)).status == "finished"
+    assert work.runs == {f"n{i}": 2 if i < 3 else 1 for i in range(50)}
+
+
+async def test_commands_that_wait_in_the_queue_are_not_sent_again() -> None:
+    bus, work = Recording(), Work(seconds=60)
+    async with cluster_of(bus, work, workers=2, worker_config=WorkerConfig(max_concurrency=10)) as cluster:
+        began = cluster.clock.monotonic()
+        view = await cluster.run(wide(1000))
+        took = cluster.clock.monotonic() - began
+    assert view.status == "finished"
+    assert bus.count(RunNode) == 1000
+    assert max(work.runs.values()) == 1
+    assert took >= 3000
+    assert bus.count(AskRun) < 3000
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_however_many_change_tasks_that_wait_each_command_is_sent_once(seed: int) -> None:
+    """Coordinators send what they decide, clients what they decide by a hint; whoever comes by meanwhile leaves it to them."""
+    chance = random.Random(seed)
+    bus, work = Recording(), Work(seconds=3)
+    async with cluster_of(bus, work, coordinators=3, workers=2, worker_config=WorkerConfig(max_concurrency=2)) as cluster:
+        everybody = [cluster.client, *cluster.coordinators]
+
+        async def change(task_id: str) -> None:
+            for _ in range(3):
+                await cluster.clock.sleep(chance.random() * 15)
+                await chance.choice(everybody).pause(task_id)
+                await cluster.clock.sleep(chance.random() * 15)
+                await chance.choice(everybody).resume(task_id)
+
+        async with anyio.create_task_group() as group:
+            task_ids = [await chance.choice(everybody).create_task(graph=graph) for graph in [wide(5), chain(4)] * 10]
+            for task_id in task_ids:
+                group.start_soon(change, task_id)
+        views = [await cluster.client.wait(task_id, 10_000) for task_id in task_ids]
+    assert {str(view.status) for view in views} == {"finished"}
+    assert bus.count(RunNode) == work.runs.total() == 90
+
+
+async def test_a_coordinator_that_is_behind_with_the_reports_sends_nothing_again() -> None:
+    bus, work = Recording(), Work(seconds=200)
+    async with cluster_of(bus, work) as cluster:
+        applier = cluster.coordinators[0]._applier
+        apply = applier.apply
+
+        async def apply_slowly(events: Any, **fields: Any) -> Any:
+            if any(isinstance(event, NodeStarted) for some in events.values() for event in some):
+                await cluster.clock.sleep(45)
+            return await apply(events, **fields)
+
+        applier.apply = apply_slowly
+        task_ids = [await cluster.client.create_task(graph=chain(1)) for _ in range(100)]
+        views = [await cluster.client.wait(task_id, 10_000) for task_id in task_ids]
+    assert {view.status for view in views} == {"finished"}
+    assert (bus.count(RunNode), set(work.runs.values())) == (100, {100})

@@ -1,0 +1,73 @@
+"""Messages that are refused: kept in the store, beside the bus's own dead letters."""
+
+from collections.abc import Sequence
+
+import anyio
+import pytest
+
+from flowkit import CoordinatorConfig, WorkerConfig
+from flowkit._parking import Parking, message_letter
+from flowkit.errors import StoreUnavailable
+from flowkit.protocols import DeadLetter, Delivery, Message
+from flowkit.worker import handler
+from flowkit_testing import Cluster, InMemoryStore, ManualClock
+
+
+class Away(InMemoryStore):
+    """Takes no letters while it is away."""
+
+    away = True
+
+    async def park(self, letters: Sequence[DeadLetter]) -> None:
+        if self.away:
+            raise StoreUnavailable("away")
+        await super().park(letters)
+
+
+def poison(position: int = 3, value: bytes = b"\xff") -> Delivery:
+    return Delivery(Message("t", value, "k", {"h": b"1"}), 2, position)
+
+
+async def test_a_message_that_is_delivered_again_is_kept_once() -> None:
+    async with ManualClock().auto() as clock:
+        store = InMemoryStore()
+        parking = Parking(store=store, clock=clock)
+        await parking.keep([(poison(), "no"), (poison(4), "no")])
+        await parking.keep([(poison(), "again")])
+        await parking.keep([])
+    assert sorted((letter.position, letter.error) for letter in await store.dead_letters()) == [(3, "no"), (4, "no")]
+
+
+def test_another_message_at_the_same_place_of_a_new_topic_is_another_letter() -> None:
+    first, second = (message_letter(poison(value=value), "no", at=0) for value in (b"1", b"2"))
+    assert first.letter_id != second.letter_id
+
+
+async def test_a_store_that_comes_back_in_time_keeps_the_letter(caplog: pytest.LogCaptureFixture) -> None:
+    async with ManualClock().auto() as clock, anyio.create_task_group() as group:
+        store = Away()
+        group.start_soon(Parking(store=store, clock=clock).keep, [(poison(), "no")])
+        await clock.sleep(3)
+        store.away = False
+    assert len(await store.dead_letters()) == 1
+    assert "topic alone" not in caplog.text
+
+
+@handler("work")
+async def work(item: str) -> str:
+    return item
+
+
+@pytest.mark.parametrize("topic", ["flowkit.events", "flowkit.cmd.work"])
+async def test_a_store_that_stays_away_holds_up_nothing_and_the_bus_has_the_letter(topic: str, caplog: pytest.LogCaptureFixture) -> None:
+    store = Away()
+    graph = {"nodes": [{"node_id": "a", "type": "work"}]}
+    async with Cluster(store=store, handlers=[work], coordinator_config=CoordinatorConfig(), worker_config=WorkerConfig()) as cluster:
+        async with cluster.bus.subscribe(["flowkit.dlq"], group="watch") as dead:
+            await cluster.bus.publish([Message(topic, b"poison", key) for key in "abcdefgh"])
+            assert (await cluster.run(graph, timeout=600)).status == "finished"
+            with anyio.fail_after(10):
+                (first, *_) = await dead.receive(max_messages=8)
+        assert first.message.value == b"poison"
+    assert "topic alone" in caplog.text
+    assert await store.dead_letters() == []

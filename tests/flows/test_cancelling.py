@@ -1,0 +1,266 @@
+"""Cancel, pause, resume and retry, wherever a task is; and that cancelled work never begins again by itself."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import anyio.from_thread
+import pytest
+
+from flowkit import CoordinatorConfig, WorkerConfig, hookimpl
+from flowkit.messages import NodeFailed, NodeStarted, RunNode, decode, encode
+from flowkit.protocols import Message
+from flowkit.worker import RunContext, handler
+from flowkit_testing import Cluster
+from flowkit_testing.harness import DAY
+
+QUICK = CoordinatorConfig(heartbeat_soft_sec=2, heartbeat_hard_sec=4, lease_ttl_sec=4, scheduler_tick_sec=2, cancel_grace_sec=3)
+LIVELY = WorkerConfig(hb_interval_sec=1, pull_poll_ms_default=200, cancel_grace_sec=2)
+
+
+@handler("work")
+async def work(item: Any) -> Any:
+    return item
+
+
+def one(**fields: Any) -> dict[str, Any]:
+    return {"nodes": [{"node_id": "a", "type": "work", **fields}]}
+
+
+async def until(cluster: Cluster, task_id: str, node_id: str, status: str) -> None:
+    async with contextlib.aclosing(cluster.client.watch(task_id)) as events:
+        async for event in events:
+            if (event.node_id, event.status) == (node_id, status):
+                return
+
+
+async def stays_cancelled(cluster: Cluster, task_id: str) -> None:
+    """It is cancelled within seconds, and nothing that comes later changes it."""
+    client = cluster.client
+    view = await client.wait(task_id, timeout=30)
+    assert view.status == "cancelled"
+    assert {node.status for node in view.nodes.values()} <= {"cancelled", "finished", "skipped"}
+    await client.cancel(task_id)
+    await client.pause(task_id)
+    await client.resume(task_id)
+    await cluster.clock.sleep(DAY / 24)
+    assert await client.get_task(task_id) == view
+
+
+async def test_a_queued_node_is_cancelled_and_its_command_comes_to_nothing() -> None:
+    async with Cluster(coordinator_config=QUICK) as cluster:
+        task_id = await cluster.client.create_task(graph=one())
+        await until(cluster, task_id, "a", "queued")
+        await cluster.client.cancel(task_id)
+        began: list[Any] = []
+
+        @handler("work")
+        async def late(item: Any) -> None:
+            began.append(item)
+            await anyio.sleep_forever()
+
+        await cluster.add_worker([late], LIVELY)
+        await stays_cancelled(cluster, task_id)
+        assert cluster.workers[0]._life is not None
+    assert len(began) <= 1  # a command that was on its way is begun at most, and cut off
+
+
+async def test_a_deferred_node_is_cancelled_and_its_next_attempt_never_comes() -> None:
+    calls: list[int] = []
+
+    @handler("work")
+    async def failing(item: Any, ctx: RunContext) -> None:
+        calls.append(ctx.attempt)
+        raise RuntimeError("not now")
+
+    async with Cluster(handlers=[failing], coordinator_config=QUICK, worker_config=LIVELY) as cluster:
+        task_id = await cluster.client.create_task(graph=one(retry_policy={"backoff_sec": 60.0, "max_backoff_sec": 60.0}))
+        await until(cluster, task_id, "a", "deferred")
+        await cluster.client.cancel(task_id, "enough")
+        await stays_cancelled(cluster, task_id)
+    assert calls == [1]
+
+
+async def test_a_paused_task_is_cancelled() -> None:
+    async with Cluster(handlers=[work], coordinator_config=QUICK, worker_config=LIVELY) as cluster:
+        graph = {"nodes": [{"node_id": "a", "type": "nobody"}, {"node_id": "b", "type": "work", "depends_on": ["a"]}]}
+        task_id = await cluster.client.create_task(graph=graph)
+        await cluster.client.pause(task_id)
+        await cluster.client.pause(task_id)
+        await cluster.client.cancel(task_id)
+        await stays_cancelled(cluster, task_id)
+
+
+async def test_streaming_nodes_are_cancelled() -> None:
+    read = anyio.Event()
+
+    @handler("produce")
+    async def produce(item: Any) -> AsyncIterator[dict[str, int]]:
+        yield {"n": 0}
+        await anyio.sleep_forever()
+
+    @handler("consume")
+    async def consume(item: Any) -> dict[str, Any]:
+        read.set()
+        return dict(item)
+
+    pull = {"input_inline": {"input_adapter": "pull.from_artifacts"}, "start_when": "first_batch"}
+    nodes = [{"node_id": "p", "type": "produce"}, {"node_id": "c", "type": "consume", "depends_on": ["p"], "io": pull}]
+    async with Cluster(handlers=[produce, consume], coordinator_config=QUICK, worker_config=LIVELY) as cluster:
+        task_id = await cluster.client.create_task(graph={"nodes": nodes})
+        await read.wait()
+        await cluster.client.cancel(task_id)
+        await stays_cancelled(cluster, task_id)
+
+
+async def test_a_coordinator_function_is_cancelled() -> None:
+    begun, ended = anyio.Event(), list[str]()
+
+    class Slow:
+        @hookimpl
+        def flowkit_register_functions(self, register: Any) -> None:
+            async def slow(ctx: Any) -> None:
+                begun.set()
+                try:
+                    await anyio.sleep_forever()
+                finally:
+                    ended.append("cut off")
+
+            register("slow", slow)
+
+    async with Cluster(plugins=[Slow()], coordinator_config=QUICK) as cluster:
+        task_id = await cluster.client.create_task(graph=one(type="coordinator_fn", io={"fn": "slow"}))
+        await begun.wait()
+        await cluster.client.cancel(task_id)
+        await stays_cancelled(cluster, task_id)
+    assert ended == ["cut off"]
+
+
+@pytest.mark.parametrize("how", ["coroutine", "thread"])
+async def test_what_does_not_heed_holds_up_neither_its_task_nor_its_worker(how: str, caplog: pytest.LogCaptureFixture) -> None:
+    begun, enough, thread_gate = anyio.Event(), anyio.Event(), threading.Event()
+
+    async def swallowing(item: Any) -> str:
+        begun.set()
+        while not enough.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await enough.wait()
+        return "late"
+
+    def blocking(item: Any) -> str:
+        anyio.from_thread.run_sync(begun.set)
+        thread_gate.wait(20)
+        return "late"
+
+    # Real time passes while a thread runs.
+    grace = 0.05 if how == "thread" else 2.0
+    coordinator = QUICK.model_copy(update={"cancel_grace_sec": grace})
+    worker = LIVELY.model_copy(update={"cancel_grace_sec": grace, "max_concurrency": 1})
+    deaf = swallowing if how == "coroutine" else blocking
+    async with Cluster(handlers={"deaf": deaf, "work": work}, coordinator_config=coordinator, worker_config=worker) as cluster:
+        try:
+            task_id = await cluster.client.create_task(graph=one(type="deaf"))
+            await begun.wait()
+            await cluster.client.cancel(task_id)
+            view = await cluster.client.wait(task_id, timeout=30)
+            assert view.status == "cancelled"
+            assert (await cluster.run(one(), timeout=60)).status == "finished"
+        finally:
+            enough.set()
+            thread_gate.set()
+        await cluster.clock.sleep(10)
+        assert await cluster.client.get_task(task_id) == view
+    assert "left to itself" in caplog.text or "goes on in its thread" in caplog.text
+
+
+async def test_late_reports_of_cancelled_work_change_nothing() -> None:
+    async with Cluster(coordinator_config=QUICK) as cluster:
+        async with cluster.bus.subscribe(["flowkit.cmd.work"], group="flowkit.workers") as commands:
+            task_id = await cluster.client.create_task(graph=one())
+            (delivery,) = await commands.receive(max_messages=1)
+            await commands.ack([delivery])
+        command = decode(delivery.message.value)
+        assert isinstance(command, RunNode)
+        await cluster.client.cancel(task_id)
+        view = await cluster.client.wait(task_id, timeout=30)
+        ids: dict[str, Any] = {
+            "task_id": task_id, "index": 0, "attempt": 1, "token": command.token, "worker_id": "w", "at": cluster.clock.now(),
+        }  # fmt: skip
+        reports = [NodeStarted(**ids), NodeFailed(**ids, started_at=cluster.clock.now(), reason_code="late")]
+        await cluster.bus.publish([Message("flowkit.events", encode(report), task_id) for report in reports])
+        await cluster.clock.sleep(3600)
+        assert await cluster.client.get_task(task_id) == view
+    assert view.status == "cancelled"
+
+
+async def test_a_cancelled_task_whose_worker_is_lost_ends_and_is_not_begun_elsewhere() -> None:
+    calls: list[str] = []
+    begun = anyio.Event()
+
+    @handler("work")
+    async def stuck(item: Any, ctx: RunContext) -> None:
+        calls.append(ctx.worker_id)
+        begun.set()
+        await anyio.sleep_forever()
+
+    async with Cluster(coordinator_config=QUICK) as cluster:
+        first = await cluster.add_worker([stuck], LIVELY)
+        task_id = await cluster.client.create_task(graph=one())
+        await begun.wait()
+        life = first._life
+        assert life is not None
+        cluster.workers.remove(first)
+        life.host.cancel()
+        await asyncio.wait([life.host])
+        await cluster.client.cancel(task_id)
+        await cluster.add_worker([stuck], LIVELY)
+        await stays_cancelled(cluster, task_id)
+    assert len(calls) == 1
+
+
+async def test_a_cancelled_task_can_be_retried_and_keeps_what_is_finished() -> None:
+    calls: list[str] = []
+    gate = anyio.Event()
+
+    @handler("work")
+    async def step(item: Any, ctx: RunContext) -> str:
+        calls.append(ctx.node_id)
+        if ctx.node_id == "b" and not gate.is_set():
+            await ctx.cancellable(anyio.sleep_forever())
+        return ctx.node_id
+
+    graph = {"nodes": [{"node_id": "a", "type": "work"}, {"node_id": "b", "type": "work", "depends_on": ["a"]}]}
+    async with Cluster(handlers=[step], coordinator_config=QUICK, worker_config=LIVELY) as cluster:
+        task_id = await cluster.client.create_task(graph=graph)
+        await until(cluster, task_id, "b", "running")
+        await cluster.client.cancel(task_id)
+        assert (await cluster.client.wait(task_id, timeout=30)).status == "cancelled"
+        gate.set()
+        await cluster.client.retry(task_id)
+        assert (await cluster.client.wait(task_id, timeout=30)).result == {"b": "b"}
+    assert calls == ["a", "b", "b"]
+
+
+async def test_a_pause_lets_what_runs_end_and_a_retry_wait() -> None:
+    calls: list[int] = []
+
+    @handler("work")
+    async def failing(item: Any, ctx: RunContext) -> str:
+        calls.append(ctx.attempt)
+        if ctx.attempt == 1:
+            raise RuntimeError("not now")
+        return "well"
+
+    async with Cluster(handlers=[failing], coordinator_config=QUICK, worker_config=LIVELY) as cluster:
+        task_id = await cluster.client.create_task(graph=one(retry_policy={"backoff_sec": 60.0, "max_backoff_sec": 60.0}))
+        await until(cluster, task_id, "a", "deferred")
+        await cluster.client.pause(task_id)
+        await cluster.clock.sleep(600)
+        assert (await cluster.client.get_task(task_id)).status == "paused"
+        assert calls == [1]
+        await cluster.client.resume(task_id)
+        await cluster.client.resume(task_id)
+        assert (await cluster.client.wait(task_id, timeout=60)).result == {"a": "well"}

@@ -1,0 +1,125 @@
+"""How far a group is in a topic, also where its offsets do not fit the topic any more."""
+
+from collections.abc import AsyncIterator
+
+import anyio
+import anyio.to_thread
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.structs import RecordMetadata
+
+from flowkit.errors import BusUnavailable
+from flowkit.protocols import TopicSpec
+from flowkit_kafka import KafkaBus
+from flowkit_kafka._producer import _place
+from tests.kafka.support import bus_at, numbered, take, unique
+from tests.servers.kafka import KafkaServer
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+async def bus(anyio_backend: str, kafka_address: str) -> AsyncIterator[KafkaBus]:
+    async with bus_at(kafka_address, partitions=1, commit_interval_sec=0.05) as bus:
+        yield bus
+
+
+async def topic_of(bus: KafkaBus, messages: int) -> str:
+    topic = unique("outstanding")
+    await bus.ensure_topics([TopicSpec(topic)])
+    await bus.publish(numbered(topic, range(messages)))
+    return topic
+
+
+async def commit(address: str, topic: str, group: str, offset: int) -> None:
+    partition = TopicPartition(topic, 0)
+    async with AIOKafkaConsumer(bootstrap_servers=address, group_id=group, enable_auto_commit=False) as consumer:
+        consumer.assign([partition])
+        await consumer.commit({partition: offset})
+
+
+async def delete(address: str, topic: str, before: int) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=address)
+    await admin.start()
+    try:
+        await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=before)})
+    finally:
+        await admin.close()
+
+
+async def test_a_group_that_is_behind_the_end_begins_anew(bus: KafkaBus, kafka_address: str) -> None:
+    """As in a topic that was made anew, or that has lost its tail: the members then read all there is."""
+    topic = await topic_of(bus, 5)
+    await commit(kafka_address, topic, "g", 100)
+    assert await bus.outstanding(topic, "g") == {0: (0, 5)}
+
+
+async def test_what_was_deleted_is_not_to_come(bus: KafkaBus, kafka_address: str) -> None:
+    topic = await topic_of(bus, 5)
+    await commit(kafka_address, topic, "g", 1)
+    await delete(kafka_address, topic, 3)
+    assert await bus.outstanding(topic, "g") == {0: (3, 5)}
+    assert await bus.outstanding(topic, "nobody") == {0: (3, 5)}
+
+
+async def test_a_topic_that_is_new_is_known_at_once(bus: KafkaBus) -> None:
+    for _ in range(3):
+        topic = await topic_of(bus, 2)
+        assert await bus.outstanding(topic, "g") == {0: (0, 2)}
+
+
+async def test_asking_makes_nobody_a_member(bus: KafkaBus) -> None:
+    topic = await topic_of(bus, 20)
+    async with bus.subscribe([topic], group="members") as subscription:
+        for _ in range(5):
+            await bus.outstanding(topic, "members")
+        await take(subscription, 20, within=5)
+        with anyio.fail_after(5):
+            while await bus.outstanding(topic, "members") != {0: (20, 20)}:
+                await anyio.sleep(0.05)
+
+
+async def test_many_may_ask_at_once(bus: KafkaBus) -> None:
+    topic = await topic_of(bus, 2)
+    found = []
+
+    async def ask() -> None:
+        found.append(await bus.outstanding(topic, "g"))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(20):
+            group.start_soon(ask)
+    assert found == [{0: (0, 2)}] * 20
+
+
+async def test_whoever_stops_waiting_for_the_answer_harms_nobody(bus: KafkaBus) -> None:
+    topic = await topic_of(bus, 2)
+    for delay in (0.0, 0.001, 0.003, 0.01):
+        with anyio.move_on_after(delay):
+            await bus.outstanding(topic, "g")
+    assert await bus.outstanding(topic, "g") == {0: (0, 2)}
+
+
+async def test_a_broker_that_comes_back_is_asked_again(own_kafka: KafkaServer) -> None:
+    async with bus_at(own_kafka.address, partitions=1, patience_sec=3.0) as bus:
+        topic = await topic_of(bus, 2)
+        assert await bus.outstanding(topic, "g") == {0: (0, 2)}
+        await anyio.to_thread.run_sync(own_kafka.kill)
+        with pytest.raises(BusUnavailable, match="how far g is in"):
+            await bus.outstanding(topic, "g")
+        await anyio.to_thread.run_sync(own_kafka.start_again)
+        with anyio.fail_after(20):
+            while True:
+                try:
+                    assert await bus.outstanding(topic, "g") == {0: (0, 2)}
+                    break
+                except BusUnavailable:
+                    await anyio.sleep(0.2)
+
+
+def test_a_place_that_the_brokers_do_not_know_any_more_is_none() -> None:
+    """They say so of a batch that was tried again after they had forgotten all of it but its number."""
+    partition = TopicPartition("t", 3)
+    assert _place(RecordMetadata("t", 3, partition, 17, 0, 0, 5)) == (3, 17)
+    assert _place(RecordMetadata("t", 3, partition, 1, 0, 0, -1)) is None

@@ -1,0 +1,143 @@
+"""Processes that die and messages that wait, on a real Kafka and a real MongoDB: everything ends, and as often as it should."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import pytest
+
+from flowkit.worker import RunContext, handler
+from tests.services.processes import Processes, until
+from tests.services.support import Installation, chain, ends_of, events_of, graph, node
+
+pytestmark = pytest.mark.services
+
+WITHIN_SEC = 40
+QUICK_COORDINATOR = {"scheduler_tick_sec": 1, "heartbeat_soft_sec": 1, "heartbeat_hard_sec": 2, "lease_ttl_sec": 2}
+QUICK_WORKER = {"hb_interval_sec": 0.5}
+BATCHES = 250
+
+
+async def test_a_dead_worker_s_node_runs_elsewhere_after_two_seconds(installation: Installation, processes: Processes) -> None:
+    async with installation.coordinator(worker_types=["gated"], **QUICK_COORDINATOR) as coordinator:
+        victim = processes.worker(**QUICK_WORKER)
+        policy = {"backoff_sec": 0.1}
+        task_id = await coordinator.create_task(graph=graph(node("n", "gated", retry_policy=policy)))
+        await until(lambda: bool(processes.recorded("began")))
+        await processes.worker(**QUICK_WORKER).until("worker_started")
+        # It holds the node and no partition that the other would have to wait for.
+        await anyio.sleep(1)
+        victim.kill()
+        died = anyio.current_time()
+        await until(lambda: len(processes.recorded("began")) == 2)
+        took = anyio.current_time() - died
+        processes.open_gate()
+        view = await coordinator.wait(task_id, timeout=WITHIN_SEC)
+    assert (view.status, view.nodes["n"].attempt) == ("finished", 2)
+    # The silence, the pause before the retry, and what a busy machine adds.
+    assert took < 20
+
+
+async def test_reports_that_came_while_every_coordinator_was_down_are_all_applied(installation: Installation) -> None:
+    may_end = anyio.Event()
+    begun: list[str] = []
+
+    @handler("gated")
+    async def gated(item: Any, ctx: RunContext) -> str:
+        begun.append(ctx.node_id)
+        await may_end.wait()
+        return ctx.node_id
+
+    names = [f"n{number}" for number in range(10)]
+    flow = graph(*(node(name, "gated") for name in names), node("last", "gated", *names))
+    async with installation.client() as client, installation.worker([gated], max_concurrency=40):
+        async with installation.coordinator(worker_types=["gated"], **QUICK_COORDINATOR), installation.coordinator(**QUICK_COORDINATOR):
+            task_ids = [await client.create_task(graph=flow) for _ in range(3)]
+            with anyio.fail_after(WITHIN_SEC):
+                while len(begun) < 30:
+                    await anyio.sleep(0.05)
+        may_end.set()
+        await client.cancel(task_ids[0], "enough")
+        await anyio.sleep(3)
+        async with installation.coordinator(**QUICK_COORDINATOR):
+            views = [await client.wait(task_id, timeout=WITHIN_SEC) for task_id in task_ids]
+            ends = [ends_of(await events_of(client, task_id)) for task_id in task_ids[1:]]
+    assert [str(view.status) for view in views] == ["cancelled", "finished", "finished"]
+    assert all(one.attempt == 1 and one.result == name for view in views[1:] for name, one in view.nodes.items())
+    assert all(set(map(tuple, found.values())) == {("finished",)} for found in ends)
+    assert len(begun) == 32
+
+
+async def test_a_stream_is_read_to_its_end_after_a_crash_in_the_middle(installation: Installation, processes: Processes) -> None:
+    """The reader is a process that dies after half of the batches; another goes on behind what was stored."""
+
+    @handler("numbers")
+    async def numbers(item: Any) -> AsyncIterator[dict[str, int]]:
+        for number in range(BATCHES):
+            yield {"n": number}
+            if number % 10 == 0:
+                await anyio.sleep(0.01)
+
+    io = {"start_when": "first_batch", "input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {}}}
+    async with installation.coordinator(worker_types=["numbers", "reading"], **QUICK_COORDINATOR) as coordinator:
+        async with installation.worker([numbers]):
+            victim = processes.worker(**QUICK_WORKER)
+            task_id = await coordinator.create_task(graph=graph(node("source", "numbers"), node("reader", "reading", "source", io=io)))
+            await until(lambda: len(processes.recorded("batch")) >= BATCHES // 2)
+            victim.kill()
+            processes.open_gate()
+            processes.worker(**QUICK_WORKER)
+            view = await coordinator.wait(task_id, timeout=WITHIN_SEC)
+        stored = [artifact async for artifact in coordinator.artifacts(task_id, "reader") if artifact.partial]
+    read = Counter(uid for _, uid, _, _ in processes.recorded("batch"))
+    assert (view.status, view.nodes["reader"].attempt) == ("finished", 2)
+    assert sorted(artifact.meta["n"] for artifact in stored) == list(range(BATCHES))
+    assert sorted(map(int, read)) == list(range(BATCHES))
+    # What was at hand when it died may have been read twice.
+    assert read.total() < BATCHES + 100
+
+
+@pytest.mark.parametrize("most", [0, 2])
+async def test_max_bounds_the_attempts_exactly(installation: Installation, most: int) -> None:
+    attempts: list[int] = []
+
+    @handler("flaky")
+    async def flaky(item: Any, ctx: RunContext) -> None:
+        attempts.append(ctx.attempt)
+        raise RuntimeError("no")
+
+    async with installation.coordinator(worker_types=["flaky"]) as coordinator, installation.worker([flaky]):
+        policy = {"max": most, "backoff_sec": 0.2}
+        task_id = await coordinator.create_task(graph=graph(node("n", "flaky", retry_policy=policy)))
+        view = await coordinator.wait(task_id, timeout=WITHIN_SEC)
+    assert (view.status, view.nodes["n"].attempt, attempts) == ("failed", most + 1, list(range(1, most + 2)))
+
+
+@pytest.mark.parametrize("obeys", [True, False])
+async def test_a_running_node_that_is_cancelled_ends_its_task_within_the_grace(installation: Installation, obeys: bool) -> None:
+    begun, enough = anyio.Event(), anyio.Event()
+
+    @handler("endless")
+    async def endless(item: Any, ctx: RunContext) -> None:
+        begun.set()
+        with anyio.CancelScope(shield=not obeys):
+            await enough.wait()
+
+    async with (
+        installation.coordinator(worker_types=["endless"], cancel_grace_sec=2) as coordinator,
+        installation.worker([endless], cancel_grace_sec=0.5),
+    ):
+        task_id = await coordinator.create_task(graph=chain("endless"))
+        with anyio.fail_after(WITHIN_SEC):
+            await begun.wait()
+            while (await coordinator.get_task(task_id)).nodes["n0"].status != "running":
+                await anyio.sleep(0.02)
+        began = anyio.current_time()
+        await coordinator.cancel(task_id, "enough")
+        view = await coordinator.wait(task_id, timeout=WITHIN_SEC)
+        took = anyio.current_time() - began
+        enough.set()
+    assert (view.status, view.nodes["n0"].status) == ("cancelled", "cancelled")
+    # The grace, and what a busy machine adds.
+    assert took < 2 + 5
