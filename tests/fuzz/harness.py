@@ -1,0 +1,82 @@
+"""What is fuzzed: each takes any bytes, and raises nothing but FlowKit's own errors.
+
+``python tests/fuzz/harness.py TARGET [libFuzzer's options] [CORPUS...]`` fuzzes one with atheris; the tests run each for a while.
+"""
+
+import contextlib
+import sys
+from collections.abc import Callable
+
+import atheris
+
+# The code under test is instrumented as it is imported: the fuzzer sees which ways through it an input takes.
+with atheris.instrument_imports(include=["flowkit"]):
+    from flowkit import Graph, storage
+    from flowkit.errors import FlowKitError
+    from flowkit.graph import evaluate_condition
+    from flowkit.messages import decode, encode
+    from flowkit.protocols import TaskHeader, TaskRecord
+    from flowkit.showing import printable, redacted
+    from flowkit.views import full_view
+
+SCOPE = {"params": {"n": 3, "a": [1, 2]}, "vars": {"sla": "gold"}, "results": {"count": {"n": 4}}}
+
+
+def message(data: bytes) -> None:
+    """A message is read or refused; what was read can be written, and is the same when it is read again."""
+    read = decode(data)
+    assert decode(encode(read)) == read
+
+
+def record(data: bytes) -> None:
+    """A task's record, its parts divided by zeros: ``spec``, then ``name=value``."""
+    spec, *parts = data.split(b"\0")
+    named = dict(part.partition(b"=")[::2] for part in parts)
+    row = TaskRecord(TaskHeader("t", "queued", 1.0), spec, {name.decode("latin-1") or "x": value for name, value in named.items()})
+    task = storage.decode_task(row)
+    full_view(task, task.records)
+
+
+def part(data: bytes) -> None:
+    """A part of the archive: a node's record, and a piece of history."""
+    with contextlib.suppress(FlowKitError):
+        storage.decode_node(data)
+    storage.decode_log("e1", data)
+
+
+def graph(data: bytes) -> None:
+    """A document as somebody wrote it, in JSON or YAML. One that is accepted is the same when it is read again."""
+    parsed = Graph.parse(data)
+    assert Graph.parse(parsed.to_dict()) == parsed
+
+
+def condition(data: bytes) -> None:
+    """A ``when``: a graph with it is accepted or refused, and an accepted one is decided or cannot be."""
+    when = data.decode("utf-8", "replace")
+    Graph.parse({"nodes": [{"node_id": "a", "type": "work", "when": when}]})
+    evaluate_condition(when, params=SCOPE["params"], vars=SCOPE["vars"], results=SCOPE["results"])
+
+
+def text(data: bytes) -> None:
+    """A text for people: it can always be shown, and showing it again changes nothing."""
+    shown = printable(redacted(data.decode("utf-8", "surrogateescape")))
+    shown.encode()
+    assert printable(shown) == shown
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {target.__name__: target for target in (message, record, part, graph, condition, text)}
+
+
+def main() -> None:
+    target = TARGETS[sys.argv.pop(1)]
+
+    def once(data: bytes) -> None:
+        with contextlib.suppress(FlowKitError):
+            target(data)
+
+    atheris.Setup(sys.argv, once)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

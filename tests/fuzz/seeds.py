@@ -1,0 +1,91 @@
+"""The first of the corpus, from what FlowKit writes itself: ``python -m tests.fuzz.seeds`` adds what is missing."""
+
+from collections.abc import Iterator
+from dataclasses import fields
+from hashlib import sha256
+from pathlib import Path
+
+from flowkit import Graph
+from flowkit.engine import EngineSettings, TaskSubmitted, advance
+from flowkit.graph.models import EdgeSpec, GraphDocument, NodeIO, NodeSpec
+from flowkit.messages import _MODELS, KINDS, RunContextData, encode
+from flowkit.storage import encode_node, encode_spec, new_record
+from flowkit.task import NodeRecord, Task, TaskSpec
+from tests.messages.test_messages import ALL
+
+CORPUS = Path(__file__).parent / "corpus"
+DOCUMENTS = (
+    '{"nodes":[{"node_id":"a","type":"work"},{"node_id":"b","type":"work","depends_on":["a"],"fan_in":"any"}],"edges":[["a","b"]]}',
+    '{"nodes":[{"node_id":"a","type":"coordinator_fn","io":{"fn":"vars.set","fn_args":{"kv":{"x":1}}}}],"on_node_failure":"continue"}',
+    "nodes:\n- {node_id: a, type: work, when: 'params.n > 3', retry_policy: {max: 1}}\n- node_id: b\n  type: work\n  depends_on: [a]\n",
+    "nodes:\n- {node_id: a, type: work, routing: {on_failure: [b]}, timeouts: {heartbeat_sec: 3}}\n- {node_id: b, type: w}\nedges_ex: []\n",
+)
+CONDITIONS = (
+    "params.n > 3",
+    "vars.sla == 'gold' && results.count.n > 3",
+    "size(params.a) == 2 ? has(vars.x) : 'x' in ['x']",
+    "params.a.all(i, i > 0) || params.a.map(i, i * 2).exists(i, i == 4)",
+    "timestamp('2026-01-01T00:00:00Z') > timestamp('2025-01-01T00:00:00Z')",
+    "'abc'.matches('a.*') && 1.5 / 0.0 > 2.0",
+)
+TEXTS = ("mongodb://user:password@host/db", "password='secret' \x1b[2J\u202e", '{"api_key": "x", "token": "y"}')
+
+
+def seeds() -> Iterator[tuple[str, bytes]]:
+    """Each target's inputs to begin with."""
+    yield from (("message", encode(message)) for message in ALL)
+    yield from (("graph", document.encode()) for document in DOCUMENTS)
+    yield from (("condition", condition.encode()) for condition in CONDITIONS)
+    yield from (("text", text.encode()) for text in TEXTS)
+    node = encode_node(NodeRecord(attempt=2, worker_id="w", started_at=1.5, result={"n": 1}, metrics={"m": 2}, error="no"))
+    yield "part", node
+    yield "part", b'[[1.5,-1,"status",null,"queued"],[2.0,0,"progress","x",{"done":1}]]'
+    for document in DOCUMENTS[:2]:
+        graph = Graph.parse(document)
+        spec = TaskSpec("t", graph.plan, 1.0, b"0123456789abcdef", params={"n": 1}, labels={"a": "b"})
+        size = len(graph.plan.ids)
+        task = Task(spec=spec, marks=bytearray(b"." * size), taken=[0] * size, empty=[0] * size, broken=[0] * size, open=size)
+        step = advance(task, TaskSubmitted(), now=1.0, settings=EngineSettings())
+        step.apply()
+        row = new_record(task, encode_spec(spec, graph.source), step.log)
+        yield "record", b"\0".join([row.spec, *(name.encode() + b"=" + value for name, value in row.parts.items())])
+
+
+def words() -> set[str]:
+    """What the fuzzer puts together: names of fields and kinds, and the words of JSON and YAML."""
+    found = {name for model in (*_MODELS, RunContextData, GraphDocument, NodeSpec, NodeIO, EdgeSpec) for name in model.model_fields}
+    found |= {
+        *KINDS,
+        "from",
+        "status",
+        "marks",
+        "null",
+        "true",
+        "NaN",
+        "Infinity",
+        "1e999",
+        "[[",
+        "]]",
+        "{",
+        "}",
+        ":",
+        ",",
+        "- ",
+        "&a",
+        "*a",
+        "!!",
+    }
+    return found | {field.name for field in fields(NodeRecord)}
+
+
+def main() -> None:
+    lines = [f'"{word}"\n' for word in sorted(words())]
+    (CORPUS.parent / "words.dict").write_text("".join(lines), encoding="utf-8")
+    for target, data in seeds():
+        path = CORPUS / target / sha256(data).hexdigest()[:16]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()

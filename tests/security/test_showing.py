@@ -1,0 +1,243 @@
+"""Secrets are in no log, error or table, and what users write steers no terminal and begins no line of a log."""
+
+import json
+import logging
+import re
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic_core import to_json
+from rich.text import Text
+from typer.testing import CliRunner
+
+from flowkit import CoordinatorConfig, WorkerConfig
+from flowkit.cli import _output
+from flowkit.cli._app import app
+from flowkit.cli._errors import complain
+from flowkit.cli._logging import JsonLines, LastWords, PlainLines
+from flowkit.config import CommonConfig
+from flowkit.errors import ConfigError
+from flowkit.plugins import Plugins
+from flowkit.showing import printable, printable_json, redacted, redacted_value
+from flowkit_kafka._errors import translated
+from flowkit_kafka.config import KafkaConfig, bootstrap_servers
+from flowkit_mongo._errors import translate
+
+PASSWORD = "hunter2-hunter2"
+EVIL = "a\nERROR flowkit: forged\r\x1b[2J\x1b]0;title\x07\x9b31m\u202egnp.exe\u2066\u2028\x00\x7fz"
+STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
+
+
+# ---------------------------------------------------------------- secrets
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"mongodb://user:{PASSWORD}@host:27017/db?w=1",
+        f"cannot reach mongodb+srv://user:{PASSWORD}@host/db: time-out",
+        f"mongodb://user:{PASSWORD}@one:1,two:2/db",
+        f"kafka://user:{PASSWORD}@host:9092",
+        f"mongodb://user:p@{PASSWORD}@host/db",
+        f"sasl_password={PASSWORD}",
+        f"sasl_plain_password: {PASSWORD}",
+        f"{{'sasl_password': '{PASSWORD}', 'a': 1}}",
+        f'{{"password": "{PASSWORD}"}}',
+        f"?authSource=admin&password={PASSWORD}&tls=true",
+        f"signing_keys=['{PASSWORD}']",
+        f"API_KEY={PASSWORD}",
+        f"access-token: {PASSWORD}",
+    ],
+)
+def test_secrets_in_texts_are_hidden(text: str) -> None:
+    shown = redacted(text)
+    assert PASSWORD not in shown
+    assert "***" in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "mongodb://host:27017/db",
+        "kafka://a:9092,b:9092",
+        "node 'a' waits for 'b'",
+        "user@example.org wrote",
+        "the token is gone",
+        "password is too short",
+    ],
+)
+def test_other_texts_are_shown_as_they_are(text: str) -> None:
+    assert redacted(text) == text
+
+
+@pytest.mark.parametrize("text", ["a://" * 50_000, "password=" * 50_000, "x" * 500_000, "token='" * 50_000, "a://b@" * 50_000])
+def test_hiding_takes_time_in_proportion(text: str) -> None:
+    assert redacted(text)
+
+
+def test_values_are_hidden_by_their_names() -> None:
+    value = {"kafka": {"sasl_username": "u", "sasl_password": PASSWORD, "hosts": [f"kafka://u:{PASSWORD}@h"]}, "n": 1}
+    assert redacted_value(value) == {"kafka": {"sasl_username": "u", "sasl_password": "***", "hosts": ["kafka://***@h"]}, "n": 1}
+
+
+@pytest.mark.parametrize("model", [CommonConfig, CoordinatorConfig, WorkerConfig])
+def test_a_configuration_shows_no_secret(model: type[CommonConfig]) -> None:
+    cfg = model(
+        db=f"mongodb://u:{PASSWORD}@host/db",
+        bus=f"kafka://u:{PASSWORD}@host",
+        signing_keys=[PASSWORD * 2],
+        options={"kafka": {"sasl_password": PASSWORD}},
+    )
+    for shown in (repr(cfg), str(cfg), f"{cfg}"):
+        assert PASSWORD not in shown
+        assert "mongodb://***@host/db" in shown
+    assert PASSWORD not in repr(KafkaConfig(sasl_password=PASSWORD))
+
+
+def test_errors_of_configurations_show_no_secret() -> None:
+    for wrong in ({"db": f"mongodb://u:{PASSWORD}@h", "unknown": PASSWORD}, {"namespace": PASSWORD + " "}, {"signing_keys": PASSWORD}):
+        with pytest.raises(ConfigError) as caught:
+            CommonConfig.load(overrides=wrong)
+        assert PASSWORD not in str(caught.value)
+    for address in (f"kafka://u:{PASSWORD}@host", f"kafka://u:{PASSWORD}@host/x y"):
+        with pytest.raises(ConfigError) as caught:
+            bootstrap_servers(address)
+        assert PASSWORD not in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        KafkaConfig.parse({"sasl_password": [PASSWORD], "x": PASSWORD})
+    assert PASSWORD not in str(caught.value)
+
+
+@pytest.mark.parametrize("open_", ["open_bus", "open_store"])
+def test_an_address_that_no_plugin_knows_is_told_without_its_password(open_: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        getattr(Plugins(discover=False), open_)(f"odd://user:{PASSWORD}@host", CommonConfig())
+    assert PASSWORD not in str(caught.value)
+
+
+def test_the_drivers_words_are_told_without_secrets() -> None:
+    words = f"could not connect to mongodb://u:{PASSWORD}@host"
+    assert PASSWORD not in str(translate(OSError(words)))
+    assert PASSWORD not in str(translated(OSError(words), "publishing"))
+
+
+# ---------------------------------------------------------------- logs
+
+
+def record(message: str, *args: Any, error: BaseException | None = None, **extra: Any) -> logging.LogRecord:
+    info = None if error is None else (type(error), error, error.__traceback__)
+    made = logging.LogRecord("flowkit.x", logging.WARNING, "x.py", 1, message, args, info)
+    vars(made).update(extra)
+    return made
+
+
+def test_a_line_of_the_log_is_one_line_whatever_is_in_it() -> None:
+    line = PlainLines("%(levelname)s: %(message)s").format(record("node %s failed: %s", "a", EVIL))
+    assert not STEERING.search(line)
+    assert "\n" not in line
+    assert line.startswith("WARNING: node a failed: a\\nERROR flowkit: forged\\r\\x1b[2J")
+
+
+def test_no_line_of_a_traceback_looks_like_one_of_the_log() -> None:
+    try:
+        raise ValueError(f"{EVIL} mongodb://u:{PASSWORD}@h")
+    except ValueError as error:
+        text = PlainLines("%(levelname)s: %(message)s").format(record("it broke", error=error))
+    assert not STEERING.search(text)
+    assert PASSWORD not in text
+    first, *others = text.split("\n")
+    assert first == "WARNING: it broke"
+    assert all(line.startswith("  ") for line in others)
+
+
+def test_lines_of_json_are_json_without_secrets_or_steering() -> None:
+    try:
+        raise ValueError(f"{EVIL} password={PASSWORD}")
+    except ValueError as error:
+        made = record("at %s: %s", f"mongodb://u:{PASSWORD}@h", EVIL, error=error, task_id=EVIL, sasl_password=PASSWORD, odd=object())
+    line = JsonLines().format(made)
+    assert not STEERING.search(line)
+    assert "\n" not in line
+    assert PASSWORD not in line
+    assert json.loads(line)["task_id"] == EVIL
+
+
+def test_the_last_words_of_a_driver_are_told_without_secrets() -> None:
+    heard = LastWords()
+    with heard.listening():
+        logging.getLogger("driver").warning("no answer from mongodb://u:%s@h\x1b[2J", PASSWORD)
+    assert heard.said == "no answer from mongodb://***@h\\x1b[2J"
+
+
+# ---------------------------------------------------------------- the terminal
+
+
+@given(st.text())
+def test_what_is_printable_steers_nothing(text: str) -> None:
+    assert not STEERING.search(printable(text))
+    assert "\n" not in printable(text)
+    assert not STEERING.search(printable(text, lines=True).replace("\t", ""))
+    printable(text).encode()
+    assert json.loads(printable_json(to_json([text.encode("utf-8", "replace").decode()]).decode())) == [
+        text.encode("utf-8", "replace").decode()
+    ]
+
+
+@pytest.mark.parametrize("text", ["plain", "Grüße, 任務 🌷👩\u200d🌾", "שלום", "a\u00a0b"])
+def test_what_people_write_is_shown_as_it_is(text: str) -> None:
+    assert printable(text) == text
+
+
+def test_tables_and_texts_on_the_console_steer_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = StringIO()
+    monkeypatch.setattr("sys.stdout", out)
+    console = _output.console()
+    console.print(_output.table(EVIL, ("a", EVIL), [(EVIL, Text(EVIL)), (1, [EVIL])]))
+    console.print(Text(EVIL), soft_wrap=True)
+    console.print(EVIL)
+    assert not STEERING.search(out.getvalue())
+    assert "\\x1b[2J" in out.getvalue()
+
+
+def test_json_on_the_console_steers_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    _output.print_json({"a": EVIL})
+    _output.print_json_line({"a": EVIL})
+    shown = capsys.readouterr().out
+    assert not STEERING.search(shown)
+    assert json.loads(shown.splitlines()[-1]) == {"a": EVIL}
+
+
+def test_an_error_on_the_console_steers_nothing_and_tells_no_secret(tmp_path: Path) -> None:
+    file = tmp_path / "flow.json"
+    file.write_text(json.dumps({"nodes": [{"node_id": "a", "type": "work", "depends_on": ["b\u202e\x9b31m"]}]}), encoding="utf-8")
+    runner = CliRunner()
+    result = runner.invoke(app, ["graph", "check", str(file)])
+    assert result.exit_code == 2
+    assert not STEERING.search(result.output)
+    result = runner.invoke(app, ["ls", "--db", f"odd://user:{PASSWORD}@host"])
+    assert result.exit_code == 2
+    assert PASSWORD not in result.output
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_doctor_tells_no_secret(as_json: list[str], tmp_path: Path) -> None:
+    hasty = tmp_path / "hasty.json"
+    hasty.write_text(json.dumps({"options": {"mongo": {"retry_for_sec": 2, "server_selection_timeout_ms": 200}}}), encoding="utf-8")
+    address = f"mongodb://user:{PASSWORD}@127.0.0.1:1/db"
+    result = CliRunner().invoke(
+        app, ["doctor", "--config", str(hasty), "--db", address, "--bus", f"kafka://u:{PASSWORD}@127.0.0.1:1", *as_json]
+    )
+    assert result.exit_code == 1
+    assert PASSWORD not in result.output
+    assert "127.0.0.1" in result.output
+
+
+def test_a_complaint_steers_nothing_and_tells_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    complain(f"mongodb://u:{PASSWORD}@h {EVIL}", f"password={PASSWORD} {EVIL}")
+    shown = capsys.readouterr().err
+    assert PASSWORD not in shown
+    assert not STEERING.search(shown)

@@ -1,0 +1,154 @@
+"""A record that somebody changed puts its own task aside, and hinders no other."""
+
+import contextlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowkit import Graph
+from flowkit.engine import EngineSettings, TaskSubmitted, advance
+from flowkit.errors import CorruptRecord
+from flowkit.protocols import Commit, TaskHeader, TaskRecord
+from flowkit.storage import decode_log, decode_node, decode_task, encode_spec, new_record
+from flowkit.task import Task, TaskSpec
+from flowkit_mongo.blobs import _read_inline
+from flowkit_mongo.documents import inline, task_document, task_record
+from flowkit_mongo.tasks import _values
+from flowkit_testing import Cluster
+from flowkit_testing.harness import DAY
+
+GRAPH = {"nodes": [{"node_id": "a", "type": "work"}, {"node_id": "b", "type": "work", "depends_on": ["a"]}]}
+
+
+async def work(item: Any) -> Any:
+    return item
+
+
+def stored() -> TaskRecord:
+    graph = Graph.parse(GRAPH)
+    spec = TaskSpec("t", graph.plan, 1.0, b"0123456789abcdef", params={"n": 1})
+    task = Task(spec=spec, marks=bytearray(b".."), taken=[0, 0], empty=[0, 0], broken=[0, 0], open=2)
+    step = advance(task, TaskSubmitted(), now=1.0, settings=EngineSettings())
+    step.apply()
+    return new_record(task, encode_spec(spec, graph.source), step.log)
+
+
+WHOLE = stored()
+STATE = json.loads(WHOLE.parts["state"])
+HEAD = json.loads(WHOLE.spec.partition(b"\n")[0])
+NODE = json.loads(WHOLE.parts["n0"])
+
+
+def changed(parts: Mapping[str, bytes | None], spec: bytes = WHOLE.spec) -> TaskRecord:
+    merged = {name: data for name, data in {**WHOLE.parts, **parts}.items() if data is not None}
+    return TaskRecord(TaskHeader("t", "queued", 1.0), spec, merged)
+
+
+def dumped(value: Any, **fields: Any) -> bytes:
+    return json.dumps({**value, **fields}).encode()
+
+
+CORRUPT = {
+    "no state": changed({"state": None}),
+    "state is no JSON": changed({"state": b"\xff{"}),
+    "state is a list": changed({"state": b"[]"}),
+    "an unknown status": changed({"state": dumped(STATE, status="great")}),
+    "too few marks": changed({"state": dumped(STATE, marks="q")}),
+    "unknown marks": changed({"state": dumped(STATE, marks="q!")}),
+    "marks that are no ASCII": changed({"state": dumped(STATE, marks="q\u00e9")}),
+    "a count that is a text": changed({"state": dumped(STATE, seq="3")}),
+    "a time that is no number": changed({"state": dumped(STATE, started_at="noon")}),
+    "deep state": changed({"state": b"[" * 100_000}),
+    "vars are a list": changed({"vars": b"[]"}),
+    "deep vars": changed({"vars": b'{"a":' * 1000 + b"1" + b"}" * 1000}),
+    "a node that is not there": changed({"n7": dumped(NODE)}),
+    "a node without a number": changed({"nx": dumped(NODE)}),
+    "a node that is a text": changed({"n0": b'"x"'}),
+    "an attempt that is a text": changed({"n0": dumped(NODE, attempt="1")}),
+    "metrics that are a list": changed({"n0": dumped(NODE, metrics=[1])}),
+    "history that is an object": changed({"e0000000001": b"{}"}),
+    "history of short entries": changed({"e0000000001": b"[[1.0]]"}),
+    "history without a number": changed({"ex": b"[]"}),
+    "no spec": changed({}, b""),
+    "a spec of one line": changed({}, WHOLE.spec.partition(b"\n")[0]),
+    "a graph that is none": changed({}, json.dumps(HEAD).encode() + b"\n{}"),
+    "an edge to nowhere": changed({}, json.dumps(HEAD).encode() + b'\n{"nodes":[{"node_id":"a","type":"w"}],"edges":[["a","z"]]}'),
+    "a secret that is no hexadecimal number": changed({}, dumped(HEAD, secret="zz") + b"\n" + WHOLE.spec.partition(b"\n")[2]),
+    "parameters that are a text": changed({}, dumped(HEAD, params="x") + b"\n" + WHOLE.spec.partition(b"\n")[2]),
+    "a later version": changed({}, dumped(HEAD, v=2) + b"\n" + WHOLE.spec.partition(b"\n")[2]),
+}  # fmt: skip
+
+
+def test_what_was_not_changed_is_read() -> None:
+    assert decode_task(changed({})).spec.params == {"n": 1}
+
+
+@pytest.mark.parametrize("record", CORRUPT.values(), ids=CORRUPT)
+def test_a_record_that_was_changed_is_refused_as_such(record: TaskRecord) -> None:
+    with pytest.raises(CorruptRecord, match="cannot be read"):
+        decode_task(record)
+
+
+@given(st.binary())
+def test_parts_of_the_archive_are_read_or_refused(data: bytes) -> None:
+    for read in (decode_node, lambda data: decode_log("e1", data)):
+        with contextlib.suppress(CorruptRecord):
+            read(data)
+
+
+def test_the_error_shows_nothing_of_what_is_stored() -> None:
+    with pytest.raises(CorruptRecord) as caught:
+        decode_task(changed({"state": dumped(STATE, status="tulip-bulbs")}))
+    assert "tulip" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("name", ["state is no JSON", "unknown marks", "a node that is not there", "history of short entries"])
+async def test_its_task_is_put_aside_once_and_the_others_go_on(name: str) -> None:
+    async with Cluster(coordinators=0, handlers={"work": work}) as cluster:
+        broken, whole = [await cluster.client.create_task(graph=GRAPH) for _ in range(2)]
+        row = (await cluster.store.load([broken]))[broken]
+        change = Commit(
+            task_id=broken, expected_version=row.version, op_id="x", status="queued", wake_at=row.header.wake_at, finished_at=None,
+            put=CORRUPT[name].parts,
+        )  # fmt: skip
+        assert await cluster.store.commit([change]) == [True]
+        await cluster.add_coordinator()
+        assert (await cluster.client.wait(whole, timeout=DAY)).status == "finished"
+        # Every sweep meets it again.
+        await cluster.clock.sleep(5 * DAY)
+        letters = await cluster.store.dead_letters(task_id=broken)
+        listed = (await cluster.client.list_tasks()).items
+        with pytest.raises(CorruptRecord):
+            assert [event async for event in cluster.client.watch(broken)]
+    assert [letter.kind for letter in letters] == ["task"]
+    assert "CorruptRecord" in letters[0].error
+    assert {view.id: view.status for view in listed} == {broken: "queued", whole: "finished"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("spec", None), ("spec", 7), ("parts", []), ("parts", "x"), ("parts", {"state": 7}), ("parts", {"state": {"no": "blob"}}),
+        ("created_at", "noon"), ("wake_at", "noon"), ("labels", 7), ("labels", [{"k": "a"}]), ("version", None), ("op_id", ...),
+        ("status", ...), ("created_at", ...), ("spec", ...), ("parts", ...), ("version", ...),
+    ],
+)  # fmt: skip
+def test_a_document_that_was_changed_harms_no_other(field: str, value: Any) -> None:
+    document = {**task_document(WHOLE, lambda name, data: inline(data)), field: value}
+    if value is ...:
+        del document[field]
+    values = _values(document)
+    row = task_record(document, _read_inline)
+    assert isinstance(values, list)
+    assert (row.header.task_id, row.spec, dict(row.parts)) == ("t", b"", {})
+    with pytest.raises(CorruptRecord, match="not one that FlowKit wrote"):
+        decode_task(row)
+
+
+def test_a_document_that_was_not_changed_is_read() -> None:
+    assert task_record(task_document(WHOLE, lambda name, data: inline(data)), _read_inline) == WHOLE
