@@ -1,0 +1,129 @@
+"""A client that is not what is tested: it asks again where the store was out of reach."""
+
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from typing import Any, TypeVar
+
+from flowkit import Client
+from flowkit.errors import BusUnavailable, StoreUnavailable, TaskRefused
+from flowkit.task import Artifact, TaskEvent, TaskStatus, TaskView
+
+T = TypeVar("T")
+
+PAUSE_SEC = 1.0
+
+
+class PatientClient(Client):
+    """The verbs of a :class:`~flowkit.Client`, repeated until they are answered.
+
+    A submission is given its id beforehand, so that it is the same one when it is repeated.
+    """
+
+    told: dict[str, TaskView]
+    """What :meth:`wait` answered last, by task."""
+    promised: dict[str, None]
+    """Ids that :meth:`create_task` returned."""
+    on_retry: Callable[[str], None]
+
+    def __init__(
+        self, *, submit: Callable[[dict[str, Any]], Awaitable[str]] | None, on_retry: Callable[[str], None], **options: Any
+    ) -> None:
+        """``submit`` carries out submissions somewhere else."""
+        super().__init__(**options)
+        self.told, self.promised = {}, {}
+        self._submit = submit
+        self.on_retry = on_retry
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        while True:
+            try:
+                return await call()
+            except StoreUnavailable:
+                await self.clock.sleep(PAUSE_SEC)
+
+    async def start_patiently(self) -> None:
+        """Connect, however long it takes."""
+        while True:
+            try:
+                return await self.start()
+            except (BusUnavailable, StoreUnavailable):
+                await self.clock.sleep(PAUSE_SEC)
+
+    async def create_task(self, *, task_id: str | None = None, **submission: Any) -> str:
+        submission["task_id"] = task_id or f"t{secrets.token_hex(4)}"
+        if self._submit is not None:
+            stored = await self._submit(submission)
+        else:
+            create = super().create_task
+            stored = await self._patiently(lambda: create(**submission))
+        self.promised[stored] = None
+        return stored
+
+    async def get_task(self, task_id: str) -> TaskView:
+        get = super().get_task
+        return await self._patiently(lambda: get(task_id))
+
+    async def wait(self, task_id: str, timeout: float | None = None) -> TaskView:
+        wait = super().wait
+        view = await self._patiently(lambda: wait(task_id, timeout))
+        self.told[task_id] = view
+        return view
+
+    async def watch(self, task_id: str) -> AsyncIterator[TaskEvent]:
+        seen = 0
+        while True:
+            try:
+                async for event in super().watch(task_id):
+                    if event.seq > seen:
+                        seen = event.seq
+                        yield event
+                return
+            except StoreUnavailable:
+                await self.clock.sleep(PAUSE_SEC)
+
+    async def artifacts(self, task_id: str, node_id: str | None = None) -> AsyncIterator[Artifact]:
+        found: list[Artifact] = []
+
+        async def collect() -> None:
+            found[:] = [artifact async for artifact in Client.artifacts(self, task_id, node_id)]
+
+        await self._patiently(collect)
+        for artifact in found:
+            yield artifact
+
+    async def list_tasks(self, **query: Any) -> Any:
+        find = super().list_tasks
+        return await self._patiently(lambda: find(**query))
+
+    async def explain(self, task_id: str, node_id: str) -> str:
+        explain = super().explain
+        return await self._patiently(lambda: explain(task_id, node_id))
+
+    async def cancel(self, task_id: str, reason: str = "") -> None:
+        cancel = super().cancel
+        await self._patiently(lambda: cancel(task_id, reason))
+
+    async def pause(self, task_id: str) -> None:
+        pause = super().pause
+        await self._patiently(lambda: pause(task_id))
+
+    async def resume(self, task_id: str) -> None:
+        resume = super().resume
+        await self._patiently(lambda: resume(task_id))
+
+    async def retry(self, task_id: str, *, from_nodes: Collection[str] | None = None) -> None:
+        self.on_retry(task_id)
+        before = self.told.pop(task_id, None)
+        unsure = False
+        while True:
+            try:
+                await super().retry(task_id, from_nodes=from_nodes)
+                return
+            except StoreUnavailable:
+                unsure = True
+                await self.clock.sleep(PAUSE_SEC)
+            except TaskRefused:
+                # The first time it may have been applied, and told to nobody.
+                if not unsure or (before is not None and before.status is TaskStatus.FINISHED):
+                    raise
+                return

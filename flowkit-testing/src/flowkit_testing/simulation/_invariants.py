@@ -1,0 +1,249 @@
+"""What must never happen, looked at with every write to the store."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from math import isclose
+from typing import Any
+
+from pydantic_core import from_json
+
+from flowkit.encoding import encoded
+from flowkit.messages import NodeSucceeded
+from flowkit.plugins import Plugins
+from flowkit.protocols import ArtifactRecord, Commit, Message, Store, Stream, TaskRecord
+from flowkit.reading import records_of
+from flowkit.storage import decode_log, decode_node, decode_spec, decode_task
+from flowkit.task import ENDED, Mark, NodeRecord, TaskSpec, TaskStatus, TaskView
+from flowkit.views import full_view
+
+from ._store import StoreServer, at_once
+
+Invariant = Callable[[TaskView | None, TaskView], None]
+"""Called with a task before and after each commit (None before its first); raises AssertionError where it does not hold."""
+
+_BEGUN = frozenset({Mark.ISSUED, Mark.RUNNING})
+_TERMINAL = frozenset(status.value for status in TaskStatus if status.terminal)
+_SUCCEEDED = NodeSucceeded.model_fields["kind"].default
+
+
+class InvariantBroken(AssertionError):
+    """Something happened that must not."""
+
+
+class _Known:
+    """What was last seen of a task."""
+
+    def __init__(self, spec: TaskSpec, record: TaskRecord) -> None:
+        state = from_json(record.parts["state"])
+        self.spec = spec
+        self.record = record
+        self.version = record.version
+        self.marks: str = state["marks"]
+        self.seq: int = state["seq"]
+        self.status: str = state["status"]
+        self.outcome: str | None = state["outcome"]
+        self.nodes: dict[int, NodeRecord] = _nodes_of(record.parts)
+        self.finished: set[tuple[int, int]] = set()
+
+
+def _nodes_of(parts: Mapping[str, bytes]) -> dict[int, NodeRecord]:
+    return {int(name[1:]): decode_node(data) for name, data in parts.items() if name[0] == "n"}
+
+
+class Invariants:
+    """Watches the server side of the store, and what workers publish."""
+
+    def __init__(self, server: StoreServer, plugins: Plugins, more: Sequence[Invariant] = ()) -> None:
+        self._server = server
+        self._plugins = plugins
+        self._codecs = plugins.encodes_payloads
+        self.read_from(server.store)
+        self._more = more
+        self._tasks: dict[str, _Known] = {}
+        self._produced: dict[tuple[str, int], list[Any]] = {}
+        self._streams: dict[Stream, set[str]] = {}
+        self.retries: Counter[str] = Counter()
+        """How often a client asked to run a task again."""
+        self.checked = 0
+        self.roles_with_own_metrics: set[str] = set()
+        """Roles whose handlers may lay metrics over those of their batches."""
+        server.on_create.append(self.created)
+        server.on_commit.append(self.committed)
+        server.on_put.append(self.put)
+
+    def read_from(self, store: Store) -> None:
+        """Look at what is stored there, without the codecs of plugins."""
+        self._reading = encoded(store, self._plugins)
+
+    # ------------------------------------------------------------ what is seen
+
+    def published(self, messages: Sequence[Message]) -> None:
+        """A worker reports: remember what its executions have produced."""
+        for message in messages:
+            if _SUCCEEDED.encode() in message.value:
+                report = from_json(message.value)
+                if report["kind"] == _SUCCEEDED:
+                    self._produced.setdefault((report["task_id"], report["index"]), []).append(report.get("result"))
+
+    def created(self, record: TaskRecord, task_id: str) -> None:
+        stored = at_once(self._reading.load([task_id])).get(task_id)
+        if record.header.task_id == task_id and task_id not in self._tasks and stored is not None:
+            self._tasks[task_id] = _Known(decode_spec(task_id, stored.spec), stored)
+            for invariant in self._more:
+                invariant(None, self._view(stored))
+
+    def committed(self, before: TaskRecord, commit: Commit, after: TaskRecord, who: str) -> None:
+        known = self._tasks.get(commit.task_id)
+        if known is None:
+            raise InvariantBroken(f"{who} committed to task {commit.task_id!r}, which was never created")
+        self.checked += 1
+        previous, after = known.record, self._load(commit.task_id)
+        try:
+            self._check(known, before, commit, after)
+        except InvariantBroken as broken:
+            raise InvariantBroken(f"task {commit.task_id!r}, version {after.version}, committed by {who}: {broken}") from None
+        for invariant in self._more:
+            invariant(self._view(previous), self._view(after))
+
+    def _load(self, task_id: str) -> TaskRecord:
+        return at_once(self._reading.load([task_id]))[task_id]
+
+    def _view(self, record: TaskRecord) -> TaskView:
+        task = decode_task(record, to_look_at=True)
+        return full_view(task, at_once(records_of(self._reading, task, range(len(task.marks)))))
+
+    # ------------------------------------------------------------ tasks
+
+    def _check(self, known: _Known, before: TaskRecord, commit: Commit, after: TaskRecord) -> None:
+        state = from_json(after.parts["state"])
+        marks: str = state["marks"]
+        put = {name: data for name, data in after.parts.items() if known.record.parts.get(name) != data}
+        entries = [entry for name in sorted(put) if name[0] == "e" for entry in decode_log(name, put[name])]
+        again = {index for _, (_, index, _, status, data) in entries if status == "queued" and data == {"retry": True}}
+        nodes = _nodes_of(put)
+        if before.version < known.version or after.version != before.version + 1:
+            raise InvariantBroken(f"the version went from {known.version} over {before.version} to {after.version}")
+        if again and not self.retries[commit.task_id]:
+            raise InvariantBroken("nodes run again, and nobody asked for it")
+        self._check_archive(commit.task_id, {name: data for name, data in known.record.parts.items() if name not in after.parts})
+        self._check_history(known, entries, state["seq"])
+        self._check_marks(known, marks, state, again)
+        for index, node in nodes.items():
+            self._check_node(known, index, node, marks, again)
+        for index in (index for index, mark in enumerate(marks) if ord(mark) == Mark.FINISHED and known.marks[index] != mark):
+            self._check_finish(known, index, nodes.get(index) or known.nodes[index])
+        known.nodes.update(nodes)
+        known.record = after
+        known.version, known.marks, known.seq = after.version, marks, state["seq"]
+        known.status, known.outcome = state["status"], state["outcome"]
+
+    def _check_archive(self, task_id: str, dropped: Mapping[str, bytes]) -> None:
+        """Nodes that have left the record are in the archive as they were; of the history those of a commit are folded into one."""
+        if not dropped:
+            return
+        kept = at_once(self._reading.read_archive(task_id, list(dropped)))
+        lost = [name for name in dropped if name[0] == "n" and name not in kept]
+        if lost or not kept:
+            raise InvariantBroken(f"{lost or sorted(dropped)} left the record and are not in the archive")
+
+    @staticmethod
+    def _check_history(known: _Known, entries: list[tuple[int, Any]], seq: int) -> None:
+        numbers = [number for number, _ in entries]
+        if numbers != list(range(known.seq + 1, seq + 1)):
+            raise InvariantBroken(f"the history goes from {known.seq} to {seq} by the numbers {numbers}")
+
+    @staticmethod
+    def _check_marks(known: _Known, marks: str, state: Mapping[str, Any], again: set[int]) -> None:
+        ids = known.spec.plan.ids
+        if len(marks) != len(known.marks):
+            raise InvariantBroken(f"{len(known.marks)} nodes have become {len(marks)}")
+        if known.status in _TERMINAL and state["status"] != known.status and not again:
+            raise InvariantBroken(f"the task was {known.status} and is {state['status']}")
+        for index, (old, new) in enumerate(zip(known.marks, marks, strict=True)):
+            if old == new or index in again:
+                continue
+            if ord(old) in ENDED:
+                raise InvariantBroken(f"node {ids[index]!r} had ended as {old!r} and is {new!r}")
+            if known.outcome is not None and not again and ord(new) in _BEGUN and ord(old) not in _BEGUN:
+                raise InvariantBroken(f"node {ids[index]!r} begins, though the task is to end as {known.outcome}")
+
+    @staticmethod
+    def _check_node(known: _Known, index: int, node: NodeRecord, marks: str, again: set[int]) -> None:
+        plan = known.spec.plan
+        most = 1 + plan.nodes[index].retry_policy.max
+        if node.attempt - node.first_attempt + 1 > most:
+            raise InvariantBroken(f"node {plan.ids[index]!r} is at attempt {node.attempt} since {node.first_attempt}: {most} are allowed")
+        old = known.nodes.get(index)
+        if old is not None and ord(known.marks[index]) == Mark.FINISHED and index not in again:
+            was = (old.attempt, old.generation, old.result, old.metrics, old.finished_at)
+            now = (node.attempt, node.generation, node.result, node.metrics, node.finished_at)
+            if was != now:
+                raise InvariantBroken(f"the record of node {plan.ids[index]!r}, which had finished, went from {was} to {now}")
+
+    def _check_finish(self, known: _Known, index: int, node: NodeRecord) -> None:
+        plan = known.spec.plan
+        node_id, role = plan.ids[index], plan.nodes[index].type
+        if (index, node.generation) in known.finished:
+            raise InvariantBroken(f"node {node_id!r} finished twice in generation {node.generation}")
+        known.finished.add((index, node.generation))
+        if role == "coordinator_fn":
+            return
+        produced = self._produced.get((known.spec.task_id, index), [])
+        if node.result not in produced and not self._codecs:
+            raise InvariantBroken(f"node {node_id!r} finished with {node.result!r}; its executions produced {produced!r}")
+        if role not in self.roles_with_own_metrics:
+            self._check_metrics(known.spec.task_id, node_id, node)
+
+    def _check_metrics(self, task_id: str, node_id: str, node: NodeRecord) -> None:
+        sums: dict[str, float] = {}
+        for record in self._stream(Stream(task_id, node_id, node.generation)):
+            if record.partial:
+                for name, value in from_json(record.metrics).items():
+                    sums[name] = sums.get(name, 0) + value
+        told = node.metrics or {}
+        if told.keys() != sums.keys() or not all(isclose(told[name], sums[name]) for name in sums):
+            raise InvariantBroken(f"node {node_id!r} finished with the metrics {told}; its stored batches come to {sums}")
+
+    # ------------------------------------------------------------ artifacts
+
+    def _stream(self, stream: Stream) -> list[ArtifactRecord]:
+        found: list[ArtifactRecord] = []
+        while page := at_once(self._reading.artifacts.read(stream, after=len(found), limit=1000)):
+            found += page
+        return found
+
+    def put(self, records: Sequence[ArtifactRecord], new: Sequence[bool], who: str) -> None:
+        for record, is_new in zip(records, new, strict=True):
+            uids = self._streams.setdefault(record.stream, set())
+            if is_new is (record.uid in uids):
+                what = "twice" if is_new else "not at all, and was told to be known"
+                raise InvariantBroken(f"artifact {record.uid!r} of {record.stream} by {who} was stored {what}")
+            uids.add(record.uid)
+
+    def check_streams(self) -> None:
+        """Positions are 1, 2, 3, … and each uid is there once."""
+        for stream, uids in self._streams.items():
+            records = self._stream(stream)
+            if [record.position for record in records] != list(range(1, len(records) + 1)):
+                raise InvariantBroken(f"the positions of {stream} have gaps: {[record.position for record in records]}")
+            if sorted(record.uid for record in records) != sorted(uids):
+                raise InvariantBroken(f"{stream} holds {len(records)} artifacts; {len(uids)} were stored")
+
+    # ------------------------------------------------------------ the end
+
+    def open_tasks(self) -> list[str]:
+        """Tasks that have not ended, but for those that a client has paused."""
+        return [task_id for task_id, known in self._tasks.items() if known.status not in _TERMINAL and known.status != "paused"]
+
+    def check_end(self, promised: Sequence[str], told: Mapping[str, TaskView]) -> None:
+        """What clients were promised is there, and what they were told is so."""
+        for task_id in promised:
+            if task_id not in at_once(self._server.store.load([task_id])):
+                raise InvariantBroken(f"task {task_id!r} is lost: it was submitted, and the client was told so")
+        for task_id, view in told.items():
+            stored = self._view(self._load(task_id))
+            if stored != view:
+                raise InvariantBroken(f"a client was told that task {task_id!r} is\n  {view!r}\nand it is stored as\n  {stored!r}")
+        for letter in at_once(self._server.store.dead_letters(kind="task")):
+            raise InvariantBroken(f"task {letter.task_id!r} was put aside: {letter.error}")
+        self.check_streams()

@@ -1,0 +1,178 @@
+# ruff: noqa: SLF001 - asyncio has no public way to say what is ready
+"""An event loop on virtual time, whose order of things is the same in every interpreter."""
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Coroutine
+from heapq import heappop
+from itertools import count
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from ._process import Process
+
+PROCESS: contextvars.ContextVar["Process | None"] = contextvars.ContextVar("flowkit simulated process", default=None)
+"""Whose code this is. It is inherited by tasks and callbacks; None is the world outside of the processes."""
+
+STEPS_AT_ONE_MOMENT = 500_000
+"""More than any honest program does while no time passes."""
+
+_births = count(1)
+
+
+def number_anew() -> None:
+    """Begin with the first number again: each simulation gives the same ones."""
+    global _births
+    _births = count(1)
+
+
+def next_number() -> int:
+    return next(_births)
+
+
+class SimulationError(Exception):
+    """Something was done that a simulation cannot contain, or the simulated cluster cannot go on."""
+
+
+class _Counted:
+    """Hashed by a number given at birth: sets of such objects are iterated over in the same order everywhere."""
+
+    __slots__ = ()
+    _number: int
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class SimFuture(_Counted, asyncio.Future[Any]):
+    """A future of a simulation."""
+
+    def __init__(self, *, loop: asyncio.AbstractEventLoop) -> None:
+        self._number = next_number()
+        super().__init__(loop=loop)
+
+
+class SimTask(_Counted, asyncio.Task[Any]):
+    """A task of a simulation, and the process it belongs to."""
+
+    def __init__(self, coro: Any, *, loop: asyncio.AbstractEventLoop, context: contextvars.Context | None = None, **options: Any) -> None:
+        self._number = next_number()
+        self.process = PROCESS.get() if context is None else context.get(PROCESS)
+        super().__init__(coro, loop=loop, context=context, **options)
+
+
+class SimLoop(asyncio.BaseEventLoop):
+    """Time stands still while anything can run, and then jumps to the next timer.
+
+    Each callback is admitted by the process it belongs to: one that is paused keeps it for later, one that is dead drops it.
+    """
+
+    _ready: Any
+    _scheduled: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._now = 0.0
+        self._at_this_moment = 0
+        self.steps = 0
+        self.max_steps = 20_000_000
+        self._fatal: BaseException | None = None
+        """What a callback raised: it ends the simulation."""
+        self.tasks: list[SimTask] = []
+        """All that were ever begun. They live as long as the loop."""
+        self.set_task_factory(self._make_task)  # type: ignore[arg-type]  # its type in typeshed knows no further options
+
+    def time(self) -> float:
+        return self._now
+
+    def _make_task(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> SimTask:
+        task = SimTask(coro, loop=self, **options)
+        self.tasks.append(task)
+        return task
+
+    def create_future(self) -> SimFuture:
+        return SimFuture(loop=self)
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        if "handle" in context and self._fatal is None:
+            self._fatal = context.get("exception") or SimulationError(context["message"])
+
+    def put_back(self, handles: list[asyncio.Handle]) -> None:
+        """Let these run after all."""
+        self._ready.extend(handles)
+
+    def power_off(self) -> None:
+        """Forget everything that was to run."""
+        self._ready.clear()
+        self._scheduled.clear()
+        self.tasks.clear()
+
+    def _run_once(self) -> None:
+        ready, scheduled = self._ready, self._scheduled
+        if not ready:
+            while scheduled and scheduled[0]._cancelled:
+                heappop(scheduled)._scheduled = False
+            if not scheduled:
+                raise SimulationError(f"nothing can go on: nothing is ready and no timer is set. These wait:\n{self._waiting()}")
+            if scheduled[0]._when > self._now:
+                self._now = scheduled[0]._when
+                self._at_this_moment = 0
+        now = self._now
+        while scheduled and scheduled[0]._when <= now:
+            timer = heappop(scheduled)
+            timer._scheduled = False
+            ready.append(timer)
+        turns = len(ready)
+        self.steps += turns
+        self._at_this_moment += turns
+        if self._at_this_moment > STEPS_AT_ONE_MOMENT or self.steps > self.max_steps:
+            raise SimulationError(
+                f"something runs in a circle at {now:.3f} s; after {self.steps} steps these are alive:\n{self._waiting()}"
+            )
+        for _ in range(turns):
+            handle = ready.popleft()
+            if handle._cancelled:
+                continue
+            process = handle._context.get(PROCESS)
+            if process is None or process.admits(handle):
+                handle._run()
+                if self._fatal is not None:
+                    raise self._fatal
+
+    def _waiting(self) -> str:
+        lines = []
+        for task in self.tasks:
+            if task.done():
+                continue
+            frames = task.get_stack(limit=1)
+            place = f"{frames[-1].f_code.co_qualname} line {frames[-1].f_lineno}" if frames else "?"
+            owner = task.process
+            lines.append(f"  {owner.name if owner is not None else 'world'}: {place}")
+        return "\n".join(lines[-200:])
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """Nothing: a cancelled timer is dropped when it is met."""
+
+    def _process_events(self, event_list: object) -> None:
+        """There are none."""
+
+    def _write_to_self(self) -> None:
+        """Nobody else can be waiting."""
+
+
+def _forbidden(name: str) -> Callable[..., NoReturn]:
+    def refuse(self: SimLoop, *args: Any, **options: Any) -> NoReturn:
+        raise SimulationError(
+            f"the event loop's {name} was called within a simulation, which has no threads, sockets, signals and subprocesses"
+        )
+
+    return refuse
+
+
+for _name in (
+    "run_in_executor", "add_reader", "remove_reader", "add_writer", "remove_writer", "add_signal_handler", "remove_signal_handler",
+    "create_connection", "create_server", "create_datagram_endpoint", "create_unix_connection", "create_unix_server",
+    "connect_accepted_socket", "connect_read_pipe", "connect_write_pipe", "subprocess_exec", "subprocess_shell", "getaddrinfo",
+    "getnameinfo", "sock_recv", "sock_recv_into", "sock_sendall", "sock_connect", "sock_accept", "sock_sendfile", "sendfile", "start_tls",
+):  # fmt: skip
+    setattr(SimLoop, _name, _forbidden(_name))

@@ -1,0 +1,103 @@
+"""The order in which things must happen: first it is stored, then it is told, then it is acknowledged."""
+
+from collections.abc import Sequence
+
+from flowkit.engine import advance
+from flowkit.errors import DecodeError
+from flowkit.messages import (
+    NodeFailed,
+    NodeReleased,
+    NodeStarted,
+    NodeStopped,
+    NodeSucceeded,
+    RunNode,
+    decode,
+)
+from flowkit.protocols import Commit, Delivery, Message, TaskRecord
+from flowkit.storage import decode_task
+from flowkit.task import ENDED, Mark, Task
+
+from ._invariants import InvariantBroken
+from ._store import StoreServer, at_once
+from ._world import World
+
+_ONCE = NodeStarted | NodeSucceeded | NodeFailed | NodeStopped | NodeReleased
+"""Reports that mean nothing any more once they were taken in."""
+
+
+class Order:
+    """Compares what goes over the bus with what is stored at that moment."""
+
+    def __init__(self, server: StoreServer, world: World) -> None:
+        self._server = server
+        self._world = world
+        self._reported: set[tuple[str, str]] = set()
+        """Task and token of every run of which something was told."""
+        self._commanded: set[tuple[str, str]] = set()
+        """And of every command that came to the bus."""
+        server.on_commit.append(self.committed)
+
+    def arrived(self, messages: Sequence[Message]) -> None:
+        """A command is sent only when it was decided, and that is stored."""
+        for message in messages:
+            what = _decoded(message)
+            if isinstance(what, RunNode) and not self._was_issued(what):
+                raise InvariantBroken(f"attempt {what.attempt} of node {what.node_id!r} is sent out, and not stored as issued")
+            if isinstance(what, RunNode):
+                self._commanded.add((what.task_id, what.token))
+            if isinstance(what, _ONCE):
+                self._reported.add((what.task_id, what.token))
+
+    def committed(self, before: TaskRecord, commit: Commit, after: TaskRecord, who: str) -> None:
+        """A command that is stored as sent has come to the bus."""
+        task = decode_task(after, to_look_at=True)
+        for index, record in task.records.items():
+            sent = record.sent and task.marks[index] == Mark.ISSUED
+            if sent and (task.task_id, task.spec.token(index, record.attempt, record.handovers)) not in self._commanded:
+                raise InvariantBroken(f"{who} stored the command of node {task.spec.plan.ids[index]!r} as sent, and it was not")
+
+    def acknowledged(self, deliveries: Sequence[Delivery], who: str) -> None:
+        """Nobody acknowledges what would be lost with him."""
+        for delivery in deliveries:
+            message = _decoded(delivery.message)
+            if isinstance(message, _ONCE) and not self._is_taken_in(message):
+                raise InvariantBroken(f"{who} acknowledged a report that is not stored: {message!r}")
+            if isinstance(message, RunNode) and self._waits_for(message) and (message.task_id, message.token) not in self._reported:
+                raise InvariantBroken(f"{who} acknowledged a command of which nothing was told: {message!r}")
+
+    def _task(self, task_id: str) -> Task | None:
+        record = at_once(self._server.store.load([task_id])).get(task_id)
+        return None if record is None else decode_task(record, to_look_at=True)
+
+    def _was_issued(self, command: RunNode) -> bool:
+        task = self._task(command.task_id)
+        if task is None:
+            return False
+        record = task.records.get(command.index)
+        if record is None or command.attempt < record.first_attempt:
+            return True  # it lies in the archive, or belongs to an earlier run of the node
+        return task.issued_token_matches(command.index, record, command.attempt, command.token)
+
+    def _is_taken_in(self, report: _ONCE) -> bool:
+        stored = at_once(self._server.store.load([report.task_id])).get(report.task_id)
+        if stored is None:
+            return True
+        task = decode_task(stored)
+        record = task.records.get(report.index)
+        if isinstance(report, NodeSucceeded) and record is not None and task.marks[report.index] not in ENDED:
+            return not task.issued_token_matches(report.index, record, report.attempt, report.token)
+        return advance(task, report, now=self._world.wall()).ignored
+
+    def _waits_for(self, command: RunNode) -> bool:
+        task = self._task(command.task_id)
+        record = None if task is None else task.records.get(command.index)
+        if task is None or record is None or task.marks[command.index] != Mark.ISSUED or record.attempt != command.attempt:
+            return False
+        return task.spec.token(command.index, record.attempt, record.handovers) == command.token
+
+
+def _decoded(message: Message) -> object:
+    try:
+        return decode(message.value)
+    except DecodeError:
+        return None

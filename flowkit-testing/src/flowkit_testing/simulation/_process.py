@@ -1,0 +1,136 @@
+"""A process of the simulated cluster: code that can be stopped dead anywhere."""
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import datetime
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from flowkit.errors import BusUnavailable, StoreUnavailable
+from flowkit.protocols import utc
+
+from ._loop import PROCESS
+
+if TYPE_CHECKING:
+    from ._world import World
+
+
+class State(Enum):
+    """What a process is doing."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    DEAD = "dead"
+    ENDED = "ended"
+
+
+class SimClock:
+    """The :class:`~flowkit.protocols.Clock` of one process: its wall clock may be wrong, its monotonic one never goes back."""
+
+    def __init__(self, process: "Process") -> None:
+        self._loop = process.world.loop
+        self._epoch = process.world.epoch
+        self._born = self._loop.time()
+        self.skew = 0.0
+
+    def now(self) -> float:
+        return self._epoch + self._loop.time() + self.skew
+
+    def now_dt(self) -> datetime:
+        return utc(self.now())
+
+    def monotonic(self) -> float:
+        return self._loop.time() - self._born + 1000.0
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(max(seconds, 0))
+
+
+class Process:
+    """Tasks and callbacks that live and die together.
+
+    ``body`` is its program. Each turn that it gets in the event loop is a step: between two of them it can be paused, and it can
+    die, from when on none of its code runs any more.
+    """
+
+    def __init__(self, world: "World", name: str, role: str, body: Callable[["Process"], Awaitable[None]]) -> None:
+        self.world = world
+        self.name = name
+        self.role = role
+        self.state = State.RUNNING
+        self.steps = 0
+        self.crash_at: int | None = None
+        self.clock = SimClock(self)
+        self.service: Any = None
+        self.ready = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.stopping = asyncio.Event()
+        self.stop_grace: float | None = None
+        self.error: BaseException | None = None
+        self.subscriptions: list[Any] = []
+        """Its places in groups, which end some time after it."""
+        self._held: list[asyncio.Handle] = []
+        self._more: list[asyncio.Task[None]] = []
+        self.context = contextvars.copy_context()
+        self.context.run(PROCESS.set, self)
+        self._main = world.loop.create_task(self._run(body), context=self.context)
+        self._main.add_done_callback(self._on_end, context=world.context)
+
+    async def _run(self, body: Callable[["Process"], Awaitable[None]]) -> None:
+        await body(self)
+
+    def start_soon(self, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run something more as code of this process."""
+        self._more.append(self.world.loop.create_task(call(), context=self.context.copy()))
+
+    def _on_end(self, main: "asyncio.Task[None]") -> None:
+        if self.state is State.DEAD:
+            return
+        self.state = State.ENDED
+        if not main.cancelled():
+            self.error = main.exception()
+        self.ended.set()
+        self.world.process_ended(self)
+
+    @property
+    def alive(self) -> bool:
+        return self.state in (State.RUNNING, State.PAUSED)
+
+    def failed_for_good(self) -> bool:
+        """Whether it ended with an error that is not the bus's or the store's being out of reach."""
+        return self.error is not None and not isinstance(self.error, BusUnavailable | StoreUnavailable)
+
+    def admits(self, handle: asyncio.Handle) -> bool:
+        """Whether a callback of this process may run now."""
+        state = self.state
+        if state is State.RUNNING:
+            self.steps += 1
+            if self.steps != self.crash_at:
+                return True
+            self.world.crash(self, f"at its step {self.steps}")
+            return False
+        if state is State.PAUSED:
+            self._held.append(handle)
+        return state is State.ENDED
+
+    def die(self) -> None:
+        """From here on none of its code runs: no ``finally``, no ``except``."""
+        self.state = State.DEAD
+        self._held.clear()
+        self.ended.set()
+
+    def pause(self) -> None:
+        """Hold back everything, as SIGSTOP does."""
+        self.state = State.PAUSED
+
+    def resume(self) -> None:
+        """Let everything go on that was held back."""
+        self.state = State.RUNNING
+        held, self._held = self._held, []
+        self.world.loop.put_back(held)
+
+    def stop(self, grace: float | None = None) -> None:
+        """Ask it to end in order."""
+        self.stop_grace = grace
+        self.stopping.set()

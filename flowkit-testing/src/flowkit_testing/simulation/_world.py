@@ -1,0 +1,150 @@
+"""The world around the processes of a simulated cluster: chance, delays, what is noted, and who lives."""
+
+import asyncio
+import contextvars
+from collections import Counter
+from collections.abc import Callable
+from math import exp, log
+from random import Random
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ._executions import Execution
+from ._loop import PROCESS, SimLoop
+from ._process import Process, SimClock, State
+
+if TYPE_CHECKING:
+    from .faults import Faults
+
+T = TypeVar("T")
+
+EPOCH = 1_767_225_600.0
+"""When simulations begin: 2026-01-01 UTC."""
+SESSION_TIMEOUT_SEC = 10.0
+"""How long a group waits for a member that is silent."""
+
+
+class World:
+    """What is outside of all processes, driven by one seed."""
+
+    def __init__(self, seed: int, faults: "Faults") -> None:
+        self.seed = seed
+        self.chances = Random(f"faults of {seed}")
+        self.faults = faults.drawn(self.chances)
+        self.loop = SimLoop()
+        self.epoch = EPOCH
+        self.context = contextvars.copy_context()
+        self.active = self.faults.any
+        """Whether things go wrong at present."""
+        self.injected: Counter[str] = Counter()
+        self.lines: list[str] = []
+        self.processes: list[Process] = []
+        self.executions: list[Execution] = []
+        self.crash_plan: dict[str, int] = {}
+        """At which step processes die, by their names."""
+        self._numbers: Counter[str] = Counter()
+        self.on_process_end: Callable[[Process], None] = lambda process: None
+        self.on_crash: Callable[[Process], None] = lambda process: None
+
+    # ------------------------------------------------------------ time, chance, notes
+
+    def now(self) -> float:
+        return self.loop.time()
+
+    def wall(self) -> float:
+        """The time of whoever asks, as ``time.time`` would have it."""
+        return self._asking_clock().now() if self._asking_clock() is not None else self.epoch + self.loop.time()
+
+    def monotonic(self) -> float:
+        clock = self._asking_clock()
+        return clock.monotonic() if clock is not None else self.loop.time()
+
+    @staticmethod
+    def _asking_clock() -> Any:
+        process = PROCESS.get()
+        return None if process is None else process.clock
+
+    def latency(self) -> float:
+        """How long a message is on its way."""
+        return 0.0005 + 0.003 * self.chances.random()
+
+    def between(self, low: float, high: float) -> float:
+        """A length, short ones as likely as long ones."""
+        return low if high <= low else exp(self.chances.uniform(log(low), log(high)))
+
+    def strikes(self, kind: str, who: str = "world", detail: str = "") -> bool:
+        """Whether the fault of this name happens now; that it does is noted."""
+        if not self.active or self.chances.random() >= getattr(self.faults, kind):
+            return False
+        self.inject(kind, who, detail)
+        return True
+
+    def inject(self, kind: str, who: str = "world", detail: str = "") -> None:
+        """Note a fault that happens."""
+        self.injected[kind] += 1
+        self.note(who, f"! {kind} {detail}")
+
+    def note(self, who: str, what: str) -> None:
+        """Add a line to the event log."""
+        self.lines.append(f"{self.loop.time():10.4f} {who:<14} {what}")
+
+    def call(self, delay: float, function: Callable[..., Any], *args: Any) -> asyncio.TimerHandle:
+        """Call this later, as nobody's code."""
+        return self.loop.call_later(delay, function, *args, context=self.context)
+
+    def settle(self, future: "asyncio.Future[Any]", value: Any = None, error: Exception | None = None) -> None:
+        """Send an answer on its way back."""
+        self.call(self.latency(), self._arrive, future, value, error)
+
+    @staticmethod
+    def _arrive(future: "asyncio.Future[Any]", value: Any, error: Exception | None) -> None:
+        if not future.done():
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(value)
+
+    # ------------------------------------------------------------ processes
+
+    def start(self, role: str, body: Callable[[Process], Any]) -> Process:
+        """Begin a process."""
+        self._numbers[role] += 1
+        process = self.context.copy().run(Process, self, f"{role}-{self._numbers[role]}", role, body)
+        self.processes.append(process)
+        if self.active:
+            if self.faults.skew_sec:
+                process.clock.skew = self.chances.uniform(-self.faults.skew_sec, self.faults.skew_sec)
+                self.inject("skew", process.name, f"{process.clock.skew:+.1f} s")
+            if role in ("worker", "coordinator") and self.chances.random() < self.faults.crash:
+                process.crash_at = round(self.between(1, self.faults.crash_steps))
+            elif role == "client" and self.chances.random() < self.faults.client_crash:
+                process.crash_at = round(self.between(1, 60))
+        process.crash_at = self.crash_plan.get(process.name, process.crash_at)
+        self.note(process.name, "starts")
+        return process
+
+    def crash(self, process: Process, how: str) -> None:
+        """End a process on the spot."""
+        if not process.alive:
+            return
+        self.inject("crash", process.name, how)
+        process.die()
+        self.on_crash(process)
+        self.on_process_end(process)
+
+    def process_ended(self, process: Process) -> None:
+        """A process ended by itself."""
+        self.note(process.name, "ended" if process.error is None else f"ended: {type(process.error).__name__}: {process.error}")
+        if process.role in ("worker", "coordinator") and process.failed_for_good():
+            assert process.error is not None
+            raise process.error
+        self.on_crash(process)
+        self.on_process_end(process)
+
+    def living(self, role: str) -> list[Process]:
+        return [process for process in self.processes if process.role == role and process.alive]
+
+    def running(self, *roles: str) -> list[Process]:
+        return [process for process in self.processes if process.role in roles and process.state is State.RUNNING]
+
+
+__all__ = ["EPOCH", "SESSION_TIMEOUT_SEC", "SimClock", "World"]

@@ -1,0 +1,62 @@
+"""What came of simulations."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+LINES_SHOWN = 300
+
+
+@dataclass(slots=True)
+class Report:
+    """Of one seed, or of many together."""
+
+    seeds: list[int] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    """How often each kind of fault was injected."""
+    virtual_sec: float = 0.0
+    steps: int = 0
+    """Turns of the event loop's callbacks."""
+    commits: int = 0
+    """Writes at which the invariants were checked."""
+    executions: int = 0
+    hashes: dict[int, str] = field(default_factory=dict)
+    """Of each seed's event log."""
+    failures: dict[int, str] = field(default_factory=dict)
+
+    def add(self, other: "Report") -> None:
+        """Take in another one."""
+        self.seeds += other.seeds
+        self.faults += other.faults
+        self.virtual_sec += other.virtual_sec
+        self.steps += other.steps
+        self.commits += other.commits
+        self.executions += other.executions
+        self.hashes |= other.hashes
+        self.failures |= other.failures
+
+    @property
+    def virtual_hours(self) -> float:
+        return self.virtual_sec / 3600
+
+    def __str__(self) -> str:
+        kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(self.faults.items())) or "none"
+        return (
+            f"{len(self.seeds)} seeds, {len(self.failures)} failed; {self.faults.total()} faults in {self.virtual_hours:.1f} virtual hours "
+            f"({kinds}); {self.executions} executions, {self.commits} commits checked"
+        )
+
+
+class SimulationFailed(AssertionError):
+    """A seed failed. ``log`` is its whole event log; the message has the end of it, and the line that replays it."""
+
+    def __init__(self, seed: int, replay: str, cause: BaseException, log: Sequence[str], report: Report) -> None:
+        self.seed = seed
+        self.replay = replay
+        self.cause = cause
+        self.log = log
+        self.report = report
+        shown = log[-LINES_SHOWN:]
+        left_out = f"… {len(log) - len(shown)} lines before, on the exception's .log …\n" if len(log) > len(shown) else ""
+        events = "\n".join(shown)
+        super().__init__(f"seed {seed}: {type(cause).__name__}: {cause}\nreplay: {replay}\n{left_out}{events}\nreplay: {replay}")

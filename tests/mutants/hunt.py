@@ -1,0 +1,64 @@
+"""Look for a seed that shows something wrong: ``python -m tests.mutants.hunt SEEDS [SCENARIO...]``. Exits with 1 at the first."""
+
+import logging
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+
+from flowkit_testing.simulation import Outcome, Setup, SimCluster, run_seed
+from tests.mutants.promises import setups
+from tests.simulation.scenarios import STANDARD, Standard, handing_back, of_seed
+
+FREE_OF_FAULTS_SEC = 120.0
+"""Longer than any scenario takes if nothing goes wrong."""
+
+
+def undisturbed(scenario: Callable[[SimCluster], Awaitable[object]]) -> Callable[[SimCluster], Awaitable[None]]:
+    """The scenario, and that nothing was done twice."""
+
+    async def watched(cluster: SimCluster) -> None:
+        began = cluster.clock.monotonic()
+        await scenario(cluster)
+        took = cluster.clock.monotonic() - began
+        begun = Counter((run.task_id, run.node_id, run.attempt) for run in cluster.executions if run.batch_uid is None)
+        # What is handed back, or run again by hand, is executed again.
+        once = scenario is not handing_back and not cluster.invariants.retries
+        assert not once or max(begun.values(), default=0) <= 1, f"executed more than once: {begun}"
+        assert took < FREE_OF_FAULTS_SEC, f"it took {took:.0f} s"
+
+    return watched
+
+
+def without_faults(standard: Standard) -> Setup:
+    return replace(standard.setup("none"), scenario=undisturbed(standard.scenario), converge_sec=2 * FREE_OF_FAULTS_SEC)
+
+
+def outcomes(seeds: int, names: list[str]) -> Iterator[tuple[str, Outcome]]:
+    """First what is promised, then each scenario without faults, then seeds with all of them."""
+    for name, setup in setups().items():
+        yield name, run_seed(setup, 0)
+    chosen = [STANDARD[name] for name in names] or list(STANDARD.values())
+    for standard in chosen:
+        yield standard.name, run_seed(without_faults(standard), 0)
+    for seed in range(seeds):
+        standard = chosen[seed % len(chosen)] if names else of_seed(seed)
+        yield standard.name, run_seed(standard.setup("all"), seed)
+
+
+def first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0][:300]
+
+
+def main(seeds: str, *names: str) -> int:
+    logging.disable(logging.CRITICAL)
+    for number, (name, outcome) in enumerate(outcomes(int(seeds), list(names))):
+        if outcome.error is not None:
+            (seed,) = outcome.report.seeds
+            print(f"{name}, run {number}, seed {seed}: {type(outcome.error).__name__}: {first_line(outcome.error)}")
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

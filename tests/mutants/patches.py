@@ -1,0 +1,296 @@
+"""What could be wrong with the protocol, one thing at a time."""
+
+from tests.mutants.ground import Mutant
+
+CORE = "flowkit/"
+TESTING = "flowkit_testing/"
+
+MUTANTS = (
+    # ------------------------------------------------ commits
+    Mutant(
+        "compare-and-set is off",
+        TESTING + "_tasktable.py",
+        "if row is None or row.version != commit.expected_version:",
+        "if row is None:",
+    ),
+    Mutant(
+        "a commit does not count up the version",
+        TESTING + "_tasktable.py",
+        "        row.version += 1\n",
+        "",
+    ),
+    Mutant(
+        "an unconfirmed commit counts as stored",
+        CORE + "applying.py",
+        """            except StoreError as error:
+                for task_id in pending:
+                    self.forget(task_id)
+""",
+        """            except StoreError as error:
+                if operations:
+                    return applied
+                for task_id in pending:
+                    self.forget(task_id)
+""",
+    ),
+    Mutant(
+        "a refused commit's effects are carried out",
+        CORE + "applying.py",
+        """            if not success:
+                stale.append(task_id)
+                continue
+""",
+        """            if not success:
+                applied.effects.append((held, effects))
+                continue
+""",
+    ),
+    Mutant(
+        "effects of a commit are forgotten",
+        CORE + "applying.py",
+        "            held.ledger.committed(held.task, commit)\n            applied.effects.append((held, effects))\n",
+        "            held.ledger.committed(held.task, commit)\n            applied.effects.append((held, []))\n",
+    ),
+    Mutant(
+        "the operation's id is not looked at",
+        CORE + "applying.py",
+        "if self._last_operation.get(task_id) == operations.pop(task_id):",
+        "if operations.pop(task_id) is None:",
+    ),
+    Mutant(
+        "a stale copy decides what is stale",
+        CORE + "applying.py",
+        "        if not task_ids:\n            return []\n        records = await self._store.load(task_ids)\n",
+        "        if task_ids:\n            return []\n        records = await self._store.load(task_ids)\n",
+    ),
+    # ------------------------------------------------ messages
+    Mutant(
+        "a report is acknowledged before it is stored",
+        CORE + "coordinator/_inbox.py",
+        """            await handle(touched, events)
+            await subscription.ack([delivery for delivery in deliveries if id(delivery) not in parked])
+""",
+        """            await subscription.ack([delivery for delivery in deliveries if id(delivery) not in parked])
+            await handle(touched, events)
+""",
+    ),
+    Mutant(
+        "a command is acknowledged before its start is told",
+        CORE + "worker/_inbox.py",
+        "                self._begin(token, command, make, subscription, delivery)\n        if known:",
+        "                known.append(delivery)\n                self._begin(token, command, make, subscription, delivery)\n"
+        "        if known:",
+    ),
+    Mutant(
+        "reports that were not sent count as sent",
+        CORE + "worker/_reports.py",
+        """        try:
+            await self._bus.publish(messages)
+        except MessageTooLarge:
+""",
+        """        try:
+            await self._bus.publish(messages)
+        except Exception:
+            return
+        except MessageTooLarge:
+""",
+    ),
+    Mutant(
+        "the outbox is cleared before the commands are sent",
+        CORE + "coordinator/_outbox.py",
+        "            self._note(sent, await self._publish(messages))",
+        "            self._note(sent, [None] * len(messages))\n            await self._publish(messages)",
+    ),
+    Mutant(
+        "commands that were not confirmed count as sent",
+        CORE + "coordinator/_outbox.py",
+        "            if places is None:\n",
+        "            places = places or [None] * 1000\n            if places is None:\n",
+    ),
+    # ------------------------------------------------ recovery
+    Mutant(
+        "nothing that was left half done is restored",
+        CORE + "engine/_effects.py",
+        "    effects: list[Effect] = []\n    if task.terminal:",
+        "    effects: list[Effect] = []\n    if True:",
+    ),
+    Mutant(
+        "there is no sweep",
+        CORE + "coordinator/_timers.py",
+        "store.due(before=clock.now() - tick_sec,",
+        "store.due(before=0.0,",
+    ),
+    Mutant(
+        "timers do not wake",
+        CORE + "coordinator/_timers.py",
+        "            if due:\n                await wake(due)\n",
+        "            if due:\n",
+    ),
+    Mutant(
+        "a lost command is not sent again",
+        CORE + "engine/_timers.py",
+        "        if (known.attempt, known.handovers) == (attempt, handovers):",
+        "        if False:",
+    ),
+    Mutant(
+        "a worker is never asked what became of a run",
+        CORE + "coordinator/_outbox.py",
+        "                        messages.append(self._control(held.task, ask))",
+        "                        pass",
+    ),
+    Mutant(
+        "no worker is ever lost",
+        CORE + "coordinator/_watching.py",
+        "                    silent[record.worker_id] = now - since\n",
+        "                    del since\n",
+    ),
+    Mutant(
+        "every worker is lost at once",
+        CORE + "engine/_timers.py",
+        "if silence is not None and silence >= patience_sec(record, settings):",
+        "if silence is not None and silence >= 0.0:",
+    ),
+    Mutant(
+        "workers do not renew their sessions",
+        CORE + "worker/_session.py",
+        "        self._beat += 1\n",
+        "        self._beat = 1\n",
+    ),
+    Mutant(
+        "silence is measured from the first beat of all",
+        CORE + "coordinator/_watching.py",
+        "            if known is None or known[0] != beat:",
+        "            if known is None:",
+    ),
+    # ------------------------------------------------ attempts
+    Mutant(
+        "only the present attempt may succeed",
+        CORE + "engine/_nodes.py",
+        "    return not task.issued_token_matches(event.index,",
+        "    return event.attempt != draft.record(event.index).attempt or not task.issued_token_matches(event.index,",
+    ),
+    Mutant(
+        "a failure of any attempt counts",
+        CORE + "engine/_nodes.py",
+        "    return event.attempt == record.attempt and compare_digest(task",
+        "    return task.issued_token_matches(index, record, event.attempt, event.token) or compare_digest(task",
+    ),
+    Mutant(
+        "one attempt too many",
+        CORE + "engine/_retries.py",
+        "attempts_made > policy.max:",
+        "attempts_made > policy.max + 1:",
+    ),
+    Mutant(
+        "a finished node may finish again",
+        CORE + "engine/_transitions.py",
+        "    NodeSucceeded: frozenset({Mark.READY,",
+        "    NodeSucceeded: frozenset({Mark.FINISHED, Mark.READY,",
+    ),
+    Mutant(
+        "a retry is never due",
+        CORE + "engine/_nodes.py",
+        "    draft.wake(record.next_retry_at)\n",
+        "",
+    ),
+    Mutant(
+        "an attempt that was handed back counts",
+        CORE + "engine/_nodes.py",
+        "    record.handovers += 1\n    record.attempt -= 1\n",
+        "    record.handovers += 1\n",
+    ),
+    Mutant(
+        "an attempt that was handed back is issued with the same token",
+        CORE + "engine/_nodes.py",
+        "    record.handovers += 1\n",
+        "",
+    ),
+    Mutant(
+        "cancelled work begins again",
+        CORE + "engine/_advance.py",
+        '    stop_everything(draft, "cancelled", settings)\n',
+        "",
+    ),
+    Mutant(
+        "being cancelled is swallowed",
+        CORE + "engine/_timers.py",
+        "        if now >= (record.cancel_by or now):\n            end_cancelled(draft, index, settings)\n",
+        "        if False:\n            end_cancelled(draft, index, settings)\n",
+    ),
+    Mutant(
+        "a cancelled task ends before its nodes",
+        CORE + "engine/_advance.py",
+        "    if draft.open == 0:\n",
+        "    if draft.open == 0 or draft.outcome is not None:\n",
+    ),
+    # ------------------------------------------------ graphs
+    Mutant(
+        "any parent is enough",
+        CORE + "engine/_readiness.py",
+        "        if pending:\n            return Readiness.WAIT\n",
+        "        if pending and not taken:\n            return Readiness.WAIT\n",
+    ),
+    Mutant(
+        "counters are not restored after a crash",
+        CORE + "engine/_readiness.py",
+        "                counts[edge_outcome(mark, edge.route)][edge.node] += 1\n",
+        "                pass\n",
+    ),
+    Mutant(
+        "a failed node lets its children wait",
+        CORE + "engine/_readiness.py",
+        "        if broken:\n            return Readiness.NEVER\n",
+        "        if broken and not pending:\n            return Readiness.NEVER\n",
+    ),
+    Mutant(
+        "vars are applied for each return of a function",
+        CORE + "engine/_transitions.py",
+        "    FunctionReturned: frozenset({Mark.READY,",
+        "    FunctionReturned: frozenset({Mark.FINISHED, Mark.READY,",
+        scenarios=("functions",),
+    ),
+    Mutant(
+        "the deadline is not kept",
+        CORE + "engine/_timers.py",
+        "    if draft.deadline_at is not None and now >= draft.deadline_at and draft.outcome is None:",
+        "    if False:",
+    ),
+    # ------------------------------------------------ streams
+    Mutant(
+        "batches that are stored are processed again",
+        CORE + "worker/_batches.py",
+        "            if batch.batch_uid not in known and batch.batch_uid not in self._recent:",
+        "            if batch.batch_uid not in self._recent:",
+    ),
+    Mutant(
+        "a later attempt counts only its own batches",
+        CORE + "worker/_batches.py",
+        "        self._fresh = command.attempt == 1 and not command.resumed\n",
+        "        self._fresh = True\n",
+    ),
+    Mutant(
+        "a node ends before its batches are stored",
+        CORE + "worker/_batches.py",
+        "        while self._unstored and self._error is None:\n            await self._change.wait()\n",
+        "",
+    ),
+    Mutant(
+        "a reader stops when its parent has ended",
+        CORE + "worker/inputs.py",
+        "                    elif stream in was_ended:\n",
+        "                    if stream in was_ended:\n",
+    ),
+    Mutant(
+        "an artifact is stored as often as it is put",
+        TESTING + "artifacts.py",
+        "        if record.uid in log.uids:\n            return False\n",
+        "",
+    ),
+    Mutant(
+        "an idempotency key means nothing",
+        TESTING + "_tasktable.py",
+        "            if first != header.task_id:\n                return first\n",
+        "",
+        suite="tests/conformance/test_memory.py",
+    ),
+)

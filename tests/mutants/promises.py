@@ -1,0 +1,182 @@
+"""What a flow may rely on beyond a good end: that it comes soon, and that nothing is done in vain."""
+
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+
+from flowkit.task import NodeView, TaskView
+from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
+from flowkit_testing.simulation import Faults, Setup, SimCluster, setup_of
+from tests.simulation.scenarios import HANDLERS, graph, node
+
+SOON_SEC = 4.0
+STEADY = Faults(write_unconfirmed=0.2, publish_unconfirmed=0.1, period_sec=600, period_min_sec=600)
+"""Answers get lost, and nothing else happens."""
+
+DEAF_BUS = Faults(publish_refused=0.7, period_sec=600, period_min_sec=600)
+"""Most of what is published is refused."""
+
+
+@handler("at_once")
+async def at_once(item: Any) -> str:
+    return "done"
+
+
+@handler("second_time")
+async def second_time(item: Any, ctx: RunContext) -> int:
+    if ctx.attempt < 2:
+        raise RuntimeError("not yet")
+    return ctx.attempt
+
+
+@handler("stubborn")
+async def stubborn(item: Any, ctx: RunContext) -> None:
+    with anyio.CancelScope(shield=True):
+        await ctx.clock.sleep(30)
+
+
+class Drip(Handler):
+    """Forty batches, one after the other."""
+
+    async def iter_batches(self, loaded: Any) -> Any:
+        for number in range(40):
+            yield Batch(str(number), number)
+
+    async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+        await ctx.clock.sleep(0.5)
+        return BatchResult(True, {"n": 1})
+
+
+ALL_HANDLERS = {**HANDLERS, "at_once": at_once, "second_time": second_time, "stubborn": stubborn, "drip": Drip}
+CHAIN = graph(
+    node("a", "at_once"),
+    node("b", "second_time", ["a"], retry_policy={"max": 1, "backoff_sec": 0.5}),
+    node("c", "at_once", ["b"], when="results.b == 2"),
+    {"node_id": "d", "type": "coordinator_fn", "depends_on": ["c"], "io": {"fn": "vars.incr", "fn_args": {"key": "k"}}},
+    node("e", "at_once", ["d"]),
+)
+
+
+async def soon(cluster: SimCluster) -> None:
+    """No step waits for a sweep."""
+    began = cluster.clock.monotonic()
+    cluster.assert_finished(await cluster.run(CHAIN))
+    took = cluster.clock.monotonic() - began
+    assert took < SOON_SEC, f"it took {took:.1f} s"
+
+
+async def lost_answers_cost_little(cluster: SimCluster) -> None:
+    """Nor does it where the answers of the store and the bus get lost."""
+    began = cluster.clock.monotonic()
+    for _ in range(5):
+        cluster.assert_finished(await cluster.run(CHAIN))
+    took = cluster.clock.monotonic() - began
+    assert took < 5 * SOON_SEC, f"it took {took:.1f} s"
+
+
+async def long_runs_are_left_alone(cluster: SimCluster) -> None:
+    """A worker that lives keeps its node, however long it takes."""
+    cluster.assert_finished(await cluster.run(graph(node("a", "slow"), node("b", "slow", ["a"]))))
+    cluster.assert_executed("a", times=1)
+    cluster.assert_executed("b", times=1)
+
+
+async def what_cannot_start_ends_at_once(cluster: SimCluster) -> None:
+    """A fan-in that can no longer be met does not wait for the other parents."""
+    view = await cluster.run(
+        graph(
+            node("a", "wrong"), node("b", "slow"), node("c", "at_once", ["a", "b"]), node("d", "at_once", ["c"]), on_node_failure="continue"
+        )
+    )  # fmt: skip
+    a, c = view.nodes["a"], view.nodes["c"]
+    assert c.status == "skipped", view
+    assert ended(c) - ended(a) < SOON_SEC, f"it ended {ended(c) - ended(a):.1f} s later"
+
+
+def ended(view: NodeView) -> float:
+    assert view.finished_at is not None
+    return view.finished_at.timestamp()
+
+
+async def the_dead_are_cancelled(cluster: SimCluster) -> None:
+    """A cancellation ends with its grace, also where nobody is left to obey it."""
+    (worker,) = cluster.workers
+    task_id = await cluster.client.create_task(graph=graph(node("a", "slow")))
+    await cluster.clock.sleep(2)
+    worker.wanted = False
+    await cluster.crash(worker)
+    began = cluster.clock.monotonic()
+    await cluster.client.cancel(task_id)
+    view: TaskView = await cluster.client.wait(task_id)
+    assert view.status == "cancelled"
+    assert cluster.clock.monotonic() - began < 30
+
+
+async def handing_back_is_no_attempt(cluster: SimCluster) -> None:
+    """What a worker hands back when it stops is taken up by another, as if nothing had been."""
+    task_id = await cluster.client.create_task(graph=graph(*(node(f"n{number}", "slow") for number in range(6))))
+    await cluster.clock.sleep(4)
+    await cluster.stop_worker(cluster.workers[0], 0.0)
+    view = await cluster.client.wait(task_id)
+    cluster.assert_finished(view)
+    assert {one.attempt for one in view.nodes.values()} == {1}
+
+
+async def batches_are_done_once(cluster: SimCluster) -> None:
+    """Whoever goes on with a node leaves alone what is stored."""
+    task_id = await cluster.client.create_task(graph=graph(node("a", "drip")))
+    await cluster.clock.sleep(10)
+    begun = next(run.process for run in cluster.executions)
+    (worker,) = (post for post in cluster.workers if post.process is not None and post.process.name == begun)
+    await cluster.stop_worker(worker, 0.0)
+    view = await cluster.client.wait(task_id)
+    cluster.assert_finished(view)
+    assert view.nodes["a"].metrics == {"n": 40}
+    executed = sum(run.batch_uid is not None for run in cluster.executions)
+    assert executed <= 42, f"40 batches were processed {executed} times"
+
+
+async def a_dead_worker_is_missed(cluster: SimCluster) -> None:
+    """Its node runs elsewhere."""
+    task_id = await cluster.client.create_task(graph=graph(node("a", "slow")))
+    await cluster.clock.sleep(2)
+    begun = next(run.process for run in cluster.executions)
+    (worker,) = (post for post in cluster.workers if post.process is not None and post.process.name == begun)
+    worker.wanted = False
+    await cluster.crash(worker)
+    began = cluster.clock.monotonic()
+    cluster.assert_finished(await cluster.client.wait(task_id))
+    assert cluster.clock.monotonic() - began < 90
+
+
+async def the_first_success_counts(cluster: SimCluster) -> None:
+    """Also that of a worker which was away for so long that its node was given to another."""
+    task_id = await cluster.client.create_task(graph=graph(node("a", "stubborn")))
+    await cluster.clock.sleep(28)
+    (process,) = (post.process for post in cluster.workers if post.process and post.process.name == cluster.executions[0].process)
+    process.pause()
+    await cluster.clock.sleep(25)
+    process.resume()
+    view = await cluster.client.wait(task_id)
+    cluster.assert_finished(view)
+    assert view.nodes["a"].worker_id == process.name, view
+
+
+async def commands_get_through(cluster: SimCluster) -> None:
+    """However often the bus refuses them."""
+    for _ in range(4):
+        cluster.assert_finished(await cluster.run(CHAIN))
+
+
+def setups() -> dict[str, Setup]:
+    """Each promise in a cluster of its own."""
+
+    def setup(scenario: Callable[[SimCluster], Any], faults: Faults | str = "none", **options: Any) -> tuple[str, Setup]:
+        return scenario.__name__, setup_of(scenario, faults=faults, handlers=ALL_HANDLERS, converge_sec=300, **options)
+
+    return dict([
+        setup(soon), setup(lost_answers_cost_little, STEADY), setup(long_runs_are_left_alone), setup(what_cannot_start_ends_at_once),
+        setup(the_dead_are_cancelled, workers=1), setup(handing_back_is_no_attempt), setup(batches_are_done_once),
+        setup(a_dead_worker_is_missed), setup(the_first_success_counts), setup(commands_get_through, DEAF_BUS),
+    ])  # fmt: skip

@@ -1,0 +1,60 @@
+"""Each of these changes is found out by the simulation or by the conformance suites: what they look at is enough."""
+
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.mutants.ground import Mutant, prepare, run, source_of
+from tests.mutants.patches import MUTANTS
+
+SEEDS = 1000
+HEALTHY_SEEDS = 40
+LIMIT_SEC = 600
+
+pytestmark = pytest.mark.timeout(LIMIT_SEC)
+
+Hunted = dict[str, Future[tuple[int, str]]]
+
+
+def hunt(mutant: Mutant | None, folder: Path, *, seeds: int = SEEDS) -> tuple[int, str]:
+    """The status and the last words of whoever looked for what is wrong."""
+    environment = prepare(mutant, folder)
+    if mutant is not None and mutant.suite is not None:
+        command = ["pytest", mutant.suite, "-x", "-q", "-p", "no:cacheprovider", "-p", "no:cov"]
+    else:
+        command = ["tests.mutants.hunt", str(seeds), *(mutant.scenarios if mutant is not None else ())]
+    done = run(command, environment, limit_sec=LIMIT_SEC)
+    return done.returncode, (done.stdout + done.stderr)[-2000:]
+
+
+@pytest.fixture(scope="module")
+def hunted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hunted]:
+    """All that are asked for, as many at a time as there are processors."""
+    calls = [item.callspec for item in request.session.items if isinstance(item, pytest.Function) and hasattr(item, "callspec")]
+    wanted = {call.params["mutant"] for call in calls if "mutant" in call.params}
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        yield {mutant.name: pool.submit(hunt, mutant, tmp_path_factory.mktemp("mutant")) for mutant in MUTANTS if mutant.name in wanted}
+
+
+def test_there_are_at_least_thirty_and_no_two_of_a_name():
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 30
+
+
+def test_each_changes_one_place_of_the_packages():
+    for mutant in MUTANTS:
+        assert source_of(mutant).read_text(encoding="utf-8").count(mutant.before) == 1, mutant.name
+
+
+def test_what_nobody_changed_is_found_in_order(tmp_path: Path):
+    assert hunt(None, tmp_path, seeds=HEALTHY_SEEDS) == (0, "")
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
+def test_it_is_found_out(mutant: Mutant, hunted: Hunted):
+    status, said = hunted[mutant.name].result()
+    assert status == 1, f"it was not found out: {said}"
+    sys.stdout.write(said)

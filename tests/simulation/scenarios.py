@@ -1,0 +1,418 @@
+"""The scenarios that FlowKit itself has to get through, whatever goes wrong."""
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+
+from flowkit.errors import TaskRefused
+from flowkit.task import TaskView
+from flowkit.worker import Batch, BatchResult, FinalizeResult, Handler, RunContext, handler
+from flowkit_testing.simulation import ProcessDied, Setup, SimCluster, setup_of
+
+PATIENT = {"max": 60, "backoff_sec": 0.2, "max_backoff_sec": 5.0, "jitter": 0.5}
+"""So many attempts that no series of lost workers uses them up."""
+CONVERGE_SEC = 240.0
+"""How long after the last fault every scenario is over. The longest handlers take 30 s, and leases double with each attempt."""
+
+
+def node(node_id: str, role: str = "work", after: list[str] | None = None, **fields: Any) -> dict[str, Any]:
+    return {"node_id": node_id, "type": role, "depends_on": after or [], "retry_policy": PATIENT, **fields}
+
+
+def call(node_id: str, function: str, after: list[str] | None = None, **args: Any) -> dict[str, Any]:
+    return {"node_id": node_id, "type": "coordinator_fn", "depends_on": after or [], "io": {"fn": function, "fn_args": args}}
+
+
+def graph(*nodes: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {"nodes": list(nodes), **fields}
+
+
+# ---------------------------------------------------------------- handlers
+
+
+async def a_while(ctx: RunContext) -> None:
+    await ctx.clock.sleep(random.choice([0.0, 0.01, 0.3, 2.0, 8.0]))
+
+
+@handler("work")
+async def work(item: Any, ctx: RunContext) -> Any:
+    await a_while(ctx)
+    return {"node": ctx.node_id, "item": item, "from": sorted(ctx.results)}
+
+
+@handler("slow")
+async def slow(item: Any, ctx: RunContext) -> Any:
+    for step in range(10):
+        ctx.heartbeat({"step": step})
+        await ctx.clock.sleep(3)
+        ctx.raise_if_cancelled()
+    return "done"
+
+
+@handler("deaf")
+async def deaf(item: Any, ctx: RunContext) -> Any:
+    with anyio.CancelScope(shield=True):
+        await ctx.clock.sleep(2)
+    await ctx.clock.sleep(300)
+
+
+@handler("third_time")
+async def third_time(item: Any, ctx: RunContext) -> Any:
+    await a_while(ctx)
+    if ctx.attempt < 3:
+        raise RuntimeError(f"attempt {ctx.attempt} fails")
+    return ctx.attempt
+
+
+@handler("never")
+async def never(item: Any, ctx: RunContext) -> Any:
+    await a_while(ctx)
+    raise RuntimeError("it never goes well")
+
+
+@handler("wrong")
+async def wrong(item: Any, ctx: RunContext) -> Any:
+    raise ValueError("the input is wrong")
+
+
+@handler("first_generation_fails")
+async def first_generation_fails(item: Any, ctx: RunContext) -> Any:
+    await a_while(ctx)
+    if not ctx.vars.get("mended"):
+        raise ValueError("not yet")
+    return "mended"
+
+
+@handler("plain")
+def plain(item: Any) -> Any:
+    return {"sum": sum(item)}
+
+
+@handler("produce")
+async def produce(item: Any, ctx: RunContext) -> AsyncIterator[Any]:
+    for number in range(item["batches"]):
+        if number % 10 == 0:
+            await a_while(ctx)
+        yield {"items": [number, number]}
+
+
+class Consume(Handler):
+    """Counts what it is given; a batch is counted once."""
+
+    async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+        items = batch.payload["items"] if "items" in batch.payload else batch.payload["meta"]["items"]
+        if random.random() < 0.05:
+            await ctx.clock.sleep(0.5)
+        return BatchResult(True, {"items": len(items), "sum": sum(items)}, {"items": items})
+
+
+class Report(Handler):
+    """Reads everything, and ends with a result and metrics of its own."""
+
+    async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+        return BatchResult(True, {"seen": 1})
+
+    async def finalize(self, ctx: RunContext) -> FinalizeResult:
+        found = [meta async for meta in ctx.artifacts.read("consume")]
+        return FinalizeResult({"found": len(found)}, {"found": len(found)}, {"found": len(found)})
+
+
+HANDLERS = {
+    "work": work, "slow": slow, "deaf": deaf, "third_time": third_time, "never": never, "wrong": wrong, "plain": plain,
+    "first_generation_fails": first_generation_fails, "produce": produce, "consume": Consume, "report": Report,
+}  # fmt: skip
+
+
+# ---------------------------------------------------------------- scenarios
+
+
+def clocks_are_right(cluster: SimCluster) -> bool:
+    """A limit in seconds holds by the clocks of those who look: where they are wrong it may be passed unseen."""
+    return not cluster.faults.skew_sec and not cluster.faults.jumps_per_run
+
+
+async def chain(cluster: SimCluster) -> None:
+    names = ["a", "b", "c", "d", "e"]
+    view = await cluster.run(
+        graph(*(node(name, after=[before]) if before else node(name) for before, name in zip([None, *names], names, strict=False)))
+    )
+    cluster.assert_finished(view)
+    assert view.result == {"e": {"node": "e", "item": None, "from": ["d"]}}
+
+
+async def fan_out_and_in(cluster: SimCluster) -> None:
+    leaves = [f"n{number}" for number in range(6)]
+    view = await cluster.run(graph(node("root"), *(node(leaf, after=["root"]) for leaf in leaves), node("join", after=leaves)))
+    cluster.assert_finished(view)
+    assert view.nodes["join"].result["from"] == leaves
+
+
+async def fan_in_of_some(cluster: SimCluster) -> None:
+    view = await cluster.run(
+        graph(
+            node("a"), node("b"), node("c", "slow"),
+            node("first", after=["a", "b"], fan_in="any"),
+            node("two", after=["a", "b", "c"], fan_in="count:2", on_satisfied="cancel"),
+        )
+    )  # fmt: skip
+    assert view.status in ("finished", "failed"), view.status
+    assert view.nodes["first"].status == view.nodes["two"].status == "finished"
+
+
+async def retries(cluster: SimCluster) -> None:
+    view = await cluster.run(graph(node("a", "third_time"), node("b", after=["a"])))
+    cluster.assert_finished(view)
+    assert view.nodes["a"].result >= 3
+
+
+async def attempts_run_out(cluster: SimCluster) -> None:
+    policy = {"max": 2, "backoff_sec": 0.5}
+    view = await cluster.run(graph(node("a", "never", retry_policy=policy), node("b", after=["a"])))
+    assert (view.status, view.nodes["a"].status, view.nodes["b"].status) == ("failed", "failed", "cancelled")
+    assert view.nodes["a"].attempt == 3
+    assert cluster.times_executed("b") == 0
+
+
+async def streaming(cluster: SimCluster, batches: int = 40) -> None:
+    pull = {"input_adapter": "pull.from_artifacts.rechunk:size", "input_args": {"size": 1, "from_node": "produce"}}
+    view = await cluster.run(
+        graph(
+            node("produce", "produce", io={"input_inline": {"batches": batches}}),
+            node("consume", "consume", ["produce"], io={"start_when": "first_batch", "input_inline": pull}),
+            node("report", "report", ["consume"]),
+        )
+    )
+    cluster.assert_finished(view)
+    assert view.nodes["consume"].metrics == {"items": 2 * batches, "sum": batches * (batches - 1)}
+    assert view.nodes["report"].result == {"found": 2 * batches}
+    artifacts = [artifact async for artifact in cluster.client.artifacts(view.id, "produce")]
+    # Told in the order of the workers' clocks, which may be wrong.
+    assert sorted(artifact.meta["items"][0] for artifact in artifacts) == list(range(batches))
+
+
+async def long_stream(cluster: SimCluster) -> None:
+    await streaming(cluster, 250)
+
+
+async def routing(cluster: SimCluster) -> None:
+    view = await cluster.run(
+        graph(
+            node("a", "wrong", routing={"on_success": ["good"], "on_failure": ["mend"]}),
+            node("good"), node("mend"), node("after", after=["mend"]),
+        )
+    )  # fmt: skip
+    cluster.assert_finished(view)
+    assert (view.nodes["a"].status, view.nodes["good"].status, view.nodes["after"].status) == ("failed", "skipped", "finished")
+
+
+async def conditions(cluster: SimCluster) -> None:
+    view = await cluster.run(
+        graph(
+            node("count", "plain", io={"input_inline": [1, 2]}),
+            node("much", after=["count"], when="results.count.sum > 5"),
+            node("little", after=["count"], when="results.count.sum <= 5"),
+            node("end", after=["much", "little"]),
+        )
+    )
+    cluster.assert_finished(view)
+    assert (view.nodes["much"].status, view.nodes["little"].status, view.nodes["end"].status) == ("skipped", "finished", "finished")
+
+
+async def functions(cluster: SimCluster) -> None:
+    counts = [call(f"f{number}", "vars.incr", ["a"], key="count.of", by=2) for number in range(5)]
+    view = await cluster.run(
+        graph(
+            node("a"), *counts, call("sum", "merge.generic", [f"f{number}" for number in range(5)], from_nodes=["a"], target="all"),
+            node("b", after=["sum"]),
+        )
+    )  # fmt: skip
+    cluster.assert_finished(view)
+    assert view.vars["count"] == {"of": 10}
+
+
+async def cancel(cluster: SimCluster) -> None:
+    task_id = await cluster.client.create_task(graph=graph(node("a"), node("b", "slow", ["a"]), node("c", "deaf"), node("d", after=["b"])))
+    await cluster.clock.sleep(cluster.random.choice([0.0, 0.05, 1.0, 10.0]))
+    await cluster.client.cancel(task_id, "enough")
+    await cluster.client.cancel(task_id, "enough")
+    view = await cluster.client.wait(task_id)
+    assert view.status == "cancelled"
+    begun = len(cluster.executions)
+    await cluster.clock.sleep(1)
+    for execution in cluster.executions[begun:]:
+        cluster.log(f"executed after the end: {execution}")
+
+
+async def pause_and_resume(cluster: SimCluster) -> None:
+    task_id = await cluster.client.create_task(graph=graph(node("a"), node("b", after=["a"]), node("c", after=["b"])))
+    for _ in range(2):
+        await cluster.clock.sleep(cluster.random.choice([0.0, 0.05, 1.0]))
+        await cluster.client.pause(task_id)
+        await cluster.clock.sleep(cluster.random.choice([0.1, 5.0]))
+        await cluster.client.resume(task_id)
+    cluster.assert_finished(await cluster.client.wait(task_id))
+
+
+async def retry_by_hand(cluster: SimCluster) -> None:
+    task_id = await cluster.client.create_task(
+        graph=graph(
+            node("a"), node("b", "never", ["a"], retry_policy={"max": 0}), node("c", after=["a"]), node("d", after=["b", "c"]),
+            on_node_failure="continue",
+        )
+    )  # fmt: skip
+    first = await cluster.client.wait(task_id)
+    assert first.status == "failed"
+    await cluster.client.retry(task_id)
+    second = await cluster.client.wait(task_id)
+    assert second.status == "failed"
+    await cluster.client.retry(task_id, from_nodes=["a"])
+    third = await cluster.client.wait(task_id)
+    assert (third.status, third.nodes["a"].status, third.nodes["b"].status) == ("failed", "finished", "failed")
+    assert cluster.times_executed("a") >= 2
+
+
+async def deadline(cluster: SimCluster) -> None:
+    view = await cluster.run(graph(node("a", "slow"), node("b", after=["a"])), deadline_sec=5)
+    if clocks_are_right(cluster):
+        assert view.status == "failed"
+        assert "deadline" in (view.error or "")
+
+
+async def time_limit(cluster: SimCluster) -> None:
+    policy = {"max": 1, "backoff_sec": 0.1}
+    view = await cluster.run(graph(node("a", "slow", timeouts={"start_to_close_sec": 4}, retry_policy=policy)))
+    # While nobody can be told that its time is over, an attempt may finish: the first success counts.
+    if not cluster.faults.any:
+        assert view.status == "failed"
+        assert view.nodes["a"].attempt == 2
+
+
+async def idempotency(cluster: SimCluster) -> None:
+    found: list[str] = []
+
+    async def submit() -> None:
+        found.append(await cluster.client.create_task(graph=graph(node("a")), idempotency_key="once"))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(submit)
+    assert len(set(found)) == 1, found
+    cluster.assert_finished(await cluster.client.wait(found[0]))
+    assert len((await cluster.client.list_tasks()).items) == 1
+
+
+async def many_tasks(cluster: SimCluster) -> None:
+    views: list[TaskView] = []
+
+    async def run(number: int) -> None:
+        views.append(await cluster.run(graph(node("a", io={"input_inline": number}), node("b", after=["a"]))))
+
+    async with anyio.create_task_group() as group:
+        for number in range(8):
+            group.start_soon(run, number)
+    for view in views:
+        cluster.assert_finished(view)
+
+
+async def handing_back(cluster: SimCluster) -> None:
+    own = [await cluster.add_worker(HANDLERS)]
+    task_id = await cluster.client.create_task(graph=graph(*(node(f"n{number}", "slow", retry_policy={"max": 60}) for number in range(4))))
+    await cluster.clock.sleep(cluster.random.choice([0.1, 4.0, 20.0]))
+    await cluster.stop_worker(own[0], cluster.random.choice([0.0, 2.0, None]))
+    cluster.assert_finished(await cluster.client.wait(task_id))
+
+
+async def submitting_at_coordinators(cluster: SimCluster) -> None:
+    task_ids: list[str] = []
+    for number in range(4):
+        posts = cluster.coordinators
+        post = posts[number % len(posts)]
+        await cluster.filled(post)
+
+        async def submit(coordinator: Any) -> str:
+            stored: str = await coordinator.create_task(graph=graph(node("a"), node("b", after=["a"])))
+            return stored
+
+        try:
+            task_ids.append(await cluster.within(post, submit))
+        except ProcessDied:
+            cluster.log("a coordinator died of a submission")
+        except Exception as error:
+            cluster.log(f"a submission failed: {error!r}")
+    for task_id in task_ids:
+        cluster.client.promised[task_id] = None
+        cluster.assert_finished(await cluster.client.wait(task_id))
+
+
+async def watching(cluster: SimCluster) -> None:
+    task_id = await cluster.client.create_task(graph=graph(node("a"), node("b", "third_time", ["a"])))
+    events = [event async for event in cluster.client.watch(task_id)]
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    assert (events[0].status, events[-1].status, events[-1].node_id) == ("queued", "finished", None)
+
+
+async def refusals(cluster: SimCluster) -> None:
+    view = await cluster.run(graph(node("a")))
+    try:
+        await cluster.client.retry(view.id)
+    except TaskRefused:
+        pass
+    else:
+        raise AssertionError("a finished task was retried")
+    await cluster.client.cancel(view.id)
+    assert (await cluster.client.get_task(view.id)).status == "finished"
+
+
+@dataclass(frozen=True)
+class Standard:
+    """A scenario, and what its cluster is to be."""
+
+    scenario: Callable[[SimCluster], Awaitable[object]]
+    share: int = 1
+    once: bool = True
+    """Without faults every node is executed once, in its first attempt."""
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.scenario.__name__
+
+    def setup(self, faults: Any = "all", **more: Any) -> Setup:
+        return setup_of(self.scenario, faults=faults, handlers=HANDLERS, **{"converge_sec": CONVERGE_SEC, **self.options, **more})
+
+
+STANDARD = {
+    standard.name: standard
+    for standard in (
+        Standard(chain, 6),
+        Standard(fan_out_and_in, 6),
+        Standard(fan_in_of_some, 3),
+        Standard(retries, 3, once=False),
+        Standard(attempts_run_out, 3, once=False),
+        Standard(streaming, 3),
+        Standard(long_stream),
+        Standard(routing, 3),
+        Standard(conditions, 3),
+        Standard(functions, 3),
+        Standard(cancel, 6),
+        Standard(pause_and_resume, 3),
+        Standard(retry_by_hand, 3, once=False),
+        Standard(deadline, 3),
+        Standard(time_limit, 3, once=False),
+        Standard(idempotency, 3),
+        Standard(many_tasks, 3),
+        Standard(handing_back, 3, once=False),
+        Standard(submitting_at_coordinators, 3),
+        Standard(watching, 3, once=False),
+        Standard(refusals),
+    )
+}
+ROUND = [name for name, standard in STANDARD.items() for _ in range(standard.share)]
+"""Seed n runs the scenario at place n of this, again and again."""
+
+
+def of_seed(seed: int) -> Standard:
+    return STANDARD[ROUND[seed % len(ROUND)]]

@@ -1,0 +1,215 @@
+"""Each invariant can fail: a store or an engine that is broken on purpose is found out."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydantic_core import from_json, to_json
+
+from flowkit import Client, TaskView
+from flowkit.protocols import ArtifactRecord, Commit, TaskRecord
+from flowkit_testing import InMemoryStore
+from flowkit_testing.artifacts import InMemoryArtifactStore
+from flowkit_testing.simulation import SimCluster, SimulationFailed, run_seed, simulate
+from tests.simulation.scenarios import HANDLERS, STANDARD, call, chain, graph, node, streaming
+
+Change = Callable[[TaskRecord, Commit], Commit | None]
+
+
+class BrokenStore(InMemoryStore):
+    """Changes the first commit that ``change`` has an answer for."""
+
+    def __init__(self, change: Change) -> None:
+        super().__init__()
+        self._change: Change | None = change
+
+    async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
+        changed = []
+        for commit in commits:
+            record = (await self.load([commit.task_id]))[commit.task_id]
+            other = self._change(record, commit) if self._change is not None else None
+            if other is not None:
+                self._change = None
+            changed.append(other or commit)
+        return await super().commit(changed)
+
+
+def state_of(record: TaskRecord | Commit) -> dict[str, Any]:
+    parts = record.parts if isinstance(record, TaskRecord) else record.put
+    state: dict[str, Any] = from_json(parts["state"])
+    return state
+
+
+def with_state(commit: Commit, **fields: Any) -> Commit:
+    return replace(commit, put={**commit.put, "state": to_json(state_of(commit) | fields)})
+
+
+def marks_of(record: TaskRecord) -> str:
+    marks: str = state_of(record)["marks"]
+    return marks
+
+
+def found_by(change: Change, scenario: Callable[[SimCluster], Awaitable[object]] = chain) -> str:
+    """What the simulation says of a store that changes a commit like this."""
+
+    async def broken(cluster: SimCluster) -> None:
+        cluster.use_store(BrokenStore(change))
+        await scenario(cluster)
+
+    with pytest.raises(SimulationFailed) as failed:
+        simulate(broken, seed=1, faults="none", handlers=HANDLERS, converge_sec=600)
+    return str(failed.value.cause)
+
+
+def test_a_node_that_has_ended_does_not_change() -> None:
+    def change(record: TaskRecord, commit: Commit) -> Commit | None:
+        if marks_of(record)[0] != "F":
+            return None
+        return with_state(commit, marks="X" + state_of(commit)["marks"][1:])
+
+    assert "node 'a' had ended as 'F' and is 'X'" in found_by(change)
+
+
+def test_a_task_that_has_ended_does_not_go_on() -> None:
+    def change(record: TaskRecord, commit: Commit) -> Commit | None:
+        return with_state(commit, status="failed") if marks_of(record)[1] == "F" else None
+
+    assert "the task was failed and is running" in found_by(change)
+
+
+def test_the_history_has_no_gap() -> None:
+    def change(record: TaskRecord, commit: Commit) -> Commit | None:
+        names = [name for name in commit.put if name[0] == "e"]
+        if not names:
+            return None
+        return replace(commit, put={name: data for name, data in commit.put.items() if name not in names})
+
+    assert "the history goes from 2 to" in found_by(change)
+
+
+def test_attempts_stay_within_the_policy() -> None:
+    def change(record: TaskRecord, commit: Commit) -> Commit | None:
+        if "n0" not in commit.put:
+            return None
+        return replace(commit, put={**commit.put, "n0": to_json(from_json(commit.put["n0"]) | {"attempt": 62})})
+
+    assert "node 'a' is at attempt 62 since 1: 61 are allowed" in found_by(change)
+
+
+def test_a_result_comes_from_an_execution() -> None:
+    def change(record: TaskRecord, commit: Commit) -> Commit | None:
+        if "n1" not in commit.put or "result" not in from_json(commit.put["n1"]):
+            return None
+        return replace(commit, put={**commit.put, "n1": to_json(from_json(commit.put["n1"]) | {"result": "made up"})})
+
+    assert "node 'b' finished with 'made up'; its executions produced [{'node': 'b'" in found_by(change)
+
+
+def test_the_record_of_a_finished_node_stays() -> None:
+    def change(record: TaskRecord, commit: Commit) -> Commit | None:
+        if marks_of(record)[0] != "F":
+            return None
+        return replace(commit, put={**commit.put, "n0": to_json(from_json(record.parts["n0"]) | {"result": "another"})})
+
+    assert "the record of node 'a', which had finished, went from" in found_by(change)
+
+
+def test_metrics_are_the_sums_of_the_batches() -> None:
+    def change(record: TaskRecord, commit: Commit) -> Commit | None:
+        if "n1" not in commit.put or "metrics" not in from_json(commit.put["n1"]):
+            return None
+        return replace(commit, put={**commit.put, "n1": to_json(from_json(commit.put["n1"]) | {"metrics": {"items": 81}})})
+
+    assert "node 'consume' finished with the metrics {'items': 81}; its stored batches come to" in found_by(change, streaming)
+
+
+def test_what_leaves_the_record_is_in_the_archive() -> None:
+    def change(record: TaskRecord, commit: Commit) -> Commit | None:
+        return replace(commit, drop=["n0"]) if marks_of(record)[0] == "F" else None
+
+    assert "['n0'] left the record and are not in the archive" in found_by(change)
+
+
+def test_nothing_begins_in_a_task_that_is_to_end() -> None:
+    def change(record: TaskRecord, commit: Commit) -> Commit | None:
+        return with_state(commit, outcome="cancelled") if marks_of(record)[0] == "F" else None
+
+    assert "node 'c' begins, though the task is to end as cancelled" in found_by(change)
+
+
+def test_nobody_runs_nodes_again_unasked() -> None:
+    async def unasked(cluster: SimCluster) -> None:
+        view = await cluster.run(graph(node("a", "wrong")))
+        await Client.retry(cluster.client, view.id)
+
+    with pytest.raises(SimulationFailed, match="nodes run again, and nobody asked for it"):
+        simulate(unasked, seed=1, faults="none", handlers=HANDLERS)
+
+
+class DoublingArtifacts(InMemoryArtifactStore):
+    """Says of the first artifact that it is new, each time."""
+
+    async def put(self, records: Sequence[ArtifactRecord]) -> Sequence[bool]:
+        await super().put(records)
+        return [True] * len(records)
+
+
+def test_an_artifact_is_stored_once() -> None:
+    async def broken(cluster: SimCluster) -> None:
+        store = InMemoryStore()
+        store.artifacts = DoublingArtifacts()
+        cluster.use_store(store)
+        await streaming(cluster)
+
+    with pytest.raises(SimulationFailed, match=r"artifact .* was stored twice"):
+        simulate(broken, seeds=30, faults=["crashes", "store"], handlers=HANDLERS)
+
+
+class ForgetfulStore(InMemoryStore):
+    """Confirms a task and does not keep it."""
+
+    async def create(self, records: Sequence[TaskRecord]) -> Sequence[str]:
+        return [record.header.task_id for record in records]
+
+
+def test_a_task_that_was_confirmed_is_there() -> None:
+    async def broken(cluster: SimCluster) -> None:
+        cluster.use_store(ForgetfulStore())
+        await cluster.client.create_task(graph=graph(node("a")))
+
+    with pytest.raises(SimulationFailed, match="is lost: it was submitted, and the client was told so"):
+        simulate(broken, seed=1, faults="none", handlers=HANDLERS)
+
+
+def test_clients_are_told_what_is_stored() -> None:
+    async def lied_to(cluster: SimCluster) -> None:
+        view = await cluster.run(graph(node("a")))
+        cluster.client.told[view.id] = view.model_copy(update={"error": "another"})
+
+    with pytest.raises(SimulationFailed, match="a client was told that task"):
+        simulate(lied_to, seed=1, faults="none", handlers=HANDLERS)
+
+
+def test_users_add_invariants_of_their_own() -> None:
+    seen: list[tuple[str | None, str]] = []
+
+    def never_two_at_once(before: TaskView | None, after: TaskView) -> None:
+        seen.append((before and before.status.value, after.status.value))
+        running = [node.node_id for node in after.nodes.values() if node.status == "running"]
+        assert len(running) < 2, f"these run at once: {running}"
+
+    simulate(chain, seed=1, faults="none", handlers=HANDLERS, invariants=[never_two_at_once])
+    assert seen[0] == (None, "queued")
+    assert seen[-1] == ("running", "finished")
+    with pytest.raises(SimulationFailed, match="these run at once"):
+        simulate(STANDARD["fan_out_and_in"].scenario, seed=1, faults="none", handlers=HANDLERS, invariants=[never_two_at_once])
+
+
+def test_an_open_task_that_a_client_paused_may_stay_open() -> None:
+    async def paused(cluster: SimCluster) -> None:
+        task_id = await cluster.client.create_task(graph=graph(node("a"), node("b", after=["a"]), call("c", "noop")))
+        await cluster.client.pause(task_id)
+
+    outcome = run_seed(replace(STANDARD["chain"].setup("none"), scenario=paused), 1)
+    assert outcome.error is None
