@@ -50,15 +50,25 @@ def mongod_program() -> Path:
 
 
 class Mongod:
-    """One server. After ``kill``, ``start`` works again on the same folder and port."""
+    """One server. After ``kill``, ``start`` works again on the same folder and port.
 
-    def __init__(self, *, folder: Path, port: int, replica_set: str | None) -> None:
+    Clients and the other members reach it at ``public_port``, which is its own where nothing stands in front of it.
+    """
+
+    def __init__(self, *, folder: Path, port: int, replica_set: str | None, public_port: int | None = None) -> None:
         self.folder, self.port, self._replica_set = folder, port, replica_set
+        self._public_port = port if public_port is None else public_port
         self._process: ServerProcess | None = None
 
     @property
     def host(self) -> str:
-        return f"{LOOPBACK}:{self.port}"
+        return f"{LOOPBACK}:{self._public_port}"
+
+    @property
+    def process(self) -> ServerProcess:
+        if self._process is None:
+            raise RuntimeError("the server is not started")
+        return self._process
 
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -100,11 +110,13 @@ class Mongod:
 class MongoServers:
     """A standalone server, or a replica set. Entering starts it, leaving stops it and removes its folders."""
 
-    def __init__(self, *, members: int = 1, replica_set: bool = True) -> None:
+    def __init__(self, *, members: int = 1, replica_set: bool = True, front: Callable[[int], int] = lambda port: port) -> None:
+        """``front`` is told the port that a member listens on, and gives that at which everybody is to reach it."""
         self._name = "rs0" if replica_set else None
         self._folder = Path(tempfile.mkdtemp(prefix="flowkit-mongod-"))
         self.members = [
-            Mongod(folder=self._folder / f"m{number}", port=port, replica_set=self._name) for number, port in enumerate(free_ports(members))
+            Mongod(folder=self._folder / f"m{number}", port=port, replica_set=self._name, public_port=front(port))
+            for number, port in enumerate(free_ports(members))
         ]
 
     @property

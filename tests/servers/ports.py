@@ -1,18 +1,41 @@
 """Free ports of the loopback interface."""
 
+import random
 import socket
 from contextlib import ExitStack
+from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
+_LOWEST = 15_000
+_RANGE_OF_CLIENTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on at the moment, all different."""
+    """Ports nobody listens on at the moment, all different.
+
+    They are none of those that the system gives to outgoing connections: while a server is down, nobody else gets its port, and no
+    client that keeps trying to reach it is connected to itself.
+    """
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((LOOPBACK, 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+        return [_bound(stack.enter_context(socket.socket())) for _ in range(count)]
+
+
+def _bound(free: socket.socket) -> int:
+    highest = _lowest_of_clients() - 1
+    while True:
+        port = random.randint(_LOWEST, highest)
+        try:
+            free.bind((LOOPBACK, port))
+        except OSError:
+            continue
+        return port
+
+
+def _lowest_of_clients() -> int:
+    try:
+        return max(int(_RANGE_OF_CLIENTS.read_text(encoding="ascii").split()[0]), _LOWEST + 1_000)
+    except OSError:
+        return 32_768
 
 
 def is_listening(port: int) -> bool:

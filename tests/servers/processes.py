@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 # Waits for the end of its standard input, which comes when whoever started it is gone, however it went.
@@ -22,13 +22,14 @@ class ServerProcess:
     removes ``folder``, and the folder around it if that is empty then.
     """
 
-    def __init__(self, command: Sequence[str | Path], *, folder: Path, log: Path) -> None:
-        """Start ``command`` in ``folder``; what it prints is added to ``log``."""
+    def __init__(self, command: Sequence[str | Path], *, folder: Path, log: Path, environment: Mapping[str, str] | None = None) -> None:
+        """Start ``command`` in ``folder``, with these variables beside those of this process; what it prints is added to ``log``."""
         self._log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [str(part) for part in command],
                 cwd=folder,
+                env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -49,6 +50,11 @@ class ServerProcess:
     @property
     def running(self) -> bool:
         return self._process.poll() is None
+
+    @property
+    def status(self) -> int | None:
+        """How it ended: its exit status, or the negative number of the signal that ended it; None while it runs."""
+        return self._process.poll()
 
     def wait_until(self, ready: Callable[[], bool], *, timeout: float = 60) -> None:
         """Return as soon as ``ready()`` is true.

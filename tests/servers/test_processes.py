@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.kafka_fixtures import start_kafka
+from tests.servers.ports import free_ports
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STARTS_A_SERVER = """
@@ -44,6 +45,13 @@ def test_a_server_does_not_outlive_a_test_run_that_is_killed(tmp_path):
         time.sleep(0.05)
     assert not is_running(pid)
     assert not around.exists()
+
+
+def test_the_ports_of_servers_are_none_that_clients_are_given():
+    lowest_of_clients = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    ports = free_ports(20)
+    assert len(set(ports)) == 20
+    assert max(ports) < lowest_of_clients
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])

@@ -1,0 +1,167 @@
+"""An installation that is to be ill-treated: servers behind proxies, and coordinators, workers and clients as processes."""
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+from tests.chaos.handlers import LEDGER_VARIABLE, ROLES
+from tests.chaos.proxy import Link, Proxy
+from tests.servers.kafka import KafkaServer
+from tests.servers.mongod import MongoServers
+from tests.servers.ports import LOOPBACK
+from tests.servers.processes import ServerProcess
+from tests.services.support import QUICK_KAFKA, Installation
+
+ROOT = Path(__file__).resolve().parents[2]
+MEMBERS = 3
+PATIENCE_SEC = 60.0
+QUICK_BUS = {**QUICK_KAFKA, "patience_sec": 12.0}
+QUICK_MONGO = {"operation_timeout_sec": 8.0, "retry_for_sec": 10.0, "server_selection_timeout_ms": 5000}
+COORDINATOR = {
+    "worker_types": list(ROLES),
+    "scheduler_tick_sec": 1,
+    "heartbeat_soft_sec": 2,
+    "heartbeat_hard_sec": 4,
+    "lease_ttl_sec": 4,
+    "cancel_grace_sec": 3,
+}
+WORKER = {"hb_interval_sec": 0.7, "max_concurrency": 16, "cancel_grace_sec": 2, "stop_grace_sec": 5}
+
+
+class Post:
+    """A place that a process fills, and another one after it when it is gone."""
+
+    def __init__(self, kind: str, number: int, command: list[str], *, folder: Path, environment: dict[str, str]) -> None:
+        self.kind, self.number = kind, number
+        self.name = f"{kind} {number}"
+        self._command = command
+        self._environment = environment
+        self._folder = folder / f"{kind}-{number}"
+        self.log = folder / f"{kind}-{number}.log"
+        self._process: ServerProcess | None = None
+        self.lock = threading.Lock()
+        """Held by whoever does something to it."""
+        self.ends: list[tuple[float, int, int]] = []
+        """When a process ended that nobody had told to, its id, and its status."""
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    def start(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._process = ServerProcess(self._command, folder=self._folder, log=self.log, environment=self._environment)
+
+    def kill(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+
+    def stop(self, *, timeout: float = PATIENCE_SEC) -> int | None:
+        """End it in good order, and its status; kill it if it has not ended in time."""
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        process.stop(timeout=timeout)
+        return process.status
+
+    def suspend(self) -> None:
+        if self._process is not None:
+            self._process.suspend()
+
+    def resume(self) -> None:
+        if self._process is not None:
+            self._process.resume()
+
+    def look_after(self) -> None:
+        """Start another where a process ended by itself, as a supervisor does."""
+        if not self.lock.acquire(blocking=False):
+            return
+        try:
+            process = self._process
+            if process is not None and process.status is not None:
+                self.ends.append((time.time(), process.pid, process.status))
+                self.kill()
+                self.start()
+        finally:
+            self.lock.release()
+
+
+class Cluster:
+    """Everything that may be broken. Entering starts the servers and the processes, leaving ends all of it."""
+
+    def __init__(self, folder: Path, *, seed: int, coordinators: int, workers: int, nodes_per_sec: float) -> None:
+        self.folder = folder
+        self.ledgers = folder / "ledgers"
+        self.ledgers.mkdir(parents=True)
+        self.store_links: list[Link] = []
+        self._seed, self._nodes_per_sec = seed, nodes_per_sec
+        self._counts = {"coordinator": coordinators, "worker": workers}
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._proxy = stack.enter_context(Proxy())
+            self.bus_link = self._proxy.link()
+            starts: list[Callable[[], Any]] = [self._start_kafka, self._start_mongo]
+            with ThreadPoolExecutor() as pool:
+                started = [pool.submit(lambda start=start: stack.enter_context(start())) for start in starts]
+            self.kafka, self.mongo = (each.result() for each in started)
+            self.bus_link.target = int(self.kafka.address.rpartition(":")[2])
+            proxied = Installation(kafka=f"{LOOPBACK}:{self.bus_link.port}", mongo=self.mongo.address, kafka_options=QUICK_BUS)
+            proxied.common["options"]["mongo"] = QUICK_MONGO
+            self.installation = proxied
+            self.posts = self._make_posts()
+            for post in self.posts:
+                stack.callback(post.kill)
+                post.start()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def _start_kafka(self) -> KafkaServer:
+        return KafkaServer.start(advertised_listeners=f"PLAINTEXT://{LOOPBACK}:{self.bus_link.port}")
+
+    def _start_mongo(self) -> MongoServers:
+        return MongoServers(members=MEMBERS, front=self._in_front_of)
+
+    def _in_front_of(self, port: int) -> int:
+        self.store_links.append(self._proxy.link(port))
+        return self.store_links[-1].port
+
+    def _make_posts(self) -> list[Post]:
+        python = [sys.executable, "-m"]
+        common, environment = (
+            self.installation.common,
+            {
+                "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+                "NO_COLOR": "1",
+                LEDGER_VARIABLE: str(self.ledgers),
+            },
+        )
+        configs = {"coordinator": common | COORDINATOR, "worker": common | WORKER, "client": common}
+        for kind, config in configs.items():
+            (self.folder / f"{kind}.json").write_text(json.dumps(config), encoding="utf-8")
+        commands = {
+            "coordinator": [*python, "flowkit.cli", "coordinator", "--log-json"],
+            "worker": [*python, "flowkit.cli", "worker", "--handlers", "tests.chaos.handlers:HANDLERS", "--log-json"],
+        }
+        posts = [
+            Post(kind, number, [*command, "--config", str(self.folder / f"{kind}.json")], folder=self.folder, environment=environment)
+            for kind, command in commands.items()
+            for number in range(self._counts[kind])
+        ]
+        client = [*python, "tests.chaos.clients", str(self.folder / "client.json"), str(self.ledgers)]
+        client += ["--seed", str(self._seed), "--nodes-per-sec", str(self._nodes_per_sec)]
+        return [*posts, Post("client", 0, client, folder=self.folder, environment=environment)]
+
+    def posts_of(self, kind: str) -> list[Post]:
+        return [post for post in self.posts if post.kind == kind]

@@ -1,0 +1,33 @@
+"""Real processes and servers are ill-treated under load, and in the end everything is as promised.
+
+``FLOWKIT_CHAOS_MINUTES`` makes it longer, ``FLOWKIT_CHAOS_SEED`` repeats its disasters. ``tools/chaos.py`` has more to choose from.
+"""
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.campaign import run_campaign
+from tests.chaos.report import Plan, told_of
+from tests.servers.processes import Unavailable, in_ci
+
+MINUTES_IN_CI = 1.75
+MINUTES = float(os.environ.get("FLOWKIT_CHAOS_MINUTES", MINUTES_IN_CI))
+SEED = int(os.environ.get("FLOWKIT_CHAOS_SEED", random.randrange(2**32)))
+KILLS = round(30 * min(1.0, MINUTES / MINUTES_IN_CI))
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(120 * MINUTES + 900)]
+
+
+def test_nothing_is_lost_or_recorded_twice_whatever_is_killed_cut_or_held_up(tmp_path: Path) -> None:
+    plan = Plan(seed=SEED, seconds=60 * MINUTES, least_kills=KILLS)
+    try:
+        report = run_campaign(plan, tmp_path, tell=print)
+    except Unavailable as error:
+        (pytest.fail if in_ci() else pytest.skip)(f"no servers: {error}")
+    print(told_of(report))
+    assert not report.violations, told_of(report)
+    assert report.kills >= KILLS
+    assert report.tasks["finished"] > 0

@@ -1,0 +1,67 @@
+"""Chaos for as long as wanted: ``python tools/chaos.py --minutes 60``. Servers and processes are started, ill-treated, and compared.
+
+Everything that was written down (ledgers, logs, what was done when) is kept where ``--keep`` says, else removed. The exit status is 1 if
+anything was lost, doubled, or otherwise not as promised.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests.chaos.campaign import run_campaign
+from tests.chaos.checker import PROMISES
+from tests.chaos.report import Plan, page_of, told_of
+from tests.servers.processes import Unavailable
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--seed", type=int, default=None, help="of the disasters and the load; made up if not given")
+    parser.add_argument("--least-kills", type=int, default=0)
+    parser.add_argument("--calm", action="store_true", help="one disaster after another: fewer, and how long each takes to get over")
+    parser.add_argument("--coordinators", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--nodes-per-sec", type=float, default=30)
+    parser.add_argument("--quiet-sec", type=float, default=180, help="how long everything may take to end after the last disaster")
+    parser.add_argument("--page", type=Path, help="write the report as a page of the documentation")
+    parser.add_argument("--machine", default=f"{os.cpu_count()} cores", help="how the page is to call this machine")
+    parser.add_argument("--keep", type=Path, help="a folder that does not exist yet")
+    arguments = parser.parse_args()
+    plan = Plan(
+        seed=random.randrange(2**32) if arguments.seed is None else arguments.seed,
+        seconds=60 * arguments.minutes,
+        least_kills=arguments.least_kills,
+        calm=arguments.calm,
+        coordinators=arguments.coordinators,
+        workers=arguments.workers,
+        nodes_per_sec=arguments.nodes_per_sec,
+        quiet_sec=arguments.quiet_sec,
+    )
+    folder = Path(tempfile.mkdtemp(prefix="flowkit-chaos-")) if arguments.keep is None else arguments.keep
+    folder.mkdir(parents=True, exist_ok=arguments.keep is None)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to stop"))  # so that what was started is ended
+    try:
+        report = run_campaign(plan, folder, tell=lambda text: print(time.strftime("%H:%M:%S"), text, flush=True))
+    except Unavailable as error:
+        sys.exit(f"cannot start the servers: {error}")
+    finally:
+        if arguments.keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    print(told_of(report))
+    if arguments.page is not None:
+        shown = f"--minutes {arguments.minutes:g} --seed {plan.seed}" + " --calm" * plan.calm
+        arguments.page.write_text(page_of(report, arguments=shown, machine=arguments.machine, rules=PROMISES), encoding="utf-8")
+    sys.exit(1 if report.violations else 0)
+
+
+if __name__ == "__main__":
+    main()
