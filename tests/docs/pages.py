@@ -26,10 +26,15 @@ def pages() -> list[Path]:
     return [ROOT / "README.md", *sorted(ROOT.glob("flowkit-*/README.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
+def info_of(fence: str) -> str:
+    """Behind the backticks stands ``python notest``, or ``{.python .notest}``, which is what the site's builder understands."""
+    return fence.strip("{}").replace(".", "") if fence.startswith("{") else fence
+
+
 def blocks(page: Path) -> Iterator[Block]:
     text = page.read_text(encoding="utf-8")
     for found in FENCE.finditer(text):
-        language, _, info = found["info"].strip().partition(" ")
+        language, _, info = info_of(found["info"].strip()).partition(" ")
         title = TITLE.search(info)
         yield Block(
             language=language,

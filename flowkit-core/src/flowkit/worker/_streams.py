@@ -67,16 +67,16 @@ class StreamWatches:
     """All readers of a worker, by stream."""
 
     def __init__(self) -> None:
-        self._watches: dict[Stream, set[StreamWatch]] = {}
+        self._watches: dict[Stream, dict[StreamWatch, None]] = {}
 
     def add(self, watch: StreamWatch) -> None:
         for stream in watch.streams:
-            self._watches.setdefault(stream, set()).add(watch)
+            self._watches.setdefault(stream, {})[watch] = None
 
     def remove(self, watch: StreamWatch) -> None:
         for stream in watch.streams:
             watches = self._watches[stream]
-            watches.discard(watch)
+            watches.pop(watch, None)
             if not watches:
                 del self._watches[stream]
 

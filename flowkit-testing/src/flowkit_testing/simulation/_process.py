@@ -102,7 +102,7 @@ class Process:
         return self.error is not None and not isinstance(self.error, BusUnavailable | StoreUnavailable)
 
     def admits(self, handle: asyncio.Handle) -> bool:
-        """Whether a callback of this process may run now."""
+        """Whether a callback of this process may run now. What it has left behind at its end ends with it."""
         state = self.state
         if state is State.RUNNING:
             self.steps += 1
@@ -112,7 +112,7 @@ class Process:
             return False
         if state is State.PAUSED:
             self._held.append(handle)
-        return state is State.ENDED
+        return False
 
     def die(self) -> None:
         """From here on none of its code runs: no ``finally``, no ``except``."""
