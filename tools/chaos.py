@@ -12,22 +12,23 @@ import signal
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.chaos.campaign import run_campaign
 from tests.chaos.checker import PROMISES
-from tests.chaos.report import Plan, page_of, told_of
+from tests.chaos.report import Plan, Report, page_of, told_of
 from tests.servers.processes import Unavailable
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--calm-minutes", type=float, default=0, help="then so long one disaster after another, to see what each takes")
     parser.add_argument("--seed", type=int, default=None, help="of the disasters and the load; made up if not given")
     parser.add_argument("--least-kills", type=int, default=0)
-    parser.add_argument("--calm", action="store_true", help="one disaster after another: fewer, and how long each takes to get over")
     parser.add_argument("--coordinators", type=int, default=3)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--nodes-per-sec", type=float, default=30)
@@ -40,27 +41,35 @@ def main() -> None:
         seed=random.randrange(2**32) if arguments.seed is None else arguments.seed,
         seconds=60 * arguments.minutes,
         least_kills=arguments.least_kills,
-        calm=arguments.calm,
         coordinators=arguments.coordinators,
         workers=arguments.workers,
         nodes_per_sec=arguments.nodes_per_sec,
         quiet_sec=arguments.quiet_sec,
     )
+    calm_plan = replace(plan, seconds=60 * arguments.calm_minutes, least_kills=0, calm=True)
     folder = Path(tempfile.mkdtemp(prefix="flowkit-chaos-")) if arguments.keep is None else arguments.keep
     folder.mkdir(parents=True, exist_ok=arguments.keep is None)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to stop"))  # so that what was started is ended
     try:
-        report = run_campaign(plan, folder, tell=lambda text: print(time.strftime("%H:%M:%S"), text, flush=True))
+        reports = [run(one, folder / name) for name, one in (("all-at-once", plan), ("calm", calm_plan)) if one.seconds]
     except Unavailable as error:
         sys.exit(f"cannot start the servers: {error}")
     finally:
         if arguments.keep is None:
             shutil.rmtree(folder, ignore_errors=True)
-    print(told_of(report))
     if arguments.page is not None:
-        shown = f"--minutes {arguments.minutes:g} --seed {plan.seed}" + " --calm" * plan.calm
-        arguments.page.write_text(page_of(report, arguments=shown, machine=arguments.machine, rules=PROMISES), encoding="utf-8")
-    sys.exit(1 if report.violations else 0)
+        shown = f"--minutes {arguments.minutes:g} --calm-minutes {arguments.calm_minutes:g} --seed {plan.seed}"
+        main_report, calm_report = [*reports, None][:2]
+        before = arguments.page.read_text(encoding="utf-8") if arguments.page.exists() else ""
+        page = page_of(main_report, calm_report, before=before, arguments=shown, machine=arguments.machine, rules=PROMISES)
+        arguments.page.write_text(page, encoding="utf-8")
+    sys.exit(1 if any(report.violations for report in reports) else 0)
+
+
+def run(plan: Plan, folder: Path) -> Report:
+    report = run_campaign(plan, folder, tell=lambda text: print(time.strftime("%H:%M:%S"), text, flush=True))
+    print(told_of(report), flush=True)
+    return report
 
 
 if __name__ == "__main__":

@@ -139,14 +139,9 @@ class Cluster:
 
     def _make_posts(self) -> list[Post]:
         python = [sys.executable, "-m"]
-        common, environment = (
-            self.installation.common,
-            {
-                "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-                "NO_COLOR": "1",
-                LEDGER_VARIABLE: str(self.ledgers),
-            },
-        )
+        common = self.installation.common
+        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        environment = {"PYTHONPATH": path, "NO_COLOR": "1", LEDGER_VARIABLE: str(self.ledgers)}
         configs = {"coordinator": common | COORDINATOR, "worker": common | WORKER, "client": common}
         for kind, config in configs.items():
             (self.folder / f"{kind}.json").write_text(json.dumps(config), encoding="utf-8")

@@ -76,8 +76,12 @@ def told_of(report: Report) -> str:
 PAGE = """\
 # The last chaos
 
-A run of `python tools/chaos.py {arguments}`, which writes this page: coordinators, workers, clients, a Kafka broker and a MongoDB replica
-set of three as processes on one machine ({machine}), under a monkey.
+Coordinators, workers, clients, a Kafka broker and a MongoDB replica set of three, as processes on one machine ({machine}), under a monkey.
+This page is written by `tools/chaos.py --page`, save its last section.
+
+```sh
+python tools/chaos.py {arguments}
+```
 
 | | |
 | --- | --- |
@@ -94,7 +98,12 @@ set of three as processes on one machine ({machine}), under a monkey.
 
 ## Recovery
 
-{recovery}
+{calm}{recovery}
+What nobody stands in for, the broker and the way to it, is measured from its end; everything else from its beginning. "The next node" is
+the first that began and had to wait for the end of another. Of a killed worker, "all it hit" are the nodes that ran on it, until each began
+elsewhere; of the others, the nodes that had ended and whose successors could not begin. Leases are four seconds here, and Kafka's patience
+with a member two.
+
 ## What is done
 
 - `SIGKILL` to workers, coordinators, clients, the broker and members of the replica set, which are started again at once or seconds later;
@@ -113,23 +122,43 @@ it. In the end the ledgers, the store and what clients were told have to agree:
 
 {rules}
 `tests/chaos` does the same for two minutes in every run of the tests. `FLOWKIT_CHAOS_MINUTES=60` makes that an hour.
+
+{found}"""
+FOUND = "## What it found"
+"""The last section of the page, which people write."""
+
+
+CALM = """\
+One disaster after another, in a run of its own (seed {plan.seed}, {minutes:.0f} minutes, {plan.coordinators} coordinators,
+{plan.workers} workers, {report.kills} kills, {report.nodes:,} nodes, {violations} violations):
+
+{recovery}
+All at once, as above, where the disasters of processes are counted that no disaster of a server fell into:
+
 """
 
 
-def page_of(report: Report, *, arguments: str, machine: str, rules: Iterable[str]) -> str:
-    """The report as a page of the documentation."""
+def page_of(report: Report, calm: Report | None, *, before: str, arguments: str, machine: str, rules: Iterable[str]) -> str:
+    """The report as a page of the documentation, with that of a calm run if there was one. ``before`` is the page as it was."""
     return PAGE.format(
         report=report,
         plan=report.plan,
         arguments=arguments,
         machine=machine,
+        found="".join(before.partition(FOUND)[1:]),
         minutes=report.seconds / 60,
         tasks=sum(report.tasks.values()),
         by_status=_by_status(report),
         violations=len(report.violations),
         recovery=recovery_table(report),
+        calm="" if calm is None else _calm(calm),
         rules="".join(f"- {rule};\n" for rule in rules),
     )
+
+
+def _calm(report: Report) -> str:
+    minutes, violations = report.seconds / 60, len(report.violations)
+    return CALM.format(report=report, plan=report.plan, minutes=minutes, violations=violations, recovery=recovery_table(report))
 
 
 def recovery_table(report: Report) -> str:

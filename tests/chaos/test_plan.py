@@ -9,6 +9,7 @@ from tests.chaos.clients import unfinished
 from tests.chaos.disasters import PAUSE_OF, PROCESSES, SERVERS, disasters
 from tests.chaos.ledger import Ledger, read_ledgers
 from tests.chaos.recovery import recovery
+from tests.chaos.report import FOUND, Plan, Report, page_of
 from tests.chaos.test_checker import AT, History
 
 
@@ -70,3 +71,14 @@ def test_what_happens_to_a_process_beside_a_servers_disaster_says_nothing_of_eit
     rows = {row.name: row for row in recovery(history_with_an_outage().evidence(), [killed, BROKER_KILLED])}
     assert (rows["coordinator killed"].times, rows["coordinator killed"].counted) == (1, 0)
     assert rows["broker killed"].counted == 1
+
+
+def test_the_page_has_the_figures_of_both_runs_and_keeps_what_people_wrote() -> None:
+    rows = recovery(history_with_an_outage().evidence(), [WORKER_KILLED])
+    report = Report(Plan(seed=7, seconds=60), kills=41, tasks={"finished": 1200}, nodes=5, rows=rows)
+    calm = Report(Plan(seed=8, seconds=60, calm=True), kills=3, rows=rows)
+    before = f"old figures\n\n{FOUND}\n\nA bug.\n"
+    page = page_of(report, calm, before=before, arguments="--minutes 1", machine="2 cores", rules=["nothing is lost"])
+    for part in ("| 41 |", "1,200 finished", "seed 8", "| worker killed | 1 | 1 | beginning |", "- nothing is lost;", "A bug."):
+        assert part in page
+    assert "old figures" not in page

@@ -196,6 +196,15 @@ def test_a_command_that_is_lost_is_sent_again():
     assert play.record("a").issued_at == NOON
 
 
+def test_a_command_that_may_never_have_been_sent_is_looked_after_as_often_however_long_it_was_not():
+    play = Play(graph("a"))
+    play.later(5)
+    for _ in range(100):
+        before = play.task.wake_at
+        assert effects(play.later(30)) == ["check a"]
+        assert play.task.wake_at == before + 30
+
+
 @pytest.mark.parametrize("sent", [True, False])
 def test_a_command_may_be_lost_more_than_once(sent: bool):
     play = Play(graph("a"))

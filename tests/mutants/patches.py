@@ -281,6 +281,13 @@ MUTANTS = (
         "                    if stream in was_ended:\n",
     ),
     Mutant(
+        "an empty page counts as the end of a stream",
+        CORE + "worker/artifacts.py",
+        "        if page or not to_the_end:\n",
+        "        if True:\n",
+        scenarios=("streaming",),
+    ),
+    Mutant(
         "an artifact is stored as often as it is put",
         TESTING + "artifacts.py",
         "        if record.uid in log.uids:\n            return False\n",

@@ -280,14 +280,14 @@ class Client:
             TimeoutError: it has not ended after ``timeout`` seconds.
         """
         record = await self._record(task_id)
-        if record.header.finished_at is None:
-            if timeout is None:
-                await self.store.wait_for_change(task_id, 0, ended=True)
-            else:
-                await self._ended_within(task_id, timeout)
+        while record.header.finished_at is None and timeout is None:
+            await self.store.wait_for_change(task_id, 0, ended=True)
             record = await self._record(task_id)
-        if record.header.finished_at is None:
-            raise TimeoutError(f"task {task_id!r} is still {record.header.status} after {timeout:g} s")
+        if record.header.finished_at is None and timeout is not None:
+            await self._ended_within(task_id, timeout)
+            record = await self._record(task_id)
+            if record.header.finished_at is None:
+                raise TimeoutError(f"task {task_id!r} is still {record.header.status} after {timeout:g} s")
         return await self._view(decode_task(record, to_look_at=True))
 
     async def _record(self, task_id: str) -> TaskRecord:

@@ -165,8 +165,8 @@ class _EncodedArtifacts:
     async def put(self, records: Sequence[ArtifactRecord]) -> Sequence[bool]:
         return await self._store.put([self._encoded(record) for record in records])
 
-    async def read(self, stream: Stream, *, after: int = 0, limit: int = 100) -> Sequence[ArtifactRecord]:
-        return [self._decoded(record) for record in await self._store.read(stream, after=after, limit=limit)]
+    async def read(self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False) -> Sequence[ArtifactRecord]:
+        return [self._decoded(record) for record in await self._store.read(stream, after=after, limit=limit, latest=latest)]
 
     async def known(self, stream: Stream, uids: Collection[str]) -> set[str]:
         return await self._store.known(stream, uids)

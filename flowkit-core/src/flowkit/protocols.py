@@ -329,8 +329,12 @@ class ArtifactStore(Protocol):
             StoreUnavailable: not all were confirmed; putting again is harmless.
         """
 
-    async def read(self, stream: Stream, *, after: int = 0, limit: int = 100) -> Sequence[ArtifactRecord]:
-        """Up to ``limit`` records of a stream with positions above ``after``, in order."""
+    async def read(self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False) -> Sequence[ArtifactRecord]:
+        """Up to ``limit`` records of a stream with positions above ``after``, in order.
+
+        What was stored just before may be missing at the end, as on a server that has taken over for another; with ``latest``,
+        which may take longer, nothing is missing that was confirmed before the call.
+        """
 
     async def known(self, stream: Stream, uids: Collection[str]) -> set[str]:
         """Those of ``uids`` that the stream holds."""
@@ -364,7 +368,11 @@ class Store(Protocol):
         """
 
     async def load(self, task_ids: Collection[str]) -> Mapping[str, TaskRecord]:
-        """The records of those tasks that exist, each as of one version, never older than the last confirmed commit."""
+        """The records of those tasks that exist, each as of one version.
+
+        A task whose creation was confirmed is never missing. A version may be older than the last confirmed commit for a moment,
+        after a server has taken over for another; a commit on top of it is refused.
+        """
 
     async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
         """Apply each commit, or none of it; for each say whether it was applied.
@@ -376,7 +384,7 @@ class Store(Protocol):
         """
 
     async def read_archive(self, task_id: str, names: Collection[str]) -> Mapping[str, bytes]:
-        """Those archived parts of a task that exist, by name, each of the highest rank stored."""
+        """Those archived parts of a task that exist, by name, each of the highest rank stored. One that was confirmed is never missing."""
 
     async def scan_archive(self, task_id: str, *, prefix: str, after: str = "", limit: int = 1000) -> Sequence[tuple[str, bytes]]:
         """Up to ``limit`` archived parts whose names start with ``prefix`` and sort above ``after``, in order of name."""

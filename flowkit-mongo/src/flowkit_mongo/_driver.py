@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from pymongo import ReadPreference, UpdateOne, WriteConcern
-from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 from pymongo.read_concern import ReadConcern
 
 from flowkit.errors import ConfigError
@@ -18,6 +18,7 @@ DEFAULT_DATABASE = "flowkit"
 SCHEMES = ("mongodb://", "mongodb+srv://")
 
 BATCH = 10_000
+NOT_A_REPLICA_SET = 123
 """Documents of one answer, which the server ends at 16 MB; by default it would send the first hundred and want to be asked again."""
 
 Document = dict[str, Any]
@@ -76,6 +77,8 @@ class Driver:
 
     def __init__(self, database: Any, kind: Kind, config: MongoConfig) -> None:
         self.kind = kind
+        self._alone = kind is Kind.MOCK
+        """There is no other server that could have taken over."""
         self.write_concern = WriteConcern(w="majority", j=True, wtimeout=config.write_timeout_ms)
         if kind is Kind.MOCK:
             self.database = database
@@ -138,9 +141,36 @@ class Driver:
         return int(result.matched_count)
 
     async def find(
-        self, name: str, where: Mapping[str, Any], fields: Mapping[str, Any] | None = None, *, sort: Any = None, limit: int = 0
+        self,
+        name: str,
+        where: Mapping[str, Any],
+        fields: Mapping[str, Any] | None = None,
+        *,
+        sort: Any = None,
+        limit: int = 0,
+        latest: bool = False,
     ) -> list[Document]:
-        cursor = self.database[name].find(where, fields, batch_size=BATCH)
+        """Matching documents. With ``latest`` also those that were confirmed just before, wherever.
+
+        A primary that has just been elected shows for a moment less than the one before it had confirmed, and one that was suspended
+        does not know that it is none any more. A linearizable read waits until the majority agrees that it is the primary.
+        """
+        collection = self.database[name]
+        if latest and not self._alone:
+            collection = collection.with_options(read_concern=ReadConcern("linearizable"))
+        try:
+            return await self._find(collection, where, fields, sort=sort, limit=limit)
+        except OperationFailure as error:
+            if not latest or error.code != NOT_A_REPLICA_SET:
+                raise
+            self._alone = True
+            return await self._find(self.database[name], where, fields, sort=sort, limit=limit)
+
+    @staticmethod
+    async def _find(
+        collection: Any, where: Mapping[str, Any], fields: Mapping[str, Any] | None, *, sort: Any, limit: int
+    ) -> list[Document]:
+        cursor = collection.find(where, fields, batch_size=BATCH)
         if sort:
             cursor = cursor.sort(sort)
         if limit:

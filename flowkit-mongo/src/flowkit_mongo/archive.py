@@ -52,7 +52,10 @@ class Archive:
     async def read(self, task_id: str, names: Collection[str]) -> dict[str, bytes]:
         if not names:
             return {}
-        return dict(await self._read({"_id": {"$in": [archive_id(task_id, name) for name in names]}}))
+        found = dict(await self._read({"_id": {"$in": [archive_id(task_id, name) for name in names]}}))
+        if missing := [archive_id(task_id, name) for name in names if name not in found]:
+            found |= dict(await self._read({"_id": {"$in": missing}}, latest=True))
+        return found
 
     async def scan(self, task_id: str, *, prefix: str, after: str, limit: int) -> list[tuple[str, bytes]]:
         span: Document = {"$lt": archive_id(task_id, _behind(prefix))}

@@ -163,8 +163,8 @@ class MongoArtifactStore:
 
     # ------------------------------------------------------------ reading
 
-    async def read(self, stream: Stream, *, after: int = 0, limit: int = 100) -> list[ArtifactRecord]:
-        found = await self._read({**stream_fields(stream), "position": {"$gt": after}}, "position", limit)
+    async def read(self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False) -> list[ArtifactRecord]:
+        found = await self._read({**stream_fields(stream), "position": {"$gt": after}}, "position", limit, latest=latest)
         return [record for _, record in found]
 
     async def known(self, stream: Stream, uids: Collection[str]) -> set[str]:
@@ -184,7 +184,7 @@ class MongoArtifactStore:
         found = await self._read(where, "created_at", limit)
         return [((record.created_at, order), record) for order, record in found]
 
-    async def _read(self, where: Document, by: str, limit: int) -> list[tuple[str, ArtifactRecord]]:
+    async def _read(self, where: Document, by: str, limit: int, *, latest: bool = False) -> list[tuple[str, ArtifactRecord]]:
         return await self._context.read(
             "artifacts",
             where,
@@ -192,6 +192,7 @@ class MongoArtifactStore:
             decode=lambda document, read: (document["order"], artifact_record(document, read)),
             sort=BY_TIME if by == "created_at" else [(by, 1)],
             limit=limit,
+            latest=latest,
         )
 
 

@@ -143,7 +143,10 @@ class Tasks:
     async def load(self, task_ids: Collection[str]) -> dict[str, TaskRecord]:
         if not task_ids:
             return {}
-        return {record.header.task_id: record for record in await self._read({"_id": {"$in": list(task_ids)}})}
+        found = {record.header.task_id: record for record in await self._read({"_id": {"$in": list(task_ids)}})}
+        if missing := [task_id for task_id in task_ids if task_id not in found]:
+            found |= {record.header.task_id: record for record in await self._read({"_id": {"$in": missing}}, latest=True)}
+        return found
 
     async def _read(self, where: Document, **how: Any) -> list[TaskRecord]:
         return await self._context.read("tasks", where, values=_values, decode=task_record, **how)
@@ -151,6 +154,8 @@ class Tasks:
     async def states(self, task_ids: Collection[str]) -> Mapping[str, State]:
         fields = {"version": 1, "finished_at": 1}
         found = await self._context.find("tasks", {"_id": {"$in": list(task_ids)}}, fields)
+        if len(found) < len(task_ids):
+            found = await self._context.find("tasks", {"_id": {"$in": list(task_ids)}}, fields, latest=True)
         return {document["_id"]: (document["version"], "finished_at" in document) for document in found}
 
     async def due(self, *, before: float, limit: int) -> list[str]:

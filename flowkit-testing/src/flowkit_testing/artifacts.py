@@ -72,7 +72,7 @@ class InMemoryArtifactStore:
         task = self._tasks.get(stream.task_id)
         return None if task is None else task.streams.get((stream.node_id, stream.generation))
 
-    async def read(self, stream: Stream, *, after: int = 0, limit: int = 100) -> Sequence[ArtifactRecord]:
+    async def read(self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False) -> Sequence[ArtifactRecord]:
         log = self._log(stream)
         return [] if log is None else log.records[after : after + limit]
 

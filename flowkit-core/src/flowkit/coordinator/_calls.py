@@ -106,7 +106,7 @@ class _Reading:
         stream = Stream(self._task.task_id, node_id, record.generation if record else 0)
         count, after = 0, 0
         sums: dict[str, float] = {}
-        while page := await self._store.artifacts.read(stream, after=after, limit=PAGE):
+        while page := await self._store.artifacts.read(stream, after=after, limit=PAGE, latest=True):
             for item in page:
                 after = item.position
                 if item.partial:

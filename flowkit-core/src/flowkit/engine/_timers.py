@@ -148,10 +148,15 @@ def _next_look(draft: Transition, index: int, mark: int, event: Woke, settings: 
 
 
 def _next_check(record: NodeRecord, now: float, settings: EngineSettings) -> float:
-    """Commands may wait for long: the longer one has, the later somebody looks again."""
+    """Commands may wait for long: the longer one has, the later somebody looks again. But one that may never have been sent does not wait.
+
+    Who looks keeps in memory what it has found so far, and may die with it.
+    """
     waited = now - record.issued_at
     if waited < settings.resend_sec:
         return record.issued_at + settings.resend_sec
+    if not record.sent:
+        return now + FIRST_CHECK_SEC
     return now + min(max(waited, FIRST_CHECK_SEC), LONGEST_PAUSE_SEC)
 
 

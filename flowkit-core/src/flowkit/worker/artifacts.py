@@ -67,13 +67,21 @@ class ArtifactReader:
         self._store = store
         self._clock = clock
 
-    async def page(self, stream: Stream, *, after: int, limit: int = PAGE) -> Sequence[ArtifactRecord]:
-        return await patiently(lambda: self._store.read(stream, after=after, limit=limit), clock=self._clock, what="read artifacts")
+    async def page(self, stream: Stream, *, after: int, to_the_end: bool = False) -> Sequence[ArtifactRecord]:
+        """What comes next. It may be missing for a moment, unless the stream has ended and is read ``to_the_end``."""
+
+        async def read(*, latest: bool = False) -> Sequence[ArtifactRecord]:
+            return await self._store.read(stream, after=after, limit=PAGE, latest=latest)
+
+        page = await patiently(read, clock=self._clock, what="read artifacts")
+        if page or not to_the_end:
+            return page
+        return await patiently(lambda: read(latest=True), clock=self._clock, what="read artifacts")
 
     async def records(self, stream: Stream) -> AsyncIterator[ArtifactRecord]:
         """Everything that is stored now."""
         after = 0
-        while page := await self.page(stream, after=after):
+        while page := await self.page(stream, after=after, to_the_end=True):
             for record in page:
                 yield record
             after = page[-1].position

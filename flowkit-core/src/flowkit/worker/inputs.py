@@ -12,7 +12,7 @@ The same batch must get the same ``batch_uid`` each time, so that an attempt tha
 """
 
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from hashlib import sha256
@@ -146,7 +146,7 @@ class InputRequest:
                 turn = [due.popleft() for _ in range(min(READ_AT_ONCE, len(due)))]
                 was_ended = watch.ended.intersection(turn)
                 watch.moved.difference_update(turn)
-                for stream, page in zip(turn, await self._pages(turn, position), strict=True):
+                for stream, page in zip(turn, await self._pages(turn, position, was_ended), strict=True):
                     if page:
                         position[stream] = page[-1].position
                         due.append(stream)
@@ -159,13 +159,15 @@ class InputRequest:
             if position:
                 due.extend(await self._next_due(position, watch, poll_sec))
 
-    async def _pages(self, turn: Sequence[Stream], position: Mapping[Stream, int]) -> list[Sequence[ArtifactRecord]]:
+    async def _pages(
+        self, turn: Sequence[Stream], position: Mapping[Stream, int], ended: Collection[Stream]
+    ) -> list[Sequence[ArtifactRecord]]:
         if len(turn) == 1:
-            return [await self._reader.page(turn[0], after=position[turn[0]])]
+            return [await self._reader.page(turn[0], after=position[turn[0]], to_the_end=turn[0] in ended)]
         pages: list[Sequence[ArtifactRecord]] = [()] * len(turn)
 
         async def read(place: int, stream: Stream) -> None:
-            pages[place] = await self._reader.page(stream, after=position[stream])
+            pages[place] = await self._reader.page(stream, after=position[stream], to_the_end=stream in ended)
 
         async with anyio.create_task_group() as group:
             for place, stream in enumerate(turn):

@@ -212,7 +212,9 @@ class SimArtifacts(_Connection):
         records = list(records)
         return await self._ask("put", lambda most: self._server.put(records[:most], self._process.name), write=True)
 
-    async def read(self, stream: Stream, *, after: int = 0, limit: int = 100) -> Sequence[ArtifactRecord]:
+    async def read(self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False) -> Sequence[ArtifactRecord]:
+        if not latest and self._server.world.strikes("stale_read", self._process.name):
+            return []
         return await self._ask("read", lambda _: self._now("read", stream, after=after, limit=limit))
 
     async def known(self, stream: Stream, uids: Collection[str]) -> set[str]:

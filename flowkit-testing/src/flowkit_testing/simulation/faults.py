@@ -58,6 +58,8 @@ class Faults:
     """Somebody else commits just before."""
     slow: float = 0.0
     slow_sec: float = 5.0
+    stale_read: float = 0.0
+    """The newest of a stream is not seen yet, as on a server that has just taken over."""
     session_lost: float = 0.0
     """A worker's sign of life is confirmed, and lost."""
     store_outages_per_run: float = 0.0
@@ -133,7 +135,7 @@ _BUS = Faults(
 )  # fmt: skip
 _LOSSES = Faults(tail_loss=0.05)
 _STORE = Faults(
-    read_fails=0.02, write_refused=0.04, write_unconfirmed=0.05, write_late=0.03, write_rolled_back=0.02, conflict=0.06, slow=0.05,
+    read_fails=0.02, write_refused=0.04, write_unconfirmed=0.05, write_late=0.03, write_rolled_back=0.02, conflict=0.06, slow=0.05, stale_read=0.05,
     session_lost=0.1, store_outages_per_run=0.7,
 )  # fmt: skip
 _CRASHES = Faults(crash=0.7, kills_per_run=1.0, client_crash=0.3)
