@@ -28,6 +28,7 @@ KINDS = {
     "write_rolled_back": Faults(write_rolled_back=0.1),
     "conflict": Faults(conflict=0.2),
     "slow": Faults(slow=0.1),
+    "stale_read": Faults(stale_read=0.3),
     "session_lost": Faults(session_lost=0.5),
     "store_outage": Faults(store_outages_per_run=3),
     "skew": Faults(skew_sec=60),
@@ -42,7 +43,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_of_fault_happens_alone_and_the_cluster_gets_over_it(kind: str) -> None:
     found = Counter[str]()
-    scenario = STANDARD["cancel" if kind == "broadcast_lost" else "fan_out_and_in"].scenario
+    scenario = STANDARD[{"broadcast_lost": "cancel", "stale_read": "streaming"}.get(kind, "fan_out_and_in")].scenario
     for seed in range(4):
         report = simulate(scenario, seed=seed, faults=replace(KINDS[kind], period_min_sec=5.0), handlers=HANDLERS)
         found += report.faults

@@ -174,6 +174,12 @@ class ArtifactStoreConformance(Conformance):
         await artifacts.put([item(stream, f"{number}") for number in range(10)])
         assert [found.position for found in await artifacts.read(stream, after=after, limit=limit)] == expected
 
+    async def test_the_latest_read_misses_nothing_that_was_confirmed(self, artifacts: ArtifactStore, stream: Stream) -> None:
+        for number in range(5):
+            await artifacts.put([item(stream, f"{number}")])
+            assert [found.uid for found in await artifacts.read(stream, after=number, latest=True)] == [f"{number}"]
+        assert list(await artifacts.read(stream, after=5, latest=True)) == []
+
     async def test_known_says_which_uids_are_held(self, artifacts: ArtifactStore, stream: Stream) -> None:
         await artifacts.put([item(stream, f"{number}") for number in range(300)])
         assert await artifacts.known(stream, [f"{number}" for number in range(290, 310)]) == {f"{number}" for number in range(290, 300)}

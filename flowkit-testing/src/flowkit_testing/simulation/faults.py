@@ -135,8 +135,8 @@ _BUS = Faults(
 )  # fmt: skip
 _LOSSES = Faults(tail_loss=0.05)
 _STORE = Faults(
-    read_fails=0.02, write_refused=0.04, write_unconfirmed=0.05, write_late=0.03, write_rolled_back=0.02, conflict=0.06, slow=0.05, stale_read=0.05,
-    session_lost=0.1, store_outages_per_run=0.7,
+    read_fails=0.02, write_refused=0.04, write_unconfirmed=0.05, write_late=0.03, write_rolled_back=0.02, conflict=0.06, slow=0.05,
+    stale_read=0.05, session_lost=0.1, store_outages_per_run=0.7,
 )  # fmt: skip
 _CRASHES = Faults(crash=0.7, kills_per_run=1.0, client_crash=0.3)
 _PAUSES = Faults(pauses_per_run=2.0)
