@@ -11,7 +11,7 @@ import yaml
 
 from examples.stdlib_report.handlers import COLUMNS, HANDLERS, Aggregate, Parse
 from examples.stdlib_report.single_pass import single_pass
-from flowkit.worker import Batch, BatchResult, RunContext
+from flowkit.worker import Batch, BatchResult, FinalizeResult, RunContext
 from flowkit_testing.harness import Cluster
 
 FLOW = yaml.safe_load((Path(__file__).parents[2] / "examples/stdlib_report/flow.yaml").read_text())
@@ -71,23 +71,28 @@ async def test_the_flow_counts_what_a_single_pass_counts(source: Path, tmp_path:
     assert names_in(tmp_path) == [output.name]
 
 
-class LosesItsWorker:
-    """Breaks off in the third batch of the first attempt."""
+class BreaksOff:
+    """The first attempt fails when some batches are stored; in it, one batch fails once by itself."""
 
     batches = 0
 
     async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
         self.batches += 1
-        if ctx.attempt == 1 and self.batches == 3:
-            raise RuntimeError("gone")
+        if self.batches == 2:
+            raise RuntimeError("once more")
         return await super().process_batch(batch, ctx)  # type: ignore[misc, no-any-return]
 
+    async def finalize(self, ctx: RunContext) -> FinalizeResult | None:
+        if ctx.attempt == 1:
+            raise RuntimeError("gone")
+        return await super().finalize(ctx)  # type: ignore[misc, no-any-return]
 
-class FlakyParse(LosesItsWorker, Parse):
+
+class FlakyParse(BreaksOff, Parse):
     pass
 
 
-class FlakyAggregate(LosesItsWorker, Aggregate):
+class FlakyAggregate(BreaksOff, Aggregate):
     pass
 
 
