@@ -182,6 +182,7 @@ async def test_both_stores_give_the_same_answers(store: MongoStore, seed: int) -
     await compare(store, seed, steps=LONG)
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("share", range(SHARES))
 async def test_both_stores_give_the_same_answers_from_the_beginning(mongo_address: str, config: MongoConfig, share: int) -> None:
     seeds = iter(range(FIRST + share, FIRST + SEQUENCES, SHARES))
