@@ -129,7 +129,7 @@ MUTANTS = (
     Mutant(
         "a lost command is not sent again",
         CORE + "engine/_timers.py",
-        "        if (known.attempt, known.handovers) == (attempt, handovers):",
+        "        if (known.attempt, known.handovers, known.place) == (attempt, handovers, place):",
         "        if False:",
     ),
     Mutant(
@@ -141,7 +141,7 @@ MUTANTS = (
     Mutant(
         "no worker is ever lost",
         CORE + "coordinator/_watching.py",
-        "                    silent[record.worker_id] = now - since\n",
+        "                    silent[record.worker_id] = self._looked - since\n",
         "                    del since\n",
     ),
     Mutant(

@@ -20,6 +20,10 @@ pytestmark = pytest.mark.timeout(LIMIT_SEC)
 Hunted = dict[str, Future[tuple[int, str]]]
 
 
+def slug(mutant: Mutant) -> str:
+    return mutant.name.replace(" ", "-")
+
+
 def hunt(mutant: Mutant | None, folder: Path, *, seeds: int = SEEDS) -> tuple[int, str]:
     """The status and the last words of whoever looked for what is wrong."""
     environment = prepare(mutant, folder)
@@ -34,10 +38,10 @@ def hunt(mutant: Mutant | None, folder: Path, *, seeds: int = SEEDS) -> tuple[in
 @pytest.fixture(scope="module")
 def hunted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hunted]:
     """All that are asked for, as many at a time as there are processors."""
-    calls = [item.callspec for item in request.session.items if isinstance(item, pytest.Function) and hasattr(item, "callspec")]
-    wanted = {call.params["mutant"] for call in calls if "mutant" in call.params}
+    names = {item.name for item in request.session.items}
+    wanted = [mutant for mutant in MUTANTS if any(slug(mutant) in name for name in names)]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        yield {mutant.name: pool.submit(hunt, mutant, tmp_path_factory.mktemp("mutant")) for mutant in MUTANTS if mutant.name in wanted}
+        yield {mutant.name: pool.submit(hunt, mutant, tmp_path_factory.mktemp("mutant")) for mutant in wanted}
 
 
 def test_there_are_at_least_thirty_and_no_two_of_a_name():
@@ -53,7 +57,7 @@ def test_what_nobody_changed_is_found_in_order(tmp_path: Path):
     assert hunt(None, tmp_path, seeds=HEALTHY_SEEDS) == (0, "")
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
+@pytest.mark.parametrize("mutant", MUTANTS, ids=slug)
 def test_it_is_found_out(mutant: Mutant, hunted: Hunted):
     status, said = hunted[mutant.name].result()
     assert status == 1, f"it was not found out: {said}"

@@ -250,10 +250,10 @@ def letter_document(letter: DeadLetter, write: Write) -> Document:
         "generation": letter.generation or None,
         "attempt": letter.attempt or None,
         "topic": letter.topic,
-        "key": letter.key or None,
+        "key": _storable(letter.key) if letter.key else None,
         "partition": letter.partition,
         "position": letter.position,
-        "headers": [{"k": name, "v": value} for name, value in letter.headers.items()] or None,
+        "headers": [{"k": _storable(name), "v": value} for name, value in letter.headers.items()] or None,
     }
     return {
         "_id": letter.letter_id,
@@ -282,8 +282,21 @@ def dead_letter(document: Document, read: Read) -> DeadLetter:
         generation=document.get("generation", 0),
         attempt=document.get("attempt", 0),
         topic=document.get("topic"),
-        key=document.get("key", ""),
+        key=_text(document.get("key", "")),
         partition=document.get("partition"),
         position=document.get("position"),
-        headers={pair["k"]: pair["v"] for pair in document.get("headers", ())},
+        headers={_text(pair["k"]): pair["v"] for pair in document.get("headers", ())},
     )
+
+
+def _storable(text: str) -> str | bytes:
+    """What others gave a message as its key need not be Unicode; MongoDB takes that as bytes only."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+    return text
+
+
+def _text(stored: str | bytes) -> str:
+    return stored if isinstance(stored, str) else stored.decode("utf-8", "surrogatepass")

@@ -80,9 +80,10 @@ class DeadLetters(StoreSuite):
         await store.park([parked])
         assert list(await store.dead_letters(task_id=task_id)) == [parked]
 
-    async def test_every_field_of_a_letter_comes_back(self, store: Store, task_id: str) -> None:
+    @pytest.mark.parametrize("key", ["kéy", "\udcff\udcfe"], ids=["text", "no text"])
+    async def test_every_field_of_a_letter_comes_back(self, store: Store, task_id: str, key: str) -> None:
         parked = DeadLetter(
-            task_id, NOON, "message", "refused", "no", task_id, data=b"\x00{", size=9, generation=2, attempt=3, topic="top.ic", key="kéy",
+            task_id, NOON, "message", "refused", "no", task_id, data=b"\x00{", size=9, generation=2, attempt=3, topic="top.ic", key=key,
             partition=0, position=0, headers={"a.b": b"\xff", "$c": b""},
         )  # fmt: skip
         await store.park([parked])
