@@ -11,7 +11,7 @@ from tests.cli.installations import ONE, Installation
 def letters(installation: Installation) -> Installation:
     items = [
         DeadLetter("l1", 1.5e9, "batch", "bad_input", "ValueError: no", task_id="t1", node_id="a", uid="7", data=b'{"x": 1}'),
-        DeadLetter("l2", 1.6e9, "message", "undecodable", "not JSON", data=b"\xff\x00"),
+        DeadLetter("l2", 1.6e9, "message", "undecodable", "not JSON", data=b"\xff\x00", key="\udcff", headers={"odd": b"\xff"}),
     ]
     installation.submit(ONE, task_id="t1")
     installation.do(lambda client: client.store.park(items))
@@ -38,8 +38,9 @@ def test_a_letter_is_shown_with_its_data(cli: Cli, letters: Installation):
     assert 'data: {"x": 1}' in cli("dlq", "show", "l1", "--db", letters.address).stdout
 
 
-def test_data_that_is_not_json_is_shown_as_base64(cli: Cli, letters: Installation):
-    assert json.loads(cli("dlq", "show", "l2", "--json", "--db", letters.address).stdout)["data_base64"] == "/wA="
+def test_what_is_no_text_is_shown_all_the_same(cli: Cli, letters: Installation):
+    said = json.loads(cli("dlq", "show", "l2", "--json", "--db", letters.address).stdout)
+    assert (said["data_base64"], said["key"], said["headers"]) == ("/wA=", "\\udcff", {"odd": "\\xff"})
 
 
 def test_letters_are_dropped(cli: Cli, letters: Installation):

@@ -17,7 +17,7 @@ from tests.mongo.recording import NOON, task
 
 pytestmark = pytest.mark.services
 
-LONG, SHORT = 500, 8
+LONG, SHORT = 500, 5
 FIRST, SEQUENCES, SHARES, AT_ONCE = 1000, 2000, 4, 8
 TASKS = ["t1", "t2", "t/3", "t.$4", "t\x005", "t6"]
 NAMES = ["a", "b", "c1"]

@@ -171,8 +171,14 @@ def as_dict(letter: DeadLetter) -> dict[str, Any]:
     """A dead letter for printing: its data is JSON where it can be, else base64 under ``data_base64``."""
     shown: dict[str, Any] = {name: getattr(letter, name) for name in letter.__slots__ if name != "data"}
     shown["at"] = utc(letter.at).isoformat()
-    shown["headers"] = {name: value.decode("utf-8", "backslashreplace") for name, value in letter.headers.items()}
+    shown["key"] = _unicode(letter.key)
+    shown["headers"] = {_unicode(name): value.decode("utf-8", "backslashreplace") for name, value in letter.headers.items()}
     try:
         return shown | {"data": json.loads(letter.data) if letter.data else None}
     except ValueError:
         return shown | {"data_base64": base64.b64encode(letter.data).decode()}
+
+
+def _unicode(text: str) -> str:
+    """What others gave a message as its key need not be Unicode."""
+    return text.encode("utf-8", "backslashreplace").decode()
