@@ -71,3 +71,16 @@ async def test_a_store_that_stays_away_holds_up_nothing_and_the_bus_has_the_lett
         assert first.message.value == b"poison"
     assert "topic alone" in caplog.text
     assert await store.dead_letters() == []
+
+
+class Refuses(InMemoryStore):
+    """Cannot take what the letter holds."""
+
+    async def park(self, letters: Sequence[DeadLetter]) -> None:
+        raise UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed")
+
+
+async def test_a_letter_that_the_store_cannot_take_holds_up_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async with ManualClock().auto() as clock:
+        await Parking(store=Refuses(), clock=clock).keep([(poison(), "no")])
+    assert "on the dead-letter topic alone" in caplog.text

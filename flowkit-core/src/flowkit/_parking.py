@@ -51,6 +51,11 @@ class Parking:
                 pause = backoff.next_sec()
                 await self._clock.sleep(pause)
                 waited += pause
+            except Exception:  # what one message holds must not keep those behind it waiting
+                logger.exception(
+                    "%d refused messages are on the dead-letter topic alone", len(letters), extra={"action": "letters_not_kept"}
+                )
+                return
 
 
 def message_letter(delivery: Delivery, reason: str, *, at: float) -> DeadLetter:
