@@ -101,7 +101,6 @@ def _count(report: Report, evidence: Evidence, monkey: Monkey) -> None:
     for stored in evidence.stored:
         report.tasks[str(stored.view.status)] = report.tasks.get(str(stored.view.status), 0) + 1
         report.nodes += len(stored.view.nodes)
-        report.ended_nodes += sum(node.status.terminal for node in stored.view.nodes.values())
     began = [(line["task"], line["node"]) for line in evidence.worker_lines if line["what"] == "began"]
     report.executions = len(began)
     report.repeated = len(began) - len(set(began))

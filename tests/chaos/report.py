@@ -37,7 +37,6 @@ class Report:
     tasks: dict[str, int] = field(default_factory=dict)
     """By status."""
     nodes: int = 0
-    ended_nodes: int = 0
     executions: int = 0
     repeated: int = 0
     """Executions beyond the first of their attempt's node."""

@@ -45,7 +45,7 @@ from flowkit.graph import Graph
 from flowkit.graph.limits import DEEPEST
 from flowkit.messages import TaskTouched, encode, headers_of
 from flowkit.plugins import Plugins
-from flowkit.protocols import Bus, Clock, DeadLetter, Message, Store, TaskQuery, TaskRecord, TopicSpec, utc
+from flowkit.protocols import LETTER_KINDS, Bus, Clock, DeadLetter, Message, Store, TaskQuery, TaskRecord, TopicSpec, utc
 from flowkit.reading import load_task, records_of
 from flowkit.redriving import Redriven, Redriver
 from flowkit.sealing import sealed
@@ -475,7 +475,7 @@ class Client:
         after: str = "",
     ) -> Page[DeadLetter]:
         """What was given up, by ``letter_id``: of one task, of one kind (``batch``, ``message``, ``task``), or with these ids, if given."""
-        if kind not in (None, "batch", "message", "task"):
+        if kind not in (None, *LETTER_KINDS):
             raise ValueError(f"a dead letter is of the kind batch, message or task, not {kind!r}")
         if limit < 1:
             raise ValueError(f"limit is at least 1, not {limit}")

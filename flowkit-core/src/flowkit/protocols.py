@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, get_args, runtime_checkable
 
 # ---------------------------------------------------------------- clock
 
@@ -258,6 +258,10 @@ class WorkerSession:
     info: Mapping[str, str] = field(default_factory=dict)
 
 
+LetterKind = Literal["batch", "message", "task"]
+LETTER_KINDS: tuple[LetterKind, ...] = get_args(LetterKind)
+
+
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """Work that was given up: what it was, why, and what is needed to try it again.
@@ -267,7 +271,7 @@ class DeadLetter:
 
     letter_id: str
     at: float
-    kind: Literal["batch", "message", "task"]
+    kind: LetterKind
     reason_code: str
     error: str
     task_id: str | None = None

@@ -1,6 +1,6 @@
 """What the parts of a store share."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ from flowkit_mongo.blobs import Blobs
 from flowkit_mongo.config import MongoConfig
 from flowkit_mongo.documents import Read, check_version
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 TRIES = 5
@@ -53,3 +54,11 @@ class Context:
             if read is not None:
                 return [decode(document, read) for document in documents]
         raise StoreError(f"a document of {self.name(collection)} points at a blob that does not exist")
+
+
+async def none_missed(keys: Collection[K], read: Callable[..., Awaitable[dict[K, T]]]) -> dict[K, T]:
+    """What ``read(keys)`` finds, and of what it does not find, what ``read(keys, latest=True)`` does."""
+    found = await read(keys)
+    if missing := [key for key in keys if key not in found]:
+        found |= await read(missing, latest=True)
+    return found

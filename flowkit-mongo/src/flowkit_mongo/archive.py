@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from flowkit.protocols import ArchivedPart
-from flowkit_mongo._context import Context
+from flowkit_mongo._context import Context, none_missed
 from flowkit_mongo._driver import Change, Document
 from flowkit_mongo.blobs import Outgoing
 from flowkit_mongo.documents import archive_change, archive_id, blob_of
@@ -52,10 +52,11 @@ class Archive:
     async def read(self, task_id: str, names: Collection[str]) -> dict[str, bytes]:
         if not names:
             return {}
-        found = dict(await self._read({"_id": {"$in": [archive_id(task_id, name) for name in names]}}))
-        if missing := [archive_id(task_id, name) for name in names if name not in found]:
-            found |= dict(await self._read({"_id": {"$in": missing}}, latest=True))
-        return found
+
+        async def of_names(wanted: Collection[str], **how: Any) -> dict[str, bytes]:
+            return dict(await self._read({"_id": {"$in": [archive_id(task_id, name) for name in wanted]}}, **how))
+
+        return await none_missed(names, of_names)
 
     async def scan(self, task_id: str, *, prefix: str, after: str, limit: int) -> list[tuple[str, bytes]]:
         span: Document = {"$lt": archive_id(task_id, _behind(prefix))}

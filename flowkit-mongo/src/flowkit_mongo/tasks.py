@@ -8,7 +8,7 @@ import anyio
 
 from flowkit.errors import RecordTooLarge, StoreError, StoreUnavailable
 from flowkit.protocols import Commit, TaskQuery, TaskRecord
-from flowkit_mongo._context import Context
+from flowkit_mongo._context import Context, none_missed
 from flowkit_mongo._driver import Document
 from flowkit_mongo.archive import Archive
 from flowkit_mongo.blobs import Outgoing
@@ -143,19 +143,20 @@ class Tasks:
     async def load(self, task_ids: Collection[str]) -> dict[str, TaskRecord]:
         if not task_ids:
             return {}
-        found = {record.header.task_id: record for record in await self._read({"_id": {"$in": list(task_ids)}})}
-        if missing := [task_id for task_id in task_ids if task_id not in found]:
-            found |= {record.header.task_id: record for record in await self._read({"_id": {"$in": missing}}, latest=True)}
-        return found
+        return await none_missed(task_ids, self._load)
+
+    async def _load(self, task_ids: Collection[str], **how: Any) -> dict[str, TaskRecord]:
+        return {record.header.task_id: record for record in await self._read({"_id": {"$in": list(task_ids)}}, **how)}
 
     async def _read(self, where: Document, **how: Any) -> list[TaskRecord]:
         return await self._context.read("tasks", where, values=_values, decode=task_record, **how)
 
     async def states(self, task_ids: Collection[str]) -> Mapping[str, State]:
+        return await none_missed(task_ids, self._states)
+
+    async def _states(self, task_ids: Collection[str], **how: Any) -> dict[str, State]:
         fields = {"version": 1, "finished_at": 1}
-        found = await self._context.find("tasks", {"_id": {"$in": list(task_ids)}}, fields)
-        if len(found) < len(task_ids):
-            found = await self._context.find("tasks", {"_id": {"$in": list(task_ids)}}, fields, latest=True)
+        found = await self._context.find("tasks", {"_id": {"$in": list(task_ids)}}, fields, **how)
         return {document["_id"]: (document["version"], "finished_at" in document) for document in found}
 
     async def due(self, *, before: float, limit: int) -> list[str]:

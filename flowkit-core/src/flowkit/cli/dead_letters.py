@@ -11,7 +11,7 @@ from flowkit.cli._connecting import connected, run_async
 from flowkit.cli._errors import USAGE, complain
 from flowkit.cli._output import compact, console, print_json, table, time_text
 from flowkit.client import Client
-from flowkit.protocols import DeadLetter, utc
+from flowkit.protocols import LETTER_KINDS, DeadLetter, utc
 from flowkit.redriving import Redriven
 from flowkit.showing import printable
 from flowkit.task import Page
@@ -146,7 +146,7 @@ def drop(
 
 
 def _kind(kind: str | None) -> str | None:
-    if kind not in (None, "batch", "message", "task"):
+    if kind not in (None, *LETTER_KINDS):
         raise typer.BadParameter(f"expected batch, message or task, not {kind!r}", param_hint="--kind")
     return kind
 
