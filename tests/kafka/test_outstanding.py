@@ -1,5 +1,7 @@
 """How far a group is in a topic, also where its offsets do not fit the topic any more."""
 
+import gc
+import warnings
 from collections.abc import AsyncIterator
 
 import anyio
@@ -99,6 +101,17 @@ async def test_whoever_stops_waiting_for_the_answer_harms_nobody(bus: KafkaBus) 
         with anyio.move_on_after(delay):
             await bus.outstanding(topic, "g")
     assert await bus.outstanding(topic, "g") == {0: (0, 2)}
+
+
+async def test_whoever_stops_waiting_leaves_no_connection_behind(bus: KafkaBus) -> None:
+    topic = await topic_of(bus, 2)
+    with warnings.catch_warnings(record=True) as complaints:
+        warnings.simplefilter("always")
+        for half_ms in range(40):
+            with anyio.move_on_after(half_ms / 2000):
+                await bus.outstanding(topic, "g")
+        gc.collect()
+    assert [str(complaint.message) for complaint in complaints] == []
 
 
 async def test_a_broker_that_comes_back_is_asked_again(own_kafka: KafkaServer) -> None:

@@ -15,6 +15,7 @@ from flowkit.errors import BusUnavailable
 from flowkit_kafka._closing import close_consumer
 from flowkit_kafka._errors import translated
 from flowkit_kafka._inbox import Inbox
+from flowkit_kafka._opening import start
 from flowkit_kafka.config import KafkaConfig
 
 logger = logging.getLogger(__name__)
@@ -124,7 +125,7 @@ class SupervisedConsumer(ABC):
         """The life of one consumer of the driver. Ends by an error or by being cancelled."""
         consumer = self.current = self._new_consumer()
         try:
-            await consumer.start()
+            await start(consumer.start)
             await self.attach(consumer)
             await _first_to_end(self._poll(consumer), self._keep(consumer))
         finally:

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 
 from flowkit_kafka._closing import close_consumer
 from flowkit_kafka._errors import DRIVER_ERRORS, translated
+from flowkit_kafka._opening import start
 from flowkit_kafka.config import KafkaConfig
 from flowkit_kafka.topics import described
 
@@ -86,11 +87,11 @@ class Reader:
         async with AsyncExitStack() as stack:
             self._admin = AIOKafkaAdminClient(**settings)
             stack.push_async_callback(self._close_admin, self._admin)
-            await self._admin.start()
+            await start(self._admin.start)
             # Without a group and without partitions: it reads nothing and only knows whom to ask.
             self._consumer = AIOKafkaConsumer(group_id=None, **settings)
             stack.push_async_callback(close_consumer, self._consumer, self._config.close_timeout_sec)
-            await self._consumer.start()
+            await start(self._consumer.start)
             self._stack = stack.pop_all()
 
     async def _disconnect(self) -> None:

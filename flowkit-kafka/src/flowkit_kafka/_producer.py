@@ -15,6 +15,7 @@ from flowkit.errors import BusUnavailable, MessageTooLarge
 from flowkit.protocols import Message, Place
 from flowkit_kafka._closing import close_producer
 from flowkit_kafka._errors import DRIVER_ERRORS, HARMLESS_TO_PRODUCER, translated
+from flowkit_kafka._opening import start
 from flowkit_kafka._partitions import key_bytes, partition_of
 from flowkit_kafka.config import KafkaConfig
 
@@ -122,7 +123,7 @@ class SupervisedProducer:
             **settings,
         )
         try:
-            await producer.start()
+            await start(producer.start)
         except BaseException:
             await close_producer(producer, 1)
             raise

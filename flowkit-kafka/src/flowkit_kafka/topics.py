@@ -11,6 +11,7 @@ from aiokafka.errors import NoError, TopicAlreadyExistsError, for_code
 from flowkit.errors import BusError
 from flowkit.protocols import TopicSpec
 from flowkit_kafka._errors import DRIVER_ERRORS, translated
+from flowkit_kafka._opening import start
 from flowkit_kafka._producer import OVERHEAD_BYTES
 from flowkit_kafka.config import KafkaConfig
 
@@ -45,7 +46,7 @@ class Topics:
         )
         try:
             with anyio.fail_after(self._config.patience_sec):
-                await client.start()
+                await start(client.start)
                 yield client
         except DRIVER_ERRORS as error:
             raise translated(error, f"asking {', '.join(self._servers)} about topics") from error
