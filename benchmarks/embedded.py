@@ -182,7 +182,7 @@ class PassingArtifacts(InMemoryArtifactStore):
                 self.early = self.early or self.highest
         return [True] * len(records)
 
-    async def read(self, stream: Stream, *, after: int = 0, limit: int = 100) -> Sequence[ArtifactRecord]:
+    async def read(self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False) -> Sequence[ArtifactRecord]:
         waiting = self._waiting.get(stream, deque())
         while waiting and waiting[0].position <= after:
             waiting.popleft()

@@ -99,8 +99,8 @@ async def test_what_is_stored_just_before_the_parent_ended_is_not_missed(bench: 
     class Late(InMemoryArtifactStore):
         done = False
 
-        async def read(self, stream: Stream, *, after: int = 0, limit: int = 100) -> Sequence[ArtifactRecord]:
-            page = await super().read(stream, after=after, limit=limit)
+        async def read(self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False) -> Sequence[ArtifactRecord]:
+            page = await super().read(stream, after=after, limit=limit, latest=latest)
             if not page and not self.done:
                 self.done = True
                 await put(bench, b'{"x":1}')
@@ -340,8 +340,8 @@ async def test_a_stream_is_read_in_constant_memory(bench: Bench) -> None:
     class Counted(InMemoryArtifactStore):
         largest = 0
 
-        async def read(self, stream: Stream, *, after: int = 0, limit: int = 100) -> Sequence[ArtifactRecord]:
-            page = await super().read(stream, after=after, limit=limit)
+        async def read(self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False) -> Sequence[ArtifactRecord]:
+            page = await super().read(stream, after=after, limit=limit, latest=latest)
             Counted.largest = max(Counted.largest, len(page))
             return page
 
