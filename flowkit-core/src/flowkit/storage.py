@@ -5,7 +5,7 @@ lie back are moved to the archive once there are many, so that a record is as la
 """
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -36,6 +36,10 @@ _OPTIONAL = (
 
 def node_part(index: int) -> str:
     return f"n{index}"
+
+
+def _nodes_in(parts: Mapping[str, bytes]) -> Iterator[tuple[int, bytes]]:
+    return ((int(name[1:]), data) for name, data in parts.items() if name[0] == "n")
 
 
 def log_part(first_seq: int) -> str:
@@ -179,7 +183,7 @@ def _task(record: TaskRecord) -> Task:
     marks = bytearray(state.marks, "ascii")
     if len(marks) != len(spec.plan.ids) or not STATUS_OF_MARK.keys() >= set(marks):
         raise ValueError("the marks are not those of its nodes")
-    records = {int(name[1:]): decode_node(data) for name, data in parts.items() if name[0] == "n"}
+    records = {index: decode_node(data) for index, data in _nodes_in(parts)}
     if not all(0 <= index < len(marks) for index in records):
         raise ValueError("it has records of nodes that are not there")
     return Task(
@@ -236,7 +240,8 @@ class Ledger:
         self.vars_changed = False
         self.log_parts = {name: parts[name] for name in sorted(parts) if name[0] == "e"}
         # Ordered, as a plain dict is slow to begin at its front once much was taken from there.
-        self.ended = OrderedDict.fromkeys(index for index in task.records if task.marks[index] in ENDED)
+        self.ended = OrderedDict((index, data) for index, data in _nodes_in(parts) if task.marks[index] in ENDED)
+        """The parts of ended nodes that are not in the archive, the oldest first."""
 
     def take(self, step: Transition) -> None:
         """A change was made to the task."""
@@ -271,7 +276,7 @@ class Ledger:
             for index in self._to_archive(task):
                 record = task.records[index]
                 drop.append(node_part(index))
-                archive.append(ArchivedPart(node_part(index), record.attempt * 1000 + record.generation, encode_node(record)))
+                archive.append(ArchivedPart(node_part(index), record.attempt * 1000 + record.generation, self.ended[index]))
         if len(self.log_parts) > KEEP_LOG_PARTS:
             old = list(self.log_parts)[: KEEP_LOG_PARTS // 2]
             drop += old
@@ -298,7 +303,7 @@ class Ledger:
                 del self.log_parts[name]
         for index in self.changed:
             if task.marks[index] in ENDED:
-                self.ended[index] = None
+                self.ended[index] = commit.put[node_part(index)]
             else:
                 self.ended.pop(index, None)
         if self.log:

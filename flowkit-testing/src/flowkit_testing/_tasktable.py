@@ -27,10 +27,11 @@ class TaskRow:
         self.parts = {name: bytes(data) for name, data in record.parts.items()}
         self.version = record.version
         self.op_id = record.op_id
-        self._archive: dict[str, ArchivedPart] | None = None
+        self._archive: dict[str, tuple[int, bytes]] | None = None
 
     @property
-    def archive(self) -> Mapping[str, ArchivedPart]:
+    def archive(self) -> Mapping[str, tuple[int, bytes]]:
+        """Rank and data of the archived parts, by name."""
         return {} if self._archive is None else self._archive
 
     def record(self) -> TaskRecord:
@@ -47,8 +48,8 @@ class TaskRow:
         if self._archive is None:
             self._archive = {}
         kept = self._archive.get(part.name)
-        if kept is None or kept.rank < part.rank:
-            self._archive[part.name] = ArchivedPart(part.name, part.rank, bytes(part.data))
+        if kept is None or kept[0] < part.rank:
+            self._archive[part.name] = part.rank, bytes(part.data)
 
     def matches(self, query: TaskQuery) -> bool:
         return (

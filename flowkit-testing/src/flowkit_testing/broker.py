@@ -6,6 +6,7 @@ Everything here is plain and synchronous, so that whoever drives it decides what
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import lru_cache
 from heapq import heapify, heappop, heappush
 from types import MappingProxyType
 from zlib import crc32
@@ -19,9 +20,14 @@ _KEEP = 256
 """Messages that are kept though every group is done with them, so that a group can be set back."""
 
 
+@lru_cache(maxsize=1024)
+def _frozen_headers(headers: tuple[tuple[str, bytes], ...]) -> MappingProxyType[str, bytes]:
+    return MappingProxyType(dict(headers))
+
+
 def frozen(message: Message) -> Message:
     """A copy that shares nothing that could change."""
-    headers = MappingProxyType(dict(message.headers)) if message.headers else _NO_HEADERS
+    headers = _frozen_headers(tuple(message.headers.items())) if message.headers else _NO_HEADERS
     return Message(message.topic, bytes(message.value), message.key, headers)
 
 

@@ -75,14 +75,14 @@ class InMemoryStore:
 
     async def read_archive(self, task_id: str, names: Collection[str]) -> Mapping[str, bytes]:
         row = self._tasks.rows.get(task_id)
-        return {} if row is None else {name: row.archive[name].data for name in names if name in row.archive}
+        return {} if row is None else {name: row.archive[name][1] for name in names if name in row.archive}
 
     async def scan_archive(self, task_id: str, *, prefix: str, after: str = "", limit: int = 1000) -> Sequence[tuple[str, bytes]]:
         row = self._tasks.rows.get(task_id)
         if row is None:
             return []
         names = sorted(name for name in row.archive if name.startswith(prefix) and name > after)
-        return [(name, row.archive[name].data) for name in names[:limit]]
+        return [(name, row.archive[name][1]) for name in names[:limit]]
 
     async def due(self, *, before: float, limit: int) -> Sequence[str]:
         return self._tasks.due(before=before, limit=limit)

@@ -1,5 +1,6 @@
 """A checked graph as the engine reads it: nodes are numbers, and both directions of every edge are at hand."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
@@ -55,7 +56,8 @@ def make_plan(document: GraphDocument) -> Plan:
         return _plan_of_one(document)
     ids = tuple(node.node_id for node in nodes)
     index = {node_id: place for place, node_id in enumerate(ids)}
-    parents = tuple(tuple(edges.values()) for edges in _edges_into(document, index))
+    share = _Shared()
+    parents = tuple(share.edges(edges.values()) for edges in _edges_into(document, index))
     children: list[list[Edge]] = [[] for _ in nodes]
     for place, edges in enumerate(parents):
         for edge in edges:
@@ -64,7 +66,7 @@ def make_plan(document: GraphDocument) -> Plan:
         ids=ids,
         index=index,
         nodes=nodes,
-        children=tuple(map(tuple, children)),
+        children=tuple(map(share.edges, children)),
         parents=parents,
         need=tuple(node.need if edges else 0 for node, edges in zip(nodes, parents, strict=True)),
         roots=tuple(place for place, edges in enumerate(parents) if not edges),
@@ -94,6 +96,18 @@ def _plan_of_one(document: GraphDocument) -> Plan:
         on_node_failure=document.on_node_failure,
         deadline_sec=document.deadline_sec,
     )
+
+
+class _Shared:
+    """Makes one of what is equal: a wide graph says the same of most of its nodes, and the garbage collector looks at each object."""
+
+    def __init__(self) -> None:
+        self._edges: dict[Edge, Edge] = {}
+        self._ends: dict[tuple[Edge, ...], tuple[Edge, ...]] = {}
+
+    def edges(self, edges: Iterable[Edge]) -> tuple[Edge, ...]:
+        ends = tuple(self._edges.setdefault(edge, edge) for edge in edges)
+        return self._ends.setdefault(ends, ends)
 
 
 def _edges_into(document: GraphDocument, index: dict[str, int]) -> list[dict[int, Edge]]:

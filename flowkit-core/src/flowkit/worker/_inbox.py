@@ -78,15 +78,16 @@ class Inbox:
             await acknowledge(subscription, known)
 
     def _begin(self, token: Token, command: RunNode, make: Make, subscription: Subscription, delivery: Delivery) -> None:
-        def told() -> None:
-            del self.runs[token]
-            self._over.add(token)
-            if reports.end_message is not None:
-                self._ends.add(token, reports.end_message)
-
-        reports = RunReports(self._reporter, command, (subscription, delivery), told)
+        reports = RunReports(self._reporter, command, (subscription, delivery), self._told)
         run = self.runs[token] = Run(command, make, reports, self._services)
         self._slots.submit(run)
+
+    def _told(self, reports: RunReports) -> None:
+        token = (reports.command.task_id, reports.command.token)
+        del self.runs[token]
+        self._over.add(token)
+        if reports.end_message is not None:
+            self._ends.add(token, reports.end_message)
 
     async def hand_over_waiting(self) -> None:
         """Give commands that have not begun to another worker."""

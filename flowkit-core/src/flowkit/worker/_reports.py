@@ -45,7 +45,7 @@ class RunReports:
         "trace",
     )  # fmt: skip
 
-    def __init__(self, reporter: "Reporter", command: RunNode, origin: Origin, on_told: Callable[[], None]) -> None:
+    def __init__(self, reporter: "Reporter", command: RunNode, origin: Origin, on_told: Callable[["RunReports"], None]) -> None:
         self._reporter = reporter
         self.command = command
         self.origins = [origin]
@@ -54,7 +54,7 @@ class RunReports:
         """The trace of the task, which the command brought."""
         self.headers = headers_of(self.trace)
         self.on_told = on_told
-        """Called when the end was confirmed."""
+        """Called with this when the end was confirmed."""
         self.complete = False
         """The end is among what was collected."""
         self.started_at = 0.0
@@ -244,7 +244,7 @@ class Reporter:
             reports.origins.clear()
             reports.confirmed()
             if reports.complete:
-                reports.on_told()
+                reports.on_told(reports)
         for subscription, deliveries in acks.items():
             await acknowledge(subscription, deliveries)
 
