@@ -15,7 +15,7 @@ import os
 import statistics
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from benchmarks.bare import BareCoordinator, Parents, work
 from flowkit import Coordinator, CoordinatorConfig, WorkerConfig
+from flowkit._service import rare_collections
 from flowkit.worker import Worker, handler
 from tests.servers.kafka import KafkaServer
 from tests.servers.mongod import MongoServers
@@ -67,10 +68,10 @@ def document(parents: Parents) -> dict[str, Any]:
     }
 
 
-Run = Callable[[list[Parents]], Awaitable[None]]
+Run = Callable[[Sequence[Parents]], Awaitable[None]]
 
 
-async def flowkit_run(coordinator: Coordinator, graphs: list[Parents]) -> None:
+async def flowkit_run(coordinator: Coordinator, graphs: Sequence[Parents]) -> None:
     documents = [document(graph) for graph in graphs]
     task_ids = []
     for first in range(0, len(documents), 200):
@@ -81,11 +82,11 @@ async def flowkit_run(coordinator: Coordinator, graphs: list[Parents]) -> None:
             assert view.status == "finished", view.error
 
 
-async def bare_run(coordinator: BareCoordinator, graphs: list[Parents]) -> None:
+async def bare_run(coordinator: BareCoordinator, graphs: Sequence[Parents]) -> None:
     await coordinator.run({uuid.uuid4().hex[:12]: graph for graph in graphs})
 
 
-async def seconds(run: Run, graphs: list[Parents]) -> float:
+async def seconds(run: Run, graphs: Sequence[Parents]) -> float:
     begin = time.perf_counter()
     await run(graphs)
     return time.perf_counter() - begin
@@ -152,10 +153,10 @@ async def measure(kafka: str, mongo: str, rounds: int) -> None:
     with process(bare_worker, kafka, f"{name}-bare"), process(flowkit_worker, kafka, mongo, name) as worker:
         async with BareCoordinator(mongo=mongo, kafka=kafka, name=f"{name}-bare") as bare, Coordinator(db=client[name], cfg=config) as ours:
 
-            async def run_bare(graphs: list[Parents]) -> None:
+            async def run_bare(graphs: Sequence[Parents]) -> None:
                 await bare_run(bare, graphs)
 
-            async def run_ours(graphs: list[Parents]) -> None:
+            async def run_ours(graphs: Sequence[Parents]) -> None:
                 await flowkit_run(ours, graphs)
 
             for _ in range(3):  # a JVM is slow at first
@@ -222,11 +223,13 @@ def main() -> None:
     parser.add_argument("--mongo", help="address")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    if given.kafka and given.mongo:
-        asyncio.run(measure(given.kafka, given.mongo, given.rounds))
-        return
-    with KafkaServer.start() as kafka, MongoServers() as mongo:
-        asyncio.run(measure(kafka.address, mongo.address, given.rounds))
+    # As in the process of `flowkit coordinator`.
+    with rare_collections():
+        if given.kafka and given.mongo:
+            asyncio.run(measure(given.kafka, given.mongo, given.rounds))
+            return
+        with KafkaServer.start() as kafka, MongoServers() as mongo:
+            asyncio.run(measure(kafka.address, mongo.address, given.rounds))
 
 
 if __name__ == "__main__":

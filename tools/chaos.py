@@ -59,9 +59,10 @@ def main() -> None:
             shutil.rmtree(folder, ignore_errors=True)
     if arguments.page is not None:
         shown = f"--minutes {arguments.minutes:g} --calm-minutes {arguments.calm_minutes:g} --seed {plan.seed}"
-        main_report, calm_report = [*reports, None][:2]
         before = arguments.page.read_text(encoding="utf-8") if arguments.page.exists() else ""
-        page = page_of(main_report, calm_report, before=before, arguments=shown, machine=arguments.machine, rules=PROMISES)
+        page = page_of(
+            reports[0], reports[1] if len(reports) > 1 else None, before=before, arguments=shown, machine=arguments.machine, rules=PROMISES
+        )
         arguments.page.write_text(page, encoding="utf-8")
     sys.exit(1 if any(report.violations for report in reports) else 0)
 

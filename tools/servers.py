@@ -29,7 +29,7 @@ def up() -> None:
     with ExitStack() as stack:
         starts: list[Callable[[], Any]] = [KafkaServer.start, MongoServers]
         with ThreadPoolExecutor() as pool:
-            started = [pool.submit(lambda start=start: stack.enter_context(start())) for start in starts]
+            started = [pool.submit(lambda start: stack.enter_context(start()), start) for start in starts]
         kafka, mongo = (each.result() for each in started)
         print(
             f"Kafka:   {kafka.address}\n"

@@ -118,7 +118,7 @@ def hand_back(play: Play) -> None:
 
 
 Given = Callable[[], Play]
-Act = Callable[[Play], object]
+Act = Callable[[Play], Any]
 
 NODE_WITNESSES: dict[tuple[int, int], tuple[Given, Act]] = {
     (Mark.WAITING, Mark.CHECKING): (waiting, lambda play: play.succeeds("p")),

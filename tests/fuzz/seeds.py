@@ -5,6 +5,8 @@ from dataclasses import fields
 from hashlib import sha256
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from flowkit import Graph
 from flowkit.engine import EngineSettings, TaskSubmitted, advance
 from flowkit.graph.models import EdgeSpec, GraphDocument, NodeIO, NodeSpec
@@ -53,7 +55,8 @@ def seeds() -> Iterator[tuple[str, bytes]]:
 
 def words() -> set[str]:
     """What the fuzzer puts together: names of fields and kinds, and the words of JSON and YAML."""
-    found = {name for model in (*_MODELS, RunContextData, GraphDocument, NodeSpec, NodeIO, EdgeSpec) for name in model.model_fields}
+    models: list[type[BaseModel]] = [*_MODELS, RunContextData, GraphDocument, NodeSpec, NodeIO, EdgeSpec]
+    found = {name for model in models for name in model.model_fields}
     found |= {
         *KINDS,
         "from",

@@ -31,7 +31,7 @@ from flowkit.messages import (
 
 IDS: dict[str, Any] = {"task_id": "t", "index": 3, "attempt": 1, "token": "ab"}
 REPORT: dict[str, Any] = {**IDS, "worker_id": "w", "at": 1.5}
-ALL = [
+ALL: list[Any] = [
     RunNode(
         **IDS,
         node_id="n",

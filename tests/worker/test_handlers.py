@@ -349,7 +349,7 @@ async def test_what_cannot_be_used_fails_for_good(bench: Bench, odd: Odd, messag
 
 async def test_iter_batches_may_be_an_ordinary_function(bench: Bench) -> None:
     class Listed(Counting):
-        async def iter_batches(self, loaded: Any) -> Any:
+        async def iter_batches(self, loaded: Any) -> Any:  # type: ignore[override]
             return [Batch("a"), Batch("b")]
 
     class Wrong(Counting):

@@ -16,6 +16,8 @@ class Flow(Generic[P]):
     It stands wherever a graph is asked for, if it can be called without arguments.
     """
 
+    __name__: str
+
     def __init__(self, describe: Callable[..., None], *, on_node_failure: str, deadline_sec: float | None) -> None:
         if iscoroutinefunction(describe):
             raise TypeError(f"@flow: {describe.__name__} is an async function; describing a graph waits for nothing, so write it with def")
