@@ -75,6 +75,7 @@ def _come_to_rest(plan: Plan, cluster: Cluster, report: Report) -> list[str]:
     violations = []
     began = time.monotonic()
     (client,) = cluster.posts_of("client")
+    _until_it_listens(client, cluster)
     posts = [*cluster.posts_of("worker"), *cluster.posts_of("coordinator")]
     with ThreadPoolExecutor(len(posts)) as pool:
         ending = pool.submit(client.stop, timeout=plan.quiet_sec)
@@ -90,6 +91,16 @@ def _come_to_rest(plan: Plan, cluster: Cluster, report: Report) -> list[str]:
         if status != 0:
             violations.append(f"{post.name} was told to stop in good order, and ended with status {status}\n{_tail(post)}")
     return violations
+
+
+def _until_it_listens(client: Post, cluster: Cluster) -> None:
+    """Before that, being told to stop would be the end of a client that was started a moment ago."""
+    until = time.monotonic() + START_SEC
+    while not any(line["what"] == "listening" and line["pid"] == client.pid for line in read_ledgers(cluster.ledgers, CLIENTS)):
+        client.look_after()
+        if time.monotonic() > until:
+            raise RuntimeError(f"the client did not start within {START_SEC:g} s\n{_tail(client)}")
+        time.sleep(LOOK_SEC / 4)
 
 
 def _tail(post: Post) -> str:

@@ -164,6 +164,7 @@ async def main(config: Path, ledgers: Path, *, seed: int, nodes_per_sec: float) 
     ledger = Ledger(ledgers, CLIENTS)
     client = Client(cfg=CommonConfig.load(config))
     with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+        ledger.write("listening")
         while True:
             try:
                 await client.start()

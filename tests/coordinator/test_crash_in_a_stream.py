@@ -12,6 +12,8 @@ from flowkit import CoordinatorConfig, WorkerConfig
 from flowkit.worker import Batch, BatchResult, Handler, RunContext, Worker
 from flowkit_testing import Cluster
 
+pytestmark = pytest.mark.no_cover
+
 READER: dict[str, Any] = {"start_when": "first_batch", "input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {}}}
 
 

@@ -11,6 +11,8 @@ from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster
 from tests.coordinator.test_lost_messages import Recording
 
+pytestmark = pytest.mark.no_cover
+
 
 class Slow:
     """A handler of so many seconds, and how many are done by which minute."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-SECONDS = {"message": 8, "graph": 8, "record": 6, "part": 3, "condition": 6, "text": 4}
+SECONDS = {"message": 5, "graph": 5, "record": 4, "part": 3, "condition": 4, "text": 3}
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,8 @@ from flowkit_mongo import MongoConfig, MongoStore
 from flowkit_testing import InMemoryStore
 from tests.mongo.recording import NOON, task
 
-pytestmark = pytest.mark.services
+# Every line of this is covered elsewhere, and measuring it takes longer than the comparisons do.
+pytestmark = [pytest.mark.services, pytest.mark.no_cover]
 
 LONG, SHORT = 500, 5
 FIRST, SEQUENCES, SHARES, AT_ONCE = 1000, 2000, 4, 8

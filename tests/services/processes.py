@@ -103,15 +103,19 @@ class Processes:
         lines = [line.split() for line in self.record.read_text().splitlines()]
         return [(task_id, node_id, int(attempt), int(pid)) for kind, task_id, node_id, attempt, pid in lines if kind == what]
 
+    def lines_recorded(self) -> int:
+        """How many lines there are in all."""
+        return self.record.read_bytes().count(b"\n")
+
     def open_gate(self) -> None:
         """Let the ``gated`` nodes end."""
         (self.folder / "open").touch()
 
 
-async def until(condition: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], bool], *, within: float = PATIENCE_SEC) -> None:
     """Return when this holds."""
-    deadline = time.monotonic() + PATIENCE_SEC
+    deadline = time.monotonic() + within
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {PATIENCE_SEC:g} s")
+            raise TimeoutError(f"not within {within:g} s")
         await anyio.sleep(0.02)
