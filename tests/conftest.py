@@ -1,8 +1,24 @@
 """Fixtures of all tests."""
 
 import cel  # noqa: F401 - can be loaded once in a process only, and pytest run within pytest forgets what it has loaded
+import coverage
+import pytest
 
 from tests.servers.kafka_fixtures import kafka_address, own_kafka
 from tests.servers.mongo_fixtures import mongo_address, mongo_set_of_three, mongo_standalone, own_mongo
 
 __all__ = ["kafka_address", "mongo_address", "mongo_set_of_three", "mongo_standalone", "own_kafka", "own_mongo"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Measure coverage once: pytest-cov, told of ``-n``, begins as the controlling process in each worker, too, and never ends that."""
+    stray = coverage.Coverage.current()
+    if hasattr(config, "workerinput") and stray is not None:
+        stray.stop()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run in two processes, those on real servers are one half: they wait much, and share their servers."""
+    for item in items:
+        on_servers = item.get_closest_marker("services") is not None
+        item.add_marker(pytest.mark.xdist_group("servers" if on_servers else "memory"))
