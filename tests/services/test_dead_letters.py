@@ -1,0 +1,84 @@
+"""What was given up on a real Kafka and a real MongoDB is listed, tried again, and gone once that went well."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from flowkit import Client
+from flowkit.messages import RunNode, encode
+from flowkit.protocols import DeadLetter
+from flowkit.worker import Batch, BatchResult, Handler, RunContext
+from tests.services.support import Installation, graph, node
+
+pytestmark = pytest.mark.services
+
+WITHIN_SEC = 30
+
+
+class Rows(Handler):
+    """A batch for each row; those in ``bad`` fail."""
+
+    def __init__(self) -> None:
+        self.bad = {"b"}
+        self.seen: Counter[str] = Counter()
+
+    async def iter_batches(self, loaded: Any) -> AsyncIterator[Batch]:
+        for row in loaded["input_inline"]:
+            yield Batch(row, {"row": row})
+
+    async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+        self.seen[batch.batch_uid] += 1
+        if batch.batch_uid in self.bad:
+            raise RuntimeError("cannot")
+        return BatchResult(True, {"rows": 1}, {"row": batch.batch_uid})
+
+
+async def letters_of(client: Client, kind: str) -> list[DeadLetter]:
+    """The letters of a kind, once there is one."""
+    with anyio.fail_after(WITHIN_SEC):
+        while not (found := (await client.dead_letters(kind=kind)).items):
+            await anyio.sleep(0.05)
+    return found
+
+
+async def test_a_bad_batch_is_tried_alone_kept_and_tried_again_when_it_is_asked_for(installation: Installation) -> None:
+    rows = Rows()
+    flow = graph(node("rows", io={"input_inline": list("abcd")}, retry_policy={"max": 1, "backoff_sec": 0.1}))
+    async with installation.coordinator(worker_types=["work"]) as coordinator, installation.worker({"work": rows}):
+        task_id = await coordinator.create_task(graph=flow)
+        failed = await coordinator.wait(task_id, timeout=WITHIN_SEC)
+        assert (failed.status, failed.nodes["rows"].attempt) == ("failed", 1)
+        assert rows.seen == {"a": 1, "b": 2, "c": 1, "d": 1}
+        (letter,) = await letters_of(coordinator, "batch")
+        assert (letter.task_id, letter.uid, letter.data, letter.error) == (task_id, "b", b'{"row":"b"}', "RuntimeError: cannot")
+        rows.bad.clear()
+        (outcome,) = await coordinator.retry_dead_letters([letter.letter_id])
+        assert outcome.done
+        view = await coordinator.wait(task_id, timeout=WITHIN_SEC)
+        stored = sorted([str(artifact.meta["row"]) async for artifact in coordinator.artifacts(task_id)])
+        left = (await coordinator.dead_letters()).items
+    assert (view.status, view.nodes["rows"].metrics) == ("finished", {"rows": 4})
+    assert (stored, left) == (list("abcd"), [])
+    assert rows.seen == {"a": 1, "b": 3, "c": 1, "d": 1}
+
+
+async def test_a_message_that_nobody_here_could_read_is_sent_again_where_it_was(installation: Installation, kafka_address: str) -> None:
+    """A command for a role that this worker does not serve, on the topic of one that it does."""
+    topic = installation.config.command_topic("work")
+    lost = encode(RunNode(task_id="t", index=0, attempt=1, token="t", node_id="n", role="other"))
+    async with installation.coordinator(worker_types=["work"]) as coordinator, installation.worker({"work": Rows()}):
+        async with AIOKafkaProducer(bootstrap_servers=kafka_address) as producer:
+            await producer.send_and_wait(topic, lost, key=b"t.0")
+        (letter,) = await letters_of(coordinator, "message")
+        assert (letter.topic, letter.key, letter.data) == (topic, "t.0", lost)
+        (outcome,) = await coordinator.retry_dead_letters([letter.letter_id])
+        assert outcome.done
+        (again,) = await letters_of(coordinator, "message")
+        assert (again.topic, again.key, again.data) == (topic, "t.0", lost)
+        assert (again.partition, again.position) != (letter.partition, letter.position)
+        assert await coordinator.drop_dead_letters([again.letter_id]) == 1
+        assert (await coordinator.dead_letters()).items == []
