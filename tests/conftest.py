@@ -22,3 +22,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         on_servers = item.get_closest_marker("services") is not None
         item.add_marker(pytest.mark.xdist_group("servers" if on_servers else "memory"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests have to tell though they passed: what was simulated, and how often something was killed."""
+    for passed in terminalreporter.getreports("passed"):
+        for name, text in passed.user_properties:
+            if name == "report":
+                terminalreporter.write_line(f"\n{text}")

@@ -5,6 +5,7 @@
 
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,13 +22,15 @@ KILLS = round(30 * min(1.0, MINUTES / MINUTES_IN_CI))
 pytestmark = [pytest.mark.services, pytest.mark.timeout(120 * MINUTES + 900)]
 
 
-def test_nothing_is_lost_or_recorded_twice_whatever_is_killed_cut_or_held_up(tmp_path: Path) -> None:
+def test_nothing_is_lost_or_recorded_twice_whatever_is_killed_cut_or_held_up(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     plan = Plan(seed=SEED, seconds=60 * MINUTES, least_kills=KILLS)
     try:
         report = run_campaign(plan, tmp_path, tell=print)
     except Unavailable as error:
         (pytest.fail if in_ci() else pytest.skip)(f"no servers: {error}")
-    print(told_of(report))
+    record_property("report", told_of(report))
     assert not report.violations, told_of(report)
     assert report.kills >= KILLS
     assert report.tasks["finished"] > 0

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,12 @@ REGRESSIONS = json.loads(Path(__file__).with_name("regressions.json").read_text(
 
 
 @pytest.mark.timeout(360)
-def test_fresh_seeds_lose_nothing_and_end(capsys: pytest.CaptureFixture[str]) -> None:
+def test_fresh_seeds_lose_nothing_and_end(record_property: Callable[[str, object], None]) -> None:
     first = int(os.environ.get("FLOWKIT_SIM_FIRST", time.time() // 60 * FRESH_SEEDS))
     found = Chunk()
     for chunk in run_seeds(first, FRESH_SEEDS, processes=os.cpu_count() or 1):
         found.add(chunk)
-    with capsys.disabled():
-        print(f"\nsimulation from seed {first}: {found.report}")
+    record_property("report", f"simulation from seed {first}: {found.report}")
     assert not found.failures, "\n\n".join(map(str, found.failures))
     assert len(found.report.seeds) == FRESH_SEEDS
 
