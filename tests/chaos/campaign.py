@@ -1,7 +1,7 @@
 """A whole run: start everything, break things under load, let it come to rest, and compare all that is known."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.chaos.checker import check, describe, late_executions
 from tests.chaos.clients import CLIENTS
 from tests.chaos.cluster import Cluster, Post
 from tests.chaos.evidence import Evidence, gather
-from tests.chaos.ledger import read_ledgers
+from tests.chaos.ledger import Line, read_ledgers
 from tests.chaos.monkey import Monkey
 from tests.chaos.recovery import recovery
 from tests.chaos.report import SHOWN, Plan, Report
@@ -49,13 +49,23 @@ async def _gathered(cluster: Cluster) -> Evidence:
 
 
 def _until_work_goes_on(cluster: Cluster) -> None:
+    _until_told(lambda line: line["what"] == "told" and line["view"]["status"] == "finished", cluster, cluster.posts, "no task ended")
+
+
+def _until_it_listens(client: Post, cluster: Cluster) -> None:
+    """Before that, being told to stop would be the end of a client that was started a moment ago."""
+    _until_told(lambda line: line["what"] == "listening" and line["pid"] == client.pid, cluster, [client], "the client did not start")
+
+
+def _until_told(wanted: Callable[[Line], bool], cluster: Cluster, posts: Sequence[Post], failure: str) -> None:
+    """Return when a client has written such a line; meanwhile these posts are looked after."""
     until = time.monotonic() + START_SEC
-    while not any(line["what"] == "told" and line["view"]["status"] == "finished" for line in read_ledgers(cluster.ledgers, CLIENTS)):
-        for post in cluster.posts:
+    while not any(wanted(line) for line in read_ledgers(cluster.ledgers, CLIENTS)):
+        for post in posts:
             post.look_after()
         if time.monotonic() > until:
-            logs = "\n".join(f"{post.name}: {post.log.read_text(encoding='utf-8')[-3000:]}" for post in cluster.posts)
-            raise RuntimeError(f"no task ended within {START_SEC:g} s of the start\n{logs}")
+            logs = "\n".join(f"{post.name}: {_tail(post)}" for post in posts)
+            raise RuntimeError(f"{failure} within {START_SEC:g} s\n{logs}")
         time.sleep(LOOK_SEC / 4)
 
 
@@ -91,16 +101,6 @@ def _come_to_rest(plan: Plan, cluster: Cluster, report: Report) -> list[str]:
         if status != 0:
             violations.append(f"{post.name} was told to stop in good order, and ended with status {status}\n{_tail(post)}")
     return violations
-
-
-def _until_it_listens(client: Post, cluster: Cluster) -> None:
-    """Before that, being told to stop would be the end of a client that was started a moment ago."""
-    until = time.monotonic() + START_SEC
-    while not any(line["what"] == "listening" and line["pid"] == client.pid for line in read_ledgers(cluster.ledgers, CLIENTS)):
-        client.look_after()
-        if time.monotonic() > until:
-            raise RuntimeError(f"the client did not start within {START_SEC:g} s\n{_tail(client)}")
-        time.sleep(LOOK_SEC / 4)
 
 
 def _tail(post: Post) -> str:
