@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from flowkit import CoordinatorConfig, GraphError, TaskNotFound, TaskRefused, WorkerConfig
+from flowkit.bounds import LONGEST_SEC
 from flowkit.errors import NodeFailure
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster
@@ -84,6 +85,22 @@ async def test_a_backoff_of_thirty_days_passes_at_once(flowkit_cluster: Cluster)
     view = await flowkit_cluster.run(graph(node("a", "flaky", retry_policy=policy)), handlers=[flaky])
     assert view.result == {"a": 3}
     assert attempts[1] - attempts[0] == pytest.approx(30 * DAY, abs=1)
+
+
+async def test_the_longest_pause_and_deadline_there_may_be_can_be_looked_at(flowkit_cluster: Cluster) -> None:
+    """They end before the last moment that a datetime can tell."""
+
+    @handler("work")
+    async def refuse(item: Any) -> None:
+        raise RuntimeError("not yet")
+
+    await flowkit_cluster.add_worker(handlers=[refuse])
+    policy = {"max": 1, "backoff_sec": LONGEST_SEC, "max_backoff_sec": LONGEST_SEC, "jitter": 0}
+    task_id = await flowkit_cluster.client.create_task(graph=graph(node("a", retry_policy=policy)), deadline_sec=LONGEST_SEC)
+    with pytest.raises(TimeoutError):
+        await flowkit_cluster.client.wait(task_id, timeout=DAY)
+    view = await flowkit_cluster.client.get_task(task_id)
+    assert view.nodes["a"].next_retry_at.year - view.created_at.year in (99, 100)
 
 
 @pytest.mark.parametrize(("retries", "expected"), [(0, 1), (1, 2), (3, 4)])
@@ -255,7 +272,14 @@ async def test_waiting_gives_up_in_time(flowkit_cluster: Cluster) -> None:
 async def test_a_graph_with_faults_leaves_nothing_behind(flowkit_cluster: Cluster) -> None:
     with pytest.raises(GraphError, match="'extrat'"):
         await flowkit_cluster.client.create_task(graph=graph(node("extract"), node("b", "work", "extrat")))
-    for wrong in ({"deadline_sec": 0}, {"params": {"x": float("nan")}}, {"params": {1: 2}}, {"labels": {"a": 1}}, {"pipeline": ""}):
+    for wrong in (
+        {"deadline_sec": 0},
+        {"deadline_sec": 1e12},
+        {"params": {"x": float("nan")}},
+        {"params": {1: 2}},
+        {"labels": {"a": 1}},
+        {"pipeline": ""},
+    ):
         with pytest.raises(GraphError, match=next(iter(wrong))):
             await flowkit_cluster.client.create_task(graph=graph(node("a")), **wrong)  # type: ignore[arg-type]
     assert (await flowkit_cluster.client.list_tasks()).items == []

@@ -1,4 +1,8 @@
-"""Whatever bytes come, readers refuse them as they promise to. Each target is fuzzed for some seconds, beginning with the corpus."""
+"""Whatever bytes come, readers refuse them as they promise to. Each target is given so many inputs, beginning with the corpus.
+
+They are the same ones for the same code, so that a change is what a failure comes from. ``FLOWKIT_FUZZ_SECONDS=600`` gives each
+target new ones for that long.
+"""
 
 import importlib.util
 import os
@@ -9,7 +13,10 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-SECONDS = {"message": 5, "graph": 5, "record": 4, "part": 3, "condition": 4, "text": 3}
+RUNS = {"message": 150_000, "graph": 20_000, "record": 100_000, "part": 150_000, "condition": 10_000, "text": 50_000}
+SECONDS = int(os.environ.get("FLOWKIT_FUZZ_SECONDS", 0))
+
+pytestmark = pytest.mark.timeout(SECONDS + 240)
 
 
 @pytest.fixture(autouse=True)
@@ -22,8 +29,8 @@ def atheris() -> None:
         pytest.skip(message)
 
 
-@pytest.mark.parametrize(("target", "seconds"), SECONDS.items(), ids=SECONDS)
-def test_nothing_but_our_own_errors_is_raised(target: str, seconds: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("target", "runs"), RUNS.items(), ids=RUNS)
+def test_nothing_but_our_own_errors_is_raised(target: str, runs: int, tmp_path: Path) -> None:
     found = tmp_path / "corpus"
     found.mkdir()
     done = subprocess.run(
@@ -31,7 +38,7 @@ def test_nothing_but_our_own_errors_is_raised(target: str, seconds: int, tmp_pat
             sys.executable,
             str(HERE / "harness.py"),
             target,
-            f"-max_total_time={seconds}",
+            *([f"-max_total_time={SECONDS}"] if SECONDS else [f"-runs={runs}", "-seed=1"]),
             "-timeout=10",
             "-rss_limit_mb=2048",
             "-max_len=8192",
@@ -43,7 +50,8 @@ def test_nothing_but_our_own_errors_is_raised(target: str, seconds: int, tmp_pat
         capture_output=True,
         text=True,
         errors="replace",
-        timeout=seconds + 60,
+        timeout=SECONDS + 200,
+        env=os.environ if SECONDS else {**os.environ, "PYTHONHASHSEED": "0"},
         cwd=HERE.parent.parent,
     )
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
@@ -51,5 +59,5 @@ def test_nothing_but_our_own_errors_is_raised(target: str, seconds: int, tmp_pat
 
 
 def test_there_is_a_corpus_for_every_target() -> None:
-    assert {path.name for path in (HERE / "corpus").iterdir()} == SECONDS.keys()
+    assert {path.name for path in (HERE / "corpus").iterdir()} == RUNS.keys()
     assert all(any(path.iterdir()) for path in (HERE / "corpus").iterdir())

@@ -51,6 +51,7 @@ WRONG: dict[str, tuple[Any, str]] = {
         "on_node_failure must be 'stop' or 'continue', not 'contine'; did you mean 'continue'?",
     ),
     "a deadline of zero": (chain({}, deadline_sec=0), "deadline_sec must be above 0, not 0"),
+    "a deadline in a thousand years": (chain({}, deadline_sec=3.2e10), "deadline_sec must be at most 3155760000"),
     "a deadline as text": (chain({}, deadline_sec="60"), "deadline_sec must be a number, not '60'"),
     "a version of the future": (chain({}, schema_version="7"), "schema_version must be '1' or '1.0', not '7'"),
     "nodes by another name": ({"node": [node()]}, "there is no field 'node'; did you mean 'nodes'?"),
@@ -123,6 +124,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     "retries as text": (chain({"retry_policy": {"max": "3"}}), "node 'a': retry_policy.max must be a whole number, not '3'"),
     "half a retry": (chain({"retry_policy": {"max": 2.5}}), "node 'a': retry_policy.max must be a whole number, not 2.5"),
     "a negative pause": (chain({"retry_policy": {"backoff_sec": -1}}), "node 'a': retry_policy.backoff_sec must be at least 0, not -1"),
+    "a pause of a thousand years": (
+        chain({"retry_policy": {"backoff_sec": 3.2e10}}),
+        "node 'a': retry_policy.backoff_sec must be at most 3155760000",
+    ),
     "a negative multiplier": (chain({"retry_policy": {"multiplier": -2}}), "node 'a': retry_policy.multiplier must be at least 0, not -2"),
     "a negative longest pause": (
         chain({"retry_policy": {"max_backoff_sec": -2}}),

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from flowkit import messages
+from flowkit.bounds import FIRST_MOMENT, LAST_MOMENT
 from flowkit.errors import DecodeError, MessageError, MessageTooLarge
 from flowkit.graph import RetryPolicy
 from flowkit.messages import (
@@ -100,6 +101,9 @@ def test_a_message_is_read_as_it_was_written(message: Any) -> None:
         (json.dumps({**STARTED, "at": "noon"}).encode(), "at"),
         (json.dumps({**STARTED, "at": float("nan")}).encode(), "at"),
         (json.dumps({**STARTED, "at": float("inf")}).encode(), "at"),
+        (json.dumps({**STARTED, "at": 1e300}).encode(), "at"),
+        (json.dumps({**STARTED, "at": LAST_MOMENT + 1}).encode(), "at"),
+        (json.dumps({**STARTED, "at": FIRST_MOMENT - 1}).encode(), "at"),
         (json.dumps({key: value for key, value in STARTED.items() if key != "worker_id"}).encode(), "worker_id"),
         (json.dumps({**STARTED, "kind": "node_succeeded"}).encode(), "started_at"),
         (json.dumps({**STARTED, "kind": "node_succeeded", "started_at": 1, "metrics": {"n": "many"}}).encode(), "metrics"),

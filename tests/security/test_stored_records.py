@@ -62,6 +62,9 @@ CORRUPT = {
     "marks that are no ASCII": changed({"state": dumped(STATE, marks="q\u00e9")}),
     "a count that is a text": changed({"state": dumped(STATE, seq="3")}),
     "a time that is no number": changed({"state": dumped(STATE, started_at="noon")}),
+    "a time after the year 9999": changed({"state": dumped(STATE, finished_at=1e300)}),
+    "a time that is infinite": changed({"state": dumped(STATE, started_at=float("inf"))}),
+    "a deadline after the year 9999": changed({"state": dumped(STATE, deadline_at=1e12)}),
     "deep state": changed({"state": b"[" * 100_000}),
     "vars are a list": changed({"vars": b"[]"}),
     "deep vars": changed({"vars": b'{"a":' * 1000 + b"1" + b"}" * 1000}),
@@ -69,9 +72,11 @@ CORRUPT = {
     "a node without a number": changed({"nx": dumped(NODE)}),
     "a node that is a text": changed({"n0": b'"x"'}),
     "an attempt that is a text": changed({"n0": dumped(NODE, attempt="1")}),
+    "a node's time after the year 9999": changed({"n0": dumped(NODE, next_retry_at=1e12)}),
     "metrics that are a list": changed({"n0": dumped(NODE, metrics=[1])}),
     "history that is an object": changed({"e0000000001": b"{}"}),
     "history of short entries": changed({"e0000000001": b"[[1.0]]"}),
+    "history before the year 1": changed({"e0000000001": b'[[-1e12,0,"started",null,null]]'}),
     "history without a number": changed({"ex": b"[]"}),
     "no spec": changed({}, b""),
     "a spec of one line": changed({}, WHOLE.spec.partition(b"\n")[0]),
@@ -79,6 +84,7 @@ CORRUPT = {
     "an edge to nowhere": changed({}, json.dumps(HEAD).encode() + b'\n{"nodes":[{"node_id":"a","type":"w"}],"edges":[["a","z"]]}'),
     "a secret that is no hexadecimal number": changed({}, dumped(HEAD, secret="zz") + b"\n" + WHOLE.spec.partition(b"\n")[2]),
     "parameters that are a text": changed({}, dumped(HEAD, params="x") + b"\n" + WHOLE.spec.partition(b"\n")[2]),
+    "submitted after the year 9999": changed({}, dumped(HEAD, created_at=1e12) + b"\n" + WHOLE.spec.partition(b"\n")[2]),
     "a later version": changed({}, dumped(HEAD, v=2) + b"\n" + WHOLE.spec.partition(b"\n")[2]),
 }  # fmt: skip
 
@@ -135,6 +141,7 @@ async def test_its_task_is_put_aside_once_and_the_others_go_on(name: str) -> Non
     [
         ("spec", None), ("spec", 7), ("parts", []), ("parts", "x"), ("parts", {"state": 7}), ("parts", {"state": {"no": "blob"}}),
         ("created_at", "noon"), ("wake_at", "noon"), ("labels", 7), ("labels", [{"k": "a"}]), ("version", None), ("op_id", ...),
+        ("created_at", 1e300), ("finished_at", 1e300),
         ("status", ...), ("created_at", ...), ("spec", ...), ("parts", ...), ("version", ...),
     ],
 )  # fmt: skip

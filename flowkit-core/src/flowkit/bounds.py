@@ -6,7 +6,9 @@ Only a text with many is looked at more closely.
 
 import re
 from math import isfinite
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 MAX_BYTES = 16 * 1024 * 1024
 """Of a message whose bus says nothing else."""
@@ -25,6 +27,15 @@ SHORT = 2048
 _SHAPES = bytes.maketrans(b"123456789E", b"000000000e")
 _MANY_DIGITS = b"0" * 200
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+FIRST_MOMENT, LAST_MOMENT = -62_135_596_800.0, 253_402_300_799.0
+"""The first second of the year 1 and the last of 9999: what Python's datetime can tell."""
+Moment = Annotated[float, Field(ge=FIRST_MOMENT, le=LAST_MOMENT, allow_inf_nan=False)]
+"""Seconds since 1970-01-01 UTC."""
+LONGEST_SEC = 100 * 365.25 * 24 * 3600
+"""A hundred years: how long anything may be made to wait."""
+Seconds = Annotated[float, Field(ge=0, le=LONGEST_SEC, allow_inf_nan=False)]
+PositiveSeconds = Annotated[float, Field(gt=0, le=LONGEST_SEC, allow_inf_nan=False)]
 
 
 def above_bounds(data: bytes, limit: int | None = None) -> str | None:
@@ -95,6 +106,11 @@ def has_constants(data: bytes) -> bool:
         return False
     bare = _STRING.sub(b"", data)
     return b"NaN" in bare or b"Infinity" in bare
+
+
+def is_moment(value: object) -> bool:
+    """Whether this is a :data:`Moment`: a number of seconds that a datetime can tell."""
+    return isinstance(value, int | float) and FIRST_MOMENT <= value <= LAST_MOMENT
 
 
 def has_controls(text: str) -> bool:

@@ -13,7 +13,7 @@ from pydantic_core import from_json, to_json
 from flowkit._backoff import Backoff
 from flowkit._gathering import Gathered
 from flowkit.applying import LONGEST_PAUSE_SEC, Applier
-from flowkit.bounds import is_deeper
+from flowkit.bounds import LONGEST_SEC, is_deeper
 from flowkit.clock import SystemClock
 from flowkit.config import CommonConfig
 from flowkit.encoding import encoded
@@ -524,8 +524,10 @@ def _checked(
     for name, text in (("pipeline", pipeline), ("task_id", task_id), ("idempotency_key", idempotency_key)):
         if text is not None and (not isinstance(text, str) or not 0 < len(text) <= 200 or not text.isprintable()):
             faults.append(Fault(None, f"{name}: 1 to 200 printable characters are expected"))
-    if deadline_sec is not None and not 0 < deadline_sec < float("inf"):
-        faults.append(Fault(None, f"deadline_sec: a positive number of seconds is expected, not {deadline_sec!r}"))
+    if deadline_sec is not None and not 0 < deadline_sec <= LONGEST_SEC:
+        faults.append(
+            Fault(None, f"deadline_sec: a positive number of seconds, at most a hundred years, is expected, not {deadline_sec!r}")
+        )
     plain: dict[str, Any] = {}
     if params:
         if not isinstance(params, Mapping) or not all(isinstance(key, str) for key in params):

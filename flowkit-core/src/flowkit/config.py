@@ -9,6 +9,7 @@ from typing import Any, Self, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from flowkit.bounds import PositiveSeconds, Seconds
 from flowkit.errors import ConfigError
 from flowkit.showing import redacted_value
 
@@ -148,13 +149,15 @@ class CoordinatorConfig(CommonConfig):
     """How a coordinator works."""
 
     worker_types: list[str] = Field(default_factory=list, description="Roles whose command topics are made at start.")
-    heartbeat_soft_sec: float = Field(10.0, gt=0, description="Silence after which a worker is reported as suspect.")
-    heartbeat_hard_sec: float = Field(20.0, gt=0, description="Silence after which a worker counts as lost.")
-    lease_ttl_sec: float = Field(20.0, gt=0, description="How long a first attempt stays with a silent worker; doubles with each attempt.")
-    cancel_grace_sec: float = Field(10.0, ge=0, description="How long a cancelled node may take to end by itself.")
-    scheduler_tick_sec: float = Field(5.0, gt=0, description="Upper bound between two sweeps for forgotten work.")
-    command_check_sec: float = Field(
-        2.0, gt=0, description="How often commands that nobody has begun are compared with what the bus still holds."
+    heartbeat_soft_sec: PositiveSeconds = Field(10.0, description="Silence after which a worker is reported as suspect.")
+    heartbeat_hard_sec: PositiveSeconds = Field(20.0, description="Silence after which a worker counts as lost.")
+    lease_ttl_sec: PositiveSeconds = Field(
+        20.0, description="How long a first attempt stays with a silent worker; doubles with each attempt."
+    )
+    cancel_grace_sec: Seconds = Field(10.0, description="How long a cancelled node may take to end by itself.")
+    scheduler_tick_sec: PositiveSeconds = Field(5.0, description="Upper bound between two sweeps for forgotten work.")
+    command_check_sec: PositiveSeconds = Field(
+        2.0, description="How often commands that nobody has begun are compared with what the bus still holds."
     )
     outbox_max_retry: int = Field(8, ge=0, description="How often sending commands is tried again before the sweep takes over.")
     outbox_backoff_min_ms: int = Field(50, ge=1, description="First pause between two tries.")
@@ -170,15 +173,15 @@ class WorkerConfig(CommonConfig):
     worker_id: str | None = Field(
         None, min_length=1, max_length=200, pattern=r"^\P{Cc}*$", description="Name of the worker; made up if not given."
     )
-    hb_interval_sec: float = Field(3.0, gt=0, description="How often the worker's session is renewed.")
-    announce_interval_sec: float = Field(30.0, gt=0, description="How often its load is told with the session.")
+    hb_interval_sec: PositiveSeconds = Field(3.0, description="How often the worker's session is renewed.")
+    announce_interval_sec: PositiveSeconds = Field(30.0, description="How often its load is told with the session.")
     max_concurrency: int = Field(32, ge=1, description="Nodes that run at a time.")
     pull_poll_ms_default: int = Field(500, ge=1, description="Pause after which a waiting stream is looked at without being woken.")
     strict_input_adapters: bool = Field(
         False, description="An unknown adapter proposed by `load_input` fails the node, rather than `iter_batches` being used."
     )
-    stop_grace_sec: float = Field(30.0, ge=0, description="How long runs may go on when the worker stops.")
-    cancel_grace_sec: float = Field(10.0, ge=0, description="How long a cancelled run may take before it is cut off.")
+    stop_grace_sec: Seconds = Field(30.0, description="How long runs may go on when the worker stops.")
+    cancel_grace_sec: Seconds = Field(10.0, description="How long a cancelled run may take before it is cut off.")
 
 
 def _read_file(path: Path) -> dict[str, Any]:

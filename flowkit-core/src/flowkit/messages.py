@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
-from flowkit.bounds import SHORT, above_bounds, has_constants, has_controls, is_finite, may_overflow
+from flowkit.bounds import SHORT, Moment, PositiveSeconds, above_bounds, has_constants, has_controls, is_finite, may_overflow
 from flowkit.errors import DecodeError, MessageError, MessageTooLarge
 from flowkit.graph import RetryPolicy
 from flowkit.tracing import TraceContext
@@ -102,13 +102,13 @@ class RunNode(_NodeMessage):
     """A worker began this attempt and handed it back: batches of it may be stored already."""
     earlier_attempts: Count = 0
     """How many of this run of the node came before this one."""
-    first_issued_at: float = 0.0
+    first_issued_at: Moment = 0.0
     """When the first of them was issued; told where the retry policy has a budget."""
     retry_policy: RetryPolicy = Field(default_factory=lambda: _DEFAULT_RETRY_POLICY)
     retries: BatchRetries | None = None
     """Batches that are being tried again."""
     on_batch_failure: Literal["fail", "skip"] = "fail"
-    heartbeat_sec: float | None = None
+    heartbeat_sec: PositiveSeconds | None = None
     """How long the node may be silent."""
     data: RunContextData | None = None
     """None: too large to travel, read it from the store."""
@@ -151,7 +151,7 @@ class NodeStarted(_NodeMessage):
 
     kind: Literal["node_started"] = "node_started"
     worker_id: HostId
-    at: float
+    at: Moment
 
 
 class NodeProgressed(_NodeMessage):
@@ -160,7 +160,7 @@ class NodeProgressed(_NodeMessage):
     kind: Literal["node_progressed"] = "node_progressed"
     worker_id: HostId
     progress: Any = None
-    at: float
+    at: Moment
 
 
 class BatchStored(_NodeMessage):
@@ -168,7 +168,7 @@ class BatchStored(_NodeMessage):
 
     kind: Literal["batch_stored"] = "batch_stored"
     worker_id: HostId
-    at: float
+    at: Moment
 
 
 class BatchesRetried(_NodeMessage):
@@ -176,7 +176,7 @@ class BatchesRetried(_NodeMessage):
 
     kind: Literal["batches_retried"] = "batches_retried"
     worker_id: HostId
-    at: float
+    at: Moment
     retries: BatchRetries
 
 
@@ -185,8 +185,8 @@ class NodeSucceeded(_NodeMessage):
 
     kind: Literal["node_succeeded"] = "node_succeeded"
     worker_id: HostId
-    started_at: float
-    at: float
+    started_at: Moment
+    at: Moment
     result: Any = None
     metrics: dict[str, float | int] = Field(default_factory=dict)
     batches: Count = 0
@@ -199,8 +199,8 @@ class NodeFailed(_NodeMessage):
 
     kind: Literal["node_failed"] = "node_failed"
     worker_id: HostId
-    started_at: float
-    at: float
+    started_at: Moment
+    at: Moment
     reason_code: Id
     permanent: bool = False
     error: str = ""
@@ -212,7 +212,7 @@ class NodeStopped(_NodeMessage):
 
     kind: Literal["node_stopped"] = "node_stopped"
     worker_id: HostId
-    at: float
+    at: Moment
 
 
 class NodeReleased(_NodeMessage):
@@ -220,7 +220,7 @@ class NodeReleased(_NodeMessage):
 
     kind: Literal["node_released"] = "node_released"
     worker_id: HostId
-    at: float
+    at: Moment
     progress: Any = None
     retries: BatchRetries | None = None
 

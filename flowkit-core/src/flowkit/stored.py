@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
+from flowkit.bounds import Moment, PositiveSeconds
 from flowkit.task import LogEntry, NodeRecord, TaskStatus
 
 
@@ -21,14 +22,14 @@ class Head:
     """What was submitted beside the graph."""
 
     v: Literal[1]
-    created_at: float
+    created_at: Moment
     secret: str
     params: dict[str, Any]
     pipeline: str | None
     labels: dict[str, str]
     priority: int
     idempotency_key: str | None
-    deadline_sec: float | None
+    deadline_sec: PositiveSeconds | None
     trace: Trace | None = None
 
 
@@ -43,9 +44,9 @@ class State:
     paused: bool
     error: str | None
     reason: str | None
-    started_at: float | None
-    finished_at: float | None
-    deadline_at: float | None
+    started_at: Moment | None
+    finished_at: Moment | None
+    deadline_at: Moment | None
 
 
 HEAD: TypeAdapter[Head] = TypeAdapter(Head)

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from flowkit.bounds import Moment
 from flowkit.graph import Plan
 from flowkit.tracing import TraceContext
 
@@ -202,14 +203,14 @@ class NodeRecord:
     claimed: bool = False
     """A coordinator has taken it upon itself to send the command; whoever comes upon it leaves that to the coordinator for a while."""
     has_batch: bool = False
-    issued_at: float = 0.0
-    first_issued_at: float = 0.0
+    issued_at: Moment = 0.0
+    first_issued_at: Moment = 0.0
     worker_id: str | None = None
-    started_at: float | None = None
-    heard_at: float | None = None
-    finished_at: float | None = None
-    next_retry_at: float | None = None
-    cancel_by: float | None = None
+    started_at: Moment | None = None
+    heard_at: Moment | None = None
+    finished_at: Moment | None = None
+    next_retry_at: Moment | None = None
+    cancel_by: Moment | None = None
     reason_code: str | None = None
     error: str | None = None
     result: Any = None
@@ -313,5 +314,5 @@ class Task:
         return any(hmac.compare_digest(self.spec.token(index, attempt, earlier), token) for earlier in issued)
 
 
-LogEntry = tuple[float, int, str, str | None, Any]
+LogEntry = tuple[Moment, int, str, str | None, Any]
 """One change: when, node index (-1: the task), kind, status, data. Its number follows from its place."""

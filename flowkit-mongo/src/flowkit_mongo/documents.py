@@ -33,6 +33,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from flowkit.bounds import is_moment
 from flowkit.errors import StoreError
 from flowkit.protocols import ArchivedPart, ArtifactRecord, Commit, DeadLetter, Stream, TaskHeader, TaskRecord, WorkerSession
 from flowkit_mongo._driver import Change, Document
@@ -117,13 +118,13 @@ def task_record(document: Document, read: Read) -> TaskRecord:
         return _task_record(document, read)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         fault = f"its document is not one that FlowKit wrote: {type(error).__name__}: {error}"[:300]
-        header = TaskHeader(str(document["_id"]), str(document.get("status", "queued")), _number(document.get("created_at")))
+        header = TaskHeader(str(document["_id"]), str(document.get("status", "queued")), _moment(document.get("created_at")))
         version = document.get("version")
         return TaskRecord(header, b"", {}, version=version if isinstance(version, int) else 0, fault=fault)
 
 
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0
+def _moment(value: Any) -> float:
+    return float(value) if is_moment(value) else 0.0
 
 
 def _task_record(document: Document, read: Read) -> TaskRecord:
@@ -137,8 +138,10 @@ def _task_record(document: Document, read: Read) -> TaskRecord:
         wake_at=document.get("wake_at"),
         finished_at=document.get("finished_at"),
     )
-    if not all(isinstance(time, int | float | None) for time in (header.created_at, header.wake_at, header.finished_at)):
-        raise TypeError("a time is a number")
+    if not is_moment(header.created_at) or not (header.finished_at is None or is_moment(header.finished_at)):
+        raise TypeError("a time is a number of seconds since 1970")
+    if not isinstance(header.wake_at, int | float | None):
+        raise TypeError("the time to look at it is a number")
     spec, version = read(document["spec"]), document["version"]
     parts = {name: read(value) for name, value in document["parts"].items()}
     if not isinstance(version, int) or not all(isinstance(data, bytes) for data in (spec, *parts.values())):

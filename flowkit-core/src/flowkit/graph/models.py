@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from flowkit.bounds import PositiveSeconds, Seconds
+
 COORDINATOR_FUNCTION = "coordinator_fn"
 
 NodeId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^\P{Cc}*$")]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^\P{Cc}*$")]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
-Seconds = Annotated[float, Field(ge=0)]
-PositiveSeconds = Annotated[float, Field(gt=0)]
 
 
 class _Model(BaseModel):
