@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from flowkit import GraphError, bounds, messages
+from flowkit import bounds, messages
 from flowkit.bounds import MAX_BYTES, MAX_DEPTH, MAX_ITEMS, above_bounds, has_constants, is_deeper, is_finite, may_overflow
-from flowkit.client import _checked
 from flowkit.errors import DecodeError, MessageError, MessageTooLarge
 from flowkit.messages import NodeProgressed, NodeSucceeded, RunContextData, RunNode, Source, TaskTouched, decode, encode
+from flowkit.submitting import plain_params
 from flowkit_testing import Cluster
 
 IDS: dict[str, Any] = {"task_id": "t", "index": 3, "attempt": 1, "token": "ab"}
@@ -245,14 +245,14 @@ def test_short_texts_are_not_looked_through() -> None:
 
 @pytest.mark.parametrize("params", [{"a": float("nan")}, {"a": [float("inf")]}])
 def test_parameters_are_finite(params: dict[str, Any]) -> None:
-    with pytest.raises(GraphError, match="params: not JSON"):
-        _checked(params, None, None, None, None, None, limit=1000)
+    with pytest.raises(ValueError, match="not JSON"):
+        plain_params(params, 1000)
 
 
 def test_parameters_are_no_deeper_than_what_is_stored_with_them_can_be_read() -> None:
-    assert _checked({"a": nested(127)}, None, None, None, None, None, limit=1000)
-    with pytest.raises(GraphError, match="more than 128 levels deep"):
-        _checked({"a": nested(128)}, None, None, None, None, None, limit=1000)
+    assert plain_params({"a": nested(127)}, 1000)
+    with pytest.raises(ValueError, match="more than 128 levels deep"):
+        plain_params({"a": nested(128)}, 1000)
 
 
 def nested(levels: int) -> Any:

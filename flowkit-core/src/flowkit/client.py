@@ -4,36 +4,30 @@ import logging
 import os
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Self, TypeVar
 
 import anyio
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
 from flowkit._backoff import Backoff
 from flowkit._gathering import Gathered
 from flowkit.applying import LONGEST_PAUSE_SEC, Applier
-from flowkit.bounds import LONGEST_SEC, is_deeper
 from flowkit.clock import SystemClock
 from flowkit.config import CommonConfig
 from flowkit.encoding import encoded
 from flowkit.engine import (
     CancelRequested,
-    Effect,
     EngineSettings,
     Event,
     PauseRequested,
     ResumeRequested,
     RetryRequested,
-    TaskSubmitted,
-    advance,
 )
 from flowkit.errors import (
     BusError,
     ConfigError,
     CorruptRecord,
-    Fault,
-    GraphError,
     PayloadError,
     StoreError,
     StoreUnavailable,
@@ -42,14 +36,14 @@ from flowkit.errors import (
 )
 from flowkit.explaining import explain_node
 from flowkit.graph import Graph
-from flowkit.graph.limits import DEEPEST
 from flowkit.messages import TaskTouched, encode, headers_of
 from flowkit.plugins import Plugins
 from flowkit.protocols import LETTER_KINDS, Bus, Clock, DeadLetter, Message, Store, TaskQuery, TaskRecord, TopicSpec, utc
 from flowkit.reading import load_task, records_of
 from flowkit.redriving import Redriven, Redriver
 from flowkit.sealing import sealed
-from flowkit.storage import decode_log, decode_task, encode_spec, log_part, new_record
+from flowkit.storage import decode_log, decode_task, log_part
+from flowkit.submitting import Submission, checked, checked_reason, new_id, submission
 from flowkit.task import Artifact, NewTask, Page, Task, TaskEvent, TaskSpec, TaskStatus, TaskView
 from flowkit.tracing import TraceContext, current_trace
 from flowkit.views import event_view, full_view, task_view
@@ -61,17 +55,6 @@ T = TypeVar("T")
 PATIENCE_SEC = 10.0
 """How long a verb waits for an unavailable store before it raises."""
 PAGE = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """A task on its way into the store, and what is to be done first."""
-
-    task: Task
-    record: TaskRecord
-    effects: list[Effect]
-    certainly_new: bool
-    """Nobody can have stored a task with this id or key before, and nothing stands between its effects and their being carried out."""
 
 
 class Client:
@@ -183,6 +166,8 @@ class Client:
 
         A second submission with the same ``idempotency_key``, or ``task_id``, returns the id of the first and changes nothing.
         ``deadline_sec`` counts from now; the task fails when it passes. The graph's own ``deadline_sec`` is the default.
+        Of the tasks that wait, nodes of a higher ``priority`` (a whole number of 32 bits) begin first. ``pipeline``, ``task_id`` and
+        ``idempotency_key`` have 1 to 200 printable characters; ``labels`` are texts by name, of at most 1,000 characters each.
 
         Raises:
             GraphError: the graph or the submission has faults; all of them are listed, nothing is stored.
@@ -190,28 +175,27 @@ class Client:
             RecordTooLarge, StoreUnavailable: it could not be stored.
         """
         parsed = Graph.parse(graph, limits=self.cfg.limits, functions=self.plugins.functions)
-        params, labels = _checked(params, labels, pipeline, task_id, idempotency_key, deadline_sec, limit=self.cfg.limits.max_bytes)
+        plain, options = checked(
+            params, most_bytes=self.cfg.limits.max_bytes, task_id=task_id, idempotency_key=idempotency_key, pipeline=pipeline,
+            labels=labels, priority=priority, deadline_sec=deadline_sec,
+        )  # fmt: skip
         now = self.clock.now()
         random = os.urandom(26)
         identity = task_id or new_id(now, random[:10])
         if self.plugins.checks_submissions:
-            self._ask(NewTask(identity, parsed.to_dict(), params, pipeline, labels, priority))
+            self._ask(NewTask(identity, parsed.to_dict(), plain, pipeline, options.labels, priority))
         spec = TaskSpec(
-            task_id=identity, plan=parsed.plan, created_at=now, secret=random[10:], params=params, pipeline=pipeline, labels=labels,
+            task_id=identity, plan=parsed.plan, created_at=now, secret=random[10:], params=plain, pipeline=pipeline, labels=options.labels,
             priority=priority, idempotency_key=idempotency_key,
-            deadline_sec=deadline_sec if deadline_sec is not None else parsed.plan.deadline_sec, trace=current_trace(),
+            deadline_sec=parsed.plan.deadline_sec if deadline_sec is None else deadline_sec, trace=current_trace(),
         )  # fmt: skip
-        task = Task(spec=spec, marks=bytearray(b".") * len(parsed.plan.ids))
-        size = len(task.marks)
-        task.taken, task.empty, task.broken, task.open = [0] * size, [0] * size, [0] * size, size
         decided = all(parsed.plan.nodes[root].when is None for root in parsed.plan.roots)
         certainly_new = decided and task_id is None and idempotency_key is None
-        step = advance(task, TaskSubmitted(), now=now, settings=self._settings if certainly_new else self._hesitant_settings)
-        step.apply()
-        record = new_record(task, encode_spec(spec, parsed.source), step.log)
-        stored = await self._create(Submission(task, record, step.effects, certainly_new))
+        settings = self._settings if certainly_new else self._hesitant_settings
+        new = submission(spec, parsed, certainly_new=certainly_new, settings=settings)
+        stored = await self._create(new)
         if stored == identity and self.plugins.observes_tasks:
-            self.plugins.notify("flowkit_task_changed", before=None, after=task_view(task))
+            self.plugins.notify("flowkit_task_changed", before=None, after=task_view(new.task))
         return stored
 
     async def _create_records(self, submissions: list[Submission]) -> Sequence[str]:
@@ -423,8 +407,9 @@ class Client:
 
         Raises:
             TaskNotFound: there is none.
+            TaskRefused: the reason is not a text of at most 1,000 characters.
         """
-        await self._change(task_id, CancelRequested(reason))
+        await self._change(task_id, CancelRequested(checked_reason(reason)))
 
     async def pause(self, task_id: str) -> None:
         """Begin no further node of a task; what runs goes on. An ended task stays as it is.
@@ -456,6 +441,8 @@ class Client:
         if task.status not in (TaskStatus.FAILED, TaskStatus.CANCELLED):
             raise TaskRefused(f"task {task_id!r} is {task.status}: only a failed or cancelled task is retried")
         nodes = None
+        if isinstance(from_nodes, str):
+            raise TaskRefused(f"from_nodes is a list of node ids, not the string {from_nodes!r}")
         if from_nodes is not None:
             unknown = [node_id for node_id in from_nodes if node_id not in task.spec.plan.index]
             if unknown or not from_nodes:
@@ -502,49 +489,3 @@ class Client:
         if applied.missing:
             raise TaskNotFound(task_id)
         await self._touch({task_id: next((held.task.spec.trace for held, _ in applied.effects), None)})
-
-
-def new_id(now: float, random: bytes) -> str:
-    """A new task id: 12 hexadecimal digits of the time in milliseconds, so that ids sort by age, and 20 at random."""
-    return f"{int(now * 1000) & 0xFFFFFFFFFFFF:012x}{random.hex()}"
-
-
-def _checked(
-    params: Mapping[str, Any] | None,
-    labels: Mapping[str, str] | None,
-    pipeline: str | None,
-    task_id: str | None,
-    idempotency_key: str | None,
-    deadline_sec: float | None,
-    *,
-    limit: int,
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """What is submitted beside the graph, as plain JSON."""
-    faults = []
-    for name, text in (("pipeline", pipeline), ("task_id", task_id), ("idempotency_key", idempotency_key)):
-        if text is not None and (not isinstance(text, str) or not 0 < len(text) <= 200 or not text.isprintable()):
-            faults.append(Fault(None, f"{name}: 1 to 200 printable characters are expected"))
-    if deadline_sec is not None and not 0 < deadline_sec <= LONGEST_SEC:
-        faults.append(
-            Fault(None, f"deadline_sec: a positive number of seconds, at most a hundred years, is expected, not {deadline_sec!r}")
-        )
-    plain: dict[str, Any] = {}
-    if params:
-        if not isinstance(params, Mapping) or not all(isinstance(key, str) for key in params):
-            faults.append(Fault(None, "params: an object is expected"))
-        else:
-            try:
-                data = to_json(params, inf_nan_mode="constants")
-                plain = from_json(data, allow_inf_nan=False)
-                if len(data) > limit:
-                    faults.append(Fault(None, f"params: {len(data)} bytes are above the limit of {limit}"))
-                if is_deeper(data, DEEPEST):
-                    faults.append(Fault(None, f"params: values stand in each other more than {DEEPEST} levels deep; make them flatter"))
-            except (ValueError, TypeError) as error:
-                faults.append(Fault(None, f"params: not JSON: {error}"))
-    tags = dict(labels or {})
-    if not all(isinstance(key, str) and isinstance(value, str) for key, value in tags.items()):
-        faults.append(Fault(None, "labels: texts by name are expected"))
-    if faults:
-        raise GraphError(faults)
-    return plain, tags

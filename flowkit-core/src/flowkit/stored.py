@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from flowkit.bounds import Moment, PositiveSeconds
+from flowkit.bounds import Moment, PositiveSeconds, Priority
 from flowkit.task import LogEntry, NodeRecord, TaskStatus
 
 
@@ -27,7 +27,7 @@ class Head:
     params: dict[str, Any]
     pipeline: str | None
     labels: dict[str, str]
-    priority: int
+    priority: Priority
     idempotency_key: str | None
     deadline_sec: PositiveSeconds | None
     trace: Trace | None = None

@@ -15,7 +15,7 @@ import anyio.lowlevel
 from flowkit._parking import Parking
 from flowkit._service import Service, run_until_told
 from flowkit.applying import Applied, Applier, Held
-from flowkit.client import Client, Submission
+from flowkit.client import Client
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._calls import Calls
 from flowkit.coordinator._commands import CommandWatch
@@ -28,6 +28,7 @@ from flowkit.errors import FlowKitError, StoreError, TaskNotFound
 from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, Clock, Store, TopicSpec
 from flowkit.storage import Sent
+from flowkit.submitting import Submission
 
 logger = logging.getLogger(__name__)
 

@@ -42,20 +42,27 @@ def complain(faults: Faults, error: ValidationError, ids: list[str | None], know
 
 
 def _sentence(faults: Faults, item: ErrorDetails, path: Path, inside: Path | None = None) -> str:
-    name, kind, value = place(path), item["type"], item["input"]
+    kind, value = item["type"], item["input"]
     if kind == "extra_forbidden":
         return _unknown_field(faults, path, inside)
     if kind == "missing":
         owner = "graph" if len(path) == 1 and inside is None else "edge" if path[0] in ("edges", "edges_ex") else "node"
-        return f"{name} is missing; {_OWNERS[owner] if not inside else f'{place(inside)} needs it'}"
-    if kind == "value_error":
-        message = item["msg"].removeprefix("Value error, ")
-        return f"{name} {message}, not {kind_of(value)}" if message.startswith("must") else f"{name}: {message}"
+        return f"{place(path)} is missing; {_OWNERS[owner] if not inside else f'{place(inside)} needs it'}"
     if kind == "literal_error":
         expected = str(item.get("ctx", {}).get("expected", "")).replace("'", "")
         words = expected.replace(" or ", ", ").split(", ")
         near = faults.instead(value, words) if isinstance(value, str) else ""
-        return f"{name} must be {' or '.join(map(repr, words))}, not {short(value)}{near}"
+        return f"{place(path)} must be {' or '.join(map(repr, words))}, not {short(value)}{near}"
+    return refusal(item, path)
+
+
+def refusal(item: ErrorDetails, path: Path | None = None) -> str:
+    """Why a model refuses a value, in a sentence that begins with where it is."""
+    path = item["loc"] if path is None else path
+    name, kind, value = place(path), item["type"], item["input"]
+    if kind == "value_error":
+        message = item["msg"].removeprefix("Value error, ")
+        return f"{name} {message}, not {kind_of(value)}" if message.startswith("must") else f"{name}: {message}"
     if kind == "string_pattern_mismatch":
         return f"{name} {_PATTERNS.get(str(path[-1]), 'must not have control characters')}, not {short(value)}"
     say = _SAYINGS.get(kind)
@@ -86,6 +93,7 @@ _PATTERNS = {"fan_in": "must be 'all', 'any' or 'count:n' with a whole number n 
 _Context = dict[str, Any]
 _SAYINGS: dict[str, Callable[[_Context], str]] = {
     "string_type": lambda _: "must be a string",
+    "string_unicode": lambda _: "must be valid Unicode",
     "int_type": lambda _: "must be a whole number",
     "int_from_float": lambda _: "must be a whole number",
     "float_type": lambda _: "must be a number",

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from flowkit.bounds import PositiveSeconds, Seconds
+from flowkit.bounds import PositiveSeconds, Priority, Seconds
 
 COORDINATOR_FUNCTION = "coordinator_fn"
 
@@ -113,7 +113,7 @@ class NodeSpec(_Model):
     when: str | None = None
     """A CEL expression over ``params``, ``vars`` and ``results``; false skips the node."""
     io: NodeIO = Field(default_factory=lambda: _DEFAULT_IO)
-    priority: Annotated[int, Field(ge=-(2**31), le=2**31 - 1)] = 0
+    priority: Priority = 0
     concurrency_key: Name | None = None
     labels: dict[str, str] = Field(default_factory=dict)
 

@@ -30,10 +30,10 @@ def is_plain(value: Any, limits: GraphLimits) -> bool:
             if kind is str:
                 size += len(item)
                 if not item.isascii():
-                    plain = plain and _encodes(item)
+                    plain = plain and is_unicode(item)
             elif kind is dict:
                 for key in item:
-                    if type(key) is not str or not (key.isascii() or _encodes(key)):
+                    if type(key) is not str or not (key.isascii() or is_unicode(key)):
                         plain = False
                     else:
                         size += len(key)
@@ -83,7 +83,7 @@ def clean(value: Any, limits: GraphLimits) -> tuple[Any, list[tuple[Path, str]]]
         for key, part in item.items():
             if not isinstance(key, str):
                 problems.append((path, f"has the key {short(key)}, which is {kind_of(key)}; keys are strings"))
-            elif not _encodes(key):
+            elif not is_unicode(key):
                 problems.append((path, f"has the key {short(key)}, which is not valid Unicode"))
             else:
                 yield key, copied(part, (*path, key))
@@ -95,7 +95,7 @@ def _why_not(item: Any) -> str | None:
     if item is None or isinstance(item, bool):
         return None
     if isinstance(item, str):
-        return None if _encodes(item) else f"{short(item)} is not valid Unicode (it has a lone surrogate)"
+        return None if is_unicode(item) else f"{short(item)} is not valid Unicode (it has a lone surrogate)"
     if isinstance(item, int):
         return None if item.bit_length() <= MAX_INTEGER_BITS else "is a number of too many digits"
     if isinstance(item, float):
@@ -103,7 +103,8 @@ def _why_not(item: Any) -> str | None:
     return f"is {kind_of(item)}, which JSON cannot carry; write it as a string, a number, a list or an object"
 
 
-def _encodes(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written: one with a lone surrogate cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
