@@ -2,13 +2,14 @@
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio
 import pytest
 
 from flowkit import CoordinatorConfig, WorkerConfig
+from flowkit.errors import BusUnavailable
 from flowkit.messages import AskRun, NodeReleased, NodeStarted, NodeSucceeded, RunNode, decode
 from flowkit.protocols import Message, Place
 from flowkit.worker import handler
@@ -246,3 +247,29 @@ async def test_a_coordinator_that_is_behind_with_the_reports_sends_nothing_again
         views = [await cluster.client.wait(task_id, 10_000) for task_id in task_ids]
     assert {view.status for view in views} == {"finished"}
     assert (bus.count(RunNode), set(work.runs.values())) == (100, {100})
+
+
+class Secretive(InMemoryBus):
+    """Does not say what is outstanding, as a broker does whose rights were not granted."""
+
+    silent = False
+
+    async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
+        if self.silent:
+            raise BusUnavailable("not allowed")
+        return await super().outstanding(topic, group)
+
+
+async def test_where_the_bus_does_not_say_what_waits_what_was_begun_does_not_gather() -> None:
+    bus, work = Secretive(), Work()
+    async with Cluster(bus=bus, handlers=work.handlers, coordinator_config=COORDINATOR) as cluster:
+        work.cluster = cluster
+        await cluster.client.create_task(graph={"nodes": [{"node_id": "a", "type": "nobody"}]})
+        await cluster.clock.sleep(10)
+        bus.silent = True
+        for _ in range(50):
+            await cluster.run({"nodes": [{"node_id": "a", "type": "work"}]})
+        await cluster.clock.sleep(60)
+        assert len(cluster.coordinators[0]._commands._young) < 5
+        bus.silent = False
+        assert (await cluster.run({"nodes": [{"node_id": "a", "type": "work"}]})).status == "finished"

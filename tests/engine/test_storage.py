@@ -15,6 +15,7 @@ from flowkit.storage import (
     KEEP_ENDED,
     KEEP_LOG_PARTS,
     Ledger,
+    _Plans,
     decode_log,
     decode_node,
     decode_spec,
@@ -333,3 +334,18 @@ def test_a_retry_brings_nodes_back_from_the_archive_and_to_it():
     assert {records[index].result for index in range(size + 1)} == {"second"}
     assert len([name for name in play.parts if name[0] == "n"]) <= KEEP_ENDED + 3
     assert all(mark in ENDED for mark in play.load().marks)
+
+
+def test_plans_are_kept_up_to_a_number_of_nodes_and_the_last_one_in_any_case():
+    sources = [Graph.parse({"nodes": [{"node_id": f"{name}{i}", "type": "w"} for i in range(3)]}).source for name in "abc"]
+    plans = _Plans(most=10, most_nodes=6)
+    for source in sources:
+        plans.of(source)
+    assert [source in plans for source in sources] == [False, True, True]
+    plans.of(sources[1])
+    plans.of(sources[0])
+    assert [source in plans for source in sources] == [True, True, False]
+    small = _Plans(most=1, most_nodes=2)
+    assert small.of(sources[0]) is small.of(sources[0])
+    small.of(sources[1])
+    assert [source in small for source in sources] == [False, True, False]

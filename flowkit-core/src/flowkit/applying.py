@@ -23,11 +23,13 @@ from flowkit.engine import (
     advance,
     pending_effects,
 )
-from flowkit.errors import FlowKitError, NodeFailure, StoreError
+from flowkit.errors import FlowKitError, NodeFailure, RecordTooLarge, StoreError
 from flowkit.graph import evaluate_condition
+from flowkit.oversize import without_payloads
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, DeadLetter, Store, TaskRecord
 from flowkit.reading import records_of, results_of
+from flowkit.showing import writable
 from flowkit.storage import Ledger, Sent, decode_task
 from flowkit.task import Task
 from flowkit.views import node_view, task_view
@@ -35,6 +37,7 @@ from flowkit.views import node_view, task_view
 logger = logging.getLogger(__name__)
 
 LONGEST_PAUSE_SEC = 2.0
+MOST_OF_A_TRACEBACK = 20_000
 MOST_REMEMBERED = 50_000
 """Tasks of which is remembered, beyond their being held, which commands were sent and not recorded as sent."""
 
@@ -173,23 +176,16 @@ class Applier:
 
     async def _apply(self, events: Mapping[str, Sequence[Event]], *, restore: bool = False, whole: bool = False) -> Applied:
         applied = Applied()
-        pending = dict(events)
+        rounds = [dict(events)]
         waited = 0.0
         backoff = Backoff(longest_sec=LONGEST_PAUSE_SEC)
         operations: dict[str, str] = {}
-        while pending:
+        while rounds:
+            pending = rounds.pop()
             try:
-                found = await self._get(pending)
-                if len(found) < len(pending):
-                    applied.missing += [task_id for task_id in pending if task_id not in found]
-                    pending = {task_id: events for task_id, events in pending.items() if task_id in found}
-                if whole:
-                    for held in found.values():
-                        held.task.records.update(await records_of(self._store, held.task, range(len(held.task.marks))))
-                if operations:
-                    self._settle_unknown(pending, found, operations, applied)
-                stale = await self._commit(pending, found, operations, applied, restore=restore)
+                rounds += await self._round(pending, operations, applied, restore=restore, whole=whole)
             except StoreError as error:
+                rounds.append(pending)
                 for task_id in pending:
                     self.forget(task_id)
                 if self._patience_sec is not None and waited >= self._patience_sec:
@@ -198,12 +194,46 @@ class Applier:
                 pause = backoff.next_sec()
                 await self._clock.sleep(pause)
                 waited += pause
-                continue
-            for task_id in stale:
-                self.forget(task_id)
-                operations.pop(task_id, None)
-            pending = {task_id: pending[task_id] for task_id in stale}
         return applied
+
+    async def _round(
+        self, pending: dict[str, Sequence[Event]], operations: dict[str, str], applied: Applied, *, restore: bool, whole: bool
+    ) -> list[dict[str, Sequence[Event]]]:
+        """Try once, and say what to try after it, the last first."""
+        found = await self._get(pending)
+        for task_id in [task_id for task_id in pending if task_id not in found]:
+            applied.missing.append(task_id)
+            del pending[task_id]
+        if whole:
+            for held in found.values():
+                held.task.records.update(await records_of(self._store, held.task, range(len(held.task.marks))))
+        if operations:
+            self._settle_unknown(pending, found, operations, applied)
+        try:
+            stale = await self._commit(pending, found, operations, applied, restore=restore)
+        except RecordTooLarge as error:
+            return await self._parted(pending, error)
+        for task_id in stale:
+            self.forget(task_id)
+            operations.pop(task_id, None)
+        return [{task_id: pending[task_id] for task_id in stale}] if stale else []
+
+    async def _parted(self, pending: Mapping[str, Sequence[Event]], error: RecordTooLarge) -> list[dict[str, Sequence[Event]]]:
+        """What to try in the place of events that make a record too large: each alone, then without what is large."""
+        for task_id in pending:
+            self.forget(task_id)
+        alone: list[dict[str, Sequence[Event]]] = [
+            {task_id: events[place : place + 1]} for task_id, events in pending.items() for place in range(max(len(events), 1))
+        ]
+        if len(alone) > 1:
+            return alone[::-1]
+        ((task_id, events),) = pending.items()
+        smaller = without_payloads(events, writable(f"the task would be too large to store: {error}"))
+        if smaller == list(events):
+            await self.quarantine(task_id, error)
+            return []
+        logger.warning("Task %s would be too large: %s", task_id, error, extra={"action": "record_too_large", "task_id": task_id})
+        return [{task_id: smaller}]
 
     def _settle_unknown(
         self, pending: dict[str, Sequence[Event]], found: Mapping[str, Held], operations: dict[str, str], applied: Applied
@@ -231,20 +261,21 @@ class Applier:
             held = found[task_id]
             try:
                 changed, effects, notices = await self._advance(held, events, restore=restore)
+                operation = f"{self._name}.{next(self._numbers)}"
+                commit = held.ledger.commit(held.task, operation) if changed else None
             except StoreError:
                 raise
             except Exception as error:
                 await self.quarantine(task_id, error)
                 continue
-            if not changed:
+            if commit is None:
                 if effects:
                     applied.effects.append((held, effects))
                 if events and task_id not in self._last_operation:
                     unsure.append(task_id)
                 continue
-            operation = f"{self._name}.{next(self._numbers)}"
             operations[task_id] = operation
-            commits.append(held.ledger.commit(held.task, operation))
+            commits.append(commit)
             outcomes.append((task_id, held, effects, notices))
         stale = await self._outdated(unsure, found)
         if not commits:
@@ -336,8 +367,8 @@ class Applier:
         """
         self.forget(task_id)
         logger.error("Task %s is quarantined: %r", task_id, error, exc_info=error, extra={"action": "task_quarantined", "task_id": task_id})
-        text = "".join(traceback.format_exception(error))
-        mark = sha256(text.encode("utf-8", "replace")).hexdigest()[:8]
+        text = writable("".join(traceback.format_exception(error)), most=MOST_OF_A_TRACEBACK)
+        mark = sha256(text.encode()).hexdigest()[:8]
         letter = DeadLetter(
             letter_id=f"task-{task_id}-{mark}", at=self._clock.now(), kind="task", reason_code="quarantined", error=text, task_id=task_id
         )

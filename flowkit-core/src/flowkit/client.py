@@ -2,9 +2,9 @@
 
 import logging
 import os
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
 import anyio
@@ -14,7 +14,7 @@ from flowkit._backoff import Backoff
 from flowkit._gathering import Gathered
 from flowkit.applying import LONGEST_PAUSE_SEC, Applier
 from flowkit.clock import SystemClock
-from flowkit.config import CommonConfig
+from flowkit.config import CommonConfig, CoordinatorConfig
 from flowkit.encoding import encoded
 from flowkit.engine import (
     CancelRequested,
@@ -42,9 +42,9 @@ from flowkit.protocols import LETTER_KINDS, Bus, Clock, DeadLetter, Message, Sto
 from flowkit.reading import load_task, records_of
 from flowkit.redriving import Redriven, Redriver
 from flowkit.sealing import sealed
-from flowkit.storage import decode_log, decode_task, log_part
+from flowkit.storage import decode_log, decode_task
 from flowkit.submitting import Submission, checked, checked_reason, new_id, submission
-from flowkit.task import Artifact, NewTask, Page, Task, TaskEvent, TaskSpec, TaskStatus, TaskView
+from flowkit.task import Artifact, LogEntry, NewTask, Page, Task, TaskEvent, TaskSpec, TaskStatus, TaskView
 from flowkit.tracing import TraceContext, current_trace
 from flowkit.views import event_view, full_view, task_view
 
@@ -62,6 +62,9 @@ class Client:
 
     ``db`` is an address (``"mongodb://host/name"``, ``"memory://"``) or a database object that a plugin knows; ``bus`` an address
     or a :class:`~flowkit.protocols.Bus`. A verb that changes a task is durable when it returns.
+
+    Where the coordinators' ``max_in_flight`` or ``cancel_grace_sec`` are not the defaults, ``cfg`` is best their configuration: the
+    first nodes of a task are dispatched, and the grace of a cancelled one is set, by whoever submits or cancels it.
     """
 
     def __init__(
@@ -133,7 +136,7 @@ class Client:
         return what
 
     def _engine_settings(self) -> EngineSettings:
-        return EngineSettings()
+        return engine_settings(self.cfg)
 
     async def stop(self) -> None:
         """Close what was opened."""
@@ -304,33 +307,27 @@ class Client:
         Raises:
             TaskNotFound: there is none.
         """
-        seen = 0
+        seen = _Seen()
         while True:
             record = await self._record(task_id)
             task = decode_task(record, to_look_at=True)
             async for event in self._events(task, record, seen):
-                seen = event.seq
                 yield event
             if task.terminal:
                 return
             await self.store.wait_for_change(task_id, record.version)
 
-    async def _events(self, task: Task, record: TaskRecord, seen: int) -> AsyncIterator[TaskEvent]:
+    async def _events(self, task: Task, record: TaskRecord, seen: "_Seen") -> AsyncIterator[TaskEvent]:
         live = sorted(name for name in record.parts if name[0] == "e")
-        if seen < task.seq and (not live or int(live[0][1:]) > seen + 1):
-            after = log_part(seen)
-            while page := await self.store.scan_archive(task.task_id, prefix="e", after=after, limit=PAGE):
+        if seen.seq < task.seq and (not live or int(live[0][1:]) > seen.seq + 1):
+            while page := await self.store.scan_archive(task.task_id, prefix="e", after=seen.part, limit=PAGE):
                 for name, data in page:
-                    for seq, entry in decode_log(name, data):
-                        if seq > seen:
-                            seen = seq
-                            yield event_view(task, seq, entry)
-                after = page[-1][0]
+                    for seq, entry in seen.new_in(name, data):
+                        yield event_view(task, seq, entry)
+                    seen.part = name
         for name in live:
-            for seq, entry in decode_log(name, record.parts[name]):
-                if seq > seen:
-                    seen = seq
-                    yield event_view(task, seq, entry)
+            for seq, entry in seen.new_in(name, record.parts[name]):
+                yield event_view(task, seq, entry)
 
     async def list_tasks(
         self,
@@ -489,3 +486,31 @@ class Client:
         if applied.missing:
             raise TaskNotFound(task_id)
         await self._touch({task_id: next((held.task.spec.trace for held, _ in applied.effects), None)})
+
+
+def engine_settings(cfg: CommonConfig) -> EngineSettings:
+    """What the engine takes from a configuration: the defaults, if it is not one of a coordinator."""
+    if not isinstance(cfg, CoordinatorConfig):
+        return EngineSettings()
+    return EngineSettings(
+        max_in_flight=cfg.max_in_flight,
+        lease_ttl_sec=cfg.lease_ttl_sec,
+        worker_lost_sec=cfg.heartbeat_hard_sec,
+        worker_suspect_sec=cfg.heartbeat_soft_sec,
+        cancel_grace_sec=cfg.cancel_grace_sec,
+    )
+
+
+@dataclass(slots=True)
+class _Seen:
+    """How far somebody has followed a task's history."""
+
+    seq: int = 0
+    part: str = ""
+    """The last part of the archive that was read: what was read from the record since may lie behind it by now, under an earlier name."""
+
+    def new_in(self, name: str, data: bytes) -> Iterator[tuple[int, LogEntry]]:
+        for seq, entry in decode_log(name, data):
+            if seq > self.seq:
+                self.seq = seq
+                yield seq, entry

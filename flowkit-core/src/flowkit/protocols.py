@@ -385,6 +385,9 @@ class Store(Protocol):
         visible, save that its archived parts may be stored already. A commit that was applied added one to the version and set ``op_id``.
         Archived parts are durable before the record drops what they replace. Of several commits of one task in a call the first
         that fits is applied. The commits of different tasks are independent.
+
+        Raises:
+            RecordTooLarge: a record would be above the store's limit; that one is as it was, others may have been applied.
         """
 
     async def read_archive(self, task_id: str, names: Collection[str]) -> Mapping[str, bytes]:

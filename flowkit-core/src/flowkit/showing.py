@@ -50,9 +50,14 @@ def _written_out(found: re.Match[str]) -> str:
     return short or (f"\\x{ord(sign):02x}" if ord(sign) < 256 else f"\\u{ord(sign):04x}")
 
 
+def writable(text: str, *, most: int = 4_000) -> str:
+    """The first ``most`` characters of a text, in a form that can be written everywhere: halves of surrogate pairs are written out."""
+    return text[:most].encode("utf-8", "backslashreplace").decode()
+
+
 def printable_json(text: str) -> str:
     """JSON in which the same is escaped as JSON does it. What is below a space JSON escapes by itself."""
     return text if text.isascii() and "\x7f" not in text else _UNPRINTABLE_BUT_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-__all__ = ["HIDDEN", "printable", "printable_json", "redacted", "redacted_value"]
+__all__ = ["HIDDEN", "printable", "printable_json", "redacted", "redacted_value", "writable"]

@@ -6,8 +6,7 @@ lie back are moved to the archive once there are many, so that a record is as la
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
@@ -20,10 +19,14 @@ from flowkit.protocols import ArchivedPart, Commit, Place, TaskHeader, TaskRecor
 from flowkit.task import ENDED, STATUS_OF_MARK, LogEntry, NodeRecord, Task, TaskSpec
 from flowkit.tracing import TraceContext
 
+K = TypeVar("K", int, str)
+
 STATE, VARS = "state", "vars"
 KEEP_ENDED = 256
 """Ended nodes above this many go to the archive."""
 KEEP_LOG_PARTS = 128
+KEEP_BYTES = 512 * 1024
+"""Of ended nodes, and of the history, what is above this goes to the archive as well, however few they are."""
 
 Sent = tuple[int, int, int, Place | None]
 """A command on the bus: the node, the attempt, how often it was handed back before, and the place if that is known."""
@@ -46,25 +49,39 @@ def log_part(first_seq: int) -> str:
     return f"e{first_seq:010d}"
 
 
-_plans: OrderedDict[bytes, Plan] = OrderedDict()
-"""Plans by the graphs they were made of, the least lately used first: many tasks have one graph."""
-_MOST_PLANS = 256
+class _Plans:
+    """Plans by the graphs they were made of, for many tasks have one graph. Those least lately used go first.
+
+    ``most_nodes`` is of all plans together: one of 20,000 nodes takes some 25 MB.
+    """
+
+    def __init__(self, most: int = 256, most_nodes: int = 100_000) -> None:
+        self._most, self._most_nodes = most, most_nodes
+        self._plans: OrderedDict[bytes, Plan] = OrderedDict()
+        self._nodes = 0
+
+    def __contains__(self, graph: bytes) -> bool:
+        return graph in self._plans
+
+    def of(self, graph: bytes) -> Plan:
+        plan = self._plans.get(graph)
+        if plan is None:
+            plan = Graph.restore(graph).plan
+            self.keep(graph, plan)
+        else:
+            self._plans.move_to_end(graph)
+        return plan
+
+    def keep(self, graph: bytes, plan: Plan) -> None:
+        before = self._plans.pop(graph, None)
+        self._plans[graph] = plan
+        self._nodes += len(plan.ids) - (0 if before is None else len(before.ids))
+        while len(self._plans) > self._most or (self._nodes > self._most_nodes and len(self._plans) > 1):
+            _, oldest = self._plans.popitem(last=False)
+            self._nodes -= len(oldest.ids)
 
 
-def _remember(graph: bytes, plan: Plan) -> None:
-    _plans[graph] = plan
-    if len(_plans) > _MOST_PLANS:
-        _plans.popitem(last=False)
-
-
-def _plan_of(graph: bytes) -> Plan:
-    plan = _plans.get(graph)
-    if plan is None:
-        plan = Graph.restore(graph).plan
-        _remember(graph, plan)
-    else:
-        _plans.move_to_end(graph)
-    return plan
+_plans = _Plans()
 
 
 # ---------------------------------------------------------------- spec
@@ -78,7 +95,7 @@ def encode_spec(spec: TaskSpec, graph: bytes) -> bytes:
     }  # fmt: skip
     if spec.trace is not None:
         head["trace"] = {"traceparent": spec.trace.traceparent, "tracestate": spec.trace.tracestate}
-    _remember(graph, spec.plan)
+    _plans.keep(graph, spec.plan)
     return to_json(head) + b"\n" + graph
 
 
@@ -86,7 +103,7 @@ def decode_spec(task_id: str, data: bytes) -> TaskSpec:
     head_line, _, graph = data.partition(b"\n")
     head = stored.HEAD.validate_json(head_line, strict=True)
     return TaskSpec(
-        task_id=task_id, plan=_plan_of(graph), created_at=head.created_at, secret=bytes.fromhex(head.secret), params=head.params,
+        task_id=task_id, plan=_plans.of(graph), created_at=head.created_at, secret=bytes.fromhex(head.secret), params=head.params,
         pipeline=head.pipeline, labels=head.labels, priority=head.priority, idempotency_key=head.idempotency_key,
         deadline_sec=head.deadline_sec, trace=None if head.trace is None else TraceContext(head.trace.traceparent, head.trace.tracestate),
     )  # fmt: skip
@@ -230,7 +247,7 @@ def header_of(task: Task) -> TaskHeader:
 class Ledger:
     """What of a task is stored, and what has changed since."""
 
-    __slots__ = ("changed", "ended", "log", "log_parts", "unsaved", "vars_changed")
+    __slots__ = ("_ended_bytes", "_log_bytes", "changed", "ended", "log", "log_parts", "unsaved", "vars_changed")
 
     def __init__(self, task: Task, parts: Mapping[str, bytes]) -> None:
         self.changed: set[int] = set()
@@ -242,6 +259,8 @@ class Ledger:
         # Ordered, as a plain dict is slow to begin at its front once much was taken from there.
         self.ended = OrderedDict((index, data) for index, data in _nodes_in(parts) if task.marks[index] in ENDED)
         """The parts of ended nodes that are not in the archive, the oldest first."""
+        self._ended_bytes = sum(map(len, self.ended.values()))
+        self._log_bytes = sum(map(len, self.log_parts.values()))
 
     def take(self, step: Transition) -> None:
         """A change was made to the task."""
@@ -272,13 +291,13 @@ class Ledger:
             put[log_part(task.seq - len(self.log) + 1)] = encode_log(self.log)
         drop: list[str] = []
         archive: list[ArchivedPart] = []
-        if len(self.ended) > KEEP_ENDED:
+        if len(self.ended) > KEEP_ENDED or self._ended_bytes > KEEP_BYTES:
             for index in self._to_archive(task):
                 record = task.records[index]
                 drop.append(node_part(index))
                 archive.append(ArchivedPart(node_part(index), record.attempt * 1000 + record.generation, self.ended[index]))
-        if len(self.log_parts) > KEEP_LOG_PARTS:
-            old = list(self.log_parts)[: KEEP_LOG_PARTS // 2]
+        if len(self.log_parts) > KEEP_LOG_PARTS or self._log_bytes > KEEP_BYTES:
+            old = list(_oldest(self.log_parts, self._log_bytes, keep=KEEP_LOG_PARTS // 2))
             drop += old
             archive.append(_folded({name: self.log_parts[name] for name in old}))
         return Commit(
@@ -288,7 +307,7 @@ class Ledger:
 
     def _to_archive(self, task: Task) -> list[int]:
         """The ended nodes to move out: of those stored before this commit, the oldest."""
-        oldest = islice(self.ended, len(self.ended) - KEEP_ENDED // 2)
+        oldest = _oldest(self.ended, self._ended_bytes, keep=KEEP_ENDED // 2)
         return [index for index in oldest if index not in self.changed and task.marks[index] in ENDED]
 
     def committed(self, task: Task, commit: Commit) -> None:
@@ -298,21 +317,33 @@ class Ledger:
             if name[0] == "n":
                 index = int(name[1:])
                 del task.records[index]
-                del self.ended[index]
+                self._ended_bytes -= len(self.ended.pop(index))
             else:
-                del self.log_parts[name]
+                self._log_bytes -= len(self.log_parts.pop(name))
         for index in self.changed:
+            self._ended_bytes -= len(self.ended.pop(index, b""))
             if task.marks[index] in ENDED:
-                self.ended[index] = commit.put[node_part(index)]
-            else:
-                self.ended.pop(index, None)
+                data = self.ended[index] = commit.put[node_part(index)]
+                self._ended_bytes += len(data)
         if self.log:
             name = log_part(task.seq - len(self.log) + 1)
-            self.log_parts[name] = commit.put[name]
+            data = self.log_parts[name] = commit.put[name]
+            self._log_bytes += len(data)
         self.changed = set()
         self.unsaved = []
         self.log = []
         self.vars_changed = False
+
+
+def _oldest(parts: Mapping[K, bytes], size: int, *, keep: int) -> Iterator[K]:
+    """The first of these, until at most ``keep`` are left and they have half of what may be kept. ``size`` is that of all."""
+    count = len(parts)
+    for name, data in parts.items():
+        if count <= keep and size <= KEEP_BYTES // 2:
+            return
+        yield name
+        count -= 1
+        size -= len(data)
 
 
 def _folded(parts: Mapping[str, bytes]) -> ArchivedPart:

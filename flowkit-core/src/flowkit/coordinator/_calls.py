@@ -14,12 +14,14 @@ from flowkit.errors import NodeFailure
 from flowkit.messages import NodeStopped
 from flowkit.protocols import Clock, Store, Stream
 from flowkit.reading import records_of, results_of
+from flowkit.showing import writable
 from flowkit.task import Task
 from flowkit.tracing import use_trace
 
 logger = logging.getLogger(__name__)
 
 PAGE = 1000
+MAX_REASON = 200
 
 Report = Callable[[str, Event], Awaitable[None]]
 
@@ -80,11 +82,21 @@ class Calls:
             )
             returned = await call_function(self._functions, node.io.fn or "", node.io.fn_args or {}, ctx)
         except NodeFailure as error:
-            return FunctionFailed(index, attempt, token, self._clock.now(), error.reason_code, error.permanent, str(error))
+            reason = writable(str(error.reason_code), most=MAX_REASON) or "unexpected_error"
+            return FunctionFailed(index, attempt, token, self._clock.now(), reason, bool(error.permanent), writable(_text(error)))
         except Exception as error:
             logger.exception("Function %s failed", node.io.fn, extra={"action": "function_failed", "task_id": task.task_id})
-            return FunctionFailed(index, attempt, token, self._clock.now(), "unexpected_error", False, f"{type(error).__name__}: {error}")
+            return FunctionFailed(
+                index, attempt, token, self._clock.now(), "unexpected_error", False, writable(f"{type(error).__name__}: {_text(error)}")
+            )
         return FunctionReturned(index, attempt, token, self._clock.now(), returned.result, returned.ops)
+
+
+def _text(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "(its text cannot be had)"
 
 
 class _Reading:

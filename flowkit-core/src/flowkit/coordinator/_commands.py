@@ -106,7 +106,12 @@ class CommandWatch:
         self._forget_what_began()
         known = list(self._doubts)
         topics = {*self._waiting, *(doubt.topic for doubt in self._doubts.values())}
-        found = {topic: await self._bus.outstanding(topic, self._config.workers_group) for topic in sorted(topics)}
+        try:
+            found = {topic: await self._bus.outstanding(topic, self._config.workers_group) for topic in sorted(topics)}
+        except BusError:
+            # Nothing grows older meanwhile: what was begun must not gather.
+            self._young = [sent for sent in self._young if self._any_to_begin(*sent)]
+            raise
         for topic, outstanding in found.items():
             known += self._sort_out(topic, outstanding)
         self._grow_older()
@@ -147,6 +152,9 @@ class CommandWatch:
                     del partitions[partition]
             if not partitions:
                 del self._waiting[topic]
+
+    def _any_to_begin(self, task_id: str, _: Sequence[str], commands: Sequence[Sent]) -> bool:
+        return any(self._still_to_begin((task_id, (index, attempt, handovers))) for index, attempt, handovers, _ in commands)
 
     def _sort_out(self, topic: str, outstanding: Outstanding) -> list[Key]:
         """Of what was waiting, doubt what is not to come any more."""

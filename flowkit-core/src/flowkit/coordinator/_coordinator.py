@@ -7,6 +7,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import anyio
@@ -15,7 +16,7 @@ import anyio.lowlevel
 from flowkit._parking import Parking
 from flowkit._service import Service, run_until_told
 from flowkit.applying import Applied, Applier, Held
-from flowkit.client import Client
+from flowkit.client import Client, engine_settings
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._calls import Calls
 from flowkit.coordinator._commands import CommandWatch
@@ -24,7 +25,7 @@ from flowkit.coordinator._outbox import Outbox
 from flowkit.coordinator._timers import Timers, sweep
 from flowkit.coordinator._watching import WorkerWatch, tasks_of
 from flowkit.engine import CallFunction, CommandsLost, Effect, EngineSettings, Event, RetryRequested, Woke
-from flowkit.errors import FlowKitError, StoreError, TaskNotFound
+from flowkit.errors import StoreError, TaskNotFound
 from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, Clock, Store, TopicSpec
 from flowkit.storage import Sent
@@ -133,14 +134,7 @@ class Coordinator(Client, Service):
         ]
 
     def _engine_settings(self) -> EngineSettings:
-        return EngineSettings(
-            max_in_flight=self.cfg.max_in_flight,
-            lease_ttl_sec=self.cfg.lease_ttl_sec,
-            worker_lost_sec=self.cfg.heartbeat_hard_sec,
-            worker_suspect_sec=self.cfg.heartbeat_soft_sec,
-            cancel_grace_sec=self.cfg.cancel_grace_sec,
-            sends=True,
-        )
+        return replace(engine_settings(self.cfg), sends=True)
 
     async def _keep_up(self, name: str, loop: Callable[[], Any]) -> None:
         """Run a loop, and begin it again if it breaks: no error leaves a coordinator half alive."""
@@ -175,7 +169,7 @@ class Coordinator(Client, Service):
     async def _report(self, task_id: str, event: Event) -> None:
         try:
             await self._handle((), {task_id: [event]})
-        except FlowKitError:
+        except Exception:
             logger.exception("The end of a function was not recorded", extra={"action": "report_lost", "task_id": task_id})
 
     async def _time_is_up(self, task_ids: Collection[str]) -> None:

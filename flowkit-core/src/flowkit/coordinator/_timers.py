@@ -51,8 +51,21 @@ class Timers:
 async def sweep(store: Store, clock: Clock, tick_sec: float, wake: Wake) -> None:
     """Find tasks that nobody looked at when it was time: whatever was forgotten, by whomever, goes on from here."""
     while True:
-        while task_ids := await store.due(before=clock.now() - tick_sec, limit=MOST_AT_ONCE):
-            await wake(task_ids)
-            if len(task_ids) < MOST_AT_ONCE:
-                break
+        await _look_at_due(store, clock.now() - tick_sec, wake)
         await clock.sleep(tick_sec)
+
+
+async def _look_at_due(store: Store, before: float, wake: Wake) -> None:
+    """Look once at each. One that stays due, as a task does that is put aside, stands in nobody's way."""
+    looked_at: set[str] = set()
+    still_due = 0
+    while True:
+        limit = MOST_AT_ONCE + still_due
+        task_ids = await store.due(before=before, limit=limit)
+        fresh = [task_id for task_id in task_ids if task_id not in looked_at]
+        still_due = len(task_ids) - len(fresh)
+        if fresh:
+            await wake(fresh)
+            looked_at.update(fresh)
+        if len(task_ids) < limit:
+            return

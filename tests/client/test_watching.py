@@ -1,0 +1,29 @@
+"""Whoever watches a task sees each of its changes, in order, however slow they are."""
+
+from typing import Any
+
+import pytest
+
+from flowkit.worker import RunContext, handler
+from flowkit_testing import Cluster
+
+LENGTH = 300
+
+
+@handler("work")
+async def work(item: Any, ctx: RunContext) -> None:
+    await ctx.clock.sleep(0.05)
+
+
+@pytest.mark.parametrize("every", [1, 17, 50, 400])
+async def test_a_reader_that_lags_behind_the_archive_misses_nothing(every: int) -> None:
+    chain = [{"node_id": f"n{i}", "type": "work", "depends_on": [f"n{i - 1}"] if i else []} for i in range(LENGTH)]
+    async with Cluster(handlers=[work]) as cluster:
+        task_id = await cluster.client.create_task(graph={"nodes": chain})
+        numbers: list[int] = []
+        async for event in cluster.client.watch(task_id):
+            numbers.append(event.seq)
+            if len(numbers) % every == 0:
+                await cluster.clock.sleep(0.1 * every)
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) > 3 * LENGTH
