@@ -8,9 +8,9 @@ import pytest
 from flowkit import hookimpl
 from flowkit.errors import RecordTooLarge
 from flowkit.messages import NodeProgressed, NodeReleased, NodeStarted, NodeSucceeded
-from flowkit.oversize import without_payloads
 from flowkit.protocols import Commit
 from flowkit.storage import KEEP_BYTES
+from flowkit.unstorable import without_payloads
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster, InMemoryStore
 
@@ -137,7 +137,9 @@ def test_a_failure_takes_the_place_of_a_result_and_what_carries_nothing_stays() 
     about: dict[str, Any] = {"task_id": "t", "index": 0, "attempt": 2, "token": "x", "worker_id": "w", "at": 2.0}
     started = NodeStarted(**about)
     events = [started, NodeSucceeded(**about, started_at=1.0, result="x"), NodeProgressed(**about, progress=1), NodeReleased(**about)]
-    first, second, third, fourth = without_payloads(events, "too large")
+    first, second, third, fourth = without_payloads(events, RecordTooLarge("16 MB"))
     assert (first, fourth) == (started, events[3])
-    assert (second.reason_code, second.permanent, second.attempt, second.error) == ("result_too_large", True, 2, "too large")
+    assert (second.reason_code, second.permanent, second.attempt, second.error) == (
+        "result_too_large", True, 2, "the task would be too large to store: 16 MB",
+    )  # fmt: skip
     assert third == NodeProgressed(**about)

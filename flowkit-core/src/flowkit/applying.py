@@ -23,15 +23,15 @@ from flowkit.engine import (
     advance,
     pending_effects,
 )
-from flowkit.errors import FlowKitError, NodeFailure, RecordTooLarge, StoreError
+from flowkit.errors import FlowKitError, NodeFailure, PayloadError, RecordTooLarge, StoreError
 from flowkit.graph import evaluate_condition
-from flowkit.oversize import without_payloads
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, DeadLetter, Store, TaskRecord
 from flowkit.reading import records_of, results_of
 from flowkit.showing import writable
 from flowkit.storage import Ledger, Sent, decode_task
 from flowkit.task import Task
+from flowkit.unstorable import without_payloads
 from flowkit.views import node_view, task_view
 
 logger = logging.getLogger(__name__)
@@ -211,15 +211,15 @@ class Applier:
             self._settle_unknown(pending, found, operations, applied)
         try:
             stale = await self._commit(pending, found, operations, applied, restore=restore)
-        except RecordTooLarge as error:
+        except (RecordTooLarge, PayloadError) as error:
             return await self._parted(pending, error)
         for task_id in stale:
             self.forget(task_id)
             operations.pop(task_id, None)
         return [{task_id: pending[task_id] for task_id in stale}] if stale else []
 
-    async def _parted(self, pending: Mapping[str, Sequence[Event]], error: RecordTooLarge) -> list[dict[str, Sequence[Event]]]:
-        """What to try in the place of events that make a record too large: each alone, then without what is large."""
+    async def _parted(self, pending: Mapping[str, Sequence[Event]], error: FlowKitError) -> list[dict[str, Sequence[Event]]]:
+        """What to try in the place of events with which a task cannot be stored: each alone, then without what they carry."""
         for task_id in pending:
             self.forget(task_id)
         alone: list[dict[str, Sequence[Event]]] = [
@@ -228,12 +228,12 @@ class Applier:
         if len(alone) > 1:
             return alone[::-1]
         ((task_id, events),) = pending.items()
-        smaller = without_payloads(events, writable(f"the task would be too large to store: {error}"))
-        if smaller == list(events):
+        bare = without_payloads(events, error)
+        if bare == list(events):
             await self.quarantine(task_id, error)
             return []
-        logger.warning("Task %s would be too large: %s", task_id, error, extra={"action": "record_too_large", "task_id": task_id})
-        return [{task_id: smaller}]
+        logger.warning("Task %s cannot be stored: %s", task_id, error, extra={"action": "task_unstorable", "task_id": task_id})
+        return [{task_id: bare}]
 
     def _settle_unknown(
         self, pending: dict[str, Sequence[Event]], found: Mapping[str, Held], operations: dict[str, str], applied: Applied

@@ -1,7 +1,7 @@
 """Carrying out what was decided: commands, cancellations and hints go to the bus."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flowkit._backoff import Backoff
@@ -9,7 +9,7 @@ from flowkit.applying import Applier, Held
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._commands import CommandWatch
 from flowkit.engine import AskWorker, CallFunction, CheckCommand, Effect, SendCancel, SendCommand, TellReaders
-from flowkit.errors import BusError, BusUnavailable, FlowKitError, MessageTooLarge, StoreError
+from flowkit.errors import BusError, BusUnavailable, FlowKitError, MessageTooLarge, PayloadError, StoreError
 from flowkit.graph import NodeSpec
 from flowkit.messages import VERSION, AskRun, CancelRun, StreamMoved, encode, headers_of
 from flowkit.protocols import Bus, Clock, Message, Place, Store, TopicSpec
@@ -89,32 +89,52 @@ class Outbox:
             if commands:
                 sent.append((held, commands))
         if messages:
-            self._note(sent, await self._publish(messages))
+            try:
+                places = await self._publish(messages)
+            except PayloadError:
+                owners = {number: held.task.task_id for held, commands in sent for *_, number in commands}
+                places = await self._publish_apart(messages, owners)
+            self._note(sent, places)
         return own
 
-    def _note(self, sent: list[tuple[Held, list["_Sending"]]], places: Sequence[Place | None] | None) -> None:
+    def _note(self, sent: list[tuple[Held, list["_Sending"]]], places: Mapping[int, Place | None]) -> None:
         for held, commands in sent:
-            if places is None:
-                for index, _, _, topic, _ in commands:
+            found = []
+            topics = []
+            for index, attempt, handovers, topic, number in commands:
+                if number in places:
+                    found.append((index, attempt, handovers, places[number]))
+                    topics.append(topic)
+                else:
                     self._commands.check(held, index, topic, anew=True)
-            else:
-                found = [(index, attempt, handovers, places[number]) for index, attempt, handovers, _, number in commands]
+            if found:
                 self._applier.sent(held, found)
-                self._commands.sent(held, [topic for *_, topic, _ in commands], found)
+                self._commands.sent(held, topics, found)
 
-    async def _publish(self, messages: list[Message]) -> Sequence[Place | None] | None:
-        """Where the messages are, or None if the bus did not confirm them."""
+    async def _publish(self, messages: list[Message]) -> Mapping[int, Place | None]:
+        """Where each of the messages is, by its number; nothing if the bus did not confirm them."""
         config = self._config
         backoff = Backoff(first_sec=config.outbox_backoff_min_ms / 1000, longest_sec=config.outbox_backoff_max_ms / 1000)
         retries = config.outbox_max_retry
         for attempt in range(retries + 1):
             try:
-                return await self._bus.publish(messages)
+                return dict(enumerate(await self._bus.publish(messages)))
             except BusError as error:
                 logger.warning("%d messages were not confirmed: %s", len(messages), error, extra={"action": "publish_failed"})
                 if attempt < retries:
                     await self._clock.sleep(backoff.next_sec())
-        return None
+        return {}
+
+    async def _publish_apart(self, messages: list[Message], owners: Mapping[int, str]) -> Mapping[int, Place | None]:
+        """The same, one by one: a codec does not take one of them. Whose that is is put aside, and the others go on."""
+        places: dict[int, Place | None] = {}
+        for number, message in enumerate(messages):
+            try:
+                for place in (await self._publish([message])).values():
+                    places[number] = place
+            except PayloadError as error:
+                await self._applier.quarantine(owners.get(number, message.key), error)
+        return places
 
     async def _ensure(self, topic: str) -> bool:
         """Make a role's topic if it is not there. Commands for one that cannot be made wait, and hold up no others."""
