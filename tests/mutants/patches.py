@@ -22,15 +22,13 @@ MUTANTS = (
     Mutant(
         "an unconfirmed commit counts as stored",
         CORE + "applying.py",
-        """            except StoreError as error:
+        """                rounds.append(pending)
                 for task_id in pending:
-                    self.forget(task_id)
 """,
-        """            except StoreError as error:
-                if operations:
+        """                if operations:
                     return applied
+                rounds.append(pending)
                 for task_id in pending:
-                    self.forget(task_id)
 """,
     ),
     Mutant(
@@ -98,14 +96,14 @@ MUTANTS = (
     Mutant(
         "the outbox is cleared before the commands are sent",
         CORE + "coordinator/_outbox.py",
-        "            self._note(sent, await self._publish(messages))",
-        "            self._note(sent, [None] * len(messages))\n            await self._publish(messages)",
+        "                places = await self._publish(messages)\n",
+        "                self._note(sent, dict.fromkeys(range(len(messages))))\n                places = await self._publish(messages)\n",
     ),
     Mutant(
         "commands that were not confirmed count as sent",
         CORE + "coordinator/_outbox.py",
-        "            if places is None:\n",
-        "            places = places or [None] * 1000\n            if places is None:\n",
+        "        return {}\n",
+        "        return dict.fromkeys(range(len(messages)))\n",
     ),
     # ------------------------------------------------ recovery
     Mutant(
@@ -117,7 +115,7 @@ MUTANTS = (
     Mutant(
         "there is no sweep",
         CORE + "coordinator/_timers.py",
-        "store.due(before=clock.now() - tick_sec,",
+        "store.due(before=before,",
         "store.due(before=0.0,",
     ),
     Mutant(
