@@ -3,11 +3,18 @@
 import cel  # noqa: F401 - can be loaded once in a process only, and pytest run within pytest forgets what it has loaded
 import coverage
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.servers.kafka_fixtures import kafka_address, own_kafka
 from tests.servers.mongo_fixtures import mongo_address, mongo_set_of_three, mongo_standalone, own_mongo
 
 __all__ = ["kafka_address", "mongo_address", "mongo_set_of_three", "mongo_standalone", "own_kafka", "own_mongo"]
+
+
+# The same examples in each run, and no clock: what fails is a change's doing. ``--hypothesis-profile=fresh`` looks for others.
+settings.register_profile("fresh", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", settings.get_profile("fresh"), derandomize=True, database=None)
+settings.load_profile("same")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -69,6 +70,7 @@ class Post:
         process, self._process = self._process, None
         if process is None:
             return None
+        _until_it_can_be_told(process.pid)
         process.stop(timeout=timeout)
         return process.status
 
@@ -92,6 +94,20 @@ class Post:
                 self.start()
         finally:
             self.lock.release()
+
+
+def _until_it_can_be_told(pid: int) -> None:
+    """Return when a process minds SIGTERM: one that was started a moment ago would just end of it. See proc(5), ``SigCgt``."""
+    status = Path(f"/proc/{pid}/status")
+    until = time.monotonic() + PATIENCE_SEC
+    while time.monotonic() < until:
+        try:
+            caught = next(line for line in status.read_text().splitlines() if line.startswith("SigCgt:"))
+        except OSError:
+            return
+        if int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1:
+            return
+        time.sleep(0.05)
 
 
 class Cluster:

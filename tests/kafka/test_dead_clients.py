@@ -17,7 +17,7 @@ pytestmark = pytest.mark.services
 async def heard(request, anyio_backend, kafka_address):
     """A bus, a topic, and a subscription to it that has read a message."""
     topic = unique("dying")
-    async with bus_at(kafka_address, patience_sec=1.5) as bus:
+    async with bus_at(kafka_address, patience_sec=5.0) as bus:
         await bus.ensure_topics([TopicSpec(topic)])
         async with bus.subscribe([topic], group=request.param) as subscription:
             await bus.publish([Message(topic, b"before")])

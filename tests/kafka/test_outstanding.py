@@ -76,8 +76,8 @@ async def test_asking_makes_nobody_a_member(bus: KafkaBus) -> None:
     async with bus.subscribe([topic], group="members") as subscription:
         for _ in range(5):
             await bus.outstanding(topic, "members")
-        await take(subscription, 20, within=5)
-        with anyio.fail_after(5):
+        await take(subscription, 20, within=20)
+        with anyio.fail_after(20):
             while await bus.outstanding(topic, "members") != {0: (20, 20)}:
                 await anyio.sleep(0.05)
 
@@ -105,6 +105,7 @@ async def test_whoever_stops_waiting_for_the_answer_harms_nobody(bus: KafkaBus) 
 
 async def test_whoever_stops_waiting_leaves_no_connection_behind(bus: KafkaBus) -> None:
     topic = await topic_of(bus, 2)
+    gc.collect()
     with warnings.catch_warnings(record=True) as complaints:
         warnings.simplefilter("always")
         for half_ms in range(40):
@@ -115,7 +116,7 @@ async def test_whoever_stops_waiting_leaves_no_connection_behind(bus: KafkaBus) 
 
 
 async def test_a_broker_that_comes_back_is_asked_again(own_kafka: KafkaServer) -> None:
-    async with bus_at(own_kafka.address, partitions=1, patience_sec=3.0) as bus:
+    async with bus_at(own_kafka.address, partitions=1, patience_sec=8.0) as bus:
         topic = await topic_of(bus, 2)
         assert await bus.outstanding(topic, "g") == {0: (0, 2)}
         await anyio.to_thread.run_sync(own_kafka.kill)

@@ -51,7 +51,7 @@ class Broker:
         self._jvm = [java, *_HEAP, "-Dlog4j2.configurationFile=log4j2.properties", "-cp", f"{jars}{os.sep}*"]
 
     def format(self, cluster_id: str) -> None:
-        command = [*self._jvm, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", "server.properties"]
+        command = [*self._jvm, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", "server.properties"]
         done = subprocess.run(command, cwd=self._folder, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"Kafka's storage could not be formatted:\n{done.stdout}{done.stderr}")
@@ -145,7 +145,7 @@ class KafkaServer:
     def stop(self) -> None:
         """Stop every broker and remove the folders."""
         for broker in self._brokers:
-            if broker._process is not None and broker.process.running:
+            if broker._process is not None:
                 broker.process.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
 

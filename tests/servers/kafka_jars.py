@@ -2,11 +2,10 @@
 
 import importlib.util
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.servers.processes import Unavailable, cache_folder
+from tests.servers.processes import Unavailable, cache_folder, fetched
 
 KAFKA_VERSION = "4.2.0"
 LOG4J_VERSION = "2.25.3"
@@ -57,7 +56,7 @@ def fetched_jars() -> Path:
         pom.write_text(_POM.format(kafka=KAFKA_VERSION, log4j=LOG4J_VERSION), encoding="utf-8")
         jars = Path(work) / "lib"
         command = [maven, "-B", "-q", "dependency:copy-dependencies", f"-DoutputDirectory={jars}", "-DincludeScope=runtime"]
-        done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
+        done = fetched(command, folder=Path(work))
         if done.returncode:
             raise Unavailable(f"Maven could not fetch Kafka {KAFKA_VERSION}: {(done.stdout + done.stderr).strip()[-500:]}")
         try:

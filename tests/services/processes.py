@@ -16,7 +16,7 @@ from tests.services.support import Installation
 
 ROOT = Path(__file__).parents[2]
 RECORDING = ("--handlers", "tests.services.recording_handlers:HANDLERS")
-PATIENCE_SEC = 40.0
+PATIENCE_SEC = 90.0
 
 
 class Process:

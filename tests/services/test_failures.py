@@ -19,7 +19,7 @@ from tests.services.load import Disaster, Load
 from tests.services.processes import Processes, until
 from tests.services.support import QUICK_KAFKA, Installation, chain, ends_of, events_of
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
 
 SHUTDOWN = 91
 QUICK_COORDINATOR = {"scheduler_tick_sec": 1, "heartbeat_soft_sec": 2, "heartbeat_hard_sec": 3, "lease_ttl_sec": 3}

@@ -50,7 +50,7 @@ async def test_reports_that_came_while_every_coordinator_was_down_are_all_applie
 
     names = [f"n{number}" for number in range(10)]
     flow = graph(*(node(name, "gated") for name in names), node("last", "gated", *names))
-    async with installation.client() as client, installation.worker([gated], max_concurrency=40):
+    async with installation.client() as client, installation.worker([gated], max_concurrency=40, **QUICK_WORKER):
         async with installation.coordinator(worker_types=["gated"], **QUICK_COORDINATOR), installation.coordinator(**QUICK_COORDINATOR):
             task_ids = [await client.create_task(graph=flow) for _ in range(3)]
             with anyio.fail_after(WITHIN_SEC):
@@ -68,7 +68,7 @@ async def test_reports_that_came_while_every_coordinator_was_down_are_all_applie
     assert len(begun) == 32
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("batches", [250, 100_000])
 async def test_a_stream_is_read_to_its_end_after_a_crash_in_the_middle(
     installation: Installation, processes: Processes, batches: int
@@ -86,7 +86,7 @@ async def test_a_stream_is_read_to_its_end_after_a_crash_in_the_middle(
         processes.open_gate()
     io = {"start_when": "first_batch", "input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {}}}
     async with installation.coordinator(worker_types=["numbers", "reading"], **QUICK_COORDINATOR) as coordinator:
-        async with installation.worker([numbers]):
+        async with installation.worker([numbers], **QUICK_WORKER):
             victim = processes.worker(**QUICK_WORKER)
             task_id = await coordinator.create_task(graph=graph(node("source", "numbers"), node("reader", "reading", "source", io=io)))
             await until(lambda: processes.lines_recorded() >= batches // 2, within=WITHIN_SEC + batches / 500)

@@ -15,7 +15,7 @@ from flowkit import Coordinator
 from tests.services.processes import ROOT, Process, Processes, until
 from tests.services.support import Installation, chain, ends_of, events_of
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
 
 PACKAGES = ("asyncio", "email", "json", "logging", "multiprocessing", "xml")
 LEFT_OUT = ["test", "mime"]
@@ -119,6 +119,8 @@ async def test_the_example_over_two_coordinators_and_three_workers_counts_what_a
     handlers = ("--handlers", "examples.stdlib_report.handlers:HANDLERS")
     started = [processes.coordinator(worker_types="list_files,parse,aggregate") for _ in range(2)]
     started += [processes.start("worker", *handlers) for _ in range(3)]
+    for process, action in zip(started, ["coordinator_ready"] * 2 + ["worker_started"] * 3, strict=True):
+        await process.until(action)
     flow = ROOT / "examples" / "stdlib_report" / "flow.yaml"
     done = await processes.run("submit", flow, "--params", f"@{params}", "--wait", "--json")
     assert done.returncode == 0, done.stderr + "".join(process.logged() for process in started)
