@@ -293,9 +293,8 @@ class Ledger:
         archive: list[ArchivedPart] = []
         if len(self.ended) > KEEP_ENDED or self._ended_bytes > KEEP_BYTES:
             for index in self._to_archive(task):
-                record = task.records[index]
                 drop.append(node_part(index))
-                archive.append(ArchivedPart(node_part(index), record.attempt * 1000 + record.generation, self.ended[index]))
+                archive.append(ArchivedPart(node_part(index), task.version, self.ended[index]))
         if len(self.log_parts) > KEEP_LOG_PARTS or self._log_bytes > KEEP_BYTES:
             old = list(_oldest(self.log_parts, self._log_bytes, keep=KEEP_LOG_PARTS // 2))
             drop += old
