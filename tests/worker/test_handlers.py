@@ -327,6 +327,7 @@ class Odd(Handler):
         (Odd(batches=[Batch("")]), "a batch_uid is a string of 1 to"),
         (Odd(batches=[Batch(5)]), "a batch_uid is a string of 1 to"),  # type: ignore[arg-type]
         (Odd(batches=[Batch("x" * 1001)]), "a batch_uid is a string of 1 to"),
+        (Odd(batches=[Batch("file-\udc80")]), "a batch_uid is valid Unicode, not 'file-\\udc80'"),
         (Odd(batches=[Batch("__complete__")]), "no batch may have the uid"),
         (Odd(result={"success": True}), "process_batch returns a BatchResult, not dict"),
         (Odd(result=BatchResult(True, {"n": math.nan})), "'n' is nan"),
@@ -380,6 +381,31 @@ async def test_an_artifact_above_the_stores_limit_fails_its_own_run_only(bench: 
     assert (end.reason_code, end.permanent) == ("artifact_too_large", True)
     (letter,) = await bench.store.dead_letters()
     assert letter.uid == "0"
+
+
+async def test_an_artifact_that_cannot_be_stored_fails_its_own_run_only(bench: Bench) -> None:
+    together: list[int] = []
+
+    class Picky(InMemoryArtifactStore):
+        async def put(self, records: Sequence[ArtifactRecord]) -> Sequence[bool]:
+            if any(b"odd" in (record.meta or b"") for record in records):
+                together.append(len({record.stream for record in records}))
+                raise RuntimeError("cannot be written")
+            return await super().put(records)
+
+    async def work(item: Any) -> AsyncIterator[dict[str, Any]]:
+        yield {"x": item}
+        yield {"last": True}
+
+    bench.store.artifacts = Picky()
+    async with bench.worker({"work": work}):
+        commands = [await bench.send(item) for item in ("one", "odd", "two")]
+        ends = [await bench.end(command) for command in commands]
+    assert together[0] > 1
+    assert together[-1] == 1
+    assert [end.kind for end in ends] == ["node_succeeded", "node_failed", "node_succeeded"]
+    assert (ends[0].batches, ends[2].batches) == (2, 2)
+    assert (ends[1].reason_code, ends[1].error) == ("unexpected_error", "RuntimeError: cannot be written")
 
 
 async def test_an_error_of_the_artifact_store_fails_the_run(bench: Bench) -> None:

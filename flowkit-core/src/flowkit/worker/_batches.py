@@ -6,6 +6,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from flowkit.errors import NodeFailure
+from flowkit.graph.values import is_unicode
 from flowkit.messages import RunNode
 from flowkit.protocols import ArtifactRecord, Clock, Stream
 from flowkit.worker._reports import RunReports
@@ -54,6 +55,8 @@ class BatchLedger:
                 raise bad_result(f"batches are flowkit.worker.Batch objects, not {type(batch).__name__}")
             if not isinstance(batch.batch_uid, str) or not 0 < len(batch.batch_uid) <= MAX_UID_LENGTH:
                 raise bad_result(f"a batch_uid is a string of 1 to {MAX_UID_LENGTH} characters, not {batch.batch_uid!r:.200}")
+            if not is_unicode(batch.batch_uid):
+                raise bad_result(f"a batch_uid is valid Unicode, not {batch.batch_uid!r:.200}, which has a lone surrogate")
             if batch.batch_uid == COMPLETE_UID:
                 raise bad_result(f"no batch may have the uid {COMPLETE_UID!r}: it is that of the node's complete artifact")
         known: set[str] = set()

@@ -46,18 +46,23 @@ class ArtifactWriter:
         try:
             records = [record for record, _ in items]
             outcome = await patiently(lambda: self._store.put(records), clock=self._clock, what="store artifacts")
-        except RecordTooLarge as error:
+        except Exception as error:
             if len(items) > 1:
+                # One by one only that which is at fault fails.
                 for item in items:
                     await self._put([item])
                 return
-            message = f"the artifact {items[0][0].uid!r} is too large: {error}"
-            outcome = [NodeFailure(message, reason_code="artifact_too_large", permanent=True)]
-        except Exception as error:
-            outcome = [error] * len(items)
+            outcome = [_refusal(items[0][0], error)]
         del self._waiting[: len(items)]
         for (_, done), answer in zip(items, outcome, strict=True):
             done(answer)
+
+
+def _refusal(record: ArtifactRecord, error: Exception) -> Exception:
+    """What the run is told whose record the store did not take."""
+    if isinstance(error, RecordTooLarge):
+        return NodeFailure(f"the artifact {record.uid!r} is too large: {error}", reason_code="artifact_too_large", permanent=True)
+    return error
 
 
 class ArtifactReader:
