@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import pytest
 
 from flowkit.errors import BusUnavailable
 from flowkit.messages import NodeStarted, encode
@@ -312,3 +313,53 @@ async def test_progress_that_is_no_json_is_refused_and_too_large_a_one_dropped(b
     async with bench.worker({"work": work}):
         assert (await bench.run("object")).reason_code == "bad_result"
         assert (await bench.run("large")).result == "well"
+
+
+class PickyCodec:
+    """Cannot encode what holds one of these words."""
+
+    def __init__(self, *words: bytes) -> None:
+        self.words = words
+
+    def flowkit_encode_payload(self, data: bytes) -> bytes:
+        if any(word in data for word in self.words):
+            raise RuntimeError("no key for this")
+        return data
+
+
+async def test_a_result_that_the_codec_cannot_encode_fails_its_own_run_only(bench: Bench) -> None:
+    async def work(item: Any, ctx: RunContext) -> Any:
+        ctx.heartbeat(item)
+        return item
+
+    async with bench.worker({"work": work}, plugins=[PickyCodec(b"odd")]):
+        commands = [await bench.send(item) for item in ("one", "odd", "two")]
+        ends = [await bench.end(command) for command in commands]
+    assert [end.kind for end in ends] == ["node_succeeded", "node_failed", "node_succeeded"]
+    assert (ends[1].reason_code, ends[1].permanent) == ("result_not_encoded", False)
+    assert "cannot encode" in ends[1].error
+    assert bench.kinds(commands[1]) == ["node_started", "node_failed"]
+
+
+async def test_an_error_that_the_codec_cannot_encode_leaves_a_failure_without_it(bench: Bench) -> None:
+    async def work(item: Any) -> Any:
+        raise RuntimeError(item)
+
+    async with bench.worker({"work": work}, plugins=[PickyCodec(b"odd")]):
+        end = await bench.run("odd")
+    assert (end.kind, end.reason_code, end.error) == ("node_failed", "unexpected_error", "the error cannot be sent")
+
+
+async def test_a_run_of_which_nothing_can_be_told_holds_up_no_other(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    async def work(item: Any) -> Any:
+        return item
+
+    codec = PickyCodec(b"mute")
+    async with bench.worker({"work": work}, plugins=[codec]):
+        mute = await bench.send("a", task_id="mute")
+        assert (await bench.run("b")).result == "b"
+        assert bench.of(mute) == []
+        assert "of task mute cannot be sent and is dropped" in caplog.text
+        codec.words = ()
+        await bench.publish(mute)
+        assert (await bench.end(mute)).result == "a", "what became of it is known, should somebody ask"

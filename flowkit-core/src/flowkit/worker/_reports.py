@@ -4,11 +4,12 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import anyio
 
-from flowkit.errors import MessageError, MessageTooLarge
+from flowkit.errors import MessageError, MessageTooLarge, PayloadError
 from flowkit.messages import (
     BatchesRetried,
     BatchRetries,
@@ -21,6 +22,7 @@ from flowkit.messages import (
     NodeSucceeded,
     RunNode,
     WorkerReport,
+    decode,
     encode,
     headers_of,
 )
@@ -34,6 +36,10 @@ logger = logging.getLogger(__name__)
 PROGRESS_EVERY_SEC = 0.2
 End = NodeSucceeded | NodeFailed | NodeStopped | NodeReleased
 Origin = tuple[Subscription, Delivery]
+
+_NEVER_SENT = (MessageTooLarge, PayloadError)
+_REFUSED_RESULTS = {MessageTooLarge: ("result_too_large", True), PayloadError: ("result_not_encoded", False)}
+"""The reason code of a result that is never sent, and whether that is for good: another time the codec may be able to."""
 
 
 class RunReports:
@@ -249,15 +255,26 @@ class Reporter:
             await acknowledge(subscription, deliveries)
 
     async def _publish(self, messages: list[Message]) -> None:
+        """Send these; of one that the bus never takes, what can be said in its place."""
         try:
             await self._bus.publish(messages)
-        except MessageTooLarge:
-            # The bus counts more than the value; one by one only those that are too large are lost.
+        except _NEVER_SENT as error:
+            if len(messages) == 1:
+                await self._publish_instead(messages[0], error)
+                return
+            # The bus counts more than the value, and a codec may stumble over one: one by one only that is lost.
             for message in messages:
-                try:
-                    await self._bus.publish([message])
-                except MessageTooLarge:
-                    logger.exception("The bus refused a report of task %s", message.key, extra={"action": "report_refused"})
+                await self._publish([message])
+
+    async def _publish_instead(self, message: Message, error: MessageTooLarge | PayloadError) -> None:
+        instead = _instead_of(decode(message.value, limit=self._bus.max_message_bytes), error)
+        if instead is not None:
+            try:
+                await self._bus.publish([replace(message, value=encode(instead))])
+                return
+            except _NEVER_SENT as again:
+                error = again
+        logger.error("A report of task %s cannot be sent and is dropped: %s", message.key, error, extra={"action": "report_refused"})
 
     def _encoded(self, report: WorkerReport) -> bytes | None:
         """The bytes of a report; one that cannot be sent is replaced by what can be said in its place."""
@@ -271,16 +288,20 @@ class Reporter:
         return encode(instead)
 
 
-def _instead_of(report: WorkerReport, error: MessageError) -> WorkerReport | None:
+def _instead_of(report: WorkerReport, error: MessageError | PayloadError) -> WorkerReport | None:
     ids = {name: getattr(report, name) for name in ("task_id", "index", "attempt", "token", "worker_id", "at")}
     if isinstance(report, NodeSucceeded):
-        reason = "result_too_large" if isinstance(error, MessageTooLarge) else "bad_result"
-        return NodeFailed(
-            **ids, started_at=report.started_at, reason_code=reason, permanent=True, error=f"the result cannot be sent: {error}"
-        )
+        reason, permanent = _REFUSED_RESULTS.get(type(error), ("bad_result", True))
+        text = f"the result cannot be sent: {_writable(str(error))}"
+        return NodeFailed(**ids, started_at=report.started_at, reason_code=reason, permanent=permanent, error=text)
     if isinstance(report, NodeFailed):
-        return report.model_copy(update={"metrics": {}, "error": report.error.encode("ascii", "replace").decode()})
+        text = "the error cannot be sent" if isinstance(error, PayloadError) else _writable(report.error)
+        return report.model_copy(update={"metrics": {}, "error": text})
     return NodeReleased(**ids, retries=report.retries) if isinstance(report, NodeReleased) else None
+
+
+def _writable(text: str) -> str:
+    return text.encode("ascii", "replace").decode()
 
 
 async def acknowledge(subscription: Subscription, deliveries: list[Delivery]) -> None:
