@@ -215,6 +215,53 @@ async def test_a_cleanup_cannot_hold_up_the_worker(bench: Bench, caplog: pytest.
     assert "were cut off" in caplog.text
 
 
+async def test_a_cancel_that_is_repeated_does_not_cut_cleanups_short(bench: Bench) -> None:
+    calls: list[str] = []
+
+    async def work(item: Any, ctx: RunContext) -> None:
+        async def clean_up() -> None:
+            await ctx.clock.sleep(3)
+            calls.append("cleaned up")
+
+        ctx.on_cleanup(clean_up)
+        await anyio.sleep_forever()
+
+    async with bench.worker({"work": work}, cancel_grace_sec=5):
+        command = await bench.send()
+        await bench.started(command)
+        for _ in range(7):
+            await bench.cancel(command)
+            await bench.clock.sleep(1)
+        assert (await bench.end(command)).kind == "node_stopped"
+        await bench.clock.sleep(20)
+    assert calls == ["cleaned up"]
+    assert bench.kinds(command) == ["node_started", "node_stopped"]
+
+
+async def test_a_worker_that_stops_does_not_cut_the_cleanups_of_a_cancelled_run_short(bench: Bench) -> None:
+    calls: list[str] = []
+
+    async def work(item: Any, ctx: RunContext) -> None:
+        async def clean_up() -> None:
+            calls.append("began")
+            await ctx.clock.sleep(3)
+            calls.append("cleaned up")
+
+        ctx.on_cleanup(clean_up)
+        await anyio.sleep_forever()
+
+    worker = bench.worker({"work": work}, cancel_grace_sec=5)
+    await worker.start()
+    command = await bench.send()
+    await bench.started(command)
+    await bench.cancel(command)
+    await bench.clock.sleep(6)
+    assert calls == ["began"]
+    await worker.stop(0)
+    assert (await bench.end(command)).kind == "node_stopped"
+    assert calls == ["began", "cleaned up"]
+
+
 async def test_batches_stop_between_two_when_the_run_is_cancelled(bench: Bench) -> None:
     class Endless(Handler):
         async def iter_batches(self, loaded: Any) -> AsyncIterator[Batch]:

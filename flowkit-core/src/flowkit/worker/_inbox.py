@@ -147,6 +147,8 @@ class Inbox:
             if not hmac.compare_digest(command.token.encode(), order.token.encode()) or run.reports.ended:
                 continue
             if self._slots.is_running(run):
+                if run.cancelled:
+                    return  # the coordinator says it until it hears of an end
                 run.cancel(order.reason or "the run was cancelled")
                 self._group.start_soon(self._cut_off_later, run)
                 return

@@ -58,6 +58,11 @@ class Run:
     def priority(self) -> int:
         return self.command.priority
 
+    @property
+    def cancelled(self) -> bool:
+        """It was asked to end."""
+        return self._context.cancelled()
+
     def cancel(self, reason: str) -> None:
         """Ask the handler to end."""
         self._context._cancel(reason)  # noqa: SLF001 - the worker's side of the context

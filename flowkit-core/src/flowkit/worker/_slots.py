@@ -41,6 +41,7 @@ class Slots:
         self._tasks: dict[Runnable, asyncio.Task[None]] = {}
         self._abandoned: dict[Runnable, asyncio.Task[None]] = {}
         self._slots: set[asyncio.Task[None]] = set()
+        self._cut_off: set[Runnable] = set()
         self._waking = False
         self._watchers: list[anyio.Event] = []
 
@@ -93,9 +94,10 @@ class Slots:
         return run in self._tasks
 
     def cut_off(self, run: Runnable) -> None:
-        """Cancel what a run awaits, once: one that goes on all the same is not to keep the event loop busy."""
+        """Cancel what a run awaits. Once: a second time would cut its cleanups short, and one that goes on all the same stays busy."""
         task = self._tasks.get(run)
-        if task is not None:
+        if task is not None and run not in self._cut_off:
+            self._cut_off.add(run)
             task.cancel()
 
     def abandon(self, run: Runnable) -> None:
@@ -160,4 +162,5 @@ class Slots:
         finally:
             self._tasks.pop(run, None)
             self._abandoned.pop(run, None)
+            self._cut_off.discard(run)
             self._tell_watchers()
