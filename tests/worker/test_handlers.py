@@ -208,6 +208,19 @@ async def test_a_batch_that_fails_for_good_is_kept_as_a_dead_letter(
     assert letter.size == len(letter.data)
 
 
+async def test_an_error_is_told_and_kept_as_any_store_can_write_it(bench: Bench) -> None:
+    class Nameless(Counting):
+        async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+            raise ValueError("no such file: \udc80.txt" + "\udc80" * 10_000)
+
+    async with bench.worker({"work": Nameless()}):
+        end = await bench.run(uids("a"))
+    (letter,) = await bench.store.dead_letters()
+    assert end.error == letter.error
+    assert letter.error.startswith("ValueError: no such file: \\udc80.txt\\udc80")
+    assert len(letter.error.encode()) == 4000
+
+
 async def test_a_payload_that_is_no_json_leaves_a_dead_letter_without_data(bench: Bench) -> None:
     class Failing(Handler):
         async def iter_batches(self, loaded: Any) -> AsyncIterator[Batch]:

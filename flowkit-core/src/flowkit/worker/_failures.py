@@ -58,7 +58,7 @@ def judge(error: BaseException, command: RunNode, *, io: dict[str, Any], plugins
         reason, permanent = _asked_plugins(error, command, io, plugins) or _asked_handler(error, command, classify)
     text = str(error) if isinstance(error, BatchFailure) else f"{type(error).__name__}: {error}"
     shown = printable(reason)[:MAX_REASON] or "unexpected_error"
-    return Verdict(shown, permanent or reason in command.retry_policy.permanent_on, text[:MAX_ERROR])
+    return Verdict(shown, permanent or reason in command.retry_policy.permanent_on, _kept(text))
 
 
 def _asked_plugins(error: BaseException, command: RunNode, io: dict[str, Any], plugins: Plugins) -> tuple[str, bool] | None:
@@ -91,7 +91,12 @@ def _checked(answer: Any) -> tuple[str, bool]:
 
 def judge_plainly(error: BaseException) -> Verdict:
     """The verdict where even judging failed."""
-    return Verdict("unexpected_error", False, f"{type(error).__name__}: {error}"[:MAX_ERROR])
+    return Verdict("unexpected_error", False, _kept(f"{type(error).__name__}: {error}"))
+
+
+def _kept(text: str) -> str:
+    """As much of an error as is kept, as every store can write it: half of a surrogate pair, as in the name of a file, is written out."""
+    return text[:MAX_ERROR].encode("utf-8", "backslashreplace").decode()[:MAX_ERROR]
 
 
 def dead_letter(command: RunNode, batch: Batch, verdict: Verdict, *, at: float) -> DeadLetter:
