@@ -7,12 +7,14 @@ import anyio
 import pytest
 
 from flowkit._gathering import Gathered
+from flowkit.errors import StoreUnavailable
 
 
 class Doubling:
     """Counts the calls; the first one waits to be let on."""
 
-    def __init__(self) -> None:
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error or ValueError("unlucky")
         self.calls: list[list[int]] = []
         self.go_on = anyio.Event()
 
@@ -21,7 +23,7 @@ class Doubling:
         if len(self.calls) == 1:
             await self.go_on.wait()
         if 13 in items:
-            raise ValueError("unlucky")
+            raise self.error
         return [item * 2 for item in items]
 
 
@@ -52,6 +54,17 @@ async def test_nobody_suffers_from_anothers_fault() -> None:
     assert (await first, await second, await last) == (2, 4, 8)
     with pytest.raises(ValueError, match="unlucky"):
         await unlucky
+
+
+async def test_while_the_store_is_away_nobody_is_tried_alone() -> None:
+    doubling = Doubling(error=StoreUnavailable("no server"))
+    first, *others = await started(Gathered(doubling), 1, 2, 13, 4)
+    doubling.go_on.set()
+    assert await first == 2
+    for other in others:
+        with pytest.raises(StoreUnavailable, match="no server"):
+            await other
+    assert doubling.calls == [[1], [2, 13, 4]]
 
 
 async def test_a_cancelled_caller_takes_nobody_along() -> None:

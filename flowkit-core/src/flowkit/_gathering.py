@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+from flowkit.errors import StoreUnavailable
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -14,7 +16,7 @@ class Gathered(Generic[T, R]):
     """Whatever is asked for while a call is on its way goes together in the next one.
 
     A single caller is served at once and pays nothing. If a common call fails, each of its items is tried by itself, so that nobody
-    suffers from another's fault: the call must be harmless to repeat.
+    suffers from another's fault: the call must be harmless to repeat. If the store is out of reach, all of them are told so at once.
     """
 
     def __init__(self, call: Callable[[list[T]], Awaitable[Sequence[R]]]) -> None:
@@ -54,8 +56,10 @@ class Gathered(Generic[T, R]):
         try:
             found = await self._call([item for item, _ in wanted])
         except Exception as error:
-            if len(wanted) == 1:
-                _settle(wanted[0][1], error)
+            # Where the store is out of reach nobody is at fault, and each alone would wait as long again.
+            if len(wanted) == 1 or isinstance(error, StoreUnavailable):
+                for _, answer in wanted:
+                    _settle(answer, error)
             else:
                 for one in wanted:
                     await self._serve([one])
