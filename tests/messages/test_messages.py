@@ -96,6 +96,8 @@ def test_a_message_is_read_as_it_was_written(message: Any) -> None:
         (json.dumps({**STARTED, "attempt": 1.5}).encode(), "attempt"),
         (json.dumps({**STARTED, "token": "x" * 65}).encode(), "token"),
         (json.dumps({**STARTED, "token": None}).encode(), "token"),
+        (json.dumps({**STARTED, "token": "gu\u00e9ssed"}).encode(), "token"),
+        (json.dumps({**STARTED, "token": "ab\n"}).encode(), "token"),
         (json.dumps({**STARTED, "task_id": "x" * 201}).encode(), "task_id"),
         (json.dumps({**STARTED, "task_id": 7}).encode(), "task_id"),
         (json.dumps({**STARTED, "at": "noon"}).encode(), "at"),

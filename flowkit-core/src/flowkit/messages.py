@@ -47,7 +47,7 @@ class _NodeMessage(_Message):
     index: int = Field(ge=0, le=2**31 - 1)
     """The node's place in the graph."""
     attempt: int = Field(ge=1, le=2**31 - 1)
-    token: Annotated[str, Field(max_length=64), _NO_CONTROLS]
+    token: Annotated[str, Field(max_length=64, pattern="^[ -~]*$")]
     """Proves that the sender was given this attempt."""
 
 
