@@ -109,6 +109,20 @@ async def test_metrics_are_the_sums_of_the_batches_with_finalizes_on_top(bench: 
     assert end.metrics == {"count": 3, "half": 7, "extra": 1}
 
 
+async def test_metrics_whose_sum_no_float_can_tell_fail_their_own_run_only(bench: Bench) -> None:
+    class Huge(Counting):
+        async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+            return BatchResult(True, {"n": 0.5 if batch.batch_uid == "last" else 10**308})
+
+    async with bench.worker({"huge": Huge(), "work": Counting()}):
+        huge = await bench.send(uids(*map(str, range(20)), "last"), role="huge")
+        other = await bench.send(uids(*map(str, range(20))))
+        assert (await bench.end(other)).metrics == {"count": 20, "half": 10}
+        end = await bench.end(huge)
+    assert (end.reason_code, end.permanent, end.metrics) == ("bad_result", True, {})
+    assert "the sums of its metrics are finite numbers by name" in end.error
+
+
 async def test_a_batch_that_comes_twice_is_processed_and_counted_once(bench: Bench) -> None:
     counting = Counting()
     async with bench.worker({"work": counting}):
@@ -344,6 +358,8 @@ class Odd(Handler):
         (Odd(batches=[Batch("__complete__")]), "no batch may have the uid"),
         (Odd(result={"success": True}), "process_batch returns a BatchResult, not dict"),
         (Odd(result=BatchResult(True, {"n": math.nan})), "'n' is nan"),
+        (Odd(result=BatchResult(True, {"n": 10**400})), "'n' is an integer of 1329 bits"),
+        (Odd(result=BatchResult(True, {"n": 10**5000})), "'n' is an integer of 16610 bits"),
         (Odd(result=BatchResult(True, {"n": "3"})), "'n' is '3'"),  # type: ignore[dict-item]
         (Odd(result=BatchResult(True, [1])), "numbers by name, not list"),  # type: ignore[arg-type]
         (Odd(result=BatchResult(True, {}, [1])), "the artifact of batch 'a' is a JSON object or None, not list"),  # type: ignore[arg-type]

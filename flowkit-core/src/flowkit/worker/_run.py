@@ -19,7 +19,7 @@ from flowkit.worker._registry import Make
 from flowkit.worker._reports import End, RunReports
 from flowkit.worker._services import Services
 from flowkit.worker._tries import is_being_cancelled
-from flowkit.worker._values import Numbers, json_value
+from flowkit.worker._values import Numbers, is_finite, json_value, numbers
 from flowkit.worker._work import Outcome, Work, asked_store, sources_of
 from flowkit.worker.artifacts import RunArtifacts
 from flowkit.worker.functions import FunctionHandler
@@ -162,7 +162,7 @@ class Run:
             **self._ids(),
             started_at=self.reports.started_at,
             result=outcome.result,
-            metrics=outcome.metrics,
+            metrics=numbers(outcome.metrics, "the sums of its metrics"),
             batches=outcome.batches,
             skipped=outcome.skipped,
         )
@@ -195,7 +195,8 @@ class Run:
         metrics: Numbers = {}
         if self._work is not None:
             await self._settled_anyway(self._work.ledger)
-            metrics, _ = await self._work.ledger.totals()
+            sums, _ = await self._work.ledger.totals()
+            metrics = {name: value for name, value in sums.items() if is_finite(value)}
         return self._failed(verdict, metrics)
 
     async def _settled_anyway(self, ledger: BatchLedger) -> None:

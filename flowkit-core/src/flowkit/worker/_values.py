@@ -14,6 +14,7 @@ _encoder = json.JSONEncoder(allow_nan=False)
 _ROOM = 16  # levels that messages and records put around a value; their reader stops at a fixed depth
 _OPEN, _CLOSE = "[" * _ROOM, "]" * _ROOM
 _SAFE_INT = 2**63
+_SHOWN_BITS = 128
 
 Numbers = dict[str, float | int]
 
@@ -63,15 +64,31 @@ def numbers(metrics: Any, what: str) -> Numbers:
     if not isinstance(metrics, Mapping):
         raise bad_result(f"{what} are numbers by name, not {type(metrics).__name__}")
     for name, value in metrics.items():
-        if not isinstance(name, str) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise bad_result(f"{what} are finite numbers by name; {name!r} is {value!r}")
+        if not isinstance(name, str) or not isinstance(value, int | float) or not is_finite(value):
+            raise bad_result(f"{what} are finite numbers by name; {name!r} is {_shown(value)}")
     return {name: int(value) if isinstance(value, bool) else value for name, value in metrics.items()}
 
 
+def is_finite(value: float) -> bool:
+    """Whether a number is finite as a float too, as which its readers may take an integer."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _shown(value: object) -> str:
+    # Python refuses to write out the digits of very large integers.
+    return f"an integer of {value.bit_length()} bits" if isinstance(value, int) and value.bit_length() > _SHOWN_BITS else repr(value)
+
+
 def add_numbers(total: Numbers, more: Mapping[str, float | int]) -> None:
-    """Add up by name."""
+    """Add up by name. A sum beyond what a float can tell is an infinity."""
     for name, value in more.items():
-        total[name] = total.get(name, 0) + value
+        try:
+            total[name] = total.get(name, 0) + value
+        except OverflowError:
+            total[name] = math.inf
 
 
 def dump(value: Any) -> bytes:
