@@ -1,12 +1,13 @@
 """Dead letters that are tried again by a client."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
 from flowkit import Client, CoordinatorConfig
 from flowkit.errors import BusUnavailable
-from flowkit.protocols import DeadLetter, Message, Place
+from flowkit.protocols import DeadLetter, Message, Place, TaskRecord
 from flowkit.sealing import SIGNATURE
 from flowkit_testing import InMemoryBus, InMemoryStore
 
@@ -72,3 +73,29 @@ async def test_letters_come_in_pages() -> None:
             await client.dead_letters(limit=0)
     assert [letter.letter_id for letter in (*first.items, *second.items)] == ["m0", "m1", "m2"]
     assert second.next is None
+
+
+async def test_one_that_cannot_be_sent_keeps_no_other_from_it() -> None:
+    store, bus = InMemoryStore(), Recording()
+    bus.max_message_bytes = 100
+    large = replace(message("b"), data=b"x" * 200, size=200)
+    await store.park([message("a"), large, message("c")])
+    async with bus, Client(store=store, bus=bus) as client:
+        outcomes = {outcome.letter_id: outcome for outcome in await client.retry_dead_letters(["a", "b", "c"])}
+        assert {letter_id: outcome.done for letter_id, outcome in outcomes.items()} == {"a": True, "b": False, "c": True}
+        assert "200 bytes" in outcomes["b"].detail
+        assert [letter.letter_id for letter in (await client.dead_letters()).items] == ["b"]
+
+
+async def test_batches_of_a_task_that_cannot_be_read_keep_no_other_from_it() -> None:
+    class Damaged(InMemoryStore):
+        async def load(self, task_ids: Collection[str]) -> Mapping[str, TaskRecord]:
+            return {task_id: replace(record, fault="it was changed") for task_id, record in (await super().load(task_ids)).items()}
+
+    store, bus = Damaged(), Recording()
+    async with bus, Client(store=store, bus=bus) as client:
+        task_id = await client.create_task(graph={"nodes": [{"node_id": "a", "type": "nobody"}]})
+        await store.park([message(), DeadLetter("b", 0.0, "batch", "boom", "no", task_id=task_id, node_id="a", uid="1")])
+        outcomes = {outcome.letter_id: outcome for outcome in await client.retry_dead_letters(["b", "m"])}
+        assert {letter_id: outcome.done for letter_id, outcome in outcomes.items()} == {"b": False, "m": True}
+        assert "it was changed" in outcomes["b"].detail

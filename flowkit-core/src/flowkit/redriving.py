@@ -4,13 +4,15 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from flowkit.engine import RetryRequested
-from flowkit.errors import BusError, TaskNotFound, TaskRefused
+from flowkit.errors import BusError, CorruptRecord, MessageTooLarge, PayloadError, TaskNotFound, TaskRefused
 from flowkit.messages import TaskTouched, encode, headers_of
 from flowkit.protocols import Bus, DeadLetter, Message, Store
 from flowkit.reading import load_task, records_of
 from flowkit.task import TaskStatus
 
 MOST_AT_ONCE = 500
+LEFT_AS_IT_WAS = (BusError, CorruptRecord, MessageTooLarge, PayloadError, TaskNotFound, TaskRefused)
+"""What is wrong with one letter, or stands in its way, and is what became of it: the others are tried all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Redriver:
     async def _attempted(self, letter: DeadLetter, send: Callable[[DeadLetter], Awaitable[str]]) -> Redriven:
         try:
             detail = await send(letter)
-        except (BusError, TaskRefused) as error:
+        except LEFT_AS_IT_WAS as error:
             return Redriven(letter.letter_id, False, str(error))
         await self._store.drop_dead_letters([letter.letter_id])
         return Redriven(letter.letter_id, True, detail)
@@ -78,7 +80,7 @@ class Redriver:
             nodes, outdated = await self._nodes(task_id, letters)
             if nodes:
                 await self._retry(task_id, RetryRequested(tuple(sorted(nodes)), fill=True))
-        except (TaskNotFound, TaskRefused) as error:
+        except LEFT_AS_IT_WAS as error:
             return [Redriven(letter.letter_id, False, str(error)) for letter in letters]
         done = [letter for letter in letters if letter.letter_id not in outdated]
         await self._store.drop_dead_letters([letter.letter_id for letter in done])
