@@ -52,7 +52,7 @@ def _written_out(found: re.Match[str]) -> str:
 
 def writable(text: str, *, most: int = 4_000) -> str:
     """The first ``most`` characters of a text, in a form that can be written everywhere: halves of surrogate pairs are written out."""
-    return text[:most].encode("utf-8", "backslashreplace").decode()
+    return text[:most].encode("utf-8", "backslashreplace").decode()[:most]
 
 
 def printable_json(text: str) -> str:

@@ -11,21 +11,21 @@ from flowkit.showing import writable
 def without_payloads(events: Sequence[Event], error: FlowKitError) -> list[Event]:
     """The events, with a failure for each result, and without progress. Those that carry neither are as they were."""
     if isinstance(error, RecordTooLarge):
-        reason, why = "result_too_large", f"the task would be too large to store: {error}"
+        reason, permanent, why = "result_too_large", True, f"the task would be too large to store: {error}"
     else:
-        reason, why = "bad_result", f"the result cannot be stored: {error}"
-    return [_without_payload(event, reason, writable(why)) for event in events]
+        reason, permanent, why = "result_not_encoded", False, f"the result cannot be stored: {error}"
+    return [_without_payload(event, reason, permanent, writable(why)) for event in events]
 
 
-def _without_payload(event: Event, reason: str, why: str) -> Event:
+def _without_payload(event: Event, reason: str, permanent: bool, why: str) -> Event:
     match event:
         case NodeSucceeded():
             return NodeFailed(
                 task_id=event.task_id, index=event.index, attempt=event.attempt, token=event.token, worker_id=event.worker_id,
-                started_at=event.started_at, at=event.at, reason_code=reason, permanent=True, error=why,
+                started_at=event.started_at, at=event.at, reason_code=reason, permanent=permanent, error=why,
             )  # fmt: skip
         case FunctionReturned():
-            return FunctionFailed(event.index, event.attempt, event.token, event.at, reason, True, why)
+            return FunctionFailed(event.index, event.attempt, event.token, event.at, reason, permanent, why)
         case NodeProgressed() | NodeReleased() if event.progress is not None:
             return event.model_copy(update={"progress": None})
         case _:

@@ -13,7 +13,7 @@ from flowkit.graph import NodeSpec
 from flowkit.messages import RunNode
 from flowkit.plugins import Plugins
 from flowkit.protocols import DeadLetter
-from flowkit.showing import printable
+from flowkit.showing import printable, writable
 from flowkit.worker.handlers import Batch
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def judge(error: BaseException, command: RunNode, *, io: dict[str, Any], plugins
         reason, permanent = _asked_plugins(error, command, io, plugins) or _asked_handler(error, command, classify)
     text = str(error) if isinstance(error, BatchFailure) else f"{type(error).__name__}: {error}"
     shown = printable(reason)[:MAX_REASON] or "unexpected_error"
-    return Verdict(shown, permanent or reason in command.retry_policy.permanent_on, _kept(text))
+    return Verdict(shown, permanent or reason in command.retry_policy.permanent_on, writable(text, most=MAX_ERROR))
 
 
 def _asked_plugins(error: BaseException, command: RunNode, io: dict[str, Any], plugins: Plugins) -> tuple[str, bool] | None:
@@ -91,12 +91,7 @@ def _checked(answer: Any) -> tuple[str, bool]:
 
 def judge_plainly(error: BaseException) -> Verdict:
     """The verdict where even judging failed."""
-    return Verdict("unexpected_error", False, _kept(f"{type(error).__name__}: {error}"))
-
-
-def _kept(text: str) -> str:
-    """As much of an error as is kept, as every store can write it: half of a surrogate pair, as in the name of a file, is written out."""
-    return text[:MAX_ERROR].encode("utf-8", "backslashreplace").decode()[:MAX_ERROR]
+    return Verdict("unexpected_error", False, writable(f"{type(error).__name__}: {error}", most=MAX_ERROR))
 
 
 def dead_letter(command: RunNode, batch: Batch, verdict: Verdict, *, at: float) -> DeadLetter:

@@ -27,6 +27,7 @@ from flowkit.messages import (
     headers_of,
 )
 from flowkit.protocols import Bus, Clock, Delivery, Message, Subscription
+from flowkit.showing import writable
 from flowkit.tracing import trace_from
 from flowkit.worker._values import json_value
 from flowkit.worker._waiting import Signal, patiently
@@ -292,16 +293,12 @@ def _instead_of(report: WorkerReport, error: MessageError | PayloadError) -> Wor
     ids = {name: getattr(report, name) for name in ("task_id", "index", "attempt", "token", "worker_id", "at")}
     if isinstance(report, NodeSucceeded):
         reason, permanent = _REFUSED_RESULTS.get(type(error), ("bad_result", True))
-        text = f"the result cannot be sent: {_writable(str(error))}"
+        text = f"the result cannot be sent: {writable(str(error))}"
         return NodeFailed(**ids, started_at=report.started_at, reason_code=reason, permanent=permanent, error=text)
     if isinstance(report, NodeFailed):
-        text = "the error cannot be sent" if isinstance(error, PayloadError) else _writable(report.error)
+        text = "the error cannot be sent" if isinstance(error, PayloadError) else writable(report.error)
         return report.model_copy(update={"metrics": {}, "error": text})
     return NodeReleased(**ids, retries=report.retries) if isinstance(report, NodeReleased) else None
-
-
-def _writable(text: str) -> str:
-    return text.encode("ascii", "replace").decode()
 
 
 async def acknowledge(subscription: Subscription, deliveries: list[Delivery]) -> None:
