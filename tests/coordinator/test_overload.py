@@ -82,7 +82,7 @@ async def test_after_a_burst_work_is_done_at_the_rate_at_which_it_comes() -> Non
         await traffic(0.3, 2)
         await traffic(3, 30)
     done = [slow.minutes[minute] for minute in range(37)]
-    assert all(abs(count - 20) <= 4 for count in [*done[1:5], *done[-10:]])
+    assert all(abs(count - 20) <= 6 for count in [*done[1:5], *done[-10:]])
     # It was more than they can do, and they did what they can.
-    assert set(done[6:20]) <= {38, 39, 40, 41, 42}
+    assert all(abs(count - 40) <= 4 for count in done[6:20])
     assert commands_a_node(bus) == {1}
