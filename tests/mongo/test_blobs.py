@@ -7,7 +7,7 @@ from bson import encode
 from pymongo.asynchronous.database import AsyncDatabase
 
 from flowkit.errors import RecordTooLarge, StoreError
-from flowkit.protocols import ArchivedPart, DeadLetter, Stream
+from flowkit.protocols import ArchivedPart, DeadLetter, Stream, TaskQuery
 from flowkit_mongo import MongoConfig, MongoStore
 from tests.mongo.recording import NOON, Commands, artifact, change, task
 
@@ -124,10 +124,10 @@ async def test_a_part_above_the_limit_is_refused(database: AsyncDatabase) -> Non
 
 
 async def test_a_document_of_a_later_version_is_not_misread(store: MongoStore, database: AsyncDatabase) -> None:
-    await store.create([task("t")])
-    await database["flowkit_tasks"].update_one({"_id": "t"}, {"$set": {"schema_version": 99}})
+    await store.artifacts.put([artifact(Stream("t", "n"), "u")])
+    await database["flowkit_artifacts"].update_many({}, {"$set": {"schema_version": 99}})
     with pytest.raises(StoreError, match="schema version 99"):
-        await store.load(["t"])
+        await store.artifacts.read(Stream("t", "n"))
 
 
 @pytest.mark.parametrize("name", ["a.b", "$a", "A", "1a", "", "a\x00", "a\n"])
@@ -157,3 +157,26 @@ async def test_users_may_name_things_as_they_like(store: MongoStore, odd: str) -
     assert len(await store.artifacts.scan(odd)) == 4
     await store.park([DeadLetter(odd, NOON, "batch", odd, odd, odd, odd, odd)])
     assert [found.letter_id for found in await store.dead_letters(task_id=odd)] == [odd]
+
+
+async def test_a_task_whose_blob_is_gone_is_at_fault_alone(store: MongoStore, database: AsyncDatabase) -> None:
+    await store.create([task("broken", spec=LARGE), task("whole", spec=LARGE, created_at=NOON + 1)])
+    document = await database["flowkit_tasks"].find_one({"_id": "broken"})
+    assert document is not None
+    await database["flowkit_blobs.files"].delete_one({"_id": document["spec"]["blob"]})
+    await database["flowkit_blobs.chunks"].delete_many({"files_id": document["spec"]["blob"]})
+    async with MongoStore(database) as fresh:
+        records = await fresh.load(["broken", "whole"])
+        listed, _ = await fresh.list_tasks(TaskQuery())
+    assert (records["whole"].fault, records["whole"].spec) == (None, LARGE)
+    assert "does not exist" in (records["broken"].fault or "")
+    assert [(record.header.task_id, record.fault is None) for record in listed] == [("whole", True), ("broken", False)]
+
+
+async def test_a_task_that_a_later_version_wrote_is_at_fault_alone(store: MongoStore, database: AsyncDatabase) -> None:
+    await store.create([task("later"), task("mine")])
+    await database["flowkit_tasks"].update_one({"_id": "later"}, {"$set": {"schema_version": 2}})
+    records = await store.load(["later", "mine"])
+    assert records["mine"].fault is None
+    assert "schema version 2; this FlowKit knows 1" in (records["later"].fault or "")
+    assert len((await store.list_tasks(TaskQuery()))[0]) == 2

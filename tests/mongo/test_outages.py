@@ -80,6 +80,25 @@ async def test_what_may_be_repeated_is_repeated(patient: MongoStore, own_mongo: 
     assert [(found.uid, found.position) for found in await patient.artifacts.read(stream)] == [("a", 1), ("b", 2), ("c", 3), ("d", 4)]
 
 
+async def test_a_server_that_is_away_is_told_as_such_by_calls_that_are_made_of_several(
+    impatient: MongoStore, own_mongo: MongoServers
+) -> None:
+    """They are not stopped for each other, and the driver works on when the server is back."""
+    streams = [Stream("t", name) for name in "abc"]
+    artifacts = [artifact(stream, uid) for stream in streams for uid in "12"]
+    await impatient.commit([change("t", put={name: (name * 300_000).encode() for name in "abc"})])
+    for _ in range(5):
+        with own_mongo.failing("insert", closeConnection=True, times=3), pytest.raises(StoreUnavailable):
+            await impatient.artifacts.put(artifacts)
+        namespace = f"{impatient._context.driver.database.name}.flowkit_blobs.files"
+        with own_mongo.failing("find", closeConnection=True, times=3, namespace=namespace), pytest.raises(StoreUnavailable):
+            await impatient.load(["t"])
+    await impatient.artifacts.put(artifacts)
+    assert [[found.uid for found in await impatient.artifacts.read(stream)] for stream in streams] == [["1", "2"]] * 3
+    parts = (await impatient.load(["t"]))["t"].parts
+    assert [len(parts[name]) for name in "abc"] == [300_000] * 3
+
+
 @pytest.fixture
 async def between(own_mongo: MongoServers) -> AsyncIterator[Wire]:
     async with wire(own_mongo.members[0].port) as between:

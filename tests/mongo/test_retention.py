@@ -3,6 +3,7 @@
 import anyio
 import anyio.lowlevel
 import pytest
+from gridfs.asynchronous import AsyncGridFSBucket
 from pymongo.asynchronous.database import AsyncDatabase
 
 from flowkit.errors import StoreUnavailable
@@ -121,3 +122,30 @@ async def test_retention_survives_an_outage_and_purges_until_nothing_is_over() -
     await retention.end()
     assert set(before) == {900}
     assert len(before) >= 6
+
+
+@pytest.mark.services
+async def test_files_that_are_not_ours_stay_and_hinder_nobody(store: MongoStore, database: AsyncDatabase) -> None:
+    await run(store)
+    await AsyncGridFSBucket(database, "flowkit_blobs").upload_from_stream("theirs", b"x")
+    assert await purging(store, 7200).purge(finished_before=2.0, limit=10) == 1
+    assert (await left(database))["blobs.files"] == 1
+
+
+async def test_whatever_goes_wrong_once_it_is_tried_again() -> None:
+    tried = anyio.Event()
+    calls = 0
+
+    async def purge(**_: object) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise KeyError("metadata")
+        tried.set()
+        return 0
+
+    retention = Retention(purge, keep_sec=1, interval_sec=0.001)
+    retention.begin()
+    with anyio.fail_after(10):
+        await tried.wait()
+    await retention.end()

@@ -1,7 +1,8 @@
 """How operations are run: each bounded in time with its errors translated, and those that may be repeated, repeated."""
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 import anyio
@@ -14,6 +15,18 @@ from flowkit_mongo.config import MongoConfig
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+
+async def together(operations: Iterable[Awaitable[None]]) -> None:
+    """Run these side by side, each to its end, and raise what one of them raised: ``StoreUnavailable``, if that is among it.
+
+    None is stopped because another failed. A task group of anyio would cancel it again and again until it ends, and PyMongo, where it
+    waits for a server, is left with a lock that nobody can take any more.
+    """
+    ends = await asyncio.gather(*operations, return_exceptions=True)
+    errors = [end for end in ends if isinstance(end, BaseException)]
+    if errors:
+        raise next((error for error in errors if isinstance(error, StoreUnavailable)), errors[0])
 
 
 class Calls:

@@ -45,12 +45,21 @@ class Context:
         *,
         values: Callable[[Document], Sequence[object]],
         decode: Callable[[Document, Read], T],
+        faults: bool = False,
         **how: Any,
     ) -> list[T]:
-        """Matching documents with the blobs they point at, each as of one moment."""
-        for _ in range(TRIES):
-            documents = [check_version(document) for document in await self.find(collection, where, **how)]
-            read = await self.blobs.fetch(value for document in documents for value in values(document))
+        """Matching documents with the blobs they point at, each as of one moment.
+
+        Where there may be ``faults``, a document that a later FlowKit wrote is for ``decode`` to refuse, and so is one that points
+        at a blob that does not exist: its ``Read`` raises ``ValueError``.
+        """
+        for attempt in range(TRIES):
+            documents = await self.find(collection, where, **how)
+            if not faults:
+                for document in documents:
+                    check_version(document)
+            last = attempt == TRIES - 1
+            read = await self.blobs.fetch((value for document in documents for value in values(document)), missing=faults and last)
             if read is not None:
                 return [decode(document, read) for document in documents]
         raise StoreError(f"a document of {self.name(collection)} points at a blob that does not exist")

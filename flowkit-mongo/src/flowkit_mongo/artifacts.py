@@ -14,6 +14,7 @@ import anyio
 
 from flowkit.errors import RecordTooLarge, StoreUnavailable
 from flowkit.protocols import ArtifactRecord, Stream
+from flowkit_mongo._calls import together
 from flowkit_mongo._context import Context
 from flowkit_mongo._driver import Document
 from flowkit_mongo.blobs import Outgoing
@@ -94,12 +95,11 @@ class MongoArtifactStore:
     async def _insert(self, queues: Sequence[_Queue], new: list[bool]) -> None:
         """One bulk for streams that get one record, which need no order between them; one ordered insert for each other stream."""
         single = [queue for queue in queues if len(queue.waiting) == 1]
-        async with anyio.create_task_group() as tasks:
-            if single:
-                tasks.start_soon(self._insert_single, single, new)
-            for queue in queues:
-                if len(queue.waiting) > 1:
-                    tasks.start_soon(self._insert_ordered, queue, new)
+        several = [queue for queue in queues if len(queue.waiting) > 1]
+        inserts = [self._insert_ordered(queue, new) for queue in several]
+        if single:
+            inserts.append(self._insert_single(single, new))
+        await together(inserts)
 
     async def _insert_single(self, queues: Sequence[_Queue], new: list[bool]) -> None:
         documents = [placed(queue.waiting[0].document, queue.last + 1) for queue in queues]
@@ -123,14 +123,13 @@ class MongoArtifactStore:
         ids = [pending.document["_id"] for queue in queues for pending in queue.waiting]
         found = await self._context.find("artifacts", {"_id": {"$in": ids}}, {"put": 1})
         marks = {document["_id"]: document["put"] for document in found}
-        async with anyio.create_task_group() as tasks:
-            for queue in queues:
-                known = [pending for pending in queue.waiting if pending.document["_id"] in marks]
-                queue.waiting = [pending for pending in queue.waiting if pending.document["_id"] not in marks]
-                for pending in known:
-                    new[pending.number] = marks[pending.document["_id"]] == pending.document["put"]
-                await self._context.blobs.discard(pending.outgoing for pending in known if not new[pending.number])
-                tasks.start_soon(self._find_end, queue)
+        for queue in queues:
+            known = [pending for pending in queue.waiting if pending.document["_id"] in marks]
+            queue.waiting = [pending for pending in queue.waiting if pending.document["_id"] not in marks]
+            for pending in known:
+                new[pending.number] = marks[pending.document["_id"]] == pending.document["put"]
+            await self._context.blobs.discard(pending.outgoing for pending in known if not new[pending.number])
+        await together(self._find_end(queue) for queue in queues)
 
     async def _find_end(self, queue: _Queue) -> None:
         # Not only what the majority has confirmed: whatever follows such a record is lost with it, should it be lost.

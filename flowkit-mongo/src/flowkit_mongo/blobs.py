@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 from gridfs.errors import CorruptGridFile, NoFile
 
-from flowkit_mongo._calls import Calls
+from flowkit_mongo._calls import Calls, together
 from flowkit_mongo._driver import Document, Driver
 from flowkit_mongo.config import MongoConfig
 from flowkit_mongo.documents import Read, Value, blob_of, inline
@@ -80,8 +80,11 @@ class Blobs:
         await self._driver.database[f"{self._name}.files"].delete_one({"_id": blob.blob_id})
         await self._bucket.upload_from_stream_with_id(blob.blob_id, metadata["use"], blob.data, metadata=metadata)
 
-    async def fetch(self, values: Iterable[object]) -> Read | None:
-        """A function that gives the bytes of these values, or None if a blob was deleted meanwhile: its document has changed."""
+    async def fetch(self, values: Iterable[object], *, missing: bool = False) -> Read | None:
+        """A function that gives the bytes of these values, or None if a blob was deleted meanwhile: its document has changed.
+
+        Where blobs may be ``missing``, the function raises ``ValueError`` for the value of one.
+        """
         wanted = {blob_id for value in values if (blob_id := blob_of(value)) is not None}
         if not wanted:
             return _read_inline
@@ -97,10 +100,8 @@ class Blobs:
                     found[blob_id] = data
                     self._remember(blob_id, data)
 
-        async with anyio.create_task_group() as tasks:
-            for blob_id in wanted:
-                tasks.start_soon(fetch_one, blob_id)
-        return _reader(found) if len(found) == len(wanted) else None
+        await together(fetch_one(blob_id) for blob_id in wanted)
+        return _reader(found) if missing or len(found) == len(wanted) else None
 
     async def _download(self, blob_id: str) -> bytes | None:
         try:
@@ -165,6 +166,10 @@ def _read_inline(value: Value) -> bytes:
 def _reader(blobs: Mapping[str, bytes]) -> Read:
     def read(value: Value) -> bytes:
         blob_id = blob_of(value)
-        return _read_inline(value) if blob_id is None else blobs[blob_id]
+        if blob_id is None:
+            return _read_inline(value)
+        if blob_id not in blobs:
+            raise ValueError(f"the blob {blob_id!r} does not exist")
+        return blobs[blob_id]
 
     return read

@@ -72,13 +72,12 @@ def mapping(found: Collection[Mapping[str, str]]) -> dict[str, str]:
     return {pair["k"]: pair["v"] for pair in found}
 
 
-def check_version(document: Document) -> Document:
+def check_version(document: Document) -> None:
     """Refuse what a later FlowKit wrote, rather than misread it."""
     if document.get("schema_version", SCHEMA_VERSION) > SCHEMA_VERSION:
         raise StoreError(
             f"document {document['_id']!r} has schema version {document['schema_version']}; this FlowKit knows {SCHEMA_VERSION}"
         )
-    return document
 
 
 def _part(name: str) -> str:
@@ -113,11 +112,13 @@ def task_document(record: TaskRecord, write: Write) -> Document:
 
 
 def task_record(document: Document, read: Read) -> TaskRecord:
-    """A task; one whose document somebody changed has a ``fault``, so that it harms no other that is read with it."""
+    """A task; one whose document somebody or a later FlowKit changed has a ``fault``, so that it harms no other that is read with it."""
     try:
+        check_version(document)
         return _task_record(document, read)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        fault = f"its document is not one that FlowKit wrote: {type(error).__name__}: {error}"[:300]
+    except (StoreError, KeyError, TypeError, ValueError, AttributeError) as error:
+        what = "" if isinstance(error, StoreError) else f"its document is not one that FlowKit wrote: {type(error).__name__}: "
+        fault = f"{what}{error}"[:300]
         header = TaskHeader(str(document["_id"]), str(document.get("status", "queued")), _moment(document.get("created_at")))
         version = document.get("version")
         return TaskRecord(header, b"", {}, version=version if isinstance(version, int) else 0, fault=fault)

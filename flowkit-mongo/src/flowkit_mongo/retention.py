@@ -16,7 +16,6 @@ from typing import Any
 import anyio
 
 from flowkit.clock import SystemClock
-from flowkit.errors import StoreError
 from flowkit.protocols import Clock
 from flowkit_mongo._context import Context
 from flowkit_mongo.archive import of_task
@@ -80,8 +79,8 @@ class Purging:
         """Delete blobs that were written for tasks which then were not created."""
         until = self._clock.now_dt() - NOTE_KEPT
         found = await self._context.blobs.uploaded_before(until, after=self._swept_to, limit=AT_A_TIME)
-        owners = {document["metadata"]["task_id"] for document in found} - {None}
-        if orphaned := await self._gone(owners):
+        owners = {(document.get("metadata") or {}).get("task_id") for document in found}
+        if orphaned := await self._gone([owner for owner in owners if owner is not None]):
             await self._context.blobs.delete_where({"metadata.task_id": {"$in": orphaned}, "uploadDate": {"$lt": until}})
         if found:
             self._swept_to = found[-1]["uploadDate"]
@@ -110,7 +109,7 @@ class Retention:
         while True:
             try:
                 await self._purge_all()
-            except StoreError:
+            except Exception:  # whatever it is: what is over must not gather until somebody starts anew
                 logger.warning("Purging did not succeed, trying again later", exc_info=True, extra={"action": "purge_failed"})
             # Several coordinators should not do it at the same moment.
             await anyio.sleep(self._interval_sec * random.uniform(0.8, 1.2))

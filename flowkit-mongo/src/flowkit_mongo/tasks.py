@@ -149,7 +149,7 @@ class Tasks:
         return {record.header.task_id: record for record in await self._read({"_id": {"$in": list(task_ids)}}, **how)}
 
     async def _read(self, where: Document, **how: Any) -> list[TaskRecord]:
-        return await self._context.read("tasks", where, values=_values, decode=task_record, **how)
+        return await self._context.read("tasks", where, values=_values, decode=task_record, faults=True, **how)
 
     async def states(self, task_ids: Collection[str]) -> Mapping[str, State]:
         return await none_missed(task_ids, self._states)
