@@ -111,10 +111,45 @@ def test_the_bus_is_the_one_configured_else_the_stores_own_else_kafka_here(field
     assert CoordinatorConfig(**fields).bus_address(db) == address  # type: ignore[arg-type]
 
 
-def test_kafkas_own_variable_is_the_last_resort(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kafkas_own_variable_counts_like_the_environment_but_below_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "flowkit.json"
+    file.write_text('{"kafka_bootstrap": "file:1"}')
+    assert CoordinatorConfig.load(file).bus_address() == "kafka://file:1"
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "k:9")
     assert CoordinatorConfig.load().bus_address() == "kafka://k:9"
+    assert CoordinatorConfig.load(file).bus_address() == "kafka://k:9"
     assert CoordinatorConfig.load(overrides={"bus": "memory://"}).bus_address() == "memory://"
+    monkeypatch.setenv("FLOWKIT_KAFKA_BOOTSTRAP", "ours:1")
+    assert CoordinatorConfig.load(file).bus_address() == "kafka://ours:1"
+
+
+def test_a_variable_that_is_nearly_a_field_is_a_mistake_and_others_are_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWKIT_DASHBOARD_COLOUR", "blue")
+    monkeypatch.setenv("FLOWKIT_MAX_CONCURRENCY", "3")
+    assert CoordinatorConfig.load().namespace == "flowkit"
+    monkeypatch.setenv("FLOWKIT_NAMESPAC", "blue")
+    with pytest.raises(ConfigError, match="FLOWKIT_NAMESPAC: there is no such field; did you mean FLOWKIT_NAMESPACE"):
+        CoordinatorConfig.load()
+
+
+@pytest.mark.parametrize("field", ["max_in_flight", "cancel_grace_sec"])
+def test_true_is_no_number(field: str) -> None:
+    with pytest.raises(ConfigError, match=f"{field}.*a number is expected, not true"):
+        CoordinatorConfig.load(overrides={field: True})
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("topic_status_fmt", "s.{type}"),
+        ("topic_dlq_fmt", "{namespace}.{role}"),
+        ("topic_control_fmt", "{role}"),
+        ("topic_cmd_fmt", "{role.x}"),
+    ],
+)
+def test_a_role_stands_in_the_topic_of_commands_only(field: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=field):
+        CoordinatorConfig.load(overrides={field: text})
 
 
 def test_names_on_the_bus_are_prefixed_by_the_namespace() -> None:

@@ -214,10 +214,10 @@ class Reference:
                 again |= below(index, finished_too=False)
         for index, node in enumerate(self.nodes):
             self.nodes[index] = Node() if index in again else replace(node, excused=True)
-        if again:
-            self.outcome, self.begun, self.status = None, False, TaskStatus.QUEUED
-            self._set_deadline()
-        return bool(again)
+        self.outcome, self.status = None, TaskStatus.QUEUED
+        self.begun = self.begun and not again
+        self._set_deadline()
+        return True
 
     # ------------------------------------------------------------ time
 

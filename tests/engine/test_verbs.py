@@ -271,12 +271,31 @@ def test_a_node_of_any_parent_that_finished_stays_finished():
     assert play.succeeds("a").status is TaskStatus.FINISHED
 
 
-def test_a_retry_with_nothing_to_do_changes_nothing():
+def test_a_retry_with_nothing_left_to_run_ends_well():
     play = Play(graph("a"))
     play.starts("a")
     play.cancel()
     assert play.succeeds("a").status is TaskStatus.CANCELLED
+    began = play.task.started_at
+    play.later(10)
+    assert play.retry().status is TaskStatus.FINISHED
+    assert (play.task.started_at, play.task.finished_at) == (began, NOON + 10)
     assert play.retry().ignored
+
+
+def test_what_stands_below_a_node_that_begins_from_nothing_begins_from_nothing_too():
+    play = Play(graph("a => b", "b -> c", "x -> c"))
+    play.starts("a")
+    play.stores_a_batch("a")
+    play.succeeds("x")
+    play.starts("b")
+    play.stores_a_batch("b")
+    play.succeeds("a")
+    play.fails("b", permanent=True)
+    assert play.task.status is TaskStatus.FAILED
+    play.retry("a")
+    generations = {name: play.task.records[play.task.spec.plan.index[name]].generation for name in "abx"}
+    assert generations == {"a": 1, "b": 1, "x": 0}
 
 
 def test_a_retry_begins_a_fresh_run_of_the_retry_policy():

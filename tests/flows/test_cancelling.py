@@ -12,8 +12,8 @@ import pytest
 
 from flowkit import CoordinatorConfig, WorkerConfig, hookimpl
 from flowkit.messages import NodeFailed, NodeStarted, RunNode, decode, encode
-from flowkit.protocols import Message
-from flowkit.worker import RunContext, handler
+from flowkit.protocols import Message, Stream
+from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
 from flowkit_testing import Cluster
 from flowkit_testing.harness import DAY
 
@@ -264,3 +264,28 @@ async def test_a_pause_lets_what_runs_end_and_a_retry_wait() -> None:
         await cluster.client.resume(task_id)
         await cluster.client.resume(task_id)
         assert (await cluster.client.wait(task_id, timeout=60)).result == {"a": "well"}
+
+
+@pytest.mark.parametrize("obeys", [True, False], ids=["that ends by itself", "that is cut off"])
+async def test_the_metrics_of_a_cancelled_node_are_those_of_the_batches_it_stored(obeys: bool) -> None:
+    class Counting(Handler):
+        async def iter_batches(self, loaded: Any) -> AsyncIterator[Batch]:
+            for number in range(1000):
+                yield Batch(str(number), number)
+
+        async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+            if obeys:
+                ctx.raise_if_cancelled()
+            await ctx.clock.sleep(0.2 if obeys or batch.payload < 20 else DAY)
+            return BatchResult(True, metrics={"batches": 1})
+
+    async with Cluster(handlers={"counting": Counting}, coordinator_config=QUICK, worker_config=LIVELY) as cluster:
+        task_id = await cluster.client.create_task(graph={"nodes": [{"node_id": "a", "type": "counting"}]})
+        await cluster.clock.sleep(10)
+        await cluster.client.cancel(task_id)
+        view = await cluster.client.wait(task_id, timeout=30)
+        records = await cluster.store.artifacts.read(Stream(task_id, "a"), limit=1000)
+    batches = sum(record.partial for record in records)
+    assert view.status == "cancelled"
+    assert view.nodes["a"].metrics == {"batches": batches}
+    assert batches >= 20

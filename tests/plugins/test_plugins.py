@@ -35,6 +35,34 @@ def test_a_hook_with_an_argument_that_does_not_exist_is_refused_with_the_plugins
         Plugins([plugin("wrong", flowkit_before_submit=lambda task, colour: None)])
 
 
+async def asynchronous(before: Any, after: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("hooks", "reason"),
+    [
+        ({"flowkit_task_changed": asynchronous}, "flowkit_task_changed is async"),
+        ({"flowkit_task_changed": 5}, "flowkit_task_changed is not a function"),
+        ({"flowkit_task_changed": lambda *given: None}, "flowkit_task_changed takes any arguments"),
+        ({"flowkit_task_changed": lambda **given: None}, "flowkit_task_changed takes any arguments"),
+        ({"flowkit_register_handlers": lambda: None}, "flowkit_register_handlers does not take 'register'"),
+    ],
+    ids=["async", "a number", "any positions", "any names", "nothing to register with"],
+)
+def test_a_hook_that_could_not_do_what_its_author_expects_is_refused_with_the_plugins_name(hooks: dict[str, Any], reason: str) -> None:
+    with pytest.raises(PluginError, match=f"'wrong': {reason}"):
+        Plugins([plugin("wrong", **hooks)])
+
+
+async def test_an_observer_that_leaves_the_program_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    def leave(before: Any, after: Any) -> None:
+        raise SystemExit(3)
+
+    async with Cluster(handlers=[work], plugins=[plugin("leaver", flowkit_task_changed=leave)]) as cluster:
+        assert (await cluster.run(ONE)).status == "finished"
+    assert "leaver" in caplog.text
+
+
 def test_hooks_marked_with_hookimpl_are_taken_under_their_specname() -> None:
     class Marked:
         @hookimpl(specname="flowkit_before_submit", tryfirst=True)

@@ -4,16 +4,18 @@ import json
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 
 from flowkit.bounds import PositiveSeconds, Seconds
 from flowkit.errors import ConfigError
 from flowkit.showing import redacted_value
 
 ENVIRONMENT_PREFIX = "FLOWKIT_"
+KAFKA_VARIABLE = "KAFKA_BOOTSTRAP_SERVERS"
 DEFAULT_KAFKA = "localhost:9092"
 SHORTEST_KEY = 16
 
@@ -56,6 +58,13 @@ class CommonConfig(BaseModel):
         default_factory=dict, description="Settings of adapters and plugins, by their name (`kafka`, `mongo`, …)."
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation in (int, float):
+            raise ValueError(f"a number is expected, not {str(value).lower()}")
+        return value
+
     @field_validator("signing_keys")
     @classmethod
     def _long_keys(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
@@ -68,9 +77,10 @@ class CommonConfig(BaseModel):
         if self.bus and self.kafka_bootstrap:
             raise ValueError("give bus or kafka_bootstrap, not both")
         for name in ("topic_cmd_fmt", "topic_status_fmt", "topic_control_fmt", "topic_dlq_fmt"):
+            role = {"role": "r", "type": "r"} if name == "topic_cmd_fmt" else {}
             try:
-                getattr(self, name).format(namespace="n", role="r", type="r")
-            except (KeyError, IndexError, ValueError) as error:
+                getattr(self, name).format(namespace="n", **role)
+            except (KeyError, IndexError, ValueError, AttributeError) as error:
                 raise ValueError(f"{name}: only {{namespace}} and, in topic_cmd_fmt, {{role}} may stand in it") from error
         if not any(part in self.topic_cmd_fmt for part in ("{role}", "{type}")):
             raise ValueError("topic_cmd_fmt: {role} is missing")
@@ -121,7 +131,7 @@ class CommonConfig(BaseModel):
         """Read a JSON, TOML or YAML file, then the environment, then ``overrides``; the later ones win.
 
         Every field can be given as ``FLOWKIT_<FIELD>``: lists with commas or as JSON, objects as JSON.
-        ``KAFKA_BOOTSTRAP_SERVERS`` is ``kafka_bootstrap``, where no bus is given otherwise.
+        ``KAFKA_BOOTSTRAP_SERVERS`` is ``FLOWKIT_KAFKA_BOOTSTRAP`` where neither that nor ``FLOWKIT_BUS`` is there.
 
         Raises:
             ConfigError: the file cannot be read, or a field is unknown or ill-typed; the message names it.
@@ -136,9 +146,6 @@ class CommonConfig(BaseModel):
                 values.pop("kafka_bootstrap", None)
             values.update(layer)
             origin.update(dict.fromkeys(layer, name))
-        if "bus" not in values and "kafka_bootstrap" not in values and os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
-            values["kafka_bootstrap"] = os.environ["KAFKA_BOOTSTRAP_SERVERS"]
-            origin["kafka_bootstrap"] = "KAFKA_BOOTSTRAP_SERVERS"
         try:
             return cls(**values)
         except ValidationError as error:
@@ -226,6 +233,7 @@ def _from_environment(model: type[CommonConfig]) -> dict[str, Any]:
             continue
         field = name.removeprefix(ENVIRONMENT_PREFIX).lower()
         if field not in model.model_fields:
+            _refuse_misspelt(name, field)
             continue
         kind = model.model_fields[field].annotation
         if text.lstrip().startswith(("[", "{")):
@@ -237,7 +245,16 @@ def _from_environment(model: type[CommonConfig]) -> dict[str, Any]:
             values[field] = [part.strip() for part in text.split(",") if part.strip()]
         else:
             values[field] = text
+    if os.environ.get(KAFKA_VARIABLE) and not {"bus", "kafka_bootstrap"} & values.keys():
+        values["kafka_bootstrap"] = os.environ[KAFKA_VARIABLE]
     return values
+
+
+def _refuse_misspelt(name: str, field: str) -> None:
+    """Others may have variables that begin like ours; one that is nearly a field of a configuration is a field misspelt."""
+    near = get_close_matches(field, {*CoordinatorConfig.model_fields, *WorkerConfig.model_fields}, n=1, cutoff=0.85)
+    if near and near[0] != field:
+        raise ConfigError(f"{name}: there is no such field; did you mean {ENVIRONMENT_PREFIX}{near[0].upper()}?")
 
 
 def _complaint(item: Any, origin: Mapping[str, str]) -> str:

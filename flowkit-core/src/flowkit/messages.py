@@ -213,6 +213,7 @@ class NodeStopped(_NodeMessage):
     kind: Literal["node_stopped"] = "node_stopped"
     worker_id: HostId
     at: Moment
+    metrics: dict[str, float | int] = Field(default_factory=dict)
 
 
 class NodeReleased(_NodeMessage):

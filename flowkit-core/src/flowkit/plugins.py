@@ -1,5 +1,6 @@
 """Finding plugins, checking them, and asking them."""
 
+import inspect
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -97,11 +98,15 @@ class Plugins:
         for name, plugin in self._manager.list_name_plugin():
             for attribute in dir(plugin):
                 options = self._manager.parse_hookimpl_opts(plugin, attribute) if plugin is not None else None
+                if hasattr(hookspecs, attribute) and attribute.startswith(HOOK_PREFIX) and not callable(getattr(plugin, attribute)):
+                    raise PluginError(f"plugin {name!r}: {attribute} is not a function")
                 if options is None or options.get("optionalhook"):
                     continue
                 hook = options.get("specname") or attribute
                 if not hasattr(hookspecs, hook):
                     raise PluginError(f"plugin {name!r}: there is no hook {hook!r}{_did_you_mean(hook)}")
+                if (fault := _misshapen(getattr(plugin, attribute), hook)) is not None:
+                    raise PluginError(f"plugin {name!r}: {hook} {fault}")
 
     def _collect(self, hook: str, kind: str) -> Mapping[str, Any]:
         """Ask each plugin by itself, so that a clash can name both."""
@@ -176,7 +181,7 @@ class Plugins:
         for implementation in getattr(self._manager.hook, hook).get_hookimpls():
             try:
                 implementation.function(*(arguments[name] for name in implementation.argnames))
-            except Exception:
+            except (Exception, SystemExit):
                 logger.exception(
                     "Plugin %s raised in %s", implementation.plugin_name, hook,
                     extra={"action": "observer_failed", "plugin": implementation.plugin_name},
@@ -219,6 +224,18 @@ def _changed(codec: pluggy.HookImpl, verb: str, data: bytes, context: str) -> by
 def _name_of(plugin: object) -> str:
     name = getattr(plugin, "__name__", None)
     return name if isinstance(name, str) else f"{type(plugin).__module__}.{type(plugin).__qualname__}"
+
+
+def _misshapen(function: Any, hook: str) -> str | None:
+    """What pluggy takes and never calls as its author expects."""
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        return "is async; hooks are plain functions, called and not awaited"
+    kinds = {parameter.kind for parameter in inspect.signature(function).parameters.values()}
+    if kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}:
+        return "takes any arguments; name those that it wants"
+    if hook.startswith("flowkit_register_") and "register" not in inspect.signature(function).parameters:
+        return "does not take 'register', with which it is to register something"
+    return None
 
 
 def _did_you_mean(hook: str) -> str:

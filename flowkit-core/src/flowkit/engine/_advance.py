@@ -133,20 +133,18 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
         draft.ignored = True
         return
     again = _nodes_to_reset(task, event.nodes)
-    if not again:
-        draft.ignored = True
-        return
+    from_nothing = _from_nothing(task, again, event)
     marks = bytearray(task.marks)
     for index in again:
         if index in task.records:
-            from_nothing = marks[index] == Mark.FINISHED and not (event.fill and index in (event.nodes or ()))
-            draft.records[index] = _begun_anew(task.records[index], from_nothing=from_nothing)
+            draft.records[index] = _begun_anew(task.records[index], from_nothing=index in from_nothing)
         marks[index] = draft.marks[index] = Mark.WAITING
         draft.note(index, "status", "queued", {"retry": True})
     plan = task.spec.plan
     failed = [index for index, mark in enumerate(marks) if mark == Mark.FAILED and not handles_failure(plan, index)]
     draft.rederive = True
-    draft.outcome = draft.reason = draft.finished_at = draft.started_at = None
+    draft.outcome = draft.reason = draft.finished_at = None
+    draft.started_at = None if again else draft.started_at
     draft.error = failure_sentence(plan, failed[0], draft.record(failed[0])) if failed else None
     draft.open = len(again)
     draft.failures = len(failed)
@@ -155,6 +153,17 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
     for index in sorted(again):
         if draft.marks[index] == Mark.WAITING:
             consider(draft, index, settings)
+
+
+def _from_nothing(task: Task, again: set[int], event: RetryRequested) -> set[int]:
+    """Those that keep nothing of what they stored: what had finished, and all below it, for it was made of what is made anew."""
+    plan, marks = task.spec.plan, task.marks
+    found: set[int] = set()
+    for index in plan.order if again else ():
+        kept = index not in again or (event.fill and index in (event.nodes or ()))
+        if not kept and (marks[index] == Mark.FINISHED or any(edge.node in found for edge in plan.parents[index])):
+            found.add(index)
+    return found
 
 
 def _begun_anew(record: NodeRecord, *, from_nothing: bool) -> NodeRecord:

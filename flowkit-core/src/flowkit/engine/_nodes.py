@@ -249,6 +249,8 @@ def node_stopped(draft: Transition, event: NodeStopped, settings: EngineSettings
     if not _counts_now(draft, event):
         draft.ignored = True
     else:
+        record = draft.edit(event.index)
+        record.metrics = event.metrics or record.metrics
         fail_attempt(draft, event.index, "stopped", "the worker stopped the run without being asked to", settings)
 
 

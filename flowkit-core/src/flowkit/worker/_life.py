@@ -46,7 +46,7 @@ class Life:
         plugins: Plugins,
         served: Mapping[str, Make],
         db: Any,
-        bus: Bus | None,
+        bus: Bus | str | None,
         store: Store | None,
     ) -> None:
         self._worker_id = worker_id
@@ -97,8 +97,8 @@ class Life:
             store, bus = self._store, self._bus
             if store is None:
                 store = await opened.enter_async_context(self._plugins.open_store(self._db, cfg))
-            if bus is None:
-                bus = await opened.enter_async_context(self._plugins.open_bus(cfg.bus_address(self._db), cfg))
+            if bus is None or isinstance(bus, str):
+                bus = await opened.enter_async_context(self._plugins.open_bus(bus or cfg.bus_address(self._db), cfg))
             store, bus = encoded(store, self._plugins), sealed(bus, cfg, self._plugins)
             topics = [cfg.command_topic(role) for role in self._served]
             await bus.ensure_topics(

@@ -78,7 +78,7 @@ class Run:
         logger.warning(
             "Node %s was cut off and goes on all the same: it is left to itself", self.command.node_id, extra=self._extra("run_abandoned")
         )
-        self.reports.end(self._given_up())
+        self.reports.end(self._given_up({}))
 
     # ------------------------------------------------ life
 
@@ -97,12 +97,13 @@ class Run:
                 raise
             with anyio.CancelScope(shield=True):
                 await self._context._close(self._services.cfg.cancel_grace_sec)  # noqa: SLF001
+                end = self._given_up(await self._stored_metrics())
             if isinstance(self._handler, FunctionHandler) and self._handler.threaded:
                 logger.warning(
                     "Node %s was cut off, but its function goes on in its thread", self.command.node_id,
                     extra={"action": "thread_abandoned", "task_id": self.command.task_id},
                 )  # fmt: skip
-            self.reports.end(self._given_up())
+            self.reports.end(end)
             raise
         self.reports.end(end)
 
@@ -167,11 +168,11 @@ class Run:
             skipped=outcome.skipped,
         )
 
-    def _given_up(self) -> NodeStopped | NodeReleased:
+    def _given_up(self, metrics: Numbers) -> NodeStopped | NodeReleased:
         if self._handed_back:
             retries = self._work.tries.to_hand_over() if self._work is not None else None
             return NodeReleased(**self._ids(), progress=self.reports.progress, retries=retries)
-        return NodeStopped(**self._ids())
+        return NodeStopped(**self._ids(), metrics=metrics)
 
     def _judge(self, error: BaseException) -> Verdict:
         classify = self._handler.classify_error if isinstance(self._handler, Handler) else default_classification
@@ -181,7 +182,7 @@ class Run:
     async def _failure(self, error: BaseException) -> End:
         if self._context.cancelled():
             logger.info("Node %s was stopped: %s", self.command.node_id, self._context.cancel_reason, extra=self._extra("node_stopped"))
-            return self._given_up()
+            return self._given_up(await self._stored_metrics())
         cause: BaseException | None = error
         if isinstance(error, BatchFailed):
             verdict, cause = error.verdict, error.__cause__
@@ -192,12 +193,15 @@ class Run:
             "Node %s failed, %s: %s", self.command.node_id, verdict.reason_code, verdict.error,
             extra=self._extra("node_failed"), exc_info=None if told else cause,
         )  # fmt: skip
-        metrics: Numbers = {}
-        if self._work is not None:
-            await self._settled_anyway(self._work.ledger)
-            sums, _ = await self._work.ledger.totals()
-            metrics = {name: value for name, value in sums.items() if is_finite(value)}
-        return self._failed(verdict, metrics)
+        return self._failed(verdict, await self._stored_metrics())
+
+    async def _stored_metrics(self) -> Numbers:
+        """The sums over the batches that are stored."""
+        if self._work is None:
+            return {}
+        await self._settled_anyway(self._work.ledger)
+        sums, _ = await self._work.ledger.totals()
+        return {name: value for name, value in sums.items() if is_finite(value)}
 
     async def _settled_anyway(self, ledger: BatchLedger) -> None:
         try:

@@ -30,7 +30,7 @@ class Worker:
         db: Any = None,
         cfg: WorkerConfig | None = None,
         handlers: Any = None,
-        bus: Bus | None = None,
+        bus: Bus | str | None = None,
         store: Store | None = None,
         clock: Clock | None = None,
         plugins: Sequence[object] | Plugins | None = None,
