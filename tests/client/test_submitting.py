@@ -49,8 +49,13 @@ async def test_a_submission_with_a_fault_is_refused_with_its_place_and_leaves_no
 async def test_all_faults_of_a_submission_are_listed_together() -> None:
     async with Cluster(coordinators=0) as cluster:
         with pytest.raises(GraphError) as caught:
-            await cluster.client.create_task(graph=GRAPH, params={"a": float("nan")}, priority="high", labels=7)  # type: ignore[arg-type]
-    assert [fault.message.split()[0] for fault in caught.value.faults] == ["labels", "priority", "params:"]
+            await cluster.client.create_task(
+                graph={"nodes": [{"node_id": "a", "type": "work", "depends_on": ["b"]}]},
+                params={"a": float("nan")},
+                priority="high",  # type: ignore[arg-type]
+                labels=7,  # type: ignore[arg-type]
+            )
+    assert [fault.message.split()[0] for fault in caught.value.faults] == ["waits", "labels", "priority", "params:"]
 
 
 @pytest.mark.parametrize("priority", [-(2**31), 2**31 - 1])

@@ -377,6 +377,26 @@ def test_all_faults_are_listed_together_the_graphs_own_first_then_by_node() -> N
     assert any("x -> y -> x" in fault for fault in found)
 
 
+def test_an_unknown_field_hides_no_other_fault_of_its_node_nor_of_others() -> None:
+    found = faults_of(
+        {
+            "nodes": [
+                node("x", colour="red", when="1 +", io={"start_when": "first_batch"}),
+                call("f", colour="red", io={"fn": "vars.st"}),
+                node("b", depends_on=["x"], fan_in="count:3"),
+                node("y", io={"start_when": "first_batch"}),
+            ]
+        },
+        functions=["vars.set"],
+    )
+    assert [(fault.split(":")[0], fault.split(": ")[1].split()[0]) for fault in found] == [
+        ("node 'x'", "there"), ("node 'x'", "when"), ("node 'x'", "io.start_when"),
+        ("node 'f'", "there"), ("node 'f'", "io.fn"),
+        ("node 'b'", "fan_in"),
+        ("node 'y'", "io.start_when"),
+    ]  # fmt: skip
+
+
 def test_a_node_that_cannot_be_read_still_counts_as_being_there() -> None:
     assert faults_of({"nodes": [node("a\n"), node("b", depends_on=["a\n"])]}) == [
         "node 'a\\n': node_id must not have control characters, not 'a\\n'",

@@ -35,7 +35,6 @@ from flowkit.errors import (
     TaskRefused,
 )
 from flowkit.explaining import explain_node
-from flowkit.graph import Graph
 from flowkit.messages import TaskTouched, encode, headers_of
 from flowkit.plugins import Plugins
 from flowkit.protocols import LETTER_KINDS, Bus, Clock, DeadLetter, Message, Store, TaskQuery, TaskRecord, TopicSpec, utc
@@ -177,10 +176,9 @@ class Client:
             TaskRefused: a plugin refused it.
             RecordTooLarge, StoreUnavailable: it could not be stored.
         """
-        parsed = Graph.parse(graph, limits=self.cfg.limits, functions=self.plugins.functions)
-        plain, options = checked(
-            params, most_bytes=self.cfg.limits.max_bytes, task_id=task_id, idempotency_key=idempotency_key, pipeline=pipeline,
-            labels=labels, priority=priority, deadline_sec=deadline_sec,
+        parsed, plain, options = checked(
+            graph, params, limits=self.cfg.limits, functions=self.plugins.functions, task_id=task_id, idempotency_key=idempotency_key,
+            pipeline=pipeline, labels=labels, priority=priority, deadline_sec=deadline_sec,
         )  # fmt: skip
         now = self.clock.now()
         random = os.urandom(26)

@@ -1,6 +1,6 @@
 """What is submitted: checked whole, and made a task that is not stored yet."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import from_json, to_json
 
 from flowkit.bounds import PositiveSeconds, Priority, is_deeper
+from flowkit.config import GraphLimits
 from flowkit.engine import Effect, EngineSettings, TaskSubmitted, advance
 from flowkit.errors import Fault, GraphError, TaskRefused
 from flowkit.graph import Graph
@@ -60,13 +61,20 @@ class Submission:
     """Nobody can have stored a task with this id or key before, and nothing stands between its effects and their being carried out."""
 
 
-def checked(params: Mapping[str, Any] | None, *, most_bytes: int, **options: Any) -> tuple[dict[str, Any], TaskOptions]:
-    """What is submitted beside the graph, as plain JSON. ``options`` are the fields of :class:`TaskOptions`.
+def checked(
+    graph: Any, params: Mapping[str, Any] | None, *, limits: GraphLimits, functions: Collection[str], **options: Any
+) -> tuple[Graph, dict[str, Any], TaskOptions]:
+    """What is submitted, the parameters as plain JSON. ``options`` are the fields of :class:`TaskOptions`.
 
     Raises:
         GraphError: something is wrong with it; all of that is listed.
     """
-    faults = []
+    faults: list[Fault] = []
+    parsed = None
+    try:
+        parsed = Graph.parse(graph, limits=limits, functions=functions)
+    except GraphError as error:
+        faults += error.faults
     plain: dict[str, Any] = {}
     said = None
     try:
@@ -75,12 +83,12 @@ def checked(params: Mapping[str, Any] | None, *, most_bytes: int, **options: Any
         faults += [Fault(None, refusal(item)) for item in error.errors(include_url=False)]
     if params is not None:
         try:
-            plain = plain_params(params, most_bytes)
+            plain = plain_params(params, limits.max_bytes)
         except (ValueError, TypeError) as error:
             faults.append(Fault(None, f"params: {error}"))
-    if said is None or faults:
+    if parsed is None or said is None or faults:
         raise GraphError(faults)
-    return plain, said
+    return parsed, plain, said
 
 
 def plain_params(params: Mapping[str, Any], most_bytes: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What must hold between the nodes of a graph."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from flowkit.graph.conditions import MAX_TOTAL_LENGTH, check_condition
 from flowkit.graph.cycles import tangles
@@ -98,10 +98,10 @@ def _named(node: NodeSpec) -> Iterator[tuple[str, str]]:
                 yield field, target
 
 
-def check_links(faults: Faults, document: GraphDocument, links: Links) -> None:
-    """Check what follows from the edges: that enough parents stand above each node, and that streams can flow."""
-    for place, node in enumerate(document.nodes):
-        above = links.into[place]
+def check_links(faults: Faults, document: GraphDocument, links: Links, *, only: Iterable[int] | None = None) -> None:
+    """Check what follows from the edges: that enough parents stand above each node (or each at these places), and that streams can flow."""
+    for place in range(len(document.nodes)) if only is None else only:
+        node, above = document.nodes[place], links.into[place]
         name = node.node_id
         if not above and node.fan_in == "all" and node.io.start_when == "ready":
             continue

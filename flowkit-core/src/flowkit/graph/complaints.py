@@ -1,6 +1,7 @@
 """What the models refuse, said so that the author of a graph can mend it, and the rest of the graph saved for further checks."""
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -115,30 +116,48 @@ def _number(limit: float) -> str:
     return str(int(limit)) if limit == int(limit) else str(limit)
 
 
-def salvage(error: ValidationError, document: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
-    """The document without the fields, nodes and edges that the models refuse, and the places of the nodes that were left whole."""
+@dataclass(slots=True)
+class Salvaged:
+    """What is left of a document without what the models refuse."""
+
+    rest: dict[str, Any]
+    whole: list[int]
+    """The places of the nodes of which nothing was left out but fields that do not exist."""
+    linked: bool
+    """Nothing that says what follows on what was left out."""
+
+
+def salvage(error: ValidationError, document: dict[str, Any]) -> Salvaged:
+    """The document without the fields, nodes and edges that the models refuse."""
     nodes: dict[int, dict[str, Any] | None] = {}
+    partial: set[int] = set()
     dropped: dict[str, set[int]] = {"edges": set(), "edges_ex": set()}
     rest = dict(document)
+    linked = True
     for item in error.errors(include_url=False, include_context=False, include_input=False):
         path = item["loc"]
         field, number = path[0], path[1] if len(path) > 1 else None
         if not isinstance(number, int):
             rest.pop(str(field), None)
+            linked &= field not in dropped
         elif field in dropped:
             dropped[str(field)].add(number)
+            linked = False
         elif len(path) == 2 or path[2] == "node_id":
             nodes[number] = None
+            linked = False
         elif (node := nodes.setdefault(number, dict(document["nodes"][number]))) is not None:
             node.pop(str(path[2]), None)
             node.setdefault("type", "unknown")
+            if item["type"] != "extra_forbidden" or len(path) > 3:
+                partial.add(number)
+                linked &= path[2] not in ("depends_on", "routing")
+    whole = []
     if "nodes" in rest:
         kept = [(number, nodes.get(number, node)) for number, node in enumerate(rest["nodes"])]
         rest["nodes"] = [node for _, node in kept if node is not None]
-        whole = [place for place, (number, _) in enumerate(pair for pair in kept if pair[1] is not None) if number not in nodes]
-    else:
-        whole = []
+        whole = [place for place, (number, _) in enumerate(pair for pair in kept if pair[1] is not None) if number not in partial]
     for field, numbers in dropped.items():
         if field in rest and numbers:
             rest[field] = [edge for number, edge in enumerate(rest[field]) if number not in numbers]
-    return rest, whole
+    return Salvaged(rest, whole, linked)

@@ -8,7 +8,7 @@ from pydantic_core import to_json
 
 from flowkit.errors import Fault, GraphError
 from flowkit.graph.checks import check_cycles, check_links, check_nodes, check_references, index_of
-from flowkit.graph.complaints import complain, salvage
+from flowkit.graph.complaints import Salvaged, complain, salvage
 from flowkit.graph.faults import Faults
 from flowkit.graph.limits import GraphLimits
 from flowkit.graph.models import GraphDocument
@@ -99,12 +99,12 @@ def _all_faults(
     """Those the models see, and those in what remains when the fields they refuse are left out."""
     ids = _written_ids(source)
     complain(faults, error, ids, bad_values)
-    rest, whole = salvage(error, source)
+    salvaged = salvage(error, source)
     try:
-        document = _DOCUMENT.validate_json(to_json(rest))
+        document = _DOCUMENT.validate_json(to_json(salvaged.rest))
     except ValidationError:
         return faults.in_order(filter(None, ids))
-    _check_salvaged(faults, document, whole, {node_id for node_id in ids if node_id is not None}, functions)
+    _check_salvaged(faults, document, salvaged, {node_id for node_id in ids if node_id is not None}, functions)
     return faults.in_order(filter(None, ids))
 
 
@@ -120,13 +120,16 @@ def _check(faults: Faults, document: GraphDocument, functions: Collection[str] |
 
 
 def _check_salvaged(
-    faults: Faults, document: GraphDocument, whole: list[int], written: set[str], functions: Collection[str] | None
+    faults: Faults, document: GraphDocument, salvaged: Salvaged, written: set[str], functions: Collection[str] | None
 ) -> None:
-    """What needs every edge, or a whole node, is left aside: it would complain of what was left out."""
+    """What needs every edge, or a whole node, is left aside where these are not: it would complain of what was left out."""
     index = index_of(faults, document.nodes)
-    check_nodes(faults, [document.nodes[number] for number in whole], functions)
+    check_nodes(faults, [document.nodes[number] for number in salvaged.whole], functions)
     check_references(faults, document.nodes, written)
-    check_cycles(faults, document, link(faults, document, index, unreadable=written - index.keys()))
+    links = link(faults, document, index, unreadable=written - index.keys())
+    if salvaged.linked:
+        check_links(faults, document, links, only=salvaged.whole)
+    check_cycles(faults, document, links)
 
 
 def _written_ids(source: Any) -> list[str | None]:
