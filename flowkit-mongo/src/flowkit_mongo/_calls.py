@@ -5,7 +5,6 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
-import anyio
 import tenacity
 
 from flowkit.errors import StoreUnavailable
@@ -38,8 +37,10 @@ class Calls:
 
     async def once(self, operation: Callable[[], Awaitable[T]]) -> T:
         """Run it. Where it fails with ``StoreUnavailable``, whether it was applied is unknown."""
-        with translated(), anyio.fail_after(self._timeout):
-            return await operation()
+        with translated():
+            # Not a scope of anyio, for the reason given above: this cancels once.
+            async with asyncio.timeout(self._timeout):
+                return await operation()
 
     async def patiently(self, operation: Callable[[], Awaitable[T]]) -> T:
         """Run it again while the server is out of reach, for a bounded time. Only for what may be repeated."""
