@@ -1,5 +1,7 @@
 """Fixtures of all tests."""
 
+from collections.abc import Generator
+
 import cel  # noqa: F401 - can be loaded once in a process only, and pytest run within pytest forgets what it has loaded
 import coverage
 import pytest
@@ -22,6 +24,14 @@ def pytest_configure(config: pytest.Config) -> None:
     stray = coverage.Coverage.current()
     if hasattr(config, "workerinput") and stray is not None:
         stray.stop()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What was logged may hold half a surrogate pair, on purpose; between processes only what is Unicode can be told."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
