@@ -425,11 +425,12 @@ class Client:
     async def retry(self, task_id: str, *, from_nodes: Collection[str] | None = None) -> None:
         """Run a failed or cancelled task again, from its failed nodes, or from those named and all below them.
 
-        What is finished is kept, the stored batches of a failed node too; a finished node that is named starts from nothing.
+        What is finished is kept, the stored batches of a failed node too; a finished node that is named starts from nothing, and so does
+        what is below it. Where nothing is left to run, the task ends as ``finished``.
 
         Raises:
             TaskNotFound: there is none.
-            TaskRefused: it has neither failed nor been cancelled, or a node that is named is not in it.
+            TaskRefused: it has neither failed nor been cancelled, a node that is named is not in it, or the nodes are not a list.
         """
         record = await self._record(task_id)
         task = decode_task(record)
