@@ -1,17 +1,24 @@
 """Large payloads lie in GridFS, and nothing that nobody points at stays there."""
 
 import json
+from typing import Any
 
 import pytest
 from bson import encode
+from pymongo import AsyncMongoClient, MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.database import Database
+from pymongo.monitoring import CommandSucceededEvent
 
-from flowkit.errors import RecordTooLarge, StoreError
+from flowkit.errors import RecordTooLarge, StoreError, StoreUnavailable
 from flowkit.protocols import ArchivedPart, DeadLetter, Stream, TaskQuery
 from flowkit_mongo import MongoConfig, MongoStore
+from flowkit_mongo._context import TRIES
 from tests.mongo.recording import NOON, Commands, artifact, change, task
 
 pytestmark = pytest.mark.services
+
+Document = dict[str, Any]
 
 LARGE = b"x" * 300_000
 LARGER = b"y" * 400_000
@@ -123,11 +130,93 @@ async def test_a_part_above_the_limit_is_refused(database: AsyncDatabase) -> Non
         assert (await store.load(["t", "u"]))["t"].version == 1
 
 
-async def test_a_document_of_a_later_version_is_not_misread(store: MongoStore, database: AsyncDatabase) -> None:
-    await store.artifacts.put([artifact(Stream("t", "n"), "u")])
-    await database["flowkit_artifacts"].update_many({}, {"$set": {"schema_version": 99}})
-    with pytest.raises(StoreError, match="schema version 99"):
-        await store.artifacts.read(Stream("t", "n"))
+class Replacing(Commands):
+    """Replaces the blob of the task ``times`` times: always after the document was read, and before the blob is."""
+
+    def __init__(self, collections: Database[Document], times: int) -> None:
+        super().__init__()
+        self._collections, self._times = collections, times
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        name, command = self.sent[-1]
+        if name == event.command_name == "find" and command["find"] == "flowkit_tasks" and self._times:
+            self._times -= 1
+            (old,) = self._collections["flowkit_blobs.files"].find()
+            new = f"blob{self._times}"
+            self._collections["flowkit_blobs.files"].insert_one(old | {"_id": new})
+            self._collections["flowkit_blobs.chunks"].update_many({"files_id": old["_id"]}, {"$set": {"files_id": new}})
+            self._collections["flowkit_tasks"].update_one({"_id": "t"}, {"$set": {"spec.blob": new}})
+            self._collections["flowkit_blobs.files"].delete_one({"_id": old["_id"]})
+
+
+@pytest.mark.parametrize("times", [TRIES - 1, TRIES])
+async def test_a_task_whose_blob_is_replaced_while_it_is_read_is_read_again(
+    store: MongoStore, database: AsyncDatabase, mongo_address: str, times: int
+) -> None:
+    await store.create([task("t", spec=LARGE)])
+    with MongoClient[Document](mongo_address) as other:
+        replacing = Replacing(other[database.name], times)
+        async with (
+            AsyncMongoClient(mongo_address, event_listeners=[replacing]) as client,
+            MongoStore(client[database.name], config=MongoConfig(retry_for_sec=0)) as reader,
+        ):
+            if times == TRIES:
+                with pytest.raises(StoreUnavailable, match="change faster than they can be read"):
+                    await reader.load(["t"])
+            record = (await reader.load(["t"]))["t"]
+            assert (record.fault, record.spec) == (None, LARGE)
+
+
+@pytest.mark.parametrize("version", [99, "2", None])
+async def test_a_task_of_a_later_version_is_not_misread_and_hides_no_other(
+    store: MongoStore, database: AsyncDatabase, version: object
+) -> None:
+    await store.create([task("later", spec=LARGE), task("t", spec=LARGE)])
+    await database["flowkit_tasks"].update_one({"_id": "later"}, {"$set": {"schema_version": version}})
+    fault = f"document 'later' has schema version {version!r}; this FlowKit knows 1"
+    assert await read(store, "later", "t") == {"later": (fault, b""), "t": (None, LARGE)}
+
+
+async def test_a_task_whose_blob_is_gone_hides_no_other(store: MongoStore, database: AsyncDatabase) -> None:
+    await store.create([task("poor", spec=LARGE, parts={"a": LARGER}), task("t", spec=LARGE)])
+    document = await database["flowkit_tasks"].find_one({"_id": "poor"})
+    assert document is not None
+    await database["flowkit_blobs.files"].delete_one({"_id": document["parts"]["a"]["blob"]})
+    fault = f"document 'poor' points at blob {document['parts']['a']['blob']!r}, which does not exist"
+    assert await read(store, "poor", "t") == {"poor": (fault, b""), "t": (None, LARGE)}
+
+
+@pytest.mark.parametrize("value", [{"blob": 1}, {"blob": ["a"]}, {}])
+async def test_a_task_that_points_at_what_is_no_blob_hides_no_other(
+    store: MongoStore, database: AsyncDatabase, value: dict[str, object]
+) -> None:
+    await store.create([task("poor"), task("t", spec=LARGE)])
+    await database["flowkit_tasks"].update_one({"_id": "poor"}, {"$set": {"parts.state": value}})
+    fault = "its document is not one that FlowKit wrote: TypeError: a value that is a document has to point at a blob"
+    assert await read(store, "poor", "t") == {"poor": (fault, b""), "t": (None, LARGE)}
+
+
+async def read(store: MongoStore, *task_ids: str) -> dict[str, tuple[str | None, bytes]]:
+    """What is wrong with each task, and what was submitted. A list tells the same."""
+    loaded = {task_id: (record.fault, record.spec) for task_id, record in (await store.load(task_ids)).items()}
+    listed, _ = await store.list_tasks(TaskQuery())
+    assert {record.header.task_id: (record.fault, record.spec) for record in listed} == loaded
+    return loaded
+
+
+async def test_an_archived_part_or_artifact_that_cannot_be_read_is_told_and_not_left_out(
+    store: MongoStore, database: AsyncDatabase
+) -> None:
+    stream = Stream("t", "n")
+    await store.create([task("t")])
+    await store.commit([change("t", archive=[ArchivedPart("a", 1, LARGE), ArchivedPart("b", 1, b"1")])])
+    await store.artifacts.put([artifact(stream, "u"), artifact(stream, "v")])
+    await database["flowkit_blobs.files"].delete_many({})
+    await database["flowkit_artifacts"].update_one({"uid": "u"}, {"$set": {"schema_version": 99}})
+    with pytest.raises(StoreError, match=r"flowkit_archive: .* points at blob '\w+', which does not exist"):
+        await store.read_archive("t", ["a", "b"])
+    with pytest.raises(StoreError, match=r"flowkit_artifacts: .* schema version 99; this FlowKit knows 1"):
+        await store.artifacts.read(stream)
 
 
 @pytest.mark.parametrize("name", ["a.b", "$a", "A", "1a", "", "a\x00", "a\n"])
@@ -157,26 +246,3 @@ async def test_users_may_name_things_as_they_like(store: MongoStore, odd: str) -
     assert len(await store.artifacts.scan(odd)) == 4
     await store.park([DeadLetter(odd, NOON, "batch", odd, odd, odd, odd, odd)])
     assert [found.letter_id for found in await store.dead_letters(task_id=odd)] == [odd]
-
-
-async def test_a_task_whose_blob_is_gone_is_at_fault_alone(store: MongoStore, database: AsyncDatabase) -> None:
-    await store.create([task("broken", spec=LARGE), task("whole", spec=LARGE, created_at=NOON + 1)])
-    document = await database["flowkit_tasks"].find_one({"_id": "broken"})
-    assert document is not None
-    await database["flowkit_blobs.files"].delete_one({"_id": document["spec"]["blob"]})
-    await database["flowkit_blobs.chunks"].delete_many({"files_id": document["spec"]["blob"]})
-    async with MongoStore(database) as fresh:
-        records = await fresh.load(["broken", "whole"])
-        listed, _ = await fresh.list_tasks(TaskQuery())
-    assert (records["whole"].fault, records["whole"].spec) == (None, LARGE)
-    assert "does not exist" in (records["broken"].fault or "")
-    assert [(record.header.task_id, record.fault is None) for record in listed] == [("whole", True), ("broken", False)]
-
-
-async def test_a_task_that_a_later_version_wrote_is_at_fault_alone(store: MongoStore, database: AsyncDatabase) -> None:
-    await store.create([task("later"), task("mine")])
-    await database["flowkit_tasks"].update_one({"_id": "later"}, {"$set": {"schema_version": 2}})
-    records = await store.load(["later", "mine"])
-    assert records["mine"].fault is None
-    assert "schema version 2; this FlowKit knows 1" in (records["later"].fault or "")
-    assert len((await store.list_tasks(TaskQuery()))[0]) == 2

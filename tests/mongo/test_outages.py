@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import AsyncIterator
 
+import anyio
 import pytest
 from anyio import to_thread
 
@@ -18,6 +19,7 @@ from tests.servers.ports import LOOPBACK
 pytestmark = pytest.mark.services
 
 SHUTDOWN = 91
+LARGE = b"x" * 300_000
 CONFIG = MongoConfig(retry_for_sec=15, server_selection_timeout_ms=5_000)
 
 
@@ -80,23 +82,34 @@ async def test_what_may_be_repeated_is_repeated(patient: MongoStore, own_mongo: 
     assert [(found.uid, found.position) for found in await patient.artifacts.read(stream)] == [("a", 1), ("b", 2), ("c", 3), ("d", 4)]
 
 
-async def test_a_server_that_is_away_is_told_as_such_by_calls_that_are_made_of_several(
+async def test_artifacts_of_several_streams_are_told_to_be_unavailable_like_those_of_one(
     impatient: MongoStore, own_mongo: MongoServers
 ) -> None:
-    """They are not stopped for each other, and the driver works on when the server is back."""
-    streams = [Stream("t", name) for name in "abc"]
-    artifacts = [artifact(stream, uid) for stream in streams for uid in "12"]
-    await impatient.commit([change("t", put={name: (name * 300_000).encode() for name in "abc"})])
-    for _ in range(5):
-        with own_mongo.failing("insert", closeConnection=True, times=3), pytest.raises(StoreUnavailable):
-            await impatient.artifacts.put(artifacts)
-        namespace = f"{impatient._context.driver.database.name}.flowkit_blobs.files"
-        with own_mongo.failing("find", closeConnection=True, times=3, namespace=namespace), pytest.raises(StoreUnavailable):
-            await impatient.load(["t"])
-    await impatient.artifacts.put(artifacts)
-    assert [[found.uid for found in await impatient.artifacts.read(stream)] for stream in streams] == [["1", "2"]] * 3
-    parts = (await impatient.load(["t"]))["t"].parts
-    assert [len(parts[name]) for name in "abc"] == [300_000] * 3
+    records = [artifact(Stream("t", node), uid) for node in "nm" for uid in "ab"]
+    with own_mongo.failing("insert", times=2, closeConnection=True), pytest.raises(StoreUnavailable):
+        await impatient.artifacts.put(records)
+    assert await impatient.artifacts.put(records) == [True] * 4
+
+
+async def test_blobs_are_told_to_be_unavailable_like_their_document(impatient: MongoStore, own_mongo: MongoServers) -> None:
+    await impatient.create([task("large", spec=LARGE, parts={"a": LARGE})])
+    files = f"{impatient._context.driver.database.name}.flowkit_blobs.files"
+    with own_mongo.failing("find", times=2, namespace=files, closeConnection=True), pytest.raises(StoreUnavailable):
+        await impatient.load(["large"])
+    assert (await impatient.load(["large"]))["large"].spec == LARGE
+
+
+async def test_reads_that_are_given_up_while_the_server_is_away_harm_none_that_come_later(
+    patient: MongoStore, own_mongo: MongoServers
+) -> None:
+    (server,) = own_mongo.members
+    await to_thread.run_sync(server.kill)
+    with anyio.move_on_after(1):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(30):
+                tasks.start_soon(patient.load, ["t"])
+    await to_thread.run_sync(server.start)
+    assert set(await patient.load(["t"])) == {"t"}
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from flowkit.errors import StoreError
+from flowkit.errors import StoreError, StoreUnavailable
 from flowkit_mongo._calls import Calls
 from flowkit_mongo._driver import Document, Driver
 from flowkit_mongo.blobs import Blobs
 from flowkit_mongo.config import MongoConfig
-from flowkit_mongo.documents import Read, check_version
+from flowkit_mongo.documents import Read, blob_of, version_fault
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -45,24 +45,45 @@ class Context:
         *,
         values: Callable[[Document], Sequence[object]],
         decode: Callable[[Document, Read], T],
-        faults: bool = False,
+        unreadable: Callable[[Document, str], T] | None = None,
         **how: Any,
     ) -> list[T]:
         """Matching documents with the blobs they point at, each as of one moment.
 
-        Where there may be ``faults``, a document that a later FlowKit wrote is for ``decode`` to refuse, and so is one that points
-        at a blob that does not exist: its ``Read`` raises ``ValueError``.
+        A document that cannot be read is what ``unreadable`` makes of it and of the reason, so that it hides no other.
+
+        Raises:
+            StoreError: there is one that cannot be read, and no ``unreadable``.
+            StoreUnavailable: with every look, another blob was replaced before it could be read.
         """
-        for attempt in range(TRIES):
+        missed: set[str] = set()
+        for _ in range(TRIES):
             documents = await self.find(collection, where, **how)
-            if not faults:
-                for document in documents:
-                    check_version(document)
-            last = attempt == TRIES - 1
-            read = await self.blobs.fetch((value for document in documents for value in values(document)), missing=faults and last)
-            if read is not None:
-                return [decode(document, read) for document in documents]
-        raise StoreError(f"a document of {self.name(collection)} points at a blob that does not exist")
+            faults = [version_fault(document) for document in documents]
+            readable = [document for document, fault in zip(documents, faults, strict=True) if fault is None]
+            read, missing = await self.blobs.fetch(value for document in readable for value in values(document))
+            # A blob that is missing was deleted when its document changed, unless the document, read again, still points at it.
+            if missing <= missed:
+                break
+            missed = missing
+        else:
+            raise StoreUnavailable(f"documents of {self.name(collection)} change faster than they can be read")
+        found = []
+        for document, fault in zip(documents, faults, strict=True):
+            if fault is None and missing:
+                fault = _missing_fault(document, values(document), missing)
+            if fault is None:
+                found.append(decode(document, read))
+            elif unreadable is not None:
+                found.append(unreadable(document, fault))
+            else:
+                raise StoreError(f"{self.name(collection)}: {fault}")
+        return found
+
+
+def _missing_fault(document: Document, values: Sequence[object], missing: Collection[str]) -> str | None:
+    blob_id = next((blob_id for value in values if (blob_id := blob_of(value)) in missing), None)
+    return None if blob_id is None else f"document {document['_id']!r} points at blob {blob_id!r}, which does not exist"
 
 
 async def none_missed(keys: Collection[K], read: Callable[..., Awaitable[dict[K, T]]]) -> dict[K, T]:

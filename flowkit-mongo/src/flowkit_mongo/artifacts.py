@@ -9,18 +9,20 @@ import time
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import anyio
 
 from flowkit.errors import RecordTooLarge, StoreUnavailable
 from flowkit.protocols import ArtifactRecord, Stream
-from flowkit_mongo._calls import together
+from flowkit_mongo._calls import Operation, side_by_side
 from flowkit_mongo._context import Context
 from flowkit_mongo._driver import Document
 from flowkit_mongo.blobs import Outgoing
 from flowkit_mongo.documents import artifact_document, artifact_id, artifact_record, placed, stream_fields
 
 BY_TIME = [("created_at", 1), ("order", 1)]
+AT_A_TIME = 16
 LOOKS = 60
 REMEMBERED_STREAMS = 10_000
 REMEMBER_SEC = 60.0
@@ -95,11 +97,10 @@ class MongoArtifactStore:
     async def _insert(self, queues: Sequence[_Queue], new: list[bool]) -> None:
         """One bulk for streams that get one record, which need no order between them; one ordered insert for each other stream."""
         single = [queue for queue in queues if len(queue.waiting) == 1]
-        several = [queue for queue in queues if len(queue.waiting) > 1]
-        inserts = [self._insert_ordered(queue, new) for queue in several]
+        inserts: list[Operation] = [partial(self._insert_ordered, queue, new) for queue in queues if len(queue.waiting) > 1]
         if single:
-            inserts.append(self._insert_single(single, new))
-        await together(inserts)
+            inserts.append(partial(self._insert_single, single, new))
+        await side_by_side(inserts, at_a_time=AT_A_TIME)
 
     async def _insert_single(self, queues: Sequence[_Queue], new: list[bool]) -> None:
         documents = [placed(queue.waiting[0].document, queue.last + 1) for queue in queues]
@@ -129,7 +130,7 @@ class MongoArtifactStore:
             for pending in known:
                 new[pending.number] = marks[pending.document["_id"]] == pending.document["put"]
             await self._context.blobs.discard(pending.outgoing for pending in known if not new[pending.number])
-        await together(self._find_end(queue) for queue in queues)
+        await side_by_side([partial(self._find_end, queue) for queue in queues], at_a_time=AT_A_TIME)
 
     async def _find_end(self, queue: _Queue) -> None:
         # Not only what the majority has confirmed: whatever follows such a record is lost with it, should it be lost.

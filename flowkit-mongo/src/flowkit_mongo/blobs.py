@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import anyio
 from gridfs.errors import CorruptGridFile, NoFile
 
-from flowkit_mongo._calls import Calls, together
+from flowkit_mongo._calls import Calls, side_by_side
 from flowkit_mongo._driver import Document, Driver
 from flowkit_mongo.config import MongoConfig
 from flowkit_mongo.documents import Read, Value, blob_of, inline
@@ -80,28 +79,23 @@ class Blobs:
         await self._driver.database[f"{self._name}.files"].delete_one({"_id": blob.blob_id})
         await self._bucket.upload_from_stream_with_id(blob.blob_id, metadata["use"], blob.data, metadata=metadata)
 
-    async def fetch(self, values: Iterable[object], *, missing: bool = False) -> Read | None:
-        """A function that gives the bytes of these values, or None if a blob was deleted meanwhile: its document has changed.
-
-        Where blobs may be ``missing``, the function raises ``ValueError`` for the value of one.
-        """
+    async def fetch(self, values: Iterable[object]) -> tuple[Read, set[str]]:
+        """A function that gives the bytes of these values, and the ids of the blobs that are not there, whose it cannot give."""
         wanted = {blob_id for value in values if (blob_id := blob_of(value)) is not None}
         if not wanted:
-            return _read_inline
+            return _read_inline, set()
         found: dict[str, bytes] = {}
-        limiter = anyio.CapacityLimiter(AT_A_TIME)
 
         async def fetch_one(blob_id: str) -> None:
-            async with limiter:
-                data = self._recall(blob_id)
-                if data is None:
-                    data = await self._calls.patiently(lambda: self._download(blob_id))
-                if data is not None:
-                    found[blob_id] = data
-                    self._remember(blob_id, data)
+            data = self._recall(blob_id)
+            if data is None:
+                data = await self._calls.patiently(lambda: self._download(blob_id))
+            if data is not None:
+                found[blob_id] = data
+                self._remember(blob_id, data)
 
-        await together(fetch_one(blob_id) for blob_id in wanted)
-        return _reader(found) if missing or len(found) == len(wanted) else None
+        await side_by_side([partial(fetch_one, blob_id) for blob_id in wanted], at_a_time=AT_A_TIME)
+        return _reader(found), wanted - found.keys()
 
     async def _download(self, blob_id: str) -> bytes | None:
         try:
@@ -159,17 +153,13 @@ class Blobs:
 
 def _read_inline(value: Value) -> bytes:
     if isinstance(value, dict):
-        raise TypeError("a blob is to be fetched first")
+        raise TypeError("a value that is a document has to point at a blob")
     return value.encode() if isinstance(value, str) else value
 
 
 def _reader(blobs: Mapping[str, bytes]) -> Read:
     def read(value: Value) -> bytes:
         blob_id = blob_of(value)
-        if blob_id is None:
-            return _read_inline(value)
-        if blob_id not in blobs:
-            raise ValueError(f"the blob {blob_id!r} does not exist")
-        return blobs[blob_id]
+        return _read_inline(value) if blob_id is None else blobs[blob_id]
 
     return read

@@ -34,7 +34,6 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from flowkit.bounds import is_moment
-from flowkit.errors import StoreError
 from flowkit.protocols import ArchivedPart, ArtifactRecord, Commit, DeadLetter, Stream, TaskHeader, TaskRecord, WorkerSession
 from flowkit_mongo._driver import Change, Document
 
@@ -61,7 +60,8 @@ def inline(data: bytes) -> Value:
 
 def blob_of(value: object) -> str | None:
     """The id of the blob that a value points at."""
-    return value.get("blob") if isinstance(value, dict) else None
+    blob_id = value.get("blob") if isinstance(value, dict) else None
+    return blob_id if isinstance(blob_id, str) else None
 
 
 def pairs(mapping: Mapping[str, str]) -> list[Document]:
@@ -72,12 +72,12 @@ def mapping(found: Collection[Mapping[str, str]]) -> dict[str, str]:
     return {pair["k"]: pair["v"] for pair in found}
 
 
-def check_version(document: Document) -> None:
-    """Refuse what a later FlowKit wrote, rather than misread it."""
-    if document.get("schema_version", SCHEMA_VERSION) > SCHEMA_VERSION:
-        raise StoreError(
-            f"document {document['_id']!r} has schema version {document['schema_version']}; this FlowKit knows {SCHEMA_VERSION}"
-        )
+def version_fault(document: Document) -> str | None:
+    """Why a document is not to be read: what a later FlowKit wrote is refused, rather than misread."""
+    version = document.get("schema_version", SCHEMA_VERSION)
+    if isinstance(version, int) and version <= SCHEMA_VERSION:
+        return None
+    return f"document {document['_id']!r} has schema version {version!r}; this FlowKit knows {SCHEMA_VERSION}"
 
 
 def _part(name: str) -> str:
@@ -112,16 +112,17 @@ def task_document(record: TaskRecord, write: Write) -> Document:
 
 
 def task_record(document: Document, read: Read) -> TaskRecord:
-    """A task; one whose document somebody or a later FlowKit changed has a ``fault``, so that it harms no other that is read with it."""
+    """A task; one whose document somebody changed has a ``fault``, so that it harms no other that is read with it."""
     try:
-        check_version(document)
         return _task_record(document, read)
-    except (StoreError, KeyError, TypeError, ValueError, AttributeError) as error:
-        what = "" if isinstance(error, StoreError) else f"its document is not one that FlowKit wrote: {type(error).__name__}: "
-        fault = f"{what}{error}"[:300]
-        header = TaskHeader(str(document["_id"]), str(document.get("status", "queued")), _moment(document.get("created_at")))
-        version = document.get("version")
-        return TaskRecord(header, b"", {}, version=version if isinstance(version, int) else 0, fault=fault)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return unreadable_task(document, f"its document is not one that FlowKit wrote: {type(error).__name__}: {error}")
+
+
+def unreadable_task(document: Document, fault: str) -> TaskRecord:
+    header = TaskHeader(str(document["_id"]), str(document.get("status", "queued")), _moment(document.get("created_at")))
+    version = document.get("version")
+    return TaskRecord(header, b"", {}, version=version if isinstance(version, int) else 0, fault=fault[:300])
 
 
 def _moment(value: Any) -> float:

@@ -18,6 +18,7 @@ import anyio
 from flowkit.clock import SystemClock
 from flowkit.protocols import Clock
 from flowkit_mongo._context import Context
+from flowkit_mongo._driver import Document
 from flowkit_mongo.archive import of_task
 
 logger = logging.getLogger(__name__)
@@ -79,11 +80,18 @@ class Purging:
         """Delete blobs that were written for tasks which then were not created."""
         until = self._clock.now_dt() - NOTE_KEPT
         found = await self._context.blobs.uploaded_before(until, after=self._swept_to, limit=AT_A_TIME)
-        owners = {(document.get("metadata") or {}).get("task_id") for document in found}
-        if orphaned := await self._gone([owner for owner in owners if owner is not None]):
+        owners = {owner for document in found if (owner := _owner(document)) is not None}
+        if orphaned := await self._gone(owners):
             await self._context.blobs.delete_where({"metadata.task_id": {"$in": orphaned}, "uploadDate": {"$lt": until}})
         if found:
             self._swept_to = found[-1]["uploadDate"]
+
+
+def _owner(file: Document) -> str | None:
+    """The task that a blob was written for. A file that somebody else put into the bucket has none, and is left alone."""
+    metadata = file.get("metadata")
+    owner = metadata.get("task_id") if isinstance(metadata, dict) else None
+    return owner if isinstance(owner, str) else None
 
 
 class Retention:
@@ -96,7 +104,7 @@ class Retention:
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        if self._task is None:
+        if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run(), name="flowkit-mongo-retention")
 
     async def end(self) -> None:
@@ -109,7 +117,7 @@ class Retention:
         while True:
             try:
                 await self._purge_all()
-            except Exception:  # whatever it is: what is over must not gather until somebody starts anew
+            except Exception:  # nobody waits for this task: were it to end, nothing would be purged any more
                 logger.warning("Purging did not succeed, trying again later", exc_info=True, extra={"action": "purge_failed"})
             # Several coordinators should not do it at the same moment.
             await anyio.sleep(self._interval_sec * random.uniform(0.8, 1.2))

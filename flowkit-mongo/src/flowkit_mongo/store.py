@@ -1,13 +1,14 @@
 """A store on MongoDB."""
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import Any, Self
 
 import anyio
 
 from flowkit.errors import ConfigError
 from flowkit.protocols import ArtifactStore, CheckResult, Commit, DeadLetter, TaskQuery, TaskRecord, WorkerSession
-from flowkit_mongo._calls import Calls
+from flowkit_mongo._calls import Calls, bounded
 from flowkit_mongo._context import Context
 from flowkit_mongo._driver import Driver, Kind, is_address, kind_of, open_address
 from flowkit_mongo._errors import translated
@@ -88,12 +89,12 @@ class MongoStore:
         client, self._client = self._client, None
         if client is None:
             return
-        with anyio.move_on_after(CLOSE_SEC, shield=True) as farewell:
-            await client.close()
-        if farewell.cancelled_caught:
-            # The driver looked for a server to end its sessions on. It does so once: now it closes its connections.
-            with anyio.move_on_after(CLOSE_SEC, shield=True):
-                await client.close()
+        with anyio.CancelScope(shield=True), suppress(TimeoutError):
+            try:
+                await bounded(client.close(), CLOSE_SEC)
+            except TimeoutError:
+                # The driver looked for a server to end its sessions on. It does so once: now it closes its connections.
+                await bounded(client.close(), CLOSE_SEC)
 
     # ------------------------------------------------------------ tasks
 

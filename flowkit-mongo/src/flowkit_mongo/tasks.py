@@ -13,7 +13,7 @@ from flowkit_mongo._driver import Document
 from flowkit_mongo.archive import Archive
 from flowkit_mongo.blobs import Outgoing
 from flowkit_mongo.changes import State
-from flowkit_mongo.documents import RECENT, commit_change, pairs, task_document, task_record
+from flowkit_mongo.documents import RECENT, blob_of, commit_change, pairs, task_document, task_record, unreadable_task
 from flowkit_mongo.indexes import NEWEST_FIRST
 
 DUE_FIRST = [("wake_at", 1), ("_id", 1)]
@@ -60,7 +60,7 @@ class Tasks:
     async def _discard_unused(self, outgoing: Sequence[Outgoing]) -> None:
         """Delete the blobs of documents that were not inserted, save those that turn out to have been."""
         found = await self._context.find("tasks", {"_id": {"$in": [batch.task_id for batch in outgoing]}})
-        pointed = {value["blob"] for document in found for value in _values(document) if isinstance(value, dict)}
+        pointed = {blob_of(value) for document in found for value in _values(document)}
         await self._context.blobs.delete([blob.blob_id for batch in outgoing for blob in batch.blobs if blob.blob_id not in pointed])
 
     async def _standing(self, records: Sequence[TaskRecord]) -> dict[tuple[str, str | None], str]:
@@ -149,7 +149,7 @@ class Tasks:
         return {record.header.task_id: record for record in await self._read({"_id": {"$in": list(task_ids)}}, **how)}
 
     async def _read(self, where: Document, **how: Any) -> list[TaskRecord]:
-        return await self._context.read("tasks", where, values=_values, decode=task_record, faults=True, **how)
+        return await self._context.read("tasks", where, values=_values, decode=task_record, unreadable=unreadable_task, **how)
 
     async def states(self, task_ids: Collection[str]) -> Mapping[str, State]:
         return await none_missed(task_ids, self._states)
