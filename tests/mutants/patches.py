@@ -84,13 +84,13 @@ MUTANTS = (
         CORE + "worker/_reports.py",
         """        try:
             await self._bus.publish(messages)
-        except MessageTooLarge:
+        except _NEVER_SENT as error:
 """,
         """        try:
             await self._bus.publish(messages)
-        except Exception:
-            return
-        except MessageTooLarge:
+        except Exception as error:
+            if not isinstance(error, _NEVER_SENT):
+                return
 """,
     ),
     Mutant(
