@@ -8,11 +8,12 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from flowkit import Graph
-from flowkit.engine import EngineSettings, TaskSubmitted, advance
+from flowkit.engine import EngineSettings
 from flowkit.graph.models import EdgeSpec, GraphDocument, NodeIO, NodeSpec
 from flowkit.messages import _MODELS, KINDS, RunContextData, encode
-from flowkit.storage import encode_node, encode_spec, new_record
-from flowkit.task import NodeRecord, Task, TaskSpec
+from flowkit.storage import encode_node
+from flowkit.submitting import submission
+from flowkit.task import NodeRecord, TaskSpec
 from tests.messages.test_messages import ALL
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -45,11 +46,7 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     for document in DOCUMENTS[:2]:
         graph = Graph.parse(document)
         spec = TaskSpec("t", graph.plan, 1.0, b"0123456789abcdef", params={"n": 1}, labels={"a": "b"})
-        size = len(graph.plan.ids)
-        task = Task(spec=spec, marks=bytearray(b"." * size), taken=[0] * size, empty=[0] * size, broken=[0] * size, open=size)
-        step = advance(task, TaskSubmitted(), now=1.0, settings=EngineSettings())
-        step.apply()
-        row = new_record(task, encode_spec(spec, graph.source), step.log)
+        row = submission(spec, graph, certainly_new=True, settings=EngineSettings()).record
         yield "record", b"\0".join([row.spec, *(name.encode() + b"=" + value for name, value in row.parts.items())])
 
 

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowkit import Graph
-from flowkit.engine import EngineSettings, TaskSubmitted, advance
+from flowkit.engine import EngineSettings
 from flowkit.errors import CorruptRecord
 from flowkit.protocols import Commit, TaskHeader, TaskRecord
-from flowkit.storage import decode_log, decode_node, decode_task, encode_spec, new_record
-from flowkit.task import Task, TaskSpec
+from flowkit.storage import decode_log, decode_node, decode_task
+from flowkit.submitting import submission
+from flowkit.task import TaskSpec
 from flowkit_mongo.blobs import _read_inline
 from flowkit_mongo.documents import inline, task_document, task_record
 from flowkit_mongo.tasks import _values
@@ -31,10 +32,7 @@ async def work(item: Any) -> Any:
 def stored() -> TaskRecord:
     graph = Graph.parse(GRAPH)
     spec = TaskSpec("t", graph.plan, 1.0, b"0123456789abcdef", params={"n": 1})
-    task = Task(spec=spec, marks=bytearray(b".."), taken=[0, 0], empty=[0, 0], broken=[0, 0], open=2)
-    step = advance(task, TaskSubmitted(), now=1.0, settings=EngineSettings())
-    step.apply()
-    return new_record(task, encode_spec(spec, graph.source), step.log)
+    return submission(spec, graph, certainly_new=True, settings=EngineSettings()).record
 
 
 WHOLE = stored()

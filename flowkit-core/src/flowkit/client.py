@@ -135,7 +135,17 @@ class Client:
         return what
 
     def _engine_settings(self) -> EngineSettings:
-        return engine_settings(self.cfg)
+        """What the engine takes from the configuration: the defaults, if it is not one of a coordinator."""
+        cfg = self.cfg
+        if not isinstance(cfg, CoordinatorConfig):
+            return EngineSettings()
+        return EngineSettings(
+            max_in_flight=cfg.max_in_flight,
+            lease_ttl_sec=cfg.lease_ttl_sec,
+            worker_lost_sec=cfg.heartbeat_hard_sec,
+            worker_suspect_sec=cfg.heartbeat_soft_sec,
+            cancel_grace_sec=cfg.cancel_grace_sec,
+        )
 
     async def stop(self) -> None:
         """Close what was opened."""
@@ -485,19 +495,6 @@ class Client:
         if applied.missing:
             raise TaskNotFound(task_id)
         await self._touch({task_id: next((held.task.spec.trace for held, _ in applied.effects), None)})
-
-
-def engine_settings(cfg: CommonConfig) -> EngineSettings:
-    """What the engine takes from a configuration: the defaults, if it is not one of a coordinator."""
-    if not isinstance(cfg, CoordinatorConfig):
-        return EngineSettings()
-    return EngineSettings(
-        max_in_flight=cfg.max_in_flight,
-        lease_ttl_sec=cfg.lease_ttl_sec,
-        worker_lost_sec=cfg.heartbeat_hard_sec,
-        worker_suspect_sec=cfg.heartbeat_soft_sec,
-        cancel_grace_sec=cfg.cancel_grace_sec,
-    )
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ import anyio.lowlevel
 from flowkit._parking import Parking
 from flowkit._service import Service, run_until_told
 from flowkit.applying import Applied, Applier, Held
-from flowkit.client import Client, engine_settings
+from flowkit.client import Client
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._calls import Calls
 from flowkit.coordinator._commands import CommandWatch
@@ -134,7 +134,7 @@ class Coordinator(Client, Service):
         ]
 
     def _engine_settings(self) -> EngineSettings:
-        return replace(engine_settings(self.cfg), sends=True)
+        return replace(super()._engine_settings(), sends=True)
 
     async def _keep_up(self, name: str, loop: Callable[[], Any]) -> None:
         """Run a loop, and begin it again if it breaks: no error leaves a coordinator half alive."""

@@ -159,7 +159,7 @@ def _from_nothing(task: Task, again: set[int], event: RetryRequested) -> set[int
     """Those that keep nothing of what they stored: what had finished, and all below it, for it was made of what is made anew."""
     plan, marks = task.spec.plan, task.marks
     found: set[int] = set()
-    for index in plan.order if again else ():
+    for index in plan.order:
         kept = index not in again or (event.fill and index in (event.nodes or ()))
         if not kept and (marks[index] == Mark.FINISHED or any(edge.node in found for edge in plan.parents[index])):
             found.add(index)
