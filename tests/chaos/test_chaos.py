@@ -1,6 +1,7 @@
 """Real processes and servers are ill-treated under load, and in the end everything is as promised.
 
-``FLOWKIT_CHAOS_MINUTES`` makes it longer, ``FLOWKIT_CHAOS_SEED`` repeats its disasters. ``tools/chaos.py`` has more to choose from.
+``FLOWKIT_TEST_CHAOS_MINUTES`` makes it longer, ``FLOWKIT_TEST_CHAOS_SEED`` repeats its disasters.
+``tools/chaos.py`` has more to choose from.
 """
 
 import os
@@ -15,8 +16,8 @@ from tests.chaos.report import Plan, told_of
 from tests.servers.processes import Unavailable, in_ci
 
 MINUTES_IN_CI = 3.0
-MINUTES = float(os.environ.get("FLOWKIT_CHAOS_MINUTES", MINUTES_IN_CI))
-SEED = int(os.environ.get("FLOWKIT_CHAOS_SEED", random.randrange(2**32)))
+MINUTES = float(os.environ.get("FLOWKIT_TEST_CHAOS_MINUTES", MINUTES_IN_CI))
+SEED = int(os.environ.get("FLOWKIT_TEST_CHAOS_SEED", random.randrange(2**32)))
 KILLS = round(30 * min(1.0, MINUTES / MINUTES_IN_CI))
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(120 * MINUTES + 900)]

@@ -62,7 +62,7 @@ def test_a_worker_works_until_it_is_told_to_stop(folder: Path):
         (["worker", "--db", "memory://", "--handlers", "h", "--set", "max_concurrency=0"], "max_concurrency (from overrides)"),
         (["coordinator", "--db", "memory://", "--set", "max_concurency=1"], "max_concurency (from overrides): there is no such field"),
         (["coordinator", "--db", "memory://", "--set", "nix"], "expected KEY=VALUE, not 'nix'"),
-        (["coordinator", "--db", "memory://", "--set", "options={"], "options: not JSON"),
+        (["coordinator", "--db", "memory://", "--set", "options={"], "options: the document is not JSON"),
     ],
 )
 def test_a_process_that_is_wrongly_called_does_not_start(cli: Cli, folder: Path, args: list[str], complaint: str):

@@ -123,13 +123,23 @@ def test_kafkas_own_variable_counts_like_the_environment_but_below_ours(monkeypa
     assert CoordinatorConfig.load(file).bus_address() == "kafka://ours:1"
 
 
-def test_a_variable_that_is_nearly_a_field_is_a_mistake_and_others_are_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FLOWKIT_DASHBOARD_COLOUR", "blue")
-    monkeypatch.setenv("FLOWKIT_MAX_CONCURRENCY", "3")
-    assert CoordinatorConfig.load().namespace == "flowkit"
+def test_a_variable_that_is_no_field_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLOWKIT_NAMESPAC", "blue")
-    with pytest.raises(ConfigError, match="FLOWKIT_NAMESPAC: there is no such field; did you mean FLOWKIT_NAMESPACE"):
+    with pytest.raises(ConfigError, match=r"FLOWKIT_NAMESPAC: there is no such field; did you mean FLOWKIT_NAMESPACE\?"):
         CoordinatorConfig.load()
+    monkeypatch.delenv("FLOWKIT_NAMESPAC")
+    monkeypatch.setenv("FLOWKIT_COLOUR", "blue")
+    for model in (CoordinatorConfig, WorkerConfig):
+        with pytest.raises(ConfigError, match="FLOWKIT_COLOUR: there is no such field"):
+            model.load()
+
+
+def test_coordinators_and_workers_may_share_one_environment_with_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWKIT_MAX_CONCURRENCY", "3")
+    monkeypatch.setenv("FLOWKIT_MAX_IN_FLIGHT", "4")
+    monkeypatch.setenv("FLOWKIT_TEST_MONGO", "mongodb://127.0.0.1")
+    assert CoordinatorConfig.load().max_in_flight == 4
+    assert WorkerConfig.load().max_concurrency == 3
 
 
 @pytest.mark.parametrize("field", ["max_in_flight", "cancel_grace_sec"])

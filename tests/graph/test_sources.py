@@ -65,8 +65,11 @@ def test_anchors_in_yaml_are_followed() -> None:
         ("", "a graph is an object with nodes, not null"),
         ("just words", "a graph is an object with nodes, not a string"),
         ("nodes: [\n", "the document is not YAML: line 2, column 1"),
-        ("nodes: []\nnodes: []\n", "the document is not YAML: line 2: the key 'nodes' is given twice in one object"),
-        ("x: &x {a: 1}\nnodes: [{<<: *x}]\n", "the document is not YAML: line 2: merge keys (<<) are not supported; write the fields out"),
+        ("nodes: []\nnodes: []\n", "the document is not YAML: line 2, column 1: the key 'nodes' is given twice in one object"),
+        (
+            "x: &x {a: 1}\nnodes: [{<<: *x}]\n",
+            "the document is not YAML: line 2, column 10: merge keys (<<) are not supported; write the fields out",
+        ),
         ("nodes: !!python/object/apply:os.system ['true']\n", "could not determine a constructor for the tag"),
         ("nodes: []\n---\nnodes: []\n", "the document is not YAML: line 2"),
         ("? [a]\n: 1\n", "the document is not YAML: line 1, column 3: found unhashable key"),
@@ -116,6 +119,21 @@ def test_the_number_of_nodes_is_limited() -> None:
     assert len(Graph.parse(many(3), limits=limits).plan.nodes) == 3
     assert fault_of(many(4), limits=limits) == "the graph has 4 nodes, above the limit of 3; split it"
     assert "above the limit of 20000" in fault_of(many(20_001))
+
+
+def test_the_number_of_edges_is_limited_wherever_they_are_written() -> None:
+    limits = Limits(max_edges=4)
+    nodes = [
+        {"node_id": "a", "type": "x", "routing": {"on_success": ["b"], "on_failure": ["c"]}},
+        {"node_id": "b", "type": "x", "depends_on": ["d"]},
+        {"node_id": "c", "type": "x"},
+        {"node_id": "d", "type": "x"},
+    ]
+    graph: dict[str, Any] = {"nodes": nodes, "edges": [["c", "d"]]}
+    assert Graph.parse(graph, limits=limits)
+    assert "the graph has 5 edges, above the limit of 4; " in fault_of({**graph, "edges_ex": [{"from": "a", "to": "d"}]}, limits=limits)
+    wide = {"nodes": [{"node_id": f"n{place}", "type": "x", "depends_on": ["a"] * 60} for place in range(9_000)]}
+    assert "the graph has 540000 edges, above the limit of 100000" in fault_of(wide)
 
 
 def test_the_size_in_bytes_is_limited_in_every_form() -> None:
@@ -187,11 +205,11 @@ def test_hostile_text_is_refused(text: str) -> None:
 
 def test_deep_json_is_told_to_be_flatter() -> None:
     for text in ('{"nodes":' + "[" * 200_000, '{"nodes":' * 100_000):
-        assert fault_of(text) == "values stand in each other more than 32 levels deep; make it flatter"
+        assert fault_of(text) == "values are nested more than 32 levels deep; make the document flatter"
 
 
 def test_yaml_of_too_many_parts_is_refused_before_it_is_built() -> None:
-    assert "the document has more than 500000 parts; write a graph of this size as JSON" in fault_of("[" + "1," * 500_001 + "]")
+    assert "the document has more than 500000 parts; write a document of this size as JSON" in fault_of("[" + "1," * 500_001 + "]")
 
 
 def test_yaml_without_pyyaml_is_an_error_that_says_what_to_install() -> None:

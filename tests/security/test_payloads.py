@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from examples.encryption.codec import Encryption
-from flowkit import Client
+from flowkit import Client, Coordinator
 from flowkit.encoding import EncodedStore
 from flowkit.errors import CorruptRecord, DecodeError, MessageTooLarge, PayloadError
 from flowkit.messages import decode
@@ -106,10 +106,9 @@ async def test_no_plain_text_is_in_store_or_bus() -> None:
 
 
 async def test_without_a_codec_store_and_bus_are_used_as_they_are() -> None:
-    bus, store = InMemoryBus(), InMemoryStore()
-    async with Client(bus=bus, store=store) as client:
-        assert client.bus is bus
-        assert client.store is store
+    async with InMemoryBus() as bus, InMemoryStore() as store, Coordinator(bus=bus, store=store) as coordinator:
+        assert coordinator.bus is bus
+        assert coordinator.store is store
 
 
 async def test_the_dead_letters_of_a_batch_tell_nothing_to_who_has_no_key() -> None:

@@ -10,9 +10,10 @@ import anyio.to_thread
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from flowkit import Client
+from flowkit.config import CommonConfig
 from flowkit.messages import NodeStarted, NodeSucceeded, RunNode, StreamMoved, TaskTouched, encode
 from flowkit.worker import handler
+from flowkit_kafka import KafkaBus
 from tests.servers.kafka import KafkaServer
 from tests.servers.mongod import MongoServers
 from tests.services.load import Disaster, Load
@@ -155,11 +156,11 @@ async def publish_foreign(kafka: str, by_topic: dict[str, Sequence[bytes]]) -> N
             await producer.send_and_wait(topic, None, key=b"tombstone", partition=0)
 
 
-async def dead_letters(client: Client, topic: str, count: int) -> list[tuple[str, bytes]]:
+async def dead_letters(cfg: CommonConfig, count: int) -> list[tuple[str, bytes]]:
     """Topic of origin and value of so many dead letters."""
     found: list[tuple[str, bytes]] = []
     with anyio.fail_after(30):
-        async with client.bus.subscribe([topic], group="reader") as letters:
+        async with KafkaBus(cfg.bus_address(), cfg) as bus, bus.subscribe([cfg.dead_letter_topic], group="reader") as letters:
             while len(found) < count:
                 for letter in await letters.receive(max_messages=100):
                     assert letter.message.headers["flowkit-reason"]
@@ -193,7 +194,7 @@ async def test_garbage_and_foreign_messages_on_every_topic_are_parked(installati
         await load.through(disturb)
         expected = [(cfg.events_topic, value) for value in [*parked, encode(command), hint, b""]]
         expected += [(commands, value) for value in [*parked, encode(command), started, hint, b""]]
-        found = await dead_letters(client, cfg.dead_letter_topic, len(expected))
+        found = await dead_letters(cfg, len(expected))
         view = await client.get_task(task_id)
     assert sorted(found) == sorted(expected)
     assert not view.status.terminal

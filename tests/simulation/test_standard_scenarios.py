@@ -18,7 +18,7 @@ REGRESSIONS = json.loads(Path(__file__).with_name("regressions.json").read_text(
 
 @pytest.mark.timeout(360)
 def test_fresh_seeds_lose_nothing_and_end(record_property: Callable[[str, object], None]) -> None:
-    first = int(os.environ.get("FLOWKIT_SIM_FIRST", time.time() // 60 * FRESH_SEEDS))
+    first = int(os.environ.get("FLOWKIT_TEST_SIM_FIRST", time.time() // 60 * FRESH_SEEDS))
     found = Chunk()
     for chunk in run_seeds(first, FRESH_SEEDS, processes=os.cpu_count() or 1):
         found.add(chunk)

@@ -3,7 +3,7 @@
 from flowkit.client import Client
 from flowkit.config import CoordinatorConfig, WorkerConfig
 from flowkit.coordinator import Coordinator
-from flowkit.errors import FlowKitError, GraphError, TaskNotFound, TaskRefused
+from flowkit.errors import FlowKitError, GraphError, NotRunning, TaskNotFound, TaskRefused
 from flowkit.graph import Graph, flow
 from flowkit.hookspecs import hookimpl
 from flowkit.task import Artifact, NodeStatus, NodeView, Page, TaskEvent, TaskStatus, TaskView
@@ -20,6 +20,7 @@ __all__ = [
     "GraphError",
     "NodeStatus",
     "NodeView",
+    "NotRunning",
     "Page",
     "TaskEvent",
     "TaskNotFound",

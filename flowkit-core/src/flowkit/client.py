@@ -5,12 +5,14 @@ import os
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from math import inf, isnan
 from typing import Any, Self, TypeVar
 
 import anyio
 from pydantic_core import from_json
 
 from flowkit._backoff import Backoff
+from flowkit._bus_connection import BusConnection
 from flowkit._gathering import Gathered
 from flowkit.applying import LONGEST_PAUSE_SEC, Applier
 from flowkit.clock import SystemClock
@@ -28,6 +30,7 @@ from flowkit.errors import (
     BusError,
     ConfigError,
     CorruptRecord,
+    NotRunning,
     PayloadError,
     StoreError,
     StoreUnavailable,
@@ -41,7 +44,7 @@ from flowkit.protocols import LETTER_KINDS, Bus, Clock, DeadLetter, Message, Sto
 from flowkit.reading import load_task, records_of
 from flowkit.redriving import Redriven, Redriver
 from flowkit.sealing import sealed
-from flowkit.storage import decode_log, decode_task
+from flowkit.storage import decode_log, decode_submission, decode_task
 from flowkit.submitting import Submission, checked, checked_reason, new_id, submission
 from flowkit.task import Artifact, LogEntry, NewTask, Page, Task, TaskEvent, TaskSpec, TaskStatus, TaskView
 from flowkit.tracing import TraceContext, current_trace
@@ -87,15 +90,18 @@ class Client:
         self._given_bus = bus
         self._given_store = store
         self._stack: AsyncExitStack | None = None
-        self._store: Store | None = None
-        self._bus: Bus | None = None
+        self._is_running = False
+        self._was_stopped = False
 
     # ------------------------------------------------------------ life
 
     async def start(self) -> None:
-        """Connect. Entering the client does the same."""
-        if self._stack is not None:
-            return
+        """Connect to the store; the bus is connected by the first verb that sends something. Entering the client does the same."""
+        if self._stack is None:
+            await self._connect()
+            self._is_running = True
+
+    async def _connect(self) -> None:
         async with AsyncExitStack() as stack:
             if self._given_store is not None:
                 store = self._given_store
@@ -105,34 +111,43 @@ class Client:
                 )
             else:
                 store = await stack.enter_async_context(self.plugins.open_store(self._db, self.cfg))
+            self._connection = self._bus_connection()
+            stack.push_async_callback(self._connection.stop)
             self._store = encoded(store, self.plugins)
-            if self._given_bus is None or isinstance(self._given_bus, str):
-                address = self._given_bus or self.cfg.bus_address(self._db)
-                bus = await stack.enter_async_context(self.plugins.open_bus(address, self.cfg))
-            else:
-                bus = self._given_bus
-            self._bus = sealed(bus, self.cfg, self.plugins)
-            self._plain_bus = bus
-            await self.bus.ensure_topics([TopicSpec(self.cfg.events_topic)])
-            self._applier = Applier(
-                store=self.store, clock=self.clock, plugins=self.plugins, settings=self._settings, keep_nodes=0, patience_sec=PATIENCE_SEC
-            )
+            self._applier = self._new_applier()
             self._stack = stack.pop_all()
+
+    def _bus_connection(self) -> BusConnection:
+        bus, given = self._given_bus, True
+        if bus is None or isinstance(bus, str):
+            bus, given = self.plugins.open_bus(bus or self.cfg.bus_address(self._db), self.cfg), False
+        topics = [TopicSpec(self.cfg.events_topic)]
+        return BusConnection(bus=bus, sealed=sealed(bus, self.cfg, self.plugins), enter=not given, topics=topics, clock=self.clock)
+
+    def _new_applier(self) -> Applier:
+        return Applier(
+            store=self._store, clock=self.clock, plugins=self.plugins, settings=self._settings, keep_nodes=0, patience_sec=PATIENCE_SEC
+        )
 
     @property
     def store(self) -> Store:
-        """The store, once this is started."""
-        return self._opened(self._store)
+        """The store, while this runs.
 
-    @property
-    def bus(self) -> Bus:
-        """The bus, once this is started."""
-        return self._opened(self._bus)
+        Raises:
+            NotRunning: it is not started, or is stopped.
+        """
+        self._check_running()
+        return self._store
 
-    def _opened(self, what: T | None) -> T:
-        if what is None:
-            raise RuntimeError(f"the {type(self).__name__} is not started: use it with 'async with', or await its start()")
-        return what
+    def _check_running(self) -> None:
+        """Refuse a verb that is called before the start or after the stop.
+
+        Raises:
+            NotRunning: it is.
+        """
+        if not self._is_running:
+            state = "is stopped" if self._was_stopped else "is not started"
+            raise NotRunning(f"the {type(self).__name__} {state}: enter it with 'async with', or await its start()")
 
     def _engine_settings(self) -> EngineSettings:
         """What the engine takes from the configuration: the defaults, if it is not one of a coordinator."""
@@ -150,7 +165,9 @@ class Client:
     async def stop(self) -> None:
         """Close what was opened."""
         stack, self._stack = self._stack, None
+        self._is_running = False
         if stack is not None:
+            self._was_stopped = True
             await stack.aclose()
 
     async def __aenter__(self) -> Self:
@@ -176,16 +193,19 @@ class Client:
     ) -> str:
         """Submit a task and return its id. It is durable when this returns.
 
-        A second submission with the same ``idempotency_key``, or ``task_id``, returns the id of the first and changes nothing.
+        A second submission with the same ``idempotency_key``, or ``task_id``, returns the id of the first and changes nothing. Its graph,
+        as it was written, and its ``params`` have to be those of the first.
         ``deadline_sec`` counts from now; the task fails when it passes. The graph's own ``deadline_sec`` is the default.
         Of the tasks that wait, nodes of a higher ``priority`` (a whole number of 32 bits) begin first. ``pipeline``, ``task_id`` and
         ``idempotency_key`` have 1 to 200 printable characters; ``labels`` are texts by name, of at most 1,000 characters each.
 
         Raises:
             GraphError: the graph or the submission has faults; all of them are listed, nothing is stored.
-            TaskRefused: a plugin refused it.
+            TaskRefused: a plugin refused it, or its id or key belongs to a task with another graph or other params.
+            NotRunning: this is not started, or is stopped.
             RecordTooLarge, StoreUnavailable: it could not be stored.
         """
+        self._check_running()
         parsed, plain, options = checked(
             graph, params, limits=self.cfg.limits, functions=self.plugins.functions, task_id=task_id, idempotency_key=idempotency_key,
             pipeline=pipeline, labels=labels, priority=priority, deadline_sec=deadline_sec,
@@ -205,9 +225,28 @@ class Client:
         settings = self._settings if certainly_new else self._hesitant_settings
         new = submission(spec, parsed, certainly_new=certainly_new, settings=settings)
         stored = await self._create(new)
-        if stored == identity and self.plugins.observes_tasks:
+        if (task_id is not None or idempotency_key is not None) and not await self._is_ours(stored, new.task.spec, parsed.source):
+            return stored
+        if self.plugins.observes_tasks:
             self.plugins.notify("flowkit_task_changed", before=None, after=task_view(new.task))
         return stored
+
+    async def _is_ours(self, stored: str, spec: TaskSpec, graph: bytes) -> bool:
+        """Whether the task that is stored under an id or key is the one submitted now, and not an earlier one that is like it.
+
+        Raises:
+            TaskRefused: it is an earlier one with another graph or other params.
+        """
+        record = await self._load(stored)
+        if record is None:
+            return False  # it was purged meanwhile
+        first = decode_submission(record)
+        if first.secret == spec.secret:
+            return True
+        if (difference := first.difference(graph, spec.params)) is not None:
+            name = f"task_id {spec.task_id!r}" if stored == spec.task_id else f"idempotency_key {spec.idempotency_key!r}"
+            raise TaskRefused(f"{name} is taken: task {stored!r} was submitted with {difference}; use another one")
+        return False
 
     async def _create_records(self, submissions: list[Submission]) -> Sequence[str]:
         """Store tasks, and see to it that they begin. Repeating it is harmless, so an unavailable store is waited for a while."""
@@ -248,7 +287,8 @@ class Client:
         """Hint that tasks changed. A lost hint costs time, so a bus that is away stops nobody."""
         topic = self.cfg.events_topic
         try:
-            await self.bus.publish(
+            bus = await self._connection.connect()
+            await bus.publish(
                 [Message(topic, encode(TaskTouched(task_id=task_id)), task_id, headers_of(trace)) for task_id, trace in tasks.items()]
             )
         except BusError as error:
@@ -273,7 +313,9 @@ class Client:
         Raises:
             TaskNotFound: there is none.
             TimeoutError: it has not ended after ``timeout`` seconds.
+            ValueError: ``timeout`` is not a number of seconds.
         """
+        timeout = _checked_timeout(timeout)
         record = await self._record(task_id)
         while record.header.finished_at is None and timeout is None:
             await self.store.wait_for_change(task_id, 0, ended=True)
@@ -292,7 +334,7 @@ class Client:
         return record
 
     async def _ended_within(self, task_id: str, timeout: float) -> None:
-        """Return when a task has ended, or that many seconds have passed."""
+        """Return when a task has ended, or after ``timeout`` seconds."""
         failure = None
         async with anyio.create_task_group() as group:
 
@@ -468,11 +510,12 @@ class Client:
         after: str = "",
     ) -> Page[DeadLetter]:
         """What was given up, by ``letter_id``: of one task, of one kind (``batch``, ``message``, ``task``), or with these ids, if given."""
+        store = self.store
         if kind not in (None, *LETTER_KINDS):
             raise ValueError(f"a dead letter is of the kind batch, message or task, not {kind!r}")
         if limit < 1:
             raise ValueError(f"limit is at least 1, not {limit}")
-        letters = await self.store.dead_letters(task_id=task_id, kind=kind, letter_ids=letter_ids, after=after, limit=limit + 1)
+        letters = await store.dead_letters(task_id=task_id, kind=kind, letter_ids=letter_ids, after=after, limit=limit + 1)
         return Page(list(letters[:limit]), letters[limit - 1].letter_id if len(letters) > limit else None)
 
     async def retry_dead_letters(self, letter_ids: Collection[str]) -> list[Redriven]:
@@ -481,9 +524,7 @@ class Client:
         A message is sent again as it was. The node of a batch runs again for what it has not stored, and all below it; its task must
         have failed or been cancelled. A task that was put aside is looked at again. A letter is dropped once that is confirmed.
         """
-        redriver = Redriver(
-            store=self.store, bus=self._plain_bus, sealed_bus=self.bus, events_topic=self.cfg.events_topic, retry=self._change
-        )
+        redriver = Redriver(store=self.store, connection=self._connection, events_topic=self.cfg.events_topic, retry=self._change)
         return await redriver.redrive(list(dict.fromkeys(letter_ids)))
 
     async def drop_dead_letters(self, letter_ids: Collection[str]) -> int:
@@ -491,10 +532,24 @@ class Client:
         return await self.store.drop_dead_letters(letter_ids)
 
     async def _change(self, task_id: str, event: Event) -> None:
+        self._check_running()
         applied = await self._applier.apply({task_id: [event]}, whole=isinstance(event, RetryRequested))
         if applied.missing:
             raise TaskNotFound(task_id)
         await self._touch({task_id: next((held.task.spec.trace for held, _ in applied.effects), None)})
+
+
+def _checked_timeout(timeout: Any) -> float | None:
+    """Return how many seconds to wait at most, None for no limit.
+
+    Raises:
+        ValueError: this is not a number of seconds.
+    """
+    if timeout is None or timeout == inf:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or isnan(timeout):
+        raise ValueError(f"timeout is a number of seconds or None, not {timeout!r}")
+    return timeout
 
 
 @dataclass(slots=True)

@@ -1,8 +1,6 @@
 """Configuration of coordinators and workers: frozen models, and where their values come from."""
 
-import json
 import os
-import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,11 +8,13 @@ from typing import Any, Self, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 
+from flowkit._documents import SYNTAX_OF_SUFFIX, DocumentError, read_document, read_file
 from flowkit.bounds import PositiveSeconds, Seconds
 from flowkit.errors import ConfigError
 from flowkit.showing import redacted_value
 
 ENVIRONMENT_PREFIX = "FLOWKIT_"
+TESTS_PREFIX = "FLOWKIT_TEST_"
 KAFKA_VARIABLE = "KAFKA_BOOTSTRAP_SERVERS"
 DEFAULT_KAFKA = "localhost:9092"
 SHORTEST_KEY = 16
@@ -26,6 +26,7 @@ class GraphLimits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_nodes: int = Field(20_000, ge=1, description="Nodes of one graph.")
+    max_edges: int = Field(100_000, ge=1, description="Edges of one graph, each as often as it is written.")
     max_bytes: int = Field(8 * 1024 * 1024, ge=1, description="Bytes of the graph as JSON.")
     max_depth: int = Field(32, ge=1, description="How deep values may nest.")
 
@@ -130,7 +131,8 @@ class CommonConfig(BaseModel):
     def load(cls, path: str | os.PathLike[str] | None = None, *, overrides: Mapping[str, Any] | None = None) -> Self:
         """Read a JSON, TOML or YAML file, then the environment, then ``overrides``; the later ones win.
 
-        Every field can be given as ``FLOWKIT_<FIELD>``: lists with commas or as JSON, objects as JSON.
+        Every field can be given as ``FLOWKIT_<FIELD>``: lists with commas or as JSON, objects as JSON. Any other variable that begins
+        with ``FLOWKIT_`` is an error, except ``FLOWKIT_TEST_*``.
         ``KAFKA_BOOTSTRAP_SERVERS`` is ``FLOWKIT_KAFKA_BOOTSTRAP`` where neither that nor ``FLOWKIT_BUS`` is there.
 
         Raises:
@@ -145,9 +147,9 @@ class CommonConfig(BaseModel):
                 values.pop("bus", None)
                 values.pop("kafka_bootstrap", None)
             values.update(layer)
-            origin.update(dict.fromkeys(layer, name))
+            origin.update(dict.fromkeys(map(str, layer), name))
         try:
-            return cls(**values)
+            return cls.model_validate(values)
         except ValidationError as error:
             raise ConfigError("; ".join(_complaint(item, origin) for item in error.errors())) from None
 
@@ -192,54 +194,32 @@ class WorkerConfig(CommonConfig):
 
 
 def _read_file(path: Path) -> dict[str, Any]:
+    syntax = SYNTAX_OF_SUFFIX.get(path.suffix.lower())
+    if syntax is None:
+        raise ConfigError(f"{path}: a configuration is .json, .toml, .yaml or .yml, not {path.suffix or 'without a suffix'}")
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from None
-    try:
-        match path.suffix.lower():
-            case ".json":
-                values = json.loads(text)
-            case ".toml":
-                values = tomllib.loads(text)
-            case ".yaml" | ".yml":
-                values = _yaml(text)
-            case other:
-                raise ConfigError(f"{path}: a configuration is .json, .toml, .yaml or .yml, not {other or 'without a suffix'}")
-    except ConfigError:
-        raise
-    except ValueError as error:
+        values = read_document(read_file(path), syntax=syntax)
+    except DocumentError as error:
         raise ConfigError(f"{path}: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a configuration is a table of fields, not {type(values).__name__}")
     return values
 
 
-def _yaml(text: str) -> Any:
-    try:
-        import yaml
-    except ImportError:
-        raise ConfigError("YAML files need PyYAML: pip install 'flowkit-core[cli]'") from None
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from None
-
-
 def _from_environment(model: type[CommonConfig]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, text in os.environ.items():
-        if not name.startswith(ENVIRONMENT_PREFIX):
+        if not name.startswith(ENVIRONMENT_PREFIX) or name.startswith(TESTS_PREFIX):
             continue
         field = name.removeprefix(ENVIRONMENT_PREFIX).lower()
         if field not in model.model_fields:
-            _refuse_misspelt(name, field)
+            _check_known(name, field)
             continue
         kind = model.model_fields[field].annotation
         if text.lstrip().startswith(("[", "{")):
             try:
-                values[field] = json.loads(text)
-            except ValueError as error:
+                values[field] = read_document(text, syntax="JSON")
+            except DocumentError as error:
                 raise ConfigError(f"{name}: {error}") from None
         elif get_origin(kind) in (list, tuple):
             values[field] = [part.strip() for part in text.split(",") if part.strip()]
@@ -250,11 +230,14 @@ def _from_environment(model: type[CommonConfig]) -> dict[str, Any]:
     return values
 
 
-def _refuse_misspelt(name: str, field: str) -> None:
-    """Others may have variables that begin like ours; one that is nearly a field of a configuration is a field misspelt."""
-    near = get_close_matches(field, {*CoordinatorConfig.model_fields, *WorkerConfig.model_fields}, n=1, cutoff=0.85)
-    if near and near[0] != field:
-        raise ConfigError(f"{name}: there is no such field; did you mean {ENVIRONMENT_PREFIX}{near[0].upper()}?")
+def _check_known(name: str, field: str) -> None:
+    """Refuse a variable that is a field of no configuration: coordinators and workers may share one environment."""
+    known = {*CoordinatorConfig.model_fields, *WorkerConfig.model_fields}
+    if field in known:
+        return
+    near = get_close_matches(field, known, n=1)
+    advice = f"; did you mean {ENVIRONMENT_PREFIX}{near[0].upper()}?" if near else f"; only {TESTS_PREFIX}* is free for other use"
+    raise ConfigError(f"{name}: there is no such field{advice}")
 
 
 def _complaint(item: Any, origin: Mapping[str, str]) -> str:

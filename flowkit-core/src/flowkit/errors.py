@@ -5,8 +5,9 @@
     FlowKitError
     ├── ConfigError            a configuration field is unknown, ill-typed or missing
     ├── GraphError             a graph has faults; all of them are listed
+    ├── NotRunning             a verb was called before ``start`` or after ``stop``
     ├── TaskNotFound           no task has this id
-    ├── TaskRefused            a plugin refused the submission, or the task's state refuses the verb
+    ├── TaskRefused            a plugin refused the submission, its id is taken, or the task's state refuses the verb
     ├── PluginError            a plugin is misspelt, wrongly shaped, or clashes with another
     ├── MessageError
     │   ├── DecodeError        bytes on the bus are not a message this version knows
@@ -47,12 +48,21 @@ class Fault:
         return self.message if self.node_id is None else f"node {self.node_id!r}: {self.message}"
 
 
+MAX_NAMED_FAULTS = 20
+
+
 class GraphError(FlowKitError, ValueError):
-    """A graph cannot be run. ``faults`` lists everything that is wrong with it, not only the first."""
+    """A graph cannot be run. ``faults`` lists all its faults; the error's text names the first 20 and counts the rest."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
-        super().__init__("; ".join(map(str, self.faults)))
+        text = "; ".join(map(str, self.faults[:MAX_NAMED_FAULTS]))
+        more = len(self.faults) - MAX_NAMED_FAULTS
+        super().__init__(f"{text}; and {more} more faults" if more > 1 else f"{text}; and 1 more fault" if more == 1 else text)
+
+
+class NotRunning(FlowKitError, RuntimeError):
+    """A verb was called on an object that is not started, or is stopped; nothing was done."""
 
 
 class TaskNotFound(FlowKitError, LookupError):

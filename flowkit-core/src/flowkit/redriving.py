@@ -3,10 +3,11 @@
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
+from flowkit._bus_connection import BusConnection
 from flowkit.engine import RetryRequested
 from flowkit.errors import BusError, CorruptRecord, MessageTooLarge, PayloadError, TaskNotFound, TaskRefused
 from flowkit.messages import TaskTouched, encode, headers_of
-from flowkit.protocols import Bus, DeadLetter, Message, Store
+from flowkit.protocols import DeadLetter, Message, Store
 from flowkit.reading import load_task, records_of
 from flowkit.task import TaskStatus
 
@@ -28,12 +29,10 @@ class Redriver:
     """Tries dead letters again. Each is dropped when what it takes is confirmed; doing it twice does no harm."""
 
     def __init__(
-        self, *, store: Store, bus: Bus, sealed_bus: Bus, events_topic: str, retry: Callable[[str, RetryRequested], Awaitable[None]]
+        self, *, store: Store, connection: BusConnection, events_topic: str, retry: Callable[[str, RetryRequested], Awaitable[None]]
     ) -> None:
-        """Messages go to ``bus`` as they came from it, sealed or not: trying one again vouches for nothing."""
         self._store = store
-        self._bus = bus
-        self._sealed_bus = sealed_bus
+        self._connection = connection
         self._events_topic = events_topic
         self._retry = retry
 
@@ -64,12 +63,15 @@ class Redriver:
     async def _message(self, letter: DeadLetter) -> str:
         if letter.topic is None or len(letter.data) != letter.size:
             raise TaskRefused("the message was too large to be kept whole")
-        await self._bus.publish([Message(letter.topic, letter.data, letter.key, letter.headers)])
+        await self._connection.connect()
+        # As it came, signed or not: a retry does not vouch for what a message says.
+        await self._connection.plain.publish([Message(letter.topic, letter.data, letter.key, letter.headers)])
         return f"sent to {letter.topic} again"
 
     async def _task(self, letter: DeadLetter) -> str:
         task_id = letter.task_id or ""
-        await self._sealed_bus.publish([Message(self._events_topic, encode(TaskTouched(task_id=task_id)), task_id, headers_of(None))])
+        bus = await self._connection.connect()
+        await bus.publish([Message(self._events_topic, encode(TaskTouched(task_id=task_id)), task_id, headers_of(None))])
         return f"task {task_id!r} is looked at again"
 
     # ------------------------------------------------ batches

@@ -4,8 +4,10 @@
 lie back are moved to the archive once there are many, so that a record is as large as what is in flight.
 """
 
+import json
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -107,6 +109,44 @@ def decode_spec(task_id: str, data: bytes) -> TaskSpec:
         pipeline=head.pipeline, labels=head.labels, priority=head.priority, idempotency_key=head.idempotency_key,
         deadline_sec=head.deadline_sec, trace=None if head.trace is None else TraceContext(head.trace.traceparent, head.trace.tracestate),
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class FirstSubmission:
+    """What a task was submitted with, to compare a second submission under its id or key with."""
+
+    secret: bytes
+    graph: bytes
+    params: dict[str, Any]
+
+    def difference(self, graph: bytes, params: dict[str, Any]) -> str | None:
+        """Name what is not the same in the first submission; None if all of it is. The order of keys in an object does not count."""
+        try:
+            if self.graph != graph and _canonical(from_json(self.graph)) != _canonical(from_json(graph)):
+                return "another graph"
+        except ValueError:
+            return "a graph that cannot be read"
+        return None if _canonical(self.params) == _canonical(params) else "other params"
+
+
+def decode_submission(record: TaskRecord) -> FirstSubmission:
+    """Return what a task was submitted with.
+
+    Raises:
+        CorruptRecord: the record cannot be read.
+    """
+    if record.fault is not None:
+        raise CorruptRecord(f"the record of task {record.header.task_id!r} cannot be read: {record.fault}")
+    head_line, _, graph = record.spec.partition(b"\n")
+    try:
+        head = stored.HEAD.validate_json(head_line, strict=True)
+        return FirstSubmission(bytes.fromhex(head.secret), graph, head.params)
+    except ValueError as error:
+        raise _corrupt(f"the record of task {record.header.task_id!r}", error) from None
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 # ---------------------------------------------------------------- parts

@@ -10,8 +10,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from flowkit._documents import SYNTAX_OF_SUFFIX, DocumentError, read_file
 from flowkit.errors import ConfigError, GraphError
 from flowkit.graph import Flow, Graph
+from flowkit.graph.limits import DEFAULT_LIMITS
+from flowkit.graph.sources import read_text
 from flowkit.plugins import Plugins
 from flowkit.worker.functions import FunctionHandler
 
@@ -44,13 +47,13 @@ def load_flow(source: str, plugins: Plugins) -> LoadedFlow:
     """
     handlers: Mapping[str, Any] = {}
     path = Path(source)
-    if path.suffix.lower() in DOCUMENTS:
-        graph: Any = _read(path)
-    else:
-        module, attribute = _module_of(source)
-        graph = _flow_in(module, attribute, source)
-        handlers = handlers_in(module, source)
     try:
+        if path.suffix.lower() in DOCUMENTS:
+            graph: Any = _read(path)
+        else:
+            module, attribute = _module_of(source)
+            graph = _flow_in(module, attribute, source)
+            handlers = handlers_in(module, source)
         return LoadedFlow(Graph.parse(graph, functions=plugins.functions), handlers)
     except GraphError as error:
         error.add_note(source)
@@ -86,11 +89,12 @@ def handlers_in(module: ModuleType, source: str) -> dict[str, Any]:
 # ---------------------------------------------------------------- inside
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path) -> Any:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from None
+        data = read_file(path)
+    except DocumentError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return read_text(data, DEFAULT_LIMITS, SYNTAX_OF_SUFFIX[path.suffix.lower()])
 
 
 def _flow_in(module: ModuleType, attribute: str | None, source: str) -> Any:

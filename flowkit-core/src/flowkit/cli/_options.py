@@ -1,13 +1,14 @@
 """Options that several verbs have."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from flowkit._documents import SYNTAX_OF_SUFFIX, DocumentError, read_document, read_file
 from flowkit.config import CommonConfig
+from flowkit.graph.values import kind_of
 
 Db = Annotated[str | None, typer.Option("--db", metavar="ADDRESS", help="The store: mongodb://host/name or memory://name.")]
 Bus = Annotated[str | None, typer.Option("--bus", metavar="ADDRESS", help="The bus: kafka://host:9092 or memory://name.")]
@@ -23,7 +24,12 @@ NodeId = Annotated[str, typer.Argument(metavar="NODE", help="The node's id.")]
 FlowFile = Annotated[
     str, typer.Argument(metavar="FILE", help="A graph document (.json, .yaml), a Python file (.py, or .py:NAME), or module:attr.")
 ]
-Params = Annotated[str | None, typer.Option("--params", metavar="JSON|@FILE", help="Parameters of the task, a JSON object.")]
+Params = Annotated[
+    str | None,
+    typer.Option(
+        "--params", metavar="JSON|@FILE", help="Parameters of the task: a JSON object, or @FILE with an object in JSON, YAML or TOML."
+    ),
+]
 Labels = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A label; repeatable.")]
 Pipeline = Annotated[str | None, typer.Option("--pipeline", help="The pipeline it belongs to.")]
 Timeout = Annotated[float | None, typer.Option("--timeout", min=0, metavar="SECONDS", help="How long to wait for the end.")]
@@ -41,24 +47,21 @@ def pairs(items: Iterable[str] | None, option: str) -> dict[str, str]:
 
 
 def read_params(text: str | None) -> dict[str, Any] | None:
-    """A JSON object, given as it is or as ``@file``."""
+    """Read the parameters of a task: a JSON object, or ``@FILE``, a document in JSON, YAML or TOML."""
     if text is None:
         return None
-    where = "the object"
-    if text.startswith("@"):
-        where = text[1:]
-        try:
-            text = Path(where).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise typer.BadParameter(
-                f"{where} cannot be read: {getattr(error, 'strerror', None) or error}", param_hint="--params"
-            ) from None
+    name = "the object"
     try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{where} is not JSON: {error}", param_hint="--params") from None
+        if text.startswith("@"):
+            name = text[1:]
+            path = Path(name)
+            value = read_document(read_file(path), syntax=SYNTAX_OF_SUFFIX.get(path.suffix.lower(), "JSON"))
+        else:
+            value = read_document(text, syntax="JSON")
+    except DocumentError as error:
+        raise typer.BadParameter(f"{name}: {error}", param_hint="--params") from None
     if not isinstance(value, dict):
-        raise typer.BadParameter(f"a JSON object is expected, not {text.strip()[:40]!r}", param_hint="--params")
+        raise typer.BadParameter(f"{name}: an object is expected, not {kind_of(value)}", param_hint="--params")
     return value
 
 
@@ -69,9 +72,9 @@ def settings(kind: type[CommonConfig], items: Iterable[str] | None, **named: Any
         known = kind.model_fields.get(field)
         if text.lstrip().startswith(("[", "{")):
             try:
-                values[field] = json.loads(text)
-            except ValueError as error:
-                raise typer.BadParameter(f"{field}: not JSON: {error}", param_hint="--set") from None
+                values[field] = read_document(text, syntax="JSON")
+            except DocumentError as error:
+                raise typer.BadParameter(f"{field}: {error}", param_hint="--set") from None
         elif known is not None and known.annotation == list[str]:
             values[field] = split(text)
         else:

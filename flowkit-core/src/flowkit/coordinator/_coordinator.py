@@ -82,46 +82,60 @@ class Coordinator(Client, Service):
             name=f"Coordinator {self.coordinator_id}", start=self.start, ended=self.ended, stop=self.stop, hurry=self.hurry
         )
 
+    @property
+    def bus(self) -> Bus:
+        """The bus, while this runs.
+
+        Raises:
+            NotRunning: it is not started, or is stopped.
+        """
+        self._check_running()
+        return self._bus
+
     async def _serve(self, ready: Callable[[], None], stopping: anyio.Event) -> None:
-        await Client.start(self)
+        await self._connect()
         try:
-            await self.bus.ensure_topics(self._topics())
+            self._bus = bus = await self._connection.connect(patience_sec=None)
+            await bus.ensure_topics(self._topics())
             async with (
-                self.bus.subscribe([self.cfg.events_topic], group=self.cfg.coordinators_group) as reports,
+                bus.subscribe([self.cfg.events_topic], group=self.cfg.coordinators_group) as reports,
                 anyio.create_task_group() as group,
             ):
                 self._begin(group)
-                parking = Parking(store=self.store, clock=self.clock)
+                store, parking = self._store, Parking(store=self._store, clock=self.clock)
                 group.start_soon(self._keep_up, "inbox", lambda: read_reports(reports, parking, self.clock, self._handle))
                 group.start_soon(self._keep_up, "beginning", self._begin_new)
                 group.start_soon(self._keep_up, "timers", lambda: self._timers.run(self._time_is_up))
-                group.start_soon(self._keep_up, "sweep", lambda: sweep(self.store, self.clock, self.cfg.scheduler_tick_sec, self._wake))
+                group.start_soon(self._keep_up, "sweep", lambda: sweep(store, self.clock, self.cfg.scheduler_tick_sec, self._wake))
                 group.start_soon(self._keep_up, "worker watch", lambda: self._watch.run(self._lost))
                 group.start_soon(self._keep_up, "command watch", lambda: self._commands.run(self._resend))
                 logger.info("Coordinator %s is ready", self.coordinator_id, extra={"action": "coordinator_ready"})
+                self._is_running = True
                 ready()
                 await stopping.wait()
+                self._is_running = False
                 group.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
                 await Client.stop(self)
             logger.info("Coordinator %s has stopped", self.coordinator_id, extra={"action": "coordinator_stopped"})
 
-    def _begin(self, group: anyio.abc.TaskGroup) -> None:
-        self._applier = Applier(
-            store=self.store, clock=self.clock, plugins=self.plugins, settings=self._settings, keep_nodes=self.cfg.max_cached_nodes,
+    def _new_applier(self) -> Applier:
+        return Applier(
+            store=self._store, clock=self.clock, plugins=self.plugins, settings=self._settings, keep_nodes=self.cfg.max_cached_nodes,
             patience_sec=None,
         )  # fmt: skip
-        self._commands = CommandWatch(bus=self.bus, clock=self.clock, config=self.cfg, applier=self._applier)
-        self._outbox = Outbox(
-            bus=self.bus, store=self.store, clock=self.clock, config=self.cfg, applier=self._applier, commands=self._commands
-        )
+
+    def _begin(self, group: anyio.abc.TaskGroup) -> None:
+        store, bus = self._store, self._bus
+        self._commands = CommandWatch(bus=bus, clock=self.clock, config=self.cfg, applier=self._applier)
+        self._outbox = Outbox(bus=bus, store=store, clock=self.clock, config=self.cfg, applier=self._applier, commands=self._commands)
         self._timers = Timers(self.clock)
         self._new: list[tuple[Held, list[Effect]]] = []
         self._something_new = asyncio.Event()
-        self._watch = WorkerWatch(store=self.store, clock=self.clock, config=self.cfg)
+        self._watch = WorkerWatch(store=store, clock=self.clock, config=self.cfg)
         self._calls = Calls(
-            group=group, store=self.store, clock=self.clock, functions=self.plugins.functions, worker_id=self.coordinator_id,
+            group=group, store=store, clock=self.clock, functions=self.plugins.functions, worker_id=self.coordinator_id,
             report=self._report,
         )  # fmt: skip
 
@@ -202,7 +216,7 @@ class Coordinator(Client, Service):
         ]
         if concerned:
             await self._wake(concerned)
-        async for task_ids in tasks_of(self.store, lost):
+        async for task_ids in tasks_of(self._store, lost):
             others = [task_id for task_id in task_ids if not self._applier.held_of((task_id,))]
             if others:
                 await self._wake(others)
@@ -244,6 +258,7 @@ class Coordinator(Client, Service):
                 await anyio.lowlevel.checkpoint()
 
     async def _change(self, task_id: str, event: Event) -> None:
+        self._check_running()
         applied = await self._applier.apply({task_id: [event]}, whole=isinstance(event, RetryRequested))
         if applied.missing:
             raise TaskNotFound(task_id)

@@ -5,10 +5,12 @@ from typing import Protocol
 
 
 class GraphLimits(Protocol):
-    """Anything with these three numbers, such as ``CoordinatorConfig.limits``."""
+    """Anything with these numbers, such as ``CoordinatorConfig.limits``."""
 
     @property
     def max_nodes(self) -> int: ...
+    @property
+    def max_edges(self) -> int: ...
     @property
     def max_bytes(self) -> int: ...
     @property
@@ -20,6 +22,8 @@ class Limits:
     """How large a graph may be where no configuration says so."""
 
     max_nodes: int = 20_000
+    max_edges: int = 100_000
+    """In ``depends_on``, ``edges``, ``edges_ex`` and ``routing``, each as often as it is written."""
     max_bytes: int = 8 * 1024 * 1024
     """Of the graph as JSON."""
     max_depth: int = 32

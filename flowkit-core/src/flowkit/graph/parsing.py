@@ -1,6 +1,6 @@
 """From a document as somebody wrote it to one that can be run, or to the list of everything that is wrong with it."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -35,7 +35,7 @@ def parse_document(source: Any, *, limits: GraphLimits, functions: Collection[st
             source, bad_values = _cleaned(faults, source, limits)
     except TooLarge as error:
         raise GraphError([Fault(None, str(error))]) from None
-    _check_nodes_are_few(faults, source, limits)
+    _check_size(faults, source, limits)
     data = to_json(source)
     if len(data) > limits.max_bytes:
         raise GraphError([Fault(None, f"the graph of {len(data)} bytes is above the limit of {limits.max_bytes} bytes")])
@@ -81,7 +81,7 @@ def _cleaned(faults: Faults, source: Any, limits: GraphLimits) -> tuple[Any, set
     return copy, {path for path, _ in problems}
 
 
-def _check_nodes_are_few(faults: Faults, source: Any, limits: GraphLimits) -> None:
+def _check_size(faults: Faults, source: Any, limits: GraphLimits) -> None:
     if not isinstance(source, dict):
         raise GraphError([Fault(None, f"a graph is an object with nodes, not {kind_of(source)}")])
     nodes = source.get("nodes")
@@ -91,6 +91,24 @@ def _check_nodes_are_few(faults: Faults, source: Any, limits: GraphLimits) -> No
         faults.add(None, "nodes is empty; a graph has at least one node")
     if len(nodes) > limits.max_nodes:
         raise GraphError([Fault(None, f"the graph has {len(nodes)} nodes, above the limit of {limits.max_nodes}; split it")])
+    edges = _count_edges(source, nodes)
+    if edges > limits.max_edges:
+        raise GraphError([Fault(None, f"the graph has {edges} edges, above the limit of {limits.max_edges}; let a node join them")])
+
+
+def _count_edges(source: dict[str, Any], nodes: Sequence[Any]) -> int:
+    """Count the edges as they are written, before anything is known to be well-formed."""
+
+    def length(owner: Any, field: str) -> int:
+        written = owner.get(field) if isinstance(owner, dict) else None
+        return len(written) if isinstance(written, (list, tuple)) else 0
+
+    count = length(source, "edges") + length(source, "edges_ex")
+    for node in nodes:
+        count += length(node, "depends_on")
+        if isinstance(node, dict) and (routing := node.get("routing")) is not None:
+            count += length(routing, "on_success") + length(routing, "on_failure")
+    return count
 
 
 def _all_faults(

@@ -69,7 +69,7 @@ def clean(value: Any, limits: GraphLimits) -> tuple[Any, list[tuple[Path, str]]]
 
     def copied(item: Any, path: Path) -> Any:
         if isinstance(item, (dict, list, tuple)) and item and len(path) >= deepest:
-            raise TooLarge(f"{place(path[:4])}…: values stand in each other more than {deepest} levels deep; make it flatter")
+            raise TooLarge(f"{place(path[:4])}…: values are nested more than {deepest} levels deep; make the graph flatter")
         if isinstance(item, dict):
             return dict(pairs(item, path))
         if isinstance(item, (list, tuple)):

@@ -1,0 +1,168 @@
+"""Graphs, configurations and parameters are read by one reader, which says what is wrong with a document and where."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from flowkit import CoordinatorConfig, Graph
+from flowkit.cli._loading import load_flow
+from flowkit.cli._options import read_params
+from flowkit.errors import ConfigError, GraphError
+from flowkit.plugins import Plugins
+
+SYNTAX = {"json": "JSON", "yaml": "YAML", "toml": "TOML"}
+
+
+def graph(path: Path) -> Any:
+    return load_flow(str(path), Plugins(())).graph.plan.nodes[0].io.input_inline
+
+
+def configuration(path: Path) -> Any:
+    return CoordinatorConfig.load(path).options["any"]["value"]
+
+
+def parameters(path: Path) -> Any:
+    found = read_params(f"@{path}")
+    assert found is not None
+    return found["value"]
+
+
+AROUND: dict[tuple[Callable[[Path], Any], str], str] = {
+    (graph, "json"): '{"nodes": [{"node_id": "a", "type": "h", "io": {"input_inline": %s}}]}',
+    (graph, "yaml"): "nodes:\n- {node_id: a, type: h, io: {input_inline: %s}}\n",
+    (configuration, "json"): '{"options": {"any": {"value": %s}}}',
+    (configuration, "yaml"): "options: {any: {value: %s}}\n",
+    (configuration, "toml"): "options.any.value = %s\n",
+    (parameters, "json"): '{"value": %s}',
+    (parameters, "yaml"): "value: %s\n",
+    (parameters, "toml"): "value = %s\n",
+}
+ENTRANCES = [pytest.param(read, syntax, id=f"{read.__name__} in {syntax}") for read, syntax in AROUND]
+YAML_ENTRANCES = [pytest.param(read, id=read.__name__) for read, syntax in AROUND if syntax == "yaml"]
+
+
+def document(folder: Path, read: Callable[[Path], Any], syntax: str, value: str, encoding: str = "utf-8") -> Path:
+    path = folder / f"document.{syntax}"
+    path.write_bytes((AROUND[read, syntax] % value).encode(encoding))
+    return path
+
+
+def refusal(read: Callable[[Path], Any], path: Path) -> str:
+    with pytest.raises((GraphError, ConfigError, typer.BadParameter)) as caught:
+        read(path)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("read", "syntax"), ENTRANCES)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_document_is_utf_8_with_or_without_a_byte_order_mark(tmp_path: Path, read: Any, syntax: str, encoding: str) -> None:
+    assert read(document(tmp_path, read, syntax, '"größe"', encoding)) == "größe"
+
+
+@pytest.mark.parametrize(("read", "syntax"), ENTRANCES)
+def test_another_encoding_is_refused_with_the_byte(tmp_path: Path, read: Any, syntax: str) -> None:
+    assert "the document is not UTF-8: byte " in refusal(read, document(tmp_path, read, syntax, '"größe"', "latin-1"))
+    said = refusal(read, document(tmp_path, read, syntax, '"x"', "utf-16"))
+    assert "the document is not UTF-8: byte 0 cannot be read; it looks like UTF-16, save it as UTF-8" in said
+
+
+@pytest.mark.parametrize(("read", "syntax"), ENTRANCES)
+@pytest.mark.parametrize("depth", [40, 50_000])
+def test_deep_nesting_is_refused(tmp_path: Path, read: Any, syntax: str, depth: int) -> None:
+    said = refusal(read, document(tmp_path, read, syntax, "[" * depth + "1" + "]" * depth))
+    assert "more than 32 levels deep" in said or "exceeded maximum nesting depth" in said
+
+
+@pytest.mark.parametrize(
+    ("read", "syntax", "value"),
+    [
+        *[(read, syntax, '{"k": 1, "k": 2}') for read, syntax in AROUND if syntax != "toml"],
+        *[(read, syntax, "{k = 1, k = 2}") for read, syntax in AROUND if syntax == "toml"],
+    ],
+)
+def test_a_key_that_is_given_twice_is_refused(tmp_path: Path, read: Any, syntax: str, value: str) -> None:
+    said = refusal(read, document(tmp_path, read, syntax, value))
+    assert f"the document is not {SYNTAX[syntax]}" in said
+    assert "k" in said
+
+
+@pytest.mark.parametrize(("read", "syntax"), ENTRANCES)
+def test_a_document_that_breaks_off_is_refused_with_the_line(tmp_path: Path, read: Any, syntax: str) -> None:
+    said = refusal(read, document(tmp_path, read, syntax, "[1, "))
+    assert f"the document is not {SYNTAX[syntax]}" in said
+    assert "line " in said or "at end of document" in said
+
+
+@pytest.mark.parametrize(("read", "syntax"), ENTRANCES)
+def test_a_document_above_the_limit_in_bytes_is_refused(tmp_path: Path, read: Any, syntax: str) -> None:
+    assert "above the limit of 8388608" in refusal(read, document(tmp_path, read, syntax, f'"{"x" * 8_400_000}"'))
+
+
+@pytest.mark.parametrize("read", YAML_ENTRANCES)
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ('!!timestamp "soon"', "'soon' is not a value of !!timestamp"),
+        ("!!timestamp 2026-13-45", "'2026-13-45' is not a value of !!timestamp"),
+        ("2026-13-45", "'2026-13-45' is not a value of !!timestamp"),
+        ('!!bool "maybe"', "'maybe' is not a value of !!bool"),
+        ('!!int ""', "'' is not a value of !!int"),
+        ("0x_", "'0x_' is not a value of !!int"),
+        ('!!float ""', "'' is not a value of !!float"),
+        ("!!binary é", "failed to convert base64 data into ascii"),
+        ("!!int [1]", "expected a scalar node, but found sequence"),
+        ("!!map 3", "expected a mapping node, but found scalar"),
+        ("!!omap [a]", "expected a mapping of length 1, but found scalar"),
+        ("!person {name: x}", "could not determine a constructor for the tag '!person'"),
+        ("{[1]: 2}", "found unhashable key"),
+        ("&a [*a]", "more than 32 levels deep"),
+        ("{<<: {a: 1}}", "merge keys (<<) are not supported; write the fields out"),
+    ],
+)
+def test_a_tag_that_does_not_fit_its_value_is_refused_with_the_place(tmp_path: Path, read: Any, value: str, sentence: str) -> None:
+    said = refusal(read, document(tmp_path, read, "yaml", value))
+    assert sentence in said
+    assert "levels deep" in said or "the document is not YAML: line " in said
+
+
+def test_a_configuration_of_numbered_fields_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "document.yaml"
+    path.write_text("1: x\n")
+    assert refusal(configuration, path) == f"1 (from {path}): Keys should be strings"
+
+
+def test_parameters_in_the_command_line_are_json() -> None:
+    assert read_params('{"a": 1}') == {"a": 1}
+    for text, sentence in (("a: 1", "not JSON"), ("[1]", "an object is expected, not a list"), ('{"a": 1, "a": 2}', "given twice")):
+        with pytest.raises(typer.BadParameter, match=sentence):
+            read_params(text)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    for read in (graph, configuration, parameters):
+        assert "No such file or directory" in refusal(read, tmp_path / "none.json")
+        assert "Is a directory" in refusal(read, _folder(tmp_path / f"{read.__name__}.json"))
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def test_the_suffix_of_a_file_says_its_syntax(tmp_path: Path) -> None:
+    flow = tmp_path / "flow.yaml"
+    flow.write_text("{nodes: [{node_id: a, type: h}]}")
+    assert load_flow(str(flow), Plugins(())).graph.plan.ids == ("a",)
+    flow = tmp_path / "flow.json"
+    flow.write_text("nodes: [{node_id: a, type: h}]")
+    assert "the document is not JSON" in refusal(graph, flow)
+
+
+def test_a_graph_as_text_is_read_like_a_file() -> None:
+    with pytest.raises(GraphError, match="'maybe' is not a value of !!bool"):
+        Graph.parse('nodes: [{node_id: a, type: h, io: {input_inline: !!bool "maybe"}}]')
+    assert Graph.parse(json.dumps({"nodes": [{"node_id": "a", "type": "h"}]})).plan.ids == ("a",)
