@@ -30,9 +30,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an id that is a number": ({"task_id": 7}, "task_id must be a string, not 7"),
     "an id with a line break": ({"task_id": "a\nb"}, "task_id: there are characters in it that cannot be printed"),
     "a key that is too long": ({"idempotency_key": "k" * 201}, "idempotency_key must have at most 200 characters"),
-    "parameters in a list": ({"params": []}, "params: an object is expected"),
-    "a parameter that cannot be written": ({"params": {"a": LONE}}, "params: not JSON"),
-    "a parameter that is no number": ({"params": {"a": float("inf")}}, "params: not JSON"),
+    "parameters in a list": ({"params": []}, "params must be an object, not a list"),
+    "a parameter that cannot be written": ({"params": {"a": LONE}}, "params.a '\\ud800' is not valid Unicode"),
+    "a parameter that is no number": ({"params": {"a": float("inf")}}, "params.a is inf, which is not a finite number"),
 }
 
 
@@ -55,7 +55,7 @@ async def test_all_faults_of_a_submission_are_listed_together() -> None:
                 priority="high",  # type: ignore[arg-type]
                 labels=7,  # type: ignore[arg-type]
             )
-    assert [fault.message.split()[0] for fault in caught.value.faults] == ["waits", "labels", "priority", "params:"]
+    assert [fault.message.split()[0] for fault in caught.value.faults] == ["waits", "labels", "priority", "params.a"]
 
 
 @pytest.mark.parametrize("priority", [-(2**31), 2**31 - 1])

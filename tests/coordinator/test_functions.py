@@ -283,8 +283,8 @@ async def test_a_result_that_is_not_json_is_refused(result: Any):
 
     failure = await refusal("odd", odd=odd)
 
-    assert "'odd' returned what cannot be written as JSON" in str(failure)
-    assert (failure.reason_code, failure.permanent) == ("bad_input", True)
+    assert "the result of coordinator function 'odd' is not JSON" in str(failure)
+    assert (failure.reason_code, failure.permanent) == ("bad_result", True)
 
 
 async def test_what_cannot_be_asked_for_its_arguments_is_refused():

@@ -80,11 +80,9 @@ def test_text_that_is_no_document_is_refused_with_the_place(text: Any, sentence:
     assert sentence in fault_of(text)
 
 
-def test_a_graph_in_yaml_with_a_date_is_told_to_quote_it() -> None:
+def test_a_date_in_yaml_is_its_iso_text() -> None:
     text = "nodes: [{node_id: a, type: x, io: {input_inline: {day: 2026-01-02}}}]"
-    assert fault_of(text) == (
-        "node 'a': io.input_inline.day is a Python date, which JSON cannot carry; write it as a string, a number, a list or an object"
-    )
+    assert Graph.parse(text).plan.nodes[0].io.input_inline == {"day": "2026-01-02"}
 
 
 def test_words_of_an_enum_are_words() -> None:

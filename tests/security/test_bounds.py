@@ -12,9 +12,10 @@ from pydantic import BaseModel
 
 from flowkit import bounds, messages
 from flowkit.bounds import MAX_BYTES, MAX_DEPTH, MAX_ITEMS, above_bounds, has_constants, is_deeper, is_finite, may_overflow
-from flowkit.errors import DecodeError, MessageError, MessageTooLarge
+from flowkit.errors import DecodeError, GraphError, MessageError, MessageTooLarge
+from flowkit.graph import Limits
 from flowkit.messages import NodeProgressed, NodeSucceeded, RunContextData, RunNode, Source, TaskTouched, decode, encode
-from flowkit.submitting import plain_params
+from flowkit.submitting import checked
 from flowkit_testing import Cluster
 
 IDS: dict[str, Any] = {"task_id": "t", "index": 3, "attempt": 1, "token": "ab"}
@@ -245,14 +246,20 @@ def test_short_texts_are_not_looked_through() -> None:
 
 @pytest.mark.parametrize("params", [{"a": float("nan")}, {"a": [float("inf")]}])
 def test_parameters_are_finite(params: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="not JSON"):
-        plain_params(params, 1000)
+    with pytest.raises(GraphError, match="not a finite number"):
+        submitted(params)
 
 
 def test_parameters_are_no_deeper_than_what_is_stored_with_them_can_be_read() -> None:
-    assert plain_params({"a": nested(127)}, 1000)
-    with pytest.raises(ValueError, match="more than 128 levels deep"):
-        plain_params({"a": nested(128)}, 1000)
+    assert submitted({"a": nested(127)})
+    with pytest.raises(GraphError, match="more than 128 levels deep"):
+        submitted({"a": nested(128)})
+
+
+def submitted(params: Any) -> dict[str, Any]:
+    options = {"task_id": None, "idempotency_key": None, "pipeline": None, "labels": None, "priority": 0, "deadline_sec": None}
+    _, plain, _ = checked({"nodes": [{"node_id": "a", "type": "x"}]}, params, limits=Limits(max_bytes=1000), functions=(), **options)
+    return plain
 
 
 def nested(levels: int) -> Any:
@@ -274,5 +281,5 @@ async def test_what_a_coordinator_function_returns_is_held_to_the_same(result: A
 
     async with Cluster(plugins=[Odd()]) as cluster:
         view = await cluster.run({"nodes": [{"node_id": "a", "type": "coordinator_fn", "io": {"fn": "odd"}}]})
-    assert (view.status, view.nodes["a"].reason_code) == ("failed", "bad_input")
+    assert (view.status, view.nodes["a"].reason_code) == ("failed", "bad_result")
     assert why in (view.nodes["a"].error or "")

@@ -5,16 +5,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import from_json, to_json
 
-from flowkit.bounds import PositiveSeconds, Priority, is_deeper
+from flowkit.bounds import PositiveSeconds, Priority
 from flowkit.config import GraphLimits
 from flowkit.engine import Effect, EngineSettings, TaskSubmitted, advance
 from flowkit.errors import Fault, GraphError, TaskRefused
 from flowkit.graph import Graph
 from flowkit.graph.complaints import refusal
-from flowkit.graph.limits import DEEPEST
-from flowkit.graph.values import is_unicode
+from flowkit.graph.values import MAX_VALUE_LEVELS, NotJson, TooLarge, clean, is_plain, is_unicode, json_copy, kind_of, place
 from flowkit.protocols import TaskRecord
 from flowkit.storage import encode_spec, new_record
 from flowkit.task import Task, TaskSpec
@@ -82,35 +80,28 @@ def checked(
     except ValidationError as error:
         faults += [Fault(None, refusal(item)) for item in error.errors(include_url=False)]
     if params is not None:
-        try:
-            plain = plain_params(params, limits.max_bytes)
-        except (ValueError, TypeError) as error:
-            faults.append(Fault(None, f"params: {error}"))
+        plain, wrong = _plain_params(params, limits.max_bytes)
+        faults += wrong
     if parsed is None or said is None or faults:
         raise GraphError(faults)
     return parsed, plain, said
 
 
-def plain_params(params: Mapping[str, Any], most_bytes: int) -> dict[str, Any]:
-    """Parameters as plain JSON.
-
-    Raises:
-        TypeError, ValueError: they are none, more than so many bytes, or too deep.
-    """
-    if not isinstance(params, Mapping) or not all(isinstance(key, str) for key in params):
-        raise TypeError("an object is expected")
+def _plain_params(params: Any, max_bytes: int) -> tuple[dict[str, Any], list[Fault]]:
+    """Return the params as plain JSON, and what is wrong with them."""
+    if not isinstance(params, Mapping):
+        return {}, [Fault(None, f"params must be an object, not {kind_of(params)}")]
     if not params:
-        return {}
+        return {}, []
     try:
-        data = to_json(params, inf_nan_mode="constants")
-        plain: dict[str, Any] = from_json(data, allow_inf_nan=False)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"not JSON: {error}") from None
-    if len(data) > most_bytes:
-        raise ValueError(f"{len(data)} bytes are above the limit of {most_bytes}")
-    if is_deeper(data, DEEPEST):
-        raise ValueError(f"values stand in each other more than {DEEPEST} levels deep; make them flatter")
-    return plain
+        value: Any = dict(params)
+        if not is_plain(value, "params", max_bytes=max_bytes, max_levels=MAX_VALUE_LEVELS):
+            value, problems = clean(value, "params", max_bytes=max_bytes, max_levels=MAX_VALUE_LEVELS)
+            if problems:
+                return {}, [Fault(None, f"{place(('params', *path))} {reason}") for path, reason in problems]
+        return json_copy(value, "params", max_bytes=max_bytes), []
+    except (TooLarge, NotJson) as error:
+        return {}, [Fault(None, str(error))]
 
 
 def submission(spec: TaskSpec, graph: Graph, *, certainly_new: bool, settings: EngineSettings) -> Submission:

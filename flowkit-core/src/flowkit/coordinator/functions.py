@@ -12,12 +12,11 @@ from functools import partial
 from typing import Any, NoReturn, Protocol, cast
 
 import anyio.to_thread
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from pydantic_core import from_json, to_json
 
-from flowkit.bounds import is_deeper, is_finite
 from flowkit.engine._vars import VarsOp, check
-from flowkit.errors import NodeFailure
-from flowkit.graph.limits import DEEPEST
+from flowkit.errors import NodeFailure, VarsError
+from flowkit.graph.values import NotJson, json_copy
 from flowkit.protocols import Clock
 
 
@@ -153,8 +152,12 @@ class FunctionContext:
         return BatchMetrics(*await self._reading.batch_metrics(node_id))
 
     def _record(self, name: Any, **args: Any) -> None:
-        check(VarsOp(name, args))
-        self._ops.append(VarsOp(name, from_json(to_json(args))))
+        try:
+            op = VarsOp(name, json_copy(args, "the arguments"))
+        except NotJson as error:
+            raise VarsError(f"vars.{name}: {error}") from None
+        check(op)
+        self._ops.append(op)
 
     def _copy(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
         if name not in self._copies:
@@ -198,19 +201,13 @@ async def _call(function: CoordinatorFunction, ctx: FunctionContext, args: Mappi
 
 
 def _as_json(name: str, result: Any) -> Any:
-    """A copy of the result as it will be read from the store."""
+    """Return a copy of the result as it will be read from the store."""
     if result is None:
         return None
     try:
-        data = to_json(result, inf_nan_mode="constants")
-        copy = from_json(data)
-    except (PydanticSerializationError, ValueError) as error:
-        _refuse(f"coordinator function {name!r} returned what cannot be written as JSON: {error}")
-    if not is_finite(copy):
-        _refuse(f"coordinator function {name!r} returned a number that is not finite")
-    if is_deeper(data, DEEPEST):
-        _refuse(f"coordinator function {name!r} returned values that stand in each other more than {DEEPEST} levels deep")
-    return copy
+        return json_copy(result, f"the result of coordinator function {name!r}")
+    except NotJson as error:
+        raise NodeFailure(str(error), reason_code="bad_result", permanent=True) from None
 
 
 def _told(name: str, error: Exception) -> str:

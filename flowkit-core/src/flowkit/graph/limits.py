@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from flowkit.graph.values import MAX_VALUE_LEVELS
+
 
 class GraphLimits(Protocol):
     """Anything with these numbers, such as ``CoordinatorConfig.limits``."""
@@ -32,9 +34,7 @@ class Limits:
 
 DEFAULT_LIMITS = Limits()
 
-DEEPEST = 128
-
 
 def levels(limits: GraphLimits) -> int:
-    """How many levels are allowed. JSON readers, ours and those of others, give up not far above the bound."""
-    return min(limits.max_depth, DEEPEST)
+    """Return how many levels of nesting are allowed, which is never more than of any other value."""
+    return min(limits.max_depth, MAX_VALUE_LEVELS)

@@ -10,7 +10,7 @@ from flowkit.errors import Fault, GraphError
 from flowkit.graph.checks import check_cycles, check_links, check_nodes, check_references, index_of
 from flowkit.graph.complaints import Salvaged, complain, salvage
 from flowkit.graph.faults import Faults
-from flowkit.graph.limits import GraphLimits
+from flowkit.graph.limits import GraphLimits, levels
 from flowkit.graph.models import GraphDocument
 from flowkit.graph.uniting import link, unite
 from flowkit.graph.values import Path, TooLarge, clean, is_plain, kind_of, place
@@ -31,7 +31,7 @@ def parse_document(source: Any, *, limits: GraphLimits, functions: Collection[st
     faults = Faults()
     bad_values: set[Path] = set()
     try:
-        if not is_plain(source, limits):
+        if not is_plain(source, "the graph", max_bytes=limits.max_bytes, max_levels=levels(limits)):
             source, bad_values = _cleaned(faults, source, limits)
     except TooLarge as error:
         raise GraphError([Fault(None, str(error))]) from None
@@ -72,7 +72,7 @@ def restore_document(data: bytes) -> GraphDocument:
 
 
 def _cleaned(faults: Faults, source: Any, limits: GraphLimits) -> tuple[Any, set[Path]]:
-    copy, problems = clean(source, limits)
+    copy, problems = clean(source, "the graph", max_bytes=limits.max_bytes, max_levels=levels(limits))
     ids = _written_ids(copy)
     for path, reason in problems:
         node_id = ids[int(path[1])] if path[:1] == ("nodes",) and len(path) > 1 and ids else None

@@ -1,29 +1,75 @@
-"""Whether a value is what JSON can carry, and small enough. One cheap pass says yes; only after a no is the place looked for."""
+"""Which Python values are accepted wherever users give one: graphs, params, inputs, results, artifacts, progress, vars.
+
+A value is written as JSON, so a reader gets JSON's types back.
+
+- Accepted as they are: strings, booleans, finite numbers (integers of up to 1,024 bits), None, lists, and dicts whose keys are strings.
+- Accepted as something else: tuples as lists, members of an enum as their value, dataclasses and pydantic models as objects, and
+  ``datetime``, ``date``, ``time`` (ISO 8601) and ``UUID`` as strings.
+- Refused: sets, bytes, other objects, NaN, infinities, text with lone surrogates, and keys that are not strings, since ``1`` and ``"1"``
+  would become one key.
+
+One cheap pass accepts the usual value; only a value that is not plain is examined part by part.
+"""
 
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from datetime import date, datetime, time
+from enum import Enum
+from itertools import count
 from typing import Any
+from uuid import UUID
 
-from flowkit.graph.limits import GraphLimits, levels
+from pydantic import BaseModel
+from pydantic_core import from_json, to_json
 
 Path = tuple[str | int, ...]
 
 MAX_INTEGER_BITS = 1_024
+MAX_VALUE_BYTES = 64 * 1024 * 1024
+"""Bytes of JSON of one value that is not part of a graph. Stores and buses have lower limits of their own."""
+MAX_VALUE_LEVELS = 128
+"""Levels of nested lists and objects of one value; readers of JSON stop not far above."""
 
 
 class TooLarge(Exception):
-    """A limit is exceeded: there is no point in looking on. The message is the fault's sentence."""
+    """A limit is exceeded: nothing else is examined. The message is the fault's sentence."""
 
 
-def is_plain(value: Any, limits: GraphLimits) -> bool:
-    """Whether ``value`` is made of JSON's types only, and flat enough. Shared and circular parts count wherever they are met.
+class NotJson(ValueError):
+    """A value is not accepted; the message says what it is, where, and why."""
+
+
+def json_copy(value: Any, what: str, *, max_bytes: int = MAX_VALUE_BYTES, max_levels: int = MAX_VALUE_LEVELS) -> Any:
+    """Return ``value`` as a reader of its JSON gets it, sharing nothing with ``value``. ``what`` names it in errors.
 
     Raises:
-        TooLarge: it certainly takes more bytes than the limit, as JSON.
+        NotJson: a part of it is not accepted, or it is too large or nested too deeply.
+    """
+    try:
+        if not is_plain(value, what, max_bytes=max_bytes, max_levels=max_levels):
+            value, problems = clean(value, what, max_bytes=max_bytes, max_levels=max_levels)
+            if problems:
+                path, reason = problems[0]
+                more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+                raise NotJson(f"{what} is not JSON: {f'{place(path)} ' if path else 'it '}{reason}{more}")
+        data = to_json(value)
+        if len(data) > max_bytes:
+            raise _too_large(what, max_bytes)
+    except TooLarge as error:
+        raise NotJson(str(error)) from None
+    return from_json(data)
+
+
+def is_plain(value: Any, what: str, *, max_bytes: int, max_levels: int) -> bool:
+    """Whether ``value`` consists of JSON's own types and is flat enough. A part that is shared counts each time it occurs.
+
+    Raises:
+        TooLarge: it certainly takes more than ``max_bytes`` bytes of JSON.
     """
     plain = True
     level = [value]
     size = 0
-    for _ in range(levels(limits) + 1):
+    for _ in range(max_levels + 1):
         below: list[Any] = []
         for item in level:
             kind = type(item)
@@ -49,8 +95,8 @@ def is_plain(value: Any, limits: GraphLimits) -> bool:
             elif item is not None and kind is not bool:
                 plain = False
                 below.extend(item.values() if isinstance(item, dict) else item if isinstance(item, (list, tuple)) else ())
-            if size + 2 * len(below) > limits.max_bytes:
-                raise TooLarge(f"the graph is larger than {limits.max_bytes} bytes; put large inputs elsewhere and name them in input_ref")
+            if size + 2 * len(below) > max_bytes:
+                raise _too_large(what, max_bytes)
         if not below:
             return plain
         size += 2 * len(below)
@@ -58,18 +104,21 @@ def is_plain(value: Any, limits: GraphLimits) -> bool:
     return False
 
 
-def clean(value: Any, limits: GraphLimits) -> tuple[Any, list[tuple[Path, str]]]:
-    """A copy of a value that is not plain, without what JSON cannot carry, and what was left out: where, and why.
+def clean(value: Any, what: str, *, max_bytes: int, max_levels: int) -> tuple[Any, list[tuple[Path, str]]]:
+    """Return a plain copy of ``value`` without the parts that are not accepted, and for each of those its path and the reason.
 
     Raises:
-        TooLarge: it is deeper than the limits allow.
+        TooLarge: it is nested more than ``max_levels`` deep, or certainly takes more than ``max_bytes`` bytes of JSON.
     """
     problems: list[tuple[Path, str]] = []
-    deepest = levels(limits)
+    parts = count()
 
     def copied(item: Any, path: Path) -> Any:
-        if isinstance(item, (dict, list, tuple)) and item and len(path) >= deepest:
-            raise TooLarge(f"{place(path[:4])}…: values are nested more than {deepest} levels deep; make the graph flatter")
+        if 2 * next(parts) > max_bytes:
+            raise _too_large(what, max_bytes)
+        item = _as_json_type(item)
+        if isinstance(item, (dict, list, tuple)) and item and len(path) >= max_levels:
+            raise TooLarge(f"{place(path[:4]) or what}…: values are nested more than {max_levels} levels deep; make it flatter")
         if isinstance(item, dict):
             return dict(pairs(item, path))
         if isinstance(item, (list, tuple)):
@@ -91,6 +140,33 @@ def clean(value: Any, limits: GraphLimits) -> tuple[Any, list[tuple[Path, str]]]
     return copied(value, ()), problems
 
 
+def _as_json_type(item: Any) -> Any:
+    """Return what a value of a type that JSON does not have is written as; other values as they are."""
+    while isinstance(item, Enum):
+        item = item.value
+    if isinstance(item, (datetime, date, time)):
+        return item.isoformat()
+    if isinstance(item, UUID):
+        return str(item)
+    if isinstance(item, BaseModel):
+        return _dumped(item)
+    if is_dataclass(item) and not isinstance(item, type):
+        return {field.name: getattr(item, field.name) for field in fields(item)}
+    return item
+
+
+def _dumped(model: BaseModel) -> Any:
+    try:
+        return model.model_dump(mode="json")
+    except Exception as error:  # of a serializer that the model's author wrote
+        return _Unwritable(f"is a {type(model).__name__} that cannot be written: {type(error).__name__}: {error}"[:500])
+
+
+class _Unwritable:
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
 def _why_not(item: Any) -> str | None:
     if item is None or isinstance(item, bool):
         return None
@@ -100,7 +176,13 @@ def _why_not(item: Any) -> str | None:
         return None if item.bit_length() <= MAX_INTEGER_BITS else "is a number of too many digits"
     if isinstance(item, float):
         return None if item - item == 0.0 else f"is {item}, which is not a finite number"
+    if isinstance(item, _Unwritable):
+        return item.reason
     return f"is {kind_of(item)}, which JSON cannot carry; write it as a string, a number, a list or an object"
+
+
+def _too_large(what: str, max_bytes: int) -> TooLarge:
+    return TooLarge(f"{what} is larger than {max_bytes} bytes; put large data elsewhere and pass a reference to it")
 
 
 def is_unicode(text: str) -> bool:

@@ -1,18 +1,14 @@
 """Values that handlers give: what may be stored and sent, and what may not."""
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from flowkit.errors import NodeFailure
+from flowkit.graph.values import NotJson, json_copy
 
-_encoder = json.JSONEncoder(allow_nan=False)
-_ROOM = 16  # levels that messages and records put around a value; their reader stops at a fixed depth
-_OPEN, _CLOSE = "[" * _ROOM, "]" * _ROOM
 _SAFE_INT = 2**63
 _SHOWN_BITS = 128
 
@@ -25,22 +21,17 @@ def bad_result(message: str) -> NodeFailure:
 
 
 def json_value(value: Any, what: str) -> Any:
-    """A copy of ``value`` as a reader of its JSON will see it.
+    """Return a copy of ``value`` as a reader of its JSON gets it; :mod:`flowkit.graph.values` says what is accepted.
 
     Raises:
-        NodeFailure: ``bad_result``; it is not JSON, holds NaN or an infinity, or is nested too deeply.
+        NodeFailure: ``bad_result``; a part of it is not accepted.
     """
     if value is None or value is True or value is False or (type(value) is int and -_SAFE_INT < value < _SAFE_INT):
         return value
-    if isinstance(value, BaseModel):
-        value = value.model_dump(mode="json")
     try:
-        copy = from_json(_OPEN + _encoder.encode(value) + _CLOSE)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise bad_result(f"{what} is not JSON: {error}") from None
-    for _ in range(_ROOM):
-        copy = copy[0]
-    return copy
+        return json_copy(value, what)
+    except NotJson as error:
+        raise bad_result(str(error)) from None
 
 
 def json_object(value: Any, what: str) -> dict[str, Any] | None:
