@@ -107,7 +107,7 @@ async def test_vars_streaming_and_aggregation_run_as_given(flowkit_cluster: Clus
     view = await flowkit_cluster.run(VARS_AND_STREAMING, handlers={"indexer": Extract(), "processor": Passing()})
     assert view.status == "finished"
     assert view.vars == {"sla": {"max_delay": 500}, "flags": {"ab": True}}
-    assert view.nodes["agg_metrics"].result["metrics"] == {"batches": 1}
+    assert view.nodes["agg_metrics"].result["metrics"] == {"batches": 3}
 
 
 async def test_counters_run_as_given(flowkit_cluster: Cluster) -> None:

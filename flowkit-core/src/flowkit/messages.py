@@ -60,6 +60,10 @@ class Source(BaseModel):
     generation: Count = 0
     ended: bool = False
     """The parent has ended: nothing will be added."""
+    batches: Count | None = None
+    """How many batches the parent had stored when it finished; None if it has not finished."""
+    has_result: bool = False
+    """The parent finished with a result."""
 
 
 class BatchRetries(BaseModel):
@@ -85,6 +89,8 @@ class RunContextData(BaseModel):
     vars: dict[str, Any]
     results: dict[str, Any]
     """Results of the parents, by node id."""
+    streams: bool = False
+    """The node reads a parent's artifacts while it runs."""
 
 
 # ---------------------------------------------------------------- coordinator to worker

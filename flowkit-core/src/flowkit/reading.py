@@ -3,10 +3,10 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from flowkit.errors import TaskNotFound
+from flowkit.errors import NodeFailure, TaskNotFound
 from flowkit.graph import Plan
 from flowkit.messages import RunContextData, Source
-from flowkit.protocols import Store
+from flowkit.protocols import ArtifactRecord, ArtifactStore, Store, Stream
 from flowkit.storage import decode_node, decode_task, node_part
 from flowkit.task import ENDED, Mark, NodeRecord, Task
 
@@ -61,12 +61,13 @@ async def run_data(store: Store, task_id: str, index: int) -> RunContextData:
         TaskNotFound: there is no such task.
     """
     task = await load_task(store, task_id)
-    node = task.spec.plan.nodes[index]
+    node, edges = task.spec.plan.nodes[index], task.spec.plan.parents[index]
     return RunContextData(
         io=node.io.model_dump(exclude_unset=True),
         params=task.spec.params,
         vars=task.vars,
-        results=await results_of(store, task, [edge.node for edge in task.spec.plan.parents[index]]),
+        results=await results_of(store, task, [edge.node for edge in edges]),
+        streams=any(edge.streams for edge in edges),
     )
 
 
@@ -95,11 +96,44 @@ async def sources(store: Store, task_id: str, index: int) -> tuple[Source, ...]:
 
 
 def sources_from(task: Task, indexes: Sequence[int], records: dict[int, NodeRecord]) -> tuple[Source, ...]:
-    return tuple(
-        Source(
-            node_id=task.spec.plan.ids[parent],
-            generation=records[parent].generation if parent in records else 0,
-            ended=task.marks[parent] in ENDED,
-        )
-        for parent in indexes
+    return tuple(_source(task, parent, records.get(parent) or NodeRecord()) for parent in indexes)
+
+
+def _source(task: Task, parent: int, record: NodeRecord) -> Source:
+    finished = task.marks[parent] == Mark.FINISHED
+    return Source(
+        node_id=task.spec.plan.ids[parent],
+        generation=record.generation,
+        ended=task.marks[parent] in ENDED,
+        batches=record.batches if finished else None,
+        has_result=finished and record.result is not None,
     )
+
+
+async def artifact_page(
+    artifacts: ArtifactStore, stream: Stream, *, after: int, limit: int, latest: bool = False
+) -> Sequence[ArtifactRecord]:
+    """Read the next records of a stream. Positions have no gaps, so a record that is not there was lost.
+
+    Raises:
+        NodeFailure: ``artifact_lost``; a record before one that is stored is missing.
+    """
+    page = await artifacts.read(stream, after=after, limit=limit, latest=latest)
+    if not latest and _missing_position(page, after) is not None:
+        page = await artifacts.read(stream, after=after, limit=limit, latest=True)
+    missing = _missing_position(page, after)
+    if missing is not None:
+        raise artifact_lost(stream, f"artifact {missing} of the node is missing, though later ones are stored")
+    return page
+
+
+def artifact_lost(stream: Stream, what: str) -> NodeFailure:
+    """Return the failure of a node whose input was lost in the store."""
+    return NodeFailure(f"node {stream.node_id!r} of task {stream.task_id!r}: {what}", reason_code="artifact_lost", permanent=True)
+
+
+def _missing_position(page: Sequence[ArtifactRecord], after: int) -> int | None:
+    for expected, record in enumerate(page, after + 1):
+        if record.position != expected:
+            return expected
+    return None

@@ -13,7 +13,7 @@ from flowkit.engine import Event, FunctionFailed, FunctionReturned
 from flowkit.errors import NodeFailure
 from flowkit.messages import NodeStopped
 from flowkit.protocols import Clock, Store, Stream
-from flowkit.reading import records_of, results_of
+from flowkit.reading import artifact_lost, artifact_page, records_of, results_of
 from flowkit.showing import writable
 from flowkit.task import Task
 from flowkit.tracing import use_trace
@@ -118,11 +118,13 @@ class _Reading:
         stream = Stream(self._task.task_id, node_id, record.generation if record else 0)
         count, after = 0, 0
         sums: dict[str, float] = {}
-        while page := await self._store.artifacts.read(stream, after=after, limit=PAGE, latest=True):
+        while page := await artifact_page(self._store.artifacts, stream, after=after, limit=PAGE, latest=True):
             for item in page:
                 after = item.position
                 if item.partial:
                     count += 1
                     for name, value in from_json(item.metrics).items():
                         sums[name] = sums.get(name, 0) + value
+        if record is not None and count < record.batches:
+            raise artifact_lost(stream, f"it stored {record.batches} batches, and only {count} are there")
         return count, sums

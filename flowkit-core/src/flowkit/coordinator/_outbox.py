@@ -179,6 +179,7 @@ class Outbox:
                 "params": task.spec.params,
                 "vars": task.vars,
                 "results": await results_of(self._store, task, parents) if parents else {},
+                "streams": any(edge.streams for edge in edges),
             }
         # The fields of a RunNode, without the model around them: it would be made only to be written, and is checked where it is read.
         command: dict[str, Any] = {

@@ -209,6 +209,7 @@ def node_succeeded(draft: Transition, event: NodeSucceeded, settings: EngineSett
     record.result = event.result
     record.metrics = event.metrics or None
     record.skipped = event.skipped
+    record.batches = event.batches
     record.retries = None
     _finish(draft, event, settings)
 

@@ -103,6 +103,8 @@ def check_links(faults: Faults, document: GraphDocument, links: Links, *, only: 
     for place in range(len(document.nodes)) if only is None else only:
         node, above = document.nodes[place], links.into[place]
         name = node.node_id
+        if node.io.batching is not None and (node.io.start_when == "first_batch" or any(link.streams for link in above.values())):
+            faults.add(name, "io.batching does not go with a streaming edge; use the adapter 'pull.from_artifacts.rechunk:size'")
         if not above and node.fan_in == "all" and node.io.start_when == "ready":
             continue
         if node.need > len(above) and node.fan_in != "any":

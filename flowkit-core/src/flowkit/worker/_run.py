@@ -133,6 +133,7 @@ class Run:
             isinstance(handler, FunctionHandler)
             and not handler.generates
             and data.io.get("batching") is None
+            and not data.streams
             and not (isinstance(inline, dict) and inline.get("input_adapter") is not None)
         ):
             return Outcome(json_value(await handler.call(inline, context), "the result"), {}, 0)

@@ -23,6 +23,8 @@ from flowkit.worker.handlers import Batch, BatchResult, FinalizeResult, Handler
 from flowkit.worker.inputs import InputAdapter, InputRequest
 
 Pages = AsyncGenerator[Page, None]
+STREAM_ADAPTER = "pull.from_artifacts"
+"""Reads a streaming edge where no adapter is named."""
 
 
 class Outcome(NamedTuple):
@@ -61,10 +63,10 @@ class Work:
     async def _work_function(self, handler: FunctionHandler, data: RunContextData, adapter: Any) -> Outcome:
         ledger = self.ledger
         inline: Any = data.io.get("input_inline")
-        if adapter is None and data.io.get("batching") is None:
+        if adapter is None and data.io.get("batching") is None and not data.streams:
             await self._generate(handler, inline, "")
         else:
-            pages = cut(inline, data.io["batching"]) if adapter is None else self._adapted(adapter, inline.get("input_args"))
+            pages = self._pages_of_function(data, adapter)
 
             async def process(batch: Batch) -> None:
                 item = item_of(batch.payload)
@@ -77,6 +79,12 @@ class Work:
         await ledger.settle()
         await self.tries.give_up_refused()
         return Outcome(None, *await ledger.totals(), self.tries.skipped)
+
+    def _pages_of_function(self, data: RunContextData, adapter: Any) -> Pages:
+        inline: Any = data.io.get("input_inline")
+        if adapter is not None:
+            return self._adapted(adapter, inline.get("input_args"))
+        return self._adapted(STREAM_ADAPTER, None) if data.streams else cut(inline, data.io["batching"])
 
     async def _generate(self, handler: FunctionHandler, item: Any, prefix: str) -> None:
         """Store what the function yields. In a later attempt it yields again, and what is there already is not counted again."""
@@ -125,15 +133,18 @@ class Work:
         return Outcome(result, sums | on_top, count, self.tries.skipped)
 
     def _route(self, handler: Handler, data: RunContextData, adapter: Any, loaded: Any) -> tuple[Pages, bool]:
-        """Where the batches come from: the adapter the node names, else the one that load_input proposes, else the handler.
+        """Return the batches, and whether there is only one, which is the whole input.
 
-        And whether there is but one, which is the whole of the input.
+        They come from the adapter that the node names, else from the one that load_input proposes, else from the artifacts of a parent
+        that streams, else from the handler.
         """
         if adapter is not None:
             return self._adapted(adapter, data.io["input_inline"].get("input_args")), False
         proposed = loaded.get("input_adapter") if isinstance(loaded, dict) else None
         if proposed is not None and (self._services.cfg.strict_input_adapters or self._knows(proposed)):
             return self._adapted(proposed, loaded.get("input_args")), False
+        if data.streams:
+            return self._adapted(STREAM_ADAPTER, None), False
         own = type(handler).iter_batches is not Handler.iter_batches
         batching = data.io.get("batching")
         if batching is not None and not own:

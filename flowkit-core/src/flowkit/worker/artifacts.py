@@ -8,6 +8,7 @@ from pydantic_core import from_json
 from flowkit.errors import NodeFailure, RecordTooLarge
 from flowkit.messages import Source
 from flowkit.protocols import ArtifactRecord, ArtifactStore, Clock, Stream
+from flowkit.reading import artifact_page
 from flowkit.worker._values import dump
 from flowkit.worker._waiting import Signal, patiently
 
@@ -73,10 +74,14 @@ class ArtifactReader:
         self._clock = clock
 
     async def page(self, stream: Stream, *, after: int, to_the_end: bool = False) -> Sequence[ArtifactRecord]:
-        """What comes next. It may be missing for a moment, unless the stream has ended and is read ``to_the_end``."""
+        """Read what comes next. It may be missing for a moment, unless the stream has ended and is read ``to_the_end``.
+
+        Raises:
+            NodeFailure: ``artifact_lost``; a record before one that is stored is missing.
+        """
 
         async def read(*, latest: bool = False) -> Sequence[ArtifactRecord]:
-            return await self._store.read(stream, after=after, limit=PAGE, latest=latest)
+            return await artifact_page(self._store, stream, after=after, limit=PAGE, latest=latest)
 
         page = await patiently(read, clock=self._clock, what="read artifacts")
         if page or not to_the_end:

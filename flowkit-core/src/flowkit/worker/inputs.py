@@ -13,16 +13,17 @@ The same batch must get the same ``batch_uid`` each time, so that an attempt tha
 
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, TypeVar
 
 import anyio
 
-from flowkit.errors import InputAdapterError
+from flowkit.errors import InputAdapterError, TaskNotFound
 from flowkit.messages import Source
 from flowkit.protocols import ArtifactRecord, Stream
+from flowkit.reading import artifact_lost
 from flowkit.worker._context import RunContext
 from flowkit.worker._streams import StreamWatch, StreamWatches
 from flowkit.worker._waiting import within
@@ -44,6 +45,25 @@ class Pulled:
     from_node: str
     ref: str
     meta: Any
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far a stream was read."""
+
+    source: Source
+    position: int = 0
+    batches: int = 0
+    artifacts: int = 0
+
+    def take(self, page: Sequence[ArtifactRecord], reader: ArtifactReader) -> list[Pulled]:
+        """Count a page, and return its artifacts."""
+        self.position = page[-1].position
+        self.batches += sum(record.partial for record in page)
+        pulled = [Pulled(record.stream.node_id, record.uid, reader.meta(record)) for record in page]
+        found = [item for item in pulled if item.meta is not None]
+        self.artifacts += len(found)
+        return found
 
 
 class InputRequest:
@@ -125,61 +145,83 @@ class InputRequest:
         """The artifacts of these nodes as they come, in pages, each source in its turn, until all have ended and are read.
 
         An empty page says that there is nothing more at the moment: yield it, so that something else can be done meanwhile.
+
+        Raises:
+            NodeFailure: ``artifact_lost``; an artifact that was stored is missing.
+            InputAdapterError: ``bad_input_args``; a node finished with a result and stored no artifact.
         """
         task_id = self.context.task_id
-        streams = [Stream(task_id, source.node_id, source.generation) for source in sources]
-        watch = StreamWatch(streams)
-        watch.ended.update(stream for stream, source in zip(streams, sources, strict=True) if source.ended)
+        progress = {Stream(task_id, source.node_id, source.generation): _Progress(source) for source in sources}
+        watch = StreamWatch(list(progress))
+        watch.ended.update(stream for stream, one in progress.items() if one.source.ended)
         self._watches.add(watch)
         try:
-            async with aclosing(self._merged(streams, watch, poll_ms / 1000)) as pages:
+            async with aclosing(self._merged(progress, watch, poll_ms / 1000)) as pages:
                 async for page in pages:
                     yield page
         finally:
             self._watches.remove(watch)
+        await self._check_complete(progress)
 
-    async def _merged(self, streams: list[Stream], watch: StreamWatch, poll_sec: float) -> AsyncGenerator[list[Pulled], None]:
-        position = dict.fromkeys(streams, 0)
-        due = deque(streams)
-        while position:
+    async def _merged(
+        self, progress: Mapping[Stream, "_Progress"], watch: StreamWatch, poll_sec: float
+    ) -> AsyncGenerator[list[Pulled], None]:
+        reading = dict.fromkeys(progress)
+        due = deque(progress)
+        while reading:
             while due:
                 turn = [due.popleft() for _ in range(min(READ_AT_ONCE, len(due)))]
                 was_ended = watch.ended.intersection(turn)
                 watch.moved.difference_update(turn)
-                for stream, page in zip(turn, await self._pages(turn, position, was_ended), strict=True):
+                for stream, page in zip(turn, await self._pages(turn, progress, was_ended), strict=True):
                     if page:
-                        position[stream] = page[-1].position
                         due.append(stream)
-                        pulled = [Pulled(stream.node_id, record.uid, self._reader.meta(record)) for record in page]
-                        if found := [item for item in pulled if item.meta is not None]:
+                        if found := progress[stream].take(page, self._reader):
                             yield found
                     elif stream in was_ended:
-                        del position[stream]
+                        reading.pop(stream, None)
             yield []
-            if position:
-                due.extend(await self._next_due(position, watch, poll_sec))
+            if reading:
+                due.extend(await self._next_due(reading, watch, poll_sec))
+
+    async def _check_complete(self, progress: Mapping[Stream, "_Progress"]) -> None:
+        """Check that the streams held what their nodes had stored. Those that ended during the run are looked up in the store."""
+        now: Sequence[Source] = ()
+        if not all(one.source.ended for one in progress.values()):
+            with suppress(TaskNotFound):  # a task that was deleted meanwhile has no use for the outcome
+                now = await self._latest_sources()
+        latest = {Stream(self.context.task_id, source.node_id, source.generation): source for source in now}
+        for stream, one in progress.items():
+            source = one.source if one.source.ended else latest.get(stream, one.source)
+            if source.batches is not None and one.batches < source.batches:
+                raise artifact_lost(stream, f"it stored {source.batches} batches, and only {one.batches} are there")
+            if source.has_result and not one.artifacts:
+                raise self.bad(
+                    f"node {stream.node_id!r} finished with a result and stored no artifacts, so there is nothing to pull; "
+                    "read its result from ctx.results, or let it store artifacts"
+                )
 
     async def _pages(
-        self, turn: Sequence[Stream], position: Mapping[Stream, int], ended: Collection[Stream]
+        self, turn: Sequence[Stream], progress: Mapping[Stream, "_Progress"], ended: Collection[Stream]
     ) -> list[Sequence[ArtifactRecord]]:
         if len(turn) == 1:
-            return [await self._reader.page(turn[0], after=position[turn[0]], to_the_end=turn[0] in ended)]
+            return [await self._reader.page(turn[0], after=progress[turn[0]].position, to_the_end=turn[0] in ended)]
         pages: list[Sequence[ArtifactRecord]] = [()] * len(turn)
 
         async def read(place: int, stream: Stream) -> None:
-            pages[place] = await self._reader.page(stream, after=position[stream], to_the_end=stream in ended)
+            pages[place] = await self._reader.page(stream, after=progress[stream].position, to_the_end=stream in ended)
 
         async with anyio.create_task_group() as group:
             for place, stream in enumerate(turn):
                 group.start_soon(read, place, stream)
         return pages
 
-    async def _next_due(self, position: Mapping[Stream, int], watch: StreamWatch, poll_sec: float) -> list[Stream]:
+    async def _next_due(self, reading: Collection[Stream], watch: StreamWatch, poll_sec: float) -> list[Stream]:
         if not await self.context.cancellable(within(poll_sec, watch.wait, clock=self.context.clock)):
             open_now = {(source.node_id, source.generation) for source in await self._latest_sources() if not source.ended}
-            watch.ended.update(stream for stream in position if (stream.node_id, stream.generation) not in open_now)
-            return list(position)
-        return [stream for stream in position if stream in watch.moved]
+            watch.ended.update(stream for stream in reading if (stream.node_id, stream.generation) not in open_now)
+            return list(reading)
+        return [stream for stream in reading if stream in watch.moved]
 
 
 async def pull_from_artifacts(request: InputRequest) -> AsyncGenerator[Batch | Sequence[Batch], None]:
