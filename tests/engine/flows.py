@@ -30,6 +30,8 @@ def graphs(draw: st.DrawFn, *, max_nodes: int = MAX_NODES) -> dict[str, Any]:
                 edges.append({"from": earlier["node_id"], "to": node["node_id"], "trigger": "on_batch"})
             else:
                 earlier.setdefault("routing", {}).setdefault(kind, []).append(node["node_id"])
+        if parents and node["type"] == "work" and draw(st.integers(0, 3)) == 0:
+            node["io"] = {"input_inline": {"input_adapter": "pull.from_artifacts"}}
         if parents:
             node["fan_in"] = draw(st.sampled_from(["all", "all", "any", f"count:{draw(st.integers(1, parents))}"]))
         nodes.append(node)

@@ -59,6 +59,8 @@ class Node:
     retry_at: float = 0.0
     cancel_by: float = 0.0
     worker: str | None = None
+    starved: bool = False
+    """It was skipped because data it waited for will never come: something above it failed."""
     excused: bool = False
     """It failed in an earlier run and was not chosen for this one: it stops nothing."""
 
@@ -199,25 +201,38 @@ class Reference:
             node.state, node.retry_at = "deferred", self.now + delay
 
     def _retry(self, chosen: tuple[int, ...] | None) -> bool:
-        def below(index: int, *, finished_too: bool) -> set[int]:
-            found = {index}
-            for edge in self.plan.children[index]:
-                if finished_too or self.nodes[edge.node].state != "finished":
-                    found |= below(edge.node, finished_too=finished_too)
-            return found
-
         again: set[int] = set()
+
+        def run_again(index: int, *, with_all_below: bool) -> None:
+            again.add(index)
+            for edge in self.plan.children[index]:
+                if with_all_below or self.nodes[edge.node].state != "finished":
+                    run_again(edge.node, with_all_below=with_all_below)
+                elif self._missed_something(edge):
+                    # It had finished, and what it finished with is replaced: so is all that was made of it.
+                    run_again(edge.node, with_all_below=True)
+
         for index, node in enumerate(self.nodes):
             if index in (chosen or ()):
-                again |= below(index, finished_too=True)
+                run_again(index, with_all_below=True)
             elif node.state == "cancelled" or (chosen is None and self._failed_for_good(index)):
-                again |= below(index, finished_too=False)
+                run_again(index, with_all_below=False)
         for index, node in enumerate(self.nodes):
             self.nodes[index] = Node() if index in again else replace(node, excused=True)
         self.outcome, self.status = None, TaskStatus.QUEUED
         self.begun = self.begun and not again
         self._set_deadline()
         return True
+
+    def _missed_something(self, edge: Edge) -> bool:
+        """Whether a finished node at the end of this edge could get more from the other end, now that it runs again.
+
+        Who waits for all misses what any parent did not give. Who waits for some misses nothing, unless it read along with a parent
+        that did not come to its end, and had not asked for that parent to be stopped.
+        """
+        child = self.plan.nodes[edge.node]
+        reads_along = edge.streams or child.io.input_adapter is not None
+        return child.fan_in == "all" or (reads_along and child.on_satisfied == "leave")
 
     # ------------------------------------------------------------ time
 
@@ -270,6 +285,7 @@ class Reference:
             met = self._met(index)
             if met is None and node.state in UNBEGUN and not node.made:
                 node.state = "skipped"
+                node.starved = any(self._said(edge) == "bad" for edge in self.plan.parents[index])
                 return True
             if met is None and node.state != "cancelling":
                 self._stop(node)
@@ -277,12 +293,19 @@ class Reference:
             if node.state == "waiting" and (met or self._streams(index)):
                 node.state = "checking" if self.plan.nodes[index].when is not None else "ready"
                 return True
-            if met and node.state in IN_FLIGHT and self.plan.nodes[index].on_satisfied == "cancel":
-                for edge in self.plan.parents[index]:
-                    if self.nodes[edge.node].state not in (*ENDED, "cancelling"):
-                        self._stop(self.nodes[edge.node])
-                        return True
-        return False
+        return self._stop_what_is_not_needed()
+
+    def _stop_what_is_not_needed(self) -> bool:
+        unneeded = [
+            self.nodes[edge.node]
+            for index, node in enumerate(self.nodes)
+            if node.state in IN_FLIGHT and self.plan.nodes[index].on_satisfied == "cancel" and self._met(index)
+            for edge in self.plan.parents[index]
+            if self.nodes[edge.node].state not in (*ENDED, "cancelling")
+        ]
+        for node in unneeded:
+            self._stop(node)
+        return bool(unneeded)
 
     def _met(self, index: int) -> bool | None:
         """Whether a node's fan-in holds; None if it never will."""
@@ -301,17 +324,22 @@ class Reference:
         return False if said.count("good") + said.count("open") >= wanted else None
 
     def _said(self, edge: Edge) -> str:
-        """What a parent tells a child: ``open``, ``good``, ``bad``, or ``nothing`` if it ended without data for this child."""
-        state = self.nodes[edge.node].state
-        if state not in ENDED:
+        """What a parent tells a child: ``open``; ``good``; ``bad`` if it owes data that will not come; ``nothing`` if it owes none.
+
+        Who stands on the failure of a parent is owed nothing unless that parent failed itself. Who stands on its success is owed
+        nothing once its failure is handled, for then the branch was not taken. A parent that was skipped owes what it was itself owed.
+        """
+        parent = self.nodes[edge.node]
+        if parent.state not in ENDED:
             return "open"
-        if state == "skipped":
-            return "nothing"
         if edge.route is Route.ON_FAILURE:
-            return "good" if state == "failed" else "nothing"
-        if edge.route is Route.ON_SUCCESS and state == "failed":
+            return "good" if parent.state == "failed" else "nothing"
+        if parent.state == "finished":
+            return "good"
+        if parent.state == "skipped" and not parent.starved:
             return "nothing"
-        return "good" if state == "finished" else "bad"
+        branch_not_taken = edge.route is Route.ON_SUCCESS and parent.state == "failed" and self._is_handled(edge.node)
+        return "nothing" if branch_not_taken else "bad"
 
     def _streams(self, index: int) -> bool:
         """Whether a parent that is streamed from has a batch, and all others have ended."""
@@ -321,8 +349,11 @@ class Reference:
 
     def _failed_for_good(self, index: int) -> bool:
         """Whether a node failed and no branch handles it."""
-        handled = any(edge.route is Route.ON_FAILURE for edge in self.plan.children[index])
-        return self.nodes[index].state == "failed" and not handled
+        return self.nodes[index].state == "failed" and not self._is_handled(index)
+
+    def _is_handled(self, index: int) -> bool:
+        """Whether a failure of this node has a branch."""
+        return any(edge.route is Route.ON_FAILURE for edge in self.plan.children[index])
 
     def _stop_everything(self, outcome: TaskStatus) -> None:
         self.outcome = outcome

@@ -1,8 +1,10 @@
 """When a node starts, and when it never will."""
 
+from typing import Any
+
 import pytest
 
-from flowkit.engine import TaskSubmitted, advance
+from flowkit.engine import TaskSubmitted, advance, derive
 from flowkit.task import NodeStatus, TaskStatus
 from tests.engine.drive import NOON, ONCE, Play, changes, effects, graph, new_task, started
 
@@ -218,6 +220,101 @@ def test_a_stopped_task_begins_nothing_more_when_something_succeeds_after_all():
     assert step.effects == []
     assert play.marks == "XFC"
     assert play.task.status is TaskStatus.FAILED
+
+
+# ---------------------------------------------------------------- what a failure owes
+
+
+def failed_above(*lines: str, **nodes: Any) -> Play:
+    """A graph in which ``e`` has failed, ``d`` and the failure's branch ``h`` have finished, where they are in it."""
+    play = Play(graph("e", "d", *lines, on_node_failure="continue", **nodes))
+    play.succeeds("d")
+    play.breaks("e")
+    if "h" in play.task.spec.plan.index and play.status("h") is NodeStatus.QUEUED:
+        play.succeeds("h")
+    return play
+
+
+def test_nothing_below_a_failure_runs_without_the_data_over_any_number_of_steps():
+    play = failed_above("e -> f1", "f1 -> f2", "f2 -> f3", "f1 d -> g1", "f3 d -> g3", "g3 d -> h3")
+    assert {play.status(name) for name in ("f1", "f2", "f3", "g1", "g3", "h3")} == {NodeStatus.SKIPPED}
+    assert {play.record(name).reason_code for name in ("f1", "f2", "f3", "g1", "g3", "h3")} == {"upstream_failed"}
+    assert play.task.status is TaskStatus.FAILED
+
+
+def test_the_normal_branch_of_a_handled_failure_was_not_taken_and_a_join_of_both_branches_runs():
+    play = failed_above("e +> a", "e !> h", "a h -> join")
+    assert play.record("a").reason_code == "upstream_skipped"
+    assert play.succeeds("join").status is TaskStatus.FINISHED
+
+
+def test_the_normal_branch_of_a_failure_that_is_not_handled_is_below_the_failure():
+    play = failed_above("e +> a", "a d -> join")
+    assert (play.record("a").reason_code, play.record("join").reason_code) == ("upstream_failed", "upstream_failed")
+
+
+def test_a_plain_child_of_a_handled_failure_is_below_the_failure_and_so_is_a_join_with_the_branch():
+    play = failed_above("e -> f", "e !> h", "f h -> join", "h d -> other")
+    assert (play.record("f").reason_code, play.record("join").reason_code) == ("upstream_failed", "upstream_failed")
+    assert play.succeeds("other").status is TaskStatus.FINISHED
+
+
+def test_a_node_below_a_failure_takes_neither_of_its_branches_and_passes_the_failure_on():
+    play = failed_above("e -> f", "f +> good", "f !> bad", "good d -> x", "bad d -> y")
+    assert (play.record("good").reason_code, play.record("x").reason_code) == ("upstream_failed", "upstream_failed")
+    assert (play.record("bad").reason_code, play.status("y")) == ("upstream_skipped", NodeStatus.QUEUED)
+
+
+def test_one_branch_may_handle_the_failure_of_each_node_of_a_chain():
+    play = failed_above("e -> f", "e f !> h")
+    assert play.status("h") is NodeStatus.FINISHED
+    assert play.task.status is TaskStatus.FINISHED
+
+
+def test_any_and_count_may_be_met_by_parents_that_are_not_below_the_failure():
+    play = failed_above("e -> f", "f d -> one two", one={"fan_in": "any"}, two={"fan_in": "count:2"})
+    assert play.record("two").reason_code == "upstream_failed"
+    assert play.succeeds("one").status is TaskStatus.FAILED
+
+
+def test_a_node_that_any_keeps_alive_does_not_pass_the_failure_on():
+    play = failed_above("e -> f", "f d -> one", "one d -> x", one={"fan_in": "any"})
+    assert started(play.succeeds("one")) == ["x"]
+
+
+def test_a_skip_by_condition_or_branch_is_not_passed_on_as_a_failure():
+    play = Play(graph("a b -> c", "c -> x", "x b -> y", a={"when": "vars.x"}, c={"when": "vars.x"}))
+    play.condition("a", value=False)
+    play.succeeds("b")
+    play.condition("c", value=False)
+    assert play.record("x").reason_code == "upstream_skipped"
+    assert play.succeeds("y").status is TaskStatus.FINISHED
+
+
+def test_a_parent_that_was_not_needed_owes_its_children_what_a_failed_one_does():
+    play = Play(graph("a b -> c", "b -> f", "f c -> g", c={"fan_in": "any", "on_satisfied": "cancel"}))
+    play.succeeds("a")
+    play.succeeds("c")
+    assert (play.record("f").reason_code, play.record("g").reason_code) == ("upstream_failed", "upstream_failed")
+
+
+@pytest.mark.parametrize("parents", ["a b", "b a"])
+def test_why_a_node_is_skipped_does_not_depend_on_the_order_of_edges(parents: str):
+    play = Play(graph("e +> a", "e -> b", "e !> h", *(f"{name} -> j" for name in parents.split()), "c -> j", j={"fan_in": "count:3"}))
+    play.breaks("e")
+    assert (play.record("a").reason_code, play.record("b").reason_code) == ("upstream_skipped", "upstream_failed")
+    assert play.record("j").reason_code == "upstream_failed"
+
+
+def test_what_a_failure_owes_is_known_from_the_stored_marks_alone():
+    fields = {"d": {"when": "vars.x"}, "g": {"fan_in": "count:2"}}
+    play = Play(graph("e -> f", "f d x -> g", on_node_failure="continue", **fields))
+    play.breaks("e")
+    for name in "ef":
+        del play.task.records[play.index(name)]
+    derive(play.task)
+    play.condition("d", value=False)
+    assert play.record("g").reason_code == "upstream_failed"
 
 
 # ---------------------------------------------------------------- conditions

@@ -43,6 +43,7 @@ from flowkit.messages import (
 )
 from flowkit.storage import Ledger
 from flowkit.task import ENDED, STATUS_OF_MARK, Mark, TaskStatus
+from flowkit_testing.simulation._fan_in import broken_fan_in
 from tests.engine.drive import NOON, assert_nothing_drifted, copy_of, new_task
 from tests.engine.flows import Word, graphs, scripts
 from tests.engine.reference import Reference
@@ -78,7 +79,11 @@ class Both:
         self.reference.happen(event, now=self.now)
         self._name_attempts()
         assert [STATUS_OF_MARK[mark] for mark in task.marks] == self.reference.node_statuses(), event
+        starved = [node.starved for node in self.reference.nodes]
+        assert [mark == Mark.UPSTREAM_FAILED for mark in task.marks] == starved, event
         assert task.status == self.reference.status, event
+        reason_codes = {index: record.reason_code for index, record in task.records.items()}
+        assert broken_fan_in(self.plan, task.marks.decode(), reason_codes) is None, event
         self._assert_looked_after(event, step)
         if not isinstance(event, RetryRequested):
             assert all(task.marks[index] == before[index] for index in ended), "a node that has ended never changes"

@@ -52,6 +52,13 @@ def ready() -> Play:
     return play
 
 
+def ready_by_one_of_two() -> Play:
+    play = Play(graph("p q => n", n={"fan_in": "count:2"}, q={"when": "vars.x"}))
+    play.pause()
+    play.stores_a_batch("p")
+    return play
+
+
 def ready_with_an_attempt_behind_it() -> Play:
     play = Play(graph("n", n=PATIENT))
     play.fails("n")
@@ -112,6 +119,10 @@ def plain_waiting() -> Play:
     return play
 
 
+def below_a_condition() -> Play:
+    return Play(graph("p -> n", p={"when": "vars.x"}))
+
+
 def hand_back(play: Play) -> None:
     play.pause()
     play.is_released("n")
@@ -123,17 +134,20 @@ Act = Callable[[Play], Any]
 NODE_WITNESSES: dict[tuple[int, int], tuple[Given, Act]] = {
     (Mark.WAITING, Mark.CHECKING): (waiting, lambda play: play.succeeds("p")),
     (Mark.WAITING, Mark.READY): (plain_waiting, lambda play: play.succeeds("p")),
-    (Mark.WAITING, Mark.SKIPPED): (plain_waiting, lambda play: play.breaks("p")),
+    (Mark.WAITING, Mark.SKIPPED): (below_a_condition, lambda play: play.condition("p", value=False)),
+    (Mark.WAITING, Mark.UPSTREAM_FAILED): (plain_waiting, lambda play: play.breaks("p")),
     (Mark.WAITING, Mark.CANCELLED): (waiting, lambda play: play.cancel()),
     (Mark.CHECKING, Mark.READY): (checking, lambda play: play.condition("n", value=True)),
     (Mark.CHECKING, Mark.SKIPPED): (checking, lambda play: play.condition("n", value=False)),
+    (Mark.CHECKING, Mark.UPSTREAM_FAILED): (checking, lambda play: play.breaks("p")),
     (Mark.CHECKING, Mark.FAILED): (checking, lambda play: play.condition("n", error="no")),
     (Mark.CHECKING, Mark.CANCELLED): (checking, lambda play: play.cancel()),
     (Mark.READY, Mark.ISSUED): (ready, lambda play: play.resume()),
     (Mark.READY, Mark.RUNNING): (ready_function, lambda play: play.resume()),
     (Mark.READY, Mark.FINISHED): (ready_with_an_attempt_behind_it, lambda play: play.succeeds("n")),
     (Mark.READY, Mark.CANCELLED): (ready, lambda play: play.cancel()),
-    (Mark.READY, Mark.SKIPPED): (ready, lambda play: play.breaks("p")),
+    (Mark.READY, Mark.SKIPPED): (ready_by_one_of_two, lambda play: play.condition("q", value=False)),
+    (Mark.READY, Mark.UPSTREAM_FAILED): (ready, lambda play: play.breaks("p")),
     (Mark.ISSUED, Mark.RUNNING): (issued, lambda play: play.starts("n")),
     (Mark.ISSUED, Mark.READY): (issued, hand_back),
     (Mark.ISSUED, Mark.DEFERRED): (issued, lambda play: play.stops("n")),

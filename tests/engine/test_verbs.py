@@ -1,6 +1,7 @@
 """Cancel, pause, resume and retry, in every state a task can be in."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -256,7 +257,7 @@ def test_a_handled_failure_is_not_retried():
 def test_nodes_that_were_skipped_below_a_failure_get_another_chance():
     play = Play(graph("a -> b", "b -> c", on_node_failure="continue"))
     play.breaks("a")
-    assert play.marks == "XSS"
+    assert play.marks == "Xxx"
     play.retry()
     assert play.marks == "q.."
 
@@ -269,6 +270,86 @@ def test_a_node_of_any_parent_that_finished_stays_finished():
     assert started(play.retry()) == ["a"]
     assert play.status("c") is NodeStatus.FINISHED
     assert play.succeeds("a").status is TaskStatus.FINISHED
+
+
+def test_a_retry_runs_all_that_was_skipped_below_the_failure_and_nothing_that_was_not():
+    play = Play(graph("e -> f", "d f -> g", "g -> h", "d -> i", on_node_failure="continue"))
+    for name in "di":
+        play.succeeds(name)
+    play.breaks("e")
+    assert started(play.retry()) == ["e"]
+    assert play.marks == "q.F..F"
+    for name in "efg":
+        play.succeeds(name)
+    assert play.succeeds("h").status is TaskStatus.FINISHED
+
+
+def test_a_join_that_ran_without_a_branch_below_a_failure_runs_again_as_the_branch_may_now_be_taken():
+    play = Play(graph("e -> f", "f !> h", "h d -> j", "j -> k", "d -> x", on_node_failure="continue", f=ONCE))
+    play.breaks("e")
+    for name in "djkx":
+        play.succeeds(name)
+    play.retry()
+    assert play.marks == "q..F..F"
+    play.succeeds("e")
+    play.fails("f")
+    for name in "hj":
+        play.succeeds(name)
+    assert play.succeeds("k").status is TaskStatus.FINISHED
+
+
+def test_what_was_made_of_a_node_that_runs_again_runs_again_also_below_any():
+    play = Play(graph("e -> f", "f !> h", "h d -> j", "j d -> k", on_node_failure="continue", k={"fan_in": "any"}))
+    play.breaks("e")
+    for name in "djk":
+        play.succeeds(name)
+    play.retry()
+    assert play.status("j") is play.status("k") is NodeStatus.QUEUED
+
+
+@pytest.mark.parametrize("fan_in", ["any", "count:1"])
+@pytest.mark.parametrize(("arrow", "io"), [("=>", {}), ("->", {"input_inline": {"input_adapter": "pull.from_artifacts"}})])
+def test_a_node_of_some_parents_that_read_part_of_the_batches_of_a_failed_one_runs_again(fan_in: str, arrow: str, io: dict[str, Any]):
+    play = Play(graph(f"a b {arrow} c", on_node_failure="continue", c={"fan_in": fan_in, "io": io}))
+    play.stores_a_batch("a")
+    play.breaks("a")
+    play.succeeds("b")
+    play.succeeds("c")
+    play.retry()
+    assert (play.status("c"), play.record("c").generation) == (NodeStatus.QUEUED, 1)
+
+
+def test_a_node_that_had_the_other_parents_stopped_was_owed_nothing_by_them():
+    play = Play(graph("a b => c", "x", c={"fan_in": "any", "on_satisfied": "cancel"}))
+    play.stores_a_batch("a")
+    play.succeeds("b")
+    play.stops("a")
+    play.succeeds("c")
+    play.breaks("x")
+    play.retry()
+    assert (play.status("a"), play.status("c")) == (NodeStatus.QUEUED, NodeStatus.FINISHED)
+
+
+def test_a_reader_that_finished_before_its_parent_failed_runs_again():
+    play = Play(graph("a => b", on_node_failure="continue"))
+    play.stores_a_batch("a")
+    play.succeeds("b")
+    play.breaks("a")
+    assert play.marks == "XF"
+    play.retry()
+    assert (play.marks, play.record("b").generation) == ("q.", 1)
+
+
+def test_a_retry_leaves_alone_what_is_below_a_handled_failure_and_a_failure_that_was_not_chosen():
+    play = Play(graph("e !> h", "e -> f", "x -> y", "z -> w", "f y -> j", on_node_failure="continue"))
+    play.breaks("e")
+    play.succeeds("h")
+    play.breaks("x")
+    play.breaks("z")
+    play.retry("x")
+    assert play.status("x") is NodeStatus.QUEUED
+    assert {play.status(name) for name in "fwj"} == {NodeStatus.SKIPPED}
+    assert play.record("j").reason_code == "upstream_failed"
 
 
 def test_a_retry_with_nothing_left_to_run_ends_well():

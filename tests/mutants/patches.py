@@ -231,7 +231,7 @@ MUTANTS = (
     Mutant(
         "counters are not restored after a crash",
         CORE + "engine/_readiness.py",
-        "                counts[edge_outcome(mark, edge.route)][edge.node] += 1\n",
+        "                counts[outcomes[edge.route]][edge.node] += 1\n",
         "                pass\n",
     ),
     Mutant(
@@ -239,6 +239,27 @@ MUTANTS = (
         CORE + "engine/_readiness.py",
         "        if broken:\n            return Readiness.NEVER\n",
         "        if broken and not pending:\n            return Readiness.NEVER\n",
+    ),
+    Mutant(
+        "a failure is not passed on below its children",
+        CORE + "engine/_readiness.py",
+        "    Mark.UPSTREAM_FAILED:   ( BROKEN, BROKEN,     EMPTY  ),\n",
+        "    Mark.UPSTREAM_FAILED:   ( EMPTY,  EMPTY,      EMPTY  ),\n",
+        ("below_a_failure",),
+    ),
+    Mutant(
+        "the normal branch of a handled failure counts as failed",
+        CORE + "engine/_readiness.py",
+        "HANDLED_FAILURE: Outcomes = (BROKEN, EMPTY, TAKEN)\n",
+        "HANDLED_FAILURE: Outcomes = (BROKEN, BROKEN, TAKEN)\n",
+        ("below_a_handled_failure",),
+    ),
+    Mutant(
+        "a retry keeps what ran without data that it may get now",
+        CORE + "engine/_advance.py",
+        "any(not finished or _owed(plan, index, edge) for edge in parents)",
+        "any(not finished for edge in parents)",
+        ("retry_below_a_failure",),
     ),
     Mutant(
         "vars are applied for each return of a function",

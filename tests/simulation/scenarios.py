@@ -78,6 +78,13 @@ async def wrong(item: Any, ctx: RunContext) -> Any:
     raise ValueError("the input is wrong")
 
 
+@handler("wrong_at_first")
+async def wrong_at_first(item: Any, ctx: RunContext) -> Any:
+    if ctx.attempt == 1:
+        raise ValueError("the input is wrong")
+    return {"node": ctx.node_id}
+
+
 @handler("first_generation_fails")
 async def first_generation_fails(item: Any, ctx: RunContext) -> Any:
     await a_while(ctx)
@@ -122,7 +129,8 @@ class Report(Handler):
 
 HANDLERS = {
     "work": work, "slow": slow, "deaf": deaf, "third_time": third_time, "never": never, "wrong": wrong, "plain": plain,
-    "first_generation_fails": first_generation_fails, "produce": produce, "consume": Consume, "report": Report,
+    "wrong_at_first": wrong_at_first, "first_generation_fails": first_generation_fails, "produce": produce, "consume": Consume,
+    "report": Report,
 }  # fmt: skip
 
 
@@ -206,6 +214,55 @@ async def routing(cluster: SimCluster) -> None:
     )  # fmt: skip
     cluster.assert_finished(view)
     assert (view.nodes["a"].status, view.nodes["good"].status, view.nodes["after"].status) == ("failed", "skipped", "finished")
+
+
+def statuses(view: TaskView) -> dict[str, str]:
+    """The ids of the nodes of each status."""
+    found: dict[str, list[str]] = {}
+    for node_id, one in view.nodes.items():
+        found.setdefault(one.status, []).append(node_id)
+    return {status: " ".join(node_ids) for status, node_ids in found.items()}
+
+
+async def below_a_failure(cluster: SimCluster) -> None:
+    view = await cluster.run(
+        graph(
+            node("e", "wrong"), node("d"), node("f", after=["e"]), node("g", after=["f", "d"]), node("h", after=["g", "d"]),
+            node("some", after=["f", "d"], fan_in="any"), node("end", after=["some"]), on_node_failure="continue",
+        )
+    )  # fmt: skip
+    assert (view.status, statuses(view)) == ("failed", {"failed": "e", "finished": "d some end", "skipped": "f g h"})
+    assert not any(map(cluster.times_executed, "fgh"))
+
+
+async def below_a_handled_failure(cluster: SimCluster) -> None:
+    view = await cluster.run(
+        graph(
+            node("e", "wrong", routing={"on_success": ["a"], "on_failure": ["b"]}), node("a"), node("b"), node("f", after=["e"]),
+            node("branches", after=["a", "b"]), node("both", after=["f", "b"]), node("below", after=["both", "b"]),
+        )
+    )  # fmt: skip
+    cluster.assert_finished(view)
+    assert statuses(view) == {"failed": "e", "finished": "b branches", "skipped": "a f both below"}
+    assert view.nodes["branches"].result["from"] == ["b"]
+
+
+async def retry_below_a_failure(cluster: SimCluster) -> None:
+    task_id = await cluster.client.create_task(
+        graph=graph(
+            node("e", "wrong_at_first"), node("d"), node("f", "wrong_at_first", ["e"], routing={"on_failure": ["b"]}), node("b"),
+            node("g", after=["f", "d"]), node("w", after=["b", "d"]), node("end", after=["w"]), on_node_failure="continue",
+        )
+    )  # fmt: skip
+    view = await cluster.client.wait(task_id)
+    if view.status == "failed":  # else its first attempt was lost with its worker
+        assert statuses(view) == {"failed": "e", "finished": "d w end", "skipped": "f b g"}
+        await cluster.client.retry(task_id)
+        view = await cluster.client.wait(task_id)
+    cluster.assert_finished(view)
+    handled = view.nodes["f"].status == "failed"
+    assert view.nodes["w"].result["from"] == (["b", "d"] if handled else ["d"])
+    assert handled or view.nodes["g"].result["from"] == ["d", "f"]
 
 
 async def conditions(cluster: SimCluster) -> None:
@@ -395,6 +452,9 @@ STANDARD = {
         Standard(streaming, 3),
         Standard(long_stream),
         Standard(routing, 3),
+        Standard(below_a_failure, 3),
+        Standard(below_a_handled_failure, 3),
+        Standard(retry_below_a_failure, 3, once=False),
         Standard(conditions, 3),
         Standard(functions, 3),
         Standard(cancel, 6),

@@ -131,6 +131,48 @@ def test_what_leaves_the_record_is_in_the_archive() -> None:
     assert "['n0'] left the record and are not in the archive" in found_by(change)
 
 
+def test_a_node_does_not_start_below_a_parent_that_failed() -> None:
+    def change(record: TaskRecord, commit: Commit) -> Commit | None:
+        return with_state(commit, marks="X" + marks_of(commit)[1:]) if marks_of(commit)[:2] == "Fq" else None
+
+    assert "node 'b' has started, but its parent 'a' failed" in found_by(change)
+
+
+def test_a_node_does_not_start_below_a_parent_that_was_skipped_because_of_a_failure() -> None:
+    async def scenario(cluster: SimCluster) -> None:
+        await cluster.run(
+            graph(node("e", "wrong"), node("f", after=["e"]), node("d"), node("g", after=["d", "f"]), on_node_failure="continue")
+        )
+
+    def change(record: TaskRecord, commit: Commit) -> Commit | None:
+        return with_state(commit, marks=marks_of(commit)[:3] + "u") if marks_of(commit)[:2] == "Xx" else None
+
+    assert "node 'g' has started, but its parent" in found_by(change, scenario)
+
+
+def test_a_node_does_not_start_with_fewer_parents_than_it_needs() -> None:
+    async def scenario(cluster: SimCluster) -> None:
+        await cluster.run(graph(node("a"), node("b"), node("c", after=["a", "b"], fan_in="count:2")))
+
+    def change(record: TaskRecord, commit: Commit) -> Commit | None:
+        return with_state(commit, marks=marks_of(commit)[:2] + "q") if "F" in marks_of(commit)[:2] else None
+
+    assert "node 'c' has started, but only 1 of its parents gave it data" in found_by(change, scenario)
+
+
+def test_a_node_does_not_stay_finished_while_its_parent_runs_again() -> None:
+    async def scenario(cluster: SimCluster) -> None:
+        task_id = await cluster.client.create_task(graph=graph(node("a"), node("b", after=["a"]), node("c", "wrong", ["b"])))
+        await cluster.client.wait(task_id)
+        await cluster.client.retry(task_id, from_nodes=["a"])
+
+    def change(record: TaskRecord, commit: Commit) -> Commit | None:
+        again = marks_of(record) == "FFX" and marks_of(commit)[0] == "q"
+        return with_state(commit, marks=marks_of(commit)[0] + "F.") if again else None
+
+    assert "node 'b' has finished, but its parent 'a' has not ended" in found_by(change, scenario)
+
+
 def test_nothing_begins_in_a_task_that_is_to_end() -> None:
     def change(record: TaskRecord, commit: Commit) -> Commit | None:
         return with_state(commit, outcome="cancelled") if marks_of(record)[0] == "F" else None

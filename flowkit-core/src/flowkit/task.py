@@ -166,6 +166,9 @@ class Mark:
     FAILED = ord("X")
     CANCELLED = ord("C")
     SKIPPED = ord("S")
+    """Skipped without a failure: its condition was false, or no branch that leads to it was taken."""
+    UPSTREAM_FAILED = ord("x")
+    """Skipped because a node above it failed or was cancelled: its children count it as failed."""
 
 
 STATUS_OF_MARK: dict[int, NodeStatus] = {
@@ -180,8 +183,9 @@ STATUS_OF_MARK: dict[int, NodeStatus] = {
     Mark.FAILED: NodeStatus.FAILED,
     Mark.CANCELLED: NodeStatus.CANCELLED,
     Mark.SKIPPED: NodeStatus.SKIPPED,
+    Mark.UPSTREAM_FAILED: NodeStatus.SKIPPED,
 }
-ENDED = frozenset({Mark.FINISHED, Mark.FAILED, Mark.CANCELLED, Mark.SKIPPED})
+ENDED = frozenset({Mark.FINISHED, Mark.FAILED, Mark.CANCELLED, Mark.SKIPPED, Mark.UPSTREAM_FAILED})
 UNBEGUN = frozenset({Mark.WAITING, Mark.CHECKING, Mark.READY})
 IN_FLIGHT = frozenset({Mark.ISSUED, Mark.RUNNING, Mark.CANCELLING})
 
@@ -281,9 +285,9 @@ class Task:
     taken: list[int] = field(default_factory=list)
     """Per node: parents that ended well, and whose edge was taken."""
     empty: list[int] = field(default_factory=list)
-    """Per node: parents that were skipped, and edges of branches not taken."""
+    """Per node: parents that ended without data: skipped without a failure, and edges of branches not taken."""
     broken: list[int] = field(default_factory=list)
-    """Per node: parents that failed or were cancelled."""
+    """Per node: parents that failed, were cancelled, or were skipped because a node above them failed."""
     open: int = 0
     """Nodes that have not ended."""
     in_flight: int = 0

@@ -1,6 +1,6 @@
 """The one function through which every change of a task goes, and the life of a task as a whole."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from flowkit.engine._draft import Transition
@@ -34,10 +34,10 @@ from flowkit.engine._nodes import (
     node_succeeded,
     stop_everything,
 )
-from flowkit.engine._readiness import edge_outcome, handles_failure
+from flowkit.engine._readiness import edge_outcomes, handles_failure
 from flowkit.engine._settings import EngineSettings
 from flowkit.engine._timers import commands_lost, woke
-from flowkit.graph import Plan
+from flowkit.graph import Edge, Plan
 from flowkit.messages import (
     BatchesRetried,
     BatchStored,
@@ -135,7 +135,8 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
     again = _nodes_to_reset(task, event.nodes)
     from_nothing = _from_nothing(task, again, event)
     marks = bytearray(task.marks)
-    for index in again:
+    in_order = [index for index in task.spec.plan.order if index in again]
+    for index in in_order:
         if index in task.records:
             draft.records[index] = _begun_anew(task.records[index], from_nothing=index in from_nothing)
         marks[index] = draft.marks[index] = Mark.WAITING
@@ -150,7 +151,7 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
     draft.failures = len(failed)
     _set_deadline(draft)
     _recount(draft, marks)
-    for index in sorted(again):
+    for index in in_order:
         if draft.marks[index] == Mark.WAITING:
             consider(draft, index, settings)
 
@@ -183,34 +184,41 @@ def _recount(draft: Transition, marks: bytearray) -> None:
         draft.counts[index] = [0, 0, 0]
     for index, mark in enumerate(marks):
         if mark in ENDED:
+            outcomes = edge_outcomes(plan, index, mark)
             for edge in plan.children[index]:
-                draft.counts[edge.node][edge_outcome(mark, edge.route)] += 1
+                draft.counts[edge.node][outcomes[edge.route]] += 1
 
 
 def _nodes_to_reset(task: Task, chosen: tuple[int, ...] | None) -> set[int]:
-    """The chosen nodes and all below them, or those that failed; and in both cases those that were stopped, which did no wrong.
+    """The nodes that a retry runs again.
 
-    Below nodes that were not chosen, what has finished stays.
+    They are the chosen nodes, or else the failed ones, and always those that were stopped. Below these, the nodes that have not
+    finished, and the finished ones that their parent :func:`_owed` data. Below a chosen or a finished node that runs again, all nodes.
     """
     plan, marks = task.spec.plan, task.marks
-    undone = [
-        index
-        for index, mark in enumerate(marks)
-        if mark == Mark.CANCELLED or (chosen is None and mark == Mark.FAILED and not handles_failure(plan, index))
-    ]
-    finished = {index for index, mark in enumerate(marks) if mark == Mark.FINISHED}
-    return _with_all_below(plan, chosen or (), but=set()) | _with_all_below(plan, undone, but=finished)
+    named = set(chosen or ())
+    again, all_below = set[int](), set[int]()
+    for index in plan.order:
+        mark, finished = marks[index], marks[index] == Mark.FINISHED
+        parents = [edge for edge in plan.parents[index] if edge.node in again]
+        wanted = index in named or any(edge.node in all_below for edge in parents)
+        undone = mark == Mark.CANCELLED or (chosen is None and mark == Mark.FAILED and not handles_failure(plan, index))
+        if wanted or undone or any(not finished or _owed(plan, index, edge) for edge in parents):
+            again.add(index)
+            if wanted or finished:
+                all_below.add(index)
+    return again
 
 
-def _with_all_below(plan: Plan, indexes: Sequence[int], *, but: set[int]) -> set[int]:
-    found = set(indexes)
-    grow = list(found)
-    while grow:
-        for edge in plan.children[grow.pop()]:
-            if edge.node not in found and edge.node not in but:
-                found.add(edge.node)
-                grow.append(edge.node)
-    return found
+def _owed(plan: Plan, index: int, parent: Edge) -> bool:
+    """Whether a finished node may have run with less than this parent, which runs again, will give it.
+
+    With ``any`` and ``count:n`` it had all it asked for, unless it reads the batches of its parents: then it read them in part.
+    """
+    if plan.need[index] < 0:
+        return True
+    node = plan.nodes[index]
+    return (parent.streams or node.io.input_adapter is not None) and node.on_satisfied != "cancel"
 
 
 _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {

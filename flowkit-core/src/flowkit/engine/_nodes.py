@@ -1,12 +1,14 @@
 """The life of a node: how it begins, what is reported of it, how it ends and what that means for those below."""
 
+from collections.abc import Sequence
+from heapq import heappop, heappush
 from hmac import compare_digest
 from typing import Any
 
 from flowkit.engine._draft import Transition
 from flowkit.engine._effects import CallFunction, EvaluateCondition, SendCancel, SendCommand, TellReaders
 from flowkit.engine._events import ConditionEvaluated, FunctionFailed, FunctionReturned
-from flowkit.engine._readiness import BROKEN, TAKEN, Readiness, edge_outcome, handles_failure, readiness
+from flowkit.engine._readiness import BROKEN, SKIPPED_AS, TAKEN, Readiness, edge_outcomes, handles_failure, never_because, readiness
 from flowkit.engine._retries import retry_delay
 from flowkit.engine._settings import EngineSettings
 from flowkit.engine._transitions import NODE_REPORTS
@@ -40,7 +42,7 @@ def consider(draft: Transition, index: int, settings: EngineSettings) -> None:
         case Readiness.WAIT if _may_stream(draft, index):
             make_ready(draft, index)
         case Readiness.NEVER:
-            skip(draft, index, "upstream_failed" if draft.count(index)[BROKEN] else "upstream_skipped", settings)
+            skip(draft, index, never_because(draft.count(index)[BROKEN]), settings)
 
 
 def make_ready(draft: Transition, index: int) -> None:
@@ -87,7 +89,7 @@ def _issue(draft: Transition, index: int, settings: EngineSettings) -> None:
         limit = node.timeouts.schedule_to_start_sec
     draft.wake(now + (settings.resend_sec if limit is None else min(limit, settings.resend_sec)))
     if node.on_satisfied == "cancel" and 0 <= draft.task.spec.plan.need[index] <= draft.count(index)[TAKEN]:
-        _cancel_parents(draft, index, settings)
+        _cancel_parents(draft, [index], settings)
 
 
 def _attempt(record: NodeRecord) -> dict[str, Any] | None:
@@ -310,7 +312,7 @@ def fail_for_good(draft: Transition, index: int, settings: EngineSettings) -> No
             draft.outcome = TaskStatus.FAILED
             stop_everything(draft, "task_failed", settings)
             return
-    _pass_on(draft, index, settings)
+    _pass_on(draft, [index], settings)
 
 
 def failure_sentence(plan: Plan, index: int, record: NodeRecord) -> str:
@@ -326,15 +328,18 @@ def stop_everything(draft: Transition, reason_code: str, settings: EngineSetting
             _stop(draft, index, mark, reason_code, settings)
 
 
-def _cancel_parents(draft: Transition, index: int, settings: EngineSettings) -> None:
-    """Stop those parents of a node that have not ended; what else is below them learns of it when they have."""
-    for edge in draft.task.spec.plan.parents[index]:
-        mark = draft.mark(edge.node)
-        if mark in ENDED or mark == Mark.CANCELLING:
-            continue
-        _stop(draft, edge.node, mark, "not_needed", settings)
-        if draft.mark(edge.node) in ENDED:
-            _pass_on(draft, edge.node, settings)
+def _cancel_parents(draft: Transition, satisfied: Sequence[int], settings: EngineSettings) -> None:
+    """Stop the parents of these nodes that have not ended. Their other children are told when they have."""
+    ended: list[int] = []
+    for index in satisfied:
+        for edge in draft.task.spec.plan.parents[index]:
+            mark = draft.mark(edge.node)
+            if mark in ENDED or mark == Mark.CANCELLING:
+                continue
+            _stop(draft, edge.node, mark, "not_needed", settings)
+            if draft.mark(edge.node) in ENDED:
+                ended.append(edge.node)
+    _pass_on(draft, ended, settings)
 
 
 def _stop(draft: Transition, index: int, mark: int, reason_code: str, settings: EngineSettings) -> None:
@@ -371,59 +376,67 @@ def _finish(draft: Transition, event: NodeSucceeded | FunctionReturned, settings
     record.finished_at = event.at
     record.next_retry_at = None
     draft.move(index, Mark.FINISHED, at=event.at)
-    _pass_on(draft, index, settings)
+    _pass_on(draft, [index], settings)
 
 
 def end_cancelled(draft: Transition, index: int, settings: EngineSettings) -> None:
     draft.edit(index).finished_at = draft.now
     draft.move(index, Mark.CANCELLED)
-    _pass_on(draft, index, settings)
+    _pass_on(draft, [index], settings)
 
 
 def skip(draft: Transition, index: int, reason_code: str, settings: EngineSettings) -> None:
     """The node never starts; nor do those that stand on it alone."""
     _mark_skipped(draft, index, reason_code)
-    _pass_on(draft, index, settings)
+    _pass_on(draft, [index], settings)
 
 
 def _mark_skipped(draft: Transition, index: int, reason_code: str) -> None:
     record = draft.edit(index)
     record.reason_code = reason_code
     record.finished_at = draft.now
-    draft.move(index, Mark.SKIPPED, data={"reason_code": reason_code})
+    draft.move(index, SKIPPED_AS[reason_code], data={"reason_code": reason_code})
 
 
-def _pass_on(draft: Transition, index: int, settings: EngineSettings) -> None:
-    """Tell the children that a node has ended, and theirs if that ends them too."""
+def _pass_on(draft: Transition, ended: Sequence[int], settings: EngineSettings) -> None:
+    """Tell the children that nodes have ended, and end the children that cannot go on, down the graph.
+
+    A child is decided after all of its parents that end with it, so the order of edges in the document makes no difference.
+    """
     if draft.outcome is not None:
         return
-    ended, satisfied = [index], list[int]()
-    while ended:
-        for child, reason_code in _tell_children(draft, ended.pop(), satisfied):
-            mark, record = draft.mark(child), draft.record(child)
-            if mark in UNBEGUN and record.attempt < record.first_attempt:
-                _mark_skipped(draft, child, reason_code)
-            elif mark != Mark.CANCELLING:
-                _stop(draft, child, mark, reason_code, settings)
-            if draft.mark(child) in ENDED:
-                ended.append(child)
-    for child in satisfied:
-        _cancel_parents(draft, child, settings)
+    doomed, satisfied = list[tuple[int, int]](), list[int]()
+    for index in ended:
+        _tell_children(draft, index, doomed, satisfied)
+    while doomed:
+        child = heappop(doomed)[1]
+        mark, record = draft.mark(child), draft.record(child)
+        if mark in ENDED or mark == Mark.CANCELLING:
+            continue
+        reason_code = never_because(draft.count(child)[BROKEN])
+        if mark in UNBEGUN and record.attempt < record.first_attempt:
+            _mark_skipped(draft, child, reason_code)
+        else:
+            _stop(draft, child, mark, reason_code, settings)
+        if draft.mark(child) in ENDED:
+            _tell_children(draft, child, doomed, satisfied)
+    if satisfied:
+        _cancel_parents(draft, satisfied, settings)
 
 
-def _tell_children(draft: Transition, index: int, satisfied: list[int]) -> list[tuple[int, str]]:
-    """Count the node's end for each child and let those start that may. Returns the children that cannot go on, and why.
+def _tell_children(draft: Transition, index: int, doomed: list[tuple[int, int]], satisfied: list[int]) -> None:
+    """Count the node's end for each child and start the children that may start.
 
-    Those that run already and do not need their other parents any more are added to ``satisfied``.
+    Children that cannot go on are added to the heap ``doomed``, behind their place in the order of the graph. Children that run
+    already and do not need their other parents any more are added to ``satisfied``.
     """
     plan = draft.task.spec.plan
-    mark = draft.mark(index)
-    doomed: list[tuple[int, str]] = []
+    outcomes = edge_outcomes(plan, index, draft.mark(index))
     read = False
     for edge in plan.children[index]:
         child = edge.node
         counts = draft.count(child)
-        outcome = edge_outcome(mark, edge.route)
+        outcome = outcomes[edge.route]
         counts[outcome] += 1
         child_mark = draft.mark(child)
         if child_mark in ENDED:
@@ -431,7 +444,7 @@ def _tell_children(draft: Transition, index: int, satisfied: list[int]) -> list[
         read = read or (edge.streams and child_mark in IN_FLIGHT)
         verdict = readiness(plan.need[child], len(plan.parents[child]), *counts)
         if verdict is Readiness.NEVER:
-            doomed.append((child, "upstream_failed" if counts[BROKEN] else "upstream_skipped"))
+            heappush(doomed, (plan.rank[child], child))
         elif child_mark == Mark.WAITING:
             if verdict is Readiness.START or (plan.mixed[child] and _may_stream(draft, child)):
                 make_ready(draft, child)
@@ -444,7 +457,6 @@ def _tell_children(draft: Transition, index: int, satisfied: list[int]) -> list[
             satisfied.append(child)
     if read:
         draft.effects.append(TellReaders(index, draft.record(index).generation))
-    return doomed
 
 
 def _may_stream(draft: Transition, child: int) -> bool:

@@ -1,12 +1,34 @@
 """When a node may start, and when it never will."""
 
+from collections.abc import Mapping
 from enum import Enum
 
 from flowkit.graph import Plan, Route
 from flowkit.task import ENDED, Mark, Task
 
 TAKEN, EMPTY, BROKEN = range(3)
-"""What an edge tells the child when its parent has ended."""
+"""What an edge tells the child when its parent has ended: data is there, none was due, or the data that was due is missing."""
+
+Outcomes = tuple[int, int, int]
+"""What an ended node's edges tell its children, by :class:`~flowkit.graph.Route`."""
+
+OUTCOMES: Mapping[int, Outcomes] = {
+    # the parent              always  on_success  on_failure
+    Mark.FINISHED:          ( TAKEN,  TAKEN,      EMPTY  ),
+    Mark.FAILED:            ( BROKEN, BROKEN,     TAKEN  ),
+    Mark.CANCELLED:         ( BROKEN, BROKEN,     EMPTY  ),
+    Mark.SKIPPED:           ( EMPTY,  EMPTY,      EMPTY  ),
+    Mark.UPSTREAM_FAILED:   ( BROKEN, BROKEN,     EMPTY  ),
+}  # fmt: skip
+HANDLED_FAILURE: Outcomes = (BROKEN, EMPTY, TAKEN)
+"""Of a failed node that has an ``on_failure`` branch: its ``on_success`` edges are the branch that is not taken."""
+
+SKIPPED_AS: Mapping[str, int] = {
+    "condition_false": Mark.SKIPPED,
+    "upstream_skipped": Mark.SKIPPED,
+    "upstream_failed": Mark.UPSTREAM_FAILED,
+}
+"""The mark of a skipped node, by its reason code."""
 
 
 class Readiness(Enum):
@@ -32,19 +54,18 @@ def readiness(need: int, parents: int, taken: int, empty: int, broken: int) -> R
     return Readiness.WAIT if taken + pending >= need else Readiness.NEVER
 
 
-def edge_outcome(parent_mark: int, route: Route) -> int:
-    """What an ended parent's edge tells the child: TAKEN, EMPTY or BROKEN."""
-    if parent_mark == Mark.SKIPPED:
-        return EMPTY
-    if route is Route.ON_FAILURE:
-        return TAKEN if parent_mark == Mark.FAILED else EMPTY
-    if parent_mark == Mark.FINISHED:
-        return TAKEN
-    return EMPTY if route is Route.ON_SUCCESS and parent_mark == Mark.FAILED else BROKEN
+def edge_outcomes(plan: Plan, index: int, mark: int) -> Outcomes:
+    """What an ended node's edges tell its children."""
+    return HANDLED_FAILURE if mark == Mark.FAILED and handles_failure(plan, index) else OUTCOMES[mark]
+
+
+def never_because(broken: int) -> str:
+    """The reason code of a node whose fan-in cannot be met any more."""
+    return "upstream_failed" if broken else "upstream_skipped"
 
 
 def handles_failure(plan: Plan, index: int) -> bool:
-    """Whether a branch is taken when this node fails for good."""
+    """Whether a node has an ``on_failure`` branch, which is taken when it fails for good."""
     return any(edge.route is Route.ON_FAILURE for edge in plan.children[index])
 
 
@@ -57,8 +78,9 @@ def derive(task: Task) -> None:
     task.ready, task.key_holders, task.key_waiters, task.recalled = [], {}, {}, {}
     for index, mark in enumerate(marks):
         if mark in ENDED:
+            outcomes = edge_outcomes(plan, index, mark)
             for edge in plan.children[index]:
-                counts[edge_outcome(mark, edge.route)][edge.node] += 1
+                counts[outcomes[edge.route]][edge.node] += 1
             task.failures += mark == Mark.FAILED and not handles_failure(plan, index)
             continue
         task.open += 1

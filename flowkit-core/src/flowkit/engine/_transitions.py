@@ -39,9 +39,9 @@ NODE_REPORTS: dict[type, frozenset[int]] = {
 any attempt that was issued wins. Everything else counts for the present attempt alone."""
 
 NODE_MOVES: dict[int, frozenset[int]] = {
-    Mark.WAITING: frozenset({Mark.CHECKING, Mark.READY, Mark.SKIPPED, Mark.CANCELLED}),
-    Mark.CHECKING: frozenset({Mark.READY, Mark.SKIPPED, Mark.FAILED, Mark.CANCELLED}),
-    Mark.READY: frozenset({Mark.ISSUED, Mark.RUNNING, Mark.FINISHED, Mark.CANCELLED, Mark.SKIPPED}),
+    Mark.WAITING: frozenset({Mark.CHECKING, Mark.READY, Mark.SKIPPED, Mark.UPSTREAM_FAILED, Mark.CANCELLED}),
+    Mark.CHECKING: frozenset({Mark.READY, Mark.SKIPPED, Mark.UPSTREAM_FAILED, Mark.FAILED, Mark.CANCELLED}),
+    Mark.READY: frozenset({Mark.ISSUED, Mark.RUNNING, Mark.FINISHED, Mark.CANCELLED, Mark.SKIPPED, Mark.UPSTREAM_FAILED}),
     Mark.ISSUED: frozenset({Mark.RUNNING, Mark.READY, Mark.DEFERRED, Mark.FAILED, Mark.CANCELLED}),
     Mark.RUNNING: frozenset({Mark.CANCELLING, Mark.READY, Mark.FINISHED, Mark.DEFERRED, Mark.FAILED}),
     Mark.DEFERRED: frozenset({Mark.READY, Mark.FINISHED, Mark.CANCELLED}),
@@ -50,6 +50,7 @@ NODE_MOVES: dict[int, frozenset[int]] = {
     Mark.FAILED: frozenset(),
     Mark.CANCELLED: frozenset(),
     Mark.SKIPPED: frozenset(),
+    Mark.UPSTREAM_FAILED: frozenset(),
 }
 """Where a node may go from where it is. An ended node never moves again; only ``retry`` begins its life anew."""
 

@@ -2,18 +2,18 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import IntEnum
 from typing import NamedTuple
 
 from flowkit.graph.models import GraphDocument, NodeSpec
 
 
-class Route(Enum):
+class Route(IntEnum):
     """When an edge is taken."""
 
-    ALWAYS = auto()
-    ON_SUCCESS = auto()
-    ON_FAILURE = auto()
+    ALWAYS = 0
+    ON_SUCCESS = 1
+    ON_FAILURE = 2
 
 
 class Edge(NamedTuple):
@@ -41,6 +41,8 @@ class Plan:
     leaves: tuple[int, ...]
     order: tuple[int, ...]
     """Every node after all of its parents."""
+    rank: tuple[int, ...]
+    """The place of each node in ``order``."""
     streamed: tuple[bool, ...]
     """Some child may start on this node's first batch."""
     mixed: tuple[bool, ...]
@@ -62,6 +64,7 @@ def make_plan(document: GraphDocument) -> Plan:
     for place, edges in enumerate(parents):
         for edge in edges:
             children[edge.node].append(Edge(place, edge.route, edge.streams))
+    order = tuple(topological_order([[edge.node for edge in edges] for edges in parents]))
     return Plan(
         ids=ids,
         index=index,
@@ -71,7 +74,8 @@ def make_plan(document: GraphDocument) -> Plan:
         need=tuple(node.need if edges else 0 for node, edges in zip(nodes, parents, strict=True)),
         roots=tuple(place for place, edges in enumerate(parents) if not edges),
         leaves=tuple(place for place, edges in enumerate(children) if not edges),
-        order=tuple(topological_order([[edge.node for edge in edges] for edges in parents])),
+        order=order,
+        rank=tuple(sorted(range(len(order)), key=order.__getitem__)),
         streamed=tuple(any(edge.streams for edge in edges) for edges in children),
         mixed=tuple(len({edge.streams for edge in edges}) > 1 for edges in parents),
         on_node_failure=document.on_node_failure,
@@ -91,6 +95,7 @@ def _plan_of_one(document: GraphDocument) -> Plan:
         roots=(0,),
         leaves=(0,),
         order=(0,),
+        rank=(0,),
         streamed=(False,),
         mixed=(False,),
         on_node_failure=document.on_node_failure,

@@ -16,6 +16,7 @@ from flowkit.storage import decode_log, decode_node, decode_spec, decode_task
 from flowkit.task import ENDED, Mark, NodeRecord, TaskSpec, TaskStatus, TaskView
 from flowkit.views import full_view
 
+from ._fan_in import broken_fan_in
 from ._store import StoreServer, at_once
 
 Invariant = Callable[[TaskView | None, TaskView], None]
@@ -133,6 +134,9 @@ class Invariants:
         for index in (index for index, mark in enumerate(marks) if ord(mark) == Mark.FINISHED and known.marks[index] != mark):
             self._check_finish(known, index, nodes.get(index) or known.nodes[index])
         known.nodes.update(nodes)
+        reason_codes = {index: node.reason_code for index, node in known.nodes.items()}
+        if (wrong := broken_fan_in(known.spec.plan, marks, reason_codes)) is not None:
+            raise InvariantBroken(wrong)
         known.record = after
         known.version, known.marks, known.seq = after.version, marks, state["seq"]
         known.status, known.outcome = state["status"], state["outcome"]

@@ -1,0 +1,77 @@
+"""The rules of fan-in for one stored state of a task, written without the engine."""
+
+from collections.abc import Mapping, Set
+
+from flowkit.graph import Edge, Plan, Route
+from flowkit.task import ENDED, STATUS_OF_MARK, Mark, NodeStatus
+
+_NOT_BEGUN = frozenset({Mark.WAITING, Mark.CHECKING})
+_AT_WORK = frozenset({Mark.ISSUED, Mark.RUNNING})
+
+
+def broken_fan_in(plan: Plan, marks: str, reason_codes: Mapping[int, str | None]) -> str | None:
+    """Describe the first node that runs or has finished although its fan-in does not hold, or return None.
+
+    ``reason_codes`` are those of the skipped nodes.
+    """
+    state = _State(plan, marks.encode(), reason_codes)
+    for index, mark in enumerate(state.marks):
+        if mark == Mark.FINISHED or mark in _AT_WORK:
+            if plan.nodes[index].fan_in == "all":
+                wrong = next(filter(None, (state.fault_of_parent(index, edge) for edge in plan.parents[index])), None)
+            else:
+                wrong = state.fault_of_count(index)
+            if wrong is not None:
+                did = "has finished" if mark == Mark.FINISHED else "has started"
+                return f"node {plan.ids[index]!r} {did}, but {wrong}"
+    return None
+
+
+class _State:
+    def __init__(self, plan: Plan, marks: bytes, reason_codes: Mapping[int, str | None]) -> None:
+        self.plan = plan
+        self.marks = marks
+        self._reason_codes = reason_codes
+        self._without_data: Set[int] = self._find_without_data()
+
+    def _find_without_data(self) -> Set[int]:
+        """Find the nodes that failed or were cancelled, and those that were skipped because of one above them."""
+        found: set[int] = set()
+        for index in self.plan.order:
+            mark = self.marks[index]
+            if mark in (Mark.FAILED, Mark.CANCELLED):
+                found.add(index)
+            elif STATUS_OF_MARK[mark] is NodeStatus.SKIPPED and self._reason_codes.get(index) != "condition_false":
+                if self.plan.nodes[index].fan_in == "all":
+                    failed = any(self._withholds(edge, found) for edge in self.plan.parents[index])
+                else:
+                    failed = self._reason_codes.get(index) == "upstream_failed"  # depends on which parent ended first
+                if failed:
+                    found.add(index)
+        return found
+
+    def _withholds(self, edge: Edge, without_data: Set[int]) -> bool:
+        """Return True if the parent promised data over this edge and has none."""
+        if edge.node not in without_data or edge.route is Route.ON_FAILURE:
+            return False
+        handled = any(other.route is Route.ON_FAILURE for other in self.plan.children[edge.node])
+        return not (edge.route is Route.ON_SUCCESS and handled and self.marks[edge.node] == Mark.FAILED)
+
+    def fault_of_parent(self, index: int, edge: Edge) -> str | None:
+        """Return what is wrong with a node that needs all of its parents. One that streams may finish before its parent ends."""
+        parent = f"its parent {self.plan.ids[edge.node]!r}"
+        mark = self.marks[edge.node]
+        if mark in _NOT_BEGUN or (mark not in ENDED and not edge.streams):
+            return f"{parent} has not ended"
+        if self._withholds(edge, self._without_data) and not (edge.streams and self.marks[index] == Mark.FINISHED):
+            return f"{parent} failed, or was skipped because of a failure"
+        return None
+
+    def fault_of_count(self, index: int) -> str | None:
+        """Return what is wrong with a node that needs some of its parents."""
+        edges = self.plan.parents[index]
+        if any(edge.streams for edge in edges):
+            return None
+        wanted = Mark.FINISHED, Mark.FINISHED, Mark.FAILED
+        given = sum(self.marks[edge.node] == wanted[edge.route] for edge in edges)
+        return None if given >= self.plan.need[index] else f"only {given} of its parents gave it data"
