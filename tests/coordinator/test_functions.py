@@ -39,6 +39,7 @@ def context(*, vars: Any = None, params: Any = None, results: Any = None, batche
         params=params or {},
         vars=vars or {},
         results=results or {},
+        errors={},
         clock=SystemClock(),
         reading=Reading(results or {}, batches or {}),
     )

@@ -37,7 +37,7 @@ ALL: list[Any] = [
         **IDS,
         node_id="n",
         role="r",
-        data=RunContextData(io={"input_inline": {"a": [1, None, "é"]}}, params={}, vars={}, results={"p": 1}),
+        data=RunContextData(io={"input_inline": {"a": [1, None, "é"]}}, params={}, vars={}, results={"p": 1}, errors={"q": {"attempt": 1}}),
         sources=(Source(node_id="p", generation=2, ended=True),),
         progress={"done": 3},
         earlier_attempts=1,

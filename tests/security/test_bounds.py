@@ -126,11 +126,11 @@ def test_no_number_comes_in_that_is_not_finite(number: str, shape: str, padding:
         decode(progress(padding + shape % number))
 
 
-@pytest.mark.parametrize("field", ["io", "params", "vars", "results"])
+@pytest.mark.parametrize("field", ["io", "params", "vars", "results", "errors"])
 def test_no_command_brings_a_number_that_is_not_finite(field: str) -> None:
-    data: dict[str, Any] = {"io": {}, "params": {}, "vars": {}, "results": {}}
+    data: dict[str, Any] = {"io": {}, "params": {}, "vars": {}, "results": {}, "errors": {}}
     command = RunNode(**IDS, node_id="n", role="r", data=RunContextData(**data))
-    text = encode(command).decode().replace(f'"{field}":{{}}', f'"{field}":{{"a":[1e999]}}')
+    text = encode(command).decode().replace(f'"{field}":{{}}', f'"{field}":{{"a":{{"b":1e999}}}}')
     with pytest.raises(DecodeError, match="data: numbers should be finite"):
         decode(text.encode())
 

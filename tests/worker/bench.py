@@ -42,6 +42,7 @@ class Bench:
             params=fields.pop("params", {}),
             vars=fields.pop("vars", {}),
             results=fields.pop("results", {}),
+            errors=fields.pop("errors", {}),
         )
         if "data" in fields:
             data = fields.pop("data")

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+from flowkit.engine import BROKEN, edge_outcomes
 from flowkit.task import ENDED, Mark, NodeRecord, Task
 
 MOST_NAMES = 3
@@ -30,6 +31,8 @@ def explain_node(task: Task, index: int, record: NodeRecord | None, *, now: floa
             return f"{name} was cancelled{because}."
         case Mark.SKIPPED:
             return f"{name} was skipped: {_SKIPPED.get((record and record.reason_code) or '', 'nothing leads to it')}."
+        case Mark.UPSTREAM_FAILED:
+            return f"{name} was skipped because {_failure_above(task, index)}."
         case Mark.CANCELLING:
             return f"{name} is being cancelled; it is given a grace to end by itself."
         case Mark.DEFERRED:
@@ -55,9 +58,23 @@ def explain_node(task: Task, index: int, record: NodeRecord | None, *, now: floa
 
 _SKIPPED = {
     "condition_false": "its condition is false",
-    "upstream_failed": "a node it depends on failed",
     "upstream_skipped": "no branch that leads to it was taken",
 }
+
+
+def _failure_above(task: Task, index: int) -> str:
+    """Name the failed or cancelled node because of which a node was skipped, and say where it stands."""
+    plan, marks = task.spec.plan, task.marks
+    path = [index]
+    while marks[path[-1]] == Mark.UPSTREAM_FAILED:
+        broken = (
+            edge.node
+            for edge in plan.parents[path[-1]]
+            if marks[edge.node] in ENDED and edge_outcomes(plan, edge.node, marks[edge.node])[edge.route] == BROKEN
+        )
+        path.append(next(broken))
+    where = "which it depends on" if len(path) == 2 else "which stands above it"
+    return f"{plan.ids[path[-1]]!r}, {where}, {'failed' if marks[path[-1]] == Mark.FAILED else 'was cancelled'}"
 
 
 def _attempts(record: NodeRecord | None) -> str:

@@ -89,6 +89,8 @@ class RunContextData(BaseModel):
     vars: dict[str, Any]
     results: dict[str, Any]
     """Results of the parents, by node id."""
+    errors: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """``reason_code``, ``error`` and ``attempt`` of the parents that failed, by node id."""
     streams: bool = False
     """The node reads a parent's artifacts while it runs."""
 

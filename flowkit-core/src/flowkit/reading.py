@@ -42,6 +42,16 @@ async def results_of(store: Store, task: Task, indexes: Sequence[int]) -> dict[s
     return {task.spec.plan.ids[index]: records[index].result if index in records else None for index in finished}
 
 
+async def errors_of(store: Store, task: Task, indexes: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """The ``reason_code``, ``error`` and ``attempt`` of those of these nodes that failed, by node id."""
+    failed = [index for index in indexes if task.marks[index] == Mark.FAILED]
+    records = await records_of(store, task, failed) if failed else {}
+    return {
+        task.spec.plan.ids[index]: {"reason_code": record.reason_code, "error": record.error, "attempt": record.attempt}
+        for index, record in records.items()
+    }
+
+
 async def load_task(store: Store, task_id: str) -> Task:
     """A task as it is stored now.
 
@@ -62,11 +72,13 @@ async def run_data(store: Store, task_id: str, index: int) -> RunContextData:
     """
     task = await load_task(store, task_id)
     node, edges = task.spec.plan.nodes[index], task.spec.plan.parents[index]
+    parents = [edge.node for edge in edges]
     return RunContextData(
         io=node.io.model_dump(exclude_unset=True),
         params=task.spec.params,
         vars=task.vars,
-        results=await results_of(store, task, [edge.node for edge in edges]),
+        results=await results_of(store, task, parents),
+        errors=await errors_of(store, task, parents),
         streams=any(edge.streams for edge in edges),
     )
 

@@ -92,6 +92,7 @@ class TaskView(_View):
     vars: dict[str, JsonValue] = {}
     labels: dict[str, str] = {}
     result: dict[str, JsonValue] | None = None
+    """Once the task has ended, also if it failed or was cancelled: the results of the nodes without children that finished, by node id."""
     error: str | None = None
     created_at: datetime
     started_at: datetime | None = None

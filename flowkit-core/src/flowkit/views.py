@@ -6,7 +6,7 @@ from typing import Any
 
 from flowkit.engine import Transition
 from flowkit.protocols import utc
-from flowkit.task import STATUS_OF_MARK, LogEntry, Mark, NodeRecord, NodeStatus, NodeView, Task, TaskEvent, TaskStatus, TaskView
+from flowkit.task import STATUS_OF_MARK, LogEntry, Mark, NodeRecord, NodeStatus, NodeView, Task, TaskEvent, TaskView
 
 _NOTHING = NodeRecord()
 
@@ -68,11 +68,11 @@ def task_view(
 
 
 def full_view(task: Task, records: Mapping[int, NodeRecord]) -> TaskView:
-    """A task with its nodes. ``records`` are those that lie in the archive."""
+    """A task with its nodes and, once it has ended, its result. ``records`` are those that lie in the archive."""
     plan = task.spec.plan
     nodes = {node_id: node_view(task, index, records=records) for index, node_id in enumerate(plan.ids)}
     result = None
-    if task.status is TaskStatus.FINISHED:
+    if task.terminal:
         leaves = [nodes[plan.ids[leaf]] for leaf in plan.leaves]
         result = {leaf.node_id: leaf.result for leaf in leaves if leaf.status is NodeStatus.FINISHED}
     return task_view(task, nodes=nodes, result=result)

@@ -13,7 +13,7 @@ from flowkit.engine import Event, FunctionFailed, FunctionReturned
 from flowkit.errors import NodeFailure
 from flowkit.messages import NodeStopped
 from flowkit.protocols import Clock, Store, Stream
-from flowkit.reading import artifact_lost, artifact_page, records_of, results_of
+from flowkit.reading import artifact_lost, artifact_page, errors_of, records_of, results_of
 from flowkit.showing import writable
 from flowkit.task import Task
 from flowkit.tracing import use_trace
@@ -70,13 +70,15 @@ class Calls:
     async def _call(self, task: Task, index: int, attempt: int, token: str) -> Event:
         plan = task.spec.plan
         node = plan.nodes[index]
+        parents = [edge.node for edge in plan.parents[index]]
         try:
             ctx = FunctionContext(
                 task_id=task.task_id,
                 node_id=node.node_id,
                 params=task.spec.params,
                 vars=task.vars,
-                results=await results_of(self._store, task, [edge.node for edge in plan.parents[index]]),
+                results=await results_of(self._store, task, parents),
+                errors=await errors_of(self._store, task, parents),
                 clock=self._clock,
                 reading=_Reading(self._store, task),
             )

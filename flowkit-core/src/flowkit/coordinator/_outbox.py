@@ -13,7 +13,7 @@ from flowkit.errors import BusError, BusUnavailable, FlowKitError, MessageTooLar
 from flowkit.graph import NodeSpec
 from flowkit.messages import VERSION, AskRun, CancelRun, StreamMoved, encode, headers_of
 from flowkit.protocols import Bus, Clock, Message, Place, Store, TopicSpec
-from flowkit.reading import records_of, results_of, source_indexes, sources_from
+from flowkit.reading import errors_of, records_of, results_of, source_indexes, sources_from
 from flowkit.task import Mark, NodeRecord, Task
 
 logger = logging.getLogger(__name__)
@@ -181,6 +181,8 @@ class Outbox:
                 "results": await results_of(self._store, task, parents) if parents else {},
                 "streams": any(edge.streams for edge in edges),
             }
+            if errors := await errors_of(self._store, task, parents):
+                data["errors"] = errors
         # The fields of a RunNode, without the model around them: it would be made only to be written, and is checked where it is read.
         command: dict[str, Any] = {
             "kind": "run_node",

@@ -49,7 +49,7 @@ class Returned:
 class FunctionContext:
     """What a coordinator function sees of its node, and where it records changes of the task's vars."""
 
-    __slots__ = ("_copies", "_ops", "_params", "_reading", "_results", "_vars", "clock", "node_id", "task_id")
+    __slots__ = ("_copies", "_errors", "_ops", "_params", "_reading", "_results", "_vars", "clock", "node_id", "task_id")
 
     def __init__(
         self,
@@ -59,13 +59,14 @@ class FunctionContext:
         params: Mapping[str, Any],
         vars: Mapping[str, Any],  # noqa: A002 - they are called so everywhere
         results: Mapping[str, Any],
+        errors: Mapping[str, dict[str, Any]],
         clock: Clock,
         reading: TaskReading,
     ) -> None:
         self.task_id = task_id
         self.node_id = node_id
         self.clock = clock
-        self._params, self._vars, self._results = params, vars, results
+        self._params, self._vars, self._results, self._errors = params, vars, results, errors
         self._reading = reading
         self._copies: dict[str, Any] = {}
         self._ops: list[VarsOp] = []
@@ -84,6 +85,11 @@ class FunctionContext:
     def results(self) -> dict[str, Any]:
         """The results of the node's parents, by node id: a copy."""
         return self._copy("results", self._results)
+
+    @property
+    def errors(self) -> dict[str, dict[str, Any]]:
+        """The ``reason_code``, ``error`` and ``attempt`` of the parents that failed, by node id: a copy."""
+        return self._copy("errors", self._errors)
 
     @property
     def ops(self) -> tuple[VarsOp, ...]:

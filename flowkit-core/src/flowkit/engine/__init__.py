@@ -30,13 +30,14 @@ from flowkit.engine._events import (
     TaskSubmitted,
     Woke,
 )
-from flowkit.engine._readiness import derive
+from flowkit.engine._readiness import BROKEN, derive, edge_outcomes
 from flowkit.engine._retries import retry_delay
 from flowkit.engine._settings import EngineSettings
 from flowkit.engine._transitions import NODE_MOVES, NODE_REPORTS, TASK_MOVES
 from flowkit.engine._vars import VarsOp
 
 __all__ = [
+    "BROKEN",
     "NODE_MOVES",
     "NODE_REPORTS",
     "TASK_MOVES",
@@ -65,6 +66,7 @@ __all__ = [
     "Woke",
     "advance",
     "derive",
+    "edge_outcomes",
     "pending_effects",
     "retry_delay",
 ]

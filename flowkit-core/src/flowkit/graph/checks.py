@@ -28,9 +28,8 @@ def check_nodes(faults: Faults, nodes: Collection[NodeSpec], functions: Collecti
             conditions.setdefault(node.when, []).append(node.node_id)
         routing = node.routing
         for target in set(routing.on_success).intersection(routing.on_failure) if routing.on_success else ():
-            faults.add(
-                node.node_id, f"routing has {short(target)} in on_success and in on_failure; to run it in both cases, use depends_on"
-            )
+            advice = "to run it in both cases, put a node on each branch (a noop function will do) and let it depend on both"
+            faults.add(node.node_id, f"routing has {short(target)} in on_success and in on_failure; {advice}")
 
     if conditions:
         _check_conditions(faults, conditions)
@@ -108,12 +107,13 @@ def check_links(faults: Faults, document: GraphDocument, links: Links, *, only: 
         if not above and node.fan_in == "all" and node.io.start_when == "ready":
             continue
         if node.need > len(above) and node.fan_in != "any":
+            advice = "lower the count or add edges" if above else "add edges or remove it"
             count = "1 parent" if len(above) == 1 else f"{len(above)} parents"
-            faults.add(name, f"fan_in {node.fan_in!r} asks for {node.need} parents, and the node has {count}; lower the count or add edges")
+            faults.add(name, f"fan_in {node.fan_in!r} asks for {node.need} parents, and the node has {count}; {advice}")
         plain = [parent for parent, link in above.items() if not link.routed]
         if node.io.start_when == "first_batch" and not plain and node.type != COORDINATOR_FUNCTION:
             reason = "has only parents that route to it, which is decided at their end" if above else "has no parents"
-            faults.add(name, f"io.start_when is 'first_batch', but the node {reason}; add an edge or remove it")
+            faults.add(name, f"io.start_when is 'first_batch', but the node {reason}; add an edge from another node or remove it")
         for parent, link in above.items():
             if link.streams:
                 _check_stream(faults, document.nodes[parent], node, routed=link.routed)

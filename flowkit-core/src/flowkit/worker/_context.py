@@ -56,6 +56,7 @@ class RunContext:
         params: Mapping[str, Any] | None = None,
         vars: Mapping[str, Any] | None = None,  # noqa: A002 - its name in graphs and conditions
         results: Mapping[str, Any] | None = None,
+        errors: Mapping[str, Mapping[str, Any]] | None = None,
         clock: Clock | None = None,
         artifacts: "RunArtifacts | None" = None,
         progress: Any = None,
@@ -70,6 +71,8 @@ class RunContext:
         self.vars = vars if vars is not None else {}
         self.results = results if results is not None else {}
         """Results of the parents, by node id."""
+        self.errors = errors if errors is not None else {}
+        """``reason_code``, ``error`` and ``attempt`` of the parents that failed, by node id."""
         self.clock = clock or SystemClock()
         self.progress = progress
         """What the last attempt reported."""

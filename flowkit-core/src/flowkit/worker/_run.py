@@ -126,7 +126,7 @@ class Run:
         if data is None:
             data = self._data = await asked_store(reading.run_data, self.command, self._services, "read the input of a node")
         context = self._context
-        context.params, context.vars, context.results = data.params, data.vars, data.results
+        context.params, context.vars, context.results, context.errors = data.params, data.vars, data.results, data.errors
         handler = self._handler = self._make()
         inline = data.io.get("input_inline")
         if (

@@ -1,0 +1,207 @@
+"""What runs after a failure, what it is given, and what a retry makes of it."""
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from flowkit import Graph, GraphError, TaskView, hookimpl
+from flowkit.worker import Batch, BatchResult, FinalizeResult, Handler, RunContext, handler
+from flowkit_testing import Cluster
+
+BROKEN: set[str] = set()
+"""The nodes that fail."""
+
+UNKNOWN_PAGE = {"reason_code": "bad_input", "error": "ValueError: no such page", "attempt": 1}
+
+
+@handler("work")
+async def work(item: Any, ctx: RunContext) -> Any:
+    if ctx.node_id in BROKEN:
+        raise ValueError("no such page")
+    return {"from": sorted(ctx.results), "errors": ctx.errors}
+
+
+class Class(Handler):
+    """Keeps what its context holds when it begins, and at its end."""
+
+    async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+        return BatchResult(True, artifacts_ref={"errors": ctx.errors})
+
+    async def finalize(self, ctx: RunContext) -> FinalizeResult:
+        return FinalizeResult(result={"errors": ctx.errors})
+
+
+class Functions:
+    """A coordinator function that returns the errors of its node's parents."""
+
+    @hookimpl
+    def flowkit_register_functions(self, register: Any) -> None:
+        async def errors(ctx: Any) -> Any:
+            return ctx.errors
+
+        register("errors", errors)
+
+
+@pytest.fixture
+async def cluster() -> AsyncIterator[Cluster]:
+    async with Cluster(handlers={"work": work, "class": Class}, plugins=[Functions()]) as cluster:
+        yield cluster
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_broken(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    caplog.set_level(logging.CRITICAL)
+    BROKEN.clear()
+    yield
+    BROKEN.clear()
+
+
+def node(node_id: str, *after: str, **fields: Any) -> dict[str, Any]:
+    return {"node_id": node_id, "type": "work", "depends_on": list(after), **fields}
+
+
+def inputs(view: TaskView) -> dict[str, list[str] | None]:
+    """For each node the parents whose results it had, or None where it did not finish."""
+    return {node_id: one.result["from"] if one.status == "finished" else None for node_id, one in view.nodes.items()}
+
+
+async def retried(cluster: Cluster, view: TaskView) -> TaskView:
+    await cluster.client.retry(view.id)
+    return await cluster.client.wait(view.id)
+
+
+# ---------------------------------------------------------------- what runs
+
+
+async def test_nothing_below_a_failure_runs_without_data_and_a_retry_completes_every_input(cluster: Cluster) -> None:
+    BROKEN.add("e")
+    nodes = [node("e"), node("f", "e"), node("d"), node("g", "f", "d"), node("h", "g", "d"), node("i", "d")]
+    view = await cluster.run({"on_node_failure": "continue", "nodes": nodes})
+    assert view.status == "failed"
+    assert inputs(view) == {"e": None, "f": None, "d": [], "g": None, "h": None, "i": ["d"]}
+    assert {view.nodes[name].reason_code for name in "fgh"} == {"upstream_failed"}
+    BROKEN.clear()
+    view = await retried(cluster, view)
+    assert view.status == "finished"
+    assert inputs(view) == {"e": [], "f": ["e"], "d": [], "g": ["d", "f"], "h": ["d", "g"], "i": ["d"]}
+
+
+async def test_a_task_with_a_handled_failure_finishes_without_what_is_below_it(cluster: Cluster) -> None:
+    BROKEN.add("e")
+    nodes = [node("e", routing={"on_failure": ["b"]}), node("f", "e"), node("d"), node("g", "f", "d"), node("b"), node("j", "b", "d")]
+    view = await cluster.run({"nodes": nodes})
+    assert view.status == "finished"
+    assert inputs(view) == {"e": None, "f": None, "d": [], "g": None, "b": [], "j": ["b", "d"]}
+
+
+async def test_explain_names_the_failure_above_however_far_it_is(cluster: Cluster) -> None:
+    BROKEN.add("e")
+    nodes = [node("e", routing={"on_success": ["a"]}), node("a"), node("f", "a"), node("d"), node("g", "f", "d")]
+    view = await cluster.run({"on_node_failure": "continue", "nodes": nodes})
+    assert await cluster.client.explain(view.id, "a") == "'a' was skipped because 'e', which it depends on, failed."
+    assert await cluster.client.explain(view.id, "g") == "'g' was skipped because 'e', which stands above it, failed."
+
+
+async def test_explain_tells_a_branch_that_was_not_taken_from_a_failure(cluster: Cluster) -> None:
+    BROKEN.add("e")
+    nodes = [node("e", routing={"on_success": ["a"], "on_failure": ["b"]}), node("a"), node("b")]
+    view = await cluster.run({"nodes": nodes})
+    assert await cluster.client.explain(view.id, "a") == "'a' was skipped: no branch that leads to it was taken."
+
+
+# ---------------------------------------------------------------- what handlers of failures are given
+
+
+async def test_what_stands_on_the_branch_of_a_failure_is_given_the_error(cluster: Cluster) -> None:
+    BROKEN.add("e")
+    function = {"node_id": "fn", "type": "coordinator_fn", "io": {"fn": "errors"}}
+    branch = {"on_failure": ["h", "c", "fn"]}
+    nodes = [node("e", routing=branch), node("d"), node("h", "d"), node("c", type="class"), function, node("below", "h")]
+    view = await cluster.run({"nodes": nodes})
+    assert view.nodes["h"].result == {"from": ["d"], "errors": {"e": UNKNOWN_PAGE}}
+    assert view.nodes["c"].result == {"errors": {"e": UNKNOWN_PAGE}}
+    assert view.nodes["fn"].result == {"e": UNKNOWN_PAGE}
+    assert view.nodes["below"].result == {"from": ["h"], "errors": {}}
+    (artifact,) = [artifact async for artifact in cluster.client.artifacts(view.id, "c")]
+    assert artifact.meta == {"errors": {"e": UNKNOWN_PAGE}}
+
+
+async def test_one_branch_of_several_nodes_is_given_the_errors_of_those_that_failed(cluster: Cluster) -> None:
+    BROKEN.update({"e", "g"})
+    branch = {"on_failure": ["h"]}
+    nodes = [node("e", routing=branch), node("f", "e", routing=branch), node("g", routing=branch), node("ok", routing=branch), node("h")]
+    view = await cluster.run({"nodes": nodes})
+    assert view.nodes["h"].result["errors"] == {"e": UNKNOWN_PAGE, "g": UNKNOWN_PAGE}
+
+
+async def test_a_node_that_any_starts_is_given_the_errors_of_the_parents_that_failed_before(cluster: Cluster) -> None:
+    BROKEN.add("e")
+    nodes = [node("e"), node("d"), node("later", "d"), node("one", "e", "later", fan_in="any")]
+    view = await cluster.run({"on_node_failure": "continue", "nodes": nodes})
+    assert view.nodes["one"].result == {"from": ["later"], "errors": {"e": UNKNOWN_PAGE}}
+
+
+async def test_errors_are_given_too_where_the_input_is_read_from_the_store(cluster: Cluster) -> None:
+    BROKEN.add("e")
+    parents = [f"p{number}" for number in range(300)]
+    nodes = [node("e", routing={"on_failure": ["h"]}), *map(node, parents), node("h", *parents)]
+    view = await cluster.run({"nodes": nodes})
+    assert (len(view.nodes["h"].result["from"]), view.nodes["h"].result["errors"]) == (300, {"e": UNKNOWN_PAGE})
+
+
+async def test_the_error_that_is_given_is_of_the_last_attempt(cluster: Cluster) -> None:
+    @handler("never")
+    async def never(item: Any, ctx: RunContext) -> None:
+        raise OSError(f"try {ctx.attempt}")
+
+    await cluster.add_worker([never])
+    policy = {"max": 2, "backoff_sec": 1}
+    nodes = [node("e", type="never", retry_policy=policy, routing={"on_failure": ["h"]}), node("h")]
+    view = await cluster.run({"nodes": nodes})
+    assert view.nodes["h"].result["errors"] == {"e": {"reason_code": "unexpected_error", "error": "OSError: try 3", "attempt": 3}}
+
+
+# ---------------------------------------------------------------- the task's result
+
+
+@pytest.mark.parametrize("on_node_failure", ["continue", "stop"])
+async def test_a_failed_task_has_the_results_of_the_last_nodes_that_finished(cluster: Cluster, on_node_failure: str) -> None:
+    BROKEN.add("e")
+    nodes = [node("first"), node("last"), node("middle", "first"), node("e", "middle", "last"), node("done", "first"), node("below", "e")]
+    view = await cluster.run({"on_node_failure": on_node_failure, "nodes": nodes})
+    assert view.status == "failed"
+    assert view.result == {"done": {"from": ["first"], "errors": {}}}
+
+
+async def test_a_task_whose_last_nodes_did_not_finish_has_an_empty_result(cluster: Cluster) -> None:
+    BROKEN.add("e")
+    view = await cluster.run({"nodes": [node("d"), node("e", "d")]})
+    assert (view.status, view.result) == ("failed", {})
+
+
+async def test_a_task_that_has_not_ended_has_no_result(cluster: Cluster) -> None:
+    task_id = await cluster.client.create_task(graph={"nodes": [node("a"), node("b", type="nobody")]})
+    await cluster.clock.sleep(60)
+    view = await cluster.client.get_task(task_id)
+    assert (view.nodes["a"].status, view.result) == ("finished", None)
+    await cluster.client.cancel(task_id)
+    assert (await cluster.client.wait(task_id)).result == {"a": {"from": [], "errors": {}}}
+
+
+# ---------------------------------------------------------------- advice
+
+
+@pytest.mark.parametrize("broken", [True, False])
+async def test_the_advice_for_a_node_on_both_branches_works(cluster: Cluster, broken: bool) -> None:
+    both = {"on_success": ["f"], "on_failure": ["f"]}
+    with pytest.raises(GraphError, match=r"put a node on each branch \(a noop function will do\) and let it depend on both"):
+        Graph.parse({"nodes": [node("a", routing=both), node("f")]})
+    if broken:
+        BROKEN.add("a")
+    noop = {"type": "coordinator_fn", "io": {"fn": "noop"}}
+    branches = {"on_success": ["good"], "on_failure": ["bad"]}
+    nodes = [node("a", routing=branches), node("good", **noop), node("bad", **noop), node("f", "good", "bad")]
+    view = await cluster.run({"nodes": nodes})
+    assert (view.status, view.nodes["f"].status) == ("finished", "finished")

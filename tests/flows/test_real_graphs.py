@@ -1,0 +1,112 @@
+"""Graphs of real workflows, as WfCommons publishes them, with a node that fails. They are read where they lie beside the project."""
+
+import json
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowkit import TaskView
+from flowkit.worker import RunContext, handler
+from flowkit_testing import Cluster
+
+MOST_BYTES = 100_000
+"""Of a graph that is run: larger ones take long, and show no more."""
+FOUND = [path for folder in Path(__file__).parents for path in sorted(folder.glob("shared/cases/wfcommons/*.json"))]
+GRAPHS = [path for path in FOUND if path.stat().st_size <= MOST_BYTES]
+
+Document = dict[str, Any]
+
+
+def descendants(document: Document, node_id: str) -> set[str]:
+    found: set[str] = set()
+    while more := {one["node_id"] for one in document["nodes"] if {node_id, *found} & {*one["depends_on"]}} - found:
+        found |= more
+    return found
+
+
+def weak_node(document: Document) -> str:
+    """The node whose failure leaves about as many nodes below it as beside it, and at least two steps below."""
+
+    def balance(node_id: str) -> int:
+        below = descendants(document, node_id)
+        deep = any(descendants(document, one) for one in below)
+        return min(len(below), len(document["nodes"]) - len(below)) if deep else -1
+
+    return max((one["node_id"] for one in document["nodes"]), key=balance)
+
+
+class Run:
+    """A cluster that runs one graph, of which one node fails until it is repaired."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.weak = weak_node(document)
+        self.broken = True
+        self.executed = Counter[str]()
+        self.parents = {one["node_id"]: sorted(one["depends_on"]) for one in document["nodes"]}
+
+        @handler("any")
+        async def work(item: Any, ctx: RunContext) -> Any:
+            self.executed[ctx.node_id] += 1
+            await ctx.clock.sleep(item["sleep"] if item else 0)
+            if ctx.node_id == self.weak and self.broken:
+                raise ValueError("the node is broken")
+            return sorted(ctx.results)
+
+        self.handlers = dict.fromkeys({one["type"] for one in document["nodes"]}, work)
+
+    def assert_stopped_below(self, view: TaskView) -> None:
+        """No descendant of the failed node ran, and all others did, each with the data of all its parents."""
+        below = descendants(self.document, self.weak)
+        finished = self.parents.keys() - below - {self.weak}
+        assert below
+        assert not below & self.executed.keys()
+        assert {node_id for node_id in below if view.nodes[node_id].reason_code != "upstream_failed"} == set()
+        assert {node_id: view.nodes[node_id].result for node_id in finished} == {node_id: self.parents[node_id] for node_id in finished}
+
+
+def read(path: Path) -> Document:
+    document: Document = json.loads(path.read_text(encoding="utf-8"))
+    return document
+
+
+@pytest.fixture(autouse=True)
+def failures_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+
+
+needs_graphs = pytest.mark.skipif(not GRAPHS, reason="there are no graphs of WfCommons beside the project")
+
+
+@needs_graphs
+@pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.stem)
+async def test_only_what_does_not_depend_on_a_failure_runs_and_a_retry_completes_every_input(path: Path) -> None:
+    run = Run(read(path))
+    async with Cluster(handlers=run.handlers) as cluster:
+        view = await cluster.run(run.document | {"on_node_failure": "continue"})
+        assert view.status == "failed"
+        run.assert_stopped_below(view)
+        run.broken = False
+        await cluster.client.retry(view.id)
+        view = await cluster.client.wait(view.id)
+    assert view.status == "finished"
+    assert {node_id: one.result for node_id, one in view.nodes.items()} == run.parents
+    assert {node_id for node_id, times in run.executed.items() if times > 1} == {run.weak}
+
+
+@needs_graphs
+@pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.stem)
+async def test_a_task_that_handles_the_failure_finishes_without_its_descendants(path: Path) -> None:
+    run = Run(read(path))
+    for one in run.document["nodes"]:
+        if one["node_id"] == run.weak:
+            one["routing"] = {"on_failure": ["handler-of-the-failure"]}
+    run.document["nodes"].append({"node_id": "handler-of-the-failure", "type": one["type"], "depends_on": []})
+    async with Cluster(handlers=run.handlers) as cluster:
+        view = await cluster.run(run.document)
+    assert view.status == "finished"
+    run.assert_stopped_below(view)
+    assert view.nodes["handler-of-the-failure"].status == "finished"
