@@ -478,7 +478,8 @@ class Client:
         """Run a failed or cancelled task again, from its failed nodes, or from those named and all below them.
 
         What is finished is kept, the stored batches of a failed node too; a finished node that is named starts from nothing, and so does
-        what is below it. Where nothing is left to run, the task ends as ``finished``.
+        what is below it. So does a finished node that may get more data than it had because a parent runs again. Where nothing is left
+        to run, the task ends as ``finished``.
 
         Raises:
             TaskNotFound: there is none.
