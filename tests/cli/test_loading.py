@@ -143,3 +143,46 @@ def test_a_handler_of_a_plugin_serves_where_nobody_else_does():
 def test_roles_that_nobody_serves_are_named_with_their_nodes(plugins: Plugins):
     with pytest.raises(ConfigError, match=r"no handler serves role 'x' \(nodes 'n0', 'n1'\), role 'y' \(node 'n2'\): give --handlers"):
         handlers_for(a_flow("x", "x", "y", "own"), {}, plugins)
+
+
+# ---------------------------------------------------------------- code of the user's that raises
+
+WRONG_CODE: dict[str, tuple[str, str]] = {
+    "a flow that raises": (
+        "from flowkit import flow\n@flow\ndef f(g):\n    sizes = {}\n    g.node('a', 'x', input_inline=sizes['small'])\n",
+        "f.py cannot be built: {folder}/f.py, line 5: KeyError: 'small'\n    g.node('a', 'x', input_inline=sizes['small'])",
+    ),
+    "a flow whose helper raises": (
+        "from flowkit import flow\ndef helper():\n    raise OSError('no disk')\n@flow\ndef f(g):\n    helper()\n",
+        "f.py cannot be built: {folder}/f.py, line 3: OSError: no disk\n    raise OSError('no disk')",
+    ),
+    "a flow that gives what is no node": (
+        "from flowkit import flow\n@flow\ndef f(g):\n    g.node('a', 'x', after=[3]) >> 7\n",
+        "f.py cannot be built: {folder}/f.py, line 4: ",
+    ),
+    "a flow with parameters": (
+        "from flowkit import flow\n@flow\ndef f(g, size):\n    g.node('a', 'x')\n",
+        "f.py cannot be built: TypeError: f() missing 1 required positional argument: 'size'",
+    ),
+    "a module that raises": (
+        "import json\njson.loads('{')\n",
+        "f.py cannot be imported: ",
+    ),
+    "a class declared as a handler": (
+        "from flowkit.worker import handler\n@handler('x')\nclass Work:\n    def __call__(self): ...\n",
+        "Work cannot be a handler: it is a class",
+    ),
+    "a synchronous process_batch": (
+        "from flowkit.worker import Handler\nclass Work(Handler):\n    def process_batch(self, batch, ctx): ...\n",
+        "Work cannot be a handler: process_batch is awaited; write it with 'async def' ({folder}/f.py, line 3)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "sentence"), WRONG_CODE.values(), ids=WRONG_CODE)
+def test_an_error_in_the_users_code_shows_their_line_and_no_traceback(folder: Path, plugins: Plugins, text: str, sentence: str):
+    (folder / "f.py").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_flow("f.py", plugins)
+    assert sentence.replace("{folder}", str(folder)) in str(caught.value)
+    assert "flowkit-core" not in str(caught.value)

@@ -1,5 +1,6 @@
 """Handlers with batches: what they are given, what is stored, what is counted."""
 
+import json
 import math
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -256,6 +257,9 @@ async def test_a_payload_that_is_no_json_leaves_a_dead_letter_without_data(bench
         (ValueError("x"), "bad_input", True),
         (KeyError("x"), "bad_input", True),
         (RuntimeError("x"), "unexpected_error", False),
+        (json.JSONDecodeError("x", "{", 1), "unexpected_error", False),
+        (UnicodeDecodeError("utf-8", b"x", 0, 1, "x"), "unexpected_error", False),
+        (IndexError("x"), "unexpected_error", False),
         (SystemExit(3), "unexpected_error", False),
         (NodeFailure("x", reason_code="mine", permanent=True), "mine", True),
     ],

@@ -30,7 +30,7 @@ from flowkit.protocols import Clock, DeadLetter, Store, TaskRecord
 from flowkit.reading import records_of, results_of
 from flowkit.showing import writable
 from flowkit.storage import Ledger, Sent, decode_task
-from flowkit.task import Task
+from flowkit.task import Task, TaskStatus
 from flowkit.unstorable import without_payloads
 from flowkit.views import node_view, task_view
 
@@ -255,10 +255,11 @@ class Applier:
     ) -> list[str]:
         """One round: advance, commit, and say which tasks were refused."""
         commits = []
-        outcomes: list[tuple[str, Held, list[Effect], list[tuple[str, dict[str, Any]]]]] = []
+        outcomes: list[tuple[str, Held, TaskStatus, list[Effect], list[tuple[str, dict[str, Any]]]]] = []
         unsure: list[str] = []
         for task_id, events in pending.items():
             held = found[task_id]
+            before = held.task.status
             try:
                 changed, effects, notices = await self._advance(held, events, restore=restore)
                 operation = f"{self._name}.{next(self._numbers)}"
@@ -276,18 +277,20 @@ class Applier:
                 continue
             operations[task_id] = operation
             commits.append(commit)
-            outcomes.append((task_id, held, effects, notices))
+            outcomes.append((task_id, held, before, effects, notices))
         stale = await self._outdated(unsure, found)
         if not commits:
             return stale
         stored = await self._store.commit(commits)
-        for (task_id, held, effects, notices), commit, success in zip(outcomes, commits, stored, strict=True):
+        for (task_id, held, before, effects, notices), commit, success in zip(outcomes, commits, stored, strict=True):
             if not success:
                 stale.append(task_id)
                 continue
             operations.pop(task_id, None)
             held.ledger.committed(held.task, commit)
             applied.effects.append((held, effects))
+            if held.task.status is not before:
+                _log_status(held.task, before)
             if held.task.terminal:
                 self.forget(task_id)
             for hook, arguments in notices:
@@ -409,3 +412,18 @@ class Applier:
         """Let the least lately used tasks go where there are too many."""
         while self._held_nodes > self._keep_nodes and self._held:
             self.forget(next(iter(self._held)))
+
+
+def _log_status(task: Task, before: TaskStatus) -> None:
+    """Log the start and the end of a task."""
+    if before is TaskStatus.QUEUED and task.started_at is not None:
+        logger.info("Task %s started", task.task_id, extra={"action": "task_started", "task_id": task.task_id})
+    if task.status.terminal:
+        level = logging.WARNING if task.status is TaskStatus.FAILED else logging.INFO
+        if logger.isEnabledFor(level):
+            took = (task.finished_at or 0.0) - (task.started_at or task.spec.created_at)
+            why = (task.error if task.status is TaskStatus.FAILED else task.reason) or ""
+            logger.log(
+                level, "Task %s %s after %.3f s%s", task.task_id, task.status.value, took, f": {why}" if why else "",
+                extra={"action": f"task_{task.status.value}", "task_id": task.task_id},
+            )  # fmt: skip

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from flowkit._documents import SYNTAX_OF_SUFFIX, DocumentError, read_file
-from flowkit.errors import ConfigError, GraphError
+from flowkit.errors import ConfigError, FlowKitError, GraphError
 from flowkit.graph import Flow, Graph
 from flowkit.graph.limits import DEFAULT_LIMITS
 from flowkit.graph.sources import read_text
@@ -19,6 +19,7 @@ from flowkit.plugins import Plugins
 from flowkit.worker.functions import FunctionHandler
 
 DOCUMENTS = (".json", ".yaml", ".yml")
+PACKAGE = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def load_flow(source: str, plugins: Plugins) -> LoadedFlow:
             module, attribute = _module_of(source)
             graph = _flow_in(module, attribute, source)
             handlers = handlers_in(module, source)
-        return LoadedFlow(Graph.parse(graph, functions=plugins.functions), handlers)
+        return LoadedFlow(Graph.parse(_built(graph, source), functions=plugins.functions), handlers)
     except GraphError as error:
         error.add_note(source)
         raise
@@ -109,6 +110,18 @@ def _flow_in(module: ModuleType, attribute: str | None, source: str) -> Any:
     if flows:
         raise ConfigError(f"{source}: there are several flows in it; choose with {source}:NAME, NAME being {' or '.join(sorted(flows))}")
     raise ConfigError(f"{source}: there is no @flow function and no Graph in it")
+
+
+def _built(graph: Any, source: str) -> Any:
+    """Call a @flow function, whose body is the user's code."""
+    if not isinstance(graph, Flow):
+        return graph
+    try:
+        return graph.build_graph()
+    except GraphError:
+        raise
+    except Exception as error:
+        raise _broken(source, error, "built") from error
 
 
 def _is_flow(value: Any) -> bool:
@@ -191,12 +204,20 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _broken(name: str, error: Exception) -> ConfigError:
-    """The user's code failed while it was imported: name the line of theirs that did it."""
+def _broken(name: str, error: Exception, doing: str = "imported") -> ConfigError:
+    """Return the error of code of the user's that failed: it shows the last line of theirs that ran."""
     if isinstance(error, SyntaxError):
-        return ConfigError(f"{name} cannot be imported: {error.filename}, line {error.lineno}: {error.msg}")
-    frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename and frame.filename != __file__
-    ]
-    place = f"{frames[-1].filename}, line {frames[-1].lineno}: " if frames else ""
-    return ConfigError(f"{name} cannot be imported: {place}{type(error).__name__}: {error}")
+        return ConfigError(f"{name} cannot be {doing}: {error.filename}, line {error.lineno}: {error.msg}")
+    what = str(error) if isinstance(error, FlowKitError) else "".join(traceback.format_exception_only(error)).strip()
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_ours(frame.filename)]
+    if not frames:
+        return ConfigError(f"{name} cannot be {doing}: {what}")
+    last = frames[-1]
+    return ConfigError(
+        f"{name} cannot be {doing}: {last.filename}, line {last.lineno}: {what}" + (f"\n    {last.line}" if last.line else "")
+    )
+
+
+def _is_ours(filename: str) -> bool:
+    """Whether a frame is FlowKit's or the import system's."""
+    return "importlib" in filename or Path(filename).is_relative_to(PACKAGE)

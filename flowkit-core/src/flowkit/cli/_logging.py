@@ -46,16 +46,25 @@ class JsonLines(logging.Formatter):
 
 
 class PlainLines(logging.Formatter):
-    """A line a record, and below it the traceback: without secrets, and without what would begin another line or steer a terminal."""
+    """A line a record, and below it the traceback: without secrets, and without what would begin another line or steer a terminal.
+
+    The ids of the task and the node that a record is about are at the end of its line, unless the message has them.
+    """
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        return printable(redacted(super().formatMessage(record)))
+        return printable(redacted(super().formatMessage(record) + _ids(record)))
 
     def formatException(self, ei: Any) -> str:
         return _indented(super().formatException(ei))
 
     def formatStack(self, stack_info: str) -> str:
         return _indented(super().formatStack(stack_info))
+
+
+def _ids(record: logging.LogRecord) -> str:
+    ids = {name: getattr(record, f"{name}_id", None) for name in ("task", "node")}
+    missing = [f"{name} {value}" for name, value in ids.items() if value is not None and str(value) not in record.message]
+    return f" ({', '.join(missing)})" if missing else ""
 
 
 def _indented(text: str) -> str:

@@ -8,9 +8,11 @@ from typing import Any, get_args
 
 import anyio.to_thread
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError
 
 from flowkit.errors import ConfigError, NodeFailure
 from flowkit.worker._context import RunContext
+from flowkit.worker._declarations import wrong_declaration
 
 _END = object()
 
@@ -29,6 +31,9 @@ class FunctionHandler:
         Raises:
             ConfigError: it is none of those above.
         """
+        if isinstance(function, type):
+            fault = "it is a class; give it to the worker under its role, as handlers={'role': " + function.__name__ + "}"
+            raise wrong_declaration(function.__name__, fault, function)
         functools.update_wrapper(self, function)
         self.function = function
         self.role = role
@@ -42,7 +47,7 @@ class FunctionHandler:
         self.generates = self._yields_async or inspect.isgeneratorfunction(target)
         self.threaded = not self._is_async and not self._yields_async
         self._takes_item, self._takes_ctx, annotation = _signature(function, target)
-        self._adapter: TypeAdapter[Any] | None = TypeAdapter(annotation) if _mentions_model(annotation) else None
+        self._adapter: TypeAdapter[Any] | None = _adapter_for(annotation, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
@@ -88,7 +93,11 @@ class FunctionHandler:
 
 
 def handler(role: str) -> Callable[[Callable[..., Any]], FunctionHandler]:
-    """Make a function the handler of a role: ``@handler("resize")``."""
+    """Make a function the handler of a role: ``@handler("resize")``.
+
+    Raises:
+        ConfigError: the role is missing, or the function cannot be called as a handler is; the message names its file and line.
+    """
     if not isinstance(role, str) or not role:
         raise ConfigError('a handler is declared with its role: @handler("role")')
     return lambda function: FunctionHandler(function, role=role)
@@ -114,11 +123,11 @@ def _signature(function: Callable[..., Any], target: Any) -> tuple[bool, bool, A
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
-        raise ConfigError(f"{name} cannot be a handler: it has no readable signature") from None
+        raise wrong_declaration(name, "it has no readable signature", function) from None
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if len(needed) > 2 or any(p.kind is p.KEYWORD_ONLY for p in needed):
-        raise ConfigError(f"{name} cannot be a handler: it is called with an item and a context, as f(item, ctx), f(item) or f()")
+        raise wrong_declaration(name, "it is called with an item and a context, as f(item, ctx), f(item) or f()", function)
     if len(positional) == 1 and _is_context(positional[0]):
         return False, True, None
     takes_ctx = len(positional) > 1 and (positional[1] in needed or _is_context(positional[1]))
@@ -138,9 +147,18 @@ def _resolved(parameter: inspect.Parameter, target: Any, name: str) -> Any:
     try:
         return eval(annotation, getattr(target, "__globals__", vars(module) if module else {}), scope)  # noqa: S307
     except Exception as error:
-        raise ConfigError(
-            f"{name}: the annotation {annotation!r} of {parameter.name!r} cannot be resolved ({error}); import it at run time"
-        ) from None
+        fault = f"the annotation {annotation!r} of {parameter.name!r} cannot be resolved ({error}); import it at run time"
+        raise wrong_declaration(name, fault, target) from None
+
+
+def _adapter_for(annotation: Any, function: Any) -> TypeAdapter[Any] | None:
+    if not _mentions_model(annotation):
+        return None
+    try:
+        return TypeAdapter(annotation)
+    except PydanticSchemaGenerationError as error:
+        name = getattr(function, "__name__", repr(function))
+        raise wrong_declaration(name, f"pydantic cannot validate {annotation!r}: {str(error).splitlines()[0]}", function) from None
 
 
 def _mentions_model(annotation: Any) -> bool:

@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from flowkit.worker._declarations import check_methods
+
 if TYPE_CHECKING:
     from flowkit.worker._context import RunContext
 
@@ -42,8 +44,12 @@ class FinalizeResult:
 
 
 def default_classification(error: BaseException) -> tuple[str, bool]:
-    """Wrong input is permanent; anything else may go better next time."""
-    if isinstance(error, TypeError | ValueError | KeyError):
+    """Judge an error by its type.
+
+    Exactly ``TypeError``, ``ValueError`` and ``KeyError`` say that the input is wrong, which is permanent. Their subclasses, such as
+    ``json.JSONDecodeError`` or ``UnicodeDecodeError``, often come from a service that answers badly for a while: they are not.
+    """
+    if type(error) in (TypeError, ValueError, KeyError):
         return "bad_input", True
     return "unexpected_error", False
 
@@ -53,7 +59,14 @@ class Handler:
 
     An instance given to a worker is shared by all its runs, which may overlap; where a handler keeps state of a run, give its class
     (or :func:`per_run` with a function that makes one), and every run gets its own.
+
+    Raises:
+        ConfigError: where a subclass is defined, if a method is not written as it is called, such as a ``process_batch`` without ``async``.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_methods(cls)
 
     async def init(self, run_info: dict[str, Any]) -> None:
         """Called first, with ``task_id``, ``node_id``, ``role``, ``attempt``, ``worker_id``, ``generation``, ``params`` and ``io``."""

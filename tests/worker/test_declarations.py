@@ -1,0 +1,154 @@
+"""A handler that cannot work is refused where it is written, and the error names that place."""
+
+from collections.abc import AsyncIterator, Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from flowkit.errors import ConfigError
+from flowkit.worker import Batch, BatchResult, Handler, handler
+
+HERE = Path(__file__).name
+
+
+def a_class() -> None:
+    @handler("x")
+    class Work:
+        def __call__(self, item: Any) -> None: ...
+
+
+def a_handler_class() -> None:
+    @handler("x")
+    class Work(Handler):
+        async def process_batch(self, batch: Any, ctx: Any) -> Any: ...
+
+
+def three_arguments() -> None:
+    @handler("x")
+    async def work(item: Any, ctx: Any, third: Any) -> None: ...
+
+
+def an_argument_by_name() -> None:
+    @handler("x")
+    async def work(item: Any, *, size: int) -> None: ...
+
+
+def an_annotation_that_is_not_there() -> None:
+    @handler("x")
+    async def work(item: "Nowhere") -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+
+def an_annotation_that_cannot_be_validated() -> None:
+    class Odd:
+        pass
+
+    class Model(BaseModel):
+        pass
+
+    @handler("x")
+    async def work(item: dict[Odd, Model]) -> None: ...
+
+
+def a_synchronous_process_batch() -> None:
+    class Work(Handler):
+        def process_batch(self, batch: Any, ctx: Any) -> Any: ...  # type: ignore[override]
+
+
+def a_process_batch_that_yields() -> None:
+    class Work(Handler):
+        async def process_batch(self, batch: Any, ctx: Any) -> Any:  # type: ignore[override]
+            yield batch
+
+
+def a_process_batch_without_context() -> None:
+    class Work(Handler):
+        async def process_batch(self, batch: Any) -> Any: ...  # type: ignore[override]
+
+
+def a_synchronous_load_input() -> None:
+    class Work(Handler):
+        def load_input(self, input_ref: Any, input_inline: Any) -> Any: ...  # type: ignore[override]
+
+
+def a_load_input_of_one_argument() -> None:
+    class Work(Handler):
+        async def load_input(self, item: Any) -> Any: ...  # type: ignore[override]
+
+
+def a_synchronous_init() -> None:
+    class Work(Handler):
+        def init(self, run_info: Any) -> None: ...  # type: ignore[override]
+
+
+def a_synchronous_finalize() -> None:
+    class Work(Handler):
+        def finalize(self, ctx: Any) -> Any: ...  # type: ignore[override]
+
+
+def an_asynchronous_classify_error() -> None:
+    class Work(Handler):
+        async def classify_error(self, exc: Any) -> Any: ...  # type: ignore[override]
+
+
+WRONG = {
+    a_class: "it is a class; give it to the worker under its role",
+    a_handler_class: "it is a class; give it to the worker under its role",
+    three_arguments: "it is called with an item and a context",
+    an_argument_by_name: "it is called with an item and a context",
+    an_annotation_that_is_not_there: "the annotation 'Nowhere' of 'item' cannot be resolved",
+    an_annotation_that_cannot_be_validated: "pydantic cannot validate",
+    a_synchronous_process_batch: "process_batch is awaited; write it with 'async def'",
+    a_process_batch_that_yields: "process_batch yields; let it return a value",
+    a_process_batch_without_context: "process_batch is called with (batch, ctx) and does not take that",
+    a_synchronous_load_input: "load_input is awaited; write it with 'async def'",
+    a_load_input_of_one_argument: "load_input is called with (input_ref, input_inline) and does not take that",
+    a_synchronous_init: "init is awaited; write it with 'async def'",
+    a_synchronous_finalize: "finalize is awaited; write it with 'async def'",
+    an_asynchronous_classify_error: "classify_error is not awaited; write it with 'def'",
+}
+
+
+@pytest.mark.parametrize(("declare", "fault"), WRONG.items(), ids=[declare.__name__ for declare in WRONG])
+def test_a_wrong_declaration_is_an_error_that_names_its_place(declare: Callable[[], None], fault: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        declare()
+    text = str(caught.value)
+    assert fault in text
+    first = declare.__code__.co_firstlineno
+    line = int(text.rpartition("line ")[2].rstrip(")"))
+    assert HERE in text
+    assert first < line <= first + 12
+
+
+def logged(function: Any) -> Any:
+    @wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def test_declarations_that_work_are_accepted() -> None:
+    class Base(Handler):
+        @logged
+        async def process_batch(self, batch: Batch, ctx: Any, *more: Any) -> BatchResult:
+            return BatchResult(True)
+
+        def iter_batches(self, loaded: Any) -> Any:
+            return [Batch("a")]
+
+        async def finalize(self, ctx: Any, *, extra: int = 1) -> None: ...
+
+    class Derived(Base):
+        async def iter_batches(self, loaded: Any) -> AsyncIterator[Batch]:
+            yield Batch("b")
+
+        process_batch = Base.process_batch
+
+    class Untouched(Derived):
+        name = "x"
+
+    assert Untouched().name == "x"
