@@ -13,13 +13,20 @@ import atheris
 with atheris.instrument_imports(include=["flowkit"]):
     from flowkit import Graph, storage
     from flowkit.errors import FlowKitError
+    from flowkit.expressions import Timestamp
     from flowkit.graph import evaluate_condition
     from flowkit.messages import decode, encode
     from flowkit.protocols import TaskHeader, TaskRecord
     from flowkit.showing import printable, redacted
     from flowkit.views import full_view
 
-SCOPE = {"params": {"n": 3, "a": [1, 2]}, "vars": {"sla": "gold"}, "results": {"count": {"n": 4}}}
+SCOPE = {
+    "params": {"n": 3, "a": [1, 2]},
+    "vars": {"sla": "gold"},
+    "results": {"count": {"n": 4}},
+    "errors": {},
+    "task": {"id": "t", "pipeline": None, "labels": {}, "created_at": Timestamp(0)},
+}
 
 
 def message(data: bytes) -> None:
@@ -54,7 +61,7 @@ def condition(data: bytes) -> None:
     """A ``when``: a graph with it is accepted or refused, and an accepted one is decided or cannot be."""
     when = data.decode("utf-8", "replace")
     Graph.parse({"nodes": [{"node_id": "a", "type": "work", "when": when}]})
-    evaluate_condition(when, params=SCOPE["params"], vars=SCOPE["vars"], results=SCOPE["results"])
+    evaluate_condition(when, SCOPE)
 
 
 def text(data: bytes) -> None:

@@ -14,20 +14,21 @@ import anyio
 
 from flowkit._backoff import Backoff
 from flowkit.engine import (
-    ConditionEvaluated,
+    ConditionDelayed,
     Effect,
     EngineSettings,
     EvaluateCondition,
     Event,
     Transition,
     advance,
+    is_delayed,
     pending_effects,
 )
-from flowkit.errors import FlowKitError, NodeFailure, PayloadError, RecordTooLarge, StoreError
-from flowkit.graph import evaluate_condition
+from flowkit.errors import FlowKitError, PayloadError, RecordTooLarge, StoreError
+from flowkit.evaluation import Allowance, evaluate_at_once
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, DeadLetter, Store, TaskRecord
-from flowkit.reading import records_of, results_of
+from flowkit.reading import records_of
 from flowkit.showing import writable
 from flowkit.storage import Ledger, Sent, decode_task
 from flowkit.task import Task, TaskStatus
@@ -316,11 +317,17 @@ class Applier:
         for event in events:
             step = advance(held.task, event, now=now, settings=self._settings)
             changed |= self._take(held, step, effects, conditions, notices)
+        allowance = Allowance()
         while conditions:
             condition = conditions.pop(0)
             assert isinstance(condition, EvaluateCondition)
-            step = advance(held.task, await self._evaluate(held.task, condition.index), now=now, settings=self._settings)
-            changed |= self._take(held, step, effects, conditions, notices)
+            if not is_delayed(held.task.records.get(condition.index)):
+                outcome = await evaluate_at_once(self._store, held.task, condition.index, allowance)
+                step = advance(held.task, outcome, now=now, settings=self._settings)
+                changed |= self._take(held, step, effects, conditions, notices)
+                if outcome.__class__ is not ConditionDelayed:
+                    continue
+            effects.append(condition)
         return changed, effects, notices
 
     def _take(
@@ -351,17 +358,6 @@ class Applier:
                 if node_after.status is not node_before.status:
                     notices.append(("flowkit_node_changed", {"task": after_task, "before": node_before, "after": node_after}))
         return notices
-
-    async def _evaluate(self, task: Task, index: int) -> ConditionEvaluated:
-        plan = task.spec.plan
-        try:
-            results = await results_of(self._store, task, [edge.node for edge in plan.parents[index]])
-            expression = plan.nodes[index].when
-            assert expression is not None
-            value = evaluate_condition(expression, params=task.spec.params, vars=task.vars, results=results)
-        except NodeFailure as error:
-            return ConditionEvaluated(index, error=str(error))
-        return ConditionEvaluated(index, value)
 
     async def quarantine(self, task_id: str, error: Exception) -> None:
         """A defect struck this task: it is put aside with its traceback, and the others go on.

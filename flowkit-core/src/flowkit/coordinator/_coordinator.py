@@ -20,11 +20,12 @@ from flowkit.client import Client
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._calls import Calls
 from flowkit.coordinator._commands import CommandWatch
+from flowkit.coordinator._conditions import Conditions
 from flowkit.coordinator._inbox import read_reports
 from flowkit.coordinator._outbox import Outbox
 from flowkit.coordinator._timers import Timers, sweep
 from flowkit.coordinator._watching import WorkerWatch, tasks_of
-from flowkit.engine import CallFunction, CommandsLost, Effect, EngineSettings, Event, RetryRequested, Woke
+from flowkit.engine import CallFunction, CommandsLost, Effect, EngineSettings, EvaluateCondition, Event, RetryRequested, Woke
 from flowkit.errors import StoreError, TaskNotFound
 from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, Clock, Store, TopicSpec
@@ -138,6 +139,7 @@ class Coordinator(Client, Service):
             group=group, store=store, clock=self.clock, functions=self.plugins.functions, worker_id=self.coordinator_id,
             report=self._report,
         )  # fmt: skip
+        self._conditions = Conditions(group=group, store=self.store, report=self._report)
 
     def _topics(self) -> list[TopicSpec]:
         return [
@@ -175,16 +177,19 @@ class Coordinator(Client, Service):
             if held.task.wake_at is not None:
                 self._timers.add(held.task.task_id, held.task.wake_at)
         for held, effect in await self._outbox.carry_out(applied.effects):
-            if isinstance(effect, CallFunction):
-                self._calls.begin(held.task, effect.index, effect.attempt)
-            else:
-                self._calls.cancel(held.task, effect.index, effect.attempt)
+            match effect:
+                case CallFunction(index, attempt):
+                    self._calls.begin(held.task, index, attempt)
+                case EvaluateCondition(index):
+                    self._conditions.begin(held.task, index)
+                case SendCancel(index, attempt):
+                    self._calls.cancel(held.task, index, attempt)
 
     async def _report(self, task_id: str, event: Event) -> None:
         try:
             await self._handle((), {task_id: [event]})
         except Exception:
-            logger.exception("The end of a function was not recorded", extra={"action": "report_lost", "task_id": task_id})
+            logger.exception("The end of a function or condition was not recorded", extra={"action": "report_lost", "task_id": task_id})
 
     async def _time_is_up(self, task_ids: Collection[str]) -> None:
         """Look at those of these tasks whose time has not moved meanwhile. One that is held no longer is left to the sweep."""

@@ -8,7 +8,7 @@ from flowkit._backoff import Backoff
 from flowkit.applying import Applier, Held
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._commands import CommandWatch
-from flowkit.engine import AskWorker, CallFunction, CheckCommand, Effect, SendCancel, SendCommand, TellReaders
+from flowkit.engine import AskWorker, CallFunction, CheckCommand, Effect, EvaluateCondition, SendCancel, SendCommand, TellReaders
 from flowkit.errors import BusError, BusUnavailable, FlowKitError, MessageTooLarge, PayloadError, StoreError
 from flowkit.graph import NodeSpec
 from flowkit.messages import VERSION, AskRun, CancelRun, StreamMoved, encode, headers_of
@@ -44,11 +44,11 @@ class Outbox:
         self._missing: dict[str, float] = {}
         """Topics that could not be made, and when to try again."""
 
-    async def carry_out(self, effects: Sequence[tuple[Held, Sequence[Effect]]]) -> list[tuple[Held, CallFunction | SendCancel]]:
+    async def carry_out(self, effects: Sequence[tuple[Held, Sequence[Effect]]]) -> list[tuple[Held, CallFunction | EvaluateCondition | SendCancel]]:
         """Send everything that goes over the bus, in one call, and return what the coordinator is to do itself."""
         messages: list[Message] = []
         sent: list[tuple[Held, list[_Sending]]] = []
-        own: list[tuple[Held, CallFunction | SendCancel]] = []
+        own: list[tuple[Held, CallFunction | EvaluateCondition | SendCancel]] = []
         for held, todo in effects:
             commands: list[_Sending] = []
             for effect in todo:
@@ -74,7 +74,7 @@ class Outbox:
                     case AskWorker(index, attempt, token, worker_id):
                         ask = AskRun(task_id=held.task.task_id, index=index, attempt=attempt, token=token, worker_id=worker_id)
                         messages.append(self._control(held.task, ask))
-                    case CallFunction():
+                    case CallFunction() | EvaluateCondition():
                         own.append((held, effect))
                     case SendCancel(index, attempt, token, reason):
                         own.append((held, effect))

@@ -20,6 +20,7 @@ from flowkit.engine._effects import (
 from flowkit.engine._events import (
     CancelRequested,
     CommandsLost,
+    ConditionDelayed,
     ConditionEvaluated,
     Event,
     FunctionFailed,
@@ -30,6 +31,7 @@ from flowkit.engine._events import (
     TaskSubmitted,
     Woke,
 )
+from flowkit.engine._nodes import is_delayed
 from flowkit.engine._readiness import BROKEN, derive, edge_outcomes
 from flowkit.engine._retries import retry_delay
 from flowkit.engine._settings import EngineSettings
@@ -46,6 +48,7 @@ __all__ = [
     "CancelRequested",
     "CheckCommand",
     "CommandsLost",
+    "ConditionDelayed",
     "ConditionEvaluated",
     "Effect",
     "EngineSettings",
@@ -67,6 +70,7 @@ __all__ = [
     "advance",
     "derive",
     "edge_outcomes",
+    "is_delayed",
     "pending_effects",
     "retry_delay",
 ]

@@ -7,6 +7,7 @@ from flowkit.engine._draft import Transition
 from flowkit.engine._events import (
     CancelRequested,
     CommandsLost,
+    ConditionDelayed,
     ConditionEvaluated,
     Event,
     FunctionFailed,
@@ -21,6 +22,7 @@ from flowkit.engine._nodes import (
     batch_stored,
     batches_retried,
     begin_ready_nodes,
+    condition_delayed,
     condition_evaluated,
     consider,
     failure_sentence,
@@ -228,6 +230,7 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     ResumeRequested: _resume,
     RetryRequested: _retry,
     ConditionEvaluated: condition_evaluated,
+    ConditionDelayed: condition_delayed,
     FunctionReturned: function_returned,
     FunctionFailed: function_failed,
     Woke: woke,

@@ -23,7 +23,7 @@ class CallFunction:
 
 @dataclass(slots=True)
 class EvaluateCondition:
-    """Evaluate a node's ``when``, before the commit."""
+    """Evaluate a node's ``when``: before the commit, or after it if the evaluation was delayed."""
 
     index: int
 

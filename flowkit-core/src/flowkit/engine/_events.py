@@ -47,6 +47,15 @@ class ConditionEvaluated:
     index: int
     value: bool = False
     error: str | None = None
+    since: float | None = None
+    """When the evaluation was delayed, if it was. One that was delayed in an earlier run of the node does not count."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionDelayed:
+    """Evaluating a node's ``when`` takes longer than a commit may wait. It is evaluated beside other work, and reported later."""
+
+    index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +102,4 @@ class CommandsLost:
 
 
 ClientEvent = TaskSubmitted | CancelRequested | PauseRequested | ResumeRequested | RetryRequested
-Event = ClientEvent | ConditionEvaluated | FunctionReturned | FunctionFailed | Woke | CommandsLost | WorkerReport
+Event = ClientEvent | ConditionEvaluated | ConditionDelayed | FunctionReturned | FunctionFailed | Woke | CommandsLost | WorkerReport

@@ -7,7 +7,7 @@ from typing import Any
 
 from flowkit.engine._draft import Transition
 from flowkit.engine._effects import CallFunction, EvaluateCondition, SendCancel, SendCommand, TellReaders
-from flowkit.engine._events import ConditionEvaluated, FunctionFailed, FunctionReturned
+from flowkit.engine._events import ConditionDelayed, ConditionEvaluated, FunctionFailed, FunctionReturned
 from flowkit.engine._readiness import BROKEN, SKIPPED_AS, TAKEN, Readiness, edge_outcomes, handles_failure, never_because, readiness
 from flowkit.engine._retries import retry_delay
 from flowkit.engine._settings import EngineSettings
@@ -99,6 +99,8 @@ def _attempt(record: NodeRecord) -> dict[str, Any] | None:
 def condition_evaluated(draft: Transition, event: ConditionEvaluated, settings: EngineSettings) -> None:
     if draft.mark(event.index) not in NODE_REPORTS[ConditionEvaluated]:
         draft.ignored = True
+    elif event.since is not None and event.since != draft.record(event.index).issued_at:
+        draft.ignored = True
     elif event.error is not None:
         record = draft.edit(event.index)
         record.reason_code, record.error = "bad_condition", event.error
@@ -108,6 +110,20 @@ def condition_evaluated(draft: Transition, event: ConditionEvaluated, settings: 
         draft.queue(event.index)
     else:
         skip(draft, event.index, "condition_false", settings)
+
+
+def condition_delayed(draft: Transition, event: ConditionDelayed, settings: EngineSettings) -> None:
+    """Note since when a condition is evaluated beside other work, and look again later: the coordinator may die meanwhile."""
+    if draft.mark(event.index) not in NODE_REPORTS[ConditionDelayed] or is_delayed(draft.record(event.index)):
+        draft.ignored = True
+        return
+    draft.edit(event.index).issued_at = draft.now
+    draft.wake(draft.now + settings.resend_sec)
+
+
+def is_delayed(record: NodeRecord | None) -> bool:
+    """Whether a node's condition was delayed, if the node is still being checked."""
+    return record is not None and record.issued_at > 0
 
 
 # ---------------------------------------------------------------- reports

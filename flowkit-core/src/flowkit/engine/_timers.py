@@ -1,7 +1,7 @@
 """What the passing of time does to a task."""
 
 from flowkit.engine._draft import Transition
-from flowkit.engine._effects import AskWorker, CallFunction, CheckCommand, SendCancel, SendCommand
+from flowkit.engine._effects import AskWorker, CallFunction, CheckCommand, EvaluateCondition, SendCancel, SendCommand
 from flowkit.engine._events import CommandsLost, Woke
 from flowkit.engine._nodes import COORDINATOR_FUNCTION, RESEND_CANCEL_SEC, end_cancelled, fail_attempt, stop_everything
 from flowkit.engine._settings import EngineSettings
@@ -55,7 +55,9 @@ def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSetti
     mark = draft.mark(index)
     record = draft.record(index)
     now = draft.now
-    if mark == Mark.DEFERRED:
+    if mark == Mark.CHECKING:
+        draft.effects.append(EvaluateCondition(index))
+    elif mark == Mark.DEFERRED:
         if now >= (record.next_retry_at or now):
             draft.move(index, Mark.READY)
             draft.queue(index)
@@ -128,6 +130,8 @@ def patience_sec(record: NodeRecord, settings: EngineSettings) -> float:
 def _next_look(draft: Transition, index: int, mark: int, event: Woke, settings: EngineSettings) -> float | None:
     record = draft.record(index)
     now = draft.now
+    if mark == Mark.CHECKING:
+        return now + min(max(now - record.issued_at, settings.resend_sec), LONGEST_PAUSE_SEC)
     if mark == Mark.DEFERRED:
         return record.next_retry_at
     if mark == Mark.CANCELLING:

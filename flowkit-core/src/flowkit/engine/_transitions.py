@@ -4,6 +4,7 @@ The engine refuses to make a move that is not in here, and the state charts in t
 """
 
 from flowkit.engine._events import (
+    ConditionDelayed,
     ConditionEvaluated,
     FunctionFailed,
     FunctionReturned,
@@ -34,6 +35,7 @@ NODE_REPORTS: dict[type, frozenset[int]] = {
     NodeStopped: frozenset({Mark.ISSUED, Mark.RUNNING, Mark.CANCELLING}),
     NodeReleased: frozenset({Mark.ISSUED, Mark.RUNNING, Mark.CANCELLING}),
     ConditionEvaluated: frozenset({Mark.CHECKING}),
+    ConditionDelayed: frozenset({Mark.CHECKING}),
 }
 """Where a node may be for a report on it to count. Success counts wherever a node has begun and not ended: the first success of
 any attempt that was issued wins. Everything else counts for the present attempt alone."""

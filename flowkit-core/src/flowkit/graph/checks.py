@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator
 
-from flowkit.graph.conditions import MAX_TOTAL_LENGTH, check_condition
+from flowkit.graph.condition_checks import check_conditions
 from flowkit.graph.cycles import tangles
 from flowkit.graph.faults import Faults
 from flowkit.graph.models import COORDINATOR_FUNCTION, GraphDocument, NodeSpec
@@ -32,17 +32,7 @@ def check_nodes(faults: Faults, nodes: Collection[NodeSpec], functions: Collecti
             faults.add(node.node_id, f"routing has {short(target)} in on_success and in on_failure; {advice}")
 
     if conditions:
-        _check_conditions(faults, conditions)
-
-
-def _check_conditions(faults: Faults, conditions: dict[str, list[str]]) -> None:
-    if sum(map(len, conditions)) > MAX_TOTAL_LENGTH:
-        faults.add(None, f"the 'when' expressions have more than {MAX_TOTAL_LENGTH} characters together; shorten them")
-        return
-    for expression, names in conditions.items():
-        if (reason := check_condition(expression)) is not None:
-            for name in names:
-                faults.add(name, f"when: {short(expression)} {reason}")
+        check_conditions(faults, conditions)
 
 
 def _check_call(faults: Faults, node: NodeSpec, functions: Collection[str] | None) -> None:

@@ -1,89 +1,73 @@
-"""The expressions of ``when``: CEL, the Common Expression Language, over ``params``, ``vars`` and ``results``.
+"""The expressions of ``when``: which names they may read, and whether they hold."""
 
-The library is loaded with the first expression, and this is the only module that knows it.
-"""
-
-import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from flowkit.errors import NodeFailure
+from flowkit.expressions import Budget, BudgetExceeded, EvaluationError, InvalidExpression, compile_expression
 
-VARIABLES = ("params", "vars", "results")
-MAX_LENGTH = 4_096
+NAMES = ("params", "vars", "results", "errors", "task")
+NAMES_BY_NODE = ("results", "errors")
+"""Names whose fields are the nodes above."""
+TASK_FIELDS = ("id", "pipeline", "labels", "created_at")
 MAX_TOTAL_LENGTH = 512 * 1024
 """Of the different expressions of one graph together."""
-MAX_LOOPS = 3
-"""``all``, ``exists`` and their like may stand in each other, and each multiplies the time an expression takes."""
-
-_LOOP = re.compile(r"\.\s*(?:all|exists|exists_one|map|filter)\s*\(\s*([A-Za-z_]\w*)\s*,")
+MAX_STEPS, MAX_MEMORY = 2_000_000, 64_000_000
+"""What one evaluation may use."""
 
 
 def check_condition(expression: str) -> str | None:
     """What is wrong with an expression, as a sentence, or None."""
-    if len(expression) > MAX_LENGTH:
-        return f"is longer than {MAX_LENGTH} characters"
-    loops = _LOOP.findall(expression)
-    if len(loops) > MAX_LOOPS:
-        return f"has {len(loops)} loops (all, exists, map, filter); {MAX_LOOPS} are allowed"
     try:
-        _, names = _compiled(expression)
-    except ValueError as error:
-        return f"is not a CEL expression: {_reason(error)}"
-    strange = [name for name in names if name not in VARIABLES and name not in loops and not name.startswith("@")]
-    if strange:
-        return f"uses {', '.join(map(repr, strange))}; there are only params, vars and results"
+        compiled = compile_expression(expression)
+    except InvalidExpression as error:
+        return f"is not a valid expression: {error}"
+    for path, position in compiled.paths.items():
+        if path[0] not in NAMES:
+            return f"uses {path[0]!r} (at character {position + 1}); there are only {', '.join(NAMES[:-1])} and {NAMES[-1]}"
+        if path[0] == "task" and len(path) > 1 and path[1] not in TASK_FIELDS:
+            return f"uses 'task.{path[1][:80]}' (at character {position + 1}); task has only {', '.join(TASK_FIELDS)}"
     return None
 
 
-def evaluate_condition(
-    expression: str,
-    *,
-    params: Mapping[str, Any],
-    vars: Mapping[str, Any],  # noqa: A002
-    results: Mapping[str, Any],
-) -> bool:
-    """Whether an expression holds.
+@lru_cache(maxsize=1024)
+def nodes_read(expression: str) -> Mapping[str, frozenset[str] | None]:
+    """The nodes of which an expression reads the results and errors, by these names; None where it may read any node's."""
+    found: dict[str, set[str] | None] = {}
+    for path in compile_expression(expression).paths:
+        if path[0] not in NAMES_BY_NODE:
+            continue
+        known = found.setdefault(path[0], set())
+        if len(path) == 1:
+            found[path[0]] = None
+        elif known is not None:
+            known.add(path[1])
+    return {name: None if nodes is None else frozenset(nodes) for name, nodes in found.items()}
+
+
+def evaluate_condition(expression: str, scope: Mapping[str, Any], budget: Budget | None = None) -> bool:
+    """Whether an expression holds. ``scope`` has the values of all :data:`NAMES`.
 
     Raises:
         NodeFailure: it cannot be evaluated, or is neither true nor false; permanent, with the reason code ``bad_condition``.
+        BudgetExceeded: it needs more than the given ``budget``. Without one, that is a NodeFailure as well.
     """
-    scope = {"params": params, "vars": vars, "results": results}
     try:
-        program, names = _compiled(expression)
-        value = program.execute({name: scope[name] for name in names if name in scope})
-    except Exception as error:  # the library raises whatever fits: KeyError, TypeError, RuntimeError, ...
-        raise _failure(expression, _why(error)) from None
+        value = compile_expression(expression).evaluate(scope, budget or Budget(MAX_STEPS, MAX_MEMORY))
+    except BudgetExceeded as error:
+        if budget is not None:
+            raise
+        raise condition_failure(expression, str(error)) from None
+    except (EvaluationError, InvalidExpression) as error:
+        raise condition_failure(expression, str(error)) from None
+    except (RecursionError, MemoryError):
+        raise condition_failure(expression, "its values are too large or nested too deeply") from None
     if value is not True and value is not False:
-        raise _failure(expression, f"it is {type(value).__name__}, neither true nor false")
+        raise condition_failure(expression, f"its value is of type {type(value).__name__}, neither true nor false")
     return value
 
 
-@lru_cache(maxsize=1024)
-def _compiled(expression: str) -> tuple[Any, tuple[str, ...]]:
-    """The program, and the names it uses: what it does not use need not be handed over, which costs time by size."""
-    import cel
-
-    program = cel.compile(expression)
-    return program, tuple(program.variables())
-
-
-def _reason(error: ValueError) -> str:
-    """The library repeats the expression and draws it under its complaint; the complaint is the part to show."""
-    text = str(error)
-    if "Recursion limit" in text:
-        return "brackets stand in each other too deeply"
-    lines = text.splitlines()
-    complaint = next((line for line in lines if "ERROR:" in line), lines[0] if lines else "")
-    return re.sub(r"^.*?ERROR: (?:<input>:)?", "", complaint)[:300]
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"there is no {error.args[0]!r}" if error.args else "something is missing"
-    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-
-
-def _failure(expression: str, why: str) -> NodeFailure:
-    return NodeFailure(f"when: {expression[:200]!r} cannot be decided: {why}", reason_code="bad_condition", permanent=True)
+def condition_failure(expression: str, why: str) -> NodeFailure:
+    """The failure of a node whose condition has no value."""
+    return NodeFailure(f"when: {expression[:200]!r} cannot be evaluated: {why}", reason_code="bad_condition", permanent=True)

@@ -8,6 +8,7 @@ from pydantic_core import to_json
 
 from flowkit.errors import Fault, GraphError
 from flowkit.graph.checks import check_cycles, check_links, check_nodes, check_references, index_of
+from flowkit.graph.condition_checks import check_nodes_read
 from flowkit.graph.complaints import Salvaged, complain, salvage
 from flowkit.graph.faults import Faults
 from flowkit.graph.limits import GraphLimits, levels
@@ -132,6 +133,7 @@ def _check(faults: Faults, document: GraphDocument, functions: Collection[str] |
     check_references(faults, document.nodes, index)
     links = link(faults, document, index)
     check_links(faults, document, links)
+    check_nodes_read(faults, document, links, index)
     if any(links.into):
         check_cycles(faults, document, links)
     return document if faults.found else unite(document, links)
@@ -147,6 +149,7 @@ def _check_salvaged(
     links = link(faults, document, index, unreadable=written - index.keys())
     if salvaged.linked:
         check_links(faults, document, links, only=salvaged.whole)
+        check_nodes_read(faults, document, links, index, only=salvaged.whole)
     check_cycles(faults, document, links)
 
 

@@ -1,0 +1,68 @@
+"""Evaluates conditions that were delayed, beside the coordinator's other work."""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import anyio
+from anyio.abc import TaskGroup
+
+from flowkit.engine import ConditionEvaluated, Event
+from flowkit.errors import StoreError
+from flowkit.evaluation import evaluate_in_thread
+from flowkit.protocols import Store
+from flowkit.task import Mark, Task
+
+logger = logging.getLogger(__name__)
+
+AT_ONCE = 2
+"""Evaluations in threads at a time. They share the interpreter with the event loop, so more would only slow it down."""
+
+_Waiting = dict[tuple[int, float], Task]
+"""Conditions of one task by node and by the time since when they are delayed."""
+
+
+class Conditions:
+    """The conditions that are evaluated here. Those of one task follow each other, so a task with many does not hold up others."""
+
+    def __init__(self, *, group: TaskGroup, store: Store, report: Callable[[str, Event], Awaitable[None]]) -> None:
+        self._group = group
+        self._store = store
+        self._report = report
+        self._waiting: dict[str, _Waiting] = {}
+        self._places = anyio.Semaphore(AT_ONCE)
+
+    def begin(self, task: Task, index: int) -> None:
+        """Evaluate a node's condition that was delayed, unless that is under way."""
+        record = task.records.get(index)
+        if record is None or task.marks[index] != Mark.CHECKING:
+            return
+        waiting = self._waiting.get(task.task_id)
+        if waiting is None:
+            waiting = self._waiting[task.task_id] = {}
+            self._group.start_soon(self._evaluate_all, task.task_id, waiting)
+        waiting.setdefault((index, record.issued_at), task)
+
+    async def _evaluate_all(self, task_id: str, waiting: _Waiting) -> None:
+        try:
+            while waiting:
+                (index, since), task = next(iter(waiting.items()))
+                async with self._places:
+                    event = await self._evaluate(task, index, since)
+                del waiting[index, since]
+                if event is not None:
+                    await self._report(task_id, event)
+        finally:
+            del self._waiting[task_id]
+
+    async def _evaluate(self, task: Task, index: int, since: float) -> ConditionEvaluated | None:
+        """None if it does not matter any more, or cannot be evaluated now; then the task's wake-up brings it here again."""
+        record = task.records.get(index)
+        if task.marks[index] != Mark.CHECKING or record is None or record.issued_at != since:
+            return None
+        try:
+            return await evaluate_in_thread(self._store, task, index, since)
+        except StoreError as error:
+            logger.warning("The store is unavailable: %s", error, extra={"action": "store_unavailable", "task_id": task.task_id})
+        except Exception:
+            logger.exception("A condition was not evaluated", extra={"action": "condition_lost", "task_id": task.task_id})
+        return None

@@ -1,0 +1,56 @@
+"""What must hold between the conditions of a graph and its nodes."""
+
+from collections.abc import Iterable, Mapping
+
+from flowkit.graph.conditions import MAX_TOTAL_LENGTH, check_condition, nodes_read
+from flowkit.graph.faults import Faults
+from flowkit.graph.models import GraphDocument
+from flowkit.graph.plan import topological_order
+from flowkit.graph.uniting import Links
+from flowkit.graph.values import short
+
+
+def check_conditions(faults: Faults, conditions: Mapping[str, list[str]]) -> None:
+    """Check expressions, each with the nodes that have it."""
+    if sum(map(len, conditions)) > MAX_TOTAL_LENGTH:
+        faults.add(None, f"the 'when' expressions have more than {MAX_TOTAL_LENGTH} characters together; shorten them")
+        return
+    for expression, names in conditions.items():
+        if (reason := check_condition(expression)) is not None:
+            for name in names:
+                faults.add(name, f"when: {short(expression)} {reason}")
+
+
+def check_nodes_read(
+    faults: Faults, document: GraphDocument, links: Links, index: Mapping[str, int], *, only: Iterable[int] | None = None
+) -> None:
+    """Check that the nodes which conditions name are above the nodes that have them (or those at these places)."""
+    indirect: dict[int, dict[int, str]] = {}
+    for place in range(len(document.nodes)) if only is None else only:
+        node = document.nodes[place]
+        if node.when is None or check_condition(node.when) is not None:
+            continue
+        for name, targets in nodes_read(node.when).items():
+            for target in sorted(targets or ()):
+                found = index.get(target)
+                said = f"when: {short(node.when)} reads {name} of {short(target)}"
+                if found is None:
+                    faults.add(node.node_id, f"{said}, which is not in the graph{faults.instead(target, index)}")
+                elif found not in links.into[place]:
+                    indirect.setdefault(place, {})[found] = said
+    if indirect:
+        _check_above(faults, document, links, indirect)
+
+
+def _check_above(faults: Faults, document: GraphDocument, links: Links, indirect: Mapping[int, Mapping[int, str]]) -> None:
+    """Pass down, edge by edge, which of the named nodes are above each node, as the bits of a number."""
+    bits = {target: 1 << number for number, target in enumerate({target for targets in indirect.values() for target in targets})}
+    above = [0] * len(document.nodes)
+    for place in topological_order([list(parents) for parents in links.into]):
+        for parent in links.into[place]:
+            above[place] |= above[parent] | bits.get(parent, 0)
+        for target, said in indirect.get(place, {}).items():
+            if not above[place] & bits[target]:
+                faults.add(document.nodes[place].node_id, f"{said}, which is not above this node; add an edge or remove the name")
+
+
