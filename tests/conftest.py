@@ -2,7 +2,6 @@
 
 from collections.abc import Generator
 
-import cel  # noqa: F401 - can be loaded once in a process only, and pytest run within pytest forgets what it has loaded
 import coverage
 import pytest
 from hypothesis import HealthCheck, settings

@@ -11,6 +11,7 @@ from flowkit.engine import (
     CancelRequested,
     CheckCommand,
     CommandsLost,
+    ConditionDelayed,
     ConditionEvaluated,
     EngineSettings,
     EvaluateCondition,
@@ -216,8 +217,12 @@ class Play:
         where = self._address(name, attempt, token)
         return self.do(FunctionFailed(where["index"], where["attempt"], where["token"], self.now, "boom", permanent, "it broke"))
 
-    def condition(self, name: str, value: bool = False, *, error: str | None = None) -> Transition:
-        return self.do(ConditionEvaluated(self.index(name), value, error))
+    def condition(self, name: str, value: bool = False, *, error: str | None = None, since: float | None = None) -> Transition:
+        return self.do(ConditionEvaluated(self.index(name), value, error, since))
+
+    def delays(self, name: str) -> Transition:
+        """Evaluating the node's condition takes long."""
+        return self.do(ConditionDelayed(self.index(name)))
 
     def sent(self, *commands: tuple[str, int], place: tuple[int, int] | None = None) -> None:
         """The commands of these nodes' attempts are on the bus."""

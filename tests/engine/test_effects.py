@@ -4,7 +4,7 @@ from flowkit.engine import CancelRequested, advance, pending_effects
 from flowkit.graph import Graph
 from flowkit.storage import decode_task, encode_spec, header_of, new_record
 from flowkit.task import Task
-from tests.engine.drive import FUNCTION, STEADY, Play, copy_of, graph, kept_at_hand, started, told
+from tests.engine.drive import FUNCTION, NOON, STEADY, Play, copy_of, effects, graph, kept_at_hand, started, told
 
 
 def after_a_crash(play: Play, flow: Graph) -> Task:
@@ -44,6 +44,34 @@ def test_functions_conditions_and_cancellations_are_to_be_done_until_they_are():
     play.cancel("enough")
     assert play.pending == ["stop f", "stop x"]
     assert [effect.reason for effect in pending_effects(play.task)] == ["enough", "enough"]
+
+
+def test_a_condition_that_was_delayed_is_to_be_evaluated_until_it_is():
+    play = Play(graph("a -> b", b={"when": "vars.x"}), resend_sec=5.0)
+    play.succeeds("a")
+    assert not play.delays("b").ignored
+    assert play.task.wake_at == play.now + 5
+    assert play.delays("b").ignored
+    assert effects(play.later(5)) == ["decide b"]
+    assert play.task.wake_at == play.now + 5
+    assert effects(play.later(30)) == ["decide b"]
+    assert play.task.wake_at == play.now + 35
+    assert play.pending == ["decide b"]
+    assert started(play.condition("b", value=True, since=NOON)) == ["b"]
+    assert play.pending == ["run b"]
+
+
+def test_a_delayed_evaluation_counts_only_for_the_run_that_it_began_in():
+    play = Play(graph("a", a={"when": "vars.x"}))
+    play.delays("a")
+    play.cancel()
+    assert play.condition("a", value=True, since=NOON).ignored
+    play.later(1)
+    assert effects(play.retry()) == ["decide a"]
+    assert play.condition("a", value=True, since=NOON).ignored
+    play.delays("a")
+    assert play.condition("a", value=True, since=NOON).ignored
+    assert started(play.condition("a", value=True, since=play.now)) == ["a"]
 
 
 def test_a_running_node_needs_nothing():

@@ -9,6 +9,7 @@ from flowkit.engine import (
     NODE_MOVES,
     NODE_REPORTS,
     TASK_MOVES,
+    ConditionDelayed,
     ConditionEvaluated,
     FunctionFailed,
     FunctionReturned,
@@ -235,6 +236,7 @@ REPORT_WITNESSES: dict[tuple[type, int], tuple[Given, Act]] = {
     (NodeReleased, Mark.RUNNING): (running, lambda play: play.is_released("n")),
     (NodeReleased, Mark.CANCELLING): (cancelling, lambda play: play.is_released("n")),
     (ConditionEvaluated, Mark.CHECKING): (checking, lambda play: play.condition("n", value=True)),
+    (ConditionDelayed, Mark.CHECKING): (checking, lambda play: play.delays("n")),
 }
 
 

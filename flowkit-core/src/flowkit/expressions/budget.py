@@ -9,6 +9,9 @@ CHARACTERS_A_STEP = 64
 ELEMENT_BYTES = 64
 """Memory charged for each element of a new list and each entry of a new map."""
 
+ERROR_STEPS = 20
+"""Charged for an error that an operator or loop ignores: making it takes as long as so many steps."""
+
 
 class Budget:
     """Counts what an evaluation uses.

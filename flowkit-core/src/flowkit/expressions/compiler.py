@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 
-from flowkit.expressions.budget import Budget
+from flowkit.expressions.budget import ERROR_STEPS, Budget
 from flowkit.expressions.errors import EvaluationError, InvalidExpression
 from flowkit.expressions.functions import ANY, GLOBAL, METHODS, Overloads, argument_counts
 from flowkit.expressions.loops import LOOPS, Frame, Value
@@ -265,6 +265,7 @@ def _logic(node: Logic, names: Names) -> Value:
             try:
                 value = operand(frame)
             except EvaluationError as error:
+                frame[0].spend(ERROR_STEPS)
                 failure = failure or error
                 continue
             if value is deciding:

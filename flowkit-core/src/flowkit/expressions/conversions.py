@@ -19,6 +19,8 @@ from flowkit.expressions.values import INT_MAX, INT_MIN, TYPES, UINT_MAX, Durati
 
 MAX_NUMBER = 64
 """Characters of a string that is read as a number."""
+MAX_BITS = 10_000
+"""Of an integer that is written; JSON may have longer ones."""
 _INT = re.compile(r"[+-]?\d+", re.ASCII)
 _DOUBLE = re.compile(r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d{1,5})?|\.\d+(?:[eE][+-]?\d{1,5})?|inf(?:inity)?|nan)", re.ASCII | re.IGNORECASE)
 _BOOLS = {
@@ -142,8 +144,9 @@ def _write(value: Any, pieces: list[str], budget: Budget) -> None:
         text = number_text(value)
         pieces.append(text if math.isfinite(value) else f'"{text}"')
     elif kind is int or kind is UInt:
-        if abs(value) > 10**4000:
+        if value.bit_length() > MAX_BITS:
             raise EvaluationError("the number is too long to be written")
+        budget.make_text(value.bit_length())
         pieces.append(str(int(value)))
     else:
         text = text_of(budget, value)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from flowkit.expressions.budget import Budget
+from flowkit.expressions.budget import ERROR_STEPS, Budget
 from flowkit.expressions.errors import EvaluationError
 from flowkit.expressions.values import BoolKey, no_overload, type_name, value_of
 
@@ -42,6 +42,7 @@ def _quantifier(name: str, *, deciding: bool) -> Maker:
                     if _decision(body(frame), name, position) is deciding:
                         return deciding
                 except EvaluationError as error:
+                    budget.spend(ERROR_STEPS)
                     failure = failure or error
             if failure is not None:
                 raise failure

@@ -121,7 +121,7 @@ def equal(left: Any, right: Any, budget: Budget) -> bool:
 
 
 def _elements_equal(left: Any, right: Any, budget: Budget) -> bool:
-    budget.spend(1)
+    budget.spend(3)
     return right is not _MISSING and equal(left, right, budget)
 
 

@@ -6,12 +6,13 @@ from typing import Any
 
 from flowkit.errors import NodeFailure
 from flowkit.expressions import Budget, BudgetExceeded, EvaluationError, InvalidExpression, compile_expression
+from flowkit.expressions.values import type_name
 
 NAMES = ("params", "vars", "results", "errors", "task")
 NAMES_BY_NODE = ("results", "errors")
 """Names whose fields are the nodes above."""
 TASK_FIELDS = ("id", "pipeline", "labels", "created_at")
-MAX_TOTAL_LENGTH = 512 * 1024
+MAX_TOTAL_LENGTH = 256 * 1024
 """Of the different expressions of one graph together."""
 MAX_STEPS, MAX_MEMORY = 2_000_000, 64_000_000
 """What one evaluation may use."""
@@ -64,7 +65,7 @@ def evaluate_condition(expression: str, scope: Mapping[str, Any], budget: Budget
     except (RecursionError, MemoryError):
         raise condition_failure(expression, "its values are too large or nested too deeply") from None
     if value is not True and value is not False:
-        raise condition_failure(expression, f"its value is of type {type(value).__name__}, neither true nor false")
+        raise condition_failure(expression, f"its value is {type_name(value)}, neither true nor false")
     return value
 
 

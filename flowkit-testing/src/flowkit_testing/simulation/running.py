@@ -9,7 +9,6 @@ from hashlib import blake2b
 from typing import Any
 
 from flowkit import CoordinatorConfig, WorkerConfig
-from flowkit.graph import check_condition
 from flowkit.plugins import Plugins
 
 from ._guards import Clockwork, quiet, sealed, take_apart, unlogged
@@ -62,8 +61,6 @@ class Outcome:
 def run_seed(setup: Setup, seed: int, prepare: Callable[[World], None] | None = None, *, logs: bool = False) -> Outcome:
     """One simulation. ``prepare`` may arrange the world before it begins; with ``logs`` FlowKit and the handlers log as they always do."""
     _check_no_loop_runs()
-    # Loaded with the first expression, and loading it draws from random: it is to be no part of any seed.
-    check_condition("true")
     world = World(seed, setup.faults)
     error: BaseException | None = None
     cluster: SimCluster | None = None
