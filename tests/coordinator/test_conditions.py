@@ -1,0 +1,145 @@
+"""Conditions that take long: they are evaluated beside other work, and end at their bounds."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from flowkit import Graph
+from flowkit.applying import Applier
+from flowkit.engine import ConditionDelayed, ConditionEvaluated, EngineSettings, EvaluateCondition, SendCommand, Woke
+from flowkit.evaluation import Allowance, evaluate_at_once, evaluate_in_thread, nodes_needed
+from flowkit.plugins import Plugins
+from flowkit.reading import load_task
+from flowkit.submitting import submission
+from flowkit.task import Mark, Task, TaskSpec
+from flowkit.worker import handler
+from flowkit_testing import Cluster, InMemoryStore, ManualClock
+from tests.engine.drive import new_task
+
+ROWS = {"rows": list(range(200))}
+LONG = "params.rows.all(a, params.rows.all(b, a + b >= 0))"
+"""Some 300,000 steps."""
+BOMB = "params.rows.all(a, params.rows.all(b, params.rows.all(c, a + b + c >= 0))) || true"
+
+
+@handler("work")
+async def work() -> str:
+    return "done"
+
+
+def node(node_id: str, *after: str, **fields: Any) -> dict[str, Any]:
+    return {"node_id": node_id, "type": "work", "depends_on": list(after), **fields}
+
+
+def graph(*nodes: dict[str, Any]) -> dict[str, Any]:
+    return {"nodes": list(nodes), "on_node_failure": "continue"}
+
+
+def task_of(*nodes: dict[str, Any]) -> Task:
+    task = new_task(Graph.parse(graph(*nodes)))
+    task.spec.params.update(ROWS)
+    return task
+
+
+async def test_a_long_condition_is_decided_and_a_bomb_fails_its_node_while_other_tasks_go_on() -> None:
+    async with Cluster(handlers=[work], coordinators=2) as cluster:
+        slow = graph(node("a"), node("b", "a", when=LONG), node("c", "a", when=f"!({LONG})"), node("d", "a", when=BOMB))
+        first = await cluster.client.create_task(graph=slow, params=ROWS)
+        others = [await cluster.client.create_task(graph=graph(node("x", when="true"), node("y", "x"))) for _ in range(5)]
+        for task_id in others:
+            assert (await cluster.client.wait(task_id)).status == "finished"
+        view = await cluster.client.wait(first)
+    statuses = {node_id: (str(found.status), found.reason_code) for node_id, found in view.nodes.items()}
+    assert statuses == {
+        "a": ("finished", None), "b": ("finished", None), "c": ("skipped", "condition_false"), "d": ("failed", "bad_condition"),
+    }  # fmt: skip
+    assert view.nodes["d"].error is not None
+    assert view.nodes["d"].error.endswith("cannot be evaluated: the evaluation takes more steps than are allowed")
+
+
+async def test_a_commit_waits_for_no_condition_that_takes_long() -> None:
+    store, settings = InMemoryStore(), EngineSettings()
+    applier = Applier(store=store, clock=ManualClock(), plugins=Plugins(), settings=settings, keep_nodes=100, patience_sec=0)
+    for task_id, when in (("slow", BOMB), ("quick", "params.rows.size() == 200")):
+        document = Graph.parse(graph(node("a", when=when)))
+        spec = TaskSpec(task_id, document.plan, created_at=1.0, secret=b"key", params=ROWS)
+        await store.create([submission(spec, document, certainly_new=False, settings=settings).record])
+    applied = await applier.look(["slow", "quick"])
+    assert {held.task.task_id: effects for held, effects in applied.effects} == {
+        "slow": [EvaluateCondition(0)], "quick": [SendCommand(0, 1)],
+    }  # fmt: skip
+    stored = await load_task(store, "slow")
+    assert (stored.marks[0], stored.wake_at is not None) == (Mark.CHECKING, True)
+    # What is delayed is not tried again before the next commit, and stays to be done.
+    woke = await applier.apply({"slow": [Woke()]})
+    assert [effects for _, effects in woke.effects] == [[EvaluateCondition(0)]]
+
+
+async def test_the_event_loop_turns_while_a_condition_is_evaluated_in_a_thread() -> None:
+    turns = 0
+    evaluation = asyncio.create_task(evaluate_in_thread(InMemoryStore(), task_of(node("a", when=BOMB)), 0, 1.0))
+    while not evaluation.done():
+        await asyncio.sleep(0)
+        turns += 1
+    outcome = await evaluation
+    assert (outcome.index, outcome.value, outcome.since) == (0, False, 1.0)
+    assert "more steps than are allowed" in (outcome.error or "")
+    assert turns > 10
+
+
+async def test_a_condition_is_delayed_where_it_needs_more_than_a_commit_allows() -> None:
+    store = InMemoryStore()
+
+    async def outcome(when: str, steps: int = 200_000) -> Any:
+        allowance = Allowance(steps)
+        found = await evaluate_at_once(store, task_of(node("a", when=when)), 0, allowance)
+        assert allowance.steps <= steps
+        return found
+
+    assert await outcome("params.rows.all(a, a >= 0)") == ConditionEvaluated(0, True)
+    assert await outcome(LONG) == ConditionDelayed(0)
+    assert await outcome("params.rows.all(a, a >= 0)", steps=100) == ConditionDelayed(0)
+    assert await outcome("true", steps=0) == ConditionDelayed(0)
+    assert "neither true nor false" in (await outcome("1")).error
+
+
+async def test_one_that_may_read_any_result_is_delayed_below_many_nodes() -> None:
+    names = [f"n{place}" for place in range(40)]
+    layers = [node(name) for name in names], [node(f"m{name}", *names) for name in names], [node("a", "mn1", "mn2", when="results[vars.x]")]
+    plan = Graph.parse(graph(*(one for layer in layers for one in layer))).plan
+    index = plan.index["a"]
+    assert nodes_needed(plan, index, most_edges=50) is None
+    needed = nodes_needed(plan, index, most_edges=100)
+    assert needed is not None
+    assert [plan.ids[place] for place in needed["results"]] == [*names, "mn1", "mn2"]
+
+
+@pytest.mark.parametrize("results", [{"size": 42}, None])
+async def test_a_condition_reads_results_of_all_nodes_above_and_the_errors_of_failed_ones(results: Any) -> None:
+    @handler("start")
+    async def start() -> Any:
+        return results
+
+    @handler("fail")
+    async def fail() -> None:
+        raise ValueError("no file")
+
+    flow = graph(
+        node("a") | {"type": "start"},
+        node("b", "a"),
+        node("skipped", "b", when="false"),
+        node("broken", "b", routing={"on_failure": ["after"]}, retry_policy={"max": 1, "backoff_sec": 0}) | {"type": "fail"},
+        node("after", when="errors.broken.reason_code == 'bad_input' && errors.broken.attempt >= 1 && !has(errors.b) && results.broken == null"),
+        node("c", "b", when="results.a == null || results.a.size == 42"),
+        node("d", "c", "skipped", when="results.skipped == null && results['b'] == 'done'"),
+        node("e", "d", when="results.size() == 5 && results.map(r, r).all(r, r in ['a', 'b', 'c', 'd', 'skipped'])"),
+        node("f", "e", when="task.id != '' && task.pipeline == 'p' && task.labels.x == 'y' && task.created_at > timestamp(0)"),
+    )  # fmt: skip
+    async with Cluster(handlers=[work, start, fail]) as cluster:
+        task_id = await cluster.client.create_task(graph=flow, pipeline="p", labels={"x": "y"})
+        view = await cluster.client.wait(task_id)
+    found = {node_id: str(one.status) for node_id, one in view.nodes.items()}
+    assert found == {**dict.fromkeys(["a", "b", "after", "c", "d", "e", "f"], "finished"), "skipped": "skipped", "broken": "failed"}, (
+        {name: one.error for name, one in view.nodes.items() if one.error}
+    )
