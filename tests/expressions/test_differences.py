@@ -19,7 +19,11 @@ lists = st.sampled_from(["[]", "[1, 2]", "params.xs", "[0, x]"])
 
 def calls(*forms: str, **parts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     """Expressions of these forms, with parts in them."""
-    return st.sampled_from(forms).flatmap(lambda form: st.builds(form.format, **{name: part for name, part in parts.items() if f"{{{name}" in form}))
+
+    def filled(form: str) -> st.SearchStrategy[str]:
+        return st.builds(form.format, **{name: part for name, part in parts.items() if f"{{{name}" in form})
+
+    return st.sampled_from(forms).flatmap(filled)
 
 
 def numbers(depth: int) -> st.SearchStrategy[str]:

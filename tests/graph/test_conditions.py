@@ -67,9 +67,7 @@ def test_a_name_bound_by_one_loop_is_known_and_others_are_not() -> None:
     assert check_condition("vars.xs.exists(x, x.n == y)") == (
         "uses 'y' (at character 26); there are only params, vars, results, errors and task"
     )
-    assert check_condition("task.status == 'x'") == (
-        "uses 'task.status' (at character 1); task has only id, pipeline, labels, created_at"
-    )
+    assert check_condition("task.status == 'x'") == ("uses 'task.status' (at character 1); task has only id, pipeline, labels, created_at")
 
 
 def test_the_nodes_that_a_condition_reads_are_known() -> None:

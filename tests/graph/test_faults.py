@@ -313,7 +313,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a count on a root": (chain({"fan_in": "count:1"}), "node 'a': fan_in 'count:1' asks for 1 parents, and the node has 0 parents;"),
     "an unknown end of the others": (chain({}, {"on_satisfied": "stop"}), "node 'b': on_satisfied must be 'leave' or 'cancel', not 'stop'"),
     # conditions
-    "half a condition": (chain({"when": "vars.x =="}), "node 'a': when: 'vars.x ==' is not a valid expression: expected a value, found the end"),
+    "half a condition": (chain({"when": "vars.x =="}), "node 'a': when: 'vars.x ==' is not a valid expression: expected a value"),
     "an empty condition": (chain({"when": ""}), "node 'a': when: '' is not a valid expression"),
     "a condition on something else": (
         chain({"when": "param.x == 1"}),
@@ -321,7 +321,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "a condition that is true": (chain({"when": True}), "node 'a': when must be a string, not True"),
     "a condition without end": (chain({"when": "true" + " && true" * 1000}), "is longer than 4096 characters"),
-    "a condition on a node that is not above": (chain({"when": "results.b.n > 1"}, {}), "reads results of 'b', which is not above this node"),
+    "a condition on a node that is not above": (chain({"when": "results.b.n > 1"}, {}), "'b', which is not above this node"),
     "a condition on a node that is not there": (chain({}, {"when": "results.c.n > 1"}), "reads results of 'c', which is not in the graph"),
     "a condition with an unknown function": (chain({"when": "now() > 1"}), "there is no function now() (at character 1)"),
     "a condition with a bad pattern": (chain({"when": "vars.x.matches('[')"}), "the pattern of matches() is not valid: unclosed"),

@@ -25,7 +25,7 @@ from flowkit.coordinator._inbox import read_reports
 from flowkit.coordinator._outbox import Outbox
 from flowkit.coordinator._timers import Timers, sweep
 from flowkit.coordinator._watching import WorkerWatch, tasks_of
-from flowkit.engine import CallFunction, CommandsLost, Effect, EngineSettings, EvaluateCondition, Event, RetryRequested, Woke
+from flowkit.engine import CallFunction, CommandsLost, Effect, EngineSettings, EvaluateCondition, Event, RetryRequested, SendCancel, Woke
 from flowkit.errors import StoreError, TaskNotFound
 from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, Clock, Store, TopicSpec

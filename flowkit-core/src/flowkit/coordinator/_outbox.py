@@ -44,7 +44,9 @@ class Outbox:
         self._missing: dict[str, float] = {}
         """Topics that could not be made, and when to try again."""
 
-    async def carry_out(self, effects: Sequence[tuple[Held, Sequence[Effect]]]) -> list[tuple[Held, CallFunction | EvaluateCondition | SendCancel]]:
+    async def carry_out(
+        self, effects: Sequence[tuple[Held, Sequence[Effect]]]
+    ) -> list[tuple[Held, CallFunction | EvaluateCondition | SendCancel]]:
         """Send everything that goes over the bus, in one call, and return what the coordinator is to do itself."""
         messages: list[Message] = []
         sent: list[tuple[Held, list[_Sending]]] = []

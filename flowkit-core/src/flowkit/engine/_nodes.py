@@ -97,9 +97,9 @@ def _attempt(record: NodeRecord) -> dict[str, Any] | None:
 
 
 def condition_evaluated(draft: Transition, event: ConditionEvaluated, settings: EngineSettings) -> None:
-    if draft.mark(event.index) not in NODE_REPORTS[ConditionEvaluated]:
-        draft.ignored = True
-    elif event.since is not None and event.since != draft.record(event.index).issued_at:
+    if draft.mark(event.index) not in NODE_REPORTS[ConditionEvaluated] or (
+        event.since is not None and event.since != draft.record(event.index).issued_at
+    ):
         draft.ignored = True
     elif event.error is not None:
         record = draft.edit(event.index)

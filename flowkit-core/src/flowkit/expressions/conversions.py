@@ -15,7 +15,7 @@ from flowkit.expressions.times import (
     timestamp_of_seconds,
     timestamp_text,
 )
-from flowkit.expressions.values import INT_MAX, INT_MIN, TYPES, UINT_MAX, Duration, Timestamp, Type, UInt, value_of
+from flowkit.expressions.values import ANY, INT_MAX, INT_MIN, TYPES, UINT_MAX, Duration, Overloads, Timestamp, Type, UInt, value_of
 
 MAX_NUMBER = 64
 """Characters of a string that is read as a number."""
@@ -166,9 +166,7 @@ def _same(budget: Budget, value: Any) -> Any:
     return value
 
 
-ANY = None
-"""Stands for the types of one argument of any type."""
-FUNCTIONS: dict[str, dict[tuple[type, ...] | None, Any]] = {
+FUNCTIONS: dict[str, Overloads] = {
     "int": {
         (int,): _to_int,
         (UInt,): _to_int,

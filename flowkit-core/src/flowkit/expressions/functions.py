@@ -1,13 +1,10 @@
 """The table of functions: by name and form of the call, then by the types of the arguments."""
 
-from collections.abc import Callable
 from typing import Any
 
 from flowkit.expressions import conversions, strings, times
 from flowkit.expressions.budget import Budget
-from flowkit.expressions.conversions import ANY
-
-Overloads = dict[tuple[type, ...] | None, Callable[..., Any]]
+from flowkit.expressions.values import ANY, Overloads
 
 
 def _size(budget: Budget, value: Any) -> int:
@@ -16,13 +13,9 @@ def _size(budget: Budget, value: Any) -> int:
 
 _SIZES: Overloads = {(kind,): _size for kind in (str, bytes, list, dict)}
 
-GLOBAL: dict[str, Overloads] = {**conversions.FUNCTIONS, "size": _SIZES, "matches": {**strings.METHODS["matches"]}}
+GLOBAL: dict[str, Overloads] = {**conversions.FUNCTIONS, "size": _SIZES, "matches": strings.METHODS["matches"]}
 """Functions that are called as ``name(value)``."""
-METHODS: dict[str, Overloads] = {
-    "size": _SIZES,
-    **{name: dict(overloads) for name, overloads in strings.METHODS.items()},
-    **{name: dict(overloads) for name, overloads in times.METHODS.items()},
-}
+METHODS: dict[str, Overloads] = {**strings.METHODS, **times.METHODS, "size": _SIZES}
 """Functions that are called as ``value.name()``. The value is the first of the types."""
 
 

@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from flowkit.expressions.budget import ERROR_STEPS, Budget
+from flowkit.expressions.closures import Frame, Value
 from flowkit.expressions.errors import EvaluationError
 from flowkit.expressions.values import BoolKey, no_overload, type_name, value_of
 
-Frame = list[Any]
-Value = Callable[[Frame], Any]
 Maker = Callable[[Value, int, list[Value], int, int], Value]
 
 

@@ -21,8 +21,11 @@ LEVELS = {
 MACROS = {"all": (2,), "exists": (2,), "exists_one": (2,), "map": (2, 3), "filter": (2,)}
 """How many arguments each macro takes."""
 RESERVED = frozenset(
-    "as break const continue else for function if import let loop package namespace return var void while".split()
-)
+    {
+        "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "package", "namespace", "return",
+        "var", "void", "while",
+    }
+)  # fmt: skip
 
 
 def parse(source: str) -> Node:
@@ -82,7 +85,7 @@ class _Parser:
 
     def _expression(self) -> Node:
         start = self._token.position
-        arms = []
+        arms: list[tuple[Node, Node]] = []
         while True:
             node = self._operators()
             if not self._accept("?"):
@@ -147,7 +150,7 @@ class _Parser:
             return ListOf(token.position, self._items("]"))
         if self._accept("{"):
             return self._map(token)
-        self._fail(f"expected a value, found {self._shown()}")
+        return self._fail(f"expected a value, found {self._shown()}")
 
     def _fields(self, node: Node) -> Node:
         while True:

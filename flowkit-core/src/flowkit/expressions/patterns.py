@@ -1,7 +1,7 @@
 """Regular expressions for ``matches``: an engine that needs linear time, and bounds on what is given to it.
 
-The engine is the one of pydantic, Rust's ``regex``. It cannot be interrupted, so the cost of a pattern is estimated before it is compiled, and
-the cost of a search before it begins.
+The engine is the one of pydantic, Rust's ``regex``. It cannot be interrupted, so the cost of a pattern is estimated before it is compiled,
+and the cost of a search before it begins.
 """
 
 import re

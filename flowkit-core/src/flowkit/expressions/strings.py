@@ -5,6 +5,7 @@ from typing import Any
 from flowkit.expressions.budget import Budget
 from flowkit.expressions.errors import EvaluationError
 from flowkit.expressions.patterns import matches
+from flowkit.expressions.values import Overloads
 
 _LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 _UPPER = {code + 32: code for code in _LOWER}
@@ -108,7 +109,7 @@ def _check_place(text: str, place: int) -> None:
         raise EvaluationError(f"position {place} is outside the string of {len(text)} characters")
 
 
-METHODS: dict[str, dict[tuple[type, ...], Any]] = {
+METHODS: dict[str, Overloads] = {
     "contains": {(str, str): _contains},
     "startsWith": {(str, str): _starts_with},
     "endsWith": {(str, str): _ends_with},

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from flowkit.expressions.budget import Budget
 from flowkit.expressions.errors import EvaluationError
-from flowkit.expressions.values import Duration, Timestamp, no_overload
+from flowkit.expressions.values import Duration, Overloads, Timestamp, no_overload
 
 SECOND = 1_000_000_000
 MAX_TEXT = 64
@@ -20,9 +20,7 @@ _FIRST = -62_135_596_800 * SECOND
 _LAST = 253_402_300_800 * SECOND - 1
 _LONGEST = 315_576_000_000 * SECOND + SECOND - 1
 
-_TIMESTAMP = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)", re.ASCII
-)
+_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _DURATION = re.compile(r"([+-]?)((?:\d+(?:\.\d*)?|\.\d+)(?:h|ms|m|us|µs|μs|ns|s))+", re.ASCII)
 _PART = re.compile(r"(\d*)(?:\.(\d*))?(h|ms|m|us|µs|μs|ns|s)", re.ASCII)
 _UNITS = {"h": 3600 * SECOND, "m": 60 * SECOND, "s": SECOND, "ms": 1_000_000, "us": 1_000, "µs": 1_000, "μs": 1_000, "ns": 1}
@@ -145,7 +143,7 @@ def _zone(name: str) -> tzinfo:
     raise EvaluationError("there is no such time zone; use a name such as 'Europe/Berlin' or an offset such as '+02:00'")
 
 
-def _field(read: Callable[[datetime], int]) -> dict[tuple[type, ...], Callable[..., int]]:
+def _field(read: Callable[[datetime], int]) -> Overloads:
     def in_zone(budget: Budget, value: Timestamp, zone: str) -> int:
         budget.spend(ZONE_STEPS)
         moment = _EPOCH + timedelta(microseconds=value.nanos // 1_000)
@@ -173,7 +171,7 @@ def _milliseconds(budget: Budget, value: Duration) -> int:
     return abs(value.nanos) % SECOND // 1_000_000 * (-1 if value.nanos < 0 else 1)
 
 
-METHODS: dict[str, dict[tuple[type, ...], Callable[..., int]]] = {
+METHODS: dict[str, Overloads] = {
     "getFullYear": _field(lambda moment: moment.year),
     "getMonth": _field(lambda moment: moment.month - 1),
     "getDate": _field(lambda moment: moment.day),

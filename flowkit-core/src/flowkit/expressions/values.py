@@ -4,7 +4,7 @@ JSON values stand for themselves and are never copied. Keys of maps are strings,
 and ``1`` for the same key.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
@@ -14,6 +14,11 @@ from flowkit.expressions.errors import EvaluationError
 
 INT_MIN, INT_MAX, UINT_MAX = -(2**63), 2**63 - 1, 2**64 - 1
 _MISSING: Final = object()
+
+Overloads = dict[tuple[type, ...] | None, Callable[..., Any]]
+"""The forms of a function by the types of its arguments. Each takes the budget first."""
+ANY: Final = None
+"""Stands for the types of one argument of any type."""
 
 
 class UInt(int):

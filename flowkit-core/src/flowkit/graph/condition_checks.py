@@ -52,5 +52,3 @@ def _check_above(faults: Faults, document: GraphDocument, links: Links, indirect
         for target, said in indirect.get(place, {}).items():
             if not above[place] & bits[target]:
                 faults.add(document.nodes[place].node_id, f"{said}, which is not above this node; add an edge or remove the name")
-
-

@@ -8,8 +8,8 @@ from pydantic_core import to_json
 
 from flowkit.errors import Fault, GraphError
 from flowkit.graph.checks import check_cycles, check_links, check_nodes, check_references, index_of
-from flowkit.graph.condition_checks import check_nodes_read
 from flowkit.graph.complaints import Salvaged, complain, salvage
+from flowkit.graph.condition_checks import check_nodes_read
 from flowkit.graph.faults import Faults
 from flowkit.graph.limits import GraphLimits, levels
 from flowkit.graph.models import GraphDocument
