@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from flowkit.expressions import Budget, BudgetExceeded, EvaluationError, InvalidExpression, compile_expression
+from flowkit.expressions.budget import ERROR_STEPS
 from flowkit.expressions.patterns import MAX_WORK, cost
 from tests.expressions.values import evaluate
 
@@ -83,6 +84,13 @@ def test_values_that_nobody_reads_cost_nothing() -> None:
     budget = Budget(100, 0)
     assert compile_expression("x.limit > 3").evaluate({"x": {"limit": 4, "rows": [{"n": n} for n in range(10_000)]}}, budget)
     assert budget.used == 0
+
+
+def test_an_error_that_is_ignored_is_charged() -> None:
+    for expression in ("rows.all(a, int('x') > 0 || true)", "rows.exists(a, int('x') > 0) || true"):
+        budget = Budget(100_000, 0)
+        assert compile_expression(expression).evaluate(SCOPE, budget)
+        assert budget.used > 1_000 * ERROR_STEPS
 
 
 def test_a_budget_pauses_every_so_many_steps_and_a_pause_can_end_the_evaluation() -> None:

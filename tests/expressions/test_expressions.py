@@ -1,11 +1,15 @@
 """What expressions mean beyond the conformance cases, and what their errors say."""
 
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flowkit.expressions import BudgetExceeded, EvaluationError, InvalidExpression, compile_expression
+from flowkit.expressions.functions import GLOBAL, METHODS
+from flowkit.expressions.parser import MACROS
 from tests.expressions.values import evaluate, same
 
 
@@ -170,9 +174,17 @@ def test_an_error_of_the_budget_is_ignored_by_no_operator() -> None:
     for expression in (f"{bomb} || true", f"true && {bomb}", f"[1].exists(x, {bomb} || true)", f"false && false || {bomb} || true"):
         with pytest.raises(BudgetExceeded):
             evaluate(expression, rows=rows)
+    for expression in ("rows + rows == [] || true", "[1].exists(x, rows.map(y, y) == rows || true)"):
+        with pytest.raises(BudgetExceeded, match="more memory than is allowed"):
+            evaluate(expression, rows=rows, memory=1_000)
 
 
 def test_json_values_are_read_where_they_are() -> None:
     rows = [{"n": n} for n in range(100_000)]
     assert evaluate("rows[99999].n == 99999 && size(rows) == 100000", rows=rows, steps=20, memory=0)
     assert evaluate("rows", rows=rows, steps=0, memory=0) is rows
+
+
+def test_the_documentation_names_every_function_and_macro() -> None:
+    page = Path(__file__).parents[2].joinpath("docs/topics/expressions.md").read_text(encoding="utf-8")
+    assert [name for name in (*GLOBAL, *METHODS, *MACROS) if not re.search(rf"[`.]{name}[`(]", page)] == []

@@ -9,6 +9,8 @@ from pydantic import BaseModel
 
 from flowkit import Graph
 from flowkit.engine import EngineSettings
+from flowkit.expressions.functions import GLOBAL, METHODS
+from flowkit.expressions.parser import MACROS
 from flowkit.graph.models import EdgeSpec, GraphDocument, NodeIO, NodeSpec
 from flowkit.messages import _MODELS, KINDS, RunContextData, encode
 from flowkit.storage import encode_node
@@ -30,6 +32,10 @@ CONDITIONS = (
     "params.a.all(i, i > 0) || params.a.map(i, i * 2).exists(i, i == 4)",
     "timestamp('2026-01-01T00:00:00Z') > timestamp('2025-01-01T00:00:00Z')",
     "'abc'.matches('a.*') && 1.5 / 0.0 > 2.0",
+    "task.created_at.getHours('+02:00') > 3 && duration('1h30m') < duration('5400.5s')",
+    "string({'a': [1u, 0x2f, b'x', null]}).replace('a', 'b').split(',')[0].substring(1) != ''",
+    "[[1, 2], params.a].map(x, x.size() > 1, x[0]).filter(y, -y < (!true ? 1 : 2)) + [3] == {1: true}[1]",
+    "results['count'].n in [4.0] || has(errors.load) || r'a' < 'b'.trim()",
 )
 TEXTS = ("mongodb://user:password@host/db", "password='secret' \x1b[2J\u202e", '{"api_key": "x", "token": "y"}')
 
@@ -75,7 +81,7 @@ def words() -> set[str]:
         "*a",
         "!!",
     }
-    return found | {field.name for field in fields(NodeRecord)}
+    return found | {field.name for field in fields(NodeRecord)} | {*GLOBAL, *METHODS, *MACROS}
 
 
 def main() -> None:

@@ -312,6 +312,35 @@ MUTANTS = (
         "        if record.uid in log.uids:\n            return False\n",
         "",
     ),
+    # ------------------------------------------------ conditions
+    Mutant(
+        "an operator ignores that the budget is exceeded",
+        CORE + "expressions/errors.py",
+        "class BudgetExceeded(ExpressionError):",
+        "class BudgetExceeded(EvaluationError):",
+        suite="tests/expressions/test_expressions.py",
+    ),
+    Mutant(
+        "an error that is ignored costs nothing",
+        CORE + "expressions/closures.py",
+        "                frame[0].spend(ERROR_STEPS)\n",
+        "",
+        suite="tests/expressions/test_budget.py",
+    ),
+    Mutant(
+        "a delayed condition of an earlier run counts",
+        CORE + "engine/_nodes.py",
+        "event.since != draft.record(event.index).issued_at",
+        "event.since is draft",
+        suite="tests/engine/test_effects.py",
+    ),
+    Mutant(
+        "a delayed condition is forgotten with its coordinator",
+        CORE + "engine/_timers.py",
+        "        draft.effects.append(EvaluateCondition(index))\n",
+        "        pass\n",
+        suite="tests/engine/test_effects.py",
+    ),
     Mutant(
         "an idempotency key means nothing",
         TESTING + "_tasktable.py",

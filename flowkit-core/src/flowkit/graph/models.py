@@ -111,7 +111,7 @@ class NodeSpec(_Model):
     timeouts: Timeouts = Field(default_factory=lambda: _DEFAULT_TIMEOUTS)
     routing: Routing = Field(default_factory=lambda: _DEFAULT_ROUTING)
     when: str | None = None
-    """A CEL expression over ``params``, ``vars`` and ``results``; false skips the node."""
+    """An expression over ``params``, ``vars``, ``results``, ``errors`` and ``task``; false skips the node."""
     io: NodeIO = Field(default_factory=lambda: _DEFAULT_IO)
     priority: Priority = 0
     concurrency_key: Name | None = None
