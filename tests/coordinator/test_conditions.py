@@ -10,6 +10,8 @@ from flowkit import Graph
 from flowkit.applying import Applier
 from flowkit.engine import ConditionDelayed, ConditionEvaluated, EngineSettings, EvaluateCondition, SendCommand, Woke
 from flowkit.evaluation import Allowance, evaluate_at_once, evaluate_in_thread, nodes_needed
+from flowkit.graph.parsing import restore_document
+from flowkit.graph.plan import make_plan
 from flowkit.plugins import Plugins
 from flowkit.reading import load_task
 from flowkit.submitting import submission
@@ -147,3 +149,10 @@ async def test_a_condition_reads_results_of_all_nodes_above_and_the_errors_of_fa
     assert found == {**dict.fromkeys(["a", "b", "after", "c", "d", "e", "f"], "finished"), "skipped": "skipped", "broken": "failed"}, {
         name: one.error for name, one in view.nodes.items() if one.error
     }
+
+
+async def test_an_expression_that_an_earlier_version_took_fails_the_node_where_it_is_wrong_now() -> None:
+    document = restore_document(b'{"nodes": [{"node_id": "a", "type": "work", "when": "nobody(1)"}]}')
+    spec = TaskSpec("t", make_plan(document), created_at=1.0, secret=b"key")
+    outcome = await evaluate_at_once(InMemoryStore(), Task(spec, marks=bytearray(b"?")), 0, Allowance())
+    assert outcome == ConditionEvaluated(0, error="when: 'nobody(1)' cannot be evaluated: there is no function nobody() (at character 1)")

@@ -188,3 +188,17 @@ def test_json_values_are_read_where_they_are() -> None:
 def test_the_documentation_names_every_function_and_macro() -> None:
     page = Path(__file__).parents[2].joinpath("docs/topics/expressions.md").read_text(encoding="utf-8")
     assert [name for name in (*GLOBAL, *METHODS, *MACROS) if not re.search(rf"[`.]{name}[`(]", page)] == []
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "xs[big]", "m[big]", "'a'.charAt(big)", "'a'.substring(0, big)", "'aa'.replace('a', 'b', big)", "'a,b'.split(',', big)", "big + 1",
+        "-big", "'a'.indexOf('a', big)", "string(big)", "string([big])", "int(big)", "double(big)", "timestamp(big)", "big * 1.5",
+        "big % 7 * big",
+    ],
+)  # fmt: skip
+def test_an_integer_of_json_that_is_too_long_is_an_error_where_it_does_not_fit(expression: str) -> None:
+    with pytest.raises(EvaluationError):
+        evaluate(expression, big=10**4500, xs=[1], m={"a": 1})
+    assert evaluate("big > 1.5 && big == big && !(big in [1])", big=10**4500)

@@ -22,7 +22,9 @@ STEPS_AT_ONCE, MEMORY_AT_ONCE = 10_000, 1_000_000
 EDGES_AT_ONCE = 1_000
 """A condition that may read the result of any node above is delayed if there are more edges above it."""
 STEPS_A_COMMIT = 200_000
-"""Of all conditions of a task that are evaluated before one commit. It takes tens of milliseconds, during which no other task goes on."""
+"""Of all conditions of a task that are evaluated before one commit. No other task goes on meanwhile: some tens of milliseconds."""
+CHARACTERS_A_STEP = 2
+"""Evaluating an expression once, loops apart, takes as long as a step for so many of its characters."""
 RESULTS_A_TURN = 200
 """Results that are read before others get their turn."""
 
@@ -54,7 +56,7 @@ async def evaluate_at_once(store: Store, task: Task, index: int, allowance: Allo
     except NodeFailure as error:
         return ConditionEvaluated(index, error=str(error))
     finally:
-        allowance.steps -= budget.used
+        allowance.steps -= budget.used + len(expression) // CHARACTERS_A_STEP
     return ConditionEvaluated(index, value)
 
 

@@ -139,7 +139,7 @@ class Coordinator(Client, Service):
             group=group, store=store, clock=self.clock, functions=self.plugins.functions, worker_id=self.coordinator_id,
             report=self._report,
         )  # fmt: skip
-        self._conditions = Conditions(group=group, store=self.store, report=self._report)
+        self._conditions = Conditions(group=group, store=store, report=self._report)
 
     def _topics(self) -> list[TopicSpec]:
         return [

@@ -61,11 +61,16 @@ class Expression:
         return self._run(frame)
 
 
-@lru_cache(maxsize=1024)
+SHORT = 500
+"""A compiled expression takes some hundred bytes for each character, so fewer of the longer ones are kept."""
+_compile_short = lru_cache(maxsize=1024)(Expression)
+_compile_long = lru_cache(maxsize=128)(Expression)
+
+
 def compile_expression(source: str) -> Expression:
-    """Check and compile an expression.
+    """Check and compile an expression; those that were compiled lately are kept.
 
     Raises:
         InvalidExpression: it does not parse, or calls a function that does not exist or with a wrong number of arguments.
     """
-    return Expression(source)
+    return _compile_short(source) if len(source) <= SHORT else _compile_long(source)

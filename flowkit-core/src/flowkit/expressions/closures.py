@@ -9,7 +9,7 @@ from typing import Any
 from flowkit.expressions.budget import ERROR_STEPS, Budget
 from flowkit.expressions.errors import EvaluationError
 from flowkit.expressions.operators import OPERATORS, negate
-from flowkit.expressions.values import ANY, Overloads, key_of, lookup_key, no_overload, type_name
+from flowkit.expressions.values import ANY, INT_MIN, UINT_MAX, Overloads, key_of, lookup_key, no_overload, type_name
 
 Frame = list[Any]
 Value = Callable[[Frame], Any]
@@ -82,14 +82,19 @@ def _at(value: Any, index: Any) -> Any:
     if type(value) is dict:
         if key in value:
             return value[key]
-        raise EvaluationError(f"there is no {str(index)[:80]!r}")
+        raise EvaluationError(f"there is no {_shown(index)}")
     if type(value) is not list:
         raise no_overload("[]", value, index)
     if not isinstance(key, int):
         raise EvaluationError(f"an index of a list is an int, not {type_name(index)}")
     if 0 <= key < len(value):
         return value[key]
-    raise EvaluationError(f"index {str(index)[:20]} is outside the list of {len(value)} elements")
+    raise EvaluationError(f"index {_shown(index)} is outside the list of {len(value)} elements")
+
+
+def _shown(index: Any) -> str:
+    """An index in an error text. JSON has integers of any length."""
+    return repr(index[:80]) if type(index) is str else str(index) if INT_MIN <= index <= UINT_MAX else "of more than 64 bits"
 
 
 # ---------------------------------------------------------------- operators
@@ -245,5 +250,7 @@ def call(name: str, overloads: Overloads, arguments: Sequence[Value], position: 
             return function(budget, *values)
         except EvaluationError as error:
             raise error.at(position) from None
+        except (OverflowError, ValueError):  # JSON has integers that are longer than Python's own functions take
+            raise EvaluationError(f"{name}() cannot use a number of more than 64 bits", position) from None
 
     return run

@@ -5,7 +5,7 @@ from typing import Self
 from flowkit.errors import FlowKitError
 
 
-class ExpressionError(FlowKitError, ValueError):
+class ExpressionError(FlowKitError):
     """An expression is wrong. ``position`` counts characters from 0; None if it is not known."""
 
     def __init__(self, reason: str, position: int | None = None) -> None:
