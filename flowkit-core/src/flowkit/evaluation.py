@@ -15,8 +15,8 @@ from flowkit.expressions import Budget, BudgetExceeded, InvalidExpression, Times
 from flowkit.graph import Plan
 from flowkit.graph.conditions import MAX_MEMORY, MAX_STEPS, condition_failure, evaluate_condition, nodes_read
 from flowkit.protocols import Store
-from flowkit.reading import records_of, results_of
-from flowkit.task import Mark, Task
+from flowkit.reading import errors_of, results_of
+from flowkit.task import Task
 
 STEPS_AT_ONCE, MEMORY_AT_ONCE = 10_000, 1_000_000
 EDGES_AT_ONCE = 1_000
@@ -137,7 +137,7 @@ async def _scope(store: Store, task: Task, needed: Mapping[str, list[int]]) -> d
         "params": spec.params,
         "vars": task.vars,
         "results": await _in_turns(needed.get("results", []), lambda nodes: _results(store, task, nodes)),
-        "errors": await _in_turns(needed.get("errors", []), lambda nodes: _errors(store, task, nodes)),
+        "errors": await _in_turns(needed.get("errors", []), lambda nodes: errors_of(store, task, nodes)),
         "task": about,
     }
 
@@ -154,15 +154,6 @@ async def _in_turns(nodes: list[int], read: Callable[[list[int]], Any]) -> dict[
 async def _results(store: Store, task: Task, nodes: list[int]) -> dict[str, Any]:
     """The results of these nodes, null for those that have none."""
     return {task.spec.plan.ids[node]: None for node in nodes} | await results_of(store, task, nodes)
-
-
-async def _errors(store: Store, task: Task, nodes: list[int]) -> dict[str, Any]:
-    """The errors of those of these nodes that failed."""
-    records = await records_of(store, task, [node for node in nodes if task.marks[node] == Mark.FAILED])
-    return {
-        task.spec.plan.ids[node]: {"reason_code": record.reason_code, "error": record.error, "attempt": record.attempt}
-        for node, record in records.items()
-    }
 
 
 def _expression(plan: Plan, index: int) -> str:
