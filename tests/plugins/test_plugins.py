@@ -69,7 +69,7 @@ def test_hooks_marked_with_hookimpl_are_taken_under_their_specname() -> None:
         def refuse(self, task: Any) -> str:
             return "closed"
 
-    assert Plugins([Marked()]).hook.flowkit_before_submit(task=None) == "closed"
+    assert Plugins([Marked()]).ask("flowkit_before_submit", task=None) == "closed"
 
 
 def test_two_plugins_of_one_name_are_refused() -> None:

@@ -414,7 +414,7 @@ async def test_a_loop_that_dies_lives_again(bench: Bench, caplog: pytest.LogCapt
                 for command in commands:
                     assert (await inner.end(command)).kind == "node_succeeded"
             group.cancel_scope.cancel()
-    assert "loop failed and begins again" in caplog.text
+    assert "loop broke and is restarted" in caplog.text
 
 
 def _decoded(value: bytes) -> Any:

@@ -7,9 +7,12 @@ import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Self
 
 import anyio
+
+from flowkit._containment import error_text
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +42,7 @@ class Service:
                 ready.set_result(None)
 
         self._serving = asyncio.create_task(self._serve(tell_ready, self._stopping))
+        self._serving.add_done_callback(partial(self._on_end, self._stopping))
         try:
             await asyncio.wait({self._serving, ready}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
@@ -51,10 +55,14 @@ class Service:
             raise RuntimeError(f"{type(self).__name__} ended before it was ready")
 
     async def stop(self) -> None:
-        """Stop working; returns when everything is left in order. Does nothing if it does not work."""
+        """Stop working; returns when everything is left in order. Does nothing if it does not work.
+
+        Raises what ended the service, if it has ended before it was asked to.
+        """
         serving = self._serving
         if serving is None:
             return
+        unasked = serving.done() and not self._stopping.is_set()
         self._stopping.set()
         try:
             await asyncio.wait({serving})
@@ -64,6 +72,15 @@ class Service:
         self._serving = None
         if not serving.cancelled():
             serving.result()
+        elif unasked:
+            raise RuntimeError(f"the task of the {type(self).__name__} was cancelled by other code")
+
+    def _on_end(self, stopping: anyio.Event, serving: asyncio.Task[None]) -> None:
+        """Log that the service has ended although nobody asked it to. :meth:`stop` raises why."""
+        if not stopping.is_set() and not serving.cancelled() and (error := serving.exception()) is not None:
+            logger.error(
+                "The %s has ended: %s", type(self).__name__, error_text(error), exc_info=error, extra={"action": "service_broken"}
+            )
 
     async def _give_up(self, serving: asyncio.Task[None]) -> None:
         """End at once."""

@@ -1,8 +1,8 @@
 """The one door: every change of a stored task goes through :meth:`Applier.apply`."""
 
+import asyncio
 import logging
 import secrets
-import traceback
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 
 from flowkit._backoff import Backoff
+from flowkit._containment import Escaped, contained, error_text, message, origin, traceback_text
 from flowkit.engine import (
     ConditionDelayed,
     Effect,
@@ -140,7 +141,7 @@ class Applier:
                 if held is None:
                     continue
                 try:
-                    effects = pending_effects(held.task, claimed=False)
+                    effects = contained(pending_effects, held.task, claimed=False)
                 except Exception as error:
                     await self.quarantine(task_id, error)
                     continue
@@ -265,9 +266,9 @@ class Applier:
                 changed, effects, notices = await self._advance(held, events, restore=restore)
                 operation = f"{self._name}.{next(self._numbers)}"
                 commit = held.ledger.commit(held.task, operation) if changed else None
-            except StoreError:
+            except (StoreError, asyncio.CancelledError, GeneratorExit):
                 raise
-            except Exception as error:
+            except BaseException as error:
                 await self.quarantine(task_id, error)
                 continue
             if commit is None:
@@ -359,14 +360,18 @@ class Applier:
                     notices.append(("flowkit_node_changed", {"task": after_task, "before": node_before, "after": node_after}))
         return notices
 
-    async def quarantine(self, task_id: str, error: Exception) -> None:
+    async def quarantine(self, task_id: str, error: BaseException) -> None:
         """A defect struck this task: it is put aside with its traceback, and the others go on.
 
         The same defect leaves one letter, however often it strikes.
         """
         self.forget(task_id)
-        logger.error("Task %s is quarantined: %r", task_id, error, exc_info=error, extra={"action": "task_quarantined", "task_id": task_id})
-        text = writable("".join(traceback.format_exception(error)), most=MOST_OF_A_TRACEBACK)
+        error = origin(error)
+        logger.error(
+            "Task %s is quarantined: %s", task_id, error_text(error), exc_info=error,
+            extra={"action": "task_quarantined", "task_id": task_id},
+        )  # fmt: skip
+        text = writable(traceback_text(error), most=MOST_OF_A_TRACEBACK)
         mark = sha256(text.encode()).hexdigest()[:8]
         letter = DeadLetter(
             letter_id=f"task-{task_id}-{mark}", at=self._clock.now(), kind="task", reason_code="quarantined", error=text, task_id=task_id

@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 import anyio
 from pydantic_core import from_json
 
+from flowkit._containment import message, origin
 from flowkit._backoff import Backoff
 from flowkit._bus_connection import BusConnection
 from flowkit._gathering import Gathered
@@ -275,11 +276,11 @@ class Client:
 
     def _ask(self, task: NewTask) -> None:
         try:
-            reason = self.plugins.hook.flowkit_before_submit(task=task)
+            reason = self.plugins.ask("flowkit_before_submit", task=task)
         except TaskRefused:
             raise
         except Exception as error:
-            raise TaskRefused(f"a plugin refused the task: {error}") from error
+            raise TaskRefused(f"a plugin refused the task: {message(origin(error))}") from origin(error)
         if reason is not None:
             raise TaskRefused(f"the task was refused: {reason}")
 

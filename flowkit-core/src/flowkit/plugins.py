@@ -9,6 +9,7 @@ from typing import Any
 import pluggy
 
 from flowkit import hookspecs
+from flowkit._containment import contained, error_text, origin
 from flowkit.config import CommonConfig
 from flowkit.errors import ConfigError, PayloadError, PluginError
 from flowkit.protocols import Bus, Store
@@ -68,21 +69,18 @@ class Plugins:
         self.observes_tasks = bool(self._manager.hook.flowkit_task_changed.get_hookimpls())
         self.observes_nodes = bool(self._manager.hook.flowkit_node_changed.get_hookimpls())
         self.checks_submissions = bool(self._manager.hook.flowkit_before_submit.get_hookimpls())
+        self.classifies_errors = bool(self._manager.hook.flowkit_classify_error.get_hookimpls())
         self._encoders = self._manager.hook.flowkit_encode_payload.get_hookimpls()
         self._decoders = self._manager.hook.flowkit_decode_payload.get_hookimpls()
-
-    @property
-    def hook(self) -> Any:
-        return self._manager.hook
 
     def _discover(self) -> None:
         import importlib.metadata
 
         for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
             try:
-                plugin = entry_point.load()
+                plugin = contained(entry_point.load)
             except Exception as error:
-                raise PluginError(f"plugin {entry_point.name!r} cannot be imported: {error!r}") from error
+                raise PluginError(f"plugin {entry_point.name!r} cannot be imported: {error_text(error)}") from origin(error)
             if not self._manager.is_registered(plugin):
                 self._register(plugin, entry_point.name)
 
@@ -121,11 +119,11 @@ class Plugins:
                 offered[name] = value
 
             try:
-                implementation.function(*([register] if "register" in implementation.argnames else []))
+                contained(implementation.function, *([register] if "register" in implementation.argnames else []))
             except PluginError:
                 raise
             except Exception as error:
-                raise PluginError(f"plugin {implementation.plugin_name!r}: {hook} raised {error!r}") from error
+                raise PluginError(f"plugin {implementation.plugin_name!r}: {hook} raised {error_text(error)}") from origin(error)
         return offered
 
     def open_bus(self, address: str, config: CommonConfig) -> Bus:
@@ -134,7 +132,7 @@ class Plugins:
         Raises:
             ConfigError: none does.
         """
-        bus: Bus | None = self._manager.hook.flowkit_open_bus(address=address, config=config)
+        bus: Bus | None = self.ask("flowkit_open_bus", address=address, config=config)
         if bus is None:
             raise ConfigError(f"no plugin opens a bus at {_scheme(address)!r}{_to_install(address)}")
         return bus
@@ -145,11 +143,19 @@ class Plugins:
         Raises:
             ConfigError: none does.
         """
-        store: Store | None = self._manager.hook.flowkit_open_store(source=source, config=config)
+        store: Store | None = self.ask("flowkit_open_store", source=source, config=config)
         if store is None:
             what = _scheme(source) if isinstance(source, str) else type(source).__module__ + "." + type(source).__qualname__
             raise ConfigError(f"no plugin opens a store from {what!r}{_to_install(source)}")
         return store
+
+    def ask(self, hook: str, **arguments: Any) -> Any:
+        """Return the first answer of a plugin that is not None.
+
+        Raises:
+            Escaped: a plugin raised what is no ``Exception``. An ``Exception`` passes unchanged.
+        """
+        return contained(getattr(self._manager.hook, hook), **arguments)
 
     @property
     def encodes_payloads(self) -> bool:
@@ -180,10 +186,10 @@ class Plugins:
         """Tell every observer; one that raises is logged by name and stops nobody."""
         for implementation in getattr(self._manager.hook, hook).get_hookimpls():
             try:
-                implementation.function(*(arguments[name] for name in implementation.argnames))
-            except (Exception, SystemExit):
-                logger.exception(
-                    "Plugin %s raised in %s", implementation.plugin_name, hook,
+                contained(implementation.function, *(arguments[name] for name in implementation.argnames))
+            except Exception as error:
+                logger.error(
+                    "Plugin %s raised in %s: %s", implementation.plugin_name, hook, error_text(error), exc_info=origin(error),
                     extra={"action": "observer_failed", "plugin": implementation.plugin_name},
                 )  # fmt: skip
 
@@ -210,10 +216,10 @@ class Plugins:
 def _changed(codec: pluggy.HookImpl, verb: str, data: bytes, context: str) -> bytes:
     arguments = {"data": data, "context": context}
     try:
-        changed = codec.function(*(arguments[name] for name in codec.argnames))
+        changed = contained(codec.function, *(arguments[name] for name in codec.argnames))
     except Exception as error:
-        why = f"{type(error).__name__}{f': {error}' if str(error) else ''}"
-        raise PayloadError(f"plugin {codec.plugin_name!r} cannot {verb} {context or 'a payload'}: {why}") from error
+        what = f"plugin {codec.plugin_name!r} cannot {verb} {context or 'a payload'}"
+        raise PayloadError(f"{what}: {error_text(error)}") from origin(error)
     if changed is None:
         return data
     if not isinstance(changed, bytes):

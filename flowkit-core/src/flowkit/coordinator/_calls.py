@@ -1,5 +1,6 @@
 """Calling coordinator functions."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -8,6 +9,7 @@ import anyio
 from anyio.abc import TaskGroup
 from pydantic_core import from_json
 
+from flowkit._containment import awaited, contained, error_text, message, origin
 from flowkit.coordinator.functions import FunctionContext, call_function
 from flowkit.engine import Event, FunctionFailed, FunctionReturned
 from flowkit.errors import NodeFailure
@@ -39,6 +41,7 @@ class Calls:
         self._worker_id = worker_id
         self._report = report
         self._running: dict[tuple[str, int, int], anyio.CancelScope] = {}
+        self._owner = asyncio.current_task()
 
     def begin(self, task: Task, index: int, attempt: int) -> None:
         """Call a node's function, unless it runs here already."""
@@ -65,9 +68,20 @@ class Calls:
                 event = await self._call(task, index, attempt, token)
         finally:
             del self._running[key]
-        await self._report(task_id, event)
+        try:
+            await awaited(self._report(task_id, event), ending=self._leaving)
+        except Exception as error:
+            logger.error(
+                "The end of a function was not recorded: %s", error_text(error), exc_info=origin(error),
+                extra={"action": "report_lost", "task_id": task_id},
+            )  # fmt: skip
+
+    def _leaving(self) -> bool:
+        """The coordinator ends, and cancels what it called."""
+        return self._group.cancel_scope.cancel_called or (self._owner is not None and self._owner.cancelling() > 0)
 
     async def _call(self, task: Task, index: int, attempt: int, token: str) -> Event:
+        scope = self._running[task.task_id, index, attempt]
         plan = task.spec.plan
         node = plan.nodes[index]
         parents = [edge.node for edge in plan.parents[index]]
@@ -82,23 +96,29 @@ class Calls:
                 clock=self._clock,
                 reading=_Reading(self._store, task),
             )
-            returned = await call_function(self._functions, node.io.fn or "", node.io.fn_args or {}, ctx)
-        except NodeFailure as error:
-            reason = writable(str(error.reason_code), most=MAX_REASON) or "unexpected_error"
-            return FunctionFailed(index, attempt, token, self._clock.now(), reason, bool(error.permanent), writable(_text(error)))
-        except Exception as error:
-            logger.exception("Function %s failed", node.io.fn, extra={"action": "function_failed", "task_id": task.task_id})
-            return FunctionFailed(
-                index, attempt, token, self._clock.now(), "unexpected_error", False, writable(f"{type(error).__name__}: {_text(error)}")
+            returned = await call_function(
+                self._functions, node.io.fn or "", node.io.fn_args or {}, ctx, ending=lambda: scope.cancel_called or self._leaving()
             )
+        except Exception as error:
+            reason, permanent = _reason_of(error)
+            if not isinstance(error, NodeFailure):
+                logger.error(
+                    "Function %s failed: %s", node.io.fn, error_text(error), exc_info=error,
+                    extra={"action": "function_failed", "task_id": task.task_id},
+                )  # fmt: skip
+            text = message(error) if isinstance(error, NodeFailure) else error_text(error)
+            return FunctionFailed(index, attempt, token, self._clock.now(), reason, permanent, text)
         return FunctionReturned(index, attempt, token, self._clock.now(), returned.result, returned.ops)
 
 
-def _text(error: Exception) -> str:
-    try:
-        return str(error)
-    except Exception:
-        return "(its text cannot be had)"
+def _reason_of(error: Exception) -> tuple[str, bool]:
+    """The reason code of a failure, and whether it is permanent. Functions make these errors, so both may be anything."""
+    if isinstance(error, NodeFailure):
+        try:
+            return contained(lambda: (writable(str(error.reason_code), most=MAX_REASON) or "unexpected_error", bool(error.permanent)))
+        except Exception as wrong:
+            logger.warning("A NodeFailure has no usable reason code: %s", error_text(wrong), extra={"action": "classify_failed"})
+    return "unexpected_error", False
 
 
 class _Reading:

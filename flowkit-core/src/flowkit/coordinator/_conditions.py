@@ -50,9 +50,15 @@ class Conditions:
                     event = await self._evaluate(task, index, since)
                 del waiting[index, since]
                 if event is not None:
-                    await self._report(task_id, event)
+                    await self._record(task_id, event)
         finally:
             del self._waiting[task_id]
+
+    async def _record(self, task_id: str, event: Event) -> None:
+        try:
+            await self._report(task_id, event)
+        except Exception:
+            logger.exception("The value of a condition was not recorded", extra={"action": "report_lost", "task_id": task_id})
 
     async def _evaluate(self, task: Task, index: int, since: float) -> ConditionEvaluated | None:
         """None if it does not matter any more, or cannot be evaluated now; then the task's wake-up brings it here again."""

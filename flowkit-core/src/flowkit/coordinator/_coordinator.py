@@ -7,12 +7,14 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Self
 
 import anyio
 import anyio.lowlevel
 
+from flowkit._containment import Escaped, awaited, error_text, origin
 from flowkit._parking import Parking
 from flowkit._service import Service, run_until_told
 from flowkit.applying import Applied, Applier, Held
@@ -104,7 +106,7 @@ class Coordinator(Client, Service):
             ):
                 self._begin(group)
                 store, parking = self._store, Parking(store=self._store, clock=self.clock)
-                group.start_soon(self._keep_up, "inbox", lambda: read_reports(reports, parking, self.clock, self._handle))
+                group.start_soon(self._keep_up, "inbox", lambda: read_reports(reports, parking, self.clock, self._handle, ending=self._leaving))
                 group.start_soon(self._keep_up, "beginning", self._begin_new)
                 group.start_soon(self._keep_up, "timers", lambda: self._timers.run(self._time_is_up))
                 group.start_soon(self._keep_up, "sweep", lambda: sweep(store, self.clock, self.cfg.scheduler_tick_sec, self._wake))
@@ -116,6 +118,8 @@ class Coordinator(Client, Service):
                 await stopping.wait()
                 self._is_running = False
                 group.cancel_scope.cancel()
+            if not stopping.is_set():
+                raise RuntimeError(f"a loop of coordinator {self.coordinator_id} has ended, and the coordinator with it")
         finally:
             with anyio.CancelScope(shield=True):
                 await Client.stop(self)
@@ -128,6 +132,8 @@ class Coordinator(Client, Service):
         )  # fmt: skip
 
     def _begin(self, group: anyio.abc.TaskGroup) -> None:
+        owner = asyncio.current_task()
+        self._leaving = lambda: group.cancel_scope.cancel_called or (owner is not None and owner.cancelling() > 0)
         store, bus = self._store, self._bus
         self._commands = CommandWatch(bus=bus, clock=self.clock, config=self.cfg, applier=self._applier)
         self._outbox = Outbox(bus=bus, store=store, clock=self.clock, config=self.cfg, applier=self._applier, commands=self._commands)
@@ -153,15 +159,19 @@ class Coordinator(Client, Service):
         return replace(super()._engine_settings(), sends=True)
 
     async def _keep_up(self, name: str, loop: Callable[[], Any]) -> None:
-        """Run a loop, and begin it again if it breaks: no error leaves a coordinator half alive."""
+        """Run a loop, and restart it if it breaks: nothing that a loop calls ends it."""
         while True:
             try:
-                await loop()
+                await awaited(loop(), ending=self._leaving)
             except StoreError as error:
                 logger.warning("The store is unavailable: %s", error, extra={"action": "store_unavailable"})
-            except Exception:
-                logger.exception("The %s broke and is begun again", name, extra={"action": "loop_restarted"})
-            await self.clock.sleep(LOOP_PAUSE_SEC)
+            except Exception as error:
+                logger.error(
+                    "The %s loop broke and is restarted: %s", name, error_text(error), exc_info=origin(error),
+                    extra={"action": "loop_restarted"},
+                )  # fmt: skip
+            with suppress(Escaped):
+                await awaited(self.clock.sleep(LOOP_PAUSE_SEC), ending=self._leaving)
 
     # ------------------------------------------------------------ work
 
@@ -186,10 +196,7 @@ class Coordinator(Client, Service):
                     self._calls.cancel(held.task, index, attempt)
 
     async def _report(self, task_id: str, event: Event) -> None:
-        try:
-            await self._handle((), {task_id: [event]})
-        except Exception:
-            logger.exception("The end of a function or condition was not recorded", extra={"action": "report_lost", "task_id": task_id})
+        await self._handle((), {task_id: [event]})
 
     async def _time_is_up(self, task_ids: Collection[str]) -> None:
         """Look at those of these tasks whose time has not moved meanwhile. One that is held no longer is left to the sweep."""

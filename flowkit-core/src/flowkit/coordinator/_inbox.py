@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
+from flowkit._containment import awaited, is_cancelled
 from flowkit._parking import Parking
 from flowkit.engine import Event
 from flowkit.errors import BusError, DecodeError
@@ -17,10 +18,12 @@ PAUSE_SEC = 1.0
 Handle = Callable[[Collection[str], Mapping[str, Sequence[Event]]], Awaitable[None]]
 
 
-async def read_reports(subscription: Subscription, parking: Parking, clock: Clock, handle: Handle) -> None:
+async def read_reports(
+    subscription: Subscription, parking: Parking, clock: Clock, handle: Handle, *, ending: Callable[[], bool] = is_cancelled
+) -> None:
     """Hand on what comes, and acknowledge it once it is stored; park what cannot be read, and go on.
 
-    What was not stored is given back, so that it comes again.
+    What was not stored is given back, so that it comes again. ``ending`` says whether the coordinator cancels this.
     """
     while True:
         deliveries: Sequence[Delivery] = ()
@@ -32,7 +35,7 @@ async def read_reports(subscription: Subscription, parking: Parking, clock: Cloc
             for delivery, reason in refused:
                 await subscription.reject([delivery], reason)
                 parked.add(id(delivery))
-            await handle(touched, events)
+            await awaited(handle(touched, events), ending=ending)
             await subscription.ack([delivery for delivery in deliveries if id(delivery) not in parked])
         except BusError as error:
             logger.warning("The bus is unavailable: %s", error, extra={"action": "bus_unavailable"})

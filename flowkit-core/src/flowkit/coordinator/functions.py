@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn, Protocol, cast
 
-import anyio.to_thread
 from pydantic_core import from_json, to_json
 
+from flowkit import _threads
+from flowkit._containment import awaited, error_text, is_cancelled, message, origin
 from flowkit.engine._vars import VarsOp, check
 from flowkit.errors import NodeFailure, VarsError
 from flowkit.graph.values import NotJson, json_copy
@@ -174,8 +175,15 @@ class FunctionContext:
 CoordinatorFunction = Callable[..., Any | Awaitable[Any]]
 
 
-async def call_function(functions: Mapping[str, CoordinatorFunction], name: str, args: Mapping[str, Any], ctx: FunctionContext) -> Returned:
-    """Call a coordinator function.
+async def call_function(
+    functions: Mapping[str, CoordinatorFunction],
+    name: str,
+    args: Mapping[str, Any],
+    ctx: FunctionContext,
+    *,
+    ending: Callable[[], bool] = is_cancelled,
+) -> Returned:
+    """Call a coordinator function. ``CancelledError`` passes while ``ending`` returns True: the caller cancels the call.
 
     Raises:
         NodeFailure: there is no such function, the arguments do not fit, or it failed. ``TypeError``, ``ValueError`` and ``KeyError``
@@ -187,22 +195,22 @@ async def call_function(functions: Mapping[str, CoordinatorFunction], name: str,
     try:
         inspect.signature(function).bind(ctx, **args)
     except (TypeError, ValueError) as error:
-        _refuse(f"coordinator function {name!r}: {error}")
+        _refuse(f"coordinator function {name!r}: {message(error)}")
     try:
-        result = await _call(function, ctx, args)
+        result = await awaited(_call(function, ctx, args), ending=ending)
     except NodeFailure:
         raise
     except (TypeError, ValueError, KeyError) as error:
         raise NodeFailure(_told(name, error), reason_code="bad_input", permanent=True) from error
     except Exception as error:
-        raise NodeFailure(_told(name, error)) from error
+        raise NodeFailure(_told(name, error)) from origin(error)
     return Returned(_as_json(name, result), ctx.ops)
 
 
 async def _call(function: CoordinatorFunction, ctx: FunctionContext, args: Mapping[str, Any]) -> Any:
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
         return await function(ctx, **args)
-    result = await anyio.to_thread.run_sync(partial(function, ctx, **args), abandon_on_cancel=True)
+    result = await _threads.in_thread(partial(function, ctx, **args))
     return await result if inspect.isawaitable(result) else result
 
 
@@ -216,8 +224,8 @@ def _as_json(name: str, result: Any) -> Any:
         raise NodeFailure(str(error), reason_code="bad_result", permanent=True) from None
 
 
-def _told(name: str, error: Exception) -> str:
-    return f"coordinator function {name!r} raised {type(error).__name__}: {error}"
+def _told(name: str, error: BaseException) -> str:
+    return f"coordinator function {name!r} raised {error_text(error)}"
 
 
 def _refuse(message: str) -> NoReturn:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
+from flowkit._containment import awaited, origin
 from flowkit.clock import SystemClock
 from flowkit.errors import RunCancelled
 from flowkit.protocols import Clock
 from flowkit.worker._processes import run_process
-from flowkit.worker._waiting import within
 
 if TYPE_CHECKING:
     import os
@@ -177,20 +177,36 @@ class RunContext:
         for stop in tuple(self._stops):
             stop()
 
-    async def _close(self, limit_sec: float) -> None:
-        """Run the cleanups, none of which can hold up the worker for longer than this."""
+    async def _close(self, limit_sec: float, ending: Callable[[], bool]) -> None:
+        """Run the cleanups, for at most this long in all. What they raise is logged. ``ending`` says whether the worker cancels them."""
+        if not self._cleanups:
+            return
+        done = False
+        async with anyio.create_task_group() as group:
 
-        async def clean_up() -> None:
+            async def expire() -> None:
+                await self.clock.sleep(limit_sec)
+                group.cancel_scope.cancel()
+
+            group.start_soon(expire)
             while self._cleanups:
+                cleanup = _called(self._cleanups.pop())
                 try:
-                    result = self._cleanups.pop()()
-                    if inspect.isawaitable(result):
-                        await result
-                except Exception:
-                    self.log.exception("A cleanup of node %s failed", self.node_id, extra={"action": "cleanup_failed"})
-
-        if self._cleanups and not await within(limit_sec, clean_up, clock=self.clock):
+                    await awaited(cleanup, ending=lambda: group.cancel_scope.cancel_called or ending())
+                except Exception as error:
+                    self.log.warning(
+                        "A cleanup of node %s failed", self.node_id, exc_info=origin(error), extra={"action": "cleanup_failed"}
+                    )
+            done = True
+            group.cancel_scope.cancel()
+        if not done:
             self.log.warning(
                 "The cleanups of node %s took longer than %.1f s and were cut off", self.node_id, limit_sec,
                 extra={"action": "cleanup_cut_off"},
             )  # fmt: skip
+
+
+async def _called(function: Callable[[], Any]) -> None:
+    result = function()
+    if inspect.isawaitable(result):
+        await result

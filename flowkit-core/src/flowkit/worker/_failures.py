@@ -1,19 +1,20 @@
 """Why an attempt or a batch failed: reason codes, and the dead letters of batches that were given up."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
 from pydantic_core import to_json
 
+from flowkit._containment import contained, error_text, message, origin
 from flowkit.errors import NodeFailure
 from flowkit.graph import NodeSpec
 from flowkit.messages import RunNode
 from flowkit.plugins import Plugins
 from flowkit.protocols import DeadLetter
-from flowkit.showing import printable, writable
+from flowkit.showing import printable
 from flowkit.worker.handlers import Batch
 
 logger = logging.getLogger(__name__)
@@ -47,28 +48,36 @@ class BatchFailed(Exception):
         self.verdict = verdict
 
 
-Judge = Callable[[BaseException], Verdict]
+Judge = Callable[[BaseException], Awaitable[Verdict]]
 
 
 def judge(error: BaseException, command: RunNode, *, io: dict[str, Any], plugins: Plugins, classify: Classify) -> Verdict:
     """The reason code of an error: its own if it has one, else a plugin's, else the handler's."""
-    if isinstance(error, NodeFailure):
-        reason, permanent = error.reason_code, error.permanent
-    else:
-        reason, permanent = _asked_plugins(error, command, io, plugins) or _asked_handler(error, command, classify)
-    text = str(error) if isinstance(error, BatchFailure) else f"{type(error).__name__}: {error}"
+    error = origin(error)
+    reason, permanent = _own(error) or _asked_plugins(error, command, io, plugins) or _asked_handler(error, command, classify)
+    text = message(error, most=MAX_ERROR) if isinstance(error, BatchFailure) else error_text(error, most=MAX_ERROR)
     shown = printable(reason)[:MAX_REASON] or "unexpected_error"
-    return Verdict(shown, permanent or reason in command.retry_policy.permanent_on, writable(text, most=MAX_ERROR))
+    return Verdict(shown, permanent or reason in command.retry_policy.permanent_on, text)
+
+
+def _own(error: BaseException) -> tuple[str, bool] | None:
+    """The reason code that a ``NodeFailure`` carries. Handlers make these errors, so it may be anything."""
+    if not isinstance(error, NodeFailure):
+        return None
+    try:
+        return contained(_checked, (error.reason_code, error.permanent))
+    except Exception as wrong:
+        logger.warning("A NodeFailure has no usable reason code: %s", error_text(wrong), extra={"action": "classify_failed"})
+        return None
 
 
 def _asked_plugins(error: BaseException, command: RunNode, io: dict[str, Any], plugins: Plugins) -> tuple[str, bool] | None:
-    hook = plugins.hook.flowkit_classify_error
-    if not hook.get_hookimpls():
+    if not plugins.classifies_errors:
         return None
     try:
         node = NodeSpec.model_validate({"node_id": command.node_id, "type": command.role, "io": io})
-        answer = hook(error=error, node=node)
-        return None if answer is None else _checked(answer)
+        answer = plugins.ask("flowkit_classify_error", error=error, node=node)
+        return None if answer is None else contained(_checked, answer)
     except Exception:
         logger.exception("A plugin raised in flowkit_classify_error", extra={"action": "classify_failed", "task_id": command.task_id})
         return None
@@ -76,7 +85,7 @@ def _asked_plugins(error: BaseException, command: RunNode, io: dict[str, Any], p
 
 def _asked_handler(error: BaseException, command: RunNode, classify: Classify) -> tuple[str, bool]:
     try:
-        return _checked(classify(error))
+        return contained(lambda: _checked(classify(error)))
     except Exception:
         logger.exception("classify_error of role %s raised", command.role, extra={"action": "classify_failed", "task_id": command.task_id})
         return "unexpected_error", False
@@ -85,21 +94,21 @@ def _asked_handler(error: BaseException, command: RunNode, classify: Classify) -
 def _checked(answer: Any) -> tuple[str, bool]:
     reason, permanent = answer
     if not isinstance(reason, str) or not reason:
-        raise TypeError(f"a reason code is a string, not {reason!r}")
+        raise TypeError(f"a reason code is a string that is not empty, not {type(reason).__name__}")
     return reason, bool(permanent)
 
 
 def judge_plainly(error: BaseException) -> Verdict:
     """The verdict where even judging failed."""
-    return Verdict("unexpected_error", False, writable(f"{type(error).__name__}: {error}", most=MAX_ERROR))
+    return Verdict("unexpected_error", False, error_text(error, most=MAX_ERROR))
 
 
 def dead_letter(command: RunNode, batch: Batch, verdict: Verdict, *, at: float) -> DeadLetter:
     """A batch that is given up. The same one gets the same id, unless the node was run anew by ``retry``."""
     origin = to_json([command.task_id, command.node_id, command.generation, first_attempt(command), batch.batch_uid])
     try:
-        data = to_json(batch.payload)
-    except ValueError:
+        data = contained(to_json, batch.payload)
+    except Exception:
         data = b""  # the payload was the handler's own and is no JSON
     return DeadLetter(
         letter_id=f"batch-{sha256(origin).hexdigest()[:40]}",

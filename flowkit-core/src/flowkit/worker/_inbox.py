@@ -91,11 +91,15 @@ class Inbox:
 
     async def hand_over_waiting(self) -> None:
         """Give commands that have not begun to another worker."""
+        waiting: dict[Subscription, list[Delivery]] = {}
         for run in self._slots.withdraw():
             assert isinstance(run, Run)
+            # All leave the table before the first is awaited: meanwhile a cancel may take out one of them.
             del self.runs[run.command.task_id, run.command.token]
             for subscription, delivery in run.reports.origins:
-                await subscription.release([delivery])
+                waiting.setdefault(subscription, []).append(delivery)
+        for subscription, deliveries in waiting.items():
+            await subscription.release(deliveries)
 
     def hand_back_running(self) -> None:
         """Cut off what runs; the attempts count as not having been made."""

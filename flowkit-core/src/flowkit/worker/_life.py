@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 
+from flowkit._containment import error_text
 from flowkit.config import WorkerConfig
 from flowkit.encoding import encoded
 from flowkit.plugins import Plugins
@@ -87,7 +88,22 @@ class Life:
             self._hurry.set()
         self._stop_asked.set()
 
+    async def outcome(self) -> None:
+        """Return when the worker has ended.
+
+        Raises what ended it, if it has ended before it was asked to.
+        """
+        await asyncio.wait({self.host})
+        if not self.host.cancelled():
+            self.host.result()
+        elif not self._stop_asked.is_set():
+            raise RuntimeError(f"the task of worker {self._worker_id} was cancelled by other code")
+
     def _on_end(self, host: "asyncio.Task[None]") -> None:
+        if self._ready.is_set() and not host.cancelled() and (error := host.exception()) is not None:
+            logger.error(
+                "Worker %s has ended: %s", self._worker_id, error_text(error), exc_info=error, extra={"action": "worker_broken"}
+            )
         self._ready.set()
         self.ended.set()
 
@@ -152,7 +168,7 @@ class Life:
                 "session": session.keep_renewing,
                 "command": commands.listen,
             }.items():
-                group.start_soon(self._keep_alive, name, loop)
+                group.start_soon(self._keep_alive, name, loop, group.cancel_scope)
             await control.ready.wait()
             await commands.ready.wait()
             self._ready.set()
@@ -161,13 +177,19 @@ class Life:
             commands.stop()
             await self._drain(slots, inbox, reporter)
             group.cancel_scope.cancel()
+        if not self._stop_asked.is_set():
+            raise RuntimeError(f"a loop of worker {self._worker_id} has ended, and the worker with it")
         if not await within(FAREWELL_SEC, session.end, clock=self._clock):
             logger.warning("Worker %s stops without having ended its session", self._worker_id, extra={"action": "session_left"})
         logger.info("Worker %s stopped", self._worker_id, extra={"action": "worker_stopped"})
 
-    async def _keep_alive(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
-        """A loop that fails before the worker is ready fails the start; later it begins again."""
-        await keep_alive(name, loop, clock=self._clock, once=lambda: not self._ready.is_set())
+    async def _keep_alive(self, name: str, loop: Callable[[], Awaitable[None]], scope: anyio.CancelScope) -> None:
+        """A loop that fails before the worker is ready fails the start; later it is restarted."""
+
+        def ending() -> bool:
+            return scope.cancel_called or self.host.cancelling() > 0
+
+        await keep_alive(name, loop, clock=self._clock, once=lambda: not self._ready.is_set(), ending=ending)
 
     async def _drain(self, slots: Slots, inbox: Inbox, reporter: Reporter) -> None:
         await inbox.hand_over_waiting()

@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import anyio
 
 from flowkit import reading
+from flowkit._containment import awaited, error_text, origin, take_back
 from flowkit.errors import NodeFailure
 from flowkit.messages import NodeFailed, NodeReleased, NodeStopped, NodeSucceeded, RunNode
 from flowkit.protocols import Stream
@@ -18,7 +20,6 @@ from flowkit.worker._failures import BatchFailed, Verdict, judge, judge_plainly
 from flowkit.worker._registry import Make
 from flowkit.worker._reports import End, RunReports
 from flowkit.worker._services import Services
-from flowkit.worker._tries import is_being_cancelled
 from flowkit.worker._values import Numbers, is_finite, json_value, numbers
 from flowkit.worker._work import Outcome, Work, asked_store, sources_of
 from flowkit.worker.artifacts import RunArtifacts
@@ -31,12 +32,16 @@ logger = logging.getLogger(__name__)
 class Run:
     """An attempt of a node on this worker. :meth:`execute` always ends with a report, save when the worker itself is torn down."""
 
-    __slots__ = ("_context", "_data", "_handed_back", "_handler", "_make", "_services", "_work", "command", "reports")
+    __slots__ = (
+        "_context", "_cut_off", "_data", "_handed_back", "_handler", "_leaving", "_make", "_services", "_work", "command", "reports"
+    )  # fmt: skip
 
     def __init__(self, command: RunNode, make: Make, reports: RunReports, services: Services) -> None:
         self.command = command
         self.reports = reports
         self._handed_back = False
+        self._cut_off = False
+        self._leaving: Callable[[], bool] = bool
         self._make = make
         self._services = services
         self._handler: Handler | FunctionHandler | None = None
@@ -73,6 +78,10 @@ class Run:
             self._handed_back = True
             self.cancel("the worker stops")
 
+    def cut_off(self) -> None:
+        """Take note that the task that executes this is cancelled now."""
+        self._cut_off = True
+
     def abandon(self) -> None:
         """Tell the end of a run that does not end. Whatever comes of it later counts for nothing."""
         logger.warning(
@@ -80,24 +89,32 @@ class Run:
         )
         self.reports.end(self._given_up({}))
 
+    def broke(self, error: BaseException) -> None:
+        """Report that :meth:`execute` ended with this error, and has reported nothing."""
+        self.reports.end(self._failed(judge_plainly(error), {}))
+
     # ------------------------------------------------ life
 
-    async def execute(self) -> None:
+    async def execute(self, leaving: Callable[[], bool]) -> None:
+        """Run to the end. ``leaving`` says whether the worker ends and cancels what still runs: then nothing is reported."""
+        self._leaving = leaving
         # Also where there is none: the slot may have been begun within somebody else's.
         with use_trace(self.reports.trace):
             await self._execute()
 
     async def _execute(self) -> None:
         self.reports.start(self._services.clock.now())
+        end: End | None = None
         try:
             end = await self._attempt()
-            await self._context._close(self._services.cfg.cancel_grace_sec)  # noqa: SLF001
+            await self._close()
         except asyncio.CancelledError:
             if not self._context.cancelled():
                 raise
+            self._cut_off = False  # it was delivered; from here on the task is cancelled again only if the worker leaves
             with anyio.CancelScope(shield=True):
-                await self._context._close(self._services.cfg.cancel_grace_sec)  # noqa: SLF001
-                end = self._given_up(await self._stored_metrics())
+                await self._close()
+                end = end or self._given_up(await self._stored_metrics())
             if isinstance(self._handler, FunctionHandler) and self._handler.threaded:
                 logger.warning(
                     "Node %s was cut off, but its function goes on in its thread", self.command.node_id,
@@ -107,18 +124,24 @@ class Run:
             raise
         self.reports.end(end)
 
+    async def _close(self) -> None:
+        await self._context._close(self._services.cfg.cancel_grace_sec, self._ending)  # noqa: SLF001
+
+    def _ending(self) -> bool:
+        """The worker cancels the run. At any other time a cancellation is the handler's own."""
+        return self._cut_off or self._leaving()
+
     async def _attempt(self) -> End:
         try:
             try:
-                return self._succeeded(await self._work_to_the_end())
-            except asyncio.CancelledError as error:
-                if is_being_cancelled():
-                    raise
-                return await self._failure(error)  # the handler awaited something that was cancelled elsewhere
-            except (Exception, SystemExit) as error:
-                return await self._failure(error)
+                return self._succeeded(await awaited(self._work_to_the_end(), ending=self._ending))
+            except Exception as error:
+                return await awaited(self._failure(error), ending=self._ending)
         except Exception as error:
-            logger.exception("The failure of node %s could not be judged", self.command.node_id, extra=self._extra("run_failed"))
+            logger.error(
+                "The failure of node %s could not be judged: %s", self.command.node_id, error_text(error),
+                extra=self._extra("run_failed"),
+            )  # fmt: skip
             return self._failed(judge_plainly(error), {})
 
     async def _work_to_the_end(self) -> Outcome:
@@ -137,7 +160,9 @@ class Run:
             and not (isinstance(inline, dict) and inline.get("input_adapter") is not None)
         ):
             return Outcome(json_value(await handler.call(inline, context), "the result"), {}, 0)
-        self._work = Work(self.command, data, context=context, reports=self.reports, judge=self._judge, services=self._services)
+        self._work = Work(
+            self.command, data, context=context, reports=self.reports, judge=self._judge, ending=self._ending, services=self._services
+        )
         return await self._work.do(handler)
 
     # ------------------------------------------------ ends
@@ -175,20 +200,22 @@ class Run:
             return NodeReleased(**self._ids(), progress=self.reports.progress, retries=retries)
         return NodeStopped(**self._ids(), metrics=metrics)
 
-    def _judge(self, error: BaseException) -> Verdict:
+    async def _judge(self, error: BaseException) -> Verdict:
         classify = self._handler.classify_error if isinstance(self._handler, Handler) else default_classification
         io = self._data.io if self._data is not None else {}
-        return judge(error, self.command, io=io, plugins=self._services.plugins, classify=classify)
+        verdict = judge(error, self.command, io=io, plugins=self._services.plugins, classify=classify)
+        await take_back(self._ending)  # what classifies may have cancelled the task
+        return verdict
 
     async def _failure(self, error: BaseException) -> End:
         if self._context.cancelled():
             logger.info("Node %s was stopped: %s", self.command.node_id, self._context.cancel_reason, extra=self._extra("node_stopped"))
             return self._given_up(await self._stored_metrics())
-        cause: BaseException | None = error
+        cause: BaseException | None = origin(error)
         if isinstance(error, BatchFailed):
             verdict, cause = error.verdict, error.__cause__
         else:
-            verdict = self._judge(error)
+            verdict = await self._judge(error)
         told = isinstance(cause, NodeFailure)
         logger.warning(
             "Node %s failed, %s: %s", self.command.node_id, verdict.reason_code, verdict.error,
@@ -200,8 +227,14 @@ class Run:
         """The sums over the batches that are stored."""
         if self._work is None:
             return {}
-        await self._settled_anyway(self._work.ledger)
-        sums, _ = await self._work.ledger.totals()
+        try:
+            await self._settled_anyway(self._work.ledger)
+            sums, _ = await self._work.ledger.totals()
+        except Exception as error:
+            logger.warning(
+                "The metrics of node %s could not be read: %s", self.command.node_id, error, extra=self._extra("metrics_unread")
+            )
+            return {}
         return {name: value for name, value in sums.items() if is_finite(value)}
 
     async def _settled_anyway(self, ledger: BatchLedger) -> None:

@@ -3,11 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextvars import copy_context
 from heapq import heapify, heappop, heappush
 from itertools import count
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import anyio
+
+from flowkit._containment import error_text, in_context
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +24,14 @@ class Runnable(Protocol):
     @property
     def priority(self) -> int: ...
 
-    async def execute(self) -> None: ...
+    async def execute(self, leaving: Callable[[], bool]) -> None:
+        """Run to the end. ``leaving`` says whether the worker ends and cancels what still runs."""
+
+    def cut_off(self) -> None:
+        """Take note that the task that executes this is cancelled now."""
+
+    def broke(self, error: BaseException) -> None:
+        """Report that :meth:`execute` ended with this error, and has reported nothing."""
 
 
 class Slots:
@@ -29,6 +39,8 @@ class Slots:
 
     A slot is a task that lives on from run to run, so that a run needs neither a task nor a cancel scope of its own; only a run that is
     cut off takes its slot with it. At most one idle slot is on its way at a time: work that ends without waiting is done by one slot.
+
+    Each run starts in a fresh copy of the worker's context: the context variables that it sets end with it.
 
     The slots are in no task group, as that would wait for runs that never end. Leaving the slots cancels them, and waits for a while.
     """
@@ -44,12 +56,17 @@ class Slots:
         self._cut_off: set[Runnable] = set()
         self._waking = False
         self._watchers: list[anyio.Event] = []
+        self._context = copy_context()
+        self._owner: asyncio.Task[Any] | None = None
+        self._closed = False
 
     async def __aenter__(self) -> Self:
+        self._owner = asyncio.current_task()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         self._queue.clear()
+        self._closed = True
         for task in (*self._slots, *self._abandoned.values()):
             task.cancel()
         if self._slots and (await asyncio.wait(self._slots, timeout=CLOSE_SEC))[1]:
@@ -98,7 +115,12 @@ class Slots:
         task = self._tasks.get(run)
         if task is not None and run not in self._cut_off:
             self._cut_off.add(run)
+            run.cut_off()
             task.cancel()
+
+    def _leaving(self) -> bool:
+        """The slots are closed, or will be: whoever cancels the event loop's tasks cancels the slots and their owner together."""
+        return self._closed or (self._owner is not None and self._owner.cancelling() > 0)
 
     def abandon(self, run: Runnable) -> None:
         """Go on without a run that does not end."""
@@ -141,14 +163,22 @@ class Slots:
                 if self._queue:
                     await self._run_next(me)
                 else:
-                    gate = asyncio.Event()
-                    self._idle.append(gate)
-                    await gate.wait()
-                    self._waking = False
+                    await self._wait_for_work()
         finally:
             self._slots.discard(me)
             if self._queue:
                 self._wake_one()
+
+    async def _wait_for_work(self) -> None:
+        gate = asyncio.Event()
+        self._idle.append(gate)
+        try:
+            await gate.wait()
+        finally:
+            if gate.is_set():
+                self._waking = False
+            else:
+                self._idle.remove(gate)  # this slot ends, and is not to be woken
 
     async def _run_next(self, me: "asyncio.Task[None]") -> None:
         run = heappop(self._queue)[2]
@@ -156,9 +186,13 @@ class Slots:
         if self._queue:
             self._wake_one()
         try:
-            await run.execute()
-        except Exception:
-            logger.exception("A run broke without a report", extra={"action": "run_broken"})
+            await in_context(run.execute(self._leaving), self._context.copy())
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            # Also GeneratorExit, where code awaited a future that has it as its exception: the slot's coroutine is closed by that.
+            logger.error("A run broke without a report: %s", error_text(error), extra={"action": "run_broken"})
+            run.broke(error)
         finally:
             self._tasks.pop(run, None)
             self._abandoned.pop(run, None)

@@ -1,6 +1,5 @@
 """The tries of a run's batches: one that fails is tried again, alone, and given up when its tries are used up."""
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from heapq import heappop, heappush
 
+from flowkit._containment import awaited, origin
 from flowkit.engine import retry_delay
 from flowkit.messages import BatchRetries, RunNode
 from flowkit.protocols import DeadLetter
@@ -46,13 +46,23 @@ class Tries:
     """
 
     def __init__(
-        self, command: RunNode, *, context: RunContext, reports: RunReports, ledger: BatchLedger, judge: Judge, services: Services
+        self,
+        command: RunNode,
+        *,
+        context: RunContext,
+        reports: RunReports,
+        ledger: BatchLedger,
+        judge: Judge,
+        ending: Callable[[], bool],
+        services: Services,
     ) -> None:
+        """``ending`` says whether the worker cancels the run."""
         self._command = command
         self._context = context
         self._reports = reports
         self._ledger = ledger
         self._judge = judge
+        self._ending = ending
         self._services = services
         self._waiting: list[_Failed] = []
         self._failures = 0
@@ -113,14 +123,10 @@ class Tries:
         self._context.attempt = self._command.attempt + further
         self._trying = batch.batch_uid
         try:
-            await process(batch)
+            await awaited(process(batch), ending=self._ending)
         except BatchFailed:
             raise
-        except asyncio.CancelledError as error:
-            if is_being_cancelled():
-                raise
-            await self._failed(item, number, error, sole=sole)
-        except (Exception, SystemExit) as error:
+        except Exception as error:
             if self._context.cancelled():
                 raise
             await self._failed(item, number, error, sole=sole)
@@ -132,7 +138,7 @@ class Tries:
 
     async def _failed(self, item: _Failed, number: int, error: BaseException, *, sole: bool) -> None:
         command, batch, clock = self._command, item.batch, self._services.clock
-        verdict = self._judge(error)
+        verdict = await self._judge(error)
         spent = clock.monotonic() - item.first_at
         if sole and command.first_issued_at:
             spent = clock.now() - command.first_issued_at
@@ -147,7 +153,7 @@ class Tries:
         if delay is None:
             await self._give_up(batch, verdict, error)
         elif sole:
-            raise BatchFailed(verdict) from error
+            raise BatchFailed(verdict) from origin(error)
         else:
             logger.warning(
                 "Batch %s of node %s failed, %s: %s; next try in %.1f s", batch.batch_uid, command.node_id, verdict.reason_code,
@@ -186,7 +192,7 @@ class Tries:
         """Batches that went well, but which the store does not take."""
         while self._ledger.refused:
             batch, error = self._ledger.refused.pop()
-            await self._give_up(batch, self._judge(error), error)
+            await self._give_up(batch, await self._judge(error), error)
 
     async def _give_up(self, batch: Batch, verdict: Verdict, error: BaseException | None) -> None:
         """Keep the batch as a dead letter. The node fails as well, unless it is to go on without."""
@@ -202,7 +208,7 @@ class Tries:
             extra={"action": "batch_given_up", "task_id": command.task_id},
         )  # fmt: skip
         if command.on_batch_failure == "fail":
-            raise BatchFailed(Verdict(verdict.reason_code, True, verdict.error)) from error
+            raise BatchFailed(Verdict(verdict.reason_code, True, verdict.error)) from (error and origin(error))
         self._given_up.add(uid)
 
     async def _read_letters(self) -> None:
@@ -229,9 +235,3 @@ class Tries:
     async def _drop(self, letter_ids: list[str]) -> None:
         store = self._services.store
         await patiently(lambda: store.drop_dead_letters(letter_ids), clock=self._services.clock, what="drop dead letters")
-
-
-def is_being_cancelled() -> bool:
-    """Whether it is this task that is cancelled, and not something that it awaits."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -4,11 +4,13 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import anyio
 
 from flowkit._backoff import Backoff
+from flowkit._containment import Escaped, awaited, error_text, is_cancelled, origin
 from flowkit.errors import BusUnavailable, StoreUnavailable
 from flowkit.protocols import Clock
 
@@ -45,18 +47,32 @@ async def within(seconds: float, wait: Callable[[], Awaitable[object]], *, clock
     return done
 
 
-async def keep_alive(name: str, loop: Callable[[], Awaitable[None]], *, clock: Clock, once: Callable[[], bool] = lambda: False) -> None:
-    """Run a loop to its end; one that dies of an error begins again after a pause, unless it has but ``once``."""
+async def keep_alive(
+    name: str,
+    loop: Callable[[], Awaitable[None]],
+    *,
+    clock: Clock,
+    once: Callable[[], bool] = lambda: False,
+    ending: Callable[[], bool] = is_cancelled,
+) -> None:
+    """Run a loop to its end. A loop that breaks is restarted after a pause, except while ``once`` returns True.
+
+    ``ending`` says whether the loop's owner cancels it; nothing that the loop calls does.
+    """
     backoff = Backoff()
     while True:
         try:
-            return await loop()
-        except Exception:
+            return await awaited(loop(), ending=ending)
+        except Exception as error:
             if once():
                 raise
             pause = backoff.next_sec()
-            logger.exception("The worker's %s loop failed and begins again in %.2f s", name, pause, extra={"action": "loop_failed"})
-            await clock.sleep(pause)
+            logger.error(
+                "The worker's %s loop broke and is restarted in %.2f s: %s", name, pause, error_text(error), exc_info=origin(error),
+                extra={"action": "loop_failed"},
+            )  # fmt: skip
+            with suppress(Escaped):
+                await awaited(clock.sleep(pause), ending=ending)
 
 
 class Signal:

@@ -1,7 +1,7 @@
 """How a node's work is done: input, batch after batch, end."""
 
 import inspect
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, NamedTuple
@@ -40,7 +40,15 @@ class Work:
     """Work in batches."""
 
     def __init__(
-        self, command: RunNode, data: RunContextData, *, context: RunContext, reports: RunReports, judge: Judge, services: Services
+        self,
+        command: RunNode,
+        data: RunContextData,
+        *,
+        context: RunContext,
+        reports: RunReports,
+        judge: Judge,
+        ending: Callable[[], bool],
+        services: Services,
     ) -> None:
         self._command = command
         self._data = data
@@ -49,7 +57,9 @@ class Work:
         self.ledger = BatchLedger(
             command, writer=services.writer, reader=services.reader, reports=reports, hints=services.hints, clock=services.clock
         )
-        self.tries = Tries(command, context=context, reports=reports, ledger=self.ledger, judge=judge, services=services)
+        self.tries = Tries(
+            command, context=context, reports=reports, ledger=self.ledger, judge=judge, ending=ending, services=services
+        )
 
     async def do(self, handler: Handler | FunctionHandler) -> Outcome:
         inline = self._data.io.get("input_inline")

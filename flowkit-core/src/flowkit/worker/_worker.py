@@ -1,6 +1,5 @@
 """The life of a worker."""
 
-import asyncio
 import os
 import secrets
 import socket
@@ -81,12 +80,15 @@ class Worker:
         """Take no more, let runs finish for ``grace`` seconds (``cfg.stop_grace_sec``), hand back the rest, and leave.
 
         Called again meanwhile, with a shorter grace, it hurries.
+
+        Raises what ended the worker, if it has ended before it was asked to.
         """
         life = self._life
         if life is None:
             return
-        life.stop(self.cfg.stop_grace_sec if grace is None else grace)
-        await asyncio.shield(life.host)
+        if not life.host.done():
+            life.stop(self.cfg.stop_grace_sec if grace is None else grace)
+        await life.outcome()
         self._life = None
 
     async def __aenter__(self) -> Self:

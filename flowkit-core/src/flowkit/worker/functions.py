@@ -10,6 +10,7 @@ import anyio.to_thread
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
 
+from flowkit import _threads
 from flowkit.errors import ConfigError, NodeFailure
 from flowkit.worker._context import RunContext
 from flowkit.worker._declarations import wrong_declaration
@@ -57,7 +58,7 @@ class FunctionHandler:
         args = self._arguments(item, ctx)
         if self._is_async:
             return await self.function(*args)
-        result = await in_thread(self.function, *args)
+        result = await _threads.in_thread(self.function, *args)
         return await result if inspect.isawaitable(result) else result
 
     async def iterate(self, item: Any, ctx: RunContext) -> AsyncGenerator[Any, None]:
@@ -71,7 +72,7 @@ class FunctionHandler:
                 await made.aclose()
             return
         iterator: Iterator[Any] = made
-        while (value := await in_thread(next, iterator, _END)) is not _END:
+        while (value := await _threads.in_thread(next, iterator, _END)) is not _END:
             yield value
 
     def _arguments(self, item: Any, ctx: RunContext) -> tuple[Any, ...]:
@@ -101,11 +102,6 @@ def handler(role: str) -> Callable[[Callable[..., Any]], FunctionHandler]:
     if not isinstance(role, str) or not role:
         raise ConfigError('a handler is declared with its role: @handler("role")')
     return lambda function: FunctionHandler(function, role=role)
-
-
-async def in_thread(function: Callable[..., Any], *args: Any) -> Any:
-    """Call in a worker thread, which a cancelled run abandons."""
-    return await anyio.to_thread.run_sync(function, *args, abandon_on_cancel=True)
 
 
 def allow_threads(count: int) -> None:

@@ -18,6 +18,8 @@ from typing import Any, NoReturn
 import anyio.to_thread
 from anyio._backends import _asyncio as anyio_asyncio
 
+from flowkit import _threads
+
 from ._loop import SimTask, SimulationError, next_number, number_anew
 
 
@@ -114,6 +116,7 @@ def sealed(seed: int, clockwork: Clockwork) -> Iterator[None]:
             replace(time, name, clockwork.monotonic)
             replace(time, f"{name}_ns", clockwork.monotonic_ns)
         replace(anyio.to_thread, "run_sync", threads.run_sync)
+        replace(_threads, "in_thread", threads.run_sync)
         replace(anyio_asyncio, "CancelScope", _CountedScope)
         replace(threading.Thread, "start", _refusing("a thread", "everything runs in the one event loop"))
         replace(socket.socket, "__init__", _refusing("a socket", "give your handlers a double of what they connect to"))

@@ -1,0 +1,156 @@
+"""Containment of foreign code: handlers, functions, plugins and adapters cannot end the task that calls them.
+
+Foreign code may raise what is no ``Exception`` (a panic of native code, ``SystemExit``, ``GeneratorExit``), cancel the task it runs in,
+or pass on the cancellation of something that it awaited. Each of these would end the caller's task, or stop the event loop. Here they
+become an :class:`Escaped`, which is an ordinary exception.
+"""
+
+import asyncio
+import traceback
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextvars import Context
+from typing import Any, ParamSpec, TypeVar
+
+from flowkit.showing import writable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+NO_TEXT = "(the error has no text: writing it failed)"
+
+
+class Escaped(Exception):
+    """Foreign code raised ``error``, which is no ``Exception``."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+        super().__init__(error_text(error))
+
+
+def origin(error: BaseException) -> BaseException:
+    """Return what foreign code raised."""
+    return error.error if isinstance(error, Escaped) else error
+
+
+def message(error: BaseException, *, most: int = 4_000) -> str:
+    """Return the text of any error. An error whose ``__str__`` raises has a text that says so."""
+    try:
+        return writable(f"{error}", most=most)
+    except BaseException:
+        return NO_TEXT
+
+
+def error_text(error: BaseException, *, most: int = 4_000) -> str:
+    """Return the type and the text of any error, such as ``KeyError: 'id'``; the type alone if the text is empty."""
+    error = origin(error)
+    text, kind = message(error, most=most), type(error).__name__
+    return f"{kind}: {text}"[:most] if text else kind
+
+
+def traceback_text(error: BaseException) -> str:
+    """Return the traceback of any error as text."""
+    error = origin(error)
+    try:
+        return "".join(traceback.format_exception(error))
+    except BaseException:
+        return error_text(error)
+
+
+def contained(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a foreign function.
+
+    Raises:
+        Escaped: it raised what is no ``Exception``. An ``Exception`` passes unchanged.
+    """
+    task = _current_task()
+    cancellations = task.cancelling() if task is not None else 0
+    try:
+        return function(*args, **kwargs)
+    except Exception:
+        raise
+    except BaseException as error:
+        raise Escaped(error) from error
+    finally:
+        # It may have cancelled the task that calls it. The next await raises CancelledError all the same, but as a foreign one.
+        while task is not None and task.cancelling() > cancellations:
+            task.uncancel()
+
+
+def is_cancelled() -> bool:
+    """Return whether the current task itself is being cancelled, and not something that it awaits."""
+    task = _current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def awaited(awaitable: Awaitable[T], *, ending: Callable[[], bool] = is_cancelled) -> T:
+    """Await foreign code.
+
+    ``CancelledError`` passes while ``ending`` returns True: the caller's task is being cancelled by its owner. At any other time the
+    code has cancelled itself, or passes on the cancellation of something it awaited.
+
+    Raises:
+        Escaped: it raised what is no ``Exception``, or was cancelled by itself. An ``Exception`` passes unchanged.
+    """
+    task = _current_task()
+    before = task.cancelling() if task is not None else 0
+    try:
+        result = await awaitable
+    except Exception:
+        await _take_back(task, before, ending)
+        raise
+    except BaseException as error:
+        if _current_task() is not task or (isinstance(error, asyncio.CancelledError) and ending()):
+            raise  # the coroutine is closed and not run, or its owner cancels it
+        await _take_back(task, before, ending)
+        raise Escaped(error) from error
+    if await _take_back(task, before, ending):
+        raise Escaped(asyncio.CancelledError("the code cancelled its own task"))
+    return result
+
+
+def _current_task() -> "asyncio.Task[Any] | None":
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+async def _take_back(task: "asyncio.Task[Any] | None", before: int, ending: Callable[[], bool]) -> bool:
+    """Undo a cancellation that foreign code asked for. Return whether it was still to be delivered."""
+    if task is None or task.cancelling() <= before or ending():
+        return False
+    pending = await take_back(ending)
+    while task.cancelling() > before:
+        task.uncancel()
+    return pending
+
+
+async def take_back(ending: Callable[[], bool]) -> bool:
+    """Receive the cancellation that a foreign function asked for, if it did. Return whether it did."""
+    try:
+        await asyncio.sleep(0)  # what is pending is delivered here
+    except asyncio.CancelledError:
+        if ending():
+            raise
+        return True
+    return False
+
+
+@types.coroutine
+def in_context(coroutine: Coroutine[Any, Any, T], context: Context) -> Generator[Any, Any, T]:
+    """Await a coroutine in a context of its own: the context variables that it sets are not seen outside."""
+    step: Callable[[Any], Any] = coroutine.send
+    value: Any = None
+    while True:
+        try:
+            waits_for = context.run(step, value)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        try:
+            step, value = coroutine.send, (yield waits_for)
+        except GeneratorExit:
+            context.run(coroutine.close)
+            raise
+        except BaseException as error:
+            step, value = coroutine.throw, error
