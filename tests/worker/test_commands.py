@@ -114,6 +114,55 @@ async def test_commands_that_find_no_free_slot_are_given_back(flowkit_store: InM
     assert sorted(gate.order) == list(range(20))
 
 
+async def test_a_command_is_taken_at_once_while_there_are_free_slots(bench: Bench) -> None:
+    gate = Gate()
+    async with bench.worker({"work": gate}, max_concurrency=8):
+        first = [await bench.send(number) for number in range(3)]
+        for command in first:
+            await bench.started(command)
+        sent_at = bench.clock.now()
+        await bench.started(await bench.send("next"))
+        assert bench.clock.now() == sent_at
+        gate.open.set()
+
+
+async def test_a_command_that_waits_for_a_slot_can_be_cancelled_while_it_is_given_back(
+    flowkit_store: InMemoryStore, flowkit_clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = Gate()
+    giving_back, cancelled = anyio.Event(), anyio.Event()
+
+    class SlowBus(WatchedBus):
+        @asynccontextmanager
+        async def _watched(self, entering: Any, group: str | None) -> AsyncIterator[Any]:
+            async with entering as subscription:
+                release = subscription.release
+
+                async def release_slowly(deliveries: Collection[Delivery]) -> None:
+                    giving_back.set()
+                    await cancelled.wait()
+                    await release(deliveries)
+
+                if group == "flowkit.workers":
+                    subscription.release = release_slowly
+                yield subscription
+
+    async with SlowBus() as bus, open_bench(bus, flowkit_store, flowkit_clock) as bench:
+        commands = [await bench.send(number) for number in range(3)]
+        async with bench.worker({"work": gate}, max_concurrency=1, stop_grace_sec=0):
+            await giving_back.wait()
+            (running,) = gate.running
+            for number, command in enumerate(commands):
+                if number != running:
+                    await bench.cancel(command)
+            await bench.clock.sleep(1)
+            cancelled.set()
+            gate.open.set()
+            await bench.end(commands[running])
+            assert (await bench.run("the worker lives")).kind == "node_succeeded"
+    assert "broke" not in caplog.text
+
+
 async def test_a_command_that_is_delivered_again_runs_once(bench: Bench) -> None:
     gate = Gate()
     async with bench.worker({"work": gate}):

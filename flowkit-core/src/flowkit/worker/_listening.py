@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 LOOK_AHEAD = 8
 """Commands that are taken beyond the free slots, so that the most urgent of them can be begun first."""
 HOLD_SEC = 0.1
-"""How long such a command waits for a slot before it is given to another worker."""
+"""How long such commands wait for a slot before they are given to other workers."""
 
 
 class CommandListener:
@@ -56,10 +56,8 @@ class CommandListener:
             await self._inbox.wait_until_acknowledged()
 
     async def _take_some(self, subscription: Subscription) -> None:
-        if self._slots.queued:
-            await anyio.lowlevel.checkpoint()
-            if self._slots.queued and not await within(HOLD_SEC, self._until_drained, clock=self._clock):
-                await self._inbox.hand_over_waiting()
+        if self._slots.excess and not await within(HOLD_SEC, self._until_all_have_slots, clock=self._clock):
+            await self._inbox.hand_over_waiting()
         deliveries: Sequence[Delivery] = ()
         with anyio.CancelScope() as self._taking:
             if self._stopping:
@@ -69,8 +67,8 @@ class CommandListener:
         self._taking = None
         await self._inbox.accept(subscription, deliveries)
 
-    async def _until_drained(self) -> None:
-        await self._slots.wait_until(lambda slots: slots.queued == 0)
+    async def _until_all_have_slots(self) -> None:
+        await self._slots.wait_until(lambda slots: slots.excess == 0)
 
 
 class ControlListener:

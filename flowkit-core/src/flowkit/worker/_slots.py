@@ -95,6 +95,11 @@ class Slots:
         """How many more could begin at once."""
         return max(0, self.capacity - len(self._tasks) - len(self._queue))
 
+    @property
+    def excess(self) -> int:
+        """How many have been submitted beyond what may run at a time."""
+        return max(0, len(self._tasks) + len(self._queue) - self.capacity)
+
     def submit(self, run: Runnable) -> None:
         heappush(self._queue, (-run.priority, next(self._order), run))
         self._wake_one()
