@@ -4,7 +4,6 @@ import asyncio
 import gc
 import logging
 import signal
-import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -13,6 +12,7 @@ from typing import Self
 import anyio
 
 from flowkit._containment import error_text
+from flowkit._signals import signals_heard
 
 logger = logging.getLogger(__name__)
 
@@ -78,9 +78,7 @@ class Service:
     def _on_end(self, stopping: anyio.Event, serving: asyncio.Task[None]) -> None:
         """Log that the service has ended although nobody asked it to. :meth:`stop` raises why."""
         if not stopping.is_set() and not serving.cancelled() and (error := serving.exception()) is not None:
-            logger.error(
-                "The %s has ended: %s", type(self).__name__, error_text(error), exc_info=error, extra={"action": "service_broken"}
-            )
+            logger.error("The %s has ended: %s", type(self).__name__, error_text(error), exc_info=error, extra={"action": "service_broken"})
 
     async def _give_up(self, serving: asyncio.Task[None]) -> None:
         """End at once."""
@@ -116,11 +114,13 @@ async def run_until_told(
     ended: Callable[[], Awaitable[None]],
     stop: Callable[[], Awaitable[None]],
     hurry: Callable[[], None],
+    patience_sec: float,
 ) -> None:
     """Run something until it ends by itself, SIGTERM or SIGINT comes, or this task is cancelled.
 
     The first signal begins the ``stop``, and each further one, or being cancelled, hurries it. One that comes before the start is
     done ends the start. Signals are heard from the first moment to the last, but in the main thread only: Python gives them to no other.
+    Where the event loop does not take notice of a signal, the process is ended: after ``patience_sec``, or at once by a second signal.
     """
     starting, working = anyio.CancelScope(), anyio.CancelScope()
     stopping = False
@@ -134,7 +134,7 @@ async def run_until_told(
         starting.cancel()
         working.cancel()
 
-    with _signals_heard(obey):
+    with signals_heard(obey, patience_sec=patience_sec):
         with starting:
             await start()
         if starting.cancelled_caught:
@@ -165,32 +165,3 @@ def rare_collections() -> Iterator[None]:
     finally:
         gc.set_threshold(*before)
         gc.unfreeze()
-
-
-_listeners: list[Callable[[signal.Signals], None]] = []
-"""All that is to be told of signals: a process may run a coordinator and workers side by side, and has one handler a signal."""
-
-
-@contextmanager
-def _signals_heard(obey: Callable[[signal.Signals], None]) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    if not _listeners:
-        for number in numbers:
-            loop.add_signal_handler(number, _tell, number)
-    _listeners.append(obey)
-    try:
-        yield
-    finally:
-        _listeners.remove(obey)
-        if not _listeners:
-            for number in numbers:
-                loop.remove_signal_handler(number)
-
-
-def _tell(number: signal.Signals) -> None:
-    for obey in tuple(_listeners):
-        obey(number)

@@ -163,7 +163,7 @@ def _thread() -> _Thread:
 
 def _forget_threads() -> None:
     """A forked child has none of its parent's threads, and may have got the lock in any state."""
-    global _lock  # noqa: PLW0603
+    global _lock
     _lock = threading.Lock()
     _idle.clear()
 

@@ -1,16 +1,19 @@
 """Verbs that are processes: ``coordinator`` and ``worker``."""
 
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
 
 import typer
 
+from flowkit._signals import end_process_soon
 from flowkit.cli import _options as options
 from flowkit.cli._connecting import require_store, run_async, warn_of_memory
+from flowkit.cli._errors import USAGE
 from flowkit.cli._loading import load_handlers
 from flowkit.cli._logging import Level, log_service
 from flowkit.config import CoordinatorConfig, WorkerConfig
 from flowkit.coordinator import Coordinator
-from flowkit.errors import ConfigError
+from flowkit.errors import ConfigError, FlowKitError
 from flowkit.worker import Worker
 
 LogLevel = Annotated[Level, typer.Option("--log-level", help="The least serious line that is logged.")]
@@ -37,7 +40,7 @@ def coordinator(
     async def main() -> None:
         await Coordinator(cfg=cfg).run()
 
-    run_async(main)
+    _run(main)
 
 
 def worker(
@@ -69,4 +72,21 @@ def worker(
     async def main() -> None:
         await Worker(cfg=cfg, handlers=found).run()
 
-    run_async(main)
+    _run(main)
+
+
+def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a service. The process ends with it, whatever its handlers have left running."""
+
+    async def to_the_end() -> None:
+        status = 1
+        try:
+            await main()
+            status = 0
+        except FlowKitError:
+            status = USAGE
+            raise
+        finally:
+            end_process_soon(status)
+
+    run_async(to_the_end)

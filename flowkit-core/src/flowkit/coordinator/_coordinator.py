@@ -37,6 +37,8 @@ from flowkit.submitting import Submission
 logger = logging.getLogger(__name__)
 
 LOOP_PAUSE_SEC = 1.0
+STOP_SEC = 10.0
+"""How long a coordinator that got a signal may take to stop before it is seen whether its event loop is blocked."""
 YIELD_EVERY_SEC = 0.005
 TURNS = 4
 """Of the event loop: from here over the bus to a worker's slot."""
@@ -82,7 +84,12 @@ class Coordinator(Client, Service):
     async def run(self) -> None:
         """Work until cancelled, or until SIGTERM or SIGINT; a second signal stops at once."""
         await run_until_told(
-            name=f"Coordinator {self.coordinator_id}", start=self.start, ended=self.ended, stop=self.stop, hurry=self.hurry
+            name=f"Coordinator {self.coordinator_id}",
+            start=self.start,
+            ended=self.ended,
+            stop=self.stop,
+            hurry=self.hurry,
+            patience_sec=STOP_SEC,
         )
 
     @property
@@ -106,7 +113,9 @@ class Coordinator(Client, Service):
             ):
                 self._begin(group)
                 store, parking = self._store, Parking(store=self._store, clock=self.clock)
-                group.start_soon(self._keep_up, "inbox", lambda: read_reports(reports, parking, self.clock, self._handle, ending=self._leaving))
+                group.start_soon(
+                    self._keep_up, "inbox", lambda: read_reports(reports, parking, self.clock, self._handle, ending=self._leaving)
+                )
                 group.start_soon(self._keep_up, "beginning", self._begin_new)
                 group.start_soon(self._keep_up, "timers", lambda: self._timers.run(self._time_is_up))
                 group.start_soon(self._keep_up, "sweep", lambda: sweep(store, self.clock, self.cfg.scheduler_tick_sec, self._wake))

@@ -10,11 +10,13 @@ from typing import Any
 import anyio
 
 from flowkit._containment import error_text
+from flowkit._threads import Calls, counted
 from flowkit.config import WorkerConfig
 from flowkit.encoding import encoded
 from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, Clock, Store, TopicSpec
 from flowkit.sealing import sealed
+from flowkit.worker._children import child_processes
 from flowkit.worker._inbox import Inbox
 from flowkit.worker._listening import CommandListener, ControlListener
 from flowkit.worker._registry import Make
@@ -101,9 +103,7 @@ class Life:
 
     def _on_end(self, host: "asyncio.Task[None]") -> None:
         if self._ready.is_set() and not host.cancelled() and (error := host.exception()) is not None:
-            logger.error(
-                "Worker %s has ended: %s", self._worker_id, error_text(error), exc_info=error, extra={"action": "worker_broken"}
-            )
+            logger.error("Worker %s has ended: %s", self._worker_id, error_text(error), exc_info=error, extra={"action": "worker_broken"})
         self._ready.set()
         self.ended.set()
 
@@ -143,7 +143,10 @@ class Life:
         )
         reporter = Reporter(bus=bus, topic=cfg.events_topic, worker_id=self._worker_id, clock=clock)
         allow_threads(cfg.max_concurrency)
-        async with Slots(cfg.max_concurrency) as slots, anyio.create_task_group() as group:
+        others = child_processes()
+        with counted() as calls:
+            slots_of_worker = Slots(cfg.max_concurrency)
+        async with slots_of_worker as slots, anyio.create_task_group() as group:
             session = Session(
                 store=store, cfg=cfg, worker_id=self._worker_id, roles=tuple(self._served), running=lambda: slots.running, clock=clock
             )
@@ -176,9 +179,14 @@ class Life:
             await self._stop_asked.wait()
             commands.stop()
             await self._drain(slots, inbox, reporter)
+            await self._let_threads_end(calls)
             group.cancel_scope.cancel()
         if not self._stop_asked.is_set():
             raise RuntimeError(f"a loop of worker {self._worker_id} has ended, and the worker with it")
+        left = {pid: name for pid, name in child_processes().items() if pid not in others}
+        if left:
+            shown = ", ".join(f"{name} ({pid})" for pid, name in left.items())
+            logger.warning("Child processes of worker %s still run: %s", self._worker_id, shown, extra={"action": "children_left"})
         if not await within(FAREWELL_SEC, session.end, clock=self._clock):
             logger.warning("Worker %s stops without having ended its session", self._worker_id, extra={"action": "session_left"})
         logger.info("Worker %s stopped", self._worker_id, extra={"action": "worker_stopped"})
@@ -200,6 +208,16 @@ class Life:
                 inbox.abandon_running()
         if not await within(LAST_WORDS_SEC, reporter.flush, clock=self._clock):
             logger.warning("Worker %s stops with reports unsent", self._worker_id, extra={"action": "reports_unsent"})
+
+    async def _let_threads_end(self, calls: Calls) -> None:
+        """Give functions that were cut off, but run in threads, as long as others have to end after they were cancelled."""
+        if calls.names and self._grace > 0:
+            await within(self._cfg.cancel_grace_sec, lambda: _first(calls.wait_until_quiet, self._hurry.wait), clock=self._clock)
+        if calls.names:
+            logger.warning(
+                "%d functions still run in threads, until they return or the process ends: %s", len(calls.names), ", ".join(calls.names),
+                extra={"action": "threads_left"},
+            )  # fmt: skip
 
     async def _idle_in_time(self, slots: Slots) -> bool:
         while True:

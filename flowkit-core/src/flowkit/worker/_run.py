@@ -114,13 +114,12 @@ class Run:
             self._cut_off = False  # it was delivered; from here on the task is cancelled again only if the worker leaves
             with anyio.CancelScope(shield=True):
                 await self._close()
-                end = end or self._given_up(await self._stored_metrics())
+                self.reports.end(self._given_up(await self._stored_metrics()) if end is None else end)
             if isinstance(self._handler, FunctionHandler) and self._handler.threaded:
                 logger.warning(
                     "Node %s was cut off, but its function goes on in its thread", self.command.node_id,
                     extra={"action": "thread_abandoned", "task_id": self.command.task_id},
                 )  # fmt: skip
-            self.reports.end(end)
             raise
         self.reports.end(end)
 
@@ -231,9 +230,7 @@ class Run:
             await self._settled_anyway(self._work.ledger)
             sums, _ = await self._work.ledger.totals()
         except Exception as error:
-            logger.warning(
-                "The metrics of node %s could not be read: %s", self.command.node_id, error, extra=self._extra("metrics_unread")
-            )
+            logger.warning("The metrics of node %s could not be read: %s", self.command.node_id, error, extra=self._extra("metrics_unread"))
             return {}
         return {name: value for name, value in sums.items() if is_finite(value)}
 

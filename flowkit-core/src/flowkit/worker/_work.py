@@ -57,9 +57,7 @@ class Work:
         self.ledger = BatchLedger(
             command, writer=services.writer, reader=services.reader, reports=reports, hints=services.hints, clock=services.clock
         )
-        self.tries = Tries(
-            command, context=context, reports=reports, ledger=self.ledger, judge=judge, ending=ending, services=services
-        )
+        self.tries = Tries(command, context=context, reports=reports, ledger=self.ledger, judge=judge, ending=ending, services=services)
 
     async def do(self, handler: Handler | FunctionHandler) -> Outcome:
         inline = self._data.io.get("input_inline")

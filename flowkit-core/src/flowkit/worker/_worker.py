@@ -100,7 +100,11 @@ class Worker:
 
     async def run(self) -> None:
         """Work until cancelled, or until SIGTERM or SIGINT: the first drains, a second stops at once."""
-        await run_until_told(name=f"Worker {self.worker_id}", start=self.start, ended=self._ended, stop=self.stop, hurry=self._hurry)
+        patience_sec = self.cfg.stop_grace_sec + self.cfg.cancel_grace_sec
+        await run_until_told(
+            name=f"Worker {self.worker_id}", start=self.start, ended=self._ended, stop=self.stop, hurry=self._hurry,
+            patience_sec=patience_sec,
+        )  # fmt: skip
 
     async def _ended(self) -> None:
         if self._life is not None:

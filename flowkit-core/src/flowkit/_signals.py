@@ -1,0 +1,212 @@
+"""Signals that end a process: SIGTERM and SIGINT.
+
+Python hands a signal to the main thread, between two of its instructions. Where a handler blocks the event loop, or native code does
+not return, nothing else happens there. So a thread of its own reads the wake-up descriptor as well, which Python writes to when the
+signal arrives, and ends the process if the event loop does not answer.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+NUMBERS = (signal.SIGTERM, signal.SIGINT)
+LINGER_SEC = 30.0
+"""How much longer than its patience a service may take to stop while the event loop answers."""
+HURRY_SEC = 5.0
+"""The same after a second signal."""
+ANSWER_SEC = 1.0
+"""How long the event loop may take to answer."""
+LOOKS = 10
+"""It is asked in so many steps, so that a pause of the whole process counts for little."""
+LAST_WORDS_SEC = 1.0
+LEAVE_SEC = 2.0
+"""How long a process whose service has stopped may take to end."""
+_STOP = 0
+
+Obey = Callable[[signal.Signals], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Listener:
+    """A service that is to be told of signals."""
+
+    loop: asyncio.AbstractEventLoop
+    obey: Obey
+    patience_sec: float
+
+
+_listeners: list[_Listener] = []
+"""A process may run a coordinator and workers side by side, and has one handler a signal."""
+_watchdog: "_Watchdog | None" = None
+
+
+@contextlib.contextmanager
+def signals_heard(obey: Obey, *, patience_sec: float) -> Iterator[None]:
+    """Call ``obey`` in the event loop with each signal, and end the process if it does not end itself.
+
+    After the first signal it may take ``patience_sec``, and more while the event loop answers; after the second it ends at once if the
+    event loop does not answer, and soon if it does; the third ends it. The exit status is then 128 plus the signal's number.
+    Outside of the main thread this does nothing: Python has no signals there.
+    """
+    global _watchdog
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    listener = _Listener(asyncio.get_running_loop(), obey, patience_sec)
+    if _watchdog is None:
+        watchdog = _Watchdog()
+        watchdog.install()
+        _watchdog = watchdog
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+        if not _listeners and _watchdog is not None:
+            _watchdog.remove()
+            _watchdog = None
+
+
+def _on_signal(number: int, frame: object) -> None:
+    for listener in tuple(_listeners):
+        with contextlib.suppress(RuntimeError):
+            listener.loop.call_soon_threadsafe(listener.obey, signal.Signals(number))
+
+
+class _Watchdog(threading.Thread):
+    """Reads the wake-up descriptor."""
+
+    def __init__(self) -> None:
+        super().__init__(name="flowkit signals", daemon=True)
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        self._before: dict[signal.Signals, Any] = {}
+        self._forward_to = -1
+
+    def install(self) -> None:
+        self._forward_to = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        for number in NUMBERS:
+            self._before[number] = signal.signal(number, _on_signal)
+            if hasattr(signal, "siginterrupt"):
+                signal.siginterrupt(number, False)
+        self.start()
+
+    def remove(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._forward_to)
+        self._writer.send(bytes([_STOP]))
+
+    def forget(self) -> None:
+        """In a forked child: the signals do what they do in any process."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._reader.close()
+        self._writer.close()
+
+    def run(self) -> None:
+        last, count, due, linger_sec, asked = 0, 0, None, LINGER_SEC, False
+        while True:
+            self._reader.settimeout(None if due is None else max(0.001, due - time.monotonic()))
+            try:
+                data = self._reader.recv(64)
+            except TimeoutError:
+                if asked or not _loops_answer():
+                    _end(last)
+                asked, due = True, time.monotonic() + linger_sec
+                continue
+            if self._forward_to >= 0:
+                with contextlib.suppress(OSError):
+                    os.write(self._forward_to, data)
+            for number in data:
+                if number == _STOP:
+                    self._reader.close()
+                    self._writer.close()
+                    return
+                if number in NUMBERS:
+                    last, count, asked = number, count + 1, False
+                    if count > 2:
+                        _end(last)
+                    patience_sec = max((one.patience_sec for one in tuple(_listeners)), default=0.0)
+                    due = time.monotonic() + (min(patience_sec, threading.TIMEOUT_MAX / 2) if count == 1 else 0.0)
+                    linger_sec = LINGER_SEC if count == 1 else HURRY_SEC
+
+
+def _loops_answer() -> bool:
+    answers = []
+    for loop in {one.loop for one in tuple(_listeners)}:
+        answer = threading.Event()
+        answers.append(answer)
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(answer.set)
+    return any(all(answer.wait(ANSWER_SEC / LOOKS) for answer in answers) for _ in range(LOOKS))
+
+
+def _end(number: int) -> None:
+    end_process(128 + number, f"got {signal.Signals(number).name}, and does not end by itself")
+
+
+def end_process_soon(status: int) -> None:
+    """End the process in a while, if what it still does keeps it from ending: threads, executors, child processes."""
+
+    def end() -> None:
+        time.sleep(LEAVE_SEC)
+        end_process(status, "has nothing more to do, but threads or child processes keep it from ending")
+
+    threading.Thread(target=end, name="flowkit end", daemon=True).start()
+
+
+def end_process(status: int, why: str) -> None:
+    """End the process at once, whatever its threads do."""
+
+    def say() -> None:
+        logger.critical("Process %d %s: it is ended with status %d", os.getpid(), why, status, extra={"action": "process_ended"})
+        sys.stdout.flush()
+
+    # In a thread, as the one that is stuck may hold the lock of the log.
+    saying = threading.Thread(target=say, daemon=True)
+    saying.start()
+    saying.join(LAST_WORDS_SEC)
+    os._exit(status)
+
+
+# ---------------------------------------------------------------- forked children
+
+_masks = threading.local()
+
+
+def _before_fork() -> None:
+    """Hold signals back: one that comes to the child too early would be written to the descriptor of the parent."""
+    if _watchdog is not None:
+        _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
+
+
+def _after_fork() -> None:
+    before = _masks.__dict__.pop("before", None)
+    if before is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _after_fork_in_child() -> None:
+    global _watchdog
+    if _watchdog is not None:
+        _watchdog.forget()
+        _watchdog = None
+        _listeners.clear()
+    _after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

@@ -1,0 +1,202 @@
+"""What functions, plugins and conditions raise that is no ordinary exception: the coordinator lives."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from flowkit import Coordinator
+from flowkit.errors import NodeFailure, PayloadError, TaskRefused
+from flowkit.worker import Worker, handler
+from flowkit_testing import Cluster
+
+
+class Panic(BaseException):
+    """As native code raises it."""
+
+
+class Unreadable(Exception):
+    def __str__(self) -> str:
+        raise AttributeError("response")
+
+    __repr__ = __str__
+
+
+class WronglyCoded(NodeFailure):
+    def __init__(self) -> None:
+        super().__init__("wrong", reason_code=[Panic], permanent=Unreadable)  # type: ignore[arg-type]
+
+
+KINDS: dict[str, Callable[[], BaseException]] = {
+    "panic": lambda: Panic("native code panicked"),
+    "group": lambda: BaseExceptionGroup("several", [Panic("one"), ValueError("two")]),
+    "generator exit": GeneratorExit,
+    "system exit": lambda: SystemExit(3),
+    "keyboard interrupt": KeyboardInterrupt,
+    "cancelled error": asyncio.CancelledError,
+    "unreadable": Unreadable,
+    "wrong reason code": WronglyCoded,
+}
+EVERYTHING = [*KINDS, "cancels itself"]
+
+
+def misbehave(kind: str) -> None:
+    if kind == "cancels itself":
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+    elif kind != "none":
+        raise KINDS[kind]()
+
+
+async def function(ctx: Any, /, kind: str) -> str:
+    misbehave(kind)
+    await asyncio.sleep(0)
+    return "done"
+
+
+def function_in_a_thread(ctx: Any, /, kind: str) -> str:
+    misbehave(kind)
+    return "done"
+
+
+class Functions:
+    def flowkit_register_functions(self, register: Any) -> None:
+        register("function", function)
+        register("thread", function_in_a_thread)
+
+
+def call(name: str, kind: str) -> dict[str, Any]:
+    io = {"fn": name, "fn_args": {"kind": kind}}
+    return {"nodes": [{"node_id": "a", "type": "coordinator_fn", "io": io, "retry_policy": {"max": 0}}]}
+
+
+@handler("work")
+async def work(item: Any) -> str:
+    return "done"
+
+
+WORK = {"nodes": [{"node_id": "a", "type": "work"}, {"node_id": "b", "type": "work", "depends_on": ["a"]}]}
+
+
+@pytest.mark.parametrize(("name", "kind"), [("function", kind) for kind in EVERYTHING] + [("thread", kind) for kind in KINDS])
+async def test_whatever_a_function_raises_its_node_fails_and_the_coordinator_lives(name: str, kind: str) -> None:
+    async with Cluster(plugins=[Functions()]) as cluster:
+        view = await cluster.run(call(name, kind))
+        assert (view.status, view.nodes["a"].status) == ("failed", "failed")
+        assert (await cluster.run(call(name, "none"))).nodes["a"].result == "done"
+
+
+@pytest.mark.parametrize("kind", EVERYTHING)
+async def test_whatever_observers_raise_tasks_go_on(kind: str) -> None:
+    class Observer:
+        calls = 0
+
+        def flowkit_task_changed(self, before: Any, after: Any) -> None:
+            self.calls += 1
+            if asyncio.current_task() is not mine:
+                misbehave(kind)
+
+        def flowkit_node_changed(self, task: Any, before: Any, after: Any) -> None:
+            self.calls += 1
+            misbehave(kind)
+
+    observer, mine = Observer(), asyncio.current_task()
+    async with Cluster(handlers=[work], plugins=[observer]) as cluster:
+        for _ in range(2):
+            assert (await cluster.run(WORK)).status == "finished"
+    assert observer.calls > 8
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_whatever_a_plugin_raises_before_a_submission_refuses_it(kind: str) -> None:
+    class Plugin:
+        def flowkit_before_submit(self, task: Any) -> None:
+            misbehave(kind)
+
+    async with Cluster(plugins=[Plugin()]) as cluster:
+        with pytest.raises(TaskRefused, match="a plugin refused the task"):
+            await cluster.client.create_task(graph=WORK)
+
+
+class Codec:
+    """Panics while it is told to."""
+
+    bad = False
+
+    def flowkit_encode_payload(self, data: bytes, context: str) -> bytes:
+        if self.bad:
+            raise Panic("in the codec")
+        return data
+
+
+async def test_a_codec_that_panics_refuses_a_payload_and_others_go_on() -> None:
+    codec = Codec()
+    async with Cluster(handlers=[work], plugins=[codec]) as cluster:
+        codec.bad = True
+        with pytest.raises(PayloadError, match="Panic: in the codec"):
+            await cluster.client.create_task(graph=WORK)
+        codec.bad = False
+        assert (await cluster.run(WORK)).status == "finished"
+
+
+# ---------------------------------------------------------------- what ends all the same
+
+
+def tasks_of(name: str) -> "list[asyncio.Task[Any]]":
+    return [task for task in asyncio.all_tasks() if name in f"{task.get_name()} {task.get_coro()}"]
+
+
+async def test_a_loop_of_a_coordinator_or_worker_that_is_cancelled_by_others_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    async with Cluster(handlers=[work]) as cluster:
+        for name in ("Coordinator._keep_up", "Life._keep_alive"):
+            loops = tasks_of(name)
+            assert len(loops) > 5
+            for loop in loops:
+                loop.cancel()
+        assert (await cluster.run(WORK)).status == "finished"
+    assert "loop broke and is restarted" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["Coordinator._serve", "Life._live"])
+async def test_a_service_whose_task_is_cancelled_by_others_ends_its_run_with_an_error(kind: str) -> None:
+    address = f"memory://{kind}"
+    service = Coordinator(db=address) if kind == "Coordinator._serve" else Worker(db=address, handlers=[work])
+    with anyio.fail_after(20):
+        running = asyncio.create_task(service.run())
+        while not tasks_of(kind):
+            await anyio.lowlevel.checkpoint()
+        await anyio.wait_all_tasks_blocked()
+        (serving,) = tasks_of(kind)
+        serving.cancel()
+        with pytest.raises(RuntimeError, match="cancelled by other code"):
+            await running
+
+
+PROGRAM = """
+import asyncio, threading, time
+from flowkit.cli.services import _run
+from flowkit import Coordinator
+
+async def main():
+    coordinator = Coordinator(db="memory://ends")
+    running = asyncio.create_task(coordinator.run())
+    await asyncio.sleep(0.1)
+    threading.Thread(target=time.sleep, args=(3600,)).start()
+    (serving,) = [task for task in asyncio.all_tasks() if "Coordinator._serve" in repr(task.get_coro())]
+    serving.cancel()
+    await running
+
+_run(main)
+"""
+
+
+def test_the_process_of_a_service_that_broke_ends_with_a_status_that_is_not_0_whatever_still_runs() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "cancelled by other code" in done.stderr

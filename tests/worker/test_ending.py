@@ -1,0 +1,194 @@
+"""Processes end when they are told to, whatever their handlers do; and their children are children as any."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import anyio.from_thread
+import pytest
+
+from flowkit.worker import RunContext
+from flowkit.worker._children import child_processes
+from tests.worker.bench import Bench
+
+PATIENCE_SEC = 60.0
+LONG = "stop_grace_sec=3600, cancel_grace_sec=3600"
+SHORT = "stop_grace_sec=0.2, cancel_grace_sec=0.2"
+
+PROGRAM = """
+import asyncio, ctypes, logging, multiprocessing, sys, threading, time
+from concurrent.futures import ProcessPoolExecutor
+from flowkit import Coordinator
+from flowkit.config import WorkerConfig
+from flowkit.worker import Worker, handler
+
+logging.basicConfig(format="%(message)s", stream=sys.stdout)
+
+{handler}
+
+async def main():
+    async with Coordinator(db="memory://ending") as coordinator:
+        await coordinator.create_task(graph={{"nodes": [{{"node_id": "a", "type": "work", "retry_policy": {{"max": 0}}}}]}})
+        await Worker(db="memory://ending", cfg=WorkerConfig({graces}), handlers=[work]).run()
+    print("the worker stopped", flush=True)
+
+asyncio.run(main())
+"""
+
+BLOCKS_THE_LOOP = """
+@handler("work")
+async def work(item):
+    print("begun", flush=True)
+    time.sleep(3600)
+"""
+IN_NATIVE_CODE = """
+@handler("work")
+async def work(item):
+    native, semaphore = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+    native.sem_init(semaphore, 0, 0)
+    print("begun", flush=True)
+    native.sem_wait(semaphore)
+"""
+IN_A_THREAD = """
+@handler("work")
+def work(item):
+    print("begun", flush=True)
+    time.sleep(3600)
+"""
+
+
+@contextmanager
+def running(handler: str, graces: str) -> Iterator["subprocess.Popen[str]"]:
+    """A process with a worker whose handler has begun."""
+    code = PROGRAM.format(handler=textwrap.dedent(handler), graces=graces)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "begun\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def ended(process: "subprocess.Popen[str]", *signals: signal.Signals) -> tuple[int, str]:
+    """Send signals. Return the exit status and what was printed."""
+    for number in signals:
+        process.send_signal(number)
+    output, _ = process.communicate(timeout=PATIENCE_SEC)
+    return process.returncode, output
+
+
+def test_a_process_whose_event_loop_is_blocked_ends_after_the_graces() -> None:
+    with running(BLOCKS_THE_LOOP, SHORT) as process:
+        status, output = ended(process, signal.SIGTERM)
+    assert status == 128 + signal.SIGTERM
+    assert "does not end by itself: it is ended with status 143" in output
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="calls the C library of Linux")
+def test_a_second_signal_ends_a_process_whose_main_thread_is_in_native_code() -> None:
+    with running(IN_NATIVE_CODE, LONG) as process:
+        # Two of one number would count as one where the process has not seen the first yet.
+        assert ended(process, signal.SIGTERM, signal.SIGINT)[0] in (128 + signal.SIGTERM, 128 + signal.SIGINT)
+
+
+def test_a_function_in_a_thread_does_not_keep_a_process_from_ending() -> None:
+    with running(IN_A_THREAD, SHORT) as process:
+        status, output = ended(process, signal.SIGTERM)
+    assert status == 0
+    assert "1 functions still run in threads" in output
+    assert output.endswith("the worker stopped\n")
+
+
+CHILDREN = """
+def of_process():
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(3600,))
+    child.start()
+    child.terminate()
+    child.join()
+    return child.exitcode
+
+def of_pool():
+    pool = multiprocessing.get_context("fork").Pool(2)
+    children = multiprocessing.active_children()
+    pool.apply(len, ([],))
+    pool.terminate()
+    pool.join()
+    return all(child.exitcode in (0, -15) for child in children)
+
+def of_executor():
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as executor:
+        return executor.submit(divmod, 7, 2).result()
+
+@handler("work")
+def work(item):
+    print("begun", flush=True)
+    for made in (of_process, of_pool, of_executor):
+        print(made.__name__, made(), flush=True)
+    print("done", flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_forked_children_have_the_signals_of_any_process_and_the_worker_hears_none_of_theirs() -> None:
+    with running(CHILDREN, LONG) as process:
+        assert process.stdout is not None
+        lines = []
+        while (line := process.stdout.readline()) not in ("done\n", ""):
+            lines.append(line.strip())
+        assert lines == ["of_process -15", "of_pool True", "of_executor (3, 1)"]
+        assert process.poll() is None
+        status, output = ended(process, signal.SIGTERM)
+    assert (status, output) == (0, "the worker stopped\n")
+
+
+async def test_children_that_outlive_their_worker_are_logged(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    children: list[subprocess.Popen[bytes]] = []
+
+    async def work() -> None:
+        children.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE))  # noqa: ASYNC220 - as handlers do
+
+    try:
+        async with bench.worker({"work": work}):
+            await bench.run()
+            assert children[0].pid in child_processes()
+        assert "Child processes of worker w still run" in caplog.text
+        assert f"({children[0].pid})" in caplog.text
+    finally:
+        for child in children:
+            child.kill()
+            child.communicate()
+    assert children[0].pid not in child_processes()
+
+
+# ---------------------------------------------------------------- threads
+
+
+async def test_a_function_in_a_thread_may_call_back_into_the_event_loop(bench: Bench) -> None:
+    def work(item: Any, ctx: RunContext) -> Any:
+        async def ask() -> str:
+            return ctx.node_id
+
+        anyio.from_thread.check_cancelled()
+        return [anyio.from_thread.run(ask), anyio.from_thread.run_sync(lambda: ctx.attempt)]
+
+    async with bench.worker({"work": work}):
+        assert (await bench.run()).result == ["n", 1]
+
+
+async def test_a_generator_stays_on_one_thread(bench: Bench) -> None:
+    import threading
+
+    def work() -> Iterator[dict[str, int]]:
+        for _ in range(5):
+            yield {"thread": threading.get_ident()}
+
+    async with bench.worker({"work": work}):
+        command = await bench.send()
+        assert (await bench.end(command)).batches == 5
+        assert len({record.meta for record in await bench.stored(command)}) == 1
