@@ -70,7 +70,7 @@ def _one(options: argparse.Namespace) -> int:
     print("\n".join(outcome.log))
     print(f"{standard.name}: {outcome.report}")
     if outcome.error is not None:
-        print(f"{type(outcome.error).__name__}: {outcome.error}")
+        print(outcome.report.failures[options.seed])
     return 0 if outcome.error is None else 1
 
 
@@ -112,7 +112,9 @@ def _report(found: Chunk, options: argparse.Namespace, took_sec: float) -> str:
         "",
     ]
     if found.failures:
-        lines += ["## Failures", "", *(f"- seed {one.seed}, {one.scenario}: {one.error.splitlines()[0]}" for one in found.failures), ""]
+        lines += ["## Failures", ""]
+        for one in found.failures:
+            lines += [f"Seed {one.seed}, {one.scenario}:", "", "```text", one.error.replace(f"{ROOT}/", ""), "```", ""]
     return "\n".join(lines)
 
 

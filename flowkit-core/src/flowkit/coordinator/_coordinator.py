@@ -14,7 +14,7 @@ from typing import Any, Self
 import anyio
 import anyio.lowlevel
 
-from flowkit._containment import Escaped, awaited, error_text, origin
+from flowkit._containment import Escaped, awaited, error_text, is_cancelled, origin
 from flowkit._parking import Parking
 from flowkit._service import Service, run_until_told
 from flowkit.applying import Applied, Applier, Held
@@ -142,7 +142,11 @@ class Coordinator(Client, Service):
 
     def _begin(self, group: anyio.abc.TaskGroup) -> None:
         owner = asyncio.current_task()
-        self._leaving = lambda: group.cancel_scope.cancel_called or (owner is not None and owner.cancelling() > 0)
+
+        def leaving() -> bool:
+            return is_cancelled() and (group.cancel_scope.cancel_called or (owner is not None and owner.cancelling() > 0))
+
+        self._leaving = leaving
         store, bus = self._store, self._bus
         self._commands = CommandWatch(bus=bus, clock=self.clock, config=self.cfg, applier=self._applier)
         self._outbox = Outbox(bus=bus, store=store, clock=self.clock, config=self.cfg, applier=self._applier, commands=self._commands)

@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 
-from flowkit._containment import error_text
+from flowkit._containment import error_text, is_cancelled
 from flowkit._threads import Calls, counted
 from flowkit.config import WorkerConfig
 from flowkit.encoding import encoded
@@ -195,7 +195,7 @@ class Life:
         """A loop that fails before the worker is ready fails the start; later it is restarted."""
 
         def ending() -> bool:
-            return scope.cancel_called or self.host.cancelling() > 0
+            return is_cancelled() and (scope.cancel_called or self.host.cancelling() > 0)
 
         await keep_alive(name, loop, clock=self._clock, once=lambda: not self._ready.is_set(), ending=ending)
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextvars import copy_context
+from functools import partial
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Any, Protocol, Self
@@ -123,9 +124,9 @@ class Slots:
             run.cut_off()
             task.cancel()
 
-    def _leaving(self) -> bool:
-        """The slots are closed, or will be: whoever cancels the event loop's tasks cancels the slots and their owner together."""
-        return self._closed or (self._owner is not None and self._owner.cancelling() > 0)
+    def _leaving(self, slot: "asyncio.Task[None]") -> bool:
+        """This slot is cancelled because the worker ends: code that cancels all tasks of the event loop cancels the owner as well."""
+        return slot.cancelling() > 0 and (self._closed or (self._owner is not None and self._owner.cancelling() > 0))
 
     def abandon(self, run: Runnable) -> None:
         """Go on without a run that does not end."""
@@ -191,7 +192,7 @@ class Slots:
         if self._queue:
             self._wake_one()
         try:
-            await in_context(run.execute(self._leaving), self._context.copy())
+            await in_context(run.execute(partial(self._leaving, me)), self._context.copy())
         except asyncio.CancelledError:
             raise
         except BaseException as error:

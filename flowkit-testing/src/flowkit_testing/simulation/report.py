@@ -23,6 +23,7 @@ class Report:
     hashes: dict[int, str] = field(default_factory=dict)
     """Of each seed's event log."""
     failures: dict[int, str] = field(default_factory=dict)
+    """The traceback of each seed that failed."""
 
     def add(self, other: "Report") -> None:
         """Take in another one."""

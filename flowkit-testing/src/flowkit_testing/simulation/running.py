@@ -1,6 +1,7 @@
 """Running scenarios, seed after seed."""
 
 import asyncio
+import traceback
 import gc
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import nullcontext
@@ -86,7 +87,7 @@ def run_seed(setup: Setup, seed: int, prepare: Callable[[World], None] | None = 
         hashes={seed: blake2b("\n".join(world.lines).encode(), digest_size=8).hexdigest()},
     )
     if error is not None:
-        report.failures[seed] = f"{type(error).__name__}: {error}"
+        report.failures[seed] = "".join(traceback.format_exception(error)).rstrip()
     return Outcome(report, world.lines, {process.name: process.steps for process in world.processes}, error)
 
 
