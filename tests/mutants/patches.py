@@ -65,11 +65,11 @@ MUTANTS = (
     Mutant(
         "a report is acknowledged before it is stored",
         CORE + "coordinator/_inbox.py",
-        """            await handle(touched, events)
+        """            await awaited(handle(touched, events), ending=ending)
             await subscription.ack([delivery for delivery in deliveries if id(delivery) not in parked])
 """,
         """            await subscription.ack([delivery for delivery in deliveries if id(delivery) not in parked])
-            await handle(touched, events)
+            await awaited(handle(touched, events), ending=ending)
 """,
     ),
     Mutant(
@@ -347,5 +347,29 @@ MUTANTS = (
         "            if first != header.task_id:\n                return first\n",
         "",
         suite="tests/conformance/test_memory.py",
+    ),
+    # ------------------------------------------------ runs and their worker
+    Mutant(
+        "a panic passes through its run",
+        CORE + "_containment.py",
+        "        await _take_back(task, before, ending)\n        raise Escaped(error) from error\n",
+        "        raise\n",
+        suite="tests/worker/test_containment.py",
+    ),
+    Mutant(
+        "runs share their context variables",
+        CORE + "worker/_slots.py",
+        "await in_context(run.execute(partial(self._leaving, me)), self._context.copy())",
+        "await run.execute(partial(self._leaving, me))",
+        suite="tests/worker/test_containment.py",
+    ),
+    Mutant(
+        "commands that are handed over leave the table one by one",
+        CORE + "worker/_inbox.py",
+        """                waiting.setdefault(subscription, []).append(delivery)
+""",
+        """                await subscription.release([delivery])
+""",
+        suite="tests/worker/test_commands.py",
     ),
 )

@@ -1,8 +1,8 @@
 """Running scenarios, seed after seed."""
 
 import asyncio
-import traceback
 import gc
+import traceback
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
