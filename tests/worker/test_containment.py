@@ -236,6 +236,42 @@ async def test_whatever_a_cleanup_raises_is_logged_and_the_end_stands(bench: Ben
     assert caplog.text.count("A cleanup of node n failed") == 2
 
 
+async def sooner_or_later(kind: str) -> None:
+    await asyncio.sleep(0)
+    misbehave(kind)
+
+
+def in_a_group(kind: str) -> Any:
+    async def run() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(sooner_or_later(kind))
+
+    return run()
+
+
+CHILDREN: dict[str, Callable[[str], Any]] = {
+    "gather": lambda kind: asyncio.gather(sooner_or_later(kind), asyncio.sleep(3600)),
+    "wait_for": lambda kind: asyncio.wait_for(sooner_or_later(kind), 3600),
+    "task group": in_a_group,
+}
+
+
+@pytest.mark.parametrize("kind", ["system exit", "keyboard interrupt", "panic", "cancels itself"])
+@pytest.mark.parametrize("children", CHILDREN)
+async def test_whatever_a_task_of_a_handler_raises_the_worker_lives(bench: Bench, children: str, kind: str) -> None:
+    async def work(item: Any) -> None:
+        if item is not None:
+            await CHILDREN[children](item)
+            await asyncio.sleep(0)
+
+    async with bench.worker({"work": work}):
+        end = await bench.run(kind)
+        # A task of a group that ends as cancelled is no failure of the group.
+        harmless = (children, kind) == ("task group", "cancels itself")
+        assert end.kind == ("node_succeeded" if harmless else "node_failed")
+        assert (await bench.run(None)).kind == "node_succeeded"
+
+
 async def stop_a_helper(helper: "asyncio.Task[None]") -> None:
     helper.cancel()
     await helper

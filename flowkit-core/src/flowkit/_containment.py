@@ -9,7 +9,7 @@ import asyncio
 import traceback
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextvars import Context
+from contextvars import Context, ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 from flowkit.showing import writable
@@ -139,7 +139,8 @@ async def take_back(ending: Callable[[], bool]) -> bool:
 
 @types.coroutine
 def in_context(coroutine: Coroutine[Any, Any, T], context: Context) -> Generator[Any, Any, T]:
-    """Await a coroutine in a context of its own: the context variables that it sets are not seen outside."""
+    """Await foreign code in a context of its own: the context variables that it sets are not seen outside."""
+    context.run(mark_foreign)
     step: Callable[[Any], Any] = coroutine.send
     value: Any = None
     while True:
@@ -154,3 +155,67 @@ def in_context(coroutine: Coroutine[Any, Any, T], context: Context) -> Generator
             raise
         except BaseException as error:
             step, value = coroutine.throw, error
+
+
+# ---------------------------------------------------------------- tasks of foreign code
+
+_foreign: ContextVar[bool] = ContextVar("flowkit_foreign", default=False)
+_EXITS = (SystemExit, KeyboardInterrupt)
+
+
+def mark_foreign() -> None:
+    """Take note that tasks which are made from the current context are those of foreign code."""
+    _foreign.set(True)
+
+
+def contain_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """Have the tasks of foreign code contained as well.
+
+    A task that ends with ``SystemExit`` or ``KeyboardInterrupt`` stops the event loop, which nothing outside of the task can prevent:
+    where a handler calls ``sys.exit()`` within ``asyncio.gather`` or ``wait_for``, the process would end. Other tasks are left alone.
+    """
+    make = loop.get_task_factory()
+    if not isinstance(make, _Factory):
+        loop.set_task_factory(_Factory(make))
+
+
+class _Factory:
+    """Makes tasks, those of foreign code with a coroutine that cannot stop the event loop."""
+
+    def __init__(self, make: Any) -> None:
+        self._make = make or _make_task
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
+        return self._make(loop, _WithoutExits(coroutine) if _foreign.get() else coroutine, **options)
+
+
+def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> "asyncio.Task[Any]":
+    return asyncio.Task(coroutine, loop=loop, **options)
+
+
+class _WithoutExits(Coroutine[Any, Any, Any]):
+    """A coroutine that raises :class:`Escaped` in the place of what stops the event loop."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        self._coroutine = coroutine
+
+    def send(self, value: Any) -> Any:
+        try:
+            return self._coroutine.send(value)
+        except _EXITS as error:
+            raise Escaped(error) from error
+
+    def throw(self, *error: Any) -> Any:
+        try:
+            return self._coroutine.throw(*error)
+        except _EXITS as raised:
+            raise Escaped(raised) from raised
+
+    def close(self) -> None:
+        self._coroutine.close()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return (yield from self._coroutine.__await__())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._coroutine, name)

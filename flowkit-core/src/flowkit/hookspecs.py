@@ -3,7 +3,7 @@
 A plugin is a module or object whose functions have the names below; it is found through the entry-point group
 ``flowkit`` or given as ``plugins=[...]``. ``@flowkit.hookimpl`` sets pluggy's options where they are wanted.
 
-Whatever a hook raises, the process that calls it goes on.
+What a hook raises once the process runs does not end the process, whatever it is.
 """
 
 from collections.abc import Callable

@@ -9,7 +9,7 @@ import anyio
 from anyio.abc import TaskGroup
 from pydantic_core import from_json
 
-from flowkit._containment import awaited, contained, error_text, message, origin
+from flowkit._containment import awaited, contain_tasks, contained, error_text, mark_foreign, message, origin
 from flowkit.coordinator.functions import FunctionContext, call_function
 from flowkit.engine import Event, FunctionFailed, FunctionReturned
 from flowkit.errors import NodeFailure
@@ -42,6 +42,7 @@ class Calls:
         self._report = report
         self._running: dict[tuple[str, int, int], anyio.CancelScope] = {}
         self._owner = asyncio.current_task()
+        contain_tasks(asyncio.get_running_loop())
 
     def begin(self, task: Task, index: int, attempt: int) -> None:
         """Call a node's function, unless it runs here already."""
@@ -81,6 +82,7 @@ class Calls:
         return self._group.cancel_scope.cancel_called or (self._owner is not None and self._owner.cancelling() > 0)
 
     async def _call(self, task: Task, index: int, attempt: int, token: str) -> Event:
+        mark_foreign()  # each call is a task of its own, and so has a context of its own
         scope = self._running[task.task_id, index, attempt]
         plan = task.spec.plan
         node = plan.nodes[index]

@@ -11,7 +11,7 @@ from typing import Any, Protocol, Self
 
 import anyio
 
-from flowkit._containment import error_text, in_context
+from flowkit._containment import contain_tasks, error_text, in_context
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ class Slots:
 
     async def __aenter__(self) -> Self:
         self._owner = asyncio.current_task()
+        contain_tasks(asyncio.get_running_loop())
         return self
 
     async def __aexit__(self, *exc: object) -> None:
