@@ -179,20 +179,17 @@ async def test_a_service_whose_task_is_cancelled_by_others_ends_its_run_with_an_
 
 
 PROGRAM = """
-import asyncio, threading, time
-from flowkit.cli.services import _run
-from flowkit import Coordinator
+import asyncio, logging, threading, time
+from flowkit.cli import main
 
-async def main():
-    coordinator = Coordinator(db="memory://ends")
-    running = asyncio.create_task(coordinator.run())
-    await asyncio.sleep(0.1)
-    threading.Thread(target=time.sleep, args=(3600,)).start()
-    (serving,) = [task for task in asyncio.all_tasks() if "Coordinator._serve" in repr(task.get_coro())]
-    serving.cancel()
-    await running
+class CancelsTheCoordinator(logging.Handler):
+    def emit(self, record):
+        if getattr(record, "action", None) == "coordinator_ready":
+            asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)
 
-_run(main)
+threading.Thread(target=time.sleep, args=(3600,)).start()
+logging.getLogger("flowkit.coordinator").addHandler(CancelsTheCoordinator())
+main(["coordinator", "--db", "memory://ends"])
 """
 
 

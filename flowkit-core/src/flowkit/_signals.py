@@ -158,14 +158,19 @@ def _end(number: int) -> None:
     end_process(128 + number, f"got {signal.Signals(number).name}, and does not end by itself")
 
 
-def end_process_soon(status: int) -> None:
-    """End the process in a while, if what it still does keeps it from ending: threads, executors, child processes."""
+def end_process_soon(status: int) -> threading.Event:
+    """End the process in a while, if what it still does keeps it from ending: threads, executors, child processes.
+
+    Set the event that is returned, and this does not happen.
+    """
+    called_off = threading.Event()
 
     def end() -> None:
-        time.sleep(LEAVE_SEC)
-        end_process(status, "has nothing more to do, but threads or child processes keep it from ending")
+        if not called_off.wait(LEAVE_SEC):
+            end_process(status, "has nothing more to do, but threads or child processes keep it from ending")
 
     threading.Thread(target=end, name="flowkit end", daemon=True).start()
+    return called_off
 
 
 def end_process(status: int, why: str) -> None:

@@ -2,12 +2,18 @@
 
 import sys
 from collections.abc import Sequence
+from typing import Any
+
+from flowkit._signals import end_process_soon
 
 NEEDED = ("typer", "rich")
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line and leave the process with its exit status: 0 done, 1 the task failed, 2 usage."""
+    """Run the command line and leave the process with its exit status: 0 done, 1 the task failed, 2 usage.
+
+    Threads and child processes that handlers have left running do not keep the process from ending.
+    """
     try:
         from flowkit.cli._app import app
     except ModuleNotFoundError as error:
@@ -15,7 +21,14 @@ def main(args: Sequence[str] | None = None) -> None:
             raise
         sys.stderr.write(f"flowkit needs {error.name} for its command line: pip install 'flowkit-core[cli]'\n")
         raise SystemExit(2) from None
-    app(args=args, prog_name="flowkit")
+    status: Any = 1
+    try:
+        app(args=args, prog_name="flowkit")
+    except SystemExit as leaving:
+        status = leaving.code
+        raise
+    finally:
+        end_process_soon(status if isinstance(status, int) else int(status is not None))
 
 
 __all__ = ["main"]

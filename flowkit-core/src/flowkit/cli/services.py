@@ -1,5 +1,6 @@
 """Verbs that are processes: ``coordinator`` and ``worker``."""
 
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
@@ -76,7 +77,8 @@ def worker(
 
 
 def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a service. The process ends with it, whatever its handlers have left running."""
+    """Run a service. The event loop is closed soon after it, or the process ends: executors that handlers use are waited for there."""
+    closing: list[threading.Event] = []
 
     async def to_the_end() -> None:
         status = 1
@@ -87,6 +89,10 @@ def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
             status = USAGE
             raise
         finally:
-            end_process_soon(status)
+            closing.append(end_process_soon(status))
 
-    run_async(to_the_end)
+    try:
+        run_async(to_the_end)
+    finally:
+        for closed in closing:
+            closed.set()
