@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 
 from flowkit._backoff import Backoff
-from flowkit._containment import Escaped, contained, error_text, message, origin, traceback_text
+from flowkit._containment import contained, error_text, origin, traceback_text
 from flowkit.engine import (
     ConditionDelayed,
     Effect,
