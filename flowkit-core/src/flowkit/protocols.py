@@ -54,10 +54,10 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """A topic the installation needs.
+    """A topic that the installation needs.
 
-    ``broadcast`` topics are read by everyone who listens and
-    keep nothing for those who come later; the others are shared out within a group and kept until acknowledged.
+    Each group shares the messages of a topic out among its members. Listeners without a group read ``broadcast`` topics.
+    Of a ``broadcast`` topic the bus keeps a bounded number of messages, or keeps them for a bounded time.
     """
 
     name: str
@@ -66,7 +66,7 @@ class TopicSpec:
 
 @dataclass(slots=True)
 class Message:
-    """What is published. Messages with the same topic and ``key`` are delivered in the order they were published."""
+    """What is published. ``key`` says which messages belong together."""
 
     topic: str
     value: bytes
@@ -80,7 +80,11 @@ Place = tuple[int, int]
 
 @dataclass(slots=True, eq=False)
 class Delivery:
-    """A message as a subscriber gets it. ``handle`` belongs to the bus; ``position`` grows along one ``partition``."""
+    """A message as a subscriber receives it.
+
+    ``partition`` and ``position`` are numbers from 0 to 2**63 - 1, which together identify a message within its topic. Positions grow
+    along a partition. A position is used again only after the message that had it was lost. ``handle`` belongs to the bus.
+    """
 
     message: Message
     partition: int
@@ -89,45 +93,84 @@ class Delivery:
 
 
 class Subscription(Protocol):
-    """Messages of some topics, as they come. Not shared between tasks for receiving; acknowledgements may come from any."""
+    """The messages of some topics, for one subscriber.
+
+    One task at a time calls :meth:`receive`. Any task may call the other methods, also while a :meth:`receive` waits.
+    """
 
     async def receive(self, *, max_messages: int) -> Sequence[Delivery]:
         """Wait for messages and return between 1 and ``max_messages`` of them.
 
-        Every message delivered to the group is delivered to one member at least once; a message that was not acknowledged when
-        its member left, crashed or lost the partition is delivered again to another.
-        Within one partition messages come in order. Cancelling a ``receive`` loses no message.
-        While ``max_unacked`` messages are neither acknowledged nor released, no more are given.
+        Every message of the topics is delivered to the group at least once. A message that was not acknowledged is delivered again when
+        its member leaves, crashes or loses the partition. If a connection breaks, messages that were on their way are delivered again.
+        A member that is alive keeps its messages, however long it takes to acknowledge them, unless members join or leave the group.
+        Within one partition, messages are delivered in order for the first time. A cancelled ``receive`` loses no message.
+        While ``max_unacked`` messages are neither acknowledged nor released, no more are delivered.
+        A member takes a bounded number of messages from the server before its caller receives them. Without ``key_affinity``, such messages
+        go to other members soon if the caller does not receive them.
 
         Raises:
-            BusUnavailable: the bus is out of reach for longer than it could be patient; calling again goes on.
+            BusUnavailable: the bus was out of reach for longer than its patience; the next call continues.
         """
 
     async def ack(self, deliveries: Collection[Delivery]) -> None:
-        """Say that these need not come again.
+        """Acknowledge messages, so that they are not delivered to the group again.
 
-        Acknowledged messages do not come again to the group, save that a crash, a rebalance or an outage may bring back
-        some that were acknowledged shortly before. Acknowledgements may come in any order: a message before
-        an acknowledged one that was not acknowledged itself still comes again after its member is gone.
-        Acknowledging twice, or after the partition moved on, does nothing.
+        After a crash, a rebalance or an outage, messages that were acknowledged a few seconds before may be delivered again.
+        Messages may be acknowledged in any order. A message that was not acknowledged is delivered again after its member is gone, also if
+        a later one was acknowledged. To acknowledge a message twice does nothing. To acknowledge a message that has gone to another member
+        does nothing.
+
+        Raises:
+            BusUnavailable: some of the messages were not acknowledged; the caller may try again.
         """
 
     async def release(self, deliveries: Collection[Delivery]) -> None:
-        """Give these back: they are delivered again soon, to this member or another."""
+        """Give messages back, so that they are delivered again soon, to this member or another.
+
+        Raises:
+            BusUnavailable: some of the messages were not released; the caller may try again.
+        """
 
     async def reject(self, deliveries: Collection[Delivery], reason: str) -> None:
-        """Park these in the dead-letter topic, with their origin and ``reason`` in the headers, then acknowledge them.
+        """Store messages in the dead-letter topic, with their origin and ``reason`` in the headers, then acknowledge them.
 
         A dead letter has the value and key of the message and the headers ``flowkit-reason``, ``flowkit-topic``,
-        ``flowkit-partition`` and ``flowkit-position``. A message is acknowledged only when its dead letter was confirmed.
+        ``flowkit-partition`` and ``flowkit-position``. A message is acknowledged only after its dead letter was stored.
+
+        Raises:
+            BusError: a dead letter was not stored, and its message was not acknowledged.
         """
 
 
 class Bus(Protocol):
-    """A message backplane. Entering it connects; leaving it sends what is buffered and closes what was opened."""
+    """A message backplane. Entering it connects; leaving it sends what is buffered and closes what was opened.
+
+    Several tasks may use it at the same time. Where these docstrings say "soon", the conformance suite allows its ``patience``, which is
+    30 seconds unless the adapter's author sets it.
+    """
 
     max_message_bytes: int
     """The largest value that :meth:`publish` takes."""
+
+    places: bool
+    """Whether :meth:`publish` returns places and :meth:`outstanding` answers with positions.
+
+    Without it, coordinators send a command again when no worker has started it for a while. They send the same token, so that the worker
+    which has the command ignores the copy.
+    """
+
+    key_affinity: bool
+    """Whether the messages of a topic with one key go to one member of a group, in order, until members join or leave.
+
+    This is an optimisation: coordinators keep the tasks of their partitions in memory. Without it, a cluster was 20 % slower.
+    """
+
+    replay_for_new_groups: bool
+    """Whether a new group receives the messages that were published before it existed.
+
+    Without it, coordinators send a command again, at most a minute apart, until a worker of its role has started it.
+    """
 
     async def __aenter__(self) -> Self: ...
     async def __aexit__(self, *exc: object) -> None: ...
@@ -137,43 +180,51 @@ class Bus(Protocol):
 
         Raises:
             BusError: a topic does not exist and may not be created; the message names it.
+            BusUnavailable: the bus is out of reach.
         """
 
     async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
-        """Send these. When it returns, all of them are durable and will be delivered.
+        """Send messages. When it returns, all of them are durable and will be delivered.
 
-        Returns the place of each: the partition and position that its deliveries have. None where the bus was not told.
-        Messages with the same topic and key are delivered in the order given, also over several calls.
+        Returns the place of each: the partition and position that its deliveries have. A place is None where the bus does not know it.
+        With ``key_affinity``, messages with the same topic and key are delivered in the order given, also over several calls.
+        A topic that does not exist is created, or ``publish`` raises a BusError.
 
         Raises:
             MessageTooLarge: a value is larger than ``max_message_bytes``; nothing was sent.
             BusUnavailable: not all were confirmed; any of them may have been sent.
         """
 
-    async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
-        """What of a topic is still to come to a group: per partition the first position that was not acknowledged, and the end.
+    async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]] | None:
+        """Return how far a group is: per partition the first position that was not acknowledged, and the end.
 
-        Of the messages published before the call, one below the first, or at or above the end, or in a partition that is not there
-        was acknowledged or is lost: unless the group is set back it does not come any more. One in between comes, unless it was
-        acknowledged before its turn. The first may lag behind the acknowledgements by a few seconds, and what was acknowledged last
-        may count as outstanding until then. For a group that does not exist the first is the oldest message kept; a topic that does
-        not exist has no partitions.
+        A message published before the call whose position is below the first, or at or above the end, or whose partition is not there, was
+        acknowledged or is lost: it is not delivered any more, unless the group is set back. A message in between may still be delivered.
+        The first may be a few seconds behind the acknowledgements. For a group that does not exist, the first is the position that it
+        would start with. A topic that does not exist has no partitions. The answer is None where the bus does not know, and always on a
+        bus without ``places``.
 
         Raises:
             BusUnavailable: the bus is out of reach.
         """
 
     def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> AbstractAsyncContextManager[Subscription]:
-        """Listen to topics.
+        """Receive the messages of topics while the context is open.
 
-        With a ``group``, each message goes to one member of the group, and a group that is new starts with the oldest
-        message kept. Members may listen to different topics. With ``group=None`` the subscriber gets every message
-        that is published after it was entered, there is nothing to acknowledge, and nothing is kept.
-        Leaving gives unacknowledged messages back to the group at once.
+        With a ``group``, each message goes to one member of the group. A new group starts with the oldest message kept, or, without
+        ``replay_for_new_groups``, with the first one published after its first member had entered. Messages are kept for a group while
+        it has no members. Neither a number of messages nor other groups' acknowledgements remove a message that a group has not
+        acknowledged. Members may subscribe to different topics. Leaving gives unacknowledged messages back to the group at once.
+        With ``group=None``, the subscriber receives every message that is published after it was entered, also after its connection broke.
+        There is nothing to acknowledge then, and nothing is kept for a subscriber that left.
+        To subscribe to a topic that does not exist raises a BusError, or the subscriber receives the topic's messages once it exists.
+
+        Raises:
+            BusUnavailable: the bus is out of reach.
         """
 
     async def check(self, topics: Sequence[TopicSpec]) -> Sequence[CheckResult]:
-        """What ``flowkit doctor`` shows. Raises nothing: what is wrong is in the results."""
+        """Return what ``flowkit doctor`` shows. It does not raise: the results say what is wrong."""
 
 
 # ---------------------------------------------------------------- store

@@ -106,6 +106,9 @@ class SealedBus:
         self._seals = tuple(seals)
         self._plain = frozenset(plain)
         self.max_message_bytes = bus.max_message_bytes - room
+        self.places = bus.places
+        self.key_affinity = bus.key_affinity
+        self.replay_for_new_groups = bus.replay_for_new_groups
 
     async def __aenter__(self) -> Self:
         await self._bus.__aenter__()
@@ -123,7 +126,7 @@ class SealedBus:
                 raise MessageTooLarge(f"a message of {len(message.value)} bytes for {message.topic!r} is above {self.max_message_bytes}")
         return await self._bus.publish([self._closed(message) for message in messages])
 
-    async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
+    async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]] | None:
         return await self._bus.outstanding(topic, group)
 
     def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> AbstractAsyncContextManager[Subscription]:

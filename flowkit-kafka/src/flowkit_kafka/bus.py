@@ -24,6 +24,8 @@ from flowkit_kafka.topics import Topics
 class KafkaBus:
     """A :class:`~flowkit.protocols.Bus` on Kafka. ``address`` looks like ``kafka://host:9092,host2:9092``."""
 
+    places = key_affinity = replay_for_new_groups = True
+
     def __init__(self, address: str, config: CommonConfig | None = None) -> None:
         """Connects only when entered.
 

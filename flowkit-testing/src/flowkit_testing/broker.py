@@ -7,17 +7,15 @@ Everything here is plain and synchronous, so that whoever drives it decides what
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
-from heapq import heapify, heappop, heappush
 from types import MappingProxyType
 from zlib import crc32
 
 from flowkit.errors import BusError
 from flowkit.protocols import Delivery, Message, Place, TopicSpec
 
+from ._groups import Cursor, Group, Member, PartitionLog, SharedGroup
+
 _NO_HEADERS: MappingProxyType[str, bytes] = MappingProxyType({})
-_TRIM_AT = 512
-_KEEP = 256
-"""Messages that are kept though every group is done with them, so that a group can be set back."""
 
 
 @lru_cache(maxsize=1024)
@@ -29,197 +27,6 @@ def frozen(message: Message) -> Message:
     """A copy that shares nothing that could change."""
     headers = _frozen_headers(tuple(message.headers.items())) if message.headers else _NO_HEADERS
     return Message(message.topic, bytes(message.value), message.key, headers)
-
-
-class PartitionLog:
-    """The messages of one partition, from the first that is kept."""
-
-    __slots__ = ("cursors", "entries", "number", "start")
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.start = 0
-        self.entries: list[Message] = []
-        self.cursors: list[Cursor] = []
-
-    @property
-    def end(self) -> int:
-        return self.start + len(self.entries)
-
-    @property
-    def oldest(self) -> int:
-        """The position of the oldest message that some group may still want; the log's end holds none back without a group."""
-        return min((cursor.committed for cursor in self.cursors), default=self.start)
-
-    def trim(self) -> None:
-        """Drop what every group is done with, but for the last of it."""
-        start = max(self.start, self.oldest - _KEEP)
-        del self.entries[: start - self.start]
-        self.start = start
-
-
-class Cursor:
-    """How far a group is in a partition, and on loan to whom."""
-
-    __slots__ = ("acked", "again", "committed", "lease", "log", "next", "out", "ready")
-
-    def __init__(self, log: PartitionLog) -> None:
-        self.log = log
-        self.committed = self.next = log.oldest
-        self.out: set[int] = set()
-        self.acked: set[int] = set()
-        self.again: list[int] = []
-        self.lease: Lease | None = None
-        self.ready = False
-
-    @property
-    def has_more(self) -> bool:
-        return bool(self.again) or self.next < self.log.end
-
-    def take(self, limit: int, into: list[Delivery]) -> None:
-        """Append up to ``limit`` deliveries, those that were given back first."""
-        log, lease, out = self.log, self.lease, self.out
-        entries, start, number = log.entries, log.start, log.number
-        while limit and self.again:
-            position = heappop(self.again)
-            out.add(position)
-            into.append(Delivery(entries[position - start], number, position, lease))
-            limit -= 1
-        first = self.next
-        last = self.next = min(first + limit, start + len(entries))
-        out.update(range(first, last))
-        into.extend(Delivery(entries[position - start], number, position, lease) for position in range(first, last))
-
-    def ack(self, position: int) -> bool:
-        """Note an acknowledgement; whether the message was out."""
-        if position not in self.out:
-            return False
-        self.out.remove(position)
-        if position != self.committed:
-            self.acked.add(position)
-            return True
-        position += 1
-        while position in self.acked:
-            self.acked.remove(position)
-            position += 1
-        self.committed = position
-        if position - self.log.start >= _TRIM_AT:
-            self.log.trim()
-        return True
-
-    def rewind(self, count: int) -> int:
-        """Set the group back; whatever comes after is delivered again. Returns by how many messages."""
-        first = max(self.log.start, self.committed - count)
-        moved = self.committed - first
-        self.again += [*range(first, self.committed), *self.acked]
-        self.acked.clear()
-        heapify(self.again)
-        self.committed = first
-        self.announce()
-        return moved
-
-    def forget_tail(self) -> None:
-        """The log has become shorter. What is on loan is lent anew, as after the failure of a server."""
-        end = self.log.end
-        self.lend(None if self.lease is None else self.lease.member)
-        self.committed, self.next = min(self.committed, end), min(self.next, end)
-        self.acked = {position for position in self.acked if position < end}
-        self.again = [position for position in self.again if position < end]
-        heapify(self.again)
-
-    def lend(self, member: "Member | None") -> None:
-        """Give the partition to another member; what the last one had not acknowledged goes with it."""
-        if self.lease is not None:
-            holder = self.lease.member
-            holder.unacked -= len(self.out)
-            if self.ready:
-                holder.ready.remove(self)
-        self.ready = False
-        self.again += self.out
-        heapify(self.again)
-        self.out.clear()
-        self.lease = None if member is None else Lease(self, member)
-        self.announce()
-
-    def announce(self) -> None:
-        """Tell the member that holds the partition, if it has something new."""
-        if self.lease is not None and self.has_more:
-            member = self.lease.member
-            if not self.ready:
-                self.ready = True
-                member.ready.append(self)
-            member.wake()
-
-
-class Lease:
-    """One assignment of a partition to a member. A delivery whose lease is not the cursor's present one is out of date."""
-
-    __slots__ = ("cursor", "member")
-
-    def __init__(self, cursor: Cursor, member: "Member") -> None:
-        self.cursor = cursor
-        self.member = member
-
-
-class Member:
-    """A subscription within a group. ``wake`` is called when there may be something to fetch."""
-
-    __slots__ = ("group", "max_unacked", "ready", "topics", "unacked", "wake")
-
-    def __init__(self, group: "Group", topics: Collection[str], max_unacked: int, wake: Callable[[], None]) -> None:
-        self.group = group
-        self.topics = frozenset(topics)
-        self.max_unacked = max_unacked
-        self.wake = wake
-        self.unacked = 0
-        self.ready: deque[Cursor] = deque()
-
-    @property
-    def has_more(self) -> bool:
-        return bool(self.ready) and self.unacked < self.max_unacked
-
-    def fetch(self, limit: int) -> list[Delivery]:
-        """Up to ``limit`` messages, as far as the window allows."""
-        limit = min(limit, self.max_unacked - self.unacked)
-        found: list[Delivery] = []
-        ready = self.ready
-        while ready and len(found) < limit:
-            cursor = ready.popleft()
-            cursor.take(limit - len(found), found)
-            cursor.ready = cursor.has_more
-            if cursor.ready:
-                # At the back, so that a full partition does not keep the others waiting.
-                ready.append(cursor)
-        self.unacked += len(found)
-        return found
-
-
-class Group:
-    """Members that share partitions."""
-
-    def __init__(self) -> None:
-        self.members: list[Member] = []
-        self.cursors: dict[str, list[Cursor]] = {}
-
-    def rebalance(self) -> None:
-        """Spread the partitions of each topic evenly over those who listen to it, moving as few as possible."""
-        for topic, cursors in self.cursors.items():
-            shares: dict[Member, int] = {member: 0 for member in self.members if topic in member.topics}
-            fair, over = divmod(len(cursors), len(shares)) if shares else (0, 0)
-            homeless: list[Cursor] = []
-            for cursor in cursors:
-                holder = cursor.lease.member if cursor.lease is not None else None
-                if holder not in shares or shares[holder] > fair or (shares[holder] == fair and not over):
-                    homeless.append(cursor)
-                    continue
-                # Where the partitions do not come out even, some members have one more.
-                over -= shares[holder] == fair
-                shares[holder] += 1
-            for cursor in homeless:
-                poorest = min(shares, key=shares.__getitem__) if shares else None
-                if poorest is not None:
-                    shares[poorest] += 1
-                cursor.lend(poorest)
 
 
 class Listener:
@@ -268,12 +75,20 @@ class Topic:
 
 
 class Broker:
-    """All topics and groups of one place where buses meet."""
+    """All topics and groups of one place where buses meet.
 
-    def __init__(self, *, partitions: int = 8) -> None:
+    ``places``, ``key_affinity`` and ``replay_for_new_groups`` are the capabilities of :class:`flowkit.protocols.Bus` that its buses have.
+    """
+
+    def __init__(self, *, partitions: int = 8, places: bool = True, key_affinity: bool = True, replay_for_new_groups: bool = True) -> None:
         self.partitions = partitions
+        self.places = places
+        self.key_affinity = key_affinity
+        self.replay_for_new_groups = replay_for_new_groups
         self.topics: dict[str, Topic] = {}
         self.groups: dict[str, Group] = {}
+        self.down = False
+        """Whether the broker is stopped: its buses raise ``BusUnavailable``."""
 
     def create(self, spec: TopicSpec) -> None:
         """Make a topic, unless it exists."""
@@ -298,10 +113,35 @@ class Broker:
             return {}
         cursors = self.groups[group].cursors.get(topic) if group in self.groups else None
         if cursors is None:
-            return {log.number: (log.oldest, log.end) for log in known.partitions}
+            return {log.number: (self._first(log), log.end) for log in known.partitions}
         return {cursor.log.number: (cursor.committed, cursor.log.end) for cursor in cursors}
 
+    def _first(self, log: PartitionLog) -> int:
+        """The position with which a new group starts."""
+        return log.oldest if self.replay_for_new_groups else log.end
+
     # ------------------------------------------------------------ going wrong
+
+    def stop(self) -> None:
+        """Be out of reach until :meth:`start`. Messages and groups are kept."""
+        self.down = True
+        for group in self.groups.values():
+            for member in group.members:
+                member.wake()
+        for topic in self.topics.values():
+            for listener in topic.listeners:
+                listener.wake()
+
+    def start(self) -> None:
+        """Be within reach again."""
+        self.down = False
+
+    def cut(self) -> None:
+        """Break all connections: members join again at once, and receive again what they had not acknowledged."""
+        for group in self.groups.values():
+            for cursors in group.cursors.values():
+                for cursor in cursors:
+                    cursor.lend(None if cursor.lease is None else cursor.lease.member)
 
     def lose_tail(self, topic: str, partition: int, count: int) -> list[Message]:
         """Lose the newest messages of a partition, though they were confirmed; their positions are given out again. Returns them."""
@@ -322,13 +162,15 @@ class Broker:
     def join(self, group_name: str, topics: Collection[str], *, max_unacked: int, wake: Callable[[], None]) -> Member:
         """A new member of a group, which gets its share at once."""
         logs = {name: self.topic(name).partitions for name in topics}
-        group = self.groups.setdefault(group_name, Group())
+        group = self.groups.get(group_name)
+        if group is None:
+            group = self.groups[group_name] = Group() if self.key_affinity else SharedGroup()
         for name, partitions in logs.items():
             if name not in group.cursors:
-                group.cursors[name] = [Cursor(log) for log in partitions]
+                group.cursors[name] = [group.cursor(log, self._first(log)) for log in partitions]
                 for cursor in group.cursors[name]:
                     cursor.log.cursors.append(cursor)
-        member = Member(group, topics, max_unacked, wake)
+        member = group.member(topics, max_unacked, wake)
         group.members.append(member)
         group.rebalance()
         return member
@@ -357,11 +199,12 @@ def acknowledge(deliveries: Iterable[Delivery]) -> None:
     freed: dict[Member, None] = {}
     for delivery in deliveries:
         lease = delivery.handle
-        if lease is not None and lease.cursor.lease is lease and lease.cursor.ack(delivery.position):
+        if lease is not None and lease.cursor.is_held(delivery.position, lease):
+            lease.cursor.ack(delivery.position)
             lease.member.unacked -= 1
             freed[lease.member] = None
     for member in freed:
-        if member.ready:
+        if member.has_more:
             member.wake()
 
 
@@ -369,8 +212,9 @@ def give_back(deliveries: Iterable[Delivery]) -> None:
     """Deliver these again; those of past assignments and of listeners are ignored."""
     for delivery in deliveries:
         lease = delivery.handle
-        if lease is not None and lease.cursor.lease is lease and delivery.position in lease.cursor.out:
-            lease.cursor.out.remove(delivery.position)
-            heappush(lease.cursor.again, delivery.position)
+        if lease is not None and lease.cursor.is_held(delivery.position, lease):
             lease.member.unacked -= 1
-            lease.cursor.announce()
+            lease.cursor.give_back(delivery.position)
+
+
+__all__ = ["Broker", "Cursor", "Listener", "Member", "Topic", "acknowledge", "frozen", "give_back"]

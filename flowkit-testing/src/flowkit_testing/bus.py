@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Self
 
-from flowkit.errors import BusError, MessageTooLarge
+from flowkit.errors import BusError, BusUnavailable, MessageTooLarge
 from flowkit.protocols import CheckResult, Delivery, Message, Place, Subscription, TopicSpec
 
 from .broker import Broker, Listener, Member, acknowledge, give_back
@@ -29,10 +29,21 @@ class InMemoryBus:
         max_message_bytes: int = 1024 * 1024,
         auto_create: bool = True,
         create_topics: bool = True,
+        places: bool = True,
+        key_affinity: bool = True,
+        replay_for_new_groups: bool = True,
         broker: Broker | None = None,
     ) -> None:
-        """With ``auto_create`` topics come into being by being used; without ``create_topics`` :meth:`ensure_topics` makes none."""
-        self.broker = Broker(partitions=partitions) if broker is None else broker
+        """With ``auto_create``, using a topic creates it.
+
+        Without ``create_topics``, neither :meth:`ensure_topics` nor a ``reject`` creates one. A ``broker`` brings its own ``partitions`` and capabilities.
+        """
+        self.broker = broker or Broker(
+            partitions=partitions, places=places, key_affinity=key_affinity, replay_for_new_groups=replay_for_new_groups
+        )
+        self.places = self.broker.places
+        self.key_affinity = self.broker.key_affinity
+        self.replay_for_new_groups = self.broker.replay_for_new_groups
         self.dead_letter_topic = dead_letter_topic
         self.max_message_bytes = max_message_bytes
         self._auto_create = auto_create
@@ -51,13 +62,26 @@ class InMemoryBus:
     def _check_open(self) -> None:
         if self._left and not self._entered:
             raise BusError("the bus is closed: use it within 'async with bus:'")
+        self.check_reach()
+
+    def check_reach(self) -> None:
+        """Raise if the broker is stopped.
+
+        Raises:
+            BusUnavailable: it is.
+        """
+        if self.broker.down:
+            raise BusUnavailable("the in-memory broker is stopped")
 
     async def ensure_topics(self, topics: Sequence[TopicSpec]) -> None:
         self._check_open()
         for spec in topics:
-            if spec.name not in self.broker.topics and not self._create_topics:
-                raise BusError(f"topic {spec.name!r} does not exist and may not be created")
-            self.broker.create(spec)
+            self._create(spec)
+
+    def _create(self, spec: TopicSpec) -> None:
+        if spec.name not in self.broker.topics and not self._create_topics:
+            raise BusError(f"topic {spec.name!r} does not exist and may not be created")
+        self.broker.create(spec)
 
     def _use(self, names: Collection[str]) -> None:
         for name in names:
@@ -71,11 +95,21 @@ class InMemoryBus:
                 size, limit = len(message.value), self.max_message_bytes
                 raise MessageTooLarge(f"a message of {size} bytes for {message.topic!r} is above the limit of {limit}")
         self._use({message.topic for message in messages})
-        return self.broker.publish(messages)
+        places = self.broker.publish(messages)
+        return places if self.places else [None] * len(places)
 
-    async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
+    async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]] | None:
         self._check_open()
-        return self.broker.outstanding(topic, group)
+        return self.broker.outstanding(topic, group) if self.places else None
+
+    def park(self, deliveries: Collection[Delivery], reason: str) -> None:
+        """Store dead letters.
+
+        Raises:
+            BusError: the dead-letter topic does not exist and may not be created.
+        """
+        self._create(TopicSpec(self.dead_letter_topic))
+        self.broker.publish([dead_letter(delivery, self.dead_letter_topic, reason) for delivery in deliveries])
 
     def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> AbstractAsyncContextManager[Subscription]:
         return self._subscribe(topics, group, max_unacked)
@@ -121,6 +155,7 @@ class _Subscription:
         if self.source.has_more:
             # Others run before the messages are taken: behind it nothing can be cancelled, so that nothing taken is lost.
             await asyncio.sleep(0)
+        self._bus.check_reach()
         while not (found := self.source.fetch(max_messages)):
             # An event of this moment's loop, so that the bus itself belongs to none.
             self._event = asyncio.Event()
@@ -128,17 +163,20 @@ class _Subscription:
                 await self._event.wait()
             finally:
                 self._event = None
+            self._bus.check_reach()
         return found
 
     async def ack(self, deliveries: Collection[Delivery]) -> None:
+        self._bus.check_reach()
         acknowledge(deliveries)
 
     async def release(self, deliveries: Collection[Delivery]) -> None:
+        self._bus.check_reach()
         give_back(deliveries)
 
     async def reject(self, deliveries: Collection[Delivery], reason: str) -> None:
-        self._bus.broker.create(TopicSpec(self._bus.dead_letter_topic))
-        self._bus.broker.publish([dead_letter(delivery, self._bus.dead_letter_topic, reason) for delivery in deliveries])
+        self._bus.check_reach()
+        self._bus.park(deliveries, reason)
         acknowledge(deliveries)
 
 

@@ -9,19 +9,30 @@ import anyio
 
 from flowkit.applying import Applier, Held
 from flowkit.config import CoordinatorConfig
+from flowkit.coordinator._standstills import Standstills
 from flowkit.errors import BusError
 from flowkit.protocols import Bus, Clock, Place
 from flowkit.storage import Sent
-from flowkit.task import Mark
+from flowkit.task import Mark, NodeRecord
 
 logger = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 500
 """Tasks whose commands are sent again in one go."""
+UNKNOWN_SEC = 30.0
+"""A command is sent again when nobody has started it for this long and the bus does not know where it is."""
+LONGEST_PAUSE_SEC = 3600.0
+LONGEST_PAUSE_WITHOUT_REPLAY_SEC = 60.0
+"""A new group receives nothing that was sent before it existed, so its first worker waits for at most this long."""
 
 Key = tuple[str, tuple[int, int, int]]
 """A task; of it the node, the attempt, how often it was handed back before."""
 Outstanding = Mapping[int, tuple[int, int]]
+"""Per partition the first position that was not acknowledged, and the end."""
+Answers = Mapping[str, Outstanding | None]
+"""By topic; None where the bus does not know."""
+Waiting = tuple[int, Key, float]
+"""A command in its partition: its position, and when it was sent."""
 Ends = Mapping[int, int]
 Resend = Callable[[Mapping[str, Sequence[Sent]]], Awaitable[None]]
 
@@ -33,10 +44,13 @@ class Doubt:
     Where its place is not known it may be anywhere below ``commands``, the ends of its topic when somebody first looked. Once the
     topic is past it, somebody may have begun it and told so: that report is below ``reports``. Only when that has been read as well and
     the command is still not begun it is lost. So neither a slow worker nor a slow coordinator makes a command look lost.
+
+    Where the bus does not know how far a group is, only time can tell: ``since`` is when the command was sent, or first looked after.
     """
 
     topic: str
     place: Place | None
+    since: float
     commands: Ends | None = None
     reports: Ends | None = None
 
@@ -49,16 +63,20 @@ class CommandWatch:
         self._clock = clock
         self._config = config
         self._applier = applier
-        self._young: list[tuple[str, Sequence[str], Sequence[Sent]]] = []
+        self._longest_pause_sec = LONGEST_PAUSE_SEC if bus.replay_for_new_groups else LONGEST_PAUSE_WITHOUT_REPLAY_SEC
+        self._young: list[tuple[str, Sequence[str], Sequence[Sent], float]] = []
         """What was sent since the last look: most of it is begun before the next."""
-        self._waiting: dict[str, dict[int, deque[tuple[int, Key]]]] = {}
+        self._waiting: dict[str, dict[int, deque[Waiting]]] = {}
         """What waits in its topic, by partition, in the order in which it was sent."""
+        self._standstills = Standstills()
+        self._sent_again: dict[Key, float] = {}
+        """When lost commands were last sent from here."""
         self._doubts: dict[Key, Doubt] = {}
         self._something = anyio.Event()
 
     def sent(self, held: Held, topics: Sequence[str], commands: Sequence[Sent]) -> None:
         """These commands of a task are on the bus."""
-        self._young.append((held.task.task_id, topics, commands))
+        self._young.append((held.task.task_id, topics, commands, self._clock.monotonic()))
         if self._doubts:
             for index, attempt, handovers, _ in commands:
                 self._doubts.pop((held.task.task_id, (index, attempt, handovers)), None)
@@ -73,7 +91,8 @@ class CommandWatch:
         place = record.place if record.sent else None
         known = self._doubts.get(key)
         if anew or known is None or known.place != place:
-            self._doubts[key] = Doubt(topic, place)
+            since = self._clock.monotonic() - (self._clock.now() - record.issued_at)
+            self._doubts[key] = Doubt(topic, place, self._sent_again.get(key, since))
             self._something.set()
 
     async def run(self, resend: Resend) -> None:
@@ -100,6 +119,7 @@ class CommandWatch:
             except BaseException:
                 self._doubts = doubts | self._doubts
                 raise
+            self._sent_again |= dict.fromkeys(keys, self._clock.monotonic())
 
     async def look(self) -> dict[str, list[Sent]]:
         """Compare with the bus, and return the commands that are lost, by task."""
@@ -113,6 +133,8 @@ class CommandWatch:
             self._young = [sent for sent in self._young if self._any_to_begin(*sent)]
             raise
         for topic, outstanding in found.items():
+            if outstanding is not None:
+                self._standstills.note(topic, outstanding, self._clock.monotonic())
             known += self._sort_out(topic, outstanding)
         self._grow_older()
         # What came up meanwhile may be younger than what was found.
@@ -125,67 +147,116 @@ class CommandWatch:
                 doubt = self._doubts.get(key)
                 if doubt is None:
                     continue
-                if doubt.reports is None:
-                    doubt.reports = _ends(reports)
-                elif _all_read(doubt.reports, reports):
+                if self._is_read(key, doubt, reports) and self._is_due(key, doubt):
                     lost.setdefault(key[0], []).append((*key[1], doubt.place))
         return lost
 
+    def _is_read(self, key: Key, doubt: Doubt, reports: Outstanding | None) -> bool:
+        """Whether the report of a command's start would have been read by now."""
+        if reports is None:
+            return self._has_waited(key, doubt.since, UNKNOWN_SEC)
+        if doubt.reports is None:
+            doubt.reports = _ends(reports)
+            return False
+        return _all_read(doubt.reports, reports)
+
+    def _is_due(self, key: Key, doubt: Doubt) -> bool:
+        """Whether it is time to send a lost command. Without replay it is lost again and again until its group exists."""
+        return self._bus.replay_for_new_groups or self._has_waited(key, doubt.since, 0.0)
+
+    def _has_waited(self, key: Key, since: float, seconds: float) -> bool:
+        """Whether that long has passed, and half of the time since the command was issued: the pauses between copies double."""
+        record = self._issued(key)
+        age = 0.0 if record is None else self._clock.now() - record.issued_at
+        return self._clock.monotonic() - since >= min(max(seconds, age / 2), max(seconds, self._longest_pause_sec))
+
     def _still_to_begin(self, key: Key) -> bool:
-        """Whether a command is not begun, as far as is known here. Of a task that is not held others know more."""
+        """Return whether a command is not started, as far as this coordinator knows."""
+        return self._issued(key) is not None
+
+    def _issued(self, key: Key) -> NodeRecord | None:
+        """The record of a node whose command is not started. None also where the task is not cached: others know more about it."""
         task_id, (index, attempt, handovers) = key
         for held in self._applier.held_of((task_id,)):
             record = held.task.records.get(index)
-            return (
-                record is not None and held.task.marks[index] == Mark.ISSUED and (record.attempt, record.handovers) == (attempt, handovers)
-            )
-        return False
+            if record is not None and held.task.marks[index] == Mark.ISSUED and (record.attempt, record.handovers) == (attempt, handovers):
+                return record
+        return None
 
     def _forget_what_began(self) -> None:
-        for key in [key for key in self._doubts if not self._still_to_begin(key)]:
-            del self._doubts[key]
+        for known in (self._doubts, self._sent_again):
+            for key in [key for key in known if not self._still_to_begin(key)]:
+                del known[key]
         for topic, partitions in list(self._waiting.items()):
             for partition, waiting in list(partitions.items()):
                 while waiting and not self._still_to_begin(waiting[0][1]):
-                    waiting.popleft()
+                    self._standstills.started(topic, (partition, waiting.popleft()[0]))
                 if not waiting:
                     del partitions[partition]
             if not partitions:
                 del self._waiting[topic]
 
-    def _any_to_begin(self, task_id: str, _: Sequence[str], commands: Sequence[Sent]) -> bool:
+    def _any_to_begin(self, task_id: str, _: Sequence[str], commands: Sequence[Sent], __: float) -> bool:
         return any(self._still_to_begin((task_id, (index, attempt, handovers))) for index, attempt, handovers, _ in commands)
 
-    def _sort_out(self, topic: str, outstanding: Outstanding) -> list[Key]:
-        """Of what was waiting, doubt what is not to come any more."""
+    def _sort_out(self, topic: str, outstanding: Outstanding | None) -> list[Key]:
+        """Doubt those waiting commands that are not delivered any more, and those about which the bus knows nothing."""
         doubted: list[Key] = []
         for partition, waiting in self._waiting.get(topic, {}).items():
-            for position, key in _gone(waiting, *outstanding.get(partition, (0, 0))):
+            for position, key, since in [*self._gone(topic, partition, waiting, outstanding)]:
                 if self._still_to_begin(key) and key not in self._doubts:
-                    self._doubts[key] = Doubt(topic, (partition, position))
+                    self._doubts[key] = Doubt(topic, (partition, position), since)
                     doubted.append(key)
         return doubted
 
+    def _gone(self, topic: str, partition: int, waiting: deque[Waiting], outstanding: Outstanding | None) -> Iterator[Waiting]:
+        if outstanding is None:
+            yield from waiting
+            waiting.clear()
+            return
+        yield from _outside(waiting, *outstanding.get(partition, (0, 0)))
+        if waiting and self._standstills.stands(topic, partition, self._clock.monotonic()):
+            every, hidden = list(waiting), list[Waiting]()
+            waiting.clear()
+            for position, key, since in every:
+                if not self._still_to_begin(key):
+                    self._standstills.started(topic, (partition, position))
+                    continue
+                is_hidden = self._is_hidden(topic, (partition, position), key, since)
+                (hidden if is_hidden else waiting).append((position, key, since))
+            yield from hidden
+
+    def _is_hidden(self, topic: str, place: Place, key: Key, since: float) -> bool:
+        """Whether a command may have been lost behind a message that has not been acknowledged for long."""
+        patience = self._standstills.patience(topic, place)
+        return patience is not None and self._has_waited(key, max(since, patience[0]), patience[1])
+
     def _grow_older(self) -> None:
         young, self._young = self._young, []
-        for task_id, topics, commands in young:
+        for task_id, topics, commands, since in young:
             for topic, (index, attempt, handovers, place) in zip(topics, commands, strict=True):
                 key = task_id, (index, attempt, handovers)
                 if not self._still_to_begin(key):
+                    if place is not None:
+                        self._standstills.started(topic, place)
                     continue
                 if place is None:
-                    self._doubts.setdefault(key, Doubt(topic, None))
+                    self._doubts.setdefault(key, Doubt(topic, None, since))
                 else:
-                    self._waiting.setdefault(topic, {}).setdefault(place[0], deque()).append((place[1], key))
+                    self._waiting.setdefault(topic, {}).setdefault(place[0], deque()).append((place[1], key, since))
 
-    def _is_past(self, key: Key, doubt: Doubt, found: Mapping[str, Outstanding]) -> bool:
+    def _is_past(self, key: Key, doubt: Doubt, found: Answers) -> bool:
         """Whether a command does not come any more. A doubt without ground is dropped."""
-        outstanding = found.get(doubt.topic)
-        if outstanding is None:
+        if doubt.topic not in found:
             return False
+        outstanding = found[doubt.topic]
+        if outstanding is None:
+            return self._has_waited(key, doubt.since, UNKNOWN_SEC)
         if doubt.place is not None:
             first, end = outstanding.get(doubt.place[0], (0, 0))
             if first <= doubt.place[1] < end:
+                if self._is_hidden(doubt.topic, doubt.place, key, doubt.since):
+                    return True
                 del self._doubts[key]
                 return False
             return True
@@ -204,7 +275,7 @@ def _all_read(ends: Ends, outstanding: Outstanding) -> bool:
     return all(first >= min(ends.get(partition, 0), end) for partition, (first, end) in outstanding.items())
 
 
-def _gone(waiting: deque[tuple[int, Key]], first: int, end: int) -> Iterator[tuple[int, Key]]:
+def _outside(waiting: deque[Waiting], first: int, end: int) -> Iterator[Waiting]:
     """Take out what is below the first or above the end, from both ends of what waits."""
     while waiting and not first <= waiting[0][0] < end:
         yield waiting.popleft()

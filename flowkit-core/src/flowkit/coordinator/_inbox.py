@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
+from flowkit._backoff import Backoff
 from flowkit._containment import awaited, is_cancelled
 from flowkit._parking import Parking
 from flowkit.engine import Event
@@ -40,10 +41,25 @@ async def read_reports(
         except BusError as error:
             logger.warning("The bus is unavailable: %s", error, extra={"action": "bus_unavailable"})
             await clock.sleep(PAUSE_SEC)
-            await subscription.release([delivery for delivery in deliveries if id(delivery) not in parked])
+            await _release(subscription, [delivery for delivery in deliveries if id(delivery) not in parked], clock)
         except Exception:
-            await subscription.release([delivery for delivery in deliveries if id(delivery) not in parked])
+            await _release(subscription, [delivery for delivery in deliveries if id(delivery) not in parked], clock)
             raise
+
+
+async def _release(subscription: Subscription, deliveries: Collection[Delivery], clock: Clock) -> None:
+    """Give deliveries back, and try again until the bus takes them.
+
+    Deliveries that are neither acknowledged nor released would stay with this coordinator, unread, until it stops.
+    """
+    backoff = Backoff()
+    while deliveries:
+        try:
+            await subscription.release(deliveries)
+            return
+        except Exception as error:
+            logger.warning("%d reports could not be released: %r", len(deliveries), error, extra={"action": "release_failed"})
+            await clock.sleep(backoff.next_sec())
 
 
 def _sort(deliveries: Sequence[Delivery]) -> tuple[dict[str, None], dict[str, list[Event]], list[tuple[Delivery, str]]]:

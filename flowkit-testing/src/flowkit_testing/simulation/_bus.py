@@ -41,9 +41,9 @@ class Seat:
 class BusServer:
     """Topics and groups, and what happens to requests on arrival."""
 
-    def __init__(self, world: World, *, partitions: int = 4, max_message_bytes: int = 1024 * 1024) -> None:
+    def __init__(self, world: World, broker: Broker, *, max_message_bytes: int = 1024 * 1024) -> None:
         self.world = world
-        self.broker = Broker(partitions=partitions)
+        self.broker = broker
         self.max_message_bytes = max_message_bytes
         self.down = False
         self.on_publish: list[Callable[[Sequence[Message]], None]] = []
@@ -103,7 +103,7 @@ class BusServer:
         if self.down:
             self.world.settle(future, None, BusUnavailable("outstanding: the bus is out of reach"))
         else:
-            self.world.settle(future, self.broker.outstanding(topic, group))
+            self.world.settle(future, self.broker.outstanding(topic, group) if self.broker.places else None)
 
     # ------------------------------------------------------------ seats in groups
 
@@ -281,6 +281,9 @@ class SimBus:
         self.process = process
         self._last_arrival = 0.0
         self.max_message_bytes = server.max_message_bytes
+        self.places = server.broker.places
+        self.key_affinity = server.broker.key_affinity
+        self.replay_for_new_groups = server.broker.replay_for_new_groups
 
     async def __aenter__(self) -> Self:
         return self
@@ -316,10 +319,10 @@ class SimBus:
             world.call(0.05, world.settle, future, None, BusUnavailable("publish: timed out"))
             await future
         places: Sequence[Place | None] = await self._ask(self.server.publish, list(messages), self.process.name)
-        return places
+        return places if self.places else [None] * len(messages)
 
-    async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
-        found: Mapping[int, tuple[int, int]] = await self._ask(self.server.outstanding, topic, group)
+    async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]] | None:
+        found: Mapping[int, tuple[int, int]] | None = await self._ask(self.server.outstanding, topic, group)
         return found
 
     async def _ask(self, arrive: Any, *args: Any) -> Any:

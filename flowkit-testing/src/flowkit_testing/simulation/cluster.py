@@ -11,6 +11,7 @@ from flowkit.plugins import Plugins
 from flowkit.protocols import Clock
 from flowkit.worker import Worker
 
+from ..broker import Broker
 from ..store import InMemoryStore
 from ._bus import BusServer, SimBus
 from ._client import PatientClient
@@ -69,6 +70,7 @@ class SimCluster:
         invariants: Collection[Invariant] = (),
         coordinator_config: CoordinatorConfig = COORDINATOR,
         worker_config: WorkerConfig = WORKER,
+        broker: Broker | None = None,
     ) -> None:
         self.world = world
         self.random = Random(f"scenario of {world.seed}")
@@ -79,7 +81,7 @@ class SimCluster:
         self._coordinator_config = coordinator_config
         self._worker_config = worker_config
         self._store = StoreServer(world)
-        self._bus = BusServer(world)
+        self._bus = BusServer(world, broker or Broker(partitions=4))
         self.invariants = Invariants(self._store, plugins, list(invariants))
         self._bus.on_publish.append(self.invariants.published)
         order = Order(self._store, world)

@@ -12,6 +12,7 @@ from typing import Any
 from flowkit import CoordinatorConfig, WorkerConfig
 from flowkit.plugins import Plugins
 
+from ..broker import Broker
 from ._guards import Clockwork, quiet, sealed, take_apart, unlogged
 from ._invariants import Invariant
 from ._loop import SimulationError
@@ -31,6 +32,10 @@ class Stuck(AssertionError):
     """The faults have ended, and the cluster does not come to its end."""
 
 
+def _four_partitions() -> Broker:
+    return Broker(partitions=4)
+
+
 @dataclass(frozen=True, slots=True)
 class Setup:
     """What the seeds of a simulation have in common."""
@@ -46,6 +51,7 @@ class Setup:
     worker_config: WorkerConfig = WORKER
     converge_sec: float = HOUR
     after_sec: float = 30.0
+    broker: Callable[[], Broker] = _four_partitions
 
 
 @dataclass(slots=True)
@@ -107,6 +113,7 @@ def _make_cluster(world: World, setup: Setup) -> SimCluster:
         invariants=setup.invariants,
         coordinator_config=setup.coordinator_config,
         worker_config=setup.worker_config,
+        broker=setup.broker(),
     )
 
 
@@ -155,17 +162,18 @@ def setup_of(
     worker_config: WorkerConfig = WORKER,
     converge_sec: float = HOUR,
     after_sec: float = 30.0,
+    broker: Callable[[], Broker] = _four_partitions,
 ) -> Setup:
     """What a simulation needs besides its seeds.
 
     With ``handlers``, so many ``workers`` serve them from the beginning. ``invariants`` are called at each commit with the task before
     and after it. When the faults have ended, the scenario and every task have to come to their end within ``converge_sec`` of virtual
-    time; after it the cluster is watched for ``after_sec`` more.
+    time; after it the cluster is watched for ``after_sec`` more. ``broker`` makes the broker of each seed, such as one without places.
     """
     return Setup(
         scenario=scenario, faults=Faults.of(faults), invariants=list(invariants), coordinators=coordinators, workers=workers,
         handlers=handlers, plugins=plugins if isinstance(plugins, Plugins) else Plugins(plugins), coordinator_config=coordinator_config,
-        worker_config=worker_config, converge_sec=converge_sec, after_sec=after_sec,
+        worker_config=worker_config, converge_sec=converge_sec, after_sec=after_sec, broker=broker,
     )  # fmt: skip
 
 
