@@ -8,12 +8,13 @@ import pytest
 from flowkit.protocols import ArtifactStore
 from flowkit_testing import InMemoryBus, InMemoryStore
 from flowkit_testing.conformance import ArtifactStoreConformance, BusConformance, StoreConformance
+from tests.conformance.memory_failures import FailsInMemory
 
 LIMIT = 4 * 1024 * 1024
 QUIET_SEC = 0.02
 
 
-class TestInMemoryBus(BusConformance):
+class TestInMemoryBus(FailsInMemory, BusConformance):
     patience = 5.0
     quiet_sec = QUIET_SEC
 
@@ -29,6 +30,15 @@ class TestInMemoryBus(BusConformance):
     @pytest.fixture
     async def closed_bus(self) -> AsyncIterator[InMemoryBus]:
         async with InMemoryBus(create_topics=False) as bus:
+            yield bus
+
+
+class TestInMemoryBusThatKnowsLess(TestInMemoryBus):
+    """Members compete for each message, places are not known, and a new group starts with what comes after it."""
+
+    @pytest.fixture
+    async def bus(self) -> AsyncIterator[InMemoryBus]:
+        async with InMemoryBus(places=False, key_affinity=False, replay_for_new_groups=False) as bus:
             yield bus
 
 

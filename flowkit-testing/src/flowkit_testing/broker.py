@@ -176,9 +176,10 @@ class Broker:
         return member
 
     def leave(self, member: Member) -> None:
-        """Take a member out; what it had not acknowledged goes to the others."""
-        member.group.members.remove(member)
-        member.group.rebalance()
+        """Take a member out, unless it is out already; what it had not acknowledged goes to the others."""
+        if member in member.group.members:
+            member.group.members.remove(member)
+            member.group.rebalance()
 
     def listen(self, topics: Collection[str], *, wake: Callable[[], None]) -> Listener:
         """A new subscription without a group."""

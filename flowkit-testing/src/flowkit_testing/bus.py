@@ -36,7 +36,8 @@ class InMemoryBus:
     ) -> None:
         """With ``auto_create``, using a topic creates it.
 
-        Without ``create_topics``, neither :meth:`ensure_topics` nor a ``reject`` creates one. A ``broker`` brings its own ``partitions`` and capabilities.
+        Without ``create_topics``, neither :meth:`ensure_topics` nor a ``reject`` creates one. A ``broker`` brings its own ``partitions``,
+        ``places``, ``key_affinity`` and ``replay_for_new_groups``.
         """
         self.broker = broker or Broker(
             partitions=partitions, places=places, key_affinity=key_affinity, replay_for_new_groups=replay_for_new_groups

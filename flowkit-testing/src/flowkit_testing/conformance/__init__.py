@@ -6,13 +6,23 @@ that FlowKit's own adapters pass; what passes them can carry FlowKit.
 
 import pytest
 
-for _module in ("_bus_acknowledging", "_bus_base", "_bus_groups", "_bus_publishing", "_bus_receiving", "_common"):
-    pytest.register_assert_rewrite(f"{__name__}.{_module}")
-for _module in ("_store_archiving", "_store_base", "_store_committing", "_store_creating", "_store_finding", "_store_keeping", "artifacts"):
+for _module in ("acknowledging", "base", "groups", "members", "outages", "outstanding", "publishing", "receiving"):
+    pytest.register_assert_rewrite(f"{__name__}._bus_{_module}")
+pytest.register_assert_rewrite(f"{__name__}._common")
+for _module in (
+    "_common",
+    "_store_archiving",
+    "_store_base",
+    "_store_committing",
+    "_store_creating",
+    "_store_finding",
+    "_store_keeping",
+    "artifacts",
+):
     pytest.register_assert_rewrite(f"{__name__}.{_module}")
 
 from .artifacts import ArtifactStoreConformance  # noqa: E402
-from .bus import BusConformance  # noqa: E402
+from .bus import BusConformance, BusFailureConformance  # noqa: E402
 from .store import StoreConformance  # noqa: E402
 
-__all__ = ["ArtifactStoreConformance", "BusConformance", "StoreConformance"]
+__all__ = ["ArtifactStoreConformance", "BusConformance", "BusFailureConformance", "StoreConformance"]

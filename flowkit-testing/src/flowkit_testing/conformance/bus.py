@@ -2,12 +2,18 @@
 
 from ._bus_acknowledging import Acknowledging, Broadcasting, Rejecting
 from ._bus_groups import Groups
+from ._bus_members import Keeping, Members
+from ._bus_outages import Outages
 from ._bus_outstanding import Outstanding
 from ._bus_publishing import Publishing
 from ._bus_receiving import Receiving
 
 
-class BusConformance(Publishing, Outstanding, Receiving, Groups, Acknowledging, Rejecting, Broadcasting):
+class BusFailureConformance(Members, Outages):
+    """The part of the suite in which members die and servers fail, for those who run it apart with shorter time-outs."""
+
+
+class BusConformance(Publishing, Outstanding, Receiving, Groups, Keeping, Acknowledging, Rejecting, Broadcasting, BusFailureConformance):
     """A test for each promise of :class:`flowkit.protocols.Bus`.
 
     Subclass it and supply the fixture ``bus``, an entered bus::
@@ -24,6 +30,9 @@ class BusConformance(Publishing, Outstanding, Receiving, Groups, Acknowledging, 
             def open_bus(self, bus):
                 return lambda: MyBus(dead_letter_topic="my.dlq")
 
-    ``open_bus`` gives further connections to the same server, not yet entered; ``closed_bus`` an entered bus that may not create topics.
-    Without these two the tests that need them are skipped. ``patience`` and ``quiet_sec`` say how slow the server may be.
+    ``open_bus`` gives further connections to the same server, not yet entered; ``closed_bus`` an entered bus that may not create topics;
+    ``bus_without_dead_letters`` one that cannot store dead letters. ``kill_member`` and ``pause_member`` run members in other processes
+    (:class:`~flowkit_testing.conformance.members.MemberProcesses` has both), ``stop_server`` and ``cut_connection`` make the server fail,
+    ``count_kept`` and ``count_taken`` look into it. Supply those that you can: a test without its fixture is skipped and says so.
+    ``patience``, ``quiet_sec``, ``silence_sec``, ``many`` and ``prefetch`` say how the server behaves.
     """
