@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
 import anyio
-import anyio.lowlevel
 import pytest
 
+from flowkit.errors import BusError, BusUnavailable
 from flowkit.protocols import (
     ArtifactRecord,
     ArtifactStore,
@@ -20,10 +20,13 @@ from flowkit.protocols import (
     Subscription,
     TaskQuery,
     TaskRecord,
+    TopicSpec,
 )
 from flowkit_testing import InMemoryArtifactStore, InMemoryBus, InMemoryStore
-from flowkit_testing.broker import Broker
+from flowkit_testing._groups import PartitionLog
+from flowkit_testing.broker import Broker, acknowledge
 from flowkit_testing.conformance import ArtifactStoreConformance, BusConformance, StoreConformance
+from tests.conformance.memory_failures import FailsInMemory
 
 # ---------------------------------------------------------------- stores
 
@@ -252,33 +255,46 @@ class TestTheCursorOfAScanIsTheTimeOnly(BrokenArtifacts):
 # ---------------------------------------------------------------- buses
 
 
-class BrokenBus(BusConformance):
+class BrokenBus(FailsInMemory, BusConformance):
     broken: ClassVar[type[InMemoryBus]] = InMemoryBus
     subscription: ClassVar[type["Through"] | None] = None
+    options: ClassVar[Mapping[str, Any]] = {}
     patience = 0.3
     quiet_sec = 0.02
+    many = 700
 
     @pytest.fixture
     async def bus(self) -> AsyncIterator[InMemoryBus]:
-        async with self.make() as bus:
+        async with self.make(**self.options) as bus:
             yield bus
 
-    def make(self) -> InMemoryBus:
+    @pytest.fixture
+    def open_bus(self, bus: InMemoryBus) -> Callable[[], InMemoryBus]:
+        return lambda: InMemoryBus(broker=bus.broker)
+
+    def connect(self, bus: InMemoryBus, **options: Any) -> InMemoryBus:
+        return self.make(broker=bus.broker, **options)
+
+    def make(self, **options: Any) -> InMemoryBus:
         if self.subscription is None:
-            return self.broken()
+            return self.broken(**options)
         through = self.subscription
 
         class Bus(InMemoryBus):
             @asynccontextmanager
             async def _subscribe(self, topics: Sequence[str], group: str | None, max_unacked: int) -> AsyncIterator[Subscription]:
-                async with super()._subscribe(topics, group, max_unacked) as subscription:
+                async with super()._subscribe(topics, group, through.window(max_unacked)) as subscription:
                     yield through(subscription)
 
-        return Bus()
+        return Bus(**options)
 
 
 class Through:
     """A subscription that hands everything through, for a defect to be put into."""
+
+    @staticmethod
+    def window(max_unacked: int) -> int:
+        return max_unacked
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
@@ -297,6 +313,8 @@ class Through:
 
 
 class TestAnAckCoversWhatWasBefore(BrokenBus):
+    caught_by = "test_acknowledging_a_later_message_does_not_acknowledge_an_earlier_one"
+
     class subscription(Through):
         def __init__(self, inner: Any) -> None:
             super().__init__(inner)
@@ -314,6 +332,8 @@ class TestAnAckCoversWhatWasBefore(BrokenBus):
 
 
 class TestReceivingAcknowledges(BrokenBus):
+    caught_by = "test_a_reject_that_is_not_confirmed_acknowledges_nothing"
+
     class subscription(Through):
         async def receive(self, *, max_messages: int) -> Sequence[Delivery]:
             found = await super().receive(max_messages=max_messages)
@@ -322,38 +342,50 @@ class TestReceivingAcknowledges(BrokenBus):
 
 
 class TestAcksAreForgotten(BrokenBus):
+    caught_by = "test_acknowledged_messages_do_not_come_again"
+
     class subscription(Through):
         async def ack(self, deliveries: Collection[Delivery]) -> None:
             pass
 
 
 class TestReleasedMessagesAreGone(BrokenBus):
+    caught_by = "test_released_messages_come_again"
+
     class subscription(Through):
         async def release(self, deliveries: Collection[Delivery]) -> None:
             await self.inner.ack(deliveries)
 
 
 class TestRejectedMessagesAreNotParked(BrokenBus):
+    caught_by = "test_a_rejected_message_is_parked_with_its_origin_and_the_reason"
+
     class subscription(Through):
         async def reject(self, deliveries: Collection[Delivery], reason: str) -> None:
             await self.inner.ack(deliveries)
 
 
 class TestRejectedMessagesComeAgain(BrokenBus):
+    caught_by = "test_a_rejected_message_does_not_come_again"
+
     class subscription(Through):
         async def reject(self, deliveries: Collection[Delivery], reason: str) -> None:
             await self.inner.reject([dataclasses.replace(delivery, handle=None) for delivery in deliveries], reason)
 
 
 class TestACancelledReceiveLosesMessages(BrokenBus):
+    caught_by = "test_cancelling_a_receive_loses_no_message"
+
     class subscription(Through):
         async def receive(self, *, max_messages: int) -> Sequence[Delivery]:
             found = await super().receive(max_messages=max_messages)
-            await anyio.lowlevel.checkpoint()
+            await anyio.sleep(0.001)
             return found
 
 
 class TestReceiveComesBackEmpty(BrokenBus):
+    caught_by = "test_receive_waits_while_there_is_no_message"
+
     class subscription(Through):
         async def receive(self, *, max_messages: int) -> Sequence[Delivery]:
             with anyio.move_on_after(0.001):
@@ -362,85 +394,111 @@ class TestReceiveComesBackEmpty(BrokenBus):
 
 
 class TestMoreThanAskedForComes(BrokenBus):
+    caught_by = "test_no_more_messages_come_than_were_asked_for"
+
     class subscription(Through):
         async def receive(self, *, max_messages: int) -> Sequence[Delivery]:
             return await super().receive(max_messages=max_messages * 2)
 
 
 class TestPublishingReorders(BrokenBus):
+    caught_by = "test_a_listener_gets_the_messages_of_a_key_in_order"
+
     class broken(InMemoryBus):
         async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
             return (await super().publish(messages[::-1]))[::-1]
 
 
 class TestSendsWhatPrecedesTheOversize(BrokenBus):
+    caught_by = "test_publishing_raises_while_the_server_is_stopped"
+
     class broken(InMemoryBus):
         async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
             return [place for message in messages for place in await super().publish([message])]
 
 
 class TestHeadersAreLost(BrokenBus):
+    caught_by = "test_headers_arrive_as_they_were_sent"
+
     class broken(InMemoryBus):
         async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
             return await super().publish([dataclasses.replace(message, headers={}) for message in messages])
 
 
 class TestKeysArePutAnywhere(BrokenBus):
+    caught_by = "test_messages_of_a_key_come_from_one_partition_with_growing_positions"
+
     class broken(InMemoryBus):
         async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
             return await super().publish([dataclasses.replace(message, key=f"{number}") for number, message in enumerate(messages)])
 
 
 class TestPlacesAreThoseOfAnotherOrder(BrokenBus):
+    caught_by = "test_publish_returns_the_places_that_the_deliveries_have"
+
     class broken(InMemoryBus):
         async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
             return (await super().publish(messages))[::-1]
 
 
 class TestWhatIsUnderWayCountsAsAcknowledged(BrokenBus):
+    caught_by = "test_what_was_not_acknowledged_is_to_come"
+
     class broken(InMemoryBus):
-        async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
+        async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]] | None:
             cursors = self.broker.groups[group].cursors.get(topic, []) if group in self.broker.groups else []
             found = await super().outstanding(topic, group)
             return {**found, **{cursor.log.number: (cursor.next, cursor.log.end) for cursor in cursors}}
 
 
 class TestWhatLiesBehindAGapCountsAsAcknowledged(BrokenBus):
+    caught_by = "test_what_was_not_acknowledged_is_to_come"
+
     class broken(InMemoryBus):
-        async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
+        async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]] | None:
             cursors = self.broker.groups[group].cursors.get(topic, []) if group in self.broker.groups else []
             found = await super().outstanding(topic, group)
             return {**found, **{c.log.number: (max(c.acked, default=c.committed - 1) + 1, c.log.end) for c in cursors}}
 
 
 class TestNothingIsOutstandingForAGroupThatDoesNotExist(BrokenBus):
+    caught_by = "test_everything_is_to_come_to_a_group_that_does_not_exist"
+
     class broken(InMemoryBus):
-        async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
+        async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]] | None:
             found = await super().outstanding(topic, group)
             return found if group in self.broker.groups else {number: (end, end) for number, (_, end) in found.items()}
 
 
 class TestTheFurthestGroupCountsForAll(BrokenBus):
+    caught_by = "test_every_call_ends_while_the_server_is_stopped"
+
     class broken(InMemoryBus):
-        async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
+        async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]] | None:
             views = [await super().outstanding(topic, name) for name in [group, *self.broker.groups]]
             return {number: max(view[number] for view in views) for number in views[0]}
 
 
 class TestTheEndIsTooEarly(BrokenBus):
+    caught_by = "test_everything_is_to_come_to_a_group_that_does_not_exist"
+
     class broken(InMemoryBus):
-        async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
+        async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]] | None:
             found = await super().outstanding(topic, group)
             return {number: (first, max(first, end - 1)) for number, (first, end) in found.items()}
 
 
 class TestTheWindowIsIgnored(BrokenBus):
+    caught_by = "test_the_partition_goes_on_behind_a_rejected_message"
+
     class broken(InMemoryBus):
         def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> Any:
             return super().subscribe(topics, group=group, max_unacked=1000)
 
 
 class TestAGroupStartsWithTheNewest(BrokenBus):
+    caught_by = "test_publishing_raises_while_the_server_is_stopped"
+
     class broken(InMemoryBus):
         def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> Any:
             for topic in topics:
@@ -452,6 +510,8 @@ class TestAGroupStartsWithTheNewest(BrokenBus):
 
 
 class TestMembersDoNotShare(BrokenBus):
+    caught_by = "test_a_live_member_keeps_what_it_has_not_acknowledged"
+
     class broken(InMemoryBus):
         members = 0
 
@@ -461,6 +521,8 @@ class TestMembersDoNotShare(BrokenBus):
 
 
 class TestListenersHearTheOldToo(BrokenBus):
+    caught_by = "test_nothing_is_kept_for_a_listener_that_left"
+
     class broken(InMemoryBus):
         listeners = 0
 
@@ -472,6 +534,8 @@ class TestListenersHearTheOldToo(BrokenBus):
 
 
 class TestWhoLeavesTakesItsMessagesAlong(BrokenBus):
+    caught_by = "test_a_reject_that_is_not_confirmed_acknowledges_nothing"
+
     class broken(InMemoryBus):
         def __init__(self) -> None:
             class Forgetful(Broker):
@@ -482,3 +546,251 @@ class TestWhoLeavesTakesItsMessagesAlong(BrokenBus):
                     super().leave(member)
 
             super().__init__(broker=Forgetful())
+
+
+# ---------------------------------------------------------------- buses that fail when something else fails
+
+
+class TestDeadMembersAreNeverReclaimed(BrokenBus):
+    caught_by = "test_what_a_killed_member_had_comes_to_another"
+
+    def expire(self, bus: InMemoryBus, member: Any) -> None:
+        pass
+
+
+class TestLiveMembersAreRobbed(BrokenBus):
+    caught_by = "test_a_live_member_keeps_what_it_has_not_acknowledged"
+
+    class subscription(Through):
+        async def receive(self, *, max_messages: int) -> Sequence[Delivery]:
+            while True:
+                with anyio.move_on_after(0.03):
+                    return await self.inner.receive(max_messages=max_messages)
+                for cursors in self.inner.source.group.cursors.values():
+                    for cursor in cursors:
+                        cursor.lend(self.inner.source)
+
+
+class LosesAReplyAfterACut(BrokenBus):
+    loser: ClassVar[type]
+
+    def make(self, **options: Any) -> InMemoryBus:
+        class Cuttable(Broker):
+            was_cut = False
+
+            def cut(self) -> None:
+                self.was_cut = True
+
+        options.setdefault("broker", Cuttable())
+        return super().make(**options)
+
+    class subscription(Through):
+        async def receive(self, *, max_messages: int) -> Sequence[Delivery]:
+            found = await super().receive(max_messages=max_messages)
+            broker = self.inner._bus.broker
+            if not broker.was_cut:
+                return found
+            broker.was_cut = False
+            return await super().receive(max_messages=max_messages)
+
+
+class TestLostReadRepliesAreNeverFound(LosesAReplyAfterACut):
+    caught_by = "test_messages_on_their_way_when_a_connection_breaks_are_delivered"
+
+
+class TestAListenerSkipsWhatComesWhileItConnectsAgain(LosesAReplyAfterACut):
+    caught_by = "test_a_listener_misses_nothing_when_its_connection_breaks"
+
+
+class TestPublishSwallowsAnOutage(BrokenBus):
+    caught_by = "test_publishing_raises_while_the_server_is_stopped"
+
+    class broken(InMemoryBus):
+        async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
+            try:
+                return await super().publish(messages)
+            except BusUnavailable:
+                return [None] * len(messages)
+
+
+class TestReceiveWaitsThroughAnOutage(BrokenBus):
+    caught_by = "test_receiving_raises_while_the_server_is_stopped_and_continues_afterwards"
+
+    class subscription(Through):
+        async def receive(self, *, max_messages: int) -> Sequence[Delivery]:
+            while True:
+                try:
+                    return await super().receive(max_messages=max_messages)
+                except BusUnavailable:
+                    await anyio.sleep(0.01)
+
+
+class TestAnOutageComesAsAnErrorOfTheDriver(BrokenBus):
+    caught_by = "test_every_call_ends_while_the_server_is_stopped"
+
+    class subscription(Through):
+        async def release(self, deliveries: Collection[Delivery]) -> None:
+            try:
+                await super().release(deliveries)
+            except BusUnavailable:
+                raise OSError("connection refused") from None
+
+
+class TestAcknowledgementsAreNotFenced(BrokenBus):
+    caught_by = "test_a_member_that_was_suspended_does_not_acknowledge_for_another"
+
+    class subscription(Through):
+        async def ack(self, deliveries: Collection[Delivery]) -> None:
+            for delivery in deliveries:
+                if delivery.position in delivery.handle.cursor.out:
+                    delivery.handle.cursor.ack(delivery.position)
+
+
+class AcknowledgesFirst(Through):
+    async def reject(self, deliveries: Collection[Delivery], reason: str) -> None:
+        await self.inner.ack(deliveries)
+        await anyio.sleep(0.002)
+        await self.inner.reject(deliveries, reason)
+
+
+class TestRejectAcknowledgesBeforeTheLetterIsStored(BrokenBus):
+    caught_by = "test_a_dead_letter_that_cannot_be_stored_leaves_its_message"
+    subscription = AcknowledgesFirst
+
+
+class TestACancelledRejectLosesMessages(BrokenBus):
+    caught_by = "test_a_cancelled_reject_loses_no_message"
+    subscription = AcknowledgesFirst
+
+
+class TestRejectIgnoresALetterThatIsNotStored(BrokenBus):
+    caught_by = "test_a_dead_letter_that_cannot_be_stored_leaves_its_message"
+
+    class subscription(Through):
+        async def reject(self, deliveries: Collection[Delivery], reason: str) -> None:
+            try:
+                await self.inner.reject(deliveries, reason)
+            except BusError:
+                await self.inner.ack(deliveries)
+
+
+class TestRejectHidesAnOutage(BrokenBus):
+    caught_by = "test_a_reject_that_is_not_confirmed_acknowledges_nothing"
+
+    class subscription(Through):
+        async def reject(self, deliveries: Collection[Delivery], reason: str) -> None:
+            try:
+                await self.inner.reject(deliveries, reason)
+            except BusUnavailable:
+                acknowledge(deliveries)
+
+
+class TestTrimmingDropsPendingMessages(BrokenBus):
+    caught_by = "test_no_number_of_messages_removes_one_that_is_not_acknowledged"
+
+    class broken(InMemoryBus):
+        async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
+            places = await super().publish(messages)
+            for topic in self.broker.topics.values():
+                for log in topic.partitions:
+                    drop = max(0, len(log.entries) - 500)
+                    log.start += drop
+                    del log.entries[:drop]
+                    for cursor in log.cursors:
+                        cursor.next = max(cursor.next, log.start)
+                        cursor.committed = max(cursor.committed, log.start)
+            return places
+
+
+class TestTrimmingIgnoresOtherGroups(BrokenBus):
+    caught_by = "test_acknowledgements_remove_no_message_that_another_group_has_not_acknowledged"
+
+    class broken(InMemoryBus):
+        def __init__(self) -> None:
+            class Hasty(PartitionLog):
+                @property
+                def oldest(self) -> int:
+                    return max((cursor.committed for cursor in self.cursors), default=self.start)
+
+            class HastyBroker(Broker):
+                def create(self, spec: TopicSpec) -> None:
+                    if spec.name not in self.topics:
+                        super().create(spec)
+                        self.topics[spec.name].partitions = [Hasty(number) for number in range(self.partitions)]
+
+            super().__init__(broker=HastyBroker())
+
+
+class TestABroadcastIsKeptForEver(BrokenBus):
+    caught_by = "test_the_server_keeps_a_bounded_number_of_broadcast_messages"
+
+    class broken(InMemoryBus):
+        async def ensure_topics(self, topics: Sequence[TopicSpec]) -> None:
+            await super().ensure_topics([TopicSpec(spec.name) for spec in topics])
+
+
+class Prefetching(Through):
+    """Takes messages from the server for its own buffer, and never gives them back."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.buffer: list[Delivery] = []
+
+    @staticmethod
+    def window(max_unacked: int) -> int:
+        return 1_000_000
+
+    async def receive(self, *, max_messages: int) -> Sequence[Delivery]:
+        if not self.buffer:
+            self.buffer = [*await self.inner.receive(max_messages=1_000_000)]
+        given, self.buffer = self.buffer[:max_messages], self.buffer[max_messages:]
+        return given
+
+
+class TestPrefetchHasNoBound(BrokenBus):
+    caught_by = "test_a_member_takes_a_bounded_number_of_messages_ahead"
+    subscription = Prefetching
+
+
+class TestAnIdleBufferIsKeptFromOthers(BrokenBus):
+    caught_by = "test_messages_that_an_idle_member_does_not_receive_go_to_others"
+    options: ClassVar[Mapping[str, Any]] = {"key_affinity": False}
+    subscription = Prefetching
+
+
+class TestASubscriptionToATopicThatDoesNotExistHearsNothing(BrokenBus):
+    caught_by = "test_a_subscription_to_a_topic_that_does_not_exist_gets_its_messages_later_or_raises"
+
+    class broken(InMemoryBus):
+        def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> Any:
+            there = [topic if topic in self.broker.topics else f"{topic}.nowhere" for topic in topics]
+            return super().subscribe(there, group=group, max_unacked=max_unacked)
+
+
+# ---------------------------------------------------------------- buses that claim what they cannot
+
+
+class TestClaimsPlaces(BrokenBus):
+    caught_by = "test_what_was_acknowledged_is_not_to_come"
+
+    class broken(InMemoryBus):
+        async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]] | None:
+            return None
+
+
+class TestClaimsKeyAffinity(BrokenBus):
+    caught_by = "test_the_messages_of_a_key_go_to_one_member"
+
+    class broken(InMemoryBus):
+        def __init__(self) -> None:
+            super().__init__(key_affinity=False)
+            self.key_affinity = True
+
+
+class TestClaimsReplayForNewGroups(BrokenBus):
+    caught_by = "test_a_new_group_starts_with_the_oldest_message_kept"
+
+    class broken(InMemoryBus):
+        def __init__(self) -> None:
+            super().__init__(replay_for_new_groups=False)
+            self.replay_for_new_groups = True

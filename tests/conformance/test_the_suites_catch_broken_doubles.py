@@ -12,10 +12,17 @@ DOUBLES = sorted(name for name in vars(broken_doubles) if name.startswith("Test"
 
 
 class Recorder:
-    """Notes which cases fail, and leaves out the other cases of a double that has failed one."""
+    """Notes which cases fail, and leaves out the other cases of a double that has failed one.
+
+    A double that says by which test it is ``caught_by`` is run through that test alone.
+    """
 
     def __init__(self) -> None:
         self.failed: defaultdict[str, list[str]] = defaultdict(list)
+
+    def pytest_pycollect_makeitem(self, collector: pytest.Collector, name: str) -> list[pytest.Item] | None:
+        aim = getattr(getattr(collector, "obj", None), "caught_by", name)
+        return [] if name.startswith("test_") and name != aim else None
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         for item in session.items:

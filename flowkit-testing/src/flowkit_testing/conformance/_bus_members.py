@@ -17,7 +17,7 @@ class Members(BusSuite):
         self, bus: Bus, topic: str, group: str, kill_member: KillMember | None
     ) -> None:
         kill = needed(kill_member, "kill_member")
-        sent = messages(topic, 5)
+        sent = spread(topic, 40)
         await bus.publish(sent)
         taken = await kill(topic, group, 3)
         assert len(taken) == 3
