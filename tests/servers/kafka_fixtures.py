@@ -29,10 +29,10 @@ def own_kafka() -> Iterator[KafkaServer]:
         yield server
 
 
-def start_kafka(*, brokers: int = 1) -> KafkaServer:
-    """Start a Kafka; where that is impossible, skip the test, or fail it where CI is true."""
+def start_kafka(*, brokers: int = 1, **settings: object) -> KafkaServer:
+    """Start a Kafka with these broker settings; where that is impossible, skip the test, or fail it where CI is true."""
     try:
-        return KafkaServer.start(brokers=brokers)
+        return KafkaServer.start(brokers=brokers, **settings)
     except Unavailable as error:
         reason = f"no Kafka: {error}; or set {KAFKA_VARIABLE}"
         if in_ci():
