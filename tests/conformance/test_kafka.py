@@ -8,7 +8,7 @@ import pytest
 
 from flowkit import CoordinatorConfig
 from flowkit_kafka import KafkaBus
-from flowkit_testing.conformance import BusConformance, BusFailureConformance
+from flowkit_testing.conformance import BusDeliveryConformance, BusFailureConformance
 from flowkit_testing.conformance.members import MemberProcesses
 from tests.chaos.proxy import CLEAR, Behaviour, Link, Proxy
 from tests.kafka.support import QUICK, bus_at, unique
@@ -18,7 +18,7 @@ from tests.servers.ports import LOOPBACK
 pytestmark = pytest.mark.services
 
 
-class TestKafkaBus(BusConformance):
+class TestKafkaBus(BusDeliveryConformance):
     quiet_sec = 0.6
 
     @pytest.fixture
@@ -37,7 +37,7 @@ class TestKafkaBus(BusConformance):
 
     @pytest.fixture
     async def bus_without_dead_letters(self, anyio_backend: str, kafka_address: str) -> AsyncIterator[KafkaBus]:
-        config = CoordinatorConfig(dead_letter_topic=unique("nowhere"), options={"kafka": {"create_topics": False}})
+        config = CoordinatorConfig(topic_dlq_fmt=unique("nowhere"), options={"kafka": {"create_topics": False}})
         async with KafkaBus(kafka_address, config) as bus:
             yield bus
 

@@ -57,7 +57,8 @@ class TopicSpec:
     """A topic that the installation needs.
 
     Each group shares the messages of a topic out among its members. Listeners without a group read ``broadcast`` topics.
-    Of a ``broadcast`` topic the bus keeps a bounded number of messages, or keeps them for a bounded time.
+    Of a ``broadcast`` topic the bus keeps a bounded number of messages, or keeps them for a bounded time. A listener that is further behind
+    misses messages.
     """
 
     name: str

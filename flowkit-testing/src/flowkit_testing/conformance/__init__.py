@@ -22,7 +22,7 @@ for _module in (
     pytest.register_assert_rewrite(f"{__name__}.{_module}")
 
 from .artifacts import ArtifactStoreConformance  # noqa: E402
-from .bus import BusConformance, BusFailureConformance  # noqa: E402
+from .bus import BusConformance, BusDeliveryConformance, BusFailureConformance  # noqa: E402
 from .store import StoreConformance  # noqa: E402
 
-__all__ = ["ArtifactStoreConformance", "BusConformance", "BusFailureConformance", "StoreConformance"]
+__all__ = ["ArtifactStoreConformance", "BusConformance", "BusDeliveryConformance", "BusFailureConformance", "StoreConformance"]

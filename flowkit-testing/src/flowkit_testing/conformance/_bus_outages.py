@@ -27,6 +27,33 @@ from ._common import assert_well_formed
 CUTS = 4
 
 
+class MissingTopics(BusSuite):
+    """Topics that do not exist, or not yet."""
+
+    async def test_publishing_to_a_topic_that_does_not_exist_creates_it_or_raises(self, bus: Bus, unique: str, group: str) -> None:
+        missing = f"conformance.{unique}.missing"
+        try:
+            await bus.publish([message(missing, "one")])
+        except BusError:
+            return
+        if bus.replay_for_new_groups:
+            async with bus.subscribe([missing], group=group) as subscription:
+                await self.take(subscription, [b"one"])
+
+    @pytest.mark.parametrize("grouped", [True, False], ids=["member", "listener"])
+    async def test_a_subscription_to_a_topic_that_does_not_exist_gets_its_messages_later_or_raises(
+        self, bus: Bus, unique: str, group: str, grouped: bool
+    ) -> None:
+        missing = f"conformance.{unique}.missing"
+        try:
+            async with bus.subscribe([missing], group=group if grouped else None) as subscription:
+                await bus.ensure_topics([TopicSpec(missing)])
+                await until_available(lambda: bus.publish([message(missing, "one")]))
+                await self.take(subscription, [b"one"])
+        except BusError:
+            return
+
+
 class Outages(BusSuite):
     """What is raised, and that nothing is lost."""
 

@@ -6,7 +6,7 @@ import pytest
 from flowkit.errors import BusError, MessageTooLarge
 from flowkit.protocols import Bus, Message, TopicSpec
 
-from ._bus_base import BusSuite, OpenBus, contents, message, messages, needs_key_affinity, open_another, spread, until_available, values
+from ._bus_base import BusSuite, OpenBus, contents, message, messages, needs_key_affinity, open_another, spread, values
 from ._common import assert_well_formed
 
 
@@ -50,29 +50,6 @@ class Publishing(BusSuite):
             pytest.skip("needs the fixture closed_bus")
         with pytest.raises(BusError, match=unique):
             await closed_bus.ensure_topics([TopicSpec(f"conformance.{unique}.forbidden")])
-
-    async def test_publishing_to_a_topic_that_does_not_exist_creates_it_or_raises(self, bus: Bus, unique: str, group: str) -> None:
-        missing = f"conformance.{unique}.missing"
-        try:
-            await bus.publish([message(missing, "one")])
-        except BusError:
-            return
-        if bus.replay_for_new_groups:
-            async with bus.subscribe([missing], group=group) as subscription:
-                await self.take(subscription, [b"one"])
-
-    @pytest.mark.parametrize("grouped", [True, False], ids=["member", "listener"])
-    async def test_a_subscription_to_a_topic_that_does_not_exist_gets_its_messages_later_or_raises(
-        self, bus: Bus, unique: str, group: str, grouped: bool
-    ) -> None:
-        missing = f"conformance.{unique}.missing"
-        try:
-            async with bus.subscribe([missing], group=group if grouped else None) as subscription:
-                await bus.ensure_topics([TopicSpec(missing)])
-                await until_available(lambda: bus.publish([message(missing, "one")]))
-                await self.take(subscription, [b"one"])
-        except BusError:
-            return
 
     async def test_publishing_nothing_is_allowed(self, bus: Bus) -> None:
         await bus.publish([])
