@@ -587,7 +587,7 @@ class LosesAReplyAfterACut(BrokenBus):
     class subscription(Through):
         async def receive(self, *, max_messages: int) -> Sequence[Delivery]:
             found = await super().receive(max_messages=max_messages)
-            broker = self.inner._bus.broker
+            broker = self.inner._broker
             if not broker.was_cut:
                 return found
             broker.was_cut = False

@@ -10,7 +10,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from zlib import crc32
 
-from flowkit.errors import BusError
+from flowkit.errors import BusError, BusUnavailable
 from flowkit.protocols import Delivery, Message, Place, TopicSpec
 
 from ._groups import Cursor, Group, Member, PartitionLog, SharedGroup
@@ -135,6 +135,15 @@ class Broker:
     def start(self) -> None:
         """Be within reach again."""
         self.down = False
+
+    def check_reach(self) -> None:
+        """Raise if the broker is stopped.
+
+        Raises:
+            BusUnavailable: it is.
+        """
+        if self.down:
+            raise BusUnavailable("the in-memory broker is stopped")
 
     def cut(self) -> None:
         """Break all connections: members join again at once, and receive again what they had not acknowledged."""

@@ -1,11 +1,11 @@
 """A bus within this process that delivers, redelivers, shares out and rebalances like a real one."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Self
 
-from flowkit.errors import BusError, BusUnavailable, MessageTooLarge
+from flowkit.errors import BusError, MessageTooLarge
 from flowkit.protocols import CheckResult, Delivery, Message, Place, Subscription, TopicSpec
 
 from .broker import Broker, Listener, Member, acknowledge, give_back
@@ -63,16 +63,7 @@ class InMemoryBus:
     def _check_open(self) -> None:
         if self._left and not self._entered:
             raise BusError("the bus is closed: use it within 'async with bus:'")
-        self.check_reach()
-
-    def check_reach(self) -> None:
-        """Raise if the broker is stopped.
-
-        Raises:
-            BusUnavailable: it is.
-        """
-        if self.broker.down:
-            raise BusUnavailable("the in-memory broker is stopped")
+        self.broker.check_reach()
 
     async def ensure_topics(self, topics: Sequence[TopicSpec]) -> None:
         self._check_open()
@@ -103,7 +94,7 @@ class InMemoryBus:
         self._check_open()
         return self.broker.outstanding(topic, group) if self.places else None
 
-    def park(self, deliveries: Collection[Delivery], reason: str) -> None:
+    def _park(self, deliveries: Collection[Delivery], reason: str) -> None:
         """Store dead letters.
 
         Raises:
@@ -119,7 +110,7 @@ class InMemoryBus:
     async def _subscribe(self, topics: Sequence[str], group: str | None, max_unacked: int) -> AsyncIterator[Subscription]:
         self._check_open()
         self._use(topics)
-        subscription = _Subscription(self)
+        subscription = _Subscription(self.broker, self._park)
         if group is None:
             listener = subscription.source = self.broker.listen(topics, wake=subscription.wake)
             try:
@@ -144,8 +135,9 @@ class _Subscription:
 
     source: Member | Listener
 
-    def __init__(self, bus: InMemoryBus) -> None:
-        self._bus = bus
+    def __init__(self, broker: Broker, park: Callable[[Collection[Delivery], str], None]) -> None:
+        self._broker = broker
+        self._park = park
         self._event: asyncio.Event | None = None
 
     def wake(self) -> None:
@@ -156,7 +148,7 @@ class _Subscription:
         if self.source.has_more:
             # Others run before the messages are taken: behind it nothing can be cancelled, so that nothing taken is lost.
             await asyncio.sleep(0)
-        self._bus.check_reach()
+        self._broker.check_reach()
         while not (found := self.source.fetch(max_messages)):
             # An event of this moment's loop, so that the bus itself belongs to none.
             self._event = asyncio.Event()
@@ -164,20 +156,20 @@ class _Subscription:
                 await self._event.wait()
             finally:
                 self._event = None
-            self._bus.check_reach()
+            self._broker.check_reach()
         return found
 
     async def ack(self, deliveries: Collection[Delivery]) -> None:
-        self._bus.check_reach()
+        self._broker.check_reach()
         acknowledge(deliveries)
 
     async def release(self, deliveries: Collection[Delivery]) -> None:
-        self._bus.check_reach()
+        self._broker.check_reach()
         give_back(deliveries)
 
     async def reject(self, deliveries: Collection[Delivery], reason: str) -> None:
-        self._bus.check_reach()
-        self._bus.park(deliveries, reason)
+        self._broker.check_reach()
+        self._park(deliveries, reason)
         acknowledge(deliveries)
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -36,7 +35,9 @@ class MemberProcesses:
     @asynccontextmanager
     async def _member(self, topic: str, group: str, count: int) -> AsyncIterator["MemberProcess"]:
         command = [sys.executable, "-m", f"{__package__}._member_process", *self._bus, topic, group, str(count)]
-        async with await anyio.open_process(command, stderr=subprocess.DEVNULL) as process:
+        # What this process can import, the other one must find as well.
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        async with await anyio.open_process(command, stderr=None, env=environment) as process:
             try:
                 member = MemberProcess(process)
                 member.values = [bytes.fromhex(await member.line()) for _ in range(count)]
@@ -69,7 +70,10 @@ class MemberProcess:
         """The next line that the process prints."""
         assert self._process.stdout is not None
         while b"\n" not in self._printed:
-            self._printed += await self._process.stdout.receive()
+            try:
+                self._printed += await self._process.stdout.receive()
+            except anyio.EndOfStream:
+                raise AssertionError(f"the member ended with status {await self._process.wait()}; its errors are on stderr") from None
         line, _, self._printed = self._printed.partition(b"\n")
         return line.decode()
 
