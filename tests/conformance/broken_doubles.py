@@ -379,7 +379,7 @@ class TestACancelledReceiveLosesMessages(BrokenBus):
     class subscription(Through):
         async def receive(self, *, max_messages: int) -> Sequence[Delivery]:
             found = await super().receive(max_messages=max_messages)
-            await anyio.sleep(0.001)
+            await anyio.sleep(0.005)
             return found
 
 
@@ -560,6 +560,7 @@ class TestDeadMembersAreNeverReclaimed(BrokenBus):
 
 class TestLiveMembersAreRobbed(BrokenBus):
     caught_by = "test_a_live_member_keeps_what_it_has_not_acknowledged"
+    silence_sec = 0.5
 
     class subscription(Through):
         async def receive(self, *, max_messages: int) -> Sequence[Delivery]:

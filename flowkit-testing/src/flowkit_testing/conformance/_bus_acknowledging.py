@@ -190,9 +190,9 @@ class Rejecting(BusSuite):
 
             async def attempt(number: int, seconds: float) -> None:
                 with anyio.move_on_after(seconds):
-                    await first.reject(got[number : number + 1], "bad")
+                    await first.reject(got[number + 1 : number + 2], "bad")
 
-            await sweep(2 * took, len(got), attempt)
+            await sweep(2 * took, len(got) - 1, attempt)
         async with (
             bus.subscribe([topic], group=group) as second,
             bus.subscribe([self.dead_letter_topic], group=f"{group}-dead") as letters,

@@ -55,11 +55,13 @@ class Receiving(BusSuite):
 
     async def time_of_a_message(self, bus: Bus, subscription: Subscription, topic: str) -> float:
         """How long a message takes, once the connections are there."""
-        for name in ("first", "second"):
+        took = []
+        for name in ("first", "second", "third", "fourth"):
             began = anyio.current_time()
             await bus.publish([message(topic, name)])
             await subscription.ack(await self.take(subscription, [name.encode()]))
-        return anyio.current_time() - began
+            took.append(anyio.current_time() - began)
+        return min(took)
 
     async def test_a_subscription_hears_all_its_topics(self, bus: Bus, topic: str, second_topic: str, group: str) -> None:
         async with bus.subscribe([topic, second_topic], group=group) as subscription:
