@@ -53,6 +53,8 @@ class BusConnection(Service):
 
     async def stop(self) -> None:
         self._connected = False
+        if self._serving is not None and self._serving.cancelled():
+            self._serving = None  # a program that ends cancels all tasks of its event loop, this one among them
         await super().stop()
 
     def _check_failed_lately(self) -> None:
