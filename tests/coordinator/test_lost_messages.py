@@ -10,7 +10,7 @@ import pytest
 
 from flowkit import CoordinatorConfig, WorkerConfig
 from flowkit.errors import BusUnavailable
-from flowkit.messages import AskRun, NodeReleased, NodeStarted, NodeSucceeded, RunNode, decode
+from flowkit.messages import AskRun, NodeFailed, NodeReleased, NodeStarted, NodeSucceeded, RunNode, decode
 from flowkit.protocols import Message, Place
 from flowkit.worker import handler
 from flowkit_testing import Cluster, InMemoryBus
@@ -154,8 +154,8 @@ async def test_all_reports_of_a_short_run_may_be_lost() -> None:
     assert (bus.count(RunNode), bus.count(NodeSucceeded), bus.count(AskRun)) == (2, 2, 0)
 
 
-async def test_a_worker_that_knows_nothing_of_a_run_hands_it_back() -> None:
-    """As one that was started anew under its old name, and is never missed."""
+async def test_an_attempt_that_its_restarted_worker_does_not_know_counts_as_lost() -> None:
+    """The worker has its old name, so its session is never silent."""
     bus, work = Recording(), Work(seconds=100)
     named = WorkerConfig(worker_id="w")
     async with cluster_of(bus, work, worker_config=named) as cluster:
@@ -165,9 +165,9 @@ async def test_a_worker_that_knows_nothing_of_a_run_hands_it_back() -> None:
         await cluster.stop_worker(cluster.workers[0], 0)
         await cluster.add_worker(work.handlers, named)
         view = await cluster.client.wait(task_id, 300)
-    assert (view.status, view.nodes["n0"].attempt, work.runs) == ("finished", 1, {"n0": 2})
+    assert (view.status, view.nodes["n0"].attempt, work.runs) == ("finished", 2, {"n0": 2})
     assert bus.count(AskRun, worker_id="w") >= 1
-    assert bus.count(NodeReleased) == 2
+    assert (bus.count(NodeReleased), bus.count(NodeFailed, reason_code="worker_lost")) == (1, 1)
 
 
 async def test_a_long_run_is_asked_for_now_and_then_and_nothing_is_written() -> None:

@@ -14,6 +14,7 @@ from pydantic_core import from_json
 from flowkit._backoff import Backoff
 from flowkit._bus_connection import BusConnection
 from flowkit._containment import message, origin
+from flowkit._claims import withdraw
 from flowkit._gathering import Gathered
 from flowkit.applying import LONGEST_PAUSE_SEC, Applier
 from flowkit.clock import SystemClock
@@ -538,6 +539,7 @@ class Client:
         applied = await self._applier.apply({task_id: [event]}, whole=isinstance(event, RetryRequested))
         if applied.missing:
             raise TaskNotFound(task_id)
+        await withdraw(self.store.artifacts, ((held.task, effects) for held, effects in applied.effects), self.clock.now())
         await self._touch({task_id: next((held.task.spec.trace for held, _ in applied.effects), None)})
 
 

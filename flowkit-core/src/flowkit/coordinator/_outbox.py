@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flowkit._backoff import Backoff
+from flowkit._claims import withdraw
 from flowkit.applying import Applier, Held
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._commands import CommandWatch
@@ -51,6 +52,7 @@ class Outbox:
         messages: list[Message] = []
         sent: list[tuple[Held, list[_Sending]]] = []
         own: list[tuple[Held, CallFunction | EvaluateCondition | SendCancel]] = []
+        await withdraw(self._store.artifacts, ((held.task, todo) for held, todo in effects), self._clock.now())
         for held, todo in effects:
             commands: list[_Sending] = []
             for effect in todo:

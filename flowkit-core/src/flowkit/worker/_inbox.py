@@ -9,7 +9,7 @@ from anyio.abc import TaskGroup
 
 from flowkit._parking import Parking
 from flowkit.errors import DecodeError
-from flowkit.messages import AskRun, CancelRun, NodeReleased, RunNode, StreamMoved, decode, headers_of
+from flowkit.messages import AskRun, CancelRun, NodeFailed, RunNode, StreamMoved, decode, headers_of
 from flowkit.protocols import Delivery, Subscription
 from flowkit.tracing import trace_from
 from flowkit.worker._ends import Ends
@@ -40,7 +40,6 @@ class Inbox:
         self._served = served
         self.runs: dict[Token, Run] = {}
         """Those that are not over, or whose end was not confirmed."""
-        self._over = Recent(REMEMBERED)
         self._ends = Ends()
         self._parking = Parking(store=services.store, clock=services.clock)
         self._cancelled = Recent(REMEMBERED)
@@ -64,14 +63,11 @@ class Inbox:
                 await patiently(reject, clock=self._services.clock, what="park a message")
                 continue
             token = (command.task_id, command.token)
-            if token in self._cancelled:
+            if token in self._cancelled or self._repeat_end(token):
                 known.append(delivery)
-            elif token in self._over:
-                known.append(delivery)
-                self._tell_again(command, delivery)
             elif token in self.runs:
                 self.runs[token].reports.origins.append((subscription, delivery))
-                self._tell_again(command, delivery)
+                self.runs[token].reports.tell_again()
             else:
                 self._begin(token, command, make, subscription, delivery)
         if known:
@@ -85,7 +81,6 @@ class Inbox:
     def _told(self, reports: RunReports) -> None:
         token = (reports.command.task_id, reports.command.token)
         del self.runs[token]
-        self._over.add(token)
         if reports.end_message is not None:
             self._ends.add(token, reports.end_message)
 
@@ -126,22 +121,28 @@ class Inbox:
         elif isinstance(message, CancelRun):
             await self._cancel(message)
         elif isinstance(message, AskRun) and message.worker_id == self._services.worker_id:
-            self._tell_again(message, delivery)
+            self._answer(message, delivery)
 
-    def _tell_again(self, about: RunNode | AskRun, delivery: Delivery) -> None:
-        """Say what became of an attempt. One of which nothing is known here any more is handed back."""
-        token = (about.task_id, about.token)
-        run, end = self.runs.get(token), self._ends.get(token)
-        if run is not None:
+    def _answer(self, question: AskRun, delivery: Delivery) -> None:
+        """Report the state of an attempt that was started under this worker's name. One that is unknown here ended unreported."""
+        token = (question.task_id, question.token)
+        if (run := self.runs.get(token)) is not None:
             run.reports.tell_again()
-        elif end is not None:
-            self._reporter.repeat(end)
-        else:
-            released = NodeReleased(
-                task_id=about.task_id, index=about.index, attempt=about.attempt, token=about.token,
-                worker_id=self._services.worker_id, at=self._services.clock.now(),
+        elif not self._repeat_end(token):
+            now, worker_id = self._services.clock.now(), self._services.worker_id
+            lost = NodeFailed(
+                task_id=question.task_id, index=question.index, attempt=question.attempt, token=question.token, worker_id=worker_id,
+                started_at=now, at=now, reason_code="worker_lost",
+                error=f"worker {worker_id!r} does not know this attempt any more: it was restarted, or its report was lost",
             )  # fmt: skip
-            self._reporter.answer(released, headers_of(trace_from(delivery.message.headers)))
+            self._reporter.answer(lost, headers_of(trace_from(delivery.message.headers)))
+
+    def _repeat_end(self, token: Token) -> bool:
+        """Send the end of an attempt once more, if it is known here."""
+        end = self._ends.get(token)
+        if end is not None:
+            self._reporter.repeat(end)
+        return end is not None
 
     async def _cancel(self, order: CancelRun) -> None:
         for run in list(self.runs.values()):
@@ -158,7 +159,7 @@ class Inbox:
                 return
             self._slots.withdraw(lambda waiting, run=run: waiting is run)  # type: ignore[misc]
             del self.runs[command.task_id, command.token]
-            self._over.add((command.task_id, command.token))
+            self._cancelled.add((command.task_id, command.token))
             for subscription, delivery in run.reports.origins:
                 await acknowledge(subscription, [delivery])
             return

@@ -17,6 +17,7 @@ from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, Clock, Store, TopicSpec
 from flowkit.sealing import sealed
 from flowkit.worker._children import child_processes
+from flowkit.worker._claims import Claims
 from flowkit.worker._inbox import Inbox
 from flowkit.worker._listening import CommandListener, ControlListener
 from flowkit.worker._registry import Make
@@ -136,6 +137,7 @@ class Life:
             clock=clock,
             store=store,
             plugins=self._plugins,
+            claims=Claims(store.artifacts, worker_id=self._worker_id, clock=clock),
             writer=ArtifactWriter(store.artifacts, clock=clock),
             reader=reader,
             hints=StreamHints(bus=bus, topic=cfg.control_topic, clock=clock),
@@ -167,6 +169,7 @@ class Life:
                 "report": reporter.send_reports,
                 "progress": reporter.send_late_progress,
                 "artifact": services.writer.store_records,
+                "claim": services.claims.write_claims,
                 "hint": services.hints.send_hints,
                 "session": session.keep_renewing,
                 "command": commands.listen,

@@ -73,13 +73,18 @@ class RunReports:
         self._retries_due: BatchRetries | None = None
         self._announced: anyio.Event | None = None
         self._confirming: anyio.Event | None = None
-        self._end: End | None = None
+        self._end: End | NodeStarted | None = None
         self.end_message: Message | None = None
         """The end as it was told."""
 
     @property
     def ended(self) -> bool:
         return self._end is not None
+
+    @property
+    def left(self) -> bool:
+        """Another run has this attempt."""
+        return isinstance(self._end, NodeStarted)
 
     def start(self, now: float) -> None:
         self.started_at = now
@@ -132,6 +137,11 @@ class RunReports:
         if self._end is None:
             self._end = report
             self._reporter.wake(self)
+
+    def leave(self, report: NodeStarted) -> None:
+        """Report that another run has this attempt, and nothing more."""
+        self._end = report
+        self._reporter.wake(self)
 
     def collect(self, worker_id: str) -> list[WorkerReport]:
         """What is due, in order. A start that was not told yet is left out where the end says it as well."""
@@ -238,7 +248,7 @@ class Reporter:
                 value = self._encoded(report)
                 if value is not None:
                     messages.append(Message(self._topic, value, report.task_id, reports.headers))
-            if reports.complete:
+            if reports.complete and not reports.left:
                 reports.end_message = messages[-1]
         return messages
 

@@ -11,7 +11,7 @@ import anyio
 from flowkit import reading
 from flowkit._containment import awaited, error_text, origin, take_back
 from flowkit.errors import NodeFailure
-from flowkit.messages import NodeFailed, NodeReleased, NodeStopped, NodeSucceeded, RunNode
+from flowkit.messages import NodeFailed, NodeReleased, NodeStarted, NodeStopped, NodeSucceeded, RunNode
 from flowkit.protocols import Stream
 from flowkit.tracing import use_trace
 from flowkit.worker._batches import BatchLedger
@@ -100,7 +100,26 @@ class Run:
         self._leaving = leaving
         # Also where there is none: the slot may have been begun within somebody else's.
         with use_trace(self.reports.trace):
-            await self._execute()
+            if await self._claimed():
+                await self._execute()
+
+    async def _claimed(self) -> bool:
+        """Claim the attempt before any code of the user runs. Without the claim, report why nothing runs here and return False."""
+        try:
+            other = await self._services.claims.claim(self.command)
+        except asyncio.CancelledError:
+            # What is handed back before its claim is known goes back to the queue without a report.
+            if self._context.cancelled() and not self._handed_back:
+                self.reports.end(self._given_up({}))
+            raise
+        except Exception as error:
+            self.reports.end(self._failed(judge_plainly(error), {}))
+            return False
+        if other is not None:
+            self.reports.leave(NodeStarted(**self._ids() | {"worker_id": other.owner, "at": other.at}))
+        elif self._context.cancelled():
+            self.reports.end(self._given_up({}))
+        return not self.reports.ended
 
     async def _execute(self) -> None:
         self.reports.start(self._services.clock.now())

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from flowkit.config import WorkerConfig
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Store
+from flowkit.worker._claims import Claims
 from flowkit.worker._streams import StreamHints, StreamWatches
 from flowkit.worker.artifacts import ArtifactReader, ArtifactWriter
 
@@ -18,6 +19,7 @@ class Services:
     clock: Clock
     store: Store
     plugins: Plugins
+    claims: Claims
     writer: ArtifactWriter
     reader: ArtifactReader
     hints: StreamHints

@@ -1,0 +1,47 @@
+"""Claims of the attempts that this worker is about to run."""
+
+import asyncio
+import secrets
+
+from flowkit._claims import Claim, claim_record, read_claim
+from flowkit.messages import RunNode
+from flowkit.protocols import ArtifactStore, Clock
+from flowkit.worker._waiting import patiently
+from flowkit.worker.artifacts import ArtifactWriter
+
+
+class Claims:
+    """Claims attempts for one worker. Requests that arrive during a write go into the next one."""
+
+    def __init__(self, store: ArtifactStore, *, worker_id: str, clock: Clock) -> None:
+        self._store = store
+        self._worker_id = worker_id
+        self._clock = clock
+        # Not the writer of artifacts: a start never waits for large batches to be stored.
+        self._writer = ArtifactWriter(store, clock=clock)
+
+    async def write_claims(self) -> None:
+        """The loop that writes."""
+        await self._writer.store_records()
+
+    async def claim(self, command: RunNode) -> Claim | None:
+        """Claim an attempt for this worker: None if that is stored, else the earlier claim of another run."""
+        claim = Claim(self._worker_id, self._clock.now(), secrets.token_hex(8))
+        answer: asyncio.Future[bool | Exception] = asyncio.get_running_loop().create_future()
+
+        def done(outcome: bool | Exception) -> None:
+            if not answer.done():
+                answer.set_result(outcome)
+
+        self._writer.add(claim_record(command.task_id, command.node_id, command.token, claim), done)
+        outcome = await answer
+        if isinstance(outcome, Exception):
+            raise outcome
+        return None if outcome else await self._earlier(command, claim)
+
+    async def _earlier(self, command: RunNode, claim: Claim) -> Claim | None:
+        """Whose claim is stored. It may be ours: a write that was not confirmed is repeated, and then finds itself."""
+        stored = await patiently(
+            lambda: read_claim(self._store, command.task_id, command.node_id, command.token), clock=self._clock, what="read a claim"
+        )
+        return stored if stored is not None and stored.mark != claim.mark else None
