@@ -105,8 +105,8 @@ class EncodedStore:
 
     # ------------------------------------------------------------ workers and dead letters
 
-    async def renew_session(self, session: WorkerSession) -> None:
-        await self._store.renew_session(session)
+    async def renew_session(self, session: WorkerSession) -> WorkerSession | None:
+        return await self._store.renew_session(session)
 
     async def end_session(self, worker_id: str) -> None:
         await self._store.end_session(worker_id)

@@ -6,6 +6,7 @@
     ├── ConfigError            a configuration field is unknown, ill-typed or missing
     ├── GraphError             a graph has faults; all of them are listed
     ├── NotRunning             a verb was called before ``start`` or after ``stop``
+    ├── WorkerIdTaken          another live worker has this worker_id
     ├── TaskNotFound           no task has this id
     ├── TaskRefused            a plugin refused the submission, its id is taken, or the task's state refuses the verb
     ├── PluginError            a plugin is misspelt, wrongly shaped, or clashes with another
@@ -63,6 +64,10 @@ class GraphError(FlowKitError, ValueError):
 
 class NotRunning(FlowKitError, RuntimeError):
     """A verb was called on an object that is not started, or is stopped; nothing was done."""
+
+
+class WorkerIdTaken(FlowKitError):
+    """Another live worker has the same ``worker_id``; the message says where it runs."""
 
 
 class TaskNotFound(FlowKitError, LookupError):

@@ -301,7 +301,10 @@ class TaskQuery:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSession:
-    """A living worker. ``beat`` grows with every renewal; how long it has not grown is measured by who looks."""
+    """A living worker. ``beat`` grows with every renewal; how long it has not grown is measured by who looks.
+
+    ``info`` says which process it is (``incarnation``, ``host``, ``pid``), and how often it renews the session (``hb_interval_sec``).
+    """
 
     worker_id: str
     roles: Sequence[str]
@@ -347,7 +350,10 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Stream:
-    """Whose artifacts: a node of a task, in one generation (a node that is run anew by ``retry`` begins another)."""
+    """Whose artifacts: a node of a task, in one generation (a node that is run anew by ``retry`` begins another).
+
+    Generation -1 holds which worker claimed which attempt of the node.
+    """
 
     task_id: str
     node_id: str
@@ -464,8 +470,11 @@ class Store(Protocol):
         With ``ended``, only a version that has a ``finished_at`` counts.
         """
 
-    async def renew_session(self, session: WorkerSession) -> None:
-        """Store a worker's session in the place of its last one."""
+    async def renew_session(self, session: WorkerSession) -> WorkerSession | None:
+        """Store a worker's session in the place of its last one.
+
+        Returns the session that was replaced, or None if there was none. Of several renewals at the same time, each replaces another.
+        """
 
     async def end_session(self, worker_id: str) -> None:
         """Forget a worker's session; nothing happens if there is none."""

@@ -140,6 +140,19 @@ class Driver:
             return 0
         return int(result.matched_count)
 
+    async def replace(self, name: str, change: Change) -> Document | None:
+        """Update one document and return it as it was before; None if it was inserted."""
+        try:
+            found: Document | None = await self._replace(name, change)
+        except DuplicateKeyError:
+            # Another inserted it at the same moment: now there is one to update.
+            found = await self._replace(name, change)
+        return found
+
+    async def _replace(self, name: str, change: Change) -> Document | None:
+        found: Document | None = await self.database[name].find_one_and_update(change.where, change.update, upsert=change.upsert)
+        return found
+
     async def find(
         self,
         name: str,

@@ -14,9 +14,10 @@ class Sessions:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    async def renew(self, worker: WorkerSession) -> None:
+    async def renew(self, worker: WorkerSession) -> WorkerSession | None:
         change = session_change(worker)
-        await self._context.calls.patiently(lambda: self._context.driver.change(self._context.name("workers"), [change]))
+        replaced = await self._context.calls.patiently(lambda: self._context.driver.replace(self._context.name("workers"), change))
+        return None if replaced is None else session(replaced)
 
     async def end(self, worker_id: str) -> None:
         await self._context.delete("workers", {"_id": worker_id})

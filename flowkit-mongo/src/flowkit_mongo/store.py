@@ -135,8 +135,8 @@ class MongoStore:
 
     # ------------------------------------------------------------ workers and dead letters
 
-    async def renew_session(self, session: WorkerSession) -> None:
-        await self._sessions.renew(session)
+    async def renew_session(self, session: WorkerSession) -> WorkerSession | None:
+        return await self._sessions.renew(session)
 
     async def end_session(self, worker_id: str) -> None:
         await self._sessions.end(worker_id)

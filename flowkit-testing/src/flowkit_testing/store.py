@@ -120,8 +120,10 @@ class InMemoryStore:
 
     # ------------------------------------------------------------ workers
 
-    async def renew_session(self, session: WorkerSession) -> None:
+    async def renew_session(self, session: WorkerSession) -> WorkerSession | None:
+        replaced = self._sessions.get(session.worker_id)
         self._sessions[session.worker_id] = _copy(session)
+        return replaced
 
     async def end_session(self, worker_id: str) -> None:
         self._sessions.pop(worker_id, None)

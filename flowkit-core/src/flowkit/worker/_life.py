@@ -13,6 +13,7 @@ from flowkit._containment import error_text, is_cancelled
 from flowkit._threads import Calls, counted
 from flowkit.config import WorkerConfig
 from flowkit.encoding import encoded
+from flowkit.errors import WorkerIdTaken
 from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, Clock, Store, TopicSpec
 from flowkit.sealing import sealed
@@ -65,6 +66,7 @@ class Life:
         self._stop_asked = anyio.Event()
         self._hurry = anyio.Event()
         self._grace = float("inf")
+        self._taken: WorkerIdTaken | None = None
         self.ended = anyio.Event()
         self.host = asyncio.create_task(self._live(), name=f"flowkit worker {worker_id}")
         self.host.add_done_callback(self._on_end)
@@ -101,6 +103,12 @@ class Life:
             self.host.result()
         elif not self._stop_asked.is_set():
             raise RuntimeError(f"the task of worker {self._worker_id} was cancelled by other code")
+
+    def _name_taken(self, error: WorkerIdTaken) -> None:
+        """Hand back all runs and end with the error: reports under this name would be taken for those of the other worker."""
+        logger.error("Worker %s hands back its runs and stops: %s", self._worker_id, error, extra={"action": "worker_id_taken"})
+        self._taken = error
+        self.stop(0)
 
     def _on_end(self, host: "asyncio.Task[None]") -> None:
         if self._ready.is_set() and not host.cancelled() and (error := host.exception()) is not None:
@@ -163,7 +171,7 @@ class Life:
                 clock=clock,
             )
             control = ControlListener(bus=bus, topic=cfg.control_topic, inbox=inbox, clock=clock)
-            await session.renew()
+            await session.open()
             for name, loop in {
                 "control": control.listen,
                 "report": reporter.send_reports,
@@ -171,7 +179,7 @@ class Life:
                 "artifact": services.writer.store_records,
                 "claim": services.claims.write_claims,
                 "hint": services.hints.send_hints,
-                "session": session.keep_renewing,
+                "session": lambda: session.keep_renewing(self._name_taken),
                 "command": commands.listen,
             }.items():
                 group.start_soon(self._keep_alive, name, loop, group.cancel_scope)
@@ -192,6 +200,8 @@ class Life:
             logger.warning("Child processes of worker %s still run: %s", self._worker_id, shown, extra={"action": "children_left"})
         if not await within(FAREWELL_SEC, session.end, clock=self._clock):
             logger.warning("Worker %s stops without having ended its session", self._worker_id, extra={"action": "session_left"})
+        if self._taken is not None:
+            raise self._taken
         logger.info("Worker %s stopped", self._worker_id, extra={"action": "worker_stopped"})
 
     async def _keep_alive(self, name: str, loop: Callable[[], Awaitable[None]], scope: anyio.CancelScope) -> None:

@@ -1,21 +1,29 @@
-"""The worker's sign of life in the store."""
+"""The worker's session in the store: its heartbeat, and its hold on its name."""
 
 import logging
 import os
+import secrets
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from flowkit.config import WorkerConfig
-from flowkit.errors import StoreError
+from flowkit.errors import StoreError, WorkerIdTaken
 from flowkit.protocols import Clock, Store, WorkerSession
 
 logger = logging.getLogger(__name__)
 
+LOOK_SEC = 0.5
+LONGEST_INTERVAL_SEC = 60.0
+
 
 class Session:
-    """Renewed every few seconds; what it tells of the worker's load is brought up to date less often."""
+    """Renewed every few seconds; what it says of the worker's load is updated less often.
+
+    The record of a worker that was killed stays in the store for a while. Whether its owner lives is seen by whether it is renewed.
+    """
 
     def __init__(
         self, *, store: Store, cfg: WorkerConfig, worker_id: str, roles: Sequence[str], running: Callable[[], int], clock: Clock
@@ -28,10 +36,50 @@ class Session:
         self._clock = clock
         self._beat = 0
         self._started_at = clock.now()
+        self._incarnation = secrets.token_hex(8)
         self._announced_at: float | None = None
         self._info: dict[str, str] = {}
+        self._superseded = False
+
+    async def open(self) -> None:
+        """Take the name and write the first heartbeat.
+
+        A session of the same name that is not renewed within two heartbeats belongs to a worker that was killed: its name is free. A
+        name that was made up is given up at once.
+
+        Raises:
+            WorkerIdTaken: a live worker has the name.
+        """
+        holder = await self._holder()
+        if holder is not None:
+            if self._cfg.worker_id is None:
+                raise _taken(holder)
+            await self._wait_for_silence(holder)
+            # Later than the holder's start, also where the clock of its host was ahead: should it come back, it gives way.
+            self._started_at = max(self._clock.now(), holder.started_at + 0.001)
+        await self.renew()
+
+    async def _holder(self) -> WorkerSession | None:
+        return next((session for session in await self._store.sessions() if session.worker_id == self._worker_id), None)
+
+    async def _wait_for_silence(self, holder: WorkerSession) -> None:
+        patience = 2 * heartbeat_interval_sec(holder) + 1
+        logger.info("The worker id %s is in use or was not given back: waiting %.0f s for a heartbeat", self._worker_id, patience)
+        until = self._clock.monotonic() + patience
+        while self._clock.monotonic() < until:
+            await self._clock.sleep(LOOK_SEC)
+            found = await self._holder()
+            if found is None:
+                return
+            if (found.beat, _age(found)) != (holder.beat, _age(holder)):
+                raise _taken(found)
 
     async def renew(self) -> None:
+        """Write a heartbeat.
+
+        Raises:
+            WorkerIdTaken: a worker that started later has taken the name. The one that started first gives way.
+        """
         now = self._clock.monotonic()
         if self._announced_at is None or now - self._announced_at >= self._cfg.announce_interval_sec:
             self._announced_at = now
@@ -41,27 +89,54 @@ class Session:
                 "host": socket.gethostname(),
                 "pid": str(os.getpid()),
                 "version": _version(),
+                "incarnation": self._incarnation,
+                "hb_interval_sec": str(self._cfg.hb_interval_sec),
             }
         self._beat += 1
-        await self._store.renew_session(
-            WorkerSession(self._worker_id, self._roles, self._beat, started_at=self._started_at, info=self._info)
-        )
+        mine = WorkerSession(self._worker_id, self._roles, self._beat, started_at=self._started_at, info=self._info)
+        replaced = await self._store.renew_session(mine)
+        if replaced is not None and _age(replaced) > _age(mine):
+            self._superseded = True
+            raise _taken(replaced)
 
-    async def keep_renewing(self) -> None:
-        """The loop. A beat that is missed is made good by the next."""
+    async def keep_renewing(self, on_taken: Callable[[WorkerIdTaken], None]) -> None:
+        """The loop. A missed heartbeat is made up for by the next one; it ends when another worker has taken the name."""
         while True:
             await self._clock.sleep(self._cfg.hb_interval_sec)
             try:
                 await self.renew()
             except StoreError as error:
                 logger.warning("The session of worker %s was not renewed: %s", self._worker_id, error, extra={"action": "beat_missed"})
+            except WorkerIdTaken as error:
+                on_taken(error)
+                return
 
     async def end(self) -> None:
-        """Say that the worker is gone."""
+        """Remove the session, unless it is another worker's."""
+        if self._superseded:
+            return
         try:
             await self._store.end_session(self._worker_id)
         except StoreError as error:
             logger.warning("The session of worker %s was not ended: %s", self._worker_id, error, extra={"action": "session_left"})
+
+
+def heartbeat_interval_sec(session: WorkerSession) -> float:
+    """How often a worker renews its session, as far as the session says; never more than a minute."""
+    interval = WorkerConfig.model_fields["hb_interval_sec"].default
+    with suppress(KeyError, ValueError):
+        interval = float(session.info["hb_interval_sec"])
+    return min(max(interval, 0.0), LONGEST_INTERVAL_SEC) if interval == interval else LONGEST_INTERVAL_SEC
+
+
+def _age(session: WorkerSession) -> tuple[float, str]:
+    """The order in which workers of one name started, the same for all of them."""
+    return session.started_at, session.info.get("incarnation", "")
+
+
+def _taken(holder: WorkerSession) -> WorkerIdTaken:
+    where = f"process {holder.info.get('pid', '?')} on {holder.info.get('host', '?')}"
+    return WorkerIdTaken(f"worker_id {holder.worker_id!r} is in use by {where}: give each worker a worker_id of its own, or none")
 
 
 @cache

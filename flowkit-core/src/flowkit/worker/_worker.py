@@ -9,7 +9,7 @@ from typing import Any, Self
 from flowkit._service import run_until_told
 from flowkit.clock import SystemClock
 from flowkit.config import WorkerConfig
-from flowkit.errors import ConfigError
+from flowkit.errors import ConfigError, WorkerIdTaken
 from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, Clock, Store
 from flowkit.worker._life import Life
@@ -41,7 +41,7 @@ class Worker:
         """
         self.cfg = cfg or WorkerConfig()
         self.clock: Clock = clock or SystemClock()
-        self.worker_id = self.cfg.worker_id or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.worker_id = self.cfg.worker_id or _made_up_id()
         self._db = db if db is not None else self.cfg.db
         self._bus = bus
         self._store = store
@@ -57,9 +57,23 @@ class Worker:
         return tuple(self._served)
 
     async def start(self) -> None:
-        """Connect, and return when commands are being taken. A worker that runs is left as it is."""
+        """Connect, and return when commands are being taken. A worker that runs is left as it is.
+
+        Raises:
+            WorkerIdTaken: a live worker has the configured ``worker_id``.
+        """
         if self._life is not None and not self._life.host.done():
             return
+        try:
+            await self._begin()
+        except WorkerIdTaken:
+            if self.cfg.worker_id is not None:
+                raise
+            # A copy of this process has the name that was made up for both.
+            self.worker_id = _made_up_id()
+            await self._begin()
+
+    async def _begin(self) -> None:
         self._life = Life(
             worker_id=self.worker_id,
             cfg=self.cfg,
@@ -88,7 +102,11 @@ class Worker:
             return
         if not life.host.done():
             life.stop(self.cfg.stop_grace_sec if grace is None else grace)
-        await life.outcome()
+        try:
+            await life.outcome()
+        except WorkerIdTaken:
+            self._life = None
+            raise
         self._life = None
 
     async def __aenter__(self) -> Self:
@@ -113,3 +131,7 @@ class Worker:
     def _hurry(self) -> None:
         if self._life is not None:
             self._life.stop(0)
+
+
+def _made_up_id() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"

@@ -1,5 +1,6 @@
 """The store suite: sessions of workers, and dead letters."""
 
+import anyio
 import pytest
 
 from flowkit.protocols import DeadLetter, Store, WorkerSession
@@ -28,6 +29,29 @@ class Sessions(StoreSuite):
         for beat in (1, 2, 3):
             await store.renew_session(WorkerSession(unique, [f"role{beat}"], beat, NOON, {f"key{beat}": "x"}))
         assert await self.sessions(store, unique) == {unique: WorkerSession(unique, ["role3"], 3, NOON, {"key3": "x"})}
+
+    async def test_a_renewal_returns_the_session_that_it_replaced(self, store: Store, unique: str) -> None:
+        first = WorkerSession(unique, ["r"], 7, NOON, {"incarnation": "a"})
+        assert await store.renew_session(first) is None
+        replaced = await store.renew_session(WorkerSession(unique, ["s"], 1, NOON + 1, {"incarnation": "b"}))
+        assert replaced is not None
+        found = WorkerSession(replaced.worker_id, list(replaced.roles), replaced.beat, replaced.started_at, dict(replaced.info))
+        assert found == first
+        await store.end_session(unique)
+        assert await store.renew_session(first) is None
+
+    async def test_renewals_at_the_same_time_replace_each_other_one_by_one(self, store: Store, unique: str) -> None:
+        replaced: list[WorkerSession | None] = []
+
+        async def renew(number: int) -> None:
+            replaced.append(await store.renew_session(WorkerSession(unique, ["r"], number, NOON)))
+
+        async with anyio.create_task_group() as group:
+            for number in range(5):
+                group.start_soon(renew, number)
+        seen = [session.beat for session in replaced if session is not None]
+        assert len(seen) == len(set(seen)) == 4
+        assert {*seen, (await self.sessions(store, unique))[unique].beat} == set(range(5))
 
     async def test_each_worker_has_a_session(self, store: Store, unique: str) -> None:
         for number in range(3):

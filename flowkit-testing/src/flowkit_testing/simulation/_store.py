@@ -171,9 +171,8 @@ class StoreServer:
 
     # ------------------------------------------------------------ the rest
 
-    def renew(self, session: WorkerSession, who: str) -> None:
-        if not self.world.strikes("session_lost", who):
-            at_once(self.store.renew_session(session))
+    def renew(self, session: WorkerSession, who: str) -> WorkerSession | None:
+        return None if self.world.strikes("session_lost", who) else at_once(self.store.renew_session(session))
 
     def put(self, records: Sequence[ArtifactRecord], who: str) -> Sequence[bool]:
         new = at_once(self.store.artifacts.put(records))
@@ -277,8 +276,8 @@ class SimStore(_Connection):
         world.call(world.latency(), self._server.wait, future, task_id, version, ended)
         await future
 
-    async def renew_session(self, session: WorkerSession) -> None:
-        await self._ask("renew_session", lambda _: self._server.renew(session, self._process.name), write=True)
+    async def renew_session(self, session: WorkerSession) -> WorkerSession | None:
+        return await self._ask("renew_session", lambda _: self._server.renew(session, self._process.name), write=True)
 
     async def end_session(self, worker_id: str) -> None:
         await self._ask("end_session", lambda _: self._now("end_session", worker_id), write=True)

@@ -1,0 +1,167 @@
+"""A worker_id belongs to one live worker."""
+
+import asyncio
+import os
+
+import anyio
+import pytest
+
+from flowkit import WorkerConfig
+from flowkit.errors import WorkerIdTaken
+from flowkit.protocols import WorkerSession
+from flowkit.worker import Worker
+from tests.worker.bench import Bench
+from tests.worker.test_commands import Gate
+
+HEARTBEAT_SEC = 3.0
+
+
+async def echo(item: object) -> object:
+    return item
+
+
+async def killed(worker: Worker) -> None:
+    """End a worker without a last word: its session stays."""
+    assert worker._life is not None
+    worker._life.host.cancel()
+    await asyncio.wait([worker._life.host])
+
+
+def session(started_at: float, beat: int = 1, incarnation: str = "other") -> WorkerSession:
+    info = {"incarnation": incarnation, "host": "elsewhere", "pid": "7", "hb_interval_sec": str(HEARTBEAT_SEC)}
+    return WorkerSession("w", ("work",), beat, started_at, info)
+
+
+async def test_a_second_worker_of_a_configured_name_is_refused_and_the_first_goes_on(bench: Bench) -> None:
+    gate = Gate()
+    async with bench.worker({"work": gate}):
+        command = await bench.send("x")
+        await bench.started(command)
+        with pytest.raises(WorkerIdTaken, match=f"worker_id 'w' is in use by process {os.getpid()} on .*: give each worker"):
+            await bench.worker({"work": gate}).start()
+        await bench.clock.sleep(60)
+        gate.open.set()
+        assert (await bench.end(command)).kind == "node_succeeded"
+        assert len(await bench.store.sessions()) == 1
+    assert gate.order == ["x"]
+
+
+async def test_a_worker_that_was_killed_is_replaced_under_its_name_within_seconds(bench: Bench) -> None:
+    first = bench.worker({"work": echo}, hb_interval_sec=HEARTBEAT_SEC)
+    await first.start()
+    await killed(first)
+    began = bench.clock.monotonic()
+    async with bench.worker({"work": echo}):
+        assert bench.clock.monotonic() - began <= 2 * HEARTBEAT_SEC + 2
+        assert (await bench.run(1)).result == 1
+
+
+async def test_a_worker_that_was_stopped_is_replaced_under_its_name_at_once(bench: Bench) -> None:
+    async with bench.worker({"work": echo}):
+        pass
+    began = bench.clock.monotonic()
+    async with bench.worker({"work": echo}):
+        assert bench.clock.monotonic() == began
+
+
+@pytest.mark.parametrize("ahead", [0.0, 3600.0], ids=["in step", "an hour ahead"])
+async def test_the_clock_of_a_killed_worker_does_not_keep_its_name(bench: Bench, ahead: float) -> None:
+    await bench.store.renew_session(session(bench.clock.now() + ahead))
+    async with bench.worker({"work": echo}):
+        await bench.clock.sleep(10)
+        assert (await bench.run(1)).result == 1
+
+
+@pytest.mark.parametrize("interval", ["nan", "-5", "1e9", "soon"])
+async def test_a_session_that_says_nonsense_delays_a_start_by_minutes_at_most(bench: Bench, interval: str) -> None:
+    await bench.store.renew_session(WorkerSession("w", ("work",), 1, 0.0, {"hb_interval_sec": interval}))
+    began = bench.clock.monotonic()
+    async with bench.worker({"work": echo}):
+        assert bench.clock.monotonic() - began <= 125
+
+
+async def test_a_name_that_was_made_up_is_replaced_by_another(bench: Bench) -> None:
+    def made_up() -> Worker:
+        return Worker(bus=bench.bus, store=bench.store, clock=bench.clock, handlers={"work": echo}, cfg=WorkerConfig())
+
+    first, second = made_up(), made_up()
+    second.worker_id = first.worker_id  # as in a process that was forked after the worker was made
+    async with first, second:
+        assert first.worker_id != second.worker_id
+        assert {found.worker_id for found in await bench.store.sessions()} == {first.worker_id, second.worker_id}
+        assert (await bench.run(1)).result == 1
+
+
+async def test_a_worker_whose_name_was_taken_hands_back_its_runs_and_ends_with_an_error(bench: Bench) -> None:
+    """As after a network partition, in which another was started under its name."""
+    gate = Gate()
+    worker = bench.worker({"work": gate}, cancel_grace_sec=1)
+    await worker.start()
+    command = await bench.send("x")
+    await bench.started(command)
+    await bench.store.renew_session(session(bench.clock.now() + 1))
+    assert (await bench.end(command)).kind == "node_released"
+    with pytest.raises(WorkerIdTaken, match="in use by process 7 on elsewhere"):
+        await worker.stop()
+    (left,) = await bench.store.sessions()
+    assert left.worker_id == "w"
+    await worker.stop()
+
+
+async def test_a_process_whose_worker_s_name_was_taken_ends_with_the_error(bench: Bench) -> None:
+    worker = bench.worker({"work": echo})
+
+    async def take() -> None:
+        while not await bench.store.sessions():
+            await bench.clock.sleep(0.1)
+        await bench.store.renew_session(session(bench.clock.now() + 1))
+
+    with pytest.raises(WorkerIdTaken):
+        async with asyncio.TaskGroup() as group:
+            taking = group.create_task(take())
+            try:
+                await worker.run()
+            except WorkerIdTaken as error:
+                taken = error
+        raise taken
+
+
+async def test_a_worker_that_started_later_keeps_the_name(bench: Bench) -> None:
+    """The other finds this one's session when it comes back, and gives way."""
+    async with bench.worker({"work": echo}, hb_interval_sec=HEARTBEAT_SEC):
+        await bench.store.renew_session(session(bench.clock.now() - 60, beat=900))
+        await bench.clock.sleep(10)
+        assert (await bench.run(1)).result == 1
+        (found,) = await bench.store.sessions()
+        assert found.info["incarnation"] != "other"
+
+
+async def test_of_two_workers_that_start_at_once_under_one_name_one_remains(bench: Bench) -> None:
+    gate = Gate()
+    workers = [bench.worker({"work": gate}, cancel_grace_sec=1) for _ in range(2)]
+    errors: list[WorkerIdTaken] = []
+
+    async def start(worker: Worker) -> None:
+        try:
+            await worker.start()
+        except WorkerIdTaken as error:
+            errors.append(error)
+
+    async with anyio.create_task_group() as group:
+        for worker in workers:
+            group.start_soon(start, worker)
+    await bench.clock.sleep(10)
+    for worker in workers:
+        if worker._life is not None and worker._life.host.done():
+            with pytest.raises(WorkerIdTaken):
+                await worker.stop()
+            errors.append(WorkerIdTaken())
+    assert len(errors) == 1
+    command = await bench.send("x")
+    await bench.started(command)
+    await bench.clock.sleep(60)
+    gate.open.set()
+    assert (await bench.end(command)).kind == "node_succeeded"
+    assert gate.order == ["x"]
+    for worker in workers:
+        await worker.stop()
