@@ -6,9 +6,12 @@ import anyio
 import pytest
 
 from flowkit.cli import _checks
-from flowkit.config import CoordinatorConfig
+from flowkit.config import CoordinatorConfig, WorkerConfig
 from flowkit.errors import StoreUnavailable
 from flowkit.plugins import Plugins
+from flowkit.protocols import WorkerSession
+from flowkit.worker import Worker
+from flowkit_testing import InMemoryBus, InMemoryStore, ManualClock
 from tests.cli.conftest import Cli
 from tests.cli.installations import ONE, Installation
 
@@ -100,3 +103,28 @@ async def test_a_store_out_of_reach_is_a_finding(plugins: Plugins):
 async def test_a_bus_that_does_not_answer_is_a_finding_with_what_its_driver_said(plugins: Plugins):
     (found,) = await _checks.check_bus(plugins, CoordinatorConfig(bus="silent://"), patience_sec=0.05)
     assert (found.ok, found.detail) == (False, "did not answer within 0.05 s; last heard: connection refused by port 1")
+
+
+async def _echo(item: object) -> object:
+    return item
+
+
+async def test_doctor_reports_a_worker_whose_session_is_not_renewed():
+    clock = ManualClock()
+    async with InMemoryStore() as store, InMemoryBus() as bus:
+        await store.renew_session(WorkerSession("killed", ("work",), 7, clock.now(), {"hb_interval_sec": "2"}))
+        async with Worker(bus=bus, store=store, clock=clock, handlers={"work": _echo}, cfg=WorkerConfig(worker_id="alive")):
+            live, silent = await _checks.check_workers(store, clock)
+    assert (live.ok, live.detail) == (True, "1: alive (work)")
+    assert (silent.name, silent.ok, silent.detail) == ("worker killed", False, "no heartbeat for 7 s")
+    assert "start it again" in silent.remedy
+
+
+async def test_doctor_waits_no_longer_than_the_next_heartbeat_of_each_worker():
+    clock = ManualClock()
+    async with InMemoryStore() as store, InMemoryBus() as bus:
+        async with Worker(bus=bus, store=store, clock=clock, handlers={"work": _echo}, cfg=WorkerConfig(worker_id="w", hb_interval_sec=3)):
+            began = clock.monotonic()
+            assert [result.ok for result in await _checks.check_workers(store, clock)] == [True]
+            assert clock.monotonic() - began <= 3.5
+        assert [result.detail for result in await _checks.check_workers(store, clock)] == ["0"]

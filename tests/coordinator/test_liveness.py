@@ -82,6 +82,25 @@ async def test_a_dead_worker_s_node_runs_elsewhere(ran: float, config: Coordinat
     assert began - died <= within
 
 
+async def test_a_worker_that_was_stopped_is_not_reported_as_lost(caplog: pytest.LogCaptureFixture) -> None:
+    async with mortals(DEFAULTS) as (cluster, _):
+        await cluster.stop_worker(cluster.workers[0])
+        await cluster.clock.sleep(HOUR)
+    assert "Lost" not in caplog.text
+    assert "silent" not in caplog.text
+
+
+async def test_a_worker_that_was_killed_is_reported_as_lost_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with mortals(DEFAULTS) as (cluster, runs):
+        task_id = await cluster.client.create_task(graph=one())
+        await until_begun(cluster, runs, 1)
+        await die(cluster, runs)
+        await cluster.client.wait(task_id, 100)
+        await cluster.store.end_session(runs.began[0][1])  # as a store does that forgets what was silent for long
+        await cluster.clock.sleep(HOUR)
+    assert [record.getMessage() for record in caplog.records if "Lost" in record.message] == [f"Lost: {runs.began[0][1]}"]
+
+
 async def test_a_node_runs_elsewhere_though_its_coordinator_died_with_its_worker() -> None:
     async with mortals(DEFAULTS) as (cluster, runs):
         task_id = await cluster.client.create_task(graph=one())

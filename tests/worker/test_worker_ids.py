@@ -116,14 +116,10 @@ async def test_a_process_whose_worker_s_name_was_taken_ends_with_the_error(bench
             await bench.clock.sleep(0.1)
         await bench.store.renew_session(session(bench.clock.now() + 1))
 
-    with pytest.raises(WorkerIdTaken):
-        async with asyncio.TaskGroup() as group:
-            taking = group.create_task(take())
-            try:
-                await worker.run()
-            except WorkerIdTaken as error:
-                taken = error
-        raise taken
+    async with anyio.create_task_group() as group:
+        group.start_soon(take)
+        with pytest.raises(WorkerIdTaken):
+            await worker.run()
 
 
 async def test_a_worker_that_started_later_keeps_the_name(bench: Bench) -> None:

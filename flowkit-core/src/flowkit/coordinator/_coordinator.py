@@ -233,9 +233,13 @@ class Coordinator(Client, Service):
         await self._handle((), {task_id: [Woke(silent)] for task_id in task_ids})
 
     async def _lost(self, worker_ids: Collection[str]) -> None:
-        """Workers are lost: look at every task that one of them has a node of, first at those in memory."""
+        """Workers are lost: look at every task that one of them has a node of, first at those in memory.
+
+        One that stopped in order is no loss; but a report of its last runs may be.
+        """
         lost = set(worker_ids)
-        logger.warning("Lost: %s", ", ".join(sorted(lost)), extra={"action": "workers_lost"})
+        if missing := sorted(lost - self._watch.stopped):
+            logger.warning("Lost: %s", ", ".join(missing), extra={"action": "workers_lost"})
         concerned = [
             held.task.task_id for held in self._applier.held() if any(record.worker_id in lost for record in held.task.records.values())
         ]

@@ -30,6 +30,8 @@ class WorkerWatch:
         self._beats: dict[str, tuple[int, float]] = {}
         """Per worker: its last beat, and when it was first seen. A worker without a session has beat -1."""
         self._suspects: set[str] = set()
+        self.stopped: set[str] = set()
+        """Workers that removed their session themselves: they are silent because they stopped."""
         self._pause = min(self._soft, self._hard) / 3
         self._looked = clock.monotonic()
         """When sessions were last read. What they tell of is what was before."""
@@ -47,6 +49,10 @@ class WorkerWatch:
             known = self._beats.get(worker_id)
             if known is None or known[0] != beat:
                 self._beats[worker_id] = (beat, now)
+                if beat >= 0:
+                    self.stopped.discard(worker_id)
+                elif known is not None:
+                    self.stopped.add(worker_id)
         lost = []
         for worker_id, (beat, since) in list(self._beats.items()):
             silence = now - since
@@ -65,6 +71,7 @@ class WorkerWatch:
                 lost.append(worker_id)
             if silence > 100 * self._hard:
                 del self._beats[worker_id]
+                self.stopped.discard(worker_id)
         return lost
 
     def silent(self, tasks: Iterable[Task]) -> dict[str, float]:

@@ -5,10 +5,10 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
+from flowkit._sessions import heartbeat_interval_sec
 from flowkit.config import WorkerConfig
 from flowkit.errors import StoreError, WorkerIdTaken
 from flowkit.protocols import Clock, Store, WorkerSession
@@ -16,7 +16,6 @@ from flowkit.protocols import Clock, Store, WorkerSession
 logger = logging.getLogger(__name__)
 
 LOOK_SEC = 0.5
-LONGEST_INTERVAL_SEC = 60.0
 
 
 class Session:
@@ -119,14 +118,6 @@ class Session:
             await self._store.end_session(self._worker_id)
         except StoreError as error:
             logger.warning("The session of worker %s was not ended: %s", self._worker_id, error, extra={"action": "session_left"})
-
-
-def heartbeat_interval_sec(session: WorkerSession) -> float:
-    """How often a worker renews its session, as far as the session says; never more than a minute."""
-    interval = WorkerConfig.model_fields["hb_interval_sec"].default
-    with suppress(KeyError, ValueError):
-        interval = float(session.info["hb_interval_sec"])
-    return min(max(interval, 0.0), LONGEST_INTERVAL_SEC) if interval == interval else LONGEST_INTERVAL_SEC
 
 
 def _age(session: WorkerSession) -> tuple[float, str]:
