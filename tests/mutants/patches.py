@@ -160,6 +160,19 @@ MUTANTS = (
         "            if known is None or known[0] != beat:",
         "            if known is None:",
     ),
+    # ------------------------------------------------ starts
+    Mutant(
+        "user code runs before its claim is stored",
+        CORE + "worker/_claims.py",
+        "        outcome = await answer\n",
+        "        outcome: bool | Exception = True\n",
+    ),
+    Mutant(
+        "an attempt that another worker claimed runs again",
+        CORE + "worker/_claims.py",
+        "        return None if outcome else await self._earlier(command, claim)\n",
+        "        return None\n",
+    ),
     # ------------------------------------------------ attempts
     Mutant(
         "only the present attempt may succeed",

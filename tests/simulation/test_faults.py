@@ -34,6 +34,7 @@ KINDS = {
     "skew": Faults(skew_sec=60),
     "clock_jump": Faults(jumps_per_run=4),
     "crash": Faults(crash=0.9, crash_steps=200),
+    "crash_at_start": Faults(crash_at_start=0.3),
     "pause": Faults(pauses_per_run=4),
     "stop": Faults(stops_per_run=4),
     "join": Faults(joins_per_run=4),

@@ -208,6 +208,15 @@ def test_an_artifact_is_stored_once() -> None:
         simulate(broken, seeds=30, faults=["crashes", "store"], handlers=HANDLERS)
 
 
+def test_a_node_is_executed_once_for_each_attempt_that_was_issued() -> None:
+    async def twice(cluster: SimCluster) -> None:
+        view = await cluster.run(graph(node("a")))
+        cluster.world.runs[view.id, "a"].append(object())
+
+    with pytest.raises(SimulationFailed, match="node 'a' of .* was executed 2 times; 1 attempts were issued"):
+        simulate(twice, seed=1, faults="none", handlers=HANDLERS)
+
+
 class ForgetfulStore(InMemoryStore):
     """Confirms a task and does not keep it."""
 

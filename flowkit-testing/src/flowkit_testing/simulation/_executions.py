@@ -68,7 +68,7 @@ def _watched(handler: Any) -> Any:
 
 class _WatchedFunction(FunctionHandler):
     def _arguments(self, item: Any, ctx: RunContext) -> tuple[Any, ...]:
-        _note(ctx.task_id, ctx.node_id, ctx.attempt)
+        _note(ctx.task_id, ctx.node_id, ctx.attempt, run=ctx)
         return super()._arguments(item, ctx)
 
 
@@ -98,10 +98,13 @@ def _noting_batch(process_batch: Callable[..., Any]) -> Callable[..., Any]:
     return noting
 
 
-def _note(task_id: str, node_id: str, attempt: int, batch_uid: str | None = None) -> None:
+def _note(task_id: str, node_id: str, attempt: int, batch_uid: str | None = None, *, run: object = None) -> None:
+    """Note a call; those with the same ``run`` belong to one run of a node, and a batch always to a run that is known."""
     process = PROCESS.get()
     if process is not None:
         world = process.world
         execution = Execution(world.now(), process.name, task_id, node_id, attempt, batch_uid)
         world.executions.append(execution)
+        if batch_uid is None:
+            world.begin_run(process, task_id, node_id, run or object())
         world.note(process.name, f"executes {node_id} of {task_id} attempt {attempt}{'' if batch_uid is None else f' batch {batch_uid}'}")

@@ -45,6 +45,14 @@ class _Known:
         self.outcome: str | None = state["outcome"]
         self.nodes: dict[int, NodeRecord] = _nodes_of(record.parts)
         self.finished: set[tuple[int, int]] = set()
+        self.issued: dict[int, set[tuple[int, int]]] = {}
+        """By node, the attempts that were issued, each with how often it had been handed back."""
+        self.note_issued(self.nodes)
+
+    def note_issued(self, nodes: Mapping[int, NodeRecord]) -> None:
+        for index, node in nodes.items():
+            if ord(self.marks[index]) == Mark.ISSUED:
+                self.issued.setdefault(index, set()).add((node.attempt, node.handovers))
 
 
 def _nodes_of(parts: Mapping[str, bytes]) -> dict[int, NodeRecord]:
@@ -139,6 +147,7 @@ class Invariants:
             raise InvariantBroken(wrong)
         known.record = after
         known.version, known.marks, known.seq = after.version, marks, state["seq"]
+        known.note_issued(nodes)
         known.status, known.outcome = state["status"], state["outcome"]
 
     def _check_archive(self, task_id: str, dropped: Mapping[str, bytes]) -> None:
@@ -233,6 +242,13 @@ class Invariants:
             if sorted(record.uid for record in records) != sorted(uids):
                 raise InvariantBroken(f"{stream} holds {len(records)} artifacts; {len(uids)} were stored")
 
+    def check_runs(self) -> None:
+        """A node is executed at most once for each attempt that was issued, and so at most as often as its policy allows."""
+        for (task_id, node_id), runs in self._server.world.runs.items():
+            known = self._tasks.get(task_id)
+            if known is not None and len(runs) > (issued := len(known.issued.get(known.spec.plan.index[node_id], ()))):
+                raise InvariantBroken(f"node {node_id!r} of {task_id!r} was executed {len(runs)} times; {issued} attempts were issued")
+
     # ------------------------------------------------------------ the end
 
     def open_tasks(self) -> list[str]:
@@ -248,6 +264,7 @@ class Invariants:
             stored = self._view(self._load(task_id))
             if stored != view:
                 raise InvariantBroken(f"a client was told that task {task_id!r} is\n  {view!r}\nand it is stored as\n  {stored!r}")
+        self.check_runs()
         for letter in at_once(self._server.store.dead_letters(kind="task")):
             raise InvariantBroken(f"task {letter.task_id!r} was put aside: {letter.error}")
         self.check_streams()

@@ -61,6 +61,7 @@ class Process:
         self.state = State.RUNNING
         self.steps = 0
         self.crash_at: int | None = None
+        self.crash_kind = "crash"
         self.clock = SimClock(self)
         self.service: Any = None
         self.ready = asyncio.Event()
@@ -108,11 +109,16 @@ class Process:
             self.steps += 1
             if self.steps != self.crash_at:
                 return True
-            self.world.crash(self, f"at its step {self.steps}")
+            self.world.crash(self, f"at its step {self.steps}", self.crash_kind)
             return False
         if state is State.PAUSED:
             self._held.append(handle)
         return False
+
+    def die_at_start(self) -> None:
+        """Die as soon as the code that runs now suspends, before anything of it is reported."""
+        self.crash_at = self.steps + 1
+        self.crash_kind = "crash_at_start"
 
     def die(self) -> None:
         """From here on none of its code runs: no ``finally``, no ``except``."""

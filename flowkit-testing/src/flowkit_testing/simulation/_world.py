@@ -39,6 +39,8 @@ class World:
         self.lines: list[str] = []
         self.processes: list[Process] = []
         self.executions: list[Execution] = []
+        self.runs: dict[tuple[str, str], list[object]] = {}
+        """What began to execute a node, by task and node: one object for each run."""
         self.crash_plan: dict[str, int] = {}
         """At which step processes die, by their names."""
         self._numbers: Counter[str] = Counter()
@@ -105,6 +107,15 @@ class World:
 
     # ------------------------------------------------------------ processes
 
+    def begin_run(self, process: Process, task_id: str, node_id: str, run: object) -> None:
+        """Note that a process executes a node, and perhaps let it die of that."""
+        runs = self.runs.setdefault((task_id, node_id), [])
+        if any(known is run for known in runs):
+            return
+        runs.append(run)
+        if self.active and self.chances.random() < self.faults.crash_at_start:
+            process.die_at_start()
+
     def start(self, role: str, body: Callable[[Process], Any]) -> Process:
         """Begin a process."""
         self._numbers[role] += 1
@@ -122,11 +133,11 @@ class World:
         self.note(process.name, "starts")
         return process
 
-    def crash(self, process: Process, how: str) -> None:
+    def crash(self, process: Process, how: str, kind: str = "crash") -> None:
         """End a process on the spot."""
         if not process.alive:
             return
-        self.inject("crash", process.name, how)
+        self.inject(kind, process.name, how)
         process.die()
         self.on_crash(process)
         self.on_process_end(process)

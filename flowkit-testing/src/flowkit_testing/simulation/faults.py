@@ -75,6 +75,8 @@ class Faults:
     crash: float = 0.0
     """A process dies at one of its first ``crash_steps`` steps, early ones more often."""
     crash_steps: int = 1500
+    crash_at_start: float = 0.0
+    """A worker dies as it begins to execute a node, before it can report anything of it."""
     kills_per_run: float = 0.0
     restart_sec: float = 30.0
     pauses_per_run: float = 0.0
@@ -138,7 +140,7 @@ _STORE = Faults(
     read_fails=0.02, write_refused=0.04, write_unconfirmed=0.05, write_late=0.03, write_rolled_back=0.02, conflict=0.06, slow=0.05,
     stale_read=0.05, session_lost=0.1, store_outages_per_run=0.7,
 )  # fmt: skip
-_CRASHES = Faults(crash=0.7, kills_per_run=1.0, client_crash=0.3)
+_CRASHES = Faults(crash=0.7, crash_at_start=0.05, kills_per_run=1.0, client_crash=0.3)
 _PAUSES = Faults(pauses_per_run=2.0)
 _CLOCKS = Faults(skew_sec=120.0, jumps_per_run=1.5)
 _STAFF = Faults(stops_per_run=1.0, joins_per_run=0.5)
