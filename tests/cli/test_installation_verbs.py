@@ -109,8 +109,8 @@ async def _echo(item: object) -> object:
     return item
 
 
-async def test_doctor_reports_a_worker_whose_session_is_not_renewed():
-    clock = ManualClock()
+async def test_doctor_reports_a_worker_whose_session_is_not_renewed(flowkit_clock: ManualClock):
+    clock = flowkit_clock
     async with InMemoryStore() as store, InMemoryBus() as bus:
         await store.renew_session(WorkerSession("killed", ("work",), 7, clock.now(), {"hb_interval_sec": "2"}))
         async with Worker(bus=bus, store=store, clock=clock, handlers={"work": _echo}, cfg=WorkerConfig(worker_id="alive")):
@@ -120,8 +120,8 @@ async def test_doctor_reports_a_worker_whose_session_is_not_renewed():
     assert "start it again" in silent.remedy
 
 
-async def test_doctor_waits_no_longer_than_the_next_heartbeat_of_each_worker():
-    clock = ManualClock()
+async def test_doctor_waits_no_longer_than_the_next_heartbeat_of_each_worker(flowkit_clock: ManualClock):
+    clock = flowkit_clock
     async with InMemoryStore() as store, InMemoryBus() as bus:
         async with Worker(bus=bus, store=store, clock=clock, handlers={"work": _echo}, cfg=WorkerConfig(worker_id="w", hb_interval_sec=3)):
             began = clock.monotonic()

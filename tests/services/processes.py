@@ -40,6 +40,10 @@ class Process:
         assert self._process.poll() is None, self.logged()
         return self
 
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
     def tell(self, number: int = signal.SIGTERM) -> None:
         self._process.send_signal(number)
 

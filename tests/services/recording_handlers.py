@@ -1,6 +1,7 @@
 """Handlers for workers that are processes: each execution is a line in the file that ``FLOWKIT_TEST_RECORD`` names."""
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -42,4 +43,13 @@ class Reading(Handler):
         return BatchResult(success=True, artifacts_ref={"n": number})
 
 
-HANDLERS = {"work": work, "gated": gated, "reading": Reading}
+@handler("deadly")
+async def deadly(item: Any, ctx: RunContext) -> Any:
+    """Kills its process at once if it is given "die", as a crash in native code does."""
+    record(ctx, "ran")
+    if item == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+HANDLERS = {"work": work, "gated": gated, "reading": Reading, "deadly": deadly}

@@ -31,7 +31,12 @@ class Bench:
 
     def worker(self, handlers: Any, *, plugins: Sequence[object] = (), **cfg: Any) -> Worker:
         return Worker(
-            bus=self.bus, store=self.store, clock=self.clock, handlers=handlers, plugins=plugins, cfg=WorkerConfig(worker_id="w", **cfg)
+            bus=self.bus,
+            store=self.store,
+            clock=self.clock,
+            handlers=handlers,
+            plugins=plugins,
+            cfg=WorkerConfig(**{"worker_id": "w"} | cfg),
         )
 
     async def send(self, inline: Any = None, *, role: str = "work", io: dict[str, Any] | None = None, **fields: Any) -> RunNode:

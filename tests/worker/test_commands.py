@@ -106,7 +106,7 @@ async def test_commands_that_find_no_free_slot_are_given_back(flowkit_store: InM
             await bench.clock.sleep(60)
             assert bus.asked == [2 + 8]
             assert len(bus.released) == 8
-            async with bench.worker({"work": gate}):
+            async with bench.worker({"work": gate}, worker_id="another"):
                 await bench.until(lambda: len(gate.running) > 2)
                 gate.open.set()
                 for command in commands:
