@@ -209,8 +209,9 @@ class Client:
         """
         self._check_running()
         parsed, plain, options = checked(
-            graph, params, limits=self.cfg.limits, functions=self.plugins.functions, task_id=task_id, idempotency_key=idempotency_key,
-            pipeline=pipeline, labels=labels, priority=priority, deadline_sec=deadline_sec,
+            graph, params, limits=self.cfg.limits, functions=self.plugins.functions, command_topic=self.cfg.command_topic,
+            task_id=task_id, idempotency_key=idempotency_key, pipeline=pipeline, labels=labels, priority=priority,
+            deadline_sec=deadline_sec,
         )  # fmt: skip
         now = self.clock.now()
         random = os.urandom(26)

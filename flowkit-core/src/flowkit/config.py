@@ -12,6 +12,7 @@ from flowkit._documents import SYNTAX_OF_SUFFIX, DocumentError, read_document, r
 from flowkit.bounds import PositiveSeconds, Seconds
 from flowkit.errors import ConfigError
 from flowkit.showing import redacted_value
+from flowkit.topic_names import checked_topic, role_in_topic
 
 ENVIRONMENT_PREFIX = "FLOWKIT_"
 TESTS_PREFIX = "FLOWKIT_TEST_"
@@ -80,9 +81,10 @@ class CommonConfig(BaseModel):
         for name in ("topic_cmd_fmt", "topic_status_fmt", "topic_control_fmt", "topic_dlq_fmt"):
             role = {"role": "r", "type": "r"} if name == "topic_cmd_fmt" else {}
             try:
-                getattr(self, name).format(namespace="n", **role)
+                topic = getattr(self, name).format(namespace=self.namespace, **role)
             except (KeyError, IndexError, ValueError, AttributeError) as error:
                 raise ValueError(f"{name}: only {{namespace}} and, in topic_cmd_fmt, {{role}} may stand in it") from error
+            checked_topic(topic, name)
         if not any(part in self.topic_cmd_fmt for part in ("{role}", "{type}")):
             raise ValueError("topic_cmd_fmt: {role} is missing")
         return self
@@ -103,7 +105,14 @@ class CommonConfig(BaseModel):
         return f"kafka://{DEFAULT_KAFKA}"
 
     def command_topic(self, role: str) -> str:
-        return self.topic_cmd_fmt.format(namespace=self.namespace, role=role, type=role)
+        """Return the topic of a role's commands.
+
+        Raises:
+            ConfigError: the topic's name would be longer than Kafka accepts.
+        """
+        name = role_in_topic(role)
+        topic = self.topic_cmd_fmt.format(namespace=self.namespace, role=name, type=name)
+        return checked_topic(topic, f"role {role[:60]!r}")
 
     @property
     def events_topic(self) -> str:

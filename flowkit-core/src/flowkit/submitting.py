@@ -1,6 +1,6 @@
 """What is submitted: checked whole, and made a task that is not stored yet."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -9,9 +9,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from flowkit.bounds import PositiveSeconds, Priority
 from flowkit.config import GraphLimits
 from flowkit.engine import Effect, EngineSettings, TaskSubmitted, advance
-from flowkit.errors import Fault, GraphError, TaskRefused
+from flowkit.errors import ConfigError, Fault, GraphError, TaskRefused
 from flowkit.graph import Graph
 from flowkit.graph.complaints import refusal
+from flowkit.graph.models import COORDINATOR_FUNCTION
 from flowkit.graph.values import MAX_VALUE_LEVELS, NotJson, TooLarge, clean, is_plain, is_unicode, json_copy, kind_of, place
 from flowkit.protocols import TaskRecord
 from flowkit.storage import encode_spec, new_record
@@ -60,9 +61,17 @@ class Submission:
 
 
 def checked(
-    graph: Any, params: Mapping[str, Any] | None, *, limits: GraphLimits, functions: Collection[str], **options: Any
+    graph: Any,
+    params: Mapping[str, Any] | None,
+    *,
+    limits: GraphLimits,
+    functions: Collection[str],
+    command_topic: Callable[[str], str],
+    **options: Any,
 ) -> tuple[Graph, dict[str, Any], TaskOptions]:
     """What is submitted, the parameters as plain JSON. ``options`` are the fields of :class:`TaskOptions`.
+
+    ``command_topic`` gives the topic of a role, and raises a ConfigError if the role can have none.
 
     Raises:
         GraphError: something is wrong with it; all of that is listed.
@@ -71,6 +80,7 @@ def checked(
     parsed = None
     try:
         parsed = Graph.parse(graph, limits=limits, functions=functions)
+        faults += _roles_without_topic(parsed, command_topic)
     except GraphError as error:
         faults += error.faults
     plain: dict[str, Any] = {}
@@ -85,6 +95,19 @@ def checked(
     if parsed is None or said is None or faults:
         raise GraphError(faults)
     return parsed, plain, said
+
+
+def _roles_without_topic(graph: Graph, command_topic: Callable[[str], str]) -> Iterator[Fault]:
+    """Name the first node of each role whose topic can have no name."""
+    first_nodes: dict[str, str] = {}
+    for node in graph.plan.nodes:
+        if node.type != COORDINATOR_FUNCTION:
+            first_nodes.setdefault(node.type, node.node_id)
+    for role, node_id in first_nodes.items():
+        try:
+            command_topic(role)
+        except ConfigError as error:
+            yield Fault(node_id, str(error))
 
 
 def _plain_params(params: Any, max_bytes: int) -> tuple[dict[str, Any], list[Fault]]:

@@ -16,7 +16,7 @@ def handlers_by_role(handlers: Any, offered: Mapping[str, Any], cfg: WorkerConfi
     """For each role the worker serves, what gives a run its handler.
 
     Raises:
-        ConfigError: a role has no handler, or something given is none.
+        ConfigError: a role has no handler, or something given is none, or the name of a role's topic is too long.
     """
     given = _as_mapping(handlers)
     roles = list(dict.fromkeys(cfg.roles)) or list(given)
@@ -24,6 +24,7 @@ def handlers_by_role(handlers: Any, offered: Mapping[str, Any], cfg: WorkerConfi
         raise ConfigError("handlers: a worker needs at least one handler")
     served: dict[str, Make] = {}
     for role in roles:
+        cfg.command_topic(role)
         if role in given:
             served[role] = _maker(role, given[role])
         elif role in offered:
