@@ -120,3 +120,25 @@ def test_there_is_room_for_what_was_given_out():
     inbox.take(4)
     assert inbox.room == 4
     assert inbox.has_room.is_set()
+
+
+def test_messages_of_a_partition_that_was_created_again_are_tracked_apart():
+    inbox = filled(7, 8, 9, max_unacked=4)
+    old = inbox.take(2)
+    fetch(inbox, 0, 1)
+    assert positions(inbox.take(10)) == [9, 0]
+    inbox.acknowledge(old)
+    new = inbox.take(10)
+    assert positions(new) == [1]
+    inbox.acknowledge(new)
+    assert inbox.to_commit() == {}
+    inbox.release(old)
+    assert inbox.take(10) == []
+
+
+def test_a_partition_that_was_created_again_is_committed_from_its_new_beginning():
+    inbox = filled(7, 8)
+    inbox.acknowledge(inbox.take(2))
+    fetch(inbox, 0, 1)
+    inbox.acknowledge(inbox.take(1))
+    assert inbox.to_commit() == {PARTITION: 1}

@@ -204,7 +204,7 @@ async def test_garbage_and_foreign_messages_on_every_topic_are_parked(installati
 
 async def test_roles_of_any_name_have_topics(installation: Installation) -> None:
     roles = ["send mail", "größe", "a/b", "x--a"]
-    handlers = {role: work for role in roles}
+    handlers = dict.fromkeys(roles, work)
     async with installation.coordinator() as coordinator, installation.worker(handlers):
         task_id = await coordinator.create_task(graph=chain(*roles))
         view = await coordinator.wait(task_id, timeout=30)

@@ -15,6 +15,7 @@
     │   └── MessageTooLarge    a message is above the bus's limit
     ├── BusError
     │   └── BusUnavailable     the bus cannot be reached; whether anything was sent is unknown
+    │       └── TopicUnavailable  one topic cannot be used; the others are not affected
     ├── StoreError
     │   ├── StoreUnavailable   the store cannot be reached; whether anything was written is unknown
     │   └── RecordTooLarge     one record is above the store's limit
@@ -104,6 +105,10 @@ class BusError(FlowKitError):
 
 class BusUnavailable(BusError):
     """The bus did not confirm. What was under way may or may not have been sent."""
+
+
+class TopicUnavailable(BusUnavailable):
+    """One topic is missing, has no leader, or may not be used with the rights of this user. Other topics are not affected."""
 
 
 class StoreError(FlowKitError):

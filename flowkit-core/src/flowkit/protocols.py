@@ -193,7 +193,8 @@ class Bus(Protocol):
 
         Raises:
             MessageTooLarge: a value is larger than ``max_message_bytes``; nothing was sent.
-            BusUnavailable: not all were confirmed; any of them may have been sent.
+            BusUnavailable: not all were confirmed; any of them may have been sent. TopicUnavailable, where the bus knows that
+                only a topic of these messages is in trouble.
         """
 
     async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]] | None:
@@ -206,7 +207,7 @@ class Bus(Protocol):
         bus without ``places``.
 
         Raises:
-            BusUnavailable: the bus is out of reach.
+            BusUnavailable: the bus is out of reach. TopicUnavailable, where only this topic is in trouble.
         """
 
     def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> AbstractAsyncContextManager[Subscription]:

@@ -8,21 +8,25 @@ from typing import Any
 
 import anyio
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, TopicAuthorizationFailedError
 from aiokafka.structs import ConsumerRecord
 
-from flowkit.errors import BusUnavailable
+from flowkit.errors import BusError, BusUnavailable
+from flowkit.notices import Notices
 from flowkit_kafka._closing import close_consumer
 from flowkit_kafka._errors import translated
 from flowkit_kafka._inbox import Inbox
 from flowkit_kafka._opening import start
 from flowkit_kafka.config import KafkaConfig
+from flowkit_kafka.topics import Topics
 
 logger = logging.getLogger(__name__)
 
 _POLL_MS = 1_000
 _MAX_BACKOFF_SEC = 2.0
 _TORN_DOWN_SEC = 0.4
+_DENIED_SEC = 60.0
+"""How long a topic that may not be read is left out, before it is tried again."""
 # The driver would leave the group when nobody polls for this long. Here the caller may take as long as it likes: what he has is
 # bounded, his silence says nothing, and heartbeats go on beside.
 _NEVER_MS = 2**31 - 1
@@ -35,10 +39,15 @@ class SupervisedConsumer(ABC):
     raises, or no sign of life for half as long as the configuration has patience, ends the consumer, and a new one takes its place.
     """
 
-    def __init__(self, servers: Sequence[str], config: KafkaConfig, inbox: Inbox, topics: Sequence[str]) -> None:
+    def __init__(self, servers: Sequence[str], config: KafkaConfig, inbox: Inbox, topics: Sequence[str], administration: Topics) -> None:
         self.config = config
         self.inbox = inbox
         self.topics = list(topics)
+        self.denied: dict[str, float] = {}
+        """Topics that this user may not read, and until when they are left out."""
+        self.administration = administration
+        self.notices = Notices(logger, asyncio.get_running_loop().time)
+        self._looked_for_topics = 0.0
         self.current: AIOKafkaConsumer | None = None
         self._servers = list(servers)
         self._running: asyncio.Task[None] | None = None
@@ -111,12 +120,18 @@ class SupervisedConsumer(ABC):
             self._begun = loop.time()
             try:
                 await self._live()
+            except TopicAuthorizationFailedError as error:
+                self._trouble = error
+                topics = [topic for topic in self.topics if topic in str(error.args)]
+                self.denied |= dict.fromkeys(topics, loop.time() + _DENIED_SEC)
+                self.notices.warn(
+                    "denied", f"Topics that this user may not read are left out: {', '.join(topics)}", action="kafka_topic_denied"
+                )
             except Exception as error:
                 self._trouble = error
-                logger.warning(
-                    "The consumer of %s is replaced: %r", ", ".join(self.topics), self._trouble,
-                    extra={"action": "kafka_consumer_replaced"},
-                )  # fmt: skip
+                self.notices.warn(
+                    "consumer", f"The consumer of {', '.join(self.topics)} is replaced", repr(error), action="kafka_consumer_replaced"
+                )
             lived = loop.time() - self._begun
             backoff = 0.1 if lived > self.config.patience_sec else min(2 * backoff, _MAX_BACKOFF_SEC)
             await asyncio.sleep(backoff)
@@ -187,9 +202,27 @@ class SupervisedConsumer(ABC):
             await asyncio.sleep(self.config.commit_interval_sec)
             await self.commit(consumer)
             await self.refresh(consumer)
+            await self._restore(consumer)
             await self._listen(consumer)
             if self._silence() > self.config.patience_sec / 2:
-                raise TimeoutError(f"no sign of the brokers for {self._silence():.1f} s")
+                raise TimeoutError(f"no answer from the brokers for {self._silence():.1f} s")
+            if self._trouble is None:
+                self.notices.over("consumer")
+
+    async def _restore(self, consumer: AIOKafkaConsumer) -> None:
+        """Create topics again that were deleted. The driver sees new ones by itself, when it next asks for metadata."""
+        now = asyncio.get_running_loop().time()
+        if now - self._looked_for_topics < self.config.metadata_max_age_sec:
+            return
+        self._looked_for_topics = now
+        missing = [topic for topic in self.topics if topic not in self.denied and not consumer.partitions_for_topic(topic)]
+        if not missing:
+            self.notices.over("missing")
+            return
+        try:
+            await self.administration.restore(missing)
+        except BusError as error:
+            self.notices.warn("missing", f"Topics cannot be read: {', '.join(missing)}", error, action="kafka_topic_missing")
 
     async def _listen(self, consumer: AIOKafkaConsumer) -> None:
         """Look for a sign of life: an answered fetch, also an empty one, or, where nothing is fetched, an answer about topics."""

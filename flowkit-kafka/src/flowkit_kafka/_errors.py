@@ -2,15 +2,17 @@
 
 from aiokafka import errors as kafka
 
-from flowkit.errors import BusError, BusUnavailable, MessageTooLarge
+from flowkit.errors import BusError, BusUnavailable, MessageTooLarge, TopicUnavailable
 from flowkit.showing import redacted
 
 Translation = tuple[type[BusError] | type[MessageTooLarge], str]
 
-_FORBIDDEN = (BusUnavailable, "the user lacks a right; see the rights in flowkit-kafka's README")
+_FORBIDDEN = (BusUnavailable, "the user lacks a right; docs/how-to/deploy.md lists the rights")
+_FORBIDDEN_TOPIC = (TopicUnavailable, "the user lacks a right on a topic; docs/how-to/deploy.md lists the rights")
 _LOGIN = (BusUnavailable, "the login was refused; see options.kafka.sasl_* and security_protocol")
 _TOO_OLD = (BusUnavailable, "the brokers do not speak a version that the driver needs")
-_MISSING = (BusUnavailable, "a topic does not exist; create it, or set options.kafka.create_topics")
+_MISSING = (TopicUnavailable, "a topic does not exist; create it, or set options.kafka.create_topics")
+_LEADERLESS = (TopicUnavailable, "a topic has partitions without a leader; start the brokers that hold its copies")
 _SETTINGS = (BusUnavailable, "the brokers refuse these settings; see options.kafka")
 _TOO_LARGE = (MessageTooLarge, "the broker takes no message of this size; lower options.kafka.max_message_bytes or raise the topic's")
 _AGAIN = (BusUnavailable, "the brokers did not confirm")
@@ -19,7 +21,7 @@ TABLE: dict[type[BaseException], Translation] = {
     # The most derived class that is listed counts; the driver's root comes last.
     kafka.MessageSizeTooLargeError: _TOO_LARGE,
     kafka.RecordListTooLargeError: _TOO_LARGE,
-    kafka.TopicAuthorizationFailedError: _FORBIDDEN,
+    kafka.TopicAuthorizationFailedError: _FORBIDDEN_TOPIC,
     kafka.GroupAuthorizationFailedError: _FORBIDDEN,
     kafka.ClusterAuthorizationFailedError: _FORBIDDEN,
     kafka.TransactionalIdAuthorizationFailed: _FORBIDDEN,
@@ -36,7 +38,8 @@ TABLE: dict[type[BaseException], Translation] = {
     kafka.UnsupportedVersionError: _TOO_OLD,
     kafka.UnsupportedForMessageFormatError: _TOO_OLD,
     kafka.UnknownTopicOrPartitionError: _MISSING,
-    kafka.InvalidTopicError: _SETTINGS,
+    kafka.LeaderNotAvailableError: _LEADERLESS,
+    kafka.InvalidTopicError: (TopicUnavailable, "the brokers refuse the name of a topic"),
     kafka.InvalidSessionTimeoutError: _SETTINGS,
     kafka.InvalidGroupIdError: _SETTINGS,
     kafka.InconsistentGroupProtocolError: _SETTINGS,

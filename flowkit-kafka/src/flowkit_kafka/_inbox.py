@@ -26,6 +26,8 @@ class Inbox:
         self._returned: list[tuple[int, int, Progress, Delivery]] = []
         self._order = count()
         self._progress: dict[TopicPartition, Progress] = {}
+        self._replaced: list[Progress] = []
+        """Of partitions that were deleted and created again while messages of them were held here."""
         self._unacked = 0
         self.ready = asyncio.Event()
         """Set while a message may be given out."""
@@ -43,6 +45,9 @@ class Inbox:
         tracked = self._max_unacked is not None
         for partition, records in fetched.items():
             progress = self._progress.get(partition)
+            if progress is not None and tracked and records and records[0].offset < progress.reached:
+                self._replaced.append(progress)
+                progress = None
             if progress is None:
                 progress = self._progress[partition] = Progress(partition.topic, partition.partition)
             for record in records:
@@ -114,9 +119,10 @@ class Inbox:
 
     def forget(self) -> None:
         """The assignment is over: whatever was not committed will come again, here or elsewhere."""
-        for progress in self._progress.values():
+        for progress in (*self._progress.values(), *self._replaced):
             progress.over = True
         self._progress.clear()
+        self._replaced.clear()
         self._queue.clear()
         self._returned.clear()
         self._unacked = 0

@@ -20,9 +20,8 @@ class Listener(SupervisedConsumer):
     """
 
     def __init__(self, servers: Sequence[str], config: KafkaConfig, inbox: Inbox, names: Sequence[str], topics: Topics) -> None:
-        super().__init__(servers, config, inbox, names)
+        super().__init__(servers, config, inbox, names, topics)
         self.located = asyncio.Event()
-        self._topics = topics
         self._positions: dict[TopicPartition, int] = {}
         self._looked = 0.0
 
@@ -49,8 +48,13 @@ class Listener(SupervisedConsumer):
             there = [TopicPartition(topic, number) for topic in self.topics for number in consumer.partitions_for_topic(topic) or ()]
         else:
             there = await self._partitions()
+        # Of a topic that was deleted and created again some partitions may be gone.
+        topics = {partition.topic for partition in there}
+        gone = [partition for partition in self._positions if partition.topic in topics and partition not in there]
+        for partition in gone:
+            del self._positions[partition]
         new = [partition for partition in there if partition not in self._positions]
-        if new:
+        if new or gone:
             self._positions |= dict.fromkeys(new, 0)
             self._assign(consumer)
 
@@ -71,5 +75,5 @@ class Listener(SupervisedConsumer):
                 consumer.seek(partition, position)
 
     async def _partitions(self) -> list[TopicPartition]:
-        found = await self._topics.existing(self.topics)
+        found = await self.administration.existing(self.topics)
         return [TopicPartition(topic.name, number) for topic in found.values() for number in range(topic.partitions)]

@@ -14,6 +14,7 @@ from flowkit_kafka._consumer import SupervisedConsumer
 from flowkit_kafka._errors import DRIVER_ERRORS
 from flowkit_kafka._inbox import Inbox
 from flowkit_kafka.config import KafkaConfig
+from flowkit_kafka.topics import Topics
 
 logger = logging.getLogger(__name__)
 
@@ -21,8 +22,10 @@ logger = logging.getLogger(__name__)
 class GroupMember(SupervisedConsumer):
     """Shares topics with the other members of a group."""
 
-    def __init__(self, servers: Sequence[str], config: KafkaConfig, inbox: Inbox, topics: Sequence[str], group: str) -> None:
-        super().__init__(servers, config, inbox, topics)
+    def __init__(
+        self, servers: Sequence[str], config: KafkaConfig, inbox: Inbox, topics: Sequence[str], administration: Topics, group: str
+    ) -> None:
+        super().__init__(servers, config, inbox, topics, administration)
         self._group = group
         self._commits: set[asyncio.Task[None]] = set()
 
@@ -37,7 +40,8 @@ class GroupMember(SupervisedConsumer):
 
     async def attach(self, consumer: AIOKafkaConsumer) -> None:
         # Topics that are given to the constructor would make ``start`` wait until the group is shared out.
-        consumer.subscribe(topics=self.topics, listener=_Rebalances(self, consumer))
+        topics = [topic for topic in self.topics if topic not in self.denied] or self.topics
+        consumer.subscribe(topics=topics, listener=_Rebalances(self, consumer))
 
     async def commit(self, consumer: AIOKafkaConsumer) -> None:
         await self._settled()
@@ -62,9 +66,13 @@ class GroupMember(SupervisedConsumer):
             # The group is being shared out anew: what was not committed comes again.
             logger.debug("Offsets of %s were not committed, the group changes", self._group)
         except DRIVER_ERRORS as error:
-            logger.warning("Offsets of %s were not committed: %r", self._group, error, extra={"action": "kafka_commit_failed"})
+            self._complain(error)
         else:
+            self.notices.over("commit")
             self.inbox.committed(positions)
+
+    def _complain(self, error: BaseException) -> None:
+        self.notices.warn("commit", f"Offsets of {self._group} were not committed", repr(error), action="kafka_commit_failed")
 
     async def stop(self) -> None:
         await super().stop()
@@ -77,7 +85,13 @@ class GroupMember(SupervisedConsumer):
         await self._settled()
 
     async def refresh(self, consumer: AIOKafkaConsumer) -> None:
-        """The driver notices new topics and partitions by itself, and has the group shared out anew."""
+        """Try again to read topics that were denied. New topics and partitions are noticed by the driver, which rebalances the group."""
+        now = asyncio.get_running_loop().time()
+        expired = [topic for topic, until in self.denied.items() if until <= now]
+        for topic in expired:
+            del self.denied[topic]
+        if expired:
+            await self.attach(consumer)
 
     def took(self, fetched: Mapping[TopicPartition, Sequence[ConsumerRecord[Any, Any]]]) -> None:
         """Where to go on is known by what is committed."""
@@ -108,7 +122,7 @@ class GroupMember(SupervisedConsumer):
                 if position > (await consumer.committed(partition) or 0)
             }
         except DRIVER_ERRORS as error:
-            logger.warning("Offsets of %s were not committed: %r", self._group, error, extra={"action": "kafka_commit_failed"})
+            self._complain(error)
             return
         if positions:
             await self._commit(consumer, positions)

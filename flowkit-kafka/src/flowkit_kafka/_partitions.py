@@ -21,7 +21,7 @@ class Progress:
     acknowledgement never moves the offset of somebody else.
     """
 
-    __slots__ = ("_acked", "_open", "_reached", "committed", "out", "over", "partition", "topic")
+    __slots__ = ("_acked", "_open", "committed", "out", "over", "partition", "reached", "topic")
 
     def __init__(self, topic: str, partition: int) -> None:
         self.topic = topic
@@ -33,14 +33,15 @@ class Progress:
         """The highest position known to be committed in this assignment, None before anything came."""
         self._open: deque[int] = deque()
         self._acked: set[int] = set()
-        self._reached = 0
+        self.reached = 0
+        """The position behind the last message that came."""
 
     def came(self, position: int) -> None:
         """A message was fetched. Positions grow, with gaps where a topic was compacted."""
         if self.committed is None:
             self.committed = position
         self._open.append(position)
-        self._reached = position + 1
+        self.reached = position + 1
 
     def is_open(self, position: int) -> bool:
         """Whether this position came and was not acknowledged."""
@@ -61,5 +62,5 @@ class Progress:
         """The position before which everything is acknowledged, if that is more than was committed."""
         if self.committed is None:
             return None
-        done = self._open[0] if self._open else self._reached
+        done = self._open[0] if self._open else self.reached
         return done if done > self.committed else None

@@ -3,12 +3,12 @@
 import asyncio
 import logging
 from asyncio import Future
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Self
 
 import anyio
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import UnknownTopicOrPartitionError
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError, LeaderNotAvailableError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
 from aiokafka.structs import RecordMetadata
 
 from flowkit.errors import BusUnavailable, MessageTooLarge
@@ -25,6 +25,13 @@ logger = logging.getLogger(__name__)
 OVERHEAD_BYTES = 65_536
 _FRAME_BYTES = 256
 _BATCH_BYTES = 256 * 1024
+# No time of ours: a broker refuses a time that is far ahead, and deletes messages early whose time is far back.
+_NO_TIMESTAMP = -1
+_LOOK_SEC = 0.5
+_LOOKS_WITHOUT_LEADER = 10
+_TRIES_TO_FIND = 5
+_FIND_PAUSE_SEC = 0.1
+_STUCK_CLOSE_SEC = 2.0
 
 
 class SupervisedProducer:
@@ -72,6 +79,7 @@ class SupervisedProducer:
 
         Raises:
             MessageTooLarge: the brokers take none of this size.
+            TopicUnavailable: a topic is missing, has no leader, or may not be written.
             BusUnavailable: not all were confirmed in time.
         """
         producer: AIOKafkaProducer | None = None
@@ -80,7 +88,8 @@ class SupervisedProducer:
             async with asyncio.timeout(self._config.patience_sec):
                 producer = await self._ready()
                 await self._buffer(producer, messages, pending)
-                return [_place(await future) for future in pending]
+                await self._settled(producer, messages, pending)
+                return [_place(future.result()) for future in pending]
         except DRIVER_ERRORS as error:
             if producer is not None and not isinstance(error, HARMLESS_TO_PRODUCER):
                 self._retire(producer)
@@ -99,7 +108,24 @@ class SupervisedProducer:
             key = key_bytes(message.key)
             headers = list(message.headers.items()) if message.headers else None
             partition = partition_of(key, partitions[topic])
-            pending.append(await producer.send(topic, message.value, key or None, partition, headers=headers))
+            pending.append(await producer.send(topic, message.value, key or None, partition, timestamp_ms=_NO_TIMESTAMP, headers=headers))
+
+    async def _settled(self, producer: AIOKafkaProducer, messages: Sequence[Message], pending: Sequence["Future[RecordMetadata]"]) -> None:
+        """Return when all are confirmed or one is refused. The driver never gives up on a topic that was deleted: that is seen here."""
+        looks = 0
+        while True:
+            done, waiting = await asyncio.wait(pending, timeout=_LOOK_SEC, return_when=asyncio.FIRST_EXCEPTION)
+            if not waiting or any(future.exception() for future in done):
+                for future in done:
+                    future.result()
+                return
+            looks += 1
+            topics = {message.topic for message, future in zip(messages, pending, strict=True) if not future.done()}
+            trouble = _trouble(producer, topics, patient=looks < _LOOKS_WITHOUT_LEADER)
+            if trouble is not None:
+                # What waits for the topic stays in the producer, which asks the brokers about it without a pause.
+                self._retire(producer, _STUCK_CLOSE_SEC)
+                raise trouble
 
     async def _ready(self) -> AIOKafkaProducer:
         if self._producer is None:
@@ -129,24 +155,50 @@ class SupervisedProducer:
             raise
         return producer
 
-    def _retire(self, producer: AIOKafkaProducer) -> None:
+    def _retire(self, producer: AIOKafkaProducer, limit_sec: float | None = None) -> None:
         """Close a producer in the background; other calls may still wait for what it holds."""
         if self._producer is not producer:
             return
         self._producer = None
-        task = asyncio.create_task(close_producer(producer, self._config.close_timeout_sec))
+        task = asyncio.create_task(
+            close_producer(producer, min(limit_sec or self._config.close_timeout_sec, self._config.close_timeout_sec))
+        )
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
 
 async def _partition_count(producer: AIOKafkaProducer, topic: str) -> int:
-    try:
-        return len(await producer.partitions_for(topic))
-    except UnknownTopicOrPartitionError:
-        # The driver says so, too, where nobody answered; and over a connection that died in silence it would ask for ever.
-        if not await producer.client.force_metadata_update():
-            raise TimeoutError from None
-        raise
+    """Return how many partitions a topic has. The driver's own question would wait for a missing topic, and hold up the others.
+
+    Raises:
+        UnknownTopicOrPartitionError, TopicAuthorizationFailedError: it is missing, or hidden from this user.
+        TimeoutError: no broker answered.
+    """
+    client = producer.client
+    for _ in range(_TRIES_TO_FIND):
+        partitions = client.cluster.partitions_for_topic(topic)
+        if partitions:
+            return len(partitions)
+        client.add_topic(topic)
+        if not await client.force_metadata_update():
+            raise TimeoutError
+        if topic in client.cluster.unauthorized_topics:
+            raise TopicAuthorizationFailedError(topic)
+        # A topic that was just created is known to the other brokers a moment later.
+        await asyncio.sleep(_FIND_PAUSE_SEC)
+    raise UnknownTopicOrPartitionError(topic)
+
+
+def _trouble(producer: AIOKafkaProducer, topics: Collection[str], *, patient: bool) -> KafkaError | None:
+    """What keeps messages for these topics from being sent. ``patient``: a partition without a leader may get one yet."""
+    cluster = producer.client.cluster
+    for topic in topics:
+        partitions = cluster.partitions_for_topic(topic)
+        if not partitions:
+            return UnknownTopicOrPartitionError(topic)
+        if not patient and any(cluster.leader_for_partition(TopicPartition(topic, number)) in {None, -1} for number in partitions):
+            return LeaderNotAvailableError(topic)
+    return None
 
 
 def check_size(message: Message, limit: int) -> None:

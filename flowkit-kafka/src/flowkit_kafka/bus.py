@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Self
 
 from flowkit.config import CommonConfig
-from flowkit.errors import BusError, BusUnavailable
+from flowkit.errors import BusError, BusUnavailable, TopicUnavailable
 from flowkit.protocols import CheckResult, Delivery, Message, Place, TopicSpec
 from flowkit_kafka._check import check
 from flowkit_kafka._consumer import SupervisedConsumer
@@ -37,8 +37,8 @@ class KafkaBus:
         self._config.connection()
         self._servers = bootstrap_servers(address)
         self._dead_letter_topic = common.dead_letter_topic
-        self._dead_letters_ready = False
         self._topics = Topics(self._servers, self._config)
+        self._topics.need([TopicSpec(self._dead_letter_topic)])
         self._producer: SupervisedProducer | None = None
         self._reader = Reader(self._servers, self._config)
         self.max_message_bytes = self._config.max_message_bytes
@@ -63,7 +63,7 @@ class KafkaBus:
     async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
         for message in messages:
             check_size(message, self.max_message_bytes)
-        return await self._open().send(messages) if messages else []
+        return await self._send(messages) if messages else []
 
     async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
         self._open()
@@ -77,7 +77,7 @@ class KafkaBus:
         if group is None:
             consumer = listener = Listener(self._servers, self._config, inbox, topics, self._topics)
         else:
-            consumer = GroupMember(self._servers, self._config, inbox, topics, group)
+            consumer = GroupMember(self._servers, self._config, inbox, topics, self._topics, group)
         consumer.start()
         try:
             if group is None:
@@ -99,12 +99,17 @@ class KafkaBus:
             raise BusUnavailable(f"listening to {', '.join(listener.topics)}: the ends of the topics could not be found") from None
 
     async def _park(self, deliveries: Sequence[Delivery], reason: str) -> None:
-        producer = self._open()
-        if not self._dead_letters_ready:
-            await self._topics.ensure([TopicSpec(self._dead_letter_topic)])
-            self._dead_letters_ready = True
         limit = self.max_message_bytes
-        await producer.send([dead_letter(each, reason, topic=self._dead_letter_topic, limit=limit) for each in deliveries])
+        await self._send([dead_letter(each, reason, topic=self._dead_letter_topic, limit=limit) for each in deliveries])
+
+    async def _send(self, messages: Sequence[Message]) -> list[Place | None]:
+        """Send these, and once more if a topic is in trouble and can be created again."""
+        producer = self._open()
+        try:
+            return await producer.send(messages)
+        except TopicUnavailable:
+            await self._topics.restore({message.topic for message in messages})
+            return await producer.send(messages)
 
     def _open(self) -> SupervisedProducer:
         if self._producer is None:

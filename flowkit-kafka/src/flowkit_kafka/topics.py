@@ -1,5 +1,6 @@
 """Topics: what there is, what is missing, and how a new one is made."""
 
+import logging
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,12 +9,14 @@ import anyio
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import NoError, TopicAlreadyExistsError, for_code
 
-from flowkit.errors import BusError
+from flowkit.errors import BusError, BusUnavailable, TopicUnavailable
 from flowkit.protocols import TopicSpec
 from flowkit_kafka._errors import DRIVER_ERRORS, translated
 from flowkit_kafka._opening import start
 from flowkit_kafka._producer import OVERHEAD_BYTES
 from flowkit_kafka.config import KafkaConfig
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,31 @@ class Topics:
     def __init__(self, servers: Sequence[str], config: KafkaConfig) -> None:
         self._servers = list(servers)
         self._config = config
+        self._needed: dict[str, TopicSpec] = {}
+        """Topics that must exist, by name."""
+        self._restoring = anyio.Lock()
+
+    def need(self, specs: Sequence[TopicSpec]) -> None:
+        """Remember topics that :meth:`restore` creates again."""
+        self._needed |= {spec.name: spec for spec in specs}
+
+    async def restore(self, names: Collection[str]) -> None:
+        """Create those of the needed topics that were deleted. Other names are ignored.
+
+        Raises:
+            TopicUnavailable: one may not be created.
+            BusUnavailable: the brokers cannot be reached.
+        """
+        specs = [self._needed[name] for name in names if name in self._needed]
+        if not specs:
+            return
+        async with self._restoring:
+            try:
+                await self.ensure(specs)
+            except BusUnavailable:
+                raise
+            except BusError as error:
+                raise TopicUnavailable(str(error)) from error
 
     @asynccontextmanager
     async def admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
@@ -66,6 +94,7 @@ class Topics:
             BusError: a topic does not exist and may not be created; the message names each.
             BusUnavailable: the brokers cannot be reached.
         """
+        self.need(specs)
         wanted = {spec.name: spec for spec in specs}
         async with self.admin() as admin:
             present = await described(admin, wanted)
@@ -82,6 +111,9 @@ class Topics:
                 for name, code, message in response.topic_errors
                 if for_code(code) not in {NoError, TopicAlreadyExistsError}
             ]
+            created = [name for name, code, _ in response.topic_errors if for_code(code) is NoError]
+            if created:
+                logger.info("Created topics: %s", ", ".join(created), extra={"action": "kafka_topics_created"})
             if refused:
                 raise BusError(f"topics could not be created: {'; '.join(refused)}")
             await self._until_led(admin, wanted)
@@ -99,6 +131,8 @@ class Topics:
         config = self._config
         settings = {
             "cleanup.policy": "delete",
+            # Messages travel without a time of their own: the broker's time is shown with them, and decides how long they are kept.
+            "message.timestamp.type": "LogAppendTime",
             "retention.ms": str(1000 * (config.broadcast_retention_sec if spec.broadcast else config.retention_sec)),
             "max.message.bytes": str(max(1_048_588, config.max_message_bytes + OVERHEAD_BYTES)),
         }
