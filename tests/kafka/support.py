@@ -2,13 +2,17 @@
 
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import anyio
 
 from flowkit import CoordinatorConfig
-from flowkit.protocols import Delivery, Message, Subscription
+from flowkit.errors import BusUnavailable
+from flowkit.protocols import Bus, Delivery, Message, Subscription
 from flowkit_kafka import KafkaBus
+
+WITHIN_SEC = 60
 
 QUICK: dict[str, Any] = {
     "session_timeout_sec": 2.0,
@@ -54,3 +58,26 @@ async def nothing_comes(subscription: Subscription, *, for_sec: float = 1.0) -> 
     with anyio.move_on_after(for_sec) as scope:
         await subscription.receive(max_messages=1)
     return scope.cancelled_caught
+
+
+async def comes(bus: Bus, subscription: Subscription, topic: str, value: bytes) -> None:
+    """Publish until the message comes. A topic may have been deleted with the message in it."""
+    with anyio.fail_after(WITHIN_SEC):
+        async with anyio.create_task_group() as group:
+
+            async def publish() -> None:
+                while True:
+                    with suppress(BusUnavailable):
+                        await bus.publish([Message(topic, value)])
+                    await anyio.sleep(0.5)
+
+            group.start_soon(publish)
+            while True:
+                try:
+                    batch = await subscription.receive(max_messages=10)
+                except BusUnavailable:
+                    continue
+                await subscription.ack(batch)
+                if value in contents(batch):
+                    break
+            group.cancel_scope.cancel()

@@ -1,6 +1,6 @@
 """Brokers that restart, die and hang: nothing is lost, and work goes on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import anyio
 import anyio.to_thread
@@ -8,7 +8,7 @@ import pytest
 
 from flowkit.errors import BusUnavailable
 from flowkit.protocols import Bus, Message, Subscription, TopicSpec
-from tests.kafka.support import bus_at, contents, numbered, take, unique
+from tests.kafka.support import WITHIN_SEC, bus_at, comes, contents, numbered, take, unique
 from tests.servers.kafka import KafkaServer
 from tests.servers.kafka_fixtures import start_kafka
 from tests.servers.ports import LOOPBACK, free_ports
@@ -150,3 +150,28 @@ async def test_a_bus_without_a_broker_says_so_within_its_patience():
     with pytest.raises(BusUnavailable, match=f"connecting to {LOOPBACK}:{port}"):
         await bus_at(f"{LOOPBACK}:{port}", patience_sec=0.5).__aenter__()
     assert anyio.current_time() - begun < 15
+
+
+async def positions(bus: Bus, topic: str) -> Mapping[int, tuple[int, int]]:
+    """What is outstanding; nothing while the bus does not know."""
+    try:
+        return await bus.outstanding(topic, "g")
+    except BusUnavailable:
+        return {}
+
+
+async def test_a_broker_that_lost_everything_is_used_again_without_a_restart(own_kafka: KafkaServer) -> None:
+    shared, heard = unique("shared"), unique("heard")
+    specs = [TopicSpec(shared), TopicSpec(heard, broadcast=True)]
+    async with bus_at(own_kafka.address) as bus, bus_at(own_kafka.address) as other:
+        for one in (bus, other):
+            await one.ensure_topics(specs)
+        async with other.subscribe([shared], group="g") as member, other.subscribe([heard], group=None) as listener:
+            for value in (b"before", b"after"):
+                await comes(bus, member, shared, value)
+                await comes(bus, listener, heard, value)
+                with anyio.fail_after(WITHIN_SEC):
+                    while not await positions(bus, shared):
+                        await anyio.sleep(0.1)
+                if value == b"before":
+                    await anyio.to_thread.run_sync(own_kafka.wipe)

@@ -96,14 +96,14 @@ MUTANTS = (
     Mutant(
         "the outbox is cleared before the commands are sent",
         CORE + "coordinator/_outbox.py",
-        "                places = await self._publish(messages)\n",
-        "                self._note(sent, dict.fromkeys(range(len(messages))))\n                places = await self._publish(messages)\n",
+        "            places = await self._publish(messages, owners)\n",
+        "            self._note(sent, dict.fromkeys(range(len(messages))))\n            places = await self._publish(messages, owners)\n",
     ),
     Mutant(
         "commands that were not confirmed count as sent",
         CORE + "coordinator/_outbox.py",
-        "        return {}\n",
-        "        return dict.fromkeys(range(len(messages)))\n",
+        "        return sending.places\n",
+        "        return dict.fromkeys(range(len(messages))) | sending.places\n",
     ),
     # ------------------------------------------------ recovery
     Mutant(

@@ -56,6 +56,10 @@ class Broker:
         if done.returncode:
             raise RuntimeError(f"Kafka's storage could not be formatted:\n{done.stdout}{done.stderr}")
 
+    def wipe(self) -> None:
+        """Remove all data of a broker that does not run."""
+        shutil.rmtree(self._folder / "data")
+
     def launch(self) -> None:
         self._process = ServerProcess([*self._jvm, "kafka.Kafka", "server.properties"], folder=self._folder, log=self._log)
 
@@ -134,6 +138,17 @@ class KafkaServer:
         self._brokers[number - 1].process.stop()
         time.sleep(down_sec)
         self.start_again(number)
+
+    def wipe(self) -> None:
+        """``kill -9`` every broker and start them again on their ports, with empty disks, as other clusters."""
+        for broker in self._brokers:
+            broker.process.kill()
+            broker.wipe()
+        self._format()
+        for broker in self._brokers:
+            broker.launch()
+        for broker in self._brokers:
+            broker.wait()
 
     def suspend(self, number: int = 1) -> None:
         """Let a broker hang: connections stay open and nothing is answered."""

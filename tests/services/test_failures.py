@@ -63,6 +63,23 @@ async def test_the_broker_is_restarted(fragile: Installation, own_kafka: KafkaSe
         await load.through(in_thread(own_kafka.restart))
 
 
+async def test_a_broker_that_lost_everything_is_used_again_without_restarts(fragile: Installation, own_kafka: KafkaServer) -> None:
+    begun, may_end = anyio.Event(), anyio.Event()
+
+    @handler("gated")
+    async def gated(item: Any) -> None:
+        begun.set()
+        await may_end.wait()
+
+    async with load_on(fragile) as load, fragile.worker([gated]), fragile.client() as client:
+        running = await client.create_task(graph=chain("gated", "work"))
+        with anyio.fail_after(90):
+            await begun.wait()
+        await load.through(in_thread(own_kafka.wipe))
+        may_end.set()
+        assert (await client.wait(running, timeout=90)).status == "finished"
+
+
 async def test_the_database_is_killed_and_started_again(fragile: Installation, own_mongo: MongoServers) -> None:
     (server,) = own_mongo.members
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 from flowkit._backoff import Backoff
-from flowkit.errors import StoreError
-from flowkit.protocols import Clock, DeadLetter, Delivery, Store
+from flowkit.errors import StoreError, TopicUnavailable
+from flowkit.notices import notices_of
+from flowkit.protocols import Clock, DeadLetter, Delivery, Store, Subscription
 from flowkit.sealing import as_sent
 
 logger = logging.getLogger(__name__)
@@ -24,30 +25,50 @@ class Parking:
         self._store = store
         self._clock = clock
 
-    async def keep(self, refused: Sequence[tuple[Delivery, str]]) -> None:
-        """Keep these messages, which are rejected for these reasons. Keeping one twice is harmless."""
+    async def keep(self, refused: Sequence[tuple[Delivery, str]]) -> bool:
+        """Keep messages that are rejected for these reasons, and return whether the store has them. Keeping one twice is harmless."""
         if not refused:
-            return
+            return True
         for delivery, reason in refused:
             logger.warning(
                 "A message on %s is parked: %s", delivery.message.topic, reason,
                 extra={"action": "message_parked", "partition": delivery.partition},
             )  # fmt: skip
-        await self._keep([message_letter(delivery, reason, at=self._clock.now()) for delivery, reason in refused])
+        return await self._keep([message_letter(delivery, reason, at=self._clock.now()) for delivery, reason in refused])
 
-    async def _keep(self, letters: Sequence[DeadLetter]) -> None:
+    async def reject(self, subscription: Subscription, delivery: Delivery, reason: str, *, kept: bool) -> None:
+        """Move a message to the dead-letter topic and acknowledge it.
+
+        Where that topic cannot be used, a message that was ``kept`` is acknowledged all the same, so that the messages behind it
+        do not wait.
+
+        Raises:
+            BusUnavailable: the message is not acknowledged.
+        """
+        notices = notices_of(self._clock)
+        try:
+            await subscription.reject([delivery], reason)
+        except TopicUnavailable as error:
+            if not kept:
+                raise
+            notices.trouble(logger, "dead letters", "Refused messages are kept in the store alone", error, action="letters_not_sent")
+            await subscription.ack([delivery])
+        else:
+            notices.over(logger, "dead letters")
+
+    async def _keep(self, letters: Sequence[DeadLetter]) -> bool:
         waited, backoff = 0.0, Backoff()
         while True:
             try:
                 await self._store.park(letters)
-                return
+                return True
             except StoreError as error:
                 if waited >= PATIENCE_SEC:
                     logger.error(
                         "%d refused messages are on the dead-letter topic alone, for the store does not take them: %s", len(letters), error,
                         extra={"action": "letters_not_kept"},
                     )  # fmt: skip
-                    return
+                    return False
                 pause = backoff.next_sec()
                 await self._clock.sleep(pause)
                 waited += pause
@@ -55,7 +76,7 @@ class Parking:
                 logger.exception(
                     "%d refused messages are on the dead-letter topic alone", len(letters), extra={"action": "letters_not_kept"}
                 )
-                return
+                return False
 
 
 def message_letter(delivery: Delivery, reason: str, *, at: float) -> DeadLetter:

@@ -27,6 +27,7 @@ from flowkit.engine import (
 )
 from flowkit.errors import FlowKitError, PayloadError, RecordTooLarge, StoreError
 from flowkit.evaluation import Allowance, evaluate_at_once
+from flowkit.notices import notices_of
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, DeadLetter, Store, TaskRecord
 from flowkit.reading import records_of
@@ -182,17 +183,19 @@ class Applier:
         waited = 0.0
         backoff = Backoff(longest_sec=LONGEST_PAUSE_SEC)
         operations: dict[str, str] = {}
+        notices = notices_of(self._clock)
         while rounds:
             pending = rounds.pop()
             try:
                 rounds += await self._round(pending, operations, applied, restore=restore, whole=whole)
+                notices.over(logger, "store")
             except StoreError as error:
                 rounds.append(pending)
                 for task_id in pending:
                     self.forget(task_id)
                 if self._patience_sec is not None and waited >= self._patience_sec:
                     raise
-                logger.warning("The store is unavailable: %s", error, extra={"action": "store_unavailable"})
+                notices.trouble(logger, "store", "The store is unavailable", error, action="store_unavailable")
                 pause = backoff.next_sec()
                 await self._clock.sleep(pause)
                 waited += pause

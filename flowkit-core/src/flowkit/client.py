@@ -41,6 +41,7 @@ from flowkit.errors import (
 )
 from flowkit.explaining import explain_node
 from flowkit.messages import TaskTouched, encode, headers_of
+from flowkit.notices import notices_of
 from flowkit.plugins import Plugins
 from flowkit.protocols import LETTER_KINDS, Bus, Clock, DeadLetter, Message, Store, TaskQuery, TaskRecord, TopicSpec, utc
 from flowkit.reading import load_task, records_of
@@ -295,7 +296,9 @@ class Client:
                 [Message(topic, encode(TaskTouched(task_id=task_id)), task_id, headers_of(trace)) for task_id, trace in tasks.items()]
             )
         except BusError as error:
-            logger.warning("No hint was sent for %d tasks: %s", len(tasks), error, extra={"action": "hint_lost"})
+            notices_of(self.clock).trouble(logger, "hints", "Hints about tasks cannot be sent", error, action="hint_lost")
+        else:
+            notices_of(self.clock).over(logger, "hints")
 
     # ------------------------------------------------------------ looking
 

@@ -46,7 +46,7 @@ class SupervisedConsumer(ABC):
         self.denied: dict[str, float] = {}
         """Topics that this user may not read, and until when they are left out."""
         self.administration = administration
-        self.notices = Notices(logger, asyncio.get_running_loop().time)
+        self.notices = Notices(asyncio.get_running_loop().time)
         self._looked_for_topics = 0.0
         self.current: AIOKafkaConsumer | None = None
         self._servers = list(servers)
@@ -124,13 +124,17 @@ class SupervisedConsumer(ABC):
                 self._trouble = error
                 topics = [topic for topic in self.topics if topic in str(error.args)]
                 self.denied |= dict.fromkeys(topics, loop.time() + _DENIED_SEC)
-                self.notices.warn(
-                    "denied", f"Topics that this user may not read are left out: {', '.join(topics)}", action="kafka_topic_denied"
+                self.notices.trouble(
+                    logger, "denied", f"Topics that this user may not read are left out: {', '.join(topics)}", action="kafka_topic_denied"
                 )
             except Exception as error:
                 self._trouble = error
-                self.notices.warn(
-                    "consumer", f"The consumer of {', '.join(self.topics)} is replaced", repr(error), action="kafka_consumer_replaced"
+                self.notices.trouble(
+                    logger,
+                    "consumer",
+                    f"The consumer of {', '.join(self.topics)} is replaced",
+                    repr(error),
+                    action="kafka_consumer_replaced",
                 )
             lived = loop.time() - self._begun
             backoff = 0.1 if lived > self.config.patience_sec else min(2 * backoff, _MAX_BACKOFF_SEC)
@@ -207,7 +211,7 @@ class SupervisedConsumer(ABC):
             if self._silence() > self.config.patience_sec / 2:
                 raise TimeoutError(f"no answer from the brokers for {self._silence():.1f} s")
             if self._trouble is None:
-                self.notices.over("consumer")
+                self.notices.over(logger, "consumer")
 
     async def _restore(self, consumer: AIOKafkaConsumer) -> None:
         """Create topics again that were deleted. The driver sees new ones by itself, when it next asks for metadata."""
@@ -217,12 +221,12 @@ class SupervisedConsumer(ABC):
         self._looked_for_topics = now
         missing = [topic for topic in self.topics if topic not in self.denied and not consumer.partitions_for_topic(topic)]
         if not missing:
-            self.notices.over("missing")
+            self.notices.over(logger, "missing")
             return
         try:
             await self.administration.restore(missing)
         except BusError as error:
-            self.notices.warn("missing", f"Topics cannot be read: {', '.join(missing)}", error, action="kafka_topic_missing")
+            self.notices.trouble(logger, "missing", f"Topics cannot be read: {', '.join(missing)}", error, action="kafka_topic_missing")
 
     async def _listen(self, consumer: AIOKafkaConsumer) -> None:
         """Look for a sign of life: an answered fetch, also an empty one, or, where nothing is fetched, an answer about topics."""

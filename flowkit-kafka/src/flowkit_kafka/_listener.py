@@ -42,20 +42,15 @@ class Listener(SupervisedConsumer):
         if now - self._looked < self.config.metadata_max_age_sec:
             return
         self._looked = now
-        known = {partition.topic for partition in self._positions}
-        if known.issuperset(self.topics):
+        if all(consumer.partitions_for_topic(topic) for topic in self.topics):
             # The driver keeps the metadata of what it reads fresh by itself.
-            there = [TopicPartition(topic, number) for topic in self.topics for number in consumer.partitions_for_topic(topic) or ()]
+            there = [TopicPartition(topic, number) for topic in self.topics for number in consumer.partitions_for_topic(topic)]
         else:
             there = await self._partitions()
-        # Of a topic that was deleted and created again some partitions may be gone.
-        topics = {partition.topic for partition in there}
-        gone = [partition for partition in self._positions if partition.topic in topics and partition not in there]
-        for partition in gone:
-            del self._positions[partition]
-        new = [partition for partition in there if partition not in self._positions]
-        if new or gone:
-            self._positions |= dict.fromkeys(new, 0)
+        # The driver asks for a missing partition without a pause. One that comes back is read from its beginning, as a new one is.
+        positions = {partition: self._positions.get(partition, 0) for partition in there}
+        if positions.keys() != self._positions.keys():
+            self._positions = positions
             self._assign(consumer)
 
     def took(self, fetched: Mapping[TopicPartition, Sequence[ConsumerRecord[Any, Any]]]) -> None:
@@ -73,6 +68,8 @@ class Listener(SupervisedConsumer):
             consumer.assign(list(self._positions))
             for partition, position in self._positions.items():
                 consumer.seek(partition, position)
+        else:
+            consumer.unsubscribe()
 
     async def _partitions(self) -> list[TopicPartition]:
         found = await self.administration.existing(self.topics)

@@ -68,11 +68,11 @@ class GroupMember(SupervisedConsumer):
         except DRIVER_ERRORS as error:
             self._complain(error)
         else:
-            self.notices.over("commit")
+            self.notices.over(logger, "commit")
             self.inbox.committed(positions)
 
     def _complain(self, error: BaseException) -> None:
-        self.notices.warn("commit", f"Offsets of {self._group} were not committed", repr(error), action="kafka_commit_failed")
+        self.notices.trouble(logger, "commit", f"Offsets of {self._group} were not committed", repr(error), action="kafka_commit_failed")
 
     async def stop(self) -> None:
         await super().stop()

@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -10,7 +10,8 @@ import anyio
 from flowkit.applying import Applier, Held
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._standstills import Standstills
-from flowkit.errors import BusError
+from flowkit.errors import BusError, TopicUnavailable
+from flowkit.notices import notices_of
 from flowkit.protocols import Bus, Clock, Place
 from flowkit.storage import Sent
 from flowkit.task import Mark, NodeRecord
@@ -73,6 +74,9 @@ class CommandWatch:
         """When lost commands were last sent from here."""
         self._doubts: dict[Key, Doubt] = {}
         self._something = anyio.Event()
+        self._notices = notices_of(clock)
+        self._failed: set[str] = set()
+        """Topics that the bus said nothing of when they were asked for last."""
 
     def sent(self, held: Held, topics: Sequence[str], commands: Sequence[Sent]) -> None:
         """These commands of a task are on the bus."""
@@ -105,8 +109,9 @@ class CommandWatch:
             try:
                 lost = await self.look()
             except BusError as error:
-                logger.warning("The bus is unavailable: %s", error, extra={"action": "bus_unavailable"})
+                self._notices.trouble(logger, "outstanding", "Commands cannot be compared with the bus", error, action="bus_unavailable")
                 continue
+            self._notices.over(logger, "outstanding")
             if lost:
                 await self._give_out(lost, resend)
 
@@ -127,7 +132,7 @@ class CommandWatch:
         known = list(self._doubts)
         topics = {*self._waiting, *(doubt.topic for doubt in self._doubts.values())}
         try:
-            found = {topic: await self._bus.outstanding(topic, self._config.workers_group) for topic in sorted(topics)}
+            found = await self._outstanding(topics)
         except BusError:
             # Nothing grows older meanwhile: what was begun must not gather.
             self._young = [sent for sent in self._young if self._any_to_begin(*sent)]
@@ -169,6 +174,30 @@ class CommandWatch:
         record = self._issued(key)
         age = 0.0 if record is None else self._clock.now() - record.issued_at
         return self._clock.monotonic() - since >= min(max(seconds, age / 2), max(seconds, self._longest_pause_sec))
+
+    async def _outstanding(self, topics: Collection[str]) -> dict[str, Outstanding | None]:
+        """Ask for each topic, those that failed before last, so that one topic's trouble keeps nothing from the others.
+
+        Raises:
+            BusError: the bus is out of reach.
+        """
+        found: dict[str, Outstanding | None] = {}
+        for topic in sorted(topics, key=lambda topic: (topic in self._failed, topic)):
+            try:
+                found[topic] = await self._bus.outstanding(topic, self._config.workers_group)
+            except BusError as error:
+                self._failed.add(topic)
+                if not found and not isinstance(error, TopicUnavailable):
+                    raise
+                self._notices.trouble(
+                    logger, ("outstanding", topic), f"Topic {topic} cannot be looked at", error, action="topic_unavailable"
+                )
+                if not isinstance(error, TopicUnavailable):
+                    break
+            else:
+                self._failed.discard(topic)
+                self._notices.over(logger, ("outstanding", topic))
+        return found
 
     def _still_to_begin(self, key: Key) -> bool:
         """Return whether a command is not started, as far as this coordinator knows."""

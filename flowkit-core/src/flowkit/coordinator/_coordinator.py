@@ -29,6 +29,7 @@ from flowkit.coordinator._timers import Timers, sweep
 from flowkit.coordinator._watching import WorkerWatch, tasks_of
 from flowkit.engine import CallFunction, CommandsLost, Effect, EngineSettings, EvaluateCondition, Event, RetryRequested, SendCancel, Woke
 from flowkit.errors import StoreError, TaskNotFound
+from flowkit.notices import notices_of
 from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, Clock, Store, TopicSpec
 from flowkit.storage import Sent
@@ -173,16 +174,16 @@ class Coordinator(Client, Service):
 
     async def _keep_up(self, name: str, loop: Callable[[], Any]) -> None:
         """Run a loop, and restart it if it breaks: nothing that a loop calls ends it."""
+        notices = notices_of(self.clock)
         while True:
             try:
                 await awaited(loop(), ending=self._leaving)
             except StoreError as error:
-                logger.warning("The store is unavailable: %s", error, extra={"action": "store_unavailable"})
+                notices.trouble(logger, "store", "The store is unavailable", error, action="store_unavailable")
             except Exception as error:
-                logger.error(
-                    "The %s loop broke and is restarted: %s", name, error_text(error), exc_info=origin(error),
-                    extra={"action": "loop_restarted"},
-                )  # fmt: skip
+                notices.trouble(
+                    logger, ("loop", name), f"The {name} loop broke and is restarted", error, action="loop_restarted", level=logging.ERROR
+                )
             with suppress(Escaped):
                 await awaited(self.clock.sleep(LOOP_PAUSE_SEC), ending=self._leaving)
 

@@ -9,6 +9,7 @@ from flowkit._parking import Parking
 from flowkit.engine import Event
 from flowkit.errors import BusError, DecodeError
 from flowkit.messages import AskRun, CancelRun, RunNode, StreamMoved, TaskTouched, decode
+from flowkit.notices import notices_of
 from flowkit.protocols import Clock, Delivery, Subscription
 
 logger = logging.getLogger(__name__)
@@ -26,20 +27,22 @@ async def read_reports(
 
     What was not stored is given back, so that it comes again. ``ending`` says whether the coordinator cancels this.
     """
+    notices = notices_of(clock)
     while True:
         deliveries: Sequence[Delivery] = ()
         parked: set[int] = set()
         try:
             deliveries = await subscription.receive(max_messages=MOST_AT_ONCE)
+            notices.over(logger, "reports")
             touched, events, refused = _sort(deliveries)
-            await parking.keep(refused)
+            kept = await parking.keep(refused)
             for delivery, reason in refused:
-                await subscription.reject([delivery], reason)
+                await parking.reject(subscription, delivery, reason, kept=kept)
                 parked.add(id(delivery))
             await awaited(handle(touched, events), ending=ending)
             await subscription.ack([delivery for delivery in deliveries if id(delivery) not in parked])
         except BusError as error:
-            logger.warning("The bus is unavailable: %s", error, extra={"action": "bus_unavailable"})
+            notices.trouble(logger, "reports", "Reports cannot be read from the bus", error, action="bus_unavailable")
             await clock.sleep(PAUSE_SEC)
             await _release(subscription, [delivery for delivery in deliveries if id(delivery) not in parked], clock)
         except Exception:

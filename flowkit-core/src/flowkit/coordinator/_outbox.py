@@ -2,7 +2,10 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+import anyio
 
 from flowkit._backoff import Backoff
 from flowkit._claims import withdraw
@@ -10,9 +13,10 @@ from flowkit.applying import Applier, Held
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._commands import CommandWatch
 from flowkit.engine import AskWorker, CallFunction, CheckCommand, Effect, EvaluateCondition, SendCancel, SendCommand, TellReaders
-from flowkit.errors import BusError, BusUnavailable, FlowKitError, MessageTooLarge, PayloadError, StoreError
+from flowkit.errors import BusError, BusUnavailable, FlowKitError, MessageTooLarge, PayloadError, StoreError, TopicUnavailable
 from flowkit.graph import NodeSpec
 from flowkit.messages import VERSION, AskRun, CancelRun, StreamMoved, encode, headers_of
+from flowkit.notices import notices_of
 from flowkit.protocols import Bus, Clock, Message, Place, Store, TopicSpec
 from flowkit.reading import errors_of, records_of, results_of, source_indexes, sources_from
 from flowkit.task import Mark, NodeRecord, Task
@@ -22,10 +26,20 @@ logger = logging.getLogger(__name__)
 MANY_PARENTS = 200
 """A node with more parents than this gets what it needs of them from the store."""
 LONGEST_REASON = 4000
-MISSING_PAUSE_SEC = 5.0
+HELD_OFF_SEC = 5.0
+"""How long nothing is sent to a topic that is in trouble alone."""
 
-_Sending = tuple[int, int, int, str, int]
+_Command = tuple[int, int, int, str, int]
 """A command on its way: the node, the attempt, how often it was handed back before, the topic, the place among the messages."""
+
+
+@dataclass(slots=True)
+class _Sending:
+    """Messages on their way, and what has become of them, by their numbers."""
+
+    messages: Sequence[Message]
+    places: dict[int, Place | None] = field(default_factory=dict)
+    refused: dict[int, PayloadError] = field(default_factory=dict)
 
 
 class Outbox:
@@ -42,19 +56,20 @@ class Outbox:
         self._commands = commands
         self._topics: dict[str, str] = {}
         self._existing: set[str] = set()
-        self._missing: dict[str, float] = {}
-        """Topics that could not be made, and when to try again."""
+        self._held_off: dict[str, float] = {}
+        """Topics that are in trouble, and when to try them again."""
+        self._notices = notices_of(clock)
 
     async def carry_out(
         self, effects: Sequence[tuple[Held, Sequence[Effect]]]
     ) -> list[tuple[Held, CallFunction | EvaluateCondition | SendCancel]]:
         """Send everything that goes over the bus, in one call, and return what the coordinator is to do itself."""
         messages: list[Message] = []
-        sent: list[tuple[Held, list[_Sending]]] = []
+        sent: list[tuple[Held, list[_Command]]] = []
         own: list[tuple[Held, CallFunction | EvaluateCondition | SendCancel]] = []
         await withdraw(self._store.artifacts, ((held.task, todo) for held, todo in effects), self._clock.now())
         for held, todo in effects:
-            commands: list[_Sending] = []
+            commands: list[_Command] = []
             for effect in todo:
                 match effect:
                     case SendCommand(index, attempt):
@@ -93,15 +108,12 @@ class Outbox:
             if commands:
                 sent.append((held, commands))
         if messages:
-            try:
-                places = await self._publish(messages)
-            except PayloadError:
-                owners = {number: held.task.task_id for held, commands in sent for *_, number in commands}
-                places = await self._publish_apart(messages, owners)
+            owners = {number: held.task.task_id for held, commands in sent for *_, number in commands}
+            places = await self._publish(messages, owners)
             self._note(sent, places)
         return own
 
-    def _note(self, sent: list[tuple[Held, list["_Sending"]]], places: Mapping[int, Place | None]) -> None:
+    def _note(self, sent: list[tuple[Held, list[_Command]]], places: Mapping[int, Place | None]) -> None:
         for held, commands in sent:
             found = []
             topics = []
@@ -115,45 +127,81 @@ class Outbox:
                 self._applier.sent(held, found)
                 self._commands.sent(held, topics, found)
 
-    async def _publish(self, messages: list[Message]) -> Mapping[int, Place | None]:
-        """Where each of the messages is, by its number; nothing if the bus did not confirm them."""
+    async def _publish(self, messages: Sequence[Message], owners: Mapping[int, str]) -> dict[int, Place | None]:
+        """Send the messages of each topic by themselves, and return where each is, by its number.
+
+        What is not confirmed is left out. ``owners`` are the tasks of commands; of any other message its key is its task.
+        """
+        by_topic: dict[str, list[int]] = {}
+        for number, message in enumerate(messages):
+            by_topic.setdefault(message.topic, []).append(number)
+        sending = _Sending(messages)
+        if len(by_topic) == 1:
+            for topic, numbers in by_topic.items():
+                await self._publish_topic(topic, numbers, sending)
+        else:
+            async with anyio.create_task_group() as group:
+                for topic, numbers in by_topic.items():
+                    group.start_soon(self._publish_topic, topic, numbers, sending)
+        for number, error in sending.refused.items():
+            await self._applier.quarantine(owners.get(number, messages[number].key), error)
+        return sending.places
+
+    async def _publish_topic(self, topic: str, numbers: Sequence[int], sending: _Sending) -> None:
+        """Send the messages of one topic, again and again while the bus is away. One that is in trouble alone is left for later."""
+        if self._is_held_off(topic):
+            return
         config = self._config
         backoff = Backoff(first_sec=config.outbox_backoff_min_ms / 1000, longest_sec=config.outbox_backoff_max_ms / 1000)
-        retries = config.outbox_max_retry
-        for attempt in range(retries + 1):
+        for attempt in range(config.outbox_max_retry + 1):
             try:
-                return dict(enumerate(await self._bus.publish(messages)))
-            except BusError as error:
-                logger.warning("%d messages were not confirmed: %s", len(messages), error, extra={"action": "publish_failed"})
-                if attempt < retries:
-                    await self._clock.sleep(backoff.next_sec())
-        return {}
-
-    async def _publish_apart(self, messages: list[Message], owners: Mapping[int, str]) -> Mapping[int, Place | None]:
-        """The same, one by one: a codec does not take one of them. Whose that is is put aside, and the others go on."""
-        places: dict[int, Place | None] = {}
-        for number, message in enumerate(messages):
-            try:
-                for place in (await self._publish([message])).values():
-                    places[number] = place
+                places = await self._bus.publish([sending.messages[number] for number in numbers])
             except PayloadError as error:
-                await self._applier.quarantine(owners.get(number, message.key), error)
-        return places
+                await self._publish_apart(topic, numbers, sending, error)
+                return
+            except BusError as error:
+                if sending.places or isinstance(error, TopicUnavailable):
+                    self._hold_off(topic, error)
+                    return
+                self._notices.trouble(logger, "publish", "Messages are not confirmed by the bus", error, action="publish_failed")
+                if attempt < config.outbox_max_retry:
+                    await self._clock.sleep(backoff.next_sec())
+            else:
+                sending.places.update(zip(numbers, places, strict=True))
+                self._notices.over(logger, "publish")
+                self._notices.over(logger, ("topic", topic))
+                return
+
+    async def _publish_apart(self, topic: str, numbers: Sequence[int], sending: _Sending, error: PayloadError) -> None:
+        """Send messages one by one, because a codec refuses one of them: that one is noted, the others go on."""
+        if len(numbers) == 1:
+            sending.refused[numbers[0]] = error
+            return
+        for number in numbers:
+            await self._publish_topic(topic, [number], sending)
 
     async def _ensure(self, topic: str) -> bool:
-        """Make a role's topic if it is not there. Commands for one that cannot be made wait, and hold up no others."""
-        if self._missing.get(topic, 0) > self._clock.monotonic():
+        """Create a role's topic if it is missing. Commands for a topic that cannot be created wait, and delay no others."""
+        if self._is_held_off(topic):
             return False
         try:
             await self._bus.ensure_topics([TopicSpec(topic)])
         except BusUnavailable:
             return True
         except BusError as error:
-            logger.warning("Commands wait for topic %s: %s", topic, error, extra={"action": "topic_missing"})
-            self._missing[topic] = self._clock.monotonic() + MISSING_PAUSE_SEC
+            self._hold_off(topic, error)
             return False
         self._existing.add(topic)
         return True
+
+    def _is_held_off(self, topic: str) -> bool:
+        return self._held_off.get(topic, 0) > self._clock.monotonic()
+
+    def _hold_off(self, topic: str, error: BusError) -> None:
+        """Send nothing to a topic for a while."""
+        self._notices.trouble(logger, ("topic", topic), f"Messages wait for topic {topic}", error, action="topic_unavailable")
+        self._existing.discard(topic)
+        self._held_off[topic] = self._clock.monotonic() + HELD_OFF_SEC
 
     def _topic(self, role: str) -> str:
         topic = self._topics.get(role)

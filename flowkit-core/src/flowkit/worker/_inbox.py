@@ -58,8 +58,8 @@ class Inbox:
                 if make is None:
                     raise DecodeError(f"this worker does not serve role {command.role!r}")
             except DecodeError as error:
-                await self._parking.keep([(delivery, str(error))])
-                reject = partial(subscription.reject, [delivery], str(error))
+                kept = await self._parking.keep([(delivery, str(error))])
+                reject = partial(self._parking.reject, subscription, delivery, str(error), kept=kept)
                 await patiently(reject, clock=self._services.clock, what="park a message")
                 continue
             token = (command.task_id, command.token)

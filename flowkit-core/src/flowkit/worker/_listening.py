@@ -7,6 +7,7 @@ import anyio
 
 from flowkit._backoff import Backoff
 from flowkit.errors import BusUnavailable
+from flowkit.notices import notices_of
 from flowkit.protocols import Bus, Clock, Delivery, Subscription
 from flowkit.worker._inbox import Inbox
 from flowkit.worker._slots import Slots
@@ -92,11 +93,12 @@ class ControlListener:
 
 async def receive(subscription: Subscription, max_messages: int, *, clock: Clock) -> Sequence[Delivery]:
     """Receive, going on where the bus was out of reach."""
-    backoff = Backoff()
+    backoff, notices = Backoff(), notices_of(clock)
     while True:
         try:
-            return await subscription.receive(max_messages=max_messages)
+            deliveries = await subscription.receive(max_messages=max_messages)
+            notices.over(logger, "receive")
+            return deliveries
         except BusUnavailable as error:
-            pause = backoff.next_sec()
-            logger.warning("The bus is out of reach, next try in %.2f s: %s", pause, error, extra={"action": "worker_retries"})
-            await clock.sleep(pause)
+            notices.trouble(logger, "receive", "The worker cannot receive from the bus", error, action="worker_retries")
+            await clock.sleep(backoff.next_sec())

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from flowkit._sessions import heartbeat_interval_sec
 from flowkit.config import WorkerConfig
 from flowkit.errors import StoreError, WorkerIdTaken
+from flowkit.notices import notices_of
 from flowkit.protocols import Clock, Store, WorkerSession
 
 logger = logging.getLogger(__name__)
@@ -100,15 +101,19 @@ class Session:
 
     async def keep_renewing(self, on_taken: Callable[[WorkerIdTaken], None]) -> None:
         """The loop. A missed heartbeat is made up for by the next one; it ends when another worker has taken the name."""
+        notices = notices_of(self._clock)
         while True:
             await self._clock.sleep(self._cfg.hb_interval_sec)
             try:
                 await self.renew()
             except StoreError as error:
-                logger.warning("The session of worker %s was not renewed: %s", self._worker_id, error, extra={"action": "beat_missed"})
+                what = f"The session of worker {self._worker_id} is not renewed"
+                notices.trouble(logger, "session", what, error, action="beat_missed")
             except WorkerIdTaken as error:
                 on_taken(error)
                 return
+            else:
+                notices.over(logger, "session")
 
     async def end(self) -> None:
         """Remove the session, unless it is another worker's."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from flowkit.errors import FlowKitError
 from flowkit.messages import StreamMoved, encode
+from flowkit.notices import notices_of
 from flowkit.protocols import Bus, Clock, Message, Stream
 from flowkit.worker._waiting import Signal
 
@@ -29,13 +30,16 @@ class StreamHints:
 
     async def send_hints(self) -> None:
         """The loop that sends. A hint that is lost costs its reader a poll."""
+        notices = notices_of(self._clock)
         while True:
             await self._signal.wait()
             moved, self._moved = self._moved, {}
             try:
                 await self._bus.publish([self._hint(stream, headers) for stream, headers in moved.items()])
             except FlowKitError as error:
-                logger.info("%d stream hints were not sent: %s", len(moved), error, extra={"action": "hints_lost"})
+                notices.trouble(logger, "hints", "Hints about streams cannot be sent", error, action="hints_lost", level=logging.INFO)
+            else:
+                notices.over(logger, "hints")
             await self._clock.sleep(HINT_EVERY_SEC)
 
     def _hint(self, stream: Stream, headers: Mapping[str, bytes]) -> Message:

@@ -12,6 +12,7 @@ import anyio
 from flowkit._backoff import Backoff
 from flowkit._containment import Escaped, awaited, error_text, is_cancelled, origin
 from flowkit.errors import BusUnavailable, StoreUnavailable
+from flowkit.notices import notices_of
 from flowkit.protocols import Clock
 
 logger = logging.getLogger(__name__)
@@ -21,14 +22,16 @@ T = TypeVar("T")
 
 async def patiently(call: Callable[[], Awaitable[T]], *, clock: Clock, what: str) -> T:
     """Call until the bus or the store answers. What is called must be harmless to repeat."""
-    backoff = Backoff()
+    backoff, notices = Backoff(), notices_of(clock)
     while True:
         try:
-            return await call()
+            outcome = await call()
         except (BusUnavailable, StoreUnavailable) as error:
-            pause = backoff.next_sec()
-            logger.warning("Could not %s, next try in %.2f s: %s", what, pause, error, extra={"action": "worker_retries"})
-            await clock.sleep(pause)
+            notices.trouble(logger, what, f"The worker cannot {what}", error, action="worker_retries")
+            await clock.sleep(backoff.next_sec())
+        else:
+            notices.over(logger, what)
+            return outcome
 
 
 async def within(seconds: float, wait: Callable[[], Awaitable[object]], *, clock: Clock) -> bool:
@@ -59,20 +62,17 @@ async def keep_alive(
 
     ``ending`` says whether the loop's owner cancels it; nothing that the loop calls does.
     """
-    backoff = Backoff()
+    backoff, notices = Backoff(), notices_of(clock)
     while True:
         try:
             return await awaited(loop(), ending=ending)
         except Exception as error:
             if once():
                 raise
-            pause = backoff.next_sec()
-            logger.error(
-                "The worker's %s loop broke and is restarted in %.2f s: %s", name, pause, error_text(error), exc_info=origin(error),
-                extra={"action": "loop_failed"},
-            )  # fmt: skip
+            what = f"The worker's {name} loop broke and is restarted"
+            notices.trouble(logger, ("loop", name), what, error, action="loop_failed", level=logging.ERROR)
             with suppress(Escaped):
-                await awaited(clock.sleep(pause), ending=ending)
+                await awaited(clock.sleep(backoff.next_sec()), ending=ending)
 
 
 class Signal:
