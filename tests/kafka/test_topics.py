@@ -3,6 +3,7 @@
 import anyio
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from flowkit.errors import BusError
 from flowkit.protocols import Message, TopicSpec
@@ -92,6 +93,10 @@ async def test_the_doctor_says_how_to_mend_what_is_wrong(kafka_address, admin):
         results = {result.name: result for result in await bus.check([TopicSpec(missing), TopicSpec(small)])}
     assert "kafka-topics.sh --create" in results[f"topic {missing}"].remedy
     assert "max.message.bytes" in results[f"topic {small}"].remedy
+    await admin.create_topics([NewTopic(compact := unique("compact"), 1, 1, topic_configs={"cleanup.policy": "compact"})])
+    async with bus_at(kafka_address) as bus:
+        (*_, result, _) = await bus.check([TopicSpec(compact)])
+    assert (result.ok, "cleanup.policy=delete" in result.remedy) == (False, True)
     async with bus_at(kafka_address, replication_factor=3) as bus:
         (*_, result, _) = await bus.check([TopicSpec(single)])
     assert not result.ok
@@ -103,3 +108,22 @@ async def test_the_doctor_raises_nothing_when_there_is_no_broker():
     (result,) = await bus_at(f"{LOOPBACK}:{port}", patience_sec=0.5).check([])
     assert not result.ok
     assert result.remedy
+
+
+@pytest.mark.parametrize("settings", [{"message.timestamp.before.max.ms": "0"}, {"message.timestamp.type": "LogAppendTime"}])
+async def test_a_broker_finds_no_time_in_messages_that_it_could_refuse(kafka_address, admin, settings):
+    """Every message with a time of its own is older than the first topic allows, as those of a clock far ahead are younger."""
+    topic = unique("clocks")
+    await admin.create_topics([NewTopic(topic, 1, 1, topic_configs=settings)])
+    async with bus_at(kafka_address, linger_ms=20) as bus, bus.subscribe([topic], group="g") as subscription:
+        await bus.publish([Message(topic, b"one"), Message(topic, b"two")])
+        assert contents(await take(subscription, 2)) == [b"one", b"two"]
+
+
+async def test_topics_are_made_with_the_time_of_the_broker(kafka_address, admin):
+    topic = unique("time")
+    async with bus_at(kafka_address) as bus:
+        await bus.ensure_topics([TopicSpec(topic)])
+    wanted = [ConfigResource(ConfigResourceType.TOPIC, topic, configs={"message.timestamp.type": None})]
+    ((answer,),) = [answer.resources for answer in await admin.describe_configs(wanted)]
+    assert answer[4][0][1] == "LogAppendTime"

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import anyio.to_thread
 
+from tests.services.clocks import shifted
 from tests.services.support import Installation
 
 ROOT = Path(__file__).parents[2]
@@ -79,11 +80,12 @@ class Processes:
     def _command(self, verb: str, *args: object) -> list[str]:
         return [sys.executable, "-m", "flowkit.cli", verb, "--config", str(self._config), *map(str, args)]
 
-    def start(self, verb: str, *args: str, **fields: Any) -> Process:
+    def start(self, verb: str, *args: str, clock_ahead_sec: float = 0, **fields: Any) -> Process:
         """Start a coordinator or a worker, with these fields in its configuration."""
         settings = [word for name, value in fields.items() for word in ("--set", f"{name}={value}")]
         command = [*self._command(verb, *args), *settings, "--log-json"]
-        process = Process(command, log=self.folder / f"{verb}-{len(self._started)}.log", environment=self._environment)
+        environment = shifted(self._environment, clock_ahead_sec) if clock_ahead_sec else self._environment
+        process = Process(command, log=self.folder / f"{verb}-{len(self._started)}.log", environment=environment)
         self._started.append(process)
         return process
 

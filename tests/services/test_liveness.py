@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from flowkit.worker import RunContext, handler
+from tests.services.clocks import DAY_SEC
 from tests.services.processes import Processes, until
 from tests.services.support import Installation, chain, ends_of, events_of, graph, node
 
@@ -66,6 +67,20 @@ async def test_reports_that_came_while_every_coordinator_was_down_are_all_applie
     assert all(one.attempt == 1 and one.result == name for view in views[1:] for name, one in view.nodes.items())
     assert all(set(map(tuple, found.values())) == {("finished",)} for found in ends)
     assert len(begun) == 32
+
+
+async def test_workers_whose_clocks_are_days_off_work_as_others_do(installation: Installation, processes: Processes) -> None:
+    processes.worker(clock_ahead_sec=40 * DAY_SEC, roles="gated", **QUICK_WORKER)
+    processes.worker(clock_ahead_sec=-40 * DAY_SEC, roles="work", **QUICK_WORKER)
+    async with installation.coordinator(worker_types=["work", "gated"], **QUICK_COORDINATOR) as coordinator:
+        task_id = await coordinator.create_task(graph=chain("work", "gated", "work"))
+        await until(lambda: bool(processes.recorded("began")))
+        # A node that runs for longer than a worker may be silent.
+        await anyio.sleep(2 * QUICK_COORDINATOR["heartbeat_hard_sec"])
+        processes.open_gate()
+        view = await coordinator.wait(task_id, timeout=WITHIN_SEC)
+    assert view.status == "finished"
+    assert [node.attempt for node in view.nodes.values()] == [1, 1, 1]
 
 
 @pytest.mark.timeout(600)

@@ -19,6 +19,9 @@ _FETCH = 1
 _RELEASES = {18: "4.1", 17: "3.9", 16: "3.7", 15: "3.5", 13: "3.1", 12: "2.7", 11: "2.4"}
 _OLDEST = "2.4"
 _SIZE = "max.message.bytes"
+_CLEANUP = "cleanup.policy"
+_TIME = "message.timestamp.type"
+_SETTINGS = (_SIZE, _CLEANUP, _TIME)
 
 
 async def check(topics: Topics, config: KafkaConfig, servers: Sequence[str], wanted: Sequence[TopicSpec]) -> list[CheckResult]:
@@ -32,7 +35,7 @@ async def _results(topics: Topics, config: KafkaConfig, servers: Sequence[str], 
         async with topics.admin() as admin:
             brokers = len((await admin.describe_cluster())["brokers"])
             there = await described(admin, [spec.name for spec in wanted])
-            sizes = await _sizes(admin, there)
+            settings = await _settings(admin, there)
         release = await _release(servers, config)
     except FlowKitError as error:
         remedy = "see that Kafka runs and is reached from here at the addresses it advertises; set `bus` and `options.kafka`"
@@ -44,10 +47,10 @@ async def _results(topics: Topics, config: KafkaConfig, servers: Sequence[str], 
     else:
         yield CheckResult("kafka version", True, f"{release} or later")
     for spec in wanted:
-        yield _topic_result(spec, there.get(spec.name), sizes.get(spec.name), config, brokers)
+        yield _topic_result(spec, there.get(spec.name), settings.get(spec.name, {}), config, brokers)
 
 
-def _topic_result(spec: TopicSpec, topic: Topic | None, size: int | None, config: KafkaConfig, brokers: int) -> CheckResult:
+def _topic_result(spec: TopicSpec, topic: Topic | None, settings: Mapping[str, str], config: KafkaConfig, brokers: int) -> CheckResult:
     name = f"topic {spec.name}"
     copies = config.replication_factor or min(3, brokers)
     if topic is None:
@@ -58,11 +61,16 @@ def _topic_result(spec: TopicSpec, topic: Topic | None, size: int | None, config
         return CheckResult(name, False, "does not exist", f"{command}, or set options.kafka.create_topics")
     detail = f"partitions: {topic.partitions}, copies: {topic.replication}"
     needed = config.max_message_bytes + OVERHEAD_BYTES
+    alter = f"kafka-configs.sh --alter --entity-type topics --entity-name {spec.name} --add-config"
     if topic.leaderless:
         return CheckResult(name, False, f"{detail}; {topic.leaderless} without a leader", "start the brokers that hold its copies")
-    if size is not None and size < needed:
-        remedy = f"kafka-configs.sh --alter --topic {spec.name} --add-config {_SIZE}={needed}, or lower options.kafka.max_message_bytes"
-        return CheckResult(name, False, f"{detail}; takes {size:,} bytes, {needed:,} are needed", remedy)
+    if _SIZE in settings and int(settings[_SIZE]) < needed:
+        remedy = f"{alter} {_SIZE}={needed}, or lower options.kafka.max_message_bytes"
+        return CheckResult(name, False, f"{detail}; takes {int(settings[_SIZE]):,} bytes, {needed:,} are needed", remedy)
+    if "compact" in settings.get(_CLEANUP, ""):
+        return CheckResult(name, False, f"{detail}; compaction deletes messages that were not read", f"{alter} {_CLEANUP}=delete")
+    if settings.get(_TIME) == "CreateTime":
+        detail += "; its messages are shown without a time, which message.timestamp.type=LogAppendTime adds"
     if topic.replication < copies:
         remedy = (
             f"kafka-reassign-partitions.sh, to have {copies} copies; set options.kafka.replication_factor if {topic.replication} is meant"
@@ -71,21 +79,17 @@ def _topic_result(spec: TopicSpec, topic: Topic | None, size: int | None, config
     return CheckResult(name, True, detail)
 
 
-async def _sizes(admin: AIOKafkaAdminClient, there: Mapping[str, Topic]) -> dict[str, int]:
-    """The largest message each topic takes, where we may know it."""
+async def _settings(admin: AIOKafkaAdminClient, there: Mapping[str, Topic]) -> dict[str, dict[str, str]]:
+    """The settings of each topic that matter here, where this user may read them."""
     if not there:
         return {}
+    wanted = dict.fromkeys(_SETTINGS)
     try:
-        answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs={_SIZE: None}) for name in there])
+        answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs=dict(wanted)) for name in there])
     except DRIVER_ERRORS:
         return {}
     return {
-        name: int(entry[1])
-        for answer in answers
-        for code, _, _, name, entries in answer.resources
-        if not code
-        for entry in entries
-        if entry[0] == _SIZE
+        name: {entry[0]: entry[1] for entry in entries} for answer in answers for code, _, _, name, entries in answer.resources if not code
     }
 
 
