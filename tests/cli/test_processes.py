@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flowkit.cli import _options as options
-from flowkit.cli._logging import JsonLines, is_wanted
+from flowkit.cli._logging import JsonLines, OnceAMinute, is_wanted
 from flowkit.config import CoordinatorConfig
 from tests.cli.conftest import Cli
 
@@ -135,3 +135,16 @@ def test_the_version_is_printed(cli: Cli):
     from flowkit import __version__
 
     assert cli("--version").stdout == f"flowkit {__version__}\n"
+
+
+def test_a_driver_says_the_same_about_the_same_once_a_minute() -> None:
+    now = 0.0
+    lines = OnceAMinute(lambda: now)
+
+    def shown(name: str, *args: object) -> bool:
+        return lines.filter(logging.LogRecord(name, logging.ERROR, "file", 1, "Topic %s not found", args, None))
+
+    assert [shown("aiokafka.cluster", "a"), shown("aiokafka.cluster", "a"), shown("aiokafka.cluster", "b")] == [True, False, True]
+    assert [shown("shop.handlers", "a"), shown("shop.handlers", "a")] == [True, True]
+    now = 60.0
+    assert shown("aiokafka.cluster", "a")

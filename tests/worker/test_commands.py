@@ -214,7 +214,7 @@ async def test_a_command_of_a_role_that_is_not_served_is_parked(bench: Bench) ->
     assert b"'other'" in bench.parked[0].headers["flowkit-reason"]
 
 
-async def test_what_is_no_control_message_is_ignored(bench: Bench) -> None:
+async def test_what_is_no_control_message_becomes_one_dead_letter_in_the_store(bench: Bench) -> None:
     gate = Gate()
     async with bench.worker({"work": gate}, cancel_grace_sec=0):
         command = await bench.send("x")
@@ -223,6 +223,10 @@ async def test_what_is_no_control_message_is_ignored(bench: Bench) -> None:
         await bench.bus.publish([Message("flowkit.control", value) for value in (b"garbage", foreign)])
         await bench.cancel(command)
         assert (await bench.end(command)).kind == "node_stopped"
+    letters = await bench.store.dead_letters()
+    assert sorted(letter.data for letter in letters) == sorted([b"garbage", foreign])
+    assert {letter.topic for letter in letters} == {"flowkit.control"}
+    assert not bench.parked
 
 
 class FailingBus(InMemoryBus):

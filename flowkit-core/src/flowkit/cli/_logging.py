@@ -2,7 +2,9 @@
 
 import logging
 import sys
-from collections.abc import Iterator
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -10,8 +12,12 @@ from typing import Any, TextIO
 
 from pydantic_core import to_json
 
+from flowkit.notices import EVERY_SEC
 from flowkit.showing import printable, printable_json, redacted, redacted_value
 
+DRIVERS = ("aiokafka", "pymongo", "motor")
+MOST_REMEMBERED = 1_000
+"""Lines of drivers of which it is known when they were shown."""
 _OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -92,6 +98,28 @@ class LastWords(logging.Handler):
             root.removeHandler(self)
 
 
+class OnceAMinute(logging.Filter):
+    """Lets a driver say the same about the same once a minute: while a server is away, drivers log each of their tries."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._monotonic = monotonic
+        self._shown: OrderedDict[tuple[object, ...], float] = OrderedDict()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(DRIVERS):
+            return True
+        about = record.args[0] if isinstance(record.args, tuple) and record.args else None
+        key, now = (record.name, record.msg, str(about)[:200]), self._monotonic()
+        if now - self._shown.get(key, float("-inf")) < EVERY_SEC:
+            return False
+        self._shown[key] = now
+        self._shown.move_to_end(key)
+        if len(self._shown) > MOST_REMEMBERED:
+            self._shown.popitem(last=False)
+        return True
+
+
 class _Stderr(logging.StreamHandler[TextIO]):
     """Writes to what ``sys.stderr`` is at the moment: a live display puts itself there, so that lines go above it."""
 
@@ -122,6 +150,7 @@ def _log(levels: dict[str, int], formatter: logging.Formatter) -> None:
     handler = _Stderr()
     handler.setFormatter(formatter)
     handler.addFilter(lambda record: is_wanted(record, levels))
+    handler.addFilter(OnceAMinute())
     logging.basicConfig(level=min(*levels.values(), logging.WARNING), handlers=[handler])
 
 

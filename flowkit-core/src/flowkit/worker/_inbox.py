@@ -109,18 +109,30 @@ class Inbox:
 
     # ------------------------------------------------ control
 
-    async def heed(self, delivery: Delivery) -> None:
-        """Obey a cancel, answer what is asked of this worker, pass on a hint, and let the rest be."""
-        try:
-            message = decode(delivery.message.value)
-        except DecodeError as error:
-            logger.warning("A message on %s was ignored: %s", delivery.message.topic, error, extra={"action": "message_ignored"})
-            return
+    async def heed(self, deliveries: Sequence[Delivery]) -> None:
+        """Obey cancels, answer questions to this worker, pass on hints, and keep what cannot be understood as dead letters.
+
+        Every worker gets a message of the control topic and keeps it under the same id, so the store has one dead letter of it. The
+        dead-letter topic, which would get one from each worker, gets none.
+        """
+        refused: list[tuple[Delivery, str]] = []
+        for delivery in deliveries:
+            try:
+                message = decode(delivery.message.value)
+                if not isinstance(message, StreamMoved | CancelRun | AskRun):
+                    raise DecodeError(f"a {message.kind} is not for the control topic")
+            except DecodeError as error:
+                refused.append((delivery, str(error)))
+            else:
+                await self._heed(message, delivery)
+        await self._parking.keep(refused)
+
+    async def _heed(self, message: StreamMoved | CancelRun | AskRun, delivery: Delivery) -> None:
         if isinstance(message, StreamMoved):
             self._services.watches.notice(message)
         elif isinstance(message, CancelRun):
             await self._cancel(message)
-        elif isinstance(message, AskRun) and message.worker_id == self._services.worker_id:
+        elif message.worker_id == self._services.worker_id:
             self._answer(message, delivery)
 
     def _answer(self, question: AskRun, delivery: Delivery) -> None:
