@@ -30,7 +30,7 @@ def own_kafka() -> Iterator[KafkaServer]:
 
 
 def start_kafka(*, brokers: int = 1, **settings: object) -> KafkaServer:
-    """Start a Kafka with these broker settings; where that is impossible, skip the test, or fail it where CI is true."""
+    """Start a Kafka; where that is impossible, skip the test, or fail it where CI is true."""
     try:
         return KafkaServer.start(brokers=brokers, **settings)
     except Unavailable as error:

@@ -14,7 +14,7 @@ from typing import Any, Self
 import anyio
 import anyio.lowlevel
 
-from flowkit._containment import Escaped, awaited, error_text, is_cancelled, origin
+from flowkit._containment import Escaped, awaited, is_cancelled
 from flowkit._parking import Parking
 from flowkit._service import Service, run_until_told
 from flowkit.applying import Applied, Applier, Held

@@ -10,7 +10,7 @@ from typing import TypeVar
 import anyio
 
 from flowkit._backoff import Backoff
-from flowkit._containment import Escaped, awaited, error_text, is_cancelled, origin
+from flowkit._containment import Escaped, awaited, is_cancelled
 from flowkit.errors import BusUnavailable, StoreUnavailable
 from flowkit.notices import notices_of
 from flowkit.protocols import Clock

@@ -1,0 +1,107 @@
+"""Every user with the rights of docs/how-to/deploy.md, and no others, on a Kafka that checks them."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from flowkit import Client, Coordinator, CoordinatorConfig, WorkerConfig
+from flowkit.config import CommonConfig
+from flowkit.errors import TopicUnavailable
+from flowkit.protocols import Message, TopicSpec
+from flowkit.worker import Worker, handler
+from flowkit_kafka import KafkaBus
+from tests.servers.kafka_fixtures import start_kafka
+from tests.servers.kafka_security import ALLOW, CLUSTER, DENY, GROUP, LITERAL, PREFIXED, TOPIC, Right, certificate, grant, login, secured
+from tests.services.processes import ROOT
+from tests.services.support import QUICK_KAFKA, Installation, chain, graph, node
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
+
+USERS = ("coordinator", "worker", "client", "doctor")
+KINDS = {"topic": (TOPIC, LITERAL), "topic prefix": (TOPIC, PREFIXED), "group": (GROUP, LITERAL), "cluster": (CLUSTER, LITERAL)}
+WITHIN_SEC = 60
+
+
+def documented() -> Iterator[Right]:
+    """The rights in the table of the documentation."""
+    text = (ROOT / "docs/how-to/deploy.md").read_text(encoding="utf-8")
+    table = text.split("| user | resource | operations |\n", 1)[1].split("\n\n", 1)[0]
+    for row in table.splitlines()[1:]:
+        who, resource, operations = (cell.strip() for cell in row.strip("|").split("|"))
+        kind, pattern = KINDS[resource.split("`")[0].strip()]
+        names = re.findall(r"`([^`]+)`", resource) or ["kafka-cluster"]
+        for user in USERS if who.startswith("all") else (who,):
+            for name in names:
+                for operation in operations.split(", "):
+                    yield Right(user, kind, name, operation, pattern, ALLOW)
+
+
+@handler("work")
+async def work(item: Any) -> None: ...
+
+
+@handler("denied")
+async def denied(item: Any) -> None: ...
+
+
+async def test_the_documented_rights_are_enough_and_a_role_without_them_holds_up_no_other(mongo_address: str, tmp_path: Path) -> None:
+    begun = anyio.Event()
+
+    @handler("endless")
+    async def endless(item: Any) -> None:
+        begun.set()
+        await anyio.sleep_forever()
+
+    pem = certificate(tmp_path)
+    with start_kafka(**secured(pem, USERS)) as server:
+        installation = Installation(kafka=server.address, mongo=mongo_address)
+
+        def common(user: str, **kafka: Any) -> dict[str, Any]:
+            options = {**QUICK_KAFKA, **login(user, pem), **kafka}
+            return {**installation.common, "namespace": "flowkit", "options": {"kafka": options}}
+
+        refused = [
+            Right("worker", TOPIC, "flowkit.cmd.denied", "Read", permission=DENY),
+            Right("coordinator", TOPIC, "flowkit.cmd.refused", "Write", permission=DENY),
+        ]
+        await grant(server.address, pem, [*documented(), *refused])
+        roles = ["work", "endless", "denied", "refused"]
+        async with (
+            Coordinator(cfg=CoordinatorConfig(**common("coordinator"), worker_types=roles, cancel_grace_sec=60)) as coordinator,
+            Worker(cfg=WorkerConfig(**common("worker")), handlers=[work, endless, denied]),
+            Client(cfg=CommonConfig(**common("client"))) as client,
+        ):
+            stuck = [await client.create_task(graph=graph(node("n", role))) for role in ("denied", "refused")]
+            task_id = await client.create_task(graph=chain("work", "work"))
+            assert (await client.wait(task_id, timeout=WITHIN_SEC)).status == "finished"
+            # The control topic: a cancelled run ends long before its grace.
+            task_id = await client.create_task(graph=chain("endless"))
+            with anyio.fail_after(WITHIN_SEC):
+                await begun.wait()
+            await client.cancel(task_id)
+            assert (await client.wait(task_id, timeout=WITHIN_SEC - 20)).status == "cancelled"
+            # Dead letters, of a coordinator and of a worker.
+            await client.bus.publish([Message("flowkit.events", b"poison")])
+            await coordinator.bus.publish([Message("flowkit.cmd.work", b"poison")])
+            with anyio.fail_after(WITHIN_SEC):
+                while len((await client.dead_letters()).items) < 2 or await dead(coordinator) < 2:
+                    await anyio.sleep(0.1)
+            with pytest.raises(TopicUnavailable, match=r"flowkit\.cmd\.refused"):
+                await coordinator.bus.publish([Message("flowkit.cmd.refused", b"x")])
+            assert {(await client.get_task(one)).nodes["n"].status for one in stuck} == {"queued"}
+            cfg = CommonConfig(**common("doctor", max_message_bytes=2_000_000))
+            async with KafkaBus(installation.bus, cfg) as bus:
+                results = {result.name: result for result in await bus.check([TopicSpec("flowkit.events")])}
+        assert results["kafka"].ok
+        assert "takes" in results["topic flowkit.events"].detail
+    await installation.drop()
+
+
+async def dead(coordinator: Coordinator) -> int:
+    """How many messages are in the topic of dead letters."""
+    positions = await coordinator.bus.outstanding("flowkit.dlq", "flowkit.workers")
+    return sum(end - first for first, end in positions.values())
