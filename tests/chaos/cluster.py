@@ -18,6 +18,7 @@ from tests.servers.kafka import KafkaServer
 from tests.servers.mongod import MongoServers
 from tests.servers.ports import LOOPBACK
 from tests.servers.processes import ServerProcess
+from tests.services.clocks import shifted
 from tests.services.support import QUICK_KAFKA, Installation
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +48,8 @@ class Post:
         self._folder = folder / f"{kind}-{number}"
         self.log = folder / f"{kind}-{number}.log"
         self._process: ServerProcess | None = None
+        self.clock_ahead_sec = 0.0
+        """How far the clock of the next process is ahead."""
         self.lock = threading.Lock()
         """Held by whoever does something to it."""
         self.ends: list[tuple[float, int, int]] = []
@@ -58,7 +61,8 @@ class Post:
 
     def start(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._process = ServerProcess(self._command, folder=self._folder, log=self.log, environment=self._environment)
+        environment = shifted(self._environment, self.clock_ahead_sec) if self.clock_ahead_sec else self._environment
+        self._process = ServerProcess(self._command, folder=self._folder, log=self.log, environment=environment)
 
     def kill(self) -> None:
         process, self._process = self._process, None
@@ -173,6 +177,11 @@ class Cluster:
         client = [*python, "tests.chaos.clients", str(self.folder / "client.json"), str(self.ledgers)]
         client += ["--seed", str(self._seed), "--nodes-per-sec", str(self._nodes_per_sec)]
         return [*posts, Post("client", 0, client, folder=self.folder, environment=environment)]
+
+    def topics(self) -> list[str]:
+        """Every topic of the installation."""
+        cfg = self.installation.config
+        return [cfg.events_topic, cfg.control_topic, cfg.dead_letter_topic, *map(cfg.command_topic, ROLES)]
 
     def posts_of(self, kind: str) -> list[Post]:
         return [post for post in self.posts if post.kind == kind]

@@ -10,7 +10,7 @@ class Kind:
     """A way in which something goes wrong."""
 
     target: str
-    """``worker``, ``coordinator``, ``client``; ``broker``, ``primary``, ``secondary``; ``bus link``, ``store link``."""
+    """``worker``, ``coordinator``, ``client``; ``broker``, ``topic``, ``primary``, ``secondary``; ``bus link``, ``store link``."""
     action: str
     weight: float
     seconds: tuple[float, float]
@@ -38,6 +38,7 @@ PROCESSES = (
     Kind("coordinator", "suspended", 4, LONG),
     Kind("worker", "restarted", 3, (0.0, 0.0)),
     Kind("coordinator", "restarted", 2, (0.0, 0.0)),
+    Kind("worker", "put ahead", 3, (0.0, 0.0)),
 )
 """Any number of these may be hit at a time: work stops while none is left, and goes on when one is back."""
 
@@ -45,6 +46,7 @@ SERVERS = (
     Kind("broker", "killed", 3, (0.0, 3.0)),
     Kind("broker", "restarted", 1, (0.0, 1.0)),
     Kind("broker", "suspended", 2, (1.0, 8.0)),
+    Kind("topic", "deleted", 2, (0.0, 0.0)),
     Kind("primary", "killed", 5, SOON),
     Kind("primary", "suspended", 2, (3.0, 8.0)),
     Kind("primary", "stepped down", 3, (0.0, 0.0)),

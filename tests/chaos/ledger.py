@@ -19,7 +19,8 @@ class Ledger:
         self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def write(self, what: str, **fields: Any) -> None:
-        line = {"at": time.time(), "what": what, "pid": os.getpid(), **fields}
+        # Not time.time(): the process may think that it is another day.
+        line = {"at": time.clock_gettime(time.CLOCK_REALTIME), "what": what, "pid": os.getpid(), **fields}
         os.write(self._file, json.dumps(line, separators=(",", ":")).encode() + b"\n")
         os.fsync(self._file)
 

@@ -1,5 +1,6 @@
 """Carries disasters out, and writes down what it did."""
 
+import asyncio
 import json
 import threading
 import time
@@ -8,14 +9,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Self
 
+from aiokafka.admin import AIOKafkaAdminClient
 from pymongo.errors import PyMongoError
 
 from tests.chaos.cluster import Cluster, Post
 from tests.chaos.disasters import CALM_PAUSE, PAUSE_OF, PROCESSES, SERVERS, Disaster, Kind, disasters
 from tests.chaos.proxy import CLEAR, Behaviour, Link
 from tests.servers.mongod import Mongod
+from tests.services.clocks import DAY_SEC
 
 LOOK_SEC = 0.5
+AHEAD_SEC = 40 * DAY_SEC
 BAD_LINKS = {
     "slowed": Behaviour(delay_sec=0.15),
     "narrowed": Behaviour(bytes_per_sec=40_000),
@@ -129,6 +133,10 @@ class Monkey:
                 case "restarted":
                     more["status"] = post.stop()
                     post.start()
+                case "put ahead":
+                    more["status"] = post.stop()
+                    post.clock_ahead_sec = 0.0 if post.clock_ahead_sec else AHEAD_SEC
+                    post.start()
                 case "suspended":
                     post.suspend()
                     self._enough.wait(disaster.for_sec)
@@ -143,6 +151,8 @@ class Monkey:
         match disaster.kind.target:
             case "broker":
                 self._to_broker(disaster)
+            case "topic":
+                self._to_topic(disaster)
             case "bus link":
                 self._to_link(disaster, self._cluster.bus_link, "the broker's")
             case "store link":
@@ -165,6 +175,12 @@ class Monkey:
                 self._enough.wait(disaster.for_sec)
                 kafka.resume()
         self._note(disaster.kind, "broker", began, back=time.time())
+
+    def _to_topic(self, disaster: Disaster) -> None:
+        topics, began = self._cluster.topics(), time.time()
+        topic = topics[disaster.choice % len(topics)]
+        asyncio.run(_delete(self._cluster.kafka.address, topic))
+        self._note(disaster.kind, topic, began, back=time.time())
 
     def _to_member(self, disaster: Disaster) -> None:
         primary = self._cluster.mongo.primary()
@@ -204,6 +220,15 @@ class Monkey:
         back = time.time()
         self._until_whole()
         self._note(disaster.kind, whose, began, back=back)
+
+
+async def _delete(kafka: str, topic: str) -> None:
+    client = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await client.start()
+    try:
+        await client.delete_topics([topic])
+    finally:
+        await client.close()
 
 
 def _serves(member: Mongod) -> bool:

@@ -12,7 +12,7 @@ from tests.chaos.ledger import Line
 AROUND_SEC = 1.0
 FROM_END = ("broker ", "bus link ")
 """What nobody stands in for: work can go on when it is over. All others are measured from their beginning."""
-OF_SERVERS = ("broker ", "bus link ", "store link ", "primary ", "secondary ")
+OF_SERVERS = ("broker ", "topic ", "bus link ", "store link ", "primary ", "secondary ")
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,7 @@ with a member two.
 - `SIGKILL` to workers, coordinators, clients, the broker and members of the replica set, which are started again at once or seconds later;
 - `SIGSTOP` to them for seconds, longer than leases, elections and Kafka's patience with a member, and `SIGCONT`;
 - orderly restarts of workers, coordinators and the broker; step-downs of the primary;
+- restarts of workers whose clocks then are forty days ahead, and deletion of topics;
 - every connection to a server goes through a proxy, which slows links down, makes them narrow, cuts them (RST), or leaves them open and
   swallows what is sent.
 
