@@ -105,6 +105,13 @@ MUTANTS = (
         "        return sending.places\n",
         "        return dict.fromkeys(range(len(messages))) | sending.places\n",
     ),
+    Mutant(
+        "one topic's trouble holds back the others",
+        CORE + "coordinator/_outbox.py",
+        "if sending.places or isinstance(error, TopicUnavailable):",
+        "if False:",
+        suite="tests/coordinator/test_topics_in_trouble.py",
+    ),
     # ------------------------------------------------ recovery
     Mutant(
         "nothing that was left half done is restored",
