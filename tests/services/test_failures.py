@@ -12,7 +12,6 @@ from aiokafka import AIOKafkaProducer
 
 from flowkit.config import CommonConfig
 from flowkit.messages import NodeStarted, NodeSucceeded, RunNode, StreamMoved, TaskTouched, encode
-from flowkit.protocols import TopicSpec
 from flowkit.worker import handler
 from flowkit_kafka import KafkaBus
 from tests.servers.kafka import KafkaServer
@@ -230,10 +229,9 @@ async def test_roles_of_any_name_have_topics(installation: Installation) -> None
 
 async def test_a_role_whose_topic_kafka_refuses_holds_up_nobody(installation: Installation) -> None:
     """Kafka makes no topic whose name differs from that of another in ``.`` and ``_`` only."""
-    async with load_on(installation, coordinators=1, workers=1) as load, installation.client() as client:
-        await client.bus.ensure_topics([TopicSpec(installation.config.command_topic("a.b"))])
-        stuck = [await client.create_task(graph=chain("a_b")) for _ in range(3)]
+    async with installation.coordinator(worker_types=["a.b"]) as coordinator, load_on(installation, coordinators=1, workers=1) as load:
+        stuck = [await coordinator.create_task(graph=chain("a_b")) for _ in range(3)]
         with anyio.fail_after(30):
             await load.through()
-        views = [await client.get_task(task_id) for task_id in stuck]
+        views = [await coordinator.get_task(task_id) for task_id in stuck]
     assert {view.nodes["n0"].status for view in views} == {"queued"}

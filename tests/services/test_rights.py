@@ -85,7 +85,8 @@ async def test_the_documented_rights_are_enough_and_a_role_without_them_holds_up
             await client.cancel(task_id)
             assert (await client.wait(task_id, timeout=WITHIN_SEC - 20)).status == "cancelled"
             # Dead letters, of a coordinator and of a worker.
-            await client.bus.publish([Message("flowkit.events", b"poison")])
+            async with KafkaBus(installation.bus, client.cfg) as bus:
+                await bus.publish([Message("flowkit.events", b"poison")])
             await coordinator.bus.publish([Message("flowkit.cmd.work", b"poison")])
             with anyio.fail_after(WITHIN_SEC):
                 while len((await client.dead_letters()).items) < 2 or await dead(coordinator) < 2:
