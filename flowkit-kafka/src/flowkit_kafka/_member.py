@@ -3,6 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import anyio
@@ -18,6 +20,8 @@ from flowkit_kafka.topics import Topics
 
 logger = logging.getLogger(__name__)
 
+_SETTLE_SEC = 2.0
+
 
 class GroupMember(SupervisedConsumer):
     """Shares topics with the other members of a group."""
@@ -27,7 +31,8 @@ class GroupMember(SupervisedConsumer):
     ) -> None:
         super().__init__(servers, config, inbox, topics, administration)
         self._group = group
-        self._commits: set[asyncio.Task[None]] = set()
+        self._commits: dict[str, asyncio.Task[None]] = {}
+        """Commits under way, by topic."""
 
     def group_settings(self) -> Mapping[str, Any]:
         config = self.config
@@ -44,18 +49,30 @@ class GroupMember(SupervisedConsumer):
         consumer.subscribe(topics=topics, listener=_Rebalances(self, consumer))
 
     async def commit(self, consumer: AIOKafkaConsumer) -> None:
+        """Commit the positions of each topic by themselves: the driver tries those of a missing topic again without end."""
+        missing = [task for topic, task in self._commits.items() if not consumer.partitions_for_topic(topic)]
+        await self._cancel(missing, consumer)
+        self._begin(consumer, self.inbox.to_commit())
         await self._settled()
-        positions = self.inbox.to_commit()
-        if positions:
-            task = asyncio.create_task(self._commit(consumer, positions))
-            self._commits.add(task)
-            task.add_done_callback(self._commits.discard)
-            await self._settled()
+
+    def _begin(self, consumer: AIOKafkaConsumer, positions: Mapping[TopicPartition, int]) -> None:
+        """Begin the commits of topics that exist and have none under way."""
+        by_topic: dict[str, dict[TopicPartition, int]] = {}
+        for partition, position in positions.items():
+            by_topic.setdefault(partition.topic, {})[partition] = position
+        for topic, of_topic in by_topic.items():
+            if topic not in self._commits and consumer.partitions_for_topic(topic):
+                task = self._commits[topic] = asyncio.create_task(self._commit(consumer, of_topic))
+                task.add_done_callback(partial(self._committed, topic))
+
+    def _committed(self, topic: str, task: asyncio.Task[None]) -> None:
+        if self._commits.get(topic) is task:
+            del self._commits[topic]
 
     async def _settled(self) -> None:
-        """Wait for the commits under way. Whoever stops waiting does not stop them: the driver complains of what it had sent already."""
+        """Wait a moment for the commits under way. Whoever stops waiting does not stop them."""
         if self._commits:
-            await asyncio.wait(self._commits)
+            await asyncio.wait(self._commits.values(), timeout=_SETTLE_SEC)
 
     async def _commit(self, consumer: AIOKafkaConsumer, positions: Mapping[TopicPartition, int]) -> None:
         try:
@@ -77,12 +94,19 @@ class GroupMember(SupervisedConsumer):
     async def stop(self) -> None:
         await super().stop()
         with anyio.CancelScope(shield=True):
-            await self._cancel_commits()
+            await self._cancel(list(self._commits.values()), None)
 
-    async def _cancel_commits(self) -> None:
-        for task in self._commits:
+    async def _cancel(self, tasks: Collection[asyncio.Task[None]], consumer: AIOKafkaConsumer | None) -> None:
+        """Cancel commits, between their requests if that is possible: the driver would tell nobody how one under way ends."""
+        if not tasks:
+            return
+        with anyio.move_on_after(_SETTLE_SEC):
+            async with consumer._coordinator._commit_lock if consumer is not None else nullcontext():  # noqa: SLF001
+                for task in tasks:
+                    task.cancel()
+        for task in tasks:
             task.cancel()
-        await self._settled()
+        await asyncio.wait(tasks)
 
     async def refresh(self, consumer: AIOKafkaConsumer) -> None:
         """Try again to read topics that were denied. New topics and partitions are noticed by the driver, which rebalances the group."""
@@ -105,27 +129,27 @@ class GroupMember(SupervisedConsumer):
         with anyio.move_on_after(self.config.session_timeout_sec / 4):
             await self._settled()
         # One that is still held up would be sent with the next generation, be accepted, and take the group back.
-        await self._cancel_commits()
+        await self._cancel(list(self._commits.values()), consumer)
         with anyio.move_on_after(self.config.session_timeout_sec / 4):
-            await self._last_commit(consumer)
+            self._begin(consumer, await self._ahead_of_the_group(consumer))
+            await self._settled()
+        await self._cancel(list(self._commits.values()), consumer)
         self.inbox.forget()
         # The driver goes on fetching behind what was just forgotten until it has the new assignment. Were that taken in, its
         # acknowledgement would move the group past messages that nobody has seen.
         self.between_assignments = True
 
-    async def _last_commit(self, consumer: AIOKafkaConsumer) -> None:
-        """Commit unless others have gone further: a member that was shut out commits without a generation, and is believed."""
+    async def _ahead_of_the_group(self, consumer: AIOKafkaConsumer) -> Mapping[TopicPartition, int]:
+        """What to commit unless others have gone further: a member that was shut out commits without a generation, and is believed."""
         try:
-            positions = {
+            return {
                 partition: position
                 for partition, position in self.inbox.to_commit().items()
-                if position > (await consumer.committed(partition) or 0)
+                if consumer.partitions_for_topic(partition.topic) and position > (await consumer.committed(partition) or 0)
             }
         except DRIVER_ERRORS as error:
             self._complain(error)
-            return
-        if positions:
-            await self._commit(consumer, positions)
+            return {}
 
 
 class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
