@@ -8,7 +8,7 @@ from flowkit.errors import BusError, BusUnavailable, TopicUnavailable
 from flowkit.protocols import Message, TopicSpec
 from tests.kafka.support import WITHIN_SEC, bus_at, comes, contents, unique
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
 
 
 async def delete(address: str, *topics: str) -> None:
