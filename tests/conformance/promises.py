@@ -1,9 +1,7 @@
 """Tables that map each sentence of a protocol's docstrings to the tests that check it, and the comparison of both.
 
 A module ``*_promises.py`` in this directory defines ``TABLES``. ``test_promises`` checks every table: a sentence without an entry, an
-entry without a sentence and an entry whose test does not exist are failures.
-
-A developer who changes a sentence therefore has to look at its tests.
+entry without a sentence and an entry whose test does not exist are failures. A developer who changes a sentence therefore has to look at its tests.
 """
 
 import ast
@@ -29,8 +27,8 @@ RAISED = re.compile(r"^(?=\w+: )", re.MULTILINE)
 class PromiseTable:
     """The sentences of one class and their tests.
 
-    ``sentences`` maps the name of a method or attribute (or ``""`` for the class itself) to its sentences, and each sentence to tests.
-    A plain name is a method of one of the ``suites``, anything else is ``path/of/test_file.py::test_name`` from the repository's root.
+    ``sentences`` maps the name of a method or attribute (or ``""`` for the class itself) to its sentences, and each sentence to tests:
+    a plain name is a method of one of the ``suites``, anything else is ``path/of/test_file.py::test_name``, from the root of the repository.
     """
 
     protocol: type
@@ -39,18 +37,9 @@ class PromiseTable:
 
 
 def tables() -> list[PromiseTable]:
-    """The tables of all ``*_promises`` modules, one for each protocol: several modules may have sentences of one protocol."""
+    """The tables of all ``*_promises`` modules."""
     names = [path.stem for path in sorted(HERE.glob("*_promises.py")) if not path.stem.startswith("test_")]
-    merged: dict[type, PromiseTable] = {}
-    for table in (table for name in names for table in importlib.import_module(f"tests.conformance.{name}").TABLES):
-        merged[table.protocol] = _merged(merged[table.protocol], table) if table.protocol in merged else table
-    return list(merged.values())
-
-
-def _merged(one: PromiseTable, other: PromiseTable) -> PromiseTable:
-    names = [*one.sentences, *(name for name in other.sentences if name not in one.sentences)]
-    sentences = {name: {**one.sentences.get(name, {}), **other.sentences.get(name, {})} for name in names}
-    return PromiseTable(one.protocol, [*one.suites, *other.suites], sentences)
+    return [table for name in names for table in importlib.import_module(f"tests.conformance.{name}").TABLES]
 
 
 def sentences_of(protocol: type) -> dict[str, list[str]]:
