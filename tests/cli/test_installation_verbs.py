@@ -1,6 +1,7 @@
 import json
 import logging
 import time
+from types import SimpleNamespace
 
 import anyio
 import pytest
@@ -25,6 +26,25 @@ def test_plugins_lists_who_provides_what(cli: Cli):
     )
     said = json.loads(cli("plugins", "--json").stdout)
     assert {"plugin": "memory", "kind": "hook", "name": "flowkit_open_store"} in said
+
+
+def test_plugins_lists_who_answers_which_address(cli: Cli, monkeypatch: pytest.MonkeyPatch):
+    said = json.loads(cli("plugins", "--json").stdout)
+    assert {"plugin": "memory", "kind": "store", "name": "memory://"} in said
+    assert {"plugin": "memory", "kind": "bus", "name": "memory://"} in said
+
+
+def test_plugins_says_which_of_two_that_answer_one_address_is_used(cli: Cli, monkeypatch: pytest.MonkeyPatch):
+    def entry_point(name: str):
+        plugin = SimpleNamespace(flowkit_open_store=lambda source: InMemoryStore() if source.startswith("twin://") else None)
+        return SimpleNamespace(name=name, load=lambda: plugin)
+
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda *, group: [entry_point("first"), entry_point("second")])
+    said = json.loads(cli("plugins", "--db", "twin://user:secret@here/name", "--bus", "memory://", "--json").stdout)
+    assert [row for row in said if row["kind"] == "store"] == [
+        {"plugin": "first", "kind": "store", "name": "twin://here/name (not used: second answers first)"},
+        {"plugin": "second", "kind": "store", "name": "twin://here/name (used)"},
+    ]
 
 
 def test_doctor_finds_an_installation_well(cli: Cli, installation: Installation):
@@ -69,25 +89,21 @@ class Unreachable:
     """A plugin whose store is out of reach, and whose bus never answers but for a line that its driver logs."""
 
     def flowkit_open_store(self, source):
-        return self if source == "gone://" else None
+        return Gone() if source == "gone://" else None
 
     def flowkit_open_bus(self, address):
         return Silent() if address == "silent://" else None
 
+
+class Gone(InMemoryStore):
     async def __aenter__(self):
         raise StoreUnavailable("gone: nobody listens")
 
-    async def __aexit__(self, *exc):
-        pass
 
-
-class Silent:
+class Silent(InMemoryBus):
     async def __aenter__(self):
         logging.getLogger("a.driver").warning("connection refused by %s", "port 1")
         await anyio.sleep_forever()
-
-    async def __aexit__(self, *exc):
-        pass
 
 
 @pytest.fixture

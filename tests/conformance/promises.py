@@ -1,7 +1,9 @@
 """Tables that map each sentence of a protocol's docstrings to the tests that check it, and the comparison of both.
 
 A module ``*_promises.py`` in this directory defines ``TABLES``. ``test_promises`` checks every table: a sentence without an entry, an
-entry without a sentence and an entry whose test does not exist are failures. A developer who changes a sentence therefore has to look at its tests.
+entry without a sentence and an entry whose test does not exist are failures.
+
+A developer who changes a sentence therefore has to look at its tests.
 """
 
 import ast
@@ -27,8 +29,8 @@ RAISED = re.compile(r"^(?=\w+: )", re.MULTILINE)
 class PromiseTable:
     """The sentences of one class and their tests.
 
-    ``sentences`` maps the name of a method or attribute (or ``""`` for the class itself) to its sentences, and each sentence to tests:
-    a plain name is a method of one of the ``suites``, anything else is ``path/of/test_file.py::test_name``, from the root of the repository.
+    ``sentences`` maps the name of a method or attribute (or ``""`` for the class itself) to its sentences, and each sentence to tests.
+    A plain name is a method of one of the ``suites``, anything else is ``path/of/test_file.py::test_name`` from the repository's root.
     """
 
     protocol: type

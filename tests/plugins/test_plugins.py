@@ -1,5 +1,6 @@
 """What plugin writers can rely on: what is wrong is said at start, by name, and nobody else is harmed."""
 
+import asyncio
 import logging
 from types import SimpleNamespace
 from typing import Any
@@ -54,13 +55,31 @@ def test_a_hook_that_could_not_do_what_its_author_expects_is_refused_with_the_pl
         Plugins([plugin("wrong", **hooks)])
 
 
-async def test_an_observer_that_leaves_the_program_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "raised", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit(), BaseExceptionGroup("all", [SystemExit()])]
+)
+@pytest.mark.parametrize("hook", ["flowkit_task_changed", "flowkit_node_changed"])
+async def test_an_observer_that_raises_what_is_no_exception_is_logged_by_name(
+    caplog: pytest.LogCaptureFixture, hook: str, raised: BaseException
+) -> None:
     def leave(before: Any, after: Any) -> None:
-        raise SystemExit(3)
+        raise raised
 
-    async with Cluster(handlers=[work], plugins=[plugin("leaver", flowkit_task_changed=leave)]) as cluster:
+    async with Cluster(handlers=[work], plugins=[plugin("leaver", **{hook: leave})]) as cluster:
         assert (await cluster.run(ONE)).status == "finished"
-    assert "leaver" in caplog.text
+    assert f"Plugin leaver raised in {hook}" in caplog.text
+
+
+def test_all_observers_are_told_though_one_raises() -> None:
+    seen: list[str] = []
+
+    def fall_over(after: Any) -> None:
+        raise RuntimeError("dizzy")
+
+    observers = [plugin(name, flowkit_task_changed=lambda after, name=name: seen.append(name)) for name in ("one", "two")]
+    plugins = Plugins([observers[0], plugin("clumsy", flowkit_task_changed=fall_over), observers[1]], discover=False)
+    plugins.notify("flowkit_task_changed", before=None, after=None)
+    assert sorted(seen) == ["one", "two"]
 
 
 def test_hooks_marked_with_hookimpl_are_taken_under_their_specname() -> None:
@@ -69,12 +88,14 @@ def test_hooks_marked_with_hookimpl_are_taken_under_their_specname() -> None:
         def refuse(self, task: Any) -> str:
             return "closed"
 
-    assert Plugins([Marked()]).ask("flowkit_before_submit", task=None) == "closed"
+    answer = Plugins([Marked()]).first("flowkit_before_submit", task=None)
+    assert answer is not None
+    assert answer.value == "closed"
 
 
 def test_two_plugins_of_one_name_are_refused() -> None:
     with pytest.raises(PluginError, match="two plugins are called 'same'"):
-        Plugins([plugin("same"), plugin("same")])
+        Plugins([plugin("same"), plugin("same")], discover=False)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +189,46 @@ async def test_a_plugin_may_refuse_a_submission_and_nothing_is_stored() -> None:
             await cluster.run(ONE, handlers=[work], labels={"day": "sunday"})
         assert (await cluster.client.list_tasks()).items == []
         assert (await cluster.run(ONE, handlers=[work])).status == "finished"
+
+
+def closed(task: Any) -> str:
+    raise TaskRefused("closed on Sundays")
+
+
+def broken(task: Any) -> str:
+    raise KeyError("owner")
+
+
+@pytest.mark.parametrize(
+    ("hook", "text"),
+    [
+        (lambda task: "not now", "plugin 'guard' refused the task: not now"),
+        (closed, "plugin 'guard': closed on Sundays"),
+        (broken, "plugin 'guard': flowkit_before_submit failed: KeyError: 'owner'"),
+        (lambda task: False, "plugin 'guard': flowkit_before_submit failed: TypeError: the reason for a refusal is a string, not bool"),
+    ],
+)
+async def test_a_refusal_names_the_plugin(hook: Any, text: str) -> None:
+    async with Cluster(plugins=[plugin("guard", flowkit_before_submit=hook)]) as cluster:
+        with pytest.raises(TaskRefused) as caught:
+            await cluster.run(ONE, handlers=[work])
+    assert str(caught.value) == text
+
+
+def exits(error: Any) -> tuple[str, bool]:
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize("hook", [exits, lambda error: "rate_limited", lambda error: (5, True)], ids=["exits", "no pair", "no text"])
+async def test_a_classifier_that_fails_is_logged_by_name_and_the_handler_classifies(caplog: pytest.LogCaptureFixture, hook: Any) -> None:
+    @handler("work")
+    async def fail(item: Any) -> str:
+        raise RuntimeError("boom")
+
+    async with Cluster(handlers=[fail], plugins=[plugin("judge", flowkit_classify_error=hook)]) as cluster:
+        view = await cluster.run(ONE)
+    assert (view.status, view.nodes["a"].reason_code) == ("failed", "unexpected_error")
+    assert "plugin 'judge': flowkit_classify_error failed" in caplog.text
 
 
 async def test_a_plugins_function_runs_in_the_coordinator() -> None:

@@ -32,6 +32,7 @@ from flowkit.errors import (
     BusError,
     ConfigError,
     CorruptRecord,
+    FlowKitError,
     NotRunning,
     PayloadError,
     StoreError,
@@ -279,13 +280,13 @@ class Client:
 
     def _ask(self, task: NewTask) -> None:
         try:
-            reason = self.plugins.ask("flowkit_before_submit", task=task)
+            answer = self.plugins.first("flowkit_before_submit", check=_reason, task=task)
         except TaskRefused:
             raise
-        except Exception as error:
-            raise TaskRefused(f"a plugin refused the task: {message(origin(error))}") from origin(error)
-        if reason is not None:
-            raise TaskRefused(f"the task was refused: {reason}")
+        except FlowKitError as error:
+            raise TaskRefused(str(error)) from error
+        if answer is not None:
+            raise TaskRefused(f"plugin {answer.plugin!r} refused the task: {answer.value}")
 
     async def _touch(self, tasks: Mapping[str, TraceContext | None]) -> None:
         """Hint that tasks changed. A lost hint costs time, so a bus that is away stops nobody."""
@@ -558,6 +559,12 @@ def _checked_timeout(timeout: Any) -> float | None:
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or isnan(timeout):
         raise ValueError(f"timeout is a number of seconds or None, not {timeout!r}")
     return timeout
+
+
+def _reason(answer: Any) -> str:
+    if not isinstance(answer, str):
+        raise TypeError(f"the reason for a refusal is a string, not {type(answer).__name__}")
+    return answer
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """The hooks through which everything meets. A plugin implements those it needs, with the arguments it needs.
 
 A plugin is a module or object whose functions have the names below; it is found through the entry-point group
-``flowkit`` or given as ``plugins=[...]``. ``@flowkit.hookimpl`` sets pluggy's options where they are wanted.
+``flowkit`` or given as ``plugins=[...]``. ``@flowkit.hookimpl`` sets pluggy's options ``tryfirst``, ``trylast`` and ``specname``.
 
 What a hook raises once the process runs does not end the process, whatever it is.
 """
@@ -71,6 +71,8 @@ def flowkit_node_changed(task: "TaskView", before: "NodeView | None", after: "No
 @hookspec
 def flowkit_encode_payload(data: bytes, context: str) -> bytes | None:
     """Change the bytes of a payload on their way to the store or the bus: compress them, encrypt them. None leaves them as they are.
+
+    A plugin that has this hook also has :func:`flowkit_decode_payload`.
 
     Payloads are what users and their handlers gave, and the state of tasks: everything but what stores and buses find things by.
     ``context`` says what the payload is of, such as ``task/ID/n3``, and is the same when it is decoded: bind what you encrypt to it.

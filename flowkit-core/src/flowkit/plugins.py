@@ -1,23 +1,24 @@
-"""Finding plugins, checking them, and asking them."""
+"""Finding plugins, checking them, and calling their hooks."""
 
-import inspect
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import pluggy
 
 from flowkit import hookspecs
-from flowkit._containment import contained, error_text, origin
+from flowkit._plugin_checks import HOOK_PREFIX, HOOKS, faults_of_plugin, missing_part, wrong_object
 from flowkit.config import CommonConfig
-from flowkit.errors import ConfigError, PayloadError, PluginError
+from flowkit.errors import ConfigError, FlowKitError, PayloadError, PluginError
 from flowkit.protocols import Bus, Store
 
 logger = logging.getLogger(__name__)
 
 ENTRY_POINT_GROUP = "flowkit"
-HOOK_PREFIX = "flowkit_"
+
+KNOWN_ADDRESSES = {"kafka": "flowkit-kafka", "mongodb": "flowkit-mongo", "mongodb+srv": "flowkit-mongo", "memory": "flowkit-testing"}
+"""Schemes of addresses, and the packages whose plugins answer them."""
 
 
 class _PluginManager(pluggy.PluginManager):
@@ -46,6 +47,14 @@ class Provided:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a plugin answered to a hook."""
+
+    plugin: str
+    value: Any
+
+
 class Plugins:
     """The plugins of one coordinator, worker or client."""
 
@@ -53,8 +62,8 @@ class Plugins:
         """Load the installed plugins (unless ``discover`` is false) and those given.
 
         Raises:
-            PluginError: one cannot be imported, has a hook that does not exist or the wrong arguments, or offers a name that another
-                one offers.
+            PluginError: one cannot be imported, is a string, a class or None, has a hook that does not exist or cannot be called as its
+                author expects, an encoder without a decoder, or offers a name that another one offers.
         """
         self._manager = _PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
@@ -62,100 +71,128 @@ class Plugins:
             self._discover()
         for plugin in plugins:
             self._register(plugin, _name_of(plugin))
-        self._check_pending()
+        self._check_hooks()
+        self._offered: list[Provided] = []
         self.handlers = self._collect("flowkit_register_handlers", "handler")
         self.functions = self._collect("flowkit_register_functions", "function")
         self.input_adapters = self._collect("flowkit_register_input_adapters", "input adapter")
-        self.observes_tasks = bool(self._manager.hook.flowkit_task_changed.get_hookimpls())
-        self.observes_nodes = bool(self._manager.hook.flowkit_node_changed.get_hookimpls())
-        self.checks_submissions = bool(self._manager.hook.flowkit_before_submit.get_hookimpls())
-        self.classifies_errors = bool(self._manager.hook.flowkit_classify_error.get_hookimpls())
-        self._encoders = self._manager.hook.flowkit_encode_payload.get_hookimpls()
-        self._decoders = self._manager.hook.flowkit_decode_payload.get_hookimpls()
+        self.observes_tasks = bool(self._implementations("flowkit_task_changed"))
+        self.observes_nodes = bool(self._implementations("flowkit_node_changed"))
+        self.checks_submissions = bool(self._implementations("flowkit_before_submit"))
+        self._encoders = self._implementations("flowkit_encode_payload")
+        self._decoders = self._implementations("flowkit_decode_payload")
+
+    def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
+        return list(getattr(self._manager.hook, hook).get_hookimpls())
 
     def _discover(self) -> None:
         import importlib.metadata
 
         for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
             try:
-                plugin = contained(entry_point.load)
-            except Exception as error:
-                raise PluginError(f"plugin {entry_point.name!r} cannot be imported: {error_text(error)}") from origin(error)
-            if not self._manager.is_registered(plugin):
+                plugin = entry_point.load()
+            except (Exception, SystemExit) as error:
+                raise PluginError(f"plugin {entry_point.name!r} cannot be imported: {_text(error)}") from error
+            if plugin is None or not self._manager.is_registered(plugin):
                 self._register(plugin, entry_point.name)
 
     def _register(self, plugin: object, name: str) -> None:
+        if (what := wrong_object(plugin)) is not None:
+            raise PluginError(f"plugin {name!r} is {what}; a plugin is a module or an object with hooks")
         if self._manager.has_plugin(name):
             raise PluginError(f"two plugins are called {name!r}")
         try:
+            for fault in faults_of_plugin(plugin, self._manager.parse_hookimpl_opts):
+                raise PluginError(f"plugin {name!r}: {fault}")
             self._manager.register(plugin, name)
-        except (pluggy.PluginValidationError, ValueError) as error:
-            raise PluginError(f"plugin {name!r}: {error}") from None
+        except PluginError:
+            raise
+        except Exception as error:
+            raise PluginError(f"plugin {name!r}: {_text(error)}") from error
 
-    def _check_pending(self) -> None:
+    def _check_hooks(self) -> None:
         for name, plugin in self._manager.list_name_plugin():
-            for attribute in dir(plugin):
-                options = self._manager.parse_hookimpl_opts(plugin, attribute) if plugin is not None else None
-                if hasattr(hookspecs, attribute) and attribute.startswith(HOOK_PREFIX) and not callable(getattr(plugin, attribute)):
-                    raise PluginError(f"plugin {name!r}: {attribute} is not a function")
-                if options is None or options.get("optionalhook"):
-                    continue
-                hook = options.get("specname") or attribute
-                if not hasattr(hookspecs, hook):
-                    raise PluginError(f"plugin {name!r}: there is no hook {hook!r}{_did_you_mean(hook)}")
-                if (fault := _misshapen(getattr(plugin, attribute), hook)) is not None:
-                    raise PluginError(f"plugin {name!r}: {hook} {fault}")
+            if not self._manager.get_hookcallers(plugin):
+                raise PluginError(f"plugin {name!r}: it has no hook; hooks are functions whose names begin with {HOOK_PREFIX!r}")
 
     def _collect(self, hook: str, kind: str) -> Mapping[str, Any]:
         """Ask each plugin by itself, so that a clash can name both."""
         offered: dict[str, Any] = {}
         owners: dict[str, str] = {}
-        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+        for implementation in self._implementations(hook):
 
             def register(name: str, value: Any, *, plugin: str = implementation.plugin_name) -> None:
                 if name in owners:
-                    raise PluginError(f"{kind} {name!r} is offered by two plugins: {owners[name]!r} and {plugin!r}")
+                    raise _Clash(f"{kind} {name!r} is offered by two plugins: {owners[name]!r} and {plugin!r}")
                 owners[name] = plugin
                 offered[name] = value
 
-            try:
-                contained(implementation.function, *([register] if "register" in implementation.argnames else []))
-            except PluginError:
-                raise
-            except Exception as error:
-                raise PluginError(f"plugin {implementation.plugin_name!r}: {hook} raised {error_text(error)}") from origin(error)
+            _call(hook, implementation, {"register": register})
+        self._offered += [Provided(plugin, kind, name) for name, plugin in owners.items()]
         return offered
+
+    # ------------------------------------------------------------ asking
+
+    def first(self, hook: str, *, check: Callable[[Any], Any] | None = None, **arguments: Any) -> Answer | None:
+        """The first answer to a hook that is not None, as ``check`` returned it. The plugin registered last is asked first.
+
+        Raises:
+            FlowKitError: the plugin or ``check`` raised; the message names the plugin. An error of FlowKit's keeps its type, any other
+                becomes a ``PluginError``.
+        """
+        for implementation in reversed(self._implementations(hook)):
+            value = _call(hook, implementation, arguments, check)
+            if value is not None:
+                return Answer(implementation.plugin_name, value)
+        return None
+
+    def asks(self, hook: str) -> bool:
+        """Whether any plugin implements a hook."""
+        return bool(self._implementations(hook))
 
     def open_bus(self, address: str, config: CommonConfig) -> Bus:
         """The bus that the first plugin knows for this address.
 
         Raises:
             ConfigError: none does.
+            PluginError: the plugin raised, or its bus lacks a part of the protocol.
         """
-        bus: Bus | None = self.ask("flowkit_open_bus", address=address, config=config)
-        if bus is None:
+        opened: Bus | None = self._opened("flowkit_open_bus", Bus, address=address, config=config)
+        if opened is None:
             raise ConfigError(f"no plugin opens a bus at {_scheme(address)!r}{_to_install(address)}")
-        return bus
+        return opened
 
     def open_store(self, source: Any, config: CommonConfig) -> Store:
         """The store that the first plugin knows for this address or object.
 
         Raises:
             ConfigError: none does.
+            PluginError: the plugin raised, or its store lacks a part of the protocol.
         """
-        store: Store | None = self.ask("flowkit_open_store", source=source, config=config)
-        if store is None:
-            what = _scheme(source) if isinstance(source, str) else type(source).__module__ + "." + type(source).__qualname__
-            raise ConfigError(f"no plugin opens a store from {what!r}{_to_install(source)}")
-        return store
+        opened: Store | None = self._opened("flowkit_open_store", Store, source=source, config=config)
+        if opened is None:
+            raise ConfigError(f"no plugin opens a store from {_place(source)!r}{_to_install(source)}")
+        return opened
 
-    def ask(self, hook: str, **arguments: Any) -> Any:
-        """Return the first answer of a plugin that is not None.
-
-        Raises:
-            Escaped: a plugin raised what is no ``Exception``. An ``Exception`` passes unchanged.
-        """
-        return contained(getattr(self._manager.hook, hook), **arguments)
+    def _opened(self, hook: str, protocol: type[Any], **arguments: Any) -> Any:
+        first: Answer | None = None
+        unused: list[str] = []
+        for implementation in reversed(self._implementations(hook)):
+            if first is not None:
+                unused += [implementation.plugin_name] if _does_answer(hook, implementation, arguments) else []
+            elif (value := _call(hook, implementation, arguments)) is not None:
+                first = Answer(implementation.plugin_name, value)
+        if first is None:
+            return None
+        if (part := missing_part(first.value, protocol)) is not None:
+            raise PluginError(f"plugin {first.plugin!r}: what {hook} returned lacks {part} (see flowkit.protocols.{protocol.__name__})")
+        if unused:
+            place = _place(arguments.get("address", arguments.get("source")))
+            logger.warning(
+                "Plugins %s and %s answer %s; %s is used", first.plugin, ", ".join(unused), place, first.plugin,
+                extra={"action": "plugins_clash", "plugin": first.plugin, "unused": unused},
+            )  # fmt: skip
+        return first.value
 
     @property
     def encodes_payloads(self) -> bool:
@@ -183,43 +220,87 @@ class Plugins:
         return data
 
     def notify(self, hook: str, **arguments: Any) -> None:
-        """Tell every observer; one that raises is logged by name and stops nobody."""
-        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+        """Tell every observer. One that raises is logged by name; the others and the caller go on."""
+        for implementation in self._implementations(hook):
             try:
-                contained(implementation.function, *(arguments[name] for name in implementation.argnames))
-            except Exception as error:
-                logger.error(
-                    "Plugin %s raised in %s: %s", implementation.plugin_name, hook, error_text(error), exc_info=origin(error),
+                _call(hook, implementation, arguments)
+            except FlowKitError:
+                logger.exception(
+                    "Plugin %s raised in %s", implementation.plugin_name, hook,
                     extra={"action": "observer_failed", "plugin": implementation.plugin_name},
                 )  # fmt: skip
 
-    def provided(self) -> list[Provided]:
-        """Who provides what, for ``flowkit plugins``."""
-        rows = [
+    # ------------------------------------------------------------ listing
+
+    def provided(self, config: CommonConfig | None = None) -> list[Provided]:
+        """List for ``flowkit plugins`` what each plugin provides: hooks, what it registered, and the addresses that it answers."""
+        hooks = [
             Provided(name, "hook", attribute)
             for name, plugin in self._manager.list_name_plugin()
             for attribute in dir(plugin)
-            if attribute.startswith(HOOK_PREFIX) and hasattr(hookspecs, attribute)
+            if attribute in HOOKS
         ]
-        for kind, hook in (
-            ("handler", "flowkit_register_handlers"),
-            ("function", "flowkit_register_functions"),
-            ("input adapter", "flowkit_register_input_adapters"),
-        ):
-            for implementation in getattr(self._manager.hook, hook).get_hookimpls():
-                names: list[str] = []
-                implementation.function(lambda name, value, names=names: names.append(name))
-                rows += [Provided(implementation.plugin_name, kind, name) for name in names]
+        rows = [*hooks, *self._offered, *self._answered(config or CommonConfig())]
         return sorted(rows, key=lambda row: (row.plugin, row.kind, row.name))
+
+    def _answered(self, config: CommonConfig) -> Iterator[Provided]:
+        """Rows of the plugins that answer the configured addresses, and one of each known scheme."""
+        for kind, hook, argument, configured in (
+            ("bus", "flowkit_open_bus", "address", config.bus_address(config.db)),
+            ("store", "flowkit_open_store", "source", config.db),
+        ):
+            places = {f"{scheme}://": f"{scheme}://localhost" for scheme in KNOWN_ADDRESSES}
+            if configured:
+                places[_place(configured)] = configured
+            for place, address in places.items():
+                arguments = {argument: address, "config": config}
+                names = [one.plugin_name for one in reversed(self._implementations(hook)) if _does_answer(hook, one, arguments)]
+                for name in names:
+                    which = "" if len(names) == 1 else " (used)" if name == names[0] else f" (not used: {names[0]} answers first)"
+                    yield Provided(name, kind, place + which)
+
+
+class _Clash(PluginError):
+    """Two plugins offer one name; the message names both."""
+
+
+def _call(hook: str, implementation: pluggy.HookImpl, arguments: Mapping[str, Any], check: Callable[[Any], Any] | None = None) -> Any:
+    """Call a hook of one plugin. All calls of hooks go through here, so that every error names its plugin.
+
+    Hooks are plain functions, so nothing that they raise is a cancellation or an exit of the caller.
+    """
+    try:
+        value = implementation.function(*(arguments[name] for name in implementation.argnames))
+        return value if check is None or value is None else check(value)
+    except _Clash:
+        raise
+    except BaseException as error:
+        _raise_named(implementation.plugin_name, hook, error)
+
+
+def _does_answer(hook: str, implementation: pluggy.HookImpl, arguments: Mapping[str, Any]) -> bool:
+    """Whether a plugin opens an address that is not opened through it."""
+    try:
+        return _call(hook, implementation, arguments) is not None
+    except FlowKitError as error:
+        logger.warning("%s", error, extra={"action": "plugin_failed", "plugin": implementation.plugin_name})
+        return False
+
+
+def _raise_named(plugin: str, hook: str, error: BaseException) -> NoReturn:
+    """Raise an error of the same type, if it is one of FlowKit's that takes a message alone, else a ``PluginError``."""
+    kind = type(error)
+    if isinstance(error, FlowKitError) and not any("__init__" in vars(base) for base in kind.__mro__ if issubclass(base, FlowKitError)):
+        raise kind(f"plugin {plugin!r}: {error}") from error
+    raise PluginError(f"plugin {plugin!r}: {hook} failed: {_text(error)}") from error
 
 
 def _changed(codec: pluggy.HookImpl, verb: str, data: bytes, context: str) -> bytes:
-    arguments = {"data": data, "context": context}
     try:
-        changed = contained(codec.function, *(arguments[name] for name in codec.argnames))
-    except Exception as error:
-        what = f"plugin {codec.plugin_name!r} cannot {verb} {context or 'a payload'}"
-        raise PayloadError(f"{what}: {error_text(error)}") from origin(error)
+        changed = _call(f"flowkit_{verb}_payload", codec, {"data": data, "context": context})
+    except FlowKitError as error:
+        why = _text(error.__cause__ or error)
+        raise PayloadError(f"plugin {codec.plugin_name!r} cannot {verb} {context or 'a payload'}: {why}") from error.__cause__
     if changed is None:
         return data
     if not isinstance(changed, bytes):
@@ -227,28 +308,25 @@ def _changed(codec: pluggy.HookImpl, verb: str, data: bytes, context: str) -> by
     return changed
 
 
+def _text(error: BaseException) -> str:
+    """The type and text of an error, even if its ``__str__`` raises."""
+    try:
+        text = str(error)
+    except BaseException:
+        text = "its text cannot be read"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def _name_of(plugin: object) -> str:
+    if isinstance(plugin, str | None):
+        return str(plugin)
     name = getattr(plugin, "__name__", None)
     return name if isinstance(name, str) else f"{type(plugin).__module__}.{type(plugin).__qualname__}"
 
 
-def _misshapen(function: Any, hook: str) -> str | None:
-    """What pluggy takes and never calls as its author expects."""
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        return "is async; hooks are plain functions, called and not awaited"
-    kinds = {parameter.kind for parameter in inspect.signature(function).parameters.values()}
-    if kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}:
-        return "takes any arguments; name those that it wants"
-    if hook.startswith("flowkit_register_") and "register" not in inspect.signature(function).parameters:
-        return "does not take 'register', with which it is to register something"
-    return None
-
-
-def _did_you_mean(hook: str) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(hook, [name for name in dir(hookspecs) if name.startswith(HOOK_PREFIX)], 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def _place(source: Any) -> str:
+    """An address without what may be secret in it, or the type of an object."""
+    return _scheme(source) if isinstance(source, str) else f"{type(source).__module__}.{type(source).__qualname__}"
 
 
 def _scheme(address: str) -> str:
@@ -258,6 +336,5 @@ def _scheme(address: str) -> str:
 
 
 def _to_install(source: Any) -> str:
-    known = {"kafka": "flowkit-kafka", "mongodb": "flowkit-mongo", "mongodb+srv": "flowkit-mongo", "memory": "flowkit-testing"}
-    package = known.get(source.partition("://")[0]) if isinstance(source, str) else "flowkit-mongo"
+    package = KNOWN_ADDRESSES.get(source.partition("://")[0]) if isinstance(source, str) else "flowkit-mongo"
     return f"; pip install {package}" if package else ""

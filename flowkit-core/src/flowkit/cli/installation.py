@@ -15,9 +15,12 @@ from flowkit.plugins import Plugins
 from flowkit.protocols import CheckResult
 
 
-def plugins(as_json: options.Json = False) -> None:
-    """List who provides what: hooks, handlers, coordinator functions, input adapters."""
-    rows = Plugins().provided()
+def plugins(db: options.Db = None, bus: options.Bus = None, config: options.Config = None, as_json: options.Json = False) -> None:
+    """List what each plugin provides: hooks, handlers, coordinator functions, input adapters, and the addresses it answers.
+
+    Where two plugins answer one address, the list says which of them is used.
+    """
+    rows = Plugins().provided(configuration(config, db, bus))
     if as_json:
         print_json([asdict(row) for row in rows])
     else:

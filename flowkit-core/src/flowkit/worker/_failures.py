@@ -72,15 +72,15 @@ def _own(error: BaseException) -> tuple[str, bool] | None:
 
 
 def _asked_plugins(error: BaseException, command: RunNode, io: dict[str, Any], plugins: Plugins) -> tuple[str, bool] | None:
-    if not plugins.classifies_errors:
+    if not plugins.asks("flowkit_classify_error"):
         return None
     try:
         node = NodeSpec.model_validate({"node_id": command.node_id, "type": command.role, "io": io})
-        answer = plugins.ask("flowkit_classify_error", error=error, node=node)
-        return None if answer is None else contained(_checked, answer)
-    except Exception:
-        logger.exception("A plugin raised in flowkit_classify_error", extra={"action": "classify_failed", "task_id": command.task_id})
+        answer = plugins.first("flowkit_classify_error", check=_checked, error=error, node=node)
+    except Exception as failed:
+        logger.exception("No plugin classified the error: %s", failed, extra={"action": "classify_failed", "task_id": command.task_id})
         return None
+    return None if answer is None else answer.value
 
 
 def _asked_handler(error: BaseException, command: RunNode, classify: Classify) -> tuple[str, bool]:

@@ -1,0 +1,137 @@
+"""Checks of plugins: whether their hooks can be called, and whether what they open has all parts of its protocol."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from types import NoneType
+from typing import Any, get_type_hints
+
+from flowkit import hookspecs
+from flowkit.protocols import ArtifactStore
+
+HOOK_PREFIX = "flowkit_"
+HOOKS: Mapping[str, frozenset[str]] = {
+    name: frozenset(inspect.signature(function).parameters)
+    for name, function in vars(hookspecs).items()
+    if name.startswith(HOOK_PREFIX) and inspect.isfunction(function)
+}
+"""The hooks and their arguments."""
+
+NEEDED_ARGUMENTS = {
+    "flowkit_register_handlers": "register",
+    "flowkit_register_functions": "register",
+    "flowkit_register_input_adapters": "register",
+    "flowkit_encode_payload": "data",
+    "flowkit_decode_payload": "data",
+}
+PAIRS = (("flowkit_encode_payload", "flowkit_decode_payload"),)
+NOT_PLUGINS = {str: "a string", type: "a class; give an instance of it", NoneType: "None"}
+
+LIKE_A_HOOK = 0.85
+
+Options = Callable[[object, str], Any]
+
+
+def wrong_object(plugin: object) -> str | None:
+    """What a plugin is that cannot be one."""
+    return next((what for kind, what in NOT_PLUGINS.items() if isinstance(plugin, kind)), None)
+
+
+def faults_of_plugin(plugin: object, options_of: Options) -> Iterator[str]:
+    """What is wrong with the hooks of a plugin. ``options_of`` gives pluggy's options of an attribute, or None if it is no hook."""
+    found: set[str] = set()
+    for attribute in dir(plugin):
+        options = options_of(plugin, attribute)
+        if options is None:
+            if (fault := _fault_of_other(plugin, attribute)) is not None:
+                yield fault
+            continue
+        hook = options["specname"] or attribute
+        found.add(hook)
+        if hook not in HOOKS:
+            if not options["optionalhook"]:
+                yield f"there is no hook {hook!r}{_did_you_mean(hook)}"
+        elif options["wrapper"] or options["hookwrapper"]:
+            yield f"{hook} is a hook wrapper; FlowKit does not call wrappers"
+        elif (fault := _fault_of_hook(getattr(plugin, attribute), hook)) is not None:
+            yield f"{hook} {fault}"
+    for pair in PAIRS:
+        if len(there := found.intersection(pair)) == 1:
+            (missing,) = set(pair) - there
+            yield f"it has {there.pop()} but not {missing}"
+
+
+def _fault_of_other(plugin: object, attribute: str) -> str | None:
+    """Of an attribute that is no hook: whether it looks like one."""
+    if attribute in HOOKS:
+        return f"{attribute} is not a function"
+    if attribute[:1].lower() != "f" or not callable(getattr(plugin, attribute)):
+        return None
+    close = difflib.get_close_matches(attribute.lower(), HOOKS, 1, LIKE_A_HOOK)
+    return f"{attribute!r} is no hook; did you mean {close[0]!r}?" if close else None
+
+
+def _fault_of_hook(function: Any, hook: str) -> str | None:
+    """What pluggy accepts and never calls as its author expects."""
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        return "is async; hooks are plain functions, called and not awaited"
+    if inspect.isgeneratorfunction(function):
+        return "is a generator; hooks are plain functions, called and not iterated"
+    parameters = inspect.signature(function).parameters
+    if any(parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) for parameter in parameters.values()):
+        return "takes any arguments; name those that it wants"
+    for name, parameter in parameters.items():
+        has_default = parameter.default is not parameter.empty
+        if name not in HOOKS[hook] and not has_default:
+            return f"takes {name!r}; the arguments of this hook are {', '.join(sorted(HOOKS[hook]))}"
+        if name in HOOKS[hook] and has_default:
+            return f"gives {name!r} a default; an argument with a default is not passed"
+        if parameter.kind is parameter.KEYWORD_ONLY and not has_default:
+            return f"takes {name!r} by keyword only; arguments are passed by position"
+    needed = NEEDED_ARGUMENTS.get(hook)
+    return None if needed is None or needed in parameters else f"does not take {needed!r}, which it needs"
+
+
+def _did_you_mean(hook: str) -> str:
+    close = difflib.get_close_matches(hook, HOOKS, 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def missing_part(opened: object, protocol: type) -> str | None:
+    """The first part of a protocol that an object lacks, or None if it has them all."""
+    if isinstance(opened, type):
+        return f"an instance: it is the class {opened.__qualname__} itself"
+    for name in _parts(protocol):
+        expected, given = getattr(protocol, name, None), getattr(opened, name, None)
+        if not callable(expected):
+            # A store may set its attributes when it is entered, if its class declares them.
+            if given is None and name not in _declared(type(opened)):
+                return f"the attribute {name!r}"
+        elif not callable(given):
+            return f"the method {name!r}"
+        elif (parameter := _missing_parameter(expected, given)) is not None:
+            return f"the argument {parameter!r} of {name!r}"
+    artifacts = getattr(opened, "artifacts", None) if "artifacts" in _declared(protocol) else None
+    part = None if artifacts is None else missing_part(artifacts, ArtifactStore)
+    return part and f"{part} of its artifacts"
+
+
+def _parts(protocol: type) -> list[str]:
+    methods = [name for name, value in vars(protocol).items() if inspect.isfunction(value) and name != "__init__"]
+    return [*get_type_hints(protocol), *(name for name in methods if not name.startswith("_") or name in ("__aenter__", "__aexit__"))]
+
+
+def _declared(cls: type) -> set[str]:
+    return {name for base in cls.__mro__ for name in getattr(base, "__annotations__", {})}
+
+
+def _missing_parameter(expected: Any, given: Any) -> str | None:
+    """A keyword argument of the protocol's method that the given one does not take."""
+    try:
+        parameters = inspect.signature(given).parameters
+    except (TypeError, ValueError):
+        return None
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return None
+    wanted = [p.name for p in inspect.signature(expected).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    return next((name for name in wanted if name not in parameters), None)
