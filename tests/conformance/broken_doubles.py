@@ -3,12 +3,13 @@
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 import anyio
 import pytest
 
-from flowkit.errors import BusError, BusUnavailable
+from flowkit.errors import BusError, BusUnavailable, RecordTooLarge, StoreUnavailable
 from flowkit.protocols import (
     ArtifactRecord,
     ArtifactStore,
@@ -25,13 +26,23 @@ from flowkit.protocols import (
 from flowkit_testing import InMemoryArtifactStore, InMemoryBus, InMemoryStore
 from flowkit_testing._groups import PartitionLog
 from flowkit_testing.broker import Broker, acknowledge
-from flowkit_testing.conformance import ArtifactStoreConformance, BusConformance, StoreConformance
+from flowkit_testing.conformance import ArtifactStoreConformance, BusConformance, Opener, StoreConformance
+from flowkit_testing.conformance._artifact_processes import ArtifactProcesses
+from flowkit_testing.conformance._store_archiving import Purging
+from flowkit_testing.conformance._store_base import StoreSuite
+from flowkit_testing.conformance._store_cancelling import Cancelling
+from flowkit_testing.conformance._store_committing import Committing, Waiting
+from flowkit_testing.conformance._store_namespaces import Namespaces
+from flowkit_testing.conformance._store_processes import Processes
+from tests.conformance.file_store import FileStore, HearsItselfOnly, LeavesGaps, TearsCommits, WithoutALock, WritesAtTheEnd
 from tests.conformance.memory_failures import FailsInMemory
 
 # ---------------------------------------------------------------- stores
 
 
-class BrokenStore(StoreConformance):
+class Broken(StoreSuite):
+    """The fixtures of a double. It runs the part of the suite that it is derived from too."""
+
     broken: ClassVar[type[InMemoryStore]]
     patience = 0.3
     quiet_sec = 0.02
@@ -45,6 +56,15 @@ class BrokenStore(StoreConformance):
     @pytest.fixture
     def open_store(self, store: InMemoryStore) -> Callable[[], InMemoryStore]:
         return lambda: store
+
+    @pytest.fixture
+    def open_namespace(self) -> Callable[[str], InMemoryStore]:
+        stores: dict[str, InMemoryStore] = {}
+        return lambda namespace: stores.setdefault(namespace, self.broken())
+
+
+class BrokenStore(Broken, StoreConformance):
+    pass
 
 
 class TestAcceptsStaleCommits(BrokenStore):
@@ -194,6 +214,262 @@ class TestParksOverWhatIsThere(BrokenStore):
         async def park(self, letters: Sequence[DeadLetter]) -> None:
             await self.drop_dead_letters([letter.letter_id for letter in letters])
             await super().park(letters)
+
+
+class TestWaitsForTheEndAsForAnyChange(Broken, Waiting):
+    class broken(InMemoryStore):
+        async def wait_for_change(self, task_id: str, version: int, *, ended: bool = False) -> None:
+            await super().wait_for_change(task_id, version)
+
+
+class TestNeverTellsAnEnd(Broken, Waiting):
+    class broken(InMemoryStore):
+        async def wait_for_change(self, task_id: str, version: int, *, ended: bool = False) -> None:
+            if ended and (await self.load([task_id])).get(task_id) is not None:
+                await anyio.sleep_forever()
+            await super().wait_for_change(task_id, version)
+
+
+class TestTellsAnOldEnd(Broken, Waiting):
+    class broken(InMemoryStore):
+        async def wait_for_change(self, task_id: str, version: int, *, ended: bool = False) -> None:
+            await super().wait_for_change(task_id, 0 if ended else version, ended=ended)
+
+
+class LimitedStore(Broken, Committing):
+    oversize_bytes = 2_000_001
+
+
+class TestCommitsAboveTheLimit(LimitedStore):
+    class broken(InMemoryStore):
+        def __init__(self) -> None:
+            super().__init__(max_record_bytes=2_000_000, max_part_bytes=1_000_000_000)
+
+
+class TestRefusesACommitAboveTheLimitAsStale(LimitedStore):
+    class broken(InMemoryStore):
+        def __init__(self) -> None:
+            super().__init__(max_record_bytes=2_000_000)
+
+        async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
+            try:
+                return await super().commit(commits)
+            except RecordTooLarge:
+                return [False] * len(commits)
+
+
+class TestAppliesHalfOfACommitAboveTheLimit(LimitedStore):
+    class broken(InMemoryStore):
+        def __init__(self) -> None:
+            super().__init__(max_record_bytes=2_000_000)
+
+        async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
+            fitting = [part for commit in commits for part in commit.put.items() if len(part[1]) < self.max_part_bytes]
+            try:
+                return await super().commit(commits)
+            except RecordTooLarge:
+                self._tasks.rows[commits[0].task_id].parts.update(fitting)
+                raise
+
+
+class TestConnectionsHearThemselvesOnly(Broken, Waiting):
+    broken = InMemoryStore
+
+    @pytest.fixture
+    def open_store(self, store: InMemoryStore) -> Callable[[], InMemoryStore]:
+        def another() -> InMemoryStore:
+            other = InMemoryStore()
+            other.__dict__.update({**store.__dict__, "_waiting": {}})
+            return other
+
+        return another
+
+
+class TestAPurgeTellsNoWaiter(Broken, Waiting):
+    class broken(InMemoryStore):
+        async def purge(self, *, finished_before: float, limit: int = 1000) -> int:
+            waiting, self._waiting = self._waiting, {}
+            try:
+                return await super().purge(finished_before=finished_before, limit=limit)
+            finally:
+                self._waiting = waiting
+
+
+class TestAPurgeLeavesTheArchive(Broken, Purging):
+    class broken(InMemoryStore):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left: dict[str, Any] = {}
+
+        async def purge(self, *, finished_before: float, limit: int = 1000) -> int:
+            self.left |= {task_id: row._archive for task_id, row in self._tasks.rows.items() if row.finished_at is not None}
+            return await super().purge(finished_before=finished_before, limit=limit)
+
+        async def create(self, records: Sequence[TaskRecord]) -> Sequence[str]:
+            ids = await super().create(records)
+            for task_id in set(ids) & set(self.left):
+                self._tasks.rows[task_id]._archive = self.left.pop(task_id)
+            return ids
+
+
+class TestAPurgeLeavesWhichUidsAreKnown(Broken, Purging):
+    class broken(InMemoryStore):
+        def __init__(self) -> None:
+            super().__init__()
+            logs: dict[Any, Any] = {}
+            forget = self._artifacts.forget
+
+            def half(task_id: str) -> None:
+                logs.update(self._artifacts._tasks)
+                forget(task_id)
+
+            class Remembering(InMemoryArtifactStore):
+                async def known(self, stream: Any, uids: Collection[str]) -> set[str]:
+                    log = logs.get(stream.task_id)
+                    old = log.streams.get((stream.node_id, stream.generation)) if log else None
+                    return await super().known(stream, uids) | (old.uids.intersection(uids) if old else set())
+
+            self.artifacts = self._artifacts = Remembering()
+            forget = self._artifacts.forget
+            self._artifacts.forget = half
+
+
+class TestAPurgeDeletesDeadLetters(Broken, Purging):
+    class broken(InMemoryStore):
+        async def purge(self, *, finished_before: float, limit: int = 1000) -> int:
+            task_ids = self._tasks.ended(before=finished_before, limit=limit)
+            letters = [letter.letter_id for letter in self._letters.values() if letter.task_id in task_ids]
+            await self.drop_dead_letters(letters)
+            return await super().purge(finished_before=finished_before, limit=limit)
+
+
+class TestNamespacesAreIgnored(Broken, Namespaces):
+    broken = InMemoryStore
+
+    @pytest.fixture
+    def open_namespace(self, store: InMemoryStore) -> Callable[[str], InMemoryStore]:
+        return lambda namespace: store
+
+
+class TestLettersOfAllNamespacesAreOne(Broken, Namespaces):
+    broken = InMemoryStore
+
+    @pytest.fixture
+    def open_namespace(self) -> Callable[[str], InMemoryStore]:
+        first = InMemoryStore()
+
+        def another(namespace: str) -> InMemoryStore:
+            store = InMemoryStore()
+            store._letters, store._letter_ids = first._letters, first._letter_ids
+            return store
+
+        return another
+
+
+class TestACancelledCallKillsTheStore(Broken, Cancelling):
+    class broken(InMemoryStore):
+        dead = False
+
+        async def load(self, task_ids: Collection[str]) -> Mapping[str, TaskRecord]:
+            if self.dead:
+                raise StoreUnavailable("the connection is gone")
+            try:
+                await anyio.sleep(0.002)
+            except BaseException:
+                self.dead = True
+                raise
+            return await super().load(task_ids)
+
+
+class TestACancelledCommitKeepsALock(Broken, Cancelling):
+    class broken(InMemoryStore):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lock = anyio.Semaphore(1)
+
+        async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
+            await self.lock.acquire()
+            await anyio.sleep(0.002)
+            answers = await super().commit(commits)
+            self.lock.release()
+            return answers
+
+
+class TestACancelledCommitIsHalfApplied(Broken, Cancelling):
+    class broken(InMemoryStore):
+        async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
+            for commit in commits:
+                row = self._tasks.rows.get(commit.task_id)
+                if row is not None and row.version == commit.expected_version and "more" in commit.put:
+                    row.parts["more"] = commit.put["more"]
+                    await anyio.sleep(0.002)
+            return await super().commit(commits)
+
+
+# ---------------------------------------------------------------- stores of several processes
+
+
+class BrokenProcesses(Processes):
+    broken: ClassVar[type[FileStore]]
+    patience = 2.0
+    quiet_sec = 0.02
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> str:
+        return str(tmp_path / "store")
+
+    @pytest.fixture
+    def store(self, path: str) -> FileStore:
+        return FileStore(path)
+
+    @pytest.fixture
+    def opener(self, path: str) -> Opener:
+        return Opener("tests.conformance.file_store:open_file", (self.broken.__name__, path))
+
+
+class TestTwoProcessesCommitOneVersion(BrokenProcesses):
+    broken = WithoutALock
+
+
+class KilledProcesses(BrokenProcesses):
+    """Without the tests that kill no process: each process takes a second to start."""
+
+    test_of_commits_by_two_processes_one_is_applied_for_each_version = None
+    test_a_commit_by_another_process_is_told = None
+
+
+class TestAKilledProcessLeavesHalfACommit(KilledProcesses):
+    broken = TearsCommits
+
+
+class TestAKilledProcessLosesConfirmedCommits(KilledProcesses):
+    broken = WritesAtTheEnd
+
+
+class TestProcessesHearThemselvesOnly(BrokenProcesses):
+    broken = HearsItselfOnly
+    test_of_commits_by_two_processes_one_is_applied_for_each_version = None
+
+    @pytest.fixture
+    def store(self, path: str) -> FileStore:
+        return HearsItselfOnly(path)
+
+
+class TestAKilledProcessLeavesAGapOfPositions(ArtifactProcesses):
+    patience = 2.0
+    test_of_puts_by_two_processes_one_is_new_for_each_uid = None
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> str:
+        return str(tmp_path / "store")
+
+    @pytest.fixture
+    def artifacts(self, path: str) -> ArtifactStore:
+        return FileStore(path).artifacts
+
+    @pytest.fixture
+    def opener(self, path: str) -> Opener:
+        return Opener("tests.conformance.file_store:open_file_artifacts", (LeavesGaps.__name__, path))
 
 
 # ---------------------------------------------------------------- artifacts

@@ -5,7 +5,9 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 
 import pytest
 
-from flowkit.protocols import ArtifactStore
+from flowkit.config import CommonConfig
+from flowkit.plugins import Plugins
+from flowkit.protocols import ArtifactStore, Store
 from flowkit_testing import InMemoryBus, InMemoryStore
 from flowkit_testing.conformance import ArtifactStoreConformance, BusConformance, StoreConformance
 from tests.conformance.memory_failures import FailsInMemory
@@ -55,6 +57,11 @@ class TestInMemoryStore(StoreConformance):
     @pytest.fixture
     def open_store(self, store: InMemoryStore) -> Callable[[], InMemoryStore]:
         return lambda: store
+
+    @pytest.fixture
+    def open_namespace(self, unique: str) -> Callable[[str], Store]:
+        plugins = Plugins()
+        return lambda namespace: plugins.open_store(f"memory://{unique}", CommonConfig(namespace=namespace))
 
 
 class TestInMemoryArtifactStore(ArtifactStoreConformance):

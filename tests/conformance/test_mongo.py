@@ -3,7 +3,9 @@
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
@@ -11,11 +13,15 @@ from pymongo import AsyncMongoClient
 
 from flowkit.protocols import ArtifactStore
 from flowkit_mongo import MongoStore
-from flowkit_testing.conformance import ArtifactStoreConformance, StoreConformance
+from flowkit_testing.conformance import ArtifactStoreConformance, Opener, StoreConformance
 from flowkit_testing.conformance.artifacts import OpenArtifacts
 from tests.servers.mongo_fixtures import drop_from_given_server
 
-pytestmark = pytest.mark.services
+pytestmark = [
+    pytest.mark.services,
+    # A connection attempt that is cancelled leaves its socket to the garbage collector. That is PyMongo's, and harmless.
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -25,16 +31,41 @@ def database() -> Iterator[str]:
     drop_from_given_server(name)
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A server, and the driver it is reached with."""
+
+    address: str
+    driver: str
+
+
 @pytest.fixture(params=["replica set, pymongo", "standalone, motor"])
-async def open_store(anyio_backend: str, request: pytest.FixtureRequest, database: str) -> AsyncIterator[Callable[[], MongoStore]]:
+def place(request: pytest.FixtureRequest) -> Place:
     server, driver = request.param.split(", ")
-    address = request.getfixturevalue("mongo_address" if server == "replica set" else "mongo_standalone")
-    client: Any = AsyncIOMotorClient(address) if driver == "motor" else AsyncMongoClient(address)
-    yield lambda: MongoStore(client[database])
-    if driver == "motor":
+    return Place(request.getfixturevalue("mongo_address" if server == "replica set" else "mongo_standalone"), driver)
+
+
+@pytest.fixture
+async def client(anyio_backend: str, place: Place) -> AsyncIterator[Any]:
+    client: Any = AsyncIOMotorClient(place.address) if place.driver == "motor" else AsyncMongoClient(place.address)
+    yield client
+    if place.driver == "motor":
         client.close()
     else:
         await client.close()
+
+
+@pytest.fixture
+def open_store(client: Any, database: str) -> Callable[[], MongoStore]:
+    return lambda: MongoStore(client[database])
+
+
+def opener_of(place: Place, database: str, function: str) -> Opener | None:
+    """Other processes take seconds to start, and behave the same with both drivers."""
+    if place.driver == "motor":
+        return None
+    parts = urlsplit(place.address)
+    return Opener(f"tests.conformance.openers:{function}", (urlunsplit(parts._replace(path=f"/{database}")),))
 
 
 @pytest.fixture
@@ -54,6 +85,14 @@ class TestMongoStore(StoreConformance):
     def open_store(self, open_store: Callable[[], MongoStore]) -> Callable[[], MongoStore]:
         return open_store
 
+    @pytest.fixture
+    def open_namespace(self, client: Any, database: str) -> Callable[[str], MongoStore]:
+        return lambda namespace: MongoStore(client[database], namespace=namespace)
+
+    @pytest.fixture
+    def opener(self, place: Place, database: str) -> Opener | None:
+        return opener_of(place, database, "open_mongo")
+
 
 class TestMongoArtifactStore(ArtifactStoreConformance):
     """The artifact store."""
@@ -70,3 +109,7 @@ class TestMongoArtifactStore(ArtifactStoreConformance):
                 yield store.artifacts
 
         return another
+
+    @pytest.fixture
+    def opener(self, place: Place, database: str) -> Opener | None:
+        return opener_of(place, database, "open_mongo_artifacts")

@@ -1,6 +1,7 @@
 """The published suites on mongomock-motor, which has no server and no limit, and lets nothing happen at the same time."""
 
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from mongomock_motor import AsyncMongoMockClient
@@ -14,9 +15,16 @@ class TestMockedStore(StoreConformance):
     """The store."""
 
     @pytest.fixture
-    def open_store(self) -> Callable[[], MongoStore]:
-        database = AsyncMongoMockClient()["flowkit"]
+    def database(self) -> Any:
+        return AsyncMongoMockClient()["flowkit"]
+
+    @pytest.fixture
+    def open_store(self, database: Any) -> Callable[[], MongoStore]:
         return lambda: MongoStore(database)
+
+    @pytest.fixture
+    def open_namespace(self, database: Any) -> Callable[[str], MongoStore]:
+        return lambda namespace: MongoStore(database, namespace=namespace)
 
     @pytest.fixture
     async def store(self, open_store: Callable[[], MongoStore]) -> AsyncIterator[MongoStore]:

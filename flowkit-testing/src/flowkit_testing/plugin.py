@@ -1,6 +1,6 @@
 """The hooks of ``memory://`` addresses, registered under the entry-point group ``flowkit``.
 
-``memory://NAME`` is one place per process and name: whatever opens the same address meets there.
+All parts of a process that open the same ``memory://NAME`` share one bus, and one store for each namespace.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from .store import InMemoryStore
 SCHEME = "memory://"
 
 _brokers: dict[str, Broker] = {}
-_stores: dict[str, InMemoryStore] = {}
+_stores: dict[tuple[str, str], InMemoryStore] = {}
 
 
 def flowkit_open_bus(address: str, config: CommonConfig) -> Bus | None:
@@ -25,10 +25,10 @@ def flowkit_open_bus(address: str, config: CommonConfig) -> Bus | None:
     return InMemoryBus(broker=_brokers.setdefault(address, Broker()), dead_letter_topic=config.dead_letter_topic)
 
 
-def flowkit_open_store(source: Any) -> Store | None:
-    """The store of a ``memory://`` address, or the in-memory store that was given."""
+def flowkit_open_store(source: Any, config: CommonConfig) -> Store | None:
+    """The store of a ``memory://`` address and the configured namespace, or the in-memory store that was given."""
     if isinstance(source, InMemoryStore):
         return source
     if isinstance(source, str) and source.startswith(SCHEME):
-        return _stores.setdefault(source, InMemoryStore())
+        return _stores.setdefault((source, config.namespace), InMemoryStore())
     return None

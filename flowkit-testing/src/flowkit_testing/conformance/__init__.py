@@ -1,7 +1,8 @@
 """Suites for those who write a bus or a store: a test for each promise in :mod:`flowkit.protocols`.
 
 Subclass :class:`BusConformance`, :class:`StoreConformance` or :class:`ArtifactStoreConformance` and supply one fixture. They are the tests
-that FlowKit's own adapters pass; what passes them can carry FlowKit.
+that FlowKit's own adapters pass; what passes them can carry FlowKit. With an :class:`Opener` the suites also run a store from several
+processes, and kill them.
 """
 
 import pytest
@@ -20,9 +21,19 @@ for _module in (
     "artifacts",
 ):
     pytest.register_assert_rewrite(f"{__name__}.{_module}")
+for _module in ("_artifact_processes", "_processes", "_store_cancelling", "_store_namespaces", "_store_processes"):
+    pytest.register_assert_rewrite(f"{__name__}.{_module}")
 
+from ._processes import Opener  # noqa: E402
 from .artifacts import ArtifactStoreConformance  # noqa: E402
 from .bus import BusConformance, BusDeliveryConformance, BusFailureConformance  # noqa: E402
 from .store import StoreConformance  # noqa: E402
 
-__all__ = ["ArtifactStoreConformance", "BusConformance", "BusDeliveryConformance", "BusFailureConformance", "StoreConformance"]
+__all__ = [
+    "ArtifactStoreConformance",
+    "BusConformance",
+    "BusDeliveryConformance",
+    "BusFailureConformance",
+    "Opener",
+    "StoreConformance",
+]

@@ -1,10 +1,12 @@
 """The store suite: parts that no longer change, and deleting what is over."""
 
+from contextlib import AsyncExitStack
+
 import pytest
 
-from flowkit.protocols import ArchivedPart, ArtifactRecord, Store, Stream
+from flowkit.protocols import ArchivedPart, ArtifactRecord, DeadLetter, Store, Stream
 
-from ._store_base import NOON, OpenStore, StoreSuite, change, load_one, open_another, record
+from ._store_base import NOON, OpenStore, StoreSuite, change, load_one, open_another, plain, record
 
 
 class Archiving(StoreSuite):
@@ -128,6 +130,41 @@ class Purging(StoreSuite):
         assert list(await store.artifacts.read(stream)) == []
         assert list(await store.artifacts.scan(task_id)) == []
         assert task_id not in await store.due(before=NOON, limit=100_000)
+
+    async def test_nothing_of_a_purged_task_is_in_a_new_one_of_its_id(
+        self, store: Store, open_store: OpenStore | None, task_id: str
+    ) -> None:
+        stream = Stream(task_id, "node")
+        await store.create([record(task_id, parts={"old": b"1", "state": b"1"}, idempotency_key=f"key-{task_id}")])
+        await store.artifacts.put([ArtifactRecord(stream, uid, True, b"{}", b"{}", NOON) for uid in ("u", "v")])
+        old = change(
+            task_id, finished_at=LONG_AGO, put={"late": b"1"}, archive=[ArchivedPart("a", 9, b"old"), ArchivedPart("b", 1, b"old")]
+        )
+        await store.commit([old])
+        await self.purge_all(store)
+        assert list(await store.create([record(task_id)])) == [task_id]
+        stores = [store]
+        async with AsyncExitStack() as stack:
+            if open_store is not None:
+                stores.append(await stack.enter_async_context(open_store()))
+            for one in stores:
+                assert plain(await load_one(one, task_id)) == record(task_id)
+                assert list(await one.scan_archive(task_id, prefix="")) == []
+                assert list(await one.artifacts.read(stream, latest=True)) == []
+                assert await one.artifacts.known(stream, ["u", "v"]) == set()
+        await store.commit([change(task_id, archive=[ArchivedPart("a", 1, b"new")])])
+        assert dict(await store.read_archive(task_id, ["a", "b"])) == {"a": b"new"}
+        assert list(await store.artifacts.put([ArtifactRecord(stream, "v", True, b"{}", b"{}", NOON)])) == [True]
+        assert [found.position for found in await store.artifacts.read(stream)] == [1]
+
+    async def test_the_dead_letters_of_a_purged_task_stay(self, store: Store, task_id: str) -> None:
+        await store.create([record(task_id)])
+        letters = [DeadLetter(f"{task_id}-{number}", LONG_AGO, "batch", "code", "error", task_id, data=b"x" * number) for number in (0, 9)]
+        await store.park(letters)
+        await store.commit([change(task_id, finished_at=LONG_AGO)])
+        await self.purge_all(store)
+        assert list(await store.load([task_id])) == []
+        assert list(await store.dead_letters(task_id=task_id)) == letters
 
     async def test_a_purged_task_refuses_commits(self, store: Store, task_id: str) -> None:
         await store.create([record(task_id, finished_at=LONG_AGO)])

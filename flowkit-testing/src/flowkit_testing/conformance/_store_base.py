@@ -9,8 +9,10 @@ import pytest
 from flowkit.protocols import ArchivedPart, Commit, Store, TaskHeader, TaskRecord
 
 from ._common import Conformance
+from ._processes import Opener
 
 OpenStore = Callable[[], Store]
+OpenNamespace = Callable[[str], Store]
 
 NOON = 1_700_000_000.0
 
@@ -27,6 +29,16 @@ class StoreSuite(Conformance):
         return None
 
     @pytest.fixture
+    def open_namespace(self) -> OpenNamespace | None:
+        """A callable that gives a store, not yet entered, for a namespace on the same server; tests that need one are skipped without."""
+        return None
+
+    @pytest.fixture
+    def opener(self) -> Opener | None:
+        """How another process opens the same data; tests that need another process are skipped without."""
+        return None
+
+    @pytest.fixture
     def task_id(self, unique: str) -> str:
         return f"task-{unique}"
 
@@ -36,6 +48,13 @@ def open_another(open_store: OpenStore | None) -> Store:
     if open_store is None:
         pytest.skip("needs the fixture open_store")
     return open_store()
+
+
+def in_namespace(open_namespace: OpenNamespace | None, namespace: str) -> Store:
+    """A store of a namespace, or the reason why the test is skipped."""
+    if open_namespace is None:
+        pytest.skip("needs the fixture open_namespace")
+    return open_namespace(namespace)
 
 
 def record(

@@ -1,9 +1,12 @@
 """The store suite: commits, and waiting for them."""
 
+from functools import partial
+
 import anyio
 import pytest
 
-from flowkit.protocols import Commit, Store
+from flowkit.errors import RecordTooLarge
+from flowkit.protocols import ArchivedPart, Commit, Store
 
 from ._store_base import NOON, OpenStore, StoreSuite, change, load_one, open_another, plain, record
 
@@ -142,6 +145,21 @@ class Committing(StoreSuite):
         put["state"] = b"2"
         assert (await load_one(store, task_id)).parts["state"] == b"1"
 
+    @pytest.mark.parametrize("where", ["part", "archived part"])
+    async def test_a_commit_above_the_limit_is_refused_and_leaves_the_record_as_it_was(
+        self, store: Store, task_id: str, where: str
+    ) -> None:
+        if self.oversize_bytes is None:
+            pytest.skip("the store has no limit")
+        await store.create([record(task_id)])
+        huge = b'"' + b"x" * self.oversize_bytes + b'"'
+        parts = {"put": {"state": huge}} if where == "part" else {"archive": [ArchivedPart("huge", 1, huge)], "put": {"state": b"1"}}
+        with pytest.raises(RecordTooLarge):
+            await store.commit([change(task_id, **parts)])  # type: ignore[arg-type]
+        assert plain(await load_one(store, task_id)) == record(task_id)
+        assert dict(await store.read_archive(task_id, ["huge"])) == {}
+        assert list(await store.commit([change(task_id)])) == [True]
+
 
 class Waiting(StoreSuite):
     """Being told of a change."""
@@ -206,3 +224,54 @@ class Waiting(StoreSuite):
                     tasks.start_soon(store.wait_for_change, task_id, 1)
                     await anyio.sleep(self.quiet_sec / 10)
                     await other.commit([change(task_id)])
+
+    async def test_a_wait_for_the_end_ignores_other_changes(self, store: Store, task_id: str) -> None:
+        await store.create([record(task_id)])
+        await store.commit([change(task_id)])
+        with anyio.move_on_after(self.quiet_sec) as scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(store.commit, [change(task_id, 2)])
+                await store.wait_for_change(task_id, 1, ended=True)
+        assert scope.cancelled_caught
+
+    async def test_a_wait_for_the_end_waits_for_a_later_version_than_the_given_one(self, store: Store, task_id: str) -> None:
+        await store.create([record(task_id, finished_at=NOON)])
+        with anyio.move_on_after(self.quiet_sec) as scope:
+            await store.wait_for_change(task_id, 1, ended=True)
+        assert scope.cancelled_caught
+
+    async def test_an_end_that_has_happened_is_told_at_once(self, store: Store, task_id: str) -> None:
+        await store.create([record(task_id)])
+        await store.commit([change(task_id, finished_at=NOON)])
+        with anyio.fail_after(self.patience):
+            await store.wait_for_change(task_id, 1, ended=True)
+            await store.wait_for_change(f"{task_id}-unknown", 1, ended=True)
+
+    async def test_an_end_is_told_to_everyone_who_waits_for_it(self, store: Store, task_id: str) -> None:
+        await store.create([record(task_id)])
+        with anyio.fail_after(self.patience):
+            async with anyio.create_task_group() as tasks:
+                for version in (0, 1, 2):
+                    tasks.start_soon(partial(store.wait_for_change, task_id, version, ended=True))
+                await anyio.sleep(self.quiet_sec / 10)
+                await store.commit([change(task_id)])
+                await store.commit([change(task_id, 2, finished_at=NOON)])
+
+    async def test_an_end_over_another_connection_is_told(self, store: Store, open_store: OpenStore | None, task_id: str) -> None:
+        await store.create([record(task_id)])
+        async with open_another(open_store) as other:
+            with anyio.fail_after(self.patience):
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(partial(store.wait_for_change, task_id, 1, ended=True))
+                    await anyio.sleep(self.quiet_sec / 10)
+                    await other.commit([change(task_id, finished_at=NOON)])
+
+    @pytest.mark.parametrize("ended", [False, True])
+    async def test_a_wait_for_a_task_that_is_purged_ends(self, store: Store, task_id: str, ended: bool) -> None:
+        await store.create([record(task_id, finished_at=1000.0)])
+        with anyio.fail_after(self.patience):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(partial(store.wait_for_change, task_id, 1, ended=ended))
+                await anyio.sleep(self.quiet_sec / 10)
+                while await store.purge(finished_before=2000.0):
+                    pass

@@ -11,17 +11,17 @@ import pytest
 from flowkit.errors import RecordTooLarge
 from flowkit.protocols import ArtifactRecord, ArtifactStore, Stream
 
-from ._common import Conformance
+from ._artifact_processes import ArtifactProcesses, item
 from ._store_base import NOON
 
 OpenArtifacts = Callable[[], AbstractAsyncContextManager[ArtifactStore]]
 
 
-class ArtifactStoreConformance(Conformance):
+class ArtifactStoreConformance(ArtifactProcesses):
     """A test for each promise of :class:`flowkit.protocols.ArtifactStore`.
 
     Subclass it and supply the fixture ``artifacts``. ``open_artifacts`` gives further connections to the same data, each as an
-    asynchronous context manager; without it the tests that need one are skipped.
+    asynchronous context manager, and ``opener`` says how other processes open it. Without them the tests that need one are skipped.
     """
 
     oversize_bytes: ClassVar[int | None] = 64 * 1024 * 1024
@@ -30,11 +30,6 @@ class ArtifactStoreConformance(Conformance):
     @pytest.fixture
     def open_artifacts(self) -> OpenArtifacts | None:
         return None
-
-    @pytest.fixture
-    def stream(self, unique: str) -> Stream:
-        """A stream of the test's own."""
-        return Stream(f"task-{unique}", "node")
 
     # ------------------------------------------------------------ putting
 
@@ -230,7 +225,3 @@ def open_another(open_artifacts: OpenArtifacts | None) -> AbstractAsyncContextMa
     if open_artifacts is None:
         pytest.skip("needs the fixture open_artifacts")
     return open_artifacts()
-
-
-def item(stream: Stream, uid: str, meta: bytes = b"{}", *, at: float = NOON) -> ArtifactRecord:
-    return ArtifactRecord(stream, uid, True, meta, b"{}", at)

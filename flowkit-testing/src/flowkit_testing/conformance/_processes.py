@@ -1,0 +1,86 @@
+"""Other processes that use an adapter, started by the suites."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+import pytest
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+LONGEST_LINE = 1_000_000
+START_SEC = 60.0
+"""How long a process may take to import the adapter and to open it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """A function that another process can import and call to open the same data.
+
+    ``function`` is its name, such as ``my_package.testing:open_store``. It is called with ``arguments``, which are strings, and returns
+    an asynchronous context manager: for a store the store itself, not yet entered, for an artifact store something that gives it.
+    """
+
+    function: str
+    arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OtherProcess:
+    """A process that does a job with the adapter."""
+
+    process: anyio.abc.Process
+    lines: BufferedByteReceiveStream
+
+    async def line(self) -> Any:
+        """The next line that it prints."""
+        try:
+            return json.loads(await self.lines.receive_until(b"\n", LONGEST_LINE))
+        except (anyio.EndOfStream, anyio.IncompleteRead):
+            raise AssertionError(f"the other process ended with status {await self.process.wait()}; its errors are on stderr") from None
+
+    async def go(self) -> None:
+        """Let it do its job."""
+        assert self.process.stdin is not None
+        await self.process.stdin.send(b"go\n")
+
+    async def kill(self) -> None:
+        """End it by SIGKILL, in the middle of what it does."""
+        self.process.kill()
+        await self.process.wait()
+
+
+@asynccontextmanager
+async def other_processes(opener: Opener | None, *jobs: tuple[str, dict[str, Any]]) -> AsyncIterator[list[OtherProcess]]:
+    """Processes that have opened the adapter and wait for ``go``; leaving kills those that run."""
+    if opener is None:
+        pytest.skip("the adapter cannot be opened by another process: needs the fixture opener")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in [*sys.path, ""])}
+    where = json.dumps([opener.function, *opener.arguments])
+    async with AsyncExitStack() as stack:
+        found = []
+        for job in jobs:
+            command = [sys.executable, "-m", "flowkit_testing.conformance_jobs", where, json.dumps(job)]
+            process = await anyio.open_process(command, stdin=subprocess.PIPE, stderr=None, env=environment)
+            stack.push_async_callback(_end, process)
+            assert process.stdout is not None
+            found.append(OtherProcess(process, BufferedByteReceiveStream(process.stdout)))
+        with anyio.fail_after(START_SEC):
+            for one in found:
+                assert await one.line() == "ready"
+        yield found
+
+
+async def _end(process: anyio.abc.Process) -> None:
+    with anyio.CancelScope(shield=True):
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        await process.aclose()

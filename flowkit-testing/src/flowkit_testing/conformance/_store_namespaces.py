@@ -1,0 +1,62 @@
+"""The store suite: installations that share a server."""
+
+from contextlib import AsyncExitStack
+
+from flowkit.protocols import ArchivedPart, ArtifactRecord, DeadLetter, Store, Stream, TaskQuery, WorkerSession
+
+from ._store_base import NOON, OpenNamespace, StoreSuite, change, in_namespace, load_one, record
+
+LONG_AGO = 1000.0
+
+
+class Namespaces(StoreSuite):
+    """Nothing of one namespace is seen, changed or deleted through another."""
+
+    async def both(self, stack: AsyncExitStack, open_namespace: OpenNamespace | None, unique: str) -> tuple[Store, Store]:
+        """Stores of two namespaces; the name of one begins with that of the other."""
+        first, second = in_namespace(open_namespace, f"n{unique}"), in_namespace(open_namespace, f"n{unique}_b")
+        return await stack.enter_async_context(first), await stack.enter_async_context(second)
+
+    async def test_tasks_of_two_namespaces_may_have_one_id_and_one_key(
+        self, open_namespace: OpenNamespace | None, unique: str, task_id: str
+    ) -> None:
+        async with AsyncExitStack() as stack:
+            first, second = await self.both(stack, open_namespace, unique)
+            for number, store in enumerate((first, second)):
+                created = record(task_id, spec=b"%d" % number, idempotency_key="key", wake_at=NOON + number)
+                assert list(await store.create([created])) == [task_id]
+            await first.commit([change(task_id, wake_at=NOON, archive=[ArchivedPart("a", 1, b"A")])])
+            await first.artifacts.put([ArtifactRecord(Stream(task_id, "node"), "u", True, b"{}", b"{}", NOON)])
+            assert (await load_one(first, task_id)).version == 2
+            task = await load_one(second, task_id)
+            assert (task.spec, task.version) == (b"1", 1)
+            assert list(await second.scan_archive(task_id, prefix="")) == []
+            assert list(await second.artifacts.read(Stream(task_id, "node"))) == []
+
+    async def test_tasks_sessions_and_letters_are_listed_in_their_namespace(
+        self, open_namespace: OpenNamespace | None, unique: str, task_id: str
+    ) -> None:
+        async with AsyncExitStack() as stack:
+            first, second = await self.both(stack, open_namespace, unique)
+            await first.create([record(task_id, wake_at=NOON)])
+            await first.renew_session(WorkerSession("worker", ["role"], 1, NOON))
+            await first.park([DeadLetter("letter", NOON, "batch", "code", "error", task_id)])
+            assert list(await second.load([task_id])) == []
+            assert (await second.list_tasks(TaskQuery()))[0] == []
+            assert list(await second.due(before=NOON, limit=10)) == []
+            assert list(await second.sessions()) == []
+            assert list(await second.dead_letters()) == []
+            assert [task.header.task_id for task in (await first.list_tasks(TaskQuery()))[0]] == [task_id]
+
+    async def test_nothing_is_deleted_in_another_namespace(self, open_namespace: OpenNamespace | None, unique: str, task_id: str) -> None:
+        async with AsyncExitStack() as stack:
+            first, second = await self.both(stack, open_namespace, unique)
+            await first.create([record(task_id, finished_at=LONG_AGO)])
+            await first.renew_session(WorkerSession("worker", ["role"], 1, NOON))
+            await first.park([DeadLetter("letter", NOON, "batch", "code", "error", task_id)])
+            assert await second.purge(finished_before=LONG_AGO * 2) == 0
+            assert await second.drop_dead_letters(["letter"]) == 0
+            await second.end_session("worker")
+            assert list(await first.load([task_id])) == [task_id]
+            assert [found.letter_id for found in await first.dead_letters()] == ["letter"]
+            assert [found.worker_id for found in await first.sessions()] == ["worker"]

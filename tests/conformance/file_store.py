@@ -1,0 +1,175 @@
+"""A small store in one file, for several processes, and variants of it with a defect each."""
+
+import dataclasses
+import fcntl
+import os
+import pickle
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from flowkit.protocols import ArtifactRecord, ArtifactStore, Commit
+from flowkit_testing.store import InMemoryStore
+
+POLL_SEC = 0.005
+SLOWLY_SEC = 0.03
+
+
+class FileStore(InMemoryStore):
+    """Reads all of the file before each operation, and replaces it afterwards; a lock keeps others out meanwhile."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = Path(path)
+        self.artifacts = FileArtifacts(self)  # type: ignore[assignment]
+
+    def read(self) -> None:
+        if self.path.exists():
+            self._tasks, self._artifacts._tasks = pickle.loads(self.path.read_bytes())
+
+    def write(self) -> None:
+        new = self.path.with_suffix(".new")
+        new.write_bytes(pickle.dumps((self._tasks, self._artifacts._tasks)))
+        new.rename(self.path)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        with self.path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.read()
+            yield
+
+    async def wait_for_change(self, task_id: str, version: int, *, ended: bool = False) -> None:
+        while (task := (await self.load([task_id])).get(task_id)) and (task.version <= version or (ended and not task.header.finished_at)):
+            await anyio.sleep(POLL_SEC)
+
+
+class FileArtifacts:
+    """The artifacts in the same file."""
+
+    def __init__(self, store: FileStore) -> None:
+        self.store = store
+
+    async def put(self, records: Sequence[ArtifactRecord]) -> Sequence[bool]:
+        with self.store.locked():
+            answers = await self.store._artifacts.put(records)
+            self.store.write()
+            return answers
+
+
+def through_the_file(method: Callable[..., Any], *, writes: bool) -> Any:
+    async def call(self: FileStore, *args: Any, **options: Any) -> Any:
+        with self.locked():
+            answer = await method(self, *args, **options)
+            if writes:
+                self.write()
+            return answer
+
+    return call
+
+
+for name in ("create", "commit", "load", "read_archive"):
+    setattr(FileStore, name, through_the_file(getattr(InMemoryStore, name), writes=name in ("create", "commit")))
+for name in ("read", "known", "scan"):
+
+    async def read(self: FileArtifacts, *args: Any, name: str = name, **options: Any) -> Any:
+        with self.store.locked():
+            return await getattr(self.store._artifacts, name)(*args, **options)
+
+    setattr(FileArtifacts, name, read)
+
+
+# ---------------------------------------------------------------- defects
+
+LAST = 3
+"""Half of the next write is done when this one is confirmed: then the process is killed."""
+
+
+class WithoutALock(FileStore):
+    """Two processes that commit at the same time both succeed."""
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        self.read()
+        yield
+
+    async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
+        self.read()
+        answers = await InMemoryStore.commit(self, commits)
+        if any(answers):
+            await anyio.sleep(SLOWLY_SEC)
+            self.path.with_suffix(f".{os.getpid()}").write_bytes(pickle.dumps((self._tasks, self._artifacts._tasks)))
+            self.path.with_suffix(f".{os.getpid()}").rename(self.path)
+        return answers
+
+
+class TearsCommits(FileStore):
+    """Writes one part of a commit before the others."""
+
+    commits = 0
+
+    async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
+        answers = await super().commit(commits)
+        self.commits += 1
+        if self.commits == LAST:
+            with self.locked():
+                self._tasks.rows[commits[0].task_id].parts["first"] = b"half of the next commit"
+                self.write()
+        return answers
+
+
+class WritesAtTheEnd(FileStore):
+    """Confirms commits that are in the memory of its process only."""
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        if not self._tasks.rows:
+            self.read()
+        yield
+
+    def write(self) -> None:
+        pass
+
+
+class HearsItselfOnly(FileStore):
+    """Tells waiters of the commits of this process alone."""
+
+    wait_for_change = InMemoryStore.wait_for_change
+
+
+class LeavesGaps(FileStore):
+    """Takes the positions of a record before the record is stored."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.artifacts = GapArtifacts(self)  # type: ignore[assignment]
+
+
+class GapArtifacts(FileArtifacts):
+    puts = 0
+
+    async def put(self, records: Sequence[ArtifactRecord]) -> Sequence[bool]:
+        answers = await super().put(records)
+        self.puts += 1
+        if self.puts == LAST:
+            with self.store.locked():
+                log = self.store._artifacts._log(records[0].stream)
+                assert log is not None
+                log.records.append(dataclasses.replace(records[0], uid="next", position=len(log.records) + 2))
+                self.store.write()
+        return answers
+
+
+def open_file(kind: str, path: str) -> FileStore:
+    """What other processes open."""
+    store: FileStore = globals()[kind](path)
+    return store
+
+
+@asynccontextmanager
+async def open_file_artifacts(kind: str, path: str) -> AsyncIterator[ArtifactStore]:
+    async with open_file(kind, path) as store:
+        yield store.artifacts
