@@ -2,15 +2,12 @@
 
 from datetime import UTC, datetime
 
-import anyio
-import anyio.lowlevel
 import pytest
 from pymongo.asynchronous.database import AsyncDatabase
 
-from flowkit.errors import StoreUnavailable
 from flowkit.protocols import ArchivedPart, Stream
-from flowkit_mongo import MongoConfig, MongoStore
-from flowkit_mongo.retention import Purging, Retention
+from flowkit_mongo import MongoStore
+from flowkit_mongo.retention import Purging
 from flowkit_testing import ManualClock
 from tests.mongo.recording import NOON, artifact, change, task
 
@@ -98,40 +95,3 @@ async def test_a_stream_of_a_deleted_task_begins_anew(store: MongoStore) -> None
     await store.purge(finished_before=2.0)
     await store.artifacts.put([artifact(STREAM, "u")])
     assert [found.position for found in await store.artifacts.read(STREAM)] == [1]
-
-
-@pytest.mark.services
-async def test_retention_begins_with_the_first_look_for_due_tasks(database: AsyncDatabase) -> None:
-    config = MongoConfig(finished_retention_sec=3600, purge_interval_sec=0.01)
-    async with MongoStore(database, config=config) as store:
-        now = store._purging._clock.now()
-        await store.create([task("old", finished_at=now - 3700), task("young", finished_at=now - 10), task("runs")])
-        assert set(await store.load(["old"])) == {"old"}
-        await store.due(before=NOON, limit=1)
-        with anyio.fail_after(10):
-            await store.wait_for_change("old", 1)
-        assert set(await store.load(["old", "young", "runs"])) == {"young", "runs"}
-
-
-async def test_retention_survives_whatever_fails_and_purges_until_nothing_is_over(caplog: pytest.LogCaptureFixture) -> None:
-    answers: list[int | Exception] = [StoreUnavailable("away"), KeyError("metadata"), 1000, 1000, 3, 0, 0]
-    before: list[float] = []
-
-    async def purge(*, finished_before: float) -> int:
-        await anyio.lowlevel.checkpoint()
-        before.append(finished_before)
-        answer = answers.pop(0) if answers else 0
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    retention = Retention(purge, keep_sec=100, interval_sec=0.001, clock=ManualClock(start=1000))
-    retention.begin()
-    retention.begin()
-    with anyio.fail_after(5):
-        while answers:
-            await anyio.lowlevel.checkpoint()
-    await retention.end()
-    assert set(before) == {900}
-    assert len(before) >= 7
-    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [StoreUnavailable, KeyError]

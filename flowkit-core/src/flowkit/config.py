@@ -177,6 +177,10 @@ class CoordinatorConfig(CommonConfig):
     command_check_sec: PositiveSeconds = Field(
         2.0, description="How often commands that nobody has begun are compared with what the bus still holds."
     )
+    finished_retention_sec: PositiveSeconds | None = Field(
+        None, description="Tasks that ended longer ago are deleted with their archive and artifacts. Not given: they are kept for ever."
+    )
+    purge_interval_sec: PositiveSeconds = Field(60.0, description="Pause between two purges of tasks that ended long ago.")
     outbox_max_retry: int = Field(8, ge=0, description="How often sending commands is tried again before the sweep takes over.")
     outbox_backoff_min_ms: int = Field(50, ge=1, description="First pause between two tries.")
     outbox_backoff_max_ms: int = Field(5_000, ge=1, description="Longest pause between two tries.")

@@ -16,10 +16,6 @@ class MongoConfig(BaseModel):
     blob_threshold_bytes: int = Field(262_144, ge=1_024, le=1_000_000, description="Payloads above this go to GridFS.")
     blob_cache_bytes: int = Field(33_554_432, ge=0, description="Blobs that were read are kept in memory up to this sum.")
     max_record_bytes: int = Field(33_554_432, ge=1_024, description="Larger tasks and artifacts are refused.")
-    finished_retention_sec: float | None = Field(
-        None, gt=0, description="Tasks that ended longer ago are deleted with all that belongs to them; kept for ever if not given."
-    )
-    purge_interval_sec: float = Field(60.0, gt=0, description="Pause between two looks for tasks whose time is over.")
     retry_for_sec: float = Field(15.0, ge=0, description="How long reads and repeatable writes are tried again while the server is away.")
     operation_timeout_sec: float = Field(30.0, gt=0, description="A single operation that takes longer counts as not confirmed.")
     write_timeout_ms: int = Field(10_000, ge=1, description="How long a write waits for the majority of a replica set.")

@@ -6,22 +6,14 @@ crashed half-way or because a late worker still stored an artifact. So nothing i
 made to run again in the meantime keeps everything.
 """
 
-import asyncio
-import logging
-import random
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
-from typing import Any
-
-import anyio
 
 from flowkit.clock import SystemClock
 from flowkit.protocols import Clock
 from flowkit_mongo._context import Context
 from flowkit_mongo._driver import Document
 from flowkit_mongo.archive import of_task
-
-logger = logging.getLogger(__name__)
 
 NOTE_KEPT = timedelta(hours=1)
 AT_A_TIME = 1000
@@ -92,36 +84,3 @@ def _owner(file: Document) -> str | None:
     metadata = file.get("metadata")
     owner = metadata.get("task_id") if isinstance(metadata, dict) else None
     return owner if isinstance(owner, str) else None
-
-
-class Retention:
-    """Purges in the background, once somebody has begun to look for tasks that are due: a coordinator's store does, a worker's does not."""
-
-    def __init__(self, purge: Callable[..., Any], *, keep_sec: float, interval_sec: float, clock: Clock | None = None) -> None:
-        self._purge = purge
-        self._keep_sec, self._interval_sec = keep_sec, interval_sec
-        self._clock = clock or SystemClock()
-        self._task: asyncio.Task[None] | None = None
-
-    def begin(self) -> None:
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="flowkit-mongo-retention")
-
-    async def end(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-            self._task = None
-
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self._purge_all()
-            except Exception:  # nobody waits for this task: were it to end, nothing would be purged any more
-                logger.warning("Purging did not succeed, trying again later", exc_info=True, extra={"action": "purge_failed"})
-            # Several coordinators should not do it at the same moment.
-            await anyio.sleep(self._interval_sec * random.uniform(0.8, 1.2))
-
-    async def _purge_all(self) -> None:
-        while count := await self._purge(finished_before=self._clock.now() - self._keep_sec):
-            logger.info("Purged %d tasks", count, extra={"action": "purged", "count": count})

@@ -20,7 +20,7 @@ from flowkit_mongo.config import MongoConfig
 from flowkit_mongo.doctor import diagnose
 from flowkit_mongo.indexes import create_indexes
 from flowkit_mongo.keeping import DeadLetters, Sessions
-from flowkit_mongo.retention import Purging, Retention
+from flowkit_mongo.retention import Purging
 from flowkit_mongo.tasks import Tasks
 
 CLOSE_SEC = 2.0
@@ -46,7 +46,6 @@ class MongoStore:
         self._source, self._namespace = source, namespace
         self._config = config or MongoConfig()
         self._client: Any = None
-        self._retention: Retention | None = None
 
     async def __aenter__(self) -> Self:
         with translated():
@@ -76,13 +75,9 @@ class MongoStore:
         self.artifacts = artifacts
         self._purging = Purging(self._context, forget=artifacts.forget)
         self._changes = Changes(self._tasks.states, min_sec=config.change_poll_min_ms / 1000, max_sec=config.change_poll_max_ms / 1000)
-        if config.finished_retention_sec is not None:
-            self._retention = Retention(self.purge, keep_sec=config.finished_retention_sec, interval_sec=config.purge_interval_sec)
         await calls.patiently(lambda: create_indexes(driver, self._namespace))
 
     async def __aexit__(self, *exc: object) -> None:
-        if self._retention is not None:
-            await self._retention.end()
         await self._close()
 
     async def _close(self) -> None:
@@ -120,8 +115,6 @@ class MongoStore:
         return await self._archive.scan(task_id, prefix=prefix, after=after, limit=limit)
 
     async def due(self, *, before: float, limit: int) -> list[str]:
-        if self._retention is not None:
-            self._retention.begin()
         return await self._tasks.due(before=before, limit=limit)
 
     async def list_tasks(self, query: TaskQuery) -> tuple[list[TaskRecord], str | None]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, Self
 
 import anyio
@@ -25,6 +26,7 @@ from flowkit.coordinator._commands import CommandWatch
 from flowkit.coordinator._conditions import Conditions
 from flowkit.coordinator._inbox import read_reports
 from flowkit.coordinator._outbox import Outbox
+from flowkit.coordinator._retention import purge_regularly
 from flowkit.coordinator._timers import Timers, sweep
 from flowkit.coordinator._watching import WorkerWatch, tasks_of
 from flowkit.engine import CallFunction, CommandsLost, Effect, EngineSettings, EvaluateCondition, Event, RetryRequested, SendCancel, Woke
@@ -122,6 +124,10 @@ class Coordinator(Client, Service):
                 group.start_soon(self._keep_up, "sweep", lambda: sweep(store, self.clock, self.cfg.scheduler_tick_sec, self._wake))
                 group.start_soon(self._keep_up, "worker watch", lambda: self._watch.run(self._lost))
                 group.start_soon(self._keep_up, "command watch", lambda: self._commands.run(self._resend))
+                if (keep_sec := self.cfg.finished_retention_sec) is not None:
+                    interval_sec = self.cfg.purge_interval_sec
+                    purge = partial(purge_regularly, self.store, self.clock, keep_sec=keep_sec, interval_sec=interval_sec)
+                    group.start_soon(self._keep_up, "retention", purge)
                 logger.info("Coordinator %s is ready", self.coordinator_id, extra={"action": "coordinator_ready"})
                 self._is_running = True
                 ready()
