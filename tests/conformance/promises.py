@@ -39,9 +39,18 @@ class PromiseTable:
 
 
 def tables() -> list[PromiseTable]:
-    """The tables of all ``*_promises`` modules."""
+    """The tables of all ``*_promises`` modules, one for each protocol: several modules may have sentences of one protocol."""
     names = [path.stem for path in sorted(HERE.glob("*_promises.py")) if not path.stem.startswith("test_")]
-    return [table for name in names for table in importlib.import_module(f"tests.conformance.{name}").TABLES]
+    merged: dict[type, PromiseTable] = {}
+    for table in (table for name in names for table in importlib.import_module(f"tests.conformance.{name}").TABLES):
+        merged[table.protocol] = _merged(merged[table.protocol], table) if table.protocol in merged else table
+    return list(merged.values())
+
+
+def _merged(one: PromiseTable, other: PromiseTable) -> PromiseTable:
+    names = [*one.sentences, *(name for name in other.sentences if name not in one.sentences)]
+    sentences = {name: {**one.sentences.get(name, {}), **other.sentences.get(name, {})} for name in names}
+    return PromiseTable(one.protocol, [*one.suites, *other.suites], sentences)
 
 
 def sentences_of(protocol: type) -> dict[str, list[str]]:

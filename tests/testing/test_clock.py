@@ -4,13 +4,14 @@ import asyncio
 import socket
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
+from flowkit.clock import SystemClock
 from flowkit.protocols import Clock
 from flowkit_testing import ManualClock
 
@@ -19,6 +20,43 @@ DAY = 86_400.0
 
 def test_a_manual_clock_is_a_clock():
     assert isinstance(ManualClock(), Clock)
+
+
+@pytest.fixture(params=[SystemClock, ManualClock])
+def any_clock(request: pytest.FixtureRequest) -> Clock:
+    clock: Clock = request.param()
+    return clock
+
+
+def test_every_clock_says_its_time_as_an_aware_datetime_too(any_clock: Clock):
+    assert isinstance(any_clock, Clock)
+    before, moment, after = any_clock.now(), any_clock.now_dt(), any_clock.now()
+    assert moment.utcoffset() == timedelta(0)
+    assert round(before, 5) <= round(moment.timestamp(), 5) <= round(after, 5)
+
+
+def test_the_system_clock_says_the_time_of_the_system():
+    assert abs(SystemClock().now() - time.time()) < 60
+
+
+async def test_the_monotonic_time_of_every_clock_never_goes_back(any_clock: Clock):
+    seen = [any_clock.monotonic() for _ in range(100)]
+    if isinstance(any_clock, ManualClock):
+        any_clock.jump(-100)
+        await any_clock.advance(1)
+    seen.append(any_clock.monotonic())
+    assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0, -1])
+async def test_a_sleep_of_the_system_clock_lasts_as_long_as_it_says(seconds: float):
+    clock = SystemClock()
+    began = clock.monotonic()
+    others_ran = asyncio.create_task(asyncio.sleep(0))
+    await clock.sleep(seconds)
+    assert clock.monotonic() - began >= seconds
+    assert others_ran.done() or seconds <= 0
+    await others_ran
 
 
 def test_time_stands_still_until_it_is_moved():

@@ -413,6 +413,9 @@ class Store(Protocol):
 
     Everything that a method confirmed survives a crash of the process and of the store.
     Every method may raise :class:`~flowkit.errors.StoreUnavailable`; a write it interrupted may or may not have been applied.
+    Methods are called at the same time, by many tasks and processes.
+    A cancelled call does not affect other calls; the write of a cancelled call may or may not have been applied.
+    A store belongs to one namespace: it neither shows nor changes what belongs to another one on the same server.
     """
 
     artifacts: ArtifactStore
@@ -446,7 +449,7 @@ class Store(Protocol):
         that fits is applied. The commits of different tasks are independent.
 
         Raises:
-            RecordTooLarge: a record would be above the store's limit; that one is as it was, others may have been applied.
+            RecordTooLarge: a part or an archived part is above the store's limit; its task is as it was, others may have been applied.
         """
 
     async def read_archive(self, task_id: str, names: Collection[str]) -> Mapping[str, bytes]:
@@ -469,6 +472,8 @@ class Store(Protocol):
         """Return soon after the stored version is above ``version`` (at once if it is, or if there is no such task).
 
         With ``ended``, only a version that has a ``finished_at`` counts.
+        Commits of other processes count like those of this process.
+        A wait for a task that is purged ends.
         """
 
     async def renew_session(self, session: WorkerSession) -> WorkerSession | None:
@@ -501,7 +506,11 @@ class Store(Protocol):
         """Forget these, and say how many there were."""
 
     async def purge(self, *, finished_before: float, limit: int = 1000) -> int:
-        """Delete up to ``limit`` tasks that ended before then, with their archive and artifacts, and say how many."""
+        """Delete up to ``limit`` tasks that ended before then, with their archive and artifacts, and say how many.
+
+        A new task with the id or the key of a purged one has nothing of it. Dead letters stay.
+        Coordinators call this for the retention that they are configured with: a store deletes no task by itself.
+        """
 
     async def check(self) -> Sequence[CheckResult]:
         """What ``flowkit doctor`` shows. Raises nothing: what is wrong is in the results."""

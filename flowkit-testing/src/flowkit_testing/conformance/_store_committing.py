@@ -155,7 +155,7 @@ class Committing(StoreSuite):
         huge = b'"' + b"x" * self.oversize_bytes + b'"'
         parts = {"put": {"state": huge}} if where == "part" else {"archive": [ArchivedPart("huge", 1, huge)], "put": {"state": b"1"}}
         with pytest.raises(RecordTooLarge):
-            await store.commit([change(task_id, **parts)])  # type: ignore[arg-type]
+            await store.commit([change(task_id, **parts)])
         assert plain(await load_one(store, task_id)) == record(task_id)
         assert dict(await store.read_archive(task_id, ["huge"])) == {}
         assert list(await store.commit([change(task_id)])) == [True]
