@@ -30,6 +30,9 @@ SECRETS = {
     "google access token": "ya29." + "abcdefghijklmnopqrstuvwxyz",
     "mail provider key": "SG." + "abcdefghijklmnop" + "." + "abcdefghijklmnopqrstuv",
     "bearer header": "Authorization: Bearer " + "abcdef0123456789",
+    "basic header": "Authorization: Basic " + "dXNlcjpwYXNzd29yZA==",
+    "basic header as JSON": '{"Proxy-Authorization": "Basic ' + 'dXNlcjpwYXNzd29yZA"}',
+    "cookie header": "Cookie: session=" + "0a1b2c3d4e5f",
     "jwt": f"{HEADER}.{PAYLOAD}.c2lnbmF0dXJl",
     "unsigned jwt": f"{HEADER}.{PAYLOAD}.",
     "jwt with an empty payload": f"{HEADER}.e30.c2lnbmF0dXJl",
@@ -63,6 +66,9 @@ def test_what_looks_like_a_secret_is_refused_wherever_it_stands(secret: str, kv:
         {"secrets": {"database": "0a1b2c3d4e5f"}},
         {"secrets": [{"database": "0a1b2c3d4e5f"}]},
         {"notes": [{"password": "0a1b2c3d4e5f"}]},
+        {"Authorization": "Token 0a1b2c3d4e5f"},
+        {"headers": {"X-Api-Key": "0a1b2c3d4e5f"}},
+        {"headers": {"Set-Cookie": "0a1b2c3d4e5f"}},
     ],
 )
 def test_what_is_hard_to_guess_is_refused_under_a_name_that_promises_a_secret(kv: Any):
@@ -79,6 +85,7 @@ def test_what_is_hard_to_guess_is_refused_under_a_name_that_promises_a_secret(kv
         {"id": "123e4567-e89b-12d3-a456-426614174000"},
         {"url": "https://example.org:8443/path?x=1@home"},
         {"path": "data/reports/2026/quarterly-report-final.parquet"},
+        {"note": "authorization: granted by the owner", "basics": "basic JavaScript knowledge", "cookie_count": 12345678},
         {"password": "changeme"},
         {"password": "********"},
         {"password": "short"},
@@ -102,7 +109,23 @@ def test_a_key_that_is_a_secret_itself_is_refused_without_being_named():
 
 
 @pytest.mark.parametrize(
-    "piece", ["a", "eyJ", "eyJaaaaa-", "eyJaaaaa.", "aa://", "a:", "bearer ", "-----BEGIN A", "SG.", "aA0", "AKIA", "_"]
+    "piece",
+    [
+        "a",
+        "eyJ",
+        "eyJaaaaa-",
+        "eyJaaaaa.",
+        "aa://",
+        "a:",
+        "bearer ",
+        "authorization: ",
+        "cookie: a",
+        "-----BEGIN A",
+        "SG.",
+        "aA0",
+        "AKIA",
+        "_",
+    ],
 )
 def test_a_long_text_is_searched_in_time_proportional_to_it(piece: str):
     text = (piece * (64 * 1024))[: 64 * 1024]

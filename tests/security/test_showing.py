@@ -51,6 +51,25 @@ STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2
         f"signing_keys=['{PASSWORD}']",
         f"API_KEY={PASSWORD}",
         f"access-token: {PASSWORD}",
+        f"Authorization: Bearer {PASSWORD}",
+        f"authorization: {PASSWORD}",
+        f"Proxy-Authorization: Basic {PASSWORD}",
+        f"401 for {{'Authorization': 'Bearer {PASSWORD}', 'Accept': '*'}}",
+        f"Headers([(b'authorization', b'Bearer {PASSWORD}'), (b'accept', b'*')])",
+        f"curl -H 'Authorization: Bearer {PASSWORD}' http://host",
+        f'Authorization: Digest username="u", response="{PASSWORD}"',
+        f'curl -H \'Authorization: Digest username="u", response="{PASSWORD}"\' http://host',
+        f"Authorization=AWS4-HMAC-SHA256 Credential=x/y, Signature={PASSWORD}",
+        f"Cookie: a=1; session={PASSWORD}",
+        f"Set-Cookie: session={PASSWORD}; Path=/",
+        f"{{'cookies': b'session={PASSWORD}'}}",
+        f"X-Api-Key: {PASSWORD}",
+        f"the server does not know Bearer {PASSWORD}",
+        f"https://user:{PASSWORD}@host/path",
+        f'{{"body": "{{\\"password\\": \\"{PASSWORD}\\"}}"}}',
+        f'password="it\'s {PASSWORD}"',
+        f"token={'x' * 5000}{PASSWORD}",
+        f"token='{'x' * 5000}{PASSWORD}'",
     ],
 )
 def test_secrets_in_texts_are_hidden(text: str) -> None:
@@ -68,13 +87,34 @@ def test_secrets_in_texts_are_hidden(text: str) -> None:
         "user@example.org wrote",
         "the token is gone",
         "password is too short",
+        "authorization is required",
+        "authorization failed: the role has no right",
+        "a cookie jar",
+        "a bearer of news",
+        "unknown fields: ['password', 'user']",
+        "max_tokens=100",
     ],
 )
 def test_other_texts_are_shown_as_they_are(text: str) -> None:
     assert redacted(text) == text
 
 
-@pytest.mark.parametrize("text", ["a://" * 50_000, "password=" * 50_000, "x" * 500_000, "token='" * 50_000, "a://b@" * 50_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a://" * 50_000,
+        "password=" * 50_000,
+        "x" * 500_000,
+        "token='" * 50_000,
+        "a://b@" * 50_000,
+        "x-" * 100_000,
+        "authorization: " * 30_000,
+        "('x" * 100_000,
+        "bearer " * 50_000,
+        "\\" * 200_000,
+        "'cookie: " * 50_000,
+    ],
+)
 def test_hiding_takes_time_in_proportion(text: str) -> None:
     assert redacted(text)
 
@@ -82,6 +122,34 @@ def test_hiding_takes_time_in_proportion(text: str) -> None:
 def test_values_are_hidden_by_their_names() -> None:
     value = {"kafka": {"sasl_username": "u", "sasl_password": PASSWORD, "hosts": [f"kafka://u:{PASSWORD}@h"]}, "n": 1}
     assert redacted_value(value) == {"kafka": {"sasl_username": "u", "sasl_password": "***", "hosts": ["kafka://***@h"]}, "n": 1}
+
+
+def test_headers_are_hidden_by_their_names() -> None:
+    value = {
+        "headers": {"Authorization": f"Bearer {PASSWORD}", "Cookie": PASSWORD.encode(), "Accept": b"*"},
+        "sent": [("authorization", PASSWORD), ["X-Api-Key", PASSWORD], (b"Proxy-Authorization", PASSWORD.encode())],
+        "cookies": {"session": PASSWORD, "more": [PASSWORD]},
+        "url": f"https://u:{PASSWORD}@host",
+    }
+    assert redacted_value(value) == {
+        "headers": {"Authorization": "***", "Cookie": "***", "Accept": "*"},
+        "sent": [("authorization", "***"), ("X-Api-Key", "***"), (b"Proxy-Authorization", "***")],
+        "cookies": {"session": "***", "more": ["***"]},
+        "url": "https://***@host",
+    }
+
+
+def test_what_follows_a_hidden_header_is_shown() -> None:
+    assert redacted(f"Authorization: Bearer {PASSWORD} was refused") == "Authorization: Bearer *** was refused"
+    assert redacted(f"curl -H 'Authorization: Bearer {PASSWORD}' http://host") == "curl -H 'Authorization: ***' http://host"
+    assert redacted(f"{{'Authorization': 'Bearer {PASSWORD}', 'Accept': 'x'}}") == "{'Authorization': ***, 'Accept': 'x'}"
+
+
+@pytest.mark.parametrize("formatter", [JsonLines(), PlainLines("%(levelname)s: %(message)s")])
+def test_headers_are_hidden_in_logs(formatter: logging.Formatter) -> None:
+    error = RuntimeError(f"401 for {{'authorization': 'Bearer {PASSWORD}'}}")
+    line = formatter.format(record("sent %s", {"Cookie": PASSWORD}, error=error, headers={"Authorization": f"Basic {PASSWORD}"}))
+    assert PASSWORD not in line
 
 
 @pytest.mark.parametrize("model", [CommonConfig, CoordinatorConfig, WorkerConfig])

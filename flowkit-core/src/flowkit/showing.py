@@ -7,12 +7,37 @@ from typing import Any
 HIDDEN = "***"
 
 _USER_INFO = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]{1,20}://)[^\s'\"<>]{1,1024}@")
-_NAMES = r"(?:passw(?:or)?d|pass_?phrase|pwd|secret(?:_?key)?|signing_?keys?|api_?key|access_?key|private_?key|credentials?|token)"
-_ASSIGNED = re.compile(
-    rf"(?i)(\b[a-z0-9_.-]{{0,64}}{_NAMES}['\"]?\s{{0,8}}[=:]\s{{0,8}})"
-    r"(?:(['\"])[^'\"\n]{0,1024}\2|\[[^\]\n]{0,1024}\]|[^\s,;&'\"()\[\]{}]{1,1024})"
+_SECRETS = (
+    r"(?:passw(?:or)?d|pass[_-]?phrase|pwd|secret(?:[_-]?key)?|signing[_-]?keys?|(?:api|access|private|account)[_-]?key|credentials?|token)"
 )
-_NAMES_A_SECRET = re.compile(rf"(?i){_NAMES}$")
+_HEADERS = r"(?:authorization|cookies?)"
+_QUOTED = r"""\\*b?(?:"[^"\n]*"?|'[^'\n]*'?)"""
+_IS = r"(?:\\*['\"])?\s{0,8}[=:]\s{0,8}"
+_SCHEME = r"(?:bearer|basic|token|negotiate|ntlm|api-?key)"
+
+# No pattern backtracks over what it has taken, and no value has a longest length, behind which its rest would be shown.
+_HIDDEN_PARTS = tuple(
+    re.compile(f"(?i){pattern}")
+    for pattern in (
+        # ('Authorization', 'Bearer …')
+        rf"""(\(\\*b?['"][a-z0-9_.-]{{0,64}}(?:{_SECRETS}|{_HEADERS})\\*['"],\s{{0,8}}){_QUOTED}(?=\))""",
+        # password=…, 'password': '…', signing_keys=[…]
+        rf"({_SECRETS}{_IS})(?:{_QUOTED}|\[[^\]\n]*\]?|[^\s,;&'\"()\[\]{{}}\\]+)",
+        # 'Authorization': '…'
+        rf"({_HEADERS}{_IS}){_QUOTED}",
+        # 'Authorization: …'
+        rf"('[a-z0-9_.-]{{0,64}}{_HEADERS}\s{{0,8}}:\s{{0,8}})[^'\n]+",
+        rf'("[a-z0-9_.-]{{0,64}}{_HEADERS}\s{{0,8}}:\s{{0,8}})[^"\n]+',
+        # Authorization: Bearer …
+        rf"({_HEADERS}\s{{0,8}}[=:]\s{{0,8}}{_SCHEME}[ \t]{{1,8}})[^\s,;'\"]+",
+        # Cookie: a=…; b=…
+        rf"({_HEADERS}\s{{0,8}}[=:]\s{{0,8}})(?!(?:{_SCHEME}[ \t]{{1,8}})?\*\*\*)[^\s'\"\\][^\n]*",
+        # Bearer … without the name of a header
+        r"(\bbearer[ \t]{1,8})(?=[a-z._~+/-]{0,64}[0-9])[a-z0-9._~+/-]{12,}=*",
+    )
+)
+_MAY_HIDE = re.compile(rf"(?i){_SECRETS}|{_HEADERS}|bearer")
+_NAMES_A_SECRET = re.compile(rf"(?i)(?:{_SECRETS}|{_HEADERS})$")
 
 # Controls; marks that turn the direction of writing; separators of lines and paragraphs; halves of surrogate pairs.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
@@ -20,21 +45,32 @@ _UNPRINTABLE_BUT_LINES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u2
 
 
 def redacted(text: str) -> str:
-    """A text without the users and passwords of addresses, and without what stands behind ``password=`` and the like."""
+    """Hide the users and passwords of addresses, the values of passwords, tokens and keys, and of headers such as ``Authorization``."""
     if "://" in text:
         text = _USER_INFO.sub(rf"\1{HIDDEN}@", text)
-    return _ASSIGNED.sub(rf"\1{HIDDEN}", text)
+    for pattern in _HIDDEN_PARTS if _MAY_HIDE.search(text) else ():
+        text = pattern.sub(rf"\1{HIDDEN}", text)
+    return text
 
 
 def redacted_value(value: Any, name: str = "") -> Any:
-    """A value of a configuration for showing: its texts redacted, and what stands under the name of a secret left out."""
+    """Hide secrets in the texts of a value, and every text under the name of a secret."""
     if isinstance(value, Mapping):
-        return {key: redacted_value(item, str(key)) for key, item in value.items()}
+        within = name if _NAMES_A_SECRET.search(name) else ""
+        return {key: redacted_value(item, within or _text(key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(redacted_value(item, name) for item in value)
-    if not isinstance(value, str):
+        if len(value) == 2 and isinstance(value[0], str | bytes) and _NAMES_A_SECRET.search(_text(value[0])):
+            # A header, as clients for HTTP give them.
+            return (value[0], redacted_value(value[1], _text(value[0])))
+        items = [redacted_value(item, name) for item in value]
+        return tuple(items) if isinstance(value, tuple) else items
+    if not isinstance(value, str | bytes):
         return value
-    return HIDDEN if _NAMES_A_SECRET.search(name) else redacted(value)
+    return HIDDEN if _NAMES_A_SECRET.search(name) else redacted(_text(value))
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def printable(text: str, *, lines: bool = False) -> str:

@@ -27,6 +27,8 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("an API token", _START + r"(?:npm_[A-Za-z0-9]{36}|hf_[A-Za-z0-9]{30}|dop_v1_[a-f0-9]{64}|pypi-[A-Za-z0-9_-]{40})"),
         ("an API token", _START + r"(?:ya29\.[A-Za-z0-9_-]{20}|SG\.[A-Za-z0-9_-]{16,64}\.[A-Za-z0-9_-]{16})"),
         ("a bearer token", r"(?i)\bbearer[ \t]{1,8}(?=[A-Za-z._~+/-]{0,64}[0-9])[A-Za-z0-9._~+/-]{12}"),
+        ("credentials in a header", r"(?i)\bauthorization['\"]?\s{0,8}[:=]\s{0,8}['\"]?[a-z][a-z0-9-]{1,20}[ \t]{1,8}[a-z0-9+/=._~-]{8}"),
+        ("a session in a header", r"(?i)\bcookie['\"]?\s{0,8}:\s{0,8}['\"]?[a-z0-9._-]{1,64}=[^\s;'\"]{8}"),
         ("a password in an address", r"\b[A-Za-z][A-Za-z0-9+.-]{1,20}://[^/\s:@]{0,64}:[^/\s@]{1,256}@"),
     )
 )
@@ -35,7 +37,7 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SECRET_WORDS = frozenset(
     (
         *("password", "passwords", "passwd", "pwd", "passphrase", "secret", "secrets", "token", "tokens"),
-        *("credential", "credentials", "apikey", "apikeys", "authorization"),
+        *("credential", "credentials", "apikey", "apikeys", "authorization", "cookie", "cookies"),
     )
 )
 _SECRET_PAIRS = frozenset((word, "key") for word in ("api", "access", "private", "secret", "account", "signing", "encryption"))
