@@ -11,7 +11,7 @@ from flowkit_kafka import KafkaBus, KafkaConfig
 from flowkit_kafka.config import bootstrap_servers
 
 WRONG = [
-    ({"partition": 3}, "options.kafka.partition: there is no such field"),
+    ({"partition": 3}, "options.kafka.partition: there is no such field; did you mean 'partitions'"),
     ({"partitions": 0}, "options.kafka.partitions"),
     ({"compression": "rar"}, "options.kafka.compression"),
     ({"request_timeout_sec": 10}, "request_timeout_sec must be above rebalance_timeout_sec"),

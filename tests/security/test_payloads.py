@@ -1,7 +1,11 @@
 """With a codec nothing that users gave is readable in the store or on the bus; without its key it stays unread, and says so."""
 
+import logging
+import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +13,7 @@ import pytest
 from examples.encryption.codec import Encryption
 from flowkit import Client, Coordinator
 from flowkit.encoding import EncodedStore
-from flowkit.errors import CorruptRecord, DecodeError, MessageTooLarge, PayloadError
+from flowkit.errors import CorruptRecord, DecodeError, MessageTooLarge, NodeFailure, PayloadError
 from flowkit.messages import decode
 from flowkit.plugins import Plugins
 from flowkit.protocols import ArtifactStore, Message, Store
@@ -158,6 +162,94 @@ async def test_messages_that_cannot_be_decrypted_are_parked_and_the_reason_names
         assert b"there is no key 'first'" in letter.message.headers["flowkit-reason"]
         view = await cluster.run({"nodes": [{"node_id": "b", "type": "work", "io": {"input_inline": 1}}]})
     assert view.result == {"b": 1}
+
+
+async def logged(caplog: pytest.LogCaptureFixture, graph: dict[str, Any], handlers: dict[str, Any], plugins: list[Any]) -> str:
+    """What is logged of a task at the level of services, with all tracebacks."""
+    with caplog.at_level(logging.INFO):
+        async with Cluster(plugins=plugins, handlers=handlers) as cluster:
+            await cluster.run(graph, params={"name": SECRET})
+    assert len(caplog.records) > 2
+    return caplog.text
+
+
+class Failing(Handler):
+    async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+        raise ValueError(f"no {batch.payload}")
+
+
+async def refuses(item: Any) -> Any:
+    raise NodeFailure("bad_input", f"no {SECRET}")
+
+
+async def returns_a_set(item: Any) -> Any:
+    return {SECRET}
+
+
+def io(**options: Any) -> dict[str, Any]:
+    return {"nodes": [{"node_id": "a", "type": "work", "io": {"input_inline": SECRET}, **options}]}
+
+
+def breaks(ctx: Any) -> None:
+    raise KeyError(SECRET)
+
+
+class Misjudging(Failing):
+    def classify_error(self, error: BaseException) -> Any:
+        raise KeyError(str(error))
+
+
+CALL = {"nodes": [{"node_id": "a", "type": "coordinator_fn", "io": {"fn": "break"}}]}
+TWICE = {"retry_policy": {"max": 2, "backoff_sec": 1}}
+
+
+@pytest.mark.parametrize(
+    ("graph", "handler"),
+    [
+        (GRAPH, Make()),
+        (io(), Failing()),
+        (io(**TWICE), Failing()),
+        (io(), Misjudging()),
+        (io(), refuses),
+        (io(), returns_a_set),
+        (io(when=f"params.name == '{SECRET}' && params.name + 1"), refuses),
+        (CALL, refuses),
+    ],
+    ids=["graph", "batch", "batch again", "misjudged", "refused", "result", "condition", "function"],
+)
+async def test_with_a_codec_errors_show_no_payload_in_logs(caplog: pytest.LogCaptureFixture, graph: dict[str, Any], handler: Any) -> None:
+    breaking = SimpleNamespace(
+        __name__="breaking",
+        flowkit_register_functions=lambda register: register("break", breaks),
+        flowkit_task_changed=lambda after: breaks(after),
+        flowkit_classify_error=lambda error: breaks(error),
+    )
+    text = await logged(caplog, graph, {**HANDLERS, "work": handler}, [encryption(), breaking])
+    assert SECRET not in text
+    assert "Plugin breaking raised in flowkit_task_changed" in text
+
+
+async def test_without_a_codec_errors_are_logged_with_their_tracebacks(caplog: pytest.LogCaptureFixture) -> None:
+    text = await logged(caplog, io(), {"work": Failing()}, [])
+    assert re.search(f"ValueError: no .*{SECRET}", text)
+    assert "Traceback" in text
+
+
+async def test_with_a_codec_errors_are_logged_at_the_level_debug(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "flowkit"):
+        async with Cluster(plugins=[encryption()], handlers={"work": Failing()}) as cluster:
+            await cluster.run(io())
+    assert [SECRET in record.getMessage() for record in caplog.records if "failed" in record.getMessage()] == [False, True]
+
+
+def test_an_encoder_that_breaks_shows_no_payload(caplog: pytest.LogCaptureFixture) -> None:
+    def encode(data: bytes) -> bytes:
+        raise ValueError(f"cannot encrypt {data!r}")
+
+    with codec(encode) as plugins, pytest.raises(PayloadError, match="cannot encode a payload: ValueError") as caught:
+        plugins.encode_payload(SECRET.encode())
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    assert SECRET not in caplog.text
 
 
 def test_what_was_moved_elsewhere_cannot_be_decrypted() -> None:

@@ -14,6 +14,7 @@ import anyio
 
 from flowkit._backoff import Backoff
 from flowkit._containment import contained, error_text, origin, traceback_text
+from flowkit._failure_logs import log_failure
 from flowkit.engine import (
     ConditionDelayed,
     Effect,
@@ -25,7 +26,7 @@ from flowkit.engine import (
     is_delayed,
     pending_effects,
 )
-from flowkit.errors import FlowKitError, PayloadError, RecordTooLarge, StoreError
+from flowkit.errors import CorruptRecord, FlowKitError, PayloadError, RecordTooLarge, StoreError
 from flowkit.evaluation import Allowance, evaluate_at_once
 from flowkit.notices import notices_of
 from flowkit.plugins import Plugins
@@ -370,8 +371,10 @@ class Applier:
         """
         self.forget(task_id)
         error = origin(error)
-        logger.error(
-            "Task %s is quarantined: %s", task_id, error_text(error), exc_info=error,
+        # The texts of these errors say which record cannot be read and why, and show nothing of it.
+        why = str(error) if isinstance(error, CorruptRecord | PayloadError) else type(error).__name__
+        log_failure(
+            logger, self._plugins, "Task %s is quarantined, %s", task_id, why, text=error_text(error), error=error, level=logging.ERROR,
             extra={"action": "task_quarantined", "task_id": task_id},
         )  # fmt: skip
         text = writable(traceback_text(error), most=MOST_OF_A_TRACEBACK)

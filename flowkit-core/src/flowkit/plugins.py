@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import pluggy
 
 from flowkit import hookspecs
+from flowkit._failure_logs import log_failure
 from flowkit._plugin_checks import HOOK_PREFIX, HOOKS, faults_of_plugin, missing_part, wrong_object
 from flowkit.config import CommonConfig
 from flowkit.errors import ConfigError, FlowKitError, PayloadError, PluginError
@@ -224,10 +225,10 @@ class Plugins:
         for implementation in self._implementations(hook):
             try:
                 _call(hook, implementation, arguments)
-            except FlowKitError:
-                logger.exception(
-                    "Plugin %s raised in %s", implementation.plugin_name, hook,
-                    extra={"action": "observer_failed", "plugin": implementation.plugin_name},
+            except FlowKitError as error:
+                log_failure(
+                    logger, self, "Plugin %s raised in %s", implementation.plugin_name, hook, text=str(error), error=error,
+                    level=logging.ERROR, extra={"action": "observer_failed", "plugin": implementation.plugin_name},
                 )  # fmt: skip
 
     # ------------------------------------------------------------ listing
@@ -299,8 +300,12 @@ def _changed(codec: pluggy.HookImpl, verb: str, data: bytes, context: str) -> by
     try:
         changed = _call(f"flowkit_{verb}_payload", codec, {"data": data, "context": context})
     except FlowKitError as error:
-        why = _text(error.__cause__ or error)
-        raise PayloadError(f"plugin {codec.plugin_name!r} cannot {verb} {context or 'a payload'}: {why}") from error.__cause__
+        what = f"plugin {codec.plugin_name!r} cannot {verb} {context or 'a payload'}"
+        if verb == "encode":
+            # The text of the error may hold the payload, which is not encoded yet.
+            logger.debug("%s", what, exc_info=True)
+            raise PayloadError(f"{what}: {type(error.__cause__).__name__}; its text is logged at DEBUG") from None
+        raise PayloadError(f"{what}: {_text(error.__cause__ or error)}") from error.__cause__
     if changed is None:
         return data
     if not isinstance(changed, bytes):

@@ -6,8 +6,9 @@ from importlib import import_module
 from typing import Any, Literal, Self
 
 from aiokafka.helpers import create_ssl_context
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from flowkit.adapter_options import read_options
 from flowkit.errors import ConfigError
 from flowkit.showing import redacted
 
@@ -83,10 +84,7 @@ class KafkaConfig(BaseModel):
         Raises:
             ConfigError: a field is unknown or ill-typed; the message names each.
         """
-        try:
-            return cls(**options)
-        except ValidationError as error:
-            raise ConfigError("; ".join(map(_complaint, error.errors(include_input=False)))) from None
+        return read_options(cls, options, "kafka")
 
     def connection(self) -> dict[str, Any]:
         """The arguments with which every client of the driver is told how to connect.
@@ -151,12 +149,6 @@ def _with_port(host: str, address: str) -> str:
     if not name or any(sign in name for sign in "/? ") or not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
         raise ConfigError(f"bus: {redacted(address)!r} is not a Kafka address, which looks like kafka://host:9092,host2:9092")
     return f"{name}:{port}"
-
-
-def _complaint(item: Any) -> str:
-    field = ".".join(["options.kafka", *map(str, item["loc"])])
-    message = "there is no such field" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
-    return f"{field}: {message}"
 
 
 def _reveal(secret: SecretStr | None) -> str | None:

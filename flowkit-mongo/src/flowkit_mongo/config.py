@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from flowkit.errors import ConfigError
+from flowkit.adapter_options import read_options
 
 
 class MongoConfig(BaseModel):
@@ -32,12 +32,4 @@ class MongoConfig(BaseModel):
         Raises:
             ConfigError: a field is unknown or ill-typed; the message names it.
         """
-        try:
-            return cls.model_validate(dict(options))
-        except ValidationError as error:
-            raise ConfigError("; ".join(_complaint(item) for item in error.errors(include_url=False))) from None
-
-
-def _complaint(item: Any) -> str:
-    field = ".".join(["options.mongo", *map(str, item["loc"])])
-    return f"{field}: {'there is no such field' if item['type'] == 'extra_forbidden' else item['msg']}"
+        return read_options(cls, options, "mongo")

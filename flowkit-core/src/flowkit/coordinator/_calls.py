@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import anyio
@@ -10,10 +10,12 @@ from anyio.abc import TaskGroup
 from pydantic_core import from_json
 
 from flowkit._containment import awaited, contain_tasks, contained, error_text, mark_foreign, message, origin
+from flowkit._failure_logs import log_failure
 from flowkit.coordinator.functions import FunctionContext, call_function
 from flowkit.engine import Event, FunctionFailed, FunctionReturned
 from flowkit.errors import NodeFailure
 from flowkit.messages import NodeStopped
+from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Store, Stream
 from flowkit.reading import artifact_lost, artifact_page, errors_of, records_of, results_of
 from flowkit.showing import writable
@@ -31,13 +33,11 @@ Report = Callable[[str, Event], Awaitable[None]]
 class Calls:
     """The functions that run here. What they return goes through the engine like a worker's report."""
 
-    def __init__(
-        self, *, group: TaskGroup, store: Store, clock: Clock, functions: Mapping[str, Any], worker_id: str, report: Report
-    ) -> None:
+    def __init__(self, *, group: TaskGroup, store: Store, clock: Clock, plugins: Plugins, worker_id: str, report: Report) -> None:
         self._group = group
         self._store = store
         self._clock = clock
-        self._functions = functions
+        self._plugins = plugins
         self._worker_id = worker_id
         self._report = report
         self._running: dict[tuple[str, int, int], anyio.CancelScope] = {}
@@ -99,13 +99,13 @@ class Calls:
                 reading=_Reading(self._store, task),
             )
             returned = await call_function(
-                self._functions, node.io.fn or "", node.io.fn_args or {}, ctx, ending=lambda: scope.cancel_called or self._leaving()
+                self._plugins.functions, node.io.fn or "", node.io.fn_args or {}, ctx, ending=lambda: scope.cancel_called or self._leaving()
             )
         except Exception as error:
             reason, permanent = _reason_of(error)
             if not isinstance(error, NodeFailure):
-                logger.error(
-                    "Function %s failed: %s", node.io.fn, error_text(error), exc_info=error,
+                log_failure(
+                    logger, self._plugins, "Function %s failed", node.io.fn, text=error_text(error), error=error, level=logging.ERROR,
                     extra={"action": "function_failed", "task_id": task.task_id},
                 )  # fmt: skip
             text = message(error) if isinstance(error, NodeFailure) else error_text(error)

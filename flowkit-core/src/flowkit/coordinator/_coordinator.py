@@ -162,8 +162,7 @@ class Coordinator(Client, Service):
         self._something_new = asyncio.Event()
         self._watch = WorkerWatch(store=store, clock=self.clock, config=self.cfg)
         self._calls = Calls(
-            group=group, store=store, clock=self.clock, functions=self.plugins.functions, worker_id=self.coordinator_id,
-            report=self._report,
+            group=group, store=store, clock=self.clock, plugins=self.plugins, worker_id=self.coordinator_id, report=self._report,
         )  # fmt: skip
         self._conditions = Conditions(group=group, store=store, report=self._report)
 

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from flowkit._containment import contained, error_text, message, origin
+from flowkit._failure_logs import log_failure
 from flowkit.errors import NodeFailure
 from flowkit.graph import NodeSpec
 from flowkit.messages import RunNode
@@ -54,7 +55,7 @@ Judge = Callable[[BaseException], Awaitable[Verdict]]
 def judge(error: BaseException, command: RunNode, *, io: dict[str, Any], plugins: Plugins, classify: Classify) -> Verdict:
     """The reason code of an error: its own if it has one, else a plugin's, else the handler's."""
     error = origin(error)
-    reason, permanent = _own(error) or _asked_plugins(error, command, io, plugins) or _asked_handler(error, command, classify)
+    reason, permanent = _own(error) or _asked_plugins(error, command, io, plugins) or _asked_handler(error, command, classify, plugins)
     text = message(error, most=MAX_ERROR) if isinstance(error, BatchFailure) else error_text(error, most=MAX_ERROR)
     shown = printable(reason)[:MAX_REASON] or "unexpected_error"
     return Verdict(shown, permanent or reason in command.retry_policy.permanent_on, text)
@@ -78,16 +79,22 @@ def _asked_plugins(error: BaseException, command: RunNode, io: dict[str, Any], p
         node = NodeSpec.model_validate({"node_id": command.node_id, "type": command.role, "io": io})
         answer = plugins.first("flowkit_classify_error", check=_checked, error=error, node=node)
     except Exception as failed:
-        logger.exception("No plugin classified the error: %s", failed, extra={"action": "classify_failed", "task_id": command.task_id})
+        log_failure(
+            logger, plugins, "No plugin classified the error", text=error_text(failed), error=failed, level=logging.ERROR,
+            extra={"action": "classify_failed", "task_id": command.task_id},
+        )  # fmt: skip
         return None
     return None if answer is None else answer.value
 
 
-def _asked_handler(error: BaseException, command: RunNode, classify: Classify) -> tuple[str, bool]:
+def _asked_handler(error: BaseException, command: RunNode, classify: Classify, plugins: Plugins) -> tuple[str, bool]:
     try:
         return contained(lambda: _checked(classify(error)))
-    except Exception:
-        logger.exception("classify_error of role %s raised", command.role, extra={"action": "classify_failed", "task_id": command.task_id})
+    except Exception as failed:
+        log_failure(
+            logger, plugins, "classify_error of role %s raised", command.role, text=error_text(failed), error=origin(failed),
+            level=logging.ERROR, extra={"action": "classify_failed", "task_id": command.task_id},
+        )  # fmt: skip
         return "unexpected_error", False
 
 

@@ -10,6 +10,7 @@ import anyio
 
 from flowkit import reading
 from flowkit._containment import awaited, error_text, origin, take_back
+from flowkit._failure_logs import log_failure
 from flowkit.errors import NodeFailure
 from flowkit.messages import NodeFailed, NodeReleased, NodeStarted, NodeStopped, NodeSucceeded, RunNode
 from flowkit.protocols import Stream
@@ -156,9 +157,9 @@ class Run:
             except Exception as error:
                 return await awaited(self._failure(error), ending=self._ending)
         except Exception as error:
-            logger.error(
-                "The failure of node %s could not be judged: %s", self.command.node_id, error_text(error),
-                extra=self._extra("run_failed"),
+            log_failure(
+                logger, self._services.plugins, "The failure of node %s could not be judged", self.command.node_id,
+                text=error_text(error), error=origin(error), level=logging.ERROR, extra=self._extra("run_failed"),
             )  # fmt: skip
             return self._failed(judge_plainly(error), {})
 
@@ -235,9 +236,9 @@ class Run:
         else:
             verdict = await self._judge(error)
         told = isinstance(cause, NodeFailure)
-        logger.warning(
-            "Node %s failed, %s: %s", self.command.node_id, verdict.reason_code, verdict.error,
-            extra=self._extra("node_failed"), exc_info=None if told else cause,
+        log_failure(
+            logger, self._services.plugins, "Node %s failed, %s", self.command.node_id, verdict.reason_code,
+            text=verdict.error, error=None if told else cause, extra=self._extra("node_failed"),
         )  # fmt: skip
         return self._failed(verdict, await self._stored_metrics())
 

@@ -8,6 +8,7 @@ from hashlib import sha256
 from heapq import heappop, heappush
 
 from flowkit._containment import awaited, origin
+from flowkit._failure_logs import log_failure
 from flowkit.engine import retry_delay
 from flowkit.messages import BatchRetries, RunNode
 from flowkit.protocols import DeadLetter
@@ -155,9 +156,9 @@ class Tries:
         elif sole:
             raise BatchFailed(verdict) from origin(error)
         else:
-            logger.warning(
-                "Batch %s of node %s failed, %s: %s; next try in %.1f s", batch.batch_uid, command.node_id, verdict.reason_code,
-                verdict.error, delay, extra={"action": "batch_failed", "task_id": command.task_id},
+            log_failure(
+                logger, self._services.plugins, "Batch %s of node %s failed, next try in %.1f s, %s", batch.batch_uid, command.node_id,
+                delay, verdict.reason_code, text=verdict.error, extra={"action": "batch_failed", "task_id": command.task_id},
             )  # fmt: skip
             self._failures += 1
             heappush(self._waiting, _Failed(clock.monotonic() + delay, self._failures, batch, item.first_at))
@@ -203,9 +204,9 @@ class Tries:
         self._further.pop(uid, None)
         if uid in self._outdated:
             await self._drop([self._outdated.pop(uid)])
-        logger.warning(
-            "Batch %s of node %s is given up, %s: %s", uid, command.node_id, verdict.reason_code, verdict.error,
-            extra={"action": "batch_given_up", "task_id": command.task_id},
+        log_failure(
+            logger, self._services.plugins, "Batch %s of node %s is given up, %s", uid, command.node_id, verdict.reason_code,
+            text=verdict.error, extra={"action": "batch_given_up", "task_id": command.task_id},
         )  # fmt: skip
         if command.on_batch_failure == "fail":
             raise BatchFailed(Verdict(verdict.reason_code, True, verdict.error)) from (error and origin(error))
