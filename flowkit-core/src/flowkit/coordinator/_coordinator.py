@@ -126,7 +126,7 @@ class Coordinator(Client, Service):
                 group.start_soon(self._keep_up, "command watch", lambda: self._commands.run(self._resend))
                 if (keep_sec := self.cfg.finished_retention_sec) is not None:
                     interval_sec = self.cfg.purge_interval_sec
-                    purge = partial(purge_regularly, self.store, self.clock, keep_sec=keep_sec, interval_sec=interval_sec)
+                    purge = partial(purge_regularly, store, self.clock, keep_sec=keep_sec, interval_sec=interval_sec)
                     group.start_soon(self._keep_up, "retention", purge)
                 logger.info("Coordinator %s is ready", self.coordinator_id, extra={"action": "coordinator_ready"})
                 self._is_running = True
@@ -162,8 +162,8 @@ class Coordinator(Client, Service):
         self._something_new = asyncio.Event()
         self._watch = WorkerWatch(store=store, clock=self.clock, config=self.cfg)
         self._calls = Calls(
-            group=group, store=store, clock=self.clock, plugins=self.plugins, worker_id=self.coordinator_id, report=self._report,
-        )  # fmt: skip
+            group=group, store=store, clock=self.clock, plugins=self.plugins, worker_id=self.coordinator_id, report=self._report
+        )
         self._conditions = Conditions(group=group, store=store, report=self._report)
 
     def _topics(self) -> list[TopicSpec]:
