@@ -15,7 +15,6 @@ from flowkit.protocols import ArtifactRecord, ArtifactStore, Commit
 from flowkit_testing.store import InMemoryStore
 
 POLL_SEC = 0.005
-SLOWLY_SEC = 0.03
 
 
 class FileStore(InMemoryStore):
@@ -99,11 +98,17 @@ class WithoutALock(FileStore):
     async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
         self.read()
         answers = await InMemoryStore.commit(self, commits)
+        await self.until_another_process_is_here()
         if any(answers):
-            await anyio.sleep(SLOWLY_SEC)
             self.path.with_suffix(f".{os.getpid()}").write_bytes(pickle.dumps((self._tasks, self._artifacts._tasks)))
             self.path.with_suffix(f".{os.getpid()}").rename(self.path)
         return answers
+
+    async def until_another_process_is_here(self) -> None:
+        """Both have read the first version before one of them writes the second."""
+        self.path.with_suffix(f".here-{os.getpid()}").touch()
+        while len(list(self.path.parent.glob("*.here-*"))) < 2:
+            await anyio.sleep(POLL_SEC)
 
 
 class TearsCommits(FileStore):

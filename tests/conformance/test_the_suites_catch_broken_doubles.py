@@ -9,7 +9,7 @@ import pytest
 from tests.conformance import broken_doubles
 
 # All doubles run in the set-up of the first test, and some of them start processes.
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(900)
 
 DOUBLES = sorted(name for name in vars(broken_doubles) if name.startswith("Test"))
 
