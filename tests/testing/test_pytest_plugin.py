@@ -72,4 +72,4 @@ def test_a_suite_runs_with_one_fixture_and_no_configuration(project: pytest.Pyte
     """)
     outcome = project.runpytest_inprocess().parseoutcomes()
     assert set(outcome) == {"passed", "skipped"}
-    assert outcome["skipped"] == 2
+    assert outcome["skipped"] == 4
