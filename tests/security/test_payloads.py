@@ -239,7 +239,7 @@ async def test_with_a_codec_errors_are_logged_at_the_level_debug(caplog: pytest.
     with caplog.at_level(logging.DEBUG, "flowkit"):
         async with Cluster(plugins=[encryption()], handlers={"work": Failing()}) as cluster:
             await cluster.run(io())
-    assert [SECRET in record.getMessage() for record in caplog.records if "failed" in record.getMessage()] == [False, True]
+    assert [SECRET in record.getMessage() for record in caplog.records if "Node a failed" in record.getMessage()] == [False, True]
 
 
 def test_an_encoder_that_breaks_shows_no_payload(caplog: pytest.LogCaptureFixture) -> None:

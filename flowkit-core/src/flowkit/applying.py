@@ -296,7 +296,7 @@ class Applier:
             held.ledger.committed(held.task, commit)
             applied.effects.append((held, effects))
             if held.task.status is not before:
-                _log_status(held.task, before)
+                _log_status(held.task, before, self._plugins)
             if held.task.terminal:
                 self.forget(task_id)
             for hook, arguments in notices:
@@ -421,7 +421,7 @@ class Applier:
             self.forget(next(iter(self._held)))
 
 
-def _log_status(task: Task, before: TaskStatus) -> None:
+def _log_status(task: Task, before: TaskStatus, plugins: Plugins) -> None:
     """Log the start and the end of a task."""
     if before is TaskStatus.QUEUED and task.started_at is not None:
         logger.info("Task %s started", task.task_id, extra={"action": "task_started", "task_id": task.task_id})
@@ -430,7 +430,9 @@ def _log_status(task: Task, before: TaskStatus) -> None:
         if logger.isEnabledFor(level):
             took = (task.finished_at or 0.0) - (task.started_at or task.spec.created_at)
             why = (task.error if task.status is TaskStatus.FAILED else task.reason) or ""
-            logger.log(
-                level, "Task %s %s after %.3f s%s", task.task_id, task.status.value, took, f": {why}" if why else "",
-                extra={"action": f"task_{task.status.value}", "task_id": task.task_id},
-            )  # fmt: skip
+            message, args = "Task %s %s after %.3f s", (task.task_id, task.status.value, took)
+            extra = {"action": f"task_{task.status.value}", "task_id": task.task_id}
+            if why:
+                log_failure(logger, plugins, message, *args, text=why, level=level, extra=extra)
+            else:
+                logger.log(level, message, *args, extra=extra)
