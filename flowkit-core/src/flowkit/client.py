@@ -14,7 +14,6 @@ from pydantic_core import from_json
 from flowkit._backoff import Backoff
 from flowkit._bus_connection import BusConnection
 from flowkit._claims import withdraw
-from flowkit._containment import message, origin
 from flowkit._gathering import Gathered
 from flowkit.applying import LONGEST_PAUSE_SEC, Applier
 from flowkit.clock import SystemClock

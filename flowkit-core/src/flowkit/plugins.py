@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import pluggy
 
 from flowkit import hookspecs
+from flowkit._containment import contained, error_text, origin
 from flowkit._failure_logs import log_failure
 from flowkit._plugin_checks import HOOK_PREFIX, HOOKS, faults_of_plugin, missing_part, wrong_object
 from flowkit.config import CommonConfig
@@ -91,9 +92,9 @@ class Plugins:
 
         for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
             try:
-                plugin = entry_point.load()
-            except (Exception, SystemExit) as error:
-                raise PluginError(f"plugin {entry_point.name!r} cannot be imported: {_text(error)}") from error
+                plugin = contained(entry_point.load)
+            except Exception as error:
+                raise PluginError(f"plugin {entry_point.name!r} cannot be imported: {error_text(error)}") from origin(error)
             if plugin is None or not self._manager.is_registered(plugin):
                 self._register(plugin, entry_point.name)
 
@@ -109,7 +110,7 @@ class Plugins:
         except PluginError:
             raise
         except Exception as error:
-            raise PluginError(f"plugin {name!r}: {_text(error)}") from error
+            raise PluginError(f"plugin {name!r}: {error_text(error)}") from error
 
     def _check_hooks(self) -> None:
         for name, plugin in self._manager.list_name_plugin():
@@ -266,17 +267,14 @@ class _Clash(PluginError):
 
 
 def _call(hook: str, implementation: pluggy.HookImpl, arguments: Mapping[str, Any], check: Callable[[Any], Any] | None = None) -> Any:
-    """Call a hook of one plugin. All calls of hooks go through here, so that every error names its plugin.
-
-    Hooks are plain functions, so nothing that they raise is a cancellation or an exit of the caller.
-    """
+    """Call a hook of one plugin. All calls of hooks go through here, so that every error is contained and names its plugin."""
     try:
-        value = implementation.function(*(arguments[name] for name in implementation.argnames))
-        return value if check is None or value is None else check(value)
+        value = contained(implementation.function, *(arguments[name] for name in implementation.argnames))
+        return value if check is None or value is None else contained(check, value)
     except _Clash:
         raise
-    except BaseException as error:
-        _raise_named(implementation.plugin_name, hook, error)
+    except Exception as error:
+        _raise_named(implementation.plugin_name, hook, origin(error))
 
 
 def _does_answer(hook: str, implementation: pluggy.HookImpl, arguments: Mapping[str, Any]) -> bool:
@@ -293,7 +291,7 @@ def _raise_named(plugin: str, hook: str, error: BaseException) -> NoReturn:
     kind = type(error)
     if isinstance(error, FlowKitError) and not any("__init__" in vars(base) for base in kind.__mro__ if issubclass(base, FlowKitError)):
         raise kind(f"plugin {plugin!r}: {error}") from error
-    raise PluginError(f"plugin {plugin!r}: {hook} failed: {_text(error)}") from error
+    raise PluginError(f"plugin {plugin!r}: {hook} failed: {error_text(error)}") from error
 
 
 def _changed(codec: pluggy.HookImpl, verb: str, data: bytes, context: str) -> bytes:
@@ -305,21 +303,12 @@ def _changed(codec: pluggy.HookImpl, verb: str, data: bytes, context: str) -> by
             # The text of the error may hold the payload, which is not encoded yet.
             logger.debug("%s", what, exc_info=True)
             raise PayloadError(f"{what}: {type(error.__cause__).__name__}; its text is logged at DEBUG") from None
-        raise PayloadError(f"{what}: {_text(error.__cause__ or error)}") from error.__cause__
+        raise PayloadError(f"{what}: {error_text(error.__cause__ or error)}") from error.__cause__
     if changed is None:
         return data
     if not isinstance(changed, bytes):
         raise PayloadError(f"plugin {codec.plugin_name!r}: {verb}d payloads are bytes, not {type(changed).__name__}")
     return changed
-
-
-def _text(error: BaseException) -> str:
-    """The type and text of an error, even if its ``__str__`` raises."""
-    try:
-        text = str(error)
-    except BaseException:
-        text = "its text cannot be read"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _name_of(plugin: object) -> str:
