@@ -223,8 +223,10 @@ BUS = {
         "Raises MessageTooLarge: a value is larger than ``max_message_bytes``; nothing was sent.": [
             "test_a_value_above_the_limit_is_refused_and_nothing_is_sent",
         ],
-        "Raises BusUnavailable: not all were confirmed; any of them may have been sent.": [
+        "Raises BusUnavailable: not all were confirmed; any of them may have been sent. TopicUnavailable, where the bus knows that only a "
+        "topic of these messages is in trouble.": [
             "test_publishing_raises_while_the_server_is_stopped",
+            "tests/kafka/test_lost_topics.py::test_a_topic_that_is_missing_delays_no_messages_of_others",
         ],
     },
     "outstanding": {
@@ -249,7 +251,10 @@ BUS = {
         "The answer is None where the bus does not know, and always on a bus without ``places``.": [
             "test_a_bus_without_places_answers_none"
         ],
-        "Raises BusUnavailable: the bus is out of reach.": [EVERY_CALL],
+        "Raises BusUnavailable: the bus is out of reach. TopicUnavailable, where only this topic is in trouble.": [
+            EVERY_CALL,
+            "tests/coordinator/test_topics_in_trouble.py::test_lost_commands_of_other_topics_are_found_while_one_cannot_be_asked",
+        ],
     },
     "subscribe": {
         "Receive the messages of topics while the context is open.": ["test_two_connections_meet"],

@@ -163,6 +163,8 @@ STORE = {
             "test_a_session_is_listed_as_it_was_renewed",
             "test_a_renewed_session_takes_the_place_of_the_last",
         ],
+        "Returns the session that was replaced, or None if there was none.": ["test_a_renewal_returns_the_session_that_it_replaced"],
+        "Of several renewals at the same time, each replaces another.": ["test_renewals_at_the_same_time_replace_each_other_one_by_one"],
     },
     "end_session": {
         "Forget a worker's session; nothing happens if there is none.": [

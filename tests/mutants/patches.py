@@ -316,8 +316,8 @@ MUTANTS = (
     Mutant(
         "a reader stops when its parent has ended",
         CORE + "worker/inputs.py",
-        "                    elif stream in was_ended:\n",
-        "                    if stream in was_ended:\n",
+        "                        due.append(stream)\n",
+        "                        reading.pop(stream, None) if stream in was_ended else due.append(stream)\n",
     ),
     Mutant(
         "an empty page counts as the end of a stream",

@@ -258,7 +258,8 @@ def test_parameters_are_no_deeper_than_what_is_stored_with_them_can_be_read() ->
 
 def submitted(params: Any) -> dict[str, Any]:
     options = {"task_id": None, "idempotency_key": None, "pipeline": None, "labels": None, "priority": 0, "deadline_sec": None}
-    _, plain, _ = checked({"nodes": [{"node_id": "a", "type": "x"}]}, params, limits=Limits(max_bytes=1000), functions=(), **options)
+    graph = {"nodes": [{"node_id": "a", "type": "x"}]}
+    _, plain, _ = checked(graph, params, limits=Limits(max_bytes=1000), functions=(), command_topic=str, **options)
     return plain
 
 
@@ -270,7 +271,8 @@ def nested(levels: int) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("result", "why"), [(float("nan"), "not finite"), ({"a": [float("inf")]}, "not finite"), (nested(129), "more than 128 levels deep")]
+    ("result", "why"),
+    [(float("nan"), "not a finite number"), ({"a": [float("inf")]}, "not a finite number"), (nested(129), "more than 128 levels deep")],
 )
 async def test_what_a_coordinator_function_returns_is_held_to_the_same(result: Any, why: str) -> None:
     class Odd:
