@@ -22,6 +22,7 @@ from flowkit.task import STATUS_OF_MARK, Mark
 from flowkit_kafka import KafkaConfig
 from flowkit_mongo import MongoConfig
 from flowkit_mongo.indexes import INDEXES
+from flowkit_mongo.rights import ROLES, privileges
 
 DOCS = Path(__file__).parent
 REGION = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -124,6 +125,18 @@ def _first_paragraph(text: str | None) -> str:
     return " ".join((text or "").partition("\n\n")[0].split()).replace("``", "`")
 
 
+def mongo_roles() -> str:
+    """The roles as the shell of MongoDB creates them."""
+    lines = ["```js", 'const database = db.getSiblingDB("flowkit")']
+    for role in ROLES:
+        lines += [f'database.createRole({{role: "{role}", roles: [], privileges: [']
+        for one in privileges(role, database="flowkit"):
+            actions = ", ".join(f'"{action}"' for action in one["actions"])
+            lines.append(f'  {{resource: {{db: "flowkit", collection: "{one["resource"]["collection"]}"}}, actions: [{actions}]}},')
+        lines.append("]})")
+    return "\n".join([*lines, "```"])
+
+
 def mongo_indexes() -> str:
     rows: Iterator[tuple[str, ...]] = (
         (
@@ -152,6 +165,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "message-kinds": message_kinds,
     "functions": functions,
     "mongo-indexes": mongo_indexes,
+    "mongo-roles": mongo_roles,
 }
 
 

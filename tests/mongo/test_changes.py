@@ -141,6 +141,26 @@ async def test_nobody_is_left_behind_in_the_books(version: int) -> None:
     assert not waiting._waiters
 
 
+async def test_a_commit_looks_at_those_alone_who_wait_for_its_task() -> None:
+    class Counted(int):
+        compared = 0
+
+        def __gt__(self, other: int) -> bool:
+            Counted.compared += 1
+            return int(self) > other
+
+    versions = Versions(**{f"t{number}": 1 for number in range(500)})
+    waiting = Changes(versions, min_sec=60, max_sec=60)
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            for number in range(500):
+                tasks.start_soon(waiting.wait, f"t{number}", 1)
+            await until(lambda: sum(versions.asked) == 500)
+            waiting.committed([("t7", (Counted(2), False)), ("other", (Counted(2), False))])
+            tasks.cancel_scope.cancel()
+    assert Counted.compared == 1
+
+
 async def test_who_waits_for_the_end_is_not_told_of_less() -> None:
     versions = Versions(t=5)
     waiting = changes(versions)

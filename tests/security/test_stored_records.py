@@ -17,8 +17,8 @@ from flowkit.storage import decode_log, decode_node, decode_task
 from flowkit.submitting import submission
 from flowkit.task import TaskSpec
 from flowkit_mongo.blobs import _read_inline
-from flowkit_mongo.documents import inline, task_document, task_record
-from flowkit_mongo.tasks import _values
+from flowkit_mongo.documents import inline, task_document, task_record, unreadable_task
+from flowkit_mongo.forms import SHAPES
 from flowkit_testing import Cluster
 from flowkit_testing.harness import DAY
 
@@ -67,6 +67,7 @@ CORRUPT = {
     "vars are a list": changed({"vars": b"[]"}),
     "deep vars": changed({"vars": b'{"a":' * 1000 + b"1" + b"}" * 1000}),
     "a node that is not there": changed({"n7": dumped(NODE)}),
+    "no record of a node that has begun": changed({"n0": None}),
     "a node without a number": changed({"nx": dumped(NODE)}),
     "a node that is a text": changed({"n0": b'"x"'}),
     "an attempt that is a text": changed({"n0": dumped(NODE, attempt="1")}),
@@ -147,13 +148,15 @@ def test_a_document_that_was_changed_harms_no_other(field: str, value: Any) -> N
     document = {**task_document(WHOLE, lambda name, data: inline(data)), field: value}
     if value is ...:
         del document[field]
-    values = _values(document)
-    row = task_record(document, _read_inline)
-    assert isinstance(values, list)
+    fault = SHAPES["tasks"].fault(document)
+    assert fault is not None
+    row = unreadable_task(document, fault)
     assert (row.header.task_id, row.spec, dict(row.parts)) == ("t", b"", {})
     with pytest.raises(CorruptRecord, match="not one that FlowKit wrote"):
         decode_task(row)
 
 
 def test_a_document_that_was_not_changed_is_read() -> None:
-    assert task_record(task_document(WHOLE, lambda name, data: inline(data)), _read_inline) == WHOLE
+    document = task_document(WHOLE, lambda name, data: inline(data))
+    assert SHAPES["tasks"].fault(document) is None
+    assert task_record(document, _read_inline) == WHOLE

@@ -26,9 +26,9 @@ from flowkit.engine import (
     is_delayed,
     pending_effects,
 )
-from flowkit.errors import CorruptRecord, FlowKitError, PayloadError, RecordTooLarge, StoreError
+from flowkit.errors import CorruptRecord, FlowKitError, PayloadError, RecordRefused, RecordTooLarge, StoreError, StoreUnavailable
 from flowkit.evaluation import Allowance, evaluate_at_once
-from flowkit.notices import notices_of
+from flowkit.notices import Notices, notices_of
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, DeadLetter, Store, TaskRecord
 from flowkit.reading import records_of
@@ -43,7 +43,15 @@ logger = logging.getLogger(__name__)
 LONGEST_PAUSE_SEC = 2.0
 MOST_OF_A_TRACEBACK = 20_000
 MOST_REMEMBERED = 50_000
-"""Tasks of which is remembered, beyond their being held, which commands were sent and not recorded as sent."""
+"""Tasks that are not held, of which commands that were sent and not recorded as sent, or defects that were logged, are remembered."""
+
+
+def log_store_error(log: logging.Logger, notices: Notices, error: StoreError) -> None:
+    """Warn that the store is unavailable, or that it refuses what is asked, which is for an operator to change."""
+    if isinstance(error, StoreUnavailable):
+        notices.trouble(log, "store", "The store is unavailable", error, action="store_unavailable")
+    else:
+        notices.trouble(log, "store refuses", "The store refuses an operation", error, action="store_refused")
 
 
 @dataclass(slots=True)
@@ -84,6 +92,8 @@ class Applier:
         self._lock = anyio.Lock(fast_acquire=True)
         self._last_operation: dict[str, str] = {}
         self._unsaved: OrderedDict[str, list[Sent]] = OrderedDict()
+        self._quarantined: OrderedDict[str, str] = OrderedDict()
+        """The defects that were logged, by task."""
         self._name = secrets.token_hex(6)
         self._numbers = count()
 
@@ -165,7 +175,7 @@ class Applier:
         ``whole`` brings the records of all nodes back from the archive first, which a retry needs.
 
         Raises:
-            StoreError: the store was unavailable for longer than ``patience_sec``; what was stored is unknown.
+            StoreError: the store was unavailable for longer than ``patience_sec``, or refused an operation; what was stored is unknown.
         """
         async with self._lock:
             applied = await self._apply(events, whole=whole)
@@ -194,9 +204,9 @@ class Applier:
                 rounds.append(pending)
                 for task_id in pending:
                     self.forget(task_id)
-                if self._patience_sec is not None and waited >= self._patience_sec:
+                if self._patience_sec is not None and (waited >= self._patience_sec or not isinstance(error, StoreUnavailable)):
                     raise
-                notices.trouble(logger, "store", "The store is unavailable", error, action="store_unavailable")
+                log_store_error(logger, notices, error)
                 pause = backoff.next_sec()
                 await self._clock.sleep(pause)
                 waited += pause
@@ -217,7 +227,7 @@ class Applier:
             self._settle_unknown(pending, found, operations, applied)
         try:
             stale = await self._commit(pending, found, operations, applied, restore=restore)
-        except (RecordTooLarge, PayloadError) as error:
+        except (RecordTooLarge, RecordRefused, PayloadError) as error:
             return await self._parted(pending, error)
         for task_id in stale:
             self.forget(task_id)
@@ -367,18 +377,22 @@ class Applier:
     async def quarantine(self, task_id: str, error: BaseException) -> None:
         """A defect struck this task: it is put aside with its traceback, and the others go on.
 
-        The same defect leaves one letter, however often it strikes.
+        The same defect leaves one letter, and one line in the log of this process, however often it strikes.
         """
         self.forget(task_id)
         error = origin(error)
-        # The texts of these errors say which record cannot be read and why, and show nothing of it.
-        why = str(error) if isinstance(error, CorruptRecord | PayloadError) else type(error).__name__
-        log_failure(
-            logger, self._plugins, "Task %s is quarantined, %s", task_id, why, text=error_text(error), error=error, level=logging.ERROR,
-            extra={"action": "task_quarantined", "task_id": task_id},
-        )  # fmt: skip
         text = writable(traceback_text(error), most=MOST_OF_A_TRACEBACK)
         mark = sha256(text.encode()).hexdigest()[:8]
+        if self._quarantined.get(task_id) != mark:
+            # The texts of these errors say which record cannot be read and why, and show nothing of it.
+            why = str(error) if isinstance(error, CorruptRecord | PayloadError) else type(error).__name__
+            log_failure(
+                logger, self._plugins, "Task %s is quarantined, %s", task_id, why, text=error_text(error), error=error, level=logging.ERROR,
+                extra={"action": "task_quarantined", "task_id": task_id},
+            )  # fmt: skip
+            self._quarantined[task_id] = mark
+            if len(self._quarantined) > MOST_REMEMBERED:
+                self._quarantined.popitem(last=False)
         letter = DeadLetter(
             letter_id=f"task-{task_id}-{mark}", at=self._clock.now(), kind="task", reason_code="quarantined", error=text, task_id=task_id
         )

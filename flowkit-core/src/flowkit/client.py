@@ -43,11 +43,11 @@ from flowkit.explaining import explain_node
 from flowkit.messages import TaskTouched, encode, headers_of
 from flowkit.notices import notices_of
 from flowkit.plugins import Plugins
-from flowkit.protocols import LETTER_KINDS, Bus, Clock, DeadLetter, Message, Store, TaskQuery, TaskRecord, TopicSpec, utc
-from flowkit.reading import load_task, records_of
+from flowkit.protocols import LETTER_KINDS, Bus, Clock, DamagedRecord, DeadLetter, Message, Store, TaskQuery, TaskRecord, TopicSpec, utc
+from flowkit.reading import damaged_records, load_task, records_of
 from flowkit.redriving import Redriven, Redriver
 from flowkit.sealing import sealed
-from flowkit.storage import decode_log, decode_submission, decode_task
+from flowkit.storage import decode_log, decode_submission, decode_task, refuse_damaged
 from flowkit.submitting import Submission, checked, checked_reason, new_id, submission
 from flowkit.task import Artifact, LogEntry, NewTask, Page, Task, TaskEvent, TaskSpec, TaskStatus, TaskView
 from flowkit.tracing import TraceContext, current_trace
@@ -60,6 +60,7 @@ T = TypeVar("T")
 PATIENCE_SEC = 10.0
 """How long a verb waits for an unavailable store before it raises."""
 PAGE = 500
+_STATUSES = frozenset(status.value for status in TaskStatus)
 
 
 class Client:
@@ -337,6 +338,7 @@ class Client:
         record = await self._load(task_id)
         if record is None:
             raise TaskNotFound(task_id)
+        refuse_damaged(record)
         return record
 
     async def _ended_within(self, task_id: str, timeout: float) -> None:
@@ -408,8 +410,10 @@ class Client:
             return await self._view(decode_task(record, to_look_at=True))
         except (CorruptRecord, PayloadError) as error:
             header = record.header
+            known = header.status in _STATUSES
             return TaskView(
-                id=header.task_id, pipeline=header.pipeline, status=TaskStatus(header.status), labels=dict(header.labels), error=str(error),
+                id=header.task_id, pipeline=header.pipeline, status=TaskStatus(header.status) if known else TaskStatus.QUEUED,
+                labels=dict(header.labels), error=str(error),
                 created_at=utc(header.created_at), finished_at=None if header.finished_at is None else utc(header.finished_at),
             )  # fmt: skip
 
@@ -533,6 +537,10 @@ class Client:
         """
         redriver = Redriver(store=self.store, connection=self._connection, events_topic=self.cfg.events_topic, retry=self._change)
         return await redriver.redrive(list(dict.fromkeys(letter_ids)))
+
+    async def damaged_records(self, *, limit: int = 100) -> list[DamagedRecord]:
+        """Up to ``limit`` records that the store cannot decode, where it can search for them. A search reads everything that is stored."""
+        return list(await damaged_records(self.store, limit=limit))
 
     async def drop_dead_letters(self, letter_ids: Collection[str]) -> int:
         """Forget these letters, and say how many there were."""

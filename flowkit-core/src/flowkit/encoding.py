@@ -17,7 +17,9 @@ from flowkit.protocols import (
     ArtifactStore,
     CheckResult,
     Commit,
+    DamagedRecord,
     DeadLetter,
+    RecordInspector,
     Store,
     Stream,
     TaskQuery,
@@ -95,6 +97,8 @@ class EncodedStore:
         return replace(commit, put=self._encoded_parts(task_id, commit.put), archive=archive)
 
     def _decoded(self, record: TaskRecord) -> TaskRecord:
+        if record.fault is not None:
+            return record
         task_id = record.header.task_id
         try:
             spec = self._plugins.decode_payload(record.spec, _part(task_id, "spec"))
@@ -139,12 +143,14 @@ class EncodedStore:
         return replace(letter, error="", data=data)
 
     def _decoded_letter(self, letter: DeadLetter) -> DeadLetter:
+        if letter.fault is not None:
+            return letter
         try:
             size, _, rest = self._plugins.decode_payload(letter.data, _letter(letter.letter_id)).partition(b"\n")
             length = int(size)
             return replace(letter, error=rest[:length].decode("utf-8", "surrogatepass"), data=rest[length:])
         except (PayloadError, ValueError) as error:
-            return replace(letter, error=f"what it holds cannot be read: {error}")
+            return replace(letter, fault=f"what it holds cannot be decoded: {error}")
 
     # ------------------------------------------------------------ keeping
 
@@ -153,6 +159,9 @@ class EncodedStore:
 
     async def check(self) -> Sequence[CheckResult]:
         return await self._store.check()
+
+    async def damaged_records(self, *, limit: int = 100) -> Sequence[DamagedRecord]:
+        return await self._store.damaged_records(limit=limit) if isinstance(self._store, RecordInspector) else ()
 
 
 class _EncodedArtifacts:

@@ -18,7 +18,8 @@
     │       └── TopicUnavailable  one topic cannot be used; the others are not affected
     ├── StoreError
     │   ├── StoreUnavailable   the store cannot be reached; whether anything was written is unknown
-    │   └── RecordTooLarge     one record is above the store's limit
+    │   ├── RecordTooLarge     one record is above the store's limit
+    │   └── RecordRefused      the store never accepts this change of one record
     ├── CorruptRecord          what a store holds of a task is not what was written
     ├── PayloadError           a codec cannot encode or decode a payload
     ├── NodeFailure            a node's work failed with a reason code
@@ -123,8 +124,12 @@ class RecordTooLarge(StoreError):
     """One record is larger than the store takes; nothing was written."""
 
 
+class RecordRefused(StoreError):
+    """The store never accepts this change of one record, for instance because the stored record is damaged. Nothing of it was written."""
+
+
 class CorruptRecord(FlowKitError, ValueError):
-    """What a store holds of a task cannot be read: somebody else wrote or changed it. Reading it again does not help."""
+    """A store holds something of a task that FlowKit did not write: it cannot be decoded. Reading it again does not help."""
 
 
 class PayloadError(FlowKitError):

@@ -253,8 +253,9 @@ class TaskRecord:
 
     ``spec`` is what was submitted and never changes; it may be megabytes. ``parts`` are small named byte strings that change with every
     commit: names match ``[a-z][a-z0-9]*``, values are JSON in UTF-8 unless a plugin encodes payloads. ``version`` is 1 at first and grows
-    by one with each commit; ``op_id`` is the last commit's. Where a store has a record and cannot tell what is in it, ``fault`` says why,
-    and ``spec`` and ``parts`` are empty.
+    by one with each commit; ``op_id`` is the last commit's. Where a store has a record and cannot decode it, ``fault`` says why, ``spec``
+    and ``parts`` are empty, and the header has the ``task_id``, each field that could be decoded, and else what is there by default:
+    ``queued`` as the status, 0 as the time.
     """
 
     header: TaskHeader
@@ -347,6 +348,18 @@ class DeadLetter:
     partition: int | None = None
     position: int | None = None
     headers: Mapping[str, bytes] = field(default_factory=dict)
+    fault: str | None = None
+    """Why a store that has this letter cannot decode it; the other fields then are those that could be decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedRecord:
+    """A record that a store holds and cannot decode: where (a collection, a table), its id there, and what is wrong with it."""
+
+    place: str
+    record_id: str
+    fault: str
+    task_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -397,6 +410,9 @@ class ArtifactStore(Protocol):
 
         What was stored just before may be missing at the end, as on a server that has taken over for another; with ``latest``,
         which may take longer, nothing is missing that was confirmed before the call.
+
+        Raises:
+            CorruptRecord: the first of these records cannot be decoded. Those before one that cannot be are returned without it.
         """
 
     async def known(self, stream: Stream, uids: Collection[str]) -> set[str]:
@@ -405,7 +421,11 @@ class ArtifactStore(Protocol):
     async def scan(
         self, task_id: str, *, after: tuple[float, str] | None = None, limit: int = 100
     ) -> Sequence[tuple[tuple[float, str], ArtifactRecord]]:
-        """Up to ``limit`` records of all streams of a task by ``created_at``, each with the cursor to go on ``after``."""
+        """Up to ``limit`` records of all streams of a task by ``created_at``, each with the cursor to go on ``after``.
+
+        Raises:
+            CorruptRecord: as :meth:`read`.
+        """
 
 
 class Store(Protocol):
@@ -416,6 +436,11 @@ class Store(Protocol):
     Methods are called at the same time, by many tasks and processes.
     A cancelled call does not affect other calls; the write of a cancelled call may or may not have been applied.
     A store belongs to one namespace: it neither shows nor changes what belongs to another one on the same server.
+
+    A stored record that cannot be decoded, because it is damaged or was changed by others, hinders no other record. What reads
+    records of many tasks goes on: a task and a dead letter are returned with a ``fault``, a session is left out. What reads the archive or
+    the artifacts of one task raises :class:`~flowkit.errors.CorruptRecord`. A change that such a record prevents for ever raises
+    :class:`~flowkit.errors.RecordRefused`, never ``StoreUnavailable``. ``check`` names the damaged records that it finds.
     """
 
     artifacts: ArtifactStore
@@ -450,13 +475,22 @@ class Store(Protocol):
 
         Raises:
             RecordTooLarge: a part or an archived part is above the store's limit; its task is as it was, others may have been applied.
+            RecordRefused: a record cannot be changed, now or later; that one is as it was, others may have been applied.
         """
 
     async def read_archive(self, task_id: str, names: Collection[str]) -> Mapping[str, bytes]:
-        """Those archived parts of a task that exist, by name, each of the highest rank stored. One that was confirmed is never missing."""
+        """Those archived parts of a task that exist, by name, each of the highest rank stored. One that was confirmed is never missing.
+
+        Raises:
+            CorruptRecord: one of them cannot be decoded.
+        """
 
     async def scan_archive(self, task_id: str, *, prefix: str, after: str = "", limit: int = 1000) -> Sequence[tuple[str, bytes]]:
-        """Up to ``limit`` archived parts whose names start with ``prefix`` and sort above ``after``, in order of name."""
+        """Up to ``limit`` archived parts whose names start with ``prefix`` and sort above ``after``, in order of name.
+
+        Raises:
+            CorruptRecord: the first of these parts cannot be decoded. Those before one that cannot be are returned without it.
+        """
 
     async def due(self, *, before: float, limit: int) -> Sequence[str]:
         """Ids of up to ``limit`` tasks whose ``wake_at`` is at or before ``before``, the earliest first."""
@@ -516,6 +550,14 @@ class Store(Protocol):
         """What ``flowkit doctor`` shows. Raises nothing: what is wrong is in the results."""
 
 
+@runtime_checkable
+class RecordInspector(Protocol):
+    """What a store may offer besides: a search for damaged records. ``flowkit dlq ls`` shows what it finds."""
+
+    async def damaged_records(self, *, limit: int = 100) -> Sequence[DamagedRecord]:
+        """Up to ``limit`` damaged records of all kinds. The search may read everything that is stored, and may end early."""
+
+
 __all__ = [
     "ArchivedPart",
     "ArtifactRecord",
@@ -524,10 +566,12 @@ __all__ = [
     "CheckResult",
     "Clock",
     "Commit",
+    "DamagedRecord",
     "DeadLetter",
     "Delivery",
     "Message",
     "Place",
+    "RecordInspector",
     "Store",
     "Stream",
     "Subscription",

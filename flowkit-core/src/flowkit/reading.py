@@ -6,7 +6,7 @@ from typing import Any
 from flowkit.errors import NodeFailure, TaskNotFound
 from flowkit.graph import Plan
 from flowkit.messages import RunContextData, Source
-from flowkit.protocols import ArtifactRecord, ArtifactStore, Store, Stream
+from flowkit.protocols import ArtifactRecord, ArtifactStore, DamagedRecord, RecordInspector, Store, Stream
 from flowkit.storage import decode_node, decode_task, node_part
 from flowkit.task import ENDED, Mark, NodeRecord, Task
 
@@ -62,6 +62,11 @@ async def load_task(store: Store, task_id: str) -> Task:
     if record is None:
         raise TaskNotFound(task_id)
     return decode_task(record)
+
+
+async def damaged_records(store: Store, *, limit: int) -> Sequence[DamagedRecord]:
+    """Up to ``limit`` records that a store cannot decode, where it can search for them."""
+    return await store.damaged_records(limit=limit) if isinstance(store, RecordInspector) else ()
 
 
 async def run_data(store: Store, task_id: str, index: int) -> RunContextData:

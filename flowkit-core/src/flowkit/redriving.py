@@ -44,7 +44,9 @@ class Redriver:
             outcomes += [Redriven(letter_id, False, "there is no such letter") for letter_id in wanted if letter_id not in found]
             batches: dict[str, list[DeadLetter]] = {}
             for letter in found.values():
-                if letter.kind == "batch":
+                if letter.fault is not None:
+                    outcomes.append(Redriven(letter.letter_id, False, f"the letter is damaged: {letter.fault}"))
+                elif letter.kind == "batch":
                     batches.setdefault(letter.task_id or "", []).append(letter)
                 else:
                     outcomes.append(await self._attempted(letter, self._message if letter.kind == "message" else self._task))

@@ -5,6 +5,7 @@ lie back are moved to the archive once there are many, so that a record is as la
 """
 
 import json
+import re
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from flowkit.engine import Transition, derive
 from flowkit.errors import CorruptRecord
 from flowkit.graph import Graph, Plan
 from flowkit.protocols import ArchivedPart, Commit, Place, TaskHeader, TaskRecord
-from flowkit.task import ENDED, STATUS_OF_MARK, LogEntry, NodeRecord, Task, TaskSpec
+from flowkit.task import ENDED, IN_FLIGHT, STATUS_OF_MARK, LogEntry, Mark, NodeRecord, Task, TaskSpec
 from flowkit.tracing import TraceContext
 
 K = TypeVar("K", int, str)
@@ -29,6 +30,9 @@ KEEP_ENDED = 256
 KEEP_LOG_PARTS = 128
 KEEP_BYTES = 512 * 1024
 """Of ended nodes, and of the history, what is above this goes to the archive as well, however few they are."""
+
+_BEGUN = re.compile(b"[%b]" % bytes(sorted(IN_FLIGHT | {Mark.DEFERRED})))
+"""The marks of nodes whose records are never in the archive."""
 
 Sent = tuple[int, int, int, Place | None]
 """A command on the bus: the node, the attempt, how often it was handed back before, and the place if that is known."""
@@ -218,8 +222,7 @@ def decode_task(record: TaskRecord, *, to_look_at: bool = False) -> Task:
     Raises:
         CorruptRecord: this is not what was stored.
     """
-    if record.fault is not None:
-        raise CorruptRecord(f"the record of task {record.header.task_id!r} cannot be read: {record.fault}")
+    refuse_damaged(record)
     try:
         task = _task(record)
         if not to_look_at:
@@ -233,6 +236,16 @@ def decode_task(record: TaskRecord, *, to_look_at: bool = False) -> Task:
     return task
 
 
+def refuse_damaged(record: TaskRecord) -> None:
+    """Raise if the store could not decode a record.
+
+    Raises:
+        CorruptRecord: it could not.
+    """
+    if record.fault is not None:
+        raise CorruptRecord(f"the record of task {record.header.task_id!r} cannot be read: {record.fault}")
+
+
 def _task(record: TaskRecord) -> Task:
     spec = decode_spec(record.header.task_id, record.spec)
     parts = record.parts
@@ -243,6 +256,9 @@ def _task(record: TaskRecord) -> Task:
     records = {index: decode_node(data) for index, data in _nodes_in(parts)}
     if not all(0 <= index < len(marks) for index in records):
         raise ValueError("it has records of nodes that are not there")
+    for found in _BEGUN.finditer(marks):
+        if found.start() not in records:
+            raise ValueError(f"node {spec.plan.ids[found.start()]!r} has begun and has no record")
     return Task(
         spec=spec, marks=marks, version=record.version, status=state.status, outcome=state.outcome, paused=state.paused,
         seq=state.seq, vars=stored.VARS.validate_json(parts[VARS], strict=True) if VARS in parts else {}, error=state.error,
@@ -406,4 +422,5 @@ __all__ = [
     "mentions",
     "new_record",
     "node_part",
+    "refuse_damaged",
 ]

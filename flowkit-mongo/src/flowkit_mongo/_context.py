@@ -4,12 +4,13 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from flowkit.errors import StoreError, StoreUnavailable
+from flowkit.errors import CorruptRecord, StoreUnavailable
 from flowkit_mongo._calls import Calls
 from flowkit_mongo._driver import Document, Driver
 from flowkit_mongo.blobs import Blobs
 from flowkit_mongo.config import MongoConfig
-from flowkit_mongo.documents import Read, blob_of, version_fault
+from flowkit_mongo.documents import Read, blob_of
+from flowkit_mongo.forms import SHAPES
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -45,21 +46,21 @@ class Context:
         *,
         values: Callable[[Document], Sequence[object]],
         decode: Callable[[Document, Read], T],
-        unreadable: Callable[[Document, str], T] | None = None,
+        unreadable: Callable[[Document, str], T],
         **how: Any,
     ) -> list[T]:
         """Matching documents with the blobs they point at, each as of one moment.
 
-        A document that cannot be read is what ``unreadable`` makes of it and of the reason, so that it hides no other.
+        A document that cannot be decoded is what ``unreadable`` makes of it and of the reason, so that it hides no other.
 
         Raises:
-            StoreError: there is one that cannot be read, and no ``unreadable``.
             StoreUnavailable: with every look, another blob was replaced before it could be read.
         """
+        shape = SHAPES[collection]
         missed: set[str] = set()
         for _ in range(TRIES):
             documents = await self.find(collection, where, **how)
-            faults = [version_fault(document) for document in documents]
+            faults = [shape.fault(document) for document in documents]
             readable = [document for document, fault in zip(documents, faults, strict=True) if fault is None]
             read, missing = await self.blobs.fetch(value for document in readable for value in values(document))
             # A blob that is missing was deleted when its document changed, unless the document, read again, still points at it.
@@ -72,18 +73,34 @@ class Context:
         for document, fault in zip(documents, faults, strict=True):
             if fault is None and missing:
                 fault = _missing_fault(document, values(document), missing)
-            if fault is None:
-                found.append(decode(document, read))
-            elif unreadable is not None:
-                found.append(unreadable(document, fault))
-            else:
-                raise StoreError(f"{self.name(collection)}: {fault}")
+            found.append(decode(document, read) if fault is None else unreadable(document, fault))
         return found
+
+
+def corrupt(document: Document, fault: str) -> CorruptRecord:
+    """The error of a document that cannot be decoded, for a read that is about its task alone."""
+    return CorruptRecord(f"the record {document['_id']!r:.200} cannot be read: {fault}")
+
+
+def sound(found: Sequence[T | CorruptRecord]) -> list[T]:
+    """The records before the first that cannot be decoded.
+
+    Raises:
+        CorruptRecord: the first is one that cannot be.
+    """
+    before: list[T] = []
+    for item in found:
+        if isinstance(item, CorruptRecord):
+            if not before:
+                raise item
+            break
+        before.append(item)
+    return before
 
 
 def _missing_fault(document: Document, values: Sequence[object], missing: Collection[str]) -> str | None:
     blob_id = next((blob_id for value in values if (blob_id := blob_of(value)) in missing), None)
-    return None if blob_id is None else f"document {document['_id']!r} points at blob {blob_id!r}, which does not exist"
+    return None if blob_id is None else f"document {document['_id']!r:.200} points at blob {blob_id!r}, which does not exist or is damaged"
 
 
 async def none_missed(keys: Collection[K], read: Callable[..., Awaitable[dict[K, T]]]) -> dict[K, T]:

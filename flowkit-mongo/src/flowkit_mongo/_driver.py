@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import ReadPreference, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 from pymongo.read_concern import ReadConcern
@@ -20,6 +21,11 @@ SCHEMES = ("mongodb://", "mongodb+srv://")
 BATCH = 10_000
 NOT_A_REPLICA_SET = 123
 """Documents of one answer, which the server ends at 16 MB; by default it would send the first hundred and want to be asked again."""
+
+ANYTHING: CodecOptions[dict[str, Any]] = CodecOptions(
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO, unicode_decode_error_handler="surrogateescape"
+)
+"""How answers are decoded. A date that Python cannot express, or text that is not UTF-8, does not hide the other documents of an answer."""
 
 Document = dict[str, Any]
 
@@ -84,7 +90,10 @@ class Driver:
             self.database = database
         else:
             self.database = database.with_options(
-                read_preference=ReadPreference.PRIMARY, read_concern=ReadConcern("majority"), write_concern=self.write_concern
+                codec_options=ANYTHING,
+                read_preference=ReadPreference.PRIMARY,
+                read_concern=ReadConcern("majority"),
+                write_concern=self.write_concern,
             )
 
     @property

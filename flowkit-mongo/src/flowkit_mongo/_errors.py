@@ -1,14 +1,17 @@
-"""What the driver's errors are in FlowKit's tree: one table."""
+"""The driver's errors in FlowKit's tree: one table for their classes, one for the codes of the server."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import bson.errors
 import gridfs.errors
 from pymongo import errors as driver
 
-from flowkit.errors import ConfigError, FlowKitError, RecordTooLarge, StoreError, StoreUnavailable
+from flowkit.errors import ConfigError, FlowKitError, RecordRefused, RecordTooLarge, StoreError, StoreUnavailable
 from flowkit.showing import redacted
+from flowkit_mongo._codes import DUPLICATE_KEY, PASSING, TOO_LARGE
 
 ERRORS: tuple[tuple[type[BaseException], type[FlowKitError]], ...] = (
     # The first row that fits counts, so the special ones come first.
@@ -19,64 +22,79 @@ ERRORS: tuple[tuple[type[BaseException], type[FlowKitError]], ...] = (
     (driver.ExecutionTimeout, StoreUnavailable),
     (driver.WTimeoutError, StoreUnavailable),
     (driver.WriteConcernError, StoreUnavailable),
+    (driver.WriteError, RecordRefused),
+    (driver.BulkWriteError, RecordRefused),
     (TimeoutError, StoreUnavailable),
     (OSError, StoreUnavailable),
+    (bson.errors.InvalidDocument, RecordRefused),
     (driver.PyMongoError, StoreError),
     (bson.errors.BSONError, StoreError),
     (gridfs.errors.GridFSError, StoreError),
+    # An integer above 64 bits and a lone surrogate: BSON has no form for them.
+    (OverflowError, RecordRefused),
+    (UnicodeEncodeError, RecordRefused),
 )
 
-UNAVAILABLE_CODES = frozenset(
-    {
-        6,  # HostUnreachable
-        7,  # HostNotFound
-        24,  # LockTimeout
-        50,  # MaxTimeMSExpired
-        64,  # WriteConcernFailed
-        89,  # NetworkTimeout
-        91,  # ShutdownInProgress
-        112,  # WriteConflict
-        134,  # ReadConcernMajorityNotAvailableYet
-        189,  # PrimarySteppedDown
-        262,  # ExceededTimeLimit
-        9001,  # SocketException
-        10107,  # NotWritablePrimary
-        11600,  # InterruptedAtShutdown
-        11602,  # InterruptedDueToReplStateChange
-        13435,  # NotPrimaryNoSecondaryOk
-        13436,  # NotPrimaryOrSecondary
-    }
-)
-TOO_LARGE_CODES = frozenset({10334, 17419, 17420})
-"""BSONObjectTooLarge, and an update or insert that would make the document so."""
-DUPLICATE_KEY = 11000
+LONGEST = 300
+_TIMEOUTS = re.compile(r" \(configured timeouts: [^)]*\)")
+_TOPOLOGY = re.compile(r", Timeout: [^,]*, Topology Description: .*", re.DOTALL)
 
 
 def translate(error: BaseException) -> FlowKitError | None:
     """FlowKit's error for one of the driver, or None if it is neither the driver's nor the network's."""
     for kind, ours in ERRORS:
         if isinstance(error, kind):
-            return (_by_code(error) or ours)(redacted(f"MongoDB: {error}"))
+            return (_by_code(error) or ours)(redacted(f"MongoDB: {said(error)}"))
     return None
+
+
+def said(error: BaseException) -> str:
+    """What an error says, in one line: without the driver's view of the servers, and without the documents that it quotes."""
+    details = _details(error)
+    first = next((item for item in (*_writes(details), *_concerns(details)) if item.get("errmsg")), details)
+    text, code = first.get("errmsg"), first.get("code")
+    if not isinstance(text, str):
+        text = _TOPOLOGY.sub("", _TIMEOUTS.sub("", str(error))) or type(error).__name__
+    elif code is not None:
+        text = f"{text[:LONGEST]} (code {code})"
+    shown = " ".join(text.split())
+    return f"{shown[:LONGEST]}; is the server running, and its address right?" if _found_no_server(error) else shown[: LONGEST + 20]
+
+
+def _found_no_server(error: BaseException) -> bool:
+    return isinstance(error, driver.ServerSelectionTimeoutError)
+
+
+def _details(error: BaseException) -> Mapping[str, Any]:
+    details = getattr(error, "details", None)
+    return details if isinstance(details, Mapping) else {}
+
+
+def _writes(details: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return details.get("writeErrors") or []
+
+
+def _concerns(details: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return details.get("writeConcernErrors") or []
 
 
 def _by_code(error: BaseException) -> type[FlowKitError] | None:
     if not isinstance(error, driver.OperationFailure):
         return None
-    details = error.details or {}
-    codes = {error.code, *(item.get("code") for item in details.get("writeErrors") or ())}
-    if codes & UNAVAILABLE_CODES or details.get("writeConcernErrors"):
+    details = _details(error)
+    codes = {error.code, *(item.get("code") for item in _writes(details))}
+    if codes & PASSING or _concerns(details):
         return StoreUnavailable
-    if codes & TOO_LARGE_CODES:
+    if codes & TOO_LARGE:
         return RecordTooLarge
     return None
 
 
 def duplicates(error: driver.BulkWriteError) -> set[int] | None:
     """Which writes of a bulk found their key taken, or None if the bulk failed for any other reason as well."""
-    details = error.details or {}
-    writes = details.get("writeErrors") or []
-    if details.get("writeConcernErrors") or any(item.get("code") != DUPLICATE_KEY for item in writes):
+    details = _details(error)
+    writes = _writes(details)
+    if _concerns(details) or any(item.get("code") != DUPLICATE_KEY for item in writes):
         return None
     return {item["index"] for item in writes}
 

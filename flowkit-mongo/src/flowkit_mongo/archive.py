@@ -3,8 +3,9 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from flowkit.errors import CorruptRecord
 from flowkit.protocols import ArchivedPart
-from flowkit_mongo._context import Context, none_missed
+from flowkit_mongo._context import Context, corrupt, none_missed, sound
 from flowkit_mongo._driver import Change, Document
 from flowkit_mongo.blobs import Outgoing
 from flowkit_mongo.documents import archive_change, archive_id, blob_of
@@ -54,21 +55,26 @@ class Archive:
             return {}
 
         async def of_names(wanted: Collection[str], **how: Any) -> dict[str, bytes]:
-            return dict(await self._read({"_id": {"$in": [archive_id(task_id, name) for name in wanted]}}, **how))
+            found = await self._read({"_id": {"$in": [archive_id(task_id, name) for name in wanted]}}, **how)
+            for part in found:
+                if isinstance(part, CorruptRecord):
+                    raise part
+            return dict(sound(found))
 
         return await none_missed(names, of_names)
 
     async def scan(self, task_id: str, *, prefix: str, after: str, limit: int) -> list[tuple[str, bytes]]:
         span: Document = {"$lt": archive_id(task_id, _behind(prefix))}
         span["$gt" if after >= prefix and after else "$gte"] = archive_id(task_id, max(prefix, after))
-        return await self._read({"_id": span}, sort=[("_id", 1)], limit=limit)
+        return sound(await self._read({"_id": span}, sort=[("_id", 1)], limit=limit))
 
-    async def _read(self, where: Document, **how: Any) -> list[tuple[str, bytes]]:
+    async def _read(self, where: Document, **how: Any) -> list[tuple[str, bytes] | CorruptRecord]:
         return await self._context.read(
             "archive",
             where,
             values=lambda document: [document["data"]],
             decode=lambda document, read: (document["_id"]["name"], read(document["data"])),
+            unreadable=corrupt,
             **how,
         )
 

@@ -12,14 +12,16 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import anyio
+from pymongo import ASCENDING, DESCENDING
 
-from flowkit.errors import RecordTooLarge, StoreUnavailable
+from flowkit.errors import CorruptRecord, RecordTooLarge, StoreUnavailable
 from flowkit.protocols import ArtifactRecord, Stream
 from flowkit_mongo._calls import Operation, side_by_side
-from flowkit_mongo._context import Context
+from flowkit_mongo._context import Context, corrupt, sound
 from flowkit_mongo._driver import Document
 from flowkit_mongo.blobs import Outgoing
 from flowkit_mongo.documents import artifact_document, artifact_id, artifact_record, placed, stream_fields
+from flowkit_mongo.forms import INDEX
 
 BY_TIME = [("created_at", 1), ("order", 1)]
 AT_A_TIME = 16
@@ -123,7 +125,7 @@ class MongoArtifactStore:
         """Drop what is stored by now, and see where the streams end."""
         ids = [pending.document["_id"] for queue in queues for pending in queue.waiting]
         found = await self._context.find("artifacts", {"_id": {"$in": ids}}, {"put": 1})
-        marks = {document["_id"]: document["put"] for document in found}
+        marks = {document["_id"]: document.get("put") for document in found}
         for queue in queues:
             known = [pending for pending in queue.waiting if pending.document["_id"] in marks]
             queue.waiting = [pending for pending in queue.waiting if pending.document["_id"] not in marks]
@@ -133,11 +135,25 @@ class MongoArtifactStore:
         await side_by_side([partial(self._find_end, queue) for queue in queues], at_a_time=AT_A_TIME)
 
     async def _find_end(self, queue: _Queue) -> None:
+        """Find the last position of a stream.
+
+        Raises:
+            CorruptRecord: a record of the stream has a position that is none. What goes behind it could not be read.
+        """
+        for direction in (ASCENDING, DESCENDING):
+            queue.last = await self._outermost(queue.stream, direction)
+
+    async def _outermost(self, stream: Stream, direction: int) -> int:
         # Not only what the majority has confirmed: whatever follows such a record is lost with it, should it be lost.
         newest = self._context.driver.newest(self._context.name("artifacts"))
-        fields = stream_fields(queue.stream)
-        last = await self._context.calls.patiently(lambda: newest.find_one(fields, {"position": 1}, sort=[("position", -1)]))
-        queue.last = last["position"] if last else 0
+        order = [("position", direction)]
+        found = await self._context.calls.patiently(lambda: newest.find_one(stream_fields(stream), {"position": 1}, sort=order))
+        if found is None:
+            return 0
+        position = found.get("position")
+        if not INDEX.fits(position):
+            raise corrupt(found, f"its position is {INDEX.words}, and holds {type(position).__name__}")
+        return int(position)
 
     def _check_size(self, record: ArtifactRecord) -> None:
         size, limit = len(record.meta or b"") + len(record.metrics), self._context.config.max_record_bytes
@@ -170,8 +186,9 @@ class MongoArtifactStore:
     async def known(self, stream: Stream, uids: Collection[str]) -> set[str]:
         if not uids:
             return set()
-        found = await self._context.find("artifacts", {"_id": {"$in": [artifact_id(stream, uid) for uid in uids]}}, {"uid": 1})
-        return {document["uid"] for document in found}
+        wanted = {artifact_id(stream, uid): uid for uid in uids}
+        found = await self._context.find("artifacts", {"_id": {"$in": list(wanted)}}, {"_id": 1})
+        return {wanted[document["_id"]] for document in found}
 
     async def scan(
         self, task_id: str, *, after: tuple[float, str] | None = None, limit: int = 100
@@ -185,15 +202,17 @@ class MongoArtifactStore:
         return [((record.created_at, order), record) for order, record in found]
 
     async def _read(self, where: Document, by: str, limit: int, *, latest: bool = False) -> list[tuple[str, ArtifactRecord]]:
-        return await self._context.read(
+        found: list[tuple[str, ArtifactRecord] | CorruptRecord] = await self._context.read(
             "artifacts",
             where,
             values=lambda document: [document["meta"], document["metrics"]],
             decode=lambda document, read: (document["order"], artifact_record(document, read)),
+            unreadable=corrupt,
             sort=BY_TIME if by == "created_at" else [(by, 1)],
             limit=limit,
             latest=latest,
         )
+        return sound(found)
 
 
 def _stored(queue: _Queue, count: int, new: list[bool]) -> None:

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from gridfs.errors import CorruptGridFile, NoFile
-
 from flowkit_mongo._calls import Calls, side_by_side
 from flowkit_mongo._driver import Document, Driver
 from flowkit_mongo.config import MongoConfig
@@ -98,12 +96,16 @@ class Blobs:
         return _reader(found), wanted - found.keys()
 
     async def _download(self, blob_id: str) -> bytes | None:
-        try:
-            stream = await self._bucket.open_download_stream(blob_id)
-            data: bytes = await stream.read()
-        except (NoFile, CorruptGridFile):
+        """The bytes of a blob, or None if it is not there as it was written: gone, half deleted, or damaged."""
+        files = await self._driver.find(f"{self._name}.files", {"_id": blob_id}, {"length": 1})
+        if not files:
             return None
-        return data
+        chunks = await self._driver.find(f"{self._name}.chunks", {"files_id": blob_id}, {"n": 1, "data": 1}, sort=[("n", 1)])
+        whole = [chunk.get("n") for chunk in chunks] == list(range(len(chunks)))
+        if not whole or not all(isinstance(chunk.get("data"), bytes) for chunk in chunks):
+            return None
+        data = b"".join(chunk["data"] for chunk in chunks)
+        return data if len(data) == files[0].get("length") else None
 
     def _recall(self, blob_id: str) -> bytes | None:
         if blob_id in self._cache:

@@ -29,20 +29,18 @@ What users name (nodes, labels, keys) stands in values only, never in the name o
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from flowkit.bounds import is_moment
 from flowkit.protocols import ArchivedPart, ArtifactRecord, Commit, DeadLetter, Stream, TaskHeader, TaskRecord, WorkerSession
 from flowkit_mongo._driver import Change, Document
+from flowkit_mongo.forms import LARGEST_COUNT, PART_NAME, SCHEMA_VERSION, SHAPES
 
-SCHEMA_VERSION = 1
 RECENT = 8
 """So many bulk commits of one task can pass before a writer can no longer tell whether its own was among them."""
 
 LONGEST_KEY = 600
-PART_NAME = re.compile(r"[a-z][a-z0-9]*", re.ASCII)
+LONGEST_FAULT = 300
 
 Value = str | bytes | Document
 Write = Callable[[str, bytes], Value]
@@ -70,14 +68,6 @@ def pairs(mapping: Mapping[str, str]) -> list[Document]:
 
 def mapping(found: Collection[Mapping[str, str]]) -> dict[str, str]:
     return {pair["k"]: pair["v"] for pair in found}
-
-
-def version_fault(document: Document) -> str | None:
-    """Why a document is not to be read: what a later FlowKit wrote is refused, rather than misread."""
-    version = document.get("schema_version", SCHEMA_VERSION)
-    if isinstance(version, int) and version <= SCHEMA_VERSION:
-        return None
-    return f"document {document['_id']!r} has schema version {version!r}; this FlowKit knows {SCHEMA_VERSION}"
 
 
 def _part(name: str) -> str:
@@ -112,25 +102,25 @@ def task_document(record: TaskRecord, write: Write) -> Document:
 
 
 def task_record(document: Document, read: Read) -> TaskRecord:
-    """A task; one whose document somebody changed has a ``fault``, so that it harms no other that is read with it."""
-    try:
-        return _task_record(document, read)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        return unreadable_task(document, f"its document is not one that FlowKit wrote: {type(error).__name__}: {error}")
+    """A task, of a document whose shape was checked."""
+    return TaskRecord(
+        _task_header(document),
+        read(document["spec"]),
+        {name: read(value) for name, value in document["parts"].items()},
+        version=document["version"],
+        op_id=document["op_id"],
+    )
 
 
 def unreadable_task(document: Document, fault: str) -> TaskRecord:
-    header = TaskHeader(str(document["_id"]), str(document.get("status", "queued")), _moment(document.get("created_at")))
-    version = document.get("version")
-    return TaskRecord(header, b"", {}, version=version if isinstance(version, int) else 0, fault=fault[:300])
+    """A task with a ``fault``, and of its header what fits, so that it harms no other that is read with it."""
+    fitting = SHAPES["tasks"].fitting(document)
+    header = _task_header({"_id": str(document["_id"]), "status": "queued", "created_at": 0.0, **fitting})
+    return TaskRecord(header, b"", {}, version=fitting.get("version", 0), op_id=fitting.get("op_id", ""), fault=fault[:LONGEST_FAULT])
 
 
-def _moment(value: Any) -> float:
-    return float(value) if is_moment(value) else 0.0
-
-
-def _task_record(document: Document, read: Read) -> TaskRecord:
-    header = TaskHeader(
+def _task_header(document: Document) -> TaskHeader:
+    return TaskHeader(
         task_id=document["_id"],
         status=document["status"],
         created_at=document["created_at"],
@@ -140,15 +130,6 @@ def _task_record(document: Document, read: Read) -> TaskRecord:
         wake_at=document.get("wake_at"),
         finished_at=document.get("finished_at"),
     )
-    if not is_moment(header.created_at) or not (header.finished_at is None or is_moment(header.finished_at)):
-        raise TypeError("a time is a number of seconds since 1970")
-    if not isinstance(header.wake_at, int | float | None):
-        raise TypeError("the time to look at it is a number")
-    spec, version = read(document["spec"]), document["version"]
-    parts = {name: read(value) for name, value in document["parts"].items()}
-    if not isinstance(version, int) or not all(isinstance(data, bytes) for data in (spec, *parts.values())):
-        raise TypeError("a value is bytes, and a version a number")
-    return TaskRecord(header, spec, parts, version=version, op_id=document["op_id"])
 
 
 def commit_change(commit: Commit, write: Write, *, mark: str | None) -> Change:
@@ -177,8 +158,8 @@ def archive_id(task_id: str, name: Any) -> Document:
 
 
 def archive_change(task_id: str, part: ArchivedPart, value: Value) -> Change:
-    """Takes the place of a lower rank; where the stored rank is as high, the upsert finds its key taken, which is well."""
-    where = {"_id": archive_id(task_id, part.name), "rank": {"$lt": part.rank}}
+    """Replace a part of a lower rank, or of none. Where the stored rank is as high, the upsert finds its key taken and changes nothing."""
+    where = {"_id": archive_id(task_id, part.name), "rank": {"$not": {"$gte": part.rank, "$lte": LARGEST_COUNT}}}
     return Change(where, {"$set": {"schema_version": SCHEMA_VERSION, "rank": part.rank, "data": value}}, upsert=True)
 
 
@@ -273,6 +254,16 @@ def letter_document(letter: DeadLetter, write: Write) -> Document:
 
 
 def dead_letter(document: Document, read: Read) -> DeadLetter:
+    return _letter(document, read(document["data"]))
+
+
+def unreadable_letter(document: Document, fault: str) -> DeadLetter:
+    """A letter with a ``fault``, and what fits of the rest."""
+    least = {"_id": str(document["_id"]), "at": 0.0, "kind": "message", "reason_code": "damaged", "error": ""}
+    return _letter(least | SHAPES["dead_letters"].fitting(document), b"", fault=fault[:LONGEST_FAULT])
+
+
+def _letter(document: Document, data: bytes, fault: str | None = None) -> DeadLetter:
     return DeadLetter(
         letter_id=document["_id"],
         at=document["at"],
@@ -282,7 +273,7 @@ def dead_letter(document: Document, read: Read) -> DeadLetter:
         task_id=document.get("task_id"),
         node_id=document.get("node_id"),
         uid=document.get("uid"),
-        data=read(document["data"]),
+        data=data,
         size=document.get("size", 0),
         generation=document.get("generation", 0),
         attempt=document.get("attempt", 0),
@@ -291,6 +282,7 @@ def dead_letter(document: Document, read: Read) -> DeadLetter:
         partition=document.get("partition"),
         position=document.get("position"),
         headers={_text(pair["k"]): pair["v"] for pair in document.get("headers", ())},
+        fault=fault,
     )
 
 
@@ -304,4 +296,9 @@ def _storable(text: str) -> str | bytes:
 
 
 def _text(stored: str | bytes) -> str:
-    return stored if isinstance(stored, str) else stored.decode("utf-8", "surrogatepass")
+    if isinstance(stored, str):
+        return stored
+    try:
+        return stored.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return stored.decode("utf-8", "backslashreplace")

@@ -5,7 +5,8 @@ from collections.abc import Collection, Sequence
 from flowkit.protocols import DeadLetter, WorkerSession
 from flowkit_mongo._context import Context
 from flowkit_mongo._driver import Document
-from flowkit_mongo.documents import blob_of, dead_letter, letter_document, session, session_change
+from flowkit_mongo.documents import blob_of, dead_letter, letter_document, session, session_change, unreadable_letter
+from flowkit_mongo.forms import SHAPES, TEXT_ID
 
 
 class Sessions:
@@ -23,8 +24,9 @@ class Sessions:
         await self._context.delete("workers", {"_id": worker_id})
 
     async def all(self) -> list[WorkerSession]:
-        # Every id is a string, so this is all of them, by the index.
-        return [session(document) for document in await self._context.find("workers", {"_id": {"$gte": ""}})]
+        # Every id is a string, so this is all of them, by the index. One that cannot be decoded is left out until its worker renews it.
+        found = await self._context.find("workers", {"_id": TEXT_ID})
+        return [session(document) for document in found if SHAPES["workers"].fault(document) is None]
 
 
 class DeadLetters:
@@ -45,7 +47,9 @@ class DeadLetters:
         taken = await self._context.calls.patiently(lambda: self._context.driver.insert(name, documents))
         repeated = {documents[number]["_id"]: outgoing[number] for number in taken if outgoing[number].blobs}
         if repeated:
-            kept = {blob_of(document["data"]) for document in await self._context.find("dead_letters", {"_id": {"$in": list(repeated)}})}
+            kept = {
+                blob_of(document.get("data")) for document in await self._context.find("dead_letters", {"_id": {"$in": list(repeated)}})
+            }
             await self._context.blobs.discard(batch for batch in repeated.values() if batch.blobs[0].blob_id not in kept)
 
     async def read(
@@ -59,7 +63,13 @@ class DeadLetters:
         if kind is not None:
             where["kind"] = kind
         return await self._context.read(
-            "dead_letters", where, values=lambda document: [document["data"]], decode=dead_letter, sort=[("_id", 1)], limit=limit
+            "dead_letters",
+            where,
+            values=lambda document: [document["data"]],
+            decode=dead_letter,
+            unreadable=unreadable_letter,
+            sort=[("_id", 1)],
+            limit=limit,
         )
 
     async def drop(self, letter_ids: Collection[str]) -> int:

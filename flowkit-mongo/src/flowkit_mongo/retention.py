@@ -9,11 +9,13 @@ made to run again in the meantime keeps everything.
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
+from flowkit.bounds import FIRST_MOMENT
 from flowkit.clock import SystemClock
 from flowkit.protocols import Clock
 from flowkit_mongo._context import Context
 from flowkit_mongo._driver import Document
 from flowkit_mongo.archive import of_task
+from flowkit_mongo.forms import TEXT_ID
 
 NOTE_KEPT = timedelta(hours=1)
 AT_A_TIME = 1000
@@ -31,13 +33,14 @@ class Purging:
         """Delete up to ``limit`` tasks that ended before then, and say how many."""
         await self._finish_earlier()
         await self._delete_orphans()
-        over = {"finished_at": {"$lt": finished_before}}
+        # Damaged ids and times are let be: what belongs to an id that is null, say, is what belongs to no task.
+        over = {"finished_at": {"$gte": FIRST_MOMENT, "$lt": finished_before}, "_id": TEXT_ID}
         found = await self._context.find("tasks", over, {"_id": 1}, sort=[("finished_at", 1)], limit=limit)
         task_ids = [document["_id"] for document in found]
         if not task_ids:
             return 0
         await self._note(task_ids)
-        count = await self._context.delete("tasks", {"_id": {"$in": task_ids}, **over})
+        count = await self._context.delete("tasks", {**over, "_id": {"$in": task_ids}})
         await self._delete_what_belonged_to(await self._gone(task_ids))
         return count
 
@@ -62,11 +65,11 @@ class Purging:
 
     async def _finish_earlier(self) -> None:
         """See to the tasks that were noted more than an hour ago."""
-        old = {"at": {"$lt": self._clock.now_dt() - NOTE_KEPT}}
+        old = {"at": {"$lt": self._clock.now_dt() - NOTE_KEPT}, "_id": TEXT_ID}
         noted = [document["_id"] for document in await self._context.find("purged", old, {"_id": 1}, sort=[("at", 1)], limit=AT_A_TIME)]
         if noted:
             await self._delete_what_belonged_to(await self._gone(noted))
-            await self._context.delete("purged", {"_id": {"$in": noted}, **old})
+            await self._context.delete("purged", {**old, "_id": {"$in": noted}})
 
     async def _delete_orphans(self) -> None:
         """Delete blobs that were written for tasks which then were not created."""

@@ -7,7 +7,7 @@ from typing import Any, Self
 import anyio
 
 from flowkit.errors import ConfigError
-from flowkit.protocols import ArtifactStore, CheckResult, Commit, DeadLetter, TaskQuery, TaskRecord, WorkerSession
+from flowkit.protocols import ArtifactStore, CheckResult, Commit, DamagedRecord, DeadLetter, TaskQuery, TaskRecord, WorkerSession
 from flowkit_mongo._calls import Calls, bounded
 from flowkit_mongo._context import Context
 from flowkit_mongo._driver import Driver, Kind, is_address, kind_of, open_address
@@ -17,6 +17,7 @@ from flowkit_mongo.artifacts import MongoArtifactStore
 from flowkit_mongo.blobs import Blobs
 from flowkit_mongo.changes import Changes
 from flowkit_mongo.config import MongoConfig
+from flowkit_mongo.damage import damaged_records
 from flowkit_mongo.doctor import diagnose
 from flowkit_mongo.indexes import create_indexes
 from flowkit_mongo.keeping import DeadLetters, Sessions
@@ -155,6 +156,10 @@ class MongoStore:
         return await self._letters.drop(letter_ids)
 
     # ------------------------------------------------------------ health
+
+    async def damaged_records(self, *, limit: int = 100) -> list[DamagedRecord]:
+        found, _ = await damaged_records(self._context, limit=limit)
+        return found
 
     async def check(self) -> list[CheckResult]:
         return await diagnose(self._context)

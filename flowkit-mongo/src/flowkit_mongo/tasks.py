@@ -6,14 +6,16 @@ from typing import Any
 
 import anyio
 
-from flowkit.errors import RecordTooLarge, StoreError, StoreUnavailable
+from flowkit.bounds import FIRST_MOMENT, LAST_MOMENT
+from flowkit.errors import RecordRefused, RecordTooLarge, StoreError, StoreUnavailable
 from flowkit.protocols import Commit, TaskQuery, TaskRecord
-from flowkit_mongo._context import Context, none_missed
+from flowkit_mongo._context import Context, corrupt, none_missed
 from flowkit_mongo._driver import Document
 from flowkit_mongo.archive import Archive
 from flowkit_mongo.blobs import Outgoing
-from flowkit_mongo.changes import State
+from flowkit_mongo.changes import GONE, State
 from flowkit_mongo.documents import RECENT, blob_of, commit_change, pairs, task_document, task_record, unreadable_task
+from flowkit_mongo.forms import INDEX, TEXT, TEXT_ID
 from flowkit_mongo.indexes import NEWEST_FIRST
 
 DUE_FIRST = [("wake_at", 1), ("_id", 1)]
@@ -71,6 +73,9 @@ class Tasks:
         keys = [record.header.idempotency_key for record in records if record.header.idempotency_key is not None]
         there = {document["_id"] for document in await self._context.find("tasks", {"_id": {"$in": ids}}, {"_id": 1})}
         found = await self._context.find("tasks", {"idempotency_key": {"$in": keys}}, {"idempotency_key": 1}) if keys else []
+        for document in found:
+            if not (TEXT.fits(document["_id"]) and TEXT.fits(document["idempotency_key"])):
+                raise corrupt(document, "it has the idempotency key of a submission, and its id or its key is not text")
         by_key = {document["idempotency_key"]: document["_id"] for document in found}
         standing = {}
         for record in records:
@@ -111,18 +116,20 @@ class Tasks:
         outgoing = [context.blobs.outgoing(commit.task_id, version=commit.expected_version + 1) for commit in commits]
         changes = [commit_change(commit, batch.write, mark=mark) for commit, batch in zip(commits, outgoing, strict=True)]
         await context.blobs.upload(outgoing)
-        matched = await context.calls.once(lambda: context.driver.change(context.name("tasks"), changes))
-        if matched == len(commits):
-            won = [True] * len(commits)
-        elif mark is None:
-            won = [False]
-        else:
-            won = await self._winners(commits, mark)
+        try:
+            matched = await context.calls.once(lambda: context.driver.change(context.name("tasks"), changes))
+        except (RecordRefused, RecordTooLarge):
+            # The commits of the others were applied.
+            await self._tidy(outgoing, await self._winners(commits, mark))
+            raise
+        won = [True] * len(commits) if matched == len(commits) else await self._winners(commits, mark)
         await self._tidy(outgoing, won)
         return won
 
-    async def _winners(self, commits: Sequence[Commit], mark: str) -> list[bool]:
+    async def _winners(self, commits: Sequence[Commit], mark: str | None) -> list[bool]:
         """Which of a bulk write's commits were applied: the server says only how many."""
+        if mark is None:
+            return [False]
         ids = [commit.task_id for commit in commits]
         found = await self._context.find("tasks", {"_id": {"$in": ids}}, {"version": 1, "recent": 1})
         documents = {document["_id"]: document for document in found}
@@ -157,16 +164,23 @@ class Tasks:
     async def _states(self, task_ids: Collection[str], **how: Any) -> dict[str, State]:
         fields = {"version": 1, "finished_at": 1}
         found = await self._context.find("tasks", {"_id": {"$in": list(task_ids)}}, fields, **how)
-        return {document["_id"]: (document["version"], "finished_at" in document) for document in found}
+        return {document["_id"]: _state(document) for document in found}
 
     async def due(self, *, before: float, limit: int) -> list[str]:
-        found = await self._context.find("tasks", {"wake_at": {"$lte": before}}, {"_id": 1}, sort=DUE_FIRST, limit=limit)
+        where = {"wake_at": {"$lte": before}, "_id": TEXT_ID}
+        found = await self._context.find("tasks", where, {"_id": 1}, sort=DUE_FIRST, limit=limit)
         return [document["_id"] for document in found]
 
     async def list(self, query: TaskQuery) -> tuple[list[TaskRecord], str | None]:
         found = await self._read(_where(query), sort=list(NEWEST_FIRST), limit=query.limit + 1)
         page = found[: query.limit]
         return page, _page_token(page[-1]) if page and len(found) > query.limit else None
+
+
+def _state(document: Document) -> State:
+    """Version and end of a task. One whose version is damaged counts as changed: whoever waits for it looks, and sees what is wrong."""
+    version = document.get("version")
+    return (int(version), "finished_at" in document) if version is not None and INDEX.fits(version) else GONE
 
 
 def _identity(record: TaskRecord) -> tuple[str, str | None]:
@@ -191,9 +205,10 @@ def _turns(commits: Sequence[Commit]) -> Iterator[list[int]]:
 
 
 def _was_applied(commit: Commit, document: Document | None, mark: str) -> bool:
-    if document is None or document["version"] <= commit.expected_version:
+    if document is None or not INDEX.fits(document.get("version")) or document["version"] <= commit.expected_version:
         return False
-    if mark in document.get("recent", ()):
+    recent = document.get("recent")
+    if isinstance(recent, list) and mark in recent:
         return True
     if document["version"] - commit.expected_version > RECENT:
         raise StoreUnavailable(f"task {commit.task_id!r} has moved on too far to tell whether operation {commit.op_id!r} was applied")
@@ -201,7 +216,9 @@ def _was_applied(commit: Commit, document: Document | None, mark: str) -> bool:
 
 
 def _where(query: TaskQuery) -> Document:
-    where: Document = {}
+    # A page ends where its last record is in the order: what has no place there would hide what comes behind it.
+    moments: Document = {"$gte": FIRST_MOMENT, "$lte": LAST_MOMENT, "$not": {"$type": "array"}}
+    where: Document = {"_id": TEXT_ID, "created_at": moments}
     if query.statuses:
         where["status"] = {"$in": list(query.statuses)}
     if query.pipeline is not None:
@@ -210,7 +227,7 @@ def _where(query: TaskQuery) -> Document:
         where["labels"] = {"$all": pairs(query.labels)}
     if query.after is not None:
         created_at, task_id = _from_page_token(query.after)
-        where["created_at"] = {"$lte": created_at}
+        moments["$lte"] = created_at
         where["$or"] = [{"created_at": {"$lt": created_at}}, {"_id": {"$lt": task_id}}]
     return where
 

@@ -11,7 +11,7 @@ from flowkit.cli._connecting import connected, run_async
 from flowkit.cli._errors import USAGE, complain
 from flowkit.cli._output import compact, console, print_json, table, time_text
 from flowkit.client import Client
-from flowkit.protocols import LETTER_KINDS, DeadLetter, utc
+from flowkit.protocols import LETTER_KINDS, DamagedRecord, DeadLetter, utc
 from flowkit.redriving import Redriven
 from flowkit.showing import printable
 from flowkit.task import Page
@@ -33,17 +33,21 @@ def ls(
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """List dead letters: batches, messages and tasks that were given up, and why."""
+    """List dead letters: batches, messages and tasks that were given up, and why. After them, records that the store cannot decode.
 
-    async def main() -> Page[DeadLetter]:
+    Damaged records (kind ``record``) are searched for where neither --task nor --kind nor --after is given.
+    """
+
+    async def main() -> tuple[Page[DeadLetter], list[DamagedRecord]]:
         async with connected(config, db, bus) as client:
-            return await client.dead_letters(task_id=task_id, kind=_kind(kind), after=after, limit=limit)
+            letters = await client.dead_letters(task_id=task_id, kind=_kind(kind), after=after, limit=limit)
+            return letters, [] if task_id or kind or after else await client.damaged_records(limit=limit)
 
-    page = run_async(main)
+    page, damaged = run_async(main)
     if as_json:
-        print_json([as_dict(letter) for letter in page.items])
+        print_json([*(as_dict(letter) for letter in page.items), *map(_record_as_dict, damaged)])
         return
-    rows = [
+    rows: list[tuple[str | None, ...]] = [
         (
             item.letter_id,
             item.kind,
@@ -51,10 +55,11 @@ def ls(
             item.task_id,
             item.node_id or item.topic,
             item.reason_code,
-            compact(item.error),
+            compact(item.fault or item.error),
         )
         for item in page.items
     ]
+    rows += [(_record_id(item), "record", None, item.task_id, None, "damaged", compact(item.fault)) for item in damaged]
     out = console()
     headings = ("letter", "kind", "at", "task", "node or topic", "reason", "error")
     out.print(table(None, headings, rows) if rows else "no dead letters")
@@ -177,6 +182,16 @@ def as_dict(letter: DeadLetter) -> dict[str, Any]:
         return shown | {"data": json.loads(letter.data) if letter.data else None}
     except ValueError:
         return shown | {"data_base64": base64.b64encode(letter.data).decode()}
+
+
+def _record_id(record: DamagedRecord) -> str:
+    return f"{record.place}/{record.record_id}"
+
+
+def _record_as_dict(record: DamagedRecord) -> dict[str, Any]:
+    """A damaged record with the keys of a letter."""
+    known = {"letter_id": _record_id(record), "kind": "record", "task_id": record.task_id, "reason_code": "damaged", "fault": record.fault}
+    return dict.fromkeys((*DeadLetter.__slots__, "data")) | known
 
 
 def _unicode(text: str) -> str:

@@ -13,7 +13,7 @@ from flowkit._containment import awaited, contain_tasks, contained, error_text, 
 from flowkit._failure_logs import log_failure
 from flowkit.coordinator.functions import FunctionContext, call_function
 from flowkit.engine import Event, FunctionFailed, FunctionReturned
-from flowkit.errors import NodeFailure
+from flowkit.errors import CorruptRecord, NodeFailure
 from flowkit.messages import NodeStopped
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Store, Stream
@@ -115,6 +115,8 @@ class Calls:
 
 def _reason_of(error: Exception) -> tuple[str, bool]:
     """The reason code of a failure, and whether it is permanent. Functions make these errors, so both may be anything."""
+    if isinstance(error, CorruptRecord):
+        return "corrupt_record", True
     if isinstance(error, NodeFailure):
         try:
             return contained(lambda: (writable(str(error.reason_code), most=MAX_REASON) or "unexpected_error", bool(error.permanent)))

@@ -18,7 +18,7 @@ import anyio.lowlevel
 from flowkit._containment import Escaped, awaited, is_cancelled
 from flowkit._parking import Parking
 from flowkit._service import Service, run_until_told
-from flowkit.applying import Applied, Applier, Held
+from flowkit.applying import Applied, Applier, Held, log_store_error
 from flowkit.client import Client
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._calls import Calls
@@ -184,7 +184,7 @@ class Coordinator(Client, Service):
             try:
                 await awaited(loop(), ending=self._leaving)
             except StoreError as error:
-                notices.trouble(logger, "store", "The store is unavailable", error, action="store_unavailable")
+                log_store_error(logger, notices, error)
             except Exception as error:
                 notices.trouble(
                     logger, ("loop", name), f"The {name} loop broke and is restarted", error, action="loop_restarted", level=logging.ERROR

@@ -13,7 +13,7 @@ from flowkit.applying import Applier, Held
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._commands import CommandWatch
 from flowkit.engine import AskWorker, CallFunction, CheckCommand, Effect, EvaluateCondition, SendCancel, SendCommand, TellReaders
-from flowkit.errors import BusError, BusUnavailable, FlowKitError, MessageTooLarge, PayloadError, StoreError, TopicUnavailable
+from flowkit.errors import BusError, BusUnavailable, MessageTooLarge, PayloadError, StoreError, TopicUnavailable
 from flowkit.graph import NodeSpec
 from flowkit.messages import VERSION, AskRun, CancelRun, StreamMoved, encode, headers_of
 from flowkit.notices import notices_of
@@ -78,7 +78,7 @@ class Outbox:
                             message = await self._command(held.task, index, attempt)
                         except (BusError, StoreError):
                             raise
-                        except FlowKitError as error:
+                        except Exception as error:  # what is wrong with one task must not hold up the commands of others
                             await self._applier.quarantine(held.task.task_id, error)
                             continue
                         if record is None or message is None:

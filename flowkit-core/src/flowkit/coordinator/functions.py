@@ -16,7 +16,7 @@ from pydantic_core import from_json, to_json
 from flowkit import _threads
 from flowkit._containment import awaited, error_text, is_cancelled, message, origin
 from flowkit.engine._vars import VarsOp, check
-from flowkit.errors import NodeFailure, VarsError
+from flowkit.errors import CorruptRecord, NodeFailure, VarsError
 from flowkit.graph.values import NotJson, json_copy
 from flowkit.protocols import Clock
 
@@ -188,6 +188,7 @@ async def call_function(
     Raises:
         NodeFailure: there is no such function, the arguments do not fit, or it failed. ``TypeError``, ``ValueError`` and ``KeyError``
             are ``bad_input`` for good, a ``NodeFailure`` of its own passes, anything else is ``unexpected_error`` and may be tried again.
+        CorruptRecord: something that it read of the task cannot be decoded.
     """
     if name not in functions:
         _refuse(f"there is no coordinator function {name!r}")
@@ -198,7 +199,7 @@ async def call_function(
         _refuse(f"coordinator function {name!r}: {message(error)}")
     try:
         result = await awaited(_call(function, ctx, args), ending=ending)
-    except NodeFailure:
+    except (NodeFailure, CorruptRecord):
         raise
     except (TypeError, ValueError, KeyError) as error:
         raise NodeFailure(_told(name, error), reason_code="bad_input", permanent=True) from error

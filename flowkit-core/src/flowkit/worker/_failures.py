@@ -10,7 +10,7 @@ from pydantic_core import to_json
 
 from flowkit._containment import contained, error_text, message, origin
 from flowkit._failure_logs import log_failure
-from flowkit.errors import NodeFailure
+from flowkit.errors import CorruptRecord, NodeFailure
 from flowkit.graph import NodeSpec
 from flowkit.messages import RunNode
 from flowkit.plugins import Plugins
@@ -62,7 +62,9 @@ def judge(error: BaseException, command: RunNode, *, io: dict[str, Any], plugins
 
 
 def _own(error: BaseException) -> tuple[str, bool] | None:
-    """The reason code that a ``NodeFailure`` carries. Handlers make these errors, so it may be anything."""
+    """The reason code of a ``CorruptRecord``, or that a ``NodeFailure`` carries. Handlers make these errors, so it may be anything."""
+    if isinstance(error, CorruptRecord):
+        return "corrupt_record", True
     if not isinstance(error, NodeFailure):
         return None
     try:

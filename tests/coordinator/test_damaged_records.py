@@ -1,0 +1,148 @@
+"""A store that cannot decode or change one record: the others go on."""
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from flowkit.errors import CorruptRecord, RecordRefused, StoreError, StoreUnavailable
+from flowkit.protocols import ArtifactRecord, Commit, DeadLetter, Stream, TaskQuery, TaskRecord
+from flowkit.redriving import Redriven
+from flowkit.worker import RunContext, handler
+from flowkit_testing import Cluster, InMemoryArtifactStore, InMemoryStore
+from flowkit_testing.harness import DAY, HOUR
+
+CHAIN = {"nodes": [{"node_id": "a", "type": "work"}, {"node_id": "b", "type": "work", "depends_on": ["a"]}]}
+READING = {
+    "nodes": [
+        {"node_id": "a", "type": "produce"},
+        {"node_id": "b", "type": "read", "depends_on": ["a"], "retry_policy": {"max": 3}},
+        {"node_id": "sum", "type": "coordinator_fn", "depends_on": ["a"], "io": {"fn": "metrics.aggregate", "fn_args": {"node_id": "a"}}},
+    ],
+    "on_node_failure": "continue",
+}  # fmt: skip
+
+
+@handler("work")
+async def work(item: Any) -> Any:
+    return item
+
+
+@handler("produce")
+async def produce(item: Any) -> Any:
+    yield {"number": 1}
+
+
+@handler("read")
+async def read(item: Any, ctx: RunContext) -> Any:
+    return [meta async for meta in ctx.artifacts.read("a")]
+
+
+HANDLERS = [work, produce, read]
+
+
+class DamagedArtifacts(InMemoryArtifactStore):
+    async def read(self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False) -> Sequence[ArtifactRecord]:
+        if stream.task_id.startswith("damaged"):
+            raise CorruptRecord("the record of an artifact cannot be read")
+        return await super().read(stream, after=after, limit=limit, latest=latest)
+
+
+class DamagedStore(InMemoryStore):
+    """Refuses commits of some tasks, cannot decode others, and cannot read the artifacts of others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.artifacts = DamagedArtifacts()
+        self.commits_refused = 0
+
+    async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
+        bad = [commit for commit in commits if commit.task_id.startswith("refused")]
+        await super().commit([commit for commit in commits if commit not in bad])
+        if bad:
+            self.commits_refused += 1
+            raise RecordRefused("the store does not take this one")
+        return [True] * len(commits)
+
+    async def load(self, task_ids: Collection[str]) -> Mapping[str, TaskRecord]:
+        return {task_id: self._seen(record) for task_id, record in (await super().load(task_ids)).items()}
+
+    async def list_tasks(self, query: TaskQuery) -> tuple[Sequence[TaskRecord], str | None]:
+        records, after = await super().list_tasks(query)
+        return [self._seen(record) for record in records], after
+
+    @staticmethod
+    def _seen(record: TaskRecord) -> TaskRecord:
+        if not record.header.task_id.startswith("unread"):
+            return record
+        header = replace(record.header, status="a status that there is not")
+        return TaskRecord(header, b"", {}, version=0, fault="its bytes are gone")
+
+    async def dead_letters(self, **wanted: Any) -> Sequence[DeadLetter]:
+        found = await super().dead_letters(**wanted)
+        return [replace(letter, fault="its bytes are gone") if letter.letter_id == "damaged" else letter for letter in found]
+
+
+async def test_a_task_whose_commits_are_refused_is_put_aside_and_those_beside_it_finish() -> None:
+    store = DamagedStore()
+    async with Cluster(store=store, handlers=HANDLERS, coordinators=0) as cluster:
+        whole = [await cluster.client.create_task(graph=CHAIN) for _ in range(5)]
+        await cluster.client.create_task(graph=CHAIN, task_id="refused")
+        await cluster.add_coordinator()
+        assert [(await cluster.client.wait(task_id, timeout=DAY)).status for task_id in whole] == ["finished"] * 5
+        await cluster.clock.sleep(5 * DAY)
+        letters = await store.dead_letters(task_id="refused")
+        assert [(letter.kind, letter.reason_code) for letter in letters] == [("task", "quarantined")]
+        assert "does not take this one" in letters[0].error
+    # It is met again by every sweep, and by nothing else.
+    assert store.commits_refused < 30
+
+
+async def test_a_task_that_cannot_be_decoded_is_shown_as_such_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR, logger="flowkit.applying")
+    async with Cluster(store=DamagedStore(), handlers=HANDLERS) as cluster:
+        await cluster.client.create_task(graph=CHAIN, task_id="unread")
+        assert (await cluster.run(CHAIN)).status == "finished"
+        await cluster.clock.sleep(5 * DAY)
+        listed = {view.id: view for view in (await cluster.client.list_tasks()).items}
+        assert (listed["unread"].status, "its bytes are gone" in (listed["unread"].error or "")) == ("queued", True)
+        for ask in (cluster.client.get_task, cluster.client.wait):
+            with pytest.raises(CorruptRecord, match="its bytes are gone"):
+                await ask("unread")
+    assert len([record for record in caplog.records if "quarantined" in record.getMessage()]) == 1
+
+
+async def test_a_node_that_needs_a_damaged_artifact_fails_once_and_says_so() -> None:
+    async with Cluster(store=DamagedStore(), handlers=HANDLERS) as cluster:
+        whole = await cluster.run(READING)
+        damaged = await cluster.run(READING, task_id="damaged")
+    assert whole.status == "finished"
+    for node_id in ("b", "sum"):
+        node = damaged.nodes[node_id]
+        assert (node.status, node.reason_code, node.attempt) == ("failed", "corrupt_record", 1)
+        assert "cannot be read" in (node.error or "")
+
+
+async def test_a_damaged_letter_is_left_as_it_is_when_letters_are_tried_again() -> None:
+    async with Cluster(store=DamagedStore(), handlers=HANDLERS) as cluster:
+        await cluster.store.park([DeadLetter("damaged", 1.0, "message", "code", "error"), DeadLetter("l", 1.0, "task", "c", "e", "t")])
+        outcomes = await cluster.client.retry_dead_letters(["damaged", "l"])
+    assert outcomes[0] == Redriven("damaged", False, "the letter is damaged: its bytes are gone")
+    assert outcomes[1].done
+
+
+@pytest.mark.parametrize(("error", "waited"), [(StoreError("not authorized"), False), (StoreUnavailable("away"), True)])
+async def test_a_client_waits_for_a_store_that_is_away_and_not_for_one_that_refuses(error: StoreError, waited: bool) -> None:
+    class Refusing(InMemoryStore):
+        async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
+            raise error
+
+    async with Cluster(store=Refusing(), coordinators=0) as cluster:
+        task_id = await cluster.client.create_task(graph=CHAIN)
+        began = cluster.clock.monotonic()
+        with pytest.raises(type(error)):
+            await cluster.client.cancel(task_id)
+        took = cluster.clock.monotonic() - began
+    assert (1 < took < HOUR) is waited
