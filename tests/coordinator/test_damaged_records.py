@@ -57,6 +57,7 @@ class DamagedStore(InMemoryStore):
         super().__init__()
         self.artifacts = DamagedArtifacts()
         self.commits_refused = 0
+        self.unreadable: set[str] = set()
 
     async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
         bad = [commit for commit in commits if commit.task_id.startswith("refused")]
@@ -73,9 +74,8 @@ class DamagedStore(InMemoryStore):
         records, after = await super().list_tasks(query)
         return [self._seen(record) for record in records], after
 
-    @staticmethod
-    def _seen(record: TaskRecord) -> TaskRecord:
-        if not record.header.task_id.startswith("unread"):
+    def _seen(self, record: TaskRecord) -> TaskRecord:
+        if record.header.task_id not in self.unreadable:
             return record
         header = replace(record.header, status="a status that there is not")
         return TaskRecord(header, b"", {}, version=0, fault="its bytes are gone")
@@ -102,8 +102,11 @@ async def test_a_task_whose_commits_are_refused_is_put_aside_and_those_beside_it
 
 async def test_a_task_that_cannot_be_decoded_is_shown_as_such_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR, logger="flowkit.applying")
-    async with Cluster(store=DamagedStore(), handlers=HANDLERS) as cluster:
+    store = DamagedStore()
+    async with Cluster(store=store, handlers=HANDLERS, coordinators=0) as cluster:
         await cluster.client.create_task(graph=CHAIN, task_id="unread")
+        store.unreadable.add("unread")
+        await cluster.add_coordinator()
         assert (await cluster.run(CHAIN)).status == "finished"
         await cluster.clock.sleep(5 * DAY)
         listed = {view.id: view for view in (await cluster.client.list_tasks()).items}

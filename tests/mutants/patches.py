@@ -61,6 +61,26 @@ MUTANTS = (
         "        if not task_ids:\n            return []\n        records = await self._store.load(task_ids)\n",
         "        if task_ids:\n            return []\n        records = await self._store.load(task_ids)\n",
     ),
+    # ------------------------------------------------ damaged records
+    Mutant(
+        "a damaged record ends the look at the others",
+        CORE + "applying.py",
+        """        except FlowKitError as error:
+            await self.quarantine(task_id, error)
+            return None
+""",
+        """        except FlowKitError:
+            raise
+""",
+        scenarios=("chain",),
+    ),
+    Mutant(
+        "a damaged task is put aside without a letter",
+        CORE + "applying.py",
+        "        await self._store.park([letter])\n",
+        "",
+        scenarios=("chain",),
+    ),
     # ------------------------------------------------ messages
     Mutant(
         "a report is acknowledged before it is stored",

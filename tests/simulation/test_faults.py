@@ -31,6 +31,7 @@ KINDS = {
     "stale_read": Faults(stale_read=0.3),
     "session_lost": Faults(session_lost=0.5),
     "store_outage": Faults(store_outages_per_run=3),
+    "damaged_records": Faults(damaged_records=4),
     "skew": Faults(skew_sec=60),
     "clock_jump": Faults(jumps_per_run=4),
     "crash": Faults(crash=0.9, crash_steps=200),

@@ -86,6 +86,8 @@ flowkit_faults_crashes = _fault_fixture("crashes")
 flowkit_faults_pauses = _fault_fixture("pauses")
 flowkit_faults_clocks = _fault_fixture("clocks")
 flowkit_faults_staff = _fault_fixture("staff")
+flowkit_faults_losses = _fault_fixture("losses")
+flowkit_faults_damage = _fault_fixture("damage")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

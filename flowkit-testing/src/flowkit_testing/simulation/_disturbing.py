@@ -1,6 +1,7 @@
 """Makes things go wrong for a while, and then mends them all."""
 
 from collections.abc import Callable
+from random import Random
 
 from ._bus import BusServer
 from ._process import Process, State
@@ -38,8 +39,16 @@ class Disturber:
             for _ in range(self._how_many(expected)):
                 # Most of it early: many a scenario is over soon.
                 world.call(self.period * world.chances.random() ** 3, self._if_active, happens)
+        self._plan_damage()
         if faults.any:
             world.call(self.period, self.quiet)
+
+    def _plan_damage(self) -> None:
+        """Plan which records are damaged. Chance of its own leaves all that else happens in a seed as it is without."""
+        world, chances = self._world, Random(f"damage of {self._world.seed}")
+        expected = world.faults.damaged_records
+        for _ in range(int(chances.uniform(0, 2 * expected) + 0.5)):
+            world.call(self.period * chances.random(), self._if_active, lambda: self._store.damage(chances))
 
     def _how_many(self, expected: float) -> int:
         whole = int(2 * expected)

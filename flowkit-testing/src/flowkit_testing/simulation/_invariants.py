@@ -1,7 +1,7 @@
 """What must never happen, looked at with every write to the store."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import isclose
 from typing import Any
 
@@ -17,7 +17,7 @@ from flowkit.task import ENDED, Mark, NodeRecord, TaskSpec, TaskStatus, TaskView
 from flowkit.views import full_view
 
 from ._fan_in import broken_fan_in
-from ._store import StoreServer, at_once
+from ._store import HISTORY, StoreServer, at_once
 
 Invariant = Callable[[TaskView | None, TaskView], None]
 """Called with a task before and after each commit (None before its first); raises AssertionError where it does not hold."""
@@ -266,5 +266,18 @@ class Invariants:
                 raise InvariantBroken(f"a client was told that task {task_id!r} is\n  {view!r}\nand it is stored as\n  {stored!r}")
         self.check_runs()
         for letter in at_once(self._server.store.dead_letters(kind="task")):
-            raise InvariantBroken(f"task {letter.task_id!r} was put aside: {letter.error}")
+            if letter.task_id not in self._server.damaged:
+                raise InvariantBroken(f"task {letter.task_id!r} was put aside: {letter.error}")
         self.check_streams()
+
+    def check_damaged(self, listed: Mapping[str, TaskView], executed: Collection[str]) -> None:
+        """Each damaged task is put aside and listed with what is wrong; nothing of it was executed or changed."""
+        store = self._server.store
+        for task_id, how in self._server.damaged.items():
+            about = f"task {task_id!r}, whose record is damaged ({how}),"
+            if not at_once(store.dead_letters(task_id=task_id, kind="task")):
+                raise InvariantBroken(f"{about} was not put aside")
+            if task_id not in listed or (how != HISTORY and not listed[task_id].error):  # a list does not read the history
+                raise InvariantBroken(f"{about} is not listed with what is wrong: {listed.get(task_id)}")
+            if task_id in executed or at_once(store.load([task_id]))[task_id].version != 1:
+                raise InvariantBroken(f"{about} was executed or changed")

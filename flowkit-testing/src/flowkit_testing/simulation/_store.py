@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import replace
+from random import Random
 from typing import Any, Self, TypeVar
 
 from flowkit.errors import FlowKitError, StoreUnavailable
@@ -50,6 +52,8 @@ class StoreServer:
         self.on_commit: list[OnCommit] = []
         self.on_put: list[Callable[[Sequence[ArtifactRecord], Sequence[bool], str], None]] = []
         self._waiting: dict[str, list[tuple[asyncio.Future[None], int, bool]]] = {}
+        self.damaged: dict[str, str] = {}
+        """What was done to the records of tasks that are damaged, by task."""
         self._in_the_way: dict[str, float] = {}
         """Tasks on which a commit stands that will be rolled back, and until when."""
 
@@ -136,6 +140,21 @@ class StoreServer:
         at_once(self.store.commit([nothing]))
         return at_once(self.store.load([header.task_id]))[header.task_id]
 
+    def damage(self, chances: Random) -> None:
+        """Store a damaged copy of a task that is due: as if the record had been damaged before anybody looked at it."""
+        found, _ = at_once(self.store.list_tasks(TaskQuery(limit=1000)))
+        whole = [record for record in found if record.header.task_id not in self.damaged]
+        if not whole:
+            return
+        record = chances.choice(whole)
+        how = chances.choice(sorted(_DAMAGES))
+        header = replace(record.header, task_id=f"damaged-{len(self.damaged) + 1}", status="running", idempotency_key=None)
+        header = replace(header, wake_at=self.world.epoch + self.world.now(), finished_at=None)
+        spec, parts = _DAMAGES[how](record.spec, dict(record.parts))
+        at_once(self.store.create([TaskRecord(header, spec, parts)]))
+        self.damaged[header.task_id] = how
+        self.world.inject("damaged_records", "store", f"{header.task_id}, a copy of {record.header.task_id}: {how}")
+
     # ------------------------------------------------------------ waiting for changes
 
     def wait(self, future: "asyncio.Future[None]", task_id: str, version: int, ended: bool) -> None:
@@ -181,6 +200,19 @@ class StoreServer:
         for watch in self.on_put:
             watch(records, new, who)
         return new
+
+
+HISTORY = "zeros for the history"
+Parts = dict[str, bytes]
+_DAMAGES: Mapping[str, Callable[[bytes, Parts], tuple[bytes, Parts]]] = {
+    "half of the spec": lambda spec, parts: (spec[: len(spec) // 2], parts),
+    "no spec": lambda _, parts: (b"", parts),
+    "half of the state": lambda spec, parts: (spec, parts | {"state": parts["state"][: len(parts["state"]) // 2]}),
+    "no state": lambda spec, parts: (spec, {name: data for name, data in parts.items() if name != "state"}),
+    "zeros for a node": lambda spec, parts: (spec, parts | {"n0": bytes(16)}),
+    HISTORY: lambda spec, parts: (spec, parts | {"e0000000001": bytes(16)}),
+}
+"""Ways to damage the spec and the parts of a record, each such that it cannot be decoded."""
 
 
 def _is_news(record: TaskRecord, version: int, ended: bool) -> bool:

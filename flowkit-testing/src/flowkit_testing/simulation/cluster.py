@@ -350,6 +350,9 @@ class SimCluster:
             await asyncio.sleep(1.0)
         await asyncio.sleep(after_sec)
         self.invariants.check_end(list(self.client.promised), self.client.told)
+        if self._store.damaged:
+            listed = {view.id: view for view in (await self.client.list_tasks(limit=1000)).items}
+            self.invariants.check_damaged(listed, {execution.task_id for execution in self.executions})
 
     async def explain_open(self) -> list[str]:
         """Why each node that has not ended is not running, in sentences."""

@@ -64,6 +64,8 @@ class Faults:
     """A worker's sign of life is confirmed, and lost."""
     store_outages_per_run: float = 0.0
     store_outage_sec: float = 30.0
+    damaged_records: float = 0.0
+    """So many tasks are expected in a seed whose stored record is damaged: each is put aside, and hinders no other."""
 
     # Clocks
     skew_sec: float = 0.0
@@ -112,7 +114,7 @@ class Faults:
     def any(self) -> bool:
         """Whether anything can go wrong."""
         calm = Faults()
-        return any(getattr(self, name) != getattr(calm, name) for name in _PROBABILITIES + _NUMBERS + ("skew_sec",))
+        return any(getattr(self, name) != getattr(calm, name) for name in _PROBABILITIES + _NUMBERS + ("skew_sec", "damaged_records"))
 
     def drawn(self, chances: Random) -> "Faults":
         """Those of one seed: where many things go wrong all the time, none of them is seen by itself."""
@@ -128,7 +130,7 @@ _NUMBERS = tuple(field.name for field in fields(Faults) if field.name.endswith("
 _PROBABILITIES = tuple(
     field.name
     for field in fields(Faults)
-    if field.name not in _NUMBERS and not field.name.endswith(("_sec", "_steps")) and field.name != "varied"
+    if field.name not in _NUMBERS and not field.name.endswith(("_sec", "_steps")) and field.name not in ("varied", "damaged_records")
 )
 
 _BUS = Faults(
@@ -144,6 +146,7 @@ _CRASHES = Faults(crash=0.7, crash_at_start=0.05, kills_per_run=1.0, client_cras
 _PAUSES = Faults(pauses_per_run=2.0)
 _CLOCKS = Faults(skew_sec=120.0, jumps_per_run=1.5)
 _STAFF = Faults(stops_per_run=1.0, joins_per_run=0.5)
+_DAMAGE = Faults(damaged_records=0.5)
 
 PROFILES: dict[str, Faults] = {
     "none": Faults(),
@@ -154,6 +157,9 @@ PROFILES: dict[str, Faults] = {
     "clocks": _CLOCKS,
     "staff": _STAFF,
     "losses": _LOSSES,
-    "all": replace(_BUS.with_(_STORE).with_(_CRASHES).with_(_PAUSES).with_(_CLOCKS).with_(_STAFF).with_(_LOSSES), varied=True),
+    "damage": _DAMAGE,
+    "all": replace(
+        _BUS.with_(_STORE).with_(_CRASHES).with_(_PAUSES).with_(_CLOCKS).with_(_STAFF).with_(_LOSSES).with_(_DAMAGE), varied=True
+    ),
 }
 """The named profiles: ``all`` is the others together, varied from seed to seed."""
