@@ -336,8 +336,8 @@ MUTANTS = (
     Mutant(
         "a reader stops when its parent has ended",
         CORE + "worker/inputs.py",
-        "                        due.append(stream)\n",
-        "                        reading.pop(stream, None) if stream in was_ended else due.append(stream)\n",
+        "                    elif stream in was_ended:\n",
+        "                    elif stream in watch.ended:\n",
     ),
     Mutant(
         "an empty page counts as the end of a stream",

@@ -18,7 +18,7 @@ class Sessions:
     async def renew(self, worker: WorkerSession) -> WorkerSession | None:
         change = session_change(worker)
         replaced = await self._context.calls.patiently(lambda: self._context.driver.replace(self._context.name("workers"), change))
-        return None if replaced is None else session(replaced)
+        return None if replaced is None or SHAPES["workers"].fault(replaced) is not None else session(replaced)
 
     async def end(self, worker_id: str) -> None:
         await self._context.delete("workers", {"_id": worker_id})
