@@ -73,7 +73,7 @@ def test_a_message_is_sent_again_and_its_letter_is_gone(cli: Cli, installation: 
 def test_what_cannot_be_tried_again_says_why(cli: Cli, letters: Installation):
     result = cli("dlq", "retry", "--task", "t1", "--db", letters.address)
     assert (result.exit_code, result.stdout) == (
-        2, "l1: not tried again: task 't1' is queued: its batches can be tried again when it has ended\n",
+        2, "l1: not tried again: task 't1' is queued: its dead letters can be retried when it has ended\n",
     )  # fmt: skip
 
 

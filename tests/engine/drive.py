@@ -245,8 +245,8 @@ class Play:
     def resume(self) -> Transition:
         return self.do(ResumeRequested())
 
-    def retry(self, *names: str) -> Transition:
-        return self.do(RetryRequested(tuple(map(self.index, names)) if names else None))
+    def retry(self, *names: str, fill: bool = False) -> Transition:
+        return self.do(RetryRequested(tuple(map(self.index, names)) if names else None, fill=fill))
 
 
 def told(task: Task, effects: Sequence[Any]) -> list[str]:

@@ -109,8 +109,10 @@ class Reference:
             self.submitted = True
             self._set_deadline()
         elif isinstance(event, RetryRequested):
-            if self.status not in (TaskStatus.FAILED, TaskStatus.CANCELLED) or not self._retry(event.nodes):
+            # Only the retry of a dead letter runs a finished task again.
+            if not self.status.terminal or (self.status is TaskStatus.FINISHED and not event.fill):
                 return
+            self._retry(event.nodes)
         elif self.status.terminal:
             return
         elif isinstance(event, Woke):
@@ -200,8 +202,9 @@ class Reference:
         else:
             node.state, node.retry_at = "deferred", self.now + delay
 
-    def _retry(self, chosen: tuple[int, ...] | None) -> bool:
+    def _retry(self, chosen: tuple[int, ...] | None) -> None:
         again: set[int] = set()
+        needed = self.status is not TaskStatus.FINISHED
 
         def run_again(index: int, *, with_all_below: bool) -> None:
             again.add(index)
@@ -215,14 +218,13 @@ class Reference:
         for index, node in enumerate(self.nodes):
             if index in (chosen or ()):
                 run_again(index, with_all_below=True)
-            elif node.state == "cancelled" or (chosen is None and self._failed_for_good(index)):
+            elif (node.state == "cancelled" and needed) or (chosen is None and self._failed_for_good(index)):
                 run_again(index, with_all_below=False)
         for index, node in enumerate(self.nodes):
             self.nodes[index] = Node() if index in again else replace(node, excused=True)
         self.outcome, self.status = None, TaskStatus.QUEUED
         self.begun = self.begun and not again
         self._set_deadline()
-        return True
 
     def _missed_something(self, edge: Edge) -> bool:
         """Whether a finished node at the end of this edge could get more from the other end, now that it runs again.

@@ -170,7 +170,7 @@ class Both:
         elif kind < 24:
             self.do(ResumeRequested())
         elif kind < 28:
-            self.do(RetryRequested(None if choice < 50 else (index,)))
+            self.do(RetryRequested(None if choice < 50 else (index,), fill=choice % 2 == 1))
         elif kind < 30:
             self.do(self.last)
         elif kind < 32:

@@ -288,6 +288,18 @@ def task_failed() -> Play:
     return play
 
 
+def task_finished() -> Play:
+    play = task_queued()
+    play.succeeds("n")
+    return play
+
+
+def finished_function() -> Play:
+    play = running_function()
+    play.returns("n")
+    return play
+
+
 def task_cancelled() -> Play:
     play = task_queued()
     play.cancel()
@@ -370,6 +382,8 @@ TASK_WITNESSES: dict[tuple[TaskStatus, TaskStatus], tuple[Given, Act]] = {
     (S.PAUSED, S.CANCELLED): (task_paused(task_queued), lambda play: play.cancel()),
     (S.CANCELLING, S.CANCELLED): (cancelling, lambda play: play.stops("n")),
     (S.CANCELLING, S.FAILED): (task_failing, lambda play: play.stops("m")),
+    (S.FINISHED, S.QUEUED): (task_finished, lambda play: play.retry("n", fill=True)),
+    (S.FINISHED, S.RUNNING): (finished_function, lambda play: play.retry("n", fill=True)),
     (S.FAILED, S.QUEUED): (task_failed, lambda play: play.retry()),
     (S.FAILED, S.RUNNING): (failed_function, lambda play: play.retry()),
     (S.FAILED, S.FINISHED): (reader_without_a_writer(cancel=False), lambda play: play.retry()),

@@ -106,14 +106,63 @@ async def test_retry_of_a_task_takes_back_the_letters_of_what_succeeds(flowkit_c
     assert await letters(flowkit_cluster) == []
 
 
-async def test_a_letter_of_a_task_that_finished_without_the_batch_stays(flowkit_cluster: Cluster) -> None:
+async def test_a_letter_of_a_finished_task_adds_the_batch_and_runs_all_nodes_below_again(flowkit_cluster: Cluster) -> None:
     rows, client = Rows(), flowkit_cluster.client
-    view = await flowkit_cluster.run(graph(on_batch_failure="skip"), handlers={"rows": rows, "after": after})
+    flow = graph(on_batch_failure="skip", retry_policy={"max": 0})
+    flow["nodes"].append({"node_id": "other", "type": "coordinator_fn", "io": {"fn": "noop"}})
+    await flowkit_cluster.add_worker({"rows": rows, "after": after})
+    view = await ended(flowkit_cluster, await client.create_task(graph=flow))
+    assert (view.status, view.result) == ("finished", {"z": ["a", "c", "d"], "other": None})
+    with pytest.raises(TaskRefused, match="only a failed or cancelled task"):
+        await client.retry(view.id, from_nodes=["a"])
+    rows.bad.clear()
     (letter,) = (await client.dead_letters()).items
     (outcome,) = await client.retry_dead_letters([letter.letter_id])
-    assert (outcome.done, "stays finished" in outcome.detail) == (False, True)
-    assert (await client.get_task(view.id)) == view
-    assert await letters(flowkit_cluster) == ["b"]
+    assert outcome.done
+    again = await ended(flowkit_cluster, view.id)
+    assert (again.status, again.result, again.error) == ("finished", {"z": list("abcd"), "other": None}, None)
+    assert (again.nodes["a"].metrics, again.nodes["a"].skipped_batches) == ({"rows": 4}, 0)
+    assert {name: node.attempt for name, node in again.nodes.items()} == {"a": 2, "z": 2, "other": 1}
+    assert rows.seen == ["a", "b", "c", "d", "b"]
+    assert await letters(flowkit_cluster) == []
+
+
+async def test_a_batch_of_a_finished_task_that_fails_again_leaves_another_letter(flowkit_cluster: Cluster) -> None:
+    client = flowkit_cluster.client
+    await flowkit_cluster.add_worker({"rows": Rows(), "after": after})
+    view = await ended(flowkit_cluster, await client.create_task(graph=graph(on_batch_failure="skip", retry_policy={"max": 0})))
+    (letter,) = (await client.dead_letters()).items
+    (outcome,) = await client.retry_dead_letters([letter.letter_id])
+    assert outcome.done
+    again = await ended(flowkit_cluster, view.id)
+    assert (again.status, again.result, again.nodes["a"].skipped_batches) == ("finished", {"z": ["a", "c", "d"]}, 1)
+    (left,) = (await client.dead_letters()).items
+    assert (left.uid, left.attempt) == ("b", 2)
+
+
+async def test_a_node_that_a_finished_task_did_not_need_stays_stopped_when_a_batch_is_retried(flowkit_cluster: Cluster) -> None:
+    rows, client, begun = Rows(), flowkit_cluster.client, list[str]()
+
+    @handler("slow")
+    async def slow(item: Any, ctx: RunContext) -> None:
+        begun.append(ctx.node_id)
+        await ctx.cancellable(anyio.sleep_forever())
+
+    flow = graph(on_batch_failure="skip", retry_policy={"max": 0})
+    flow["nodes"] += [
+        {"node_id": "s", "type": "slow"},
+        {"node_id": "first", "type": "after", "depends_on": ["a", "s"], "fan_in": "any", "on_satisfied": "cancel"},
+    ]
+    await flowkit_cluster.add_worker({"rows": rows, "after": after, "slow": slow})
+    view = await ended(flowkit_cluster, await client.create_task(graph=flow))
+    assert (view.status, view.nodes["s"].status) == ("finished", "cancelled")
+    rows.bad.clear()
+    (letter,) = (await client.dead_letters()).items
+    await client.retry_dead_letters([letter.letter_id])
+    again = await ended(flowkit_cluster, view.id)
+    assert (again.status, again.nodes["s"].status) == ("finished", "cancelled")
+    assert again.result == {"z": list("abcd"), "first": list("abcd")}
+    assert len(begun) <= 1
 
 
 async def test_a_letter_fills_the_gap_of_a_node_that_finished_in_a_task_that_failed(flowkit_cluster: Cluster) -> None:
@@ -158,7 +207,7 @@ async def test_a_letter_of_an_earlier_generation_is_outdated(flowkit_cluster: Cl
     await client.retry(task_id, from_nodes=["a"])
     assert (await ended(flowkit_cluster, task_id)).status == "failed"
     (outcome,) = await client.retry_dead_letters([letter.letter_id])
-    assert (outcome.done, "from nothing" in outcome.detail) == (False, True)
+    assert (outcome.done, "from the start" in outcome.detail) == (False, True)
     assert await client.drop_dead_letters([letter.letter_id]) == 1
 
 

@@ -15,6 +15,7 @@ import anyio
 from flowkit._backoff import Backoff
 from flowkit._containment import contained, error_text, origin, traceback_text
 from flowkit._failure_logs import log_failure
+from flowkit.dead_letters import LetterChanges
 from flowkit.engine import (
     ConditionDelayed,
     Effect,
@@ -272,12 +273,14 @@ class Applier:
         """One round: advance, commit, and say which tasks were refused."""
         commits = []
         outcomes: list[tuple[str, Held, TaskStatus, list[Effect], list[tuple[str, dict[str, Any]]]]] = []
+        letters = LetterChanges()
         unsure: list[str] = []
         for task_id, events in pending.items():
             held = found[task_id]
             before = held.task.status
+            about_letters = LetterChanges()
             try:
-                changed, effects, notices = await self._advance(held, events, restore=restore)
+                changed, effects, notices = await self._advance(held, events, about_letters, restore=restore)
                 operation = f"{self._name}.{next(self._numbers)}"
                 commit = held.ledger.commit(held.task, operation) if changed else None
             except (StoreError, asyncio.CancelledError, GeneratorExit):
@@ -291,12 +294,14 @@ class Applier:
                 if events and task_id not in self._last_operation:
                     unsure.append(task_id)
                 continue
+            letters.add(about_letters)
             operations[task_id] = operation
             commits.append(commit)
             outcomes.append((task_id, held, before, effects, notices))
         stale = await self._outdated(unsure, found)
         if not commits:
             return stale
+        await letters.store(self._store)
         stored = await self._store.commit(commits)
         for (task_id, held, before, effects, notices), commit, success in zip(outcomes, commits, stored, strict=True):
             if not success:
@@ -321,7 +326,7 @@ class Applier:
         return [task_id for task_id in task_ids if task_id not in records or records[task_id].version != found[task_id].task.version]
 
     async def _advance(
-        self, held: Held, events: Sequence[Event], *, restore: bool
+        self, held: Held, events: Sequence[Event], letters: LetterChanges, *, restore: bool
     ) -> tuple[bool, list[Effect], list[tuple[str, dict[str, Any]]]]:
         now = self._clock.now()
         changed = False
@@ -331,7 +336,7 @@ class Applier:
         effects = [effect for effect in effects if effect.__class__ is not EvaluateCondition]
         for event in events:
             step = advance(held.task, event, now=now, settings=self._settings)
-            changed |= self._take(held, step, effects, conditions, notices)
+            changed |= self._take(held, step, effects, conditions, notices, letters)
         allowance = Allowance()
         while conditions:
             condition = conditions.pop(0)
@@ -339,14 +344,20 @@ class Applier:
             if not is_delayed(held.task.records.get(condition.index)):
                 outcome = await evaluate_at_once(self._store, held.task, condition.index, allowance)
                 step = advance(held.task, outcome, now=now, settings=self._settings)
-                changed |= self._take(held, step, effects, conditions, notices)
+                changed |= self._take(held, step, effects, conditions, notices, letters)
                 if outcome.__class__ is not ConditionDelayed:
                     continue
             effects.append(condition)
         return changed, effects, notices
 
     def _take(
-        self, held: Held, step: Transition, effects: list[Effect], conditions: list[Effect], notices: list[tuple[str, dict[str, Any]]]
+        self,
+        held: Held,
+        step: Transition,
+        effects: list[Effect],
+        conditions: list[Effect],
+        notices: list[tuple[str, dict[str, Any]]],
+        letters: LetterChanges,
     ) -> bool:
         for effect in step.effects:
             (conditions if effect.__class__ is EvaluateCondition else effects).append(effect)
@@ -355,6 +366,7 @@ class Applier:
         if self._plugins.observes_nodes or self._plugins.observes_tasks:
             notices += self._notices(step)
         step.apply()
+        letters.take(step)
         held.ledger.take(step)
         return True
 

@@ -520,10 +520,10 @@ class Client:
         limit: int = 100,
         after: str = "",
     ) -> Page[DeadLetter]:
-        """What was given up, by ``letter_id``: of one task, of one kind (``batch``, ``message``, ``task``), or with these ids, if given."""
+        """What was given up, by ``letter_id``: of one task, of one kind (``batch``, ``node``, ``message``, ``task``), or with these ids, if given."""
         store = self.store
         if kind not in (None, *LETTER_KINDS):
-            raise ValueError(f"a dead letter is of the kind batch, message or task, not {kind!r}")
+            raise ValueError(f"a dead letter is of the kind batch, node, message or task, not {kind!r}")
         if limit < 1:
             raise ValueError(f"limit is at least 1, not {limit}")
         letters = await store.dead_letters(task_id=task_id, kind=kind, letter_ids=letter_ids, after=after, limit=limit + 1)
@@ -532,8 +532,8 @@ class Client:
     async def retry_dead_letters(self, letter_ids: Collection[str]) -> list[Redriven]:
         """Try again what was given up, and say for each letter what became of it.
 
-        A message is sent again as it was. The node of a batch runs again for what it has not stored, and all below it; its task must
-        have failed or been cancelled. A task that was put aside is looked at again. A letter is dropped once that is confirmed.
+        A message is sent again as it was. The node of a letter, or of a batch, runs again for what it has not stored, and all nodes below
+        it; its task must have ended, in whichever status. A quarantined task is looked at again. A letter is dropped once that is confirmed.
         """
         redriver = Redriver(store=self.store, connection=self._connection, events_topic=self.cfg.events_topic, retry=self._change)
         return await redriver.redrive(list(dict.fromkeys(letter_ids)))

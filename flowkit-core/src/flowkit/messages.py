@@ -213,6 +213,8 @@ class NodeFailed(_NodeMessage):
     permanent: bool = False
     error: str = ""
     metrics: dict[str, float | int] = Field(default_factory=dict)
+    parked: bool = False
+    """A dead letter of the batch that failed is stored: the node needs none."""
 
 
 class NodeStopped(_NodeMessage):

@@ -315,7 +315,7 @@ class WorkerSession:
     info: Mapping[str, str] = field(default_factory=dict)
 
 
-LetterKind = Literal["batch", "message", "task"]
+LetterKind = Literal["batch", "node", "message", "task"]
 LETTER_KINDS: tuple[LetterKind, ...] = get_args(LetterKind)
 
 
@@ -323,7 +323,7 @@ LETTER_KINDS: tuple[LetterKind, ...] = get_args(LetterKind)
 class DeadLetter:
     """Work that was given up: what it was, why, and what is needed to try it again.
 
-    A ``batch`` that failed for good, a ``message`` that nobody could use, or a ``task`` that was put aside because of a defect.
+    A ``batch`` or a ``node`` without retries left, a ``message`` that nobody could use, or a ``task`` that was put aside because of a defect.
     """
 
     letter_id: str
@@ -335,13 +335,13 @@ class DeadLetter:
     node_id: str | None = None
     uid: str | None = None
     data: bytes = b""
-    """A batch's payload as JSON, or a message's value."""
+    """A batch's payload or a node's input as JSON, or a message's value."""
     size: int = 0
     """How long ``data`` was before it was cut."""
     generation: int = 0
     """Of the batch's stream."""
     attempt: int = 0
-    """The attempt of the node in which the batch was given up."""
+    """The attempt of the node that failed, or in which the batch failed."""
     topic: str | None = None
     """Where the message came from, as are the three that follow."""
     key: str = ""

@@ -9,9 +9,14 @@ from flowkit.errors import BusError, CorruptRecord, MessageTooLarge, PayloadErro
 from flowkit.messages import TaskTouched, encode, headers_of
 from flowkit.protocols import DeadLetter, Message, Store
 from flowkit.reading import load_task, records_of
-from flowkit.task import TaskStatus
+from flowkit.task import NodeRecord
 
 MOST_AT_ONCE = 500
+OUTDATED = {
+    "batch": "the node has run again from the start since then, with this batch among the others",
+    "node": "the node has run again since then",
+}
+"""Why the letter of a batch or node has nothing left to retry."""
 LEFT_AS_IT_WAS = (BusError, CorruptRecord, MessageTooLarge, PayloadError, TaskNotFound, TaskRefused)
 """What is wrong with one letter, or stands in its way, and is what became of it: the others are tried all the same."""
 
@@ -42,16 +47,16 @@ class Redriver:
             wanted = letter_ids[start : start + MOST_AT_ONCE]
             found = {letter.letter_id: letter for letter in await self._store.dead_letters(letter_ids=wanted, limit=len(wanted))}
             outcomes += [Redriven(letter_id, False, "there is no such letter") for letter_id in wanted if letter_id not in found]
-            batches: dict[str, list[DeadLetter]] = {}
+            by_task: dict[str, list[DeadLetter]] = {}
             for letter in found.values():
                 if letter.fault is not None:
                     outcomes.append(Redriven(letter.letter_id, False, f"the letter is damaged: {letter.fault}"))
-                elif letter.kind == "batch":
-                    batches.setdefault(letter.task_id or "", []).append(letter)
+                elif letter.kind in ("batch", "node"):
+                    by_task.setdefault(letter.task_id or "", []).append(letter)
                 else:
                     outcomes.append(await self._attempted(letter, self._message if letter.kind == "message" else self._task))
-            for task_id, letters in batches.items():
-                outcomes += await self._batches(task_id, letters)
+            for task_id, letters in by_task.items():
+                outcomes += await self._nodes_again(task_id, letters)
         return outcomes
 
     async def _attempted(self, letter: DeadLetter, send: Callable[[DeadLetter], Awaitable[str]]) -> Redriven:
@@ -76,10 +81,10 @@ class Redriver:
         await bus.publish([Message(self._events_topic, encode(TaskTouched(task_id=task_id)), task_id, headers_of(None))])
         return f"task {task_id!r} is looked at again"
 
-    # ------------------------------------------------ batches
+    # ------------------------------------------------ batches and nodes
 
-    async def _batches(self, task_id: str, letters: Sequence[DeadLetter]) -> list[Redriven]:
-        """Have the nodes of these batches run again, for what they have not stored."""
+    async def _nodes_again(self, task_id: str, letters: Sequence[DeadLetter]) -> list[Redriven]:
+        """Run the nodes of these letters again, for what they have not stored."""
         try:
             nodes, outdated = await self._nodes(task_id, letters)
             if nodes:
@@ -90,26 +95,26 @@ class Redriver:
         await self._store.drop_dead_letters([letter.letter_id for letter in done])
         return [
             *(Redriven(letter.letter_id, True, f"node {letter.node_id!r} of task {task_id!r} runs again") for letter in done),
-            *(
-                Redriven(letter_id, False, "the node has been run from nothing since, with this batch among the others")
-                for letter_id in outdated
-            ),
+            *(Redriven(letter.letter_id, False, OUTDATED[letter.kind]) for letter in letters if letter.letter_id in outdated),
         ]
 
     async def _nodes(self, task_id: str, letters: Sequence[DeadLetter]) -> tuple[set[int], Collection[str]]:
         """The nodes to run again, and the letters that have nothing to do with them any more."""
         task = await load_task(self._store, task_id)
-        if task.status is TaskStatus.FINISHED:
-            raise TaskRefused(f"task {task_id!r} has finished without it, and stays finished; submit the payload anew, or drop the letter")
         if not task.terminal:
-            raise TaskRefused(f"task {task_id!r} is {task.status}: its batches can be tried again when it has ended")
+            raise TaskRefused(f"task {task_id!r} is {task.status}: its dead letters can be retried when it has ended")
         places = task.spec.plan.index
         known = [letter for letter in letters if letter.node_id in places]
         records = await records_of(self._store, task, [places[letter.node_id or ""] for letter in known])
         nodes, outdated = set[int](), {letter.letter_id for letter in letters}
         for letter in known:
             index = places[letter.node_id or ""]
-            if index in records and records[index].generation == letter.generation:
+            if index in records and _is_current(letter, records[index]):
                 nodes.add(index)
                 outdated.discard(letter.letter_id)
         return nodes, outdated
+
+
+def _is_current(letter: DeadLetter, record: NodeRecord) -> bool:
+    """Whether the node has not run since then in a way that settles the letter."""
+    return record.letter == letter.attempt if letter.kind == "node" else record.generation == letter.generation

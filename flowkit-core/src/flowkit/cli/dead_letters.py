@@ -20,7 +20,7 @@ PAGE = 500
 
 Letters = Annotated[list[str] | None, typer.Argument(metavar="LETTER...", help="Ids of dead letters, as `dlq ls` prints them.")]
 OfTask = Annotated[str | None, typer.Option("--task", metavar="ID", help="Only those of this task.")]
-Kind = Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Only those of this kind: batch, message or task.")]
+Kind = Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Only those of this kind: batch, node, message or task.")]
 
 
 def ls(
@@ -33,7 +33,9 @@ def ls(
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """List dead letters: batches, messages and tasks that were given up, and why. After them, records that the store cannot decode.
+    """List dead letters: batches, nodes, messages and tasks that failed for the last time, and why.
+
+    After them come the records that the store cannot decode.
 
     Damaged records (kind ``record``) are searched for where neither --task nor --kind nor --after is given.
     """
@@ -104,7 +106,7 @@ def retry(
 ) -> None:
     """Try again what was given up: the letters named, or all of a task or kind.
 
-    A message is sent again, the node of a batch runs again for what it has not stored, a task that was put aside is looked at again.
+    A message is sent again; the node of a letter, or of a batch, and all nodes below it run again; a quarantined task is looked at again.
     The exit status is 2 if a letter was left as it was.
     """
 
@@ -152,7 +154,7 @@ def drop(
 
 def _kind(kind: str | None) -> str | None:
     if kind not in (None, *LETTER_KINDS):
-        raise typer.BadParameter(f"expected batch, message or task, not {kind!r}", param_hint="--kind")
+        raise typer.BadParameter(f"expected batch, node, message or task, not {kind!r}", param_hint="--kind")
     return kind
 
 

@@ -131,7 +131,7 @@ def _resume(draft: Transition, event: ResumeRequested, settings: EngineSettings)
 
 def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -> None:
     task = draft.task
-    if draft.status not in (TaskStatus.FAILED, TaskStatus.CANCELLED):
+    if not draft.status.terminal or (draft.status is TaskStatus.FINISHED and not event.fill):
         draft.ignored = True
         return
     again = _nodes_to_reset(task, event.nodes)
@@ -177,6 +177,7 @@ def _begun_anew(record: NodeRecord, *, from_nothing: bool) -> NodeRecord:
         generation=record.generation + from_nothing,
         handovers=record.handovers,
         progress=None if from_nothing else record.progress,
+        letter=record.letter,
     )
 
 
@@ -194,8 +195,9 @@ def _recount(draft: Transition, marks: bytearray) -> None:
 def _nodes_to_reset(task: Task, chosen: tuple[int, ...] | None) -> set[int]:
     """The nodes that a retry runs again.
 
-    They are the chosen nodes, or else the failed ones, and always those that were stopped. Below these, the nodes that have not
-    finished, and the finished ones that their parent :func:`_owed` data. Below a chosen or a finished node that runs again, all nodes.
+    They are the chosen nodes, or else the failed ones, and those that were stopped; a finished task did not need those. Below these, the
+    nodes that have not finished, and the finished ones that their parent :func:`_owed` data. Below a chosen or a finished node that runs
+    again, all nodes.
     """
     plan, marks = task.spec.plan, task.marks
     named = set(chosen or ())
@@ -204,7 +206,8 @@ def _nodes_to_reset(task: Task, chosen: tuple[int, ...] | None) -> set[int]:
         mark, finished = marks[index], marks[index] == Mark.FINISHED
         parents = [edge for edge in plan.parents[index] if edge.node in again]
         wanted = index in named or any(edge.node in all_below for edge in parents)
-        undone = mark == Mark.CANCELLED or (chosen is None and mark == Mark.FAILED and not handles_failure(plan, index))
+        stopped = mark == Mark.CANCELLED and task.status is not TaskStatus.FINISHED
+        undone = stopped or (chosen is None and mark == Mark.FAILED and not handles_failure(plan, index))
         if wanted or undone or any(not finished or _owed(plan, index, edge) for edge in parents):
             again.add(index)
             if wanted or finished:

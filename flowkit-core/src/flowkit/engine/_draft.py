@@ -3,7 +3,7 @@
 from heapq import heappop, heappush
 from typing import Any
 
-from flowkit.engine._effects import Effect
+from flowkit.engine._effects import Effect, Letter
 from flowkit.engine._readiness import derive, handles_failure
 from flowkit.engine._transitions import NODE_MOVES, TASK_MOVES
 from flowkit.errors import FlowKitError
@@ -22,7 +22,7 @@ class Transition:
 
     __slots__ = (
         "counts", "deadline_at", "deferred", "effects", "error", "failures", "finished_at", "fresh", "ignored", "in_flight", "in_order",
-        "key_holders", "log", "marks", "now", "open", "outcome", "paused", "reason", "records", "rederive", "started_at", "status",
+        "key_holders", "letters", "log", "marks", "now", "open", "outcome", "paused", "reason", "records", "rederive", "started_at", "status",
         "taken_from_ready", "task", "vars", "vars_changed", "waiters", "wake_at",
     )  # fmt: skip
 
@@ -33,6 +33,7 @@ class Transition:
         self.records: dict[int, NodeRecord] = {}
         self.counts: dict[int, list[int]] = {}
         self.effects: list[Effect] = []
+        self.letters: list[Letter] = []
         self.log: list[LogEntry] = []
         self.fresh: list[tuple[int, int]] = []
         self.waiters: dict[str, list[tuple[int, int]]] = {}

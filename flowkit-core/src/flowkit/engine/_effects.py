@@ -64,6 +64,24 @@ class TellReaders:
     generation: int
 
 
+@dataclass(slots=True)
+class KeepLetter:
+    """Keep a dead letter of a node whose present attempt was its last."""
+
+    index: int
+
+
+@dataclass(slots=True)
+class DropLetter:
+    """Drop the dead letter of an attempt in an earlier run of the node."""
+
+    index: int
+    attempt: int
+
+
+Letter = KeepLetter | DropLetter
+"""What to do about dead letters before the change is committed, so that a crash loses none. Doing it twice does no harm."""
+
 Effect = SendCommand | CallFunction | EvaluateCondition | SendCancel | CheckCommand | AskWorker | TellReaders
 
 

@@ -30,14 +30,14 @@ class ResumeRequested:
 
 @dataclass(frozen=True, slots=True)
 class RetryRequested:
-    """Run an unsuccessful task again: from these nodes and all below them, or from those that did not succeed.
+    """Run an ended task again: from these nodes and all below them, or from those that did not succeed.
 
     The task must hold the records of the nodes that are reset.
     """
 
     nodes: tuple[int, ...] | None = None
     fill: bool = False
-    """What the chosen nodes have stored stays, if they finished too: they run for what is missing."""
+    """Retry dead letters: the chosen nodes keep what they stored and run for what is missing. Only this runs a finished task again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from hmac import compare_digest
 from typing import Any
 
 from flowkit.engine._draft import Transition
-from flowkit.engine._effects import CallFunction, EvaluateCondition, SendCancel, SendCommand, TellReaders
+from flowkit.engine._effects import CallFunction, DropLetter, EvaluateCondition, KeepLetter, SendCancel, SendCommand, TellReaders
 from flowkit.engine._events import ConditionDelayed, ConditionEvaluated, FunctionFailed, FunctionReturned
 from flowkit.engine._readiness import BROKEN, SKIPPED_AS, TAKEN, Readiness, edge_outcomes, handles_failure, never_because, readiness
 from flowkit.engine._retries import retry_delay
@@ -254,7 +254,7 @@ def node_failed(draft: Transition, event: NodeFailed, settings: EngineSettings) 
         return
     record = _begin(draft, event.index, event.worker_id, event.started_at, settings)
     record.metrics = event.metrics or record.metrics
-    fail_attempt(draft, event.index, event.reason_code, event.error, settings, permanent=event.permanent)
+    fail_attempt(draft, event.index, event.reason_code, event.error, settings, permanent=event.permanent, parked=event.parked)
 
 
 def function_failed(draft: Transition, event: FunctionFailed, settings: EngineSettings) -> None:
@@ -292,8 +292,17 @@ def node_released(draft: Transition, event: NodeReleased, settings: EngineSettin
 # ---------------------------------------------------------------- failing
 
 
-def fail_attempt(draft: Transition, index: int, reason_code: str, error: str, settings: EngineSettings, *, permanent: bool = False) -> None:
-    """The present attempt failed: try again later, if the policy allows, else the node has failed for good."""
+def fail_attempt(
+    draft: Transition,
+    index: int,
+    reason_code: str,
+    error: str,
+    settings: EngineSettings,
+    *,
+    permanent: bool = False,
+    parked: bool = False,
+) -> None:
+    """Retry the failed present attempt later if the policy allows; otherwise fail the node, and keep a dead letter if none is ``parked``."""
     if draft.mark(index) == Mark.CANCELLING:
         end_cancelled(draft, index, settings)
         return
@@ -308,11 +317,23 @@ def fail_attempt(draft: Transition, index: int, reason_code: str, error: str, se
         token=draft.task.spec.token(index, record.attempt, record.handovers),
     )
     if delay is None:
+        _drop_letter(draft, index)
+        if not parked:
+            record.letter = record.attempt
+            draft.letters.append(KeepLetter(index))
         fail_for_good(draft, index, settings)
         return
     record.next_retry_at = draft.now + delay
     draft.move(index, Mark.DEFERRED, data={"reason_code": reason_code, "error": error, "attempt": record.attempt})
     draft.wake(record.next_retry_at)
+
+
+def _drop_letter(draft: Transition, index: int) -> None:
+    """Drop the dead letter of an earlier run of the node, if there is one."""
+    record = draft.edit(index)
+    if record.letter:
+        draft.letters.append(DropLetter(index, record.letter))
+        record.letter = 0
 
 
 def fail_for_good(draft: Transition, index: int, settings: EngineSettings) -> None:
@@ -391,6 +412,7 @@ def _finish(draft: Transition, event: NodeSucceeded | FunctionReturned, settings
     record.reason_code = record.error = None
     record.finished_at = event.at
     record.next_retry_at = None
+    _drop_letter(draft, index)
     draft.move(index, Mark.FINISHED, at=event.at)
     _pass_on(draft, [index], settings)
 

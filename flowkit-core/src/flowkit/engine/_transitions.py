@@ -62,8 +62,8 @@ TASK_MOVES: dict[TaskStatus, frozenset[TaskStatus]] = {
     TaskStatus.DEFERRED: frozenset({TaskStatus.QUEUED, TaskStatus.RUNNING, TaskStatus.PAUSED, *_ENDED}),
     TaskStatus.PAUSED: frozenset({TaskStatus.QUEUED, TaskStatus.RUNNING, TaskStatus.DEFERRED, TaskStatus.CANCELLING, *_ENDED}),
     TaskStatus.CANCELLING: frozenset({TaskStatus.CANCELLED, TaskStatus.FAILED}),
-    TaskStatus.FINISHED: frozenset(),
+    TaskStatus.FINISHED: frozenset({TaskStatus.QUEUED, TaskStatus.RUNNING}),
     TaskStatus.FAILED: frozenset({TaskStatus.QUEUED, TaskStatus.RUNNING, TaskStatus.FINISHED}),
     TaskStatus.CANCELLED: frozenset({TaskStatus.QUEUED, TaskStatus.RUNNING, TaskStatus.FINISHED, TaskStatus.FAILED}),
 }
-"""Where a task may go from where it is. Out of ``failed`` and ``cancelled`` only ``retry`` leads, and out of ``finished`` nothing."""
+"""Which status may follow which. A failed or cancelled task leaves its status only by a retry, a finished one only by a retry of a dead letter."""

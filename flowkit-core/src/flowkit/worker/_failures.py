@@ -10,6 +10,7 @@ from pydantic_core import to_json
 
 from flowkit._containment import contained, error_text, message, origin
 from flowkit._failure_logs import log_failure
+from flowkit.dead_letters import MAX_LETTER_BYTES
 from flowkit.errors import CorruptRecord, NodeFailure
 from flowkit.graph import NodeSpec
 from flowkit.messages import RunNode
@@ -21,7 +22,6 @@ from flowkit.worker.handlers import Batch
 logger = logging.getLogger(__name__)
 
 MAX_ERROR = 4000
-MAX_LETTER_BYTES = 256 * 1024
 Classify = Callable[[BaseException], tuple[str, bool]]
 
 
@@ -44,9 +44,11 @@ class Verdict:
 class BatchFailed(Exception):
     """A batch failed, and the attempt of the node with it. The error of the handler is the cause."""
 
-    def __init__(self, verdict: Verdict) -> None:
+    def __init__(self, verdict: Verdict, *, parked: bool) -> None:
+        """``parked``: the batch is stored as a dead letter."""
         super().__init__(verdict.error)
         self.verdict = verdict
+        self.parked = parked
 
 
 Judge = Callable[[BaseException], Awaitable[Verdict]]

@@ -231,8 +231,9 @@ class Run:
             logger.info("Node %s was stopped: %s", self.command.node_id, self._context.cancel_reason, extra=self._extra("node_stopped"))
             return self._given_up(await self._stored_metrics())
         cause: BaseException | None = origin(error)
+        parked = False
         if isinstance(error, BatchFailed):
-            verdict, cause = error.verdict, error.__cause__
+            verdict, cause, parked = error.verdict, error.__cause__, error.parked
         else:
             verdict = await self._judge(error)
         told = isinstance(cause, NodeFailure)
@@ -240,7 +241,7 @@ class Run:
             logger, self._services.plugins, "Node %s failed, %s", self.command.node_id, verdict.reason_code,
             text=verdict.error, error=None if told else cause, extra=self._extra("node_failed"),
         )  # fmt: skip
-        return self._failed(verdict, await self._stored_metrics())
+        return self._failed(verdict, await self._stored_metrics(), parked=parked)
 
     async def _stored_metrics(self) -> Numbers:
         """The sums over the batches that are stored."""
@@ -260,7 +261,7 @@ class Run:
         except Exception as error:
             logger.info("Not all batches of node %s were stored: %s", self.command.node_id, error, extra=self._extra("batches_unstored"))
 
-    def _failed(self, verdict: Verdict, metrics: Numbers) -> NodeFailed:
+    def _failed(self, verdict: Verdict, metrics: Numbers, *, parked: bool = False) -> NodeFailed:
         return NodeFailed(
             **self._ids(),
             started_at=self.reports.started_at,
@@ -268,4 +269,5 @@ class Run:
             permanent=verdict.permanent,
             error=verdict.error,
             metrics=metrics,
+            parked=parked,
         )

@@ -154,7 +154,7 @@ class Tries:
         if delay is None:
             await self._give_up(batch, verdict, error)
         elif sole:
-            raise BatchFailed(verdict) from origin(error)
+            raise BatchFailed(verdict, parked=False) from origin(error)
         else:
             log_failure(
                 logger, self._services.plugins, "Batch %s of node %s failed, next try in %.1f s, %s", batch.batch_uid, command.node_id,
@@ -209,7 +209,7 @@ class Tries:
             text=verdict.error, extra={"action": "batch_given_up", "task_id": command.task_id},
         )  # fmt: skip
         if command.on_batch_failure == "fail":
-            raise BatchFailed(Verdict(verdict.reason_code, True, verdict.error)) from (error and origin(error))
+            raise BatchFailed(Verdict(verdict.reason_code, True, verdict.error), parked=True) from (error and origin(error))
         self._given_up.add(uid)
 
     async def _read_letters(self) -> None:
