@@ -253,9 +253,10 @@ async def test_a_plain_function_that_hangs_does_not_hold_up_a_cancelled_call():
 @pytest.mark.parametrize(
     ("error", "reason_code", "permanent"),
     [
-        (TypeError("no"), "bad_input", True),
-        (ValueError("no"), "bad_input", True),
-        (KeyError("no"), "bad_input", True),
+        (TypeError("no"), "bad_input", False),  # the retry policy decides
+        (ValueError("no"), "bad_input", False),
+        (KeyError("no"), "bad_input", False),
+        (UnicodeError("no"), "unexpected_error", False),
         (RuntimeError("no"), "unexpected_error", False),
         (StoreUnavailable("no"), "unexpected_error", False),
         (NodeFailure("no", reason_code="quota", permanent=True), "quota", True),

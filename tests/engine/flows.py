@@ -51,7 +51,9 @@ def _node_fields(draw: st.DrawFn) -> dict[str, Any]:
         "budget_sec": draw(st.sampled_from([None, None, 8.0])),
     }
     limits = st.sampled_from([None, None, 4.0, 30.0])
-    node["timeouts"] = {"schedule_to_start_sec": draw(limits), "start_to_close_sec": draw(limits), "heartbeat_sec": draw(limits)}
+    node["timeouts"] = {"start_to_close_sec": draw(limits)}
+    if not function:
+        node["timeouts"] |= {"schedule_to_start_sec": draw(limits), "heartbeat_sec": draw(limits)}
     node["on_satisfied"] = draw(st.sampled_from(["leave", "cancel"]))
     node["priority"] = draw(st.integers(0, 2))
     node["concurrency_key"] = draw(st.sampled_from([None, None, "k", "l"]))

@@ -282,8 +282,8 @@ def test_a_function_that_did_not_return_is_called_again():
     assert effects(play.later(1)) == ["call f"]
 
 
-def test_a_function_has_no_heartbeat_and_no_worker_and_may_take_its_time():
-    play = Play(graph("f", f={**FUNCTION, "timeouts": {"heartbeat_sec": 1.0}}))
+def test_a_function_has_no_worker_and_may_take_its_time():
+    play = Play(graph("f", f=FUNCTION))
     play.later(100, silent={"w": 1000.0})
     assert play.status("f") is NodeStatus.RUNNING
 

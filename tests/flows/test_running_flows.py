@@ -1,15 +1,15 @@
 """What users see of flows that run: on coordinators and workers in memory, on virtual time."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
-from flowkit import CoordinatorConfig, GraphError, TaskNotFound, TaskRefused, WorkerConfig
+from flowkit import CoordinatorConfig, GraphError, TaskNotFound, TaskRefused, WorkerConfig, hookimpl
 from flowkit.bounds import LONGEST_SEC
 from flowkit.errors import NodeFailure
-from flowkit.worker import RunContext, handler
+from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
 from flowkit_testing import Cluster
 
 DAY = 24 * 3600
@@ -472,6 +472,59 @@ async def test_a_coordinator_function_that_refuses_its_arguments_fails_its_node(
     bad = node("v", "coordinator_fn", io={"fn": "vars.incr", "fn_args": {"key": "n", "by": "much"}})
     view = await flowkit_cluster.run(graph(bad))
     assert (view.status, view.nodes["v"].reason_code, view.nodes["v"].attempt) == ("failed", "bad_input", 1)
+
+
+class Choosy(Handler):
+    """Classifies its errors itself."""
+
+    async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+        raise ValueError("no")
+
+    def classify_error(self, exc: BaseException) -> tuple[str, bool]:
+        return "mine", True
+
+
+@pytest.mark.parametrize(
+    ("policy", "attempts"),
+    [
+        ({}, {"handler": 1, "function": 1, "subclass": 3, "own": 1, "verdict": 1, "args": 1}),
+        ({"permanent_on": []}, {"handler": 3, "function": 3, "subclass": 3, "own": 1, "verdict": 1, "args": 1}),
+        ({"permanent_on": ["quota"]}, {"handler": 3, "function": 3, "subclass": 3, "own": 1, "verdict": 1, "args": 1}),
+        ({"permanent_on": ["bad_input"]}, {"handler": 1, "function": 1, "subclass": 3, "own": 1, "verdict": 1, "args": 1}),
+        ({"permanent_on": ["unexpected_error"]}, {"handler": 3, "function": 3, "subclass": 1, "own": 1, "verdict": 1, "args": 1}),
+    ],
+)
+async def test_permanent_on_replaces_the_default_classification_alone(policy: dict[str, Any], attempts: dict[str, int]) -> None:
+    @handler("wrong")
+    async def wrong(item: Any) -> None:
+        raise ValueError("no")
+
+    @handler("undecodable")
+    async def undecodable(item: Any) -> None:
+        raise UnicodeError("no")
+
+    @handler("odd")
+    async def odd(item: Any) -> Any:
+        return object()
+
+    class Functions:
+        @hookimpl
+        def flowkit_register_functions(self, register: Callable[..., None]) -> None:
+            def fail(ctx: Any) -> None:
+                raise KeyError("no")
+
+            register("fail", fail)
+
+    nodes = [
+        node("handler", "wrong"), node("function", "coordinator_fn", io={"fn": "fail"}), node("subclass", "undecodable"),
+        node("own", "choosy"), node("verdict", "odd"), node("args", "coordinator_fn", io={"fn": "noop", "fn_args": {"x": 1}}),
+    ]  # fmt: skip
+    for one in nodes:
+        one["retry_policy"] = policy
+    async with Cluster(plugins=[Functions()]) as cluster:
+        served = {"wrong": wrong, "undecodable": undecodable, "odd": odd, "choosy": Choosy()}
+        view = await cluster.run({"nodes": nodes, "on_node_failure": "continue"}, handlers=served)
+    assert {name: one.attempt for name, one in view.nodes.items()} == attempts
 
 
 async def test_a_handler_may_choose_reason_and_permanence(flowkit_cluster: Cluster) -> None:

@@ -200,6 +200,14 @@ WRONG: dict[str, tuple[Any, str]] = {
         "node 'b': io.start_when is 'first_batch', but the node has only parents that route to it",
     ),
     # coordinator functions
+    "a call with a limit on waiting for a worker": (
+        {"nodes": [call(io={"fn": "noop"}, timeouts={"schedule_to_start_sec": 5})]},
+        "node 'a': timeouts.schedule_to_start_sec: a coordinator function does not wait for a worker; use start_to_close_sec or remove it",
+    ),
+    "a call with a limit between heartbeats": (
+        {"nodes": [call(io={"fn": "noop"}, timeouts={"heartbeat_sec": 5, "start_to_close_sec": 9})]},
+        "node 'a': timeouts.heartbeat_sec: a coordinator function gives no heartbeats; use start_to_close_sec or remove it",
+    ),
     "a call of nothing": ({"nodes": [call()]}, "node 'a': io.fn is missing; a node of type 'coordinator_fn' names its function there"),
     "a call with input": (
         {"nodes": [call(io={"fn": "noop", "input_inline": {}})]},

@@ -14,6 +14,7 @@ from typing import Any, NoReturn, Protocol, cast
 from pydantic_core import from_json, to_json
 
 from flowkit import _threads
+from flowkit._classification import default_classification
 from flowkit._containment import awaited, error_text, is_cancelled, message, origin
 from flowkit.engine._vars import VarsOp, check
 from flowkit.errors import CorruptRecord, NodeFailure, VarsError
@@ -186,8 +187,8 @@ async def call_function(
     """Call a coordinator function. ``CancelledError`` passes while ``ending`` returns True: the caller cancels the call.
 
     Raises:
-        NodeFailure: there is no such function, the arguments do not fit, or it failed. ``TypeError``, ``ValueError`` and ``KeyError``
-            are ``bad_input`` for good, a ``NodeFailure`` of its own passes, anything else is ``unexpected_error`` and may be tried again.
+        NodeFailure: there is no such function, the arguments do not fit, or it failed. A ``NodeFailure`` of its own passes. Other errors
+            get the reason code of their type, and the node's ``permanent_on`` decides whether they are permanent.
         CorruptRecord: something that it read of the task cannot be decoded.
     """
     if name not in functions:
@@ -201,10 +202,9 @@ async def call_function(
         result = await awaited(_call(function, ctx, args), ending=ending)
     except (NodeFailure, CorruptRecord):
         raise
-    except (TypeError, ValueError, KeyError) as error:
-        raise NodeFailure(_told(name, error), reason_code="bad_input", permanent=True) from error
     except Exception as error:
-        raise NodeFailure(_told(name, error)) from origin(error)
+        cause = origin(error)
+        raise NodeFailure(_told(name, error), reason_code=default_classification(cause)[0]) from cause
     return Returned(_as_json(name, result), ctx.ops)
 
 

@@ -11,6 +11,8 @@ from flowkit.graph.values import short
 
 UNSUPPORTED_TYPES = frozenset({"subflow", "sleep", "wait_signal"})
 ARGUMENTS_THAT_NAME_NODES = {"merge.generic": "from_nodes", "metrics.aggregate": "node_id"}
+WITHOUT_EFFECT_ON_CALLS = {"schedule_to_start_sec": "does not wait for a worker", "heartbeat_sec": "gives no heartbeats"}
+"""The time limits that have no effect on a coordinator function, and why."""
 MAX_SHOWN = 12
 
 
@@ -47,6 +49,9 @@ def _check_call(faults: Faults, node: NodeSpec, functions: Collection[str] | Non
         faults.add(name, "io.start_when: a coordinator function reads no batches; remove 'first_batch'")
     if node.on_batch_failure != "fail":
         faults.add(name, "on_batch_failure: a coordinator function has no batches; remove it")
+    for field, reason in WITHOUT_EFFECT_ON_CALLS.items():
+        if getattr(node.timeouts, field) is not None:
+            faults.add(name, f"timeouts.{field}: a coordinator function {reason}; use start_to_close_sec or remove it")
     for field in ("input_inline", "input_ref", "batching"):
         if getattr(io, field) is not None:
             faults.add(name, f"io.{field}: a coordinator function has no input; give its arguments in io.fn_args")

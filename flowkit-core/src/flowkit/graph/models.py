@@ -33,7 +33,7 @@ class RetryPolicy(_Model):
     budget_sec: Seconds | None = None
     """No retry begins later than this after the first attempt began."""
     permanent_on: tuple[Name, ...] = ("bad_input", "schema_mismatch")
-    """Reason codes that are never tried again."""
+    """Reason codes that are never retried. A list given here replaces this one: with ``[]``, wrong input is retried too."""
 
 
 class Timeouts(_Model):

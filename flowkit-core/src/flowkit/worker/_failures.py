@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from flowkit._classification import default_classification
 from flowkit._containment import contained, error_text, message, origin
 from flowkit._failure_logs import log_failure
 from flowkit.dead_letters import MAX_LETTER_BYTES
@@ -17,7 +18,7 @@ from flowkit.messages import RunNode
 from flowkit.plugins import Plugins
 from flowkit.protocols import DeadLetter
 from flowkit.showing import printable
-from flowkit.worker.handlers import Batch
+from flowkit.worker.handlers import Batch, Handler
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +55,11 @@ class BatchFailed(Exception):
 Judge = Callable[[BaseException], Awaitable[Verdict]]
 
 
-def judge(error: BaseException, command: RunNode, *, io: dict[str, Any], plugins: Plugins, classify: Classify) -> Verdict:
-    """The reason code of an error: its own if it has one, else a plugin's, else the handler's."""
+def judge(error: BaseException, command: RunNode, *, io: dict[str, Any], plugins: Plugins, classify: Classify | None) -> Verdict:
+    """Judge an error: by its own reason code if it has one, else by a plugin, else by the handler, else by its type.
+
+    These may call it permanent, except for its type: there ``permanent_on`` alone decides, and contains ``bad_input`` by default.
+    """
     error = origin(error)
     reason, permanent = _own(error) or _asked_plugins(error, command, io, plugins) or _asked_handler(error, command, classify, plugins)
     text = message(error, most=MAX_ERROR) if isinstance(error, BatchFailure) else error_text(error, most=MAX_ERROR)
@@ -91,7 +95,15 @@ def _asked_plugins(error: BaseException, command: RunNode, io: dict[str, Any], p
     return None if answer is None else answer.value
 
 
-def _asked_handler(error: BaseException, command: RunNode, classify: Classify, plugins: Plugins) -> tuple[str, bool]:
+def own_classification(handler: object) -> Classify | None:
+    """The ``classify_error`` of a handler that has one of its own."""
+    classify = handler.classify_error if isinstance(handler, Handler) else None
+    return None if getattr(classify, "__func__", None) is Handler.classify_error else classify
+
+
+def _asked_handler(error: BaseException, command: RunNode, classify: Classify | None, plugins: Plugins) -> tuple[str, bool]:
+    if classify is None:
+        return default_classification(error)[0], False
     try:
         return contained(lambda: _checked(classify(error)))
     except Exception as failed:

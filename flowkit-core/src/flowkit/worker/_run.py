@@ -17,7 +17,7 @@ from flowkit.protocols import Stream
 from flowkit.tracing import use_trace
 from flowkit.worker._batches import BatchLedger
 from flowkit.worker._context import RunContext
-from flowkit.worker._failures import BatchFailed, Verdict, judge, judge_plainly
+from flowkit.worker._failures import BatchFailed, Verdict, judge, judge_plainly, own_classification
 from flowkit.worker._registry import Make
 from flowkit.worker._reports import End, RunReports
 from flowkit.worker._services import Services
@@ -25,7 +25,7 @@ from flowkit.worker._values import Numbers, is_finite, json_value, numbers
 from flowkit.worker._work import Outcome, Work, asked_store, sources_of
 from flowkit.worker.artifacts import RunArtifacts
 from flowkit.worker.functions import FunctionHandler
-from flowkit.worker.handlers import Handler, default_classification
+from flowkit.worker.handlers import Handler
 
 logger = logging.getLogger(__name__)
 
@@ -220,9 +220,8 @@ class Run:
         return NodeStopped(**self._ids(), metrics=metrics)
 
     async def _judge(self, error: BaseException) -> Verdict:
-        classify = self._handler.classify_error if isinstance(self._handler, Handler) else default_classification
         io = self._data.io if self._data is not None else {}
-        verdict = judge(error, self.command, io=io, plugins=self._services.plugins, classify=classify)
+        verdict = judge(error, self.command, io=io, plugins=self._services.plugins, classify=own_classification(self._handler))
         await take_back(self._ending)  # what classifies may have cancelled the task
         return verdict
 

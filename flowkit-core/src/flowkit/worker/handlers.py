@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from flowkit._classification import default_classification
 from flowkit.worker._declarations import check_methods
 
 if TYPE_CHECKING:
@@ -43,17 +44,6 @@ class FinalizeResult:
     result: Any = None
 
 
-def default_classification(error: BaseException) -> tuple[str, bool]:
-    """Judge an error by its type.
-
-    Exactly ``TypeError``, ``ValueError`` and ``KeyError`` say that the input is wrong, which is permanent. Their subclasses, such as
-    ``json.JSONDecodeError`` or ``UnicodeDecodeError``, often come from a service that answers badly for a while: they are not.
-    """
-    if type(error) in (TypeError, ValueError, KeyError):
-        return "bad_input", True
-    return "unexpected_error", False
-
-
 class Handler:
     """The work of a role, in batches. Every method may be left out except :meth:`process_batch`.
 
@@ -91,7 +81,10 @@ class Handler:
         return None
 
     def classify_error(self, exc: BaseException) -> tuple[str, bool]:
-        """The reason code of an error, and whether it is permanent."""
+        """Return the reason code of an error, and whether it is permanent.
+
+        A ``permanent_on`` in the node's ``retry_policy`` replaces this default, but adds to the answers of an override.
+        """
         return default_classification(exc)
 
 
