@@ -51,7 +51,8 @@ def node_chart() -> str:
 
 def task_chart() -> str:
     moves = ((str(status), [str(after) for after in TASK_MOVES if after in following]) for status, following in TASK_MOVES.items())
-    return chart("queued", moves, labels=lambda state: " : retry" if state in ("failed", "cancelled") else "")
+    labels = {"finished": " : retry of a dead letter", "failed": " : retry", "cancelled": " : retry"}
+    return chart("queued", moves, labels=lambda state: labels.get(state, ""))
 
 
 def node_states() -> str:

@@ -147,7 +147,7 @@ FULL = NodeRecord(
     cancel_by=5.0, reason_code="boom", error="it broke",
     result={"n": [1, 2.5, None]}, metrics={"n": 1, "x": 0.5}, progress={"done": 3},
     batches=3,
-    retries={"number": 1, "tries": {"uid": 1}}, skipped=2,
+    retries={"number": 1, "tries": {"uid": 1}}, skipped=2, letter=2,
 )  # fmt: skip
 
 

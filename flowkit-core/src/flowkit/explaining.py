@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from flowkit.engine import BROKEN, edge_outcomes
+from flowkit.engine import BROKEN, edge_outcomes, stop_cause
 from flowkit.task import ENDED, Mark, NodeRecord, Task
 
 MOST_NAMES = 3
@@ -24,17 +24,17 @@ def explain_node(task: Task, index: int, record: NodeRecord | None, *, now: floa
         case Mark.RUNNING:
             return f"{name} is running on {record.worker_id!r}." if record and record.worker_id else f"{name} is running in a coordinator."
         case Mark.FINISHED:
-            return f"{name} has finished."
+            return f"{name} has finished{_without(task, record)}."
         case Mark.FAILED:
             return f"{name} failed after {_attempts(record)}{because}."
         case Mark.CANCELLED:
-            return f"{name} was cancelled{because}."
+            return f"{name} was cancelled: {_stopped(task, index, record)}."
         case Mark.SKIPPED:
             return f"{name} was skipped: {_SKIPPED.get((record and record.reason_code) or '', 'nothing leads to it')}."
         case Mark.UPSTREAM_FAILED:
             return f"{name} was skipped because {_failure_above(task, index)}."
         case Mark.CANCELLING:
-            return f"{name} is being cancelled; it is given a grace to end by itself."
+            return f"{name} is being cancelled: {_stopped(task, index, record)}. It has a grace to end by itself."
         case Mark.DEFERRED:
             left = max((record.next_retry_at or now) - now, 0) if record else 0
             return f"{name} failed{because} and is tried again in {left:.1f} s, as attempt {record.attempt + 1 if record else 1}."
@@ -60,6 +60,20 @@ _SKIPPED = {
     "condition_false": "its condition is false",
     "upstream_skipped": "no branch that leads to it was taken",
 }
+
+
+def _without(task: Task, record: NodeRecord | None) -> str:
+    if record is None or not record.skipped:
+        return ""
+    return f" without {record.skipped} failed {'batch' if record.skipped == 1 else 'batches'}: see `flowkit dlq ls --task {task.task_id}`"
+
+
+def _stopped(task: Task, index: int, record: NodeRecord | None) -> str:
+    """Say why a node was stopped."""
+    code, cause = stop_cause(task, index, record.reason_code if record else None)
+    if code == "cancelled":
+        return f"the task was cancelled, {cause!r}" if cause else "the task was cancelled"
+    return cause or code
 
 
 def _failure_above(task: Task, index: int) -> str:

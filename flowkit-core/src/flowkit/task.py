@@ -72,6 +72,7 @@ class NodeView(_View):
     worker_id: str | None = None
     reason_code: str | None = None
     error: str | None = None
+    """What went wrong; of a node that was stopped, why: the reason the task was cancelled for, the failure of another node, …"""
     result: JsonValue = None
     metrics: dict[str, float | int] = {}
     skipped_batches: int = 0
@@ -94,6 +95,7 @@ class TaskView(_View):
     result: dict[str, JsonValue] | None = None
     """Once the task has ended, also if it failed or was cancelled: the results of the nodes without children that finished, by node id."""
     error: str | None = None
+    """Why it failed, or the reason it was cancelled for."""
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None

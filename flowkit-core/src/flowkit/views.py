@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from flowkit.engine import Transition
+from flowkit.engine import Transition, stop_cause
 from flowkit.protocols import utc
-from flowkit.task import STATUS_OF_MARK, LogEntry, Mark, NodeRecord, NodeStatus, NodeView, Task, TaskEvent, TaskView
+from flowkit.task import STATUS_OF_MARK, LogEntry, Mark, NodeRecord, NodeStatus, NodeView, Task, TaskEvent, TaskStatus, TaskView
 
 _NOTHING = NodeRecord()
 
@@ -26,6 +26,9 @@ def node_view(task: Task, index: int, step: Transition | None = None, records: M
     status = STATUS_OF_MARK[mark]
     if task.paused and mark in (Mark.READY, Mark.CHECKING):
         status = NodeStatus.PAUSED
+    reason_code, error = record.reason_code, record.error
+    if mark in (Mark.CANCELLED, Mark.CANCELLING):
+        reason_code, error = stop_cause(task if step is None else step, index, reason_code)
     return NodeView(
         node_id=task.spec.plan.ids[index],
         type=task.spec.plan.nodes[index].type,
@@ -33,8 +36,8 @@ def node_view(task: Task, index: int, step: Transition | None = None, records: M
         labels=task.spec.plan.nodes[index].labels,
         attempt=max(record.attempt, 0),
         worker_id=record.worker_id,
-        reason_code=record.reason_code,
-        error=record.error,
+        reason_code=reason_code,
+        error=error,
         result=record.result,
         metrics=record.metrics or {},
         skipped_batches=record.skipped,
@@ -59,7 +62,7 @@ def task_view(
         vars=state.vars,
         labels=spec.labels,
         result=result,
-        error=state.error,
+        error=(state.reason or state.error) if state.outcome is TaskStatus.CANCELLED else state.error,
         created_at=utc(spec.created_at),
         started_at=_time(state.started_at),
         finished_at=_time(state.finished_at),

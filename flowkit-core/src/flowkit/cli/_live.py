@@ -74,7 +74,7 @@ def progress_table(progress: TaskProgress, now: datetime, *, height: int) -> Gro
             Text(node.node_id), status_text(node.status), str(node.attempt or ""), str(node.batches or ""),
             Text(node.note or compact(node.progress)), seconds_text(node.seconds(now)), Text(node.worker_id or ""),
         )  # fmt: skip
-    line = Text("task ").append_text(status_text(progress.status)).append(": ")
+    line = Text("task ").append_text(status_text(progress.status)).append(f" ({progress.note}): " if progress.note else ": ")
     line.append(", ".join(f"{number} {status}" for status, number in progress.counts().most_common()))
     hidden = len(progress.nodes) - len(shown)
     if hidden:
@@ -90,7 +90,9 @@ def event_line(event: TaskEvent, progress: TaskProgress) -> Text:
     line.append(node.node_id if node else "task", style="" if node else "bold").append("  ")
     if event.kind == "status" and event.status is not None:
         line.append_text(status_text(event.status))
-        return line.append(_beside(node)) if node else line
+        if node is not None:
+            return line.append(_beside(node))
+        return line.append(f"  {progress.note}") if progress.note else line
     if event.kind == "progress":
         return line.append(f"progress {compact(event.data)}")
     return line.append("first batch stored" if event.kind == "batch" else event.kind)

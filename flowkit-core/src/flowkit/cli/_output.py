@@ -162,8 +162,22 @@ def _are_tables(value: Any) -> bool:
     )
 
 
-def print_end(out: Console, view: TaskView) -> None:
-    """How a task ended, what went wrong, and its result."""
+def skipped_text(batches: int) -> str:
+    """``2 failed batches skipped``."""
+    return f"{batches} failed batch{'' if batches == 1 else 'es'} skipped"
+
+
+def details(node: NodeView) -> str:
+    """What went wrong in a node or stopped it, and how many batches it skipped."""
+    if node.status in ("cancelled", "cancelling") and node.reason_code and node.error:
+        wrong: str | None = f"{node.reason_code}: {node.error}"
+    else:
+        wrong = node.error or node.reason_code
+    return "; ".join(filter(None, (wrong, skipped_text(node.skipped_batches) if node.skipped_batches else None)))
+
+
+def print_end(out: Console, view: TaskView, *, stored: bool = True) -> None:
+    """Print how a task ended, what went wrong, and its result. Dead letters can be looked up where the task is ``stored``."""
     nodes = f"{len(view.nodes)} node{'' if len(view.nodes) == 1 else 's'}"
     line = Text("task ").append(view.id).append(" ").append_text(status_text(view.status))
     took = seconds_text(duration(view))
@@ -173,4 +187,7 @@ def print_end(out: Console, view: TaskView) -> None:
     for node in view.nodes.values():
         if node.status == "failed" and node.error and (view.error is None or node.error not in view.error):
             out.print(Text(f"node {node.node_id!r}: {node.reason_code}: {node.error}", style="red"), soft_wrap=True)
+        if node.skipped_batches:
+            hint = f"; see flowkit dlq ls --task {view.id}" if stored else ""
+            out.print(Text(f"node {node.node_id!r}: {skipped_text(node.skipped_batches)}{hint}", style="yellow"), soft_wrap=True)
     print_result(out, view.result)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from flowkit.cli._output import skipped_text
 from flowkit.protocols import ArtifactStore
 from flowkit.task import NodeStatus, TaskEvent
 
@@ -48,6 +49,8 @@ class NodeProgress:
             self.started_at = self.ended_at = None
         elif "reason_code" in data:
             self.note = f"{data['reason_code']}: {data['error']}" if data.get("error") else str(data["reason_code"])
+        elif data.get("skipped_batches"):
+            self.note = skipped_text(data["skipped_batches"])
         if event.status == NodeStatus.DEFERRED:
             self.attempt = data.get("attempt", self.attempt)
         if self.ended:
@@ -70,6 +73,8 @@ class TaskProgress:
 
     nodes: dict[str, NodeProgress]
     status: str = "queued"
+    note: str = ""
+    """Why the task is being stopped, or how it failed."""
     began_at: datetime | None = None
     """When the first event came; times in the display count from here."""
 
@@ -83,7 +88,7 @@ class TaskProgress:
         if event.node_id is not None:
             self.nodes[event.node_id].take(event)
         elif event.kind == "status" and event.status is not None:
-            self.status = event.status
+            self.status, self.note = event.status, str(event.data or "")
 
     def counts(self) -> Counter[str]:
         """How many nodes are in each status."""

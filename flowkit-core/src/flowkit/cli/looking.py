@@ -12,6 +12,7 @@ from flowkit.cli._live import follow
 from flowkit.cli._output import (
     compact,
     console,
+    details,
     duration,
     print_end,
     print_json,
@@ -91,7 +92,7 @@ def show(
     rows = [
         (
             node.node_id, node.type, status_text(node.status), node.attempt or None, seconds_text(duration(node)), node.worker_id,
-            node.error or node.reason_code or compact(node.metrics or node.progress),
+            details(node) or compact(node.metrics or node.progress),
         )
         for node in view.nodes.values()
     ]  # fmt: skip

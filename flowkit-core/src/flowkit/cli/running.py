@@ -39,7 +39,7 @@ def run(
     flow = load_flow(file, plugins)
     served = handlers_for(flow, load_handlers(handlers or ()), plugins)
     view = run_async(lambda: _run(flow, served, plugins, options.read_params(params), timeout, as_json))
-    _end(view, as_json)
+    _end(view, as_json, stored=False)
 
 
 async def _run(
@@ -110,9 +110,9 @@ async def _follow(client: Client, task_id: str, timeout: float | None, quiet: bo
     return view
 
 
-def _end(view: TaskView, as_json: bool) -> None:
+def _end(view: TaskView, as_json: bool, *, stored: bool = True) -> None:
     if as_json:
         print_json(view)
     else:
-        print_end(console(), view)
+        print_end(console(), view, stored=stored)
     task_exit(view.status)

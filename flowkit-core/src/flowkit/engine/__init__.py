@@ -37,6 +37,7 @@ from flowkit.engine._nodes import is_delayed
 from flowkit.engine._readiness import BROKEN, derive, edge_outcomes
 from flowkit.engine._retries import retry_delay
 from flowkit.engine._settings import EngineSettings
+from flowkit.engine._stops import stop_cause
 from flowkit.engine._transitions import NODE_MOVES, NODE_REPORTS, TASK_MOVES
 from flowkit.engine._vars import VarsOp
 
@@ -77,4 +78,5 @@ __all__ = [
     "is_delayed",
     "pending_effects",
     "retry_delay",
+    "stop_cause",
 ]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from flowkit.engine._stops import stop_cause
 from flowkit.task import Mark, Task
 
 
@@ -104,7 +105,8 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
             effects.append(CallFunction(index, record.attempt))
         elif mark == Mark.CANCELLING:
             token = task.spec.token(index, record.attempt, record.handovers)
-            effects.append(SendCancel(index, record.attempt, token, task.reason or ""))
+            code, cause = stop_cause(task, index, record.reason_code)
+            effects.append(SendCancel(index, record.attempt, token, cause or code))
     start = task.marks.find(Mark.CHECKING)
     while start >= 0:
         effects.append(EvaluateCondition(start))

@@ -11,6 +11,7 @@ from flowkit.engine._events import ConditionDelayed, ConditionEvaluated, Functio
 from flowkit.engine._readiness import BROKEN, SKIPPED_AS, TAKEN, Readiness, edge_outcomes, handles_failure, never_because, readiness
 from flowkit.engine._retries import retry_delay
 from flowkit.engine._settings import EngineSettings
+from flowkit.engine._stops import stop_cause
 from flowkit.engine._transitions import NODE_REPORTS
 from flowkit.engine._vars import apply as apply_vars
 from flowkit.errors import VarsError
@@ -153,7 +154,8 @@ def node_started(draft: Transition, event: NodeStarted, settings: EngineSettings
     draft.ignored = True
     if event.index < len(draft.task.marks) and draft.mark(event.index) == Mark.CANCELLED:
         # The command was on its way when the node was cancelled: whoever began it now is told to stop.
-        draft.effects.append(SendCancel(event.index, event.attempt, event.token, draft.reason or ""))
+        code, cause = stop_cause(draft, event.index, draft.record(event.index).reason_code)
+        draft.effects.append(SendCancel(event.index, event.attempt, event.token, cause or code))
 
 
 def _begin(draft: Transition, index: int, worker_id: str, at: float, settings: EngineSettings) -> NodeRecord:
@@ -380,14 +382,15 @@ def _cancel_parents(draft: Transition, satisfied: Sequence[int], settings: Engin
 
 
 def _stop(draft: Transition, index: int, mark: int, reason_code: str, settings: EngineSettings) -> None:
-    if mark in UNBEGUN and index not in draft.task.records and index not in draft.records:
+    has_record = index in draft.task.records or index in draft.records
+    if mark in UNBEGUN and not has_record and reason_code != "not_needed":  # the others are stopped with their task, which says why
         draft.move(index, Mark.CANCELLED, data={"reason_code": reason_code})
         return
     record = draft.edit(index)
     record.reason_code = reason_code
     if mark in (Mark.ISSUED, Mark.RUNNING):
         token = draft.task.spec.token(index, record.attempt, record.handovers)
-        draft.effects.append(SendCancel(index, record.attempt, token, draft.reason or reason_code))
+        draft.effects.append(SendCancel(index, record.attempt, token, stop_cause(draft, index, reason_code)[1] or reason_code))
     if mark == Mark.RUNNING:
         record.cancel_by = draft.now + settings.cancel_grace_sec
         draft.wake(min(draft.now + RESEND_CANCEL_SEC, record.cancel_by))
@@ -413,7 +416,7 @@ def _finish(draft: Transition, event: NodeSucceeded | FunctionReturned, settings
     record.finished_at = event.at
     record.next_retry_at = None
     _drop_letter(draft, index)
-    draft.move(index, Mark.FINISHED, at=event.at)
+    draft.move(index, Mark.FINISHED, at=event.at, data={"skipped_batches": record.skipped} if record.skipped else None)
     _pass_on(draft, [index], settings)
 
 

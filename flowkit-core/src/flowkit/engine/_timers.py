@@ -5,6 +5,7 @@ from flowkit.engine._effects import AskWorker, CallFunction, CheckCommand, Evalu
 from flowkit.engine._events import CommandsLost, Woke
 from flowkit.engine._nodes import COORDINATOR_FUNCTION, RESEND_CANCEL_SEC, end_cancelled, fail_attempt, stop_everything
 from flowkit.engine._settings import EngineSettings
+from flowkit.engine._stops import DEADLINE_PASSED, stop_cause
 from flowkit.task import ENDED, Mark, NodeRecord, TaskStatus
 
 FIRST_CHECK_SEC = 30.0
@@ -21,7 +22,7 @@ def woke(draft: Transition, event: Woke, settings: EngineSettings) -> None:
         return
     if draft.deadline_at is not None and now >= draft.deadline_at and draft.outcome is None:
         draft.outcome = TaskStatus.FAILED
-        draft.error = "the task's deadline passed"
+        draft.error = DEADLINE_PASSED
         stop_everything(draft, "deadline_exceeded", settings)
     else:
         for index in sorted(task.records):
@@ -66,7 +67,8 @@ def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSetti
             end_cancelled(draft, index, settings)
         else:
             token = draft.task.spec.token(index, record.attempt, record.handovers)
-            draft.effects.append(SendCancel(index, record.attempt, token, draft.reason or ""))
+            code, cause = stop_cause(draft, index, record.reason_code)
+            draft.effects.append(SendCancel(index, record.attempt, token, cause or code))
     elif mark in (Mark.ISSUED, Mark.RUNNING):
         overdue = _overdue(draft, index, mark, record, event, settings)
         if overdue is not None:
