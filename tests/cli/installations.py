@@ -27,9 +27,24 @@ async def batches(item: Any) -> Any:
         yield {"number": number}
 
 
+@handler("picky")
+async def picky(items: Any) -> Any:
+    if 2 in items:
+        raise ValueError("not 2")
+    return {"items": items}
+
+
 ONE = {"nodes": [{"node_id": "a", "type": "work", "io": {"input_inline": {"x": 1}}}]}
 FAILING = {"nodes": [{"node_id": "a", "type": "work"}, {"node_id": "b", "type": "fail", "depends_on": ["a"]}]}
 STREAM = {"nodes": [{"node_id": "a", "type": "batches", "io": {"input_inline": {"count": 3}}}]}
+
+SKIPPING = {
+    "nodes": [
+        {
+            "node_id": "a", "type": "picky", "io": {"input_inline": [1, 2, 3], "batching": {"size": 1}}, "on_batch_failure": "skip",
+        }
+    ]
+}  # fmt: skip
 
 
 class Installation:
@@ -47,7 +62,10 @@ class Installation:
 
         async def main() -> TaskView:
             cfg = CoordinatorConfig(db=self.address)
-            async with Coordinator(cfg=cfg) as coordinator, Worker(cfg=WorkerConfig(db=self.address), handlers=[work, fail, batches]):
+            async with (
+                Coordinator(cfg=cfg) as coordinator,
+                Worker(cfg=WorkerConfig(db=self.address), handlers=[work, fail, batches, picky]),
+            ):
                 task_id = await coordinator.create_task(graph=graph, **fields)
                 return await coordinator.wait(task_id, timeout=20)
 

@@ -70,6 +70,15 @@ def test_the_table_tells_how_many_nodes_it_leaves_out():
     ]  # fmt: skip
 
 
+def test_the_table_says_which_nodes_skipped_batches_and_why_the_task_was_cancelled():
+    progress = fed(TaskProgress.of(["a"]), ("a", "finished", {"skipped_batches": 2}), (None, "cancelled", "wrong month"))
+    out = Console(width=100, record=True, file=io.StringIO())
+    out.print(progress_table(progress, NOON, height=14))
+    text = out.export_text()
+    assert "2 failed batches skipped" in text
+    assert "task cancelled (wrong month): 1 finished" in text
+
+
 def test_a_line_tells_what_happened_when():
     progress = fed(TaskProgress.of(["a"]), (None, "queued", None), ("a", "running", {"worker_id": "w"}))
     event = TaskEvent(seq=3, at=NOON + timedelta(seconds=2.5), task_id="t", node_id="a", kind="progress", data={"done": 1, "total": 4})

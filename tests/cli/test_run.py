@@ -31,6 +31,16 @@ async def fail(item, ctx):
 async def hang(item, ctx):
     await ctx.cancellable(anyio.sleep(3600))
 
+@handler("picky")
+async def picky(items):
+    if 2 in items:
+        raise ValueError("not 2")
+    return {"items": items}
+
+@flow
+def skipping(g):
+    g.node("p", "picky", input_inline=[1, 2, 3], batching={"size": 1}, on_batch_failure="skip")
+
 @flow
 def words(g):
     g.node("report", "report", after=[g.node("count", "count", input_inline={"words": ["a", "b"]})])
@@ -101,6 +111,14 @@ def test_a_task_that_fails_gives_status_1_and_says_why(cli: Cli, flows: Path):
     assert result.exit_code == 1
     assert "failed: 1 node" in result.stdout
     assert "node 'f' failed: bad_input: ValueError: bad [luck]" in result.stdout
+
+
+def test_skipped_batches_are_told_while_a_flow_runs_and_at_its_end(cli: Cli, flows: Path):
+    result = cli("run", "flows.py:skipping")
+    assert result.exit_code == 0
+    assert "node 'p': 1 failed batch skipped\n" in result.stdout  # their letters are gone with the store of this process
+    (line,) = [line for line in result.stderr.splitlines() if "  p  finished" in line]
+    assert line.endswith("1 failed batch skipped")
 
 
 def test_a_task_that_takes_too_long_is_cancelled(cli: Cli, flows: Path):

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Cli
-from tests.cli.installations import FAILING, ONE, STREAM, Installation
+from tests.cli.installations import FAILING, ONE, SKIPPING, STREAM, Installation
 
 
 def as_json(result):
@@ -92,6 +92,36 @@ def test_show_shows_the_nodes_and_what_went_wrong(cli: Cli, installation: Instal
     row = next(line for line in result.stdout.splitlines() if line.startswith("│ b "))
     assert "failed" in row
     assert "ValueError: bad luck" in row
+
+
+def test_skipped_batches_are_in_every_view_with_the_way_to_their_letters(cli: Cli, installation: Installation, folder: Path):
+    (folder / "skipping.json").write_text(json.dumps(SKIPPING))
+    installation.finish(SKIPPING, task_id="t1")
+    hint = "node 'a': 1 failed batch skipped; see flowkit dlq ls --task t1"
+    shown = cli("show", "t1", "--db", installation.address).stdout
+    assert hint in shown
+    assert "1 failed batch skipped" in next(line for line in shown.splitlines() if line.startswith("│ a "))
+    watched = cli("watch", "t1", "--db", installation.address).stdout
+    assert hint in watched
+    assert "  a  finished" in watched
+    assert "1 failed batch skipped" in next(line for line in watched.splitlines() if "  a  finished" in line)
+    waited = cli("submit", "skipping.json", "--task-id", "t1", "--wait", "--db", installation.address)
+    assert hint in waited.stdout
+    explained = cli("explain", "t1", "a", "--db", installation.address).stdout
+    assert explained == "'a' has finished without 1 failed batch: see `flowkit dlq ls --task t1`.\n"
+    assert cli("dlq", "ls", "--task", "t1", "--db", installation.address).exit_code == 0
+
+
+def test_why_a_task_was_cancelled_is_shown_with_its_nodes(cli: Cli, installation: Installation):
+    installation.submit(FAILING, task_id="t1")
+    assert cli("cancel", "t1", "--reason", "wrong month", "--db", installation.address).exit_code == 0
+    shown = cli("show", "t1", "--db", installation.address).stdout
+    assert shown.splitlines()[-1] == "wrong month"
+    rows = [line for line in shown.splitlines() if line.startswith(("│ a ", "│ b "))]
+    assert ["cancelled: wrong month" in row for row in rows] == [True, True]
+    watched = cli("watch", "t1", "--db", installation.address).stdout
+    assert "task  cancelled  wrong month" in watched
+    assert cli("explain", "t1", "b", "--db", installation.address).stdout == "'b' was cancelled: the task was cancelled, 'wrong month'.\n"
 
 
 def test_show_gives_the_task_as_json(cli: Cli, installation: Installation):

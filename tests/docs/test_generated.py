@@ -43,7 +43,7 @@ def test_everything_that_is_generated_is_somewhere() -> None:
 def test_the_charts_have_every_state_and_every_move() -> None:
     nodes, tasks = generate.node_chart(), generate.task_chart()
     assert nodes.count("-->") == 1 + sum(len(after) or 1 for after in NODE_MOVES.values())
-    assert tasks.count(": retry") == len(TASK_MOVES[TaskStatus.FAILED]) + len(TASK_MOVES[TaskStatus.CANCELLED])
+    assert tasks.count(": retry") == sum(len(TASK_MOVES[status]) for status in TaskStatus if status.terminal)
     assert set(generate.MARKS) == set(NODE_MOVES)
     assert f"{generate.MARKS[Mark.ISSUED]} --> {generate.MARKS[Mark.RUNNING]}\n" in nodes
     assert set(TASK_MOVES) == set(TaskStatus)

@@ -520,7 +520,10 @@ class Client:
         limit: int = 100,
         after: str = "",
     ) -> Page[DeadLetter]:
-        """What was given up, by ``letter_id``: of one task, of one kind (``batch``, ``node``, ``message``, ``task``), or with these ids, if given."""
+        """List dead letters by ``letter_id``: all, or those of one task, of one kind or with these ids.
+
+        The kinds are ``batch``, ``node``, ``message`` and ``task``.
+        """
         store = self.store
         if kind not in (None, *LETTER_KINDS):
             raise ValueError(f"a dead letter is of the kind batch, node, message or task, not {kind!r}")
@@ -533,7 +536,7 @@ class Client:
         """Try again what was given up, and say for each letter what became of it.
 
         A message is sent again as it was. The node of a letter, or of a batch, runs again for what it has not stored, and all nodes below
-        it; its task must have ended, in whichever status. A quarantined task is looked at again. A letter is dropped once that is confirmed.
+        it; its task must have ended, and may have finished. A quarantined task is looked at again. A letter is dropped once that is confirmed.
         """
         redriver = Redriver(store=self.store, connection=self._connection, events_topic=self.cfg.events_topic, retry=self._change)
         return await redriver.redrive(list(dict.fromkeys(letter_ids)))

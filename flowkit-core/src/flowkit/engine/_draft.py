@@ -22,8 +22,8 @@ class Transition:
 
     __slots__ = (
         "counts", "deadline_at", "deferred", "effects", "error", "failures", "finished_at", "fresh", "ignored", "in_flight", "in_order",
-        "key_holders", "letters", "log", "marks", "now", "open", "outcome", "paused", "reason", "records", "rederive", "started_at", "status",
-        "taken_from_ready", "task", "vars", "vars_changed", "waiters", "wake_at",
+        "key_holders", "letters", "log", "marks", "now", "open", "outcome", "paused", "reason", "records", "rederive", "started_at",
+        "status", "taken_from_ready", "task", "vars", "vars_changed", "waiters", "wake_at",
     )  # fmt: skip
 
     def __init__(self, task: Task, now: float) -> None:

@@ -304,7 +304,7 @@ def fail_attempt(
     permanent: bool = False,
     parked: bool = False,
 ) -> None:
-    """Retry the failed present attempt later if the policy allows; otherwise fail the node, and keep a dead letter if none is ``parked``."""
+    """Retry the failed present attempt later if the policy allows; else fail the node, and keep a dead letter if none is ``parked``."""
     if draft.mark(index) == Mark.CANCELLING:
         end_cancelled(draft, index, settings)
         return
