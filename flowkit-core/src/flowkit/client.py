@@ -536,7 +536,8 @@ class Client:
         """Try again what was given up, and say for each letter what became of it.
 
         A message is sent again as it was. The node of a letter, or of a batch, runs again for what it has not stored, and all nodes below
-        it; its task must have ended, and may have finished. A quarantined task is looked at again. A letter is dropped once that is confirmed.
+        it; its task must have ended, and may have finished. A quarantined task is looked at again. A letter is dropped once this is
+        confirmed.
         """
         redriver = Redriver(store=self.store, connection=self._connection, events_topic=self.cfg.events_topic, retry=self._change)
         return await redriver.redrive(list(dict.fromkeys(letter_ids)))

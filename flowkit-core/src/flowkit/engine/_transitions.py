@@ -66,4 +66,4 @@ TASK_MOVES: dict[TaskStatus, frozenset[TaskStatus]] = {
     TaskStatus.FAILED: frozenset({TaskStatus.QUEUED, TaskStatus.RUNNING, TaskStatus.FINISHED}),
     TaskStatus.CANCELLED: frozenset({TaskStatus.QUEUED, TaskStatus.RUNNING, TaskStatus.FINISHED, TaskStatus.FAILED}),
 }
-"""Where a task may go from where it is. ``failed`` and ``cancelled`` it leaves only by a retry, ``finished`` only by that of a dead letter."""
+"""Where a task may go from where it is. It leaves ``failed`` and ``cancelled`` by a retry, ``finished`` by that of a dead letter."""

@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from flowkit.protocols import DeadLetter, Store, WorkerSession
+from flowkit.protocols import LETTER_KINDS, DeadLetter, Store, WorkerSession
 
 from ._store_base import NOON, OpenStore, StoreSuite, open_another
 
@@ -97,7 +97,7 @@ class DeadLetters(StoreSuite):
     async def kept(self, store: Store, task_id: str, *, after: str = "", limit: int = 100) -> list[str]:
         return [found.letter_id for found in await store.dead_letters(task_id=task_id, after=after, limit=limit)]
 
-    @pytest.mark.parametrize("kind", ["batch", "message", "task"])
+    @pytest.mark.parametrize("kind", LETTER_KINDS)
     @pytest.mark.parametrize("data", [b"", b"\x00\xff", b"x" * 100_000], ids=["empty", "binary", "large"])
     async def test_a_letter_is_read_as_it_was_parked(self, store: Store, task_id: str, kind: str, data: bytes) -> None:
         parked = DeadLetter(f"{task_id}.$1", NOON + 0.5, kind, "code", "grün: ✗", task_id, "node[0].x", "uid", data)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from flowkit.dead_letters import node_letter_id
 from flowkit.encoding import encoded
 from flowkit.messages import NodeSucceeded
 from flowkit.plugins import Plugins
@@ -141,6 +142,8 @@ class Invariants:
             self._check_node(known, index, node, marks, again)
         for index in (index for index, mark in enumerate(marks) if ord(mark) == Mark.FINISHED and known.marks[index] != mark):
             self._check_finish(known, index, nodes.get(index) or known.nodes[index])
+        for index in (index for index, mark in enumerate(marks) if ord(mark) == Mark.FAILED and known.marks[index] != mark):
+            self._check_letter(known, index, nodes.get(index) or known.nodes[index])
         known.nodes.update(nodes)
         reason_codes = {index: node.reason_code for index, node in known.nodes.items()}
         if (wrong := broken_fan_in(known.spec.plan, marks, reason_codes)) is not None:
@@ -206,6 +209,18 @@ class Invariants:
             raise InvariantBroken(f"node {node_id!r} finished with {node.result!r}; its executions produced {produced!r}")
         if role not in self.roles_with_own_metrics:
             self._check_metrics(known.spec.task_id, node_id, node)
+
+    def _check_letter(self, known: _Known, index: int, node: NodeRecord) -> None:
+        """Check that a node that failed in an attempt has left a dead letter, or its batch has."""
+        task_id, node_id = known.spec.task_id, known.spec.plan.ids[index]
+        if node.reason_code == "bad_condition":
+            return
+        if node.letter:
+            kept = [*at_once(self._reading.dead_letters(letter_ids=[node_letter_id(task_id, node_id, node.letter)]))]
+        else:
+            kept = [letter for letter in at_once(self._reading.dead_letters(task_id=task_id, kind="batch")) if letter.node_id == node_id]
+        if not kept:
+            raise InvariantBroken(f"node {node_id!r} failed in attempt {node.attempt} and left no dead letter")
 
     def _check_metrics(self, task_id: str, node_id: str, node: NodeRecord) -> None:
         sums: dict[str, float] = {}
