@@ -8,7 +8,7 @@ import pytest
 from pydantic_core import from_json, to_json
 
 from flowkit import Client, TaskView
-from flowkit.protocols import ArtifactRecord, Commit, TaskRecord
+from flowkit.protocols import ArtifactRecord, Commit, DeadLetter, TaskRecord
 from flowkit_testing import InMemoryStore
 from flowkit_testing.artifacts import InMemoryArtifactStore
 from flowkit_testing.simulation import SimCluster, SimulationFailed, run_seed, simulate
@@ -206,6 +206,19 @@ def test_an_artifact_is_stored_once() -> None:
 
     with pytest.raises(SimulationFailed, match=r"artifact .* was stored twice"):
         simulate(broken, seeds=30, faults=["crashes", "store"], handlers=HANDLERS)
+
+
+def test_a_failed_node_leaves_a_dead_letter() -> None:
+    class WithoutLetters(InMemoryStore):
+        async def park(self, letters: Sequence[DeadLetter]) -> None:
+            pass
+
+    async def broken(cluster: SimCluster) -> None:
+        cluster.use_store(WithoutLetters())
+        await cluster.run(graph(node("a", "wrong")))
+
+    with pytest.raises(SimulationFailed, match="node 'a' failed in attempt 1 and left no dead letter"):
+        simulate(broken, seed=1, faults="none", handlers=HANDLERS)
 
 
 def test_a_node_is_executed_once_for_each_attempt_that_was_issued() -> None:

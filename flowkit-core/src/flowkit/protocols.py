@@ -323,7 +323,7 @@ LETTER_KINDS: tuple[LetterKind, ...] = get_args(LetterKind)
 class DeadLetter:
     """Work that was given up: what it was, why, and what is needed to try it again.
 
-    A ``batch`` or ``node`` that failed and has no retries left, a ``message`` that could not be used, or a ``task`` quarantined for a defect.
+    A ``batch`` or ``node`` that failed and has no retries left, a ``message`` that could not be used, or a quarantined ``task``.
     """
 
     letter_id: str

@@ -142,12 +142,12 @@ class Invariants:
             self._check_node(known, index, node, marks, again)
         for index in (index for index, mark in enumerate(marks) if ord(mark) == Mark.FINISHED and known.marks[index] != mark):
             self._check_finish(known, index, nodes.get(index) or known.nodes[index])
-        for index in (index for index, mark in enumerate(marks) if ord(mark) == Mark.FAILED and known.marks[index] != mark):
-            self._check_letter(known, index, nodes.get(index) or known.nodes[index])
         known.nodes.update(nodes)
         reason_codes = {index: node.reason_code for index, node in known.nodes.items()}
         if (wrong := broken_fan_in(known.spec.plan, marks, reason_codes)) is not None:
             raise InvariantBroken(wrong)
+        for index in (index for index, mark in enumerate(marks) if ord(mark) == Mark.FAILED and known.marks[index] != mark):
+            self._check_letter(known, index, known.nodes[index])
         known.record = after
         known.version, known.marks, known.seq = after.version, marks, state["seq"]
         known.note_issued(nodes)
