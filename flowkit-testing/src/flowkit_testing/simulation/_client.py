@@ -6,7 +6,9 @@ from typing import Any, TypeVar
 
 from flowkit import Client
 from flowkit.errors import BusUnavailable, StoreUnavailable, TaskRefused
-from flowkit.task import Artifact, TaskEvent, TaskStatus, TaskView
+from flowkit.protocols import DeadLetter
+from flowkit.redriving import Redriven
+from flowkit.task import Artifact, Page, TaskEvent, TaskStatus, TaskView
 
 T = TypeVar("T")
 
@@ -110,6 +112,18 @@ class PatientClient(Client):
     async def resume(self, task_id: str) -> None:
         resume = super().resume
         await self._patiently(lambda: resume(task_id))
+
+    async def dead_letters(self, **query: Any) -> Page[DeadLetter]:
+        find = super().dead_letters
+        return await self._patiently(lambda: find(**query))
+
+    async def retry_dead_letters(self, letter_ids: Collection[str]) -> list[Redriven]:
+        for letter in (await self.dead_letters(letter_ids=letter_ids)).items:
+            if letter.task_id is not None:
+                self.on_retry(letter.task_id)
+                self.told.pop(letter.task_id, None)
+        retry = super().retry_dead_letters
+        return await self._patiently(lambda: retry(letter_ids))
 
     async def retry(self, task_id: str, *, from_nodes: Collection[str] | None = None) -> None:
         self.on_retry(task_id)
