@@ -62,3 +62,27 @@ async def test_a_message_that_nobody_here_could_read_is_sent_again_where_it_was(
         assert (again.partition, again.position) != (letter.partition, letter.position)
         assert await coordinator.drop_dead_letters([again.letter_id]) == 1
         assert (await coordinator.dead_letters()).items == []
+
+
+async def test_a_finished_task_runs_again_for_the_batch_it_skipped_and_a_failed_function_for_its_letter(installation: Installation) -> None:
+    rows = Rows()
+    skipping = node("rows", io={"input_inline": list("ab")}, retry_policy={"max": 0}, on_batch_failure="skip")
+    failing = node(
+        "call", "coordinator_fn", io={"fn": "vars.incr", "fn_args": {"key": "n", "by": "much"}}, routing={"on_failure": ["rows"]}
+    )
+    async with installation.coordinator(worker_types=["work"]) as coordinator, installation.worker({"work": rows}):
+        task_id = await coordinator.create_task(graph=graph(failing, skipping))
+        view = await coordinator.wait(task_id, timeout=WITHIN_SEC)
+        assert (view.status, view.nodes["rows"].skipped_batches, view.nodes["call"].status) == ("finished", 1, "failed")
+        (failed,) = await letters_of(coordinator, "node")
+        assert (failed.node_id, failed.reason_code, failed.attempt) == ("call", "bad_input", 1)
+        rows.bad.clear()
+        (letter,) = await letters_of(coordinator, "batch")
+        assert [outcome.done for outcome in await coordinator.retry_dead_letters([letter.letter_id])] == [True]
+        view = await coordinator.wait(task_id, timeout=WITHIN_SEC)
+        assert (view.status, view.nodes["rows"].skipped_batches, rows.seen) == ("finished", 0, ["a", "b", "b"])
+        assert [found.letter_id for found in (await coordinator.dead_letters()).items] == [failed.letter_id]
+        assert [outcome.done for outcome in await coordinator.retry_dead_letters([failed.letter_id])] == [True]
+        view = await coordinator.wait(task_id, timeout=WITHIN_SEC)
+        (again,) = await letters_of(coordinator, "node")
+    assert (view.status, view.nodes["rows"].attempt, again.attempt) == ("finished", 3, 2)
