@@ -32,6 +32,12 @@ MUTANTS = (
 """,
     ),
     Mutant(
+        "dead letters are stored after the commit",
+        CORE + "applying.py",
+        "        await letters.store(self._store)\n        stored = await self._store.commit(commits)\n",
+        "        stored = await self._store.commit(commits)\n        await letters.store(self._store)\n",
+    ),
+    Mutant(
         "a refused commit's effects are carried out",
         CORE + "applying.py",
         """            if not success:
