@@ -340,10 +340,10 @@ MUTANTS = (
         "",
     ),
     Mutant(
-        "a reader stops when its parent has ended",
+        "a reader stops when a stream pauses",
         CORE + "worker/inputs.py",
         "                    elif stream in was_ended:\n",
-        "                    elif stream in watch.ended:\n",
+        "                    else:\n",
     ),
     Mutant(
         "an empty page counts as the end of a stream",

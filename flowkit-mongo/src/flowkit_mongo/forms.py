@@ -114,6 +114,8 @@ PARTS = Form(
 )
 KIND = Form("a kind of dead letter", lambda value: value in LETTER_KINDS, {"enum": list(LETTER_KINDS)})
 COUNT, INDEX, INTEGER = whole(0), whole(1), whole(-(2**63), 2**63 - 1)
+GENERATION = whole(-1)
+"""-1 is the generation of claims, which are kept beside artifacts."""
 TEXT_PAIRS = many(fields({"k": TEXT, "v": TEXT}))
 HEADERS = many(fields({"k": either(TEXT, BINARY), "v": BINARY}))
 OWN_VERSION = whole(1, SCHEMA_VERSION)
@@ -183,7 +185,7 @@ SHAPES: Mapping[str, Shape] = {
     "archive": Shape({"_id": fields({"task": TEXT, "name": TEXT}), "rank": COUNT, "data": VALUE}, _VERSIONED),
     "artifacts": Shape(
         {
-            "_id": TEXT, "task_id": TEXT, "node_id": TEXT, "generation": COUNT, "uid": TEXT, "position": INDEX, "partial": FLAG,
+            "_id": TEXT, "task_id": TEXT, "node_id": TEXT, "generation": GENERATION, "uid": TEXT, "position": INDEX, "partial": FLAG,
             "meta": either(VALUE, NOTHING), "metrics": VALUE, "created_at": MOMENT, "order": TEXT, "put": TEXT,
         },
         _VERSIONED,

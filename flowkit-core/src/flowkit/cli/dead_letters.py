@@ -35,7 +35,7 @@ def ls(
 ) -> None:
     """List dead letters: batches, nodes, messages and tasks that failed for the last time, and why.
 
-    After them come records that the store cannot decode (kind ``record``). They are searched for where neither --task nor --kind nor --after is given.
+    After them come records that the store cannot decode (kind ``record``), if neither --task nor --kind nor --after is given.
     """
 
     async def main() -> tuple[Page[DeadLetter], list[DamagedRecord]]:
