@@ -39,6 +39,8 @@ def test_a_coordinator_works_until_it_is_told_to_stop(folder: Path):
     )
     assert status == 0
     assert lines[-1]["action"] == "coordinator_stopped"
+    assert lines[0]["message"].startswith("FlowKit ")
+    assert lines[0]["message"].endswith(" coordinator: store memory://, bus memory://, namespace flowkit")
     assert {"at", "level", "logger", "message"} < lines[0].keys()
 
 
@@ -49,7 +51,8 @@ def test_a_worker_works_until_it_is_told_to_stop(folder: Path):
         folder, "worker_started", "worker", "--handlers", "h", "--roles", "a", "--config", "w.json"
     )
     assert status == 0
-    assert lines[0]["message"] == "Worker w1 serves a"
+    assert lines[0]["message"].endswith(" worker: store memory://, bus memory://, namespace flowkit")
+    assert lines[1]["message"] == "Worker w1 serves a"
     assert lines[-1]["action"] == "worker_stopped"
 
 
@@ -123,6 +126,59 @@ def test_the_whole_command_runs_a_flow_and_leaves_with_its_status(folder: Path):
     assert "INFO flowkit.run: at work" in done.stderr
     assert "line 6, in a\n    raise RuntimeError('boom')" in done.stderr
     assert "node 'n' failed: unexpected_error: RuntimeError: boom" in done.stdout
+
+
+LONG = """
+import sys, time
+from flowkit import flow
+from flowkit.worker import handler
+
+@handler("gentle")
+async def gentle(item, ctx):
+    sys.stderr.write("begun\\n")
+    await ctx.cancellable(ctx.clock.sleep(600))
+
+@handler("stubborn")
+def stubborn(item):
+    sys.stderr.write("begun\\n")
+    time.sleep(600)
+
+@flow
+def calm(g):
+    g.node("n", "gentle")
+
+@flow
+def hard(g):
+    g.node("n", "stubborn")
+"""
+
+
+def interrupted(folder: Path, flow: str, times: int) -> tuple[int, str]:
+    """Run a flow, interrupt it when its node has begun, and again when it says that it was, and give its status and what it said."""
+    (folder / "long.py").write_text(LONG)
+    said = ""
+    with subprocess.Popen([*FLOWKIT, "run", f"long.py:{flow}"], cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            said += line
+            if times and ("begun" in line or line.startswith("interrupted: ")):
+                times -= 1
+                process.send_signal(signal.SIGINT)
+    return process.returncode, said
+
+
+def test_an_interrupt_cancels_what_run_runs_and_says_so(folder: Path):
+    status, said = interrupted(folder, "calm", 1)
+    assert status == 1
+    assert "interrupted: the task is being cancelled; interrupt again to end at once" in said
+    assert "cancelled" in said
+    assert "Traceback" not in said
+
+
+def test_a_second_interrupt_ends_run_at_once_whatever_its_handlers_do(folder: Path):
+    status, said = interrupted(folder, "hard", 2)
+    assert status == 128 + signal.SIGINT
+    assert "Traceback" not in said
 
 
 def test_a_broken_option_shows_the_usage(cli: Cli):

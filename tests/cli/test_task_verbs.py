@@ -35,6 +35,16 @@ def test_submit_wait_says_that_a_task_is_still_open(cli: Cli, installation: Inst
     assert "has not ended after 0.1 s; still open: a" in result.stderr
 
 
+def test_submit_wait_names_at_once_a_role_that_no_living_worker_has(cli: Cli, installation: Installation, folder: Path):
+    (folder / "g.json").write_text(json.dumps(FAILING))
+    result = cli("submit", "g.json", "--db", installation.address, "--wait", "--timeout", "0.3")
+    warnings = [line for line in result.stderr.splitlines() if "no living worker" in line]
+    assert warnings == [
+        "warning: no living worker has the role 'fail', so 'b' will wait until one starts",
+        "warning: no living worker has the role 'work', so 'a' will wait until one starts",
+    ]
+
+
 def test_submit_wait_of_a_task_that_ended_gives_its_result(cli: Cli, installation: Installation, folder: Path):
     (folder / "g.json").write_text(json.dumps(ONE))
     installation.finish(ONE, idempotency_key="k")

@@ -1,9 +1,13 @@
-"""What a worker's session says of its process."""
+"""Sessions of workers: how often each is renewed, and which are renewed at all."""
 
-from flowkit.protocols import WorkerSession
+from collections.abc import Sequence
+
+from flowkit.protocols import Clock, Store, WorkerSession
 
 USUAL_INTERVAL_SEC = 3.0
 LONGEST_INTERVAL_SEC = 60.0
+LONGEST_WATCH_SEC = 10.0
+WATCH_PAUSE_SEC = 0.25
 
 
 def heartbeat_interval_sec(session: WorkerSession) -> float:
@@ -13,3 +17,20 @@ def heartbeat_interval_sec(session: WorkerSession) -> float:
     except ValueError:
         return USUAL_INTERVAL_SEC
     return interval if 0 < interval <= LONGEST_INTERVAL_SEC else LONGEST_INTERVAL_SEC
+
+
+async def watch_heartbeats(
+    store: Store, sessions: Sequence[WorkerSession], clock: Clock
+) -> tuple[list[WorkerSession], list[WorkerSession]]:
+    """Wait for the next heartbeat of these workers, for at most 10 s, and return those that live and those that are silent.
+
+    A worker that ends its session meanwhile counts as living: it has stopped in order.
+    """
+    silent = {session.worker_id: session for session in sessions}
+    began = clock.monotonic()
+    patience = min(2 * max(map(heartbeat_interval_sec, sessions), default=0.0) + 1, LONGEST_WATCH_SEC)
+    while silent and clock.monotonic() - began < patience:
+        await clock.sleep(WATCH_PAUSE_SEC)
+        now = {session.worker_id: session for session in await store.sessions()}
+        silent = {name: then for name, then in silent.items() if name in now and now[name].beat == then.beat}
+    return [session for session in sessions if session.worker_id not in silent], list(silent.values())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 
-from flowkit._sessions import heartbeat_interval_sec
+from flowkit._sessions import watch_heartbeats
 from flowkit.cli._logging import LastWords
 from flowkit.clock import SystemClock
 from flowkit.config import CoordinatorConfig
@@ -20,8 +20,6 @@ from flowkit.protocols import CheckResult, Clock, Store, TopicSpec, utc
 
 OLDEST_PYTHON = (3, 11)
 PATIENCE_SEC = 15.0
-LONGEST_WATCH_SEC = 10.0
-WATCH_PAUSE_SEC = 0.25
 SILENT_WORKER = "start it again if it was killed; else see that it reaches the store"
 DAY_SEC = 86_400.0
 NAME_A_STORE = "use --db mongodb://host/name, or set db in a file for --config, or FLOWKIT_DB"
@@ -82,20 +80,14 @@ async def check_store(plugins: Plugins, cfg: CoordinatorConfig, *, patience_sec:
 
 async def check_workers(store: Store, clock: Clock) -> Sequence[CheckResult]:
     """The workers whose session is renewed, in one line, and a line for each that is silent: waits for the next heartbeat of all."""
-    sessions = {session.worker_id: session for session in await store.sessions()}
-    silent = dict(sessions)
     began = clock.monotonic()
-    patience = min(2 * max(map(heartbeat_interval_sec, sessions.values()), default=0.0) + 1, LONGEST_WATCH_SEC)
-    while silent and clock.monotonic() - began < patience:
-        await clock.sleep(WATCH_PAUSE_SEC)
-        now = {session.worker_id: session for session in await store.sessions()}
-        silent = {name: then for name, then in silent.items() if name in now and now[name].beat == then.beat}
+    live, silent = await watch_heartbeats(store, await store.sessions(), clock)
     waited = clock.monotonic() - began
-    live = [session for name, session in sessions.items() if name not in silent]
     workers = ", ".join(f"{session.worker_id} ({', '.join(session.roles)})" for session in live)
+    names = sorted(session.worker_id for session in silent)
     return [
         CheckResult("workers", True, f"{len(live)}{f': {workers}' if workers else ''}"),
-        *(CheckResult(f"worker {name}", False, f"no heartbeat for {waited:.0f} s", SILENT_WORKER) for name in sorted(silent)),
+        *(CheckResult(f"worker {name}", False, f"no heartbeat for {waited:.0f} s", SILENT_WORKER) for name in names),
     ]
 
 

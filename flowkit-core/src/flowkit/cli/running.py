@@ -1,11 +1,15 @@
 """Verbs that run a flow: ``run`` here and now, ``submit`` on an installation."""
 
-from contextlib import suppress
+import signal
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 
 import anyio
 import typer
 
+from flowkit._sessions import watch_heartbeats
+from flowkit._signals import end_process, signals_heard
 from flowkit.cli import _options as options
 from flowkit.cli._connecting import connected, run_async
 from flowkit.cli._embedded import embedded, handlers_for
@@ -15,9 +19,11 @@ from flowkit.cli._loading import LoadedFlow, load_flow, load_handlers
 from flowkit.cli._output import console, print_end, print_json
 from flowkit.client import Client
 from flowkit.plugins import Plugins
+from flowkit.showing import printable
 from flowkit.task import TaskView
 
 CANCEL_PATIENCE_SEC = 5.0
+MOST_NAMES = 3
 
 
 def run(
@@ -34,6 +40,8 @@ def run(
 
     At the end the results are printed. A node's result of the form `{"tables": [{"title": "…", "columns": ["…"], "rows": [["…"]]}]}` is
     shown as tables. With --json the task is printed as one document. The exit status is 1 if the task did not finish.
+
+    Ctrl-C cancels the task. A second Ctrl-C ends the process at once.
     """
     plugins = Plugins()
     flow = load_flow(file, plugins)
@@ -45,14 +53,36 @@ def run(
 async def _run(
     flow: LoadedFlow, served: dict[str, Any], plugins: Plugins, params: dict[str, Any] | None, timeout: float | None, quiet: bool
 ) -> TaskView:
-    async with embedded(served, plugins) as coordinator:
-        task_id = await coordinator.create_task(graph=flow.graph, params=params)
-        view = await _follow(coordinator, task_id, timeout, quiet)
-        if not view.status.terminal:
-            await coordinator.cancel(task_id, "timed out")
-            with suppress(TimeoutError):
-                view = await coordinator.wait(task_id, timeout=CANCEL_PATIENCE_SEC)
-        return view
+    following = anyio.CancelScope()
+    with _interrupts(following.cancel):
+        async with embedded(served, plugins) as coordinator:
+            task_id = await coordinator.create_task(graph=flow.graph, params=params)
+            with following:
+                view = await _follow(coordinator, task_id, timeout, quiet)
+            if following.cancelled_caught:
+                view = await coordinator.get_task(task_id)
+            if not view.status.terminal:
+                await coordinator.cancel(task_id, "interrupted" if following.cancelled_caught else "timed out")
+                with suppress(TimeoutError):
+                    view = await coordinator.wait(task_id, timeout=CANCEL_PATIENCE_SEC)
+            return view
+
+
+@contextmanager
+def _interrupts(stop: Callable[[], None]) -> Iterator[None]:
+    """Call ``stop`` at the first SIGINT or SIGTERM, and end the process at the second."""
+    interrupted = False
+
+    def obey(number: signal.Signals) -> None:
+        nonlocal interrupted
+        if interrupted:
+            end_process(128 + number, "was interrupted twice")
+        interrupted = True
+        typer.echo("interrupted: the task is being cancelled; interrupt again to end at once", err=True)
+        stop()
+
+    with signals_heard(obey, patience_sec=CANCEL_PATIENCE_SEC):
+        yield
 
 
 def submit(
@@ -77,7 +107,8 @@ def submit(
 ) -> None:
     """Submit a flow to an installation and print the task's id.
 
-    With --wait its progress goes to stderr, its results are printed at the end, and the exit status is 1 if it did not finish.
+    With --wait its progress goes to stderr, its results are printed at the end, and the exit status is 1 if it did not finish. A role
+    that no living worker has is named at once.
     """
     flow = load_flow(file, Plugins())
     values = options.read_params(params)
@@ -93,11 +124,36 @@ def submit(
                 typer.echo(created)
             elif not wait:
                 print_json({"task_id": created})
-            return await _follow(client, created, timeout, as_json) if wait else None
+            if not wait:
+                return None
+            async with anyio.create_task_group() as group:
+                group.start_soon(_name_unserved, client, flow)
+                view = await _follow(client, created, timeout, as_json)
+                group.cancel_scope.cancel()
+            return view
 
     view = run_async(main)
     if view is not None:
         _end(view, as_json)
+
+
+async def _name_unserved(client: Client, flow: LoadedFlow) -> None:
+    """Warn of roles that no living worker has.
+
+    Roles that no session names are known at once. For the others, the next heartbeat of their workers is waited for.
+    """
+    sessions = await client.store.sessions()
+    unserved = flow.roles.keys() - {role for session in sessions for role in session.roles}
+    _warn_of(flow, unserved)
+    if concerned := [session for session in sessions if not flow.roles.keys().isdisjoint(session.roles)]:
+        live, _ = await watch_heartbeats(client.store, concerned, client.clock)
+        _warn_of(flow, flow.roles.keys() - unserved - {role for session in live for role in session.roles})
+
+
+def _warn_of(flow: LoadedFlow, roles: Collection[str]) -> None:
+    for role in sorted(roles):
+        nodes = ", ".join(map(repr, flow.roles[role][:MOST_NAMES]))
+        typer.echo(printable(f"warning: no living worker has the role {role!r}, so {nodes} will wait until one starts"), err=True)
 
 
 async def _follow(client: Client, task_id: str, timeout: float | None, quiet: bool) -> TaskView:

@@ -1,21 +1,26 @@
 """Verbs that are processes: ``coordinator`` and ``worker``."""
 
+import logging
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 import typer
 
+from flowkit import __version__
 from flowkit._signals import end_process_soon
 from flowkit.cli import _options as options
 from flowkit.cli._connecting import require_store, run_async, warn_of_memory
 from flowkit.cli._errors import USAGE
 from flowkit.cli._loading import load_handlers
 from flowkit.cli._logging import Level, log_service
-from flowkit.config import CoordinatorConfig, WorkerConfig
+from flowkit.config import CommonConfig, CoordinatorConfig, WorkerConfig
 from flowkit.coordinator import Coordinator
 from flowkit.errors import ConfigError, FlowKitError
+from flowkit.showing import redacted
 from flowkit.worker import Worker
+
+logger = logging.getLogger(__name__)
 
 LogLevel = Annotated[Level, typer.Option("--log-level", help="The least serious line that is logged.")]
 LogJson = Annotated[bool, typer.Option("--log-json", help="Log one JSON object a line.")]
@@ -36,6 +41,7 @@ def coordinator(
     cfg = CoordinatorConfig.load(config, overrides=options.settings(CoordinatorConfig, set_fields, db=db, bus=bus))
     require_store(cfg)
     log_service(log_level, as_json=log_json)
+    _log_installation("coordinator", cfg)
     warn_of_memory(cfg)
 
     async def main() -> None:
@@ -68,12 +74,21 @@ def worker(
         raise ConfigError("a worker needs handlers: give --handlers module:attr, or --roles for those of plugins")
     found = load_handlers(handlers or ())
     log_service(log_level, as_json=log_json)
+    _log_installation("worker", cfg)
     warn_of_memory(cfg)
 
     async def main() -> None:
         await Worker(cfg=cfg, handlers=found).run()
 
     _run(main)
+
+
+def _log_installation(name: str, cfg: CommonConfig) -> None:
+    """Log where this process works, as its first line."""
+    logger.info(
+        "FlowKit %s %s: store %s, bus %s, namespace %s", __version__, name, redacted(cfg.db or ""), redacted(cfg.bus_address()),
+        cfg.namespace, extra={"action": "process_started"},
+    )  # fmt: skip
 
 
 def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
