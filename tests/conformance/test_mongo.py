@@ -1,5 +1,6 @@
 """The published suites on MongoDB: a replica set and a standalone server, Motor and PyMongo."""
 
+import gc
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -22,6 +23,20 @@ pytestmark = [
     # A connection attempt that is cancelled leaves its socket to the garbage collector. That is PyMongo's, and harmless.
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collected_at_last() -> Iterator[None]:
+    yield
+    gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def _collected(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Collect the sockets of cancelled connections here, where their warning is expected, and not in some later test."""
+    yield
+    if "cancel" in request.node.name:
+        gc.collect()
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from flowkit.protocols import ArtifactRecord, Stream
-from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
+from flowkit.worker import Batch, BatchResult, FinalizeResult, Handler, RunContext, handler
 from flowkit_testing import Cluster, InMemoryStore
 
 PULL: dict[str, Any] = {"input_inline": {"input_adapter": "pull.from_artifacts"}}
@@ -120,6 +120,26 @@ async def test_pulling_from_a_node_without_result_and_artifacts_gives_zero_batch
     async with Cluster(handlers=[nothing, number]) as cluster:
         view = await cluster.run(graph)
     assert (view.status, view.nodes["b"].result) == ("finished", None)
+
+
+async def test_pulling_from_a_node_in_batches_that_had_nothing_to_do_gives_zero_batches() -> None:
+    class Rows(Handler):
+        async def iter_batches(self, loaded: Any) -> Any:
+            for row in loaded["input_inline"]:
+                yield Batch(str(row), row)
+
+        async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+            return BatchResult(True, artifacts_ref={"page": batch.payload})
+
+        async def finalize(self, ctx: RunContext) -> FinalizeResult:
+            return FinalizeResult(result={"done": True})
+
+    for rows in ([], [1, 2]):
+        graph = {"nodes": [node("a", "rows", io={"input_inline": rows}), node("b", "total", "a", io=PULL)]}
+        total = Total()
+        async with Cluster(handlers={"rows": Rows(), "total": total}) as cluster:
+            view = await cluster.run(graph)
+        assert (view.status, total.seen) == ("finished", rows)
 
 
 async def test_pulling_past_a_parent_that_failed_is_no_error_of_the_reader() -> None:

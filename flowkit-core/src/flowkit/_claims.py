@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pydantic_core import from_json, to_json
 
 from flowkit.engine import Effect, SendCancel
-from flowkit.errors import FlowKitError
 from flowkit.protocols import ArtifactRecord, ArtifactStore, Stream
 from flowkit.task import Mark, Task
 
@@ -74,7 +73,7 @@ async def withdraw(store: ArtifactStore, changes: Iterable[tuple[Task, Sequence[
         return
     try:
         await store.put(records)
-    except FlowKitError as error:
+    except Exception as error:
         logger.warning(
             "%d commands of cancelled nodes were not withdrawn; they may start, and stop then: %s", len(records), error,
             extra={"action": "withdrawal_failed"},

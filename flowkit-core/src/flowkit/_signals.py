@@ -179,6 +179,7 @@ def end_process(status: int, why: str) -> None:
     def say() -> None:
         logger.critical("Process %d %s: it is ended with status %d", os.getpid(), why, status, extra={"action": "process_ended"})
         sys.stdout.flush()
+        sys.stderr.flush()
 
     # In a thread, as the one that is stuck may hold the lock of the log.
     saying = threading.Thread(target=say, daemon=True)

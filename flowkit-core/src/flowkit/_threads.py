@@ -70,8 +70,9 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
     """
     async with anyio.to_thread.current_default_thread_limiter():
         with anyio.CancelScope() as scope:
+            thread = _thread()
             call = _Call(function, args, scope)
-            _thread().calls.put(call)
+            thread.calls.put(call)
             error = await call.ended
     if error is not None:
         # Not set as the future's exception: asyncio takes GeneratorExit and StopIteration for signs of its own.

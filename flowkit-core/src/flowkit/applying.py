@@ -273,7 +273,7 @@ class Applier:
         """One round: advance, commit, and say which tasks were refused."""
         commits = []
         outcomes: list[tuple[str, Held, TaskStatus, list[Effect], list[tuple[str, dict[str, Any]]]]] = []
-        letters = LetterChanges()
+        letters: dict[str, LetterChanges] = {}
         unsure: list[str] = []
         for task_id, events in pending.items():
             held = found[task_id]
@@ -283,7 +283,7 @@ class Applier:
                 changed, effects, notices = await self._advance(held, events, about_letters, restore=restore)
                 operation = f"{self._name}.{next(self._numbers)}"
                 commit = held.ledger.commit(held.task, operation) if changed else None
-            except (StoreError, asyncio.CancelledError, GeneratorExit):
+            except (StoreError, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt):
                 raise
             except BaseException as error:
                 await self.quarantine(task_id, error)
@@ -294,14 +294,14 @@ class Applier:
                 if events and task_id not in self._last_operation:
                     unsure.append(task_id)
                 continue
-            letters.add(about_letters)
+            letters[task_id] = about_letters
             operations[task_id] = operation
             commits.append(commit)
             outcomes.append((task_id, held, before, effects, notices))
         stale = await self._outdated(unsure, found)
         if not commits:
             return stale
-        await letters.store(self._store)
+        await self._park([letter for one in letters.values() for letter in one.parked])
         stored = await self._store.commit(commits)
         for (task_id, held, before, effects, notices), commit, success in zip(outcomes, commits, stored, strict=True):
             if not success:
@@ -316,7 +316,28 @@ class Applier:
                 self.forget(task_id)
             for hook, arguments in notices:
                 self._plugins.notify(hook, **arguments)
+        await self._drop([letter_id for task_id, one in letters.items() if task_id not in operations for letter_id in one.dropped])
         return stale
+
+    async def _park(self, letters: list[DeadLetter]) -> None:
+        """Store dead letters. A store that refuses them does not stop the tasks that they are about."""
+        if not letters:
+            return
+        try:
+            await self._store.park(letters)
+        except StoreUnavailable:
+            raise
+        except StoreError as error:
+            notices_of(self._clock).trouble(logger, "letters", "Dead letters cannot be stored", error, action="letters_refused")
+
+    async def _drop(self, letter_ids: list[str]) -> None:
+        """Drop dead letters of nodes that succeeded. One that stays does no harm: its retry finds that the node has run again."""
+        if not letter_ids:
+            return
+        try:
+            await self._store.drop_dead_letters(letter_ids)
+        except StoreError as error:
+            notices_of(self._clock).trouble(logger, "letters", "Dead letters cannot be dropped", error, action="letters_left")
 
     async def _outdated(self, task_ids: Collection[str], found: Mapping[str, Held]) -> list[str]:
         """Those tasks that others have changed: what a copy from memory ignores may mean something to the task as it is now."""

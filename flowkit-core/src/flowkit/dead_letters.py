@@ -6,7 +6,7 @@ from hashlib import sha256
 from pydantic_core import to_json
 
 from flowkit.engine import KeepLetter, Transition
-from flowkit.protocols import DeadLetter, Store
+from flowkit.protocols import DeadLetter
 from flowkit.task import Task
 
 MAX_LETTER_BYTES = 256 * 1024
@@ -52,15 +52,3 @@ class LetterChanges:
                 self.parked.append(node_letter(task, letter.index, at=step.now))
             else:
                 self.dropped.append(node_letter_id(task.task_id, task.spec.plan.ids[letter.index], letter.attempt))
-
-    def add(self, other: "LetterChanges") -> None:
-        """Add the changes of another task."""
-        self.parked += other.parked
-        self.dropped += other.dropped
-
-    async def store(self, store: Store) -> None:
-        """Make the changes."""
-        if self.parked:
-            await store.park(self.parked)
-        if self.dropped:
-            await store.drop_dead_letters(self.dropped)

@@ -62,8 +62,8 @@ class Source(BaseModel):
     """The parent has ended: nothing will be added."""
     batches: Count | None = None
     """How many batches the parent had stored when it finished; None if it has not finished."""
-    has_result: bool = False
-    """The parent finished with a result."""
+    result_only: bool = False
+    """The parent finished with a result and does not work in batches, so that it cannot have artifacts."""
 
 
 class BatchRetries(BaseModel):
@@ -198,6 +198,8 @@ class NodeSucceeded(_NodeMessage):
     result: Any = None
     metrics: dict[str, float | int] = Field(default_factory=dict)
     batches: Count = 0
+    in_batches: bool = False
+    """The handler works in batches, however many there were."""
     skipped: Count = 0
     """Batches that failed for good, without which the node went on."""
 

@@ -123,7 +123,7 @@ def _source(task: Task, parent: int, record: NodeRecord) -> Source:
         generation=record.generation,
         ended=task.marks[parent] in ENDED,
         batches=record.batches if finished else None,
-        has_result=finished and record.result is not None,
+        result_only=finished and record.result is not None and not record.in_batches,
     )
 
 

@@ -229,6 +229,8 @@ class NodeRecord:
     """Batches that failed for good, without which the node finished."""
     batches: int = 0
     """Batches that the node had stored when it finished."""
+    in_batches: bool = False
+    """The node works in batches: that it stored no artifact means that it had nothing to do."""
     letter: int = 0
     """The failed attempt that is kept as a dead letter; 0 if there is none."""
 
@@ -237,7 +239,7 @@ class NodeRecord:
             self.attempt, self.first_attempt, self.generation, self.handovers, self.sent, self.place, self.claimed, self.has_batch,
             self.issued_at, self.first_issued_at, self.worker_id, self.started_at, self.heard_at, self.finished_at,
             self.next_retry_at, self.cancel_by, self.reason_code, self.error, self.result, self.metrics, self.progress,
-            self.retries, self.skipped, self.batches, self.letter,
+            self.retries, self.skipped, self.batches, self.in_batches, self.letter,
         )  # fmt: skip
 
 

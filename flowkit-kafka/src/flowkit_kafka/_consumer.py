@@ -122,7 +122,8 @@ class SupervisedConsumer(ABC):
                 await self._live()
             except TopicAuthorizationFailedError as error:
                 self._trouble = error
-                topics = [topic for topic in self.topics if topic in str(error.args)]
+                denied = _names_in(error)
+                topics = [topic for topic in self.topics if topic in denied]
                 self.denied |= dict.fromkeys(topics, loop.time() + _DENIED_SEC)
                 self.notices.trouble(
                     logger, "denied", f"Topics that this user may not read are left out: {', '.join(topics)}", action="kafka_topic_denied"
@@ -267,3 +268,8 @@ async def _first_to_end(*endless: Coroutine[Any, Any, None]) -> None:
         if task.cancelled():
             raise IllegalStateError("a task of the driver was cancelled")
         task.result()
+
+
+def _names_in(error: TopicAuthorizationFailedError) -> set[str]:
+    """Return the topics that an error names: the driver gives one name, or a collection of names."""
+    return {name for argument in error.args for name in ([argument] if isinstance(argument, str) else argument)}

@@ -46,6 +46,7 @@ class GroupMember(SupervisedConsumer):
     async def attach(self, consumer: AIOKafkaConsumer) -> None:
         # Topics that are given to the constructor would make ``start`` wait until the group is shared out.
         topics = [topic for topic in self.topics if topic not in self.denied] or self.topics
+        _own_commit_errors(consumer)
         consumer.subscribe(topics=topics, listener=_Rebalances(self, consumer))
 
     async def commit(self, consumer: AIOKafkaConsumer) -> None:
@@ -150,6 +151,25 @@ class GroupMember(SupervisedConsumer):
         except DRIVER_ERRORS as error:
             self._complain(error)
             return {}
+
+
+def _own_commit_errors(consumer: AIOKafkaConsumer) -> None:
+    """Retrieve the errors of requests that go on when a commit is cancelled.
+
+    The driver shields such a request and forgets it, so asyncio would report its error as never retrieved.
+    """
+    coordinator = consumer._coordinator  # noqa: SLF001
+    request = coordinator._do_commit_offsets  # noqa: SLF001
+
+    async def owned(*arguments: Any) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        await request(*arguments)
+
+    if not hasattr(request, "owned"):
+        owned.owned = True  # type: ignore[attr-defined]
+        coordinator._do_commit_offsets = owned  # noqa: SLF001
 
 
 class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -224,7 +224,7 @@ def session_change(session: WorkerSession) -> Change:
 
 
 def session(document: Document) -> WorkerSession:
-    return WorkerSession(document["_id"], document["roles"], document["beat"], document["started_at"], mapping(document["info"]))
+    return WorkerSession(document["_id"], tuple(document["roles"]), document["beat"], document["started_at"], mapping(document["info"]))
 
 
 def letter_document(letter: DeadLetter, write: Write) -> Document:

@@ -10,9 +10,10 @@ NEEDED = ("typer", "rich")
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line and leave the process with its exit status: 0 done, 1 the task failed, 2 usage.
+    """Run the command line and raise ``SystemExit`` with its exit status: 0 done, 1 the task failed, 2 usage.
 
-    Threads and child processes that handlers have left running do not keep the process from ending.
+    In a process of its own (without ``args``), threads and child processes that handlers have left running do not keep the process
+    from ending: it is ended two seconds later.
     """
     try:
         from flowkit.cli._app import app
@@ -28,7 +29,8 @@ def main(args: Sequence[str] | None = None) -> None:
         status = leaving.code
         raise
     finally:
-        end_process_soon(status if isinstance(status, int) else int(status is not None))
+        if args is None:
+            end_process_soon(status if isinstance(status, int) else int(status is not None))
 
 
 __all__ = ["main"]

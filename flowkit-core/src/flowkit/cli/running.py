@@ -18,6 +18,7 @@ from flowkit.cli._live import follow
 from flowkit.cli._loading import LoadedFlow, load_flow, load_handlers
 from flowkit.cli._output import console, print_end, print_json
 from flowkit.client import Client
+from flowkit.errors import FlowKitError
 from flowkit.plugins import Plugins
 from flowkit.showing import printable
 from flowkit.task import TaskView
@@ -142,6 +143,13 @@ async def _name_unserved(client: Client, flow: LoadedFlow) -> None:
 
     Roles that no session names are known at once. For the others, the next heartbeat of their workers is waited for.
     """
+    try:
+        await _compare_with_sessions(client, flow)
+    except FlowKitError:
+        return  # the store is away: following the task says so
+
+
+async def _compare_with_sessions(client: Client, flow: LoadedFlow) -> None:
     sessions = await client.store.sessions()
     unserved = flow.roles.keys() - {role for session in sessions for role in session.roles}
     _warn_of(flow, unserved)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 from anyio.abc import TaskGroup
 
+from flowkit._containment import awaited
 from flowkit.engine import ConditionEvaluated, Event
 from flowkit.errors import StoreError
 from flowkit.evaluation import evaluate_in_thread
@@ -24,10 +25,14 @@ _Waiting = dict[tuple[int, float], Task]
 class Conditions:
     """The conditions that are evaluated here. Those of one task follow each other, so a task with many does not hold up others."""
 
-    def __init__(self, *, group: TaskGroup, store: Store, report: Callable[[str, Event], Awaitable[None]]) -> None:
+    def __init__(
+        self, *, group: TaskGroup, store: Store, report: Callable[[str, Event], Awaitable[None]], leaving: Callable[[], bool]
+    ) -> None:
+        """``leaving`` returns True while the coordinator cancels what it runs."""
         self._group = group
         self._store = store
         self._report = report
+        self._leaving = leaving
         self._waiting: dict[str, _Waiting] = {}
         self._places = anyio.Semaphore(AT_ONCE)
 
@@ -56,7 +61,7 @@ class Conditions:
 
     async def _record(self, task_id: str, event: Event) -> None:
         try:
-            await self._report(task_id, event)
+            await awaited(self._report(task_id, event), ending=self._leaving)
         except Exception:
             logger.exception("The value of a condition was not recorded", extra={"action": "report_lost", "task_id": task_id})
 
@@ -66,7 +71,7 @@ class Conditions:
         if task.marks[index] != Mark.CHECKING or record is None or record.issued_at != since:
             return None
         try:
-            return await evaluate_in_thread(self._store, task, index, since)
+            return await awaited(evaluate_in_thread(self._store, task, index, since), ending=self._leaving)
         except StoreError as error:
             logger.warning("The store is unavailable: %s", error, extra={"action": "store_unavailable", "task_id": task.task_id})
         except Exception:

@@ -164,7 +164,7 @@ class Coordinator(Client, Service):
         self._calls = Calls(
             group=group, store=store, clock=self.clock, plugins=self.plugins, worker_id=self.coordinator_id, report=self._report
         )
-        self._conditions = Conditions(group=group, store=store, report=self._report)
+        self._conditions = Conditions(group=group, store=store, report=self._report, leaving=leaving)
 
     def _topics(self) -> list[TopicSpec]:
         return [

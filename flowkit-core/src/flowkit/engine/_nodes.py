@@ -230,6 +230,7 @@ def node_succeeded(draft: Transition, event: NodeSucceeded, settings: EngineSett
     record.metrics = event.metrics or None
     record.skipped = event.skipped
     record.batches = event.batches
+    record.in_batches = event.in_batches
     record.retries = None
     _finish(draft, event, settings)
 

@@ -140,8 +140,9 @@ class RunReports:
 
     def leave(self, report: NodeStarted) -> None:
         """Report that another run has this attempt, and nothing more."""
-        self._end = report
-        self._reporter.wake(self)
+        if self._end is None:
+            self._end = report
+            self._reporter.wake(self)
 
     def collect(self, worker_id: str) -> list[WorkerReport]:
         """What is due, in order. A start that was not told yet is left out where the end says it as well."""

@@ -107,7 +107,7 @@ class Run:
     async def _claimed(self) -> bool:
         """Claim the attempt before any code of the user runs. Without the claim, report why nothing runs here and return False."""
         try:
-            other = await self._services.claims.claim(self.command)
+            other = await awaited(self._services.claims.claim(self.command), ending=self._ending)
         except asyncio.CancelledError:
             # What is handed back before its claim is known goes back to the queue without a report.
             if self._context.cancelled() and not self._handed_back:
@@ -210,6 +210,7 @@ class Run:
             result=outcome.result,
             metrics=numbers(outcome.metrics, "the sums of its metrics"),
             batches=outcome.batches,
+            in_batches=self._work is not None,
             skipped=outcome.skipped,
         )
 

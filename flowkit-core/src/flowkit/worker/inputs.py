@@ -195,7 +195,7 @@ class InputRequest:
             source = one.source if one.source.ended else latest.get(stream, one.source)
             if source.batches is not None and one.batches < source.batches:
                 raise artifact_lost(stream, f"it stored {source.batches} batches, and only {one.batches} are there")
-            if source.has_result and not one.artifacts:
+            if source.result_only and not one.artifacts:
                 raise self.bad(
                     f"node {stream.node_id!r} finished with a result and stored no artifacts, so there is nothing to pull; "
                     "read its result from ctx.results, or let it store artifacts"
