@@ -83,11 +83,13 @@ async def test_the_event_loop_turns_while_a_condition_is_evaluated_in_a_thread()
     turns = 0
     interval = sys.getswitchinterval()
     sys.setswitchinterval(0.000_5)  # threads take turns often, so the evaluation takes many of them on any machine
-    evaluation = asyncio.create_task(evaluate_in_thread(InMemoryStore(), task_of(node("a", when=BOMB)), 0, 1.0))
-    while not evaluation.done():
-        await asyncio.sleep(0)
-        turns += 1
-    sys.setswitchinterval(interval)
+    try:
+        evaluation = asyncio.create_task(evaluate_in_thread(InMemoryStore(), task_of(node("a", when=BOMB)), 0, 1.0))
+        while not evaluation.done():
+            await asyncio.sleep(0)
+            turns += 1
+    finally:
+        sys.setswitchinterval(interval)
     outcome = await evaluation
     assert (outcome.index, outcome.value, outcome.since) == (0, False, 1.0)
     assert "more steps than are allowed" in (outcome.error or "")

@@ -1,4 +1,4 @@
-"""Graphs of real workflows, as WfCommons publishes them, with a node that fails. They are read where they lie beside the project."""
+"""Graphs of real workflows, as WfCommons publishes them, with a node that fails. They are read from ``../shared``, where that exists."""
 
 import json
 import logging
@@ -14,8 +14,8 @@ from flowkit_testing import Cluster
 
 MOST_BYTES = 100_000
 """Of a graph that is run: larger ones take long, and show no more."""
-FOUND = [path for folder in Path(__file__).parents for path in sorted(folder.glob("shared/cases/wfcommons/*.json"))]
-GRAPHS = [path for path in FOUND if path.stat().st_size <= MOST_BYTES]
+FOLDER = Path(__file__).parents[3] / "shared" / "cases" / "wfcommons"
+GRAPHS = [path for path in sorted(FOLDER.glob("*.json")) if path.stat().st_size <= MOST_BYTES]
 
 Document = dict[str, Any]
 

@@ -96,11 +96,11 @@ async def test_a_long_node_is_not_repeated_because_a_second_worker_has_the_name_
     @handler("slow")
     async def slow(item: Any) -> int:
         began.append(anyio.current_time())
-        await anyio.sleep(6)
+        await anyio.sleep(10)
         return 1
 
     def named() -> Worker:
-        return installation.worker([slow], worker_id="worker-0", hb_interval_sec=0.3)
+        return installation.worker([slow], worker_id="worker-0", hb_interval_sec=1)
 
     async with installation.coordinator(worker_types=["slow"], **QUICK_COORDINATOR) as coordinator, named():
         task_id = await coordinator.create_task(graph=graph(node("n", "slow", retry_policy={"max": 0})))

@@ -194,7 +194,7 @@ def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) 
 
 
 class _WithoutExits(Coroutine[Any, Any, Any]):
-    """A coroutine that raises :class:`Escaped` in the place of what stops the event loop."""
+    """A coroutine wrapper that raises :class:`Escaped` instead of ``SystemExit`` or ``KeyboardInterrupt``."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         self._coroutine = coroutine

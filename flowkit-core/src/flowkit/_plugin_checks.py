@@ -33,7 +33,7 @@ Options = Callable[[object, str], Any]
 
 
 def wrong_object(plugin: object) -> str | None:
-    """What a plugin is that cannot be one."""
+    """Return why an object cannot be a plugin, or None."""
     return next((what for kind, what in NOT_PLUGINS.items() if isinstance(plugin, kind)), None)
 
 
@@ -72,7 +72,7 @@ def _fault_of_other(plugin: object, attribute: str) -> str | None:
 
 
 def _fault_of_hook(function: Any, hook: str) -> str | None:
-    """What pluggy accepts and never calls as its author expects."""
+    """Return why pluggy would accept this hook and not call it as intended, or None."""
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         return "is async; hooks are plain functions, called and not awaited"
     if inspect.isgeneratorfunction(function):

@@ -11,7 +11,7 @@ WATCH_PAUSE_SEC = 0.25
 
 
 def heartbeat_interval_sec(session: WorkerSession) -> float:
-    """How often a worker renews its session, as its ``info`` says: at most a minute, whatever it says."""
+    """Return the heartbeat interval from the session's ``info``, capped at one minute."""
     try:
         interval = float(session.info.get("hb_interval_sec", USUAL_INTERVAL_SEC))
     except ValueError:

@@ -28,7 +28,7 @@ HURRY_SEC = 5.0
 ANSWER_SEC = 1.0
 """How long the event loop may take to answer."""
 LOOKS = 10
-"""It is asked in so many steps, so that a pause of the whole process counts for little."""
+"""The wait is split into this many steps, so that a pause of the whole process does not count as silence."""
 LAST_WORDS_SEC = 1.0
 LEAVE_SEC = 2.0
 """How long a process whose service has stopped may take to end."""

@@ -134,7 +134,7 @@ class _Thread(threading.Thread):
                     return
                 continue
             error = call.make()
-            # Idle before the caller goes on: a generator is called on the same thread again, where no other call takes it.
+            # Mark the thread idle before reporting, so that the next step of a generator gets the same thread.
             with _lock:
                 _idle.append(self)
             call.report(error)
@@ -163,7 +163,7 @@ def _thread() -> _Thread:
 
 
 def _forget_threads() -> None:
-    """A forked child has none of its parent's threads, and may have got the lock in any state."""
+    """Reset the pool in a forked child: the threads are gone, and the lock may be held."""
     global _lock
     _lock = threading.Lock()
     _idle.clear()

@@ -15,7 +15,7 @@ _QUOTED = r"""\\*b?(?:"[^"\n]*"?|'[^'\n]*'?)"""
 _IS = r"(?:\\*['\"])?\s{0,8}[=:]\s{0,8}"
 _SCHEME = r"(?:bearer|basic|token|negotiate|ntlm|api-?key)"
 
-# No pattern backtracks over what it has taken, and no value has a longest length, behind which its rest would be shown.
+# Patterns do not backtrack, and values have no length limit, so no rest of a secret is shown.
 _HIDDEN_PARTS = tuple(
     re.compile(f"(?i){pattern}")
     for pattern in (

@@ -204,7 +204,7 @@ class CommandWatch:
         return self._issued(key) is not None
 
     def _issued(self, key: Key) -> NodeRecord | None:
-        """The record of a node whose command is not started. None also where the task is not cached: others know more about it."""
+        """Return the record of a command that is not started; None if it is started, or if the task is not cached."""
         task_id, (index, attempt, handovers) = key
         for held in self._applier.held_of((task_id,)):
             record = held.task.records.get(index)

@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 LOOP_PAUSE_SEC = 1.0
 STOP_SEC = 10.0
-"""How long a coordinator that got a signal may take to stop before it is seen whether its event loop is blocked."""
+"""Seconds after a signal before the watchdog checks the event loop."""
 YIELD_EVERY_SEC = 0.005
 TURNS = 4
 """Of the event loop: from here over the bus to a worker's slot."""

@@ -43,7 +43,7 @@ class Standstills:
             self._started[partition] = place[1]
 
     def patience(self, topic: str, place: Place) -> tuple[float, float] | None:
-        """Since when a place may hide a loss, and how long to wait from then on. None where it hides nothing."""
+        """Return since when a message here may be lost, and how long to wait; None if none can be."""
         known = self._known.get((topic, place[0]))
         if known is None or place[1] <= known.first:
             return None

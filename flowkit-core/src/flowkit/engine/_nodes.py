@@ -384,7 +384,9 @@ def _cancel_parents(draft: Transition, satisfied: Sequence[int], settings: Engin
 
 def _stop(draft: Transition, index: int, mark: int, reason_code: str, settings: EngineSettings) -> None:
     has_record = index in draft.task.records or index in draft.records
-    if mark in UNBEGUN and not has_record and reason_code != "not_needed":  # the others are stopped with their task, which says why
+    if (
+        mark in UNBEGUN and not has_record and reason_code != "not_needed"
+    ):  # nodes without a record are stopped with the task; the task holds the reason
         draft.move(index, Mark.CANCELLED, data={"reason_code": reason_code})
         return
     record = draft.edit(index)

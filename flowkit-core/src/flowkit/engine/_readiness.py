@@ -21,7 +21,7 @@ OUTCOMES: Mapping[int, Outcomes] = {
     Mark.UPSTREAM_FAILED:   ( BROKEN, BROKEN,     EMPTY  ),
 }  # fmt: skip
 HANDLED_FAILURE: Outcomes = (BROKEN, EMPTY, TAKEN)
-"""Of a failed node that has an ``on_failure`` branch: its ``on_success`` edges are the branch that is not taken."""
+"""Edges of a failed node with an ``on_failure`` branch: ``on_success`` counts as not taken."""
 
 SKIPPED_AS: Mapping[str, int] = {
     "condition_false": Mark.SKIPPED,

@@ -40,7 +40,7 @@ class Claims:
         return None if outcome else await self._earlier(command, claim)
 
     async def _earlier(self, command: RunNode, claim: Claim) -> Claim | None:
-        """Whose claim is stored. It may be ours: a write that was not confirmed is repeated, and then finds itself."""
+        """Return the stored claim if another run made it. A repeated write may find its own claim."""
         stored = await patiently(
             lambda: read_claim(self._store, command.task_id, command.node_id, command.token), clock=self._clock, what="read a claim"
         )

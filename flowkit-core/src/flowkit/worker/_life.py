@@ -223,7 +223,7 @@ class Life:
             logger.warning("Worker %s stops with reports unsent", self._worker_id, extra={"action": "reports_unsent"})
 
     async def _let_threads_end(self, calls: Calls) -> None:
-        """Give functions that were cut off, but run in threads, as long as others have to end after they were cancelled."""
+        """Wait up to ``cancel_grace_sec`` for the threads of cancelled runs."""
         if calls.names and self._grace > 0:
             await within(self._cfg.cancel_grace_sec, lambda: _first(calls.wait_until_quiet, self._hurry.wait), clock=self._clock)
         if calls.names:

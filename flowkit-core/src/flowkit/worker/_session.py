@@ -55,7 +55,7 @@ class Session:
             if self._cfg.worker_id is None:
                 raise _taken(holder)
             await self._wait_for_silence(holder)
-            # Later than the holder's start, also where the clock of its host was ahead: should it come back, it gives way.
+            # Start after the holder, even if its clock is ahead: if the holder returns, it stops.
             self._started_at = max(self._clock.now(), holder.started_at + 0.001)
         await self.renew()
 

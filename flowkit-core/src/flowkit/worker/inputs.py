@@ -185,7 +185,7 @@ class InputRequest:
                 due.extend(await self._next_due(reading, watch, poll_sec))
 
     async def _check_complete(self, progress: Mapping[Stream, "_Progress"]) -> None:
-        """Check that the streams held what their nodes had stored. Those that ended during the run are looked up in the store."""
+        """Check that every stored batch was read. Streams that ended during the run are loaded again first."""
         now: Sequence[Source] = ()
         if not all(one.source.ended for one in progress.values()):
             with suppress(TaskNotFound):  # a task that was deleted meanwhile has no use for the outcome

@@ -52,7 +52,8 @@ class Members(BusSuite):
         async with bus.subscribe([topic], group=group) as slow, bus.subscribe([topic], group=group) as quick:
             await self.settled(bus, topic, [slow, quick])
             await bus.publish(spread(topic, 40, "held-"))
-            held = await slow.receive(max_messages=5)
+            with anyio.fail_after(self.patience):
+                held = await slow.receive(max_messages=5)
             with anyio.move_on_after(2 * self.silence_sec):
                 await receive(quick)
             await slow.ack(held)
