@@ -204,7 +204,14 @@ async def test_a_timeout_that_is_no_number_is_an_error(timeout: Any) -> None:
             await cluster.client.wait(task_id, timeout=timeout)
 
 
-@pytest.mark.parametrize("timeout", [0, -1, 3.5])
+async def test_a_timeout_of_more_than_a_lifetime_is_no_limit() -> None:
+    async with Cluster(handlers={"work": lambda item: item}) as cluster:
+        for timeout in (float("inf"), 10**400, 1e300):
+            task_id = await cluster.client.create_task(graph=GRAPH)
+            assert (await cluster.client.wait(task_id, timeout=timeout)).status == "finished"
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("-inf"), 3.5])
 async def test_a_wait_ends_with_its_timeout(timeout: float) -> None:
     async with Cluster(coordinators=0) as cluster:
         task_id = await cluster.client.create_task(graph=GRAPH)

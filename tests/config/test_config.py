@@ -134,6 +134,11 @@ def test_a_variable_that_is_no_field_is_an_error_that_names_it(monkeypatch: pyte
             model.load()
 
 
+def test_text_in_the_environment_may_begin_with_a_brace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWKIT_TOPIC_CMD_FMT", "{namespace}.run.{role}")
+    assert WorkerConfig.load().command_topic("a") == "flowkit.run.a"
+
+
 def test_coordinators_and_workers_may_share_one_environment_with_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLOWKIT_MAX_CONCURRENCY", "3")
     monkeypatch.setenv("FLOWKIT_MAX_IN_FLIGHT", "4")

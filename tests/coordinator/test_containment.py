@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import anyio.lowlevel
 import pytest
 
 from flowkit import Coordinator
+from flowkit.cli import main
 from flowkit.errors import NodeFailure, PayloadError, TaskRefused
 from flowkit.worker import Worker, handler
 from flowkit_testing import Cluster
@@ -65,8 +67,27 @@ def function_in_a_thread(ctx: Any, /, kind: str) -> str:
     return "done"
 
 
+class Lazy(dict[str, Any]):
+    """Runs its author's code when it is converted."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(a=1)
+        self.kind = kind
+
+    def values(self) -> Any:
+        misbehave(self.kind)
+        return super().values()
+
+    items = values
+
+
+async def lazy(ctx: Any, /, kind: str) -> Any:
+    return "done" if kind == "none" else Lazy(kind)
+
+
 class Functions:
     def flowkit_register_functions(self, register: Any) -> None:
+        register("lazy", lazy)
         register("function", function)
         register("thread", function_in_a_thread)
 
@@ -84,7 +105,10 @@ async def work(item: Any) -> str:
 WORK = {"nodes": [{"node_id": "a", "type": "work"}, {"node_id": "b", "type": "work", "depends_on": ["a"]}]}
 
 
-@pytest.mark.parametrize(("name", "kind"), [("function", kind) for kind in EVERYTHING] + [("thread", kind) for kind in KINDS])
+CALLS = [(name, kind) for name in ("function", "thread", "lazy") for kind in (EVERYTHING if name == "function" else KINDS)]
+
+
+@pytest.mark.parametrize(("name", "kind"), CALLS)
 async def test_whatever_a_function_raises_its_node_fails_and_the_coordinator_lives(name: str, kind: str) -> None:
     async with Cluster(plugins=[Functions()]) as cluster:
         view = await cluster.run(call(name, kind))
@@ -182,8 +206,8 @@ async def test_a_service_whose_task_is_cancelled_by_others_ends_its_run_with_an_
 
 
 PROGRAM = """
-import asyncio, logging, threading, time
-from flowkit.cli import main
+import asyncio, logging, sys, threading, time
+from flowkit.cli import run_process
 
 class CancelsTheCoordinator(logging.Handler):
     def emit(self, record):
@@ -192,8 +216,15 @@ class CancelsTheCoordinator(logging.Handler):
 
 threading.Thread(target=time.sleep, args=(3600,)).start()
 logging.getLogger("flowkit.coordinator").addHandler(CancelsTheCoordinator())
-main(["coordinator", "--db", "memory://ends"])
+sys.argv[1:] = ["coordinator", "--db", "memory://ends"]
+run_process()
 """
+
+
+def test_a_program_that_calls_the_command_line_goes_on_after_it() -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert "flowkit end" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_the_process_of_a_service_that_broke_ends_with_a_status_that_is_not_0_whatever_still_runs() -> None:

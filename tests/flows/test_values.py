@@ -38,6 +38,10 @@ class Model(BaseModel):
     size: Size
 
 
+class Loose(BaseModel):
+    value: Any
+
+
 @dataclass
 class Point:
     x: int
@@ -58,6 +62,7 @@ ACCEPTED: dict[str, tuple[Any, Any]] = {
     "times": ([AT, date(2026, 1, 2), time(3, 4)], ["2026-01-02T03:04:05+00:00", "2026-01-02", "03:04:00"]),
     "a UUID": ([UUID(int=7)], ["00000000-0000-0000-0000-000000000007"]),
     "a dataclass": ([Point(1, Colour.RED)], [{"x": 1, "of": "red"}]),
+    "numbers as keys of a model": ([Loose(value={1: "a"})], [{"value": {"1": "a"}}]),
     "a model": ([Model(at=AT, size=Size.SMALL)], [{"at": "2026-01-02T03:04:05Z", "size": 1}]),
 }
 
@@ -76,6 +81,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "infinity": ([-math.inf], "not a finite number"),
     "half a character": (["\ud800"], "not valid Unicode"),
     "half a character in a key": ({"\udfff": 1}, "not valid Unicode"),
+    "keys that collide in a model": ([Loose(value={1: "a", "1": "b"})], "keys that are the same in JSON"),
+    "no number in a model": ([Loose(value=[math.nan])], "not a finite number"),
     "too many digits": ([10**400], "a number of too many digits"),
 }
 

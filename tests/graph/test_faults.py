@@ -436,6 +436,25 @@ def test_a_long_cycle_is_cut_in_the_middle() -> None:
     assert "n0 -> n1 -> n2 -> n3 -> n4 -> n5 -> … (89 more) -> n95 -> n96 -> n97 -> n98 -> n99 -> n0;" in fault
 
 
+PULL = {"input_adapter": "pull.from_artifacts"}
+
+
+def test_a_node_reads_artifacts_of_nodes_above_it_alone() -> None:
+    beside = {"nodes": [node("a"), node("b"), node("c", depends_on=["a"], io={"input_inline": PULL | {"input_args": {"from_node": "b"}}})]}
+    below = {"nodes": [node("a", io={"input_inline": PULL | {"input_args": {"from_nodes": ["b"]}}}), node("b", depends_on=["a"])]}
+    higher = {
+        "nodes": [
+            node("a"), node("b", depends_on=["a"]),
+            node("c", depends_on=["b"], io={"input_inline": PULL | {"input_args": {"from_node": "a"}}}),
+        ]
+    }  # fmt: skip
+    assert Graph.parse(higher)
+    for graph, where in ((beside, "node 'c': io.input_inline.input_args.from_node reads 'b'"), (below, "node 'a': ")):
+        (fault,) = faults_of(graph)
+        assert fault.startswith(where)
+        assert fault.endswith("which is not above the node; add it to depends_on")
+
+
 def test_the_text_of_an_error_names_twenty_faults_and_counts_the_rest() -> None:
     with pytest.raises(GraphError) as caught:
         Graph.parse({"nodes": [{"node_id": f"n{place}", "type": "x", "retries": 3} for place in range(20_000)]})

@@ -469,3 +469,19 @@ async def test_a_handler_reads_its_parents_artifacts(bench: Bench) -> None:
         assert (await bench.run("n", task_id="t", sources=ENDED)).result == []
         end = await bench.run("stranger", task_id="t", sources=ENDED)
     assert (end.reason_code, "'stranger' is none of them" in end.error) == ("bad_input", True)
+
+
+async def test_a_late_hint_of_a_stream_that_is_read_does_not_keep_its_reader_busy(bench: Bench) -> None:
+    """The reader waits for the stream that is open, and the clock goes on."""
+    seeing = Seeing()
+    await put(bench, b'{"a":1}', node="one")
+    sources = (Source(node_id="one", ended=True), Source(node_id="two"))
+    async with bench.worker({"work": seeing}):
+        command = await bench.send(pull(poll_ms=1000), task_id="t", sources=sources)
+        await seeing.until(lambda: len(seeing.seen) == 1)
+        late = StreamMoved(task_id="t", node_id="one", ended=True)
+        await bench.bus.publish([Message("flowkit.control", encode(late), "t")])
+        await put(bench, b'{"b":1}', node="two")
+        await bench.bus.publish([Message("flowkit.control", encode(StreamMoved(task_id="t", node_id="two", ended=True)), "t")])
+        end = await bench.end(command)
+    assert (end.kind, len(seeing.seen)) == ("node_succeeded", 2)

@@ -5,7 +5,6 @@ import os
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from math import inf, isnan
 from typing import Any, Self, TypeVar
 
 import anyio
@@ -16,6 +15,7 @@ from flowkit._bus_connection import BusConnection
 from flowkit._claims import withdraw
 from flowkit._gathering import Gathered
 from flowkit.applying import LONGEST_PAUSE_SEC, Applier
+from flowkit.bounds import LONGEST_SEC
 from flowkit.clock import SystemClock
 from flowkit.config import CommonConfig, CoordinatorConfig
 from flowkit.encoding import encoded
@@ -565,11 +565,11 @@ def _checked_timeout(timeout: Any) -> float | None:
     Raises:
         ValueError: this is not a number of seconds.
     """
-    if timeout is None or timeout == inf:
+    if timeout is None:
         return None
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or isnan(timeout):
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout != timeout:
         raise ValueError(f"timeout is a number of seconds or None, not {timeout!r}")
-    return timeout
+    return None if timeout > LONGEST_SEC else max(timeout, 0)
 
 
 def _reason(answer: Any) -> str:

@@ -229,7 +229,9 @@ def _from_environment(model: type[CommonConfig]) -> dict[str, Any]:
             _check_known(name, field)
             continue
         kind = model.model_fields[field].annotation
-        if text.lstrip().startswith(("[", "{")):
+        if kind in (str, str | None):
+            values[field] = text
+        elif text.lstrip().startswith(("[", "{")):
             try:
                 values[field] = read_document(text, syntax="JSON")
             except DocumentError as error:

@@ -94,6 +94,8 @@ class Plugins:
             try:
                 plugin = contained(entry_point.load)
             except Exception as error:
+                if isinstance(origin(error), KeyboardInterrupt):
+                    raise origin(error) from None  # of the user who is at the terminal
                 raise PluginError(f"plugin {entry_point.name!r} cannot be imported: {error_text(error)}") from origin(error)
             if plugin is None or not self._manager.is_registered(plugin):
                 self._register(plugin, entry_point.name)

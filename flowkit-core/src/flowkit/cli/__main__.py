@@ -1,5 +1,5 @@
 """``python -m flowkit.cli``."""
 
-from flowkit.cli import main
+from flowkit.cli import run_process
 
-main()
+run_process()

@@ -118,9 +118,9 @@ def _built(graph: Any, source: str) -> Any:
         return graph
     try:
         return graph.build_graph()
-    except GraphError:
+    except (GraphError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:
         raise _broken(source, error, "built") from error
 
 
@@ -179,7 +179,9 @@ def _import_module(name: str) -> ModuleType:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise ConfigError(f"there is no module {name!r}, neither installed nor in the current directory") from None
         raise _broken(name, error) from error
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise _broken(name, error) from error
 
 
@@ -198,13 +200,15 @@ def _import_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         del sys.modules[name]
         raise _broken(str(path), error) from error
     return module
 
 
-def _broken(name: str, error: Exception, doing: str = "imported") -> ConfigError:
+def _broken(name: str, error: BaseException, doing: str = "imported") -> ConfigError:
     """Return the error of code of the user's that failed: it shows the last line of theirs that ran."""
     if isinstance(error, SyntaxError):
         return ConfigError(f"{name} cannot be {doing}: {error.filename}, line {error.lineno}: {error.msg}")

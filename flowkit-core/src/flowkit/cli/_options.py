@@ -70,7 +70,9 @@ def settings(kind: type[CommonConfig], items: Iterable[str] | None, **named: Any
     values: dict[str, Any] = {}
     for field, text in pairs(items, "--set").items():
         known = kind.model_fields.get(field)
-        if text.lstrip().startswith(("[", "{")):
+        if known is not None and known.annotation in (str, str | None):
+            values[field] = text
+        elif text.lstrip().startswith(("[", "{")):
             try:
                 values[field] = read_document(text, syntax="JSON")
             except DocumentError as error:

@@ -15,7 +15,7 @@ from pydantic_core import from_json, to_json
 
 from flowkit import _threads
 from flowkit._classification import default_classification
-from flowkit._containment import awaited, error_text, is_cancelled, message, origin
+from flowkit._containment import awaited, contained, error_text, is_cancelled, message, origin
 from flowkit.engine._vars import VarsOp, check
 from flowkit.errors import CorruptRecord, NodeFailure, VarsError
 from flowkit.graph.values import NotJson, json_copy
@@ -205,7 +205,8 @@ async def call_function(
     except Exception as error:
         cause = origin(error)
         raise NodeFailure(_told(name, error), reason_code=default_classification(cause)[0]) from cause
-    return Returned(_as_json(name, result), ctx.ops)
+    # Also this may run code of the function's author, of a class that its result is of.
+    return Returned(contained(_as_json, name, result), ctx.ops)
 
 
 async def _call(function: CoordinatorFunction, ctx: FunctionContext, args: Mapping[str, Any]) -> Any:

@@ -97,6 +97,8 @@ def check_links(faults: Faults, document: GraphDocument, links: Links, *, only: 
     for place in range(len(document.nodes)) if only is None else only:
         node, above = document.nodes[place], links.into[place]
         name = node.node_id
+        if node.io.input_adapter is not None:
+            _check_sources(faults, document, links, place)
         if node.io.batching is not None and (node.io.start_when == "first_batch" or any(link.streams for link in above.values())):
             faults.add(name, "io.batching does not go with a streaming edge; use the adapter 'pull.from_artifacts.rechunk:size'")
         if not above and node.fan_in == "all" and node.io.start_when == "ready":
@@ -112,6 +114,25 @@ def check_links(faults: Faults, document: GraphDocument, links: Links, *, only: 
         for parent, link in above.items():
             if link.streams:
                 _check_stream(faults, document.nodes[parent], node, routed=link.routed)
+
+
+def _check_sources(faults: Faults, document: GraphDocument, links: Links, place: int) -> None:
+    """Check that the nodes whose artifacts a node reads are above it: otherwise it would not wait for them, nor run again with them."""
+    node = document.nodes[place]
+    parents = {document.nodes[parent].node_id for parent in links.into[place]}
+    others = [(field, target) for field, target in _named(node) if target not in parents and target != node.node_id]
+    if not others:
+        return
+    above, ahead = set[int](), [place]
+    while ahead:
+        more = links.into[ahead.pop()].keys() - above
+        above |= more
+        ahead.extend(more)
+    names = {document.nodes[one].node_id for one in above - {place}}
+    known = {one.node_id for one in document.nodes}
+    for field, target in others:
+        if target in known and target not in names:
+            faults.add(node.node_id, f"{field} reads {short(target)}, which is not above the node; add it to depends_on")
 
 
 def _check_stream(faults: Faults, source: NodeSpec, node: NodeSpec, *, routed: bool) -> None:

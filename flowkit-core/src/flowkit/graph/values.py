@@ -22,6 +22,8 @@ from uuid import UUID
 from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
+from flowkit._containment import error_text
+
 Path = tuple[str | int, ...]
 
 MAX_INTEGER_BITS = 1_024
@@ -156,10 +158,29 @@ def _as_json_type(item: Any) -> Any:
 
 
 def _dumped(model: BaseModel) -> Any:
+    name = type(model).__name__
     try:
+        if (loss := _loss_of(model.model_dump())) is not None:
+            return _Unwritable(f"is a {name} that {loss}")
         return model.model_dump(mode="json")
     except Exception as error:  # of a serializer that the model's author wrote
-        return _Unwritable(f"is a {type(model).__name__} that cannot be written: {type(error).__name__}: {error}"[:500])
+        return _Unwritable(f"is a {name} that cannot be written: {error_text(error)}"[:500])
+
+
+def _loss_of(value: Any) -> str | None:
+    """Return what pydantic would write of a model's values otherwise than they are: keys that collide, and numbers that JSON lacks."""
+    ahead = [value]
+    while ahead:
+        item = ahead.pop()
+        if isinstance(item, dict):
+            if not all(isinstance(key, str) for key in item) and len(from_json(to_json(dict.fromkeys(item)))) != len(item):
+                return "has keys that are the same in JSON; keys are strings"
+            ahead.extend(item.values())
+        elif isinstance(item, (list, tuple, set, frozenset)):
+            ahead.extend(item)
+        elif isinstance(item, float) and item - item != 0.0:
+            return f"has {item}, which is not a finite number"
+    return None
 
 
 class _Unwritable:

@@ -1,7 +1,7 @@
 """Streams between running nodes: telling that one moved, and hearing of it."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from flowkit.errors import FlowKitError
 from flowkit.messages import StreamMoved, encode
@@ -62,8 +62,9 @@ class StreamWatch:
             self.ended.add(stream)
         self._signal.set()
 
-    async def wait(self) -> None:
-        while not self.moved:
+    async def wait(self, streams: Collection[Stream]) -> None:
+        """Return when one of these streams has moved. A late hint of a stream that is read to its end counts for nothing."""
+        while self.moved.isdisjoint(streams):
             await self._signal.wait()
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from flowkit.errors import NodeFailure, RecordTooLarge
+from flowkit.errors import CorruptRecord, NodeFailure, RecordTooLarge
 from flowkit.messages import Source
 from flowkit.protocols import ArtifactRecord, ArtifactStore, Clock, Stream
 from flowkit.reading import artifact_page
@@ -99,8 +99,24 @@ class ArtifactReader:
     async def known(self, stream: Stream, uids: Sequence[str]) -> set[str]:
         return await patiently(lambda: self._store.known(stream, uids), clock=self._clock, what="look for artifacts")
 
-    def meta(self, record: ArtifactRecord) -> Any:
-        return None if record.meta is None else from_json(record.meta)
+    def meta(self, record: ArtifactRecord) -> dict[str, Any] | None:
+        """Return what the handler gave as ``artifacts_ref``.
+
+        Raises:
+            CorruptRecord: this is not what was stored.
+        """
+        if record.meta is None:
+            return None
+        try:
+            meta = from_json(record.meta)
+        except ValueError:
+            meta = None
+        if not isinstance(meta, dict):
+            stream = record.stream
+            raise CorruptRecord(
+                f"artifact {record.uid!r} of node {stream.node_id!r} of task {stream.task_id!r} is damaged: it is no JSON object"
+            )
+        return meta
 
     def encoded(self, meta: dict[str, Any] | None) -> bytes | None:
         return None if meta is None else dump(meta)

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import Any, TypeVar
 
@@ -217,7 +218,7 @@ class InputRequest:
         return pages
 
     async def _next_due(self, reading: Collection[Stream], watch: StreamWatch, poll_sec: float) -> list[Stream]:
-        if not await self.context.cancellable(within(poll_sec, watch.wait, clock=self.context.clock)):
+        if not await self.context.cancellable(within(poll_sec, partial(watch.wait, reading), clock=self.context.clock)):
             open_now = {(source.node_id, source.generation) for source in await self._latest_sources() if not source.ended}
             watch.ended.update(stream for stream in reading if (stream.node_id, stream.generation) not in open_now)
             return list(reading)
