@@ -34,10 +34,18 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run in two processes, those on real servers are one half: they wait much, and share their servers."""
+    """Group the tests for several processes, so that those of a group share their servers.
+
+    Tests that need Kafka take longest. Tests that need MongoDB alone run after those in memory, in the other process.
+    """
     for item in items:
-        on_servers = item.get_closest_marker("services") is not None
-        item.add_marker(pytest.mark.xdist_group("servers" if on_servers else "memory"))
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _group(item: pytest.Item) -> str:
+    if item.get_closest_marker("services") is None:
+        return "memory"
+    return "mongo" if "mongo" in item.path.name or item.path.parent.name == "mongo" else "servers"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
