@@ -121,7 +121,7 @@ Workers write each execution, and each batch, to a file of their own that is syn
 it. In the end the ledgers, the store and what clients were told have to agree:
 
 {rules}
-`tests/chaos` does the same for three minutes in every run of the tests. `FLOWKIT_TEST_CHAOS_MINUTES=60` makes that an hour.
+`tests/chaos` does the same for two minutes in every run of the tests. `FLOWKIT_TEST_CHAOS_MINUTES=60` makes that an hour.
 
 {found}"""
 FOUND = "## What it found"

@@ -34,8 +34,12 @@ MUTANTS = (
     Mutant(
         "dead letters are stored after the commit",
         CORE + "applying.py",
-        "        await letters.store(self._store)\n        stored = await self._store.commit(commits)\n",
-        "        stored = await self._store.commit(commits)\n        await letters.store(self._store)\n",
+        """        await self._park([letter for one in letters.values() for letter in one.parked])
+        stored = await self._store.commit(commits)
+""",
+        """        stored = await self._store.commit(commits)
+        await self._park([letter for one in letters.values() for letter in one.parked])
+""",
     ),
     Mutant(
         "a refused commit's effects are carried out",
