@@ -54,6 +54,3 @@ class Standstills:
         """Whether a partition stands still at all."""
         known = self._known.get((topic, partition))
         return known is not None and now - known.since >= STANDSTILL_SEC
-
-
-__all__ = ["SILENT_STANDSTILL_SEC", "STANDSTILL_SEC", "Standstills"]

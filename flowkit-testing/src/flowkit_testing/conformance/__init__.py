@@ -7,21 +7,18 @@ processes, and kill them.
 
 import pytest
 
-for _module in ("acknowledging", "base", "groups", "members", "outages", "outstanding", "publishing", "receiving"):
-    pytest.register_assert_rewrite(f"{__name__}._bus_{_module}")
-pytest.register_assert_rewrite(f"{__name__}._common")
+_BUS = ("acknowledging", "base", "groups", "members", "outages", "outstanding", "publishing", "receiving")
+_STORE = ("archiving", "base", "cancelling", "committing", "creating", "finding", "keeping", "namespaces", "processes")
+
 for _module in (
+    "_artifact_processes",
+    *(f"_bus_{name}" for name in _BUS),
     "_common",
-    "_store_archiving",
-    "_store_base",
-    "_store_committing",
-    "_store_creating",
-    "_store_finding",
-    "_store_keeping",
+    "_processes",
+    *(f"_store_{name}" for name in _STORE),
     "artifacts",
+    "members",
 ):
-    pytest.register_assert_rewrite(f"{__name__}.{_module}")
-for _module in ("_artifact_processes", "_processes", "_store_cancelling", "_store_namespaces", "_store_processes"):
     pytest.register_assert_rewrite(f"{__name__}.{_module}")
 
 from ._processes import Opener  # noqa: E402
