@@ -2,16 +2,17 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from flowkit import TaskRefused, hookimpl
+from flowkit import TaskRefused, WorkerConfig, hookimpl
 from flowkit.config import CommonConfig
-from flowkit.errors import ConfigError, PluginError
+from flowkit.errors import ConfigError, NodeFailure, PluginError
 from flowkit.plugins import Plugins
-from flowkit.worker import handler
+from flowkit.worker import Batch, InputRequest, Worker, handler
 from flowkit_testing import Cluster
 
 ONE = {"nodes": [{"node_id": "a", "type": "work"}]}
@@ -107,8 +108,11 @@ def test_two_plugins_of_one_name_are_refused() -> None:
     ],
 )
 def test_two_plugins_that_offer_one_name_are_refused_and_both_are_named(hook: str, kind: str) -> None:
+    async def mine(request: Any) -> Any:
+        yield
+
     def offer(register: Any) -> None:
-        register("mine", object())
+        register("mine", mine)
 
     with pytest.raises(PluginError, match=rf"{kind} 'mine' is offered by two plugins: '(first|second)' and '(first|second)'"):
         Plugins([plugin("first", **{hook: offer}), plugin("second", **{hook: offer})])
@@ -242,3 +246,83 @@ async def test_a_plugins_function_runs_in_the_coordinator() -> None:
         view = await cluster.run(graph)
     assert view.result == {"d": 42}
     assert view.vars == {"last": 21}
+
+
+# ---------------------------------------------------------------- errors of what a plugin registered
+
+
+def raises(ctx: Any) -> None:
+    raise KeyError("owner")
+
+
+def fails(ctx: Any) -> None:
+    raise NodeFailure("not enough owners", reason_code="no_owners")
+
+
+def returns_no_json(ctx: Any) -> Any:
+    return object()
+
+
+def takes_more(ctx: Any, number: int) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "reason_code", "text"),
+    [
+        (raises, "bad_input", " raised KeyError: 'owner'"),
+        (fails, "no_owners", ": not enough owners"),
+        (takes_more, "bad_input", ": missing a required argument: 'number'"),
+        (returns_no_json, "bad_result", "the result of "),
+    ],
+)
+async def test_an_error_of_a_plugins_function_names_the_plugin(function: Any, reason_code: str, text: str) -> None:
+    owned = plugin("owned", flowkit_register_functions=lambda register: register("f", function))
+    graph = {"nodes": [{"node_id": "a", "type": "coordinator_fn", "io": {"fn": "f"}, "retry_policy": {"max": 0}}]}
+    async with Cluster(plugins=[owned]) as cluster:
+        node = (await cluster.run(graph)).nodes["a"]
+    assert node.reason_code == reason_code
+    assert "coordinator function 'f' of plugin 'owned'" in (node.error or "")
+    assert text in (node.error or "")
+
+
+async def raising(request: InputRequest) -> AsyncIterator[Batch]:
+    raise KeyError("owner")
+    yield
+
+
+async def exiting(request: InputRequest) -> AsyncIterator[Batch]:
+    raise SystemExit(3)
+    yield
+
+
+async def refusing(request: InputRequest) -> AsyncIterator[Batch]:
+    raise request.bad("no owner is given")
+    yield
+
+
+@pytest.mark.parametrize(
+    ("adapter", "reason_code", "text"),
+    [
+        (raising, "bad_input", "KeyError: 'owner'"),
+        (exiting, "unexpected_error", "SystemExit: 3"),
+        (refusing, "bad_input_args", "InputAdapterError: rows: no owner is given"),
+    ],
+)
+async def test_an_error_of_a_plugins_input_adapter_names_the_plugin(adapter: Any, reason_code: str, text: str) -> None:
+    owned = plugin("owned", flowkit_register_input_adapters=lambda register: register("rows", adapter))
+    graph = {
+        "nodes": [
+            {"node_id": "a", "type": "work", "io": {"input_inline": {"input_adapter": "rows"}}, "retry_policy": {"max": 0}},
+        ]
+    }
+    async with Cluster(handlers=[work], plugins=[owned]) as cluster:
+        node = (await cluster.run(graph)).nodes["a"]
+    assert (node.reason_code, node.error) == (reason_code, f"input adapter 'rows' of plugin 'owned': {text}")
+
+
+def test_a_plugins_handler_that_is_none_is_refused_by_a_worker_and_the_plugin_is_named() -> None:
+    def three(one: Any, two: Any, three: Any) -> None: ...
+
+    owned = plugin("owned", flowkit_register_handlers=lambda register: register("work", three))
+    with pytest.raises(ConfigError, match="plugin 'owned': three cannot be a handler"):
+        Worker(db="memory://", cfg=WorkerConfig(roles=["work"]), plugins=[owned])

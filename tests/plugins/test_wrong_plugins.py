@@ -1,6 +1,8 @@
 """A plugin that cannot do what its author expects is refused at start, and the error names it."""
 
 from collections.abc import Iterator
+from functools import lru_cache, partial, wraps
+from operator import itemgetter
 from types import SimpleNamespace
 from typing import Any
 
@@ -128,3 +130,121 @@ def test_a_plugin_whose_attributes_raise_is_named() -> None:
 
     with pytest.raises(PluginError, match="plugin 'broken': .*no observer today"):
         Plugins([Broken()], discover=False)
+
+
+class Callable:
+    def __call__(self, after: Any) -> None: ...
+
+
+class Computed:
+    __name__ = "odd"
+
+    @property
+    def flowkit_task_changed(self) -> Any:
+        return lambda after: None
+
+
+class Looked:
+    __name__ = "odd"
+
+    def __dir__(self) -> list[str]:
+        return ["flowkit_task_changed"]
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda after: None
+
+
+@pytest.mark.parametrize(
+    ("function", "kind"),
+    [
+        (partial(lambda after, more: None, more=1), "a functools.partial"),
+        (Callable(), "an object of the type 'Callable'"),
+        (Callable, "the class 'Callable'"),
+        (max, "the built-in function 'max'"),
+        (len, "the built-in function 'len'"),
+        (int, "the class 'int'"),
+        (lru_cache(lambda after: None), "an object of the type '_lru_cache_wrapper'"),
+        (itemgetter(0), "an object of the type 'itemgetter'"),
+    ],
+)
+def test_a_hook_that_is_neither_a_function_nor_a_method_is_refused_in_words(function: Any, kind: str) -> None:
+    with pytest.raises(PluginError) as caught:
+        Plugins([plugin("odd", flowkit_task_changed=function)], discover=False)
+    assert str(caught.value) == f"plugin 'odd': flowkit_task_changed is {kind}; a hook is a function or a method: define one that calls it"
+
+
+@pytest.mark.parametrize("odd", [Computed(), Looked()], ids=["property", "__getattr__"])
+def test_a_hook_that_is_computed_is_refused_in_words(odd: object) -> None:
+    with pytest.raises(PluginError, match="plugin 'odd': flowkit_task_changed is computed when it is read"):
+        Plugins([odd], discover=False)
+
+
+class Method:
+    def seen(self, after: Any) -> None:
+        self.after = after
+
+
+def test_lambdas_bound_methods_and_wrapped_functions_are_hooks() -> None:
+    seen: list[Any] = []
+    method = Method()
+
+    @wraps(seen.append)
+    def counted(*args: Any) -> None:
+        seen.append(args[0])
+
+    counted.__wrapped__ = lambda after: None
+    hooks = [lambda after: seen.append(after), method.seen, counted]
+    plugins = Plugins([plugin(f"p{number}", flowkit_task_changed=hook) for number, hook in enumerate(hooks)], discover=False)
+    plugins.notify("flowkit_task_changed", before=None, after="view")
+    assert (seen, method.after) == (["view", "view"], "view")
+
+
+async def rows(request: Any) -> Any:
+    yield
+
+
+class Rows:
+    async def __call__(self, request: Any) -> Any:
+        yield
+
+
+REGISTRIES = {
+    "function": "flowkit_register_functions",
+    "handler": "flowkit_register_handlers",
+    "input adapter": "flowkit_register_input_adapters",
+}
+
+
+@pytest.mark.parametrize("kind", REGISTRIES)
+@pytest.mark.parametrize("name", ["", "  ", None, 5, []])
+def test_a_name_that_is_none_is_refused_when_it_is_registered(kind: str, name: Any) -> None:
+    offering = plugin("odd", **{REGISTRIES[kind]: lambda register: register(name, rows)})
+    with pytest.raises(PluginError) as caught:
+        Plugins([offering], discover=False)
+    assert str(caught.value) == f"plugin 'odd': the name of its {kind} is {name!r}; a name is a string that is not empty"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [(kind, value) for kind in REGISTRIES for value in (None, 5, "text", {})] + [("input adapter", len)]
+)
+def test_a_value_that_cannot_be_used_is_refused_when_it_is_registered(kind: str, value: Any) -> None:
+    offering = plugin("odd", **{REGISTRIES[kind]: lambda register: register("mine", value)})
+    with pytest.raises(PluginError) as caught:
+        Plugins([offering], discover=False)
+    assert str(caught.value).startswith(f"plugin 'odd': it registers {value!r} as {kind} 'mine'; a")
+
+
+@pytest.mark.parametrize("kind", REGISTRIES)
+def test_a_name_that_a_plugin_registers_twice_is_refused(kind: str) -> None:
+    def offer(register: Any) -> None:
+        register("mine", rows)
+        register("mine", rows)
+
+    with pytest.raises(PluginError, match=f"plugin 'odd': {kind} 'mine' is registered twice"):
+        Plugins([plugin("odd", **{REGISTRIES[kind]: offer})], discover=False)
+
+
+@pytest.mark.parametrize("adapter", [rows, Rows(), partial(rows)], ids=["function", "object", "partial"])
+def test_what_is_an_async_generator_function_is_an_input_adapter(adapter: Any) -> None:
+    offering = plugin("even", flowkit_register_input_adapters=lambda register: register("mine", adapter))
+    assert Plugins([offering], discover=False).input_adapters == {"mine": adapter}

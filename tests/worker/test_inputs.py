@@ -437,15 +437,16 @@ async def test_plugins_bring_adapters(bench: Bench) -> None:
         yield Batch("first", text[0])
         yield [Batch(str(place), letter) for place, letter in enumerate(text[1:])]
 
-    def plain(request: InputRequest) -> list[Batch]:
-        return []
+    class Single:
+        async def __call__(self, request: InputRequest) -> AsyncGenerator[Batch, None]:
+            yield Batch("only", "d")
 
     class Plugin:
         __name__ = "letters"
 
         def flowkit_register_input_adapters(self, register: Callable[[str, Any], None]) -> None:
             register("letters", letters)
-            register("plain", plain)
+            register("single", Single())
 
     calls: list[Any] = []
 
@@ -454,8 +455,8 @@ async def test_plugins_bring_adapters(bench: Bench) -> None:
 
     async with bench.worker({"work": work}, plugins=[Plugin()]):
         assert (await bench.run({"input_adapter": "letters", "input_args": {"text": "abc"}})).batches == 3
-        assert (await bench.run({"input_adapter": "plain"})).reason_code == "bad_input_adapter"
-    assert calls == ["a", "b", "c"]
+        assert (await bench.run({"input_adapter": "single"})).batches == 1
+    assert calls == ["a", "b", "c", "d"]
 
 
 async def test_a_handler_reads_its_parents_artifacts(bench: Bench) -> None:

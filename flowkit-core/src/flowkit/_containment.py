@@ -28,6 +28,15 @@ class Escaped(Exception):
         super().__init__(error_text(error))
 
 
+class Titled(Escaped):
+    """Foreign code raised ``error``, of any type. ``title`` is what errors call the code."""
+
+    def __init__(self, error: BaseException, title: str) -> None:
+        super().__init__(error)
+        self.title = title
+        self.args = (f"{title}: {message(error)}",)
+
+
 def origin(error: BaseException) -> BaseException:
     """Return what foreign code raised."""
     return error.error if isinstance(error, Escaped) else error
@@ -43,9 +52,10 @@ def message(error: BaseException, *, most: int = 4_000) -> str:
 
 def error_text(error: BaseException, *, most: int = 4_000) -> str:
     """Return the type and the text of any error, such as ``KeyError: 'id'``; the type alone if the text is empty."""
+    title = f"{error.title}: " if isinstance(error, Titled) else ""
     error = origin(error)
     text, kind = message(error, most=most), type(error).__name__
-    return f"{kind}: {text}"[:most] if text else kind
+    return f"{title}{kind}: {text}"[:most] if text else f"{title}{kind}"
 
 
 def traceback_text(error: BaseException) -> str:

@@ -1,6 +1,7 @@
-"""Checks of plugins: whether their hooks can be called, and whether what they open has all parts of its protocol."""
+"""Checks of plugins: their hooks can be called, what they register can be used, what they open has all parts of its protocol."""
 
 import difflib
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from types import NoneType
@@ -53,7 +54,7 @@ def faults_of_plugin(plugin: object, options_of: Options) -> Iterator[str]:
                 yield f"there is no hook {hook!r}{_did_you_mean(hook)}"
         elif options["wrapper"] or options["hookwrapper"]:
             yield f"{hook} is a hook wrapper; FlowKit does not call wrappers"
-        elif (fault := _fault_of_hook(getattr(plugin, attribute), hook)) is not None:
+        elif (fault := _fault_of_kind(plugin, attribute) or _fault_of_hook(getattr(plugin, attribute), hook)) is not None:
             yield f"{hook} {fault}"
     for pair in PAIRS:
         if len(there := found.intersection(pair)) == 1:
@@ -69,6 +70,23 @@ def _fault_of_other(plugin: object, attribute: str) -> str | None:
         return None
     close = difflib.get_close_matches(attribute.lower(), HOOKS, 1, LIKE_A_HOOK)
     return f"{attribute!r} is no hook; did you mean {close[0]!r}?" if close else None
+
+
+def _fault_of_kind(plugin: object, attribute: str) -> str | None:
+    """Return why pluggy would not take this attribute for a function, or None."""
+    if isinstance(inspect.getattr_static(plugin, attribute, None), property | functools.cached_property | None):
+        kind = "computed when it is read"
+    elif isinstance(function := getattr(plugin, attribute), type):
+        kind = f"the class {function.__name__!r}"
+    elif isinstance(function, functools.partial):
+        kind = "a functools.partial"
+    elif inspect.isbuiltin(function):
+        kind = f"the built-in function {function.__name__!r}"
+    elif not inspect.isfunction(function) and not inspect.ismethod(function):
+        kind = f"an object of the type {type(function).__name__!r}"
+    else:
+        return None
+    return f"is {kind}; a hook is a function or a method: define one that calls it"
 
 
 def _fault_of_hook(function: Any, hook: str) -> str | None:
@@ -90,6 +108,28 @@ def _fault_of_hook(function: Any, hook: str) -> str | None:
             return f"takes {name!r} by keyword only; arguments are passed by position"
     needed = NEEDED_ARGUMENTS.get(hook)
     return None if needed is None or needed in parameters else f"does not take {needed!r}, which it needs"
+
+
+_USABLE: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "function": (callable, "a function is called with a context"),
+    "handler": (
+        lambda value: callable(value) or any(hasattr(value, name) for name in ("process_batch", "make")),
+        "a handler is a Handler, a class of handlers, or a function",
+    ),
+    "input adapter": (
+        lambda value: inspect.isasyncgenfunction(value) or inspect.isasyncgenfunction(type(value).__call__),
+        "an adapter is an async generator function",
+    ),
+}
+"""What is accepted of each kind, and the rule in words."""
+
+
+def fault_of_registration(kind: str, name: object, value: object) -> str | None:
+    """Return why a plugin cannot register this value under this name, or None."""
+    if not isinstance(name, str) or not name.strip():
+        return f"the name of its {kind} is {name!r}; a name is a string that is not empty"
+    is_usable, rule = _USABLE[kind]
+    return None if is_usable(value) else f"it registers {value!r} as {kind} {name!r}; {rule}"
 
 
 def _did_you_mean(hook: str) -> str:

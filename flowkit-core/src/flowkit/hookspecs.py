@@ -25,27 +25,38 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec(firstresult=True)
 def flowkit_open_bus(address: str, config: CommonConfig) -> Bus | None:
-    """A bus (not yet entered) for an address such as ``kafka://host:9092``, or None if it is not yours."""
+    """Return a bus (not yet entered) for an address such as ``kafka://host:9092``, or None if the address is not yours.
+
+    Every plugin is asked for every address, so that two plugins for one address are noticed, and ``flowkit plugins`` asks for addresses
+    that nothing opens. So check the address first, and connect, start threads or take locks only when the bus is entered: a bus that is
+    not used is dropped without being entered.
+    """
 
 
 @hookspec(firstresult=True)
 def flowkit_open_store(source: Any, config: CommonConfig) -> Store | None:
-    """A store (not yet entered) for an address or a database object, or None if it is not yours."""
+    """Return a store (not yet entered) for an address or a database object, or None if it is not yours.
+
+    Every plugin is asked for every address, as for :func:`flowkit_open_bus`: connect when the store is entered.
+    """
 
 
 @hookspec
 def flowkit_register_handlers(register: Callable[[str, Any], None]) -> None:
-    """Offer handlers: ``register(role, handler)``. A worker that names the role in its ``roles`` gets it."""
+    """Offer handlers: ``register(role, handler)``. A worker that names the role in its ``roles`` gets it.
+
+    A role is a string that is not empty, and a handler a :class:`~flowkit.worker.Handler`, a class of handlers, or a function.
+    """
 
 
 @hookspec
 def flowkit_register_functions(register: Callable[[str, Any], None]) -> None:
-    """Offer coordinator functions: ``register(name, function)``."""
+    """Offer coordinator functions: ``register(name, function)``. A name is a string that is not empty, and a function can be called."""
 
 
 @hookspec
 def flowkit_register_input_adapters(register: Callable[[str, Any], None]) -> None:
-    """Offer input adapters: ``register(name, adapter)``."""
+    """Offer input adapters: ``register(name, adapter)``. An adapter is an async generator function, or an object called like one."""
 
 
 @hookspec(firstresult=True)

@@ -10,7 +10,7 @@ import pluggy
 from flowkit import hookspecs
 from flowkit._containment import contained, error_text, origin
 from flowkit._failure_logs import log_failure
-from flowkit._plugin_checks import HOOK_PREFIX, HOOKS, faults_of_plugin, missing_part, wrong_object
+from flowkit._plugin_checks import HOOK_PREFIX, HOOKS, fault_of_registration, faults_of_plugin, missing_part, wrong_object
 from flowkit.config import CommonConfig
 from flowkit.errors import ConfigError, FlowKitError, PayloadError, PluginError
 from flowkit.protocols import Bus, Store
@@ -18,6 +18,8 @@ from flowkit.protocols import Bus, Store
 logger = logging.getLogger(__name__)
 
 ENTRY_POINT_GROUP = "flowkit"
+BUILTIN = "builtin"
+"""The plugin with what FlowKit brings along."""
 
 KNOWN_ADDRESSES = {"kafka": "flowkit-kafka", "mongodb": "flowkit-mongo", "mongodb+srv": "flowkit-mongo", "memory": "flowkit-testing"}
 """Schemes of addresses, and the packages whose plugins answer them."""
@@ -65,7 +67,7 @@ class Plugins:
 
         Raises:
             PluginError: one cannot be imported, is a string, a class or None, has a hook that does not exist or cannot be called as its
-                author expects, an encoder without a decoder, or offers a name that another one offers.
+                author expects, an encoder without a decoder, or registers what cannot be used or a name that is taken.
         """
         self._manager = _PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
@@ -74,7 +76,8 @@ class Plugins:
         for plugin in plugins:
             self._register(plugin, _name_of(plugin))
         self._check_hooks()
-        self._offered: list[Provided] = []
+        self._owners: dict[tuple[str, str], str] = {}
+        """The plugin of each handler, function and input adapter, by kind and name."""
         self.handlers = self._collect("flowkit_register_handlers", "handler")
         self.functions = self._collect("flowkit_register_functions", "function")
         self.input_adapters = self._collect("flowkit_register_input_adapters", "input adapter")
@@ -122,20 +125,26 @@ class Plugins:
     def _collect(self, hook: str, kind: str) -> Mapping[str, Any]:
         """Ask each plugin by itself, so that a clash can name both."""
         offered: dict[str, Any] = {}
-        owners: dict[str, str] = {}
         for implementation in self._implementations(hook):
 
             def register(name: str, value: Any, *, plugin: str = implementation.plugin_name) -> None:
-                if name in owners:
-                    raise _Clash(f"{kind} {name!r} is offered by two plugins: {owners[name]!r} and {plugin!r}")
-                owners[name] = plugin
+                if (fault := fault_of_registration(kind, name, value)) is not None:
+                    raise PluginError(fault)
+                if (owner := self._owners.setdefault((kind, name), plugin)) != plugin:
+                    raise _Clash(f"{kind} {name!r} is offered by two plugins: {owner!r} and {plugin!r}")
+                if name in offered:
+                    raise PluginError(f"{kind} {name!r} is registered twice")
                 offered[name] = value
 
             _call(hook, implementation, {"register": register})
-        self._offered += [Provided(plugin, kind, name) for name, plugin in owners.items()]
         return offered
 
     # ------------------------------------------------------------ asking
+
+    def owner(self, kind: str, name: str) -> str | None:
+        """Return the plugin that registered a ``handler``, ``function`` or ``input adapter``; None if it is FlowKit's own."""
+        plugin = self._owners.get((kind, name))
+        return None if plugin == BUILTIN else plugin
 
     def first(self, hook: str, *, check: Callable[[Any], Any] | None = None, **arguments: Any) -> Answer | None:
         """The first answer to a hook that is not None, as ``check`` returned it. The plugin registered last is asked first.
@@ -244,7 +253,8 @@ class Plugins:
             for attribute in dir(plugin)
             if attribute in HOOKS
         ]
-        rows = [*hooks, *self._offered, *self._answered(config or CommonConfig())]
+        offered = [Provided(plugin, kind, name) for (kind, name), plugin in self._owners.items()]
+        rows = [*hooks, *offered, *self._answered(config or CommonConfig())]
         return sorted(rows, key=lambda row: (row.plugin, row.kind, row.name))
 
     def _answered(self, config: CommonConfig) -> Iterator[Provided]:

@@ -9,23 +9,22 @@ import anyio
 from anyio.abc import TaskGroup
 from pydantic_core import from_json
 
-from flowkit._containment import awaited, contain_tasks, contained, error_text, mark_foreign, message, origin
+from flowkit._classification import UNEXPECTED, carried_reason, shown_reason
+from flowkit._containment import awaited, contain_tasks, error_text, mark_foreign, message, origin
 from flowkit._failure_logs import log_failure
 from flowkit.coordinator.functions import FunctionContext, call_function
 from flowkit.engine import Event, FunctionFailed, FunctionReturned
-from flowkit.errors import CorruptRecord, NodeFailure
+from flowkit.errors import NodeFailure
 from flowkit.messages import NodeStopped
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Store, Stream
 from flowkit.reading import artifact_lost, artifact_page, errors_of, records_of, results_of
-from flowkit.showing import writable
 from flowkit.task import Task
 from flowkit.tracing import use_trace
 
 logger = logging.getLogger(__name__)
 
 PAGE = 1000
-MAX_REASON = 200
 
 Report = Callable[[str, Event], Awaitable[None]]
 
@@ -98,31 +97,22 @@ class Calls:
                 clock=self._clock,
                 reading=_Reading(self._store, task),
             )
+            name = node.io.fn or ""
             returned = await call_function(
-                self._plugins.functions, node.io.fn or "", node.io.fn_args or {}, ctx, ending=lambda: scope.cancel_called or self._leaving()
-            )
-        except Exception as error:
-            reason, permanent = _reason_of(error)
+                self._plugins.functions, name, node.io.fn_args or {}, ctx,
+                plugin=self._plugins.owner("function", name), ending=lambda: scope.cancel_called or self._leaving(),
+            )  # fmt: skip
+        except Exception as raised:
+            error = origin(raised)
+            reason, permanent = carried_reason(error) or (UNEXPECTED, False)
             if not isinstance(error, NodeFailure):
                 log_failure(
                     logger, self._plugins, "Function %s failed", node.io.fn, text=error_text(error), error=error, level=logging.ERROR,
                     extra={"action": "function_failed", "task_id": task.task_id},
                 )  # fmt: skip
-            text = message(error) if isinstance(error, NodeFailure) else error_text(error)
-            return FunctionFailed(index, attempt, token, self._clock.now(), reason, permanent, text)
+            text = message(raised) if isinstance(error, NodeFailure) else error_text(error)
+            return FunctionFailed(index, attempt, token, self._clock.now(), shown_reason(reason), permanent, text)
         return FunctionReturned(index, attempt, token, self._clock.now(), returned.result, returned.ops)
-
-
-def _reason_of(error: Exception) -> tuple[str, bool]:
-    """The reason code of a failure, and whether it is permanent. Functions make these errors, so both may be anything."""
-    if isinstance(error, CorruptRecord):
-        return "corrupt_record", True
-    if isinstance(error, NodeFailure):
-        try:
-            return contained(lambda: (writable(str(error.reason_code), most=MAX_REASON) or "unexpected_error", bool(error.permanent)))
-        except Exception as wrong:
-            logger.warning("A NodeFailure has no usable reason code: %s", error_text(wrong), extra={"action": "classify_failed"})
-    return "unexpected_error", False
 
 
 class _Reading:

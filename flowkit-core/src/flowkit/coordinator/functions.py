@@ -15,7 +15,7 @@ from pydantic_core import from_json, to_json
 
 from flowkit import _threads
 from flowkit._classification import default_classification
-from flowkit._containment import awaited, contained, error_text, is_cancelled, message, origin
+from flowkit._containment import Titled, awaited, contained, error_text, is_cancelled, message, origin
 from flowkit.engine._vars import VarsOp, check
 from flowkit.errors import CorruptRecord, NodeFailure, VarsError
 from flowkit.graph.values import NotJson, json_copy
@@ -182,31 +182,39 @@ async def call_function(
     args: Mapping[str, Any],
     ctx: FunctionContext,
     *,
+    plugin: str | None = None,
     ending: Callable[[], bool] = is_cancelled,
 ) -> Returned:
-    """Call a coordinator function. ``CancelledError`` passes while ``ending`` returns True: the caller cancels the call.
+    """Call a coordinator function. Errors name the ``plugin`` that it is from.
+
+    ``CancelledError`` passes while ``ending`` returns True: the caller cancels the call.
 
     Raises:
-        NodeFailure: there is no such function, the arguments do not fit, or it failed. A ``NodeFailure`` of its own passes. Other errors
-            get the reason code of their type, and the node's ``permanent_on`` decides whether they are permanent.
+        NodeFailure: there is no such function, the arguments do not fit, or it failed. A ``NodeFailure`` that it raised passes. Other
+            errors get the reason code of their type, and the node's ``permanent_on`` decides whether they are permanent.
+        Titled: the function of a plugin raised a ``NodeFailure``.
         CorruptRecord: something that it read of the task cannot be decoded.
     """
     if name not in functions:
         _refuse(f"there is no coordinator function {name!r}")
-    function = functions[name]
+    function, title = functions[name], f"coordinator function {name!r}{'' if plugin is None else f' of plugin {plugin!r}'}"
     try:
         inspect.signature(function).bind(ctx, **args)
     except (TypeError, ValueError) as error:
-        _refuse(f"coordinator function {name!r}: {message(error)}")
+        _refuse(f"{title}: {message(error)}")
     try:
         result = await awaited(_call(function, ctx, args), ending=ending)
-    except (NodeFailure, CorruptRecord):
+    except CorruptRecord:
         raise
+    except NodeFailure as error:
+        if plugin is None:
+            raise
+        raise Titled(error, title) from error
     except Exception as error:
         cause = origin(error)
-        raise NodeFailure(_told(name, error), reason_code=default_classification(cause)[0]) from cause
+        raise NodeFailure(f"{title} raised {error_text(error)}", reason_code=default_classification(cause)[0]) from cause
     # Also this may run code of the function's author, of a class that its result is of.
-    return Returned(contained(_as_json, name, result), ctx.ops)
+    return Returned(contained(_as_json, title, result), ctx.ops)
 
 
 async def _call(function: CoordinatorFunction, ctx: FunctionContext, args: Mapping[str, Any]) -> Any:
@@ -216,18 +224,14 @@ async def _call(function: CoordinatorFunction, ctx: FunctionContext, args: Mappi
     return await result if inspect.isawaitable(result) else result
 
 
-def _as_json(name: str, result: Any) -> Any:
+def _as_json(title: str, result: Any) -> Any:
     """Return a copy of the result as it will be read from the store."""
     if result is None:
         return None
     try:
-        return json_copy(result, f"the result of coordinator function {name!r}")
+        return json_copy(result, f"the result of {title}")
     except NotJson as error:
         raise NodeFailure(str(error), reason_code="bad_result", permanent=True) from None
-
-
-def _told(name: str, error: BaseException) -> str:
-    return f"coordinator function {name!r} raised {error_text(error)}"
 
 
 def _refuse(message: str) -> NoReturn:

@@ -8,25 +8,21 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from flowkit._classification import default_classification
+from flowkit._classification import carried_reason, checked_reason, default_classification, shown_reason
 from flowkit._containment import contained, error_text, message, origin
 from flowkit._failure_logs import log_failure
 from flowkit.dead_letters import MAX_LETTER_BYTES
-from flowkit.errors import CorruptRecord, NodeFailure
+from flowkit.errors import NodeFailure
 from flowkit.graph import NodeSpec
 from flowkit.messages import RunNode
 from flowkit.plugins import Plugins
 from flowkit.protocols import DeadLetter
-from flowkit.showing import printable
 from flowkit.worker.handlers import Batch, Handler
 
 logger = logging.getLogger(__name__)
 
 MAX_ERROR = 4000
 Classify = Callable[[BaseException], tuple[str, bool]]
-
-
-MAX_REASON = 200
 
 
 class BatchFailure(NodeFailure):
@@ -55,29 +51,17 @@ class BatchFailed(Exception):
 Judge = Callable[[BaseException], Awaitable[Verdict]]
 
 
-def judge(error: BaseException, command: RunNode, *, io: dict[str, Any], plugins: Plugins, classify: Classify | None) -> Verdict:
+def judge(raised: BaseException, command: RunNode, *, io: dict[str, Any], plugins: Plugins, classify: Classify | None) -> Verdict:
     """Judge an error: by its own reason code if it has one, else by a plugin, else by the handler, else by its type.
 
     These may call it permanent, except for its type: there ``permanent_on`` alone decides, and contains ``bad_input`` by default.
     """
-    error = origin(error)
-    reason, permanent = _own(error) or _asked_plugins(error, command, io, plugins) or _asked_handler(error, command, classify, plugins)
-    text = message(error, most=MAX_ERROR) if isinstance(error, BatchFailure) else error_text(error, most=MAX_ERROR)
-    shown = printable(reason)[:MAX_REASON] or "unexpected_error"
-    return Verdict(shown, permanent or reason in command.retry_policy.permanent_on, text)
-
-
-def _own(error: BaseException) -> tuple[str, bool] | None:
-    """The reason code of a ``CorruptRecord``, or that a ``NodeFailure`` carries. Handlers make these errors, so it may be anything."""
-    if isinstance(error, CorruptRecord):
-        return "corrupt_record", True
-    if not isinstance(error, NodeFailure):
-        return None
-    try:
-        return contained(_checked, (error.reason_code, error.permanent))
-    except Exception as wrong:
-        logger.warning("A NodeFailure has no usable reason code: %s", error_text(wrong), extra={"action": "classify_failed"})
-        return None
+    error = origin(raised)
+    reason, permanent = (
+        carried_reason(error) or _asked_plugins(error, command, io, plugins) or _asked_handler(error, command, classify, plugins)
+    )
+    text = message(error, most=MAX_ERROR) if isinstance(error, BatchFailure) else error_text(raised, most=MAX_ERROR)
+    return Verdict(shown_reason(reason), permanent or reason in command.retry_policy.permanent_on, text)
 
 
 def _asked_plugins(error: BaseException, command: RunNode, io: dict[str, Any], plugins: Plugins) -> tuple[str, bool] | None:
@@ -85,7 +69,7 @@ def _asked_plugins(error: BaseException, command: RunNode, io: dict[str, Any], p
         return None
     try:
         node = NodeSpec.model_validate({"node_id": command.node_id, "type": command.role, "io": io})
-        answer = plugins.first("flowkit_classify_error", check=_checked, error=error, node=node)
+        answer = plugins.first("flowkit_classify_error", check=checked_reason, error=error, node=node)
     except Exception as failed:
         log_failure(
             logger, plugins, "No plugin classified the error", text=error_text(failed), error=failed, level=logging.ERROR,
@@ -105,20 +89,13 @@ def _asked_handler(error: BaseException, command: RunNode, classify: Classify | 
     if classify is None:
         return default_classification(error)[0], False
     try:
-        return contained(lambda: _checked(classify(error)))
+        return contained(lambda: checked_reason(classify(error)))
     except Exception as failed:
         log_failure(
             logger, plugins, "classify_error of role %s raised", command.role, text=error_text(failed), error=origin(failed),
             level=logging.ERROR, extra={"action": "classify_failed", "task_id": command.task_id},
         )  # fmt: skip
         return "unexpected_error", False
-
-
-def _checked(answer: Any) -> tuple[str, bool]:
-    reason, permanent = answer
-    if not isinstance(reason, str) or not reason:
-        raise TypeError(f"a reason code is a string that is not empty, not {type(reason).__name__}")
-    return reason, bool(permanent)
 
 
 def judge_plainly(error: BaseException) -> Verdict:

@@ -5,6 +5,7 @@ from typing import Any
 
 from flowkit.config import WorkerConfig
 from flowkit.errors import ConfigError
+from flowkit.plugins import Plugins
 from flowkit.worker.functions import FunctionHandler
 from flowkit.worker.handlers import Handler, PerRun
 
@@ -12,7 +13,7 @@ AnyHandler = Handler | FunctionHandler
 Make = Callable[[], AnyHandler]
 
 
-def handlers_by_role(handlers: Any, offered: Mapping[str, Any], cfg: WorkerConfig) -> dict[str, Make]:
+def handlers_by_role(handlers: Any, plugins: Plugins, cfg: WorkerConfig) -> dict[str, Make]:
     """For each role the worker serves, what gives a run its handler.
 
     Raises:
@@ -27,8 +28,8 @@ def handlers_by_role(handlers: Any, offered: Mapping[str, Any], cfg: WorkerConfi
         cfg.command_topic(role)
         if role in given:
             served[role] = _maker(role, given[role])
-        elif role in offered:
-            served[role] = _maker(role, offered[role])
+        elif role in plugins.handlers:
+            served[role] = _offered(role, plugins)
         else:
             raise ConfigError(f"handlers: there is none for role {role!r}; there are some for {', '.join(map(repr, given)) or 'no role'}")
     return served
@@ -52,6 +53,13 @@ def _as_mapping(handlers: Any) -> Mapping[str, Any]:
             raise ConfigError(f"handlers: two of them are for role {role!r}")
         by_role[role] = item
     return by_role
+
+
+def _offered(role: str, plugins: Plugins) -> Make:
+    try:
+        return _maker(role, plugins.handlers[role])
+    except ConfigError as error:
+        raise ConfigError(f"plugin {plugins.owner('handler', role)!r}: {error}") from error
 
 
 def _maker(role: str, value: Any) -> Make:

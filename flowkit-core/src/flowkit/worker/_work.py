@@ -1,12 +1,12 @@
 """How a node's work is done: input, batch after batch, end."""
 
-import inspect
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, NamedTuple
 
 from flowkit import reading
+from flowkit._containment import Titled
 from flowkit.errors import InputAdapterError
 from flowkit.messages import RunContextData, RunNode, Source
 from flowkit.worker._batches import BatchLedger
@@ -54,6 +54,7 @@ class Work:
         self._data = data
         self._context = context
         self._services = services
+        self._ending = ending
         self.ledger = BatchLedger(
             command, writer=services.writer, reader=services.reader, reports=reports, hints=services.hints, clock=services.clock
         )
@@ -182,8 +183,6 @@ class Work:
             raise InputAdapterError(f"{adapter}: input_args is an object, not {args!r:.200}", reason_code="bad_input_args")
         services = self._services
         make: InputAdapter = services.plugins.input_adapters[adapter]
-        if not inspect.isasyncgenfunction(make):
-            raise InputAdapterError(f"{adapter} is no async generator function", reason_code="bad_input_adapter")
         request = InputRequest(
             adapter=adapter,
             args=args or {},
@@ -194,7 +193,22 @@ class Work:
             watches=services.watches,
             poll_ms_default=services.cfg.pull_poll_ms_default,
         )
-        return make(request)
+        pages = make(request)
+        plugin = services.plugins.owner("input adapter", adapter)
+        return pages if plugin is None else self._named(pages, f"input adapter {adapter!r} of plugin {plugin!r}")
+
+    async def _named(self, pages: Pages, title: str) -> Pages:
+        """Yield the pages of a plugin's adapter. What it raises names the plugin."""
+        async with aclosing(pages):
+            try:
+                async for page in pages:
+                    yield page
+            except Exception as error:
+                raise Titled(error, title) from error
+            except BaseException as error:
+                if isinstance(error, GeneratorExit) or self._ending():
+                    raise
+                raise Titled(error, title) from error
 
 
 def _checked(batch: Batch, result: Any) -> tuple[Any, Any]:

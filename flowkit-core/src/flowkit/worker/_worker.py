@@ -48,7 +48,7 @@ class Worker:
         if store is None and self._db is None:
             raise ConfigError("db: a worker needs a store; give db=, store= or cfg.db")
         self._plugins = plugins if isinstance(plugins, Plugins) else Plugins(plugins or ())
-        self._served = handlers_by_role(handlers, self._plugins.handlers, self.cfg)
+        self._served = handlers_by_role(handlers, self._plugins, self.cfg)
         self._life: Life | None = None
 
     @property
