@@ -9,6 +9,7 @@ import pytest
 from flowkit import CoordinatorConfig, GraphError, TaskNotFound, TaskRefused, WorkerConfig, hookimpl
 from flowkit.bounds import LONGEST_SEC
 from flowkit.errors import NodeFailure
+from flowkit.protocols import WorkerSession
 from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
 from flowkit_testing import Cluster
 
@@ -381,6 +382,29 @@ async def test_explain_says_why_a_node_does_not_run(flowkit_cluster: Cluster) ->
         await client.wait(task_id, timeout=3)
     assert "no living worker has the role 'work'" in await client.explain(task_id, "a")
     assert "waits for 'a'" in await client.explain(task_id, "b")
+
+
+async def test_explain_counts_only_workers_whose_heartbeat_is_renewed() -> None:
+    @handler("work")
+    async def hold(item: Any, ctx: RunContext) -> None:
+        await ctx.clock.sleep(DAY)
+
+    async with Cluster() as cluster:
+        client, clock = cluster.client, cluster.clock
+        await cluster.store.renew_session(WorkerSession("killed", ("work",), 7, clock.now()))
+        task_id = await client.create_task(graph=graph(node("a"), node("b")))
+        with pytest.raises(TimeoutError):
+            await client.wait(task_id, timeout=1)
+        assert "no living worker has the role 'work'" in await client.explain(task_id, "a")
+        await cluster.add_worker([hold], WorkerConfig(max_concurrency=1, hb_interval_sec=1))
+        with pytest.raises(TimeoutError):
+            await client.wait(task_id, timeout=10)
+        began = clock.monotonic()
+        explained = [await client.explain(task_id, name) for name in "ab"]
+        assert clock.monotonic() - began <= 2  # the next heartbeat of one worker is enough
+        await client.cancel(task_id)
+    assert sorted(text.split()[1] for text in explained) == ["is", "was"]
+    assert any("waits in the queue for a worker with the role 'work' to be free" in text for text in explained)
 
 
 async def test_a_deadline_fails_the_task(flowkit_cluster: Cluster) -> None:

@@ -19,17 +19,25 @@ def heartbeat_interval_sec(session: WorkerSession) -> float:
     return interval if 0 < interval <= LONGEST_INTERVAL_SEC else LONGEST_INTERVAL_SEC
 
 
+async def is_served(store: Store, role: str, clock: Clock) -> bool:
+    """Return whether a living worker has this role: wait for the next heartbeat of one that has, for at most 10 s."""
+    sessions = [session for session in await store.sessions() if role in session.roles]
+    live, _ = await watch_heartbeats(store, sessions, clock, enough=1)
+    return bool(live)
+
+
 async def watch_heartbeats(
-    store: Store, sessions: Sequence[WorkerSession], clock: Clock
+    store: Store, sessions: Sequence[WorkerSession], clock: Clock, *, enough: int | None = None
 ) -> tuple[list[WorkerSession], list[WorkerSession]]:
     """Wait for the next heartbeat of these workers, for at most 10 s, and return those that live and those that are silent.
 
-    A worker that ends its session meanwhile counts as living: it has stopped in order.
+    Do not wait for more than ``enough`` of them. A worker that ends its session meanwhile counts as living: it has stopped in order.
     """
     silent = {session.worker_id: session for session in sessions}
     began = clock.monotonic()
     patience = min(2 * max(map(heartbeat_interval_sec, sessions), default=0.0) + 1, LONGEST_WATCH_SEC)
-    while silent and clock.monotonic() - began < patience:
+    wanted = len(sessions) if enough is None else min(enough, len(sessions))
+    while len(sessions) - len(silent) < wanted and clock.monotonic() - began < patience:
         await clock.sleep(WATCH_PAUSE_SEC)
         now = {session.worker_id: session for session in await store.sessions()}
         silent = {name: then for name, then in silent.items() if name in now and now[name].beat == then.beat}

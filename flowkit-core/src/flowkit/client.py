@@ -14,6 +14,7 @@ from flowkit._backoff import Backoff
 from flowkit._bus_connection import BusConnection
 from flowkit._claims import withdraw
 from flowkit._gathering import Gathered
+from flowkit._sessions import is_served
 from flowkit.applying import LONGEST_PAUSE_SEC, Applier
 from flowkit.bounds import LONGEST_SEC
 from flowkit.clock import SystemClock
@@ -49,7 +50,7 @@ from flowkit.redriving import Redriven, Redriver
 from flowkit.sealing import sealed
 from flowkit.storage import decode_log, decode_submission, decode_task, refuse_damaged
 from flowkit.submitting import Submission, checked, checked_reason, new_id, submission
-from flowkit.task import Artifact, LogEntry, NewTask, Page, Task, TaskEvent, TaskSpec, TaskStatus, TaskView
+from flowkit.task import Artifact, LogEntry, Mark, NewTask, Page, Task, TaskEvent, TaskSpec, TaskStatus, TaskView
 from flowkit.tracing import TraceContext, current_trace
 from flowkit.views import event_view, full_view, task_view
 
@@ -446,6 +447,8 @@ class Client:
     async def explain(self, task_id: str, node_id: str) -> str:
         """Why a node is not running, in a sentence.
 
+        If it waits for a worker, this waits for the next heartbeat of a worker with its role, for at most 10 s.
+
         Raises:
             TaskNotFound: there is no such task, or it has no such node.
         """
@@ -453,9 +456,9 @@ class Client:
         index = task.spec.plan.index.get(node_id)
         if index is None:
             raise TaskNotFound(f"{task_id}/{node_id}")
-        records = await records_of(self.store, task, [index])
-        serving = {role for session in await self.store.sessions() for role in session.roles}
-        return explain_node(task, index, records.get(index), now=self.clock.now(), serving=serving)
+        records, now = await records_of(self.store, task, [index]), self.clock.now()
+        served = task.marks[index] != Mark.ISSUED or await is_served(self.store, task.spec.plan.nodes[index].type, self.clock)
+        return explain_node(task, index, records.get(index), now=now, served=served)
 
     # ------------------------------------------------------------ changing
 

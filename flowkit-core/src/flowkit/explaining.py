@@ -1,15 +1,13 @@
 """Why a node is not running, in a sentence."""
 
-from collections.abc import Collection
-
 from flowkit.engine import BROKEN, edge_outcomes, stop_cause
 from flowkit.task import ENDED, Mark, NodeRecord, Task
 
 MOST_NAMES = 3
 
 
-def explain_node(task: Task, index: int, record: NodeRecord | None, *, now: float, serving: Collection[str]) -> str:
-    """The reason, with what it waits for. ``serving`` are the roles that living workers have."""
+def explain_node(task: Task, index: int, record: NodeRecord | None, *, now: float, served: bool) -> str:
+    """Return the reason, with what the node waits for. ``served`` says whether a living worker has its role."""
     plan = task.spec.plan
     name = f"{plan.ids[index]!r}"
     mark = task.marks[index]
@@ -51,7 +49,7 @@ def explain_node(task: Task, index: int, record: NodeRecord | None, *, now: floa
                 return f"{name} waits for {plan.ids[task.key_holders[key]]!r}, which holds the concurrency key {key!r}."
             return f"{name} may start, and waits because {task.in_flight} nodes of the task are in flight already."
     role = plan.nodes[index].type
-    if role not in serving:
+    if not served:
         return f"{name} was issued {_ago(record, now)}, and no living worker has the role {role!r}."
     return f"{name} was issued {_ago(record, now)} and waits in the queue for a worker with the role {role!r} to be free."
 
