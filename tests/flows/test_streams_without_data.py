@@ -92,6 +92,47 @@ async def test_a_lost_artifact_fails_the_reader_and_is_named(io: Any, start: Any
     assert f"node 'pages' of task '{view.id}': {sentence}" in (view.nodes["total"].error or "")
 
 
+@handler("reads")
+async def reads(item: Any, ctx: RunContext) -> int:
+    return len([meta async for meta in ctx.artifacts.read("pages")])
+
+
+@pytest.mark.parametrize(("damage", "sentence"), DAMAGES.values(), ids=DAMAGES)
+async def test_a_lost_artifact_fails_a_handler_that_reads_them_itself(damage: Any, sentence: str) -> None:
+    graph = {"nodes": [node("pages", "pages", io={"input_inline": 30}), node("total", "reads", "pages")]}
+    async with Cluster(store=Lossy(damage), handlers=[pages, reads]) as cluster:
+        view = await cluster.run(graph)
+    assert (view.status, view.nodes["total"].reason_code) == ("failed", "artifact_lost")
+    assert f"node 'pages' of task '{view.id}': {sentence}" in (view.nodes["total"].error or "")
+
+
+@pytest.mark.parametrize("at_the_end", [False, True], ids=["while the parent runs", "after the parent has ended"])
+async def test_a_handler_that_began_before_its_parent_ended_reads_what_is_stored_or_fails(at_the_end: bool) -> None:
+    seen: list[int] = []
+
+    @handler("pages")
+    async def slow(count: int, ctx: RunContext) -> Any:
+        for number in range(count):
+            yield {"page": number}
+            await ctx.clock.sleep(10)
+
+    @handler("reads")
+    async def early(item: Any, ctx: RunContext) -> None:
+        await ctx.clock.sleep(3600 if at_the_end else 15)
+        seen.append(len([meta async for meta in ctx.artifacts.read("pages")]))
+
+    graph = {
+        "nodes": [
+            node("first", "nothing"),
+            node("pages", "pages", io={"input_inline": 30}),
+            node("total", "reads", "first", "pages", fan_in="any"),
+        ]
+    }
+    async with Cluster(store=Lossy(lambda records: records[:1]), handlers=[slow, early, nothing]) as cluster:
+        view = await cluster.run(graph)
+    assert (view.nodes["total"].reason_code, seen) == (("artifact_lost", []) if at_the_end else (None, [1]))
+
+
 async def test_metrics_are_not_aggregated_over_a_gap() -> None:
     aggregate = node("sum", "coordinator_fn", "pages", io={"fn": "metrics.aggregate", "fn_args": {"node_id": "pages"}})
     graph = {"nodes": [node("pages", "pages", io={"input_inline": 30}), aggregate]}

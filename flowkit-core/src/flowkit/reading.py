@@ -144,6 +144,16 @@ async def artifact_page(
     return page
 
 
+def check_complete(stream: Stream, *, stored: int | None, found: int) -> None:
+    """Check that no batch of a stream is missing. ``stored`` says how many its node had stored when it finished, None if it has not.
+
+    Raises:
+        NodeFailure: ``artifact_lost``; fewer were ``found``.
+    """
+    if stored is not None and found < stored:
+        raise artifact_lost(stream, f"it stored {stored} batches, and only {found} are there")
+
+
 def artifact_lost(stream: Stream, what: str) -> NodeFailure:
     """Return the failure of a node whose input was lost in the store."""
     return NodeFailure(f"node {stream.node_id!r} of task {stream.task_id!r}: {what}", reason_code="artifact_lost", permanent=True)

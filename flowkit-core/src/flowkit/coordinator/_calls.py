@@ -18,7 +18,7 @@ from flowkit.errors import NodeFailure
 from flowkit.messages import NodeStopped
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Store, Stream
-from flowkit.reading import artifact_lost, artifact_page, errors_of, records_of, results_of
+from flowkit.reading import artifact_page, check_complete, errors_of, records_of, results_of
 from flowkit.task import Task
 from flowkit.tracing import use_trace
 
@@ -141,6 +141,5 @@ class _Reading:
                     count += 1
                     for name, value in from_json(item.metrics).items():
                         sums[name] = sums.get(name, 0) + value
-        if record is not None and count < record.batches:
-            raise artifact_lost(stream, f"it stored {record.batches} batches, and only {count} are there")
+        check_complete(stream, stored=None if record is None else record.batches, found=count)
         return count, sums

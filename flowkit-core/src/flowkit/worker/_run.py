@@ -22,7 +22,7 @@ from flowkit.worker._registry import Make
 from flowkit.worker._reports import End, RunReports
 from flowkit.worker._services import Services
 from flowkit.worker._values import Numbers, is_finite, json_value, numbers
-from flowkit.worker._work import Outcome, Work, asked_store, sources_of
+from flowkit.worker._work import Outcome, Work, asked_store, latest_sources, sources_of
 from flowkit.worker.artifacts import RunArtifacts
 from flowkit.worker.functions import FunctionHandler
 from flowkit.worker.handlers import Handler
@@ -57,7 +57,9 @@ class Run:
             clock=services.clock,
             progress=command.progress,
             report=reports.progressed,
-            artifacts=RunArtifacts(services.reader, stream, partial(sources_of, command, services)),
+            artifacts=RunArtifacts(
+                services.reader, stream, partial(sources_of, command, services), partial(latest_sources, command, services)
+            ),
         )
 
     @property

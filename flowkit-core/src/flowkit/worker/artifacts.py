@@ -1,14 +1,15 @@
 """Artifacts: writing those of all runs together, and reading what nodes have stored."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from pydantic_core import from_json
 
-from flowkit.errors import CorruptRecord, NodeFailure, RecordTooLarge
+from flowkit.errors import CorruptRecord, NodeFailure, RecordTooLarge, TaskNotFound
 from flowkit.messages import Source
 from flowkit.protocols import ArtifactRecord, ArtifactStore, Clock, Stream
-from flowkit.reading import artifact_page
+from flowkit.reading import artifact_page, check_complete
 from flowkit.worker._values import dump
 from flowkit.worker._waiting import Signal, patiently
 
@@ -125,26 +126,49 @@ class ArtifactReader:
 class RunArtifacts:
     """What a handler may read: its own node's artifacts and those of the node's parents."""
 
-    def __init__(self, reader: ArtifactReader, own: Stream, sources: Callable[[], Awaitable[Sequence[Source]]]) -> None:
+    def __init__(
+        self,
+        reader: ArtifactReader,
+        own: Stream,
+        sources: Callable[[], Awaitable[Sequence[Source]]],
+        latest_sources: Callable[[], Awaitable[Sequence[Source]]],
+    ) -> None:
         self._reader = reader
         self._own = own
         self._sources = sources
+        self._latest_sources = latest_sources
 
     async def read(self, node_id: str | None = None) -> AsyncIterator[dict[str, Any]]:
         """The artifacts (what handlers gave as ``artifacts_ref``) of a parent, or of this node, that are stored by now, in order.
 
         Raises:
             ValueError: the node is no parent of this one.
+            NodeFailure: ``artifact_lost``; an artifact that was stored is missing.
         """
-        async for record in self._reader.records(await self._stream(node_id)):
+        source = None if node_id is None or node_id == self._own.node_id else await self._source(node_id)
+        stream = self._own if source is None else Stream(self._own.task_id, source.node_id, source.generation)
+        batches = 0
+        async for record in self._reader.records(stream):
+            batches += record.partial
             meta = self._reader.meta(record)
             if meta is not None:
                 yield meta
+        if source is not None:
+            check_complete(stream, stored=source.batches, found=batches)
 
-    async def _stream(self, node_id: str | None) -> Stream:
-        if node_id is None or node_id == self._own.node_id:
-            return self._own
-        for source in await self._sources():
-            if source.node_id == node_id:
-                return Stream(self._own.task_id, node_id, source.generation)
-        raise ValueError(f"node {self._own.node_id!r} can read its own artifacts and those of its parents; {node_id!r} is none of them")
+    async def _source(self, node_id: str) -> Source:
+        """Return the stream of a parent. One that had not ended when the command was issued is loaded again: it may have by now."""
+        found = _named(node_id, await self._sources())
+        if found is None:
+            raise ValueError(f"node {self._own.node_id!r} can read its own artifacts and those of its parents; {node_id!r} is none of them")
+        if found.ended:
+            return found
+        with suppress(TaskNotFound):  # a task that was deleted meanwhile has no use for the outcome
+            latest = _named(node_id, await self._latest_sources())
+            if latest is not None and latest.generation == found.generation:
+                return latest
+        return found
+
+
+def _named(node_id: str, sources: Sequence[Source]) -> Source | None:
+    return next((source for source in sources if source.node_id == node_id), None)

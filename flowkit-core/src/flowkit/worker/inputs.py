@@ -24,7 +24,7 @@ import anyio
 from flowkit.errors import InputAdapterError, TaskNotFound
 from flowkit.messages import Source
 from flowkit.protocols import ArtifactRecord, Stream
-from flowkit.reading import artifact_lost
+from flowkit.reading import check_complete
 from flowkit.worker._context import RunContext
 from flowkit.worker._streams import StreamWatch, StreamWatches
 from flowkit.worker._waiting import within
@@ -194,8 +194,7 @@ class InputRequest:
         latest = {Stream(self.context.task_id, source.node_id, source.generation): source for source in now}
         for stream, one in progress.items():
             source = one.source if one.source.ended else latest.get(stream, one.source)
-            if source.batches is not None and one.batches < source.batches:
-                raise artifact_lost(stream, f"it stored {source.batches} batches, and only {one.batches} are there")
+            check_complete(stream, stored=source.batches, found=one.batches)
             if source.result_only and not one.artifacts:
                 raise self.bad(
                     f"node {stream.node_id!r} finished with a result and stored no artifacts, so there is nothing to pull; "
