@@ -1,12 +1,18 @@
-"""Log lines say which task they are about."""
+"""Log lines say which task they are about, and every line can be written to every stream."""
 
+import io
+import json
 import logging
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from functools import reduce
 from typing import Any
 
 import pytest
 
-from flowkit.cli._logging import PlainLines
-from flowkit.worker import handler
+from flowkit.cli._logging import JsonLines, PlainLines, ToStderr
+from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster
 
 
@@ -49,3 +55,139 @@ async def test_a_coordinator_logs_the_start_and_the_end_of_each_task(caplog: pyt
     assert said["task_failed", bad.id].getMessage().endswith("node 'a' failed: bad_input: ValueError: not good")
     assert said["task_failed", bad.id].levelno == logging.WARNING
     assert said["task_cancelled", stopped].getMessage().endswith(": no longer needed")
+
+
+# ---------------------------------------------------------------- encodings
+
+
+class Stderr(io.TextIOWrapper):
+    """A terminal or pipe of one encoding, which refuses what that has not."""
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(io.BytesIO(), encoding=encoding)
+
+    def lines(self) -> list[str]:
+        self.flush()
+        return self.buffer.getvalue().decode(self.encoding).splitlines()  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def failures(monkeypatch: pytest.MonkeyPatch) -> list[BaseException | None]:
+    """What handlers of the logging module could not write."""
+    failures: list[BaseException | None] = []
+    monkeypatch.setattr(logging.Handler, "handleError", lambda handler, record: failures.append(sys.exc_info()[1]))
+    return failures
+
+
+FORMATTERS = {"text": PlainLines("%(levelname)s %(message)s"), "json": JsonLines()}
+
+
+def shown(form: str, log: Callable[[logging.Logger], None], encoding: str = "utf-8") -> list[str]:
+    """Return the lines that the command line writes of what is logged."""
+    stderr, shows = Stderr(encoding), ToStderr()
+    shows.setFormatter(FORMATTERS[form])
+    logger = logging.getLogger("flowkit.shown")
+    logger.propagate = False
+    logger.addHandler(shows)
+    try:
+        with redirect_stderr(stderr):
+            log(logger)
+    finally:
+        logger.removeHandler(shows)
+        logger.propagate = True
+    return stderr.lines()
+
+
+TEXTS = {
+    "half of a pair": "bad \ud800 text",
+    "both halves": "bad \ud83d\ude00 text",
+    "beyond ASCII": "Grüße \u2603 \U0001f600",
+    "controls": "a\nb\x1b[31m\0",
+}
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "utf-16", "cp1252"])
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+@pytest.mark.parametrize("form", FORMATTERS)
+def test_every_text_can_be_logged_in_every_encoding(failures: list[BaseException | None], encoding: str, text: str, form: str) -> None:
+    extra = {"task_id": text, "seen": {text: [text, text.encode("utf-8", "surrogatepass")]}}
+
+    def log(logger: logging.Logger) -> None:
+        try:
+            raise ValueError(text)
+        except ValueError:
+            logger.exception("it failed: %s", text, extra=extra)
+
+    lines = shown(form, log, encoding)
+    assert failures == []
+    assert "it failed: " in lines[0]
+    if form == "json":
+        (line,) = lines
+        assert json.loads(line)["message"].encode("utf-8", "backslashreplace") == f"it failed: {text}".encode("utf-8", "backslashreplace")
+        assert "ValueError" in json.loads(line)["traceback"]
+    else:
+        assert any("ValueError" in line for line in lines)
+
+
+class NoText:
+    def __str__(self) -> str:
+        raise RuntimeError("no text today")
+
+
+def cyclic() -> list[Any]:
+    items: list[Any] = []
+    items.append(items)
+    return items
+
+
+def deep() -> Any:
+    return reduce(lambda inner, _: [inner], range(5_000), 1)
+
+
+def huge() -> int:
+    return 10**5000
+
+
+@pytest.mark.parametrize(("make", "error"), [(NoText, "RuntimeError: no text today"), (deep, "RecursionError"), (huge, "ValueError")])
+@pytest.mark.parametrize("form", FORMATTERS)
+def test_a_line_that_cannot_be_formatted_is_replaced_by_one_that_says_where_it_was_logged(
+    failures: list[BaseException | None], make: Any, error: str, form: str
+) -> None:
+    (line,) = shown(form, lambda logger: logger.warning("it is %s", make()))
+    assert failures == []
+    assert f"A line logged by {__file__}, line " in line
+    assert f"cannot be shown: {error}" in line
+
+
+def test_a_cyclic_value_does_not_fail_the_code_that_logs_it(failures: list[BaseException | None]) -> None:
+    (line,) = shown("json", lambda logger: logger.warning("done", extra={"seen": cyclic()}))
+    assert failures == []
+    assert "cannot be shown: RecursionError" in json.loads(line)["message"]
+
+
+async def test_an_error_with_half_of_a_surrogate_pair_can_be_logged_by_every_handler(failures: list[BaseException | None]) -> None:
+    """The handlers of a program that runs FlowKit format errors by themselves."""
+
+    @handler("work")
+    async def work(item: Any, ctx: RunContext) -> None:
+        async def clean_up() -> None:
+            raise ValueError("cleaned \ud800")
+
+        ctx.on_cleanup(clean_up)
+        raise RuntimeError("bad \ud800 text")
+
+    class Observer:
+        def flowkit_task_changed(self, after: Any) -> None:
+            raise ValueError("seen \ud800")
+
+    stream = Stderr("utf-8")
+    own = logging.StreamHandler(stream)
+    logging.getLogger("flowkit").addHandler(own)
+    async with Cluster(handlers=[work], plugins=[Observer()]) as cluster:
+        await cluster.run({"nodes": [{"node_id": "a", "type": "work", "retry_policy": {"max": 0}}]})
+    logging.getLogger("flowkit").removeHandler(own)
+    assert failures == []
+    written = "\n".join(stream.lines())
+    for text in ("RuntimeError: bad \\ud800 text", "ValueError: cleaned \\ud800", "ValueError: seen \\ud800"):
+        assert text in written
+    assert "Traceback (most recent call last)" in written

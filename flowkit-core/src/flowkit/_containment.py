@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context, ContextVar
 from typing import Any, ParamSpec, TypeVar
 
-from flowkit.showing import writable
+from flowkit.showing import encodable, writable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -65,6 +65,22 @@ def traceback_text(error: BaseException) -> str:
         return "".join(traceback.format_exception(error))
     except BaseException:
         return error_text(error)
+
+
+class Unwritable(Exception):
+    """An error whose traceback no encoding can write, with the traceback in a form that can be written."""
+
+
+def loggable(error: BaseException | None) -> BaseException | None:
+    """Return the error to log with its traceback: the same, or an ``Unwritable`` if any text of it has lone surrogates.
+
+    A handler of the logging module would fail to write those, and print its own traceback instead of the line.
+    """
+    if error is None:
+        return None
+    text = traceback_text(error)
+    shown = encodable(text)
+    return origin(error) if shown == text else Unwritable(f"\n{shown}")
 
 
 def contained(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -4,6 +4,8 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from flowkit._containment import loggable
+
 if TYPE_CHECKING:
     from flowkit.plugins import Plugins
 
@@ -26,4 +28,5 @@ def log_failure(
     if plugins.encodes_payloads:
         logger.log(level, message, *args, extra=extra, stacklevel=2)
         level = logging.DEBUG
-    logger.log(level, f"{message}: %s", *args, text, exc_info=error, extra=extra, stacklevel=2)
+    if logger.isEnabledFor(level):
+        logger.log(level, f"{message}: %s", *args, text, exc_info=loggable(error), extra=extra, stacklevel=2)

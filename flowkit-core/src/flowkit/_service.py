@@ -11,7 +11,7 @@ from typing import Self
 
 import anyio
 
-from flowkit._containment import error_text
+from flowkit._containment import error_text, loggable
 from flowkit._signals import signals_heard
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,9 @@ class Service:
     def _on_end(self, stopping: anyio.Event, serving: asyncio.Task[None]) -> None:
         """Log that the service has ended although nobody asked it to. :meth:`stop` raises why."""
         if not stopping.is_set() and not serving.cancelled() and (error := serving.exception()) is not None:
-            logger.error("The %s has ended: %s", type(self).__name__, error_text(error), exc_info=error, extra={"action": "service_broken"})
+            logger.error(
+                "The %s has ended: %s", type(self).__name__, error_text(error), exc_info=loggable(error), extra={"action": "service_broken"}
+            )
 
     async def _give_up(self, serving: asyncio.Task[None]) -> None:
         """End at once."""

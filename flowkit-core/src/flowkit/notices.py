@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from flowkit._containment import message, origin
+from flowkit._containment import loggable, message, origin
 from flowkit.protocols import Clock
 
 EVERY_SEC = 60.0
@@ -57,7 +57,7 @@ class Notices:
             trouble.logged_at, trouble.announced = now, True
         lasting = f" (for {now - trouble.since:.0f} s)" if now > trouble.since else ""
         shown = "" if error is None else f": {message(origin(error)) if isinstance(error, BaseException) else error}"
-        traceback = origin(error) if level >= logging.ERROR and isinstance(error, BaseException) else None
+        traceback = loggable(error) if level >= logging.ERROR and isinstance(error, BaseException) else None
         logger.log(level, "%s%s%s", what, lasting, shown, exc_info=traceback, extra={"action": action, **extra})
 
     def over(self, logger: logging.Logger, cause: Hashable) -> None:

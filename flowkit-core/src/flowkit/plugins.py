@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import pluggy
 
 from flowkit import hookspecs
-from flowkit._containment import contained, error_text, origin
+from flowkit._containment import contained, error_text, loggable, origin
 from flowkit._failure_logs import log_failure
 from flowkit._plugin_checks import HOOK_PREFIX, HOOKS, fault_of_registration, faults_of_plugin, missing_part, wrong_object
 from flowkit.config import CommonConfig
@@ -313,7 +313,7 @@ def _changed(codec: pluggy.HookImpl, verb: str, data: bytes, context: str) -> by
         what = f"plugin {codec.plugin_name!r} cannot {verb} {context or 'a payload'}"
         if verb == "encode":
             # The text of the error may hold the payload, which is not encoded yet.
-            logger.debug("%s", what, exc_info=True)
+            logger.debug("%s", what, exc_info=loggable(error))
             raise PayloadError(f"{what}: {type(error.__cause__).__name__}; its text is logged at DEBUG") from None
         raise PayloadError(f"{what}: {error_text(error.__cause__ or error)}") from error.__cause__
     if changed is None:

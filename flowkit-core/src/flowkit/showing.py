@@ -1,5 +1,6 @@
 """What may be shown to people, in logs and on terminals: texts without secrets, and without signs that do more than be read."""
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -41,6 +42,7 @@ _NAMES_A_SECRET = re.compile(rf"(?i)(?:{_SECRETS}|{_HEADERS})$")
 
 # Controls; marks that turn the direction of writing; separators of lines and paragraphs; halves of surrogate pairs.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+_BEYOND_ASCII = re.compile("[^\x00-\x7f]")
 _UNPRINTABLE_BUT_LINES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
@@ -57,7 +59,7 @@ def redacted_value(value: Any, name: str = "") -> Any:
     """Hide secrets in the texts of a value, and every text under the name of a secret."""
     if isinstance(value, Mapping):
         within = name if _NAMES_A_SECRET.search(name) else ""
-        return {key: redacted_value(item, within or _text(key)) for key, item in value.items()}
+        return {_key(key): redacted_value(item, within or _text(key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
         if len(value) == 2 and isinstance(value[0], str | bytes) and _NAMES_A_SECRET.search(_text(value[0])):
             # A header, as clients for HTTP give them.
@@ -69,8 +71,12 @@ def redacted_value(value: Any, name: str = "") -> Any:
     return HIDDEN if _NAMES_A_SECRET.search(name) else redacted(_text(value))
 
 
+def _key(key: Any) -> Any:
+    return encodable(key) if isinstance(key, str) else key
+
+
 def _text(value: Any) -> str:
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else encodable(str(value))
 
 
 def printable(text: str, *, lines: bool = False) -> str:
@@ -88,7 +94,21 @@ def _written_out(found: re.Match[str]) -> str:
 
 def writable(text: str, *, most: int = 4_000) -> str:
     """The first ``most`` characters of a text, in a form that can be written everywhere: halves of surrogate pairs are written out."""
-    return text[:most].encode("utf-8", "backslashreplace").decode()[:most]
+    return encodable(text[:most])[:most]
+
+
+def encodable(text: str) -> str:
+    """Return a text in which lone surrogates, which no encoding has, are written out: ``\\ud800``."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def escaped_for(encoding: str, text: str) -> str:
+    """Return a text as it is if this encoding has all its characters, else with those beyond ASCII escaped as JSON does it."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return _BEYOND_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text)
+    return text
 
 
 def printable_json(text: str) -> str:
@@ -96,4 +116,4 @@ def printable_json(text: str) -> str:
     return text if text.isascii() and "\x7f" not in text else _UNPRINTABLE_BUT_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-__all__ = ["HIDDEN", "printable", "printable_json", "redacted", "redacted_value", "writable"]
+__all__ = ["HIDDEN", "encodable", "escaped_for", "printable", "printable_json", "redacted", "redacted_value", "writable"]

@@ -12,8 +12,9 @@ from typing import Any, TextIO
 
 from pydantic_core import to_json
 
+from flowkit._containment import error_text
 from flowkit.notices import EVERY_SEC
-from flowkit.showing import printable, printable_json, redacted, redacted_value
+from flowkit.showing import escaped_for, printable, printable_json, redacted, redacted_value
 
 DRIVERS = ("aiokafka", "pymongo", "motor")
 MOST_REMEMBERED = 1_000
@@ -120,12 +121,33 @@ class OnceAMinute(logging.Filter):
         return True
 
 
-class _Stderr(logging.StreamHandler[TextIO]):
+class ToStderr(logging.StreamHandler[TextIO]):
     """Writes to what ``sys.stderr`` is at the moment: a live display puts itself there, so that lines go above it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
         super().emit(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record as text that the stream can write. A record that cannot be formatted is replaced by one that says so."""
+        try:
+            text = super().format(record)
+        except Exception as error:
+            text = super().format(_unformatted(record, error))
+        return escaped_for(getattr(self.stream, "encoding", None) or "utf-8", text)
+
+
+def _unformatted(record: logging.LogRecord, error: Exception) -> logging.LogRecord:
+    where = f"{record.pathname}, line {record.lineno}"
+    return logging.LogRecord(
+        record.name,
+        logging.ERROR,
+        record.pathname,
+        record.lineno,
+        "A line logged by %s cannot be shown: %s",
+        (where, error_text(error)),
+        None,
+    )
 
 
 def log_service(level: Level, *, as_json: bool) -> None:
@@ -147,7 +169,7 @@ def log_run() -> None:
 
 def _log(levels: dict[str, int], formatter: logging.Formatter) -> None:
     """Log to stderr what :func:`is_wanted`."""
-    handler = _Stderr()
+    handler = ToStderr()
     handler.setFormatter(formatter)
     handler.addFilter(lambda record: is_wanted(record, levels))
     handler.addFilter(OnceAMinute())

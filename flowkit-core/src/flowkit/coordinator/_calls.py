@@ -10,7 +10,7 @@ from anyio.abc import TaskGroup
 from pydantic_core import from_json
 
 from flowkit._classification import UNEXPECTED, carried_reason, shown_reason
-from flowkit._containment import awaited, contain_tasks, error_text, mark_foreign, message, origin
+from flowkit._containment import awaited, contain_tasks, error_text, loggable, mark_foreign, message, origin
 from flowkit._failure_logs import log_failure
 from flowkit.coordinator.functions import FunctionContext, call_function
 from flowkit.engine import Event, FunctionFailed, FunctionReturned
@@ -72,7 +72,7 @@ class Calls:
             await awaited(self._report(task_id, event), ending=self._leaving)
         except Exception as error:
             logger.error(
-                "The end of a function was not recorded: %s", error_text(error), exc_info=origin(error),
+                "The end of a function was not recorded: %s", error_text(error), exc_info=loggable(error),
                 extra={"action": "report_lost", "task_id": task_id},
             )  # fmt: skip
 

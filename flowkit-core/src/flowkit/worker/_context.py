@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
-from flowkit._containment import awaited, origin
+from flowkit._containment import awaited, loggable
 from flowkit.clock import SystemClock
 from flowkit.errors import RunCancelled
 from flowkit.protocols import Clock
@@ -195,7 +195,7 @@ class RunContext:
                     await awaited(cleanup, ending=lambda: group.cancel_scope.cancel_called or ending())
                 except Exception as error:
                     self.log.warning(
-                        "A cleanup of node %s failed", self.node_id, exc_info=origin(error), extra={"action": "cleanup_failed"}
+                        "A cleanup of node %s failed", self.node_id, exc_info=loggable(error), extra={"action": "cleanup_failed"}
                     )
             done = True
             group.cancel_scope.cancel()

@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 
-from flowkit._containment import error_text, is_cancelled
+from flowkit._containment import error_text, is_cancelled, loggable
 from flowkit._threads import Calls, counted
 from flowkit.config import WorkerConfig
 from flowkit.encoding import encoded
@@ -112,7 +112,9 @@ class Life:
 
     def _on_end(self, host: "asyncio.Task[None]") -> None:
         if self._ready.is_set() and not host.cancelled() and (error := host.exception()) is not None:
-            logger.error("Worker %s has ended: %s", self._worker_id, error_text(error), exc_info=error, extra={"action": "worker_broken"})
+            logger.error(
+                "Worker %s has ended: %s", self._worker_id, error_text(error), exc_info=loggable(error), extra={"action": "worker_broken"}
+            )
         self._ready.set()
         self.ended.set()
 
