@@ -137,6 +137,42 @@ async def test_whatever_observers_raise_tasks_go_on(kind: str) -> None:
     assert observer.calls > 8
 
 
+class Canceller:
+    """Cancels the task that calls it, in one of its hooks."""
+
+    def __init__(self, hook: str) -> None:
+        self.calls = 0
+
+        def cancel(**arguments: Any) -> None:
+            self.calls += 1
+            misbehave("cancels itself")
+
+        setattr(self, hook, HOOKS[hook](cancel))
+
+
+HOOKS: dict[str, Callable[[Callable[..., None]], Callable[..., Any]]] = {
+    "flowkit_task_changed": lambda cancel: lambda after: cancel(),
+    "flowkit_node_changed": lambda cancel: lambda after: cancel(),
+    "flowkit_before_submit": lambda cancel: lambda task: cancel(),
+}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+async def test_a_hook_that_cancels_the_task_which_calls_it_cancels_nothing(hook: str, caplog: pytest.LogCaptureFixture) -> None:
+    canceller = Canceller(hook)
+    async with Cluster(handlers=[work], plugins=[canceller]) as cluster:
+        task_id = await cluster.client.create_task(graph=WORK)
+        await asyncio.sleep(0)  # a cancellation that is pending would be delivered here
+        assert (await cluster.client.wait(task_id, timeout=60)).status == "finished"
+        stopped = await cluster.client.create_task(graph=WORK)
+        await cluster.client.cancel(stopped)
+        await asyncio.sleep(0)
+        assert (await cluster.client.wait(stopped, timeout=60)).status in ("cancelled", "finished")
+    assert canceller.calls >= 2
+    assert "loop broke" not in caplog.text
+    assert "Traceback" not in caplog.text
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_whatever_a_plugin_raises_before_a_submission_refuses_it(kind: str) -> None:
     class Plugin:

@@ -11,6 +11,7 @@ import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context, ContextVar
 from typing import Any, ParamSpec, TypeVar
+from weakref import WeakSet
 
 from flowkit.showing import encodable, writable
 
@@ -101,6 +102,19 @@ def contained(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         # It may have cancelled the task that calls it. The next await raises CancelledError all the same, but as a foreign one.
         while task is not None and task.cancelling() > cancellations:
             task.uncancel()
+            _cancelled.add(task)
+
+
+_cancelled: "WeakSet[asyncio.Task[Any]]" = WeakSet()
+"""Tasks that a foreign function cancelled while it was called in them."""
+
+
+async def undo_cancellation() -> None:
+    """Receive the cancellation of the current task that the last foreign functions asked for, so that no later await raises it."""
+    task = _current_task()
+    if task is not None and task in _cancelled:
+        _cancelled.discard(task)
+        await take_back(is_cancelled)
 
 
 def is_cancelled() -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 
 from flowkit._backoff import Backoff
-from flowkit._containment import contained, error_text, origin, traceback_text
+from flowkit._containment import contained, error_text, origin, traceback_text, undo_cancellation
 from flowkit._failure_logs import log_failure
 from flowkit.dead_letters import LetterChanges
 from flowkit.engine import (
@@ -316,6 +316,7 @@ class Applier:
                 self.forget(task_id)
             for hook, arguments in notices:
                 self._plugins.notify(hook, **arguments)
+        await undo_cancellation()
         await self._drop([letter_id for task_id, one in letters.items() if task_id not in operations for letter_id in one.dropped])
         return stale
 

@@ -13,6 +13,7 @@ from pydantic_core import from_json
 from flowkit._backoff import Backoff
 from flowkit._bus_connection import BusConnection
 from flowkit._claims import withdraw
+from flowkit._containment import undo_cancellation
 from flowkit._gathering import Gathered
 from flowkit._sessions import is_served
 from flowkit.applying import LONGEST_PAUSE_SEC, Applier
@@ -220,7 +221,7 @@ class Client:
         random = os.urandom(26)
         identity = task_id or new_id(now, random[:10])
         if self.plugins.checks_submissions:
-            self._ask(NewTask(identity, parsed.to_dict(), plain, pipeline, options.labels, priority))
+            await self._ask(NewTask(identity, parsed.to_dict(), plain, pipeline, options.labels, priority))
         spec = TaskSpec(
             task_id=identity, plan=parsed.plan, created_at=now, secret=random[10:], params=plain, pipeline=pipeline, labels=options.labels,
             priority=priority, idempotency_key=idempotency_key,
@@ -235,6 +236,7 @@ class Client:
             return stored
         if self.plugins.observes_tasks:
             self.plugins.notify("flowkit_task_changed", before=None, after=task_view(new.task))
+            await undo_cancellation()
         return stored
 
     async def _is_ours(self, stored: str, spec: TaskSpec, graph: bytes) -> bool:
@@ -279,13 +281,15 @@ class Client:
         found = await self.store.load(task_ids)
         return [found.get(task_id) for task_id in task_ids]
 
-    def _ask(self, task: NewTask) -> None:
+    async def _ask(self, task: NewTask) -> None:
         try:
             answer = self.plugins.first("flowkit_before_submit", check=_reason, task=task)
         except TaskRefused:
             raise
         except FlowKitError as error:
             raise TaskRefused(str(error)) from error
+        finally:
+            await undo_cancellation()
         if answer is not None:
             raise TaskRefused(f"plugin {answer.plugin!r} refused the task: {answer.value}")
 
