@@ -32,7 +32,18 @@ Report = Callable[[str, Event], Awaitable[None]]
 class Calls:
     """The functions that run here. What they return goes through the engine like a worker's report."""
 
-    def __init__(self, *, group: TaskGroup, store: Store, clock: Clock, plugins: Plugins, worker_id: str, report: Report) -> None:
+    def __init__(
+        self,
+        *,
+        group: TaskGroup,
+        store: Store,
+        clock: Clock,
+        plugins: Plugins,
+        worker_id: str,
+        report: Report,
+        leaving: Callable[[], bool],
+    ) -> None:
+        """``leaving`` says whether the coordinator ends, and cancels what it called."""
         self._group = group
         self._store = store
         self._clock = clock
@@ -40,7 +51,7 @@ class Calls:
         self._worker_id = worker_id
         self._report = report
         self._running: dict[tuple[str, int, int], anyio.CancelScope] = {}
-        self._owner = asyncio.current_task()
+        self._leaving = leaving
         contain_tasks(asyncio.get_running_loop())
 
     def begin(self, task: Task, index: int, attempt: int) -> None:
@@ -75,10 +86,6 @@ class Calls:
                 "The end of a function was not recorded: %s", error_text(error), exc_info=loggable(error),
                 extra={"action": "report_lost", "task_id": task_id},
             )  # fmt: skip
-
-    def _leaving(self) -> bool:
-        """The coordinator ends, and cancels what it called."""
-        return self._group.cancel_scope.cancel_called or (self._owner is not None and self._owner.cancelling() > 0)
 
     async def _call(self, task: Task, index: int, attempt: int, token: str) -> Event:
         mark_foreign()  # each call is a task of its own, and so has a context of its own

@@ -7,7 +7,6 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Self
@@ -15,7 +14,7 @@ from typing import Any, Self
 import anyio
 import anyio.lowlevel
 
-from flowkit._containment import Escaped, awaited, is_cancelled
+from flowkit._loops import keep_alive, owner_leaves
 from flowkit._parking import Parking
 from flowkit._service import Service, run_until_told
 from flowkit.applying import Applied, Applier, Held, log_store_error
@@ -148,12 +147,7 @@ class Coordinator(Client, Service):
         )  # fmt: skip
 
     def _begin(self, group: anyio.abc.TaskGroup) -> None:
-        owner = asyncio.current_task()
-
-        def leaving() -> bool:
-            return is_cancelled() and (group.cancel_scope.cancel_called or (owner is not None and owner.cancelling() > 0))
-
-        self._leaving = leaving
+        self._leaving = leaving = owner_leaves(group.cancel_scope)
         store, bus = self._store, self._bus
         self._commands = CommandWatch(bus=bus, clock=self.clock, config=self.cfg, applier=self._applier)
         self._outbox = Outbox(bus=bus, store=store, clock=self.clock, config=self.cfg, applier=self._applier, commands=self._commands)
@@ -162,8 +156,9 @@ class Coordinator(Client, Service):
         self._something_new = asyncio.Event()
         self._watch = WorkerWatch(store=store, clock=self.clock, config=self.cfg)
         self._calls = Calls(
-            group=group, store=store, clock=self.clock, plugins=self.plugins, worker_id=self.coordinator_id, report=self._report
-        )
+            group=group, store=store, clock=self.clock, plugins=self.plugins, worker_id=self.coordinator_id, report=self._report,
+            leaving=leaving,
+        )  # fmt: skip
         self._conditions = Conditions(group=group, store=store, report=self._report, leaving=leaving)
 
     def _topics(self) -> list[TopicSpec]:
@@ -178,19 +173,17 @@ class Coordinator(Client, Service):
         return replace(super()._engine_settings(), sends=True)
 
     async def _keep_up(self, name: str, loop: Callable[[], Any]) -> None:
-        """Run a loop, and restart it if it breaks: nothing that a loop calls ends it."""
-        notices = notices_of(self.clock)
-        while True:
-            try:
-                await awaited(loop(), ending=self._leaving)
-            except StoreError as error:
-                log_store_error(logger, notices, error)
-            except Exception as error:
-                notices.trouble(
-                    logger, ("loop", name), f"The {name} loop broke and is restarted", error, action="loop_restarted", level=logging.ERROR
-                )
-            with suppress(Escaped):
-                await awaited(self.clock.sleep(LOOP_PAUSE_SEC), ending=self._leaving)
+        """Run a loop again and again. It waits while the store is away, and nothing that it calls ends it."""
+
+        async def repeat() -> None:
+            while True:
+                try:
+                    await loop()
+                except StoreError as error:
+                    log_store_error(logger, notices_of(self.clock), error)
+                await self.clock.sleep(LOOP_PAUSE_SEC)
+
+        await keep_alive(f"coordinator's {name}", repeat, clock=self.clock, ending=self._leaving)
 
     # ------------------------------------------------------------ work
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import anyio
 
-from flowkit._containment import error_text, is_cancelled, loggable
+from flowkit._containment import error_text, loggable
+from flowkit._loops import keep_alive, owner_leaves
 from flowkit._threads import Calls, counted
 from flowkit.config import WorkerConfig
 from flowkit.encoding import encoded
@@ -27,7 +28,7 @@ from flowkit.worker._services import Services
 from flowkit.worker._session import Session
 from flowkit.worker._slots import Slots
 from flowkit.worker._streams import StreamHints, StreamWatches
-from flowkit.worker._waiting import keep_alive, within
+from flowkit.worker._waiting import within
 from flowkit.worker.artifacts import ArtifactReader, ArtifactWriter
 from flowkit.worker.functions import allow_threads
 
@@ -174,6 +175,7 @@ class Life:
             )
             control = ControlListener(bus=bus, topic=cfg.control_topic, inbox=inbox, clock=clock)
             await session.open()
+            leaving = owner_leaves(group.cancel_scope)
             for name, loop in {
                 "control": control.listen,
                 "report": reporter.send_reports,
@@ -184,7 +186,7 @@ class Life:
                 "session": lambda: session.keep_renewing(self._name_taken),
                 "command": commands.listen,
             }.items():
-                group.start_soon(self._keep_alive, name, loop, group.cancel_scope)
+                group.start_soon(self._keep_alive, name, loop, leaving)
             await control.ready.wait()
             await commands.ready.wait()
             self._ready.set()
@@ -206,13 +208,9 @@ class Life:
             raise self._taken
         logger.info("Worker %s stopped", self._worker_id, extra={"action": "worker_stopped"})
 
-    async def _keep_alive(self, name: str, loop: Callable[[], Awaitable[None]], scope: anyio.CancelScope) -> None:
+    async def _keep_alive(self, name: str, loop: Callable[[], Awaitable[None]], leaving: Callable[[], bool]) -> None:
         """A loop that fails before the worker is ready fails the start; later it is restarted."""
-
-        def ending() -> bool:
-            return is_cancelled() and (scope.cancel_called or self.host.cancelling() > 0)
-
-        await keep_alive(name, loop, clock=self._clock, once=lambda: not self._ready.is_set(), ending=ending)
+        await keep_alive(f"worker's {name}", loop, clock=self._clock, ending=leaving, once=lambda: not self._ready.is_set())
 
     async def _drain(self, slots: Slots, inbox: Inbox, reporter: Reporter) -> None:
         await inbox.hand_over_waiting()

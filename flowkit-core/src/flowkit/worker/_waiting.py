@@ -1,16 +1,14 @@
-"""Waiting: for an event or the clock, for a service to come back, for a loop to live again."""
+"""Waiting: for an event or the clock, or for a service to come back."""
 
 import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import TypeVar
 
 import anyio
 
 from flowkit._backoff import Backoff
-from flowkit._containment import Escaped, awaited, is_cancelled
 from flowkit.errors import BusUnavailable, StoreUnavailable
 from flowkit.notices import notices_of
 from flowkit.protocols import Clock
@@ -48,31 +46,6 @@ async def within(seconds: float, wait: Callable[[], Awaitable[object]], *, clock
         done = True
         group.cancel_scope.cancel()
     return done
-
-
-async def keep_alive(
-    name: str,
-    loop: Callable[[], Awaitable[None]],
-    *,
-    clock: Clock,
-    once: Callable[[], bool] = lambda: False,
-    ending: Callable[[], bool] = is_cancelled,
-) -> None:
-    """Run a loop to its end. A loop that breaks is restarted after a pause, except while ``once`` returns True.
-
-    ``ending`` says whether the loop's owner cancels it; nothing that the loop calls does.
-    """
-    backoff, notices = Backoff(), notices_of(clock)
-    while True:
-        try:
-            return await awaited(loop(), ending=ending)
-        except Exception as error:
-            if once():
-                raise
-            what = f"The worker's {name} loop broke and is restarted"
-            notices.trouble(logger, ("loop", name), what, error, action="loop_failed", level=logging.ERROR)
-            with suppress(Escaped):
-                await awaited(clock.sleep(backoff.next_sec()), ending=ending)
 
 
 class Signal:
