@@ -145,7 +145,10 @@ def _read_yaml(text: str, max_levels: int) -> Any:
 
 
 def _check_shape(events: Any, yaml: Any, max_levels: int) -> None:
-    """Measure the depth on the flat list of events: building a deep document recurses in C, where no RecursionError stops it."""
+    """Check the depth on the flat list of events: building a deep document recurses in C, where no RecursionError stops it.
+
+    An alias is one event here. How deep its value is, is checked on the value that was built.
+    """
     depth = 0
     for number, event in enumerate(events):
         if isinstance(event, yaml.CollectionStartEvent):

@@ -1,11 +1,17 @@
-"""Dead letters of nodes: stored before the change that fails the node is committed, so that a crash loses none."""
+"""Dead letters of nodes and batches.
+
+That of a node is stored before the change that fails the node is committed, so that a crash loses none.
+"""
 
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Any
 
 from pydantic_core import to_json
 
+from flowkit._containment import contained
 from flowkit.engine import KeepLetter, Transition
+from flowkit.messages import RunNode
 from flowkit.protocols import DeadLetter
 from flowkit.task import Task
 
@@ -19,22 +25,36 @@ def node_letter_id(task_id: str, node_id: str, attempt: int) -> str:
 
 
 def node_letter(task: Task, index: int, *, at: float) -> DeadLetter:
-    """The dead letter of a node that failed, with its input."""
+    """Return the dead letter of a node that failed, with its input."""
     node, record = task.spec.plan.nodes[index], task.records[index]
-    data = to_json(node.io.model_dump(exclude_unset=True))
+    letter_id = node_letter_id(task.task_id, node.node_id, record.attempt)
     return DeadLetter(
-        letter_id=node_letter_id(task.task_id, node.node_id, record.attempt),
-        at=at,
-        kind="node",
-        reason_code=record.reason_code or "",
-        error=record.error or "",
-        task_id=task.task_id,
-        node_id=node.node_id,
-        data=data if len(data) <= MAX_LETTER_BYTES else b"",
-        size=len(data),
-        generation=record.generation,
-        attempt=record.attempt,
-    )
+        letter_id, at, "node", record.reason_code or "", record.error or "", task_id=task.task_id, node_id=node.node_id,
+        generation=record.generation, attempt=record.attempt, **_kept(to_json(node.io.model_dump(exclude_unset=True))),
+    )  # fmt: skip
+
+
+def batch_letter(command: RunNode, uid: str, payload: Any, *, reason_code: str, error: str, at: float) -> DeadLetter:
+    """Return the dead letter of a batch that is given up. A batch has the same letter until ``retry`` starts its node again."""
+    origin = to_json([command.task_id, command.node_id, command.generation, first_attempt(command), uid])
+    try:
+        data = contained(to_json, payload)
+    except Exception:
+        data = b""  # the payload was the handler's own and is no JSON
+    return DeadLetter(
+        f"batch-{sha256(origin).hexdigest()[:40]}", at, "batch", reason_code, error, task_id=command.task_id, node_id=command.node_id,
+        uid=uid, generation=command.generation, attempt=command.attempt, **_kept(data),
+    )  # fmt: skip
+
+
+def first_attempt(command: RunNode) -> int:
+    """Return the number of the first attempt of this run of the node."""
+    return command.attempt - command.earlier_attempts
+
+
+def _kept(data: bytes) -> dict[str, Any]:
+    """Return the fields of a letter that keep a payload or input, and its size if it is too large to be kept."""
+    return {"data": data if len(data) <= MAX_LETTER_BYTES else b"", "size": len(data)}
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
 from flowkit import stored
+from flowkit._containment import error_text
 from flowkit.engine import Transition, derive
 from flowkit.errors import CorruptRecord
 from flowkit.graph import Graph, Plan
@@ -273,7 +274,7 @@ def _corrupt(what: str, error: Exception) -> CorruptRecord:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         return CorruptRecord(f"{what} cannot be read: {'.'.join(map(str, first['loc']))[:100] or 'it'}: {first['msg'][:300]}")
-    return CorruptRecord(f"{what} cannot be read: {type(error).__name__}: {error}"[:500])
+    return CorruptRecord(f"{what} cannot be read: {error_text(error, most=400)}")
 
 
 def mentions(record: TaskRecord, names: Collection[bytes]) -> bool:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from flowkit._backoff import Backoff
-from flowkit._containment import awaited, is_cancelled
+from flowkit._containment import awaited, error_text, is_cancelled
 from flowkit._parking import Parking
 from flowkit.engine import Event
 from flowkit.errors import BusError, DecodeError
@@ -61,7 +61,8 @@ async def _release(subscription: Subscription, deliveries: Collection[Delivery],
             await subscription.release(deliveries)
             return
         except Exception as error:
-            logger.warning("%d reports could not be released: %r", len(deliveries), error, extra={"action": "release_failed"})
+            text = error_text(error)
+            logger.warning("%d reports could not be released: %s", len(deliveries), text, extra={"action": "release_failed"})
             await clock.sleep(backoff.next_sec())
 
 

@@ -1,23 +1,18 @@
-"""Why an attempt or a batch failed: reason codes, and the dead letters of batches that were given up."""
+"""Why an attempt or a batch failed: reason codes and verdicts."""
 
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any
-
-from pydantic_core import to_json
 
 from flowkit._classification import carried_reason, checked_reason, default_classification, shown_reason
 from flowkit._containment import contained, error_text, message, origin
 from flowkit._failure_logs import log_failure
-from flowkit.dead_letters import MAX_LETTER_BYTES
 from flowkit.errors import NodeFailure
 from flowkit.graph import NodeSpec
 from flowkit.messages import RunNode
 from flowkit.plugins import Plugins
-from flowkit.protocols import DeadLetter
-from flowkit.worker.handlers import Batch, Handler
+from flowkit.worker.handlers import Handler
 
 logger = logging.getLogger(__name__)
 
@@ -101,31 +96,3 @@ def _asked_handler(error: BaseException, command: RunNode, classify: Classify | 
 def judge_plainly(error: BaseException) -> Verdict:
     """The verdict where even judging failed."""
     return Verdict("unexpected_error", False, error_text(error, most=MAX_ERROR))
-
-
-def dead_letter(command: RunNode, batch: Batch, verdict: Verdict, *, at: float) -> DeadLetter:
-    """A batch that is given up. The same one gets the same id, unless the node was run anew by ``retry``."""
-    origin = to_json([command.task_id, command.node_id, command.generation, first_attempt(command), batch.batch_uid])
-    try:
-        data = contained(to_json, batch.payload)
-    except Exception:
-        data = b""  # the payload was the handler's own and is no JSON
-    return DeadLetter(
-        letter_id=f"batch-{sha256(origin).hexdigest()[:40]}",
-        at=at,
-        kind="batch",
-        reason_code=verdict.reason_code,
-        error=verdict.error,
-        task_id=command.task_id,
-        node_id=command.node_id,
-        uid=batch.batch_uid,
-        data=data if len(data) <= MAX_LETTER_BYTES else b"",
-        size=len(data),
-        generation=command.generation,
-        attempt=command.attempt,
-    )
-
-
-def first_attempt(command: RunNode) -> int:
-    """The number of the first attempt of this run of the node."""
-    return command.attempt - command.earlier_attempts

@@ -9,12 +9,13 @@ from heapq import heappop, heappush
 
 from flowkit._containment import awaited, origin
 from flowkit._failure_logs import log_failure
+from flowkit.dead_letters import batch_letter, first_attempt
 from flowkit.engine import retry_delay
 from flowkit.messages import BatchRetries, RunNode
 from flowkit.protocols import DeadLetter
 from flowkit.worker._batches import BatchLedger
 from flowkit.worker._context import RunContext
-from flowkit.worker._failures import BatchFailed, Judge, Verdict, dead_letter, first_attempt
+from flowkit.worker._failures import BatchFailed, Judge, Verdict
 from flowkit.worker._reports import RunReports
 from flowkit.worker._services import Services
 from flowkit.worker._waiting import patiently
@@ -198,7 +199,8 @@ class Tries:
     async def _give_up(self, batch: Batch, verdict: Verdict, error: BaseException | None) -> None:
         """Keep the batch as a dead letter. The node fails as well, unless it is to go on without."""
         command, uid = self._command, batch.batch_uid
-        letter = dead_letter(command, batch, verdict, at=self._services.clock.now())
+        now = self._services.clock.now()
+        letter = batch_letter(command, uid, batch.payload, reason_code=verdict.reason_code, error=verdict.error, at=now)
         store = self._services.store
         await patiently(lambda: store.park([letter]), clock=self._services.clock, what="park a dead letter")
         self._further.pop(uid, None)
