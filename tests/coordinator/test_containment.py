@@ -13,56 +13,21 @@ import pytest
 
 from flowkit import Coordinator
 from flowkit.cli import main
-from flowkit.errors import NodeFailure, PayloadError, TaskRefused
+from flowkit.errors import PayloadError, TaskRefused
 from flowkit.worker import Worker, handler
 from flowkit_testing import Cluster
+from tests.foreign_code import KINDS, Panic, misbehave
 
-
-class Panic(BaseException):
-    """As native code raises it."""
-
-
-class Unreadable(Exception):
-    def __str__(self) -> str:
-        raise AttributeError("response")
-
-    __repr__ = __str__
-
-
-class WronglyCoded(NodeFailure):
-    def __init__(self) -> None:
-        super().__init__("wrong", reason_code=[Panic], permanent=Unreadable)  # type: ignore[arg-type]
-
-
-KINDS: dict[str, Callable[[], BaseException]] = {
-    "panic": lambda: Panic("native code panicked"),
-    "group": lambda: BaseExceptionGroup("several", [Panic("one"), ValueError("two")]),
-    "generator exit": GeneratorExit,
-    "system exit": lambda: SystemExit(3),
-    "keyboard interrupt": KeyboardInterrupt,
-    "cancelled error": asyncio.CancelledError,
-    "unreadable": Unreadable,
-    "wrong reason code": WronglyCoded,
-}
 EVERYTHING = [*KINDS, "cancels itself"]
 
 
-def misbehave(kind: str) -> None:
-    if kind == "cancels itself":
-        task = asyncio.current_task()
-        assert task is not None
-        task.cancel()
-    elif kind != "none":
-        raise KINDS[kind]()
-
-
-async def function(ctx: Any, /, kind: str) -> str:
+async def function(ctx: Any, /, kind: str | None) -> str:
     misbehave(kind)
     await asyncio.sleep(0)
     return "done"
 
 
-def function_in_a_thread(ctx: Any, /, kind: str) -> str:
+def function_in_a_thread(ctx: Any, /, kind: str | None) -> str:
     misbehave(kind)
     return "done"
 
@@ -81,8 +46,8 @@ class Lazy(dict[str, Any]):
     items = values
 
 
-async def lazy(ctx: Any, /, kind: str) -> Any:
-    return "done" if kind == "none" else Lazy(kind)
+async def lazy(ctx: Any, /, kind: str | None) -> Any:
+    return "done" if kind is None else Lazy(kind)
 
 
 class Functions:
@@ -92,7 +57,7 @@ class Functions:
         register("thread", function_in_a_thread)
 
 
-def call(name: str, kind: str) -> dict[str, Any]:
+def call(name: str, kind: str | None) -> dict[str, Any]:
     io = {"fn": name, "fn_args": {"kind": kind}}
     return {"nodes": [{"node_id": "a", "type": "coordinator_fn", "io": io, "retry_policy": {"max": 0}}]}
 
@@ -113,7 +78,7 @@ async def test_whatever_a_function_raises_its_node_fails_and_the_coordinator_liv
     async with Cluster(plugins=[Functions()]) as cluster:
         view = await cluster.run(call(name, kind))
         assert (view.status, view.nodes["a"].status) == ("failed", "failed")
-        assert (await cluster.run(call(name, "none"))).nodes["a"].result == "done"
+        assert (await cluster.run(call(name, None))).nodes["a"].result == "done"
 
 
 @pytest.mark.parametrize("kind", EVERYTHING)
