@@ -14,7 +14,6 @@ IMPORTS_BY_NAME = {
     "flowkit-core/src/flowkit/cli/_loading.py",
     "flowkit-kafka/src/flowkit_kafka/config.py",
     # What the author of an adapter names in its tests.
-    "flowkit-testing/src/flowkit_testing/conformance/_member_process.py",
     "flowkit-testing/src/flowkit_testing/conformance_jobs.py",
     # Their own modules, when they are asked for.
     "flowkit-mongo/src/flowkit_mongo/__init__.py",

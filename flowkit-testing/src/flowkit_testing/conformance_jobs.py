@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from flowkit.protocols import ArchivedPart, ArtifactRecord, ArtifactStore, Commit, Store, Stream
+from flowkit.protocols import ArchivedPart, ArtifactRecord, ArtifactStore, Bus, Commit, Delivery, Store, Stream
 
 Tell = Callable[[object], None]
 
@@ -23,6 +23,11 @@ def tell(line: object) -> None:
     """Print a line for the process that started this one."""
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
+
+
+async def asked() -> None:
+    """Wait for a line from the process that started this one."""
+    await anyio.to_thread.run_sync(sys.stdin.readline)
 
 
 def value_of(version: int, size: int = 0) -> bytes:
@@ -64,11 +69,25 @@ async def put_until_killed(artifacts: ArtifactStore, *, stream: Sequence[Any], n
         tell(uids)
 
 
+async def receive_and_acknowledge(bus: Bus, *, topic: str, group: str, count: int) -> None:
+    """Receive messages and tell their values; acknowledge them when a line comes in."""
+    async with bus.subscribe([topic], group=group, max_unacked=count) as subscription:
+        received: list[Delivery] = []
+        while len(received) < count:
+            received += await subscription.receive(max_messages=count - len(received))
+        tell([delivery.message.value.hex() for delivery in received])
+        await asked()
+        await subscription.ack(received)
+    tell("acknowledged")
+
+
 def _artifact(stream: Sequence[Any], uid: str) -> ArtifactRecord:
     return ArtifactRecord(Stream(*stream), uid, True, b"{}", b"{}", 1_700_000_000.0)
 
 
-JOBS: dict[str, Callable[..., Any]] = {job.__name__: job for job in (commit_each_version, commit_until_killed, put_each, put_until_killed)}
+JOBS: dict[str, Callable[..., Any]] = {
+    job.__name__: job for job in (commit_each_version, commit_until_killed, put_each, put_until_killed, receive_and_acknowledge)
+}
 
 
 async def main(opener: str, job: str) -> None:
@@ -77,7 +96,7 @@ async def main(opener: str, job: str) -> None:
     name, given = json.loads(job)
     async with getattr(importlib.import_module(module), function)(*arguments) as adapter:
         tell("ready")
-        await anyio.to_thread.run_sync(sys.stdin.readline)
+        await asked()
         await JOBS[name](adapter, **given)
 
 

@@ -24,12 +24,12 @@ START_SEC = 60.0
 class Opener:
     """A function that another process can import and call to open the same data.
 
-    ``function`` is its name, such as ``my_package.testing:open_store``. It is called with ``arguments``, which are strings, and returns
-    an asynchronous context manager: for a store the store itself, not yet entered, for an artifact store something that gives it.
+    ``function`` is its name, such as ``my_package.testing:open_store``. It is called with ``arguments``, which JSON has, and returns an
+    asynchronous context manager: for a store or bus that itself, not yet entered, for an artifact store something that gives it.
     """
 
     function: str
-    arguments: tuple[str, ...] = ()
+    arguments: tuple[object, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class OtherProcess:
             raise AssertionError(f"the other process ended with status {await self.process.wait()}; its errors are on stderr") from None
 
     async def go(self) -> None:
-        """Let it do its job."""
+        """Let it do its job, or go on with it."""
         assert self.process.stdin is not None
         await self.process.stdin.send(b"go\n")
 

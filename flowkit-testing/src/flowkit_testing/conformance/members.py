@@ -1,14 +1,11 @@
 """Members of groups in processes of their own, for the fixtures ``kill_member`` and ``pause_member`` of the bus suite."""
 
-import json
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-import anyio
-from anyio.abc import Process
+from ._processes import Opener, OtherProcess, other_processes
 
 
 class MemberProcesses:
@@ -18,7 +15,7 @@ class MemberProcesses:
     """
 
     def __init__(self, opener: str, *arguments: object) -> None:
-        self._bus = [opener, json.dumps(arguments)]
+        self._opener = Opener(opener, arguments)
 
     async def kill(self, topic: str, group: str, count: int) -> Sequence[bytes]:
         """What ``kill_member`` does."""
@@ -34,48 +31,27 @@ class MemberProcesses:
 
     @asynccontextmanager
     async def _member(self, topic: str, group: str, count: int) -> AsyncIterator["MemberProcess"]:
-        command = [sys.executable, "-m", f"{__package__}._member_process", *self._bus, topic, group, str(count)]
-        # What this process can import, the other one must find as well.
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        async with await anyio.open_process(command, stderr=None, env=environment) as process:
-            try:
-                member = MemberProcess(process)
-                member.values = [bytes.fromhex(await member.line()) for _ in range(count)]
-                yield member
-            finally:
-                if process.returncode is None:
-                    process.kill()
+        job = ("receive_and_acknowledge", {"topic": topic, "group": group, "count": count})
+        async with other_processes(self._opener, job) as (process,):
+            await process.go()
+            yield MemberProcess(process, [bytes.fromhex(value) for value in await process.line()])
 
 
 class MemberProcess:
     """One member, which has received its messages."""
 
-    values: Sequence[bytes]
-
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: OtherProcess, values: Sequence[bytes]) -> None:
         self._process = process
-        self._printed = b""
+        self.values = values
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self._process.process.pid
 
     async def acknowledge(self) -> None:
-        assert self._process.stdin is not None
         os.kill(self.pid, signal.SIGCONT)
-        await self._process.stdin.send(b"acknowledge\n")
-        assert await self.line() == "acknowledged"
-
-    async def line(self) -> str:
-        """The next line that the process prints."""
-        assert self._process.stdout is not None
-        while b"\n" not in self._printed:
-            try:
-                self._printed += await self._process.stdout.receive()
-            except anyio.EndOfStream:
-                raise AssertionError(f"the member ended with status {await self._process.wait()}; its errors are on stderr") from None
-        line, _, self._printed = self._printed.partition(b"\n")
-        return line.decode()
+        await self._process.go()
+        assert await self._process.line() == "acknowledged"
 
 
 __all__ = ["MemberProcess", "MemberProcesses"]
