@@ -189,9 +189,11 @@ class Play:
         told = BatchRetries(number=number, tries=tries)
         return self.do(BatchesRetried(**self._address(name, None, token), worker_id="w", at=self.now, retries=told))
 
-    def succeeds(self, name: str, result: Any = None, *, attempt: int | None = None, token: str | None = None) -> Transition:
-        address = self._address(name, attempt, token)
-        return self.do(NodeSucceeded(**address, worker_id="w", started_at=self.now, at=self.now, result=result, metrics={"n": 1}))
+    def succeeds(
+        self, name: str, result: Any = None, *, attempt: int | None = None, token: str | None = None, pulled: bool = False
+    ) -> Transition:
+        said = {"result": result, "metrics": {"n": 1}, "pulled": pulled}
+        return self.do(NodeSucceeded(**self._address(name, attempt, token), worker_id="w", started_at=self.now, at=self.now, **said))
 
     def fails(
         self, name: str, reason_code: str = "boom", *, permanent: bool = False, attempt: int | None = None, token: str | None = None

@@ -61,6 +61,10 @@ class Node:
     worker: str | None = None
     starved: bool = False
     """It was skipped because data it waited for will never come: something above it failed."""
+    pulled: bool = False
+    """It finished, and its batches came from its parents."""
+    required: bool = False
+    """A retry named it, or it had a result when a retry ran it again: it is not stopped because nobody needs it."""
     excused: bool = False
     """It failed in an earlier run and was not chosen for this one: it stops nothing."""
 
@@ -163,6 +167,7 @@ class Reference:
                 if event.token in node.tokens and node.state not in ENDED:
                     self.begun = True
                     node.state = "finished"
+                    node.pulled = isinstance(event, NodeSucceeded) and event.pulled
             case _ if event.token != node.present or node.state not in IN_FLIGHT:
                 pass
             case NodeStarted():
@@ -204,7 +209,7 @@ class Reference:
 
     def _retry(self, chosen: tuple[int, ...] | None) -> None:
         again: set[int] = set()
-        needed = self.status is not TaskStatus.FINISHED
+        all_stopped = self.status is not TaskStatus.FINISHED
 
         def run_again(index: int, *, with_all_below: bool) -> None:
             again.add(index)
@@ -218,23 +223,36 @@ class Reference:
         for index, node in enumerate(self.nodes):
             if index in (chosen or ()):
                 run_again(index, with_all_below=True)
-            elif (node.state == "cancelled" and needed) or (chosen is None and self._failed_for_good(index)):
+            elif (node.state == "cancelled" and all_stopped) or (chosen is None and self._failed_for_good(index)):
+                run_again(index, with_all_below=False)
+        while needed := [index for index, node in enumerate(self.nodes) if node.state == "cancelled" and self._is_missed(index, again)]:
+            for index in needed:
                 run_again(index, with_all_below=False)
         for index, node in enumerate(self.nodes):
-            self.nodes[index] = Node() if index in again else replace(node, excused=True)
+            required = index in (chosen or ()) or node.state == "finished"
+            self.nodes[index] = Node(required=required) if index in again else replace(node, excused=True)
         self.outcome, self.status = None, TaskStatus.QUEUED
         self.begun = self.begun and not again
         self._set_deadline()
 
+    def _is_missed(self, index: int, again: set[int]) -> bool:
+        """Whether a node that a finished task stopped has data for a child that runs again and cannot start with what stays."""
+        for edge in self.plan.children[index]:
+            if index not in again and edge.node in again and edge.route is not Route.ON_FAILURE:
+                kept = [self._said(other) for other in self.plan.parents[edge.node] if other.node not in again]
+                need = self.plan.nodes[edge.node].fan_in
+                if need == "all" or kept.count("good") < (1 if need == "any" else int(need.split(":")[1])):
+                    return True
+        return False
+
     def _missed_something(self, edge: Edge) -> bool:
         """Whether a finished node at the end of this edge could get more from the other end, now that it runs again.
 
-        Who waits for all misses what any parent did not give. Who waits for some misses nothing, unless it read along with a parent
-        that did not come to its end, and had not asked for that parent to be stopped.
+        A node that waits for all misses what any parent did not give. One that waits for some misses nothing, unless it pulled from
+        its parents and did not ask for the others to be stopped.
         """
         child = self.plan.nodes[edge.node]
-        reads_along = edge.streams or child.io.input_adapter is not None
-        return child.fan_in == "all" or (reads_along and child.on_satisfied == "leave")
+        return child.fan_in == "all" or (self.nodes[edge.node].pulled and child.on_satisfied == "leave")
 
     # ------------------------------------------------------------ time
 
@@ -303,7 +321,7 @@ class Reference:
             for index, node in enumerate(self.nodes)
             if node.state in IN_FLIGHT and self.plan.nodes[index].on_satisfied == "cancel" and self._met(index)
             for edge in self.plan.parents[index]
-            if self.nodes[edge.node].state not in (*ENDED, "cancelling")
+            if self.nodes[edge.node].state not in (*ENDED, "cancelling") and not self.nodes[edge.node].required
         ]
         for node in unneeded:
             self._stop(node)

@@ -45,7 +45,7 @@ from flowkit.storage import Ledger
 from flowkit.task import ENDED, STATUS_OF_MARK, Mark, TaskStatus
 from flowkit_testing.simulation._fan_in import broken_fan_in
 from tests.engine.drive import NOON, assert_nothing_drifted, copy_of, new_task
-from tests.engine.flows import Word, graphs, scripts
+from tests.engine.flows import MAX_NODES, Word, graphs, scripts
 from tests.engine.reference import Reference
 
 FOREIGN = "0" * 24
@@ -226,7 +226,7 @@ class Both:
         if kind < 67:
             return BatchesRetried(**said, retries=BatchRetries(number=choice, tries={"uid": 1}))
         if kind < 80:
-            return NodeSucceeded(**said, started_at=self.now)
+            return NodeSucceeded(**said, started_at=self.now, pulled=choice % 2 == 0)
         if kind < 90:
             return NodeFailed(**said, started_at=self.now, reason_code=("boom", "bad_input")[choice % 7 == 0], permanent=choice % 5 == 0)
         return NodeStopped(**said) if kind < 94 else NodeReleased(**said)
@@ -249,12 +249,14 @@ class Both:
 
 
 @settings(max_examples=300, deadline=None, derandomize=True, database=None, phases=[Phase.generate, Phase.shrink])
-@given(graphs(), scripts, st.sampled_from([None, None, 60.0]), st.sampled_from([1, 2, 512]))
+@given(graphs(), scripts, st.sampled_from([None, None, 60.0]), st.sampled_from([1, 2, 512]), st.integers(0, MAX_NODES - 1))
 def test_the_engine_does_what_the_rules_say(
-    document: dict[str, Any], script: list[Word], deadline_sec: float | None, max_in_flight: int
+    document: dict[str, Any], script: list[Word], deadline_sec: float | None, max_in_flight: int, letter: int
 ) -> None:
     both = Both(Graph.parse(document), deadline_sec=deadline_sec, max_in_flight=max_in_flight)
     for word in script:
         both.hear(word)
     both.answer_everything()
     assert both.task.status in (TaskStatus.FINISHED, TaskStatus.FAILED, TaskStatus.CANCELLED)
+    both.do(RetryRequested((letter % len(both.plan.nodes),), fill=True))
+    both.answer_everything()

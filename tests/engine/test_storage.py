@@ -146,8 +146,8 @@ FULL = NodeRecord(
     first_issued_at=0.5, worker_id="w", started_at=2.0, heard_at=2.5, finished_at=3.0, next_retry_at=4.0,
     cancel_by=5.0, reason_code="boom", error="it broke",
     result={"n": [1, 2.5, None]}, metrics={"n": 1, "x": 0.5}, progress={"done": 3},
-    batches=3, in_batches=True,
-    retries={"number": 1, "tries": {"uid": 1}}, skipped=2, letter=2,
+    batches=3, in_batches=True, pulled=True,
+    retries={"number": 1, "tries": {"uid": 1}}, skipped=2, letter=2, required=True,
 )  # fmt: skip
 
 

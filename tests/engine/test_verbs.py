@@ -308,15 +308,29 @@ def test_what_was_made_of_a_node_that_runs_again_runs_again_also_below_any():
 
 
 @pytest.mark.parametrize("fan_in", ["any", "count:1"])
-@pytest.mark.parametrize(("arrow", "io"), [("=>", {}), ("->", {"input_inline": {"input_adapter": "pull.from_artifacts"}})])
-def test_a_node_of_some_parents_that_read_part_of_the_batches_of_a_failed_one_runs_again(fan_in: str, arrow: str, io: dict[str, Any]):
-    play = Play(graph(f"a b {arrow} c", on_node_failure="continue", c={"fan_in": fan_in, "io": io}))
+@pytest.mark.parametrize("arrow", ["=>", "->"])
+def test_a_node_of_some_parents_that_read_part_of_the_batches_of_a_failed_one_runs_again(fan_in: str, arrow: str):
+    play = Play(graph(f"a b {arrow} c", on_node_failure="continue", c={"fan_in": fan_in}))
     play.stores_a_batch("a")
     play.breaks("a")
     play.succeeds("b")
-    play.succeeds("c")
+    play.succeeds("c", pulled=True)
     play.retry()
     assert (play.status("c"), play.record("c").generation) == (NodeStatus.QUEUED, 1)
+
+
+@pytest.mark.parametrize("on_satisfied", ["leave", "cancel"])
+def test_a_node_that_pulled_part_of_the_batches_of_a_node_far_above_runs_again(on_satisfied: str):
+    pull = {"input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {"from_nodes": ["x"]}}}
+    flow = graph("x d -> m", "m -> c", on_node_failure="continue", m={"fan_in": "any"}, c={"io": pull, "on_satisfied": on_satisfied})
+    play = Play(flow)
+    play.stores_a_batch("x")
+    play.breaks("x")
+    play.succeeds("d")
+    play.succeeds("m")
+    play.succeeds("c", pulled=True)
+    play.retry()
+    assert (play.marks, play.record("c").generation) == ("qFFq", 1)
 
 
 def test_a_node_that_had_the_other_parents_stopped_was_owed_nothing_by_them():
@@ -324,10 +338,79 @@ def test_a_node_that_had_the_other_parents_stopped_was_owed_nothing_by_them():
     play.stores_a_batch("a")
     play.succeeds("b")
     play.stops("a")
-    play.succeeds("c")
+    play.succeeds("c", pulled=True)
     play.breaks("x")
     play.retry()
     assert (play.status("a"), play.status("c")) == (NodeStatus.QUEUED, NodeStatus.FINISHED)
+
+
+def without_b(*flow: str, finish: str, **fields: Any) -> Play:
+    """A finished task that stopped ``b``, because ``c`` did not need it once these nodes had finished."""
+    play = Play(graph(*flow, **{"c": {"fan_in": "any", "on_satisfied": "cancel"}, **fields}))
+    for name in finish:
+        play.succeeds(name)
+    assert (play.task.status, play.status("b")) == (TaskStatus.FINISHED, NodeStatus.CANCELLED)
+    return play
+
+
+def test_a_node_that_a_finished_task_stopped_runs_again_if_a_child_that_runs_again_needs_it():
+    play = without_b("a b -> c", "b -> d", finish="ac", on_node_failure="continue")
+    assert play.marks == "FCFx"
+    play.retry("a", fill=True)
+    assert play.marks == "qq.."
+    play.breaks("a")
+    play.succeeds("b")
+    play.succeeds("c", "of b")
+    assert (play.succeeds("d").status, play.record("c").result) == (TaskStatus.FAILED, "of b")
+
+
+def test_stopped_nodes_run_again_with_stopped_nodes_that_need_them():
+    play = Play(graph("r -> b", "r z -> w", "a b -> c", **{name: {"fan_in": "any", "on_satisfied": "cancel"} for name in "wc"}))
+    for name in "azcw":
+        play.succeeds(name)
+    assert play.marks == "CCFFFF"
+    play.retry("a", fill=True)
+    assert play.marks == "q.FFq."
+
+
+def test_a_stopped_node_stays_stopped_if_the_parents_that_keep_their_results_are_enough():
+    play = without_b("a b -> c", finish="ac")
+    play.retry("c", fill=True)
+    assert play.marks == "FCq"
+
+
+def test_a_stopped_node_stays_stopped_if_a_child_that_runs_again_waits_for_its_failure_alone():
+    play = without_b("a b -> c", "b !> h", "d -> h", finish="acdh")
+    play.retry("d", fill=True)
+    assert (play.status("b"), play.status("h")) == (NodeStatus.CANCELLED, NodeStatus.QUEUED)
+
+
+def test_a_child_that_can_start_at_once_stops_no_parent_whose_result_a_retry_replaces():
+    play = Play(graph("z -> m", "m d -> c", "m -> e", c={"fan_in": "any", "on_satisfied": "cancel"}))
+    play.succeeds("z")
+    play.pause()
+    for name in "md":
+        play.succeeds(name)
+    play.resume()
+    for name in "ce":
+        play.succeeds(name)
+    assert play.task.status is TaskStatus.FINISHED
+    play.retry("z", fill=True)
+    for name in "czme":
+        play.succeeds(name, "new")
+    assert play.task.status is TaskStatus.FINISHED
+    assert {play.record(name).result for name in "zmce"} == {"new"}
+
+
+def test_a_node_that_a_retry_names_is_not_stopped_as_not_needed():
+    play = Play(graph("a b -> c", c={"fan_in": "any", "on_satisfied": "cancel"}))
+    play.succeeds("a")
+    play.breaks("c")
+    assert play.marks == "FCX"
+    play.retry("b")
+    assert play.marks == "Fqq"
+    play.succeeds("c")
+    assert play.succeeds("b").status is TaskStatus.FINISHED
 
 
 def test_a_reader_that_finished_before_its_parent_failed_runs_again():

@@ -205,3 +205,58 @@ async def test_the_advice_for_a_node_on_both_branches_works(cluster: Cluster, br
     nodes = [node("a", routing=branches), node("good", **noop), node("bad", **noop), node("f", "good", "bad")]
     view = await cluster.run({"nodes": nodes})
     assert (view.status, view.nodes["f"].status) == ("finished", "finished")
+
+
+# ---------------------------------------------------------------- readers of some parents
+
+
+@handler("rows")
+async def rows(item: Any, ctx: RunContext) -> AsyncIterator[Any]:
+    yield {"row": 1}
+    if ctx.node_id in BROKEN:
+        raise ValueError("no such page")
+    yield {"row": 2}
+
+
+@handler("late")
+async def late(item: Any, ctx: RunContext) -> None:
+    await ctx.clock.sleep(60)
+
+
+class Proposes(Handler):
+    """Counts the batches of an input adapter that its graph does not name."""
+
+    async def load_input(self, input_ref: Any, input_inline: Any) -> Any:
+        return {"input_adapter": "pull.from_artifacts", "input_args": {"from_node": "rows"}}
+
+    async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+        return BatchResult(True, {"rows": 1})
+
+    async def finalize(self, ctx: RunContext) -> FinalizeResult:
+        return FinalizeResult(result=[meta["row"] async for meta in ctx.artifacts.read("rows")])
+
+
+@handler("needs_one")
+async def needs_one(item: Any, ctx: RunContext) -> list[str]:
+    return sorted(ctx.results)
+
+
+READERS = {
+    "pulls": ({"type": "proposes"}, [1], [1, 2]),
+    "does not pull": ({"type": "needs_one"}, ["late"], ["late"]),
+}
+
+
+@pytest.mark.parametrize(("fields", "before", "after"), READERS.values(), ids=READERS)
+async def test_a_node_of_some_parents_runs_again_with_a_failed_parent_if_its_handler_proposed_to_pull(
+    fields: dict[str, Any], before: Any, after: Any
+) -> None:
+    BROKEN.add("rows")
+    nodes = [node("rows", type="rows"), node("late", type="late"), node("reader", "rows", "late", fan_in="any", **fields)]
+    async with Cluster(handlers={"rows": rows, "late": late, "proposes": Proposes, "needs_one": needs_one}) as cluster:
+        view = await cluster.run({"on_node_failure": "continue", "nodes": nodes})
+        assert (view.status, view.nodes["reader"].result) == ("failed", before)
+        BROKEN.clear()
+        view = await retried(cluster, view)
+        assert (view.status, view.nodes["reader"].result) == ("finished", after)
+        assert view.nodes["reader"].attempt == (2 if before == [1] else 1)

@@ -24,9 +24,12 @@ class Rows(Handler):
 
     def __init__(self) -> None:
         self.bad: set[str] = {"b"}
+        self.broken = False
         self.seen: list[str] = []
 
     async def iter_batches(self, loaded: Any) -> AsyncIterator[Batch]:
+        if self.broken:
+            raise ValueError("no rows")
         for row in loaded["input_inline"]:
             yield Batch(row, {"row": row})
 
@@ -140,29 +143,59 @@ async def test_a_batch_of_a_finished_task_that_fails_again_leaves_another_letter
     assert (left.uid, left.attempt) == ("b", 2)
 
 
-async def test_a_node_that_a_finished_task_did_not_need_stays_stopped_when_a_batch_is_retried(flowkit_cluster: Cluster) -> None:
-    rows, client, begun = Rows(), flowkit_cluster.client, list[str]()
+@handler("first")
+async def first(item: Any, ctx: RunContext) -> list[str]:
+    return sorted(ctx.results)
+
+
+@pytest.fixture
+async def either(flowkit_cluster: Cluster) -> tuple[Cluster, Rows, TaskView]:
+    """A finished task that skipped a batch of ``a`` and stopped ``s``: ``first`` needed one of both."""
+    rows = Rows()
 
     @handler("slow")
     async def slow(item: Any, ctx: RunContext) -> None:
-        begun.append(ctx.node_id)
-        await ctx.cancellable(anyio.sleep_forever())
+        await ctx.cancellable(ctx.clock.sleep(60))
 
     flow = graph(on_batch_failure="skip", retry_policy={"max": 0})
+    flow |= {"on_node_failure": "continue"}
     flow["nodes"] += [
         {"node_id": "s", "type": "slow"},
-        {"node_id": "first", "type": "after", "depends_on": ["a", "s"], "fan_in": "any", "on_satisfied": "cancel"},
+        {"node_id": "first", "type": "first", "depends_on": ["a", "s"], "fan_in": "any", "on_satisfied": "cancel"},
     ]
-    await flowkit_cluster.add_worker({"rows": rows, "after": after, "slow": slow})
-    view = await ended(flowkit_cluster, await client.create_task(graph=flow))
-    assert (view.status, view.nodes["s"].status) == ("finished", "cancelled")
+    await flowkit_cluster.add_worker({"rows": rows, "after": after, "first": first, "slow": slow})
+    view = await ended(flowkit_cluster, await flowkit_cluster.client.create_task(graph=flow))
+    assert (view.status, view.nodes["s"].status, view.nodes["first"].result) == ("finished", "cancelled", ["a"])
+    return flowkit_cluster, rows, view
+
+
+async def retry_letter(cluster: Cluster, task_id: str) -> TaskView:
+    (letter,) = (await cluster.client.dead_letters()).items
+    (outcome,) = await cluster.client.retry_dead_letters([letter.letter_id])
+    assert outcome.done
+    return await ended(cluster, task_id)
+
+
+async def test_a_node_that_a_finished_task_did_not_need_is_stopped_again_after_the_retry_of_a_batch(
+    either: tuple[Cluster, Rows, TaskView],
+) -> None:
+    cluster, rows, view = either
     rows.bad.clear()
-    (letter,) = (await client.dead_letters()).items
-    await client.retry_dead_letters([letter.letter_id])
-    again = await ended(flowkit_cluster, view.id)
+    again = await retry_letter(cluster, view.id)
     assert (again.status, again.nodes["s"].status) == ("finished", "cancelled")
-    assert again.result == {"z": list("abcd"), "first": list("abcd")}
-    assert len(begun) <= 1
+    assert again.result == {"z": list("abcd"), "first": ["a"]}
+
+
+async def test_a_node_that_a_finished_task_did_not_need_takes_the_place_of_a_retried_node_that_fails(
+    either: tuple[Cluster, Rows, TaskView],
+) -> None:
+    cluster, rows, view = either
+    rows.broken = True
+    again = await retry_letter(cluster, view.id)
+    assert {name: node.status for name, node in again.nodes.items()} == {
+        "a": "failed", "z": "skipped", "s": "finished", "first": "finished",
+    }  # fmt: skip
+    assert (again.status, again.nodes["first"].result) == ("failed", ["s"])
 
 
 async def test_a_letter_fills_the_gap_of_a_node_that_finished_in_a_task_that_failed(flowkit_cluster: Cluster) -> None:

@@ -306,9 +306,9 @@ MUTANTS = (
     ),
     Mutant(
         "a retry keeps what ran without data that it may get now",
-        CORE + "engine/_advance.py",
-        "any(not finished or _owed(plan, index, edge) for edge in parents)",
-        "any(not finished for edge in parents)",
+        CORE + "engine/_reruns.py",
+        "or below or (finished and _owed(task, index, again)):",
+        "or below:",
         ("retry_below_a_failure",),
     ),
     Mutant(

@@ -116,6 +116,37 @@ class Consume(Handler):
         return BatchResult(True, {"items": len(items), "sum": sum(items)}, {"items": items})
 
 
+@handler("produce_half_at_first")
+async def produce_half_at_first(item: Any, ctx: RunContext) -> AsyncIterator[Any]:
+    for number in range(4):
+        if number == 2:
+            await a_while(ctx)
+            if ctx.attempt == 1:
+                raise ValueError("the input is wrong")
+        yield {"items": [number]}
+
+
+class Proposes(Consume):
+    """Pulls, though its graph names no input adapter."""
+
+    async def load_input(self, input_ref: Any, input_inline: Any) -> Any:
+        return {"input_adapter": "pull.from_artifacts", "input_args": {"from_node": "half"}}
+
+
+class SkipsAtFirst(Handler):
+    """Has three batches, and gives up one of them in the first attempt."""
+
+    async def iter_batches(self, loaded: Any) -> AsyncIterator[Batch]:
+        for uid in ("one", "two", "three"):
+            yield Batch(uid)
+
+    async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+        await a_while(ctx)
+        if batch.batch_uid == "two" and ctx.attempt == 1:
+            raise ValueError("the input is wrong")
+        return BatchResult(True, {"items": 1})
+
+
 class Report(Handler):
     """Reads everything, and ends with a result and metrics of its own."""
 
@@ -130,7 +161,7 @@ class Report(Handler):
 HANDLERS = {
     "work": work, "slow": slow, "deaf": deaf, "third_time": third_time, "never": never, "wrong": wrong, "plain": plain,
     "wrong_at_first": wrong_at_first, "first_generation_fails": first_generation_fails, "produce": produce, "consume": Consume,
-    "report": Report,
+    "report": Report, "produce_half_at_first": produce_half_at_first, "proposes": Proposes, "skips_at_first": SkipsAtFirst,
 }  # fmt: skip
 
 
@@ -272,6 +303,40 @@ async def retry_below_a_failure(cluster: SimCluster) -> None:
     handled = view.nodes["f"].status == "failed"
     assert view.nodes["w"].result["from"] == (["b", "d"] if handled else ["d"])
     assert handled or view.nodes["g"].result["from"] == ["d", "f"]
+
+
+async def retry_of_a_reader(cluster: SimCluster) -> None:
+    view = await cluster.run(
+        graph(
+            node("half", "produce_half_at_first"), node("other"), node("reader", "proposes", ["half", "other"], fan_in="any"),
+            on_node_failure="continue",
+        )
+    )  # fmt: skip
+    if view.status == "failed":  # else its first attempt was lost with its worker
+        assert statuses(view) == {"failed": "half", "finished": "other reader"}
+        await cluster.client.retry(view.id)
+        view = await cluster.client.wait(view.id)
+    cluster.assert_finished(view)
+    assert view.nodes["reader"].metrics == {"items": 4, "sum": 6}
+
+
+async def letter_of_a_race(cluster: SimCluster) -> None:
+    """Retry the batch that one of two nodes gave up, in a finished task that needed one of both."""
+    view = await cluster.run(
+        graph(
+            node("batches", "skips_at_first", on_batch_failure="skip"), node("slow", "slow"),
+            node("first", after=["batches", "slow"], fan_in="any", on_satisfied="cancel"),
+        )
+    )  # fmt: skip
+    cluster.assert_finished(view)
+    letters = (await cluster.client.dead_letters(task_id=view.id, kind="batch")).items
+    outcomes = await cluster.client.retry_dead_letters([letter.letter_id for letter in letters])
+    view = await cluster.client.wait(view.id)
+    cluster.assert_finished(view)
+    assert view.nodes["first"].result["from"]
+    if any(outcome.done for outcome in outcomes):  # where the store answers with old data, none may be retried
+        batches = view.nodes["batches"]
+        assert (batches.status, batches.metrics, batches.skipped_batches) == ("finished", {"items": 3}, 0)
 
 
 LONG_LIST = f"[{', '.join(map(str, range(50)))}]"
@@ -474,6 +539,8 @@ STANDARD = {
         Standard(below_a_failure, 3),
         Standard(below_a_handled_failure, 3, once=False),
         Standard(retry_below_a_failure, 3, once=False),
+        Standard(retry_of_a_reader, 3, once=False),
+        Standard(letter_of_a_race, 3, once=False),
         Standard(conditions, 3),
         Standard(functions, 3),
         Standard(cancel, 6),

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from pydantic_core import from_json, to_json
 
-from flowkit import Client, TaskView
+from flowkit import Client, Graph, TaskView
 from flowkit.protocols import ArtifactRecord, Commit, DeadLetter, TaskRecord
 from flowkit_testing import InMemoryStore
 from flowkit_testing.artifacts import InMemoryArtifactStore
 from flowkit_testing.simulation import SimCluster, SimulationFailed, run_seed, simulate
+from flowkit_testing.simulation._fan_in import broken_fan_in
 from tests.simulation.scenarios import HANDLERS, STANDARD, call, chain, graph, node, streaming
 
 Change = Callable[[TaskRecord, Commit], Commit | None]
@@ -158,6 +159,13 @@ def test_a_node_does_not_start_with_fewer_parents_than_it_needs() -> None:
         return with_state(commit, marks=marks_of(commit)[:2] + "q") if "F" in marks_of(commit)[:2] else None
 
     assert "node 'c' has started, but only 1 of its parents gave it data" in found_by(change, scenario)
+
+
+def test_a_node_may_start_on_the_first_of_two_streams_and_not_before() -> None:
+    flow = graph(node("a"), node("b"), node("c", after=["a", "b"], io={"start_when": "first_batch"}))
+    plan = Graph.parse(flow).plan
+    assert broken_fan_in(plan, "u.q", {}) is None
+    assert broken_fan_in(plan, "..q", {}) == "node 'c' has started, but its parent 'a' has not ended"
 
 
 def test_a_node_does_not_stay_finished_while_its_parent_runs_again() -> None:

@@ -200,6 +200,8 @@ class NodeSucceeded(_NodeMessage):
     batches: Count = 0
     in_batches: bool = False
     """The handler works in batches, however many there were."""
+    pulled: bool = False
+    """The batches came from the artifacts of the node's parents, read until these had ended."""
     skipped: Count = 0
     """Batches that failed for good, without which the node went on."""
 

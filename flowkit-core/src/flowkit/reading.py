@@ -4,7 +4,6 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from flowkit.errors import NodeFailure, TaskNotFound
-from flowkit.graph import Plan
 from flowkit.messages import RunContextData, Source
 from flowkit.protocols import ArtifactRecord, ArtifactStore, DamagedRecord, RecordInspector, Store, Stream
 from flowkit.storage import decode_node, decode_task, node_part
@@ -88,19 +87,6 @@ async def run_data(store: Store, task_id: str, index: int) -> RunContextData:
     )
 
 
-def source_indexes(plan: Plan, index: int) -> list[int]:
-    """Whose artifacts a node may read: its parents', and those of the nodes that its input arguments name."""
-    found = dict.fromkeys(edge.node for edge in plan.parents[index])
-    inline = plan.nodes[index].io.input_inline
-    arguments = inline.get("input_args") if isinstance(inline, dict) else None
-    if isinstance(arguments, dict):
-        many = arguments.get("from_nodes")
-        for node_id in (arguments.get("from_node"), *(many if isinstance(many, list) else ())):
-            if isinstance(node_id, str) and node_id in plan.index:
-                found[plan.index[node_id]] = None
-    return list(found)
-
-
 async def sources(store: Store, task_id: str, index: int) -> tuple[Source, ...]:
     """The streams that a node may read, and which of them have ended.
 
@@ -108,7 +94,7 @@ async def sources(store: Store, task_id: str, index: int) -> tuple[Source, ...]:
         TaskNotFound: there is no such task.
     """
     task = await load_task(store, task_id)
-    indexes = source_indexes(task.spec.plan, index)
+    indexes = task.spec.plan.sources(index)
     return sources_from(task, indexes, await records_of(store, task, indexes))
 
 

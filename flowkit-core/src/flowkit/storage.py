@@ -40,7 +40,8 @@ Sent = tuple[int, int, int, Place | None]
 
 _OPTIONAL = (
     "generation", "handovers", "place", "claimed", "has_batch", "worker_id", "started_at", "heard_at", "finished_at", "next_retry_at",
-    "cancel_by", "reason_code", "error", "result", "metrics", "progress", "retries", "skipped", "batches", "in_batches", "letter",
+    "cancel_by", "reason_code", "error", "result", "metrics", "progress", "retries", "skipped", "batches", "in_batches",
+    "pulled", "letter", "required",
 )  # fmt: skip
 
 

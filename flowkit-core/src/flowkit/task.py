@@ -231,15 +231,19 @@ class NodeRecord:
     """Batches that the node had stored when it finished."""
     in_batches: bool = False
     """The node works in batches: that it stored no artifact means that it had nothing to do."""
+    pulled: bool = False
+    """The node finished with batches from the artifacts of its parents, read until these had ended."""
     letter: int = 0
     """The failed attempt that is kept as a dead letter; 0 if there is none."""
+    required: bool = False
+    """A retry runs it to replace its result, or names it: ``on_satisfied: cancel`` of a child does not stop it."""
 
     def copy(self) -> "NodeRecord":
         return NodeRecord(
             self.attempt, self.first_attempt, self.generation, self.handovers, self.sent, self.place, self.claimed, self.has_batch,
             self.issued_at, self.first_issued_at, self.worker_id, self.started_at, self.heard_at, self.finished_at,
             self.next_retry_at, self.cancel_by, self.reason_code, self.error, self.result, self.metrics, self.progress,
-            self.retries, self.skipped, self.batches, self.in_batches, self.letter,
+            self.retries, self.skipped, self.batches, self.in_batches, self.pulled, self.letter, self.required,
         )  # fmt: skip
 
 

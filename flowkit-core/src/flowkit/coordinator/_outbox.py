@@ -18,7 +18,7 @@ from flowkit.graph import NodeSpec
 from flowkit.messages import VERSION, AskRun, CancelRun, StreamMoved, encode, headers_of
 from flowkit.notices import notices_of
 from flowkit.protocols import Bus, Clock, Message, Place, Store, TopicSpec
-from flowkit.reading import errors_of, records_of, results_of, source_indexes, sources_from
+from flowkit.reading import errors_of, records_of, results_of, sources_from
 from flowkit.task import Mark, NodeRecord, Task
 
 logger = logging.getLogger(__name__)
@@ -224,7 +224,7 @@ class Outbox:
         data = None
         sources = None
         if len(parents) <= MANY_PARENTS:
-            streams = source_indexes(plan, index)
+            streams = plan.sources(index)
             sources = sources_from(task, streams, await records_of(self._store, task, streams)) if streams else ()
             data = {
                 "io": {name: _plain(value) for name, value in node.io.__dict__.items() if name in node.io.model_fields_set},

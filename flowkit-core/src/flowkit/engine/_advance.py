@@ -37,9 +37,9 @@ from flowkit.engine._nodes import (
     stop_everything,
 )
 from flowkit.engine._readiness import edge_outcomes, handles_failure
+from flowkit.engine._reruns import nodes_to_reset
 from flowkit.engine._settings import EngineSettings
 from flowkit.engine._timers import commands_lost, woke
-from flowkit.graph import Edge, Plan
 from flowkit.messages import (
     BatchesRetried,
     BatchStored,
@@ -134,13 +134,15 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
     if not draft.status.terminal or (draft.status is TaskStatus.FINISHED and not event.fill):
         draft.ignored = True
         return
-    again = _nodes_to_reset(task, event.nodes)
+    again = nodes_to_reset(task, event.nodes)
     from_nothing = _from_nothing(task, again, event)
     marks = bytearray(task.marks)
     in_order = [index for index in task.spec.plan.order if index in again]
     for index in in_order:
-        if index in task.records:
-            draft.records[index] = _begun_anew(task.records[index], from_nothing=index in from_nothing)
+        required = marks[index] == Mark.FINISHED or index in (event.nodes or ())
+        if required or index in task.records:
+            record = task.records.get(index) or NodeRecord()
+            draft.records[index] = _begun_anew(record, from_nothing=index in from_nothing, required=required)
         marks[index] = draft.marks[index] = Mark.WAITING
         draft.note(index, "status", "queued", {"retry": True})
     plan = task.spec.plan
@@ -169,7 +171,7 @@ def _from_nothing(task: Task, again: set[int], event: RetryRequested) -> set[int
     return found
 
 
-def _begun_anew(record: NodeRecord, *, from_nothing: bool) -> NodeRecord:
+def _begun_anew(record: NodeRecord, *, from_nothing: bool, required: bool) -> NodeRecord:
     """What stays of a node's record when it runs again. From nothing, what was put out is not added to: another generation begins."""
     return NodeRecord(
         attempt=record.attempt,
@@ -178,6 +180,7 @@ def _begun_anew(record: NodeRecord, *, from_nothing: bool) -> NodeRecord:
         handovers=record.handovers,
         progress=None if from_nothing else record.progress,
         letter=record.letter,
+        required=required,
     )
 
 
@@ -190,40 +193,6 @@ def _recount(draft: Transition, marks: bytearray) -> None:
             outcomes = edge_outcomes(plan, index, mark)
             for edge in plan.children[index]:
                 draft.counts[edge.node][outcomes[edge.route]] += 1
-
-
-def _nodes_to_reset(task: Task, chosen: tuple[int, ...] | None) -> set[int]:
-    """The nodes that a retry runs again.
-
-    They are the chosen nodes, or else the failed ones, and those that were stopped; a finished task did not need those. Below these, the
-    nodes that have not finished, and the finished ones that their parent :func:`_owed` data. Below a chosen or a finished node that runs
-    again, all nodes.
-    """
-    plan, marks = task.spec.plan, task.marks
-    named = set(chosen or ())
-    again, all_below = set[int](), set[int]()
-    for index in plan.order:
-        mark, finished = marks[index], marks[index] == Mark.FINISHED
-        parents = [edge for edge in plan.parents[index] if edge.node in again]
-        wanted = index in named or any(edge.node in all_below for edge in parents)
-        stopped = mark == Mark.CANCELLED and task.status is not TaskStatus.FINISHED
-        undone = stopped or (chosen is None and mark == Mark.FAILED and not handles_failure(plan, index))
-        if wanted or undone or any(not finished or _owed(plan, index, edge) for edge in parents):
-            again.add(index)
-            if wanted or finished:
-                all_below.add(index)
-    return again
-
-
-def _owed(plan: Plan, index: int, parent: Edge) -> bool:
-    """Whether a finished node may have run with less than this parent, which runs again, will give it.
-
-    With ``any`` and ``count:n`` it had all it asked for, unless it reads the batches of its parents: then it read them in part.
-    """
-    if plan.need[index] < 0:
-        return True
-    node = plan.nodes[index]
-    return (parent.streams or node.io.input_adapter is not None) and node.on_satisfied != "cancel"
 
 
 _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {

@@ -231,6 +231,7 @@ def node_succeeded(draft: Transition, event: NodeSucceeded, settings: EngineSett
     record.skipped = event.skipped
     record.batches = event.batches
     record.in_batches = event.in_batches
+    record.pulled = event.pulled
     record.retries = None
     _finish(draft, event, settings)
 
@@ -369,12 +370,15 @@ def stop_everything(draft: Transition, reason_code: str, settings: EngineSetting
 
 
 def _cancel_parents(draft: Transition, satisfied: Sequence[int], settings: EngineSettings) -> None:
-    """Stop the parents of these nodes that have not ended. Their other children are told when they have."""
+    """Stop the parents of these nodes that have not ended, except those that a retry requires.
+
+    The other children of these parents are told when the parents have ended.
+    """
     ended: list[int] = []
     for index in satisfied:
         for edge in draft.task.spec.plan.parents[index]:
             mark = draft.mark(edge.node)
-            if mark in ENDED or mark == Mark.CANCELLING:
+            if mark in ENDED or mark == Mark.CANCELLING or draft.record(edge.node).required:
                 continue
             _stop(draft, edge.node, mark, "not_needed", settings)
             if draft.mark(edge.node) in ENDED:

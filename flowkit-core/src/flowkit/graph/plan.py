@@ -50,6 +50,18 @@ class Plan:
     on_node_failure: str
     deadline_sec: float | None
 
+    def sources(self, index: int) -> list[int]:
+        """The nodes whose artifacts a node may pull: its parents, and the nodes that its input arguments name."""
+        found = dict.fromkeys(edge.node for edge in self.parents[index])
+        inline = self.nodes[index].io.input_inline
+        arguments = inline.get("input_args") if isinstance(inline, dict) else None
+        if isinstance(arguments, dict):
+            many = arguments.get("from_nodes")
+            for node_id in (arguments.get("from_node"), *(many if isinstance(many, list) else ())):
+                if isinstance(node_id, str) and node_id in self.index:
+                    found[self.index[node_id]] = None
+        return list(found)
+
 
 def make_plan(document: GraphDocument) -> Plan:
     """The plan of a document that was checked."""

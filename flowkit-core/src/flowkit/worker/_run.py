@@ -213,6 +213,7 @@ class Run:
             metrics=numbers(outcome.metrics, "the sums of its metrics"),
             batches=outcome.batches,
             in_batches=self._work is not None,
+            pulled=self._work is not None and self._work.pulled,
             skipped=outcome.skipped,
         )
 

@@ -55,6 +55,8 @@ class Work:
         self._context = context
         self._services = services
         self._ending = ending
+        self.pulled = False
+        """The input adapter asked for the streams of the node's parents."""
         self.ledger = BatchLedger(
             command, writer=services.writer, reader=services.reader, reports=reports, hints=services.hints, clock=services.clock
         )
@@ -187,7 +189,7 @@ class Work:
             adapter=adapter,
             args=args or {},
             context=self._context,
-            sources=partial(sources_of, self._command, services),
+            sources=self._sources,
             latest_sources=partial(latest_sources, self._command, services),
             reader=services.reader,
             watches=services.watches,
@@ -209,6 +211,10 @@ class Work:
                 if isinstance(error, GeneratorExit) or self._ending():
                     raise
                 raise Titled(error, title) from error
+
+    async def _sources(self) -> Sequence[Source]:
+        self.pulled = True
+        return await sources_of(self._command, self._services)
 
 
 def _checked(batch: Batch, result: Any) -> tuple[Any, Any]:

@@ -61,11 +61,15 @@ class _State:
         """Return what is wrong with a node that needs all of its parents. One that streams may finish before its parent ends."""
         parent = f"its parent {self.plan.ids[edge.node]!r}"
         mark = self.marks[edge.node]
-        if mark in _NOT_BEGUN or (mark not in ENDED and not edge.streams):
+        if mark not in ENDED and not (edge.streams and self._some_stream(index)):
             return f"{parent} has not ended"
         if self._withholds(edge, self._without_data) and not (edge.streams and self.marks[index] == Mark.FINISHED):
             return f"{parent} failed, or was skipped because of a failure"
         return None
+
+    def _some_stream(self, index: int) -> bool:
+        """Return True if a parent has begun that the node streams from. It need not wait for the others."""
+        return any(edge.streams and self.marks[edge.node] not in _NOT_BEGUN for edge in self.plan.parents[index])
 
     def fault_of_count(self, index: int) -> str | None:
         """Return what is wrong with a node that needs some of its parents."""

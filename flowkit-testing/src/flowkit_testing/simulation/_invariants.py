@@ -46,6 +46,7 @@ class _Known:
         self.outcome: str | None = state["outcome"]
         self.nodes: dict[int, NodeRecord] = _nodes_of(record.parts)
         self.finished: set[tuple[int, int]] = set()
+        """By node, the number of the first attempt of each run that finished."""
         self.issued: dict[int, set[tuple[int, int]]] = {}
         """By node, the attempts that were issued, each with how often it had been handed back."""
         self.note_issued(self.nodes)
@@ -199,9 +200,9 @@ class Invariants:
     def _check_finish(self, known: _Known, index: int, node: NodeRecord) -> None:
         plan = known.spec.plan
         node_id, role = plan.ids[index], plan.nodes[index].type
-        if (index, node.generation) in known.finished:
-            raise InvariantBroken(f"node {node_id!r} finished twice in generation {node.generation}")
-        known.finished.add((index, node.generation))
+        if (index, node.first_attempt) in known.finished:
+            raise InvariantBroken(f"node {node_id!r} finished twice in the run that began with attempt {node.first_attempt}")
+        known.finished.add((index, node.first_attempt))
         if role == "coordinator_fn":
             return
         produced = self._produced.get((known.spec.task_id, index), [])
