@@ -191,6 +191,22 @@ WRONG: dict[str, tuple[Any, str]] = {
         chain({"io": {"input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {"from_node": "a"}}}}),
         "node 'a': io.input_inline.input_args.from_node reads the node itself",
     ),
+    "a pull from no node": (
+        chain({}, {"io": {"input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {"from_nodes": []}}}}),
+        "node 'b': io.input_inline.input_args.from_nodes is empty, so 'pull.from_artifacts' has nothing to pull; name nodes above the node",
+    ),
+    "a pull from no node into a root": (
+        chain({"io": {"input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {"from_nodes": []}}}}),
+        "node 'a': io.input_inline.input_args.from_nodes is empty",
+    ),
+    "a pull into a root": (
+        chain({"io": {"input_inline": {"input_adapter": "pull.from_artifacts"}}}),
+        "node 'a': the input adapter 'pull.from_artifacts' pulls the artifacts of parents, and the node has no parents; add edges to it",
+    ),
+    "a pull in pieces into a root": (
+        chain({"io": {"input_inline": {"input_adapter": "pull.from_artifacts.rechunk:size", "input_args": {"size": 2}}}}),
+        "node 'a': the input adapter 'pull.from_artifacts.rechunk:size' pulls the artifacts of parents, and the node has no parents",
+    ),
     "a stream without a source": (
         chain({"io": {"start_when": "first_batch"}}),
         "node 'a': io.start_when is 'first_batch', but the node has no",
@@ -453,6 +469,11 @@ def test_a_node_reads_artifacts_of_nodes_above_it_alone() -> None:
         (fault,) = faults_of(graph)
         assert fault.startswith(where)
         assert fault.endswith("which is not above the node; add it to depends_on")
+
+
+@pytest.mark.parametrize("adapter", ["lines", 5, ["pull.from_artifacts"]])
+def test_an_adapter_of_a_plugin_may_stand_on_a_root_and_read_no_node(adapter: Any) -> None:
+    assert Graph.parse(chain({"io": {"input_inline": {"input_adapter": adapter, "input_args": {"from_nodes": []}}}}))
 
 
 def test_the_text_of_an_error_names_twenty_faults_and_counts_the_rest() -> None:

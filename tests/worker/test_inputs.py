@@ -117,8 +117,14 @@ async def test_upstream_without_data_is_no_error(bench: Bench) -> None:
     async with bench.worker({"work": Seeing()}):
         end = await bench.run(pull(), task_id="t", sources=ENDED)
         assert (end.kind, end.batches) == ("node_succeeded", 0)
-        end = await bench.run(pull(), task_id="t", sources=())
-        assert (end.kind, end.batches) == ("node_succeeded", 0)
+
+
+@pytest.mark.parametrize("inline", [pull(), rechunk(size=1)], ids=["pull", "rechunk"])
+async def test_a_pull_without_parents_is_an_error(bench: Bench, inline: dict[str, Any]) -> None:
+    async with bench.worker({"work": Seeing()}):
+        end = await bench.run(inline, task_id="t", node_id="root", sources=())
+    assert (end.reason_code, end.permanent) == ("bad_input_args", True)
+    assert "node 'root' has no parents to pull from; add edges to it" in end.error
 
 
 async def test_rechunked_batches_have_size_items_of_one_artifact(bench: Bench) -> None:
@@ -375,6 +381,7 @@ async def test_an_unknown_adapter_fails_for_good(bench: Bench, name: Any) -> Non
         (pull(from_nodes="up"), "from_nodes a list of them"),
         (pull(from_node=5), "from_node is a node id"),
         (pull(from_nodes=[5]), "from_nodes a list of them"),
+        (pull(from_nodes=[]), "from_nodes is empty; name parents of the node, or leave it out to read all of them"),
         (pull(poll_ms=0), "poll_ms is at least 1"),
         (pull(poll_ms="fast"), "poll_ms is to be of type int, not 'fast'"),
         (pull(poll_ms=True), "poll_ms is to be of type int"),

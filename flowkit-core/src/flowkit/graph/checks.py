@@ -13,6 +13,8 @@ UNSUPPORTED_TYPES = frozenset({"subflow", "sleep", "wait_signal"})
 ARGUMENTS_THAT_NAME_NODES = {"merge.generic": "from_nodes", "metrics.aggregate": "node_id"}
 WITHOUT_EFFECT_ON_CALLS = {"schedule_to_start_sec": "does not wait for a worker", "heartbeat_sec": "gives no heartbeats"}
 """The time limits that have no effect on a coordinator function, and why."""
+PULL_ADAPTERS = frozenset({"pull.from_artifacts", "pull.from_artifacts.rechunk:size"})
+"""The input adapters that read the artifacts of other nodes, and have no input without one."""
 MAX_SHOWN = 12
 
 
@@ -97,8 +99,10 @@ def check_links(faults: Faults, document: GraphDocument, links: Links, *, only: 
     for place in range(len(document.nodes)) if only is None else only:
         node, above = document.nodes[place], links.into[place]
         name = node.node_id
-        if node.io.input_adapter is not None:
+        if (adapter := node.io.input_adapter) is not None:
             _check_sources(faults, document, links, place)
+            if isinstance(adapter, str) and adapter in PULL_ADAPTERS:
+                _check_pull(faults, node, has_parents=bool(above))
         if node.io.batching is not None and (node.io.start_when == "first_batch" or any(link.streams for link in above.values())):
             faults.add(name, "io.batching does not go with a streaming edge; use the adapter 'pull.from_artifacts.rechunk:size'")
         if not above and node.fan_in == "all" and node.io.start_when == "ready":
@@ -133,6 +137,21 @@ def _check_sources(faults: Faults, document: GraphDocument, links: Links, place:
     for field, target in others:
         if target in known and target not in names:
             faults.add(node.node_id, f"{field} reads {short(target)}, which is not above the node; add it to depends_on")
+
+
+def _check_pull(faults: Faults, node: NodeSpec, *, has_parents: bool) -> None:
+    """Check that a node that pulls has another node to pull from. Names of nodes that are not above it have their own check."""
+    adapter, arguments = node.io.input_adapter, node.io.input_inline.get("input_args")
+    names = arguments.get("from_nodes") if isinstance(arguments, dict) else None
+    if isinstance(names, list) and not names:
+        faults.add(
+            node.node_id,
+            f"io.input_inline.input_args.from_nodes is empty, so {adapter!r} has nothing to pull; "
+            "name nodes above the node, or remove from_nodes to pull from all parents",
+        )
+    elif not has_parents and not any(_named(node)):
+        reason = f"the input adapter {adapter!r} pulls the artifacts of parents"
+        faults.add(node.node_id, f"{reason}, and the node has no parents; add edges to it")
 
 
 def _check_stream(faults: Faults, source: NodeSpec, node: NodeSpec, *, routed: bool) -> None:

@@ -129,6 +129,8 @@ class InputRequest:
             return list(parents.values())
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise self.bad("from_node is a node id, from_nodes a list of them")
+        if not names:
+            raise self.bad("from_nodes is empty; name parents of the node, or leave it out to read all of them")
         if strangers := [name for name in names if name not in parents]:
             raise self.bad(f"{', '.join(map(repr, strangers))}: not among the parents of node {self.context.node_id!r}")
         return [parents[name] for name in dict.fromkeys(names)]
@@ -224,9 +226,16 @@ class InputRequest:
         return [stream for stream in reading if stream in watch.moved]
 
 
+async def _take_pulled(request: InputRequest) -> list[Source]:
+    sources = await request.take_sources()
+    if not sources:
+        raise request.bad(f"node {request.context.node_id!r} has no parents to pull from; add edges to it")
+    return sources
+
+
 async def pull_from_artifacts(request: InputRequest) -> AsyncGenerator[Batch | Sequence[Batch], None]:
     """One batch per artifact: ``{"from_node", "ref", "meta"}``. Arguments: ``from_node`` or ``from_nodes``, ``poll_ms``."""
-    sources = await request.take_sources()
+    sources = await _take_pulled(request)
     poll_ms = request.take_poll_ms()
     request.no_other_arguments()
     async with aclosing(request.follow(sources, poll_ms=poll_ms)) as pages:
@@ -244,7 +253,7 @@ async def pull_rechunked(request: InputRequest) -> AsyncGenerator[Batch | Sequen
     if size < 1:
         raise request.bad(f"size is at least 1, not {size}")
     key = request.take("meta_list_key", str, None)
-    sources = await request.take_sources()
+    sources = await _take_pulled(request)
     poll_ms = request.take_poll_ms()
     request.no_other_arguments()
     async with aclosing(request.follow(sources, poll_ms=poll_ms)) as pages:
