@@ -131,6 +131,21 @@ async def test_a_batch_that_comes_twice_is_processed_and_counted_once(bench: Ben
     assert (end.metrics["count"], end.batches, counting.processed) == (2, 2, ["a", "b"])
 
 
+def repetitions(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if getattr(record, "action", None) == "batch_repeated"]
+
+
+async def test_a_run_warns_once_that_batches_came_twice(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    async with bench.worker({"work": Counting()}):
+        await bench.run(uids("a", "b", "a", "b", "a"), task_id="t")
+        said = "Batch 'a' of node n came more than once in one run: only the first with this uid is processed"
+        assert repetitions(caplog) == [said]
+        await bench.run(uids("a", "b", "c"), task_id="t", token="two", attempt=2)
+        assert repetitions(caplog) == [said]
+        await bench.run(uids("a", "b", "a"), task_id="t", token="three", attempt=3)
+        assert repetitions(caplog) == [said, said]
+
+
 async def test_no_batches_are_no_error(bench: Bench) -> None:
     async with bench.worker({"work": Counting()}):
         end = await bench.run(uids())

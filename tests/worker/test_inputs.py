@@ -1,6 +1,7 @@
 """Input adapters: which is chosen, what it yields, when it ends."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -125,6 +126,23 @@ async def test_a_pull_without_parents_is_an_error(bench: Bench, inline: dict[str
         end = await bench.run(inline, task_id="t", node_id="root", sources=())
     assert (end.reason_code, end.permanent) == ("bad_input_args", True)
     assert "node 'root' has no parents to pull from; add edges to it" in end.error
+
+
+async def test_records_of_one_uid_are_read_once_with_a_warning(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """A store does not hold two, unless somebody changed what it holds."""
+
+    class Doubling(InMemoryArtifactStore):
+        async def read(self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False) -> Sequence[ArtifactRecord]:
+            page = await super().read(stream, after=after, limit=limit, latest=latest)
+            return [replace(record, uid="u0") for record in page] if stream.node_id == "up" else page
+
+    bench.store.artifacts = Doubling()
+    await put(bench, b'{"a":1}', b'{"a":2}')
+    seeing = Seeing()
+    async with bench.worker({"work": seeing}):
+        end = await bench.run(pull(), task_id="t", sources=ENDED)
+    assert (end.batches, [batch.payload["meta"] for batch in seeing.seen]) == (1, [{"a": 1}])
+    assert "Batch 'up:u0' of node n came more than once in one run" in caplog.text
 
 
 async def test_rechunked_batches_have_size_items_of_one_artifact(bench: Bench) -> None:

@@ -1,5 +1,6 @@
 """The batches of one run: stored in order, each counted once."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from flowkit.worker._values import Numbers, add_numbers, bad_result, dump, json_
 from flowkit.worker._waiting import Recent, Signal
 from flowkit.worker.artifacts import COMPLETE_UID, ArtifactReader, ArtifactWriter
 from flowkit.worker.handlers import Batch
+
+logger = logging.getLogger(__name__)
 
 MAX_UNSTORED = 64
 MAX_UID_LENGTH = 1000
@@ -39,6 +42,7 @@ class BatchLedger:
         self._clock = clock
         self._fresh = command.attempt == 1 and not command.resumed
         self._recent = Recent(1000)
+        self._warned = False
         self._sums: Numbers = {}
         self._stored = 0
         self._unstored = 0
@@ -66,10 +70,22 @@ class BatchLedger:
                 self._tell()
         unseen = []
         for batch in batches:
-            if batch.batch_uid not in known and batch.batch_uid not in self._recent:
-                self._recent.add(batch.batch_uid)
+            if batch.batch_uid in self._recent:
+                self._warn_repeated(batch.batch_uid)
+                continue
+            self._recent.add(batch.batch_uid)
+            if batch.batch_uid not in known:
                 unseen.append(batch)
         return unseen
+
+    def _warn_repeated(self, uid: str) -> None:
+        """Warn once that a uid came again in this run: if it names other content, that is never processed."""
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "Batch %r of node %s came more than once in one run: only the first with this uid is processed", uid, self.stream.node_id,
+                extra={"action": "batch_repeated", "task_id": self.stream.task_id},
+            )  # fmt: skip
 
     async def add(self, uid: str, artifact: Any, metrics: Any = None) -> None:
         """Have a processed batch stored; wait only where too many are on their way."""
