@@ -34,11 +34,11 @@ MUTANTS = (
     Mutant(
         "dead letters are stored after the commit",
         CORE + "applying.py",
-        """        await self._park([letter for one in letters.values() for letter in one.parked])
+        """        await self._park(parked)
         stored = await self._store.commit(commits)
 """,
         """        stored = await self._store.commit(commits)
-        await self._park([letter for one in letters.values() for letter in one.parked])
+        await self._park(parked)
 """,
     ),
     Mutant(

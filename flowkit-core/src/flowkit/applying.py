@@ -29,6 +29,7 @@ from flowkit.engine import (
 )
 from flowkit.errors import CorruptRecord, FlowKitError, PayloadError, RecordRefused, RecordTooLarge, StoreError, StoreUnavailable
 from flowkit.evaluation import Allowance, evaluate_at_once
+from flowkit.letter_states import LetterState, letter_states
 from flowkit.notices import Notices, notices_of
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, DeadLetter, Store, TaskRecord
@@ -69,6 +70,8 @@ class Applied:
 
     effects: list[tuple[Held, list[Effect]]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    uncommitted: dict[str, DeadLetter] = field(default_factory=dict)
+    """Dead letters that were stored, by id, and not committed with their tasks."""
 
 
 class Applier:
@@ -211,6 +214,8 @@ class Applier:
                 pause = backoff.next_sec()
                 await self._clock.sleep(pause)
                 waited += pause
+        if applied.uncommitted:
+            await self._drop_strays(list(applied.uncommitted.values()))
         return applied
 
     async def _round(
@@ -301,13 +306,17 @@ class Applier:
         stale = await self._outdated(unsure, found)
         if not commits:
             return stale
-        await self._park([letter for one in letters.values() for letter in one.parked])
+        parked = [letter for one in letters.values() for letter in one.parked]
+        applied.uncommitted |= {letter.letter_id: letter for letter in parked}
+        await self._park(parked)
         stored = await self._store.commit(commits)
         for (task_id, held, before, effects, notices), commit, success in zip(outcomes, commits, stored, strict=True):
             if not success:
                 stale.append(task_id)
                 continue
             operations.pop(task_id, None)
+            for letter in letters[task_id].parked:
+                applied.uncommitted.pop(letter.letter_id, None)
             held.ledger.committed(held.task, commit)
             applied.effects.append((held, effects))
             if held.task.status is not before:
@@ -339,6 +348,18 @@ class Applier:
             await self._store.drop_dead_letters(letter_ids)
         except StoreError as error:
             notices_of(self._clock).trouble(logger, "letters", "Dead letters cannot be dropped", error, action="letters_left")
+
+    async def _drop_strays(self, letters: list[DeadLetter]) -> None:
+        """Drop dead letters of failures that others have prevented: their commits came first.
+
+        The letter of a node that has not ended stays: others may be about to commit the same failure.
+        """
+        try:
+            states = await letter_states(self._store, letters)
+        except StoreError as error:
+            notices_of(self._clock).trouble(logger, "letters", "Dead letters cannot be checked", error, action="letters_left")
+            return
+        await self._drop([letter.letter_id for letter, state in zip(letters, states, strict=True) if state is LetterState.STRAY])
 
     async def _outdated(self, task_ids: Collection[str], found: Mapping[str, Held]) -> list[str]:
         """Those tasks that others have changed: what a copy from memory ignores may mean something to the task as it is now."""

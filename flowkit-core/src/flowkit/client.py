@@ -42,6 +42,7 @@ from flowkit.errors import (
     TaskRefused,
 )
 from flowkit.explaining import explain_node
+from flowkit.letter_states import LetterState, letter_states
 from flowkit.messages import TaskTouched, encode, headers_of
 from flowkit.notices import notices_of
 from flowkit.plugins import Plugins
@@ -529,7 +530,8 @@ class Client:
     ) -> Page[DeadLetter]:
         """List dead letters by ``letter_id``: all, or those of one task, of one kind or with these ids.
 
-        The kinds are ``batch``, ``node``, ``message`` and ``task``.
+        The kinds are ``batch``, ``node``, ``message`` and ``task``. The letter of a node whose failure is not recorded is left out, so that
+        a page may hold fewer than ``limit``.
         """
         store = self.store
         if kind not in (None, *LETTER_KINDS):
@@ -537,7 +539,9 @@ class Client:
         if limit < 1:
             raise ValueError(f"limit is at least 1, not {limit}")
         letters = await store.dead_letters(task_id=task_id, kind=kind, letter_ids=letter_ids, after=after, limit=limit + 1)
-        return Page(list(letters[:limit]), letters[limit - 1].letter_id if len(letters) > limit else None)
+        states = await letter_states(store, letters[:limit])
+        found = [letter for letter, state in zip(letters, states, strict=False) if state is LetterState.COMMITTED]
+        return Page(found, letters[limit - 1].letter_id if len(letters) > limit else None)
 
     async def retry_dead_letters(self, letter_ids: Collection[str]) -> list[Redriven]:
         """Try again what was given up, and say for each letter what became of it.

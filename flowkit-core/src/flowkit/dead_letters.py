@@ -1,6 +1,7 @@
 """Dead letters of nodes and batches.
 
-That of a node is stored before the change that fails the node is committed, so that a crash loses none.
+That of a node is stored before the change that fails the node is committed, so that a crash loses none. If the change is not committed
+after all, the letter is about a failure that did not happen: :mod:`flowkit.letter_states` finds such letters.
 """
 
 from dataclasses import dataclass, field

@@ -14,7 +14,7 @@ from flowkit.task import NodeRecord
 MOST_AT_ONCE = 500
 OUTDATED = {
     "batch": "the node has run again from the start since then, with this batch among the others",
-    "node": "the node has run again since then",
+    "node": "the node did not fail in this attempt, or has run again since then",
 }
 """Why the letter of a batch or node has nothing left to retry."""
 LEFT_AS_IT_WAS = (BusError, CorruptRecord, MessageTooLarge, PayloadError, TaskNotFound, TaskRefused)

@@ -118,7 +118,8 @@ class PatientClient(Client):
         return await self._patiently(lambda: find(**query))
 
     async def retry_dead_letters(self, letter_ids: Collection[str]) -> list[Redriven]:
-        for letter in (await self.dead_letters(letter_ids=letter_ids)).items:
+        # From the store itself: what is listed depends on tasks, of which the next read may find a newer version.
+        for letter in await self._patiently(lambda: self.store.dead_letters(letter_ids=letter_ids, limit=len(letter_ids))):
             if letter.task_id is not None:
                 self.on_retry(letter.task_id)
                 self.told.pop(letter.task_id, None)

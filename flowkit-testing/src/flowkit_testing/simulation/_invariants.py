@@ -9,6 +9,7 @@ from pydantic_core import from_json
 
 from flowkit.dead_letters import node_letter_id
 from flowkit.encoding import encoded
+from flowkit.letter_states import LetterState, letter_states
 from flowkit.messages import NodeSucceeded
 from flowkit.plugins import Plugins
 from flowkit.protocols import ArtifactRecord, Commit, Message, Store, Stream, TaskRecord
@@ -73,6 +74,8 @@ class Invariants:
         self._tasks: dict[str, _Known] = {}
         self._produced: dict[tuple[str, int], list[Any]] = {}
         self._streams: dict[Stream, set[str]] = {}
+        self._failed: set[str] = set()
+        """The ids of the dead letters that nodes have left."""
         self.retries: Counter[str] = Counter()
         """How often a client asked to run a task again."""
         self.checked = 0
@@ -217,6 +220,7 @@ class Invariants:
         if node.reason_code == "bad_condition":
             return
         if node.letter:
+            self._failed.add(node_letter_id(task_id, node_id, node.letter))
             kept = [*at_once(self._reading.dead_letters(letter_ids=[node_letter_id(task_id, node_id, node.letter)]))]
         else:
             kept = [letter for letter in at_once(self._reading.dead_letters(task_id=task_id, kind="batch")) if letter.node_id == node_id]
@@ -248,6 +252,15 @@ class Invariants:
                 what = "twice" if is_new else "not at all, and was told to be known"
                 raise InvariantBroken(f"artifact {record.uid!r} of {record.stream} by {who} was stored {what}")
             uids.add(record.uid)
+
+    def check_letters(self) -> None:
+        """Each dead letter of a node that is listed is about an attempt in which the node failed."""
+        letters = at_once(self._reading.dead_letters(kind="node", limit=10_000))
+        states = at_once(letter_states(self._reading, letters))
+        for letter, state in zip(letters, states, strict=True):
+            if state is LetterState.COMMITTED and letter.letter_id not in self._failed and letter.task_id in self._tasks:
+                what = f"node {letter.node_id!r} of {letter.task_id!r} did not fail in attempt {letter.attempt}"
+                raise InvariantBroken(f"{what}, and its dead letter is listed")
 
     def check_streams(self) -> None:
         """Positions are 1, 2, 3, … and each uid is there once."""
@@ -281,6 +294,7 @@ class Invariants:
             if stored != view:
                 raise InvariantBroken(f"a client was told that task {task_id!r} is\n  {view!r}\nand it is stored as\n  {stored!r}")
         self.check_runs()
+        self.check_letters()
         for letter in at_once(self._server.store.dead_letters(kind="task")):
             if letter.task_id not in self._server.damaged:
                 raise InvariantBroken(f"task {letter.task_id!r} was put aside: {letter.error}")
