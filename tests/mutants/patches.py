@@ -312,6 +312,13 @@ MUTANTS = (
         ("retry_below_a_failure",),
     ),
     Mutant(
+        "a run does not report that it pulled",
+        CORE + "worker/_work.py",
+        "        self.pulled = True\n",
+        "",
+        ("retry_of_a_reader",),
+    ),
+    Mutant(
         "vars are applied for each return of a function",
         CORE + "engine/_transitions.py",
         "    FunctionReturned: frozenset({Mark.READY,",
