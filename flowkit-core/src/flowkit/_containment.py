@@ -10,7 +10,7 @@ import traceback
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context, ContextVar
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 from weakref import WeakSet
 
 from flowkit.showing import encodable, writable
@@ -133,7 +133,7 @@ async def awaited(awaitable: Awaitable[T], *, ending: Callable[[], bool] = is_ca
         Escaped: it raised what is no ``Exception``, or was cancelled by itself. An ``Exception`` passes unchanged.
     """
     task = _current_task()
-    before = task.cancelling() if task is not None else 0
+    before = _cancellations(task)
     try:
         result = await awaitable
     except Exception:
@@ -156,14 +156,34 @@ def _current_task() -> "asyncio.Task[Any] | None":
         return None
 
 
-async def _take_back(task: "asyncio.Task[Any] | None", before: int, ending: Callable[[], bool]) -> bool:
-    """Undo a cancellation that foreign code asked for. Return whether it was still to be delivered."""
-    if task is None or task.cancelling() <= before or ending():
+class _Before(NamedTuple):
+    """The cancellations of a task when foreign code begins."""
+
+    asked: int
+    pending: bool
+
+
+def _cancellations(task: "asyncio.Task[Any] | None") -> _Before:
+    return _Before(0, False) if task is None else _Before(task.cancelling(), _is_pending(task))
+
+
+def _is_pending(task: "asyncio.Task[Any]") -> bool:
+    """Return whether a cancellation is to be delivered at the next await. asyncio has no public name for this."""
+    return getattr(task, "_must_cancel", False)
+
+
+async def _take_back(task: "asyncio.Task[Any] | None", before: _Before, ending: Callable[[], bool]) -> bool:
+    """Undo a cancellation that foreign code asked for. Return whether it was still to be delivered, unless that code undid it."""
+    if task is None or ending():
         return False
-    pending = await take_back(ending)
-    while task.cancelling() > before:
+    undone = task.cancelling() <= before.asked
+    # Before Python 3.13, a cancellation that uncancel() has undone is delivered all the same.
+    if undone and (before.pending or not _is_pending(task)):
+        return False
+    delivered = await take_back(ending)
+    while task.cancelling() > before.asked:
         task.uncancel()
-    return pending
+    return delivered and not undone
 
 
 async def take_back(ending: Callable[[], bool]) -> bool:

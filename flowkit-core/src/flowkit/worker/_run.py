@@ -34,7 +34,8 @@ class Run:
     """An attempt of a node on this worker. :meth:`execute` always ends with a report, save when the worker itself is torn down."""
 
     __slots__ = (
-        "_context", "_cut_off", "_data", "_handed_back", "_handler", "_leaving", "_make", "_services", "_work", "command", "reports"
+        "_context", "_cut_off", "_data", "_end", "_handed_back", "_handler", "_leaving", "_make", "_services", "_work", "command",
+        "reports",
     )  # fmt: skip
 
     def __init__(self, command: RunNode, make: Make, reports: RunReports, services: Services) -> None:
@@ -42,6 +43,7 @@ class Run:
         self.reports = reports
         self._handed_back = False
         self._cut_off = False
+        self._end: End | None = None
         self._leaving: Callable[[], bool] = bool
         self._make = make
         self._services = services
@@ -93,8 +95,11 @@ class Run:
         self.reports.end(self._given_up({}))
 
     def broke(self, error: BaseException) -> None:
-        """Report that :meth:`execute` ended with this error, and has reported nothing."""
-        self.reports.end(self._failed(judge_plainly(error), {}))
+        """Report the end of a run whose :meth:`execute` ended with this error, unless it was reported."""
+        if self._end is not None:
+            self.reports.end(self._end)
+        else:
+            self.reports.end(self._given_up({}) if self._context.cancelled() else self._failed(judge_plainly(error), {}))
 
     # ------------------------------------------------ life
 
@@ -111,10 +116,12 @@ class Run:
         try:
             other = await awaited(self._services.claims.claim(self.command), ending=self._ending)
         except asyncio.CancelledError:
+            if not self._context.cancelled():
+                raise
             # What is handed back before its claim is known goes back to the queue without a report.
-            if self._context.cancelled() and not self._handed_back:
+            if not self._handed_back:
                 self.reports.end(self._given_up({}))
-            raise
+            return False
         except Exception as error:
             self.reports.end(self._failed(judge_plainly(error), {}))
             return False
@@ -126,9 +133,8 @@ class Run:
 
     async def _execute(self) -> None:
         self.reports.start(self._services.clock.now())
-        end: End | None = None
         try:
-            end = await self._attempt()
+            end = self._end = await self._attempt()
             await self._close()
         except asyncio.CancelledError:
             if not self._context.cancelled():
@@ -136,17 +142,23 @@ class Run:
             self._cut_off = False  # it was delivered; from here on the task is cancelled again only if the worker leaves
             with anyio.CancelScope(shield=True):
                 await self._close()
-                self.reports.end(self._given_up(await self._stored_metrics()) if end is None else end)
+                end = self._end = self._end or self._given_up(await self._stored_metrics())
             if isinstance(self._handler, FunctionHandler) and self._handler.threaded:
                 logger.warning(
                     "Node %s was cut off, but its function goes on in its thread", self.command.node_id,
                     extra={"action": "thread_abandoned", "task_id": self.command.task_id},
                 )  # fmt: skip
-            raise
         self.reports.end(end)
 
     async def _close(self) -> None:
-        await self._context._close(self._services.cfg.cancel_grace_sec, self._ending)  # noqa: SLF001
+        """Run the cleanups. The end of the run stands, even if one of them has this task cancelled when it is over."""
+        closing = self._context._close(self._services.cfg.cancel_grace_sec, self._ending)  # noqa: SLF001
+        try:
+            await awaited(closing, ending=self._ending)
+        except Exception as error:
+            logger.warning(
+                "The cleanups of node %s were interrupted: %s", self.command.node_id, error_text(error), extra=self._extra("cleanup_failed")
+            )
 
     def _ending(self) -> bool:
         """The worker cancels the run. At any other time a cancellation is the handler's own."""

@@ -26,13 +26,13 @@ class Runnable(Protocol):
     def priority(self) -> int: ...
 
     async def execute(self, leaving: Callable[[], bool]) -> None:
-        """Run to the end. ``leaving`` says whether the worker ends and cancels what still runs."""
+        """Run to the end and report it. ``leaving`` says whether the worker ends and cancels what still runs: then it may raise."""
 
     def cut_off(self) -> None:
         """Take note that the task that executes this is cancelled now."""
 
     def broke(self, error: BaseException) -> None:
-        """Report that :meth:`execute` ended with this error, and has reported nothing."""
+        """Report the end of a run whose :meth:`execute` ended with this error, unless it was reported."""
 
 
 class Slots:
@@ -126,8 +126,8 @@ class Slots:
             task.cancel()
 
     def _leaving(self, slot: "asyncio.Task[None]") -> bool:
-        """This slot is cancelled because the worker ends: code that cancels all tasks of the event loop cancels the owner as well."""
-        return slot.cancelling() > 0 and (self._closed or (self._owner is not None and self._owner.cancelling() > 0))
+        """Return whether the worker ends and cancels this slot. Code that cancels all tasks of the event loop cancels the owner as well."""
+        return self._closed or (slot.cancelling() > 0 and self._owner is not None and self._owner.cancelling() > 0)
 
     def abandon(self, run: Runnable) -> None:
         """Go on without a run that does not end."""
@@ -159,14 +159,15 @@ class Slots:
             self._idle.pop().set()
         elif len(self._slots) < self.capacity:
             self._waking = True
-            self._slots.add(asyncio.create_task(self._slot(), name="flowkit slot"))
+            asyncio.create_task(self._slot(), name="flowkit slot")  # noqa: RUF006 - it adds itself to the slots
 
     async def _slot(self) -> None:
         me = asyncio.current_task()
         assert me is not None
         self._waking = False
+        self._slots.add(me)
         try:
-            while not me.cancelling():
+            while me in self._slots and not me.cancelling() and not self._closed:
                 if self._queue:
                     await self._run_next(me)
                 else:
@@ -194,10 +195,11 @@ class Slots:
             self._wake_one()
         try:
             await in_context(run.execute(partial(self._leaving, me)), self._context.copy())
-        except asyncio.CancelledError:
-            raise
         except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and self._leaving(me):
+                raise
             # Also GeneratorExit, where code awaited a future that has it as its exception: the slot's coroutine is closed by that.
+            # Also CancelledError, where code of the run had this task cancelled later, when nothing of that code was awaited any more.
             logger.error("A run broke without a report: %s", error_text(error), extra={"action": "run_broken"})
             run.broke(error)
         finally:
