@@ -7,9 +7,8 @@ become an :class:`Escaped`, which is an ordinary exception.
 
 import asyncio
 import traceback
-import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextvars import Context, ContextVar
+from contextvars import ContextVar
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 from weakref import WeakSet
 
@@ -195,26 +194,6 @@ async def take_back(ending: Callable[[], bool]) -> bool:
             raise
         return True
     return False
-
-
-@types.coroutine
-def in_context(coroutine: Coroutine[Any, Any, T], context: Context) -> Generator[Any, Any, T]:
-    """Await foreign code in a context of its own: the context variables that it sets are not seen outside."""
-    context.run(mark_foreign)
-    step: Callable[[Any], Any] = coroutine.send
-    value: Any = None
-    while True:
-        try:
-            waits_for = context.run(step, value)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-        try:
-            step, value = coroutine.send, (yield waits_for)
-        except GeneratorExit:
-            context.run(coroutine.close)
-            raise
-        except BaseException as error:
-            step, value = coroutine.throw, error
 
 
 # ---------------------------------------------------------------- tasks of foreign code

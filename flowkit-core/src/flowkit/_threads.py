@@ -8,12 +8,16 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 import anyio.to_thread
+
+# Private, but without them anyio.from_thread works in anyio's own threads alone. These keep a process from ending.
 from anyio._core._eventloop import claim_worker_thread, get_async_backend, threadlocals
+
+from flowkit._contexts import lend_context
 
 T = TypeVar("T")
 
@@ -63,16 +67,16 @@ def counted() -> Iterator[Calls]:
 
 
 async def in_thread(function: Callable[..., T], *args: Any) -> T:
-    """Call a function in a thread, with a copy of the caller's context. A caller that is cancelled abandons the call.
+    """Call a function in a thread, in the context of the caller's run. A caller that is cancelled abandons the call.
 
     Calls count against anyio's limit of threads, at which virtual clocks look to know that something real goes on. The function may
     use ``anyio.from_thread``.
     """
     async with anyio.to_thread.current_default_thread_limiter():
         with anyio.CancelScope() as scope:
-            thread = _thread()
             call = _Call(function, args, scope)
-            thread.calls.put(call)
+            # Not before this task waits: until then its context is in use.
+            asyncio.get_running_loop().call_soon(call.begin)
             error = await call.ended
     if error is not None:
         # Not set as the future's exception: asyncio takes GeneratorExit and StopIteration for signs of its own.
@@ -85,7 +89,7 @@ class _Call:
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], scope: anyio.CancelScope) -> None:
         self._function, self._args, self._scope = function, args, scope
-        self._context = copy_context()
+        self._context = lend_context()
         self._loop = asyncio.get_running_loop()
         self._backend = get_async_backend()
         self._calls = _counted_in.get()
@@ -93,6 +97,18 @@ class _Call:
         self.result: Any = None
         if self._calls is not None:
             self._calls.begin(self, getattr(function, "__qualname__", repr(type(function))))
+
+    def begin(self) -> None:
+        """Give the call to a thread, unless it was abandoned meanwhile."""
+        if self.ended.done():
+            self._drop(None)
+            return
+        try:
+            thread = _thread()
+        except RuntimeError as error:  # the system allows no more threads
+            self._drop(error)
+        else:
+            thread.calls.put(self)
 
     def make(self) -> BaseException | None:
         """Call the function, in the thread. Return what it raises."""
@@ -110,6 +126,10 @@ class _Call:
         """Hand the outcome to the event loop. It may be gone."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._end, error)
+
+    def _drop(self, error: BaseException | None) -> None:
+        self._context.returned = True
+        self._end(error)
 
     def _end(self, error: BaseException | None) -> None:
         if self._calls is not None:

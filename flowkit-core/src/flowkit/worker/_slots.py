@@ -11,7 +11,8 @@ from typing import Any, Protocol, Self
 
 import anyio
 
-from flowkit._containment import contain_tasks, error_text, in_context
+from flowkit._containment import contain_tasks, error_text
+from flowkit._contexts import in_context
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, get_args
 
 import anyio.to_thread
@@ -71,9 +71,13 @@ class FunctionHandler:
             finally:
                 await made.aclose()
             return
-        iterator: Iterator[Any] = made
-        while (value := await _threads.in_thread(next, iterator, _END)) is not _END:
-            yield value
+        generator: Generator[Any, Any, Any] = made
+        while (value := await _threads.in_thread(next, generator, _END)) is not _END:
+            try:
+                yield value
+            except GeneratorExit:
+                await _threads.in_thread(generator.close)
+                raise
 
     def _arguments(self, item: Any, ctx: RunContext) -> tuple[Any, ...]:
         args: tuple[Any, ...] = (self._validated(item),) if self._takes_item else ()
