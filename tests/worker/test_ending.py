@@ -1,19 +1,28 @@
 """Processes end when they are told to, whatever their handlers do; and their children are children as any."""
 
+import asyncio
+import contextlib
+import re
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio.from_thread
 import pytest
 
+from flowkit._children import child_processes
+from flowkit._signals import ANSWER_SEC, LAST_WORDS_SEC, LEAVE_SEC, LINGER_SEC
+from flowkit.coordinator._coordinator import STOP_SEC
 from flowkit.worker import RunContext
-from flowkit.worker._children import child_processes
-from tests.worker.bench import Bench
+from flowkit_testing import InMemoryStore, ManualClock
+from tests.worker.bench import Bench, open_bench
+from tests.worker.test_commands import FailingBus
 
 PATIENCE_SEC = 60.0
 LONG = "stop_grace_sec=3600, cancel_grace_sec=3600"
@@ -89,6 +98,31 @@ def test_a_process_whose_event_loop_is_blocked_ends_after_the_graces() -> None:
     assert "does not end by itself: it is ended with status 143" in output
 
 
+HAS_A_CHILD = """
+@handler("work")
+async def work(item):
+    import subprocess
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    print("begun", flush=True)
+    print(child.pid, flush=True)
+    time.sleep(3600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere only children of multiprocessing are known")
+def test_a_first_signal_is_answered_while_the_event_loop_is_blocked_and_the_end_names_the_children() -> None:
+    with running(HAS_A_CHILD, LONG) as process:
+        assert process.stdout is not None
+        child = process.stdout.readline().strip()
+        process.send_signal(signal.SIGINT)
+        answer = process.stdout.readline()
+        assert f"The event loop of process {process.pid} is blocked and has not seen SIGINT" in answer
+        assert "the process is ended in 7200 s; a second signal ends it at once" in answer
+        status, output = ended(process, signal.SIGINT)
+    assert status == 128 + signal.SIGINT
+    assert re.search(rf"Child processes of process {process.pid} still run: \S+ \({child}\)", output)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="calls the C library of Linux")
 def test_a_second_signal_ends_a_process_whose_main_thread_is_in_native_code() -> None:
     with running(IN_NATIVE_CODE, LONG) as process:
@@ -144,7 +178,9 @@ def test_forked_children_have_the_signals_of_any_process_and_the_worker_hears_no
         assert lines == ["of_process -15", "of_pool True", "of_executor (3, 1)"]
         assert process.poll() is None
         status, output = ended(process, signal.SIGTERM)
-    assert (status, output) == (0, "the worker stopped\n")
+    assert status == 0
+    assert output.endswith("the worker stopped\n")
+    assert "Child processes" not in output
 
 
 async def test_children_that_outlive_their_worker_are_logged(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
@@ -166,6 +202,73 @@ async def test_children_that_outlive_their_worker_are_logged(bench: Bench, caplo
     assert children[0].pid not in child_processes()
 
 
+async def test_children_are_logged_also_where_a_worker_breaks(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    children: list[subprocess.Popen[bytes]] = []
+
+    async def work() -> None:
+        children.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE))  # noqa: ASYNC220 - as handlers do
+
+    worker = bench.worker({"work": work})
+    try:
+        await worker.start()
+        await bench.run()
+        for task in asyncio.all_tasks():
+            if task.get_name() == "flowkit worker w":
+                task.cancel()
+        await worker.stop()
+        assert f"({children[0].pid})" in caplog.text
+    finally:
+        for child in children:
+            child.kill()
+            child.communicate()
+
+
+# ---------------------------------------------------------------- how long it may take
+
+
+async def test_a_stop_with_long_graces_takes_no_longer_than_the_process_may(
+    flowkit_store: InMemoryStore, flowkit_clock: ManualClock
+) -> None:
+    begun, enough, gate = anyio.Event(), anyio.Event(), threading.Event()
+
+    def in_a_thread() -> None:
+        anyio.from_thread.run_sync(begun.set)
+        gate.wait()
+
+    async def without_end() -> None:
+        while not enough.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await enough.wait()
+
+    graces = {"stop_grace_sec": 50.0, "cancel_grace_sec": 100.0}
+    async with FailingBus() as bus, open_bench(bus, flowkit_store, flowkit_clock) as bench:
+        worker = bench.worker({"thread": in_a_thread, "work": without_end}, **graces)
+        await worker.start()
+        try:
+            abandoned = await bench.send(role="thread")
+            await begun.wait()
+            await bench.cancel(abandoned)
+            await bench.clock.advance(graces["cancel_grace_sec"] + 1)
+            await bench.end(abandoned)
+            await bench.started(await bench.send())
+            bus.refused = ["flowkit.events"]
+            before = bench.clock.monotonic()
+            await worker.stop()
+            assert bench.clock.monotonic() - before <= sum(graces.values()) + LINGER_SEC
+        finally:
+            gate.set()
+            enough.set()
+
+
+def test_the_page_on_deployment_says_how_long_a_process_may_take_to_end() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "deploy.md").read_text("utf-8")
+    beyond = re.search(r"`stop_grace_sec \+ cancel_grace_sec \+ (\d+)` seconds after the first signal \(a coordinator (\d+) s", page)
+    assert beyond is not None
+    worker, coordinator = map(int, beyond.groups())
+    assert worker >= LINGER_SEC + ANSWER_SEC + LEAVE_SEC + LAST_WORDS_SEC
+    assert coordinator >= STOP_SEC + LINGER_SEC + ANSWER_SEC + LEAVE_SEC + LAST_WORDS_SEC
+
+
 # ---------------------------------------------------------------- threads
 
 
@@ -182,8 +285,6 @@ async def test_a_function_in_a_thread_may_call_back_into_the_event_loop(bench: B
 
 
 async def test_a_generator_stays_on_one_thread(bench: Bench) -> None:
-    import threading
-
     def work() -> Iterator[dict[str, int]]:
         for _ in range(5):
             yield {"thread": threading.get_ident()}

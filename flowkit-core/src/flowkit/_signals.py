@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from flowkit._children import log_children
+
 logger = logging.getLogger(__name__)
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
@@ -25,8 +27,10 @@ LINGER_SEC = 30.0
 """How much longer than its patience a service may take to stop while the event loop answers."""
 HURRY_SEC = 5.0
 """The same after a second signal."""
+NOTICE_SEC = 0.5
+"""A first signal that the event loop has not seen for this long is logged by the watchdog."""
 ANSWER_SEC = 1.0
-"""How long the event loop may take to answer."""
+"""How long the event loop may take to answer before the process is ended."""
 LOOKS = 10
 """The wait is split into this many steps, so that a pause of the whole process does not count as silence."""
 LAST_WORDS_SEC = 1.0
@@ -123,7 +127,7 @@ class _Watchdog(threading.Thread):
             try:
                 data = self._reader.recv(64)
             except TimeoutError:
-                if asked or not _loops_answer():
+                if asked or not _loops_answer(ANSWER_SEC):
                     _end(last)
                 asked, due = True, time.monotonic() + linger_sec
                 continue
@@ -142,16 +146,28 @@ class _Watchdog(threading.Thread):
                     patience_sec = max((one.patience_sec for one in tuple(_listeners)), default=0.0)
                     due = time.monotonic() + (min(patience_sec, threading.TIMEOUT_MAX / 2) if count == 1 else 0.0)
                     linger_sec = LINGER_SEC if count == 1 else HURRY_SEC
+                    if count == 1 and not _loops_answer(NOTICE_SEC):
+                        _log_blocked(number, patience_sec)
 
 
-def _loops_answer() -> bool:
+def _log_blocked(number: int, patience_sec: float) -> None:
+    """Answer a first signal, which its receiver sees only when the event loop is free."""
+    _in_thread(
+        lambda: logger.warning(
+            "The event loop of process %d is blocked and has not seen %s. If it stays blocked, the process is ended in %.0f s; a second "
+            "signal ends it at once", os.getpid(), signal.Signals(number).name, patience_sec, extra={"action": "loop_blocked"},
+        )
+    )  # fmt: skip
+
+
+def _loops_answer(within_sec: float) -> bool:
     answers = []
     for loop in {one.loop for one in tuple(_listeners)}:
         answer = threading.Event()
         answers.append(answer)
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(answer.set)
-    return any(all(answer.wait(ANSWER_SEC / LOOKS) for answer in answers) for _ in range(LOOKS))
+    return any(all(answer.wait(within_sec / LOOKS) for answer in answers) for _ in range(LOOKS))
 
 
 def _end(number: int) -> None:
@@ -177,15 +193,20 @@ def end_process(status: int, why: str) -> None:
     """End the process at once, whatever its threads do."""
 
     def say() -> None:
+        log_children(f"process {os.getpid()}")
         logger.critical("Process %d %s: it is ended with status %d", os.getpid(), why, status, extra={"action": "process_ended"})
         sys.stdout.flush()
         sys.stderr.flush()
 
-    # In a thread, as the one that is stuck may hold the lock of the log.
-    saying = threading.Thread(target=say, daemon=True)
-    saying.start()
-    saying.join(LAST_WORDS_SEC)
+    _in_thread(say)
     os._exit(status)
+
+
+def _in_thread(log: Callable[[], None]) -> None:
+    """Log something in a thread, and do not wait long for it: the thread that is stuck may hold the lock of the log."""
+    logging_thread = threading.Thread(target=log, daemon=True)
+    logging_thread.start()
+    logging_thread.join(LAST_WORDS_SEC)
 
 
 # ---------------------------------------------------------------- forked children

@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
 import anyio
 
+from flowkit._children import child_processes, log_children
 from flowkit._containment import error_text, loggable
 from flowkit._loops import keep_alive, owner_leaves
 from flowkit._threads import Calls, counted
@@ -18,7 +19,6 @@ from flowkit.errors import WorkerIdTaken
 from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, Clock, Store, TopicSpec
 from flowkit.sealing import sealed
-from flowkit.worker._children import child_processes
 from flowkit.worker._claims import Claims
 from flowkit.worker._inbox import Inbox
 from flowkit.worker._listening import CommandListener, ControlListener
@@ -156,10 +156,9 @@ class Life:
         )
         reporter = Reporter(bus=bus, topic=cfg.events_topic, worker_id=self._worker_id, clock=clock)
         allow_threads(cfg.max_concurrency)
-        others = child_processes()
         with counted() as calls:
             slots_of_worker = Slots(cfg.max_concurrency)
-        async with slots_of_worker as slots, anyio.create_task_group() as group:
+        async with _children_logged(f"worker {self._worker_id}"), slots_of_worker as slots, anyio.create_task_group() as group:
             session = Session(
                 store=store, cfg=cfg, worker_id=self._worker_id, roles=tuple(self._served), running=lambda: slots.running, clock=clock
             )
@@ -193,15 +192,11 @@ class Life:
             logger.info("Worker %s serves %s", self._worker_id, ", ".join(self._served), extra={"action": "worker_started"})
             await self._stop_asked.wait()
             commands.stop()
-            await self._drain(slots, inbox, reporter)
-            await self._let_threads_end(calls)
+            until = await self._drain(slots, inbox, reporter)
+            await self._let_threads_end(calls, until)
             group.cancel_scope.cancel()
         if not self._stop_asked.is_set():
             raise RuntimeError(f"a loop of worker {self._worker_id} has ended, and the worker with it")
-        left = {pid: name for pid, name in child_processes().items() if pid not in others}
-        if left:
-            shown = ", ".join(f"{name} ({pid})" for pid, name in left.items())
-            logger.warning("Child processes of worker %s still run: %s", self._worker_id, shown, extra={"action": "children_left"})
         if not await within(FAREWELL_SEC, session.end, clock=self._clock):
             logger.warning("Worker %s stops without having ended its session", self._worker_id, extra={"action": "session_left"})
         if self._taken is not None:
@@ -212,20 +207,25 @@ class Life:
         """A loop that fails before the worker is ready fails the start; later it is restarted."""
         await keep_alive(f"worker's {name}", loop, clock=self._clock, ending=leaving, once=lambda: not self._ready.is_set())
 
-    async def _drain(self, slots: Slots, inbox: Inbox, reporter: Reporter) -> None:
+    async def _drain(self, slots: Slots, inbox: Inbox, reporter: Reporter) -> float:
+        """Let runs end or cut them off, and report it. Return until when functions that were cut off may go on."""
         await inbox.hand_over_waiting()
-        if not await self._idle_in_time(slots):
+        in_time = await self._idle_in_time(slots)
+        until = self._clock.monotonic() + self._cfg.cancel_grace_sec
+        if not in_time:
             inbox.hand_back_running()
             if not await within(self._cfg.cancel_grace_sec + 1, lambda: _idle(slots), clock=self._clock):
                 logger.warning("%d runs do not end and are left behind", slots.running, extra={"action": "runs_left"})
                 inbox.abandon_running()
         if not await within(LAST_WORDS_SEC, reporter.flush, clock=self._clock):
             logger.warning("Worker %s stops with reports unsent", self._worker_id, extra={"action": "reports_unsent"})
+        return until
 
-    async def _let_threads_end(self, calls: Calls) -> None:
-        """Wait up to ``cancel_grace_sec`` for the threads of cancelled runs."""
-        if calls.names and self._grace > 0:
-            await within(self._cfg.cancel_grace_sec, lambda: _first(calls.wait_until_quiet, self._hurry.wait), clock=self._clock)
+    async def _let_threads_end(self, calls: Calls, until: float) -> None:
+        """Wait for the threads of runs that were cut off."""
+        left_sec = until - self._clock.monotonic()
+        if calls.names and self._grace > 0 and left_sec > 0:
+            await within(left_sec, lambda: _first(calls.wait_until_quiet, self._hurry.wait), clock=self._clock)
         if calls.names:
             logger.warning(
                 "%d functions still run in threads, until they return or the process ends: %s", len(calls.names), ", ".join(calls.names),
@@ -239,6 +239,16 @@ class Life:
                 return False
             if not hurry.is_set():
                 return True
+
+
+@contextlib.asynccontextmanager
+async def _children_logged(owner: str) -> AsyncIterator[None]:
+    """Log the child processes that have started within this and still run when it ends."""
+    others = child_processes()
+    try:
+        yield
+    finally:
+        log_children(owner, except_for=others)
 
 
 async def _idle(slots: Slots) -> None:

@@ -1,8 +1,20 @@
 """Child processes that handlers have started."""
 
 import contextlib
+import logging
 import sys
+from collections.abc import Collection
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+
+def log_children(owner: str, *, except_for: Collection[int] = ()) -> None:
+    """Log the child processes that still run when ``owner`` ends."""
+    left = {pid: name for pid, name in child_processes().items() if pid not in except_for}
+    if left:
+        shown = ", ".join(f"{name} ({pid})" for pid, name in left.items())
+        logger.warning("Child processes of %s still run: %s", owner, shown, extra={"action": "children_left"})
 
 
 def child_processes() -> dict[int, str]:
