@@ -1,6 +1,8 @@
 """A handler that cannot work is refused where it is written, and the error names that place."""
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,8 @@ import pytest
 from pydantic import BaseModel
 
 from flowkit.errors import ConfigError
-from flowkit.worker import Batch, BatchResult, Handler, handler
+from flowkit.worker import Batch, BatchResult, Handler, Worker, handler, per_run
+from tests.worker.bench import Bench
 
 HERE = Path(__file__).name
 
@@ -88,6 +91,79 @@ def a_synchronous_finalize() -> None:
         def finalize(self, ctx: Any) -> Any: ...  # type: ignore[override]
 
 
+def an_iter_batches_without_argument() -> None:
+    class Work(Handler):
+        async def iter_batches(self) -> Any: ...  # type: ignore[override]
+
+
+def a_classify_error_without_argument() -> None:
+    class Work(Handler):
+        def classify_error(self) -> Any: ...  # type: ignore[override]
+
+
+def a_synchronous_process_batch_of_another_base() -> None:
+    class Mixin:
+        def process_batch(self, batch: Any, ctx: Any) -> Any: ...
+
+    class Work(Mixin, Handler):  # type: ignore[misc]
+        pass
+
+
+def a_class_without_process_batch() -> None:
+    class Work(Handler):
+        async def finalize(self, ctx: Any) -> None: ...
+
+    Worker(db="memory://", handlers={"x": Work})
+
+
+def an_instance_without_process_batch() -> None:
+    class Work(Handler):
+        pass
+
+    Worker(db="memory://", handlers={"x": Work()})
+
+
+def a_class_made_per_run_without_process_batch() -> None:
+    class Work(Handler):
+        pass
+
+    Worker(db="memory://", handlers={"x": per_run(Work)})
+
+
+class Sized(Handler):
+    async def process_batch(self, batch: Any, ctx: Any) -> Any: ...
+
+
+def a_class_that_is_made_with_arguments() -> None:
+    class Work(Sized):
+        def __init__(self, size: int) -> None:
+            self.size = size
+
+    Worker(db="memory://", handlers={"x": Work})
+
+
+def a_dataclass_that_is_made_with_arguments() -> None:
+    @dataclass
+    class Work(Sized):
+        size: int
+
+    Worker(db="memory://", handlers={"x": Work})
+
+
+def an_abstract_class() -> None:
+    class Work(Sized, ABC):
+        @abstractmethod
+        def table(self) -> str: ...
+
+    Worker(db="memory://", handlers={"x": Work})
+
+
+def a_factory_with_arguments() -> None:
+    def make(size: int) -> Handler: ...  # type: ignore[empty-body]
+
+    per_run(make)  # type: ignore[arg-type]
+
+
 def an_asynchronous_classify_error() -> None:
     class Work(Handler):
         async def classify_error(self, exc: Any) -> Any: ...  # type: ignore[override]
@@ -107,6 +183,16 @@ WRONG = {
     a_load_input_of_one_argument: "load_input is called with (input_ref, input_inline) and does not take that",
     a_synchronous_init: "init is awaited; write it with 'async def'",
     a_synchronous_finalize: "finalize is awaited; write it with 'async def'",
+    an_iter_batches_without_argument: "iter_batches is called with (loaded) and does not take that",
+    a_classify_error_without_argument: "classify_error is called with (exc) and does not take that",
+    a_synchronous_process_batch_of_another_base: "process_batch is awaited; write it with 'async def'",
+    a_class_without_process_batch: "Work cannot be a handler: it has no process_batch",
+    an_instance_without_process_batch: "Work cannot be a handler: it has no process_batch",
+    a_class_made_per_run_without_process_batch: "Work cannot be a handler: it has no process_batch",
+    a_class_that_is_made_with_arguments: "missing a required argument: 'size'; give an instance, or per_run(lambda: Work(...))",
+    a_dataclass_that_is_made_with_arguments: "missing a required argument: 'size'; give an instance, or per_run(lambda: Work(...))",
+    an_abstract_class: "it has abstract methods: table",
+    a_factory_with_arguments: "missing a required argument: 'size'; give per_run a function without parameters",
     an_asynchronous_classify_error: "classify_error is not awaited; write it with 'def'",
 }
 
@@ -152,3 +238,26 @@ def test_declarations_that_work_are_accepted() -> None:
         name = "x"
 
     assert Untouched().name == "x"
+
+
+def test_a_class_whose_source_is_not_known_is_refused_all_the_same() -> None:
+    made: dict[str, Any] = {}
+    exec("from flowkit.worker import Handler\nclass Work(Handler):\n    pass", made)
+    with pytest.raises(ConfigError, match="Work cannot be a handler: it has no process_batch"):
+        Worker(db="memory://", handlers={"x": made["Work"]})
+
+
+async def test_what_per_run_makes_is_checked_in_each_run(bench: Bench) -> None:
+    class Unfinished(Handler):
+        pass
+
+    made: list[Any] = [Unfinished(), "no handler"]
+    async with bench.worker({"work": per_run(lambda: made.pop(0))}):
+        assert "it has no process_batch" in (await bench.run()).error
+        assert "what per_run has made for role 'work' is no handler: 'no handler'" in (await bench.run()).error
+
+
+@pytest.mark.parametrize("value", [None, Sized()])
+def test_per_run_takes_what_can_be_called(value: Any) -> None:
+    with pytest.raises(ConfigError, match="per_run takes a function that makes a handler"):
+        per_run(value)

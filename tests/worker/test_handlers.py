@@ -461,7 +461,7 @@ async def test_an_error_of_the_artifact_store_fails_the_run(bench: Bench) -> Non
         async def put(self, records: Sequence[ArtifactRecord]) -> Sequence[bool]:
             raise RuntimeError("a bug")
 
-    class Final(Handler):
+    class Final(Counting):
         async def iter_batches(self, loaded: Any) -> AsyncIterator[Batch]:
             for batch in ():
                 yield batch

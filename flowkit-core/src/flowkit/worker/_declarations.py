@@ -1,4 +1,4 @@
-"""Checks of how handlers are declared, made where the user writes the declaration."""
+"""Checks of how handlers are declared, made where the user writes the declaration or gives it to a worker."""
 
 import inspect
 from collections.abc import Callable
@@ -6,47 +6,76 @@ from typing import Any
 
 from flowkit.errors import ConfigError
 
-ASYNC_METHODS = {"init": 1, "load_input": 2, "process_batch": 2, "finalize": 1}
-"""The methods of a handler that are awaited, with the number of arguments each is called with."""
+ARGUMENTS = {
+    "init": ("run_info",),
+    "load_input": ("input_ref", "input_inline"),
+    "iter_batches": ("loaded",),
+    "process_batch": ("batch", "ctx"),
+    "finalize": ("ctx",),
+    "classify_error": ("exc",),
+}
+"""The methods of a handler, with the arguments each is called with."""
+AWAITED = ("init", "load_input", "process_batch", "finalize")
 
 
-def wrong_declaration(name: str, fault: str, function: Any) -> ConfigError:
-    """Return the error of a declaration that cannot work; it names the file and the line of ``function``."""
-    return ConfigError(f"{name} cannot be a handler: {fault}{place_of(function)}")
+def wrong_declaration(name: str, fault: str, declared: Any) -> ConfigError:
+    """Return the error of a declaration that cannot work; it names the file and the line of ``declared``."""
+    return ConfigError(f"{name} cannot be a handler: {fault}{place_of(declared)}")
 
 
-def place_of(function: Any) -> str:
+def place_of(declared: Any) -> str:
     """Return where a function or class is written, as ``" (file.py, line 3)"``; nothing where that is not known."""
-    if isinstance(function, type):
-        methods = [value for value in vars(function).values() if inspect.isfunction(value)]
-        function = methods[0] if methods else function
-    code = getattr(inspect.unwrap(function), "__code__", None)
+    if isinstance(declared, type):
+        try:
+            return f" ({inspect.getsourcefile(declared)}, line {inspect.getsourcelines(declared)[1]})"
+        except (OSError, TypeError, SyntaxError):
+            methods = [value for value in vars(declared).values() if inspect.isfunction(value)]
+            declared = methods[0] if methods else declared
+    code = getattr(inspect.unwrap(declared), "__code__", None)
     return f" ({code.co_filename}, line {code.co_firstlineno})" if code is not None else ""
 
 
 def check_methods(owner: type) -> None:
-    """Check the methods that a subclass of Handler defines.
+    """Check the methods of a subclass of Handler, also those that it inherits from other classes.
 
     Raises:
         ConfigError: one is not written as it is called.
     """
-    for method, count in ASYNC_METHODS.items():
-        written = inspect.unwrap(vars(owner)[method]) if callable(vars(owner).get(method)) else None
+    for method in ARGUMENTS:
+        found = inspect.getattr_static(owner, method)
+        written = inspect.unwrap(found) if callable(found) else None
         if not inspect.isfunction(written):
             continue
-        if inspect.isasyncgenfunction(written):
+        if method in AWAITED and inspect.isasyncgenfunction(written):
             raise wrong_declaration(owner.__name__, f"{method} yields; let it return a value", written)
-        if not inspect.iscoroutinefunction(written):
+        if method in AWAITED and not inspect.iscoroutinefunction(written):
             raise wrong_declaration(owner.__name__, f"{method} is awaited; write it with 'async def'", written)
-        _check_arguments(owner, method, written, count)
-    classify = vars(owner).get("classify_error")
-    if inspect.iscoroutinefunction(classify):
-        raise wrong_declaration(owner.__name__, "classify_error is not awaited; write it with 'def'", classify)
+        if method == "classify_error" and inspect.iscoroutinefunction(written):
+            raise wrong_declaration(owner.__name__, "classify_error is not awaited; write it with 'def'", written)
+        _check_arguments(owner, method, written)
 
 
-def _check_arguments(owner: type, method: str, written: Callable[..., Any], count: int) -> None:
+def _check_arguments(owner: type, method: str, written: Callable[..., Any]) -> None:
+    wanted = ARGUMENTS[method]
     try:
-        inspect.signature(written).bind(*range(count + 1))
+        inspect.signature(written).bind("self", *wanted)
     except TypeError:
-        wanted = {"init": "run_info", "load_input": "input_ref, input_inline", "process_batch": "batch, ctx", "finalize": "ctx"}[method]
-        raise wrong_declaration(owner.__name__, f"{method} is called with ({wanted}) and does not take that", written) from None
+        fault = f"{method} is called with ({', '.join(wanted)}) and does not take that"
+        raise wrong_declaration(owner.__name__, fault, written) from None
+
+
+def check_made_without_arguments(make: Any, advice: str) -> None:
+    """Check that a handler can be made by calling ``make()``.
+
+    Raises:
+        ConfigError: it needs arguments, or has abstract methods.
+    """
+    name = getattr(make, "__name__", type(make).__name__)
+    if inspect.isabstract(make):
+        raise wrong_declaration(name, f"it has abstract methods: {', '.join(sorted(make.__abstractmethods__))}", make)
+    try:
+        inspect.signature(make).bind()
+    except TypeError as error:
+        raise wrong_declaration(name, f"each run makes its own by calling {name}(): {error}; {advice}", make) from None
+    except ValueError:
+        return  # a class written in another language, which does not say what it takes

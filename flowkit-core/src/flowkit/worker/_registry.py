@@ -1,11 +1,13 @@
 """Which handler serves which role."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from flowkit.config import WorkerConfig
 from flowkit.errors import ConfigError
 from flowkit.plugins import Plugins
+from flowkit.worker._declarations import check_made_without_arguments, wrong_declaration
 from flowkit.worker.functions import FunctionHandler
 from flowkit.worker.handlers import Handler, PerRun
 
@@ -64,12 +66,31 @@ def _offered(role: str, plugins: Plugins) -> Make:
 
 def _maker(role: str, value: Any) -> Make:
     if isinstance(value, PerRun):
-        return value.make
+        _check_complete(value.make)
+        return partial(_made, role, value.make)
     if isinstance(value, type) and issubclass(value, Handler):
+        _check_complete(value)
+        check_made_without_arguments(value, f"give an instance, or per_run(lambda: {value.__name__}(...))")
         return value
     if isinstance(value, Handler | FunctionHandler):
+        _check_complete(value)
         return lambda: value
     if callable(value) and not isinstance(value, type):
         function = FunctionHandler(value, role=role)
         return lambda: function
     raise ConfigError(f"handlers: what is given for role {role!r} is no handler: {value!r}")
+
+
+def _check_complete(value: Any) -> None:
+    """Check that a handler, or a class of handlers, has a ``process_batch``."""
+    owner = value if isinstance(value, type) else type(value)
+    if issubclass(owner, Handler) and getattr(value.process_batch, "__func__", value.process_batch) is Handler.process_batch:
+        raise wrong_declaration(owner.__name__, "it has no process_batch", owner)
+
+
+def _made(role: str, make: Callable[[], Any]) -> AnyHandler:
+    made = make()
+    if not isinstance(made, Handler | FunctionHandler):
+        raise ConfigError(f"handlers: what per_run has made for role {role!r} is no handler: {made!r:.200}")
+    _check_complete(made)
+    return made

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flowkit._classification import default_classification
-from flowkit.worker._declarations import check_methods
+from flowkit.errors import ConfigError
+from flowkit.worker._declarations import check_made_without_arguments, check_methods
 
 if TYPE_CHECKING:
     from flowkit.worker._context import RunContext
@@ -93,11 +94,24 @@ RoleHandler = Handler
 
 @dataclass(frozen=True, slots=True)
 class PerRun:
-    """A handler that is made anew for each run."""
+    """A handler that is made for each run, by calling ``make``.
+
+    Raises:
+        ConfigError: ``make`` cannot be called without arguments.
+    """
 
     make: Callable[[], Handler]
 
+    def __post_init__(self) -> None:
+        if not callable(self.make):
+            raise ConfigError(f"per_run takes a function that makes a handler, not {type(self.make).__name__}")
+        check_made_without_arguments(self.make, "give per_run a function without parameters, such as a lambda")
+
 
 def per_run(make: Callable[[], Handler]) -> PerRun:
-    """Give each run a handler of its own, made by calling ``make``."""
+    """Give each run a handler of its own, made by calling ``make``.
+
+    Raises:
+        ConfigError: ``make`` cannot be called without arguments.
+    """
     return PerRun(make)
