@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any
@@ -15,11 +15,14 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from flowkit.errors import RunCancelled
+from flowkit._parking import PATIENCE_SEC
+from flowkit.errors import RunCancelled, StoreUnavailable
 from flowkit.graph import RetryPolicy
 from flowkit.messages import Source
+from flowkit.protocols import DeadLetter, Message
 from flowkit.worker import Batch, BatchResult, Handler, RunContext
-from tests.worker.bench import Bench
+from flowkit_testing import InMemoryBus, InMemoryStore, ManualClock
+from tests.worker.bench import Bench, open_bench
 
 
 async def test_a_run_that_is_cancelled_knows_it_and_why(bench: Bench) -> None:
@@ -559,3 +562,54 @@ async def test_a_child_that_holds_the_output_does_not_outlive_its_parent(bench: 
         await bench.cancel(command)
         assert (await bench.end(command)).kind == "node_stopped"
     await until(lambda: not is_alive(child))
+
+
+# ---------------------------------------------------------------- a store or a bus that is away
+
+
+class NoLetters(InMemoryStore):
+    """Takes no dead letters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = anyio.Event()
+
+    async def park(self, letters: Sequence[DeadLetter]) -> None:
+        self.asked.set()
+        raise StoreUnavailable("no server")
+
+
+async def give_up_when_cancelled(item: Any, ctx: RunContext) -> None:
+    await ctx.cancellable(anyio.sleep_forever())
+
+
+async def test_a_cancel_does_not_wait_behind_a_message_that_the_store_does_not_take(
+    flowkit_bus: InMemoryBus, flowkit_clock: ManualClock
+) -> None:
+    async with NoLetters() as store, open_bench(flowkit_bus, store, flowkit_clock) as bench:
+        worker = bench.worker({"work": give_up_when_cancelled})
+        async with worker:
+            command = await bench.send()
+            await bench.started(command)
+            before = bench.clock.monotonic()
+            await bench.bus.publish([Message("flowkit.control", b"no message", "t1")])
+            await store.asked.wait()
+            await bench.cancel(command)
+            assert (await bench.end(command)).kind == "node_stopped"
+            assert bench.clock.monotonic() - before < 1
+
+
+async def test_a_command_does_not_wait_behind_one_that_the_store_does_not_take(
+    flowkit_bus: InMemoryBus, flowkit_clock: ManualClock
+) -> None:
+    async with NoLetters() as store, open_bench(flowkit_bus, store, flowkit_clock) as bench:
+        refused = [Message("flowkit.cmd.work", b"no message", "t1") for _ in range(3)]
+        await bench.bus.publish(refused)
+        command = await bench.send("x")
+        before = bench.clock.monotonic()
+        async with bench.worker({"work": quick}):
+            assert (await bench.end(command)).result == "x"
+            assert bench.clock.monotonic() - before < 1
+            await bench.until(lambda: len(bench.parked) == len(refused))
+            # They wait for the store together.
+            assert bench.clock.monotonic() - before < 2 * PATIENCE_SEC

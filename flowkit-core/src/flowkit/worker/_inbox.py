@@ -18,7 +18,7 @@ from flowkit.worker._reports import Reporter, RunReports, acknowledge
 from flowkit.worker._run import Run
 from flowkit.worker._services import Services
 from flowkit.worker._slots import Slots
-from flowkit.worker._waiting import Recent, patiently
+from flowkit.worker._waiting import Recent, Signal, patiently
 
 logger = logging.getLogger(__name__)
 
@@ -43,12 +43,15 @@ class Inbox:
         self._ends = Ends()
         self._parking = Parking(store=services.store, clock=services.clock)
         self._cancelled = Recent(REMEMBERED)
+        self._refused: list[tuple[Delivery, str]] = []
+        self._refused_signal = Signal()
 
     # ------------------------------------------------ commands
 
     async def accept(self, subscription: Subscription, deliveries: Sequence[Delivery]) -> None:
         """Start what is new, acknowledge what is known, park what cannot be understood."""
         known: list[Delivery] = []
+        refused: list[tuple[Delivery, str]] = []
         for delivery in deliveries:
             try:
                 command = decode(delivery.message.value)
@@ -58,9 +61,7 @@ class Inbox:
                 if make is None:
                     raise DecodeError(f"this worker does not serve role {command.role!r}")
             except DecodeError as error:
-                kept = await self._parking.keep([(delivery, str(error))])
-                reject = partial(self._parking.reject, subscription, delivery, str(error), kept=kept)
-                await patiently(reject, clock=self._services.clock, what="park a message")
+                refused.append((delivery, str(error)))
                 continue
             token = (command.task_id, command.token)
             if token in self._cancelled or self._repeat_end(token):
@@ -72,6 +73,10 @@ class Inbox:
                 self._begin(token, command, make, subscription, delivery)
         if known:
             await acknowledge(subscription, known)
+        kept = await self._parking.keep(refused)
+        for delivery, reason in refused:
+            reject = partial(self._parking.reject, subscription, delivery, reason, kept=kept)
+            await patiently(reject, clock=self._services.clock, what="park a message")
 
     def _begin(self, token: Token, command: RunNode, make: Make, subscription: Subscription, delivery: Delivery) -> None:
         reports = RunReports(self._reporter, command, (subscription, delivery), self._told)
@@ -109,29 +114,38 @@ class Inbox:
 
     # ------------------------------------------------ control
 
-    async def heed(self, deliveries: Sequence[Delivery]) -> None:
-        """Obey cancels, answer questions to this worker, pass on hints, and keep what cannot be understood as dead letters.
+    def heed(self, deliveries: Sequence[Delivery]) -> None:
+        """Obey cancels, answer questions to this worker, pass on hints, and leave the rest to :meth:`keep_refused`.
 
-        Every worker gets a message of the control topic and keeps it under the same id, so the store has one dead letter of it. The
-        dead-letter topic, which would get one from each worker, gets none.
+        Nothing is awaited here: a cancel waits neither for the store nor for the bus.
         """
-        refused: list[tuple[Delivery, str]] = []
         for delivery in deliveries:
             try:
                 message = decode(delivery.message.value)
                 if not isinstance(message, StreamMoved | CancelRun | AskRun):
                     raise DecodeError(f"a {message.kind} is not for the control topic")
             except DecodeError as error:
-                refused.append((delivery, str(error)))
+                self._refused.append((delivery, str(error)))
+                self._refused_signal.set()
             else:
-                await self._heed(message, delivery)
-        await self._parking.keep(refused)
+                self._heed(message, delivery)
 
-    async def _heed(self, message: StreamMoved | CancelRun | AskRun, delivery: Delivery) -> None:
+    async def keep_refused(self) -> None:
+        """The loop that keeps control messages that cannot be understood as dead letters.
+
+        Every worker gets a message of the control topic and keeps it under the same id, so the store has one dead letter of it. The
+        dead-letter topic, which would get one from each worker, gets none.
+        """
+        while True:
+            await self._refused_signal.wait()
+            refused, self._refused = self._refused, []
+            await self._parking.keep(refused)
+
+    def _heed(self, message: StreamMoved | CancelRun | AskRun, delivery: Delivery) -> None:
         if isinstance(message, StreamMoved):
             self._services.watches.notice(message)
         elif isinstance(message, CancelRun):
-            await self._cancel(message)
+            self._cancel(message)
         elif message.worker_id == self._services.worker_id:
             self._answer(message, delivery)
 
@@ -156,7 +170,7 @@ class Inbox:
             self._reporter.repeat(end)
         return end is not None
 
-    async def _cancel(self, order: CancelRun) -> None:
+    def _cancel(self, order: CancelRun) -> None:
         for run in list(self.runs.values()):
             command = run.command
             if command.task_id != order.task_id or command.index != order.index:
@@ -173,7 +187,7 @@ class Inbox:
             del self.runs[command.task_id, command.token]
             self._cancelled.add((command.task_id, command.token))
             for subscription, delivery in run.reports.origins:
-                await acknowledge(subscription, [delivery])
+                self._group.start_soon(acknowledge, subscription, [delivery])
             return
         self._cancelled.add((order.task_id, order.token))
 

@@ -183,6 +183,7 @@ class Life:
                 "claim": services.claims.write_claims,
                 "hint": services.hints.send_hints,
                 "session": lambda: session.keep_renewing(self._name_taken),
+                "parking": inbox.keep_refused,
                 "command": commands.listen,
             }.items():
                 group.start_soon(self._keep_alive, name, loop, leaving)

@@ -87,7 +87,7 @@ class ControlListener:
         async with self._bus.subscribe([self._topic], group=None) as subscription:
             self.ready.set()
             while True:
-                await self._inbox.heed(await receive(subscription, 1000, clock=self._clock))
+                self._inbox.heed(await receive(subscription, 1000, clock=self._clock))
 
 
 async def receive(subscription: Subscription, max_messages: int, *, clock: Clock) -> Sequence[Delivery]:
