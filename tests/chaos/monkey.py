@@ -7,19 +7,22 @@ import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
+from itertools import chain
 from typing import Any, Self
 
 from aiokafka.admin import AIOKafkaAdminClient
 from pymongo.errors import PyMongoError
 
 from tests.chaos.cluster import Cluster, Post
-from tests.chaos.disasters import CALM_PAUSE, PAUSE_OF, PROCESSES, SERVERS, Disaster, Kind, disasters
+from tests.chaos.disasters import BUS, CALM_PAUSE, PAUSE_OF, PROCESSES, STORE, Disaster, Kind, disasters
 from tests.chaos.proxy import CLEAR, Behaviour, Link
 from tests.servers.mongod import Mongod
 from tests.services.clocks import DAY_SEC
 
 LOOK_SEC = 0.5
-AHEAD_SEC = 40 * DAY_SEC
+SHIFTS = {"put ahead": 40 * DAY_SEC, "put back": -40 * DAY_SEC}
+"""How far the wall clock of a process is ahead after such a disaster. The same disaster puts it right again."""
 BAD_LINKS = {
     "slowed": Behaviour(delay_sec=0.15),
     "narrowed": Behaviour(bytes_per_sec=40_000),
@@ -34,7 +37,8 @@ class Monkey:
     def __init__(self, cluster: Cluster, *, seed: int, calm: bool = False) -> None:
         self._cluster = cluster
         self._seed = seed
-        self._works = [self._look_after, *([self._disturb_calmly] if calm else [self._disturb_processes, self._disturb_servers])]
+        at_once = [self._disturb_processes, partial(self._disturb_servers, BUS), partial(self._disturb_servers, STORE)]
+        self._works = [self._look_after, *([self._disturb_calmly] if calm else at_once)]
         self._enough = threading.Event()
         self._pool = ThreadPoolExecutor(16, thread_name_prefix="monkey")
         self._running: list[Future[None]] = []
@@ -85,23 +89,21 @@ class Monkey:
             if post is not None:
                 self._running.append(self._pool.submit(self._to_post, disaster, post))
 
-    def _disturb_servers(self) -> None:
-        for disaster in disasters(SERVERS, PAUSE_OF[SERVERS], seed=self._seed):
+    def _disturb_servers(self, kinds: tuple[Kind, ...]) -> None:
+        for disaster in disasters(kinds, PAUSE_OF[kinds], seed=self._seed):
             if self._enough.wait(disaster.after_sec):
                 return
             self._to_server(disaster)
 
     def _disturb_calmly(self) -> None:
-        ours, theirs = (disasters(kinds, CALM_PAUSE, seed=self._seed) for kinds in (PROCESSES, SERVERS))
-        for of_process, of_server in zip(ours, theirs, strict=False):
-            if self._enough.wait(of_process.after_sec):
+        processes, bus, store = (disasters(kinds, CALM_PAUSE, seed=self._seed) for kinds in (PROCESSES, BUS, STORE))
+        for disaster in chain.from_iterable(zip(processes, bus, processes, store, strict=False)):
+            if self._enough.wait(disaster.after_sec):
                 return
-            post = self._free_post(of_process)
-            if post is not None:
-                self._to_post(of_process, post)
-            if self._enough.wait(of_server.after_sec):
-                return
-            self._to_server(of_server)
+            if disaster.kind not in PROCESSES:
+                self._to_server(disaster)
+            elif (post := self._free_post(disaster)) is not None:
+                self._to_post(disaster, post)
 
     def _free_post(self, disaster: Disaster) -> Post | None:
         """The process to be hit, locked; None if something is being done to each that could be."""
@@ -133,9 +135,10 @@ class Monkey:
                 case "restarted":
                     more["status"] = post.stop()
                     post.start()
-                case "put ahead":
+                case "put ahead" | "put back" as direction:
                     more["status"] = post.stop()
-                    post.clock_ahead_sec = 0.0 if post.clock_ahead_sec else AHEAD_SEC
+                    shift = SHIFTS[direction]
+                    post.clock_ahead_sec = 0.0 if post.clock_ahead_sec == shift else shift
                     post.start()
                 case "suspended":
                     post.suspend()
@@ -218,7 +221,8 @@ class Monkey:
         finally:
             link.behave(CLEAR)
         back = time.time()
-        self._until_whole()
+        if link is not self._cluster.bus_link:
+            self._until_whole()
         self._note(disaster.kind, whose, began, back=back)
 
 

@@ -108,7 +108,7 @@ with a member two.
 - `SIGKILL` to workers, coordinators, clients, the broker and members of the replica set, which are started again at once or seconds later;
 - `SIGSTOP` to them for seconds, longer than leases, elections and Kafka's patience with a member, and `SIGCONT`;
 - orderly restarts of workers, coordinators and the broker; step-downs of the primary;
-- restarts of workers whose clocks then are forty days ahead, and deletion of topics;
+- restarts of workers and coordinators whose clocks then are forty days ahead or behind, and deletion of topics;
 - every connection to a server goes through a proxy, which slows links down, makes them narrow, cuts them (RST), or leaves them open and
   swallows what is sent.
 
@@ -133,7 +133,7 @@ One disaster after another, in a run of its own (seed {plan.seed}, {minutes:.0f}
 {plan.workers} workers, {report.kills} kills, {report.nodes:,} nodes, {violations} violations):
 
 {recovery}
-All at once, as above, where the disasters of processes are counted that no disaster of a server fell into:
+All at once, as above, where those disasters are counted beside which no server was in other trouble:
 
 """
 

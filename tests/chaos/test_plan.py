@@ -1,24 +1,45 @@
 """The disasters of a seed, the ledgers that survive them, and the times that are read off."""
 
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from tests.chaos.clients import unfinished
-from tests.chaos.disasters import PAUSE_OF, PROCESSES, SERVERS, disasters
+from tests.chaos.disasters import BUS, PAUSE_OF, PROCESSES, STORE, disasters
 from tests.chaos.ledger import Ledger, read_ledgers
 from tests.chaos.recovery import recovery
 from tests.chaos.report import FOUND, Plan, Report, page_of
 from tests.chaos.test_checker import AT, History
 
 
-@pytest.mark.parametrize("kinds", [PROCESSES, SERVERS])
+@pytest.mark.parametrize("kinds", [PROCESSES, BUS, STORE])
 def test_a_seed_gives_the_same_disasters_each_time_and_another_seed_others(kinds) -> None:
     first, again, other = (list(islice(disasters(kinds, PAUSE_OF[kinds], seed=seed), 500)) for seed in (1, 1, 2))
     assert first == again
     assert first != other
-    assert {disaster.kind for disaster in first} == set(kinds)
+
+
+@pytest.mark.parametrize("kinds", [PROCESSES, BUS, STORE])
+def test_each_round_has_every_disaster_as_often_as_its_kind_says(kinds) -> None:
+    size = sum(kind.times for kind in kinds)
+    drawn = disasters(kinds, PAUSE_OF[kinds], seed=1)
+    for _ in range(3):
+        assert Counter(disaster.kind for disaster in islice(drawn, size)) == {kind: kind.times for kind in kinds}
+
+
+def test_processes_are_killed_fifteen_times_a_minute_or_more() -> None:
+    first = list(islice(disasters(PROCESSES, PAUSE_OF[PROCESSES], seed=1), 1000))
+    kills, seconds = sum(disaster.kind.kills for disaster in first), sum(disaster.after_sec for disaster in first)
+    assert kills / seconds * 60 >= 15
+
+
+@pytest.mark.parametrize("kinds", [BUS, STORE])
+def test_a_round_of_disasters_of_servers_lasts_a_minute_beside_the_time_servers_need_to_start(kinds) -> None:
+    rounds, size = 20, sum(kind.times for kind in kinds)
+    drawn = islice(disasters(kinds, PAUSE_OF[kinds], seed=1), rounds * size)
+    assert sum(disaster.after_sec + disaster.for_sec for disaster in drawn) / rounds < 60
 
 
 def test_a_line_that_a_kill_tore_is_left_out(tmp_path: Path) -> None:
