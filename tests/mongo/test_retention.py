@@ -8,7 +8,6 @@ from pymongo.asynchronous.database import AsyncDatabase
 from flowkit.protocols import ArchivedPart, Stream
 from flowkit_mongo import MongoStore
 from flowkit_mongo.retention import Purging
-from flowkit_testing import ManualClock
 from tests.mongo.recording import NOON, artifact, change, task
 
 LARGE = b"x" * 300_000
@@ -29,8 +28,11 @@ async def run(store: MongoStore) -> None:
 
 def purging(store: MongoStore, seconds: float) -> Purging:
     """The store's, so many seconds later."""
-    clock = ManualClock(start=store._purging._clock.now() + seconds)
-    return Purging(store._context, forget=lambda task_ids: None, clock=clock)
+
+    async def later() -> float:
+        return await store.server_time() + seconds
+
+    return Purging(store._context, forget=lambda task_ids: None, now=later)
 
 
 @pytest.mark.services

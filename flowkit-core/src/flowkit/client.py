@@ -18,7 +18,7 @@ from flowkit._gathering import Gathered
 from flowkit._sessions import is_served
 from flowkit.applying import LONGEST_PAUSE_SEC, Applier
 from flowkit.bounds import LONGEST_SEC
-from flowkit.clock import SystemClock
+from flowkit.clock import StoreClock
 from flowkit.config import CommonConfig, CoordinatorConfig
 from flowkit.encoding import encoded
 from flowkit.engine import (
@@ -87,7 +87,7 @@ class Client:
         plugins: Collection[object] | Plugins | None = None,
     ) -> None:
         self.cfg = cfg if cfg is not None else CommonConfig()
-        self.clock: Clock = clock or SystemClock()
+        self.clock: Clock = clock or StoreClock()
         self.plugins = plugins if isinstance(plugins, Plugins) else Plugins(plugins or ())
         self._db = db if db is not None else self.cfg.db
         self._settings = self._engine_settings()
@@ -118,6 +118,8 @@ class Client:
                 )
             else:
                 store = await stack.enter_async_context(self.plugins.open_store(self._db, self.cfg))
+            if isinstance(self.clock, StoreClock):
+                await stack.enter_async_context(self.clock.following(store))
             self._connection = self._bus_connection()
             stack.push_async_callback(self._connection.stop)
             self._store = encoded(store, self.plugins)

@@ -558,6 +558,18 @@ class RecordInspector(Protocol):
         """Up to ``limit`` damaged records of all kinds. The search may read everything that is stored, and may end early."""
 
 
+@runtime_checkable
+class ServerClock(Protocol):
+    """What a store may offer besides: the clock of its server. All processes that use the store then count time by that clock."""
+
+    async def server_time(self) -> float:
+        """Return the server's wall clock: seconds since 1970-01-01 UTC. It is the same clock for all processes.
+
+        Raises:
+            StoreUnavailable: the server did not answer.
+        """
+
+
 __all__ = [
     "ArchivedPart",
     "ArtifactRecord",
@@ -572,6 +584,7 @@ __all__ = [
     "Message",
     "Place",
     "RecordInspector",
+    "ServerClock",
     "Store",
     "Stream",
     "Subscription",

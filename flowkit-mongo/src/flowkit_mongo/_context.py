@@ -1,12 +1,14 @@
 """What the parts of a store share."""
 
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from flowkit.errors import CorruptRecord, StoreUnavailable
 from flowkit_mongo._calls import Calls
-from flowkit_mongo._driver import Document, Driver
+from flowkit_mongo._driver import Document, Driver, Kind
 from flowkit_mongo.blobs import Blobs
 from flowkit_mongo.config import MongoConfig
 from flowkit_mongo.documents import Read, blob_of
@@ -30,6 +32,14 @@ class Context:
 
     def name(self, collection: str) -> str:
         return f"{self.namespace}_{collection}"
+
+    async def server_time(self) -> float:
+        """Return the primary's clock; a mock has that of its process."""
+        if self.driver.kind is Kind.MOCK:
+            return time.time()
+        hello = await self.calls.patiently(lambda: self.driver.database.command("hello"))
+        at: datetime = hello["localTime"]
+        return at.replace(tzinfo=UTC).timestamp()
 
     async def find(self, collection: str, where: Mapping[str, Any], fields: Mapping[str, Any] | None = None, **how: Any) -> list[Document]:
         """Matching documents of a collection."""

@@ -6,12 +6,11 @@ crashed half-way or because a late worker still stored an artifact. So nothing i
 made to run again in the meantime keeps everything.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime, timedelta
 
 from flowkit.bounds import FIRST_MOMENT
-from flowkit.clock import SystemClock
-from flowkit.protocols import Clock
+from flowkit.protocols import utc
 from flowkit_mongo._context import Context
 from flowkit_mongo._driver import Document
 from flowkit_mongo.archive import of_task
@@ -24,9 +23,11 @@ AT_A_TIME = 1000
 class Purging:
     """Deletes what is over."""
 
-    def __init__(self, context: Context, *, forget: Callable[[Collection[str]], None], clock: Clock | None = None) -> None:
+    def __init__(
+        self, context: Context, *, forget: Callable[[Collection[str]], None], now: Callable[[], Awaitable[float]] | None = None
+    ) -> None:
         self._context, self._forget = context, forget
-        self._clock = clock or SystemClock()
+        self._server_time = now or context.server_time
         self._swept_to: datetime | None = None
 
     async def purge(self, *, finished_before: float, limit: int) -> int:
@@ -44,8 +45,13 @@ class Purging:
         await self._delete_what_belonged_to(await self._gone(task_ids))
         return count
 
+    async def _now(self) -> datetime:
+        """Return the time of the server: other processes, whose clocks may be wrong, read the notes."""
+        return utc(await self._server_time())
+
     async def _note(self, task_ids: Collection[str]) -> None:
-        notes = [{"_id": task_id, "at": self._clock.now_dt()} for task_id in task_ids]
+        now = await self._now()
+        notes = [{"_id": task_id, "at": now} for task_id in task_ids]
         name = self._context.name("purged")
         await self._context.calls.patiently(lambda: self._context.driver.insert(name, notes))
 
@@ -65,7 +71,7 @@ class Purging:
 
     async def _finish_earlier(self) -> None:
         """See to the tasks that were noted more than an hour ago."""
-        old = {"at": {"$lt": self._clock.now_dt() - NOTE_KEPT}, "_id": TEXT_ID}
+        old = {"at": {"$lt": await self._now() - NOTE_KEPT}, "_id": TEXT_ID}
         noted = [document["_id"] for document in await self._context.find("purged", old, {"_id": 1}, sort=[("at", 1)], limit=AT_A_TIME)]
         if noted:
             await self._delete_what_belonged_to(await self._gone(noted))
@@ -73,7 +79,7 @@ class Purging:
 
     async def _delete_orphans(self) -> None:
         """Delete blobs that were written for tasks which then were not created."""
-        until = self._clock.now_dt() - NOTE_KEPT
+        until = await self._now() - NOTE_KEPT
         found = await self._context.blobs.uploaded_before(until, after=self._swept_to, limit=AT_A_TIME)
         owners = {owner for document in found if (owner := _owner(document)) is not None}
         if orphaned := await self._gone(owners):

@@ -161,5 +161,8 @@ class MongoStore:
         found, _ = await damaged_records(self._context, limit=limit)
         return found
 
+    async def server_time(self) -> float:
+        return await self._context.server_time()
+
     async def check(self) -> list[CheckResult]:
         return await diagnose(self._context)

@@ -13,6 +13,7 @@ from flowkit._children import child_processes, log_children
 from flowkit._containment import error_text, loggable
 from flowkit._loops import keep_alive, owner_leaves
 from flowkit._threads import Calls, counted
+from flowkit.clock import StoreClock
 from flowkit.config import WorkerConfig
 from flowkit.encoding import encoded
 from flowkit.errors import WorkerIdTaken
@@ -125,6 +126,8 @@ class Life:
             store, bus = self._store, self._bus
             if store is None:
                 store = await opened.enter_async_context(self._plugins.open_store(self._db, cfg))
+            if isinstance(self._clock, StoreClock):
+                await opened.enter_async_context(self._clock.following(store))
             if bus is None or isinstance(bus, str):
                 bus = await opened.enter_async_context(self._plugins.open_bus(bus or cfg.bus_address(self._db), cfg))
             store, bus = encoded(store, self._plugins), sealed(bus, cfg, self._plugins)

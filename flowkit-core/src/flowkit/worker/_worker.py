@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from flowkit._service import run_until_told
-from flowkit.clock import SystemClock
+from flowkit.clock import StoreClock
 from flowkit.config import WorkerConfig
 from flowkit.errors import ConfigError, WorkerIdTaken
 from flowkit.plugins import Plugins
@@ -40,7 +40,7 @@ class Worker:
             ConfigError: a role has no handler, or there is neither ``db`` nor ``store``.
         """
         self.cfg = cfg or WorkerConfig()
-        self.clock: Clock = clock or SystemClock()
+        self.clock: Clock = clock or StoreClock()
         self.worker_id = self.cfg.worker_id or _made_up_id()
         self._db = db if db is not None else self.cfg.db
         self._bus = bus
