@@ -24,7 +24,7 @@ from tests.chaos.flows import Flow, choose, make
 from tests.chaos.ledger import Ledger, Line, read_ledgers
 
 CLIENTS = "client"
-MOST_AT_A_TIME = 240
+MOST_AT_A_TIME = 120
 PAUSE_SEC = 0.3
 
 T = TypeVar("T")

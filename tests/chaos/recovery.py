@@ -30,7 +30,7 @@ class Row:
     name: str
     times: int
     counted: int
-    """How many were measured: those beside which no server was in other trouble."""
+    """How many were measured: what happens to a process while a server is in trouble says nothing of either."""
     from_end: bool
     next: tuple[float, float] | None
     """Median and maximum: until the first node began that had to wait for the end of another."""
@@ -42,7 +42,7 @@ def recovery(evidence: Evidence, monkey: Sequence[dict[str, Any]]) -> list[Row]:
     """A row for each kind of disaster."""
     handovers = sorted(handovers_of(evidence), key=lambda handover: handover.ended)
     orphans = _orphans(evidence.worker_lines, {entry["pid"]: entry["at"] for entry in monkey if entry["name"] == "worker killed"})
-    troubled = [entry for entry in monkey if entry["name"].startswith(OF_SERVERS)]
+    troubled = [(entry["at"], entry["until"]) for entry in monkey if entry["name"].startswith(OF_SERVERS)]
     by_name = defaultdict(list)
     for entry in monkey:
         by_name[entry["name"]].append(entry)
@@ -53,7 +53,7 @@ def recovery(evidence: Evidence, monkey: Sequence[dict[str, Any]]) -> list[Row]:
         for entry in entries:
             since = entry["back"] if from_end else entry["at"]
             until = max(entry.get("back", entry["until"]), since) + AROUND_SEC
-            if any(other is not entry and other["at"] < until and other["until"] > since - AROUND_SEC for other in troubled):
+            if not name.startswith(OF_SERVERS) and any(at < until and over > since - AROUND_SEC for at, over in troubled):
                 continue
             counted += 1
             next_began = min((one.began for one in handovers if one.ended >= entry["at"] and one.began >= since), default=None)

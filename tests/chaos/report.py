@@ -20,9 +20,9 @@ class Plan:
     """One disaster after another, so that the times of recovery are those of each alone."""
     coordinators: int = 2
     workers: int = 3
-    nodes_per_sec: float = 30.0
-    quiet_sec: float = 90.0
-    """How long everything may take to end when nothing is disturbed any more; usually it takes a few seconds."""
+    nodes_per_sec: float = 20.0
+    quiet_sec: float = 240.0
+    """How long everything may take to end when nothing is disturbed any more. Usually it takes seconds, on a busy machine minutes."""
 
 
 @dataclass
@@ -133,7 +133,8 @@ One disaster after another, in a run of its own (seed {plan.seed}, {minutes:.0f}
 {plan.workers} workers, {report.kills} kills, {report.nodes:,} nodes, {violations} violations):
 
 {recovery}
-All at once, as above, where those disasters are counted beside which no server was in other trouble:
+All at once, as above, so that the bus and the store are in trouble side by side. Disasters of processes are counted where no
+disaster of a server fell into them:
 
 """
 
