@@ -129,6 +129,25 @@ async def test_a_broker_that_hangs_is_reported_and_work_goes_on_behind_it(own_ka
                         continue
 
 
+async def test_a_broker_that_comes_back_is_asked_again_how_far_a_group_is(own_kafka: KafkaServer) -> None:
+    async with bus_at(own_kafka.address, partitions=1, patience_sec=8.0) as bus:
+        topic = unique("outstanding")
+        await bus.ensure_topics([TopicSpec(topic)])
+        await bus.publish(numbered(topic, range(2)))
+        assert await bus.outstanding(topic, "g") == {0: (0, 2)}
+        await anyio.to_thread.run_sync(own_kafka.kill)
+        with pytest.raises(BusUnavailable, match="how far g is in"):
+            await bus.outstanding(topic, "g")
+        await anyio.to_thread.run_sync(own_kafka.start_again)
+        with anyio.fail_after(20):
+            while True:
+                try:
+                    assert await bus.outstanding(topic, "g") == {0: (0, 2)}
+                    break
+                except BusUnavailable:
+                    await anyio.sleep(0.2)
+
+
 async def test_leaving_takes_no_longer_than_its_limit_when_the_broker_hangs(own_kafka):
     topic = unique("leaving")
     async with bus_at(own_kafka.address, close_timeout_sec=1.0, request_timeout_sec=30) as bus:

@@ -5,18 +5,15 @@ import warnings
 from collections.abc import AsyncIterator
 
 import anyio
-import anyio.to_thread
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import RecordMetadata
 
-from flowkit.errors import BusUnavailable
 from flowkit.protocols import TopicSpec
 from flowkit_kafka import KafkaBus
 from flowkit_kafka._producer import _place
 from tests.kafka.support import bus_at, numbered, take, unique
-from tests.servers.kafka import KafkaServer
 
 pytestmark = pytest.mark.services
 
@@ -113,23 +110,6 @@ async def test_whoever_stops_waiting_leaves_no_connection_behind(bus: KafkaBus) 
                 await bus.outstanding(topic, "g")
         gc.collect()
     assert [str(complaint.message) for complaint in complaints] == []
-
-
-async def test_a_broker_that_comes_back_is_asked_again(own_kafka: KafkaServer) -> None:
-    async with bus_at(own_kafka.address, partitions=1, patience_sec=8.0) as bus:
-        topic = await topic_of(bus, 2)
-        assert await bus.outstanding(topic, "g") == {0: (0, 2)}
-        await anyio.to_thread.run_sync(own_kafka.kill)
-        with pytest.raises(BusUnavailable, match="how far g is in"):
-            await bus.outstanding(topic, "g")
-        await anyio.to_thread.run_sync(own_kafka.start_again)
-        with anyio.fail_after(20):
-            while True:
-                try:
-                    assert await bus.outstanding(topic, "g") == {0: (0, 2)}
-                    break
-                except BusUnavailable:
-                    await anyio.sleep(0.2)
 
 
 def test_a_place_that_the_brokers_do_not_know_any_more_is_none() -> None:

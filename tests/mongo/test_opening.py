@@ -1,5 +1,6 @@
 """What is taken for a store on MongoDB, and its settings."""
 
+import time
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from pymongo import AsyncMongoClient, MongoClient
 from flowkit.config import CoordinatorConfig
 from flowkit.errors import ConfigError, StoreUnavailable
 from flowkit.plugins import Plugins
+from flowkit.protocols import ServerClock
 from flowkit_mongo import MongoConfig, MongoStore
 from flowkit_mongo._driver import open_address
 
@@ -84,3 +86,14 @@ async def test_a_client_opened_here_is_closed_and_one_that_was_given_stays_open(
             pass
         await given.admin.command("ping")
         await given.drop_database("flowkit-opening")
+
+
+@pytest.mark.services
+async def test_the_time_of_a_store_is_that_of_its_server(store: MongoStore) -> None:
+    assert isinstance(store, ServerClock)
+    assert abs(await store.server_time() - time.time()) < 60
+
+
+async def test_the_time_of_a_mock_is_that_of_the_process() -> None:
+    async with MongoStore(AsyncMongoMockClient()["name"]) as store:
+        assert abs(await store.server_time() - time.time()) < 60

@@ -96,7 +96,7 @@ async def test_a_long_node_is_not_repeated_because_a_second_worker_has_the_name_
     @handler("slow")
     async def slow(item: Any) -> int:
         began.append(anyio.current_time())
-        await anyio.sleep(10)
+        await anyio.sleep(5)
         return 1
 
     def named() -> Worker:
