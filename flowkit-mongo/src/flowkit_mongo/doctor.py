@@ -90,7 +90,12 @@ def _topology(hello: dict[str, Any]) -> CheckResult:
 def _clock_offset(hello: dict[str, Any], now: float) -> CheckResult:
     offset = hello["localTime"].replace(tzinfo=UTC).timestamp() - now
     ok = abs(offset) < LARGEST_OFFSET_SEC
-    return CheckResult("mongodb clock", ok=ok, detail=f"{offset:+.3f} s from here", remedy="" if ok else "Let NTP set both clocks. FlowKit uses that of MongoDB.")
+    return CheckResult(
+        "mongodb clock",
+        ok=ok,
+        detail=f"{offset:+.3f} s from here",
+        remedy="" if ok else "Let NTP set both clocks. FlowKit uses that of MongoDB.",
+    )
 
 
 def _schema(found: list[dict[str, Any]]) -> CheckResult:
