@@ -1,4 +1,7 @@
-"""Stores and buses with one defect each, run through the suites by ``test_the_suites_catch_broken_doubles``."""
+"""Stores and buses with one defect each, run through the suites by ``test_the_suites_catch_broken_doubles``.
+
+A double fails by an assertion of the suite, or by an error of the type that it is ``caught_as``.
+"""
 
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -37,6 +40,9 @@ from flowkit_testing.conformance._store_processes import Processes
 from tests.conformance.file_store import FileStore, HearsItselfOnly, LeavesGaps, TearsCommits, WithoutALock, WritesAtTheEnd
 from tests.conformance.memory_failures import FailsInMemory
 
+BRIEF = 0.3
+"""The patience of doubles that are caught because something does not happen in time. All others have the suite's own, which is long."""
+
 # ---------------------------------------------------------------- stores
 
 
@@ -44,7 +50,6 @@ class Broken(StoreSuite):
     """The fixtures of a double. It runs the part of the suite that it is derived from too."""
 
     broken: ClassVar[type[InMemoryStore]]
-    patience = 0.3
     quiet_sec = 0.02
     oversize_bytes = None
 
@@ -153,12 +158,16 @@ class TestLastArchivedPartWins(BrokenStore):
 
 
 class TestLosesWakeUps(BrokenStore):
+    patience = BRIEF
+
     class broken(InMemoryStore):
         def _wake(self, task_id: str) -> None:
             pass
 
 
 class TestWakesOneOfSeveral(BrokenStore):
+    patience = BRIEF
+
     class broken(InMemoryStore):
         def _wake(self, task_id: str) -> None:
             for event in list(self._waiting.pop(task_id, ()))[:1]:
@@ -223,6 +232,8 @@ class TestWaitsForTheEndAsForAnyChange(Broken, Waiting):
 
 
 class TestNeverTellsAnEnd(Broken, Waiting):
+    patience = BRIEF
+
     class broken(InMemoryStore):
         async def wait_for_change(self, task_id: str, version: int, *, ended: bool = False) -> None:
             if ended and (await self.load([task_id])).get(task_id) is not None:
@@ -273,6 +284,7 @@ class TestAppliesHalfOfACommitAboveTheLimit(LimitedStore):
 
 
 class TestConnectionsHearThemselvesOnly(Broken, Waiting):
+    patience = BRIEF
     broken = InMemoryStore
 
     @pytest.fixture
@@ -286,6 +298,8 @@ class TestConnectionsHearThemselvesOnly(Broken, Waiting):
 
 
 class TestAPurgeTellsNoWaiter(Broken, Waiting):
+    patience = BRIEF
+
     class broken(InMemoryStore):
         async def purge(self, *, finished_before: float, limit: int = 1000) -> int:
             waiting, self._waiting = self._waiting, {}
@@ -367,6 +381,8 @@ class TestLettersOfAllNamespacesAreOne(Broken, Namespaces):
 
 
 class TestACancelledCallKillsTheStore(Broken, Cancelling):
+    caught_as = StoreUnavailable
+
     class broken(InMemoryStore):
         dead = False
 
@@ -382,6 +398,8 @@ class TestACancelledCallKillsTheStore(Broken, Cancelling):
 
 
 class TestACancelledCommitKeepsALock(Broken, Cancelling):
+    patience = BRIEF
+
     class broken(InMemoryStore):
         def __init__(self) -> None:
             super().__init__()
@@ -411,7 +429,6 @@ class TestACancelledCommitIsHalfApplied(Broken, Cancelling):
 
 class BrokenProcesses(Processes):
     broken: ClassVar[type[FileStore]]
-    patience = 2.0
     quiet_sec = 0.02
 
     @pytest.fixture
@@ -447,6 +464,7 @@ class TestAKilledProcessLosesConfirmedCommits(KilledProcesses):
 
 
 class TestProcessesHearThemselvesOnly(BrokenProcesses):
+    patience = 2.0
     broken = HearsItselfOnly
     test_of_commits_by_two_processes_one_is_applied_for_each_version = None
 
@@ -456,7 +474,6 @@ class TestProcessesHearThemselvesOnly(BrokenProcesses):
 
 
 class TestAKilledProcessLeavesAGapOfPositions(ArtifactProcesses):
-    patience = 2.0
     test_of_puts_by_two_processes_one_is_new_for_each_uid = None
 
     @pytest.fixture
@@ -477,7 +494,6 @@ class TestAKilledProcessLeavesAGapOfPositions(ArtifactProcesses):
 
 class BrokenArtifacts(ArtifactStoreConformance):
     broken: ClassVar[type[InMemoryArtifactStore]]
-    patience = 0.3
     quiet_sec = 0.02
     oversize_bytes = 9_000_000
 
@@ -535,7 +551,6 @@ class BrokenBus(FailsInMemory, BusConformance):
     broken: ClassVar[type[InMemoryBus]] = InMemoryBus
     subscription: ClassVar[type["Through"] | None] = None
     options: ClassVar[Mapping[str, Any]] = {}
-    patience = 0.3
     quiet_sec = 0.02
     many = 700
 
@@ -590,6 +605,7 @@ class Through:
 
 class TestAnAckCoversWhatWasBefore(BrokenBus):
     caught_by = "test_acknowledging_a_later_message_does_not_acknowledge_an_earlier_one"
+    patience = BRIEF
 
     class subscription(Through):
         def __init__(self, inner: Any) -> None:
@@ -609,6 +625,7 @@ class TestAnAckCoversWhatWasBefore(BrokenBus):
 
 class TestReceivingAcknowledges(BrokenBus):
     caught_by = "test_a_reject_that_is_not_confirmed_acknowledges_nothing"
+    patience = BRIEF
 
     class subscription(Through):
         async def receive(self, *, max_messages: int) -> Sequence[Delivery]:
@@ -627,6 +644,7 @@ class TestAcksAreForgotten(BrokenBus):
 
 class TestReleasedMessagesAreGone(BrokenBus):
     caught_by = "test_released_messages_come_again"
+    patience = BRIEF
 
     class subscription(Through):
         async def release(self, deliveries: Collection[Delivery]) -> None:
@@ -635,6 +653,7 @@ class TestReleasedMessagesAreGone(BrokenBus):
 
 class TestRejectedMessagesAreNotParked(BrokenBus):
     caught_by = "test_a_rejected_message_is_parked_with_its_origin_and_the_reason"
+    patience = BRIEF
 
     class subscription(Through):
         async def reject(self, deliveries: Collection[Delivery], reason: str) -> None:
@@ -651,6 +670,7 @@ class TestRejectedMessagesComeAgain(BrokenBus):
 
 class TestACancelledReceiveLosesMessages(BrokenBus):
     caught_by = "test_cancelling_a_receive_loses_no_message"
+    patience = BRIEF
 
     class subscription(Through):
         async def receive(self, *, max_messages: int) -> Sequence[Delivery]:
@@ -686,11 +706,12 @@ class TestPublishingReorders(BrokenBus):
 
 
 class TestSendsWhatPrecedesTheOversize(BrokenBus):
-    caught_by = "test_publishing_raises_while_the_server_is_stopped"
+    caught_by = "test_a_value_above_the_limit_is_refused_and_nothing_is_sent"
 
     class broken(InMemoryBus):
         async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
-            return [place for message in messages for place in await super().publish([message])]
+            publish = super().publish
+            return [place for message in messages for place in await publish([message])]
 
 
 class TestHeadersAreLost(BrokenBus):
@@ -747,11 +768,12 @@ class TestNothingIsOutstandingForAGroupThatDoesNotExist(BrokenBus):
 
 
 class TestTheFurthestGroupCountsForAll(BrokenBus):
-    caught_by = "test_every_call_ends_while_the_server_is_stopped"
+    caught_by = "test_how_far_a_group_is_is_its_own_affair"
 
     class broken(InMemoryBus):
         async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]] | None:
-            views = [await super().outstanding(topic, name) for name in [group, *self.broker.groups]]
+            outstanding = super().outstanding
+            views = [await outstanding(topic, name) for name in [group, *self.broker.groups]]
             return {number: max(view[number] for view in views) for number in views[0]}
 
 
@@ -766,6 +788,7 @@ class TestTheEndIsTooEarly(BrokenBus):
 
 class TestTheWindowIsIgnored(BrokenBus):
     caught_by = "test_the_partition_goes_on_behind_a_rejected_message"
+    patience = BRIEF
 
     class broken(InMemoryBus):
         def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> Any:
@@ -774,6 +797,7 @@ class TestTheWindowIsIgnored(BrokenBus):
 
 class TestAGroupStartsWithTheNewest(BrokenBus):
     caught_by = "test_publishing_raises_while_the_server_is_stopped"
+    patience = BRIEF
 
     class broken(InMemoryBus):
         def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> Any:
@@ -786,7 +810,8 @@ class TestAGroupStartsWithTheNewest(BrokenBus):
 
 
 class TestMembersDoNotShare(BrokenBus):
-    caught_by = "test_a_live_member_keeps_what_it_has_not_acknowledged"
+    caught_by = "test_the_members_of_a_group_share_the_messages"
+    patience = BRIEF
 
     class broken(InMemoryBus):
         members = 0
@@ -811,6 +836,7 @@ class TestListenersHearTheOldToo(BrokenBus):
 
 class TestWhoLeavesTakesItsMessagesAlong(BrokenBus):
     caught_by = "test_a_reject_that_is_not_confirmed_acknowledges_nothing"
+    patience = BRIEF
 
     class broken(InMemoryBus):
         def __init__(self) -> None:
@@ -829,6 +855,7 @@ class TestWhoLeavesTakesItsMessagesAlong(BrokenBus):
 
 class TestDeadMembersAreNeverReclaimed(BrokenBus):
     caught_by = "test_what_a_killed_member_had_comes_to_another"
+    patience = BRIEF
 
     def expire(self, bus: InMemoryBus, member: Any) -> None:
         pass
@@ -849,6 +876,7 @@ class TestLiveMembersAreRobbed(BrokenBus):
 
 
 class LosesAReplyAfterACut(BrokenBus):
+    patience = BRIEF
     loser: ClassVar[type]
 
     def make(self, **options: Any) -> InMemoryBus:
@@ -892,6 +920,7 @@ class TestPublishSwallowsAnOutage(BrokenBus):
 
 class TestReceiveWaitsThroughAnOutage(BrokenBus):
     caught_by = "test_receiving_raises_while_the_server_is_stopped_and_continues_afterwards"
+    patience = BRIEF
 
     class subscription(Through):
         async def receive(self, *, max_messages: int) -> Sequence[Delivery]:
@@ -904,6 +933,7 @@ class TestReceiveWaitsThroughAnOutage(BrokenBus):
 
 class TestAnOutageComesAsAnErrorOfTheDriver(BrokenBus):
     caught_by = "test_every_call_ends_while_the_server_is_stopped"
+    caught_as = ExceptionGroup
 
     class subscription(Through):
         async def release(self, deliveries: Collection[Delivery]) -> None:
@@ -915,6 +945,7 @@ class TestAnOutageComesAsAnErrorOfTheDriver(BrokenBus):
 
 class TestAcknowledgementsAreNotFenced(BrokenBus):
     caught_by = "test_a_member_that_was_suspended_does_not_acknowledge_for_another"
+    patience = BRIEF
 
     class subscription(Through):
         async def ack(self, deliveries: Collection[Delivery]) -> None:
@@ -932,11 +963,13 @@ class AcknowledgesFirst(Through):
 
 class TestRejectAcknowledgesBeforeTheLetterIsStored(BrokenBus):
     caught_by = "test_a_dead_letter_that_cannot_be_stored_leaves_its_message"
+    patience = BRIEF
     subscription = AcknowledgesFirst
 
 
 class TestACancelledRejectLosesMessages(BrokenBus):
     caught_by = "test_a_cancelled_reject_loses_no_message"
+    patience = BRIEF
     subscription = AcknowledgesFirst
 
 
@@ -964,6 +997,7 @@ class TestRejectHidesAnOutage(BrokenBus):
 
 class TestTrimmingDropsPendingMessages(BrokenBus):
     caught_by = "test_no_number_of_messages_removes_one_that_is_not_acknowledged"
+    patience = BRIEF
 
     class broken(InMemoryBus):
         async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
@@ -981,6 +1015,7 @@ class TestTrimmingDropsPendingMessages(BrokenBus):
 
 class TestTrimmingIgnoresOtherGroups(BrokenBus):
     caught_by = "test_acknowledgements_remove_no_message_that_another_group_has_not_acknowledged"
+    patience = BRIEF
 
     class broken(InMemoryBus):
         def __init__(self) -> None:
@@ -1031,12 +1066,14 @@ class TestPrefetchHasNoBound(BrokenBus):
 
 class TestAnIdleBufferIsKeptFromOthers(BrokenBus):
     caught_by = "test_messages_that_an_idle_member_does_not_receive_go_to_others"
+    patience = BRIEF
     options: ClassVar[Mapping[str, Any]] = {"key_affinity": False}
     subscription = Prefetching
 
 
 class TestASubscriptionToATopicThatDoesNotExistHearsNothing(BrokenBus):
     caught_by = "test_a_subscription_to_a_topic_that_does_not_exist_gets_its_messages_later_or_raises"
+    patience = BRIEF
 
     class broken(InMemoryBus):
         def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> Any:
@@ -1066,8 +1103,30 @@ class TestClaimsKeyAffinity(BrokenBus):
 
 class TestClaimsReplayForNewGroups(BrokenBus):
     caught_by = "test_a_new_group_starts_with_the_oldest_message_kept"
+    patience = BRIEF
 
     class broken(InMemoryBus):
         def __init__(self) -> None:
             super().__init__(replay_for_new_groups=False)
             self.replay_for_new_groups = True
+
+
+# ---------------------------------------------------------------- without a defect
+
+
+class ControlWaiting(Broken, Waiting):
+    broken = InMemoryStore
+    patience = BRIEF
+
+
+class ControlCancelling(Broken, Cancelling):
+    broken = InMemoryStore
+    patience = BRIEF
+
+
+class ControlBus(BrokenBus):
+    patience = BRIEF
+
+
+class ControlBusWithoutAffinity(ControlBus):
+    options: ClassVar[Mapping[str, Any]] = {"key_affinity": False}

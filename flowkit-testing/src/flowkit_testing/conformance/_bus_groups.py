@@ -42,6 +42,12 @@ class Groups(BusSuite):
             bus.subscribe([topic], group=group) as second,
         ):
             shares = await self.settled(bus, topic, [first, second])
+            for member, others in ((first, shares[1]), (second, shares[0])):
+                late: list[Delivery] = []
+                while batch := await self.rest(member):
+                    await member.ack(batch)
+                    late += batch
+                assert set(contents(late)).isdisjoint(others), "a message came to two members of one group"
         print(f"Of {WAVE} messages, the members received {len(shares[0])} and {len(shares[1])}.")  # noqa: T201
 
     async def test_the_messages_of_a_key_go_to_one_member(self, bus: Bus, topic: str, group: str) -> None:
