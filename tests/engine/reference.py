@@ -236,9 +236,13 @@ class Reference:
         self._set_deadline()
 
     def _is_missed(self, index: int, again: set[int]) -> bool:
-        """Whether a node that a finished task stopped has data for a child that runs again and cannot start with what stays."""
+        """Whether a node that a finished task stopped has data for a child that runs again and cannot start with what stays.
+
+        A child that was skipped for want of the data passes on that it is missed itself.
+        """
         for edge in self.plan.children[index]:
-            if index not in again and edge.node in again and edge.route is not Route.ON_FAILURE:
+            wanted = edge.node in again or (self.nodes[edge.node].starved and self._is_missed(edge.node, again))
+            if index not in again and wanted and edge.route is not Route.ON_FAILURE:
                 kept = [self._said(other) for other in self.plan.parents[edge.node] if other.node not in again]
                 need = self.plan.nodes[edge.node].fan_in
                 if need == "all" or kept.count("good") < (1 if need == "any" else int(need.split(":")[1])):

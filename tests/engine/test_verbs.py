@@ -373,6 +373,18 @@ def test_stopped_nodes_run_again_with_stopped_nodes_that_need_them():
     assert play.marks == "q.FFq."
 
 
+def test_a_stopped_node_runs_again_if_a_node_below_it_that_was_skipped_is_needed():
+    play = Play(graph("q -> p", "q z -> w", "a p -> c", w={"fan_in": "any", "on_satisfied": "cancel"}, c={"fan_in": "any"}))
+    for name in "zwac":
+        play.succeeds(name)
+    assert play.marks == "CxFFFF"
+    play.retry("w", fill=True)
+    assert play.marks == "CxFqFF"
+    play.succeeds("w")
+    play.retry("a", fill=True)
+    assert play.marks == "q.FFq."
+
+
 def test_a_stopped_node_stays_stopped_if_the_parents_that_keep_their_results_are_enough():
     play = without_b("a b -> c", finish="ac")
     play.retry("c", fill=True)

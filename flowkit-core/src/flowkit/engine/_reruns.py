@@ -52,11 +52,12 @@ def _owed(task: Task, index: int, again: set[int]) -> bool:
     if waits_for_all and any(edge.node in again for edge in plan.parents[index]):
         return True
     wants_more = waits_for_all or plan.nodes[index].on_satisfied != "cancel"
-    return wants_more and task.records[index].pulled and not again.isdisjoint(plan.sources(index))
+    record = task.records.get(index)
+    return wants_more and record is not None and record.pulled and not again.isdisjoint(plan.sources(index))
 
 
 def _needed_again(task: Task, again: set[int]) -> set[int]:
-    """The stopped nodes whose data is missed by a child that runs again.
+    """The stopped nodes whose data is missed by a child that runs again, also over nodes that were skipped because of the stop.
 
     A child misses no data if the parents that keep their results are enough for its fan-in.
     """
@@ -70,8 +71,11 @@ def _needed_again(task: Task, again: set[int]) -> set[int]:
 
     found = set(again)
     for index in reversed(plan.order):
-        if marks[index] == Mark.CANCELLED and any(
+        if marks[index] in _WITHOUT_DATA and any(
             edge.node in found and edge.route is not Route.ON_FAILURE and misses_data(edge.node) for edge in plan.children[index]
         ):
             found.add(index)
-    return found - again
+    return {index for index in found - again if marks[index] == Mark.CANCELLED}
+
+
+_WITHOUT_DATA = frozenset({Mark.CANCELLED, Mark.UPSTREAM_FAILED})
