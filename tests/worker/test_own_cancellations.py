@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
+from flowkit._containment import contained, undo_cancellation
 from flowkit.worker import Batch, BatchResult, Handler, RunContext
 from tests.worker.bench import Bench
 
@@ -157,6 +158,18 @@ def in_iter_batches(habit: Habit, wait: Wait) -> Any:
             return BatchResult(True)
 
     return Work
+
+
+def asks_and_takes_back() -> None:
+    own_task().cancel()
+    own_task().uncancel()
+
+
+async def test_what_a_contained_function_has_taken_back_cancels_no_later_await() -> None:
+    contained(asks_and_takes_back)
+    await undo_cancellation()
+    await asyncio.sleep(0)
+    assert not own_task().cancelling()
 
 
 PLACES = [in_a_function, in_a_generator, in_a_context_exit, in_a_cleanup, in_a_batch, in_finalize, in_iter_batches]

@@ -90,7 +90,7 @@ def contained(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         Escaped: it raised what is no ``Exception``. An ``Exception`` passes unchanged.
     """
     task = _current_task()
-    cancellations = task.cancelling() if task is not None else 0
+    before = _cancellations(task)
     try:
         return function(*args, **kwargs)
     except Exception:
@@ -99,8 +99,10 @@ def contained(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         raise Escaped(error) from error
     finally:
         # It may have cancelled the task that calls it. The next await raises CancelledError all the same, but as a foreign one.
-        while task is not None and task.cancelling() > cancellations:
+        while task is not None and task.cancelling() > before.asked:
             task.uncancel()
+            _cancelled.add(task)
+        if task is not None and _is_pending(task) and not before.pending:
             _cancelled.add(task)
 
 
