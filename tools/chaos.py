@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--coordinators", type=int, default=3)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--nodes-per-sec", type=float, default=30)
-    parser.add_argument("--quiet-sec", type=float, default=300, help="how long everything may take to end after the last disaster")
+    parser.add_argument("--quiet-sec", type=float, default=720, help="how long everything may take to end after the last disaster")
     parser.add_argument("--page", type=Path, help="write the report as a page of the documentation")
     parser.add_argument("--machine", default=f"{os.cpu_count()} cores", help="how the page is to call this machine")
     parser.add_argument("--keep", type=Path, help="a folder that does not exist yet")

@@ -21,8 +21,12 @@ class Plan:
     coordinators: int = 2
     workers: int = 3
     nodes_per_sec: float = 20.0
-    quiet_sec: float = 240.0
-    """How long everything may take to end when nothing is disturbed any more. Usually it takes seconds, on a busy machine minutes."""
+    quiet_sec: float = 300.0
+    """How long everything may take to end when nothing is disturbed any more.
+
+    Usually it takes seconds. But a command that was lost early, and whose coordinators died while they looked for it, is looked for again
+    when it has waited for twice as long, at most ten minutes later.
+    """
 
 
 @dataclass

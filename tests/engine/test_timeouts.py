@@ -254,7 +254,7 @@ def test_a_worker_is_asked_less_and_less_often():
     for _ in range(8):
         assert play.task.wake_at is not None
         pauses.append(play.task.wake_at - play.now)
-        assert effects(play.later(pauses[-1])) == ["ask for a"]
+        assert effects(play.later(pauses[-1], silent={"w": 0})) == ["ask for a"]
         assert play.starts("a").ignored
     assert pauses == [20, 20, 40, 80, 160, 300, 300, 300]
 
@@ -274,6 +274,15 @@ def test_a_worker_that_is_silent_is_not_asked_but_looked_at_again_when_it_is_los
     assert play.task.wake_at == play.now + 18
     play.later(17.5, silent={"w": 29.5})
     assert play.task.wake_at == play.now + 1
+
+
+def test_a_worker_whose_silence_is_not_known_is_looked_at_after_a_lease_however_long_ago_the_attempt_began():
+    play = Play(graph("a"), lease_ttl_sec=20, worker_lost_sec=30)
+    play.starts("a", worker="w")
+    play.later(400)
+    assert play.task.wake_at == play.now + 20
+    play.later(20, silent={"w": 420})
+    assert play.record("a").reason_code == "worker_lost"
 
 
 def test_a_function_that_did_not_return_is_called_again():

@@ -170,5 +170,8 @@ def _next_ask(record: NodeRecord, now: float, event: Woke, settings: EngineSetti
     """So may runs. But of a worker that is silent somebody looks again when it is to be given up."""
     if _suspect(record, event, settings):
         return now + max(1.0, patience_sec(record, settings) - event.silent[record.worker_id or ""])
+    if record.worker_id not in event.silent:
+        # The attempt began after the silence was measured: its worker may have been lost long ago, as where a report was late.
+        return now + settings.lease_ttl_sec
     ran = now - (record.started_at or now)
     return now + max(settings.lease_ttl_sec, min(ran, LONGEST_ASK_PAUSE_SEC))
