@@ -71,7 +71,7 @@ STORE = (
 )
 """One at a time: the replica set promises to survive the loss of one member."""
 
-PAUSE_OF = {PROCESSES: (1.0, 3.4), BUS: (1.5, 5.0), STORE: (1.5, 5.0)}
+PAUSE_OF = {PROCESSES: (1.4, 3.6), BUS: (1.5, 5.0), STORE: (1.5, 5.0)}
 """Seconds from one process's disaster to the next, and from the end of a server's to the next."""
 CALM_PAUSE = (6.0, 9.0)
 """The same where one comes after another: until everything goes on again, mostly."""
