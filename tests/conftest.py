@@ -34,17 +34,18 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group the tests for several processes, so that those of a group share their servers.
-
-    Tests that need Kafka take longest. Tests that need MongoDB alone run after those in memory, in the other process.
-    """
+    """Assign each test to a group. A group runs in one process and shares its servers."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
 
 
+CAMPAIGNS = {"simulation", "mutants", "fuzz"}
+"""Folders whose tests need no server and much processor time."""
+
+
 def _group(item: pytest.Item) -> str:
     if item.get_closest_marker("services") is None:
-        return "memory"
+        return "campaigns" if item.path.parent.name in CAMPAIGNS else "memory"
     return "mongo" if "mongo" in item.path.name or item.path.parent.name == "mongo" else "servers"
 
 
