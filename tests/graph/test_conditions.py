@@ -129,3 +129,14 @@ def test_the_expressions_of_a_graph_together_are_limited_and_equal_ones_count_on
         one["when"] = f"vars.n != {place} && {long}"
     with pytest.raises(ValueError, match=f"the 'when' expressions have more than {MAX_TOTAL_LENGTH} characters together"):
         Graph.parse({"nodes": nodes})
+
+
+def test_the_patterns_of_a_graph_are_bounded_together() -> None:
+    def graph(pattern: str, count: int) -> dict[str, Any]:
+        nodes = [{"node_id": f"n{number}", "type": "w", "when": f"params.x.matches(r'{pattern}{number}')"} for number in range(count)]
+        return {"nodes": nodes}
+
+    for pattern in ("^prod-.*$", r"\w{37}"):
+        assert len(Graph.parse(graph(pattern, 1_000)).plan.nodes) == 1_000
+    with pytest.raises(GraphError, match=r"the patterns of matches\(\) in the 'when' expressions are too large together"):
+        Graph.parse(graph(r"(?i)\pL\pL\pL\pL\pL", 1_000))

@@ -1,6 +1,7 @@
 """Bounds of one evaluation: steps stand for time, bytes for memory."""
 
 from collections.abc import Callable
+from typing import Any
 
 from flowkit.expressions.errors import BudgetExceeded
 
@@ -22,7 +23,7 @@ class Budget:
     ``pause`` is called every ``pause_every`` steps. What it raises ends the evaluation.
     """
 
-    __slots__ = ("_floor", "_memory", "_pause", "_pause_every", "_steps", "_total")
+    __slots__ = ("_floor", "_memory", "_pause", "_pause_every", "_steps", "_total", "patterns")
 
     def __init__(self, steps: int, memory: int, *, pause: Callable[[], None] | None = None, pause_every: int = 5_000) -> None:
         self._total = self._steps = steps
@@ -30,6 +31,8 @@ class Budget:
         self._pause = pause
         self._pause_every = pause_every
         self._floor = 0 if pause is None else max(steps - pause_every, 0)
+        self.patterns: dict[str, Any] = {}
+        """Patterns that this evaluation compiled and paid for."""
 
     @property
     def used(self) -> int:

@@ -12,6 +12,7 @@ from flowkit.expressions.errors import EvaluationError, InvalidExpression
 from flowkit.expressions.functions import GLOBAL, METHODS, argument_counts
 from flowkit.expressions.loops import LOOPS
 from flowkit.expressions.parser import counted
+from flowkit.expressions.patterns import check_pattern
 from flowkit.expressions.syntax import (
     Call,
     Chain,
@@ -32,7 +33,9 @@ from flowkit.expressions.values import TYPES, Overloads, Type
 TYPE_NAMES: dict[str, Type] = {kind.name: kind for kind in TYPES.values()}
 CHECKED_CONSTANTS = frozenset({"matches", "timestamp", "duration"})
 """Functions whose constant arguments are tried when the expression is compiled."""
-CONSTANT_STEPS, CONSTANT_MEMORY = 100_000, 100_000
+CONSTANT_STEPS, CONSTANT_MEMORY = 1_000, 1_000
+MAX_PATTERN_WEIGHT = 20_000
+"""Of checking all constant patterns of an expression. A weight of 1 is about a microsecond."""
 Path = tuple[str, ...]
 
 
@@ -45,6 +48,8 @@ class Names:
     """Each with the position of its first use."""
     size: int = 1
     local: dict[str, int] = field(default_factory=dict)
+    patterns: dict[str, int] = field(default_factory=dict)
+    """Constant patterns, each with the weight of checking it."""
 
     def place(self) -> int:
         """A new place in the frame."""
@@ -150,7 +155,7 @@ def _map_of(node: MapOf, names: Names) -> Value:
 def _loop(node: Loop, names: Names) -> Value:
     target = compile_node(node.target, names)
     place = names.place()
-    inner = Names(names.outer, names.paths, names.size, {**names.local, node.variable: place})
+    inner = Names(names.outer, names.paths, names.size, {**names.local, node.variable: place}, names.patterns)
     bodies = _all(node.bodies, inner)
     names.size = inner.size
     return LOOPS[node.name](target, place, bodies, 1 + sum(body.size for body in node.bodies), node.position)
@@ -162,7 +167,7 @@ def _loop(node: Loop, names: Names) -> Value:
 def _call(node: Call, names: Names) -> Value:
     run = closures.call(node.name, _overloads(node), _all(node.arguments, names), node.position)
     if node.name in CHECKED_CONSTANTS:
-        _try_constants(node, run)
+        _try_constants(node, run, names)
     return run
 
 
@@ -182,17 +187,23 @@ def _overloads(node: Call) -> Overloads:
     return overloads
 
 
-def _try_constants(node: Call, run: Value) -> None:
-    """Evaluate a call whose arguments are constants, to report an error before any task runs into it."""
-    arguments = node.arguments
-    if node.name == "matches" and isinstance(arguments[-1], Literal) and not isinstance(arguments[0], Literal):
-        run = _call(Call(node.position, node.name, [Literal(node.position, ""), arguments[-1]], node.is_method), Names())
-    elif not all(isinstance(argument, Literal) for argument in arguments):
-        return
+def _try_constants(node: Call, run: Value, names: Names) -> None:
+    """Check constant arguments, to report an error before any task runs into it."""
+    last = node.arguments[-1]
     try:
-        run([Budget(CONSTANT_STEPS, CONSTANT_MEMORY)])
+        if node.name == "matches" and isinstance(last, Literal) and type(last.value) is str:
+            _check_pattern(last.value, names)
+        elif all(isinstance(argument, Literal) for argument in node.arguments):
+            run([Budget(CONSTANT_STEPS, CONSTANT_MEMORY)])
     except EvaluationError as error:
-        raise InvalidExpression(error.reason, error.position) from None
+        raise InvalidExpression(error.reason, node.position if error.position is None else error.position) from None
+
+
+def _check_pattern(pattern: str, names: Names) -> None:
+    if pattern not in names.patterns:
+        names.patterns[pattern] = check_pattern(pattern)
+        if sum(names.patterns.values()) > MAX_PATTERN_WEIGHT:
+            raise EvaluationError("the patterns of matches() are too large together; use fewer and smaller classes of characters")
 
 
 _COMPILERS: dict[type[Node], Callable[[Any, Names], Value]] = {

@@ -1,92 +1,79 @@
 """Regular expressions for ``matches``: an engine that needs linear time, and bounds on what is given to it.
 
-The engine is the one of pydantic, Rust's ``regex``. It cannot be interrupted, so the cost of a pattern is estimated before it is compiled,
-and the cost of a search before it begins.
+The engine is the one of pydantic, Rust's ``regex``. It cannot be interrupted and holds up the interpreter, so the cost of a pattern is
+estimated before it is compiled, and the cost of a search before it begins.
 """
 
-import re
 from functools import lru_cache
 
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 from flowkit.expressions.budget import Budget
 from flowkit.expressions.errors import EvaluationError
+from flowkit.expressions.pattern_costs import MAX_WEIGHT, Cost, cost
 
 MAX_PATTERN = 1_000
-MAX_STATES = 10_000
-"""Of a pattern, with its repetitions written out."""
-MAX_WEIGHT = 4_000
-"""Of compiling a pattern. One class of Unicode characters, such as ``\\w``, weighs as much as a hundred letters."""
-CLASS_WEIGHT = 100
 MAX_WORK = 2_000_000
-"""States times characters of one search, which the engine does in about 10 ms at worst."""
+"""States times characters of one search, which the engine does in about 20 ms at worst."""
 WORK_A_STEP = 32
-
-_ATOM = re.compile(r"\\[pP]\{\^?\w{1,60}\}|\\x\{[0-9a-fA-F]{1,8}\}|\\.|\(\?[^)(]{0,60}?[:)>]|.", re.DOTALL)
-_REPEAT = re.compile(r"[*+?]|\{(\d{0,9})(?:,(\d{0,9}))?\}", re.ASCII)
-_CLASSES = frozenset("wWdDsSbBpP")
+WEIGHT_STEPS = 2
+"""Charged for each weight of a pattern that is compiled."""
+WEIGHT_BYTES = 200
+LIGHT = MAX_WEIGHT // 20
+"""A compiled pattern takes memory by its weight, so fewer of the heavier ones are kept."""
 
 
 def matches(budget: Budget, text: str, pattern: str) -> bool:
-    """Tell whether a pattern matches some part of a text."""
-    states, search = compiled(pattern)
+    """Tell whether a pattern matches some part of a text.
+
+    The first use of a pattern in an evaluation pays for compiling it, even if an earlier evaluation did that: what an evaluation costs
+    depends on nothing but its values.
+    """
+    found = budget.patterns.get(pattern)
+    if found is None:
+        found = budget.patterns[pattern] = _compiled(budget, pattern)
+    states, search = found
     work = states * (len(text) + 1)
     if work > MAX_WORK:
         raise EvaluationError(f"a string of {len(text)} characters is too long for this pattern")
     budget.spend(1 + work // WORK_A_STEP)
-    return search.isinstance_python(text)
+    return bool(search.isinstance_python(text))
 
 
-@lru_cache(maxsize=64)
-def compiled(pattern: str) -> tuple[int, SchemaValidator]:
-    """The number of states of a pattern, and what searches for it.
+def check_pattern(pattern: str) -> int:
+    """Check a pattern without compiling it. Return the weight of this check.
+
+    The engine does not compile what is repeated 0 times.
 
     Raises:
         EvaluationError: it is not a valid pattern, or too large.
     """
-    states, weight = cost(pattern) if len(pattern) <= MAX_PATTERN else (0, MAX_WEIGHT + 1)
-    if states > MAX_STATES or weight > MAX_WEIGHT:
-        raise EvaluationError("the pattern of matches() is too large; use fewer and smaller repetitions")
+    found = _cost(pattern)
+    _engine(f"(?:{pattern}){{0}}")
+    return found.reading
+
+
+def _compiled(budget: Budget, pattern: str) -> tuple[int, SchemaValidator]:
+    budget.spend(1 + 4 * min(len(pattern), MAX_PATTERN))
+    found = _cost(pattern)
+    budget.spend(WEIGHT_STEPS * found.weight)
+    budget.allocate(WEIGHT_BYTES * found.weight)
+    return found.states, _keep_light(pattern) if found.weight <= LIGHT else _keep_heavy(pattern)
+
+
+def _cost(pattern: str) -> Cost:
+    if len(pattern) > MAX_PATTERN:
+        raise EvaluationError(f"the pattern of matches() is longer than {MAX_PATTERN:,} characters")
+    return cost(pattern)
+
+
+def _engine(pattern: str) -> SchemaValidator:
     try:
-        return states, SchemaValidator(core_schema.str_schema(pattern=pattern))
+        return SchemaValidator(core_schema.str_schema(pattern=pattern))
     except SchemaError as error:
         lines = [line.removeprefix("error: ") for line in str(error).splitlines() if line.startswith("error: ")]
         raise EvaluationError(f"the pattern of matches() is not valid: {lines[0] if lines else 'it cannot be read'}"[:200]) from None
 
 
-def cost(pattern: str) -> tuple[int, int]:
-    """Estimate the states of a pattern and the weight of compiling it, from above.
-
-    Each repetition with a count multiplies what stands before it: an atom, or a group with all that is in it.
-    """
-    totals = [[1, 1]]
-    last = [0, 0]
-    place, in_class = 0, False
-    while place < len(pattern):
-        repeat = None if in_class else _REPEAT.match(pattern, place)
-        if repeat is not None:
-            times = max(int(repeat[2] or 0), int(repeat[1] or 0), 1)
-            for part in (0, 1):
-                totals[-1][part] += last[part] * (times - 1)
-                last[part] *= times
-            place = repeat.end()
-            continue
-        found = _ATOM.match(pattern, place)
-        assert found is not None
-        atom = found[0]
-        place = found.end()
-        if in_class:
-            in_class = atom != "]"
-            totals[-1][1] += CLASS_WEIGHT if atom[0] == "\\" and atom[1:2] in _CLASSES else 1
-            last[1] += CLASS_WEIGHT if atom[0] == "\\" and atom[1:2] in _CLASSES else 1
-        elif atom[0] == "(" and not atom.endswith(")"):
-            totals.append([0, 0])
-            last = [0, 0]
-        elif atom == ")" and len(totals) > 1:
-            last = totals.pop()
-            totals[-1] = [one + other for one, other in zip(totals[-1], last, strict=True)]
-        else:
-            in_class = atom == "["
-            last = [1, CLASS_WEIGHT if atom[0] == "\\" and atom[1:2] in _CLASSES else 1]
-            totals[-1] = [one + other for one, other in zip(totals[-1], last, strict=True)]
-    return tuple(map(sum, zip(*totals, strict=True)))  # type: ignore[return-value]
+_keep_light = lru_cache(maxsize=256)(_engine)
+_keep_heavy = lru_cache(maxsize=32)(_engine)

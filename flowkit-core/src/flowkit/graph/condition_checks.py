@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from flowkit.graph.conditions import MAX_TOTAL_LENGTH, check_condition, nodes_read
+from flowkit.graph.conditions import MAX_TOTAL_LENGTH, MAX_TOTAL_PATTERN_WEIGHT, check_condition, nodes_read, pattern_weight
 from flowkit.graph.faults import Faults
 from flowkit.graph.models import GraphDocument
 from flowkit.graph.plan import topological_order
@@ -15,10 +15,16 @@ def check_conditions(faults: Faults, conditions: Mapping[str, list[str]]) -> Non
     if sum(map(len, conditions)) > MAX_TOTAL_LENGTH:
         faults.add(None, f"the 'when' expressions have more than {MAX_TOTAL_LENGTH} characters together; shorten them")
         return
+    weight = 0
     for expression, names in conditions.items():
         if (reason := check_condition(expression)) is not None:
             for name in names:
                 faults.add(name, f"when: {short(expression)} {reason}")
+            continue
+        weight += pattern_weight(expression)
+        if weight > MAX_TOTAL_PATTERN_WEIGHT:
+            faults.add(None, "the patterns of matches() in the 'when' expressions are too large together; use fewer or simpler patterns")
+            return
 
 
 def check_nodes_read(

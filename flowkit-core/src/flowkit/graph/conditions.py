@@ -14,8 +14,15 @@ NAMES_BY_NODE = ("results", "errors")
 TASK_FIELDS = ("id", "pipeline", "labels", "created_at")
 MAX_TOTAL_LENGTH = 256 * 1024
 """Of the different expressions of one graph together."""
+MAX_TOTAL_PATTERN_WEIGHT = 250_000
+"""Of checking the constant patterns in these expressions. A weight of 1 is about a microsecond."""
 MAX_STEPS, MAX_MEMORY = 2_000_000, 64_000_000
 """What one evaluation may use."""
+
+
+def pattern_weight(expression: str) -> int:
+    """The weight of the constant patterns in a valid expression."""
+    return compile_expression(expression).pattern_weight
 
 
 def check_condition(expression: str) -> str | None:
