@@ -118,9 +118,11 @@ def test_the_states_of_a_pattern_are_estimated(pattern: str, states: int) -> Non
 
 @pytest.mark.parametrize(
     ("pattern", "classes"),
-    [(r"\w", 1), (r"\w{30}", 30), (r"\w{ 30 }", 30), (r"\w{0030}", 30), (r"\w{2, 30 }", 30), (r"\w{,30}", 30), (r"\pL{30}", 30), (r"\p{Lu}{30}", 30),
+    [(r"\w", 1), (r"\w{30}", 30), (r"\w{ 30 }", 30), (r"\w{0030}", 30), (r"\w{2, 30 }", 30), (r"\w{,30}", 30), (r"\pL{30}", 30),
+     (r"\p{Lu}{30}", 30),
      (r"[\w]{30}", 30), (r"[]\w]{30}", 30), (r"[^]\w]{30}", 30), (r"[[a]\w]{30}", 30), (r"[a[[:alpha:]]\w]{30}", 30), (r"[\]\w]{30}", 30),
-     (r"(\w{5}){6}", 30), (r"(?:\w|a){30}", 30), (r"(?i:\w){20}", 20), (r"(?P<name>\w){30}", 30), (r"(?<name>\w){30}", 30), (r"a\W{30}?", 30)],
+     (r"(\w{5}){6}", 30), (r"(?:\w|a){30}", 30), (r"(?i:\w){20}", 20), (r"(?P<name>\w){30}", 30), (r"(?<name>\w){30}", 30),
+     (r"a\W{30}?", 30)],
 )  # fmt: skip
 def test_every_form_of_a_repeated_class_is_weighed(pattern: str, classes: int) -> None:
     assert classes * 400 < cost(pattern).weight < MAX_WEIGHT

@@ -3,13 +3,17 @@
 from collections.abc import Callable
 from typing import Any
 
-from flowkit.expressions.errors import BudgetExceeded
+from flowkit.expressions.errors import BudgetExceeded, EvaluationError
 
 CHARACTERS_A_STEP = 64
 """A string operation handles about so many characters in the time of one step."""
+MAX_TEXT = 1024 * 1024
+"""Characters of a string in which a function looks at each. One call holds up the interpreter for some milliseconds at most."""
 ELEMENT_BYTES = 64
 """Memory charged for each element of a new list and each entry of a new map."""
 
+CONVERSION_STEPS = 10
+"""Charged for writing or reading a number, and twice for a moment or a length of time."""
 ERROR_STEPS = 20
 """Charged for an error that an operator or loop ignores: making it takes as long as so many steps."""
 
@@ -36,8 +40,8 @@ class Budget:
 
     @property
     def used(self) -> int:
-        """Steps used so far."""
-        return self._total - self._steps
+        """Steps used so far. What exceeds the budget is not done, and does not count."""
+        return min(self._total - self._steps, self._total)
 
     def spend(self, steps: int) -> None:
         """Charge steps.
@@ -52,6 +56,16 @@ class Budget:
     def handle_text(self, characters: int) -> None:
         """Charge reading this many characters or bytes."""
         self.spend(1 + characters // CHARACTERS_A_STEP)
+
+    def scan_text(self, characters: int) -> None:
+        """Charge a function that looks at each of these characters or bytes by itself.
+
+        Raises:
+            EvaluationError: they are too many.
+        """
+        if characters > MAX_TEXT:
+            raise EvaluationError(f"a string of {characters} characters is too long for a function; {MAX_TEXT} are allowed")
+        self.handle_text(characters)
 
     def allocate(self, size: int) -> None:
         """Charge memory for a new value.

@@ -9,7 +9,7 @@ from typing import Any
 from flowkit.expressions.budget import ERROR_STEPS, Budget
 from flowkit.expressions.errors import EvaluationError
 from flowkit.expressions.operators import OPERATORS, negate
-from flowkit.expressions.values import ANY, INT_MIN, UINT_MAX, Overloads, key_of, lookup_key, no_overload, type_name
+from flowkit.expressions.values import ANY, INT_MIN, UINT_MAX, Overloads, charge_key, key_of, lookup_key, no_overload, type_name
 
 Frame = list[Any]
 Value = Callable[[Frame], Any]
@@ -70,16 +70,17 @@ def element(operand: Value, index: Value, position: int) -> Value:
     def run(frame: Frame) -> Any:
         value, place = operand(frame), index(frame)
         try:
-            return _at(value, place)
+            return _at(value, place, frame[0])
         except EvaluationError as error:
             raise error.at(position) from None
 
     return run
 
 
-def _at(value: Any, index: Any) -> Any:
+def _at(value: Any, index: Any, budget: Budget) -> Any:
     key = lookup_key(index)
     if type(value) is dict:
+        charge_key(key, budget)
         if key in value:
             return value[key]
         raise EvaluationError(f"there is no {_shown(index)}")
@@ -228,6 +229,7 @@ def map_of(entries: Sequence[tuple[Value, int, Value]]) -> Value:
                 name = key_of(key(frame))
             except EvaluationError as error:
                 raise error.at(position) from None
+            charge_key(name, frame[0])
             if name in made:
                 raise EvaluationError("the map has the same key twice", position)
             made[name] = value(frame)

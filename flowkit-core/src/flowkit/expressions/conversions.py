@@ -5,7 +5,7 @@ import math
 import re
 from typing import Any
 
-from flowkit.expressions.budget import Budget
+from flowkit.expressions.budget import CONVERSION_STEPS, Budget
 from flowkit.expressions.errors import EvaluationError
 from flowkit.expressions.times import (
     SECOND,
@@ -21,6 +21,8 @@ MAX_NUMBER = 64
 """Characters of a string that is read as a number."""
 MAX_BITS = 10_000
 """Of an integer that is written; JSON may have longer ones."""
+BITS_A_STEP = 400
+"""The time to write an integer grows with the square of its length."""
 _INT = re.compile(r"[+-]?\d+", re.ASCII)
 _DOUBLE = re.compile(r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d{1,5})?|\.\d+(?:[eE][+-]?\d{1,5})?|inf(?:inity)?|nan)", re.ASCII | re.IGNORECASE)
 _BOOLS = {
@@ -53,6 +55,7 @@ def _to_int(budget: Budget, value: Any) -> int:
 
 
 def _text_to_int(budget: Budget, text: str) -> int:
+    budget.spend(CONVERSION_STEPS)
     return _whole(_parsed(text, _INT, "an integer"), INT_MIN, INT_MAX, "an int")
 
 
@@ -61,6 +64,7 @@ def _to_uint(budget: Budget, value: Any) -> UInt:
 
 
 def _text_to_uint(budget: Budget, text: str) -> UInt:
+    budget.spend(CONVERSION_STEPS)
     return UInt(_whole(_parsed(text, _INT, "an integer"), 0, UINT_MAX, "a uint"))
 
 
@@ -72,6 +76,7 @@ def _to_double(budget: Budget, value: Any) -> float:
 
 
 def _text_to_double(budget: Budget, text: str) -> float:
+    budget.spend(CONVERSION_STEPS)
     return float(_parsed(text, _DOUBLE, "a number"))
 
 
@@ -82,11 +87,13 @@ def _text_to_bool(budget: Budget, text: str) -> bool:
 
 
 def _to_bytes(budget: Budget, text: str) -> bytes:
+    budget.scan_text(len(text))
     budget.make_text(len(text))
     return text.encode("utf-8", "surrogatepass")
 
 
 def _decode(budget: Budget, data: bytes) -> str:
+    budget.scan_text(len(data))
     budget.make_text(len(data))
     try:
         return data.decode()
@@ -108,10 +115,9 @@ def text_of(budget: Budget, value: Any) -> str:
         return str(value)
     if kind is bytes:
         return _decode(budget, value)
-    if kind is Timestamp:
-        return timestamp_text(value)
-    if kind is Duration:
-        return duration_text(value)
+    if kind is Timestamp or kind is Duration:
+        budget.spend(2 * CONVERSION_STEPS)
+        return timestamp_text(value) if kind is Timestamp else duration_text(value)
     if kind is Type:
         return str(value.name)
     pieces: list[str] = []
@@ -141,20 +147,24 @@ def _write(value: Any, pieces: list[str], budget: Budget) -> None:
     elif value is None or kind is bool:
         pieces.append({None: "null", True: "true", False: "false"}[value])
     elif kind is float:
-        text = number_text(value)
+        text = _double_text(budget, value)
         pieces.append(text if math.isfinite(value) else f'"{text}"')
     elif kind is int or kind is UInt:
         if value.bit_length() > MAX_BITS:
             raise EvaluationError("the number is too long to be written")
+        budget.spend(CONVERSION_STEPS // 2 + (value.bit_length() // BITS_A_STEP) ** 2)
         budget.make_text(value.bit_length())
         pieces.append(str(int(value)))
     else:
         text = text_of(budget, value)
+        budget.scan_text(len(text))
+        budget.spend(CONVERSION_STEPS // 2)
         budget.make_text(2 * len(text))
         pieces.append(json.dumps(text, ensure_ascii=False))
 
 
 def _double_text(budget: Budget, value: float) -> str:
+    budget.spend(CONVERSION_STEPS)
     return number_text(value)
 
 
@@ -189,8 +199,8 @@ FUNCTIONS: dict[str, Overloads] = {
     "dyn": {ANY: _same},
     "timestamp": {
         (Timestamp,): _same,
-        (str,): lambda budget, text: parse_timestamp(text),
+        (str,): parse_timestamp,
         (int,): lambda budget, seconds: timestamp_of_seconds(seconds),
     },
-    "duration": {(Duration,): _same, (str,): lambda budget, text: parse_duration(text)},
+    "duration": {(Duration,): _same, (str,): parse_duration},
 }

@@ -6,7 +6,7 @@ from typing import Any
 from flowkit.expressions.budget import ERROR_STEPS, Budget
 from flowkit.expressions.closures import Frame, Value
 from flowkit.expressions.errors import EvaluationError
-from flowkit.expressions.values import BoolKey, no_overload, type_name, value_of
+from flowkit.expressions.values import no_overload, type_name, value_of
 
 Maker = Callable[[Value, int, list[Value], int, int], Value]
 
@@ -15,7 +15,7 @@ def _elements(value: Any, name: str, position: int) -> Iterable[Any]:
     if type(value) is list:
         return value
     if type(value) is dict:
-        return map(value_of, value) if any(type(key) is BoolKey for key in value) else value
+        return map(value_of, value)
     raise no_overload(f"{name}()", value).at(position)
 
 

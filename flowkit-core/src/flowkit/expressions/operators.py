@@ -29,6 +29,12 @@ def _in_range(value: int) -> int:
     raise EvaluationError("the result does not fit into an int of 64 bits")
 
 
+def _in_64_bits(left: int, right: int) -> None:
+    """Refuse longer operands, which JSON may have: the time for them grows with the square of their length."""
+    if not (INT_MIN <= left <= UINT_MAX and INT_MIN <= right <= UINT_MAX):
+        raise EvaluationError("the operand does not fit into 64 bits")
+
+
 def _unsigned(value: int) -> UInt:
     if 0 <= value <= UINT_MAX:
         return UInt(value)
@@ -81,6 +87,7 @@ def multiply(left: Any, right: Any, budget: Budget) -> Any:
     """Evaluate ``left * right``."""
     kind, other = type(left), type(right)
     if kind is int and other is int:
+        _in_64_bits(left, right)
         return _in_range(left * right)
     if _mixed(kind, other):
         return _double(left) * _double(right)
@@ -93,6 +100,7 @@ def divide(left: Any, right: Any, budget: Budget) -> Any:
     """Evaluate ``left / right``. Integers are rounded towards zero."""
     kind, other = type(left), type(right)
     if kind is other and kind in (int, UInt):
+        _in_64_bits(left, right)
         quotient = abs(int(left)) // _divisor(right)
         return _unsigned(quotient) if kind is UInt else _in_range(quotient if (left < 0) == (right < 0) else -quotient)
     if _mixed(kind, other):
@@ -104,6 +112,7 @@ def modulo(left: Any, right: Any, budget: Budget) -> Any:
     """Evaluate ``left % right``. The result has the sign of ``left``."""
     kind, other = type(left), type(right)
     if kind is other and kind in (int, UInt):
+        _in_64_bits(left, right)
         if (left, right) == (INT_MIN, -1):
             raise EvaluationError("the result does not fit into an int of 64 bits")
         rest = abs(int(left)) % _divisor(right)

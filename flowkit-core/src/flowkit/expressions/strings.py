@@ -5,16 +5,15 @@ from typing import Any
 from flowkit.expressions.budget import Budget
 from flowkit.expressions.errors import EvaluationError
 from flowkit.expressions.patterns import matches
+from flowkit.expressions.searching import LONG_PART, charge_search, count_at_most, find, find_last, split
 from flowkit.expressions.values import Overloads
 
-_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
-_UPPER = {code + 32: code for code in _LOWER}
 _WHITE_SPACE = " \t\n\v\f\r\x85\u1680\u2028\u2029\u202f\u205f\u3000\xa0" + "".join(map(chr, range(0x2000, 0x200B)))
 
 
 def _contains(budget: Budget, text: str, part: str) -> bool:
-    budget.handle_text(len(text) + len(part))
-    return part in text
+    charge_search(budget, text, part)
+    return find(text, part, 0) >= 0
 
 
 def _starts_with(budget: Budget, text: str, part: str) -> bool:
@@ -28,18 +27,23 @@ def _ends_with(budget: Budget, text: str, part: str) -> bool:
 
 
 def _lower_ascii(budget: Budget, text: str) -> str:
-    budget.spend(len(text) // 4)
-    budget.make_text(len(text))
-    return text.translate(_LOWER)
+    return _bytes_of(budget, text).lower().decode("utf-8", "surrogatepass")
 
 
 def _upper_ascii(budget: Budget, text: str) -> str:
-    budget.spend(len(text) // 4)
+    return _bytes_of(budget, text).upper().decode("utf-8", "surrogatepass")
+
+
+def _bytes_of(budget: Budget, text: str) -> bytes:
+    """The text in UTF-8. In bytes, Python changes the case of ASCII letters only."""
+    budget.scan_text(len(text))
     budget.make_text(len(text))
-    return text.translate(_UPPER)
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _trim(budget: Budget, text: str) -> str:
+    budget.scan_text(len(text))
+    budget.spend(len(text) // 32)
     budget.make_text(len(text))
     return text.strip(_WHITE_SPACE)
 
@@ -49,13 +53,14 @@ def _split(budget: Budget, text: str, separator: str, limit: int = -1) -> list[s
         return []
     if limit == 1:
         return [text]
-    budget.handle_text(len(text))
-    count = text.count(separator) + 1 if separator else len(text)
-    budget.make_elements(count if limit < 0 else min(count, limit))
+    most = limit - 1 if limit > 0 else len(text)
+    charge_search(budget, text, separator)
+    count = count_at_most(text, separator) + 1 if separator else len(text)
+    budget.make_elements(min(count, most + 1))
     budget.make_text(len(text))
     if separator:
-        return text.split(separator, limit - 1 if limit > 0 else -1)
-    return list(text) if limit < 0 or limit >= len(text) else [*text[: limit - 1], text[limit - 1 :]]
+        return split(text, separator, most)
+    return list(text) if limit < 0 or limit >= len(text) else [*text[:most], text[most:]]
 
 
 def _join(budget: Budget, items: list[Any], separator: str = "") -> str:
@@ -67,26 +72,28 @@ def _join(budget: Budget, items: list[Any], separator: str = "") -> str:
 
 
 def _replace(budget: Budget, text: str, old: str, new: str, limit: int = -1) -> str:
-    budget.handle_text(len(text))
-    count = text.count(old)
+    charge_search(budget, text, old)
+    count = count_at_most(text, old)
     if limit >= 0:
         count = min(count, limit)
     budget.spend(count)
     budget.make_text(len(text) + count * max(len(new) - len(old), 0))
-    return text.replace(old, new, limit if limit >= 0 else -1)
+    return text.replace(old, new, count) if len(old) <= LONG_PART else new.join(split(text, old, count))
 
 
 def _index_of(budget: Budget, text: str, part: str, start: int = 0) -> int:
     _check_place(text, start)
-    budget.handle_text(len(text) + len(part))
-    return text.find(part, start)
+    charge_search(budget, text, part)
+    return find(text, part, start)
 
 
 def _last_index_of(budget: Budget, text: str, part: str, start: int | None = None) -> int:
     if start is not None:
         _check_place(text, start)
-    budget.handle_text(len(text) + len(part))
-    return text.rfind(part) if start is None else text.rfind(part, 0, start + len(part))
+        text = text[: start + len(part)]
+    charge_search(budget, text, part)
+    budget.make_text(len(text) + len(part))
+    return find_last(text, part)
 
 
 def _substring(budget: Budget, text: str, start: int, end: int | None = None) -> str:

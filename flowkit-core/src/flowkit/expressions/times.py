@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from flowkit.expressions.budget import Budget
+from flowkit.expressions.budget import CONVERSION_STEPS, Budget
 from flowkit.expressions.errors import EvaluationError
 from flowkit.expressions.values import Duration, Overloads, Timestamp, no_overload
 
@@ -28,8 +28,9 @@ _OFFSET = re.compile(r"([+-]?)(\d\d):(\d\d)", re.ASCII)
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,3}", re.ASCII)
 
 
-def parse_timestamp(text: str) -> Timestamp:
+def parse_timestamp(budget: Budget, text: str) -> Timestamp:
     """Read a timestamp as RFC 3339 writes it."""
+    budget.spend(2 * CONVERSION_STEPS)
     found = _TIMESTAMP.fullmatch(text) if len(text) <= MAX_TEXT else None
     if found is None:
         raise EvaluationError("timestamp() needs a time such as '2026-01-31T12:00:00Z'")
@@ -53,8 +54,9 @@ def _safe(moment: datetime) -> bool:
     return True
 
 
-def parse_duration(text: str) -> Duration:
+def parse_duration(budget: Budget, text: str) -> Duration:
     """Read a duration such as ``1h30m`` or ``1.5s``."""
+    budget.spend(2 * CONVERSION_STEPS + min(len(text), MAX_TEXT))
     if text in ("0", "+0", "-0"):
         return Duration(0)
     found = _DURATION.fullmatch(text) if len(text) <= MAX_TEXT else None
@@ -153,6 +155,7 @@ def _field(read: Callable[[datetime], int]) -> Overloads:
             raise EvaluationError("the timestamp is outside the years 1 to 9999 in this time zone") from None
 
     def in_utc(budget: Budget, value: Timestamp) -> int:
+        budget.spend(CONVERSION_STEPS)
         return read(_EPOCH + timedelta(microseconds=value.nanos // 1_000))
 
     return {(Timestamp,): in_utc, (Timestamp, str): in_zone}

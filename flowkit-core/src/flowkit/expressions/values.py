@@ -104,6 +104,12 @@ def lookup_key(value: Any) -> Any:
     return int(value) if type(value) is float and value.is_integer() else key_of(value)
 
 
+def charge_key(key: Any, budget: Budget) -> None:
+    """Charge looking up a key in a map. A long one is compared with the key that is there."""
+    if type(key) is str:
+        budget.handle_text(len(key))
+
+
 def value_of(key: Any) -> Any:
     """The value for which a key stands."""
     return key.value if type(key) is BoolKey else key
@@ -136,7 +142,9 @@ def contains(container: Any, value: Any, budget: Budget) -> bool:
         return any(_elements_equal(value, item, budget) for item in container)
     if isinstance(container, Mapping):
         try:
-            return lookup_key(value) in container
+            key = lookup_key(value)
         except EvaluationError:
             return False
+        charge_key(key, budget)
+        return key in container
     raise no_overload("in", value, container)
