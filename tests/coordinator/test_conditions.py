@@ -9,7 +9,8 @@ import pytest
 from flowkit import Graph
 from flowkit.applying import Applier
 from flowkit.engine import ConditionDelayed, ConditionEvaluated, EngineSettings, EvaluateCondition, SendCommand, Woke
-from flowkit.evaluation import Allowance, evaluate_at_once, evaluate_in_thread, nodes_needed
+from flowkit.evaluation import CHARACTERS_AT_ONCE, Allowance, evaluate_at_once, evaluate_in_thread, nodes_needed
+from flowkit.expressions import compile_expression
 from flowkit.graph.parsing import restore_document
 from flowkit.graph.plan import make_plan
 from flowkit.plugins import Plugins
@@ -156,5 +157,30 @@ async def test_a_condition_reads_results_of_all_nodes_above_and_the_errors_of_fa
 async def test_an_expression_that_an_earlier_version_took_fails_the_node_where_it_is_wrong_now() -> None:
     document = restore_document(b'{"nodes": [{"node_id": "a", "type": "work", "when": "nobody(1)"}]}')
     spec = TaskSpec("t", make_plan(document), created_at=1.0, secret=b"key")
-    outcome = await evaluate_at_once(InMemoryStore(), Task(spec, marks=bytearray(b"?")), 0, Allowance())
-    assert outcome == ConditionEvaluated(0, error="when: 'nobody(1)' cannot be evaluated: there is no function nobody() (at character 1)")
+    task = Task(spec, marks=bytearray(b"?"))
+    error = "when: 'nobody(1)' cannot be evaluated: there is no function nobody() (at character 1)"
+    assert await evaluate_at_once(InMemoryStore(), task, 0, Allowance()) == ConditionEvaluated(0, error=error)
+    assert await evaluate_in_thread(InMemoryStore(), task, 0, 1.0) == ConditionEvaluated(0, error=error, since=1.0)
+
+
+async def test_expressions_that_are_not_kept_compiled_use_up_the_steps_of_a_commit() -> None:
+    terms = " && ".join(["params.rows.size() > 1"] * 30)
+    assert len(terms) < CHARACTERS_AT_ONCE
+    expressions = [f"{terms} && {number} != -1" for number in range(40)]
+    task = task_of(*(node(f"n{number}", when=one) for number, one in enumerate(expressions)))
+    for number in range(150):
+        compile_expression(f"{number} == {number} // {terms}")  # displaces those of the graph
+    allowance = Allowance()
+    cold = [await evaluate_at_once(InMemoryStore(), task, number, allowance) for number in range(len(expressions))]
+    assert 5 < sum(isinstance(one, ConditionEvaluated) for one in cold) < 30
+    warm = Allowance()
+    for number, one in enumerate(cold):
+        if isinstance(one, ConditionEvaluated):
+            assert await evaluate_at_once(InMemoryStore(), task, number, warm) == one
+    assert warm.steps > Allowance().steps * 0.9
+
+
+async def test_a_long_expression_is_compiled_beside_other_work() -> None:
+    task = task_of(node("a", when=" && ".join(["params.rows.size() > 1"] * 50)))
+    assert await evaluate_at_once(InMemoryStore(), task, 0, Allowance()) == ConditionDelayed(0)
+    assert (await evaluate_in_thread(InMemoryStore(), task, 0, 1.0)).value is True

@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from flowkit.engine import ConditionDelayed, ConditionEvaluated
 from flowkit.errors import NodeFailure
-from flowkit.expressions import Budget, BudgetExceeded, InvalidExpression, Timestamp
+from flowkit.expressions import Budget, BudgetExceeded, InvalidExpression, Timestamp, compilations
 from flowkit.graph import Plan
 from flowkit.graph.conditions import MAX_MEMORY, MAX_STEPS, condition_failure, evaluate_condition, nodes_read
 from flowkit.protocols import Store
@@ -25,6 +25,10 @@ STEPS_A_COMMIT = 200_000
 """Of all conditions of a task that are evaluated before one commit. No other task goes on meanwhile: some tens of milliseconds."""
 CHARACTERS_A_STEP = 2
 """Evaluating an expression once, loops apart, takes as long as a step for so many of its characters."""
+CHARACTERS_AT_ONCE = 1_000
+"""A longer expression is delayed: if it is not kept compiled, compiling it takes many milliseconds."""
+STEPS_TO_COMPILE = 16
+"""Compiling an expression takes as long as so many steps for each of its characters."""
 RESULTS_A_TURN = 200
 """Results that are read before others get their turn."""
 
@@ -43,10 +47,13 @@ class _Abandoned(BaseException):
 async def evaluate_at_once(store: Store, task: Task, index: int, allowance: Allowance) -> ConditionEvaluated | ConditionDelayed:
     """Evaluate a node's ``when`` if it takes a few milliseconds at most, and delay it otherwise."""
     expression = _expression(task.spec.plan, index)
+    if allowance.steps <= 0 or len(expression) > CHARACTERS_AT_ONCE:
+        return ConditionDelayed(index)
     budget = Budget(min(STEPS_AT_ONCE, allowance.steps), MEMORY_AT_ONCE)
+    compiled = compilations()
     try:
         needed = nodes_needed(task.spec.plan, index, most_edges=EDGES_AT_ONCE)
-        if needed is None or allowance.steps <= 0:
+        if needed is None:
             return ConditionDelayed(index)
         value = evaluate_condition(expression, await _scope(store, task, needed), budget)
     except BudgetExceeded:
@@ -57,6 +64,8 @@ async def evaluate_at_once(store: Store, task: Task, index: int, allowance: Allo
         return ConditionEvaluated(index, error=str(error))
     finally:
         allowance.steps -= budget.used + len(expression) // CHARACTERS_A_STEP
+        if compilations() != compiled:
+            allowance.steps -= STEPS_TO_COMPILE * len(expression)
     return ConditionEvaluated(index, value)
 
 
@@ -67,7 +76,10 @@ async def evaluate_in_thread(store: Store, task: Task, index: int, since: float)
         StoreError: results above the node could not be read.
     """
     expression = _expression(task.spec.plan, index)
-    needed = await anyio.to_thread.run_sync(partial(nodes_needed, task.spec.plan, index), abandon_on_cancel=True)
+    try:
+        needed = await anyio.to_thread.run_sync(partial(nodes_needed, task.spec.plan, index), abandon_on_cancel=True)
+    except InvalidExpression as error:
+        return ConditionEvaluated(index, error=str(condition_failure(expression, str(error))), since=since)
     assert needed is not None
     scope = await _scope(store, task, needed)
     abandoned = False

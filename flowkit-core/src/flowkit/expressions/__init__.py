@@ -27,6 +27,7 @@ __all__ = [
     "Timestamp",
     "Type",
     "UInt",
+    "compilations",
     "compile_expression",
 ]
 
@@ -76,3 +77,8 @@ def compile_expression(source: str) -> Expression:
         InvalidExpression: it does not parse, or calls a function that does not exist or with a wrong number of arguments.
     """
     return _compile_short(source) if len(source) <= SHORT else _compile_long(source)
+
+
+def compilations() -> int:
+    """How often an expression was compiled in this process, because it was not kept."""
+    return _compile_short.cache_info().misses + _compile_long.cache_info().misses
