@@ -1,18 +1,22 @@
 """One rule says which Python values are accepted, wherever a user gives one."""
 
+import asyncio
 import math
+import sys
 from collections import OrderedDict, defaultdict
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
 from enum import Enum, IntEnum, StrEnum
 from typing import Any
 from uuid import UUID
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_serializer
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from flowkit import GraphError, hookimpl
+from flowkit import Graph, GraphError, hookimpl
+from flowkit.graph.models import NodeIO
 from flowkit.graph.values import NotJson, json_copy
 from flowkit.worker import Batch, BatchResult, FinalizeResult, Handler, RunContext, handler
 from flowkit_testing import Cluster
@@ -43,6 +47,115 @@ class Loose(BaseModel):
     value: Any
 
 
+class Renamed(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    a: int = Field(alias="x")
+
+
+class Aliased(BaseModel):
+    model_config = ConfigDict(serialize_by_alias=True)
+    a: int = Field(1, serialization_alias="b")
+    b: int = 2
+
+
+class Labelled(BaseModel):
+    """Its serializers decide what is written: also the one for JSON alone."""
+
+    tags: set[str]
+    data: bytes
+    private: int = Field(1, exclude=True)
+
+    @field_serializer("tags")
+    def sort(self, tags: set[str]) -> list[str]:
+        return sorted(tags)
+
+    @field_serializer("data", when_used="json")
+    def encode(self, data: bytes) -> str:
+        return data.hex()
+
+
+class Whole(BaseModel):
+    x: int
+
+    @model_serializer
+    def write(self) -> dict[Any, Any]:
+        return {"1": self.x, **({1: self.x} if self.x > 1 else {})}
+
+
+class JsonNumber(BaseModel):
+    x: float
+
+    @field_serializer("x", when_used="json-unless-none")
+    def write(self, x: float) -> float:
+        return x
+
+
+@pydantic_dataclass
+class Checked:
+    at: timedelta
+
+    @field_serializer("at")
+    def write(self, at: timedelta) -> float:
+        return at.total_seconds()
+
+
+@dataclass
+class Unset:
+    x: int = field(init=False)
+
+
+class Identity(str):
+    """Equal to itself alone."""
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+class Table(Enum):
+    ROWS = {1: "a", "1": "b"}  # noqa: RUF012 - the value of a member
+
+
+@dataclass
+class HostileData:
+    """Runs the code of a test when it is read, as do the classes below."""
+
+    x: int = field(init=False)
+
+    def __init__(self, act: Callable[[], Any]) -> None:
+        self.act = act
+
+    def __getattr__(self, name: str) -> Any:
+        return self.act()
+
+
+class HostileDict(dict[str, int]):
+    def __init__(self, act: Callable[[], Any]) -> None:
+        super().__init__(a=1)
+        self.act = act
+
+    def items(self) -> Any:
+        return self.act()
+
+
+class HostileList(list[int]):
+    def __init__(self, act: Callable[[], Any]) -> None:
+        super().__init__([1])
+        self.act = act
+
+    def __iter__(self) -> Any:
+        return self.act()
+
+
+class HostileModel(BaseModel):
+    act: Any
+
+    @model_serializer
+    def write(self) -> Any:
+        return self.act()
+
+
 @dataclass
 class Point:
     x: int
@@ -63,7 +176,6 @@ ACCEPTED: dict[str, tuple[Any, Any]] = {
     "times": ([AT, date(2026, 1, 2), time(3, 4)], ["2026-01-02T03:04:05+00:00", "2026-01-02", "03:04:00"]),
     "a UUID": ([UUID(int=7)], ["00000000-0000-0000-0000-000000000007"]),
     "a dataclass": ([Point(1, Colour.RED)], [{"x": 1, "of": "red"}]),
-    "numbers as keys of a model": ([Loose(value={1: "a"})], [{"value": {"1": "a"}}]),
     "a model": ([Model(at=AT, size=Size.SMALL)], [{"at": "2026-01-02T03:04:05Z", "size": 1}]),
 }
 
@@ -82,7 +194,9 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "infinity": ([-math.inf], "not a finite number"),
     "half a character": (["\ud800"], "not valid Unicode"),
     "half a character in a key": ({"\udfff": 1}, "not valid Unicode"),
-    "keys that collide in a model": ([Loose(value={1: "a", "1": "b"})], "keys that are the same in JSON"),
+    "keys that collide in a model": ([Loose(value={1: "a", "1": "b"})], "has the key 1, which is a number; keys are strings"),
+    "a name twice in a model": ([Renamed(x=1, a=2)], "a Python Renamed that writes the key 'a' twice"),
+    "an object that cannot be read": ([Unset()], "cannot be read: AttributeError: 'Unset' object has no attribute 'x'"),
     "no number in a model": ([Loose(value=[math.nan])], "not a finite number"),
     "too many digits": ([10**400], "a number of too many digits"),
 }
@@ -246,3 +360,117 @@ def test_a_dataclass_that_multiplies_is_refused_before_it_does() -> None:
         bomb = Point([bomb] * 10, Colour.RED)  # type: ignore[arg-type]
     with pytest.raises(NotJson, match="params is larger than 10000 bytes"):
         json_copy(bomb, "params", max_bytes=10_000)
+
+
+LOST: dict[str, tuple[Any, str]] = {
+    "a field and an extra": (Renamed(x=1, a=2), "writes the key 'a' twice"),
+    "two fields with one alias": (Aliased(), "writes the key 'b' twice"),
+    "below other models": (Loose(value=[{"x": (Aliased(),)}]), "writes the key 'b' twice"),
+    "an enum in a model": (Loose(value=Table.ROWS), "keys are strings"),
+    "an enum": (Table.ROWS, "keys are strings"),
+    "what a serializer returned": (Whole(x=2), "keys are strings"),
+    "keys of a class of their own": ({Identity("a"): 1, Identity("a"): 2}, "has the key 'a' twice"),
+    "the same in a model": (Loose(value={Identity("a"): 1, Identity("a"): 2}), "has the key 'a' twice"),
+    "a set in a model": (Loose(value={1}), "value is a Python set"),
+    "bytes in a model": (Loose(value=[b"x"]), r"value\[0\] is a Python bytes"),
+    "bytes in a dataclass in a model": (Loose(value=Point(b"x", Colour.RED)), "value.x is a Python bytes"),  # type: ignore[arg-type]
+    "no number for a serializer of JSON": (JsonNumber(x=math.nan), "not a finite number"),
+    "a dataclass without a value": (Unset(), "is a Python Unset that cannot be read"),
+}
+
+
+@pytest.mark.parametrize(("value", "sentence"), LOST.values(), ids=LOST)
+def test_a_value_of_which_a_part_would_be_lost_is_refused(value: Any, sentence: str) -> None:
+    with pytest.raises(NotJson, match=sentence):
+        json_copy(value, "params")
+
+
+WRITTEN: dict[str, tuple[Any, Any]] = {
+    "serializers of fields": (Labelled(tags={"b", "a"}, data=b"\x01"), {"tags": ["a", "b"], "data": "01"}),
+    "the serializer of a model": (Whole(x=1), {"1": 1}),
+    "a serializer for JSON": (JsonNumber(x=1.5), {"x": 1.5}),
+    "a dataclass of pydantic": (Checked(at=timedelta(minutes=1)), {"at": 60.0}),
+    "one key of a class of its own": ({Identity("a"): Identity("b")}, {"a": "b"}),
+    "an extra field": (Renamed(x=1, b=2), {"a": 1, "b": 2}),
+}
+
+
+@pytest.mark.parametrize(("value", "read"), WRITTEN.values(), ids=WRITTEN)
+def test_a_model_is_read_as_its_serializers_write_it(value: Any, read: Any) -> None:
+    assert json_copy(value, "params") == read
+
+
+def leave() -> None:
+    raise KeyboardInterrupt
+
+
+def cancel_the_task() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("act", [leave, sys.exit, cancel_the_task])
+@pytest.mark.parametrize("kind", [HostileData, HostileDict, HostileList, lambda act: HostileModel(act=act)])
+async def test_code_that_runs_when_a_value_is_read_ends_nothing(kind: Any, act: Callable[[], Any]) -> None:
+    async with Cluster() as cluster:
+        with pytest.raises(GraphError, match="params.p is a Python Hostile.* that cannot be read"):
+            await cluster.client.create_task(graph={"nodes": [{"node_id": "a", "type": "noop"}]}, params={"p": kind(act)})
+        node = {"node_id": "a", "type": "noop", "io": {"input_inline": kind(act)}}
+        with pytest.raises(GraphError, match="io.input_inline is a Python Hostile.* that cannot be read"):
+            await cluster.client.create_task(graph={"nodes": [node]})
+
+
+@pytest.mark.parametrize("act", [leave, cancel_the_task])
+async def test_params_and_labels_that_cannot_be_read_are_faults(act: Callable[[], Any]) -> None:
+    graph = {"nodes": [{"node_id": "a", "type": "noop"}]}
+    async with Cluster() as cluster:
+        with pytest.raises(GraphError, match="params cannot be read"):
+            await cluster.client.create_task(graph=graph, params=HostileDict(act))
+        with pytest.raises(GraphError, match="the graph cannot be read"):
+            await cluster.client.create_task(graph=HostileData(act))
+        with pytest.raises(GraphError, match="the graph is a Python HostileDict that cannot be read"):
+            await cluster.client.create_task(graph=HostileDict(act))
+
+
+def test_a_model_given_to_a_graph_that_is_built_is_written_as_elsewhere() -> None:
+    graph = Graph()
+    graph.node("a", "noop", input_inline=JsonNumber(x=0.5), io=NodeIO(input_ref={"x": Whole(x=1)}))
+    assert graph.to_dict()["nodes"][0]["io"] == {"input_inline": {"x": 0.5}, "input_ref": {"x": {"1": 1}}}
+    graph.node("b", "noop", input_inline=Aliased())
+    with pytest.raises(GraphError, match="writes the key 'b' twice"):
+        graph.to_dict()
+
+
+METRICS: dict[str, tuple[Any, str]] = {
+    "a name twice": ({Identity("n"): 1, Identity("n"): 2}, "has the key 'n' twice"),
+    "unreadable": (HostileDict(leave), "cannot be read: KeyboardInterrupt"),
+}
+
+
+@pytest.mark.parametrize(("metrics", "sentence"), METRICS.values(), ids=METRICS)
+async def test_metrics_that_cannot_be_stored_are_a_bad_result(metrics: Any, sentence: str) -> None:
+    class Counts(Handler):
+        async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+            return BatchResult(True, metrics=metrics)
+
+    async with Cluster(handlers={"count": Counts}) as cluster:
+        node = (await cluster.run({"nodes": [{"node_id": "a", "type": "count"}]})).nodes["a"]
+    assert node.reason_code == "bad_result"
+    assert sentence in (node.error or "")
+
+
+@pytest.mark.parametrize("payload", [{1: "a", "1": "b"}, {"x": b"y"}, HostileDict(leave)])
+async def test_a_dead_letter_holds_no_payload_that_json_cannot_carry(payload: Any) -> None:
+    class Fails(Handler):
+        async def iter_batches(self, loaded: Any) -> AsyncIterator[Batch]:
+            yield Batch("u", payload)
+
+        async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+            raise TypeError("no")
+
+    async with Cluster(handlers={"fail": Fails}) as cluster:
+        await cluster.run({"nodes": [{"node_id": "a", "type": "fail", "retry_policy": {"max": 0}}]})
+        (letter,) = (await cluster.client.dead_letters(kind="batch")).items
+    assert (letter.uid, letter.data, letter.size) == ("u", b"", 0)

@@ -107,11 +107,12 @@ def _read_json(text: str, max_levels: int) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     item = dict(pairs)
     if len(item) != len(pairs):
-        raise ValueError(f"the key {_first_repeated(key for key, _ in pairs)!r} is given twice in one object")
+        raise ValueError(f"the key {repeated_key(key for key, _ in pairs)!r} is given twice in one object")
     return item
 
 
-def _first_repeated(keys: Iterable[str]) -> str:
+def repeated_key(keys: Iterable[str]) -> str:
+    """Return the first key that comes a second time."""
     seen: set[str] = set()
     return next(key for key in keys if key in seen or seen.add(key))  # type: ignore[func-returns-value]
 

@@ -215,11 +215,14 @@ class Client:
             RecordTooLarge, StoreUnavailable: it could not be stored.
         """
         self._check_running()
-        parsed, plain, options = checked(
-            graph, params, limits=self.cfg.limits, functions=self.plugins.functions, command_topic=self.cfg.command_topic,
-            task_id=task_id, idempotency_key=idempotency_key, pipeline=pipeline, labels=labels, priority=priority,
-            deadline_sec=deadline_sec,
-        )  # fmt: skip
+        try:
+            parsed, plain, options = checked(
+                graph, params, limits=self.cfg.limits, functions=self.plugins.functions, command_topic=self.cfg.command_topic,
+                task_id=task_id, idempotency_key=idempotency_key, pipeline=pipeline, labels=labels, priority=priority,
+                deadline_sec=deadline_sec,
+            )  # fmt: skip
+        finally:
+            await undo_cancellation()
         now = self.clock.now()
         random = os.urandom(26)
         identity = task_id or new_id(now, random[:10])

@@ -10,14 +10,15 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from flowkit._containment import contained
 from flowkit.engine import KeepLetter, Transition
+from flowkit.graph.values import NotJson, json_copy
 from flowkit.messages import RunNode
 from flowkit.protocols import DeadLetter
 from flowkit.task import Task
 
 MAX_LETTER_BYTES = 256 * 1024
 """A larger payload or input is left out of its letter."""
+_UNLIMITED = 2**63
 
 
 def node_letter_id(task_id: str, node_id: str, attempt: int) -> str:
@@ -39,8 +40,8 @@ def batch_letter(command: RunNode, uid: str, payload: Any, *, reason_code: str, 
     """Return the dead letter of a batch that is given up. A batch has the same letter until ``retry`` starts its node again."""
     origin = to_json([command.task_id, command.node_id, command.generation, first_attempt(command), uid])
     try:
-        data = contained(to_json, payload)
-    except Exception:
+        data = to_json(json_copy(payload, "the payload", max_bytes=_UNLIMITED))
+    except NotJson:
         data = b""  # the payload was the handler's own and is no JSON
     return DeadLetter(
         f"batch-{sha256(origin).hexdigest()[:40]}", at, "batch", reason_code, error, task_id=command.task_id, node_id=command.node_id,

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from flowkit._containment import contained, error_text
 from flowkit.bounds import PositiveSeconds, Priority
 from flowkit.config import GraphLimits
 from flowkit.engine import Effect, EngineSettings, TaskSubmitted, advance
@@ -13,6 +14,7 @@ from flowkit.errors import ConfigError, Fault, GraphError, TaskRefused
 from flowkit.graph import Graph
 from flowkit.graph.complaints import refusal
 from flowkit.graph.models import COORDINATOR_FUNCTION
+from flowkit.graph.objects import NotWritable, plain_object
 from flowkit.graph.values import MAX_VALUE_LEVELS, NotJson, TooLarge, clean, is_plain, is_unicode, json_copy, kind_of, place
 from flowkit.protocols import TaskRecord
 from flowkit.storage import encode_spec, new_record
@@ -86,9 +88,11 @@ def checked(
     plain: dict[str, Any] = {}
     said = None
     try:
-        said = TaskOptions(**options)
+        said = contained(TaskOptions, **options)
     except ValidationError as error:
         faults += [Fault(None, refusal(item)) for item in error.errors(include_url=False)]
+    except Exception as error:
+        faults.append(Fault(None, f"the options of the task cannot be read: {error_text(error, most=400)}"))
     if params is not None:
         plain, wrong = _plain_params(params, limits.max_bytes)
         faults += wrong
@@ -112,12 +116,15 @@ def _roles_without_topic(graph: Graph, command_topic: Callable[[str], str]) -> I
 
 def _plain_params(params: Any, max_bytes: int) -> tuple[dict[str, Any], list[Fault]]:
     """Return the params as plain JSON, and what is wrong with them."""
-    if not isinstance(params, Mapping):
-        return {}, [Fault(None, f"params must be an object, not {kind_of(params)}")]
-    if not params:
-        return {}, []
     try:
-        value: Any = dict(params)
+        value = contained(_items, params)
+    except NotWritable as error:
+        return {}, [Fault(None, f"params {error}")]
+    except Exception as error:
+        return {}, [Fault(None, f"params cannot be read: {error_text(error, most=400)}")]
+    if value is None:
+        return {}, [Fault(None, f"params must be an object, not {kind_of(params)}")]
+    try:
         if not is_plain(value, "params", max_bytes=max_bytes, max_levels=MAX_VALUE_LEVELS):
             value, problems = clean(value, "params", max_bytes=max_bytes, max_levels=MAX_VALUE_LEVELS)
             if problems:
@@ -125,6 +132,11 @@ def _plain_params(params: Any, max_bytes: int) -> tuple[dict[str, Any], list[Fau
         return json_copy(value, "params", max_bytes=max_bytes), []
     except (TooLarge, NotJson) as error:
         return {}, [Fault(None, str(error))]
+
+
+def _items(params: Any) -> Any:
+    """Return the params as a dict, None if they are no mapping."""
+    return plain_object(params.items()) if isinstance(params, Mapping) else None
 
 
 def submission(spec: TaskSpec, graph: Graph, *, certainly_new: bool, settings: EngineSettings) -> Submission:

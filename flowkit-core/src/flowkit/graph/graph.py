@@ -1,13 +1,15 @@
 """The graph of a flow: read from a document, or built in Python."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import TypeAdapter
 
+from flowkit._containment import contained, error_text
+from flowkit.errors import Fault, GraphError
 from flowkit.graph.limits import DEFAULT_LIMITS, GraphLimits
-from flowkit.graph.models import GraphDocument, NodeIO
+from flowkit.graph.models import DocumentPart, GraphDocument, NodeIO
 from flowkit.graph.parsing import parse_document, restore_document
 from flowkit.graph.plan import Plan, make_plan
 from flowkit.graph.sources import read_text
@@ -73,8 +75,8 @@ class Graph:
         if isinstance(source, (str, bytes, bytearray)):
             source = read_text(source if isinstance(source, str) else bytes(source), limits)
         elif not isinstance(source, dict):
-            build = getattr(source, "build_graph", None)
-            if callable(build) and not isinstance(source, type):
+            build = _builder(source)
+            if build is not None:
                 source = build().draft()
         return cls._of(*parse_document(source, limits=limits, functions=functions))
 
@@ -204,4 +206,21 @@ def _part(node: dict[str, Any], fields: Mapping[str, Any], name: str) -> dict[st
 
 
 def _plain(value: Any) -> Any:
-    return value.model_dump(mode="json", by_alias=True, exclude_defaults=True) if isinstance(value, BaseModel) else value
+    """Return a part of a graph as it is written in a document. Values of users are returned as they are; parsing copies them."""
+    if not isinstance(value, DocumentPart):
+        return value
+    fields = type(value).model_fields
+    return {fields[name].alias or name: _plain(getattr(value, name)) for name in fields if name in value.model_fields_set}
+
+
+def _builder(source: Any) -> Callable[[], "Graph"] | None:
+    """Return the method that builds a graph, None if an object has none.
+
+    Raises:
+        GraphError: the object cannot be asked.
+    """
+    try:
+        build = contained(getattr, source, "build_graph", None)
+    except Exception as error:
+        raise GraphError([Fault(None, f"the graph cannot be read: {error_text(error, most=400)}")]) from None
+    return build if callable(build) and not isinstance(source, type) else None

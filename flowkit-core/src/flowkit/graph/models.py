@@ -16,11 +16,13 @@ Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^\P{Cc}*$")]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
-class _Model(BaseModel):
+class DocumentPart(BaseModel):
+    """A part of a graph document."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class RetryPolicy(_Model):
+class RetryPolicy(DocumentPart):
     """When a failed attempt is tried again. The n-th retry waits ``backoff_sec * multiplier ** (n - 1)``, at most ``max_backoff_sec``."""
 
     max: Count = 2
@@ -36,7 +38,7 @@ class RetryPolicy(_Model):
     """Reason codes that are never retried. A list given here replaces this one: with ``[]``, wrong input is retried too."""
 
 
-class Timeouts(_Model):
+class Timeouts(DocumentPart):
     """How long a node may take."""
 
     schedule_to_start_sec: PositiveSeconds | None = None
@@ -47,14 +49,14 @@ class Timeouts(_Model):
     """Between two signs of life of a running attempt."""
 
 
-class Routing(_Model):
+class Routing(DocumentPart):
     """Which nodes follow a good end and which a bad one. Each name is an edge; the branch not taken is skipped."""
 
     on_success: tuple[NodeId, ...] = ()
     on_failure: tuple[NodeId, ...] = ()
 
 
-class Batching(_Model):
+class Batching(DocumentPart):
     """A list given in ``input_inline`` (itself, or its ``items``) is cut into batches of ``size`` items."""
 
     size: Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -66,7 +68,7 @@ def _object_or_string(value: Any) -> Any:
     raise ValueError("must be an object or a string")
 
 
-class NodeIO(_Model):
+class NodeIO(DocumentPart):
     """What a node works on."""
 
     input_inline: Any = None
@@ -94,7 +96,7 @@ _NO_IO = NodeIO()
 """Shared: pydantic would make a deep copy of a default that holds a dict, for every node."""
 
 
-class NodeSpec(_Model):
+class NodeSpec(DocumentPart):
     """A node of a graph."""
 
     node_id: NodeId
@@ -125,7 +127,7 @@ class NodeSpec(_Model):
         return 1 if self.fan_in == "any" else int(self.fan_in.removeprefix("count:"))
 
 
-class EdgeSpec(_Model):
+class EdgeSpec(DocumentPart):
     """An edge: ``to`` waits for ``source`` (written ``from`` in documents), or, where it streams, for its first batch."""
 
     source: NodeId = Field(alias="from")
@@ -146,7 +148,7 @@ def _pair_to_edge(value: Any) -> Any:
 AnyEdge = Annotated[EdgeSpec, BeforeValidator(_pair_to_edge)]
 
 
-class GraphDocument(_Model):
+class GraphDocument(DocumentPart):
     """A whole graph, as it is submitted.
 
     After :meth:`flowkit.graph.Graph.parse` it is in one form: plain edges stand in ``depends_on``, streaming ones in

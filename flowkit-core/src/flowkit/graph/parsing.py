@@ -31,12 +31,13 @@ def parse_document(source: Any, *, limits: GraphLimits, functions: Collection[st
     """
     faults = Faults()
     bad_values: set[Path] = set()
+    kind = kind_of(source)
     try:
         if not is_plain(source, "the graph", max_bytes=limits.max_bytes, max_levels=levels(limits)):
             source, bad_values = _cleaned(faults, source, limits)
     except TooLarge as error:
         raise GraphError([Fault(None, str(error))]) from None
-    _check_size(faults, source, limits)
+    _check_size(faults, source, limits, kind=kind)
     data = to_json(source)
     if len(data) > limits.max_bytes:
         raise GraphError([Fault(None, f"the graph of {len(data)} bytes is above the limit of {limits.max_bytes} bytes")])
@@ -82,9 +83,9 @@ def _cleaned(faults: Faults, source: Any, limits: GraphLimits) -> tuple[Any, set
     return copy, {path for path, _ in problems}
 
 
-def _check_size(faults: Faults, source: Any, limits: GraphLimits) -> None:
+def _check_size(faults: Faults, source: Any, limits: GraphLimits, *, kind: str) -> None:
     if not isinstance(source, dict):
-        raise GraphError([Fault(None, f"a graph is an object with nodes, not {kind_of(source)}")])
+        raise GraphError([Fault(None, f"a graph is an object with nodes, not {kind}"), *faults.found])
     nodes = source.get("nodes")
     if not isinstance(nodes, (list, tuple)):
         return

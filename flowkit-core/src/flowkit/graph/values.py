@@ -4,25 +4,21 @@ A value is written as JSON, so a reader gets JSON's types back.
 
 - Accepted as they are: strings, booleans, finite numbers (integers of up to 1,024 bits), None, lists, and dicts whose keys are strings.
 - Accepted as something else: tuples as lists, members of an enum as their value, dataclasses and pydantic models as objects, and
-  ``datetime``, ``date``, ``time`` (ISO 8601) and ``UUID`` as strings.
+  ``datetime``, ``date``, ``time`` (ISO 8601) and ``UUID`` as strings. What a model or dataclass holds follows the same rules. A
+  serializer of the model decides what is written of it.
 - Refused: sets, bytes, other objects, NaN, infinities, text with lone surrogates, and keys that are not strings, since ``1`` and ``"1"``
-  would become one key.
+  would become one key. Also an object that raises when it is read.
 
 One cheap pass accepts the usual value; only a value that is not plain is examined part by part.
 """
 
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
-from datetime import date, datetime, time
-from enum import Enum
-from itertools import count
+from collections.abc import Iterable
 from typing import Any
-from uuid import UUID
 
-from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
-from flowkit._containment import error_text
+from flowkit._containment import contained, error_text
+from flowkit.graph.objects import PLAIN_TYPES, ModelForms, NotWritable, read_object
 
 Path = tuple[str | int, ...]
 
@@ -96,7 +92,7 @@ def is_plain(value: Any, what: str, *, max_bytes: int, max_levels: int) -> bool:
                     plain = False
             elif item is not None and kind is not bool:
                 plain = False
-                below.extend(item.values() if isinstance(item, dict) else item if isinstance(item, (list, tuple)) else ())
+                below.extend(_parts_of(item))
             if size + 2 * len(below) > max_bytes:
                 raise _too_large(what, max_bytes)
         if not below:
@@ -106,86 +102,91 @@ def is_plain(value: Any, what: str, *, max_bytes: int, max_levels: int) -> bool:
     return False
 
 
+def _parts_of(item: Any) -> Iterable[Any]:
+    """Return the parts of an instance of a subclass of ``dict``, ``list`` or ``tuple``, without running code of that class."""
+    kind = type(item)
+    if issubclass(kind, dict):
+        return dict.values(item)
+    return list.__iter__(item) if issubclass(kind, list) else tuple.__iter__(item) if issubclass(kind, tuple) else ()
+
+
 def clean(value: Any, what: str, *, max_bytes: int, max_levels: int) -> tuple[Any, list[tuple[Path, str]]]:
     """Return a plain copy of ``value`` without the parts that are not accepted, and for each of those its path and the reason.
 
     Raises:
         TooLarge: it is nested more than ``max_levels`` deep, or certainly takes more than ``max_bytes`` bytes of JSON.
     """
-    problems: list[tuple[Path, str]] = []
-    parts = count()
+    copier = _Copier(what, max_bytes=max_bytes, max_levels=max_levels)
+    return copier.copied(value, ()), copier.problems
 
-    def copied(item: Any, path: Path) -> Any:
-        if 2 * next(parts) > max_bytes:
-            raise _too_large(what, max_bytes)
-        item = _as_json_type(item)
-        if isinstance(item, (dict, list, tuple)) and item and len(path) >= max_levels:
-            raise TooLarge(f"{place(path[:4]) or what}…: values are nested more than {max_levels} levels deep; make it flatter")
-        if isinstance(item, dict):
-            return dict(pairs(item, path))
-        if isinstance(item, (list, tuple)):
-            return [copied(part, (*path, number)) for number, part in enumerate(item)]
+
+class _Copier:
+    def __init__(self, what: str, *, max_bytes: int, max_levels: int) -> None:
+        self.problems: list[tuple[Path, str]] = []
+        self._what = what
+        self._max_bytes = max_bytes
+        self._max_levels = max_levels
+        self._parts = 0
+
+    def copied(self, item: Any, path: Path) -> Any:
+        """Return a plain copy of a part, or None if it is not accepted."""
+        self._parts += 1
+        if 2 * self._parts > self._max_bytes:
+            raise _too_large(self._what, self._max_bytes)
+        if type(item) not in PLAIN_TYPES:
+            try:
+                whole, item = item, contained(read_object, item)
+            except NotWritable as error:
+                return self._refuse(path, f"is {kind_of(item)} that {error}")
+            except Exception as error:
+                return self._refuse(path, f"is {kind_of(item)} that cannot be read: {error_text(error, most=400)}")
+            if type(item) is ModelForms:
+                return self._written(kind_of(whole), item, path)
+        kind = type(item)
+        if kind in _CONTAINERS and item and len(path) >= self._max_levels:
+            raise TooLarge(f"{place(path[:4]) or self._what}…: values are nested more than {self._max_levels} levels deep; make it flatter")
+        if kind is dict:
+            return self._object(item, path)
+        if kind in _CONTAINERS:
+            return [self.copied(part, (*path, number)) for number, part in enumerate(item)]
         if (reason := _why_not(item)) is not None:
-            problems.append((path, reason))
-            return None
+            return self._refuse(path, reason)
         return item
 
-    def pairs(item: dict[Any, Any], path: Path) -> Iterator[tuple[str, Any]]:
+    def _object(self, item: dict[Any, Any], path: Path) -> dict[str, Any]:
+        found: dict[str, Any] = {}
         for key, part in item.items():
-            if not isinstance(key, str):
-                problems.append((path, f"has the key {short(key)}, which is {kind_of(key)}; keys are strings"))
-            elif not is_unicode(key):
-                problems.append((path, f"has the key {short(key)}, which is not valid Unicode"))
+            if not issubclass(type(key), str):
+                self._refuse(path, f"has the key {short(key)}, which is {kind_of(key)}; keys are strings")
+                continue
+            name = str.__str__(key)
+            if not is_unicode(name):
+                self._refuse(path, f"has the key {short(name)}, which is not valid Unicode")
+            elif name in found:
+                self._refuse(path, f"has the key {short(name)} twice")
             else:
-                yield key, copied(part, (*path, key))
+                found[name] = self.copied(part, (*path, name))
+        return found
 
-    return copied(value, ()), problems
+    def _written(self, kind: str, model: ModelForms, path: Path) -> Any:
+        """Check the values of a model by the same rules, and return what the model writes of them."""
+        before, parts = len(self.problems), self._parts
+        self.copied(model.values, path)
+        self._parts = parts
+        if model.has_json_serializers:
+            self.problems[before:] = [problem for problem in self.problems[before:] if problem[1].endswith(_NOT_FINITE)]
+        if len(self.problems) > before:
+            return None
+        if model.repeated is not None:
+            return self._refuse(path, f"is {kind} that writes the key {short(model.repeated)} twice")
+        return self.copied(model.written, path)
 
-
-def _as_json_type(item: Any) -> Any:
-    """Return what a value of a type that JSON does not have is written as; other values as they are."""
-    while isinstance(item, Enum):
-        item = item.value
-    if isinstance(item, (datetime, date, time)):
-        return item.isoformat()
-    if isinstance(item, UUID):
-        return str(item)
-    if isinstance(item, BaseModel):
-        return _dumped(item)
-    if is_dataclass(item) and not isinstance(item, type):
-        return {field.name: getattr(item, field.name) for field in fields(item)}
-    return item
-
-
-def _dumped(model: BaseModel) -> Any:
-    name = type(model).__name__
-    try:
-        if (loss := _loss_of(model.model_dump())) is not None:
-            return _Unwritable(f"is a {name} that {loss}")
-        return model.model_dump(mode="json")
-    except Exception as error:  # of a serializer that the model's author wrote
-        return _Unwritable(f"is a {name} that cannot be written: {error_text(error)}"[:500])
+    def _refuse(self, path: Path, reason: str) -> None:
+        self.problems.append((path, reason))
 
 
-def _loss_of(value: Any) -> str | None:
-    """Return what pydantic would write of a model's values otherwise than they are: keys that collide, and numbers that JSON lacks."""
-    ahead = [value]
-    while ahead:
-        item = ahead.pop()
-        if isinstance(item, dict):
-            if not all(isinstance(key, str) for key in item) and len(from_json(to_json(dict.fromkeys(item)))) != len(item):
-                return "has keys that are the same in JSON; keys are strings"
-            ahead.extend(item.values())
-        elif isinstance(item, (list, tuple, set, frozenset)):
-            ahead.extend(item)
-        elif isinstance(item, float) and item - item != 0.0:
-            return f"has {item}, which is not a finite number"
-    return None
-
-
-class _Unwritable:
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
+_CONTAINERS = frozenset({dict, list, tuple})
+_NOT_FINITE = "which is not a finite number"
 
 
 def _why_not(item: Any) -> str | None:
@@ -196,9 +197,7 @@ def _why_not(item: Any) -> str | None:
     if isinstance(item, int):
         return None if item.bit_length() <= MAX_INTEGER_BITS else "is a number of too many digits"
     if isinstance(item, float):
-        return None if item - item == 0.0 else f"is {item}, which is not a finite number"
-    if isinstance(item, _Unwritable):
-        return item.reason
+        return None if item - item == 0.0 else f"is {item}, {_NOT_FINITE}"
     return f"is {kind_of(item)}, which JSON cannot carry; write it as a string, a number, a list or an object"
 
 
@@ -230,16 +229,21 @@ _KINDS = {
 def kind_of(item: Any) -> str:
     """What JSON calls a value's type; for others the name of the Python type."""
     name = type(item).__name__
-    return _KINDS.get(name) or f"a Python {name}"
+    return _KINDS.get(name) or f"a Python {shortened(name)}"
 
 
 def short(item: Any) -> str:
     """A value as it is shown in a sentence, cut to a bearable length."""
     if isinstance(item, str):
-        return repr(item if len(item) <= 80 else item[:79] + "…")
+        return repr(shortened(item))
     if isinstance(item, (bool, int, float)) and not (isinstance(item, int) and item.bit_length() > 200):
         return repr(item)
     return kind_of(item)
+
+
+def shortened(name: str, most: int = 80) -> str:
+    """Return a name as it is shown in a sentence: not longer than ``most`` characters."""
+    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def place(path: Path) -> str:

@@ -6,8 +6,10 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from flowkit._containment import contained, error_text
 from flowkit.errors import NodeFailure
-from flowkit.graph.values import NotJson, json_copy
+from flowkit.graph.objects import PLAIN_TYPES, NotWritable, plain_object, read_object
+from flowkit.graph.values import NotJson, json_copy, short, shortened
 
 _SAFE_INT = 2**63
 _SHOWN_BITS = 128
@@ -50,14 +52,29 @@ def numbers(metrics: Any, what: str) -> Numbers:
     Raises:
         NodeFailure: ``bad_result``; something in them is not.
     """
+    if metrics is None:
+        return {}
+    try:
+        found = contained(_by_name, metrics)
+    except NotWritable as error:
+        raise bad_result(f"{what} cannot be stored: it {error}") from None
+    except Exception as error:
+        raise bad_result(f"{what} cannot be read: {error_text(error, most=400)}") from None
+    if found is None:
+        raise bad_result(f"{what} are numbers by name, not {shortened(type(metrics).__name__)}")
+    for name, value in found.items():
+        if not isinstance(name, str) or not isinstance(value, int | float) or not is_finite(value):
+            raise bad_result(f"{what} are finite numbers by name; {short(name)} is {_shown(value)}")
+    return {name: int(value) if isinstance(value, bool) else value for name, value in found.items()}
+
+
+def _by_name(metrics: Any) -> dict[Any, Any] | None:
+    """Return what is in the metrics, None if they are no mapping."""
     if not metrics:
         return {}
     if not isinstance(metrics, Mapping):
-        raise bad_result(f"{what} are numbers by name, not {type(metrics).__name__}")
-    for name, value in metrics.items():
-        if not isinstance(name, str) or not isinstance(value, int | float) or not is_finite(value):
-            raise bad_result(f"{what} are finite numbers by name; {name!r} is {_shown(value)}")
-    return {name: int(value) if isinstance(value, bool) else value for name, value in metrics.items()}
+        return None
+    return {name: value if type(value) in PLAIN_TYPES else read_object(value) for name, value in plain_object(metrics.items()).items()}
 
 
 def is_finite(value: float) -> bool:
@@ -70,7 +87,7 @@ def is_finite(value: float) -> bool:
 
 def _shown(value: object) -> str:
     # Python refuses to write out the digits of very large integers.
-    return f"an integer of {value.bit_length()} bits" if isinstance(value, int) and value.bit_length() > _SHOWN_BITS else repr(value)
+    return f"an integer of {value.bit_length()} bits" if isinstance(value, int) and value.bit_length() > _SHOWN_BITS else short(value)
 
 
 def add_numbers(total: Numbers, more: Mapping[str, float | int]) -> None:
