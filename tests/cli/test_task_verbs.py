@@ -179,7 +179,7 @@ def test_explain_of_a_node_that_does_not_exist_is_a_usage_error(cli: Cli, instal
     installation.submit(ONE, task_id="t1")
     result = cli("explain", "t1", "nix", "--db", installation.address)
     assert result.exit_code == 2
-    assert "t1/nix" in result.stderr
+    assert "task 't1' has no node 'nix'" in result.stderr
 
 
 def test_artifacts_are_printed_a_line_each(cli: Cli, installation: Installation):

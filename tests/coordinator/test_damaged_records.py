@@ -1,12 +1,13 @@
 """A store that cannot decode or change one record: the others go on."""
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from flowkit import Client
 from flowkit.errors import CorruptRecord, RecordRefused, StoreError, StoreUnavailable
 from flowkit.protocols import ArtifactRecord, Commit, DeadLetter, Stream, TaskQuery, TaskRecord
 from flowkit.redriving import Redriven
@@ -149,3 +150,45 @@ async def test_a_client_waits_for_a_store_that_is_away_and_not_for_one_that_refu
             await cluster.client.cancel(task_id)
         took = cluster.clock.monotonic() - began
     assert (1 < took < HOUR) is waited
+
+
+VERBS: dict[str, Callable[[Client], Awaitable[Any]]] = {
+    "get_task": lambda client: client.get_task("t"),
+    "wait": lambda client: client.wait("t"),
+    "wait for a while": lambda client: client.wait("t", 5),
+    "cancel": lambda client: client.cancel("t"),
+    "pause": lambda client: client.pause("t"),
+    "resume": lambda client: client.resume("t"),
+    "retry": lambda client: client.retry("t"),
+    "explain": lambda client: client.explain("t", "a"),
+    "watch": lambda client: anext(client.watch("t")),
+    "artifacts": lambda client: anext(client.artifacts("t")),
+}
+
+
+@pytest.mark.parametrize("damage", [{"spec": b"x"}, {"parts": {}}, {"fault": "its bytes are gone"}], ids=["spec", "state", "bytes"])
+@pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
+async def test_a_verb_says_that_a_task_cannot_be_read(verb: Callable[[Client], Awaitable[Any]], damage: dict[str, Any]) -> None:
+    class Damaged(InMemoryStore):
+        damage: dict[str, Any] | None = None
+
+        async def load(self, task_ids: Collection[str]) -> Mapping[str, TaskRecord]:
+            found = await super().load(task_ids)
+            return {task_id: replace(record, **(self.damage or {})) for task_id, record in found.items()}
+
+    store = Damaged()
+    async with Cluster(store=store, coordinators=0) as cluster:
+        await cluster.client.create_task(graph=CHAIN, task_id="t")
+        store.damage = damage
+        for client in (cluster.client, await cluster.add_coordinator()):
+            with pytest.raises(CorruptRecord, match="the record of task 't' cannot be read"):
+                await verb(client)
+
+
+@pytest.mark.parametrize("verb", ["cancel", "pause"])
+async def test_a_request_that_cannot_be_stored_is_an_error(verb: str) -> None:
+    async with Cluster(store=DamagedStore(), handlers=HANDLERS, coordinators=0) as cluster:
+        await cluster.client.create_task(graph=CHAIN, task_id="refused")
+        for client in (cluster.client, await cluster.add_coordinator()):
+            with pytest.raises(RecordRefused, match="does not take this one"):
+                await getattr(client, verb)("refused")

@@ -72,12 +72,12 @@ async def test_the_clock_of_a_killed_worker_does_not_keep_its_name(bench: Bench,
         assert (await bench.run(1)).result == 1
 
 
-@pytest.mark.parametrize("interval", ["nan", "-5", "1e9", "soon"])
-async def test_a_session_that_says_nonsense_delays_a_start_by_minutes_at_most(bench: Bench, interval: str) -> None:
+@pytest.mark.parametrize(("interval", "within"), [("nan", 8), ("inf", 8), ("-5", 8), ("0", 8), ("soon", 8), ("1e9", 125)])
+async def test_a_damaged_heartbeat_interval_delays_a_start_for_a_bounded_time(bench: Bench, interval: str, within: float) -> None:
     await bench.store.renew_session(WorkerSession("w", ("work",), 1, 0.0, {"hb_interval_sec": interval}))
     began = bench.clock.monotonic()
     async with bench.worker({"work": echo}):
-        assert bench.clock.monotonic() - began <= 125
+        assert bench.clock.monotonic() - began <= within
 
 
 async def test_a_name_that_was_made_up_is_replaced_by_another(bench: Bench) -> None:

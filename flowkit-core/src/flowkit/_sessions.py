@@ -1,5 +1,6 @@
 """Sessions of workers: how often each is renewed, and which are renewed at all."""
 
+import math
 from collections.abc import Sequence
 
 from flowkit.protocols import Clock, Store, WorkerSession
@@ -11,12 +12,12 @@ WATCH_PAUSE_SEC = 0.25
 
 
 def heartbeat_interval_sec(session: WorkerSession) -> float:
-    """Return the heartbeat interval from the session's ``info``, capped at one minute."""
+    """Return the heartbeat interval from the session's ``info``, capped at one minute; the usual one if it is damaged."""
     try:
         interval = float(session.info.get("hb_interval_sec", USUAL_INTERVAL_SEC))
     except ValueError:
         return USUAL_INTERVAL_SEC
-    return interval if 0 < interval <= LONGEST_INTERVAL_SEC else LONGEST_INTERVAL_SEC
+    return min(interval, LONGEST_INTERVAL_SEC) if 0 < interval < math.inf else USUAL_INTERVAL_SEC
 
 
 async def is_served(store: Store, role: str, clock: Clock) -> bool:

@@ -70,6 +70,8 @@ class Applied:
 
     effects: list[tuple[Held, list[Effect]]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    quarantined: dict[str, BaseException] = field(default_factory=dict)
+    """Tasks that could not be changed, and why."""
     uncommitted: dict[str, DeadLetter] = field(default_factory=dict)
     """Dead letters that were stored, by id, and not committed with their tasks."""
 
@@ -234,13 +236,15 @@ class Applier:
         try:
             stale = await self._commit(pending, found, operations, applied, restore=restore)
         except (RecordTooLarge, RecordRefused, PayloadError) as error:
-            return await self._parted(pending, error)
+            return await self._parted(pending, error, applied)
         for task_id in stale:
             self.forget(task_id)
             operations.pop(task_id, None)
         return [{task_id: pending[task_id] for task_id in stale}] if stale else []
 
-    async def _parted(self, pending: Mapping[str, Sequence[Event]], error: FlowKitError) -> list[dict[str, Sequence[Event]]]:
+    async def _parted(
+        self, pending: Mapping[str, Sequence[Event]], error: FlowKitError, applied: Applied
+    ) -> list[dict[str, Sequence[Event]]]:
         """What to try in the place of events with which a task cannot be stored: each alone, then without what they carry."""
         for task_id in pending:
             self.forget(task_id)
@@ -252,6 +256,7 @@ class Applier:
         ((task_id, events),) = pending.items()
         bare = without_payloads(events, error)
         if bare == list(events):
+            applied.quarantined[task_id] = error
             await self.quarantine(task_id, error)
             return []
         logger.warning("Task %s cannot be stored: %s", task_id, error, extra={"action": "task_unstorable", "task_id": task_id})
@@ -291,6 +296,7 @@ class Applier:
             except (StoreError, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt):
                 raise
             except BaseException as error:
+                applied.quarantined[task_id] = error
                 await self.quarantine(task_id, error)
                 continue
             if commit is None:

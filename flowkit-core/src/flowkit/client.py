@@ -3,20 +3,20 @@
 import logging
 import os
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
 import anyio
-from pydantic_core import from_json
 
+from flowkit._artifact_scan import scan_artifacts
 from flowkit._backoff import Backoff
 from flowkit._bus_connection import BusConnection
 from flowkit._claims import withdraw
-from flowkit._containment import undo_cancellation
+from flowkit._containment import error_text, undo_cancellation
 from flowkit._gathering import Gathered
 from flowkit._sessions import is_served
-from flowkit.applying import LONGEST_PAUSE_SEC, Applier
+from flowkit.applying import LONGEST_PAUSE_SEC, Applied, Applier
 from flowkit.bounds import LONGEST_SEC
 from flowkit.clock import StoreClock
 from flowkit.config import CommonConfig, CoordinatorConfig
@@ -47,7 +47,7 @@ from flowkit.messages import TaskTouched, encode, headers_of
 from flowkit.notices import notices_of
 from flowkit.plugins import Plugins
 from flowkit.protocols import LETTER_KINDS, Bus, Clock, DamagedRecord, DeadLetter, Message, Store, TaskQuery, TaskRecord, TopicSpec, utc
-from flowkit.reading import damaged_records, load_task, records_of
+from flowkit.reading import artifact_meta, damaged_records, load_task, records_of
 from flowkit.redriving import Redriven, Redriver
 from flowkit.sealing import sealed
 from flowkit.storage import decode_log, decode_submission, decode_task, refuse_damaged
@@ -335,6 +335,7 @@ class Client:
         """
         timeout = _checked_timeout(timeout)
         record = await self._record(task_id)
+        decode_task(record, to_look_at=True)  # a task that cannot be read never ends
         while record.header.finished_at is None and timeout is None:
             await self.store.wait_for_change(task_id, 0, ended=True)
             record = await self._record(task_id)
@@ -433,26 +434,26 @@ class Client:
 
         Raises:
             TaskNotFound: there is no such task, or it has no such node.
+            NodeFailure: ``artifact_lost``; an artifact that was stored is missing. Those that are there were yielded before.
+            CorruptRecord: an artifact is damaged.
         """
         task = await load_task(self.store, task_id)
         plan = task.spec.plan
-        if node_id is not None and node_id not in plan.index:
-            raise TaskNotFound(f"{task_id}/{node_id}")
-        records = await records_of(self.store, task, range(len(task.marks)) if node_id is None else [plan.index[node_id]])
-        cursor = None
-        while page := await self.store.artifacts.scan(task_id, after=cursor, limit=PAGE):
-            cursor = page[-1][0]
-            for _, item in page:
-                stream = item.stream
-                if item.meta is None or (node_id is not None and stream.node_id != node_id):
-                    continue
-                record = records.get(plan.index[stream.node_id])
-                if record is not None and record.generation != stream.generation:
-                    continue
-                meta = from_json(item.meta)
-                yield Artifact(
-                    task_id=task_id, node_id=stream.node_id, uid=item.uid, partial=item.partial, meta=meta, created_at=utc(item.created_at)
-                )
+        indexes = range(len(task.marks)) if node_id is None else [_index_of(task, node_id)]
+        records = await records_of(self.store, task, indexes)
+        found = scan_artifacts(
+            self.store.artifacts,
+            task_id,
+            generations={plan.ids[index]: records[index].generation if index in records else 0 for index in indexes},
+            batches={plan.ids[index]: record.batches for index, record in records.items() if task.marks[index] == Mark.FINISHED},
+        )
+        async with aclosing(found) as items:
+            async for item in items:
+                if item.meta is not None:
+                    yield Artifact(
+                        task_id=task_id, node_id=item.stream.node_id, uid=item.uid, partial=item.partial, meta=artifact_meta(item),
+                        created_at=utc(item.created_at),
+                    )  # fmt: skip
 
     async def explain(self, task_id: str, node_id: str) -> str:
         """Why a node is not running, in a sentence.
@@ -463,9 +464,7 @@ class Client:
             TaskNotFound: there is no such task, or it has no such node.
         """
         task = await load_task(self.store, task_id)
-        index = task.spec.plan.index.get(node_id)
-        if index is None:
-            raise TaskNotFound(f"{task_id}/{node_id}")
+        index = _index_of(task, node_id)
         records, now = await records_of(self.store, task, [index]), self.clock.now()
         served = task.marks[index] != Mark.ISSUED or await is_served(self.store, task.spec.plan.nodes[index].type, self.clock)
         return explain_node(task, index, records.get(index), now=now, served=served)
@@ -566,13 +565,36 @@ class Client:
         """Forget these letters, and say how many there were."""
         return await self.store.drop_dead_letters(letter_ids)
 
+    async def _apply(self, task_id: str, event: Event) -> Applied:
+        """Apply a request to a task and store the outcome.
+
+        Raises:
+            TaskNotFound: there is none.
+            CorruptRecord: the task cannot be read, or not be changed.
+            RecordRefused, RecordTooLarge, PayloadError: the changed task cannot be stored.
+        """
+        applied = await self._applier.apply({task_id: [event]}, whole=isinstance(event, RetryRequested))
+        if task_id in applied.missing:
+            decode_task(await self._record(task_id))
+            raise TaskNotFound(task_id)
+        if (error := applied.quarantined.get(task_id)) is not None:
+            if isinstance(error, FlowKitError):
+                raise error
+            raise CorruptRecord(f"task {task_id!r} cannot be changed: {error_text(error, most=400)}") from error
+        return applied
+
     async def _change(self, task_id: str, event: Event) -> None:
         self._check_running()
-        applied = await self._applier.apply({task_id: [event]}, whole=isinstance(event, RetryRequested))
-        if applied.missing:
-            raise TaskNotFound(task_id)
+        applied = await self._apply(task_id, event)
         await withdraw(self.store.artifacts, ((held.task, effects) for held, effects in applied.effects), self.clock.now())
         await self._touch({task_id: next((held.task.spec.trace for held, _ in applied.effects), None)})
+
+
+def _index_of(task: Task, node_id: str) -> int:
+    index = task.spec.plan.index.get(node_id)
+    if index is None:
+        raise TaskNotFound(task.task_id, node_id=node_id)
+    return index
 
 
 def _checked_timeout(timeout: Any) -> float | None:

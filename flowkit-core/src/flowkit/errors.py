@@ -73,11 +73,12 @@ class WorkerIdTaken(FlowKitError):
 
 
 class TaskNotFound(FlowKitError, LookupError):
-    """No task has this id."""
+    """No task has this id, or the task has no node with this ``node_id``."""
 
-    def __init__(self, task_id: str) -> None:
+    def __init__(self, task_id: str, *, node_id: str | None = None) -> None:
         self.task_id = task_id
-        super().__init__(f"there is no task {task_id!r}")
+        self.node_id = node_id
+        super().__init__(f"there is no task {task_id!r}" if node_id is None else f"task {task_id!r} has no node {node_id!r}")
 
 
 class TaskRefused(FlowKitError):

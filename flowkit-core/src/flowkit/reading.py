@@ -3,7 +3,9 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from flowkit.errors import NodeFailure, TaskNotFound
+from pydantic_core import from_json
+
+from flowkit.errors import CorruptRecord, NodeFailure, TaskNotFound
 from flowkit.messages import RunContextData, Source
 from flowkit.protocols import ArtifactRecord, ArtifactStore, DamagedRecord, RecordInspector, Store, Stream
 from flowkit.storage import decode_node, decode_task, node_part
@@ -138,6 +140,26 @@ def check_complete(stream: Stream, *, stored: int | None, found: int) -> None:
     """
     if stored is not None and found < stored:
         raise artifact_lost(stream, f"it stored {stored} batches, and only {found} are there")
+
+
+def artifact_meta(record: ArtifactRecord) -> dict[str, Any] | None:
+    """Return what the handler gave as ``artifacts_ref``.
+
+    Raises:
+        CorruptRecord: this is not what was stored.
+    """
+    if record.meta is None:
+        return None
+    try:
+        meta = from_json(record.meta)
+    except ValueError:
+        meta = None
+    if not isinstance(meta, dict):
+        stream = record.stream
+        raise CorruptRecord(
+            f"artifact {record.uid!r} of node {stream.node_id!r} of task {stream.task_id!r} is damaged: it is no JSON object"
+        )
+    return meta
 
 
 def artifact_lost(stream: Stream, what: str) -> NodeFailure:

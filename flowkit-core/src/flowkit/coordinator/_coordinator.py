@@ -28,8 +28,8 @@ from flowkit.coordinator._outbox import Outbox
 from flowkit.coordinator._retention import purge_regularly
 from flowkit.coordinator._timers import Timers, sweep
 from flowkit.coordinator._watching import WorkerWatch, tasks_of
-from flowkit.engine import CallFunction, CommandsLost, Effect, EngineSettings, EvaluateCondition, Event, RetryRequested, SendCancel, Woke
-from flowkit.errors import StoreError, TaskNotFound
+from flowkit.engine import CallFunction, CommandsLost, Effect, EngineSettings, EvaluateCondition, Event, SendCancel, Woke
+from flowkit.errors import StoreError
 from flowkit.notices import notices_of
 from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, Clock, Store, TopicSpec
@@ -287,8 +287,6 @@ class Coordinator(Client, Service):
 
     async def _change(self, task_id: str, event: Event) -> None:
         self._check_running()
-        applied = await self._applier.apply({task_id: [event]}, whole=isinstance(event, RetryRequested))
-        if applied.missing:
-            raise TaskNotFound(task_id)
+        applied = await self._apply(task_id, event)
         await self._carry_out(applied)
         await self._touch({task_id: next((held.task.spec.trace for held, _ in applied.effects), None)})

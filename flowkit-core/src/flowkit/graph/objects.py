@@ -86,7 +86,7 @@ _SCALARS: dict[type, Any] = {str: str.__str__, int: int.__int__, float: float.__
 
 
 def _forms(model: Any) -> ModelForms:
-    kind = type(model)
+    kind: Any = type(model)
     if isinstance(model, BaseModel):
         values, written, text = model.model_dump(), model.model_dump(mode="json"), model.model_dump_json()
     else:

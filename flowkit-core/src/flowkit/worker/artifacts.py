@@ -4,12 +4,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from pydantic_core import from_json
-
-from flowkit.errors import CorruptRecord, NodeFailure, RecordTooLarge, TaskNotFound
+from flowkit.errors import NodeFailure, RecordTooLarge, TaskNotFound
 from flowkit.messages import Source
 from flowkit.protocols import ArtifactRecord, ArtifactStore, Clock, Stream
-from flowkit.reading import artifact_page, check_complete
+from flowkit.reading import artifact_meta, artifact_page, check_complete
 from flowkit.worker._values import dump
 from flowkit.worker._waiting import Signal, patiently
 
@@ -106,18 +104,7 @@ class ArtifactReader:
         Raises:
             CorruptRecord: this is not what was stored.
         """
-        if record.meta is None:
-            return None
-        try:
-            meta = from_json(record.meta)
-        except ValueError:
-            meta = None
-        if not isinstance(meta, dict):
-            stream = record.stream
-            raise CorruptRecord(
-                f"artifact {record.uid!r} of node {stream.node_id!r} of task {stream.task_id!r} is damaged: it is no JSON object"
-            )
-        return meta
+        return artifact_meta(record)
 
     def encoded(self, meta: dict[str, Any] | None) -> bytes | None:
         return None if meta is None else dump(meta)
