@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import typer
 
 from flowkit import CoordinatorConfig, Graph
+from flowkit._documents import DocumentError, read_document
 from flowkit.cli._loading import load_flow
 from flowkit.cli._options import read_params
 from flowkit.errors import ConfigError, GraphError
@@ -166,3 +168,66 @@ def test_a_graph_as_text_is_read_like_a_file() -> None:
     with pytest.raises(GraphError, match="'maybe' is not a value of !!bool"):
         Graph.parse('nodes: [{node_id: a, type: h, io: {input_inline: !!bool "maybe"}}]')
     assert Graph.parse(json.dumps({"nodes": [{"node_id": "a", "type": "h"}]})).plan.ids == ("a",)
+
+
+@pytest.mark.parametrize("read", YAML_ENTRANCES)
+@pytest.mark.parametrize(
+    "keys", ["0x1: a, 1: b", "1: a, '1': b", "!!str 1: a, '1': b", "yes: a, 'true': b", "~: a, null: b", "1: a, 1.0: b"]
+)
+def test_keys_that_differ_as_text_alone_are_repeated(tmp_path: Path, read: Any, keys: str) -> None:
+    assert "is given twice in one object" in refusal(read, document(tmp_path, read, "yaml", f"{{x: {{{keys}}}}}"))
+
+
+TOML_KEYS: dict[str, str] = {
+    "a key": "{dots} = 1",
+    "a header": "[{dots}]\nx = 1",
+    "a header of a list": "[[{dots}]]\nx = 1",
+    "an inline table": "x = {{{dots} = 1}}",
+    "quoted parts": "\"a\".'b'.{dots} = 1",
+    "after texts": """x = 'a' # '\ny = "\\""\nz = \'\'\'#"\'\'\'\n{dots} = 1""",
+}
+
+
+@pytest.mark.parametrize("text", TOML_KEYS.values(), ids=TOML_KEYS)
+@pytest.mark.parametrize("between", [".", " . "])
+def test_a_dotted_key_of_too_many_parts_is_refused_before_it_is_read(text: str, between: str) -> None:
+    """Reading a key of 50,000 parts takes minutes."""
+    with pytest.raises(DocumentError, match="nested more than 32 levels deep"):
+        read_document(text.format(dots=between.join(["a"] * 50_000)), syntax="TOML")
+
+
+def test_dots_in_texts_and_comments_are_no_levels() -> None:
+    dots = "a." * 100
+    text = f"""a.b = '{dots}' # {dots}\nc = "{dots}\\"{dots}"\nd = \'\'\'\n{dots}'{dots}\n\'\'\'\ne = 1.5\n"""
+    assert read_document(text, syntax="TOML").keys() == {"a", "c", "d", "e"}
+
+
+LARGE = "x" * 1_000_000
+LONG_NAMES: dict[str, Callable[[], Any]] = {
+    "a repeated key in JSON": lambda: Graph.parse(f'{{"{LARGE}": 1, "{LARGE}": 2}}'),
+    "a repeated key in YAML": lambda: Graph.parse(f"{{? {LARGE} : 1, ? {LARGE} : 2}}"),
+    "a tag": lambda: Graph.parse(f"nodes: !{LARGE[:100_000]} x"),
+    "an alias": lambda: Graph.parse(f"nodes: *{LARGE[:100_000]}"),
+    "a class": lambda: Graph.parse({"nodes": [type(LARGE, (), {})()]}),
+    "a field": lambda: Graph.parse({"nodes": [], LARGE: 1}),
+    "a field of a configuration": lambda: CoordinatorConfig.load(overrides={LARGE: 1}),
+    "many fields of a configuration": lambda: CoordinatorConfig.load(overrides={f"x{n}": 1 for n in range(10_000)}),
+    "a name of an option": lambda: CoordinatorConfig.load(overrides={"options": {LARGE: 1}}),
+    "an error of a class": lambda: Graph.parse({"nodes": [Raising()]}),
+    "many faults": lambda: Graph.parse({"nodes": [{"node_id": f"{n}", "type": "h", LARGE[: n + 1000]: 1} for n in range(100)]}),
+}
+
+
+@dataclass
+class Raising:
+    x: int = field(init=False)
+
+    def __getattr__(self, name: str) -> Any:
+        raise type(LARGE, (Exception,), {})(LARGE)
+
+
+@pytest.mark.parametrize("read", LONG_NAMES.values(), ids=LONG_NAMES)
+def test_an_error_is_bounded_however_long_the_names_in_it_are(read: Callable[[], Any]) -> None:
+    with pytest.raises((GraphError, ConfigError)) as caught:
+        read()
+    assert len(str(caught.value)) < 6_000

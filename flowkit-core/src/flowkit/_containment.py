@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 from weakref import WeakSet
 
-from flowkit.showing import encodable, writable
+from flowkit.showing import encodable, shortened, writable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -54,7 +54,7 @@ def error_text(error: BaseException, *, most: int = 4_000) -> str:
     """Return the type and the text of any error, such as ``KeyError: 'id'``; the type alone if the text is empty."""
     title = f"{error.title}: " if isinstance(error, Titled) else ""
     error = origin(error)
-    text, kind = message(error, most=most), type(error).__name__
+    text, kind = message(error, most=most), shortened(type(error).__name__, 200)
     return f"{title}{kind}: {text}"[:most] if text else f"{title}{kind}"
 
 

@@ -1,10 +1,13 @@
 """Read the documents that users write: graphs, configurations and parameters, as JSON, YAML or TOML."""
 
 import json
+import re
 import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
+
+from flowkit.showing import shortened
 
 Syntax = Literal["JSON", "YAML", "TOML"]
 
@@ -44,7 +47,7 @@ def read_document(
     except DocumentError:
         raise
     except ValueError as error:
-        raise DocumentError(f"the document is not {syntax}: {error}") from None
+        raise DocumentError(f"the document is not {syntax}: {shortened(str(error), 400)}") from None
     if _is_deeper(value, max_levels):
         raise _too_deep(max_levels)
     return value
@@ -107,7 +110,7 @@ def _read_json(text: str, max_levels: int) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     item = dict(pairs)
     if len(item) != len(pairs):
-        raise ValueError(f"the key {repeated_key(key for key, _ in pairs)!r} is given twice in one object")
+        raise ValueError(f"the key {shortened(repeated_key(key for key, _ in pairs))!r} is given twice in one object")
     return item
 
 
@@ -122,7 +125,24 @@ def _no_constant(name: str) -> Any:
 
 
 def _read_toml(text: str, max_levels: int) -> Any:
+    # Reading a dotted key takes time that grows with the square of its parts.
+    keys = _TOML_STRING_OR_COMMENT.sub(lambda found: "" if found[0][0] == "#" else "s", text)
+    if re.search(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{max_levels + 1}}}", keys):
+        raise _too_deep(max_levels)
     return tomllib.loads(text)
+
+
+_TOML_STRING_OR_COMMENT = re.compile(
+    r'''
+    """ (?: [^\\"] | \\. | "(?!"") )*+ (?: """ | \\?\Z )
+    | \'{3} (?: [^\'] | \'(?!\'\') )*+ (?: \'{3} | \Z )
+    | " (?: [^\\"\n] | \\. )*+ (?: " | \n | \\?\Z )
+    | \' [^\'\n]*+ (?: \' | \n | \Z )
+    | \# [^\n]*+
+    ''',
+    re.VERBOSE | re.DOTALL,
+)
+"""A string or comment of TOML; one that is not closed reaches to the end of the line or document."""
 
 
 # ---------------------------------------------------------------- YAML
@@ -140,7 +160,7 @@ def _read_yaml(text: str, max_levels: int) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
-        raise ValueError(f"{where}{error.problem or error.context}") from None
+        raise ValueError(f"{where}{shortened(error.problem or error.context or '', 300)}") from None
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
 
@@ -166,6 +186,9 @@ def _loader(base: Any, yaml: Any) -> Any:
     def refused(node: Any, problem: str) -> Exception:
         return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)  # type: ignore[no-any-return]
 
+    def repeated(key: Any) -> Exception:
+        return refused(key, f"the key {shortened(str(key.value))!r} is given twice in one object")
+
     class Loader(base):  # type: ignore[misc]
         """Refuses repeated keys and merge keys, and a scalar that does not fit its tag."""
 
@@ -175,8 +198,8 @@ def _loader(base: Any, yaml: Any) -> Any:
             except yaml.YAMLError:
                 raise
             except Exception as error:  # PyYAML raises AttributeError, KeyError, IndexError and more for a tag that does not fit
-                tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-                value = repr(node.value)[:80] if isinstance(node.value, str) else f"a {node.id}"
+                tag = shortened(node.tag.replace("tag:yaml.org,2002:", "!!"))
+                value = repr(shortened(node.value)) if isinstance(node.value, str) else f"a {node.id}"
                 raise refused(node, f"{value} is not a value of {tag}") from error
 
         def flatten_mapping(self, node: Any) -> None:
@@ -186,10 +209,26 @@ def _loader(base: Any, yaml: Any) -> Any:
                     raise refused(key, "merge keys (<<) are not supported; write the fields out")
                 if isinstance(key.value, str):
                     if (key.tag, key.value) in seen:
-                        raise refused(key, f"the key {key.value!r} is given twice in one object")
+                        raise repeated(key)
                     seen.add((key.tag, key.value))
 
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            found = super().construct_mapping(node, deep)
+            if len({_key_in_json(key) for key in found}) < len(node.value):  # keys that differ as text alone, such as 1, 0x1 and '1'
+                seen = set[Any]()
+                for key, _ in node.value:
+                    value = self.construct_object(key, deep=True)
+                    if not seen.isdisjoint(forms := {value, _key_in_json(value)}):
+                        raise repeated(key)
+                    seen |= forms
+            return found
+
     return Loader
+
+
+def _key_in_json(key: Any) -> Any:
+    """Return the text of a key as JSON has it. Keys that JSON does not have are returned as they are."""
+    return json.dumps(key) if key is None or isinstance(key, (bool, int, float)) else key
 
 
 _READERS: dict[Syntax, Callable[[str, int], Any]] = {"JSON": _read_json, "TOML": _read_toml, "YAML": _read_yaml}

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, V
 
 from flowkit._documents import SYNTAX_OF_SUFFIX, DocumentError, read_document, read_file
 from flowkit.bounds import PositiveSeconds, Seconds
-from flowkit.errors import ConfigError
-from flowkit.showing import redacted_value
+from flowkit.errors import MAX_NAMED_FAULTS, ConfigError
+from flowkit.showing import redacted_value, shortened
 from flowkit.topic_names import checked_topic, role_in_topic
 
 ENVIRONMENT_PREFIX = "FLOWKIT_"
@@ -160,7 +160,9 @@ class CommonConfig(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ConfigError("; ".join(_complaint(item, origin) for item in error.errors())) from None
+            found = [_complaint(item, origin) for item in error.errors()]
+            more = len(found) - MAX_NAMED_FAULTS
+            raise ConfigError("; ".join(found[:MAX_NAMED_FAULTS]) + (f"; and {more} more" if more > 0 else "")) from None
 
 
 class CoordinatorConfig(CommonConfig):
@@ -252,11 +254,11 @@ def _check_known(name: str, field: str) -> None:
         return
     near = get_close_matches(field, known, n=1)
     advice = f"; did you mean {ENVIRONMENT_PREFIX}{near[0].upper()}?" if near else f"; only {TESTS_PREFIX}* is free for other use"
-    raise ConfigError(f"{name}: there is no such field{advice}")
+    raise ConfigError(f"{shortened(name)}: there is no such field{advice}")
 
 
 def _complaint(item: Any, origin: Mapping[str, str]) -> str:
-    field = ".".join(map(str, item["loc"]))
+    field = ".".join(shortened(str(part)) for part in item["loc"])
     where = origin.get(str(item["loc"][0])) if item["loc"] else None
-    message = "there is no such field" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ")
+    message = "there is no such field" if item["type"] == "extra_forbidden" else shortened(item["msg"].removeprefix("Value error, "), 200)
     return f"{field}{f' (from {where})' if where else ''}: {message}" if field else message

@@ -31,6 +31,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from flowkit.showing import shortened
+
+LONGEST_TEXT = 4_000
+"""Characters of the text of one fault or configuration error. Names in it are cut to 80 characters each."""
+
 
 class FlowKitError(Exception):
     """The root of FlowKit's errors."""
@@ -38,6 +43,9 @@ class FlowKitError(Exception):
 
 class ConfigError(FlowKitError, ValueError):
     """A configuration is wrong; the message names the field and where it came from."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(shortened(message, LONGEST_TEXT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,7 @@ class GraphError(FlowKitError, ValueError):
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
-        text = "; ".join(map(str, self.faults[:MAX_NAMED_FAULTS]))
+        text = "; ".join(shortened(str(fault), LONGEST_TEXT // 4) for fault in self.faults[:MAX_NAMED_FAULTS])
         more = len(self.faults) - MAX_NAMED_FAULTS
         super().__init__(f"{text}; and {more} more faults" if more > 1 else f"{text}; and 1 more fault" if more == 1 else text)
 
@@ -78,7 +86,8 @@ class TaskNotFound(FlowKitError, LookupError):
     def __init__(self, task_id: str, *, node_id: str | None = None) -> None:
         self.task_id = task_id
         self.node_id = node_id
-        super().__init__(f"there is no task {task_id!r}" if node_id is None else f"task {task_id!r} has no node {node_id!r}")
+        task, node = repr(shortened(task_id, 200)), repr(shortened(node_id or "", 200))
+        super().__init__(f"there is no task {task}" if node_id is None else f"task {task} has no node {node}")
 
 
 class TaskRefused(FlowKitError):

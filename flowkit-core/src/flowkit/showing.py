@@ -92,6 +92,11 @@ def _written_out(found: re.Match[str]) -> str:
     return short or (f"\\x{ord(sign):02x}" if ord(sign) < 256 else f"\\u{ord(sign):04x}")
 
 
+def shortened(text: str, most: int = 80) -> str:
+    """Return a text cut to ``most`` characters, with an ellipsis where something is left out."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def writable(text: str, *, most: int = 4_000) -> str:
     """The first ``most`` characters of a text, in a form that can be written everywhere: halves of surrogate pairs are written out."""
     return encodable(text[:most])[:most]
@@ -116,4 +121,4 @@ def printable_json(text: str) -> str:
     return text if text.isascii() and "\x7f" not in text else _UNPRINTABLE_BUT_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-__all__ = ["HIDDEN", "encodable", "escaped_for", "printable", "printable_json", "redacted", "redacted_value", "writable"]
+__all__ = ["HIDDEN", "encodable", "escaped_for", "printable", "printable_json", "redacted", "redacted_value", "shortened", "writable"]

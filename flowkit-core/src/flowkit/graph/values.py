@@ -19,6 +19,7 @@ from pydantic_core import from_json, to_json
 
 from flowkit._containment import contained, error_text
 from flowkit.graph.objects import PLAIN_TYPES, ModelForms, NotWritable, read_object
+from flowkit.showing import shortened
 
 Path = tuple[str | int, ...]
 
@@ -239,11 +240,6 @@ def short(item: Any) -> str:
     if isinstance(item, (bool, int, float)) and not (isinstance(item, int) and item.bit_length() > 200):
         return repr(item)
     return kind_of(item)
-
-
-def shortened(name: str, most: int = 80) -> str:
-    """Return a name as it is shown in a sentence: not longer than ``most`` characters."""
-    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def place(path: Path) -> str:

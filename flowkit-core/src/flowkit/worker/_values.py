@@ -9,7 +9,8 @@ from pydantic_core import to_json
 from flowkit._containment import contained, error_text
 from flowkit.errors import NodeFailure
 from flowkit.graph.objects import PLAIN_TYPES, NotWritable, plain_object, read_object
-from flowkit.graph.values import NotJson, json_copy, short, shortened
+from flowkit.graph.values import NotJson, json_copy, short
+from flowkit.showing import shortened
 
 _SAFE_INT = 2**63
 _SHOWN_BITS = 128
