@@ -1,11 +1,12 @@
 """Fixtures of all tests."""
 
-from collections.abc import Generator
+from collections.abc import AsyncIterator, Generator
 
 import coverage
 import pytest
 from hypothesis import HealthCheck, settings
 
+from flowkit._signals import signals_heard
 from tests.servers.kafka_fixtures import kafka_address, own_kafka
 from tests.servers.mongo_fixtures import mongo_address, mongo_set_of_three, mongo_standalone, own_mongo
 
@@ -16,6 +17,15 @@ __all__ = ["kafka_address", "mongo_address", "mongo_set_of_three", "mongo_standa
 settings.register_profile("fresh", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("same", settings.get_profile("fresh"), derandomize=True, database=None)
 settings.load_profile("same")
+
+
+@pytest.fixture
+async def survived_signals() -> AsyncIterator[None]:
+    """Keep the process of the tests alive where a signal ends a ``run()`` in it, however slow the machine is."""
+    with signals_heard(lambda number: None, patience_sec=3600, hurry_sec=3600):
+        yield
+    with signals_heard(lambda number: None, patience_sec=3600):
+        pass  # a new use without a signal: the process is no longer expected to end
 
 
 def pytest_configure(config: pytest.Config) -> None:

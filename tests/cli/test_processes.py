@@ -143,6 +143,15 @@ def stubborn(item):
     sys.stderr.write("begun\\n")
     time.sleep(600)
 
+@handler("blocking")
+async def blocking(item):
+    sys.stderr.write("begun\\n")
+    time.sleep(600)
+
+@flow
+def blocked(g):
+    g.node("n", "blocking")
+
 @flow
 def calm(g):
     g.node("n", "gentle")
@@ -175,8 +184,10 @@ def test_an_interrupt_cancels_what_run_runs_and_says_so(folder: Path):
     assert "Traceback" not in said
 
 
-def test_a_second_interrupt_ends_run_at_once_whatever_its_handlers_do(folder: Path):
-    status, said = interrupted(folder, "hard", 2)
+@pytest.mark.parametrize("flow", ["hard", "blocked"])
+def test_a_second_interrupt_ends_run_at_once_whatever_its_handlers_do(folder: Path, flow: str):
+    status, said = interrupted(folder, flow, 2)
+    assert "interrupted: the task is being cancelled; interrupt again to end at once" in said
     assert status == 128 + signal.SIGINT
     assert "Traceback" not in said
 

@@ -45,6 +45,7 @@ def tell(number: int = signal.SIGTERM) -> None:
     os.kill(os.getpid(), number)
 
 
+@pytest.mark.usefixtures("survived_signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_coordinator_and_a_worker_side_by_side_both_obey_a_signal(address: str, number: int) -> None:
     gate = Gate()
@@ -58,6 +59,7 @@ async def test_a_coordinator_and_a_worker_side_by_side_both_obey_a_signal(addres
             gate.open.set()
 
 
+@pytest.mark.usefixtures("survived_signals")
 async def test_a_signal_that_comes_before_the_start_is_done_ends_it(address: str) -> None:
     class Hangs(Coordinator):
         begun = False
@@ -74,6 +76,7 @@ async def test_a_signal_that_comes_before_the_start_is_done_ends_it(address: str
             tell()
 
 
+@pytest.mark.usefixtures("survived_signals")
 async def test_a_second_signal_cuts_the_stopping_of_a_coordinator_short(address: str) -> None:
     class Lingers(Coordinator):
         lingering = False

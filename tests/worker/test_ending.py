@@ -17,7 +17,7 @@ import anyio.from_thread
 import pytest
 
 from flowkit._children import child_processes
-from flowkit._signals import ANSWER_SEC, LAST_WORDS_SEC, LEAVE_SEC, LINGER_SEC
+from flowkit._signals import ANSWER_SEC, LAST_WORDS_SEC, LINGER_SEC, RETURN_SEC
 from flowkit.coordinator._coordinator import STOP_SEC
 from flowkit.worker import RunContext
 from flowkit_testing import InMemoryStore, ManualClock
@@ -136,6 +136,58 @@ def test_a_function_in_a_thread_does_not_keep_a_process_from_ending() -> None:
     assert status == 0
     assert "1 functions still run in threads" in output
     assert output.endswith("the worker stopped\n")
+
+
+IN_AN_EXECUTOR = """
+@handler("work")
+async def work(item):
+    print("begun", flush=True)
+    await asyncio.to_thread(time.sleep, 3600)
+"""
+LEAVES_A_THREAD = """
+@handler("work")
+async def work(item):
+    threading.Thread(target=time.sleep, args=(3600,)).start()
+    print("begun", flush=True)
+    await asyncio.sleep(3600)
+"""
+SWALLOWS_CANCELLATIONS = """
+@handler("work")
+async def work(item):
+    print("begun", flush=True)
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except BaseException:
+            pass
+"""
+KEEP_A_PROGRAM = {"an executor": IN_AN_EXECUTOR, "a thread": LEAVES_A_THREAD, "a task": SWALLOWS_CANCELLATIONS}
+
+
+@pytest.mark.parametrize("what", KEEP_A_PROGRAM)
+def test_a_second_signal_ends_a_program_whatever_keeps_it_from_ending(what: str) -> None:
+    with running(KEEP_A_PROGRAM[what], LONG) as process:
+        status, output = ended(process, signal.SIGTERM, signal.SIGINT)
+    assert status in (128 + signal.SIGTERM, 128 + signal.SIGINT)
+    assert f"it is ended with status {status}" in output
+
+
+def test_a_second_signal_ends_a_program_whose_run_has_returned_already() -> None:
+    with running(IN_AN_EXECUTOR, "stop_grace_sec=0, cancel_grace_sec=3600") as process:
+        assert process.stdout is not None
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "the worker stopped\n"
+        status, output = ended(process, signal.SIGINT)
+    assert status == 128 + signal.SIGINT
+    assert "got SIGINT again: it is ended with status 130" in output
+
+
+@pytest.mark.parametrize("what", ["an executor", "a thread"])
+def test_a_program_that_got_one_signal_is_ended_also_when_its_run_has_returned(what: str) -> None:
+    with running(KEEP_A_PROGRAM[what], SHORT) as process:
+        status, output = ended(process, signal.SIGTERM)
+    assert status == 128 + signal.SIGTERM
+    assert output.index("the worker stopped") < output.index("does not end by itself: it is ended with status 143")
 
 
 CHILDREN = """
@@ -265,8 +317,8 @@ def test_the_page_on_deployment_says_how_long_a_process_may_take_to_end() -> Non
     beyond = re.search(r"`stop_grace_sec \+ cancel_grace_sec \+ (\d+)` seconds after the first signal \(a coordinator (\d+) s", page)
     assert beyond is not None
     worker, coordinator = map(int, beyond.groups())
-    assert worker >= LINGER_SEC + ANSWER_SEC + LEAVE_SEC + LAST_WORDS_SEC
-    assert coordinator >= STOP_SEC + LINGER_SEC + ANSWER_SEC + LEAVE_SEC + LAST_WORDS_SEC
+    assert worker >= LINGER_SEC + ANSWER_SEC + RETURN_SEC + LAST_WORDS_SEC
+    assert coordinator >= STOP_SEC + LINGER_SEC + ANSWER_SEC + RETURN_SEC + LAST_WORDS_SEC
 
 
 # ---------------------------------------------------------------- threads

@@ -325,6 +325,7 @@ async def test_run_works_until_it_is_cancelled_and_hands_back(bench: Bench) -> N
     assert await bench.store.sessions() == []
 
 
+@pytest.mark.usefixtures("survived_signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_the_first_signal_drains_and_the_second_stops_at_once(bench: Bench, number: int, caplog: pytest.LogCaptureFixture) -> None:
     gate = Gate()
@@ -341,6 +342,7 @@ async def test_the_first_signal_drains_and_the_second_stops_at_once(bench: Bench
     assert (await bench.end(command)).kind == "node_released"
 
 
+@pytest.mark.usefixtures("survived_signals")
 async def test_one_signal_lets_runs_finish(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     gate = Gate()
     worker = bench.worker({"work": gate}, stop_grace_sec=1_000_000)

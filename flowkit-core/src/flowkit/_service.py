@@ -12,7 +12,7 @@ from typing import Self
 import anyio
 
 from flowkit._containment import error_text, loggable
-from flowkit._signals import signals_heard
+from flowkit._signals import HURRY_SEC, RETURN_SEC, signals_heard
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +122,8 @@ async def run_until_told(
 
     The first signal begins the ``stop``, and each further one, or being cancelled, hurries it. One that comes before the start is
     done ends the start. Signals are heard from the first moment to the last, but in the main thread only: Python gives them to no other.
-    Where the event loop does not take notice of a signal, the process is ended: after ``patience_sec``, or at once by a second signal.
+    The process is ended if it does not end by itself after a signal: when ``patience_sec`` is over, but not before ``RETURN_SEC`` after
+    this has returned, and ``HURRY_SEC`` after a second signal.
     """
     starting, working = anyio.CancelScope(), anyio.CancelScope()
     stopping = False
@@ -136,7 +137,7 @@ async def run_until_told(
         starting.cancel()
         working.cancel()
 
-    with signals_heard(obey, patience_sec=patience_sec):
+    with signals_heard(obey, patience_sec=patience_sec, hurry_sec=HURRY_SEC, return_sec=RETURN_SEC):
         with starting:
             await start()
         if starting.cancelled_caught:

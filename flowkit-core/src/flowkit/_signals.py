@@ -2,7 +2,8 @@
 
 Python hands a signal to the main thread, between two of its instructions. Where a handler blocks the event loop, or native code does
 not return, nothing else happens there. So a thread of its own reads the wake-up descriptor as well, which Python writes to when the
-signal arrives, and ends the process if the event loop does not answer.
+signal arrives, and ends the process if it does not end in time: also where the event loop is blocked, or where threads, executors or
+child processes keep the interpreter from ending after the service has returned.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +26,8 @@ logger = logging.getLogger(__name__)
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 LINGER_SEC = 30.0
 """How much longer than its patience a service may take to stop while the event loop answers."""
-HURRY_SEC = 5.0
-"""The same after a second signal."""
+HURRY_SEC = 0.5
+"""How long a service may take to hand back its work after a second signal."""
 NOTICE_SEC = 0.5
 """A first signal that the event loop has not seen for this long is logged by the watchdog."""
 ANSWER_SEC = 1.0
@@ -34,20 +35,25 @@ ANSWER_SEC = 1.0
 LOOKS = 10
 """The wait is split into this many steps, so that a pause of the whole process does not count as silence."""
 LAST_WORDS_SEC = 1.0
+RETURN_SEC = 3.0
+"""How long a process may take to end at least after ``run()`` of its last service has returned because of a signal."""
 LEAVE_SEC = 2.0
-"""How long a process whose service has stopped may take to end."""
-_STOP = 0
+"""How long a process of the command line may take to end when its work is done."""
+_STOP, _LEFT = 0, 255
+"""Sent to the watchdog in place of a signal: end, or the last service has returned because of a signal."""
 
 Obey = Callable[[signal.Signals], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Listener:
-    """A service that is to be told of signals."""
+    """A service that obeys signals."""
 
     loop: asyncio.AbstractEventLoop
     obey: Obey
+    answer: Obey
     patience_sec: float
+    hurry_sec: float
 
 
 _listeners: list[_Listener] = []
@@ -55,19 +61,32 @@ _listeners: list[_Listener] = []
 _watchdog: "_Watchdog | None" = None
 
 
+def _no_answer(number: signal.Signals) -> None:
+    pass
+
+
 @contextlib.contextmanager
-def signals_heard(obey: Obey, *, patience_sec: float) -> Iterator[None]:
+def signals_heard(
+    obey: Obey, *, patience_sec: float, hurry_sec: float = 0.0, return_sec: float | None = None, answer: Obey = _no_answer
+) -> Iterator[None]:
     """Call ``obey`` in the event loop with each signal, and end the process if it does not end itself.
 
-    After the first signal it may take ``patience_sec``, and more while the event loop answers; after the second it ends at once if the
-    event loop does not answer, and soon if it does; the third ends it. The exit status is then 128 plus the signal's number.
+    ``answer`` is called with the first signal in a thread, also where the event loop is blocked. After this signal the process may
+    take ``patience_sec``, and more while the event loop answers. It is ended ``hurry_sec`` after the second signal, and at once by the
+    third. The exit status is then 128 plus the signal's number.
+
+    If a signal came, this holds after the context has ended too: the next signal ends the process. With ``return_sec``, it is also
+    ended when ``patience_sec`` is over, but not before ``return_sec``. A later use of this function cancels that.
     Outside of the main thread this does nothing: Python has no signals there.
     """
     global _watchdog
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    listener = _Listener(asyncio.get_running_loop(), obey, patience_sec)
+    listener = _Listener(asyncio.get_running_loop(), obey, answer, patience_sec, hurry_sec)
+    if _watchdog is not None and not _listeners:
+        _watchdog.remove()
+        _watchdog = None
     if _watchdog is None:
         watchdog = _Watchdog()
         watchdog.install()
@@ -78,18 +97,25 @@ def signals_heard(obey: Obey, *, patience_sec: float) -> Iterator[None]:
     finally:
         _listeners.remove(listener)
         if not _listeners and _watchdog is not None:
-            _watchdog.remove()
-            _watchdog = None
+            if _watchdog.signalled:
+                _watchdog.stay(return_sec)
+            else:
+                _watchdog.remove()
+                _watchdog = None
 
 
 def _on_signal(number: int, frame: object) -> None:
+    if _watchdog is not None:
+        _watchdog.signalled = True
     for listener in tuple(_listeners):
         with contextlib.suppress(RuntimeError):
             listener.loop.call_soon_threadsafe(listener.obey, signal.Signals(number))
 
 
 class _Watchdog(threading.Thread):
-    """Reads the wake-up descriptor."""
+    """Reads the wake-up descriptor, and ends the process when its time is up."""
+
+    signalled = False
 
     def __init__(self) -> None:
         super().__init__(name="flowkit signals", daemon=True)
@@ -97,6 +123,12 @@ class _Watchdog(threading.Thread):
         self._writer.setblocking(False)
         self._before: dict[signal.Signals, Any] = {}
         self._forward_to = -1
+        self._return_sec: float | None = None
+        self._last = self._count = 0
+        self._patient_until = 0.0
+        self._due: float | None = None
+        self._final = False
+        """The process ends when the time is up, whatever the event loop answers."""
 
     def install(self) -> None:
         self._forward_to = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
@@ -112,6 +144,12 @@ class _Watchdog(threading.Thread):
         signal.set_wakeup_fd(self._forward_to)
         self._writer.send(bytes([_STOP]))
 
+    def stay(self, return_sec: float | None) -> None:
+        """Watch the rest of the process's life. The event loop that other signals were forwarded to may be closed meanwhile."""
+        self._forward_to = -1
+        self._return_sec = return_sec
+        self._writer.send(bytes([_LEFT]))
+
     def forget(self) -> None:
         """In a forked child: the signals do what they do in any process."""
         signal.set_wakeup_fd(-1)
@@ -121,15 +159,12 @@ class _Watchdog(threading.Thread):
         self._writer.close()
 
     def run(self) -> None:
-        last, count, due, linger_sec, asked = 0, 0, None, LINGER_SEC, False
         while True:
-            self._reader.settimeout(None if due is None else max(0.001, due - time.monotonic()))
+            self._reader.settimeout(None if self._due is None else max(0.001, self._due - time.monotonic()))
             try:
                 data = self._reader.recv(64)
             except TimeoutError:
-                if asked or not _loops_answer(ANSWER_SEC):
-                    _end(last)
-                asked, due = True, time.monotonic() + linger_sec
+                self._time_is_up()
                 continue
             if self._forward_to >= 0:
                 with contextlib.suppress(OSError):
@@ -139,25 +174,44 @@ class _Watchdog(threading.Thread):
                     self._reader.close()
                     self._writer.close()
                     return
-                if number in NUMBERS:
-                    last, count, asked = number, count + 1, False
-                    if count > 2:
-                        _end(last)
-                    patience_sec = max((one.patience_sec for one in tuple(_listeners)), default=0.0)
-                    due = time.monotonic() + (min(patience_sec, threading.TIMEOUT_MAX / 2) if count == 1 else 0.0)
-                    linger_sec = LINGER_SEC if count == 1 else HURRY_SEC
-                    if count == 1 and not _loops_answer(NOTICE_SEC):
-                        _log_blocked(number, patience_sec)
+                if number == _LEFT:
+                    self._left()
+                elif number in NUMBERS:
+                    self._take(number)
+
+    def _take(self, number: int) -> None:
+        self._last, self._count = number, self._count + 1
+        listeners = tuple(_listeners)
+        if self._count == 1:
+            patience_sec = min(max((one.patience_sec for one in listeners), default=0.0), threading.TIMEOUT_MAX / 2)
+            self._due = self._patient_until = time.monotonic() + patience_sec
+            threading.Thread(target=_answer, args=(number, listeners, patience_sec), daemon=True).start()
+            return
+        hurry_sec = max((one.hurry_sec for one in listeners), default=0.0) if self._count == 2 else 0.0
+        if not hurry_sec:
+            end_process(128 + number, f"got {signal.Signals(number).name} again")
+        self._due, self._final = time.monotonic() + hurry_sec, True
+
+    def _left(self) -> None:
+        self._final = True
+        if self._count == 1:
+            self._due = None if self._return_sec is None else max(self._patient_until, time.monotonic() + self._return_sec)
+
+    def _time_is_up(self) -> None:
+        if self._final or not _loops_answer(ANSWER_SEC):
+            end_process(128 + self._last, f"got {signal.Signals(self._last).name}, and does not end by itself")
+        self._due, self._final = time.monotonic() + LINGER_SEC, True
 
 
-def _log_blocked(number: int, patience_sec: float) -> None:
+def _answer(number: int, listeners: Sequence[_Listener], patience_sec: float) -> None:
     """Answer a first signal, which its receiver sees only when the event loop is free."""
-    _in_thread(
-        lambda: logger.warning(
+    for listener in listeners:
+        listener.answer(signal.Signals(number))
+    if not _loops_answer(NOTICE_SEC):
+        logger.error(
             "The event loop of process %d is blocked and has not seen %s. If it stays blocked, the process is ended in %.0f s; a second "
             "signal ends it at once", os.getpid(), signal.Signals(number).name, patience_sec, extra={"action": "loop_blocked"},
-        )
-    )  # fmt: skip
+        )  # fmt: skip
 
 
 def _loops_answer(within_sec: float) -> bool:
@@ -168,10 +222,6 @@ def _loops_answer(within_sec: float) -> bool:
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(answer.set)
     return any(all(answer.wait(within_sec / LOOKS) for answer in answers) for _ in range(LOOKS))
-
-
-def _end(number: int) -> None:
-    end_process(128 + number, f"got {signal.Signals(number).name}, and does not end by itself")
 
 
 def end_process_soon(status: int) -> threading.Event:

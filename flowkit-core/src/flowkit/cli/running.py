@@ -9,7 +9,7 @@ import anyio
 import typer
 
 from flowkit._sessions import watch_heartbeats
-from flowkit._signals import end_process, signals_heard
+from flowkit._signals import signals_heard
 from flowkit.cli import _options as options
 from flowkit.cli._connecting import connected, run_async
 from flowkit.cli._embedded import embedded, handlers_for
@@ -71,18 +71,15 @@ async def _run(
 
 @contextmanager
 def _interrupts(stop: Callable[[], None]) -> Iterator[None]:
-    """Call ``stop`` at the first SIGINT or SIGTERM, and end the process at the second."""
-    interrupted = False
+    """Call ``stop`` at the first SIGINT or SIGTERM; the second ends the process."""
 
     def obey(number: signal.Signals) -> None:
-        nonlocal interrupted
-        if interrupted:
-            end_process(128 + number, "was interrupted twice")
-        interrupted = True
-        typer.echo("interrupted: the task is being cancelled; interrupt again to end at once", err=True)
         stop()
 
-    with signals_heard(obey, patience_sec=CANCEL_PATIENCE_SEC):
+    def answer(number: signal.Signals) -> None:
+        typer.echo("interrupted: the task is being cancelled; interrupt again to end at once", err=True)
+
+    with signals_heard(obey, answer=answer, patience_sec=CANCEL_PATIENCE_SEC):
         yield
 
 

@@ -84,7 +84,11 @@ class Coordinator(Client, Service):
         return self
 
     async def run(self) -> None:
-        """Work until cancelled, or until SIGTERM or SIGINT; a second signal stops at once."""
+        """Work until cancelled, or until SIGTERM or SIGINT; a second signal ends the process at once.
+
+        If a signal ended this, the process is ended 10 seconds after the signal, but not before 3 seconds after the return, unless it has
+        ended by itself or runs a worker or coordinator again. Use ``async with`` to go on instead.
+        """
         await run_until_told(
             name=f"Coordinator {self.coordinator_id}",
             start=self.start,

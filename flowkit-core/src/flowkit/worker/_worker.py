@@ -117,7 +117,11 @@ class Worker:
         await self.stop()
 
     async def run(self) -> None:
-        """Work until cancelled, or until SIGTERM or SIGINT: the first drains, a second stops at once."""
+        """Work until cancelled, or until SIGTERM or SIGINT: the first drains, a second ends the process at once.
+
+        If a signal ended this, the process is ended when ``stop_grace_sec`` and ``cancel_grace_sec`` are over, but not before 3 seconds
+        after the return, unless it has ended by itself or runs a worker or coordinator again. Use ``async with`` to go on instead.
+        """
         patience_sec = self.cfg.stop_grace_sec + self.cfg.cancel_grace_sec
         await run_until_told(
             name=f"Worker {self.worker_id}", start=self.start, ended=self._ended, stop=self.stop, hurry=self._hurry,
