@@ -25,6 +25,36 @@ class UnreadablePanic(BaseException):
     __repr__ = __str__
 
 
+class _WithoutName(type):
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise Panic("no name")
+
+
+class Nameless(Exception, metaclass=_WithoutName):
+    pass
+
+
+class Closed(Exception):
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+class ClosedPanic(BaseException):
+    def __getattribute__(self, name: str) -> Any:
+        raise Panic(name)
+
+
+class Classless(Exception):
+    @property
+    def __class__(self) -> Any:
+        raise Panic("no class")
+
+    @__class__.setter
+    def __class__(self, kind: Any) -> None:
+        raise Panic("no class")
+
+
 class WronglyCoded(NodeFailure):
     def __init__(self) -> None:
         super().__init__("wrong", reason_code=[Panic], permanent=Unreadable)  # type: ignore[arg-type]
@@ -40,6 +70,11 @@ KINDS: dict[str, Callable[[], BaseException]] = {
     "unreadable": Unreadable,
     "unreadable panic": UnreadablePanic,
     "wrong reason code": WronglyCoded,
+    "nameless": Nameless,
+    "closed": Closed,
+    "closed panic": ClosedPanic,
+    "classless": Classless,
+    "group of closed": lambda: ExceptionGroup("several", [ValueError("one"), Closed()]),
 }
 
 

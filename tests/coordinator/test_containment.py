@@ -1,10 +1,12 @@
 """What functions, plugins and conditions raise that is no ordinary exception: the coordinator lives."""
 
 import asyncio
+import logging
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
@@ -12,6 +14,7 @@ import anyio.lowlevel
 import pytest
 
 from flowkit import Coordinator
+from flowkit._containment import MOST_OF_A_TRACEBACK
 from flowkit.cli import main
 from flowkit.errors import PayloadError, TaskRefused
 from flowkit.worker import Worker, handler
@@ -70,7 +73,7 @@ async def work(item: Any) -> str:
 WORK = {"nodes": [{"node_id": "a", "type": "work"}, {"node_id": "b", "type": "work", "depends_on": ["a"]}]}
 
 
-CALLS = [(name, kind) for name in ("function", "thread", "lazy") for kind in (EVERYTHING if name == "function" else KINDS)]
+CALLS = [(name, kind) for name in ("function", "thread", "lazy") for kind in (KINDS if name == "thread" else EVERYTHING)]
 
 
 @pytest.mark.parametrize(("name", "kind"), CALLS)
@@ -232,3 +235,75 @@ def test_the_process_of_a_service_that_broke_ends_with_a_status_that_is_not_0_wh
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "cancelled by other code" in done.stderr
+
+
+async def test_an_error_whose_text_is_long_is_logged_in_part(caplog: pytest.LogCaptureFixture) -> None:
+    class Talkative:
+        def flowkit_node_changed(self, task: Any, before: Any, after: Any) -> None:
+            raise ValueError("long " * 1_000_000)
+
+    async with Cluster(handlers=[work], plugins=[Talkative()]) as cluster:
+        assert (await cluster.run(WORK)).status == "finished"
+    records = [record for record in caplog.records if record.getMessage().startswith("Plugin")]
+    assert records
+    for record in records:
+        shown = logging.Formatter().format(record)
+        assert "flowkit_node_changed failed: ValueError: long" in shown
+        assert "characters are left out" in shown
+        assert len(shown) < 2 * MOST_OF_A_TRACEBACK
+
+
+VARIABLE: ContextVar[str] = ContextVar("variable", default="as it was")
+
+
+async def test_what_foreign_code_sets_in_its_context_is_not_seen_by_other_foreign_code() -> None:
+    seen = []
+
+    def remember() -> None:
+        seen.append(VARIABLE.get())
+        VARIABLE.set("changed")
+
+    async def function(ctx: Any) -> None:
+        remember()
+
+    class Plugin:
+        def flowkit_node_changed(self, task: Any, before: Any, after: Any) -> None:
+            remember()
+
+        def flowkit_before_submit(self, task: Any) -> None:
+            remember()
+
+        def flowkit_register_functions(self, register: Any) -> None:
+            register("function", function)
+            register("thread", lambda ctx: remember())
+
+    async with Cluster(handlers=[work], plugins=[Plugin()]) as cluster:
+        nodes = [
+            {"node_id": "a", "type": "work"},
+            {"node_id": "b", "type": "coordinator_fn", "io": {"fn": "function"}, "depends_on": ["a"]},
+            {"node_id": "c", "type": "coordinator_fn", "io": {"fn": "thread"}, "depends_on": ["b"]},
+        ]
+        for _ in range(2):
+            assert (await cluster.run({"nodes": nodes})).status == "finished"
+    assert len(seen) > 10
+    assert set(seen) == {"as it was"}
+
+
+@pytest.mark.parametrize("status", [0, 3])
+async def test_a_task_that_an_observer_starts_cannot_end_the_process(status: int) -> None:
+    class Observer:
+        def __init__(self) -> None:
+            self.started: list[asyncio.Task[None]] = []
+
+        def flowkit_node_changed(self, task: Any, before: Any, after: Any) -> None:
+            self.started.append(asyncio.get_running_loop().create_task(leave()))
+
+    async def leave() -> None:
+        sys.exit(status)
+
+    observer = Observer()
+    async with Cluster(handlers=[work], plugins=[observer]) as cluster:
+        for _ in range(2):
+            assert (await cluster.run(WORK)).status == "finished"
+    ends = await asyncio.gather(*observer.started, return_exceptions=True)
+    assert {str(end) for end in ends} == {f"SystemExit: {status}"}

@@ -8,7 +8,7 @@ become an :class:`Escaped`, which is an ordinary exception.
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 from weakref import WeakSet
 
@@ -20,11 +20,48 @@ T = TypeVar("T")
 NO_TEXT = "(the error has no text: writing it failed)"
 
 
+MOST_OF_A_TRACEBACK = 32_000
+"""How many characters of a traceback are logged: most from its beginning, the rest from its end."""
+_END_OF_A_TRACEBACK = 8_000
+
+
+class Unreadable(Exception):
+    """Stands in for an error of a type that cannot be read: reading its class, its name or its traceback runs code that raises."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+class _Never(Exception):
+    """Is compared with the types of errors, which may run code of a metaclass."""
+
+
+def readable(error: BaseException) -> BaseException:
+    """Return an error, or an :class:`Unreadable` with its name, text and traceback if its type has code that keeps it from being read."""
+    if _is_readable(error):
+        return error
+    kind = type.__dict__["__name__"].__get__(type(error))
+    return Unreadable(kind, message(error)).with_traceback(BaseException.__dict__["__traceback__"].__get__(error))
+
+
+def _is_readable(error: BaseException) -> bool:
+    kind = type(error)
+    try:
+        names = (kind.__name__, kind.__qualname__, kind.__module__)
+        error.__traceback__, error.__cause__, error.__context__  # noqa: B018 - reading them may raise
+        if error.__class__ is not kind or kind == _Never or not all(isinstance(name, str) for name in names):
+            return False
+        return not isinstance(error, BaseExceptionGroup) or all(map(_is_readable, error.exceptions))
+    except BaseException:
+        return False
+
+
 class Escaped(Exception):
     """Foreign code raised ``error``, which is no ``Exception``."""
 
     def __init__(self, error: BaseException) -> None:
-        self.error = error
+        self.error = readable(error)
         super().__init__(error_text(error))
 
 
@@ -39,7 +76,7 @@ class Titled(Escaped):
 
 def origin(error: BaseException) -> BaseException:
     """Return what foreign code raised."""
-    return error.error if isinstance(error, Escaped) else error
+    return error.error if isinstance(error := readable(error), Escaped) else error
 
 
 def message(error: BaseException, *, most: int = 4_000) -> str:
@@ -52,35 +89,55 @@ def message(error: BaseException, *, most: int = 4_000) -> str:
 
 def error_text(error: BaseException, *, most: int = 4_000) -> str:
     """Return the type and the text of any error, such as ``KeyError: 'id'``; the type alone if the text is empty."""
+    error = readable(error)
     title = f"{error.title}: " if isinstance(error, Titled) else ""
     error = origin(error)
-    text, kind = message(error, most=most), shortened(type(error).__name__, 200)
+    text, kind = message(error, most=most), error_type(error)
     return f"{title}{kind}: {text}"[:most] if text else f"{title}{kind}"
+
+
+def error_type(error: BaseException) -> str:
+    """Return the name of the type of any error."""
+    error = readable(error)
+    return shortened(error.kind if isinstance(error, Unreadable) else type(error).__name__, 200)
 
 
 def traceback_text(error: BaseException) -> str:
     """Return the traceback of any error as text."""
-    error = origin(error)
+    return _formatted(origin(error)) or error_text(error)
+
+
+def _formatted(error: BaseException) -> str | None:
+    """Return the traceback of an error, or None if an error that it is chained to cannot be read."""
     try:
         return "".join(traceback.format_exception(error))
     except BaseException:
-        return error_text(error)
+        return None
 
 
 class Unwritable(Exception):
-    """An error whose traceback no encoding can write, with the traceback in a form that can be written."""
+    """Stands in for an error whose traceback cannot be logged as it is, with the traceback in a form that can."""
 
 
 def loggable(error: BaseException | None) -> BaseException | None:
-    """Return the error to log with its traceback: the same, or an ``Unwritable`` if any text of it has lone surrogates.
+    """Return the error to log with its traceback: the same, or an ``Unwritable`` if the traceback is long or cannot be written.
 
-    A handler of the logging module would fail to write those, and print its own traceback instead of the line.
+    A handler of the logging module would fail to write lone surrogates and errors that cannot be read, and print its own traceback
+    instead of the line.
     """
     if error is None:
         return None
-    text = traceback_text(error)
-    shown = encodable(text)
-    return origin(error) if shown == text else Unwritable(f"\n{shown}")
+    error = origin(error)
+    text = _formatted(error)
+    shown = encodable(_shortened(text or error_text(error)))
+    return error if shown == text else Unwritable(f"\n{shown}")
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= MOST_OF_A_TRACEBACK:
+        return text
+    begin, end = text[: MOST_OF_A_TRACEBACK - _END_OF_A_TRACEBACK], text[-_END_OF_A_TRACEBACK:]
+    return f"{begin}\n… {len(text) - MOST_OF_A_TRACEBACK} characters are left out …\n{end}"
 
 
 def contained(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -88,15 +145,19 @@ def contained(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
     Raises:
         Escaped: it raised what is no ``Exception``. An ``Exception`` passes unchanged.
+        Unreadable: it raised an error of a type that cannot be read.
     """
     task = _current_task()
     before = _cancellations(task)
     try:
         return function(*args, **kwargs)
-    except Exception:
-        raise
+    except Exception as error:
+        if (raised := readable(error)) is error:
+            raise
     except BaseException as error:
-        raise Escaped(error) from error
+        raised = Escaped(error)
+        if raised.error is error:
+            raise raised from error
     finally:
         # It may have cancelled the task that calls it. The next await raises CancelledError all the same, but as a foreign one.
         while task is not None and task.cancelling() > before.asked:
@@ -104,6 +165,7 @@ def contained(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
             _cancelled.add(task)
         if task is not None and _is_pending(task) and not before.pending:
             _cancelled.add(task)
+    raise raised  # here, where it is not chained to the error that cannot be read
 
 
 _cancelled: "WeakSet[asyncio.Task[Any]]" = WeakSet()
@@ -132,19 +194,27 @@ async def awaited(awaitable: Awaitable[T], *, ending: Callable[[], bool] = is_ca
 
     Raises:
         Escaped: it raised what is no ``Exception``, or was cancelled by itself. An ``Exception`` passes unchanged.
+        Unreadable: it raised an error of a type that cannot be read.
     """
     task = _current_task()
     before = _cancellations(task)
+    raised: BaseException | None = None
     try:
         result = await awaitable
-    except Exception:
-        await _take_back(task, before, ending)
-        raise
+    except Exception as error:
+        if (raised := readable(error)) is error:
+            await _take_back(task, before, ending)
+            raise
     except BaseException as error:
-        if _current_task() is not task or (isinstance(error, asyncio.CancelledError) and ending()):
+        if _current_task() is not task or (issubclass(type(error), asyncio.CancelledError) and ending()):
             raise  # the coroutine is closed and not run, or its owner cancels it
+        raised = Escaped(error)
+        if raised.error is error:
+            await _take_back(task, before, ending)
+            raise raised from error
+    if raised is not None:  # here, where it is not chained to the error that cannot be read
         await _take_back(task, before, ending)
-        raise Escaped(error) from error
+        raise raised
     if await _take_back(task, before, ending):
         raise Escaped(asyncio.CancelledError("the code cancelled its own task"))
     return result
@@ -202,6 +272,16 @@ async def take_back(ending: Callable[[], bool]) -> bool:
 
 _foreign: ContextVar[bool] = ContextVar("flowkit_foreign", default=False)
 _EXITS = (SystemExit, KeyboardInterrupt)
+
+
+def apart(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a foreign function in a context of its own: the context variables that it sets are not seen outside.
+
+    The tasks that it makes are those of foreign code.
+    """
+    context = copy_context()
+    context.run(mark_foreign)
+    return context.run(function, *args, **kwargs)
 
 
 def mark_foreign() -> None:

@@ -17,6 +17,7 @@ import anyio.to_thread
 # Private, but without them anyio.from_thread works in anyio's own threads alone. These keep a process from ending.
 from anyio._core._eventloop import claim_worker_thread, get_async_backend, threadlocals
 
+from flowkit._containment import readable
 from flowkit._contexts import lend_context
 
 T = TypeVar("T")
@@ -117,7 +118,7 @@ class _Call:
             try:
                 self.result = self._context.run(self._function, *self._args)
             except BaseException as error:
-                return error
+                return readable(error)
             finally:
                 del threadlocals.current_cancel_scope
         return None

@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 
 from flowkit._backoff import Backoff
-from flowkit._containment import contained, error_text, origin, traceback_text, undo_cancellation
+from flowkit._containment import contained, error_text, error_type, origin, traceback_text, undo_cancellation
 from flowkit._failure_logs import log_failure
 from flowkit.dead_letters import LetterChanges
 from flowkit.engine import (
@@ -446,7 +446,7 @@ class Applier:
         mark = sha256(text.encode()).hexdigest()[:8]
         if self._quarantined.get(task_id) != mark:
             # The texts of these errors say which record cannot be read and why, and show nothing of it.
-            why = str(error) if isinstance(error, CorruptRecord | PayloadError) else type(error).__name__
+            why = str(error) if isinstance(error, CorruptRecord | PayloadError) else error_type(error)
             log_failure(
                 logger, self._plugins, "Task %s is quarantined, %s", task_id, why, text=error_text(error), error=error, level=logging.ERROR,
                 extra={"action": "task_quarantined", "task_id": task_id},

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import pluggy
 
 from flowkit import hookspecs
-from flowkit._containment import contained, error_text, loggable, origin
+from flowkit._containment import apart, contained, error_text, error_type, loggable, message, origin
 from flowkit._failure_logs import log_failure
 from flowkit._plugin_checks import HOOK_PREFIX, HOOKS, fault_of_registration, faults_of_plugin, missing_part, wrong_object
 from flowkit.config import CommonConfig
@@ -281,8 +281,8 @@ class _Clash(PluginError):
 def _call(hook: str, implementation: pluggy.HookImpl, arguments: Mapping[str, Any], check: Callable[[Any], Any] | None = None) -> Any:
     """Call a hook of one plugin. All calls of hooks go through here, so that every error is contained and names its plugin."""
     try:
-        value = contained(implementation.function, *(arguments[name] for name in implementation.argnames))
-        return value if check is None or value is None else contained(check, value)
+        value = contained(apart, implementation.function, *(arguments[name] for name in implementation.argnames))
+        return value if check is None or value is None else contained(apart, check, value)
     except _Clash:
         raise
     except Exception as error:
@@ -302,7 +302,7 @@ def _raise_named(plugin: str, hook: str, error: BaseException) -> NoReturn:
     """Raise an error of the same type, if it is one of FlowKit's that takes a message alone, else a ``PluginError``."""
     kind = type(error)
     if isinstance(error, FlowKitError) and not any("__init__" in vars(base) for base in kind.__mro__ if issubclass(base, FlowKitError)):
-        raise kind(f"plugin {plugin!r}: {error}") from error
+        raise kind(f"plugin {plugin!r}: {message(error)}") from error
     raise PluginError(f"plugin {plugin!r}: {hook} failed: {error_text(error)}") from error
 
 
@@ -314,7 +314,7 @@ def _changed(codec: pluggy.HookImpl, verb: str, data: bytes, context: str) -> by
         if verb == "encode":
             # The text of the error may hold the payload, which is not encoded yet.
             logger.debug("%s", what, exc_info=loggable(error))
-            raise PayloadError(f"{what}: {type(error.__cause__).__name__}; its text is logged at DEBUG") from None
+            raise PayloadError(f"{what}: {error_type(error.__cause__ or error)}; its text is logged at DEBUG") from None
         raise PayloadError(f"{what}: {error_text(error.__cause__ or error)}") from error.__cause__
     if changed is None:
         return data

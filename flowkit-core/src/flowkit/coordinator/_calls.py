@@ -10,7 +10,7 @@ from anyio.abc import TaskGroup
 from pydantic_core import from_json
 
 from flowkit._classification import UNEXPECTED, carried_reason, shown_reason
-from flowkit._containment import awaited, contain_tasks, error_text, loggable, mark_foreign, message, origin
+from flowkit._containment import awaited, contain_tasks, error_text, loggable, message, origin
 from flowkit._failure_logs import log_failure
 from flowkit.coordinator.functions import FunctionContext, call_function
 from flowkit.engine import Event, FunctionFailed, FunctionReturned
@@ -88,7 +88,6 @@ class Calls:
             )  # fmt: skip
 
     async def _call(self, task: Task, index: int, attempt: int, token: str) -> Event:
-        mark_foreign()  # each call is a task of its own, and so has a context of its own
         scope = self._running[task.task_id, index, attempt]
         plan = task.spec.plan
         node = plan.nodes[index]

@@ -7,6 +7,7 @@ node: after a crash it is called again. What it records on ``ctx`` is kept only 
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn, Protocol, cast
@@ -15,7 +16,18 @@ from pydantic_core import from_json, to_json
 
 from flowkit import _threads
 from flowkit._classification import default_classification
-from flowkit._containment import Titled, awaited, contained, error_text, is_cancelled, message, origin
+from flowkit._containment import (
+    Titled,
+    apart,
+    awaited,
+    contained,
+    error_text,
+    is_cancelled,
+    message,
+    origin,
+    undo_cancellation,
+)  # fmt: skip
+from flowkit._contexts import in_context
 from flowkit.engine._vars import VarsOp, check
 from flowkit.errors import CorruptRecord, NodeFailure, VarsError
 from flowkit.graph.values import NotJson, json_copy
@@ -203,7 +215,7 @@ async def call_function(
     except (TypeError, ValueError) as error:
         _refuse(f"{title}: {message(error)}")
     try:
-        result = await awaited(_call(function, ctx, args), ending=ending)
+        result = await awaited(in_context(_call(function, ctx, args), copy_context()), ending=ending)
     except CorruptRecord:
         raise
     except NodeFailure as error:
@@ -214,7 +226,10 @@ async def call_function(
         cause = origin(error)
         raise NodeFailure(f"{title} raised {error_text(error)}", reason_code=default_classification(cause)[0]) from cause
     # Also this may run code of the function's author, of a class that its result is of.
-    return Returned(contained(_as_json, title, result), ctx.ops)
+    try:
+        return Returned(contained(apart, _as_json, title, result), ctx.ops)
+    finally:
+        await undo_cancellation()
 
 
 async def _call(function: CoordinatorFunction, ctx: FunctionContext, args: Mapping[str, Any]) -> Any:

@@ -197,7 +197,7 @@ class Slots:
         try:
             await in_context(run.execute(partial(self._leaving, me)), self._context.copy())
         except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and self._leaving(me):
+            if issubclass(type(error), asyncio.CancelledError) and self._leaving(me):
                 raise
             # Also GeneratorExit, where code awaited a future that has it as its exception: the slot's coroutine is closed by that.
             # Also CancelledError, where code of the run had this task cancelled later, when nothing of that code was awaited any more.

@@ -208,7 +208,7 @@ class Work:
             except Exception as error:
                 raise Titled(error, title) from error
             except BaseException as error:
-                if isinstance(error, GeneratorExit) or self._ending():
+                if issubclass(type(error), GeneratorExit) or self._ending():
                     raise
                 raise Titled(error, title) from error
 
