@@ -3,13 +3,13 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+import anyio
 import pytest
 
 from flowkit import hookimpl
 from flowkit.worker import handler
 from flowkit_testing import Cluster
-
-HOUR = 3600
+from flowkit_testing.harness import DAY, HOUR
 
 
 class Fussy:
@@ -33,9 +33,32 @@ class Fussy:
         register("bad", bad)
 
 
+class Swelling:
+    """A codec that makes some messages of a marked task too large, or empty."""
+
+    def __init__(self, kind: bytes, made: bytes) -> None:
+        self.kind = kind
+        self.made = made
+        self.marked = b"there is no such task"
+
+    @hookimpl
+    def flowkit_encode_payload(self, data: bytes, context: str) -> bytes:
+        swells = context.startswith("message/") and self.kind in data and self.marked in data
+        return self.made if swells else data
+
+    @hookimpl
+    def flowkit_decode_payload(self, data: bytes) -> bytes:
+        return data
+
+
 @handler("work")
 async def work(item: Any) -> Any:
     return item
+
+
+@handler("wait")
+async def wait(item: Any) -> None:
+    await anyio.Event().wait()
 
 
 @pytest.fixture
@@ -65,3 +88,44 @@ async def test_a_command_that_cannot_be_encoded_puts_its_task_aside_and_the_othe
     assert {node.node_id for node in view.nodes.values() if node.status != "finished"} == {"n7"}
     assert [letter.kind for letter in letters] == ["task"]
     assert "PayloadError" in letters[0].error
+
+
+@pytest.mark.parametrize("made", [b"x" * 2_000_000, b""], ids=["too large", "empty"])
+@pytest.mark.parametrize("coordinators", [0, 1], ids=["restored", "submitted"])
+async def test_a_command_that_a_codec_makes_unsendable_puts_its_task_aside_and_the_others_of_its_time_begin(
+    made: bytes, coordinators: int
+) -> None:
+    codec = Swelling(b'"run_node"', made)
+    async with Cluster(handlers=[work], plugins=[codec], coordinators=coordinators) as cluster:
+        codec.marked = b"SWELLS"
+        graphs = [{"nodes": [{"node_id": "a", "type": "work", "io": {"input_inline": value}}]} for value in (1, "SWELLS", 2)]
+        first, bad, last = [await cluster.client.create_task(graph=graph) for graph in graphs]
+        if not coordinators:
+            await cluster.add_coordinator()
+        assert [(await cluster.client.wait(task_id, timeout=HOUR)).status for task_id in (first, last)] == ["finished"] * 2
+        await cluster.clock.sleep(HOUR)
+        letters = (await cluster.client.dead_letters()).items
+    assert [(letter.kind, letter.task_id) for letter in letters] == [("task", bad)]
+
+
+@pytest.mark.parametrize("made", [b"x" * 2_000_000, b""], ids=["too large", "empty"])
+async def test_a_cancellation_that_a_codec_makes_unsendable_puts_its_task_aside_and_the_others_are_cancelled(made: bytes) -> None:
+    codec = Swelling(b'"cancel_run"', made)
+    async with Cluster(handlers=[wait], plugins=[codec]) as cluster:
+        graph = {"nodes": [{"node_id": "a", "type": "wait"}], "deadline_sec": 60}
+        tasks = [await cluster.client.create_task(graph=graph) for _ in range(3)]
+        codec.marked = tasks[1].encode()
+        await cluster.clock.sleep(HOUR)
+        views = [await cluster.client.get_task(task_id) for task_id in tasks]
+        letters = (await cluster.client.dead_letters(task_id=tasks[1])).items
+    assert [view.status for view in (views[0], views[2])] == ["failed"] * 2
+    assert "task" in {letter.kind for letter in letters}
+
+
+@pytest.mark.parametrize("made", [b"x" * 2_000_000, b""], ids=["too large", "empty"])
+async def test_a_hint_that_a_codec_makes_unsendable_stops_no_submission(made: bytes) -> None:
+    codec = Swelling(b'"task_touched"', made)
+    codec.marked = b"marked"
+    async with Cluster(handlers=[work], plugins=[codec]) as cluster:
+        await cluster.client.create_task(graph={"nodes": [{"node_id": "a", "type": "work"}]}, task_id="marked")
+        assert (await cluster.client.wait("marked", timeout=7 * DAY)).status == "finished"

@@ -170,8 +170,8 @@ MUTANTS = (
     Mutant(
         "a worker is never asked what became of a run",
         CORE + "coordinator/_outbox.py",
-        "                        messages.append(self._control(held.task, ask))",
-        "                        pass",
+        "                return self._control(task, ask)",
+        "                return None",
     ),
     Mutant(
         "no worker is ever lost",

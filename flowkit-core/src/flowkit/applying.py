@@ -27,7 +27,16 @@ from flowkit.engine import (
     is_delayed,
     pending_effects,
 )
-from flowkit.errors import CorruptRecord, FlowKitError, PayloadError, RecordRefused, RecordTooLarge, StoreError, StoreUnavailable
+from flowkit.errors import (
+    CorruptRecord,
+    FlowKitError,
+    MessageTooLarge,
+    PayloadError,
+    RecordRefused,
+    RecordTooLarge,
+    StoreError,
+    StoreUnavailable,
+)
 from flowkit.evaluation import Allowance, evaluate_at_once
 from flowkit.letter_states import LetterState, letter_states
 from flowkit.notices import Notices, notices_of
@@ -445,8 +454,8 @@ class Applier:
         text = writable(traceback_text(error), most=MOST_OF_A_TRACEBACK)
         mark = sha256(text.encode()).hexdigest()[:8]
         if self._quarantined.get(task_id) != mark:
-            # The texts of these errors say which record cannot be read and why, and show nothing of it.
-            why = str(error) if isinstance(error, CorruptRecord | PayloadError) else error_type(error)
+            # The texts of these errors say which record or message it is and why, and show nothing of it.
+            why = str(error) if isinstance(error, CorruptRecord | MessageTooLarge | PayloadError) else error_type(error)
             log_failure(
                 logger, self._plugins, "Task %s is quarantined, %s", task_id, why, text=error_text(error), error=error, level=logging.ERROR,
                 extra={"action": "task_quarantined", "task_id": task_id},

@@ -34,6 +34,7 @@ from flowkit.errors import (
     ConfigError,
     CorruptRecord,
     FlowKitError,
+    MessageError,
     NotRunning,
     PayloadError,
     StoreError,
@@ -300,14 +301,14 @@ class Client:
             raise TaskRefused(f"plugin {answer.plugin!r} refused the task: {answer.value}")
 
     async def _touch(self, tasks: Mapping[str, TraceContext | None]) -> None:
-        """Hint that tasks changed. A lost hint costs time, so a bus that is away stops nobody."""
+        """Hint that tasks changed. A lost hint costs time, so a bus that is away, or refuses the message, stops nobody."""
         topic = self.cfg.events_topic
         try:
             bus = await self._connection.connect()
             await bus.publish(
                 [Message(topic, encode(TaskTouched(task_id=task_id)), task_id, headers_of(trace)) for task_id, trace in tasks.items()]
             )
-        except BusError as error:
+        except (BusError, MessageError, PayloadError) as error:
             notices_of(self.clock).trouble(logger, "hints", "Hints about tasks cannot be sent", error, action="hint_lost")
         else:
             notices_of(self.clock).over(logger, "hints")

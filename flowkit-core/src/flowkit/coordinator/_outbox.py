@@ -13,7 +13,7 @@ from flowkit.applying import Applier, Held
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._commands import CommandWatch
 from flowkit.engine import AskWorker, CallFunction, CheckCommand, Effect, EvaluateCondition, SendCancel, SendCommand, TellReaders
-from flowkit.errors import BusError, BusUnavailable, MessageTooLarge, PayloadError, StoreError, TopicUnavailable
+from flowkit.errors import BusError, BusUnavailable, MessageError, MessageTooLarge, PayloadError, StoreError, TopicUnavailable
 from flowkit.graph import NodeSpec
 from flowkit.messages import VERSION, AskRun, CancelRun, StreamMoved, encode, headers_of
 from flowkit.notices import notices_of
@@ -39,7 +39,7 @@ class _Sending:
 
     messages: Sequence[Message]
     places: dict[int, Place | None] = field(default_factory=dict)
-    refused: dict[int, PayloadError] = field(default_factory=dict)
+    refused: dict[int, MessageError | PayloadError] = field(default_factory=dict)
 
 
 class Outbox:
@@ -65,53 +65,57 @@ class Outbox:
     ) -> list[tuple[Held, CallFunction | EvaluateCondition | SendCancel]]:
         """Send everything that goes over the bus, in one call, and return what the coordinator is to do itself."""
         messages: list[Message] = []
+        owners: list[str] = []
         sent: list[tuple[Held, list[_Command]]] = []
         own: list[tuple[Held, CallFunction | EvaluateCondition | SendCancel]] = []
         await withdraw(self._store.artifacts, ((held.task, todo) for held, todo in effects), self._clock.now())
         for held, todo in effects:
             commands: list[_Command] = []
             for effect in todo:
-                match effect:
-                    case SendCommand(index, attempt):
-                        record = held.task.records.get(index)
-                        try:
-                            message = await self._command(held.task, index, attempt)
-                        except (BusError, StoreError):
-                            raise
-                        except Exception as error:  # what is wrong with one task must not hold up the commands of others
-                            await self._applier.quarantine(held.task.task_id, error)
-                            continue
-                        if record is None or message is None:
-                            continue
-                        if message.topic in self._existing or await self._ensure(message.topic):
-                            commands.append((index, attempt, record.handovers, message.topic, len(messages)))
-                            messages.append(message)
-                        else:
-                            self._commands.check(held, index, message.topic)
-                    case CheckCommand(index, attempt):
-                        self._commands.check(held, index, self._topic(held.task.spec.plan.nodes[index].type))
-                    case AskWorker(index, attempt, token, worker_id):
-                        ask = AskRun(task_id=held.task.task_id, index=index, attempt=attempt, token=token, worker_id=worker_id)
-                        messages.append(self._control(held.task, ask))
-                    case CallFunction() | EvaluateCondition():
-                        own.append((held, effect))
-                    case SendCancel(index, attempt, token, reason):
-                        own.append((held, effect))
-                        cancel = CancelRun(
-                            task_id=held.task.task_id, index=index, attempt=attempt, token=token, reason=reason[:LONGEST_REASON]
-                        )
-                        messages.append(self._control(held.task, cancel))
-                    case TellReaders(index, generation):
-                        node_id = held.task.spec.plan.ids[index]
-                        hint = StreamMoved(task_id=held.task.task_id, node_id=node_id, generation=generation, ended=True)
-                        messages.append(self._control(held.task, hint))
+                if isinstance(effect, CallFunction | EvaluateCondition | SendCancel):
+                    own.append((held, effect))
+                try:
+                    message = await self._message(held, effect, commands, len(messages))
+                except (BusError, StoreError):
+                    raise
+                except Exception as error:  # what is wrong with one task must not hold up the messages of others
+                    await self._applier.quarantine(held.task.task_id, error)
+                    continue
+                if message is not None:
+                    messages.append(message)
+                    owners.append(held.task.task_id)
             if commands:
                 sent.append((held, commands))
         if messages:
-            owners = {number: held.task.task_id for held, commands in sent for *_, number in commands}
             places = await self._publish(messages, owners)
             self._note(sent, places)
         return own
+
+    async def _message(self, held: Held, effect: Effect, commands: list[_Command], number: int) -> Message | None:
+        """The message of an effect, or None if nothing is to be sent. A command is added to ``commands``; ``number`` is its place."""
+        task = held.task
+        match effect:
+            case SendCommand(index, attempt):
+                record = task.records.get(index)
+                message = await self._command(task, index, attempt)
+                if record is None or message is None:
+                    return None
+                if message.topic in self._existing or await self._ensure(message.topic):
+                    commands.append((index, attempt, record.handovers, message.topic, number))
+                    return message
+                self._commands.check(held, index, message.topic)
+            case CheckCommand(index, attempt):
+                self._commands.check(held, index, self._topic(task.spec.plan.nodes[index].type))
+            case AskWorker(index, attempt, token, worker_id):
+                ask = AskRun(task_id=task.task_id, index=index, attempt=attempt, token=token, worker_id=worker_id)
+                return self._control(task, ask)
+            case SendCancel(index, attempt, token, reason):
+                reason = reason[:LONGEST_REASON]
+                return self._control(task, CancelRun(task_id=task.task_id, index=index, attempt=attempt, token=token, reason=reason))
+            case TellReaders(index, generation):
+                node_id = task.spec.plan.ids[index]
+                return self._control(task, StreamMoved(task_id=task.task_id, node_id=node_id, generation=generation, ended=True))
+        return None
 
     def _note(self, sent: list[tuple[Held, list[_Command]]], places: Mapping[int, Place | None]) -> None:
         for held, commands in sent:
@@ -127,10 +131,10 @@ class Outbox:
                 self._applier.sent(held, found)
                 self._commands.sent(held, topics, found)
 
-    async def _publish(self, messages: Sequence[Message], owners: Mapping[int, str]) -> dict[int, Place | None]:
+    async def _publish(self, messages: Sequence[Message], owners: Sequence[str]) -> dict[int, Place | None]:
         """Send the messages of each topic by themselves, and return where each is, by its number.
 
-        What is not confirmed is left out. ``owners`` are the tasks of commands; of any other message its key is its task.
+        What is not confirmed is left out. ``owners`` are the tasks of the messages: one whose message is refused is put aside.
         """
         by_topic: dict[str, list[int]] = {}
         for number, message in enumerate(messages):
@@ -144,7 +148,7 @@ class Outbox:
                 for topic, numbers in by_topic.items():
                     group.start_soon(self._publish_topic, topic, numbers, sending)
         for number, error in sending.refused.items():
-            await self._applier.quarantine(owners.get(number, messages[number].key), error)
+            await self._applier.quarantine(owners[number], error)
         return sending.places
 
     async def _publish_topic(self, topic: str, numbers: Sequence[int], sending: _Sending) -> None:
@@ -156,7 +160,7 @@ class Outbox:
         for attempt in range(config.outbox_max_retry + 1):
             try:
                 places = await self._bus.publish([sending.messages[number] for number in numbers])
-            except PayloadError as error:
+            except (MessageError, PayloadError) as error:
                 await self._publish_apart(topic, numbers, sending, error)
                 return
             except BusError as error:
@@ -172,13 +176,14 @@ class Outbox:
                 self._notices.over(logger, ("topic", topic))
                 return
 
-    async def _publish_apart(self, topic: str, numbers: Sequence[int], sending: _Sending, error: PayloadError) -> None:
-        """Send messages one by one, because a codec refuses one of them: that one is noted, the others go on."""
+    async def _publish_apart(self, topic: str, numbers: Sequence[int], sending: _Sending, error: MessageError | PayloadError) -> None:
+        """Send messages in halves, because one of them is refused, until it is alone: it is noted, and the others are sent."""
         if len(numbers) == 1:
             sending.refused[numbers[0]] = error
             return
-        for number in numbers:
-            await self._publish_topic(topic, [number], sending)
+        half = len(numbers) // 2
+        await self._publish_topic(topic, numbers[:half], sending)
+        await self._publish_topic(topic, numbers[half:], sending)
 
     async def _ensure(self, topic: str) -> bool:
         """Create a role's topic if it is missing. Commands for a topic that cannot be created wait, and delay no others."""
