@@ -4,6 +4,8 @@ A double fails by an assertion of the suite, or by an error of the type that it 
 """
 
 import dataclasses
+import fnmatch
+import unicodedata
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,7 +23,9 @@ from flowkit.protocols import (
     Delivery,
     Message,
     Place,
+    Stream,
     Subscription,
+    TaskHeader,
     TaskQuery,
     TaskRecord,
     TopicSpec,
@@ -31,10 +35,13 @@ from flowkit_testing._groups import PartitionLog
 from flowkit_testing.broker import Broker, acknowledge
 from flowkit_testing.conformance import ArtifactStoreConformance, BusConformance, Opener, StoreConformance
 from flowkit_testing.conformance._artifact_processes import ArtifactProcesses
-from flowkit_testing.conformance._store_archiving import Purging
+from flowkit_testing.conformance._store_archiving import Archiving, Purging
 from flowkit_testing.conformance._store_base import StoreSuite
 from flowkit_testing.conformance._store_cancelling import Cancelling
 from flowkit_testing.conformance._store_committing import Committing, Waiting
+from flowkit_testing.conformance._store_creating import Creating
+from flowkit_testing.conformance._store_identity import Identity
+from flowkit_testing.conformance._store_keeping import DeadLetters
 from flowkit_testing.conformance._store_namespaces import Namespaces
 from flowkit_testing.conformance._store_processes import Processes
 from tests.conformance.file_store import FileStore, HearsItselfOnly, LeavesGaps, TearsCommits, WithoutALock, WritesAtTheEnd
@@ -42,6 +49,12 @@ from tests.conformance.memory_failures import FailsInMemory
 
 BRIEF = 0.3
 """The patience of doubles that are caught because something does not happen in time. All others have the suite's own, which is long."""
+
+
+def nfc(text: str) -> str:
+    """The text in one of the normal forms of Unicode, as some databases and file systems store it."""
+    return unicodedata.normalize("NFC", text)
+
 
 # ---------------------------------------------------------------- stores
 
@@ -424,6 +437,138 @@ class TestACancelledCommitIsHalfApplied(Broken, Cancelling):
             return await super().commit(commits)
 
 
+class TestTaskIdsAreComparedWithoutCase(Broken, Identity):
+    class broken(InMemoryStore):
+        def _same(self, task_id: str) -> str:
+            return next((known for known in self._tasks.rows if known.lower() == task_id.lower()), task_id)
+
+        async def load(self, task_ids: Collection[str]) -> Mapping[str, TaskRecord]:
+            found = await super().load([self._same(task_id) for task_id in task_ids])
+            return {task_id: found[self._same(task_id)] for task_id in task_ids if self._same(task_id) in found}
+
+
+class TestIdempotencyKeysAreTrimmed(Broken, Identity):
+    caught_by = "test_idempotency_keys_are_compared_exactly"
+
+    class broken(InMemoryStore):
+        async def create(self, records: Sequence[TaskRecord]) -> Sequence[str]:
+            return await super().create([dataclasses.replace(record, header=self._trimmed(record.header)) for record in records])
+
+        def _trimmed(self, header: TaskHeader) -> TaskHeader:
+            key = header.idempotency_key
+            return dataclasses.replace(header, idempotency_key=None if key is None else key.strip())
+
+
+class TestStatusesAreNormalised(Broken, Identity):
+    class broken(InMemoryStore):
+        async def create(self, records: Sequence[TaskRecord]) -> Sequence[str]:
+            return await super().create(
+                [
+                    dataclasses.replace(record, header=dataclasses.replace(record.header, status=nfc(record.header.status)))
+                    for record in records
+                ]
+            )
+
+
+class TestAWorkerIdIsAPattern(Broken, Identity):
+    class broken(InMemoryStore):
+        async def end_session(self, worker_id: str) -> None:
+            for known in [*self._sessions]:
+                if fnmatch.fnmatchcase(known, worker_id.replace("%", "*").replace("_", "?")):
+                    del self._sessions[known]
+
+
+class TestLetterIdsAreNumbersWhereTheyLookSo(Broken, Identity):
+    class broken(InMemoryStore):
+        async def park(self, letters: Sequence[DeadLetter]) -> None:
+            await super().park(
+                [
+                    dataclasses.replace(letter, letter_id=f"{int(letter.letter_id)}") if letter.letter_id.isdecimal() else letter
+                    for letter in letters
+                ]
+            )
+
+
+class TestNamespacesAreComparedWithoutCase(Broken, Namespaces):
+    caught_by = "test_namespaces_are_compared_exactly"
+    broken = InMemoryStore
+
+    @pytest.fixture
+    def open_namespace(self) -> Callable[[str], InMemoryStore]:
+        stores: dict[str, InMemoryStore] = {}
+        return lambda namespace: stores.setdefault(namespace.lower(), InMemoryStore())
+
+
+class TestLettersAreReadByTheirIdsAlone(Broken, DeadLetters):
+    caught_by = "test_all_that_letters_are_asked_for_must_hold"
+
+    class broken(InMemoryStore):
+        async def dead_letters(self, **asked: Any) -> Sequence[DeadLetter]:
+            if asked.get("letter_ids") is not None:
+                asked |= {"task_id": None, "kind": None}
+            return await super().dead_letters(**asked)
+
+
+class TestPagesRepeatTheirCursor(Broken, DeadLetters):
+    caught_by = "test_letters_are_read_page_by_page"
+
+    class broken(InMemoryStore):
+        async def dead_letters(self, *, after: str = "", limit: int = 100, **asked: Any) -> Sequence[DeadLetter]:
+            found = await super().dead_letters(**asked, limit=1_000_000)
+            return [letter for letter in found if letter.letter_id >= after][:limit]
+
+
+class TestPurgesByAge(Broken, Purging):
+    caught_by = "test_a_task_that_is_old_and_has_not_ended_stays"
+
+    class broken(InMemoryStore):
+        async def purge(self, *, finished_before: float, limit: int = 1000) -> int:
+            for row in self._tasks.rows.values():
+                if row.finished_at is None:
+                    self._tasks._ends.set(row.created.task_id, row.created.created_at)
+            return await super().purge(finished_before=finished_before, limit=limit)
+
+
+class TestAPurgeNeverSaysThatItIsDone(Broken, Purging):
+    class broken(InMemoryStore):
+        async def purge(self, *, finished_before: float, limit: int = 1000) -> int:
+            return await super().purge(finished_before=finished_before, limit=limit) or 1
+
+
+class TestReadsAHundredArchivedParts(Broken, Archiving):
+    caught_by = "test_many_archived_parts_are_read_at_once"
+
+    class broken(InMemoryStore):
+        async def read_archive(self, task_id: str, names: Collection[str]) -> Mapping[str, bytes]:
+            return await super().read_archive(task_id, [*names][:100])
+
+
+class TestPartsAreText(Broken, Creating):
+    caught_by = "test_bytes_that_are_no_text_load_as_they_were_stored"
+
+    class broken(InMemoryStore):
+        async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
+            return await super().commit(
+                [
+                    dataclasses.replace(commit, put={name: data.decode(errors="replace").encode() for name, data in commit.put.items()})
+                    for commit in commits
+                ]
+            )
+
+
+class TestTimesAreMilliseconds(Broken, Creating):
+    caught_by = "test_a_task_loads_as_it_was_created"
+
+    class broken(InMemoryStore):
+        async def create(self, records: Sequence[TaskRecord]) -> Sequence[str]:
+            return await super().create(
+                [
+                    dataclasses.replace(record, header=dataclasses.replace(record.header, created_at=round(record.header.created_at, 3)))
+                    for record in records
+                ]
+            )
+
+
 # ---------------------------------------------------------------- stores of several processes
 
 
@@ -534,6 +679,22 @@ class TestGenerationsAreOne(BrokenArtifacts):
     class broken(InMemoryArtifactStore):
         def _put(self, record: ArtifactRecord) -> bool:
             return super()._put(dataclasses.replace(record, stream=dataclasses.replace(record.stream, generation=0)))
+
+
+class TestUidsAreNormalised(BrokenArtifacts):
+    caught_by = "test_uids_are_compared_exactly"
+
+    class broken(InMemoryArtifactStore):
+        def _put(self, record: ArtifactRecord) -> bool:
+            return super()._put(dataclasses.replace(record, uid=nfc(record.uid)))
+
+
+class TestNodeIdsAreComparedWithoutCase(BrokenArtifacts):
+    caught_by = "test_the_ids_of_streams_are_compared_exactly"
+
+    class broken(InMemoryArtifactStore):
+        def _log(self, stream: Stream) -> Any:
+            return super()._log(dataclasses.replace(stream, node_id=stream.node_id.lower()))
 
 
 class TestTheCursorOfAScanIsTheTimeOnly(BrokenArtifacts):

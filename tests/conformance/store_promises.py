@@ -40,6 +40,11 @@ STORE = {
             "test_tasks_of_two_namespaces_may_have_one_id_and_one_key",
             "test_tasks_sessions_and_letters_are_listed_in_their_namespace",
             "test_nothing_is_deleted_in_another_namespace",
+            "test_namespaces_are_compared_exactly",
+        ],
+        "Ids, keys and names are compared exactly: case, spaces, accents and Unicode normal forms count, and no character is a pattern.": [
+            "test_ids_and_names_are_compared_exactly",
+            "test_idempotency_keys_are_compared_exactly",
         ],
     },
     "create": {
@@ -180,9 +185,12 @@ STORE = {
         ],
     },
     "dead_letters": {
-        "Up to ``limit`` dead letters by ``letter_id``, above ``after``; of one task, of one kind, or those with these ids, if given.": [
+        "Up to ``limit`` dead letters by ``letter_id``, above ``after``.": [
             "test_letters_come_by_their_id",
             "test_letters_are_read_page_by_page",
+        ],
+        "If ``task_id``, ``kind`` or ``letter_ids`` are given, only letters for which all of them hold.": [
+            "test_all_that_letters_are_asked_for_must_hold",
             "test_letters_of_one_task_are_read_by_themselves",
             "test_letters_of_one_kind_are_read_by_themselves",
             "test_letters_are_read_by_their_ids",
@@ -193,6 +201,7 @@ STORE = {
         "Delete up to ``limit`` tasks that ended before then, with their archive and artifacts, and say how many.": [
             "test_a_purged_task_is_gone_with_its_archive_and_artifacts",
             "test_a_task_that_did_not_end_before_stays",
+            "test_a_task_that_is_old_and_has_not_ended_stays",
             "test_purging_says_how_many_and_keeps_to_its_limit",
         ],
         "A new task with the id or the key of a purged one has nothing of it.": [
@@ -212,7 +221,13 @@ STORE = {
 }
 
 ARTIFACTS = {
-    "": {"Where workers put what nodes produce, beside the flow of control.": DEFINITION},
+    "": {
+        "Where workers put what nodes produce, beside the flow of control.": DEFINITION,
+        "Ids are compared exactly, as those of a :class:`Store`.": [
+            "test_uids_are_compared_exactly",
+            "test_the_ids_of_streams_are_compared_exactly",
+        ],
+    },
     "put": {
         "Store these; for each, say whether it is new.": ["test_a_record_is_read_as_it_was_put", "test_a_uid_may_be_any_text"],
         "A ``uid`` is stored once per stream: of several puts the first stays and the others answer False, also when they happen at the "

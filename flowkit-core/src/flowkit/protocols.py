@@ -391,7 +391,10 @@ class ArtifactRecord:
 
 
 class ArtifactStore(Protocol):
-    """Where workers put what nodes produce, beside the flow of control."""
+    """Where workers put what nodes produce, beside the flow of control.
+
+    Ids are compared exactly, as those of a :class:`Store`.
+    """
 
     async def put(self, records: Sequence[ArtifactRecord]) -> Sequence[bool]:
         """Store these; for each, say whether it is new.
@@ -436,6 +439,7 @@ class Store(Protocol):
     Methods are called at the same time, by many tasks and processes.
     A cancelled call does not affect other calls; the write of a cancelled call may or may not have been applied.
     A store belongs to one namespace: it neither shows nor changes what belongs to another one on the same server.
+    Ids, keys and names are compared exactly: case, spaces, accents and Unicode normal forms count, and no character is a pattern.
 
     A stored record that cannot be decoded, because it is damaged or was changed by others, hinders no other record. What reads
     records of many tasks goes on: a task and a dead letter are returned with a ``fault``, a session is left out. What reads the archive or
@@ -534,7 +538,10 @@ class Store(Protocol):
         after: str = "",
         limit: int = 100,
     ) -> Sequence[DeadLetter]:
-        """Up to ``limit`` dead letters by ``letter_id``, above ``after``; of one task, of one kind, or those with these ids, if given."""
+        """Up to ``limit`` dead letters by ``letter_id``, above ``after``.
+
+        If ``task_id``, ``kind`` or ``letter_ids`` are given, only letters for which all of them hold.
+        """
 
     async def drop_dead_letters(self, letter_ids: Collection[str]) -> int:
         """Forget these, and say how many there were."""

@@ -1,6 +1,7 @@
 """What the suites share: their settings, and unique names."""
 
 import uuid
+from collections.abc import Collection
 from typing import ClassVar
 
 import pytest
@@ -38,3 +39,9 @@ def assert_well_formed(results: object) -> None:
         assert isinstance(result, CheckResult)
         assert result.name
         assert result.ok or result.detail
+
+
+def assert_new(page: Collection[object], seen: Collection[object]) -> None:
+    """Check that a page repeats nothing of the pages before it, so that reading page by page ends."""
+    repeated = [item for item in page if item in seen]
+    assert not repeated, f"a page repeats {repeated}"

@@ -7,10 +7,13 @@ import anyio.lowlevel
 import pytest
 
 from flowkit.errors import RecordTooLarge
-from flowkit.protocols import Store, TaskRecord
+from flowkit.protocols import ArchivedPart, Store, TaskRecord
 
 from ._common import assert_well_formed
 from ._store_base import NOON, OpenStore, StoreSuite, change, load_one, open_another, plain, record
+
+NO_TEXT = b'\x00\xff\xfe{"\r\n\x80'
+"""Bytes as a plugin that encodes payloads makes them."""
 
 
 class Creating(StoreSuite):
@@ -31,9 +34,10 @@ class Creating(StoreSuite):
             {"idempotency_key": True},
             {"wake_at": NOON + 0.25},
             {"status": "finished", "finished_at": NOON + 1.5},
+            {"created_at": NOON + 0.123457, "wake_at": NOON + 0.234568, "finished_at": NOON + 0.345679},
             {"pipeline": "p", "labels": {"l": "1"}, "idempotency_key": True, "wake_at": 1.0, "finished_at": 2.0},
         ],
-        ids=["plain", "pipeline", "labels", "odd-labels", "key", "wake", "finished", "all"],
+        ids=["plain", "pipeline", "labels", "odd-labels", "key", "wake", "finished", "microseconds", "all"],
     )
     async def test_a_task_loads_as_it_was_created(self, store: Store, task_id: str, header: dict[str, Any]) -> None:
         key = f"key-{task_id}" if header.get("idempotency_key") else None
@@ -55,6 +59,13 @@ class Creating(StoreSuite):
         spec = b'"' + b"s" * size + b'"'
         await store.create([record(task_id, spec=spec)])
         assert (await load_one(store, task_id)).spec == spec
+
+    async def test_bytes_that_are_no_text_load_as_they_were_stored(self, store: Store, task_id: str) -> None:
+        await store.create([record(task_id, spec=NO_TEXT, parts={"a": NO_TEXT})])
+        await store.commit([change(task_id, put={"b": NO_TEXT}, archive=[ArchivedPart("c", 1, NO_TEXT)])])
+        task = await load_one(store, task_id)
+        assert (task.spec, dict(task.parts)) == (NO_TEXT, {"a": NO_TEXT, "b": NO_TEXT})
+        assert dict(await store.read_archive(task_id, ["c"])) == {"c": NO_TEXT}
 
     async def test_a_new_task_has_version_one_and_its_operation(self, store: Store, task_id: str) -> None:
         await store.create([record(task_id, op_id="op-0")])

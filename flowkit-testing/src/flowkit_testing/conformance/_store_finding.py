@@ -7,9 +7,11 @@ import pytest
 
 from flowkit.protocols import Store, TaskQuery, TaskRecord
 
+from ._common import assert_new
 from ._store_base import NOON, OpenStore, StoreSuite, change, open_another, plain, record
 
 EVERYTHING = 1_000_000
+MOST_PAGES = 100
 
 
 class FindingDue(StoreSuite):
@@ -71,12 +73,15 @@ class Listing(StoreSuite):
     async def pages(self, store: Store, task_id: str, **query: Any) -> list[list[str]]:
         pages: list[list[str]] = []
         after: str | None = None
-        while True:
+        for _ in range(MOST_PAGES):
             found, after = await store.list_tasks(TaskQuery(**{"pipeline": task_id, **query, "after": after}))
-            pages.append(names(found, task_id))
+            page = names(found, task_id)
+            assert_new(page, [name for page in pages for name in page])
+            pages.append(page)
             if after is None:
                 return pages
             assert isinstance(after, str)
+        pytest.fail(f"after {MOST_PAGES} pages there is another one")
 
     async def create(self, store: Store, task_id: str, suffixes: Sequence[object], **header: Any) -> None:
         """Tasks of the test's pipeline, each a second newer than the one before."""

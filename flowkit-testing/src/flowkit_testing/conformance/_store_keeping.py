@@ -5,6 +5,7 @@ import pytest
 
 from flowkit.protocols import LETTER_KINDS, DeadLetter, Store, WorkerSession
 
+from ._common import assert_new
 from ._store_base import NOON, OpenStore, StoreSuite, open_another
 
 
@@ -145,6 +146,7 @@ class DeadLetters(StoreSuite):
         seen: list[str] = []
         while page := await self.kept(store, task_id, after=seen[-1] if seen else "", limit=limit):
             assert len(page) <= limit
+            assert_new(page, seen)
             seen += page
         assert seen == ids
 
@@ -171,6 +173,27 @@ class DeadLetters(StoreSuite):
         assert [item.letter_id for item in await store.dead_letters(letter_ids=wanted, after=ids[1])] == [ids[4]]
         assert [item.letter_id for item in await store.dead_letters(letter_ids=wanted, limit=1)] == [ids[1]]
         assert list(await store.dead_letters(letter_ids=[])) == []
+
+    @pytest.mark.parametrize("by_ids", [False, True], ids=["all", "ids"])
+    @pytest.mark.parametrize("by_task", [False, True], ids=["all", "task"])
+    @pytest.mark.parametrize("kind", [None, "message"])
+    async def test_all_that_letters_are_asked_for_must_hold(
+        self, store: Store, task_id: str, kind: str | None, by_task: bool, by_ids: bool
+    ) -> None:
+        owners = [(each, owner) for each in LETTER_KINDS[1:3] for owner in (task_id, f"{task_id}-other")] * 2
+        parked = [DeadLetter(f"{task_id}-{number}", NOON, each, "code", "error", owner) for number, (each, owner) in enumerate(owners)]
+        await store.park(parked)
+        ids = [f"{task_id}-{number}" for number in (0, 1, 2, 4)] if by_ids else None
+        expected = [
+            letter.letter_id
+            for letter in parked
+            if kind in (None, letter.kind) and (not by_task or letter.task_id == task_id) and (ids is None or letter.letter_id in ids)
+        ]
+        # Letters of other tests come after the test's own, if at all.
+        found = await store.dead_letters(
+            kind=kind, task_id=task_id if by_task else None, letter_ids=ids, after=task_id, limit=len(expected)
+        )
+        assert [letter.letter_id for letter in found] == expected
 
     async def test_dropping_says_how_many_there_were(self, store: Store, task_id: str) -> None:
         ids = [f"{task_id}-{number}" for number in range(3)]

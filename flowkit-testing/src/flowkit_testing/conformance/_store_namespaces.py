@@ -60,3 +60,12 @@ class Namespaces(StoreSuite):
             assert list(await first.load([task_id])) == [task_id]
             assert [found.letter_id for found in await first.dead_letters()] == ["letter"]
             assert [found.worker_id for found in await first.sessions()] == ["worker"]
+
+    async def test_namespaces_are_compared_exactly(self, open_namespace: OpenNamespace | None, unique: str, task_id: str) -> None:
+        names = [f"n{unique}a_b", f"n{unique}A_b", f"n{unique}a-b", f"n{unique}axb"]
+        async with AsyncExitStack() as stack:
+            stores = [await stack.enter_async_context(in_namespace(open_namespace, name)) for name in names]
+            for number, store in enumerate(stores):
+                assert list(await store.load([task_id])) == [], f"{names[number]} shows a task of another namespace"
+                await store.create([record(task_id, spec=b"%d" % number)])
+            assert [(await load_one(store, task_id)).spec for store in stores] == [b"%d" % number for number in range(len(stores))]

@@ -12,6 +12,8 @@ from flowkit.errors import RecordTooLarge
 from flowkit.protocols import ArtifactRecord, ArtifactStore, Stream
 
 from ._artifact_processes import ArtifactProcesses, item
+from ._common import assert_new
+from ._exact_texts import assert_kept_apart
 from ._store_base import NOON
 
 OpenArtifacts = Callable[[], AbstractAsyncContextManager[ArtifactStore]]
@@ -35,7 +37,9 @@ class ArtifactStoreConformance(ArtifactProcesses):
 
     @pytest.mark.parametrize("partial", [True, False])
     @pytest.mark.parametrize(
-        "meta", [None, b"{}", b'{"k.e$y":"\xc3\xbc"}', b'"' + b"x" * 500_000 + b'"'], ids=["none", "empty", "odd", "large"]
+        "meta",
+        [None, b"{}", b'{"k.e$y":"\xc3\xbc"}', b'"' + b"x" * 500_000 + b'"', b"\x00\xff\xfe"],
+        ids=["none", "empty", "odd", "large", "binary"],
     )
     async def test_a_record_is_read_as_it_was_put(
         self, artifacts: ArtifactStore, stream: Stream, partial: bool, meta: bytes | None
@@ -153,6 +157,32 @@ class ArtifactStoreConformance(ArtifactProcesses):
         await artifacts.put([item(stream, "u")])
         assert [found.stream for found in await artifacts.read(stream)] == [stream]
 
+    async def test_uids_are_compared_exactly(self, artifacts: ArtifactStore, stream: Stream, unique: str) -> None:
+        async def keep(uid: str, number: int) -> None:
+            assert list(await artifacts.put([item(stream, uid, b"%d" % number)])) == [True], f"{uid!r} was taken for another uid"
+
+        async def find(uid: str) -> list[int]:
+            found = [int(record.meta or b"") for record in await artifacts.read(stream) if record.uid == uid]
+            assert await artifacts.known(stream, [uid]) == ({uid} if found else set())
+            return found
+
+        await assert_kept_apart(unique, keep, find)
+
+    @pytest.mark.parametrize("field", ["task_id", "node_id"])
+    async def test_the_ids_of_streams_are_compared_exactly(self, artifacts: ArtifactStore, stream: Stream, unique: str, field: str) -> None:
+        def of(text: str) -> Stream:
+            return Stream(text, "node") if field == "task_id" else Stream(stream.task_id, text)
+
+        async def keep(text: str, number: int) -> None:
+            assert list(await artifacts.put([item(of(text), "u", b"%d" % number)])) == [True], f"{text!r} was taken for another id"
+
+        async def find(text: str) -> list[int]:
+            scanned = [record for _, record in await artifacts.scan(of(text).task_id) if record.stream == of(text)]
+            assert scanned == list(await artifacts.read(of(text)))
+            return [int(record.meta or b"") for record in scanned]
+
+        await assert_kept_apart(unique, keep, find)
+
     # ------------------------------------------------------------ reading
 
     async def test_a_stream_without_records_is_empty(self, artifacts: ArtifactStore, stream: Stream) -> None:
@@ -190,6 +220,7 @@ class ArtifactStoreConformance(ArtifactProcesses):
         while page := await artifacts.scan(stream.task_id, after=cursor, limit=limit):
             assert len(page) <= limit
             cursor = page[-1][0]
+            assert_new([record for _, record in page], seen)
             seen += [record for _, record in page]
         assert [record.created_at for record in seen] == [NOON + n for n in range(12)]
         assert {record.uid for record in seen} == {f"u{n}" for n in range(12)}
@@ -201,7 +232,9 @@ class ArtifactStoreConformance(ArtifactProcesses):
         cursor: tuple[float, str] | None = None
         while page := await artifacts.scan(stream.task_id, after=cursor, limit=limit):
             cursor = page[-1][0]
-            seen += [(record.stream.node_id, record.uid) for _, record in page]
+            names = [(record.stream.node_id, record.uid) for _, record in page]
+            assert_new(names, seen)
+            seen += names
         assert sorted(seen) == [(node, uid) for node in "ab" for uid in "xyz"]
 
     async def test_every_cursor_of_a_scan_goes_on_behind_its_record(self, artifacts: ArtifactStore, stream: Stream) -> None:

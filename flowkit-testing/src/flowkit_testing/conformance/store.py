@@ -5,6 +5,7 @@ from ._store_cancelling import Cancelling
 from ._store_committing import Committing, Waiting
 from ._store_creating import Creating, Loading
 from ._store_finding import FindingDue, Listing
+from ._store_identity import Identity
 from ._store_keeping import DeadLetters, Sessions
 from ._store_namespaces import Namespaces
 from ._store_processes import Processes
@@ -21,6 +22,7 @@ class StoreConformance(
     Listing,
     Sessions,
     DeadLetters,
+    Identity,
     Cancelling,
     Namespaces,
     Processes,

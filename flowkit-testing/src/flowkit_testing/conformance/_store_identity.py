@@ -1,0 +1,163 @@
+"""The store suite: ids, keys and names are compared exactly."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from flowkit.protocols import ArchivedPart, DeadLetter, Store, TaskQuery, WorkerSession
+
+from ._exact_texts import Forget, assert_kept_apart, similar_texts
+from ._store_base import NOON, StoreSuite, change, load_one, record
+
+
+class Kind:
+    """One kind of text under which a store keeps something. ``own`` is a name of the test's own."""
+
+    forget: Forget | None = None
+
+    def __init__(self, store: Store, own: str) -> None:
+        self.store = store
+        self.own = own
+
+    async def keep(self, text: str, number: int) -> None:
+        raise NotImplementedError
+
+    async def find(self, text: str) -> Sequence[int]:
+        raise NotImplementedError
+
+    async def create(self, number: int, **header: Any) -> None:
+        await self.store.create([record(f"{self.own}-{number}", spec=b"%d" % number, **header)])
+
+    async def listed(self, **query: Any) -> Sequence[int]:
+        found, _ = await self.store.list_tasks(TaskQuery(**query))
+        return [int(task.spec) for task in found]
+
+
+class LoadedTaskId(Kind):
+    async def keep(self, text: str, number: int) -> None:
+        assert list(await self.store.create([record(text, spec=b"%d" % number)])) == [text]
+
+    async def find(self, text: str) -> Sequence[int]:
+        return [int(task.spec) for task in (await self.store.load([text])).values()]
+
+
+class CommittedTaskId(LoadedTaskId):
+    async def find(self, text: str) -> Sequence[int]:
+        version = next((task.version for task in (await self.store.load([text])).values()), 1)
+        (applied,) = await self.store.commit([change(text, version)])
+        return await super().find(text) if applied else []
+
+
+class ArchivedTaskId(Kind):
+    async def keep(self, text: str, number: int) -> None:
+        await self.store.create([record(text)])
+        await self.store.commit([change(text, archive=[ArchivedPart("a", 1, b"%d" % number)])])
+
+    async def find(self, text: str) -> Sequence[int]:
+        scanned = [data for _, data in await self.store.scan_archive(text, prefix="")]
+        assert list((await self.store.read_archive(text, ["a"])).values()) == scanned
+        return [*map(int, scanned)]
+
+
+class ArchivedPartName(Kind):
+    async def keep(self, text: str, number: int) -> None:
+        await self.store.create([record(self.own)])
+        version = (await load_one(self.store, self.own)).version
+        await self.store.commit([change(self.own, version, archive=[ArchivedPart(text, 1, b"%d" % number)])])
+
+    async def find(self, text: str) -> Sequence[int]:
+        return [int(data) for data in (await self.store.read_archive(self.own, [text])).values()]
+
+
+class Pipeline(Kind):
+    async def keep(self, text: str, number: int) -> None:
+        await self.create(number, pipeline=text)
+
+    async def find(self, text: str) -> Sequence[int]:
+        return await self.listed(pipeline=text)
+
+
+class Status(Kind):
+    async def keep(self, text: str, number: int) -> None:
+        await self.create(number, status=text)
+
+    async def find(self, text: str) -> Sequence[int]:
+        return await self.listed(statuses=[text])
+
+
+class LabelName(Kind):
+    async def keep(self, text: str, number: int) -> None:
+        await self.create(number, labels={text: self.own})
+
+    async def find(self, text: str) -> Sequence[int]:
+        return await self.listed(labels={text: self.own})
+
+
+class LabelValue(Kind):
+    async def keep(self, text: str, number: int) -> None:
+        await self.create(number, labels={self.own: text})
+
+    async def find(self, text: str) -> Sequence[int]:
+        return await self.listed(labels={self.own: text})
+
+
+class WorkerId(Kind):
+    async def keep(self, text: str, number: int) -> None:
+        assert await self.store.renew_session(WorkerSession(text, ["r"], number, NOON)) is None
+
+    async def find(self, text: str) -> Sequence[int]:
+        return [session.beat for session in await self.store.sessions() if session.worker_id == text]
+
+    async def forget(self, text: str) -> None:
+        await self.store.end_session(text)
+
+
+class LetterId(Kind):
+    async def keep(self, text: str, number: int) -> None:
+        await self.store.park([DeadLetter(text, NOON, "node", "code", f"{number}", self.own)])
+
+    async def find(self, text: str) -> Sequence[int]:
+        return [int(letter.error) for letter in await self.store.dead_letters(letter_ids=[text])]
+
+    async def forget(self, text: str) -> None:
+        assert await self.store.drop_dead_letters([text]) == 1
+
+
+class TaskIdOfLetter(Kind):
+    async def keep(self, text: str, number: int) -> None:
+        await self.store.park([DeadLetter(f"{self.own}-{number}", NOON, "node", "code", f"{number}", text)])
+
+    async def find(self, text: str) -> Sequence[int]:
+        return [int(letter.error) for letter in await self.store.dead_letters(task_id=text)]
+
+
+KINDS = [
+    LoadedTaskId,
+    CommittedTaskId,
+    ArchivedTaskId,
+    ArchivedPartName,
+    Pipeline,
+    Status,
+    LabelName,
+    LabelValue,
+    WorkerId,
+    LetterId,
+    TaskIdOfLetter,
+]
+
+
+class Identity(StoreSuite):
+    """Two texts are the same only if all their characters are."""
+
+    @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+    async def test_ids_and_names_are_compared_exactly(self, store: Store, unique: str, kind: type[Kind]) -> None:
+        texts = kind(store, f"own-{unique}")
+        await assert_kept_apart(unique, texts.keep, texts.find, texts.forget)
+
+    async def test_idempotency_keys_are_compared_exactly(self, store: Store, unique: str) -> None:
+        keys = {f"own-{unique}-{number}": key for number, key in enumerate(similar_texts(unique))}
+        for task_id, key in keys.items():
+            assert list(await store.create([record(task_id, idempotency_key=key)])) == [task_id], f"{key!r} was taken for another key"
+        again = await store.create([record(f"{task_id}-again", idempotency_key=key) for task_id, key in keys.items()])
+        assert list(again) == [*keys]
