@@ -5,9 +5,10 @@ A double fails by an assertion of the suite, or by an error of the type that it 
 
 import dataclasses
 import fnmatch
+import json
 import unicodedata
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -1009,6 +1010,211 @@ class TestWhoLeavesTakesItsMessagesAlong(BrokenBus):
                     super().leave(member)
 
             super().__init__(broker=Forgetful())
+
+
+class PublishesChanged(BrokenBus):
+    """A bus that changes each message when it is published."""
+
+    change: ClassVar[Callable[[Message], Message]]
+
+    def make(self, **options: Any) -> InMemoryBus:
+        change = type(self).change
+
+        class Bus(InMemoryBus):
+            async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
+                return await super().publish([change(message) for message in messages])
+
+        return Bus(**options)
+
+
+class TestHeadersAreComparedWithoutCase(PublishesChanged):
+    caught_by = "test_headers_arrive_as_they_were_sent"
+
+    @staticmethod
+    def change(message: Message) -> Message:
+        return dataclasses.replace(message, headers={name.lower(): value for name, value in message.headers.items()})
+
+
+class TestKeysAreNormalised(PublishesChanged):
+    caught_by = "test_a_key_arrives_as_it_was_sent"
+
+    @staticmethod
+    def change(message: Message) -> Message:
+        return dataclasses.replace(message, key=nfc(message.key))
+
+
+class TestKeysAreTrimmed(PublishesChanged):
+    caught_by = "test_a_key_arrives_as_it_was_sent"
+
+    @staticmethod
+    def change(message: Message) -> Message:
+        return dataclasses.replace(message, key=message.key.strip())
+
+
+class TestValuesAreTrimmed(PublishesChanged):
+    caught_by = "test_a_value_arrives_as_it_was_sent"
+    patience = BRIEF
+
+    @staticmethod
+    def change(message: Message) -> Message:
+        return dataclasses.replace(message, value=message.value.strip())
+
+
+class TestJsonIsWrittenAnotherWay(PublishesChanged):
+    caught_by = "test_a_value_arrives_as_it_was_sent"
+    patience = BRIEF
+
+    @staticmethod
+    def change(message: Message) -> Message:
+        try:
+            return dataclasses.replace(message, value=json.dumps(json.loads(message.value)).encode())
+        except ValueError:
+            return message
+
+
+class TestEqualMessagesAreOne(BrokenBus):
+    caught_by = "test_equal_messages_all_arrive"
+    patience = BRIEF
+
+    class broken(InMemoryBus):
+        def __init__(self) -> None:
+            super().__init__()
+            self.known: dict[tuple[str, str, bytes], Place | None] = {}
+
+        async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
+            names = [(message.topic, message.key, message.value) for message in messages]
+            new = {name: message for name, message in zip(names, messages, strict=True) if name not in self.known}
+            self.known |= zip(new, await super().publish([*new.values()]), strict=True)
+            return [self.known[name] for name in names]
+
+
+class TestTopicsAreComparedWithoutCase(BrokenBus):
+    caught_by = "test_the_names_of_topics_are_compared_exactly"
+
+    class broken(InMemoryBus):
+        async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
+            return await super().publish([dataclasses.replace(message, topic=message.topic.lower()) for message in messages])
+
+        def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> Any:
+            return super().subscribe([topic.lower() for topic in topics], group=group, max_unacked=max_unacked)
+
+
+class TestGroupsAreComparedWithoutCase(BrokenBus):
+    caught_by = "test_the_names_of_groups_are_compared_exactly"
+    patience = BRIEF
+
+    class broken(InMemoryBus):
+        def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> Any:
+            return super().subscribe(topics, group=group and group.lower(), max_unacked=max_unacked)
+
+
+class TestAGroupStartsWithTheNewestOfItsSecondTopic(BrokenBus):
+    caught_by = "test_a_group_that_is_new_to_a_topic_starts_with_the_oldest_message_kept"
+    patience = BRIEF
+
+    class broken(InMemoryBus):
+        def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> Any:
+            self.broker.replay_for_new_groups = group not in self.broker.groups
+            return super().subscribe(topics, group=group, max_unacked=max_unacked)
+
+
+class TestHowFarAGroupIsIsReadOnce(BrokenBus):
+    caught_by = "test_each_message_is_to_come_once_it_is_published"
+    patience = BRIEF
+
+    class broken(InMemoryBus):
+        def __init__(self) -> None:
+            super().__init__()
+            self.read: dict[tuple[str, str], Mapping[int, tuple[int, int]] | None] = {}
+
+        async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]] | None:
+            return self.read.setdefault((topic, group), await super().outstanding(topic, group))
+
+
+def is_held(delivery: Delivery) -> bool:
+    return bool(delivery.handle.cursor.is_held(delivery.position, delivery.handle))
+
+
+class TestAcknowledgingTwiceMakesRoomTwice(BrokenBus):
+    caught_by = "test_acknowledging_twice_makes_room_once"
+
+    class subscription(Through):
+        async def ack(self, deliveries: Collection[Delivery]) -> None:
+            for delivery in deliveries:
+                delivery.handle.member.unacked -= not is_held(delivery)
+                await super().ack([delivery])
+
+
+class TestWhatWasAcknowledgedIsReleased(BrokenBus):
+    caught_by = "test_releasing_what_was_acknowledged_does_nothing"
+
+    class subscription(Through):
+        async def release(self, deliveries: Collection[Delivery]) -> None:
+            for delivery in deliveries:
+                if not is_held(delivery):
+                    delivery.handle.cursor.again.append(delivery.position)
+                    delivery.handle.cursor.announce()
+
+
+class TestReleasesAreNotFenced(BrokenBus):
+    caught_by = "test_acknowledging_after_the_partition_moved_on_does_nothing"
+
+    class subscription(Through):
+        async def release(self, deliveries: Collection[Delivery]) -> None:
+            for delivery in deliveries:
+                delivery.handle.cursor.give_back(delivery.position)
+
+
+class TestRejectsAreNotFenced(BrokenBus):
+    caught_by = "test_acknowledging_after_the_partition_moved_on_does_nothing"
+    patience = BRIEF
+
+    class subscription(Through):
+        async def reject(self, deliveries: Collection[Delivery], reason: str) -> None:
+            for delivery in deliveries:
+                delivery.handle.cursor.ack(delivery.position)
+
+
+class ForgetsHeaders(BrokenBus):
+    class subscription(Through):
+        async def receive(self, *, max_messages: int) -> Sequence[Delivery]:
+            found = await super().receive(max_messages=max_messages)
+            seen = self.inner._broker.__dict__.setdefault("seen", set())
+            for delivery in found:
+                place = delivery.message.topic, delivery.partition, delivery.position
+                if place in seen:
+                    delivery.message = dataclasses.replace(delivery.message, headers={})
+                seen.add(place)
+            return found
+
+
+class TestWhatIsReleasedComesWithoutHeaders(ForgetsHeaders):
+    caught_by = "test_released_messages_come_again"
+
+
+class TestWhatComesToAnotherMemberComesWithoutHeaders(ForgetsHeaders):
+    caught_by = "test_what_comes_again_to_another_member_is_the_same_message"
+
+
+class TestAReleaseIsLostInAnOutage(BrokenBus):
+    caught_by = "test_a_release_while_the_server_is_stopped_raises_or_gives_back"
+    caught_as = (AssertionError, TimeoutError)
+    patience = BRIEF
+
+    class subscription(Through):
+        async def release(self, deliveries: Collection[Delivery]) -> None:
+            with suppress(BusUnavailable):
+                await super().release(deliveries)
+
+
+class TestMessagesComeAgainWithoutEnd(BrokenBus):
+    caught_by = "test_unacknowledged_messages_are_not_given_twice_to_a_member"
+
+    class subscription(Through):
+        async def receive(self, *, max_messages: int) -> Sequence[Delivery]:
+            found = await super().receive(max_messages=max_messages)
+            await self.inner.release(found)
+            return found
 
 
 # ---------------------------------------------------------------- buses that fail when something else fails

@@ -147,8 +147,8 @@ class Subscription(Protocol):
 class Bus(Protocol):
     """A message backplane. Entering it connects; leaving it sends what is buffered and closes what was opened.
 
-    Several tasks may use it at the same time. Where these docstrings say "soon", the conformance suite allows its ``patience``, which is
-    30 seconds unless the adapter's author sets it.
+    Several tasks may use it at the same time. Names of topics and groups are compared exactly. Where these docstrings say "soon", the
+    conformance suite allows its ``patience``, which is 30 seconds unless the adapter's author sets it.
     """
 
     max_message_bytes: int
@@ -213,10 +213,10 @@ class Bus(Protocol):
     def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> AbstractAsyncContextManager[Subscription]:
         """Receive the messages of topics while the context is open.
 
-        With a ``group``, each message goes to one member of the group. A new group starts with the oldest message kept, or, without
-        ``replay_for_new_groups``, with the first one published after its first member had entered. Messages are kept for a group while
-        it has no members. Neither a number of messages nor other groups' acknowledgements remove a message that a group has not
-        acknowledged. Members may subscribe to different topics. Leaving gives unacknowledged messages back to the group at once.
+        With a ``group``, each message goes to one member of the group. A group that is new to a topic starts with the oldest message
+        kept, or, without ``replay_for_new_groups``, with the first one published after its first member had entered. Messages are kept
+        for a group while it has no members. Neither a number of messages nor other groups' acknowledgements remove a message that a group
+        has not acknowledged. Members may subscribe to different topics. Leaving gives unacknowledged messages back to the group at once.
         With ``group=None``, the subscriber receives every message that is published after it was entered, also after its connection broke.
         There is nothing to acknowledge then, and nothing is kept for a subscriber that left.
         To subscribe to a topic that does not exist raises a BusError, or the subscriber receives the topic's messages once it exists.

@@ -1,10 +1,12 @@
 """The bus suite: acknowledging, giving back, rejecting, and listening without a group."""
 
+from collections.abc import Iterable
+
 import anyio
 import pytest
 
 from flowkit.errors import BusError
-from flowkit.protocols import Bus, Message, Subscription
+from flowkit.protocols import Bus, Delivery, Message, Subscription
 
 from ._bus_base import BusSuite, CountKept, contents, message, messages, needed, spread, sweep, values
 
@@ -67,15 +69,38 @@ class Acknowledging(BusSuite):
             await subscription.release([])
             await subscription.reject([], "nothing")
 
-    async def test_acknowledging_after_the_partition_moved_on_does_nothing(self, bus: Bus, topic: str, group: str) -> None:
+    @pytest.mark.parametrize("answer", ["ack", "release", "reject"])
+    async def test_acknowledging_after_the_partition_moved_on_does_nothing(self, bus: Bus, topic: str, group: str, answer: str) -> None:
         await bus.publish([message(topic, "moved")])
         async with bus.subscribe([topic], group=group) as first:
             stale = await self.take(first, [b"moved"])
         async with bus.subscribe([topic], group=group) as second:
             await self.take(second, [b"moved"])
-            await first.ack(stale)
+            match answer:
+                case "ack":
+                    await first.ack(stale)
+                case "release":
+                    await first.release(stale)
+                case _:
+                    await first.reject(stale, "bad")
+            assert contents(await self.rest(second)) == []
         async with bus.subscribe([topic], group=group) as third:
             await self.take(third, [b"moved"])
+
+    async def test_acknowledging_twice_makes_room_once(self, bus: Bus, topic: str, group: str) -> None:
+        await bus.publish(messages(topic, 8))
+        async with bus.subscribe([topic], group=group, max_unacked=3) as subscription:
+            got = await self.take(subscription, [b"m0", b"m1", b"m2"])
+            await subscription.ack([got[0], got[0]])
+            await subscription.ack([got[0]])
+            assert contents(await self.take(subscription, [b"m3"]) + await self.rest(subscription)) == [b"m3"]
+
+    async def test_releasing_what_was_acknowledged_does_nothing(self, bus: Bus, topic: str, group: str) -> None:
+        await bus.publish([message(topic, "done")])
+        async with bus.subscribe([topic], group=group) as subscription:
+            got = await self.take(subscription, [b"done"], ack=True)
+            await subscription.release(got)
+            assert contents(await self.rest(subscription)) == []
 
     async def test_another_task_may_acknowledge(self, bus: Bus, topic: str, group: str) -> None:
         await bus.publish([message(topic, "handed over")])
@@ -97,14 +122,22 @@ class Acknowledging(BusSuite):
                 await bus.publish([message(topic, "two")])
 
     async def test_released_messages_come_again(self, bus: Bus, topic: str, group: str) -> None:
-        sent = messages(topic, 3)
+        sent = [Message(topic, b"m%d" % number, "k", {"number": b"%d" % number}) for number in range(3)]
         await bus.publish(sent)
         async with bus.subscribe([topic], group=group) as subscription:
             got = await self.take(subscription, values(sent))
             await subscription.release(got)
             again = await self.take(subscription, values(sent))
             await subscription.ack(again)
-        assert {(item.partition, item.position) for item in again} == {(item.partition, item.position) for item in got}
+        assert whole(again) == whole(got)
+
+    async def test_what_comes_again_to_another_member_is_the_same_message(self, bus: Bus, topic: str, group: str) -> None:
+        sent = [Message(topic, b"m%d" % number, "k", {"number": b"%d" % number}) for number in range(3)]
+        await bus.publish(sent)
+        async with bus.subscribe([topic], group=group) as first:
+            got = await self.take(first, values(sent))
+        async with bus.subscribe([topic], group=group) as second:
+            assert whole(await self.take(second, values(sent))) == whole(got)
 
     async def test_only_what_was_released_comes_again(self, bus: Bus, topic: str, group: str) -> None:
         sent = messages(topic, 4)
@@ -122,6 +155,12 @@ class Acknowledging(BusSuite):
             await first.release(await self.take(first, [b"handed back"]))
         async with bus.subscribe([topic], group=group) as second:
             await self.take(second, [b"handed back"])
+
+
+def whole(deliveries: Iterable[Delivery]) -> list[tuple[object, ...]]:
+    """All that a subscriber sees of deliveries, sorted by their place."""
+    parts = [(item.partition, item.position, item.message) for item in deliveries]
+    return sorted((*place, sent.topic, sent.value, sent.key, sorted(sent.headers.items())) for *place, sent in parts)
 
 
 class Rejecting(BusSuite):

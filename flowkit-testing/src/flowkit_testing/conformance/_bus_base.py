@@ -18,6 +18,9 @@ OpenBus = Callable[[], Bus]
 WAVE = 40
 """How many messages are published to see how a group shares them out."""
 
+MOST_BATCHES = 10_000
+"""More batches than a test publishes messages. A bus that goes on delivering after them repeats messages without end."""
+
 KillMember = Callable[[str, str, int], Awaitable[Sequence[bytes]]]
 """Takes a topic, a group and a count: a member in another process receives so many messages, acknowledges none and is killed."""
 
@@ -156,13 +159,14 @@ class BusSuite(Conformance):
     async def rest(self, subscription: Subscription) -> list[Delivery]:
         """What still comes, until nothing has come for a while."""
         got: list[Delivery] = []
-        while True:
+        for _ in range(MOST_BATCHES):
             batch: Sequence[Delivery] = ()
             with anyio.move_on_after(self.quiet_sec):
                 batch = await subscription.receive(max_messages=100)
             if not batch:
                 return got
             got += batch
+        pytest.fail(f"messages still come after {MOST_BATCHES} batches; the last ones: {contents(got[-5:])}")
 
     async def settled(self, bus: Bus, topic: str, members: list[Subscription]) -> list[list[bytes]]:
         """Publish until the group is shared out, so that each message goes to one member, and return who gets what then."""

@@ -18,6 +18,27 @@ class Groups(BusSuite):
             await bus.publish([message(topic, "new")])
             assert sorted(contents(await self.take(subscription, expected))) == sorted(expected)
 
+    async def test_a_group_that_is_new_to_a_topic_starts_with_the_oldest_message_kept(
+        self, bus: Bus, topic: str, second_topic: str, group: str
+    ) -> None:
+        if not bus.replay_for_new_groups:
+            pytest.skip("this bus has no replay for new groups")
+        await bus.publish([message(topic, "old"), message(second_topic, "other")])
+        async with bus.subscribe([second_topic], group=f"{group}-new") as first:
+            await self.take(first, [b"other"], ack=True)
+            async with bus.subscribe([topic], group=f"{group}-new") as second:
+                await self.take(second, [b"old"])
+
+    async def test_the_names_of_groups_are_compared_exactly(self, bus: Bus, topic: str, group: str) -> None:
+        sent = spread(topic, 20)
+        async with (
+            bus.subscribe([topic], group=f"{group}-a") as first,
+            bus.subscribe([topic], group=f"{group}-A") as second,
+        ):
+            await bus.publish(sent)
+            await self.take(first, values(sent), ack=True)
+            await self.take(second, values(sent), ack=True)
+
     async def test_every_group_gets_every_message(self, bus: Bus, topic: str, group: str) -> None:
         sent = spread(topic, 20)
         async with (

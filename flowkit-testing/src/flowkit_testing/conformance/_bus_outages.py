@@ -96,6 +96,23 @@ class Outages(BusSuite):
         async with bus.subscribe([topic], group=group) as second:
             await self.take_patiently(second, [b"poison"])
 
+    async def test_a_release_while_the_server_is_stopped_raises_or_gives_back(
+        self, bus: Bus, topic: str, group: str, stop_server: StopServer | None
+    ) -> None:
+        stop = needed(stop_server, "stop_server")
+        await bus.publish([message(topic, "given back")])
+        async with bus.subscribe([topic], group=group) as subscription:
+            got = await self.take(subscription, [b"given back"])
+            released = False
+            async with stop():
+                with anyio.fail_after(self.patience), suppress(BusUnavailable):
+                    await subscription.release(got)
+                    released = True
+            if not released:
+                with anyio.fail_after(self.patience):
+                    await until_available(lambda: subscription.release(got))
+            await self.take_patiently(subscription, [b"given back"])
+
     async def test_every_call_ends_while_the_server_is_stopped(
         self, bus: Bus, topic: str, group: str, unique: str, stop_server: StopServer | None
     ) -> None:

@@ -65,6 +65,14 @@ class Outstanding(BusSuite):
         outstanding = await self.read_to(bus, topic, group, [early])
         assert is_to_come(late, outstanding)
 
+    async def test_each_message_is_to_come_once_it_is_published(self, bus: Bus, topic: str, group: str) -> None:
+        for number in range(3):
+            (place,) = known(bus, await bus.publish([message(topic, f"m{number}")]))
+            async with bus.subscribe([topic], group=group) as subscription:
+                assert is_to_come(place, await self.outstanding(bus, topic, group))
+                await self.take(subscription, [b"m%d" % number], ack=True)
+                await self.read_to(bus, topic, group, [place])
+
     async def test_how_far_a_group_is_is_its_own_affair(self, bus: Bus, topic: str, group: str) -> None:
         sent = messages(topic, 3)
         places = known(bus, await bus.publish(sent))

@@ -55,7 +55,9 @@ class Publishing(BusSuite):
         await bus.publish([])
 
     @pytest.mark.parametrize(
-        "value", [b"", b"{}", b"\x00\xff\xfe", "grün ✓".encode(), b"x" * 100_000], ids=lambda value: f"{len(value)}-bytes"
+        "value",
+        [b"", b"{}", b"\x00\xff\xfe", "grün ✓".encode(), b' {"b": 1.0, "a": "\\u00e9"}\r\n', b"\x00 \r\n \x00", b"x" * 100_000],
+        ids=lambda value: f"{len(value)}-bytes",
     )
     async def test_a_value_arrives_as_it_was_sent(self, bus: Bus, topic: str, group: str, value: bytes) -> None:
         await bus.publish([Message(topic, value, "k")])
@@ -64,7 +66,7 @@ class Publishing(BusSuite):
         assert delivery.message.value == value
         assert type(delivery.message.value) is bytes
 
-    @pytest.mark.parametrize("key", ["", "plain", "with space/and.dot", "ключ-✓", "k" * 200])
+    @pytest.mark.parametrize("key", ["", "plain", "with space/and.dot", "ключ-✓", " MiXeD e\u0301 ", "k" * 200])
     async def test_a_key_arrives_as_it_was_sent(self, bus: Bus, topic: str, group: str, key: str) -> None:
         await bus.publish([Message(topic, b"v", key)])
         async with bus.subscribe([topic], group=group) as subscription:
@@ -73,7 +75,9 @@ class Publishing(BusSuite):
         assert delivery.message.topic == topic
 
     @pytest.mark.parametrize(
-        "headers", [{}, {"one": b"1"}, {"a": b"", "b": b"\x00\xff", "trace-id": b"x" * 100}], ids=["none", "one", "many"]
+        "headers",
+        [{}, {"one": b"1"}, {"a": b"", "b": b"\x00\xff", "trace-id": b"x" * 100}, {"Trace-Id": b" 1 ", "trace-id": b"2"}],
+        ids=["none", "one", "many", "case"],
     )
     async def test_headers_arrive_as_they_were_sent(self, bus: Bus, topic: str, group: str, headers: dict[str, bytes]) -> None:
         await bus.publish([Message(topic, b"v", "k", headers)])
@@ -141,6 +145,27 @@ class Publishing(BusSuite):
                 tasks.start_soon(bus.publish, batch)
         async with bus.subscribe([topic], group=group) as subscription:
             await self.take(subscription, [value for batch in batches for value in values(batch)])
+
+    async def test_equal_messages_all_arrive(self, bus: Bus, topic: str, group: str) -> None:
+        equal = message(topic, "equal")
+        await bus.publish([equal, equal])
+        await bus.publish([equal])
+        places: set[tuple[int, int]] = set()
+        async with bus.subscribe([topic], group=group) as subscription:
+            with anyio.fail_after(self.patience):
+                while len(places) < 3:
+                    places |= {(item.partition, item.position) for item in await subscription.receive(max_messages=100)}
+
+    async def test_the_names_of_topics_are_compared_exactly(self, bus: Bus, unique: str, group: str) -> None:
+        names = [f"conformance.{unique}.{ending}" for ending in ("role1", "Role1", "role01")]
+        await bus.ensure_topics([TopicSpec(name) for name in names])
+        for name in names:
+            await self.found_groups(bus, name, [group])
+        await bus.publish([message(name, name) for name in names])
+        for name in names:
+            async with bus.subscribe([name], group=group) as subscription:
+                got = await self.take(subscription, [name.encode()], ack=True) + await self.rest(subscription)
+            assert [(item.message.topic, item.message.value) for item in got] == [(name, name.encode())]
 
     async def test_check_answers_for_topics_that_exist(self, bus: Bus, topic: str) -> None:
         results = await bus.check([TopicSpec(topic)])
