@@ -166,6 +166,17 @@ def test_a_constant_pattern_is_checked_without_being_compiled() -> None:
         compile_expression(" || ".join(rf"'a'.matches(r'(?i)\pL{{{number}}}\pL\pL\pL\pL\pL\pL\pL\pL\pL\pL\pL')" for number in range(1, 21)))
 
 
+def test_a_search_for_word_boundaries_costs_more_in_a_text_that_is_not_of_ascii() -> None:
+    def used(pattern: str, text: str) -> int:
+        budget = Budget(100_000, 1_000_000)
+        assert not compile_expression(f"text.matches(r'{pattern}')").evaluate({"text": text}, budget)
+        return budget.used
+
+    assert used(r"x\b", "a" * 10_000) == used(r"x\b", "b" * 10_000)
+    assert used(r"x\b", "é" * 10_000) > 2 * used(r"x\b", "a" * 10_000)
+    assert used("xy", "é" * 10_000) == used("xy", "a" * 10_000)
+
+
 def test_a_search_is_refused_where_it_could_take_long() -> None:
     assert evaluate("text.matches('^(a{50}){2}')", text="a" * 10_000, steps=100_000)
     with pytest.raises(EvaluationError, match="a string of 100000 characters is too long for this pattern"):

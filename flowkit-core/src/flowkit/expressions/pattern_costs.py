@@ -23,8 +23,8 @@ CLASS_WEIGHTS = {"w": 450, "W": 450, "p": 500, "P": 500, "d": 60, "D": 80, "s": 
 CODES_A_WEIGHT = 200
 """Without regard to case, the engine visits so many characters of a range in the time of a weight of 1."""
 ALL_CODES = 0x110000
-BOUNDARY_STATES = 4
-"""A search with word boundaries cannot use the fastest form of the engine."""
+BOUNDARY_FACTOR = 4
+"""With word boundaries, the engine needs so many times as long for a text that is not ASCII."""
 
 _COMPLEMENTS = frozenset("WDSP")
 _CODES = frozenset("xuU")
@@ -41,6 +41,8 @@ class Cost:
     """What a pattern costs: ``states`` for each character of a search, ``weight`` to compile it, ``reading`` to check it."""
 
     states: int
+    states_beyond_ascii: int
+    """For each character of a text that is not ASCII."""
     weight: int
     reading: int
 
@@ -55,6 +57,7 @@ class _Estimate:
         self._groups = [(1, PATTERN_WEIGHT + 2 * len(pattern))]
         self._last = (0, 0)
         self._extra = 0
+        self._has_boundary = False
         self._reading = READ_WEIGHT + len(pattern) // 4
 
     def cost(self) -> Cost:
@@ -68,7 +71,7 @@ class _Estimate:
             else:
                 self._atom()
         states, weight = map(sum, zip(*self._groups, strict=True))
-        return Cost(states, weight + self._extra, self._reading)
+        return Cost(states, states * BOUNDARY_FACTOR if self._has_boundary else states, weight + self._extra, self._reading)
 
     def _repeat(self, repeat: re.Match[str]) -> None:
         self._place = repeat.end()
@@ -98,13 +101,13 @@ class _Estimate:
         assert atom is not None
         self._place = atom.end()
         text = atom[0]
-        states = BOUNDARY_STATES if text[0] == "\\" and atom[3] in ("b", "B", "<", ">") else 1
+        self._has_boundary |= atom[3] is not None and atom[3] in "bB<>"
         if text == "|":
             self._extra += REPEAT_WEIGHT
         weight = self._class(atom) if text[0] == "[" else 6 if text == "." else self._weigh(atom)
         if self._ignores_case:
             weight = min(3 * weight, weight + 150)
-        self._last = (states, weight)
+        self._last = (1, weight)
         self._add(*self._last)
 
     def _class(self, opening: re.Match[str]) -> int:

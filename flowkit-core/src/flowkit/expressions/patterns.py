@@ -32,8 +32,8 @@ def matches(budget: Budget, text: str, pattern: str) -> bool:
     found = budget.patterns.get(pattern)
     if found is None:
         found = budget.patterns[pattern] = _compiled(budget, pattern)
-    states, search = found
-    work = states * (len(text) + 1)
+    known, search = found
+    work = (known.states if text.isascii() else known.states_beyond_ascii) * (len(text) + 1)
     if work > MAX_WORK:
         raise EvaluationError(f"a string of {len(text)} characters is too long for this pattern")
     budget.spend(1 + work // WORK_A_STEP)
@@ -53,12 +53,12 @@ def check_pattern(pattern: str) -> int:
     return found.reading
 
 
-def _compiled(budget: Budget, pattern: str) -> tuple[int, SchemaValidator]:
+def _compiled(budget: Budget, pattern: str) -> tuple[Cost, SchemaValidator]:
     budget.spend(1 + 4 * min(len(pattern), MAX_PATTERN))
     found = _cost(pattern)
     budget.spend(WEIGHT_STEPS * found.weight)
     budget.allocate(WEIGHT_BYTES * found.weight)
-    return found.states, _keep_light(pattern) if found.weight <= LIGHT else _keep_heavy(pattern)
+    return found, _keep_light(pattern) if found.weight <= LIGHT else _keep_heavy(pattern)
 
 
 def _cost(pattern: str) -> Cost:
