@@ -192,6 +192,17 @@ def test_a_second_interrupt_ends_run_at_once_whatever_its_handlers_do(folder: Pa
     assert "Traceback" not in said
 
 
+def test_a_handler_that_ends_the_event_loop_ends_run_with_a_status_that_is_not_0(folder: Path):
+    (folder / "f.py").write_text(
+        "import asyncio, sys\nfrom flowkit import flow\nfrom flowkit.worker import handler\n"
+        "@handler('a')\nasync def a():\n    asyncio.get_running_loop().call_soon(sys.exit, 0)\n    await asyncio.sleep(600)\n"
+        "@flow\ndef f(g):\n    g.node('n', 'a')\n"
+    )
+    done = subprocess.run([*FLOWKIT, "run", "f.py"], capture_output=True, text=True, check=False, cwd=folder)
+    assert done.returncode == 1
+    assert "The event loop is ended by SystemExit(0) of a handler, function or plugin" in done.stderr
+
+
 def test_a_broken_option_shows_the_usage(cli: Cli):
     result = cli("run", "--nix")
     assert result.exit_code == 2

@@ -307,3 +307,52 @@ async def test_a_task_that_an_observer_starts_cannot_end_the_process(status: int
             assert (await cluster.run(WORK)).status == "finished"
     ends = await asyncio.gather(*observer.started, return_exceptions=True)
     assert {str(end) for end in ends} == {f"SystemExit: {status}"}
+
+
+EXITS = """
+import asyncio, logging, sys
+from flowkit import Coordinator
+
+logging.basicConfig(format="%(message)s", stream=sys.stdout)
+
+class Observer:
+    def flowkit_task_changed(self, before, after):
+        loop = asyncio.get_running_loop()
+        {what}
+
+async def main():
+    coordinator = Coordinator(db="memory://exits", plugins=[Observer()])
+    running = asyncio.create_task(coordinator.run())
+    while True:
+        await asyncio.sleep(0.01)
+        try:
+            await coordinator.create_task(graph={{"nodes": [{{"node_id": "a", "type": "coordinator_fn", "io": {{"fn": "noop"}}}}]}})
+            break
+        except Exception as error:
+            assert "start" in str(error), error
+    {then}
+
+asyncio.run(main())
+"""
+ENDED = "The event loop is ended by SystemExit(0) of a handler, function or plugin"
+CANCELLED = "ends: other code has cancelled the tasks of its event loop"
+
+
+@pytest.mark.parametrize(
+    ("what", "then", "status", "line"),
+    [
+        ("before or loop.call_soon(sys.exit, 0)", "await running", 1, ENDED),
+        ("before or loop.call_later(0.01, sys.exit)", "await running", 1, ENDED.replace("(0)", "()")),
+        ("[task.cancel() for task in asyncio.all_tasks()]", "await running", 1, CANCELLED),
+        ("pass", "running.cancel(); sys.exit(0)", 0, None),
+    ],
+    ids=["an exit", "a late exit", "a cancellation of all tasks", "the program's own exit"],
+)
+def test_foreign_code_that_ends_the_event_loop_is_logged_and_the_status_is_not_0(
+    what: str, then: str, status: int, line: str | None
+) -> None:
+    code = EXITS.format(what=what, then=then)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == status, done.stderr
+    assert (line or "") in done.stdout
+    assert line is not None or "event loop" not in done.stdout

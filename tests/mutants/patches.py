@@ -409,8 +409,8 @@ MUTANTS = (
     Mutant(
         "a panic passes through its run",
         CORE + "_containment.py",
-        "        await _take_back(task, before, ending)\n        raise Escaped(error) from error\n",
-        "        raise\n",
+        "            await _take_back(task, before, ending)\n            raise raised from error\n",
+        "            raise\n",
         suite="tests/worker/test_containment.py",
     ),
     Mutant(

@@ -8,7 +8,7 @@ become an :class:`Escaped`, which is an ordinary exception.
 import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 from weakref import WeakSet
 
@@ -287,6 +287,11 @@ def apart(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 def mark_foreign() -> None:
     """Take note that tasks which are made from the current context are those of foreign code."""
     _foreign.set(True)
+
+
+def is_foreign(context: Context | None) -> bool:
+    """Return whether a context is one of foreign code."""
+    return context is not None and context.get(_foreign, False)
 
 
 def contain_tasks(loop: asyncio.AbstractEventLoop) -> None:

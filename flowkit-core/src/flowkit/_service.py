@@ -12,6 +12,7 @@ from typing import Self
 import anyio
 
 from flowkit._containment import error_text, loggable
+from flowkit._exits import exit_of, report_exit
 from flowkit._signals import HURRY_SEC, RETURN_SEC, signals_heard
 
 logger = logging.getLogger(__name__)
@@ -116,6 +117,7 @@ async def run_until_told(
     ended: Callable[[], Awaitable[None]],
     stop: Callable[[], Awaitable[None]],
     hurry: Callable[[], None],
+    host: Callable[[], "asyncio.Task[None] | None"],
     patience_sec: float,
 ) -> None:
     """Run something until it ends by itself, SIGTERM or SIGINT comes, or this task is cancelled.
@@ -123,7 +125,7 @@ async def run_until_told(
     The first signal begins the ``stop``, and each further one, or being cancelled, hurries it. One that comes before the start is
     done ends the start. Signals are heard from the first moment to the last, but in the main thread only: Python gives them to no other.
     The process is ended if it does not end by itself after a signal: when ``patience_sec`` is over, but not before ``RETURN_SEC`` after
-    this has returned, and ``HURRY_SEC`` after a second signal.
+    this has returned, and ``HURRY_SEC`` after a second signal. ``host`` returns the task in which it works.
     """
     starting, working = anyio.CancelScope(), anyio.CancelScope()
     stopping = False
@@ -145,12 +147,22 @@ async def run_until_told(
         try:
             with rare_collections(), working:
                 await ended()
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
+            _log_cancelled(name, error, host())
             hurry()
             raise
         finally:
             with anyio.CancelScope(shield=True):
                 await stop()
+
+
+def _log_cancelled(name: str, error: BaseException, host: "asyncio.Task[None] | None") -> None:
+    """Log why a service is cancelled, unless it is its owner who cancels it: an owner cancels only the task that runs the service."""
+    exits = exit_of(error)
+    if exits is not None:
+        report_exit(exits)
+    elif host is not None and host.cancelling():
+        logger.error("%s ends: other code has cancelled the tasks of its event loop", name, extra={"action": "all_cancelled"})
 
 
 @contextmanager

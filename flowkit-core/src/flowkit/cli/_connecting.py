@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 import anyio
 import typer
 
+from flowkit._exits import report_exit
 from flowkit.cli._logging import log_verb
 from flowkit.client import Client
 from flowkit.config import CommonConfig, CoordinatorConfig
@@ -18,7 +19,11 @@ T = TypeVar("T")
 
 def run_async(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a verb's asynchronous part."""
-    return anyio.run(main)
+    try:
+        return anyio.run(main)
+    except (SystemExit, KeyboardInterrupt) as error:
+        report_exit(error)
+        raise
 
 
 def closing(items: AsyncIterator[T]) -> aclosing[AsyncGenerator[T, None]]:

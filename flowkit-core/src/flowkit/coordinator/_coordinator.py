@@ -95,6 +95,7 @@ class Coordinator(Client, Service):
             ended=self.ended,
             stop=self.stop,
             hurry=self.hurry,
+            host=lambda: self._serving,
             patience_sec=STOP_SEC,
         )
 

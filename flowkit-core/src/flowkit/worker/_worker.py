@@ -125,7 +125,7 @@ class Worker:
         patience_sec = self.cfg.stop_grace_sec + self.cfg.cancel_grace_sec
         await run_until_told(
             name=f"Worker {self.worker_id}", start=self.start, ended=self._ended, stop=self.stop, hurry=self._hurry,
-            patience_sec=patience_sec,
+            host=lambda: None if self._life is None else self._life.host, patience_sec=patience_sec,
         )  # fmt: skip
 
     async def _ended(self) -> None:
