@@ -85,7 +85,9 @@ async def test_a_generator_that_is_ended_early_is_closed_in_its_thread_and_conte
         assert closed == [("set by the generator", False)]
 
 
-async def test_the_cleanup_of_a_run_whose_function_goes_on_in_its_thread_has_a_copy_of_its_context(bench: Bench) -> None:
+async def test_the_cleanup_of_a_run_whose_function_goes_on_in_its_thread_has_a_copy_of_its_context(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     begun, go_on, went_on = anyio.Event(), threading.Event(), threading.Event()
     seen: list[str] = []
 
@@ -109,6 +111,7 @@ async def test_the_cleanup_of_a_run_whose_function_goes_on_in_its_thread_has_a_c
     finally:
         go_on.set()
     assert seen == ["set by the function", "set by the function"]
+    assert "A run broke" not in caplog.text
 
 
 async def test_a_call_that_is_cancelled_before_its_thread_has_it_is_not_made() -> None:

@@ -44,11 +44,13 @@ def current_trace() -> TraceContext | None:
 @contextmanager
 def use_trace(trace: TraceContext | None) -> Iterator[None]:
     """Tasks that are submitted within belong to this trace, or to none."""
-    token = _current.set(trace)
+    before = _current.get()
+    _current.set(trace)
     try:
         yield
     finally:
-        _current.reset(token)
+        # Not reset(): a run whose function goes on in its thread ends in a copy of the context that it began in.
+        _current.set(before)
 
 
 def trace_from(headers: Mapping[str, str] | Mapping[str, bytes]) -> TraceContext | None:
