@@ -1015,10 +1015,12 @@ class TestWhoLeavesTakesItsMessagesAlong(BrokenBus):
 class PublishesChanged(BrokenBus):
     """A bus that changes each message when it is published."""
 
-    change: ClassVar[Callable[[Message], Message]]
+    @staticmethod
+    def change(message: Message) -> Message:
+        return message
 
     def make(self, **options: Any) -> InMemoryBus:
-        change = type(self).change
+        change = self.change
 
         class Bus(InMemoryBus):
             async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
@@ -1209,6 +1211,7 @@ class TestAReleaseIsLostInAnOutage(BrokenBus):
 
 class TestMessagesComeAgainWithoutEnd(BrokenBus):
     caught_by = "test_unacknowledged_messages_are_not_given_twice_to_a_member"
+    quiet_sec = 1.0
 
     class subscription(Through):
         async def receive(self, *, max_messages: int) -> Sequence[Delivery]:

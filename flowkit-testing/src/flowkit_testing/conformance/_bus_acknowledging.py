@@ -83,7 +83,8 @@ class Acknowledging(BusSuite):
                     await first.release(stale)
                 case _:
                     await first.reject(stale, "bad")
-            assert contents(await self.rest(second)) == []
+            await bus.publish([message(topic, "new")])
+            assert contents(await self.take(second, [b"new"]) + await self.rest(second)) == [b"new"]
         async with bus.subscribe([topic], group=group) as third:
             await self.take(third, [b"moved"])
 
@@ -100,7 +101,8 @@ class Acknowledging(BusSuite):
         async with bus.subscribe([topic], group=group) as subscription:
             got = await self.take(subscription, [b"done"], ack=True)
             await subscription.release(got)
-            assert contents(await self.rest(subscription)) == []
+            await bus.publish([message(topic, "new")])
+            assert contents(await self.take(subscription, [b"new"]) + await self.rest(subscription)) == [b"new"]
 
     async def test_another_task_may_acknowledge(self, bus: Bus, topic: str, group: str) -> None:
         await bus.publish([message(topic, "handed over")])
