@@ -33,8 +33,8 @@ from dataclasses import dataclass
 
 from flowkit.showing import shortened
 
-LONGEST_TEXT = 4_000
-"""Characters of the text of one fault or configuration error. Names in it are cut to 80 characters each."""
+LONGEST_FAULT = 1_000
+"""Characters of one fault in the text of a ``GraphError``. Names in it are cut to 80 characters each."""
 
 
 class FlowKitError(Exception):
@@ -43,9 +43,6 @@ class FlowKitError(Exception):
 
 class ConfigError(FlowKitError, ValueError):
     """A configuration is wrong; the message names the field and where it came from."""
-
-    def __init__(self, message: str = "") -> None:
-        super().__init__(shortened(message, LONGEST_TEXT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +64,7 @@ class GraphError(FlowKitError, ValueError):
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
-        text = "; ".join(shortened(str(fault), LONGEST_TEXT // 4) for fault in self.faults[:MAX_NAMED_FAULTS])
+        text = "; ".join(shortened(str(fault), LONGEST_FAULT) for fault in self.faults[:MAX_NAMED_FAULTS])
         more = len(self.faults) - MAX_NAMED_FAULTS
         super().__init__(f"{text}; and {more} more faults" if more > 1 else f"{text}; and 1 more fault" if more == 1 else text)
 
