@@ -39,6 +39,7 @@ WHOLE = stored()
 STATE = json.loads(WHOLE.parts["state"])
 HEAD = json.loads(WHOLE.spec.partition(b"\n")[0])
 NODE = json.loads(WHOLE.parts["n0"])
+RUNNING = {**NODE, "sent": True, "worker_id": "w", "started_at": 1.0, "heard_at": 1.0}
 
 
 def changed(parts: Mapping[str, bytes | None], spec: bytes = WHOLE.spec) -> TaskRecord:
@@ -73,6 +74,25 @@ CORRUPT = {
     "an attempt that is a text": changed({"n0": dumped(NODE, attempt="1")}),
     "a node's time after the year 9999": changed({"n0": dumped(NODE, next_retry_at=1e12)}),
     "metrics that are a list": changed({"n0": dumped(NODE, metrics=[1])}),
+    "an attempt below zero": changed({"n0": dumped(NODE, attempt=-1)}),
+    "an attempt that no message can name": changed({"n0": dumped(NODE, attempt=2**70)}),
+    "a command without an attempt": changed({"n0": dumped(NODE, attempt=0)}),
+    "a command of an attempt of an earlier run": changed({"n0": dumped(NODE, first_attempt=2)}),
+    "a first attempt that no message can name": changed({"n0": dumped(NODE, first_attempt=2**63)}),
+    "a first attempt of zero": changed({"n0": dumped(NODE, first_attempt=0)}),
+    "a command whose record says nothing": changed({"n0": b"{}"}),
+    "a running node without an attempt": changed({"state": dumped(STATE, marks="u."), "n0": dumped(RUNNING, attempt=0)}),
+    "a running node without a worker's name": changed({"state": dumped(STATE, marks="u."), "n0": dumped(RUNNING, worker_id="")}),
+    "a count of handovers below zero": changed({"n0": dumped(NODE, handovers=-1)}),
+    "a generation below zero": changed({"n0": dumped(NODE, generation=-1)}),
+    "a place before the first": changed({"n0": dumped(NODE, place=[0, -1])}),
+    "retries of batches that are no counts": changed({"n0": dumped(NODE, retries={"number": 1, "tries": {"u": "x"}})}),
+    "a change before the first": changed({"state": dumped(STATE, seq=-1)}),
+    "a node that waits for a parent that has ended": changed({"state": dumped(STATE, marks="F.")}),
+    "a first node that waits": changed({"state": dumped(STATE, marks="..")}),
+    "an ended task with a node that has not ended": changed({"state": dumped(STATE, status="finished")}),
+    "a running task without a node to run": changed({"state": dumped(STATE, status="running", marks="FF")}),
+    "history of a node below the first": changed({"e0000000001": b'[[1.0,-2,"status","queued",null]]'}),
     "history that is an object": changed({"e0000000001": b"{}"}),
     "history of short entries": changed({"e0000000001": b"[[1.0]]"}),
     "history before the year 1": changed({"e0000000001": b'[[-1e12,0,"started",null,null]]'}),
@@ -112,7 +132,16 @@ def test_the_error_shows_nothing_of_what_is_stored() -> None:
     assert caught.value.__cause__ is None
 
 
-@pytest.mark.parametrize("name", ["state is no JSON", "unknown marks", "a node that is not there", "history of short entries"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "state is no JSON",
+        "unknown marks",
+        "an attempt below zero",
+        "a node that is not there",
+        "history of short entries",
+    ],
+)
 async def test_its_task_is_put_aside_once_and_the_others_go_on(name: str) -> None:
     async with Cluster(coordinators=0, handlers={"work": work}) as cluster:
         broken, whole = [await cluster.client.create_task(graph=GRAPH) for _ in range(2)]

@@ -34,6 +34,7 @@ Moment = Annotated[float, Field(ge=FIRST_MOMENT, le=LAST_MOMENT, allow_inf_nan=F
 """Seconds since 1970-01-01 UTC."""
 LONGEST_SEC = 100 * 365.25 * 24 * 3600
 """A hundred years: how long anything may be made to wait."""
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Priority = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
 Seconds = Annotated[float, Field(ge=0, le=LONGEST_SEC, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=LONGEST_SEC, allow_inf_nan=False)]

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
-from flowkit.bounds import SHORT, Moment, PositiveSeconds, above_bounds, has_constants, has_controls, is_finite, may_overflow
+from flowkit.bounds import SHORT, Count, Moment, PositiveSeconds, above_bounds, has_constants, has_controls, is_finite, may_overflow
 from flowkit.errors import DecodeError, MessageError, MessageTooLarge
 from flowkit.graph import RetryPolicy
 from flowkit.tracing import TraceContext
@@ -25,7 +25,6 @@ _MOST_SHOWN = 300
 _HEADERS: Mapping[str, bytes] = MappingProxyType({"flowkit-version": b"%d" % VERSION})
 
 
-Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 _NO_CONTROLS = "no control characters"
 Id = Annotated[str, Field(min_length=1, max_length=200), _NO_CONTROLS]
 HostId = Annotated[str, Field(min_length=1, max_length=400), _NO_CONTROLS]

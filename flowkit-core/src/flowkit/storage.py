@@ -16,9 +16,10 @@ from pydantic_core import from_json, to_json
 
 from flowkit import stored
 from flowkit._containment import error_text
-from flowkit.engine import Transition, derive
+from flowkit.engine import Transition, contradiction, derive
 from flowkit.errors import CorruptRecord
 from flowkit.graph import Graph, Plan
+from flowkit.messages import BatchRetries
 from flowkit.protocols import ArchivedPart, Commit, Place, TaskHeader, TaskRecord
 from flowkit.task import ENDED, IN_FLIGHT, STATUS_OF_MARK, LogEntry, Mark, NodeRecord, Task, TaskSpec
 from flowkit.tracing import TraceContext
@@ -196,7 +197,10 @@ def decode_node(data: bytes) -> NodeRecord:
         CorruptRecord: this is something else.
     """
     try:
-        return stored.NODE.validate_json(data, strict=True)
+        record = stored.NODE.validate_json(data, strict=True)
+        if record.retries is not None:
+            record.retries = BatchRetries.model_validate(record.retries, strict=True).model_dump()
+        return record
     except ValueError as error:
         raise _corrupt("a node", error) from None
 
@@ -232,6 +236,8 @@ def decode_task(record: TaskRecord, *, to_look_at: bool = False) -> Task:
                 if name[0] == "e":
                     decode_log(name, data)
             derive(task)
+            if (why := contradiction(task)) is not None:
+                raise ValueError(why)
     except Exception as error:  # whatever it is, the record is why: nothing else has a part in it
         cause = None if isinstance(error, ValidationError) else error  # it would show what is stored
         raise _corrupt(f"the record of task {record.header.task_id!r}", error) from cause
@@ -259,8 +265,11 @@ def _task(record: TaskRecord) -> Task:
     if not all(0 <= index < len(marks) for index in records):
         raise ValueError("it has records of nodes that are not there")
     for found in _BEGUN.finditer(marks):
-        if found.start() not in records:
-            raise ValueError(f"node {spec.plan.ids[found.start()]!r} has begun and has no record")
+        index = found.start()
+        if index not in records:
+            raise ValueError(f"node {spec.plan.ids[index]!r} has begun and has no record")
+        if records[index].attempt < records[index].first_attempt:
+            raise ValueError(f"node {spec.plan.ids[index]!r} has begun and its record has no attempt")
     return Task(
         spec=spec, marks=marks, version=record.version, status=state.status, outcome=state.outcome, paused=state.paused,
         seq=state.seq, vars=stored.VARS.validate_json(parts[VARS], strict=True) if VARS in parts else {}, error=state.error,

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from flowkit.bounds import Moment, PositiveSeconds, Priority
+from flowkit.bounds import Count, Moment, PositiveSeconds, Priority
 from flowkit.task import LogEntry, NodeRecord, TaskStatus
 
 
@@ -39,7 +39,7 @@ class State:
 
     status: TaskStatus
     marks: str
-    seq: int
+    seq: Count
     outcome: TaskStatus | None
     paused: bool
     error: str | None

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from hashlib import blake2b
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from flowkit.bounds import Moment
+from flowkit.bounds import Count, Moment
 from flowkit.graph import Plan
 from flowkit.tracing import TraceContext
 
@@ -193,26 +193,30 @@ UNBEGUN = frozenset({Mark.WAITING, Mark.CHECKING, Mark.READY})
 IN_FLIGHT = frozenset({Mark.ISSUED, Mark.RUNNING, Mark.CANCELLING})
 
 
+Position = Annotated[int, Field(ge=0, le=2**63 - 1)]
+WorkerId = Annotated[str, Field(min_length=1, max_length=400)]
+
+
 @dataclass(slots=True)
 class NodeRecord:
     """What is recorded of a node that has begun. The engine replaces records, it never changes one that is in a task."""
 
-    attempt: int = 0
-    first_attempt: int = 1
+    attempt: Count = 0
+    first_attempt: Annotated[Count, Field(ge=1)] = 1
     """Attempts below this one belong to an earlier run of the node and count for nothing."""
-    generation: int = 0
-    handovers: int = 0
+    generation: Count = 0
+    handovers: Count = 0
     """How often an attempt was handed back; part of the token, so that each issue of a command has its own."""
     sent: bool = False
     """The command was sent: the outbox entry is done."""
-    place: tuple[int, int] | None = None
+    place: tuple[Count, Position] | None = None
     """Where on the bus the command is, if that is known: its partition and position."""
     claimed: bool = False
     """A coordinator has taken it upon itself to send the command; whoever comes upon it leaves that to the coordinator for a while."""
     has_batch: bool = False
     issued_at: Moment = 0.0
     first_issued_at: Moment = 0.0
-    worker_id: str | None = None
+    worker_id: WorkerId | None = None
     started_at: Moment | None = None
     heard_at: Moment | None = None
     finished_at: Moment | None = None
@@ -225,15 +229,15 @@ class NodeRecord:
     progress: Any = None
     retries: dict[str, Any] | None = None
     """Batches that are being tried again, as a :class:`~flowkit.messages.BatchRetries` says it."""
-    skipped: int = 0
+    skipped: Count = 0
     """Batches that failed for good, without which the node finished."""
-    batches: int = 0
+    batches: Count = 0
     """Batches that the node had stored when it finished."""
     in_batches: bool = False
     """The node works in batches: that it stored no artifact means that it had nothing to do."""
     pulled: bool = False
     """The node finished with batches from the artifacts of its parents, read until these had ended."""
-    letter: int = 0
+    letter: Count = 0
     """The failed attempt that is kept as a dead letter; 0 if there is none."""
     required: bool = False
     """A retry runs it to replace its result, or names it: ``on_satisfied: cancel`` of a child does not stop it."""
@@ -331,5 +335,5 @@ class Task:
         return any(hmac.compare_digest(self.spec.token(index, attempt, earlier), token) for earlier in issued)
 
 
-LogEntry = tuple[Moment, int, str, str | None, Any]
+LogEntry = tuple[Moment, Annotated[int, Field(ge=-1, le=2**31 - 1)], str, str | None, Any]
 """One change: when, node index (-1: the task), kind, status, data. Its number follows from its place."""

@@ -34,7 +34,7 @@ from flowkit.engine._events import (
     Woke,
 )
 from flowkit.engine._nodes import is_delayed
-from flowkit.engine._readiness import BROKEN, derive, edge_outcomes
+from flowkit.engine._readiness import BROKEN, contradiction, derive, edge_outcomes
 from flowkit.engine._retries import retry_delay
 from flowkit.engine._settings import EngineSettings
 from flowkit.engine._stops import stop_cause
@@ -73,6 +73,7 @@ __all__ = [
     "VarsOp",
     "Woke",
     "advance",
+    "contradiction",
     "derive",
     "edge_outcomes",
     "is_delayed",

@@ -95,3 +95,16 @@ def derive(task: Task) -> None:
             task.ready.append((-node.priority, index))
     task.taken, task.empty, task.broken = counts
     task.ready.sort()
+
+
+def contradiction(task: Task) -> str | None:
+    """Return what in a derived task is never so between two changes; None if there is nothing. Such a task would never go on."""
+    plan = task.spec.plan
+    if task.terminal != (task.open == 0):
+        return f"the task is {task.status.value}, and {task.open} of its nodes have not ended"
+    for index, mark in enumerate(task.marks):
+        if mark == Mark.WAITING:
+            counts = task.taken[index], task.empty[index], task.broken[index]
+            if readiness(plan.need[index], len(plan.parents[index]), *counts) is not Readiness.WAIT:
+                return f"node {plan.ids[index]!r} waits for its parents, and does not need to"
+    return None
