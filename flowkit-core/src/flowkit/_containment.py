@@ -12,7 +12,7 @@ from contextvars import Context, ContextVar, copy_context
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 from weakref import WeakSet
 
-from flowkit.showing import encodable, shortened, writable
+from flowkit.showing import encodable, redacted, shortened, writable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -80,9 +80,9 @@ def origin(error: BaseException) -> BaseException:
 
 
 def message(error: BaseException, *, most: int = 4_000) -> str:
-    """Return the text of any error. An error whose ``__str__`` raises has a text that says so."""
+    """Return the text of any error, without secrets. An error whose ``__str__`` raises has a text that says so."""
     try:
-        return writable(f"{error}", most=most)
+        return writable(redacted(f"{error}"[:most]), most=most)
     except BaseException:
         return NO_TEXT
 

@@ -43,7 +43,7 @@ from flowkit.notices import Notices, notices_of
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, DeadLetter, Store, TaskRecord
 from flowkit.reading import records_of
-from flowkit.showing import writable
+from flowkit.showing import redacted, writable
 from flowkit.storage import Ledger, Sent, decode_task
 from flowkit.task import Task, TaskStatus
 from flowkit.unstorable import without_payloads
@@ -451,7 +451,7 @@ class Applier:
         """
         self.forget(task_id)
         error = origin(error)
-        text = writable(traceback_text(error), most=MOST_OF_A_TRACEBACK)
+        text = writable(redacted(traceback_text(error)), most=MOST_OF_A_TRACEBACK)
         mark = sha256(text.encode()).hexdigest()[:8]
         if self._quarantined.get(task_id) != mark:
             # The texts of these errors say which record or message it is and why, and show nothing of it.
