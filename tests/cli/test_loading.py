@@ -1,6 +1,7 @@
 """Where flows and handlers come from, and what is said when they are not there."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -132,12 +133,14 @@ def test_given_handlers_go_before_those_of_the_flow(plugins: Plugins):
 
 
 def test_a_handler_of_a_plugin_serves_where_nobody_else_does():
+    async def offered(item: Any) -> None: ...
+
     class Plugin:
         def flowkit_register_handlers(self, register):
-            register("offered", "the plugin's")
-            register("own", "the plugin's")
+            register("offered", offered)
+            register("own", offered)
 
-    assert handlers_for(a_flow("own", "offered"), {}, Plugins([Plugin()])) == {"own": "the flow's", "offered": "the plugin's"}
+    assert handlers_for(a_flow("own", "offered"), {}, Plugins([Plugin()])) == {"own": "the flow's", "offered": offered}
 
 
 def test_roles_that_nobody_serves_are_named_with_their_nodes(plugins: Plugins):
@@ -162,7 +165,31 @@ WRONG_CODE: dict[str, tuple[str, str]] = {
     ),
     "a flow with parameters": (
         "from flowkit import flow\n@flow\ndef f(g, size):\n    g.node('a', 'x')\n",
-        "f.py cannot be built: TypeError: f() missing 1 required positional argument: 'size'",
+        "f.py cannot be built: TypeError: @flow: f cannot be called like this: missing a required argument: 'size' ({folder}/f.py, line 2)",
+    ),
+    "a flow without parameters": (
+        "from flowkit import flow\n@flow\ndef f():\n    pass\n",
+        "TypeError: @flow: f takes no graph; write it as def name(g): ... ({folder}/f.py, line 2)",
+    ),
+    "a flow that yields": (
+        "from flowkit import flow\n@flow\ndef f(g):\n    yield g.node('a', 'x')\n",
+        "TypeError: @flow: f yields; add nodes to the graph that it is given, and return nothing ({folder}/f.py, line 2)",
+    ),
+    "a class as a flow": (
+        "from flowkit import flow\n@flow\nclass F:\n    pass\n",
+        "f.py, line 2: TypeError: @flow: F is no function; write a flow as def name(g): ...",
+    ),
+    "a method declared as a handler": (
+        "from flowkit.worker import handler\nclass A:\n    @handler('x')\n    async def work(self, item): ...\n",
+        "work cannot be a handler: it is a method, and would be called without self; use a plain function or a Handler class",
+    ),
+    "handlers that are none": (
+        "from flowkit import flow\nhandlers = {'x': 3}\n@flow\ndef f(g):\n    g.node('a', 'x')\n",
+        "f.py: handlers: what is given for role 'x' is no handler: 3",
+    ),
+    "a file with a NUL": (
+        "x = 1\x00\n",
+        "f.py cannot be imported: it is not a Python file in UTF-8: source code string cannot contain null bytes",
     ),
     "a module that raises": (
         "import json\njson.loads('{')\n",
@@ -186,3 +213,10 @@ def test_an_error_in_the_users_code_shows_their_line_and_no_traceback(folder: Pa
         load_flow("f.py", plugins)
     assert sentence.replace("{folder}", str(folder)) in str(caught.value)
     assert "flowkit-core" not in str(caught.value)
+
+
+def test_a_file_that_is_not_utf_8_is_refused_in_words(folder: Path, plugins: Plugins):
+    (folder / "f.py").write_text("x = 1\n", encoding="utf-16")
+    with pytest.raises(ConfigError, match=r"f\.py cannot be imported: ") as caught:
+        load_flow("f.py", plugins)
+    assert "None" not in str(caught.value)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flowkit import hookimpl
-from flowkit.errors import PluginError
+from flowkit.errors import ConfigError, PluginError
 from flowkit.plugins import Plugins
 
 
@@ -130,6 +130,20 @@ def test_a_plugin_whose_attributes_raise_is_named() -> None:
 
     with pytest.raises(PluginError, match="plugin 'broken': .*no observer today"):
         Plugins([Broken()], discover=False)
+
+
+def test_a_plugin_whose_other_attributes_raise_is_used() -> None:
+    class Proxy(Observer):
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError(f"there is no {name}")
+
+    assert Plugins([Proxy()], discover=False).observes_tasks
+
+
+@pytest.mark.parametrize("plugins", [Observer(), 5])
+def test_plugins_are_given_as_a_list(plugins: Any) -> None:
+    with pytest.raises(ConfigError, match=f"plugins: expected a list of plugins, not {type(plugins).__name__}"):
+        Plugins(plugins, discover=False)
 
 
 class Callable:

@@ -164,6 +164,19 @@ def a_factory_with_arguments() -> None:
     per_run(make)  # type: ignore[arg-type]
 
 
+def a_method() -> None:
+    class Work:
+        @handler("x")
+        async def work(self, item: Any) -> None: ...
+
+
+def a_class_that_is_no_handler() -> None:
+    class Work:
+        def run(self) -> None: ...
+
+    Worker(db="memory://", handlers={"x": Work})
+
+
 def an_asynchronous_classify_error() -> None:
     class Work(Handler):
         async def classify_error(self, exc: Any) -> Any: ...  # type: ignore[override]
@@ -193,6 +206,8 @@ WRONG = {
     a_dataclass_that_is_made_with_arguments: "missing a required argument: 'size'; give an instance, or per_run(lambda: Work(...))",
     an_abstract_class: "it has abstract methods: table",
     a_factory_with_arguments: "missing a required argument: 'size'; give per_run a function without parameters",
+    a_method: "it is a method, and would be called without self; use a plain function or a Handler class",
+    a_class_that_is_no_handler: "what is given for role 'x' is no handler",
     an_asynchronous_classify_error: "classify_error is not awaited; write it with 'def'",
 }
 

@@ -66,6 +66,7 @@ class Plugins:
         """Load the installed plugins (unless ``discover`` is false) and those given.
 
         Raises:
+            ConfigError: ``plugins`` is no list.
             PluginError: one cannot be imported, is a string, a class or None, has a hook that does not exist or cannot be called as its
                 author expects, an encoder without a decoder, or registers what cannot be used or a name that is taken.
         """
@@ -73,6 +74,8 @@ class Plugins:
         self._manager.add_hookspecs(hookspecs)
         if discover:
             self._discover()
+        if not isinstance(plugins, Iterable):
+            raise ConfigError(f"plugins: expected a list of plugins, not {type(plugins).__name__}")
         for plugin in plugins:
             self._register(plugin, _name_of(plugin))
         self._check_hooks()
@@ -328,7 +331,10 @@ def _changed(codec: pluggy.HookImpl, verb: str, data: bytes, context: str) -> by
 def _name_of(plugin: object) -> str:
     if isinstance(plugin, str | None):
         return str(plugin)
-    name = getattr(plugin, "__name__", None)
+    try:
+        name = contained(getattr, plugin, "__name__", None)
+    except Exception:  # of a plugin with a __getattr__ of its own
+        name = None
     return name if isinstance(name, str) else f"{type(plugin).__module__}.{type(plugin).__qualname__}"
 
 

@@ -16,7 +16,9 @@ from flowkit.graph import Flow, Graph
 from flowkit.graph.limits import DEFAULT_LIMITS
 from flowkit.graph.sources import read_text
 from flowkit.plugins import Plugins
+from flowkit.worker import Handler
 from flowkit.worker.functions import FunctionHandler
+from flowkit.worker.handlers import PerRun
 
 DOCUMENTS = (".json", ".yaml", ".yml")
 PACKAGE = Path(__file__).parents[1]
@@ -130,6 +132,9 @@ def _is_flow(value: Any) -> bool:
 
 def _by_role(value: Any, source: str) -> dict[str, Any]:
     if isinstance(value, Mapping):
+        for role, item in value.items():
+            if not callable(item) and not isinstance(item, Handler | PerRun):
+                raise ConfigError(f"{source}: what is given for role {role!r} is no handler: {item!r:.200}")
         return dict(value)
     items = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     found: dict[str, Any] = {}
@@ -210,6 +215,8 @@ def _import_file(path: Path) -> ModuleType:
 
 def _broken(name: str, error: BaseException, doing: str = "imported") -> ConfigError:
     """Return the error of code of the user's that failed: it shows the last line of theirs that ran."""
+    if isinstance(error, SyntaxError) and error.filename is None:
+        return ConfigError(f"{name} cannot be {doing}: it is not a Python file in UTF-8: {error.msg or error}")
     if isinstance(error, SyntaxError):
         return ConfigError(f"{name} cannot be {doing}: {error.filename}, line {error.lineno}: {error.msg}")
     what = str(error) if isinstance(error, FlowKitError) else "".join(traceback.format_exception_only(error)).strip()

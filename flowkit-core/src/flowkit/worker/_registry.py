@@ -7,7 +7,7 @@ from typing import Any
 from flowkit.config import WorkerConfig
 from flowkit.errors import ConfigError
 from flowkit.plugins import Plugins
-from flowkit.worker._declarations import check_made_without_arguments, wrong_declaration
+from flowkit.worker._declarations import check_made_without_arguments, place_of, wrong_declaration
 from flowkit.worker.functions import FunctionHandler
 from flowkit.worker.handlers import Handler, PerRun
 
@@ -78,7 +78,7 @@ def _maker(role: str, value: Any) -> Make:
     if callable(value) and not isinstance(value, type):
         function = FunctionHandler(value, role=role)
         return lambda: function
-    raise ConfigError(f"handlers: what is given for role {role!r} is no handler: {value!r}")
+    raise ConfigError(f"handlers: what is given for role {role!r} is no handler: {value!r:.200}{place_of(value)}")
 
 
 def _check_complete(value: Any) -> None:
@@ -91,6 +91,6 @@ def _check_complete(value: Any) -> None:
 def _made(role: str, make: Callable[[], Any]) -> AnyHandler:
     made = make()
     if not isinstance(made, Handler | FunctionHandler):
-        raise ConfigError(f"handlers: what per_run has made for role {role!r} is no handler: {made!r:.200}")
+        raise ConfigError(f"handlers: what per_run has made for role {role!r} is no handler: {made!r:.200}{place_of(make)}")
     _check_complete(made)
     return made

@@ -124,6 +124,9 @@ def _signature(function: Callable[..., Any], target: Any) -> tuple[bool, bool, A
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         raise wrong_declaration(name, "it has no readable signature", function) from None
+    within = getattr(target, "__qualname__", "").rpartition(".")[0]
+    if next(iter(parameters), None) is not None and parameters[0].name == "self" and within and not within.endswith("<locals>"):
+        raise wrong_declaration(name, "it is a method, and would be called without self; use a plain function or a Handler class", function)
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if len(needed) > 2 or any(p.kind is p.KEYWORD_ONLY for p in needed):
