@@ -335,8 +335,8 @@ MUTANTS = (
     Mutant(
         "batches that are stored are processed again",
         CORE + "worker/_batches.py",
-        "            if batch.batch_uid not in known and batch.batch_uid not in self._recent:",
-        "            if batch.batch_uid not in self._recent:",
+        "            if batch.batch_uid not in known:\n",
+        "            if True:\n",
     ),
     Mutant(
         "a later attempt counts only its own batches",
