@@ -345,3 +345,24 @@ async def test_a_generator_stays_on_one_thread(bench: Bench) -> None:
         command = await bench.send()
         assert (await bench.end(command)).batches == 5
         assert len({record.meta for record in await bench.stored(command)}) == 1
+
+
+AT_THE_LAST_MOMENT = """
+import asyncio, os, signal, sys
+from flowkit._signals import signals_heard
+
+async def main():
+    sys.setswitchinterval(0.2)  # the watchdog comes to run only where this thread waits
+    with signals_heard(lambda number: None, patience_sec=3600, hurry_sec=3600):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+    with signals_heard(lambda number: None, patience_sec=3600):
+        print("went on", flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_the_patience_of_a_service_holds_for_signals_that_come_just_before_it_ends() -> None:
+    ended = subprocess.run([sys.executable, "-c", AT_THE_LAST_MOMENT], capture_output=True, text=True, timeout=PATIENCE_SEC, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "went on\n"), ended.stderr

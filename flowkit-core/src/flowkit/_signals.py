@@ -39,8 +39,10 @@ RETURN_SEC = 3.0
 """How long a process may take to end at least after ``run()`` of its last service has returned because of a signal."""
 LEAVE_SEC = 2.0
 """How long a process of the command line may take to end when its work is done."""
-_STOP, _LEFT = 0, 255
-"""Sent to the watchdog in place of a signal: end, or the last service has returned because of a signal."""
+CATCH_UP_SEC = 5.0
+"""How long a service that ends waits for the watchdog to take the signals that came before."""
+_STOP, _LEFT, _CATCH_UP = 0, 255, 254
+"""Sent to the watchdog in place of a signal: end; the last service has returned because of a signal; say that all before is taken."""
 
 Obey = Callable[[signal.Signals], None]
 
@@ -95,6 +97,8 @@ def signals_heard(
     try:
         yield
     finally:
+        if _watchdog is not None and _watchdog.signalled:
+            _watchdog.catch_up()  # the patience of this service holds for the signals that came while it ran
         _listeners.remove(listener)
         if not _listeners and _watchdog is not None:
             if _watchdog.signalled:
@@ -124,6 +128,7 @@ class _Watchdog(threading.Thread):
         self._before: dict[signal.Signals, Any] = {}
         self._forward_to = -1
         self._return_sec: float | None = None
+        self._caught_up = threading.Event()
         self._last = self._count = 0
         self._patient_until = 0.0
         self._due: float | None = None
@@ -143,6 +148,12 @@ class _Watchdog(threading.Thread):
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._forward_to)
         self._writer.send(bytes([_STOP]))
+
+    def catch_up(self) -> None:
+        """Wait until the signals that came until now are taken."""
+        self._caught_up.clear()
+        self._writer.send(bytes([_CATCH_UP]))
+        self._caught_up.wait(CATCH_UP_SEC)
 
     def stay(self, return_sec: float | None) -> None:
         """Watch the rest of the process's life. The event loop that other signals were forwarded to may be closed meanwhile."""
@@ -174,7 +185,9 @@ class _Watchdog(threading.Thread):
                     self._reader.close()
                     self._writer.close()
                     return
-                if number == _LEFT:
+                if number == _CATCH_UP:
+                    self._caught_up.set()
+                elif number == _LEFT:
                     self._left()
                 elif number in NUMBERS:
                     self._take(number)

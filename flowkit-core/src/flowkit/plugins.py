@@ -323,8 +323,8 @@ def _changed(codec: pluggy.HookImpl, verb: str, data: bytes, context: str) -> by
         return data
     if not isinstance(changed, bytes):
         raise PayloadError(f"plugin {codec.plugin_name!r}: {verb}d payloads are bytes, not {type(changed).__name__}")
-    if data and not changed:
-        raise PayloadError(f"plugin {codec.plugin_name!r}: {verb}d {context or 'a payload'} of {len(data)} bytes to nothing")
+    if verb == "encode" and data and not changed:
+        raise PayloadError(f"plugin {codec.plugin_name!r}: encoded {context or 'a payload'} of {len(data)} bytes to nothing")
     return changed
 
 
