@@ -13,7 +13,7 @@ class Kind:
     """``worker``, ``coordinator``, ``client``; ``broker``, ``topic``, ``primary``, ``secondary``; ``bus link``, ``store link``."""
     action: str
     times: int
-    """How often it happens in a round."""
+    """Times that it happens in a round."""
     seconds: tuple[float, float]
     """How long it lasts: until a killed process is started again, a stopped one goes on, a link is mended."""
 

@@ -64,7 +64,7 @@ class Node:
     pulled: bool = False
     """It finished, and its batches came from its parents."""
     required: bool = False
-    """A retry named it, or it had a result when a retry ran it again: it is not stopped because nobody needs it."""
+    """A retry named it, or it had a result when a retry ran it again: it is not stopped as not needed."""
     excused: bool = False
     """It failed in an earlier run and was not chosen for this one: it stops nothing."""
 

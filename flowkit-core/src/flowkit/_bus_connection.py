@@ -12,7 +12,7 @@ from flowkit.protocols import Bus, Clock, TopicSpec
 FIRST_TRY_SEC = 10.0
 """How long a verb waits for a bus that is not connected yet."""
 RETRY_AFTER_SEC = 10.0
-"""How long verbs skip the bus after a failed connect."""
+"""Verbs skip the bus for this long after a failed connect."""
 
 
 class BusConnection(Service):

@@ -21,7 +21,7 @@ NO_TEXT = "(the error has no text: writing it failed)"
 
 
 MOST_OF_A_TRACEBACK = 32_000
-"""How many characters of a traceback are logged: most from its beginning, the rest from its end."""
+"""Log at most this many characters of a traceback: most from its beginning, the rest from its end."""
 _END_OF_A_TRACEBACK = 8_000
 
 

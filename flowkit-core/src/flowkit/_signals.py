@@ -27,20 +27,20 @@ NUMBERS = (signal.SIGTERM, signal.SIGINT)
 LINGER_SEC = 30.0
 """How much longer than its patience a service may take to stop while the event loop answers."""
 HURRY_SEC = 0.5
-"""How long a service may take to hand back its work after a second signal."""
+"""Time for a service to hand back its work after a second signal."""
 NOTICE_SEC = 0.5
 """A first signal that the event loop has not seen for this long is logged by the watchdog."""
 ANSWER_SEC = 1.0
-"""How long the event loop may take to answer before the process is ended."""
+"""Time for the event loop to answer before the process is ended."""
 LOOKS = 10
 """The wait is split into this many steps, so that a pause of the whole process does not count as silence."""
 LAST_WORDS_SEC = 1.0
 RETURN_SEC = 3.0
-"""How long a process may take to end at least after ``run()`` of its last service has returned because of a signal."""
+"""Least time for a process to end after ``run()`` of its last service has returned because of a signal."""
 LEAVE_SEC = 2.0
-"""How long a process of the command line may take to end when its work is done."""
+"""Time for a process of the command line to end when its work is done."""
 CATCH_UP_SEC = 5.0
-"""How long a service that ends waits for the watchdog to take the signals that came before."""
+"""Longest wait of a service that ends for the watchdog to take earlier signals."""
 _STOP, _LEFT, _CATCH_UP = 0, 255, 254
 """Sent to the watchdog in place of a signal: end; the last service has returned because of a signal; say that all before is taken."""
 
@@ -133,7 +133,7 @@ class _Watchdog(threading.Thread):
         self._patient_until = 0.0
         self._due: float | None = None
         self._final = False
-        """The process ends when the time is up, whatever the event loop answers."""
+        """The process ends when the time is up, even if the event loop answers."""
 
     def install(self) -> None:
         self._forward_to = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)

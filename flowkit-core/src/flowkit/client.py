@@ -301,7 +301,7 @@ class Client:
             raise TaskRefused(f"plugin {answer.plugin!r} refused the task: {answer.value}")
 
     async def _touch(self, tasks: Mapping[str, TraceContext | None]) -> None:
-        """Hint that tasks changed. A lost hint costs time, so a bus that is away, or refuses the message, stops nobody."""
+        """Hint that tasks changed. A lost hint costs time, so a bus that is away, or refuses the message, stops no work."""
         topic = self.cfg.events_topic
         try:
             bus = await self._connection.connect()

@@ -44,14 +44,14 @@ class StoreClock(SystemClock):
     """The time of a store's server, for a process that keeps its tasks there.
 
     Processes compare their time with times that others stored, so all of them use the clock of the server. It is measured now and then,
-    and counted on in between by a clock that nobody sets: a wall clock that is wrong, or jumps, has no effect. Before the first
+    and counted on in between by a clock that cannot be set: a wall clock that is wrong, or jumps, has no effect. Before the first
     measurement, and for a store without a clock, it is the system's clock.
     """
 
     def __init__(self, *, uptime: Callable[[], float] = uptime) -> None:
         self._uptime = uptime
         self._offset: float | None = None
-        """What to add to ``uptime``."""
+        """Add this to ``uptime`` to get the time."""
         self._is_off = False
 
     def now(self) -> float:

@@ -11,7 +11,7 @@ from flowkit.storage import decode_task
 from flowkit.task import ENDED, NodeRecord, Task
 
 TASKS_AT_ONCE = 50
-"""How many tasks are loaded together to compare letters with them."""
+"""Load this many tasks at once to compare letters with them."""
 
 
 class LetterState(Enum):

@@ -80,5 +80,5 @@ def compile_expression(source: str) -> Expression:
 
 
 def compilations() -> int:
-    """How often an expression was compiled in this process, because it was not kept."""
+    """Count of compiled expressions in this process: those that were not cached."""
     return _compile_short.cache_info().misses + _compile_long.cache_info().misses

@@ -35,7 +35,7 @@ CHECKED_CONSTANTS = frozenset({"matches", "timestamp", "duration"})
 """Functions whose constant arguments are tried when the expression is compiled."""
 CONSTANT_STEPS, CONSTANT_MEMORY = 1_000, 1_000
 MAX_PATTERN_WEIGHT = 20_000
-"""Of checking all constant patterns of an expression. A weight of 1 is about a microsecond."""
+"""Limit on checking all constant patterns of an expression. A weight of 1 is about a microsecond."""
 Path = tuple[str, ...]
 
 

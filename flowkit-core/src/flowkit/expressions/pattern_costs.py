@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from flowkit.expressions.errors import EvaluationError
 
 MAX_STATES = 10_000
-"""Of a pattern, with its repetitions written out."""
+"""Limit on the states of a pattern, with its repetitions written out."""
 MAX_WEIGHT = 20_000
-"""Of compiling a pattern. A weight of 1 is about a microsecond, in which the engine holds up the whole interpreter."""
+"""Limit on the weight of compiling a pattern. A weight of 1 is about a microsecond, in which the engine holds up the whole interpreter."""
 PATTERN_WEIGHT = 100
-"""Of the shortest pattern."""
+"""Weight of compiling the shortest pattern."""
 REPEAT_WEIGHT = 10
-"""Of a repetition or an alternative as it is written; the engine looks for literals in each."""
+"""Weight of a repetition or an alternative as it is written; the engine looks for literals in each."""
 READ_WEIGHT = 25
-"""Of checking the shortest pattern without compiling it."""
+"""Weight of checking the shortest pattern without compiling it."""
 CLASS_WEIGHTS = {"w": 450, "W": 450, "p": 500, "P": 500, "d": 60, "D": 80, "s": 10, "S": 15}
 """Classes of Unicode characters, by the letter after the backslash."""
 CODES_A_WEIGHT = 200

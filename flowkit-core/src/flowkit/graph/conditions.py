@@ -15,7 +15,7 @@ TASK_FIELDS = ("id", "pipeline", "labels", "created_at")
 MAX_TOTAL_LENGTH = 256 * 1024
 """Of the different expressions of one graph together."""
 MAX_TOTAL_PATTERN_WEIGHT = 250_000
-"""Of checking the constant patterns in these expressions. A weight of 1 is about a microsecond."""
+"""Limit on checking the constant patterns of these expressions together. A weight of 1 is about a microsecond."""
 MAX_STEPS, MAX_MEMORY = 2_000_000, 64_000_000
 """What one evaluation may use."""
 
