@@ -1,11 +1,12 @@
 """The expressions of ``when``."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from flowkit.errors import GraphError, NodeFailure
-from flowkit.expressions import Budget, BudgetExceeded, Timestamp
+from flowkit.expressions import Budget, BudgetExceeded, Timestamp, compilations
 from flowkit.graph import Graph, check_condition, evaluate_condition
 from flowkit.graph.conditions import MAX_TOTAL_LENGTH, nodes_read
 
@@ -129,6 +130,17 @@ def test_the_expressions_of_a_graph_together_are_limited_and_equal_ones_count_on
         one["when"] = f"vars.n != {place} && {long}"
     with pytest.raises(ValueError, match=f"the 'when' expressions have more than {MAX_TOTAL_LENGTH} characters together"):
         Graph.parse({"nodes": nodes})
+
+
+def test_a_submission_compiles_each_expression_once_and_none_of_a_graph_above_the_limit() -> None:
+    def compiled_for(count: int, text: str) -> int:
+        before = compilations()
+        with suppress(GraphError):
+            Graph.parse({"nodes": [node(f"n{place}", when=f"vars.n == {place} && vars.x == '{text}'") for place in range(count)]})
+        return compilations() - before
+
+    assert compiled_for(1_500, "once") == 1_500
+    assert compiled_for(1_500, "x" * 400) == 0
 
 
 def test_the_patterns_of_a_graph_are_bounded_together() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator
 
-from flowkit.graph.condition_checks import check_conditions
+from flowkit.graph.condition_checks import NodesRead, check_conditions
 from flowkit.graph.cycles import tangles
 from flowkit.graph.faults import Faults
 from flowkit.graph.models import COORDINATOR_FUNCTION, GraphDocument, NodeSpec
@@ -18,8 +18,8 @@ PULL_ADAPTERS = frozenset({"pull.from_artifacts", "pull.from_artifacts.rechunk:s
 MAX_SHOWN = 12
 
 
-def check_nodes(faults: Faults, nodes: Collection[NodeSpec], functions: Collection[str] | None) -> None:
-    """Check what can be seen on each node alone."""
+def check_nodes(faults: Faults, nodes: Collection[NodeSpec], functions: Collection[str] | None) -> dict[str, NodesRead]:
+    """Check each node alone. Return the valid conditions, with the nodes that each reads."""
     conditions: dict[str, list[str]] = {}
     for node in nodes:
         if node.type == COORDINATOR_FUNCTION:
@@ -35,8 +35,7 @@ def check_nodes(faults: Faults, nodes: Collection[NodeSpec], functions: Collecti
             advice = "to run it in both cases, put a node on each branch (a noop function will do) and let it depend on both"
             faults.add(node.node_id, f"routing has {short(target)} in on_success and in on_failure; {advice}")
 
-    if conditions:
-        check_conditions(faults, conditions)
+    return check_conditions(faults, conditions)
 
 
 def _check_call(faults: Faults, node: NodeSpec, functions: Collection[str] | None) -> None:

@@ -9,12 +9,19 @@ from flowkit.graph.plan import topological_order
 from flowkit.graph.uniting import Links
 from flowkit.graph.values import short
 
+NodesRead = Mapping[str, frozenset[str] | None]
+"""The nodes that an expression reads, as :func:`nodes_read` returns them."""
 
-def check_conditions(faults: Faults, conditions: Mapping[str, list[str]]) -> None:
-    """Check expressions, each with the nodes that have it."""
+
+def check_conditions(faults: Faults, conditions: Mapping[str, list[str]]) -> dict[str, NodesRead]:
+    """Check expressions, each with the nodes that have it, and return the nodes that each valid one reads.
+
+    Compiling dominates the cost of this check, so that each expression is compiled once.
+    """
+    valid: dict[str, NodesRead] = {}
     if sum(map(len, conditions)) > MAX_TOTAL_LENGTH:
         faults.add(None, f"the 'when' expressions have more than {MAX_TOTAL_LENGTH} characters together; shorten them")
-        return
+        return valid
     weight = 0
     for expression, names in conditions.items():
         if (reason := check_condition(expression)) is not None:
@@ -24,19 +31,27 @@ def check_conditions(faults: Faults, conditions: Mapping[str, list[str]]) -> Non
         weight += pattern_weight(expression)
         if weight > MAX_TOTAL_PATTERN_WEIGHT:
             faults.add(None, "the patterns of matches() in the 'when' expressions are too large together; use fewer or simpler patterns")
-            return
+            break
+        valid[expression] = nodes_read(expression)
+    return valid
 
 
 def check_nodes_read(
-    faults: Faults, document: GraphDocument, links: Links, index: Mapping[str, int], *, only: Iterable[int] | None = None
+    faults: Faults,
+    document: GraphDocument,
+    links: Links,
+    index: Mapping[str, int],
+    valid: Mapping[str, NodesRead],
+    *,
+    only: Iterable[int] | None = None,
 ) -> None:
-    """Check that the nodes which conditions name are above the nodes that have them (or those at these places)."""
+    """Check that the nodes which ``valid`` conditions name are above the nodes that have them (or those at these places)."""
     indirect: dict[int, dict[int, str]] = {}
     for place in range(len(document.nodes)) if only is None else only:
         node = document.nodes[place]
-        if node.when is None or check_condition(node.when) is not None:
+        if node.when is None:
             continue
-        for name, targets in nodes_read(node.when).items():
+        for name, targets in valid.get(node.when, {}).items():
             for target in sorted(targets or ()):
                 found = index.get(target)
                 said = f"when: {short(node.when)} reads {name} of {short(target)}"

@@ -130,11 +130,11 @@ def _all_faults(
 
 def _check(faults: Faults, document: GraphDocument, functions: Collection[str] | None) -> GraphDocument:
     index = index_of(faults, document.nodes)
-    check_nodes(faults, document.nodes, functions)
+    conditions = check_nodes(faults, document.nodes, functions)
     check_references(faults, document.nodes, index)
     links = link(faults, document, index)
     check_links(faults, document, links)
-    check_nodes_read(faults, document, links, index)
+    check_nodes_read(faults, document, links, index, conditions)
     if any(links.into):
         check_cycles(faults, document, links)
     return document if faults.found else unite(document, links)
@@ -145,12 +145,12 @@ def _check_salvaged(
 ) -> None:
     """What needs every edge, or a whole node, is left aside where these are not: it would complain of what was left out."""
     index = index_of(faults, document.nodes)
-    check_nodes(faults, [document.nodes[number] for number in salvaged.whole], functions)
+    conditions = check_nodes(faults, [document.nodes[number] for number in salvaged.whole], functions)
     check_references(faults, document.nodes, written)
     links = link(faults, document, index, unreadable=written - index.keys())
     if salvaged.linked:
         check_links(faults, document, links, only=salvaged.whole)
-        check_nodes_read(faults, document, links, index, only=salvaged.whole)
+        check_nodes_read(faults, document, links, index, conditions, only=salvaged.whole)
     check_cycles(faults, document, links)
 
 
