@@ -44,7 +44,7 @@ from flowkit.messages import (
     NodeStopped,
     NodeSucceeded,
 )
-from flowkit.storage import Ledger
+from flowkit.storage import Ledger, Sent
 from flowkit.task import STATUS_OF_MARK, Mark, NodeRecord, NodeStatus, Task, TaskSpec
 
 NOON = 1_000_000.0
@@ -234,9 +234,16 @@ class Play:
 
     def loses(self, name: str, **other: Any) -> Transition:
         """The bus will not deliver the node's command any more; or one of another attempt, handovers or place."""
+        return self.do(CommandsLost((self._command(name, other),)))
+
+    def waits(self, name: str, **other: Any) -> None:
+        """The bus confirms that the node's command waits; or one of another attempt, handovers or place."""
+        Ledger(self.task, {}).waits(self.task, self._command(name, other), self.now)
+
+    def _command(self, name: str, other: dict[str, Any]) -> Sent:
         known = self.task.records.get(self.index(name), NodeRecord())
         attempt, handovers, place = (other.get(field, getattr(known, field)) for field in ("attempt", "handovers", "place"))
-        return self.do(CommandsLost(((self.index(name), attempt, handovers, place),)))
+        return self.index(name), attempt, handovers, place
 
     def cancel(self, reason: str = "") -> Transition:
         return self.do(CancelRequested(reason))

@@ -142,8 +142,8 @@ def test_tasks_with_one_graph_share_its_plan_while_there_are_not_too_many():
 
 
 FULL = NodeRecord(
-    attempt=3, first_attempt=2, generation=1, handovers=4, sent=True, place=(2, 7), claimed=True, has_batch=True, issued_at=1.5,
-    first_issued_at=0.5, worker_id="w", started_at=2.0, heard_at=2.5, finished_at=3.0, next_retry_at=4.0,
+    attempt=3, first_attempt=2, generation=1, handovers=4, sent=True, place=(2, 7), claimed=True, confirmed_at=1.75, has_batch=True,
+    issued_at=1.5, first_issued_at=0.5, worker_id="w", started_at=2.0, heard_at=2.5, finished_at=3.0, next_retry_at=4.0,
     cancel_by=5.0, reason_code="boom", error="it broke",
     result={"n": [1, 2.5, None]}, metrics={"n": 1, "x": 0.5}, progress={"done": 3},
     batches=3, in_batches=True, pulled=True,

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from flowkit.engine import AskWorker, EngineSettings, pending_effects
-from flowkit.task import NodeStatus, TaskStatus
+from flowkit.engine import AskWorker, EngineSettings, confirmed_until, pending_effects
+from flowkit.task import NodeRecord, NodeStatus, TaskStatus
 from tests.engine.drive import FUNCTION, NOON, STEADY, Play, changes, effects, graph, started, told
 
 
@@ -34,16 +34,85 @@ def test_a_command_that_was_sent_is_not_timed_without_a_limit():
     assert play.status("a") is NodeStatus.QUEUED
 
 
-def test_a_command_that_waits_is_looked_after_less_and_less_often():
+@pytest.mark.parametrize(
+    ("is_answered", "times"),
+    [
+        (True, [5, 35, 65, 70, 100, 140, 170, 280, 310, 560, 590, 1120, 1150, 1720, 1750, 2320]),
+        (False, [5, 35, 65, 95, 125, 155, 185, 215, 245, 275]),
+    ],
+)
+def test_a_command_that_waits_is_checked_at_intervals_that_double_once_the_bus_confirms_it(is_answered: bool, times: list[int]):
     play = Play(graph("a"))
     play.sent(("a", 1), place=(3, 17))
-    pauses = []
-    for _ in range(10):
-        assert play.task.wake_at is not None
-        pauses.append(play.task.wake_at - play.now)
-        assert effects(play.later(pauses[-1])) == (["check a"] if play.now > NOON + 5 else [])
+    for seconds in times:
+        assert play.task.wake_at == NOON + seconds
+        assert effects(play.later(play.task.wake_at - play.now)) == (["check a"] if seconds >= 30 else [])
+        if is_answered:
+            play.waits("a")
         assert play.record("a").place == (3, 17)
-    assert pauses == [5, 30, 35, 70, 140, 280, 560, 600, 600, 600]
+
+
+@pytest.mark.parametrize(
+    ("confirmed_at", "now", "until"),
+    [
+        (None, 35, None),
+        (2, 5, 32),
+        (37, 65, 74),
+        (37, 74, None),
+        (400, 430, 800),
+        (1000, 1030, 1600),
+        (1000, 1599, 1600),
+        (1000, 1600, None),
+        (1000, 5000, None),
+        (-20, 5, 10),
+        (1000, 900, None),
+    ],
+)
+def test_a_confirmed_command_is_due_when_it_has_waited_as_long_again_but_within_ten_minutes(
+    confirmed_at: float | None, now: float, until: float | None
+):
+    """A confirmation before the command was issued, or after now, comes from a coordinator whose clock is wrong."""
+    stamp = None if confirmed_at is None else NOON + confirmed_at
+    record = NodeRecord(attempt=1, sent=True, issued_at=NOON, confirmed_at=stamp)
+    assert confirmed_until(record, NOON + now) == (None if until is None else NOON + until)
+    record.sent = False
+    assert confirmed_until(record, NOON + now) is None
+
+
+def test_a_second_confirmation_of_one_check_does_not_put_off_the_next():
+    play = Play(graph("a"))
+    play.sent(("a", 1))
+    play.later(100)
+    play.waits("a")
+    play.now += 20
+    play.waits("a")
+    assert play.record("a").confirmed_at == NOON + 100
+    play.now += 80
+    play.waits("a")
+    assert play.record("a").confirmed_at == NOON + 200
+
+
+def test_only_the_present_command_is_confirmed_and_only_while_it_waits():
+    play = Play(graph("a"))
+    play.waits("a")
+    assert play.record("a").confirmed_at is None
+    play.sent(("a", 1), place=(0, 5))
+    for other in ({"attempt": 2}, {"handovers": 1}, {"place": (0, 4)}):
+        play.waits("a", **other)
+        assert play.record("a").confirmed_at is None
+    play.waits("a")
+    assert play.record("a").confirmed_at == NOON
+    play.loses("a")
+    assert play.record("a").confirmed_at is None
+    play.sent(("a", 1), place=(0, 6))
+    play.waits("a")
+    play.starts("a")
+    assert play.record("a").confirmed_at is None
+    play.waits("a", place=None)
+    assert play.record("a").confirmed_at is None
+    play.is_released("a")
+    assert play.marks == "q"
+    assert play.record("a").confirmed_at is None
 
 
 def test_a_run_that_takes_too_long_is_stopped_and_has_failed():

@@ -168,6 +168,13 @@ MUTANTS = (
         "        if False:",
     ),
     Mutant(
+        "a check of a command that is not answered puts off the next one",
+        CORE + "engine/_timers.py",
+        "    return confirmed_until(record, now) or now + FIRST_CHECK_SEC\n",
+        "    return confirmed_until(record, now) or now + LONGEST_PAUSE_SEC\n",
+        suite="tests/coordinator/test_unanswered_checks.py",
+    ),
+    Mutant(
         "a worker is never asked what became of a run",
         CORE + "coordinator/_outbox.py",
         "                return self._control(task, ask)",

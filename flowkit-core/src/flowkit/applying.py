@@ -201,6 +201,11 @@ class Applier:
         """These commands are on the bus. It is remembered, and stored with the next commit: forgetting it costs a copy of the command."""
         held.ledger.sent(held.task, commands)
 
+    def waits(self, task_id: str, command: Sent) -> None:
+        """Record that a command waits as far as the bus knows. It is stored with the next commit: losing it costs one more check."""
+        for held in self.held_of((task_id,)):
+            held.ledger.waits(held.task, command, self._clock.now())
+
     # ------------------------------------------------------------ applying
 
     async def _apply(self, events: Mapping[str, Sequence[Event]], *, restore: bool = False, whole: bool = False) -> Applied:

@@ -16,7 +16,7 @@ from pydantic_core import from_json, to_json
 
 from flowkit import stored
 from flowkit._containment import error_text
-from flowkit.engine import Transition, contradiction, derive
+from flowkit.engine import Transition, confirmed_until, contradiction, derive
 from flowkit.errors import CorruptRecord
 from flowkit.graph import Graph, Plan
 from flowkit.messages import BatchRetries
@@ -40,8 +40,8 @@ Sent = tuple[int, int, int, Place | None]
 """A command on the bus: the node, the attempt, how often it was handed back before, and the place if that is known."""
 
 _OPTIONAL = (
-    "generation", "handovers", "place", "claimed", "has_batch", "worker_id", "started_at", "heard_at", "finished_at", "next_retry_at",
-    "cancel_by", "reason_code", "error", "result", "metrics", "progress", "retries", "skipped", "batches", "in_batches",
+    "generation", "handovers", "place", "claimed", "confirmed_at", "has_batch", "worker_id", "started_at", "heard_at", "finished_at",
+    "next_retry_at", "cancel_by", "reason_code", "error", "result", "metrics", "progress", "retries", "skipped", "batches", "in_batches",
     "pulled", "letter", "required",
 )  # fmt: skip
 
@@ -346,6 +346,17 @@ class Ledger:
                 record.place = place
                 self.changed.add(index)
                 self.unsaved.append(command)
+
+    def waits(self, task: Task, command: Sent, now: float) -> None:
+        """Record that the bus has confirmed that a command waits, if a check of it is due."""
+        index, attempt, handovers, place = command
+        record = task.records.get(index)
+        if record is None or task.marks[index] != Mark.ISSUED or confirmed_until(record, now) is not None:
+            return
+        if (record.attempt, record.handovers, record.sent, record.place) == (attempt, handovers, True, place):
+            task.records[index] = record = record.copy()
+            record.confirmed_at = now
+            self.changed.add(index)
 
     def commit(self, task: Task, op_id: str) -> Commit:
         """Everything since the last commit. Call :meth:`committed` once it is stored."""

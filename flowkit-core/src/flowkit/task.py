@@ -213,6 +213,8 @@ class NodeRecord:
     """Where on the bus the command is, if that is known: its partition and position."""
     claimed: bool = False
     """A coordinator has taken it upon itself to send the command; whoever comes upon it leaves that to the coordinator for a while."""
+    confirmed_at: Moment | None = None
+    """When the bus answered the last check of the command: it waits. Later answers count once the next check is due."""
     has_batch: bool = False
     issued_at: Moment = 0.0
     first_issued_at: Moment = 0.0
@@ -244,8 +246,8 @@ class NodeRecord:
 
     def copy(self) -> "NodeRecord":
         return NodeRecord(
-            self.attempt, self.first_attempt, self.generation, self.handovers, self.sent, self.place, self.claimed, self.has_batch,
-            self.issued_at, self.first_issued_at, self.worker_id, self.started_at, self.heard_at, self.finished_at,
+            self.attempt, self.first_attempt, self.generation, self.handovers, self.sent, self.place, self.claimed, self.confirmed_at,
+            self.has_batch, self.issued_at, self.first_issued_at, self.worker_id, self.started_at, self.heard_at, self.finished_at,
             self.next_retry_at, self.cancel_by, self.reason_code, self.error, self.result, self.metrics, self.progress,
             self.retries, self.skipped, self.batches, self.in_batches, self.pulled, self.letter, self.required,
         )  # fmt: skip

@@ -275,24 +275,28 @@ class CommandWatch:
                     self._waiting.setdefault(topic, {}).setdefault(place[0], deque()).append((place[1], key, since))
 
     def _is_past(self, key: Key, doubt: Doubt, found: Answers) -> bool:
-        """Whether a command does not come any more. A doubt without ground is dropped."""
+        """Whether a command does not come any more.
+
+        If the bus answers that it may still come, record that it waits, and drop the doubt if its place is known.
+        """
         if doubt.topic not in found:
             return False
         outstanding = found[doubt.topic]
         if outstanding is None:
-            return self._has_waited(key, doubt.since, UNKNOWN_SEC)
-        if doubt.place is not None:
+            is_past = self._has_waited(key, doubt.since, UNKNOWN_SEC)
+        elif doubt.place is not None:
             first, end = outstanding.get(doubt.place[0], (0, 0))
-            if first <= doubt.place[1] < end:
-                if self._is_hidden(doubt.topic, doubt.place, key, doubt.since):
-                    return True
+            is_past = not first <= doubt.place[1] < end or self._is_hidden(doubt.topic, doubt.place, key, doubt.since)
+            if not is_past:
                 del self._doubts[key]
-                return False
-            return True
-        if doubt.commands is None:
+        elif doubt.commands is None:
             doubt.commands = _ends(outstanding)
             return False
-        return _all_read(doubt.commands, outstanding)
+        else:
+            is_past = _all_read(doubt.commands, outstanding)
+        if not is_past:
+            self._applier.waits(key[0], (*key[1], doubt.place))
+        return is_past
 
 
 def _ends(outstanding: Outstanding) -> Ends:

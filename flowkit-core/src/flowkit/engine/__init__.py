@@ -38,6 +38,7 @@ from flowkit.engine._readiness import BROKEN, contradiction, derive, edge_outcom
 from flowkit.engine._retries import retry_delay
 from flowkit.engine._settings import EngineSettings
 from flowkit.engine._stops import stop_cause
+from flowkit.engine._timers import confirmed_until
 from flowkit.engine._transitions import NODE_MOVES, NODE_REPORTS, TASK_MOVES
 from flowkit.engine._vars import VarsOp
 
@@ -73,6 +74,7 @@ __all__ = [
     "VarsOp",
     "Woke",
     "advance",
+    "confirmed_until",
     "contradiction",
     "derive",
     "edge_outcomes",

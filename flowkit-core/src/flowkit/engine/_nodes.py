@@ -77,6 +77,7 @@ def _issue(draft: Transition, index: int, settings: EngineSettings) -> None:
     record.sent = False
     record.place = None
     record.claimed = settings.sends
+    record.confirmed_at = None
     record.worker_id = record.started_at = record.heard_at = record.next_retry_at = record.finished_at = None
     if node.type == COORDINATOR_FUNCTION:
         draft.move(index, Mark.RUNNING, data=_attempt(record))
@@ -172,6 +173,7 @@ def _begin(draft: Transition, index: int, worker_id: str, at: float, settings: E
     record.sent = True
     record.place = None
     record.claimed = False
+    record.confirmed_at = None
     draft.started_at = draft.started_at or record.started_at
     timeouts = draft.task.spec.plan.nodes[index].timeouts
     for seconds in (timeouts.start_to_close_sec, timeouts.heartbeat_sec, settings.lease_ttl_sec):

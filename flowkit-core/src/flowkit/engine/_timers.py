@@ -9,7 +9,7 @@ from flowkit.engine._stops import DEADLINE_PASSED, stop_cause
 from flowkit.task import ENDED, Mark, NodeRecord, TaskStatus
 
 FIRST_CHECK_SEC = 30.0
-"""A command that was sent is looked after when it has waited for this, then whenever it has waited for twice as long."""
+"""Seconds after which a command that was sent is checked first, and until a check that was not answered is repeated."""
 LONGEST_PAUSE_SEC = 600.0
 LONGEST_ASK_PAUSE_SEC = 300.0
 
@@ -46,7 +46,7 @@ def commands_lost(draft: Transition, event: CommandsLost, settings: EngineSettin
             continue
         if (known.attempt, known.handovers, known.place) == (attempt, handovers, place):
             record = draft.edit(index)
-            record.sent, record.place, record.claimed = False, None, settings.sends
+            record.sent, record.place, record.claimed, record.confirmed_at = False, None, settings.sends, None
             draft.effects.append(SendCommand(index, attempt))
             draft.wake(draft.now + settings.resend_sec)
             draft.ignored = False
@@ -154,16 +154,22 @@ def _next_look(draft: Transition, index: int, mark: int, event: Woke, settings: 
 
 
 def _next_check(record: NodeRecord, now: float, settings: EngineSettings) -> float:
-    """Commands may wait for long: the longer one has, the later somebody looks again. But one that may never have been sent does not wait.
-
-    Who looks keeps in memory what it has found so far, and may die with it.
-    """
-    waited = now - record.issued_at
-    if waited < settings.resend_sec:
+    """Return when to check an issued command next. One that may never have been sent is checked at short intervals."""
+    if now - record.issued_at < settings.resend_sec:
         return record.issued_at + settings.resend_sec
-    if not record.sent:
-        return now + FIRST_CHECK_SEC
-    return now + min(max(waited, FIRST_CHECK_SEC), LONGEST_PAUSE_SEC)
+    return confirmed_until(record, now) or now + FIRST_CHECK_SEC
+
+
+def confirmed_until(record: NodeRecord, now: float) -> float | None:
+    """Return when to check a command again that the bus has confirmed to wait; None if the check that is due now is not answered yet.
+
+    The pauses double. Without an answer they stay short, because a coordinator keeps its checks in memory and may be killed with them.
+    """
+    if not record.sent or record.confirmed_at is None:
+        return None
+    until = record.confirmed_at + min(max(record.confirmed_at - record.issued_at, FIRST_CHECK_SEC), LONGEST_PAUSE_SEC)
+    # A time far ahead was written by a coordinator whose clock is wrong.
+    return until if now < until <= now + LONGEST_PAUSE_SEC else None
 
 
 def _next_ask(record: NodeRecord, now: float, event: Woke, settings: EngineSettings) -> float:
