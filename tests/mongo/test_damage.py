@@ -435,6 +435,25 @@ async def test_tasks_that_are_damaged_while_coordinators_hold_them_stop_no_other
             await there.end()
 
 
+@pytest.mark.parametrize("damage", ["marks", "status"])
+async def test_waiting_for_a_task_whose_fields_contradict_each_other_ends(store: MongoStore, database: Database, damage: str) -> None:
+    there = Installation(store, database)
+    async with there.bus, there.client, there.coordinator() as coordinator, there.worker():
+        await there.client.create_task(graph=CHAIN, task_id="t")
+        with anyio.fail_after(REST):
+            while not there.running:
+                await anyio.sleep(0.02)
+            state = json.loads((await one_of(database, "tasks"))["parts"]["state"]) | {"marks": "FF"}
+            wrong = {"parts.state": json.dumps(state).encode()} if damage == "marks" else {"status": "finished", "finished_at": 1.0}
+            await database["flowkit_tasks"].update_one({"_id": "t"}, {"$set": wrong})
+            for client in (there.client, coordinator):
+                with pytest.raises(CorruptRecord, match="'t' cannot be read"):
+                    await client.wait("t")
+                with pytest.raises(CorruptRecord, match="'t' cannot be read"):
+                    await anext(client.watch("t"))
+            there.gate.set()
+
+
 # ---------------------------------------------------------------- on the command line
 
 

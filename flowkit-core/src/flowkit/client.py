@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, Self, TypeVar
 
 import anyio
@@ -37,7 +38,6 @@ from flowkit.errors import (
     MessageError,
     NotRunning,
     PayloadError,
-    StoreError,
     StoreUnavailable,
     TaskNotFound,
     TaskRefused,
@@ -63,6 +63,8 @@ T = TypeVar("T")
 
 PATIENCE_SEC = 10.0
 """How long a verb waits for an unavailable store before it raises."""
+CHECK_EVERY_SEC = 30.0
+"""Seconds after which ``wait`` and ``watch`` check the record of an unchanged task for damage."""
 PAGE = 500
 _STATUSES = frozenset(status.value for status in TaskStatus)
 
@@ -331,21 +333,21 @@ class Client:
 
         Raises:
             TaskNotFound: there is none.
+            CorruptRecord: its record is damaged, so that it never ends.
             TimeoutError: it has not ended after ``timeout`` seconds.
             ValueError: ``timeout`` is not a number of seconds.
         """
         timeout = _checked_timeout(timeout)
-        record = await self._record(task_id)
-        decode_task(record, to_look_at=True)  # a task that cannot be read never ends
-        while record.header.finished_at is None and timeout is None:
-            await self.store.wait_for_change(task_id, 0, ended=True)
+        give_up_at = inf if timeout is None else self.clock.monotonic() + timeout
+        while True:
             record = await self._record(task_id)
-        if record.header.finished_at is None and timeout is not None:
-            await self._ended_within(task_id, timeout)
-            record = await self._record(task_id)
-            if record.header.finished_at is None:
+            task = _decode_awaited(record)
+            if task.terminal:
+                return await self._view(task)
+            left = give_up_at - self.clock.monotonic()
+            if left <= 0:
                 raise TimeoutError(f"task {task_id!r} is still {record.header.status} after {timeout:g} s")
-        return await self._view(decode_task(record, to_look_at=True))
+            await self._wait_for_change(task_id, 0, ended=True, at_most_sec=min(left, CHECK_EVERY_SEC))
 
     async def _record(self, task_id: str) -> TaskRecord:
         record = await self._load(task_id)
@@ -354,20 +356,23 @@ class Client:
         refuse_damaged(record)
         return record
 
-    async def _ended_within(self, task_id: str, timeout: float) -> None:
-        """Return when a task has ended, or after ``timeout`` seconds."""
+    async def _wait_for_change(self, task_id: str, version: int, *, ended: bool = False, at_most_sec: float = CHECK_EVERY_SEC) -> None:
+        """Return when the stored version is above ``version``, and the task has ended if ``ended``, or after ``at_most_sec``.
+
+        A store does not report damage as a change: the caller checks the record again when this returns.
+        """
         failure = None
         async with anyio.create_task_group() as group:
 
             async def give_up() -> None:
-                await self.clock.sleep(timeout)
+                await self.clock.sleep(at_most_sec)
                 group.cancel_scope.cancel()
 
             group.start_soon(give_up)
             try:
-                await self.store.wait_for_change(task_id, 0, ended=True)
-            except StoreError as error:
-                failure = error
+                await self.store.wait_for_change(task_id, version, ended=ended)
+            except Exception as error:
+                failure = error  # raised out of the group, which would wrap it
             group.cancel_scope.cancel()
         if failure is not None:
             raise failure
@@ -377,16 +382,18 @@ class Client:
 
         Raises:
             TaskNotFound: there is none.
+            CorruptRecord: its record is damaged, so that it never ends.
         """
-        seen = _Seen()
+        seen, version = _Seen(), 0
         while True:
             record = await self._record(task_id)
-            task = decode_task(record, to_look_at=True)
+            task = _decode_awaited(record, has_changed=0 < version < record.version)
+            version = record.version
             async for event in self._events(task, record, seen):
                 yield event
             if task.terminal:
                 return
-            await self.store.wait_for_change(task_id, record.version)
+            await self._wait_for_change(task_id, version)
 
     async def _events(self, task: Task, record: TaskRecord, seen: "_Seen") -> AsyncIterator[TaskEvent]:
         live = sorted(name for name in record.parts if name[0] == "e")
@@ -596,6 +603,17 @@ def _index_of(task: Task, node_id: str) -> int:
     if index is None:
         raise TaskNotFound(task.task_id, node_id=node_id)
     return index
+
+
+def _decode_awaited(record: TaskRecord, *, has_changed: bool = False) -> Task:
+    """Return a task that has ended, or that a coordinator can continue.
+
+    The full check takes long for large graphs. It is left out for a task that ``has_changed`` since the last check: it makes progress.
+
+    Raises:
+        CorruptRecord: it is neither. Coordinators put such a task aside, so it never ends.
+    """
+    return decode_task(record, to_look_at=has_changed or record.header.finished_at is not None)
 
 
 def _checked_timeout(timeout: Any) -> float | None:

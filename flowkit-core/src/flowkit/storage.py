@@ -258,6 +258,9 @@ def _task(record: TaskRecord) -> Task:
     spec = decode_spec(record.header.task_id, record.spec)
     parts = record.parts
     state = stored.STATE.validate_json(parts[STATE], strict=True)
+    header = record.header
+    if (header.status, header.finished_at) != (state.status, state.finished_at) or state.status.terminal != (state.finished_at is not None):
+        raise ValueError("its header and its state differ in the status or in the time of the end")
     marks = bytearray(state.marks, "ascii")
     if len(marks) != len(spec.plan.ids) or not STATUS_OF_MARK.keys() >= set(marks):
         raise ValueError("the marks are not those of its nodes")
