@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from flowkit import Client
-from flowkit.client import CHECK_EVERY_SEC
+from flowkit.client import FIRST_CHECK_SEC
 from flowkit.errors import CorruptRecord
 from flowkit.protocols import TaskRecord
 from flowkit.worker import RunContext, handler
@@ -17,7 +17,7 @@ from flowkit_testing import Cluster, InMemoryStore
 from flowkit_testing.harness import DAY
 
 CHAIN = {"nodes": [{"node_id": "a", "type": "work"}, {"node_id": "b", "type": "work", "depends_on": ["a"]}]}
-MUST_END_SEC = CHECK_EVERY_SEC + 1
+MUST_END_SEC = 2 * FIRST_CHECK_SEC
 
 Damage = Callable[[TaskRecord], TaskRecord]
 

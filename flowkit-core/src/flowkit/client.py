@@ -42,7 +42,7 @@ from flowkit.errors import (
     TaskNotFound,
     TaskRefused,
 )
-from flowkit.explaining import explain_node
+from flowkit.explaining import explain_node, explain_put_aside, keeps_waiting
 from flowkit.letter_states import LetterState, letter_states
 from flowkit.messages import TaskTouched, encode, headers_of
 from flowkit.notices import notices_of
@@ -63,8 +63,9 @@ T = TypeVar("T")
 
 PATIENCE_SEC = 10.0
 """How long a verb waits for an unavailable store before it raises."""
-CHECK_EVERY_SEC = 30.0
-"""Seconds after which ``wait`` and ``watch`` check the record of an unchanged task for damage."""
+FIRST_CHECK_SEC = 30.0
+LONGEST_CHECK_SEC = 600.0
+"""``wait`` and ``watch`` check the record of an unchanged task for damage after pauses that double up to this."""
 PAGE = 500
 _STATUSES = frozenset(status.value for status in TaskStatus)
 
@@ -338,6 +339,7 @@ class Client:
             ValueError: ``timeout`` is not a number of seconds.
         """
         timeout = _checked_timeout(timeout)
+        pauses = _check_pauses()
         give_up_at = inf if timeout is None else self.clock.monotonic() + timeout
         while True:
             record = await self._record(task_id)
@@ -347,7 +349,7 @@ class Client:
             left = give_up_at - self.clock.monotonic()
             if left <= 0:
                 raise TimeoutError(f"task {task_id!r} is still {record.header.status} after {timeout:g} s")
-            await self._wait_for_change(task_id, 0, ended=True, at_most_sec=min(left, CHECK_EVERY_SEC))
+            await self._wait_for_change(task_id, 0, ended=True, at_most_sec=min(left, pauses.next_sec()))
 
     async def _record(self, task_id: str) -> TaskRecord:
         record = await self._load(task_id)
@@ -356,7 +358,7 @@ class Client:
         refuse_damaged(record)
         return record
 
-    async def _wait_for_change(self, task_id: str, version: int, *, ended: bool = False, at_most_sec: float = CHECK_EVERY_SEC) -> None:
+    async def _wait_for_change(self, task_id: str, version: int, *, ended: bool = False, at_most_sec: float) -> None:
         """Return when the stored version is above ``version``, and the task has ended if ``ended``, or after ``at_most_sec``.
 
         A store does not report damage as a change: the caller checks the record again when this returns.
@@ -384,16 +386,17 @@ class Client:
             TaskNotFound: there is none.
             CorruptRecord: its record is damaged, so that it never ends.
         """
-        seen, version = _Seen(), 0
+        seen, version, pauses = _Seen(), 0, _check_pauses()
         while True:
             record = await self._record(task_id)
             task = _decode_awaited(record, has_changed=0 < version < record.version)
-            version = record.version
+            if record.version != version:
+                version, pauses = record.version, _check_pauses()
             async for event in self._events(task, record, seen):
                 yield event
             if task.terminal:
                 return
-            await self._wait_for_change(task_id, version)
+            await self._wait_for_change(task_id, version, at_most_sec=pauses.next_sec())
 
     async def _events(self, task: Task, record: TaskRecord, seen: "_Seen") -> AsyncIterator[TaskEvent]:
         live = sorted(name for name in record.parts if name[0] == "e")
@@ -467,12 +470,25 @@ class Client:
         """Why a node is not running, in a sentence.
 
         If it waits for a worker, this waits for the next heartbeat of a worker with its role, for at most 10 s.
+        If the task was put aside, this says why and what to do, from the dead letter of the task.
 
         Raises:
             TaskNotFound: there is no such task, or it has no such node.
+            CorruptRecord: the task cannot be read.
         """
-        task = await load_task(self.store, task_id)
+        record = await self._record(task_id)
+        letters = await self.store.dead_letters(task_id=task_id, kind="task")
+        letter = max(letters, key=lambda letter: letter.at, default=None)
+        try:
+            task = decode_task(record)
+        except CorruptRecord:
+            if letter is None:
+                raise
+            _index_of(decode_task(record, to_look_at=True), node_id)
+            return explain_put_aside(letter, now=self.clock.now())
         index = _index_of(task, node_id)
+        if letter is not None and keeps_waiting(task, index, record, letter):
+            return explain_put_aside(letter, now=self.clock.now())
         records, now = await records_of(self.store, task, [index]), self.clock.now()
         served = task.marks[index] != Mark.ISSUED or await is_served(self.store, task.spec.plan.nodes[index].type, self.clock)
         return explain_node(task, index, records.get(index), now=now, served=served)
@@ -614,6 +630,11 @@ def _decode_awaited(record: TaskRecord, *, has_changed: bool = False) -> Task:
         CorruptRecord: it is neither. Coordinators put such a task aside, so it never ends.
     """
     return decode_task(record, to_look_at=has_changed or record.header.finished_at is not None)
+
+
+def _check_pauses() -> Backoff:
+    """Return the pauses between checks of a task that does not change."""
+    return Backoff(first_sec=FIRST_CHECK_SEC, longest_sec=LONGEST_CHECK_SEC)
 
 
 def _checked_timeout(timeout: Any) -> float | None:

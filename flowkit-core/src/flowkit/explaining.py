@@ -1,9 +1,29 @@
 """Why a node is not running, in a sentence."""
 
 from flowkit.engine import BROKEN, edge_outcomes, stop_cause
+from flowkit.protocols import DeadLetter, TaskRecord
+from flowkit.storage import last_change_at
 from flowkit.task import ENDED, Mark, NodeRecord, Task
 
 MOST_NAMES = 3
+MOST_OF_A_CAUSE = 1000
+CLOCKS_DIFFER_SEC = 1.0
+"""A change counts as later than a dead letter only if it is later by more than this: their times are of different processes."""
+
+
+def keeps_waiting(task: Task, index: int, record: TaskRecord, letter: DeadLetter) -> bool:
+    """Return whether a node does not start because its task was put aside with this letter and has not changed since then."""
+    return task.marks[index] not in {*ENDED, Mark.RUNNING} and last_change_at(record) <= letter.at + CLOCKS_DIFFER_SEC
+
+
+def explain_put_aside(letter: DeadLetter, *, now: float) -> str:
+    """Return why a task was put aside, and what to do."""
+    lines = (letter.fault or letter.error).split("\n")
+    why = next((line.strip() for line in reversed(lines) if line.strip()), letter.reason_code)
+    return (
+        f"The task was put aside {max(now - letter.at, 0):.1f} s ago, so its nodes do not start. Fix the cause, then run "
+        f"`flowkit dlq retry {letter.letter_id}` (details: `flowkit dlq show {letter.letter_id}`). Cause: {why[:MOST_OF_A_CAUSE]}"
+    )
 
 
 def explain_node(task: Task, index: int, record: NodeRecord | None, *, now: float, served: bool) -> str:

@@ -222,6 +222,12 @@ def decode_log(name: str, data: bytes) -> list[tuple[int, LogEntry]]:
         raise _corrupt(f"part {name}", error) from None
 
 
+def last_change_at(record: TaskRecord) -> float:
+    """Return when a task changed last, by the part of its history that is in the record."""
+    parts = ((name, data) for name, data in record.parts.items() if name[0] == "e")
+    return max((entry[0] for name, data in parts for _, entry in decode_log(name, data)), default=0.0)
+
+
 def decode_task(record: TaskRecord, *, to_look_at: bool = False) -> Task:
     """A task as it is stored, ready for the engine; without what the engine derives, if it is only ``to_look_at``.
 
@@ -443,6 +449,7 @@ __all__ = [
     "decode_task",
     "encode_spec",
     "header_of",
+    "last_change_at",
     "log_part",
     "mentions",
     "new_record",

@@ -1,0 +1,113 @@
+"""What ``explain`` says of a task that was put aside."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from flowkit.errors import CorruptRecord, RecordRefused, TaskNotFound
+from flowkit.protocols import Commit, DeadLetter
+from flowkit.worker import handler
+from flowkit_testing import Cluster, InMemoryStore
+from flowkit_testing.harness import DAY
+
+CHAIN = {"nodes": [{"node_id": "a", "type": "work"}, {"node_id": "b", "type": "work", "depends_on": ["a"]}]}
+
+
+@handler("work")
+async def work(item: Any) -> str:
+    return "done"
+
+
+class RefusingStore(InMemoryStore):
+    """Refuses every commit while it is told to."""
+
+    refuses = True
+
+    async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
+        if self.refuses:
+            raise RecordRefused("the store does not take this one")
+        return await super().commit(commits)
+
+
+async def damage(store: InMemoryStore, **state: Any) -> None:
+    """Store another state of the task."""
+    record = (await store.load(["t"]))["t"]
+    put = {"state": json.dumps(json.loads(record.parts["state"]) | state).encode()}
+    header = record.header
+    change = Commit("t", record.version, "damage", state.get("status", header.status), header.wake_at, header.finished_at, put)
+    assert await store.commit([change]) == [True]
+
+
+async def letter_of(cluster: Cluster) -> DeadLetter:
+    (letter,) = await cluster.store.dead_letters(task_id="t", kind="task")
+    return letter
+
+
+def check_sentence(sentence: str, letter: DeadLetter, cause: str) -> None:
+    assert sentence.startswith("The task was put aside ")
+    assert f"run `flowkit dlq retry {letter.letter_id}`" in sentence
+    assert f"`flowkit dlq show {letter.letter_id}`" in sentence
+    assert sentence.endswith(f"Cause: {cause}")
+    assert "waits" not in sentence.partition("Cause: ")[0]
+
+
+async def test_explain_says_that_a_task_is_put_aside_and_what_to_do() -> None:
+    store = RefusingStore()
+    async with Cluster(store=store, handlers=[work], coordinators=0) as cluster:
+        await cluster.client.create_task(graph=CHAIN, task_id="t")
+        assert await cluster.client.explain("t", "b") == "'b' waits for 'a'."
+        await cluster.add_coordinator()
+        await cluster.clock.sleep(60)
+        letter = await letter_of(cluster)
+        for node_id in "ab":
+            sentence = await cluster.client.explain("t", node_id)
+            check_sentence(sentence, letter, "flowkit.errors.RecordRefused: the store does not take this one")
+        # What it says to do helps.
+        store.refuses = False
+        (outcome,) = await cluster.client.retry_dead_letters([letter.letter_id])
+        assert outcome.done
+        assert (await cluster.client.wait("t", 30 * DAY)).status == "finished"
+        assert await cluster.client.explain("t", "a") == "'a' has finished."
+
+
+@pytest.mark.parametrize("marks", ["F.", "FF", "x.", ".."])
+async def test_explain_says_that_a_task_whose_record_is_damaged_is_put_aside(marks: str) -> None:
+    async with Cluster(coordinators=0) as cluster:
+        await cluster.client.create_task(graph=CHAIN, task_id="t")
+        await damage(cluster.store, marks=marks)
+        with pytest.raises(CorruptRecord):
+            await cluster.client.explain("t", "b")
+        await cluster.add_coordinator()
+        await cluster.clock.sleep(60)
+        letter = await letter_of(cluster)
+        cause = letter.error.strip().split("\n")[-1]
+        assert "'t' cannot be read" in cause
+        for node_id in "ab":
+            check_sentence(await cluster.client.explain("t", node_id), letter, cause)
+        with pytest.raises(TaskNotFound, match="no node 'c'"):
+            await cluster.client.explain("t", "c")
+
+
+async def test_a_task_that_changed_after_it_was_put_aside_is_explained_by_its_record() -> None:
+    async with Cluster() as cluster:
+        await cluster.client.create_task(graph=CHAIN, task_id="t")
+        await cluster.store.park([DeadLetter("l", cluster.clock.now(), "task", "quarantined", "ValueError: no", "t")])
+        assert (await cluster.client.explain("t", "b")).startswith("The task was put aside 0.0 s ago")
+        await cluster.clock.sleep(5)
+        await cluster.client.pause("t")
+        await cluster.client.resume("t")
+        assert await cluster.client.explain("t", "b") == "'b' waits for 'a'."
+
+
+async def test_the_cause_in_a_letter_that_cannot_be_decoded_is_its_fault() -> None:
+    class Faulty(InMemoryStore):
+        async def dead_letters(self, **wanted: Any) -> Sequence[DeadLetter]:
+            return [replace(letter, error="", fault="its bytes are gone") for letter in await super().dead_letters(**wanted)]
+
+    async with Cluster(store=Faulty()) as cluster:
+        await cluster.client.create_task(graph=CHAIN, task_id="t")
+        await cluster.store.park([DeadLetter("l", cluster.clock.now(), "task", "quarantined", "ValueError: no", "t")])
+        check_sentence(await cluster.client.explain("t", "b"), await letter_of(cluster), "its bytes are gone")
