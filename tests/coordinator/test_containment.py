@@ -16,10 +16,13 @@ import pytest
 from flowkit import Coordinator
 from flowkit._containment import MOST_OF_A_TRACEBACK
 from flowkit.cli import main
-from flowkit.errors import PayloadError, TaskRefused
+from flowkit.errors import CorruptRecord, PayloadError, TaskRefused
+from flowkit.plugins import Plugins
+from flowkit.protocols import Message, TopicSpec
+from flowkit.sealing import Payloads, SealedBus
 from flowkit.worker import Worker, handler
-from flowkit_testing import Cluster
-from tests.foreign_code import KINDS, Panic, misbehave
+from flowkit_testing import Cluster, InMemoryBus
+from tests.foreign_code import KINDS, misbehave
 
 EVERYTHING = [*KINDS, "cancels itself"]
 
@@ -153,27 +156,125 @@ async def test_whatever_a_plugin_raises_before_a_submission_refuses_it(kind: str
 
 
 class Codec:
-    """Panics while it is told to."""
+    """Misbehaves while it is told to."""
 
-    bad = False
+    encodes: str | None = None
+    decodes: str | None = None
 
     def flowkit_encode_payload(self, data: bytes, context: str) -> bytes:
-        if self.bad:
-            raise Panic("in the codec")
+        misbehave(self.encodes)
         return data
 
     def flowkit_decode_payload(self, data: bytes) -> bytes:
+        misbehave(self.decodes)
         return data
 
 
-async def test_a_codec_that_panics_refuses_a_payload_and_others_go_on() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+async def test_whatever_a_codec_raises_one_payload_is_refused_and_others_go_on(kind: str) -> None:
     codec = Codec()
     async with Cluster(handlers=[work], plugins=[codec]) as cluster:
-        codec.bad = True
-        with pytest.raises(PayloadError, match="Codec' cannot encode .*: Panic"):
+        codec.encodes = kind
+        with pytest.raises(PayloadError, match="Codec' cannot encode "):
             await cluster.client.create_task(graph=WORK)
-        codec.bad = False
+        codec.encodes = None
+        task_id = await cluster.client.create_task(graph=WORK)
+        codec.decodes = kind
+        with pytest.raises(CorruptRecord, match="Codec' cannot decode "):
+            await cluster.client.get_task(task_id)
+        codec.decodes = None
         assert (await cluster.run(WORK)).status == "finished"
+
+
+class CancellingCodec:
+    """Cancels the task that calls it, in the hooks that ``cancels`` names."""
+
+    def __init__(self, *, cancels: str) -> None:
+        self.cancels = cancels
+        self.calls = {"encode": 0, "decode": 0}
+
+    def flowkit_encode_payload(self, data: bytes, context: str) -> bytes:
+        return self._called("encode", data)
+
+    def flowkit_decode_payload(self, data: bytes, context: str) -> bytes:
+        return self._called("decode", data)
+
+    def _called(self, verb: str, data: bytes) -> bytes:
+        self.calls[verb] += 1
+        if verb in self.cancels:
+            misbehave("cancels itself")
+        return data
+
+
+@handler("produce")
+async def produce(item: Any) -> Any:
+    for number in range(3):
+        yield {"number": number}
+
+
+@handler("read")
+async def read(item: Any) -> Any:
+    return item
+
+
+@handler("fail")
+async def fail(item: Any) -> Any:
+    raise ValueError("no")
+
+
+READING = {
+    "nodes": [
+        {"node_id": "a", "type": "produce"},
+        {"node_id": "b", "type": "read", "depends_on": ["a"], "io": {"input_inline": {"input_adapter": "pull.from_artifacts"}}},
+        {"node_id": "c", "type": "fail", "depends_on": ["b"], "retry_policy": {"max": 0}},
+        {"node_id": "d", "type": "coordinator_fn", "depends_on": ["b"], "io": {"fn": "noop"}},
+    ]
+}
+
+
+@pytest.mark.parametrize("cancels", ["encode", "decode", "encode decode"])
+async def test_a_codec_that_cancels_the_task_which_calls_it_cancels_nothing(cancels: str, caplog: pytest.LogCaptureFixture) -> None:
+    codec = CancellingCodec(cancels=cancels)
+    async with Cluster(handlers=[produce, read, fail], plugins=[codec]) as cluster:
+        client = cluster.client
+        task_id = await client.create_task(graph=READING)
+        assert [event async for event in client.watch(task_id)][-1].status == "failed"
+        view = await client.wait(task_id, timeout=60)
+        assert {name: str(node.status) for name, node in view.nodes.items()} == {
+            "a": "finished", "b": "finished", "c": "failed", "d": "finished",
+        }  # fmt: skip
+        assert len([artifact async for artifact in client.artifacts(task_id, "a")]) == 3
+        assert [letter.node_id for letter in (await client.dead_letters()).items] == ["c"]
+        assert [view.id for view in (await client.list_tasks()).items] == [task_id]
+        await client.retry(task_id, from_nodes=["b"])
+        await asyncio.sleep(0)  # a cancellation that is pending would be delivered here
+        assert (await client.wait(task_id, timeout=60)).status == "failed"
+    assert min(codec.calls.values()) > 20
+    assert "loop broke" not in caplog.text
+    assert "Traceback" not in caplog.text.replace("ValueError: no", "")
+
+
+async def test_a_receive_that_its_owner_cancels_while_a_codec_does_loses_no_message() -> None:
+    class Owned(CancellingCodec):
+        def _called(self, verb: str, data: bytes) -> bytes:
+            asyncio.get_running_loop().call_soon(receiving.cancel)
+            return super()._called(verb, data)
+
+    plugins, received = Plugins([Owned(cancels="decode")]), []
+
+    async def receive() -> None:
+        received.extend(await subscription.receive(max_messages=10))
+        await asyncio.sleep(60)
+
+    async with InMemoryBus() as bus:
+        sealed = SealedBus(bus, [Payloads(plugins)])
+        await bus.ensure_topics([TopicSpec("t")])
+        async with sealed.subscribe(["t"], group="g") as subscription:
+            await bus.publish([Message("t", b"1", "k")])
+            receiving = asyncio.create_task(receive())
+            with pytest.raises(asyncio.CancelledError):
+                await receiving
+    assert [delivery.message.value for delivery in received] == [b"1"]
 
 
 # ---------------------------------------------------------------- what ends all the same

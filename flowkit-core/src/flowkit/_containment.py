@@ -172,12 +172,31 @@ _cancelled: "WeakSet[asyncio.Task[Any]]" = WeakSet()
 """Tasks that a foreign function cancelled while it was called in them."""
 
 
-async def undo_cancellation() -> None:
-    """Receive the cancellation of the current task that the last foreign functions asked for, so that no later await raises it."""
+async def undo_cancellation(*, postpone: bool = False) -> None:
+    """Receive the cancellation of the current task that the last foreign functions asked for, so that no later await raises it.
+
+    A cancellation by the task's owner that arrives at the same moment is raised here. With ``postpone`` the next await raises it: the
+    caller holds something that must not be lost.
+    """
     task = _current_task()
-    if task is not None and task in _cancelled:
-        _cancelled.discard(task)
+    if task is None or task not in _cancelled:
+        return
+    _cancelled.discard(task)
+    try:
         await take_back(is_cancelled)
+    except asyncio.CancelledError:
+        if not postpone:
+            raise
+        task.uncancel()
+        task.cancel()
+
+
+async def uncancelled(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function that calls foreign ones, and undo the cancellation of the current task that these asked for."""
+    try:
+        return function(*args, **kwargs)
+    finally:
+        await undo_cancellation()
 
 
 def is_cancelled() -> bool:

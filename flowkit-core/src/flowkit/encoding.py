@@ -5,10 +5,11 @@ users and their handlers gave is encoded: what was submitted, the parts of a tas
 a store finds things by is not: ids, statuses, times, labels, the names of pipelines and workers, idempotency keys, reason codes.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Self
 
+from flowkit._containment import uncancelled
 from flowkit.errors import PayloadError
 from flowkit.plugins import Plugins
 from flowkit.protocols import (
@@ -54,28 +55,29 @@ class EncodedStore:
     # ------------------------------------------------------------ tasks
 
     async def create(self, records: Sequence[TaskRecord]) -> Sequence[str]:
-        return await self._store.create([self._encoded(record) for record in records])
+        return await self._store.create(await uncancelled(lambda: [self._encoded(record) for record in records]))
 
     async def load(self, task_ids: Collection[str]) -> Mapping[str, TaskRecord]:
-        return {task_id: self._decoded(record) for task_id, record in (await self._store.load(task_ids)).items()}
+        found = await self._store.load(task_ids)
+        return await uncancelled(lambda: {task_id: self._decoded(record) for task_id, record in found.items()})
 
     async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
-        return await self._store.commit([self._encoded_commit(commit) for commit in commits])
+        return await self._store.commit(await uncancelled(lambda: [self._encoded_commit(commit) for commit in commits]))
 
     async def read_archive(self, task_id: str, names: Collection[str]) -> Mapping[str, bytes]:
         parts = await self._store.read_archive(task_id, names)
-        return {name: self._plugins.decode_payload(data, _part(task_id, name)) for name, data in parts.items()}
+        return await uncancelled(lambda: self._decoded_parts(task_id, parts.items()))
 
     async def scan_archive(self, task_id: str, *, prefix: str, after: str = "", limit: int = 1000) -> Sequence[tuple[str, bytes]]:
         parts = await self._store.scan_archive(task_id, prefix=prefix, after=after, limit=limit)
-        return [(name, self._plugins.decode_payload(data, _part(task_id, name))) for name, data in parts]
+        return list((await uncancelled(lambda: self._decoded_parts(task_id, parts))).items())
 
     async def due(self, *, before: float, limit: int) -> Sequence[str]:
         return await self._store.due(before=before, limit=limit)
 
     async def list_tasks(self, query: TaskQuery) -> tuple[Sequence[TaskRecord], str | None]:
         records, following = await self._store.list_tasks(query)
-        return [self._decoded(record) for record in records], following
+        return await uncancelled(lambda: [self._decoded(record) for record in records]), following
 
     async def wait_for_change(self, task_id: str, version: int, *, ended: bool = False) -> None:
         await self._store.wait_for_change(task_id, version, ended=ended)
@@ -87,6 +89,9 @@ class EncodedStore:
 
     def _encoded_parts(self, task_id: str, parts: Mapping[str, bytes]) -> dict[str, bytes]:
         return {name: self._plugins.encode_payload(data, _part(task_id, name)) for name, data in parts.items()}
+
+    def _decoded_parts(self, task_id: str, parts: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
+        return {name: self._plugins.decode_payload(data, _part(task_id, name)) for name, data in parts}
 
     def _encoded_commit(self, commit: Commit) -> Commit:
         task_id = commit.task_id
@@ -102,7 +107,7 @@ class EncodedStore:
         task_id = record.header.task_id
         try:
             spec = self._plugins.decode_payload(record.spec, _part(task_id, "spec"))
-            parts = {name: self._plugins.decode_payload(data, _part(task_id, name)) for name, data in record.parts.items()}
+            parts = self._decoded_parts(task_id, record.parts.items())
         except PayloadError as error:
             return replace(record, spec=b"", parts={}, fault=str(error))
         return replace(record, spec=spec, parts=parts)
@@ -119,7 +124,7 @@ class EncodedStore:
         return await self._store.sessions()
 
     async def park(self, letters: Sequence[DeadLetter]) -> None:
-        await self._store.park([self._encoded_letter(letter) for letter in letters])
+        await self._store.park(await uncancelled(lambda: [self._encoded_letter(letter) for letter in letters]))
 
     async def dead_letters(
         self,
@@ -131,7 +136,7 @@ class EncodedStore:
         limit: int = 100,
     ) -> Sequence[DeadLetter]:
         letters = await self._store.dead_letters(task_id=task_id, kind=kind, letter_ids=letter_ids, after=after, limit=limit)
-        return [self._decoded_letter(letter) for letter in letters]
+        return await uncancelled(lambda: [self._decoded_letter(letter) for letter in letters])
 
     async def drop_dead_letters(self, letter_ids: Collection[str]) -> int:
         return await self._store.drop_dead_letters(letter_ids)
@@ -172,10 +177,11 @@ class _EncodedArtifacts:
         self._plugins = plugins
 
     async def put(self, records: Sequence[ArtifactRecord]) -> Sequence[bool]:
-        return await self._store.put([self._encoded(record) for record in records])
+        return await self._store.put(await uncancelled(lambda: [self._encoded(record) for record in records]))
 
     async def read(self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False) -> Sequence[ArtifactRecord]:
-        return [self._decoded(record) for record in await self._store.read(stream, after=after, limit=limit, latest=latest)]
+        records = await self._store.read(stream, after=after, limit=limit, latest=latest)
+        return await uncancelled(lambda: [self._decoded(record) for record in records])
 
     async def known(self, stream: Stream, uids: Collection[str]) -> set[str]:
         return await self._store.known(stream, uids)
@@ -183,7 +189,8 @@ class _EncodedArtifacts:
     async def scan(
         self, task_id: str, *, after: tuple[float, str] | None = None, limit: int = 100
     ) -> Sequence[tuple[tuple[float, str], ArtifactRecord]]:
-        return [(cursor, self._decoded(record)) for cursor, record in await self._store.scan(task_id, after=after, limit=limit)]
+        found = await self._store.scan(task_id, after=after, limit=limit)
+        return await uncancelled(lambda: [(cursor, self._decoded(record)) for cursor, record in found])
 
     def _encoded(self, record: ArtifactRecord) -> ArtifactRecord:
         place, encode = _artifact(record), self._plugins.encode_payload

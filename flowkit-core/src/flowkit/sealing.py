@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol, Self
 
+from flowkit._containment import uncancelled, undo_cancellation
 from flowkit.config import CommonConfig
 from flowkit.errors import DecodeError, MessageTooLarge, PayloadError
 from flowkit.messages import Refused
@@ -124,7 +125,7 @@ class SealedBus:
         for message in messages:
             if len(message.value) > self.max_message_bytes:
                 raise MessageTooLarge(f"a message of {len(message.value)} bytes for {message.topic!r} is above {self.max_message_bytes}")
-        return await self._bus.publish([self._closed(message) for message in messages])
+        return await self._bus.publish(await uncancelled(lambda: [self._closed(message) for message in messages]))
 
     async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]] | None:
         return await self._bus.outstanding(topic, group)
@@ -178,14 +179,16 @@ def _as_delivered(deliveries: Collection[Delivery]) -> list[Delivery]:
 
 
 class _SealedSubscription:
-    """Opens what comes. Nothing waits between taking a message and giving it out, so that none is lost where a receive is cancelled."""
+    """Opens what it receives. No cancellation is raised between a receive and its return, so that a cancelled receive loses no message."""
 
     def __init__(self, subscription: Subscription, bus: SealedBus) -> None:
         self._subscription = subscription
         self._bus = bus
 
     async def receive(self, *, max_messages: int) -> Sequence[Delivery]:
-        return [self._bus.opened(delivery) for delivery in await self._subscription.receive(max_messages=max_messages)]
+        opened = [self._bus.opened(delivery) for delivery in await self._subscription.receive(max_messages=max_messages)]
+        await undo_cancellation(postpone=True)
+        return opened
 
     async def ack(self, deliveries: Collection[Delivery]) -> None:
         await self._subscription.ack(_as_delivered(deliveries))
