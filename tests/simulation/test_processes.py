@@ -1,11 +1,13 @@
 """What a crash, a pause and the walls around a simulation do."""
 
 import asyncio
+import gc
 import os
 import random
 import secrets
 import socket
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -35,6 +37,32 @@ def run_here(scenario: Callable[[SimCluster], Awaitable[object]], handlers: Any 
 
 
 # ---------------------------------------------------------------- processes
+
+
+def test_what_a_crashed_process_awaited_is_closed_without_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", heard.append)
+
+    @handler("produce")
+    async def produce(item: Any, ctx: RunContext) -> Any:
+        for number in range(3):
+            yield {"number": number}
+            await ctx.clock.sleep(5)
+
+    @handler("consume")
+    async def consume(item: Any) -> Any:
+        return item
+
+    async def scenario(cluster: SimCluster) -> None:
+        io = {"start_when": "first_batch", "input_inline": {"input_adapter": "pull.from_artifacts"}}
+        task_id = await cluster.client.create_task(graph=graph(node("a", "produce"), node("b", "consume", ["a"], io=io)))
+        await cluster.clock.sleep(2)
+        await cluster.crash(cluster.workers[0])
+        cluster.assert_finished(await cluster.client.wait(task_id))
+
+    run_here(scenario, [produce, consume])
+    gc.collect()
+    assert heard == []
 
 
 def test_nothing_of_a_crashed_process_runs_any_more() -> None:

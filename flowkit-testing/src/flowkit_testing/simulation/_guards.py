@@ -11,8 +11,9 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from types import AsyncGeneratorType
 from typing import Any, NoReturn
 
 import anyio.to_thread
@@ -172,3 +173,11 @@ def take_apart(tasks: Sequence[SimTask]) -> None:
                 coroutine.close()
             if getattr(coroutine, "cr_frame", None) is None:
                 break
+
+
+def close_awaited(generators: Iterable[AsyncGeneratorType[Any, Any]]) -> None:
+    """Close what asynchronous generators await. Before Python 3.13, closing the coroutine of a task does not reach it."""
+    for generator in generators:
+        awaited: Any = generator.ag_await
+        with suppress(BaseException):
+            awaited.close()

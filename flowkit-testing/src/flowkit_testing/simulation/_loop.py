@@ -6,6 +6,7 @@ import contextvars
 from collections.abc import Callable, Coroutine
 from heapq import heappop
 from itertools import count
+from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class SimLoop(asyncio.BaseEventLoop):
     Each callback is admitted by the process it belongs to: one that is paused keeps it for later, one that is dead drops it.
     """
 
+    _asyncgens: Any
     _ready: Any
     _scheduled: Any
 
@@ -96,6 +98,10 @@ class SimLoop(asyncio.BaseEventLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         if "handle" in context and self._fatal is None:
             self._fatal = context.get("exception") or SimulationError(context["message"])
+
+    def generators(self) -> list[AsyncGeneratorType[Any, Any]]:
+        """Return the asynchronous generators that were started and not finished."""
+        return list(self._asyncgens)
 
     def put_back(self, handles: list[asyncio.Handle]) -> None:
         """Let these run after all."""

@@ -13,7 +13,7 @@ from flowkit import CoordinatorConfig, WorkerConfig
 from flowkit.plugins import Plugins
 
 from ..broker import Broker
-from ._guards import Clockwork, quiet, sealed, take_apart, unlogged
+from ._guards import Clockwork, close_awaited, quiet, sealed, take_apart, unlogged
 from ._invariants import Invariant
 from ._loop import SimulationError
 from ._process import Process
@@ -143,9 +143,10 @@ async def _main(world: World, cluster: SimCluster, setup: Setup) -> None:
 def _tear_down(world: World) -> None:
     """Take everything apart, without a last word."""
     loop = world.loop
-    tasks = list(loop.tasks)
+    tasks, generators = list(loop.tasks), loop.generators()
     loop.power_off()
     take_apart(tasks)
+    close_awaited(generators)
     loop.close()
 
 
