@@ -36,12 +36,15 @@ def source_of(mutant: Mutant) -> Path:
 def prepare(mutant: Mutant | None, folder: Path) -> dict[str, str]:
     """Copy the packages, apply the change, and give the environment in which Python imports the copy."""
     for source in SOURCES:
-        shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "*.pyc"))
+        # Compiled modules are copied too: Python uses those whose source has not changed. Another process may be writing "*.pyc.NUMBER".
+        shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.egg-info", "*.pyc.*"))
     if mutant is not None:
         target = folder / mutant.path
         text = target.read_text(encoding="utf-8")
         assert text.count(mutant.before) == 1, f"{mutant.name}: its text stands {text.count(mutant.before)} times in {mutant.path}"
         target.write_text(text.replace(mutant.before, mutant.after), encoding="utf-8")
+        for compiled in target.parent.glob(f"__pycache__/{target.stem}.*.pyc"):
+            compiled.unlink()
     return {**os.environ, "PYTHONPATH": os.pathsep.join((str(folder), str(ROOT))), "PYTHONDONTWRITEBYTECODE": "1"}
 
 

@@ -1,4 +1,7 @@
-"""Look for a seed that shows something wrong: ``python -m tests.mutants.hunt SEEDS [SCENARIO...]``. Exits with 1 at the first."""
+"""Look for a seed that shows something wrong: ``python -m tests.mutants.hunt SEEDS FIRST [SCENARIO...]``. Exits with 1 at the first.
+
+``FIRST`` is the run to try before all others, in the form of ``FIRST_RUNS``, or an empty text.
+"""
 
 import logging
 import sys
@@ -34,8 +37,18 @@ def without_faults(standard: Standard) -> Setup:
     return replace(standard.setup("none"), scenario=undisturbed(standard.scenario), converge_sec=2 * FREE_OF_FAULTS_SEC)
 
 
-def outcomes(seeds: int, names: list[str]) -> Iterator[tuple[str, Outcome]]:
-    """First what is promised, then each scenario without faults, then seeds with all of them."""
+def single(first: str) -> Outcome:
+    """Run one promise, one scenario without faults, or one seed of a scenario with all faults (``SCENARIO:SEED``)."""
+    name, _, seed = first.partition(":")
+    if seed:
+        return run_seed(STANDARD[name].setup("all"), int(seed))
+    return run_seed(setups()[name] if name in setups() else without_faults(STANDARD[name]), 0)
+
+
+def outcomes(seeds: int, first: str, names: list[str]) -> Iterator[tuple[str, Outcome]]:
+    """Run ``first`` if it is given, then each promise, then each scenario without faults, then seeds with all faults."""
+    if first:
+        yield first, single(first)
     for name, setup in setups().items():
         yield name, run_seed(setup, 0)
     chosen = [STANDARD[name] for name in names] or list(STANDARD.values())
@@ -50,9 +63,9 @@ def first_line(error: BaseException) -> str:
     return str(error).partition("\n")[0][:300]
 
 
-def main(seeds: str, *names: str) -> int:
+def main(seeds: str, first: str, *names: str) -> int:
     logging.disable(logging.CRITICAL)
-    for number, (name, outcome) in enumerate(outcomes(int(seeds), list(names))):
+    for number, (name, outcome) in enumerate(outcomes(int(seeds), first, list(names))):
         if outcome.error is not None:
             (seed,) = outcome.report.seeds
             print(f"{name}, run {number}, seed {seed}: {type(outcome.error).__name__}: {first_line(outcome.error)}")

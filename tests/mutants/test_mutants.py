@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.mutants.first_runs import FIRST_RUNS
 from tests.mutants.ground import Mutant, prepare, run, source_of
 from tests.mutants.patches import MUTANTS
+from tests.mutants.promises import setups
+from tests.simulation.scenarios import STANDARD
 
 SEEDS = 1000
 HEALTHY_SEEDS = 40
@@ -30,7 +33,8 @@ def hunt(mutant: Mutant | None, folder: Path, *, seeds: int = SEEDS) -> tuple[in
     if mutant is not None and mutant.suite is not None:
         command = ["pytest", mutant.suite, "-x", "-q", "-p", "no:cacheprovider", "-p", "no:cov"]
     else:
-        command = ["tests.mutants.hunt", str(seeds), *(mutant.scenarios if mutant is not None else ())]
+        first, scenarios = (FIRST_RUNS.get(mutant.name, ""), mutant.scenarios) if mutant is not None else ("", ())
+        command = ["tests.mutants.hunt", str(seeds), first, *scenarios]
     done = run(command, environment, limit_sec=LIMIT_SEC)
     return done.returncode, (done.stdout + done.stderr)[-2000:]
 
@@ -46,6 +50,11 @@ def hunted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def test_there_are_at_least_thirty_and_no_two_of_a_name():
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 30
+
+
+def test_each_first_run_exists_and_belongs_to_a_mutant():
+    assert FIRST_RUNS.keys() <= {mutant.name for mutant in MUTANTS if mutant.suite is None}
+    assert {first.partition(":")[0] for first in FIRST_RUNS.values()} <= setups().keys() | STANDARD.keys()
 
 
 def test_each_changes_one_place_of_the_packages():
