@@ -2,10 +2,12 @@
 
 import json
 import math
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from flowkit.errors import ConfigError, NodeFailure, RecordTooLarge
@@ -536,3 +538,39 @@ async def test_a_batch_that_is_stored_after_the_end_was_told_adds_nothing_to_it(
         go_on.set()
         await bench.clock.sleep(10)
     assert bench.kinds(command) == ["node_started", "node_stopped"]
+
+
+class Blocking(Counting):
+    """Holds the event loop in each batch, and never waits for anything."""
+
+    async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
+        time.sleep(0.006)  # noqa: ASYNC251 - this is the blocking call
+        return await super().process_batch(batch, ctx)
+
+
+async def blocking(item: Any) -> AsyncIterator[dict[str, Any]]:
+    for number in range(item["count"]):
+        time.sleep(0.006)  # noqa: ASYNC251 - this is the blocking call
+        yield {"number": number}
+
+
+@pytest.mark.parametrize(
+    ("handler", "inline"), [(Blocking, uids(*map(str, range(30)))), (blocking, {"count": 30})], ids=["class", "generator"]
+)
+async def test_other_tasks_run_between_the_batches_of_a_handler_that_never_waits(bench: Bench, handler: Any, inline: Any) -> None:
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    async with bench.worker({"work": handler}), anyio.create_task_group() as group:
+        command = await bench.send(inline)
+        await bench.started(command)
+        before = turns
+        group.start_soon(count_turns)
+        await bench.end(command)
+        assert turns - before >= 10
+        group.cancel_scope.cancel()

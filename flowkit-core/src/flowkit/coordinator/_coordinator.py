@@ -5,18 +5,17 @@ import logging
 import os
 import secrets
 import socket
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Self
 
 import anyio
-import anyio.lowlevel
 
 from flowkit._loops import keep_alive, owner_leaves
 from flowkit._parking import Parking
 from flowkit._service import Service, run_until_told
+from flowkit._turns import Turns
 from flowkit.applying import Applied, Applier, Held, log_store_error
 from flowkit.client import Client
 from flowkit.config import CoordinatorConfig
@@ -41,7 +40,6 @@ logger = logging.getLogger(__name__)
 LOOP_PAUSE_SEC = 1.0
 STOP_SEC = 10.0
 """Seconds after a signal before the watchdog checks the event loop."""
-YIELD_EVERY_SEC = 0.005
 TURNS = 4
 """Of the event loop: from here over the bus to a worker's slot."""
 
@@ -66,7 +64,7 @@ class Coordinator(Client, Service):
         plugins: Collection[object] | Plugins | None = None,
     ) -> None:
         super().__init__(db=db, bus=bus, cfg=cfg or CoordinatorConfig(), store=store, clock=clock, plugins=plugins)
-        self._yielded_at = float("-inf")
+        self._turns = Turns(least=TURNS, most=TURNS)
         self.coordinator_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
     # ------------------------------------------------------------ life
@@ -269,7 +267,8 @@ class Coordinator(Client, Service):
         if mine:
             self._new += [(self._applier.adopt(one.task, one.record), one.effects) for one in mine]
             self._something_new.set()
-            await self._let_others_run()
+            # A program may end right after it has submitted, or submit in a tight loop.
+            await self._turns.give()
         others = {task_id: one.task.spec.trace for one, task_id in zip(submissions, stored, strict=True) if not one.certainly_new}
         if others:
             await self._touch(others)
@@ -281,14 +280,6 @@ class Coordinator(Client, Service):
             self._something_new.clear()
             new, self._new = self._new, []
             await self._carry_out(Applied(effects=new))
-
-    async def _let_others_run(self) -> None:
-        """Give what was set going a few turns, now and then: a program may end right after it has submitted, or submit in a tight loop."""
-        now = time.monotonic()
-        if now - self._yielded_at > YIELD_EVERY_SEC:
-            self._yielded_at = now
-            for _ in range(TURNS):
-                await anyio.lowlevel.checkpoint()
 
     async def _change(self, task_id: str, event: Event) -> None:
         self._check_running()

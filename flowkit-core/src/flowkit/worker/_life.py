@@ -13,6 +13,7 @@ from flowkit._children import child_processes, log_children
 from flowkit._containment import error_text, loggable
 from flowkit._loops import keep_alive, owner_leaves
 from flowkit._threads import Calls, counted
+from flowkit._turns import Turns
 from flowkit.clock import StoreClock
 from flowkit.config import WorkerConfig
 from flowkit.encoding import encoded
@@ -35,6 +36,8 @@ from flowkit.worker.functions import allow_threads
 
 logger = logging.getLogger(__name__)
 
+MOST_TURNS = 20
+"""Turns of the event loop between two batches: enough for the steps of a heartbeat."""
 LAST_WORDS_SEC = 10.0
 """How long a worker that stops tries to tell what became of its runs."""
 FAREWELL_SEC = 5.0
@@ -156,6 +159,7 @@ class Life:
             reader=reader,
             hints=StreamHints(bus=bus, topic=cfg.control_topic, clock=clock),
             watches=StreamWatches(),
+            turns=Turns(least=1, most=MOST_TURNS),
         )
         reporter = Reporter(bus=bus, topic=cfg.events_topic, worker_id=self._worker_id, clock=clock)
         allow_threads(cfg.max_concurrency)

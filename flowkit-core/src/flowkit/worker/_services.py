@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from flowkit._turns import Turns
 from flowkit.config import WorkerConfig
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Store
@@ -24,3 +25,5 @@ class Services:
     reader: ArtifactReader
     hints: StreamHints
     watches: StreamWatches
+    turns: Turns
+    """Turns for other tasks between two batches: handlers may not wait for anything."""

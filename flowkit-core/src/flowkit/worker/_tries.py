@@ -104,6 +104,7 @@ class Tries:
                 if batch is not None and batch.batch_uid not in self._given_up:
                     now = self._services.clock.monotonic()
                     await self._try(_Failed(now, 0, batch, now), process, sole=sole)
+                    await self._services.turns.give()
                 while self._waiting and (len(self._waiting) > MAX_WAITING or self._waiting[0].due_at <= self._services.clock.monotonic()):
                     await self._try_again(process)
         while self._waiting:

@@ -107,6 +107,7 @@ class Work:
                 await self.ledger.add(f"{prefix}{number}", value)
                 await self.tries.give_up_refused()
                 number += 1
+                await self._services.turns.give()
                 self._context.raise_if_cancelled()
 
     # ------------------------------------------------ handlers with batches
