@@ -1,5 +1,6 @@
-"""Look for a seed that shows something wrong: ``python -m tests.mutants.hunt SEEDS FIRST [SCENARIO...]``. Exits with 1 at the first.
+"""Look for a seed that shows something wrong: ``python -m tests.mutants.hunt SEEDS FIRST [SCENARIO...]``.
 
+Exits with ``FOUND`` at the first, and with 0 if there is none.
 ``FIRST`` is the run to try before all others, in the form of ``FIRST_RUNS``, or an empty text.
 """
 
@@ -13,6 +14,8 @@ from flowkit_testing.simulation import Outcome, Setup, SimCluster, run_seed
 from tests.mutants.promises import setups
 from tests.simulation.scenarios import STANDARD, Standard, handing_back, of_seed
 
+FOUND = 10
+"""Exit status. Python itself ends with 1, for example where a change keeps a module from being imported."""
 FREE_OF_FAULTS_SEC = 120.0
 """Longer than any scenario takes if nothing goes wrong."""
 
@@ -69,7 +72,7 @@ def main(seeds: str, first: str, *names: str) -> int:
         if outcome.error is not None:
             (seed,) = outcome.report.seeds
             print(f"{name}, run {number}, seed {seed}: {type(outcome.error).__name__}: {first_line(outcome.error)}")
-            return 1
+            return FOUND
     return 0
 
 
