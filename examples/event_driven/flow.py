@@ -1,0 +1,13 @@
+"""What happens to one event."""
+
+from typing import Any
+
+from flowkit import flow
+
+
+@flow
+def on_event(g: Any) -> None:
+    """Check the event against the list of devices, store it, and raise an alert if its value is above the device's limit."""
+    check = g.node("check", "check")
+    g.node("store", "store", after=[check])
+    g.node("alert", "alert", after=[check], when="results.check.value > results.check.limit")

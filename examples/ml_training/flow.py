@@ -1,0 +1,33 @@
+"""Train several models at the same time, evaluate each, and publish the best one if it is good enough."""
+
+from typing import Any
+
+from flowkit import flow
+
+TRAININGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "centroids": ("train_centroids", {}),
+    "linear": ("train_linear", {"degree": 1, "rate": 0.5, "rounds": 4}),
+    "quadratic": ("train_linear", {"degree": 2, "rate": 4.0, "rounds": 8}),
+    "tree": ("train_tree", {"depth": 5}),
+}
+"""By the model's name: the role that trains it, and its settings. The rate of ``quadratic`` is too high on purpose."""
+GOOD_ENOUGH = "results.choose.accuracy >= (has(params.required) ? params.required : 0.9)"
+
+
+@flow
+def training(g: Any) -> None:
+    prepare = g.node("prepare", "prepare")
+    evaluations = []
+    for name, (role, settings) in TRAININGS.items():
+        train = g.node(
+            f"train_{name}",
+            role,
+            after=[prepare],
+            input_inline=settings,
+            retry_policy={"max": 3, "backoff_sec": 0.1},
+            timeouts={"start_to_close_sec": 600, "heartbeat_sec": 120},
+        )
+        evaluations.append(g.node(f"evaluate_{name}", "evaluate", after=[prepare, train], input_inline={"model": name}))
+    choose = g.node("choose", "choose", after=evaluations)
+    g.node("publish", "publish", after=[choose], when=GOOD_ENOUGH)
+    g.node("report", "report", after=[choose], when=f"!({GOOD_ENOUGH})")
