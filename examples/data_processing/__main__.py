@@ -4,6 +4,7 @@ import asyncio
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 from examples.data_processing.flow import log_report
 from examples.data_processing.handlers import HANDLERS
@@ -27,9 +28,9 @@ async def main(log: Path) -> None:
         await stop_one(coordinator, task_id, workers)
         view = await coordinator.wait(task_id)
 
-    result = (view.result or {})["report"]
-    print(f"{view.status}: {result['totals']}")
-    for table in result["tables"]:
+    result: Any = view.result
+    print(f"{view.status}: {result['report']['totals']}")
+    for table in result["report"]["tables"]:
         for row in table["rows"]:
             print(f"  {row[0]:12}{row[1]:7,} requests{row[2]:7,} errors{row[3]:13,} bytes")
 

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from pathlib import Path
+from typing import Any
 
 from examples.etl.handlers import HANDLERS
 from examples.etl.sample import MISSING_RATE, RATES, write_rates, write_sample
@@ -36,7 +37,8 @@ def show(view: TaskView) -> None:
     transform = view.nodes["transform"]
     counts = f"{transform.metrics['orders']} orders, {transform.metrics['rejected']} rejected"
     print(f"{view.status}: {counts}, {transform.skipped_batches} batches skipped")
-    for country, orders, euros in (view.result or {})["report"]["tables"][0]["rows"]:
+    result: Any = view.result
+    for country, orders, euros in result["report"]["tables"][0]["rows"]:
         print(f"  {country} {orders:4} orders {euros:10.2f} euros")
 
 

@@ -1,4 +1,4 @@
-"""Post sample events to the source, and show what becomes of them."""
+"""Post sample events to the source, and show the outcome."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What happens to one event."""
+"""The flow of one event."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Where events come from: an HTTP server of the standard library. Each event that it takes becomes a task."""
+"""A source of events: an HTTP server of the standard library. Each accepted event becomes a task."""
 
 import asyncio
 import json

@@ -18,13 +18,26 @@ PROGRAMS = {"python": [sys.executable], "flowkit": [sys.executable, "-m", "flowk
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_the_commands_of_a_readme_print_what_it_shows(example: str, tmp_path: Path):
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    shown = list(blocks(ROOT / "examples" / example / "README.md"))
+    shown = readme(example)
     commands = [(block, after) for block, after in zip(shown, [*shown[1:], None], strict=True) if block.language == "sh"]
     assert commands
     for block, after in commands:
         printed = "".join(run(line, tmp_path) for line in block.code.splitlines())
         if after is not None and after.language == "text":
             assert fits(after, printed), printed
+
+
+def test_the_page_of_examples_has_the_commands_of_their_readmes():
+    page = ROOT / "docs/how-to/examples.md"
+    text = page.read_text(encoding="utf-8")
+    commands = [line for block in blocks(page) if block.language == "sh" for line in block.code.splitlines() if "examples" in line]
+    firsts = [next(block.code.strip() for block in readme(example) if block.language == "sh") for example in EXAMPLES]
+    assert sorted(commands) == sorted(firsts)
+    assert [folder for folder in (ROOT / "examples").iterdir() if folder.name[0] != "_" and f"`examples/{folder.name}`" not in text] == []
+
+
+def readme(example: str) -> list[Block]:
+    return list(blocks(ROOT / "examples" / example / "README.md"))
 
 
 def run(command: str, folder: Path) -> str:

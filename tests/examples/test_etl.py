@@ -29,7 +29,7 @@ def in_database(params: dict[str, str]) -> dict[str, float]:
 
 
 def in_files(params: dict[str, str], rates: dict[str, float]) -> dict[str, float]:
-    """What a plain loop finds: the orders that can be converted with these rates."""
+    """Return the orders that a plain loop can convert with these rates."""
     euros = {}
     for path in Path(params["source"]).glob("*.csv"):
         with path.open(newline="", encoding="utf-8") as file:

@@ -15,7 +15,7 @@ from flowkit_testing.simulation import SimCluster, simulate
 
 
 class Plant:
-    """The devices, and what is kept of their events, in the order in which it was kept."""
+    """The devices, and their stored events in the order of storing."""
 
     def __init__(self) -> None:
         self.limits, self.stored, self.alerts = {"pump-1": 80.0}, dict[str, Any](), dict[str, str]()
@@ -90,7 +90,7 @@ async def test_an_event_of_an_unknown_device_is_handled_once_the_device_is_known
     assert plant.alerts == {"ev-1": "pump-9: 60 is above 50"}
 
 
-def test_every_event_is_stored_whatever_goes_wrong():
+def test_every_event_is_stored_under_faults():
     async def scenario(cluster: SimCluster) -> None:
         plant = Plant()
         for _ in range(2):

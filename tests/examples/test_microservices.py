@@ -16,7 +16,7 @@ PIECES, AMOUNT = 3, 250
 
 
 class Shop:
-    """The three services, and what is true of them when an order has ended."""
+    """The three services, and a check of them for the end of an order."""
 
     def __init__(self) -> None:
         self.stock, self.payments, self.shipping = Stock(desk=PIECES), Payments(declined=("expired",)), Shipping()
@@ -99,7 +99,7 @@ async def test_an_order_that_is_submitted_twice_is_one_task():
 
 
 @pytest.mark.parametrize("address", ["Main Street 1", "unknown"])
-def test_an_order_is_completed_or_undone_whatever_goes_wrong(address: str):
+def test_an_order_is_completed_or_undone_under_faults(address: str):
     patient: Any = {"nodes": [node | {"retry_policy": {"max": 30, "backoff_sec": 1}} for node in FLOW["nodes"]]}
 
     async def scenario(cluster: SimCluster) -> None:
