@@ -11,6 +11,12 @@ TRAININGS: dict[str, tuple[str, dict[str, Any]]] = {
     "tree": ("train_tree", {"depth": 5}),
 }
 """By the model's name: the role that trains it, and its settings. The rate of ``quadratic`` is too high on purpose."""
+TIMEOUTS: dict[str, dict[str, float]] = {
+    "train_centroids": {"start_to_close_sec": 600},
+    "train_linear": {"start_to_close_sec": 600, "heartbeat_sec": 120},
+    "train_tree": {"start_to_close_sec": 600},
+}
+"""By role. Only ``train_linear`` reports progress, so only it has a limit on the time between two reports."""
 GOOD_ENOUGH = "results.choose.accuracy >= (has(params.required) ? params.required : 0.9)"
 
 
@@ -25,7 +31,7 @@ def training(g: Any) -> None:
             after=[prepare],
             input_inline=settings,
             retry_policy={"max": 3, "backoff_sec": 0.1},
-            timeouts={"start_to_close_sec": 600, "heartbeat_sec": 120},
+            timeouts=TIMEOUTS[role],
         )
         evaluations.append(g.node(f"evaluate_{name}", "evaluate", after=[prepare, train], input_inline={"model": name}))
     choose = g.node("choose", "choose", after=evaluations)
