@@ -1,14 +1,12 @@
 """Map and reduce, as a graph: several ``map`` nodes, one ``reduce`` node that reads their batches as they come, and sums."""
 
-from typing import Any
-
-from flowkit import flow
+from flowkit import Graph, flow
 
 PARTS = 4
 
 
 @flow
-def log_report(g: Any, parts: int = PARTS) -> None:
+def log_report(g: Graph, parts: int = PARTS) -> None:
     """Count the requests in a log file that is cut into ``parts``."""
     maps = [g.node(f"map_{part}", "map", input_inline={"part": part, "parts": parts}) for part in range(parts)]
     reduce = g.node("reduce", "reduce", after=maps, start_when="first_batch", input_inline={"input_adapter": "pull.from_artifacts"})

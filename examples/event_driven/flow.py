@@ -1,12 +1,10 @@
 """The flow of one event."""
 
-from typing import Any
-
-from flowkit import flow
+from flowkit import Graph, flow
 
 
 @flow
-def on_event(g: Any) -> None:
+def on_event(g: Graph) -> None:
     """Check the event against the list of devices, store it, and raise an alert if its value is above the device's limit."""
     check = g.node("check", "check")
     g.node("store", "store", after=[check])

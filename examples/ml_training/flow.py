@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flowkit import flow
+from flowkit import Graph, flow
 
 TRAININGS: dict[str, tuple[str, dict[str, Any]]] = {
     "centroids": ("train_centroids", {}),
@@ -21,7 +21,7 @@ GOOD_ENOUGH = "results.choose.accuracy >= (has(params.required) ? params.require
 
 
 @flow
-def training(g: Any) -> None:
+def training(g: Graph) -> None:
     prepare = g.node("prepare", "prepare")
     evaluations = []
     for name, (role, settings) in TRAININGS.items():
