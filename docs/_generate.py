@@ -35,12 +35,12 @@ MARKS = {value: name.lower() for name, value in vars(Mark).items() if name.isupp
 
 def chart(first: str, moves: Iterable[tuple[str, Sequence[str]]], *, labels: Callable[[str], str] = lambda _: "") -> str:
     """A Mermaid state diagram. ``labels`` says what is written on the arrows that leave a state."""
-    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {first}"]
+    lines = ["stateDiagram-v2", f"    [*] --> {first}"]
     for state, following in moves:
         lines += [f"    {state} --> {after}{labels(state)}" for after in following]
         if not following or labels(state):
             lines.append(f"    {state} --> [*]")
-    return "\n".join([*lines, "```"])
+    return "\n".join(lines) + "\n"
 
 
 def node_chart() -> str:
@@ -156,8 +156,6 @@ def mongo_indexes() -> str:
 # ---------------------------------------------------------------- pages
 
 GENERATORS: dict[str, Callable[[], str]] = {
-    "node-chart": node_chart,
-    "task-chart": task_chart,
     "node-states": node_states,
     "common-settings": lambda: settings(CommonConfig),
     "coordinator-settings": lambda: settings(CoordinatorConfig, without=CommonConfig),
@@ -170,6 +168,14 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "mongo-indexes": mongo_indexes,
     "mongo-roles": mongo_roles,
 }
+
+DIAGRAMS: dict[str, Callable[[], str]] = {"node-states": node_chart, "task-states": task_chart}
+"""The sources of diagrams that follow from tables. ``docs/_diagrams.py`` draws them."""
+
+
+def diagrams() -> dict[Path, str]:
+    """Return the sources of the generated diagrams by file."""
+    return {DOCS / "diagrams" / f"{name}.mmd": source() for name, source in DIAGRAMS.items()}
 
 
 def generated(text: str) -> str:
@@ -187,6 +193,8 @@ def main() -> None:
         after = generated(before)
         if after != before:
             path.write_text(after, encoding="utf-8")
+    for path, source in diagrams().items():
+        path.write_text(source, encoding="utf-8")
 
 
 if __name__ == "__main__":

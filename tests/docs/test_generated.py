@@ -1,8 +1,6 @@
 """The documentation agrees with the code where it repeats it."""
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from pydantic import BaseModel
@@ -11,21 +9,10 @@ from flowkit import hookspecs
 from flowkit.engine import NODE_MOVES, TASK_MOVES
 from flowkit.graph import EdgeSpec, GraphDocument, NodeIO, NodeSpec, RetryPolicy, Routing, Timeouts
 from flowkit.task import Mark, NodeStatus, TaskStatus
-from tests.docs.pages import ROOT
+from tests.docs.pages import ROOT, script
 
 DOCS = ROOT / "docs"
-
-
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "_generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-generate = _load()
+generate = script("_generate.py")
 WITH_REGIONS = [page for page in generate.pages() if generate.REGION.search(page.read_text(encoding="utf-8"))]
 
 
@@ -50,7 +37,7 @@ def test_the_charts_have_every_state_and_every_move() -> None:
 
 
 def test_generating_keeps_what_stands_between_two_places() -> None:
-    page = "<!-- generated: node-chart -->\n<!-- end -->\n\nkept\n\n<!-- generated: task-chart -->\n<!-- end -->\n"
+    page = "<!-- generated: node-states -->\n<!-- end -->\n\nkept\n\n<!-- generated: functions -->\n<!-- end -->\n"
     once = generate.generated(page)
     assert "\nkept\n" in once
     assert generate.generated(once) == once
