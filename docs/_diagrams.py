@@ -43,7 +43,6 @@ def main() -> None:
     for source in sorted(FOLDER.glob("*.mmd")):
         if not is_current(source):
             source.with_suffix(".svg").write_text(draw(source.read_text(encoding="utf-8")), encoding="utf-8")
-            print(f"drew {source.stem}")
 
 
 if __name__ == "__main__":

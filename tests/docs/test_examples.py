@@ -1,7 +1,8 @@
 """What the documentation shows does what it says.
 
 The blocks of a page run in their order, in a folder of the page's own: those with a title are its files. Python without a title runs
-as one program in which ``await`` may stand anywhere; what a comment at the end of a ``print`` says is what it prints.
+as one program in which ``await`` may stand anywhere; what a comment at the end of a ``print`` says is what it prints. A ``text`` block
+after commands shows lines of their output.
 """
 
 import ast
@@ -21,13 +22,13 @@ import yaml
 
 from flowkit import Graph
 from flowkit.plugins import Plugins
+from tests.docs.commands import commands_of
 from tests.docs.pages import Block, blocks, name_of, pages
 
 pytest_plugins = ["pytester"]
 
 STANDS_FOR = {"your_mongo_db": '"memory://"'}
 PROMISED_OUTPUT = re.compile(r"^\s*print\(.*\)\s{2,}# (?P<text>.+)$", re.MULTILINE)
-RUNNABLE_VERBS = ("run", "graph", "plugins")
 
 WITH_PYTHON = [page for page in pages() if any(block.language == "python" for block in blocks(page))]
 DOCUMENTS = [
@@ -57,9 +58,9 @@ def test_the_code_of_a_page_runs(page: Path, pytester: pytest.Pytester, capfd: p
 
 def _run(block: Block, page: Path, pytester: pytest.Pytester, runner: asyncio.Runner, scope: dict[str, Any]) -> None:
     if block.language == "sh":
-        for line in block.code.splitlines():
-            if line.startswith(tuple(f"flowkit {verb} " for verb in RUNNABLE_VERBS)) and any(other.title for other in blocks(page)):
-                _succeeds("-m", "flowkit.cli", *shlex.split(line)[1:])
+        ran = [command.text for command in commands_of(page, block) if command.runs_with_page]
+        printed = "".join(_succeeds("-m", "flowkit.cli", *shlex.split(text)[1:]) for text in ran)
+        assert not ran or [line for line in block.output.splitlines() if line not in printed] == []
     elif block.language != "python":
         return
     elif block.title and block.title.startswith("test_"):
@@ -87,11 +88,13 @@ def _compiled(code: str, where: str) -> CodeType:
     return compiled
 
 
-def _succeeds(*arguments: str) -> None:
+def _succeeds(*arguments: str) -> str:
+    """Run Python, and return what it printed."""
     done = subprocess.run([sys.executable, "-W", "error", *arguments], capture_output=True, text=True, timeout=60, check=False)
     print(done.stdout)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
+    return done.stdout
 
 
 @pytest.mark.parametrize("block", DOCUMENTS)

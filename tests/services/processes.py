@@ -23,10 +23,10 @@ PATIENCE_SEC = 90.0
 class Process:
     """A coordinator or a worker. What it logs is kept in a file."""
 
-    def __init__(self, command: list[str], *, log: Path, environment: dict[str, str]) -> None:
+    def __init__(self, command: list[str], *, log: Path, environment: dict[str, str], folder: Path = ROOT) -> None:
         self._log = log
         with log.open("wb") as output:
-            self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            self._process = subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
 
     @property
     def pid(self) -> int:

@@ -1,0 +1,102 @@
+"""Commands that the documentation shows, and where each of them is tested."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.docs.pages import ROOT, Block, blocks, name_of, pages
+
+COMMENT = re.compile(r"\s{2,}#.*$")
+CONTINUED = re.compile(r"\\\n\s*")
+EXAMPLE_OF_TOX = ".venv/bin/tox run -qq -e example"
+
+WITH_PAGE = re.compile(r"flowkit (run|graph|plugins) ")
+"""Commands that run beside the files that the same page shows."""
+IN_CHECKOUT = re.compile(rf"flowkit run examples/|python -m examples\.|{re.escape(EXAMPLE_OF_TOX)} -- ")
+"""Commands that run in a copy of the repository's root."""
+ON_SERVERS = ("docs/how-to/run-an-example.md", re.compile(r"flowkit (coordinator|worker|submit)\b"))
+"""The page whose processes run on a real Kafka and a real MongoDB."""
+
+INSTALLS = "it installs packages; tox does the same for each environment"
+OWN_SERVERS = "it needs the reader's configuration; the verb runs in tests/services/test_processes.py"
+KAFKA_TOOL = "it is a tool of Kafka's distribution, which the tests do not fetch"
+
+NOT_RUN = {
+    "python3 -m venv .venv && .venv/bin/pip install -q tox && .venv/bin/tox run -qq -e example": (
+        "it installs packages; the command of the environment runs in tests/docs/test_commands.py"
+    ),
+    "python3 -m venv .venv && .venv/bin/pip install -q tox && .venv/bin/tox run -qq -e tests": "it is the command that runs the tests",
+    "python3 -m venv .venv && . .venv/bin/activate": INSTALLS,
+    "pip install './flowkit-core[cli]' ./flowkit-testing": INSTALLS,
+    "pip install './flowkit-core[cli]' ./flowkit-kafka ./flowkit-mongo": INSTALLS,
+    "pip install -e './flowkit-core[cli]' -e ./flowkit-kafka -e ./flowkit-mongo -e ./flowkit-testing --group dev": INSTALLS,
+    "pip install -e './flowkit-core[cli]' -e ./flowkit-kafka -e ./flowkit-mongo -e ./flowkit-testing --group dev --group docs": INSTALLS,
+    "pip install pre-commit && pre-commit install": INSTALLS,
+    "pip install flowkit-core": INSTALLS,
+    "pip install 'flowkit-core[cli]'": INSTALLS,
+    "pip install flowkit-core flowkit-kafka": INSTALLS,
+    "pip install flowkit-core flowkit-mongo": INSTALLS,
+    "pip install flowkit-testing": INSTALLS,
+    "python tools/servers.py up": "it runs until Ctrl-C; the fixtures in tests/servers start the same servers",
+    "flowkit coordinator --config coordinator.toml": OWN_SERVERS,
+    "flowkit worker --config worker.toml --handlers shop.handlers": OWN_SERVERS,
+    "flowkit doctor --config coordinator.toml": OWN_SERVERS,
+    "python tools/chaos.py --minutes 20.5 --calm-minutes 0 --seed 20261126": "it takes 20 minutes; tests/chaos/test_chaos.py runs two",
+    "python docs/_generate.py": "it writes into the pages; tests/docs/test_generated.py compares what it would write",
+    "python docs/_diagrams.py": "it needs a drawing program; tests/docs/test_diagrams.py checks that no drawing is outdated",
+}
+NOT_RUN_TOOLS = {
+    "kafka-topics.sh": KAFKA_TOOL,
+    "kafka-acls.sh": f"{KAFKA_TOOL}; tests/services/test_rights.py grants the rights of the page",
+}
+"""The first words of commands that no test runs, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A line of a block in the language ``sh``."""
+
+    page: Path
+    line: int
+    text: str
+    output: str
+
+    def __str__(self) -> str:
+        return f"{name_of(self.page)}:{self.line}: {self.text}"
+
+    @property
+    def runs_with_page(self) -> bool:
+        return WITH_PAGE.match(self.text) is not None and any(block.title for block in blocks(self.page))
+
+    @property
+    def runs_in_checkout(self) -> bool:
+        return not self.runs_with_page and IN_CHECKOUT.match(self.text) is not None
+
+    @property
+    def runs_on_servers(self) -> bool:
+        page, verbs = ON_SERVERS
+        return name_of(self.page) == page and verbs.match(self.text) is not None
+
+    @property
+    def reason(self) -> str | None:
+        """Return why no test runs it."""
+        return NOT_RUN.get(self.text) or NOT_RUN_TOOLS.get(self.text.split()[0])
+
+
+def commands_of(page: Path, block: Block) -> Iterator[Command]:
+    """Yield the commands of a block, without comments and with continued lines joined."""
+    if block.language == "sh":
+        for line in CONTINUED.sub("", block.code).splitlines():
+            if text := COMMENT.sub("", line).strip():
+                yield Command(page, block.line, text, block.output)
+
+
+def pages_with_commands() -> list[Path]:
+    """Return the pages for users and for those who change FlowKit."""
+    others = ("CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md", "changes/README.md")
+    return [*pages(), *(ROOT / name for name in others), *sorted(ROOT.glob("examples/*/README.md"))]
+
+
+def commands() -> list[Command]:
+    return [command for page in pages_with_commands() for block in blocks(page) for command in commands_of(page, block)]

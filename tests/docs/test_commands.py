@@ -1,0 +1,160 @@
+"""Each command in the documentation runs in a test, or is listed with the reason why it does not."""
+
+import configparser
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import typer
+
+from flowkit.cli._app import app
+from tests.docs.commands import EXAMPLE_OF_TOX, NOT_RUN, NOT_RUN_TOOLS, Command, commands, pages_with_commands
+from tests.docs.pages import ROOT, name_of
+from tests.services.processes import Process
+from tests.services.support import Installation
+
+PATIENCE_SEC = 120
+INLINE = re.compile(r"`(flowkit [^`]+)`")
+TOX_ENVIRONMENTS = re.compile(r"tox run [^\n`]*?-e ([a-z,-]+)")
+IN_CHECKOUT = [pytest.param(command, id=f"{name_of(command.page)}:{command.line}") for command in commands() if command.runs_in_checkout]
+
+
+def test_each_command_runs_or_is_listed_with_a_reason() -> None:
+    assert [
+        str(command)
+        for command in commands()
+        if [command.runs_with_page, command.runs_in_checkout, command.runs_on_servers, command.reason is not None].count(True) != 1
+    ] == []
+
+
+def test_each_listed_command_is_in_the_documentation() -> None:
+    texts = {command.text for command in commands()}
+    assert NOT_RUN.keys() - texts == set()
+    assert NOT_RUN_TOOLS.keys() - {text.split()[0] for text in texts} == set()
+
+
+def test_each_test_that_a_reason_names_is_there() -> None:
+    named = re.findall(r"tests/[\w/.]+\w", " ".join([*NOT_RUN.values(), *NOT_RUN_TOOLS.values()]))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+# ---------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize("page", pages_with_commands(), ids=name_of)
+def test_the_verbs_options_and_environments_that_a_page_names_exist(page: Path) -> None:
+    texts = [command.text for command in commands() if command.page == page]
+    texts += INLINE.findall(page.read_text(encoding="utf-8"))
+    assert [fault for text in texts if text.startswith("flowkit ") for fault in unknown_words(text)] == []
+    named = {name for found in TOX_ENVIRONMENTS.findall(page.read_text(encoding="utf-8")) for name in found.split(",")}
+    assert named - tox_environments() == set()
+
+
+def unknown_words(text: str) -> Iterator[str]:
+    """Yield the verbs and options of a ``flowkit`` command that the command line does not have."""
+    command: Any = typer.main.get_command(app)  # typer's own copy of click, or click: it depends on the version
+    for word in text.partition(" | ")[0].split()[1:]:
+        if word.startswith("-"):
+            if word.partition("=")[0] not in {name for option in command.params for name in option.opts} | {"--help"}:
+                yield f"{text}: {word}"
+        elif verbs := getattr(command, "commands", None):
+            if word.isupper():  # it stands for any verb
+                return
+            if word not in verbs:
+                yield f"{text}: {word}"
+                return
+            command = verbs[word]
+
+
+def test_an_unknown_verb_and_an_unknown_option_are_found() -> None:
+    assert list(unknown_words("flowkit graph draw flow.yaml")) == ["flowkit graph draw flow.yaml: draw"]
+    assert list(unknown_words("flowkit graph show flow.yaml --svg")) == ["flowkit graph show flow.yaml --svg: --svg"]
+    assert list(unknown_words("flowkit graph show flow.yaml --json")) == []
+
+
+def tox_environments() -> set[str]:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(ROOT / "tox.ini")
+    names = {name.removeprefix("testenv:") for name in parser.sections()} | {"tests"}
+    return {one for name in names for one in expanded(name)}
+
+
+def expanded(name: str) -> Iterator[str]:
+    """Expand ``tests-{core,kafka}`` to one name each."""
+    if found := re.fullmatch(r"(.*)\{(.*)\}(.*)", name):
+        yield from (found[1] + part + found[3] for part in found[2].split(","))
+    else:
+        yield name
+
+
+# ---------------------------------------------------------------- in a copy of the repository's root
+
+
+@pytest.mark.parametrize("command", IN_CHECKOUT)
+def test_a_command_of_an_example_runs(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    words = [*on_part_of_the_library(expand_tox(command.text), tmp_path)]
+    done = subprocess.run(invocation(words), cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_SEC, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in command.output.splitlines() if line not in done.stdout] == []
+
+
+def expand_tox(text: str) -> list[str]:
+    """Put the command of the tox environment in the place of ``tox run -e example``."""
+    if not text.startswith(EXAMPLE_OF_TOX):
+        return shlex.split(text)
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(ROOT / "tox.ini")
+    arguments = text.removeprefix(EXAMPLE_OF_TOX).strip().removeprefix("--").strip()
+    return shlex.split(parser["testenv:example"]["commands"].replace("{posargs}", arguments))
+
+
+def on_part_of_the_library(words: list[str], folder: Path) -> list[str]:
+    """Give the report on the standard library a part of it to read: all of it takes 20 seconds."""
+    if "examples/stdlib_report/flow.yaml" not in words:
+        return words
+    shutil.copytree(Path(sysconfig.get_paths()["stdlib"]) / "json", folder / "library")
+    given = words.index("--params") if "--params" in words else len(words)
+    params = json.loads(words[given + 1]) if given < len(words) else {}
+    return [*words[:given], *words[given + 2 :], "--params", json.dumps({**params, "root": str(folder / "library")})]
+
+
+def invocation(words: list[str]) -> list[str]:
+    return [sys.executable, "-W", "error", *(["-m", "flowkit.cli"] if words[0] == "flowkit" else []), *words[1:]]
+
+
+# ---------------------------------------------------------------- on real servers
+
+
+@pytest.mark.services
+@pytest.mark.timeout(300)
+async def test_the_commands_for_real_servers_run_the_example(kafka_address: str, mongo_address: str, tmp_path: Path) -> None:
+    shown = [command.text for command in commands() if command.runs_on_servers]
+    *services, submit = ([*on_part_of_the_library(shlex.split(text), tmp_path)] for text in shown)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    installation = Installation(kafka=kafka_address, mongo=mongo_address)
+    addresses = {"FLOWKIT_BUS": installation.bus, "FLOWKIT_DB": installation.db, "FLOWKIT_NAMESPACE": installation.namespace}
+    environment = {**os.environ, **addresses, "NO_COLOR": "1"}
+    started = [Process(invocation(words), log=tmp_path / f"{words[1]}.log", environment=environment, folder=tmp_path) for words in services]
+    try:
+        with anyio.fail_after(PATIENCE_SEC):
+            done = await anyio.run_process(invocation(submit), cwd=tmp_path, env=environment, check=False)
+        assert done.returncode == 0, done.stderr.decode() + "".join(process.logged() for process in started)
+        assert "The largest modules" in done.stdout.decode()
+        for process in started:
+            process.tell()
+        assert [await process.end() for process in started] == [0] * len(started)
+    finally:
+        for process in started:
+            process.kill()
+        await installation.drop()
