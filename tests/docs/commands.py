@@ -38,6 +38,7 @@ NOT_RUN = {
     "pip install flowkit-core flowkit-kafka": INSTALLS,
     "pip install flowkit-core flowkit-mongo": INSTALLS,
     "pip install flowkit-testing": INSTALLS,
+    "pytest test_orders.py": "the file is on the same page; tests/docs/test_examples.py runs it",
     "python tools/servers.py up": "it runs until Ctrl-C; the fixtures in tests/servers start the same servers",
     "flowkit coordinator --config coordinator.toml": OWN_SERVERS,
     "flowkit worker --config worker.toml --handlers shop.handlers": OWN_SERVERS,
@@ -100,3 +101,9 @@ def pages_with_commands() -> list[Path]:
 
 def commands() -> list[Command]:
     return [command for page in pages_with_commands() for block in blocks(page) for command in commands_of(page, block)]
+
+
+def missing_lines(shown: str, printed: str) -> list[str]:
+    """Return the lines that a page shows and the commands did not print."""
+    found = {line.rstrip() for line in printed.splitlines()}
+    return [line for line in shown.splitlines() if line.strip() and line.rstrip() not in found]

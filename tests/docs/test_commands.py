@@ -18,7 +18,7 @@ import pytest
 import typer
 
 from flowkit.cli._app import app
-from tests.docs.commands import EXAMPLE_OF_TOX, NOT_RUN, NOT_RUN_TOOLS, Command, commands, pages_with_commands
+from tests.docs.commands import EXAMPLE_OF_TOX, NOT_RUN, NOT_RUN_TOOLS, Command, commands, missing_lines, pages_with_commands
 from tests.docs.pages import ROOT, name_of
 from tests.services.processes import Process
 from tests.services.support import Installation
@@ -106,7 +106,7 @@ def test_a_command_of_an_example_runs(command: Command, tmp_path: Path) -> None:
     words = [*on_part_of_the_library(expand_tox(command.text), tmp_path)]
     done = subprocess.run(invocation(words), cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_SEC, check=False)
     assert done.returncode == 0, done.stderr
-    assert [line for line in command.output.splitlines() if line not in done.stdout] == []
+    assert missing_lines(command.output, done.stdout) == []
 
 
 def expand_tox(text: str) -> list[str]:

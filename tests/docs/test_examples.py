@@ -22,7 +22,7 @@ import yaml
 
 from flowkit import Graph
 from flowkit.plugins import Plugins
-from tests.docs.commands import commands_of
+from tests.docs.commands import commands_of, missing_lines
 from tests.docs.pages import Block, blocks, name_of, pages
 
 pytest_plugins = ["pytester"]
@@ -60,7 +60,7 @@ def _run(block: Block, page: Path, pytester: pytest.Pytester, runner: asyncio.Ru
     if block.language == "sh":
         ran = [command.text for command in commands_of(page, block) if command.runs_with_page]
         printed = "".join(_succeeds("-m", "flowkit.cli", *shlex.split(text)[1:]) for text in ran)
-        assert not ran or [line for line in block.output.splitlines() if line not in printed] == []
+        assert not ran or missing_lines(block.output, printed) == []
     elif block.language != "python":
         return
     elif block.title and block.title.startswith("test_"):
