@@ -100,11 +100,16 @@ def pages_with_commands() -> list[Path]:
     return [*pages(), *(ROOT / name for name in others), *sorted(ROOT.glob("examples/*/README.md"))]
 
 
+def commands_on(page: Path) -> list[Command]:
+    return [command for block in blocks(page) for command in commands_of(page, block)]
+
+
 def commands() -> list[Command]:
-    return [command for page in pages_with_commands() for block in blocks(page) for command in commands_of(page, block)]
+    return [command for page in pages_with_commands() for command in commands_on(page)]
 
 
 def missing_lines(shown: str, printed: str) -> list[str]:
-    """Return the lines that a page shows and the commands did not print."""
-    found = {line.rstrip() for line in printed.splitlines()}
-    return [line for line in shown.splitlines() if line.strip() and line.rstrip() not in found]
+    """Return the lines that a page shows and the commands did not print. ``…`` stands for any text."""
+    found = [line.rstrip() for line in printed.splitlines()]
+    patterns = {line: re.compile(".*".join(map(re.escape, line.rstrip().split("…")))) for line in shown.splitlines()}
+    return [line for line, pattern in patterns.items() if not any(map(pattern.fullmatch, found))]
