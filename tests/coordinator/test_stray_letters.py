@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -78,9 +79,10 @@ async def test_the_letter_of_a_failure_that_is_committed_at_the_second_try_stays
     assert await two.stored() == await two.listed() == ["a"]
 
 
-async def test_a_letter_that_a_coordinator_left_when_it_died_is_not_listed_unless_the_node_fails(two: Two) -> None:
+@pytest.mark.parametrize("clock", [1, -100], ids=["ahead", "behind"])
+async def test_a_letter_that_a_coordinator_left_when_it_died_is_not_listed_unless_the_node_fails(two: Two, clock: float) -> None:
     task = await load_task(two.one.store, two.task_id)
-    await two.one.store.park([node_letter(task, 0, at=task.spec.created_at + 1)])
+    await two.one.store.park([node_letter(task, 0, at=task.spec.created_at + clock)])
     assert (await two.stored(), await two.listed()) == (["a"], [])
     (left,) = await two.one.store.dead_letters()
     (outcome,) = await two.one.retry_dead_letters([left.letter_id])
@@ -89,8 +91,17 @@ async def test_a_letter_that_a_coordinator_left_when_it_died_is_not_listed_unles
     assert await two.stored() == await two.listed() == ["a"]
 
 
-async def test_a_letter_that_a_coordinator_left_when_it_died_is_not_listed_after_a_success(two: Two) -> None:
+@pytest.mark.parametrize("clock", [1, -100], ids=["ahead", "behind"])
+async def test_a_letter_that_a_coordinator_left_when_it_died_is_not_listed_after_a_success(two: Two, clock: float) -> None:
     task = await load_task(two.one.store, two.task_id)
-    await two.one.store.park([node_letter(task, 0, at=task.spec.created_at + 1)])
+    await two.one.store.park([node_letter(task, 0, at=task.spec.created_at + clock)])
     await two.apply(two.one, await two.report(NodeSucceeded, started_at=1))
     assert await two.listed() == []
+
+
+async def test_the_letter_of_a_purged_task_stays_when_its_id_is_used_again(two: Two) -> None:
+    task = await load_task(two.one.store, two.task_id)
+    task.spec = replace(task.spec, created_at=task.spec.created_at - 3600)
+    await two.one.store.park([node_letter(task, 0, at=task.spec.created_at + 1)])
+    await two.apply(two.one, await two.report(NodeSucceeded, started_at=1))
+    assert await two.listed() == ["a"]

@@ -14,22 +14,25 @@ from flowkit.engine import KeepLetter, Transition
 from flowkit.graph.values import NotJson, json_copy
 from flowkit.messages import RunNode
 from flowkit.protocols import DeadLetter
-from flowkit.task import Task
+from flowkit.task import Task, TaskSpec
 
 MAX_LETTER_BYTES = 256 * 1024
 """A larger payload or input is left out of its letter."""
 _UNLIMITED = 2**63
 
 
-def node_letter_id(task_id: str, node_id: str, attempt: int) -> str:
-    """The id of the dead letter of a node's failed attempt: an event that is applied again makes no second letter."""
-    return f"node-{sha256(to_json([task_id, node_id, attempt])).hexdigest()[:40]}"
+def node_letter_id(spec: TaskSpec, node_id: str, attempt: int) -> str:
+    """Return the id of the dead letter of a node's failed attempt: an event that is applied again makes no second letter.
+
+    A task that is purged and submitted again under its old id has letters with other ids.
+    """
+    return f"node-{sha256(to_json([spec.task_id, spec.created_at, node_id, attempt])).hexdigest()[:40]}"
 
 
 def node_letter(task: Task, index: int, *, at: float) -> DeadLetter:
     """Return the dead letter of a node that failed, with its input."""
     node, record = task.spec.plan.nodes[index], task.records[index]
-    letter_id = node_letter_id(task.task_id, node.node_id, record.attempt)
+    letter_id = node_letter_id(task.spec, node.node_id, record.attempt)
     return DeadLetter(
         letter_id, at, "node", record.reason_code or "", record.error or "", task_id=task.task_id, node_id=node.node_id,
         generation=record.generation, attempt=record.attempt, **_kept(to_json(node.io.model_dump(exclude_unset=True))),
@@ -73,4 +76,4 @@ class LetterChanges:
             if isinstance(letter, KeepLetter):
                 self.parked.append(node_letter(task, letter.index, at=step.now))
             else:
-                self.dropped.append(node_letter_id(task.task_id, task.spec.plan.ids[letter.index], letter.attempt))
+                self.dropped.append(node_letter_id(task.spec, task.spec.plan.ids[letter.index], letter.attempt))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from enum import Enum
 
+from flowkit.dead_letters import node_letter_id
 from flowkit.errors import CorruptRecord
 from flowkit.protocols import DeadLetter, Store
 from flowkit.reading import records_of
@@ -44,10 +45,14 @@ async def letter_states(store: Store, letters: Sequence[DeadLetter]) -> list[Let
 
 async def _states_of(store: Store, task: Task, letters: Sequence[DeadLetter]) -> dict[str, LetterState]:
     places = task.spec.plan.index
-    # A letter from before the task was created belongs to an earlier task of the same id.
-    known = [(letter, places[letter.node_id]) for letter in letters if letter.node_id in places and letter.at >= task.spec.created_at]
+    known = [(letter, places[letter.node_id]) for letter in letters if letter.node_id in places and _is_of(task, letter)]
     records = await records_of(store, task, [index for _, index in known])
     return {letter.letter_id: _state(letter, task.marks[index], records.get(index) or NodeRecord()) for letter, index in known}
+
+
+def _is_of(task: Task, letter: DeadLetter) -> bool:
+    """Return whether a letter is about this task, and not about an earlier one with the same id."""
+    return letter.letter_id == node_letter_id(task.spec, letter.node_id or "", letter.attempt)
 
 
 def _state(letter: DeadLetter, mark: int, record: NodeRecord) -> LetterState:

@@ -220,8 +220,8 @@ class Invariants:
         if node.reason_code == "bad_condition":
             return
         if node.letter:
-            self._failed.add(node_letter_id(task_id, node_id, node.letter))
-            kept = [*at_once(self._reading.dead_letters(letter_ids=[node_letter_id(task_id, node_id, node.letter)]))]
+            self._failed.add(node_letter_id(known.spec, node_id, node.letter))
+            kept = [*at_once(self._reading.dead_letters(letter_ids=[node_letter_id(known.spec, node_id, node.letter)]))]
         else:
             kept = [letter for letter in at_once(self._reading.dead_letters(task_id=task_id, kind="batch")) if letter.node_id == node_id]
         if not kept:
