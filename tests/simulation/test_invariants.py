@@ -75,7 +75,10 @@ def test_a_node_that_has_ended_does_not_change() -> None:
 def test_a_task_that_has_ended_does_not_go_on() -> None:
     def change(record: TaskRecord, commit: Commit) -> Commit | None:
         marks = marks_of(record)
-        return with_state(commit, status="failed", marks=f"FF{'C' * (len(marks) - 2)}") if marks[1] == "F" else None
+        if marks[1] != "F":
+            return None
+        end: dict[str, Any] = {"status": "failed", "finished_at": 1.0}
+        return replace(with_state(commit, marks=f"FF{'C' * (len(marks) - 2)}", **end), **end)
 
     assert "the task was failed and is running" in found_by(change)
 
