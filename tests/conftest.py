@@ -48,28 +48,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Assign each test to a group. A group runs in one process and shares its servers."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
-        if item.path.parent.name in UNMEASURED:
-            item.add_marker(pytest.mark.no_cover)
 
 
 CAMPAIGNS = {"simulation", "mutants", "fuzz"}
 """Folders whose tests need no server and much processor time."""
-
-UNMEASURED = {"chaos", "docs", "examples", "fuzz", "mutants", "services"}
-"""Folders whose tests run without coverage. Other tests cover the same lines, and measuring adds 70 % to the processor time."""
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
-    """Pause coverage for the fixtures of a ``no_cover`` test too: pytest-cov pauses it for the call alone."""
-    measured = coverage.Coverage.current()
-    if measured is None or item.get_closest_marker("no_cover") is None:
-        return (yield)
-    measured.stop()
-    try:
-        return (yield)
-    finally:
-        measured.start()
 
 
 def _group(item: pytest.Item) -> str:
