@@ -224,8 +224,8 @@ def decode_log(name: str, data: bytes) -> list[tuple[int, LogEntry]]:
 
 def last_change_at(record: TaskRecord) -> float:
     """Return when a task changed last, by the part of its history that is in the record."""
-    parts = ((name, data) for name, data in record.parts.items() if name[0] == "e")
-    return max((entry[0] for name, data in parts for _, entry in decode_log(name, data)), default=0.0)
+    history = (decode_log(name, data) for name, data in record.parts.items() if name[0] == "e")
+    return max((entry[0] for part in history for _, entry in part), default=0.0)
 
 
 def decode_task(record: TaskRecord, *, to_look_at: bool = False) -> Task:

@@ -214,7 +214,7 @@ class NodeRecord:
     claimed: bool = False
     """A coordinator has taken it upon itself to send the command; whoever comes upon it leaves that to the coordinator for a while."""
     confirmed_at: Moment | None = None
-    """When the bus answered the last check of the command: it waits. Later answers count once the next check is due."""
+    """Time at which the bus confirmed that the command waits. The next confirmation is recorded when the next check is due."""
     has_batch: bool = False
     issued_at: Moment = 0.0
     first_issued_at: Moment = 0.0

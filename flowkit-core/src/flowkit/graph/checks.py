@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Iterable, Iterator
 
-from flowkit.graph.condition_checks import NodesRead, check_conditions
+from flowkit.graph.condition_checks import check_conditions
+from flowkit.graph.conditions import NodesRead
 from flowkit.graph.cycles import tangles
 from flowkit.graph.faults import Faults
 from flowkit.graph.models import COORDINATOR_FUNCTION, GraphDocument, NodeSpec

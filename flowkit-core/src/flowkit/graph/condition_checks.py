@@ -2,15 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 
-from flowkit.graph.conditions import MAX_TOTAL_LENGTH, MAX_TOTAL_PATTERN_WEIGHT, check_condition, nodes_read, pattern_weight
+from flowkit.graph.conditions import MAX_TOTAL_LENGTH, MAX_TOTAL_PATTERN_WEIGHT, NodesRead, check_condition, nodes_read, pattern_weight
 from flowkit.graph.faults import Faults
 from flowkit.graph.models import GraphDocument
 from flowkit.graph.plan import topological_order
 from flowkit.graph.uniting import Links
 from flowkit.graph.values import short
-
-NodesRead = Mapping[str, frozenset[str] | None]
-"""The nodes that an expression reads, as :func:`nodes_read` returns them."""
 
 
 def check_conditions(faults: Faults, conditions: Mapping[str, list[str]]) -> dict[str, NodesRead]:

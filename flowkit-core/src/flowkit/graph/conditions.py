@@ -12,6 +12,8 @@ NAMES = ("params", "vars", "results", "errors", "task")
 NAMES_BY_NODE = ("results", "errors")
 """Names whose fields are the nodes above."""
 TASK_FIELDS = ("id", "pipeline", "labels", "created_at")
+NodesRead = Mapping[str, frozenset[str] | None]
+"""The nodes that an expression reads, by each of ``NAMES_BY_NODE``. None if it may read any node."""
 MAX_TOTAL_LENGTH = 256 * 1024
 """Of the different expressions of one graph together."""
 MAX_TOTAL_PATTERN_WEIGHT = 250_000
@@ -40,8 +42,8 @@ def check_condition(expression: str) -> str | None:
 
 
 @lru_cache(maxsize=1024)
-def nodes_read(expression: str) -> Mapping[str, frozenset[str] | None]:
-    """The nodes of which an expression reads the results and errors, by these names; None where it may read any node's."""
+def nodes_read(expression: str) -> NodesRead:
+    """Return the nodes that an expression reads."""
     found: dict[str, set[str] | None] = {}
     for path in compile_expression(expression).paths:
         if path[0] not in NAMES_BY_NODE:
