@@ -11,9 +11,9 @@ from typing import Any
 
 import cel
 
-from flowkit.evaluation import MEMORY_AT_ONCE, STEPS_AT_ONCE
-from flowkit.expressions import Budget, BudgetExceeded, Expression, compile_expression
-from flowkit.graph.conditions import MAX_MEMORY, MAX_STEPS
+from flowkit._expressions import Budget, BudgetExceeded, Expression, compile_expression
+from flowkit._tasks.conditions import MEMORY_AT_ONCE, STEPS_AT_ONCE
+from flowkit.graph._conditions import MAX_MEMORY, MAX_STEPS
 
 SIMPLE = {
     "two comparisons": "vars.sla == 'gold' && results.count.n > 3",

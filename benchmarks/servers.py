@@ -25,7 +25,7 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from benchmarks.bare import BareCoordinator, Parents, work
 from flowkit import Coordinator, CoordinatorConfig, WorkerConfig
-from flowkit._service import rare_collections
+from flowkit._runtime.lifecycle import rare_collections
 from flowkit.worker import Worker, handler
 from tests.servers.kafka import KafkaServer
 from tests.servers.mongod import MongoServers

@@ -15,14 +15,14 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from flowkit import messages
+from flowkit._engine import NODE_MOVES, NODE_REPORTS, TASK_MOVES
 from flowkit.config import CommonConfig, CoordinatorConfig, GraphLimits, WorkerConfig
-from flowkit.coordinator.builtin_functions import BUILTIN_FUNCTIONS
-from flowkit.engine import NODE_MOVES, NODE_REPORTS, TASK_MOVES
+from flowkit.coordinator._builtin_functions import BUILTIN_FUNCTIONS
 from flowkit.task import STATUS_OF_MARK, Mark
 from flowkit_kafka import KafkaConfig
 from flowkit_mongo import MongoConfig
-from flowkit_mongo.indexes import INDEXES
-from flowkit_mongo.rights import ROLES, privileges
+from flowkit_mongo._indexes import INDEXES
+from flowkit_mongo._rights import ROLES, privileges
 
 DOCS = Path(__file__).parent
 REGION = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)

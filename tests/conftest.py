@@ -6,7 +6,7 @@ import coverage
 import pytest
 from hypothesis import HealthCheck, settings
 
-from flowkit._signals import signals_heard
+from flowkit._runtime.signals import signals_heard
 from tests.servers.kafka_fixtures import kafka_address, own_kafka
 from tests.servers.mongo_fixtures import mongo_address, mongo_set_of_three, mongo_standalone, own_mongo
 

@@ -1,6 +1,6 @@
 import json
 
-from flowkit.cli.demo import UPTO, primes_between
+from flowkit.cli._demo import UPTO, primes_between
 from tests.cli.conftest import Cli
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from flowkit.cli._embedded import handlers_for
-from flowkit.cli._loading import LoadedFlow, load_flow, load_handlers
+from flowkit.cli._loader import LoadedFlow, load_flow, load_handlers
 from flowkit.errors import ConfigError
 from flowkit.graph import Graph
 from flowkit.plugins import Plugins

@@ -7,8 +7,8 @@ from typing import Any
 from rich.console import Console
 
 from flowkit import Client, Coordinator, CoordinatorConfig, WorkerConfig
-from flowkit.cli._connecting import closing
-from flowkit.cli._live import event_line, follow, progress_table
+from flowkit.cli._connection import closing
+from flowkit.cli._live_view import event_line, follow, progress_table
 from flowkit.cli._output import compact, print_result, seconds_text, table
 from flowkit.cli._progress import BatchCounter, TaskProgress
 from flowkit.config import CommonConfig

@@ -9,7 +9,7 @@ from flowkit.errors import NodeFailure, TaskNotFound
 from flowkit.protocols import ArtifactRecord, Stream
 from flowkit.worker import Batch, BatchResult, FinalizeResult, Handler, RunContext, handler
 from flowkit_testing import Cluster, InMemoryArtifactStore, InMemoryStore
-from flowkit_testing.harness import DAY
+from flowkit_testing._cluster import DAY
 
 Cursor = tuple[float, str]
 Choose = Callable[[ArtifactRecord], bool]

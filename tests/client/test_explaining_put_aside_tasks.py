@@ -11,7 +11,7 @@ from flowkit.errors import CorruptRecord, RecordRefused, TaskNotFound
 from flowkit.protocols import Commit, DeadLetter
 from flowkit.worker import handler
 from flowkit_testing import Cluster, InMemoryStore
-from flowkit_testing.harness import DAY
+from flowkit_testing._cluster import DAY
 
 CHAIN = {"nodes": [{"node_id": "a", "type": "work"}, {"node_id": "b", "type": "work", "depends_on": ["a"]}]}
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from flowkit import Client, CoordinatorConfig
+from flowkit._codecs.bus_codec import SIGNATURE
 from flowkit.errors import BusUnavailable
 from flowkit.protocols import DeadLetter, Message, Place, TaskRecord
-from flowkit.sealing import SIGNATURE
 from flowkit_testing import InMemoryBus, InMemoryStore
 
 

@@ -14,7 +14,7 @@ from flowkit.errors import CorruptRecord
 from flowkit.protocols import TaskRecord
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster, InMemoryStore
-from flowkit_testing.harness import DAY
+from flowkit_testing._cluster import DAY
 
 CHAIN = {"nodes": [{"node_id": "a", "type": "work"}, {"node_id": "b", "type": "work", "depends_on": ["a"]}]}
 MUST_END_SEC = 2 * FIRST_CHECK_SEC

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowkit import CoordinatorConfig, GraphError, WorkerConfig
+from flowkit._runtime.topic_names import role_in_topic
 from flowkit.errors import ConfigError
-from flowkit.topic_names import role_in_topic
 from flowkit.worker import Worker, handler
 from flowkit_testing import Cluster
 

@@ -32,19 +32,19 @@ from flowkit.protocols import (
     TopicSpec,
 )
 from flowkit_testing import InMemoryArtifactStore, InMemoryBus, InMemoryStore
+from flowkit_testing._broker import Broker, acknowledge
 from flowkit_testing._groups import PartitionLog
-from flowkit_testing.broker import Broker, acknowledge
 from flowkit_testing.conformance import ArtifactStoreConformance, BusConformance, Opener, StoreConformance
 from flowkit_testing.conformance._artifact_processes import ArtifactProcesses
-from flowkit_testing.conformance._store_archiving import Archiving, Purging
+from flowkit_testing.conformance._store_archive import Archiving, Purging
 from flowkit_testing.conformance._store_base import StoreSuite
-from flowkit_testing.conformance._store_cancelling import Cancelling
-from flowkit_testing.conformance._store_committing import Committing, Waiting
-from flowkit_testing.conformance._store_creating import Creating
+from flowkit_testing.conformance._store_cancellation import Cancelling
+from flowkit_testing.conformance._store_commits import Committing, Waiting
+from flowkit_testing.conformance._store_creation import Creating
 from flowkit_testing.conformance._store_identity import Identity
-from flowkit_testing.conformance._store_keeping import DeadLetters
 from flowkit_testing.conformance._store_namespaces import Namespaces
 from flowkit_testing.conformance._store_processes import Processes
+from flowkit_testing.conformance._store_sessions_and_letters import DeadLetters
 from tests.conformance.file_store import FileStore, HearsItselfOnly, LeavesGaps, TearsCommits, WithoutALock, WritesAtTheEnd
 from tests.conformance.memory_failures import FailsInMemory
 

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 
 from flowkit.protocols import ArtifactRecord, ArtifactStore, Commit
-from flowkit_testing.store import InMemoryStore
+from flowkit_testing._store import InMemoryStore
 
 POLL_SEC = 0.005
 

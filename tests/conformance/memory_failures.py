@@ -8,7 +8,7 @@ import pytest
 
 from flowkit.protocols import Delivery
 from flowkit_testing import InMemoryBus
-from flowkit_testing.broker import Member
+from flowkit_testing._broker import Member
 from flowkit_testing.conformance import BusFailureConformance
 
 LETTERS_NOWHERE = "conformance.no-such-topic"

@@ -15,7 +15,7 @@ from pymongo import AsyncMongoClient
 from flowkit.protocols import ArtifactStore
 from flowkit_mongo import MongoStore
 from flowkit_testing.conformance import ArtifactStoreConformance, Opener, StoreConformance
-from flowkit_testing.conformance.artifacts import OpenArtifacts
+from flowkit_testing.conformance._artifact_suite import OpenArtifacts
 from tests.servers.mongo_fixtures import drop_from_given_server
 
 pytestmark = [

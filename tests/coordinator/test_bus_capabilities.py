@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from flowkit import CoordinatorConfig, WorkerConfig
-from flowkit.coordinator._commands import LONGEST_PAUSE_WITHOUT_REPLAY_SEC, UNKNOWN_SEC
-from flowkit.coordinator._standstills import SILENT_STANDSTILL_SEC, STANDSTILL_SEC
+from flowkit.coordinator._command_watch import LONGEST_PAUSE_WITHOUT_REPLAY_SEC, UNKNOWN_SEC
+from flowkit.coordinator._stalled_partitions import SILENT_STANDSTILL_SEC, STANDSTILL_SEC
 from flowkit.messages import NodeStarted, NodeSucceeded, RunNode, decode
 from flowkit.protocols import Message, Place
 from flowkit_testing import Cluster, InMemoryBus
-from flowkit_testing.broker import Broker
+from flowkit_testing._broker import Broker
 from flowkit_testing.simulation import SimCluster, simulate
 from tests.coordinator.test_lost_messages import Work, chain, first, wide
 

@@ -9,7 +9,7 @@ import pytest
 from flowkit import hookimpl
 from flowkit.worker import handler
 from flowkit_testing import Cluster
-from flowkit_testing.harness import DAY, HOUR
+from flowkit_testing._cluster import DAY, HOUR
 
 
 class Fussy:

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from flowkit import Graph
-from flowkit.applying import Applier
-from flowkit.engine import ConditionDelayed, ConditionEvaluated, EngineSettings, EvaluateCondition, SendCommand, Woke
-from flowkit.evaluation import CHARACTERS_AT_ONCE, Allowance, evaluate_at_once, evaluate_in_thread, nodes_needed
-from flowkit.expressions import compile_expression
-from flowkit.graph.parsing import restore_document
-from flowkit.graph.plan import make_plan
+from flowkit._engine import ConditionDelayed, ConditionEvaluated, EngineSettings, EvaluateCondition, SendCommand, Woke
+from flowkit._expressions import compile_expression
+from flowkit._records.queries import load_task
+from flowkit._tasks.conditions import CHARACTERS_AT_ONCE, Allowance, evaluate_at_once, evaluate_in_thread, nodes_needed
+from flowkit._tasks.event_processor import Applier
+from flowkit._tasks.submission import submission
+from flowkit.graph._parser import restore_document
+from flowkit.graph._plan import make_plan
 from flowkit.plugins import Plugins
-from flowkit.reading import load_task
-from flowkit.submitting import submission
 from flowkit.task import Mark, Task, TaskSpec
 from flowkit.worker import handler
 from flowkit_testing import Cluster, InMemoryStore, ManualClock

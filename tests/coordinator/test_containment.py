@@ -14,12 +14,12 @@ import anyio.lowlevel
 import pytest
 
 from flowkit import Coordinator
-from flowkit._containment import MOST_OF_A_TRACEBACK
+from flowkit._codecs.bus_codec import Payloads, SealedBus
+from flowkit._user_code.containment import MOST_OF_A_TRACEBACK
 from flowkit.cli import main
 from flowkit.errors import CorruptRecord, PayloadError, TaskRefused
 from flowkit.plugins import Plugins
 from flowkit.protocols import Message, TopicSpec
-from flowkit.sealing import Payloads, SealedBus
 from flowkit.worker import Worker, handler
 from flowkit_testing import Cluster, InMemoryBus
 from tests.foreign_code import KINDS, misbehave

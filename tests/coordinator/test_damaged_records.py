@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from flowkit import Client
+from flowkit._dead_letters.redrive import Redriven
 from flowkit.errors import CorruptRecord, RecordRefused, StoreError, StoreUnavailable
 from flowkit.protocols import ArtifactRecord, Commit, DeadLetter, Stream, TaskQuery, TaskRecord
-from flowkit.redriving import Redriven
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster, InMemoryArtifactStore, InMemoryStore
-from flowkit_testing.harness import DAY, HOUR
+from flowkit_testing._cluster import DAY, HOUR
 
 CHAIN = {"nodes": [{"node_id": "a", "type": "work"}, {"node_id": "b", "type": "work", "depends_on": ["a"]}]}
 READING = {
@@ -102,7 +102,7 @@ async def test_a_task_whose_commits_are_refused_is_put_aside_and_those_beside_it
 
 
 async def test_a_task_that_cannot_be_decoded_is_shown_as_such_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.ERROR, logger="flowkit.applying")
+    caplog.set_level(logging.ERROR, logger="flowkit._tasks.event_processor")
     store = DamagedStore()
     async with Cluster(store=store, handlers=HANDLERS, coordinators=0) as cluster:
         await cluster.client.create_task(graph=CHAIN, task_id="unread")

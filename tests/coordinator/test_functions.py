@@ -9,10 +9,10 @@ import anyio
 import anyio.from_thread
 import pytest
 
+from flowkit._engine.vars import VarsOp, apply
 from flowkit.clock import SystemClock
-from flowkit.coordinator.builtin_functions import BUILTIN_FUNCTIONS
+from flowkit.coordinator._builtin_functions import BUILTIN_FUNCTIONS
 from flowkit.coordinator.functions import BatchMetrics, FunctionContext, Returned, call_function
-from flowkit.engine._vars import VarsOp, apply
 from flowkit.errors import NodeFailure, StoreUnavailable, VarsError
 from flowkit.plugins import Plugins
 

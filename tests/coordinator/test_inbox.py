@@ -6,9 +6,9 @@ from contextlib import suppress
 import anyio
 import pytest
 
-from flowkit._parking import Parking
-from flowkit.coordinator._inbox import read_reports
-from flowkit.engine import Event
+from flowkit._dead_letters.unusable_messages import Parking
+from flowkit._engine import Event
+from flowkit.coordinator._report_inbox import read_reports
 from flowkit.errors import BusUnavailable, StoreUnavailable
 from flowkit.messages import TaskTouched, encode
 from flowkit.protocols import Delivery, Message, Subscription, TopicSpec

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from flowkit import hookimpl
+from flowkit._records.task_records import KEEP_BYTES
+from flowkit._tasks.reduced_reports import without_payloads
 from flowkit.errors import RecordTooLarge
 from flowkit.messages import NodeProgressed, NodeReleased, NodeStarted, NodeSucceeded
 from flowkit.protocols import Commit
-from flowkit.storage import KEEP_BYTES
-from flowkit.unstorable import without_payloads
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster, InMemoryStore
 

@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from flowkit import CoordinatorConfig, WorkerConfig
-from flowkit._parking import Parking, message_letter
+from flowkit._dead_letters.unusable_messages import Parking, message_letter
 from flowkit.errors import StoreUnavailable
 from flowkit.protocols import DeadLetter, Delivery, Message
 from flowkit.worker import handler

@@ -4,8 +4,8 @@ import secrets
 from typing import Any
 
 from flowkit import Coordinator, CoordinatorConfig
+from flowkit._records.queries import load_task
 from flowkit.messages import NodeSucceeded
-from flowkit.reading import load_task
 
 TWO: Any = {"nodes": [{"node_id": "a", "type": "work"}, {"node_id": "b", "type": "work", "depends_on": ["a"]}]}
 

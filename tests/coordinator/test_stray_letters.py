@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from flowkit import Coordinator, CoordinatorConfig
-from flowkit.dead_letters import node_letter
-from flowkit.engine import CancelRequested, Event
+from flowkit._dead_letters.letters import node_letter
+from flowkit._engine import CancelRequested, Event
+from flowkit._records.queries import load_task
 from flowkit.messages import NodeFailed, NodeProgressed, NodeSucceeded
-from flowkit.reading import load_task
 
 GRAPH: Any = {"nodes": [{"node_id": "a", "type": "work", "retry_policy": {"max": 0}}, {"node_id": "b", "type": "work"}]}
 

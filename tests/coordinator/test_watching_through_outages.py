@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from flowkit import CoordinatorConfig
-from flowkit.coordinator._watching import WorkerWatch
+from flowkit.coordinator._worker_watch import WorkerWatch
 from flowkit.errors import StoreUnavailable
 from flowkit.protocols import WorkerSession
 from flowkit_testing import InMemoryStore, ManualClock

@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from flowkit import hookspecs
-from flowkit.engine import NODE_MOVES, TASK_MOVES
+from flowkit._engine import NODE_MOVES, TASK_MOVES
 from flowkit.graph import EdgeSpec, GraphDocument, NodeIO, NodeSpec, RetryPolicy, Routing, Timeouts
 from flowkit.task import Mark, NodeStatus, TaskStatus
 from tests.docs.pages import ROOT, script

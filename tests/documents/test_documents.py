@@ -10,8 +10,8 @@ import pytest
 import typer
 
 from flowkit import CoordinatorConfig, Graph
-from flowkit._documents import DocumentError, read_document
-from flowkit.cli._loading import load_flow
+from flowkit._json.documents import DocumentError, read_document
+from flowkit.cli._loader import load_flow
 from flowkit.cli._options import read_params
 from flowkit.errors import ConfigError, GraphError
 from flowkit.plugins import Plugins

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from flowkit.engine import (
+from flowkit._engine import (
     AskWorker,
     CallFunction,
     CancelRequested,
@@ -32,6 +32,7 @@ from flowkit.engine import (
     derive,
     pending_effects,
 )
+from flowkit._records.task_records import Ledger, Sent
 from flowkit.graph import Graph
 from flowkit.messages import (
     BatchesRetried,
@@ -44,7 +45,6 @@ from flowkit.messages import (
     NodeStopped,
     NodeSucceeded,
 )
-from flowkit.storage import Ledger, Sent
 from flowkit.task import STATUS_OF_MARK, Mark, NodeRecord, NodeStatus, Task, TaskSpec
 
 NOON = 1_000_000.0

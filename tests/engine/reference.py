@@ -6,7 +6,7 @@ It knows of a graph only its nodes and edges, and of attempts only the tokens th
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from flowkit.engine import (
+from flowkit._engine import (
     CancelRequested,
     CommandsLost,
     ConditionEvaluated,

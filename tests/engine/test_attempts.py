@@ -2,7 +2,7 @@
 
 import pytest
 
-from flowkit.engine import SendCancel
+from flowkit._engine import SendCancel
 from flowkit.task import NodeStatus, TaskStatus
 from tests.engine.drive import NOON, STEADY, Play, changes, effects, graph, started
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flowkit.engine import Transition
+from flowkit._engine import Transition
 from flowkit.graph import Graph, Plan
 from tests.engine.drive import Play, graph
 

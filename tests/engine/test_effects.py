@@ -1,8 +1,8 @@
 """What is to be done can be told from what is stored, so that a crash loses nothing that was decided."""
 
-from flowkit.engine import CancelRequested, advance, pending_effects
+from flowkit._engine import CancelRequested, advance, pending_effects
+from flowkit._records.task_records import decode_task, encode_spec, header_of, new_record
 from flowkit.graph import Graph
-from flowkit.storage import decode_task, encode_spec, header_of, new_record
 from flowkit.task import Task
 from tests.engine.drive import FUNCTION, NOON, STEADY, Play, copy_of, effects, graph, kept_at_hand, started, told
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flowkit.engine import TaskSubmitted, advance, derive
+from flowkit._engine import TaskSubmitted, advance, derive
 from flowkit.task import NodeStatus, TaskStatus
 from tests.engine.drive import NOON, ONCE, Play, changes, effects, graph, new_task, started
 

@@ -1,6 +1,6 @@
 """Coordinator functions."""
 
-from flowkit.engine import CallFunction, VarsOp
+from flowkit._engine import CallFunction, VarsOp
 from flowkit.task import NodeStatus, TaskStatus
 from tests.engine.drive import FUNCTION, NOON, STEADY, Play, changes, effects, graph, started
 

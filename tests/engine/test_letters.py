@@ -2,7 +2,7 @@
 
 import pytest
 
-from flowkit.engine import DropLetter, KeepLetter
+from flowkit._engine import DropLetter, KeepLetter
 from flowkit.messages import NodeFailed
 from flowkit.task import TaskStatus
 from tests.engine.drive import FUNCTION, ONCE, STEADY, Play, graph

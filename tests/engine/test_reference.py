@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from flowkit.engine import (
+from flowkit._engine import (
     AskWorker,
     CallFunction,
     CancelRequested,
@@ -29,6 +29,7 @@ from flowkit.engine import (
     advance,
     pending_effects,
 )
+from flowkit._records.task_records import Ledger
 from flowkit.graph import Graph
 from flowkit.messages import (
     BatchesRetried,
@@ -41,7 +42,6 @@ from flowkit.messages import (
     NodeStopped,
     NodeSucceeded,
 )
-from flowkit.storage import Ledger
 from flowkit.task import ENDED, STATUS_OF_MARK, Mark, TaskStatus
 from flowkit_testing.simulation._fan_in import broken_fan_in
 from tests.engine.drive import NOON, assert_nothing_drifted, copy_of, new_task

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowkit.engine._retries import retry_delay
+from flowkit._engine.retries import retry_delay
 from flowkit.graph import RetryPolicy
 from flowkit.task import NodeStatus, TaskStatus
 from tests.engine.drive import NOON, ONCE, STEADY, Play, graph, started

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flowkit.engine._vars import VarsOp, check
+from flowkit._engine.vars import VarsOp, check
 from flowkit.errors import VarsError
 
 HEADER, PAYLOAD = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9", "eyJzdWIiOiIxMjM0NTY3ODkwIn0"

@@ -8,10 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowkit.engine import Transition, VarsOp, advance
-from flowkit.graph import Graph
-from flowkit.protocols import Commit, TaskRecord
-from flowkit.storage import (
+from flowkit._engine import Transition, VarsOp, advance
+from flowkit._records.task_records import (
     KEEP_ENDED,
     KEEP_LOG_PARTS,
     Ledger,
@@ -27,6 +25,8 @@ from flowkit.storage import (
     new_record,
     node_part,
 )
+from flowkit.graph import Graph
+from flowkit.protocols import Commit, TaskRecord
 from flowkit.task import ENDED, NodeRecord, Task, TaskSpec
 from flowkit.tracing import TraceContext
 from tests.engine.drive import FUNCTION, NOON, Play, copy_of, graph

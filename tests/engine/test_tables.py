@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flowkit.engine import (
+from flowkit._engine import (
     NODE_MOVES,
     NODE_REPORTS,
     TASK_MOVES,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flowkit.engine import AskWorker, EngineSettings, confirmed_until, pending_effects
+from flowkit._engine import AskWorker, EngineSettings, confirmed_until, pending_effects
 from flowkit.task import NodeRecord, NodeStatus, TaskStatus
 from tests.engine.drive import FUNCTION, NOON, STEADY, Play, changes, effects, graph, started, told
 

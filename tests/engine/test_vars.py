@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowkit.engine._vars import VarsOp, apply, check
+from flowkit._engine.vars import VarsOp, apply, check
 from flowkit.errors import NodeFailure, VarsError
 
 

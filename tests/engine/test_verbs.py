@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flowkit.engine import SendCancel
+from flowkit._engine import SendCancel
 from flowkit.task import NodeStatus, TaskStatus
 from tests.engine.drive import FUNCTION, NOON, ONCE, STEADY, Play, changes, effects, graph, started
 

@@ -12,7 +12,7 @@ import yaml
 from examples.stdlib_report.handlers import COLUMNS, HANDLERS, Aggregate, Parse
 from examples.stdlib_report.single_pass import single_pass
 from flowkit.worker import Batch, BatchResult, FinalizeResult, RunContext
-from flowkit_testing.harness import Cluster
+from flowkit_testing._cluster import Cluster
 
 FLOW = yaml.safe_load((Path(__file__).parents[2] / "examples/stdlib_report/flow.yaml").read_text())
 PACKAGES = ("asyncio", "email", "json", "logging", "multiprocessing", "unittest", "xml")

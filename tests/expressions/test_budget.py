@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from flowkit.expressions import Budget, BudgetExceeded, EvaluationError, InvalidExpression, compile_expression
-from flowkit.expressions.budget import ERROR_STEPS
-from flowkit.expressions.pattern_costs import MAX_WEIGHT, cost
-from flowkit.expressions.patterns import MAX_WORK, WEIGHT_STEPS
+from flowkit._expressions import Budget, BudgetExceeded, EvaluationError, InvalidExpression, compile_expression
+from flowkit._expressions.budget import ERROR_STEPS
+from flowkit._expressions.pattern_costs import MAX_WEIGHT, cost
+from flowkit._expressions.patterns import MAX_WORK, WEIGHT_STEPS
 from tests.expressions.values import evaluate
 
 SCOPE: dict[str, Any] = {"rows": list(range(1000)), "text": "a" * 100_000, "digits": "9" * 100_000}

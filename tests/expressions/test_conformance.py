@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flowkit.expressions import ExpressionError
+from flowkit._expressions import ExpressionError
 from tests.expressions.values import evaluate, read, same
 
 SUITE: dict[str, Any] = json.loads(Path(__file__).with_name("conformance.json").read_text(encoding="utf-8"))

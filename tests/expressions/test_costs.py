@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from flowkit.expressions import Budget, EvaluationError, ExpressionError, compile_expression
-from flowkit.expressions.budget import MAX_TEXT
-from flowkit.expressions.functions import GLOBAL, METHODS
-from flowkit.expressions.operators import OPERATORS
-from flowkit.expressions.parser import MACROS
-from flowkit.expressions.searching import LONG_PART, search_steps
+from flowkit._expressions import Budget, EvaluationError, ExpressionError, compile_expression
+from flowkit._expressions.budget import MAX_TEXT
+from flowkit._expressions.function_table import GLOBAL, METHODS
+from flowkit._expressions.operators import OPERATORS
+from flowkit._expressions.parser import MACROS
+from flowkit._expressions.text_search import LONG_PART, search_steps
 
 FORMS = {"[…]", "{…}", "a[b]", "a.b", "has(a.b)", "&&", "||", "? :", "!", "-a"}
 """Parts of the language that are in no table."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from flowkit.expressions import Budget, ExpressionError, compile_expression
+from flowkit._expressions import Budget, ExpressionError, compile_expression
 
 PARAMS: dict[str, Any] = {"i": 3, "d": 2.5, "s": "ab", "b": True, "none": None, "xs": [1, 2, 3], "ys": ["a", "b"], "m": {"k": 1, "l": "x"}}
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from flowkit.expressions import BudgetExceeded, EvaluationError, InvalidExpression, compile_expression
-from flowkit.expressions.functions import GLOBAL, METHODS
-from flowkit.expressions.parser import MACROS
+from flowkit._expressions import BudgetExceeded, EvaluationError, InvalidExpression, compile_expression
+from flowkit._expressions.function_table import GLOBAL, METHODS
+from flowkit._expressions.parser import MACROS
 from tests.expressions.values import evaluate, same
 
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from flowkit.expressions import Budget, Duration, Timestamp, Type, UInt, compile_expression
-from flowkit.expressions.values import key_of
+from flowkit._expressions import Budget, Duration, Timestamp, Type, UInt, compile_expression
+from flowkit._expressions.values import key_of
 
 _READERS: dict[str, Any] = {
     "int": int,

@@ -15,7 +15,7 @@ from flowkit.messages import NodeFailed, NodeStarted, RunNode, decode, encode
 from flowkit.protocols import Message, Stream
 from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
 from flowkit_testing import Cluster
-from flowkit_testing.harness import DAY
+from flowkit_testing._cluster import DAY
 
 QUICK = CoordinatorConfig(heartbeat_soft_sec=2, heartbeat_hard_sec=4, lease_ttl_sec=4, scheduler_tick_sec=2, cancel_grace_sec=3)
 LIVELY = WorkerConfig(hb_interval_sec=1, pull_poll_ms_default=200, cancel_grace_sec=2)

@@ -7,12 +7,12 @@ import pytest
 
 import flowkit
 from flowkit import TaskView
-from flowkit.dead_letters import MAX_LETTER_BYTES
+from flowkit._dead_letters.letters import MAX_LETTER_BYTES
 from flowkit.errors import StoreUnavailable
 from flowkit.protocols import Commit, DeadLetter
 from flowkit.worker import handler
 from flowkit_testing import Cluster, InMemoryStore
-from flowkit_testing.harness import DAY
+from flowkit_testing._cluster import DAY
 
 ONCE = {"max": 0}
 FIRST: dict[str, dict[str, Any]] = {

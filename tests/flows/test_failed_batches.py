@@ -13,7 +13,7 @@ from flowkit.messages import TaskTouched, encode
 from flowkit.protocols import DeadLetter, Message
 from flowkit.worker import Batch, BatchResult, Handler, RunContext, Worker, handler
 from flowkit_testing import Cluster, InMemoryBus
-from flowkit_testing.harness import DAY
+from flowkit_testing._cluster import DAY
 
 QUICK = CoordinatorConfig(heartbeat_soft_sec=2, heartbeat_hard_sec=4, lease_ttl_sec=4, scheduler_tick_sec=2)
 LIVELY = WorkerConfig(hb_interval_sec=1, pull_poll_ms_default=200, cancel_grace_sec=2)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flowkit import CoordinatorConfig, GraphError, TaskNotFound, TaskRefused, WorkerConfig, hookimpl
-from flowkit.bounds import LONGEST_SEC
+from flowkit._json.limits import LONGEST_SEC
 from flowkit.errors import NodeFailure
 from flowkit.protocols import WorkerSession
 from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler

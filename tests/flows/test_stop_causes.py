@@ -8,7 +8,7 @@ import pytest
 from flowkit import TaskView
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster
-from flowkit_testing.harness import DAY
+from flowkit_testing._cluster import DAY
 
 FAILURE = "node 'bad' failed: bad_input: ValueError: no"
 

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_serializer, model_seria
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from flowkit import Graph, GraphError, hookimpl
-from flowkit.graph.models import NodeIO
-from flowkit.graph.values import NotJson, json_copy
+from flowkit._json.values import NotJson, json_copy
+from flowkit.graph._models import NodeIO
 from flowkit.worker import Batch, BatchResult, FinalizeResult, Handler, RunContext, handler
 from flowkit_testing import Cluster
 

@@ -11,14 +11,15 @@ import atheris
 
 # The code under test is instrumented as it is imported: the fuzzer sees which ways through it an input takes.
 with atheris.instrument_imports(include=["flowkit"]):
-    from flowkit import Graph, storage
+    from flowkit import Graph
+    from flowkit._expressions import Timestamp
+    from flowkit._records import task_records
+    from flowkit._tasks.views import full_view
+    from flowkit._text.redaction import printable, redacted
     from flowkit.errors import FlowKitError
-    from flowkit.expressions import Timestamp
     from flowkit.graph import evaluate_condition
     from flowkit.messages import decode, encode
     from flowkit.protocols import TaskHeader, TaskRecord
-    from flowkit.showing import printable, redacted
-    from flowkit.views import full_view
 
 SCOPE = {
     "params": {"n": 3, "a": [1, 2]},
@@ -40,15 +41,15 @@ def record(data: bytes) -> None:
     spec, *parts = data.split(b"\0")
     named = dict(part.partition(b"=")[::2] for part in parts)
     row = TaskRecord(TaskHeader("t", "queued", 1.0), spec, {name.decode("latin-1") or "x": value for name, value in named.items()})
-    task = storage.decode_task(row)
+    task = task_records.decode_task(row)
     full_view(task, task.records)
 
 
 def part(data: bytes) -> None:
     """A part of the archive: a node's record, and a piece of history."""
     with contextlib.suppress(FlowKitError):
-        storage.decode_node(data)
-    storage.decode_log("e1", data)
+        task_records.decode_node(data)
+    task_records.decode_log("e1", data)
 
 
 def graph(data: bytes) -> None:

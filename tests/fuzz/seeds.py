@@ -8,13 +8,13 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from flowkit import Graph
-from flowkit.engine import EngineSettings
-from flowkit.expressions.functions import GLOBAL, METHODS
-from flowkit.expressions.parser import MACROS
-from flowkit.graph.models import EdgeSpec, GraphDocument, NodeIO, NodeSpec
+from flowkit._engine import EngineSettings
+from flowkit._expressions.function_table import GLOBAL, METHODS
+from flowkit._expressions.parser import MACROS
+from flowkit._records.task_records import encode_node
+from flowkit._tasks.submission import submission
+from flowkit.graph._models import EdgeSpec, GraphDocument, NodeIO, NodeSpec
 from flowkit.messages import _MODELS, KINDS, RunContextData, encode
-from flowkit.storage import encode_node
-from flowkit.submitting import submission
 from flowkit.task import NodeRecord, TaskSpec
 from tests.messages.test_messages import ALL
 

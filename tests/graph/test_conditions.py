@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from flowkit._expressions import Budget, BudgetExceeded, Timestamp, compilations
 from flowkit.errors import GraphError, NodeFailure
-from flowkit.expressions import Budget, BudgetExceeded, Timestamp, compilations
 from flowkit.graph import Graph, check_condition, evaluate_condition
-from flowkit.graph.conditions import MAX_TOTAL_LENGTH, nodes_read
+from flowkit.graph._conditions import MAX_TOTAL_LENGTH, nodes_read
 
 EMPTY: dict[str, Any] = {"params": {}, "vars": {}, "results": {}, "errors": {}, "task": {}}
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from flowkit import messages
-from flowkit.bounds import FIRST_MOMENT, LAST_MOMENT
+from flowkit._json.limits import FIRST_MOMENT, LAST_MOMENT
 from flowkit.errors import DecodeError, MessageError, MessageTooLarge
 from flowkit.graph import RetryPolicy
 from flowkit.messages import (

@@ -7,7 +7,7 @@ import anyio.lowlevel
 import pytest
 
 from flowkit.errors import StoreUnavailable
-from flowkit_mongo.changes import Changes
+from flowkit_mongo._changes import Changes
 
 
 class Versions:

@@ -21,7 +21,7 @@ from flowkit.errors import CorruptRecord, RecordRefused
 from flowkit.protocols import ArchivedPart, DeadLetter, Stream, TaskQuery, WorkerSession
 from flowkit.worker import RunContext, Worker, handler
 from flowkit_mongo import MongoConfig, MongoStore
-from flowkit_mongo.documents import artifact_id
+from flowkit_mongo._documents import artifact_id
 from flowkit_testing import InMemoryBus
 from tests.mongo.damage import FOREIGN_IDS, LARGEST, Case, cases, copies, damage
 from tests.mongo.recording import NOON, artifact, change, task

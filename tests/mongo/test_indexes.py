@@ -8,7 +8,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from flowkit.protocols import ArchivedPart, DeadLetter, Stream, TaskQuery, WorkerSession
 from flowkit_mongo import MongoConfig, MongoStore
-from flowkit_mongo.indexes import INDEXES
+from flowkit_mongo._indexes import INDEXES
 from tests.mongo.recording import NOON, Commands, artifact, change, task
 
 pytestmark = pytest.mark.services

@@ -7,7 +7,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from flowkit.protocols import ArchivedPart, Stream
 from flowkit_mongo import MongoStore
-from flowkit_mongo.retention import Purging
+from flowkit_mongo._retention import Purging
 from tests.mongo.recording import NOON, artifact, change, task
 
 LARGE = b"x" * 300_000

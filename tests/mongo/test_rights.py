@@ -15,7 +15,7 @@ from flowkit.errors import StoreError, StoreUnavailable
 from flowkit.protocols import CheckResult
 from flowkit.worker import RunContext, Worker, handler
 from flowkit_mongo import MongoStore
-from flowkit_mongo.rights import ROLES, missing, privileges
+from flowkit_mongo._rights import ROLES, missing, privileges
 from flowkit_testing import InMemoryBus
 from tests.mongo.recording import task
 from tests.servers.certificates import Authority

@@ -10,17 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from flowkit import bounds, messages
-from flowkit.bounds import MAX_BYTES, MAX_DEPTH, MAX_ITEMS, above_bounds, has_constants, is_deeper, is_finite, may_overflow
+from flowkit import messages
+from flowkit._json import limits
+from flowkit._json.limits import MAX_BYTES, MAX_DEPTH, MAX_ITEMS, above_bounds, has_constants, is_deeper, is_finite, may_overflow
+from flowkit._tasks.submission import checked
 from flowkit.errors import DecodeError, GraphError, MessageError, MessageTooLarge
 from flowkit.graph import Limits
 from flowkit.messages import NodeProgressed, NodeSucceeded, RunContextData, RunNode, Source, TaskTouched, decode, encode
-from flowkit.submitting import checked
 from flowkit_testing import Cluster
 
 IDS: dict[str, Any] = {"task_id": "t", "index": 3, "attempt": 1, "token": "ab"}
 PROGRESS = '{"kind":"node_progressed","v":1,"task_id":"t","index":0,"attempt":1,"token":"a","worker_id":"w","at":1.0,"progress":%s}'
-PADDING = " " * bounds.SHORT
+PADDING = " " * limits.SHORT
 
 
 def progress(text: str) -> bytes:
@@ -238,7 +239,7 @@ def test_a_long_text_is_refused_for_its_depth_before_it_is_read() -> None:
 
 
 def test_short_texts_are_not_looked_through() -> None:
-    assert above_bounds(b"[" * (bounds.SHORT - 1)) is None
+    assert above_bounds(b"[" * (limits.SHORT - 1)) is None
 
 
 # ---------------------------------------------------------------- parameters

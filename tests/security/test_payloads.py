@@ -12,12 +12,12 @@ import pytest
 
 from examples.encryption.codec import Encryption
 from flowkit import Client, Coordinator
-from flowkit.encoding import EncodedStore
+from flowkit._codecs.bus_codec import Payloads, SealedBus, as_sent
+from flowkit._codecs.store_codec import EncodedStore
 from flowkit.errors import CorruptRecord, DecodeError, MessageTooLarge, NodeFailure, PayloadError
 from flowkit.messages import decode
 from flowkit.plugins import Plugins
 from flowkit.protocols import ArtifactStore, Message, Store
-from flowkit.sealing import Payloads, SealedBus, as_sent
 from flowkit.worker import Batch, BatchResult, Handler, RunContext
 from flowkit_testing import Cluster, InMemoryBus, InMemoryStore
 

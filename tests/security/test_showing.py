@@ -15,6 +15,7 @@ from rich.text import Text
 from typer.testing import CliRunner
 
 from flowkit import CoordinatorConfig, WorkerConfig
+from flowkit._text.redaction import printable, printable_json, redacted, redacted_value
 from flowkit.cli import _output
 from flowkit.cli._app import app
 from flowkit.cli._errors import complain
@@ -22,9 +23,8 @@ from flowkit.cli._logging import JsonLines, LastWords, PlainLines
 from flowkit.config import CommonConfig
 from flowkit.errors import ConfigError
 from flowkit.plugins import Plugins
-from flowkit.showing import printable, printable_json, redacted, redacted_value
+from flowkit_kafka._config import KafkaConfig, bootstrap_servers
 from flowkit_kafka._errors import translated
-from flowkit_kafka.config import KafkaConfig, bootstrap_servers
 from flowkit_mongo._errors import translate
 
 PASSWORD = "hunter2-hunter2"

@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 
 from flowkit import Client, CoordinatorConfig, WorkerConfig
+from flowkit._codecs.bus_codec import SIGNATURE, Signatures, sealed, signature
 from flowkit.config import CommonConfig
 from flowkit.errors import ConfigError
 from flowkit.messages import CancelRun, NodeSucceeded, RunNode, TaskTouched, decode, encode, headers_of
 from flowkit.plugins import Plugins
 from flowkit.protocols import Message
-from flowkit.sealing import SIGNATURE, Signatures, sealed, signature
 from flowkit.task import Task
 from flowkit.worker import _inbox
 from flowkit_testing import Cluster, InMemoryBus, InMemoryStore
-from flowkit_testing.harness import UNHURRIED_COORDINATOR, UNHURRIED_WORKER
+from flowkit_testing._cluster import UNHURRIED_COORDINATOR, UNHURRIED_WORKER
 
 OLD, NEW, FOREIGN = "an old signing key", "a new signing key", "a foreign signing key"
 EVENTS, COMMANDS, CONTROL, LETTERS = "flowkit.events", "flowkit.cmd.work", "flowkit.control", "flowkit.dlq"

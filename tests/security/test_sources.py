@@ -11,15 +11,15 @@ NEVER_IMPORTED = frozenset({"pickle", "cPickle", "_pickle", "dill", "cloudpickle
 NEVER_CALLED = frozenset({"eval", "exec", "__import__", "unsafe_load", "full_load", "load_all", "unsafe_load_all"})
 IMPORTS_BY_NAME = {
     # What an operator names on the command line or in a configuration; nothing that came over the wire or out of the store.
-    "flowkit-core/src/flowkit/cli/_loading.py",
-    "flowkit-kafka/src/flowkit_kafka/config.py",
+    "flowkit-core/src/flowkit/cli/_loader.py",
+    "flowkit-kafka/src/flowkit_kafka/_config.py",
     # What the author of an adapter names in its tests.
-    "flowkit-testing/src/flowkit_testing/conformance_jobs.py",
+    "flowkit-testing/src/flowkit_testing/_conformance_jobs.py",
     # Their own modules, when they are asked for.
     "flowkit-mongo/src/flowkit_mongo/__init__.py",
     "flowkit-testing/src/flowkit_testing/__init__.py",
 }
-EVALUATES = "flowkit-core/src/flowkit/worker/functions.py"
+EVALUATES = "flowkit-core/src/flowkit/worker/_functions.py"
 """An annotation that stands as a text in the code of a handler."""
 
 
@@ -68,5 +68,5 @@ def test_only_what_an_operator_names_is_imported_by_name() -> None:
 
 
 def test_the_yaml_loader_is_a_safe_one() -> None:
-    source = Path("flowkit-core/src/flowkit/_documents.py").read_text(encoding="utf-8")
+    source = Path("flowkit-core/src/flowkit/_json/documents.py").read_text(encoding="utf-8")
     assert 'getattr(yaml, "CSafeLoader", yaml.SafeLoader)' in source

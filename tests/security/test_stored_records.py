@@ -10,17 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowkit import Graph
-from flowkit.engine import EngineSettings
+from flowkit._engine import EngineSettings
+from flowkit._records.task_records import decode_log, decode_node, decode_task
+from flowkit._tasks.submission import submission
 from flowkit.errors import CorruptRecord
 from flowkit.protocols import Commit, TaskHeader, TaskRecord
-from flowkit.storage import decode_log, decode_node, decode_task
-from flowkit.submitting import submission
 from flowkit.task import TaskSpec
-from flowkit_mongo.blobs import _read_inline
-from flowkit_mongo.documents import inline, task_document, task_record, unreadable_task
-from flowkit_mongo.forms import SHAPES
+from flowkit_mongo._blobs import _read_inline
+from flowkit_mongo._document_schemas import SHAPES
+from flowkit_mongo._documents import inline, task_document, task_record, unreadable_task
 from flowkit_testing import Cluster
-from flowkit_testing.harness import DAY
+from flowkit_testing._cluster import DAY
 
 GRAPH = {"nodes": [{"node_id": "a", "type": "work"}, {"node_id": "b", "type": "work", "depends_on": ["a"]}]}
 

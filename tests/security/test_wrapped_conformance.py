@@ -6,10 +6,10 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 import pytest
 
 from examples.encryption.codec import Encryption
-from flowkit.encoding import EncodedStore
+from flowkit._codecs.bus_codec import SealedBus, Signatures
+from flowkit._codecs.store_codec import EncodedStore
 from flowkit.plugins import Plugins
 from flowkit.protocols import ArtifactStore, Bus, Store
-from flowkit.sealing import SealedBus, Signatures
 from flowkit_testing import InMemoryBus, InMemoryStore
 from flowkit_testing.conformance import ArtifactStoreConformance, BusConformance, StoreConformance
 

@@ -8,9 +8,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from examples.encryption.codec import Encryption
 from flowkit import Client, Coordinator, CoordinatorConfig, WorkerConfig
+from flowkit._codecs.bus_codec import SIGNATURE
 from flowkit.config import CommonConfig
 from flowkit.messages import TaskTouched, encode
-from flowkit.sealing import SIGNATURE
 from flowkit.worker import Worker, handler
 from tests.services.support import Installation, chain
 

@@ -10,7 +10,7 @@ from pydantic_core import from_json, to_json
 from flowkit import Client, Graph, TaskView
 from flowkit.protocols import ArtifactRecord, Commit, DeadLetter, TaskRecord
 from flowkit_testing import InMemoryStore
-from flowkit_testing.artifacts import InMemoryArtifactStore
+from flowkit_testing._artifacts import InMemoryArtifactStore
 from flowkit_testing.simulation import SimCluster, SimulationFailed, run_seed, simulate
 from flowkit_testing.simulation._fan_in import broken_fan_in
 from tests.simulation.scenarios import HANDLERS, STANDARD, call, chain, graph, node, streaming

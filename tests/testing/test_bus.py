@@ -10,7 +10,7 @@ import pytest
 from flowkit.errors import BusError
 from flowkit.protocols import Message, TopicSpec
 from flowkit_testing import InMemoryBus
-from flowkit_testing.broker import Broker, Member, acknowledge, give_back
+from flowkit_testing._broker import Broker, Member, acknowledge, give_back
 
 
 def spread(count: int) -> list[Message]:

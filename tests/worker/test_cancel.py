@@ -15,7 +15,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from flowkit._parking import PATIENCE_SEC
+from flowkit._dead_letters.unusable_messages import PATIENCE_SEC
 from flowkit.errors import RunCancelled, StoreUnavailable
 from flowkit.graph import RetryPolicy
 from flowkit.messages import Source

@@ -7,12 +7,12 @@ import anyio
 import pytest
 
 from flowkit import WorkerConfig
-from flowkit._claims import Claim, claim_record
+from flowkit._records.claims import Claim, claim_record
 from flowkit.errors import StoreUnavailable
 from flowkit.messages import NodeStarted, RunNode
 from flowkit.protocols import ArtifactRecord
 from flowkit.worker import Worker
-from flowkit_testing.artifacts import InMemoryArtifactStore
+from flowkit_testing._artifacts import InMemoryArtifactStore
 from tests.worker.bench import Bench
 
 

@@ -16,8 +16,8 @@ from typing import Any
 import anyio.from_thread
 import pytest
 
-from flowkit._children import child_processes
-from flowkit._signals import ANSWER_SEC, LAST_WORDS_SEC, LINGER_SEC, RETURN_SEC
+from flowkit._runtime.signals import ANSWER_SEC, LAST_WORDS_SEC, LINGER_SEC, RETURN_SEC
+from flowkit._user_code.child_processes import child_processes
 from flowkit.coordinator._coordinator import STOP_SEC
 from flowkit.worker import RunContext
 from flowkit_testing import InMemoryStore, ManualClock
@@ -349,7 +349,7 @@ async def test_a_generator_stays_on_one_thread(bench: Bench) -> None:
 
 AT_THE_LAST_MOMENT = """
 import asyncio, os, signal, sys
-from flowkit._signals import signals_heard
+from flowkit._runtime.signals import signals_heard
 
 async def main():
     sys.setswitchinterval(0.2)  # the watchdog comes to run only where this thread waits

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from flowkit._containment import contained, undo_cancellation
+from flowkit._user_code.containment import contained, undo_cancellation
 from flowkit.worker import Batch, BatchResult, Handler, RunContext
 from tests.worker.bench import Bench
 

@@ -11,7 +11,7 @@ import anyio
 import anyio.from_thread
 import pytest
 
-from flowkit._threads import counted, in_thread
+from flowkit._user_code.threads import counted, in_thread
 from flowkit.worker import RunContext
 from tests.worker.bench import Bench
 
@@ -131,4 +131,6 @@ def test_the_private_names_of_anyio_that_threads_use_are_there() -> None:
     from anyio._core import _eventloop
 
     missing = [name for name in ("claim_worker_thread", "get_async_backend", "threadlocals") if not hasattr(_eventloop, name)]
-    assert not missing, f"this version of anyio has no {missing}: adapt flowkit._threads, and its bound in flowkit-core's pyproject.toml"
+    assert not missing, (
+        f"this version of anyio has no {missing}: adapt flowkit._user_code.threads, and its bound in flowkit-core's pyproject.toml"
+    )

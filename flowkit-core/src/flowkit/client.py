@@ -10,19 +10,11 @@ from typing import Any, Self, TypeVar
 
 import anyio
 
-from flowkit._artifact_scan import scan_artifacts
-from flowkit._backoff import Backoff
-from flowkit._bus_connection import BusConnection
-from flowkit._claims import withdraw
-from flowkit._containment import error_text, undo_cancellation
-from flowkit._gathering import Gathered
-from flowkit._sessions import is_served
-from flowkit.applying import LONGEST_PAUSE_SEC, Applied, Applier
-from flowkit.bounds import LONGEST_SEC
-from flowkit.clock import StoreClock
-from flowkit.config import CommonConfig, CoordinatorConfig
-from flowkit.encoding import encoded
-from flowkit.engine import (
+from flowkit._codecs.bus_codec import sealed
+from flowkit._codecs.store_codec import encoded
+from flowkit._dead_letters.letter_states import LetterState, letter_states
+from flowkit._dead_letters.redrive import Redriven, Redriver
+from flowkit._engine import (
     CancelRequested,
     EngineSettings,
     Event,
@@ -30,6 +22,23 @@ from flowkit.engine import (
     ResumeRequested,
     RetryRequested,
 )
+from flowkit._json.limits import LONGEST_SEC
+from flowkit._records.artifact_scan import scan_artifacts
+from flowkit._records.claims import withdraw
+from flowkit._records.queries import artifact_meta, damaged_records, load_task, records_of
+from flowkit._records.task_records import decode_log, decode_submission, decode_task, refuse_damaged
+from flowkit._runtime.backoff import Backoff
+from flowkit._runtime.bus_connection import BusConnection
+from flowkit._runtime.call_batching import Gathered
+from flowkit._runtime.outage_notices import notices_of
+from flowkit._runtime.worker_sessions import is_served
+from flowkit._tasks.event_processor import LONGEST_PAUSE_SEC, Applied, Applier
+from flowkit._tasks.explanations import explain_node, explain_put_aside, keeps_waiting
+from flowkit._tasks.submission import Submission, checked, checked_reason, new_id, submission
+from flowkit._tasks.views import event_view, full_view, task_view
+from flowkit._user_code.containment import error_text, undo_cancellation
+from flowkit.clock import StoreClock
+from flowkit.config import CommonConfig, CoordinatorConfig
 from flowkit.errors import (
     BusError,
     ConfigError,
@@ -42,20 +51,11 @@ from flowkit.errors import (
     TaskNotFound,
     TaskRefused,
 )
-from flowkit.explaining import explain_node, explain_put_aside, keeps_waiting
-from flowkit.letter_states import LetterState, letter_states
 from flowkit.messages import TaskTouched, encode, headers_of
-from flowkit.notices import notices_of
 from flowkit.plugins import Plugins
 from flowkit.protocols import LETTER_KINDS, Bus, Clock, DamagedRecord, DeadLetter, Message, Store, TaskQuery, TaskRecord, TopicSpec, utc
-from flowkit.reading import artifact_meta, damaged_records, load_task, records_of
-from flowkit.redriving import Redriven, Redriver
-from flowkit.sealing import sealed
-from flowkit.storage import decode_log, decode_submission, decode_task, refuse_damaged
-from flowkit.submitting import Submission, checked, checked_reason, new_id, submission
 from flowkit.task import Artifact, LogEntry, Mark, NewTask, Page, Task, TaskEvent, TaskSpec, TaskStatus, TaskView
 from flowkit.tracing import TraceContext, current_trace
-from flowkit.views import event_view, full_view, task_view
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from typing import Any, Self, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 
-from flowkit._documents import SYNTAX_OF_SUFFIX, DocumentError, read_document, read_file
-from flowkit.bounds import PositiveSeconds, Seconds
+from flowkit._json.documents import SYNTAX_OF_SUFFIX, DocumentError, read_document, read_file
+from flowkit._json.limits import PositiveSeconds, Seconds
+from flowkit._runtime.topic_names import checked_topic, role_in_topic
+from flowkit._text.redaction import redacted_value, shortened
 from flowkit.errors import MAX_NAMED_FAULTS, ConfigError
-from flowkit.showing import redacted_value, shortened
-from flowkit.topic_names import checked_topic, role_in_topic
 
 ENVIRONMENT_PREFIX = "FLOWKIT_"
 TESTS_PREFIX = "FLOWKIT_TEST_"

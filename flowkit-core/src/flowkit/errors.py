@@ -31,7 +31,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flowkit.showing import shortened
+from flowkit._text.redaction import shortened
 
 LONGEST_FAULT = 1_000
 """Characters of one fault in the text of a ``GraphError``. Names in it are cut to 80 characters each."""

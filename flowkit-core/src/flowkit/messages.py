@@ -1,7 +1,7 @@
 """What travels on the bus: commands to workers, reports from them, hints between both.
 
 Every message is one JSON object with its ``kind`` and the version ``v`` of its form. A reader takes no unknown field,
-kind or version, no text above the bounds of :mod:`flowkit.bounds`, and no number that is not finite: it raises
+kind or version, no text above the bounds of :mod:`flowkit._json.limits`, and no number that is not finite: it raises
 :class:`~flowkit.errors.DecodeError`, and the message is parked. Writers are held to the same.
 
 The headers tell those who do not read the value what form it has, and which trace it belongs to.
@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
-from flowkit.bounds import SHORT, Count, Moment, PositiveSeconds, above_bounds, has_constants, has_controls, is_finite, may_overflow
+from flowkit._json.limits import SHORT, Count, Moment, PositiveSeconds, above_bounds, has_constants, has_controls, is_finite, may_overflow
 from flowkit.errors import DecodeError, MessageError, MessageTooLarge
 from flowkit.graph import RetryPolicy
 from flowkit.tracing import TraceContext

@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 import pluggy
 
 from flowkit import hookspecs
-from flowkit._containment import apart, contained, error_text, error_type, loggable, message, origin
-from flowkit._failure_logs import log_failure
 from flowkit._plugin_checks import HOOK_PREFIX, HOOKS, fault_of_registration, faults_of_plugin, missing_part, wrong_object
+from flowkit._user_code.containment import apart, contained, error_text, error_type, loggable, message, origin
+from flowkit._user_code.failure_logs import log_failure
 from flowkit.config import CommonConfig
 from flowkit.errors import ConfigError, FlowKitError, PayloadError, PluginError
 from flowkit.protocols import Bus, Store

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from flowkit.bounds import Count, Moment
+from flowkit._json.limits import Count, Moment
 from flowkit.graph import Plan
 from flowkit.tracing import TraceContext
 
@@ -279,7 +279,7 @@ class TaskSpec:
 
 @dataclass(slots=True)
 class Task:
-    """A task's state. The stored fields come first; those below are derived from them by :func:`flowkit.engine.derive`."""
+    """A task's state. The stored fields come first; those below are derived from them by :func:`flowkit._engine.derive`."""
 
     spec: TaskSpec
     marks: bytearray

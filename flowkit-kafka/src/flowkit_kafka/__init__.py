@@ -1,6 +1,6 @@
 """FlowKit's message bus on Apache Kafka."""
 
-from flowkit_kafka.bus import KafkaBus
-from flowkit_kafka.config import KafkaConfig
+from flowkit_kafka._bus import KafkaBus
+from flowkit_kafka._config import KafkaConfig
 
 __all__ = ["KafkaBus", "KafkaConfig"]

@@ -9,10 +9,10 @@ from aiokafka.protocol.admin import ApiVersionRequest
 
 from flowkit.errors import FlowKitError
 from flowkit.protocols import CheckResult, TopicSpec
+from flowkit_kafka._config import KafkaConfig
 from flowkit_kafka._errors import DRIVER_ERRORS
 from flowkit_kafka._producer import OVERHEAD_BYTES
-from flowkit_kafka.config import KafkaConfig
-from flowkit_kafka.topics import Topic, Topics, described
+from flowkit_kafka._topics import Topic, Topics, described
 
 # Brokers do not tell their release; the newest form of Fetch (API key 1) that they speak does.
 _FETCH = 1

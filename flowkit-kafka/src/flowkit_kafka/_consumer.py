@@ -11,14 +11,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalStateError, TopicAuthorizationFailedError
 from aiokafka.structs import ConsumerRecord
 
+from flowkit._runtime.outage_notices import Notices
 from flowkit.errors import BusError, BusUnavailable
-from flowkit.notices import Notices
-from flowkit_kafka._closing import close_consumer
+from flowkit_kafka._config import KafkaConfig
+from flowkit_kafka._driver_closing import close_consumer
+from flowkit_kafka._driver_start import start
 from flowkit_kafka._errors import translated
 from flowkit_kafka._inbox import Inbox
-from flowkit_kafka._opening import start
-from flowkit_kafka.config import KafkaConfig
-from flowkit_kafka.topics import Topics
+from flowkit_kafka._topics import Topics
 
 logger = logging.getLogger(__name__)
 

@@ -2,8 +2,8 @@
 
 from aiokafka import errors as kafka
 
+from flowkit._text.redaction import redacted
 from flowkit.errors import BusError, BusUnavailable, MessageTooLarge, TopicUnavailable
-from flowkit.showing import redacted
 
 Translation = tuple[type[BusError] | type[MessageTooLarge], str]
 

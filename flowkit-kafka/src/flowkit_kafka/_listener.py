@@ -7,10 +7,10 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
+from flowkit_kafka._config import KafkaConfig
 from flowkit_kafka._consumer import SupervisedConsumer
 from flowkit_kafka._inbox import Inbox
-from flowkit_kafka.config import KafkaConfig
-from flowkit_kafka.topics import Topics
+from flowkit_kafka._topics import Topics
 
 
 class Listener(SupervisedConsumer):

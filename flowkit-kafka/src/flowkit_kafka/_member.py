@@ -12,11 +12,11 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError
 from aiokafka.structs import ConsumerRecord
 
+from flowkit_kafka._config import KafkaConfig
 from flowkit_kafka._consumer import SupervisedConsumer
 from flowkit_kafka._errors import DRIVER_ERRORS
 from flowkit_kafka._inbox import Inbox
-from flowkit_kafka.config import KafkaConfig
-from flowkit_kafka.topics import Topics
+from flowkit_kafka._topics import Topics
 
 logger = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from flowkit_kafka._closing import close_consumer
+from flowkit_kafka._config import KafkaConfig
+from flowkit_kafka._driver_closing import close_consumer
+from flowkit_kafka._driver_start import start
 from flowkit_kafka._errors import DRIVER_ERRORS, translated
-from flowkit_kafka._opening import start
-from flowkit_kafka.config import KafkaConfig
-from flowkit_kafka.topics import described
+from flowkit_kafka._topics import described
 
 _PAUSE_SEC = 0.2
 

@@ -13,11 +13,11 @@ from aiokafka.structs import RecordMetadata
 
 from flowkit.errors import BusUnavailable, MessageTooLarge
 from flowkit.protocols import Message, Place
-from flowkit_kafka._closing import close_producer
+from flowkit_kafka._config import KafkaConfig
+from flowkit_kafka._driver_closing import close_producer
+from flowkit_kafka._driver_start import start
 from flowkit_kafka._errors import DRIVER_ERRORS, HARMLESS_TO_PRODUCER, translated
-from flowkit_kafka._opening import start
 from flowkit_kafka._partitions import key_bytes, partition_of
-from flowkit_kafka.config import KafkaConfig
 
 logger = logging.getLogger(__name__)
 

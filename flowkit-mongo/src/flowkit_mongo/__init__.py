@@ -6,13 +6,13 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flowkit_mongo.artifacts import MongoArtifactStore
-    from flowkit_mongo.config import MongoConfig
-    from flowkit_mongo.store import MongoStore
+    from flowkit_mongo._artifacts import MongoArtifactStore
+    from flowkit_mongo._config import MongoConfig
+    from flowkit_mongo._store import MongoStore
 
 __all__ = ["MongoArtifactStore", "MongoConfig", "MongoStore"]
 
-_MODULES = {"MongoArtifactStore": "artifacts", "MongoConfig": "config", "MongoStore": "store"}
+_MODULES = {"MongoArtifactStore": "_artifacts", "MongoConfig": "_config", "MongoStore": "_store"}
 
 
 def __getattr__(name: str) -> Any:

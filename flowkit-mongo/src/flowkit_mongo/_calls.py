@@ -14,8 +14,8 @@ import anyio
 import tenacity
 
 from flowkit.errors import StoreUnavailable
+from flowkit_mongo._config import MongoConfig
 from flowkit_mongo._errors import translated
-from flowkit_mongo.config import MongoConfig
 
 logger = logging.getLogger(__name__)
 

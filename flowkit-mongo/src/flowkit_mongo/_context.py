@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from flowkit.errors import CorruptRecord, StoreUnavailable
+from flowkit_mongo._blobs import Blobs
 from flowkit_mongo._calls import Calls
+from flowkit_mongo._config import MongoConfig
+from flowkit_mongo._document_schemas import SHAPES
+from flowkit_mongo._documents import Read, blob_of
 from flowkit_mongo._driver import Document, Driver, Kind
-from flowkit_mongo.blobs import Blobs
-from flowkit_mongo.config import MongoConfig
-from flowkit_mongo.documents import Read, blob_of
-from flowkit_mongo.forms import SHAPES
 
 K = TypeVar("K")
 T = TypeVar("T")

@@ -12,8 +12,8 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 from pymongo.read_concern import ReadConcern
 
 from flowkit.errors import ConfigError
+from flowkit_mongo._config import MongoConfig
 from flowkit_mongo._errors import duplicates
-from flowkit_mongo.config import MongoConfig
 
 DEFAULT_DATABASE = "flowkit"
 SCHEMES = ("mongodb://", "mongodb+srv://")

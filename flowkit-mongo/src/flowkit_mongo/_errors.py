@@ -9,8 +9,8 @@ import bson.errors
 import gridfs.errors
 from pymongo import errors as driver
 
+from flowkit._text.redaction import redacted
 from flowkit.errors import ConfigError, FlowKitError, RecordRefused, RecordTooLarge, StoreError, StoreUnavailable
-from flowkit.showing import redacted
 from flowkit_mongo._codes import DUPLICATE_KEY, PASSING, TOO_LARGE
 
 ERRORS: tuple[tuple[type[BaseException], type[FlowKitError]], ...] = (

@@ -4,21 +4,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .artifacts import InMemoryArtifactStore
-    from .bus import InMemoryBus
-    from .clock import ManualClock
-    from .harness import Cluster
-    from .store import InMemoryStore
+    from flowkit_testing._artifacts import InMemoryArtifactStore
+    from flowkit_testing._bus import InMemoryBus
+    from flowkit_testing._clock import ManualClock
+    from flowkit_testing._cluster import Cluster
+    from flowkit_testing._store import InMemoryStore
 
 __all__ = ["Cluster", "InMemoryArtifactStore", "InMemoryBus", "InMemoryStore", "ManualClock"]
 
 # Imported when they are first used: pytest loads this package with its plugins, before coverage is measured and for every project.
 _HOMES = {
-    "Cluster": ".harness",
-    "InMemoryArtifactStore": ".artifacts",
-    "InMemoryBus": ".bus",
-    "InMemoryStore": ".store",
-    "ManualClock": ".clock",
+    "Cluster": "._cluster",
+    "InMemoryArtifactStore": "._artifacts",
+    "InMemoryBus": "._bus",
+    "InMemoryStore": "._store",
+    "ManualClock": "._clock",
 }
 
 

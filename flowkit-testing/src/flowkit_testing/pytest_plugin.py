@@ -9,11 +9,11 @@ import pytest
 
 # FlowKit itself is imported by the fixtures that are used: this module is loaded with every pytest, also before coverage is measured.
 if TYPE_CHECKING:
-    from .bus import InMemoryBus
-    from .clock import ManualClock
-    from .harness import Cluster
-    from .simulation import Faults, SimCluster
-    from .store import InMemoryStore
+    from flowkit_testing._bus import InMemoryBus
+    from flowkit_testing._clock import ManualClock
+    from flowkit_testing._cluster import Cluster
+    from flowkit_testing._store import InMemoryStore
+    from flowkit_testing.simulation import Faults, SimCluster
 
 pytest.register_assert_rewrite("flowkit_testing.conformance")
 
@@ -21,7 +21,7 @@ pytest.register_assert_rewrite("flowkit_testing.conformance")
 @pytest.fixture
 async def flowkit_clock(anyio_backend: object) -> "AsyncIterator[ManualClock]":
     """Virtual time that moves by itself, whenever nothing else can run."""
-    from .clock import ManualClock
+    from flowkit_testing._clock import ManualClock
 
     async with ManualClock().auto() as clock:
         yield clock
@@ -30,7 +30,7 @@ async def flowkit_clock(anyio_backend: object) -> "AsyncIterator[ManualClock]":
 @pytest.fixture
 async def flowkit_bus(anyio_backend: object) -> "AsyncIterator[InMemoryBus]":
     """An in-memory bus of the test's own."""
-    from .bus import InMemoryBus
+    from flowkit_testing._bus import InMemoryBus
 
     async with InMemoryBus() as bus:
         yield bus
@@ -39,7 +39,7 @@ async def flowkit_bus(anyio_backend: object) -> "AsyncIterator[InMemoryBus]":
 @pytest.fixture
 async def flowkit_store(anyio_backend: object) -> "AsyncIterator[InMemoryStore]":
     """An in-memory store of the test's own."""
-    from .store import InMemoryStore
+    from flowkit_testing._store import InMemoryStore
 
     async with InMemoryStore() as store:
         yield store
@@ -47,7 +47,7 @@ async def flowkit_store(anyio_backend: object) -> "AsyncIterator[InMemoryStore]"
 
 @pytest.fixture
 async def _flowkit_cluster(anyio_backend: object) -> "AsyncIterator[Cluster]":
-    from .harness import Cluster
+    from flowkit_testing._cluster import Cluster
 
     async with Cluster() as cluster:
         yield cluster
@@ -70,7 +70,7 @@ _FAULTS = "flowkit_faults_"
 
 def _fault_fixture(profile: str) -> Any:
     def faults() -> "Faults":
-        from .simulation import Faults
+        from flowkit_testing.simulation import Faults
 
         return Faults.of(profile)
 
@@ -125,7 +125,7 @@ def _misused(**fixtures: Any) -> None:
 def _all_seeds(item: pytest.Function, body: Callable[..., Any], options: dict[str, Any]) -> Callable[..., None]:
     @functools.wraps(body)
     def run(**fixtures: Any) -> None:
-        from .simulation import simulate
+        from flowkit_testing.simulation import simulate
 
         profiles = [value for name, value in fixtures.items() if name.startswith(_FAULTS)]
         if profiles and "faults" not in options:

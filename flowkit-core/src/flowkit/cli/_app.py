@@ -6,34 +6,43 @@ from typing import Annotated, Any
 import typer
 
 from flowkit import __version__
-from flowkit.cli import changing, dead_letters, demo, graphs, installation, looking, running, services
+from flowkit.cli import (
+    _change_verbs,
+    _dead_letter_verbs,
+    _demo,
+    _graph_verbs,
+    _installation_verbs,
+    _query_verbs,
+    _run_verbs,
+    _service_verbs,
+)
 from flowkit.cli._errors import Verbs
 
 HERE, PROCESSES, TASKS, FLOWS, INSTALLATION = "Here and now", "Processes", "Tasks", "Flows", "Installation"
 
 VERBS: list[tuple[str, str, Callable[..., Any]]] = [
-    (HERE, "demo", demo.demo),
-    (HERE, "run", running.run),
-    (PROCESSES, "coordinator", services.coordinator),
-    (PROCESSES, "worker", services.worker),
-    (TASKS, "submit", running.submit),
-    (TASKS, "ls", looking.ls),
-    (TASKS, "show", looking.show),
-    (TASKS, "watch", looking.watch),
-    (TASKS, "explain", looking.explain),
-    (TASKS, "artifacts", looking.artifacts),
-    (TASKS, "cancel", changing.cancel),
-    (TASKS, "pause", changing.pause),
-    (TASKS, "resume", changing.resume),
-    (TASKS, "retry", changing.retry),
-    (TASKS, "dlq ls", dead_letters.ls),
-    (TASKS, "dlq show", dead_letters.show),
-    (TASKS, "dlq retry", dead_letters.retry),
-    (TASKS, "dlq drop", dead_letters.drop),
-    (FLOWS, "graph check", graphs.check),
-    (FLOWS, "graph show", graphs.show),
-    (INSTALLATION, "plugins", installation.plugins),
-    (INSTALLATION, "doctor", installation.doctor),
+    (HERE, "demo", _demo.demo),
+    (HERE, "run", _run_verbs.run),
+    (PROCESSES, "coordinator", _service_verbs.coordinator),
+    (PROCESSES, "worker", _service_verbs.worker),
+    (TASKS, "submit", _run_verbs.submit),
+    (TASKS, "ls", _query_verbs.ls),
+    (TASKS, "show", _query_verbs.show),
+    (TASKS, "watch", _query_verbs.watch),
+    (TASKS, "explain", _query_verbs.explain),
+    (TASKS, "artifacts", _query_verbs.artifacts),
+    (TASKS, "cancel", _change_verbs.cancel),
+    (TASKS, "pause", _change_verbs.pause),
+    (TASKS, "resume", _change_verbs.resume),
+    (TASKS, "retry", _change_verbs.retry),
+    (TASKS, "dlq ls", _dead_letter_verbs.ls),
+    (TASKS, "dlq show", _dead_letter_verbs.show),
+    (TASKS, "dlq retry", _dead_letter_verbs.retry),
+    (TASKS, "dlq drop", _dead_letter_verbs.drop),
+    (FLOWS, "graph check", _graph_verbs.check),
+    (FLOWS, "graph show", _graph_verbs.show),
+    (INSTALLATION, "plugins", _installation_verbs.plugins),
+    (INSTALLATION, "doctor", _installation_verbs.doctor),
 ]
 
 GROUPS = {"dlq": "Work that was given up.", "graph": "Check and draw flows."}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 
-from flowkit._sessions import watch_heartbeats
+from flowkit._runtime.worker_sessions import watch_heartbeats
 from flowkit.cli._logging import LastWords
 from flowkit.clock import SystemClock
 from flowkit.config import CoordinatorConfig

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from flowkit.cli._loading import LoadedFlow
+from flowkit.cli._loader import LoadedFlow
 from flowkit.cli._logging import log_run
 from flowkit.config import CoordinatorConfig, WorkerConfig
 from flowkit.coordinator import Coordinator

@@ -6,8 +6,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from flowkit._text.redaction import printable, redacted
 from flowkit.errors import FlowKitError, GraphError
-from flowkit.showing import printable, redacted
 
 TASK_FAILED = 1
 USAGE = 2

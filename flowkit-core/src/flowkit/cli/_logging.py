@@ -12,9 +12,9 @@ from typing import Any, TextIO
 
 from pydantic_core import to_json
 
-from flowkit._containment import error_text
-from flowkit.notices import EVERY_SEC
-from flowkit.showing import escaped_for, printable, printable_json, redacted, redacted_value
+from flowkit._runtime.outage_notices import EVERY_SEC
+from flowkit._text.redaction import escaped_for, printable, printable_json, redacted, redacted_value
+from flowkit._user_code.containment import error_text
 
 DRIVERS = ("aiokafka", "pymongo", "motor")
 MOST_REMEMBERED = 1_000

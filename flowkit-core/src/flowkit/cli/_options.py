@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from flowkit._documents import SYNTAX_OF_SUFFIX, DocumentError, read_document, read_file
+from flowkit._json.documents import SYNTAX_OF_SUFFIX, DocumentError, read_document, read_file
+from flowkit._json.values import kind_of
 from flowkit.config import CommonConfig
-from flowkit.graph.values import kind_of
 
 Db = Annotated[str | None, typer.Option("--db", metavar="ADDRESS", help="The store: mongodb://host/name or memory://name.")]
 Bus = Annotated[str | None, typer.Option("--bus", metavar="ADDRESS", help="The bus: kafka://host:9092 or memory://name.")]

@@ -13,7 +13,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from flowkit.showing import printable, printable_json
+from flowkit._text.redaction import printable, printable_json
 from flowkit.task import NodeView, TaskView
 
 PIPE_WIDTH = 200

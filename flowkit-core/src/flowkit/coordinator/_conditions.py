@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 import anyio
 from anyio.abc import TaskGroup
 
-from flowkit._containment import awaited
-from flowkit.engine import ConditionEvaluated, Event
+from flowkit._engine import ConditionEvaluated, Event
+from flowkit._tasks.conditions import evaluate_in_thread
+from flowkit._user_code.containment import awaited
 from flowkit.errors import StoreError
-from flowkit.evaluation import evaluate_in_thread
 from flowkit.protocols import Store
 from flowkit.task import Mark, Task
 

@@ -12,28 +12,28 @@ from typing import Any, Self
 
 import anyio
 
-from flowkit._loops import keep_alive, owner_leaves
-from flowkit._parking import Parking
-from flowkit._service import Service, run_until_told
-from flowkit._turns import Turns
-from flowkit.applying import Applied, Applier, Held, log_store_error
+from flowkit._dead_letters.unusable_messages import Parking
+from flowkit._engine import CallFunction, CommandsLost, Effect, EngineSettings, EvaluateCondition, Event, SendCancel, Woke
+from flowkit._records.task_records import Sent
+from flowkit._runtime.lifecycle import Service, run_until_told
+from flowkit._runtime.outage_notices import notices_of
+from flowkit._runtime.supervision import keep_alive, owner_leaves
+from flowkit._runtime.turns import Turns
+from flowkit._tasks.event_processor import Applied, Applier, Held, log_store_error
+from flowkit._tasks.submission import Submission
 from flowkit.client import Client
 from flowkit.config import CoordinatorConfig
-from flowkit.coordinator._calls import Calls
-from flowkit.coordinator._commands import CommandWatch
+from flowkit.coordinator._command_watch import CommandWatch
 from flowkit.coordinator._conditions import Conditions
-from flowkit.coordinator._inbox import read_reports
+from flowkit.coordinator._function_calls import Calls
 from flowkit.coordinator._outbox import Outbox
+from flowkit.coordinator._report_inbox import read_reports
 from flowkit.coordinator._retention import purge_regularly
 from flowkit.coordinator._timers import Timers, sweep
-from flowkit.coordinator._watching import WorkerWatch, tasks_of
-from flowkit.engine import CallFunction, CommandsLost, Effect, EngineSettings, EvaluateCondition, Event, SendCancel, Woke
+from flowkit.coordinator._worker_watch import WorkerWatch, tasks_of
 from flowkit.errors import StoreError
-from flowkit.notices import notices_of
 from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, Clock, Store, TopicSpec
-from flowkit.storage import Sent
-from flowkit.submitting import Submission
 
 logger = logging.getLogger(__name__)
 

@@ -7,18 +7,18 @@ from typing import Any
 
 import anyio
 
-from flowkit._backoff import Backoff
-from flowkit._claims import withdraw
-from flowkit.applying import Applier, Held
+from flowkit._engine import AskWorker, CallFunction, CheckCommand, Effect, EvaluateCondition, SendCancel, SendCommand, TellReaders
+from flowkit._records.claims import withdraw
+from flowkit._records.queries import errors_of, records_of, results_of, sources_from
+from flowkit._runtime.backoff import Backoff
+from flowkit._runtime.outage_notices import notices_of
+from flowkit._tasks.event_processor import Applier, Held
 from flowkit.config import CoordinatorConfig
-from flowkit.coordinator._commands import CommandWatch
-from flowkit.engine import AskWorker, CallFunction, CheckCommand, Effect, EvaluateCondition, SendCancel, SendCommand, TellReaders
+from flowkit.coordinator._command_watch import CommandWatch
 from flowkit.errors import BusError, BusUnavailable, MessageError, MessageTooLarge, PayloadError, StoreError, TopicUnavailable
 from flowkit.graph import NodeSpec
 from flowkit.messages import VERSION, AskRun, CancelRun, StreamMoved, encode, headers_of
-from flowkit.notices import notices_of
 from flowkit.protocols import Bus, Clock, Message, Place, Store, TopicSpec
-from flowkit.reading import errors_of, records_of, results_of, sources_from
 from flowkit.task import Mark, NodeRecord, Task
 
 logger = logging.getLogger(__name__)

@@ -14,9 +14,10 @@ from typing import Any, NoReturn, Protocol, cast
 
 from pydantic_core import from_json, to_json
 
-from flowkit import _threads
-from flowkit._classification import default_classification
-from flowkit._containment import (
+from flowkit._engine.vars import VarsOp, check
+from flowkit._json.values import NotJson, json_copy
+from flowkit._user_code import threads as _threads
+from flowkit._user_code.containment import (
     Titled,
     apart,
     awaited,
@@ -27,10 +28,9 @@ from flowkit._containment import (
     origin,
     undo_cancellation,
 )  # fmt: skip
-from flowkit._contexts import in_context
-from flowkit.engine._vars import VarsOp, check
+from flowkit._user_code.reason_codes import default_classification
+from flowkit._user_code.run_contexts import in_context
 from flowkit.errors import CorruptRecord, NodeFailure, VarsError
-from flowkit.graph.values import NotJson, json_copy
 from flowkit.protocols import Clock
 
 

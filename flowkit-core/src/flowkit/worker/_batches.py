@@ -6,16 +6,16 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from flowkit._json.values import is_unicode
+from flowkit._runtime.deadlines import Recent, Signal
 from flowkit.errors import NodeFailure
-from flowkit.graph.values import is_unicode
 from flowkit.messages import RunNode
 from flowkit.protocols import ArtifactRecord, Clock, Stream
+from flowkit.worker._artifacts import COMPLETE_UID, ArtifactReader, ArtifactWriter
+from flowkit.worker._handler_values import Numbers, add_numbers, bad_result, dump, json_object, numbers
+from flowkit.worker._handlers import Batch
 from flowkit.worker._reports import RunReports
 from flowkit.worker._streams import StreamHints
-from flowkit.worker._values import Numbers, add_numbers, bad_result, dump, json_object, numbers
-from flowkit.worker._waiting import Recent, Signal
-from flowkit.worker.artifacts import COMPLETE_UID, ArtifactReader, ArtifactWriter
-from flowkit.worker.handlers import Batch
 
 logger = logging.getLogger(__name__)
 

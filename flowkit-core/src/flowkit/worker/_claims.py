@@ -3,11 +3,11 @@
 import asyncio
 import secrets
 
-from flowkit._claims import Claim, claim_record, read_claim
+from flowkit._records.claims import Claim, claim_record, read_claim
+from flowkit._runtime.deadlines import patiently
 from flowkit.messages import RunNode
 from flowkit.protocols import ArtifactStore, Clock
-from flowkit.worker._waiting import patiently
-from flowkit.worker.artifacts import ArtifactWriter
+from flowkit.worker._artifacts import ArtifactWriter
 
 
 class Claims:

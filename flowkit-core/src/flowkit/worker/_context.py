@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
-from flowkit._containment import awaited, loggable
+from flowkit._user_code.containment import awaited, loggable
 from flowkit.clock import SystemClock
 from flowkit.errors import RunCancelled
 from flowkit.protocols import Clock
-from flowkit.worker._processes import run_process
+from flowkit.worker._subprocesses import run_process
 
 if TYPE_CHECKING:
     import os
 
-    from flowkit.worker.artifacts import RunArtifacts
+    from flowkit.worker._artifacts import RunArtifacts
 
 logger = logging.getLogger(__name__)
 run_logger = logging.getLogger("flowkit.run")

@@ -5,14 +5,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from flowkit._classification import carried_reason, checked_reason, default_classification, shown_reason
-from flowkit._containment import contained, error_text, message, origin
-from flowkit._failure_logs import log_failure
+from flowkit._user_code.containment import contained, error_text, message, origin
+from flowkit._user_code.failure_logs import log_failure
+from flowkit._user_code.reason_codes import carried_reason, checked_reason, default_classification, shown_reason
 from flowkit.errors import NodeFailure
 from flowkit.graph import NodeSpec
 from flowkit.messages import RunNode
 from flowkit.plugins import Plugins
-from flowkit.worker.handlers import Handler
+from flowkit.worker._handlers import Handler
 
 logger = logging.getLogger(__name__)
 

@@ -7,18 +7,18 @@ from functools import partial
 
 from anyio.abc import TaskGroup
 
-from flowkit._parking import Parking
+from flowkit._dead_letters.unusable_messages import Parking
+from flowkit._runtime.deadlines import Recent, Signal, patiently
 from flowkit.errors import DecodeError
 from flowkit.messages import AskRun, CancelRun, NodeFailed, RunNode, StreamMoved, decode, headers_of
 from flowkit.protocols import Delivery, Subscription
 from flowkit.tracing import trace_from
 from flowkit.worker._ends import Ends
-from flowkit.worker._registry import Make
+from flowkit.worker._handler_registry import Make
 from flowkit.worker._reports import Reporter, RunReports, acknowledge
 from flowkit.worker._run import Run
 from flowkit.worker._services import Services
 from flowkit.worker._slots import Slots
-from flowkit.worker._waiting import Recent, Signal, patiently
 
 logger = logging.getLogger(__name__)
 

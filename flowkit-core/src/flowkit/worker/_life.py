@@ -9,30 +9,30 @@ from typing import Any
 
 import anyio
 
-from flowkit._children import child_processes, log_children
-from flowkit._containment import error_text, loggable
-from flowkit._loops import keep_alive, owner_leaves
-from flowkit._threads import Calls, counted
-from flowkit._turns import Turns
+from flowkit._codecs.bus_codec import sealed
+from flowkit._codecs.store_codec import encoded
+from flowkit._runtime.deadlines import within
+from flowkit._runtime.supervision import keep_alive, owner_leaves
+from flowkit._runtime.turns import Turns
+from flowkit._user_code.child_processes import child_processes, log_children
+from flowkit._user_code.containment import error_text, loggable
+from flowkit._user_code.threads import Calls, counted
 from flowkit.clock import StoreClock
 from flowkit.config import WorkerConfig
-from flowkit.encoding import encoded
 from flowkit.errors import WorkerIdTaken
 from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, Clock, Store, TopicSpec
-from flowkit.sealing import sealed
+from flowkit.worker._artifacts import ArtifactReader, ArtifactWriter
 from flowkit.worker._claims import Claims
+from flowkit.worker._functions import allow_threads
+from flowkit.worker._handler_registry import Make
 from flowkit.worker._inbox import Inbox
-from flowkit.worker._listening import CommandListener, ControlListener
-from flowkit.worker._registry import Make
+from flowkit.worker._listeners import CommandListener, ControlListener
 from flowkit.worker._reports import Reporter
 from flowkit.worker._services import Services
 from flowkit.worker._session import Session
 from flowkit.worker._slots import Slots
 from flowkit.worker._streams import StreamHints, StreamWatches
-from flowkit.worker._waiting import within
-from flowkit.worker.artifacts import ArtifactReader, ArtifactWriter
-from flowkit.worker.functions import allow_threads
 
 logger = logging.getLogger(__name__)
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import anyio
 
+from flowkit._runtime.deadlines import Signal, patiently
+from flowkit._text.redaction import writable
 from flowkit.errors import MessageError, MessageTooLarge, PayloadError
 from flowkit.messages import (
     BatchesRetried,
@@ -27,10 +29,8 @@ from flowkit.messages import (
     headers_of,
 )
 from flowkit.protocols import Bus, Clock, Delivery, Message, Subscription
-from flowkit.showing import writable
 from flowkit.tracing import trace_from
-from flowkit.worker._values import json_value
-from flowkit.worker._waiting import Signal, patiently
+from flowkit.worker._handler_values import json_value
 
 logger = logging.getLogger(__name__)
 

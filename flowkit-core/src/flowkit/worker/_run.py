@@ -8,24 +8,24 @@ from typing import Any
 
 import anyio
 
-from flowkit import reading
-from flowkit._containment import awaited, error_text, origin, take_back
-from flowkit._failure_logs import log_failure
+from flowkit._records import queries
+from flowkit._user_code.containment import awaited, error_text, origin, take_back
+from flowkit._user_code.failure_logs import log_failure
 from flowkit.errors import NodeFailure
 from flowkit.messages import NodeFailed, NodeReleased, NodeStarted, NodeStopped, NodeSucceeded, RunNode
 from flowkit.protocols import Stream
 from flowkit.tracing import use_trace
+from flowkit.worker._artifacts import RunArtifacts
 from flowkit.worker._batches import BatchLedger
 from flowkit.worker._context import RunContext
 from flowkit.worker._failures import BatchFailed, Verdict, judge, judge_plainly, own_classification
-from flowkit.worker._registry import Make
+from flowkit.worker._functions import FunctionHandler
+from flowkit.worker._handler_registry import Make
+from flowkit.worker._handler_values import Numbers, is_finite, json_value, numbers
+from flowkit.worker._handlers import Handler
+from flowkit.worker._node_work import Outcome, Work, asked_store, latest_sources, sources_of
 from flowkit.worker._reports import End, RunReports
 from flowkit.worker._services import Services
-from flowkit.worker._values import Numbers, is_finite, json_value, numbers
-from flowkit.worker._work import Outcome, Work, asked_store, latest_sources, sources_of
-from flowkit.worker.artifacts import RunArtifacts
-from flowkit.worker.functions import FunctionHandler
-from flowkit.worker.handlers import Handler
 
 logger = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ class Run:
     async def _work_to_the_end(self) -> Outcome:
         data = self._data
         if data is None:
-            data = self._data = await asked_store(reading.run_data, self.command, self._services, "read the input of a node")
+            data = self._data = await asked_store(queries.run_data, self.command, self._services, "read the input of a node")
         context = self._context
         context.params, context.vars, context.results, context.errors = data.params, data.vars, data.results, data.errors
         handler = self._handler = self._make()

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from flowkit._turns import Turns
+from flowkit._runtime.turns import Turns
 from flowkit.config import WorkerConfig
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Store
+from flowkit.worker._artifacts import ArtifactReader, ArtifactWriter
 from flowkit.worker._claims import Claims
 from flowkit.worker._streams import StreamHints, StreamWatches
-from flowkit.worker.artifacts import ArtifactReader, ArtifactWriter
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
-from flowkit._sessions import heartbeat_interval_sec
+from flowkit._runtime.outage_notices import notices_of
+from flowkit._runtime.worker_sessions import heartbeat_interval_sec
 from flowkit.config import WorkerConfig
 from flowkit.errors import StoreError, WorkerIdTaken
-from flowkit.notices import notices_of
 from flowkit.protocols import Clock, Store, WorkerSession
 
 logger = logging.getLogger(__name__)

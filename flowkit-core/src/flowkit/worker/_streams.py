@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Collection, Mapping
 
+from flowkit._runtime.deadlines import Signal
+from flowkit._runtime.outage_notices import notices_of
 from flowkit.errors import FlowKitError
 from flowkit.messages import StreamMoved, encode
-from flowkit.notices import notices_of
 from flowkit.protocols import Bus, Clock, Message, Stream
-from flowkit.worker._waiting import Signal
 
 logger = logging.getLogger(__name__)
 

@@ -6,14 +6,14 @@ import socket
 from collections.abc import Sequence
 from typing import Any, Self
 
-from flowkit._service import run_until_told
+from flowkit._runtime.lifecycle import run_until_told
 from flowkit.clock import StoreClock
 from flowkit.config import WorkerConfig
 from flowkit.errors import ConfigError, WorkerIdTaken
 from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, Clock, Store
+from flowkit.worker._handler_registry import handlers_by_role
 from flowkit.worker._life import Life
-from flowkit.worker._registry import handlers_by_role
 
 
 class Worker:

@@ -21,10 +21,10 @@ for _module in (
 ):
     pytest.register_assert_rewrite(f"{__name__}.{_module}")
 
-from ._processes import Opener  # noqa: E402
-from .artifacts import ArtifactStoreConformance  # noqa: E402
-from .bus import BusConformance, BusDeliveryConformance, BusFailureConformance  # noqa: E402
-from .store import StoreConformance  # noqa: E402
+from flowkit_testing.conformance._artifact_suite import ArtifactStoreConformance  # noqa: E402
+from flowkit_testing.conformance._bus_suite import BusConformance, BusDeliveryConformance, BusFailureConformance  # noqa: E402
+from flowkit_testing.conformance._processes import Opener  # noqa: E402
+from flowkit_testing.conformance._store_suite import StoreConformance  # noqa: E402
 
 __all__ = [
     "ArtifactStoreConformance",

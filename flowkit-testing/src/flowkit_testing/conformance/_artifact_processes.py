@@ -4,10 +4,9 @@ import anyio
 import pytest
 
 from flowkit.protocols import ArtifactRecord, ArtifactStore, Stream
-
-from ._common import Conformance
-from ._processes import Opener, other_processes
-from ._store_base import NOON
+from flowkit_testing.conformance._common import Conformance
+from flowkit_testing.conformance._processes import Opener, other_processes
+from flowkit_testing.conformance._store_base import NOON
 
 
 class ArtifactProcesses(Conformance):

@@ -9,8 +9,7 @@ import pytest
 
 from flowkit.errors import BusUnavailable
 from flowkit.protocols import Bus, Delivery, Message, Subscription, TopicSpec
-
-from ._common import Conformance
+from flowkit_testing.conformance._common import Conformance
 
 T = TypeVar("T")
 

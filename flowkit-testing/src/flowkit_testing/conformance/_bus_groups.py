@@ -4,8 +4,18 @@ import anyio
 import pytest
 
 from flowkit.protocols import Bus, Delivery, Subscription
-
-from ._bus_base import WAVE, BusSuite, OpenBus, contents, message, messages, needs_key_affinity, open_another, spread, values
+from flowkit_testing.conformance._bus_base import (
+    WAVE,
+    BusSuite,
+    OpenBus,
+    contents,
+    message,
+    messages,
+    needs_key_affinity,
+    open_another,
+    spread,
+    values,
+)
 
 
 class Groups(BusSuite):

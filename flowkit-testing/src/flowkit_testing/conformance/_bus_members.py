@@ -6,8 +6,18 @@ import anyio
 import pytest
 
 from flowkit.protocols import Bus, Delivery, Message, Subscription
-
-from ._bus_base import BusSuite, CountTaken, KillMember, PauseMember, contents, message, messages, needed, spread, values
+from flowkit_testing.conformance._bus_base import (
+    BusSuite,
+    CountTaken,
+    KillMember,
+    PauseMember,
+    contents,
+    message,
+    messages,
+    needed,
+    spread,
+    values,
+)
 
 
 class Members(BusSuite):

@@ -9,8 +9,7 @@ import pytest
 
 from flowkit.errors import BusError, BusUnavailable
 from flowkit.protocols import Bus, Subscription, TopicSpec
-
-from ._bus_base import (
+from flowkit_testing.conformance._bus_base import (
     BusSuite,
     CutConnection,
     OpenBus,
@@ -22,7 +21,7 @@ from ._bus_base import (
     until_available,
     values,
 )
-from ._common import assert_well_formed
+from flowkit_testing.conformance._common import assert_well_formed
 
 CUTS = 4
 

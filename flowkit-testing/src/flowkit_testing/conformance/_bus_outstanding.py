@@ -6,8 +6,7 @@ import anyio
 import pytest
 
 from flowkit.protocols import Bus, Place
-
-from ._bus_base import BusSuite, message, messages, spread, values
+from flowkit_testing.conformance._bus_base import BusSuite, message, messages, spread, values
 
 
 class Outstanding(BusSuite):

@@ -67,7 +67,7 @@ async def other_processes(opener: Opener | None, *jobs: tuple[str, dict[str, Any
     async with AsyncExitStack() as stack:
         found = []
         for job in jobs:
-            command = [sys.executable, "-m", "flowkit_testing.conformance_jobs", where, json.dumps(job)]
+            command = [sys.executable, "-m", "flowkit_testing._conformance_jobs", where, json.dumps(job)]
             process = await anyio.open_process(command, stdin=subprocess.PIPE, stderr=None, env=environment)
             stack.push_async_callback(_end, process)
             assert process.stdout is not None

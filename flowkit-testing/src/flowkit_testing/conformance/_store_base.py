@@ -7,9 +7,8 @@ from typing import Any, ClassVar
 import pytest
 
 from flowkit.protocols import ArchivedPart, Commit, Store, TaskHeader, TaskRecord
-
-from ._common import Conformance
-from ._processes import Opener
+from flowkit_testing.conformance._common import Conformance
+from flowkit_testing.conformance._processes import Opener
 
 OpenStore = Callable[[], Store]
 OpenNamespace = Callable[[str], Store]

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from flowkit.protocols import ArchivedPart, DeadLetter, Store, TaskQuery, WorkerSession
-
-from ._exact_texts import Forget, assert_kept_apart, similar_texts
-from ._store_base import NOON, StoreSuite, change, load_one, record
+from flowkit_testing.conformance._exact_texts import Forget, assert_kept_apart, similar_texts
+from flowkit_testing.conformance._store_base import NOON, StoreSuite, change, load_one, record
 
 
 class Kind:

@@ -3,8 +3,7 @@
 from contextlib import AsyncExitStack
 
 from flowkit.protocols import ArchivedPart, ArtifactRecord, DeadLetter, Store, Stream, TaskQuery, WorkerSession
-
-from ._store_base import NOON, OpenNamespace, StoreSuite, change, in_namespace, load_one, record
+from flowkit_testing.conformance._store_base import NOON, OpenNamespace, StoreSuite, change, in_namespace, load_one, record
 
 LONG_AGO = 1000.0
 

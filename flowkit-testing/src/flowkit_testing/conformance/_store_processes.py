@@ -3,10 +3,9 @@
 import anyio
 
 from flowkit.protocols import Store
-
-from ..conformance_jobs import value_of
-from ._processes import Opener, other_processes
-from ._store_base import StoreSuite, load_one, record
+from flowkit_testing._conformance_jobs import value_of
+from flowkit_testing.conformance._processes import Opener, other_processes
+from flowkit_testing.conformance._store_base import StoreSuite, load_one, record
 
 VERSIONS = 20
 CONFIRMED = 3

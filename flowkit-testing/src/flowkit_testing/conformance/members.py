@@ -5,7 +5,7 @@ import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from ._processes import Opener, OtherProcess, other_processes
+from flowkit_testing.conformance._processes import Opener, OtherProcess, other_processes
 
 
 class MemberProcesses:

@@ -3,13 +3,13 @@
 ``simulate(scenario)`` for a function, ``@pytest.mark.flowkit_sim(seeds=200, faults="all")`` for a test.
 """
 
-from ._executions import Execution
-from ._invariants import Invariant, InvariantBroken
-from ._loop import SimulationError
-from .cluster import Post, ProcessDied, SimCluster
-from .faults import PROFILES, Faults
-from .report import Report, SimulationFailed
-from .running import Outcome, Scenario, Setup, Stuck, crash_everywhere, outcomes, run_seed, setup_of, simulate
+from flowkit_testing.simulation._cluster import Post, ProcessDied, SimCluster
+from flowkit_testing.simulation._executions import Execution
+from flowkit_testing.simulation._faults import PROFILES, Faults
+from flowkit_testing.simulation._invariants import Invariant, InvariantBroken
+from flowkit_testing.simulation._loop import SimulationError
+from flowkit_testing.simulation._report import Report, SimulationFailed
+from flowkit_testing.simulation._runner import Outcome, Scenario, Setup, Stuck, crash_everywhere, outcomes, run_seed, setup_of, simulate
 
 __all__ = [
     "PROFILES",

@@ -8,11 +8,10 @@ from typing import Any, Self
 
 from flowkit.errors import BusUnavailable, MessageTooLarge
 from flowkit.protocols import CheckResult, Delivery, Message, Place, Subscription, TopicSpec
-
-from ..broker import Broker, Cursor, Listener, Member, acknowledge, give_back
-from ..bus import dead_letter
-from ._process import Process, State
-from ._world import SESSION_TIMEOUT_SEC, World
+from flowkit_testing._broker import Broker, Cursor, Listener, Member, acknowledge, give_back
+from flowkit_testing._bus import dead_letter
+from flowkit_testing.simulation._process import Process, State
+from flowkit_testing.simulation._world import SESSION_TIMEOUT_SEC, World
 
 PATIENCE_SEC = 3.0
 """How long a connection waits for a broker that is out of reach."""

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from typing import Any, TypeVar
 
 from flowkit import Client
+from flowkit._dead_letters.redrive import Redriven
 from flowkit.errors import BusUnavailable, StoreUnavailable, TaskRefused
 from flowkit.protocols import DeadLetter
-from flowkit.redriving import Redriven
 from flowkit.task import Artifact, Page, TaskEvent, TaskStatus, TaskView
 
 T = TypeVar("T")

@@ -6,8 +6,7 @@ from functools import wraps
 from typing import Any
 
 from flowkit.worker import Batch, FunctionHandler, Handler, PerRun, RunContext
-
-from ._loop import PROCESS
+from flowkit_testing.simulation._loop import PROCESS
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,8 @@ from typing import Any, NoReturn
 import anyio.to_thread
 from anyio._backends import _asyncio as anyio_asyncio
 
-from flowkit import _threads
-
-from ._loop import SimTask, SimulationError, next_number, number_anew
+from flowkit._user_code import threads as _threads
+from flowkit_testing.simulation._loop import SimTask, SimulationError, next_number, number_anew
 
 
 @contextmanager

@@ -7,19 +7,18 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from flowkit.dead_letters import node_letter_id
-from flowkit.encoding import encoded
-from flowkit.letter_states import LetterState, letter_states
+from flowkit._codecs.store_codec import encoded
+from flowkit._dead_letters.letter_states import LetterState, letter_states
+from flowkit._dead_letters.letters import node_letter_id
+from flowkit._records.queries import records_of
+from flowkit._records.task_records import decode_log, decode_node, decode_spec, decode_task
+from flowkit._tasks.views import full_view
 from flowkit.messages import NodeSucceeded
 from flowkit.plugins import Plugins
 from flowkit.protocols import ArtifactRecord, Commit, Message, Store, Stream, TaskRecord
-from flowkit.reading import records_of
-from flowkit.storage import decode_log, decode_node, decode_spec, decode_task
 from flowkit.task import ENDED, Mark, NodeRecord, TaskSpec, TaskStatus, TaskView
-from flowkit.views import full_view
-
-from ._fan_in import broken_fan_in
-from ._store import HISTORY, StoreServer, at_once
+from flowkit_testing.simulation._fan_in import broken_fan_in
+from flowkit_testing.simulation._store import HISTORY, StoreServer, at_once
 
 Invariant = Callable[[TaskView | None, TaskView], None]
 """Called with a task before and after each commit (None before its first); raises AssertionError where it does not hold."""

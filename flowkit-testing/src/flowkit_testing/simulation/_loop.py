@@ -10,7 +10,7 @@ from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from ._process import Process
+    from flowkit_testing.simulation._process import Process
 
 PROCESS: contextvars.ContextVar["Process | None"] = contextvars.ContextVar("flowkit simulated process", default=None)
 """Whose code this is. It is inherited by tasks and callbacks; None is the world outside of the processes."""

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from flowkit.engine import advance
+from flowkit._engine import advance
+from flowkit._records.task_records import decode_task
 from flowkit.errors import DecodeError
 from flowkit.messages import (
     NodeFailed,
@@ -14,12 +15,10 @@ from flowkit.messages import (
     decode,
 )
 from flowkit.protocols import Commit, Delivery, Message, TaskRecord
-from flowkit.storage import decode_task
 from flowkit.task import ENDED, Mark, Task
-
-from ._invariants import InvariantBroken
-from ._store import StoreServer, at_once
-from ._world import World
+from flowkit_testing.simulation._invariants import InvariantBroken
+from flowkit_testing.simulation._store import StoreServer, at_once
+from flowkit_testing.simulation._world import World
 
 _ONCE = NodeStarted | NodeSucceeded | NodeFailed | NodeStopped | NodeReleased
 """Reports that mean nothing any more once they were taken in."""

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from flowkit.errors import BusUnavailable, StoreUnavailable
 from flowkit.protocols import utc
-
-from ._loop import PROCESS
+from flowkit_testing.simulation._loop import PROCESS
 
 if TYPE_CHECKING:
-    from ._world import World
+    from flowkit_testing.simulation._world import World
 
 
 class State(Enum):

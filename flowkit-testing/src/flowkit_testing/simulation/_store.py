@@ -18,10 +18,9 @@ from flowkit.protocols import (
     TaskRecord,
     WorkerSession,
 )
-
-from ..store import InMemoryStore
-from ._process import Process
-from ._world import World
+from flowkit_testing._store import InMemoryStore
+from flowkit_testing.simulation._process import Process
+from flowkit_testing.simulation._world import World
 
 T = TypeVar("T")
 

@@ -8,12 +8,12 @@ from math import exp, log
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._executions import Execution
-from ._loop import PROCESS, SimLoop
-from ._process import Process, SimClock, State
+from flowkit_testing.simulation._executions import Execution
+from flowkit_testing.simulation._loop import PROCESS, SimLoop
+from flowkit_testing.simulation._process import Process, SimClock, State
 
 if TYPE_CHECKING:
-    from .faults import Faults
+    from flowkit_testing.simulation._faults import Faults
 
 T = TypeVar("T")
 

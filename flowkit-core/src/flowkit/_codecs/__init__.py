@@ -1,0 +1,1 @@
+"""Codecs of plugins and signatures, between the engine and the adapters."""

@@ -1,0 +1,79 @@
+"""Dead letters of nodes and batches.
+
+That of a node is stored before the change that fails the node is committed, so that a crash loses none. If the change is not committed
+after all, the letter is about a failure that did not happen: :mod:`flowkit._dead_letters.letter_states` finds such letters.
+"""
+
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+from pydantic_core import to_json
+
+from flowkit._engine import KeepLetter, Transition
+from flowkit._json.values import NotJson, json_copy
+from flowkit.messages import RunNode
+from flowkit.protocols import DeadLetter
+from flowkit.task import Task, TaskSpec
+
+MAX_LETTER_BYTES = 256 * 1024
+"""A larger payload or input is left out of its letter."""
+_UNLIMITED = 2**63
+
+
+def node_letter_id(spec: TaskSpec, node_id: str, attempt: int) -> str:
+    """Return the id of the dead letter of a node's failed attempt: an event that is applied again makes no second letter.
+
+    A task that is purged and submitted again under its old id has letters with other ids.
+    """
+    return f"node-{sha256(to_json([spec.task_id, spec.created_at, node_id, attempt])).hexdigest()[:40]}"
+
+
+def node_letter(task: Task, index: int, *, at: float) -> DeadLetter:
+    """Return the dead letter of a node that failed, with its input."""
+    node, record = task.spec.plan.nodes[index], task.records[index]
+    letter_id = node_letter_id(task.spec, node.node_id, record.attempt)
+    return DeadLetter(
+        letter_id, at, "node", record.reason_code or "", record.error or "", task_id=task.task_id, node_id=node.node_id,
+        generation=record.generation, attempt=record.attempt, **_kept(to_json(node.io.model_dump(exclude_unset=True))),
+    )  # fmt: skip
+
+
+def batch_letter(command: RunNode, uid: str, payload: Any, *, reason_code: str, error: str, at: float) -> DeadLetter:
+    """Return the dead letter of a batch that is given up. A batch has the same letter until ``retry`` starts its node again."""
+    origin = to_json([command.task_id, command.node_id, command.generation, first_attempt(command), uid])
+    try:
+        data = to_json(json_copy(payload, "the payload", max_bytes=_UNLIMITED))
+    except NotJson:
+        data = b""  # the payload was the handler's own and is no JSON
+    return DeadLetter(
+        f"batch-{sha256(origin).hexdigest()[:40]}", at, "batch", reason_code, error, task_id=command.task_id, node_id=command.node_id,
+        uid=uid, generation=command.generation, attempt=command.attempt, **_kept(data),
+    )  # fmt: skip
+
+
+def first_attempt(command: RunNode) -> int:
+    """Return the number of the first attempt of this run of the node."""
+    return command.attempt - command.earlier_attempts
+
+
+def _kept(data: bytes) -> dict[str, Any]:
+    """Return the fields of a letter that keep a payload or input, and its size if it is too large to be kept."""
+    return {"data": data if len(data) <= MAX_LETTER_BYTES else b"", "size": len(data)}
+
+
+@dataclass(slots=True)
+class LetterChanges:
+    """The dead letters to store and to drop with a round of commits."""
+
+    parked: list[DeadLetter] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+
+    def take(self, step: Transition) -> None:
+        """Add what an applied change does to the dead letters of its task."""
+        task = step.task
+        for letter in step.letters:
+            if isinstance(letter, KeepLetter):
+                self.parked.append(node_letter(task, letter.index, at=step.now))
+            else:
+                self.dropped.append(node_letter_id(task.spec, task.spec.plan.ids[letter.index], letter.attempt))

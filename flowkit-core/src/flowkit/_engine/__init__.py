@@ -1,0 +1,85 @@
+"""The rules of FlowKit, free of time, chance and the outside world.
+
+:func:`advance` says what an event does to a task; :meth:`Transition.apply` makes it so. :func:`derive` and
+:func:`pending_effects` restore from a stored task all that is not stored.
+"""
+
+from flowkit._engine.advance import advance
+from flowkit._engine.effects import (
+    AskWorker,
+    CallFunction,
+    CheckCommand,
+    DropLetter,
+    Effect,
+    EvaluateCondition,
+    KeepLetter,
+    SendCancel,
+    SendCommand,
+    TellReaders,
+    pending_effects,
+)
+from flowkit._engine.events import (
+    CancelRequested,
+    CommandsLost,
+    ConditionDelayed,
+    ConditionEvaluated,
+    Event,
+    FunctionFailed,
+    FunctionReturned,
+    PauseRequested,
+    ResumeRequested,
+    RetryRequested,
+    TaskSubmitted,
+    Woke,
+)
+from flowkit._engine.nodes import is_delayed
+from flowkit._engine.readiness import BROKEN, contradiction, derive, edge_outcomes
+from flowkit._engine.retries import retry_delay
+from flowkit._engine.settings import EngineSettings
+from flowkit._engine.stop_reasons import stop_cause
+from flowkit._engine.timers import confirmed_until
+from flowkit._engine.transition import IllegalMove, Transition
+from flowkit._engine.transition_tables import NODE_MOVES, NODE_REPORTS, TASK_MOVES
+from flowkit._engine.vars import VarsOp
+
+__all__ = [
+    "BROKEN",
+    "NODE_MOVES",
+    "NODE_REPORTS",
+    "TASK_MOVES",
+    "AskWorker",
+    "CallFunction",
+    "CancelRequested",
+    "CheckCommand",
+    "CommandsLost",
+    "ConditionDelayed",
+    "ConditionEvaluated",
+    "DropLetter",
+    "Effect",
+    "EngineSettings",
+    "EvaluateCondition",
+    "Event",
+    "FunctionFailed",
+    "FunctionReturned",
+    "IllegalMove",
+    "KeepLetter",
+    "PauseRequested",
+    "ResumeRequested",
+    "RetryRequested",
+    "SendCancel",
+    "SendCommand",
+    "TaskSubmitted",
+    "TellReaders",
+    "Transition",
+    "VarsOp",
+    "Woke",
+    "advance",
+    "confirmed_until",
+    "contradiction",
+    "derive",
+    "edge_outcomes",
+    "is_delayed",
+    "pending_effects",
+    "retry_delay",
+    "stop_cause",
+]

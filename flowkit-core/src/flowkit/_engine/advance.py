@@ -1,0 +1,218 @@
+"""The one function through which every change of a task goes, and the life of a task as a whole."""
+
+from collections.abc import Callable
+from typing import Any
+
+from flowkit._engine.events import (
+    CancelRequested,
+    CommandsLost,
+    ConditionDelayed,
+    ConditionEvaluated,
+    Event,
+    FunctionFailed,
+    FunctionReturned,
+    PauseRequested,
+    ResumeRequested,
+    RetryRequested,
+    TaskSubmitted,
+    Woke,
+)
+from flowkit._engine.nodes import (
+    batch_stored,
+    batches_retried,
+    begin_ready_nodes,
+    condition_delayed,
+    condition_evaluated,
+    consider,
+    failure_sentence,
+    function_failed,
+    function_returned,
+    node_failed,
+    node_progressed,
+    node_released,
+    node_started,
+    node_stopped,
+    node_succeeded,
+    stop_everything,
+)
+from flowkit._engine.readiness import edge_outcomes, handles_failure
+from flowkit._engine.reruns import nodes_to_reset
+from flowkit._engine.settings import EngineSettings
+from flowkit._engine.timers import commands_lost, woke
+from flowkit._engine.transition import Transition
+from flowkit.messages import (
+    BatchesRetried,
+    BatchStored,
+    NodeFailed,
+    NodeProgressed,
+    NodeReleased,
+    NodeStarted,
+    NodeStopped,
+    NodeSucceeded,
+)
+from flowkit.task import ENDED, Mark, NodeRecord, Task, TaskStatus
+
+DEFAULT_SETTINGS = EngineSettings()
+
+
+def advance(task: Task, event: Event, *, now: float, settings: EngineSettings = DEFAULT_SETTINGS) -> Transition:
+    """What an event does to a task. The task itself is not touched.
+
+    The work is proportional to the number of children of the nodes that end (and to the whole graph for a cancellation or a
+    retry). An event that is foreign, stale or a copy changes nothing: the transition is ``ignored``.
+    """
+    draft = Transition(task, now)
+    _HANDLERS[type(event)](draft, event, settings)
+    if not draft.ignored:
+        begin_ready_nodes(draft, settings)
+        settle(draft)
+    return draft
+
+
+def settle(draft: Transition) -> None:
+    """Bring the task's own status in line with its nodes'."""
+    if draft.open == 0:
+        outcome = draft.outcome or (TaskStatus.FAILED if draft.failures else TaskStatus.FINISHED)
+        draft.finished_at = draft.now
+        draft.wake_at = None
+        draft.paused = False
+        draft.outcome = outcome
+        draft.set_status(outcome, draft.error if outcome is TaskStatus.FAILED else draft.reason)
+    elif draft.outcome is not None:
+        draft.set_status(TaskStatus.CANCELLING, draft.reason)
+    elif draft.paused:
+        draft.set_status(TaskStatus.PAUSED)
+    elif draft.deferred and not draft.in_flight:
+        draft.set_status(TaskStatus.DEFERRED)
+    elif draft.started_at is not None:
+        draft.set_status(TaskStatus.RUNNING)
+    else:
+        draft.set_status(TaskStatus.QUEUED)
+
+
+def _submitted(draft: Transition, event: TaskSubmitted, settings: EngineSettings) -> None:
+    if draft.task.seq:
+        draft.ignored = True
+        return
+    draft.note(-1, "status", TaskStatus.QUEUED.value)
+    _set_deadline(draft)
+    for index in draft.task.spec.plan.roots:
+        consider(draft, index, settings)
+
+
+def _set_deadline(draft: Transition) -> None:
+    seconds = draft.task.spec.deadline_sec
+    draft.deadline_at = None if seconds is None else draft.now + seconds
+    draft.wake(draft.deadline_at)
+
+
+def _cancel(draft: Transition, event: CancelRequested, settings: EngineSettings) -> None:
+    if draft.status.terminal or draft.outcome is not None:
+        draft.ignored = True
+        return
+    draft.outcome = TaskStatus.CANCELLED
+    draft.reason = event.reason
+    stop_everything(draft, "cancelled", settings)
+
+
+def _pause(draft: Transition, event: PauseRequested, settings: EngineSettings) -> None:
+    if draft.status.terminal or draft.outcome is not None or draft.paused:
+        draft.ignored = True
+        return
+    draft.paused = True
+
+
+def _resume(draft: Transition, event: ResumeRequested, settings: EngineSettings) -> None:
+    if not draft.paused:
+        draft.ignored = True
+        return
+    draft.paused = False
+
+
+def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -> None:
+    task = draft.task
+    if not draft.status.terminal or (draft.status is TaskStatus.FINISHED and not event.fill):
+        draft.ignored = True
+        return
+    again = nodes_to_reset(task, event.nodes)
+    from_nothing = _from_nothing(task, again, event)
+    marks = bytearray(task.marks)
+    in_order = [index for index in task.spec.plan.order if index in again]
+    for index in in_order:
+        required = marks[index] == Mark.FINISHED or index in (event.nodes or ())
+        if required or index in task.records:
+            record = task.records.get(index) or NodeRecord()
+            draft.records[index] = _begun_anew(record, from_nothing=index in from_nothing, required=required)
+        marks[index] = draft.marks[index] = Mark.WAITING
+        draft.note(index, "status", "queued", {"retry": True})
+    plan = task.spec.plan
+    failed = [index for index, mark in enumerate(marks) if mark == Mark.FAILED and not handles_failure(plan, index)]
+    draft.rederive = True
+    draft.outcome = draft.reason = draft.finished_at = None
+    draft.started_at = None if again else draft.started_at
+    draft.error = failure_sentence(plan, failed[0], draft.record(failed[0])) if failed else None
+    draft.open = len(again)
+    draft.failures = len(failed)
+    _set_deadline(draft)
+    _recount(draft, marks)
+    for index in in_order:
+        if draft.marks[index] == Mark.WAITING:
+            consider(draft, index, settings)
+
+
+def _from_nothing(task: Task, again: set[int], event: RetryRequested) -> set[int]:
+    """Those that keep nothing of what they stored: what had finished, and all below it, for it was made of what is made anew."""
+    plan, marks = task.spec.plan, task.marks
+    found: set[int] = set()
+    for index in plan.order:
+        kept = index not in again or (event.fill and index in (event.nodes or ()))
+        if not kept and (marks[index] == Mark.FINISHED or any(edge.node in found for edge in plan.parents[index])):
+            found.add(index)
+    return found
+
+
+def _begun_anew(record: NodeRecord, *, from_nothing: bool, required: bool) -> NodeRecord:
+    """What stays of a node's record when it runs again. From nothing, what was put out is not added to: another generation begins."""
+    return NodeRecord(
+        attempt=record.attempt,
+        first_attempt=record.attempt + 1 + (record.handovers > 0),  # the number of one that was handed back is free again
+        generation=record.generation + from_nothing,
+        handovers=record.handovers,
+        progress=None if from_nothing else record.progress,
+        letter=record.letter,
+        required=required,
+    )
+
+
+def _recount(draft: Transition, marks: bytearray) -> None:
+    plan = draft.task.spec.plan
+    for index in range(len(marks)):
+        draft.counts[index] = [0, 0, 0]
+    for index, mark in enumerate(marks):
+        if mark in ENDED:
+            outcomes = edge_outcomes(plan, index, mark)
+            for edge in plan.children[index]:
+                draft.counts[edge.node][outcomes[edge.route]] += 1
+
+
+_HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
+    TaskSubmitted: _submitted,
+    CancelRequested: _cancel,
+    PauseRequested: _pause,
+    ResumeRequested: _resume,
+    RetryRequested: _retry,
+    ConditionEvaluated: condition_evaluated,
+    ConditionDelayed: condition_delayed,
+    FunctionReturned: function_returned,
+    FunctionFailed: function_failed,
+    Woke: woke,
+    CommandsLost: commands_lost,
+    NodeStarted: node_started,
+    NodeProgressed: node_progressed,
+    BatchStored: batch_stored,
+    BatchesRetried: batches_retried,
+    NodeSucceeded: node_succeeded,
+    NodeFailed: node_failed,
+    NodeStopped: node_stopped,
+    NodeReleased: node_released,
+}

@@ -1,0 +1,227 @@
+"""A change in the making: reads through to the task, and keeps what is new to itself."""
+
+from heapq import heappop, heappush
+from typing import Any
+
+from flowkit._engine.effects import Effect, Letter
+from flowkit._engine.readiness import derive, handles_failure
+from flowkit._engine.transition_tables import NODE_MOVES, TASK_MOVES
+from flowkit.errors import FlowKitError
+from flowkit.task import ENDED, IN_FLIGHT, STATUS_OF_MARK, LogEntry, Mark, NodeRecord, Task, TaskStatus
+
+
+class IllegalMove(FlowKitError):
+    """The engine tried a move that is not in its tables: a defect of FlowKit."""
+
+
+class Transition:
+    """What an event does to a task: what changes, and what is to be done about it.
+
+    Nothing of it touches the task until :meth:`apply`.
+    """
+
+    __slots__ = (
+        "counts", "deadline_at", "deferred", "effects", "error", "failures", "finished_at", "fresh", "ignored", "in_flight", "in_order",
+        "key_holders", "letters", "log", "marks", "now", "open", "outcome", "paused", "reason", "records", "rederive", "started_at",
+        "status", "taken_from_ready", "task", "vars", "vars_changed", "waiters", "wake_at",
+    )  # fmt: skip
+
+    def __init__(self, task: Task, now: float) -> None:
+        self.task = task
+        self.now = now
+        self.marks: dict[int, int] = {}
+        self.records: dict[int, NodeRecord] = {}
+        self.counts: dict[int, list[int]] = {}
+        self.effects: list[Effect] = []
+        self.letters: list[Letter] = []
+        self.log: list[LogEntry] = []
+        self.fresh: list[tuple[int, int]] = []
+        self.waiters: dict[str, list[tuple[int, int]]] = {}
+        self.key_holders: dict[str, int | None] = {}
+        self.taken_from_ready = 0
+        self.in_order: list[tuple[int, int]] = []
+        self.ignored = False
+        self.rederive = False
+        self.vars_changed = False
+        self.status = task.status
+        self.outcome = task.outcome
+        self.paused = task.paused
+        self.vars = task.vars
+        self.error = task.error
+        self.reason = task.reason
+        self.started_at = task.started_at
+        self.finished_at = task.finished_at
+        self.deadline_at = task.deadline_at
+        self.wake_at = task.wake_at
+        self.open = task.open
+        self.in_flight = task.in_flight
+        self.deferred = task.deferred
+        self.failures = task.failures
+
+    # ------------------------------------------------------------ reading
+
+    def mark(self, index: int) -> int:
+        mark = self.marks.get(index)
+        return self.task.marks[index] if mark is None else mark
+
+    def record(self, index: int) -> NodeRecord:
+        """A node's record as it stands, which must not be changed."""
+        record = self.records.get(index)
+        if record is None:
+            record = self.task.records.get(index)
+        return _NOTHING if record is None else record
+
+    def edit(self, index: int) -> NodeRecord:
+        """A node's record, to be changed."""
+        record = self.records.get(index)
+        if record is None:
+            known = self.task.records.get(index)
+            record = self.records[index] = NodeRecord() if known is None else known.copy()
+        return record
+
+    def count(self, index: int) -> list[int]:
+        """How many parents' edges were taken, empty, broken; to be changed."""
+        counts = self.counts.get(index)
+        if counts is None:
+            task = self.task
+            counts = self.counts[index] = [task.taken[index], task.empty[index], task.broken[index]]
+        return counts
+
+    # ------------------------------------------------------------ changing
+
+    def move(self, index: int, mark: int, *, at: float | None = None, data: Any = None) -> None:
+        """Put a node where the tables allow, and note it if users see a difference."""
+        before = self.mark(index)
+        if mark not in NODE_MOVES[before]:
+            raise IllegalMove(f"node {index} of task {self.task.task_id!r}: {chr(before)!r} to {chr(mark)!r}")
+        self.marks[index] = mark
+        self.in_flight += (mark in IN_FLIGHT) - (before in IN_FLIGHT)
+        self.deferred += (mark == Mark.DEFERRED) - (before == Mark.DEFERRED)
+        if before in _MAY_HOLD_KEY and mark not in IN_FLIGHT:
+            self._pass_key_on(index)
+        if mark in ENDED:
+            self.open -= 1
+            self.failures += mark == Mark.FAILED and not handles_failure(self.task.spec.plan, index)
+        status = STATUS_OF_MARK[mark]
+        if status is not STATUS_OF_MARK[before] or mark == Mark.ISSUED:
+            self.note(index, "status", status.value, data, at=at)
+
+    def note(self, index: int, kind: str, status: str | None, data: Any = None, *, at: float | None = None) -> None:
+        """Add to the task's history."""
+        self.log.append((self.now if at is None else at, index, kind, status, data))
+
+    def set_status(self, status: TaskStatus, data: Any = None) -> None:
+        if status is self.status:
+            return
+        if status not in TASK_MOVES[self.status]:
+            raise IllegalMove(f"task {self.task.task_id!r}: {self.status} to {status}")
+        self.status = status
+        self.note(-1, "status", status.value, data)
+
+    def wake(self, at: float | None) -> None:
+        """Have the task looked at no later than then."""
+        if at is not None and (self.wake_at is None or at < self.wake_at):
+            self.wake_at = at
+
+    # ------------------------------------------------------------ who goes next
+
+    def queue(self, index: int) -> None:
+        """Let a ready node wait for room."""
+        heappush(self.fresh, (-self.task.spec.plan.nodes[index].priority, index))
+
+    def next_ready(self) -> int | None:
+        """Take the ready node of the highest priority whose key is free; the first in the graph among equals."""
+        while True:
+            entry = self._pop()
+            if entry is None:
+                return None
+            index = entry[1]
+            if self.mark(index) != Mark.READY:
+                continue
+            key = self.task.spec.plan.nodes[index].concurrency_key
+            if key is None:
+                return index
+            if self._holder(key) is None:
+                self.key_holders[key] = index
+                return index
+            heappush(self._waiters(key), entry)
+
+    def _pop(self) -> tuple[int, int] | None:
+        queued = self.task.ready
+        taken = self.taken_from_ready
+        head = None
+        if taken < len(queued):
+            if taken == 1:
+                self.in_order = sorted(queued)
+            head = queued[0] if taken == 0 else self.in_order[taken]
+        if head is None or (self.fresh and self.fresh[0] < head):
+            return heappop(self.fresh) if self.fresh else None
+        self.taken_from_ready += 1
+        return head
+
+    def _holder(self, key: str) -> int | None:
+        return self.key_holders[key] if key in self.key_holders else self.task.key_holders.get(key)
+
+    def _waiters(self, key: str) -> list[tuple[int, int]]:
+        waiters = self.waiters.get(key)
+        if waiters is None:
+            waiters = self.waiters[key] = list(self.task.key_waiters.get(key, ()))
+        return waiters
+
+    def _pass_key_on(self, index: int) -> None:
+        """The node has done with its key, or was ready and will not take it: the next that waits may go."""
+        key = self.task.spec.plan.nodes[index].concurrency_key
+        if key is None or self._holder(key) not in (index, None):
+            return
+        self.key_holders[key] = None
+        waiters = self._waiters(key)
+        while waiters:
+            entry = heappop(waiters)
+            if self.mark(entry[1]) == Mark.READY:
+                heappush(self.fresh, entry)
+                return
+
+    # ------------------------------------------------------------ done
+
+    def apply(self) -> None:
+        """Make the change: from here on the task is what it says."""
+        task = self.task
+        marks = task.marks
+        for index, mark in self.marks.items():
+            marks[index] = mark
+        for index, record in self.records.items():
+            task.records[index] = record
+        for index, (taken, empty, broken) in self.counts.items():
+            task.taken[index], task.empty[index], task.broken[index] = taken, empty, broken
+        task.status, task.outcome, task.paused = self.status, self.outcome, self.paused
+        task.vars, task.error, task.reason = self.vars, self.error, self.reason
+        task.started_at, task.finished_at = self.started_at, self.finished_at
+        task.deadline_at, task.wake_at = self.deadline_at, self.wake_at
+        task.open, task.in_flight = self.open, self.in_flight
+        task.deferred, task.failures = self.deferred, self.failures
+        task.seq += len(self.log)
+        if self.rederive:
+            derive(task)
+            return
+        if self.taken_from_ready == 1:
+            heappop(task.ready)
+        elif self.taken_from_ready:
+            task.ready = (self.in_order or sorted(task.ready))[self.taken_from_ready :]
+        for entry in self.fresh:
+            heappush(task.ready, entry)
+        while task.ready and marks[task.ready[0][1]] != Mark.READY:
+            heappop(task.ready)
+        for key, holder in self.key_holders.items():
+            if holder is None:
+                task.key_holders.pop(key, None)
+            else:
+                task.key_holders[key] = holder
+        for key, waiters in self.waiters.items():
+            if waiters:
+                task.key_waiters[key] = waiters
+            else:
+                task.key_waiters.pop(key, None)
+
+
+_NOTHING = NodeRecord()
+_MAY_HOLD_KEY = IN_FLIGHT | {Mark.READY}

@@ -1,0 +1,95 @@
+"""Bounds of one evaluation: steps stand for time, bytes for memory."""
+
+from collections.abc import Callable
+from typing import Any
+
+from flowkit._expressions.errors import BudgetExceeded, EvaluationError
+
+CHARACTERS_A_STEP = 64
+"""A string operation handles about so many characters in the time of one step."""
+MAX_TEXT = 1024 * 1024
+"""Characters of a string in which a function looks at each. One call holds up the interpreter for some milliseconds at most."""
+ELEMENT_BYTES = 64
+"""Memory charged for each element of a new list and each entry of a new map."""
+
+CONVERSION_STEPS = 10
+"""Charged for writing or reading a number, and twice for a moment or a length of time."""
+ERROR_STEPS = 20
+"""Charged for an error that an operator or loop ignores: making it takes as long as so many steps."""
+
+
+class Budget:
+    """Counts what an evaluation uses.
+
+    Every loop turn charges the size of the loop's body, and every function charges the elements and characters it handles, before it
+    handles them. What stands outside of loops is bounded by the length of the expression and costs nothing.
+
+    ``pause`` is called every ``pause_every`` steps. What it raises ends the evaluation.
+    """
+
+    __slots__ = ("_floor", "_memory", "_pause", "_pause_every", "_steps", "_total", "patterns")
+
+    def __init__(self, steps: int, memory: int, *, pause: Callable[[], None] | None = None, pause_every: int = 5_000) -> None:
+        self._total = self._steps = steps
+        self._memory = memory
+        self._pause = pause
+        self._pause_every = pause_every
+        self._floor = 0 if pause is None else max(steps - pause_every, 0)
+        self.patterns: dict[str, Any] = {}
+        """Patterns that this evaluation compiled and paid for."""
+
+    @property
+    def used(self) -> int:
+        """Steps used so far. What exceeds the budget is not done, and does not count."""
+        return min(self._total - self._steps, self._total)
+
+    def spend(self, steps: int) -> None:
+        """Charge steps.
+
+        Raises:
+            BudgetExceeded: fewer were left.
+        """
+        self._steps -= steps
+        if self._steps < self._floor:
+            self._pass_floor()
+
+    def handle_text(self, characters: int) -> None:
+        """Charge reading this many characters or bytes."""
+        self.spend(1 + characters // CHARACTERS_A_STEP)
+
+    def scan_text(self, characters: int) -> None:
+        """Charge a function that looks at each of these characters or bytes by itself.
+
+        Raises:
+            EvaluationError: they are too many.
+        """
+        if characters > MAX_TEXT:
+            raise EvaluationError(f"a string of {characters} characters is too long for a function; {MAX_TEXT} are allowed")
+        self.handle_text(characters)
+
+    def allocate(self, size: int) -> None:
+        """Charge memory for a new value.
+
+        Raises:
+            BudgetExceeded: less was left.
+        """
+        self._memory -= size
+        if self._memory < 0:
+            raise BudgetExceeded("the evaluation needs more memory than is allowed")
+
+    def make_text(self, characters: int) -> None:
+        """Charge a new string of this length."""
+        self.spend(1 + characters // CHARACTERS_A_STEP)
+        self.allocate(4 * characters)
+
+    def make_elements(self, count: int) -> None:
+        """Charge a new list or map of this many elements."""
+        self.spend(count)
+        self.allocate(ELEMENT_BYTES * count)
+
+    def _pass_floor(self) -> None:
+        if self._steps < 0:
+            raise BudgetExceeded("the evaluation takes more steps than are allowed")
+        if self._pause is not None:
+            self._pause()
+        self._floor = max(self._steps - self._pause_every, 0)

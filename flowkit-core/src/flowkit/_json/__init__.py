@@ -1,0 +1,1 @@
+"""JSON: limits, accepted Python values, and documents that users write."""

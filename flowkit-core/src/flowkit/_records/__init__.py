@@ -1,0 +1,1 @@
+"""Records: how tasks are laid out in a store, and the queries that read them."""

@@ -1,0 +1,80 @@
+"""Claims: who runs an attempt, recorded in the store before it begins.
+
+A claim is a record in a stream of its own beside the node's artifacts. The first claim of a token wins, so an attempt is executed
+once, however often its command is delivered.
+"""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pydantic_core import from_json, to_json
+
+from flowkit._engine import Effect, SendCancel
+from flowkit.protocols import ArtifactRecord, ArtifactStore, Stream
+from flowkit.task import Mark, Task
+
+logger = logging.getLogger(__name__)
+
+CLAIMS_GENERATION = -1
+"""The generation of a node's stream of claims. Its artifacts have generations from 0 on."""
+PAGE = 100
+CANCELLED = "cancelled"
+"""Owner of the claims that withdraw the commands of cancelled nodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who claimed an attempt, and when. ``mark`` differs from claim to claim."""
+
+    owner: str
+    at: float
+    mark: str
+
+
+def claim_record(task_id: str, node_id: str, token: str, claim: Claim) -> ArtifactRecord:
+    """The record of a claim: its ``uid`` is the attempt's token."""
+    return ArtifactRecord(
+        stream=Stream(task_id, node_id, CLAIMS_GENERATION),
+        uid=token,
+        partial=False,
+        meta=to_json({"owner": claim.owner, "mark": claim.mark}),
+        metrics=b"{}",
+        created_at=claim.at,
+    )
+
+
+async def read_claim(store: ArtifactStore, task_id: str, node_id: str, token: str) -> Claim | None:
+    """The claim of an attempt, or None if there is none."""
+    after = 0
+    while page := await _page(store, Stream(task_id, node_id, CLAIMS_GENERATION), after):
+        for record in page:
+            if record.uid == token:
+                values = from_json(record.meta or b"{}")
+                return Claim(values["owner"], record.created_at, values["mark"])
+        after = page[-1].position
+    return None
+
+
+async def _page(store: ArtifactStore, stream: Stream, after: int) -> Sequence[ArtifactRecord]:
+    return await store.read(stream, after=after, limit=PAGE, latest=True)
+
+
+async def withdraw(store: ArtifactStore, changes: Iterable[tuple[Task, Sequence[Effect]]], at: float) -> None:
+    """Claim the attempts of nodes that were cancelled before a worker claimed them, so that their commands never run."""
+    claim = Claim(CANCELLED, at, CANCELLED)
+    records = [
+        claim_record(task.task_id, task.spec.plan.ids[effect.index], effect.token, claim)
+        for task, effects in changes
+        for effect in effects
+        if isinstance(effect, SendCancel) and task.marks[effect.index] == Mark.CANCELLED
+    ]
+    if not records:
+        return
+    try:
+        await store.put(records)
+    except Exception as error:
+        logger.warning(
+            "%d commands of cancelled nodes were not withdrawn; they may start, and stop then: %s", len(records), error,
+            extra={"action": "withdrawal_failed"},
+        )  # fmt: skip

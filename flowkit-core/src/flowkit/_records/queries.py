@@ -1,0 +1,174 @@
+"""Reading from the store what does not travel with messages."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from pydantic_core import from_json
+
+from flowkit._records.task_records import decode_node, decode_task, node_part
+from flowkit.errors import CorruptRecord, NodeFailure, TaskNotFound
+from flowkit.messages import RunContextData, Source
+from flowkit.protocols import ArtifactRecord, ArtifactStore, DamagedRecord, RecordInspector, Store, Stream
+from flowkit.task import ENDED, Mark, NodeRecord, Task
+
+MOST_RECALLED = 256
+"""Archived records that are kept with a task in memory: one parent may have thousands of children that want its result."""
+
+
+async def records_of(store: Store, task: Task, indexes: Collection[int]) -> dict[int, NodeRecord]:
+    """The records of these nodes, from the task or from its archive; those that never began have none."""
+    found = {}
+    archived = []
+    for index in indexes:
+        record = task.records.get(index) or task.recalled.get(index)
+        if record is not None:
+            found[index] = record
+        elif task.marks[index] in ENDED:
+            archived.append(index)
+    if archived:
+        parts = await store.read_archive(task.task_id, [node_part(index) for index in archived])
+        recalled = {int(name[1:]): decode_node(data) for name, data in parts.items()}
+        found.update(recalled)
+        if len(recalled) <= MOST_RECALLED:
+            if len(task.recalled) + len(recalled) > MOST_RECALLED:
+                task.recalled.clear()
+            task.recalled.update(recalled)
+    return found
+
+
+async def results_of(store: Store, task: Task, indexes: Sequence[int]) -> dict[str, Any]:
+    """The results of those of these nodes that finished, by node id."""
+    finished = [index for index in indexes if task.marks[index] == Mark.FINISHED]
+    records = await records_of(store, task, finished)
+    return {task.spec.plan.ids[index]: records[index].result if index in records else None for index in finished}
+
+
+async def errors_of(store: Store, task: Task, indexes: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """The ``reason_code``, ``error`` and ``attempt`` of those of these nodes that failed, by node id."""
+    failed = [index for index in indexes if task.marks[index] == Mark.FAILED]
+    records = await records_of(store, task, failed) if failed else {}
+    return {
+        task.spec.plan.ids[index]: {"reason_code": record.reason_code, "error": record.error, "attempt": record.attempt}
+        for index, record in records.items()
+    }
+
+
+async def load_task(store: Store, task_id: str) -> Task:
+    """A task as it is stored now.
+
+    Raises:
+        TaskNotFound: there is none.
+    """
+    record = (await store.load([task_id])).get(task_id)
+    if record is None:
+        raise TaskNotFound(task_id)
+    return decode_task(record)
+
+
+async def damaged_records(store: Store, *, limit: int) -> Sequence[DamagedRecord]:
+    """Up to ``limit`` records that a store cannot decode, where it can search for them."""
+    return await store.damaged_records(limit=limit) if isinstance(store, RecordInspector) else ()
+
+
+async def run_data(store: Store, task_id: str, index: int) -> RunContextData:
+    """What a node sees of its task.
+
+    Raises:
+        TaskNotFound: there is no such task.
+    """
+    task = await load_task(store, task_id)
+    node, edges = task.spec.plan.nodes[index], task.spec.plan.parents[index]
+    parents = [edge.node for edge in edges]
+    return RunContextData(
+        io=node.io.model_dump(exclude_unset=True),
+        params=task.spec.params,
+        vars=task.vars,
+        results=await results_of(store, task, parents),
+        errors=await errors_of(store, task, parents),
+        streams=any(edge.streams for edge in edges),
+    )
+
+
+async def sources(store: Store, task_id: str, index: int) -> tuple[Source, ...]:
+    """The streams that a node may read, and which of them have ended.
+
+    Raises:
+        TaskNotFound: there is no such task.
+    """
+    task = await load_task(store, task_id)
+    indexes = task.spec.plan.sources(index)
+    return sources_from(task, indexes, await records_of(store, task, indexes))
+
+
+def sources_from(task: Task, indexes: Sequence[int], records: dict[int, NodeRecord]) -> tuple[Source, ...]:
+    return tuple(_source(task, parent, records.get(parent) or NodeRecord()) for parent in indexes)
+
+
+def _source(task: Task, parent: int, record: NodeRecord) -> Source:
+    finished = task.marks[parent] == Mark.FINISHED
+    return Source(
+        node_id=task.spec.plan.ids[parent],
+        generation=record.generation,
+        ended=task.marks[parent] in ENDED,
+        batches=record.batches if finished else None,
+        result_only=finished and record.result is not None and not record.in_batches,
+    )
+
+
+async def artifact_page(
+    artifacts: ArtifactStore, stream: Stream, *, after: int, limit: int, latest: bool = False
+) -> Sequence[ArtifactRecord]:
+    """Read the next records of a stream. Positions have no gaps, so a record that is not there was lost.
+
+    Raises:
+        NodeFailure: ``artifact_lost``; a record before one that is stored is missing.
+    """
+    page = await artifacts.read(stream, after=after, limit=limit, latest=latest)
+    if not latest and _missing_position(page, after) is not None:
+        page = await artifacts.read(stream, after=after, limit=limit, latest=True)
+    missing = _missing_position(page, after)
+    if missing is not None:
+        raise artifact_lost(stream, f"artifact {missing} of the node is missing, though later ones are stored")
+    return page
+
+
+def check_complete(stream: Stream, *, stored: int | None, found: int) -> None:
+    """Check that no batch of a stream is missing. ``stored`` says how many its node had stored when it finished, None if it has not.
+
+    Raises:
+        NodeFailure: ``artifact_lost``; fewer were ``found``.
+    """
+    if stored is not None and found < stored:
+        raise artifact_lost(stream, f"it stored {stored} batches, and only {found} are there")
+
+
+def artifact_meta(record: ArtifactRecord) -> dict[str, Any] | None:
+    """Return what the handler gave as ``artifacts_ref``.
+
+    Raises:
+        CorruptRecord: this is not what was stored.
+    """
+    if record.meta is None:
+        return None
+    try:
+        meta = from_json(record.meta)
+    except ValueError:
+        meta = None
+    if not isinstance(meta, dict):
+        stream = record.stream
+        raise CorruptRecord(
+            f"artifact {record.uid!r} of node {stream.node_id!r} of task {stream.task_id!r} is damaged: it is no JSON object"
+        )
+    return meta
+
+
+def artifact_lost(stream: Stream, what: str) -> NodeFailure:
+    """Return the failure of a node whose input was lost in the store."""
+    return NodeFailure(f"node {stream.node_id!r} of task {stream.task_id!r}: {what}", reason_code="artifact_lost", permanent=True)
+
+
+def _missing_position(page: Sequence[ArtifactRecord], after: int) -> int | None:
+    for expected, record in enumerate(page, after + 1):
+        if record.position != expected:
+            return expected
+    return None

@@ -1,0 +1,56 @@
+"""The forms in which the parts of a record are read: what does not have them was not written by FlowKit, or was changed."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from flowkit._json.limits import Count, Moment, PositiveSeconds, Priority
+from flowkit.task import LogEntry, NodeRecord, TaskStatus
+
+
+@dataclass(slots=True)
+class Trace:
+    """The trace in which a task was submitted."""
+
+    traceparent: str
+    tracestate: str
+
+
+@dataclass(slots=True)
+class Head:
+    """What was submitted beside the graph."""
+
+    v: Literal[1]
+    created_at: Moment
+    secret: str
+    params: dict[str, Any]
+    pipeline: str | None
+    labels: dict[str, str]
+    priority: Priority
+    idempotency_key: str | None
+    deadline_sec: PositiveSeconds | None
+    trace: Trace | None = None
+
+
+@dataclass(slots=True)
+class State:
+    """Where a task is."""
+
+    status: TaskStatus
+    marks: str
+    seq: Count
+    outcome: TaskStatus | None
+    paused: bool
+    error: str | None
+    reason: str | None
+    started_at: Moment | None
+    finished_at: Moment | None
+    deadline_at: Moment | None
+
+
+HEAD: TypeAdapter[Head] = TypeAdapter(Head)
+STATE: TypeAdapter[State] = TypeAdapter(State)
+NODE: TypeAdapter[NodeRecord] = TypeAdapter(NodeRecord)
+LOG: TypeAdapter[list[LogEntry]] = TypeAdapter(list[LogEntry])
+VARS: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])

@@ -1,0 +1,1 @@
+"""Life cycles, retries, supervision, signals and batched calls."""

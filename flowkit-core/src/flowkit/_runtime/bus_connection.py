@@ -1,0 +1,76 @@
+"""A client's connection to its bus."""
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import anyio
+
+from flowkit._runtime.lifecycle import Service
+from flowkit.errors import BusUnavailable
+from flowkit.protocols import Bus, Clock, TopicSpec
+
+FIRST_TRY_SEC = 10.0
+"""How long a verb waits for a bus that is not connected yet."""
+RETRY_AFTER_SEC = 10.0
+"""Verbs skip the bus for this long after a failed connect."""
+
+
+class BusConnection(Service):
+    """Connects to the bus with the first message, so that verbs which only read work while the bus is away.
+
+    The bus lives in a task of its own: it may be entered for one verb and left by another.
+    """
+
+    def __init__(self, *, bus: Bus, sealed: Bus, enter: bool, topics: list[TopicSpec], clock: Clock) -> None:
+        """``sealed`` is ``bus`` as messages go through it. With ``enter`` the bus is opened and closed here; otherwise its owner does."""
+        self.plain = bus
+        self._sealed = sealed
+        self._enter = enter
+        self._topics = topics
+        self._clock = clock
+        self._lock = anyio.Lock()
+        self._connected = False
+        self._failure: tuple[float, BusUnavailable] | None = None
+
+    async def connect(self, *, patience_sec: float | None = FIRST_TRY_SEC) -> Bus:
+        """Return the bus, which is open and has its topics.
+
+        Raises:
+            BusUnavailable: it could not be reached in ``patience_sec`` (None: as long as the adapter tries), or a try failed lately.
+        """
+        if self._connected:
+            return self._sealed
+        async with self._lock:
+            if not self._connected:
+                self._check_failed_lately()
+                try:
+                    await self._start_within(patience_sec)
+                except BusUnavailable as error:
+                    self._failure = (self._clock.monotonic(), error)
+                    raise
+                self._connected = True
+        return self._sealed
+
+    async def stop(self) -> None:
+        self._connected = False
+        if self._serving is not None and self._serving.cancelled():
+            self._serving = None  # a program that ends cancels all tasks of its event loop, this one among them
+        await super().stop()
+
+    def _check_failed_lately(self) -> None:
+        if self._failure is not None and self._clock.monotonic() - self._failure[0] < RETRY_AFTER_SEC:
+            raise BusUnavailable(str(self._failure[1]))
+
+    async def _start_within(self, patience_sec: float | None) -> None:
+        with anyio.move_on_after(patience_sec):
+            await self.start()
+            return
+        raise BusUnavailable(f"the bus could not be reached in {patience_sec:g} s")
+
+    async def _serve(self, ready: Callable[[], None], stopping: anyio.Event) -> None:
+        async with AsyncExitStack() as stack:
+            if self._enter:
+                await stack.enter_async_context(self.plain)
+            await self.plain.ensure_topics(self._topics)
+            ready()
+            await stopping.wait()

@@ -1,0 +1,1 @@
+"""Tasks: submission, the processor of their events, conditions and views."""

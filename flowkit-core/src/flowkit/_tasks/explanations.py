@@ -1,0 +1,129 @@
+"""Why a node is not running, in a sentence."""
+
+from flowkit._engine import BROKEN, edge_outcomes, stop_cause
+from flowkit._records.task_records import last_change_at
+from flowkit.protocols import DeadLetter, TaskRecord
+from flowkit.task import ENDED, Mark, NodeRecord, Task
+
+MOST_NAMES = 3
+MOST_OF_A_CAUSE = 1000
+CLOCKS_DIFFER_SEC = 1.0
+"""A change counts as later than a dead letter only if it is later by more than this: their times are of different processes."""
+
+
+def keeps_waiting(task: Task, index: int, record: TaskRecord, letter: DeadLetter) -> bool:
+    """Return whether a node does not start because its task was put aside with this letter and has not changed since then."""
+    return task.marks[index] not in {*ENDED, Mark.RUNNING} and last_change_at(record) <= letter.at + CLOCKS_DIFFER_SEC
+
+
+def explain_put_aside(letter: DeadLetter, *, now: float) -> str:
+    """Return why a task was put aside, and what to do."""
+    lines = (letter.fault or letter.error).split("\n")
+    why = next((line.strip() for line in reversed(lines) if line.strip()), letter.reason_code)
+    return (
+        f"The task was put aside {max(now - letter.at, 0):.1f} s ago, so its nodes do not start. Fix the cause, then run "
+        f"`flowkit dlq retry {letter.letter_id}` (details: `flowkit dlq show {letter.letter_id}`). Cause: {why[:MOST_OF_A_CAUSE]}"
+    )
+
+
+def explain_node(task: Task, index: int, record: NodeRecord | None, *, now: float, served: bool) -> str:
+    """Return the reason, with what the node waits for. ``served`` says whether a living worker has its role."""
+    plan = task.spec.plan
+    name = f"{plan.ids[index]!r}"
+    mark = task.marks[index]
+    because = (
+        f" ({record.reason_code}: {record.error})"
+        if record and record.error
+        else f" ({record.reason_code})"
+        if record and record.reason_code
+        else ""
+    )
+    match mark:
+        case Mark.RUNNING:
+            return f"{name} is running on {record.worker_id!r}." if record and record.worker_id else f"{name} is running in a coordinator."
+        case Mark.FINISHED:
+            return f"{name} has finished{_without(task, record)}."
+        case Mark.FAILED:
+            return f"{name} failed after {_attempts(record)}{because}."
+        case Mark.CANCELLED:
+            return f"{name} was cancelled: {_stopped(task, index, record)}."
+        case Mark.SKIPPED:
+            return f"{name} was skipped: {_SKIPPED.get((record and record.reason_code) or '', 'nothing leads to it')}."
+        case Mark.UPSTREAM_FAILED:
+            return f"{name} was skipped because {_failure_above(task, index)}."
+        case Mark.CANCELLING:
+            return f"{name} is being cancelled: {_stopped(task, index, record)}. It has a grace to end by itself."
+        case Mark.DEFERRED:
+            left = max((record.next_retry_at or now) - now, 0) if record else 0
+            return f"{name} failed{because} and is tried again in {left:.1f} s, as attempt {record.attempt + 1 if record else 1}."
+    if task.paused:
+        return f"{name} waits because the task is paused."
+    match mark:
+        case Mark.WAITING:
+            return f"{name} waits for {_parents(task, index)}."
+        case Mark.CHECKING:
+            return f"{name} waits for its condition to be evaluated."
+        case Mark.READY:
+            key = plan.nodes[index].concurrency_key
+            if key is not None and key in task.key_holders:
+                return f"{name} waits for {plan.ids[task.key_holders[key]]!r}, which holds the concurrency key {key!r}."
+            return f"{name} may start, and waits because {task.in_flight} nodes of the task are in flight already."
+    role = plan.nodes[index].type
+    if not served:
+        return f"{name} was issued {_ago(record, now)}, and no living worker has the role {role!r}."
+    return f"{name} was issued {_ago(record, now)} and waits in the queue for a worker with the role {role!r} to be free."
+
+
+_SKIPPED = {
+    "condition_false": "its condition is false",
+    "upstream_skipped": "no branch that leads to it was taken",
+}
+
+
+def _without(task: Task, record: NodeRecord | None) -> str:
+    if record is None or not record.skipped:
+        return ""
+    return f" without {record.skipped} failed {'batch' if record.skipped == 1 else 'batches'}: see `flowkit dlq ls --task {task.task_id}`"
+
+
+def _stopped(task: Task, index: int, record: NodeRecord | None) -> str:
+    """Say why a node was stopped."""
+    code, cause = stop_cause(task, index, record.reason_code if record else None)
+    if code == "cancelled":
+        return f"the task was cancelled, {cause!r}" if cause else "the task was cancelled"
+    return cause or code
+
+
+def _failure_above(task: Task, index: int) -> str:
+    """Name the failed or cancelled node because of which a node was skipped, and say where it stands."""
+    plan, marks = task.spec.plan, task.marks
+    path = [index]
+    while marks[path[-1]] == Mark.UPSTREAM_FAILED:
+        broken = (
+            edge.node
+            for edge in plan.parents[path[-1]]
+            if marks[edge.node] in ENDED and edge_outcomes(plan, edge.node, marks[edge.node])[edge.route] == BROKEN
+        )
+        path.append(next(broken))
+    where = "which it depends on" if len(path) == 2 else "which stands above it"
+    return f"{plan.ids[path[-1]]!r}, {where}, {'failed' if marks[path[-1]] == Mark.FAILED else 'was cancelled'}"
+
+
+def _attempts(record: NodeRecord | None) -> str:
+    count = record.attempt - record.first_attempt + 1 if record else 0
+    return "no attempt" if count < 1 else "1 attempt" if count == 1 else f"{count} attempts"
+
+
+def _ago(record: NodeRecord | None, now: float) -> str:
+    return f"{max(now - record.issued_at, 0):.1f} s ago" if record else "just now"
+
+
+def _parents(task: Task, index: int) -> str:
+    plan = task.spec.plan
+    pending = [plan.ids[edge.node] for edge in plan.parents[index] if task.marks[edge.node] not in ENDED]
+    names = ", ".join(map(repr, pending[:MOST_NAMES]))
+    more = f" and {len(pending) - MOST_NAMES} more" if len(pending) > MOST_NAMES else ""
+    need = plan.need[index]
+    if need < 0 or len(plan.parents[index]) == need:
+        return f"{names}{more}"
+    return f"{need - task.taken[index]} more of its parents ({names}{more})"

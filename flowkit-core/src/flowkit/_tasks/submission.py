@@ -1,0 +1,164 @@
+"""What is submitted: checked whole, and made a task that is not stored yet."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from flowkit._engine import Effect, EngineSettings, TaskSubmitted, advance
+from flowkit._json.limits import PositiveSeconds, Priority
+from flowkit._json.python_objects import NotWritable, plain_object
+from flowkit._json.values import MAX_VALUE_LEVELS, NotJson, TooLarge, clean, is_plain, is_unicode, json_copy, kind_of, place
+from flowkit._records.task_records import encode_spec, new_record
+from flowkit._user_code.containment import contained, error_text
+from flowkit.config import GraphLimits
+from flowkit.errors import ConfigError, Fault, GraphError, TaskRefused
+from flowkit.graph import Graph
+from flowkit.graph._fault_texts import refusal
+from flowkit.graph._models import COORDINATOR_FUNCTION
+from flowkit.protocols import TaskRecord
+from flowkit.task import Task, TaskSpec
+
+
+def _object(labels: Any) -> Any:
+    return {} if labels is None else dict(labels) if isinstance(labels, Mapping) else labels
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("there are characters in it that cannot be printed")
+    return text
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+Label = Annotated[str, Field(max_length=1_000)]
+
+
+LONGEST_REASON = 1_000
+
+
+class TaskOptions(BaseModel):
+    """What is said of a task beside its graph and its parameters."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    task_id: Name | None
+    idempotency_key: Name | None
+    pipeline: Name | None
+    labels: Annotated[dict[Label, Label], BeforeValidator(_object)]
+    priority: Priority
+    deadline_sec: PositiveSeconds | None
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A task on its way into the store, and what is to be done first."""
+
+    task: Task
+    record: TaskRecord
+    effects: list[Effect]
+    certainly_new: bool
+    """Nobody can have stored a task with this id or key before, and nothing stands between its effects and their being carried out."""
+
+
+def checked(
+    graph: Any,
+    params: Mapping[str, Any] | None,
+    *,
+    limits: GraphLimits,
+    functions: Collection[str],
+    command_topic: Callable[[str], str],
+    **options: Any,
+) -> tuple[Graph, dict[str, Any], TaskOptions]:
+    """What is submitted, the parameters as plain JSON. ``options`` are the fields of :class:`TaskOptions`.
+
+    ``command_topic`` gives the topic of a role, and raises a ConfigError if the role can have none.
+
+    Raises:
+        GraphError: something is wrong with it; all of that is listed.
+    """
+    faults: list[Fault] = []
+    parsed = None
+    try:
+        parsed = Graph.parse(graph, limits=limits, functions=functions)
+        faults += _roles_without_topic(parsed, command_topic)
+    except GraphError as error:
+        faults += error.faults
+    plain: dict[str, Any] = {}
+    said = None
+    try:
+        said = contained(TaskOptions, **options)
+    except ValidationError as error:
+        faults += [Fault(None, refusal(item)) for item in error.errors(include_url=False)]
+    except Exception as error:
+        faults.append(Fault(None, f"the options of the task cannot be read: {error_text(error, most=400)}"))
+    if params is not None:
+        plain, wrong = _plain_params(params, limits.max_bytes)
+        faults += wrong
+    if parsed is None or said is None or faults:
+        raise GraphError(faults)
+    return parsed, plain, said
+
+
+def _roles_without_topic(graph: Graph, command_topic: Callable[[str], str]) -> Iterator[Fault]:
+    """Name the first node of each role whose topic can have no name."""
+    first_nodes: dict[str, str] = {}
+    for node in graph.plan.nodes:
+        if node.type != COORDINATOR_FUNCTION:
+            first_nodes.setdefault(node.type, node.node_id)
+    for role, node_id in first_nodes.items():
+        try:
+            command_topic(role)
+        except ConfigError as error:
+            yield Fault(node_id, str(error))
+
+
+def _plain_params(params: Any, max_bytes: int) -> tuple[dict[str, Any], list[Fault]]:
+    """Return the params as plain JSON, and what is wrong with them."""
+    try:
+        value = contained(_items, params)
+    except NotWritable as error:
+        return {}, [Fault(None, f"params {error}")]
+    except Exception as error:
+        return {}, [Fault(None, f"params cannot be read: {error_text(error, most=400)}")]
+    if value is None:
+        return {}, [Fault(None, f"params must be an object, not {kind_of(params)}")]
+    try:
+        if not is_plain(value, "params", max_bytes=max_bytes, max_levels=MAX_VALUE_LEVELS):
+            value, problems = clean(value, "params", max_bytes=max_bytes, max_levels=MAX_VALUE_LEVELS)
+            if problems:
+                return {}, [Fault(None, f"{place(('params', *path))} {reason}") for path, reason in problems]
+        return json_copy(value, "params", max_bytes=max_bytes), []
+    except (TooLarge, NotJson) as error:
+        return {}, [Fault(None, str(error))]
+
+
+def _items(params: Any) -> Any:
+    """Return the params as a dict, None if they are no mapping."""
+    return plain_object(params.items()) if isinstance(params, Mapping) else None
+
+
+def submission(spec: TaskSpec, graph: Graph, *, certainly_new: bool, settings: EngineSettings) -> Submission:
+    """The task, with what its first event brought."""
+    size = len(spec.plan.ids)
+    task = Task(spec=spec, marks=bytearray(b".") * size, taken=[0] * size, empty=[0] * size, broken=[0] * size, open=size)
+    step = advance(task, TaskSubmitted(), now=spec.created_at, settings=settings)
+    step.apply()
+    return Submission(task, new_record(task, encode_spec(spec, graph.source), step.log), step.effects, certainly_new)
+
+
+def checked_reason(reason: str) -> str:
+    """Why a task is to be stopped, as somebody says it.
+
+    Raises:
+        TaskRefused: it is not a text of at most 1,000 characters.
+    """
+    if not isinstance(reason, str) or len(reason) > LONGEST_REASON or not is_unicode(reason):
+        raise TaskRefused(f"a reason is a text of at most {LONGEST_REASON:,} characters")
+    return reason
+
+
+def new_id(now: float, random: bytes) -> str:
+    """A new task id: 12 hexadecimal digits of the time in milliseconds, so that ids sort by age, and 20 at random."""
+    return f"{int(now * 1000) & 0xFFFFFFFFFFFF:012x}{random.hex()}"

@@ -1,0 +1,1 @@
+"""Texts for people: redaction, log lines and names."""

@@ -1,0 +1,65 @@
+"""Verbs on flows that do not run: ``graph check`` and ``graph show``."""
+
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from flowkit._text.redaction import printable
+from flowkit.cli import _options as options
+from flowkit.cli._errors import USAGE
+from flowkit.cli._loader import load_flow
+from flowkit.cli._output import console, print_json
+from flowkit.errors import GraphError
+from flowkit.graph._drawing import to_dot, to_mermaid, tree_lines
+from flowkit.plugins import Plugins
+
+
+def check(file: options.FlowFile, as_json: options.Json = False) -> None:
+    """Check a flow, and list all its faults.
+
+    The exit status is 2 if it has any.
+    """
+    try:
+        flow = load_flow(file, Plugins())
+    except GraphError as error:
+        if not as_json:
+            raise
+        print_json({"file": file, "ok": False, "faults": [{"node_id": fault.node_id, "message": fault.message} for fault in error.faults]})
+        raise typer.Exit(USAGE) from None
+    plan = flow.graph.plan
+    if as_json:
+        print_json({"file": file, "ok": True, "faults": [], "nodes": len(plan.ids), "roles": sorted(flow.roles)})
+        return
+    roles = ", ".join(sorted(flow.roles)) or "none"
+    edges = sum(map(len, plan.children))
+    console().print(f"{file} is well: {_count(len(plan.ids), 'node')}, {_count(edges, 'edge')}; roles: {roles}", soft_wrap=True)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def show(
+    file: options.FlowFile,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="As a Mermaid flowchart.")] = False,
+    dot: Annotated[bool, typer.Option("--dot", help="As a Graphviz digraph.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Show a flow: as a tree, or for a drawing program, or with --json as the document it stands for."""
+    if mermaid + dot + as_json > 1:
+        raise typer.BadParameter("choose one of --mermaid, --dot and --json", param_hint="--mermaid")
+    graph = load_flow(file, Plugins()).graph
+    if as_json:
+        print_json(graph.to_dict())
+    elif mermaid or dot:
+        typer.echo(printable(to_mermaid(graph) if mermaid else to_dot(graph), lines=True), nl=False)
+    else:
+        out = console()
+        for line in tree_lines(graph):
+            text = Text(line.prefix, style="dim")
+            if line.edge:
+                text.append(f"({line.edge}) ", style="yellow")
+            text.append(line.node_id, style="bold")
+            text.append(" ↑" if line.repeated else f"  {line.details}", style="dim")
+            out.print(text, soft_wrap=True)

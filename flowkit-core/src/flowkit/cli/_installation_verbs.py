@@ -1,0 +1,57 @@
+"""Verbs about what is installed and whether it is well: ``plugins`` and ``doctor``."""
+
+from dataclasses import asdict
+
+import typer
+from rich.text import Text
+
+from flowkit.cli import _options as options
+from flowkit.cli._checks import check_bus, check_clock, check_packages, check_python, check_store
+from flowkit.cli._connection import configuration, run_async
+from flowkit.cli._errors import TASK_FAILED
+from flowkit.cli._output import console, print_json, table
+from flowkit.errors import PluginError
+from flowkit.plugins import Plugins
+from flowkit.protocols import CheckResult
+
+
+def plugins(db: options.Db = None, bus: options.Bus = None, config: options.Config = None, as_json: options.Json = False) -> None:
+    """List what each plugin provides: hooks, handlers, coordinator functions, input adapters, and the addresses it answers.
+
+    Where two plugins answer one address, the list says which of them is used.
+    """
+    rows = Plugins().provided(configuration(config, db, bus))
+    if as_json:
+        print_json([asdict(row) for row in rows])
+    else:
+        console().print(table(None, ("plugin", "kind", "name"), [(row.plugin, row.kind, row.name) for row in rows]))
+
+
+def doctor(db: options.Db = None, bus: options.Bus = None, config: options.Config = None, as_json: options.Json = False) -> None:
+    """Check this installation and its servers, and say how to mend what is wrong.
+
+    The exit status is 1 if anything is.
+    """
+    cfg = configuration(config, db, bus)
+
+    async def main() -> list[CheckResult]:
+        results = [check_python(), *check_packages(), check_clock()]
+        try:
+            known = Plugins()
+        except PluginError as error:
+            return [*results, CheckResult("plugins", False, str(error), "mend or uninstall that plugin")]
+        results.append(CheckResult("plugins", True, f"{len({row.plugin for row in known.provided()})} found"))
+        return [*results, *await check_store(known, cfg), *await check_bus(known, cfg)]
+
+    results = run_async(main)
+    if as_json:
+        print_json({"ok": all(item.ok for item in results), "checks": [asdict(item) for item in results]})
+    else:
+        out = console()
+        for item in results:
+            mark = Text("ok     ", style="green") if item.ok else Text("FAULT  ", style="bold red")
+            out.print(mark.append(f"{item.name}: ", style="bold").append(item.detail, style="not bold"), soft_wrap=True)
+            if item.remedy and not item.ok:
+                out.print(Text(f"       to mend: {item.remedy}", style="yellow"), soft_wrap=True)
+    if not all(item.ok for item in results):
+        raise typer.Exit(TASK_FAILED)

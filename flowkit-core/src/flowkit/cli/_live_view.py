@@ -1,0 +1,106 @@
+"""Following a task while it runs: a live table on a terminal, lines elsewhere."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+import anyio
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from flowkit.cli._connection import closing
+from flowkit.cli._output import compact, seconds_text, status_text
+from flowkit.cli._progress import BatchCounter, NodeProgress, TaskProgress
+from flowkit.client import Client
+from flowkit.task import TaskEvent, TaskView
+
+REDRAW_SEC = 0.12
+COUNT_EVERY = 4
+OTHER_LINES = 8
+
+Notice = Callable[[TaskEvent], None]
+
+
+async def follow(client: Client, task_id: str, out: Console, *, notice: Notice | None = None, quiet: bool = False) -> TaskView:
+    """Show a task until it has ended, and return it as it is then. ``notice`` sees every event; ``quiet`` shows nothing."""
+    view = await client.get_task(task_id)
+    progress = TaskProgress.of(view.nodes)
+    live = out.is_terminal and not quiet
+    async with _drawn(client, task_id, progress, out, live=live), closing(client.watch(task_id)) as events:
+        async for event in events:
+            progress.take(event)
+            if notice is not None:
+                notice(event)
+            if not quiet and not live:
+                out.print(event_line(event, progress), soft_wrap=True)
+    return await client.get_task(task_id)
+
+
+@asynccontextmanager
+async def _drawn(client: Client, task_id: str, progress: TaskProgress, out: Console, *, live: bool) -> AsyncIterator[None]:
+    if not live:
+        yield
+        return
+    counter = BatchCounter(client.store.artifacts, task_id)
+    with Live(console=out, auto_refresh=False, transient=False) as display:
+
+        async def redraw() -> None:
+            turn = 0
+            while True:
+                if turn % COUNT_EVERY == 0:
+                    await counter.update(progress)
+                turn += 1
+                display.update(progress_table(progress, client.clock.now_dt(), height=out.height), refresh=True)
+                await anyio.sleep(REDRAW_SEC)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(redraw)
+            yield
+            group.cancel_scope.cancel()
+        await counter.update(progress)
+        display.update(progress_table(progress, client.clock.now_dt(), height=out.height), refresh=True)
+
+
+def progress_table(progress: TaskProgress, now: datetime, *, height: int) -> Group:
+    """The nodes that fit, and the numbers of all."""
+    shown = progress.most_interesting(max(height - OTHER_LINES, 5))
+    made = Table(header_style="bold")
+    for column in ("node", "status", "attempt", "batches", "progress", "time", "worker"):
+        made.add_column(column, justify="right" if column in ("attempt", "batches", "time") else "left")
+    for node in shown:
+        made.add_row(
+            Text(node.node_id), status_text(node.status), str(node.attempt or ""), str(node.batches or ""),
+            Text(node.note or compact(node.progress)), seconds_text(node.seconds(now)), Text(node.worker_id or ""),
+        )  # fmt: skip
+    line = Text("task ").append_text(status_text(progress.status)).append(f" ({progress.note}): " if progress.note else ": ")
+    line.append(", ".join(f"{number} {status}" for status, number in progress.counts().most_common()))
+    hidden = len(progress.nodes) - len(shown)
+    if hidden:
+        line.append(f" ({hidden} not shown)", style="dim")
+    return Group(made, line)
+
+
+def event_line(event: TaskEvent, progress: TaskProgress) -> Text:
+    """One event as a line; times count from the task's first event."""
+    since = (event.at - (progress.began_at or event.at)).total_seconds()
+    line = Text(f"{since:9.3f} s  ")
+    node = progress.nodes[event.node_id] if event.node_id is not None else None
+    line.append(node.node_id if node else "task", style="" if node else "bold").append("  ")
+    if event.kind == "status" and event.status is not None:
+        line.append_text(status_text(event.status))
+        if node is not None:
+            return line.append(_beside(node))
+        return line.append(f"  {progress.note}") if progress.note else line
+    if event.kind == "progress":
+        return line.append(f"progress {compact(event.data)}")
+    return line.append("first batch stored" if event.kind == "batch" else event.kind)
+
+
+def _beside(node: NodeProgress) -> str:
+    if node.status == "running":
+        return f"  attempt {node.attempt}{f' on {node.worker_id}' if node.worker_id else ''}"
+    if node.ended_at is not None and node.started_at is not None:
+        return f"  {seconds_text((node.ended_at - node.started_at).total_seconds())}{f'  {node.note}' if node.note else ''}"
+    return f"  {node.note}" if node.note else ""

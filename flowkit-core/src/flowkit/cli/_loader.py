@@ -1,0 +1,234 @@
+"""Flows and handlers from files and modules."""
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from flowkit._json.documents import SYNTAX_OF_SUFFIX, DocumentError, read_file
+from flowkit.errors import ConfigError, FlowKitError, GraphError
+from flowkit.graph import Flow, Graph
+from flowkit.graph._limits import DEFAULT_LIMITS
+from flowkit.graph._source_texts import read_text
+from flowkit.plugins import Plugins
+from flowkit.worker import Handler
+from flowkit.worker._functions import FunctionHandler
+from flowkit.worker._handlers import PerRun
+
+DOCUMENTS = (".json", ".yaml", ".yml")
+PACKAGE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedFlow:
+    """A checked graph, and the handlers that came with it."""
+
+    graph: Graph
+    handlers: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def roles(self) -> dict[str, list[str]]:
+        """The roles that workers have to serve, each with its nodes."""
+        roles: dict[str, list[str]] = {}
+        for node in self.graph.plan.nodes:
+            if node.io.fn is None:
+                roles.setdefault(node.type, []).append(node.node_id)
+        return roles
+
+
+def load_flow(source: str, plugins: Plugins) -> LoadedFlow:
+    """Read a flow from a document, a Python file or a module.
+
+    Raises:
+        ConfigError: there is none at ``source``.
+        GraphError: it has faults; its note names ``source``.
+    """
+    handlers: Mapping[str, Any] = {}
+    path = Path(source)
+    try:
+        if path.suffix.lower() in DOCUMENTS:
+            graph: Any = _read(path)
+        else:
+            module, attribute = _module_of(source)
+            graph = _flow_in(module, attribute, source)
+            handlers = handlers_in(module, source)
+        return LoadedFlow(Graph.parse(_built(graph, source), functions=plugins.functions), handlers)
+    except GraphError as error:
+        error.add_note(source)
+        raise
+
+
+def load_handlers(sources: Iterable[str]) -> dict[str, Any]:
+    """The handlers that ``module:attr`` names, by role. An attribute is a mapping of roles, a sequence of functions, or one function.
+
+    Raises:
+        ConfigError: one is not there, or two are for one role.
+    """
+    _importable(Path.cwd())
+    merged: dict[str, Any] = {}
+    for source in sources:
+        module, attribute = _module_of(source)
+        found = handlers_in(module, source) if attribute is None else _by_role(_attribute(module, attribute, source), source)
+        if not found:
+            raise ConfigError(f"{source}: there is no handler in it")
+        if twice := merged.keys() & found.keys():
+            raise ConfigError(f"{source}: there is a handler for role {min(twice)!r} already")
+        merged |= found
+    return merged
+
+
+def handlers_in(module: ModuleType, source: str) -> dict[str, Any]:
+    """What a module calls ``handlers``, or else all its functions decorated with ``@handler``."""
+    if hasattr(module, "handlers") and not isinstance(module.handlers, ModuleType):
+        return _by_role(module.handlers, f"{source}: handlers")
+    return _by_role([value for value in vars(module).values() if isinstance(value, FunctionHandler)], source)
+
+
+# ---------------------------------------------------------------- inside
+
+
+def _read(path: Path) -> Any:
+    try:
+        data = read_file(path)
+    except DocumentError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return read_text(data, DEFAULT_LIMITS, SYNTAX_OF_SUFFIX[path.suffix.lower()])
+
+
+def _flow_in(module: ModuleType, attribute: str | None, source: str) -> Any:
+    if attribute is not None:
+        value = _attribute(module, attribute, source)
+        if not _is_flow(value) and not isinstance(value, dict | str):
+            raise ConfigError(f"{source}: {attribute} is neither a @flow function nor a graph, but {type(value).__name__}")
+        return value
+    flows = {name: value for name, value in vars(module).items() if _is_flow(value)}
+    if len(set(map(id, flows.values()))) == 1:
+        return next(iter(flows.values()))
+    if flows:
+        raise ConfigError(f"{source}: there are several flows in it; choose with {source}:NAME, NAME being {' or '.join(sorted(flows))}")
+    raise ConfigError(f"{source}: there is no @flow function and no Graph in it")
+
+
+def _built(graph: Any, source: str) -> Any:
+    """Call a @flow function, whose body is the user's code."""
+    if not isinstance(graph, Flow):
+        return graph
+    try:
+        return graph.build_graph()
+    except (GraphError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise _broken(source, error, "built") from error
+
+
+def _is_flow(value: Any) -> bool:
+    return isinstance(value, Flow | Graph)
+
+
+def _by_role(value: Any, source: str) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        for role, item in value.items():
+            if not callable(item) and not isinstance(item, Handler | PerRun):
+                raise ConfigError(f"{source}: what is given for role {role!r} is no handler: {item!r:.200}")
+        return dict(value)
+    items = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    found: dict[str, Any] = {}
+    for item in items:
+        role = getattr(item, "role", None)
+        if not isinstance(role, str) or not role:
+            name = getattr(item, "__name__", type(item).__name__)
+            raise ConfigError(f'{source}: {name} does not say its role; declare it with @handler("role"), or give a mapping of roles')
+        if found.setdefault(role, item) is not item:
+            raise ConfigError(f"{source}: two handlers are for role {role!r}")
+    return found
+
+
+def _attribute(module: ModuleType, attribute: str, source: str) -> Any:
+    value: Any = module
+    for part in attribute.split("."):
+        if not hasattr(value, part):
+            raise ConfigError(f"{source}: there is no {part!r} in {getattr(value, '__name__', attribute)}")
+        value = getattr(value, part)
+    return value
+
+
+def _module_of(source: str) -> tuple[ModuleType, str | None]:
+    """The module and the name behind its colon, if any."""
+    place, colon, attribute = source.rpartition(":") if not source.endswith(".py") else (source, "", "")
+    if not colon:
+        place, attribute = source, ""
+    if place.endswith(".py"):
+        module = _import_file(Path(place))
+    elif all(part.isidentifier() for part in place.split(".")) and not Path(place).is_file():
+        _importable(Path.cwd())
+        module = _import_module(place)
+    else:
+        raise ConfigError(f"{source}: expected a file ending in {', '.join(DOCUMENTS)} or .py, or module:attr")
+    return module, attribute or None
+
+
+def _importable(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def _import_module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise ConfigError(f"there is no module {name!r}, neither installed nor in the current directory") from None
+        raise _broken(name, error) from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise _broken(name, error) from error
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no such file")
+    path = path.resolve()
+    # As with `python FILE`: what lies beside the file can be imported by it.
+    _importable(path.parent)
+    # Handlers look up their annotations in sys.modules, so the module stands there under a name nobody else has.
+    name = path.stem if path.stem not in sys.modules else f"{path.stem}_{len(sys.modules)}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        del sys.modules[name]
+        raise _broken(str(path), error) from error
+    return module
+
+
+def _broken(name: str, error: BaseException, doing: str = "imported") -> ConfigError:
+    """Return the error of code of the user's that failed: it shows the last line of theirs that ran."""
+    if isinstance(error, SyntaxError) and error.filename is None:
+        return ConfigError(f"{name} cannot be {doing}: it is not a Python file in UTF-8: {error.msg or error}")
+    if isinstance(error, SyntaxError):
+        return ConfigError(f"{name} cannot be {doing}: {error.filename}, line {error.lineno}: {error.msg}")
+    what = str(error) if isinstance(error, FlowKitError) else "".join(traceback.format_exception_only(error)).strip()
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_ours(frame.filename)]
+    if not frames:
+        return ConfigError(f"{name} cannot be {doing}: {what}")
+    last = frames[-1]
+    return ConfigError(
+        f"{name} cannot be {doing}: {last.filename}, line {last.lineno}: {what}" + (f"\n    {last.line}" if last.line else "")
+    )
+
+
+def _is_ours(filename: str) -> bool:
+    """Whether a frame is FlowKit's or the import system's."""
+    return "importlib" in filename or Path(filename).is_relative_to(PACKAGE)

@@ -1,0 +1,166 @@
+"""Verbs that look at tasks: ``ls``, ``show``, ``watch``, ``explain``, ``artifacts``."""
+
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from flowkit._text.redaction import printable
+from flowkit.cli import _options as options
+from flowkit.cli._connection import closing, connected, run_async
+from flowkit.cli._errors import task_exit
+from flowkit.cli._live_view import follow
+from flowkit.cli._output import (
+    compact,
+    console,
+    details,
+    duration,
+    print_end,
+    print_json,
+    print_json_line,
+    seconds_text,
+    status_text,
+    table,
+    time_text,
+)
+from flowkit.task import Page, TaskStatus, TaskView
+
+
+def ls(
+    status: Annotated[list[TaskStatus] | None, typer.Option("--status", help="Only tasks in this status; repeatable.")] = None,
+    pipeline: options.Pipeline = None,
+    label: options.Labels = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 50,
+    after: Annotated[str | None, typer.Option("--after", metavar="NEXT", help="Go on where a page ended: the `next` it gave.")] = None,
+    db: options.Db = None,
+    bus: options.Bus = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """List tasks, newest first.
+
+    With --json: `{"items": [...], "next": ...}`, `next` being what to give --after for what follows.
+    """
+    labels = options.pairs(label, "--label")
+
+    async def main() -> Page[TaskView]:
+        async with connected(config, db, bus) as client:
+            return await client.list_tasks(status=status or None, pipeline=pipeline, labels=labels, limit=limit, after=after)
+
+    page = run_async(main)
+    if as_json:
+        print_json({"items": page.items, "next": page.next})
+        return
+    out = console()
+    rows = [
+        (view.id, view.pipeline, status_text(view.status), time_text(view.created_at), seconds_text(duration(view)), _labels(view.labels))
+        for view in page.items
+    ]
+    out.print(table(None, ("id", "pipeline", "status", "created", "took", "labels"), rows) if rows else "no tasks")
+    if page.next is not None:
+        out.print(f"more with --after {page.next}", soft_wrap=True)
+
+
+def _labels(labels: dict[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in labels.items())
+
+
+def show(
+    task_id: options.TaskId, db: options.Db = None, bus: options.Bus = None, config: options.Config = None, as_json: options.Json = False
+) -> None:
+    """Show a task and its nodes as they are now."""
+
+    async def main() -> TaskView:
+        async with connected(config, db, bus) as client:
+            return await client.get_task(task_id)
+
+    view = run_async(main)
+    if as_json:
+        print_json(view)
+        return
+    out = console()
+    facts = {
+        "pipeline": view.pipeline,
+        "labels": _labels(view.labels),
+        "created": time_text(view.created_at),
+        "params": compact(view.params or None),
+        "vars": compact(view.vars or None),
+    }
+    for name, value in facts.items():
+        if value:
+            out.print(Text(f"{name}: ", style="bold").append(value, style="not bold"), soft_wrap=True)
+    rows = [
+        (
+            node.node_id, node.type, status_text(node.status), node.attempt or None, seconds_text(duration(node)), node.worker_id,
+            details(node) or compact(node.metrics or node.progress),
+        )
+        for node in view.nodes.values()
+    ]  # fmt: skip
+    out.print(table(None, ("node", "type", "status", "attempt", "took", "worker", "details"), rows))
+    print_end(out, view)
+
+
+def watch(
+    task_id: options.TaskId, db: options.Db = None, bus: options.Bus = None, config: options.Config = None, as_json: options.Json = False
+) -> None:
+    """Follow a task from its first event to its end.
+
+    With --json: one event a line. The exit status is 1 if the task did not finish.
+    """
+
+    async def main() -> TaskView:
+        async with connected(config, db, bus) as client:
+            if not as_json:
+                return await follow(client, task_id, console())
+            async with closing(client.watch(task_id)) as events:
+                async for event in events:
+                    print_json_line(event)
+            return await client.get_task(task_id)
+
+    view = run_async(main)
+    if not as_json:
+        print_end(console(), view)
+    task_exit(view.status)
+
+
+def explain(
+    task_id: options.TaskId,
+    node_id: options.NodeId,
+    db: options.Db = None,
+    bus: options.Bus = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """Say why a node is not running."""
+
+    async def main() -> str:
+        async with connected(config, db, bus) as client:
+            return await client.explain(task_id, node_id)
+
+    sentence = run_async(main)
+    if as_json:
+        print_json({"task_id": task_id, "node_id": node_id, "explanation": sentence})
+    else:
+        typer.echo(printable(sentence))
+
+
+def artifacts(
+    task_id: options.TaskId,
+    node_id: Annotated[str | None, typer.Argument(metavar="[NODE]", help="Only those of this node.")] = None,
+    db: options.Db = None,
+    bus: options.Bus = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """Print what the nodes produced, one artifact a line, in order of production."""
+
+    async def main() -> None:
+        async with connected(config, db, bus) as client, closing(client.artifacts(task_id, node_id)) as found:
+            async for artifact in found:
+                if as_json:
+                    print_json_line(artifact)
+                else:
+                    kind = "batch" if artifact.partial else "complete"
+                    typer.echo(printable(f"{artifact.node_id}  {kind} {artifact.uid}  {compact(artifact.meta, 160)}"))
+
+    run_async(main)

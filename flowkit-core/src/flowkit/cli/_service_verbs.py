@@ -1,0 +1,113 @@
+"""Verbs that are processes: ``coordinator`` and ``worker``."""
+
+import logging
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+import typer
+
+from flowkit import __version__
+from flowkit._runtime.signals import end_process_soon
+from flowkit._text.redaction import redacted
+from flowkit.cli import _options as options
+from flowkit.cli._connection import require_store, run_async, warn_of_memory
+from flowkit.cli._errors import USAGE
+from flowkit.cli._loader import load_handlers
+from flowkit.cli._logging import Level, log_service
+from flowkit.config import CommonConfig, CoordinatorConfig, WorkerConfig
+from flowkit.coordinator import Coordinator
+from flowkit.errors import ConfigError, FlowKitError
+from flowkit.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+LogLevel = Annotated[Level, typer.Option("--log-level", help="The least serious line that is logged.")]
+LogJson = Annotated[bool, typer.Option("--log-json", help="Log one JSON object a line.")]
+
+
+def coordinator(
+    db: options.Db = None,
+    bus: options.Bus = None,
+    config: options.Config = None,
+    set_fields: options.Set = None,
+    log_level: LogLevel = Level.INFO,
+    log_json: LogJson = False,
+) -> None:
+    """Run a coordinator until SIGTERM or SIGINT.
+
+    A second signal stops it at once. Any number of coordinators may work on one installation.
+    """
+    cfg = CoordinatorConfig.load(config, overrides=options.settings(CoordinatorConfig, set_fields, db=db, bus=bus))
+    require_store(cfg)
+    log_service(log_level, as_json=log_json)
+    _log_installation("coordinator", cfg)
+    warn_of_memory(cfg)
+
+    async def main() -> None:
+        await Coordinator(cfg=cfg).run()
+
+    _run(main)
+
+
+def worker(
+    handlers: options.Handlers = None,
+    roles: Annotated[
+        list[str] | None,
+        typer.Option("--roles", metavar="ROLE[,ROLE]", help="Serve only these, plugins' handlers among them; repeatable."),
+    ] = None,
+    db: options.Db = None,
+    bus: options.Bus = None,
+    config: options.Config = None,
+    set_fields: options.Set = None,
+    log_level: LogLevel = Level.INFO,
+    log_json: LogJson = False,
+) -> None:
+    """Run a worker until SIGTERM or SIGINT.
+
+    It then takes nothing more, lets its runs end within `stop_grace_sec`, and hands back the rest. A second signal stops it at once.
+    """
+    chosen = [role for text in roles or () for role in options.split(text)]
+    cfg = WorkerConfig.load(config, overrides=options.settings(WorkerConfig, set_fields, db=db, bus=bus, roles=chosen))
+    require_store(cfg)
+    if not handlers and not cfg.roles:
+        raise ConfigError("a worker needs handlers: give --handlers module:attr, or --roles for those of plugins")
+    found = load_handlers(handlers or ())
+    log_service(log_level, as_json=log_json)
+    _log_installation("worker", cfg)
+    warn_of_memory(cfg)
+
+    async def main() -> None:
+        await Worker(cfg=cfg, handlers=found).run()
+
+    _run(main)
+
+
+def _log_installation(name: str, cfg: CommonConfig) -> None:
+    """Log where this process works, as its first line."""
+    logger.info(
+        "FlowKit %s %s: store %s, bus %s, namespace %s", __version__, name, redacted(cfg.db or ""), redacted(cfg.bus_address()),
+        cfg.namespace, extra={"action": "process_started"},
+    )  # fmt: skip
+
+
+def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a service. The event loop is closed soon after it, or the process ends: executors that handlers use are waited for there."""
+    closing: list[threading.Event] = []
+
+    async def to_the_end() -> None:
+        status = 1
+        try:
+            await main()
+            status = 0
+        except FlowKitError:
+            status = USAGE
+            raise
+        finally:
+            closing.append(end_process_soon(status))
+
+    try:
+        run_async(to_the_end)
+    finally:
+        for closed in closing:
+            closed.set()

@@ -1,0 +1,151 @@
+"""Calling coordinator functions."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+from pydantic_core import from_json
+
+from flowkit._engine import Event, FunctionFailed, FunctionReturned
+from flowkit._records.queries import artifact_page, check_complete, errors_of, records_of, results_of
+from flowkit._user_code.containment import awaited, contain_tasks, error_text, loggable, message, origin
+from flowkit._user_code.failure_logs import log_failure
+from flowkit._user_code.reason_codes import UNEXPECTED, carried_reason, shown_reason
+from flowkit.coordinator.functions import FunctionContext, call_function
+from flowkit.errors import NodeFailure
+from flowkit.messages import NodeStopped
+from flowkit.plugins import Plugins
+from flowkit.protocols import Clock, Store, Stream
+from flowkit.task import Task
+from flowkit.tracing import use_trace
+
+logger = logging.getLogger(__name__)
+
+PAGE = 1000
+
+Report = Callable[[str, Event], Awaitable[None]]
+
+
+class Calls:
+    """The functions that run here. What they return goes through the engine like a worker's report."""
+
+    def __init__(
+        self,
+        *,
+        group: TaskGroup,
+        store: Store,
+        clock: Clock,
+        plugins: Plugins,
+        worker_id: str,
+        report: Report,
+        leaving: Callable[[], bool],
+    ) -> None:
+        """``leaving`` says whether the coordinator ends, and cancels what it called."""
+        self._group = group
+        self._store = store
+        self._clock = clock
+        self._plugins = plugins
+        self._worker_id = worker_id
+        self._report = report
+        self._running: dict[tuple[str, int, int], anyio.CancelScope] = {}
+        self._leaving = leaving
+        contain_tasks(asyncio.get_running_loop())
+
+    def begin(self, task: Task, index: int, attempt: int) -> None:
+        """Call a node's function, unless it runs here already."""
+        key = (task.task_id, index, attempt)
+        record = task.records.get(index)
+        if key in self._running or record is None or record.attempt != attempt:
+            return
+        self._running[key] = anyio.CancelScope()
+        self._group.start_soon(self._run, key, task, task.spec.token(index, attempt, record.handovers))
+
+    def cancel(self, task: Task, index: int, attempt: int) -> None:
+        """Stop a call, if it runs here."""
+        scope = self._running.get((task.task_id, index, attempt))
+        if scope is not None:
+            scope.cancel()
+
+    async def _run(self, key: tuple[str, int, int], task: Task, token: str) -> None:
+        task_id, index, attempt = key
+        event: Event = NodeStopped(
+            task_id=task_id, index=index, attempt=attempt, token=token, worker_id=self._worker_id, at=self._clock.now()
+        )
+        try:
+            with self._running[key], use_trace(task.spec.trace):
+                event = await self._call(task, index, attempt, token)
+        finally:
+            del self._running[key]
+        try:
+            await awaited(self._report(task_id, event), ending=self._leaving)
+        except Exception as error:
+            logger.error(
+                "The end of a function was not recorded: %s", error_text(error), exc_info=loggable(error),
+                extra={"action": "report_lost", "task_id": task_id},
+            )  # fmt: skip
+
+    async def _call(self, task: Task, index: int, attempt: int, token: str) -> Event:
+        scope = self._running[task.task_id, index, attempt]
+        plan = task.spec.plan
+        node = plan.nodes[index]
+        parents = [edge.node for edge in plan.parents[index]]
+        try:
+            ctx = FunctionContext(
+                task_id=task.task_id,
+                node_id=node.node_id,
+                params=task.spec.params,
+                vars=task.vars,
+                results=await results_of(self._store, task, parents),
+                errors=await errors_of(self._store, task, parents),
+                clock=self._clock,
+                reading=_Reading(self._store, task),
+            )
+            name = node.io.fn or ""
+            returned = await call_function(
+                self._plugins.functions, name, node.io.fn_args or {}, ctx,
+                plugin=self._plugins.owner("function", name), ending=lambda: scope.cancel_called or self._leaving(),
+            )  # fmt: skip
+        except Exception as raised:
+            error = origin(raised)
+            reason, permanent = carried_reason(error) or (UNEXPECTED, False)
+            if not isinstance(error, NodeFailure):
+                log_failure(
+                    logger, self._plugins, "Function %s failed", node.io.fn, text=error_text(error), error=error, level=logging.ERROR,
+                    extra={"action": "function_failed", "task_id": task.task_id},
+                )  # fmt: skip
+            text = message(raised) if isinstance(error, NodeFailure) else error_text(error)
+            return FunctionFailed(index, attempt, token, self._clock.now(), shown_reason(reason), permanent, text)
+        return FunctionReturned(index, attempt, token, self._clock.now(), returned.result, returned.ops)
+
+
+class _Reading:
+    """What a function may read of its task."""
+
+    def __init__(self, store: Store, task: Task) -> None:
+        self._store = store
+        self._task = task
+
+    async def results(self, node_ids: Sequence[str]) -> dict[str, Any]:
+        places = self._task.spec.plan.index
+        known = [node_id for node_id in node_ids if node_id in places]
+        found = await results_of(self._store, self._task, [places[node_id] for node_id in known])
+        return {node_id: found.get(node_id) for node_id in known}
+
+    async def batch_metrics(self, node_id: str) -> tuple[int, dict[str, float]]:
+        index = self._task.spec.plan.index[node_id]
+        record = (await records_of(self._store, self._task, [index])).get(index)
+        stream = Stream(self._task.task_id, node_id, record.generation if record else 0)
+        count, after = 0, 0
+        sums: dict[str, float] = {}
+        while page := await artifact_page(self._store.artifacts, stream, after=after, limit=PAGE, latest=True):
+            for item in page:
+                after = item.position
+                if item.partial:
+                    count += 1
+                    for name, value in from_json(item.metrics).items():
+                        sums[name] = sums.get(name, 0) + value
+        check_complete(stream, stored=None if record is None else record.batches, found=count)
+        return count, sums

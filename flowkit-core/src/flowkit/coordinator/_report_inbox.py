@@ -1,0 +1,88 @@
+"""Taking in what workers and clients report."""
+
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+
+from flowkit._dead_letters.unusable_messages import Parking
+from flowkit._engine import Event
+from flowkit._runtime.backoff import Backoff
+from flowkit._runtime.outage_notices import notices_of
+from flowkit._user_code.containment import awaited, error_text, is_cancelled
+from flowkit.errors import BusError, DecodeError
+from flowkit.messages import AskRun, CancelRun, RunNode, StreamMoved, TaskTouched, decode
+from flowkit.protocols import Clock, Delivery, Subscription
+
+logger = logging.getLogger(__name__)
+
+MOST_AT_ONCE = 1000
+PAUSE_SEC = 1.0
+
+Handle = Callable[[Collection[str], Mapping[str, Sequence[Event]]], Awaitable[None]]
+
+
+async def read_reports(
+    subscription: Subscription, parking: Parking, clock: Clock, handle: Handle, *, ending: Callable[[], bool] = is_cancelled
+) -> None:
+    """Hand on what comes, and acknowledge it once it is stored; park what cannot be read, and go on.
+
+    What was not stored is given back, so that it comes again. ``ending`` says whether the coordinator cancels this.
+    """
+    notices = notices_of(clock)
+    while True:
+        deliveries: Sequence[Delivery] = ()
+        parked: set[int] = set()
+        try:
+            deliveries = await subscription.receive(max_messages=MOST_AT_ONCE)
+            notices.over(logger, "reports")
+            touched, events, refused = _sort(deliveries)
+            kept = await parking.keep(refused)
+            for delivery, reason in refused:
+                await parking.reject(subscription, delivery, reason, kept=kept)
+                parked.add(id(delivery))
+            await awaited(handle(touched, events), ending=ending)
+            await subscription.ack([delivery for delivery in deliveries if id(delivery) not in parked])
+        except BusError as error:
+            notices.trouble(logger, "reports", "Reports cannot be read from the bus", error, action="bus_unavailable")
+            await clock.sleep(PAUSE_SEC)
+            await _release(subscription, [delivery for delivery in deliveries if id(delivery) not in parked], clock)
+        except Exception:
+            await _release(subscription, [delivery for delivery in deliveries if id(delivery) not in parked], clock)
+            raise
+
+
+async def _release(subscription: Subscription, deliveries: Collection[Delivery], clock: Clock) -> None:
+    """Give deliveries back, and try again until the bus takes them.
+
+    Deliveries that are neither acknowledged nor released would stay with this coordinator, unread, until it stops.
+    """
+    backoff = Backoff()
+    while deliveries:
+        try:
+            await subscription.release(deliveries)
+            return
+        except Exception as error:
+            text = error_text(error)
+            logger.warning("%d reports could not be released: %s", len(deliveries), text, extra={"action": "release_failed"})
+            await clock.sleep(backoff.next_sec())
+
+
+def _sort(deliveries: Sequence[Delivery]) -> tuple[dict[str, None], dict[str, list[Event]], list[tuple[Delivery, str]]]:
+    touched: dict[str, None] = {}
+    events: dict[str, list[Event]] = {}
+    refused: list[tuple[Delivery, str]] = []
+    for delivery in deliveries:
+        try:
+            message = decode(delivery.message.value)
+        except DecodeError as error:
+            refused.append((delivery, str(error)))
+            continue
+        if isinstance(message, TaskTouched):
+            touched[message.task_id] = None
+        elif isinstance(message, RunNode | CancelRun | AskRun | StreamMoved):
+            refused.append((delivery, f"a {message.kind} is not a report"))
+        else:
+            reports = events.get(message.task_id)
+            if reports is None:
+                reports = events[message.task_id] = []
+            reports.append(message)
+    return touched, events, refused

@@ -1,0 +1,118 @@
+"""Edges are written in four places: ``depends_on``, ``edges``, ``edges_ex`` and ``routing``. Here they become one set."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from flowkit._json.values import short
+from flowkit.graph._faults import Faults
+from flowkit.graph._models import EdgeSpec, GraphDocument, NodeSpec, Routing
+
+NOT_THERE = "add that node or remove the name"
+
+
+@dataclass(slots=True)
+class Link:
+    """Everything that was said about the edge between two nodes."""
+
+    modes: set[str] = field(default_factory=set)
+    triggers: set[str] = field(default_factory=set)
+    routed: bool = False
+
+    @property
+    def streams(self) -> bool:
+        return "on_batch" in self.triggers or (not self.triggers and "async" in self.modes)
+
+
+@dataclass(slots=True)
+class Links:
+    """For each node its parents, in the order in which they are first named."""
+
+    into: list[dict[int, Link]]
+
+
+def link(faults: Faults, document: GraphDocument, index: Mapping[str, int], *, unreadable: Collection[str] = ()) -> Links:
+    """Gather the edges of a document.
+
+    Names that are not in it, and edges from a node to itself, are faults and left out. ``unreadable`` are the names of nodes that
+    have faults of their own: edges to them are left out silently.
+    """
+    linker = _Linker(faults, index, unreadable, [{} for _ in document.nodes])
+    for place, node in enumerate(document.nodes):
+        for name in node.depends_on:
+            linker.depend(place, node, name)
+    for written, edges in (("edges", document.edges), ("edges_ex", document.edges_ex)):
+        for number, edge in enumerate(edges):
+            linker.join(f"{written}[{number}]", edge)
+    for place, node in enumerate(document.nodes):
+        for name in node.routing.on_success:
+            linker.route(place, node, "on_success", name)
+        for name in node.routing.on_failure:
+            linker.route(place, node, "on_failure", name)
+    return Links(linker.into)
+
+
+@dataclass(frozen=True, slots=True)
+class _Linker:
+    faults: Faults
+    index: Mapping[str, int]
+    unreadable: Collection[str]
+    into: list[dict[int, Link]]
+
+    def depend(self, place: int, node: NodeSpec, name: str) -> None:
+        parent = self._find(name, node.node_id, "waits for")
+        if parent == place:
+            self.faults.add(node.node_id, "depends_on has the node itself; remove it")
+        elif parent is not None:
+            self.into[place].setdefault(parent, Link())
+
+    def join(self, written: str, edge: EdgeSpec) -> None:
+        source = self._find(edge.source, edge.to if edge.to in self.index else None, f"{written} comes from")
+        to = self._find(edge.to, edge.source if edge.source in self.index else None, f"{written} leads to")
+        if source is None or to is None:
+            return
+        if source == to:
+            self.faults.add(edge.to, f"{written} leads from the node to itself; remove it")
+            return
+        one = self.into[to].setdefault(source, Link())
+        one.modes.update(filter(None, [edge.mode]))
+        one.triggers.update(filter(None, [edge.trigger]))
+        said = f"{written}: the edge from {short(edge.source)}"
+        if len(one.modes) > 1 or len(one.triggers) > 1:
+            self.faults.add(edge.to, f"{said} is given twice, with different mode or trigger; say it once")
+        elif one.streams and "sync" in one.modes:
+            self.faults.add(edge.to, f"{said} has the trigger 'on_batch', which needs the mode 'async'; change or remove the mode 'sync'")
+
+    def route(self, place: int, node: NodeSpec, branch: str, name: str) -> None:
+        target = self._find(name, node.node_id, f"routing.{branch} leads to")
+        if target == place:
+            self.faults.add(node.node_id, f"routing.{branch} leads to the node itself; for another try, use retry_policy")
+        elif target is not None:
+            self.into[target].setdefault(place, Link()).routed = True
+
+    def _find(self, name: str, node_id: str | None, said: str) -> int | None:
+        place = self.index.get(name)
+        if place is None and name not in self.unreadable:
+            hint = self.faults.instead(name, self.index, NOT_THERE)
+            self.faults.add(node_id, f"{said} {short(name)}, which is not in the graph{hint}")
+        return place
+
+
+def unite(document: GraphDocument, links: Links) -> GraphDocument:
+    """The document in its one form: plain edges in ``depends_on``, streaming ones in ``edges``, each said once."""
+    if not (document.edges or document.edges_ex) and not any(links.into):
+        return document
+    ids = [node.node_id for node in document.nodes]
+    nodes, edges = [], []
+    for node, above in zip(document.nodes, links.into, strict=True):
+        plain = tuple(ids[parent] for parent, one in above.items() if not one.routed and not one.streams)
+        changes: dict[str, object] = {} if plain == node.depends_on else {"depends_on": plain}
+        routing = Routing(
+            on_success=tuple(dict.fromkeys(node.routing.on_success)), on_failure=tuple(dict.fromkeys(node.routing.on_failure))
+        )
+        if routing != node.routing:
+            changes["routing"] = routing
+        nodes.append(node.model_copy(update=changes) if changes else node)
+        for parent, one in above.items():
+            if one.streams:
+                edges.append(EdgeSpec.model_validate({"from": ids[parent], "to": node.node_id, "trigger": "on_batch"}))
+    return document.model_copy(update={"nodes": tuple(nodes), "edges": tuple(edges), "edges_ex": (), "schema_version": "1"})

@@ -1,0 +1,163 @@
+"""What the models refuse, said so that the author of a graph can mend it, and the rest of the graph saved for further checks."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from flowkit._json.values import Path, kind_of, place, short
+from flowkit.graph._faults import Faults
+from flowkit.graph._models import Batching, EdgeSpec, GraphDocument, NodeIO, NodeSpec, RetryPolicy, Routing, Timeouts
+
+NOT_YET = frozenset({"map"})
+RUNTIME_FIELDS = frozenset(
+    {
+        "status", "attempt", "attempts", "worker_id", "started_at", "finished_at", "next_retry_at", "error", "result", "metrics",
+        "progress", "reason_code", "lease", "token",
+    }
+)  # fmt: skip
+
+_PARTS: dict[str, type[BaseModel]] = {
+    "retry_policy": RetryPolicy,
+    "timeouts": Timeouts,
+    "routing": Routing,
+    "io": NodeIO,
+    "io.batching": Batching,
+}
+
+
+def complain(faults: Faults, error: ValidationError, ids: list[str | None], known_bad: Collection[Path]) -> None:
+    """Turn each complaint of the models into a fault of the node it is about, save those about values already complained of."""
+    for item in error.errors(include_url=False):
+        path = item["loc"]
+        if known_bad and any(path[:length] in known_bad for length in range(1, len(path) + 1)):
+            continue
+        if path[0] != "nodes" or len(path) < 2:
+            faults.add(None, _sentence(faults, item, path))
+            continue
+        node_id = ids[int(path[1])]
+        where = path[2:] if node_id is not None else path
+        faults.add(node_id, _sentence(faults, item, where, inside=path[2:-1]))
+
+
+def _sentence(faults: Faults, item: ErrorDetails, path: Path, inside: Path | None = None) -> str:
+    kind, value = item["type"], item["input"]
+    if kind == "extra_forbidden":
+        return _unknown_field(faults, path, inside)
+    if kind == "missing":
+        owner = "graph" if len(path) == 1 and inside is None else "edge" if path[0] in ("edges", "edges_ex") else "node"
+        return f"{place(path)} is missing; {_OWNERS[owner] if not inside else f'{place(inside)} needs it'}"
+    if kind == "literal_error":
+        expected = str(item.get("ctx", {}).get("expected", "")).replace("'", "")
+        words = expected.replace(" or ", ", ").split(", ")
+        near = faults.instead(value, words) if isinstance(value, str) else ""
+        return f"{place(path)} must be {' or '.join(map(repr, words))}, not {short(value)}{near}"
+    return refusal(item, path)
+
+
+def refusal(item: ErrorDetails, path: Path | None = None) -> str:
+    """Why a model refuses a value, in a sentence that begins with where it is."""
+    path = item["loc"] if path is None else path
+    name, kind, value = place(path), item["type"], item["input"]
+    if kind == "value_error":
+        message = item["msg"].removeprefix("Value error, ")
+        return f"{name} {message}, not {kind_of(value)}" if message.startswith("must") else f"{name}: {message}"
+    if kind == "string_pattern_mismatch":
+        return f"{name} {_PATTERNS.get(str(path[-1]), 'must not have control characters')}, not {short(value)}"
+    say = _SAYINGS.get(kind)
+    return f"{name} {say(item.get('ctx', {}))}, not {short(value)}" if say else f"{name}: {item['msg']}"
+
+
+def _unknown_field(faults: Faults, path: Path, inside: Path | None) -> str:
+    word = str(path[-1])
+    where = f" in {place(path[:-1])}" if len(path) > 1 else ""
+    if inside is None:
+        model: type[BaseModel] = EdgeSpec if path[0] in ("edges", "edges_ex") else GraphDocument
+    else:
+        model = _PARTS.get(".".join(map(str, inside)), NodeSpec)
+        if model is NodeSpec and word in NOT_YET:
+            return f"{word!r} is not supported yet; leave it out"
+        if model is NodeSpec and word in RUNTIME_FIELDS:
+            return f"there is no field {word!r} in a graph: it is known only while the task runs; leave it out"
+    fields = [field.alias or name for name, field in model.model_fields.items()]
+    owner = next((part for part, other in _PARTS.items() if model is NodeSpec and word in other.model_fields), None)
+    if owner is not None:
+        return f"there is no field {short(word)}{where}; it belongs in {owner!r}"
+    return f"there is no field {short(word)}{where}{faults.instead(word, fields, 'the fields are ' + ', '.join(fields))}"
+
+
+_OWNERS = {"graph": "a graph has at least one node", "node": "every node has one", "edge": "every edge has one"}
+_PATTERNS = {"fan_in": "must be 'all', 'any' or 'count:n' with a whole number n of at least 1"}
+
+_Context = dict[str, Any]
+_SAYINGS: dict[str, Callable[[_Context], str]] = {
+    "string_type": lambda _: "must be a string",
+    "string_unicode": lambda _: "must be valid Unicode",
+    "int_type": lambda _: "must be a whole number",
+    "int_from_float": lambda _: "must be a whole number",
+    "float_type": lambda _: "must be a number",
+    "finite_number": lambda _: "must be a finite number",
+    "tuple_type": lambda _: "must be a list",
+    "list_type": lambda _: "must be a list",
+    "dict_type": lambda _: "must be an object",
+    "model_type": lambda _: "must be an object",
+    "model_attributes_type": lambda _: "must be an object",
+    "string_too_short": lambda _: "must not be empty",
+    "string_too_long": lambda context: f"must have at most {context['max_length']} characters",
+    "greater_than": lambda context: f"must be above {_number(context['gt'])}",
+    "greater_than_equal": lambda context: f"must be at least {_number(context['ge'])}",
+    "less_than_equal": lambda context: f"must be at most {_number(context['le'])}",
+}
+
+
+def _number(limit: float) -> str:
+    return str(int(limit)) if limit == int(limit) else str(limit)
+
+
+@dataclass(slots=True)
+class Salvaged:
+    """What is left of a document without what the models refuse."""
+
+    rest: dict[str, Any]
+    whole: list[int]
+    """The places of the nodes of which nothing was left out but fields that do not exist."""
+    linked: bool
+    """Nothing that says what follows on what was left out."""
+
+
+def salvage(error: ValidationError, document: dict[str, Any]) -> Salvaged:
+    """The document without the fields, nodes and edges that the models refuse."""
+    nodes: dict[int, dict[str, Any] | None] = {}
+    partial: set[int] = set()
+    dropped: dict[str, set[int]] = {"edges": set(), "edges_ex": set()}
+    rest = dict(document)
+    linked = True
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        path = item["loc"]
+        field, number = path[0], path[1] if len(path) > 1 else None
+        if not isinstance(number, int):
+            rest.pop(str(field), None)
+            linked &= field not in dropped
+        elif field in dropped:
+            dropped[str(field)].add(number)
+            linked = False
+        elif len(path) == 2 or path[2] == "node_id":
+            nodes[number] = None
+            linked = False
+        elif (node := nodes.setdefault(number, dict(document["nodes"][number]))) is not None:
+            node.pop(str(path[2]), None)
+            node.setdefault("type", "unknown")
+            if item["type"] != "extra_forbidden" or len(path) > 3:
+                partial.add(number)
+                linked &= path[2] not in ("depends_on", "routing")
+    whole = []
+    if "nodes" in rest:
+        kept = [(number, nodes.get(number, node)) for number, node in enumerate(rest["nodes"])]
+        rest["nodes"] = [node for _, node in kept if node is not None]
+        whole = [place for place, (number, _) in enumerate(pair for pair in kept if pair[1] is not None) if number not in partial]
+    for field, numbers in dropped.items():
+        if field in rest and numbers:
+            rest[field] = [edge for number, edge in enumerate(rest[field]) if number not in numbers]
+    return Salvaged(rest, whole, linked)

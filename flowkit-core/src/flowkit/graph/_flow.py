@@ -1,0 +1,80 @@
+"""Flows as decorated functions."""
+
+from collections.abc import Callable
+from functools import update_wrapper
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
+from typing import Any, Generic, ParamSpec, overload
+
+from flowkit.graph._graph import Graph
+
+P = ParamSpec("P")
+
+
+class Flow(Generic[P]):
+    """A function that describes a graph. Calling it gives the graph, fresh each time.
+
+    It stands wherever a graph is asked for, if it can be called without arguments.
+    """
+
+    __name__: str
+
+    def __init__(self, describe: Callable[..., None], *, on_node_failure: str, deadline_sec: float | None) -> None:
+        if isinstance(describe, type) or not callable(describe):
+            raise _wrong(describe, "is no function; write a flow as def name(g): ...")
+        if iscoroutinefunction(describe) or isasyncgenfunction(describe):
+            raise _wrong(describe, "is an async function; describing a graph waits for nothing, so write it with def")
+        if isgeneratorfunction(describe):
+            raise _wrong(describe, "yields; add nodes to the graph that it is given, and return nothing")
+        try:
+            signature(describe).bind_partial(None)
+        except TypeError:
+            raise _wrong(describe, "takes no graph; write it as def name(g): ...") from None
+        self._describe = describe
+        self._on_node_failure = on_node_failure
+        self._deadline_sec = deadline_sec
+        update_wrapper(self, describe)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Graph:
+        """The graph, as described with these arguments."""
+        graph = Graph(on_node_failure=self._on_node_failure, deadline_sec=self._deadline_sec)
+        try:
+            signature(self._describe).bind(graph, *args, **kwargs)
+        except TypeError as error:
+            raise _wrong(self._describe, f"cannot be called like this: {error}") from None
+        self._describe(graph, *args, **kwargs)
+        return graph
+
+    def build_graph(self) -> Graph:
+        """The graph without arguments; what :meth:`Graph.parse` calls."""
+        describe: Callable[[], Graph] = self.__call__
+        return describe()
+
+
+def _wrong(describe: Any, fault: str) -> TypeError:
+    """Return the error of a flow that is not written, or not called, as it can be; it names the file and the line of a function."""
+    code = getattr(describe, "__code__", None)
+    place = "" if code is None else f" ({code.co_filename}, line {code.co_firstlineno})"
+    return TypeError(f"@flow: {getattr(describe, '__name__', repr(describe)[:200])} {fault}{place}")
+
+
+@overload
+def flow(describe: Callable[..., None], /) -> Flow[...]: ...
+@overload
+def flow(*, on_node_failure: str = "stop", deadline_sec: float | None = None) -> Callable[[Callable[..., None]], Flow[...]]: ...
+def flow(describe: Callable[..., None] | None = None, /, *, on_node_failure: str = "stop", deadline_sec: float | None = None) -> Any:
+    """Make a flow of a function that adds nodes to the graph it is given::
+
+        @flow
+        def nightly(g):
+            count = g.node("count", "counter", input_inline={"path": "data"})
+            g.node("report", "reporter", after=[count])
+
+        task_id = await client.create_task(graph=nightly)
+
+    Further parameters are given when the flow is called: ``nightly(size=3)`` is a :class:`Graph`.
+    """
+
+    def decorate(describe: Callable[..., None]) -> Flow[...]:
+        return Flow(describe, on_node_failure=on_node_failure, deadline_sec=deadline_sec)
+
+    return decorate if describe is None else decorate(describe)

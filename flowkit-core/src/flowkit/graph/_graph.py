@@ -1,0 +1,226 @@
+"""The graph of a flow: read from a document, or built in Python."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from pydantic import TypeAdapter
+
+from flowkit._user_code.containment import contained, error_text
+from flowkit.errors import Fault, GraphError
+from flowkit.graph._limits import DEFAULT_LIMITS, GraphLimits
+from flowkit.graph._models import DocumentPart, GraphDocument, NodeIO
+from flowkit.graph._parser import parse_document, restore_document
+from flowkit.graph._plan import Plan, make_plan
+from flowkit.graph._source_texts import read_text
+
+_DOCUMENT: TypeAdapter[GraphDocument] = TypeAdapter(GraphDocument)
+_IO_FIELDS = frozenset(NodeIO.model_fields)
+_ROUTES = frozenset({"on_success", "on_failure"})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NodeRef:
+    """A node of a graph that is being built. ``a >> b`` adds an edge and returns ``b``, ``a >> [b, c]`` adds two."""
+
+    graph: "Graph"
+    node_id: str
+
+    def __rshift__(self, other: "NodeRef | Iterable[NodeRef]") -> "NodeRef | Iterable[NodeRef]":
+        targets = [other] if isinstance(other, NodeRef) else list(other)
+        for target in targets:
+            self.graph.edge(self, target)
+        return other if isinstance(other, NodeRef) else targets
+
+    def __rrshift__(self, others: "Iterable[NodeRef]") -> "NodeRef":
+        for other in others:
+            self.graph.edge(other, self)
+        return self
+
+
+class Graph:
+    """A flow's graph.
+
+    Read one with :meth:`parse`, or build one::
+
+        graph = Graph()
+        extract = graph.node("extract", "reader", input_inline={"url": "https://example.org"})
+        clean = graph.node("clean", "cleaner", after=[extract], retry_policy={"max": 5})
+        graph.node("report", "writer", after=[clean], timeouts={"start_to_close_sec": 60})
+
+    Building never fails. A graph is checked when it is read — by :meth:`parse`, :attr:`plan`, :meth:`to_dict`, a comparison — and then
+    *all* its faults are raised together. Two graphs are equal if they mean the same, whichever way their edges were written.
+    """
+
+    def __init__(self, *, on_node_failure: str = "stop", deadline_sec: float | None = None) -> None:
+        self._written: dict[str, Any] | None = {"nodes": [], "edges": [], "on_node_failure": on_node_failure, "deadline_sec": deadline_sec}
+        self._document: GraphDocument | None = None
+        self._source: bytes | None = None
+        self._plan: Plan | None = None
+
+    # ------------------------------------------------------------ reading
+
+    @classmethod
+    def parse(cls, source: Any, *, limits: GraphLimits | None = None, functions: Collection[str] | None = None) -> Self:
+        """Check a graph, whatever form it has.
+
+        ``source`` is a dict, JSON or YAML (``str`` or ``bytes``), a :class:`Graph`, or a function decorated with
+        :func:`~flowkit.graph._flow`. With ``functions``, the names of the coordinator functions there are, others are refused.
+        The result shares nothing with ``source``.
+
+        Raises:
+            GraphError: the graph cannot be run; ``faults`` lists everything that is wrong with it.
+        """
+        limits = limits or DEFAULT_LIMITS
+        if isinstance(source, (str, bytes, bytearray)):
+            source = read_text(source if isinstance(source, str) else bytes(source), limits)
+        elif not isinstance(source, dict):
+            build = _builder(source)
+            if build is not None:
+                source = build().draft()
+        return cls._of(*parse_document(source, limits=limits, functions=functions))
+
+    @classmethod
+    def restore(cls, data: bytes) -> Self:
+        """Read what :attr:`source` or :meth:`to_json` gave, without looking for faults again."""
+        return cls._of(restore_document(data), data)
+
+    @classmethod
+    def _of(cls, document: GraphDocument, source: bytes) -> Self:
+        graph = cls.__new__(cls)
+        vars(graph).update(_written=None, _document=document, _source=source, _plan=None)
+        return graph
+
+    @property
+    def source(self) -> bytes:
+        """The graph as it was written, as JSON.
+
+        Raises:
+            GraphError: the graph has faults.
+        """
+        if self._source is None:
+            self._document, self._source = parse_document(self.draft(), limits=DEFAULT_LIMITS, functions=None)
+        return self._source
+
+    def build_graph(self) -> "Graph":
+        """The graph itself: what :meth:`parse` asks of a source that is neither text nor a dict."""
+        return self
+
+    @property
+    def document(self) -> GraphDocument:
+        """The checked document.
+
+        Raises:
+            GraphError: the graph has faults.
+        """
+        if self._document is None:
+            self._document, self._source = parse_document(self.draft(), limits=DEFAULT_LIMITS, functions=None)
+        return self._document
+
+    @property
+    def plan(self) -> Plan:
+        """The graph as the engine reads it.
+
+        Raises:
+            GraphError: the graph has faults.
+        """
+        if self._plan is None:
+            self._plan = make_plan(self.document)
+        return self._plan
+
+    def to_dict(self) -> dict[str, Any]:
+        """The graph as a document, without the fields that have their default. Plain edges stand in ``depends_on``.
+
+        Raises:
+            GraphError: the graph has faults.
+        """
+        return self.document.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+
+    def to_json(self) -> bytes:
+        """:meth:`to_dict` as JSON.
+
+        Raises:
+            GraphError: the graph has faults.
+        """
+        return _DOCUMENT.dump_json(self.document, by_alias=True, exclude_defaults=True)
+
+    # ------------------------------------------------------------ building
+
+    def node(self, node_id: str, type: str, *, after: Iterable[NodeRef | str] | NodeRef | str = (), **fields: Any) -> NodeRef:  # noqa: A002
+        """Add a node that waits for those in ``after``, and return a handle that may stand in the ``after`` of others.
+
+        ``fields`` are those of a node in a document (``fan_in``, ``retry_policy``, ``timeouts``, ``when``, …), and, for short, those of its
+        ``io`` (``input_inline``, ``start_when``, ``fn``, …) and ``routing`` (``on_success``, ``on_failure``). Models may stand for
+        objects, and handles for names.
+        """
+        node = {"node_id": node_id, "type": type, "depends_on": _names(after)}
+        for field, value in fields.items():
+            if field in _IO_FIELDS:
+                _part(node, fields, "io")[field] = _plain(value)
+            elif field in _ROUTES:
+                _part(node, fields, "routing")[field] = _names(value)
+            elif field not in node or field == "depends_on":
+                node[field] = _plain(value) if field != "depends_on" else node[field] + _names(value)
+        self._change()["nodes"].append(node)
+        return NodeRef(self, node_id)
+
+    def edge(self, source: NodeRef | str, to: NodeRef | str, *, mode: str | None = None, trigger: str | None = None) -> None:
+        """Add an edge. With ``trigger="on_batch"`` the second node may start on the first one's first batch."""
+        said = {"mode": mode, "trigger": trigger}
+        edge = {"from": _name(source), "to": _name(to), **{key: value for key, value in said.items() if value is not None}}
+        self._change()["edges"].append(edge)
+
+    def draft(self) -> dict[str, Any]:
+        """The graph as it was written so far, unchecked. Not a copy."""
+        return self.to_dict() if self._written is None else self._written
+
+    def _change(self) -> dict[str, Any]:
+        if self._written is None:
+            self._written = {"nodes": [], "edges": [], **self.to_dict()}
+        self._document = self._source = self._plan = None
+        return self._written
+
+    # ------------------------------------------------------------ comparing
+
+    def __eq__(self, other: object) -> bool:
+        return self.document == other.document if isinstance(other, Graph) else NotImplemented
+
+    def __repr__(self) -> str:
+        return f"<Graph of {len(self.document.nodes if self._written is None else self._written['nodes'])} nodes>"
+
+
+def _name(node: NodeRef | str) -> str:
+    return node.node_id if isinstance(node, NodeRef) else node
+
+
+def _names(nodes: Any) -> Any:
+    if isinstance(nodes, (NodeRef, str)):
+        return [_name(nodes)]
+    return [_name(node) for node in nodes]
+
+
+def _part(node: dict[str, Any], fields: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The object ``io`` or ``routing`` of a node, begun with what was given for it as a whole."""
+    part: dict[str, Any] = node.setdefault(name, dict(_plain(fields.get(name) or {})))
+    return part
+
+
+def _plain(value: Any) -> Any:
+    """Return a part of a graph as it is written in a document. Values of users are returned as they are; parsing copies them."""
+    if not isinstance(value, DocumentPart):
+        return value
+    fields = type(value).model_fields
+    return {fields[name].alias or name: _plain(getattr(value, name)) for name in fields if name in value.model_fields_set}
+
+
+def _builder(source: Any) -> Callable[[], "Graph"] | None:
+    """Return the method that builds a graph, None if an object has none.
+
+    Raises:
+        GraphError: the object cannot be asked.
+    """
+    try:
+        build = contained(getattr, source, "build_graph", None)
+    except Exception as error:
+        raise GraphError([Fault(None, f"the graph cannot be read: {error_text(error, most=400)}")]) from None
+    return build if callable(build) and not isinstance(source, type) else None

@@ -1,0 +1,161 @@
+"""From a document as somebody wrote it to one that can be run, or to the list of everything that is wrong with it."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
+
+from flowkit._json.values import Path, TooLarge, clean, is_plain, kind_of, place
+from flowkit.errors import Fault, GraphError
+from flowkit.graph._condition_checks import check_nodes_read
+from flowkit.graph._edges import link, unite
+from flowkit.graph._fault_texts import Salvaged, complain, salvage
+from flowkit.graph._faults import Faults
+from flowkit.graph._limits import GraphLimits, levels
+from flowkit.graph._models import GraphDocument
+from flowkit.graph._node_checks import check_cycles, check_links, check_nodes, check_references, index_of
+
+_DOCUMENT: TypeAdapter[GraphDocument] = TypeAdapter(GraphDocument)
+_MOST_KEPT = 128
+_MOST_KEPT_BYTES = 4 * 1024 * 1024
+_checked: dict[tuple[bytes, int, frozenset[str] | None], GraphDocument] = {}
+"""Documents without faults that were checked lately: most tasks of an installation are made of a few graphs."""
+
+
+def parse_document(source: Any, *, limits: GraphLimits, functions: Collection[str] | None) -> tuple[GraphDocument, bytes]:
+    """Check a value and return the document it stands for, which shares nothing with it, and the value as JSON.
+
+    Raises:
+        GraphError: it cannot be run; the faults are all there are.
+    """
+    faults = Faults()
+    bad_values: set[Path] = set()
+    kind = kind_of(source)
+    try:
+        if not is_plain(source, "the graph", max_bytes=limits.max_bytes, max_levels=levels(limits)):
+            source, bad_values = _cleaned(faults, source, limits)
+    except TooLarge as error:
+        raise GraphError([Fault(None, str(error))]) from None
+    _check_size(faults, source, limits, kind=kind)
+    data = to_json(source)
+    if len(data) > limits.max_bytes:
+        raise GraphError([Fault(None, f"the graph of {len(data)} bytes is above the limit of {limits.max_bytes} bytes")])
+    key = (data, limits.max_bytes, None if functions is None else frozenset(functions))
+    known = None if faults.found else _checked.get(key)
+    if known is not None:
+        return known, data
+    try:
+        document = _DOCUMENT.validate_json(data)
+    except ValidationError as error:
+        raise GraphError(_all_faults(faults, error, source, bad_values, functions)) from None
+    checked = _check(faults, document, functions)
+    if faults.found:
+        raise GraphError(faults.in_order(node.node_id for node in document.nodes))
+    _keep(key, checked)
+    return checked, data
+
+
+def _keep(key: tuple[bytes, int, frozenset[str] | None], checked: GraphDocument) -> None:
+    """Remember a document, and forget the oldest ones where they are too many or too large."""
+    _checked[key] = checked
+    size = sum(len(data) for data, *_ in _checked)
+    while len(_checked) > _MOST_KEPT or size > _MOST_KEPT_BYTES:
+        oldest = next(iter(_checked))
+        size -= len(oldest[0])
+        del _checked[oldest]
+
+
+def restore_document(data: bytes) -> GraphDocument:
+    """The document in JSON that :func:`parse_document` returned. It was checked then, and is not checked again."""
+    document = _DOCUMENT.validate_json(data)
+    faults = Faults()
+    return unite(document, link(faults, document, index_of(faults, document.nodes)))
+
+
+def _cleaned(faults: Faults, source: Any, limits: GraphLimits) -> tuple[Any, set[Path]]:
+    copy, problems = clean(source, "the graph", max_bytes=limits.max_bytes, max_levels=levels(limits))
+    ids = _written_ids(copy)
+    for path, reason in problems:
+        node_id = ids[int(path[1])] if path[:1] == ("nodes",) and len(path) > 1 and ids else None
+        where = place(path[2:] if node_id is not None else path)
+        faults.add(node_id, f"{where} {reason}" if where else f"the {'node' if node_id else 'graph'} {reason}")
+    return copy, {path for path, _ in problems}
+
+
+def _check_size(faults: Faults, source: Any, limits: GraphLimits, *, kind: str) -> None:
+    if not isinstance(source, dict):
+        raise GraphError([Fault(None, f"a graph is an object with nodes, not {kind}"), *faults.found])
+    nodes = source.get("nodes")
+    if not isinstance(nodes, (list, tuple)):
+        return
+    if not nodes:
+        faults.add(None, "nodes is empty; a graph has at least one node")
+    if len(nodes) > limits.max_nodes:
+        raise GraphError([Fault(None, f"the graph has {len(nodes)} nodes, above the limit of {limits.max_nodes}; split it")])
+    edges = _count_edges(source, nodes)
+    if edges > limits.max_edges:
+        raise GraphError([Fault(None, f"the graph has {edges} edges, above the limit of {limits.max_edges}; let a node join them")])
+
+
+def _count_edges(source: dict[str, Any], nodes: Sequence[Any]) -> int:
+    """Count the edges as they are written, before anything is known to be well-formed."""
+
+    def length(owner: Any, field: str) -> int:
+        written = owner.get(field) if isinstance(owner, dict) else None
+        return len(written) if isinstance(written, (list, tuple)) else 0
+
+    count = length(source, "edges") + length(source, "edges_ex")
+    for node in nodes:
+        count += length(node, "depends_on")
+        if isinstance(node, dict) and (routing := node.get("routing")) is not None:
+            count += length(routing, "on_success") + length(routing, "on_failure")
+    return count
+
+
+def _all_faults(
+    faults: Faults, error: ValidationError, source: dict[str, Any], bad_values: set[Path], functions: Collection[str] | None
+) -> list[Fault]:
+    """Those the models see, and those in what remains when the fields they refuse are left out."""
+    ids = _written_ids(source)
+    complain(faults, error, ids, bad_values)
+    salvaged = salvage(error, source)
+    try:
+        document = _DOCUMENT.validate_json(to_json(salvaged.rest))
+    except ValidationError:
+        return faults.in_order(filter(None, ids))
+    _check_salvaged(faults, document, salvaged, {node_id for node_id in ids if node_id is not None}, functions)
+    return faults.in_order(filter(None, ids))
+
+
+def _check(faults: Faults, document: GraphDocument, functions: Collection[str] | None) -> GraphDocument:
+    index = index_of(faults, document.nodes)
+    conditions = check_nodes(faults, document.nodes, functions)
+    check_references(faults, document.nodes, index)
+    links = link(faults, document, index)
+    check_links(faults, document, links)
+    check_nodes_read(faults, document, links, index, conditions)
+    if any(links.into):
+        check_cycles(faults, document, links)
+    return document if faults.found else unite(document, links)
+
+
+def _check_salvaged(
+    faults: Faults, document: GraphDocument, salvaged: Salvaged, written: set[str], functions: Collection[str] | None
+) -> None:
+    """What needs every edge, or a whole node, is left aside where these are not: it would complain of what was left out."""
+    index = index_of(faults, document.nodes)
+    conditions = check_nodes(faults, [document.nodes[number] for number in salvaged.whole], functions)
+    check_references(faults, document.nodes, written)
+    links = link(faults, document, index, unreadable=written - index.keys())
+    if salvaged.linked:
+        check_links(faults, document, links, only=salvaged.whole)
+        check_nodes_read(faults, document, links, index, conditions, only=salvaged.whole)
+    check_cycles(faults, document, links)
+
+
+def _written_ids(source: Any) -> list[str | None]:
+    """The ids of the nodes as far as there are any, before anything is known to be well-formed."""
+    nodes = source.get("nodes") if isinstance(source, dict) else None
+    found = [node.get("node_id") if isinstance(node, dict) else None for node in nodes] if isinstance(nodes, (list, tuple)) else []
+    return [node_id if isinstance(node_id, str) and 0 < len(node_id) <= 200 else None for node_id in found]

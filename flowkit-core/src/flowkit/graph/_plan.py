@@ -1,0 +1,159 @@
+"""A checked graph as the engine reads it: nodes are numbers, and both directions of every edge are at hand."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+from flowkit.graph._models import GraphDocument, NodeSpec
+
+
+class Route(IntEnum):
+    """When an edge is taken."""
+
+    ALWAYS = 0
+    ON_SUCCESS = 1
+    ON_FAILURE = 2
+
+
+class Edge(NamedTuple):
+    """One end of an edge, seen from the other."""
+
+    node: int
+    """The node at the other end."""
+    route: Route
+    streams: bool
+    """The child may start on this parent's first batch. Never true of a route, which is only known at the parent's end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is fixed about a task's graph. A node is its place in ``nodes``, which is the order of the document."""
+
+    ids: tuple[str, ...]
+    index: dict[str, int]
+    nodes: tuple[NodeSpec, ...]
+    children: tuple[tuple[Edge, ...], ...]
+    parents: tuple[tuple[Edge, ...], ...]
+    need: tuple[int, ...]
+    """How many parents must end well before a node starts: 0 of a root, -1 for all of them."""
+    roots: tuple[int, ...]
+    leaves: tuple[int, ...]
+    order: tuple[int, ...]
+    """Every node after all of its parents."""
+    rank: tuple[int, ...]
+    """The place of each node in ``order``."""
+    streamed: tuple[bool, ...]
+    """Some child may start on this node's first batch."""
+    mixed: tuple[bool, ...]
+    """It streams from some of its parents, and waits for the end of others."""
+    on_node_failure: str
+    deadline_sec: float | None
+
+    def sources(self, index: int) -> list[int]:
+        """The nodes whose artifacts a node may pull: its parents, and the nodes that its input arguments name."""
+        found = dict.fromkeys(edge.node for edge in self.parents[index])
+        inline = self.nodes[index].io.input_inline
+        arguments = inline.get("input_args") if isinstance(inline, dict) else None
+        if isinstance(arguments, dict):
+            many = arguments.get("from_nodes")
+            for node_id in (arguments.get("from_node"), *(many if isinstance(many, list) else ())):
+                if isinstance(node_id, str) and node_id in self.index:
+                    found[self.index[node_id]] = None
+        return list(found)
+
+
+def make_plan(document: GraphDocument) -> Plan:
+    """The plan of a document that was checked."""
+    nodes = document.nodes
+    if len(nodes) == 1:
+        return _plan_of_one(document)
+    ids = tuple(node.node_id for node in nodes)
+    index = {node_id: place for place, node_id in enumerate(ids)}
+    share = _Shared()
+    parents = tuple(share.edges(edges.values()) for edges in _edges_into(document, index))
+    children: list[list[Edge]] = [[] for _ in nodes]
+    for place, edges in enumerate(parents):
+        for edge in edges:
+            children[edge.node].append(Edge(place, edge.route, edge.streams))
+    order = tuple(topological_order([[edge.node for edge in edges] for edges in parents]))
+    return Plan(
+        ids=ids,
+        index=index,
+        nodes=nodes,
+        children=tuple(map(share.edges, children)),
+        parents=parents,
+        need=tuple(node.need if edges else 0 for node, edges in zip(nodes, parents, strict=True)),
+        roots=tuple(place for place, edges in enumerate(parents) if not edges),
+        leaves=tuple(place for place, edges in enumerate(children) if not edges),
+        order=order,
+        rank=tuple(sorted(range(len(order)), key=order.__getitem__)),
+        streamed=tuple(any(edge.streams for edge in edges) for edges in children),
+        mixed=tuple(len({edge.streams for edge in edges}) > 1 for edges in parents),
+        on_node_failure=document.on_node_failure,
+        deadline_sec=document.deadline_sec,
+    )
+
+
+def _plan_of_one(document: GraphDocument) -> Plan:
+    node_id = document.nodes[0].node_id
+    return Plan(
+        ids=(node_id,),
+        index={node_id: 0},
+        nodes=document.nodes,
+        children=((),),
+        parents=((),),
+        need=(0,),
+        roots=(0,),
+        leaves=(0,),
+        order=(0,),
+        rank=(0,),
+        streamed=(False,),
+        mixed=(False,),
+        on_node_failure=document.on_node_failure,
+        deadline_sec=document.deadline_sec,
+    )
+
+
+class _Shared:
+    """Makes one of what is equal: a wide graph says the same of most of its nodes, and the garbage collector looks at each object."""
+
+    def __init__(self) -> None:
+        self._edges: dict[Edge, Edge] = {}
+        self._ends: dict[tuple[Edge, ...], tuple[Edge, ...]] = {}
+
+    def edges(self, edges: Iterable[Edge]) -> tuple[Edge, ...]:
+        ends = tuple(self._edges.setdefault(edge, edge) for edge in edges)
+        return self._ends.setdefault(ends, ends)
+
+
+def _edges_into(document: GraphDocument, index: dict[str, int]) -> list[dict[int, Edge]]:
+    """For each node its parents. A route stands above a plain edge between the same two nodes."""
+    into: list[dict[int, Edge]] = []
+    for node in document.nodes:
+        streams = node.io.start_when == "first_batch"
+        into.append({index[parent]: Edge(index[parent], Route.ALWAYS, streams) for parent in node.depends_on})
+    for edge in document.edges:
+        source = index[edge.source]
+        into[index[edge.to]][source] = Edge(source, Route.ALWAYS, True)
+    for place, node in enumerate(document.nodes):
+        for route, targets in ((Route.ON_SUCCESS, node.routing.on_success), (Route.ON_FAILURE, node.routing.on_failure)):
+            for target in targets:
+                into[index[target]][place] = Edge(place, route, False)
+    return into
+
+
+def topological_order(parents: list[list[int]]) -> list[int]:
+    """The nodes, each after its parents. Those on a cycle, and those below one, are left out."""
+    children: list[list[int]] = [[] for _ in parents]
+    missing = [len(above) for above in parents]
+    for place, above in enumerate(parents):
+        for parent in above:
+            children[parent].append(place)
+    order = [place for place, count in enumerate(missing) if count == 0]
+    for place in order:
+        for child in children[place]:
+            missing[child] -= 1
+            if missing[child] == 0:
+                order.append(child)
+    return order

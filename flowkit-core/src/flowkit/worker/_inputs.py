@@ -1,0 +1,296 @@
+"""Input adapters: where a node's batches come from when they are not made by its handler.
+
+An adapter is an async generator function that takes an :class:`InputRequest` and yields :class:`~flowkit.worker.Batch` objects, or lists of
+those that are there at once. Plugins offer them through ``flowkit_register_input_adapters(register)``::
+
+    async def lines(request: InputRequest) -> AsyncIterator[Batch]:
+        path = request.take("path", str)
+        request.no_other_arguments()
+        ...
+
+The same batch must get the same ``batch_uid`` each time, so that an attempt that follows another can skip what is done.
+"""
+
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from typing import Any, TypeVar
+
+import anyio
+
+from flowkit._records.queries import check_complete
+from flowkit._runtime.deadlines import within
+from flowkit.errors import InputAdapterError, TaskNotFound
+from flowkit.messages import Source
+from flowkit.protocols import ArtifactRecord, Stream
+from flowkit.worker._artifacts import ArtifactReader
+from flowkit.worker._context import RunContext
+from flowkit.worker._handlers import Batch
+from flowkit.worker._streams import StreamWatch, StreamWatches
+
+T = TypeVar("T")
+READ_AT_ONCE = 8
+MAX_UID = 200
+_MISSING: Any = object()
+
+InputAdapter = Callable[["InputRequest"], AsyncGenerator[Batch | Sequence[Batch], None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """An artifact of another node: who stored it, under which uid, and what the handler gave as ``artifacts_ref``."""
+
+    from_node: str
+    ref: str
+    meta: Any
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far a stream was read."""
+
+    source: Source
+    position: int = 0
+    batches: int = 0
+    artifacts: int = 0
+
+    def take(self, page: Sequence[ArtifactRecord], reader: ArtifactReader) -> list[Pulled]:
+        """Count a page, and return its artifacts."""
+        self.position = page[-1].position
+        self.batches += sum(record.partial for record in page)
+        pulled = [Pulled(record.stream.node_id, record.uid, reader.meta(record)) for record in page]
+        found = [item for item in pulled if item.meta is not None]
+        self.artifacts += len(found)
+        return found
+
+
+class InputRequest:
+    """What an input adapter works with: its arguments, the node's parents, and their artifacts."""
+
+    def __init__(
+        self,
+        *,
+        adapter: str,
+        args: Mapping[str, Any],
+        context: RunContext,
+        sources: Callable[[], Awaitable[Sequence[Source]]],
+        latest_sources: Callable[[], Awaitable[Sequence[Source]]],
+        reader: ArtifactReader,
+        watches: StreamWatches,
+        poll_ms_default: int,
+    ) -> None:
+        self.adapter = adapter
+        self.context = context
+        """The run's; ``context.cancellable`` ends what the adapter waits for when the run is cancelled."""
+        self._args = dict(args)
+        self._sources = sources
+        self._latest_sources = latest_sources
+        self._reader = reader
+        self._watches = watches
+        self._poll_ms_default = poll_ms_default
+
+    # ------------------------------------------------ arguments
+
+    def take(self, name: str, kind: type[T], default: Any = _MISSING) -> T:
+        """Take an argument of this type.
+
+        Raises:
+            InputAdapterError: ``bad_input_args``; it is missing and has no default, or is of another type.
+        """
+        value = self._args.pop(name, _MISSING)
+        if value is _MISSING:
+            if default is _MISSING:
+                raise self.bad(f"{name} is missing")
+            return default  # type: ignore[no-any-return]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise self.bad(f"{name} is to be of type {kind.__name__}, not {value!r}")
+        return value
+
+    def no_other_arguments(self) -> None:
+        """Refuse arguments that were not taken."""
+        if self._args:
+            raise self.bad(f"there is no argument {', '.join(map(repr, sorted(self._args)))}")
+
+    def bad(self, message: str) -> InputAdapterError:
+        """The error of an adapter whose arguments are wrong."""
+        return InputAdapterError(f"{self.adapter}: {message}", reason_code="bad_input_args")
+
+    async def take_sources(self) -> list[Source]:
+        """The parents that ``from_node`` or ``from_nodes`` name; all of them if neither does."""
+        one, many = self._args.pop("from_node", None), self._args.pop("from_nodes", None)
+        if one is not None and many is not None:
+            raise self.bad("give from_node or from_nodes, not both")
+        names = [one] if one is not None else many
+        parents = {source.node_id: source for source in await self._sources()}
+        if names is None:
+            return list(parents.values())
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise self.bad("from_node is a node id, from_nodes a list of them")
+        if not names:
+            raise self.bad("from_nodes is empty; name parents of the node, or leave it out to read all of them")
+        if strangers := [name for name in names if name not in parents]:
+            raise self.bad(f"{', '.join(map(repr, strangers))}: not among the parents of node {self.context.node_id!r}")
+        return [parents[name] for name in dict.fromkeys(names)]
+
+    def take_poll_ms(self) -> int:
+        """The argument ``poll_ms``: how long to wait without a hint before a stream is looked at."""
+        poll_ms = self.take("poll_ms", int, self._poll_ms_default)
+        if poll_ms < 1:
+            raise self.bad(f"poll_ms is at least 1, not {poll_ms}")
+        return poll_ms
+
+    # ------------------------------------------------ artifacts
+
+    async def follow(self, sources: Sequence[Source], *, poll_ms: int) -> AsyncGenerator[list[Pulled], None]:
+        """The artifacts of these nodes as they come, in pages, each source in its turn, until all have ended and are read.
+
+        An empty page says that there is nothing more at the moment: yield it, so that something else can be done meanwhile.
+
+        Raises:
+            NodeFailure: ``artifact_lost``; an artifact that was stored is missing.
+            InputAdapterError: ``bad_input_args``; a node finished with a result and stored no artifact.
+        """
+        task_id = self.context.task_id
+        progress = {Stream(task_id, source.node_id, source.generation): _Progress(source) for source in sources}
+        watch = StreamWatch(list(progress))
+        watch.ended.update(stream for stream, one in progress.items() if one.source.ended)
+        self._watches.add(watch)
+        try:
+            async with aclosing(self._merged(progress, watch, poll_ms / 1000)) as pages:
+                async for page in pages:
+                    yield page
+        finally:
+            self._watches.remove(watch)
+        await self._check_complete(progress)
+
+    async def _merged(
+        self, progress: Mapping[Stream, "_Progress"], watch: StreamWatch, poll_sec: float
+    ) -> AsyncGenerator[list[Pulled], None]:
+        reading = dict.fromkeys(progress)
+        due = deque(progress)
+        while reading:
+            while due:
+                turn = [due.popleft() for _ in range(min(READ_AT_ONCE, len(due)))]
+                was_ended = watch.ended.intersection(turn)
+                watch.moved.difference_update(turn)
+                for stream, page in zip(turn, await self._pages(turn, progress, was_ended), strict=True):
+                    if page:
+                        due.append(stream)
+                        if found := progress[stream].take(page, self._reader):
+                            yield found
+                    elif stream in was_ended:
+                        reading.pop(stream, None)
+            yield []
+            if reading:
+                due.extend(await self._next_due(reading, watch, poll_sec))
+
+    async def _check_complete(self, progress: Mapping[Stream, "_Progress"]) -> None:
+        """Check that every stored batch was read. Streams that ended during the run are loaded again first."""
+        now: Sequence[Source] = ()
+        if not all(one.source.ended for one in progress.values()):
+            with suppress(TaskNotFound):  # a task that was deleted meanwhile has no use for the outcome
+                now = await self._latest_sources()
+        latest = {Stream(self.context.task_id, source.node_id, source.generation): source for source in now}
+        for stream, one in progress.items():
+            source = one.source if one.source.ended else latest.get(stream, one.source)
+            check_complete(stream, stored=source.batches, found=one.batches)
+            if source.result_only and not one.artifacts:
+                raise self.bad(
+                    f"node {stream.node_id!r} finished with a result and stored no artifacts, so there is nothing to pull; "
+                    "read its result from ctx.results, or let it store artifacts"
+                )
+
+    async def _pages(
+        self, turn: Sequence[Stream], progress: Mapping[Stream, "_Progress"], ended: Collection[Stream]
+    ) -> list[Sequence[ArtifactRecord]]:
+        if len(turn) == 1:
+            return [await self._reader.page(turn[0], after=progress[turn[0]].position, to_the_end=turn[0] in ended)]
+        pages: list[Sequence[ArtifactRecord]] = [()] * len(turn)
+
+        async def read(place: int, stream: Stream) -> None:
+            pages[place] = await self._reader.page(stream, after=progress[stream].position, to_the_end=stream in ended)
+
+        async with anyio.create_task_group() as group:
+            for place, stream in enumerate(turn):
+                group.start_soon(read, place, stream)
+        return pages
+
+    async def _next_due(self, reading: Collection[Stream], watch: StreamWatch, poll_sec: float) -> list[Stream]:
+        if not await self.context.cancellable(within(poll_sec, partial(watch.wait, reading), clock=self.context.clock)):
+            open_now = {(source.node_id, source.generation) for source in await self._latest_sources() if not source.ended}
+            watch.ended.update(stream for stream in reading if (stream.node_id, stream.generation) not in open_now)
+            return list(reading)
+        return [stream for stream in reading if stream in watch.moved]
+
+
+async def _take_pulled(request: InputRequest) -> list[Source]:
+    sources = await request.take_sources()
+    if not sources:
+        raise request.bad(f"node {request.context.node_id!r} has no parents to pull from; add edges to it")
+    return sources
+
+
+async def pull_from_artifacts(request: InputRequest) -> AsyncGenerator[Batch | Sequence[Batch], None]:
+    """One batch per artifact: ``{"from_node", "ref", "meta"}``. Arguments: ``from_node`` or ``from_nodes``, ``poll_ms``."""
+    sources = await _take_pulled(request)
+    poll_ms = request.take_poll_ms()
+    request.no_other_arguments()
+    async with aclosing(request.follow(sources, poll_ms=poll_ms)) as pages:
+        async for page in pages:
+            yield [Batch(_uid(item), {"from_node": item.from_node, "ref": item.ref, "meta": item.meta}) for item in page]
+
+
+async def pull_rechunked(request: InputRequest) -> AsyncGenerator[Batch | Sequence[Batch], None]:
+    """``size`` items of an artifact at a time: ``{"from_node", "items", "parent"}``.
+
+    The items are the list ``meta_list_key`` of the artifact; without that argument its only list, or, if it does not have exactly
+    one, the artifact itself as the one item. Further arguments: ``from_node`` or ``from_nodes``, ``poll_ms``.
+    """
+    size = request.take("size", int)
+    if size < 1:
+        raise request.bad(f"size is at least 1, not {size}")
+    key = request.take("meta_list_key", str, None)
+    sources = await _take_pulled(request)
+    poll_ms = request.take_poll_ms()
+    request.no_other_arguments()
+    async with aclosing(request.follow(sources, poll_ms=poll_ms)) as pages:
+        async for page in pages:
+            if not page:
+                yield []
+            for pulled in page:
+                yield _chunks(request, pulled, size, key if key is not None else _only_list(pulled.meta))
+
+
+def _chunks(request: InputRequest, pulled: Pulled, size: int, list_key: str | None) -> list[Batch]:
+    items = [pulled.meta] if list_key is None else pulled.meta.get(list_key)
+    if not isinstance(items, list):
+        raise request.bad(f"meta_list_key: {list_key!r} is no list in artifact {pulled.ref!r} of node {pulled.from_node!r}")
+    parent = {"ref": pulled.ref, "list_key": list_key}
+    return [
+        Batch(
+            _uid(pulled, number),
+            {"from_node": pulled.from_node, "items": items[start : start + size], "parent": parent | {"chunk": number}},
+        )
+        for number, start in enumerate(range(0, len(items), size))
+    ]
+
+
+def _uid(pulled: Pulled, *more: int) -> str:
+    """Different for different artifacts; short, also at the end of a long chain of nodes."""
+    node = pulled.from_node.replace("%", "%25").replace(":", "%3A")
+    uid = ":".join((node, pulled.ref, *map(str, more)))
+    return uid if len(uid) <= MAX_UID else f"{uid[: MAX_UID - 40]}~{sha256(uid.encode()).hexdigest()[:32]}"
+
+
+def _only_list(meta: Any) -> str | None:
+    lists = [key for key, value in meta.items() if isinstance(value, list)]
+    return lists[0] if len(lists) == 1 else None
+
+
+def register_input_adapters(register: Callable[[str, InputAdapter], None]) -> None:
+    """Offer the adapters that FlowKit brings along."""
+    register("pull.from_artifacts", pull_from_artifacts)
+    register("pull.from_artifacts.rechunk:size", pull_rechunked)

@@ -1,0 +1,13 @@
+"""Registered under the entry-point group ``flowkit``."""
+
+from flowkit import hookimpl
+from flowkit.config import CommonConfig
+from flowkit.protocols import Bus
+from flowkit_kafka._bus import KafkaBus
+from flowkit_kafka._config import SCHEME
+
+
+@hookimpl
+def flowkit_open_bus(address: str, config: CommonConfig) -> Bus | None:
+    """A :class:`KafkaBus` for ``kafka://host:9092,host2:9092``."""
+    return KafkaBus(address, config) if address.startswith(SCHEME) else None

@@ -1,0 +1,161 @@
+"""Time that tests move."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from itertools import count
+
+import anyio
+import anyio.lowlevel
+
+from flowkit.protocols import utc
+from flowkit_testing._loop_watch import LoopWatch
+from flowkit_testing._time_index import TimeIndex
+
+DEFAULT_START = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+
+_LOOK_SEC = 0.002
+_PATIENT_ROUNDS = 100
+_BLIND_ROUNDS = 20
+_SETTLING_ROUNDS = 10_000
+
+
+class ManualClock:
+    """A :class:`~flowkit.protocols.Clock` that stands still until it is moved.
+
+    ``await clock.advance(60)`` moves it by hand. Within ``async with clock.auto():`` it moves by itself: whenever nothing else can run,
+    to the moment at which the next sleeper wakes. So 30 days of sleep take no longer than what is done in between.
+    """
+
+    def __init__(self, start: float | datetime = DEFAULT_START) -> None:
+        """``start`` is what :meth:`now` says at first."""
+        self._offset = start.timestamp() if isinstance(start, datetime) else start
+        self._monotonic = 0.0
+        self._numbers = count()
+        self._deadlines = TimeIndex[int]()
+        self._sleepers: dict[int, anyio.Event] = {}
+        self._somebody_sleeps: anyio.Event | None = None
+        self._driver: asyncio.Task[None] | None = None
+
+    def now(self) -> float:
+        return self._offset + self._monotonic
+
+    def now_dt(self) -> datetime:
+        return utc(self.now())
+
+    def monotonic(self) -> float:
+        return self._monotonic
+
+    @property
+    def sleepers(self) -> int:
+        """How many tasks sleep on this clock."""
+        return len(self._sleepers)
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds <= 0:
+            await anyio.lowlevel.checkpoint()
+            return
+        number = next(self._numbers)
+        event = self._sleepers[number] = anyio.Event()
+        self._deadlines.set(number, self._monotonic + seconds)
+        if self._somebody_sleeps is not None:
+            self._somebody_sleeps.set()
+        try:
+            await event.wait()
+        finally:
+            self._deadlines.set(number, None)
+            self._sleepers.pop(number, None)
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock forward, or back, as an administrator would. Nobody wakes: :meth:`monotonic` does not move."""
+        self._offset += seconds
+
+    # ------------------------------------------------------------ by hand
+
+    async def advance(self, seconds: float) -> None:
+        """Move time forward, waking sleepers in the order of their deadlines and letting everything run in between."""
+        if seconds < 0:
+            raise ValueError(f"time does not go back: {seconds}")
+        target = self._monotonic + seconds
+        await self._settle()
+        while due := self._deadlines.first(1, until=target):
+            self._move(due[0][0])
+            await self._settle()
+        self._move(target)
+        await self._settle()
+
+    async def advance_to(self, moment: float | datetime) -> None:
+        """:meth:`advance` until :meth:`now` is ``moment``."""
+        await self.advance((moment.timestamp() if isinstance(moment, datetime) else moment) - self.now())
+
+    def _move(self, monotonic: float) -> None:
+        self._monotonic = max(self._monotonic, monotonic)
+        for _, number in self._deadlines.first(len(self._deadlines), until=self._monotonic):
+            self._deadlines.set(number, None)
+            self._sleepers.pop(number).set()
+
+    @staticmethod
+    async def _settle() -> None:
+        """Let others run until nothing more can, or it seems that it never ends."""
+        watch = LoopWatch(asyncio.get_running_loop())
+        for rounds in range(_SETTLING_ROUNDS):
+            await asyncio.sleep(0)
+            running = watch.something_can_run()
+            if running is False or (running is None and rounds == _BLIND_ROUNDS):
+                return
+
+    # ------------------------------------------------------------ by itself
+
+    @asynccontextmanager
+    async def auto(self) -> AsyncIterator["ManualClock"]:
+        """Within this, time moves to the next deadline whenever the event loop has nothing else to do.
+
+        While something real goes on (a thread, a subprocess, a connection, a real sleep), time passes as it really does, and no faster.
+        """
+        if self._driver is not None and not self._driver.done() and self._driver.get_loop() is asyncio.get_running_loop():
+            yield self
+            return
+        driver = self._driver = asyncio.create_task(self._drive(), name="flowkit clock")
+        try:
+            yield self
+        finally:
+            self._driver = None
+            driver.cancel()
+            await asyncio.wait([driver])
+
+    async def _drive(self) -> None:
+        watch = LoopWatch(asyncio.get_running_loop())
+        rounds = 0
+        while True:
+            if not self._sleepers:
+                await self._wait_for_a_sleeper()
+            await asyncio.sleep(0)
+            rounds += 1
+            running = watch.something_can_run()
+            if running:
+                if rounds % _PATIENT_ROUNDS == 0:
+                    # There is much to do: looking at every turn of the loop would only slow it down.
+                    await asyncio.sleep(_LOOK_SEC)
+                continue
+            if running is None and rounds < _BLIND_ROUNDS:
+                continue
+            rounds = 0
+            if watch.something_real_is_going_on():
+                await self._let_real_time_pass()
+            elif due := self._deadlines.first(1):
+                self._move(due[0][0])
+
+    async def _wait_for_a_sleeper(self) -> None:
+        self._somebody_sleeps = anyio.Event()
+        try:
+            await self._somebody_sleeps.wait()
+        finally:
+            self._somebody_sleeps = None
+
+    async def _let_real_time_pass(self) -> None:
+        began = time.monotonic()
+        await asyncio.sleep(_LOOK_SEC)
+        # Not the whole of a long block of the loop: nobody could have renewed a lease meanwhile.
+        self._move(self._monotonic + min(time.monotonic() - began, 2 * _LOOK_SEC))

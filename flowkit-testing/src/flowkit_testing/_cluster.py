@@ -1,0 +1,130 @@
+"""A whole FlowKit in one process, on virtual time."""
+
+from collections.abc import Collection, Mapping
+from contextlib import AsyncExitStack
+from typing import Any, Self
+
+from flowkit import Client, Coordinator, CoordinatorConfig, TaskView, WorkerConfig
+from flowkit.worker import Worker
+from flowkit_testing._bus import InMemoryBus
+from flowkit_testing._clock import ManualClock
+from flowkit_testing._store import InMemoryStore
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+
+UNHURRIED_COORDINATOR = CoordinatorConfig(
+    heartbeat_soft_sec=2 * DAY, heartbeat_hard_sec=4 * DAY, lease_ttl_sec=4 * DAY, scheduler_tick_sec=DAY, command_check_sec=DAY
+)
+UNHURRIED_WORKER = WorkerConfig(hb_interval_sec=12 * HOUR, announce_interval_sec=DAY, pull_poll_ms_default=round(HOUR * 1000))
+"""Virtual time jumps from one deadline to the next: the fewer looks are taken in an hour, the faster it passes."""
+
+
+class Cluster:
+    """Coordinators and workers on an in-memory bus and store, and a clock that moves whenever nothing else can run.
+
+    ``async with Cluster() as cluster: view = await cluster.run(graph, handlers={...})``. Everything inside is the real thing; only bus,
+    store and clock are in memory. Heartbeats are hours apart by default, so that long waits pass fast: give configurations of your
+    own where their pace matters.
+    """
+
+    def __init__(
+        self,
+        *,
+        coordinators: int = 1,
+        workers: int = 1,
+        handlers: Any = None,
+        bus: InMemoryBus | None = None,
+        store: InMemoryStore | None = None,
+        clock: ManualClock | None = None,
+        coordinator_config: CoordinatorConfig = UNHURRIED_COORDINATOR,
+        worker_config: WorkerConfig = UNHURRIED_WORKER,
+        plugins: Collection[object] = (),
+    ) -> None:
+        """With ``handlers``, that many ``workers`` serve them from the beginning; else each :meth:`run` brings its own."""
+        self.bus = bus or InMemoryBus()
+        self.store = store or InMemoryStore()
+        self.clock = clock or ManualClock()
+        self.coordinators: list[Coordinator] = []
+        self.workers: list[Worker] = []
+        self._counts = coordinators, workers
+        self._handlers = handlers
+        self._coordinator_config = coordinator_config
+        self._worker_config = worker_config
+        self._plugins = list(plugins)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.clock.auto())
+            await stack.enter_async_context(self.bus)
+            await stack.enter_async_context(self.store)
+            self.client = await stack.enter_async_context(
+                Client(bus=self.bus, store=self.store, clock=self.clock, plugins=self._plugins, cfg=self._coordinator_config)
+            )
+            stack.push_async_callback(self._stop_all)
+            coordinators, workers = self._counts
+            for _ in range(coordinators):
+                await self.add_coordinator()
+            if self._handlers is not None:
+                for _ in range(workers):
+                    await self.add_worker(self._handlers)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+    async def _stop_all(self) -> None:
+        for worker in list(self.workers):
+            await self.stop_worker(worker)
+        while self.coordinators:
+            await self.coordinators.pop().stop()
+
+    async def add_coordinator(self, config: CoordinatorConfig | None = None) -> Coordinator:
+        """Start one more coordinator."""
+        coordinator = Coordinator(
+            cfg=config or self._coordinator_config, bus=self.bus, store=self.store, clock=self.clock, plugins=self._plugins
+        )
+        await coordinator.start()
+        self.coordinators.append(coordinator)
+        return coordinator
+
+    async def add_worker(self, handlers: Any, config: WorkerConfig | None = None) -> Worker:
+        """Start one more worker."""
+        worker = Worker(
+            cfg=config or self._worker_config, bus=self.bus, store=self.store, clock=self.clock, plugins=self._plugins, handlers=handlers
+        )
+        await worker.start()
+        self.workers.append(worker)
+        return worker
+
+    async def stop_worker(self, worker: Worker, grace: float | None = None) -> None:
+        """Stop a worker; what it has not finished after ``grace`` seconds it hands back."""
+        self.workers.remove(worker)
+        await worker.stop(grace)
+
+    async def run(
+        self,
+        graph: Any,
+        *,
+        handlers: Any = None,
+        params: Mapping[str, Any] | None = None,
+        timeout: float | None = 365 * DAY,
+        **submission: Any,
+    ) -> TaskView:
+        """Submit a graph and return the task when it has ended.
+
+        ``handlers`` are served by workers of this run alone. ``timeout`` is in virtual seconds; ``submission`` is what
+        :meth:`flowkit.Client.create_task` takes besides.
+
+        Raises:
+            TimeoutError: the task has not ended by then.
+        """
+        own = [] if handlers is None else [await self.add_worker(handlers) for _ in range(self._counts[1])]
+        try:
+            task_id = await self.client.create_task(graph=graph, params=params, **submission)
+            return await self.client.wait(task_id, timeout)
+        finally:
+            for worker in own:
+                await self.stop_worker(worker)

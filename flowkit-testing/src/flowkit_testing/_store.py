@@ -1,0 +1,175 @@
+"""A store that keeps everything in this process, and keeps every promise of the protocol."""
+
+from bisect import bisect_right, insort
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Self
+
+import anyio
+import anyio.lowlevel
+
+from flowkit.errors import RecordTooLarge
+from flowkit.protocols import ArtifactStore, CheckResult, Commit, DeadLetter, TaskQuery, TaskRecord, WorkerSession
+from flowkit_testing._artifacts import InMemoryArtifactStore
+from flowkit_testing._task_table import TaskTable
+
+
+class InMemoryStore:
+    """A :class:`~flowkit.protocols.Store` in memory.
+
+    It holds copies: no mapping or buffer that is given to it or comes from it is shared with it. The same object may be used by
+    several event loops, one after the other; what it holds stays until the object is gone. It is not made for several threads.
+    """
+
+    artifacts: ArtifactStore
+
+    def __init__(self, *, max_record_bytes: int = 8 * 1024 * 1024, max_part_bytes: int | None = None) -> None:
+        """Spec and parts of a new task together may have ``max_record_bytes``, each part later ``max_part_bytes`` (by default as many)."""
+        self.max_record_bytes = max_record_bytes
+        self.max_part_bytes = max_record_bytes if max_part_bytes is None else max_part_bytes
+        self.artifacts = self._artifacts = InMemoryArtifactStore(max_record_bytes=max_record_bytes)
+        self._tasks = TaskTable()
+        self._waiting: dict[str, set[anyio.Event]] = {}
+        self._sessions: dict[str, WorkerSession] = {}
+        self._letters: dict[str, DeadLetter] = {}
+        self._letter_ids: list[str] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        pass
+
+    # ------------------------------------------------------------ tasks
+
+    async def create(self, records: Sequence[TaskRecord]) -> Sequence[str]:
+        for record in records:
+            size = len(record.spec) + sum(map(len, record.parts.values()))
+            self._check_size(f"task {record.header.task_id!r}", size, self.max_record_bytes)
+        return [self._tasks.create(record) for record in records]
+
+    async def load(self, task_ids: Collection[str]) -> Mapping[str, TaskRecord]:
+        rows = self._tasks.rows
+        return {task_id: rows[task_id].record() for task_id in task_ids if task_id in rows}
+
+    async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
+        for commit in commits:
+            for name, data in commit.put.items():
+                if len(data) > self.max_part_bytes:
+                    self._check_size(f"part {name!r} of task {commit.task_id!r}", len(data), self.max_part_bytes)
+            for part in commit.archive:
+                if len(part.data) > self.max_part_bytes:
+                    self._check_size(f"part {part.name!r} of task {commit.task_id!r}", len(part.data), self.max_part_bytes)
+        answers = [self._tasks.commit(commit) for commit in commits]
+        if self._waiting:
+            for commit, applied in zip(commits, answers, strict=True):
+                if applied:
+                    self._wake(commit.task_id)
+        return answers
+
+    @staticmethod
+    def _check_size(what: str, size: int, limit: int) -> None:
+        if size > limit:
+            raise RecordTooLarge(f"{what} of {size} bytes is above the limit of {limit}")
+
+    async def read_archive(self, task_id: str, names: Collection[str]) -> Mapping[str, bytes]:
+        row = self._tasks.rows.get(task_id)
+        return {} if row is None else {name: row.archive[name][1] for name in names if name in row.archive}
+
+    async def scan_archive(self, task_id: str, *, prefix: str, after: str = "", limit: int = 1000) -> Sequence[tuple[str, bytes]]:
+        row = self._tasks.rows.get(task_id)
+        if row is None:
+            return []
+        names = sorted(name for name in row.archive if name.startswith(prefix) and name > after)
+        return [(name, row.archive[name][1]) for name in names[:limit]]
+
+    async def due(self, *, before: float, limit: int) -> Sequence[str]:
+        return self._tasks.due(before=before, limit=limit)
+
+    async def list_tasks(self, query: TaskQuery) -> tuple[Sequence[TaskRecord], str | None]:
+        return self._tasks.page(query)
+
+    async def purge(self, *, finished_before: float, limit: int = 1000) -> int:
+        task_ids = self._tasks.ended(before=finished_before, limit=limit)
+        self._tasks.delete(task_ids)
+        for task_id in task_ids:
+            self._artifacts.forget(task_id)
+            self._wake(task_id)
+        return len(task_ids)
+
+    # ------------------------------------------------------------ waiting
+
+    async def wait_for_change(self, task_id: str, version: int, *, ended: bool = False) -> None:
+        await anyio.lowlevel.checkpoint()
+        while (row := self._tasks.rows.get(task_id)) is not None and (row.version <= version or (ended and row.finished_at is None)):
+            # An event of this moment's loop, so that the store itself belongs to none.
+            event = anyio.Event()
+            waiting = self._waiting.setdefault(task_id, set())
+            waiting.add(event)
+            try:
+                await event.wait()
+            finally:
+                waiting.discard(event)
+                if not waiting and self._waiting.get(task_id) is waiting:
+                    del self._waiting[task_id]
+
+    def _wake(self, task_id: str) -> None:
+        for event in self._waiting.pop(task_id, ()):
+            event.set()
+
+    # ------------------------------------------------------------ workers
+
+    async def renew_session(self, session: WorkerSession) -> WorkerSession | None:
+        replaced = self._sessions.get(session.worker_id)
+        self._sessions[session.worker_id] = _copy(session)
+        return replaced
+
+    async def end_session(self, worker_id: str) -> None:
+        self._sessions.pop(worker_id, None)
+
+    async def sessions(self) -> Sequence[WorkerSession]:
+        return [_copy(session) for session in self._sessions.values()]
+
+    # ------------------------------------------------------------ dead letters
+
+    async def park(self, letters: Sequence[DeadLetter]) -> None:
+        for letter in letters:
+            if letter.letter_id not in self._letters:
+                self._letters[letter.letter_id] = replace(letter, headers=dict(letter.headers))
+                insort(self._letter_ids, letter.letter_id)
+
+    async def dead_letters(
+        self,
+        *,
+        task_id: str | None = None,
+        kind: str | None = None,
+        letter_ids: Collection[str] | None = None,
+        after: str = "",
+        limit: int = 100,
+    ) -> Sequence[DeadLetter]:
+        found: list[DeadLetter] = []
+        named = None if letter_ids is None else set(letter_ids)
+        for place in range(bisect_right(self._letter_ids, after), len(self._letter_ids)):
+            if len(found) == limit:
+                break
+            letter = self._letters[self._letter_ids[place]]
+            if task_id not in (None, letter.task_id) or kind not in (None, letter.kind):
+                continue
+            if named is None or letter.letter_id in named:
+                found.append(replace(letter, headers=dict(letter.headers)))
+        return found
+
+    async def drop_dead_letters(self, letter_ids: Collection[str]) -> int:
+        gone = self._letters.keys() & set(letter_ids)
+        for letter_id in gone:
+            del self._letters[letter_id]
+        if gone:
+            self._letter_ids = [letter_id for letter_id in self._letter_ids if letter_id not in gone]
+        return len(gone)
+
+    async def check(self) -> Sequence[CheckResult]:
+        return [CheckResult("store", True, f"in memory, {len(self._tasks.rows)} tasks; it ends with this process")]
+
+
+def _copy(session: WorkerSession) -> WorkerSession:
+    return WorkerSession(session.worker_id, tuple(session.roles), session.beat, session.started_at, dict(session.info))

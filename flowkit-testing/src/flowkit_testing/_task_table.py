@@ -1,0 +1,156 @@
+"""Tasks in memory, without waiting: the rows and their indexes."""
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator, Mapping
+
+from flowkit.errors import StoreError
+from flowkit.protocols import ArchivedPart, Commit, TaskHeader, TaskQuery, TaskRecord
+from flowkit_testing._time_index import TimeIndex
+
+_NO_LABELS: dict[str, str] = {}
+
+
+class TaskRow:
+    """A task: what is fixed, and what commits change in place."""
+
+    __slots__ = ("_archive", "created", "finished_at", "labels", "op_id", "parts", "spec", "status", "version", "wake_at")
+
+    def __init__(self, record: TaskRecord) -> None:
+        header = record.header
+        self.created = header
+        self.labels = dict(header.labels) if header.labels else _NO_LABELS
+        self.status = header.status
+        self.wake_at = header.wake_at
+        self.finished_at = header.finished_at
+        self.spec = bytes(record.spec)
+        self.parts = {name: bytes(data) for name, data in record.parts.items()}
+        self.version = record.version
+        self.op_id = record.op_id
+        self._archive: dict[str, tuple[int, bytes]] | None = None
+
+    @property
+    def archive(self) -> Mapping[str, tuple[int, bytes]]:
+        """Rank and data of the archived parts, by name."""
+        return {} if self._archive is None else self._archive
+
+    def record(self) -> TaskRecord:
+        """The task as of now; nothing in it is shared with the row."""
+        created = self.created
+        header = TaskHeader(
+            created.task_id, self.status, created.created_at, created.pipeline, self.labels.copy(),
+            created.idempotency_key, self.wake_at, self.finished_at,
+        )  # fmt: skip
+        return TaskRecord(header, self.spec, self.parts.copy(), self.version, self.op_id)
+
+    def keep(self, part: ArchivedPart) -> None:
+        """Archive a part, unless one of a higher rank is there."""
+        if self._archive is None:
+            self._archive = {}
+        kept = self._archive.get(part.name)
+        if kept is None or kept[0] < part.rank:
+            self._archive[part.name] = part.rank, bytes(part.data)
+
+    def matches(self, query: TaskQuery) -> bool:
+        return (
+            (not query.statuses or self.status in query.statuses)
+            and (query.pipeline is None or self.created.pipeline == query.pipeline)
+            and all(self.labels.get(name) == value for name, value in query.labels.items())
+        )
+
+
+class TaskTable:
+    """All rows, by id, by idempotency key, by age, by when they wake and by when they ended."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, TaskRow] = {}
+        self._keys: dict[str, str] = {}
+        self._by_age: list[tuple[float, str]] = []
+        self._wakes = TimeIndex[str]()
+        self._ends = TimeIndex[str]()
+
+    def create(self, record: TaskRecord) -> str:
+        """Add a task; the id of the one that stands for it."""
+        header = record.header
+        if header.task_id in self.rows:
+            return header.task_id
+        if header.idempotency_key is not None:
+            first = self._keys.setdefault(header.idempotency_key, header.task_id)
+            if first != header.task_id:
+                return first
+        self.rows[header.task_id] = TaskRow(record)
+        age = (header.created_at, header.task_id)
+        if self._by_age and age < self._by_age[-1]:
+            insort(self._by_age, age)
+        else:
+            self._by_age.append(age)
+        if header.wake_at is not None:
+            self._wakes.set(header.task_id, header.wake_at)
+        if header.finished_at is not None:
+            self._ends.set(header.task_id, header.finished_at)
+        return header.task_id
+
+    def commit(self, commit: Commit) -> bool:
+        """Apply a commit if it fits."""
+        row = self.rows.get(commit.task_id)
+        if row is None or row.version != commit.expected_version:
+            return False
+        for part in commit.archive:
+            row.keep(part)
+        for name in commit.drop:
+            row.parts.pop(name, None)
+        for name, data in commit.put.items():
+            row.parts[name] = bytes(data)
+        if row.wake_at != commit.wake_at:
+            row.wake_at = commit.wake_at
+            self._wakes.set(commit.task_id, commit.wake_at)
+        if row.finished_at != commit.finished_at:
+            row.finished_at = commit.finished_at
+            self._ends.set(commit.task_id, commit.finished_at)
+        row.status = commit.status
+        row.op_id = commit.op_id
+        row.version += 1
+        return True
+
+    def due(self, *, before: float, limit: int) -> list[str]:
+        return [task_id for _, task_id in self._wakes.first(limit, until=before)]
+
+    def ended(self, *, before: float, limit: int) -> list[str]:
+        """Ids of tasks that ended before then."""
+        # An end at that very moment does not count, however many share it.
+        found = self._ends.first(limit, until=before)
+        return [task_id for at, task_id in found if at < before]
+
+    def delete(self, task_ids: Iterable[str]) -> None:
+        gone = set(task_ids)
+        for task_id in gone:
+            row = self.rows.pop(task_id)
+            self._wakes.set(task_id, None)
+            self._ends.set(task_id, None)
+            if row.created.idempotency_key is not None:
+                del self._keys[row.created.idempotency_key]
+        self._by_age = [age for age in self._by_age if age[1] not in gone]
+
+    def page(self, query: TaskQuery) -> tuple[list[TaskRecord], str | None]:
+        """Records that match, newest first, and the cursor of the last one if there are more."""
+        found: list[TaskRecord] = []
+        last: tuple[float, str] | None = None
+        for age in self._newest_first(query.after):
+            row = self.rows[age[1]]
+            if row.matches(query):
+                if len(found) == query.limit:
+                    return found, None if last is None else f"{last[0]!r}/{last[1]}"
+                found.append(row.record())
+                last = age
+        return found, None
+
+    def _newest_first(self, after: str | None) -> Iterator[tuple[float, str]]:
+        end = len(self._by_age)
+        if after is not None:
+            created_at, _, task_id = after.partition("/")
+            try:
+                cursor = (float(created_at), task_id)
+            except ValueError:
+                raise StoreError(f"{after!r} is not what a page before gave as next") from None
+            end = bisect_left(self._by_age, cursor)
+        for place in range(end - 1, -1, -1):
+            yield self._by_age[place]

@@ -1,0 +1,53 @@
+"""The suite that a store has to pass."""
+
+from flowkit_testing.conformance._store_archive import Archiving, Purging
+from flowkit_testing.conformance._store_cancellation import Cancelling
+from flowkit_testing.conformance._store_commits import Committing, Waiting
+from flowkit_testing.conformance._store_creation import Creating, Loading
+from flowkit_testing.conformance._store_identity import Identity
+from flowkit_testing.conformance._store_namespaces import Namespaces
+from flowkit_testing.conformance._store_processes import Processes
+from flowkit_testing.conformance._store_queries import FindingDue, Listing
+from flowkit_testing.conformance._store_sessions_and_letters import DeadLetters, Sessions
+
+
+class StoreConformance(
+    Creating,
+    Loading,
+    Committing,
+    Waiting,
+    Archiving,
+    Purging,
+    FindingDue,
+    Listing,
+    Sessions,
+    DeadLetters,
+    Identity,
+    Cancelling,
+    Namespaces,
+    Processes,
+):
+    """A test for each promise of :class:`flowkit.protocols.Store`; its artifacts have :class:`ArtifactStoreConformance`.
+
+    Subclass it and supply the fixture ``store``, an entered store::
+
+        class TestMyStore(StoreConformance):
+            oversize_bytes = 20_000_000
+
+            @pytest.fixture
+            async def store(self, anyio_backend):
+                async with MyStore(url) as store:
+                    yield store
+
+            @pytest.fixture
+            def open_store(self, store):
+                return lambda: MyStore(url)
+
+    Further fixtures say what the adapter can do; the tests that need one are skipped without it:
+
+    - ``open_store`` gives further connections to the same data, not yet entered;
+    - ``open_namespace`` gives a store, not yet entered, for the namespace that it is called with;
+    - ``opener`` is an :class:`Opener`: how other processes open the same data. The suite runs some, and kills them.
+
+    ``patience`` and ``quiet_sec`` say how slow the server may be.
+    """

@@ -1,0 +1,256 @@
+"""Running scenarios, seed after seed."""
+
+import asyncio
+import gc
+import traceback
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+from flowkit import CoordinatorConfig, WorkerConfig
+from flowkit.plugins import Plugins
+from flowkit_testing._broker import Broker
+from flowkit_testing.simulation._cluster import COORDINATOR, WORKER, SimCluster
+from flowkit_testing.simulation._faults import Faults
+from flowkit_testing.simulation._guards import Clockwork, close_awaited, quiet, sealed, take_apart, unlogged
+from flowkit_testing.simulation._invariants import Invariant
+from flowkit_testing.simulation._loop import SimulationError
+from flowkit_testing.simulation._process import Process
+from flowkit_testing.simulation._report import Report, SimulationFailed
+from flowkit_testing.simulation._world import World
+
+Scenario = Callable[[SimCluster], Awaitable[object]]
+
+HOUR = 3600.0
+SEEDS_A_COLLECTION = 20
+
+
+class Stuck(AssertionError):
+    """The faults have ended, and the cluster does not come to its end."""
+
+
+def _four_partitions() -> Broker:
+    return Broker(partitions=4)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What the seeds of a simulation have in common."""
+
+    scenario: Scenario
+    faults: Faults
+    invariants: Sequence[Invariant] = ()
+    coordinators: int = 2
+    workers: int = 2
+    handlers: Any = None
+    plugins: Plugins = field(default_factory=Plugins)
+    coordinator_config: CoordinatorConfig = COORDINATOR
+    worker_config: WorkerConfig = WORKER
+    converge_sec: float = HOUR
+    after_sec: float = 30.0
+    broker: Callable[[], Broker] = _four_partitions
+
+
+@dataclass(slots=True)
+class Outcome:
+    """One seed."""
+
+    report: Report
+    log: list[str]
+    steps: dict[str, int]
+    """How many steps each process made."""
+    error: BaseException | None = None
+
+
+def run_seed(setup: Setup, seed: int, prepare: Callable[[World], None] | None = None, *, logs: bool = False) -> Outcome:
+    """One simulation. ``prepare`` may arrange the world before it begins; with ``logs`` FlowKit and the handlers log as they always do."""
+    _check_no_loop_runs()
+    world = World(seed, setup.faults)
+    error: BaseException | None = None
+    cluster: SimCluster | None = None
+    with nullcontext() if logs else unlogged(), sealed(seed, Clockwork(world.wall, world.monotonic)):
+        try:
+            cluster = world.context.run(_make_cluster, world, setup)
+            if prepare is not None:
+                prepare(world)
+            main = world.loop.create_task(_main(world, cluster, setup), context=world.context)
+            world.loop.run_until_complete(main)
+        except (Exception, asyncio.CancelledError) as raised:
+            error = raised
+        finally:
+            with quiet():
+                _tear_down(world)
+    report = Report(
+        seeds=[seed],
+        faults=world.injected,
+        virtual_sec=world.loop.time(),
+        steps=world.loop.steps,
+        commits=cluster.invariants.checked if cluster is not None else 0,
+        executions=len(world.executions),
+        hashes={seed: blake2b("\n".join(world.lines).encode(), digest_size=8).hexdigest()},
+    )
+    if error is not None:
+        report.failures[seed] = "".join(traceback.format_exception(error)).rstrip()
+    return Outcome(report, world.lines, {process.name: process.steps for process in world.processes}, error)
+
+
+def _check_no_loop_runs() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise SimulationError("a simulation has an event loop of its own: run it from a plain function, not from a coroutine")
+
+
+def _make_cluster(world: World, setup: Setup) -> SimCluster:
+    return SimCluster(
+        world,
+        plugins=setup.plugins,
+        workers=setup.workers,
+        invariants=setup.invariants,
+        coordinator_config=setup.coordinator_config,
+        worker_config=setup.worker_config,
+        broker=setup.broker(),
+    )
+
+
+async def _main(world: World, cluster: SimCluster, setup: Setup) -> None:
+    async def scenario(process: Process) -> None:
+        await cluster.open(process, coordinators=setup.coordinators, handlers=setup.handlers)
+        await setup.scenario(cluster)
+        world.note("scenario", "is over")
+        await cluster.settle(setup.after_sec)
+
+    process = world.start("scenario", scenario)
+    # What a process with a wrong clock has put off, the others do when their clocks are there.
+    put_off = 3 * (world.faults.skew_sec + 2 * world.faults.jump_sec) if world.faults.skew_sec or world.faults.jumps_per_run else 0.0
+    limit = setup.converge_sec + put_off + cluster.quiet_after_sec
+    waiting = asyncio.ensure_future(process.ended.wait())
+    await asyncio.wait([waiting], timeout=limit)
+    if not process.ended.is_set():
+        world.note("world", f"stuck after {limit:.0f} s")
+        raise Stuck(
+            f"after {limit:.0f} s, {limit - cluster.quiet_after_sec:.0f} s of them without faults, the scenario has not come to its end\n"
+            + "\n".join(await cluster.explain_open())
+        )
+    if process.error is not None:
+        raise process.error
+
+
+def _tear_down(world: World) -> None:
+    """Take everything apart, without a last word."""
+    loop = world.loop
+    tasks, generators = list(loop.tasks), loop.generators()
+    loop.power_off()
+    take_apart(tasks)
+    close_awaited(generators)
+    loop.close()
+
+
+def setup_of(
+    scenario: Scenario,
+    *,
+    faults: Faults | str | Iterable[str] = "all",
+    invariants: Collection[Invariant] = (),
+    coordinators: int = 2,
+    workers: int = 2,
+    handlers: Any = None,
+    plugins: Collection[object] | Plugins = (),
+    coordinator_config: CoordinatorConfig = COORDINATOR,
+    worker_config: WorkerConfig = WORKER,
+    converge_sec: float = HOUR,
+    after_sec: float = 30.0,
+    broker: Callable[[], Broker] = _four_partitions,
+) -> Setup:
+    """What a simulation needs besides its seeds.
+
+    With ``handlers``, so many ``workers`` serve them from the beginning. ``invariants`` are called at each commit with the task before
+    and after it. When the faults have ended, the scenario and every task have to come to their end within ``converge_sec`` of virtual
+    time; after it the cluster is watched for ``after_sec`` more. ``broker`` makes the broker of each seed, such as one without places.
+    """
+    return Setup(
+        scenario=scenario, faults=Faults.of(faults), invariants=list(invariants), coordinators=coordinators, workers=workers,
+        handlers=handlers, plugins=plugins if isinstance(plugins, Plugins) else Plugins(plugins), coordinator_config=coordinator_config,
+        worker_config=worker_config, converge_sec=converge_sec, after_sec=after_sec, broker=broker,
+    )  # fmt: skip
+
+
+def simulate(
+    scenario: Scenario,
+    *,
+    seeds: int = 200,
+    first_seed: int = 0,
+    seed: int | None = None,
+    faults: Faults | str | Iterable[str] = "all",
+    replay: Callable[[int], str] | None = None,
+    **options: Any,
+) -> Report:
+    """Run a scenario once for each seed, and let everything go wrong that ``faults`` says.
+
+    ``scenario`` is an ``async`` function that gets a :class:`SimCluster`; what it raises fails the seed. ``seed`` runs this one alone, and
+    shows what is logged.
+    ``replay`` says how one seed is run again. ``options`` are those of :func:`setup_of`.
+
+    Raises:
+        SimulationFailed: a seed failed; the first one ends the simulation.
+    """
+    setup = setup_of(scenario, faults=faults, **options)
+    report = Report()
+    for outcome in outcomes(setup, range(first_seed, first_seed + seeds)) if seed is None else [run_seed(setup, seed, logs=True)]:
+        _take(outcome, report, replay or (lambda failed: f"simulate({_name(scenario)}, …, seed={failed})"))
+    return report
+
+
+def crash_everywhere(scenario: Scenario, *, process: str = "worker-1", every: int = 1, seed: int = 0, **options: Any) -> Report:
+    """Run a scenario once, then once more for each step of a process (or each ``every``-th), which dies exactly there.
+
+    ``process`` is ``worker-1``, ``coordinator-2`` and so on: whoever is started first has number 1. ``options`` are those of
+    :func:`simulate`; unless told otherwise nothing else goes wrong.
+
+    Raises:
+        SimulationFailed: a run failed; the line that replays it has the step.
+        ValueError: there is no such process.
+    """
+    step = options.pop("step", None)
+    setup = setup_of(scenario, **{"faults": "none", **options})
+    report = Report()
+    name = _name(scenario)
+    first = run_seed(setup, seed)
+    _take(first, report, lambda failed: f"simulate({name}, …, seed={failed})")
+    if process not in first.steps:
+        raise ValueError(f"there is no process {process!r}; there are {', '.join(first.steps)}")
+    for at in range(1, first.steps[process] + 1, every) if step is None else [step]:
+        outcome = run_seed(setup, seed, lambda world, at=at: world.crash_plan.update({process: at}))  # type: ignore[misc]
+        _take(outcome, report, lambda failed, at=at: f"crash_everywhere({name}, process={process!r}, seed={failed}, step={at}, …)")  # type: ignore[misc]
+        _collect(at)
+    return report
+
+
+def _take(outcome: Outcome, report: Report, replay: Callable[[int], str]) -> None:
+    report.add(outcome.report)
+    if outcome.error is not None:
+        (failed,) = outcome.report.seeds
+        raise SimulationFailed(failed, replay(failed), outcome.error, outcome.log, report) from outcome.error
+
+
+def _name(scenario: Scenario) -> str:
+    return getattr(scenario, "__name__", "scenario")
+
+
+def outcomes(setup: Setup, seeds: Iterable[int]) -> Iterable[Outcome]:
+    """Run seeds, and give what came of each."""
+    for number, seed in enumerate(seeds):
+        yield run_seed(setup, seed)
+        _collect(number)
+
+
+def _collect(number: int) -> None:
+    """Collect garbage now and then: it is not done within a simulation."""
+    if number % SEEDS_A_COLLECTION == 0:
+        with quiet():
+            gc.collect()
+
+
+__all__ = ["Outcome", "Scenario", "Setup", "SimulationError", "Stuck", "crash_everywhere", "outcomes", "run_seed", "setup_of", "simulate"]
