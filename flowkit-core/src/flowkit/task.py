@@ -326,6 +326,10 @@ class Task:
     def terminal(self) -> bool:
         return self.status in _TERMINAL_TASK
 
+    def mark(self, index: int) -> int:
+        """Return the mark of a node."""
+        return self.marks[index]
+
     def issued_token_matches(self, index: int, record: NodeRecord, attempt: int, token: str) -> bool:
         """Whether this token was given out for that attempt of the node, in its present run."""
         if attempt < record.first_attempt:

@@ -7,7 +7,7 @@ from flowkit._engine.effects import Effect, Letter
 from flowkit._engine.readiness import derive, handles_failure
 from flowkit._engine.transition_tables import NODE_MOVES, TASK_MOVES
 from flowkit.errors import FlowKitError
-from flowkit.task import ENDED, IN_FLIGHT, STATUS_OF_MARK, LogEntry, Mark, NodeRecord, Task, TaskStatus
+from flowkit.task import ENDED, IN_FLIGHT, STATUS_OF_MARK, LogEntry, Mark, NodeRecord, Task, TaskSpec, TaskStatus
 
 
 class IllegalMove(FlowKitError):
@@ -59,6 +59,10 @@ class Transition:
         self.failures = task.failures
 
     # ------------------------------------------------------------ reading
+
+    @property
+    def spec(self) -> TaskSpec:
+        return self.task.spec
 
     def mark(self, index: int) -> int:
         mark = self.marks.get(index)

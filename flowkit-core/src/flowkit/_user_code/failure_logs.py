@@ -4,19 +4,23 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from flowkit._user_code.containment import loggable
 
-if TYPE_CHECKING:
-    from flowkit.plugins import Plugins
+_INSTALLED = (f"{Path(__file__).parents[1]}{os.sep}", f"{Path(os.__file__).parent}{os.sep}")
 
-_INSTALLED = (f"{Path(__file__).parent}{os.sep}", f"{Path(os.__file__).parent}{os.sep}")
+
+class PayloadCodecs(Protocol):
+    """The plugins of an installation: this module only asks whether they encode payloads."""
+
+    @property
+    def encodes_payloads(self) -> bool: ...
 
 
 def log_failure(
     logger: logging.Logger,
-    plugins: "Plugins",
+    plugins: PayloadCodecs,
     message: str,
     *args: object,
     text: str,
