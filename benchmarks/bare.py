@@ -1,7 +1,9 @@
-"""What the servers allow: a coordinator and a worker reduced to the messages and the writes, with nothing that makes an orchestrator.
+"""What the servers allow: a coordinator and a worker reduced to the messages and the writes, with
+nothing that makes an orchestrator.
 
-One MongoDB document a node, a journalled bulk write for each poll of reports, commands sent in one go, offsets committed twice a second.
-No retries, no leases, no recovery, no history. :mod:`benchmarks.servers` runs it beside FlowKit, in the same run.
+One MongoDB document a node, a journalled bulk write for each poll of reports, commands sent in one
+go, offsets committed twice a second. No retries, no leases, no recovery, no history.
+:mod:`benchmarks.servers` runs it beside FlowKit, in the same run.
 """
 
 import asyncio
@@ -44,9 +46,15 @@ class Envelope(BaseModel):
 
 def envelope(kind: str, task_id: str, node_id: str) -> bytes:
     made = Envelope(
-        message_id=uuid.uuid4().hex, kind=kind, dedup_id=f"{task_id}.{node_id}.1.{kind}", correlation_id=task_id, task_id=task_id,
-        node_id=node_id, sent_at_ms=round(time.time() * 1000), payload=PAYLOAD,
-    )  # fmt: skip
+        message_id=uuid.uuid4().hex,
+        kind=kind,
+        dedup_id=f"{task_id}.{node_id}.1.{kind}",
+        correlation_id=task_id,
+        task_id=task_id,
+        node_id=node_id,
+        sent_at_ms=round(time.time() * 1000),
+        payload=PAYLOAD,
+    )
     return made.model_dump_json().encode()
 
 
@@ -56,7 +64,11 @@ class Reader:
     def __init__(self, kafka: str, topic: str, group: str) -> None:
         self._topic = TopicPartition(topic, 0)
         self._consumer = AIOKafkaConsumer(
-            topic, bootstrap_servers=kafka, group_id=group, enable_auto_commit=False, auto_offset_reset="earliest"
+            topic,
+            bootstrap_servers=kafka,
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
         )
         self._committed_at = time.monotonic()
 
@@ -69,7 +81,11 @@ class Reader:
 
     async def poll(self) -> list[Envelope]:
         polled = await self._consumer.getmany(self._topic, timeout_ms=1000)
-        return [Envelope.model_validate_json(record.value) for records in polled.values() for record in records]
+        return [
+            Envelope.model_validate_json(record.value)
+            for records in polled.values()
+            for record in records
+        ]
 
     async def done(self) -> None:
         if time.monotonic() - self._committed_at > COMMIT_EVERY_SEC:
@@ -87,10 +103,17 @@ def producer_for(kafka: str) -> AIOKafkaProducer:
 
 async def work(kafka: str, name: str) -> None:
     """The worker: an answer for every command."""
-    async with Reader(kafka, f"{name}.commands", f"{name}.workers") as commands, producer_for(kafka) as producer:
+    async with (
+        Reader(kafka, f"{name}.commands", f"{name}.workers") as commands,
+        producer_for(kafka) as producer,
+    ):
         while True:
             if polled := await commands.poll():
-                await send_all(producer, f"{name}.reports", [envelope("done", one.task_id, one.node_id) for one in polled])
+                await send_all(
+                    producer,
+                    f"{name}.reports",
+                    [envelope("done", one.task_id, one.node_id) for one in polled],
+                )
                 await commands.done()
 
 
@@ -99,7 +122,9 @@ class BareCoordinator:
 
     def __init__(self, *, mongo: str, kafka: str, name: str) -> None:
         self._client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongo)
-        self._nodes = self._client[name].get_collection("nodes", write_concern=WriteConcern(w=1, j=True))
+        self._nodes = self._client[name].get_collection(
+            "nodes", write_concern=WriteConcern(w=1, j=True)
+        )
         self._kafka, self.name = kafka, name
         self._producer = producer_for(kafka)
         self._reports = Reader(kafka, f"{name}.reports", f"{name}.coordinators")
@@ -107,7 +132,9 @@ class BareCoordinator:
     async def __aenter__(self) -> "BareCoordinator":
         admin = AIOKafkaAdminClient(bootstrap_servers=self._kafka)
         await admin.start()
-        await admin.create_topics([NewTopic(f"{self.name}.{end}", 1, 1) for end in ("commands", "reports")])
+        await admin.create_topics(
+            [NewTopic(f"{self.name}.{end}", 1, 1) for end in ("commands", "reports")]
+        )
         await admin.close()
         await self._nodes.create_index([("task", 1), ("node", 1)], unique=True)
         await self._producer.start()
@@ -122,7 +149,11 @@ class BareCoordinator:
 
     async def run(self, graphs: Mapping[str, Parents]) -> None:
         """Bring these graphs to their end."""
-        missing = {(task, node): len(parents) for task, graph in graphs.items() for node, parents in graph.items()}
+        missing = {
+            (task, node): len(parents)
+            for task, graph in graphs.items()
+            for node, parents in graph.items()
+        }
         children: dict[Key, list[str]] = {}
         for task, graph in graphs.items():
             for node, parents in graph.items():
@@ -130,15 +161,27 @@ class BareCoordinator:
                     children.setdefault((task, parent), []).append(node)
         running = {key for key, count in missing.items() if not count}
         rows = [
-            {"task": task, "node": node, "parents": graphs[task][node][:50], "status": "queued" if count else "running", "at": time.time()}
+            {
+                "task": task,
+                "node": node,
+                "parents": graphs[task][node][:50],
+                "status": "queued" if count else "running",
+                "at": time.time(),
+            }
             for (task, node), count in missing.items()
         ]
         for first in range(0, len(rows), 2000):
-            await self._nodes.bulk_write([InsertOne(row) for row in rows[first : first + 2000]], ordered=False)
+            await self._nodes.bulk_write(
+                [InsertOne(row) for row in rows[first : first + 2000]], ordered=False
+            )
         await self._command(running)
         left = len(missing)
         while left:
-            ended = [key for one in await self._reports.poll() if (key := (one.task_id, one.node_id)) in running]
+            ended = [
+                key
+                for one in await self._reports.poll()
+                if (key := (one.task_id, one.node_id)) in running
+            ]
             if not ended:
                 continue
             running.difference_update(ended)
@@ -149,7 +192,10 @@ class BareCoordinator:
                     missing[task, child] -= 1
                     if not missing[task, child]:
                         ready.append((task, child))
-            await self._nodes.bulk_write([*self._moves(ended, "running", "done"), *self._moves(ready, "queued", "running")], ordered=False)
+            await self._nodes.bulk_write(
+                [*self._moves(ended, "running", "done"), *self._moves(ready, "queued", "running")],
+                ordered=False,
+            )
             running.update(ready)
             await self._command(ready)
             await self._reports.done()
@@ -157,9 +203,14 @@ class BareCoordinator:
     def _moves(self, keys: Iterable[Key], before: str, after: str) -> list[UpdateOne]:
         now = time.time()
         return [
-            UpdateOne({"task": task, "node": node, "status": before}, {"$set": {"status": after, "at": now, "metrics": {"count": 1}}})
+            UpdateOne(
+                {"task": task, "node": node, "status": before},
+                {"$set": {"status": after, "at": now, "metrics": {"count": 1}}},
+            )
             for task, node in keys
         ]
 
     async def _command(self, keys: Iterable[Key]) -> None:
-        await send_all(self._producer, f"{self.name}.commands", [envelope("run", *key) for key in keys])
+        await send_all(
+            self._producer, f"{self.name}.commands", [envelope("run", *key) for key in keys]
+        )

@@ -3,7 +3,8 @@
     python benchmarks/embedded.py            every workload, one JSON object a line; medians
     python benchmarks/embedded.py chain fan  only these
 
-``ratio`` is to a bare loop in the same run that encodes and decodes the same messages and does nothing else.
+``ratio`` is to a bare loop in the same run that encodes and decodes the same messages and does
+nothing else.
 """
 
 import argparse
@@ -58,14 +59,22 @@ async def cluster(store: InMemoryStore | None = None) -> AsyncIterator[Coordinat
     async with InMemoryBus() as bus, store or InMemoryStore() as opened:
         coordinator = Coordinator(cfg=CoordinatorConfig(worker_types=[ROLE]), bus=bus, store=opened)
         worker = Worker(
-            cfg=WorkerConfig(max_concurrency=256), bus=bus, store=opened, handlers={ROLE: noop, "produce": Produce(), "consume": Consume()}
+            cfg=WorkerConfig(max_concurrency=256),
+            bus=bus,
+            store=opened,
+            handlers={ROLE: noop, "produce": Produce(), "consume": Consume()},
         )
         async with coordinator, worker:
             yield coordinator
 
 
 def chain(length: int) -> dict[str, Any]:
-    return {"nodes": [{"node_id": f"n{i}", "type": ROLE, "depends_on": [f"n{i - 1}"] if i else []} for i in range(length)]}
+    return {
+        "nodes": [
+            {"node_id": f"n{i}", "type": ROLE, "depends_on": [f"n{i - 1}"] if i else []}
+            for i in range(length)
+        ]
+    }
 
 
 def fan(width: int) -> dict[str, Any]:
@@ -102,14 +111,33 @@ def bare_loop(count: int) -> float:
     data = RunContextData(io={}, params={}, vars={}, results={})
     begin = time.perf_counter()
     for index in range(count):
-        command = encode(RunNode(task_id="t", index=index, attempt=1, token=token, node_id="n", role=ROLE, data=data))
+        command = encode(
+            RunNode(
+                task_id="t", index=index, attempt=1, token=token, node_id="n", role=ROLE, data=data
+            )
+        )
         read = decode(command)
-        decode(encode(NodeSucceeded(task_id="t", index=read.index, attempt=1, token=token, worker_id="w", started_at=0.0, at=0.0)))
+        decode(
+            encode(
+                NodeSucceeded(
+                    task_id="t",
+                    index=read.index,
+                    attempt=1,
+                    token=token,
+                    worker_id="w",
+                    started_at=0.0,
+                    at=0.0,
+                )
+            )
+        )
     return time.perf_counter() - begin
 
 
 def say(workload: str, **figures: Any) -> None:
-    rounded = {name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()}
+    rounded = {
+        name: round(value, 4) if isinstance(value, float) else value
+        for name, value in figures.items()
+    }
     print(json.dumps({"workload": workload, **rounded}), flush=True)
 
 
@@ -120,7 +148,12 @@ async def measure_tasks(rounds: int) -> None:
             await many(coordinator, 500)
             took.append(await seconds(lambda: many(coordinator, 10_000)))
     median = statistics.median(took)
-    say("10000 one-node tasks", nodes_a_second=round(10_000 / median), ratio=bare_loop(10_000) / median, seconds=median)
+    say(
+        "10000 one-node tasks",
+        nodes_a_second=round(10_000 / median),
+        ratio=bare_loop(10_000) / median,
+        seconds=median,
+    )
 
 
 async def measure_fan(rounds: int) -> None:
@@ -128,10 +161,17 @@ async def measure_fan(rounds: int) -> None:
     async with cluster() as coordinator:
         await run(coordinator, fan(100))
         for width, repeats in ((100, 10), (1_000, 3), (10_000, 1)):
-            took = [await seconds(lambda: run(coordinator, fan(width))) for _ in range(rounds * repeats)]  # noqa: B023
+            took = [
+                await seconds(lambda: run(coordinator, fan(width))) for _ in range(rounds * repeats)
+            ]  # noqa: B023
             median = statistics.median(took)
             per_node[width] = median / (width + 2)
-            say(f"fan of {width}", nodes_a_second=round(1 / per_node[width]), ratio=bare_loop(width) / median, seconds=median)
+            say(
+                f"fan of {width}",
+                nodes_a_second=round(1 / per_node[width]),
+                ratio=bare_loop(width) / median,
+                seconds=median,
+            )
     say("fan: cost a node, 10000 to 100", ratio=per_node[10_000] / per_node[100])
 
 
@@ -141,12 +181,21 @@ async def measure_chain(rounds: int) -> None:
             await run(coordinator, chain(10))
         took = [await seconds(lambda: run(coordinator, chain(10))) for _ in range(50 * rounds)]
         median = statistics.median(took)
-        say("chain of 10", milliseconds=median * 1000, best=min(took) * 1000, ratio=bare_loop(10) / median)
+        say(
+            "chain of 10",
+            milliseconds=median * 1000,
+            best=min(took) * 1000,
+            ratio=bare_loop(10) / median,
+        )
         per_node = {}
         for length in (100, 10_000):
             took = [await seconds(lambda: run(coordinator, chain(length))) for _ in range(rounds)]  # noqa: B023
             per_node[length] = statistics.median(took) / length
-        say("chain: cost a node, 10000 to 100", ratio=per_node[10_000] / per_node[100], microseconds=per_node[10_000] * 1e6)
+        say(
+            "chain: cost a node, 10000 to 100",
+            ratio=per_node[10_000] / per_node[100],
+            microseconds=per_node[10_000] * 1e6,
+        )
 
 
 async def measure_stored(rounds: int) -> None:
@@ -162,7 +211,9 @@ async def measure_stored(rounds: int) -> None:
 
 
 class PassingArtifacts(InMemoryArtifactStore):
-    """Keeps of each stream only what was not read yet: what else grows with a stream is FlowKit's own."""
+    """Keeps of each stream only what was not read yet: what else grows with a stream is FlowKit's
+    own.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -176,13 +227,17 @@ class PassingArtifacts(InMemoryArtifactStore):
         for record in records:
             position = self._stored[record.stream] = self._stored.get(record.stream, 0) + 1
             if record.meta is not None:
-                self._waiting.setdefault(record.stream, deque()).append(replace(record, position=position))
+                self._waiting.setdefault(record.stream, deque()).append(
+                    replace(record, position=position)
+                )
             if position % 10_000 == 0:
                 self.highest = max(self.highest, resident_megabytes())
                 self.early = self.early or self.highest
         return [True] * len(records)
 
-    async def read(self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False) -> Sequence[ArtifactRecord]:
+    async def read(
+        self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False
+    ) -> Sequence[ArtifactRecord]:
         waiting = self._waiting.get(stream, deque())
         while waiting and waiting[0].position <= after:
             waiting.popleft()
@@ -205,16 +260,22 @@ async def measure_stream(batches: int) -> None:
                 "node_id": "consume",
                 "type": "consume",
                 "depends_on": ["produce"],
-                "io": {"start_when": "first_batch", "input_inline": {"input_adapter": "pull.from_artifacts"}},
+                "io": {
+                    "start_when": "first_batch",
+                    "input_inline": {"input_adapter": "pull.from_artifacts"},
+                },
             },
         ]
     }
     async with cluster(store) as coordinator:
         took = await seconds(lambda: run(coordinator, graph))
     say(
-        f"stream of {batches} batches", batches_a_second=round(batches / took), seconds=took, megabytes=artifacts.highest,
+        f"stream of {batches} batches",
+        batches_a_second=round(batches / took),
+        seconds=took,
+        megabytes=artifacts.highest,
         ratio=artifacts.highest / artifacts.early,
-    )  # fmt: skip
+    )
 
 
 WORKLOADS: dict[str, Callable[[int], Awaitable[None]]] = {
@@ -233,8 +294,12 @@ async def main() -> None:
 
 
 async def measure() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("workloads", nargs="*", choices=[[], *WORKLOADS], help="which ones; all if none is named")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "workloads", nargs="*", choices=[[], *WORKLOADS], help="which ones; all if none is named"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     for name in given.workloads or WORKLOADS:

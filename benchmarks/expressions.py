@@ -1,7 +1,8 @@
 """What expressions cost: ``python -m benchmarks.expressions`` prints one JSON object a line.
 
-FlowKit's evaluator beside ``common-expression-language`` (Rust), which is installed for tests. Processor time is measured, and the best of
-several runs counts. A bomb exceeds the budget that applies before a commit, and the one that applies in a thread.
+FlowKit's evaluator beside ``common-expression-language`` (Rust), which is installed for tests.
+Processor time is measured, and the best of several runs counts. A bomb exceeds the budget that
+applies before a commit, and the one that applies in a thread.
 """
 
 import json
@@ -22,13 +23,17 @@ SIMPLE = {
     "text": "vars.sla.startsWith('go') && vars.sla.matches('^g')",
 }
 SCOPE: dict[str, Any] = {
-    "params": {"limit": 5, "xs": list(range(10))}, "vars": {"sla": "gold"}, "results": {"count": {"n": 4}},
-}  # fmt: skip
+    "params": {"limit": 5, "xs": list(range(10))},
+    "vars": {"sla": "gold"},
+    "results": {"count": {"n": 4}},
+}
 UNUSED = {**SCOPE, "results": {"count": {"n": 4}, "rows": [{"n": n} for n in range(10_000)]}}
 TEN = "[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]"
 BOMBS = {
     "nested loops": "".join(f"{TEN}.all({name}, " for name in "abcdefg") + "true" + ")" * 7,
-    "strings that grow": "['x']" + ".map(v, v + v + v + v + v + v + v + v + v + v)" * 9 + " == ['']",
+    "strings that grow": "['x']"
+    + ".map(v, v + v + v + v + v + v + v + v + v + v)" * 9
+    + " == ['']",
     "lists that grow": "[[1]]" + ".map(v, v + v + v + v + v + v + v + v + v + v)" * 9 + " == []",
     "JSON that grows": "string([[0]]" + ".map(v, [v, v, v, v, v, v, v, v, v, v])" * 9 + ") == ''",
     "errors": "rows.all(a, rows.all(b, int('x') > 0))",
@@ -58,7 +63,12 @@ def compare(name: str, source: str, scope: dict[str, Any], **options: int) -> di
     assert evaluate(ours, scope) == theirs.execute(names)
     ours_us = best_us(lambda: evaluate(ours, scope), **options)
     theirs_us = best_us(lambda: theirs.execute(names), **options)
-    return {"evaluate": name, "us": round(ours_us, 2), "library_us": round(theirs_us, 2), "ratio": round(ours_us / theirs_us, 2)}
+    return {
+        "evaluate": name,
+        "us": round(ours_us, 2),
+        "library_us": round(theirs_us, 2),
+        "ratio": round(ours_us / theirs_us, 2),
+    }
 
 
 def refuse(source: str, steps: int, memory: int) -> float:
@@ -74,15 +84,40 @@ def refuse(source: str, steps: int, memory: int) -> float:
 def main() -> None:
     for name, source in SIMPLE.items():
         print(json.dumps(compare(name, source, SCOPE)))
-    print(json.dumps(compare("beside 10,000 rows that are not read", SIMPLE["two comparisons"], UNUSED, runs=3, times=10)))
+    print(
+        json.dumps(
+            compare(
+                "beside 10,000 rows that are not read",
+                SIMPLE["two comparisons"],
+                UNUSED,
+                runs=3,
+                times=10,
+            )
+        )
+    )
     source = SIMPLE["two comparisons"]
     ours_us, theirs_us = best_us(lambda: Expression(source)), best_us(lambda: cel.compile(source))
     print(
-        json.dumps({"compile": source, "us": round(ours_us, 1), "library_us": round(theirs_us, 1), "ratio": round(ours_us / theirs_us, 2)})
+        json.dumps(
+            {
+                "compile": source,
+                "us": round(ours_us, 1),
+                "library_us": round(theirs_us, 1),
+                "ratio": round(ours_us / theirs_us, 2),
+            }
+        )
     )
     for name, bomb in BOMBS.items():
         at_once_ms = min(refuse(bomb, STEPS_AT_ONCE, MEMORY_AT_ONCE) for _ in range(3))
-        print(json.dumps({"bomb": name, "refused_at_once_ms": at_once_ms, "refused_in_thread_ms": refuse(bomb, MAX_STEPS, MAX_MEMORY)}))
+        print(
+            json.dumps(
+                {
+                    "bomb": name,
+                    "refused_at_once_ms": at_once_ms,
+                    "refused_in_thread_ms": refuse(bomb, MAX_STEPS, MAX_MEMORY),
+                }
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""More work than two workers can do: a backlog that drains without a command being sent twice, and a burst that passes.
+"""More work than two workers can do: a backlog that drains without a command being sent twice, and
+a burst that passes.
 
-    python benchmarks/overload.py                        a backlog of 100,000 nodes, then a tenfold burst; one JSON object a line
-    python benchmarks/overload.py --nodes 10000
+    python benchmarks/overload.py                        a backlog of 100,000 nodes, then a tenfold
+    burst; one JSON object a line python benchmarks/overload.py --nodes 10000
 
 Coordinator and workers are in one process, on the in-memory bus and store, and time is real.
 """
@@ -54,13 +55,19 @@ class CountingBus(InMemoryBus):
 async def overloaded() -> AsyncIterator[tuple[CountingBus, Coordinator]]:
     async with CountingBus() as bus, InMemoryStore() as store:
         coordinator = Coordinator(cfg=CoordinatorConfig(worker_types=[ROLE]), bus=bus, store=store)
-        workers = [Worker(bus=bus, store=store, handlers=[work], cfg=WorkerConfig(max_concurrency=16)) for _ in range(2)]
+        workers = [
+            Worker(bus=bus, store=store, handlers=[work], cfg=WorkerConfig(max_concurrency=16))
+            for _ in range(2)
+        ]
         async with coordinator, workers[0], workers[1]:
             yield bus, coordinator
 
 
 def say(workload: str, **figures: Any) -> None:
-    rounded = {name: round(value, 3) if isinstance(value, float) else value for name, value in figures.items()}
+    rounded = {
+        name: round(value, 3) if isinstance(value, float) else value
+        for name, value in figures.items()
+    }
     print(json.dumps({"workload": workload, **rounded}), flush=True)
 
 
@@ -75,9 +82,13 @@ async def backlog(nodes: int) -> None:
         took = time.perf_counter() - begin
         assert all(view.status == "finished" for view in views)
         say(
-            f"backlog of {nodes}", seconds=took, submitted_within=queued, nodes_a_second=round(nodes / took),
-            commands=bus.commands.total(), sent_twice=bus.sent_twice,
-        )  # fmt: skip
+            f"backlog of {nodes}",
+            seconds=took,
+            submitted_within=queued,
+            nodes_a_second=round(nodes / took),
+            commands=bus.commands.total(),
+            sent_twice=bus.sent_twice,
+        )
 
 
 class Traffic:
@@ -89,7 +100,9 @@ class Traffic:
 
     async def _one(self, latencies: list[float]) -> None:
         begin = time.perf_counter()
-        task_id = await self._coordinator.create_task(graph={"nodes": [{"node_id": "n", "type": ROLE}]})
+        task_id = await self._coordinator.create_task(
+            graph={"nodes": [{"node_id": "n", "type": ROLE}]}
+        )
         await self._coordinator.wait(task_id, timeout=3600)
         latencies.append(time.perf_counter() - begin)
 
@@ -108,9 +121,13 @@ class Traffic:
         if self._tasks:
             await asyncio.wait(self._tasks)
         say(
-            name, offered_a_second=round(rate), done_a_second=round(in_time / seconds), milliseconds=1000 * statistics.median(latencies),
-            worst_milliseconds=1000 * max(latencies), drained_after=time.perf_counter() - begin - seconds,
-        )  # fmt: skip
+            name,
+            offered_a_second=round(rate),
+            done_a_second=round(in_time / seconds),
+            milliseconds=1000 * statistics.median(latencies),
+            worst_milliseconds=1000 * max(latencies),
+            drained_after=time.perf_counter() - begin - seconds,
+        )
 
 
 async def burst(rate: float) -> None:
@@ -124,9 +141,13 @@ async def burst(rate: float) -> None:
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--nodes", type=int, default=100_000, help="size of the backlog")
-    parser.add_argument("--rate", type=float, default=200, help="tasks a second before and after the burst")
+    parser.add_argument(
+        "--rate", type=float, default=200, help="tasks a second before and after the burst"
+    )
     given = parser.parse_args()
     # As in the processes of `flowkit coordinator` and `flowkit worker`.
     with rare_collections():

@@ -1,10 +1,11 @@
-"""FlowKit on a real Kafka and a real MongoDB, beside a bare loop over the same servers in the same run.
+"""FlowKit on a real Kafka and a real MongoDB, beside a bare loop over the same servers in the same
+run.
 
     python -m benchmarks.servers                                  starts both servers
     python -m benchmarks.servers --kafka HOST:PORT --mongo URL    uses yours
 
-One coordinator process (this one) and one worker process; journalled writes, ``acks=all``. One JSON object a line: ``ratio`` is FlowKit's
-figure by the bare loop's.
+One coordinator process (this one) and one worker process; journalled writes, ``acks=all``. One JSON
+object a line: ``ratio`` is FlowKit's figure by the bare loop's.
 """
 
 import argparse
@@ -64,7 +65,10 @@ def fan(width: int) -> dict[str, list[str]]:
 
 def document(parents: Parents) -> dict[str, Any]:
     return {
-        "nodes": [{"node_id": node, "type": ROLE, "depends_on": above, "io": {"input_inline": {"x": 1}}} for node, above in parents.items()]
+        "nodes": [
+            {"node_id": node, "type": ROLE, "depends_on": above, "io": {"input_inline": {"x": 1}}}
+            for node, above in parents.items()
+        ]
     }
 
 
@@ -78,7 +82,9 @@ async def flowkit_run(coordinator: Coordinator, graphs: Sequence[Parents]) -> No
         some = documents[first : first + 200]
         task_ids += await asyncio.gather(*(coordinator.create_task(graph=one) for one in some))
     for first in range(0, len(task_ids), 200):
-        for view in await asyncio.gather(*(coordinator.wait(task_id, timeout=600) for task_id in task_ids[first : first + 200])):
+        for view in await asyncio.gather(
+            *(coordinator.wait(task_id, timeout=600) for task_id in task_ids[first : first + 200])
+        ):
             assert view.status == "finished", view.error
 
 
@@ -102,7 +108,9 @@ def bare_worker(kafka: str, name: str) -> None:
 def flowkit_worker(kafka: str, mongo: str, name: str) -> None:
     async def serve() -> None:
         config = WorkerConfig(bus=f"kafka://{kafka}", namespace=name, max_concurrency=256)
-        await Worker(db=AsyncMongoClient(mongo)[name], cfg=config, handlers=[noop, produce, consume]).run()
+        await Worker(
+            db=AsyncMongoClient(mongo)[name], cfg=config, handlers=[noop, produce, consume]
+        ).run()
 
     asyncio.run(serve())
 
@@ -141,7 +149,10 @@ class Writes(CommandListener):
 
 
 def say(workload: str, **figures: Any) -> None:
-    rounded = {name: round(value, 3) if isinstance(value, float) else value for name, value in figures.items()}
+    rounded = {
+        name: round(value, 3) if isinstance(value, float) else value
+        for name, value in figures.items()
+    }
     print(json.dumps({"workload": workload, **rounded}), flush=True)
 
 
@@ -149,9 +160,17 @@ async def measure(kafka: str, mongo: str, rounds: int) -> None:
     name = f"bench{uuid.uuid4().hex[:8]}"
     writes = Writes()
     client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongo, event_listeners=[writes])
-    config = CoordinatorConfig(bus=f"kafka://{kafka}", namespace=name, worker_types=[ROLE, "produce", "consume"])
-    with process(bare_worker, kafka, f"{name}-bare"), process(flowkit_worker, kafka, mongo, name) as worker:
-        async with BareCoordinator(mongo=mongo, kafka=kafka, name=f"{name}-bare") as bare, Coordinator(db=client[name], cfg=config) as ours:
+    config = CoordinatorConfig(
+        bus=f"kafka://{kafka}", namespace=name, worker_types=[ROLE, "produce", "consume"]
+    )
+    with (
+        process(bare_worker, kafka, f"{name}-bare"),
+        process(flowkit_worker, kafka, mongo, name) as worker,
+    ):
+        async with (
+            BareCoordinator(mongo=mongo, kafka=kafka, name=f"{name}-bare") as bare,
+            Coordinator(db=client[name], cfg=config) as ours,
+        ):
 
             async def run_bare(graphs: Sequence[Parents]) -> None:
                 await bare_run(bare, graphs)
@@ -176,10 +195,19 @@ async def measure_chain(run_bare: Run, run_ours: Run, rounds: int) -> None:
         floor.append(await seconds(run_bare, [chain(10)]) * 100)
         took.append(await seconds(run_ours, [chain(10)]) * 100)
     ours, theirs = statistics.median(took), statistics.median(floor)
-    say("a step of a chain of 10", milliseconds=ours, bare_milliseconds=theirs, ratio=ours / theirs, best=min(took), bare_best=min(floor))
+    say(
+        "a step of a chain of 10",
+        milliseconds=ours,
+        bare_milliseconds=theirs,
+        ratio=ours / theirs,
+        best=min(took),
+        bare_best=min(floor),
+    )
 
 
-async def measure_bulk(run_bare: Run, run_ours: Run, rounds: int, worker: int, writes: Writes) -> None:
+async def measure_bulk(
+    run_bare: Run, run_ours: Run, rounds: int, worker: int, writes: Writes
+) -> None:
     per_node: dict[str, float] = {}
     for workload, graphs, nodes in (
         ("10000 one-node tasks", [chain(1)] * 10_000, 10_000),
@@ -196,9 +224,13 @@ async def measure_bulk(run_bare: Run, run_ours: Run, rounds: int, worker: int, w
         ours, theirs = statistics.median(took), statistics.median(floor)
         per_node[workload] = ours / nodes
         say(
-            workload, nodes_a_second=round(nodes / ours), bare_nodes_a_second=round(nodes / theirs), ratio=theirs / ours,
-            cpu_milliseconds_a_node=statistics.median(cpu) / nodes * 1000, store_writes_a_node=statistics.median(written) / nodes,
-        )  # fmt: skip
+            workload,
+            nodes_a_second=round(nodes / ours),
+            bare_nodes_a_second=round(nodes / theirs),
+            ratio=theirs / ours,
+            cpu_milliseconds_a_node=statistics.median(cpu) / nodes * 1000,
+            store_writes_a_node=statistics.median(written) / nodes,
+        )
     say("fan: cost a node, 10000 to 100", ratio=per_node["fan of 10000"] / per_node["fan of 100"])
 
 
@@ -214,11 +246,17 @@ async def measure_stream(coordinator: Coordinator) -> None:
         await coordinator.wait(task_id, timeout=60)
         late = [artifact.meta["late"] async for artifact in coordinator.artifacts(task_id, "c")]
         first.append(float(str(late[0])) * 1000)
-    say("first downstream batch after the first was produced", milliseconds=statistics.median(first), worst=max(first))
+    say(
+        "first downstream batch after the first was produced",
+        milliseconds=statistics.median(first),
+        worst=max(first),
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kafka", help="bootstrap servers")
     parser.add_argument("--mongo", help="address")
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,4 +1,6 @@
-"""Docstrings are written with Sphinx's roles; the site reads Markdown. This griffe extension turns one into the other."""
+"""Docstrings are written with Sphinx's roles; the site reads Markdown. This griffe extension turns
+one into the other.
+"""
 
 import re
 from typing import Any
@@ -10,14 +12,20 @@ LITERAL_BLOCK = re.compile(r"::(?=\n\s*\n)")
 
 
 def to_markdown(text: str) -> str:
-    """Roles become links where their target is in the site, and ``::`` before an indented block becomes a colon."""
+    """Roles become links where their target is in the site, and ``::`` before an indented block
+    becomes a colon.
+    """
     return LITERAL_BLOCK.sub(":", ROLE.sub(_link, text))
 
 
 def _link(found: re.Match[str]) -> str:
     target = found["target"]
     shown = target.rpartition(".")[2] if found["short"] else target
-    return f'<autoref optional identifier="{target}"><code>{shown}</code></autoref>' if "." in target else f"`{shown}`"
+    return (
+        f'<autoref optional identifier="{target}"><code>{shown}</code></autoref>'
+        if "." in target
+        else f"`{shown}`"
+    )
 
 
 class MarkdownDocstrings(griffe.Extension):

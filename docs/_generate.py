@@ -1,7 +1,9 @@
-"""What the documentation says that the code knows better: ``python docs/_generate.py`` writes it into the pages.
+"""What the documentation says that the code knows better: ``python docs/_generate.py`` writes it
+into the pages.
 
-A page marks a place with ``<!-- generated: NAME -->`` and ``<!-- end -->``; what stands between is replaced by what the function of
-that name in :data:`GENERATORS` gives. A test fails where a page is not up to date.
+A page marks a place with ``<!-- generated: NAME -->`` and ``<!-- end -->``; what stands between is
+replaced by what the function of that name in :data:`GENERATORS` gives. A test fails where a page is
+not up to date.
 """
 
 import re
@@ -33,7 +35,12 @@ MARKS = {value: name.lower() for name, value in vars(Mark).items() if name.isupp
 # ---------------------------------------------------------------- state charts
 
 
-def chart(first: str, moves: Iterable[tuple[str, Sequence[str]]], *, labels: Callable[[str], str] = lambda _: "") -> str:
+def chart(
+    first: str,
+    moves: Iterable[tuple[str, Sequence[str]]],
+    *,
+    labels: Callable[[str], str] = lambda _: "",
+) -> str:
     """A Mermaid state diagram. ``labels`` says what is written on the arrows that leave a state."""
     lines = ["stateDiagram-v2", f"    [*] --> {first}"]
     for state, following in moves:
@@ -45,13 +52,24 @@ def chart(first: str, moves: Iterable[tuple[str, Sequence[str]]], *, labels: Cal
 
 def node_chart() -> str:
     return chart(
-        "waiting", ((MARKS[mark], [MARKS[after] for after in MARKS if after in following]) for mark, following in NODE_MOVES.items())
+        "waiting",
+        (
+            (MARKS[mark], [MARKS[after] for after in MARKS if after in following])
+            for mark, following in NODE_MOVES.items()
+        ),
     )
 
 
 def task_chart() -> str:
-    moves = ((str(status), [str(after) for after in TASK_MOVES if after in following]) for status, following in TASK_MOVES.items())
-    labels = {"finished": " : retry of a dead letter", "failed": " : retry", "cancelled": " : retry"}
+    moves = (
+        (str(status), [str(after) for after in TASK_MOVES if after in following])
+        for status, following in TASK_MOVES.items()
+    )
+    labels = {
+        "finished": " : retry of a dead letter",
+        "failed": " : retry",
+        "cancelled": " : retry",
+    }
     return chart("queued", moves, labels=lambda state: labels.get(state, ""))
 
 
@@ -61,7 +79,10 @@ def node_states() -> str:
         (
             name,
             f"`{STATUS_OF_MARK[mark]}`",
-            ", ".join(f"`{report.__name__}`" for report, marks in NODE_REPORTS.items() if mark in marks) or "none",
+            ", ".join(
+                f"`{report.__name__}`" for report, marks in NODE_REPORTS.items() if mark in marks
+            )
+            or "none",
         )
         for mark, name in MARKS.items()
     ]
@@ -73,7 +94,12 @@ def node_states() -> str:
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(heads) + " |", "| " + " | ".join("---" for _ in heads) + " |"]
-    return "\n".join([*lines, *("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)])
+    return "\n".join(
+        [
+            *lines,
+            *("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows),
+        ]
+    )
 
 
 def settings(model: type[BaseModel], *, without: type[BaseModel] | None = None) -> str:
@@ -96,13 +122,21 @@ def _type(annotation: Any) -> str:
         return ", ".join(map(repr, get_args(annotation)))
     if annotation is type(None):
         return "none"
-    text = annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
+    text = (
+        annotation.__name__
+        if isinstance(annotation, type) and not get_args(annotation)
+        else str(annotation)
+    )
     return text.replace("typing.", "").replace("pydantic.types.", "")
 
 
 def _default(field: FieldInfo) -> str:
     if field.default is PydanticUndefined:
-        return "see below" if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel) else "empty"
+        return (
+            "see below"
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+            else "empty"
+        )
     if field.default is None:
         return "none"
     if isinstance(field.default, bool):
@@ -113,14 +147,27 @@ def _default(field: FieldInfo) -> str:
 def message_kinds() -> str:
     rows = []
     for model in get_args(get_args(messages.AnyMessage)[0]):
-        own = [name for name in model.model_fields if name not in ("v", "kind", "task_id", "index", "attempt", "token")]
+        own = [
+            name
+            for name in model.model_fields
+            if name not in ("v", "kind", "task_id", "index", "attempt", "token")
+        ]
         fields = ", ".join(f"`{name}`" for name in own)
-        rows.append((f"`{model.model_fields['kind'].default}`", " ".join((model.__doc__ or "").split()), fields))
+        rows.append(
+            (
+                f"`{model.model_fields['kind'].default}`",
+                " ".join((model.__doc__ or "").split()),
+                fields,
+            )
+        )
     return table(("kind", "says", "fields of its own"), rows)
 
 
 def functions() -> str:
-    rows = [(f"`{name}`", _first_paragraph(function.__doc__)) for name, function in BUILTIN_FUNCTIONS.items()]
+    rows = [
+        (f"`{name}`", _first_paragraph(function.__doc__))
+        for name, function in BUILTIN_FUNCTIONS.items()
+    ]
     return table(("function", "does"), rows)
 
 
@@ -135,7 +182,9 @@ def mongo_roles() -> str:
         lines += [f'database.createRole({{role: "{role}", roles: [], privileges: [']
         for one in privileges(role, database="flowkit"):
             actions = ", ".join(f'"{action}"' for action in one["actions"])
-            lines.append(f'  {{resource: {{db: "flowkit", collection: "{one["resource"]["collection"]}"}}, actions: [{actions}]}},')
+            lines.append(
+                f'  {{resource: {{db: "flowkit", collection: "{one["resource"]["collection"]}"}}, actions: [{actions}]}},'
+            )
         lines.append("]})")
     return "\n".join([*lines, "```"])
 
@@ -180,7 +229,9 @@ def diagrams() -> dict[Path, str]:
 
 def generated(text: str) -> str:
     """A page with its generated places brought up to date."""
-    return REGION.sub(lambda found: f"{found[1]}\n{GENERATORS[found['name']]()}\n\n{found[3]}", text)
+    return REGION.sub(
+        lambda found: f"{found[1]}\n{GENERATORS[found['name']]()}\n\n{found[3]}", text
+    )
 
 
 def pages() -> list[Path]:

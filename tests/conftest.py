@@ -8,12 +8,25 @@ from hypothesis import HealthCheck, settings
 
 from flowkit._runtime.signals import signals_heard
 from tests.servers.kafka_fixtures import kafka_address, own_kafka
-from tests.servers.mongo_fixtures import mongo_address, mongo_set_of_three, mongo_standalone, own_mongo
+from tests.servers.mongo_fixtures import (
+    mongo_address,
+    mongo_set_of_three,
+    mongo_standalone,
+    own_mongo,
+)
 
-__all__ = ["kafka_address", "mongo_address", "mongo_set_of_three", "mongo_standalone", "own_kafka", "own_mongo"]
+__all__ = [
+    "kafka_address",
+    "mongo_address",
+    "mongo_set_of_three",
+    "mongo_standalone",
+    "own_kafka",
+    "own_mongo",
+]
 
 
-# The same examples in each run, and no clock: what fails is a change's doing. ``--hypothesis-profile=fresh`` looks for others.
+# The same examples in each run, and no clock: what fails is a change's doing.
+# ``--hypothesis-profile=fresh`` looks for others.
 settings.register_profile("fresh", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("same", settings.get_profile("fresh"), derandomize=True, database=None)
 settings.load_profile("same")
@@ -21,7 +34,9 @@ settings.load_profile("same")
 
 @pytest.fixture
 async def survived_signals() -> AsyncIterator[None]:
-    """Keep the process of the tests alive where a signal ends a ``run()`` in it, however slow the machine is."""
+    """Keep the process of the tests alive where a signal ends a ``run()`` in it, however slow the
+    machine is.
+    """
     with signals_heard(lambda number: None, patience_sec=3600, hurry_sec=3600):
         yield
     with signals_heard(lambda number: None, patience_sec=3600):
@@ -29,7 +44,9 @@ async def survived_signals() -> AsyncIterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Measure coverage once: pytest-cov, told of ``-n``, begins as the controlling process in each worker, too, and never ends that."""
+    """Measure coverage once: pytest-cov, told of ``-n``, begins as the controlling process in each
+    worker, too, and never ends that.
+    """
     stray = coverage.Coverage.current()
     if hasattr(config, "workerinput") and stray is not None:
         stray.stop()
@@ -37,9 +54,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What was logged may hold half a surrogate pair, on purpose; between processes only what is Unicode can be told."""
+    """What was logged may hold half a surrogate pair, on purpose; between processes only what is
+    Unicode can be told.
+    """
     report = yield
-    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
+    ]
     return report
 
 
@@ -61,7 +82,9 @@ def _group(item: pytest.Item) -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show what tests have to tell though they passed: what was simulated, and how often something was killed."""
+    """Show what tests have to tell though they passed: what was simulated, and how often something
+    was killed.
+    """
     for passed in terminalreporter.getreports("passed"):
         for name, text in passed.user_properties:
             if name == "report":

@@ -1,4 +1,6 @@
-"""What handlers, functions and plugins may raise that is no ordinary exception, for the tests that contain them."""
+"""What handlers, functions and plugins may raise that is no ordinary exception, for the tests that
+contain them.
+"""
 
 import asyncio
 from collections.abc import Callable

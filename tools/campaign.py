@@ -1,7 +1,7 @@
 """Simulate many seeds of the standard scenarios, and write down what came of it.
 
-``python tools/campaign.py --seeds 50000 --processes 2`` writes ``docs/reliability/campaign.md``; ``--seed 17`` runs this one alone and
-prints its event log.
+``python tools/campaign.py --seeds 50000 --processes 2`` writes ``docs/reliability/campaign.md``;
+``--seed 17`` runs this one alone and prints its event log.
 """
 
 import argparse
@@ -28,7 +28,13 @@ def main() -> int:
         return _one(options)
     began = time.monotonic()
     found, told_at = Chunk(), began
-    for chunk in run_seeds(options.first, options.seeds, faults=options.faults, processes=options.processes, limit_sec=options.limit_sec):
+    for chunk in run_seeds(
+        options.first,
+        options.seeds,
+        faults=options.faults,
+        processes=options.processes,
+        limit_sec=options.limit_sec,
+    ):
         found.add(chunk)
         for failure in chunk.failures:
             print(failure, flush=True)
@@ -52,11 +58,17 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=1000, help="how many")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--seed", type=int, help="run this one alone, and print its event log")
-    parser.add_argument("--scenario", choices=sorted(STANDARD), help="with --seed: another scenario than the seed's own")
+    parser.add_argument(
+        "--scenario",
+        choices=sorted(STANDARD),
+        help="with --seed: another scenario than the seed's own",
+    )
     parser.add_argument("--faults", default="all", help="fault profile")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--limit-sec", type=float, help="begin no further seeds after this long")
@@ -76,7 +88,13 @@ def _one(options: argparse.Namespace) -> int:
 
 def _report(found: Chunk, options: argparse.Namespace, took_sec: float) -> str:
     report = found.report
-    asked = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    asked = subprocess.run(
+        ["git", "rev-parse", "--short=12", "HEAD"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     lines = [
         "# The last campaign",
         "",
@@ -114,7 +132,14 @@ def _report(found: Chunk, options: argparse.Namespace, took_sec: float) -> str:
     if found.failures:
         lines += ["## Failures", ""]
         for one in found.failures:
-            lines += [f"Seed {one.seed}, {one.scenario}:", "", "```text", one.error.replace(f"{ROOT}/", ""), "```", ""]
+            lines += [
+                f"Seed {one.seed}, {one.scenario}:",
+                "",
+                "```text",
+                one.error.replace(f"{ROOT}/", ""),
+                "```",
+                "",
+            ]
     return "\n".join(lines)
 
 

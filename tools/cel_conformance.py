@@ -1,7 +1,8 @@
 """Takes the cases of the CEL conformance suite into ``tests/expressions/conformance.json``.
 
-``go mod download -json cel.dev/expr@v0.26.0`` fetches the suite and prints its folder; ``python tools/cel_conformance.py FOLDER`` reads it.
-The suite is Copyright Google LLC, under the Apache License 2.0. Cases outside of the subset are counted by reason.
+``go mod download -json cel.dev/expr@v0.26.0`` fetches the suite and prints its folder; ``python
+tools/cel_conformance.py FOLDER`` reads it. The suite is Copyright Google LLC, under the Apache
+License 2.0. Cases outside of the subset are counted by reason.
 """
 
 import json
@@ -14,9 +15,21 @@ from typing import Any
 
 TARGET = Path(__file__).parent.parent / "tests" / "expressions" / "conformance.json"
 FILES = (
-    "basic", "comparisons", "conversions", "fields", "fp_math", "integer_math", "lists", "logic", "macros", "parse", "plumbing", "string",
-    "string_ext", "timestamps",
-)  # fmt: skip
+    "basic",
+    "comparisons",
+    "conversions",
+    "fields",
+    "fp_math",
+    "integer_math",
+    "lists",
+    "logic",
+    "macros",
+    "parse",
+    "plumbing",
+    "string",
+    "string_ext",
+    "timestamps",
+)
 OTHER_FILES = {
     "protocol buffers": "dynamic enums proto2 proto2_ext proto3 wrappers",
     "extensions that are not part of the subset": "bindings_ext block_ext encoders_ext lists_ext math_ext network_ext optionals sets_ext",
@@ -26,16 +39,23 @@ OTHER_FILES = {
     "unknown values": "unknowns",
 }
 OUTSIDE = {
-    "protocol buffers": re.compile(r"TestAllTypes|google\.protobuf\.(?!Timestamp|Duration)|TestRequired|NestedTestAll|GlobalEnum|Any\{"),
+    "protocol buffers": re.compile(
+        r"TestAllTypes|google\.protobuf\.(?!Timestamp|Duration)|TestRequired|NestedTestAll|GlobalEnum|Any\{"
+    ),
     "message literals": re.compile(r"(?<![\w\s(\[,:?|&!=<>+*/%-])\s*\{|[A-Za-z_][\w.]*\{"),
     "optional values": re.compile(r"\.\?|\[\?|optional\."),
     "format(), quote() and reverse()": re.compile(r"\.format\(|strings\.quote|\.reverse\("),
     "names with a leading dot": re.compile(r"(?:^|[\s(\[,])\.[A-Za-z]"),
     "two variables": re.compile(r"transform(?:List|Map)|\.(?:all|exists|existsOne)\(\w+, \w+,"),
 }
-_TOKEN = re.compile(r"\s+|#[^\n]*|(\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*')|(\[[\w./]+\]|[\w.+-]+)|([{}:<>,;\[\]])")
+_TOKEN = re.compile(
+    r"\s+|#[^\n]*|(\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*')|(\[[\w./]+\]|[\w.+-]+)|([{}:<>,;\[\]])"
+)
 
-_PIECE = re.compile(r"\\(?:(u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})|([xX][0-9a-fA-F]{1,2})|([0-7]{1,3})|(.))|([^\\]+)", re.DOTALL)
+_PIECE = re.compile(
+    r"\\(?:(u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})|([xX][0-9a-fA-F]{1,2})|([0-7]{1,3})|(.))|([^\\]+)",
+    re.DOTALL,
+)
 _SIMPLE = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 
@@ -124,22 +144,36 @@ def plain(found: dict[str, list[Any]]) -> Any:
         case "list_value":
             return {"list": [plain(item) for item in one.get("values", [])]}
         case "map_value":
-            return {"map": [[plain(entry["key"][0]), plain(entry["value"][0])] for entry in one.get("entries", [])]}
+            return {
+                "map": [
+                    [plain(entry["key"][0]), plain(entry["value"][0])]
+                    for entry in one.get("entries", [])
+                ]
+            }
         case "object_value":
             ((kind, (content,)),) = one.items()
             if kind.endswith(("google.protobuf.Timestamp]", "google.protobuf.Duration]")):
-                nanos = int(content.get("seconds", ["0"])[0]) * 10**9 + int(content.get("nanos", ["0"])[0])
+                nanos = int(content.get("seconds", ["0"])[0]) * 10**9 + int(
+                    content.get("nanos", ["0"])[0]
+                )
                 return {kind.rpartition(".")[2][:-1].lower(): str(nanos)}
     raise ValueError(name)
 
 
 def case(test: dict[str, list[Any]]) -> list[Any] | str:
-    """Expression, bindings and value (``["error"]`` for an error); or the reason why the case is left out."""
+    """Expression, bindings and value (``["error"]`` for an error); or the reason why the case is
+    left out.
+    """
     expression = test["expr"][0].decode()
     for reason, pattern in OUTSIDE.items():
         if pattern.search(re.sub(r"'[^']*'|\"[^\"]*\"", "''", expression)):
             return reason
-    if "container" in test or "disable_macros" in test or "typed_result" in test or "check_only" in test:
+    if (
+        "container" in test
+        or "disable_macros" in test
+        or "typed_result" in test
+        or "check_only" in test
+    ):
         return "containers, checks and disabled macros"
     if "any_eval_errors" in test or "unknown" in test:
         return "unknown values"
@@ -162,14 +196,22 @@ def main() -> None:
         document = message(list(tokens(path.read_text(encoding="utf-8")))[::-1])
         for section in document.get("section", []):
             for test in section.get("test", []):
-                reason = next((reason for reason, files in OTHER_FILES.items() if path.stem in files.split()), None)
+                reason = next(
+                    (reason for reason, files in OTHER_FILES.items() if path.stem in files.split()),
+                    None,
+                )
                 found = reason or case(test)
                 if isinstance(found, str):
                     left_out[found] += 1
                 else:
-                    cases[f"{path.stem}/{section['name'][0].decode()}/{test['name'][0].decode()}"] = found
+                    cases[
+                        f"{path.stem}/{section['name'][0].decode()}/{test['name'][0].decode()}"
+                    ] = found
     source = "cel.dev/expr v0.26.0, tests/simple/testdata; Copyright Google LLC; Apache License 2.0; taken over by tools/cel_conformance.py"
-    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(found, ensure_ascii=False)}" for name, found in cases.items())
+    lines = ",\n".join(
+        f"{json.dumps(name)}: {json.dumps(found, ensure_ascii=False)}"
+        for name, found in cases.items()
+    )
     head = f'{{"source": {json.dumps(source)},\n"left_out": {json.dumps(dict(sorted(left_out.items())))},\n"cases": {{\n'
     TARGET.write_text(f"{head}{lines}\n}}}}\n", encoding="utf-8")
     print(f"{len(cases)} cases; left out: {dict(left_out)}")

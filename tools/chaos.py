@@ -1,7 +1,8 @@
-"""Chaos for as long as wanted: ``python tools/chaos.py --minutes 60``. Servers and processes are started, ill-treated, and compared.
+"""Chaos for as long as wanted: ``python tools/chaos.py --minutes 60``. Servers and processes are
+started, ill-treated, and compared.
 
-Everything that was written down (ledgers, logs, what was done when) is kept where ``--keep`` says, else removed. The exit status is 1 if
-anything was lost, doubled, or otherwise not as promised.
+Everything that was written down (ledgers, logs, what was done when) is kept where ``--keep`` says,
+else removed. The exit status is 1 if anything was lost, doubled, or otherwise not as promised.
 """
 
 import argparse
@@ -26,15 +27,29 @@ from tests.servers.processes import Unavailable
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--calm-minutes", type=float, default=0, help="then so long one disaster after another, to see what each takes")
-    parser.add_argument("--seed", type=int, default=None, help="of the disasters and the load; made up if not given")
+    parser.add_argument(
+        "--calm-minutes",
+        type=float,
+        default=0,
+        help="then so long one disaster after another, to see what each takes",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=None, help="of the disasters and the load; made up if not given"
+    )
     parser.add_argument("--least-kills", type=int, default=0)
     parser.add_argument("--coordinators", type=int, default=3)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--nodes-per-sec", type=float, default=30)
-    parser.add_argument("--quiet-sec", type=float, default=720, help="how long everything may take to end after the last disaster")
+    parser.add_argument(
+        "--quiet-sec",
+        type=float,
+        default=720,
+        help="how long everything may take to end after the last disaster",
+    )
     parser.add_argument("--page", type=Path, help="write the report as a page of the documentation")
-    parser.add_argument("--machine", default=f"{os.cpu_count()} cores", help="how the page is to call this machine")
+    parser.add_argument(
+        "--machine", default=f"{os.cpu_count()} cores", help="how the page is to call this machine"
+    )
     parser.add_argument("--keep", type=Path, help="a folder that does not exist yet")
     arguments = parser.parse_args()
     plan = Plan(
@@ -47,11 +62,21 @@ def main() -> None:
         quiet_sec=arguments.quiet_sec,
     )
     calm_plan = replace(plan, seconds=60 * arguments.calm_minutes, least_kills=0, calm=True)
-    folder = Path(tempfile.mkdtemp(prefix="flowkit-chaos-")) if arguments.keep is None else arguments.keep
+    folder = (
+        Path(tempfile.mkdtemp(prefix="flowkit-chaos-"))
+        if arguments.keep is None
+        else arguments.keep
+    )
     folder.mkdir(parents=True, exist_ok=arguments.keep is None)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to stop"))  # so that what was started is ended
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit("told to stop")
+    )  # so that what was started is ended
     try:
-        reports = [run(one, folder / name) for name, one in (("all-at-once", plan), ("calm", calm_plan)) if one.seconds]
+        reports = [
+            run(one, folder / name)
+            for name, one in (("all-at-once", plan), ("calm", calm_plan))
+            if one.seconds
+        ]
     except Unavailable as error:
         sys.exit(f"cannot start the servers: {error}")
     finally:
@@ -61,14 +86,21 @@ def main() -> None:
         shown = f"--minutes {arguments.minutes:g} --calm-minutes {arguments.calm_minutes:g} --seed {plan.seed}"
         before = arguments.page.read_text(encoding="utf-8") if arguments.page.exists() else ""
         page = page_of(
-            reports[0], reports[1] if len(reports) > 1 else None, before=before, arguments=shown, machine=arguments.machine, rules=PROMISES
+            reports[0],
+            reports[1] if len(reports) > 1 else None,
+            before=before,
+            arguments=shown,
+            machine=arguments.machine,
+            rules=PROMISES,
         )
         arguments.page.write_text(page, encoding="utf-8")
     sys.exit(1 if any(report.violations for report in reports) else 0)
 
 
 def run(plan: Plan, folder: Path) -> Report:
-    report = run_campaign(plan, folder, tell=lambda text: print(time.strftime("%H:%M:%S"), text, flush=True))
+    report = run_campaign(
+        plan, folder, tell=lambda text: print(time.strftime("%H:%M:%S"), text, flush=True)
+    )
     print(told_of(report), flush=True)
     return report
 

@@ -1,7 +1,9 @@
-"""Check that docstrings, comments, messages and pages are in plain English: ``python -m tools.plain_english``.
+"""Check that docstrings, comments, messages and pages are in plain English: ``python -m
+tools.plain_english``.
 
-A docstring says what its object does or is: its first line does not begin with a question word. Some words are banned everywhere, because
-readers have to guess what they mean. ``EXCEPTIONS`` lists the lines that may stay, each with its reason.
+A docstring says what its object does or is: its first line does not begin with a question word.
+Some words are banned everywhere, because readers have to guess what they mean. ``EXCEPTIONS`` lists
+the lines that may stay, each with its reason.
 """
 
 import ast
@@ -56,7 +58,13 @@ def findings() -> Iterator[str]:
 
 
 def _tracked() -> Iterator[str]:
-    listed = subprocess.run(["git", "ls-files", "-z", "*.py", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "*.py", "*.md"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return (name for name in listed.stdout.split("\0") if name and not name.startswith(SKIPPED))
 
 
@@ -73,8 +81,14 @@ def _in_python(text: str) -> Iterator[tuple[int, str]]:
 def _docstrings(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Find docstrings, those of constants and fields too: a string alone in a statement."""
     for node in ast.walk(tree):
-        for statement in getattr(node, "body", ()) if not isinstance(node, ast.Lambda | ast.IfExp) else ():
-            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str):
+        for statement in (
+            getattr(node, "body", ()) if not isinstance(node, ast.Lambda | ast.IfExp) else ()
+        ):
+            if (
+                isinstance(statement, ast.Expr)
+                and isinstance(statement.value, ast.Constant)
+                and isinstance(statement.value.value, str)
+            ):
                 yield statement.lineno, statement.value.value
 
 

@@ -1,6 +1,7 @@
 """A real Kafka and a real MongoDB for playing: ``python tools/servers.py up``, until Ctrl-C.
 
-What they hold is gone when they stop. The servers are fetched once and kept in ``~/.cache/flowkit``.
+What they hold is gone when they stop. The servers are fetched once and kept in
+``~/.cache/flowkit``.
 """
 
 import argparse
@@ -29,7 +30,9 @@ def up() -> None:
     with ExitStack() as stack:
         starts: list[Callable[[], Any]] = [KafkaServer.start, MongoServers]
         with ThreadPoolExecutor() as pool:
-            started = [pool.submit(lambda start: stack.enter_context(start()), start) for start in starts]
+            started = [
+                pool.submit(lambda start: stack.enter_context(start()), start) for start in starts
+            ]
         kafka, mongo = (each.result() for each in started)
         print(
             f"Kafka:   {kafka.address}\n"
@@ -51,7 +54,9 @@ def with_database(address: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("verb", choices=["up"], help="start both servers")
     parser.parse_args()
     try:

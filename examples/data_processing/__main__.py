@@ -21,7 +21,9 @@ async def main(log: Path) -> None:
     async with AsyncExitStack() as stack:
         coordinator = await stack.enter_async_context(Coordinator(db=ADDRESS))
         workers = {
-            name: await stack.enter_async_context(Worker(db=ADDRESS, cfg=WorkerConfig(worker_id=name), handlers=HANDLERS))
+            name: await stack.enter_async_context(
+                Worker(db=ADDRESS, cfg=WorkerConfig(worker_id=name), handlers=HANDLERS)
+            )
             for name in ("ada", "ben")
         }
         task_id = await coordinator.create_task(graph=log_report, params={"log": str(log)})
@@ -36,7 +38,9 @@ async def main(log: Path) -> None:
 
 
 async def stop_one(coordinator: Coordinator, task_id: str, workers: dict[str, Worker]) -> None:
-    """Stop the first worker that stores a batch of a map, without letting it finish what it has begun."""
+    """Stop the first worker that stores a batch of a map, without letting it finish what it has
+    begun.
+    """
     runs_on: dict[str, str] = {}
     async for event in coordinator.watch(task_id):
         if event.node_id is None or not event.node_id.startswith("map_"):

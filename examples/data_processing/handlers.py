@@ -1,4 +1,6 @@
-"""The handlers of the flow in ``flow.py``. The task's param ``log`` is the path of a log file that all workers can read."""
+"""The handlers of the flow in ``flow.py``. The task's param ``log`` is the path of a log file that
+all workers can read.
+"""
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
@@ -12,9 +14,11 @@ BATCH_BYTES = 16_384
 
 
 class Map(Handler):
-    """Count the requests in one part of the file, a range of bytes at a time, in a thread: heartbeats go on meanwhile.
+    """Count the requests in one part of the file, a range of bytes at a time, in a thread:
+    heartbeats go on meanwhile.
 
-    A batch's uid is its range: it is the same in every attempt, so ranges that are stored are not counted again.
+    A batch's uid is its range: it is the same in every attempt, so ranges that are stored are not
+    counted again.
     """
 
     async def init(self, run_info: Mapping[str, Any]) -> None:
@@ -26,10 +30,15 @@ class Map(Handler):
         begin, end = size * part // parts, size * (part + 1) // parts
         for first in range(begin, end, BATCH_BYTES):
             last = min(first + BATCH_BYTES, end)
-            yield Batch(f"{first}-{last}", {"begin": first, "end": last, "done": last - begin, "total": end - begin})
+            yield Batch(
+                f"{first}-{last}",
+                {"begin": first, "end": last, "done": last - begin, "total": end - begin},
+            )
 
     async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
-        counts = await anyio.to_thread.run_sync(count_requests, self.log, batch.payload["begin"], batch.payload["end"])
+        counts = await anyio.to_thread.run_sync(
+            count_requests, self.log, batch.payload["begin"], batch.payload["end"]
+        )
         ctx.heartbeat({"done": batch.payload["done"], "total": batch.payload["total"]})
         return BatchResult(success=True, metrics=sums_of(counts), artifacts_ref=counts)
 
@@ -41,7 +50,8 @@ class Map(Handler):
 class Reduce(Handler):
     """Add up the counts of all parts.
 
-    What it has read it keeps as artifacts, not in the object: another worker may take over at any batch.
+    What it has read it keeps as artifacts, not in the object: another worker may take over at any
+    batch.
     """
 
     async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
@@ -60,8 +70,16 @@ async def report(item: Any, ctx: RunContext) -> dict[str, Any]:
     return {
         "totals": ctx.results["totals"]["metrics"],
         "tables": [
-            {"title": "Paths", "columns": ["path", *columns], "rows": [[path, *by_path[path]] for path in sorted(by_path)]},
-            {"title": "Parts", "columns": ["part", *columns], "rows": [[part, *by_part[part].values()] for part in sorted(by_part)]},
+            {
+                "title": "Paths",
+                "columns": ["path", *columns],
+                "rows": [[path, *by_path[path]] for path in sorted(by_path)],
+            },
+            {
+                "title": "Parts",
+                "columns": ["part", *columns],
+                "rows": [[part, *by_part[part].values()] for part in sorted(by_part)],
+            },
         ],
     }
 
@@ -73,7 +91,9 @@ Counts = dict[str, list[int]]
 
 
 def lines_in(path: Path, begin: int, end: int) -> Iterator[str]:
-    """Yield the lines that begin in this range of bytes. Each line of the file begins in exactly one of several adjoining ranges."""
+    """Yield the lines that begin in this range of bytes. Each line of the file begins in exactly
+    one of several adjoining ranges.
+    """
     with path.open("rb") as file:
         if begin > 0:
             file.seek(begin - 1)
@@ -104,7 +124,9 @@ def add(total: list[int], numbers: list[int]) -> None:
 
 
 def sums_of(counts: Counts) -> dict[str, int]:
-    requests, errors, size = (sum(column) for column in zip(*counts.values(), strict=True)) if counts else (0, 0, 0)
+    requests, errors, size = (
+        (sum(column) for column in zip(*counts.values(), strict=True)) if counts else (0, 0, 0)
+    )
     return {"requests": requests, "errors": errors, "bytes": size}
 
 

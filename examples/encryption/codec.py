@@ -1,4 +1,6 @@
-"""A codec that encrypts payloads with AES-GCM. Give :class:`Encryption` as a plugin to every client, coordinator and worker."""
+"""A codec that encrypts payloads with AES-GCM. Give :class:`Encryption` as a plugin to every
+client, coordinator and worker.
+"""
 
 import os
 from collections.abc import Mapping
@@ -12,11 +14,13 @@ NONCE_BYTES = 12
 
 
 class Encryption:
-    """Encrypts with one key, and decrypts what any of its keys encrypted, each of 16, 24 or 32 bytes.
+    """Encrypts with one key, and decrypts what any of its keys encrypted, each of 16, 24 or 32
+    bytes.
 
-    What it makes begins with the name of its key, so that keys can be replaced: add the new one everywhere, then encrypt with it
-    everywhere, and take the old one away when nothing is left that needs it. Every payload has a nonce of its own, and is bound to the
-    context it belongs to: moved to another task, node or topic it cannot be decrypted.
+    What it makes begins with the name of its key, so that keys can be replaced: add the new one
+    everywhere, then encrypt with it everywhere, and take the old one away when nothing is left that
+    needs it. Every payload has a nonce of its own, and is bound to the context it belongs to: moved
+    to another task, node or topic it cannot be decrypted.
     """
 
     def __init__(self, keys: Mapping[str, bytes], *, encrypt_with: str) -> None:
@@ -29,7 +33,10 @@ class Encryption:
     @classmethod
     def from_environment(cls, variable: str = "PAYLOAD_KEYS") -> Self:
         """``name=hex,name=hex``; the first encrypts."""
-        keys = {name: bytes.fromhex(key) for name, _, key in (pair.partition("=") for pair in os.environ[variable].split(","))}
+        keys = {
+            name: bytes.fromhex(key)
+            for name, _, key in (pair.partition("=") for pair in os.environ[variable].split(","))
+        }
         return cls(keys, encrypt_with=next(iter(keys)))
 
     def flowkit_encode_payload(self, data: bytes, context: str) -> bytes:
@@ -42,11 +49,17 @@ class Encryption:
             raise ValueError("this is not encrypted")
         start = len(MAGIC) + 1
         end = start + data[len(MAGIC)] if len(data) >= start else start
-        name, nonce, text = data[start:end], data[end : end + NONCE_BYTES], data[end + NONCE_BYTES :]
+        name, nonce, text = (
+            data[start:end],
+            data[end : end + NONCE_BYTES],
+            data[end + NONCE_BYTES :],
+        )
         cipher = self._ciphers.get(name)
         if cipher is None:
             raise ValueError(f"there is no key {name.decode(errors='replace')!r}")
         try:
             return cipher.decrypt(nonce, text, data[:end] + context.encode())
         except (InvalidTag, ValueError):
-            raise ValueError(f"key {name.decode(errors='replace')!r} does not fit, or it was changed or moved") from None
+            raise ValueError(
+                f"key {name.decode(errors='replace')!r} does not fit, or it was changed or moved"
+            ) from None

@@ -1,6 +1,7 @@
 """The handlers of the flow in ``flow.yaml``.
 
-Params: ``source``, a folder with CSV files and ``rates.json``, and ``database``, the SQLite file to write.
+Params: ``source``, a folder with CSV files and ``rates.json``, and ``database``, the SQLite file to
+    write.
 """
 
 import csv
@@ -24,7 +25,9 @@ BY_COUNTRY = "SELECT country, COUNT(*), SUM(euros) FROM orders GROUP BY country 
 
 @handler("extract")
 def extract(item: Any, ctx: RunContext) -> Iterator[dict[str, Any]]:
-    """Yield the rows of all files, some at a time. The order is always the same, so a later attempt yields the same batches."""
+    """Yield the rows of all files, some at a time. The order is always the same, so a later attempt
+    yields the same batches.
+    """
     for path in sorted(Path(ctx.params["source"]).glob("*.csv")):
         with path.open(newline="", encoding="utf-8") as file:
             rows: list[dict[str, str]] = []
@@ -40,8 +43,8 @@ def extract(item: Any, ctx: RunContext) -> Iterator[dict[str, Any]]:
 class Transform(Handler):
     """Convert amounts to euros.
 
-    A row whose amount is not a number is rejected and counted. A currency without a rate fails the whole batch: the rate can be added
-    later, and then the batch can be tried again.
+    A row whose amount is not a number is rejected and counted. A currency without a rate fails the
+    whole batch: the rate can be added later, and then the batch can be tried again.
     """
 
     async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
@@ -50,11 +53,15 @@ class Transform(Handler):
         for row in batch.payload["items"]:
             if row["amount"].isdecimal():
                 euros = int(row["amount"]) * _rate(rates, row)
-                orders.append({"id": row["order"], "country": row["country"], "euros": round(euros, 2)})
+                orders.append(
+                    {"id": row["order"], "country": row["country"], "euros": round(euros, 2)}
+                )
             else:
                 rejected.append(row["order"])
         metrics = {"orders": len(orders), "rejected": len(rejected)}
-        return BatchResult(success=True, metrics=metrics, artifacts_ref={"orders": orders, "rejected": rejected})
+        return BatchResult(
+            success=True, metrics=metrics, artifacts_ref={"orders": orders, "rejected": rejected}
+        )
 
 
 def _rate(rates: Mapping[str, float], row: Mapping[str, str]) -> float:
@@ -65,7 +72,9 @@ def _rate(rates: Mapping[str, float], row: Mapping[str, str]) -> float:
 
 
 class Load(Handler):
-    """Write orders to the database. Writing an order twice changes nothing, so it does no harm if a batch is processed twice."""
+    """Write orders to the database. Writing an order twice changes nothing, so it does no harm if a
+    batch is processed twice.
+    """
 
     async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
         orders = batch.payload["meta"]["orders"]
@@ -87,7 +96,9 @@ def report(item: Any, ctx: RunContext) -> dict[str, Any]:
         rows = [list(row) for row in connection.execute(BY_COUNTRY)]
     return {
         "orders": sum(row[1] for row in rows),
-        "tables": [{"title": "Orders by country", "columns": ["country", "orders", "euros"], "rows": rows}],
+        "tables": [
+            {"title": "Orders by country", "columns": ["country", "orders", "euros"], "rows": rows}
+        ],
     }
 
 

@@ -1,4 +1,6 @@
-"""Files for the flow to work on: orders with faults in them, and exchange rates of which one is missing."""
+"""Files for the flow to work on: orders with faults in them, and exchange rates of which one is
+missing.
+"""
 
 import csv
 import json
@@ -37,4 +39,9 @@ def write_rates(folder: Path, rates: dict[str, float]) -> None:
 def _order(month: int, number: int, chances: Random) -> dict[str, str]:
     country = "SE" if number in SWEDISH_ROWS else chances.choice(list(CURRENCIES))
     amount = "12,5o" if number == ILLEGIBLE_ROW else str(chances.randrange(5, 500))
-    return {"order": f"{month}-{number:03}", "country": country, "currency": CURRENCIES.get(country, "SEK"), "amount": amount}
+    return {
+        "order": f"{month}-{number:03}",
+        "country": country,
+        "currency": CURRENCIES.get(country, "SEK"),
+        "amount": amount,
+    }

@@ -32,7 +32,11 @@ async def main() -> None:
             for event in EVENTS:
                 status, answer = await asyncio.to_thread(post, address, event)
                 task_id = answer.get("task_id")
-                again = " (a task that exists)" if task_id and task_id == task_ids.get(event["id"]) else ""
+                again = (
+                    " (a task that exists)"
+                    if task_id and task_id == task_ids.get(event["id"])
+                    else ""
+                )
                 print(f"{event['id']} {event['device']} {event.get('value')}: {status}{again}")
                 if task_id:
                     task_ids[event["id"]] = task_id
@@ -44,19 +48,25 @@ async def main() -> None:
         (alarm,) = (await coordinator.list_tasks(pipeline="events", labels={"kind": "alarm"})).items
         changes = [event async for event in coordinator.watch(alarm.id)]
         for node in ("check", "store", "alert"):
-            print(f"{node} of the alarm: {' -> '.join(event.status or '' for event in changes if event.node_id == node)}")
+            print(
+                f"{node} of the alarm: {' -> '.join(event.status or '' for event in changes if event.node_id == node)}"
+            )
 
         letters = (await coordinator.dead_letters(task_id=task_ids["ev-3"])).items
         print(f"dead letters: {[letter.error for letter in letters]}")
         limits["pump-3"] = 80.0
         await coordinator.retry_dead_letters([letter.letter_id for letter in letters])
-        print(f"ev-3 after pump-3 was registered: {(await coordinator.wait(task_ids['ev-3'])).status}")
+        print(
+            f"ev-3 after pump-3 was registered: {(await coordinator.wait(task_ids['ev-3'])).status}"
+        )
 
 
 def post(address: str, event: dict[str, Any]) -> tuple[int, dict[str, str]]:
     """Send an event, and return the status and the content of the answer."""
     with closing(HTTPConnection(address)) as connection:
-        connection.request("POST", "/events", json.dumps(event), {"Content-Type": "application/json"})
+        connection.request(
+            "POST", "/events", json.dumps(event), {"Content-Type": "application/json"}
+        )
         answer = connection.getresponse()
         return answer.status, json.load(answer)
 

@@ -1,4 +1,6 @@
-"""The handlers of the flow in ``flow.py``. The task's params are an event: ``id``, ``device``, ``kind`` and ``value``."""
+"""The handlers of the flow in ``flow.py``. The task's params are an event: ``id``, ``device``,
+``kind`` and ``value``.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,8 +9,11 @@ from flowkit.errors import NodeFailure
 from flowkit.worker import FunctionHandler, RunContext, handler
 
 
-def event_handlers(limits: Mapping[str, float], stored: dict[str, Any], alerts: dict[str, str]) -> list[FunctionHandler]:
-    """Return handlers that know the limits of these devices, and keep events and alerts by the event's id.
+def event_handlers(
+    limits: Mapping[str, float], stored: dict[str, Any], alerts: dict[str, str]
+) -> list[FunctionHandler]:
+    """Return handlers that know the limits of these devices, and keep events and alerts by the
+    event's id.
 
     A step may run twice if a worker dies. Keeping by id makes the second time harmless.
     """
@@ -17,7 +22,9 @@ def event_handlers(limits: Mapping[str, float], stored: dict[str, Any], alerts: 
     async def check(item: Any, ctx: RunContext) -> dict[str, Any]:
         device = ctx.params["device"]
         if device not in limits:
-            raise NodeFailure(f"device {device!r} is not registered", reason_code="unknown_device", permanent=True)
+            raise NodeFailure(
+                f"device {device!r} is not registered", reason_code="unknown_device", permanent=True
+            )
         return {"value": ctx.params["value"], "limit": limits[device]}
 
     @handler("store")

@@ -1,4 +1,6 @@
-"""A source of events: an HTTP server of the standard library. Each accepted event becomes a task."""
+"""A source of events: an HTTP server of the standard library. Each accepted event becomes a
+task.
+"""
 
 import asyncio
 import json
@@ -24,7 +26,9 @@ class Event(BaseModel):
 
 
 async def submit(client: Client, event: Event) -> str:
-    """Submit the task of an event, and return its id. The same event again returns the id of the first task."""
+    """Submit the task of an event, and return its id. The same event again returns the id of the
+    first task.
+    """
     return await client.create_task(
         graph=on_event,
         params=event.model_dump(),
@@ -39,8 +43,8 @@ async def submit(client: Client, event: Event) -> str:
 async def http_source(client: Client, port: int = 0) -> AsyncIterator[str]:
     """Take events on a port of this host (0: a free one), and yield the server's host and port.
 
-    A ``POST`` is answered with 202 and the task's id once the task is durable, with 400 if it is not an event, and with 409 if
-    another event has the same id.
+    A ``POST`` is answered with 202 and the task's id once the task is durable, with 400 if it is
+    not an event, and with 409 if another event has the same id.
     """
     loop = asyncio.get_running_loop()
 
@@ -49,7 +53,14 @@ async def http_source(client: Client, port: int = 0) -> AsyncIterator[str]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             try:
                 event = Event.model_validate_json(body)
-                self._answer(202, {"task_id": asyncio.run_coroutine_threadsafe(submit(client, event), loop).result()})
+                self._answer(
+                    202,
+                    {
+                        "task_id": asyncio.run_coroutine_threadsafe(
+                            submit(client, event), loop
+                        ).result()
+                    },
+                )
             except ValidationError as error:
                 self._answer(400, {"error": f"{error.error_count()} faults in the event"})
             except TaskRefused as error:

@@ -2,8 +2,9 @@
 
 The task's params are an order: ``item``, ``count``, ``amount``, ``card`` and ``address``.
 
-A request to a service carries a key made of the task's id and the name of the step. Both are the same in every attempt, so a request
-that is repeated because its answer was lost is carried out once.
+A request to a service carries a key made of the task's id and the name of the step. Both are the
+same in every attempt, so a request that is repeated because its answer was lost is carried out
+once.
 """
 
 from collections.abc import Mapping
@@ -86,7 +87,11 @@ async def confirm(item: Any, ctx: RunContext) -> str:
 @handler("apologise")
 async def apologise(item: Any, ctx: RunContext) -> str:
     refunded = ctx.results["refund"]["refunded"] if "refund" in ctx.results else 0
-    return f"we are sorry; you get {refunded} back" if refunded else "we are sorry; nothing was charged"
+    return (
+        f"we are sorry; you get {refunded} back"
+        if refunded
+        else "we are sorry; nothing was charged"
+    )
 
 
 MAIL_HANDLERS = [confirm, apologise]

@@ -1,4 +1,6 @@
-"""Three services that stand for real ones. Each request carries a key, and requests with the same key are carried out once."""
+"""Three services that stand for real ones. Each request carries a key, and requests with the same
+key are carried out once.
+"""
 
 
 class Stock:
@@ -13,7 +15,8 @@ class Stock:
         """Take goods off the shelf.
 
         Raises:
-            LookupError: there are not enough of them, or the reservation was released: this request is late.
+            LookupError: there are not enough of them, or the reservation was released: this request
+                is late.
         """
         if key in self.reserved:
             return
@@ -33,7 +36,9 @@ class Stock:
 
 
 class Payments:
-    """Charges of cards. The answer to the first request of each charge is lost, after the card was charged."""
+    """Charges of cards. The answer to the first request of each charge is lost, after the card was
+    charged.
+    """
 
     def __init__(self, *, declined: tuple[str, ...] = ()) -> None:
         self.declined = declined
@@ -45,7 +50,8 @@ class Payments:
         """Charge a card.
 
         Raises:
-            PermissionError: the bank declines the card, or the charge was refunded: this request is late.
+            PermissionError: the bank declines the card, or the charge was refunded: this request is
+                late.
             ConnectionError: there was no answer; the card may have been charged.
         """
         self.requests += 1

@@ -1,4 +1,6 @@
-"""Train several models at the same time, evaluate each, and publish the best one if it is good enough."""
+"""Train several models at the same time, evaluate each, and publish the best one if it is good
+enough.
+"""
 
 from typing import Any
 
@@ -10,13 +12,17 @@ TRAININGS: dict[str, tuple[str, dict[str, Any]]] = {
     "quadratic": ("train_linear", {"degree": 2, "rate": 4.0, "rounds": 8}),
     "tree": ("train_tree", {"depth": 5}),
 }
-"""By the model's name: the role that trains it, and its settings. The rate of ``quadratic`` is too high on purpose."""
+"""By the model's name: the role that trains it, and its settings. The rate of ``quadratic`` is too
+high on purpose.
+"""
 TIMEOUTS: dict[str, dict[str, float]] = {
     "train_centroids": {"start_to_close_sec": 600},
     "train_linear": {"start_to_close_sec": 600, "heartbeat_sec": 120},
     "train_tree": {"start_to_close_sec": 600},
 }
-"""By role. Only ``train_linear`` reports progress, so only it has a limit on the time between two reports."""
+"""By role. Only ``train_linear`` reports progress, so only it has a limit on the time between two
+reports.
+"""
 GOOD_ENOUGH = "results.choose.accuracy >= (has(params.required) ? params.required : 0.9)"
 
 
@@ -33,7 +39,11 @@ def training(g: Graph) -> None:
             retry_policy={"max": 3, "backoff_sec": 0.1},
             timeouts=TIMEOUTS[role],
         )
-        evaluations.append(g.node(f"evaluate_{name}", "evaluate", after=[prepare, train], input_inline={"model": name}))
+        evaluations.append(
+            g.node(
+                f"evaluate_{name}", "evaluate", after=[prepare, train], input_inline={"model": name}
+            )
+        )
     choose = g.node("choose", "choose", after=evaluations)
     g.node("publish", "publish", after=[choose], when=GOOD_ENOUGH)
     g.node("report", "report", after=[choose], when=f"!({GOOD_ENOUGH})")

@@ -1,6 +1,7 @@
 """The handlers of the flow in ``flow.py``.
 
-Params, all of them optional: ``points`` (how many, 400), ``seed`` (4), ``required`` (the accuracy that a model needs to be published,
+Params, all of them optional: ``points`` (how many, 400), ``seed`` (4), ``required`` (the accuracy
+that a model needs to be published,
 0.9) and ``output`` (the file to publish to, ``model.json``).
 """
 
@@ -12,7 +13,15 @@ from typing import Any
 
 import anyio.to_thread
 
-from examples.ml_training.models import Model, accuracy, descend, features, ring, train_centroids, train_tree
+from examples.ml_training.models import (
+    Model,
+    accuracy,
+    descend,
+    features,
+    ring,
+    train_centroids,
+    train_tree,
+)
 from flowkit.errors import NodeFailure
 from flowkit.worker import RunContext, handler
 
@@ -31,7 +40,12 @@ def prepare(item: Any, ctx: RunContext) -> Iterator[dict[str, Any]]:
 
 
 async def points_for(part: str, ctx: RunContext) -> list[list[float]]:
-    return [point async for stored in ctx.artifacts.read("prepare") if stored["part"] == part for point in stored["points"]]
+    return [
+        point
+        async for stored in ctx.artifacts.read("prepare")
+        if stored["part"] == part
+        for point in stored["points"]
+    ]
 
 
 @handler("train_centroids")
@@ -48,16 +62,21 @@ async def train_tree_model(item: Mapping[str, Any], ctx: RunContext) -> Model:
 async def train_linear_model(item: Mapping[str, Any], ctx: RunContext) -> Model:
     """Train a linear model in rounds, and report each round with its weights.
 
-    A later attempt continues from the last reported weights, on another worker too. A round that diverges fails the attempt, and each
-    later attempt uses a quarter of the learning rate of the one before.
+    A later attempt continues from the last reported weights, on another worker too. A round that
+    diverges fails the attempt, and each later attempt uses a quarter of the learning rate of the
+    one before.
     """
     degree, rate = item["degree"], item["rate"] / 4 ** (ctx.attempt - 1)
     points = await points_for("train", ctx)
     best = ctx.progress or {"done": 0, "weights": [0.0] * len(features(0, 0, degree)), "error": 1.0}
     while best["done"] < item["rounds"]:
-        weights, error = await anyio.to_thread.run_sync(descend, best["weights"], points, degree, rate, EPOCHS_PER_ROUND)
+        weights, error = await anyio.to_thread.run_sync(
+            descend, best["weights"], points, degree, rate, EPOCHS_PER_ROUND
+        )
         if error > 2 * best["error"]:
-            raise NodeFailure(f"the error grows to {error:.3g} with the rate {rate:g}", reason_code="diverged")
+            raise NodeFailure(
+                f"the error grows to {error:.3g} with the rate {rate:g}", reason_code="diverged"
+            )
         best = {"done": best["done"] + 1, "weights": weights, "error": error}
         ctx.heartbeat(best)
     return {"kind": "linear", "degree": degree, "weights": best["weights"]}
@@ -67,7 +86,11 @@ async def train_linear_model(item: Mapping[str, Any], ctx: RunContext) -> Model:
 async def evaluate(item: Mapping[str, Any], ctx: RunContext) -> dict[str, Any]:
     """Return how well a model predicts the points that it was not trained with."""
     model = ctx.results[f"train_{item['model']}"]
-    return {"name": item["model"], "accuracy": accuracy(model, await points_for("test", ctx)), "model": model}
+    return {
+        "name": item["model"],
+        "accuracy": accuracy(model, await points_for("test", ctx)),
+        "model": model,
+    }
 
 
 @handler("choose")
@@ -75,7 +98,10 @@ def choose(item: Any, ctx: RunContext) -> dict[str, Any]:
     """Return the best model with a table of all. Of equally good ones it is the first by name."""
     ranking = sorted(ctx.results.values(), key=lambda result: (-result["accuracy"], result["name"]))
     rows = [[result["name"], result["accuracy"]] for result in ranking]
-    return {**ranking[0], "tables": [{"title": "Models", "columns": ["model", "accuracy"], "rows": rows}]}
+    return {
+        **ranking[0],
+        "tables": [{"title": "Models", "columns": ["model", "accuracy"], "rows": rows}],
+    }
 
 
 @handler("publish")

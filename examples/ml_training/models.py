@@ -1,4 +1,5 @@
-"""Small models that tell two classes of points apart. A trained model is a JSON object, so it can be a node's result.
+"""Small models that tell two classes of points apart. A trained model is a JSON object, so it can
+be a node's result.
 
 A point is ``[x, y, label]`` with the label 0 or 1.
 """
@@ -13,7 +14,9 @@ Model = dict[str, Any]
 
 
 def ring(count: int, seed: int) -> list[list[float]]:
-    """Return points in a square. Those within a circle have the label 1; one in twenty has the wrong label."""
+    """Return points in a square. Those within a circle have the label 1; one in twenty has the
+    wrong label.
+    """
     chances = Random(seed)
     points = []
     for _ in range(count):
@@ -53,12 +56,19 @@ def features(x: float, y: float, degree: int) -> list[float]:
     return [1.0, x, y] if degree == 1 else [1.0, x, y, x * x, y * y, x * y]
 
 
-def descend(weights: list[float], points: Sequence[Point], degree: int, rate: float, epochs: int) -> tuple[list[float], float]:
-    """Return better weights, and their mean squared error. The error grows without limit if the rate is too high."""
+def descend(
+    weights: list[float], points: Sequence[Point], degree: int, rate: float, epochs: int
+) -> tuple[list[float], float]:
+    """Return better weights, and their mean squared error. The error grows without limit if the
+    rate is too high.
+    """
     rows = [(features(x, y, degree), 2 * label - 1) for x, y, label in points]
     for _ in range(epochs):
         errors = [_dot(weights, row) - target for row, target in rows]
-        slopes = [sum(error * row[i] for error, (row, _) in zip(errors, rows, strict=True)) / len(rows) for i in range(len(weights))]
+        slopes = [
+            sum(error * row[i] for error, (row, _) in zip(errors, rows, strict=True)) / len(rows)
+            for i in range(len(weights))
+        ]
         weights = [weight - rate * slope for weight, slope in zip(weights, slopes, strict=True)]
     return weights, sum((_dot(weights, row) - target) ** 2 for row, target in rows) / len(rows)
 
@@ -83,15 +93,25 @@ def _grow(points: Sequence[Point], depth: int) -> Any:
     ones = sum(label for _, _, label in points)
     if depth == 0 or ones in (0, len(points)):
         return {"label": ones * 2 > len(points)}
-    axis, limit = min(((axis, point[axis]) for axis in (0, 1) for point in points), key=lambda split: _impurity(points, *split))
+    axis, limit = min(
+        ((axis, point[axis]) for axis in (0, 1) for point in points),
+        key=lambda split: _impurity(points, *split),
+    )
     below, rest = _split(points, axis, limit)
     if not below or not rest:
         return {"label": ones * 2 > len(points)}
-    return {"axis": axis, "limit": limit, "below": _grow(below, depth - 1), "rest": _grow(rest, depth - 1)}
+    return {
+        "axis": axis,
+        "limit": limit,
+        "below": _grow(below, depth - 1),
+        "rest": _grow(rest, depth - 1),
+    }
 
 
 def _split(points: Sequence[Point], axis: int, limit: float) -> tuple[list[Point], list[Point]]:
-    return [point for point in points if point[axis] < limit], [point for point in points if point[axis] >= limit]
+    return [point for point in points if point[axis] < limit], [
+        point for point in points if point[axis] >= limit
+    ]
 
 
 def _impurity(points: Sequence[Point], axis: int, limit: float) -> float:
@@ -109,4 +129,8 @@ def _descend_tree(model: Model, x: float, y: float) -> bool:
     return bool(node["label"])
 
 
-PREDICT: Mapping[str, Callable[[Model, float, float], bool]] = {"centroids": _nearest, "linear": _above, "tree": _descend_tree}
+PREDICT: Mapping[str, Callable[[Model, float, float], bool]] = {
+    "centroids": _nearest,
+    "linear": _above,
+    "tree": _descend_tree,
+}

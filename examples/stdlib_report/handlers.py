@@ -1,7 +1,8 @@
 """The handlers of the flow in ``flow.yaml``.
 
-Params, all of them optional: ``root`` (the folder to report on; the installed standard library), ``exclude`` (names of further
-folders to leave out, such as ``["test"]``), ``output`` (the CSV file to write) and ``top`` (the length of the two lists).
+Params, all of them optional: ``root`` (the folder to report on; the installed standard library),
+``exclude`` (names of further folders to leave out, such as ``["test"]``), ``output`` (the CSV file
+to write) and ``top`` (the length of the two lists).
 """
 
 import ast
@@ -34,7 +35,9 @@ def root_of(params: Mapping[str, Any]) -> Path:
 
 @handler("list_files")
 def list_files(item: Any, ctx: RunContext) -> Iterator[dict[str, Any]]:
-    """The names of the files, some at a time and always in the same order: a later attempt meets the same batches."""
+    """The names of the files, some at a time and always in the same order: a later attempt meets
+    the same batches.
+    """
     files: list[str] = []
     for path in _python_files(root_of(ctx.params), LEFT_OUT.union(ctx.params.get("exclude", ()))):
         files.append(path)
@@ -57,7 +60,9 @@ def _python_files(root: Path, left_out: frozenset[str]) -> Iterator[str]:
 
 
 class Parse(Handler):
-    """Reads and parses the files of a batch, in a thread: other work of the process goes on meanwhile."""
+    """Reads and parses the files of a batch, in a thread: other work of the process goes on
+    meanwhile.
+    """
 
     async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
         files = batch.payload["meta"]["files"]
@@ -71,7 +76,9 @@ class Parse(Handler):
 
 
 def parse_files(root: Path, files: list[str]) -> list[dict[str, Any]]:
-    """What is in each of these files. Those that are no Python of this version, such as test data with errors in it, are left out."""
+    """What is in each of these files. Those that are no Python of this version, such as test data
+    with errors in it, are left out.
+    """
     modules = []
     for name in files:
         source = (root / name).read_bytes()
@@ -106,8 +113,8 @@ def _contents(tree: ast.Module) -> dict[str, Any]:
 class Aggregate(Handler):
     """Counts the batches as they come; at the end writes the CSV file and returns the totals.
 
-    What it has read it keeps as artifacts of its own, not in the object: an attempt that follows another is given only the batches
-    that are left, and still sums up all of them.
+    What it has read it keeps as artifacts of its own, not in the object: an attempt that follows
+    another is given only the batches that are left, and still sums up all of them.
     """
 
     async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
@@ -123,7 +130,9 @@ class Aggregate(Handler):
             skipped += parsed["skipped"]
         output = Path(ctx.params.get("output", "stdlib_report.csv"))
         await anyio.to_thread.run_sync(write_csv, output, modules)
-        return FinalizeResult(result=summary(modules, skipped, ctx.params.get("top", 10)) | {"csv": str(output)})
+        return FinalizeResult(
+            result=summary(modules, skipped, ctx.params.get("top", 10)) | {"csv": str(output)}
+        )
 
 
 def summary(modules: list[dict[str, Any]], skipped: int, top: int) -> dict[str, Any]:
@@ -132,12 +141,18 @@ def summary(modules: list[dict[str, Any]], skipped: int, top: int) -> dict[str, 
     largest = sorted(modules, key=lambda module: (-module["lines"], module["module"]))[:top]
     most_imported = sorted(imported.items(), key=lambda item: (-item[1], item[0]))[:top]
     return {
-        "totals": {"modules": len(modules), "skipped": skipped, **{name: sum(module[name] for module in modules) for name in COUNTED}},
+        "totals": {
+            "modules": len(modules),
+            "skipped": skipped,
+            **{name: sum(module[name] for module in modules) for name in COUNTED},
+        },
         "tables": [
             {
                 "title": "The largest modules",
                 "columns": ["module", *COUNTED],
-                "rows": [[module["module"], *(module[name] for name in COUNTED)] for module in largest],
+                "rows": [
+                    [module["module"], *(module[name] for name in COUNTED)] for module in largest
+                ],
             },
             {
                 "title": "The most imported modules",
@@ -149,14 +164,18 @@ def summary(modules: list[dict[str, Any]], skipped: int, top: int) -> dict[str, 
 
 
 def write_csv(output: Path, modules: list[dict[str, Any]]) -> None:
-    """Write the whole file or none of it: under another name first, so that a reader or a second run never meets a half of it."""
+    """Write the whole file or none of it: under another name first, so that a reader or a second
+    run never meets a half of it.
+    """
     unfinished = output.with_name(f".{output.name}.{uuid.uuid4().hex}")
     try:
         with unfinished.open("x", newline="", encoding="utf-8") as file:
             rows = csv.writer(file)
             rows.writerow(COLUMNS)
             for module in sorted(modules, key=lambda module: module["module"]):
-                rows.writerow([*(module[column] for column in COLUMNS[:-1]), " ".join(module["imports"])])
+                rows.writerow(
+                    [*(module[column] for column in COLUMNS[:-1]), " ".join(module["imports"])]
+                )
         unfinished.replace(output)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -1,4 +1,6 @@
-"""What must be true when the chaos is over, however bad it was: the store, the workers' ledgers and what clients were told agree."""
+"""What must be true when the chaos is over, however bad it was: the store, the workers' ledgers and
+what clients were told agree.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -38,7 +40,11 @@ class Case:
     @property
     def asked(self) -> set[str]:
         """The verbs that clients asked for."""
-        return {line["verb"] for line in self.evidence.of_client[self.submission.id] if line["what"] == "asking"}
+        return {
+            line["verb"]
+            for line in self.evidence.of_client[self.submission.id]
+            if line["what"] == "asking"
+        }
 
     def worked(self, *statuses: str) -> Iterator[NodeView]:
         """The nodes that workers run, in these statuses if any are given."""
@@ -57,11 +63,20 @@ def check(evidence: Evidence) -> list[Violation]:
     for stored in evidence.stored:
         submission = evidence.submissions.get(stored.submission)
         if submission is None:
-            violations.append(Violation("nothing is made up", stored.submission, f"nobody submitted task {stored.view.id}"))
+            violations.append(
+                Violation(
+                    "nothing is made up",
+                    stored.submission,
+                    f"nobody submitted task {stored.view.id}",
+                )
+            )
             continue
         case = Case(evidence, submission, stored)
         for rule, findings in RULES.items():
-            violations += [Violation(rule, submission.id, sentence, node_id) for node_id, sentence in findings(case)]
+            violations += [
+                Violation(rule, submission.id, sentence, node_id)
+                for node_id, sentence in findings(case)
+            ]
     return violations
 
 
@@ -69,9 +84,15 @@ def _lost_or_strange(evidence: Evidence) -> Iterator[Violation]:
     stored = Counter(each.submission for each in evidence.stored)
     for submission_id, lines in evidence.of_client.items():
         if any(line["what"] == "submitted" for line in lines) and not stored[submission_id]:
-            yield Violation("nothing is lost", submission_id, "it was confirmed and is not in the store")
+            yield Violation(
+                "nothing is lost", submission_id, "it was confirmed and is not in the store"
+            )
         if stored[submission_id] > 1:
-            yield Violation("nothing is stored twice", submission_id, f"{stored[submission_id]} tasks have its name")
+            yield Violation(
+                "nothing is stored twice",
+                submission_id,
+                f"{stored[submission_id]} tasks have its name",
+            )
         for line in lines:
             if line["what"] == "unexpected":
                 yield Violation("verbs raise what they promise", submission_id, line["error"])
@@ -80,7 +101,11 @@ def _lost_or_strange(evidence: Evidence) -> Iterator[Violation]:
 def _ends_as_it_may(case: Case) -> Iterator[Finding]:
     view = case.stored.view
     if not view.status.terminal:
-        nodes = {node.node_id: str(node.status) for node in view.nodes.values() if not node.status.terminal}
+        nodes = {
+            node.node_id: str(node.status)
+            for node in view.nodes.values()
+            if not node.status.terminal
+        }
         yield None, f"it is {view.status}, with {nodes}"
         return
     allowed = set(case.submission.flow.ends) | ({"cancelled"} if "cancel" in case.asked else set())
@@ -118,19 +143,29 @@ def _is_recorded_once(case: Case) -> Iterator[Finding]:
         elif _begins_again(event):
             ended.pop(None, None)  # the task as a whole goes on, too
     view = case.stored.view
-    statuses: dict[str | None, str] = {None: str(view.status), **{node.node_id: str(node.status) for node in view.nodes.values()}}
+    statuses: dict[str | None, str] = {
+        None: str(view.status),
+        **{node.node_id: str(node.status) for node in view.nodes.values()},
+    }
     for node_id, status in ended.items():
         if statuses[node_id] != status:
             yield node_id, f"it was recorded {status}, and is {statuses[node_id]}"
 
 
 def _begins_again(event: TaskEvent) -> bool:
-    return event.node_id is not None and event.status == "queued" and isinstance(event.data, dict) and bool(event.data.get("retry"))
+    return (
+        event.node_id is not None
+        and event.status == "queued"
+        and isinstance(event.data, dict)
+        and bool(event.data.get("retry"))
+    )
 
 
 def _finished_nodes_were_executed(case: Case) -> Iterator[Finding]:
     for node in case.worked("finished"):
-        results = [line["result"] for line in case.evidence.executions(case.task_id, node.node_id, "ended")]
+        results = [
+            line["result"] for line in case.evidence.executions(case.task_id, node.node_id, "ended")
+        ]
         if not results:
             yield node.node_id, "it is finished, and no execution of it came to its end"
         elif node.result not in results:
@@ -150,7 +185,10 @@ def _results_follow_from_the_graph(case: Case) -> Iterator[Finding]:
 
     for node in case.worked("finished"):
         if not isinstance(node.result, dict) or node.result.get("value") != value(node.node_id):
-            yield node.node_id, f"its result is {node.result}, and its value should be {value(node.node_id)}"
+            yield (
+                node.node_id,
+                f"its result is {node.result}, and its value should be {value(node.node_id)}",
+            )
 
 
 def _batches_count_once(case: Case) -> Iterator[Finding]:
@@ -170,7 +208,10 @@ def _batches_count_once(case: Case) -> Iterator[Finding]:
         expected = {"batches": count, "sum": total}
         if node.metrics != expected:
             yield node_id, f"its metrics are {node.metrics}, not {expected}"
-        held = {"batches": len(uids), "sum": sum(artifact.meta["value"] for artifact in stored[node_id])}
+        held = {
+            "batches": len(uids),
+            "sum": sum(artifact.meta["value"] for artifact in stored[node_id]),
+        }
         if held != expected:
             yield node_id, f"its artifacts add up to {held}, not {expected}"
 
@@ -178,7 +219,10 @@ def _batches_count_once(case: Case) -> Iterator[Finding]:
 def _functions_take_effect_once(case: Case) -> Iterator[Finding]:
     if case.submission.flow.increments is None:
         return
-    ended = sum(node.type == "coordinator_fn" and node.status == "finished" for node in case.stored.view.nodes.values())
+    ended = sum(
+        node.type == "coordinator_fn" and node.status == "finished"
+        for node in case.stored.view.nodes.values()
+    )
     counted = case.stored.view.vars.get("count", 0)
     if counted != ended:
         yield None, f"{ended} functions added one, and the sum is {counted}"
@@ -188,10 +232,20 @@ def _attempts_are_bounded(case: Case) -> Iterator[Finding]:
     runs = 1 + ("retry" in case.asked)
     for node in case.worked():
         most = case.submission.flow.most_attempts(node.node_id) * runs
-        executed = [line["attempt"] for line in case.evidence.executions(case.task_id, node.node_id, "began")]
+        executed = [
+            line["attempt"]
+            for line in case.evidence.executions(case.task_id, node.node_id, "began")
+        ]
         if node.attempt > most or max(executed, default=0) > most:
-            yield node.node_id, f"{most} attempts are allowed; it is at {node.attempt}, and {executed} were executed"
-        for_good = node.status == "failed" and node.reason_code == "as_told" and not _permanent(case, node.node_id)
+            yield (
+                node.node_id,
+                f"{most} attempts are allowed; it is at {node.attempt}, and {executed} were executed",
+            )
+        for_good = (
+            node.status == "failed"
+            and node.reason_code == "as_told"
+            and not _permanent(case, node.node_id)
+        )
         if for_good and runs == 1 and node.attempt != most:
             yield node.node_id, f"it failed for good at attempt {node.attempt} of {most}"
 
@@ -202,19 +256,33 @@ def _permanent(case: Case, node_id: str) -> bool:
 
 
 def _what_was_not_issued_does_not_run(case: Case) -> Iterator[Finding]:
-    """A command may be delivered late, and again: but whoever is cancelled, or has ended, gets no new attempt."""
+    """A command may be delivered late, and again: but whoever is cancelled, or has ended, gets no
+    new attempt.
+    """
     issued = {node.node_id: node.attempt for node in case.worked()}
     for event in case.stored.events:
-        if isinstance(event.data, dict) and "released_by" in event.data and event.node_id is not None:
-            issued[event.node_id] = max(issued[event.node_id], case.stored.view.nodes[event.node_id].attempt + 1)
+        if (
+            isinstance(event.data, dict)
+            and "released_by" in event.data
+            and event.node_id is not None
+        ):
+            issued[event.node_id] = max(
+                issued[event.node_id], case.stored.view.nodes[event.node_id].attempt + 1
+            )
     for node_id, most in issued.items():
-        late = [line["attempt"] for line in case.evidence.executions(case.task_id, node_id, "began") if line["attempt"] > most]
+        late = [
+            line["attempt"]
+            for line in case.evidence.executions(case.task_id, node_id, "began")
+            if line["attempt"] > most
+        ]
         if late:
             yield node_id, f"{most} attempts were issued, and attempt {max(late)} was executed"
 
 
 def late_executions(evidence: Evidence) -> list[float]:
-    """How many seconds after a client was told of its cancel, or after its end was recorded, each execution began that did."""
+    """How many seconds after a client was told of its cancel, or after its end was recorded, each
+    execution began that did.
+    """
     found = []
     for stored in evidence.stored:
         limits: dict[str, float] = {}
@@ -224,8 +292,14 @@ def late_executions(evidence: Evidence) -> list[float]:
                     limits[event.node_id] = event.at.timestamp()
                 elif _begins_again(event):
                     limits.pop(event.node_id, None)
-        began = (line for line in evidence.of_workers.get(stored.view.id, ()) if line["what"] == "began")
-        found += [late for line in began if (late := line["at"] - limits.get(line["node"], line["at"])) > 0]
+        began = (
+            line for line in evidence.of_workers.get(stored.view.id, ()) if line["what"] == "began"
+        )
+        found += [
+            late
+            for line in began
+            if (late := line["at"] - limits.get(line["node"], line["at"])) > 0
+        ]
     return found
 
 
@@ -241,24 +315,40 @@ RULES: dict[str, Callable[[Case], Iterator[Finding]]] = {
     "what was not issued does not run": _what_was_not_issued_does_not_run,
 }
 
-PROMISES = ("nothing that was confirmed is lost, stored twice, or made up", "verbs raise what they promise", *RULES)
+PROMISES = (
+    "nothing that was confirmed is lost, stored twice, or made up",
+    "verbs raise what they promise",
+    *RULES,
+)
 """All that is checked, in words."""
 
 
 def describe(violation: Violation, evidence: Evidence, monkey: list[dict[str, Any]]) -> str:
     """A violation with all that is known of its task."""
-    lines = [f"{violation.rule}: submission {violation.submission}, node {violation.node_id}: {violation.sentence}"]
+    lines = [
+        f"{violation.rule}: submission {violation.submission}, node {violation.node_id}: {violation.sentence}"
+    ]
     lines += [f"  client  {line}" for line in evidence.of_client.get(violation.submission, ())]
     for stored in (each for each in evidence.stored if each.submission == violation.submission):
         times = [stored.view.created_at.timestamp()]
         for event in stored.events:
             times.append(event.at.timestamp())
-            lines.append(f"  event   {event.seq} {event.at.timestamp():.3f} {event.node_id} {event.kind} {event.status} {event.data}")
-        lines += [f"  node    {node}" for node in stored.view.nodes.values() if violation.node_id in (None, node.node_id)]
+            lines.append(
+                f"  event   {event.seq} {event.at.timestamp():.3f} {event.node_id} {event.kind} {event.status} {event.data}"
+            )
+        lines += [
+            f"  node    {node}"
+            for node in stored.view.nodes.values()
+            if violation.node_id in (None, node.node_id)
+        ]
         lines += [
             f"  worker  {line}"
             for line in evidence.of_workers.get(stored.view.id, ())
             if violation.node_id in (None, line["node"])
-        ]  # fmt: skip
-        lines += [f"  monkey  {entry}" for entry in monkey if min(times) - 10 <= entry["until"] and entry["at"] <= max(times) + 10]
+        ]
+        lines += [
+            f"  monkey  {entry}"
+            for entry in monkey
+            if min(times) - 10 <= entry["until"] and entry["at"] <= max(times) + 10
+        ]
     return "\n".join(lines)

@@ -1,7 +1,9 @@
-"""The load, a process of its own: ``python -m tests.chaos.clients CONFIG LEDGERS --seed N --nodes-per-sec N``, until SIGTERM.
+"""The load, a process of its own: ``python -m tests.chaos.clients CONFIG LEDGERS --seed N
+--nodes-per-sec N``, until SIGTERM.
 
-Flows are submitted at a constant rate, and each is followed to its end. What is asked and what is answered is written down, so a client
-that was killed goes on where it was: it asks again for whatever it has no answer to.
+Flows are submitted at a constant rate, and each is followed to its end. What is asked and what is
+answered is written down, so a client that was killed goes on where it was: it asks again for
+whatever it has no answer to.
 """
 
 import argparse
@@ -53,7 +55,9 @@ class Submission:
 class Clients:
     """Submits, follows, and writes down what it was told."""
 
-    def __init__(self, client: Client, ledger: Ledger, chance: random.Random, *, nodes_per_sec: float) -> None:
+    def __init__(
+        self, client: Client, ledger: Ledger, chance: random.Random, *, nodes_per_sec: float
+    ) -> None:
         self._client = client
         self._ledger = ledger
         self._chance = chance
@@ -64,9 +68,21 @@ class Clients:
         chance = self._chance
         while True:
             name, number = choose(chance)
-            one = Submission(uuid.uuid4().hex, name, number, by_key=chance.random() < 0.3, twice=chance.random() < 0.1)
+            one = Submission(
+                uuid.uuid4().hex,
+                name,
+                number,
+                by_key=chance.random() < 0.3,
+                twice=chance.random() < 0.1,
+            )
             self._ledger.write(
-                "submitting", submission=one.id, flow=name, number=number, by_key=one.by_key, twice=one.twice, verb=one.flow.verb
+                "submitting",
+                submission=one.id,
+                flow=name,
+                number=number,
+                by_key=one.by_key,
+                twice=one.twice,
+                verb=one.flow.verb,
             )
             await self._room.acquire()
             group.start_soon(self._follow, one)
@@ -112,14 +128,17 @@ class Clients:
             view = await self._patiently(lambda: client.wait(task_id))
         self._ledger.write("told", submission=one.id, task=task_id, view=told(view))
 
-    async def _ask(self, one: Submission, task_id: str, verb: str, call: Callable[[], Awaitable[None]]) -> None:
+    async def _ask(
+        self, one: Submission, task_id: str, verb: str, call: Callable[[], Awaitable[None]]
+    ) -> None:
         self._ledger.write("asking", submission=one.id, task=task_id, verb=verb)
         try:
             await self._patiently(call)
         except TaskRefused:
             if verb != "retry":
                 raise
-            # It took effect before: that this client, or the one before it, was not told does not undo it.
+            # It took effect before: that this client, or the one before it, was not told does not
+            # undo it.
         self._ledger.write("answered", submission=one.id, task=task_id, verb=verb)
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -137,14 +156,23 @@ def told(view: TaskView) -> dict[str, Any]:
         "status": str(view.status),
         "vars": view.vars,
         "result": view.result,
-        "nodes": {node.node_id: [str(node.status), node.result, node.metrics] for node in view.nodes.values()},
+        "nodes": {
+            node.node_id: [str(node.status), node.result, node.metrics]
+            for node in view.nodes.values()
+        },
     }
 
 
 def submissions_of(lines: list[Line]) -> dict[str, Submission]:
     """All that clients meant to submit."""
     return {
-        line["submission"]: Submission(line["submission"], line["flow"], line["number"], by_key=line["by_key"], twice=line["twice"])
+        line["submission"]: Submission(
+            line["submission"],
+            line["flow"],
+            line["number"],
+            by_key=line["by_key"],
+            twice=line["twice"],
+        )
         for line in lines
         if line["what"] == "submitting"
     }
@@ -190,4 +218,11 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--nodes-per-sec", type=float, required=True)
     arguments = parser.parse_args()
-    anyio.run(lambda: main(arguments.config, arguments.ledgers, seed=arguments.seed, nodes_per_sec=arguments.nodes_per_sec))
+    anyio.run(
+        lambda: main(
+            arguments.config,
+            arguments.ledgers,
+            seed=arguments.seed,
+            nodes_per_sec=arguments.nodes_per_sec,
+        )
+    )

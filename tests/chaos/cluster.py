@@ -1,4 +1,6 @@
-"""An installation that is to be ill-treated: servers behind proxies, and coordinators, workers and clients as processes."""
+"""An installation that is to be ill-treated: servers behind proxies, and coordinators, workers and
+clients as processes.
+"""
 
 import json
 import os
@@ -25,7 +27,11 @@ ROOT = Path(__file__).resolve().parents[2]
 MEMBERS = 3
 PATIENCE_SEC = 60.0
 QUICK_BUS = {**QUICK_KAFKA, "patience_sec": 12.0}
-QUICK_MONGO = {"operation_timeout_sec": 8.0, "retry_for_sec": 10.0, "server_selection_timeout_ms": 5000}
+QUICK_MONGO = {
+    "operation_timeout_sec": 8.0,
+    "retry_for_sec": 10.0,
+    "server_selection_timeout_ms": 5000,
+}
 COORDINATOR = {
     "worker_types": list(ROLES),
     "scheduler_tick_sec": 1,
@@ -40,7 +46,15 @@ WORKER = {"hb_interval_sec": 0.7, "max_concurrency": 16, "cancel_grace_sec": 2, 
 class Post:
     """A place that a process fills, and another one after it when it is gone."""
 
-    def __init__(self, kind: str, number: int, command: list[str], *, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        number: int,
+        command: list[str],
+        *,
+        folder: Path,
+        environment: dict[str, str],
+    ) -> None:
         self.kind, self.number = kind, number
         self.name = f"{kind} {number}"
         self._command = command
@@ -61,8 +75,14 @@ class Post:
 
     def start(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        environment = shifted(self._environment, self.clock_ahead_sec) if self.clock_ahead_sec else self._environment
-        self._process = ServerProcess(self._command, folder=self._folder, log=self.log, environment=environment)
+        environment = (
+            shifted(self._environment, self.clock_ahead_sec)
+            if self.clock_ahead_sec
+            else self._environment
+        )
+        self._process = ServerProcess(
+            self._command, folder=self._folder, log=self.log, environment=environment
+        )
 
     def kill(self) -> None:
         process, self._process = self._process, None
@@ -101,12 +121,16 @@ class Post:
 
 
 def _until_it_can_be_told(pid: int) -> None:
-    """Return when a process minds SIGTERM: one that was started a moment ago would just end of it. See proc(5), ``SigCgt``."""
+    """Return when a process minds SIGTERM: one that was started a moment ago would just end of it.
+    See proc(5), ``SigCgt``.
+    """
     status = Path(f"/proc/{pid}/status")
     until = time.monotonic() + PATIENCE_SEC
     while time.monotonic() < until:
         try:
-            caught = next(line for line in status.read_text().splitlines() if line.startswith("SigCgt:"))
+            caught = next(
+                line for line in status.read_text().splitlines() if line.startswith("SigCgt:")
+            )
         except OSError:
             return
         if int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1:
@@ -115,9 +139,13 @@ def _until_it_can_be_told(pid: int) -> None:
 
 
 class Cluster:
-    """Everything that may be broken. Entering starts the servers and the processes, leaving ends all of it."""
+    """Everything that may be broken. Entering starts the servers and the processes, leaving ends
+    all of it.
+    """
 
-    def __init__(self, folder: Path, *, seed: int, coordinators: int, workers: int, nodes_per_sec: float) -> None:
+    def __init__(
+        self, folder: Path, *, seed: int, coordinators: int, workers: int, nodes_per_sec: float
+    ) -> None:
         self.folder = folder
         self.ledgers = folder / "ledgers"
         self.ledgers.mkdir(parents=True)
@@ -131,10 +159,17 @@ class Cluster:
             self.bus_link = self._proxy.link()
             starts: list[Callable[[], Any]] = [self._start_kafka, self._start_mongo]
             with ThreadPoolExecutor() as pool:
-                started = [pool.submit(lambda start=start: stack.enter_context(start())) for start in starts]
+                started = [
+                    pool.submit(lambda start=start: stack.enter_context(start()))
+                    for start in starts
+                ]
             self.kafka, self.mongo = (each.result() for each in started)
             self.bus_link.target = int(self.kafka.address.rpartition(":")[2])
-            proxied = Installation(kafka=f"{LOOPBACK}:{self.bus_link.port}", mongo=self.mongo.address, kafka_options=QUICK_BUS)
+            proxied = Installation(
+                kafka=f"{LOOPBACK}:{self.bus_link.port}",
+                mongo=self.mongo.address,
+                kafka_options=QUICK_BUS,
+            )
             proxied.common["options"]["mongo"] = QUICK_MONGO
             self.installation = proxied
             self.posts = self._make_posts()
@@ -148,7 +183,9 @@ class Cluster:
         self._stack.close()
 
     def _start_kafka(self) -> KafkaServer:
-        return KafkaServer.start(advertised_listeners=f"PLAINTEXT://{LOOPBACK}:{self.bus_link.port}")
+        return KafkaServer.start(
+            advertised_listeners=f"PLAINTEXT://{LOOPBACK}:{self.bus_link.port}"
+        )
 
     def _start_mongo(self) -> MongoServers:
         return MongoServers(members=MEMBERS, front=self._in_front_of)
@@ -167,21 +204,44 @@ class Cluster:
             (self.folder / f"{kind}.json").write_text(json.dumps(config), encoding="utf-8")
         commands = {
             "coordinator": [*python, "flowkit.cli", "coordinator", "--log-json"],
-            "worker": [*python, "flowkit.cli", "worker", "--handlers", "tests.chaos.handlers:HANDLERS", "--log-json"],
+            "worker": [
+                *python,
+                "flowkit.cli",
+                "worker",
+                "--handlers",
+                "tests.chaos.handlers:HANDLERS",
+                "--log-json",
+            ],
         }
         posts = [
-            Post(kind, number, [*command, "--config", str(self.folder / f"{kind}.json")], folder=self.folder, environment=environment)
+            Post(
+                kind,
+                number,
+                [*command, "--config", str(self.folder / f"{kind}.json")],
+                folder=self.folder,
+                environment=environment,
+            )
             for kind, command in commands.items()
             for number in range(self._counts[kind])
         ]
-        client = [*python, "tests.chaos.clients", str(self.folder / "client.json"), str(self.ledgers)]
+        client = [
+            *python,
+            "tests.chaos.clients",
+            str(self.folder / "client.json"),
+            str(self.ledgers),
+        ]
         client += ["--seed", str(self._seed), "--nodes-per-sec", str(self._nodes_per_sec)]
         return [*posts, Post("client", 0, client, folder=self.folder, environment=environment)]
 
     def topics(self) -> list[str]:
         """Every topic of the installation."""
         cfg = self.installation.config
-        return [cfg.events_topic, cfg.control_topic, cfg.dead_letter_topic, *map(cfg.command_topic, ROLES)]
+        return [
+            cfg.events_topic,
+            cfg.control_topic,
+            cfg.dead_letter_topic,
+            *map(cfg.command_topic, ROLES),
+        ]
 
     def posts_of(self, kind: str) -> list[Post]:
         return [post for post in self.posts if post.kind == kind]

@@ -1,4 +1,6 @@
-"""The disasters of a seed: which, to which target, for how long, and how soon after the one before."""
+"""The disasters of a seed: which, to which target, for how long, and how soon after the one
+before.
+"""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -10,12 +12,16 @@ class Kind:
     """A way in which something goes wrong."""
 
     target: str
-    """``worker``, ``coordinator``, ``client``; ``broker``, ``topic``, ``primary``, ``secondary``; ``bus link``, ``store link``."""
+    """``worker``, ``coordinator``, ``client``; ``broker``, ``topic``, ``primary``, ``secondary``;
+    ``bus link``, ``store link``.
+    """
     action: str
     times: int
     """Times that it happens in a round."""
     seconds: tuple[float, float]
-    """How long it lasts: until a killed process is started again, a stopped one goes on, a link is mended."""
+    """How long it lasts: until a killed process is started again, a stopped one goes on, a link is
+    mended.
+    """
 
     @property
     def name(self) -> str:
@@ -27,7 +33,8 @@ class Kind:
         return self.action == "killed"
 
 
-# Longer than a lease, an election, or Kafka's patience with a member: the others have gone on when it comes back.
+# Longer than a lease, an election, or Kafka's patience with a member: the others have gone on when
+# it comes back.
 LONG = (3.0, 10.0)
 SOON = (0.0, 4.0)
 AT_ONCE = (0.0, 0.0)
@@ -45,7 +52,9 @@ PROCESSES = (
     Kind("coordinator", "put ahead", 1, AT_ONCE),
     Kind("coordinator", "put back", 1, AT_ONCE),
 )
-"""Any number of these may be hit at a time: work stops while none is left, and goes on when one is back."""
+"""Any number of these may be hit at a time: work stops while none is left, and goes on when one is
+back.
+"""
 
 BUS = (
     Kind("broker", "killed", 2, (0.0, 3.0)),
@@ -88,13 +97,18 @@ class Disaster:
     """Which target of its kind is hit: the number of the first that is considered."""
 
 
-def disasters(kinds: Sequence[Kind], pause: tuple[float, float], *, seed: int) -> Iterator[Disaster]:
+def disasters(
+    kinds: Sequence[Kind], pause: tuple[float, float], *, seed: int
+) -> Iterator[Disaster]:
     """Generate disasters without end, the same for the same seed.
 
-    They come in rounds. A round holds each kind as often as its ``times`` says, in random order: so a short run meets every kind as well.
+    They come in rounds. A round holds each kind as often as its ``times`` says, in random order: so
+    a short run meets every kind as well.
     """
     chance = random.Random(f"{seed} {kinds[0].target}")
     deck = [kind for kind in kinds for _ in range(kind.times)]
     while True:
         for kind in chance.sample(deck, len(deck)):
-            yield Disaster(kind, chance.uniform(*pause), chance.uniform(*kind.seconds), chance.randrange(1000))
+            yield Disaster(
+                kind, chance.uniform(*pause), chance.uniform(*kind.seconds), chance.randrange(1000)
+            )

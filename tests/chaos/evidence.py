@@ -54,7 +54,11 @@ class Evidence:
         return _grouped(self.worker_lines, "task")
 
     def executions(self, task_id: str, node_id: str, what: str) -> Iterator[Line]:
-        return (line for line in self.of_workers.get(task_id, ()) if line["node"] == node_id and line["what"] == what)
+        return (
+            line
+            for line in self.of_workers.get(task_id, ())
+            if line["node"] == node_id and line["what"] == what
+        )
 
 
 def _grouped(lines: list[Line], name: str) -> dict[str, list[Line]]:
@@ -82,8 +86,14 @@ async def gather(client: Client, ledgers: Path) -> Evidence:
     async def read(view: TaskView) -> None:
         async with limit:
             # What has not ended would be watched for ever; it is a violation by itself.
-            events = [event async for event in client.watch(view.id)] if view.status.terminal else []
-            artifacts = [artifact async for artifact in client.artifacts(view.id)] if any(n.metrics for n in view.nodes.values()) else []
+            events = (
+                [event async for event in client.watch(view.id)] if view.status.terminal else []
+            )
+            artifacts = (
+                [artifact async for artifact in client.artifacts(view.id)]
+                if any(n.metrics for n in view.nodes.values())
+                else []
+            )
             stored.append(Stored(view, events, artifacts))
 
     async with anyio.create_task_group() as group:

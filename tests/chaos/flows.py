@@ -1,4 +1,6 @@
-"""The flows that are submitted under chaos. A name and a number make the same flow wherever they are looked up."""
+"""The flows that are submitted under chaos. A name and a number make the same flow wherever they
+are looked up.
+"""
 
 import random
 from collections.abc import Callable
@@ -24,7 +26,9 @@ class Flow:
     increments: int | None = None
     """How often its nodes add one to ``vars.count``."""
     verb: str | None = None
-    """What its client does with it besides waiting: ``cancel``, ``pause`` (and ``resume``), ``retry``."""
+    """What its client does with it besides waiting: ``cancel``, ``pause`` (and ``resume``),
+    ``retry``.
+    """
 
     @property
     def size(self) -> int:
@@ -32,13 +36,21 @@ class Flow:
 
     def most_attempts(self, node_id: str) -> int:
         """How many attempts the policy allows a node."""
-        policy = next(each for each in self.graph["nodes"] if each["node_id"] == node_id).get("retry_policy", {})
+        policy = next(each for each in self.graph["nodes"] if each["node_id"] == node_id).get(
+            "retry_policy", {}
+        )
         return 1 + int(policy.get("max", 2))
 
 
 def _item(chance: random.Random, **fields: Any) -> dict[str, Any]:
-    seconds = chance.uniform(1.0, 3.0) if chance.random() < SHARE_OF_LONG_NODES else chance.uniform(0.0, 0.3)
-    return {"input_inline": {"seconds": round(seconds, 3), "value": chance.randint(0, 1000), **fields}}
+    seconds = (
+        chance.uniform(1.0, 3.0)
+        if chance.random() < SHARE_OF_LONG_NODES
+        else chance.uniform(0.0, 0.3)
+    )
+    return {
+        "input_inline": {"seconds": round(seconds, 3), "value": chance.randint(0, 1000), **fields}
+    }
 
 
 def _work(chance: random.Random, node_id: str, *after: str, **fields: Any) -> dict[str, Any]:
@@ -47,7 +59,12 @@ def _work(chance: random.Random, node_id: str, *after: str, **fields: Any) -> di
 
 
 def _chain(chance: random.Random, length: int, **fields: Any) -> dict[str, Any]:
-    return graph(*(_work(chance, f"n{number}", *([f"n{number - 1}"] if number else []), **fields) for number in range(length)))
+    return graph(
+        *(
+            _work(chance, f"n{number}", *([f"n{number - 1}"] if number else []), **fields)
+            for number in range(length)
+        )
+    )
 
 
 def chain(chance: random.Random) -> Flow:
@@ -56,11 +73,19 @@ def chain(chance: random.Random) -> Flow:
 
 def fan(chance: random.Random) -> Flow:
     branches = [_work(chance, f"b{number}", "first") for number in range(chance.randint(6, 24))]
-    return Flow(graph(_work(chance, "first"), *branches, _work(chance, "last", *(branch["node_id"] for branch in branches))))
+    return Flow(
+        graph(
+            _work(chance, "first"),
+            *branches,
+            _work(chance, "last", *(branch["node_id"] for branch in branches)),
+        )
+    )
 
 
 def stream(chance: random.Random) -> Flow:
-    """One node's batches are read by two others while it makes them, and those of one of them by a third afterwards."""
+    """One node's batches are read by two others while it makes them, and those of one of them by a
+    third afterwards.
+    """
     values = [chance.randint(0, 1000) for _ in range(chance.randint(5, 25))]
     item = {"values": values, "seconds": round(chance.uniform(0.01, 0.08), 3)}
     pull: dict[str, Any] = {"input_inline": {"input_adapter": "pull.from_artifacts"}}
@@ -76,7 +101,9 @@ def stream(chance: random.Random) -> Flow:
 
 def flaky(chance: random.Random) -> Flow:
     """Its middle fails a few times."""
-    middle = [_work(chance, f"m{number}", "first", fails=chance.randint(1, 2)) for number in range(3)]
+    middle = [
+        _work(chance, f"m{number}", "first", fails=chance.randint(1, 2)) for number in range(3)
+    ]
     return Flow(graph(_work(chance, "first"), *middle, _work(chance, "last", "m0", "m1", "m2")))
 
 
@@ -87,7 +114,10 @@ def counted(chance: random.Random) -> Flow:
     increments = chance.randint(2, 5)
     for number in range(increments):
         io = {"fn": "vars.incr", "fn_args": {"key": "count"}}
-        nodes += [_work(chance, f"w{number}", *last), node(f"c{number}", "coordinator_fn", f"w{number}", io=io, retry_policy=PATIENT)]
+        nodes += [
+            _work(chance, f"w{number}", *last),
+            node(f"c{number}", "coordinator_fn", f"w{number}", io=io, retry_policy=PATIENT),
+        ]
         last = (f"c{number}",)
     return Flow(graph(*nodes), increments=increments)
 
@@ -96,12 +126,19 @@ def hopeless(chance: random.Random) -> Flow:
     """Fails for good, after exactly as many attempts as it may have."""
     item = {"input_inline": {"seconds": 0.05, "value": 1, "fails": 1000}}
     policy = {"max": chance.randint(0, 3), "backoff_sec": 0.1}
-    return Flow(graph(_work(chance, "first"), node("never", "work", "first", io=item, retry_policy=policy)), ends=frozenset({"failed"}))
+    return Flow(
+        graph(_work(chance, "first"), node("never", "work", "first", io=item, retry_policy=policy)),
+        ends=frozenset({"failed"}),
+    )
 
 
 def mended(chance: random.Random) -> Flow:
     """Fails for good at its first attempt; its client has it retried."""
-    nodes = [_work(chance, "first"), _work(chance, "broken", "first", fails=1, permanent=True), _work(chance, "last", "broken")]
+    nodes = [
+        _work(chance, "first"),
+        _work(chance, "broken", "first", fails=1, permanent=True),
+        _work(chance, "last", "broken"),
+    ]
     return Flow(graph(*nodes), ends=frozenset({"finished", "failed"}), verb="retry")
 
 
@@ -130,7 +167,9 @@ _KINDS: dict[str, tuple[Callable[[random.Random], Flow], float]] = {
 def choose(chance: random.Random) -> tuple[str, int]:
     """The name and number of a flow."""
     names = list(_KINDS)
-    return chance.choices(names, weights=[_KINDS[name][1] for name in names])[0], chance.getrandbits(32)
+    return chance.choices(names, weights=[_KINDS[name][1] for name in names])[
+        0
+    ], chance.getrandbits(32)
 
 
 def make(name: str, number: int) -> Flow:

@@ -1,6 +1,8 @@
-"""Handlers for workers under chaos: each execution is written down before it begins and before its end is told.
+"""Handlers for workers under chaos: each execution is written down before it begins and before its
+end is told.
 
-Items are ``{"seconds": …, "value": …}``, with ``fails`` for the number of attempts that are to fail.
+Items are ``{"seconds": …, "value": …}``, with ``fails`` for the number of attempts that are to
+fail.
 """
 
 import os
@@ -31,7 +33,12 @@ class Execution:
             _ledger = Ledger(Path(os.environ[LEDGER_VARIABLE]), WORKERS)
         self._ledger = _ledger
         self.id = uuid.uuid4().hex
-        self._ids = {"task": ctx.task_id, "node": ctx.node_id, "attempt": ctx.attempt, "execution": self.id}
+        self._ids = {
+            "task": ctx.task_id,
+            "node": ctx.node_id,
+            "attempt": ctx.attempt,
+            "execution": self.id,
+        }
         self.note("began")
 
     def note(self, what: str, **fields: Any) -> None:
@@ -48,7 +55,9 @@ def fail_if_told(item: dict[str, Any], ctx: RunContext, execution: Execution) ->
     """Fail, if this is one of the attempts that are to."""
     if ctx.attempt <= item.get("fails", 0):
         execution.note("failed")
-        raise NodeFailure("as the flow wants it", reason_code="as_told", permanent=item.get("permanent", False))
+        raise NodeFailure(
+            "as the flow wants it", reason_code="as_told", permanent=item.get("permanent", False)
+        )
 
 
 @handler("work")
@@ -56,7 +65,10 @@ async def work(item: dict[str, Any], ctx: RunContext) -> dict[str, Any]:
     execution = Execution(ctx)
     await anyio.sleep(item["seconds"])
     fail_if_told(item, ctx, execution)
-    return execution.ended(value=item["value"] + sum(result["value"] for result in ctx.results.values() if "execution" in (result or {})))
+    return execution.ended(
+        value=item["value"]
+        + sum(result["value"] for result in ctx.results.values() if "execution" in (result or {}))
+    )
 
 
 @handler("block")
@@ -65,7 +77,10 @@ def block(item: dict[str, Any], ctx: RunContext) -> dict[str, Any]:
     execution = Execution(ctx)
     time.sleep(item["seconds"])
     fail_if_told(item, ctx, execution)
-    return execution.ended(value=item["value"] + sum(result["value"] for result in ctx.results.values() if "execution" in (result or {})))
+    return execution.ended(
+        value=item["value"]
+        + sum(result["value"] for result in ctx.results.values() if "execution" in (result or {}))
+    )
 
 
 class Batches(Handler):
@@ -83,7 +98,11 @@ class Batches(Handler):
         value, seconds = self.read(batch.payload)
         await anyio.sleep(seconds)
         execution.note("batch", uid=batch.batch_uid, value=value)
-        return BatchResult(True, metrics={"batches": 1, "sum": value}, artifacts_ref={"value": value, "seconds": seconds})
+        return BatchResult(
+            True,
+            metrics={"batches": 1, "sum": value},
+            artifacts_ref={"value": value, "seconds": seconds},
+        )
 
     async def finalize(self, ctx: RunContext) -> FinalizeResult:
         return FinalizeResult(result=self._began(ctx).ended(value=0))

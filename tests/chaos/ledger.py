@@ -20,13 +20,20 @@ class Ledger:
 
     def write(self, what: str, **fields: Any) -> None:
         # Not time.time(): the process may think that it is another day.
-        line = {"at": time.clock_gettime(time.CLOCK_REALTIME), "what": what, "pid": os.getpid(), **fields}
+        line = {
+            "at": time.clock_gettime(time.CLOCK_REALTIME),
+            "what": what,
+            "pid": os.getpid(),
+            **fields,
+        }
         os.write(self._file, json.dumps(line, separators=(",", ":")).encode() + b"\n")
         os.fsync(self._file)
 
 
 def read_ledgers(folder: Path, kind: str) -> list[Line]:
-    """The lines of all processes of a kind, in order of time. A last line that a kill tore is no line."""
+    """The lines of all processes of a kind, in order of time. A last line that a kill tore is no
+    line.
+    """
     lines = [line for path in sorted(folder.glob(f"{kind}-*.jsonl")) for line in _lines(path)]
     return sorted(lines, key=lambda line: float(line["at"]))
 

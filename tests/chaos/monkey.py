@@ -15,14 +15,25 @@ from aiokafka.admin import AIOKafkaAdminClient
 from pymongo.errors import PyMongoError
 
 from tests.chaos.cluster import Cluster, Post
-from tests.chaos.disasters import BUS, CALM_PAUSE, PAUSE_OF, PROCESSES, STORE, Disaster, Kind, disasters
+from tests.chaos.disasters import (
+    BUS,
+    CALM_PAUSE,
+    PAUSE_OF,
+    PROCESSES,
+    STORE,
+    Disaster,
+    Kind,
+    disasters,
+)
 from tests.chaos.proxy import CLEAR, Behaviour, Link
 from tests.servers.mongod import Mongod
 from tests.services.clocks import DAY_SEC
 
 LOOK_SEC = 0.5
 SHIFTS = {"put ahead": 40 * DAY_SEC, "put back": -40 * DAY_SEC}
-"""How far the wall clock of a process is ahead after such a disaster. The same disaster puts it right again."""
+"""How far the wall clock of a process is ahead after such a disaster. The same disaster puts it
+right again.
+"""
 BAD_LINKS = {
     "slowed": Behaviour(delay_sec=0.15),
     "narrowed": Behaviour(bytes_per_sec=40_000),
@@ -32,18 +43,26 @@ BAD_LINKS = {
 
 
 class Monkey:
-    """Works in threads between entering and :meth:`stop`, which mends everything. ``calm`` is one disaster after another."""
+    """Works in threads between entering and :meth:`stop`, which mends everything. ``calm`` is one
+    disaster after another.
+    """
 
     def __init__(self, cluster: Cluster, *, seed: int, calm: bool = False) -> None:
         self._cluster = cluster
         self._seed = seed
-        at_once = [self._disturb_processes, partial(self._disturb_servers, BUS), partial(self._disturb_servers, STORE)]
+        at_once = [
+            self._disturb_processes,
+            partial(self._disturb_servers, BUS),
+            partial(self._disturb_servers, STORE),
+        ]
         self._works = [self._look_after, *([self._disturb_calmly] if calm else at_once)]
         self._enough = threading.Event()
         self._pool = ThreadPoolExecutor(16, thread_name_prefix="monkey")
         self._running: list[Future[None]] = []
         self.log: list[dict[str, Any]] = []
-        """One entry per disaster: ``at``, ``until``, ``name``, ``target``, and what else there is to say of it."""
+        """One entry per disaster: ``at``, ``until``, ``name``, ``target``, and what else there is
+        to say of it.
+        """
         self._file = (cluster.folder / "monkey.jsonl").open("a", encoding="utf-8")
 
     def __enter__(self) -> Self:
@@ -96,7 +115,9 @@ class Monkey:
             self._to_server(disaster)
 
     def _disturb_calmly(self) -> None:
-        processes, bus, store = (disasters(kinds, CALM_PAUSE, seed=self._seed) for kinds in (PROCESSES, BUS, STORE))
+        processes, bus, store = (
+            disasters(kinds, CALM_PAUSE, seed=self._seed) for kinds in (PROCESSES, BUS, STORE)
+        )
         for disaster in chain.from_iterable(zip(processes, bus, processes, store, strict=False)):
             if self._enough.wait(disaster.after_sec):
                 return
@@ -109,7 +130,10 @@ class Monkey:
         """The process to be hit, locked; None if something is being done to each that could be."""
         posts = self._cluster.posts_of(disaster.kind.target)
         first = disaster.choice % len(posts)
-        return next((post for post in posts[first:] + posts[:first] if post.lock.acquire(blocking=False)), None)
+        return next(
+            (post for post in posts[first:] + posts[:first] if post.lock.acquire(blocking=False)),
+            None,
+        )
 
     def _look_after(self) -> None:
         while not self._enough.wait(LOOK_SEC):
@@ -117,7 +141,14 @@ class Monkey:
                 post.look_after()
 
     def _note(self, kind: Kind, target: str, began: float, **more: Any) -> None:
-        entry = {"at": began, "until": time.time(), "name": kind.name, "target": target, "kills": kind.kills, **more}
+        entry = {
+            "at": began,
+            "until": time.time(),
+            "name": kind.name,
+            "target": target,
+            "kills": kind.kills,
+            **more,
+        }
         self.log.append(entry)
         self._file.write(json.dumps(entry) + "\n")
         self._file.flush()
@@ -188,7 +219,9 @@ class Monkey:
     def _to_member(self, disaster: Disaster) -> None:
         primary = self._cluster.mongo.primary()
         others = [member for member in self._cluster.mongo.members if member is not primary]
-        member = primary if disaster.kind.target == "primary" else others[disaster.choice % len(others)]
+        member = (
+            primary if disaster.kind.target == "primary" else others[disaster.choice % len(others)]
+        )
         name = f"member {self._cluster.mongo.members.index(member)}"
         began = time.time()
         match disaster.kind.action:

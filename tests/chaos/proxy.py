@@ -23,12 +23,16 @@ class Behaviour:
     """How a link treats what goes through it."""
 
     delay_sec: float = 0.0
-    """Every piece of either direction waits so long, give or take half, and those behind it wait with it."""
+    """Every piece of either direction waits so long, give or take half, and those behind it wait
+    with it.
+    """
     bytes_per_sec: float | None = None
     cut: bool = False
     """Connections are reset (RST), those that are there and those that are tried."""
     swallow: bool = False
-    """Connections stay open, and what is sent is gone. They never come back to life, as when a router forgot them."""
+    """Connections stay open, and what is sent is gone. They never come back to life, as when a
+    router forgot them.
+    """
 
 
 CLEAR = Behaviour()
@@ -55,7 +59,9 @@ class _Connection:
 
 
 class Link:
-    """A port in front of a server. Made by :meth:`Proxy.link`; its methods may be called from any thread."""
+    """A port in front of a server. Made by :meth:`Proxy.link`; its methods may be called from any
+    thread.
+    """
 
     def __init__(self, call: Callable[..., Any]) -> None:
         self.port = free_ports(1)[0]
@@ -107,7 +113,9 @@ class Link:
         # Not in the task itself: one that is cancelled before it has begun does nothing at all.
         task.add_done_callback(over)
 
-    async def _forward(self, connection: _Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(
+        self, connection: _Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         if self._behaviour.swallow:
             connection.lost = True
             await _drain(reader)
@@ -123,7 +131,9 @@ class Link:
             group.create_task(self._pump(connection, reader, behind))
             group.create_task(self._pump(connection, behind_reader, writer))
 
-    async def _pump(self, connection: _Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, connection: _Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         with suppress(OSError):
             while data := await reader.read(CHUNK):
                 how = self._behaviour

@@ -11,13 +11,17 @@ from tests.chaos.ledger import Line
 
 AROUND_SEC = 1.0
 FROM_END = ("broker ", "bus link ")
-"""What nobody stands in for: work can go on when it is over. All others are measured from their beginning."""
+"""What nobody stands in for: work can go on when it is over. All others are measured from their
+beginning.
+"""
 OF_SERVERS = ("broker ", "topic ", "bus link ", "store link ", "primary ", "secondary ")
 
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """Between the end of a node's last parent and its own beginning: report, commit and command, through both servers."""
+    """Between the end of a node's last parent and its own beginning: report, commit and command,
+    through both servers.
+    """
 
     ended: float
     began: float
@@ -30,19 +34,28 @@ class Row:
     name: str
     times: int
     counted: int
-    """How many were measured: what happens to a process while a server is in trouble says nothing of either."""
+    """How many were measured: what happens to a process while a server is in trouble says nothing
+    of either.
+    """
     from_end: bool
     next: tuple[float, float] | None
     """Median and maximum: until the first node began that had to wait for the end of another."""
     hit: tuple[float, float] | None
-    """Median and maximum: until everything went on that it hit. Of a killed worker: until each of its nodes ran elsewhere."""
+    """Median and maximum: until everything went on that it hit. Of a killed worker: until each of
+    its nodes ran elsewhere.
+    """
 
 
 def recovery(evidence: Evidence, monkey: Sequence[dict[str, Any]]) -> list[Row]:
     """A row for each kind of disaster."""
     handovers = sorted(handovers_of(evidence), key=lambda handover: handover.ended)
-    orphans = _orphans(evidence.worker_lines, {entry["pid"]: entry["at"] for entry in monkey if entry["name"] == "worker killed"})
-    troubled = [(entry["at"], entry["until"]) for entry in monkey if entry["name"].startswith(OF_SERVERS)]
+    orphans = _orphans(
+        evidence.worker_lines,
+        {entry["pid"]: entry["at"] for entry in monkey if entry["name"] == "worker killed"},
+    )
+    troubled = [
+        (entry["at"], entry["until"]) for entry in monkey if entry["name"].startswith(OF_SERVERS)
+    ]
     by_name = defaultdict(list)
     for entry in monkey:
         by_name[entry["name"]].append(entry)
@@ -53,16 +66,27 @@ def recovery(evidence: Evidence, monkey: Sequence[dict[str, Any]]) -> list[Row]:
         for entry in entries:
             since = entry["back"] if from_end else entry["at"]
             until = max(entry.get("back", entry["until"]), since) + AROUND_SEC
-            if not name.startswith(OF_SERVERS) and any(at < until and over > since - AROUND_SEC for at, over in troubled):
+            if not name.startswith(OF_SERVERS) and any(
+                at < until and over > since - AROUND_SEC for at, over in troubled
+            ):
                 continue
             counted += 1
-            next_began = min((one.began for one in handovers if one.ended >= entry["at"] and one.began >= since), default=None)
+            next_began = min(
+                (one.began for one in handovers if one.ended >= entry["at"] and one.began >= since),
+                default=None,
+            )
             if next_began is not None:
                 nexts.append(next_began - since)
             if name == "worker killed":
                 hits += orphans.get(entry["pid"], [])
             else:
-                hits += _longest([one.began - max(one.ended, since) for one in handovers if one.ended <= until and one.began >= since])
+                hits += _longest(
+                    [
+                        one.began - max(one.ended, since)
+                        for one in handovers
+                        if one.ended <= until and one.began >= since
+                    ]
+                )
         rows.append(Row(name, len(entries), counted, from_end, _summary(nexts), _summary(hits)))
     return rows
 
@@ -86,16 +110,24 @@ def handovers_of(evidence: Evidence) -> list[Handover]:
         for spec in submission.flow.graph["nodes"]:
             parents = spec["depends_on"]
             streams = spec.get("io", {}).get("start_when") == "first_batch"
-            if parents and not streams and spec["node_id"] in began and all(parent in ended for parent in parents):
+            if (
+                parents
+                and not streams
+                and spec["node_id"] in began
+                and all(parent in ended for parent in parents)
+            ):
                 last = max(ended[parent] for parent in parents)
-                # An execution that was repeated may have ended after the successor began: that says nothing.
+                # An execution that was repeated may have ended after the successor began: that says
+                # nothing.
                 if began[spec["node_id"]] >= last:
                     found.append(Handover(last, began[spec["node_id"]]))
     return found
 
 
 def _orphans(lines: Sequence[Line], killed: dict[int, float]) -> dict[int, list[float]]:
-    """Per process that was killed, at these times: how long it took until each node that ran there ran elsewhere."""
+    """Per process that was killed, at these times: how long it took until each node that ran there
+    ran elsewhere.
+    """
     running: dict[str, Line] = {}
     begun = defaultdict(list)
     for line in lines:
@@ -108,7 +140,11 @@ def _orphans(lines: Sequence[Line], killed: dict[int, float]) -> dict[int, list[
     waits = defaultdict(list)
     for line in running.values():
         died = killed[line["pid"]]
-        again = [other["at"] for other in begun[line["task"], line["node"]] if other["at"] > died and other["pid"] != line["pid"]]
+        again = [
+            other["at"]
+            for other in begun[line["task"], line["node"]]
+            if other["at"] > died and other["pid"] != line["pid"]
+        ]
         if again:
             waits[line["pid"]].append(again[0] - died)
     return waits

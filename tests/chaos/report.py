@@ -24,8 +24,9 @@ class Plan:
     quiet_sec: float = 300.0
     """How long everything may take to end when nothing is disturbed any more.
 
-    Usually it takes seconds. But a command that was lost early, and whose coordinators died while they looked for it, is looked for again
-    when it has waited for twice as long, at most ten minutes later.
+    Usually it takes seconds. But a command that was lost early, and whose coordinators died while
+    they looked for it, is looked for again when it has waited for twice as long, at most ten
+    minutes later.
     """
 
 
@@ -45,7 +46,9 @@ class Report:
     repeated: int = 0
     """Executions beyond the first of their attempt's node."""
     late: int = 0
-    """Executions that began after the end of their node was recorded: their command was delivered late, or again."""
+    """Executions that began after the end of their node was recorded: their command was delivered
+    late, or again.
+    """
     latest_sec: float = 0.0
     batches: int = 0
     unavailable: int = 0
@@ -71,7 +74,9 @@ def told_of(report: Report) -> str:
     ]
     for row in report.rows:
         since = "end" if row.from_end else "beginning"
-        lines.append(f"{row.name:22} {row.times:5} {row.counted:7} {since:>9}  {_pair(row.next):>24}  {_pair(row.hit):>24}")
+        lines.append(
+            f"{row.name:22} {row.times:5} {row.counted:7} {since:>9}  {_pair(row.next):>24}  {_pair(row.hit):>24}"
+        )
     lines += ["", f"violations: {len(report.violations)}", *report.violations]
     return "\n".join(lines)
 
@@ -143,8 +148,18 @@ disaster of a server fell into them:
 """
 
 
-def page_of(report: Report, calm: Report | None, *, before: str, arguments: str, machine: str, rules: Iterable[str]) -> str:
-    """The report as a page of the documentation, with that of a calm run if there was one. ``before`` is the page as it was."""
+def page_of(
+    report: Report,
+    calm: Report | None,
+    *,
+    before: str,
+    arguments: str,
+    machine: str,
+    rules: Iterable[str],
+) -> str:
+    """The report as a page of the documentation, with that of a calm run if there was one.
+    ``before`` is the page as it was.
+    """
     return PAGE.format(
         report=report,
         plan=report.plan,
@@ -163,7 +178,13 @@ def page_of(report: Report, calm: Report | None, *, before: str, arguments: str,
 
 def _calm(report: Report) -> str:
     minutes, violations = report.seconds / 60, len(report.violations)
-    return CALM.format(report=report, plan=report.plan, minutes=minutes, violations=violations, recovery=recovery_table(report))
+    return CALM.format(
+        report=report,
+        plan=report.plan,
+        minutes=minutes,
+        violations=violations,
+        recovery=recovery_table(report),
+    )
 
 
 def recovery_table(report: Report) -> str:

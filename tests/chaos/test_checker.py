@@ -1,4 +1,6 @@
-"""The checker says nothing about a history that is as promised, and each of its rules catches what it is there for."""
+"""The checker says nothing about a history that is as promised, and each of its rules catches what
+it is there for.
+"""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -32,13 +34,19 @@ class History:
         self.vars = {} if self.flow.increments is None else {"count": self.flow.increments}
         self.status = "finished"
         self.clients: list[dict[str, Any]] = []
-        self.client("submitting", flow=flow, number=7, by_key=by_key, twice=False, verb=self.flow.verb)
+        self.client(
+            "submitting", flow=flow, number=7, by_key=by_key, twice=False, verb=self.flow.verb
+        )
         self.client("submitted", task=TASK, answers=[TASK])
         self.client("told", task=TASK, view=told(self.view))
 
-    def event(self, node_id: str | None, status: str, seq: int = 1, data: Any = None, sec: float = 0) -> TaskEvent:
+    def event(
+        self, node_id: str | None, status: str, seq: int = 1, data: Any = None, sec: float = 0
+    ) -> TaskEvent:
         at = datetime.fromtimestamp(AT + sec, UTC)
-        return TaskEvent(seq=seq, at=at, task_id=TASK, node_id=node_id, kind="status", status=status, data=data)
+        return TaskEvent(
+            seq=seq, at=at, task_id=TASK, node_id=node_id, kind="status", status=status, data=data
+        )
 
     def add_event(self, node_id: str | None, status: str, data: Any = None) -> None:
         self.events.append(self.event(node_id, status, len(self.events) + 1, data))
@@ -46,15 +54,27 @@ class History:
     def client(self, what: str, sec: float = 0, **fields: Any) -> None:
         self.clients.append({"at": AT + sec, "what": what, "pid": 1, "submission": ID, **fields})
 
-    def worker(self, node_id: str, what: str, sec: float = 0, attempt: int = 1, **fields: Any) -> None:
-        ids = {"task": TASK, "node": node_id, "attempt": attempt, "execution": f"{node_id}.{attempt}"}
+    def worker(
+        self, node_id: str, what: str, sec: float = 0, attempt: int = 1, **fields: Any
+    ) -> None:
+        ids = {
+            "task": TASK,
+            "node": node_id,
+            "attempt": attempt,
+            "execution": f"{node_id}.{attempt}",
+        }
         self.workers.append({"at": AT + sec, "what": what, "pid": 2, **ids, **fields})
 
     def _finished(self, spec: dict[str, Any]) -> NodeView:
         node_id = spec["node_id"]
         for status in ("queued", "running", "finished"):
             self.add_event(node_id, status)
-        fields: dict[str, Any] = {"node_id": node_id, "type": spec["type"], "status": "finished", "attempt": 1}
+        fields: dict[str, Any] = {
+            "node_id": node_id,
+            "type": spec["type"],
+            "status": "finished",
+            "attempt": 1,
+        }
         if spec["type"] == "coordinator_fn":
             return NodeView(**fields, result={"key": "count", "by": 1})
         self.worker(node_id, "began")
@@ -65,7 +85,14 @@ class History:
                 value = total if number == 0 else 0
                 self.worker(node_id, "batch", uid=str(number), value=value)
                 self.artifacts.append(
-                    Artifact(task_id=TASK, node_id=node_id, uid=str(number), partial=True, meta={"value": value}, created_at=NOON)
+                    Artifact(
+                        task_id=TASK,
+                        node_id=node_id,
+                        uid=str(number),
+                        partial=True,
+                        meta={"value": value},
+                        created_at=NOON,
+                    )
                 )
             metrics = {"batches": count, "sum": total}
         result = {"value": self._value(node_id), "execution": f"{node_id}.1"}
@@ -84,21 +111,33 @@ class History:
     @property
     def view(self) -> TaskView:
         return TaskView(
-            id=TASK, pipeline=None, status=self.status, params={}, vars=self.vars, labels={"submission": ID}, nodes=self.nodes,
+            id=TASK,
+            pipeline=None,
+            status=self.status,
+            params={},
+            vars=self.vars,
+            labels={"submission": ID},
+            nodes=self.nodes,
             created_at=NOON,
-        )  # fmt: skip
+        )
 
     def evidence(self, stored: int = 1) -> Evidence:
-        return Evidence([Stored(self.view, self.events, self.artifacts)] * stored, self.clients, self.workers)
+        return Evidence(
+            [Stored(self.view, self.events, self.artifacts)] * stored, self.clients, self.workers
+        )
 
 
-@pytest.mark.parametrize("flow", ["chain", "fan", "stream", "flaky", "counted", "mended", "cancelled", "paused"])
+@pytest.mark.parametrize(
+    "flow", ["chain", "fan", "stream", "flaky", "counted", "mended", "cancelled", "paused"]
+)
 def test_a_history_that_is_as_promised_passes(flow: str) -> None:
     assert check(History(flow).evidence()) == []
 
 
 def test_a_confirmed_task_that_is_not_in_the_store_is_lost() -> None:
-    assert [violation.rule for violation in check(History("chain").evidence(stored=0))] == ["nothing is lost"]
+    assert [violation.rule for violation in check(History("chain").evidence(stored=0))] == [
+        "nothing is lost"
+    ]
 
 
 def test_one_that_was_not_confirmed_may_be_missing() -> None:
@@ -108,7 +147,9 @@ def test_one_that_was_not_confirmed_may_be_missing() -> None:
 
 
 def test_a_task_that_is_stored_twice_is_found() -> None:
-    assert "nothing is stored twice" in {violation.rule for violation in check(History("chain").evidence(stored=2))}
+    assert "nothing is stored twice" in {
+        violation.rule for violation in check(History("chain").evidence(stored=2))
+    }
 
 
 def test_a_task_that_nobody_submitted_is_found() -> None:
@@ -195,7 +236,9 @@ def raised_something_else(history: History) -> None:
         (raised_something_else, "verbs raise what they promise"),
     ],
 )
-def test_each_rule_catches_what_it_is_there_for(falsify: Callable[[History], None], rule: str) -> None:
+def test_each_rule_catches_what_it_is_there_for(
+    falsify: Callable[[History], None], rule: str
+) -> None:
     history = History("chain")
     falsify(history)
     evidence = history.evidence()
@@ -214,25 +257,33 @@ def stored_twice(history: History) -> None:
 
 
 def stored_and_not_worked_on(history: History) -> None:
-    history.workers = [line for line in history.workers if line["what"] != "batch" or line["uid"] != "0"]
+    history.workers = [
+        line for line in history.workers if line["what"] != "batch" or line["uid"] != "0"
+    ]
 
 
 def a_batch_is_missing(history: History) -> None:
     history.artifacts.pop()
 
 
-@pytest.mark.parametrize("falsify", [counted_twice, stored_twice, stored_and_not_worked_on, a_batch_is_missing])
+@pytest.mark.parametrize(
+    "falsify", [counted_twice, stored_twice, stored_and_not_worked_on, a_batch_is_missing]
+)
 def test_batches_that_do_not_add_up_are_found(falsify: Callable[[History], None]) -> None:
     history = History("stream")
     falsify(history)
-    assert {violation.rule for violation in check(history.evidence())} == {"each batch is stored and counted once"}
+    assert {violation.rule for violation in check(history.evidence())} == {
+        "each batch is stored and counted once"
+    }
 
 
 def test_a_function_that_took_effect_twice_is_found() -> None:
     history = History("counted")
     history.vars["count"] += 1
     history.clients.pop()
-    assert {violation.rule for violation in check(history.evidence())} == {"functions take effect once"}
+    assert {violation.rule for violation in check(history.evidence())} == {
+        "functions take effect once"
+    }
 
 
 def test_what_was_retried_may_end_a_second_time() -> None:
@@ -251,7 +302,9 @@ def test_an_attempt_that_was_handed_back_may_have_run() -> None:
     history = History("chain")
     history.worker("n1", "began", attempt=2)
     history.events.insert(5, history.event("n1", "queued", data={"released_by": "somebody"}))
-    history.events = [event.model_copy(update={"seq": seq}) for seq, event in enumerate(history.events, 1)]
+    history.events = [
+        event.model_copy(update={"seq": seq}) for seq, event in enumerate(history.events, 1)
+    ]
     assert check(history.evidence()) == []
 
 

@@ -46,13 +46,17 @@ def test_what_is_sent_arrives_in_both_directions(ends: tuple[socket.socket, sock
     assert client.recv(100) == b"to the client"
 
 
-def test_an_end_that_closes_is_heard_of_at_the_other(ends: tuple[socket.socket, socket.socket]) -> None:
+def test_an_end_that_closes_is_heard_of_at_the_other(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
     client, behind = ends
     client.close()
     assert behind.recv(100) == b""
 
 
-def test_a_slow_link_delays_and_a_thin_one_takes_its_time(link: Link, ends: tuple[socket.socket, socket.socket]) -> None:
+def test_a_slow_link_delays_and_a_thin_one_takes_its_time(
+    link: Link, ends: tuple[socket.socket, socket.socket]
+) -> None:
     client, behind = ends
     for behaviour in (Behaviour(delay_sec=0.4), Behaviour(bytes_per_sec=50)):
         link.behave(behaviour)
@@ -62,7 +66,9 @@ def test_a_slow_link_delays_and_a_thin_one_takes_its_time(link: Link, ends: tupl
         assert time.monotonic() - began >= 0.2
 
 
-def test_a_cut_resets_both_ends_and_refuses_others_until_it_is_mended(link: Link, ends: tuple[socket.socket, socket.socket]) -> None:
+def test_a_cut_resets_both_ends_and_refuses_others_until_it_is_mended(
+    link: Link, ends: tuple[socket.socket, socket.socket]
+) -> None:
     link.behave(Behaviour(cut=True))
     for end in ends:
         with pytest.raises(ConnectionResetError):

@@ -35,16 +35,24 @@ async def picky(items: Any) -> Any:
 
 
 ONE = {"nodes": [{"node_id": "a", "type": "work", "io": {"input_inline": {"x": 1}}}]}
-FAILING = {"nodes": [{"node_id": "a", "type": "work"}, {"node_id": "b", "type": "fail", "depends_on": ["a"]}]}
+FAILING = {
+    "nodes": [
+        {"node_id": "a", "type": "work"},
+        {"node_id": "b", "type": "fail", "depends_on": ["a"]},
+    ]
+}
 STREAM = {"nodes": [{"node_id": "a", "type": "batches", "io": {"input_inline": {"count": 3}}}]}
 
 SKIPPING = {
     "nodes": [
         {
-            "node_id": "a", "type": "picky", "io": {"input_inline": [1, 2, 3], "batching": {"size": 1}}, "on_batch_failure": "skip",
+            "node_id": "a",
+            "type": "picky",
+            "io": {"input_inline": [1, 2, 3], "batching": {"size": 1}},
+            "on_batch_failure": "skip",
         }
     ]
-}  # fmt: skip
+}
 
 
 class Installation:

@@ -1,4 +1,6 @@
-"""Writes the part of ``docs/reference/cli.md`` that the verbs say themselves: ``python -m tests.cli.reference``."""
+"""Writes the part of ``docs/reference/cli.md`` that the verbs say themselves: ``python -m
+tests.cli.reference``.
+"""
 
 import inspect
 import re
@@ -34,9 +36,15 @@ def verbs() -> str:
 
 def section(words: str, verb: Callable[..., Any]) -> Iterator[str]:
     given = inspect.signature(verb).parameters
-    known = [(*get_args(hint), given[name].default) for name, hint in get_type_hints(verb, include_extras=True).items() if name in given]
+    known = [
+        (*get_args(hint), given[name].default)
+        for name, hint in get_type_hints(verb, include_extras=True).items()
+        if name in given
+    ]
     arguments = [(info, default) for _, info, default in known if isinstance(info, ArgumentInfo)]
-    options = [(kind, info, default) for kind, info, default in known if isinstance(info, OptionInfo)]
+    options = [
+        (kind, info, default) for kind, info, default in known if isinstance(info, OptionInfo)
+    ]
     places = " ".join(info.metavar or "" for info, _ in arguments)
     yield f"### `flowkit {words}`\n"
     yield f"```text\nflowkit {words}{f' {places}' if places else ''} [OPTIONS]\n```\n"
@@ -51,7 +59,11 @@ def section(words: str, verb: Callable[..., Any]) -> Iterator[str]:
 
 def name_of(info: OptionInfo) -> str:
     """In an annotation typer takes what stands in the place of the default for the first name."""
-    return " ".join(str(name) for name in (info.default, *(info.param_decls or ())) if str(name).startswith("--"))
+    return " ".join(
+        str(name)
+        for name in (info.default, *(info.param_decls or ()))
+        if str(name).startswith("--")
+    )
 
 
 def value(kind: Any, info: OptionInfo) -> str:

@@ -10,8 +10,27 @@ from tests.cli.installations import ONE, Installation
 @pytest.fixture
 def letters(installation: Installation) -> Installation:
     items = [
-        DeadLetter("l1", 1.5e9, "batch", "bad_input", "ValueError: no", task_id="t1", node_id="a", uid="7", data=b'{"x": 1}'),
-        DeadLetter("l2", 1.6e9, "message", "undecodable", "not JSON", data=b"\xff\x00", key="\udcff", headers={"odd": b"\xff"}),
+        DeadLetter(
+            "l1",
+            1.5e9,
+            "batch",
+            "bad_input",
+            "ValueError: no",
+            task_id="t1",
+            node_id="a",
+            uid="7",
+            data=b'{"x": 1}',
+        ),
+        DeadLetter(
+            "l2",
+            1.6e9,
+            "message",
+            "undecodable",
+            "not JSON",
+            data=b"\xff\x00",
+            key="\udcff",
+            headers={"odd": b"\xff"},
+        ),
     ]
     installation.submit(ONE, task_id="t1")
     installation.do(lambda client: client.store.park(items))
@@ -40,7 +59,11 @@ def test_a_letter_is_shown_with_its_data(cli: Cli, letters: Installation):
 
 def test_what_is_no_text_is_shown_all_the_same(cli: Cli, letters: Installation):
     said = json.loads(cli("dlq", "show", "l2", "--json", "--db", letters.address).stdout)
-    assert (said["data_base64"], said["key"], said["headers"]) == ("/wA=", "\\udcff", {"odd": "\\xff"})
+    assert (said["data_base64"], said["key"], said["headers"]) == (
+        "/wA=",
+        "\\udcff",
+        {"odd": "\\xff"},
+    )
 
 
 def test_letters_are_dropped(cli: Cli, letters: Installation):
@@ -49,17 +72,32 @@ def test_letters_are_dropped(cli: Cli, letters: Installation):
     again = cli("dlq", "drop", "l1", "--json", "--db", letters.address)
     assert (again.exit_code, json.loads(again.stdout)) == (2, {"dropped": 0})
     missing = cli("dlq", "show", "l1", "--db", letters.address)
-    assert (missing.exit_code, missing.stderr.splitlines()[-1]) == (2, "error: there is no dead letter 'l1'")
+    assert (missing.exit_code, missing.stderr.splitlines()[-1]) == (
+        2,
+        "error: there is no dead letter 'l1'",
+    )
 
 
 def test_letters_are_listed_by_kind(cli: Cli, letters: Installation):
-    said = json.loads(cli("dlq", "ls", "--kind", "message", "--json", "--db", letters.address).stdout)
+    said = json.loads(
+        cli("dlq", "ls", "--kind", "message", "--json", "--db", letters.address).stdout
+    )
     assert [item["letter_id"] for item in said] == ["l2"]
     assert cli("dlq", "ls", "--kind", "nix", "--db", letters.address).exit_code == 2
 
 
 def test_a_message_is_sent_again_and_its_letter_is_gone(cli: Cli, installation: Installation):
-    letter = DeadLetter("m", 1.5e9, "message", "refused", "no", data=b"{}", size=2, topic="flowkit.events", headers={"h": b"\xff"})
+    letter = DeadLetter(
+        "m",
+        1.5e9,
+        "message",
+        "refused",
+        "no",
+        data=b"{}",
+        size=2,
+        topic="flowkit.events",
+        headers={"h": b"\xff"},
+    )
     installation.do(lambda client: client.store.park([letter]))
     shown = json.loads(cli("dlq", "show", "m", "--json", "--db", installation.address).stdout)
     assert (shown["headers"], shown["topic"]) == ({"h": "\\xff"}, "flowkit.events")
@@ -73,12 +111,16 @@ def test_a_message_is_sent_again_and_its_letter_is_gone(cli: Cli, installation: 
 def test_what_cannot_be_tried_again_says_why(cli: Cli, letters: Installation):
     result = cli("dlq", "retry", "--task", "t1", "--db", letters.address)
     assert (result.exit_code, result.stdout) == (
-        2, "l1: not tried again: task 't1' is queued: its dead letters can be retried when it has ended\n",
-    )  # fmt: skip
+        2,
+        "l1: not tried again: task 't1' is queued: its dead letters can be retried when it has ended\n",
+    )
 
 
 def test_all_letters_of_a_kind_are_dropped(cli: Cli, letters: Installation):
-    assert cli("dlq", "drop", "--kind", "message", "--db", letters.address).stdout == "dropped 1 of 1\n"
+    assert (
+        cli("dlq", "drop", "--kind", "message", "--db", letters.address).stdout
+        == "dropped 1 of 1\n"
+    )
     assert cli("dlq", "drop", "--db", letters.address).exit_code == 2
     assert cli("dlq", "drop", "l1", "--kind", "batch", "--db", letters.address).exit_code == 2
     assert "l1" in cli("dlq", "ls", "--db", letters.address).stdout

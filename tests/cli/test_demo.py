@@ -14,11 +14,20 @@ def test_the_demo_streams_loses_a_worker_and_draws_a_timeline(cli: Cli):
         "» ben hands back 'count' with what it has done",
         "» cleo takes over 'count'",
     ]
-    bars = [[*line.split()[:2], line.rstrip().rsplit(" s  ", 1)[1]] for line in result.stdout.splitlines() if "█" in line]
+    bars = [
+        [*line.split()[:2], line.rstrip().rsplit(" s  ", 1)[1]]
+        for line in result.stdout.splitlines()
+        if "█" in line
+    ]
     assert bars == [
-        ["split", "ada", "finished"], ["count", "ben", "handed back"], ["count", "cleo", "finished"], ["total", "coordinator", "finished"]
-    ]  # fmt: skip
-    assert "30 ranges counted, 21,221 primes below 240,000; a single pass says 21,221" in result.stdout
+        ["split", "ada", "finished"],
+        ["count", "ben", "handed back"],
+        ["count", "cleo", "finished"],
+        ["total", "coordinator", "finished"],
+    ]
+    assert (
+        "30 ranges counted, 21,221 primes below 240,000; a single pass says 21,221" in result.stdout
+    )
 
 
 def test_the_demo_prints_its_events_as_json(cli: Cli):
@@ -28,7 +37,11 @@ def test_the_demo_prints_its_events_as_json(cli: Cli):
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     first = {(event["node_id"], event["status"]): event["seq"] for event in reversed(events)}
     assert first["count", "running"] < first["split", "finished"]
-    assert [event["data"]["worker_id"] for event in events if (event["node_id"], event["status"]) == ("count", "running")] == [
+    assert [
+        event["data"]["worker_id"]
+        for event in events
+        if (event["node_id"], event["status"]) == ("count", "running")
+    ] == [
         "ben",
         "cleo",
     ]
@@ -37,4 +50,8 @@ def test_the_demo_prints_its_events_as_json(cli: Cli):
 def test_primes_of_ranges_add_up_to_those_of_the_whole():
     assert primes_between(0, 100) == 25
     assert primes_between(0, 2) == 0
-    assert sum(primes_between(start, start + 24_000) for start in range(0, UPTO, 24_000)) == primes_between(0, UPTO) == 21_221
+    assert (
+        sum(primes_between(start, start + 24_000) for start in range(0, UPTO, 24_000))
+        == primes_between(0, UPTO)
+        == 21_221
+    )

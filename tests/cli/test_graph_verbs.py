@@ -29,12 +29,17 @@ def test_a_graph_without_faults_is_well(cli: Cli, diamond: str):
 
 def test_what_users_name_is_not_read_as_markup(cli: Cli, folder: Path):
     (folder / "g[red].json").write_text('{"nodes": [{"node_id": "[bold]", "type": "[/]"}]}')
-    assert cli("graph", "check", "g[red].json").stdout == "g[red].json is well: 1 node, 0 edges; roles: [/]\n"
+    assert (
+        cli("graph", "check", "g[red].json").stdout
+        == "g[red].json is well: 1 node, 0 edges; roles: [/]\n"
+    )
     assert cli("graph", "show", "g[red].json").stdout == "[bold]  [/]\n"
 
 
 def test_all_faults_are_listed_with_the_file_and_their_nodes(cli: Cli, folder: Path):
-    (folder / "bad.yaml").write_text("nodes:\n- {node_id: a, type: t, depends_on: [nix]}\n- {node_id: b, type: t, fan_in: many}\n")
+    (folder / "bad.yaml").write_text(
+        "nodes:\n- {node_id: a, type: t, depends_on: [nix]}\n- {node_id: b, type: t, fan_in: many}\n"
+    )
     result = cli("graph", "check", "bad.yaml")
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -55,11 +60,19 @@ def test_faults_are_given_as_json(cli: Cli, folder: Path):
 
 def test_a_graph_without_faults_is_given_as_json(cli: Cli, diamond: str):
     said = json.loads(cli("graph", "check", diamond, "--json").stdout)
-    assert said == {"file": "diamond.json", "ok": True, "faults": [], "nodes": 4, "roles": ["clean", "read", "write"]}
+    assert said == {
+        "file": "diamond.json",
+        "ok": True,
+        "faults": [],
+        "nodes": 4,
+        "roles": ["clean", "read", "write"],
+    }
 
 
 def test_a_function_that_no_plugin_offers_is_a_fault(cli: Cli, folder: Path):
-    (folder / "g.json").write_text('{"nodes": [{"node_id": "a", "type": "coordinator_fn", "io": {"fn": "vars.sett"}}]}')
+    (folder / "g.json").write_text(
+        '{"nodes": [{"node_id": "a", "type": "coordinator_fn", "io": {"fn": "vars.sett"}}]}'
+    )
     result = cli("graph", "check", "g.json")
     assert result.exit_code == 2
     assert "vars.sett" in result.stderr
@@ -76,8 +89,12 @@ def test_a_graph_is_shown_as_a_tree(cli: Cli, diamond: str):
     ]
 
 
-@pytest.mark.parametrize(("option", "beginning"), [("--mermaid", "flowchart TD\n"), ("--dot", "digraph flow {\n")])
-def test_a_graph_is_drawn_for_a_drawing_program(cli: Cli, diamond: str, option: str, beginning: str):
+@pytest.mark.parametrize(
+    ("option", "beginning"), [("--mermaid", "flowchart TD\n"), ("--dot", "digraph flow {\n")]
+)
+def test_a_graph_is_drawn_for_a_drawing_program(
+    cli: Cli, diamond: str, option: str, beginning: str
+):
     result = cli("graph", "show", diamond, option)
     assert result.exit_code == 0
     assert result.stdout.startswith(beginning)
@@ -95,5 +112,7 @@ def test_only_one_form_is_shown_at_a_time(cli: Cli, diamond: str):
 
 
 def test_a_flow_in_a_python_file_is_shown(cli: Cli, folder: Path):
-    (folder / "nightly.py").write_text("from flowkit import flow\n@flow\ndef nightly(g):\n    g.node('a', 'read')\n")
+    (folder / "nightly.py").write_text(
+        "from flowkit import flow\n@flow\ndef nightly(g):\n    g.node('a', 'read')\n"
+    )
     assert cli("graph", "show", "nightly.py").stdout == "a  read\n"

@@ -21,7 +21,8 @@ def test_plugins_lists_who_provides_what(cli: Cli):
     result = cli("plugins")
     assert result.exit_code == 0
     assert any(
-        line.split("│")[1:4] == [" builtin ", " function      ", " vars.set                         "]
+        line.split("│")[1:4]
+        == [" builtin ", " function      ", " vars.set                         "]
         for line in result.stdout.splitlines()
     )
     said = json.loads(cli("plugins", "--json").stdout)
@@ -34,15 +35,32 @@ def test_plugins_lists_who_answers_which_address(cli: Cli, monkeypatch: pytest.M
     assert {"plugin": "memory", "kind": "bus", "name": "memory://"} in said
 
 
-def test_plugins_says_which_of_two_that_answer_one_address_is_used(cli: Cli, monkeypatch: pytest.MonkeyPatch):
+def test_plugins_says_which_of_two_that_answer_one_address_is_used(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+):
     def entry_point(name: str):
-        plugin = SimpleNamespace(flowkit_open_store=lambda source: InMemoryStore() if source.startswith("twin://") else None)
+        plugin = SimpleNamespace(
+            flowkit_open_store=lambda source: (
+                InMemoryStore() if source.startswith("twin://") else None
+            )
+        )
         return SimpleNamespace(name=name, load=lambda: plugin)
 
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda *, group: [entry_point("first"), entry_point("second")])
-    said = json.loads(cli("plugins", "--db", "twin://user:secret@here/name", "--bus", "memory://", "--json").stdout)
+    monkeypatch.setattr(
+        "importlib.metadata.entry_points",
+        lambda *, group: [entry_point("first"), entry_point("second")],
+    )
+    said = json.loads(
+        cli(
+            "plugins", "--db", "twin://user:secret@here/name", "--bus", "memory://", "--json"
+        ).stdout
+    )
     assert [row for row in said if row["kind"] == "store"] == [
-        {"plugin": "first", "kind": "store", "name": "twin://here/name (not used: second answers first)"},
+        {
+            "plugin": "first",
+            "kind": "store",
+            "name": "twin://here/name (not used: second answers first)",
+        },
         {"plugin": "second", "kind": "store", "name": "twin://here/name (used)"},
     ]
 
@@ -59,7 +77,10 @@ def test_doctor_finds_an_installation_well(cli: Cli, installation: Installation)
 def test_doctor_says_what_is_wrong_and_how_to_mend_it(cli: Cli, installation: Installation):
     result = cli("doctor", "--db", installation.address)
     assert result.exit_code == 1
-    assert "FAULT  topic flowkit.events: does not exist\n       to mend: start a coordinator, which makes it\n" in result.stdout
+    assert (
+        "FAULT  topic flowkit.events: does not exist\n       to mend: start a coordinator, which makes it\n"
+        in result.stdout
+    )
 
 
 def test_doctor_gives_its_findings_as_json(cli: Cli):
@@ -72,10 +93,14 @@ def test_doctor_gives_its_findings_as_json(cli: Cli):
 
 
 def test_packages_of_another_version_are_a_fault():
-    results = _checks.compare_versions({"flowkit-core": "2.0", "flowkit-mongo": "1.9", "flowkit-of-mine": "0.1"})
+    results = _checks.compare_versions(
+        {"flowkit-core": "2.0", "flowkit-mongo": "1.9", "flowkit-of-mine": "0.1"}
+    )
     assert [(item.name, item.ok) for item in results] == [
-        ("package flowkit-core", True), ("package flowkit-mongo", False), ("package flowkit-of-mine", True)
-    ]  # fmt: skip
+        ("package flowkit-core", True),
+        ("package flowkit-mongo", False),
+        ("package flowkit-of-mine", True),
+    ]
     assert results[1].remedy == "pip install flowkit-mongo==2.0"
 
 
@@ -86,7 +111,9 @@ def test_an_old_python_and_a_clock_that_was_never_set_are_faults():
 
 
 class Unreachable:
-    """A plugin whose store is out of reach, and whose bus never answers but for a line that its driver logs."""
+    """A plugin whose store is out of reach, and whose bus never answers but for a line that its
+    driver logs.
+    """
 
     def flowkit_open_store(self, source):
         return Gone() if source == "gone://" else None
@@ -117,8 +144,13 @@ async def test_a_store_out_of_reach_is_a_finding(plugins: Plugins):
 
 
 async def test_a_bus_that_does_not_answer_is_a_finding_with_what_its_driver_said(plugins: Plugins):
-    (found,) = await _checks.check_bus(plugins, CoordinatorConfig(bus="silent://"), patience_sec=0.05)
-    assert (found.ok, found.detail) == (False, "did not answer within 0.05 s; last heard: connection refused by port 1")
+    (found,) = await _checks.check_bus(
+        plugins, CoordinatorConfig(bus="silent://"), patience_sec=0.05
+    )
+    assert (found.ok, found.detail) == (
+        False,
+        "did not answer within 0.05 s; last heard: connection refused by port 1",
+    )
 
 
 async def _echo(item: object) -> object:
@@ -128,18 +160,38 @@ async def _echo(item: object) -> object:
 async def test_doctor_reports_a_worker_whose_session_is_not_renewed(flowkit_clock: ManualClock):
     clock = flowkit_clock
     async with InMemoryStore() as store, InMemoryBus() as bus:
-        await store.renew_session(WorkerSession("killed", ("work",), 7, clock.now(), {"hb_interval_sec": "2"}))
-        async with Worker(bus=bus, store=store, clock=clock, handlers={"work": _echo}, cfg=WorkerConfig(worker_id="alive")):
+        await store.renew_session(
+            WorkerSession("killed", ("work",), 7, clock.now(), {"hb_interval_sec": "2"})
+        )
+        async with Worker(
+            bus=bus,
+            store=store,
+            clock=clock,
+            handlers={"work": _echo},
+            cfg=WorkerConfig(worker_id="alive"),
+        ):
             live, silent = await _checks.check_workers(store, clock)
     assert (live.ok, live.detail) == (True, "1: alive (work)")
-    assert (silent.name, silent.ok, silent.detail) == ("worker killed", False, "no heartbeat for 7 s")
+    assert (silent.name, silent.ok, silent.detail) == (
+        "worker killed",
+        False,
+        "no heartbeat for 7 s",
+    )
     assert "start it again" in silent.remedy
 
 
-async def test_doctor_waits_no_longer_than_the_next_heartbeat_of_each_worker(flowkit_clock: ManualClock):
+async def test_doctor_waits_no_longer_than_the_next_heartbeat_of_each_worker(
+    flowkit_clock: ManualClock,
+):
     clock = flowkit_clock
     async with InMemoryStore() as store, InMemoryBus() as bus:
-        async with Worker(bus=bus, store=store, clock=clock, handlers={"work": _echo}, cfg=WorkerConfig(worker_id="w", hb_interval_sec=3)):
+        async with Worker(
+            bus=bus,
+            store=store,
+            clock=clock,
+            handlers={"work": _echo},
+            cfg=WorkerConfig(worker_id="w", hb_interval_sec=3),
+        ):
             began = clock.monotonic()
             assert [result.ok for result in await _checks.check_workers(store, clock)] == [True]
             assert clock.monotonic() - began <= 3.5

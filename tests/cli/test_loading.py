@@ -52,7 +52,10 @@ def test_what_a_file_calls_handlers_goes_before_its_functions(folder: Path, plug
 def test_one_of_several_flows_is_chosen_by_name(folder: Path, plugins: Plugins):
     (folder / "pair.py").write_text(FLOW + "\nother = Graph()\nother.node('x', 'one')\n")
     assert nodes(load_flow("pair.py:other", plugins)) == ("x",)
-    with pytest.raises(ConfigError, match=r"several flows in it; choose with pair\.py:NAME, NAME being other or pair"):
+    with pytest.raises(
+        ConfigError,
+        match=r"several flows in it; choose with pair\.py:NAME, NAME being other or pair",
+    ):
         load_flow("pair.py", plugins)
 
 
@@ -64,7 +67,9 @@ def test_a_flow_in_a_module_of_the_current_directory_is_found(folder: Path, plug
 def test_a_file_imports_what_lies_beside_it(folder: Path, plugins: Plugins):
     (folder / "sub").mkdir()
     (folder / "sub" / "names_beside.py").write_text("NAME = 'beside'")
-    (folder / "sub" / "f.py").write_text("import names_beside\nfrom flowkit import Graph\ng = Graph()\ng.node(names_beside.NAME, 't')\n")
+    (folder / "sub" / "f.py").write_text(
+        "import names_beside\nfrom flowkit import Graph\ng = Graph()\ng.node(names_beside.NAME, 't')\n"
+    )
     assert nodes(load_flow("sub/f.py", plugins)) == ("beside",)
 
 
@@ -74,7 +79,10 @@ def test_a_file_imports_what_lies_beside_it(folder: Path, plugins: Plugins):
         ("nix.yaml", "nix.yaml: No such file"),
         ("nix.py", "nix.py: there is no such file"),
         ("nix_module:flow", "there is no module 'nix_module'"),
-        ("pair.txt", "pair.txt: expected a file ending in .json, .yaml, .yml or .py, or module:attr"),
+        (
+            "pair.txt",
+            "pair.txt: expected a file ending in .json, .yaml, .yml or .py, or module:attr",
+        ),
         ("pair.py:nix", "pair.py:nix: there is no 'nix' in pair"),
         ("pair.py:first", "first is neither a @flow function nor a graph, but FunctionHandler"),
         ("empty.py", "empty.py: there is no @flow function and no Graph in it"),
@@ -83,7 +91,9 @@ def test_a_file_imports_what_lies_beside_it(folder: Path, plugins: Plugins):
         ("needs.py", "needs.py, line 1: ModuleNotFoundError: No module named 'not_installed'"),
     ],
 )
-def test_what_cannot_be_loaded_is_named(folder: Path, plugins: Plugins, source: str, complaint: str):
+def test_what_cannot_be_loaded_is_named(
+    folder: Path, plugins: Plugins, source: str, complaint: str
+):
     (folder / "pair.py").write_text(FLOW)
     (folder / "pair.txt").write_text("")
     (folder / "empty.py").write_text("x = 1\n")
@@ -100,7 +110,12 @@ def test_handlers_of_several_places_are_put_together(folder: Path):
     (folder / "more_of_mine.py").write_text(
         "from flowkit.worker import Handler, handler\nclass H(Handler): ...\nby_role = {'three': H}\n@handler('four')\ndef four(): ...\n"
     )
-    assert sorted(load_handlers(["ones_of_mine", "more_of_mine:by_role", "more_of_mine:four"])) == ["four", "one", "three", "two"]
+    assert sorted(load_handlers(["ones_of_mine", "more_of_mine:by_role", "more_of_mine:four"])) == [
+        "four",
+        "one",
+        "three",
+        "two",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -140,11 +155,17 @@ def test_a_handler_of_a_plugin_serves_where_nobody_else_does():
             register("offered", offered)
             register("own", offered)
 
-    assert handlers_for(a_flow("own", "offered"), {}, Plugins([Plugin()])) == {"own": "the flow's", "offered": offered}
+    assert handlers_for(a_flow("own", "offered"), {}, Plugins([Plugin()])) == {
+        "own": "the flow's",
+        "offered": offered,
+    }
 
 
 def test_roles_that_nobody_serves_are_named_with_their_nodes(plugins: Plugins):
-    with pytest.raises(ConfigError, match=r"no handler serves role 'x' \(nodes 'n0', 'n1'\), role 'y' \(node 'n2'\): give --handlers"):
+    with pytest.raises(
+        ConfigError,
+        match=r"no handler serves role 'x' \(nodes 'n0', 'n1'\), role 'y' \(node 'n2'\): give --handlers",
+    ):
         handlers_for(a_flow("x", "x", "y", "own"), {}, plugins)
 
 
@@ -207,7 +228,9 @@ WRONG_CODE: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize(("text", "sentence"), WRONG_CODE.values(), ids=WRONG_CODE)
-def test_an_error_in_the_users_code_shows_their_line_and_no_traceback(folder: Path, plugins: Plugins, text: str, sentence: str):
+def test_an_error_in_the_users_code_shows_their_line_and_no_traceback(
+    folder: Path, plugins: Plugins, text: str, sentence: str
+):
     (folder / "f.py").write_text(text)
     with pytest.raises(ConfigError) as caught:
         load_flow("f.py", plugins)

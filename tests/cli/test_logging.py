@@ -37,12 +37,18 @@ async def work(item: Any) -> Any:
     return item
 
 
-async def test_a_coordinator_logs_the_start_and_the_end_of_each_task(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_coordinator_logs_the_start_and_the_end_of_each_task(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO, "flowkit")
     async with Cluster(handlers=[work]) as cluster:
         good = await cluster.run({"nodes": [{"node_id": "a", "type": "work"}]})
-        bad = await cluster.run({"nodes": [{"node_id": "a", "type": "work", "io": {"input_inline": "bad"}}]})
-        stopped = await cluster.client.create_task(graph={"nodes": [{"node_id": "a", "type": "nobody"}]})
+        bad = await cluster.run(
+            {"nodes": [{"node_id": "a", "type": "work", "io": {"input_inline": "bad"}}]}
+        )
+        stopped = await cluster.client.create_task(
+            graph={"nodes": [{"node_id": "a", "type": "nobody"}]}
+        )
         await cluster.client.cancel(stopped, "no longer needed")
         await cluster.client.wait(stopped)
     said = {
@@ -51,8 +57,16 @@ async def test_a_coordinator_logs_the_start_and_the_end_of_each_task(caplog: pyt
         if record.__dict__.get("action", "").startswith("task_")
     }
     started = {("task_started", good.id), ("task_started", bad.id)}
-    assert set(said) == started | {("task_finished", good.id), ("task_failed", bad.id), ("task_cancelled", stopped)}
-    assert said["task_failed", bad.id].getMessage().endswith("node 'a' failed: bad_input: ValueError: not good")
+    assert set(said) == started | {
+        ("task_finished", good.id),
+        ("task_failed", bad.id),
+        ("task_cancelled", stopped),
+    }
+    assert (
+        said["task_failed", bad.id]
+        .getMessage()
+        .endswith("node 'a' failed: bad_input: ValueError: not good")
+    )
     assert said["task_failed", bad.id].levelno == logging.WARNING
     assert said["task_cancelled", stopped].getMessage().endswith(": no longer needed")
 
@@ -75,7 +89,9 @@ class Stderr(io.TextIOWrapper):
 def failures(monkeypatch: pytest.MonkeyPatch) -> list[BaseException | None]:
     """What handlers of the logging module could not write."""
     failures: list[BaseException | None] = []
-    monkeypatch.setattr(logging.Handler, "handleError", lambda handler, record: failures.append(sys.exc_info()[1]))
+    monkeypatch.setattr(
+        logging.Handler, "handleError", lambda handler, record: failures.append(sys.exc_info()[1])
+    )
     return failures
 
 
@@ -109,7 +125,9 @@ TEXTS = {
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "utf-16", "cp1252"])
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 @pytest.mark.parametrize("form", FORMATTERS)
-def test_every_text_can_be_logged_in_every_encoding(failures: list[BaseException | None], encoding: str, text: str, form: str) -> None:
+def test_every_text_can_be_logged_in_every_encoding(
+    failures: list[BaseException | None], encoding: str, text: str, form: str
+) -> None:
     extra = {"task_id": text, "seen": {text: [text, text.encode("utf-8", "surrogatepass")]}}
 
     def log(logger: logging.Logger) -> None:
@@ -123,7 +141,9 @@ def test_every_text_can_be_logged_in_every_encoding(failures: list[BaseException
     assert "it failed: " in lines[0]
     if form == "json":
         (line,) = lines
-        assert json.loads(line)["message"].encode("utf-8", "backslashreplace") == f"it failed: {text}".encode("utf-8", "backslashreplace")
+        assert json.loads(line)["message"].encode(
+            "utf-8", "backslashreplace"
+        ) == f"it failed: {text}".encode("utf-8", "backslashreplace")
         assert "ValueError" in json.loads(line)["traceback"]
     else:
         assert any("ValueError" in line for line in lines)
@@ -148,7 +168,10 @@ def huge() -> int:
     return 10**5000
 
 
-@pytest.mark.parametrize(("make", "error"), [(NoText, "RuntimeError: no text today"), (deep, "RecursionError"), (huge, "ValueError")])
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [(NoText, "RuntimeError: no text today"), (deep, "RecursionError"), (huge, "ValueError")],
+)
 @pytest.mark.parametrize("form", FORMATTERS)
 def test_a_line_that_cannot_be_formatted_is_replaced_by_one_that_says_where_it_was_logged(
     failures: list[BaseException | None], make: Any, error: str, form: str
@@ -159,13 +182,17 @@ def test_a_line_that_cannot_be_formatted_is_replaced_by_one_that_says_where_it_w
     assert f"cannot be shown: {error}" in line
 
 
-def test_a_cyclic_value_does_not_fail_the_code_that_logs_it(failures: list[BaseException | None]) -> None:
+def test_a_cyclic_value_does_not_fail_the_code_that_logs_it(
+    failures: list[BaseException | None],
+) -> None:
     (line,) = shown("json", lambda logger: logger.warning("done", extra={"seen": cyclic()}))
     assert failures == []
     assert "cannot be shown: RecursionError" in json.loads(line)["message"]
 
 
-async def test_an_error_with_half_of_a_surrogate_pair_can_be_logged_by_every_handler(failures: list[BaseException | None]) -> None:
+async def test_an_error_with_half_of_a_surrogate_pair_can_be_logged_by_every_handler(
+    failures: list[BaseException | None],
+) -> None:
     """The handlers of a program that runs FlowKit format errors by themselves."""
 
     @handler("work")
@@ -188,6 +215,10 @@ async def test_an_error_with_half_of_a_surrogate_pair_can_be_logged_by_every_han
     logging.getLogger("flowkit").removeHandler(own)
     assert failures == []
     written = "\n".join(stream.lines())
-    for text in ("RuntimeError: bad \\ud800 text", "ValueError: cleaned \\ud800", "ValueError: seen \\ud800"):
+    for text in (
+        "RuntimeError: bad \\ud800 text",
+        "ValueError: cleaned \\ud800",
+        "ValueError: seen \\ud800",
+    ):
         assert text in written
     assert "Traceback (most recent call last)" in written

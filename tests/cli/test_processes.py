@@ -15,14 +15,22 @@ from flowkit.cli._logging import JsonLines, OnceAMinute, is_wanted
 from flowkit.config import CoordinatorConfig
 from tests.cli.conftest import Cli
 
-HANDLERS = "from flowkit.worker import handler\n@handler('a')\ndef a(): ...\n@handler('b')\ndef b(): ...\n"
+HANDLERS = (
+    "from flowkit.worker import handler\n@handler('a')\ndef a(): ...\n@handler('b')\ndef b(): ...\n"
+)
 FLOWKIT = [sys.executable, "-m", "flowkit.cli"]
 
 
-def until_ready_then_told_to_stop(folder: Path, ready: str, *args: str) -> tuple[int, list[dict[str, str]]]:
-    """Start a process, wait until it logs that it is ready, send SIGTERM, and give its status and what it logged."""
+def until_ready_then_told_to_stop(
+    folder: Path, ready: str, *args: str
+) -> tuple[int, list[dict[str, str]]]:
+    """Start a process, wait until it logs that it is ready, send SIGTERM, and give its status and
+    what it logged.
+    """
     lines = []
-    with subprocess.Popen([*FLOWKIT, *args, "--log-json"], cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*FLOWKIT, *args, "--log-json"], cwd=folder, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("warning: memory://"):
@@ -40,7 +48,9 @@ def test_a_coordinator_works_until_it_is_told_to_stop(folder: Path):
     assert status == 0
     assert lines[-1]["action"] == "coordinator_stopped"
     assert lines[0]["message"].startswith("FlowKit ")
-    assert lines[0]["message"].endswith(" coordinator: store memory://, bus memory://, namespace flowkit")
+    assert lines[0]["message"].endswith(
+        " coordinator: store memory://, bus memory://, namespace flowkit"
+    )
     assert {"at", "level", "logger", "message"} < lines[0].keys()
 
 
@@ -51,7 +61,9 @@ def test_a_worker_works_until_it_is_told_to_stop(folder: Path):
         folder, "worker_started", "worker", "--handlers", "h", "--roles", "a", "--config", "w.json"
     )
     assert status == 0
-    assert lines[0]["message"].endswith(" worker: store memory://, bus memory://, namespace flowkit")
+    assert lines[0]["message"].endswith(
+        " worker: store memory://, bus memory://, namespace flowkit"
+    )
     assert lines[1]["message"] == "Worker w1 serves a"
     assert lines[-1]["action"] == "worker_stopped"
 
@@ -61,14 +73,28 @@ def test_a_worker_works_until_it_is_told_to_stop(folder: Path):
     [
         (["worker", "--db", "memory://"], "a worker needs handlers: give --handlers module:attr"),
         (["worker", "--handlers", "h"], "no store is given"),
-        (["worker", "--db", "memory://", "--handlers", "h", "--roles", "c"], "there is none for role 'c'"),
-        (["worker", "--db", "memory://", "--handlers", "h", "--set", "max_concurrency=0"], "max_concurrency (from overrides)"),
-        (["coordinator", "--db", "memory://", "--set", "max_concurency=1"], "max_concurency (from overrides): there is no such field"),
+        (
+            ["worker", "--db", "memory://", "--handlers", "h", "--roles", "c"],
+            "there is none for role 'c'",
+        ),
+        (
+            ["worker", "--db", "memory://", "--handlers", "h", "--set", "max_concurrency=0"],
+            "max_concurrency (from overrides)",
+        ),
+        (
+            ["coordinator", "--db", "memory://", "--set", "max_concurency=1"],
+            "max_concurency (from overrides): there is no such field",
+        ),
         (["coordinator", "--db", "memory://", "--set", "nix"], "expected KEY=VALUE, not 'nix'"),
-        (["coordinator", "--db", "memory://", "--set", "options={"], "options: the document is not JSON"),
+        (
+            ["coordinator", "--db", "memory://", "--set", "options={"],
+            "options: the document is not JSON",
+        ),
     ],
 )
-def test_a_process_that_is_wrongly_called_does_not_start(cli: Cli, folder: Path, args: list[str], complaint: str):
+def test_a_process_that_is_wrongly_called_does_not_start(
+    cli: Cli, folder: Path, args: list[str], complaint: str
+):
     (folder / "h.py").write_text(HANDLERS)
     result = cli(*args)
     assert result.exit_code == 2
@@ -76,10 +102,19 @@ def test_a_process_that_is_wrongly_called_does_not_start(cli: Cli, folder: Path,
 
 
 def test_fields_are_set_with_their_types():
-    items = ["worker_types=a, b", 'options={"kafka": {"acks": 1}}', "max_in_flight=7", "namespace=x=y"]
+    items = [
+        "worker_types=a, b",
+        'options={"kafka": {"acks": 1}}',
+        "max_in_flight=7",
+        "namespace=x=y",
+    ]
     assert options.settings(CoordinatorConfig, items, db="memory://", bus=None) == {
-        "worker_types": ["a", "b"], "options": {"kafka": {"acks": 1}}, "max_in_flight": "7", "namespace": "x=y", "db": "memory://",
-    }  # fmt: skip
+        "worker_types": ["a", "b"],
+        "options": {"kafka": {"acks": 1}},
+        "max_in_flight": "7",
+        "namespace": "x=y",
+        "db": "memory://",
+    }
 
 
 def record(name: str, level: int, *, failed: bool = False) -> logging.LogRecord:
@@ -95,14 +130,22 @@ def test_each_logger_has_the_level_of_the_name_it_begins_with():
 
 
 def test_tracebacks_of_handlers_are_always_shown():
-    assert is_wanted(record("flowkit.worker", logging.WARNING, failed=True), {"flowkit": logging.ERROR, "": logging.CRITICAL})
+    assert is_wanted(
+        record("flowkit.worker", logging.WARNING, failed=True),
+        {"flowkit": logging.ERROR, "": logging.CRITICAL},
+    )
 
 
 def test_a_log_line_as_json_carries_what_was_given_with_it():
     item = record("flowkit.x", logging.WARNING, failed=True)
     item.task_id = "t1"
     said = json.loads(JsonLines().format(item))
-    assert (said["level"], said["logger"], said["message"], said["task_id"]) == ("warning", "flowkit.x", "said it", "t1")
+    assert (said["level"], said["logger"], said["message"], said["task_id"]) == (
+        "warning",
+        "flowkit.x",
+        "said it",
+        "t1",
+    )
     assert "ValueError: x" in said["traceback"]
 
 
@@ -110,7 +153,9 @@ def test_without_typer_the_command_says_what_to_install():
     code = "import sys; sys.modules['typer'] = None; from flowkit.cli import main; main(['ls'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "flowkit needs typer for its command line: pip install 'flowkit-core[cli]'\n"
+    assert (
+        done.stderr == "flowkit needs typer for its command line: pip install 'flowkit-core[cli]'\n"
+    )
 
 
 def test_the_whole_command_runs_a_flow_and_leaves_with_its_status(folder: Path):
@@ -120,7 +165,12 @@ def test_the_whole_command_runs_a_flow_and_leaves_with_its_status(folder: Path):
         "@flow\ndef f(g):\n    g.node('n', 'a', retry_policy={'max': 0})\n"
     )
     done = subprocess.run(
-        [*FLOWKIT, "run", "f.py"], capture_output=True, text=True, check=False, cwd=folder, env={**os.environ, "NO_COLOR": "1"}
+        [*FLOWKIT, "run", "f.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env={**os.environ, "NO_COLOR": "1"},
     )
     assert done.returncode == 1
     assert "INFO flowkit.run: at work" in done.stderr
@@ -163,10 +213,14 @@ def hard(g):
 
 
 def interrupted(folder: Path, flow: str, times: int) -> tuple[int, str]:
-    """Run a flow, interrupt it when its node has begun, and again when it says that it was, and give its status and what it said."""
+    """Run a flow, interrupt it when its node has begun, and again when it says that it was, and
+    give its status and what it said.
+    """
     (folder / "long.py").write_text(LONG)
     said = ""
-    with subprocess.Popen([*FLOWKIT, "run", f"long.py:{flow}"], cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*FLOWKIT, "run", f"long.py:{flow}"], cwd=folder, stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stderr is not None
         for line in process.stderr:
             said += line
@@ -198,9 +252,13 @@ def test_a_handler_that_ends_the_event_loop_ends_run_with_a_status_that_is_not_0
         "@handler('a')\nasync def a():\n    asyncio.get_running_loop().call_soon(sys.exit, 0)\n    await asyncio.sleep(600)\n"
         "@flow\ndef f(g):\n    g.node('n', 'a')\n"
     )
-    done = subprocess.run([*FLOWKIT, "run", "f.py"], capture_output=True, text=True, check=False, cwd=folder)
+    done = subprocess.run(
+        [*FLOWKIT, "run", "f.py"], capture_output=True, text=True, check=False, cwd=folder
+    )
     assert done.returncode == 1
-    assert "The event loop is ended by SystemExit(0) of a handler, function or plugin" in done.stderr
+    assert (
+        "The event loop is ended by SystemExit(0) of a handler, function or plugin" in done.stderr
+    )
 
 
 def test_a_broken_option_shows_the_usage(cli: Cli):
@@ -220,9 +278,15 @@ def test_a_driver_says_the_same_about_the_same_once_a_minute() -> None:
     lines = OnceAMinute(lambda: now)
 
     def shown(name: str, *args: object) -> bool:
-        return lines.filter(logging.LogRecord(name, logging.ERROR, "file", 1, "Topic %s not found", args, None))
+        return lines.filter(
+            logging.LogRecord(name, logging.ERROR, "file", 1, "Topic %s not found", args, None)
+        )
 
-    assert [shown("aiokafka.cluster", "a"), shown("aiokafka.cluster", "a"), shown("aiokafka.cluster", "b")] == [True, False, True]
+    assert [
+        shown("aiokafka.cluster", "a"),
+        shown("aiokafka.cluster", "a"),
+        shown("aiokafka.cluster", "b"),
+    ] == [True, False, True]
     assert [shown("shop.handlers", "a"), shown("shop.handlers", "a")] == [True, True]
     now = 60.0
     assert shown("aiokafka.cluster", "a")

@@ -26,52 +26,79 @@ def fed(progress: TaskProgress, *items: tuple[str | None, str, Any]) -> TaskProg
         kind = "progress" if status == "progress" else "status"
         progress.take(
             TaskEvent(
-                seq=number, at=NOON + timedelta(seconds=number), task_id="t", node_id=node_id, kind=kind,
-                status=status if kind == "status" else None, data=data,
+                seq=number,
+                at=NOON + timedelta(seconds=number),
+                task_id="t",
+                node_id=node_id,
+                kind=kind,
+                status=status if kind == "status" else None,
+                data=data,
             )
-        )  # fmt: skip
+        )
     return progress
 
 
 def test_an_attempt_that_was_handed_back_does_not_count():
     progress = fed(
-        TaskProgress.of(["a"]), ("a", "queued", None), ("a", "running", {"worker_id": "w1"}), ("a", "queued", {"released_by": "w1"}),
-        ("a", "queued", None), ("a", "running", {"worker_id": "w2"}),
-    )  # fmt: skip
+        TaskProgress.of(["a"]),
+        ("a", "queued", None),
+        ("a", "running", {"worker_id": "w1"}),
+        ("a", "queued", {"released_by": "w1"}),
+        ("a", "queued", None),
+        ("a", "running", {"worker_id": "w2"}),
+    )
     assert (progress.nodes["a"].attempt, progress.nodes["a"].worker_id) == (1, "w2")
 
 
 def test_a_failed_attempt_counts_and_says_why():
     node = fed(
-        TaskProgress.of(["a"]), ("a", "running", {"worker_id": "w1"}),
+        TaskProgress.of(["a"]),
+        ("a", "running", {"worker_id": "w1"}),
         ("a", "deferred", {"reason_code": "net", "error": "gone", "attempt": 1}),
-    ).nodes["a"]  # fmt: skip
+    ).nodes["a"]
     assert (node.attempt, node.note) == (1, "net: gone")
-    fed(TaskProgress({"a": node}), ("a", "queued", None), ("a", "running", {"worker_id": "w1"}), ("a", "finished", None))
+    fed(
+        TaskProgress({"a": node}),
+        ("a", "queued", None),
+        ("a", "running", {"worker_id": "w1"}),
+        ("a", "finished", None),
+    )
     assert (node.attempt, node.note, node.seconds(NOON)) == (2, "", 1.0)
 
 
 def test_of_many_nodes_those_that_run_are_shown_first():
     names = [f"n{number}" for number in range(100)]
     progress = fed(
-        TaskProgress.of(names), *((name, "finished", None) for name in names[:50]), ("n70", "running", {}), ("n60", "failed", {})
-    )  # fmt: skip
+        TaskProgress.of(names),
+        *((name, "finished", None) for name in names[:50]),
+        ("n70", "running", {}),
+        ("n60", "failed", {}),
+    )
     assert [node.node_id for node in progress.most_interesting(4)] == ["n48", "n49", "n60", "n70"]
 
 
 def test_the_table_tells_how_many_nodes_it_leaves_out():
-    progress = fed(TaskProgress.of(f"n{number}" for number in range(30)), (None, "running", None), ("n3", "running", {"worker_id": "w"}))
+    progress = fed(
+        TaskProgress.of(f"n{number}" for number in range(30)),
+        (None, "running", None),
+        ("n3", "running", {"worker_id": "w"}),
+    )
     out = Console(width=100, record=True, file=io.StringIO())
     out.print(progress_table(progress, NOON + timedelta(seconds=4), height=14))
     text = out.export_text()
     assert "task running: 29 queued, 1 running (24 not shown)" in text
-    assert [part.strip() for part in next(line for line in text.splitlines() if " n3 " in line).split("│")[1:-1]] == [
-        "n3", "running", "1", "", "", "2.00 s", "w"
-    ]  # fmt: skip
+    assert [
+        part.strip()
+        for part in next(line for line in text.splitlines() if " n3 " in line).split("│")[1:-1]
+    ] == ["n3", "running", "1", "", "", "2.00 s", "w"]
 
 
 def test_the_table_says_which_nodes_skipped_batches_and_why_the_task_was_cancelled():
-    progress = fed(TaskProgress.of(["a"]), ("a", "finished", {"skipped_batches": 2}), (None, "cancelled", "wrong month"))
+    progress = fed(
+        TaskProgress.of(["a"]),
+        ("a", "finished", {"skipped_batches": 2}),
+        (None, "cancelled", "wrong month"),
+    )
     out = Console(width=100, record=True, file=io.StringIO())
     out.print(progress_table(progress, NOON, height=14))
     text = out.export_text()
@@ -80,8 +107,17 @@ def test_the_table_says_which_nodes_skipped_batches_and_why_the_task_was_cancell
 
 
 def test_a_line_tells_what_happened_when():
-    progress = fed(TaskProgress.of(["a"]), (None, "queued", None), ("a", "running", {"worker_id": "w"}))
-    event = TaskEvent(seq=3, at=NOON + timedelta(seconds=2.5), task_id="t", node_id="a", kind="progress", data={"done": 1, "total": 4})
+    progress = fed(
+        TaskProgress.of(["a"]), (None, "queued", None), ("a", "running", {"worker_id": "w"})
+    )
+    event = TaskEvent(
+        seq=3,
+        at=NOON + timedelta(seconds=2.5),
+        task_id="t",
+        node_id="a",
+        kind="progress",
+        data={"done": 1, "total": 4},
+    )
     assert event_line(event, progress).plain == "    1.500 s  a  progress 1/4"
 
 
@@ -90,10 +126,14 @@ async def test_batches_are_counted_exactly_as_they_come():
     async with InMemoryStore() as store:
         counter = BatchCounter(store.artifacts, "t")
         for uids, partial, count in ((["0", "1"], True, 2), (["2"], True, 3), (["all"], False, 3)):
-            await store.artifacts.put([ArtifactRecord(Stream("t", "a"), uid, partial, None, b"{}", 1.0) for uid in uids])
+            await store.artifacts.put(
+                [ArtifactRecord(Stream("t", "a"), uid, partial, None, b"{}", 1.0) for uid in uids]
+            )
             await counter.update(progress)
             assert progress.nodes["a"].batches == count
-        await store.artifacts.put([ArtifactRecord(Stream("t", "a", 1), "0", True, None, b"{}", 2.0)])
+        await store.artifacts.put(
+            [ArtifactRecord(Stream("t", "a", 1), "0", True, None, b"{}", 2.0)]
+        )
         await counter.update(progress)
         assert progress.nodes["a"].batches == 1
 
@@ -137,14 +177,19 @@ def printed(result: dict[str, Any]) -> str:
 
 
 def test_a_result_with_tables_is_shown_as_tables():
-    tables = [{"title": "T", "columns": ["a", "b"], "rows": [["x", 1], ["y", None]]}, {"columns": ["c"], "rows": []}]
+    tables = [
+        {"title": "T", "columns": ["a", "b"], "rows": [["x", 1], ["y", None]]},
+        {"columns": ["c"], "rows": []},
+    ]
     text = printed({"n": {"tables": tables}})
     assert "│ x │ 1 │" in text
     assert "n:" not in text
 
 
 def test_tables_of_another_form_are_shown_as_they_are():
-    assert printed({"n": {"tables": [{"columns": ["a"], "rows": [["x", "too many"]]}]}}).startswith('n: {"tables": [{"columns"')
+    assert printed({"n": {"tables": [{"columns": ["a"], "rows": [["x", "too many"]]}]}}).startswith(
+        'n: {"tables": [{"columns"'
+    )
     assert printed({"n": None}) == ""
 
 

@@ -17,7 +17,9 @@ def test_every_verb_of_the_contract_is_there():
         "demo run worker coordinator submit ls show watch explain cancel pause resume retry artifacts plugins doctor "
         "graph_check graph_show dlq_ls"
     )
-    assert set(promised.replace("_", "-").split()) <= {words.replace(" ", "-") for _, words, _ in VERBS}
+    assert set(promised.replace("_", "-").split()) <= {
+        words.replace(" ", "-") for _, words, _ in VERBS
+    }
 
 
 def test_every_verb_explains_itself(cli: Cli):

@@ -93,11 +93,18 @@ def test_the_task_is_printed_as_one_json_document(cli: Cli, flows: Path):
 
 def test_params_are_read_from_a_file(cli: Cli, flows: Path):
     (flows / "p.json").write_text('{"times": 5}')
-    assert json.loads(cli("run", "flows.py:words", "--json", "--params", "@p.json").stdout)["nodes"]["count"]["result"] == {"n": 10}
+    assert json.loads(cli("run", "flows.py:words", "--json", "--params", "@p.json").stdout)[
+        "nodes"
+    ]["count"]["result"] == {"n": 10}
 
 
 @pytest.mark.parametrize(
-    ("params", "complaint"), [("[1", "is not JSON"), ("[1]", "an object is expected"), ("@nix.json", "nix.json: No such file")]
+    ("params", "complaint"),
+    [
+        ("[1", "is not JSON"),
+        ("[1]", "an object is expected"),
+        ("@nix.json", "nix.json: No such file"),
+    ],
 )
 def test_wrong_params_are_a_usage_error(cli: Cli, flows: Path, params: str, complaint: str):
     result = cli("run", "flows.py:words", "--params", params)
@@ -116,7 +123,9 @@ def test_a_task_that_fails_gives_status_1_and_says_why(cli: Cli, flows: Path):
 def test_skipped_batches_are_told_while_a_flow_runs_and_at_its_end(cli: Cli, flows: Path):
     result = cli("run", "flows.py:skipping")
     assert result.exit_code == 0
-    assert "node 'p': 1 failed batch skipped\n" in result.stdout  # their letters are gone with the store of this process
+    assert (
+        "node 'p': 1 failed batch skipped\n" in result.stdout
+    )  # their letters are gone with the store of this process
     (line,) = [line for line in result.stderr.splitlines() if "  p  finished" in line]
     assert line.endswith("1 failed batch skipped")
 
@@ -129,7 +138,9 @@ def test_a_task_that_takes_too_long_is_cancelled(cli: Cli, flows: Path):
 
 
 def test_a_document_runs_with_handlers_given_by_name(cli: Cli, flows: Path):
-    (flows / "g.yaml").write_text("nodes:\n- {node_id: a, type: count, io: {input_inline: {words: [x]}}}\n")
+    (flows / "g.yaml").write_text(
+        "nodes:\n- {node_id: a, type: count, io: {input_inline: {words: [x]}}}\n"
+    )
     assert 'a: {"n": 1}' in cli("run", "g.yaml", "--handlers", "flows:count").stdout
 
 
@@ -137,18 +148,25 @@ def test_a_document_without_handlers_is_refused_before_it_runs(cli: Cli, flows: 
     (flows / "g.yaml").write_text("nodes:\n- {node_id: a, type: count}\n")
     result = cli("run", "g.yaml")
     assert result.exit_code == 2
-    assert result.stderr == "error: no handler serves role 'count' (node 'a'): give --handlers module:attr\n"
+    assert (
+        result.stderr
+        == "error: no handler serves role 'count' (node 'a'): give --handlers module:attr\n"
+    )
 
 
 def test_a_graph_with_faults_is_refused(cli: Cli, flows: Path):
-    (flows / "g.json").write_text('{"nodes": [{"node_id": "a", "type": "count", "depends_on": ["a"]}]}')
+    (flows / "g.json").write_text(
+        '{"nodes": [{"node_id": "a", "type": "count", "depends_on": ["a"]}]}'
+    )
     result = cli("run", "g.json")
     assert result.exit_code == 2
     assert result.stderr.startswith("error: g.json has 1 fault\n  node 'a': ")
 
 
 def test_a_flow_of_coordinator_functions_needs_no_worker(cli: Cli, flows: Path):
-    (flows / "g.json").write_text('{"nodes": [{"node_id": "a", "type": "coordinator_fn", "io": {"fn": "noop"}}]}')
+    (flows / "g.json").write_text(
+        '{"nodes": [{"node_id": "a", "type": "coordinator_fn", "io": {"fn": "noop"}}]}'
+    )
     assert cli("run", "g.json").exit_code == 0
 
 

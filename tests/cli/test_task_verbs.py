@@ -15,27 +15,57 @@ def as_json(result):
 def test_submit_prints_the_id_of_a_stored_task(cli: Cli, installation: Installation, folder: Path):
     (folder / "g.json").write_text(json.dumps(ONE))
     result = cli(
-        "submit", "g.json", "--db", installation.address, "--params", '{"k": 1}', "--pipeline", "p", "--label", "team=a", "--label", "x=1=2"
-    )  # fmt: skip
+        "submit",
+        "g.json",
+        "--db",
+        installation.address,
+        "--params",
+        '{"k": 1}',
+        "--pipeline",
+        "p",
+        "--label",
+        "team=a",
+        "--label",
+        "x=1=2",
+    )
     assert result.exit_code == 0
     view = installation.do(lambda client: client.get_task(result.stdout.strip()))
-    assert (view.status, view.params, view.pipeline, view.labels) == ("queued", {"k": 1}, "p", {"team": "a", "x": "1=2"})
+    assert (view.status, view.params, view.pipeline, view.labels) == (
+        "queued",
+        {"k": 1},
+        "p",
+        {"team": "a", "x": "1=2"},
+    )
 
 
-def test_submitting_again_with_the_same_key_gives_the_same_id(cli: Cli, installation: Installation, folder: Path):
+def test_submitting_again_with_the_same_key_gives_the_same_id(
+    cli: Cli, installation: Installation, folder: Path
+):
     (folder / "g.json").write_text(json.dumps(ONE))
-    args = ("submit", "g.json", "--db", installation.address, "--idempotency-key", "monday", "--json")
+    args = (
+        "submit",
+        "g.json",
+        "--db",
+        installation.address,
+        "--idempotency-key",
+        "monday",
+        "--json",
+    )
     assert as_json(cli(*args)) == as_json(cli(*args))
 
 
-def test_submit_wait_says_that_a_task_is_still_open(cli: Cli, installation: Installation, folder: Path):
+def test_submit_wait_says_that_a_task_is_still_open(
+    cli: Cli, installation: Installation, folder: Path
+):
     (folder / "g.json").write_text(json.dumps(ONE))
     result = cli("submit", "g.json", "--db", installation.address, "--wait", "--timeout", "0.1")
     assert result.exit_code == 1
     assert "has not ended after 0.1 s; still open: a" in result.stderr
 
 
-def test_submit_wait_names_at_once_a_role_that_no_living_worker_has(cli: Cli, installation: Installation, folder: Path):
+def test_submit_wait_names_at_once_a_role_that_no_living_worker_has(
+    cli: Cli, installation: Installation, folder: Path
+):
     (folder / "g.json").write_text(json.dumps(FAILING))
     result = cli("submit", "g.json", "--db", installation.address, "--wait", "--timeout", "0.3")
     warnings = [line for line in result.stderr.splitlines() if "no living worker" in line]
@@ -45,15 +75,28 @@ def test_submit_wait_names_at_once_a_role_that_no_living_worker_has(cli: Cli, in
     ]
 
 
-def test_submit_wait_of_a_task_that_ended_gives_its_result(cli: Cli, installation: Installation, folder: Path):
+def test_submit_wait_of_a_task_that_ended_gives_its_result(
+    cli: Cli, installation: Installation, folder: Path
+):
     (folder / "g.json").write_text(json.dumps(ONE))
     installation.finish(ONE, idempotency_key="k")
-    result = cli("submit", "g.json", "--db", installation.address, "--idempotency-key", "k", "--wait", "--json")
+    result = cli(
+        "submit",
+        "g.json",
+        "--db",
+        installation.address,
+        "--idempotency-key",
+        "k",
+        "--wait",
+        "--json",
+    )
     assert as_json(result)["result"] == {"a": {"got": {"x": 1}}}
 
 
 @pytest.mark.parametrize("label", ["nix", "=1"])
-def test_a_label_has_a_name_and_a_value(cli: Cli, installation: Installation, folder: Path, label: str):
+def test_a_label_has_a_name_and_a_value(
+    cli: Cli, installation: Installation, folder: Path, label: str
+):
     (folder / "g.json").write_text(json.dumps(ONE))
     result = cli("submit", "g.json", "--db", installation.address, "--label", label)
     assert result.exit_code == 2
@@ -64,7 +107,9 @@ def test_ls_lists_tasks_newest_first_page_by_page(cli: Cli, installation: Instal
     ids = [installation.submit(ONE, task_id=name) for name in ("t1", "t2", "t3")]
     first = as_json(cli("ls", "--db", installation.address, "--limit", 2, "--json"))
     assert [item["id"] for item in first["items"]] == [ids[2], ids[1]]
-    second = as_json(cli("ls", "--db", installation.address, "--limit", 2, "--after", first["next"], "--json"))
+    second = as_json(
+        cli("ls", "--db", installation.address, "--limit", 2, "--after", first["next"], "--json")
+    )
     assert [item["id"] for item in second["items"]] == [ids[0]]
     assert second["next"] is None
 
@@ -81,7 +126,10 @@ def test_ls_filters(cli: Cli, installation: Installation):
     installation.submit(ONE, task_id="t2", pipeline="q")
 
     def listed(*args: str) -> list[str]:
-        return [item["id"] for item in as_json(cli("ls", "--db", installation.address, "--json", *args))["items"]]
+        return [
+            item["id"]
+            for item in as_json(cli("ls", "--db", installation.address, "--json", *args))["items"]
+        ]
 
     assert listed("--status", "queued") == ["t2"]
     assert listed("--status", "queued", "--status", "finished") == ["t2", "t1"]
@@ -104,18 +152,26 @@ def test_show_shows_the_nodes_and_what_went_wrong(cli: Cli, installation: Instal
     assert "ValueError: bad luck" in row
 
 
-def test_skipped_batches_are_in_every_view_with_the_way_to_their_letters(cli: Cli, installation: Installation, folder: Path):
+def test_skipped_batches_are_in_every_view_with_the_way_to_their_letters(
+    cli: Cli, installation: Installation, folder: Path
+):
     (folder / "skipping.json").write_text(json.dumps(SKIPPING))
     installation.finish(SKIPPING, task_id="t1")
     hint = "node 'a': 1 failed batch skipped; see flowkit dlq ls --task t1"
     shown = cli("show", "t1", "--db", installation.address).stdout
     assert hint in shown
-    assert "1 failed batch skipped" in next(line for line in shown.splitlines() if line.startswith("│ a "))
+    assert "1 failed batch skipped" in next(
+        line for line in shown.splitlines() if line.startswith("│ a ")
+    )
     watched = cli("watch", "t1", "--db", installation.address).stdout
     assert hint in watched
     assert "  a  finished" in watched
-    assert "1 failed batch skipped" in next(line for line in watched.splitlines() if "  a  finished" in line)
-    waited = cli("submit", "skipping.json", "--task-id", "t1", "--wait", "--db", installation.address)
+    assert "1 failed batch skipped" in next(
+        line for line in watched.splitlines() if "  a  finished" in line
+    )
+    waited = cli(
+        "submit", "skipping.json", "--task-id", "t1", "--wait", "--db", installation.address
+    )
     assert hint in waited.stdout
     explained = cli("explain", "t1", "a", "--db", installation.address).stdout
     assert explained == "'a' has finished without 1 failed batch: see `flowkit dlq ls --task t1`.\n"
@@ -124,14 +180,19 @@ def test_skipped_batches_are_in_every_view_with_the_way_to_their_letters(cli: Cl
 
 def test_why_a_task_was_cancelled_is_shown_with_its_nodes(cli: Cli, installation: Installation):
     installation.submit(FAILING, task_id="t1")
-    assert cli("cancel", "t1", "--reason", "wrong month", "--db", installation.address).exit_code == 0
+    assert (
+        cli("cancel", "t1", "--reason", "wrong month", "--db", installation.address).exit_code == 0
+    )
     shown = cli("show", "t1", "--db", installation.address).stdout
     assert shown.splitlines()[-1] == "wrong month"
     rows = [line for line in shown.splitlines() if line.startswith(("│ a ", "│ b "))]
     assert ["cancelled: wrong month" in row for row in rows] == [True, True]
     watched = cli("watch", "t1", "--db", installation.address).stdout
     assert "task  cancelled  wrong month" in watched
-    assert cli("explain", "t1", "b", "--db", installation.address).stdout == "'b' was cancelled: the task was cancelled, 'wrong month'.\n"
+    assert (
+        cli("explain", "t1", "b", "--db", installation.address).stdout
+        == "'b' was cancelled: the task was cancelled, 'wrong month'.\n"
+    )
 
 
 def test_show_gives_the_task_as_json(cli: Cli, installation: Installation):
@@ -141,10 +202,21 @@ def test_show_gives_the_task_as_json(cli: Cli, installation: Installation):
 
 
 @pytest.mark.parametrize(
-    "args", [("show", "nix"), ("watch", "nix"), ("explain", "nix", "a"), ("artifacts", "nix"), ("cancel", "nix"), ("pause", "nix"),
-             ("resume", "nix"), ("retry", "nix")]
-)  # fmt: skip
-def test_a_task_that_does_not_exist_is_a_usage_error(cli: Cli, installation: Installation, args: tuple[str, ...]):
+    "args",
+    [
+        ("show", "nix"),
+        ("watch", "nix"),
+        ("explain", "nix", "a"),
+        ("artifacts", "nix"),
+        ("cancel", "nix"),
+        ("pause", "nix"),
+        ("resume", "nix"),
+        ("retry", "nix"),
+    ],
+)
+def test_a_task_that_does_not_exist_is_a_usage_error(
+    cli: Cli, installation: Installation, args: tuple[str, ...]
+):
     result = cli(*args, "--db", installation.address)
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -156,7 +228,11 @@ def test_watch_prints_every_event_and_fails_with_the_task(cli: Cli, installation
     result = cli("watch", "t1", "--db", installation.address)
     assert result.exit_code == 1
     lines = [" ".join(line.split()[2:4]) for line in result.stdout.splitlines() if " s  " in line]
-    assert [line for line in lines if line.startswith("b ")] == ["b queued", "b running", "b failed"]
+    assert [line for line in lines if line.startswith("b ")] == [
+        "b queued",
+        "b running",
+        "b failed",
+    ]
 
 
 def test_watch_prints_an_event_a_line_as_json(cli: Cli, installation: Installation):
@@ -172,10 +248,15 @@ def test_explain_says_why_a_node_is_not_running(cli: Cli, installation: Installa
     installation.submit(FAILING, task_id="t1")
     assert cli("explain", "t1", "b", "--db", installation.address).stdout == "'b' waits for 'a'.\n"
     said = as_json(cli("explain", "t1", "a", "--db", installation.address, "--json"))
-    assert (said["node_id"], "no living worker has the role 'work'" in said["explanation"]) == ("a", True)
+    assert (said["node_id"], "no living worker has the role 'work'" in said["explanation"]) == (
+        "a",
+        True,
+    )
 
 
-def test_explain_of_a_node_that_does_not_exist_is_a_usage_error(cli: Cli, installation: Installation):
+def test_explain_of_a_node_that_does_not_exist_is_a_usage_error(
+    cli: Cli, installation: Installation
+):
     installation.submit(ONE, task_id="t1")
     result = cli("explain", "t1", "nix", "--db", installation.address)
     assert result.exit_code == 2
@@ -185,8 +266,17 @@ def test_explain_of_a_node_that_does_not_exist_is_a_usage_error(cli: Cli, instal
 def test_artifacts_are_printed_a_line_each(cli: Cli, installation: Installation):
     installation.finish(STREAM, task_id="t1")
     lines = cli("artifacts", "t1", "--db", installation.address).stdout.splitlines()
-    assert [line.rsplit("  ", 1)[1] for line in lines] == ['{"number": 0}', '{"number": 1}', '{"number": 2}']
-    said = [json.loads(line) for line in cli("artifacts", "t1", "a", "--db", installation.address, "--json").stdout.splitlines()]
+    assert [line.rsplit("  ", 1)[1] for line in lines] == [
+        '{"number": 0}',
+        '{"number": 1}',
+        '{"number": 2}',
+    ]
+    said = [
+        json.loads(line)
+        for line in cli(
+            "artifacts", "t1", "a", "--db", installation.address, "--json"
+        ).stdout.splitlines()
+    ]
     assert [item["meta"]["number"] for item in said] == [0, 1, 2]
     assert cli("artifacts", "t1", "nix", "--db", installation.address).exit_code == 2
 
@@ -202,7 +292,10 @@ def test_a_task_is_paused_resumed_and_cancelled(cli: Cli, installation: Installa
 
 def test_a_failed_task_is_retried_from_a_node(cli: Cli, installation: Installation):
     installation.finish(FAILING, task_id="t1")
-    assert as_json(cli("retry", "t1", "--from", "a", "--db", installation.address, "--json"))["status"] != "failed"
+    assert (
+        as_json(cli("retry", "t1", "--from", "a", "--db", installation.address, "--json"))["status"]
+        != "failed"
+    )
     nodes = installation.do(lambda client: client.get_task("t1")).nodes
     assert nodes["a"].status == nodes["b"].status == "queued"
 
@@ -217,7 +310,9 @@ def test_a_task_that_did_not_fail_is_not_retried(cli: Cli, installation: Install
 def test_without_a_store_it_is_said_how_to_name_one(cli: Cli):
     result = cli("ls")
     assert result.exit_code == 2
-    assert result.stderr == ("error: no store is given: use --db mongodb://host/name, or set db in a file for --config, or FLOWKIT_DB\n")
+    assert result.stderr == (
+        "error: no store is given: use --db mongodb://host/name, or set db in a file for --config, or FLOWKIT_DB\n"
+    )
 
 
 def test_the_store_is_found_in_a_file_or_the_environment(

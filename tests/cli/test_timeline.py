@@ -14,11 +14,16 @@ def history(*items: tuple[float, str | None, str, Any]) -> list[TaskEvent]:
     """Events at these seconds; a status, or the word ``batch``."""
     return [
         TaskEvent(
-            seq=number, at=NOON + timedelta(seconds=at), task_id="t", node_id=node_id, kind="batch" if status == "batch" else "status",
-            status=None if status == "batch" else status, data=data,
+            seq=number,
+            at=NOON + timedelta(seconds=at),
+            task_id="t",
+            node_id=node_id,
+            kind="batch" if status == "batch" else "status",
+            status=None if status == "batch" else status,
+            data=data,
         )
         for number, (at, node_id, status, data) in enumerate(items, start=1)
-    ]  # fmt: skip
+    ]
 
 
 def summary(*items: tuple[float, str | None, str, Any]) -> list[tuple[str, str, str]]:
@@ -38,23 +43,37 @@ def test_a_node_that_was_handed_back_has_a_span_for_each_worker():
 
 def test_a_failed_attempt_ends_its_span():
     assert summary(
-        (0, "a", "running", {"worker_id": "w1"}), (1, "a", "deferred", {"reason_code": "x"}), (2, "a", "queued", None),
-        (3, "a", "running", {"worker_id": "w1"}), (4, "a", "failed", {"reason_code": "x"}),
-    ) == [("a", "w1", "to be tried again"), ("a", "w1", "failed")]  # fmt: skip
+        (0, "a", "running", {"worker_id": "w1"}),
+        (1, "a", "deferred", {"reason_code": "x"}),
+        (2, "a", "queued", None),
+        (3, "a", "running", {"worker_id": "w1"}),
+        (4, "a", "failed", {"reason_code": "x"}),
+    ) == [("a", "w1", "to be tried again"), ("a", "w1", "failed")]
 
 
 def test_a_node_that_is_being_cancelled_still_runs():
-    found = spans(history((0, "a", "running", {"worker_id": "w"}), (1, "a", "cancelling", None), (3, "a", "cancelled", None)))
-    assert [(span.ending, span.ended_at) for span in found] == [("cancelled", NOON + timedelta(seconds=3))]
+    found = spans(
+        history(
+            (0, "a", "running", {"worker_id": "w"}),
+            (1, "a", "cancelling", None),
+            (3, "a", "cancelled", None),
+        )
+    )
+    assert [(span.ending, span.ended_at) for span in found] == [
+        ("cancelled", NOON + timedelta(seconds=3))
+    ]
 
 
 def test_bars_share_one_axis_and_show_the_first_batch():
     found = spans(
         history(
-            (0, "a", "running", {"worker_id": "w1"}), (3, "a", "batch", None), (5, "b", "running", None), (10, "a", "finished", None),
+            (0, "a", "running", {"worker_id": "w1"}),
+            (3, "a", "batch", None),
+            (5, "b", "running", None),
+            (10, "a", "finished", None),
             (10, "b", "finished", None),
         )
-    )  # fmt: skip
+    )
     out = Console(width=120, record=True, file=io.StringIO())
     out.print(draw(found, room=72))
     lines = out.export_text().splitlines()

@@ -16,19 +16,33 @@ Choose = Callable[[ArtifactRecord], bool]
 
 
 class Lossy(InMemoryArtifactStore):
-    """Holds back some records from readers, and others from scans alone, as a server does that lags behind."""
+    """Holds back some records from readers, and others from scans alone, as a server does that lags
+    behind.
+    """
 
-    def __init__(self, *, lost: Choose = lambda record: False, late: Choose = lambda record: False) -> None:
+    def __init__(
+        self, *, lost: Choose = lambda record: False, late: Choose = lambda record: False
+    ) -> None:
         super().__init__()
         self.lost, self.late = lost, late
 
-    async def read(self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False) -> Sequence[ArtifactRecord]:
+    async def read(
+        self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False
+    ) -> Sequence[ArtifactRecord]:
         found = await super().read(stream, limit=10_000)
-        return [record for record in found if record.position > after and not self.lost(record)][:limit]
+        return [record for record in found if record.position > after and not self.lost(record)][
+            :limit
+        ]
 
-    async def scan(self, task_id: str, *, after: Cursor | None = None, limit: int = 100) -> Sequence[tuple[Cursor, ArtifactRecord]]:
+    async def scan(
+        self, task_id: str, *, after: Cursor | None = None, limit: int = 100
+    ) -> Sequence[tuple[Cursor, ArtifactRecord]]:
         found = await super().scan(task_id, after=after, limit=limit)
-        return [(cursor, record) for cursor, record in found if not self.lost(record) and not self.late(record)]
+        return [
+            (cursor, record)
+            for cursor, record in found
+            if not self.lost(record) and not self.late(record)
+        ]
 
 
 def store_with(artifacts: InMemoryArtifactStore) -> InMemoryStore:
@@ -48,7 +62,10 @@ PAGES = {"nodes": [{"node_id": "pages", "type": "pages", "io": {"input_inline": 
 LOST: dict[str, tuple[Choose, str]] = {
     "the first": (lambda record: record.position == 1, "artifact 1 of the node is missing"),
     "one in the middle": (lambda record: record.position == 6, "artifact 6 of the node is missing"),
-    "the last": (lambda record: record.position == 12, "it stored 12 batches, and only 11 are there"),
+    "the last": (
+        lambda record: record.position == 12,
+        "it stored 12 batches, and only 11 are there",
+    ),
     "all": (lambda record: True, "it stored 12 batches, and only 0 are there"),
 }
 
@@ -65,7 +82,9 @@ async def test_a_lost_artifact_is_named(lost: Choose, sentence: str, node_id: st
 
 @pytest.mark.parametrize("late", [{3}, {11, 12}, set(range(1, 13))], ids=["one", "the last", "all"])
 async def test_what_a_scan_misses_and_a_reader_finds_is_read(late: set[int]) -> None:
-    async with Cluster(store=store_with(Lossy(late=lambda record: record.position in late)), handlers=[pages]) as cluster:
+    async with Cluster(
+        store=store_with(Lossy(late=lambda record: record.position in late)), handlers=[pages]
+    ) as cluster:
         view = await cluster.run(PAGES)
         found = [item.meta["page"] async for item in cluster.client.artifacts(view.id)]
     assert sorted(found) == list(range(12))
@@ -98,7 +117,9 @@ async def test_skipped_batches_earlier_runs_and_a_complete_artifact_are_no_gaps(
         async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
             if batch.payload == 2 and len(runs) == 1:
                 return BatchResult(False, reason_code="bad_input", permanent=True, error="no")
-            return BatchResult(True, artifacts_ref={"n": batch.payload} if batch.payload % 2 == 0 else None)
+            return BatchResult(
+                True, artifacts_ref={"n": batch.payload} if batch.payload % 2 == 0 else None
+            )
 
         async def finalize(self, ctx: RunContext) -> FinalizeResult:
             return FinalizeResult(artifacts_ref={"complete": len(runs)})
@@ -126,6 +147,9 @@ async def test_skipped_batches_earlier_runs_and_a_complete_artifact_are_no_gaps(
 async def test_a_node_that_is_not_in_the_task_is_named() -> None:
     async with Cluster(handlers=[pages]) as cluster:
         view = await cluster.run(PAGES)
-        for ask in (cluster.client.explain(view.id, "zz"), anext(cluster.client.artifacts(view.id, "zz"))):
+        for ask in (
+            cluster.client.explain(view.id, "zz"),
+            anext(cluster.client.artifacts(view.id, "zz")),
+        ):
             with pytest.raises(TaskNotFound, match=f"task '{view.id}' has no node 'zz'"):
                 await ask

@@ -13,7 +13,12 @@ from flowkit.worker import handler
 from flowkit_testing import Cluster, InMemoryStore
 from flowkit_testing._cluster import DAY
 
-CHAIN = {"nodes": [{"node_id": "a", "type": "work"}, {"node_id": "b", "type": "work", "depends_on": ["a"]}]}
+CHAIN = {
+    "nodes": [
+        {"node_id": "a", "type": "work"},
+        {"node_id": "b", "type": "work", "depends_on": ["a"]},
+    ]
+}
 
 
 @handler("work")
@@ -37,7 +42,15 @@ async def damage(store: InMemoryStore, **state: Any) -> None:
     record = (await store.load(["t"]))["t"]
     put = {"state": json.dumps(json.loads(record.parts["state"]) | state).encode()}
     header = record.header
-    change = Commit("t", record.version, "damage", state.get("status", header.status), header.wake_at, header.finished_at, put)
+    change = Commit(
+        "t",
+        record.version,
+        "damage",
+        state.get("status", header.status),
+        header.wake_at,
+        header.finished_at,
+        put,
+    )
     assert await store.commit([change]) == [True]
 
 
@@ -64,7 +77,9 @@ async def test_explain_says_that_a_task_is_put_aside_and_what_to_do() -> None:
         letter = await letter_of(cluster)
         for node_id in "ab":
             sentence = await cluster.client.explain("t", node_id)
-            check_sentence(sentence, letter, "flowkit.errors.RecordRefused: the store does not take this one")
+            check_sentence(
+                sentence, letter, "flowkit.errors.RecordRefused: the store does not take this one"
+            )
         # What it says to do helps.
         store.refuses = False
         (outcome,) = await cluster.client.retry_dead_letters([letter.letter_id])
@@ -94,8 +109,12 @@ async def test_explain_says_that_a_task_whose_record_is_damaged_is_put_aside(mar
 async def test_a_task_that_changed_after_it_was_put_aside_is_explained_by_its_record() -> None:
     async with Cluster() as cluster:
         await cluster.client.create_task(graph=CHAIN, task_id="t")
-        await cluster.store.park([DeadLetter("l", cluster.clock.now(), "task", "quarantined", "ValueError: no", "t")])
-        assert (await cluster.client.explain("t", "b")).startswith("The task was put aside 0.0 s ago")
+        await cluster.store.park(
+            [DeadLetter("l", cluster.clock.now(), "task", "quarantined", "ValueError: no", "t")]
+        )
+        assert (await cluster.client.explain("t", "b")).startswith(
+            "The task was put aside 0.0 s ago"
+        )
         await cluster.clock.sleep(5)
         await cluster.client.pause("t")
         await cluster.client.resume("t")
@@ -105,9 +124,16 @@ async def test_a_task_that_changed_after_it_was_put_aside_is_explained_by_its_re
 async def test_the_cause_in_a_letter_that_cannot_be_decoded_is_its_fault() -> None:
     class Faulty(InMemoryStore):
         async def dead_letters(self, **wanted: Any) -> Sequence[DeadLetter]:
-            return [replace(letter, error="", fault="its bytes are gone") for letter in await super().dead_letters(**wanted)]
+            return [
+                replace(letter, error="", fault="its bytes are gone")
+                for letter in await super().dead_letters(**wanted)
+            ]
 
     async with Cluster(store=Faulty()) as cluster:
         await cluster.client.create_task(graph=CHAIN, task_id="t")
-        await cluster.store.park([DeadLetter("l", cluster.clock.now(), "task", "quarantined", "ValueError: no", "t")])
-        check_sentence(await cluster.client.explain("t", "b"), await letter_of(cluster), "its bytes are gone")
+        await cluster.store.park(
+            [DeadLetter("l", cluster.clock.now(), "task", "quarantined", "ValueError: no", "t")]
+        )
+        check_sentence(
+            await cluster.client.explain("t", "b"), await letter_of(cluster), "its bytes are gone"
+        )

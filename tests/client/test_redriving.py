@@ -28,7 +28,18 @@ class Recording(InMemoryBus):
 
 
 def message(letter_id: str = "m") -> DeadLetter:
-    return DeadLetter(letter_id, 0.0, "message", "refused", "no", data=b"{}", size=2, topic="flowkit.events", key="k", headers={"h": b"1"})
+    return DeadLetter(
+        letter_id,
+        0.0,
+        "message",
+        "refused",
+        "no",
+        data=b"{}",
+        size=2,
+        topic="flowkit.events",
+        key="k",
+        headers={"h": b"1"},
+    )
 
 
 async def test_a_letter_stays_until_its_message_was_confirmed() -> None:
@@ -36,17 +47,28 @@ async def test_a_letter_stays_until_its_message_was_confirmed() -> None:
     await store.park([message(), DeadLetter("t", 0.0, "task", "quarantined", "boom", task_id="t")])
     async with bus, Client(store=store, bus=bus) as client:
         bus.away = True
-        assert [outcome.done for outcome in await client.retry_dead_letters(["m", "t"])] == [False, False]
+        assert [outcome.done for outcome in await client.retry_dead_letters(["m", "t"])] == [
+            False,
+            False,
+        ]
         assert len((await client.dead_letters()).items) == 2
         bus.away = False
-        assert [outcome.done for outcome in await client.retry_dead_letters(["m", "t"])] == [True, True]
+        assert [outcome.done for outcome in await client.retry_dead_letters(["m", "t"])] == [
+            True,
+            True,
+        ]
         assert (await client.dead_letters()).items == []
 
 
 async def test_a_message_that_was_not_signed_is_not_signed_by_being_sent_again() -> None:
     store, bus = InMemoryStore(), Recording()
     await store.park([message()])
-    async with bus, Client(store=store, bus=bus, cfg=CoordinatorConfig(signing_keys=["0123456789abcdef" * 2])) as client:
+    async with (
+        bus,
+        Client(
+            store=store, bus=bus, cfg=CoordinatorConfig(signing_keys=["0123456789abcdef" * 2])
+        ) as client,
+    ):
         await client.retry_dead_letters(["m"])
     (sent,) = bus.sent
     assert (sent.value, sent.key) == (b"{}", "k")
@@ -55,7 +77,9 @@ async def test_a_message_that_was_not_signed_is_not_signed_by_being_sent_again()
 
 async def test_batches_of_a_task_that_is_gone_stay() -> None:
     store, bus = InMemoryStore(), Recording()
-    await store.park([DeadLetter("b", 0.0, "batch", "boom", "no", task_id="gone", node_id="a", uid="1")])
+    await store.park(
+        [DeadLetter("b", 0.0, "batch", "boom", "no", task_id="gone", node_id="a", uid="1")]
+    )
     async with bus, Client(store=store, bus=bus) as client:
         (outcome,) = await client.retry_dead_letters(["b"])
         assert (outcome.done, "no task" in outcome.detail) == (False, True)
@@ -81,8 +105,15 @@ async def test_one_that_cannot_be_sent_keeps_no_other_from_it() -> None:
     large = replace(message("b"), data=b"x" * 200, size=200)
     await store.park([message("a"), large, message("c")])
     async with bus, Client(store=store, bus=bus) as client:
-        outcomes = {outcome.letter_id: outcome for outcome in await client.retry_dead_letters(["a", "b", "c"])}
-        assert {letter_id: outcome.done for letter_id, outcome in outcomes.items()} == {"a": True, "b": False, "c": True}
+        outcomes = {
+            outcome.letter_id: outcome
+            for outcome in await client.retry_dead_letters(["a", "b", "c"])
+        }
+        assert {letter_id: outcome.done for letter_id, outcome in outcomes.items()} == {
+            "a": True,
+            "b": False,
+            "c": True,
+        }
         assert "200 bytes" in outcomes["b"].detail
         assert [letter.letter_id for letter in (await client.dead_letters()).items] == ["b"]
 
@@ -90,12 +121,25 @@ async def test_one_that_cannot_be_sent_keeps_no_other_from_it() -> None:
 async def test_batches_of_a_task_that_cannot_be_read_keep_no_other_from_it() -> None:
     class Damaged(InMemoryStore):
         async def load(self, task_ids: Collection[str]) -> Mapping[str, TaskRecord]:
-            return {task_id: replace(record, fault="it was changed") for task_id, record in (await super().load(task_ids)).items()}
+            return {
+                task_id: replace(record, fault="it was changed")
+                for task_id, record in (await super().load(task_ids)).items()
+            }
 
     store, bus = Damaged(), Recording()
     async with bus, Client(store=store, bus=bus) as client:
         task_id = await client.create_task(graph={"nodes": [{"node_id": "a", "type": "nobody"}]})
-        await store.park([message(), DeadLetter("b", 0.0, "batch", "boom", "no", task_id=task_id, node_id="a", uid="1")])
-        outcomes = {outcome.letter_id: outcome for outcome in await client.retry_dead_letters(["b", "m"])}
-        assert {letter_id: outcome.done for letter_id, outcome in outcomes.items()} == {"b": False, "m": True}
+        await store.park(
+            [
+                message(),
+                DeadLetter("b", 0.0, "batch", "boom", "no", task_id=task_id, node_id="a", uid="1"),
+            ]
+        )
+        outcomes = {
+            outcome.letter_id: outcome for outcome in await client.retry_dead_letters(["b", "m"])
+        }
+        assert {letter_id: outcome.done for letter_id, outcome in outcomes.items()} == {
+            "b": False,
+            "m": True,
+        }
         assert "it was changed" in outcomes["b"].detail

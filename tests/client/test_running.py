@@ -38,7 +38,9 @@ VERBS: dict[str, Callable[[Client], Awaitable[Any]]] = {
 
 @pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
 @pytest.mark.parametrize("kind", [Client, Coordinator])
-async def test_a_verb_outside_of_start_and_stop_says_so_and_does_nothing(verb: Any, kind: type[Client]) -> None:
+async def test_a_verb_outside_of_start_and_stop_says_so_and_does_nothing(
+    verb: Any, kind: type[Client]
+) -> None:
     async with InMemoryBus() as bus, InMemoryStore() as store:
         one = kind(bus=bus, store=store)
         with pytest.raises(NotRunning, match=f"the {kind.__name__} is not started"):
@@ -66,7 +68,9 @@ async def test_a_verb_is_refused_while_its_coordinator_still_starts() -> None:
     async with Late() as bus, InMemoryStore() as store:
         coordinator = Coordinator(bus=bus, store=store)
         async with coordinator:
-            assert set(refused) == {"the Coordinator is not started: enter it with 'async with', or await its start()"}
+            assert set(refused) == {
+                "the Coordinator is not started: enter it with 'async with', or await its start()"
+            }
             assert await coordinator.create_task(graph=GRAPH)
 
 
@@ -111,7 +115,9 @@ class Opener:
 async def test_reading_verbs_work_while_the_bus_is_away_and_submitting_does_too() -> None:
     async with Cluster(handlers={"work": lambda item: item}) as cluster:
         bus = Away()
-        async with Client(store=cluster.store, bus="away://", plugins=[Opener(bus)], clock=cluster.clock) as client:
+        async with Client(
+            store=cluster.store, bus="away://", plugins=[Opener(bus)], clock=cluster.clock
+        ) as client:
             assert (await client.list_tasks()).items == []
             assert bus.tries == 0
             task_id = await client.create_task(graph=GRAPH)
@@ -127,7 +133,9 @@ async def test_reading_verbs_work_while_the_bus_is_away_and_submitting_does_too(
 async def test_a_bus_that_came_back_is_used_again_and_is_not_tried_with_every_verb() -> None:
     async with Cluster(coordinators=0, workers=0) as cluster:
         bus = Away()
-        async with Client(store=cluster.store, bus="away://", plugins=[Opener(bus)], clock=cluster.clock) as client:
+        async with Client(
+            store=cluster.store, bus="away://", plugins=[Opener(bus)], clock=cluster.clock
+        ) as client:
             for _ in range(3):
                 await client.create_task(graph=GRAPH)
             assert bus.tries == 1
@@ -141,8 +149,25 @@ async def test_a_bus_that_came_back_is_used_again_and_is_not_tried_with_every_ve
 
 async def test_a_message_that_cannot_be_sent_stays_a_dead_letter_while_the_bus_is_away() -> None:
     bus = Away()
-    async with InMemoryStore() as store, Client(store=store, bus="away://", plugins=[Opener(bus)]) as client:
-        await store.park([DeadLetter("m", 0.0, "message", "refused", "no", data=b"{}", size=2, topic="flowkit.events", key="k")])
+    async with (
+        InMemoryStore() as store,
+        Client(store=store, bus="away://", plugins=[Opener(bus)]) as client,
+    ):
+        await store.park(
+            [
+                DeadLetter(
+                    "m",
+                    0.0,
+                    "message",
+                    "refused",
+                    "no",
+                    data=b"{}",
+                    size=2,
+                    topic="flowkit.events",
+                    key="k",
+                )
+            ]
+        )
         (outcome,) = await client.retry_dead_letters(["m"])
         assert (outcome.done, outcome.detail) == (False, "no broker answers")
 
@@ -152,10 +177,21 @@ async def test_a_message_that_cannot_be_sent_stays_a_dead_letter_while_the_bus_i
 
 async def test_the_same_submission_again_is_the_first_task() -> None:
     async with Cluster(coordinators=0) as cluster:
-        graph = {"nodes": [{"node_id": "a", "type": "work", "io": {"input_inline": {"x": 1, "y": 2}}}]}
-        again = {"nodes": [{"io": {"input_inline": {"y": 2, "x": 1}}, "type": "work", "node_id": "a"}]}
-        first = await cluster.client.create_task(graph=graph, params={"p": 1, "q": 2}, idempotency_key="k")
-        assert await cluster.client.create_task(graph=again, params={"q": 2, "p": 1}, idempotency_key="k") == first
+        graph = {
+            "nodes": [{"node_id": "a", "type": "work", "io": {"input_inline": {"x": 1, "y": 2}}}]
+        }
+        again = {
+            "nodes": [{"io": {"input_inline": {"y": 2, "x": 1}}, "type": "work", "node_id": "a"}]
+        }
+        first = await cluster.client.create_task(
+            graph=graph, params={"p": 1, "q": 2}, idempotency_key="k"
+        )
+        assert (
+            await cluster.client.create_task(
+                graph=again, params={"q": 2, "p": 1}, idempotency_key="k"
+            )
+            == first
+        )
         assert await cluster.client.create_task(graph=graph, task_id="t") == "t"
         assert await cluster.client.create_task(graph=again, task_id="t") == "t"
 
@@ -171,11 +207,16 @@ async def test_the_same_submission_again_is_the_first_task() -> None:
         ({"params": None}, "other params"),
     ],
 )
-async def test_another_submission_under_a_taken_id_is_refused(identity: dict[str, Any], changed: dict[str, Any], difference: str) -> None:
+async def test_another_submission_under_a_taken_id_is_refused(
+    identity: dict[str, Any], changed: dict[str, Any], difference: str
+) -> None:
     async with Cluster(coordinators=0) as cluster:
         submitted = {"graph": GRAPH, "params": {"x": 1}, **identity}
         first = await cluster.client.create_task(**submitted)
-        with pytest.raises(TaskRefused, match=f"(task_id|idempotency_key) 't' is taken: task '{first}' was submitted with {difference}"):
+        with pytest.raises(
+            TaskRefused,
+            match=f"(task_id|idempotency_key) 't' is taken: task '{first}' was submitted with {difference}",
+        ):
             await cluster.client.create_task(**{**submitted, **changed})
         assert len((await cluster.client.list_tasks()).items) == 1
 

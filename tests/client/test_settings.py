@@ -12,7 +12,9 @@ HOUR = 3600
 
 
 @pytest.mark.parametrize("submitter", ["a client", "a coordinator"])
-async def test_no_more_nodes_of_a_task_are_dispatched_at_a_time_than_it_says(submitter: str) -> None:
+async def test_no_more_nodes_of_a_task_are_dispatched_at_a_time_than_it_says(
+    submitter: str,
+) -> None:
     running = most = 0
 
     @handler("work")
@@ -26,7 +28,9 @@ async def test_no_more_nodes_of_a_task_are_dispatched_at_a_time_than_it_says(sub
     async with Cluster(workers=0, coordinator_config=CoordinatorConfig(max_in_flight=3)) as cluster:
         await cluster.add_worker([work], WorkerConfig(max_concurrency=100))
         client = cluster.client if submitter == "a client" else cluster.coordinators[0]
-        task_id = await client.create_task(graph={"nodes": [{"node_id": f"n{i}", "type": "work"} for i in range(20)]})
+        task_id = await client.create_task(
+            graph={"nodes": [{"node_id": f"n{i}", "type": "work"} for i in range(20)]}
+        )
         assert (await cluster.client.wait(task_id, timeout=HOUR)).status == "finished"
     assert most == 3
 
@@ -41,9 +45,13 @@ async def test_a_node_that_is_cancelled_has_the_grace_it_says() -> None:
         await ctx.clock.sleep(20)
         ended.append(ctx.clock.now())
 
-    async with Cluster(workers=0, coordinator_config=CoordinatorConfig(cancel_grace_sec=60)) as cluster:
+    async with Cluster(
+        workers=0, coordinator_config=CoordinatorConfig(cancel_grace_sec=60)
+    ) as cluster:
         await cluster.add_worker([stubborn], WorkerConfig(cancel_grace_sec=60))
-        task_id = await cluster.client.create_task(graph={"nodes": [{"node_id": "a", "type": "stubborn"}]})
+        task_id = await cluster.client.create_task(
+            graph={"nodes": [{"node_id": "a", "type": "stubborn"}]}
+        )
         await cluster.clock.sleep(5)
         await cluster.client.cancel(task_id)
         view = await cluster.client.wait(task_id, timeout=HOUR)

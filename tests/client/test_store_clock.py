@@ -36,7 +36,11 @@ class StoreWithClock(InMemoryStore):
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.action for record in caplog.records if record.name == "flowkit.clock" and hasattr(record, "action")]
+    return [
+        record.action
+        for record in caplog.records
+        if record.name == "flowkit.clock" and hasattr(record, "action")
+    ]
 
 
 async def test_the_time_is_the_servers_and_goes_on_between_two_measurements() -> None:
@@ -69,7 +73,9 @@ async def test_a_slow_answer_replaces_no_exact_one() -> None:
     assert clock.now() == 1_000_000.0 + 2 * LONGEST_ANSWER_SEC
 
 
-async def test_a_wrong_clock_of_the_machine_is_logged_once_and_when_it_is_right_again(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_wrong_clock_of_the_machine_is_logged_once_and_when_it_is_right_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO, "flowkit")
     server = Server(at=time.time() - 40 * DAY)
     clock = server.clock()

@@ -1,4 +1,6 @@
-"""What is said of a task beside its graph is refused where it is said, or kept as it was: never stored and found unreadable later."""
+"""What is said of a task beside its graph is refused where it is said, or kept as it was: never
+stored and found unreadable later.
+"""
 
 from typing import Any
 
@@ -14,30 +16,56 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a priority in words": ({"priority": "high"}, "priority must be a whole number, not 'high'"),
     "half a priority": ({"priority": 2.5}, "priority must be a whole number, not 2.5"),
     "a priority that is true": ({"priority": True}, "priority must be a whole number, not True"),
-    "a priority out of range": ({"priority": 2**40}, "priority must be at most 2147483647, not 1099511627776"),
+    "a priority out of range": (
+        {"priority": 2**40},
+        "priority must be at most 2147483647, not 1099511627776",
+    ),
     "a deadline as text": ({"deadline_sec": "60"}, "deadline_sec must be a number, not '60'"),
     "a deadline that is true": ({"deadline_sec": True}, "deadline_sec must be a number, not True"),
     "a deadline of zero": ({"deadline_sec": 0}, "deadline_sec must be above 0, not 0"),
-    "no number of seconds": ({"deadline_sec": float("nan")}, "deadline_sec must be a finite number, not nan"),
-    "a deadline in a thousand years": ({"deadline_sec": 3.2e10}, "deadline_sec must be at most 3155760000"),
+    "no number of seconds": (
+        {"deadline_sec": float("nan")},
+        "deadline_sec must be a finite number, not nan",
+    ),
+    "a deadline in a thousand years": (
+        {"deadline_sec": 3.2e10},
+        "deadline_sec must be at most 3155760000",
+    ),
     "labels in a list": ({"labels": ["x"]}, "labels must be an object, not a list"),
     "labels as text": ({"labels": "ab"}, "labels must be an object, not 'ab'"),
     "a label that is a number": ({"labels": {"a": 7}}, "labels.a must be a string, not 7"),
-    "a label of a million characters": ({"labels": {"a": "x" * 10**6}}, "labels.a must have at most 1000 characters"),
+    "a label of a million characters": (
+        {"labels": {"a": "x" * 10**6}},
+        "labels.a must have at most 1000 characters",
+    ),
     "a label that cannot be written": ({"labels": {LONE: "x"}}, "must be valid Unicode"),
     "an empty pipeline": ({"pipeline": ""}, "pipeline must not be empty"),
     "a pipeline that cannot be written": ({"pipeline": LONE}, "pipeline must be valid Unicode"),
     "an id that is a number": ({"task_id": 7}, "task_id must be a string, not 7"),
-    "an id with a line break": ({"task_id": "a\nb"}, "task_id: there are characters in it that cannot be printed"),
-    "a key that is too long": ({"idempotency_key": "k" * 201}, "idempotency_key must have at most 200 characters"),
+    "an id with a line break": (
+        {"task_id": "a\nb"},
+        "task_id: there are characters in it that cannot be printed",
+    ),
+    "a key that is too long": (
+        {"idempotency_key": "k" * 201},
+        "idempotency_key must have at most 200 characters",
+    ),
     "parameters in a list": ({"params": []}, "params must be an object, not a list"),
-    "a parameter that cannot be written": ({"params": {"a": LONE}}, "params.a '\\ud800' is not valid Unicode"),
-    "a parameter that is no number": ({"params": {"a": float("inf")}}, "params.a is inf, which is not a finite number"),
+    "a parameter that cannot be written": (
+        {"params": {"a": LONE}},
+        "params.a '\\ud800' is not valid Unicode",
+    ),
+    "a parameter that is no number": (
+        {"params": {"a": float("inf")}},
+        "params.a is inf, which is not a finite number",
+    ),
 }
 
 
 @pytest.mark.parametrize(("options", "sentence"), REFUSED.values(), ids=REFUSED)
-async def test_a_submission_with_a_fault_is_refused_with_its_place_and_leaves_nothing(options: dict[str, Any], sentence: str) -> None:
+async def test_a_submission_with_a_fault_is_refused_with_its_place_and_leaves_nothing(
+    options: dict[str, Any], sentence: str
+) -> None:
     async with Cluster(coordinators=0) as cluster:
         with pytest.raises(GraphError) as caught:
             await cluster.client.create_task(graph=GRAPH, **options)
@@ -55,7 +83,12 @@ async def test_all_faults_of_a_submission_are_listed_together() -> None:
                 priority="high",  # type: ignore[arg-type]
                 labels=7,  # type: ignore[arg-type]
             )
-    assert [fault.message.split()[0] for fault in caught.value.faults] == ["waits", "labels", "priority", "params.a"]
+    assert [fault.message.split()[0] for fault in caught.value.faults] == [
+        "waits",
+        "labels",
+        "priority",
+        "params.a",
+    ]
 
 
 @pytest.mark.parametrize("priority", [-(2**31), 2**31 - 1])
@@ -66,7 +99,9 @@ async def test_the_highest_and_the_lowest_priority_run(priority: int) -> None:
         assert (await cluster.client.wait(task_id, timeout=60)).status == "finished"
 
 
-@pytest.mark.parametrize("reason", [7, None, LONE, "x" * 1001], ids=["a number", "nothing", "no text", "too long"])
+@pytest.mark.parametrize(
+    "reason", [7, None, LONE, "x" * 1001], ids=["a number", "nothing", "no text", "too long"]
+)
 async def test_a_reason_that_cannot_be_kept_is_refused_and_the_task_goes_on(reason: Any) -> None:
     async with Cluster(coordinators=0) as cluster:
         task_id = await cluster.client.create_task(graph=GRAPH)

@@ -16,7 +16,12 @@ from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster, InMemoryStore
 from flowkit_testing._cluster import DAY
 
-CHAIN = {"nodes": [{"node_id": "a", "type": "work"}, {"node_id": "b", "type": "work", "depends_on": ["a"]}]}
+CHAIN = {
+    "nodes": [
+        {"node_id": "a", "type": "work"},
+        {"node_id": "b", "type": "work", "depends_on": ["a"]},
+    ]
+}
 MUST_END_SEC = 2 * FIRST_CHECK_SEC
 
 Damage = Callable[[TaskRecord], TaskRecord]
@@ -35,7 +40,11 @@ class DamagedStore(InMemoryStore):
 
     async def load(self, task_ids: Collection[str]) -> Mapping[str, TaskRecord]:
         found = await super().load(task_ids)
-        return found if self.damage is None else {task_id: self.damage(record) for task_id, record in found.items()}
+        return (
+            found
+            if self.damage is None
+            else {task_id: self.damage(record) for task_id, record in found.items()}
+        )
 
 
 def state(**fields: Any) -> Damage:
@@ -61,12 +70,18 @@ CONTRADICTIONS: dict[str, Damage] = {
     "a first node waits": state(marks=".."),
     "only the state has ended": state(status="finished", finished_at=1.0, marks="FF"),
     "only the header has ended": header(status="finished", finished_at=1.0),
-    "the state has ended at no time": lambda record: header(status="finished")(state(status="finished", marks="FF")(record)),
-    "history that is an object": lambda record: replace(record, parts={**record.parts, "e0000000001": b"{}"}),
+    "the state has ended at no time": lambda record: header(status="finished")(
+        state(status="finished", marks="FF")(record)
+    ),
+    "history that is an object": lambda record: replace(
+        record, parts={**record.parts, "e0000000001": b"{}"}
+    ),
 }
 UNREADABLE: dict[str, Damage] = {
     "a later version": of_a_later_version,
-    "not decoded by a codec": lambda record: replace(record, spec=b"", parts={}, fault="plugin 'codec' cannot decode it"),
+    "not decoded by a codec": lambda record: replace(
+        record, spec=b"", parts={}, fault="plugin 'codec' cannot decode it"
+    ),
 }
 DAMAGES = CONTRADICTIONS | UNREADABLE
 
@@ -94,7 +109,9 @@ async def check_end(cluster: Cluster, wait: Callable[[Client], Awaitable[Any]]) 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 @pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
-async def test_waiting_for_a_task_that_is_damaged_already_ends_at_once(wait: Callable[[Client], Awaitable[Any]], damage: Damage) -> None:
+async def test_waiting_for_a_task_that_is_damaged_already_ends_at_once(
+    wait: Callable[[Client], Awaitable[Any]], damage: Damage
+) -> None:
     async with Cluster(store=DamagedStore(), coordinators=0) as cluster:
         await cluster.client.create_task(graph=CHAIN, task_id="t")
         cluster.store.damage = damage  # type: ignore[attr-defined]
@@ -105,7 +122,9 @@ async def test_waiting_for_a_task_that_is_damaged_already_ends_at_once(wait: Cal
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 @pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
-async def test_waiting_for_a_task_that_is_damaged_while_it_runs_ends_soon(wait: Callable[[Client], Awaitable[Any]], damage: Damage) -> None:
+async def test_waiting_for_a_task_that_is_damaged_while_it_runs_ends_soon(
+    wait: Callable[[Client], Awaitable[Any]], damage: Damage
+) -> None:
     async with Cluster(store=DamagedStore(), handlers=[work]) as cluster:
         await cluster.client.create_task(graph=CHAIN, task_id="t")
 
@@ -125,7 +144,10 @@ async def test_a_task_that_is_put_aside_ends_every_wait_and_can_be_shown(damage:
         cluster.store.damage = CONTRADICTIONS[damage]  # type: ignore[attr-defined]
         await cluster.add_coordinator()
         await cluster.clock.sleep(60)
-        assert [letter.reason_code for letter in await cluster.store.dead_letters(task_id="t", kind="task")] == ["quarantined"]
+        assert [
+            letter.reason_code
+            for letter in await cluster.store.dead_letters(task_id="t", kind="task")
+        ] == ["quarantined"]
         for wait in WAITS.values():
             await check_end(cluster, wait)
         assert (await cluster.client.get_task("t")).id == "t"

@@ -17,7 +17,10 @@ async def work(item: Any, ctx: RunContext) -> None:
 
 @pytest.mark.parametrize("every", [1, 17, 50, 400])
 async def test_a_reader_that_lags_behind_the_archive_misses_nothing(every: int) -> None:
-    chain = [{"node_id": f"n{i}", "type": "work", "depends_on": [f"n{i - 1}"] if i else []} for i in range(LENGTH)]
+    chain = [
+        {"node_id": f"n{i}", "type": "work", "depends_on": [f"n{i - 1}"] if i else []}
+        for i in range(LENGTH)
+    ]
     async with Cluster(handlers=[work]) as cluster:
         task_id = await cluster.client.create_task(graph={"nodes": chain})
         numbers: list[int] = []

@@ -24,7 +24,11 @@ def test_later_sources_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("FLOWKIT_NAMESPACE", "from-environment")
     monkeypatch.setenv("FLOWKIT_LEASE_TTL_SEC", "6")
     config = CoordinatorConfig.load(file, overrides={"namespace": "from-overrides"})
-    assert (config.namespace, config.lease_ttl_sec, config.scheduler_tick_sec) == ("from-overrides", 6.0, 1.0)
+    assert (config.namespace, config.lease_ttl_sec, config.scheduler_tick_sec) == (
+        "from-overrides",
+        6.0,
+        1.0,
+    )
 
 
 @pytest.mark.parametrize(
@@ -43,7 +47,9 @@ def test_three_languages_say_the_same(tmp_path: Path, name: str, text: str) -> N
     assert config.max_concurrency == 3
 
 
-def test_lists_come_from_the_environment_with_commas_or_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_come_from_the_environment_with_commas_or_as_json(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("FLOWKIT_ROLES", "a, b")
     assert WorkerConfig.load().roles == ["a", "b"]
     monkeypatch.setenv("FLOWKIT_ROLES", '["c"]')
@@ -68,7 +74,9 @@ def test_lists_come_from_the_environment_with_commas_or_as_json(monkeypatch: pyt
         ("{", "c.json"),
     ],
 )
-def test_a_wrong_configuration_is_an_error_that_names_the_place(tmp_path: Path, text: str, named: str) -> None:
+def test_a_wrong_configuration_is_an_error_that_names_the_place(
+    tmp_path: Path, text: str, named: str
+) -> None:
     file = tmp_path / "c.json"
     file.write_text(text)
     with pytest.raises(ConfigError, match=named):
@@ -107,11 +115,15 @@ def test_configurations_are_frozen() -> None:
         ({"kafka_bootstrap": "h:1"}, "memory://", "kafka://h:1"),
     ],
 )
-def test_the_bus_is_the_one_configured_else_the_stores_own_else_kafka_here(fields: dict[str, str], db: object, address: str) -> None:
+def test_the_bus_is_the_one_configured_else_the_stores_own_else_kafka_here(
+    fields: dict[str, str], db: object, address: str
+) -> None:
     assert CoordinatorConfig(**fields).bus_address(db) == address  # type: ignore[arg-type]
 
 
-def test_kafkas_own_variable_counts_like_the_environment_but_below_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_kafkas_own_variable_counts_like_the_environment_but_below_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     file = tmp_path / "flowkit.json"
     file.write_text('{"kafka_bootstrap": "file:1"}')
     assert CoordinatorConfig.load(file).bus_address() == "kafka://file:1"
@@ -123,9 +135,14 @@ def test_kafkas_own_variable_counts_like_the_environment_but_below_ours(monkeypa
     assert CoordinatorConfig.load(file).bus_address() == "kafka://ours:1"
 
 
-def test_a_variable_that_is_no_field_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_that_is_no_field_is_an_error_that_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("FLOWKIT_NAMESPAC", "blue")
-    with pytest.raises(ConfigError, match=r"FLOWKIT_NAMESPAC: there is no such field; did you mean FLOWKIT_NAMESPACE\?"):
+    with pytest.raises(
+        ConfigError,
+        match=r"FLOWKIT_NAMESPAC: there is no such field; did you mean FLOWKIT_NAMESPACE\?",
+    ):
         CoordinatorConfig.load()
     monkeypatch.delenv("FLOWKIT_NAMESPAC")
     monkeypatch.setenv("FLOWKIT_COLOUR", "blue")
@@ -139,7 +156,9 @@ def test_text_in_the_environment_may_begin_with_a_brace(monkeypatch: pytest.Monk
     assert WorkerConfig.load().command_topic("a") == "flowkit.run.a"
 
 
-def test_coordinators_and_workers_may_share_one_environment_with_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_coordinators_and_workers_may_share_one_environment_with_tests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("FLOWKIT_MAX_CONCURRENCY", "3")
     monkeypatch.setenv("FLOWKIT_MAX_IN_FLIGHT", "4")
     monkeypatch.setenv("FLOWKIT_TEST_MONGO", "mongodb://127.0.0.1")
@@ -170,5 +189,9 @@ def test_a_role_stands_in_the_topic_of_commands_only(field: str, text: str) -> N
 def test_names_on_the_bus_are_prefixed_by_the_namespace() -> None:
     config = WorkerConfig(namespace="blue")
     assert config.command_topic("resize") == "blue.cmd.resize"
-    assert (config.events_topic, config.control_topic, config.dead_letter_topic) == ("blue.events", "blue.control", "blue.dlq")
+    assert (config.events_topic, config.control_topic, config.dead_letter_topic) == (
+        "blue.events",
+        "blue.control",
+        "blue.dlq",
+    )
     assert WorkerConfig(topic_cmd_fmt="cmd.{type}.v1").command_topic("resize") == "cmd.resize.v1"

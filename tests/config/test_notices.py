@@ -42,7 +42,12 @@ def test_trouble_is_logged_when_it_begins_each_minute_and_when_it_is_over(time: 
         time.fail()
     time.succeed()
     time.succeed()
-    assert time.logged() == ["No bus: away", "No bus (for 60 s): away", "No bus (for 120 s): away", "Over after 149 s: No bus"]
+    assert time.logged() == [
+        "No bus: away",
+        "No bus (for 60 s): away",
+        "No bus (for 120 s): away",
+        "Over after 149 s: No bus",
+    ]
 
 
 def test_each_cause_is_logged_by_itself(time: Time) -> None:

@@ -1,4 +1,6 @@
-"""Names of topics: every role has one, two roles never share one, and one that is too long is refused."""
+"""Names of topics: every role has one, two roles never share one, and one that is too long is
+refused.
+"""
 
 import re
 from typing import Any
@@ -50,7 +52,13 @@ def test_encoded_roles_do_not_collide_in_kafkas_metrics(roles: set[str]) -> None
 
 
 @pytest.mark.parametrize(
-    "fields", [{"topic_cmd_fmt": "my topic {role}"}, {"topic_status_fmt": "a/b"}, {"topic_dlq_fmt": ".."}, {"topic_control_fmt": "c" * 250}]
+    "fields",
+    [
+        {"topic_cmd_fmt": "my topic {role}"},
+        {"topic_status_fmt": "a/b"},
+        {"topic_dlq_fmt": ".."},
+        {"topic_control_fmt": "c" * 250},
+    ],
 )
 def test_a_format_that_makes_no_topic_name_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(fields))):
@@ -61,12 +69,17 @@ def test_a_worker_whose_role_makes_too_long_a_topic_is_refused() -> None:
     @handler("ö" * 100)
     async def work(item: Any) -> None: ...
 
-    with pytest.raises(ConfigError, match=r"its topic 'flowkit\.cmd\.x--.*has 615 characters; the limit is 249"):
+    with pytest.raises(
+        ConfigError, match=r"its topic 'flowkit\.cmd\.x--.*has 615 characters; the limit is 249"
+    ):
         Worker(cfg=WorkerConfig(db="memory://"), handlers=[work])
 
 
 async def test_a_submission_whose_role_makes_too_long_a_topic_is_refused() -> None:
-    nodes = [{"node_id": name, "type": role} for name, role in (("a", "ö" * 100), ("b", "send mail"), ("c", "ß" * 100))]
+    nodes = [
+        {"node_id": name, "type": role}
+        for name, role in (("a", "ö" * 100), ("b", "send mail"), ("c", "ß" * 100))
+    ]
     async with Cluster() as cluster:
         with pytest.raises(GraphError) as refused:
             await cluster.client.create_task(graph={"nodes": nodes})

@@ -1,4 +1,5 @@
-"""Stores and buses with one defect each, run through the suites by ``test_the_suites_catch_broken_doubles``.
+"""Stores and buses with one defect each, run through the suites by
+``test_the_suites_catch_broken_doubles``.
 
 A double fails by an assertion of the suite, or by an error of the type that it is ``caught_as``.
 """
@@ -34,7 +35,12 @@ from flowkit.protocols import (
 from flowkit_testing import InMemoryArtifactStore, InMemoryBus, InMemoryStore
 from flowkit_testing._broker import Broker, acknowledge
 from flowkit_testing._groups import PartitionLog
-from flowkit_testing.conformance import ArtifactStoreConformance, BusConformance, Opener, StoreConformance
+from flowkit_testing.conformance import (
+    ArtifactStoreConformance,
+    BusConformance,
+    Opener,
+    StoreConformance,
+)
 from flowkit_testing.conformance._artifact_processes import ArtifactProcesses
 from flowkit_testing.conformance._store_archive import Archiving, Purging
 from flowkit_testing.conformance._store_base import StoreSuite
@@ -45,15 +51,26 @@ from flowkit_testing.conformance._store_identity import Identity
 from flowkit_testing.conformance._store_namespaces import Namespaces
 from flowkit_testing.conformance._store_processes import Processes
 from flowkit_testing.conformance._store_sessions_and_letters import DeadLetters
-from tests.conformance.file_store import FileStore, HearsItselfOnly, LeavesGaps, TearsCommits, WithoutALock, WritesAtTheEnd
+from tests.conformance.file_store import (
+    FileStore,
+    HearsItselfOnly,
+    LeavesGaps,
+    TearsCommits,
+    WithoutALock,
+    WritesAtTheEnd,
+)
 from tests.conformance.memory_failures import FailsInMemory
 
 BRIEF = 0.3
-"""The patience of doubles that are caught because something does not happen in time. All others have the suite's own, which is long."""
+"""The patience of doubles that are caught because something does not happen in time. All others
+have the suite's own, which is long.
+"""
 
 
 def nfc(text: str) -> str:
-    """The text in one of the normal forms of Unicode, as some databases and file systems store it."""
+    """The text in one of the normal forms of Unicode, as some databases and file systems store
+    it.
+    """
     return unicodedata.normalize("NFC", text)
 
 
@@ -91,7 +108,12 @@ class TestAcceptsStaleCommits(BrokenStore):
         async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
             rows = self._tasks.rows
             return await super().commit(
-                [dataclasses.replace(c, expected_version=rows[c.task_id].version) if c.task_id in rows else c for c in commits]
+                [
+                    dataclasses.replace(c, expected_version=rows[c.task_id].version)
+                    if c.task_id in rows
+                    else c
+                    for c in commits
+                ]
             )
 
 
@@ -108,7 +130,9 @@ class TestRefusesAllWhenOneIsStale(BrokenStore):
     class broken(InMemoryStore):
         async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
             rows = self._tasks.rows
-            if all(c.task_id in rows and rows[c.task_id].version == c.expected_version for c in commits):
+            if all(
+                c.task_id in rows and rows[c.task_id].version == c.expected_version for c in commits
+            ):
                 return await super().commit(commits)
             return [False] * len(commits)
 
@@ -116,7 +140,9 @@ class TestRefusesAllWhenOneIsStale(BrokenStore):
 class TestNeverDropsParts(BrokenStore):
     class broken(InMemoryStore):
         async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
-            return await super().commit([dataclasses.replace(commit, drop=()) for commit in commits])
+            return await super().commit(
+                [dataclasses.replace(commit, drop=()) for commit in commits]
+            )
 
 
 class TestForgetsIdempotencyKeys(BrokenStore):
@@ -157,7 +183,10 @@ class TestLoadsWhatWasCreatedOnly(BrokenStore):
     class broken(InMemoryStore):
         async def load(self, task_ids: Collection[str]) -> Mapping[str, TaskRecord]:
             tasks = await super().load(task_ids)
-            return {task_id: dataclasses.replace(task, header=self._tasks.rows[task_id].created) for task_id, task in tasks.items()}
+            return {
+                task_id: dataclasses.replace(task, header=self._tasks.rows[task_id].created)
+                for task_id, task in tasks.items()
+            }
 
 
 class TestLastArchivedPartWins(BrokenStore):
@@ -165,7 +194,11 @@ class TestLastArchivedPartWins(BrokenStore):
         async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
             for commit in commits:
                 for part in commit.archive:
-                    archive = self._tasks.rows[commit.task_id]._archive if commit.task_id in self._tasks.rows else None
+                    archive = (
+                        self._tasks.rows[commit.task_id]._archive
+                        if commit.task_id in self._tasks.rows
+                        else None
+                    )
                     if archive is not None:
                         archive.pop(part.name, None)
             return await super().commit(commits)
@@ -192,7 +225,9 @@ class TestPagesByCounting(BrokenStore):
     class broken(InMemoryStore):
         async def list_tasks(self, query: TaskQuery) -> tuple[Sequence[TaskRecord], str | None]:
             start = int(query.after or 0)
-            found, _ = await super().list_tasks(dataclasses.replace(query, after=None, limit=1_000_000))
+            found, _ = await super().list_tasks(
+                dataclasses.replace(query, after=None, limit=1_000_000)
+            )
             end = start + query.limit
             return found[start:end], str(end) if end < len(found) else None
 
@@ -207,7 +242,9 @@ class TestListsTheOldestFirst(BrokenStore):
 class TestOneMatchingLabelIsEnough(BrokenStore):
     class broken(InMemoryStore):
         async def list_tasks(self, query: TaskQuery) -> tuple[Sequence[TaskRecord], str | None]:
-            return await super().list_tasks(dataclasses.replace(query, labels=dict([*query.labels.items()][:1])))
+            return await super().list_tasks(
+                dataclasses.replace(query, labels=dict([*query.labels.items()][:1]))
+            )
 
 
 class TestTheLatestIsDueFirst(BrokenStore):
@@ -289,7 +326,12 @@ class TestAppliesHalfOfACommitAboveTheLimit(LimitedStore):
             super().__init__(max_record_bytes=2_000_000)
 
         async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
-            fitting = [part for commit in commits for part in commit.put.items() if len(part[1]) < self.max_part_bytes]
+            fitting = [
+                part
+                for commit in commits
+                for part in commit.put.items()
+                if len(part[1]) < self.max_part_bytes
+            ]
             try:
                 return await super().commit(commits)
             except RecordTooLarge:
@@ -330,7 +372,11 @@ class TestAPurgeLeavesTheArchive(Broken, Purging):
             self.left: dict[str, Any] = {}
 
         async def purge(self, *, finished_before: float, limit: int = 1000) -> int:
-            self.left |= {task_id: row._archive for task_id, row in self._tasks.rows.items() if row.finished_at is not None}
+            self.left |= {
+                task_id: row._archive
+                for task_id, row in self._tasks.rows.items()
+                if row.finished_at is not None
+            }
             return await super().purge(finished_before=finished_before, limit=limit)
 
         async def create(self, records: Sequence[TaskRecord]) -> Sequence[str]:
@@ -355,7 +401,9 @@ class TestAPurgeLeavesWhichUidsAreKnown(Broken, Purging):
                 async def known(self, stream: Any, uids: Collection[str]) -> set[str]:
                     log = logs.get(stream.task_id)
                     old = log.streams.get((stream.node_id, stream.generation)) if log else None
-                    return await super().known(stream, uids) | (old.uids.intersection(uids) if old else set())
+                    return await super().known(stream, uids) | (
+                        old.uids.intersection(uids) if old else set()
+                    )
 
             self.artifacts = self._artifacts = Remembering()
             forget = self._artifacts.forget
@@ -366,7 +414,9 @@ class TestAPurgeDeletesDeadLetters(Broken, Purging):
     class broken(InMemoryStore):
         async def purge(self, *, finished_before: float, limit: int = 1000) -> int:
             task_ids = self._tasks.ended(before=finished_before, limit=limit)
-            letters = [letter.letter_id for letter in self._letters.values() if letter.task_id in task_ids]
+            letters = [
+                letter.letter_id for letter in self._letters.values() if letter.task_id in task_ids
+            ]
             await self.drop_dead_letters(letters)
             return await super().purge(finished_before=finished_before, limit=limit)
 
@@ -432,7 +482,11 @@ class TestACancelledCommitIsHalfApplied(Broken, Cancelling):
         async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
             for commit in commits:
                 row = self._tasks.rows.get(commit.task_id)
-                if row is not None and row.version == commit.expected_version and "more" in commit.put:
+                if (
+                    row is not None
+                    and row.version == commit.expected_version
+                    and "more" in commit.put
+                ):
                     row.parts["more"] = commit.put["more"]
                     await anyio.sleep(0.002)
             return await super().commit(commits)
@@ -441,11 +495,17 @@ class TestACancelledCommitIsHalfApplied(Broken, Cancelling):
 class TestTaskIdsAreComparedWithoutCase(Broken, Identity):
     class broken(InMemoryStore):
         def _same(self, task_id: str) -> str:
-            return next((known for known in self._tasks.rows if known.lower() == task_id.lower()), task_id)
+            return next(
+                (known for known in self._tasks.rows if known.lower() == task_id.lower()), task_id
+            )
 
         async def load(self, task_ids: Collection[str]) -> Mapping[str, TaskRecord]:
             found = await super().load([self._same(task_id) for task_id in task_ids])
-            return {task_id: found[self._same(task_id)] for task_id in task_ids if self._same(task_id) in found}
+            return {
+                task_id: found[self._same(task_id)]
+                for task_id in task_ids
+                if self._same(task_id) in found
+            }
 
 
 class TestIdempotencyKeysAreTrimmed(Broken, Identity):
@@ -453,7 +513,12 @@ class TestIdempotencyKeysAreTrimmed(Broken, Identity):
 
     class broken(InMemoryStore):
         async def create(self, records: Sequence[TaskRecord]) -> Sequence[str]:
-            return await super().create([dataclasses.replace(record, header=self._trimmed(record.header)) for record in records])
+            return await super().create(
+                [
+                    dataclasses.replace(record, header=self._trimmed(record.header))
+                    for record in records
+                ]
+            )
 
         def _trimmed(self, header: TaskHeader) -> TaskHeader:
             key = header.idempotency_key
@@ -465,7 +530,10 @@ class TestStatusesAreNormalised(Broken, Identity):
         async def create(self, records: Sequence[TaskRecord]) -> Sequence[str]:
             return await super().create(
                 [
-                    dataclasses.replace(record, header=dataclasses.replace(record.header, status=nfc(record.header.status)))
+                    dataclasses.replace(
+                        record,
+                        header=dataclasses.replace(record.header, status=nfc(record.header.status)),
+                    )
                     for record in records
                 ]
             )
@@ -484,7 +552,9 @@ class TestLetterIdsAreNumbersWhereTheyLookSo(Broken, Identity):
         async def park(self, letters: Sequence[DeadLetter]) -> None:
             await super().park(
                 [
-                    dataclasses.replace(letter, letter_id=f"{int(letter.letter_id)}") if letter.letter_id.isdecimal() else letter
+                    dataclasses.replace(letter, letter_id=f"{int(letter.letter_id)}")
+                    if letter.letter_id.isdecimal()
+                    else letter
                     for letter in letters
                 ]
             )
@@ -514,7 +584,9 @@ class TestPagesRepeatTheirCursor(Broken, DeadLetters):
     caught_by = "test_letters_are_read_page_by_page"
 
     class broken(InMemoryStore):
-        async def dead_letters(self, *, after: str = "", limit: int = 100, **asked: Any) -> Sequence[DeadLetter]:
+        async def dead_letters(
+            self, *, after: str = "", limit: int = 100, **asked: Any
+        ) -> Sequence[DeadLetter]:
             found = await super().dead_letters(**asked, limit=1_000_000)
             return [letter for letter in found if letter.letter_id >= after][:limit]
 
@@ -551,7 +623,13 @@ class TestPartsAreText(Broken, Creating):
         async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
             return await super().commit(
                 [
-                    dataclasses.replace(commit, put={name: data.decode(errors="replace").encode() for name, data in commit.put.items()})
+                    dataclasses.replace(
+                        commit,
+                        put={
+                            name: data.decode(errors="replace").encode()
+                            for name, data in commit.put.items()
+                        },
+                    )
                     for commit in commits
                 ]
             )
@@ -564,7 +642,12 @@ class TestTimesAreMilliseconds(Broken, Creating):
         async def create(self, records: Sequence[TaskRecord]) -> Sequence[str]:
             return await super().create(
                 [
-                    dataclasses.replace(record, header=dataclasses.replace(record.header, created_at=round(record.header.created_at, 3)))
+                    dataclasses.replace(
+                        record,
+                        header=dataclasses.replace(
+                            record.header, created_at=round(record.header.created_at, 3)
+                        ),
+                    )
                     for record in records
                 ]
             )
@@ -632,7 +715,9 @@ class TestAKilledProcessLeavesAGapOfPositions(ArtifactProcesses):
 
     @pytest.fixture
     def opener(self, path: str) -> Opener:
-        return Opener("tests.conformance.file_store:open_file_artifacts", (LeavesGaps.__name__, path))
+        return Opener(
+            "tests.conformance.file_store:open_file_artifacts", (LeavesGaps.__name__, path)
+        )
 
 
 # ---------------------------------------------------------------- artifacts
@@ -679,7 +764,9 @@ class TestStoresWhatPrecedesTheOversize(BrokenArtifacts):
 class TestGenerationsAreOne(BrokenArtifacts):
     class broken(InMemoryArtifactStore):
         def _put(self, record: ArtifactRecord) -> bool:
-            return super()._put(dataclasses.replace(record, stream=dataclasses.replace(record.stream, generation=0)))
+            return super()._put(
+                dataclasses.replace(record, stream=dataclasses.replace(record.stream, generation=0))
+            )
 
 
 class TestUidsAreNormalised(BrokenArtifacts):
@@ -703,7 +790,9 @@ class TestTheCursorOfAScanIsTheTimeOnly(BrokenArtifacts):
         async def scan(
             self, task_id: str, *, after: tuple[float, str] | None = None, limit: int = 100
         ) -> Sequence[tuple[tuple[float, str], ArtifactRecord]]:
-            return await super().scan(task_id, after=None if after is None else (after[0], "9"), limit=limit)
+            return await super().scan(
+                task_id, after=None if after is None else (after[0], "9"), limit=limit
+            )
 
 
 # ---------------------------------------------------------------- buses
@@ -735,8 +824,12 @@ class BrokenBus(FailsInMemory, BusConformance):
 
         class Bus(InMemoryBus):
             @asynccontextmanager
-            async def _subscribe(self, topics: Sequence[str], group: str | None, max_unacked: int) -> AsyncIterator[Subscription]:
-                async with super()._subscribe(topics, group, through.window(max_unacked)) as subscription:
+            async def _subscribe(
+                self, topics: Sequence[str], group: str | None, max_unacked: int
+            ) -> AsyncIterator[Subscription]:
+                async with super()._subscribe(
+                    topics, group, through.window(max_unacked)
+                ) as subscription:
                     yield through(subscription)
 
         return Bus(**options)
@@ -781,7 +874,11 @@ class TestAnAckCoversWhatWasBefore(BrokenBus):
 
         async def ack(self, deliveries: Collection[Delivery]) -> None:
             for last in deliveries:
-                before = [item for item in self.seen if item.partition == last.partition and item.position <= last.position]
+                before = [
+                    item
+                    for item in self.seen
+                    if item.partition == last.partition and item.position <= last.position
+                ]
                 await super().ack(before)
 
 
@@ -827,7 +924,9 @@ class TestRejectedMessagesComeAgain(BrokenBus):
 
     class subscription(Through):
         async def reject(self, deliveries: Collection[Delivery], reason: str) -> None:
-            await self.inner.reject([dataclasses.replace(delivery, handle=None) for delivery in deliveries], reason)
+            await self.inner.reject(
+                [dataclasses.replace(delivery, handle=None) for delivery in deliveries], reason
+            )
 
 
 class TestACancelledReceiveLosesMessages(BrokenBus):
@@ -881,7 +980,9 @@ class TestHeadersAreLost(BrokenBus):
 
     class broken(InMemoryBus):
         async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
-            return await super().publish([dataclasses.replace(message, headers={}) for message in messages])
+            return await super().publish(
+                [dataclasses.replace(message, headers={}) for message in messages]
+            )
 
 
 class TestKeysArePutAnywhere(BrokenBus):
@@ -889,7 +990,12 @@ class TestKeysArePutAnywhere(BrokenBus):
 
     class broken(InMemoryBus):
         async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
-            return await super().publish([dataclasses.replace(message, key=f"{number}") for number, message in enumerate(messages)])
+            return await super().publish(
+                [
+                    dataclasses.replace(message, key=f"{number}")
+                    for number, message in enumerate(messages)
+                ]
+            )
 
 
 class TestPlacesAreThoseOfAnotherOrder(BrokenBus):
@@ -905,9 +1011,16 @@ class TestWhatIsUnderWayCountsAsAcknowledged(BrokenBus):
 
     class broken(InMemoryBus):
         async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]] | None:
-            cursors = self.broker.groups[group].cursors.get(topic, []) if group in self.broker.groups else []
+            cursors = (
+                self.broker.groups[group].cursors.get(topic, [])
+                if group in self.broker.groups
+                else []
+            )
             found = await super().outstanding(topic, group)
-            return {**found, **{cursor.log.number: (cursor.next, cursor.log.end) for cursor in cursors}}
+            return {
+                **found,
+                **{cursor.log.number: (cursor.next, cursor.log.end) for cursor in cursors},
+            }
 
 
 class TestWhatLiesBehindAGapCountsAsAcknowledged(BrokenBus):
@@ -915,9 +1028,19 @@ class TestWhatLiesBehindAGapCountsAsAcknowledged(BrokenBus):
 
     class broken(InMemoryBus):
         async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]] | None:
-            cursors = self.broker.groups[group].cursors.get(topic, []) if group in self.broker.groups else []
+            cursors = (
+                self.broker.groups[group].cursors.get(topic, [])
+                if group in self.broker.groups
+                else []
+            )
             found = await super().outstanding(topic, group)
-            return {**found, **{c.log.number: (max(c.acked, default=c.committed - 1) + 1, c.log.end) for c in cursors}}
+            return {
+                **found,
+                **{
+                    c.log.number: (max(c.acked, default=c.committed - 1) + 1, c.log.end)
+                    for c in cursors
+                },
+            }
 
 
 class TestNothingIsOutstandingForAGroupThatDoesNotExist(BrokenBus):
@@ -926,7 +1049,11 @@ class TestNothingIsOutstandingForAGroupThatDoesNotExist(BrokenBus):
     class broken(InMemoryBus):
         async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]] | None:
             found = await super().outstanding(topic, group)
-            return found if group in self.broker.groups else {number: (end, end) for number, (_, end) in found.items()}
+            return (
+                found
+                if group in self.broker.groups
+                else {number: (end, end) for number, (_, end) in found.items()}
+            )
 
 
 class TestTheFurthestGroupCountsForAll(BrokenBus):
@@ -953,7 +1080,9 @@ class TestTheWindowIsIgnored(BrokenBus):
     patience = BRIEF
 
     class broken(InMemoryBus):
-        def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> Any:
+        def subscribe(
+            self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000
+        ) -> Any:
             return super().subscribe(topics, group=group, max_unacked=1000)
 
 
@@ -962,7 +1091,9 @@ class TestAGroupStartsWithTheNewest(BrokenBus):
     patience = BRIEF
 
     class broken(InMemoryBus):
-        def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> Any:
+        def subscribe(
+            self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000
+        ) -> Any:
             for topic in topics:
                 for log in self.broker.topics[topic].partitions:
                     if not log.cursors:
@@ -978,9 +1109,13 @@ class TestMembersDoNotShare(BrokenBus):
     class broken(InMemoryBus):
         members = 0
 
-        def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> Any:
+        def subscribe(
+            self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000
+        ) -> Any:
             self.members += 1
-            return super().subscribe(topics, group=group and f"{group}-{self.members}", max_unacked=max_unacked)
+            return super().subscribe(
+                topics, group=group and f"{group}-{self.members}", max_unacked=max_unacked
+            )
 
 
 class TestListenersHearTheOldToo(BrokenBus):
@@ -989,11 +1124,15 @@ class TestListenersHearTheOldToo(BrokenBus):
     class broken(InMemoryBus):
         listeners = 0
 
-        def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> Any:
+        def subscribe(
+            self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000
+        ) -> Any:
             self.listeners += 1
             for topic in topics:
                 self.broker.topics[topic].broadcast = False
-            return super().subscribe(topics, group=group or f"listener-{self.listeners}", max_unacked=max_unacked)
+            return super().subscribe(
+                topics, group=group or f"listener-{self.listeners}", max_unacked=max_unacked
+            )
 
 
 class TestWhoLeavesTakesItsMessagesAlong(BrokenBus):
@@ -1034,7 +1173,9 @@ class TestHeadersAreComparedWithoutCase(PublishesChanged):
 
     @staticmethod
     def change(message: Message) -> Message:
-        return dataclasses.replace(message, headers={name.lower(): value for name, value in message.headers.items()})
+        return dataclasses.replace(
+            message, headers={name.lower(): value for name, value in message.headers.items()}
+        )
 
 
 class TestKeysAreNormalised(PublishesChanged):
@@ -1069,7 +1210,9 @@ class TestJsonIsWrittenAnotherWay(PublishesChanged):
     @staticmethod
     def change(message: Message) -> Message:
         try:
-            return dataclasses.replace(message, value=json.dumps(json.loads(message.value)).encode())
+            return dataclasses.replace(
+                message, value=json.dumps(json.loads(message.value)).encode()
+            )
         except ValueError:
             return message
 
@@ -1085,7 +1228,11 @@ class TestEqualMessagesAreOne(BrokenBus):
 
         async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
             names = [(message.topic, message.key, message.value) for message in messages]
-            new = {name: message for name, message in zip(names, messages, strict=True) if name not in self.known}
+            new = {
+                name: message
+                for name, message in zip(names, messages, strict=True)
+                if name not in self.known
+            }
             self.known |= zip(new, await super().publish([*new.values()]), strict=True)
             return [self.known[name] for name in names]
 
@@ -1095,10 +1242,16 @@ class TestTopicsAreComparedWithoutCase(BrokenBus):
 
     class broken(InMemoryBus):
         async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
-            return await super().publish([dataclasses.replace(message, topic=message.topic.lower()) for message in messages])
+            return await super().publish(
+                [dataclasses.replace(message, topic=message.topic.lower()) for message in messages]
+            )
 
-        def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> Any:
-            return super().subscribe([topic.lower() for topic in topics], group=group, max_unacked=max_unacked)
+        def subscribe(
+            self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000
+        ) -> Any:
+            return super().subscribe(
+                [topic.lower() for topic in topics], group=group, max_unacked=max_unacked
+            )
 
 
 class TestGroupsAreComparedWithoutCase(BrokenBus):
@@ -1106,7 +1259,9 @@ class TestGroupsAreComparedWithoutCase(BrokenBus):
     patience = BRIEF
 
     class broken(InMemoryBus):
-        def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> Any:
+        def subscribe(
+            self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000
+        ) -> Any:
             return super().subscribe(topics, group=group and group.lower(), max_unacked=max_unacked)
 
 
@@ -1115,7 +1270,9 @@ class TestAGroupStartsWithTheNewestOfItsSecondTopic(BrokenBus):
     patience = BRIEF
 
     class broken(InMemoryBus):
-        def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> Any:
+        def subscribe(
+            self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000
+        ) -> Any:
             self.broker.replay_for_new_groups = group not in self.broker.groups
             return super().subscribe(topics, group=group, max_unacked=max_unacked)
 
@@ -1398,7 +1555,9 @@ class TestTrimmingIgnoresOtherGroups(BrokenBus):
                 def create(self, spec: TopicSpec) -> None:
                     if spec.name not in self.topics:
                         super().create(spec)
-                        self.topics[spec.name].partitions = [Hasty(number) for number in range(self.partitions)]
+                        self.topics[spec.name].partitions = [
+                            Hasty(number) for number in range(self.partitions)
+                        ]
 
             super().__init__(broker=HastyBroker())
 
@@ -1442,12 +1601,18 @@ class TestAnIdleBufferIsKeptFromOthers(BrokenBus):
 
 
 class TestASubscriptionToATopicThatDoesNotExistHearsNothing(BrokenBus):
-    caught_by = "test_a_subscription_to_a_topic_that_does_not_exist_gets_its_messages_later_or_raises"
+    caught_by = (
+        "test_a_subscription_to_a_topic_that_does_not_exist_gets_its_messages_later_or_raises"
+    )
     patience = BRIEF
 
     class broken(InMemoryBus):
-        def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> Any:
-            there = [topic if topic in self.broker.topics else f"{topic}.nowhere" for topic in topics]
+        def subscribe(
+            self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000
+        ) -> Any:
+            there = [
+                topic if topic in self.broker.topics else f"{topic}.nowhere" for topic in topics
+            ]
             return super().subscribe(there, group=group, max_unacked=max_unacked)
 
 

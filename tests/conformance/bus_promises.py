@@ -1,4 +1,6 @@
-"""The tests that check each sentence of ``Bus``, ``Subscription`` and the values that they exchange."""
+"""The tests that check each sentence of ``Bus``, ``Subscription`` and the values that they
+exchange.
+"""
 
 from flowkit.protocols import Bus, Delivery, Message, Subscription, TopicSpec
 from flowkit_testing.conformance import BusConformance
@@ -11,8 +13,12 @@ PLACES = "test_publish_returns_the_places_that_the_deliveries_have"
 TOPIC_SPEC = {
     "": {
         "A topic that the installation needs.": DEFINITION,
-        "Each group shares the messages of a topic out among its members.": ["test_the_members_of_a_group_share_the_messages"],
-        "Listeners without a group read ``broadcast`` topics.": ["test_every_listener_gets_every_message"],
+        "Each group shares the messages of a topic out among its members.": [
+            "test_the_members_of_a_group_share_the_messages"
+        ],
+        "Listeners without a group read ``broadcast`` topics.": [
+            "test_every_listener_gets_every_message"
+        ],
         "Of a ``broadcast`` topic the bus keeps a bounded number of messages, or keeps them for a bounded time.": [
             "test_the_server_keeps_a_bounded_number_of_broadcast_messages",
         ],
@@ -22,7 +28,10 @@ TOPIC_SPEC = {
 
 MESSAGE = {
     "": {
-        "What is published.": ["test_a_value_arrives_as_it_was_sent", "test_headers_arrive_as_they_were_sent"],
+        "What is published.": [
+            "test_a_value_arrives_as_it_was_sent",
+            "test_headers_arrive_as_they_were_sent",
+        ],
         "``key`` says which messages belong together.": ["test_a_key_arrives_as_it_was_sent"],
     },
 }
@@ -77,7 +86,9 @@ SUBSCRIPTION = {
             "test_a_live_member_keeps_what_it_has_not_acknowledged",
             "test_unacknowledged_messages_are_not_given_twice_to_a_member",
         ],
-        "Within one partition, messages are delivered in order for the first time.": ["test_within_a_partition_messages_come_in_order"],
+        "Within one partition, messages are delivered in order for the first time.": [
+            "test_within_a_partition_messages_come_in_order"
+        ],
         "A cancelled ``receive`` loses no message.": ["test_cancelling_a_receive_loses_no_message"],
         "While ``max_unacked`` messages are neither acknowledged nor released, no more are delivered.": [
             "test_no_more_than_the_window_is_given_unacknowledged",
@@ -139,7 +150,9 @@ SUBSCRIPTION = {
             "test_the_partition_goes_on_behind_a_rejected_message",
         ],
         "A dead letter has the value and key of the message and the headers ``flowkit-reason``, ``flowkit-topic``, "
-        "``flowkit-partition`` and ``flowkit-position``.": ["test_a_rejected_message_is_parked_with_its_origin_and_the_reason"],
+        "``flowkit-partition`` and ``flowkit-position``.": [
+            "test_a_rejected_message_is_parked_with_its_origin_and_the_reason"
+        ],
         "A message is acknowledged only after its dead letter was stored.": [
             "test_a_dead_letter_that_cannot_be_stored_leaves_its_message",
             "test_a_cancelled_reject_loses_no_message",
@@ -159,7 +172,10 @@ BUS = {
             "test_leaving_sends_what_is_buffered",
             "test_a_connection_that_closes_gives_its_messages_back",
         ],
-        "Several tasks may use it at the same time.": ["test_messages_published_at_the_same_time_all_arrive", EVERY_CALL],
+        "Several tasks may use it at the same time.": [
+            "test_messages_published_at_the_same_time_all_arrive",
+            EVERY_CALL,
+        ],
         "Names of topics and groups are compared exactly.": [
             "test_the_names_of_topics_are_compared_exactly",
             "test_the_names_of_groups_are_compared_exactly",
@@ -204,7 +220,10 @@ BUS = {
         ],
     },
     "ensure_topics": {
-        "Create the topics that do not exist, where that is allowed.": ["test_ensuring_no_topics_is_allowed", PLACES],
+        "Create the topics that do not exist, where that is allowed.": [
+            "test_ensuring_no_topics_is_allowed",
+            PLACES,
+        ],
         "Existing ones are left as they are.": ["test_ensuring_topics_twice_changes_nothing"],
         "Raises BusError: a topic does not exist and may not be created; the message names it.": [
             "test_a_topic_that_may_not_be_created_is_an_error_that_names_it",
@@ -222,7 +241,9 @@ BUS = {
             "test_publishing_raises_while_the_server_is_stopped",
         ],
         "Returns the place of each: the partition and position that its deliveries have.": [PLACES],
-        "A place is None where the bus does not know it.": ["test_a_bus_without_places_answers_none"],
+        "A place is None where the bus does not know it.": [
+            "test_a_bus_without_places_answers_none"
+        ],
         "With ``key_affinity``, messages with the same topic and key are delivered in the order given, also over several calls.": [
             "test_messages_of_a_key_keep_their_order_within_a_call",
             "test_messages_of_a_key_keep_their_order_over_several_calls",
@@ -259,7 +280,9 @@ BUS = {
         "For a group that does not exist, the first is the position that it would start with.": [
             "test_everything_is_to_come_to_a_group_that_does_not_exist",
         ],
-        "A topic that does not exist has no partitions.": ["test_a_topic_that_does_not_exist_has_no_partitions"],
+        "A topic that does not exist has no partitions.": [
+            "test_a_topic_that_does_not_exist_has_no_partitions"
+        ],
         "The answer is None where the bus does not know, and always on a bus without ``places``.": [
             "test_a_bus_without_places_answers_none"
         ],
@@ -279,7 +302,9 @@ BUS = {
             "test_a_new_group_starts_with_the_oldest_message_kept",
             "test_a_group_that_is_new_to_a_topic_starts_with_the_oldest_message_kept",
         ],
-        "Messages are kept for a group while it has no members.": ["test_what_is_published_while_nobody_listens_is_kept_for_the_group"],
+        "Messages are kept for a group while it has no members.": [
+            "test_what_is_published_while_nobody_listens_is_kept_for_the_group"
+        ],
         "Neither a number of messages nor other groups' acknowledgements remove a message that a group has not acknowledged.": [
             "test_no_number_of_messages_removes_one_that_is_not_acknowledged",
             "test_acknowledgements_remove_no_message_that_another_group_has_not_acknowledged",

@@ -1,4 +1,6 @@
-"""The tests that check what ``Store`` and ``ArtifactStore`` promise about stored records that cannot be decoded."""
+"""The tests that check what ``Store`` and ``ArtifactStore`` promise about stored records that
+cannot be decoded.
+"""
 
 from flowkit.protocols import ArtifactStore, Store
 from tests.conformance.promises import PromiseTable
@@ -19,12 +21,17 @@ STORE = {
             f"{MONGO}::test_a_damaged_letter_is_listed_with_what_is_wrong",
             f"{MONGO}::test_a_damaged_session_is_left_out_until_its_worker_renews_it",
         ],
-        "What reads the archive or the artifacts of one task raises :class:`~flowkit.errors.CorruptRecord`.": [ARCHIVE, ARTIFACT],
+        "What reads the archive or the artifacts of one task raises :class:`~flowkit.errors.CorruptRecord`.": [
+            ARCHIVE,
+            ARTIFACT,
+        ],
         "A change that such a record prevents for ever raises :class:`~flowkit.errors.RecordRefused`, never ``StoreUnavailable``.": [
             f"{MONGO}::test_the_commits_of_others_in_the_same_bulk_go_through",
             f"{CORE}::test_a_task_whose_commits_are_refused_is_put_aside_and_those_beside_it_finish",
         ],
-        "``check`` names the damaged records that it finds.": [f"{MONGO}::test_the_command_line_shows_what_is_damaged"],
+        "``check`` names the damaged records that it finds.": [
+            f"{MONGO}::test_the_command_line_shows_what_is_damaged"
+        ],
     },
     "commit": {
         "Raises RecordRefused: a record cannot be changed, now or later; that one is as it was, others may have been applied.": [

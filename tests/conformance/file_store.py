@@ -18,7 +18,9 @@ POLL_SEC = 0.005
 
 
 class FileStore(InMemoryStore):
-    """Reads all of the file before each operation, and replaces it afterwards; a lock keeps others out meanwhile."""
+    """Reads all of the file before each operation, and replaces it afterwards; a lock keeps others
+    out meanwhile.
+    """
 
     def __init__(self, path: str) -> None:
         super().__init__()
@@ -42,7 +44,9 @@ class FileStore(InMemoryStore):
             yield
 
     async def wait_for_change(self, task_id: str, version: int, *, ended: bool = False) -> None:
-        while (task := (await self.load([task_id])).get(task_id)) and (task.version <= version or (ended and not task.header.finished_at)):
+        while (task := (await self.load([task_id])).get(task_id)) and (
+            task.version <= version or (ended and not task.header.finished_at)
+        ):
             await anyio.sleep(POLL_SEC)
 
 
@@ -71,7 +75,11 @@ def through_the_file(method: Callable[..., Any], *, writes: bool) -> Any:
 
 
 for name in ("create", "commit", "load", "read_archive"):
-    setattr(FileStore, name, through_the_file(getattr(InMemoryStore, name), writes=name in ("create", "commit")))
+    setattr(
+        FileStore,
+        name,
+        through_the_file(getattr(InMemoryStore, name), writes=name in ("create", "commit")),
+    )
 for name in ("read", "known", "scan"):
 
     async def read(self: FileArtifacts, *args: Any, name: str = name, **options: Any) -> Any:
@@ -100,7 +108,9 @@ class WithoutALock(FileStore):
         answers = await InMemoryStore.commit(self, commits)
         await self.until_another_process_is_here()
         if any(answers):
-            self.path.with_suffix(f".{os.getpid()}").write_bytes(pickle.dumps((self._tasks, self._artifacts._tasks)))
+            self.path.with_suffix(f".{os.getpid()}").write_bytes(
+                pickle.dumps((self._tasks, self._artifacts._tasks))
+            )
             self.path.with_suffix(f".{os.getpid()}").rename(self.path)
         return answers
 
@@ -163,7 +173,9 @@ class GapArtifacts(FileArtifacts):
             with self.store.locked():
                 log = self.store._artifacts._log(records[0].stream)
                 assert log is not None
-                log.records.append(dataclasses.replace(records[0], uid="next", position=len(log.records) + 2))
+                log.records.append(
+                    dataclasses.replace(records[0], uid="next", position=len(log.records) + 2)
+                )
                 self.store.write()
         return answers
 

@@ -1,4 +1,6 @@
-"""How members and servers fail in memory: the fixtures of the bus suite over an :class:`InMemoryBus`."""
+"""How members and servers fail in memory: the fixtures of the bus suite over an
+:class:`InMemoryBus`.
+"""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -39,7 +41,9 @@ class FailsInMemory(BusFailureConformance):
         async with AsyncExitStack() as stack:
 
             async def silent(topic: str, group: str, count: int) -> PausedMember:
-                subscription = await stack.enter_async_context(bus.subscribe([topic], group=group, max_unacked=count))
+                subscription = await stack.enter_async_context(
+                    bus.subscribe([topic], group=group, max_unacked=count)
+                )
                 deliveries: list[Delivery] = []
                 while len(deliveries) < count:
                     deliveries += await subscription.receive(max_messages=count)
@@ -103,7 +107,9 @@ class FailsInMemory(BusFailureConformance):
 
     @pytest.fixture
     async def bus_without_dead_letters(self, bus: InMemoryBus) -> AsyncIterator[InMemoryBus]:
-        async with self.connect(bus, dead_letter_topic=LETTERS_NOWHERE, create_topics=False) as other:
+        async with self.connect(
+            bus, dead_letter_topic=LETTERS_NOWHERE, create_topics=False
+        ) as other:
             yield other
 
     def connect(self, bus: InMemoryBus, **options: Any) -> InMemoryBus:

@@ -1,7 +1,9 @@
-"""Tables that map each sentence of a protocol's docstrings to the tests that check it, and the comparison of both.
+"""Tables that map each sentence of a protocol's docstrings to the tests that check it, and the
+comparison of both.
 
-A module ``*_promises.py`` in this directory defines ``TABLES``. ``test_promises`` checks every table: a sentence without an entry, an
-entry without a sentence and an entry whose test does not exist are failures.
+A module ``*_promises.py`` in this directory defines ``TABLES``. ``test_promises`` checks every
+table: a sentence without an entry, an entry without a sentence and an entry whose test does not
+exist are failures.
 
 A developer who changes a sentence therefore has to look at its tests.
 """
@@ -19,7 +21,9 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 
 DEFINITION = ("definition",)
-"""The entry of a sentence that defines a word or states a purpose: no behaviour of an implementation could break it."""
+"""The entry of a sentence that defines a word or states a purpose: no behaviour of an
+implementation could break it.
+"""
 
 END_OF_SENTENCE = re.compile(r"(?<=\.)\s+(?=[A-Z:`])")
 RAISED = re.compile(r"^(?=\w+: )", re.MULTILINE)
@@ -29,8 +33,9 @@ RAISED = re.compile(r"^(?=\w+: )", re.MULTILINE)
 class PromiseTable:
     """The sentences of one class and their tests.
 
-    ``sentences`` maps the name of a method or attribute (or ``""`` for the class itself) to its sentences, and each sentence to tests.
-    A plain name is a method of one of the ``suites``, anything else is ``path/of/test_file.py::test_name`` from the repository's root.
+    ``sentences`` maps the name of a method or attribute (or ``""`` for the class itself) to its
+    sentences, and each sentence to tests. A plain name is a method of one of the ``suites``,
+    anything else is ``path/of/test_file.py::test_name`` from the repository's root.
     """
 
     protocol: type
@@ -39,22 +44,38 @@ class PromiseTable:
 
 
 def tables() -> list[PromiseTable]:
-    """The tables of all ``*_promises`` modules, one for each protocol: several modules may have sentences of one protocol."""
-    names = [path.stem for path in sorted(HERE.glob("*_promises.py")) if not path.stem.startswith("test_")]
+    """The tables of all ``*_promises`` modules, one for each protocol: several modules may have
+    sentences of one protocol.
+    """
+    names = [
+        path.stem
+        for path in sorted(HERE.glob("*_promises.py"))
+        if not path.stem.startswith("test_")
+    ]
     merged: dict[type, PromiseTable] = {}
-    for table in (table for name in names for table in importlib.import_module(f"tests.conformance.{name}").TABLES):
-        merged[table.protocol] = _merged(merged[table.protocol], table) if table.protocol in merged else table
+    for table in (
+        table
+        for name in names
+        for table in importlib.import_module(f"tests.conformance.{name}").TABLES
+    ):
+        merged[table.protocol] = (
+            _merged(merged[table.protocol], table) if table.protocol in merged else table
+        )
     return list(merged.values())
 
 
 def _merged(one: PromiseTable, other: PromiseTable) -> PromiseTable:
     names = [*one.sentences, *(name for name in other.sentences if name not in one.sentences)]
-    sentences = {name: {**one.sentences.get(name, {}), **other.sentences.get(name, {})} for name in names}
+    sentences = {
+        name: {**one.sentences.get(name, {}), **other.sentences.get(name, {})} for name in names
+    }
     return PromiseTable(one.protocol, [*one.suites, *other.suites], sentences)
 
 
 def sentences_of(protocol: type) -> dict[str, list[str]]:
-    """The sentences in the docstrings of a class, by method or attribute; each ``Raises`` item is one that starts with ``Raises``."""
+    """The sentences in the docstrings of a class, by method or attribute; each ``Raises`` item is
+    one that starts with ``Raises``.
+    """
     (body,) = ast.parse(textwrap.dedent(inspect.getsource(protocol))).body
     assert isinstance(body, ast.ClassDef)
     found = {name: sentences(inspect.cleandoc(text)) for name, text in _docstrings(body)}
@@ -76,7 +97,11 @@ def _docstrings(body: ast.ClassDef) -> Iterator[tuple[str, str]]:
 def sentences(docstring: str) -> list[str]:
     """Split a docstring into sentences, each on one line."""
     text, _, raises = docstring.partition("\nRaises:\n")
-    found = [sentence for paragraph in text.split("\n\n") for sentence in END_OF_SENTENCE.split(_one_line(paragraph))]
+    found = [
+        sentence
+        for paragraph in text.split("\n\n")
+        for sentence in END_OF_SENTENCE.split(_one_line(paragraph))
+    ]
     found += [f"Raises {_one_line(item)}" for item in RAISED.split(textwrap.dedent(raises))]
     return [sentence for sentence in found if sentence not in ("", "Raises ")]
 
@@ -87,12 +112,22 @@ def _one_line(text: str) -> str:
 
 def faults_of(table: PromiseTable) -> list[str]:
     """What is wrong with a table, one line for each fault."""
-    wanted = {(name, sentence) for name, items in sentences_of(table.protocol).items() for sentence in items}
+    wanted = {
+        (name, sentence)
+        for name, items in sentences_of(table.protocol).items()
+        for sentence in items
+    }
     present = {(name, sentence) for name, items in table.sentences.items() for sentence in items}
     where = table.protocol.__name__
     return [
-        *(f"{where}.{name}: no test is named for the sentence {sentence!r}" for name, sentence in sorted(wanted - present)),
-        *(f"{where}.{name}: the docstring has no sentence {sentence!r}" for name, sentence in sorted(present - wanted)),
+        *(
+            f"{where}.{name}: no test is named for the sentence {sentence!r}"
+            for name, sentence in sorted(wanted - present)
+        ),
+        *(
+            f"{where}.{name}: the docstring has no sentence {sentence!r}"
+            for name, sentence in sorted(present - wanted)
+        ),
         *(
             f"{where}.{name}: {fault}"
             for name, items in table.sentences.items()
@@ -113,5 +148,9 @@ def _missing(table: PromiseTable, tests: Sequence[str]) -> list[str]:
 def _exists(table: PromiseTable, test: str) -> bool:
     path, _, name = test.rpartition("::")
     if path:
-        return (ROOT / path).is_file() and re.search(rf"def {re.escape(name)}\(", (ROOT / path).read_text()) is not None
-    return name.startswith("test_") and any(callable(getattr(suite, name, None)) for suite in table.suites)
+        return (ROOT / path).is_file() and re.search(
+            rf"def {re.escape(name)}\(", (ROOT / path).read_text()
+        ) is not None
+    return name.startswith("test_") and any(
+        callable(getattr(suite, name, None)) for suite in table.suites
+    )

@@ -104,7 +104,9 @@ STORE = {
         "Of several commits of one task in a call the first that fits is applied.": [
             "test_of_several_commits_of_a_task_the_first_that_fits_is_applied",
         ],
-        "The commits of different tasks are independent.": ["test_the_commits_of_different_tasks_are_independent"],
+        "The commits of different tasks are independent.": [
+            "test_the_commits_of_different_tasks_are_independent"
+        ],
         "Raises RecordTooLarge: a part or an archived part is above the store's limit; its task is as it was, others may have been "
         "applied.": [
             "test_a_commit_above_the_limit_is_refused_and_leaves_the_record_as_it_was",
@@ -142,7 +144,9 @@ STORE = {
         "Paging is stable: tasks created between two pages neither repeat nor hide others.": [
             "test_tasks_created_between_two_pages_neither_repeat_nor_hide_others",
         ],
-        "Records with the same ``created_at`` are ordered by id.": ["test_tasks_of_the_same_time_are_ordered_by_id"],
+        "Records with the same ``created_at`` are ordered by id.": [
+            "test_tasks_of_the_same_time_are_ordered_by_id"
+        ],
     },
     "wait_for_change": {
         "Return soon after the stored version is above ``version`` (at once if it is, or if there is no such task).": [
@@ -168,8 +172,12 @@ STORE = {
             "test_a_session_is_listed_as_it_was_renewed",
             "test_a_renewed_session_takes_the_place_of_the_last",
         ],
-        "Returns the session that was replaced, or None if there was none.": ["test_a_renewal_returns_the_session_that_it_replaced"],
-        "Of several renewals at the same time, each replaces another.": ["test_renewals_at_the_same_time_replace_each_other_one_by_one"],
+        "Returns the session that was replaced, or None if there was none.": [
+            "test_a_renewal_returns_the_session_that_it_replaced"
+        ],
+        "Of several renewals at the same time, each replaces another.": [
+            "test_renewals_at_the_same_time_replace_each_other_one_by_one"
+        ],
     },
     "end_session": {
         "Forget a worker's session; nothing happens if there is none.": [
@@ -177,7 +185,12 @@ STORE = {
             "test_ending_a_session_that_is_not_there_does_nothing",
         ],
     },
-    "sessions": {"All sessions.": ["test_each_worker_has_a_session", "test_another_connection_sees_the_sessions"]},
+    "sessions": {
+        "All sessions.": [
+            "test_each_worker_has_a_session",
+            "test_another_connection_sees_the_sessions",
+        ]
+    },
     "park": {
         "Keep dead letters; one whose ``letter_id`` is there already is left as it is.": [
             "test_every_field_of_a_letter_comes_back",
@@ -196,7 +209,9 @@ STORE = {
             "test_letters_are_read_by_their_ids",
         ],
     },
-    "drop_dead_letters": {"Forget these, and say how many there were.": ["test_dropping_says_how_many_there_were"]},
+    "drop_dead_letters": {
+        "Forget these, and say how many there were.": ["test_dropping_says_how_many_there_were"]
+    },
     "purge": {
         "Delete up to ``limit`` tasks that ended before then, with their archive and artifacts, and say how many.": [
             "test_a_purged_task_is_gone_with_its_archive_and_artifacts",
@@ -215,7 +230,9 @@ STORE = {
         ],
     },
     "check": {
-        "What ``flowkit doctor`` shows.": ["tests/cli/test_installation_verbs.py::test_doctor_finds_an_installation_well"],
+        "What ``flowkit doctor`` shows.": [
+            "tests/cli/test_installation_verbs.py::test_doctor_finds_an_installation_well"
+        ],
         "Raises nothing: what is wrong is in the results.": ["test_check_raises_nothing"],
     },
 }
@@ -229,7 +246,10 @@ ARTIFACTS = {
         ],
     },
     "put": {
-        "Store these; for each, say whether it is new.": ["test_a_record_is_read_as_it_was_put", "test_a_uid_may_be_any_text"],
+        "Store these; for each, say whether it is new.": [
+            "test_a_record_is_read_as_it_was_put",
+            "test_a_uid_may_be_any_text",
+        ],
         "A ``uid`` is stored once per stream: of several puts the first stays and the others answer False, also when they happen at the "
         "same time.": [
             "test_of_two_puts_the_first_stays",
@@ -254,7 +274,9 @@ ARTIFACTS = {
         ],
     },
     "read": {
-        "Up to ``limit`` records of a stream with positions above ``after``, in order.": ["test_reading_goes_on_after_a_position"],
+        "Up to ``limit`` records of a stream with positions above ``after``, in order.": [
+            "test_reading_goes_on_after_a_position"
+        ],
         "What was stored just before may be missing at the end, as on a server that has taken over for another; with ``latest``, which may "
         "take longer, nothing is missing that was confirmed before the call.": [
             "test_the_latest_read_misses_nothing_that_was_confirmed",
@@ -272,13 +294,20 @@ ARTIFACTS = {
 }
 
 CLOCKS = {
-    "": {"Where time comes from.": DEFINITION, "Tests put a virtual one in the place of the system's.": DEFINITION},
+    "": {
+        "Where time comes from.": DEFINITION,
+        "Tests put a virtual one in the place of the system's.": DEFINITION,
+    },
     "now": {
-        "The wall clock: seconds since 1970-01-01 UTC.": [f"{CLOCK}::test_the_system_clock_says_the_time_of_the_system"],
+        "The wall clock: seconds since 1970-01-01 UTC.": [
+            f"{CLOCK}::test_the_system_clock_says_the_time_of_the_system"
+        ],
         "May jump.": [f"{CLOCK}::test_a_jump_moves_the_wall_clock_only"],
     },
     "now_dt": {
-        ":meth:`now` as an aware datetime in UTC.": [f"{CLOCK}::test_every_clock_says_its_time_as_an_aware_datetime_too"],
+        ":meth:`now` as an aware datetime in UTC.": [
+            f"{CLOCK}::test_every_clock_says_its_time_as_an_aware_datetime_too"
+        ],
     },
     "monotonic": {
         "Seconds from an arbitrary point.": DEFINITION,

@@ -32,12 +32,18 @@ class TestKafkaBus(BusDeliveryConformance):
 
     @pytest.fixture
     async def closed_bus(self, anyio_backend: str, kafka_address: str) -> AsyncIterator[KafkaBus]:
-        async with KafkaBus(kafka_address, CoordinatorConfig(options={"kafka": {"create_topics": False}})) as bus:
+        async with KafkaBus(
+            kafka_address, CoordinatorConfig(options={"kafka": {"create_topics": False}})
+        ) as bus:
             yield bus
 
     @pytest.fixture
-    async def bus_without_dead_letters(self, anyio_backend: str, kafka_address: str) -> AsyncIterator[KafkaBus]:
-        config = CoordinatorConfig(topic_dlq_fmt=unique("nowhere"), options={"kafka": {"create_topics": False}})
+    async def bus_without_dead_letters(
+        self, anyio_backend: str, kafka_address: str
+    ) -> AsyncIterator[KafkaBus]:
+        config = CoordinatorConfig(
+            topic_dlq_fmt=unique("nowhere"), options={"kafka": {"create_topics": False}}
+        )
         async with KafkaBus(kafka_address, config) as bus:
             yield bus
 
@@ -63,7 +69,9 @@ class TestKafkaBusThroughFailures(BusFailureConformance):
         return lambda: bus_at(f"{LOOPBACK}:{link.port}", patience_sec=1.5)
 
     @pytest.fixture
-    async def bus(self, anyio_backend: str, open_bus: Callable[[], KafkaBus]) -> AsyncIterator[KafkaBus]:
+    async def bus(
+        self, anyio_backend: str, open_bus: Callable[[], KafkaBus]
+    ) -> AsyncIterator[KafkaBus]:
         async with open_bus() as bus:
             yield bus
 

@@ -36,11 +36,15 @@ class TestInMemoryBus(FailsInMemory, BusConformance):
 
 
 class TestInMemoryBusThatKnowsLess(TestInMemoryBus):
-    """Members compete for each message, places are not known, and a new group starts with what comes after it."""
+    """Members compete for each message, places are not known, and a new group starts with what
+    comes after it.
+    """
 
     @pytest.fixture
     async def bus(self) -> AsyncIterator[InMemoryBus]:
-        async with InMemoryBus(places=False, key_affinity=False, replay_for_new_groups=False) as bus:
+        async with InMemoryBus(
+            places=False, key_affinity=False, replay_for_new_groups=False
+        ) as bus:
             yield bus
 
 
@@ -61,7 +65,9 @@ class TestInMemoryStore(StoreConformance):
     @pytest.fixture
     def open_namespace(self, unique: str) -> Callable[[str], Store]:
         plugins = Plugins()
-        return lambda namespace: plugins.open_store(f"memory://{unique}", CommonConfig(namespace=namespace))
+        return lambda namespace: plugins.open_store(
+            f"memory://{unique}", CommonConfig(namespace=namespace)
+        )
 
 
 class TestInMemoryArtifactStore(ArtifactStoreConformance):
@@ -74,5 +80,7 @@ class TestInMemoryArtifactStore(ArtifactStoreConformance):
         return InMemoryStore(max_record_bytes=LIMIT).artifacts
 
     @pytest.fixture
-    def open_artifacts(self, artifacts: ArtifactStore) -> Callable[[], AbstractAsyncContextManager[ArtifactStore]]:
+    def open_artifacts(
+        self, artifacts: ArtifactStore
+    ) -> Callable[[], AbstractAsyncContextManager[ArtifactStore]]:
         return lambda: nullcontext(artifacts)

@@ -20,7 +20,8 @@ from tests.servers.mongo_fixtures import drop_from_given_server
 
 pytestmark = [
     pytest.mark.services,
-    # A connection attempt that is cancelled leaves its socket to the garbage collector. That is PyMongo's, and harmless.
+    # A connection attempt that is cancelled leaves its socket to the garbage collector. That is
+    # PyMongo's, and harmless.
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
 ]
 
@@ -33,7 +34,9 @@ def _collected_at_last() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _collected(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Collect the sockets of cancelled connections here, where their warning is expected, and not in some later test."""
+    """Collect the sockets of cancelled connections here, where their warning is expected, and not
+    in some later test.
+    """
     yield
     if "cancel" in request.node.name:
         gc.collect()
@@ -57,12 +60,19 @@ class Place:
 @pytest.fixture(params=["replica set, pymongo", "standalone, motor"])
 def place(request: pytest.FixtureRequest) -> Place:
     server, driver = request.param.split(", ")
-    return Place(request.getfixturevalue("mongo_address" if server == "replica set" else "mongo_standalone"), driver)
+    return Place(
+        request.getfixturevalue("mongo_address" if server == "replica set" else "mongo_standalone"),
+        driver,
+    )
 
 
 @pytest.fixture
 async def client(anyio_backend: str, place: Place) -> AsyncIterator[Any]:
-    client: Any = AsyncIOMotorClient(place.address) if place.driver == "motor" else AsyncMongoClient(place.address)
+    client: Any = (
+        AsyncIOMotorClient(place.address)
+        if place.driver == "motor"
+        else AsyncMongoClient(place.address)
+    )
     yield client
     if place.driver == "motor":
         client.close()
@@ -80,7 +90,9 @@ def opener_of(place: Place, database: str, function: str) -> Opener | None:
     if place.driver == "motor":
         return None
     parts = urlsplit(place.address)
-    return Opener(f"tests.conformance.openers:{function}", (urlunsplit(parts._replace(path=f"/{database}")),))
+    return Opener(
+        f"tests.conformance.openers:{function}", (urlunsplit(parts._replace(path=f"/{database}")),)
+    )
 
 
 @pytest.fixture

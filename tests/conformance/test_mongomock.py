@@ -1,4 +1,6 @@
-"""The published suites on mongomock-motor, which has no server and no limit, and lets nothing happen at the same time."""
+"""The published suites on mongomock-motor, which has no server and no limit, and lets nothing
+happen at the same time.
+"""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any

@@ -57,7 +57,10 @@ COMPLETE = {
 
 def faults(**changed: dict[str, object]) -> list[str]:
     table = {name: {**items, **changed.get(name, {})} for name, items in COMPLETE.items()}
-    kept = {name: {sentence: tests for sentence, tests in items.items() if tests is not None} for name, items in table.items()}
+    kept = {
+        name: {sentence: tests for sentence, tests in items.items() if tests is not None}
+        for name, items in table.items()
+    }
     return faults_of(PromiseTable(Door, (Suite,), kept))  # type: ignore[arg-type]
 
 
@@ -71,8 +74,14 @@ def test_the_sentences_of_a_class_are_found_in_its_docstrings():
     [
         (None, "no test is named for the sentence 'Nothing happens twice.'"),
         (["test_it_closes"], "there is no test 'test_it_closes'"),
-        (["tests/conformance/test_promises.py::test_it_closes"], "there is no test 'tests/conformance/test_promises.py::test_it_closes'"),
-        (["tests/no_such_file.py::test_it_opens"], "there is no test 'tests/no_such_file.py::test_it_opens'"),
+        (
+            ["tests/conformance/test_promises.py::test_it_closes"],
+            "there is no test 'tests/conformance/test_promises.py::test_it_closes'",
+        ),
+        (
+            ["tests/no_such_file.py::test_it_opens"],
+            "there is no test 'tests/no_such_file.py::test_it_opens'",
+        ),
         ([], "[] is not a list of tests"),
         ("test_it_opens", "'test_it_opens' is not a list of tests"),
     ],
@@ -82,4 +91,6 @@ def test_a_sentence_without_a_test_is_a_fault(tests: object, fault: str):
 
 
 def test_an_entry_without_a_sentence_is_a_fault():
-    assert faults(open={"It creaks.": ["test_it_opens"]}) == ["Door.open: the docstring has no sentence 'It creaks.'"]
+    assert faults(open={"It creaks.": ["test_it_opens"]}) == [
+        "Door.open: the docstring has no sentence 'It creaks.'"
+    ]

@@ -16,14 +16,16 @@ DOUBLES = sorted(name for name in vars(broken_doubles) if name.startswith("Test"
 
 
 MOST_TRIES = 20
-"""A case that has little time passes without the defect in one of so many tries, however busy the machine is."""
+"""A case that has little time passes without the defect in one of so many tries, however busy the
+machine is.
+"""
 
 
 class Recorder:
     """Notes which cases fail, and leaves out the other cases of a double that has failed one.
 
-    A double that says by which test it is ``caught_by`` is run through that test alone. Cases that failed a double because something did
-    not happen in time are then run without the defect.
+    A double that says by which test it is ``caught_by`` is run through that test alone. Cases that
+    failed a double because something did not happen in time are then run without the defect.
     """
 
     def __init__(self) -> None:
@@ -34,13 +36,17 @@ class Recorder:
         self.controlled: set[str] = set()
         """Those of them that pass without the defect."""
 
-    def pytest_pycollect_makeitem(self, collector: pytest.Collector, name: str) -> list[pytest.Item] | None:
+    def pytest_pycollect_makeitem(
+        self, collector: pytest.Collector, name: str
+    ) -> list[pytest.Item] | None:
         aim = getattr(getattr(collector, "obj", None), "caught_by", name)
         return [] if name.startswith("test_") and name != aim else None
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         for item in session.items:
-            if not _owner(item.nodeid).startswith("Control") and not self.failed.get(_owner(item.nodeid)):
+            if not _owner(item.nodeid).startswith("Control") and not self.failed.get(
+                _owner(item.nodeid)
+            ):
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
         for item in session.items:
             if _owner(item.nodeid).startswith("Control") and item.name in self.timed:
@@ -77,9 +83,24 @@ def recorder(tmp_path_factory: pytest.TempPathFactory) -> Recorder:
     ini = tmp_path_factory.mktemp("broken") / "pytest.ini"
     ini.write_text("[pytest]\npython_classes = Test* Control*\n")
     recorder = Recorder()
-    without = [option for name in ("cacheprovider", "terminal", "timeout", "pytest_cov") for option in ("-p", f"no:{name}")]
+    without = [
+        option
+        for name in ("cacheprovider", "terminal", "timeout", "pytest_cov")
+        for option in ("-p", f"no:{name}")
+    ]
     path = Path(broken_doubles.__file__)
-    pytest.main(["-c", str(ini), "--noconftest", "--import-mode=importlib", "--capture=no", *without, str(path)], plugins=[recorder])
+    pytest.main(
+        [
+            "-c",
+            str(ini),
+            "--noconftest",
+            "--import-mode=importlib",
+            "--capture=no",
+            *without,
+            str(path),
+        ],
+        plugins=[recorder],
+    )
     return recorder
 
 
@@ -94,7 +115,9 @@ def test_a_double_with_a_defect_fails_a_case_by_an_assertion(recorder: Recorder,
     in_time = double.patience == StoreSuite.patience
     expected = getattr(double, "caught_as", ASSERTIONS if in_time else (*ASSERTIONS, TimeoutError))
     kind = recorder.kinds[name]
-    assert issubclass(kind, expected), f"{name} fails {recorder.failed[name][0]} by a {kind.__name__}, not by an assertion of the suite"
+    assert issubclass(kind, expected), (
+        f"{name} fails {recorder.failed[name][0]} by a {kind.__name__}, not by an assertion of the suite"
+    )
 
 
 def test_a_case_that_fails_a_double_by_time_passes_without_the_defect(recorder: Recorder):

@@ -16,7 +16,11 @@ from flowkit_testing._broker import Broker
 from flowkit_testing.simulation import SimCluster, simulate
 from tests.coordinator.test_lost_messages import Work, chain, first, wide
 
-NOTHING: Mapping[str, bool] = {"places": False, "key_affinity": False, "replay_for_new_groups": False}
+NOTHING: Mapping[str, bool] = {
+    "places": False,
+    "key_affinity": False,
+    "replay_for_new_groups": False,
+}
 
 
 class Losing(InMemoryBus):
@@ -42,7 +46,13 @@ class Losing(InMemoryBus):
 
 def cluster_of(bus: InMemoryBus, work: Work, **fields: Any) -> Cluster:
     work.cluster = Cluster(
-        **{"bus": bus, "handlers": work.handlers, "coordinator_config": CoordinatorConfig(), "worker_config": WorkerConfig(), **fields}
+        **{
+            "bus": bus,
+            "handlers": work.handlers,
+            "coordinator_config": CoordinatorConfig(),
+            "worker_config": WorkerConfig(),
+            **fields,
+        }
     )
     return work.cluster
 
@@ -95,43 +105,66 @@ async def test_a_worker_that_comes_late_gets_its_commands_from_a_bus_without_rep
     assert work.runs == {"n0": 1, "n1": 1, "n2": 1}
 
 
-@pytest.mark.parametrize("capabilities", [NOTHING, *({name: False} for name in NOTHING)], ids=lambda fields: "+".join(fields))
+@pytest.mark.parametrize(
+    "capabilities",
+    [NOTHING, *({name: False} for name in NOTHING)],
+    ids=lambda fields: "+".join(fields),
+)
 @pytest.mark.parametrize("seed", range(3))
-async def test_flows_finish_on_a_bus_that_knows_less_and_loses_messages(seed: int, capabilities: Mapping[str, bool]) -> None:
+async def test_flows_finish_on_a_bus_that_knows_less_and_loses_messages(
+    seed: int, capabilities: Mapping[str, bool]
+) -> None:
     chance = random.Random(seed)
     bus, work = Losing(**capabilities), Work(seconds=0.5)
     left = [20]
 
     def loses(message: Any) -> bool:
-        unlucky = left[0] > 0 and isinstance(message, RunNode | NodeStarted | NodeSucceeded) and chance.random() < 0.2
+        unlucky = (
+            left[0] > 0
+            and isinstance(message, RunNode | NodeStarted | NodeSucceeded)
+            and chance.random() < 0.2
+        )
         left[0] -= unlucky
         return unlucky
 
     bus.loses = loses
     async with cluster_of(bus, work, coordinators=2, workers=2) as cluster:
-        task_ids = [await cluster.client.create_task(graph=graph) for graph in [chain(5), wide(10)] * 3]
+        task_ids = [
+            await cluster.client.create_task(graph=graph) for graph in [chain(5), wide(10)] * 3
+        ]
         views = [await cluster.client.wait(task_id, 24 * 3600) for task_id in task_ids]
     assert {view.status for view in views} == {"finished"}
     assert {node.attempt for view in views for node in view.nodes.values()} == {1}
     assert left == [0]
 
 
-@pytest.mark.parametrize("capabilities", [NOTHING, {"key_affinity": False}], ids=["nothing", "no-affinity"])
-def test_the_simulation_finds_nothing_on_a_bus_that_knows_less(capabilities: Mapping[str, bool]) -> None:
+@pytest.mark.parametrize(
+    "capabilities", [NOTHING, {"key_affinity": False}], ids=["nothing", "no-affinity"]
+)
+def test_the_simulation_finds_nothing_on_a_bus_that_knows_less(
+    capabilities: Mapping[str, bool],
+) -> None:
     async def scenario(cluster: SimCluster) -> None:
         work = Work(seconds=1.0)
         work.cluster = cluster  # type: ignore[assignment]
         view = await cluster.run(chain(4), handlers=work.handlers)
         assert view.status == "finished"
 
-    simulate(scenario, seeds=15, broker=lambda: Broker(partitions=4, **capabilities), converge_sec=4 * 3600.0)
+    simulate(
+        scenario,
+        seeds=15,
+        broker=lambda: Broker(partitions=4, **capabilities),
+        converge_sec=4 * 3600.0,
+    )
 
 
 # ---------------------------------------------------------------- behind a message that is not acknowledged
 
 
 class Blocked(InMemoryBus):
-    """One partition, in which a message of another sender is never acknowledged. ``hide`` loses a message behind it."""
+    """One partition, in which a message of another sender is never acknowledged. ``hide`` loses a
+    message behind it.
+    """
 
     def __init__(self) -> None:
         super().__init__(partitions=1)
@@ -162,8 +195,12 @@ class Blocked(InMemoryBus):
         cursor.out.add(cursor.next - 1)
 
 
-@pytest.mark.parametrize("others", [True, False], ids=["later ones are started", "nothing else is sent"])
-async def test_a_message_that_is_never_acknowledged_does_not_hide_a_loss_for_ever(others: bool) -> None:
+@pytest.mark.parametrize(
+    "others", [True, False], ids=["later ones are started", "nothing else is sent"]
+)
+async def test_a_message_that_is_never_acknowledged_does_not_hide_a_loss_for_ever(
+    others: bool,
+) -> None:
     bus, work = Blocked(), Work()
     bus.loses = first(RunNode)
     async with cluster_of(bus, work) as cluster:
@@ -175,6 +212,10 @@ async def test_a_message_that_is_never_acknowledged_does_not_hide_a_loss_for_eve
         limit = 2 * (STANDSTILL_SEC if others else SILENT_STANDSTILL_SEC)
         assert (await cluster.client.wait(task_id, limit)).status == "finished"
         await cluster.clock.sleep(3600)
-    copies = [message for message in bus.published if isinstance(message, RunNode) and message.task_id == task_id]
+    copies = [
+        message
+        for message in bus.published
+        if isinstance(message, RunNode) and message.task_id == task_id
+    ]
     assert len(copies) == 2
     assert work.runs["n0"] == (2 if others else 1)

@@ -13,7 +13,9 @@ from flowkit_testing._cluster import DAY, HOUR
 
 
 class Fussy:
-    """A codec that does not take every result, nor every command, with a function whose result is such."""
+    """A codec that does not take every result, nor every command, with a function whose result is
+    such.
+    """
 
     @hookimpl
     def flowkit_encode_payload(self, data: bytes, context: str) -> bytes:
@@ -68,17 +70,27 @@ async def cluster() -> AsyncIterator[Cluster]:
 
 
 async def others_go_on(cluster: Cluster) -> bool:
-    return (await cluster.run({"nodes": [{"node_id": "a", "type": "work", "io": {"input_inline": 1}}]})).status == "finished"
+    return (
+        await cluster.run({"nodes": [{"node_id": "a", "type": "work", "io": {"input_inline": 1}}]})
+    ).status == "finished"
 
 
 async def test_a_result_that_cannot_be_encoded_fails_its_function(cluster: Cluster) -> None:
-    view = await cluster.run({"nodes": [{"node_id": "f", "type": "coordinator_fn", "io": {"fn": "bad"}}]})
+    view = await cluster.run(
+        {"nodes": [{"node_id": "f", "type": "coordinator_fn", "io": {"fn": "bad"}}]}
+    )
     assert (view.status, view.nodes["f"].reason_code) == ("failed", "result_not_encoded")
     assert await others_go_on(cluster)
 
 
-async def test_a_command_that_cannot_be_encoded_puts_its_task_aside_and_the_others_of_its_time_begin(cluster: Cluster) -> None:
-    wide = {"nodes": [{"node_id": f"n{i}", "type": "work", "io": {"input_inline": i}} for i in range(20)]}
+async def test_a_command_that_cannot_be_encoded_puts_its_task_aside_and_the_others_of_its_time_begin(
+    cluster: Cluster,
+) -> None:
+    wide = {
+        "nodes": [
+            {"node_id": f"n{i}", "type": "work", "io": {"input_inline": i}} for i in range(20)
+        ]
+    }
     wide["nodes"][7]["io"]["input_inline"] = "BAD-COMMAND"
     task_id = await cluster.client.create_task(graph=wide)
     assert await others_go_on(cluster)
@@ -98,18 +110,25 @@ async def test_a_command_that_a_codec_makes_unsendable_puts_its_task_aside_and_t
     codec = Swelling(b'"run_node"', made)
     async with Cluster(handlers=[work], plugins=[codec], coordinators=coordinators) as cluster:
         codec.marked = b"SWELLS"
-        graphs = [{"nodes": [{"node_id": "a", "type": "work", "io": {"input_inline": value}}]} for value in (1, "SWELLS", 2)]
+        graphs = [
+            {"nodes": [{"node_id": "a", "type": "work", "io": {"input_inline": value}}]}
+            for value in (1, "SWELLS", 2)
+        ]
         first, bad, last = [await cluster.client.create_task(graph=graph) for graph in graphs]
         if not coordinators:
             await cluster.add_coordinator()
-        assert [(await cluster.client.wait(task_id, timeout=HOUR)).status for task_id in (first, last)] == ["finished"] * 2
+        assert [
+            (await cluster.client.wait(task_id, timeout=HOUR)).status for task_id in (first, last)
+        ] == ["finished"] * 2
         await cluster.clock.sleep(HOUR)
         letters = (await cluster.client.dead_letters()).items
     assert [(letter.kind, letter.task_id) for letter in letters] == [("task", bad)]
 
 
 @pytest.mark.parametrize("made", [b"x" * 2_000_000, b""], ids=["too large", "empty"])
-async def test_a_cancellation_that_a_codec_makes_unsendable_puts_its_task_aside_and_the_others_are_cancelled(made: bytes) -> None:
+async def test_a_cancellation_that_a_codec_makes_unsendable_puts_its_task_aside_and_the_others_are_cancelled(
+    made: bytes,
+) -> None:
     codec = Swelling(b'"cancel_run"', made)
     async with Cluster(handlers=[wait], plugins=[codec]) as cluster:
         graph = {"nodes": [{"node_id": "a", "type": "wait"}], "deadline_sec": 60}
@@ -127,5 +146,7 @@ async def test_a_hint_that_a_codec_makes_unsendable_stops_no_submission(made: by
     codec = Swelling(b'"task_touched"', made)
     codec.marked = b"marked"
     async with Cluster(handlers=[work], plugins=[codec]) as cluster:
-        await cluster.client.create_task(graph={"nodes": [{"node_id": "a", "type": "work"}]}, task_id="marked")
+        await cluster.client.create_task(
+            graph={"nodes": [{"node_id": "a", "type": "work"}]}, task_id="marked"
+        )
         assert (await cluster.client.wait("marked", timeout=7 * DAY)).status == "finished"

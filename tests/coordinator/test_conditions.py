@@ -7,10 +7,23 @@ from typing import Any
 import pytest
 
 from flowkit import Graph
-from flowkit._engine import ConditionDelayed, ConditionEvaluated, EngineSettings, EvaluateCondition, SendCommand, Woke
+from flowkit._engine import (
+    ConditionDelayed,
+    ConditionEvaluated,
+    EngineSettings,
+    EvaluateCondition,
+    SendCommand,
+    Woke,
+)
 from flowkit._expressions import compile_expression
 from flowkit._records.queries import load_task
-from flowkit._tasks.conditions import CHARACTERS_AT_ONCE, Allowance, evaluate_at_once, evaluate_in_thread, nodes_needed
+from flowkit._tasks.conditions import (
+    CHARACTERS_AT_ONCE,
+    Allowance,
+    evaluate_at_once,
+    evaluate_in_thread,
+    nodes_needed,
+)
 from flowkit._tasks.event_processor import Applier
 from flowkit._tasks.submission import submission
 from flowkit.graph._parser import restore_document
@@ -46,33 +59,60 @@ def task_of(*nodes: dict[str, Any]) -> Task:
     return task
 
 
-async def test_a_long_condition_is_decided_and_a_bomb_fails_its_node_while_other_tasks_go_on() -> None:
+async def test_a_long_condition_is_decided_and_a_bomb_fails_its_node_while_other_tasks_go_on() -> (
+    None
+):
     async with Cluster(handlers=[work], coordinators=2) as cluster:
-        slow = graph(node("a"), node("b", "a", when=LONG), node("c", "a", when=f"!({LONG})"), node("d", "a", when=BOMB))
+        slow = graph(
+            node("a"),
+            node("b", "a", when=LONG),
+            node("c", "a", when=f"!({LONG})"),
+            node("d", "a", when=BOMB),
+        )
         first = await cluster.client.create_task(graph=slow, params=ROWS)
-        others = [await cluster.client.create_task(graph=graph(node("x", when="true"), node("y", "x"))) for _ in range(5)]
+        others = [
+            await cluster.client.create_task(graph=graph(node("x", when="true"), node("y", "x")))
+            for _ in range(5)
+        ]
         for task_id in others:
             assert (await cluster.client.wait(task_id)).status == "finished"
         view = await cluster.client.wait(first)
-    statuses = {node_id: (str(found.status), found.reason_code) for node_id, found in view.nodes.items()}
+    statuses = {
+        node_id: (str(found.status), found.reason_code) for node_id, found in view.nodes.items()
+    }
     assert statuses == {
-        "a": ("finished", None), "b": ("finished", None), "c": ("skipped", "condition_false"), "d": ("failed", "bad_condition"),
-    }  # fmt: skip
+        "a": ("finished", None),
+        "b": ("finished", None),
+        "c": ("skipped", "condition_false"),
+        "d": ("failed", "bad_condition"),
+    }
     assert view.nodes["d"].error is not None
-    assert view.nodes["d"].error.endswith("cannot be evaluated: the evaluation takes more steps than are allowed")
+    assert view.nodes["d"].error.endswith(
+        "cannot be evaluated: the evaluation takes more steps than are allowed"
+    )
 
 
 async def test_a_commit_waits_for_no_condition_that_takes_long() -> None:
     store, settings = InMemoryStore(), EngineSettings()
-    applier = Applier(store=store, clock=ManualClock(), plugins=Plugins(), settings=settings, keep_nodes=100, patience_sec=0)
+    applier = Applier(
+        store=store,
+        clock=ManualClock(),
+        plugins=Plugins(),
+        settings=settings,
+        keep_nodes=100,
+        patience_sec=0,
+    )
     for task_id, when in (("slow", BOMB), ("quick", "params.rows.size() == 200")):
         document = Graph.parse(graph(node("a", when=when)))
         spec = TaskSpec(task_id, document.plan, created_at=1.0, secret=b"key", params=ROWS)
-        await store.create([submission(spec, document, certainly_new=False, settings=settings).record])
+        await store.create(
+            [submission(spec, document, certainly_new=False, settings=settings).record]
+        )
     applied = await applier.look(["slow", "quick"])
     assert {held.task.task_id: effects for held, effects in applied.effects} == {
-        "slow": [EvaluateCondition(0)], "quick": [SendCommand(0, 1)],
-    }  # fmt: skip
+        "slow": [EvaluateCondition(0)],
+        "quick": [SendCommand(0, 1)],
+    }
     stored = await load_task(store, "slow")
     assert (stored.marks[0], stored.wake_at is not None) == (Mark.CHECKING, True)
     # What is delayed is not tried again before the next commit, and stays to be done.
@@ -83,9 +123,13 @@ async def test_a_commit_waits_for_no_condition_that_takes_long() -> None:
 async def test_the_event_loop_turns_while_a_condition_is_evaluated_in_a_thread() -> None:
     turns = 0
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(0.000_5)  # threads take turns often, so the evaluation takes many of them on any machine
+    sys.setswitchinterval(
+        0.000_5
+    )  # threads take turns often, so the evaluation takes many of them on any machine
     try:
-        evaluation = asyncio.create_task(evaluate_in_thread(InMemoryStore(), task_of(node("a", when=BOMB)), 0, 1.0))
+        evaluation = asyncio.create_task(
+            evaluate_in_thread(InMemoryStore(), task_of(node("a", when=BOMB)), 0, 1.0)
+        )
         while not evaluation.done():
             await asyncio.sleep(0)
             turns += 1
@@ -115,7 +159,11 @@ async def test_a_condition_is_delayed_where_it_needs_more_than_a_commit_allows()
 
 async def test_one_that_may_read_any_result_is_delayed_below_many_nodes() -> None:
     names = [f"n{place}" for place in range(40)]
-    layers = [node(name) for name in names], [node(f"m{name}", *names) for name in names], [node("a", "mn1", "mn2", when="results[vars.x]")]
+    layers = (
+        [node(name) for name in names],
+        [node(f"m{name}", *names) for name in names],
+        [node("a", "mn1", "mn2", when="results[vars.x]")],
+    )
     plan = Graph.parse(graph(*(one for layer in layers for one in layer))).plan
     index = plan.index["a"]
     assert nodes_needed(plan, index, most_edges=50) is None
@@ -125,7 +173,9 @@ async def test_one_that_may_read_any_result_is_delayed_below_many_nodes() -> Non
 
 
 @pytest.mark.parametrize("results", [{"size": 42}, None])
-async def test_a_condition_reads_results_of_all_nodes_above_and_the_errors_of_failed_ones(results: Any) -> None:
+async def test_a_condition_reads_results_of_all_nodes_above_and_the_errors_of_failed_ones(
+    results: Any,
+) -> None:
     @handler("start")
     async def start() -> Any:
         return results
@@ -138,29 +188,56 @@ async def test_a_condition_reads_results_of_all_nodes_above_and_the_errors_of_fa
         node("a") | {"type": "start"},
         node("b", "a"),
         node("skipped", "b", when="false"),
-        node("broken", "b", routing={"on_failure": ["after"]}, retry_policy={"max": 1, "backoff_sec": 0}) | {"type": "fail"},
-        node("after", when="errors.broken.reason_code == 'bad_input' && !has(errors.b) && results.broken == null"),
+        node(
+            "broken",
+            "b",
+            routing={"on_failure": ["after"]},
+            retry_policy={"max": 1, "backoff_sec": 0},
+        )
+        | {"type": "fail"},
+        node(
+            "after",
+            when="errors.broken.reason_code == 'bad_input' && !has(errors.b) && results.broken == null",
+        ),
         node("c", "b", when="results.a == null || results.a.size == 42"),
         node("d", "c", "skipped", when="results.skipped == null && results['b'] == 'done'"),
-        node("e", "d", when="results.size() == 5 && results.map(r, r).all(r, r in ['a', 'b', 'c', 'd', 'skipped'])"),
-        node("f", "e", when="task.id != '' && task.pipeline == 'p' && task.labels.x == 'y' && task.created_at > timestamp(0)"),
-    )  # fmt: skip
+        node(
+            "e",
+            "d",
+            when="results.size() == 5 && results.map(r, r).all(r, r in ['a', 'b', 'c', 'd', 'skipped'])",
+        ),
+        node(
+            "f",
+            "e",
+            when="task.id != '' && task.pipeline == 'p' && task.labels.x == 'y' && task.created_at > timestamp(0)",
+        ),
+    )
     async with Cluster(handlers=[work, start, fail]) as cluster:
         task_id = await cluster.client.create_task(graph=flow, pipeline="p", labels={"x": "y"})
         view = await cluster.client.wait(task_id)
     found = {node_id: str(one.status) for node_id, one in view.nodes.items()}
-    assert found == {**dict.fromkeys(["a", "b", "after", "c", "d", "e", "f"], "finished"), "skipped": "skipped", "broken": "failed"}, {
-        name: one.error for name, one in view.nodes.items() if one.error
-    }
+    assert found == {
+        **dict.fromkeys(["a", "b", "after", "c", "d", "e", "f"], "finished"),
+        "skipped": "skipped",
+        "broken": "failed",
+    }, {name: one.error for name, one in view.nodes.items() if one.error}
 
 
-async def test_an_expression_that_an_earlier_version_took_fails_the_node_where_it_is_wrong_now() -> None:
-    document = restore_document(b'{"nodes": [{"node_id": "a", "type": "work", "when": "nobody(1)"}]}')
+async def test_an_expression_that_an_earlier_version_took_fails_the_node_where_it_is_wrong_now() -> (
+    None
+):
+    document = restore_document(
+        b'{"nodes": [{"node_id": "a", "type": "work", "when": "nobody(1)"}]}'
+    )
     spec = TaskSpec("t", make_plan(document), created_at=1.0, secret=b"key")
     task = Task(spec, marks=bytearray(b"?"))
     error = "when: 'nobody(1)' cannot be evaluated: there is no function nobody() (at character 1)"
-    assert await evaluate_at_once(InMemoryStore(), task, 0, Allowance()) == ConditionEvaluated(0, error=error)
-    assert await evaluate_in_thread(InMemoryStore(), task, 0, 1.0) == ConditionEvaluated(0, error=error, since=1.0)
+    assert await evaluate_at_once(InMemoryStore(), task, 0, Allowance()) == ConditionEvaluated(
+        0, error=error
+    )
+    assert await evaluate_in_thread(InMemoryStore(), task, 0, 1.0) == ConditionEvaluated(
+        0, error=error, since=1.0
+    )
 
 
 async def test_expressions_that_are_not_kept_compiled_use_up_the_steps_of_a_commit() -> None:
@@ -171,7 +248,10 @@ async def test_expressions_that_are_not_kept_compiled_use_up_the_steps_of_a_comm
     for number in range(150):
         compile_expression(f"{number} == {number} // {terms}")  # displaces those of the graph
     allowance = Allowance()
-    cold = [await evaluate_at_once(InMemoryStore(), task, number, allowance) for number in range(len(expressions))]
+    cold = [
+        await evaluate_at_once(InMemoryStore(), task, number, allowance)
+        for number in range(len(expressions))
+    ]
     assert 5 < sum(isinstance(one, ConditionEvaluated) for one in cold) < 30
     warm = Allowance()
     for number, one in enumerate(cold):

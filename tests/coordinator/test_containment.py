@@ -1,4 +1,6 @@
-"""What functions, plugins and conditions raise that is no ordinary exception: the coordinator lives."""
+"""What functions, plugins and conditions raise that is no ordinary exception: the coordinator
+lives.
+"""
 
 import asyncio
 import logging
@@ -65,7 +67,9 @@ class Functions:
 
 def call(name: str, kind: str | None) -> dict[str, Any]:
     io = {"fn": name, "fn_args": {"kind": kind}}
-    return {"nodes": [{"node_id": "a", "type": "coordinator_fn", "io": io, "retry_policy": {"max": 0}}]}
+    return {
+        "nodes": [{"node_id": "a", "type": "coordinator_fn", "io": io, "retry_policy": {"max": 0}}]
+    }
 
 
 @handler("work")
@@ -73,14 +77,25 @@ async def work(item: Any) -> str:
     return "done"
 
 
-WORK = {"nodes": [{"node_id": "a", "type": "work"}, {"node_id": "b", "type": "work", "depends_on": ["a"]}]}
+WORK = {
+    "nodes": [
+        {"node_id": "a", "type": "work"},
+        {"node_id": "b", "type": "work", "depends_on": ["a"]},
+    ]
+}
 
 
-CALLS = [(name, kind) for name in ("function", "thread", "lazy") for kind in (KINDS if name == "thread" else EVERYTHING)]
+CALLS = [
+    (name, kind)
+    for name in ("function", "thread", "lazy")
+    for kind in (KINDS if name == "thread" else EVERYTHING)
+]
 
 
 @pytest.mark.parametrize(("name", "kind"), CALLS)
-async def test_whatever_a_function_raises_its_node_fails_and_the_coordinator_lives(name: str, kind: str) -> None:
+async def test_whatever_a_function_raises_its_node_fails_and_the_coordinator_lives(
+    name: str, kind: str
+) -> None:
     async with Cluster(plugins=[Functions()]) as cluster:
         view = await cluster.run(call(name, kind))
         assert (view.status, view.nodes["a"].status) == ("failed", "failed")
@@ -129,7 +144,9 @@ HOOKS: dict[str, Callable[[Callable[..., None]], Callable[..., Any]]] = {
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-async def test_a_hook_that_cancels_the_task_which_calls_it_cancels_nothing(hook: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_hook_that_cancels_the_task_which_calls_it_cancels_nothing(
+    hook: str, caplog: pytest.LogCaptureFixture
+) -> None:
     canceller = Canceller(hook)
     async with Cluster(handlers=[work], plugins=[canceller]) as cluster:
         task_id = await cluster.client.create_task(graph=WORK)
@@ -225,7 +242,12 @@ async def fail(item: Any) -> Any:
 READING = {
     "nodes": [
         {"node_id": "a", "type": "produce"},
-        {"node_id": "b", "type": "read", "depends_on": ["a"], "io": {"input_inline": {"input_adapter": "pull.from_artifacts"}}},
+        {
+            "node_id": "b",
+            "type": "read",
+            "depends_on": ["a"],
+            "io": {"input_inline": {"input_adapter": "pull.from_artifacts"}},
+        },
         {"node_id": "c", "type": "fail", "depends_on": ["b"], "retry_policy": {"max": 0}},
         {"node_id": "d", "type": "coordinator_fn", "depends_on": ["b"], "io": {"fn": "noop"}},
     ]
@@ -233,7 +255,9 @@ READING = {
 
 
 @pytest.mark.parametrize("cancels", ["encode", "decode", "encode decode"])
-async def test_a_codec_that_cancels_the_task_which_calls_it_cancels_nothing(cancels: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_codec_that_cancels_the_task_which_calls_it_cancels_nothing(
+    cancels: str, caplog: pytest.LogCaptureFixture
+) -> None:
     codec = CancellingCodec(cancels=cancels)
     async with Cluster(handlers=[produce, read, fail], plugins=[codec]) as cluster:
         client = cluster.client
@@ -241,8 +265,11 @@ async def test_a_codec_that_cancels_the_task_which_calls_it_cancels_nothing(canc
         assert [event async for event in client.watch(task_id)][-1].status == "failed"
         view = await client.wait(task_id, timeout=60)
         assert {name: str(node.status) for name, node in view.nodes.items()} == {
-            "a": "finished", "b": "finished", "c": "failed", "d": "finished",
-        }  # fmt: skip
+            "a": "finished",
+            "b": "finished",
+            "c": "failed",
+            "d": "finished",
+        }
         assert len([artifact async for artifact in client.artifacts(task_id, "a")]) == 3
         assert [letter.node_id for letter in (await client.dead_letters()).items] == ["c"]
         assert [view.id for view in (await client.list_tasks()).items] == [task_id]
@@ -284,7 +311,9 @@ def tasks_of(name: str) -> "list[asyncio.Task[Any]]":
     return [task for task in asyncio.all_tasks() if name in f"{task.get_name()} {task.get_coro()}"]
 
 
-async def test_a_loop_of_a_coordinator_or_worker_that_is_cancelled_by_others_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_loop_of_a_coordinator_or_worker_that_is_cancelled_by_others_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with Cluster(handlers=[work]) as cluster:
         for name in ("Coordinator._keep_up", "Life._keep_alive"):
             loops = tasks_of(name)
@@ -296,9 +325,15 @@ async def test_a_loop_of_a_coordinator_or_worker_that_is_cancelled_by_others_goe
 
 
 @pytest.mark.parametrize("kind", ["Coordinator._serve", "Life._live"])
-async def test_a_service_whose_task_is_cancelled_by_others_ends_its_run_with_an_error(kind: str) -> None:
+async def test_a_service_whose_task_is_cancelled_by_others_ends_its_run_with_an_error(
+    kind: str,
+) -> None:
     address = f"memory://{kind}"
-    service = Coordinator(db=address) if kind == "Coordinator._serve" else Worker(db=address, handlers=[work])
+    service = (
+        Coordinator(db=address)
+        if kind == "Coordinator._serve"
+        else Worker(db=address, handlers=[work])
+    )
     with anyio.fail_after(20):
         running = asyncio.create_task(service.run())
         while not tasks_of(kind):
@@ -332,13 +367,19 @@ def test_a_program_that_calls_the_command_line_goes_on_after_it() -> None:
     assert "flowkit end" not in [thread.name for thread in threading.enumerate()]
 
 
-def test_the_process_of_a_service_that_broke_ends_with_a_status_that_is_not_0_whatever_still_runs() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False)
+def test_the_process_of_a_service_that_broke_ends_with_a_status_that_is_not_0_whatever_still_runs() -> (
+    None
+):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 1
     assert "cancelled by other code" in done.stderr
 
 
-async def test_an_error_whose_text_is_long_is_logged_in_part(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_error_whose_text_is_long_is_logged_in_part(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     class Talkative:
         def flowkit_node_changed(self, task: Any, before: Any, after: Any) -> None:
             raise ValueError("long " * 1_000_000)
@@ -381,7 +422,12 @@ async def test_what_foreign_code_sets_in_its_context_is_not_seen_by_other_foreig
     async with Cluster(handlers=[work], plugins=[Plugin()]) as cluster:
         nodes = [
             {"node_id": "a", "type": "work"},
-            {"node_id": "b", "type": "coordinator_fn", "io": {"fn": "function"}, "depends_on": ["a"]},
+            {
+                "node_id": "b",
+                "type": "coordinator_fn",
+                "io": {"fn": "function"},
+                "depends_on": ["a"],
+            },
             {"node_id": "c", "type": "coordinator_fn", "io": {"fn": "thread"}, "depends_on": ["b"]},
         ]
         for _ in range(2):
@@ -443,7 +489,12 @@ CANCELLED = "ends: other code has cancelled the tasks of its event loop"
     ("what", "then", "status", "line"),
     [
         ("before or loop.call_soon(sys.exit, 0)", "await running", 1, ENDED),
-        ("before or loop.call_later(0.01, sys.exit)", "await running", 1, ENDED.replace("(0)", "()")),
+        (
+            "before or loop.call_later(0.01, sys.exit)",
+            "await running",
+            1,
+            ENDED.replace("(0)", "()"),
+        ),
         ("[task.cancel() for task in asyncio.all_tasks()]", "await running", 1, CANCELLED),
         ("pass", "running.cancel(); sys.exit(0)", 0, None),
     ],
@@ -453,7 +504,9 @@ def test_foreign_code_that_ends_the_event_loop_is_logged_and_the_status_is_not_0
     what: str, then: str, status: int, line: str | None
 ) -> None:
     code = EXITS.format(what=what, then=then)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == status, done.stderr
     assert (line or "") in done.stdout
     assert line is not None or "event loop" not in done.stdout

@@ -14,7 +14,10 @@ from flowkit_testing import Cluster
 
 pytestmark = pytest.mark.no_cover
 
-READER: dict[str, Any] = {"start_when": "first_batch", "input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {}}}
+READER: dict[str, Any] = {
+    "start_when": "first_batch",
+    "input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {}},
+}
 
 
 class Write(Handler):
@@ -54,7 +57,9 @@ async def crash(worker: Worker) -> None:
 async def test_a_stream_is_read_to_its_end_after_a_crash_in_the_middle(batches: int) -> None:
     """The large one is slow: it takes some ten seconds."""
     write, read = Write(batches), Read(batches)
-    async with Cluster(coordinator_config=CoordinatorConfig(), worker_config=WorkerConfig()) as cluster:
+    async with Cluster(
+        coordinator_config=CoordinatorConfig(), worker_config=WorkerConfig()
+    ) as cluster:
         await cluster.add_worker({"write": write})
         victim = await cluster.add_worker({"read": read})
 
@@ -66,7 +71,10 @@ async def test_a_stream_is_read_to_its_end_after_a_crash_in_the_middle(batches: 
 
         async with anyio.create_task_group() as group:
             group.start_soon(kill)
-            nodes = [{"node_id": "w", "type": "write"}, {"node_id": "r", "type": "read", "depends_on": ["w"], "io": READER}]
+            nodes = [
+                {"node_id": "w", "type": "write"},
+                {"node_id": "r", "type": "read", "depends_on": ["w"], "io": READER},
+            ]
             view = await cluster.run({"nodes": nodes}, timeout=3600)
     assert (view.status, view.nodes["r"].attempt, view.nodes["w"].attempt) == ("finished", 2, 1)
     assert len(read.read) == batches

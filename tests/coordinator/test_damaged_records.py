@@ -15,15 +15,25 @@ from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster, InMemoryArtifactStore, InMemoryStore
 from flowkit_testing._cluster import DAY, HOUR
 
-CHAIN = {"nodes": [{"node_id": "a", "type": "work"}, {"node_id": "b", "type": "work", "depends_on": ["a"]}]}
+CHAIN = {
+    "nodes": [
+        {"node_id": "a", "type": "work"},
+        {"node_id": "b", "type": "work", "depends_on": ["a"]},
+    ]
+}
 READING = {
     "nodes": [
         {"node_id": "a", "type": "produce"},
         {"node_id": "b", "type": "read", "depends_on": ["a"], "retry_policy": {"max": 3}},
-        {"node_id": "sum", "type": "coordinator_fn", "depends_on": ["a"], "io": {"fn": "metrics.aggregate", "fn_args": {"node_id": "a"}}},
+        {
+            "node_id": "sum",
+            "type": "coordinator_fn",
+            "depends_on": ["a"],
+            "io": {"fn": "metrics.aggregate", "fn_args": {"node_id": "a"}},
+        },
     ],
     "on_node_failure": "continue",
-}  # fmt: skip
+}
 
 
 @handler("work")
@@ -45,14 +55,18 @@ HANDLERS = [work, produce, read]
 
 
 class DamagedArtifacts(InMemoryArtifactStore):
-    async def read(self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False) -> Sequence[ArtifactRecord]:
+    async def read(
+        self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False
+    ) -> Sequence[ArtifactRecord]:
         if stream.task_id.startswith("damaged"):
             raise CorruptRecord("the record of an artifact cannot be read")
         return await super().read(stream, after=after, limit=limit, latest=latest)
 
 
 class DamagedStore(InMemoryStore):
-    """Refuses commits of some tasks, cannot decode others, and cannot read the artifacts of others."""
+    """Refuses commits of some tasks, cannot decode others, and cannot read the artifacts of
+    others.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +83,10 @@ class DamagedStore(InMemoryStore):
         return [True] * len(commits)
 
     async def load(self, task_ids: Collection[str]) -> Mapping[str, TaskRecord]:
-        return {task_id: self._seen(record) for task_id, record in (await super().load(task_ids)).items()}
+        return {
+            task_id: self._seen(record)
+            for task_id, record in (await super().load(task_ids)).items()
+        }
 
     async def list_tasks(self, query: TaskQuery) -> tuple[Sequence[TaskRecord], str | None]:
         records, after = await super().list_tasks(query)
@@ -83,7 +100,10 @@ class DamagedStore(InMemoryStore):
 
     async def dead_letters(self, **wanted: Any) -> Sequence[DeadLetter]:
         found = await super().dead_letters(**wanted)
-        return [replace(letter, fault="its bytes are gone") if letter.letter_id == "damaged" else letter for letter in found]
+        return [
+            replace(letter, fault="its bytes are gone") if letter.letter_id == "damaged" else letter
+            for letter in found
+        ]
 
 
 async def test_a_task_whose_commits_are_refused_is_put_aside_and_those_beside_it_finish() -> None:
@@ -92,16 +112,22 @@ async def test_a_task_whose_commits_are_refused_is_put_aside_and_those_beside_it
         whole = [await cluster.client.create_task(graph=CHAIN) for _ in range(5)]
         await cluster.client.create_task(graph=CHAIN, task_id="refused")
         await cluster.add_coordinator()
-        assert [(await cluster.client.wait(task_id, timeout=DAY)).status for task_id in whole] == ["finished"] * 5
+        assert [(await cluster.client.wait(task_id, timeout=DAY)).status for task_id in whole] == [
+            "finished"
+        ] * 5
         await cluster.clock.sleep(5 * DAY)
         letters = await store.dead_letters(task_id="refused")
-        assert [(letter.kind, letter.reason_code) for letter in letters] == [("task", "quarantined")]
+        assert [(letter.kind, letter.reason_code) for letter in letters] == [
+            ("task", "quarantined")
+        ]
         assert "does not take this one" in letters[0].error
     # It is met again by every sweep, and by nothing else.
     assert store.commits_refused < 30
 
 
-async def test_a_task_that_cannot_be_decoded_is_shown_as_such_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_task_that_cannot_be_decoded_is_shown_as_such_and_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.ERROR, logger="flowkit._tasks.event_processor")
     store = DamagedStore()
     async with Cluster(store=store, handlers=HANDLERS, coordinators=0) as cluster:
@@ -111,7 +137,10 @@ async def test_a_task_that_cannot_be_decoded_is_shown_as_such_and_logged_once(ca
         assert (await cluster.run(CHAIN)).status == "finished"
         await cluster.clock.sleep(5 * DAY)
         listed = {view.id: view for view in (await cluster.client.list_tasks()).items}
-        assert (listed["unread"].status, "its bytes are gone" in (listed["unread"].error or "")) == ("queued", True)
+        assert (
+            listed["unread"].status,
+            "its bytes are gone" in (listed["unread"].error or ""),
+        ) == ("queued", True)
         for ask in (cluster.client.get_task, cluster.client.wait):
             with pytest.raises(CorruptRecord, match="its bytes are gone"):
                 await ask("unread")
@@ -131,14 +160,23 @@ async def test_a_node_that_needs_a_damaged_artifact_fails_once_and_says_so() -> 
 
 async def test_a_damaged_letter_is_left_as_it_is_when_letters_are_tried_again() -> None:
     async with Cluster(store=DamagedStore(), handlers=HANDLERS) as cluster:
-        await cluster.store.park([DeadLetter("damaged", 1.0, "message", "code", "error"), DeadLetter("l", 1.0, "task", "c", "e", "t")])
+        await cluster.store.park(
+            [
+                DeadLetter("damaged", 1.0, "message", "code", "error"),
+                DeadLetter("l", 1.0, "task", "c", "e", "t"),
+            ]
+        )
         outcomes = await cluster.client.retry_dead_letters(["damaged", "l"])
     assert outcomes[0] == Redriven("damaged", False, "the letter is damaged: its bytes are gone")
     assert outcomes[1].done
 
 
-@pytest.mark.parametrize(("error", "waited"), [(StoreError("not authorized"), False), (StoreUnavailable("away"), True)])
-async def test_a_client_waits_for_a_store_that_is_away_and_not_for_one_that_refuses(error: StoreError, waited: bool) -> None:
+@pytest.mark.parametrize(
+    ("error", "waited"), [(StoreError("not authorized"), False), (StoreUnavailable("away"), True)]
+)
+async def test_a_client_waits_for_a_store_that_is_away_and_not_for_one_that_refuses(
+    error: StoreError, waited: bool
+) -> None:
     class Refusing(InMemoryStore):
         async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
             raise error
@@ -166,15 +204,23 @@ VERBS: dict[str, Callable[[Client], Awaitable[Any]]] = {
 }
 
 
-@pytest.mark.parametrize("damage", [{"spec": b"x"}, {"parts": {}}, {"fault": "its bytes are gone"}], ids=["spec", "state", "bytes"])
+@pytest.mark.parametrize(
+    "damage",
+    [{"spec": b"x"}, {"parts": {}}, {"fault": "its bytes are gone"}],
+    ids=["spec", "state", "bytes"],
+)
 @pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
-async def test_a_verb_says_that_a_task_cannot_be_read(verb: Callable[[Client], Awaitable[Any]], damage: dict[str, Any]) -> None:
+async def test_a_verb_says_that_a_task_cannot_be_read(
+    verb: Callable[[Client], Awaitable[Any]], damage: dict[str, Any]
+) -> None:
     class Damaged(InMemoryStore):
         damage: dict[str, Any] | None = None
 
         async def load(self, task_ids: Collection[str]) -> Mapping[str, TaskRecord]:
             found = await super().load(task_ids)
-            return {task_id: replace(record, **(self.damage or {})) for task_id, record in found.items()}
+            return {
+                task_id: replace(record, **(self.damage or {})) for task_id, record in found.items()
+            }
 
     store = Damaged()
     async with Cluster(store=store, coordinators=0) as cluster:

@@ -29,10 +29,15 @@ class Reading:
 
     async def batch_metrics(self, node_id: str) -> tuple[int, dict[str, float]]:
         batches = self._batches.get(node_id, [])
-        return len(batches), {name: sum(batch.get(name, 0) for batch in batches) for name in {key for batch in batches for key in batch}}
+        return len(batches), {
+            name: sum(batch.get(name, 0) for batch in batches)
+            for name in {key for batch in batches for key in batch}
+        }
 
 
-def context(*, vars: Any = None, params: Any = None, results: Any = None, batches: Any = None) -> FunctionContext:  # noqa: A002
+def context(
+    *, vars: Any = None, params: Any = None, results: Any = None, batches: Any = None
+) -> FunctionContext:  # noqa: A002
     return FunctionContext(
         task_id="t1",
         node_id="f",
@@ -45,11 +50,15 @@ def context(*, vars: Any = None, params: Any = None, results: Any = None, batche
     )
 
 
-async def call(name: str, args: Any = None, ctx: FunctionContext | None = None, **functions: Any) -> Returned:
+async def call(
+    name: str, args: Any = None, ctx: FunctionContext | None = None, **functions: Any
+) -> Returned:
     return await call_function(BUILTIN_FUNCTIONS | functions, name, args or {}, ctx or context())
 
 
-async def refusal(name: str, args: Any = None, ctx: FunctionContext | None = None, **functions: Any) -> NodeFailure:
+async def refusal(
+    name: str, args: Any = None, ctx: FunctionContext | None = None, **functions: Any
+) -> NodeFailure:
     with pytest.raises(NodeFailure) as caught:
         await call(name, args, ctx, **functions)
     return caught.value
@@ -61,18 +70,40 @@ async def refusal(name: str, args: Any = None, ctx: FunctionContext | None = Non
 @pytest.mark.parametrize(
     ("name", "args", "result", "after"),
     [
-        ("vars.set", {"kv": {"a.b": 1, "c": {"d": 2}}}, {"keys": ["a.b", "c"]}, {"a": {"b": 1}, "c": {"d": 2}, "n": 5}),
-        ("vars.set", {"kv": {"a": 1}, "block_sensitive": True}, {"keys": ["a"]}, {"a": 1, "c": {"x": 1}, "n": 5}),
+        (
+            "vars.set",
+            {"kv": {"a.b": 1, "c": {"d": 2}}},
+            {"keys": ["a.b", "c"]},
+            {"a": {"b": 1}, "c": {"d": 2}, "n": 5},
+        ),
+        (
+            "vars.set",
+            {"kv": {"a": 1}, "block_sensitive": True},
+            {"keys": ["a"]},
+            {"a": 1, "c": {"x": 1}, "n": 5},
+        ),
         ("vars.merge", {"data": {"c": {"y": 2}}}, {"keys": ["c"]}, {"c": {"x": 1, "y": 2}, "n": 5}),
-        ("vars.merge", {"data": {"a": 1}, "block_sensitive": True}, {"keys": ["a"]}, {"a": 1, "c": {"x": 1}, "n": 5}),
+        (
+            "vars.merge",
+            {"data": {"a": 1}, "block_sensitive": True},
+            {"keys": ["a"]},
+            {"a": 1, "c": {"x": 1}, "n": 5},
+        ),
         ("vars.incr", {"key": "n"}, {"key": "n", "by": 1}, {"c": {"x": 1}, "n": 6}),
-        ("vars.incr", {"key": "m.n", "by": -0.5}, {"key": "m.n", "by": -0.5}, {"c": {"x": 1}, "n": 5, "m": {"n": -0.5}}),
+        (
+            "vars.incr",
+            {"key": "m.n", "by": -0.5},
+            {"key": "m.n", "by": -0.5},
+            {"c": {"x": 1}, "n": 5, "m": {"n": -0.5}},
+        ),
         ("vars.unset", {"keys": "c.x"}, {"keys": ["c.x"]}, {"n": 5}),
         ("vars.unset", {"keys": ["n", "missing"]}, {"keys": ["n", "missing"]}, {"c": {"x": 1}}),
         ("noop", {}, None, {"c": {"x": 1}, "n": 5}),
     ],
 )
-async def test_a_function_returns_what_it_did_and_the_changes_to_apply(name: str, args: Any, result: Any, after: Any):
+async def test_a_function_returns_what_it_did_and_the_changes_to_apply(
+    name: str, args: Any, result: Any, after: Any
+):
     before = {"c": {"x": 1}, "n": 5}
 
     returned = await call(name, args, context(vars=before))
@@ -103,11 +134,17 @@ async def test_results_are_merged_in_order_and_stored_at_the_target():
     }
     ctx = context(results=results)
 
-    returned = await call("merge.generic", {"from_nodes": ["a", "b", "c", "d"], "target": "all.merged"}, ctx)
+    returned = await call(
+        "merge.generic", {"from_nodes": ["a", "b", "c", "d"], "target": "all.merged"}, ctx
+    )
 
     assert returned.result == {"n": {"x": 1, "y": 2, "z": {"deep": 1}}, "list": [2], "c": 7}
-    assert apply({"all": {"kept": 1}}, returned.ops) == {"all": {"kept": 1, "merged": returned.result}}
-    assert (await call("merge.generic", {"from_nodes": ["b", "a", "e"], "target": "m"}, ctx)).result == {"n": 0, "list": [1]}
+    assert apply({"all": {"kept": 1}}, returned.ops) == {
+        "all": {"kept": 1, "merged": returned.result}
+    }
+    assert (
+        await call("merge.generic", {"from_nodes": ["b", "a", "e"], "target": "m"}, ctx)
+    ).result == {"n": 0, "list": [1]}
 
 
 async def test_merging_leaves_the_results_it_reads_as_they_are():
@@ -119,13 +156,17 @@ async def test_merging_leaves_the_results_it_reads_as_they_are():
 
 
 async def test_one_node_can_be_merged_by_its_name():
-    returned = await call("merge.generic", {"from_nodes": "a", "target": "m"}, context(results={"a": [1, 2]}))
+    returned = await call(
+        "merge.generic", {"from_nodes": "a", "target": "m"}, context(results={"a": [1, 2]})
+    )
 
     assert returned.result == {"a": [1, 2]}
 
 
 async def test_merging_a_node_that_is_not_in_the_task_is_refused():
-    failure = await refusal("merge.generic", {"from_nodes": ["a", "ghost"], "target": "m"}, context(results={"a": {}}))
+    failure = await refusal(
+        "merge.generic", {"from_nodes": ["a", "ghost"], "target": "m"}, context(results={"a": {}})
+    )
 
     assert str(failure) == "node 'ghost' is not in the task"
     assert (failure.reason_code, failure.permanent) == ("bad_input", True)
@@ -141,12 +182,19 @@ async def test_merging_a_node_that_is_not_in_the_task_is_refused():
         ({"mode": "sum"}, [], {}),
     ],
 )
-async def test_metrics_of_stored_batches_are_summed_up_or_averaged(mode: Any, batches: Any, metrics: Any):
+async def test_metrics_of_stored_batches_are_summed_up_or_averaged(
+    mode: Any, batches: Any, metrics: Any
+):
     ctx = context(results={"load": None}, batches={"load": batches})
 
     returned = await call("metrics.aggregate", {"node_id": "load", **mode}, ctx)
 
-    assert returned.result == {"node_id": "load", "mode": mode.get("mode", "sum"), "batches": len(batches), "metrics": metrics}
+    assert returned.result == {
+        "node_id": "load",
+        "mode": mode.get("mode", "sum"),
+        "batches": len(batches),
+        "metrics": metrics,
+    }
     assert returned.ops == ()
 
 
@@ -154,7 +202,11 @@ async def test_metrics_of_stored_batches_are_summed_up_or_averaged(mode: Any, ba
     ("name", "args", "complaint"),
     [
         ("vars.set", {}, "coordinator function 'vars.set': missing a required argument: 'kv'"),
-        ("vars.set", {"kv": {}, "values": {}}, "'vars.set': got an unexpected keyword argument 'values'"),
+        (
+            "vars.set",
+            {"kv": {}, "values": {}},
+            "'vars.set': got an unexpected keyword argument 'values'",
+        ),
         ("vars.set", {"kv": {}, "ctx": 1}, "'vars.set': got an unexpected keyword argument 'ctx'"),
         ("vars.set", {"kv": ["a"]}, "vars.set: kv is an object"),
         ("vars.merge", {"kv": {}}, "'vars.merge': missing a required argument: 'data'"),
@@ -163,20 +215,46 @@ async def test_metrics_of_stored_batches_are_summed_up_or_averaged(mode: Any, ba
         ("vars.incr", {"key": "n", "by": "2"}, "vars.incr: 'n' can grow by a finite number"),
         ("vars.unset", {}, "'vars.unset': missing a required argument: 'keys'"),
         ("vars.unset", {"keys": 5}, "vars.unset: keys is a key or a list"),
-        ("merge.generic", {"from_nodes": ["a"]}, "'merge.generic': missing a required argument: 'target'"),
-        ("merge.generic", {"from_nodes": {"a": 1}, "target": "m"}, "merge.generic: from_nodes is a node id or a list"),
-        ("merge.generic", {"from_nodes": [1], "target": "m"}, "merge.generic: from_nodes is a node id or a list"),
-        ("merge.generic", {"from_nodes": ["a"], "target": {"key": "m"}}, "merge.generic: target is the path of a var"),
+        (
+            "merge.generic",
+            {"from_nodes": ["a"]},
+            "'merge.generic': missing a required argument: 'target'",
+        ),
+        (
+            "merge.generic",
+            {"from_nodes": {"a": 1}, "target": "m"},
+            "merge.generic: from_nodes is a node id or a list",
+        ),
+        (
+            "merge.generic",
+            {"from_nodes": [1], "target": "m"},
+            "merge.generic: from_nodes is a node id or a list",
+        ),
+        (
+            "merge.generic",
+            {"from_nodes": ["a"], "target": {"key": "m"}},
+            "merge.generic: target is the path of a var",
+        ),
         ("merge.generic", {"from_nodes": ["a"], "target": "m..n"}, "is empty"),
-        ("merge.generic", {"from_nodes": ["dotted"], "target": "m"}, "'m.x.y' has a segment that has a dot in it"),
+        (
+            "merge.generic",
+            {"from_nodes": ["dotted"], "target": "m"},
+            "'m.x.y' has a segment that has a dot in it",
+        ),
         ("metrics.aggregate", {}, "'metrics.aggregate': missing a required argument: 'node_id'"),
         ("metrics.aggregate", {"node_id": "ghost"}, "node 'ghost' is not in the task"),
-        ("metrics.aggregate", {"node_id": "a", "mode": "median"}, "metrics.aggregate: mode is 'sum' or 'mean'"),
+        (
+            "metrics.aggregate",
+            {"node_id": "a", "mode": "median"},
+            "metrics.aggregate: mode is 'sum' or 'mean'",
+        ),
         ("noop", {"x": 1}, "'noop': got an unexpected keyword argument 'x'"),
         ("vars.rename", {}, "there is no coordinator function 'vars.rename'"),
     ],
 )
-async def test_wrong_arguments_are_refused_for_good_with_their_names(name: str, args: Any, complaint: str):
+async def test_wrong_arguments_are_refused_for_good_with_their_names(
+    name: str, args: Any, complaint: str
+):
     failure = await refusal(name, args, context(results={"a": {}, "dotted": {"x.y": 1}}))
 
     assert complaint in str(failure)
@@ -264,7 +342,9 @@ async def test_a_plain_function_that_hangs_does_not_hold_up_a_cancelled_call():
     ],
 )
 @pytest.mark.parametrize("in_thread", [False, True])
-async def test_what_a_function_raises_is_classified(error: Exception, reason_code: str, permanent: bool, in_thread: bool):
+async def test_what_a_function_raises_is_classified(
+    error: Exception, reason_code: str, permanent: bool, in_thread: bool
+):
     async def fail(ctx: FunctionContext) -> None:
         ctx.set_vars({"a": 1})
         raise error
@@ -275,7 +355,9 @@ async def test_what_a_function_raises_is_classified(error: Exception, reason_cod
     failure = await refusal("fail", fail=fail_in_thread if in_thread else fail)
 
     assert (failure.reason_code, failure.permanent) == (reason_code, permanent)
-    assert failure is error or str(failure).startswith(f"coordinator function 'fail' raised {type(error).__name__}: ")
+    assert failure is error or str(failure).startswith(
+        f"coordinator function 'fail' raised {type(error).__name__}: "
+    )
 
 
 @pytest.mark.parametrize("result", [{1, b"\xff"}, object(), "\ud800"])
@@ -302,13 +384,22 @@ async def test_a_function_sees_its_task_and_can_change_none_of_it():
     params, vars_, results = {"p": [1]}, {"v": {"x": 1}}, {"a": {"r": [1]}}
 
     async def look(ctx: FunctionContext) -> Any:
-        seen = [ctx.task_id, ctx.node_id, {**ctx.params}, {**ctx.vars}, {**ctx.results}, ctx.clock.now() > 0]
+        seen = [
+            ctx.task_id,
+            ctx.node_id,
+            {**ctx.params},
+            {**ctx.vars},
+            {**ctx.results},
+            ctx.clock.now() > 0,
+        ]
         ctx.params["p"].append(2)
         ctx.vars["v"]["x"] = 2
         ctx.results["a"]["r"].append(2)
         return seen
 
-    returned = await call("look", None, context(params=params, vars=vars_, results=results), look=look)
+    returned = await call(
+        "look", None, context(params=params, vars=vars_, results=results), look=look
+    )
 
     assert returned.result[:2] == ["t1", "f"]
     assert (params, vars_, results) == ({"p": [1]}, {"v": {"x": 1}}, {"a": {"r": [1]}})
@@ -361,6 +452,11 @@ async def test_a_function_can_read_other_nodes_of_its_task():
         assert await ctx.metrics_of("load") == BatchMetrics(2, {"rows": 3})
         return [await ctx.result_of("load"), await ctx.results_of(["late", "load"])]
 
-    ctx = context(results={"load": {"n": 1}, "late": None}, batches={"load": [{"rows": 1}, {"rows": 2}]})
+    ctx = context(
+        results={"load": {"n": 1}, "late": None}, batches={"load": [{"rows": 1}, {"rows": 2}]}
+    )
 
-    assert (await call("read", None, ctx, read=read)).result == [{"n": 1}, {"late": None, "load": {"n": 1}}]
+    assert (await call("read", None, ctx, read=read)).result == [
+        {"n": 1},
+        {"late": None, "load": {"n": 1}},
+    ]

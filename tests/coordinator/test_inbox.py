@@ -33,7 +33,9 @@ async def test_reports_that_could_not_be_stored_come_again(error: Exception) -> 
             async def read() -> None:
                 while True:
                     try:
-                        await read_reports(subscription, Parking(store=InMemoryStore(), clock=clock), clock, handle)
+                        await read_reports(
+                            subscription, Parking(store=InMemoryStore(), clock=clock), clock, handle
+                        )
                     except StoreUnavailable:
                         continue
 
@@ -41,7 +43,9 @@ async def test_reports_that_could_not_be_stored_come_again(error: Exception) -> 
                 async with clock.auto(), anyio.create_task_group() as group:
                     group.start_soon(read)
                     for task_id in ("one", "two"):
-                        await bus.publish([Message("events", encode(TaskTouched(task_id=task_id)), key="k")])
+                        await bus.publish(
+                            [Message("events", encode(TaskTouched(task_id=task_id)), key="k")]
+                        )
                     while len(seen) < 3:
                         await anyio.sleep(0.01)
                     group.cancel_scope.cancel()
@@ -63,7 +67,9 @@ class RefusesReleases:
         await self._inner.release(deliveries)
 
 
-@pytest.mark.parametrize("error", [StoreUnavailable("away"), BusUnavailable("away"), ValueError("a defect")])
+@pytest.mark.parametrize(
+    "error", [StoreUnavailable("away"), BusUnavailable("away"), ValueError("a defect")]
+)
 async def test_reports_come_again_after_a_release_that_failed(error: Exception) -> None:
     seen: list[str] = []
     failing = [error]
@@ -80,13 +86,17 @@ async def test_reports_come_again_after_a_release_that_failed(error: Exception) 
         async def read() -> None:
             while True:
                 with suppress(StoreUnavailable, ValueError):
-                    await read_reports(subscription, Parking(store=InMemoryStore(), clock=clock), clock, handle)
+                    await read_reports(
+                        subscription, Parking(store=InMemoryStore(), clock=clock), clock, handle
+                    )
 
         with anyio.fail_after(10):
             async with clock.auto(), anyio.create_task_group() as group:
                 group.start_soon(read)
                 for task_id in ("one", "two"):
-                    await bus.publish([Message("events", encode(TaskTouched(task_id=task_id)), key="k")])
+                    await bus.publish(
+                        [Message("events", encode(TaskTouched(task_id=task_id)), key="k")]
+                    )
                 while len(seen) < 3:
                     await anyio.sleep(0.01)
                 group.cancel_scope.cancel()

@@ -1,4 +1,6 @@
-"""Of a task that grows large little stays in its record; what the store does not take fails its node, and hinders no other task."""
+"""Of a task that grows large little stays in its record; what the store does not take fails its
+node, and hinders no other task.
+"""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -32,7 +34,9 @@ class Narrow(InMemoryStore):
             parts = {**records[commit.task_id].parts, **commit.put}
             size = sum(len(data) for name, data in parts.items() if name not in commit.drop)
             if size > LIMIT:
-                raise RecordTooLarge(f"task {commit.task_id!r} would take {size} bytes, \ud800 and at most {LIMIT} are stored")
+                raise RecordTooLarge(
+                    f"task {commit.task_id!r} would take {size} bytes, \ud800 and at most {LIMIT} are stored"
+                )
             self.largest = max(self.largest, size)
         return await super().commit(commits)
 
@@ -77,7 +81,12 @@ async def cluster() -> AsyncIterator[Cluster]:
 
 def chain(count: int, size: int) -> dict[str, Any]:
     nodes = [
-        {"node_id": f"n{number}", "type": "large", "depends_on": [f"n{number - 1}"] if number else [], "io": {"input_inline": size}}
+        {
+            "node_id": f"n{number}",
+            "type": "large",
+            "depends_on": [f"n{number - 1}"] if number else [],
+            "io": {"input_inline": size},
+        }
         for number in range(count)
     ]
     return {"nodes": nodes}
@@ -105,28 +114,49 @@ async def test_large_progress_does_not_gather_in_the_record(cluster: Cluster) ->
     await cluster.add_worker([slow])
     task_id = await cluster.client.create_task(graph={"nodes": [{"node_id": "a", "type": "slow"}]})
     assert (await cluster.client.wait(task_id, timeout=HOUR)).status == "finished"
-    numbers = [event.data["number"] async for event in cluster.client.watch(task_id) if event.kind == "progress"]
+    numbers = [
+        event.data["number"]
+        async for event in cluster.client.watch(task_id)
+        if event.kind == "progress"
+    ]
     assert numbers == list(range(30))
 
 
 async def test_results_that_the_store_takes_one_by_one_are_taken(cluster: Cluster) -> None:
-    graph = {"nodes": [{"node_id": name, "type": "large", "io": {"input_inline": 900 * KB}} for name in "abc"]}
+    graph = {
+        "nodes": [
+            {"node_id": name, "type": "large", "io": {"input_inline": 900 * KB}} for name in "abc"
+        ]
+    }
     assert (await cluster.run(graph)).status == "finished"
 
 
-async def test_a_result_that_the_store_does_not_take_fails_its_node_at_once_and_hinders_no_other(cluster: Cluster) -> None:
+async def test_a_result_that_the_store_does_not_take_fails_its_node_at_once_and_hinders_no_other(
+    cluster: Cluster,
+) -> None:
     graph = function("large")
     graph["nodes"][0]["retry_policy"] = {"max": 5}
     task_id = await cluster.client.create_task(graph=graph)
-    others = [await cluster.client.create_task(graph={"nodes": [{"node_id": "a", "type": "small"}]}) for _ in range(3)]
+    others = [
+        await cluster.client.create_task(graph={"nodes": [{"node_id": "a", "type": "small"}]})
+        for _ in range(3)
+    ]
     view = await cluster.client.wait(task_id, timeout=HOUR)
-    assert (view.status, view.nodes["f"].reason_code, view.nodes["f"].attempt) == ("failed", "result_too_large", 1)
+    assert (view.status, view.nodes["f"].reason_code, view.nodes["f"].attempt) == (
+        "failed",
+        "result_too_large",
+        1,
+    )
     assert "the task would be too large to store" in view.nodes["f"].error
-    assert [(await cluster.client.wait(other, timeout=HOUR)).status for other in others] == ["finished"] * 3
+    assert [(await cluster.client.wait(other, timeout=HOUR)).status for other in others] == [
+        "finished"
+    ] * 3
 
 
 @pytest.mark.parametrize("name", ["surrogate", "speechless"])
-async def test_an_error_that_cannot_be_written_ends_its_function_and_not_the_coordinator(name: str, cluster: Cluster) -> None:
+async def test_an_error_that_cannot_be_written_ends_its_function_and_not_the_coordinator(
+    name: str, cluster: Cluster
+) -> None:
     view = await cluster.run(function(name))
     assert view.status == "failed"
     assert view.nodes["f"].error.encode()
@@ -134,12 +164,27 @@ async def test_an_error_that_cannot_be_written_ends_its_function_and_not_the_coo
 
 
 def test_a_failure_takes_the_place_of_a_result_and_what_carries_nothing_stays() -> None:
-    about: dict[str, Any] = {"task_id": "t", "index": 0, "attempt": 2, "token": "x", "worker_id": "w", "at": 2.0}
+    about: dict[str, Any] = {
+        "task_id": "t",
+        "index": 0,
+        "attempt": 2,
+        "token": "x",
+        "worker_id": "w",
+        "at": 2.0,
+    }
     started = NodeStarted(**about)
-    events = [started, NodeSucceeded(**about, started_at=1.0, result="x"), NodeProgressed(**about, progress=1), NodeReleased(**about)]
+    events = [
+        started,
+        NodeSucceeded(**about, started_at=1.0, result="x"),
+        NodeProgressed(**about, progress=1),
+        NodeReleased(**about),
+    ]
     first, second, third, fourth = without_payloads(events, RecordTooLarge("16 MB"))
     assert (first, fourth) == (started, events[3])
     assert (second.reason_code, second.permanent, second.attempt, second.error) == (
-        "result_too_large", True, 2, "the task would be too large to store: 16 MB",
-    )  # fmt: skip
+        "result_too_large",
+        True,
+        2,
+        "the task would be too large to store: 16 MB",
+    )
     assert third == NodeProgressed(**about)

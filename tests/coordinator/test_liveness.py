@@ -1,4 +1,6 @@
-"""Whatever falls silent is noticed in time, with the defaults or as configured, and nothing is noticed that is only slow."""
+"""Whatever falls silent is noticed in time, with the defaults or as configured, and nothing is
+noticed that is only slow.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,7 +15,9 @@ from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster
 
 DEFAULTS = CoordinatorConfig()
-QUICK = CoordinatorConfig(heartbeat_soft_sec=1, heartbeat_hard_sec=2, lease_ttl_sec=2, scheduler_tick_sec=1)
+QUICK = CoordinatorConfig(
+    heartbeat_soft_sec=1, heartbeat_hard_sec=2, lease_ttl_sec=2, scheduler_tick_sec=1
+)
 HOUR = 3600.0
 
 
@@ -37,11 +41,15 @@ class Runs:
 
 
 @asynccontextmanager
-async def mortals(config: CoordinatorConfig, *, last: int = 2, hb_interval_sec: float = 3.0) -> AsyncIterator[tuple[Cluster, Runs]]:
+async def mortals(
+    config: CoordinatorConfig, *, last: int = 2, hb_interval_sec: float = 3.0
+) -> AsyncIterator[tuple[Cluster, Runs]]:
     async with Cluster(coordinator_config=config) as cluster:
         runs = Runs(cluster, last=last)
         for number in range(last):
-            worker = WorkerConfig(worker_id=f"w{number}", hb_interval_sec=hb_interval_sec, stop_grace_sec=0)
+            worker = WorkerConfig(
+                worker_id=f"w{number}", hb_interval_sec=hb_interval_sec, stop_grace_sec=0
+            )
             await cluster.add_worker(runs.handlers, worker)
         yield cluster, runs
 
@@ -67,9 +75,13 @@ async def die(cluster: Cluster, runs: Runs) -> float:
 
 @pytest.mark.parametrize("ran", [0.0, 7.0, HOUR], ids=["at once", "after seconds", "after an hour"])
 @pytest.mark.parametrize(
-    ("config", "hb_interval_sec", "within"), [(DEFAULTS, 3.0, 30.0), (QUICK, 0.5, 4.0)], ids=["with the defaults", "as configured"]
+    ("config", "hb_interval_sec", "within"),
+    [(DEFAULTS, 3.0, 30.0), (QUICK, 0.5, 4.0)],
+    ids=["with the defaults", "as configured"],
 )
-async def test_a_dead_worker_s_node_runs_elsewhere(ran: float, config: CoordinatorConfig, hb_interval_sec: float, within: float) -> None:
+async def test_a_dead_worker_s_node_runs_elsewhere(
+    ran: float, config: CoordinatorConfig, hb_interval_sec: float, within: float
+) -> None:
     async with mortals(config, hb_interval_sec=hb_interval_sec) as (cluster, runs):
         task_id = await cluster.client.create_task(graph=one())
         await until_begun(cluster, runs, 1)
@@ -82,7 +94,9 @@ async def test_a_dead_worker_s_node_runs_elsewhere(ran: float, config: Coordinat
     assert began - died <= within
 
 
-async def test_a_worker_that_was_stopped_is_not_reported_as_lost(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_worker_that_was_stopped_is_not_reported_as_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with mortals(DEFAULTS) as (cluster, _):
         await cluster.stop_worker(cluster.workers[0])
         await cluster.clock.sleep(HOUR)
@@ -90,15 +104,21 @@ async def test_a_worker_that_was_stopped_is_not_reported_as_lost(caplog: pytest.
     assert "silent" not in caplog.text
 
 
-async def test_a_worker_that_was_killed_is_reported_as_lost_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_worker_that_was_killed_is_reported_as_lost_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with mortals(DEFAULTS) as (cluster, runs):
         task_id = await cluster.client.create_task(graph=one())
         await until_begun(cluster, runs, 1)
         await die(cluster, runs)
         await cluster.client.wait(task_id, 100)
-        await cluster.store.end_session(runs.began[0][1])  # as a store does that forgets what was silent for long
+        await cluster.store.end_session(
+            runs.began[0][1]
+        )  # as a store does that forgets what was silent for long
         await cluster.clock.sleep(HOUR)
-    assert [record.getMessage() for record in caplog.records if "Lost" in record.message] == [f"Lost: {runs.began[0][1]}"]
+    assert [record.getMessage() for record in caplog.records if "Lost" in record.message] == [
+        f"Lost: {runs.began[0][1]}"
+    ]
 
 
 async def test_a_node_runs_elsewhere_though_its_coordinator_died_with_its_worker() -> None:
@@ -151,7 +171,9 @@ async def test_a_worker_that_is_only_slow_to_renew_keeps_its_node() -> None:
 
 
 async def test_reports_that_came_while_every_coordinator_was_away_are_all_applied() -> None:
-    async with Cluster(coordinators=2, coordinator_config=DEFAULTS, worker_config=WorkerConfig()) as cluster:
+    async with Cluster(
+        coordinators=2, coordinator_config=DEFAULTS, worker_config=WorkerConfig()
+    ) as cluster:
 
         @handler("work")
         async def work(item: Any, ctx: RunContext) -> str:
@@ -160,8 +182,14 @@ async def test_reports_that_came_while_every_coordinator_was_away_are_all_applie
 
         await cluster.add_worker([work])
         nodes = [{"node_id": f"n{number}", "type": "work"} for number in range(20)]
-        last = {"node_id": "last", "type": "work", "depends_on": [node["node_id"] for node in nodes]}
-        task_ids = [await cluster.client.create_task(graph={"nodes": [*nodes, last]}) for _ in range(5)]
+        last = {
+            "node_id": "last",
+            "type": "work",
+            "depends_on": [node["node_id"] for node in nodes],
+        }
+        task_ids = [
+            await cluster.client.create_task(graph={"nodes": [*nodes, last]}) for _ in range(5)
+        ]
         await cluster.clock.sleep(30)
         while cluster.coordinators:
             await cluster.coordinators.pop().stop()
@@ -171,7 +199,11 @@ async def test_reports_that_came_while_every_coordinator_was_away_are_all_applie
         await cluster.add_coordinator()
         views = [await cluster.client.wait(task_id, 600) for task_id in task_ids]
     assert [str(view.status) for view in views] == ["cancelled", *["finished"] * 4]
-    assert all(node.result == name and node.attempt == 1 for view in views[1:] for name, node in view.nodes.items())
+    assert all(
+        node.result == name and node.attempt == 1
+        for view in views[1:]
+        for name, node in view.nodes.items()
+    )
 
 
 # ---------------------------------------------------------------- time limits
@@ -198,10 +230,16 @@ class Stubborn:
         return [work, flaky]
 
 
-async def ended(graph: dict[str, Any], *, attempts: list[int], **fields: Any) -> tuple[TaskView, float]:
+async def ended(
+    graph: dict[str, Any], *, attempts: list[int], **fields: Any
+) -> tuple[TaskView, float]:
     """How a task of stubborn nodes ended, and after how many seconds."""
     stubborn = Stubborn()
-    async with Cluster(handlers=stubborn.handlers, coordinator_config=DEFAULTS, worker_config=WorkerConfig(cancel_grace_sec=1)) as cluster:
+    async with Cluster(
+        handlers=stubborn.handlers,
+        coordinator_config=DEFAULTS,
+        worker_config=WorkerConfig(cancel_grace_sec=1),
+    ) as cluster:
         began = cluster.clock.monotonic()
         view = await cluster.run(graph, timeout=10_000, **fields)
         took = cluster.clock.monotonic() - began
@@ -213,20 +251,36 @@ RETRIES = {"retry_policy": {"max": 2, "backoff_sec": 10, "multiplier": 1, "jitte
 
 
 async def test_a_node_that_no_worker_begins_fails_in_time() -> None:
-    view, took = await ended(one(type="nobody", timeouts={"schedule_to_start_sec": 30}, **RETRIES), attempts=[])
-    assert (view.status, view.nodes["n"].reason_code, view.nodes["n"].attempt) == ("failed", "schedule_to_start_timeout", 3)
+    view, took = await ended(
+        one(type="nobody", timeouts={"schedule_to_start_sec": 30}, **RETRIES), attempts=[]
+    )
+    assert (view.status, view.nodes["n"].reason_code, view.nodes["n"].attempt) == (
+        "failed",
+        "schedule_to_start_timeout",
+        3,
+    )
     assert took == pytest.approx(3 * 30 + 2 * 10, abs=1)
 
 
 async def test_a_node_that_runs_too_long_fails_in_time() -> None:
-    view, took = await ended(one(timeouts={"start_to_close_sec": 30}, **RETRIES), attempts=[1, 2, 3])
-    assert (view.status, view.nodes["n"].reason_code, view.nodes["n"].attempt) == ("failed", "start_to_close_timeout", 3)
+    view, took = await ended(
+        one(timeouts={"start_to_close_sec": 30}, **RETRIES), attempts=[1, 2, 3]
+    )
+    assert (view.status, view.nodes["n"].reason_code, view.nodes["n"].attempt) == (
+        "failed",
+        "start_to_close_timeout",
+        3,
+    )
     assert took == pytest.approx(3 * 30 + 2 * 10, abs=1)
 
 
 async def test_a_node_without_a_heartbeat_fails_in_time_though_its_worker_answers_for_it() -> None:
     view, took = await ended(one(timeouts={"heartbeat_sec": 50}, **RETRIES), attempts=[1, 2, 3])
-    assert (view.status, view.nodes["n"].reason_code, view.nodes["n"].attempt) == ("failed", "heartbeat_timeout", 3)
+    assert (view.status, view.nodes["n"].reason_code, view.nodes["n"].attempt) == (
+        "failed",
+        "heartbeat_timeout",
+        3,
+    )
     assert took == pytest.approx(3 * 50 + 2 * 10, abs=1)
 
 
@@ -239,7 +293,11 @@ async def test_a_node_is_not_tried_again_beyond_its_budget() -> None:
 
 async def test_a_task_fails_at_its_deadline() -> None:
     view, took = await ended(one(), attempts=[1], deadline_sec=100)
-    assert (view.status, view.error, view.nodes["n"].status) == ("failed", "the task's deadline passed", "cancelled")
+    assert (view.status, view.error, view.nodes["n"].status) == (
+        "failed",
+        "the task's deadline passed",
+        "cancelled",
+    )
     assert 100 <= took <= 100 + DEFAULTS.cancel_grace_sec + 1
 
 
@@ -258,7 +316,9 @@ async def test_a_running_node_that_does_not_obey_is_cancelled_within_the_grace()
         with anyio.CancelScope(shield=True):
             await enough.wait()
 
-    async with Cluster(handlers=[work], coordinator_config=DEFAULTS, worker_config=WorkerConfig()) as cluster:
+    async with Cluster(
+        handlers=[work], coordinator_config=DEFAULTS, worker_config=WorkerConfig()
+    ) as cluster:
         task_id = await cluster.client.create_task(graph=one())
         await cluster.clock.sleep(5)
         asked = cluster.clock.monotonic()

@@ -1,4 +1,6 @@
-"""What the bus confirmed and lost all the same is found out by comparing, not by waiting, and costs seconds."""
+"""What the bus confirmed and lost all the same is found out by comparing, not by waiting, and costs
+seconds.
+"""
 
 import random
 from collections import Counter
@@ -10,7 +12,15 @@ import pytest
 
 from flowkit import CoordinatorConfig, WorkerConfig
 from flowkit.errors import BusUnavailable
-from flowkit.messages import AskRun, NodeFailed, NodeReleased, NodeStarted, NodeSucceeded, RunNode, decode
+from flowkit.messages import (
+    AskRun,
+    NodeFailed,
+    NodeReleased,
+    NodeStarted,
+    NodeSucceeded,
+    RunNode,
+    decode,
+)
 from flowkit.protocols import Message, Place
 from flowkit.worker import handler
 from flowkit_testing import Cluster, InMemoryBus
@@ -42,7 +52,8 @@ class Recording(InMemoryBus):
 
     def count(self, kind: type, **fields: Any) -> int:
         return sum(
-            isinstance(message, kind) and all(getattr(message, name) == value for name, value in fields.items())
+            isinstance(message, kind)
+            and all(getattr(message, name) == value for name, value in fields.items())
             for message in self.published
         )
 
@@ -79,12 +90,25 @@ def first(kind: Any, *, times: int = 1) -> Any:
 
 
 def cluster_of(bus: Recording, work: Work, **fields: Any) -> Cluster:
-    work.cluster = Cluster(**{"bus": bus, "handlers": work.handlers, "coordinator_config": COORDINATOR, "worker_config": WORKER, **fields})
+    work.cluster = Cluster(
+        **{
+            "bus": bus,
+            "handlers": work.handlers,
+            "coordinator_config": COORDINATOR,
+            "worker_config": WORKER,
+            **fields,
+        }
+    )
     return work.cluster
 
 
 def chain(length: int) -> dict[str, Any]:
-    return {"nodes": [{"node_id": f"n{i}", "type": "work", "depends_on": [f"n{i - 1}"] if i else []} for i in range(length)]}
+    return {
+        "nodes": [
+            {"node_id": f"n{i}", "type": "work", "depends_on": [f"n{i - 1}"] if i else []}
+            for i in range(length)
+        ]
+    }
 
 
 def wide(width: int) -> dict[str, Any]:
@@ -187,8 +211,14 @@ async def test_a_group_that_is_set_back_runs_nothing_again() -> None:
     bus, work = Recording(), Work()
     async with cluster_of(bus, work) as cluster:
         assert (await cluster.run(wide(50))).status == "finished"
-        again = sum(bus.broker.rewind("flowkit.workers", COMMANDS, partition, 100) for partition in PARTITIONS)
-        again += sum(bus.broker.rewind("flowkit.coordinators", EVENTS, partition, 100) for partition in PARTITIONS)
+        again = sum(
+            bus.broker.rewind("flowkit.workers", COMMANDS, partition, 100)
+            for partition in PARTITIONS
+        )
+        again += sum(
+            bus.broker.rewind("flowkit.coordinators", EVENTS, partition, 100)
+            for partition in PARTITIONS
+        )
         assert again > 100
         assert (await cluster.run(chain(3), timeout=60)).status == "finished"
     assert work.runs == {f"n{i}": 2 if i < 3 else 1 for i in range(50)}
@@ -196,7 +226,9 @@ async def test_a_group_that_is_set_back_runs_nothing_again() -> None:
 
 async def test_commands_that_wait_in_the_queue_are_not_sent_again() -> None:
     bus, work = Recording(), Work(seconds=60)
-    async with cluster_of(bus, work, workers=2, worker_config=WorkerConfig(max_concurrency=10)) as cluster:
+    async with cluster_of(
+        bus, work, workers=2, worker_config=WorkerConfig(max_concurrency=10)
+    ) as cluster:
         began = cluster.clock.monotonic()
         view = await cluster.run(wide(1000))
         took = cluster.clock.monotonic() - began
@@ -209,10 +241,14 @@ async def test_commands_that_wait_in_the_queue_are_not_sent_again() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_however_many_change_tasks_that_wait_each_command_is_sent_once(seed: int) -> None:
-    """Coordinators send what they decide, clients what they decide by a hint; whoever comes by meanwhile leaves it to them."""
+    """Coordinators send what they decide, clients what they decide by a hint; whoever comes by
+    meanwhile leaves it to them.
+    """
     chance = random.Random(seed)
     bus, work = Recording(), Work(seconds=3)
-    async with cluster_of(bus, work, coordinators=3, workers=2, worker_config=WorkerConfig(max_concurrency=2)) as cluster:
+    async with cluster_of(
+        bus, work, coordinators=3, workers=2, worker_config=WorkerConfig(max_concurrency=2)
+    ) as cluster:
         everybody = [cluster.client, *cluster.coordinators]
 
         async def change(task_id: str) -> None:
@@ -223,7 +259,10 @@ async def test_however_many_change_tasks_that_wait_each_command_is_sent_once(see
                 await chance.choice(everybody).resume(task_id)
 
         async with anyio.create_task_group() as group:
-            task_ids = [await chance.choice(everybody).create_task(graph=graph) for graph in [wide(5), chain(4)] * 10]
+            task_ids = [
+                await chance.choice(everybody).create_task(graph=graph)
+                for graph in [wide(5), chain(4)] * 10
+            ]
             for task_id in task_ids:
                 group.start_soon(change, task_id)
         views = [await cluster.client.wait(task_id, 10_000) for task_id in task_ids]
@@ -272,4 +311,6 @@ async def test_where_the_bus_does_not_say_what_waits_what_was_begun_does_not_gat
         await cluster.clock.sleep(60)
         assert len(cluster.coordinators[0]._commands._young) < 5
         bus.silent = False
-        assert (await cluster.run({"nodes": [{"node_id": "a", "type": "work"}]})).status == "finished"
+        assert (
+            await cluster.run({"nodes": [{"node_id": "a", "type": "work"}]})
+        ).status == "finished"

@@ -37,27 +37,44 @@ class Slow:
 def cluster_of(bus: Recording, slow: Slow, *, coordinators: int = 1, slots: int = 10) -> Cluster:
     """Two workers with so many slots each."""
     slow.cluster = Cluster(
-        bus=bus, handlers=slow.handlers, coordinators=coordinators, workers=2, coordinator_config=CoordinatorConfig(),
+        bus=bus,
+        handlers=slow.handlers,
+        coordinators=coordinators,
+        workers=2,
+        coordinator_config=CoordinatorConfig(),
         worker_config=WorkerConfig(max_concurrency=slots),
-    )  # fmt: skip
+    )
     return slow.cluster
 
 
 def commands_a_node(bus: Recording) -> set[int]:
-    return set(Counter((message.task_id, message.index) for message in bus.published if isinstance(message, RunNode)).values())
+    return set(
+        Counter(
+            (message.task_id, message.index)
+            for message in bus.published
+            if isinstance(message, RunNode)
+        ).values()
+    )
 
 
 @pytest.mark.parametrize(
-    ("tasks", "width", "coordinators"), [(10, 500, 1), (1, 1000, 2), (400, 1, 2)], ids=["several tasks", "one task", "many tasks"]
+    ("tasks", "width", "coordinators"),
+    [(10, 500, 1), (1, 1000, 2), (400, 1, 2)],
+    ids=["several tasks", "one task", "many tasks"],
 )
-async def test_every_node_of_a_long_backlog_gets_one_command(tasks: int, width: int, coordinators: int) -> None:
+async def test_every_node_of_a_long_backlog_gets_one_command(
+    tasks: int, width: int, coordinators: int
+) -> None:
     """An hour's work, of 5,000 nodes at most."""
     bus, slow = Recording(), Slow(72_000 / (tasks * width))
     graph = {"nodes": [{"node_id": f"n{number}", "type": "work"} for number in range(width)]}
     async with cluster_of(bus, slow, coordinators=coordinators) as cluster:
         began = cluster.clock.monotonic()
         submitters = [cluster.client, *cluster.coordinators]
-        task_ids = [await submitters[number % len(submitters)].create_task(graph=graph) for number in range(tasks)]
+        task_ids = [
+            await submitters[number % len(submitters)].create_task(graph=graph)
+            for number in range(tasks)
+        ]
         views = [await cluster.client.wait(task_id, 7200) for task_id in task_ids]
         took = cluster.clock.monotonic() - began
     assert {str(view.status) for view in views} == {"finished"}
@@ -68,7 +85,9 @@ async def test_every_node_of_a_long_backlog_gets_one_command(tasks: int, width: 
 
 
 async def test_after_a_burst_work_is_done_at_the_rate_at_which_it_comes() -> None:
-    """A task every three seconds is half of what the workers can do; for two minutes it is ten times as much."""
+    """A task every three seconds is half of what the workers can do; for two minutes it is ten
+    times as much.
+    """
     bus, slow = Recording(), Slow(6.0)
     graph = {"nodes": [{"node_id": "n", "type": "work"}]}
     async with cluster_of(bus, slow, slots=2) as cluster:

@@ -35,7 +35,10 @@ async def test_a_message_that_is_delivered_again_is_kept_once() -> None:
         await parking.keep([(poison(), "no"), (poison(4), "no")])
         await parking.keep([(poison(), "again")])
         await parking.keep([])
-    assert sorted((letter.position, letter.error) for letter in await store.dead_letters()) == [(3, "no"), (4, "no")]
+    assert sorted((letter.position, letter.error) for letter in await store.dead_letters()) == [
+        (3, "no"),
+        (4, "no"),
+    ]
 
 
 def test_another_message_at_the_same_place_of_a_new_topic_is_another_letter() -> None:
@@ -43,7 +46,9 @@ def test_another_message_at_the_same_place_of_a_new_topic_is_another_letter() ->
     assert first.letter_id != second.letter_id
 
 
-async def test_a_store_that_comes_back_in_time_keeps_the_letter(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_store_that_comes_back_in_time_keeps_the_letter(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with ManualClock().auto() as clock, anyio.create_task_group() as group:
         store = Away()
         group.start_soon(Parking(store=store, clock=clock).keep, [(poison(), "no")])
@@ -59,10 +64,17 @@ async def work(item: str) -> str:
 
 
 @pytest.mark.parametrize("topic", ["flowkit.events", "flowkit.cmd.work"])
-async def test_a_store_that_stays_away_holds_up_nothing_and_the_bus_has_the_letter(topic: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_store_that_stays_away_holds_up_nothing_and_the_bus_has_the_letter(
+    topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
     store = Away()
     graph = {"nodes": [{"node_id": "a", "type": "work"}]}
-    async with Cluster(store=store, handlers=[work], coordinator_config=CoordinatorConfig(), worker_config=WorkerConfig()) as cluster:
+    async with Cluster(
+        store=store,
+        handlers=[work],
+        coordinator_config=CoordinatorConfig(),
+        worker_config=WorkerConfig(),
+    ) as cluster:
         async with cluster.bus.subscribe(["flowkit.dlq"], group="watch") as dead:
             await cluster.bus.publish([Message(topic, b"poison", key) for key in "abcdefgh"])
             assert (await cluster.run(graph, timeout=600)).status == "finished"
@@ -80,7 +92,9 @@ class Refuses(InMemoryStore):
         raise UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed")
 
 
-async def test_a_letter_that_the_store_cannot_take_holds_up_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_letter_that_the_store_cannot_take_holds_up_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with ManualClock().auto() as clock:
         await Parking(store=Refuses(), clock=clock).keep([(poison(), "no")])
     assert "on the dead-letter topic alone" in caplog.text

@@ -66,10 +66,14 @@ async def clock() -> AsyncIterator[ManualClock]:
         yield clock
 
 
-async def test_purging_goes_on_after_errors_and_until_nothing_is_left(clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
+async def test_purging_goes_on_after_errors_and_until_nothing_is_left(
+    clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
     store = Unreliable(StoreUnavailable("away"), KeyError("damaged"))
     names = [f"t{number}" for number in range(5)]
-    await store.create([*(ended(name, 1.0) for name in names), ended("young", clock.now()), ended("runs", None)])
+    await store.create(
+        [*(ended(name, 1.0) for name in names), ended("young", clock.now()), ended("runs", None)]
+    )
     with caplog.at_level(logging.INFO, "flowkit.coordinator._retention"):
         async with anyio.create_task_group() as group:
             group.start_soon(lambda: purge_regularly(store, clock, keep_sec=DAY, interval_sec=60))
@@ -77,7 +81,11 @@ async def test_purging_goes_on_after_errors_and_until_nothing_is_left(clock: Man
             group.cancel_scope.cancel()
     assert set(await store.load([*names, "young", "runs"])) == {"young", "runs"}
     said = [record.getMessage() for record in caplog.records]
-    assert said == ["Purging failed and is tried again later: away", "Purging failed and is tried again later", *["Purged 1 tasks"] * 5]
+    assert said == [
+        "Purging failed and is tried again later: away",
+        "Purging failed and is tried again later",
+        *["Purged 1 tasks"] * 5,
+    ]
 
 
 def test_a_retention_is_positive() -> None:

@@ -7,7 +7,12 @@ from flowkit import Coordinator, CoordinatorConfig
 from flowkit._records.queries import load_task
 from flowkit.messages import NodeSucceeded
 
-TWO: Any = {"nodes": [{"node_id": "a", "type": "work"}, {"node_id": "b", "type": "work", "depends_on": ["a"]}]}
+TWO: Any = {
+    "nodes": [
+        {"node_id": "a", "type": "work"},
+        {"node_id": "b", "type": "work", "depends_on": ["a"]},
+    ]
+}
 
 
 async def test_a_report_that_an_older_copy_would_ignore_counts_for_the_task_as_it_is() -> None:
@@ -18,6 +23,14 @@ async def test_a_report_that_an_older_copy_would_ignore_counts_for_the_task_as_i
         for index, coordinator in ((0, one), (1, other)):
             task = await load_task(one.store, task_id)
             token = task.spec.token(index, 1, 0)
-            report = NodeSucceeded(task_id=task_id, index=index, attempt=1, token=token, worker_id="w", started_at=1, at=2)
+            report = NodeSucceeded(
+                task_id=task_id,
+                index=index,
+                attempt=1,
+                token=token,
+                worker_id="w",
+                started_at=1,
+                at=2,
+            )
             await coordinator._applier.apply({task_id: [report]})
         assert (await one.get_task(task_id)).status == "finished"

@@ -13,7 +13,12 @@ from flowkit._engine import CancelRequested, Event
 from flowkit._records.queries import load_task
 from flowkit.messages import NodeFailed, NodeProgressed, NodeSucceeded
 
-GRAPH: Any = {"nodes": [{"node_id": "a", "type": "work", "retry_policy": {"max": 0}}, {"node_id": "b", "type": "work"}]}
+GRAPH: Any = {
+    "nodes": [
+        {"node_id": "a", "type": "work", "retry_policy": {"max": 0}},
+        {"node_id": "b", "type": "work"},
+    ]
+}
 
 
 class Two(NamedTuple):
@@ -25,7 +30,15 @@ class Two(NamedTuple):
 
     async def report(self, kind: type[Any], **fields: Any) -> Event:
         task = await load_task(self.one.store, self.task_id)
-        return kind(task_id=self.task_id, index=0, attempt=1, token=task.spec.token(0, 1, 0), worker_id="w", at=2, **fields)
+        return kind(
+            task_id=self.task_id,
+            index=0,
+            attempt=1,
+            token=task.spec.token(0, 1, 0),
+            worker_id="w",
+            at=2,
+            **fields,
+        )
 
     async def apply(self, coordinator: Coordinator, event: Event) -> None:
         await coordinator._applier.apply({self.task_id: [event]})
@@ -49,7 +62,9 @@ async def two() -> AsyncIterator[Two]:
 
 
 async def failure(two: Two) -> Event:
-    return await two.report(NodeFailed, started_at=1, reason_code="boom", permanent=True, error="no")
+    return await two.report(
+        NodeFailed, started_at=1, reason_code="boom", permanent=True, error="no"
+    )
 
 
 async def test_the_letter_of_a_failure_goes_when_the_node_was_cancelled_first(two: Two) -> None:
@@ -80,7 +95,9 @@ async def test_the_letter_of_a_failure_that_is_committed_at_the_second_try_stays
 
 
 @pytest.mark.parametrize("clock", [1, -100], ids=["ahead", "behind"])
-async def test_a_letter_that_a_coordinator_left_when_it_died_is_not_listed_unless_the_node_fails(two: Two, clock: float) -> None:
+async def test_a_letter_that_a_coordinator_left_when_it_died_is_not_listed_unless_the_node_fails(
+    two: Two, clock: float
+) -> None:
     task = await load_task(two.one.store, two.task_id)
     await two.one.store.park([node_letter(task, 0, at=task.spec.created_at + clock)])
     assert (await two.stored(), await two.listed()) == (["a"], [])
@@ -92,7 +109,9 @@ async def test_a_letter_that_a_coordinator_left_when_it_died_is_not_listed_unles
 
 
 @pytest.mark.parametrize("clock", [1, -100], ids=["ahead", "behind"])
-async def test_a_letter_that_a_coordinator_left_when_it_died_is_not_listed_after_a_success(two: Two, clock: float) -> None:
+async def test_a_letter_that_a_coordinator_left_when_it_died_is_not_listed_after_a_success(
+    two: Two, clock: float
+) -> None:
     task = await load_task(two.one.store, two.task_id)
     await two.one.store.park([node_letter(task, 0, at=task.spec.created_at + clock)])
     await two.apply(two.one, await two.report(NodeSucceeded, started_at=1))

@@ -14,10 +14,19 @@ TICK = 5.0
 
 @pytest.mark.parametrize("count", [1, MOST_AT_ONCE, 2 * MOST_AT_ONCE + 1])
 async def test_each_due_task_is_looked_at_once_a_tick_though_all_stay_due(count: int) -> None:
-    """As tasks do that are put aside: however many there are, those behind them have their turn, and the loop its pause."""
+    """As tasks do that are put aside: however many there are, those behind them have their turn,
+    and the loop its pause.
+    """
     async with ManualClock().auto() as clock, InMemoryStore() as store:
         names = [f"t{number:05d}" for number in range(count)]
-        await store.create([TaskRecord(TaskHeader(name, "queued", 1.0, wake_at=clock.now()), b"", {"state": b"{}"}) for name in names])
+        await store.create(
+            [
+                TaskRecord(
+                    TaskHeader(name, "queued", 1.0, wake_at=clock.now()), b"", {"state": b"{}"}
+                )
+                for name in names
+            ]
+        )
         looked_at: list[str] = []
 
         async def wake(task_ids: Collection[str]) -> None:

@@ -12,7 +12,12 @@ from flowkit.worker import handler
 from flowkit_testing import Cluster, InMemoryBus
 
 BROKEN = "flowkit.cmd.broken"
-FAN = {"nodes": [{"node_id": "a", "type": "work"}, *({"node_id": role, "type": role, "depends_on": ["a"]} for role in ("work", "broken"))]}
+FAN = {
+    "nodes": [
+        {"node_id": "a", "type": "work"},
+        *({"node_id": role, "type": role, "depends_on": ["a"]} for role in ("work", "broken")),
+    ]
+}
 
 
 class Troubled(InMemoryBus):
@@ -42,25 +47,44 @@ async def work(item: Any) -> None: ...
 async def broken(item: Any) -> None: ...
 
 
-@pytest.mark.parametrize("error", [TopicUnavailable("it was deleted"), BusUnavailable("not confirmed")])
-async def test_commands_of_other_roles_go_on_and_those_of_the_topic_go_when_it_is_back(error: BusError) -> None:
+@pytest.mark.parametrize(
+    "error", [TopicUnavailable("it was deleted"), BusUnavailable("not confirmed")]
+)
+async def test_commands_of_other_roles_go_on_and_those_of_the_topic_go_when_it_is_back(
+    error: BusError,
+) -> None:
     bus = Troubled(error, [BROKEN])
     config = CoordinatorConfig(outbox_max_retry=1000)
-    async with Cluster(bus=bus, handlers=[work, broken], coordinator_config=config, worker_config=WorkerConfig()) as cluster:
+    async with Cluster(
+        bus=bus, handlers=[work, broken], coordinator_config=config, worker_config=WorkerConfig()
+    ) as cluster:
         task_id = await cluster.client.create_task(graph=FAN)
         for _ in range(3):
-            assert (await cluster.run({"nodes": [{"node_id": "n", "type": "work"}]}, timeout=30)).status == "finished"
+            assert (
+                await cluster.run({"nodes": [{"node_id": "n", "type": "work"}]}, timeout=30)
+            ).status == "finished"
         view = await cluster.client.get_task(task_id)
-        assert {name: str(node.status) for name, node in view.nodes.items()} == {"a": "finished", "work": "finished", "broken": "queued"}
+        assert {name: str(node.status) for name, node in view.nodes.items()} == {
+            "a": "finished",
+            "work": "finished",
+            "broken": "queued",
+        }
         bus.topics.clear()
         assert (await cluster.client.wait(task_id, timeout=60)).status == "finished"
 
 
 async def test_lost_commands_of_other_topics_are_found_while_one_cannot_be_asked() -> None:
     bus = Troubled(TopicUnavailable("it was deleted"), [])
-    async with Cluster(bus=bus, handlers=[work], coordinator_config=CoordinatorConfig(), worker_config=WorkerConfig()) as cluster:
+    async with Cluster(
+        bus=bus,
+        handlers=[work],
+        coordinator_config=CoordinatorConfig(),
+        worker_config=WorkerConfig(),
+    ) as cluster:
         await bus.ensure_topics([TopicSpec(BROKEN), TopicSpec("flowkit.cmd.idle")])
-        stuck = await cluster.client.create_task(graph={"nodes": [{"node_id": "n", "type": "broken"}]})
+        stuck = await cluster.client.create_task(
+            graph={"nodes": [{"node_id": "n", "type": "broken"}]}
+        )
         lost = await cluster.client.create_task(graph={"nodes": [{"node_id": "n", "type": "idle"}]})
         await cluster.clock.sleep(5)
         bus.topics.add(BROKEN)
@@ -100,8 +124,15 @@ async def test_poison_that_the_store_keeps_does_not_wait_for_the_topic_of_dead_l
             raise TopicUnavailable("there are no dead letters")
 
     bus = NoDeadLetters()
-    async with Cluster(bus=bus, handlers=[work], coordinator_config=CoordinatorConfig(), worker_config=WorkerConfig()) as cluster:
+    async with Cluster(
+        bus=bus,
+        handlers=[work],
+        coordinator_config=CoordinatorConfig(),
+        worker_config=WorkerConfig(),
+    ) as cluster:
         for topic in ("flowkit.events", "flowkit.cmd.work"):
             await bus.publish([Message(topic, b"poison", key) for key in "abcdefgh"])
-        assert (await cluster.run({"nodes": [{"node_id": "n", "type": "work"}]}, timeout=60)).status == "finished"
+        assert (
+            await cluster.run({"nodes": [{"node_id": "n", "type": "work"}]}, timeout=60)
+        ).status == "finished"
         assert len((await cluster.client.dead_letters()).items) == 16

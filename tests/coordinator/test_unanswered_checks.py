@@ -1,11 +1,21 @@
-"""Commands that wait for long: how often coordinators check them, and what a check costs that is not answered."""
+"""Commands that wait for long: how often coordinators check them, and what a check costs that is
+not answered.
+"""
 
 import pytest
 
 from flowkit import CoordinatorConfig
 from flowkit.messages import RunNode
 from flowkit_testing import Cluster, InMemoryBus
-from tests.coordinator.test_lost_messages import COMMANDS, PARTITIONS, Recording, Work, chain, cluster_of, wide
+from tests.coordinator.test_lost_messages import (
+    COMMANDS,
+    PARTITIONS,
+    Recording,
+    Work,
+    chain,
+    cluster_of,
+    wide,
+)
 
 
 async def version_of(cluster: Cluster, task_id: str) -> int:
@@ -14,7 +24,9 @@ async def version_of(cluster: Cluster, task_id: str) -> int:
 
 
 async def check_and_kill(cluster: Cluster, task_id: str) -> None:
-    """Let a new coordinator begin the next check of a task's command, and end it before the bus has answered."""
+    """Let a new coordinator begin the next check of a task's command, and end it before the bus has
+    answered.
+    """
     version = await version_of(cluster, task_id)
     await cluster.add_coordinator()
     while await version_of(cluster, task_id) == version:
@@ -53,7 +65,8 @@ async def test_a_command_that_is_lost_after_a_long_wait_is_sent_again_soon_thoug
         ({}, 1, 26),
         ({}, 3, 26),
         ({"places": False}, 1, 26),
-        # A copy is sent every minute until the first worker of the role has come, and each copy is checked.
+        # A copy is sent every minute until the first worker of the role has come, and each copy is
+        # checked.
         ({"replay_for_new_groups": False}, 1, 260),
     ],
 )
@@ -61,7 +74,9 @@ async def test_commands_that_wait_80_minutes_for_an_absent_worker_cost_few_commi
     capabilities: dict[str, bool], coordinators: int, most: int
 ) -> None:
     bus = InMemoryBus(**capabilities)
-    async with Cluster(bus=bus, coordinators=coordinators, coordinator_config=CoordinatorConfig()) as cluster:
+    async with Cluster(
+        bus=bus, coordinators=coordinators, coordinator_config=CoordinatorConfig()
+    ) as cluster:
         task_id = await cluster.client.create_task(graph=wide(20))
         await cluster.clock.sleep(4800)
         assert await version_of(cluster, task_id) <= most

@@ -20,7 +20,12 @@ DIAMOND = {
         {"node_id": "b", "type": "step", "depends_on": ["a"]},
         {"node_id": "c", "type": "step", "depends_on": ["a"]},
         {"node_id": "d", "type": "step", "depends_on": ["b", "c"]},
-        {"node_id": "count", "type": "coordinator_fn", "depends_on": ["d"], "io": {"fn": "vars.incr", "fn_args": {"key": "n"}}},
+        {
+            "node_id": "count",
+            "type": "coordinator_fn",
+            "depends_on": ["d"],
+            "io": {"fn": "vars.incr", "fn_args": {"key": "n"}},
+        },
     ]
 }
 
@@ -71,8 +76,16 @@ async def test_commits_of_unknown_outcome_are_settled(every: int, applied: bool)
     assert store.failures > 3
     assert {str(view.status) for view in views} == {"finished"}
     assert [view.vars for view in views] == [{"n": 1}] * 20
-    # What was decided is known to have been stored, and is carried out at once rather than found by the sweep.
-    assert max((view.finished_at - view.created_at).total_seconds() for view in views if view.finished_at) < 5
+    # What was decided is known to have been stored, and is carried out at once rather than found by
+    # the sweep.
+    assert (
+        max(
+            (view.finished_at - view.created_at).total_seconds()
+            for view in views
+            if view.finished_at
+        )
+        < 5
+    )
     assert set(executions.counts.values()) == {1}
 
 
@@ -109,7 +122,10 @@ class GoneStore(InMemoryStore):
 async def test_a_client_gives_up_on_a_store_that_stays_away(flowkit_clock: Any) -> None:
     from flowkit import Client
 
-    async with InMemoryBus() as bus, Client(bus=bus, store=GoneStore(), clock=flowkit_clock) as client:
+    async with (
+        InMemoryBus() as bus,
+        Client(bus=bus, store=GoneStore(), clock=flowkit_clock) as client,
+    ):
         with pytest.raises(StoreUnavailable, match="gone"):
             await client.create_task(graph=DIAMOND)
         with pytest.raises(StoreUnavailable, match="gone"):
@@ -140,13 +156,37 @@ async def test_commands_that_were_not_confirmed_are_sent_again() -> None:
     assert set(executions.counts.values()) == {1}
 
 
-async def test_what_cannot_be_read_is_parked_and_the_rest_goes_on(caplog: pytest.LogCaptureFixture) -> None:
-    rubbish = [b"\xff\x00", b"{}", b'{"kind":"node_succeeded","v":2,"task_id":"t"}', b'{"kind":"cancel_run","v":1}']
-    foreign = encode(NodeSucceeded(task_id="nobody", index=0, attempt=1, token="0" * 24, worker_id="w", started_at=0.0, at=0.0))
+async def test_what_cannot_be_read_is_parked_and_the_rest_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rubbish = [
+        b"\xff\x00",
+        b"{}",
+        b'{"kind":"node_succeeded","v":2,"task_id":"t"}',
+        b'{"kind":"cancel_run","v":1}',
+    ]
+    foreign = encode(
+        NodeSucceeded(
+            task_id="nobody",
+            index=0,
+            attempt=1,
+            token="0" * 24,
+            worker_id="w",
+            started_at=0.0,
+            at=0.0,
+        )
+    )
     with caplog.at_level(logging.ERROR):
-        async with Cluster(handlers=Executions().handlers) as cluster, cluster.bus.subscribe(["flowkit.dlq"], group="look") as letters:
-            await cluster.bus.publish([Message("flowkit.events", value, key="k") for value in [*rubbish, foreign]])
-            await cluster.bus.publish([Message("flowkit.events", encode(TaskTouched(task_id="nobody")), key="k")])
+        async with (
+            Cluster(handlers=Executions().handlers) as cluster,
+            cluster.bus.subscribe(["flowkit.dlq"], group="look") as letters,
+        ):
+            await cluster.bus.publish(
+                [Message("flowkit.events", value, key="k") for value in [*rubbish, foreign]]
+            )
+            await cluster.bus.publish(
+                [Message("flowkit.events", encode(TaskTouched(task_id="nobody")), key="k")]
+            )
             task_id = await cluster.client.create_task(graph=DIAMOND)
             assert (await cluster.client.wait(task_id, timeout=DAY)).status == "finished"
             parked: list[bytes] = []

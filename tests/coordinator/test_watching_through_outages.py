@@ -53,7 +53,9 @@ async def looked_for(watch: WorkerWatch, clock: ManualClock, seconds: float) -> 
     return lost
 
 
-async def outage(watch: WorkerWatch, store: StoreWithOutages, clock: ManualClock, seconds: float) -> None:
+async def outage(
+    watch: WorkerWatch, store: StoreWithOutages, clock: ManualClock, seconds: float
+) -> None:
     store.away = True
     for _ in range(round(seconds / LOOK_SEC)):
         await clock.advance(LOOK_SEC)
@@ -62,7 +64,9 @@ async def outage(watch: WorkerWatch, store: StoreWithOutages, clock: ManualClock
     store.away = False
 
 
-async def test_a_worker_is_not_lost_by_an_outage_of_the_store(watch: WorkerWatch, store: StoreWithOutages, clock: ManualClock) -> None:
+async def test_a_worker_is_not_lost_by_an_outage_of_the_store(
+    watch: WorkerWatch, store: StoreWithOutages, clock: ManualClock
+) -> None:
     await renewed(store, 1)
     assert await watch.look() == []
     await outage(watch, store, clock, 60)
@@ -71,7 +75,9 @@ async def test_a_worker_is_not_lost_by_an_outage_of_the_store(watch: WorkerWatch
     assert await looked_for(watch, clock, 3 * LOOK_SEC) == []
 
 
-async def test_the_silence_before_an_outage_and_after_it_counts(watch: WorkerWatch, store: StoreWithOutages, clock: ManualClock) -> None:
+async def test_the_silence_before_an_outage_and_after_it_counts(
+    watch: WorkerWatch, store: StoreWithOutages, clock: ManualClock
+) -> None:
     await renewed(store, 1)
     assert await watch.look() == []
     assert await looked_for(watch, clock, 3 * LOOK_SEC) == []
@@ -80,7 +86,9 @@ async def test_the_silence_before_an_outage_and_after_it_counts(watch: WorkerWat
     assert await looked_for(watch, clock, 3 * LOOK_SEC) == ["w"]
 
 
-async def test_without_an_outage_a_silent_worker_is_lost_in_time(watch: WorkerWatch, store: StoreWithOutages, clock: ManualClock) -> None:
+async def test_without_an_outage_a_silent_worker_is_lost_in_time(
+    watch: WorkerWatch, store: StoreWithOutages, clock: ManualClock
+) -> None:
     await renewed(store, 1)
     assert await watch.look() == []
     assert await looked_for(watch, clock, 5 * LOOK_SEC) == []

@@ -13,13 +13,17 @@ EXAMPLE_OF_TOX = ".venv/bin/tox run -qq -e example"
 
 WITH_PAGE = re.compile(r"flowkit (run|graph|plugins) ")
 """Commands that run beside the files that the same page shows."""
-IN_CHECKOUT = re.compile(rf"flowkit run examples/|python -m examples\.|{re.escape(EXAMPLE_OF_TOX)} -- ")
+IN_CHECKOUT = re.compile(
+    rf"flowkit run examples/|python -m examples\.|{re.escape(EXAMPLE_OF_TOX)} -- "
+)
 """Commands that run in a copy of the repository's root."""
 ON_SERVERS = ("docs/how-to/run-an-example.md", re.compile(r"flowkit (coordinator|worker|submit)\b"))
 """The page whose processes run on a real Kafka and a real MongoDB."""
 
 INSTALLS = "it installs packages; tox does the same for each environment"
-OWN_SERVERS = "it needs the reader's configuration; the verb runs in tests/services/test_processes.py"
+OWN_SERVERS = (
+    "it needs the reader's configuration; the verb runs in tests/services/test_processes.py"
+)
 KAFKA_TOOL = "it is a tool of Kafka's distribution, which the tests do not fetch"
 
 NOT_RUN = {
@@ -68,7 +72,9 @@ class Command:
 
     @property
     def runs_with_page(self) -> bool:
-        return WITH_PAGE.match(self.text) is not None and any(block.title for block in blocks(self.page))
+        return WITH_PAGE.match(self.text) is not None and any(
+            block.title for block in blocks(self.page)
+        )
 
     @property
     def runs_in_checkout(self) -> bool:
@@ -82,7 +88,11 @@ class Command:
     @property
     def reason(self) -> str | None:
         """Return why no test runs it."""
-        reasons = (reason for beginning, reason in NOT_RUN_PROGRAMS.items() if self.text.startswith(beginning))
+        reasons = (
+            reason
+            for beginning, reason in NOT_RUN_PROGRAMS.items()
+            if self.text.startswith(beginning)
+        )
         return NOT_RUN.get(self.text) or next(reasons, None)
 
 
@@ -109,7 +119,12 @@ def commands() -> list[Command]:
 
 
 def missing_lines(shown: str, printed: str) -> list[str]:
-    """Return the lines that a page shows and the commands did not print. ``…`` stands for any text."""
+    """Return the lines that a page shows and the commands did not print. ``…`` stands for any
+    text.
+    """
     found = [line.rstrip() for line in printed.splitlines()]
-    patterns = {line: re.compile(".*".join(map(re.escape, line.rstrip().split("…")))) for line in shown.splitlines()}
+    patterns = {
+        line: re.compile(".*".join(map(re.escape, line.rstrip().split("…"))))
+        for line in shown.splitlines()
+    }
     return [line for line, pattern in patterns.items() if not any(map(pattern.fullmatch, found))]

@@ -9,7 +9,10 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[2]
-FENCE = re.compile(r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<code>.*?)^(?P=indent)```\s*$", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<code>.*?)^(?P=indent)```\s*$",
+    re.DOTALL | re.MULTILINE,
+)
 TITLE = re.compile(r'title="([^"]+)"')
 
 
@@ -28,11 +31,17 @@ class Block:
 
 def pages() -> list[Path]:
     """Everything that is written for readers."""
-    return [ROOT / "README.md", *sorted(ROOT.glob("flowkit-*/README.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+    return [
+        ROOT / "README.md",
+        *sorted(ROOT.glob("flowkit-*/README.md")),
+        *sorted((ROOT / "docs").rglob("*.md")),
+    ]
 
 
 def info_of(fence: str) -> str:
-    """Behind the backticks stands ``python notest``, or ``{.python .notest}``, which is what the site's builder understands."""
+    """Behind the backticks stands ``python notest``, or ``{.python .notest}``, which is what the
+    site's builder understands.
+    """
     return fence.strip("{}").replace(".", "") if fence.startswith("{") else fence
 
 
@@ -44,7 +53,10 @@ def blocks(page: Path) -> Iterator[Block]:
         title = TITLE.search(info)
         yield Block(
             language=language,
-            code="".join(line.removeprefix(found["indent"]) for line in found["code"].splitlines(keepends=True)),
+            code="".join(
+                line.removeprefix(found["indent"])
+                for line in found["code"].splitlines(keepends=True)
+            ),
             line=text.count("\n", 0, found.start()) + 2,
             title=title[1] if title else None,
             runs="notest" not in info.split(),
@@ -54,7 +66,11 @@ def blocks(page: Path) -> Iterator[Block]:
 
 def _output(text: str, found: re.Match[str], following: re.Match[str] | None) -> str:
     """Return the block that follows commands, if it is in their section and shows output."""
-    if following is None or following["info"].strip() != "text" or "\n#" in text[found.end() : following.start()]:
+    if (
+        following is None
+        or following["info"].strip() != "text"
+        or "\n#" in text[found.end() : following.start()]
+    ):
         return ""
     return following["code"]
 

@@ -1,4 +1,6 @@
-"""Fragments of the change log are named so that a release can sort them, and hold a paragraph each."""
+"""Fragments of the change log are named so that a release can sort them, and hold a paragraph
+each.
+"""
 
 import re
 from pathlib import Path
@@ -8,11 +10,17 @@ import pytest
 from tests.docs.pages import ROOT
 
 CHANGES = ROOT / "changes"
-FRAGMENTS = sorted(path for path in CHANGES.rglob("*") if path.is_file() and path != CHANGES / "README.md")
-NAME = re.compile(r"(core|kafka|mongo|testing)/[a-z0-9]+(-[a-z0-9]+)*\.(added|changed|fixed|removed)\.md")
+FRAGMENTS = sorted(
+    path for path in CHANGES.rglob("*") if path.is_file() and path != CHANGES / "README.md"
+)
+NAME = re.compile(
+    r"(core|kafka|mongo|testing)/[a-z0-9]+(-[a-z0-9]+)*\.(added|changed|fixed|removed)\.md"
+)
 
 
-@pytest.mark.parametrize("fragment", FRAGMENTS, ids=lambda path: path.relative_to(CHANGES).as_posix())
+@pytest.mark.parametrize(
+    "fragment", FRAGMENTS, ids=lambda path: path.relative_to(CHANGES).as_posix()
+)
 def test_a_fragment_has_a_name_that_sorts_it_and_one_paragraph(fragment: Path) -> None:
     assert NAME.fullmatch(fragment.relative_to(CHANGES).as_posix())
     text = fragment.read_text(encoding="utf-8").strip()

@@ -1,4 +1,6 @@
-"""Each command in the documentation runs in a test, or is listed with the reason why it does not."""
+"""Each command in the documentation runs in a test, or is listed with the reason why it does
+not.
+"""
 
 import configparser
 import json
@@ -35,25 +37,41 @@ from tests.services.support import Installation
 PATIENCE_SEC = 120
 INLINE = re.compile(r"`(flowkit [^`]+)`")
 TOX_ENVIRONMENTS = re.compile(r"tox run [^\n`]*?-e ([a-z,-]+)")
-IN_CHECKOUT = [page for page in pages_with_commands() if any(command.runs_in_checkout for command in commands_on(page))]
+IN_CHECKOUT = [
+    page
+    for page in pages_with_commands()
+    if any(command.runs_in_checkout for command in commands_on(page))
+]
 
 
 def test_each_command_runs_or_is_listed_with_a_reason() -> None:
     assert [
         str(command)
         for command in commands()
-        if [command.runs_with_page, command.runs_in_checkout, command.runs_on_servers, command.reason is not None].count(True) != 1
+        if [
+            command.runs_with_page,
+            command.runs_in_checkout,
+            command.runs_on_servers,
+            command.reason is not None,
+        ].count(True)
+        != 1
     ] == []
 
 
 def test_each_listed_command_is_in_the_documentation() -> None:
     texts = {command.text for command in commands()}
     assert NOT_RUN.keys() - texts == set()
-    assert [beginning for beginning in NOT_RUN_PROGRAMS if not any(text.startswith(beginning) for text in texts)] == []
+    assert [
+        beginning
+        for beginning in NOT_RUN_PROGRAMS
+        if not any(text.startswith(beginning) for text in texts)
+    ] == []
 
 
 def test_each_test_that_a_reason_names_is_there() -> None:
-    named = re.findall(r"tests/[\w/.]+\w", " ".join([*NOT_RUN.values(), *NOT_RUN_PROGRAMS.values()]))
+    named = re.findall(
+        r"tests/[\w/.]+\w", " ".join([*NOT_RUN.values(), *NOT_RUN_PROGRAMS.values()])
+    )
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
@@ -64,17 +82,27 @@ def test_each_test_that_a_reason_names_is_there() -> None:
 def test_the_verbs_options_and_environments_that_a_page_names_exist(page: Path) -> None:
     texts = [command.text for command in commands_on(page)]
     texts += INLINE.findall(page.read_text(encoding="utf-8"))
-    assert [fault for text in texts if text.startswith("flowkit ") for fault in unknown_words(text)] == []
-    named = {name for found in TOX_ENVIRONMENTS.findall(page.read_text(encoding="utf-8")) for name in found.split(",")}
+    assert [
+        fault for text in texts if text.startswith("flowkit ") for fault in unknown_words(text)
+    ] == []
+    named = {
+        name
+        for found in TOX_ENVIRONMENTS.findall(page.read_text(encoding="utf-8"))
+        for name in found.split(",")
+    }
     assert named - tox_environments() == set()
 
 
 def unknown_words(text: str) -> Iterator[str]:
     """Yield the verbs and options of a ``flowkit`` command that the command line does not have."""
-    command: Any = typer.main.get_command(app)  # typer's own copy of click, or click: it depends on the version
+    command: Any = typer.main.get_command(
+        app
+    )  # typer's own copy of click, or click: it depends on the version
     for word in text.partition(" | ")[0].split()[1:]:
         if word.startswith("-"):
-            if word.partition("=")[0] not in {name for option in command.params for name in option.opts} | {"--help"}:
+            if word.partition("=")[0] not in {
+                name for option in command.params for name in option.opts
+            } | {"--help"}:
                 yield f"{text}: {word}"
         elif verbs := getattr(command, "commands", None):
             if word.isupper():  # it stands for any verb
@@ -86,8 +114,12 @@ def unknown_words(text: str) -> Iterator[str]:
 
 
 def test_an_unknown_verb_and_an_unknown_option_are_found() -> None:
-    assert list(unknown_words("flowkit graph draw flow.yaml")) == ["flowkit graph draw flow.yaml: draw"]
-    assert list(unknown_words("flowkit graph show flow.yaml --svg")) == ["flowkit graph show flow.yaml --svg: --svg"]
+    assert list(unknown_words("flowkit graph draw flow.yaml")) == [
+        "flowkit graph draw flow.yaml: draw"
+    ]
+    assert list(unknown_words("flowkit graph show flow.yaml --svg")) == [
+        "flowkit graph show flow.yaml --svg: --svg"
+    ]
     assert list(unknown_words("flowkit graph show flow.yaml --json")) == []
 
 
@@ -119,14 +151,23 @@ def test_the_commands_for_examples_run_one_after_the_other(page: Path, tmp_path:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     for block in blocks(page):
         ran = [command for command in commands_of(page, block) if command.runs_in_checkout]
-        printed = "".join(printed_by(on_part_of_the_library(expand_tox(command.text), tmp_path), tmp_path) for command in ran)
+        printed = "".join(
+            printed_by(on_part_of_the_library(expand_tox(command.text), tmp_path), tmp_path)
+            for command in ran
+        )
         assert not ran or missing_lines(block.output, printed) == []
 
 
 def printed_by(words: list[str], folder: Path) -> str:
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
     done = subprocess.run(
-        invocation(words), cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=PATIENCE_SEC, check=False
+        invocation(words),
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=PATIENCE_SEC,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -147,14 +188,27 @@ def on_part_of_the_library(words: list[str], folder: Path) -> list[str]:
     """Give the report on the standard library a part of it to read: all of it takes 20 seconds."""
     if "examples/stdlib_report/flow.yaml" not in words:
         return words
-    shutil.copytree(Path(sysconfig.get_paths()["stdlib"]) / "json", folder / "library", dirs_exist_ok=True)
+    shutil.copytree(
+        Path(sysconfig.get_paths()["stdlib"]) / "json", folder / "library", dirs_exist_ok=True
+    )
     given = words.index("--params") if "--params" in words else len(words)
     params = json.loads(words[given + 1]) if given < len(words) else {}
-    return [*words[:given], *words[given + 2 :], "--params", json.dumps({**params, "root": str(folder / "library")})]
+    return [
+        *words[:given],
+        *words[given + 2 :],
+        "--params",
+        json.dumps({**params, "root": str(folder / "library")}),
+    ]
 
 
 def invocation(words: list[str]) -> list[str]:
-    return [sys.executable, "-W", "error", *(["-m", "flowkit.cli"] if words[0] == "flowkit" else []), *words[1:]]
+    return [
+        sys.executable,
+        "-W",
+        "error",
+        *(["-m", "flowkit.cli"] if words[0] == "flowkit" else []),
+        *words[1:],
+    ]
 
 
 # ---------------------------------------------------------------- on real servers
@@ -162,18 +216,36 @@ def invocation(words: list[str]) -> list[str]:
 
 @pytest.mark.services
 @pytest.mark.timeout(300)
-async def test_the_commands_for_real_servers_run_the_example(kafka_address: str, mongo_address: str, tmp_path: Path) -> None:
+async def test_the_commands_for_real_servers_run_the_example(
+    kafka_address: str, mongo_address: str, tmp_path: Path
+) -> None:
     shown = [command.text for command in commands() if command.runs_on_servers]
     *services, submit = ([*on_part_of_the_library(shlex.split(text), tmp_path)] for text in shown)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     installation = Installation(kafka=kafka_address, mongo=mongo_address)
-    addresses = {"FLOWKIT_BUS": installation.bus, "FLOWKIT_DB": installation.db, "FLOWKIT_NAMESPACE": installation.namespace}
+    addresses = {
+        "FLOWKIT_BUS": installation.bus,
+        "FLOWKIT_DB": installation.db,
+        "FLOWKIT_NAMESPACE": installation.namespace,
+    }
     environment = {**os.environ, **addresses, "NO_COLOR": "1"}
-    started = [Process(invocation(words), log=tmp_path / f"{words[1]}.log", environment=environment, folder=tmp_path) for words in services]
+    started = [
+        Process(
+            invocation(words),
+            log=tmp_path / f"{words[1]}.log",
+            environment=environment,
+            folder=tmp_path,
+        )
+        for words in services
+    ]
     try:
         with anyio.fail_after(PATIENCE_SEC):
-            done = await anyio.run_process(invocation(submit), cwd=tmp_path, env=environment, check=False)
-        assert done.returncode == 0, done.stderr.decode() + "".join(process.logged() for process in started)
+            done = await anyio.run_process(
+                invocation(submit), cwd=tmp_path, env=environment, check=False
+            )
+        assert done.returncode == 0, done.stderr.decode() + "".join(
+            process.logged() for process in started
+        )
         assert "The largest modules" in done.stdout.decode()
         for process in started:
             process.tell()

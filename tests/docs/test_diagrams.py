@@ -1,4 +1,6 @@
-"""Diagrams are drawn before they are committed: pages show images, and load no script that draws."""
+"""Diagrams are drawn before they are committed: pages show images, and load no script that
+draws.
+"""
 
 from pathlib import Path
 
@@ -12,12 +14,16 @@ SOURCES = sorted((ROOT / "docs" / "diagrams").glob("*.mmd"))
 
 @pytest.mark.parametrize("path", generate.diagrams(), ids=lambda path: path.stem)
 def test_the_source_of_a_generated_diagram_is_current(path: Path) -> None:
-    assert path.read_text(encoding="utf-8") == generate.diagrams()[path], "run: python docs/_generate.py"
+    assert path.read_text(encoding="utf-8") == generate.diagrams()[path], (
+        "run: python docs/_generate.py"
+    )
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_a_drawing_is_made_from_the_present_source(source: Path) -> None:
-    assert diagrams.is_current(source), "run: python docs/_diagrams.py (needs the dependency group 'diagrams')"
+    assert diagrams.is_current(source), (
+        "run: python docs/_diagrams.py (needs the dependency group 'diagrams')"
+    )
 
 
 def test_each_drawing_has_a_source_and_a_page_that_shows_it() -> None:
@@ -38,4 +44,6 @@ def test_a_drawing_of_another_source_is_not_current(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", pages(), ids=name_of)
 def test_no_page_has_a_diagram_that_a_script_of_another_host_would_draw(page: Path) -> None:
-    assert [block.line for block in blocks(page) if block.language == "mermaid"] == [], "put the source into docs/diagrams"
+    assert [block.line for block in blocks(page) if block.language == "mermaid"] == [], (
+        "put the source into docs/diagrams"
+    )

@@ -1,8 +1,9 @@
 """What the documentation shows does what it says.
 
-The blocks of a page run in their order, in a folder of the page's own: those with a title are its files. Python without a title runs
-as one program in which ``await`` may stand anywhere; what a comment at the end of a ``print`` says is what it prints. A ``text`` block
-after commands shows lines of their output.
+The blocks of a page run in their order, in a folder of the page's own: those with a title are its
+files. Python without a title runs as one program in which ``await`` may stand anywhere; what a
+comment at the end of a ``print`` says is what it prints. A ``text`` block after commands shows
+lines of their output.
 """
 
 import ast
@@ -30,7 +31,9 @@ pytest_plugins = ["pytester"]
 STANDS_FOR = {"your_mongo_db": '"memory://"'}
 PROMISED_OUTPUT = re.compile(r"^\s*print\(.*\)\s{2,}# (?P<text>.+)$", re.MULTILINE)
 
-WITH_PYTHON = [page for page in pages() if any(block.language == "python" for block in blocks(page))]
+WITH_PYTHON = [
+    page for page in pages() if any(block.language == "python" for block in blocks(page))
+]
 DOCUMENTS = [
     pytest.param(block, id=f"{name_of(page)}:{block.line}")
     for page in pages()
@@ -40,7 +43,9 @@ DOCUMENTS = [
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
-def test_the_code_of_a_page_runs(page: Path, pytester: pytest.Pytester, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_code_of_a_page_runs(
+    page: Path, pytester: pytest.Pytester, capfd: pytest.CaptureFixture[str]
+) -> None:
     here = [block for block in blocks(page) if block.runs]
     pytester.makefile(".ini", pytest="[pytest]\nfilterwarnings = error\n")
     pytester.syspathinsert()
@@ -52,11 +57,19 @@ def test_the_code_of_a_page_runs(page: Path, pytester: pytest.Pytester, capfd: p
         for block in here:
             _run(block, page, pytester, runner, scope)
     printed = capfd.readouterr().out
-    for promise in PROMISED_OUTPUT.finditer("".join(block.code for block in here if block.language == "python")):
+    for promise in PROMISED_OUTPUT.finditer(
+        "".join(block.code for block in here if block.language == "python")
+    ):
         assert promise["text"] in printed
 
 
-def _run(block: Block, page: Path, pytester: pytest.Pytester, runner: asyncio.Runner, scope: dict[str, Any]) -> None:
+def _run(
+    block: Block,
+    page: Path,
+    pytester: pytest.Pytester,
+    runner: asyncio.Runner,
+    scope: dict[str, Any],
+) -> None:
     if block.language == "sh":
         ran = [command.text for command in commands_of(page, block) if command.runs_with_page]
         printed = "".join(_succeeds("-m", "flowkit.cli", *shlex.split(text)[1:]) for text in ran)
@@ -66,11 +79,15 @@ def _run(block: Block, page: Path, pytester: pytest.Pytester, runner: asyncio.Ru
     elif block.title and block.title.startswith("test_"):
         outcomes = pytester.runpytest_inprocess(block.title).parseoutcomes()
         assert outcomes.keys() <= {"passed", "skipped"}
-        assert outcomes["passed"] >= len(re.findall(r"^ *(?:async )?def test_", block.code, re.MULTILINE))
+        assert outcomes["passed"] >= len(
+            re.findall(r"^ *(?:async )?def test_", block.code, re.MULTILINE)
+        )
     elif block.title:
         _succeeds(block.title)
     else:
-        code = _compiled(_with_stand_ins(block.code), f"{name_of(page)}, block at line {block.line}")
+        code = _compiled(
+            _with_stand_ins(block.code), f"{name_of(page)}, block at line {block.line}"
+        )
         result = eval(code, scope)
         if inspect.iscoroutine(result):
             runner.run(result)
@@ -90,7 +107,13 @@ def _compiled(code: str, where: str) -> CodeType:
 
 def _succeeds(*arguments: str) -> str:
     """Run Python, and return what it printed."""
-    done = subprocess.run([sys.executable, "-W", "error", *arguments], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     print(done.stdout)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -105,12 +128,24 @@ def test_a_graph_that_is_shown_is_a_graph(block: Block) -> None:
 
 
 def test_the_quick_example_prints_the_id_and_its_task_finishes(pytester: pytest.Pytester) -> None:
-    titled = {block.title: _with_stand_ins(block.code) for block in blocks(pages()[0]) if block.title}
+    titled = {
+        block.title: _with_stand_ins(block.code) for block in blocks(pages()[0]) if block.title
+    }
     (pytester.path / "your_handlers.py").write_text(titled["your_handlers.py"])
     added = "    view = await coordinator.wait(task_id, 30)\n    print(view.status, view.nodes['process_data'].metrics)\n"
     printed_id = '    print(f"Created task: {task_id}")\n'
     assert printed_id in titled["quick_example.py"]
-    (pytester.path / "waits.py").write_text(titled["quick_example.py"].replace(printed_id, printed_id + added))
-    done = subprocess.run([sys.executable, "-W", "error", "waits.py"], capture_output=True, text=True, timeout=60, check=False)
-    assert re.fullmatch(r"Created task: [0-9a-f]{32}\nfinished \{'characters': 11\}\n", done.stdout), done.stderr
+    (pytester.path / "waits.py").write_text(
+        titled["quick_example.py"].replace(printed_id, printed_id + added)
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "waits.py"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert re.fullmatch(
+        r"Created task: [0-9a-f]{32}\nfinished \{'characters': 11\}\n", done.stdout
+    ), done.stderr
     assert done.stderr == ""

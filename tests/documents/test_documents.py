@@ -1,4 +1,6 @@
-"""Graphs, configurations and parameters are read by one reader, which says what is wrong with a document and where."""
+"""Graphs, configurations and parameters are read by one reader, which says what is wrong with a
+document and where.
+"""
 
 import json
 from collections.abc import Callable
@@ -43,11 +45,17 @@ AROUND: dict[tuple[Callable[[Path], Any], str], str] = {
     (parameters, "yaml"): "value: %s\n",
     (parameters, "toml"): "value = %s\n",
 }
-ENTRANCES = [pytest.param(read, syntax, id=f"{read.__name__} in {syntax}") for read, syntax in AROUND]
-YAML_ENTRANCES = [pytest.param(read, id=read.__name__) for read, syntax in AROUND if syntax == "yaml"]
+ENTRANCES = [
+    pytest.param(read, syntax, id=f"{read.__name__} in {syntax}") for read, syntax in AROUND
+]
+YAML_ENTRANCES = [
+    pytest.param(read, id=read.__name__) for read, syntax in AROUND if syntax == "yaml"
+]
 
 
-def document(folder: Path, read: Callable[[Path], Any], syntax: str, value: str, encoding: str = "utf-8") -> Path:
+def document(
+    folder: Path, read: Callable[[Path], Any], syntax: str, value: str, encoding: str = "utf-8"
+) -> Path:
     path = folder / f"document.{syntax}"
     path.write_bytes((AROUND[read, syntax] % value).encode(encoding))
     return path
@@ -61,15 +69,22 @@ def refusal(read: Callable[[Path], Any], path: Path) -> str:
 
 @pytest.mark.parametrize(("read", "syntax"), ENTRANCES)
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-def test_a_document_is_utf_8_with_or_without_a_byte_order_mark(tmp_path: Path, read: Any, syntax: str, encoding: str) -> None:
+def test_a_document_is_utf_8_with_or_without_a_byte_order_mark(
+    tmp_path: Path, read: Any, syntax: str, encoding: str
+) -> None:
     assert read(document(tmp_path, read, syntax, '"größe"', encoding)) == "größe"
 
 
 @pytest.mark.parametrize(("read", "syntax"), ENTRANCES)
 def test_another_encoding_is_refused_with_the_byte(tmp_path: Path, read: Any, syntax: str) -> None:
-    assert "the document is not UTF-8: byte " in refusal(read, document(tmp_path, read, syntax, '"größe"', "latin-1"))
+    assert "the document is not UTF-8: byte " in refusal(
+        read, document(tmp_path, read, syntax, '"größe"', "latin-1")
+    )
     said = refusal(read, document(tmp_path, read, syntax, '"x"', "utf-16"))
-    assert "the document is not UTF-8: byte 0 cannot be read; it looks like UTF-16, save it as UTF-8" in said
+    assert (
+        "the document is not UTF-8: byte 0 cannot be read; it looks like UTF-16, save it as UTF-8"
+        in said
+    )
 
 
 @pytest.mark.parametrize(("read", "syntax"), ENTRANCES)
@@ -86,22 +101,30 @@ def test_deep_nesting_is_refused(tmp_path: Path, read: Any, syntax: str, depth: 
         *[(read, syntax, "{k = 1, k = 2}") for read, syntax in AROUND if syntax == "toml"],
     ],
 )
-def test_a_key_that_is_given_twice_is_refused(tmp_path: Path, read: Any, syntax: str, value: str) -> None:
+def test_a_key_that_is_given_twice_is_refused(
+    tmp_path: Path, read: Any, syntax: str, value: str
+) -> None:
     said = refusal(read, document(tmp_path, read, syntax, value))
     assert f"the document is not {SYNTAX[syntax]}" in said
     assert "k" in said
 
 
 @pytest.mark.parametrize(("read", "syntax"), ENTRANCES)
-def test_a_document_that_breaks_off_is_refused_with_the_line(tmp_path: Path, read: Any, syntax: str) -> None:
+def test_a_document_that_breaks_off_is_refused_with_the_line(
+    tmp_path: Path, read: Any, syntax: str
+) -> None:
     said = refusal(read, document(tmp_path, read, syntax, "[1, "))
     assert f"the document is not {SYNTAX[syntax]}" in said
     assert "line " in said or "at end of document" in said
 
 
 @pytest.mark.parametrize(("read", "syntax"), ENTRANCES)
-def test_a_document_above_the_limit_in_bytes_is_refused(tmp_path: Path, read: Any, syntax: str) -> None:
-    assert "above the limit of 8388608" in refusal(read, document(tmp_path, read, syntax, f'"{"x" * 8_400_000}"'))
+def test_a_document_above_the_limit_in_bytes_is_refused(
+    tmp_path: Path, read: Any, syntax: str
+) -> None:
+    assert "above the limit of 8388608" in refusal(
+        read, document(tmp_path, read, syntax, f'"{"x" * 8_400_000}"')
+    )
 
 
 @pytest.mark.parametrize("read", YAML_ENTRANCES)
@@ -125,7 +148,9 @@ def test_a_document_above_the_limit_in_bytes_is_refused(tmp_path: Path, read: An
         ("{<<: {a: 1}}", "merge keys (<<) are not supported; write the fields out"),
     ],
 )
-def test_a_tag_that_does_not_fit_its_value_is_refused_with_the_place(tmp_path: Path, read: Any, value: str, sentence: str) -> None:
+def test_a_tag_that_does_not_fit_its_value_is_refused_with_the_place(
+    tmp_path: Path, read: Any, value: str, sentence: str
+) -> None:
     said = refusal(read, document(tmp_path, read, "yaml", value))
     assert sentence in said
     assert "levels deep" in said or "the document is not YAML: line " in said
@@ -139,7 +164,11 @@ def test_a_configuration_of_numbered_fields_is_refused(tmp_path: Path) -> None:
 
 def test_parameters_in_the_command_line_are_json() -> None:
     assert read_params('{"a": 1}') == {"a": 1}
-    for text, sentence in (("a: 1", "not JSON"), ("[1]", "an object is expected, not a list"), ('{"a": 1, "a": 2}', "given twice")):
+    for text, sentence in (
+        ("a: 1", "not JSON"),
+        ("[1]", "an object is expected, not a list"),
+        ('{"a": 1, "a": 2}', "given twice"),
+    ):
         with pytest.raises(typer.BadParameter, match=sentence):
             read_params(text)
 
@@ -172,10 +201,20 @@ def test_a_graph_as_text_is_read_like_a_file() -> None:
 
 @pytest.mark.parametrize("read", YAML_ENTRANCES)
 @pytest.mark.parametrize(
-    "keys", ["0x1: a, 1: b", "1: a, '1': b", "!!str 1: a, '1': b", "yes: a, 'true': b", "~: a, null: b", "1: a, 1.0: b"]
+    "keys",
+    [
+        "0x1: a, 1: b",
+        "1: a, '1': b",
+        "!!str 1: a, '1': b",
+        "yes: a, 'true': b",
+        "~: a, null: b",
+        "1: a, 1.0: b",
+    ],
 )
 def test_keys_that_differ_as_text_alone_are_repeated(tmp_path: Path, read: Any, keys: str) -> None:
-    assert "is given twice in one object" in refusal(read, document(tmp_path, read, "yaml", f"{{x: {{{keys}}}}}"))
+    assert "is given twice in one object" in refusal(
+        read, document(tmp_path, read, "yaml", f"{{x: {{{keys}}}}}")
+    )
 
 
 TOML_KEYS: dict[str, str] = {
@@ -190,7 +229,9 @@ TOML_KEYS: dict[str, str] = {
 
 @pytest.mark.parametrize("text", TOML_KEYS.values(), ids=TOML_KEYS)
 @pytest.mark.parametrize("between", [".", " . "])
-def test_a_dotted_key_of_too_many_parts_is_refused_before_it_is_read(text: str, between: str) -> None:
+def test_a_dotted_key_of_too_many_parts_is_refused_before_it_is_read(
+    text: str, between: str
+) -> None:
     """Reading a key of 50,000 parts takes minutes."""
     with pytest.raises(DocumentError, match="nested more than 32 levels deep"):
         read_document(text.format(dots=between.join(["a"] * 50_000)), syntax="TOML")
@@ -211,10 +252,14 @@ LONG_NAMES: dict[str, Callable[[], Any]] = {
     "a class": lambda: Graph.parse({"nodes": [type(LARGE, (), {})()]}),
     "a field": lambda: Graph.parse({"nodes": [], LARGE: 1}),
     "a field of a configuration": lambda: CoordinatorConfig.load(overrides={LARGE: 1}),
-    "many fields of a configuration": lambda: CoordinatorConfig.load(overrides={f"x{n}": 1 for n in range(10_000)}),
+    "many fields of a configuration": lambda: CoordinatorConfig.load(
+        overrides={f"x{n}": 1 for n in range(10_000)}
+    ),
     "a name of an option": lambda: CoordinatorConfig.load(overrides={"options": {LARGE: 1}}),
     "an error of a class": lambda: Graph.parse({"nodes": [Raising()]}),
-    "many faults": lambda: Graph.parse({"nodes": [{"node_id": f"{n}", "type": "h", LARGE[: n + 1000]: 1} for n in range(100)]}),
+    "many faults": lambda: Graph.parse(
+        {"nodes": [{"node_id": f"{n}", "type": "h", LARGE[: n + 1000]: 1} for n in range(100)]}
+    ),
 }
 
 

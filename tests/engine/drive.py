@@ -56,7 +56,8 @@ STEADY = {"backoff_sec": 10.0, "multiplier": 1.0, "jitter": 0.0}
 def graph(*lines: str, on_node_failure: str = "stop", **nodes: dict[str, Any]) -> Graph:
     """A graph of lines such as ``"a -> b c"`` (b and c wait for a), with the fields of some nodes.
 
-    ``=>`` streams, ``+>`` is followed on success, ``!>`` on failure. A line may be the name of one node.
+    ``=>`` streams, ``+>`` is followed on success, ``!>`` on failure. A line may be the name of one
+    node.
     """
     found: dict[str, dict[str, Any]] = {}
     edges: list[dict[str, Any]] = []
@@ -67,17 +68,29 @@ def graph(*lines: str, on_node_failure: str = "stop", **nodes: dict[str, Any]) -
         for parent in source.split():
             for child in targets.split():
                 if arrow in ("->", "=>"):
-                    edges.append({"from": parent, "to": child, "trigger": "on_done" if arrow == "->" else "on_batch"})
+                    edges.append(
+                        {
+                            "from": parent,
+                            "to": child,
+                            "trigger": "on_done" if arrow == "->" else "on_batch",
+                        }
+                    )
                 else:
                     routing = found[parent].setdefault("routing", {})
-                    routing.setdefault("on_success" if arrow == "+>" else "on_failure", []).append(child)
+                    routing.setdefault("on_success" if arrow == "+>" else "on_failure", []).append(
+                        child
+                    )
     for name, fields in nodes.items():
         found.setdefault(name, {"node_id": name, "type": "work"}).update(fields)
-    return Graph.parse({"nodes": list(found.values()), "edges": edges, "on_node_failure": on_node_failure})
+    return Graph.parse(
+        {"nodes": list(found.values()), "edges": edges, "on_node_failure": on_node_failure}
+    )
 
 
 def new_task(flow: Graph, *, deadline_sec: float | None = None, **fields: Any) -> Task:
-    spec = TaskSpec("t", flow.plan, created_at=NOON, secret=b"key", deadline_sec=deadline_sec, **fields)
+    spec = TaskSpec(
+        "t", flow.plan, created_at=NOON, secret=b"key", deadline_sec=deadline_sec, **fields
+    )
     task = Task(spec, marks=bytearray(b".") * len(flow.plan.nodes))
     derive(task)
     return task
@@ -88,14 +101,23 @@ def copy_of(task: Task) -> Task:
     records = {index: record.copy() for index, record in task.records.items()}
     waiters = {key: list(entries) for key, entries in task.key_waiters.items()}
     return replace(
-        task, marks=bytearray(task.marks), records=records, taken=list(task.taken), empty=list(task.empty), broken=list(task.broken),
-        ready=list(task.ready), key_holders=dict(task.key_holders), key_waiters=waiters,
-    )  # fmt: skip
+        task,
+        marks=bytearray(task.marks),
+        records=records,
+        taken=list(task.taken),
+        empty=list(task.empty),
+        broken=list(task.broken),
+        ready=list(task.ready),
+        key_holders=dict(task.key_holders),
+        key_waiters=waiters,
+    )
 
 
 def kept_at_hand(task: Task) -> dict[str, Any]:
     """What a task keeps beside what is stored, in a form that can be compared."""
-    waiting = set(task.ready) | {entry for waiters in task.key_waiters.values() for entry in waiters}
+    waiting = set(task.ready) | {
+        entry for waiters in task.key_waiters.values() for entry in waiters
+    }
     return {
         "counts": None if task.outcome else (task.taken, task.empty, task.broken),
         "open": task.open,
@@ -115,9 +137,13 @@ def assert_nothing_drifted(task: Task) -> None:
 
 
 class Play:
-    """A submitted task that things happen to. Every word applies one event and returns the transition."""
+    """A submitted task that things happen to. Every word applies one event and returns the
+    transition.
+    """
 
-    def __init__(self, flow: Graph, *, deadline_sec: float | None = None, check: bool = True, **settings: Any) -> None:
+    def __init__(
+        self, flow: Graph, *, deadline_sec: float | None = None, check: bool = True, **settings: Any
+    ) -> None:
         self.task = new_task(flow, deadline_sec=deadline_sec)
         self.now = NOON
         self.settings = EngineSettings(**settings)
@@ -144,7 +170,9 @@ class Play:
     def token(self, name: str, attempt: int | None = None, handovers: int | None = None) -> str:
         record = self.record(name)
         return self.task.spec.token(
-            self.index(name), record.attempt if attempt is None else attempt, record.handovers if handovers is None else handovers
+            self.index(name),
+            record.attempt if attempt is None else attempt,
+            record.handovers if handovers is None else handovers,
         )
 
     @property
@@ -174,52 +202,157 @@ class Play:
         return {"task_id": "t", "index": self.index(name), "attempt": attempt, "token": token}
 
     def starts(
-        self, name: str, *, attempt: int | None = None, token: str | None = None, worker: str = "w", at: float | None = None
+        self,
+        name: str,
+        *,
+        attempt: int | None = None,
+        token: str | None = None,
+        worker: str = "w",
+        at: float | None = None,
     ) -> Transition:
         at = self.now if at is None else at
         return self.do(NodeStarted(**self._address(name, attempt, token), worker_id=worker, at=at))
 
-    def progresses(self, name: str, progress: Any = None, *, attempt: int | None = None, token: str | None = None) -> Transition:
-        return self.do(NodeProgressed(**self._address(name, attempt, token), worker_id="w", at=self.now, progress=progress))
+    def progresses(
+        self,
+        name: str,
+        progress: Any = None,
+        *,
+        attempt: int | None = None,
+        token: str | None = None,
+    ) -> Transition:
+        return self.do(
+            NodeProgressed(
+                **self._address(name, attempt, token), worker_id="w", at=self.now, progress=progress
+            )
+        )
 
-    def stores_a_batch(self, name: str, *, attempt: int | None = None, token: str | None = None) -> Transition:
-        return self.do(BatchStored(**self._address(name, attempt, token), worker_id="w", at=self.now))
+    def stores_a_batch(
+        self, name: str, *, attempt: int | None = None, token: str | None = None
+    ) -> Transition:
+        return self.do(
+            BatchStored(**self._address(name, attempt, token), worker_id="w", at=self.now)
+        )
 
-    def retries(self, name: str, number: int = 1, *, token: str | None = None, **tries: int) -> Transition:
+    def retries(
+        self, name: str, number: int = 1, *, token: str | None = None, **tries: int
+    ) -> Transition:
         told = BatchRetries(number=number, tries=tries)
-        return self.do(BatchesRetried(**self._address(name, None, token), worker_id="w", at=self.now, retries=told))
+        return self.do(
+            BatchesRetried(
+                **self._address(name, None, token), worker_id="w", at=self.now, retries=told
+            )
+        )
 
     def succeeds(
-        self, name: str, result: Any = None, *, attempt: int | None = None, token: str | None = None, pulled: bool = False
+        self,
+        name: str,
+        result: Any = None,
+        *,
+        attempt: int | None = None,
+        token: str | None = None,
+        pulled: bool = False,
     ) -> Transition:
         said = {"result": result, "metrics": {"n": 1}, "pulled": pulled}
-        return self.do(NodeSucceeded(**self._address(name, attempt, token), worker_id="w", started_at=self.now, at=self.now, **said))
+        return self.do(
+            NodeSucceeded(
+                **self._address(name, attempt, token),
+                worker_id="w",
+                started_at=self.now,
+                at=self.now,
+                **said,
+            )
+        )
 
     def fails(
-        self, name: str, reason_code: str = "boom", *, permanent: bool = False, attempt: int | None = None, token: str | None = None
+        self,
+        name: str,
+        reason_code: str = "boom",
+        *,
+        permanent: bool = False,
+        attempt: int | None = None,
+        token: str | None = None,
     ) -> Transition:
         failure = {"reason_code": reason_code, "permanent": permanent, "error": "it broke"}
-        return self.do(NodeFailed(**self._address(name, attempt, token), worker_id="w", started_at=self.now, at=self.now, **failure))
+        return self.do(
+            NodeFailed(
+                **self._address(name, attempt, token),
+                worker_id="w",
+                started_at=self.now,
+                at=self.now,
+                **failure,
+            )
+        )
 
     def breaks(self, name: str) -> Transition:
         """The node fails for good."""
         return self.fails(name, permanent=True)
 
-    def stops(self, name: str, *, attempt: int | None = None, token: str | None = None) -> Transition:
-        return self.do(NodeStopped(**self._address(name, attempt, token), worker_id="w", at=self.now))
+    def stops(
+        self, name: str, *, attempt: int | None = None, token: str | None = None
+    ) -> Transition:
+        return self.do(
+            NodeStopped(**self._address(name, attempt, token), worker_id="w", at=self.now)
+        )
 
-    def is_released(self, name: str, progress: Any = None, *, attempt: int | None = None, token: str | None = None) -> Transition:
-        return self.do(NodeReleased(**self._address(name, attempt, token), worker_id="w", at=self.now, progress=progress))
+    def is_released(
+        self,
+        name: str,
+        progress: Any = None,
+        *,
+        attempt: int | None = None,
+        token: str | None = None,
+    ) -> Transition:
+        return self.do(
+            NodeReleased(
+                **self._address(name, attempt, token), worker_id="w", at=self.now, progress=progress
+            )
+        )
 
-    def returns(self, name: str, result: Any = None, *ops: VarsOp, attempt: int | None = None, token: str | None = None) -> Transition:
+    def returns(
+        self,
+        name: str,
+        result: Any = None,
+        *ops: VarsOp,
+        attempt: int | None = None,
+        token: str | None = None,
+    ) -> Transition:
         where = self._address(name, attempt, token)
-        return self.do(FunctionReturned(where["index"], where["attempt"], where["token"], self.now, result, ops))
+        return self.do(
+            FunctionReturned(
+                where["index"], where["attempt"], where["token"], self.now, result, ops
+            )
+        )
 
-    def function_fails(self, name: str, *, permanent: bool = False, attempt: int | None = None, token: str | None = None) -> Transition:
+    def function_fails(
+        self,
+        name: str,
+        *,
+        permanent: bool = False,
+        attempt: int | None = None,
+        token: str | None = None,
+    ) -> Transition:
         where = self._address(name, attempt, token)
-        return self.do(FunctionFailed(where["index"], where["attempt"], where["token"], self.now, "boom", permanent, "it broke"))
+        return self.do(
+            FunctionFailed(
+                where["index"],
+                where["attempt"],
+                where["token"],
+                self.now,
+                "boom",
+                permanent,
+                "it broke",
+            )
+        )
 
-    def condition(self, name: str, value: bool = False, *, error: str | None = None, since: float | None = None) -> Transition:
+    def condition(
+        self,
+        name: str,
+        value: bool = False,
+        *,
+        error: str | None = None,
+        since: float | None = None,
+    ) -> Transition:
         return self.do(ConditionEvaluated(self.index(name), value, error, since))
 
     def delays(self, name: str) -> Transition:
@@ -229,20 +362,28 @@ class Play:
     def sent(self, *commands: tuple[str, int], place: tuple[int, int] | None = None) -> None:
         """The commands of these nodes' attempts are on the bus."""
         found = [(self.index(name), attempt) for name, attempt in commands]
-        sent = [(index, attempt, self.task.records[index].handovers, place) for index, attempt in found]
+        sent = [
+            (index, attempt, self.task.records[index].handovers, place) for index, attempt in found
+        ]
         Ledger(self.task, {}).sent(self.task, sent)
 
     def loses(self, name: str, **other: Any) -> Transition:
-        """The bus will not deliver the node's command any more; or one of another attempt, handovers or place."""
+        """The bus will not deliver the node's command any more; or one of another attempt,
+        handovers or place.
+        """
         return self.do(CommandsLost((self._command(name, other),)))
 
     def waits(self, name: str, **other: Any) -> None:
-        """The bus confirms that the node's command waits; or one of another attempt, handovers or place."""
+        """The bus confirms that the node's command waits; or one of another attempt, handovers or
+        place.
+        """
         Ledger(self.task, {}).waits(self.task, self._command(name, other), self.now)
 
     def _command(self, name: str, other: dict[str, Any]) -> Sent:
         known = self.task.records.get(self.index(name), NodeRecord())
-        attempt, handovers, place = (other.get(field, getattr(known, field)) for field in ("attempt", "handovers", "place"))
+        attempt, handovers, place = (
+            other.get(field, getattr(known, field)) for field in ("attempt", "handovers", "place")
+        )
         return self.index(name), attempt, handovers, place
 
     def cancel(self, reason: str = "") -> Transition:
@@ -259,12 +400,19 @@ class Play:
 
 
 def told(task: Task, effects: Sequence[Any]) -> list[str]:
-    """Effects in words: ``run a``, ``call f``, ``decide b``, ``stop c``, ``check d``, ``ask for e``, ``tell readers of a``."""
+    """Effects in words: ``run a``, ``call f``, ``decide b``, ``stop c``, ``check d``, ``ask for
+    e``, ``tell readers of a``.
+    """
     ids = task.spec.plan.ids
     words = {
-        SendCommand: "run", CallFunction: "call", EvaluateCondition: "decide", SendCancel: "stop", CheckCommand: "check",
-        AskWorker: "ask for", TellReaders: "tell readers of",
-    }  # fmt: skip
+        SendCommand: "run",
+        CallFunction: "call",
+        EvaluateCondition: "decide",
+        SendCancel: "stop",
+        CheckCommand: "check",
+        AskWorker: "ask for",
+        TellReaders: "tell readers of",
+    }
     return [f"{words[type(effect)]} {ids[effect.index]}" for effect in effects]
 
 
@@ -280,4 +428,7 @@ def started(step: Transition) -> list[str]:
 def changes(step: Transition) -> list[str]:
     """What the task's history gains: ``a running``, ``finished`` (the task)."""
     ids = step.task.spec.plan.ids
-    return [f"{ids[index]} {status or kind}" if index >= 0 else f"{status}" for _, index, kind, status, _ in step.log]
+    return [
+        f"{ids[index]} {status or kind}" if index >= 0 else f"{status}"
+        for _, index, kind, status, _ in step.log
+    ]

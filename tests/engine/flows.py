@@ -27,21 +27,31 @@ def graphs(draw: st.DrawFn, *, max_nodes: int = MAX_NODES) -> dict[str, Any]:
             if kind == "plain" or (kind == "stream" and functions):
                 edges.append({"from": earlier["node_id"], "to": node["node_id"]})
             elif kind == "stream":
-                edges.append({"from": earlier["node_id"], "to": node["node_id"], "trigger": "on_batch"})
+                edges.append(
+                    {"from": earlier["node_id"], "to": node["node_id"], "trigger": "on_batch"}
+                )
             else:
                 earlier.setdefault("routing", {}).setdefault(kind, []).append(node["node_id"])
         if parents and node["type"] == "work" and draw(st.integers(0, 3)) == 0:
             node["io"] = {"input_inline": {"input_adapter": "pull.from_artifacts"}}
         if parents:
-            node["fan_in"] = draw(st.sampled_from(["all", "all", "any", f"count:{draw(st.integers(1, parents))}"]))
+            node["fan_in"] = draw(
+                st.sampled_from(["all", "all", "any", f"count:{draw(st.integers(1, parents))}"])
+            )
         nodes.append(node)
-    return {"nodes": nodes, "edges": edges, "on_node_failure": draw(st.sampled_from(["stop", "continue"]))}
+    return {
+        "nodes": nodes,
+        "edges": edges,
+        "on_node_failure": draw(st.sampled_from(["stop", "continue"])),
+    }
 
 
 @st.composite
 def _node_fields(draw: st.DrawFn) -> dict[str, Any]:
     function = draw(st.integers(0, 5)) == 0
-    node: dict[str, Any] = {"type": "coordinator_fn", "io": {"fn": "noop"}} if function else {"type": "work"}
+    node: dict[str, Any] = (
+        {"type": "coordinator_fn", "io": {"fn": "noop"}} if function else {"type": "work"}
+    )
     node["retry_policy"] = {
         "max": draw(st.integers(0, 2)),
         "backoff_sec": draw(st.sampled_from([1.0, 5.0])),
@@ -63,6 +73,10 @@ def _node_fields(draw: st.DrawFn) -> dict[str, Any]:
 
 
 Word = tuple[int, int, int]
-"""What happens (which kind, to which node, with which attempt and value), as numbers that always mean something."""
+"""What happens (which kind, to which node, with which attempt and value), as numbers that always
+mean something.
+"""
 
-scripts = st.lists(st.tuples(st.integers(0, 99), st.integers(0, MAX_NODES - 1), st.integers(0, 99)), max_size=40)
+scripts = st.lists(
+    st.tuples(st.integers(0, 99), st.integers(0, MAX_NODES - 1), st.integers(0, 99)), max_size=40
+)

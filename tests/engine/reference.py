@@ -1,4 +1,5 @@
-"""The rules of a task once more, as plainly as they can be told: after every event everything is looked at again, from scratch.
+"""The rules of a task once more, as plainly as they can be told: after every event everything is
+looked at again, from scratch.
 
 It knows of a graph only its nodes and edges, and of attempts only the tokens they were given.
 """
@@ -64,7 +65,9 @@ class Node:
     pulled: bool = False
     """It finished, and its batches came from its parents."""
     required: bool = False
-    """A retry named it, or it had a result when a retry ran it again: it is not stopped as not needed."""
+    """A retry named it, or it had a result when a retry ran it again: it is not stopped as not
+    needed.
+    """
     excused: bool = False
     """It failed in an earlier run and was not chosen for this one: it stops nothing."""
 
@@ -93,10 +96,15 @@ class Reference:
     # ------------------------------------------------------------ answers
 
     def node_statuses(self) -> list[NodeStatus]:
-        return [NodeStatus("queued" if node.state in (*UNBEGUN, "issued") else node.state) for node in self.nodes]
+        return [
+            NodeStatus("queued" if node.state in (*UNBEGUN, "issued") else node.state)
+            for node in self.nodes
+        ]
 
     def name(self, index: int, token: str, number: tuple[int, int]) -> None:
-        """The token of the attempt that was just issued, its number and how often it was handed back before."""
+        """The token of the attempt that was just issued, its number and how often it was handed
+        back before.
+        """
         self.nodes[index].present = token
         self.nodes[index].number = number
         self.nodes[index].tokens.append(token)
@@ -130,7 +138,11 @@ class Reference:
             self.paused = False
         elif isinstance(event, CommandsLost):
             # The same command is sent again, which is no new attempt and changes nothing else.
-            self.after = [("run", command[0]) for command in event.commands if self.nodes[command[0]].is_issued(command[1:])]
+            self.after = [
+                ("run", command[0])
+                for command in event.commands
+                if self.nodes[command[0]].is_issued(command[1:])
+            ]
             for _, index in self.after:
                 self.nodes[index].sent, self.nodes[index].place = False, None
             return
@@ -140,19 +152,30 @@ class Reference:
         self._issue()
         self._see_status()
         if isinstance(event, Woke):
-            self.after = [(what, index) for index in range(len(self.nodes)) if (what := self._look_after(index, event.silent))]
+            self.after = [
+                (what, index)
+                for index in range(len(self.nodes))
+                if (what := self._look_after(index, event.silent))
+            ]
 
     def _look_after(self, index: int, silent: dict[str, float]) -> str | None:
         """What is done about a node that nothing was heard of for a while."""
         node = self.nodes[index]
-        if node.state not in ("issued", "running") or self.now - node.issued_at < self.settings.resend_sec:
+        if (
+            node.state not in ("issued", "running")
+            or self.now - node.issued_at < self.settings.resend_sec
+        ):
             return None
         if node.state == "issued":
             return None if node.sent and self.now - node.issued_at < 30 else "check"
         if self.plan.nodes[index].type == "coordinator_fn":
             return "call"
         unheard = self.now - (node.heard_at or 0) >= self.settings.lease_ttl_sec
-        return "ask" if unheard and silent.get(node.worker or "", 0) < self.settings.worker_suspect_sec else None
+        return (
+            "ask"
+            if unheard and silent.get(node.worker or "", 0) < self.settings.worker_suspect_sec
+            else None
+        )
 
     def _reported(self, event: Any) -> None:
         if event.index >= len(self.nodes):
@@ -199,7 +222,9 @@ class Reference:
         if node.state == "cancelling":
             node.state = "cancelled"
             return
-        delay = min(policy.backoff_sec * policy.multiplier ** (node.made - 1), policy.max_backoff_sec)
+        delay = min(
+            policy.backoff_sec * policy.multiplier ** (node.made - 1), policy.max_backoff_sec
+        )
         spent = self.now - (node.first_issued_at or self.now)
         over_budget = policy.budget_sec is not None and spent + delay > policy.budget_sec
         if permanent or reason in policy.permanent_on or node.made > policy.max or over_budget:
@@ -217,46 +242,68 @@ class Reference:
                 if with_all_below or self.nodes[edge.node].state != "finished":
                     run_again(edge.node, with_all_below=with_all_below)
                 elif self._missed_something(edge):
-                    # It had finished, and what it finished with is replaced: so is all that was made of it.
+                    # It had finished, and what it finished with is replaced: so is all that was
+                    # made of it.
                     run_again(edge.node, with_all_below=True)
 
         for index, node in enumerate(self.nodes):
             if index in (chosen or ()):
                 run_again(index, with_all_below=True)
-            elif (node.state == "cancelled" and all_stopped) or (chosen is None and self._failed_for_good(index)):
+            elif (node.state == "cancelled" and all_stopped) or (
+                chosen is None and self._failed_for_good(index)
+            ):
                 run_again(index, with_all_below=False)
-        while needed := [index for index, node in enumerate(self.nodes) if node.state == "cancelled" and self._is_missed(index, again)]:
+        while needed := [
+            index
+            for index, node in enumerate(self.nodes)
+            if node.state == "cancelled" and self._is_missed(index, again)
+        ]:
             for index in needed:
                 run_again(index, with_all_below=False)
         for index, node in enumerate(self.nodes):
             required = index in (chosen or ()) or node.state == "finished"
-            self.nodes[index] = Node(required=required) if index in again else replace(node, excused=True)
+            self.nodes[index] = (
+                Node(required=required) if index in again else replace(node, excused=True)
+            )
         self.outcome, self.status = None, TaskStatus.QUEUED
         self.begun = self.begun and not again
         self._set_deadline()
 
     def _is_missed(self, index: int, again: set[int]) -> bool:
-        """Whether a node that a finished task stopped has data for a child that runs again and cannot start with what stays.
+        """Whether a node that a finished task stopped has data for a child that runs again and
+        cannot start with what stays.
 
         A child that was skipped for want of the data passes on that it is missed itself.
         """
         for edge in self.plan.children[index]:
-            wanted = edge.node in again or (self.nodes[edge.node].starved and self._is_missed(edge.node, again))
+            wanted = edge.node in again or (
+                self.nodes[edge.node].starved and self._is_missed(edge.node, again)
+            )
             if index not in again and wanted and edge.route is not Route.ON_FAILURE:
-                kept = [self._said(other) for other in self.plan.parents[edge.node] if other.node not in again]
+                kept = [
+                    self._said(other)
+                    for other in self.plan.parents[edge.node]
+                    if other.node not in again
+                ]
                 need = self.plan.nodes[edge.node].fan_in
-                if need == "all" or kept.count("good") < (1 if need == "any" else int(need.split(":")[1])):
+                if need == "all" or kept.count("good") < (
+                    1 if need == "any" else int(need.split(":")[1])
+                ):
                     return True
         return False
 
     def _missed_something(self, edge: Edge) -> bool:
-        """Whether a finished node at the end of this edge could get more from the other end, now that it runs again.
+        """Whether a finished node at the end of this edge could get more from the other end, now
+        that it runs again.
 
-        A node that waits for all misses what any parent did not give. One that waits for some misses nothing, unless it pulled from
-        its parents and did not ask for the others to be stopped.
+        A node that waits for all misses what any parent did not give. One that waits for some
+        misses nothing, unless it pulled from its parents and did not ask for the others to be
+        stopped.
         """
         child = self.plan.nodes[edge.node]
-        return child.fan_in == "all" or (self.nodes[edge.node].pulled and child.on_satisfied == "leave")
+        return child.fan_in == "all" or (
+            self.nodes[edge.node].pulled and child.on_satisfied == "leave"
+        )
 
     # ------------------------------------------------------------ time
 
@@ -283,12 +330,18 @@ class Reference:
             return since is not None and limit is not None and self.now - since >= limit
 
         if node.state == "issued":
-            return "schedule_to_start_timeout" if passed(node.issued_at, limits.schedule_to_start_sec) else None
+            return (
+                "schedule_to_start_timeout"
+                if passed(node.issued_at, limits.schedule_to_start_sec)
+                else None
+            )
         if passed(node.began_at, limits.start_to_close_sec):
             return "start_to_close_timeout"
         if passed(node.heard_at, limits.heartbeat_sec):
             return "heartbeat_timeout"
-        patience = max(self.settings.worker_lost_sec, self.settings.lease_ttl_sec * 2 ** (node.made - 1))
+        patience = max(
+            self.settings.worker_lost_sec, self.settings.lease_ttl_sec * 2 ** (node.made - 1)
+        )
         return "worker_lost" if silent.get(node.worker or "", 0.0) >= patience else None
 
     # ------------------------------------------------------------ what follows
@@ -299,7 +352,11 @@ class Reference:
             pass
 
     def _follow_once(self) -> bool:
-        failed = [index for index, node in enumerate(self.nodes) if self._failed_for_good(index) and not node.excused]
+        failed = [
+            index
+            for index, node in enumerate(self.nodes)
+            if self._failed_for_good(index) and not node.excused
+        ]
         if failed and self.plan.on_node_failure == "stop":
             self._stop_everything(TaskStatus.FAILED)
             return True
@@ -323,9 +380,12 @@ class Reference:
         unneeded = [
             self.nodes[edge.node]
             for index, node in enumerate(self.nodes)
-            if node.state in IN_FLIGHT and self.plan.nodes[index].on_satisfied == "cancel" and self._met(index)
+            if node.state in IN_FLIGHT
+            and self.plan.nodes[index].on_satisfied == "cancel"
+            and self._met(index)
             for edge in self.plan.parents[index]
-            if self.nodes[edge.node].state not in (*ENDED, "cancelling") and not self.nodes[edge.node].required
+            if self.nodes[edge.node].state not in (*ENDED, "cancelling")
+            and not self.nodes[edge.node].required
         ]
         for node in unneeded:
             self._stop(node)
@@ -348,10 +408,12 @@ class Reference:
         return False if said.count("good") + said.count("open") >= wanted else None
 
     def _said(self, edge: Edge) -> str:
-        """What a parent tells a child: ``open``; ``good``; ``bad`` if it owes data that will not come; ``nothing`` if it owes none.
+        """What a parent tells a child: ``open``; ``good``; ``bad`` if it owes data that will not
+        come; ``nothing`` if it owes none.
 
-        Who stands on the failure of a parent is owed nothing unless that parent failed itself. Who stands on its success is owed
-        nothing once its failure is handled, for then the branch was not taken. A parent that was skipped owes what it was itself owed.
+        Who stands on the failure of a parent is owed nothing unless that parent failed itself. Who
+        stands on its success is owed nothing once its failure is handled, for then the branch was
+        not taken. A parent that was skipped owes what it was itself owed.
         """
         parent = self.nodes[edge.node]
         if parent.state not in ENDED:
@@ -362,14 +424,20 @@ class Reference:
             return "good"
         if parent.state == "skipped" and not parent.starved:
             return "nothing"
-        branch_not_taken = edge.route is Route.ON_SUCCESS and parent.state == "failed" and self._is_handled(edge.node)
+        branch_not_taken = (
+            edge.route is Route.ON_SUCCESS
+            and parent.state == "failed"
+            and self._is_handled(edge.node)
+        )
         return "nothing" if branch_not_taken else "bad"
 
     def _streams(self, index: int) -> bool:
         """Whether a parent that is streamed from has a batch, and all others have ended."""
         edges = self.plan.parents[index]
         batches = [self.nodes[edge.node].has_batch for edge in edges if edge.streams]
-        return any(batches) and all(self.nodes[edge.node].state in ENDED for edge in edges if not edge.streams)
+        return any(batches) and all(
+            self.nodes[edge.node].state in ENDED for edge in edges if not edge.streams
+        )
 
     def _failed_for_good(self, index: int) -> bool:
         """Whether a node failed and no branch handles it."""
@@ -408,7 +476,9 @@ class Reference:
             node, spec = self.nodes[index], self.plan.nodes[index]
             node.made += 1
             node.issued_at = self.now
-            node.first_issued_at = self.now if node.first_issued_at is None else node.first_issued_at
+            node.first_issued_at = (
+                self.now if node.first_issued_at is None else node.first_issued_at
+            )
             node.heard_at, node.worker, node.sent, node.place = None, None, False, None
             node.state = "running" if spec.type == "coordinator_fn" else "issued"
             if node.state == "running":

@@ -1,4 +1,6 @@
-"""Which reports count: the first success of any attempt that was issued, and of all else the present attempt's alone."""
+"""Which reports count: the first success of any attempt that was issued, and of all else the
+present attempt's alone.
+"""
 
 import pytest
 
@@ -26,7 +28,12 @@ def test_a_report_of_success_carries_everything_over():
     play.now += 2
     play.succeeds("a", {"n": 1})
     record = play.record("a")
-    assert (record.result, record.metrics, record.worker_id, record.finished_at) == ({"n": 1}, {"n": 1}, "w", NOON + 2)
+    assert (record.result, record.metrics, record.worker_id, record.finished_at) == (
+        {"n": 1},
+        {"n": 1},
+        "w",
+        NOON + 2,
+    )
     assert play.task.finished_at == NOON + 2
     assert play.task.wake_at is None
 
@@ -80,13 +87,18 @@ def test_a_success_counts_though_the_run_is_being_cancelled():
     assert play.status("a") is NodeStatus.FINISHED
 
 
-@pytest.mark.parametrize("report", ["starts", "progresses", "stores_a_batch", "fails", "stops", "is_released"])
+@pytest.mark.parametrize(
+    "report", ["starts", "progresses", "stores_a_batch", "fails", "stops", "is_released"]
+)
 def test_what_an_older_attempt_reports_is_not_heard(report: str):
     play = second_attempt()
     assert getattr(play, report)("a", attempt=1).ignored
 
 
-@pytest.mark.parametrize("report", ["starts", "progresses", "stores_a_batch", "succeeds", "fails", "stops", "is_released"])
+@pytest.mark.parametrize(
+    "report",
+    ["starts", "progresses", "stores_a_batch", "succeeds", "fails", "stops", "is_released"],
+)
 def test_what_nobody_was_asked_for_is_not_heard(report: str):
     play = second_attempt()
     assert getattr(play, report)("a", token=FOREIGN).ignored
@@ -94,19 +106,28 @@ def test_what_nobody_was_asked_for_is_not_heard(report: str):
     assert getattr(play, report)("a", attempt=7).ignored
 
 
-@pytest.mark.parametrize("report", ["starts", "progresses", "stores_a_batch", "succeeds", "fails", "stops", "is_released"])
+@pytest.mark.parametrize(
+    "report",
+    ["starts", "progresses", "stores_a_batch", "succeeds", "fails", "stops", "is_released"],
+)
 def test_a_token_is_good_for_its_own_attempt_alone(report: str):
     play = Play(graph("a"))
     assert getattr(play, report)("a", attempt=2, token=play.token("a", 1)).ignored
 
 
-@pytest.mark.parametrize("report", ["starts", "progresses", "stores_a_batch", "succeeds", "fails", "stops", "is_released"])
+@pytest.mark.parametrize(
+    "report",
+    ["starts", "progresses", "stores_a_batch", "succeeds", "fails", "stops", "is_released"],
+)
 def test_what_concerns_a_node_that_is_not_there_is_not_heard(report: str):
     play = Play(graph("a"))
     assert getattr(play, report)("nowhere", attempt=1, token=play.token("a")).ignored
 
 
-@pytest.mark.parametrize("report", ["starts", "progresses", "stores_a_batch", "succeeds", "fails", "stops", "is_released"])
+@pytest.mark.parametrize(
+    "report",
+    ["starts", "progresses", "stores_a_batch", "succeeds", "fails", "stops", "is_released"],
+)
 def test_a_node_that_has_ended_hears_nothing_more(report: str):
     play = Play(graph("a b"))
     play.starts("a")

@@ -1,4 +1,6 @@
-"""What an event costs: reads of the plan are counted, so that the answer does not depend on the machine."""
+"""What an event costs: reads of the plan are counted, so that the answer does not depend on the
+machine.
+"""
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -31,7 +33,10 @@ class Counted(tuple[Any, ...]):
 
 
 def counted(plan: Plan) -> Plan:
-    edges = {name: Counted(Counted(edges) for edges in getattr(plan, name)) for name in ("children", "parents")}
+    edges = {
+        name: Counted(Counted(edges) for edges in getattr(plan, name))
+        for name in ("children", "parents")
+    }
     flat = {
         field.name: Counted(getattr(plan, field.name))
         for field in fields(plan)
@@ -41,7 +46,9 @@ def counted(plan: Plan) -> Plan:
 
 
 class Measured(Play):
-    """A task of which every event says how much of the plan it read, for each child of the node it concerns."""
+    """A task of which every event says how much of the plan it read, for each child of the node it
+    concerns.
+    """
 
     def __init__(self, flow: Graph) -> None:
         super().__init__(flow, check=False)
@@ -51,7 +58,11 @@ class Measured(Play):
     def do(self, event: Any) -> Transition:
         Counted.reads = 0
         step = super().do(event)
-        children = len(self.task.spec.plan.children[event.index]) if hasattr(event, "index") else len(self.task.marks)
+        children = (
+            len(self.task.spec.plan.children[event.index])
+            if hasattr(event, "index")
+            else len(self.task.marks)
+        )
         allowed = READS_PER_EVENT + READS_PER_EDGE * children
         if Counted.reads > allowed:
             self.excess.append((event, Counted.reads))
@@ -85,7 +96,9 @@ def test_the_work_for_an_event_grows_with_the_children_of_its_node_alone(shape: 
 
 
 def test_the_work_for_a_failure_is_no_greater():
-    play = Measured(graph(f"{' '.join(NAMES)} -> last", on_node_failure="continue", last={"fan_in": "any"}))
+    play = Measured(
+        graph(f"{' '.join(NAMES)} -> last", on_node_failure="continue", last={"fan_in": "any"})
+    )
     for name in NAMES:
         play.breaks(name)
     assert play.excess == []

@@ -1,10 +1,23 @@
-"""What is to be done can be told from what is stored, so that a crash loses nothing that was decided."""
+"""What is to be done can be told from what is stored, so that a crash loses nothing that was
+decided.
+"""
 
 from flowkit._engine import CancelRequested, advance, pending_effects
 from flowkit._records.task_records import decode_task, encode_spec, header_of, new_record
 from flowkit.graph import Graph
 from flowkit.task import Task
-from tests.engine.drive import FUNCTION, NOON, STEADY, Play, copy_of, effects, graph, kept_at_hand, started, told
+from tests.engine.drive import (
+    FUNCTION,
+    NOON,
+    STEADY,
+    Play,
+    copy_of,
+    effects,
+    graph,
+    kept_at_hand,
+    started,
+    told,
+)
 
 
 def after_a_crash(play: Play, flow: Graph) -> Task:
@@ -94,7 +107,14 @@ def test_nothing_is_left_to_do_for_a_task_that_has_ended():
 
 
 def test_a_task_read_from_the_store_is_the_task_that_was_stored():
-    flow = graph("f -> a b", "a => c", "b -> c", f=FUNCTION, a={"concurrency_key": "k"}, b={"concurrency_key": "k"})
+    flow = graph(
+        "f -> a b",
+        "a => c",
+        "b -> c",
+        f=FUNCTION,
+        a={"concurrency_key": "k"},
+        b={"concurrency_key": "k"},
+    )
     play = Play(flow, deadline_sec=60)
     play.returns("f", {"n": 1})
     play.stores_a_batch("a")
@@ -102,12 +122,22 @@ def test_a_task_read_from_the_store_is_the_task_that_was_stored():
     task = after_a_crash(play, flow)
     assert kept_at_hand(task) == kept_at_hand(play.task)
     assert told(task, pending_effects(task)) == told(play.task, pending_effects(play.task))
-    task.version, task.ready, task.key_waiters, task.vars = play.task.version, play.task.ready, play.task.key_waiters, play.task.vars
+    task.version, task.ready, task.key_waiters, task.vars = (
+        play.task.version,
+        play.task.ready,
+        play.task.key_waiters,
+        play.task.vars,
+    )
     assert task == play.task
 
 
 def test_a_task_goes_on_where_another_process_left_it():
-    flow = graph("a b c -> d", a={"concurrency_key": "k"}, b={"concurrency_key": "k"}, c={"retry_policy": STEADY})
+    flow = graph(
+        "a b c -> d",
+        a={"concurrency_key": "k"},
+        b={"concurrency_key": "k"},
+        c={"retry_policy": STEADY},
+    )
     play = Play(flow)
     play.fails("c")
     play.task = after_a_crash(play, flow)
@@ -132,7 +162,12 @@ def test_nodes_that_waited_for_room_start_in_another_process():
 def test_the_header_follows_the_task():
     play = Play(graph("a"), deadline_sec=60)
     header = header_of(play.task)
-    assert (header.task_id, header.status, header.wake_at, header.finished_at) == ("t", "queued", play.now + 5, None)
+    assert (header.task_id, header.status, header.wake_at, header.finished_at) == (
+        "t",
+        "queued",
+        play.now + 5,
+        None,
+    )
 
 
 def test_a_transition_that_is_not_applied_leaves_the_task_alone():

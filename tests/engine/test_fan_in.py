@@ -40,13 +40,23 @@ def test_a_node_that_waits_for_two_of_three_starts_after_the_second():
 
 
 def test_any_survives_failures_until_no_parent_is_left():
-    play = Play(graph("a b -> c", "a b !> h", on_node_failure="continue", c={"fan_in": "any"}, h={"fan_in": "any"}))
+    play = Play(
+        graph(
+            "a b -> c",
+            "a b !> h",
+            on_node_failure="continue",
+            c={"fan_in": "any"},
+            h={"fan_in": "any"},
+        )
+    )
     play.breaks("a")
     assert play.status("c") is NodeStatus.QUEUED
     assert started(play.succeeds("b")) == ["c"]
 
 
-@pytest.mark.parametrize(("fan_in", "failures"), [("all", 1), ("any", 3), ("count:2", 2), ("count:3", 1)])
+@pytest.mark.parametrize(
+    ("fan_in", "failures"), [("all", 1), ("any", 3), ("count:2", 2), ("count:3", 1)]
+)
 def test_a_fan_in_that_cannot_be_met_skips_the_node_at_once(fan_in: str, failures: int):
     play = Play(graph("a b c -> d", on_node_failure="continue", d={"fan_in": fan_in}))
     for place, name in enumerate("abc"[:failures], 1):
@@ -64,7 +74,9 @@ def test_a_skipped_parent_counts_as_ended_without_data():
 
 
 def test_a_skipped_parent_does_not_help_any_or_count():
-    play = Play(graph("a b -> c d", a={"when": "false"}, c={"fan_in": "any"}, d={"fan_in": "count:2"}))
+    play = Play(
+        graph("a b -> c d", a={"when": "false"}, c={"fan_in": "any"}, d={"fan_in": "count:2"})
+    )
     step = play.condition("a", value=False)
     assert changes(step) == ["a skipped", "d skipped"]
     assert started(play.succeeds("b")) == ["c"]
@@ -74,7 +86,12 @@ def test_a_skipped_parent_does_not_help_any_or_count():
 def test_a_node_all_of_whose_parents_were_skipped_is_skipped_too():
     play = Play(graph("a b -> c", "c -> d", a={"when": "false"}, b={"when": "false"}))
     play.condition("a", value=False)
-    assert changes(play.condition("b", value=False)) == ["b skipped", "c skipped", "d skipped", "finished"]
+    assert changes(play.condition("b", value=False)) == [
+        "b skipped",
+        "c skipped",
+        "d skipped",
+        "finished",
+    ]
 
 
 def test_ten_thousand_nodes_in_a_chain_are_skipped_at_once():
@@ -100,7 +117,15 @@ def test_parents_that_still_run_are_left_alone_when_the_node_starts():
 
 
 def test_parents_that_are_not_needed_any_more_are_cancelled_if_the_node_says_so():
-    play = Play(graph("a b c -> d", "c -> e", "x -> y", "y -> d", d={"fan_in": "any", "on_satisfied": "cancel"}))
+    play = Play(
+        graph(
+            "a b c -> d",
+            "c -> e",
+            "x -> y",
+            "y -> d",
+            d={"fan_in": "any", "on_satisfied": "cancel"},
+        )
+    )
     play.starts("b")
     step = play.succeeds("a")
     assert effects(step) == ["run d", "stop b", "stop c"]
@@ -127,7 +152,13 @@ def test_parents_are_not_cancelled_before_the_node_starts():
 
 
 def test_a_parent_that_is_being_cancelled_is_not_cancelled_twice():
-    play = Play(graph("a b -> c d", c={"fan_in": "any", "on_satisfied": "cancel"}, d={"fan_in": "any", "on_satisfied": "cancel"}))
+    play = Play(
+        graph(
+            "a b -> c d",
+            c={"fan_in": "any", "on_satisfied": "cancel"},
+            d={"fan_in": "any", "on_satisfied": "cancel"},
+        )
+    )
     play.starts("b")
     assert effects(play.succeeds("a")) == ["run c", "stop b", "run d"]
 
@@ -172,7 +203,9 @@ def test_a_plain_child_of_a_handled_failure_is_skipped():
 
 
 def test_a_cancelled_parent_takes_neither_branch():
-    play = Play(graph("w a -> x", "a +> good", "a !> bad", x={"fan_in": "any", "on_satisfied": "cancel"}))
+    play = Play(
+        graph("w a -> x", "a +> good", "a !> bad", x={"fan_in": "any", "on_satisfied": "cancel"})
+    )
     step = play.succeeds("w")
     assert "a cancelled" in changes(step)
     assert {"good skipped", "bad skipped"} <= set(changes(step))
@@ -226,7 +259,9 @@ def test_a_stopped_task_begins_nothing_more_when_something_succeeds_after_all():
 
 
 def failed_above(*lines: str, **nodes: Any) -> Play:
-    """A graph in which ``e`` has failed, ``d`` and the failure's branch ``h`` have finished, where they are in it."""
+    """A graph in which ``e`` has failed, ``d`` and the failure's branch ``h`` have finished, where
+    they are in it.
+    """
     play = Play(graph("e", "d", *lines, on_node_failure="continue", **nodes))
     play.succeeds("d")
     play.breaks("e")
@@ -237,8 +272,12 @@ def failed_above(*lines: str, **nodes: Any) -> Play:
 
 def test_nothing_below_a_failure_runs_without_the_data_over_any_number_of_steps():
     play = failed_above("e -> f1", "f1 -> f2", "f2 -> f3", "f1 d -> g1", "f3 d -> g3", "g3 d -> h3")
-    assert {play.status(name) for name in ("f1", "f2", "f3", "g1", "g3", "h3")} == {NodeStatus.SKIPPED}
-    assert {play.record(name).reason_code for name in ("f1", "f2", "f3", "g1", "g3", "h3")} == {"upstream_failed"}
+    assert {play.status(name) for name in ("f1", "f2", "f3", "g1", "g3", "h3")} == {
+        NodeStatus.SKIPPED
+    }
+    assert {play.record(name).reason_code for name in ("f1", "f2", "f3", "g1", "g3", "h3")} == {
+        "upstream_failed"
+    }
     assert play.task.status is TaskStatus.FAILED
 
 
@@ -250,19 +289,31 @@ def test_the_normal_branch_of_a_handled_failure_was_not_taken_and_a_join_of_both
 
 def test_the_normal_branch_of_a_failure_that_is_not_handled_is_below_the_failure():
     play = failed_above("e +> a", "a d -> join")
-    assert (play.record("a").reason_code, play.record("join").reason_code) == ("upstream_failed", "upstream_failed")
+    assert (play.record("a").reason_code, play.record("join").reason_code) == (
+        "upstream_failed",
+        "upstream_failed",
+    )
 
 
 def test_a_plain_child_of_a_handled_failure_is_below_the_failure_and_so_is_a_join_with_the_branch():
     play = failed_above("e -> f", "e !> h", "f h -> join", "h d -> other")
-    assert (play.record("f").reason_code, play.record("join").reason_code) == ("upstream_failed", "upstream_failed")
+    assert (play.record("f").reason_code, play.record("join").reason_code) == (
+        "upstream_failed",
+        "upstream_failed",
+    )
     assert play.succeeds("other").status is TaskStatus.FINISHED
 
 
 def test_a_node_below_a_failure_takes_neither_of_its_branches_and_passes_the_failure_on():
     play = failed_above("e -> f", "f +> good", "f !> bad", "good d -> x", "bad d -> y")
-    assert (play.record("good").reason_code, play.record("x").reason_code) == ("upstream_failed", "upstream_failed")
-    assert (play.record("bad").reason_code, play.status("y")) == ("upstream_skipped", NodeStatus.QUEUED)
+    assert (play.record("good").reason_code, play.record("x").reason_code) == (
+        "upstream_failed",
+        "upstream_failed",
+    )
+    assert (play.record("bad").reason_code, play.status("y")) == (
+        "upstream_skipped",
+        NodeStatus.QUEUED,
+    )
 
 
 def test_one_branch_may_handle_the_failure_of_each_node_of_a_chain():
@@ -272,7 +323,9 @@ def test_one_branch_may_handle_the_failure_of_each_node_of_a_chain():
 
 
 def test_any_and_count_may_be_met_by_parents_that_are_not_below_the_failure():
-    play = failed_above("e -> f", "f d -> one two", one={"fan_in": "any"}, two={"fan_in": "count:2"})
+    play = failed_above(
+        "e -> f", "f d -> one two", one={"fan_in": "any"}, two={"fan_in": "count:2"}
+    )
     assert play.record("two").reason_code == "upstream_failed"
     assert play.succeeds("one").status is TaskStatus.FAILED
 
@@ -292,17 +345,34 @@ def test_a_skip_by_condition_or_branch_is_not_passed_on_as_a_failure():
 
 
 def test_a_parent_that_was_not_needed_owes_its_children_what_a_failed_one_does():
-    play = Play(graph("a b -> c", "b -> f", "f c -> g", c={"fan_in": "any", "on_satisfied": "cancel"}))
+    play = Play(
+        graph("a b -> c", "b -> f", "f c -> g", c={"fan_in": "any", "on_satisfied": "cancel"})
+    )
     play.succeeds("a")
     play.succeeds("c")
-    assert (play.record("f").reason_code, play.record("g").reason_code) == ("upstream_failed", "upstream_failed")
+    assert (play.record("f").reason_code, play.record("g").reason_code) == (
+        "upstream_failed",
+        "upstream_failed",
+    )
 
 
 @pytest.mark.parametrize("parents", ["a b", "b a"])
 def test_why_a_node_is_skipped_does_not_depend_on_the_order_of_edges(parents: str):
-    play = Play(graph("e +> a", "e -> b", "e !> h", *(f"{name} -> j" for name in parents.split()), "c -> j", j={"fan_in": "count:3"}))
+    play = Play(
+        graph(
+            "e +> a",
+            "e -> b",
+            "e !> h",
+            *(f"{name} -> j" for name in parents.split()),
+            "c -> j",
+            j={"fan_in": "count:3"},
+        )
+    )
     play.breaks("e")
-    assert (play.record("a").reason_code, play.record("b").reason_code) == ("upstream_skipped", "upstream_failed")
+    assert (play.record("a").reason_code, play.record("b").reason_code) == (
+        "upstream_skipped",
+        "upstream_failed",
+    )
     assert play.record("j").reason_code == "upstream_failed"
 
 
@@ -336,7 +406,10 @@ def test_a_false_condition_skips_the_node():
 def test_a_condition_that_cannot_be_evaluated_fails_the_node():
     play = Play(graph("a", "a !> b", a={"when": "vars.x"}))
     assert started(play.condition("a", error="there is no x")) == ["b"]
-    assert (play.record("a").reason_code, play.record("a").error) == ("bad_condition", "there is no x")
+    assert (play.record("a").reason_code, play.record("a").error) == (
+        "bad_condition",
+        "there is no x",
+    )
 
 
 def test_a_condition_counts_once():

@@ -11,7 +11,11 @@ BAD = VarsOp("incr", {"key": "x", "by": "one"})
 
 def test_a_function_is_called_and_runs_at_once():
     play = Play(graph("f", f=FUNCTION))
-    assert (play.status("f"), play.task.status, play.task.started_at) == (NodeStatus.RUNNING, TaskStatus.RUNNING, NOON)
+    assert (play.status("f"), play.task.status, play.task.started_at) == (
+        NodeStatus.RUNNING,
+        TaskStatus.RUNNING,
+        NOON,
+    )
     assert play.pending == ["call f"]
 
 

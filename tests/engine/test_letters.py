@@ -26,8 +26,21 @@ def test_a_function_and_a_time_limit_leave_a_letter():
 
 def test_a_node_whose_batch_left_a_letter_leaves_none():
     play = Play(graph("a", a=ONCE))
-    address = {"task_id": "t", "index": 0, "attempt": 1, "token": play.token("a"), "worker_id": "w", "started_at": play.now, "at": play.now}
-    assert play.do(NodeFailed(**address, reason_code="boom", permanent=True, error="no", parked=True)).letters == []
+    address = {
+        "task_id": "t",
+        "index": 0,
+        "attempt": 1,
+        "token": play.token("a"),
+        "worker_id": "w",
+        "started_at": play.now,
+        "at": play.now,
+    }
+    assert (
+        play.do(
+            NodeFailed(**address, reason_code="boom", permanent=True, error="no", parked=True)
+        ).letters
+        == []
+    )
     assert (play.task.status, play.record("a").letter) == (TaskStatus.FAILED, 0)
 
 

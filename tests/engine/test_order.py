@@ -1,4 +1,6 @@
-"""Who goes first: priorities, keys that one node holds at a time, and the window of nodes under way."""
+"""Who goes first: priorities, keys that one node holds at a time, and the window of nodes under
+way.
+"""
 
 from typing import Any
 
@@ -61,7 +63,9 @@ def test_several_that_wait_start_when_the_window_opens():
 
 
 def test_newcomers_and_those_that_wait_start_in_one_order():
-    play = Play(graph("a b c d", "a -> x y", x={"priority": 1}, y={"priority": -1}), max_in_flight=1)
+    play = Play(
+        graph("a b c d", "a -> x y", x={"priority": 1}, y={"priority": -1}), max_in_flight=1
+    )
     play.settings = type(play.settings)(max_in_flight=4)
     assert started(play.succeeds("a")) == ["x", "b", "c", "d"]
     assert started(play.succeeds("d")) == ["y"]
@@ -116,14 +120,32 @@ def test_a_function_holds_a_key_too():
 
 
 def test_those_that_were_cancelled_while_they_waited_are_passed_over():
-    play = Play(graph("a b c", "w b -> j", a=KEYED, b=KEYED, c=KEYED, j={"fan_in": "any", "on_satisfied": "cancel"}))
+    play = Play(
+        graph(
+            "a b c",
+            "w b -> j",
+            a=KEYED,
+            b=KEYED,
+            c=KEYED,
+            j={"fan_in": "any", "on_satisfied": "cancel"},
+        )
+    )
     play.succeeds("w")
     assert play.status("b") is NodeStatus.CANCELLED
     assert started(play.succeeds("a")) == ["c"]
 
 
 def test_a_node_that_is_cancelled_before_it_takes_its_key_passes_it_on():
-    play = Play(graph("a b c", "x b => j", a=KEYED, b=KEYED, c=KEYED, j={"fan_in": "any", "on_satisfied": "cancel"}))
+    play = Play(
+        graph(
+            "a b c",
+            "x b => j",
+            a=KEYED,
+            b=KEYED,
+            c=KEYED,
+            j={"fan_in": "any", "on_satisfied": "cancel"},
+        )
+    )
     play.stores_a_batch("x")
     play.pause()
     play.succeeds("a")
@@ -149,7 +171,10 @@ def test_a_node_that_succeeds_before_it_takes_its_key_passes_it_on():
 @pytest.mark.parametrize("max_in_flight", [1, 2, 100])
 def test_a_task_of_keyed_nodes_comes_to_its_end(max_in_flight: int):
     names = [f"n{index}" for index in range(20)]
-    flow = graph(" ".join(names), **{name: {"concurrency_key": f"k{index % 3}"} for index, name in enumerate(names)})
+    flow = graph(
+        " ".join(names),
+        **{name: {"concurrency_key": f"k{index % 3}"} for index, name in enumerate(names)},
+    )
     play = Play(flow, max_in_flight=max_in_flight)
     while not play.task.terminal:
         assert play.marks.count("q") <= min(max_in_flight, 3)

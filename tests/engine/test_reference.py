@@ -1,4 +1,6 @@
-"""The engine against a naive interpreter of the same rules, over random graphs and random things that happen."""
+"""The engine against a naive interpreter of the same rules, over random graphs and random things
+that happen.
+"""
 
 from typing import Any
 
@@ -53,7 +55,9 @@ AFTER = {CheckCommand: "check", AskWorker: "ask", CallFunction: "call"}
 
 
 class Both:
-    """A task in the engine and in the reference, to which the same things happen, and what must always hold between them."""
+    """A task in the engine and in the reference, to which the same things happen, and what must
+    always hold between them.
+    """
 
     def __init__(self, flow: Graph, *, deadline_sec: float | None, max_in_flight: int) -> None:
         self.settings = EngineSettings(max_in_flight=max_in_flight)
@@ -61,7 +65,9 @@ class Both:
         self.plan = flow.plan
         self.reference = Reference(flow.plan, settings=self.settings, deadline_sec=deadline_sec)
         self.now = NOON
-        self.issued: dict[int, list[tuple[int, str]]] = {index: [] for index in range(len(flow.plan.nodes))}
+        self.issued: dict[int, list[tuple[int, str]]] = {
+            index: [] for index in range(len(flow.plan.nodes))
+        }
         self.not_carried_out: list[Effect] = []
         self.last: Event = TaskSubmitted()
         self.do(self.last)
@@ -78,7 +84,9 @@ class Both:
             step.apply()
         self.reference.happen(event, now=self.now)
         self._name_attempts()
-        assert [STATUS_OF_MARK[mark] for mark in task.marks] == self.reference.node_statuses(), event
+        assert [STATUS_OF_MARK[mark] for mark in task.marks] == self.reference.node_statuses(), (
+            event
+        )
         starved = [node.starved for node in self.reference.nodes]
         assert [mark == Mark.UPSTREAM_FAILED for mark in task.marks] == starved, event
         assert task.status == self.reference.status, event
@@ -86,19 +94,27 @@ class Both:
         assert broken_fan_in(self.plan, task.marks.decode(), reason_codes) is None, event
         self._assert_looked_after(event, step)
         if not isinstance(event, RetryRequested):
-            assert all(task.marks[index] == before[index] for index in ended), "a node that has ended never changes"
+            assert all(task.marks[index] == before[index] for index in ended), (
+                "a node that has ended never changes"
+            )
         self._assert_order(step, before)
         self._assert_effects_are_restored(step)
         self._assert_idempotent(event)
         assert_nothing_drifted(task)
 
     def _assert_looked_after(self, event: Event, step: Transition) -> None:
-        """What was not heard of is asked for, and nothing else; of what changed anyway it does not matter."""
+        """What was not heard of is asked for, and nothing else; of what changed anyway it does not
+        matter.
+        """
         if isinstance(event, Woke):
             done = {
-                (AFTER[type(effect)], effect.index) for effect in step.effects if type(effect) in AFTER and effect.index not in step.marks
+                (AFTER[type(effect)], effect.index)
+                for effect in step.effects
+                if type(effect) in AFTER and effect.index not in step.marks
             }
-            assert done == {(what, index) for what, index in self.reference.after if index not in step.marks}
+            assert done == {
+                (what, index) for what, index in self.reference.after if index not in step.marks
+            }
         elif isinstance(event, CommandsLost):
             assert [("run", effect.index) for effect in step.effects] == self.reference.after
             assert step.ignored == (not self.reference.after)
@@ -107,7 +123,9 @@ class Both:
         for index in self.reference.unnamed:
             record = self.task.records[index]
             token = self.task.spec.token(index, record.attempt, record.handovers)
-            assert (record.attempt, token) not in self.issued[index], "every issue has its own token"
+            assert (record.attempt, token) not in self.issued[index], (
+                "every issue has its own token"
+            )
             self.issued[index].append((record.attempt, token))
             self.reference.name(index, token, (record.attempt, record.handovers))
 
@@ -121,15 +139,28 @@ class Both:
     def _assert_order(self, step: Transition, before: bytes) -> None:
         """Nothing starts before its fan-in holds."""
         for effect in step.effects:
-            if isinstance(effect, SendCommand | CallFunction) and before[effect.index] == Mark.WAITING:
+            if (
+                isinstance(effect, SendCommand | CallFunction)
+                and before[effect.index] == Mark.WAITING
+            ):
                 edges = self.plan.parents[effect.index]
                 ended = sum(self.task.marks[edge.node] in ENDED for edge in edges)
-                streams = any(edge.streams and self.task.records[edge.node].has_batch for edge in edges if edge.node in self.task.records)
+                streams = any(
+                    edge.streams and self.task.records[edge.node].has_batch
+                    for edge in edges
+                    if edge.node in self.task.records
+                )
                 assert ended == len(edges) or ended >= self.plan.need[effect.index] > 0 or streams
 
     def _assert_effects_are_restored(self, step: Transition) -> None:
-        """What was decided and neither carried out nor overtaken can be told from the task alone."""
-        self.not_carried_out = [effect for effect in (*self.not_carried_out, *step.effects) if self._still_matters(effect)]
+        """What was decided and neither carried out nor overtaken can be told from the task
+        alone.
+        """
+        self.not_carried_out = [
+            effect
+            for effect in (*self.not_carried_out, *step.effects)
+            if self._still_matters(effect)
+        ]
         pending = pending_effects(self.task)
         assert all(effect in pending for effect in self.not_carried_out)
         assert {effect.index for effect in pending if isinstance(effect, SendCancel)} == {
@@ -140,7 +171,12 @@ class Both:
         mark, record = self.task.marks[effect.index], self.task.records.get(effect.index)
         match effect:
             case SendCommand(_, attempt):
-                return mark == Mark.ISSUED and record is not None and record.attempt == attempt and not record.sent
+                return (
+                    mark == Mark.ISSUED
+                    and record is not None
+                    and record.attempt == attempt
+                    and not record.sent
+                )
             case CallFunction(_, attempt):
                 return mark == Mark.RUNNING and record is not None and record.attempt == attempt
             case EvaluateCondition():
@@ -177,7 +213,12 @@ class Both:
             self.do(TaskSubmitted())
         elif kind < 36:
             sent = [
-                (effect.index, effect.attempt, self.task.records[effect.index].handovers, (0, choice) if choice % 2 else None)
+                (
+                    effect.index,
+                    effect.attempt,
+                    self.task.records[effect.index].handovers,
+                    (0, choice) if choice % 2 else None,
+                )
                 for effect in pending_effects(self.task)
                 if isinstance(effect, SendCommand)
             ]
@@ -191,16 +232,26 @@ class Both:
         else:
             self.do(self._report(kind, index, choice))
 
-    def _commands(self, index: int, choice: int) -> tuple[tuple[int, int, int, tuple[int, int] | None], ...]:
+    def _commands(
+        self, index: int, choice: int
+    ) -> tuple[tuple[int, int, int, tuple[int, int] | None], ...]:
         """Commands that were lost: the present ones mostly, now and then others."""
         records = self.task.records
         chosen = sorted({index, choice % len(self.plan.nodes)} & {*records})
-        found = [(place, records[place].attempt, records[place].handovers, records[place].place) for place in chosen]
+        found = [
+            (place, records[place].attempt, records[place].handovers, records[place].place)
+            for place in chosen
+        ]
         if choice < 75:
             return tuple(found)
         if choice < 80:
-            return tuple((node, attempt, handovers, (9, 9)) for node, attempt, handovers, _ in found)
-        return tuple((node, attempt + choice % 2, handovers + 1, place) for node, attempt, handovers, place in found)
+            return tuple(
+                (node, attempt, handovers, (9, 9)) for node, attempt, handovers, _ in found
+            )
+        return tuple(
+            (node, attempt + choice % 2, handovers + 1, place)
+            for node, attempt, handovers, place in found
+        )
 
     def _report(self, kind: int, index: int, choice: int) -> Event:
         """A report of the present attempt mostly, now and then of an older one or of nobody's."""
@@ -215,8 +266,17 @@ class Both:
                 return FunctionReturned(index, attempt, token, self.now)
             if kind < 92:
                 return FunctionFailed(index, attempt, token, self.now, "boom", choice % 5 == 0, "")
-            return NodeStopped(task_id="t", index=index, attempt=attempt, token=token, worker_id="c", at=self.now)
-        said: dict[str, Any] = {"task_id": "t", "index": index, "attempt": attempt, "token": token, "worker_id": "w", "at": self.now}
+            return NodeStopped(
+                task_id="t", index=index, attempt=attempt, token=token, worker_id="c", at=self.now
+            )
+        said: dict[str, Any] = {
+            "task_id": "t",
+            "index": index,
+            "attempt": attempt,
+            "token": token,
+            "worker_id": "w",
+            "at": self.now,
+        }
         if kind < 55:
             return NodeStarted(**said)
         if kind < 60:
@@ -228,7 +288,12 @@ class Both:
         if kind < 80:
             return NodeSucceeded(**said, started_at=self.now, pulled=choice % 2 == 0)
         if kind < 90:
-            return NodeFailed(**said, started_at=self.now, reason_code=("boom", "bad_input")[choice % 7 == 0], permanent=choice % 5 == 0)
+            return NodeFailed(
+                **said,
+                started_at=self.now,
+                reason_code=("boom", "bad_input")[choice % 7 == 0],
+                permanent=choice % 5 == 0,
+            )
         return NodeStopped(**said) if kind < 94 else NodeReleased(**said)
 
     def answer_everything(self) -> None:
@@ -248,10 +313,26 @@ class Both:
         raise AssertionError(f"not at its end: {self.task.marks!r} {self.task.status}")
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, database=None, phases=[Phase.generate, Phase.shrink])
-@given(graphs(), scripts, st.sampled_from([None, None, 60.0]), st.sampled_from([1, 2, 512]), st.integers(0, MAX_NODES - 1))
+@settings(
+    max_examples=300,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate, Phase.shrink],
+)
+@given(
+    graphs(),
+    scripts,
+    st.sampled_from([None, None, 60.0]),
+    st.sampled_from([1, 2, 512]),
+    st.integers(0, MAX_NODES - 1),
+)
 def test_the_engine_does_what_the_rules_say(
-    document: dict[str, Any], script: list[Word], deadline_sec: float | None, max_in_flight: int, letter: int
+    document: dict[str, Any],
+    script: list[Word],
+    deadline_sec: float | None,
+    max_in_flight: int,
+    letter: int,
 ) -> None:
     both = Both(Graph.parse(document), deadline_sec=deadline_sec, max_in_flight=max_in_flight)
     for word in script:

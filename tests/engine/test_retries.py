@@ -14,14 +14,26 @@ from tests.engine.drive import NOON, ONCE, STEADY, Play, graph, started
 LOWEST, MIDDLE, HIGHEST = "00000000", "7fffffff", "ffffffff"
 
 
-def delay(*, attempts_made: int = 1, reason_code: str = "boom", permanent: bool = False, **more: Any) -> float | None:
+def delay(
+    *, attempts_made: int = 1, reason_code: str = "boom", permanent: bool = False, **more: Any
+) -> float | None:
     spent_sec, token = more.pop("spent_sec", 0.0), more.pop("token", MIDDLE)
     policy = RetryPolicy(**more)
-    return retry_delay(policy, attempts_made=attempts_made, reason_code=reason_code, permanent=permanent, spent_sec=spent_sec, token=token)
+    return retry_delay(
+        policy,
+        attempts_made=attempts_made,
+        reason_code=reason_code,
+        permanent=permanent,
+        spent_sec=spent_sec,
+        token=token,
+    )
 
 
 def test_the_pause_grows_by_the_multiplier_up_to_its_cap():
-    pauses = [delay(attempts_made=made, max=9, backoff_sec=2, multiplier=3, max_backoff_sec=30, jitter=0) for made in (1, 2, 3, 4, 9)]
+    pauses = [
+        delay(attempts_made=made, max=9, backoff_sec=2, multiplier=3, max_backoff_sec=30, jitter=0)
+        for made in (1, 2, 3, 4, 9)
+    ]
     assert pauses == [2, 6, 18, 30, 30]
 
 
@@ -59,7 +71,15 @@ def test_no_retry_begins_after_the_budget():
 
 @given(st.integers(1, 50), st.floats(0, 1), st.text("0123456789abcdef", min_size=24, max_size=24))
 def test_the_pause_is_always_within_its_spread(made: int, jitter: float, token: str):
-    pause = delay(attempts_made=made, max=100, backoff_sec=1, multiplier=2, max_backoff_sec=60, jitter=jitter, token=token)
+    pause = delay(
+        attempts_made=made,
+        max=100,
+        backoff_sec=1,
+        multiplier=2,
+        max_backoff_sec=60,
+        jitter=jitter,
+        token=token,
+    )
     plain = min(2 ** (made - 1), 60)
     assert plain * (1 - jitter) - 1e-9 <= pause <= min(plain * (1 + jitter), 60) + 1e-9
 
@@ -69,7 +89,12 @@ def test_the_pause_is_always_within_its_spread(made: int, jitter: float, token: 
 
 @pytest.mark.parametrize("retries", [0, 1, 3])
 def test_max_bounds_the_attempts_exactly(retries: int):
-    play = Play(graph("a", a={"retry_policy": {"max": retries, "jitter": 0, "backoff_sec": 5, "multiplier": 1}}))
+    play = Play(
+        graph(
+            "a",
+            a={"retry_policy": {"max": retries, "jitter": 0, "backoff_sec": 5, "multiplier": 1}},
+        )
+    )
     attempts = 1
     while play.fails("a").status is not TaskStatus.FAILED:
         assert play.status("a") is NodeStatus.DEFERRED
@@ -83,10 +108,19 @@ def test_a_deferred_node_tells_why_and_until_when():
     play = Play(graph("a", a={"retry_policy": STEADY}))
     step = play.fails("a", "flaky")
     record = play.record("a")
-    assert (record.reason_code, record.error, record.next_retry_at) == ("flaky", "it broke", NOON + 10)
-    assert step.log[-2][3:] == ("deferred", {"reason_code": "flaky", "error": "it broke", "attempt": 1})
+    assert (record.reason_code, record.error, record.next_retry_at) == (
+        "flaky",
+        "it broke",
+        NOON + 10,
+    )
+    assert step.log[-2][3:] == (
+        "deferred",
+        {"reason_code": "flaky", "error": "it broke", "attempt": 1},
+    )
     assert play.task.status is TaskStatus.DEFERRED
-    assert play.task.wake_at == NOON + 5  # it looks after its command then, as planned before it failed
+    assert (
+        play.task.wake_at == NOON + 5
+    )  # it looks after its command then, as planned before it failed
     play.later(5)
     assert play.task.wake_at == NOON + 10
 
@@ -100,7 +134,13 @@ def test_a_task_with_a_deferred_node_runs_while_another_does():
 
 
 def test_the_pauses_of_a_task_follow_its_policy():
-    policy = {"max": 3, "backoff_sec": 1.0, "multiplier": 4.0, "max_backoff_sec": 10.0, "jitter": 0.0}
+    policy = {
+        "max": 3,
+        "backoff_sec": 1.0,
+        "multiplier": 4.0,
+        "max_backoff_sec": 10.0,
+        "jitter": 0.0,
+    }
     play = Play(graph("a", a={"retry_policy": policy}))
     pauses = []
     for _ in range(3):
@@ -160,7 +200,9 @@ def test_announced_tries_are_remembered_for_the_next_attempt():
 
 
 def test_an_announced_try_is_a_sign_of_life():
-    play = Play(graph("a", a={"retry_policy": ONCE["retry_policy"], "timeouts": {"heartbeat_sec": 10.0}}))
+    play = Play(
+        graph("a", a={"retry_policy": ONCE["retry_policy"], "timeouts": {"heartbeat_sec": 10.0}})
+    )
     play.starts("a")
     play.later(9)
     play.retries("a", 1, x=1)

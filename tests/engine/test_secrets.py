@@ -17,7 +17,8 @@ SECRETS = {
     "aws key in a sentence": "use AKIA" + "IOSFODNN7EXAMPLE, please",
     "aws secret": "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYEXAMPLEKEY",
     "google key": "AIza" + "SyA-1234567890abcdefghijklmnopqrstu",
-    "azure connection": "DefaultEndpointsProtocol=https;AccountKey=" + "abcdefghijklmnopqrstuvwxyz0123==",
+    "azure connection": "DefaultEndpointsProtocol=https;AccountKey="
+    + "abcdefghijklmnopqrstuvwxyz0123==",
     "github token": "ghp_" + "abcdefghijklmnopqrstuvwxyz0123456789",
     "github fine-grained token": "github_pat_" + "11ABCDEFG0abcdefghijklm_xyz",
     "gitlab token": "glpat-" + "abcdefghij0123456789",
@@ -44,7 +45,13 @@ SECRETS = {
 
 @pytest.mark.parametrize("secret", SECRETS.values(), ids=SECRETS)
 @pytest.mark.parametrize(
-    "kv", [lambda s: {"note": s}, lambda s: {"a": {"note": s}}, lambda s: {"notes": [1, {"x": [s]}]}, lambda s: {"notes": [{s: 1}]}]
+    "kv",
+    [
+        lambda s: {"note": s},
+        lambda s: {"a": {"note": s}},
+        lambda s: {"notes": [1, {"x": [s]}]},
+        lambda s: {"notes": [{s: 1}]},
+    ],
 )
 def test_what_looks_like_a_secret_is_refused_wherever_it_stands(secret: str, kv: Any):
     for name, argument in (("set", "kv"), ("merge", "data")):
@@ -85,7 +92,11 @@ def test_what_is_hard_to_guess_is_refused_under_a_name_that_promises_a_secret(kv
         {"id": "123e4567-e89b-12d3-a456-426614174000"},
         {"url": "https://example.org:8443/path?x=1@home"},
         {"path": "data/reports/2026/quarterly-report-final.parquet"},
-        {"note": "authorization: granted by the owner", "basics": "basic JavaScript knowledge", "cookie_count": 12345678},
+        {
+            "note": "authorization: granted by the owner",
+            "basics": "basic JavaScript knowledge",
+            "cookie_count": 12345678,
+        },
         {"password": "changeme"},
         {"password": "********"},
         {"password": "short"},

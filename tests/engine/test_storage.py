@@ -77,11 +77,15 @@ class Stored(Play):
         self.commits.append(commit)
         assert self.task.version == self.version
         stored = {int(name[1:]) for name in self.parts if name[0] == "n"}
-        assert set(self.ledger.ended) == {index for index in stored if self.task.marks[index] in ENDED}
+        assert set(self.ledger.ended) == {
+            index for index in stored if self.task.marks[index] in ENDED
+        }
 
     def load(self) -> Task:
         """The task as another process reads it."""
-        return decode_task(TaskRecord(header_of(self.task), self.spec, self.parts, version=self.version))
+        return decode_task(
+            TaskRecord(header_of(self.task), self.spec, self.parts, version=self.version)
+        )
 
     def reload(self) -> None:
         self.task = self.load()
@@ -94,8 +98,14 @@ class Stored(Play):
         return [change for name in sorted(parts) for change in decode_log(name, parts[name])]
 
     def records(self) -> dict[int, NodeRecord]:
-        archived = {int(name[1:]): decode_node(data) for name, (_, data) in self.archive.items() if name[0] == "n"}
-        return archived | {int(name[1:]): decode_node(data) for name, data in self.parts.items() if name[0] == "n"}
+        archived = {
+            int(name[1:]): decode_node(data)
+            for name, (_, data) in self.archive.items()
+            if name[0] == "n"
+        }
+        return archived | {
+            int(name[1:]): decode_node(data) for name, data in self.parts.items() if name[0] == "n"
+        }
 
 
 def assert_the_same(one: Task, other: Task) -> None:
@@ -113,9 +123,18 @@ def assert_the_same(one: Task, other: Task) -> None:
 def test_what_was_submitted_comes_back():
     flow = graph("a -> b", b={"io": {"input_inline": {"text": "line\nbreak"}}})
     spec = TaskSpec(
-        "t", flow.plan, created_at=NOON, secret=b"\x00\xff", params={"n": [1, None, "ä"]}, pipeline="p", labels={"team": "x"}, priority=3,
-        idempotency_key="once", deadline_sec=60.0, trace=TraceContext(f"00-{'1' * 32}-{'2' * 16}-01", "a=b"),
-    )  # fmt: skip
+        "t",
+        flow.plan,
+        created_at=NOON,
+        secret=b"\x00\xff",
+        params={"n": [1, None, "ä"]},
+        pipeline="p",
+        labels={"team": "x"},
+        priority=3,
+        idempotency_key="once",
+        deadline_sec=60.0,
+        trace=TraceContext(f"00-{'1' * 32}-{'2' * 16}-01", "a=b"),
+    )
     assert decode_spec("t", encode_spec(spec, flow.to_json())) == spec
 
 
@@ -142,17 +161,43 @@ def test_tasks_with_one_graph_share_its_plan_while_there_are_not_too_many():
 
 
 FULL = NodeRecord(
-    attempt=3, first_attempt=2, generation=1, handovers=4, sent=True, place=(2, 7), claimed=True, confirmed_at=1.75, has_batch=True,
-    issued_at=1.5, first_issued_at=0.5, worker_id="w", started_at=2.0, heard_at=2.5, finished_at=3.0, next_retry_at=4.0,
-    cancel_by=5.0, reason_code="boom", error="it broke",
-    result={"n": [1, 2.5, None]}, metrics={"n": 1, "x": 0.5}, progress={"done": 3},
-    batches=3, in_batches=True, pulled=True,
-    retries={"number": 1, "tries": {"uid": 1}}, skipped=2, letter=2, required=True,
-)  # fmt: skip
+    attempt=3,
+    first_attempt=2,
+    generation=1,
+    handovers=4,
+    sent=True,
+    place=(2, 7),
+    claimed=True,
+    confirmed_at=1.75,
+    has_batch=True,
+    issued_at=1.5,
+    first_issued_at=0.5,
+    worker_id="w",
+    started_at=2.0,
+    heard_at=2.5,
+    finished_at=3.0,
+    next_retry_at=4.0,
+    cancel_by=5.0,
+    reason_code="boom",
+    error="it broke",
+    result={"n": [1, 2.5, None]},
+    metrics={"n": 1, "x": 0.5},
+    progress={"done": 3},
+    batches=3,
+    in_batches=True,
+    pulled=True,
+    retries={"number": 1, "tries": {"uid": 1}},
+    skipped=2,
+    letter=2,
+    required=True,
+)
 
 
 def test_every_field_of_a_record_comes_back():
-    assert all(getattr(FULL, field.name) != getattr(NodeRecord(), field.name) for field in fields(NodeRecord))
+    assert all(
+        getattr(FULL, field.name) != getattr(NodeRecord(), field.name)
+        for field in fields(NodeRecord)
+    )
     assert decode_node(encode_node(FULL)) == FULL
     assert decode_node(encode_node(NodeRecord())) == NodeRecord()
 
@@ -163,7 +208,9 @@ def test_every_field_of_a_record_is_copied():
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
 )
 
 
@@ -180,7 +227,11 @@ def test_results_and_progress_come_back_whatever_they_are(result: Any, progress:
 def test_a_new_record_holds_the_whole_task():
     flow = graph("f -> b", "a", f=FUNCTION)
     play = Play(flow, deadline_sec=60)
-    record = new_record(play.task, encode_spec(play.task.spec, flow.to_json()), [(NOON, -1, "status", "queued", None)])
+    record = new_record(
+        play.task,
+        encode_spec(play.task.spec, flow.to_json()),
+        [(NOON, -1, "status", "queued", None)],
+    )
     assert set(record.parts) == {"state", "n0", "n2", "e0000000001"}
     assert (record.version, record.header.task_id, record.header.wake_at) == (1, "t", NOON + 5)
     task = decode_task(record)
@@ -195,7 +246,12 @@ def test_a_commit_holds_what_changed_alone():
     play.starts("a")
     commit = play.commits[-1]
     assert set(commit.put) == {"state", "n0", log_part(4)}
-    assert (commit.task_id, commit.op_id, commit.expected_version, commit.status) == ("t", "op0", 1, "running")
+    assert (commit.task_id, commit.op_id, commit.expected_version, commit.status) == (
+        "t",
+        "op0",
+        1,
+        "running",
+    )
     assert (commit.drop, commit.archive) == ([], [])
 
 
@@ -216,7 +272,11 @@ def test_a_commit_tells_when_to_look_and_when_the_task_ended():
     assert (play.commits[-1].wake_at, play.commits[-1].finished_at) == (NOON + 5, None)
     play.now += 2
     play.succeeds("a")
-    assert (play.commits[-1].wake_at, play.commits[-1].finished_at, play.commits[-1].status) == (None, NOON + 2, "finished")
+    assert (play.commits[-1].wake_at, play.commits[-1].finished_at, play.commits[-1].status) == (
+        None,
+        NOON + 2,
+        "finished",
+    )
 
 
 def test_several_changes_go_into_one_commit():
@@ -239,10 +299,16 @@ def test_a_change_without_history_writes_none():
 
 def test_what_was_sent_is_remembered_with_the_next_commit():
     play = Stored(graph("a b"))
-    play.ledger.sent(play.task, [(0, 1, 0, (2, 7)), (0, 1, 0, (2, 9)), (1, 9, 0, None), (1, 1, 5, None), (7, 1, 0, None)])
+    play.ledger.sent(
+        play.task,
+        [(0, 1, 0, (2, 7)), (0, 1, 0, (2, 9)), (1, 9, 0, None), (1, 1, 5, None), (7, 1, 0, None)],
+    )
     assert play.ledger.unsaved == [(0, 1, 0, (2, 7))]
     play.starts("b")
-    assert [(record.sent, record.place) for record in play.load().records.values()] == [(True, (2, 7)), (True, None)]
+    assert [(record.sent, record.place) for record in play.load().records.values()] == [
+        (True, (2, 7)),
+        (True, None),
+    ]
     assert play.ledger.unsaved == []
 
 
@@ -301,7 +367,9 @@ def test_what_is_archived_was_stored_before():
     for index in range(size):
         play.succeeds(f"n{index}")
         commit = play.commits[-1]
-        assert {part.name for part in commit.archive if part.name[0] == "n"} == {name for name in commit.drop if name[0] == "n"}
+        assert {part.name for part in commit.archive if part.name[0] == "n"} == {
+            name for name in commit.drop if name[0] == "n"
+        }
 
 
 def test_what_changes_in_a_commit_is_not_archived_by_it():
@@ -324,7 +392,13 @@ def test_a_retry_brings_nodes_back_from_the_archive_and_to_it():
         play.succeeds(f"n{index}", "first")
     play.breaks(f"n{size}")
     assert 0 not in play.task.records
-    play.task.records.update({index: record for index, record in play.records().items() if index not in play.task.records})
+    play.task.records.update(
+        {
+            index: record
+            for index, record in play.records().items()
+            if index not in play.task.records
+        }
+    )
     play.retry("n0")
     assert node_part(0) in play.parts
     assert play.task.records[0].generation == 1
@@ -338,7 +412,10 @@ def test_a_retry_brings_nodes_back_from_the_archive_and_to_it():
 
 
 def test_plans_are_kept_up_to_a_number_of_nodes_and_the_last_one_in_any_case():
-    sources = [Graph.parse({"nodes": [{"node_id": f"{name}{i}", "type": "w"} for i in range(3)]}).source for name in "abc"]
+    sources = [
+        Graph.parse({"nodes": [{"node_id": f"{name}{i}", "type": "w"} for i in range(3)]}).source
+        for name in "abc"
+    ]
     plans = _Plans(most=10, most_nodes=6)
     for source in sources:
         plans.of(source)

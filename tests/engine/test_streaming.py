@@ -115,7 +115,9 @@ def test_a_reader_that_was_given_out_and_not_begun_is_cancelled_at_once():
 
 
 def test_a_reader_that_never_began_is_skipped_when_its_parent_fails():
-    play = Play(graph("a => b c", on_node_failure="continue", b={"when": "vars.x"}), max_in_flight=1)
+    play = Play(
+        graph("a => b c", on_node_failure="continue", b={"when": "vars.x"}), max_in_flight=1
+    )
     play.stores_a_batch("a")
     assert play.marks == "u?r"
     play.breaks("a")

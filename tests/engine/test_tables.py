@@ -135,7 +135,10 @@ Act = Callable[[Play], Any]
 NODE_WITNESSES: dict[tuple[int, int], tuple[Given, Act]] = {
     (Mark.WAITING, Mark.CHECKING): (waiting, lambda play: play.succeeds("p")),
     (Mark.WAITING, Mark.READY): (plain_waiting, lambda play: play.succeeds("p")),
-    (Mark.WAITING, Mark.SKIPPED): (below_a_condition, lambda play: play.condition("p", value=False)),
+    (Mark.WAITING, Mark.SKIPPED): (
+        below_a_condition,
+        lambda play: play.condition("p", value=False),
+    ),
     (Mark.WAITING, Mark.UPSTREAM_FAILED): (plain_waiting, lambda play: play.breaks("p")),
     (Mark.WAITING, Mark.CANCELLED): (waiting, lambda play: play.cancel()),
     (Mark.CHECKING, Mark.READY): (checking, lambda play: play.condition("n", value=True)),
@@ -147,7 +150,10 @@ NODE_WITNESSES: dict[tuple[int, int], tuple[Given, Act]] = {
     (Mark.READY, Mark.RUNNING): (ready_function, lambda play: play.resume()),
     (Mark.READY, Mark.FINISHED): (ready_with_an_attempt_behind_it, lambda play: play.succeeds("n")),
     (Mark.READY, Mark.CANCELLED): (ready, lambda play: play.cancel()),
-    (Mark.READY, Mark.SKIPPED): (ready_by_one_of_two, lambda play: play.condition("q", value=False)),
+    (Mark.READY, Mark.SKIPPED): (
+        ready_by_one_of_two,
+        lambda play: play.condition("q", value=False),
+    ),
     (Mark.READY, Mark.UPSTREAM_FAILED): (ready, lambda play: play.breaks("p")),
     (Mark.ISSUED, Mark.RUNNING): (issued, lambda play: play.starts("n")),
     (Mark.ISSUED, Mark.READY): (issued, hand_back),
@@ -168,7 +174,9 @@ NODE_WITNESSES: dict[tuple[int, int], tuple[Given, Act]] = {
 
 
 def test_every_move_of_a_node_has_a_witness():
-    assert set(NODE_WITNESSES) == {(before, after) for before, targets in NODE_MOVES.items() for after in targets}
+    assert set(NODE_WITNESSES) == {
+        (before, after) for before, targets in NODE_MOVES.items() for after in targets
+    }
 
 
 @pytest.mark.parametrize("move", NODE_WITNESSES, ids=lambda move: f"{chr(move[0])}{chr(move[1])}")
@@ -241,10 +249,14 @@ REPORT_WITNESSES: dict[tuple[type, int], tuple[Given, Act]] = {
 
 
 def test_every_report_that_counts_has_a_witness():
-    assert set(REPORT_WITNESSES) == {(report, mark) for report, marks in NODE_REPORTS.items() for mark in marks}
+    assert set(REPORT_WITNESSES) == {
+        (report, mark) for report, marks in NODE_REPORTS.items() for mark in marks
+    }
 
 
-@pytest.mark.parametrize("case", REPORT_WITNESSES, ids=lambda case: f"{case[0].__name__}-{chr(case[1])}")
+@pytest.mark.parametrize(
+    "case", REPORT_WITNESSES, ids=lambda case: f"{case[0].__name__}-{chr(case[1])}"
+)
 def test_a_report_counts_where_the_table_says(case: tuple[type, int]):
     given, act = REPORT_WITNESSES[case]
     play = given()
@@ -320,7 +332,9 @@ def cancelled_function() -> Play:
 
 
 def reader_without_a_writer(*, cancel: bool) -> Given:
-    """The reader ended badly first, then the parent it would need; whose failure a branch handles."""
+    """The reader ended badly first, then the parent it would need; whose failure a branch
+    handles.
+    """
 
     def given() -> Play:
         play = Play(graph("p => n", "p !> h", "h -> x", on_node_failure="continue", n=ONCE))
@@ -407,7 +421,9 @@ def _deferred_with_a_deadline() -> Play:
 
 
 def test_every_move_of_a_task_has_a_witness():
-    assert set(TASK_WITNESSES) == {(before, after) for before, targets in TASK_MOVES.items() for after in targets}
+    assert set(TASK_WITNESSES) == {
+        (before, after) for before, targets in TASK_MOVES.items() for after in targets
+    }
 
 
 @pytest.mark.parametrize("move", TASK_WITNESSES, ids=lambda move: f"{move[0]}-{move[1]}")

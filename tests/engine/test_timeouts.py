@@ -24,7 +24,10 @@ def test_a_command_that_nobody_begins_in_time_has_failed():
     step = play.later(1)
     assert effects(step) == []
     assert play.record("a").reason_code == "schedule_to_start_timeout"
-    assert play.task.error == "node 'a' failed: schedule_to_start_timeout: no worker began it within 60 s"
+    assert (
+        play.task.error
+        == "node 'a' failed: schedule_to_start_timeout: no worker began it within 60 s"
+    )
 
 
 def test_a_command_that_was_sent_is_not_timed_without_a_limit():
@@ -41,12 +44,16 @@ def test_a_command_that_was_sent_is_not_timed_without_a_limit():
         (False, [5, 35, 65, 95, 125, 155, 185, 215, 245, 275]),
     ],
 )
-def test_a_command_that_waits_is_checked_at_intervals_that_double_once_the_bus_confirms_it(is_answered: bool, times: list[int]):
+def test_a_command_that_waits_is_checked_at_intervals_that_double_once_the_bus_confirms_it(
+    is_answered: bool, times: list[int]
+):
     play = Play(graph("a"))
     play.sent(("a", 1), place=(3, 17))
     for seconds in times:
         assert play.task.wake_at == NOON + seconds
-        assert effects(play.later(play.task.wake_at - play.now)) == (["check a"] if seconds >= 30 else [])
+        assert effects(play.later(play.task.wake_at - play.now)) == (
+            ["check a"] if seconds >= 30 else []
+        )
         if is_answered:
             play.waits("a")
         assert play.record("a").place == (3, 17)
@@ -71,7 +78,9 @@ def test_a_command_that_waits_is_checked_at_intervals_that_double_once_the_bus_c
 def test_a_confirmed_command_is_due_when_it_has_waited_as_long_again_but_within_ten_minutes(
     confirmed_at: float | None, now: float, until: float | None
 ):
-    """A confirmation before the command was issued, or after now, comes from a coordinator whose clock is wrong."""
+    """A confirmation before the command was issued, or after now, comes from a coordinator whose
+    clock is wrong.
+    """
     stamp = None if confirmed_at is None else NOON + confirmed_at
     record = NodeRecord(attempt=1, sent=True, issued_at=NOON, confirmed_at=stamp)
     assert confirmed_until(record, NOON + now) == (None if until is None else NOON + until)
@@ -176,7 +185,15 @@ def test_an_attempt_that_timed_out_is_tried_again():
 
 
 def test_the_time_of_a_second_attempt_begins_anew():
-    play = Play(graph("a", a={"timeouts": {"start_to_close_sec": 50.0, "schedule_to_start_sec": 50.0}, "retry_policy": STEADY}))
+    play = Play(
+        graph(
+            "a",
+            a={
+                "timeouts": {"start_to_close_sec": 50.0, "schedule_to_start_sec": 50.0},
+                "retry_policy": STEADY,
+            },
+        )
+    )
     play.starts("a")
     play.later(50)
     play.later(10)
@@ -194,7 +211,10 @@ def test_a_worker_that_is_silent_for_its_lease_is_lost():
     assert play.status("a") is NodeStatus.RUNNING
     step = play.later(1, silent={"w": 20})
     assert effects(step) == ["stop a"]
-    assert (play.record("a").reason_code, play.record("a").error) == ("worker_lost", "worker 'w' was silent for 20 s")
+    assert (play.record("a").reason_code, play.record("a").error) == (
+        "worker_lost",
+        "worker 'w' was silent for 20 s",
+    )
 
 
 def test_a_worker_is_never_lost_earlier_than_workers_are():
@@ -205,7 +225,9 @@ def test_a_worker_is_never_lost_earlier_than_workers_are():
 
 
 def test_leases_double_with_each_attempt():
-    play = Play(graph("a", a={"retry_policy": {**STEADY, "max": 20}}), lease_ttl_sec=20, worker_lost_sec=20)
+    play = Play(
+        graph("a", a={"retry_policy": {**STEADY, "max": 20}}), lease_ttl_sec=20, worker_lost_sec=20
+    )
     for attempt in range(1, 14):
         patience = 20 * 2 ** min(attempt - 1, 10)
         play.starts("a")
@@ -367,7 +389,11 @@ def test_a_function_has_no_worker_and_may_take_its_time():
 
 
 def test_a_function_that_takes_too_long_has_failed():
-    play = Play(graph("f", f={**FUNCTION, "timeouts": {"start_to_close_sec": 3.0}, "retry_policy": {"max": 0}}))
+    play = Play(
+        graph(
+            "f", f={**FUNCTION, "timeouts": {"start_to_close_sec": 3.0}, "retry_policy": {"max": 0}}
+        )
+    )
     assert play.task.wake_at == NOON + 3
     assert effects(play.later(3)) == ["stop f"]
     assert play.task.status is TaskStatus.FAILED
@@ -382,7 +408,9 @@ def test_a_run_that_does_not_stop_is_given_up_after_the_grace():
     play.cancel("enough")
     assert play.task.wake_at == NOON + 1
     step = play.later(1)
-    assert [(effect.reason, effect.token) for effect in step.effects] == [("enough", play.token("a"))]
+    assert [(effect.reason, effect.token) for effect in step.effects] == [
+        ("enough", play.token("a"))
+    ]
     assert play.task.wake_at == NOON + 2
     play.later(8.5)
     assert play.task.wake_at == NOON + 10

@@ -76,7 +76,14 @@ def test_an_operation_changes_what_it_names_and_nothing_else(before: Any, op: Va
 
 
 def test_operations_are_applied_in_order():
-    ops = [set_({"a.b": 1}), incr("a.b", 2), merge({"a": {"c": 1}}), unset("a.c"), set_({"d": {"e": 1}}), incr("d.e")]
+    ops = [
+        set_({"a.b": 1}),
+        incr("a.b", 2),
+        merge({"a": {"c": 1}}),
+        unset("a.c"),
+        set_({"d": {"e": 1}}),
+        incr("d.e"),
+    ]
 
     assert apply({}, ops) == {"a": {"b": 3}, "d": {"e": 2}}
     assert ops[4].args == {"kv": {"d": {"e": 1}}}
@@ -120,9 +127,30 @@ def lists(levels: int) -> Any:
         set_({"a": list(range(1000))}),
         merge({"a": {f"k{n}": n for n in range(256)}}),
         unset([f"k{n}" for n in range(256)]),
-        *(make(DEEP) for make in (lambda p: set_({p: 1}), lambda p: set_(nested(p, 1)), lambda p: merge({p: 1}), incr, unset)),
-        *(make(LONG) for make in (lambda p: set_({p: 1}), lambda p: set_(nested(p, 1)), lambda p: merge({p: 1}), incr, unset)),
-        *(make("x" * 128) for make in (lambda p: set_({p: 1}), lambda p: set_({"a": {p: 1}}), incr, unset)),
+        *(
+            make(DEEP)
+            for make in (
+                lambda p: set_({p: 1}),
+                lambda p: set_(nested(p, 1)),
+                lambda p: merge({p: 1}),
+                incr,
+                unset,
+            )
+        ),
+        *(
+            make(LONG)
+            for make in (
+                lambda p: set_({p: 1}),
+                lambda p: set_(nested(p, 1)),
+                lambda p: merge({p: 1}),
+                incr,
+                unset,
+            )
+        ),
+        *(
+            make("x" * 128)
+            for make in (lambda p: set_({p: 1}), lambda p: set_({"a": {p: 1}}), incr, unset)
+        ),
         set_({"a": "x" * KIB_64}),
         set_({"a": "é" * (KIB_64 // 2)}),
         set_({"a": {"b": "x" * KIB_64, "c": "x" * KIB_64}}),
@@ -147,15 +175,43 @@ def test_what_is_just_within_a_limit_is_taken(op: VarsOp):
         (set_({"a": {f"k{n}": n for n in range(256)}, "b": {}}), "more than 256 keys"),
         (merge({"a": {f"k{n}": n for n in range(257)}}), "more than 256 keys"),
         (unset([f"k{n}" for n in range(257)]), "more than 256 keys"),
-        *((make(DEEP + ".q"), "16 segments") for make in (lambda p: set_({p: 1}), lambda p: set_(nested(p, 1)), lambda p: merge({p: 1}))),
+        *(
+            (make(DEEP + ".q"), "16 segments")
+            for make in (
+                lambda p: set_({p: 1}),
+                lambda p: set_(nested(p, 1)),
+                lambda p: merge({p: 1}),
+            )
+        ),
         *((make(DEEP + ".q"), "16 segments") for make in (incr, unset)),
-        *((make(LONG + "x"), "512 characters") for make in (lambda p: set_({p: 1}), lambda p: set_(nested(p, 1)), incr, unset)),
-        *((make("x" * 129), "128 characters") for make in (lambda p: set_({p: 1}), lambda p: set_({"a": {p: 1}}), incr, unset)),
-        *((make("a..b"), "is empty") for make in (lambda p: set_({p: 1}), lambda p: merge({p: 1}), incr, unset)),
-        *((make(""), "is empty") for make in (lambda p: set_({p: 1}), lambda p: set_({"a": {p: 1}}), incr, unset)),
-        *((make("a.$b"), r"begins with '\$'") for make in (lambda p: set_({p: 1}), lambda p: set_({"c": {"$b": 1}}), incr, unset)),
-        *((make("a\0b"), "NUL") for make in (lambda p: set_({p: 1}), lambda p: set_({"c": {p: 1}}), incr, unset)),
-        *((make("a\ud800"), "Unicode") for make in (lambda p: set_({p: 1}), lambda p: set_({"c": {p: 1}}), incr, unset)),
+        *(
+            (make(LONG + "x"), "512 characters")
+            for make in (lambda p: set_({p: 1}), lambda p: set_(nested(p, 1)), incr, unset)
+        ),
+        *(
+            (make("x" * 129), "128 characters")
+            for make in (lambda p: set_({p: 1}), lambda p: set_({"a": {p: 1}}), incr, unset)
+        ),
+        *(
+            (make("a..b"), "is empty")
+            for make in (lambda p: set_({p: 1}), lambda p: merge({p: 1}), incr, unset)
+        ),
+        *(
+            (make(""), "is empty")
+            for make in (lambda p: set_({p: 1}), lambda p: set_({"a": {p: 1}}), incr, unset)
+        ),
+        *(
+            (make("a.$b"), r"begins with '\$'")
+            for make in (lambda p: set_({p: 1}), lambda p: set_({"c": {"$b": 1}}), incr, unset)
+        ),
+        *(
+            (make("a\0b"), "NUL")
+            for make in (lambda p: set_({p: 1}), lambda p: set_({"c": {p: 1}}), incr, unset)
+        ),
+        *(
+            (make("a\ud800"), "Unicode")
+            for make in (lambda p: set_({p: 1}), lambda p: set_({"c": {p: 1}}), incr, unset)
+        ),
         (set_({"a": {"b.c": 1}}), "'a.b.c' has a segment that has a dot in it"),
         (set_({"a": "x" * (KIB_64 + 1)}), "'a' has 65537 bytes"),
         (set_({"a": "é" * (KIB_64 // 2) + "x"}), "'a' has 65537 bytes"),
@@ -216,7 +272,11 @@ def test_values_that_contain_themselves_are_refused():
 @pytest.mark.parametrize(
     ("before", "op", "complaint"),
     [
-        ({"a": 1}, set_({"a.b": 2}), "vars.set: 'a.b' cannot be: 'a' holds a number, not an object"),
+        (
+            {"a": 1},
+            set_({"a.b": 2}),
+            "vars.set: 'a.b' cannot be: 'a' holds a number, not an object",
+        ),
         ({"a": {"b": [1]}}, set_({"a.b.c.d": 2}), "'a.b' holds a list"),
         ({"a": None}, set_({"a.b": 2}), "'a' holds nothing"),
         ({"a": "x"}, incr("a.b"), "vars.incr: 'a.b' cannot be: 'a' holds a text"),
@@ -275,8 +335,18 @@ def test_an_error_never_shows_a_value(op: VarsOp):
 
 segments = st.text("abcé -1", min_size=1, max_size=2)
 paths = st.lists(segments, min_size=1, max_size=4).map(".".join)
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text("ab$.\0é", max_size=5)
-trees = st.recursive(scalars | st.lists(scalars, max_size=3), lambda inner: st.dictionaries(segments, inner, max_size=4), max_leaves=12)
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text("ab$.\0é", max_size=5)
+)
+trees = st.recursive(
+    scalars | st.lists(scalars, max_size=3),
+    lambda inner: st.dictionaries(segments, inner, max_size=4),
+    max_leaves=12,
+)
 objects = st.dictionaries(segments, trees, max_size=4)
 operations = st.one_of(
     st.builds(set_, st.dictionaries(paths, trees, max_size=3)),

@@ -59,7 +59,16 @@ def cancelled() -> Play:
 
 
 Given = Callable[[], Play]
-STATES: tuple[Given, ...] = (queued, running, deferred, paused, cancelling, finished, failed, cancelled)
+STATES: tuple[Given, ...] = (
+    queued,
+    running,
+    deferred,
+    paused,
+    cancelling,
+    finished,
+    failed,
+    cancelled,
+)
 
 
 @pytest.mark.parametrize("given", STATES)
@@ -71,7 +80,13 @@ def test_the_states_are_what_they_are_called(given: Given):
 
 
 @pytest.mark.parametrize(
-    ("given", "becomes"), [(queued, "cancelled"), (running, "cancelling"), (deferred, "cancelled"), (paused, "cancelling")]
+    ("given", "becomes"),
+    [
+        (queued, "cancelled"),
+        (running, "cancelling"),
+        (deferred, "cancelled"),
+        (paused, "cancelling"),
+    ],
 )
 def test_cancel_stops_what_runs_and_lets_nothing_begin(given: Given, becomes: str):
     play = given()
@@ -98,7 +113,9 @@ def test_whoever_runs_something_is_told_to_stop_and_why():
     play = Play(graph("a b f", f=FUNCTION))
     play.starts("a")
     step = play.cancel("enough")
-    assert [(effect.index, effect.reason) for effect in step.effects if isinstance(effect, SendCancel)] == [
+    assert [
+        (effect.index, effect.reason) for effect in step.effects if isinstance(effect, SendCancel)
+    ] == [
         (0, "enough"),
         (1, "enough"),
         (2, "enough"),
@@ -140,7 +157,9 @@ def test_pause_changes_nothing_in_a_task_that_is_paused_or_ends(given: Given):
     assert given().pause().ignored
 
 
-@pytest.mark.parametrize("given", [queued, running, deferred, cancelling, finished, failed, cancelled])
+@pytest.mark.parametrize(
+    "given", [queued, running, deferred, cancelling, finished, failed, cancelled]
+)
 def test_resume_changes_nothing_in_a_task_that_is_not_paused(given: Given):
     assert given().resume().ignored
 
@@ -195,7 +214,11 @@ def test_a_failed_task_runs_again_from_its_failed_nodes_and_keeps_what_is_finish
     assert play.record("a").generation == 0
     play.now += 5
     assert play.succeeds("b").status is TaskStatus.FINISHED
-    assert (play.task.error, play.task.started_at, play.task.finished_at) == (None, NOON + 5, NOON + 5)
+    assert (play.task.error, play.task.started_at, play.task.finished_at) == (
+        None,
+        NOON + 5,
+        NOON + 5,
+    )
 
 
 def test_a_cancelled_task_runs_again():
@@ -285,7 +308,11 @@ def test_a_retry_runs_all_that_was_skipped_below_the_failure_and_nothing_that_wa
 
 
 def test_a_join_that_ran_without_a_branch_below_a_failure_runs_again_as_the_branch_may_now_be_taken():
-    play = Play(graph("e -> f", "f !> h", "h d -> j", "j -> k", "d -> x", on_node_failure="continue", f=ONCE))
+    play = Play(
+        graph(
+            "e -> f", "f !> h", "h d -> j", "j -> k", "d -> x", on_node_failure="continue", f=ONCE
+        )
+    )
     play.breaks("e")
     for name in "djkx":
         play.succeeds(name)
@@ -299,7 +326,16 @@ def test_a_join_that_ran_without_a_branch_below_a_failure_runs_again_as_the_bran
 
 
 def test_what_was_made_of_a_node_that_runs_again_runs_again_also_below_any():
-    play = Play(graph("e -> f", "f !> h", "h d -> j", "j d -> k", on_node_failure="continue", k={"fan_in": "any"}))
+    play = Play(
+        graph(
+            "e -> f",
+            "f !> h",
+            "h d -> j",
+            "j d -> k",
+            on_node_failure="continue",
+            k={"fan_in": "any"},
+        )
+    )
     play.breaks("e")
     for name in "djk":
         play.succeeds(name)
@@ -309,7 +345,9 @@ def test_what_was_made_of_a_node_that_runs_again_runs_again_also_below_any():
 
 @pytest.mark.parametrize("fan_in", ["any", "count:1"])
 @pytest.mark.parametrize("arrow", ["=>", "->"])
-def test_a_node_of_some_parents_that_read_part_of_the_batches_of_a_failed_one_runs_again(fan_in: str, arrow: str):
+def test_a_node_of_some_parents_that_read_part_of_the_batches_of_a_failed_one_runs_again(
+    fan_in: str, arrow: str
+):
     play = Play(graph(f"a b {arrow} c", on_node_failure="continue", c={"fan_in": fan_in}))
     play.stores_a_batch("a")
     play.breaks("a")
@@ -321,8 +359,19 @@ def test_a_node_of_some_parents_that_read_part_of_the_batches_of_a_failed_one_ru
 
 @pytest.mark.parametrize("on_satisfied", ["leave", "cancel"])
 def test_a_node_that_pulled_part_of_the_batches_of_a_node_far_above_runs_again(on_satisfied: str):
-    pull = {"input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {"from_nodes": ["x"]}}}
-    flow = graph("x d -> m", "m -> c", on_node_failure="continue", m={"fan_in": "any"}, c={"io": pull, "on_satisfied": on_satisfied})
+    pull = {
+        "input_inline": {
+            "input_adapter": "pull.from_artifacts",
+            "input_args": {"from_nodes": ["x"]},
+        }
+    }
+    flow = graph(
+        "x d -> m",
+        "m -> c",
+        on_node_failure="continue",
+        m={"fan_in": "any"},
+        c={"io": pull, "on_satisfied": on_satisfied},
+    )
     play = Play(flow)
     play.stores_a_batch("x")
     play.breaks("x")
@@ -345,7 +394,9 @@ def test_a_node_that_had_the_other_parents_stopped_was_owed_nothing_by_them():
 
 
 def without_b(*flow: str, finish: str, **fields: Any) -> Play:
-    """A finished task that stopped ``b``, because ``c`` did not need it once these nodes had finished."""
+    """A finished task that stopped ``b``, because ``c`` did not need it once these nodes had
+    finished.
+    """
     play = Play(graph(*flow, **{"c": {"fan_in": "any", "on_satisfied": "cancel"}, **fields}))
     for name in finish:
         play.succeeds(name)
@@ -365,7 +416,14 @@ def test_a_node_that_a_finished_task_stopped_runs_again_if_a_child_that_runs_aga
 
 
 def test_stopped_nodes_run_again_with_stopped_nodes_that_need_them():
-    play = Play(graph("r -> b", "r z -> w", "a b -> c", **{name: {"fan_in": "any", "on_satisfied": "cancel"} for name in "wc"}))
+    play = Play(
+        graph(
+            "r -> b",
+            "r z -> w",
+            "a b -> c",
+            **{name: {"fan_in": "any", "on_satisfied": "cancel"} for name in "wc"},
+        )
+    )
     for name in "azcw":
         play.succeeds(name)
     assert play.marks == "CCFFFF"
@@ -374,7 +432,15 @@ def test_stopped_nodes_run_again_with_stopped_nodes_that_need_them():
 
 
 def test_a_stopped_node_runs_again_if_a_node_below_it_that_was_skipped_is_needed():
-    play = Play(graph("q -> p", "q z -> w", "a p -> c", w={"fan_in": "any", "on_satisfied": "cancel"}, c={"fan_in": "any"}))
+    play = Play(
+        graph(
+            "q -> p",
+            "q z -> w",
+            "a p -> c",
+            w={"fan_in": "any", "on_satisfied": "cancel"},
+            c={"fan_in": "any"},
+        )
+    )
     for name in "zwac":
         play.succeeds(name)
     assert play.marks == "CxFFFF"
@@ -398,7 +464,9 @@ def test_a_stopped_node_stays_stopped_if_a_child_that_runs_again_waits_for_its_f
 
 
 def test_a_child_that_can_start_at_once_stops_no_parent_whose_result_a_retry_replaces():
-    play = Play(graph("z -> m", "m d -> c", "m -> e", c={"fan_in": "any", "on_satisfied": "cancel"}))
+    play = Play(
+        graph("z -> m", "m d -> c", "m -> e", c={"fan_in": "any", "on_satisfied": "cancel"})
+    )
     play.succeeds("z")
     play.pause()
     for name in "md":
@@ -436,7 +504,9 @@ def test_a_reader_that_finished_before_its_parent_failed_runs_again():
 
 
 def test_a_retry_leaves_alone_what_is_below_a_handled_failure_and_a_failure_that_was_not_chosen():
-    play = Play(graph("e !> h", "e -> f", "x -> y", "z -> w", "f y -> j", on_node_failure="continue"))
+    play = Play(
+        graph("e !> h", "e -> f", "x -> y", "z -> w", "f y -> j", on_node_failure="continue")
+    )
     play.breaks("e")
     play.succeeds("h")
     play.breaks("x")
@@ -470,7 +540,9 @@ def test_what_stands_below_a_node_that_begins_from_nothing_begins_from_nothing_t
     play.fails("b", permanent=True)
     assert play.task.status is TaskStatus.FAILED
     play.retry("a")
-    generations = {name: play.task.records[play.task.spec.plan.index[name]].generation for name in "abx"}
+    generations = {
+        name: play.task.records[play.task.spec.plan.index[name]].generation for name in "abx"
+    }
     assert generations == {"a": 1, "b": 1, "x": 0}
 
 

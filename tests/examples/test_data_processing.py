@@ -39,16 +39,27 @@ def test_a_line_begins_in_one_of_adjoining_ranges(tmp_path: Path):
     size = path.stat().st_size
     for step in range(1, size + 1):
         cuts = [*range(0, size, step), size]
-        assert [line for begin, end in pairwise(cuts) for line in lines_in(path, begin, end)] == lines
+        assert [
+            line for begin, end in pairwise(cuts) for line in lines_in(path, begin, end)
+        ] == lines
 
 
 async def test_the_report_counts_what_a_plain_loop_counts(log: Path):
     async with Cluster(workers=2) as cluster:
         view: Any = await cluster.run(log_report, handlers=HANDLERS, params={"log": str(log)})
-        stored = {node: [one async for one in cluster.client.artifacts(view.id, node)] for node in (*MAPS, "reduce")}
+        stored = {
+            node: [one async for one in cluster.client.artifacts(view.id, node)]
+            for node in (*MAPS, "reduce")
+        }
 
     expected = counted_by_a_plain_loop(log)
-    totals = dict(zip(("requests", "errors", "bytes"), map(sum, zip(*expected.values(), strict=True)), strict=True))
+    totals = dict(
+        zip(
+            ("requests", "errors", "bytes"),
+            map(sum, zip(*expected.values(), strict=True)),
+            strict=True,
+        )
+    )
     result = view.result["report"]
     assert view.status == "finished"
     assert result["totals"] == totals == view.nodes["reduce"].metrics

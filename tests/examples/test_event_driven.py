@@ -22,7 +22,9 @@ class Plant:
         self.handlers = event_handlers(self.limits, self.stored, self.alerts)
 
 
-def event(number: int, *, device: str = "pump-1", kind: Any = "reading", value: float = 60) -> Event:
+def event(
+    number: int, *, device: str = "pump-1", kind: Any = "reading", value: float = 60
+) -> Event:
     return Event(id=f"ev-{number}", device=device, kind=kind, value=value)
 
 
@@ -55,7 +57,9 @@ async def test_another_event_with_the_same_id_is_refused():
 async def test_an_alert_is_raised_only_for_a_value_above_the_limit():
     async with running() as (cluster, plant):
         for number, value in enumerate((80, 81)):
-            view = await cluster.client.wait(await submit(cluster.client, event(number, value=value)))
+            view = await cluster.client.wait(
+                await submit(cluster.client, event(number, value=value))
+            )
             assert view.status == "finished"
 
     assert plant.alerts == {"ev-1": "pump-1: 81 is above 80"}
@@ -65,7 +69,10 @@ async def test_waiting_alarms_are_handled_before_readings():
     plant = Plant()
     async with Cluster() as cluster:
         kinds = ["reading", "reading", "reading", "alarm"]
-        task_ids = [await submit(cluster.client, event(number, kind=kind)) for number, kind in enumerate(kinds)]
+        task_ids = [
+            await submit(cluster.client, event(number, kind=kind))
+            for number, kind in enumerate(kinds)
+        ]
         await cluster.clock.sleep(1)
         await cluster.add_worker(plant.handlers, WorkerConfig(max_concurrency=1))
         for task_id in task_ids:
@@ -80,7 +87,11 @@ async def test_an_event_of_an_unknown_device_is_handled_once_the_device_is_known
     async with running() as (cluster, plant):
         view = await cluster.client.wait(await submit(cluster.client, event(1, device="pump-9")))
         letters = (await cluster.client.dead_letters(task_id=view.id)).items
-        assert (view.status, [letter.reason_code for letter in letters], plant.stored) == ("failed", ["unknown_device"], {})
+        assert (view.status, [letter.reason_code for letter in letters], plant.stored) == (
+            "failed",
+            ["unknown_device"],
+            {},
+        )
 
         plant.limits["pump-9"] = 50
         await cluster.client.retry_dead_letters([letter.letter_id for letter in letters])
@@ -100,7 +111,9 @@ def test_every_event_is_stored_under_faults():
             node["retry_policy"] = {"max": 30, "backoff_sec": 1}
         for number in range(3):
             sent = event(number, value=70 + 10 * number)
-            view = await cluster.run(patient, params=sent.model_dump(), idempotency_key=f"event-{sent.id}")
+            view = await cluster.run(
+                patient, params=sent.model_dump(), idempotency_key=f"event-{sent.id}"
+            )
             cluster.assert_finished(view)
         assert sorted(plant.stored) == ["ev-0", "ev-1", "ev-2"]
         assert list(plant.alerts) == ["ev-2"]

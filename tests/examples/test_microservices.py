@@ -5,7 +5,12 @@ from typing import Any
 import pytest
 import yaml
 
-from examples.microservices.handlers import MAIL_HANDLERS, payment_handlers, shipping_handlers, stock_handlers
+from examples.microservices.handlers import (
+    MAIL_HANDLERS,
+    payment_handlers,
+    shipping_handlers,
+    stock_handlers,
+)
 from examples.microservices.services import Payments, Shipping, Stock
 from flowkit_testing import Cluster
 from flowkit_testing.simulation import SimCluster, simulate
@@ -19,11 +24,20 @@ class Shop:
     """The three services, and a check of them for the end of an order."""
 
     def __init__(self) -> None:
-        self.stock, self.payments, self.shipping = Stock(desk=PIECES), Payments(declined=("expired",)), Shipping()
+        self.stock, self.payments, self.shipping = (
+            Stock(desk=PIECES),
+            Payments(declined=("expired",)),
+            Shipping(),
+        )
 
     @property
     def workers(self) -> list[Any]:
-        return [stock_handlers(self.stock), payment_handlers(self.payments), shipping_handlers(self.shipping), MAIL_HANDLERS]
+        return [
+            stock_handlers(self.stock),
+            payment_handlers(self.payments),
+            shipping_handlers(self.shipping),
+            MAIL_HANDLERS,
+        ]
 
     def assert_sold(self, count: int) -> None:
         assert self.stock.pieces == {"desk": PIECES - count}
@@ -32,7 +46,13 @@ class Shop:
 
 
 def order(**changes: Any) -> dict[str, Any]:
-    return {"item": "desk", "count": 1, "amount": AMOUNT, "card": "good", "address": "Main Street 1"} | changes
+    return {
+        "item": "desk",
+        "count": 1,
+        "amount": AMOUNT,
+        "card": "good",
+        "address": "Main Street 1",
+    } | changes
 
 
 async def run(shop: Shop, **changes: Any) -> Any:
@@ -67,7 +87,9 @@ async def test_an_order_is_charged_once_though_the_first_answer_is_lost():
     ],
     ids=["out of stock", "declined", "no carrier"],
 )
-async def test_the_steps_before_a_failure_are_undone(changes: dict[str, Any], failed: str, reason: str, undone: set[str]):
+async def test_the_steps_before_a_failure_are_undone(
+    changes: dict[str, Any], failed: str, reason: str, undone: set[str]
+):
     shop = Shop()
 
     view = await run(shop, **changes)
@@ -92,7 +114,9 @@ async def test_an_order_that_is_submitted_twice_is_one_task():
     async with Cluster() as cluster:
         for handlers in shop.workers:
             await cluster.add_worker(handlers)
-        views = [await cluster.run(FLOW, params=order(), idempotency_key="order-1") for _ in range(2)]
+        views = [
+            await cluster.run(FLOW, params=order(), idempotency_key="order-1") for _ in range(2)
+        ]
 
     assert views[0].id == views[1].id
     shop.assert_sold(1)
@@ -100,7 +124,9 @@ async def test_an_order_that_is_submitted_twice_is_one_task():
 
 @pytest.mark.parametrize("address", ["Main Street 1", "unknown"])
 def test_an_order_is_completed_or_undone_under_faults(address: str):
-    patient: Any = {"nodes": [node | {"retry_policy": {"max": 30, "backoff_sec": 1}} for node in FLOW["nodes"]]}
+    patient: Any = {
+        "nodes": [node | {"retry_policy": {"max": 30, "backoff_sec": 1}} for node in FLOW["nodes"]]
+    }
 
     async def scenario(cluster: SimCluster) -> None:
         shop = Shop()

@@ -50,7 +50,12 @@ async def test_no_model_is_published_if_none_is_good_enough(tmp_path: Path):
 async def test_a_training_that_diverges_is_tried_again_with_a_lower_rate(tmp_path: Path):
     view = await trained({"output": str(tmp_path / "model.json")})
 
-    assert {name: view.nodes[f"train_{name}"].attempt for name in TRAININGS} == {"centroids": 1, "linear": 1, "quadratic": 2, "tree": 1}
+    assert {name: view.nodes[f"train_{name}"].attempt for name in TRAININGS} == {
+        "centroids": 1,
+        "linear": 1,
+        "quadratic": 2,
+        "tree": 1,
+    }
 
 
 async def test_a_training_that_breaks_off_continues_from_its_last_reported_round(tmp_path: Path):

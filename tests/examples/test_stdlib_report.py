@@ -20,7 +20,9 @@ PACKAGES = ("asyncio", "email", "json", "logging", "multiprocessing", "unittest"
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Part of the installed library, with files in it that are no Python, and folders that do not belong to it."""
+    """Part of the installed library, with files in it that are no Python, and folders that do not
+    belong to it.
+    """
     stdlib, root = Path(sysconfig.get_paths()["stdlib"]), tmp_path_factory.mktemp("library")
     for package in PACKAGES:
         shutil.copytree(stdlib / package, root / package)
@@ -62,7 +64,9 @@ async def test_the_flow_counts_what_a_single_pass_counts(source: Path, tmp_path:
     assert_same_totals(result, expected)
     assert result["totals"]["skipped"] == 3
     assert view.nodes["parse"].metrics == {"modules": expected["totals"]["modules"], "skipped": 3}
-    assert view.nodes["aggregate"].metrics == {name: expected["totals"][name] for name in ("lines", "functions", "classes")}
+    assert view.nodes["aggregate"].metrics == {
+        name: expected["totals"][name] for name in ("lines", "functions", "classes")
+    }
     with output.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == COLUMNS
@@ -72,7 +76,9 @@ async def test_the_flow_counts_what_a_single_pass_counts(source: Path, tmp_path:
 
 
 class BreaksOff:
-    """The first attempt fails when some batches are stored; in it, one batch fails once by itself."""
+    """The first attempt fails when some batches are stored; in it, one batch fails once by
+    itself.
+    """
 
     batches = 0
 
@@ -111,7 +117,13 @@ async def test_a_report_on_an_empty_folder_is_empty(tmp_path: Path):
 
     view = await report({"root": str(tmp_path / "empty"), "output": str(output)})
 
-    assert view.result["aggregate"]["totals"] == {"modules": 0, "skipped": 0, "lines": 0, "functions": 0, "classes": 0}
+    assert view.result["aggregate"]["totals"] == {
+        "modules": 0,
+        "skipped": 0,
+        "lines": 0,
+        "functions": 0,
+        "classes": 0,
+    }
     assert output.read_text().strip() == ",".join(COLUMNS)
 
 
@@ -121,7 +133,9 @@ async def test_a_report_that_cannot_be_written_leaves_the_old_one(source: Path, 
     graph = FLOW | {"nodes": [node | {"retry_policy": {"max": 0}} for node in FLOW["nodes"]]}
 
     async with Cluster() as cluster:
-        view = await cluster.run(graph, handlers=HANDLERS, params={"root": str(source / "json"), "output": str(output)})
+        view = await cluster.run(
+            graph, handlers=HANDLERS, params={"root": str(source / "json"), "output": str(output)}
+        )
 
     assert view.nodes["aggregate"].status == "failed"
     assert names_in(tmp_path) == [output.name]

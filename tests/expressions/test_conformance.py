@@ -1,4 +1,6 @@
-"""The cases of the CEL conformance suite that concern the subset (``conformance.json``, by tools/cel_conformance.py)."""
+"""The cases of the CEL conformance suite that concern the subset (``conformance.json``, by
+tools/cel_conformance.py).
+"""
 
 import json
 from pathlib import Path
@@ -9,7 +11,9 @@ import pytest
 from flowkit._expressions import ExpressionError
 from tests.expressions.values import evaluate, read, same
 
-SUITE: dict[str, Any] = json.loads(Path(__file__).with_name("conformance.json").read_text(encoding="utf-8"))
+SUITE: dict[str, Any] = json.loads(
+    Path(__file__).with_name("conformance.json").read_text(encoding="utf-8")
+)
 DIFFERENCES = {
     "an int and a double are compared exactly, not after the int was rounded": [
         "comparisons/lt_literal/not_lt_dyn_int_big_lossy_double",
@@ -46,7 +50,11 @@ def agrees(name: str) -> bool:
 
 @pytest.mark.parametrize("section", sorted({name.rpartition("/")[0] for name in SUITE["cases"]}))
 def test_expressions_have_the_values_that_the_suite_expects(section: str) -> None:
-    names = [name for name in SUITE["cases"] if name.rpartition("/")[0] == section and name not in DIFFERENT]
+    names = [
+        name
+        for name in SUITE["cases"]
+        if name.rpartition("/")[0] == section and name not in DIFFERENT
+    ]
     assert [name for name in names if not agrees(name)] == []
 
 

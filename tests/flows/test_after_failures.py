@@ -64,7 +64,10 @@ def node(node_id: str, *after: str, **fields: Any) -> dict[str, Any]:
 
 def inputs(view: TaskView) -> dict[str, list[str] | None]:
     """For each node the parents whose results it had, or None where it did not finish."""
-    return {node_id: one.result["from"] if one.status == "finished" else None for node_id, one in view.nodes.items()}
+    return {
+        node_id: one.result["from"] if one.status == "finished" else None
+        for node_id, one in view.nodes.items()
+    }
 
 
 async def retried(cluster: Cluster, view: TaskView) -> TaskView:
@@ -75,9 +78,18 @@ async def retried(cluster: Cluster, view: TaskView) -> TaskView:
 # ---------------------------------------------------------------- what runs
 
 
-async def test_nothing_below_a_failure_runs_without_data_and_a_retry_completes_every_input(cluster: Cluster) -> None:
+async def test_nothing_below_a_failure_runs_without_data_and_a_retry_completes_every_input(
+    cluster: Cluster,
+) -> None:
     BROKEN.add("e")
-    nodes = [node("e"), node("f", "e"), node("d"), node("g", "f", "d"), node("h", "g", "d"), node("i", "d")]
+    nodes = [
+        node("e"),
+        node("f", "e"),
+        node("d"),
+        node("g", "f", "d"),
+        node("h", "g", "d"),
+        node("i", "d"),
+    ]
     view = await cluster.run({"on_node_failure": "continue", "nodes": nodes})
     assert view.status == "failed"
     assert inputs(view) == {"e": None, "f": None, "d": [], "g": None, "h": None, "i": ["d"]}
@@ -85,12 +97,28 @@ async def test_nothing_below_a_failure_runs_without_data_and_a_retry_completes_e
     BROKEN.clear()
     view = await retried(cluster, view)
     assert view.status == "finished"
-    assert inputs(view) == {"e": [], "f": ["e"], "d": [], "g": ["d", "f"], "h": ["d", "g"], "i": ["d"]}
+    assert inputs(view) == {
+        "e": [],
+        "f": ["e"],
+        "d": [],
+        "g": ["d", "f"],
+        "h": ["d", "g"],
+        "i": ["d"],
+    }
 
 
-async def test_a_task_with_a_handled_failure_finishes_without_what_is_below_it(cluster: Cluster) -> None:
+async def test_a_task_with_a_handled_failure_finishes_without_what_is_below_it(
+    cluster: Cluster,
+) -> None:
     BROKEN.add("e")
-    nodes = [node("e", routing={"on_failure": ["b"]}), node("f", "e"), node("d"), node("g", "f", "d"), node("b"), node("j", "b", "d")]
+    nodes = [
+        node("e", routing={"on_failure": ["b"]}),
+        node("f", "e"),
+        node("d"),
+        node("g", "f", "d"),
+        node("b"),
+        node("j", "b", "d"),
+    ]
     view = await cluster.run({"nodes": nodes})
     assert view.status == "finished"
     assert inputs(view) == {"e": None, "f": None, "d": [], "g": None, "b": [], "j": ["b", "d"]}
@@ -98,17 +126,32 @@ async def test_a_task_with_a_handled_failure_finishes_without_what_is_below_it(c
 
 async def test_explain_names_the_failure_above_however_far_it_is(cluster: Cluster) -> None:
     BROKEN.add("e")
-    nodes = [node("e", routing={"on_success": ["a"]}), node("a"), node("f", "a"), node("d"), node("g", "f", "d")]
+    nodes = [
+        node("e", routing={"on_success": ["a"]}),
+        node("a"),
+        node("f", "a"),
+        node("d"),
+        node("g", "f", "d"),
+    ]
     view = await cluster.run({"on_node_failure": "continue", "nodes": nodes})
-    assert await cluster.client.explain(view.id, "a") == "'a' was skipped because 'e', which it depends on, failed."
-    assert await cluster.client.explain(view.id, "g") == "'g' was skipped because 'e', which stands above it, failed."
+    assert (
+        await cluster.client.explain(view.id, "a")
+        == "'a' was skipped because 'e', which it depends on, failed."
+    )
+    assert (
+        await cluster.client.explain(view.id, "g")
+        == "'g' was skipped because 'e', which stands above it, failed."
+    )
 
 
 async def test_explain_tells_a_branch_that_was_not_taken_from_a_failure(cluster: Cluster) -> None:
     BROKEN.add("e")
     nodes = [node("e", routing={"on_success": ["a"], "on_failure": ["b"]}), node("a"), node("b")]
     view = await cluster.run({"nodes": nodes})
-    assert await cluster.client.explain(view.id, "a") == "'a' was skipped: no branch that leads to it was taken."
+    assert (
+        await cluster.client.explain(view.id, "a")
+        == "'a' was skipped: no branch that leads to it was taken."
+    )
 
 
 # ---------------------------------------------------------------- what handlers of failures are given
@@ -118,7 +161,14 @@ async def test_what_stands_on_the_branch_of_a_failure_is_given_the_error(cluster
     BROKEN.add("e")
     function = {"node_id": "fn", "type": "coordinator_fn", "io": {"fn": "errors"}}
     branch = {"on_failure": ["h", "c", "fn"]}
-    nodes = [node("e", routing=branch), node("d"), node("h", "d"), node("c", type="class"), function, node("below", "h")]
+    nodes = [
+        node("e", routing=branch),
+        node("d"),
+        node("h", "d"),
+        node("c", type="class"),
+        function,
+        node("below", "h"),
+    ]
     view = await cluster.run({"nodes": nodes})
     assert view.nodes["h"].result == {"from": ["d"], "errors": {"e": UNKNOWN_PAGE}}
     assert view.nodes["c"].result == {"errors": {"e": UNKNOWN_PAGE}}
@@ -128,27 +178,42 @@ async def test_what_stands_on_the_branch_of_a_failure_is_given_the_error(cluster
     assert artifact.meta == {"errors": {"e": UNKNOWN_PAGE}}
 
 
-async def test_one_branch_of_several_nodes_is_given_the_errors_of_those_that_failed(cluster: Cluster) -> None:
+async def test_one_branch_of_several_nodes_is_given_the_errors_of_those_that_failed(
+    cluster: Cluster,
+) -> None:
     BROKEN.update({"e", "g"})
     branch = {"on_failure": ["h"]}
-    nodes = [node("e", routing=branch), node("f", "e", routing=branch), node("g", routing=branch), node("ok", routing=branch), node("h")]
+    nodes = [
+        node("e", routing=branch),
+        node("f", "e", routing=branch),
+        node("g", routing=branch),
+        node("ok", routing=branch),
+        node("h"),
+    ]
     view = await cluster.run({"nodes": nodes})
     assert view.nodes["h"].result["errors"] == {"e": UNKNOWN_PAGE, "g": UNKNOWN_PAGE}
 
 
-async def test_a_node_that_any_starts_is_given_the_errors_of_the_parents_that_failed_before(cluster: Cluster) -> None:
+async def test_a_node_that_any_starts_is_given_the_errors_of_the_parents_that_failed_before(
+    cluster: Cluster,
+) -> None:
     BROKEN.add("e")
     nodes = [node("e"), node("d"), node("later", "d"), node("one", "e", "later", fan_in="any")]
     view = await cluster.run({"on_node_failure": "continue", "nodes": nodes})
     assert view.nodes["one"].result == {"from": ["later"], "errors": {"e": UNKNOWN_PAGE}}
 
 
-async def test_errors_are_given_too_where_the_input_is_read_from_the_store(cluster: Cluster) -> None:
+async def test_errors_are_given_too_where_the_input_is_read_from_the_store(
+    cluster: Cluster,
+) -> None:
     BROKEN.add("e")
     parents = [f"p{number}" for number in range(300)]
     nodes = [node("e", routing={"on_failure": ["h"]}), *map(node, parents), node("h", *parents)]
     view = await cluster.run({"nodes": nodes})
-    assert (len(view.nodes["h"].result["from"]), view.nodes["h"].result["errors"]) == (300, {"e": UNKNOWN_PAGE})
+    assert (len(view.nodes["h"].result["from"]), view.nodes["h"].result["errors"]) == (
+        300,
+        {"e": UNKNOWN_PAGE},
+    )
 
 
 async def test_the_error_that_is_given_is_of_the_last_attempt(cluster: Cluster) -> None:
@@ -160,16 +225,27 @@ async def test_the_error_that_is_given_is_of_the_last_attempt(cluster: Cluster) 
     policy = {"max": 2, "backoff_sec": 1}
     nodes = [node("e", type="never", retry_policy=policy, routing={"on_failure": ["h"]}), node("h")]
     view = await cluster.run({"nodes": nodes})
-    assert view.nodes["h"].result["errors"] == {"e": {"reason_code": "unexpected_error", "error": "OSError: try 3", "attempt": 3}}
+    assert view.nodes["h"].result["errors"] == {
+        "e": {"reason_code": "unexpected_error", "error": "OSError: try 3", "attempt": 3}
+    }
 
 
 # ---------------------------------------------------------------- the task's result
 
 
 @pytest.mark.parametrize("on_node_failure", ["continue", "stop"])
-async def test_a_failed_task_has_the_results_of_the_last_nodes_that_finished(cluster: Cluster, on_node_failure: str) -> None:
+async def test_a_failed_task_has_the_results_of_the_last_nodes_that_finished(
+    cluster: Cluster, on_node_failure: str
+) -> None:
     BROKEN.add("e")
-    nodes = [node("first"), node("last"), node("middle", "first"), node("e", "middle", "last"), node("done", "first"), node("below", "e")]
+    nodes = [
+        node("first"),
+        node("last"),
+        node("middle", "first"),
+        node("e", "middle", "last"),
+        node("done", "first"),
+        node("below", "e"),
+    ]
     view = await cluster.run({"on_node_failure": on_node_failure, "nodes": nodes})
     assert view.status == "failed"
     assert view.result == {"done": {"from": ["first"], "errors": {}}}
@@ -182,7 +258,9 @@ async def test_a_task_whose_last_nodes_did_not_finish_has_an_empty_result(cluste
 
 
 async def test_a_task_that_has_not_ended_has_no_result(cluster: Cluster) -> None:
-    task_id = await cluster.client.create_task(graph={"nodes": [node("a"), node("b", type="nobody")]})
+    task_id = await cluster.client.create_task(
+        graph={"nodes": [node("a"), node("b", type="nobody")]}
+    )
     await cluster.clock.sleep(60)
     view = await cluster.client.get_task(task_id)
     assert (view.nodes["a"].status, view.result) == ("finished", None)
@@ -196,13 +274,21 @@ async def test_a_task_that_has_not_ended_has_no_result(cluster: Cluster) -> None
 @pytest.mark.parametrize("broken", [True, False])
 async def test_the_advice_for_a_node_on_both_branches_works(cluster: Cluster, broken: bool) -> None:
     both = {"on_success": ["f"], "on_failure": ["f"]}
-    with pytest.raises(GraphError, match=r"put a node on each branch \(a noop function will do\) and let it depend on both"):
+    with pytest.raises(
+        GraphError,
+        match=r"put a node on each branch \(a noop function will do\) and let it depend on both",
+    ):
         Graph.parse({"nodes": [node("a", routing=both), node("f")]})
     if broken:
         BROKEN.add("a")
     noop = {"type": "coordinator_fn", "io": {"fn": "noop"}}
     branches = {"on_success": ["good"], "on_failure": ["bad"]}
-    nodes = [node("a", routing=branches), node("good", **noop), node("bad", **noop), node("f", "good", "bad")]
+    nodes = [
+        node("a", routing=branches),
+        node("good", **noop),
+        node("bad", **noop),
+        node("f", "good", "bad"),
+    ]
     view = await cluster.run({"nodes": nodes})
     assert (view.status, view.nodes["f"].status) == ("finished", "finished")
 
@@ -252,8 +338,14 @@ async def test_a_node_of_some_parents_runs_again_with_a_failed_parent_if_its_han
     fields: dict[str, Any], before: Any, after: Any
 ) -> None:
     BROKEN.add("rows")
-    nodes = [node("rows", type="rows"), node("late", type="late"), node("reader", "rows", "late", fan_in="any", **fields)]
-    async with Cluster(handlers={"rows": rows, "late": late, "proposes": Proposes, "needs_one": needs_one}) as cluster:
+    nodes = [
+        node("rows", type="rows"),
+        node("late", type="late"),
+        node("reader", "rows", "late", fan_in="any", **fields),
+    ]
+    async with Cluster(
+        handlers={"rows": rows, "late": late, "proposes": Proposes, "needs_one": needs_one}
+    ) as cluster:
         view = await cluster.run({"on_node_failure": "continue", "nodes": nodes})
         assert (view.status, view.nodes["reader"].result) == ("failed", before)
         BROKEN.clear()

@@ -1,4 +1,6 @@
-"""Cancel, pause, resume and retry, wherever a task is; and that cancelled work never begins again by itself."""
+"""Cancel, pause, resume and retry, wherever a task is; and that cancelled work never begins again
+by itself.
+"""
 
 import asyncio
 import contextlib
@@ -17,7 +19,13 @@ from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
 from flowkit_testing import Cluster
 from flowkit_testing._cluster import DAY
 
-QUICK = CoordinatorConfig(heartbeat_soft_sec=2, heartbeat_hard_sec=4, lease_ttl_sec=4, scheduler_tick_sec=2, cancel_grace_sec=3)
+QUICK = CoordinatorConfig(
+    heartbeat_soft_sec=2,
+    heartbeat_hard_sec=4,
+    lease_ttl_sec=4,
+    scheduler_tick_sec=2,
+    cancel_grace_sec=3,
+)
 LIVELY = WorkerConfig(hb_interval_sec=1, pull_poll_ms_default=200, cancel_grace_sec=2)
 
 
@@ -76,8 +84,12 @@ async def test_a_deferred_node_is_cancelled_and_its_next_attempt_never_comes() -
         calls.append(ctx.attempt)
         raise RuntimeError("not now")
 
-    async with Cluster(handlers=[failing], coordinator_config=QUICK, worker_config=LIVELY) as cluster:
-        task_id = await cluster.client.create_task(graph=one(retry_policy={"backoff_sec": 60.0, "max_backoff_sec": 60.0}))
+    async with Cluster(
+        handlers=[failing], coordinator_config=QUICK, worker_config=LIVELY
+    ) as cluster:
+        task_id = await cluster.client.create_task(
+            graph=one(retry_policy={"backoff_sec": 60.0, "max_backoff_sec": 60.0})
+        )
         await until(cluster, task_id, "a", "deferred")
         await cluster.client.cancel(task_id, "enough")
         await stays_cancelled(cluster, task_id)
@@ -86,7 +98,12 @@ async def test_a_deferred_node_is_cancelled_and_its_next_attempt_never_comes() -
 
 async def test_a_paused_task_is_cancelled() -> None:
     async with Cluster(handlers=[work], coordinator_config=QUICK, worker_config=LIVELY) as cluster:
-        graph = {"nodes": [{"node_id": "a", "type": "nobody"}, {"node_id": "b", "type": "work", "depends_on": ["a"]}]}
+        graph = {
+            "nodes": [
+                {"node_id": "a", "type": "nobody"},
+                {"node_id": "b", "type": "work", "depends_on": ["a"]},
+            ]
+        }
         task_id = await cluster.client.create_task(graph=graph)
         await cluster.client.pause(task_id)
         await cluster.client.pause(task_id)
@@ -108,8 +125,13 @@ async def test_streaming_nodes_are_cancelled() -> None:
         return dict(item)
 
     pull = {"input_inline": {"input_adapter": "pull.from_artifacts"}, "start_when": "first_batch"}
-    nodes = [{"node_id": "p", "type": "produce"}, {"node_id": "c", "type": "consume", "depends_on": ["p"], "io": pull}]
-    async with Cluster(handlers=[produce, consume], coordinator_config=QUICK, worker_config=LIVELY) as cluster:
+    nodes = [
+        {"node_id": "p", "type": "produce"},
+        {"node_id": "c", "type": "consume", "depends_on": ["p"], "io": pull},
+    ]
+    async with Cluster(
+        handlers=[produce, consume], coordinator_config=QUICK, worker_config=LIVELY
+    ) as cluster:
         task_id = await cluster.client.create_task(graph={"nodes": nodes})
         await read.wait()
         await cluster.client.cancel(task_id)
@@ -132,7 +154,9 @@ async def test_a_coordinator_function_is_cancelled() -> None:
             register("slow", slow)
 
     async with Cluster(plugins=[Slow()], coordinator_config=QUICK) as cluster:
-        task_id = await cluster.client.create_task(graph=one(type="coordinator_fn", io={"fn": "slow"}))
+        task_id = await cluster.client.create_task(
+            graph=one(type="coordinator_fn", io={"fn": "slow"})
+        )
         await begun.wait()
         await cluster.client.cancel(task_id)
         await stays_cancelled(cluster, task_id)
@@ -140,7 +164,9 @@ async def test_a_coordinator_function_is_cancelled() -> None:
 
 
 @pytest.mark.parametrize("how", ["coroutine", "thread"])
-async def test_what_does_not_heed_holds_up_neither_its_task_nor_its_worker(how: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_does_not_heed_holds_up_neither_its_task_nor_its_worker(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
     begun, enough, thread_gate = anyio.Event(), anyio.Event(), threading.Event()
 
     async def swallowing(item: Any) -> str:
@@ -160,7 +186,9 @@ async def test_what_does_not_heed_holds_up_neither_its_task_nor_its_worker(how: 
     coordinator = QUICK.model_copy(update={"cancel_grace_sec": grace})
     worker = LIVELY.model_copy(update={"cancel_grace_sec": grace, "max_concurrency": 1})
     deaf = swallowing if how == "coroutine" else blocking
-    async with Cluster(handlers={"deaf": deaf, "work": work}, coordinator_config=coordinator, worker_config=worker) as cluster:
+    async with Cluster(
+        handlers={"deaf": deaf, "work": work}, coordinator_config=coordinator, worker_config=worker
+    ) as cluster:
         try:
             task_id = await cluster.client.create_task(graph=one(type="deaf"))
             await begun.wait()
@@ -187,10 +215,20 @@ async def test_late_reports_of_cancelled_work_change_nothing() -> None:
         await cluster.client.cancel(task_id)
         view = await cluster.client.wait(task_id, timeout=30)
         ids: dict[str, Any] = {
-            "task_id": task_id, "index": 0, "attempt": 1, "token": command.token, "worker_id": "w", "at": cluster.clock.now(),
-        }  # fmt: skip
-        reports = [NodeStarted(**ids), NodeFailed(**ids, started_at=cluster.clock.now(), reason_code="late")]
-        await cluster.bus.publish([Message("flowkit.events", encode(report), task_id) for report in reports])
+            "task_id": task_id,
+            "index": 0,
+            "attempt": 1,
+            "token": command.token,
+            "worker_id": "w",
+            "at": cluster.clock.now(),
+        }
+        reports = [
+            NodeStarted(**ids),
+            NodeFailed(**ids, started_at=cluster.clock.now(), reason_code="late"),
+        ]
+        await cluster.bus.publish(
+            [Message("flowkit.events", encode(report), task_id) for report in reports]
+        )
         await cluster.clock.sleep(3600)
         assert await cluster.client.get_task(task_id) == view
     assert view.status == "cancelled"
@@ -232,7 +270,12 @@ async def test_a_cancelled_task_can_be_retried_and_keeps_what_is_finished() -> N
             await ctx.cancellable(anyio.sleep_forever())
         return ctx.node_id
 
-    graph = {"nodes": [{"node_id": "a", "type": "work"}, {"node_id": "b", "type": "work", "depends_on": ["a"]}]}
+    graph = {
+        "nodes": [
+            {"node_id": "a", "type": "work"},
+            {"node_id": "b", "type": "work", "depends_on": ["a"]},
+        ]
+    }
     async with Cluster(handlers=[step], coordinator_config=QUICK, worker_config=LIVELY) as cluster:
         task_id = await cluster.client.create_task(graph=graph)
         await until(cluster, task_id, "b", "running")
@@ -254,8 +297,12 @@ async def test_a_pause_lets_what_runs_end_and_a_retry_wait() -> None:
             raise RuntimeError("not now")
         return "well"
 
-    async with Cluster(handlers=[failing], coordinator_config=QUICK, worker_config=LIVELY) as cluster:
-        task_id = await cluster.client.create_task(graph=one(retry_policy={"backoff_sec": 60.0, "max_backoff_sec": 60.0}))
+    async with Cluster(
+        handlers=[failing], coordinator_config=QUICK, worker_config=LIVELY
+    ) as cluster:
+        task_id = await cluster.client.create_task(
+            graph=one(retry_policy={"backoff_sec": 60.0, "max_backoff_sec": 60.0})
+        )
         await until(cluster, task_id, "a", "deferred")
         await cluster.client.pause(task_id)
         await cluster.clock.sleep(600)
@@ -267,7 +314,9 @@ async def test_a_pause_lets_what_runs_end_and_a_retry_wait() -> None:
 
 
 @pytest.mark.parametrize("obeys", [True, False], ids=["that ends by itself", "that is cut off"])
-async def test_the_metrics_of_a_cancelled_node_are_those_of_the_batches_it_stored(obeys: bool) -> None:
+async def test_the_metrics_of_a_cancelled_node_are_those_of_the_batches_it_stored(
+    obeys: bool,
+) -> None:
     class Counting(Handler):
         async def iter_batches(self, loaded: Any) -> AsyncIterator[Batch]:
             for number in range(1000):
@@ -279,8 +328,12 @@ async def test_the_metrics_of_a_cancelled_node_are_those_of_the_batches_it_store
             await ctx.clock.sleep(0.2 if obeys or batch.payload < 20 else DAY)
             return BatchResult(True, metrics={"batches": 1})
 
-    async with Cluster(handlers={"counting": Counting}, coordinator_config=QUICK, worker_config=LIVELY) as cluster:
-        task_id = await cluster.client.create_task(graph={"nodes": [{"node_id": "a", "type": "counting"}]})
+    async with Cluster(
+        handlers={"counting": Counting}, coordinator_config=QUICK, worker_config=LIVELY
+    ) as cluster:
+        task_id = await cluster.client.create_task(
+            graph={"nodes": [{"node_id": "a", "type": "counting"}]}
+        )
         await cluster.clock.sleep(10)
         await cluster.client.cancel(task_id)
         view = await cluster.client.wait(task_id, timeout=30)

@@ -16,8 +16,18 @@ from flowkit_testing._cluster import DAY
 
 ONCE = {"max": 0}
 FIRST: dict[str, dict[str, Any]] = {
-    "handler": {"node_id": "a", "type": "work", "io": {"input_inline": {"page": 1}}, "retry_policy": {"max": 1}},
-    "function": {"node_id": "a", "type": "coordinator_fn", "io": {"fn": "work", "fn_args": {"page": 1}}, "retry_policy": {"max": 1}},
+    "handler": {
+        "node_id": "a",
+        "type": "work",
+        "io": {"input_inline": {"page": 1}},
+        "retry_policy": {"max": 1},
+    },
+    "function": {
+        "node_id": "a",
+        "type": "coordinator_fn",
+        "io": {"fn": "work", "fn_args": {"page": 1}},
+        "retry_policy": {"max": 1},
+    },
 }
 
 
@@ -49,7 +59,13 @@ class Work:
 
 def graph(first: dict[str, Any], **fields: Any) -> dict[str, Any]:
     """The node ``a``, and ``z`` below it."""
-    return {"nodes": [first, {"node_id": "z", "type": "coordinator_fn", "io": {"fn": "noop"}, "depends_on": ["a"]}], **fields}
+    return {
+        "nodes": [
+            first,
+            {"node_id": "z", "type": "coordinator_fn", "io": {"fn": "noop"}, "depends_on": ["a"]},
+        ],
+        **fields,
+    }
 
 
 async def ended(cluster: Cluster, task_id: str) -> TaskView:
@@ -61,24 +77,41 @@ async def letters(cluster: Cluster) -> list[DeadLetter]:
 
 
 @pytest.mark.parametrize("kind", FIRST)
-async def test_a_node_without_retries_left_leaves_a_letter_that_runs_it_and_all_below_again(kind: str) -> None:
+async def test_a_node_without_retries_left_leaves_a_letter_that_runs_it_and_all_below_again(
+    kind: str,
+) -> None:
     work = Work()
     async with work.cluster() as cluster:
         view = await cluster.run(graph(FIRST[kind]))
         (letter,) = await letters(cluster)
-        assert (letter.kind, letter.task_id, letter.node_id, letter.attempt, letter.uid) == ("node", view.id, "a", 2, None)
-        assert (letter.reason_code, letter.error) == (view.nodes["a"].reason_code, view.nodes["a"].error)
+        assert (letter.kind, letter.task_id, letter.node_id, letter.attempt, letter.uid) == (
+            "node",
+            view.id,
+            "a",
+            2,
+            None,
+        )
+        assert (letter.reason_code, letter.error) == (
+            view.nodes["a"].reason_code,
+            view.nodes["a"].error,
+        )
         assert b'{"page":1}' in letter.data
         work.broken = False
         (outcome,) = await cluster.client.retry_dead_letters([letter.letter_id])
         assert outcome.done
         view = await ended(cluster, view.id)
-        assert (view.status, view.nodes["a"].result, view.nodes["z"].status) == ("finished", "found", "finished")
+        assert (view.status, view.nodes["a"].result, view.nodes["z"].status) == (
+            "finished",
+            "found",
+            "finished",
+        )
         assert await letters(cluster) == []
 
 
 @pytest.mark.parametrize("kind", FIRST)
-async def test_a_retry_of_the_task_drops_the_letter_when_the_node_succeeds_and_not_before(kind: str) -> None:
+async def test_a_retry_of_the_task_drops_the_letter_when_the_node_succeeds_and_not_before(
+    kind: str,
+) -> None:
     work = Work()
     async with work.cluster() as cluster:
         view = await cluster.run(graph(FIRST[kind]))
@@ -93,18 +126,31 @@ async def test_a_retry_of_the_task_drops_the_letter_when_the_node_succeeds_and_n
         assert await letters(cluster) == []
 
 
-async def test_a_letter_of_a_failure_that_a_branch_handled_runs_its_node_again_in_the_finished_task() -> None:
+async def test_a_letter_of_a_failure_that_a_branch_handled_runs_its_node_again_in_the_finished_task() -> (
+    None
+):
     work = Work()
     first = {**FIRST["handler"], "routing": {"on_success": ["well"], "on_failure": ["badly"]}}
-    branches = [{"node_id": name, "type": "coordinator_fn", "io": {"fn": "noop"}} for name in ("well", "badly")]
+    branches = [
+        {"node_id": name, "type": "coordinator_fn", "io": {"fn": "noop"}}
+        for name in ("well", "badly")
+    ]
     async with work.cluster() as cluster:
         view = await cluster.run({"nodes": [first, *branches]})
-        assert (view.status, view.nodes["badly"].status, view.nodes["well"].status) == ("finished", "finished", "skipped")
+        assert (view.status, view.nodes["badly"].status, view.nodes["well"].status) == (
+            "finished",
+            "finished",
+            "skipped",
+        )
         work.broken = False
         (letter,) = await letters(cluster)
         await cluster.client.retry_dead_letters([letter.letter_id])
         view = await ended(cluster, view.id)
-        assert (view.status, view.nodes["badly"].status, view.nodes["well"].status) == ("finished", "skipped", "finished")
+        assert (view.status, view.nodes["badly"].status, view.nodes["well"].status) == (
+            "finished",
+            "skipped",
+            "finished",
+        )
         assert await letters(cluster) == []
 
 
@@ -112,19 +158,30 @@ async def test_every_failed_node_has_its_letter_and_cancelled_and_skipped_ones_h
     async with Work().cluster() as cluster:
         nodes = [
             *({**FIRST["handler"], "node_id": f"a{number}"} for number in range(3)),
-            {"node_id": "late", "type": "nobody", "timeouts": {"schedule_to_start_sec": 5}, "retry_policy": ONCE},
+            {
+                "node_id": "late",
+                "type": "nobody",
+                "timeouts": {"schedule_to_start_sec": 5},
+                "retry_policy": ONCE,
+            },
             {"node_id": "below", "type": "work", "depends_on": ["late"]},
         ]
         view = await cluster.run({"nodes": nodes, "on_node_failure": "continue"})
         assert view.nodes["below"].status == "skipped"
         found = {letter.node_id: letter.reason_code for letter in await letters(cluster)}
-        assert found == {node.node_id: node.reason_code for node in view.nodes.values() if node.status == "failed"}
+        assert found == {
+            node.node_id: node.reason_code
+            for node in view.nodes.values()
+            if node.status == "failed"
+        }
         assert found["late"] == "schedule_to_start_timeout"
 
 
 async def test_an_input_above_the_limit_is_not_in_the_letter() -> None:
     async with Work().cluster() as cluster:
-        await cluster.run(graph({**FIRST["handler"], "io": {"input_inline": "x" * MAX_LETTER_BYTES}}))
+        await cluster.run(
+            graph({**FIRST["handler"], "io": {"input_inline": "x" * MAX_LETTER_BYTES}})
+        )
         (letter,) = await letters(cluster)
         assert (letter.data, letter.size > MAX_LETTER_BYTES) == (b"", True)
 
@@ -163,5 +220,8 @@ async def test_a_letter_of_a_node_that_has_finished_since_is_outdated() -> None:
         before = await ended(cluster, view.id)
         await cluster.store.park([letter])
         (outcome,) = await cluster.client.retry_dead_letters([letter.letter_id])
-        assert (outcome.done, outcome.detail) == (False, "the node did not fail in this attempt, or has run again since then")
+        assert (outcome.done, outcome.detail) == (
+            False,
+            "the node did not fail in this attempt, or has run again since then",
+        )
         assert await cluster.client.get_task(view.id) == before

@@ -15,7 +15,9 @@ from flowkit.worker import Batch, BatchResult, Handler, RunContext, Worker, hand
 from flowkit_testing import Cluster, InMemoryBus
 from flowkit_testing._cluster import DAY
 
-QUICK = CoordinatorConfig(heartbeat_soft_sec=2, heartbeat_hard_sec=4, lease_ttl_sec=4, scheduler_tick_sec=2)
+QUICK = CoordinatorConfig(
+    heartbeat_soft_sec=2, heartbeat_hard_sec=4, lease_ttl_sec=4, scheduler_tick_sec=2
+)
 LIVELY = WorkerConfig(hb_interval_sec=1, pull_poll_ms_default=200, cancel_grace_sec=2)
 
 
@@ -62,26 +64,44 @@ async def ended(cluster: Cluster, task_id: str) -> TaskView:
 
 
 @pytest.mark.parametrize("retries", [0, 2])
-async def test_a_bad_batch_is_tried_alone_then_kept_and_its_node_fails(flowkit_cluster: Cluster, retries: int) -> None:
+async def test_a_bad_batch_is_tried_alone_then_kept_and_its_node_fails(
+    flowkit_cluster: Cluster, retries: int
+) -> None:
     rows = Rows()
-    view = await flowkit_cluster.run(graph(retry_policy={"max": retries}), handlers={"rows": rows, "after": after})
+    view = await flowkit_cluster.run(
+        graph(retry_policy={"max": retries}), handlers={"rows": rows, "after": after}
+    )
     node = view.nodes["a"]
-    assert (view.status, node.status, node.reason_code, node.attempt) == ("failed", "failed", "unexpected_error", 1)
+    assert (view.status, node.status, node.reason_code, node.attempt) == (
+        "failed",
+        "failed",
+        "unexpected_error",
+        1,
+    )
     assert Counter(rows.seen)["b"] == 1 + retries
     assert all(times == 1 for row, times in Counter(rows.seen).items() if row != "b")
     (letter,) = (await flowkit_cluster.client.dead_letters(task_id=view.id, kind="batch")).items
-    assert (letter.node_id, letter.uid, letter.data, letter.error) == ("a", "b", b'{"row":"b"}', "RuntimeError: cannot")
+    assert (letter.node_id, letter.uid, letter.data, letter.error) == (
+        "a",
+        "b",
+        b'{"row":"b"}',
+        "RuntimeError: cannot",
+    )
 
 
 async def test_a_node_that_skips_finishes_without_the_batch(flowkit_cluster: Cluster) -> None:
-    view = await flowkit_cluster.run(graph(on_batch_failure="skip"), handlers={"rows": Rows(), "after": after})
+    view = await flowkit_cluster.run(
+        graph(on_batch_failure="skip"), handlers={"rows": Rows(), "after": after}
+    )
     node = view.nodes["a"]
     assert (view.status, node.metrics, node.skipped_batches) == ("finished", {"rows": 3}, 1)
     assert view.result == {"z": ["a", "c", "d"]}
     assert await letters(flowkit_cluster) == ["b"]
 
 
-async def test_a_letter_of_a_batch_runs_its_node_for_that_batch_alone(flowkit_cluster: Cluster) -> None:
+async def test_a_letter_of_a_batch_runs_its_node_for_that_batch_alone(
+    flowkit_cluster: Cluster,
+) -> None:
     rows, client = Rows(), flowkit_cluster.client
     await flowkit_cluster.add_worker({"rows": rows, "after": after})
     task_id = await client.create_task(graph=graph(retry_policy={"max": 1}))
@@ -91,14 +111,20 @@ async def test_a_letter_of_a_batch_runs_its_node_for_that_batch_alone(flowkit_cl
     (outcome,) = await client.retry_dead_letters([letter.letter_id])
     assert outcome.done
     view = await ended(flowkit_cluster, task_id)
-    assert (view.status, view.result, view.nodes["a"].metrics) == ("finished", {"z": list("abcd")}, {"rows": 4})
+    assert (view.status, view.result, view.nodes["a"].metrics) == (
+        "finished",
+        {"z": list("abcd")},
+        {"rows": 4},
+    )
     assert Counter(rows.seen) == {"a": 1, "b": 3, "c": 1, "d": 1}
     assert await letters(flowkit_cluster) == []
     (again,) = await client.retry_dead_letters([letter.letter_id])
     assert not again.done
 
 
-async def test_retry_of_a_task_takes_back_the_letters_of_what_succeeds(flowkit_cluster: Cluster) -> None:
+async def test_retry_of_a_task_takes_back_the_letters_of_what_succeeds(
+    flowkit_cluster: Cluster,
+) -> None:
     rows, client = Rows(), flowkit_cluster.client
     await flowkit_cluster.add_worker({"rows": rows, "after": after})
     task_id = await client.create_task(graph=graph(retry_policy={"max": 0}))
@@ -109,7 +135,9 @@ async def test_retry_of_a_task_takes_back_the_letters_of_what_succeeds(flowkit_c
     assert await letters(flowkit_cluster) == []
 
 
-async def test_a_letter_of_a_finished_task_adds_the_batch_and_runs_all_nodes_below_again(flowkit_cluster: Cluster) -> None:
+async def test_a_letter_of_a_finished_task_adds_the_batch_and_runs_all_nodes_below_again(
+    flowkit_cluster: Cluster,
+) -> None:
     rows, client = Rows(), flowkit_cluster.client
     flow = graph(on_batch_failure="skip", retry_policy={"max": 0})
     flow["nodes"].append({"node_id": "other", "type": "coordinator_fn", "io": {"fn": "noop"}})
@@ -123,22 +151,39 @@ async def test_a_letter_of_a_finished_task_adds_the_batch_and_runs_all_nodes_bel
     (outcome,) = await client.retry_dead_letters([letter.letter_id])
     assert outcome.done
     again = await ended(flowkit_cluster, view.id)
-    assert (again.status, again.result, again.error) == ("finished", {"z": list("abcd"), "other": None}, None)
+    assert (again.status, again.result, again.error) == (
+        "finished",
+        {"z": list("abcd"), "other": None},
+        None,
+    )
     assert (again.nodes["a"].metrics, again.nodes["a"].skipped_batches) == ({"rows": 4}, 0)
-    assert {name: node.attempt for name, node in again.nodes.items()} == {"a": 2, "z": 2, "other": 1}
+    assert {name: node.attempt for name, node in again.nodes.items()} == {
+        "a": 2,
+        "z": 2,
+        "other": 1,
+    }
     assert rows.seen == ["a", "b", "c", "d", "b"]
     assert await letters(flowkit_cluster) == []
 
 
-async def test_a_batch_of_a_finished_task_that_fails_again_leaves_another_letter(flowkit_cluster: Cluster) -> None:
+async def test_a_batch_of_a_finished_task_that_fails_again_leaves_another_letter(
+    flowkit_cluster: Cluster,
+) -> None:
     client = flowkit_cluster.client
     await flowkit_cluster.add_worker({"rows": Rows(), "after": after})
-    view = await ended(flowkit_cluster, await client.create_task(graph=graph(on_batch_failure="skip", retry_policy={"max": 0})))
+    view = await ended(
+        flowkit_cluster,
+        await client.create_task(graph=graph(on_batch_failure="skip", retry_policy={"max": 0})),
+    )
     (letter,) = (await client.dead_letters()).items
     (outcome,) = await client.retry_dead_letters([letter.letter_id])
     assert outcome.done
     again = await ended(flowkit_cluster, view.id)
-    assert (again.status, again.result, again.nodes["a"].skipped_batches) == ("finished", {"z": ["a", "c", "d"]}, 1)
+    assert (again.status, again.result, again.nodes["a"].skipped_batches) == (
+        "finished",
+        {"z": ["a", "c", "d"]},
+        1,
+    )
     (left,) = (await client.dead_letters()).items
     assert (left.uid, left.attempt) == ("b", 2)
 
@@ -150,7 +195,9 @@ async def first(item: Any, ctx: RunContext) -> list[str]:
 
 @pytest.fixture
 async def either(flowkit_cluster: Cluster) -> tuple[Cluster, Rows, TaskView]:
-    """A finished task that skipped a batch of ``a`` and stopped ``s``: ``first`` needed one of both."""
+    """A finished task that skipped a batch of ``a`` and stopped ``s``: ``first`` needed one of
+    both.
+    """
     rows = Rows()
 
     @handler("slow")
@@ -161,11 +208,21 @@ async def either(flowkit_cluster: Cluster) -> tuple[Cluster, Rows, TaskView]:
     flow |= {"on_node_failure": "continue"}
     flow["nodes"] += [
         {"node_id": "s", "type": "slow"},
-        {"node_id": "first", "type": "first", "depends_on": ["a", "s"], "fan_in": "any", "on_satisfied": "cancel"},
+        {
+            "node_id": "first",
+            "type": "first",
+            "depends_on": ["a", "s"],
+            "fan_in": "any",
+            "on_satisfied": "cancel",
+        },
     ]
     await flowkit_cluster.add_worker({"rows": rows, "after": after, "first": first, "slow": slow})
     view = await ended(flowkit_cluster, await flowkit_cluster.client.create_task(graph=flow))
-    assert (view.status, view.nodes["s"].status, view.nodes["first"].result) == ("finished", "cancelled", ["a"])
+    assert (view.status, view.nodes["s"].status, view.nodes["first"].result) == (
+        "finished",
+        "cancelled",
+        ["a"],
+    )
     return flowkit_cluster, rows, view
 
 
@@ -193,12 +250,17 @@ async def test_a_node_that_a_finished_task_did_not_need_takes_the_place_of_a_ret
     rows.broken = True
     again = await retry_letter(cluster, view.id)
     assert {name: node.status for name, node in again.nodes.items()} == {
-        "a": "failed", "z": "skipped", "s": "finished", "first": "finished",
-    }  # fmt: skip
+        "a": "failed",
+        "z": "skipped",
+        "s": "finished",
+        "first": "finished",
+    }
     assert (again.status, again.nodes["first"].result) == ("failed", ["s"])
 
 
-async def test_a_letter_fills_the_gap_of_a_node_that_finished_in_a_task_that_failed(flowkit_cluster: Cluster) -> None:
+async def test_a_letter_fills_the_gap_of_a_node_that_finished_in_a_task_that_failed(
+    flowkit_cluster: Cluster,
+) -> None:
     rows, client = Rows(), flowkit_cluster.client
     broken = True
 
@@ -233,7 +295,9 @@ async def test_a_letter_of_an_earlier_generation_is_outdated(flowkit_cluster: Cl
         return "well"
 
     await flowkit_cluster.add_worker({"rows": rows, "after": fragile})
-    task_id = await client.create_task(graph=graph(on_batch_failure="skip", retry_policy={"max": 0}))
+    task_id = await client.create_task(
+        graph=graph(on_batch_failure="skip", retry_policy={"max": 0})
+    )
     await ended(flowkit_cluster, task_id)
     (letter,) = (await client.dead_letters(kind="batch")).items
     rows.bad.clear()
@@ -252,7 +316,9 @@ async def test_a_letter_of_a_running_task_waits_for_its_end(flowkit_cluster: Clu
         await gate.wait()
 
     await flowkit_cluster.add_worker({"rows": Rows(), "after": slow})
-    task_id = await client.create_task(graph=graph(on_batch_failure="skip", retry_policy={"max": 0}))
+    task_id = await client.create_task(
+        graph=graph(on_batch_failure="skip", retry_policy={"max": 0})
+    )
     async for event in client.watch(task_id):
         if (event.node_id, event.status) == ("z", "running"):
             (letter,) = (await client.dead_letters()).items
@@ -281,8 +347,13 @@ async def test_a_batch_of_a_stream_is_tried_again_before_the_stream_has_ended() 
         return item
 
     pull = {"input_inline": {"input_adapter": "pull.from_artifacts"}, "start_when": "first_batch"}
-    nodes = [{"node_id": "p", "type": "produce"}, {"node_id": "c", "type": "consume", "depends_on": ["p"], "io": pull}]
-    async with Cluster(handlers=[produce, consume], worker_config=LIVELY, coordinator_config=QUICK) as cluster:
+    nodes = [
+        {"node_id": "p", "type": "produce"},
+        {"node_id": "c", "type": "consume", "depends_on": ["p"], "io": pull},
+    ]
+    async with Cluster(
+        handlers=[produce, consume], worker_config=LIVELY, coordinator_config=QUICK
+    ) as cluster:
         assert (await cluster.run({"nodes": nodes}, timeout=600)).status == "finished"
     assert seen == [(0, 1), (1, 1), (0, 2), (2, 1)]
 
@@ -313,11 +384,17 @@ async def test_tries_before_and_after_a_worker_is_lost_are_bounded_together() ->
             return await super().process_batch(batch, ctx)
 
     async with Cluster(coordinator_config=QUICK) as cluster:
-        first = await cluster.add_worker({"rows": Deadly()}, LIVELY.model_copy(update={"worker_id": "first"}))
-        task_id = await cluster.client.create_task(graph={"nodes": graph(retry_policy={"max": 3})["nodes"][:1]})
+        first = await cluster.add_worker(
+            {"rows": Deadly()}, LIVELY.model_copy(update={"worker_id": "first"})
+        )
+        task_id = await cluster.client.create_task(
+            graph={"nodes": graph(retry_policy={"max": 3})["nodes"][:1]}
+        )
         await in_the_second.wait()
         await die(cluster, first)
-        await cluster.add_worker({"rows": Deadly()}, LIVELY.model_copy(update={"worker_id": "second"}))
+        await cluster.add_worker(
+            {"rows": Deadly()}, LIVELY.model_copy(update={"worker_id": "second"})
+        )
         view = await cluster.client.wait(task_id, timeout=600)
     assert view.status == "failed"
     assert seen == [("first", 1), ("first", 2), ("second", 3), ("second", 4)]
@@ -338,7 +415,9 @@ async def test_progress_is_there_for_the_attempt_after_a_worker_was_lost() -> No
 
     async with Cluster(coordinator_config=QUICK) as cluster:
         first = await cluster.add_worker([work], LIVELY.model_copy(update={"worker_id": "first"}))
-        task_id = await cluster.client.create_task(graph={"nodes": [{"node_id": "a", "type": "work"}]})
+        task_id = await cluster.client.create_task(
+            graph={"nodes": [{"node_id": "a", "type": "work"}]}
+        )
         await told.wait()
         await die(cluster, first)
         await cluster.add_worker([work], LIVELY.model_copy(update={"worker_id": "second"}))
@@ -350,7 +429,9 @@ async def test_progress_is_there_for_the_attempt_after_a_worker_was_lost() -> No
 
 
 @pytest.mark.parametrize("topic", ["flowkit.events", "flowkit.cmd.after"])
-async def test_a_refused_message_is_kept_once_with_where_it_came_from(flowkit_cluster: Cluster, topic: str) -> None:
+async def test_a_refused_message_is_kept_once_with_where_it_came_from(
+    flowkit_cluster: Cluster, topic: str
+) -> None:
     client = flowkit_cluster.client
     await flowkit_cluster.add_worker([after])
     async with flowkit_cluster.bus.subscribe(["flowkit.dlq"], group="watch") as dead:
@@ -358,7 +439,13 @@ async def test_a_refused_message_is_kept_once_with_where_it_came_from(flowkit_cl
         with anyio.fail_after(10):
             (rejected,) = await dead.receive(max_messages=1)
     (letter,) = (await client.dead_letters(kind="message")).items
-    assert (letter.topic, letter.key, letter.headers["h"], letter.data, letter.size) == (topic, "k", b"\x00", b"\xff{", 2)
+    assert (letter.topic, letter.key, letter.headers["h"], letter.data, letter.size) == (
+        topic,
+        "k",
+        b"\x00",
+        b"\xff{",
+        2,
+    )
     assert letter.error == rejected.message.headers["flowkit-reason"].decode()
     assert str(letter.position).encode() == rejected.message.headers["flowkit-position"]
 

@@ -1,4 +1,6 @@
-"""Graphs of real workflows, as WfCommons publishes them, with a node that fails. They are read from ``../shared``, where that exists."""
+"""Graphs of real workflows, as WfCommons publishes them, with a node that fails. They are read from
+``../shared``, where that exists.
+"""
 
 import json
 import logging
@@ -22,13 +24,20 @@ Document = dict[str, Any]
 
 def descendants(document: Document, node_id: str) -> set[str]:
     found: set[str] = set()
-    while more := {one["node_id"] for one in document["nodes"] if {node_id, *found} & {*one["depends_on"]}} - found:
+    while (
+        more := {
+            one["node_id"] for one in document["nodes"] if {node_id, *found} & {*one["depends_on"]}
+        }
+        - found
+    ):
         found |= more
     return found
 
 
 def weak_node(document: Document) -> str:
-    """The node whose failure leaves about as many nodes below it as beside it, and at least two steps below."""
+    """The node whose failure leaves about as many nodes below it as beside it, and at least two
+    steps below.
+    """
 
     def balance(node_id: str) -> int:
         below = descendants(document, node_id)
@@ -59,13 +68,19 @@ class Run:
         self.handlers = dict.fromkeys({one["type"] for one in document["nodes"]}, work)
 
     def assert_stopped_below(self, view: TaskView) -> None:
-        """No descendant of the failed node ran, and all others did, each with the data of all its parents."""
+        """No descendant of the failed node ran, and all others did, each with the data of all its
+        parents.
+        """
         below = descendants(self.document, self.weak)
         finished = self.parents.keys() - below - {self.weak}
         assert below
         assert not below & self.executed.keys()
-        assert {node_id for node_id in below if view.nodes[node_id].reason_code != "upstream_failed"} == set()
-        assert {node_id: view.nodes[node_id].result for node_id in finished} == {node_id: self.parents[node_id] for node_id in finished}
+        assert {
+            node_id for node_id in below if view.nodes[node_id].reason_code != "upstream_failed"
+        } == set()
+        assert {node_id: view.nodes[node_id].result for node_id in finished} == {
+            node_id: self.parents[node_id] for node_id in finished
+        }
 
 
 def read(path: Path) -> Document:
@@ -78,12 +93,16 @@ def failures_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL)
 
 
-needs_graphs = pytest.mark.skipif(not GRAPHS, reason="there are no graphs of WfCommons beside the project")
+needs_graphs = pytest.mark.skipif(
+    not GRAPHS, reason="there are no graphs of WfCommons beside the project"
+)
 
 
 @needs_graphs
 @pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.stem)
-async def test_only_what_does_not_depend_on_a_failure_runs_and_a_retry_completes_every_input(path: Path) -> None:
+async def test_only_what_does_not_depend_on_a_failure_runs_and_a_retry_completes_every_input(
+    path: Path,
+) -> None:
     run = Run(read(path))
     async with Cluster(handlers=run.handlers) as cluster:
         view = await cluster.run(run.document | {"on_node_failure": "continue"})
@@ -104,7 +123,9 @@ async def test_a_task_that_handles_the_failure_finishes_without_its_descendants(
     for one in run.document["nodes"]:
         if one["node_id"] == run.weak:
             one["routing"] = {"on_failure": ["handler-of-the-failure"]}
-    run.document["nodes"].append({"node_id": "handler-of-the-failure", "type": one["type"], "depends_on": []})
+    run.document["nodes"].append(
+        {"node_id": "handler-of-the-failure", "type": one["type"], "depends_on": []}
+    )
     async with Cluster(handlers=run.handlers) as cluster:
         view = await cluster.run(run.document)
     assert view.status == "finished"

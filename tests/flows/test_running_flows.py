@@ -41,7 +41,10 @@ def graph(*nodes: dict[str, Any], **fields: Any) -> dict[str, Any]:
 
 
 def pull(node_id: str, role: str, *after: str, **fields: Any) -> dict[str, Any]:
-    io = {"start_when": "first_batch", "input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {}}}
+    io = {
+        "start_when": "first_batch",
+        "input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {}},
+    }
     return node(node_id, role, *after, io=io, **fields)
 
 
@@ -50,20 +53,31 @@ def statuses(view: Any) -> dict[str, str]:
 
 
 async def test_results_are_those_of_the_nodes_without_children(flowkit_cluster: Cluster) -> None:
-    view = await flowkit_cluster.run(graph(node("a"), node("b", "work", "a", io={"input_inline": 5})), handlers=[work])
+    view = await flowkit_cluster.run(
+        graph(node("a"), node("b", "work", "a", io={"input_inline": 5})), handlers=[work]
+    )
     assert view.status == "finished"
     assert view.result == {"b": 5}
     assert view.created_at <= view.started_at <= view.finished_at
 
 
-async def test_a_node_sees_params_vars_and_the_results_of_its_parents(flowkit_cluster: Cluster) -> None:
+async def test_a_node_sees_params_vars_and_the_results_of_its_parents(
+    flowkit_cluster: Cluster,
+) -> None:
     @handler("look")
     async def look(item: Any, ctx: RunContext) -> Any:
-        return {"params": ctx.params, "vars": ctx.vars, "results": ctx.results, "attempt": ctx.attempt}
+        return {
+            "params": ctx.params,
+            "vars": ctx.vars,
+            "results": ctx.results,
+            "attempt": ctx.attempt,
+        }
 
     seed = node("seed", "coordinator_fn", io={"fn": "vars.set", "fn_args": {"kv": {"sla.days": 3}}})
     view = await flowkit_cluster.run(
-        graph(seed, node("a", io={"input_inline": [1]}), node("z", "look", "seed", "a")), handlers=[work, look], params={"p": 1}
+        graph(seed, node("a", io={"input_inline": [1]}), node("z", "look", "seed", "a")),
+        handlers=[work, look],
+        params={"p": 1},
     )
     seen = view.result["z"]
     assert seen["params"] == {"p": 1}
@@ -82,13 +96,23 @@ async def test_a_backoff_of_thirty_days_passes_at_once(flowkit_cluster: Cluster)
             raise RuntimeError("not yet")
         return ctx.attempt
 
-    policy = {"max": 2, "backoff_sec": 30 * DAY, "multiplier": 1, "max_backoff_sec": 30 * DAY, "jitter": 0}
-    view = await flowkit_cluster.run(graph(node("a", "flaky", retry_policy=policy)), handlers=[flaky])
+    policy = {
+        "max": 2,
+        "backoff_sec": 30 * DAY,
+        "multiplier": 1,
+        "max_backoff_sec": 30 * DAY,
+        "jitter": 0,
+    }
+    view = await flowkit_cluster.run(
+        graph(node("a", "flaky", retry_policy=policy)), handlers=[flaky]
+    )
     assert view.result == {"a": 3}
     assert attempts[1] - attempts[0] == pytest.approx(30 * DAY, abs=1)
 
 
-async def test_the_longest_pause_and_deadline_there_may_be_can_be_looked_at(flowkit_cluster: Cluster) -> None:
+async def test_the_longest_pause_and_deadline_there_may_be_can_be_looked_at(
+    flowkit_cluster: Cluster,
+) -> None:
     """They end before the last moment that a datetime can tell."""
 
     @handler("work")
@@ -97,7 +121,9 @@ async def test_the_longest_pause_and_deadline_there_may_be_can_be_looked_at(flow
 
     await flowkit_cluster.add_worker(handlers=[refuse])
     policy = {"max": 1, "backoff_sec": LONGEST_SEC, "max_backoff_sec": LONGEST_SEC, "jitter": 0}
-    task_id = await flowkit_cluster.client.create_task(graph=graph(node("a", retry_policy=policy)), deadline_sec=LONGEST_SEC)
+    task_id = await flowkit_cluster.client.create_task(
+        graph=graph(node("a", retry_policy=policy)), deadline_sec=LONGEST_SEC
+    )
     with pytest.raises(TimeoutError):
         await flowkit_cluster.client.wait(task_id, timeout=DAY)
     view = await flowkit_cluster.client.get_task(task_id)
@@ -105,7 +131,9 @@ async def test_the_longest_pause_and_deadline_there_may_be_can_be_looked_at(flow
 
 
 @pytest.mark.parametrize(("retries", "expected"), [(0, 1), (1, 2), (3, 4)])
-async def test_max_bounds_the_attempts_exactly(flowkit_cluster: Cluster, retries: int, expected: int) -> None:
+async def test_max_bounds_the_attempts_exactly(
+    flowkit_cluster: Cluster, retries: int, expected: int
+) -> None:
     attempts = []
 
     @handler("broken")
@@ -113,23 +141,38 @@ async def test_max_bounds_the_attempts_exactly(flowkit_cluster: Cluster, retries
         attempts.append(ctx.attempt)
         raise RuntimeError("always")
 
-    view = await flowkit_cluster.run(graph(node("a", "broken", retry_policy={"max": retries})), handlers=[broken])
+    view = await flowkit_cluster.run(
+        graph(node("a", "broken", retry_policy={"max": retries})), handlers=[broken]
+    )
     assert view.status == "failed"
     assert attempts == list(range(1, expected + 1))
     assert (view.nodes["a"].attempt, view.nodes["a"].reason_code) == (expected, "unexpected_error")
     assert "always" in view.error
 
 
-async def test_a_failure_stops_the_task_and_what_has_not_begun_never_begins(flowkit_cluster: Cluster) -> None:
-    view = await flowkit_cluster.run(graph(node("a", "fail"), node("b", "work", "a"), node("c", "work", "b")), handlers=[work, fail])
+async def test_a_failure_stops_the_task_and_what_has_not_begun_never_begins(
+    flowkit_cluster: Cluster,
+) -> None:
+    view = await flowkit_cluster.run(
+        graph(node("a", "fail"), node("b", "work", "a"), node("c", "work", "b")),
+        handlers=[work, fail],
+    )
     assert view.status == "failed"
     assert statuses(view) == {"a": "failed", "b": "cancelled", "c": "cancelled"}
     assert "'a'" in view.error
 
 
-async def test_with_continue_what_does_not_depend_on_the_failure_runs_to_its_end(flowkit_cluster: Cluster) -> None:
+async def test_with_continue_what_does_not_depend_on_the_failure_runs_to_its_end(
+    flowkit_cluster: Cluster,
+) -> None:
     view = await flowkit_cluster.run(
-        graph(node("a", "fail"), node("b", "work", "a"), node("x"), node("y", "work", "x"), on_node_failure="continue"),
+        graph(
+            node("a", "fail"),
+            node("b", "work", "a"),
+            node("x"),
+            node("y", "work", "x"),
+            on_node_failure="continue",
+        ),
         handlers=[work, fail],
     )
     assert view.status == "failed"
@@ -138,12 +181,16 @@ async def test_with_continue_what_does_not_depend_on_the_failure_runs_to_its_end
 
 async def test_a_failure_with_a_branch_is_handled(flowkit_cluster: Cluster) -> None:
     routing = {"on_success": ["good"], "on_failure": ["bad"]}
-    view = await flowkit_cluster.run(graph(node("a", "fail", routing=routing), node("good"), node("bad")), handlers=[work, fail])
+    view = await flowkit_cluster.run(
+        graph(node("a", "fail", routing=routing), node("good"), node("bad")), handlers=[work, fail]
+    )
     assert view.status == "finished"
     assert statuses(view) == {"a": "failed", "good": "skipped", "bad": "finished"}
 
 
-async def test_conditions_are_evaluated_over_params_vars_and_results(flowkit_cluster: Cluster) -> None:
+async def test_conditions_are_evaluated_over_params_vars_and_results(
+    flowkit_cluster: Cluster,
+) -> None:
     document = graph(
         node("count", io={"input_inline": {"n": 4}}),
         node("gold", "work", "count", when="params.sla == 'gold' && results.count.n > 3"),
@@ -153,11 +200,19 @@ async def test_conditions_are_evaluated_over_params_vars_and_results(flowkit_clu
         on_node_failure="continue",
     )
     view = await flowkit_cluster.run(document, handlers=[work], params={"sla": "gold"})
-    assert statuses(view) == {"count": "finished", "gold": "finished", "lead": "skipped", "after": "skipped", "wrong": "failed"}
+    assert statuses(view) == {
+        "count": "finished",
+        "gold": "finished",
+        "lead": "skipped",
+        "after": "skipped",
+        "wrong": "failed",
+    }
     assert view.nodes["wrong"].reason_code == "bad_condition"
 
 
-async def test_a_consumer_starts_on_the_first_batch_while_its_producer_runs(flowkit_cluster: Cluster) -> None:
+async def test_a_consumer_starts_on_the_first_batch_while_its_producer_runs(
+    flowkit_cluster: Cluster,
+) -> None:
     seen: list[tuple[str, int]] = []
     go_on = asyncio.Event()
 
@@ -175,10 +230,14 @@ async def test_a_consumer_starts_on_the_first_batch_while_its_producer_runs(flow
         go_on.set()
         return {"twice": item["n"] * 2}
 
-    view = await flowkit_cluster.run(graph(node("p", "produce"), pull("c", "consume", "p")), handlers=[produce, consume])
+    view = await flowkit_cluster.run(
+        graph(node("p", "produce"), pull("c", "consume", "p")), handlers=[produce, consume]
+    )
     assert view.status == "finished"
     assert seen.index(("consumed", 0)) < seen.index(("produced", 2))
-    assert [artifact.meta async for artifact in flowkit_cluster.client.artifacts(view.id, "c")] == [{"twice": 2 * n} for n in range(4)]
+    assert [artifact.meta async for artifact in flowkit_cluster.client.artifacts(view.id, "c")] == [
+        {"twice": 2 * n} for n in range(4)
+    ]
 
 
 async def test_a_long_stream_is_read_to_its_end_and_counted_once(flowkit_cluster: Cluster) -> None:
@@ -188,19 +247,27 @@ async def test_a_long_stream_is_read_to_its_end_and_counted_once(flowkit_cluster
 
     total: list[int] = []
     view = await flowkit_cluster.run(
-        graph(node("p", "numbers", io={"input_inline": 1000}), pull("c", "count", "p")), handlers=[numbers, count]
+        graph(node("p", "numbers", io={"input_inline": 1000}), pull("c", "count", "p")),
+        handlers=[numbers, count],
     )
     assert view.status == "finished"
     assert total == list(range(1000))
 
 
 async def test_an_upstream_without_data_is_no_error(flowkit_cluster: Cluster) -> None:
-    view = await flowkit_cluster.run(graph(node("p", "numbers", io={"input_inline": 0}), pull("c", "work", "p")), handlers=[numbers, work])
+    view = await flowkit_cluster.run(
+        graph(node("p", "numbers", io={"input_inline": 0}), pull("c", "work", "p")),
+        handlers=[numbers, work],
+    )
     assert statuses(view) == {"p": "finished", "c": "finished"}
 
 
 async def test_a_wide_fan_and_a_deep_chain_come_to_their_end(flowkit_cluster: Cluster) -> None:
-    wide = graph(node("s"), *(node(f"f{i}", "work", "s") for i in range(1500)), node("z", "work", *(f"f{i}" for i in range(1500))))
+    wide = graph(
+        node("s"),
+        *(node(f"f{i}", "work", "s") for i in range(1500)),
+        node("z", "work", *(f"f{i}" for i in range(1500))),
+    )
     view = await flowkit_cluster.run(wide, handlers=[work])
     assert set(statuses(view).values()) == {"finished"}
     deep = graph(node("n0"), *(node(f"n{i}", "work", f"n{i - 1}") for i in range(1, 700)))
@@ -213,7 +280,10 @@ async def test_a_wide_fan_and_a_deep_chain_come_to_their_end(flowkit_cluster: Cl
 
 async def test_watch_tells_every_change_in_order_until_the_end(flowkit_cluster: Cluster) -> None:
     view = await flowkit_cluster.run(graph(node("a")), handlers=[work])
-    events = [(event.seq, event.node_id, event.status) async for event in flowkit_cluster.client.watch(view.id)]
+    events = [
+        (event.seq, event.node_id, event.status)
+        async for event in flowkit_cluster.client.watch(view.id)
+    ]
     assert events == [
         (1, None, "queued"),
         (2, "a", "queued"),
@@ -243,20 +313,39 @@ async def test_tasks_are_listed_newest_first_in_stable_pages(flowkit_cluster: Cl
     ids = []
     for number in range(7):
         flowkit_cluster.clock.jump(1)
-        ids.append(await client.create_task(graph=graph(node("a")), pipeline="p" if number % 2 else None, labels={"odd": str(number % 2)}))
+        ids.append(
+            await client.create_task(
+                graph=graph(node("a")),
+                pipeline="p" if number % 2 else None,
+                labels={"odd": str(number % 2)},
+            )
+        )
     page = await client.list_tasks(limit=3)
     await client.create_task(graph=graph(node("a")))
     rest = await client.list_tasks(limit=10, after=page.next)
     assert [view.id for view in [*page.items, *rest.items]] == ids[::-1]
     assert rest.next is None
-    assert [view.id for view in (await client.list_tasks(pipeline="p")).items] == [ids[5], ids[3], ids[1]]
-    assert [view.id for view in (await client.list_tasks(labels={"odd": "0"}, status="queued")).items] == [ids[6], ids[4], ids[2], ids[0]]
+    assert [view.id for view in (await client.list_tasks(pipeline="p")).items] == [
+        ids[5],
+        ids[3],
+        ids[1],
+    ]
+    assert [
+        view.id for view in (await client.list_tasks(labels={"odd": "0"}, status="queued")).items
+    ] == [ids[6], ids[4], ids[2], ids[0]]
     assert (await client.list_tasks(status=["finished"])).items == []
 
 
 async def test_what_is_not_there_is_said(flowkit_cluster: Cluster) -> None:
     client = flowkit_cluster.client
-    for verb in (client.get_task, client.wait, client.cancel, client.pause, client.resume, client.retry):
+    for verb in (
+        client.get_task,
+        client.wait,
+        client.cancel,
+        client.pause,
+        client.resume,
+        client.retry,
+    ):
         with pytest.raises(TaskNotFound, match="nothing"):
             await verb("nothing")
     task_id = await client.create_task(graph=graph(node("a")))
@@ -272,7 +361,9 @@ async def test_waiting_gives_up_in_time(flowkit_cluster: Cluster) -> None:
 
 async def test_a_graph_with_faults_leaves_nothing_behind(flowkit_cluster: Cluster) -> None:
     with pytest.raises(GraphError, match="'extrat'"):
-        await flowkit_cluster.client.create_task(graph=graph(node("extract"), node("b", "work", "extrat")))
+        await flowkit_cluster.client.create_task(
+            graph=graph(node("extract"), node("b", "work", "extrat"))
+        )
     for wrong in (
         {"deadline_sec": 0},
         {"deadline_sec": 1e12},
@@ -334,7 +425,9 @@ async def test_retry_runs_what_failed_and_keeps_what_is_finished(flowkit_cluster
         return ctx.node_id
 
     await flowkit_cluster.add_worker([step])
-    task_id = await client.create_task(graph=graph(node("a", "step"), node("b", "step", "a"), node("c", "step", "b")))
+    task_id = await client.create_task(
+        graph=graph(node("a", "step"), node("b", "step", "a"), node("c", "step", "b"))
+    )
     assert (await client.wait(task_id, timeout=DAY)).status == "failed"
     broken = False
     await client.retry(task_id)
@@ -345,7 +438,9 @@ async def test_retry_runs_what_failed_and_keeps_what_is_finished(flowkit_cluster
         await client.retry(task_id)
 
 
-async def test_retry_from_nodes_runs_them_and_all_below_them_from_nothing(flowkit_cluster: Cluster) -> None:
+async def test_retry_from_nodes_runs_them_and_all_below_them_from_nothing(
+    flowkit_cluster: Cluster,
+) -> None:
     client = flowkit_cluster.client
     broken = True
     seen: list[int] = []
@@ -363,7 +458,11 @@ async def test_retry_from_nodes_runs_them_and_all_below_them_from_nothing(flowki
 
     await flowkit_cluster.add_worker([numbers, add, last])
     task_id = await client.create_task(
-        graph=graph(node("p", "numbers", io={"input_inline": 3}), pull("c", "sum", "p"), node("z", "last", "c"))
+        graph=graph(
+            node("p", "numbers", io={"input_inline": 3}),
+            pull("c", "sum", "p"),
+            node("z", "last", "c"),
+        )
     )
     assert (await client.wait(task_id, timeout=DAY)).status == "failed"
     broken = False
@@ -404,7 +503,10 @@ async def test_explain_counts_only_workers_whose_heartbeat_is_renewed() -> None:
         assert clock.monotonic() - began <= 2  # the next heartbeat of one worker is enough
         await client.cancel(task_id)
     assert sorted(text.split()[1] for text in explained) == ["is", "was"]
-    assert any("waits in the queue for a worker with the role 'work' to be free" in text for text in explained)
+    assert any(
+        "waits in the queue for a worker with the role 'work' to be free" in text
+        for text in explained
+    )
 
 
 async def test_a_deadline_fails_the_task(flowkit_cluster: Cluster) -> None:
@@ -425,9 +527,13 @@ async def test_time_limits_fail_attempts_with_their_reason(flowkit_cluster: Clus
         ({"start_to_close_sec": 60}, "start_to_close_timeout"),
         ({"heartbeat_sec": 60}, "heartbeat_timeout"),
     ):
-        view = await flowkit_cluster.run(graph(node("a", "nap", timeouts=timeouts, retry_policy=once)), handlers=[sleep])
+        view = await flowkit_cluster.run(
+            graph(node("a", "nap", timeouts=timeouts, retry_policy=once)), handlers=[sleep]
+        )
         assert (view.status, view.nodes["a"].reason_code) == ("failed", reason)
-    view = await flowkit_cluster.run(graph(node("a", "nobody", timeouts={"schedule_to_start_sec": 60}, retry_policy=once)))
+    view = await flowkit_cluster.run(
+        graph(node("a", "nobody", timeouts={"schedule_to_start_sec": 60}, retry_policy=once))
+    )
     assert view.nodes["a"].reason_code == "schedule_to_start_timeout"
 
 
@@ -461,7 +567,12 @@ async def test_several_coordinators_and_workers_share_the_work_and_nothing_runs_
     async def step(item: Any, ctx: RunContext) -> None:
         runs[f"{ctx.task_id}.{ctx.node_id}"] = runs.get(f"{ctx.task_id}.{ctx.node_id}", 0) + 1
 
-    document = graph(node("a", "step"), node("b", "step", "a"), node("c", "step", "a"), node("d", "step", "b", "c"))
+    document = graph(
+        node("a", "step"),
+        node("b", "step", "a"),
+        node("c", "step", "a"),
+        node("d", "step", "b", "c"),
+    )
     async with Cluster(coordinators=3, workers=3, handlers=[step]) as cluster:
         ids = [await cluster.client.create_task(graph=document) for _ in range(50)]
         views = [await cluster.client.wait(task_id, timeout=DAY) for task_id in ids]
@@ -476,7 +587,10 @@ async def test_a_coordinator_that_stops_is_replaced_by_the_others() -> None:
         await ctx.clock.sleep(600)
 
     async with Cluster(coordinators=2, workers=2, handlers=[slow]) as cluster:
-        ids = [await cluster.client.create_task(graph=graph(node("a", "slow"), node("b", "slow", "a"))) for _ in range(20)]
+        ids = [
+            await cluster.client.create_task(graph=graph(node("a", "slow"), node("b", "slow", "a")))
+            for _ in range(20)
+        ]
         await cluster.clock.advance(300)
         await cluster.coordinators.pop(0).stop()
         views = [await cluster.client.wait(task_id, timeout=30 * DAY) for task_id in ids]
@@ -485,17 +599,26 @@ async def test_a_coordinator_that_stops_is_replaced_by_the_others() -> None:
 
 async def test_events_sent_while_no_coordinator_was_there_are_all_applied() -> None:
     async with Cluster(coordinators=0, handlers=[work]) as cluster:
-        ids = [await cluster.client.create_task(graph=graph(node("a"), node("b", "work", "a"))) for _ in range(20)]
+        ids = [
+            await cluster.client.create_task(graph=graph(node("a"), node("b", "work", "a")))
+            for _ in range(20)
+        ]
         await cluster.clock.advance(3600)
         await cluster.add_coordinator()
         views = [await cluster.client.wait(task_id, timeout=DAY) for task_id in ids]
     assert {str(view.status) for view in views} == {"finished"}
 
 
-async def test_a_coordinator_function_that_refuses_its_arguments_fails_its_node(flowkit_cluster: Cluster) -> None:
+async def test_a_coordinator_function_that_refuses_its_arguments_fails_its_node(
+    flowkit_cluster: Cluster,
+) -> None:
     bad = node("v", "coordinator_fn", io={"fn": "vars.incr", "fn_args": {"key": "n", "by": "much"}})
     view = await flowkit_cluster.run(graph(bad))
-    assert (view.status, view.nodes["v"].reason_code, view.nodes["v"].attempt) == ("failed", "bad_input", 1)
+    assert (view.status, view.nodes["v"].reason_code, view.nodes["v"].attempt) == (
+        "failed",
+        "bad_input",
+        1,
+    )
 
 
 class Choosy(Handler):
@@ -512,13 +635,27 @@ class Choosy(Handler):
     ("policy", "attempts"),
     [
         ({}, {"handler": 1, "function": 1, "subclass": 3, "own": 1, "verdict": 1, "args": 1}),
-        ({"permanent_on": []}, {"handler": 3, "function": 3, "subclass": 3, "own": 1, "verdict": 1, "args": 1}),
-        ({"permanent_on": ["quota"]}, {"handler": 3, "function": 3, "subclass": 3, "own": 1, "verdict": 1, "args": 1}),
-        ({"permanent_on": ["bad_input"]}, {"handler": 1, "function": 1, "subclass": 3, "own": 1, "verdict": 1, "args": 1}),
-        ({"permanent_on": ["unexpected_error"]}, {"handler": 3, "function": 3, "subclass": 1, "own": 1, "verdict": 1, "args": 1}),
+        (
+            {"permanent_on": []},
+            {"handler": 3, "function": 3, "subclass": 3, "own": 1, "verdict": 1, "args": 1},
+        ),
+        (
+            {"permanent_on": ["quota"]},
+            {"handler": 3, "function": 3, "subclass": 3, "own": 1, "verdict": 1, "args": 1},
+        ),
+        (
+            {"permanent_on": ["bad_input"]},
+            {"handler": 1, "function": 1, "subclass": 3, "own": 1, "verdict": 1, "args": 1},
+        ),
+        (
+            {"permanent_on": ["unexpected_error"]},
+            {"handler": 3, "function": 3, "subclass": 1, "own": 1, "verdict": 1, "args": 1},
+        ),
     ],
 )
-async def test_permanent_on_replaces_the_default_classification_alone(policy: dict[str, Any], attempts: dict[str, int]) -> None:
+async def test_permanent_on_replaces_the_default_classification_alone(
+    policy: dict[str, Any], attempts: dict[str, int]
+) -> None:
     @handler("wrong")
     async def wrong(item: Any) -> None:
         raise ValueError("no")
@@ -540,9 +677,13 @@ async def test_permanent_on_replaces_the_default_classification_alone(policy: di
             register("fail", fail)
 
     nodes = [
-        node("handler", "wrong"), node("function", "coordinator_fn", io={"fn": "fail"}), node("subclass", "undecodable"),
-        node("own", "choosy"), node("verdict", "odd"), node("args", "coordinator_fn", io={"fn": "noop", "fn_args": {"x": 1}}),
-    ]  # fmt: skip
+        node("handler", "wrong"),
+        node("function", "coordinator_fn", io={"fn": "fail"}),
+        node("subclass", "undecodable"),
+        node("own", "choosy"),
+        node("verdict", "odd"),
+        node("args", "coordinator_fn", io={"fn": "noop", "fn_args": {"x": 1}}),
+    ]
     for one in nodes:
         one["retry_policy"] = policy
     async with Cluster(plugins=[Functions()]) as cluster:
@@ -573,7 +714,9 @@ async def test_a_task_with_large_inputs_and_many_parents_reads_them_from_the_sto
 
 
 async def test_a_lost_workers_node_runs_elsewhere() -> None:
-    """The session of a worker that hangs is not renewed: its node goes to another, as another attempt."""
+    """The session of a worker that hangs is not renewed: its node goes to another, as another
+    attempt.
+    """
     started: list[str] = []
 
     @handler("stuck")
@@ -583,14 +726,20 @@ async def test_a_lost_workers_node_runs_elsewhere() -> None:
             await ctx.clock.sleep(365 * DAY)
         return ctx.attempt
 
-    config = CoordinatorConfig(heartbeat_soft_sec=5, heartbeat_hard_sec=10, lease_ttl_sec=10, scheduler_tick_sec=DAY)
+    config = CoordinatorConfig(
+        heartbeat_soft_sec=5, heartbeat_hard_sec=10, lease_ttl_sec=10, scheduler_tick_sec=DAY
+    )
     async with Cluster(coordinator_config=config) as cluster:
         # A worker whose heartbeat is slower than the coordinator's patience is as good as dead.
         await cluster.add_worker([stuck], WorkerConfig(hb_interval_sec=DAY, worker_id="dead"))
-        task_id = await cluster.client.create_task(graph=graph(node("a", "stuck", retry_policy={"max": 1, "backoff_sec": 0})))
+        task_id = await cluster.client.create_task(
+            graph=graph(node("a", "stuck", retry_policy={"max": 1, "backoff_sec": 0}))
+        )
         while not started:
             await cluster.clock.sleep(0.1)
-        await cluster.add_worker([stuck], WorkerConfig(hb_interval_sec=3, worker_id="alive", max_concurrency=4))
+        await cluster.add_worker(
+            [stuck], WorkerConfig(hb_interval_sec=3, worker_id="alive", max_concurrency=4)
+        )
         await cluster.clock.sleep(1)
         dead = cluster.workers[0]
         view_task = asyncio.create_task(cluster.client.wait(task_id, timeout=120))
@@ -601,7 +750,9 @@ async def test_a_lost_workers_node_runs_elsewhere() -> None:
     assert view.result == {"a": 2}
 
 
-async def test_a_node_may_pull_from_any_node_that_its_arguments_name(flowkit_cluster: Cluster) -> None:
+async def test_a_node_may_pull_from_any_node_that_its_arguments_name(
+    flowkit_cluster: Cluster,
+) -> None:
     arguments = {"input_adapter": "pull.from_artifacts", "input_args": {"from_node": "p"}}
     seen: list[int] = []
 
@@ -610,7 +761,9 @@ async def test_a_node_may_pull_from_any_node_that_its_arguments_name(flowkit_clu
         seen.append(item["n"])
 
     document = graph(
-        node("p", "numbers", io={"input_inline": 3}), node("m", "work", "p"), node("c", "read", "m", io={"input_inline": arguments})
+        node("p", "numbers", io={"input_inline": 3}),
+        node("m", "work", "p"),
+        node("c", "read", "m", io={"input_inline": arguments}),
     )
     view = await flowkit_cluster.run(document, handlers=[numbers, work, read])
     assert view.status == "finished"
@@ -628,7 +781,9 @@ async def test_a_stream_that_is_handed_back_goes_on_where_it_was() -> None:
 
     async with Cluster() as cluster:
         first = await cluster.add_worker([numbers, slowly])
-        task_id = await cluster.client.create_task(graph=graph(node("p", "numbers", io={"input_inline": 6}), pull("c", "slowly", "p")))
+        task_id = await cluster.client.create_task(
+            graph=graph(node("p", "numbers", io={"input_inline": 6}), pull("c", "slowly", "p"))
+        )
         while len(processed) < 4:
             await cluster.clock.sleep(1)
         await cluster.stop_worker(first, grace=0)

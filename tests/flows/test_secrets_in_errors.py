@@ -30,8 +30,14 @@ class Answers(Handler):
 
 @pytest.mark.parametrize("role", ["raises", "answers"])
 @pytest.mark.parametrize("text", TEXTS)
-async def test_an_error_is_shown_without_its_secrets(text: str, role: str, caplog: pytest.LogCaptureFixture) -> None:
-    graph = {"nodes": [{"node_id": "a", "type": role, "retry_policy": {"max": 0}, "io": {"input_inline": text}}]}
+async def test_an_error_is_shown_without_its_secrets(
+    text: str, role: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    graph = {
+        "nodes": [
+            {"node_id": "a", "type": role, "retry_policy": {"max": 0}, "io": {"input_inline": text}}
+        ]
+    }
     async with Cluster(handlers={"raises": raises, "answers": Answers}) as cluster:
         view = await cluster.run(graph)
         letters = (await cluster.client.dead_letters()).items
@@ -41,11 +47,17 @@ async def test_an_error_is_shown_without_its_secrets(text: str, role: str, caplo
     assert not [record for record in caplog.records if SECRET in record.getMessage()]
 
 
-async def test_the_traceback_of_an_error_begins_in_the_handler(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_traceback_of_an_error_begins_in_the_handler(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.WARNING)
     graph = {"nodes": [{"node_id": "a", "type": "raises", "retry_policy": {"max": 0}}]}
     async with Cluster(handlers=[raises]) as cluster:
         await cluster.run(graph)
-    (text,) = [logging.Formatter().formatException(record.exc_info) for record in caplog.records if record.exc_info]
+    (text,) = [
+        logging.Formatter().formatException(record.exc_info)
+        for record in caplog.records
+        if record.exc_info
+    ]
     assert text.count("  File ") == 1
     assert __file__ in text

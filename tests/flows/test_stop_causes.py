@@ -50,7 +50,11 @@ async def explained(cluster: Cluster, view: TaskView) -> dict[str, str]:
 
 
 def causes(view: TaskView) -> dict[str, tuple[str | None, str | None]]:
-    return {name: (node.reason_code, node.error) for name, node in view.nodes.items() if node.status == "cancelled"}
+    return {
+        name: (node.reason_code, node.error)
+        for name, node in view.nodes.items()
+        if node.status == "cancelled"
+    }
 
 
 def node(node_id: str, role: str, *after: str, **fields: Any) -> dict[str, Any]:
@@ -58,11 +62,20 @@ def node(node_id: str, role: str, *after: str, **fields: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("reason", ["wrong month", ""])
-async def test_the_reason_of_a_cancel_is_in_the_task_and_in_every_node_that_was_stopped(reason: str) -> None:
+async def test_the_reason_of_a_cancel_is_in_the_task_and_in_every_node_that_was_stopped(
+    reason: str,
+) -> None:
     runs = Runs()
     async with Cluster(handlers=runs.handlers()) as cluster:
         task_id = await cluster.client.create_task(
-            graph={"nodes": [node("a", "hang"), node("b", "quick", "a"), node("c", "quick", "b"), node("d", "nobody")]}
+            graph={
+                "nodes": [
+                    node("a", "hang"),
+                    node("b", "quick", "a"),
+                    node("c", "quick", "b"),
+                    node("d", "nobody"),
+                ]
+            }
         )
         await runs.begun.wait()
         while (await cluster.client.get_task(task_id)).nodes["a"].status != "running":
@@ -70,19 +83,27 @@ async def test_the_reason_of_a_cancel_is_in_the_task_and_in_every_node_that_was_
         await cluster.client.cancel(task_id, reason)
         meanwhile = await cluster.client.get_task(task_id)
         assert (meanwhile.status, meanwhile.error) == ("cancelling", reason or None)
-        assert (meanwhile.nodes["a"].reason_code, meanwhile.nodes["a"].error) == ("cancelled", reason or None)
+        assert (meanwhile.nodes["a"].reason_code, meanwhile.nodes["a"].error) == (
+            "cancelled",
+            reason or None,
+        )
         view = await ended(cluster, task_id)
         assert (view.status, view.error) == ("cancelled", reason or None)
         assert causes(view) == dict.fromkeys("abcd", ("cancelled", reason or None))
         said = f": the task was cancelled{f', {reason!r}' if reason else ''}."
-        assert await explained(cluster, view) == {name: f"{name!r} was cancelled{said}" for name in "abcd"}
+        assert await explained(cluster, view) == {
+            name: f"{name!r} was cancelled{said}" for name in "abcd"
+        }
     assert runs.reasons == [reason or "cancelled"]
 
 
 async def test_a_node_that_is_stopped_by_a_failure_says_which_node_failed_and_how() -> None:
     runs = Runs()
     async with Cluster(handlers=runs.handlers()) as cluster:
-        view = await cluster.run({"nodes": [node("a", "hang"), node("bad", "bad"), node("later", "quick", "a")]}, timeout=DAY)
+        view = await cluster.run(
+            {"nodes": [node("a", "hang"), node("bad", "bad"), node("later", "quick", "a")]},
+            timeout=DAY,
+        )
         assert (view.status, view.error) == ("failed", FAILURE)
         assert causes(view) == {"a": ("task_failed", FAILURE), "later": ("task_failed", FAILURE)}
         assert (await explained(cluster, view))["later"] == f"'later' was cancelled: {FAILURE}."
@@ -92,9 +113,13 @@ async def test_a_node_that_is_stopped_by_a_failure_says_which_node_failed_and_ho
 async def test_a_node_that_is_stopped_by_the_deadline_says_so() -> None:
     runs = Runs()
     async with Cluster(handlers=runs.handlers()) as cluster:
-        task_id = await cluster.client.create_task(graph={"nodes": [node("a", "hang"), node("b", "quick", "a")]}, deadline_sec=60)
+        task_id = await cluster.client.create_task(
+            graph={"nodes": [node("a", "hang"), node("b", "quick", "a")]}, deadline_sec=60
+        )
         view = await ended(cluster, task_id)
-        assert causes(view) == dict.fromkeys("ab", ("deadline_exceeded", "the task's deadline passed"))
+        assert causes(view) == dict.fromkeys(
+            "ab", ("deadline_exceeded", "the task's deadline passed")
+        )
     assert runs.reasons == ["the task's deadline passed"]
 
 
@@ -102,7 +127,10 @@ async def test_a_node_that_is_not_needed_says_for_which_node() -> None:
     runs = Runs()
     async with Cluster(handlers=runs.handlers()) as cluster:
         first = node("first", "quick", "a", "b", "later", fan_in="any", on_satisfied="cancel")
-        view = await cluster.run({"nodes": [node("a", "hang"), node("b", "quick"), node("later", "quick", "a"), first]}, timeout=DAY)
+        view = await cluster.run(
+            {"nodes": [node("a", "hang"), node("b", "quick"), node("later", "quick", "a"), first]},
+            timeout=DAY,
+        )
         cause = "node 'first' needs no more parents"
         assert (view.status, view.error) == ("finished", None)
         assert causes(view) == {"a": ("not_needed", cause), "later": ("not_needed", cause)}
@@ -117,4 +145,8 @@ async def test_a_task_that_is_retried_says_nothing_of_the_cancel_before() -> Non
         await ended(cluster, task_id)
         await cluster.client.retry(task_id)
         view = await cluster.client.get_task(task_id)
-        assert (view.error, view.nodes["a"].reason_code, view.nodes["a"].error) == (None, None, None)
+        assert (view.error, view.nodes["a"].reason_code, view.nodes["a"].error) == (
+            None,
+            None,
+            None,
+        )

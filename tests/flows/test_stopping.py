@@ -47,10 +47,15 @@ def tell(number: int = signal.SIGTERM) -> None:
 
 @pytest.mark.usefixtures("survived_signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_coordinator_and_a_worker_side_by_side_both_obey_a_signal(address: str, number: int) -> None:
+async def test_a_coordinator_and_a_worker_side_by_side_both_obey_a_signal(
+    address: str, number: int
+) -> None:
     gate = Gate()
     with anyio.fail_after(20):
-        async with anyio.create_task_group() as group, Client(cfg=CommonConfig(db=address)) as client:
+        async with (
+            anyio.create_task_group() as group,
+            Client(cfg=CommonConfig(db=address)) as client,
+        ):
             group.start_soon(Coordinator(cfg=CoordinatorConfig(db=address)).run)
             group.start_soon(Worker(cfg=WorkerConfig(db=address), handlers=gate.handlers()).run)
             await client.create_task(graph={"nodes": [{"node_id": "a", "type": "work"}]})

@@ -10,12 +10,20 @@ from flowkit.worker import Batch, BatchResult, FinalizeResult, Handler, RunConte
 from flowkit_testing import Cluster, InMemoryStore
 
 PULL: dict[str, Any] = {"input_inline": {"input_adapter": "pull.from_artifacts"}}
-RECHUNK: dict[str, Any] = {"input_inline": {"input_adapter": "pull.from_artifacts.rechunk:size", "input_args": {"size": 1}}}
+RECHUNK: dict[str, Any] = {
+    "input_inline": {"input_adapter": "pull.from_artifacts.rechunk:size", "input_args": {"size": 1}}
+}
 EARLY: dict[str, Any] = {"start_when": "first_batch"}
 
 
 def node(node_id: str, role: str, *after: str, **fields: Any) -> dict[str, Any]:
-    return {"node_id": node_id, "type": role, "depends_on": list(after), "retry_policy": {"max": 0}, **fields}
+    return {
+        "node_id": node_id,
+        "type": role,
+        "depends_on": list(after),
+        "retry_policy": {"max": 0},
+        **fields,
+    }
 
 
 @handler("pages")
@@ -63,7 +71,9 @@ class Lossy(InMemoryStore):
         super().__init__()
         inner = self.artifacts.read
 
-        async def read(stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False) -> list[ArtifactRecord]:
+        async def read(
+            stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False
+        ) -> list[ArtifactRecord]:
             if stream.node_id != "pages":
                 return list(await inner(stream, after=after, limit=limit, latest=latest))
             whole = damage(list(await inner(stream, after=0, limit=10_000, latest=latest)))
@@ -74,7 +84,10 @@ class Lossy(InMemoryStore):
 
 DAMAGES: dict[str, tuple[Callable[[list[ArtifactRecord]], list[ArtifactRecord]], str]] = {
     "the first": (lambda records: records[1:], "artifact 1 of the node is missing"),
-    "one in the middle": (lambda records: records[:14] + records[15:], "artifact 15 of the node is missing"),
+    "one in the middle": (
+        lambda records: records[:14] + records[15:],
+        "artifact 15 of the node is missing",
+    ),
     "the last": (lambda records: records[:-1], "it stored 30 batches, and only 29 are there"),
     "all": (lambda records: [], "it stored 30 batches, and only 0 are there"),
 }
@@ -83,8 +96,15 @@ DAMAGES: dict[str, tuple[Callable[[list[ArtifactRecord]], list[ArtifactRecord]],
 @pytest.mark.parametrize("io", [PULL, RECHUNK], ids=["pull", "rechunk"])
 @pytest.mark.parametrize("start", [{}, EARLY], ids=["after the end", "from the first batch"])
 @pytest.mark.parametrize(("damage", "sentence"), DAMAGES.values(), ids=DAMAGES)
-async def test_a_lost_artifact_fails_the_reader_and_is_named(io: Any, start: Any, damage: Any, sentence: str) -> None:
-    graph = {"nodes": [node("pages", "pages", io={"input_inline": 30}), node("total", "total", "pages", io={**io, **start})]}
+async def test_a_lost_artifact_fails_the_reader_and_is_named(
+    io: Any, start: Any, damage: Any, sentence: str
+) -> None:
+    graph = {
+        "nodes": [
+            node("pages", "pages", io={"input_inline": 30}),
+            node("total", "total", "pages", io={**io, **start}),
+        ]
+    }
     handlers = {"pages": pages, "total": Chunks() if io is RECHUNK else Total()}
     async with Cluster(store=Lossy(damage), handlers=handlers) as cluster:
         view = await cluster.run(graph)
@@ -98,16 +118,24 @@ async def reads(item: Any, ctx: RunContext) -> int:
 
 
 @pytest.mark.parametrize(("damage", "sentence"), DAMAGES.values(), ids=DAMAGES)
-async def test_a_lost_artifact_fails_a_handler_that_reads_them_itself(damage: Any, sentence: str) -> None:
-    graph = {"nodes": [node("pages", "pages", io={"input_inline": 30}), node("total", "reads", "pages")]}
+async def test_a_lost_artifact_fails_a_handler_that_reads_them_itself(
+    damage: Any, sentence: str
+) -> None:
+    graph = {
+        "nodes": [node("pages", "pages", io={"input_inline": 30}), node("total", "reads", "pages")]
+    }
     async with Cluster(store=Lossy(damage), handlers=[pages, reads]) as cluster:
         view = await cluster.run(graph)
     assert (view.status, view.nodes["total"].reason_code) == ("failed", "artifact_lost")
     assert f"node 'pages' of task '{view.id}': {sentence}" in (view.nodes["total"].error or "")
 
 
-@pytest.mark.parametrize("at_the_end", [False, True], ids=["while the parent runs", "after the parent has ended"])
-async def test_a_handler_that_began_before_its_parent_ended_reads_what_is_stored_or_fails(at_the_end: bool) -> None:
+@pytest.mark.parametrize(
+    "at_the_end", [False, True], ids=["while the parent runs", "after the parent has ended"]
+)
+async def test_a_handler_that_began_before_its_parent_ended_reads_what_is_stored_or_fails(
+    at_the_end: bool,
+) -> None:
     seen: list[int] = []
 
     @handler("pages")
@@ -128,13 +156,22 @@ async def test_a_handler_that_began_before_its_parent_ended_reads_what_is_stored
             node("total", "reads", "first", "pages", fan_in="any"),
         ]
     }
-    async with Cluster(store=Lossy(lambda records: records[:1]), handlers=[slow, early, nothing]) as cluster:
+    async with Cluster(
+        store=Lossy(lambda records: records[:1]), handlers=[slow, early, nothing]
+    ) as cluster:
         view = await cluster.run(graph)
-    assert (view.nodes["total"].reason_code, seen) == (("artifact_lost", []) if at_the_end else (None, [1]))
+    assert (view.nodes["total"].reason_code, seen) == (
+        ("artifact_lost", []) if at_the_end else (None, [1])
+    )
 
 
 async def test_metrics_are_not_aggregated_over_a_gap() -> None:
-    aggregate = node("sum", "coordinator_fn", "pages", io={"fn": "metrics.aggregate", "fn_args": {"node_id": "pages"}})
+    aggregate = node(
+        "sum",
+        "coordinator_fn",
+        "pages",
+        io={"fn": "metrics.aggregate", "fn_args": {"node_id": "pages"}},
+    )
     graph = {"nodes": [node("pages", "pages", io={"input_inline": 30}), aggregate]}
     for damage, sentence in DAMAGES.values():
         async with Cluster(store=Lossy(damage), handlers={"pages": pages}) as cluster:
@@ -148,12 +185,16 @@ async def test_metrics_are_not_aggregated_over_a_gap() -> None:
 
 @pytest.mark.parametrize("io", [PULL, RECHUNK], ids=["pull", "rechunk"])
 @pytest.mark.parametrize("start", [{}, EARLY], ids=["after the end", "from the first batch"])
-async def test_pulling_from_a_node_that_only_has_a_result_is_an_error_that_says_so(io: Any, start: Any) -> None:
+async def test_pulling_from_a_node_that_only_has_a_result_is_an_error_that_says_so(
+    io: Any, start: Any
+) -> None:
     graph = {"nodes": [node("a", "result"), node("b", "number", "a", io={**io, **start})]}
     async with Cluster(handlers=[result, number]) as cluster:
         view = await cluster.run(graph)
     assert (view.nodes["b"].status, view.nodes["b"].reason_code) == ("failed", "bad_input_args")
-    assert "node 'a' finished with a result and stored no artifacts" in (view.nodes["b"].error or "")
+    assert "node 'a' finished with a result and stored no artifacts" in (
+        view.nodes["b"].error or ""
+    )
 
 
 async def test_pulling_from_a_node_without_result_and_artifacts_gives_zero_batches() -> None:
@@ -176,7 +217,12 @@ async def test_pulling_from_a_node_in_batches_that_had_nothing_to_do_gives_zero_
             return FinalizeResult(result={"done": True})
 
     for rows in ([], [1, 2]):
-        graph = {"nodes": [node("a", "rows", io={"input_inline": rows}), node("b", "total", "a", io=PULL)]}
+        graph = {
+            "nodes": [
+                node("a", "rows", io={"input_inline": rows}),
+                node("b", "total", "a", io=PULL),
+            ]
+        }
         total = Total()
         async with Cluster(handlers={"rows": Rows(), "total": total}) as cluster:
             view = await cluster.run(graph)
@@ -190,7 +236,11 @@ async def test_pulling_past_a_parent_that_failed_is_no_error_of_the_reader() -> 
         raise OSError("no more pages")
 
     graph = {
-        "nodes": [node("a", "broken"), node("c", "pages", io={"input_inline": 2}), node("b", "total", "a", "c", fan_in="any", io=PULL)]
+        "nodes": [
+            node("a", "broken"),
+            node("c", "pages", io={"input_inline": 2}),
+            node("b", "total", "a", "c", fan_in="any", io=PULL),
+        ]
     }
     total = Total()
     async with Cluster(handlers={"broken": broken, "pages": pages, "total": total}) as cluster:
@@ -211,15 +261,25 @@ STREAMING: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize(("fields", "edges"), STREAMING.values(), ids=STREAMING)
 @pytest.mark.parametrize("kind", ["a function", "a class", "a class that proposes nothing"])
-async def test_an_edge_that_streams_pulls_without_an_adapter(fields: Any, edges: Any, kind: str) -> None:
+async def test_an_edge_that_streams_pulls_without_an_adapter(
+    fields: Any, edges: Any, kind: str
+) -> None:
     class Proposing(Total):
         async def load_input(self, input_ref: Any, input_inline: Any) -> Any:
             return {"elsewhere": True}
 
     total = Proposing() if kind.endswith("nothing") else Total()
     after = () if edges else ("pages",)
-    graph = {"nodes": [node("pages", "pages", io={"input_inline": 5}), node("total", "total", *after, **fields)], **edges}
-    async with Cluster(handlers={"pages": pages, "total": number if kind == "a function" else total}) as cluster:
+    graph = {
+        "nodes": [
+            node("pages", "pages", io={"input_inline": 5}),
+            node("total", "total", *after, **fields),
+        ],
+        **edges,
+    }
+    async with Cluster(
+        handlers={"pages": pages, "total": number if kind == "a function" else total}
+    ) as cluster:
         view = await cluster.run(graph)
         found = [artifact.meta async for artifact in cluster.client.artifacts(view.id, "total")]
     assert view.status == "finished"
@@ -238,7 +298,12 @@ async def test_an_adapter_that_load_input_proposes_is_used_on_an_edge_that_strea
         async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
             return BatchResult(True, {"chunks": len(batch.payload["items"])})
 
-    graph = {"nodes": [node("pages", "pages", io={"input_inline": 3}), node("total", "total", "pages", io=EARLY)]}
+    graph = {
+        "nodes": [
+            node("pages", "pages", io={"input_inline": 3}),
+            node("total", "total", "pages", io=EARLY),
+        ]
+    }
     async with Cluster(handlers={"pages": pages, "total": Proposing()}) as cluster:
         view = await cluster.run(graph)
     assert view.nodes["total"].metrics == {"chunks": 3}

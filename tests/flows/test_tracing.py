@@ -1,4 +1,6 @@
-"""What travels in the headers of messages: the version of their form, and the trace of the task they are about."""
+"""What travels in the headers of messages: the version of their form, and the trace of the task
+they are about.
+"""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,13 +20,21 @@ TOPICS = ("cmd.work", "events", "control")
 
 
 def graph(*nodes: dict[str, Any]) -> dict[str, Any]:
-    return {"nodes": [{"node_id": f"n{index}", "type": "work", **node} for index, node in enumerate(nodes)]}
+    return {
+        "nodes": [
+            {"node_id": f"n{index}", "type": "work", **node} for index, node in enumerate(nodes)
+        ]
+    }
 
 
 def seen() -> dict[str, str] | None:
     """The trace of what runs now, as a result of a node."""
     trace = current_trace()
-    return None if trace is None else {"traceparent": trace.traceparent, "tracestate": trace.tracestate}
+    return (
+        None
+        if trace is None
+        else {"traceparent": trace.traceparent, "tracestate": trace.tracestate}
+    )
 
 
 @handler("work")
@@ -44,7 +54,9 @@ class Listening(InMemoryBus):
         return await super().publish(messages)
 
     def headers(self, topic: str) -> list[Mapping[str, bytes]]:
-        return [message.headers for message in self.published if message.topic == f"flowkit.{topic}"]
+        return [
+            message.headers for message in self.published if message.topic == f"flowkit.{topic}"
+        ]
 
 
 @pytest.fixture
@@ -76,11 +88,16 @@ STREAM = {
     "nodes": [
         {"node_id": "a", "type": "numbers"},
         {
-            "node_id": "b", "type": "work", "depends_on": ["a"],
-            "io": {"start_when": "first_batch", "input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {}}},
+            "node_id": "b",
+            "type": "work",
+            "depends_on": ["a"],
+            "io": {
+                "start_when": "first_batch",
+                "input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {}},
+            },
         },
     ]
-}  # fmt: skip
+}
 
 
 async def test_without_a_trace_every_message_says_its_version_and_no_more(bus: Listening) -> None:
@@ -92,7 +109,11 @@ async def test_without_a_trace_every_message_says_its_version_and_no_more(bus: L
 
 
 async def test_the_trace_of_a_submission_is_on_every_message_of_its_task(bus: Listening) -> None:
-    expected = {"flowkit-version": b"1", "traceparent": TRACE.traceparent.encode(), "tracestate": b"vendor=opaque"}
+    expected = {
+        "flowkit-version": b"1",
+        "traceparent": TRACE.traceparent.encode(),
+        "tracestate": b"vendor=opaque",
+    }
     async with cluster_on(bus, numbers, read) as cluster:
         with use_trace(TRACE):
             task_id = await cluster.client.create_task(graph=STREAM)
@@ -124,10 +145,15 @@ async def test_a_cancel_belongs_to_the_trace_of_its_task(bus: Listening) -> None
                 await cluster.client.cancel(task_id)
     for topic in TOPICS:
         assert bus.headers(topic)
-        assert all(trace_from(headers) == OTHER and "tracestate" not in headers for headers in bus.headers(topic))
+        assert all(
+            trace_from(headers) == OTHER and "tracestate" not in headers
+            for headers in bus.headers(topic)
+        )
 
 
-async def test_what_a_coordinator_is_asked_for_belongs_to_the_trace_of_the_task(bus: Listening) -> None:
+async def test_what_a_coordinator_is_asked_for_belongs_to_the_trace_of_the_task(
+    bus: Listening,
+) -> None:
     async with cluster_on(bus) as cluster:
         coordinator = cluster.coordinators[0]
         with use_trace(OTHER):
@@ -143,7 +169,9 @@ async def test_subscribers_get_the_headers(bus: Listening) -> None:
     found: list[Delivery] = []
     async with AsyncExitStack() as stack:
         cluster = await stack.enter_async_context(cluster_on(bus))
-        commands = await stack.enter_async_context(bus.subscribe(["flowkit.cmd.work"], group="lookers-on"))
+        commands = await stack.enter_async_context(
+            bus.subscribe(["flowkit.cmd.work"], group="lookers-on")
+        )
         with use_trace(TRACE):
             await cluster.client.create_task(graph=graph({}))
         found += await commands.receive(max_messages=1)
@@ -162,7 +190,9 @@ async def coroutine(item: Any) -> Any:
 
 
 @pytest.mark.parametrize("function", [plain, coroutine])
-async def test_a_handler_runs_in_the_trace_of_its_task(bus: Listening, function: Callable[..., Any]) -> None:
+async def test_a_handler_runs_in_the_trace_of_its_task(
+    bus: Listening, function: Callable[..., Any]
+) -> None:
     async with cluster_on(bus, handler("work")(function)) as cluster:
         with use_trace(TRACE):
             task_id = await cluster.client.create_task(graph=graph({}, {"depends_on": ["n0"]}))
@@ -184,7 +214,9 @@ async def test_a_task_that_a_handler_submits_goes_on_with_the_trace(bus: Listeni
     assert view.result == {"n0": {"traceparent": TRACE.traceparent, "tracestate": "vendor=opaque"}}
 
 
-async def test_a_handler_of_a_task_without_a_trace_has_none_whoever_started_the_worker(bus: Listening) -> None:
+async def test_a_handler_of_a_task_without_a_trace_has_none_whoever_started_the_worker(
+    bus: Listening,
+) -> None:
     async with Cluster(bus=bus, workers=0, handlers=[]) as cluster:
         with use_trace(OTHER):
             await cluster.add_worker([work])
@@ -206,8 +238,10 @@ async def test_runs_side_by_side_have_each_their_own_trace(bus: Listening) -> No
                 ids.append(await cluster.client.create_task(graph=graph({})))
         results = [(await cluster.client.wait(task_id)).result for task_id in ids]
     assert [result and result["n0"] and result["n0"]["traceparent"] for result in results] == [  # type: ignore[index, call-overload]
-        TRACE.traceparent, None, OTHER.traceparent,
-    ]  # fmt: skip
+        TRACE.traceparent,
+        None,
+        OTHER.traceparent,
+    ]
 
 
 class Functions:
@@ -222,13 +256,17 @@ class Functions:
 async def test_a_coordinator_function_runs_in_the_trace_of_its_task(bus: Listening) -> None:
     async with cluster_on(bus, plugins=[Functions()]) as cluster:
         with use_trace(TRACE):
-            task_id = await cluster.client.create_task(graph=graph({"type": "coordinator_fn", "io": {"fn": "look"}}))
+            task_id = await cluster.client.create_task(
+                graph=graph({"type": "coordinator_fn", "io": {"fn": "look"}})
+            )
         with use_trace(OTHER):
             view = await cluster.client.wait(task_id)
     assert view.result == {"n0": {"traceparent": TRACE.traceparent, "tracestate": "vendor=opaque"}}
 
 
-async def test_a_coordinator_that_never_saw_the_submission_goes_on_with_its_trace(bus: Listening) -> None:
+async def test_a_coordinator_that_never_saw_the_submission_goes_on_with_its_trace(
+    bus: Listening,
+) -> None:
     async with Cluster(bus=bus, coordinators=0, handlers=[work]) as cluster:
         with use_trace(TRACE):
             task_id = await cluster.client.create_task(graph=graph({}))
@@ -271,13 +309,18 @@ def test_a_traceparent_of_a_wrong_form_counts_for_none(wrong: str) -> None:
 
 @pytest.mark.parametrize("wrong", ["a=\n", "ä=1", "x" * 513])
 def test_a_tracestate_of_a_wrong_form_is_left_out(wrong: str) -> None:
-    assert trace_from({"traceparent": TRACE.traceparent, "tracestate": wrong}) == TraceContext(TRACE.traceparent)
+    assert trace_from({"traceparent": TRACE.traceparent, "tracestate": wrong}) == TraceContext(
+        TRACE.traceparent
+    )
     with pytest.raises(ValueError, match="not a tracestate"):
         TraceContext(TRACE.traceparent, wrong)
 
 
 def test_headers_are_text_or_bytes_or_not_there() -> None:
     assert trace_from({"traceparent": TRACE.traceparent, "tracestate": TRACE.tracestate}) == TRACE
-    assert trace_from({"traceparent": TRACE.traceparent.encode(), "tracestate": b"vendor=opaque"}) == TRACE
+    assert (
+        trace_from({"traceparent": TRACE.traceparent.encode(), "tracestate": b"vendor=opaque"})
+        == TRACE
+    )
     assert trace_from({"traceparent": b"\xff\xfe"}) is None
     assert trace_from({}) is None

@@ -173,7 +173,10 @@ ACCEPTED: dict[str, tuple[Any, Any]] = {
     "enums": ([Colour.RED, Size.SMALL, Word.YES], ["red", 1, "yes"]),
     "an enum of a moment": ([Moment.NOON], ["2026-01-01T12:00:00+00:00"]),
     "a word as a key": ({Word.YES: 1}, {"yes": 1}),
-    "times": ([AT, date(2026, 1, 2), time(3, 4)], ["2026-01-02T03:04:05+00:00", "2026-01-02", "03:04:00"]),
+    "times": (
+        [AT, date(2026, 1, 2), time(3, 4)],
+        ["2026-01-02T03:04:05+00:00", "2026-01-02", "03:04:00"],
+    ),
     "a UUID": ([UUID(int=7)], ["00000000-0000-0000-0000-000000000007"]),
     "a dataclass": ([Point(1, Colour.RED)], [{"x": 1, "of": "red"}]),
     "a model": ([Model(at=AT, size=Size.SMALL)], [{"at": "2026-01-02T03:04:05Z", "size": 1}]),
@@ -181,9 +184,18 @@ ACCEPTED: dict[str, tuple[Any, Any]] = {
 
 REFUSED: dict[str, tuple[Any, str]] = {
     "keys that collide": ({1: "a", "1": "b"}, "has the key 1, which is a number; keys are strings"),
-    "true as a key": ({True: "a", "true": "b"}, "has the key True, which is a boolean; keys are strings"),
-    "null as a key": ({None: "a", "null": "b"}, "has the key null, which is null; keys are strings"),
-    "a number as a key, below": ([{"x": {2: "a"}}], "has the key 2, which is a number; keys are strings"),
+    "true as a key": (
+        {True: "a", "true": "b"},
+        "has the key True, which is a boolean; keys are strings",
+    ),
+    "null as a key": (
+        {None: "a", "null": "b"},
+        "has the key null, which is null; keys are strings",
+    ),
+    "a number as a key, below": (
+        [{"x": {2: "a"}}],
+        "has the key 2, which is a number; keys are strings",
+    ),
     "a tuple as a key": ({(1, 2): 3}, "keys are strings"),
     "an enum as a key": ({Colour.RED: 1}, "keys are strings"),
     "a set": ([{1, 2}], "a Python set, which JSON cannot carry"),
@@ -194,9 +206,18 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "infinity": ([-math.inf], "not a finite number"),
     "half a character": (["\ud800"], "not valid Unicode"),
     "half a character in a key": ({"\udfff": 1}, "not valid Unicode"),
-    "keys that collide in a model": ([Loose(value={1: "a", "1": "b"})], "has the key 1, which is a number; keys are strings"),
-    "a name twice in a model": ([Renamed(x=1, a=2)], "a Python Renamed that writes the key 'a' twice"),
-    "an object that cannot be read": ([Unset()], "cannot be read: AttributeError: 'Unset' object has no attribute 'x'"),
+    "keys that collide in a model": (
+        [Loose(value={1: "a", "1": "b"})],
+        "has the key 1, which is a number; keys are strings",
+    ),
+    "a name twice in a model": (
+        [Renamed(x=1, a=2)],
+        "a Python Renamed that writes the key 'a' twice",
+    ),
+    "an object that cannot be read": (
+        [Unset()],
+        "cannot be read: AttributeError: 'Unset' object has no attribute 'x'",
+    ),
     "no number in a model": ([Loose(value=[math.nan])], "not a finite number"),
     "too many digits": ([10**400], "a number of too many digits"),
 }
@@ -338,9 +359,13 @@ async def test_a_value_is_read_as_its_json_says(entrance: Any, value: Any, read:
     assert repr(found) == repr(read)
 
 
-@pytest.mark.parametrize(("entrance", "reason"), ENTRANCES.items(), ids=[entrance.__name__ for entrance in ENTRANCES])
+@pytest.mark.parametrize(
+    ("entrance", "reason"), ENTRANCES.items(), ids=[entrance.__name__ for entrance in ENTRANCES]
+)
 @pytest.mark.parametrize(("value", "sentence"), REFUSED.values(), ids=REFUSED)
-async def test_a_value_that_json_cannot_carry_is_refused_with_the_reason(entrance: Any, reason: str, value: Any, sentence: str) -> None:
+async def test_a_value_that_json_cannot_carry_is_refused_with_the_reason(
+    entrance: Any, reason: str, value: Any, sentence: str
+) -> None:
     with pytest.raises(NotTakenError) as caught:
         await entrance(value)
     assert caught.value.reason == reason
@@ -370,10 +395,16 @@ LOST: dict[str, tuple[Any, str]] = {
     "an enum": (Table.ROWS, "keys are strings"),
     "what a serializer returned": (Whole(x=2), "keys are strings"),
     "keys of a class of their own": ({Identity("a"): 1, Identity("a"): 2}, "has the key 'a' twice"),
-    "the same in a model": (Loose(value={Identity("a"): 1, Identity("a"): 2}), "has the key 'a' twice"),
+    "the same in a model": (
+        Loose(value={Identity("a"): 1, Identity("a"): 2}),
+        "has the key 'a' twice",
+    ),
     "a set in a model": (Loose(value={1}), "value is a Python set"),
     "bytes in a model": (Loose(value=[b"x"]), r"value\[0\] is a Python bytes"),
-    "bytes in a dataclass in a model": (Loose(value=Point(b"x", Colour.RED)), "value.x is a Python bytes"),  # type: ignore[arg-type]
+    "bytes in a dataclass in a model": (
+        Loose(value=Point(b"x", Colour.RED)),
+        "value.x is a Python bytes",
+    ),  # type: ignore[arg-type]
     "no number for a serializer of JSON": (JsonNumber(x=math.nan), "not a finite number"),
     "a dataclass without a value": (Unset(), "is a Python Unset that cannot be read"),
 }
@@ -386,7 +417,10 @@ def test_a_value_of_which_a_part_would_be_lost_is_refused(value: Any, sentence: 
 
 
 WRITTEN: dict[str, tuple[Any, Any]] = {
-    "serializers of fields": (Labelled(tags={"b", "a"}, data=b"\x01"), {"tags": ["a", "b"], "data": "01"}),
+    "serializers of fields": (
+        Labelled(tags={"b", "a"}, data=b"\x01"),
+        {"tags": ["a", "b"], "data": "01"},
+    ),
     "the serializer of a model": (Whole(x=1), {"1": 1}),
     "a serializer for JSON": (JsonNumber(x=1.5), {"x": 1.5}),
     "a dataclass of pydantic": (Checked(at=timedelta(minutes=1)), {"at": 60.0}),
@@ -412,13 +446,21 @@ def cancel_the_task() -> None:
 
 
 @pytest.mark.parametrize("act", [leave, sys.exit, cancel_the_task])
-@pytest.mark.parametrize("kind", [HostileData, HostileDict, HostileList, lambda act: HostileModel(act=act)])
-async def test_code_that_runs_when_a_value_is_read_ends_nothing(kind: Any, act: Callable[[], Any]) -> None:
+@pytest.mark.parametrize(
+    "kind", [HostileData, HostileDict, HostileList, lambda act: HostileModel(act=act)]
+)
+async def test_code_that_runs_when_a_value_is_read_ends_nothing(
+    kind: Any, act: Callable[[], Any]
+) -> None:
     async with Cluster() as cluster:
         with pytest.raises(GraphError, match="params.p is a Python Hostile.* that cannot be read"):
-            await cluster.client.create_task(graph={"nodes": [{"node_id": "a", "type": "noop"}]}, params={"p": kind(act)})
+            await cluster.client.create_task(
+                graph={"nodes": [{"node_id": "a", "type": "noop"}]}, params={"p": kind(act)}
+            )
         node = {"node_id": "a", "type": "noop", "io": {"input_inline": kind(act)}}
-        with pytest.raises(GraphError, match="io.input_inline is a Python Hostile.* that cannot be read"):
+        with pytest.raises(
+            GraphError, match="io.input_inline is a Python Hostile.* that cannot be read"
+        ):
             await cluster.client.create_task(graph={"nodes": [node]})
 
 
@@ -430,14 +472,19 @@ async def test_params_and_labels_that_cannot_be_read_are_faults(act: Callable[[]
             await cluster.client.create_task(graph=graph, params=HostileDict(act))
         with pytest.raises(GraphError, match="the graph cannot be read"):
             await cluster.client.create_task(graph=HostileData(act))
-        with pytest.raises(GraphError, match="the graph is a Python HostileDict that cannot be read"):
+        with pytest.raises(
+            GraphError, match="the graph is a Python HostileDict that cannot be read"
+        ):
             await cluster.client.create_task(graph=HostileDict(act))
 
 
 def test_a_model_given_to_a_graph_that_is_built_is_written_as_elsewhere() -> None:
     graph = Graph()
     graph.node("a", "noop", input_inline=JsonNumber(x=0.5), io=NodeIO(input_ref={"x": Whole(x=1)}))
-    assert graph.to_dict()["nodes"][0]["io"] == {"input_inline": {"x": 0.5}, "input_ref": {"x": {"1": 1}}}
+    assert graph.to_dict()["nodes"][0]["io"] == {
+        "input_inline": {"x": 0.5},
+        "input_ref": {"x": {"1": 1}},
+    }
     graph.node("b", "noop", input_inline=Aliased())
     with pytest.raises(GraphError, match="writes the key 'b' twice"):
         graph.to_dict()

@@ -1,6 +1,7 @@
 """What is fuzzed: each takes any bytes, and raises nothing but FlowKit's own errors.
 
-``python tests/fuzz/harness.py TARGET [libFuzzer's options] [CORPUS...]`` fuzzes one with atheris; the tests run each for a while.
+``python tests/fuzz/harness.py TARGET [libFuzzer's options] [CORPUS...]`` fuzzes one with atheris;
+the tests run each for a while.
 """
 
 import contextlib
@@ -9,7 +10,8 @@ from collections.abc import Callable
 
 import atheris
 
-# The code under test is instrumented as it is imported: the fuzzer sees which ways through it an input takes.
+# The code under test is instrumented as it is imported: the fuzzer sees which ways through it an
+# input takes.
 with atheris.instrument_imports(include=["flowkit"]):
     from flowkit import Graph
     from flowkit._expressions import Timestamp
@@ -31,7 +33,9 @@ SCOPE = {
 
 
 def message(data: bytes) -> None:
-    """A message is read or refused; what was read can be written, and is the same when it is read again."""
+    """A message is read or refused; what was read can be written, and is the same when it is read
+    again.
+    """
     read = decode(data)
     assert decode(encode(read)) == read
 
@@ -40,7 +44,11 @@ def record(data: bytes) -> None:
     """A task's record, its parts divided by zeros: ``spec``, then ``name=value``."""
     spec, *parts = data.split(b"\0")
     named = dict(part.partition(b"=")[::2] for part in parts)
-    row = TaskRecord(TaskHeader("t", "queued", 1.0), spec, {name.decode("latin-1") or "x": value for name, value in named.items()})
+    row = TaskRecord(
+        TaskHeader("t", "queued", 1.0),
+        spec,
+        {name.decode("latin-1") or "x": value for name, value in named.items()},
+    )
     task = task_records.decode_task(row)
     full_view(task, task.records)
 
@@ -53,13 +61,17 @@ def part(data: bytes) -> None:
 
 
 def graph(data: bytes) -> None:
-    """A document as somebody wrote it, in JSON or YAML. One that is accepted is the same when it is read again."""
+    """A document as somebody wrote it, in JSON or YAML. One that is accepted is the same when it is
+    read again.
+    """
     parsed = Graph.parse(data)
     assert Graph.parse(parsed.to_dict()) == parsed
 
 
 def condition(data: bytes) -> None:
-    """A ``when``: a graph with it is accepted or refused, and an accepted one is decided or cannot be."""
+    """A ``when``: a graph with it is accepted or refused, and an accepted one is decided or cannot
+    be.
+    """
     when = data.decode("utf-8", "replace")
     Graph.parse({"nodes": [{"node_id": "a", "type": "work", "when": when}]})
     evaluate_condition(when, SCOPE)
@@ -72,7 +84,9 @@ def text(data: bytes) -> None:
     assert printable(shown) == shown
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {target.__name__: target for target in (message, record, part, graph, condition, text)}
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    target.__name__: target for target in (message, record, part, graph, condition, text)
+}
 
 
 def main() -> None:

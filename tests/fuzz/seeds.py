@@ -1,4 +1,6 @@
-"""The first of the corpus, from what FlowKit writes itself: ``python -m tests.fuzz.seeds`` adds what is missing."""
+"""The first of the corpus, from what FlowKit writes itself: ``python -m tests.fuzz.seeds`` adds
+what is missing.
+"""
 
 from collections.abc import Iterator
 from dataclasses import fields
@@ -37,7 +39,11 @@ CONDITIONS = (
     "[[1, 2], params.a].map(x, x.size() > 1, x[0]).filter(y, -y < (!true ? 1 : 2)) + [3] == {1: true}[1]",
     "results['count'].n in [4.0] || has(errors.load) || r'a' < 'b'.trim()",
 )
-TEXTS = ("mongodb://user:password@host/db", "password='secret' \x1b[2J\u202e", '{"api_key": "x", "token": "y"}')
+TEXTS = (
+    "mongodb://user:password@host/db",
+    "password='secret' \x1b[2J\u202e",
+    '{"api_key": "x", "token": "y"}',
+)
 
 
 def seeds() -> Iterator[tuple[str, bytes]]:
@@ -46,19 +52,37 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     yield from (("graph", document.encode()) for document in DOCUMENTS)
     yield from (("condition", condition.encode()) for condition in CONDITIONS)
     yield from (("text", text.encode()) for text in TEXTS)
-    node = encode_node(NodeRecord(attempt=2, worker_id="w", started_at=1.5, result={"n": 1}, metrics={"m": 2}, error="no"))
+    node = encode_node(
+        NodeRecord(
+            attempt=2, worker_id="w", started_at=1.5, result={"n": 1}, metrics={"m": 2}, error="no"
+        )
+    )
     yield "part", node
     yield "part", b'[[1.5,-1,"status",null,"queued"],[2.0,0,"progress","x",{"done":1}]]'
     for document in DOCUMENTS[:2]:
         graph = Graph.parse(document)
-        spec = TaskSpec("t", graph.plan, 1.0, b"0123456789abcdef", params={"n": 1}, labels={"a": "b"})
+        spec = TaskSpec(
+            "t", graph.plan, 1.0, b"0123456789abcdef", params={"n": 1}, labels={"a": "b"}
+        )
         row = submission(spec, graph, certainly_new=True, settings=EngineSettings()).record
-        yield "record", b"\0".join([row.spec, *(name.encode() + b"=" + value for name, value in row.parts.items())])
+        yield (
+            "record",
+            b"\0".join(
+                [row.spec, *(name.encode() + b"=" + value for name, value in row.parts.items())]
+            ),
+        )
 
 
 def words() -> set[str]:
     """What the fuzzer puts together: names of fields and kinds, and the words of JSON and YAML."""
-    models: list[type[BaseModel]] = [*_MODELS, RunContextData, GraphDocument, NodeSpec, NodeIO, EdgeSpec]
+    models: list[type[BaseModel]] = [
+        *_MODELS,
+        RunContextData,
+        GraphDocument,
+        NodeSpec,
+        NodeIO,
+        EdgeSpec,
+    ]
     found = {name for model in models for name in model.model_fields}
     found |= {
         *KINDS,

@@ -1,7 +1,8 @@
-"""Whatever bytes come, readers refuse them as they promise to. Each target is given so many inputs, beginning with the corpus.
+"""Whatever bytes come, readers refuse them as they promise to. Each target is given so many inputs,
+beginning with the corpus.
 
-They come of a fixed seed, so that a failure comes from a change and not from chance. ``FLOWKIT_TEST_FUZZ_SECONDS=600`` gives each target
-ones of a fresh seed for that long.
+They come of a fixed seed, so that a failure comes from a change and not from chance.
+``FLOWKIT_TEST_FUZZ_SECONDS=600`` gives each target ones of a fresh seed for that long.
 """
 
 import importlib.util
@@ -13,7 +14,14 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-RUNS = {"message": 150_000, "graph": 20_000, "record": 100_000, "part": 100_000, "condition": 5_000, "text": 30_000}
+RUNS = {
+    "message": 150_000,
+    "graph": 20_000,
+    "record": 100_000,
+    "part": 100_000,
+    "condition": 5_000,
+    "text": 30_000,
+}
 SECONDS = int(os.environ.get("FLOWKIT_TEST_FUZZ_SECONDS", 0))
 
 pytestmark = pytest.mark.timeout(SECONDS + 240)

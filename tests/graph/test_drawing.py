@@ -6,10 +6,30 @@ from flowkit.graph._drawing import to_dot, to_mermaid, tree_lines
 GRAPH = Graph.parse(
     {
         "nodes": [
-            {"node_id": "extract", "type": "reader", "routing": {"on_failure": ["alarm"], "on_success": ["go"]}},
-            {"node_id": 'cl"ea\\n', "type": "<cleaner>", "depends_on": ["extract"], "io": {"start_when": "first_batch"}},
-            {"node_id": "sum", "type": "coordinator_fn", "depends_on": ["extract"], "io": {"fn": "noop"}, "when": "vars.x ==\n'a'"},
-            {"node_id": "end", "type": "writer", "depends_on": ['cl"ea\\n', "sum"], "fan_in": "any"},
+            {
+                "node_id": "extract",
+                "type": "reader",
+                "routing": {"on_failure": ["alarm"], "on_success": ["go"]},
+            },
+            {
+                "node_id": 'cl"ea\\n',
+                "type": "<cleaner>",
+                "depends_on": ["extract"],
+                "io": {"start_when": "first_batch"},
+            },
+            {
+                "node_id": "sum",
+                "type": "coordinator_fn",
+                "depends_on": ["extract"],
+                "io": {"fn": "noop"},
+                "when": "vars.x ==\n'a'",
+            },
+            {
+                "node_id": "end",
+                "type": "writer",
+                "depends_on": ['cl"ea\\n', "sum"],
+                "fan_in": "any",
+            },
             {"node_id": "alarm", "type": "mailer"},
             {"node_id": "go", "type": "goer"},
         ]
@@ -69,7 +89,10 @@ def test_the_tree_draws_a_node_in_full_once() -> None:
 
 
 def test_the_tree_of_a_long_chain_does_not_run_out_of_the_screen() -> None:
-    chain = [{"node_id": f"n{place}", "type": "x", "depends_on": [f"n{place - 1}"] if place else []} for place in range(5_000)]
+    chain = [
+        {"node_id": f"n{place}", "type": "x", "depends_on": [f"n{place - 1}"] if place else []}
+        for place in range(5_000)
+    ]
     lines = list(tree_lines(Graph.parse({"nodes": chain})))
     assert len(lines) == 5_000
     assert max(len(line.prefix) for line in lines) <= 170

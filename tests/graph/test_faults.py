@@ -20,7 +20,10 @@ def call(node_id: str = "a", **fields: Any) -> dict[str, Any]:
 
 def chain(*fields: dict[str, Any], **graph: Any) -> dict[str, Any]:
     """Nodes a, b, c, …; each depends on the one before, and has the fields given for it."""
-    nodes = [node(chr(97 + place), depends_on=[chr(96 + place)] if place else [], **more) for place, more in enumerate(fields)]
+    nodes = [
+        node(chr(97 + place), depends_on=[chr(96 + place)] if place else [], **more)
+        for place, more in enumerate(fields)
+    ]
     return {"nodes": nodes, **graph}
 
 
@@ -43,17 +46,32 @@ WRONG: dict[str, tuple[Any, str]] = {
     "empty nodes": ({"nodes": []}, "nodes is empty; a graph has at least one node"),
     "nodes that are an object": ({"nodes": {"a": node()}}, "nodes must be a list, not an object"),
     "nodes that are a number": ({"nodes": 3}, "nodes must be a list, not 3"),
-    "an unknown field of the graph": ({"nodes": [node()], "edgse": []}, "there is no field 'edgse'; did you mean 'edges'?"),
-    "an unlike field of the graph": ({"nodes": [node()], "zzz": 1}, "there is no field 'zzz'; the fields are nodes, edges, edges_ex"),
+    "an unknown field of the graph": (
+        {"nodes": [node()], "edgse": []},
+        "there is no field 'edgse'; did you mean 'edges'?",
+    ),
+    "an unlike field of the graph": (
+        {"nodes": [node()], "zzz": 1},
+        "there is no field 'zzz'; the fields are nodes, edges, edges_ex",
+    ),
     "a failure policy that does not exist": (
         chain({}, on_node_failure="contine"),
         "on_node_failure must be 'stop' or 'continue', not 'contine'; did you mean 'continue'?",
     ),
     "a deadline of zero": (chain({}, deadline_sec=0), "deadline_sec must be above 0, not 0"),
-    "a deadline in a thousand years": (chain({}, deadline_sec=3.2e10), "deadline_sec must be at most 3155760000"),
+    "a deadline in a thousand years": (
+        chain({}, deadline_sec=3.2e10),
+        "deadline_sec must be at most 3155760000",
+    ),
     "a deadline as text": (chain({}, deadline_sec="60"), "deadline_sec must be a number, not '60'"),
-    "a version of the future": (chain({}, schema_version="7"), "schema_version must be '1' or '1.0', not '7'"),
-    "nodes by another name": ({"node": [node()]}, "there is no field 'node'; did you mean 'nodes'?"),
+    "a version of the future": (
+        chain({}, schema_version="7"),
+        "schema_version must be '1' or '1.0', not '7'",
+    ),
+    "nodes by another name": (
+        {"node": [node()]},
+        "there is no field 'node'; did you mean 'nodes'?",
+    ),
     # values
     "NaN in a policy": (
         chain({"retry_policy": {"backoff_sec": math.nan}}),
@@ -63,22 +81,40 @@ WRONG: dict[str, tuple[Any, str]] = {
         chain({"io": {"input_inline": {"x": [1, math.inf]}}}),
         "node 'a': io.input_inline.x[1] is inf, which is not a finite number",
     ),
-    "an object": (chain({"labels": {"day": object()}}), "node 'a': labels.day is a Python object, which JSON cannot carry"),
-    "bytes": (chain({"io": {"input_inline": b"x"}}), "node 'a': io.input_inline is a Python bytes, which JSON cannot carry"),
+    "an object": (
+        chain({"labels": {"day": object()}}),
+        "node 'a': labels.day is a Python object, which JSON cannot carry",
+    ),
+    "bytes": (
+        chain({"io": {"input_inline": b"x"}}),
+        "node 'a': io.input_inline is a Python bytes, which JSON cannot carry",
+    ),
     "a set": (chain({"io": {"fn_args": {1, 2}}}), "node 'a': io.fn_args is a Python set"),
     "a mapping that is no dict": (chain({"io": UserDict()}), "node 'a': io is a Python UserDict"),
     "a number as a key": (
         chain({"io": {"input_inline": {1: "x"}}}),
         "node 'a': io.input_inline has the key 1, which is a number; keys are strings",
     ),
-    "null as a key": ({"nodes": [node()], None: 1}, "the graph has the key null, which is null; keys are strings"),
-    "a lone surrogate": (chain({"labels": {"x": "\ud800"}}), "node 'a': labels.x '\\ud800' is not valid Unicode"),
-    "a lone surrogate in a key": (chain({"labels": {"\udfff": "x"}}), "node 'a': labels has the key '\\udfff', which is not valid Unicode"),
+    "null as a key": (
+        {"nodes": [node()], None: 1},
+        "the graph has the key null, which is null; keys are strings",
+    ),
+    "a lone surrogate": (
+        chain({"labels": {"x": "\ud800"}}),
+        "node 'a': labels.x '\\ud800' is not valid Unicode",
+    ),
+    "a lone surrogate in a key": (
+        chain({"labels": {"\udfff": "x"}}),
+        "node 'a': labels has the key '\\udfff', which is not valid Unicode",
+    ),
     "bytes in a dict of another kind": (
         chain({"io": OrderedDict(input_inline=b"x")}),
         "node 'a': io.input_inline is a Python bytes, which JSON cannot carry",
     ),
-    "a lone surrogate as an id": ({"nodes": [node("\ud800")]}, "node_id '\\ud800' is not valid Unicode"),
+    "a lone surrogate as an id": (
+        {"nodes": [node("\ud800")]},
+        "node_id '\\ud800' is not valid Unicode",
+    ),
     "a number of too many digits": (
         chain({"io": {"input_inline": 10**400}}),
         "node 'a': io.input_inline is a number of too many digits",
@@ -89,52 +125,142 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     # a node's own fields
     "a node that is a string": ({"nodes": ["a"]}, "nodes[0] must be an object, not 'a'"),
-    "a node without an id": ({"nodes": [{"type": "x"}]}, "nodes[0].node_id is missing; every node has one"),
-    "a node without a type": ({"nodes": [{"node_id": "a"}]}, "node 'a': type is missing; every node has one"),
+    "a node without an id": (
+        {"nodes": [{"type": "x"}]},
+        "nodes[0].node_id is missing; every node has one",
+    ),
+    "a node without a type": (
+        {"nodes": [{"node_id": "a"}]},
+        "node 'a': type is missing; every node has one",
+    ),
     "an id that is a number": ({"nodes": [node(7)]}, "nodes[0].node_id must be a string, not 7"),
     "an empty id": ({"nodes": [node("")]}, "nodes[0].node_id must not be empty"),
-    "a long id": ({"nodes": [node("x" * 201)]}, "nodes[0].node_id must have at most 200 characters"),
-    "an id with a line break": ({"nodes": [node("a\nb")]}, "node_id must not have control characters, not 'a\\nb'"),
-    "an empty type": ({"nodes": [{"node_id": "a", "type": ""}]}, "node 'a': type must not be empty"),
-    "a type that is a list": ({"nodes": [{"node_id": "a", "type": ["x"]}]}, "node 'a': type must be a string, not a list"),
-    "an id given twice": ({"nodes": [node(), node()]}, "node 'a': there are several nodes with this node_id; give each its own"),
-    "a misspelt field": (chain({"depend_on": []}), "node 'a': there is no field 'depend_on'; did you mean 'depends_on'?"),
-    "a status": (chain({"status": "queued"}), "node 'a': there is no field 'status' in a graph: it is known only while the task runs"),
+    "a long id": (
+        {"nodes": [node("x" * 201)]},
+        "nodes[0].node_id must have at most 200 characters",
+    ),
+    "an id with a line break": (
+        {"nodes": [node("a\nb")]},
+        "node_id must not have control characters, not 'a\\nb'",
+    ),
+    "an empty type": (
+        {"nodes": [{"node_id": "a", "type": ""}]},
+        "node 'a': type must not be empty",
+    ),
+    "a type that is a list": (
+        {"nodes": [{"node_id": "a", "type": ["x"]}]},
+        "node 'a': type must be a string, not a list",
+    ),
+    "an id given twice": (
+        {"nodes": [node(), node()]},
+        "node 'a': there are several nodes with this node_id; give each its own",
+    ),
+    "a misspelt field": (
+        chain({"depend_on": []}),
+        "node 'a': there is no field 'depend_on'; did you mean 'depends_on'?",
+    ),
+    "a status": (
+        chain({"status": "queued"}),
+        "node 'a': there is no field 'status' in a graph: it is known only while the task runs",
+    ),
     "an attempt": (chain({"attempt": 1}), "node 'a': there is no field 'attempt' in a graph"),
-    "a field of io outside of it": (chain({"start_when": "ready"}), "node 'a': there is no field 'start_when'; it belongs in 'io'"),
+    "a field of io outside of it": (
+        chain({"start_when": "ready"}),
+        "node 'a': there is no field 'start_when'; it belongs in 'io'",
+    ),
     "a field of the retry policy outside of it": (
         chain({"backoff_sec": 1}),
         "node 'a': there is no field 'backoff_sec'; it belongs in 'retry_policy'",
     ),
-    "map": (chain({"map": {"over": "params.x", "as": "x"}}), "node 'a': 'map' is not supported yet"),
-    "a sub-flow": ({"nodes": [{"node_id": "a", "type": "subflow"}]}, "node 'a': type 'subflow' is not supported yet; use a role"),
-    "a timer": ({"nodes": [{"node_id": "a", "type": "sleep"}]}, "node 'a': type 'sleep' is not supported yet"),
-    "a signal": ({"nodes": [{"node_id": "a", "type": "wait_signal"}]}, "node 'a': type 'wait_signal' is not supported yet"),
-    "depends_on as text": ({"nodes": [node(), node("b", depends_on="a")]}, "node 'b': depends_on must be a list, not 'a'"),
-    "depends_on with a number": ({"nodes": [node(depends_on=[1])]}, "node 'a': depends_on[0] must be a string, not 1"),
-    "a priority with a fraction": (chain({"priority": 1.5}), "node 'a': priority must be a whole number, not 1.5"),
-    "a priority that is true": (chain({"priority": True}), "node 'a': priority must be a whole number, not True"),
-    "a priority out of range": (chain({"priority": 2**40}), "node 'a': priority must be at most 2147483647"),
-    "an empty concurrency key": (chain({"concurrency_key": ""}), "node 'a': concurrency_key must not be empty"),
-    "labels that are a list": (chain({"labels": ["x"]}), "node 'a': labels must be an object, not a list"),
-    "a label that is a number": (chain({"labels": {"x": 1}}), "node 'a': labels.x must be a string, not 1"),
+    "map": (
+        chain({"map": {"over": "params.x", "as": "x"}}),
+        "node 'a': 'map' is not supported yet",
+    ),
+    "a sub-flow": (
+        {"nodes": [{"node_id": "a", "type": "subflow"}]},
+        "node 'a': type 'subflow' is not supported yet; use a role",
+    ),
+    "a timer": (
+        {"nodes": [{"node_id": "a", "type": "sleep"}]},
+        "node 'a': type 'sleep' is not supported yet",
+    ),
+    "a signal": (
+        {"nodes": [{"node_id": "a", "type": "wait_signal"}]},
+        "node 'a': type 'wait_signal' is not supported yet",
+    ),
+    "depends_on as text": (
+        {"nodes": [node(), node("b", depends_on="a")]},
+        "node 'b': depends_on must be a list, not 'a'",
+    ),
+    "depends_on with a number": (
+        {"nodes": [node(depends_on=[1])]},
+        "node 'a': depends_on[0] must be a string, not 1",
+    ),
+    "a priority with a fraction": (
+        chain({"priority": 1.5}),
+        "node 'a': priority must be a whole number, not 1.5",
+    ),
+    "a priority that is true": (
+        chain({"priority": True}),
+        "node 'a': priority must be a whole number, not True",
+    ),
+    "a priority out of range": (
+        chain({"priority": 2**40}),
+        "node 'a': priority must be at most 2147483647",
+    ),
+    "an empty concurrency key": (
+        chain({"concurrency_key": ""}),
+        "node 'a': concurrency_key must not be empty",
+    ),
+    "labels that are a list": (
+        chain({"labels": ["x"]}),
+        "node 'a': labels must be an object, not a list",
+    ),
+    "a label that is a number": (
+        chain({"labels": {"x": 1}}),
+        "node 'a': labels.x must be a string, not 1",
+    ),
     # policies
-    "negative retries": (chain({"retry_policy": {"max": -1}}), "node 'a': retry_policy.max must be at least 0, not -1"),
-    "retries as text": (chain({"retry_policy": {"max": "3"}}), "node 'a': retry_policy.max must be a whole number, not '3'"),
-    "half a retry": (chain({"retry_policy": {"max": 2.5}}), "node 'a': retry_policy.max must be a whole number, not 2.5"),
-    "a negative pause": (chain({"retry_policy": {"backoff_sec": -1}}), "node 'a': retry_policy.backoff_sec must be at least 0, not -1"),
+    "negative retries": (
+        chain({"retry_policy": {"max": -1}}),
+        "node 'a': retry_policy.max must be at least 0, not -1",
+    ),
+    "retries as text": (
+        chain({"retry_policy": {"max": "3"}}),
+        "node 'a': retry_policy.max must be a whole number, not '3'",
+    ),
+    "half a retry": (
+        chain({"retry_policy": {"max": 2.5}}),
+        "node 'a': retry_policy.max must be a whole number, not 2.5",
+    ),
+    "a negative pause": (
+        chain({"retry_policy": {"backoff_sec": -1}}),
+        "node 'a': retry_policy.backoff_sec must be at least 0, not -1",
+    ),
     "a pause of a thousand years": (
         chain({"retry_policy": {"backoff_sec": 3.2e10}}),
         "node 'a': retry_policy.backoff_sec must be at most 3155760000",
     ),
-    "a negative multiplier": (chain({"retry_policy": {"multiplier": -2}}), "node 'a': retry_policy.multiplier must be at least 0, not -2"),
+    "a negative multiplier": (
+        chain({"retry_policy": {"multiplier": -2}}),
+        "node 'a': retry_policy.multiplier must be at least 0, not -2",
+    ),
     "a negative longest pause": (
         chain({"retry_policy": {"max_backoff_sec": -2}}),
         "retry_policy.max_backoff_sec must be at least 0, not -2",
     ),
-    "jitter above one": (chain({"retry_policy": {"jitter": 1.5}}), "node 'a': retry_policy.jitter must be at most 1, not 1.5"),
-    "a negative budget": (chain({"retry_policy": {"budget_sec": -1}}), "node 'a': retry_policy.budget_sec must be at least 0, not -1"),
-    "permanent_on as text": (chain({"retry_policy": {"permanent_on": "x"}}), "node 'a': retry_policy.permanent_on must be a list, not 'x'"),
+    "jitter above one": (
+        chain({"retry_policy": {"jitter": 1.5}}),
+        "node 'a': retry_policy.jitter must be at most 1, not 1.5",
+    ),
+    "a negative budget": (
+        chain({"retry_policy": {"budget_sec": -1}}),
+        "node 'a': retry_policy.budget_sec must be at least 0, not -1",
+    ),
+    "permanent_on as text": (
+        chain({"retry_policy": {"permanent_on": "x"}}),
+        "node 'a': retry_policy.permanent_on must be a list, not 'x'",
+    ),
     "an unknown policy for batches": (
         chain({"on_batch_failure": "ignore"}),
         "node 'a': on_batch_failure must be 'fail' or 'skip', not 'ignore'",
@@ -147,10 +273,22 @@ WRONG: dict[str, tuple[Any, str]] = {
         chain({"retry_policy": {"backof_sec": 1}}),
         "node 'a': there is no field 'backof_sec' in retry_policy; did you mean 'backoff_sec'?",
     ),
-    "a policy that is a number": (chain({"retry_policy": 3}), "node 'a': retry_policy must be an object, not 3"),
-    "a policy that is null": (chain({"retry_policy": None}), "node 'a': retry_policy must be an object, not null"),
-    "a timeout of zero": (chain({"timeouts": {"start_to_close_sec": 0}}), "node 'a': timeouts.start_to_close_sec must be above 0, not 0"),
-    "a negative heartbeat": (chain({"timeouts": {"heartbeat_sec": -1}}), "node 'a': timeouts.heartbeat_sec must be above 0, not -1"),
+    "a policy that is a number": (
+        chain({"retry_policy": 3}),
+        "node 'a': retry_policy must be an object, not 3",
+    ),
+    "a policy that is null": (
+        chain({"retry_policy": None}),
+        "node 'a': retry_policy must be an object, not null",
+    ),
+    "a timeout of zero": (
+        chain({"timeouts": {"start_to_close_sec": 0}}),
+        "node 'a': timeouts.start_to_close_sec must be above 0, not 0",
+    ),
+    "a negative heartbeat": (
+        chain({"timeouts": {"heartbeat_sec": -1}}),
+        "node 'a': timeouts.heartbeat_sec must be above 0, not -1",
+    ),
     "a timeout as text": (
         chain({"timeouts": {"schedule_to_start_sec": "5s"}}),
         "timeouts.schedule_to_start_sec must be a number, not '5s'",
@@ -160,7 +298,10 @@ WRONG: dict[str, tuple[Any, str]] = {
         "there is no field 'total' in timeouts; the fields are schedule_to",
     ),
     # io
-    "an unknown field of io": (chain({"io": {"input_inlin": 1}}), "there is no field 'input_inlin' in io; did you mean 'input_inline'?"),
+    "an unknown field of io": (
+        chain({"io": {"input_inlin": 1}}),
+        "there is no field 'input_inlin' in io; did you mean 'input_inline'?",
+    ),
     "an unknown start": (
         chain({"io": {"start_when": "first_bach"}}),
         "io.start_when must be 'ready' or 'first_batch', not 'first_bach'; did",
@@ -169,34 +310,96 @@ WRONG: dict[str, tuple[Any, str]] = {
         chain({"io": {"input_ref": 3}}),
         "node 'a': io.input_ref must be an object or a string, not a number",
     ),
-    "batches of none": (chain({"io": {"batching": {"size": 0}}}), "node 'a': io.batching.size must be at least 1, not 0"),
-    "batches without a size": (chain({"io": {"batching": {}}}), "node 'a': io.batching.size is missing"),
+    "batches of none": (
+        chain({"io": {"batching": {"size": 0}}}),
+        "node 'a': io.batching.size must be at least 1, not 0",
+    ),
+    "batches without a size": (
+        chain({"io": {"batching": {}}}),
+        "node 'a': io.batching.size is missing",
+    ),
     "batches by an unknown rule": (
         chain({"io": {"batching": {"size": 1, "by": "x"}}}),
         "there is no field 'by' in io.batching; the fields are",
     ),
     "batches of an adapter's": (
-        chain({}, {"io": {"batching": {"size": 2}, "input_inline": {"input_adapter": "pull.from_artifacts"}}}),
+        chain(
+            {},
+            {
+                "io": {
+                    "batching": {"size": 2},
+                    "input_inline": {"input_adapter": "pull.from_artifacts"},
+                }
+            },
+        ),
         "node 'b': io.batching does not go with an input_adapter; use the adapter 'pull.from_artifacts.rechunk:size'",
     ),
     "an adapter reading an unknown node": (
-        chain({}, {"io": {"input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {"from_nodes": ["a", "aa"]}}}}),
+        chain(
+            {},
+            {
+                "io": {
+                    "input_inline": {
+                        "input_adapter": "pull.from_artifacts",
+                        "input_args": {"from_nodes": ["a", "aa"]},
+                    }
+                }
+            },
+        ),
         "node 'b': io.input_inline.input_args.from_nodes reads 'aa', which is not in the graph; did you mean 'a'?",
     ),
     "an adapter reading one unknown node": (
-        chain({}, {"io": {"input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {"from_node": "q"}}}}),
+        chain(
+            {},
+            {
+                "io": {
+                    "input_inline": {
+                        "input_adapter": "pull.from_artifacts",
+                        "input_args": {"from_node": "q"},
+                    }
+                }
+            },
+        ),
         "node 'b': io.input_inline.input_args.from_node reads 'q', which is not in the graph; add that node or remove the name",
     ),
     "an adapter reading its own node": (
-        chain({"io": {"input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {"from_node": "a"}}}}),
+        chain(
+            {
+                "io": {
+                    "input_inline": {
+                        "input_adapter": "pull.from_artifacts",
+                        "input_args": {"from_node": "a"},
+                    }
+                }
+            }
+        ),
         "node 'a': io.input_inline.input_args.from_node reads the node itself",
     ),
     "a pull from no node": (
-        chain({}, {"io": {"input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {"from_nodes": []}}}}),
+        chain(
+            {},
+            {
+                "io": {
+                    "input_inline": {
+                        "input_adapter": "pull.from_artifacts",
+                        "input_args": {"from_nodes": []},
+                    }
+                }
+            },
+        ),
         "node 'b': io.input_inline.input_args.from_nodes is empty, so 'pull.from_artifacts' has nothing to pull; name nodes above the node",
     ),
     "a pull from no node into a root": (
-        chain({"io": {"input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {"from_nodes": []}}}}),
+        chain(
+            {
+                "io": {
+                    "input_inline": {
+                        "input_adapter": "pull.from_artifacts",
+                        "input_args": {"from_nodes": []},
+                    }
+                }
+            }
+        ),
         "node 'a': io.input_inline.input_args.from_nodes is empty",
     ),
     "a pull into a root": (
@@ -204,7 +407,16 @@ WRONG: dict[str, tuple[Any, str]] = {
         "node 'a': the input adapter 'pull.from_artifacts' pulls the artifacts of parents, and the node has no parents; add edges to it",
     ),
     "a pull in pieces into a root": (
-        chain({"io": {"input_inline": {"input_adapter": "pull.from_artifacts.rechunk:size", "input_args": {"size": 2}}}}),
+        chain(
+            {
+                "io": {
+                    "input_inline": {
+                        "input_adapter": "pull.from_artifacts.rechunk:size",
+                        "input_args": {"size": 2},
+                    }
+                }
+            }
+        ),
         "node 'a': the input adapter 'pull.from_artifacts.rechunk:size' pulls the artifacts of parents, and the node has no parents",
     ),
     "a stream without a source": (
@@ -212,7 +424,12 @@ WRONG: dict[str, tuple[Any, str]] = {
         "node 'a': io.start_when is 'first_batch', but the node has no",
     ),
     "a stream over a route": (
-        {"nodes": [node(routing={"on_success": ["b"]}), node("b", io={"start_when": "first_batch"})]},
+        {
+            "nodes": [
+                node(routing={"on_success": ["b"]}),
+                node("b", io={"start_when": "first_batch"}),
+            ]
+        },
         "node 'b': io.start_when is 'first_batch', but the node has only parents that route to it",
     ),
     # coordinator functions
@@ -221,10 +438,17 @@ WRONG: dict[str, tuple[Any, str]] = {
         "node 'a': timeouts.schedule_to_start_sec: a coordinator function does not wait for a worker; use start_to_close_sec or remove it",
     ),
     "a call with a limit between heartbeats": (
-        {"nodes": [call(io={"fn": "noop"}, timeouts={"heartbeat_sec": 5, "start_to_close_sec": 9})]},
+        {
+            "nodes": [
+                call(io={"fn": "noop"}, timeouts={"heartbeat_sec": 5, "start_to_close_sec": 9})
+            ]
+        },
         "node 'a': timeouts.heartbeat_sec: a coordinator function gives no heartbeats; use start_to_close_sec or remove it",
     ),
-    "a call of nothing": ({"nodes": [call()]}, "node 'a': io.fn is missing; a node of type 'coordinator_fn' names its function there"),
+    "a call of nothing": (
+        {"nodes": [call()]},
+        "node 'a': io.fn is missing; a node of type 'coordinator_fn' names its function there",
+    ),
     "a call with input": (
         {"nodes": [call(io={"fn": "noop", "input_inline": {}})]},
         "node 'a': io.input_inline: a coordinator function has no",
@@ -233,18 +457,33 @@ WRONG: dict[str, tuple[Any, str]] = {
         {"nodes": [call(io={"fn": "noop", "input_ref": "x"})]},
         "node 'a': io.input_ref: a coordinator function has no",
     ),
-    "a call with batches": ({"nodes": [call(io={"fn": "noop", "batching": {"size": 1}})]}, "node 'a': io.batching: a coordinator function"),
+    "a call with batches": (
+        {"nodes": [call(io={"fn": "noop", "batching": {"size": 1}})]},
+        "node 'a': io.batching: a coordinator function",
+    ),
     "a call that streams": (
-        {"nodes": [node(), call("b", depends_on=["a"], io={"fn": "noop", "start_when": "first_batch"})]},
+        {
+            "nodes": [
+                node(),
+                call("b", depends_on=["a"], io={"fn": "noop", "start_when": "first_batch"}),
+            ]
+        },
         "node 'b': io.start_when: a coordinator function reads no batches",
     ),
     "a function in a worker's node": (
         chain({"io": {"fn": "noop"}}),
         "node 'a': io.fn is for nodes of type 'coordinator_fn'; change the type",
     ),
-    "arguments in a worker's node": (chain({"io": {"fn_args": {"x": 1}}}), "node 'a': io.fn_args are for nodes of type 'coordinator_fn'"),
+    "arguments in a worker's node": (
+        chain({"io": {"fn_args": {"x": 1}}}),
+        "node 'a': io.fn_args are for nodes of type 'coordinator_fn'",
+    ),
     "a merge of an unknown node": (
-        {"nodes": [call(io={"fn": "merge.generic", "fn_args": {"from_nodes": ["x"], "target": "t"}})]},
+        {
+            "nodes": [
+                call(io={"fn": "merge.generic", "fn_args": {"from_nodes": ["x"], "target": "t"}})
+            ]
+        },
         "node 'a': io.fn_args.from_nodes reads 'x', which is not in the graph",
     ),
     "metrics of an unknown node": (
@@ -256,20 +495,41 @@ WRONG: dict[str, tuple[Any, str]] = {
         {"nodes": [node("extract"), node("load", depends_on=["extrat"])]},
         "node 'load': waits for 'extrat', which is not in the graph; did you mean 'extract'?",
     ),
-    "waiting for itself": ({"nodes": [node(depends_on=["a"])]}, "node 'a': depends_on has the node itself; remove it"),
-    "an edge from nowhere": (chain({}, edges=[["x", "a"]]), "node 'a': edges[0] comes from 'x', which is not in the graph"),
-    "an edge to nowhere": (chain({}, edges_ex=[{"from": "a", "to": "x"}]), "node 'a': edges_ex[0] leads to 'x', which is not in the graph"),
-    "an edge to itself": (chain({}, edges=[["a", "a"]]), "node 'a': edges[0] leads from the node to itself"),
-    "an edge of three": (chain({}, edges=[["a", "b", "c"]]), 'edges[0]: an edge is ["from", "to"] or an object with from and to'),
+    "waiting for itself": (
+        {"nodes": [node(depends_on=["a"])]},
+        "node 'a': depends_on has the node itself; remove it",
+    ),
+    "an edge from nowhere": (
+        chain({}, edges=[["x", "a"]]),
+        "node 'a': edges[0] comes from 'x', which is not in the graph",
+    ),
+    "an edge to nowhere": (
+        chain({}, edges_ex=[{"from": "a", "to": "x"}]),
+        "node 'a': edges_ex[0] leads to 'x', which is not in the graph",
+    ),
+    "an edge to itself": (
+        chain({}, edges=[["a", "a"]]),
+        "node 'a': edges[0] leads from the node to itself",
+    ),
+    "an edge of three": (
+        chain({}, edges=[["a", "b", "c"]]),
+        'edges[0]: an edge is ["from", "to"] or an object with from and to',
+    ),
     "an edge of one": (chain({}, edges=[["a"]]), 'edges[0]: an edge is ["from", "to"]'),
     "an edge that is text": (chain({}, edges=["a->b"]), "edges[0] must be an object, not 'a->b'"),
-    "an edge without an end": (chain({}, edges=[{"from": "a"}]), "edges[0].to is missing; every edge has one"),
+    "an edge without an end": (
+        chain({}, edges=[{"from": "a"}]),
+        "edges[0].to is missing; every edge has one",
+    ),
     "an edge between numbers": (chain({}, edges=[[1, 2]]), "edges[0].from must be a string, not 1"),
     "an edge with an unknown field": (
         chain({}, {}, edges_ex=[{"from": "a", "to": "b", "triger": "on_done"}]),
         "'triger' in edges_ex[0]; did you mean 'trigger'?",
     ),
-    "an edge by its Python name": (chain({}, {}, edges=[{"source": "a", "to": "b"}]), "there is no field 'source' in edges[0]"),
+    "an edge by its Python name": (
+        chain({}, {}, edges=[{"source": "a", "to": "b"}]),
+        "there is no field 'source' in edges[0]",
+    ),
     "an unknown mode": (
         chain({}, {}, edges=[{"from": "a", "to": "b", "mode": "asink"}]),
         "edges[0].mode must be 'sync' or 'async', not 'asink'",
@@ -283,23 +543,43 @@ WRONG: dict[str, tuple[Any, str]] = {
         "node 'b': edges[0]: the edge from 'a' has the trigger 'on_batch', which needs the mode 'async'",
     ),
     "an edge with two triggers": (
-        chain({}, {}, edges=[{"from": "a", "to": "b", "trigger": "on_done"}], edges_ex=[{"from": "a", "to": "b", "trigger": "on_batch"}]),
+        chain(
+            {},
+            {},
+            edges=[{"from": "a", "to": "b", "trigger": "on_done"}],
+            edges_ex=[{"from": "a", "to": "b", "trigger": "on_batch"}],
+        ),
         "node 'b': edges_ex[0]: the edge from 'a' is given twice, with different mode or trigger; say it once",
     ),
     "a stream into a function": (
-        {"nodes": [node(), call("b", io={"fn": "noop"})], "edges": [{"from": "a", "to": "b", "trigger": "on_batch"}]},
+        {
+            "nodes": [node(), call("b", io={"fn": "noop"})],
+            "edges": [{"from": "a", "to": "b", "trigger": "on_batch"}],
+        },
         "node 'b': the edge from 'a' has the trigger 'on_batch', but a coordinator function reads no batches",
     ),
     "a stream out of a function": (
-        {"nodes": [call(io={"fn": "noop"}), node("b")], "edges": [{"from": "a", "to": "b", "trigger": "on_batch"}]},
+        {
+            "nodes": [call(io={"fn": "noop"}), node("b")],
+            "edges": [{"from": "a", "to": "b", "trigger": "on_batch"}],
+        },
         "node 'b': the edge from 'a' has the trigger 'on_batch', but a coordinator function produces no batches",
     ),
     "a route that streams": (
-        {"nodes": [node(routing={"on_failure": ["b"]}), node("b")], "edges": [{"from": "a", "to": "b", "trigger": "on_batch"}]},
+        {
+            "nodes": [node(routing={"on_failure": ["b"]}), node("b")],
+            "edges": [{"from": "a", "to": "b", "trigger": "on_batch"}],
+        },
         "node 'b': the edge from 'a' has the trigger 'on_batch', but 'a' routes to it at its end",
     ),
     "a cycle": (
-        {"nodes": [node(depends_on=["c"]), node("b", depends_on=["a"]), node("c", depends_on=["b"])]},
+        {
+            "nodes": [
+                node(depends_on=["c"]),
+                node("b", depends_on=["a"]),
+                node("c", depends_on=["b"]),
+            ]
+        },
         "node 'a': stands on a cycle: a -> b -> c -> a; remove one of these edges",
     ),
     "a cycle by a route": (
@@ -319,37 +599,85 @@ WRONG: dict[str, tuple[Any, str]] = {
         {"nodes": [node(routing={"on_success": ["b"], "on_failure": ["b"]}), node("b")]},
         "node 'a': routing has 'b' in on_success and in on_failure",
     ),
-    "a route that is text": (chain({"routing": {"on_success": "b"}}), "node 'a': routing.on_success must be a list, not 'b'"),
-    "an unknown route": (chain({"routing": {"on_sucess": []}}), "there is no field 'on_sucess' in routing; did you mean 'on_success'?"),
+    "a route that is text": (
+        chain({"routing": {"on_success": "b"}}),
+        "node 'a': routing.on_success must be a list, not 'b'",
+    ),
+    "an unknown route": (
+        chain({"routing": {"on_sucess": []}}),
+        "there is no field 'on_sucess' in routing; did you mean 'on_success'?",
+    ),
     # fan-in
     "a count of zero": (
         chain({}, {"fan_in": "count:0"}),
         "node 'b': fan_in must be 'all', 'any' or 'count:n' with a whole number n of at least 1",
     ),
-    "a count of x": (chain({}, {"fan_in": "count:x"}), "node 'b': fan_in must be 'all', 'any' or 'count:n'"),
-    "a negative count": (chain({}, {"fan_in": "count:-1"}), "node 'b': fan_in must be 'all', 'any' or 'count:n'"),
-    "a count with a line break": (chain({}, {"fan_in": "count:1\n"}), "node 'b': fan_in must be 'all', 'any' or 'count:n'"),
-    "a fan-in that is a number": (chain({}, {"fan_in": 1}), "node 'b': fan_in must be a string, not 1"),
+    "a count of x": (
+        chain({}, {"fan_in": "count:x"}),
+        "node 'b': fan_in must be 'all', 'any' or 'count:n'",
+    ),
+    "a negative count": (
+        chain({}, {"fan_in": "count:-1"}),
+        "node 'b': fan_in must be 'all', 'any' or 'count:n'",
+    ),
+    "a count with a line break": (
+        chain({}, {"fan_in": "count:1\n"}),
+        "node 'b': fan_in must be 'all', 'any' or 'count:n'",
+    ),
+    "a fan-in that is a number": (
+        chain({}, {"fan_in": 1}),
+        "node 'b': fan_in must be a string, not 1",
+    ),
     "a count above the parents": (
         chain({}, {"fan_in": "count:2"}),
         "node 'b': fan_in 'count:2' asks for 2 parents, and the node has 1 parent;",
     ),
-    "a count on a root": (chain({"fan_in": "count:1"}), "node 'a': fan_in 'count:1' asks for 1 parents, and the node has 0 parents;"),
-    "an unknown end of the others": (chain({}, {"on_satisfied": "stop"}), "node 'b': on_satisfied must be 'leave' or 'cancel', not 'stop'"),
+    "a count on a root": (
+        chain({"fan_in": "count:1"}),
+        "node 'a': fan_in 'count:1' asks for 1 parents, and the node has 0 parents;",
+    ),
+    "an unknown end of the others": (
+        chain({}, {"on_satisfied": "stop"}),
+        "node 'b': on_satisfied must be 'leave' or 'cancel', not 'stop'",
+    ),
     # conditions
-    "half a condition": (chain({"when": "vars.x =="}), "node 'a': when: 'vars.x ==' is not a valid expression: expected a value"),
+    "half a condition": (
+        chain({"when": "vars.x =="}),
+        "node 'a': when: 'vars.x ==' is not a valid expression: expected a value",
+    ),
     "an empty condition": (chain({"when": ""}), "node 'a': when: '' is not a valid expression"),
     "a condition on something else": (
         chain({"when": "param.x == 1"}),
         "when: 'param.x == 1' uses 'param' (at character 1); there are only params, vars, results, errors and task",
     ),
-    "a condition that is true": (chain({"when": True}), "node 'a': when must be a string, not True"),
-    "a condition without end": (chain({"when": "true" + " && true" * 1000}), "is longer than 4096 characters"),
-    "a condition on a node that is not above": (chain({"when": "results.b.n > 1"}, {}), "'b', which is not above this node"),
-    "a condition on a node that is not there": (chain({}, {"when": "results.c.n > 1"}), "reads results of 'c', which is not in the graph"),
-    "a condition with an unknown function": (chain({"when": "now() > 1"}), "there is no function now() (at character 1)"),
-    "a condition with a bad pattern": (chain({"when": "vars.x.matches('[')"}), "the pattern of matches() is not valid: unclosed"),
-    "a condition of many brackets": (chain({"when": "(" * 500 + "true" + ")" * 500}), "brackets are nested more than 64 levels deep"),
+    "a condition that is true": (
+        chain({"when": True}),
+        "node 'a': when must be a string, not True",
+    ),
+    "a condition without end": (
+        chain({"when": "true" + " && true" * 1000}),
+        "is longer than 4096 characters",
+    ),
+    "a condition on a node that is not above": (
+        chain({"when": "results.b.n > 1"}, {}),
+        "'b', which is not above this node",
+    ),
+    "a condition on a node that is not there": (
+        chain({}, {"when": "results.c.n > 1"}),
+        "reads results of 'c', which is not in the graph",
+    ),
+    "a condition with an unknown function": (
+        chain({"when": "now() > 1"}),
+        "there is no function now() (at character 1)",
+    ),
+    "a condition with a bad pattern": (
+        chain({"when": "vars.x.matches('[')"}),
+        "the pattern of matches() is not valid: unclosed",
+    ),
+    "a condition of many brackets": (
+        chain({"when": "(" * 500 + "true" + ")" * 500}),
+        "brackets are nested more than 64 levels deep",
+    ),
 }
 
 
@@ -362,8 +690,14 @@ def test_a_wrong_graph_is_refused_with_the_place_and_a_remedy(name: str) -> None
 
 def test_one_mistake_is_one_fault() -> None:
     """What follows from a mistake is not complained of as well."""
-    several = {name: found for name, (source, _) in WRONG.items() if len(found := faults_of(source)) > 1}
-    assert sorted(several) == ["an edge between numbers", "an edge by its Python name", "nodes by another name"], several
+    several = {
+        name: found for name, (source, _) in WRONG.items() if len(found := faults_of(source)) > 1
+    }
+    assert sorted(several) == [
+        "an edge between numbers",
+        "an edge by its Python name",
+        "nodes by another name",
+    ], several
 
 
 def test_all_faults_are_listed_together_the_graphs_own_first_then_by_node() -> None:
@@ -372,7 +706,9 @@ def test_all_faults_are_listed_together_the_graphs_own_first_then_by_node() -> N
             "nodes": [
                 node("extract", retry_policy={"max": -1, "jitter": 2}),
                 node("clean", depends_on=["extrct"], when="1 +"),
-                node("load", depends_on=["clean"], io={"input_inline": {"x": math.nan}}, statsu="x"),
+                node(
+                    "load", depends_on=["clean"], io={"input_inline": {"x": math.nan}}, statsu="x"
+                ),
                 {"node_id": "count", "type": "coordinator_fn", "io": {"fn": "vars.inc"}},
                 node("x", depends_on=["y"]),
                 node("y", depends_on=["x"]),
@@ -395,7 +731,9 @@ def test_all_faults_are_listed_together_the_graphs_own_first_then_by_node() -> N
         "node 'count'",
         "node 'x'",
     ]
-    assert any("'extrct', which is not in the graph; did you mean 'extract'?" in fault for fault in found)
+    assert any(
+        "'extrct', which is not in the graph; did you mean 'extract'?" in fault for fault in found
+    )
     assert any("'vars.inc'; did you mean 'vars.incr'?" in fault for fault in found)
     assert any("x -> y -> x" in fault for fault in found)
 
@@ -413,11 +751,14 @@ def test_an_unknown_field_hides_no_other_fault_of_its_node_nor_of_others() -> No
         functions=["vars.set"],
     )
     assert [(fault.split(":")[0], fault.split(": ")[1].split()[0]) for fault in found] == [
-        ("node 'x'", "there"), ("node 'x'", "when"), ("node 'x'", "io.start_when"),
-        ("node 'f'", "there"), ("node 'f'", "io.fn"),
+        ("node 'x'", "there"),
+        ("node 'x'", "when"),
+        ("node 'x'", "io.start_when"),
+        ("node 'f'", "there"),
+        ("node 'f'", "io.fn"),
         ("node 'b'", "fan_in"),
         ("node 'y'", "io.start_when"),
-    ]  # fmt: skip
+    ]
 
 
 def test_a_node_that_cannot_be_read_still_counts_as_being_there() -> None:
@@ -425,7 +766,14 @@ def test_a_node_that_cannot_be_read_still_counts_as_being_there() -> None:
         "node 'a\\n': node_id must not have control characters, not 'a\\n'",
         "node 'b': depends_on[0] must not have control characters, not 'a\\n'",
     ]
-    assert len(faults_of({"nodes": [node("a", priority="x"), node("b", depends_on=["a"], fan_in="count:1")]})) == 1
+    assert (
+        len(
+            faults_of(
+                {"nodes": [node("a", priority="x"), node("b", depends_on=["a"], fan_in="count:1")]}
+            )
+        )
+        == 1
+    )
 
 
 def test_an_unknown_function_is_named_with_those_there_are() -> None:
@@ -433,15 +781,23 @@ def test_an_unknown_function_is_named_with_those_there_are() -> None:
     assert faults_of(graph, functions={"vars.set", "noop"}) == [
         "node 'a': io.fn: nobody registered a function 'vars.st'; did you mean 'vars.set'?; there are noop, vars.set"
     ]
-    assert faults_of(graph, functions=()) == ["node 'a': io.fn: nobody registered a function 'vars.st'; there are none"]
+    assert faults_of(graph, functions=()) == [
+        "node 'a': io.fn: nobody registered a function 'vars.st'; there are none"
+    ]
     assert Graph.parse(graph).plan.nodes[0].io.fn == "vars.st"
 
 
 def test_every_group_of_nodes_that_wait_for_each_other_is_named_once() -> None:
     first = [node("a", depends_on=["b"]), node("b", depends_on=["a"])]
-    below = [node("c", depends_on=["a", "d"]), node("d", depends_on=["c"]), node("e", depends_on=["d"])]
+    below = [
+        node("c", depends_on=["a", "d"]),
+        node("d", depends_on=["c"]),
+        node("e", depends_on=["d"]),
+    ]
     found = faults_of({"nodes": [*first, *below]})
-    assert [fault for fault in found if "cycle: a -> b -> a;" in fault or "cycle: c -> d -> c;" in fault] == found
+    assert [
+        fault for fault in found if "cycle: a -> b -> a;" in fault or "cycle: c -> d -> c;" in fault
+    ] == found
     assert len(found) == 2
 
 
@@ -449,23 +805,49 @@ def test_a_long_cycle_is_cut_in_the_middle() -> None:
     size = 100
     nodes = [node(f"n{place}", depends_on=[f"n{(place - 1) % size}"]) for place in range(size)]
     (fault,) = faults_of({"nodes": nodes})
-    assert "n0 -> n1 -> n2 -> n3 -> n4 -> n5 -> … (89 more) -> n95 -> n96 -> n97 -> n98 -> n99 -> n0;" in fault
+    assert (
+        "n0 -> n1 -> n2 -> n3 -> n4 -> n5 -> … (89 more) -> n95 -> n96 -> n97 -> n98 -> n99 -> n0;"
+        in fault
+    )
 
 
 PULL = {"input_adapter": "pull.from_artifacts"}
 
 
 def test_a_node_reads_artifacts_of_nodes_above_it_alone() -> None:
-    beside = {"nodes": [node("a"), node("b"), node("c", depends_on=["a"], io={"input_inline": PULL | {"input_args": {"from_node": "b"}}})]}
-    below = {"nodes": [node("a", io={"input_inline": PULL | {"input_args": {"from_nodes": ["b"]}}}), node("b", depends_on=["a"])]}
+    beside = {
+        "nodes": [
+            node("a"),
+            node("b"),
+            node(
+                "c",
+                depends_on=["a"],
+                io={"input_inline": PULL | {"input_args": {"from_node": "b"}}},
+            ),
+        ]
+    }
+    below = {
+        "nodes": [
+            node("a", io={"input_inline": PULL | {"input_args": {"from_nodes": ["b"]}}}),
+            node("b", depends_on=["a"]),
+        ]
+    }
     higher = {
         "nodes": [
-            node("a"), node("b", depends_on=["a"]),
-            node("c", depends_on=["b"], io={"input_inline": PULL | {"input_args": {"from_node": "a"}}}),
+            node("a"),
+            node("b", depends_on=["a"]),
+            node(
+                "c",
+                depends_on=["b"],
+                io={"input_inline": PULL | {"input_args": {"from_node": "a"}}},
+            ),
         ]
-    }  # fmt: skip
+    }
     assert Graph.parse(higher)
-    for graph, where in ((beside, "node 'c': io.input_inline.input_args.from_node reads 'b'"), (below, "node 'a': ")):
+    for graph, where in (
+        (beside, "node 'c': io.input_inline.input_args.from_node reads 'b'"),
+        (below, "node 'a': "),
+    ):
         (fault,) = faults_of(graph)
         assert fault.startswith(where)
         assert fault.endswith("which is not above the node; add it to depends_on")
@@ -473,12 +855,22 @@ def test_a_node_reads_artifacts_of_nodes_above_it_alone() -> None:
 
 @pytest.mark.parametrize("adapter", ["lines", 5, ["pull.from_artifacts"]])
 def test_an_adapter_of_a_plugin_may_stand_on_a_root_and_read_no_node(adapter: Any) -> None:
-    assert Graph.parse(chain({"io": {"input_inline": {"input_adapter": adapter, "input_args": {"from_nodes": []}}}}))
+    assert Graph.parse(
+        chain(
+            {"io": {"input_inline": {"input_adapter": adapter, "input_args": {"from_nodes": []}}}}
+        )
+    )
 
 
 def test_the_text_of_an_error_names_twenty_faults_and_counts_the_rest() -> None:
     with pytest.raises(GraphError) as caught:
-        Graph.parse({"nodes": [{"node_id": f"n{place}", "type": "x", "retries": 3} for place in range(20_000)]})
+        Graph.parse(
+            {
+                "nodes": [
+                    {"node_id": f"n{place}", "type": "x", "retries": 3} for place in range(20_000)
+                ]
+            }
+        )
     assert len(caught.value.faults) == 20_000
     text = str(caught.value)
     assert len(text) < 5_000

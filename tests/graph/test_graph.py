@@ -13,13 +13,25 @@ from flowkit.graph import Graph, NodeSpec, RetryPolicy, Routing, Timeouts, flow
 
 PUBLISHED = {
     "quick example": {
-        "nodes": [{"node_id": "process_data", "type": "processor", "io": {"input_inline": {"data": "hello world"}}}],
+        "nodes": [
+            {
+                "node_id": "process_data",
+                "type": "processor",
+                "io": {"input_inline": {"data": "hello world"}},
+            }
+        ],
         "edges": [],
     },
     "every kind of edge at once": {
         "schema_version": "1.0",
         "nodes": [
-            {"node_id": "extract", "type": "extractor", "depends_on": [], "fan_in": "all", "io": {"input_inline": {"rows": 100}}},
+            {
+                "node_id": "extract",
+                "type": "extractor",
+                "depends_on": [],
+                "fan_in": "all",
+                "io": {"input_inline": {"rows": 100}},
+            },
             {
                 "node_id": "transform",
                 "type": "transformer",
@@ -30,7 +42,12 @@ PUBLISHED = {
                     "start_when": "first_batch",
                     "input_inline": {
                         "input_adapter": "pull.from_artifacts.rechunk:size",
-                        "input_args": {"from_nodes": ["extract"], "poll_ms": 200, "size": 3, "meta_list_key": "items"},
+                        "input_args": {
+                            "from_nodes": ["extract"],
+                            "poll_ms": 200,
+                            "size": 3,
+                            "meta_list_key": "items",
+                        },
                     },
                 },
             },
@@ -38,12 +55,31 @@ PUBLISHED = {
                 "node_id": "combine",
                 "type": "coordinator_fn",
                 "depends_on": ["extract", "transform"],
-                "io": {"fn": "merge.generic", "fn_args": {"from_nodes": ["extract", "transform"], "target": {"key": "merged"}}},
+                "io": {
+                    "fn": "merge.generic",
+                    "fn_args": {
+                        "from_nodes": ["extract", "transform"],
+                        "target": {"key": "merged"},
+                    },
+                },
             },
-            {"node_id": "load", "type": "loader", "depends_on": ["combine"], "labels": {"team": "data"}, "priority": 5},
+            {
+                "node_id": "load",
+                "type": "loader",
+                "depends_on": ["combine"],
+                "labels": {"team": "data"},
+                "priority": 5,
+            },
         ],
-        "edges": [["extract", "transform"], ["extract", "combine"], ["transform", "combine"], ["combine", "load"]],
-        "edges_ex": [{"from": "extract", "to": "transform", "mode": "async", "trigger": "on_batch"}],
+        "edges": [
+            ["extract", "transform"],
+            ["extract", "combine"],
+            ["transform", "combine"],
+            ["combine", "load"],
+        ],
+        "edges_ex": [
+            {"from": "extract", "to": "transform", "mode": "async", "trigger": "on_batch"}
+        ],
     },
 }
 
@@ -51,19 +87,32 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_graph_is_read_and_written_and_read_again(name: str) -> None:
     graph = Graph.parse(PUBLISHED[name])
-    for again in (Graph.parse(graph.to_dict()), Graph.parse(graph.to_json()), Graph.restore(graph.to_json()), Graph.parse(graph)):
+    for again in (
+        Graph.parse(graph.to_dict()),
+        Graph.parse(graph.to_json()),
+        Graph.restore(graph.to_json()),
+        Graph.parse(graph),
+    ):
         assert again == graph
         assert again.plan == graph.plan
     assert graph.to_dict() == json.loads(graph.to_json())
 
 
 def test_what_is_written_is_short_and_says_each_edge_once() -> None:
-    assert Graph.parse(PUBLISHED["quick example"]).to_dict() == {"nodes": PUBLISHED["quick example"]["nodes"]}
+    assert Graph.parse(PUBLISHED["quick example"]).to_dict() == {
+        "nodes": PUBLISHED["quick example"]["nodes"]
+    }
     graph = Graph.parse(
         {
-            "nodes": [{"node_id": name, "type": "x", "priority": 0, "retry_policy": {"max": 2}} for name in "abcd"],
+            "nodes": [
+                {"node_id": name, "type": "x", "priority": 0, "retry_policy": {"max": 2}}
+                for name in "abcd"
+            ],
             "edges": [["a", "b"], ["a", "b"], ["a", "c"], ["b", "c"], ["c", "d"]],
-            "edges_ex": [{"from": "b", "to": "c", "mode": "async"}, {"from": "a", "to": "b", "mode": "sync"}],
+            "edges_ex": [
+                {"from": "b", "to": "c", "mode": "async"},
+                {"from": "a", "to": "b", "mode": "sync"},
+            ],
             "on_node_failure": "stop",
             "schema_version": "1",
         }
@@ -93,12 +142,22 @@ def test_graphs_that_mean_the_same_are_equal() -> None:
 names = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=8)
 seconds = st.floats(min_value=0, max_value=1e6) | st.integers(0, 100)
 values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**80), 2**80) | st.floats(allow_nan=False, allow_infinity=False) | names,
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**80), 2**80)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | names,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
     max_leaves=8,
 )
 policies = st.fixed_dictionaries(
-    {}, optional={"max": st.integers(0, 9), "backoff_sec": seconds, "jitter": st.floats(0, 1), "permanent_on": st.lists(names, max_size=2)}
+    {},
+    optional={
+        "max": st.integers(0, 9),
+        "backoff_sec": seconds,
+        "jitter": st.floats(0, 1),
+        "permanent_on": st.lists(names, max_size=2),
+    },
 )
 
 
@@ -114,8 +173,13 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
                 {},
                 optional={
                     "retry_policy": policies,
-                    "timeouts": st.fixed_dictionaries({}, optional={"heartbeat_sec": st.floats(0.1, 100)}),
-                    "io": st.fixed_dictionaries({}, optional={"input_inline": st.lists(values, max_size=3), "input_ref": names}),
+                    "timeouts": st.fixed_dictionaries(
+                        {}, optional={"heartbeat_sec": st.floats(0.1, 100)}
+                    ),
+                    "io": st.fixed_dictionaries(
+                        {},
+                        optional={"input_inline": st.lists(values, max_size=3), "input_ref": names},
+                    ),
                     "when": st.sampled_from(["true", "vars.x == 'y'", "size(results) > 1"]),
                     "labels": st.dictionaries(names, names, max_size=2),
                     "priority": st.integers(-5, 5),
@@ -140,13 +204,22 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
                     edges.append([parent, node_id])
                     edges_ex.append({"from": parent, "to": node_id, "trigger": "on_batch"})
         nodes.append(node)
-    routes = {node["node_id"]: draw(st.sampled_from(["on_success", "on_failure", ""])) for node in nodes}
-    streaming = {(edge["from"], edge["to"]) for edge in [*edges, *edges_ex] if isinstance(edge, dict)}
+    routes = {
+        node["node_id"]: draw(st.sampled_from(["on_success", "on_failure", ""])) for node in nodes
+    }
+    streaming = {
+        (edge["from"], edge["to"]) for edge in [*edges, *edges_ex] if isinstance(edge, dict)
+    }
     for place, node in enumerate(nodes[:-1]):
         below = nodes[place + 1]["node_id"]
         if routes[node["node_id"]] and (node["node_id"], below) not in streaming:
             node["routing"] = {routes[node["node_id"]]: [below]}
-    return {"nodes": nodes, "edges": edges, "edges_ex": edges_ex, "on_node_failure": draw(st.sampled_from(["stop", "continue"]))}
+    return {
+        "nodes": nodes,
+        "edges": edges,
+        "edges_ex": edges_ex,
+        "on_node_failure": draw(st.sampled_from(["stop", "continue"])),
+    }
 
 
 @given(documents())
@@ -161,7 +234,13 @@ def test_any_graph_survives_being_written_and_read(document: dict[str, Any]) -> 
 
 
 @given(
-    st.recursive(values, lambda inner: st.dictionaries(st.sampled_from(["nodes", "node_id", "type", "edges", "io"]), inner), max_leaves=20)
+    st.recursive(
+        values,
+        lambda inner: st.dictionaries(
+            st.sampled_from(["nodes", "node_id", "type", "edges", "io"]), inner
+        ),
+        max_leaves=20,
+    )
 )
 @settings(max_examples=300, deadline=None)
 def test_whatever_is_no_graph_is_refused_and_nothing_else_is_raised(value: Any) -> None:
@@ -171,13 +250,21 @@ def test_whatever_is_no_graph_is_refused_and_nothing_else_is_raised(value: Any) 
 
 
 def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
-    below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    below = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     return [path, *(place for key, part in below for place in places(part, (*path, key)))]
 
 
 @given(st.sampled_from(sorted(PUBLISHED)), st.data())
 @settings(max_examples=300, deadline=None)
-def test_a_graph_with_something_else_in_some_place_is_read_or_refused(name: str, data: st.DataObject) -> None:
+def test_a_graph_with_something_else_in_some_place_is_read_or_refused(
+    name: str, data: st.DataObject
+) -> None:
     document = json.loads(json.dumps(PUBLISHED[name]))
     for path in data.draw(st.lists(st.sampled_from(places(document)[1:]), min_size=1, max_size=3)):
         inside: Any = document
@@ -185,7 +272,10 @@ def test_a_graph_with_something_else_in_some_place_is_read_or_refused(name: str,
             for step in path[:-1]:
                 inside = inside[step]
             inside[path[-1]] = data.draw(
-                values | st.just(float("nan")) | st.just({1: "\ud800"}) | st.sampled_from(["extract", b"", 10**999])
+                values
+                | st.just(float("nan"))
+                | st.just({1: "\ud800"})
+                | st.sampled_from(["extract", b"", 10**999])
             )
         except (LookupError, TypeError):
             continue  # an earlier change took this place away
@@ -198,10 +288,30 @@ def test_a_graph_with_something_else_in_some_place_is_read_or_refused(name: str,
 
 BUILT = {
     "nodes": [
-        {"node_id": "extract", "type": "reader", "io": {"input_inline": {"url": "x"}}, "routing": {"on_failure": ["alarm"]}},
-        {"node_id": "clean", "type": "cleaner", "depends_on": ["extract"], "io": {"start_when": "first_batch"}},
-        {"node_id": "count", "type": "coordinator_fn", "depends_on": ["clean"], "io": {"fn": "vars.incr", "fn_args": {"key": "n"}}},
-        {"node_id": "alarm", "type": "mailer", "retry_policy": {"max": 9}, "timeouts": {"heartbeat_sec": 5}},
+        {
+            "node_id": "extract",
+            "type": "reader",
+            "io": {"input_inline": {"url": "x"}},
+            "routing": {"on_failure": ["alarm"]},
+        },
+        {
+            "node_id": "clean",
+            "type": "cleaner",
+            "depends_on": ["extract"],
+            "io": {"start_when": "first_batch"},
+        },
+        {
+            "node_id": "count",
+            "type": "coordinator_fn",
+            "depends_on": ["clean"],
+            "io": {"fn": "vars.incr", "fn_args": {"key": "n"}},
+        },
+        {
+            "node_id": "alarm",
+            "type": "mailer",
+            "retry_policy": {"max": 9},
+            "timeouts": {"heartbeat_sec": 5},
+        },
         {"node_id": "report", "type": "writer", "depends_on": ["clean", "count"], "fan_in": "any"},
     ],
     "edges": [{"from": "extract", "to": "report", "trigger": "on_batch"}],
@@ -213,7 +323,9 @@ BUILT = {
 def described(g: Graph) -> None:
     extract = g.node("extract", "reader", input_inline={"url": "x"}, on_failure=["alarm"])
     clean = g.node("clean", "cleaner", after=extract, start_when="first_batch")
-    count = g.node("count", "coordinator_fn", after=[clean], io={"fn": "vars.incr"}, fn_args={"key": "n"})
+    count = g.node(
+        "count", "coordinator_fn", after=[clean], io={"fn": "vars.incr"}, fn_args={"key": "n"}
+    )
     g.node("alarm", "mailer", retry_policy=RetryPolicy(max=9), timeouts=Timeouts(heartbeat_sec=5))
     report = g.node("report", "writer", after=["clean", count], fan_in="any")
     g.edge(extract, report, trigger="on_batch")
@@ -257,7 +369,10 @@ def test_arrows_draw_edges() -> None:
     a, b, c, d = (graph.node(name, "x") for name in "abcd")
     assert a >> b is b
     a >> [b, c] >> d
-    assert {name: [graph.plan.ids[edge.node] for edge in graph.plan.parents[graph.plan.index[name]]] for name in "abcd"} == {
+    assert {
+        name: [graph.plan.ids[edge.node] for edge in graph.plan.parents[graph.plan.index[name]]]
+        for name in "abcd"
+    } == {
         "a": [],
         "b": ["a"],
         "c": ["a"],
@@ -268,7 +383,13 @@ def test_arrows_draw_edges() -> None:
 def test_faults_of_a_built_graph_are_told_when_it_is_read() -> None:
     graph = Graph()
     graph.node("a", "x", after=["b"], retrys=3, on_success="c")
-    for read in (lambda: graph.plan, graph.to_dict, graph.to_json, lambda: Graph.parse(graph), lambda: graph == Graph()):
+    for read in (
+        lambda: graph.plan,
+        graph.to_dict,
+        graph.to_json,
+        lambda: Graph.parse(graph),
+        lambda: graph == Graph(),
+    ):
         with pytest.raises(GraphError) as caught:
             read()
         assert str(caught.value).startswith("node 'a': there is no field 'retrys'")
@@ -280,7 +401,14 @@ def test_fields_given_whole_and_in_part_are_put_together() -> None:
     graph = Graph()
     graph.node("b", "x")
     graph.node("c", "x")
-    graph.node("a", "x", input_ref="s3://x", io={"batching": {"size": 2}}, routing=Routing(on_failure=("c",)), on_success=["b"])
+    graph.node(
+        "a",
+        "x",
+        input_ref="s3://x",
+        io={"batching": {"size": 2}},
+        routing=Routing(on_failure=("c",)),
+        on_success=["b"],
+    )
     spec = graph.plan.nodes[2]
     assert spec == NodeSpec.model_validate(
         {

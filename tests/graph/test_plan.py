@@ -8,33 +8,63 @@ from flowkit.graph import Edge, Graph, Plan, Route
 
 
 def plan_of(nodes: dict[str, dict[str, Any]], **graph: Any) -> Plan:
-    return Graph.parse({"nodes": [{"node_id": name, "type": "x", **fields} for name, fields in nodes.items()], **graph}).plan
+    return Graph.parse(
+        {
+            "nodes": [{"node_id": name, "type": "x", **fields} for name, fields in nodes.items()],
+            **graph,
+        }
+    ).plan
 
 
 def edges(plan: Plan) -> dict[str, str]:
-    """Every edge as ``a>b`` with how it is taken, seen from the parents; the other direction must say the same."""
-    down = {(place, edge.node): (edge.route, edge.streams) for place, children in enumerate(plan.children) for edge in children}
-    up = {(edge.node, place): (edge.route, edge.streams) for place, parents in enumerate(plan.parents) for edge in parents}
+    """Every edge as ``a>b`` with how it is taken, seen from the parents; the other direction must
+    say the same.
+    """
+    down = {
+        (place, edge.node): (edge.route, edge.streams)
+        for place, children in enumerate(plan.children)
+        for edge in children
+    }
+    up = {
+        (edge.node, place): (edge.route, edge.streams)
+        for place, parents in enumerate(plan.parents)
+        for edge in parents
+    }
     assert down == up
     return {
-        f"{plan.ids[a]}>{plan.ids[b]}": route.name.lower() + (" streams" if streams else "") for (a, b), (route, streams) in down.items()
+        f"{plan.ids[a]}>{plan.ids[b]}": route.name.lower() + (" streams" if streams else "")
+        for (a, b), (route, streams) in down.items()
     }
 
 
 def test_a_single_node_is_root_and_leaf() -> None:
     plan = plan_of({"a": {}}, deadline_sec=5, on_node_failure="continue")
-    assert (plan.ids, plan.index, plan.children, plan.parents, plan.order) == (("a",), {"a": 0}, ((),), ((),), (0,))
+    assert (plan.ids, plan.index, plan.children, plan.parents, plan.order) == (
+        ("a",),
+        {"a": 0},
+        ((),),
+        ((),),
+        (0,),
+    )
     assert (plan.need, plan.roots, plan.leaves, plan.streamed) == ((0,), (0,), (0,), (False,))
     assert (plan.on_node_failure, plan.deadline_sec) == ("continue", 5.0)
     two = plan_of({"a": {}, "b": {}}, deadline_sec=5, on_node_failure="continue")
-    assert (two.on_node_failure, two.deadline_sec, two.roots, two.leaves) == ("continue", 5.0, (0, 1), (0, 1))
+    assert (two.on_node_failure, two.deadline_sec, two.roots, two.leaves) == (
+        "continue",
+        5.0,
+        (0, 1),
+        (0, 1),
+    )
 
 
 def test_edges_in_all_places_are_united() -> None:
     plan = plan_of(
         {"a": {}, "b": {"depends_on": ["a", "a"]}, "c": {"depends_on": ["a"]}, "d": {}},
         edges=[["a", "b"], {"from": "b", "to": "c"}, ["c", "d"]],
-        edges_ex=[{"from": "a", "to": "b"}, {"from": "b", "to": "d", "mode": "sync", "trigger": "on_done"}],
+        edges_ex=[
+            {"from": "a", "to": "b"},
+            {"from": "b", "to": "d", "mode": "sync", "trigger": "on_done"},
+        ],
     )
     assert edges(plan) == dict.fromkeys(["a>b", "a>c", "b>c", "b>d", "c>d"], "always")
     assert plan.need == (0, -1, -1, -1)
@@ -45,8 +75,16 @@ def test_edges_in_all_places_are_united() -> None:
 
 
 def test_edges_ex_adds_to_an_edge_that_is_there_already() -> None:
-    nodes: dict[str, dict[str, Any]] = {"a": {}, "b": {"depends_on": ["a"]}, "c": {"depends_on": ["b"]}}
-    plan = plan_of(nodes, edges=[["a", "b"]], edges_ex=[{"from": "a", "to": "b", "mode": "async", "trigger": "on_batch"}])
+    nodes: dict[str, dict[str, Any]] = {
+        "a": {},
+        "b": {"depends_on": ["a"]},
+        "c": {"depends_on": ["b"]},
+    }
+    plan = plan_of(
+        nodes,
+        edges=[["a", "b"]],
+        edges_ex=[{"from": "a", "to": "b", "mode": "async", "trigger": "on_batch"}],
+    )
     assert edges(plan) == {"a>b": "always streams", "b>c": "always"}
     assert plan.streamed == (True, False, False)
 
@@ -64,15 +102,27 @@ def test_edges_ex_adds_to_an_edge_that_is_there_already() -> None:
         ("async", "on_batch", True),
     ],
 )
-def test_an_edge_streams_by_its_trigger_or_else_by_its_mode(mode: str | None, trigger: str | None, streams: bool) -> None:
+def test_an_edge_streams_by_its_trigger_or_else_by_its_mode(
+    mode: str | None, trigger: str | None, streams: bool
+) -> None:
     edge = {"from": "a", "to": "b", "mode": mode, "trigger": trigger}
-    plan = plan_of({"a": {}, "b": {}}, edges=[{key: value for key, value in edge.items() if value is not None}])
+    plan = plan_of(
+        {"a": {}, "b": {}}, edges=[{key: value for key, value in edge.items() if value is not None}]
+    )
     assert plan.children[0] == (Edge(1, Route.ALWAYS, streams),)
     assert plan_of({"a": {}, "b": {}}, edges=[edge]) == plan
 
 
-def test_a_node_that_starts_on_the_first_batch_streams_from_every_parent_but_those_that_route_to_it() -> None:
-    plan = plan_of({"a": {}, "b": {"routing": {"on_success": ["c"]}}, "c": {"depends_on": ["a"], "io": {"start_when": "first_batch"}}})
+def test_a_node_that_starts_on_the_first_batch_streams_from_every_parent_but_those_that_route_to_it() -> (
+    None
+):
+    plan = plan_of(
+        {
+            "a": {},
+            "b": {"routing": {"on_success": ["c"]}},
+            "c": {"depends_on": ["a"], "io": {"start_when": "first_batch"}},
+        }
+    )
     assert edges(plan) == {"a>c": "always streams", "b>c": "on_success"}
     assert plan.streamed == (True, False, False)
 
@@ -87,7 +137,12 @@ def test_routes_are_edges_and_stand_above_plain_ones() -> None:
         },
         edges=[["a", "c"]],
     )
-    assert edges(plan) == {"a>b": "on_success", "a>c": "on_failure", "b>d": "always", "c>d": "always"}
+    assert edges(plan) == {
+        "a>b": "on_success",
+        "a>c": "on_failure",
+        "b>d": "always",
+        "c>d": "always",
+    }
     assert plan.roots == (0,)
 
 
@@ -109,23 +164,42 @@ def test_fan_in_says_how_many_parents_are_needed() -> None:
 
 
 def test_the_order_has_every_node_after_its_parents() -> None:
-    plan = plan_of({"d": {"depends_on": ["c", "b"]}, "c": {"depends_on": ["a"]}, "b": {"depends_on": ["a"]}, "a": {}})
+    plan = plan_of(
+        {
+            "d": {"depends_on": ["c", "b"]},
+            "c": {"depends_on": ["a"]},
+            "b": {"depends_on": ["a"]},
+            "a": {},
+        }
+    )
     places = {node: place for place, node in enumerate(plan.order)}
     assert sorted(places) == [0, 1, 2, 3]
-    assert all(places[edge.node] < places[node] for node, parents in enumerate(plan.parents) for edge in parents)
+    assert all(
+        places[edge.node] < places[node]
+        for node, parents in enumerate(plan.parents)
+        for edge in parents
+    )
 
 
 def test_node_ids_may_look_like_anything_readable() -> None:
     names = ["a.b", "$set", "узел", "with space", "x[0]", "🎈", "__proto__", "a" * 200]
     plan = plan_of({name: {"depends_on": names[:place]} for place, name in enumerate(names)})
     assert plan.ids == tuple(names)
-    assert Graph.parse(Graph.parse({"nodes": [{"node_id": name, "type": "x"} for name in names]}).to_json()).plan.ids == tuple(names)
+    assert Graph.parse(
+        Graph.parse({"nodes": [{"node_id": name, "type": "x"} for name in names]}).to_json()
+    ).plan.ids == tuple(names)
 
 
 def test_ten_thousand_nodes_out_and_in_make_a_plan() -> None:
     count = 10_000
     middle = [f"n{place}" for place in range(count)]
-    plan = plan_of({"first": {}, **{name: {"depends_on": ["first"]} for name in middle}, "last": {"depends_on": middle}})
+    plan = plan_of(
+        {
+            "first": {},
+            **{name: {"depends_on": ["first"]} for name in middle},
+            "last": {"depends_on": middle},
+        }
+    )
     assert len(plan.children[0]) == len(plan.parents[count + 1]) == count
     assert plan.leaves == (count + 1,)
 
@@ -133,6 +207,7 @@ def test_ten_thousand_nodes_out_and_in_make_a_plan() -> None:
 def test_a_chain_of_ten_thousand_nodes_makes_a_plan() -> None:
     count = 10_000
     plan = plan_of(
-        {f"n{place}": {} for place in reversed(range(count))}, edges=[[f"n{place}", f"n{place + 1}"] for place in range(count - 1)]
+        {f"n{place}": {} for place in reversed(range(count))},
+        edges=[[f"n{place}", f"n{place + 1}"] for place in range(count - 1)],
     )
     assert plan.order == tuple(reversed(range(count)))

@@ -11,7 +11,12 @@ import pytest
 from flowkit.errors import GraphError
 from flowkit.graph import Graph, Limits
 
-DOCUMENT = {"nodes": [{"node_id": "a", "type": "reader"}, {"node_id": "b", "type": "writer", "depends_on": ["a"], "priority": 3}]}
+DOCUMENT = {
+    "nodes": [
+        {"node_id": "a", "type": "reader"},
+        {"node_id": "b", "type": "writer", "depends_on": ["a"], "priority": 3},
+    ]
+}
 YAML = """
 # a comment
 nodes:
@@ -42,14 +47,25 @@ def fault_of(source: Any, **options: Any) -> str:
         YAML.encode(),
         Graph.parse(DOCUMENT),
     ],
-    ids=["json", "json bytes", "json bytes with a mark", "json with a mark", "bytearray", "yaml", "yaml bytes", "graph"],
+    ids=[
+        "json",
+        "json bytes",
+        "json bytes with a mark",
+        "json with a mark",
+        "bytearray",
+        "yaml",
+        "yaml bytes",
+        "graph",
+    ],
 )
 def test_every_form_is_the_same_graph(source: Any) -> None:
     assert Graph.parse(source) == Graph.parse(DOCUMENT)
 
 
 def test_anchors_in_yaml_are_followed() -> None:
-    graph = Graph.parse("nodes:\n- {node_id: a, type: x, labels: &l {team: data}}\n- {node_id: b, type: x, labels: *l}\n")
+    graph = Graph.parse(
+        "nodes:\n- {node_id: a, type: x, labels: &l {team: data}}\n- {node_id: b, type: x, labels: *l}\n"
+    )
     assert [node.labels for node in graph.plan.nodes] == [{"team": "data"}] * 2
 
 
@@ -57,20 +73,38 @@ def test_anchors_in_yaml_are_followed() -> None:
     ("text", "sentence"),
     [
         ('{"nodes": [}', "the document is not JSON: line 1, column 12"),
-        ('{"nodes": [{"node_id": "a", "node_id": "b"}]}', "the document is not JSON: the key 'node_id' is given twice in one object"),
-        ('{"nodes": [], "deadline_sec": NaN}', "the document is not JSON: NaN is not a finite number"),
-        ('{"nodes": [], "deadline_sec": -Infinity}', "the document is not JSON: -Infinity is not a finite number"),
-        ('{"nodes": [], "deadline_sec": ' + "9" * 5000 + "}", "the document is not JSON: Exceeds the limit"),
+        (
+            '{"nodes": [{"node_id": "a", "node_id": "b"}]}',
+            "the document is not JSON: the key 'node_id' is given twice in one object",
+        ),
+        (
+            '{"nodes": [], "deadline_sec": NaN}',
+            "the document is not JSON: NaN is not a finite number",
+        ),
+        (
+            '{"nodes": [], "deadline_sec": -Infinity}',
+            "the document is not JSON: -Infinity is not a finite number",
+        ),
+        (
+            '{"nodes": [], "deadline_sec": ' + "9" * 5000 + "}",
+            "the document is not JSON: Exceeds the limit",
+        ),
         (b'{"nodes": "\xff"}', "the document is not UTF-8: byte 11 cannot be read"),
         ("", "a graph is an object with nodes, not null"),
         ("just words", "a graph is an object with nodes, not a string"),
         ("nodes: [\n", "the document is not YAML: line 2, column 1"),
-        ("nodes: []\nnodes: []\n", "the document is not YAML: line 2, column 1: the key 'nodes' is given twice in one object"),
+        (
+            "nodes: []\nnodes: []\n",
+            "the document is not YAML: line 2, column 1: the key 'nodes' is given twice in one object",
+        ),
         (
             "x: &x {a: 1}\nnodes: [{<<: *x}]\n",
             "the document is not YAML: line 2, column 10: merge keys (<<) are not supported; write the fields out",
         ),
-        ("nodes: !!python/object/apply:os.system ['true']\n", "could not determine a constructor for the tag"),
+        (
+            "nodes: !!python/object/apply:os.system ['true']\n",
+            "could not determine a constructor for the tag",
+        ),
         ("nodes: []\n---\nnodes: []\n", "the document is not YAML: line 2"),
         ("? [a]\n: 1\n", "the document is not YAML: line 1, column 3: found unhashable key"),
         ("nodes: \x00", "the document is not YAML"),
@@ -115,7 +149,9 @@ def nested(depth: int) -> Any:
 def test_the_number_of_nodes_is_limited() -> None:
     limits = Limits(max_nodes=3)
     assert len(Graph.parse(many(3), limits=limits).plan.nodes) == 3
-    assert fault_of(many(4), limits=limits) == "the graph has 4 nodes, above the limit of 3; split it"
+    assert (
+        fault_of(many(4), limits=limits) == "the graph has 4 nodes, above the limit of 3; split it"
+    )
     assert "above the limit of 20000" in fault_of(many(20_001))
 
 
@@ -129,8 +165,15 @@ def test_the_number_of_edges_is_limited_wherever_they_are_written() -> None:
     ]
     graph: dict[str, Any] = {"nodes": nodes, "edges": [["c", "d"]]}
     assert Graph.parse(graph, limits=limits)
-    assert "the graph has 5 edges, above the limit of 4; " in fault_of({**graph, "edges_ex": [{"from": "a", "to": "d"}]}, limits=limits)
-    wide = {"nodes": [{"node_id": f"n{place}", "type": "x", "depends_on": ["a"] * 60} for place in range(9_000)]}
+    assert "the graph has 5 edges, above the limit of 4; " in fault_of(
+        {**graph, "edges_ex": [{"from": "a", "to": "d"}]}, limits=limits
+    )
+    wide = {
+        "nodes": [
+            {"node_id": f"n{place}", "type": "x", "depends_on": ["a"] * 60}
+            for place in range(9_000)
+        ]
+    }
     assert "the graph has 540000 edges, above the limit of 100000" in fault_of(wide)
 
 
@@ -138,7 +181,10 @@ def test_the_size_in_bytes_is_limited_in_every_form() -> None:
     size = len(Graph.parse(inline("x" * 100)).to_json())
     limits = Limits(max_bytes=size)
     assert Graph.parse(inline("x" * 100), limits=limits)
-    assert fault_of(inline("x" * 101), limits=limits) == f"the graph of {size + 1} bytes is above the limit of {size} bytes"
+    assert (
+        fault_of(inline("x" * 101), limits=limits)
+        == f"the graph of {size + 1} bytes is above the limit of {size} bytes"
+    )
     assert "the graph is larger than" in fault_of(inline("x" * 1000), limits=limits)
     assert "is above the limit of" in fault_of(json.dumps(inline("x" * 1000)), limits=limits)
     assert "is above the limit of" in fault_of("# " + "x" * 1000, limits=limits)
@@ -152,7 +198,11 @@ def test_the_depth_is_limited_in_every_form() -> None:
     limits = Limits(max_depth=10)
     assert Graph.parse(inline(nested(6)), limits=limits)
     assert Graph.parse(json.dumps(inline(nested(6))), limits=limits)
-    for source in (inline(nested(7)), json.dumps(inline(nested(7))), "nodes: " + "[" * 11 + "]" * 11):
+    for source in (
+        inline(nested(7)),
+        json.dumps(inline(nested(7))),
+        "nodes: " + "[" * 11 + "]" * 11,
+    ):
         assert "more than 10 levels deep" in fault_of(source, limits=limits)
 
 
@@ -177,7 +227,9 @@ def test_a_value_that_multiplies_is_refused_before_it_does() -> None:
 
 
 def test_yaml_that_multiplies_is_refused_before_it_does() -> None:
-    lines = ["a0: &a0 x"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 25)]
+    lines = ["a0: &a0 x"] + [
+        f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 25)
+    ]
     assert fault_of("\n".join(lines)).startswith("the graph is larger than 8388608 bytes")
 
 
@@ -203,11 +255,17 @@ def test_hostile_text_is_refused(text: str) -> None:
 
 def test_deep_json_is_told_to_be_flatter() -> None:
     for text in ('{"nodes":' + "[" * 200_000, '{"nodes":' * 100_000):
-        assert fault_of(text) == "values are nested more than 32 levels deep; make the document flatter"
+        assert (
+            fault_of(text)
+            == "values are nested more than 32 levels deep; make the document flatter"
+        )
 
 
 def test_yaml_of_too_many_parts_is_refused_before_it_is_built() -> None:
-    assert "the document has more than 500000 parts; write a document of this size as JSON" in fault_of("[" + "1," * 500_001 + "]")
+    assert (
+        "the document has more than 500000 parts; write a document of this size as JSON"
+        in fault_of("[" + "1," * 500_001 + "]")
+    )
 
 
 def test_yaml_without_pyyaml_is_an_error_that_says_what_to_install() -> None:
@@ -218,13 +276,22 @@ def test_yaml_without_pyyaml_is_an_error_that_says_what_to_install() -> None:
         "try:\n    Graph.parse('nodes: []')\n"
         "except Exception as error:\n    print(error)"
     )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "the document is not JSON, and YAML needs PyYAML: pip install 'flowkit-core[cli]'"
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert (
+        result.stdout.strip()
+        == "the document is not JSON, and YAML needs PyYAML: pip install 'flowkit-core[cli]'"
+    )
 
 
 def test_no_library_for_yaml_is_loaded_before_it_is_needed() -> None:
-    program = "import sys, flowkit.graph; print([name for name in ('yaml',) if name in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    program = (
+        "import sys, flowkit.graph; print([name for name in ('yaml',) if name in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert result.stdout.strip() == "[]"
 
 

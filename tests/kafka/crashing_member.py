@@ -11,7 +11,10 @@ from tests.kafka.support import bus_at
 
 async def main(address: str, topic: str, group: str, acknowledge: int) -> None:
     # Commits so rarely that what it acknowledged is not committed when it is stopped.
-    async with bus_at(address, commit_interval_sec=60) as bus, bus.subscribe([topic], group=group) as subscription:
+    async with (
+        bus_at(address, commit_interval_sec=60) as bus,
+        bus.subscribe([topic], group=group) as subscription,
+    ):
         count = 0
         while True:
             batch = await subscription.receive(max_messages=1)

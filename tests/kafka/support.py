@@ -26,7 +26,9 @@ QUICK: dict[str, Any] = {
 
 def bus_at(address: str, **options: Any) -> KafkaBus:
     """A bus that notices in seconds what it notices in tens of them by default."""
-    return KafkaBus(f"kafka://{address}", CoordinatorConfig(options={"kafka": {**QUICK, **options}}))
+    return KafkaBus(
+        f"kafka://{address}", CoordinatorConfig(options={"kafka": {**QUICK, **options}})
+    )
 
 
 def unique(name: str) -> str:
@@ -41,7 +43,9 @@ def contents(deliveries: Iterable[Delivery]) -> list[bytes]:
     return [delivery.message.value for delivery in deliveries]
 
 
-async def take(subscription: Subscription, count: int, *, ack: bool = True, within: float = 30) -> list[Delivery]:
+async def take(
+    subscription: Subscription, count: int, *, ack: bool = True, within: float = 30
+) -> list[Delivery]:
     """Receive ``count`` messages or more."""
     got: list[Delivery] = []
     with anyio.fail_after(within):

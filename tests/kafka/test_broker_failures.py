@@ -67,7 +67,10 @@ async def survives(server: KafkaServer, *disasters: Callable[[], None]) -> None:
     shared, heard = Load(unique("shared")), Load(unique("heard"))
     async with bus_at(server.address) as bus, bus_at(server.address) as other:
         await bus.ensure_topics([TopicSpec(shared.topic), TopicSpec(heard.topic, broadcast=True)])
-        async with other.subscribe([shared.topic], group="g") as member, other.subscribe([heard.topic], group=None) as listener:
+        async with (
+            other.subscribe([shared.topic], group="g") as member,
+            other.subscribe([heard.topic], group=None) as listener,
+        ):
             with anyio.fail_after(90):
                 async with anyio.create_task_group() as tasks:
                     for load, subscription in ((shared, member), (heard, listener)):
@@ -129,7 +132,9 @@ async def test_a_broker_that_hangs_is_reported_and_work_goes_on_behind_it(own_ka
                         continue
 
 
-async def test_a_broker_that_comes_back_is_asked_again_how_far_a_group_is(own_kafka: KafkaServer) -> None:
+async def test_a_broker_that_comes_back_is_asked_again_how_far_a_group_is(
+    own_kafka: KafkaServer,
+) -> None:
     async with bus_at(own_kafka.address, partitions=1, patience_sec=8.0) as bus:
         topic = unique("outstanding")
         await bus.ensure_topics([TopicSpec(topic)])
@@ -179,13 +184,18 @@ async def positions(bus: Bus, topic: str) -> Mapping[int, tuple[int, int]]:
         return {}
 
 
-async def test_a_broker_that_lost_everything_is_used_again_without_a_restart(own_kafka: KafkaServer) -> None:
+async def test_a_broker_that_lost_everything_is_used_again_without_a_restart(
+    own_kafka: KafkaServer,
+) -> None:
     shared, heard = unique("shared"), unique("heard")
     specs = [TopicSpec(shared), TopicSpec(heard, broadcast=True)]
     async with bus_at(own_kafka.address) as bus, bus_at(own_kafka.address) as other:
         for one in (bus, other):
             await one.ensure_topics(specs)
-        async with other.subscribe([shared], group="g") as member, other.subscribe([heard], group=None) as listener:
+        async with (
+            other.subscribe([shared], group="g") as member,
+            other.subscribe([heard], group=None) as listener,
+        ):
             for value in (b"before", b"after"):
                 await comes(bus, member, shared, value)
                 await comes(bus, listener, heard, value)

@@ -11,22 +11,34 @@ from flowkit_kafka import KafkaBus, KafkaConfig
 from flowkit_kafka._config import bootstrap_servers
 
 WRONG = [
-    ({"partition": 3}, "options.kafka.partition: there is no such field; did you mean 'partitions'"),
+    (
+        {"partition": 3},
+        "options.kafka.partition: there is no such field; did you mean 'partitions'",
+    ),
     ({"partitions": 0}, "options.kafka.partitions"),
     ({"compression": "rar"}, "options.kafka.compression"),
     ({"request_timeout_sec": 10}, "request_timeout_sec must be above rebalance_timeout_sec"),
     ({"heartbeat_interval_sec": 5}, "heartbeat_interval_sec must be at most a third"),
     ({"security_protocol": "SASL_SSL", "sasl_username": "me"}, "PLAIN needs sasl_password"),
-    ({"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER"}, "OAUTHBEARER needs sasl_oauth_token_provider"),
+    (
+        {"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER"},
+        "OAUTHBEARER needs sasl_oauth_token_provider",
+    ),
     ({"security_protocol": "SSL", "ssl_cafile": "/nowhere/ca.pem"}, "ssl_cafile"),
     (
-        {"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": "nowhere:token"},
+        {
+            "security_protocol": "SASL_SSL",
+            "sasl_mechanism": "OAUTHBEARER",
+            "sasl_oauth_token_provider": "nowhere:token",
+        },
         "sasl_oauth_token_provider: 'nowhere:token'",
     ),
 ]
 
 
-@pytest.mark.parametrize(("options", "complaint"), WRONG, ids=[str(options) for options, _ in WRONG])
+@pytest.mark.parametrize(
+    ("options", "complaint"), WRONG, ids=[str(options) for options, _ in WRONG]
+)
 def test_a_wrong_setting_is_named(options, complaint):
     with pytest.raises(ConfigError) as caught:
         KafkaBus("kafka://localhost", CoordinatorConfig(options={"kafka": options}))
@@ -34,7 +46,9 @@ def test_a_wrong_setting_is_named(options, complaint):
 
 
 def test_a_password_is_not_shown():
-    config = KafkaConfig.parse({"security_protocol": "SASL_PLAINTEXT", "sasl_username": "me", "sasl_password": "hush"})
+    config = KafkaConfig.parse(
+        {"security_protocol": "SASL_PLAINTEXT", "sasl_username": "me", "sasl_password": "hush"}
+    )
     assert "hush" not in repr(config)
     assert config.connection()["sasl_plain_password"] == "hush"
     with pytest.raises(ConfigError) as caught:
@@ -43,17 +57,33 @@ def test_a_password_is_not_shown():
 
 
 def test_tls_settings_reach_the_driver():
-    context = KafkaConfig.parse({"security_protocol": "SSL", "ssl_check_hostname": False}).connection()["ssl_context"]
+    context = KafkaConfig.parse(
+        {"security_protocol": "SSL", "ssl_check_hostname": False}
+    ).connection()["ssl_context"]
     assert context.check_hostname is False
     assert "ssl_context" not in KafkaConfig.parse({}).connection()
 
 
 def test_hosts_are_read_from_the_address():
-    assert bootstrap_servers("kafka://a:1, b ,[::1]:3,[::2]") == ["a:1", "b:9092", "[::1]:3", "[::2]:9092"]
+    assert bootstrap_servers("kafka://a:1, b ,[::1]:3,[::2]") == [
+        "a:1",
+        "b:9092",
+        "[::1]:3",
+        "[::2]:9092",
+    ]
 
 
 @pytest.mark.parametrize(
-    "address", ["kafka://", "kafka://a,,b", "kafka://a:x", "kafka://a:0", "kafka://a/b", "kafka://a:1?x=1", "kafka://me:hush@a"]
+    "address",
+    [
+        "kafka://",
+        "kafka://a,,b",
+        "kafka://a:x",
+        "kafka://a:0",
+        "kafka://a/b",
+        "kafka://a:1?x=1",
+        "kafka://me:hush@a",
+    ],
 )
 def test_a_wrong_address_is_refused(address):
     with pytest.raises(ConfigError) as caught:
@@ -70,6 +100,11 @@ def test_the_plugin_opens_kafka_addresses_and_no_others():
 
 
 def test_the_readme_tells_every_setting():
-    readme = (Path(__file__).resolve().parent.parent.parent / "flowkit-kafka" / "README.md").read_text(encoding="utf-8")
+    readme = (
+        Path(__file__).resolve().parent.parent.parent / "flowkit-kafka" / "README.md"
+    ).read_text(encoding="utf-8")
     for name, field in KafkaConfig.model_fields.items():
-        assert f"| `{name}` | `{field.get_default(call_default_factory=True)}` | {field.description} |" in readme
+        assert (
+            f"| `{name}` | `{field.get_default(call_default_factory=True)}` | {field.description} |"
+            in readme
+        )

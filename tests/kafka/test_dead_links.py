@@ -1,4 +1,6 @@
-"""Connections that died without a word: nothing comes back over them, and no end of theirs is ever heard of."""
+"""Connections that died without a word: nothing comes back over them, and no end of theirs is ever
+heard of.
+"""
 
 from collections.abc import Iterator
 
@@ -26,7 +28,9 @@ def link() -> Iterator[Link]:
             yield link
 
 
-async def test_a_producer_on_a_dead_connection_is_replaced_also_where_the_topic_is_new_to_it(link: Link) -> None:
+async def test_a_producer_on_a_dead_connection_is_replaced_also_where_the_topic_is_new_to_it(
+    link: Link,
+) -> None:
     known, new = unique("known"), unique("new")
     async with bus_at(f"127.0.0.1:{link.port}", request_timeout_sec=6.0, patience_sec=60) as bus:
         await bus.ensure_topics([TopicSpec(known), TopicSpec(new)])

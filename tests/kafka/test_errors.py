@@ -9,8 +9,20 @@ from flowkit.errors import BusUnavailable, MessageTooLarge
 from flowkit_kafka._errors import DRIVER_ERRORS, TABLE, translated
 
 ABSTRACT = kafka.BrokerResponseError
-EVERY_ERROR = [each for _, each in inspect.getmembers(kafka, inspect.isclass) if issubclass(each, Exception) and each is not ABSTRACT]
-WANTS_ADVICE = ("Authorization", "Authentication", "Sasl", "TooLarge", "UnsupportedVersion", "InvalidTopic", "InvalidReplicationFactor")
+EVERY_ERROR = [
+    each
+    for _, each in inspect.getmembers(kafka, inspect.isclass)
+    if issubclass(each, Exception) and each is not ABSTRACT
+]
+WANTS_ADVICE = (
+    "Authorization",
+    "Authentication",
+    "Sasl",
+    "TooLarge",
+    "UnsupportedVersion",
+    "InvalidTopic",
+    "InvalidReplicationFactor",
+)
 # Of transactions and of what consumers and controllers tell each other: FlowKit does not meet them.
 NOT_OURS = {kafka.RecordTooLargeError, kafka.OffsetMetadataTooLargeError}
 

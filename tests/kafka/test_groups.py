@@ -35,9 +35,21 @@ async def topic(bus) -> str:
 
 
 @asynccontextmanager
-async def member_process(address: str, topic: str, group: str, *, acknowledge: int, received: int) -> AsyncIterator[Process]:
-    """A member in a process of its own that has received some messages and acknowledged some of them."""
-    command = [sys.executable, "-m", "tests.kafka.crashing_member", address, topic, group, str(acknowledge)]
+async def member_process(
+    address: str, topic: str, group: str, *, acknowledge: int, received: int
+) -> AsyncIterator[Process]:
+    """A member in a process of its own that has received some messages and acknowledged some of
+    them.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "tests.kafka.crashing_member",
+        address,
+        topic,
+        group,
+        str(acknowledge),
+    ]
     async with await anyio.open_process(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
         try:
             lines = b""
@@ -90,7 +102,9 @@ async def test_what_a_crashed_member_had_comes_to_another(bus, topic, kafka_addr
     async with member_process(kafka_address, topic, "g", acknowledge=5, received=10) as process:
         process.send_signal(signal.SIGKILL)
         async with bus.subscribe([topic], group="g") as subscription:
-            assert contents(await take(subscription, 10, within=20)) == [str(number).encode() for number in range(10)]
+            assert contents(await take(subscription, 10, within=20)) == [
+                str(number).encode() for number in range(10)
+            ]
 
 
 async def test_a_member_that_was_shut_out_does_not_take_the_group_back(bus, topic, kafka_address):
@@ -108,7 +122,10 @@ async def test_a_member_that_was_shut_out_does_not_take_the_group_back(bus, topi
 
 async def test_a_message_may_be_held_for_longer_than_the_session(bus, topic, kafka_address):
     await bus.publish([Message(topic, b"slow", "key")])
-    async with bus.subscribe([topic], group="g", max_unacked=1) as slow, bus_at(kafka_address) as other_bus:
+    async with (
+        bus.subscribe([topic], group="g", max_unacked=1) as slow,
+        bus_at(kafka_address) as other_bus,
+    ):
         given = await take(slow, 1, ack=False)
         async with other_bus.subscribe([topic], group="other"):
             await anyio.sleep(2.5 * QUICK["session_timeout_sec"])
@@ -117,7 +134,9 @@ async def test_a_message_may_be_held_for_longer_than_the_session(bus, topic, kaf
         assert await nothing_comes(next_one)
 
 
-async def test_what_is_not_acknowledged_when_the_group_is_shared_out_anew_comes_again(bus, topic, kafka_address):
+async def test_what_is_not_acknowledged_when_the_group_is_shared_out_anew_comes_again(
+    bus, topic, kafka_address
+):
     await bus.publish(numbered(topic, range(40)))
     wanted = {str(number).encode() for number in range(40)}
     async with bus.subscribe([topic], group="g") as first, bus_at(kafka_address) as other_bus:

@@ -18,7 +18,9 @@ def filled(*positions: int, max_unacked: int | None = 100) -> Inbox:
 
 
 def fetch(inbox: Inbox, *positions: int) -> None:
-    records: list[Any] = [SimpleNamespace(offset=position, key=b"k", value=b"v", headers=()) for position in positions]
+    records: list[Any] = [
+        SimpleNamespace(offset=position, key=b"k", value=b"v", headers=()) for position in positions
+    ]
     inbox.put({PARTITION: records})
 
 

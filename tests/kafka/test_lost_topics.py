@@ -24,7 +24,9 @@ async def delete(address: str, *topics: str) -> None:
 
 
 @pytest.mark.parametrize("group", ["g", None])
-async def test_a_topic_that_is_deleted_is_created_again_and_read(kafka_address: str, group: str | None) -> None:
+async def test_a_topic_that_is_deleted_is_created_again_and_read(
+    kafka_address: str, group: str | None
+) -> None:
     topic = unique("deleted")
     async with bus_at(kafka_address) as bus, bus_at(kafka_address) as reader:
         for one in (bus, reader):
@@ -37,7 +39,9 @@ async def test_a_topic_that_is_deleted_is_created_again_and_read(kafka_address: 
             await comes(bus, subscription, topic, b"after")
 
 
-async def test_a_topic_that_nobody_writes_to_is_created_again_by_those_who_read_it(kafka_address: str) -> None:
+async def test_a_topic_that_nobody_writes_to_is_created_again_by_those_who_read_it(
+    kafka_address: str,
+) -> None:
     topic = unique("quiet")
     async with bus_at(kafka_address) as bus:
         await bus.ensure_topics([TopicSpec(topic)])
@@ -74,7 +78,9 @@ async def test_a_topic_that_is_missing_delays_no_messages_of_others(kafka_addres
                             await anyio.sleep(0.05)
                     await comes(bus, subscription, there, b"after")
                     group.cancel_scope.cancel()
-                assert all(isinstance(error, TopicUnavailable) and gone in str(error) for error in failures)
+                assert all(
+                    isinstance(error, TopicUnavailable) and gone in str(error) for error in failures
+                )
                 await maker.ensure_topics([TopicSpec(gone)])
                 await comes(bus, subscription, gone, b"back")
 
@@ -83,7 +89,10 @@ async def test_dead_letters_are_parked_though_their_topic_was_deleted(kafka_addr
     topic = unique("parked")
     async with bus_at(kafka_address) as bus:
         await bus.ensure_topics([TopicSpec(topic)])
-        async with bus.subscribe([topic], group="g") as subscription, bus.subscribe(["flowkit.dlq"], group=unique("dead")) as dead:
+        async with (
+            bus.subscribe([topic], group="g") as subscription,
+            bus.subscribe(["flowkit.dlq"], group=unique("dead")) as dead,
+        ):
             for value in (b"one", b"two"):
                 await bus.publish([Message(topic, value)])
                 with anyio.fail_after(WITHIN_SEC):

@@ -19,12 +19,16 @@ LARGE = {"max_message_bytes": 10_000, "topic_settings": {"max.message.bytes": "3
 @pytest.fixture
 async def foreign(anyio_backend, kafka_address) -> AsyncIterator[AIOKafkaProducer]:
     """A producer that knows nothing of FlowKit."""
-    async with AIOKafkaProducer(bootstrap_servers=kafka_address, max_request_size=3_000_000) as producer:
+    async with AIOKafkaProducer(
+        bootstrap_servers=kafka_address, max_request_size=3_000_000
+    ) as producer:
         yield producer
 
 
 def bus_with_letters(address: str, letters: str, **options: object) -> KafkaBus:
-    return KafkaBus(address, CoordinatorConfig(topic_dlq_fmt=letters, options={"kafka": {**QUICK, **options}}))
+    return KafkaBus(
+        address, CoordinatorConfig(topic_dlq_fmt=letters, options={"kafka": {**QUICK, **options}})
+    )
 
 
 async def test_garbage_is_delivered_as_it_is_and_the_partition_goes_on(kafka_address, foreign):
@@ -34,7 +38,13 @@ async def test_garbage_is_delivered_as_it_is_and_the_partition_goes_on(kafka_add
         garbage = [b"\x00\xff\xfe", b"{", b"", b'{"kind": "nothing"}']
         for value in garbage:
             await foreign.send_and_wait(topic, value, partition=0)
-        await foreign.send_and_wait(topic, None, key=b"\xff\xfe", partition=0, headers=[("a", None), ("a", b"2"), ("b", b"\xff")])
+        await foreign.send_and_wait(
+            topic,
+            None,
+            key=b"\xff\xfe",
+            partition=0,
+            headers=[("a", None), ("a", b"2"), ("b", b"\xff")],
+        )
         await foreign.send_and_wait(topic, b"behind", partition=0)
         came = await take(subscription, 6)
     assert contents(came) == [*garbage, b"", b"behind"]
@@ -46,7 +56,10 @@ async def test_a_dead_letter_keeps_a_key_that_is_no_text(kafka_address, foreign)
     topic, letters = unique("keys"), unique("letters")
     async with bus_with_letters(kafka_address, letters) as bus:
         await bus.ensure_topics([TopicSpec(topic), TopicSpec(letters)])
-        async with bus.subscribe([topic], group="g") as subscription, bus.subscribe([letters], group="g") as parked:
+        async with (
+            bus.subscribe([topic], group="g") as subscription,
+            bus.subscribe([letters], group="g") as parked,
+        ):
             await foreign.send_and_wait(topic, b"value", key=b"\xff\xfe", headers=[("own", b"1")])
             given = await take(subscription, 1, ack=False)
             await subscription.reject(given, "not a message")
@@ -62,7 +75,9 @@ async def test_a_dead_letter_keeps_a_key_that_is_no_text(kafka_address, foreign)
     }
 
 
-async def test_an_oversize_message_of_others_is_delivered_and_its_dead_letter_is_cut(kafka_address, foreign):
+async def test_an_oversize_message_of_others_is_delivered_and_its_dead_letter_is_cut(
+    kafka_address, foreign
+):
     topic, letters = unique("oversize"), unique("letters")
     async with bus_with_letters(kafka_address, letters, **LARGE) as bus:
         await bus.ensure_topics([TopicSpec(topic)])
@@ -83,7 +98,10 @@ async def test_key_and_headers_have_a_limit_too_and_nothing_is_sent(kafka_addres
     topic = unique("headers")
     async with bus_at(kafka_address) as bus:
         await bus.ensure_topics([TopicSpec(topic)])
-        for bad in (Message(topic, b"", "k" * 70_000), Message(topic, b"", "", {"h": b"v" * 70_000})):
+        for bad in (
+            Message(topic, b"", "k" * 70_000),
+            Message(topic, b"", "", {"h": b"v" * 70_000}),
+        ):
             with pytest.raises(MessageTooLarge):
                 await bus.publish([Message(topic, b"fits"), bad])
         async with bus.subscribe([topic], group="g") as subscription:
@@ -106,7 +124,10 @@ async def test_a_message_is_acknowledged_only_when_its_dead_letter_is_confirmed(
 
 async def test_a_compressed_batch_arrives(kafka_address):
     topic = unique("compressed")
-    async with bus_at(kafka_address, compression="gzip") as bus, bus.subscribe([topic], group="g") as subscription:
+    async with (
+        bus_at(kafka_address, compression="gzip") as bus,
+        bus.subscribe([topic], group="g") as subscription,
+    ):
         await bus.ensure_topics([TopicSpec(topic)])
         await bus.publish([Message(topic, b"x" * 5_000)])
         assert contents(await take(subscription, 1)) == [b"x" * 5_000]

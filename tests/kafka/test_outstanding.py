@@ -33,7 +33,9 @@ async def topic_of(bus: KafkaBus, messages: int) -> str:
 
 async def commit(address: str, topic: str, group: str, offset: int) -> None:
     partition = TopicPartition(topic, 0)
-    async with AIOKafkaConsumer(bootstrap_servers=address, group_id=group, enable_auto_commit=False) as consumer:
+    async with AIOKafkaConsumer(
+        bootstrap_servers=address, group_id=group, enable_auto_commit=False
+    ) as consumer:
         consumer.assign([partition])
         await consumer.commit({partition: offset})
 
@@ -42,13 +44,19 @@ async def delete(address: str, topic: str, before: int) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=address)
     await admin.start()
     try:
-        await admin.delete_records({TopicPartition(topic, 0): RecordsToDelete(before_offset=before)})
+        await admin.delete_records(
+            {TopicPartition(topic, 0): RecordsToDelete(before_offset=before)}
+        )
     finally:
         await admin.close()
 
 
-async def test_a_group_that_is_behind_the_end_begins_anew(bus: KafkaBus, kafka_address: str) -> None:
-    """As in a topic that was made anew, or that has lost its tail: the members then read all there is."""
+async def test_a_group_that_is_behind_the_end_begins_anew(
+    bus: KafkaBus, kafka_address: str
+) -> None:
+    """As in a topic that was made anew, or that has lost its tail: the members then read all there
+    is.
+    """
     topic = await topic_of(bus, 5)
     await commit(kafka_address, topic, "g", 100)
     assert await bus.outstanding(topic, "g") == {0: (0, 5)}
@@ -113,7 +121,9 @@ async def test_whoever_stops_waiting_leaves_no_connection_behind(bus: KafkaBus) 
 
 
 def test_a_place_that_the_brokers_do_not_know_any_more_is_none() -> None:
-    """They say so of a batch that was tried again after they had forgotten all of it but its number."""
+    """They say so of a batch that was tried again after they had forgotten all of it but its
+    number.
+    """
     partition = TopicPartition("t", 3)
     assert _place(RecordMetadata("t", 3, partition, 17, 0, 0, 5)) == (3, 17)
     assert _place(RecordMetadata("t", 3, partition, 1, 0, 0, -1)) is None

@@ -48,7 +48,16 @@ def test_acknowledging_twice_or_what_never_came_changes_nothing():
 
 
 def test_a_key_has_one_partition_for_ever():
-    assert [partition_of(key_bytes(f"task-{number}"), 8) for number in range(8)] == [1, 7, 5, 3, 0, 6, 4, 2]
+    assert [partition_of(key_bytes(f"task-{number}"), 8) for number in range(8)] == [
+        1,
+        7,
+        5,
+        3,
+        0,
+        6,
+        4,
+        2,
+    ]
 
 
 def test_a_key_that_is_no_text_goes_back_as_the_bytes_it_came_as():

@@ -51,7 +51,9 @@ async def test_a_topic_that_the_brokers_refuse_is_named(kafka_address):
 
 
 @pytest.mark.parametrize("group", ["g", None])
-async def test_partitions_that_are_added_later_are_read_from_their_beginning(kafka_address, admin, group):
+async def test_partitions_that_are_added_later_are_read_from_their_beginning(
+    kafka_address, admin, group
+):
     topic = unique("growing")
     await admin.create_topics([NewTopic(topic, 1, 1)])
     async with bus_at(kafka_address) as bus, bus.subscribe([topic], group=group) as subscription:
@@ -60,7 +62,9 @@ async def test_partitions_that_are_added_later_are_read_from_their_beginning(kaf
         await admin.create_partitions({topic: NewPartitions(4)})
         wanted = {str(number).encode() for number in range(30)}
         async with bus_at(kafka_address) as fresh:
-            await fresh.publish([Message(topic, value, f"key-{value.decode()}") for value in wanted])
+            await fresh.publish(
+                [Message(topic, value, f"key-{value.decode()}") for value in wanted]
+            )
         came: set[bytes] = set()
         with anyio.fail_after(20):
             while not wanted <= came:
@@ -68,7 +72,9 @@ async def test_partitions_that_are_added_later_are_read_from_their_beginning(kaf
 
 
 @pytest.mark.parametrize("group", ["g", None])
-async def test_a_topic_that_is_made_after_it_was_subscribed_to_is_read_from_its_beginning(kafka_address, group):
+async def test_a_topic_that_is_made_after_it_was_subscribed_to_is_read_from_its_beginning(
+    kafka_address, group
+):
     topic = unique("late")
     async with bus_at(kafka_address) as bus, bus.subscribe([topic], group=group) as subscription:
         async with bus_at(kafka_address) as other:
@@ -88,12 +94,22 @@ async def test_the_doctor_finds_everything_well(kafka_address):
 
 async def test_the_doctor_says_how_to_mend_what_is_wrong(kafka_address, admin):
     missing, small, single = unique("missing"), unique("small"), unique("single")
-    await admin.create_topics([NewTopic(small, 1, 1, topic_configs={"max.message.bytes": "20000"}), NewTopic(single, 1, 1)])
+    await admin.create_topics(
+        [
+            NewTopic(small, 1, 1, topic_configs={"max.message.bytes": "20000"}),
+            NewTopic(single, 1, 1),
+        ]
+    )
     async with bus_at(kafka_address, create_topics=False) as bus:
-        results = {result.name: result for result in await bus.check([TopicSpec(missing), TopicSpec(small)])}
+        results = {
+            result.name: result
+            for result in await bus.check([TopicSpec(missing), TopicSpec(small)])
+        }
     assert "kafka-topics.sh --create" in results[f"topic {missing}"].remedy
     assert "max.message.bytes" in results[f"topic {small}"].remedy
-    await admin.create_topics([NewTopic(compact := unique("compact"), 1, 1, topic_configs={"cleanup.policy": "compact"})])
+    await admin.create_topics(
+        [NewTopic(compact := unique("compact"), 1, 1, topic_configs={"cleanup.policy": "compact"})]
+    )
     async with bus_at(kafka_address) as bus:
         (*_, result, _) = await bus.check([TopicSpec(compact)])
     assert (result.ok, "cleanup.policy=delete" in result.remedy) == (False, True)
@@ -110,12 +126,22 @@ async def test_the_doctor_raises_nothing_when_there_is_no_broker():
     assert result.remedy
 
 
-@pytest.mark.parametrize("settings", [{"message.timestamp.before.max.ms": "0"}, {"message.timestamp.type": "LogAppendTime"}])
-async def test_a_broker_finds_no_time_in_messages_that_it_could_refuse(kafka_address, admin, settings):
-    """Every message with a time of its own is older than the first topic allows, as those of a clock far ahead are younger."""
+@pytest.mark.parametrize(
+    "settings",
+    [{"message.timestamp.before.max.ms": "0"}, {"message.timestamp.type": "LogAppendTime"}],
+)
+async def test_a_broker_finds_no_time_in_messages_that_it_could_refuse(
+    kafka_address, admin, settings
+):
+    """Every message with a time of its own is older than the first topic allows, as those of a
+    clock far ahead are younger.
+    """
     topic = unique("clocks")
     await admin.create_topics([NewTopic(topic, 1, 1, topic_configs=settings)])
-    async with bus_at(kafka_address, linger_ms=20) as bus, bus.subscribe([topic], group="g") as subscription:
+    async with (
+        bus_at(kafka_address, linger_ms=20) as bus,
+        bus.subscribe([topic], group="g") as subscription,
+    ):
         await bus.publish([Message(topic, b"one"), Message(topic, b"two")])
         assert contents(await take(subscription, 2)) == [b"one", b"two"]
 
@@ -124,6 +150,8 @@ async def test_topics_are_made_with_the_time_of_the_broker(kafka_address, admin)
     topic = unique("time")
     async with bus_at(kafka_address) as bus:
         await bus.ensure_topics([TopicSpec(topic)])
-    wanted = [ConfigResource(ConfigResourceType.TOPIC, topic, configs={"message.timestamp.type": None})]
+    wanted = [
+        ConfigResource(ConfigResourceType.TOPIC, topic, configs={"message.timestamp.type": None})
+    ]
     ((answer,),) = [answer.resources for answer in await admin.describe_configs(wanted)]
     assert answer[4][0][1] == "LogAppendTime"

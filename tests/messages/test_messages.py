@@ -1,4 +1,6 @@
-"""Messages are read strictly: what is not exactly a message of this version is refused, and the error names the place."""
+"""Messages are read strictly: what is not exactly a message of this version is refused, and the
+error names the place.
+"""
 
 import json
 from typing import Any
@@ -37,7 +39,13 @@ ALL: list[Any] = [
         **IDS,
         node_id="n",
         role="r",
-        data=RunContextData(io={"input_inline": {"a": [1, None, "é"]}}, params={}, vars={}, results={"p": 1}, errors={"q": {"attempt": 1}}),
+        data=RunContextData(
+            io={"input_inline": {"a": [1, None, "é"]}},
+            params={},
+            vars={},
+            results={"p": 1},
+            errors={"q": {"attempt": 1}},
+        ),
         sources=(Source(node_id="p", generation=2, ended=True),),
         progress={"done": 3},
         earlier_attempts=1,
@@ -106,9 +114,19 @@ def test_a_message_is_read_as_it_was_written(message: Any) -> None:
         (json.dumps({**STARTED, "at": 1e300}).encode(), "at"),
         (json.dumps({**STARTED, "at": LAST_MOMENT + 1}).encode(), "at"),
         (json.dumps({**STARTED, "at": FIRST_MOMENT - 1}).encode(), "at"),
-        (json.dumps({key: value for key, value in STARTED.items() if key != "worker_id"}).encode(), "worker_id"),
+        (
+            json.dumps(
+                {key: value for key, value in STARTED.items() if key != "worker_id"}
+            ).encode(),
+            "worker_id",
+        ),
         (json.dumps({**STARTED, "kind": "node_succeeded"}).encode(), "started_at"),
-        (json.dumps({**STARTED, "kind": "node_succeeded", "started_at": 1, "metrics": {"n": "many"}}).encode(), "metrics"),
+        (
+            json.dumps(
+                {**STARTED, "kind": "node_succeeded", "started_at": 1, "metrics": {"n": "many"}}
+            ).encode(),
+            "metrics",
+        ),
         (json.dumps({**STARTED, "kind": "run_node"}).encode(), "node_id"),
         (b"[" * 100_000, "message"),
         (b'{"kind":"task_touched","v":1,"task_id":"t"}{}', "message"),

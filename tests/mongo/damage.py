@@ -35,8 +35,17 @@ WRONG: dict[str, Any] = {
 }
 
 FOREIGN_IDS: tuple[Any, ...] = (
-    7, 2.5, None, True, {"a": 1}, ObjectId("0" * 24), b"\x00x", datetime(2020, 1, 1), LARGEST, float("nan"),
-)  # fmt: skip
+    7,
+    2.5,
+    None,
+    True,
+    {"a": 1},
+    ObjectId("0" * 24),
+    b"\x00x",
+    datetime(2020, 1, 1),
+    LARGEST,
+    float("nan"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +66,25 @@ class Case:
 
 
 def cases(document: dict[str, Any]) -> Iterator[Case]:
-    """Every field of a document but its id, with every wrong value; one that is inside a field as well."""
+    """Every field of a document but its id, with every wrong value; one that is inside a field as
+    well.
+    """
     names = [name for name in document if name != "_id"]
-    names += [f"{name}.{inner}" for name in names if isinstance(document[name], dict) for inner in document[name]]
+    names += [
+        f"{name}.{inner}"
+        for name in names
+        if isinstance(document[name], dict)
+        for inner in document[name]
+    ]
     return (Case(name, kind) for name in names for kind in WRONG)
 
 
-async def damage(database: AsyncDatabase[dict[str, Any]], collection: str, found: dict[Any, Case]) -> dict[Any, Case]:
-    """Damage these documents, by their ids. Returns those that the server let be damaged so: some values no index takes."""
+async def damage(
+    database: AsyncDatabase[dict[str, Any]], collection: str, found: dict[Any, Case]
+) -> dict[Any, Case]:
+    """Damage these documents, by their ids. Returns those that the server let be damaged so: some
+    values no index takes.
+    """
     updates = [UpdateOne({"_id": document_id}, case.update) for document_id, case in found.items()]
     refused: set[int] = set()
     try:
@@ -72,9 +92,19 @@ async def damage(database: AsyncDatabase[dict[str, Any]], collection: str, found
     except BulkWriteError as error:
         refused = {item["index"] for item in error.details["writeErrors"]}
     assert len(refused) < len(found) / 50 + 2
-    return {document_id: case for number, (document_id, case) in enumerate(found.items()) if number not in refused}
+    return {
+        document_id: case
+        for number, (document_id, case) in enumerate(found.items())
+        if number not in refused
+    }
 
 
-def copies(like: dict[str, Any], ids: Iterable[Any], **fields: Callable[[Any], Any]) -> list[dict[str, Any]]:
-    """Documents like this one with these ids; ``fields`` give values of other fields that differ with them."""
-    return [{**like, "_id": one, **{name: made(one) for name, made in fields.items()}} for one in ids]
+def copies(
+    like: dict[str, Any], ids: Iterable[Any], **fields: Callable[[Any], Any]
+) -> list[dict[str, Any]]:
+    """Documents like this one with these ids; ``fields`` give values of other fields that differ
+    with them.
+    """
+    return [
+        {**like, "_id": one, **{name: made(one) for name, made in fields.items()}} for one in ids
+    ]

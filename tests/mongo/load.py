@@ -1,4 +1,6 @@
-"""Work as coordinators, workers and clients do it, kept up through outages, and what must be true of it afterwards."""
+"""Work as coordinators, workers and clients do it, kept up through outages, and what must be true
+of it afterwards.
+"""
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
@@ -29,7 +31,9 @@ class Load:
         self.reached = anyio.Event()
 
     async def commit(self, task_id: str, writer: int) -> None:
-        """Append to a task's log by compare-and-set, telling after an unknown outcome by what the log says."""
+        """Append to a task's log by compare-and-set, telling after an unknown outcome by what the
+        log says.
+        """
         number = 0
         while not self.stopping:
             number += 1
@@ -37,7 +41,9 @@ class Load:
             try:
                 record = (await self.store.load([task_id]))[task_id]
                 log = record.parts["log"] + f" {mark}".encode()
-                (applied,) = await self.store.commit([change(task_id, record.version, op_id=mark, put={"log": log})])
+                (applied,) = await self.store.commit(
+                    [change(task_id, record.version, op_id=mark, put={"log": log})]
+                )
             except StoreUnavailable:
                 self.outages += 1
                 applied = mark.encode() in (await self.reload(task_id)).split()
@@ -70,7 +76,9 @@ class Load:
         while not self.stopping:
             key = f"key-{number // 2}"
             try:
-                self.created[key].update(await self.store.create([task(f"task-{number}", idempotency_key=key)]))
+                self.created[key].update(
+                    await self.store.create([task(f"task-{number}", idempotency_key=key)])
+                )
             except StoreUnavailable:
                 self.outages += 1
                 continue
@@ -99,9 +107,9 @@ class Load:
         assert [record.position for record in found] == list(range(1, len(found) + 1))
         assert sorted(record.uid for record in found) == sorted(set(self.put))
         assert all(len(task_ids) == 1 for task_ids in self.created.values())
-        assert set(await self.store.load([name for names in self.created.values() for name in names])) == set().union(
-            *self.created.values()
-        )
+        assert set(
+            await self.store.load([name for names in self.created.values() for name in names])
+        ) == set().union(*self.created.values())
 
 
 @asynccontextmanager

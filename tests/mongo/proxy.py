@@ -10,7 +10,9 @@ from tests.servers.ports import LOOPBACK, free_ports
 
 
 class Wire:
-    """Between driver and server. The next answers to commands of the name ``lose`` are lost, with the connection, ``times`` times."""
+    """Between driver and server. The next answers to commands of the name ``lose`` are lost, with
+    the connection, ``times`` times.
+    """
 
     def __init__(self, target: int, port: int) -> None:
         self.target, self.port = target, port
@@ -23,7 +25,11 @@ class Wire:
 
     async def carry(self, client: SocketStream) -> None:
         asked = bytearray()
-        async with client, await anyio.connect_tcp(LOOPBACK, self.target) as server, anyio.create_task_group() as tasks:
+        async with (
+            client,
+            await anyio.connect_tcp(LOOPBACK, self.target) as server,
+            anyio.create_task_group() as tasks,
+        ):
 
             async def questions() -> None:
                 async for data in client:
@@ -50,7 +56,10 @@ class Wire:
 async def wire(target: int) -> AsyncIterator[Wire]:
     (port,) = free_ports(1)
     between = Wire(target, port)
-    async with await anyio.create_tcp_listener(local_host=LOOPBACK, local_port=port) as listener, anyio.create_task_group() as tasks:
+    async with (
+        await anyio.create_tcp_listener(local_host=LOOPBACK, local_port=port) as listener,
+        anyio.create_task_group() as tasks,
+    ):
         tasks.start_soon(listener.serve, between.carry_one)
         yield between
         tasks.cancel_scope.cancel()

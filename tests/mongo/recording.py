@@ -3,16 +3,28 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
+from pymongo.monitoring import (
+    CommandFailedEvent,
+    CommandListener,
+    CommandStartedEvent,
+    CommandSucceededEvent,
+)
 
 from flowkit.protocols import ArchivedPart, ArtifactRecord, Commit, Stream, TaskHeader, TaskRecord
 
 NOON = 1_700_000_000.0
 
 
-def task(task_id: str, *, spec: bytes = b"{}", parts: Mapping[str, bytes] | None = None, **header: Any) -> TaskRecord:
+def task(
+    task_id: str, *, spec: bytes = b"{}", parts: Mapping[str, bytes] | None = None, **header: Any
+) -> TaskRecord:
     fields = {"status": "queued", "created_at": NOON} | header
-    return TaskRecord(TaskHeader(task_id, **fields), spec, {"state": b"0"} if parts is None else parts, op_id="created")
+    return TaskRecord(
+        TaskHeader(task_id, **fields),
+        spec,
+        {"state": b"0"} if parts is None else parts,
+        op_id="created",
+    )
 
 
 def change(

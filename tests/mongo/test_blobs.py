@@ -32,11 +32,17 @@ async def blobs(database: AsyncDatabase) -> list[str]:
     return sorted(file["metadata"]["use"] for file in files)
 
 
-async def test_what_is_small_is_readable_text_in_the_document(store: MongoStore, database: AsyncDatabase) -> None:
+async def test_what_is_small_is_readable_text_in_the_document(
+    store: MongoStore, database: AsyncDatabase
+) -> None:
     await store.create([task("t", spec=b'{"nodes":[]}', parts={"n12": '"grün"'.encode()})])
     document = await database["flowkit_tasks"].find_one({"_id": "t"})
     assert document is not None
-    assert (document["spec"], document["parts"], document["schema_version"]) == ('{"nodes":[]}', {"n12": '"grün"'}, 1)
+    assert (document["spec"], document["parts"], document["schema_version"]) == (
+        '{"nodes":[]}',
+        {"n12": '"grün"'},
+        1,
+    )
     assert await blobs(database) == []
 
 
@@ -46,7 +52,9 @@ async def test_bytes_that_are_no_text_come_back_as_they_were(store: MongoStore) 
     assert (record.spec, record.parts["a"]) == (b"\xff\x00", b"\x80")
 
 
-async def test_what_is_large_lies_beside_the_document(store: MongoStore, database: AsyncDatabase) -> None:
+async def test_what_is_large_lies_beside_the_document(
+    store: MongoStore, database: AsyncDatabase
+) -> None:
     await store.create([task("t", spec=LARGE, parts={"a": LARGE, "b": b"1"})])
     await store.commit([change("t", put={"c": LARGE}, archive=[ArchivedPart("d", 1, LARGE)])])
     await store.artifacts.put([artifact(Stream("t", "n"), "u", LARGE)])
@@ -59,7 +67,9 @@ async def test_what_is_large_lies_beside_the_document(store: MongoStore, databas
     assert [found.data for found in await store.dead_letters()] == [LARGE]
 
 
-async def test_many_middling_parts_do_not_make_a_large_document(store: MongoStore, database: AsyncDatabase) -> None:
+async def test_many_middling_parts_do_not_make_a_large_document(
+    store: MongoStore, database: AsyncDatabase
+) -> None:
     await store.create([task("t", parts={f"n{number}": b"x" * 200_000 for number in range(30)})])
     document = await database["flowkit_tasks"].find_one({"_id": "t"})
     assert document is not None
@@ -67,7 +77,9 @@ async def test_many_middling_parts_do_not_make_a_large_document(store: MongoStor
     assert sum(map(len, (await store.load(["t"]))["t"].parts.values())) == 6_000_000
 
 
-async def test_a_large_part_that_is_replaced_is_deleted(store: MongoStore, database: AsyncDatabase) -> None:
+async def test_a_large_part_that_is_replaced_is_deleted(
+    store: MongoStore, database: AsyncDatabase
+) -> None:
     await store.create([task("t", parts={"a": LARGE})])
     await store.commit([change("t", 1, put={"a": LARGER}, archive=[ArchivedPart("z", 1, LARGE)])])
     await store.commit([change("t", 2, put={"a": LARGE}, archive=[ArchivedPart("z", 2, LARGER)])])
@@ -76,10 +88,17 @@ async def test_a_large_part_that_is_replaced_is_deleted(store: MongoStore, datab
     assert await store.read_archive("t", ["z"]) == {"z": LARGER}
 
 
-async def test_blobs_of_those_that_came_second_are_deleted(store: MongoStore, database: AsyncDatabase) -> None:
+async def test_blobs_of_those_that_came_second_are_deleted(
+    store: MongoStore, database: AsyncDatabase
+) -> None:
     stream = Stream("t", "n")
     for _ in range(2):
-        await store.create([task("t", spec=LARGE, idempotency_key="k"), task("other", spec=LARGER, idempotency_key="k")])
+        await store.create(
+            [
+                task("t", spec=LARGE, idempotency_key="k"),
+                task("other", spec=LARGER, idempotency_key="k"),
+            ]
+        )
         await store.commit([change("t", 7, put={"a": LARGE})])
         await store.commit([change("t", 8, put={"a": LARGE}), change("none", 8, put={"a": LARGE})])
         await store.artifacts.put([artifact(stream, "u", LARGE), artifact(stream, "u", LARGER)])
@@ -95,7 +114,9 @@ async def test_a_lower_rank_leaves_no_blob(store: MongoStore, database: AsyncDat
     assert await blobs(database) == ["archive/z"]
 
 
-async def test_dropping_letters_and_purging_tasks_deletes_their_blobs(store: MongoStore, database: AsyncDatabase) -> None:
+async def test_dropping_letters_and_purging_tasks_deletes_their_blobs(
+    store: MongoStore, database: AsyncDatabase
+) -> None:
     await test_what_is_large_lies_beside_the_document(store, database)
     await store.commit([change("t", 2, finished_at=1.0)])
     assert await store.purge(finished_before=2.0) == 1
@@ -104,7 +125,9 @@ async def test_dropping_letters_and_purging_tasks_deletes_their_blobs(store: Mon
     assert await blobs(database) == []
 
 
-async def test_a_spec_that_was_read_is_not_read_again(store: MongoStore, commands: Commands) -> None:
+async def test_a_spec_that_was_read_is_not_read_again(
+    store: MongoStore, commands: Commands
+) -> None:
     await store.create([task("t", spec=LARGE)])
     await store.load(["t"])
     commands.sent.clear()
@@ -131,7 +154,9 @@ async def test_a_part_above_the_limit_is_refused(database: AsyncDatabase) -> Non
 
 
 class Replacing(Commands):
-    """Replaces the blob of the task ``times`` times: always after the document was read, and before the blob is."""
+    """Replaces the blob of the task ``times`` times: always after the document was read, and before
+    the blob is.
+    """
 
     def __init__(self, collections: Database[Document], times: int) -> None:
         super().__init__()
@@ -139,13 +164,21 @@ class Replacing(Commands):
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
         name, command = self.sent[-1]
-        if name == event.command_name == "find" and command["find"] == "flowkit_tasks" and self._times:
+        if (
+            name == event.command_name == "find"
+            and command["find"] == "flowkit_tasks"
+            and self._times
+        ):
             self._times -= 1
             (old,) = self._collections["flowkit_blobs.files"].find()
             new = f"blob{self._times}"
             self._collections["flowkit_blobs.files"].insert_one(old | {"_id": new})
-            self._collections["flowkit_blobs.chunks"].update_many({"files_id": old["_id"]}, {"$set": {"files_id": new}})
-            self._collections["flowkit_tasks"].update_one({"_id": "t"}, {"$set": {"spec.blob": new}})
+            self._collections["flowkit_blobs.chunks"].update_many(
+                {"files_id": old["_id"]}, {"$set": {"files_id": new}}
+            )
+            self._collections["flowkit_tasks"].update_one(
+                {"_id": "t"}, {"$set": {"spec.blob": new}}
+            )
             self._collections["flowkit_blobs.files"].delete_one({"_id": old["_id"]})
 
 
@@ -172,12 +205,16 @@ async def test_a_task_of_a_later_version_is_not_misread_and_hides_no_other(
     store: MongoStore, database: AsyncDatabase, version: object
 ) -> None:
     await store.create([task("later", spec=LARGE), task("t", spec=LARGE)])
-    await database["flowkit_tasks"].update_one({"_id": "later"}, {"$set": {"schema_version": version}})
+    await database["flowkit_tasks"].update_one(
+        {"_id": "later"}, {"$set": {"schema_version": version}}
+    )
     fault = f"document 'later' has schema version {version!r}; this FlowKit knows 1"
     assert await read(store, "later", "t") == {"later": (fault, b""), "t": (None, LARGE)}
 
 
-async def test_a_task_whose_blob_is_gone_hides_no_other(store: MongoStore, database: AsyncDatabase) -> None:
+async def test_a_task_whose_blob_is_gone_hides_no_other(
+    store: MongoStore, database: AsyncDatabase
+) -> None:
     await store.create([task("poor", spec=LARGE, parts={"a": LARGER}), task("t", spec=LARGE)])
     document = await database["flowkit_tasks"].find_one({"_id": "poor"})
     assert document is not None
@@ -198,7 +235,10 @@ async def test_a_task_that_points_at_what_is_no_blob_hides_no_other(
 
 async def read(store: MongoStore, *task_ids: str) -> dict[str, tuple[str | None, bytes]]:
     """What is wrong with each task, and what was submitted. A list tells the same."""
-    loaded = {task_id: (record.fault, record.spec) for task_id, record in (await store.load(task_ids)).items()}
+    loaded = {
+        task_id: (record.fault, record.spec)
+        for task_id, record in (await store.load(task_ids)).items()
+    }
     listed, _ = await store.list_tasks(TaskQuery())
     assert {record.header.task_id: (record.fault, record.spec) for record in listed} == loaded
     return loaded
@@ -209,18 +249,24 @@ async def test_an_archived_part_or_artifact_that_cannot_be_read_is_told_and_not_
 ) -> None:
     stream = Stream("t", "n")
     await store.create([task("t")])
-    await store.commit([change("t", archive=[ArchivedPart("a", 1, LARGE), ArchivedPart("b", 1, b"1")])])
+    await store.commit(
+        [change("t", archive=[ArchivedPart("a", 1, LARGE), ArchivedPart("b", 1, b"1")])]
+    )
     await store.artifacts.put([artifact(stream, "u"), artifact(stream, "v")])
     await database["flowkit_blobs.files"].delete_many({})
     await database["flowkit_artifacts"].update_one({"uid": "u"}, {"$set": {"schema_version": 99}})
-    with pytest.raises(CorruptRecord, match=r"'name': 'a'.* points at blob '\w+', which does not exist"):
+    with pytest.raises(
+        CorruptRecord, match=r"'name': 'a'.* points at blob '\w+', which does not exist"
+    ):
         await store.read_archive("t", ["a", "b"])
     with pytest.raises(CorruptRecord, match=r"schema version 99; this FlowKit knows 1"):
         await store.artifacts.read(stream)
 
 
 @pytest.mark.parametrize("name", ["a.b", "$a", "A", "1a", "", "a\x00", "a\n"])
-async def test_a_part_cannot_be_named_like_a_path_or_an_operator(store: MongoStore, name: str) -> None:
+async def test_a_part_cannot_be_named_like_a_path_or_an_operator(
+    store: MongoStore, name: str
+) -> None:
     await store.create([task("t")])
     with pytest.raises(ValueError, match="not the name of a part"):
         await store.commit([change("t", put={name: b"1"})])
@@ -234,14 +280,29 @@ ODD = ["$set", "a.b", "a\x00b", '{"$gt":""}', "/", "é" * 200, '"],["', "'"]
 
 @pytest.mark.parametrize("odd", ODD, ids=range(len(ODD)))
 async def test_users_may_name_things_as_they_like(store: MongoStore, odd: str) -> None:
-    await store.create([task(odd, labels={odd: odd}, pipeline=odd, idempotency_key=odd, spec=json.dumps({odd: 1}).encode())])
+    await store.create(
+        [
+            task(
+                odd,
+                labels={odd: odd},
+                pipeline=odd,
+                idempotency_key=odd,
+                spec=json.dumps({odd: 1}).encode(),
+            )
+        ]
+    )
     record = (await store.load([odd]))[odd]
     assert (record.header.labels, record.header.pipeline) == ({odd: odd}, odd)
-    await store.commit([change(odd, archive=[ArchivedPart(odd, 1, b"1"), ArchivedPart(f"{odd}/", 1, b"2")])])
+    await store.commit(
+        [change(odd, archive=[ArchivedPart(odd, 1, b"1"), ArchivedPart(f"{odd}/", 1, b"2")])]
+    )
     assert await store.scan_archive(odd, prefix=odd) == [(odd, b"1"), (f"{odd}/", b"2")]
     streams = [Stream(odd, odd), Stream(odd, f"{odd}/0"), Stream(f"{odd}/{odd}", odd)]
     for stream in streams:
-        assert await store.artifacts.put([artifact(stream, odd), artifact(stream, f"{odd}/1")]) == [True, True]
+        assert await store.artifacts.put([artifact(stream, odd), artifact(stream, f"{odd}/1")]) == [
+            True,
+            True,
+        ]
         assert await store.artifacts.known(stream, [odd, "x"]) == {odd}
     assert len(await store.artifacts.scan(odd)) == 4
     await store.park([DeadLetter(odd, NOON, "batch", odd, odd, odd, odd, odd)])

@@ -1,4 +1,6 @@
-"""Operations on the driver end whole: alone, side by side, in time or too late, cancelled or not."""
+"""Operations on the driver end whole: alone, side by side, in time or too late, cancelled or
+not.
+"""
 
 import asyncio
 import contextlib
@@ -14,7 +16,9 @@ from flowkit_mongo._calls import Calls, Operation, side_by_side
 
 
 class Server:
-    """Holds operations until it is told to answer; each takes some turns of the loop to give up what it holds."""
+    """Holds operations until it is told to answer; each takes some turns of the loop to give up
+    what it holds.
+    """
 
     def __init__(self) -> None:
         self.asked = asyncio.Semaphore(0)
@@ -68,7 +72,9 @@ async def together(server: Server) -> None:
 
 
 @pytest.mark.parametrize(("run", "count"), [(alone, 1), (together, 2)])
-async def test_an_operation_is_cancelled_once_and_has_ended_before_its_caller(run: Callable[[Server], Awaitable[None]], count: int) -> None:
+async def test_an_operation_is_cancelled_once_and_has_ended_before_its_caller(
+    run: Callable[[Server], Awaitable[None]], count: int
+) -> None:
     server = Server()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run, server)
@@ -115,13 +121,17 @@ async def test_what_has_not_begun_when_another_fails_does_not_begin(at_a_time: i
     server = Server()
     server.answer.set()
     with pytest.raises(StoreError, match="first"):
-        await side_by_side([failing(StoreError("first"))] * at_a_time + [server.work] * 5, at_a_time=at_a_time)
+        await side_by_side(
+            [failing(StoreError("first"))] * at_a_time + [server.work] * 5, at_a_time=at_a_time
+        )
     assert server.begun == 0
 
 
 async def test_that_the_server_is_away_is_told_before_all_else() -> None:
     with pytest.raises(StoreUnavailable):
-        await side_by_side([failing(StoreError("broken")), failing(StoreUnavailable("away"))], at_a_time=2)
+        await side_by_side(
+            [failing(StoreError("broken")), failing(StoreUnavailable("away"))], at_a_time=2
+        )
 
 
 @pytest.mark.parametrize("count", [0, 1, 7])

@@ -29,7 +29,11 @@ class Versions:
         if self.fails:
             self.fails -= 1
             raise StoreUnavailable("away")
-        return {task_id: (self.versions[task_id], task_id in self.ended) for task_id in task_ids if task_id in self.versions}
+        return {
+            task_id: (self.versions[task_id], task_id in self.ended)
+            for task_id in task_ids
+            if task_id in self.versions
+        }
 
 
 def changes(versions: Versions) -> Changes:

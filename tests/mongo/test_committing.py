@@ -28,46 +28,77 @@ MINE = "mine"
         ({"version": 9, "recent": ["theirs"]}, False),
     ],
 )
-def test_a_commit_of_a_bulk_was_applied_if_its_mark_is_there(document: dict[str, object] | None, applied: bool) -> None:
+def test_a_commit_of_a_bulk_was_applied_if_its_mark_is_there(
+    document: dict[str, object] | None, applied: bool
+) -> None:
     assert _was_applied(change("t", 5), document, MINE) is applied
 
 
 def test_what_cannot_be_told_any_more_is_said_to_be_unknown() -> None:
     with pytest.raises(StoreUnavailable, match="moved on too far"):
-        _was_applied(change("t", 5), {"version": 5 + RECENT + 1, "recent": ["theirs"] * RECENT}, MINE)
+        _was_applied(
+            change("t", 5), {"version": 5 + RECENT + 1, "recent": ["theirs"] * RECENT}, MINE
+        )
 
 
 @pytest.mark.services
-async def test_of_bulks_at_the_same_time_each_commit_has_one_winner(store: MongoStore, database: AsyncDatabase) -> None:
+async def test_of_bulks_at_the_same_time_each_commit_has_one_winner(
+    store: MongoStore, database: AsyncDatabase
+) -> None:
     ids = [f"t{number}" for number in range(60)]
     await store.create([task(task_id) for task_id in ids])
     won: Counter[str] = Counter()
 
     async def commit_all(own: MongoStore, writer: int) -> None:
         for turn in range(8):
-            versions = {task_id: record.version for task_id, record in (await own.load(ids)).items()}
-            commits = [change(task_id, versions[task_id], op_id=f"{writer}.{turn}") for task_id in ids]
-            won.update(task_id for task_id, applied in zip(ids, await own.commit(commits), strict=True) if applied)
+            versions = {
+                task_id: record.version for task_id, record in (await own.load(ids)).items()
+            }
+            commits = [
+                change(task_id, versions[task_id], op_id=f"{writer}.{turn}") for task_id in ids
+            ]
+            won.update(
+                task_id
+                for task_id, applied in zip(ids, await own.commit(commits), strict=True)
+                if applied
+            )
 
-    async with MongoStore(database) as second, MongoStore(database) as third, anyio.create_task_group() as tasks:
+    async with (
+        MongoStore(database) as second,
+        MongoStore(database) as third,
+        anyio.create_task_group() as tasks,
+    ):
         for writer, own in enumerate((store, second, third)):
             tasks.start_soon(commit_all, own, writer)
-    assert {task_id: record.version - 1 for task_id, record in (await store.load(ids)).items()} == won
+    assert {
+        task_id: record.version - 1 for task_id, record in (await store.load(ids)).items()
+    } == won
 
 
 @pytest.mark.services
-async def test_a_bulk_is_one_command_and_its_losers_one_more(store: MongoStore, commands: Commands) -> None:
+async def test_a_bulk_is_one_command_and_its_losers_one_more(
+    store: MongoStore, commands: Commands
+) -> None:
     ids = [f"t{number}" for number in range(500)]
     await store.create([task(task_id) for task_id in ids])
     commands.sent.clear()
     assert all(await store.commit([change(task_id) for task_id in ids]))
     assert commands.names() == ["update"]
-    assert sum(await store.commit([change(task_id, 2 + number % 2) for number, task_id in enumerate(ids)])) == 250
+    assert (
+        sum(
+            await store.commit(
+                [change(task_id, 2 + number % 2) for number, task_id in enumerate(ids)]
+            )
+        )
+        == 250
+    )
     assert commands.names() == ["update", "update", "find"]
 
 
 @pytest.mark.services
-async def test_the_marks_of_bulks_do_not_pile_up(store: MongoStore, database: AsyncDatabase) -> None:
+async def test_the_marks_of_bulks_do_not_pile_up(
+    store: MongoStore, database: AsyncDatabase
+) -> None:
     await store.create([task("t"), task("u")])
     for version in range(1, 2 * RECENT):
         assert await store.commit([change("t", version), change("u", version)]) == [True, True]

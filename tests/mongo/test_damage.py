@@ -1,4 +1,6 @@
-"""One damaged document stops nothing but what it is itself: it is put aside, and shown with what is wrong."""
+"""One damaged document stops nothing but what it is itself: it is put aside, and shown with what is
+wrong.
+"""
 
 import json
 import uuid
@@ -48,32 +50,54 @@ async def one_of(database: Database, collection: str, **where: Any) -> dict[str,
 async def faults(store: MongoStore, collection: str) -> dict[str, str]:
     """What ``dlq ls`` shows of a collection, by id."""
     found = await store.damaged_records(limit=10_000)
-    return {record.record_id: record.fault for record in found if record.place == f"flowkit_{collection}"}
+    return {
+        record.record_id: record.fault
+        for record in found
+        if record.place == f"flowkit_{collection}"
+    }
 
 
-async def spread(database: Database, collection: str, like: dict[str, Any], **fields: Callable[[Any], Any]) -> dict[str, Case]:
-    """Damaged copies of a document, one for each case, and sound ones: the canaries. Some have ids of other types."""
+async def spread(
+    database: Database, collection: str, like: dict[str, Any], **fields: Callable[[Any], Any]
+) -> dict[str, Case]:
+    """Damaged copies of a document, one for each case, and sound ones: the canaries. Some have ids
+    of other types.
+    """
     found = {case.name: case for case in cases(like)}
-    await database[f"flowkit_{collection}"].insert_many(copies(like, [*found, *CANARIES, *FOREIGN_IDS], **fields))
+    await database[f"flowkit_{collection}"].insert_many(
+        copies(like, [*found, *CANARIES, *FOREIGN_IDS], **fields)
+    )
     return await damage(database, collection, found)
 
 
 def check_told(case: Case, text: str) -> None:
-    """What is wrong is said: the field, or the version of the shape, or the blob that is not there."""
+    """What is wrong is said: the field, or the version of the shape, or the blob that is not
+    there.
+    """
     assert any(word in text for word in (case.field.partition(".")[0], "schema version", "blob"))
 
 
 # ---------------------------------------------------------------- tasks
 
 
-async def test_a_damaged_task_is_read_as_such_and_hinders_no_other(store: MongoStore, database: Database) -> None:
+async def test_a_damaged_task_is_read_as_such_and_hinders_no_other(
+    store: MongoStore, database: Database
+) -> None:
     like = task(
-        "like", pipeline="p", labels={"team": "a"}, idempotency_key="key", wake_at=NOON, finished_at=NOON, spec=LARGE,
+        "like",
+        pipeline="p",
+        labels={"team": "a"},
+        idempotency_key="key",
+        wake_at=NOON,
+        finished_at=NOON,
+        spec=LARGE,
         parts={"state": b"0", "n0": LARGE},
-    )  # fmt: skip
+    )
     await store.create([like, task("other")])
     await store.commit([change("like", put={"n1": b"1"}, finished_at=NOON), change("other")])
-    found = await spread(database, "tasks", await one_of(database, "tasks", _id="like"), idempotency_key=repr)
+    found = await spread(
+        database, "tasks", await one_of(database, "tasks", _id="like"), idempotency_key=repr
+    )
 
     loaded = await store.load([*found, *CANARIES])
     whole = loaded[CANARIES[0]]
@@ -81,14 +105,22 @@ async def test_a_damaged_task_is_read_as_such_and_hinders_no_other(store: MongoS
     for name, record in loaded.items():
         assert isinstance(record.version, int)
         if record.fault is not None:
-            assert found[name].field.partition(".")[0] in record.fault or "schema version" in record.fault
+            assert (
+                found[name].field.partition(".")[0] in record.fault
+                or "schema version" in record.fault
+            )
             assert (record.spec, record.parts) == (b"", {})
     unharmed = {name for name in found if loaded[name].fault is None}
     assert unharmed == {
-        case.name for case in found.values()
-        if (case.kind == "missing" and case.field in OPTIONAL) or (case.kind in FITTING.get(case.field, ()))
-    }  # fmt: skip
-    assert all((loaded[name].spec, dict(loaded[name].parts)) == (whole.spec, dict(whole.parts)) for name in CANARIES)
+        case.name
+        for case in found.values()
+        if (case.kind == "missing" and case.field in OPTIONAL)
+        or (case.kind in FITTING.get(case.field, ()))
+    }
+    assert all(
+        (loaded[name].spec, dict(loaded[name].parts)) == (whole.spec, dict(whole.parts))
+        for name in CANARIES
+    )
 
     listed: set[str] = set()
     after = None
@@ -127,24 +159,39 @@ TEXTS = {"text", "text with NUL"}
 NUMBERS = {"number", "negative"}
 VALUES = {"text", "text with NUL", "binary"}
 FITTING: dict[str, set[str]] = {
-    "version": {"number"}, "op_id": TEXTS, "status": TEXTS, "created_at": NUMBERS, "spec": VALUES, "pipeline": TEXTS,
-    "idempotency_key": TEXTS, "wake_at": NUMBERS, "finished_at": NUMBERS, "parts.state": VALUES, "parts.n0": VALUES, "parts.n1": VALUES,
-}  # fmt: skip
+    "version": {"number"},
+    "op_id": TEXTS,
+    "status": TEXTS,
+    "created_at": NUMBERS,
+    "spec": VALUES,
+    "pipeline": TEXTS,
+    "idempotency_key": TEXTS,
+    "wake_at": NUMBERS,
+    "finished_at": NUMBERS,
+    "parts.state": VALUES,
+    "parts.n0": VALUES,
+    "parts.n1": VALUES,
+}
 """What a field may hold as well, as far as the store can tell."""
 
 
-async def test_the_commits_of_others_in_the_same_bulk_go_through(store: MongoStore, database: Database) -> None:
+async def test_the_commits_of_others_in_the_same_bulk_go_through(
+    store: MongoStore, database: Database
+) -> None:
     await store.create([task("like", wake_at=NOON), task("other")])
     await store.commit([change("like"), change("other")])
     found = await spread(database, "tasks", await one_of(database, "tasks", _id="like"))
     mine = [name for name in found if found[name].field in ("parts", "recent", "version", "op_id")]
     put = {"state": b"1"}
     with pytest.raises(RecordRefused):
-        await store.commit([change(name, 2, put=put) for name in [*CANARIES[:2], *mine, *CANARIES[2:]]])
+        await store.commit(
+            [change(name, 2, put=put) for name in [*CANARIES[:2], *mine, *CANARIES[2:]]]
+        )
     loaded = await store.load([*mine, *CANARIES])
     assert {loaded[name].version for name in CANARIES} == {3}
     for name in mine:
-        # Alone each is refused for ever, or of another version than is expected, or does not mind the damage. Never is the store away.
+        # Alone each is refused for ever, or of another version than is expected, or does not mind
+        # the damage. Never is the store away.
         try:
             applied = await store.commit([change(name, loaded[name].version, put=put)])
         except RecordRefused:
@@ -153,10 +200,14 @@ async def test_the_commits_of_others_in_the_same_bulk_go_through(store: MongoSto
             assert applied == [True] or loaded[name].fault is not None
 
 
-async def test_whoever_waits_for_a_damaged_task_is_woken_and_the_others_go_on_waiting(store: MongoStore, database: Database) -> None:
+async def test_whoever_waits_for_a_damaged_task_is_woken_and_the_others_go_on_waiting(
+    store: MongoStore, database: Database
+) -> None:
     await store.create([task("like")])
     found = await spread(database, "tasks", await one_of(database, "tasks"))
-    versions = [name for name in found if found[name].field == "version" and found[name].kind != "number"]
+    versions = [
+        name for name in found if found[name].field == "version" and found[name].kind != "number"
+    ]
     with anyio.fail_after(REST):
         async with anyio.create_task_group() as waiting:
             for name in [*versions, *CANARIES]:
@@ -165,11 +216,15 @@ async def test_whoever_waits_for_a_damaged_task_is_woken_and_the_others_go_on_wa
                 await store.commit([change(name)])
 
 
-async def test_an_idempotency_key_of_a_damaged_task_is_told(store: MongoStore, database: Database) -> None:
+async def test_an_idempotency_key_of_a_damaged_task_is_told(
+    store: MongoStore, database: Database
+) -> None:
     await store.create([task("like", idempotency_key="k")])
     like = await one_of(database, "tasks")
     await database["flowkit_tasks"].delete_many({})
-    await database["flowkit_tasks"].insert_many([{**like, "_id": 7}, {**like, "_id": "x", "idempotency_key": ["l"]}])
+    await database["flowkit_tasks"].insert_many(
+        [{**like, "_id": 7}, {**like, "_id": "x", "idempotency_key": ["l"]}]
+    )
     for key in "kl":
         with pytest.raises(CorruptRecord, match="idempotency key"):
             await store.create([task("new", idempotency_key=key)])
@@ -179,7 +234,9 @@ async def test_an_idempotency_key_of_a_damaged_task_is_told(store: MongoStore, d
 # ---------------------------------------------------------------- archive and artifacts
 
 
-async def test_a_damaged_part_of_the_archive_fails_the_reads_that_need_it_alone(store: MongoStore, database: Database) -> None:
+async def test_a_damaged_part_of_the_archive_fails_the_reads_that_need_it_alone(
+    store: MongoStore, database: Database
+) -> None:
     await store.create([task("t")])
     await store.commit([change("t", archive=[ArchivedPart("like", 3, LARGE)])])
     like = await one_of(database, "archive")
@@ -187,11 +244,17 @@ async def test_a_damaged_part_of_the_archive_fails_the_reads_that_need_it_alone(
     names = [f"a{number:03}" for number in range(len(found))]
     by_id = dict(zip(names, found.values(), strict=True))
     await database["flowkit_archive"].insert_many(
-        [{**like, "_id": {"task": task_id, "name": name}} for name in names for task_id in (name, "whole")]
+        [
+            {**like, "_id": {"task": task_id, "name": name}}
+            for name in names
+            for task_id in (name, "whole")
+        ]
     )
     for name, case in by_id.items():
         with suppress(WriteError):
-            await database["flowkit_archive"].update_one({"_id": {"task": name, "name": name}}, case.update)
+            await database["flowkit_archive"].update_one(
+                {"_id": {"task": name, "name": name}}, case.update
+            )
     await database["flowkit_archive"].insert_many([{**like, "_id": one} for one in FOREIGN_IDS])
     for name, case in by_id.items():
         try:
@@ -200,9 +263,13 @@ async def test_a_damaged_part_of_the_archive_fails_the_reads_that_need_it_alone(
             check_told(case, str(error))
         else:
             assert part == LARGE or (case.field, case.kind) in [("data", kind) for kind in VALUES]
-    assert await store.scan_archive("whole", prefix="", limit=1000) == [(name, LARGE) for name in names]
+    assert await store.scan_archive("whole", prefix="", limit=1000) == [
+        (name, LARGE) for name in names
+    ]
     # Where one is damaged, what comes before it is found; then it is told.
-    await database["flowkit_archive"].update_one({"_id": {"task": "whole", "name": names[2]}}, {"$unset": {"data": ""}})
+    await database["flowkit_archive"].update_one(
+        {"_id": {"task": "whole", "name": names[2]}}, {"$unset": {"data": ""}}
+    )
     assert [name for name, _ in await store.scan_archive("whole", prefix="a")] == names[:2]
     with pytest.raises(CorruptRecord, match="'data' is missing"):
         await store.scan_archive("whole", prefix="a", after=names[1])
@@ -219,7 +286,9 @@ async def test_a_part_that_is_archived_again_takes_the_place_of_one_whose_rank_i
     assert await store.read_archive("t", ["a"]) == {"a": b"new"}
 
 
-async def test_a_damaged_artifact_fails_its_stream_alone(store: MongoStore, database: Database) -> None:
+async def test_a_damaged_artifact_fails_its_stream_alone(
+    store: MongoStore, database: Database
+) -> None:
     stream = Stream("t", "n")
     await store.artifacts.put([artifact(stream, uid, LARGE) for uid in "abc"])
     like = [await one_of(database, "artifacts", uid=uid) for uid in "abc"]
@@ -242,41 +311,65 @@ async def test_a_damaged_artifact_fails_its_stream_alone(store: MongoStore, data
         whole = Stream(name, "n")
         assert [record.meta for record in await store.artifacts.read(whole)] == [LARGE] * 3
         assert len(await store.artifacts.scan(name)) == 3
-        assert await store.artifacts.put([artifact(whole, "c"), artifact(whole, "d")]) == [False, True]
+        assert await store.artifacts.put([artifact(whole, "c"), artifact(whole, "d")]) == [
+            False,
+            True,
+        ]
     shown = await faults(store, "artifacts")
     assert len(shown) > len(damaged) * 0.8
 
 
-async def damage_streams(database: Database, like: list[dict[str, Any]], found: dict[str, Case]) -> dict[str, Case]:
+async def damage_streams(
+    database: Database, like: list[dict[str, Any]], found: dict[str, Case]
+) -> dict[str, Case]:
     """A stream of three for each case, whose second record is damaged so, and sound ones."""
     names = [*found, *CANARIES]
     await database["flowkit_artifacts"].insert_many(
-        [{**one, "_id": artifact_id(Stream(name, "n"), one["uid"]), "task_id": name} for name in names for one in like]
+        [
+            {**one, "_id": artifact_id(Stream(name, "n"), one["uid"]), "task_id": name}
+            for name in names
+            for one in like
+        ]
     )
     second = {artifact_id(Stream(name, "n"), "b"): case for name, case in found.items()}
     applied = await damage(database, "artifacts", second)
-    return {name: case for name, case in found.items() if artifact_id(Stream(name, "n"), "b") in applied}
+    return {
+        name: case for name, case in found.items() if artifact_id(Stream(name, "n"), "b") in applied
+    }
 
 
 @pytest.mark.parametrize("position", [None, "x", LARGEST, float("nan"), -1, True])
-async def test_nothing_goes_behind_an_artifact_whose_position_is_damaged(store: MongoStore, database: Database, position: Any) -> None:
+async def test_nothing_goes_behind_an_artifact_whose_position_is_damaged(
+    store: MongoStore, database: Database, position: Any
+) -> None:
     damaged, whole = Stream("t", "n"), Stream("u", "n")
-    await store.artifacts.put([artifact(stream, uid) for stream in (damaged, whole) for uid in "ab"])
-    await database["flowkit_artifacts"].update_one({"task_id": "t", "uid": "b"}, {"$set": {"position": position}})
+    await store.artifacts.put(
+        [artifact(stream, uid) for stream in (damaged, whole) for uid in "ab"]
+    )
+    await database["flowkit_artifacts"].update_one(
+        {"task_id": "t", "uid": "b"}, {"$set": {"position": position}}
+    )
     async with MongoStore(database) as other:
         with pytest.raises(CorruptRecord, match="position"):
             await other.artifacts.put([artifact(damaged, "c"), artifact(damaged, "d")])
         assert await other.artifacts.put([artifact(whole, "c")]) == [True]
 
 
-async def test_a_file_that_is_half_there_fails_what_points_at_it_alone(store: MongoStore, database: Database) -> None:
+async def test_a_file_that_is_half_there_fails_what_points_at_it_alone(
+    store: MongoStore, database: Database
+) -> None:
     await store.create([task(name, spec=LARGE) for name in CANARIES])
     names: list[str] = []
     for collection in ("files", "chunks"):
         await store.create([task("like", spec=LARGE)])
         like = await one_of(database, f"blobs.{collection}")
         for case in cases(like):
-            if case.field in ("metadata", "filename", "uploadDate", "chunkSize") or case.field.startswith("metadata."):
+            if case.field in (
+                "metadata",
+                "filename",
+                "uploadDate",
+                "chunkSize",
+            ) or case.field.startswith("metadata."):
                 continue
             names.append(name := f"{collection}-{case.name}")
             await store.create([task(name, spec=LARGE)])
@@ -287,7 +380,9 @@ async def test_a_file_that_is_half_there_fails_what_points_at_it_alone(store: Mo
     async with MongoStore(database, config=MongoConfig(retry_for_sec=0)) as fresh:
         loaded = await fresh.load([*names, *CANARIES])
         assert {loaded[name].spec for name in CANARIES} == {LARGE}
-        assert all("blob" in str(loaded[name].fault) or loaded[name].spec == LARGE for name in names)
+        assert all(
+            "blob" in str(loaded[name].fault) or loaded[name].spec == LARGE for name in names
+        )
         assert sum(loaded[name].fault is not None for name in names) > len(names) * 0.7
         assert any("chunks" in fault for fault in (await faults(fresh, "blobs.files")).values())
 
@@ -295,22 +390,44 @@ async def test_a_file_that_is_half_there_fails_what_points_at_it_alone(store: Mo
 # ---------------------------------------------------------------- sessions, dead letters, notes of what was purged
 
 
-async def test_a_damaged_session_is_left_out_until_its_worker_renews_it(store: MongoStore, database: Database) -> None:
+async def test_a_damaged_session_is_left_out_until_its_worker_renews_it(
+    store: MongoStore, database: Database
+) -> None:
     await store.renew_session(WorkerSession("like", ["r"], 1, NOON, {"host": "h"}))
     found = await spread(database, "workers", await one_of(database, "workers"))
     sessions = {session.worker_id: session for session in await store.sessions()}
     assert set(CANARIES) <= set(sessions)
-    assert set(await faults(store, "workers")) == (set(found) - set(sessions)) | set(map(repr, FOREIGN_IDS))
+    assert set(await faults(store, "workers")) == (set(found) - set(sessions)) | set(
+        map(repr, FOREIGN_IDS)
+    )
     assert len(sessions) < len(found) / 2
     for name in found:
         await store.renew_session(WorkerSession(name, ["r"], 2, NOON))
     assert set(await faults(store, "workers")) == set(map(repr, FOREIGN_IDS))
 
 
-async def test_a_damaged_letter_is_listed_with_what_is_wrong(store: MongoStore, database: Database) -> None:
+async def test_a_damaged_letter_is_listed_with_what_is_wrong(
+    store: MongoStore, database: Database
+) -> None:
     letter = DeadLetter(
-        "like", NOON, "batch", "code", "error", "t", "n", "u", LARGE, 2000, 1, 2, "topic", "key", 3, 4, {"header": b"value"}
-    )  # fmt: skip
+        "like",
+        NOON,
+        "batch",
+        "code",
+        "error",
+        "t",
+        "n",
+        "u",
+        LARGE,
+        2000,
+        1,
+        2,
+        "topic",
+        "key",
+        3,
+        4,
+        {"header": b"value"},
+    )
     await store.park([letter])
     found = await spread(database, "dead_letters", await one_of(database, "dead_letters"))
     letters: dict[str, DeadLetter] = {}
@@ -322,19 +439,27 @@ async def test_a_damaged_letter_is_listed_with_what_is_wrong(store: MongoStore, 
         fault = letters[name].fault
         assert fault is None or case.field.partition(".")[0] in fault or "schema version" in fault
     shown = await faults(store, "dead_letters")
-    assert {name for name in found if letters[name].fault} <= {*shown, "data-blob-text", "data-blob-text-with-NUL"}
+    assert {name for name in found if letters[name].fault} <= {
+        *shown,
+        "data-blob-text",
+        "data-blob-text-with-NUL",
+    }
     await store.park([replace(letter, letter_id=name, data=b"") for name in found])
     assert await store.drop_dead_letters(list(found)) == len(found)
 
 
-async def test_a_purge_deletes_what_is_over_and_nothing_that_a_damaged_id_could_mean(store: MongoStore, database: Database) -> None:
+async def test_a_purge_deletes_what_is_over_and_nothing_that_a_damaged_id_could_mean(
+    store: MongoStore, database: Database
+) -> None:
     await store.park([DeadLetter("letter", NOON, "batch", "code", "error", "over", data=LARGE)])
     await store.create([task("over", finished_at=1.0, spec=LARGE), task("stays", spec=LARGE)])
     like = await one_of(database, "tasks", _id="over")
     old = datetime(2020, 1, 1, tzinfo=UTC)
     await database["flowkit_tasks"].insert_many(copies(like, FOREIGN_IDS))
     await database["flowkit_purged"].insert_many([{"_id": one, "at": old} for one in FOREIGN_IDS])
-    notes = [{"_id": case.name, **case.update.get("$set", {})} for case in cases({"_id": "", "at": old})]
+    notes = [
+        {"_id": case.name, **case.update.get("$set", {})} for case in cases({"_id": "", "at": old})
+    ]
     await database["flowkit_purged"].insert_many(notes)
     await database["flowkit_blobs.files"].update_many({}, {"$set": {"uploadDate": old}})
     assert await store.purge(finished_before=2.0) == 1
@@ -348,14 +473,23 @@ async def test_a_purge_deletes_what_is_over_and_nothing_that_a_damaged_id_could_
 # ---------------------------------------------------------------- coordinators
 
 
-CHAIN = {"nodes": [{"node_id": "a", "type": "hold"}, {"node_id": "b", "type": "hold", "depends_on": ["a"]}]}
+CHAIN = {
+    "nodes": [
+        {"node_id": "a", "type": "hold"},
+        {"node_id": "b", "type": "hold", "depends_on": ["a"]},
+    ]
+}
 EVERY = 5
-"""Whole coordinators meet one case in so many: each field is among them, and each kind of wrong value."""
+"""Whole coordinators meet one case in so many: each field is among them, and each kind of wrong
+value.
+"""
 QUICK = {"scheduler_tick_sec": 0.2, "command_check_sec": 0.2, "lease_ttl_sec": 600.0}
 
 
 class Installation:
-    """Coordinators and a worker on a bus in memory and a real store, with tasks that are to be damaged, and canaries."""
+    """Coordinators and a worker on a bus in memory and a real store, with tasks that are to be
+    damaged, and canaries.
+    """
 
     def __init__(self, store: MongoStore, database: Database) -> None:
         self.store, self.database, self.bus = store, database, InMemoryBus()
@@ -375,14 +509,28 @@ class Installation:
             await self.gate.wait()
             return "x" * 10
 
-        return Worker(bus=self.bus, store=self.store, cfg=WorkerConfig(max_concurrency=500), handlers=[hold])
+        return Worker(
+            bus=self.bus, store=self.store, cfg=WorkerConfig(max_concurrency=500), handlers=[hold]
+        )
 
     async def submit(self) -> None:
-        await self.client.create_task(graph=CHAIN, task_id="like", labels={"team": "a"}, idempotency_key="k", deadline_sec=3600.0)
+        await self.client.create_task(
+            graph=CHAIN,
+            task_id="like",
+            labels={"team": "a"},
+            idempotency_key="k",
+            deadline_sec=3600.0,
+        )
         like = await one_of(self.database, "tasks")
         self.victims = {case.name: case for case in list(cases(like))[::EVERY]}
         for name in [*self.victims, *CANARIES]:
-            await self.client.create_task(graph=CHAIN, task_id=name, labels={"team": "a"}, idempotency_key=name, deadline_sec=3600.0)
+            await self.client.create_task(
+                graph=CHAIN,
+                task_id=name,
+                labels={"team": "a"},
+                idempotency_key=name,
+                deadline_sec=3600.0,
+            )
 
     async def damage(self) -> None:
         self.victims = await damage(self.database, "tasks", self.victims)
@@ -411,7 +559,9 @@ class Installation:
             return name in await faults(self.store, "tasks")
 
 
-async def test_damaged_tasks_that_a_coordinator_meets_first_stop_no_other(store: MongoStore, database: Database) -> None:
+async def test_damaged_tasks_that_a_coordinator_meets_first_stop_no_other(
+    store: MongoStore, database: Database
+) -> None:
     there = Installation(store, database)
     async with there.bus, there.client:
         await there.submit()
@@ -423,7 +573,9 @@ async def test_damaged_tasks_that_a_coordinator_meets_first_stop_no_other(store:
         assert not letters or (name, "a") not in there.running
 
 
-async def test_tasks_that_are_damaged_while_coordinators_hold_them_stop_no_other(store: MongoStore, database: Database) -> None:
+async def test_tasks_that_are_damaged_while_coordinators_hold_them_stop_no_other(
+    store: MongoStore, database: Database
+) -> None:
     there = Installation(store, database)
     async with there.bus, there.client:
         await there.submit()
@@ -436,15 +588,23 @@ async def test_tasks_that_are_damaged_while_coordinators_hold_them_stop_no_other
 
 
 @pytest.mark.parametrize("damage", ["marks", "status"])
-async def test_waiting_for_a_task_whose_fields_contradict_each_other_ends(store: MongoStore, database: Database, damage: str) -> None:
+async def test_waiting_for_a_task_whose_fields_contradict_each_other_ends(
+    store: MongoStore, database: Database, damage: str
+) -> None:
     there = Installation(store, database)
     async with there.bus, there.client, there.coordinator() as coordinator, there.worker():
         await there.client.create_task(graph=CHAIN, task_id="t")
         with anyio.fail_after(REST):
             while not there.running:
                 await anyio.sleep(0.02)
-            state = json.loads((await one_of(database, "tasks"))["parts"]["state"]) | {"marks": "FF"}
-            wrong = {"parts.state": json.dumps(state).encode()} if damage == "marks" else {"status": "finished", "finished_at": 1.0}
+            state = json.loads((await one_of(database, "tasks"))["parts"]["state"]) | {
+                "marks": "FF"
+            }
+            wrong = (
+                {"parts.state": json.dumps(state).encode()}
+                if damage == "marks"
+                else {"status": "finished", "finished_at": 1.0}
+            )
             await database["flowkit_tasks"].update_one({"_id": "t"}, {"$set": wrong})
             for client in (there.client, coordinator):
                 with pytest.raises(CorruptRecord, match="'t' cannot be read"):
@@ -467,7 +627,9 @@ def test_the_command_line_shows_what_is_damaged(mongo_address: str) -> None:
     with MongoClient[dict[str, Any]](mongo_address) as client:
         try:
             assert run("dlq", "ls").stdout == "no dead letters\n"
-            client[name]["flowkit_workers"].insert_one({"_id": "w", "roles": [], "beat": "x", "started_at": 1.0, "info": []})
+            client[name]["flowkit_workers"].insert_one(
+                {"_id": "w", "roles": [], "beat": "x", "started_at": 1.0, "info": []}
+            )
             client[name]["flowkit_dead_letters"].insert_one({"_id": "l"})
             client[name]["flowkit_tasks"].insert_one({"_id": 7})
             rows = {row["letter_id"]: row for row in json.loads(run("dlq", "ls", "--json").stdout)}
@@ -476,11 +638,16 @@ def test_the_command_line_shows_what_is_damaged(mongo_address: str) -> None:
         finally:
             client.drop_database(name)
     assert {(letter_id, row["kind"]) for letter_id, row in rows.items()} == {
-        ("l", "message"), ("flowkit_tasks/7", "record"), ("flowkit_workers/w", "record"), ("flowkit_dead_letters/l", "record"),
-    }  # fmt: skip
+        ("l", "message"),
+        ("flowkit_tasks/7", "record"),
+        ("flowkit_workers/w", "record"),
+        ("flowkit_dead_letters/l", "record"),
+    }
     assert "field 'at' is missing" in rows["l"]["fault"]
     assert "field 'beat'" in rows["flowkit_workers/w"]["fault"]
-    (line,) = [check for check in json.loads(doctor.stdout)["checks"] if check["name"] == "mongodb records"]
+    (line,) = [
+        check for check in json.loads(doctor.stdout)["checks"] if check["name"] == "mongodb records"
+    ]
     assert (doctor.exit_code, line["ok"]) == (1, False)
     assert "3 damaged" in line["detail"]
     assert "field 'beat'" in line["detail"]

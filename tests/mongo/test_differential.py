@@ -10,7 +10,16 @@ import anyio
 import pytest
 from pymongo import AsyncMongoClient
 
-from flowkit.protocols import ArchivedPart, ArtifactRecord, Commit, DeadLetter, Store, Stream, TaskQuery, WorkerSession
+from flowkit.protocols import (
+    ArchivedPart,
+    ArtifactRecord,
+    Commit,
+    DeadLetter,
+    Store,
+    Stream,
+    TaskQuery,
+    WorkerSession,
+)
 from flowkit_mongo import MongoConfig, MongoStore
 from flowkit_testing import InMemoryStore
 from tests.mongo.recording import NOON, task
@@ -60,11 +69,17 @@ class Steps:
     def create(self) -> Step:
         records = [
             task(
-                task_id, spec=self.data(), parts=self.parts(), labels=self.labels(), created_at=self.one(*TIMES),
-                pipeline=self.one(None, "p", "q"), idempotency_key=self.one(None, "k1", "k2"), wake_at=self.one(None, *TIMES),
+                task_id,
+                spec=self.data(),
+                parts=self.parts(),
+                labels=self.labels(),
+                created_at=self.one(*TIMES),
+                pipeline=self.one(None, "p", "q"),
+                idempotency_key=self.one(None, "k1", "k2"),
+                wake_at=self.one(None, *TIMES),
             )
             for task_id in self.some(TASKS)
-        ]  # fmt: skip
+        ]
         return lambda store: store.create(records)
 
     def plan(self, task_id: str) -> dict[str, Any]:
@@ -81,45 +96,86 @@ class Steps:
         }
 
     def commit(self) -> Step:
-        plans = [(self.plan(task_id), self.one(0, 0, 0, 0, 1, -1)) for task_id in (*self.some(TASKS), *self.some(TASKS))]
+        plans = [
+            (self.plan(task_id), self.one(0, 0, 0, 0, 1, -1))
+            for task_id in (*self.some(TASKS), *self.some(TASKS))
+        ]
 
         async def step(store: Store) -> Any:
             loaded = await store.load(TASKS)
             versions = {task_id: record.version for task_id, record in loaded.items()}
-            return await store.commit([Commit(expected_version=versions.get(plan["task_id"], 1) + off, **plan) for plan, off in plans])
+            return await store.commit(
+                [
+                    Commit(expected_version=versions.get(plan["task_id"], 1) + off, **plan)
+                    for plan, off in plans
+                ]
+            )
 
         return step
 
     def archive(self) -> Step:
         # A refused commit may leave its archived parts, so these fit.
         task_id = self.one(*TASKS)
-        parts = [ArchivedPart(name, self.random.randint(0, 5), self.data()) for name in self.some([*NAMES, "x.$"])]
+        parts = [
+            ArchivedPart(name, self.random.randint(0, 5), self.data())
+            for name in self.some([*NAMES, "x.$"])
+        ]
 
         async def step(store: Store) -> Any:
             loaded = await store.load([task_id])
             if task_id not in loaded:
                 return None
-            return await store.commit([Commit(task_id, loaded[task_id].version, "archived", "running", None, None, {}, (), parts)])
+            return await store.commit(
+                [
+                    Commit(
+                        task_id,
+                        loaded[task_id].version,
+                        "archived",
+                        "running",
+                        None,
+                        None,
+                        {},
+                        (),
+                        parts,
+                    )
+                ]
+            )
 
         return step
 
     def put(self) -> Step:
         records = [
             ArtifactRecord(
-                Stream(self.one(*TASKS), self.one(*NODES), self.one(0, 1)), self.one("u1", "u2", "u.$3", ""), self.one(True, False),
-                self.one(None, self.data()), self.data(), NOON,
+                Stream(self.one(*TASKS), self.one(*NODES), self.one(0, 1)),
+                self.one("u1", "u2", "u.$3", ""),
+                self.one(True, False),
+                self.one(None, self.data()),
+                self.data(),
+                NOON,
             )
             for _ in range(self.random.randint(0, 5))
-        ]  # fmt: skip
+        ]
         return lambda store: store.artifacts.put(records)
 
     def keep(self) -> Step:
         names = ["l1", "l2", "l.$3"]
         letters = [
-            DeadLetter(self.one(*names), NOON, "batch", "code", str(self.count), self.one(None, *TASKS), None, None, self.data())
+            DeadLetter(
+                self.one(*names),
+                NOON,
+                "batch",
+                "code",
+                str(self.count),
+                self.one(None, *TASKS),
+                None,
+                None,
+                self.data(),
+            )
             for _ in range(2)
         ]
-        session = WorkerSession(self.one("w1", "w.$2"), tuple(self.some(NAMES)), self.count, NOON, self.labels())
+        session = WorkerSession(
+            self.one("w1", "w.$2"), tuple(self.some(NAMES)), self.count, NOON, self.labels()
+        )
         drop, end = self.some([*names, "l4"]), self.one("w1", "w3")
         steps: list[Step] = [
             lambda store: store.park(letters),
@@ -135,7 +191,9 @@ class Steps:
 
     def ask(self) -> Step:
         labels = self.labels() if self.one(True, False) else {}
-        query = TaskQuery(statuses=self.some(STATUSES), pipeline=self.one(None, "p"), labels=labels, limit=2)
+        query = TaskQuery(
+            statuses=self.some(STATUSES), pipeline=self.one(None, "p"), labels=labels, limit=2
+        )
         before, limit = self.one(*TIMES), self.one(1, 100)
         stream = Stream(self.one(*TASKS), self.one(*NODES), self.one(0, 1))
         prefix, name = self.one("", "a", "c"), self.one("", "a", "b")
@@ -148,7 +206,9 @@ class Steps:
             due = await store.due(before=before, limit=100)
             artifacts = await store.artifacts.read(stream, after=limit - 1, limit=limit)
             archived = await store.read_archive(stream.task_id, ["a", "x.$", "none"])
-            scanned = await store.scan_archive(stream.task_id, prefix=prefix, after=name, limit=limit)
+            scanned = await store.scan_archive(
+                stream.task_id, prefix=prefix, after=name, limit=limit
+            )
             return pages, sorted(due), list(artifacts), archived, [tuple(item) for item in scanned]
 
         return step
@@ -161,9 +221,18 @@ class Steps:
 
 async def everything(store: Store) -> Any:
     tasks = await store.load(TASKS)
-    archives = [[tuple(item) for item in await store.scan_archive(task_id, prefix="")] for task_id in sorted(tasks)]
-    artifacts = [sorted((record for _, record in await store.artifacts.scan(task_id)), key=repr) for task_id in TASKS]
-    sessions = sorted(((s.worker_id, list(s.roles), s.beat, dict(s.info)) for s in await store.sessions()), key=repr)
+    archives = [
+        [tuple(item) for item in await store.scan_archive(task_id, prefix="")]
+        for task_id in sorted(tasks)
+    ]
+    artifacts = [
+        sorted((record for _, record in await store.artifacts.scan(task_id)), key=repr)
+        for task_id in TASKS
+    ]
+    sessions = sorted(
+        ((s.worker_id, list(s.roles), s.beat, dict(s.info)) for s in await store.sessions()),
+        key=repr,
+    )
     return tasks, archives, artifacts, sessions, list(await store.dead_letters())
 
 
@@ -185,7 +254,9 @@ async def test_both_stores_give_the_same_answers(store: MongoStore, seed: int) -
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("share", range(SHARES))
-async def test_both_stores_give_the_same_answers_from_the_beginning(mongo_address: str, config: MongoConfig, share: int) -> None:
+async def test_both_stores_give_the_same_answers_from_the_beginning(
+    mongo_address: str, config: MongoConfig, share: int
+) -> None:
     seeds = iter(range(FIRST + share, FIRST + SEQUENCES, SHARES))
 
     async def compare_some(client: AsyncMongoClient[Any]) -> None:

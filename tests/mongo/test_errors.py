@@ -8,7 +8,14 @@ import pytest
 from pymongo import MongoClient, helpers_shared
 from pymongo import errors as driver
 
-from flowkit.errors import ConfigError, FlowKitError, RecordRefused, RecordTooLarge, StoreError, StoreUnavailable
+from flowkit.errors import (
+    ConfigError,
+    FlowKitError,
+    RecordRefused,
+    RecordTooLarge,
+    StoreError,
+    StoreUnavailable,
+)
 from flowkit_mongo import MongoConfig, MongoStore
 from flowkit_mongo._codes import DUPLICATE_KEY, LASTING, PASSING, TOO_LARGE
 from flowkit_mongo._errors import translate, translated
@@ -19,7 +26,8 @@ EVERY = sorted(
         error
         for module in (driver, bson.errors, gridfs.errors)
         for _, error in inspect.getmembers(module, inspect.isclass)
-        if issubclass(error, Exception) and error.__module__.partition(".")[0] in ("pymongo", "bson", "gridfs")
+        if issubclass(error, Exception)
+        and error.__module__.partition(".")[0] in ("pymongo", "bson", "gridfs")
     },
     key=lambda error: error.__name__,
 )
@@ -54,11 +62,29 @@ def test_no_error_of_the_driver_is_missing(error: type[Exception]) -> None:
         (driver.WTimeoutError("late", 64), StoreUnavailable),
         (driver.OperationFailure("stepped down", 189), StoreUnavailable),
         (driver.OperationFailure("shutting down", 91), StoreUnavailable),
-        (driver.BulkWriteError({"writeErrors": [], "writeConcernErrors": [{"code": 64}]}), StoreUnavailable),
-        (driver.BulkWriteError({"writeErrors": [{"code": 10107, "index": 0}], "writeConcernErrors": []}), StoreUnavailable),
+        (
+            driver.BulkWriteError({"writeErrors": [], "writeConcernErrors": [{"code": 64}]}),
+            StoreUnavailable,
+        ),
+        (
+            driver.BulkWriteError(
+                {"writeErrors": [{"code": 10107, "index": 0}], "writeConcernErrors": []}
+            ),
+            StoreUnavailable,
+        ),
         (driver.OperationFailure("not authorized", 13), StoreError),
-        (driver.BulkWriteError({"writeErrors": [{"code": 28, "index": 0}], "writeConcernErrors": []}), RecordRefused),
-        (driver.BulkWriteError({"writeErrors": [{"code": 28, "index": 0}, {"code": 91, "index": 1}]}), StoreUnavailable),
+        (
+            driver.BulkWriteError(
+                {"writeErrors": [{"code": 28, "index": 0}], "writeConcernErrors": []}
+            ),
+            RecordRefused,
+        ),
+        (
+            driver.BulkWriteError(
+                {"writeErrors": [{"code": 28, "index": 0}, {"code": 91, "index": 1}]}
+            ),
+            StoreUnavailable,
+        ),
         (driver.WriteError("not viable", 28), RecordRefused),
         (driver.OperationFailure("a code that nobody knows", 987654), StoreError),
         (OverflowError("MongoDB can only handle up to 8-byte ints"), RecordRefused),
@@ -68,7 +94,9 @@ def test_no_error_of_the_driver_is_missing(error: type[Exception]) -> None:
         (TimeoutError(), StoreUnavailable),
         (ConnectionResetError(), StoreUnavailable),
     ],
-    ids=lambda value: f"{type(value).__name__}-{value}"[:40] if isinstance(value, Exception) else None,
+    ids=lambda value: (
+        f"{type(value).__name__}-{value}"[:40] if isinstance(value, Exception) else None
+    ),
 )
 def test_errors_are_told_apart(error: Exception, ours: type[FlowKitError]) -> None:
     assert type(translate(error)) is ours
@@ -95,7 +123,11 @@ def test_each_code_is_in_one_table() -> None:
 
 
 def test_what_the_driver_repeats_passes() -> None:
-    repeated = helpers_shared._RETRYABLE_ERROR_CODES | helpers_shared._NOT_PRIMARY_CODES | helpers_shared._SHUTDOWN_CODES
+    repeated = (
+        helpers_shared._RETRYABLE_ERROR_CODES
+        | helpers_shared._NOT_PRIMARY_CODES
+        | helpers_shared._SHUTDOWN_CODES
+    )
     assert repeated <= PASSING
 
 
@@ -106,12 +138,22 @@ CLOSING = {303, 330, 354, 372}
 @pytest.mark.services
 def test_no_code_that_a_server_knows_is_missing(own_mongo: MongoServers) -> None:
     primary, known = own_mongo.primary(), dict[int, str]()
-    # What the driver takes for another state of the server would make it look for a primary each time.
-    asked = sorted({*range(1, 400), *PASSING, *TOO_LARGE, 13297, 17280} - CLOSING - helpers_shared._NOT_PRIMARY_CODES - {92})
-    with MongoClient[dict[str, object]](primary.host, directConnection=True, retryReads=False) as client:
+    # What the driver takes for another state of the server would make it look for a primary each
+    # time.
+    asked = sorted(
+        {*range(1, 400), *PASSING, *TOO_LARGE, 13297, 17280}
+        - CLOSING
+        - helpers_shared._NOT_PRIMARY_CODES
+        - {92}
+    )
+    with MongoClient[dict[str, object]](
+        primary.host, directConnection=True, retryReads=False
+    ) as client:
         for code in asked:
             data = {"failCommands": ["ping"], "errorCode": code}
-            client.admin.command({"configureFailPoint": "failCommand", "mode": {"times": 1}, "data": data})
+            client.admin.command(
+                {"configureFailPoint": "failCommand", "mode": {"times": 1}, "data": data}
+            )
             try:
                 client.admin.command("ping")
             except driver.OperationFailure as error:
@@ -119,25 +161,40 @@ def test_no_code_that_a_server_knows_is_missing(own_mongo: MongoServers) -> None
                 if not name.startswith("Location"):
                     known[code] = name
     assert len(known) > 300
-    assert {code: name for code, name in known.items() if code not in PASSING | TOO_LARGE | LASTING | {DUPLICATE_KEY}} == {}
+    assert {
+        code: name
+        for code, name in known.items()
+        if code not in PASSING | TOO_LARGE | LASTING | {DUPLICATE_KEY}
+    } == {}
 
 
 # ---------------------------------------------------------------- texts
 
 
 async def test_a_server_that_is_away_is_told_in_one_line_with_what_to_do() -> None:
-    address = "mongodb://user:secret@127.0.0.1:1,127.0.0.1:2/?replicaSet=rs0&serverSelectionTimeoutMS=50"
+    address = (
+        "mongodb://user:secret@127.0.0.1:1,127.0.0.1:2/?replicaSet=rs0&serverSelectionTimeoutMS=50"
+    )
     with pytest.raises(StoreUnavailable) as caught:
         await MongoStore(address, config=MongoConfig(retry_for_sec=0)).__aenter__()
     text = str(caught.value)
     assert text.startswith("MongoDB: ")
     assert text.endswith("is the server running, and its address right?")
     assert len(text) < 400
-    assert not [word for word in ("Topology", "\n", "configured timeouts", "secret") if word in text]
+    assert not [
+        word for word in ("Topology", "\n", "configured timeouts", "secret") if word in text
+    ]
 
 
 def test_an_error_does_not_quote_the_documents_it_is_about() -> None:
-    details = {"writeErrors": [{"index": 0, "code": 28, "errmsg": "not viable", "op": {"u": "tulips" * 1000}}], "writeConcernErrors": []}
+    details = {
+        "writeErrors": [
+            {"index": 0, "code": 28, "errmsg": "not viable", "op": {"u": "tulips" * 1000}}
+        ],
+        "writeConcernErrors": [],
+    }
     assert str(translate(driver.BulkWriteError(details))) == "MongoDB: not viable (code 28)"
-    failure = driver.OperationFailure("not authorized", 13, {"errmsg": "not authorized", "code": 13, "$clusterTime": "tulips"})
+    failure = driver.OperationFailure(
+        "not authorized", 13, {"errmsg": "not authorized", "code": 13, "$clusterTime": "tulips"}
+    )
     assert str(translate(failure)) == "MongoDB: not authorized (code 13)"

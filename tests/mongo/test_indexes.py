@@ -36,12 +36,20 @@ async def use_everything(store: MongoStore) -> None:
     """Call every method in every way that makes another query."""
     labels = {"team": "a", "tier": "gold"}
     header: dict[str, Any] = {"pipeline": "p", "labels": labels, "wake_at": NOON}
-    tasks = [task(f"t{number}", spec=LARGE, idempotency_key=f"k{number}", **header) for number in range(20)]
+    tasks = [
+        task(f"t{number}", spec=LARGE, idempotency_key=f"k{number}", **header)
+        for number in range(20)
+    ]
     await store.create(tasks)
     await store.create([task("other", spec=LARGE, idempotency_key="k1"), tasks[2]])
     await store.load(["t1", "t2"])
     part = ArchivedPart("a.b", 1, LARGE)
-    await store.commit([change("t1", put={"state": LARGE}, archive=[part], finished_at=1.0), change("t2", 7, put={"state": LARGE})])
+    await store.commit(
+        [
+            change("t1", put={"state": LARGE}, archive=[part], finished_at=1.0),
+            change("t2", 7, put={"state": LARGE}),
+        ]
+    )
     await store.commit([change("t2", put={"state": LARGE}, archive=[part])])
     await store.read_archive("t1", ["a.b", "c"])
     for after in ("", "a"):
@@ -61,7 +69,10 @@ async def use_everything(store: MongoStore) -> None:
     await store.renew_session(WorkerSession("w", ["r"], 1, NOON))
     await store.sessions()
     await store.end_session("w")
-    letters = [DeadLetter(f"l{number}", NOON, "batch", "code", "error", "t1", data=LARGE) for number in range(3)]
+    letters = [
+        DeadLetter(f"l{number}", NOON, "batch", "code", "error", "t1", data=LARGE)
+        for number in range(3)
+    ]
     await store.park(letters)
     await store.park(letters[:1])
     await store.dead_letters()
@@ -71,8 +82,12 @@ async def use_everything(store: MongoStore) -> None:
     await store.dead_letters(letter_ids=["l0", "l1"])
     await store.drop_dead_letters(["l0", "l1"])
     stream = Stream("t1", "node")
-    await store.artifacts.put([artifact(stream, "u1"), artifact(stream, "u2", LARGE), artifact(Stream("t1", "b"), "u")])
-    await store.artifacts.put([artifact(stream, "u1"), artifact(stream, "u3"), artifact(Stream("t1", "b"), "u", LARGE)])
+    await store.artifacts.put(
+        [artifact(stream, "u1"), artifact(stream, "u2", LARGE), artifact(Stream("t1", "b"), "u")]
+    )
+    await store.artifacts.put(
+        [artifact(stream, "u1"), artifact(stream, "u3"), artifact(Stream("t1", "b"), "u", LARGE)]
+    )
     await store.artifacts.read(stream, after=1)
     await store.artifacts.known(stream, ["u1", "x"])
     (cursor, _), *_ = await store.artifacts.scan("t1", limit=2)
@@ -97,7 +112,8 @@ def plans(plan: Any) -> Iterator[str]:
 def explainable(name: str, command: dict[str, Any]) -> Iterator[dict[str, Any]]:
     plain = {key: value for key, value in command.items() if key not in NOT_EXPLAINED}
     if name == "find":
-        # GridFS looks whether the bucket is empty by asking for any one file. The search for damaged records reads everything.
+        # GridFS looks whether the bucket is empty by asking for any one file. The search for
+        # damaged records reads everything.
         searches = "$jsonSchema" in str(plain["filter"])
         if not searches and (plain["filter"] or plain.get("limit") != 1):
             yield plain
@@ -106,13 +122,21 @@ def explainable(name: str, command: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield {name: plain[name], name + "s": [statement]}
 
 
-async def test_no_query_scans_a_collection_or_sorts_in_memory(store: MongoStore, database: AsyncDatabase, commands: Commands) -> None:
+async def test_no_query_scans_a_collection_or_sorts_in_memory(
+    store: MongoStore, database: AsyncDatabase, commands: Commands
+) -> None:
     commands.sent.clear()
     await use_everything(store)
     asked = [each for name, command in list(commands.sent) for each in explainable(name, command)]
     assert len(asked) > 60
     for command in asked:
-        stages = set(plans((await database.command("explain", command, verbosity="queryPlanner"))["queryPlanner"]["winningPlan"]))
+        stages = set(
+            plans(
+                (await database.command("explain", command, verbosity="queryPlanner"))[
+                    "queryPlanner"
+                ]["winningPlan"]
+            )
+        )
         assert "COLLSCAN" not in stages, command
         assert "SORT" not in stages, command
 
@@ -123,7 +147,9 @@ async def test_the_indexes_are_made_at_start(store: MongoStore, database: AsyncD
         assert information[index.name]["key"] == list(index.keys)
 
 
-async def test_a_second_start_makes_no_index(store: MongoStore, database: AsyncDatabase, commands: Commands) -> None:
+async def test_a_second_start_makes_no_index(
+    store: MongoStore, database: AsyncDatabase, commands: Commands
+) -> None:
     commands.sent.clear()
     async with MongoStore(database):
         assert "createIndexes" not in commands.names()

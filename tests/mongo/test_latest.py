@@ -16,29 +16,41 @@ STREAM = Stream("t", "n")
 
 def concerns(commands: Commands, collection: str) -> list[str]:
     """The read concern of each look into a collection."""
-    return [command["readConcern"]["level"] for name, command in commands.sent if name == "find" and command["find"].endswith(collection)]
+    return [
+        command["readConcern"]["level"]
+        for name, command in commands.sent
+        if name == "find" and command["find"].endswith(collection)
+    ]
 
 
-async def test_a_task_that_is_not_found_is_looked_for_once_more(store: MongoStore, commands: Commands) -> None:
+async def test_a_task_that_is_not_found_is_looked_for_once_more(
+    store: MongoStore, commands: Commands
+) -> None:
     await store.create([task("t")])
     commands.sent.clear()
     assert (await store.load(["t", "other"])).keys() == {"t"}
     assert concerns(commands, "_tasks") == ["majority", "linearizable"]
 
 
-async def test_a_task_that_is_found_is_looked_for_once(store: MongoStore, commands: Commands) -> None:
+async def test_a_task_that_is_found_is_looked_for_once(
+    store: MongoStore, commands: Commands
+) -> None:
     await store.create([task("t")])
     commands.sent.clear()
     await store.load(["t"])
     assert concerns(commands, "_tasks") == ["majority"]
 
 
-async def test_waiting_for_a_task_that_is_not_found_looks_once_more(store: MongoStore, commands: Commands) -> None:
+async def test_waiting_for_a_task_that_is_not_found_looks_once_more(
+    store: MongoStore, commands: Commands
+) -> None:
     await store.wait_for_change("other", 1)
     assert concerns(commands, "_tasks") == ["majority", "linearizable"]
 
 
-async def test_an_archived_part_that_is_not_found_is_looked_for_once_more(store: MongoStore, commands: Commands) -> None:
+async def test_an_archived_part_that_is_not_found_is_looked_for_once_more(
+    store: MongoStore, commands: Commands
+) -> None:
     await store.create([task("t")])
     await store.commit([change("t", archive=[ArchivedPart("a", 1, b"1")])])
     commands.sent.clear()
@@ -46,7 +58,9 @@ async def test_an_archived_part_that_is_not_found_is_looked_for_once_more(store:
     assert concerns(commands, "_archive") == ["majority", "linearizable"]
 
 
-async def test_a_stream_is_read_to_its_end_where_that_is_asked(store: MongoStore, commands: Commands) -> None:
+async def test_a_stream_is_read_to_its_end_where_that_is_asked(
+    store: MongoStore, commands: Commands
+) -> None:
     await store.artifacts.put([artifact(STREAM, "u")])
     commands.sent.clear()
     assert len(await store.artifacts.read(STREAM)) == 1

@@ -25,14 +25,27 @@ def opened(source: Any, **config: Any) -> Any:
 async def test_addresses_and_asynchronous_databases_are_taken() -> None:
     motor, mock = AsyncIOMotorClient(NOWHERE, connect=False), AsyncMongoMockClient()
     async with AsyncMongoClient(NOWHERE, connect=False) as client:
-        for source in (NOWHERE, "mongodb+srv://example.org/name", motor["name"], client["name"], mock["name"]):
+        for source in (
+            NOWHERE,
+            "mongodb+srv://example.org/name",
+            motor["name"],
+            client["name"],
+            mock["name"],
+        ):
             assert isinstance(opened(source), MongoStore)
     motor.close()
 
 
 async def test_anything_else_is_left_to_others() -> None:
     with MongoClient(NOWHERE, connect=False) as client:
-        for source in ("postgres://host", "mongodb", client["name"], AsyncMongoMockClient(), 3, object()):
+        for source in (
+            "postgres://host",
+            "mongodb",
+            client["name"],
+            AsyncMongoMockClient(),
+            3,
+            object(),
+        ):
             with pytest.raises(ConfigError, match="no plugin opens a store"):
                 opened(source)
             with pytest.raises(ConfigError, match="neither"):
@@ -42,7 +55,10 @@ async def test_anything_else_is_left_to_others() -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"blob_treshold_bytes": 1}, r"options\.mongo\.blob_treshold_bytes: there is no such field; did you mean 'blob_threshold_bytes'\?"),
+        (
+            {"blob_treshold_bytes": 1},
+            r"options\.mongo\.blob_treshold_bytes: there is no such field; did you mean 'blob_threshold_bytes'\?",
+        ),
         ({"max_pool_size": "many"}, r"options\.mongo\.max_pool_size: .*integer"),
         ({"blob_threshold_bytes": 5_000_000}, r"options\.mongo\.blob_threshold_bytes: .*less than"),
     ],
@@ -66,7 +82,10 @@ async def test_a_server_that_is_away_is_unavailable() -> None:
 async def test_the_database_is_that_of_the_address_and_its_options_win() -> None:
     client, database = open_address("mongodb://h/other?maxPoolSize=7&APPNAME=mine", MongoConfig())
     assert database.name == "other"
-    assert (client.options.pool_options.max_pool_size, client.options.pool_options.appname) == (7, "mine")
+    assert (client.options.pool_options.max_pool_size, client.options.pool_options.appname) == (
+        7,
+        "mine",
+    )
     await client.close()
     client, database = open_address("mongodb://h", MongoConfig(max_pool_size=9))
     assert (database.name, client.options.pool_options.max_pool_size) == ("flowkit", 9)
@@ -74,7 +93,9 @@ async def test_the_database_is_that_of_the_address_and_its_options_win() -> None
 
 
 @pytest.mark.services
-async def test_a_client_opened_here_is_closed_and_one_that_was_given_stays_open(mongo_address: str) -> None:
+async def test_a_client_opened_here_is_closed_and_one_that_was_given_stays_open(
+    mongo_address: str,
+) -> None:
     own = MongoStore(mongo_address)
     async with own:
         client = own._client

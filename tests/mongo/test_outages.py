@@ -24,15 +24,23 @@ CONFIG = MongoConfig(retry_for_sec=15, server_selection_timeout_ms=5_000)
 
 
 def address(servers: MongoServers, *, options: str = "") -> str:
-    """A fresh database. The driver looks often, for a fail point feigns a state that the server itself never tells."""
-    return servers.address.replace("/?", f"/flowkit-{uuid.uuid4().hex[:12]}?") + "&heartbeatFrequencyMS=500" + options
+    """A fresh database. The driver looks often, for a fail point feigns a state that the server
+    itself never tells.
+    """
+    return (
+        servers.address.replace("/?", f"/flowkit-{uuid.uuid4().hex[:12]}?")
+        + "&heartbeatFrequencyMS=500"
+        + options
+    )
 
 
 @pytest.fixture
 async def impatient(own_mongo: MongoServers) -> AsyncIterator[MongoStore]:
     """A store that tries nothing twice, the driver neither."""
     config = MongoConfig(retry_for_sec=0)
-    async with MongoStore(address(own_mongo, options="&retryWrites=false&retryReads=false"), config=config) as store:
+    async with MongoStore(
+        address(own_mongo, options="&retryWrites=false&retryReads=false"), config=config
+    ) as store:
         await store.create([task("t")])
         yield store
 
@@ -44,22 +52,33 @@ async def patient(own_mongo: MongoServers) -> AsyncIterator[MongoStore]:
         yield store
 
 
-async def test_a_commit_that_the_network_lost_on_its_way_was_not_applied(impatient: MongoStore, own_mongo: MongoServers) -> None:
+async def test_a_commit_that_the_network_lost_on_its_way_was_not_applied(
+    impatient: MongoStore, own_mongo: MongoServers
+) -> None:
     with own_mongo.failing("update", closeConnection=True), pytest.raises(StoreUnavailable):
         await impatient.commit([change("t", op_id="lost")])
     assert (await impatient.load(["t"]))["t"].op_id == "created"
     assert await impatient.commit([change("t", op_id="again")]) == [True]
 
 
-async def test_a_commit_whose_confirmation_failed_may_have_been_applied(impatient: MongoStore, own_mongo: MongoServers) -> None:
-    with own_mongo.failing("update", writeConcernError={"code": SHUTDOWN, "errmsg": "shutting down"}), pytest.raises(StoreUnavailable):
+async def test_a_commit_whose_confirmation_failed_may_have_been_applied(
+    impatient: MongoStore, own_mongo: MongoServers
+) -> None:
+    with (
+        own_mongo.failing(
+            "update", writeConcernError={"code": SHUTDOWN, "errmsg": "shutting down"}
+        ),
+        pytest.raises(StoreUnavailable),
+    ):
         await impatient.commit([change("t", op_id="unknown")])
     record = (await impatient.load(["t"]))["t"]
     assert (record.op_id, record.version) == ("unknown", 2)
 
 
 @pytest.mark.parametrize("command", ["insert", "update", "find"])
-async def test_an_unavailable_server_is_told_as_such(impatient: MongoStore, own_mongo: MongoServers, command: str) -> None:
+async def test_an_unavailable_server_is_told_as_such(
+    impatient: MongoStore, own_mongo: MongoServers, command: str
+) -> None:
     with own_mongo.failing(command, errorCode=SHUTDOWN), pytest.raises(StoreUnavailable):
         await {
             "insert": lambda: impatient.create([task("u")]),
@@ -69,32 +88,57 @@ async def test_an_unavailable_server_is_told_as_such(impatient: MongoStore, own_
 
 
 @pytest.mark.parametrize(
-    "failure", [{"closeConnection": True}, {"errorCode": SHUTDOWN}, {"writeConcernError": {"code": SHUTDOWN}}], ids=str
+    "failure",
+    [{"closeConnection": True}, {"errorCode": SHUTDOWN}, {"writeConcernError": {"code": SHUTDOWN}}],
+    ids=str,
 )
-async def test_what_may_be_repeated_is_repeated(patient: MongoStore, own_mongo: MongoServers, failure: dict[str, object]) -> None:
+async def test_what_may_be_repeated_is_repeated(
+    patient: MongoStore, own_mongo: MongoServers, failure: dict[str, object]
+) -> None:
     stream = Stream("t", "n")
     with own_mongo.failing("insert", "find", times=3, **failure):
         assert await patient.create([task("u", idempotency_key="k"), task("t")]) == ["u", "t"]
     with own_mongo.failing("insert", "find", times=3, **failure):
-        assert await patient.artifacts.put([artifact(stream, uid) for uid in "abc"]) == [True, True, True]
+        assert await patient.artifacts.put([artifact(stream, uid) for uid in "abc"]) == [
+            True,
+            True,
+            True,
+        ]
     with own_mongo.failing("insert", "find", times=3, **failure):
-        assert await patient.artifacts.put([artifact(stream, uid) for uid in "cda"]) == [False, True, False]
-    assert [(found.uid, found.position) for found in await patient.artifacts.read(stream)] == [("a", 1), ("b", 2), ("c", 3), ("d", 4)]
+        assert await patient.artifacts.put([artifact(stream, uid) for uid in "cda"]) == [
+            False,
+            True,
+            False,
+        ]
+    assert [(found.uid, found.position) for found in await patient.artifacts.read(stream)] == [
+        ("a", 1),
+        ("b", 2),
+        ("c", 3),
+        ("d", 4),
+    ]
 
 
 async def test_artifacts_of_several_streams_are_told_to_be_unavailable_like_those_of_one(
     impatient: MongoStore, own_mongo: MongoServers
 ) -> None:
     records = [artifact(Stream("t", node), uid) for node in "nm" for uid in "ab"]
-    with own_mongo.failing("insert", times=2, closeConnection=True), pytest.raises(StoreUnavailable):
+    with (
+        own_mongo.failing("insert", times=2, closeConnection=True),
+        pytest.raises(StoreUnavailable),
+    ):
         await impatient.artifacts.put(records)
     assert await impatient.artifacts.put(records) == [True] * 4
 
 
-async def test_blobs_are_told_to_be_unavailable_like_their_document(impatient: MongoStore, own_mongo: MongoServers) -> None:
+async def test_blobs_are_told_to_be_unavailable_like_their_document(
+    impatient: MongoStore, own_mongo: MongoServers
+) -> None:
     await impatient.create([task("large", spec=LARGE, parts={"a": LARGE})])
     files = f"{impatient._context.driver.database.name}.flowkit_blobs.files"
-    with own_mongo.failing("find", times=2, namespace=files, closeConnection=True), pytest.raises(StoreUnavailable):
+    with (
+        own_mongo.failing("find", times=2, namespace=files, closeConnection=True),
+        pytest.raises(StoreUnavailable),
+    ):
         await impatient.load(["large"])
     assert (await impatient.load(["large"]))["large"].spec == LARGE
 
@@ -129,37 +173,56 @@ async def test_a_commit_whose_answer_was_lost_was_applied(between: Wire, others:
         await store.create([task(f"t{number}") for number in range(others + 1)])
         between.lose("update")
         with pytest.raises(StoreUnavailable):
-            await store.commit([change(f"t{number}", op_id="unknown") for number in range(others + 1)])
+            await store.commit(
+                [change(f"t{number}", op_id="unknown") for number in range(others + 1)]
+            )
         records = await store.load([f"t{number}" for number in range(others + 1)])
         assert {(record.op_id, record.version) for record in records.values()} == {("unknown", 2)}
         assert await store.commit([change("t0", op_id="unknown")]) == [False]
 
 
-async def test_a_commit_whose_answer_was_lost_is_repeated_by_the_driver_and_applied_once(between: Wire) -> None:
+async def test_a_commit_whose_answer_was_lost_is_repeated_by_the_driver_and_applied_once(
+    between: Wire,
+) -> None:
     source = through(between)
     async with MongoStore(source, config=CONFIG) as store:
         await store.create([task("t"), task("u")])
         between.lose("update")
         assert await store.commit([change("t")]) == [True]
         between.lose("update")
-        assert await store.commit([change("t", 2), change("u", 1), change("u", 7)]) == [True, True, False]
-        assert {name: record.version for name, record in (await store.load(["t", "u"])).items()} == {"t": 3, "u": 2}
+        assert await store.commit([change("t", 2), change("u", 1), change("u", 7)]) == [
+            True,
+            True,
+            False,
+        ]
+        assert {
+            name: record.version for name, record in (await store.load(["t", "u"])).items()
+        } == {"t": 3, "u": 2}
 
 
-async def test_what_was_inserted_and_whose_answer_was_lost_is_new_all_the_same(between: Wire) -> None:
+async def test_what_was_inserted_and_whose_answer_was_lost_is_new_all_the_same(
+    between: Wire,
+) -> None:
     source = through(between, options="&retryWrites=false")
     async with MongoStore(source, config=CONFIG) as store:
         stream = Stream("t", "n")
         between.lose("insert", times=2)
-        assert await store.artifacts.put([artifact(stream, "a"), artifact(stream, "b")]) == [True, True]
+        assert await store.artifacts.put([artifact(stream, "a"), artifact(stream, "b")]) == [
+            True,
+            True,
+        ]
         between.lose("insert")
-        assert await store.artifacts.put([artifact(stream, "b"), artifact(Stream("t", "m"), "c")]) == [False, True]
+        assert await store.artifacts.put(
+            [artifact(stream, "b"), artifact(Stream("t", "m"), "c")]
+        ) == [False, True]
         assert [found.uid for found in await store.artifacts.read(stream)] == ["a", "b"]
         between.lose("insert")
         assert await store.create([task("u", idempotency_key="k")]) == ["u"]
 
 
-async def test_archived_parts_are_durable_before_the_record_drops_them(impatient: MongoStore, own_mongo: MongoServers) -> None:
+async def test_archived_parts_are_durable_before_the_record_drops_them(
+    impatient: MongoStore, own_mongo: MongoServers
+) -> None:
     await impatient.commit([change("t", put={"n1": b"1"})])
     move = change("t", 2, drop=["n1"], archive=[ArchivedPart("n1", 1, b"1")])
     with own_mongo.failing("update", closeConnection=True), pytest.raises(StoreUnavailable):
@@ -169,7 +232,9 @@ async def test_archived_parts_are_durable_before_the_record_drops_them(impatient
     assert await impatient.read_archive("t", ["n1"]) == {"n1": b"1"}
 
 
-async def test_a_server_killed_and_started_again_under_load_loses_nothing(own_mongo: MongoServers) -> None:
+async def test_a_server_killed_and_started_again_under_load_loses_nothing(
+    own_mongo: MongoServers,
+) -> None:
     source = address(own_mongo, options="&retryWrites=false")
     async with under_load(lambda: MongoStore(source, config=CONFIG)) as load:
         for _ in range(2):
@@ -180,7 +245,9 @@ async def test_a_server_killed_and_started_again_under_load_loses_nothing(own_mo
     assert load.outages
 
 
-async def test_a_primary_that_steps_down_or_dies_under_load_loses_nothing(mongo_set_of_three: MongoServers) -> None:
+async def test_a_primary_that_steps_down_or_dies_under_load_loses_nothing(
+    mongo_set_of_three: MongoServers,
+) -> None:
     source = address(mongo_set_of_three)
     async with under_load(lambda: MongoStore(source, config=CONFIG)) as load:
         await to_thread.run_sync(mongo_set_of_three.step_down)

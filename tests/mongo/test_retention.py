@@ -15,14 +15,25 @@ STREAM = Stream("t", "n")
 
 
 async def left(database: AsyncDatabase) -> dict[str, int]:
-    counts = {name: await database[name].count_documents({}) for name in await database.list_collection_names()}
+    counts = {
+        name: await database[name].count_documents({})
+        for name in await database.list_collection_names()
+    }
     return {name.removeprefix("flowkit_"): count for name, count in counts.items() if count}
 
 
 async def run(store: MongoStore) -> None:
     """A task with all that a task may have, which has ended."""
     await store.create([task("t", spec=LARGE)])
-    await store.commit([change("t", finished_at=1.0, archive=[ArchivedPart("a", 1, b"1"), ArchivedPart("b", 1, LARGE)])])
+    await store.commit(
+        [
+            change(
+                "t",
+                finished_at=1.0,
+                archive=[ArchivedPart("a", 1, b"1"), ArchivedPart("b", 1, LARGE)],
+            )
+        ]
+    )
     await store.artifacts.put([artifact(STREAM, "u"), artifact(STREAM, "v", LARGE)])
 
 
@@ -36,7 +47,9 @@ def purging(store: MongoStore, seconds: float) -> Purging:
 
 
 @pytest.mark.services
-async def test_what_a_late_worker_stored_is_deleted_within_the_hour(store: MongoStore, database: AsyncDatabase) -> None:
+async def test_what_a_late_worker_stored_is_deleted_within_the_hour(
+    store: MongoStore, database: AsyncDatabase
+) -> None:
     await run(store)
     assert await store.purge(finished_before=2.0) == 1
     assert await left(database) == {"purged": 1}
@@ -48,7 +61,9 @@ async def test_what_a_late_worker_stored_is_deleted_within_the_hour(store: Mongo
 
 
 @pytest.mark.services
-async def test_a_purge_that_crashed_half_way_is_finished(store: MongoStore, database: AsyncDatabase) -> None:
+async def test_a_purge_that_crashed_half_way_is_finished(
+    store: MongoStore, database: AsyncDatabase
+) -> None:
     await run(store)
     await store._purging._note(["t"])
     await database["flowkit_tasks"].delete_many({})
@@ -58,17 +73,23 @@ async def test_a_purge_that_crashed_half_way_is_finished(store: MongoStore, data
 
 
 @pytest.mark.services
-async def test_a_task_that_was_noted_but_lives_keeps_everything(store: MongoStore, database: AsyncDatabase) -> None:
+async def test_a_task_that_was_noted_but_lives_keeps_everything(
+    store: MongoStore, database: AsyncDatabase
+) -> None:
     await run(store)
     await store._purging._note(["t"])
     await store.commit([change("t", 2, finished_at=None)])
     before = await left(database)
     await purging(store, 3700).purge(finished_before=2.0, limit=10)
-    assert await left(database) == {name: count for name, count in before.items() if name != "purged"}
+    assert await left(database) == {
+        name: count for name, count in before.items() if name != "purged"
+    }
 
 
 @pytest.mark.services
-async def test_blobs_of_a_task_that_was_never_created_are_deleted(store: MongoStore, database: AsyncDatabase) -> None:
+async def test_blobs_of_a_task_that_was_never_created_are_deleted(
+    store: MongoStore, database: AsyncDatabase
+) -> None:
     await run(store)
     lost = store._context.blobs.outgoing("never")
     lost.write("spec", LARGE)
@@ -81,12 +102,22 @@ async def test_blobs_of_a_task_that_was_never_created_are_deleted(store: MongoSt
 
 
 @pytest.mark.services
-@pytest.mark.parametrize("metadata", [{}, {"metadata": None}, {"metadata": [{"task_id": "never"}]}, {"metadata": {"task_id": {"a": 1}}}])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        {"metadata": None},
+        {"metadata": [{"task_id": "never"}]},
+        {"metadata": {"task_id": {"a": 1}}},
+    ],
+)
 async def test_files_of_others_in_the_bucket_are_left_alone(
     store: MongoStore, database: AsyncDatabase, metadata: dict[str, object]
 ) -> None:
     await run(store)
-    await database["flowkit_blobs.files"].insert_one({"_id": "theirs", "uploadDate": datetime.fromtimestamp(NOON, UTC), **metadata})
+    await database["flowkit_blobs.files"].insert_one(
+        {"_id": "theirs", "uploadDate": datetime.fromtimestamp(NOON, UTC), **metadata}
+    )
     assert await purging(store, 3700).purge(finished_before=2.0, limit=10) == 1
     assert await left(database) == {"purged": 1, "blobs.files": 1}
 

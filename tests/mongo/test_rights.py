@@ -1,4 +1,6 @@
-"""A whole installation on a server with TLS, whose processes have the roles of the how-to and nothing more."""
+"""A whole installation on a server with TLS, whose processes have the roles of the how-to and
+nothing more.
+"""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -34,7 +36,9 @@ LARGE = "x" * 300_000
 
 
 class SecuredServer:
-    """A server that takes TLS alone and knows its users. Who connects names the file of the authority."""
+    """A server that takes TLS alone and knows its users. Who connects names the file of the
+    authority.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.authority = Authority(folder)
@@ -43,11 +47,27 @@ class SecuredServer:
         data = folder / "data"
         data.mkdir()
         command: list[str | Path] = [
-            mongod_program(), "--dbpath", data, "--port", str(self._port), "--nounixsocket", "--bind_ip", LOOPBACK, "--auth",
-            "--wiredTigerCacheSizeGB", "0.25", "--tlsMode", "requireTLS", "--tlsCAFile", self.authority.path,
-            "--tlsCertificateKeyFile", self._certificate, "--setParameter", "authenticationMechanisms=SCRAM-SHA-256,MONGODB-X509",
+            mongod_program(),
+            "--dbpath",
+            data,
+            "--port",
+            str(self._port),
+            "--nounixsocket",
+            "--bind_ip",
+            LOOPBACK,
+            "--auth",
+            "--wiredTigerCacheSizeGB",
+            "0.25",
+            "--tlsMode",
+            "requireTLS",
+            "--tlsCAFile",
+            self.authority.path,
+            "--tlsCertificateKeyFile",
+            self._certificate,
+            "--setParameter",
+            "authenticationMechanisms=SCRAM-SHA-256,MONGODB-X509",
             "--tlsAllowConnectionsWithoutCertificates",
-        ]  # fmt: skip
+        ]
         self.process = ServerProcess(command, folder=data, log=folder / "mongod.log")
 
     def address(self, user: str | None, *, certificate: Path | None = None) -> str:
@@ -56,16 +76,22 @@ class SecuredServer:
         if user:
             query += "&authSource=admin"
         if certificate is not None:
-            query += f"&authMechanism=MONGODB-X509&tlsCertificateKeyFile={quote_plus(str(certificate))}"
+            query += (
+                f"&authMechanism=MONGODB-X509&tlsCertificateKeyFile={quote_plus(str(certificate))}"
+            )
         return f"mongodb://{who}{LOOPBACK}:{self._port}/{DATABASE}?{query}"
 
     def add_users(self) -> None:
-        """An administrator, by the exception for the first user; then the roles and who has them."""
+        """An administrator, by the exception for the first user; then the roles and who has
+        them.
+        """
         with MongoClient[dict[str, Any]](self.address(None)) as first:
             first.admin.command("createUser", "root", pwd=PASSWORD, roles=["root"])
         with MongoClient[dict[str, Any]](self.address("root")) as root:
             for role in ROLES:
-                root[DATABASE].command("createRole", role, privileges=privileges(role, database=DATABASE), roles=[])
+                root[DATABASE].command(
+                    "createRole", role, privileges=privileges(role, database=DATABASE), roles=[]
+                )
             coordinator, worker = [{"role": role, "db": DATABASE} for role in ROLES]
             root.admin.command("createUser", "coordinator", pwd=PASSWORD, roles=[coordinator])
             root.admin.command("createUser", "reader", pwd=PASSWORD, roles=[worker])
@@ -79,7 +105,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredServer]:
 
     def answers() -> bool:
         try:
-            with MongoClient[dict[str, Any]](server.address(None), serverSelectionTimeoutMS=500) as client:
+            with MongoClient[dict[str, Any]](
+                server.address(None), serverSelectionTimeoutMS=500
+            ) as client:
                 return bool(client.admin.command("ping"))
         except PyMongoError:
             return False
@@ -109,15 +137,25 @@ GRAPH = {
     "nodes": [
         {"node_id": "p", "type": "produce"},
         {
-            "node_id": "c", "type": "consume", "depends_on": ["p"], "on_batch_failure": "skip",
+            "node_id": "c",
+            "type": "consume",
+            "depends_on": ["p"],
+            "on_batch_failure": "skip",
             "io": {"input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {}}},
         },
-        {"node_id": "sum", "type": "coordinator_fn", "depends_on": ["c"], "io": {"fn": "metrics.aggregate", "fn_args": {"node_id": "c"}}},
+        {
+            "node_id": "sum",
+            "type": "coordinator_fn",
+            "depends_on": ["c"],
+            "io": {"fn": "metrics.aggregate", "fn_args": {"node_id": "c"}},
+        },
     ]
-}  # fmt: skip
+}
 
 
-async def test_a_flow_runs_over_tls_with_no_more_rights_than_the_how_to_names(server: SecuredServer) -> None:
+async def test_a_flow_runs_over_tls_with_no_more_rights_than_the_how_to_names(
+    server: SecuredServer,
+) -> None:
     certificate = server.authority.sign("worker")
     bus = InMemoryBus()
     options = {"mongo": {"retry_for_sec": 1, "blob_threshold_bytes": 100_000}}
@@ -138,7 +176,10 @@ async def test_a_flow_runs_over_tls_with_no_more_rights_than_the_how_to_names(se
         (letter,) = (await client.dead_letters()).items
         assert await client.drop_dead_letters([letter.letter_id]) == 1
         assert await client.store.purge(finished_before=view.created_at.timestamp() + 1e6) == 1
-        rights, *others = await results(client.store, "mongodb rights"), *await results(client.store)
+        rights, *others = (
+            await results(client.store, "mongodb rights"),
+            *await results(client.store),
+        )
         assert all(result.ok for result in others), others
         assert "user 'coordinator' has those of a coordinator" in rights[0].detail
 
@@ -147,7 +188,9 @@ async def results(store: Any, *names: str) -> list[CheckResult]:
     return [result for result in await store.check() if not names or result.name in names]
 
 
-async def test_the_doctor_names_the_rights_that_are_missing_and_looks_at_the_rest(server: SecuredServer) -> None:
+async def test_the_doctor_names_the_rights_that_are_missing_and_looks_at_the_rest(
+    server: SecuredServer,
+) -> None:
     async with MongoStore(server.address("coordinator")):
         pass
     async with MongoStore(server.address("reader")) as store:
@@ -168,7 +211,17 @@ def test_each_right_that_is_taken_away_is_named() -> None:
         for place, one in enumerate(granted):
             for action in one["actions"]:
                 less = [*granted]
-                less[place] = {**one, "actions": [other for other in one["actions"] if other != action]}
-                assert list(missing(role, less, database="d", namespace="n")) == [f"{action} on {one['resource']['collection']}"]
-    whole = [{"resource": {"db": "d", "collection": ""}, "actions": list(ROLES["flowkitCoordinator"]["tasks"])}]
+                less[place] = {
+                    **one,
+                    "actions": [other for other in one["actions"] if other != action],
+                }
+                assert list(missing(role, less, database="d", namespace="n")) == [
+                    f"{action} on {one['resource']['collection']}"
+                ]
+    whole = [
+        {
+            "resource": {"db": "d", "collection": ""},
+            "actions": list(ROLES["flowkitCoordinator"]["tasks"]),
+        }
+    ]
     assert list(missing("flowkitCoordinator", whole, database="d", namespace="n")) == []

@@ -1,4 +1,6 @@
-"""The run that shows a mutant. It is tried first, so that the search is short; if it finds nothing, the whole search follows."""
+"""The run that shows a mutant. It is tried first, so that the search is short; if it finds nothing,
+the whole search follows.
+"""
 
 FIRST_RUNS = {
     "compare-and-set is off": "a_dead_worker_is_missed",
@@ -41,4 +43,6 @@ FIRST_RUNS = {
     "an empty page counts as the end of a stream": "streaming:66",
     "an artifact is stored as often as it is put": "lost_answers_cost_little",
 }
-"""A promise, or a scenario without faults, by its name; a seed with all faults as ``SCENARIO:SEED``."""
+"""A promise, or a scenario without faults, by its name; a seed with all faults as
+``SCENARIO:SEED``.
+"""

@@ -15,8 +15,9 @@ SOURCES = (ROOT / "flowkit-core" / "src", ROOT / "flowkit-testing" / "src")
 class Mutant:
     """A small change of the protocol that makes it wrong.
 
-    ``before`` stands once in ``path`` (below a package's ``src``) and becomes ``after``. It is looked for by a conformance ``suite``, or in
-    the simulation: of these ``scenarios``, of all of them if none is named.
+    ``before`` stands once in ``path`` (below a package's ``src``) and becomes ``after``. It is
+    looked for by a conformance ``suite``, or in the simulation: of these ``scenarios``, of all of
+    them if none is named.
     """
 
     name: str
@@ -34,22 +35,44 @@ def source_of(mutant: Mutant) -> Path:
 
 
 def prepare(mutant: Mutant | None, folder: Path) -> dict[str, str]:
-    """Copy the packages, apply the change, and give the environment in which Python imports the copy."""
+    """Copy the packages, apply the change, and give the environment in which Python imports the
+    copy.
+    """
     for source in SOURCES:
-        # Compiled modules are copied too: Python uses those whose source has not changed. Another process may be writing "*.pyc.NUMBER".
-        shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.egg-info", "*.pyc.*"))
+        # Compiled modules are copied too: Python uses those whose source has not changed. Another
+        # process may be writing "*.pyc.NUMBER".
+        shutil.copytree(
+            source,
+            folder,
+            dirs_exist_ok=True,
+            ignore=shutil.ignore_patterns("*.egg-info", "*.pyc.*"),
+        )
     if mutant is not None:
         target = folder / mutant.path
         text = target.read_text(encoding="utf-8")
-        assert text.count(mutant.before) == 1, f"{mutant.name}: its text stands {text.count(mutant.before)} times in {mutant.path}"
+        assert text.count(mutant.before) == 1, (
+            f"{mutant.name}: its text stands {text.count(mutant.before)} times in {mutant.path}"
+        )
         target.write_text(text.replace(mutant.before, mutant.after), encoding="utf-8")
         for compiled in target.parent.glob(f"__pycache__/{target.stem}.*.pyc"):
             compiled.unlink()
-    return {**os.environ, "PYTHONPATH": os.pathsep.join((str(folder), str(ROOT))), "PYTHONDONTWRITEBYTECODE": "1"}
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join((str(folder), str(ROOT))),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
 
 
-def run(command: list[str], environment: dict[str, str], *, limit_sec: float) -> subprocess.CompletedProcess[str]:
+def run(
+    command: list[str], environment: dict[str, str], *, limit_sec: float
+) -> subprocess.CompletedProcess[str]:
     """Run a Python module in the prepared environment."""
     return subprocess.run(
-        [sys.executable, "-m", *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=limit_sec, check=False
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=limit_sec,
+        check=False,
     )

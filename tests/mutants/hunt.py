@@ -1,4 +1,5 @@
-"""Look for a seed that shows something wrong: ``python -m tests.mutants.hunt SEEDS FIRST [SCENARIO...]``.
+"""Look for a seed that shows something wrong: ``python -m tests.mutants.hunt SEEDS FIRST
+[SCENARIO...]``.
 
 Exits with ``FOUND`` at the first, and with 0 if there is none.
 ``FIRST`` is the run to try before all others, in the form of ``FIRST_RUNS``, or an empty text.
@@ -15,19 +16,27 @@ from tests.mutants.promises import setups
 from tests.simulation.scenarios import STANDARD, Standard, handing_back, of_seed
 
 FOUND = 10
-"""Exit status. Python itself ends with 1, for example where a change keeps a module from being imported."""
+"""Exit status. Python itself ends with 1, for example where a change keeps a module from being
+imported.
+"""
 FREE_OF_FAULTS_SEC = 120.0
 """Longer than any scenario takes if nothing goes wrong."""
 
 
-def undisturbed(scenario: Callable[[SimCluster], Awaitable[object]]) -> Callable[[SimCluster], Awaitable[None]]:
+def undisturbed(
+    scenario: Callable[[SimCluster], Awaitable[object]],
+) -> Callable[[SimCluster], Awaitable[None]]:
     """The scenario, and that nothing was done twice."""
 
     async def watched(cluster: SimCluster) -> None:
         began = cluster.clock.monotonic()
         await scenario(cluster)
         took = cluster.clock.monotonic() - began
-        begun = Counter((run.task_id, run.node_id, run.attempt) for run in cluster.executions if run.batch_uid is None)
+        begun = Counter(
+            (run.task_id, run.node_id, run.attempt)
+            for run in cluster.executions
+            if run.batch_uid is None
+        )
         # What is handed back, or run again by hand, is executed again.
         once = scenario is not handing_back and not cluster.invariants.retries
         assert not once or max(begun.values(), default=0) <= 1, f"executed more than once: {begun}"
@@ -37,11 +46,17 @@ def undisturbed(scenario: Callable[[SimCluster], Awaitable[object]]) -> Callable
 
 
 def without_faults(standard: Standard) -> Setup:
-    return replace(standard.setup("none"), scenario=undisturbed(standard.scenario), converge_sec=2 * FREE_OF_FAULTS_SEC)
+    return replace(
+        standard.setup("none"),
+        scenario=undisturbed(standard.scenario),
+        converge_sec=2 * FREE_OF_FAULTS_SEC,
+    )
 
 
 def single(first: str) -> Outcome:
-    """Run one promise, one scenario without faults, or one seed of a scenario with all faults (``SCENARIO:SEED``)."""
+    """Run one promise, one scenario without faults, or one seed of a scenario with all faults
+    (``SCENARIO:SEED``).
+    """
     name, _, seed = first.partition(":")
     if seed:
         return run_seed(STANDARD[name].setup("all"), int(seed))
@@ -49,7 +64,9 @@ def single(first: str) -> Outcome:
 
 
 def outcomes(seeds: int, first: str, names: list[str]) -> Iterator[tuple[str, Outcome]]:
-    """Run ``first`` if it is given, then each promise, then each scenario without faults, then seeds with all faults."""
+    """Run ``first`` if it is given, then each promise, then each scenario without faults, then
+    seeds with all faults.
+    """
     if first:
         yield first, single(first)
     for name, setup in setups().items():
@@ -71,7 +88,9 @@ def main(seeds: str, first: str, *names: str) -> int:
     for number, (name, outcome) in enumerate(outcomes(int(seeds), first, list(names))):
         if outcome.error is not None:
             (seed,) = outcome.report.seeds
-            print(f"{name}, run {number}, seed {seed}: {type(outcome.error).__name__}: {first_line(outcome.error)}")
+            print(
+                f"{name}, run {number}, seed {seed}: {type(outcome.error).__name__}: {first_line(outcome.error)}"
+            )
             return FOUND
     return 0
 

@@ -1,4 +1,6 @@
-"""What a flow may rely on beyond a good end: that it comes soon, and that nothing is done in vain."""
+"""What a flow may rely on beyond a good end: that it comes soon, and that nothing is done in
+vain.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -48,12 +50,23 @@ class Drip(Handler):
         return BatchResult(True, {"n": 1})
 
 
-ALL_HANDLERS = {**HANDLERS, "at_once": at_once, "second_time": second_time, "stubborn": stubborn, "drip": Drip}
+ALL_HANDLERS = {
+    **HANDLERS,
+    "at_once": at_once,
+    "second_time": second_time,
+    "stubborn": stubborn,
+    "drip": Drip,
+}
 CHAIN = graph(
     node("a", "at_once"),
     node("b", "second_time", ["a"], retry_policy={"max": 1, "backoff_sec": 0.5}),
     node("c", "at_once", ["b"], when="results.b == 2"),
-    {"node_id": "d", "type": "coordinator_fn", "depends_on": ["c"], "io": {"fn": "vars.incr", "fn_args": {"key": "k"}}},
+    {
+        "node_id": "d",
+        "type": "coordinator_fn",
+        "depends_on": ["c"],
+        "io": {"fn": "vars.incr", "fn_args": {"key": "k"}},
+    },
     node("e", "at_once", ["d"]),
 )
 
@@ -86,9 +99,13 @@ async def what_cannot_start_ends_at_once(cluster: SimCluster) -> None:
     """A fan-in that can no longer be met does not wait for the other parents."""
     view = await cluster.run(
         graph(
-            node("a", "wrong"), node("b", "slow"), node("c", "at_once", ["a", "b"]), node("d", "at_once", ["c"]), on_node_failure="continue"
+            node("a", "wrong"),
+            node("b", "slow"),
+            node("c", "at_once", ["a", "b"]),
+            node("d", "at_once", ["c"]),
+            on_node_failure="continue",
         )
-    )  # fmt: skip
+    )
     a, c = view.nodes["a"], view.nodes["c"]
     assert c.status == "skipped", view
     assert ended(c) - ended(a) < SOON_SEC, f"it ended {ended(c) - ended(a):.1f} s later"
@@ -115,7 +132,9 @@ async def the_dead_are_cancelled(cluster: SimCluster) -> None:
 
 async def handing_back_is_no_attempt(cluster: SimCluster) -> None:
     """What a worker hands back when it stops is taken up by another, as if nothing had been."""
-    task_id = await cluster.client.create_task(graph=graph(*(node(f"n{number}", "slow") for number in range(6))))
+    task_id = await cluster.client.create_task(
+        graph=graph(*(node(f"n{number}", "slow") for number in range(6)))
+    )
     await cluster.clock.sleep(4)
     await cluster.stop_worker(cluster.workers[0], 0.0)
     view = await cluster.client.wait(task_id)
@@ -128,7 +147,9 @@ async def batches_are_done_once(cluster: SimCluster) -> None:
     task_id = await cluster.client.create_task(graph=graph(node("a", "drip")))
     await cluster.clock.sleep(10)
     begun = next(run.process for run in cluster.executions)
-    (worker,) = (post for post in cluster.workers if post.process is not None and post.process.name == begun)
+    (worker,) = (
+        post for post in cluster.workers if post.process is not None and post.process.name == begun
+    )
     await cluster.stop_worker(worker, 0.0)
     view = await cluster.client.wait(task_id)
     cluster.assert_finished(view)
@@ -142,7 +163,9 @@ async def a_dead_worker_is_missed(cluster: SimCluster) -> None:
     task_id = await cluster.client.create_task(graph=graph(node("a", "slow")))
     await cluster.clock.sleep(2)
     begun = next(run.process for run in cluster.executions)
-    (worker,) = (post for post in cluster.workers if post.process is not None and post.process.name == begun)
+    (worker,) = (
+        post for post in cluster.workers if post.process is not None and post.process.name == begun
+    )
     worker.wanted = False
     await cluster.crash(worker)
     began = cluster.clock.monotonic()
@@ -154,7 +177,11 @@ async def the_first_success_counts(cluster: SimCluster) -> None:
     """Also that of a worker which was away for so long that its node was given to another."""
     task_id = await cluster.client.create_task(graph=graph(node("a", "stubborn")))
     await cluster.clock.sleep(28)
-    (process,) = (post.process for post in cluster.workers if post.process and post.process.name == cluster.executions[0].process)
+    (process,) = (
+        post.process
+        for post in cluster.workers
+        if post.process and post.process.name == cluster.executions[0].process
+    )
     process.pause()
     await cluster.clock.sleep(25)
     process.resume()
@@ -172,11 +199,24 @@ async def commands_get_through(cluster: SimCluster) -> None:
 def setups() -> dict[str, Setup]:
     """Each promise in a cluster of its own."""
 
-    def setup(scenario: Callable[[SimCluster], Any], faults: Faults | str = "none", **options: Any) -> tuple[str, Setup]:
-        return scenario.__name__, setup_of(scenario, faults=faults, handlers=ALL_HANDLERS, converge_sec=300, **options)
+    def setup(
+        scenario: Callable[[SimCluster], Any], faults: Faults | str = "none", **options: Any
+    ) -> tuple[str, Setup]:
+        return scenario.__name__, setup_of(
+            scenario, faults=faults, handlers=ALL_HANDLERS, converge_sec=300, **options
+        )
 
-    return dict([
-        setup(soon), setup(lost_answers_cost_little, STEADY), setup(long_runs_are_left_alone), setup(what_cannot_start_ends_at_once),
-        setup(the_dead_are_cancelled, workers=1), setup(handing_back_is_no_attempt), setup(batches_are_done_once),
-        setup(a_dead_worker_is_missed), setup(the_first_success_counts), setup(commands_get_through, DEAF_BUS),
-    ])  # fmt: skip
+    return dict(
+        [
+            setup(soon),
+            setup(lost_answers_cost_little, STEADY),
+            setup(long_runs_are_left_alone),
+            setup(what_cannot_start_ends_at_once),
+            setup(the_dead_are_cancelled, workers=1),
+            setup(handing_back_is_no_attempt),
+            setup(batches_are_done_once),
+            setup(a_dead_worker_is_missed),
+            setup(the_first_success_counts),
+            setup(commands_get_through, DEAF_BUS),
+        ]
+    )

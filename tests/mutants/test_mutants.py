@@ -1,4 +1,6 @@
-"""Each of these changes is found out by the simulation or by the conformance suites: what they look at is enough."""
+"""Each of these changes is found out by the simulation or by the conformance suites: what they look
+at is enough.
+"""
 
 import os
 import sys
@@ -34,19 +36,26 @@ def hunt(mutant: Mutant | None, folder: Path, *, seeds: int = SEEDS) -> tuple[in
     if mutant is not None and mutant.suite is not None:
         command = ["pytest", mutant.suite, "-x", "-q", "-p", "no:cacheprovider", "-p", "no:cov"]
     else:
-        first, scenarios = (FIRST_RUNS.get(mutant.name, ""), mutant.scenarios) if mutant is not None else ("", ())
+        first, scenarios = (
+            (FIRST_RUNS.get(mutant.name, ""), mutant.scenarios) if mutant is not None else ("", ())
+        )
         command = ["tests.mutants.hunt", str(seeds), first, *scenarios]
     done = run(command, environment, limit_sec=LIMIT_SEC)
     return done.returncode, (done.stdout + done.stderr)[-2000:]
 
 
 @pytest.fixture(scope="module")
-def hunted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hunted]:
+def hunted(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Hunted]:
     """All that are asked for, as many at a time as there are processors."""
     names = {item.name for item in request.session.items}
     wanted = [mutant for mutant in MUTANTS if any(slug(mutant) in name for name in names)]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        yield {mutant.name: pool.submit(hunt, mutant, tmp_path_factory.mktemp("mutant")) for mutant in wanted}
+        yield {
+            mutant.name: pool.submit(hunt, mutant, tmp_path_factory.mktemp("mutant"))
+            for mutant in wanted
+        }
 
 
 def test_there_are_at_least_thirty_and_no_two_of_a_name():
@@ -55,7 +64,9 @@ def test_there_are_at_least_thirty_and_no_two_of_a_name():
 
 def test_each_first_run_exists_and_belongs_to_a_mutant():
     assert FIRST_RUNS.keys() <= {mutant.name for mutant in MUTANTS if mutant.suite is None}
-    assert {first.partition(":")[0] for first in FIRST_RUNS.values()} <= setups().keys() | STANDARD.keys()
+    assert {
+        first.partition(":")[0] for first in FIRST_RUNS.values()
+    } <= setups().keys() | STANDARD.keys()
 
 
 def test_each_changes_one_place_of_the_packages():
@@ -70,5 +81,7 @@ def test_what_nobody_changed_is_found_in_order(tmp_path: Path):
 @pytest.mark.parametrize("mutant", MUTANTS, ids=slug)
 def test_it_is_found_out(mutant: Mutant, hunted: Hunted):
     status, said = hunted[mutant.name].result()
-    assert status == (FOUND if mutant.suite is None else pytest.ExitCode.TESTS_FAILED), f"it was not found out: {said}"
+    assert status == (FOUND if mutant.suite is None else pytest.ExitCode.TESTS_FAILED), (
+        f"it was not found out: {said}"
+    )
     sys.stdout.write(said)

@@ -1,4 +1,6 @@
-"""What plugins open: it has all parts of its protocol, and two plugins for one address are told apart."""
+"""What plugins open: it has all parts of its protocol, and two plugins for one address are told
+apart.
+"""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -17,9 +19,13 @@ from flowkit_testing import InMemoryArtifactStore, InMemoryBus, InMemoryStore
 def opener(name: str, **makers: Callable[[], Any]) -> SimpleNamespace:
     hooks: dict[str, Any] = {}
     if "store" in makers:
-        hooks["flowkit_open_store"] = lambda source: makers["store"]() if str(source).startswith("mine://") else None
+        hooks["flowkit_open_store"] = lambda source: (
+            makers["store"]() if str(source).startswith("mine://") else None
+        )
     if "bus" in makers:
-        hooks["flowkit_open_bus"] = lambda address: makers["bus"]() if address.startswith("mine://") else None
+        hooks["flowkit_open_bus"] = lambda address: (
+            makers["bus"]() if address.startswith("mine://") else None
+        )
     return SimpleNamespace(__name__=name, **hooks)
 
 
@@ -44,16 +50,36 @@ def without(kind: type, name: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    "method", ["create", "load", "commit", "due", "wait_for_change", "purge", "check", "drop_dead_letters", "scan_archive", "__aexit__"]
+    "method",
+    [
+        "create",
+        "load",
+        "commit",
+        "due",
+        "wait_for_change",
+        "purge",
+        "check",
+        "drop_dead_letters",
+        "scan_archive",
+        "__aexit__",
+    ],
 )
 def test_a_store_that_lacks_a_method_is_refused_by_name(method: str):
-    with pytest.raises(PluginError, match=f"plugin 'mine': what flowkit_open_store returned lacks the method '{method}'"):
+    with pytest.raises(
+        PluginError,
+        match=f"plugin 'mine': what flowkit_open_store returned lacks the method '{method}'",
+    ):
         open_store(opener("mine", store=lambda: without(InMemoryStore, method)))
 
 
-@pytest.mark.parametrize("method", ["publish", "subscribe", "ensure_topics", "outstanding", "check", "__aenter__"])
+@pytest.mark.parametrize(
+    "method", ["publish", "subscribe", "ensure_topics", "outstanding", "check", "__aenter__"]
+)
 def test_a_bus_that_lacks_a_method_is_refused_by_name(method: str):
-    with pytest.raises(PluginError, match=f"plugin 'mine': what flowkit_open_bus returned lacks the method '{method}'"):
+    with pytest.raises(
+        PluginError,
+        match=f"plugin 'mine': what flowkit_open_bus returned lacks the method '{method}'",
+    ):
         open_bus(opener("mine", bus=lambda: without(InMemoryBus, method)))
 
 
@@ -77,7 +103,9 @@ def test_a_store_whose_artifacts_lack_a_method_is_refused():
         store.artifacts = without(InMemoryArtifactStore, "known")
         return store
 
-    with pytest.raises(PluginError, match="plugin 'mine'.* lacks the method 'known' of its artifacts"):
+    with pytest.raises(
+        PluginError, match="plugin 'mine'.* lacks the method 'known' of its artifacts"
+    ):
         open_store(opener("mine", store=make))
 
 
@@ -90,7 +118,9 @@ def test_a_store_whose_method_lacks_an_argument_is_refused():
         open_store(opener("mine", store=Old))
 
 
-@pytest.mark.parametrize("opened", [InMemoryStore, "mine://here", object()], ids=["class", "text", "object"])
+@pytest.mark.parametrize(
+    "opened", [InMemoryStore, "mine://here", object()], ids=["class", "text", "object"]
+)
 def test_what_is_no_store_is_refused(opened: object):
     with pytest.raises(PluginError, match="plugin 'mine': what flowkit_open_store returned lacks"):
         open_store(opener("mine", store=lambda: opened))
@@ -110,13 +140,23 @@ def test_a_store_that_sets_its_artifacts_on_entering_is_taken():
 @pytest.mark.parametrize(
     ("raised", "expected", "text"),
     [
-        (ValueError("no such port"), PluginError, "plugin 'mine': flowkit_open_store failed: ValueError: no such port"),
-        (ConfigError("options.mine.prot: unknown"), ConfigError, "plugin 'mine': options.mine.prot: unknown"),
+        (
+            ValueError("no such port"),
+            PluginError,
+            "plugin 'mine': flowkit_open_store failed: ValueError: no such port",
+        ),
+        (
+            ConfigError("options.mine.prot: unknown"),
+            ConfigError,
+            "plugin 'mine': options.mine.prot: unknown",
+        ),
         (StoreUnavailable("away"), StoreUnavailable, "plugin 'mine': away"),
         (SystemExit(3), PluginError, "plugin 'mine': flowkit_open_store failed: SystemExit: 3"),
     ],
 )
-def test_an_error_while_opening_names_the_plugin_and_keeps_a_useful_type(raised: BaseException, expected: type[Exception], text: str):
+def test_an_error_while_opening_names_the_plugin_and_keeps_a_useful_type(
+    raised: BaseException, expected: type[Exception], text: str
+):
     def fail() -> Any:
         raise raised
 
@@ -138,16 +178,23 @@ def test_an_error_without_a_text_names_the_plugin():
 
 
 @pytest.mark.parametrize("given", [("first", "second"), ("second", "first")])
-def test_two_plugins_that_answer_one_address_are_logged_with_the_one_that_is_used(given: Sequence[str], caplog: pytest.LogCaptureFixture):
+def test_two_plugins_that_answer_one_address_are_logged_with_the_one_that_is_used(
+    given: Sequence[str], caplog: pytest.LogCaptureFixture
+):
     stores = {name: InMemoryStore() for name in given}
     with caplog.at_level(logging.WARNING, "flowkit.plugins"):
         opened = open_store(*(opener(name, store=lambda name=name: stores[name]) for name in given))
     assert opened is stores[given[-1]]
     (record,) = caplog.records
-    assert record.getMessage() == f"Plugins {given[-1]} and {given[0]} answer mine://here; {given[-1]} is used"
+    assert (
+        record.getMessage()
+        == f"Plugins {given[-1]} and {given[0]} answer mine://here; {given[-1]} is used"
+    )
 
 
-def test_a_plugin_that_answers_no_less_by_its_own_choice_is_asked_first(caplog: pytest.LogCaptureFixture):
+def test_a_plugin_that_answers_no_less_by_its_own_choice_is_asked_first(
+    caplog: pytest.LogCaptureFixture,
+):
     class Eager:
         store = InMemoryStore()
 
@@ -161,7 +208,10 @@ def test_a_plugin_that_answers_no_less_by_its_own_choice_is_asked_first(caplog: 
 
 
 def test_one_plugin_for_an_address_is_not_logged(caplog: pytest.LogCaptureFixture):
-    open_bus(opener("mine", bus=InMemoryBus), SimpleNamespace(__name__="other", flowkit_open_bus=lambda address: None))
+    open_bus(
+        opener("mine", bus=InMemoryBus),
+        SimpleNamespace(__name__="other", flowkit_open_bus=lambda address: None),
+    )
     assert caplog.records == []
 
 
@@ -169,13 +219,19 @@ def test_a_plugin_that_is_not_used_and_raises_does_no_harm(caplog: pytest.LogCap
     def fail() -> Any:
         raise RuntimeError("dizzy")
 
-    plugins = Plugins([opener("broken", store=fail), opener("mine", store=InMemoryStore)], discover=False)
+    plugins = Plugins(
+        [opener("broken", store=fail), opener("mine", store=InMemoryStore)], discover=False
+    )
     assert isinstance(plugins.open_store("mine://here", CommonConfig()), InMemoryStore)
     assert "plugin 'broken': flowkit_open_store failed: RuntimeError: dizzy" in caplog.text
 
 
 async def test_a_client_whose_store_lacks_a_part_fails_when_it_is_entered():
-    client = Client(db="mine://here", bus="memory://", plugins=[opener("mine", store=lambda: without(InMemoryStore, "purge"))])
+    client = Client(
+        db="mine://here",
+        bus="memory://",
+        plugins=[opener("mine", store=lambda: without(InMemoryStore, "purge"))],
+    )
     with pytest.raises(PluginError, match="plugin 'mine'.*'purge'"):
         async with client:
             pass

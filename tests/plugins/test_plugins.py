@@ -1,4 +1,6 @@
-"""What plugin writers can rely on: what is wrong is said at start, by name, and nobody else is harmed."""
+"""What plugin writers can rely on: what is wrong is said at start, by name, and nobody else is
+harmed.
+"""
 
 import asyncio
 import logging
@@ -28,7 +30,9 @@ def plugin(name: str, **hooks: Any) -> SimpleNamespace:
 
 
 def test_a_misspelt_hook_is_refused_with_the_plugins_name_and_a_suggestion() -> None:
-    with pytest.raises(PluginError, match="'wrong'.*'flowkit_node_chaned'.*did you mean 'flowkit_node_changed'"):
+    with pytest.raises(
+        PluginError, match="'wrong'.*'flowkit_node_chaned'.*did you mean 'flowkit_node_changed'"
+    ):
         Plugins([plugin("wrong", flowkit_node_chaned=lambda task: None)])
 
 
@@ -46,18 +50,33 @@ async def asynchronous(before: Any, after: Any) -> None: ...
         ({"flowkit_task_changed": asynchronous}, "flowkit_task_changed is async"),
         ({"flowkit_task_changed": 5}, "flowkit_task_changed is not a function"),
         ({"flowkit_task_changed": lambda *given: None}, "flowkit_task_changed takes any arguments"),
-        ({"flowkit_task_changed": lambda **given: None}, "flowkit_task_changed takes any arguments"),
-        ({"flowkit_register_handlers": lambda: None}, "flowkit_register_handlers does not take 'register'"),
+        (
+            {"flowkit_task_changed": lambda **given: None},
+            "flowkit_task_changed takes any arguments",
+        ),
+        (
+            {"flowkit_register_handlers": lambda: None},
+            "flowkit_register_handlers does not take 'register'",
+        ),
     ],
     ids=["async", "a number", "any positions", "any names", "nothing to register with"],
 )
-def test_a_hook_that_could_not_do_what_its_author_expects_is_refused_with_the_plugins_name(hooks: dict[str, Any], reason: str) -> None:
+def test_a_hook_that_could_not_do_what_its_author_expects_is_refused_with_the_plugins_name(
+    hooks: dict[str, Any], reason: str
+) -> None:
     with pytest.raises(PluginError, match=f"'wrong': {reason}"):
         Plugins([plugin("wrong", **hooks)])
 
 
 @pytest.mark.parametrize(
-    "raised", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit(), BaseExceptionGroup("all", [SystemExit()])]
+    "raised",
+    [
+        SystemExit(3),
+        KeyboardInterrupt(),
+        asyncio.CancelledError(),
+        GeneratorExit(),
+        BaseExceptionGroup("all", [SystemExit()]),
+    ],
 )
 @pytest.mark.parametrize("hook", ["flowkit_task_changed", "flowkit_node_changed"])
 async def test_an_observer_that_raises_what_is_no_exception_is_logged_by_name(
@@ -77,8 +96,14 @@ def test_all_observers_are_told_though_one_raises() -> None:
     def fall_over(after: Any) -> None:
         raise RuntimeError("dizzy")
 
-    observers = [plugin(name, flowkit_task_changed=lambda after, name=name: seen.append(name)) for name in ("one", "two")]
-    plugins = Plugins([observers[0], plugin("clumsy", flowkit_task_changed=fall_over), observers[1]], discover=False)
+    observers = [
+        plugin(name, flowkit_task_changed=lambda after, name=name: seen.append(name))
+        for name in ("one", "two")
+    ]
+    plugins = Plugins(
+        [observers[0], plugin("clumsy", flowkit_task_changed=fall_over), observers[1]],
+        discover=False,
+    )
     plugins.notify("flowkit_task_changed", before=None, after=None)
     assert sorted(seen) == ["one", "two"]
 
@@ -107,14 +132,19 @@ def test_two_plugins_of_one_name_are_refused() -> None:
         ("flowkit_register_input_adapters", "input adapter"),
     ],
 )
-def test_two_plugins_that_offer_one_name_are_refused_and_both_are_named(hook: str, kind: str) -> None:
+def test_two_plugins_that_offer_one_name_are_refused_and_both_are_named(
+    hook: str, kind: str
+) -> None:
     async def mine(request: Any) -> Any:
         yield
 
     def offer(register: Any) -> None:
         register("mine", mine)
 
-    with pytest.raises(PluginError, match=rf"{kind} 'mine' is offered by two plugins: '(first|second)' and '(first|second)'"):
+    with pytest.raises(
+        PluginError,
+        match=rf"{kind} 'mine' is offered by two plugins: '(first|second)' and '(first|second)'",
+    ):
         Plugins([plugin("first", **{hook: offer}), plugin("second", **{hook: offer})])
 
 
@@ -128,14 +158,20 @@ def test_a_plugin_that_raises_while_it_registers_is_named() -> None:
 
 def test_the_builtins_come_through_the_same_hooks() -> None:
     provided = {(row.kind, row.name): row.plugin for row in Plugins().provided()}
-    assert provided["function", "vars.set"] == provided["input adapter", "pull.from_artifacts"] == "builtin"
+    assert (
+        provided["function", "vars.set"]
+        == provided["input adapter", "pull.from_artifacts"]
+        == "builtin"
+    )
 
 
 @pytest.mark.parametrize(
     ("address", "remedy"),
     [("kafka+x://u:secret@host", ""), ("carrier-pigeon://roof", "")],
 )
-def test_an_address_that_nobody_opens_is_refused_without_showing_what_may_be_secret(address: str, remedy: str) -> None:
+def test_an_address_that_nobody_opens_is_refused_without_showing_what_may_be_secret(
+    address: str, remedy: str
+) -> None:
     with pytest.raises(ConfigError, match="no plugin opens a bus") as caught:
         Plugins().open_bus(address, CommonConfig())
     assert "secret" not in str(caught.value)
@@ -151,7 +187,9 @@ def test_what_to_install_is_said_where_it_is_known() -> None:
 def test_payload_codecs_are_applied_in_order_and_undone_in_reverse() -> None:
     def codec(name: str, letter: bytes) -> SimpleNamespace:
         return plugin(
-            name, flowkit_encode_payload=lambda data: data + letter, flowkit_decode_payload=lambda data: data.removesuffix(letter)
+            name,
+            flowkit_encode_payload=lambda data: data + letter,
+            flowkit_decode_payload=lambda data: data.removesuffix(letter),
         )
 
     plugins = Plugins([codec("one", b"1"), codec("two", b"2")])
@@ -166,7 +204,9 @@ async def test_observers_see_every_change_of_status_after_its_commit() -> None:
     observer = plugin(
         "observer",
         flowkit_node_changed=lambda task, before, after: seen.append((before.status, after.status)),
-        flowkit_task_changed=lambda before, after: tasks.append((before and before.status, after.status)),
+        flowkit_task_changed=lambda before, after: tasks.append(
+            (before and before.status, after.status)
+        ),
     )
     async with Cluster(plugins=[observer]) as cluster:
         await cluster.run(ONE, handlers=[work])
@@ -175,7 +215,9 @@ async def test_observers_see_every_change_of_status_after_its_commit() -> None:
     assert tasks[-1][1] == "finished"
 
 
-async def test_an_observer_that_raises_is_logged_by_name_and_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_observer_that_raises_is_logged_by_name_and_stops_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def fall_over(task: Any, before: Any, after: Any) -> None:
         raise RuntimeError("dizzy")
 
@@ -187,7 +229,12 @@ async def test_an_observer_that_raises_is_logged_by_name_and_stops_nobody(caplog
 
 
 async def test_a_plugin_may_refuse_a_submission_and_nothing_is_stored() -> None:
-    guard = plugin("guard", flowkit_before_submit=lambda task: "not on a Sunday" if task.labels.get("day") == "sunday" else None)
+    guard = plugin(
+        "guard",
+        flowkit_before_submit=lambda task: (
+            "not on a Sunday" if task.labels.get("day") == "sunday" else None
+        ),
+    )
     async with Cluster(plugins=[guard]) as cluster:
         with pytest.raises(TaskRefused, match="not on a Sunday"):
             await cluster.run(ONE, handlers=[work], labels={"day": "sunday"})
@@ -209,7 +256,10 @@ def broken(task: Any) -> str:
         (lambda task: "not now", "plugin 'guard' refused the task: not now"),
         (closed, "plugin 'guard': closed on Sundays"),
         (broken, "plugin 'guard': flowkit_before_submit failed: KeyError: 'owner'"),
-        (lambda task: False, "plugin 'guard': flowkit_before_submit failed: TypeError: the reason for a refusal is a string, not bool"),
+        (
+            lambda task: False,
+            "plugin 'guard': flowkit_before_submit failed: TypeError: the reason for a refusal is a string, not bool",
+        ),
     ],
 )
 async def test_a_refusal_names_the_plugin(hook: Any, text: str) -> None:
@@ -223,13 +273,21 @@ def exits(error: Any) -> tuple[str, bool]:
     raise SystemExit(3)
 
 
-@pytest.mark.parametrize("hook", [exits, lambda error: "rate_limited", lambda error: (5, True)], ids=["exits", "no pair", "no text"])
-async def test_a_classifier_that_fails_is_logged_by_name_and_the_handler_classifies(caplog: pytest.LogCaptureFixture, hook: Any) -> None:
+@pytest.mark.parametrize(
+    "hook",
+    [exits, lambda error: "rate_limited", lambda error: (5, True)],
+    ids=["exits", "no pair", "no text"],
+)
+async def test_a_classifier_that_fails_is_logged_by_name_and_the_handler_classifies(
+    caplog: pytest.LogCaptureFixture, hook: Any
+) -> None:
     @handler("work")
     async def fail(item: Any) -> str:
         raise RuntimeError("boom")
 
-    async with Cluster(handlers=[fail], plugins=[plugin("judge", flowkit_classify_error=hook)]) as cluster:
+    async with Cluster(
+        handlers=[fail], plugins=[plugin("judge", flowkit_classify_error=hook)]
+    ) as cluster:
         view = await cluster.run(ONE)
     assert (view.status, view.nodes["a"].reason_code) == ("failed", "unexpected_error")
     assert "plugin 'judge': flowkit_classify_error failed" in caplog.text
@@ -240,8 +298,18 @@ async def test_a_plugins_function_runs_in_the_coordinator() -> None:
         ctx.set_vars({"last": number})
         return number * 2
 
-    mathematician = plugin("mathematician", flowkit_register_functions=lambda register: register("double", double))
-    graph = {"nodes": [{"node_id": "d", "type": "coordinator_fn", "io": {"fn": "double", "fn_args": {"number": 21}}}]}
+    mathematician = plugin(
+        "mathematician", flowkit_register_functions=lambda register: register("double", double)
+    )
+    graph = {
+        "nodes": [
+            {
+                "node_id": "d",
+                "type": "coordinator_fn",
+                "io": {"fn": "double", "fn_args": {"number": 21}},
+            }
+        ]
+    }
     async with Cluster(plugins=[mathematician]) as cluster:
         view = await cluster.run(graph)
     assert view.result == {"d": 42}
@@ -275,9 +343,20 @@ def takes_more(ctx: Any, number: int) -> None: ...
         (returns_no_json, "bad_result", "the result of "),
     ],
 )
-async def test_an_error_of_a_plugins_function_names_the_plugin(function: Any, reason_code: str, text: str) -> None:
+async def test_an_error_of_a_plugins_function_names_the_plugin(
+    function: Any, reason_code: str, text: str
+) -> None:
     owned = plugin("owned", flowkit_register_functions=lambda register: register("f", function))
-    graph = {"nodes": [{"node_id": "a", "type": "coordinator_fn", "io": {"fn": "f"}, "retry_policy": {"max": 0}}]}
+    graph = {
+        "nodes": [
+            {
+                "node_id": "a",
+                "type": "coordinator_fn",
+                "io": {"fn": "f"},
+                "retry_policy": {"max": 0},
+            }
+        ]
+    }
     async with Cluster(plugins=[owned]) as cluster:
         node = (await cluster.run(graph)).nodes["a"]
     assert node.reason_code == reason_code
@@ -308,16 +387,28 @@ async def refusing(request: InputRequest) -> AsyncIterator[Batch]:
         (refusing, "bad_input_args", "InputAdapterError: rows: no owner is given"),
     ],
 )
-async def test_an_error_of_a_plugins_input_adapter_names_the_plugin(adapter: Any, reason_code: str, text: str) -> None:
-    owned = plugin("owned", flowkit_register_input_adapters=lambda register: register("rows", adapter))
+async def test_an_error_of_a_plugins_input_adapter_names_the_plugin(
+    adapter: Any, reason_code: str, text: str
+) -> None:
+    owned = plugin(
+        "owned", flowkit_register_input_adapters=lambda register: register("rows", adapter)
+    )
     graph = {
         "nodes": [
-            {"node_id": "a", "type": "work", "io": {"input_inline": {"input_adapter": "rows"}}, "retry_policy": {"max": 0}},
+            {
+                "node_id": "a",
+                "type": "work",
+                "io": {"input_inline": {"input_adapter": "rows"}},
+                "retry_policy": {"max": 0},
+            },
         ]
     }
     async with Cluster(handlers=[work], plugins=[owned]) as cluster:
         node = (await cluster.run(graph)).nodes["a"]
-    assert (node.reason_code, node.error) == (reason_code, f"input adapter 'rows' of plugin 'owned': {text}")
+    assert (node.reason_code, node.error) == (
+        reason_code,
+        f"input adapter 'rows' of plugin 'owned': {text}",
+    )
 
 
 def test_a_plugins_handler_that_is_none_is_refused_by_a_worker_and_the_plugin_is_named() -> None:

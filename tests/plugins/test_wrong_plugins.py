@@ -41,7 +41,12 @@ def test_what_cannot_be_a_plugin_is_refused(wrong: object, reason: str) -> None:
 
 @pytest.mark.parametrize(
     ("loaded", "reason"),
-    [("text", "is a string"), (Observer, "is a class"), (None, "is None"), (SimpleNamespace(), "has no hook")],
+    [
+        ("text", "is a string"),
+        (Observer, "is a class"),
+        (None, "is None"),
+        (SimpleNamespace(), "has no hook"),
+    ],
 )
 def test_an_installed_plugin_that_cannot_be_one_is_refused_by_its_name(
     monkeypatch: pytest.MonkeyPatch, loaded: object, reason: str
@@ -56,25 +61,46 @@ def test_a_plugin_that_exits_while_it_is_imported_is_named(monkeypatch: pytest.M
     def load() -> object:
         raise SystemExit(3)
 
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda *, group: [SimpleNamespace(name="leaver", load=load)])
+    monkeypatch.setattr(
+        "importlib.metadata.entry_points",
+        lambda *, group: [SimpleNamespace(name="leaver", load=load)],
+    )
     with pytest.raises(PluginError, match="plugin 'leaver' cannot be imported: SystemExit: 3"):
         Plugins()
 
 
-@pytest.mark.parametrize("name", ["flowkt_task_changed", "flow_kit_task_changed", "Flowkit_task_changed", "flowkit_task_chnged"])
+@pytest.mark.parametrize(
+    "name",
+    ["flowkt_task_changed", "flow_kit_task_changed", "Flowkit_task_changed", "flowkit_task_chnged"],
+)
 def test_a_misspelt_hook_is_refused_also_where_its_prefix_is_wrong(name: str) -> None:
-    with pytest.raises(PluginError, match=rf"plugin 'odd': .*'{name}'.*did you mean 'flowkit_task_changed'"):
-        Plugins([plugin("odd", **{name: lambda after: None, "flowkit_node_changed": lambda after: None})], discover=False)
+    with pytest.raises(
+        PluginError, match=rf"plugin 'odd': .*'{name}'.*did you mean 'flowkit_task_changed'"
+    ):
+        Plugins(
+            [
+                plugin(
+                    "odd", **{name: lambda after: None, "flowkit_node_changed": lambda after: None}
+                )
+            ],
+            discover=False,
+        )
 
 
 @pytest.mark.parametrize(
     "hook",
     [
-        "flowkit_task_changed", "flowkit_node_changed", "flowkit_register_functions", "flowkit_encode_payload", "flowkit_before_submit",
+        "flowkit_task_changed",
+        "flowkit_node_changed",
+        "flowkit_register_functions",
+        "flowkit_encode_payload",
+        "flowkit_before_submit",
         "flowkit_open_store",
     ],
-)  # fmt: skip
-@pytest.mark.parametrize("options", [{"wrapper": True}, {"hookwrapper": True}], ids=["wrapper", "hookwrapper"])
+)
+@pytest.mark.parametrize(
+    "options", [{"wrapper": True}, {"hookwrapper": True}], ids=["wrapper", "hookwrapper"]
+)
 def test_a_hook_wrapper_is_refused(hook: str, options: dict[str, Any]) -> None:
     def make(self: Any) -> Any:
         yield
@@ -95,25 +121,35 @@ def generator(after: Any) -> Iterator[None]:
         ("flowkit_task_changed", lambda after, before=None: None, "gives 'before' a default"),
         ("flowkit_encode_payload", lambda *, data: data, "takes 'data' by keyword only"),
         ("flowkit_encode_payload", lambda context: None, "does not take 'data'"),
-        ("flowkit_open_store", lambda source, option: None, "takes 'option'; the arguments of this hook are config, source"),
+        (
+            "flowkit_open_store",
+            lambda source, option: None,
+            "takes 'option'; the arguments of this hook are config, source",
+        ),
     ],
 )
-def test_a_hook_whose_arguments_would_not_arrive_is_refused(hook: str, function: Any, reason: str) -> None:
+def test_a_hook_whose_arguments_would_not_arrive_is_refused(
+    hook: str, function: Any, reason: str
+) -> None:
     with pytest.raises(PluginError, match=rf"plugin 'odd': .*{reason}"):
         Plugins([plugin("odd", **{hook: function})], discover=False)
 
 
 def test_an_argument_with_a_default_that_is_none_of_the_hooks_is_the_plugins_own() -> None:
     seen: list[Any] = []
-    Plugins([plugin("own", flowkit_task_changed=lambda after, seen=seen: seen.append(after))], discover=False).notify(
-        "flowkit_task_changed", before=None, after="view"
-    )
+    Plugins(
+        [plugin("own", flowkit_task_changed=lambda after, seen=seen: seen.append(after))],
+        discover=False,
+    ).notify("flowkit_task_changed", before=None, after="view")
     assert seen == ["view"]
 
 
 @pytest.mark.parametrize(
     ("has", "lacks"),
-    [("flowkit_encode_payload", "flowkit_decode_payload"), ("flowkit_decode_payload", "flowkit_encode_payload")],
+    [
+        ("flowkit_encode_payload", "flowkit_decode_payload"),
+        ("flowkit_decode_payload", "flowkit_encode_payload"),
+    ],
 )
 def test_a_codec_that_only_encodes_or_only_decodes_is_refused(has: str, lacks: str) -> None:
     with pytest.raises(PluginError, match=f"plugin 'half': it has {has} but not {lacks}"):
@@ -142,7 +178,9 @@ def test_a_plugin_whose_other_attributes_raise_is_used() -> None:
 
 @pytest.mark.parametrize("plugins", [Observer(), 5])
 def test_plugins_are_given_as_a_list(plugins: Any) -> None:
-    with pytest.raises(ConfigError, match=f"plugins: expected a list of plugins, not {type(plugins).__name__}"):
+    with pytest.raises(
+        ConfigError, match=f"plugins: expected a list of plugins, not {type(plugins).__name__}"
+    ):
         Plugins(plugins, discover=False)
 
 
@@ -181,15 +219,22 @@ class Looked:
         (itemgetter(0), "an object of the type 'itemgetter'"),
     ],
 )
-def test_a_hook_that_is_neither_a_function_nor_a_method_is_refused_in_words(function: Any, kind: str) -> None:
+def test_a_hook_that_is_neither_a_function_nor_a_method_is_refused_in_words(
+    function: Any, kind: str
+) -> None:
     with pytest.raises(PluginError) as caught:
         Plugins([plugin("odd", flowkit_task_changed=function)], discover=False)
-    assert str(caught.value) == f"plugin 'odd': flowkit_task_changed is {kind}; a hook is a function or a method: define one that calls it"
+    assert (
+        str(caught.value)
+        == f"plugin 'odd': flowkit_task_changed is {kind}; a hook is a function or a method: define one that calls it"
+    )
 
 
 @pytest.mark.parametrize("odd", [Computed(), Looked()], ids=["property", "__getattr__"])
 def test_a_hook_that_is_computed_is_refused_in_words(odd: object) -> None:
-    with pytest.raises(PluginError, match="plugin 'odd': flowkit_task_changed is computed when it is read"):
+    with pytest.raises(
+        PluginError, match="plugin 'odd': flowkit_task_changed is computed when it is read"
+    ):
         Plugins([odd], discover=False)
 
 
@@ -208,7 +253,10 @@ def test_lambdas_bound_methods_and_wrapped_functions_are_hooks() -> None:
 
     counted.__wrapped__ = lambda after: None
     hooks = [lambda after: seen.append(after), method.seen, counted]
-    plugins = Plugins([plugin(f"p{number}", flowkit_task_changed=hook) for number, hook in enumerate(hooks)], discover=False)
+    plugins = Plugins(
+        [plugin(f"p{number}", flowkit_task_changed=hook) for number, hook in enumerate(hooks)],
+        discover=False,
+    )
     plugins.notify("flowkit_task_changed", before=None, after="view")
     assert (seen, method.after) == (["view", "view"], "view")
 
@@ -235,13 +283,20 @@ def test_a_name_that_is_none_is_refused_when_it_is_registered(kind: str, name: A
     offering = plugin("odd", **{REGISTRIES[kind]: lambda register: register(name, rows)})
     with pytest.raises(PluginError) as caught:
         Plugins([offering], discover=False)
-    assert str(caught.value) == f"plugin 'odd': the name of its {kind} is {name!r}; a name is a string that is not empty"
+    assert (
+        str(caught.value)
+        == f"plugin 'odd': the name of its {kind} is {name!r}; a name is a string that is not empty"
+    )
 
 
 @pytest.mark.parametrize(
-    ("kind", "value"), [(kind, value) for kind in REGISTRIES for value in (None, 5, "text", {})] + [("input adapter", len)]
+    ("kind", "value"),
+    [(kind, value) for kind in REGISTRIES for value in (None, 5, "text", {})]
+    + [("input adapter", len)],
 )
-def test_a_value_that_cannot_be_used_is_refused_when_it_is_registered(kind: str, value: Any) -> None:
+def test_a_value_that_cannot_be_used_is_refused_when_it_is_registered(
+    kind: str, value: Any
+) -> None:
     offering = plugin("odd", **{REGISTRIES[kind]: lambda register: register("mine", value)})
     with pytest.raises(PluginError) as caught:
         Plugins([offering], discover=False)
@@ -258,7 +313,11 @@ def test_a_name_that_a_plugin_registers_twice_is_refused(kind: str) -> None:
         Plugins([plugin("odd", **{REGISTRIES[kind]: offer})], discover=False)
 
 
-@pytest.mark.parametrize("adapter", [rows, Rows(), partial(rows)], ids=["function", "object", "partial"])
+@pytest.mark.parametrize(
+    "adapter", [rows, Rows(), partial(rows)], ids=["function", "object", "partial"]
+)
 def test_what_is_an_async_generator_function_is_an_input_adapter(adapter: Any) -> None:
-    offering = plugin("even", flowkit_register_input_adapters=lambda register: register("mine", adapter))
+    offering = plugin(
+        "even", flowkit_register_input_adapters=lambda register: register("mine", adapter)
+    )
     assert Plugins([offering], discover=False).input_adapters == {"mine": adapter}

@@ -1,4 +1,6 @@
-"""What is too large, too deep or no number is refused before, or while, it is read: as a DecodeError, and nothing else."""
+"""What is too large, too deep or no number is refused before, or while, it is read: as a
+DecodeError, and nothing else.
+"""
 
 import contextlib
 import json
@@ -12,11 +14,29 @@ from pydantic import BaseModel
 
 from flowkit import messages
 from flowkit._json import limits
-from flowkit._json.limits import MAX_BYTES, MAX_DEPTH, MAX_ITEMS, above_bounds, has_constants, is_deeper, is_finite, may_overflow
+from flowkit._json.limits import (
+    MAX_BYTES,
+    MAX_DEPTH,
+    MAX_ITEMS,
+    above_bounds,
+    has_constants,
+    is_deeper,
+    is_finite,
+    may_overflow,
+)
 from flowkit._tasks.submission import checked
 from flowkit.errors import DecodeError, GraphError, MessageError, MessageTooLarge
 from flowkit.graph import Limits
-from flowkit.messages import NodeProgressed, NodeSucceeded, RunContextData, RunNode, Source, TaskTouched, decode, encode
+from flowkit.messages import (
+    NodeProgressed,
+    NodeSucceeded,
+    RunContextData,
+    RunNode,
+    Source,
+    TaskTouched,
+    decode,
+    encode,
+)
 from flowkit_testing import Cluster
 
 IDS: dict[str, Any] = {"task_id": "t", "index": 3, "attempt": 1, "token": "ab"}
@@ -32,7 +52,9 @@ def models(model: type[BaseModel]) -> list[type[BaseModel]]:
     """A model and those in it."""
     found = [model]
     for field in model.model_fields.values():
-        for part in str(field.annotation).replace("[", " ").replace("]", " ").replace(",", " ").split():
+        for part in (
+            str(field.annotation).replace("[", " ").replace("]", " ").replace(",", " ").split()
+        ):
             inner = getattr(messages, part.rpartition(".")[2], None)
             if isinstance(inner, type) and issubclass(inner, BaseModel) and inner is not model:
                 found += models(inner)
@@ -62,7 +84,15 @@ def test_depth_is_bounded_whatever_it_is_made_of(opening: str, padding: str) -> 
 
 
 @pytest.mark.parametrize(
-    "text", ["[" * 900_000, '{"a":' * 180_000, "[]" * 400_000, "[[]" * 300_000, "[" * 300 + '"\\' * 400_000, '["' * 400_000]
+    "text",
+    [
+        "[" * 900_000,
+        '{"a":' * 180_000,
+        "[]" * 400_000,
+        "[[]" * 300_000,
+        "[" * 300 + '"\\' * 400_000,
+        '["' * 400_000,
+    ],
 )
 def test_a_megabyte_of_brackets_and_quotes_is_refused_in_a_moment(text: str) -> None:
     with pytest.raises(DecodeError):
@@ -83,16 +113,32 @@ def in_braces(items: list[str]) -> str:
 
 
 LEAVES = st.sampled_from(['""', '"[\\"{]"', "1"])
-TEXTS = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3).map(in_brackets) | st.lists(inner, max_size=3).map(in_braces))
+TEXTS = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3).map(in_brackets) | st.lists(inner, max_size=3).map(in_braces)
+    ),
+)
 
 
 @given(TEXTS)
 def test_the_depth_is_told_as_a_reader_sees_it(text: str) -> None:
     def levels(value: Any) -> int:
-        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+        parts = (
+            value.values()
+            if isinstance(value, dict)
+            else value
+            if isinstance(value, list)
+            else None
+        )
         return 0 if parts is None else 1 + max(map(levels, parts), default=0)
 
-    keys_are_kept = json.loads(text, object_pairs_hook=lambda pairs: {f"{number}": value for number, (_, value) in enumerate(pairs)})
+    keys_are_kept = json.loads(
+        text,
+        object_pairs_hook=lambda pairs: {
+            f"{number}": value for number, (_, value) in enumerate(pairs)
+        },
+    )
     depth = levels(keys_are_kept)
     assert not is_deeper(text.encode(), depth)
     assert depth == 0 or is_deeper(text.encode(), depth - 1)
@@ -119,7 +165,17 @@ def test_bytes_are_bounded_also_where_the_bus_says_nothing() -> None:
 
 @pytest.mark.parametrize("padding", ["", PADDING], ids=["short", "long"])
 @pytest.mark.parametrize(
-    "number", ["NaN", "Infinity", "-Infinity", "1e999", "-1E+999", "1e0999", "1" + "0" * 400 + ".0", "9" * 250 + "e99"]
+    "number",
+    [
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "1e999",
+        "-1E+999",
+        "1e0999",
+        "1" + "0" * 400 + ".0",
+        "9" * 250 + "e99",
+    ],
 )
 @pytest.mark.parametrize("shape", ["%s", "[1,%s]", '{"a":[{"b":%s}]}'])
 def test_no_number_comes_in_that_is_not_finite(number: str, shape: str, padding: str) -> None:
@@ -137,7 +193,9 @@ def test_no_command_brings_a_number_that_is_not_finite(field: str) -> None:
 
 
 def test_no_metric_is_other_than_finite() -> None:
-    text = encode(NodeSucceeded(**IDS, worker_id="w", started_at=1, at=2, metrics={"n": 7})).decode()
+    text = encode(
+        NodeSucceeded(**IDS, worker_id="w", started_at=1, at=2, metrics={"n": 7})
+    ).decode()
     for number in ("NaN", "1e999"):
         with pytest.raises(DecodeError, match="finite"):
             decode(text.replace('"n":7', f'"n":{number}').encode())
@@ -150,13 +208,32 @@ def test_no_number_goes_out_that_is_not_finite(number: float) -> None:
     assert encode(NodeProgressed(**IDS, worker_id="w", at=1.0, progress="NaN and Infinity"))
 
 
-@pytest.mark.parametrize("text", ["0", "-1.5e300", "1e99", "1e-999", "0.1", '"1e999"', '"NaN"', "[1, 2.5]", '{"1e999": 1}', "1" * 300])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0",
+        "-1.5e300",
+        "1e99",
+        "1e-999",
+        "0.1",
+        '"1e999"',
+        '"NaN"',
+        "[1, 2.5]",
+        '{"1e999": 1}',
+        "1" * 300,
+    ],
+)
 def test_what_is_finite_comes_through(text: str) -> None:
     for padding in ("", PADDING):
         assert decode(progress(padding + text)).progress == json.loads(text)
 
 
-@given(st.recursive(st.floats() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+@given(
+    st.recursive(
+        st.floats() | st.integers() | st.text(max_size=5),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
 def test_what_is_not_finite_is_found_wherever_it_is(value: Any) -> None:
     text = json.dumps(value)
     assert is_finite(value) == (not has_constants(text.encode()))
@@ -164,7 +241,20 @@ def test_what_is_not_finite_is_found_wherever_it_is(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["1" * 5000, "-" + "1" * 100_000, '"\\ud800"', '"\x01"', "01", "1.", "[1,]", "{1:2}", "'a'", "\ufeff1", "nul"]
+    "text",
+    [
+        "1" * 5000,
+        "-" + "1" * 100_000,
+        '"\\ud800"',
+        '"\x01"',
+        "01",
+        "1.",
+        "[1,]",
+        "{1:2}",
+        "'a'",
+        "\ufeff1",
+        "nul",
+    ],
 )
 def test_what_other_readers_might_take_is_refused(text: str) -> None:
     with pytest.raises(DecodeError):
@@ -174,7 +264,10 @@ def test_what_other_readers_might_take_is_refused(text: str) -> None:
 # ---------------------------------------------------------------- types and texts
 
 
-@pytest.mark.parametrize(("name", "value"), [("index", '"3"'), ("index", "3.0"), ("attempt", "true"), ("at", '"1.5"'), ("at", "null")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("index", '"3"'), ("index", "3.0"), ("attempt", "true"), ("at", '"1.5"'), ("at", "null")],
+)
 def test_nothing_is_taken_for_what_it_is_not(name: str, value: str) -> None:
     fields = json.loads(progress("1")) | {name: json.loads(value)}
     with pytest.raises(DecodeError, match=name):
@@ -190,7 +283,9 @@ def test_ids_are_short_and_without_control_characters(name: str, text: str) -> N
 
 
 def test_the_ids_of_a_commands_sources_are_looked_at_too() -> None:
-    command = json.loads(encode(RunNode(**IDS, node_id="n", role="r", sources=(Source(node_id="p"),))))
+    command = json.loads(
+        encode(RunNode(**IDS, node_id="n", role="r", sources=(Source(node_id="p"),)))
+    )
     assert decode(json.dumps(command).encode())
     command["sources"][0]["node_id"] = "p\x1b"
     with pytest.raises(DecodeError, match="control characters"):
@@ -199,11 +294,16 @@ def test_the_ids_of_a_commands_sources_are_looked_at_too() -> None:
 
 def test_ids_may_be_of_any_language() -> None:
     task_id = "задача-任務-🌷 á"
-    assert decode(json.dumps({"kind": "task_touched", "v": 1, "task_id": task_id}).encode()) == TaskTouched(task_id=task_id)
+    assert decode(
+        json.dumps({"kind": "task_touched", "v": 1, "task_id": task_id}).encode()
+    ) == TaskTouched(task_id=task_id)
 
 
 def test_an_error_says_little_of_what_it_refuses() -> None:
-    for text in (json.dumps({"kind": "x" * 100_000}), json.dumps({"kind": "task_touched", "task_id": "t", "y" * 100_000: 1})):
+    for text in (
+        json.dumps({"kind": "x" * 100_000}),
+        json.dumps({"kind": "task_touched", "task_id": "t", "y" * 100_000: 1}),
+    ):
         with pytest.raises(DecodeError) as caught:
             decode(text.encode())
         assert len(str(caught.value)) < 1000
@@ -232,7 +332,10 @@ def test_a_small_stack_is_enough() -> None:
 
 def test_a_long_text_is_refused_for_its_depth_before_it_is_read() -> None:
     for text in ("[" * 201, '{"a":' * 201, '["]",' * 201 + "1" + "]" * 201):
-        assert above_bounds((PADDING + text).encode()) == "values stand in each other more than 200 levels deep"
+        assert (
+            above_bounds((PADDING + text).encode())
+            == "values stand in each other more than 200 levels deep"
+        )
         with pytest.raises(DecodeError, match="not a message to read: values stand in each other"):
             decode((PADDING + text).encode())
     assert above_bounds((PADDING + "[" * 200 + "]" * 200).encode()) is None
@@ -258,9 +361,18 @@ def test_parameters_are_no_deeper_than_what_is_stored_with_them_can_be_read() ->
 
 
 def submitted(params: Any) -> dict[str, Any]:
-    options = {"task_id": None, "idempotency_key": None, "pipeline": None, "labels": None, "priority": 0, "deadline_sec": None}
+    options = {
+        "task_id": None,
+        "idempotency_key": None,
+        "pipeline": None,
+        "labels": None,
+        "priority": 0,
+        "deadline_sec": None,
+    }
     graph = {"nodes": [{"node_id": "a", "type": "x"}]}
-    _, plain, _ = checked(graph, params, limits=Limits(max_bytes=1000), functions=(), command_topic=str, **options)
+    _, plain, _ = checked(
+        graph, params, limits=Limits(max_bytes=1000), functions=(), command_topic=str, **options
+    )
     return plain
 
 
@@ -273,9 +385,15 @@ def nested(levels: int) -> Any:
 
 @pytest.mark.parametrize(
     ("result", "why"),
-    [(float("nan"), "not a finite number"), ({"a": [float("inf")]}, "not a finite number"), (nested(129), "more than 128 levels deep")],
+    [
+        (float("nan"), "not a finite number"),
+        ({"a": [float("inf")]}, "not a finite number"),
+        (nested(129), "more than 128 levels deep"),
+    ],
 )
-async def test_what_a_coordinator_function_returns_is_held_to_the_same(result: Any, why: str) -> None:
+async def test_what_a_coordinator_function_returns_is_held_to_the_same(
+    result: Any, why: str
+) -> None:
     class Odd:
         __name__ = "odd"
 
@@ -283,6 +401,8 @@ async def test_what_a_coordinator_function_returns_is_held_to_the_same(result: A
             register("odd", lambda ctx: result)
 
     async with Cluster(plugins=[Odd()]) as cluster:
-        view = await cluster.run({"nodes": [{"node_id": "a", "type": "coordinator_fn", "io": {"fn": "odd"}}]})
+        view = await cluster.run(
+            {"nodes": [{"node_id": "a", "type": "coordinator_fn", "io": {"fn": "odd"}}]}
+        )
     assert (view.status, view.nodes["a"].reason_code) == ("failed", "bad_result")
     assert why in (view.nodes["a"].error or "")

@@ -1,4 +1,6 @@
-"""With a codec nothing that users gave is readable in the store or on the bus; without its key it stays unread, and says so."""
+"""With a codec nothing that users gave is readable in the store or on the bus; without its key it
+stays unread, and says so.
+"""
 
 import logging
 import re
@@ -32,8 +34,18 @@ GRAPH = {
             "depends_on": ["make"],
             "io": {"fn": "vars.set", "fn_args": {"kv": {"seen": SECRET}}},
         },
-        {"node_id": "read", "type": "read", "depends_on": ["make"], "io": {"input_inline": {"input_adapter": "pull.from_artifacts"}}},
-        {"node_id": "odd", "type": "odd", "depends_on": ["note", "read"], "routing": {"on_failure": ["end"]}},
+        {
+            "node_id": "read",
+            "type": "read",
+            "depends_on": ["make"],
+            "io": {"input_inline": {"input_adapter": "pull.from_artifacts"}},
+        },
+        {
+            "node_id": "odd",
+            "type": "odd",
+            "depends_on": ["note", "read"],
+            "routing": {"on_failure": ["end"]},
+        },
         {"node_id": "end", "type": "end"},
     ]
 }
@@ -82,7 +94,11 @@ async def everything(store: Store, task_id: str) -> bytes:
     record = (await store.load([task_id]))[task_id]
     found = [record.spec, *record.parts.values(), repr(record.header).encode()]
     found += [data for _, data in await store.scan_archive(task_id, prefix="")]
-    found += [part for _, item in await store.artifacts.scan(task_id) for part in (item.meta or b"", item.metrics)]
+    found += [
+        part
+        for _, item in await store.artifacts.scan(task_id)
+        for part in (item.meta or b"", item.metrics)
+    ]
     found += [repr(letter).encode() for letter in await store.dead_letters()]
     return b"\n".join(found)
 
@@ -110,7 +126,11 @@ async def test_no_plain_text_is_in_store_or_bus() -> None:
 
 
 async def test_without_a_codec_store_and_bus_are_used_as_they_are() -> None:
-    async with InMemoryBus() as bus, InMemoryStore() as store, Coordinator(bus=bus, store=store) as coordinator:
+    async with (
+        InMemoryBus() as bus,
+        InMemoryStore() as store,
+        Coordinator(bus=bus, store=store) as coordinator,
+    ):
         assert coordinator.bus is bus
         assert coordinator.store is store
 
@@ -123,7 +143,9 @@ async def test_the_dead_letters_of_a_batch_tell_nothing_to_who_has_no_key() -> N
     store = InMemoryStore()
     plugins = [encryption()]
     async with Cluster(store=store, plugins=plugins, handlers={"work": Bad()}) as cluster:
-        await cluster.run({"nodes": [{"node_id": "a", "type": "work", "io": {"input_inline": SECRET}}]})
+        await cluster.run(
+            {"nodes": [{"node_id": "a", "type": "work", "io": {"input_inline": SECRET}}]}
+        )
         letters = list(await cluster.client.store.dead_letters())
         raw = list(await store.dead_letters())
     assert SECRET in letters[0].error
@@ -135,7 +157,9 @@ async def test_the_dead_letters_of_a_batch_tell_nothing_to_who_has_no_key() -> N
 async def test_a_wrong_key_puts_the_task_aside_with_a_clear_error() -> None:
     bus, store = InMemoryBus(), InMemoryStore()
     async with Client(bus=bus, store=store, plugins=[encryption()]) as client:
-        task_id = await client.create_task(graph={"nodes": [{"node_id": "a", "type": "work"}]}, params={"name": SECRET})
+        task_id = await client.create_task(
+            graph={"nodes": [{"node_id": "a", "type": "work"}]}, params={"name": SECRET}
+        )
     async with Client(bus=bus, store=store, plugins=[encryption(first=OTHER)]) as client:
         with pytest.raises(CorruptRecord, match="key 'first' does not fit"):
             await client.get_task(task_id)
@@ -146,7 +170,9 @@ async def test_a_wrong_key_puts_the_task_aside_with_a_clear_error() -> None:
     async with Client(bus=bus, store=store, plugins=[encryption(second=OTHER)]) as client:
         with pytest.raises(CorruptRecord, match="there is no key 'first'"):
             await client.get_task(task_id)
-    async with Client(bus=bus, store=store, plugins=[encryption(second=OTHER, first=KEY)]) as client:
+    async with Client(
+        bus=bus, store=store, plugins=[encryption(second=OTHER, first=KEY)]
+    ) as client:
         assert (await client.get_task(task_id)).params == {"name": SECRET}
 
 
@@ -154,17 +180,28 @@ async def test_messages_that_cannot_be_decrypted_are_parked_and_the_reason_names
     bus, store = InMemoryBus(), InMemoryStore()
     async with (
         bus.subscribe(["flowkit.dlq"], group="look") as parked,
-        Cluster(bus=bus, store=store, plugins=[encryption(second=OTHER)], handlers={"work": read}) as cluster,
+        Cluster(
+            bus=bus, store=store, plugins=[encryption(second=OTHER)], handlers={"work": read}
+        ) as cluster,
     ):
-        async with Client(bus=bus, store=store, clock=cluster.clock, plugins=[encryption()]) as stranger:
+        async with Client(
+            bus=bus, store=store, clock=cluster.clock, plugins=[encryption()]
+        ) as stranger:
             await stranger.create_task(graph={"nodes": [{"node_id": "a", "type": "work"}]})
         (letter,) = await parked.receive(max_messages=10)
         assert b"there is no key 'first'" in letter.message.headers["flowkit-reason"]
-        view = await cluster.run({"nodes": [{"node_id": "b", "type": "work", "io": {"input_inline": 1}}]})
+        view = await cluster.run(
+            {"nodes": [{"node_id": "b", "type": "work", "io": {"input_inline": 1}}]}
+        )
     assert view.result == {"b": 1}
 
 
-async def logged(caplog: pytest.LogCaptureFixture, graph: dict[str, Any], handlers: dict[str, Any], plugins: list[Any]) -> str:
+async def logged(
+    caplog: pytest.LogCaptureFixture,
+    graph: dict[str, Any],
+    handlers: dict[str, Any],
+    plugins: list[Any],
+) -> str:
     """What is logged of a task at the level of services, with all tracebacks."""
     with caplog.at_level(logging.INFO):
         async with Cluster(plugins=plugins, handlers=handlers) as cluster:
@@ -215,9 +252,20 @@ TWICE = {"retry_policy": {"max": 2, "backoff_sec": 1}}
         (io(when=f"params.name == '{SECRET}' && params.name + 1"), refuses),
         (CALL, refuses),
     ],
-    ids=["graph", "batch", "batch again", "misjudged", "refused", "result", "condition", "function"],
+    ids=[
+        "graph",
+        "batch",
+        "batch again",
+        "misjudged",
+        "refused",
+        "result",
+        "condition",
+        "function",
+    ],
 )
-async def test_with_a_codec_errors_show_no_payload_in_logs(caplog: pytest.LogCaptureFixture, graph: dict[str, Any], handler: Any) -> None:
+async def test_with_a_codec_errors_show_no_payload_in_logs(
+    caplog: pytest.LogCaptureFixture, graph: dict[str, Any], handler: Any
+) -> None:
     breaking = SimpleNamespace(
         __name__="breaking",
         flowkit_register_functions=lambda register: register("break", breaks),
@@ -229,24 +277,35 @@ async def test_with_a_codec_errors_show_no_payload_in_logs(caplog: pytest.LogCap
     assert "Plugin breaking raised in flowkit_task_changed" in text
 
 
-async def test_without_a_codec_errors_are_logged_with_their_tracebacks(caplog: pytest.LogCaptureFixture) -> None:
+async def test_without_a_codec_errors_are_logged_with_their_tracebacks(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     text = await logged(caplog, io(), {"work": Failing()}, [])
     assert re.search(f"ValueError: no .*{SECRET}", text)
     assert "Traceback" in text
 
 
-async def test_with_a_codec_errors_are_logged_at_the_level_debug(caplog: pytest.LogCaptureFixture) -> None:
+async def test_with_a_codec_errors_are_logged_at_the_level_debug(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with caplog.at_level(logging.DEBUG, "flowkit"):
         async with Cluster(plugins=[encryption()], handlers={"work": Failing()}) as cluster:
             await cluster.run(io())
-    assert [SECRET in record.getMessage() for record in caplog.records if "Node a failed" in record.getMessage()] == [False, True]
+    assert [
+        SECRET in record.getMessage()
+        for record in caplog.records
+        if "Node a failed" in record.getMessage()
+    ] == [False, True]
 
 
 def test_an_encoder_that_breaks_shows_no_payload(caplog: pytest.LogCaptureFixture) -> None:
     def encode(data: bytes) -> bytes:
         raise ValueError(f"cannot encrypt {data!r}")
 
-    with codec(encode) as plugins, pytest.raises(PayloadError, match="cannot encode a payload: ValueError") as caught:
+    with (
+        codec(encode) as plugins,
+        pytest.raises(PayloadError, match="cannot encode a payload: ValueError") as caught,
+    ):
         plugins.encode_payload(SECRET.encode())
     assert SECRET not in "".join(traceback.format_exception(caught.value))
     assert SECRET not in caplog.text
@@ -286,10 +345,15 @@ def codec(encode: Any, decode_: Any = lambda data: data) -> Iterator[Plugins]:
 def test_a_codec_that_breaks_is_named() -> None:
     with (
         codec(lambda data: 1 / 0) as plugins,
-        pytest.raises(PayloadError, match="plugin 'odd codec' cannot encode a payload: ZeroDivision"),
+        pytest.raises(
+            PayloadError, match="plugin 'odd codec' cannot encode a payload: ZeroDivision"
+        ),
     ):
         plugins.encode_payload(b"x")
-    with codec(lambda data: "text") as plugins, pytest.raises(PayloadError, match="encoded payloads are bytes, not str"):
+    with (
+        codec(lambda data: "text") as plugins,
+        pytest.raises(PayloadError, match="encoded payloads are bytes, not str"),
+    ):
         plugins.encode_payload(b"x")
 
 
@@ -302,7 +366,10 @@ async def test_dead_letters_lie_on_the_bus_as_their_messages_came() -> None:
     plugins = Plugins([encryption()], discover=False)
     bus = InMemoryBus()
     sealed = SealedBus(bus, [Payloads(plugins)], plain={"flowkit.dlq"})
-    async with sealed.subscribe(["in"], group="g") as subscription, sealed.subscribe(["flowkit.dlq"], group="g") as letters:
+    async with (
+        sealed.subscribe(["in"], group="g") as subscription,
+        sealed.subscribe(["flowkit.dlq"], group="g") as letters,
+    ):
         await sealed.publish([Message("in", SECRET.encode(), "key")])
         await bus.publish([Message("in", b"not encrypted", "key")])
         came = await subscription.receive(max_messages=2)
@@ -316,14 +383,22 @@ async def test_dead_letters_lie_on_the_bus_as_their_messages_came() -> None:
 
 
 @pytest.mark.parametrize(("wrapper", "protocol"), [(EncodedStore, Store), (SealedBus, None)])
-def test_the_wrappers_have_every_method_of_what_they_stand_for(wrapper: type, protocol: Any) -> None:
-    names = {name for name in vars(protocol or InMemoryBus) if not name.startswith("_")} - {"auto_create"}
-    assert {name for name in names if callable(getattr(protocol or InMemoryBus, name))} <= set(dir(wrapper))
+def test_the_wrappers_have_every_method_of_what_they_stand_for(
+    wrapper: type, protocol: Any
+) -> None:
+    names = {name for name in vars(protocol or InMemoryBus) if not name.startswith("_")} - {
+        "auto_create"
+    }
+    assert {name for name in names if callable(getattr(protocol or InMemoryBus, name))} <= set(
+        dir(wrapper)
+    )
 
 
 def test_the_artifact_store_is_wrapped_whole() -> None:
     store = EncodedStore(InMemoryStore(), Plugins(discover=False))
-    assert {name for name in vars(ArtifactStore) if not name.startswith("_")} <= set(dir(store.artifacts))
+    assert {name for name in vars(ArtifactStore) if not name.startswith("_")} <= set(
+        dir(store.artifacts)
+    )
 
 
 def test_the_example_reads_its_keys_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,7 +413,9 @@ async def test_there_is_room_for_what_a_codec_adds() -> None:
     bus = Listening()
     sealed = SealedBus(bus, [Payloads(Plugins([encryption()], discover=False))], room=4096)
     with pytest.raises(MessageTooLarge):
-        await sealed.publish([Message("in", b"first"), Message("in", b"x" * (sealed.max_message_bytes + 1))])
+        await sealed.publish(
+            [Message("in", b"first"), Message("in", b"x" * (sealed.max_message_bytes + 1))]
+        )
     assert not bus.carried
     await sealed.publish([Message("in", b"x" * sealed.max_message_bytes)])
     assert len(bus.carried[0].value) <= bus.max_message_bytes

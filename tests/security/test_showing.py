@@ -1,4 +1,6 @@
-"""Secrets are in no log, error or table, and what users write steers no terminal and begins no line of a log."""
+"""Secrets are in no log, error or table, and what users write steers no terminal and begins no line
+of a log.
+"""
 
 import json
 import logging
@@ -120,14 +122,32 @@ def test_hiding_takes_time_in_proportion(text: str) -> None:
 
 
 def test_values_are_hidden_by_their_names() -> None:
-    value = {"kafka": {"sasl_username": "u", "sasl_password": PASSWORD, "hosts": [f"kafka://u:{PASSWORD}@h"]}, "n": 1}
-    assert redacted_value(value) == {"kafka": {"sasl_username": "u", "sasl_password": "***", "hosts": ["kafka://***@h"]}, "n": 1}
+    value = {
+        "kafka": {
+            "sasl_username": "u",
+            "sasl_password": PASSWORD,
+            "hosts": [f"kafka://u:{PASSWORD}@h"],
+        },
+        "n": 1,
+    }
+    assert redacted_value(value) == {
+        "kafka": {"sasl_username": "u", "sasl_password": "***", "hosts": ["kafka://***@h"]},
+        "n": 1,
+    }
 
 
 def test_headers_are_hidden_by_their_names() -> None:
     value = {
-        "headers": {"Authorization": f"Bearer {PASSWORD}", "Cookie": PASSWORD.encode(), "Accept": b"*"},
-        "sent": [("authorization", PASSWORD), ["X-Api-Key", PASSWORD], (b"Proxy-Authorization", PASSWORD.encode())],
+        "headers": {
+            "Authorization": f"Bearer {PASSWORD}",
+            "Cookie": PASSWORD.encode(),
+            "Accept": b"*",
+        },
+        "sent": [
+            ("authorization", PASSWORD),
+            ["X-Api-Key", PASSWORD],
+            (b"Proxy-Authorization", PASSWORD.encode()),
+        ],
         "cookies": {"session": PASSWORD, "more": [PASSWORD]},
         "url": f"https://u:{PASSWORD}@host",
     }
@@ -140,15 +160,31 @@ def test_headers_are_hidden_by_their_names() -> None:
 
 
 def test_what_follows_a_hidden_header_is_shown() -> None:
-    assert redacted(f"Authorization: Bearer {PASSWORD} was refused") == "Authorization: Bearer *** was refused"
-    assert redacted(f"curl -H 'Authorization: Bearer {PASSWORD}' http://host") == "curl -H 'Authorization: ***' http://host"
-    assert redacted(f"{{'Authorization': 'Bearer {PASSWORD}', 'Accept': 'x'}}") == "{'Authorization': ***, 'Accept': 'x'}"
+    assert (
+        redacted(f"Authorization: Bearer {PASSWORD} was refused")
+        == "Authorization: Bearer *** was refused"
+    )
+    assert (
+        redacted(f"curl -H 'Authorization: Bearer {PASSWORD}' http://host")
+        == "curl -H 'Authorization: ***' http://host"
+    )
+    assert (
+        redacted(f"{{'Authorization': 'Bearer {PASSWORD}', 'Accept': 'x'}}")
+        == "{'Authorization': ***, 'Accept': 'x'}"
+    )
 
 
 @pytest.mark.parametrize("formatter", [JsonLines(), PlainLines("%(levelname)s: %(message)s")])
 def test_headers_are_hidden_in_logs(formatter: logging.Formatter) -> None:
     error = RuntimeError(f"401 for {{'authorization': 'Bearer {PASSWORD}'}}")
-    line = formatter.format(record("sent %s", {"Cookie": PASSWORD}, error=error, headers={"Authorization": f"Basic {PASSWORD}"}))
+    line = formatter.format(
+        record(
+            "sent %s",
+            {"Cookie": PASSWORD},
+            error=error,
+            headers={"Authorization": f"Basic {PASSWORD}"},
+        )
+    )
     assert PASSWORD not in line
 
 
@@ -167,7 +203,11 @@ def test_a_configuration_shows_no_secret(model: type[CommonConfig]) -> None:
 
 
 def test_errors_of_configurations_show_no_secret() -> None:
-    for wrong in ({"db": f"mongodb://u:{PASSWORD}@h", "unknown": PASSWORD}, {"namespace": PASSWORD + " "}, {"signing_keys": PASSWORD}):
+    for wrong in (
+        {"db": f"mongodb://u:{PASSWORD}@h", "unknown": PASSWORD},
+        {"namespace": PASSWORD + " "},
+        {"signing_keys": PASSWORD},
+    ):
         with pytest.raises(ConfigError) as caught:
             CommonConfig.load(overrides=wrong)
         assert PASSWORD not in str(caught.value)
@@ -196,7 +236,9 @@ def test_the_drivers_words_are_told_without_secrets() -> None:
 # ---------------------------------------------------------------- logs
 
 
-def record(message: str, *args: Any, error: BaseException | None = None, **extra: Any) -> logging.LogRecord:
+def record(
+    message: str, *args: Any, error: BaseException | None = None, **extra: Any
+) -> logging.LogRecord:
     info = None if error is None else (type(error), error, error.__traceback__)
     made = logging.LogRecord("flowkit.x", logging.WARNING, "x.py", 1, message, args, info)
     vars(made).update(extra)
@@ -226,7 +268,15 @@ def test_lines_of_json_are_json_without_secrets_or_steering() -> None:
     try:
         raise ValueError(f"{EVIL} password={PASSWORD}")
     except ValueError as error:
-        made = record("at %s: %s", f"mongodb://u:{PASSWORD}@h", EVIL, error=error, task_id=EVIL, sasl_password=PASSWORD, odd=object())
+        made = record(
+            "at %s: %s",
+            f"mongodb://u:{PASSWORD}@h",
+            EVIL,
+            error=error,
+            task_id=EVIL,
+            sasl_password=PASSWORD,
+            odd=object(),
+        )
     line = JsonLines().format(made)
     assert not STEERING.search(line)
     assert "\n" not in line
@@ -250,9 +300,9 @@ def test_what_is_printable_steers_nothing(text: str) -> None:
     assert "\n" not in printable(text)
     assert not STEERING.search(printable(text, lines=True).replace("\t", ""))
     printable(text).encode()
-    assert json.loads(printable_json(to_json([text.encode("utf-8", "replace").decode()]).decode())) == [
-        text.encode("utf-8", "replace").decode()
-    ]
+    assert json.loads(
+        printable_json(to_json([text.encode("utf-8", "replace").decode()]).decode())
+    ) == [text.encode("utf-8", "replace").decode()]
 
 
 @pytest.mark.parametrize("text", ["plain", "Grüße, 任務 🌷👩\u200d🌾", "שלום", "a\u00a0b"])
@@ -281,7 +331,10 @@ def test_json_on_the_console_steers_nothing(capsys: pytest.CaptureFixture[str]) 
 
 def test_an_error_on_the_console_steers_nothing_and_tells_no_secret(tmp_path: Path) -> None:
     file = tmp_path / "flow.json"
-    file.write_text(json.dumps({"nodes": [{"node_id": "a", "type": "work", "depends_on": ["b\u202e\x9b31m"]}]}), encoding="utf-8")
+    file.write_text(
+        json.dumps({"nodes": [{"node_id": "a", "type": "work", "depends_on": ["b\u202e\x9b31m"]}]}),
+        encoding="utf-8",
+    )
     runner = CliRunner()
     result = runner.invoke(app, ["graph", "check", str(file)])
     assert result.exit_code == 2
@@ -294,10 +347,25 @@ def test_an_error_on_the_console_steers_nothing_and_tells_no_secret(tmp_path: Pa
 @pytest.mark.parametrize("as_json", [[], ["--json"]])
 def test_doctor_tells_no_secret(as_json: list[str], tmp_path: Path) -> None:
     hasty = tmp_path / "hasty.json"
-    hasty.write_text(json.dumps({"options": {"mongo": {"retry_for_sec": 2, "server_selection_timeout_ms": 200}}}), encoding="utf-8")
+    hasty.write_text(
+        json.dumps(
+            {"options": {"mongo": {"retry_for_sec": 2, "server_selection_timeout_ms": 200}}}
+        ),
+        encoding="utf-8",
+    )
     address = f"mongodb://user:{PASSWORD}@127.0.0.1:1/db"
     result = CliRunner().invoke(
-        app, ["doctor", "--config", str(hasty), "--db", address, "--bus", f"kafka://u:{PASSWORD}@127.0.0.1:1", *as_json]
+        app,
+        [
+            "doctor",
+            "--config",
+            str(hasty),
+            "--db",
+            address,
+            "--bus",
+            f"kafka://u:{PASSWORD}@127.0.0.1:1",
+            *as_json,
+        ],
     )
     assert result.exit_code == 1
     assert PASSWORD not in result.output

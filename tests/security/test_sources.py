@@ -1,4 +1,6 @@
-"""What the packages never do, read off their sources: run what came from elsewhere, or read it with something that would."""
+"""What the packages never do, read off their sources: run what came from elsewhere, or read it with
+something that would.
+"""
 
 import ast
 from collections.abc import Iterator
@@ -7,10 +9,25 @@ from pathlib import Path
 import pytest
 
 SOURCES = sorted(path for package in Path().glob("flowkit-*/src") for path in package.rglob("*.py"))
-NEVER_IMPORTED = frozenset({"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve", "jsonpickle", "joblib"})
-NEVER_CALLED = frozenset({"eval", "exec", "__import__", "unsafe_load", "full_load", "load_all", "unsafe_load_all"})
+NEVER_IMPORTED = frozenset(
+    {
+        "pickle",
+        "cPickle",
+        "_pickle",
+        "dill",
+        "cloudpickle",
+        "marshal",
+        "shelve",
+        "jsonpickle",
+        "joblib",
+    }
+)
+NEVER_CALLED = frozenset(
+    {"eval", "exec", "__import__", "unsafe_load", "full_load", "load_all", "unsafe_load_all"}
+)
 IMPORTS_BY_NAME = {
-    # What an operator names on the command line or in a configuration; nothing that came over the wire or out of the store.
+    # What an operator names on the command line or in a configuration; nothing that came over the
+    # wire or out of the store.
     "flowkit-core/src/flowkit/cli/_loader.py",
     "flowkit-kafka/src/flowkit_kafka/_config.py",
     # What the author of an adapter names in its tests.
@@ -27,7 +44,12 @@ def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             function = node.func
-            yield function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", ""), node
+            yield (
+                function.attr
+                if isinstance(function, ast.Attribute)
+                else getattr(function, "id", ""),
+                node,
+            )
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -44,14 +66,33 @@ def test_nothing_unpickles_evaluates_or_loads_unsafely(path: Path) -> None:
     assert not NEVER_IMPORTED.intersection(imports(tree))
     for name, call in calls(tree):
         if name in NEVER_CALLED and (name, str(path)) != ("eval", EVALUATES):
-            # ``compile`` of regular expressions and conditions is another matter; these names are the built-in ones and PyYAML's.
+            # ``compile`` of regular expressions and conditions is another matter; these names are
+            # the built-in ones and PyYAML's.
             assert isinstance(call.func, ast.Attribute), f"{path}:{call.lineno} calls {name}"
-            assert not isinstance(call.func.value, ast.Name) or call.func.value.id not in ("yaml", "builtins"), f"{path}:{call.lineno}"
-        if name == "load" and isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") == "yaml":
-            loader = next((ast.unparse(keyword.value) for keyword in call.keywords if keyword.arg == "Loader"), "")
-            assert loader == "_loader(base, yaml)", f"{path}:{call.lineno} loads YAML with {loader or 'the default loader'}"
+            assert not isinstance(call.func.value, ast.Name) or call.func.value.id not in (
+                "yaml",
+                "builtins",
+            ), f"{path}:{call.lineno}"
+        if (
+            name == "load"
+            and isinstance(call.func, ast.Attribute)
+            and getattr(call.func.value, "id", "") == "yaml"
+        ):
+            loader = next(
+                (
+                    ast.unparse(keyword.value)
+                    for keyword in call.keywords
+                    if keyword.arg == "Loader"
+                ),
+                "",
+            )
+            assert loader == "_loader(base, yaml)", (
+                f"{path}:{call.lineno} loads YAML with {loader or 'the default loader'}"
+            )
         if name in ("run", "Popen", "call", "check_output", "create_subprocess_shell"):
-            assert not any(keyword.arg == "shell" for keyword in call.keywords), f"{path}:{call.lineno} uses a shell"
+            assert not any(keyword.arg == "shell" for keyword in call.keywords), (
+                f"{path}:{call.lineno} uses a shell"
+            )
             assert name != "create_subprocess_shell", f"{path}:{call.lineno} uses a shell"
 
 

@@ -22,7 +22,12 @@ from flowkit_mongo._documents import inline, task_document, task_record, unreada
 from flowkit_testing import Cluster
 from flowkit_testing._cluster import DAY
 
-GRAPH = {"nodes": [{"node_id": "a", "type": "work"}, {"node_id": "b", "type": "work", "depends_on": ["a"]}]}
+GRAPH = {
+    "nodes": [
+        {"node_id": "a", "type": "work"},
+        {"node_id": "b", "type": "work", "depends_on": ["a"]},
+    ]
+}
 
 
 async def work(item: Any) -> Any:
@@ -81,18 +86,30 @@ CORRUPT = {
     "a first attempt that no message can name": changed({"n0": dumped(NODE, first_attempt=2**63)}),
     "a first attempt of zero": changed({"n0": dumped(NODE, first_attempt=0)}),
     "a command whose record says nothing": changed({"n0": b"{}"}),
-    "a running node without an attempt": changed({"state": dumped(STATE, marks="u."), "n0": dumped(RUNNING, attempt=0)}),
-    "a running node without a worker's name": changed({"state": dumped(STATE, marks="u."), "n0": dumped(RUNNING, worker_id="")}),
+    "a running node without an attempt": changed(
+        {"state": dumped(STATE, marks="u."), "n0": dumped(RUNNING, attempt=0)}
+    ),
+    "a running node without a worker's name": changed(
+        {"state": dumped(STATE, marks="u."), "n0": dumped(RUNNING, worker_id="")}
+    ),
     "a count of handovers below zero": changed({"n0": dumped(NODE, handovers=-1)}),
     "a generation below zero": changed({"n0": dumped(NODE, generation=-1)}),
     "a place before the first": changed({"n0": dumped(NODE, place=[0, -1])}),
-    "retries of batches that are no counts": changed({"n0": dumped(NODE, retries={"number": 1, "tries": {"u": "x"}})}),
+    "retries of batches that are no counts": changed(
+        {"n0": dumped(NODE, retries={"number": 1, "tries": {"u": "x"}})}
+    ),
     "a change before the first": changed({"state": dumped(STATE, seq=-1)}),
     "a node that waits for a parent that has ended": changed({"state": dumped(STATE, marks="F.")}),
     "a first node that waits": changed({"state": dumped(STATE, marks="..")}),
-    "an ended task with a node that has not ended": changed({"state": dumped(STATE, status="finished")}),
-    "a running task without a node to run": changed({"state": dumped(STATE, status="running", marks="FF")}),
-    "history of a node below the first": changed({"e0000000001": b'[[1.0,-2,"status","queued",null]]'}),
+    "an ended task with a node that has not ended": changed(
+        {"state": dumped(STATE, status="finished")}
+    ),
+    "a running task without a node to run": changed(
+        {"state": dumped(STATE, status="running", marks="FF")}
+    ),
+    "history of a node below the first": changed(
+        {"e0000000001": b'[[1.0,-2,"status","queued",null]]'}
+    ),
     "history that is an object": changed({"e0000000001": b"{}"}),
     "history of short entries": changed({"e0000000001": b"[[1.0]]"}),
     "history before the year 1": changed({"e0000000001": b'[[-1e12,0,"started",null,null]]'}),
@@ -100,12 +117,21 @@ CORRUPT = {
     "no spec": changed({}, b""),
     "a spec of one line": changed({}, WHOLE.spec.partition(b"\n")[0]),
     "a graph that is none": changed({}, json.dumps(HEAD).encode() + b"\n{}"),
-    "an edge to nowhere": changed({}, json.dumps(HEAD).encode() + b'\n{"nodes":[{"node_id":"a","type":"w"}],"edges":[["a","z"]]}'),
-    "a secret that is no hexadecimal number": changed({}, dumped(HEAD, secret="zz") + b"\n" + WHOLE.spec.partition(b"\n")[2]),
-    "parameters that are a text": changed({}, dumped(HEAD, params="x") + b"\n" + WHOLE.spec.partition(b"\n")[2]),
-    "submitted after the year 9999": changed({}, dumped(HEAD, created_at=1e12) + b"\n" + WHOLE.spec.partition(b"\n")[2]),
+    "an edge to nowhere": changed(
+        {},
+        json.dumps(HEAD).encode() + b'\n{"nodes":[{"node_id":"a","type":"w"}],"edges":[["a","z"]]}',
+    ),
+    "a secret that is no hexadecimal number": changed(
+        {}, dumped(HEAD, secret="zz") + b"\n" + WHOLE.spec.partition(b"\n")[2]
+    ),
+    "parameters that are a text": changed(
+        {}, dumped(HEAD, params="x") + b"\n" + WHOLE.spec.partition(b"\n")[2]
+    ),
+    "submitted after the year 9999": changed(
+        {}, dumped(HEAD, created_at=1e12) + b"\n" + WHOLE.spec.partition(b"\n")[2]
+    ),
     "a later version": changed({}, dumped(HEAD, v=2) + b"\n" + WHOLE.spec.partition(b"\n")[2]),
-}  # fmt: skip
+}
 
 
 def test_what_was_not_changed_is_read() -> None:
@@ -147,9 +173,14 @@ async def test_its_task_is_put_aside_once_and_the_others_go_on(name: str) -> Non
         broken, whole = [await cluster.client.create_task(graph=GRAPH) for _ in range(2)]
         row = (await cluster.store.load([broken]))[broken]
         change = Commit(
-            task_id=broken, expected_version=row.version, op_id="x", status="queued", wake_at=row.header.wake_at, finished_at=None,
+            task_id=broken,
+            expected_version=row.version,
+            op_id="x",
+            status="queued",
+            wake_at=row.header.wake_at,
+            finished_at=None,
             put=CORRUPT[name].parts,
-        )  # fmt: skip
+        )
         assert await cluster.store.commit([change]) == [True]
         await cluster.add_coordinator()
         assert (await cluster.client.wait(whole, timeout=DAY)).status == "finished"
@@ -167,12 +198,27 @@ async def test_its_task_is_put_aside_once_and_the_others_go_on(name: str) -> Non
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("spec", None), ("spec", 7), ("parts", []), ("parts", "x"), ("parts", {"state": 7}), ("parts", {"state": {"no": "blob"}}),
-        ("created_at", "noon"), ("wake_at", "noon"), ("labels", 7), ("labels", [{"k": "a"}]), ("version", None), ("op_id", ...),
-        ("created_at", 1e300), ("finished_at", 1e300),
-        ("status", ...), ("created_at", ...), ("spec", ...), ("parts", ...), ("version", ...),
+        ("spec", None),
+        ("spec", 7),
+        ("parts", []),
+        ("parts", "x"),
+        ("parts", {"state": 7}),
+        ("parts", {"state": {"no": "blob"}}),
+        ("created_at", "noon"),
+        ("wake_at", "noon"),
+        ("labels", 7),
+        ("labels", [{"k": "a"}]),
+        ("version", None),
+        ("op_id", ...),
+        ("created_at", 1e300),
+        ("finished_at", 1e300),
+        ("status", ...),
+        ("created_at", ...),
+        ("spec", ...),
+        ("parts", ...),
+        ("version", ...),
     ],
-)  # fmt: skip
+)
 def test_a_document_that_was_changed_harms_no_other(field: str, value: Any) -> None:
     document = {**task_document(WHOLE, lambda name, data: inline(data)), field: value}
     if value is ...:

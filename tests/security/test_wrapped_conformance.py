@@ -19,7 +19,9 @@ PLUGINS = Plugins([Encryption({"k": bytes(32)}, encrypt_with="k")], discover=Fal
 
 
 def wrapped(bus: InMemoryBus) -> Bus:
-    return SealedBus(bus, [Signatures([b"a signing key to test with"])], plain={bus.dead_letter_topic})
+    return SealedBus(
+        bus, [Signatures([b"a signing key to test with"])], plain={bus.dead_letter_topic}
+    )
 
 
 class TestSealedBus(BusConformance):
@@ -70,5 +72,7 @@ class TestEncodedArtifactStore(ArtifactStoreConformance):
         return EncodedStore(InMemoryStore(max_record_bytes=LIMIT), PLUGINS).artifacts
 
     @pytest.fixture
-    def open_artifacts(self, artifacts: ArtifactStore) -> Callable[[], AbstractAsyncContextManager[ArtifactStore]]:
+    def open_artifacts(
+        self, artifacts: ArtifactStore
+    ) -> Callable[[], AbstractAsyncContextManager[ArtifactStore]]:
         return lambda: nullcontext(artifacts)

@@ -1,4 +1,5 @@
-"""``python -m tests.servers.fetch`` fetches what the servers are made of, before the time of any test runs.
+"""``python -m tests.servers.fetch`` fetches what the servers are made of, before the time of any
+test runs.
 
 Where it cannot be had this says why, and the tests say what that means.
 """

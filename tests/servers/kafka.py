@@ -16,7 +16,13 @@ from tests.servers.kafka_jars import fetched_jars, java_command
 from tests.servers.ports import LOOPBACK, free_ports, is_listening
 from tests.servers.processes import ServerProcess
 
-_HEAP = ("-Xms96m", "-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
+_HEAP = (
+    "-Xms96m",
+    "-Xmx768m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Djava.awt.headless=true",
+)
 _LOG_CONFIG = """\
 appender.console.type=Console
 appender.console.name=console
@@ -25,7 +31,11 @@ appender.console.layout.pattern=%d %p %m (%c)%n
 rootLogger.level=warn
 rootLogger.appenderRef.console.ref=console
 """
-_ONE_BROKER = {"offsets.topic.replication.factor": 1, "transaction.state.log.replication.factor": 1, "transaction.state.log.min.isr": 1}
+_ONE_BROKER = {
+    "offsets.topic.replication.factor": 1,
+    "transaction.state.log.replication.factor": 1,
+    "transaction.state.log.min.isr": 1,
+}
 _SEVERAL_BROKERS = {
     "default.replication.factor": 3,
     "min.insync.replicas": 2,
@@ -45,23 +55,44 @@ class Broker:
         self._folder = folder
         self._log = folder / "server.log"
         self._process: ServerProcess | None = None
-        (folder / "server.properties").write_text("\n".join([f"node.id={number}", *settings]) + "\n", encoding="utf-8")
+        (folder / "server.properties").write_text(
+            "\n".join([f"node.id={number}", *settings]) + "\n", encoding="utf-8"
+        )
         (folder / "log4j2.properties").write_text(_LOG_CONFIG, encoding="utf-8")
         java, jars = java_command(), fetched_jars()
-        self._jvm = [java, *_HEAP, "-Dlog4j2.configurationFile=log4j2.properties", "-cp", f"{jars}{os.sep}*"]
+        self._jvm = [
+            java,
+            *_HEAP,
+            "-Dlog4j2.configurationFile=log4j2.properties",
+            "-cp",
+            f"{jars}{os.sep}*",
+        ]
 
     def format(self, cluster_id: str) -> None:
-        command = [*self._jvm, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "-c", "server.properties"]
-        done = subprocess.run(command, cwd=self._folder, capture_output=True, text=True, check=False)
+        command = [
+            *self._jvm,
+            "kafka.tools.StorageTool",
+            "format",
+            f"--cluster-id={cluster_id}",
+            "-c",
+            "server.properties",
+        ]
+        done = subprocess.run(
+            command, cwd=self._folder, capture_output=True, text=True, check=False
+        )
         if done.returncode:
-            raise RuntimeError(f"Kafka's storage could not be formatted:\n{done.stdout}{done.stderr}")
+            raise RuntimeError(
+                f"Kafka's storage could not be formatted:\n{done.stdout}{done.stderr}"
+            )
 
     def wipe(self) -> None:
         """Remove all data of a broker that does not run."""
         shutil.rmtree(self._folder / "data")
 
     def launch(self) -> None:
-        self._process = ServerProcess([*self._jvm, "kafka.Kafka", "server.properties"], folder=self._folder, log=self._log)
+        self._process = ServerProcess(
+            [*self._jvm, "kafka.Kafka", "server.properties"], folder=self._folder, log=self._log
+        )
 
     def wait(self) -> None:
         self.process.wait_until(lambda: is_listening(self.port))
@@ -74,18 +105,28 @@ class Broker:
 
 
 class KafkaServer:
-    """Brokers in temporary folders on free ports. Use :meth:`start`, as a context manager or with :meth:`stop`."""
+    """Brokers in temporary folders on free ports. Use :meth:`start`, as a context manager or with
+    :meth:`stop`.
+    """
 
     def __init__(self, folder: Path, *, brokers: int, settings: dict[str, object]) -> None:
         self._folder = folder
         ports = free_ports(2 * brokers)
-        voters = ",".join(f"{number}@{LOOPBACK}:{port}" for number, port in enumerate(ports[brokers:], 1))
+        voters = ",".join(
+            f"{number}@{LOOPBACK}:{port}" for number, port in enumerate(ports[brokers:], 1)
+        )
         self._brokers: list[Broker] = []
         for number in range(1, brokers + 1):
             home = folder / f"broker-{number}"
             home.mkdir()
             port, controller = ports[number - 1], ports[brokers + number - 1]
-            lines = _properties(port, controller, voters, home, (_SEVERAL_BROKERS if brokers > 1 else _ONE_BROKER) | settings)
+            lines = _properties(
+                port,
+                controller,
+                voters,
+                home,
+                (_SEVERAL_BROKERS if brokers > 1 else _ONE_BROKER) | settings,
+            )
             self._brokers.append(Broker(number, port, home, lines))
 
     @classmethod
@@ -99,7 +140,11 @@ class KafkaServer:
         """
         folder = Path(tempfile.mkdtemp(prefix="flowkit-kafka-"))
         try:
-            server = cls(folder, brokers=brokers, settings={name.replace("_", "."): value for name, value in settings.items()})
+            server = cls(
+                folder,
+                brokers=brokers,
+                settings={name.replace("_", "."): value for name, value in settings.items()},
+            )
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -140,7 +185,9 @@ class KafkaServer:
         self.start_again(number)
 
     def wipe(self) -> None:
-        """``kill -9`` every broker and start them again on their ports, with empty disks, as other clusters."""
+        """``kill -9`` every broker and start them again on their ports, with empty disks, as other
+        clusters.
+        """
         for broker in self._brokers:
             broker.process.kill()
             broker.wipe()
@@ -167,11 +214,18 @@ class KafkaServer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.stop()
 
 
-def _properties(port: int, controller: int, voters: str, home: Path, settings: dict[str, object]) -> list[str]:
+def _properties(
+    port: int, controller: int, voters: str, home: Path, settings: dict[str, object]
+) -> list[str]:
     values: dict[str, object] = {
         "process.roles": "broker,controller",
         "listeners": f"PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller}",
@@ -189,7 +243,8 @@ def _properties(port: int, controller: int, voters: str, home: Path, settings: d
         "group.min.session.timeout.ms": 1000,
         "log.segment.bytes": 16 * 1024 * 1024,
         "log.index.size.max.bytes": 256 * 1024,
-        # By default this is 128 MB of the heap, which a broker with the topics of a whole test run has a better use for.
+        # By default this is 128 MB of the heap, which a broker with the topics of a whole test run
+        # has a better use for.
         "log.cleaner.dedupe.buffer.size": 8 * 1024 * 1024,
         # A killed broker is to be noticed, and to be let in again, in seconds.
         "broker.session.timeout.ms": 6000,

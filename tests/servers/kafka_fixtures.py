@@ -13,7 +13,9 @@ KAFKA_VARIABLE = "FLOWKIT_TEST_KAFKA"
 
 @pytest.fixture(scope="session")
 def kafka_address() -> Iterator[str]:
-    """Bootstrap servers of a Kafka: those of FLOWKIT_TEST_KAFKA, else of one that is started for the session."""
+    """Bootstrap servers of a Kafka: those of FLOWKIT_TEST_KAFKA, else of one that is started for
+    the session.
+    """
     given = os.environ.get(KAFKA_VARIABLE)
     if given:
         yield given.removeprefix("kafka://")
@@ -24,7 +26,9 @@ def kafka_address() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def own_kafka() -> Iterator[KafkaServer]:
-    """A Kafka of one broker for the tests of this module alone, which may break it if they mend it again."""
+    """A Kafka of one broker for the tests of this module alone, which may break it if they mend it
+    again.
+    """
     with start_kafka() as server:
         yield server
 

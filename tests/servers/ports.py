@@ -13,8 +13,8 @@ _RANGE_OF_CLIENTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 def free_ports(count: int) -> list[int]:
     """Ports nobody listens on at the moment, all different.
 
-    They are none of those that the system gives to outgoing connections: while a server is down, nobody else gets its port, and no
-    client that keeps trying to reach it is connected to itself.
+    They are none of those that the system gives to outgoing connections: while a server is down,
+    nobody else gets its port, and no client that keeps trying to reach it is connected to itself.
     """
     with ExitStack() as stack:
         return [_bound(stack.enter_context(socket.socket())) for _ in range(count)]

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-# Waits for the end of its standard input, which comes when whoever started it is gone, however it went.
+# Waits for the end of its standard input, which comes when whoever started it is gone, however it
+# went.
 _GUARD = 'cat > /dev/null; kill -9 "$1" 2> /dev/null; sleep 0.2; rm -rf "$2"; rmdir "$(dirname "$2")" 2> /dev/null'
 
 
@@ -19,7 +20,9 @@ TRIES = 3
 
 
 def fetched(command: Sequence[str], *, folder: Path) -> subprocess.CompletedProcess[str]:
-    """What came of a command that fetches something over the net; of one that fails, of its last try."""
+    """What came of a command that fetches something over the net; of one that fails, of its last
+    try.
+    """
     for pause_sec in range(5, 5 * TRIES, 5):
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode == 0:
@@ -31,12 +34,21 @@ def fetched(command: Sequence[str], *, folder: Path) -> subprocess.CompletedProc
 class ServerProcess:
     """One server: started, waited for, and stopped by its process id.
 
-    A guard process of a few kilobytes waits beside it: should this Python process be killed, the guard kills the server and
-    removes ``folder``, and the folder around it if that is empty then.
+    A guard process of a few kilobytes waits beside it: should this Python process be killed, the
+    guard kills the server and removes ``folder``, and the folder around it if that is empty then.
     """
 
-    def __init__(self, command: Sequence[str | Path], *, folder: Path, log: Path, environment: Mapping[str, str] | None = None) -> None:
-        """Start ``command`` in ``folder``, with these variables beside those of this process; what it prints is added to ``log``."""
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        *,
+        folder: Path,
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start ``command`` in ``folder``, with these variables beside those of this process; what
+        it prints is added to ``log``.
+        """
         self._log = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -66,25 +78,34 @@ class ServerProcess:
 
     @property
     def status(self) -> int | None:
-        """How it ended: its exit status, or the negative number of the signal that ended it; None while it runs."""
+        """How it ended: its exit status, or the negative number of the signal that ended it; None
+        while it runs.
+        """
         return self._process.poll()
 
     def wait_until(self, ready: Callable[[], bool], *, timeout: float = 60) -> None:
         """Return as soon as ``ready()`` is true.
 
         Raises:
-            RuntimeError: the server ended or ``timeout`` seconds passed; the message has the end of its log.
+            RuntimeError: the server ended or ``timeout`` seconds passed; the message has the end of
+                its log.
         """
         until = time.monotonic() + timeout
         while not ready():
             if not self.running:
-                raise RuntimeError(f"the server ended with status {self._process.returncode}:\n{self.log_tail()}")
+                raise RuntimeError(
+                    f"the server ended with status {self._process.returncode}:\n{self.log_tail()}"
+                )
             if time.monotonic() > until:
-                raise RuntimeError(f"the server was not ready after {timeout:g} s:\n{self.log_tail()}")
+                raise RuntimeError(
+                    f"the server was not ready after {timeout:g} s:\n{self.log_tail()}"
+                )
             time.sleep(0.05)
 
     def log_tail(self, lines: int = 30) -> str:
-        return "\n".join(self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+        return "\n".join(
+            self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+        )
 
     def stop(self, *, timeout: float = 15) -> None:
         """Ask the server to end, and kill it if it has not after ``timeout`` seconds."""

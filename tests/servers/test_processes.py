@@ -1,4 +1,6 @@
-"""Servers that are started for tests end with them, and their absence is told apart from a failure."""
+"""Servers that are started for tests end with them, and their absence is told apart from a
+failure.
+"""
 
 import os
 import signal
@@ -36,7 +38,9 @@ def test_a_server_does_not_outlive_a_test_run_that_is_killed(tmp_path):
     around = tmp_path / "servers"
     folder = around / "one"
     folder.mkdir(parents=True)
-    with subprocess.Popen([sys.executable, "-c", STARTS_A_SERVER, folder], cwd=ROOT, stdout=subprocess.PIPE, text=True) as tests:
+    with subprocess.Popen(
+        [sys.executable, "-c", STARTS_A_SERVER, folder], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as tests:
         pid = int(tests.stdout.readline())
         assert is_running(pid)
         tests.send_signal(signal.SIGKILL)
@@ -48,14 +52,20 @@ def test_a_server_does_not_outlive_a_test_run_that_is_killed(tmp_path):
 
 
 def test_the_ports_of_servers_are_none_that_clients_are_given():
-    lowest_of_clients = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    lowest_of_clients = int(
+        Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0]
+    )
     ports = free_ports(20)
     assert len(set(ports)) == 20
     assert max(ports) < lowest_of_clients
 
 
-@pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
-def test_a_kafka_that_cannot_be_had_skips_at_a_desk_and_fails_in_ci(monkeypatch, tmp_path, ci, outcome):
+@pytest.mark.parametrize(
+    ("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)]
+)
+def test_a_kafka_that_cannot_be_had_skips_at_a_desk_and_fails_in_ci(
+    monkeypatch, tmp_path, ci, outcome
+):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("CI", ci)

@@ -9,5 +9,7 @@ DAY_SEC = 86_400.0
 
 def shifted(environment: Mapping[str, str], seconds: float) -> dict[str, str]:
     """The environment of a process whose wall clock is so many seconds ahead."""
-    path = os.pathsep.join([str(Path(__file__).parent / "shifted_clock"), environment.get("PYTHONPATH", "")])
+    path = os.pathsep.join(
+        [str(Path(__file__).parent / "shifted_clock"), environment.get("PYTHONPATH", "")]
+    )
     return {**environment, "PYTHONPATH": path, "FLOWKIT_TEST_CLOCK_SHIFT": str(seconds)}

@@ -34,7 +34,8 @@ class Load:
             self.submitted.append(task_id)
             while True:
                 try:
-                    # The same id again: what was stored before the answer was lost is not stored twice.
+                    # The same id again: what was stored before the answer was lost is not stored
+                    # twice.
                     await self._client.create_task(graph=FLOW, task_id=task_id)
                     view = await self._client.wait(task_id)
                     break
@@ -52,7 +53,9 @@ class Load:
             await self._finished.wait()
 
     async def through(self, *disasters: Disaster) -> None:
-        """Keep on through these, and see that work goes on after each, that everything ended, and each node once."""
+        """Keep on through these, and see that work goes on after each, that everything ended, and
+        each node once.
+        """
         with anyio.fail_after(LIMIT_SEC):
             async with anyio.create_task_group() as group:
                 for _ in range(self._clients):

@@ -23,10 +23,19 @@ PATIENCE_SEC = 90.0
 class Process:
     """A coordinator or a worker. What it logs is kept in a file."""
 
-    def __init__(self, command: list[str], *, log: Path, environment: dict[str, str], folder: Path = ROOT) -> None:
+    def __init__(
+        self, command: list[str], *, log: Path, environment: dict[str, str], folder: Path = ROOT
+    ) -> None:
         self._log = log
         with log.open("wb") as output:
-            self._process = subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            self._process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
 
     @property
     def pid(self) -> int:
@@ -37,7 +46,12 @@ class Process:
 
     async def until(self, action: str) -> Self:
         """Return when it has logged this."""
-        await until(lambda: f'"action":"{action}"' in self.logged().replace('": "', '":"') or self._process.poll() is not None)
+        await until(
+            lambda: (
+                f'"action":"{action}"' in self.logged().replace('": "', '":"')
+                or self._process.poll() is not None
+            )
+        )
         assert self._process.poll() is None, self.logged()
         return self
 
@@ -67,7 +81,12 @@ class Processes:
         self.record.touch()
         self._config = folder / "config.json"
         self._config.write_text(json.dumps(installation.common))
-        self._environment = {**os.environ, "FLOWKIT_TEST_RECORD": str(self.record), "NO_COLOR": "1", "COLUMNS": "200"}
+        self._environment = {
+            **os.environ,
+            "FLOWKIT_TEST_RECORD": str(self.record),
+            "NO_COLOR": "1",
+            "COLUMNS": "200",
+        }
         self._started: list[Process] = []
 
     def __enter__(self) -> Self:
@@ -78,14 +97,26 @@ class Processes:
             process.kill()
 
     def _command(self, verb: str, *args: object) -> list[str]:
-        return [sys.executable, "-m", "flowkit.cli", verb, "--config", str(self._config), *map(str, args)]
+        return [
+            sys.executable,
+            "-m",
+            "flowkit.cli",
+            verb,
+            "--config",
+            str(self._config),
+            *map(str, args),
+        ]
 
     def start(self, verb: str, *args: str, clock_ahead_sec: float = 0, **fields: Any) -> Process:
         """Start a coordinator or a worker, with these fields in its configuration."""
         settings = [word for name, value in fields.items() for word in ("--set", f"{name}={value}")]
         command = [*self._command(verb, *args), *settings, "--log-json"]
-        environment = shifted(self._environment, clock_ahead_sec) if clock_ahead_sec else self._environment
-        process = Process(command, log=self.folder / f"{verb}-{len(self._started)}.log", environment=environment)
+        environment = (
+            shifted(self._environment, clock_ahead_sec) if clock_ahead_sec else self._environment
+        )
+        process = Process(
+            command, log=self.folder / f"{verb}-{len(self._started)}.log", environment=environment
+        )
         self._started.append(process)
         return process
 
@@ -100,14 +131,26 @@ class Processes:
         command = self._command(verb, *args)
         return await anyio.to_thread.run_sync(
             lambda: subprocess.run(
-                command, cwd=ROOT, env=self._environment, capture_output=True, text=True, timeout=PATIENCE_SEC, check=False
+                command,
+                cwd=ROOT,
+                env=self._environment,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE_SEC,
+                check=False,
             )
         )
 
     def recorded(self, what: str = "ran") -> list[tuple[str, str, int, int]]:
-        """Task, node, attempt and process of each execution that ``recording_handlers`` wrote down."""
+        """Task, node, attempt and process of each execution that ``recording_handlers`` wrote
+        down.
+        """
         lines = [line.split() for line in self.record.read_text().splitlines()]
-        return [(task_id, node_id, int(attempt), int(pid)) for kind, task_id, node_id, attempt, pid in lines if kind == what]
+        return [
+            (task_id, node_id, int(attempt), int(pid))
+            for kind, task_id, node_id, attempt, pid in lines
+            if kind == what
+        ]
 
     def lines_recorded(self) -> int:
         """How many lines there are in all."""

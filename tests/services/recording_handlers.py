@@ -1,4 +1,6 @@
-"""Handlers for workers that are processes: each execution is a line in the file that ``FLOWKIT_TEST_RECORD`` names."""
+"""Handlers for workers that are processes: each execution is a line in the file that
+``FLOWKIT_TEST_RECORD`` names.
+"""
 
 import os
 import signal

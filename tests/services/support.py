@@ -25,14 +25,19 @@ QUICK_KAFKA: dict[str, Any] = {
 class Installation:
     """A namespace and a database of its own on real servers, and what works on it."""
 
-    def __init__(self, *, kafka: str, mongo: str, kafka_options: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, *, kafka: str, mongo: str, kafka_options: Mapping[str, Any] | None = None
+    ) -> None:
         self.namespace = f"t{uuid.uuid4().hex[:10]}"
         self._server = mongo
         self.db = re.sub(r"^(mongodb(?:\+srv)?://[^/?]+)/?", rf"\1/{self.namespace}", mongo)
         self.bus = f"kafka://{kafka}"
         self.common: dict[str, Any] = {
-            "db": self.db, "bus": self.bus, "namespace": self.namespace, "options": {"kafka": dict(kafka_options or {})},
-        }  # fmt: skip
+            "db": self.db,
+            "bus": self.bus,
+            "namespace": self.namespace,
+            "options": {"kafka": dict(kafka_options or {})},
+        }
 
     def coordinator(self, **fields: Any) -> Coordinator:
         return Coordinator(cfg=CoordinatorConfig(**self.common, **fields))
@@ -67,13 +72,22 @@ def graph(*nodes: dict[str, Any], **fields: Any) -> dict[str, Any]:
 
 def chain(*roles: str) -> dict[str, Any]:
     """Nodes n0, n1, …, one after the other."""
-    return graph(*(node(f"n{number}", role, *([f"n{number - 1}"] if number else [])) for number, role in enumerate(roles)))
+    return graph(
+        *(
+            node(f"n{number}", role, *([f"n{number - 1}"] if number else []))
+            for number, role in enumerate(roles)
+        )
+    )
 
 
 def fan(width: int, role: str = "work") -> dict[str, Any]:
     """One node, then so many, then one that waits for all of them."""
     branches = [node(f"b{number}", role, "first") for number in range(width)]
-    return graph(node("first", role), *branches, node("last", role, *(branch["node_id"] for branch in branches)))
+    return graph(
+        node("first", role),
+        *branches,
+        node("last", role, *(branch["node_id"] for branch in branches)),
+    )
 
 
 async def events_of(client: Client, task_id: str) -> list[TaskEvent]:
@@ -84,6 +98,11 @@ def ends_of(events: list[TaskEvent]) -> dict[str, list[str]]:
     """The terminal statuses that each node, and the task (""), was recorded in."""
     ends: dict[str, list[str]] = {}
     for event in events:
-        if event.kind == "status" and event.status in ("finished", "failed", "cancelled", "skipped"):
+        if event.kind == "status" and event.status in (
+            "finished",
+            "failed",
+            "cancelled",
+            "skipped",
+        ):
             ends.setdefault(event.node_id or "", []).append(event.status)
     return ends

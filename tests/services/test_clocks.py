@@ -1,4 +1,6 @@
-"""Coordinators whose clocks are days off, on a real Kafka and a real MongoDB: nothing is late, early, or gone."""
+"""Coordinators whose clocks are days off, on a real Kafka and a real MongoDB: nothing is late,
+early, or gone.
+"""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -31,7 +33,9 @@ async def test_a_coordinator_whose_clock_is_days_ahead_passes_no_time_limit_and_
 ) -> None:
     async with installation.coordinator(worker_types=["gated"], **QUICK_COORDINATOR) as coordinator:
         processes.worker(roles="gated", **QUICK_WORKER)
-        ahead = processes.start("coordinator", clock_ahead_sec=40 * DAY_SEC, **QUICK_COORDINATOR, **RETENTION)
+        ahead = processes.start(
+            "coordinator", clock_ahead_sec=40 * DAY_SEC, **QUICK_COORDINATOR, **RETENTION
+        )
         flow = graph(node("n", "gated", timeouts=LIMITS), deadline_sec=3600)
         task_id = await coordinator.create_task(graph=flow)
         await until(lambda: bool(processes.recorded("began")))
@@ -50,10 +54,14 @@ async def test_what_a_coordinator_whose_clock_is_days_ahead_put_off_is_done_in_t
     installation: Installation, processes: Processes
 ) -> None:
     began = datetime.now(UTC)
-    ahead = processes.start("coordinator", clock_ahead_sec=40 * DAY_SEC, worker_types='["failing"]', **QUICK_COORDINATOR)
+    ahead = processes.start(
+        "coordinator", clock_ahead_sec=40 * DAY_SEC, worker_types='["failing"]', **QUICK_COORDINATOR
+    )
     async with installation.worker([failing], **QUICK_WORKER), installation.client() as client:
         await ahead.until("coordinator_ready")
-        task_id = await client.create_task(graph=graph(node("n", "failing", retry_policy={"backoff_sec": 3})))
+        task_id = await client.create_task(
+            graph=graph(node("n", "failing", retry_policy={"backoff_sec": 3}))
+        )
         with anyio.fail_after(WITHIN_SEC):
             while (view := await client.get_task(task_id)).nodes["n"].status != "deferred":
                 await anyio.sleep(0.05)

@@ -1,4 +1,6 @@
-"""What was given up on a real Kafka and a real MongoDB is listed, tried again, and gone once that went well."""
+"""What was given up on a real Kafka and a real MongoDB is listed, tried again, and gone once that
+went well.
+"""
 
 from collections import Counter
 
@@ -25,32 +27,51 @@ async def letters_of(client: Client, kind: str) -> list[DeadLetter]:
     return found
 
 
-async def test_a_bad_batch_is_tried_alone_kept_and_tried_again_when_it_is_asked_for(installation: Installation) -> None:
+async def test_a_bad_batch_is_tried_alone_kept_and_tried_again_when_it_is_asked_for(
+    installation: Installation,
+) -> None:
     rows = Rows()
-    flow = graph(node("rows", io={"input_inline": list("abcd")}, retry_policy={"max": 1, "backoff_sec": 0.1}))
-    async with installation.coordinator(worker_types=["work"]) as coordinator, installation.worker({"work": rows}):
+    flow = graph(
+        node("rows", io={"input_inline": list("abcd")}, retry_policy={"max": 1, "backoff_sec": 0.1})
+    )
+    async with (
+        installation.coordinator(worker_types=["work"]) as coordinator,
+        installation.worker({"work": rows}),
+    ):
         task_id = await coordinator.create_task(graph=flow)
         failed = await coordinator.wait(task_id, timeout=WITHIN_SEC)
         assert (failed.status, failed.nodes["rows"].attempt) == ("failed", 1)
         assert Counter(rows.seen) == {"a": 1, "b": 2, "c": 1, "d": 1}
         (letter,) = await letters_of(coordinator, "batch")
-        assert (letter.task_id, letter.uid, letter.data, letter.error) == (task_id, "b", b'{"row":"b"}', "RuntimeError: cannot")
+        assert (letter.task_id, letter.uid, letter.data, letter.error) == (
+            task_id,
+            "b",
+            b'{"row":"b"}',
+            "RuntimeError: cannot",
+        )
         rows.bad.clear()
         (outcome,) = await coordinator.retry_dead_letters([letter.letter_id])
         assert outcome.done
         view = await coordinator.wait(task_id, timeout=WITHIN_SEC)
-        stored = sorted([str(artifact.meta["row"]) async for artifact in coordinator.artifacts(task_id)])
+        stored = sorted(
+            [str(artifact.meta["row"]) async for artifact in coordinator.artifacts(task_id)]
+        )
         left = (await coordinator.dead_letters()).items
     assert (view.status, view.nodes["rows"].metrics) == ("finished", {"rows": 4})
     assert (stored, left) == (list("abcd"), [])
     assert Counter(rows.seen) == {"a": 1, "b": 3, "c": 1, "d": 1}
 
 
-async def test_a_message_that_nobody_here_could_read_is_sent_again_where_it_was(installation: Installation, kafka_address: str) -> None:
+async def test_a_message_that_nobody_here_could_read_is_sent_again_where_it_was(
+    installation: Installation, kafka_address: str
+) -> None:
     """A command for a role that this worker does not serve, on the topic of one that it does."""
     topic = installation.config.command_topic("work")
     lost = encode(RunNode(task_id="t", index=0, attempt=1, token="t", node_id="n", role="other"))
-    async with installation.coordinator(worker_types=["work"]) as coordinator, installation.worker({"work": Rows()}):
+    async with (
+        installation.coordinator(worker_types=["work"]) as coordinator,
+        installation.worker({"work": Rows()}),
+    ):
         async with AIOKafkaProducer(bootstrap_servers=kafka_address) as producer:
             await producer.send_and_wait(topic, lost, key=b"t.0")
         (letter,) = await letters_of(coordinator, "message")
@@ -64,25 +85,49 @@ async def test_a_message_that_nobody_here_could_read_is_sent_again_where_it_was(
         assert (await coordinator.dead_letters()).items == []
 
 
-async def test_a_finished_task_runs_again_for_the_batch_it_skipped_and_a_failed_function_for_its_letter(installation: Installation) -> None:
+async def test_a_finished_task_runs_again_for_the_batch_it_skipped_and_a_failed_function_for_its_letter(
+    installation: Installation,
+) -> None:
     rows = Rows()
-    skipping = node("rows", io={"input_inline": list("ab")}, retry_policy={"max": 0}, on_batch_failure="skip")
-    failing = node(
-        "call", "coordinator_fn", io={"fn": "vars.incr", "fn_args": {"key": "n", "by": "much"}}, routing={"on_failure": ["rows"]}
+    skipping = node(
+        "rows", io={"input_inline": list("ab")}, retry_policy={"max": 0}, on_batch_failure="skip"
     )
-    async with installation.coordinator(worker_types=["work"]) as coordinator, installation.worker({"work": rows}):
+    failing = node(
+        "call",
+        "coordinator_fn",
+        io={"fn": "vars.incr", "fn_args": {"key": "n", "by": "much"}},
+        routing={"on_failure": ["rows"]},
+    )
+    async with (
+        installation.coordinator(worker_types=["work"]) as coordinator,
+        installation.worker({"work": rows}),
+    ):
         task_id = await coordinator.create_task(graph=graph(failing, skipping))
         view = await coordinator.wait(task_id, timeout=WITHIN_SEC)
-        assert (view.status, view.nodes["rows"].skipped_batches, view.nodes["call"].status) == ("finished", 1, "failed")
+        assert (view.status, view.nodes["rows"].skipped_batches, view.nodes["call"].status) == (
+            "finished",
+            1,
+            "failed",
+        )
         (failed,) = await letters_of(coordinator, "node")
         assert (failed.node_id, failed.reason_code, failed.attempt) == ("call", "bad_input", 1)
         rows.bad.clear()
         (letter,) = await letters_of(coordinator, "batch")
-        assert [outcome.done for outcome in await coordinator.retry_dead_letters([letter.letter_id])] == [True]
+        assert [
+            outcome.done for outcome in await coordinator.retry_dead_letters([letter.letter_id])
+        ] == [True]
         view = await coordinator.wait(task_id, timeout=WITHIN_SEC)
-        assert (view.status, view.nodes["rows"].skipped_batches, rows.seen) == ("finished", 0, ["a", "b", "b"])
-        assert [found.letter_id for found in (await coordinator.dead_letters()).items] == [failed.letter_id]
-        assert [outcome.done for outcome in await coordinator.retry_dead_letters([failed.letter_id])] == [True]
+        assert (view.status, view.nodes["rows"].skipped_batches, rows.seen) == (
+            "finished",
+            0,
+            ["a", "b", "b"],
+        )
+        assert [found.letter_id for found in (await coordinator.dead_letters()).items] == [
+            failed.letter_id
+        ]
+        assert [
+            outcome.done for outcome in await coordinator.retry_dead_letters([failed.letter_id])
+        ] == [True]
         view = await coordinator.wait(task_id, timeout=WITHIN_SEC)
         (again,) = await letters_of(coordinator, "node")
     assert (view.status, view.nodes["rows"].attempt, again.attempt) == ("finished", 3, 2)

@@ -1,4 +1,6 @@
-"""Workers that die as they start a node, on a real Kafka and a real MongoDB: each death costs an attempt."""
+"""Workers that die as they start a node, on a real Kafka and a real MongoDB: each death costs an
+attempt.
+"""
 
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -16,7 +18,12 @@ from tests.services.support import Installation, graph, node
 pytestmark = pytest.mark.services
 
 WITHIN_SEC = 180
-QUICK_COORDINATOR = {"scheduler_tick_sec": 1, "heartbeat_soft_sec": 1, "heartbeat_hard_sec": 2, "lease_ttl_sec": 2}
+QUICK_COORDINATOR = {
+    "scheduler_tick_sec": 1,
+    "heartbeat_soft_sec": 1,
+    "heartbeat_hard_sec": 2,
+    "lease_ttl_sec": 2,
+}
 
 
 @asynccontextmanager
@@ -38,19 +45,27 @@ async def supervised(processes: Processes) -> AsyncIterator[None]:
 
 
 def deadly(item: str, *, most: int) -> dict[str, Any]:
-    return graph(node("n", "deadly", io={"input_inline": item}, retry_policy={"max": most, "backoff_sec": 0.1}))
+    return graph(
+        node(
+            "n", "deadly", io={"input_inline": item}, retry_policy={"max": most, "backoff_sec": 0.1}
+        )
+    )
 
 
 @pytest.mark.timeout(600)
 async def test_a_node_that_kills_its_worker_is_executed_as_often_as_its_policy_allows(
     installation: Installation, processes: Processes
 ) -> None:
-    """Others of its role finish meanwhile, and a task that is cancelled kills no worker any more."""
+    """Others of its role finish meanwhile, and a task that is cancelled kills no worker any
+    more.
+    """
 
     def deaths() -> Counter[str]:
         return Counter(task_id for task_id, *_ in processes.recorded())
 
-    async with installation.coordinator(worker_types=["deadly"], **QUICK_COORDINATOR) as coordinator:
+    async with installation.coordinator(
+        worker_types=["deadly"], **QUICK_COORDINATOR
+    ) as coordinator:
         once = await coordinator.create_task(graph=deadly("die", most=0))
         thrice = await coordinator.create_task(graph=deadly("die", most=2))
         endless = await coordinator.create_task(graph=deadly("die", most=1000))
@@ -63,21 +78,28 @@ async def test_a_node_that_kills_its_worker_is_executed_as_often_as_its_policy_a
                 ended[task_id] = await coordinator.wait(task_id, timeout=WITHIN_SEC)
                 if task_id == endless:
                     at_the_cancel = deaths()[endless]
-    assert [(ended[task_id].status, ended[task_id].nodes["n"].reason_code) for task_id in (once, thrice)] == [("failed", "worker_lost")] * 2
+    assert [
+        (ended[task_id].status, ended[task_id].nodes["n"].reason_code) for task_id in (once, thrice)
+    ] == [("failed", "worker_lost")] * 2
     assert (deaths()[once], deaths()[thrice]) == (1, 3)
     assert ended[endless].status == "cancelled"
     assert deaths()[endless] == at_the_cancel
     assert {ended[task_id].status for task_id in others} == {"finished"}
 
 
-async def test_the_command_of_a_task_that_was_cancelled_in_the_queue_never_runs(installation: Installation) -> None:
+async def test_the_command_of_a_task_that_was_cancelled_in_the_queue_never_runs(
+    installation: Installation,
+) -> None:
     ran: list[Any] = []
 
     @handler("deadly")
     async def later(item: Any) -> Any:
         ran.append(item)
 
-    async with installation.coordinator(worker_types=["deadly"]) as coordinator, installation.client() as client:
+    async with (
+        installation.coordinator(worker_types=["deadly"]) as coordinator,
+        installation.client() as client,
+    ):
         task_ids = [await coordinator.create_task(graph=deadly("x", most=0)) for _ in range(2)]
         for task_id, by in zip(task_ids, (coordinator, client), strict=True):
             while (await client.get_task(task_id)).nodes["n"].status != "queued":
@@ -89,7 +111,9 @@ async def test_the_command_of_a_task_that_was_cancelled_in_the_queue_never_runs(
     assert ran == ["last"]
 
 
-async def test_a_long_node_is_not_repeated_because_a_second_worker_has_the_name_of_its_own(installation: Installation) -> None:
+async def test_a_long_node_is_not_repeated_because_a_second_worker_has_the_name_of_its_own(
+    installation: Installation,
+) -> None:
     """The second does not start while the first lives."""
     began: list[float] = []
 
@@ -102,9 +126,17 @@ async def test_a_long_node_is_not_repeated_because_a_second_worker_has_the_name_
     def named() -> Worker:
         return installation.worker([slow], worker_id="worker-0", hb_interval_sec=1)
 
-    async with installation.coordinator(worker_types=["slow"], **QUICK_COORDINATOR) as coordinator, named():
-        task_id = await coordinator.create_task(graph=graph(node("n", "slow", retry_policy={"max": 0})))
-        with anyio.fail_after(WITHIN_SEC), pytest.raises(Exception, match="worker_id 'worker-0' is in use by process"):
+    async with (
+        installation.coordinator(worker_types=["slow"], **QUICK_COORDINATOR) as coordinator,
+        named(),
+    ):
+        task_id = await coordinator.create_task(
+            graph=graph(node("n", "slow", retry_policy={"max": 0}))
+        )
+        with (
+            anyio.fail_after(WITHIN_SEC),
+            pytest.raises(Exception, match="worker_id 'worker-0' is in use by process"),
+        ):
             await named().start()
         view = await coordinator.wait(task_id, timeout=WITHIN_SEC)
     assert (view.status, len(began)) == ("finished", 1)

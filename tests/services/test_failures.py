@@ -1,4 +1,6 @@
-"""Servers and processes that fail under load: nothing is lost, nothing ends twice, and work goes on."""
+"""Servers and processes that fail under load: nothing is lost, nothing ends twice, and work goes
+on.
+"""
 
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -23,7 +25,12 @@ from tests.services.support import QUICK_KAFKA, Installation, chain, ends_of, ev
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
 
 SHUTDOWN = 91
-QUICK_COORDINATOR = {"scheduler_tick_sec": 1, "heartbeat_soft_sec": 2, "heartbeat_hard_sec": 3, "lease_ttl_sec": 3}
+QUICK_COORDINATOR = {
+    "scheduler_tick_sec": 1,
+    "heartbeat_soft_sec": 2,
+    "heartbeat_hard_sec": 3,
+    "lease_ttl_sec": 3,
+}
 QUICK_WORKER = {"hb_interval_sec": 0.5}
 
 
@@ -40,14 +47,20 @@ def fragile(own_kafka: KafkaServer, own_mongo: MongoServers) -> Installation:
 
 def on(kafka: str, mongo: MongoServers) -> Installation:
     # The driver looks often, for a fail point feigns a state that the server itself never tells.
-    return Installation(kafka=kafka, mongo=mongo.address + "&heartbeatFrequencyMS=500", kafka_options=QUICK_KAFKA)
+    return Installation(
+        kafka=kafka, mongo=mongo.address + "&heartbeatFrequencyMS=500", kafka_options=QUICK_KAFKA
+    )
 
 
 @asynccontextmanager
-async def load_on(installation: Installation, *, coordinators: int = 2, workers: int = 2) -> AsyncIterator[Load]:
+async def load_on(
+    installation: Installation, *, coordinators: int = 2, workers: int = 2
+) -> AsyncIterator[Load]:
     async with AsyncExitStack() as opened:
         for _ in range(coordinators):
-            await opened.enter_async_context(installation.coordinator(worker_types=["work"], **QUICK_COORDINATOR))
+            await opened.enter_async_context(
+                installation.coordinator(worker_types=["work"], **QUICK_COORDINATOR)
+            )
         for _ in range(workers):
             await opened.enter_async_context(installation.worker([work], **QUICK_WORKER))
         yield Load(await opened.enter_async_context(installation.client()))
@@ -62,7 +75,9 @@ async def test_the_broker_is_restarted(fragile: Installation, own_kafka: KafkaSe
         await load.through(in_thread(own_kafka.restart))
 
 
-async def test_a_broker_that_lost_everything_is_used_again_without_restarts(fragile: Installation, own_kafka: KafkaServer) -> None:
+async def test_a_broker_that_lost_everything_is_used_again_without_restarts(
+    fragile: Installation, own_kafka: KafkaServer
+) -> None:
     begun, may_end = anyio.Event(), anyio.Event()
 
     @handler("gated")
@@ -79,7 +94,9 @@ async def test_a_broker_that_lost_everything_is_used_again_without_restarts(frag
         assert (await client.wait(running, timeout=90)).status == "finished"
 
 
-async def test_the_database_is_killed_and_started_again(fragile: Installation, own_mongo: MongoServers) -> None:
+async def test_the_database_is_killed_and_started_again(
+    fragile: Installation, own_mongo: MongoServers
+) -> None:
     (server,) = own_mongo.members
 
     def power_cut() -> None:
@@ -95,7 +112,9 @@ async def test_the_primary_steps_down(mongo_set_of_three: MongoServers, kafka_ad
         await load.through(in_thread(mongo_set_of_three.step_down))
 
 
-async def test_writes_fail_before_and_after_they_are_applied(fragile: Installation, own_mongo: MongoServers) -> None:
+async def test_writes_fail_before_and_after_they_are_applied(
+    fragile: Installation, own_mongo: MongoServers
+) -> None:
     async with load_on(fragile) as load:
 
         def failing(**how: Any) -> Disaster:
@@ -113,8 +132,12 @@ async def test_writes_fail_before_and_after_they_are_applied(fragile: Installati
         )
 
 
-async def test_a_worker_is_killed_and_its_node_runs_elsewhere(installation: Installation, processes: Processes) -> None:
-    async with installation.coordinator(worker_types=["work", "gated"], **QUICK_COORDINATOR) as coordinator:
+async def test_a_worker_is_killed_and_its_node_runs_elsewhere(
+    installation: Installation, processes: Processes
+) -> None:
+    async with installation.coordinator(
+        worker_types=["work", "gated"], **QUICK_COORDINATOR
+    ) as coordinator:
         victim = processes.worker(**QUICK_WORKER)
         task_id = await coordinator.create_task(graph=chain("gated", "work"))
         await until(lambda: bool(processes.recorded("began")))
@@ -127,11 +150,17 @@ async def test_a_worker_is_killed_and_its_node_runs_elsewhere(installation: Inst
         await Load(coordinator).through(kill)
         view = await coordinator.wait(task_id, timeout=40)
         ends = ends_of(await events_of(coordinator, task_id))
-    assert (view.status, view.nodes["n0"].result, view.nodes["n0"].attempt) == ("finished", heir.pid, 2)
+    assert (view.status, view.nodes["n0"].result, view.nodes["n0"].attempt) == (
+        "finished",
+        heir.pid,
+        2,
+    )
     assert ends == {"n0": ["finished"], "n1": ["finished"], "": ["finished"]}
 
 
-async def test_a_coordinator_is_killed_and_another_goes_on(installation: Installation, processes: Processes) -> None:
+async def test_a_coordinator_is_killed_and_another_goes_on(
+    installation: Installation, processes: Processes
+) -> None:
     victim = await processes.coordinator(worker_types="work").until("coordinator_ready")
     async with installation.worker([work], **QUICK_WORKER), installation.client() as client:
         load = Load(client)
@@ -148,7 +177,9 @@ async def test_workers_join_and_leave_all_the_time(installation: Installation) -
         present = [await stack.enter_async_context(installation.worker([work], **QUICK_WORKER))]
 
         async def one_comes_and_one_goes() -> None:
-            present.append(await stack.enter_async_context(installation.worker([work], **QUICK_WORKER)))
+            present.append(
+                await stack.enter_async_context(installation.worker([work], **QUICK_WORKER))
+            )
             await load.more(5)
             await present.pop(0).stop()
 
@@ -158,9 +189,29 @@ async def test_workers_join_and_leave_all_the_time(installation: Installation) -
 def foreign_messages(task_id: str) -> tuple[list[bytes], list[bytes]]:
     """What is to be parked on every topic, and what is understood and means nothing."""
     future = json.loads(encode(TaskTouched(task_id=task_id))) | {"v": 99}
-    parked = [b"", b"\xff\xfe\x00garbage", b"[1, 2]", b'{"hello": "world"}', json.dumps(future).encode(), b"{" * 100_000]
-    forged = NodeSucceeded(task_id=task_id, index=0, attempt=1, token="0" * 24, worker_id="w", started_at=1, at=2, result="forged")
-    strange = [forged, forged.model_copy(update={"index": 10_000}), forged.model_copy(update={"task_id": "nobody"})]
+    parked = [
+        b"",
+        b"\xff\xfe\x00garbage",
+        b"[1, 2]",
+        b'{"hello": "world"}',
+        json.dumps(future).encode(),
+        b"{" * 100_000,
+    ]
+    forged = NodeSucceeded(
+        task_id=task_id,
+        index=0,
+        attempt=1,
+        token="0" * 24,
+        worker_id="w",
+        started_at=1,
+        at=2,
+        result="forged",
+    )
+    strange = [
+        forged,
+        forged.model_copy(update={"index": 10_000}),
+        forged.model_copy(update={"task_id": "nobody"}),
+    ]
     return parked, [*map(encode, strange), encode(TaskTouched(task_id="nobody"))]
 
 
@@ -169,7 +220,13 @@ async def publish_foreign(kafka: str, by_topic: dict[str, Sequence[bytes]]) -> N
     async with AIOKafkaProducer(bootstrap_servers=kafka) as producer:
         for topic, values in by_topic.items():
             for number, value in enumerate(values):
-                await producer.send_and_wait(topic, value, key=b"\xff\xfe", partition=number % 2, headers=[("odd", b"\xff"), ("odd", b"")])
+                await producer.send_and_wait(
+                    topic,
+                    value,
+                    key=b"\xff\xfe",
+                    partition=number % 2,
+                    headers=[("odd", b"\xff"), ("odd", b"")],
+                )
             await producer.send_and_wait(topic, None, key=b"tombstone", partition=0)
 
 
@@ -177,22 +234,33 @@ async def dead_letters(cfg: CommonConfig, count: int) -> list[tuple[str, bytes]]
     """Topic of origin and value of so many dead letters."""
     found: list[tuple[str, bytes]] = []
     with anyio.fail_after(30):
-        async with KafkaBus(cfg.bus_address(), cfg) as bus, bus.subscribe([cfg.dead_letter_topic], group="reader") as letters:
+        async with (
+            KafkaBus(cfg.bus_address(), cfg) as bus,
+            bus.subscribe([cfg.dead_letter_topic], group="reader") as letters,
+        ):
             while len(found) < count:
                 for letter in await letters.receive(max_messages=100):
                     assert letter.message.headers["flowkit-reason"]
-                    found.append((letter.message.headers["flowkit-topic"].decode(), letter.message.value))
+                    found.append(
+                        (letter.message.headers["flowkit-topic"].decode(), letter.message.value)
+                    )
     return found
 
 
-async def test_garbage_and_foreign_messages_on_every_topic_are_parked(installation: Installation, kafka_address: str) -> None:
+async def test_garbage_and_foreign_messages_on_every_topic_are_parked(
+    installation: Installation, kafka_address: str
+) -> None:
     cfg = installation.config
     commands = cfg.command_topic("work")
     async with load_on(installation) as load, installation.client() as client:
         task_id = await client.create_task(graph=chain("nobody"))
         parked, harmless = foreign_messages(task_id)
-        started = encode(NodeStarted(task_id=task_id, index=0, attempt=1, token="t", worker_id="w", at=1))
-        command = RunNode(task_id=task_id, index=0, attempt=1, token="t", node_id="n0", role="nobody")
+        started = encode(
+            NodeStarted(task_id=task_id, index=0, attempt=1, token="t", worker_id="w", at=1)
+        )
+        command = RunNode(
+            task_id=task_id, index=0, attempt=1, token="t", node_id="n0", role="nobody"
+        )
         hint = encode(StreamMoved(task_id=task_id, node_id="n0"))
         by_topic = {
             cfg.events_topic: [*parked, encode(command), hint, *harmless],
@@ -229,7 +297,10 @@ async def test_roles_of_any_name_have_topics(installation: Installation) -> None
 
 async def test_a_role_whose_topic_kafka_refuses_holds_up_nobody(installation: Installation) -> None:
     """Kafka makes no topic whose name differs from that of another in ``.`` and ``_`` only."""
-    async with installation.coordinator(worker_types=["a.b"]) as coordinator, load_on(installation, coordinators=1, workers=1) as load:
+    async with (
+        installation.coordinator(worker_types=["a.b"]) as coordinator,
+        load_on(installation, coordinators=1, workers=1) as load,
+    ):
         stuck = [await coordinator.create_task(graph=chain("a_b")) for _ in range(3)]
         with anyio.fail_after(30):
             await load.through()

@@ -25,7 +25,10 @@ async def work(item: Any) -> Any:
 
 
 def pull(node_id: str, role: str, after: str) -> dict[str, Any]:
-    io = {"start_when": "first_batch", "input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {}}}
+    io = {
+        "start_when": "first_batch",
+        "input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {}},
+    }
     return node(node_id, role, after, io=io)
 
 
@@ -49,8 +52,13 @@ async def test_a_fan_of_a_thousand_comes_together_again(installation: Installati
 
 
 async def largest_of(client: Any, installation: Installation, collection: str) -> int:
-    sizes = [{"$project": {"size": {"$bsonSize": "$$ROOT"}}}, {"$group": {"_id": None, "most": {"$max": "$size"}}}]
-    cursor = await client[installation.namespace][f"{installation.namespace}_{collection}"].aggregate(sizes)
+    sizes = [
+        {"$project": {"size": {"$bsonSize": "$$ROOT"}}},
+        {"$group": {"_id": None, "most": {"$max": "$size"}}},
+    ]
+    cursor = await client[installation.namespace][
+        f"{installation.namespace}_{collection}"
+    ].aggregate(sizes)
     return max([found["most"] async for found in cursor], default=0)
 
 
@@ -62,7 +70,11 @@ async def test_no_document_of_a_wide_fan_is_large(installation: Installation) ->
             seen.append(await largest_of(client, installation, "tasks"))
             await anyio.sleep(0.02)
 
-    async with installation.coordinator() as coordinator, installation.worker([work]), installation.mongo() as client:
+    async with (
+        installation.coordinator() as coordinator,
+        installation.worker([work]),
+        installation.mongo() as client,
+    ):
         async with anyio.create_task_group() as group:
             group.start_soon(look, client)
             task_id = await coordinator.create_task(graph=fan(3000))
@@ -93,7 +105,9 @@ async def test_a_stream_is_read_while_it_is_written(installation: Installation) 
         return {"twice": item["n"] * 2}
 
     async with installation.coordinator() as coordinator, installation.worker([numbers, read]):
-        task_id = await coordinator.create_task(graph=graph(node("a", "numbers"), pull("b", "read", "a")))
+        task_id = await coordinator.create_task(
+            graph=graph(node("a", "numbers"), pull("b", "read", "a"))
+        )
         view = await coordinator.wait(task_id, timeout=WITHIN_SEC)
         artifacts = [artifact.meta async for artifact in coordinator.artifacts(task_id, "b")]
     assert view.status == "finished"
@@ -101,7 +115,9 @@ async def test_a_stream_is_read_while_it_is_written(installation: Installation) 
     assert sorted(meta["twice"] for meta in artifacts) == list(range(0, 60, 2))
 
 
-async def test_a_node_that_ignores_its_cancellation_is_cancelled_after_the_grace(installation: Installation) -> None:
+async def test_a_node_that_ignores_its_cancellation_is_cancelled_after_the_grace(
+    installation: Installation,
+) -> None:
     running = anyio.Event()
 
     @handler("stubborn")
@@ -110,7 +126,10 @@ async def test_a_node_that_ignores_its_cancellation_is_cancelled_after_the_grace
         await anyio.sleep_forever()
 
     grace = {"cancel_grace_sec": 0.5}
-    async with installation.coordinator(**grace) as coordinator, installation.worker([stubborn, work], **grace):
+    async with (
+        installation.coordinator(**grace) as coordinator,
+        installation.worker([stubborn, work], **grace),
+    ):
         task_id = await coordinator.create_task(graph=chain("stubborn", "work"))
         with anyio.fail_after(WITHIN_SEC):
             await running.wait()
@@ -123,7 +142,9 @@ async def test_a_node_that_ignores_its_cancellation_is_cancelled_after_the_grace
     assert took < 9
 
 
-async def test_a_failed_attempt_and_a_failed_task_are_tried_again(installation: Installation) -> None:
+async def test_a_failed_attempt_and_a_failed_task_are_tried_again(
+    installation: Installation,
+) -> None:
     runs: list[tuple[str, int]] = []
     mended = False
 
@@ -139,11 +160,18 @@ async def test_a_failed_attempt_and_a_failed_task_are_tried_again(installation: 
             raise ValueError("broken")
         return "mended"
 
-    flow = graph(node("a", "flaky", retry_policy={"max": 1, "backoff_sec": 0.05, "jitter": 0}), node("b", "broken", "a"))
+    flow = graph(
+        node("a", "flaky", retry_policy={"max": 1, "backoff_sec": 0.05, "jitter": 0}),
+        node("b", "broken", "a"),
+    )
     async with installation.coordinator() as coordinator, installation.worker([flaky, broken]):
         task_id = await coordinator.create_task(graph=flow)
         view = await coordinator.wait(task_id, timeout=WITHIN_SEC)
-        assert (view.status, view.nodes["a"].attempt, view.nodes["b"].reason_code) == ("failed", 2, "bad_input")
+        assert (view.status, view.nodes["a"].attempt, view.nodes["b"].reason_code) == (
+            "failed",
+            2,
+            "bad_input",
+        )
         mended = True
         await coordinator.retry(task_id)
         view = await coordinator.wait(task_id, timeout=WITHIN_SEC)
@@ -155,10 +183,17 @@ async def test_what_users_name_may_look_like_the_database_s_own(installation: In
     values = {"$set": {"a.b": 1, "$where": "x"}, "plain": "$plain"}
     kv = {"sla.days": 3, "odd": ["$set", values], "über": "$x"}
     seed = node("$seed.a", "coordinator_fn", io={"fn": "vars.set", "fn_args": {"kv": kv}})
-    count = node("b", "coordinator_fn", "$seed.a", io={"fn": "vars.incr", "fn_args": {"key": "sla.days", "by": 2}})
+    count = node(
+        "b",
+        "coordinator_fn",
+        "$seed.a",
+        io={"fn": "vars.incr", "fn_args": {"key": "sla.days", "by": 2}},
+    )
     last = node("$c.d", "work", "b", when="vars.sla.days == 5", io={"input_inline": values})
     async with installation.coordinator() as coordinator, installation.worker([work]):
-        task_id = await coordinator.create_task(graph=graph(seed, count, last), params={"$inc": {"a.b": 1}}, labels={"$l.m": "a.$b"})
+        task_id = await coordinator.create_task(
+            graph=graph(seed, count, last), params={"$inc": {"a.b": 1}}, labels={"$l.m": "a.$b"}
+        )
         view = await coordinator.wait(task_id, timeout=WITHIN_SEC)
         listed = await coordinator.list_tasks(labels={"$l.m": "a.$b"})
     assert view.status == "finished", view.error
@@ -168,7 +203,9 @@ async def test_what_users_name_may_look_like_the_database_s_own(installation: In
     assert [item.id for item in listed.items] == [task_id]
 
 
-async def test_params_results_and_artifacts_too_large_for_a_document_s_field_travel_whole(installation: Installation) -> None:
+async def test_params_results_and_artifacts_too_large_for_a_document_s_field_travel_whole(
+    installation: Installation,
+) -> None:
     text = os.urandom(150_000).hex()
 
     class Large(Handler):
@@ -184,16 +221,27 @@ async def test_params_results_and_artifacts_too_large_for_a_document_s_field_tra
         return bool(ctx.results["a"] == ctx.params["text"])
 
     flow = graph(node("a", "echo"), node("b", "compare", "a"), node("c", "large"))
-    async with installation.coordinator() as coordinator, installation.worker({"echo": echo, "compare": compare, "large": Large}):
+    async with (
+        installation.coordinator() as coordinator,
+        installation.worker({"echo": echo, "compare": compare, "large": Large}),
+    ):
         task_id = await coordinator.create_task(graph=flow, params={"text": text})
         view = await coordinator.wait(task_id, timeout=WITHIN_SEC)
-        (artifact,) = [artifact async for artifact in coordinator.artifacts(task_id, "c") if artifact.partial]
+        (artifact,) = [
+            artifact async for artifact in coordinator.artifacts(task_id, "c") if artifact.partial
+        ]
     assert view.status == "finished", view.error
-    assert (view.result["b"], view.nodes["a"].result == text, view.params == {"text": text}) == (True, True, True)
+    assert (view.result["b"], view.nodes["a"].result == text, view.params == {"text": text}) == (
+        True,
+        True,
+        True,
+    )
     assert artifact.meta == {"text": text[::-1]}
 
 
-async def test_several_coordinators_that_join_meanwhile_let_each_node_end_once(installation: Installation) -> None:
+async def test_several_coordinators_that_join_meanwhile_let_each_node_end_once(
+    installation: Installation,
+) -> None:
     runs = Counter[tuple[str, str]]()
 
     @handler("count")
@@ -201,12 +249,19 @@ async def test_several_coordinators_that_join_meanwhile_let_each_node_end_once(i
         runs[ctx.task_id, ctx.node_id] += 1
 
     async with AsyncExitStack() as opened:
-        coordinators = [await opened.enter_async_context(installation.coordinator(worker_types=["count"])) for _ in range(3)]
+        coordinators = [
+            await opened.enter_async_context(installation.coordinator(worker_types=["count"]))
+            for _ in range(3)
+        ]
         for _ in range(2):
             await opened.enter_async_context(installation.worker([count]))
         client = await opened.enter_async_context(installation.client())
-        # The groups are still being shared out: reports reach coordinators that know an older state of the task.
-        task_ids = [await coordinators[number % 3].create_task(graph=fan(10, "count")) for number in range(40)]
+        # The groups are still being shared out: reports reach coordinators that know an older state
+        # of the task.
+        task_ids = [
+            await coordinators[number % 3].create_task(graph=fan(10, "count"))
+            for number in range(40)
+        ]
         views = [await client.wait(task_id, timeout=WITHIN_SEC) for task_id in task_ids]
         ends = [ends_of(await events_of(client, task_id)) for task_id in task_ids]
     assert {view.status for view in views} == {"finished"}
@@ -214,9 +269,21 @@ async def test_several_coordinators_that_join_meanwhile_let_each_node_end_once(i
     assert len(runs) == 40 * 12
 
 
-async def test_a_configuration_that_names_other_topics_is_obeyed(installation: Installation) -> None:
-    names = {"topic_cmd_fmt": "{namespace}-do-{role}", "topic_status_fmt": "{namespace}-told", "topic_control_fmt": "{namespace}-all"}
-    assert CoordinatorConfig(**installation.common, **names).events_topic == f"{installation.namespace}-told"
-    async with installation.coordinator(**names) as coordinator, installation.worker([work], **names):
+async def test_a_configuration_that_names_other_topics_is_obeyed(
+    installation: Installation,
+) -> None:
+    names = {
+        "topic_cmd_fmt": "{namespace}-do-{role}",
+        "topic_status_fmt": "{namespace}-told",
+        "topic_control_fmt": "{namespace}-all",
+    }
+    assert (
+        CoordinatorConfig(**installation.common, **names).events_topic
+        == f"{installation.namespace}-told"
+    )
+    async with (
+        installation.coordinator(**names) as coordinator,
+        installation.worker([work], **names),
+    ):
         task_id = await coordinator.create_task(graph=chain("work", "work"))
         assert (await coordinator.wait(task_id, timeout=WITHIN_SEC)).status == "finished"

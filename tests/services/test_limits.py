@@ -1,4 +1,6 @@
-"""A handler that takes longer than the bus's patience, and results that are larger than the bus takes."""
+"""A handler that takes longer than the bus's patience, and results that are larger than the bus
+takes.
+"""
 
 import re
 from typing import Any
@@ -12,7 +14,9 @@ from tests.services.support import Installation, ends_of, events_of, graph, node
 pytestmark = pytest.mark.services
 
 
-async def test_a_handler_of_fifteen_seconds_outlives_a_session_of_four(installation: Installation) -> None:
+async def test_a_handler_of_fifteen_seconds_outlives_a_session_of_four(
+    installation: Installation,
+) -> None:
     runs: list[str] = []
 
     @handler("long")
@@ -39,7 +43,9 @@ async def test_a_handler_of_fifteen_seconds_outlives_a_session_of_four(installat
     assert ends == {"": ["finished"], "a": ["finished"]}
 
 
-async def test_a_result_above_the_limit_of_the_bus_fails_its_node_alone(installation: Installation) -> None:
+async def test_a_result_above_the_limit_of_the_bus_fails_its_node_alone(
+    installation: Installation,
+) -> None:
     @handler("large")
     async def large(item: Any) -> str:
         return "x" * 3_000_000
@@ -49,10 +55,16 @@ async def test_a_result_above_the_limit_of_the_bus_fails_its_node_alone(installa
         return "x"
 
     async with installation.coordinator() as coordinator, installation.worker([large, small]):
-        task_id = await coordinator.create_task(graph=graph(node("a", "large"), node("b", "small"), on_node_failure="continue"))
+        task_id = await coordinator.create_task(
+            graph=graph(node("a", "large"), node("b", "small"), on_node_failure="continue")
+        )
         view = await coordinator.wait(task_id, timeout=60)
         after = await coordinator.create_task(graph=graph(node("b", "small")))
         assert (await coordinator.wait(after, timeout=60)).status == "finished"
-    assert (view.nodes["a"].status, view.nodes["a"].reason_code, view.nodes["a"].attempt) == ("failed", "result_too_large", 1)
+    assert (view.nodes["a"].status, view.nodes["a"].reason_code, view.nodes["a"].attempt) == (
+        "failed",
+        "result_too_large",
+        1,
+    )
     assert view.nodes["b"].status == "finished"
     assert re.search("bytes", view.nodes["a"].error or "")

@@ -1,4 +1,6 @@
-"""Processes that die and messages that wait, on a real Kafka and a real MongoDB: everything ends, and as often as it should."""
+"""Processes that die and messages that wait, on a real Kafka and a real MongoDB: everything ends,
+and as often as it should.
+"""
 
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -15,15 +17,24 @@ from tests.services.support import Installation, chain, ends_of, events_of, grap
 pytestmark = pytest.mark.services
 
 WITHIN_SEC = 40
-QUICK_COORDINATOR = {"scheduler_tick_sec": 1, "heartbeat_soft_sec": 1, "heartbeat_hard_sec": 2, "lease_ttl_sec": 2}
+QUICK_COORDINATOR = {
+    "scheduler_tick_sec": 1,
+    "heartbeat_soft_sec": 1,
+    "heartbeat_hard_sec": 2,
+    "lease_ttl_sec": 2,
+}
 QUICK_WORKER = {"hb_interval_sec": 0.5}
 
 
-async def test_a_dead_worker_s_node_runs_elsewhere_after_two_seconds(installation: Installation, processes: Processes) -> None:
+async def test_a_dead_worker_s_node_runs_elsewhere_after_two_seconds(
+    installation: Installation, processes: Processes
+) -> None:
     async with installation.coordinator(worker_types=["gated"], **QUICK_COORDINATOR) as coordinator:
         victim = processes.worker(**QUICK_WORKER)
         policy = {"backoff_sec": 0.1}
-        task_id = await coordinator.create_task(graph=graph(node("n", "gated", retry_policy=policy)))
+        task_id = await coordinator.create_task(
+            graph=graph(node("n", "gated", retry_policy=policy))
+        )
         await until(lambda: bool(processes.recorded("began")))
         await processes.worker(**QUICK_WORKER).until("worker_started")
         # It holds the node and no partition that the other would have to wait for.
@@ -39,7 +50,9 @@ async def test_a_dead_worker_s_node_runs_elsewhere_after_two_seconds(installatio
     assert took < 20
 
 
-async def test_reports_that_came_while_every_coordinator_was_down_are_all_applied(installation: Installation) -> None:
+async def test_reports_that_came_while_every_coordinator_was_down_are_all_applied(
+    installation: Installation,
+) -> None:
     may_end = anyio.Event()
     begun: list[str] = []
 
@@ -51,8 +64,14 @@ async def test_reports_that_came_while_every_coordinator_was_down_are_all_applie
 
     names = [f"n{number}" for number in range(10)]
     flow = graph(*(node(name, "gated") for name in names), node("last", "gated", *names))
-    async with installation.client() as client, installation.worker([gated], max_concurrency=40, **QUICK_WORKER):
-        async with installation.coordinator(worker_types=["gated"], **QUICK_COORDINATOR), installation.coordinator(**QUICK_COORDINATOR):
+    async with (
+        installation.client() as client,
+        installation.worker([gated], max_concurrency=40, **QUICK_WORKER),
+    ):
+        async with (
+            installation.coordinator(worker_types=["gated"], **QUICK_COORDINATOR),
+            installation.coordinator(**QUICK_COORDINATOR),
+        ):
             task_ids = [await client.create_task(graph=flow) for _ in range(3)]
             with anyio.fail_after(WITHIN_SEC):
                 while len(begun) < 30:
@@ -64,15 +83,23 @@ async def test_reports_that_came_while_every_coordinator_was_down_are_all_applie
             views = [await client.wait(task_id, timeout=WITHIN_SEC) for task_id in task_ids]
             ends = [ends_of(await events_of(client, task_id)) for task_id in task_ids[1:]]
     assert [str(view.status) for view in views] == ["cancelled", "finished", "finished"]
-    assert all(one.attempt == 1 and one.result == name for view in views[1:] for name, one in view.nodes.items())
+    assert all(
+        one.attempt == 1 and one.result == name
+        for view in views[1:]
+        for name, one in view.nodes.items()
+    )
     assert all(set(map(tuple, found.values())) == {("finished",)} for found in ends)
     assert len(begun) == 32
 
 
-async def test_workers_whose_clocks_are_days_off_work_as_others_do(installation: Installation, processes: Processes) -> None:
+async def test_workers_whose_clocks_are_days_off_work_as_others_do(
+    installation: Installation, processes: Processes
+) -> None:
     processes.worker(clock_ahead_sec=40 * DAY_SEC, roles="gated", **QUICK_WORKER)
     processes.worker(clock_ahead_sec=-40 * DAY_SEC, roles="work", **QUICK_WORKER)
-    async with installation.coordinator(worker_types=["work", "gated"], **QUICK_COORDINATOR) as coordinator:
+    async with installation.coordinator(
+        worker_types=["work", "gated"], **QUICK_COORDINATOR
+    ) as coordinator:
         task_id = await coordinator.create_task(graph=chain("work", "gated", "work"))
         await until(lambda: bool(processes.recorded("began")))
         # A node that runs for longer than a worker may be silent.
@@ -88,7 +115,9 @@ async def test_workers_whose_clocks_are_days_off_work_as_others_do(installation:
 async def test_a_stream_is_read_to_its_end_after_a_crash_in_the_middle(
     installation: Installation, processes: Processes, batches: int
 ) -> None:
-    """The reader is a process that dies after half of the batches; another goes on behind what was stored."""
+    """The reader is a process that dies after half of the batches; another goes on behind what was
+    stored.
+    """
 
     @handler("numbers")
     async def numbers(item: Any) -> AsyncIterator[dict[str, int]]:
@@ -99,17 +128,31 @@ async def test_a_stream_is_read_to_its_end_after_a_crash_in_the_middle(
 
     if batches > 1000:
         processes.open_gate()
-    io = {"start_when": "first_batch", "input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {}}}
-    async with installation.coordinator(worker_types=["numbers", "reading"], **QUICK_COORDINATOR) as coordinator:
+    io = {
+        "start_when": "first_batch",
+        "input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {}},
+    }
+    async with installation.coordinator(
+        worker_types=["numbers", "reading"], **QUICK_COORDINATOR
+    ) as coordinator:
         async with installation.worker([numbers], **QUICK_WORKER):
             victim = processes.worker(**QUICK_WORKER)
-            task_id = await coordinator.create_task(graph=graph(node("source", "numbers"), node("reader", "reading", "source", io=io)))
-            await until(lambda: processes.lines_recorded() >= batches // 2, within=WITHIN_SEC + batches / 500)
+            task_id = await coordinator.create_task(
+                graph=graph(node("source", "numbers"), node("reader", "reading", "source", io=io))
+            )
+            await until(
+                lambda: processes.lines_recorded() >= batches // 2,
+                within=WITHIN_SEC + batches / 500,
+            )
             victim.kill()
             processes.open_gate()
             processes.worker(**QUICK_WORKER)
             view = await coordinator.wait(task_id, timeout=WITHIN_SEC + batches / 500)
-        stored = [artifact async for artifact in coordinator.artifacts(task_id, "reader") if artifact.partial]
+        stored = [
+            artifact
+            async for artifact in coordinator.artifacts(task_id, "reader")
+            if artifact.partial
+        ]
     read = Counter(uid for _, uid, _, _ in processes.recorded("batch"))
     assert (view.status, view.nodes["reader"].attempt) == ("finished", 2)
     assert sorted(artifact.meta["n"] for artifact in stored) == list(range(batches))
@@ -127,15 +170,26 @@ async def test_max_bounds_the_attempts_exactly(installation: Installation, most:
         attempts.append(ctx.attempt)
         raise RuntimeError("no")
 
-    async with installation.coordinator(worker_types=["flaky"]) as coordinator, installation.worker([flaky]):
+    async with (
+        installation.coordinator(worker_types=["flaky"]) as coordinator,
+        installation.worker([flaky]),
+    ):
         policy = {"max": most, "backoff_sec": 0.2}
-        task_id = await coordinator.create_task(graph=graph(node("n", "flaky", retry_policy=policy)))
+        task_id = await coordinator.create_task(
+            graph=graph(node("n", "flaky", retry_policy=policy))
+        )
         view = await coordinator.wait(task_id, timeout=WITHIN_SEC)
-    assert (view.status, view.nodes["n"].attempt, attempts) == ("failed", most + 1, list(range(1, most + 2)))
+    assert (view.status, view.nodes["n"].attempt, attempts) == (
+        "failed",
+        most + 1,
+        list(range(1, most + 2)),
+    )
 
 
 @pytest.mark.parametrize("obeys", [True, False])
-async def test_a_running_node_that_is_cancelled_ends_its_task_within_the_grace(installation: Installation, obeys: bool) -> None:
+async def test_a_running_node_that_is_cancelled_ends_its_task_within_the_grace(
+    installation: Installation, obeys: bool
+) -> None:
     begun, enough = anyio.Event(), anyio.Event()
 
     @handler("endless")

@@ -41,15 +41,24 @@ async def lose_everything(kafka: str, topic: str) -> int:
         partitions = [TopicPartition(topic, number) for number in range(8)]
         ends = await consumer.end_offsets(partitions)
         starts = await consumer.beginning_offsets(partitions)
-        full = {partition: RecordsToDelete(before_offset=end) for partition, end in ends.items() if end > starts[partition]}
+        full = {
+            partition: RecordsToDelete(before_offset=end)
+            for partition, end in ends.items()
+            if end > starts[partition]
+        }
         await admin.delete_records(full)
         return sum(end - starts[partition] for partition, end in ends.items())
 
 
-async def test_commands_that_are_deleted_are_sent_again(installation: Installation, kafka_address: str) -> None:
+async def test_commands_that_are_deleted_are_sent_again(
+    installation: Installation, kafka_address: str
+) -> None:
     topic = installation.config.command_topic("work")
     async with installation.coordinator(worker_types=["work"], **SOON) as coordinator:
-        task_ids = [await coordinator.create_task(graph=graph(*(node(f"n{i}") for i in range(10)))) for _ in range(3)]
+        task_ids = [
+            await coordinator.create_task(graph=graph(*(node(f"n{i}") for i in range(10))))
+            for _ in range(3)
+        ]
         with anyio.fail_after(WITHIN_SEC):
             while await lose_everything(kafka_address, topic) < 30:
                 await anyio.sleep(0.1)
@@ -59,7 +68,9 @@ async def test_commands_that_are_deleted_are_sent_again(installation: Installati
     assert {view.nodes[name].result for view in views for name in view.nodes} == {1}
 
 
-async def test_commands_of_a_topic_that_is_made_anew_are_sent_again(installation: Installation, kafka_address: str) -> None:
+async def test_commands_of_a_topic_that_is_made_anew_are_sent_again(
+    installation: Installation, kafka_address: str
+) -> None:
     topic = installation.config.command_topic("work")
     async with installation.coordinator(worker_types=["work"], **SOON) as coordinator:
         async with installation.worker([work]):
@@ -78,7 +89,9 @@ async def test_commands_of_a_topic_that_is_made_anew_are_sent_again(installation
     assert (view.status, view.result) == ("finished", {"n": 1})
 
 
-async def test_reports_that_are_deleted_are_asked_for(installation: Installation, kafka_address: str) -> None:
+async def test_reports_that_are_deleted_are_asked_for(
+    installation: Installation, kafka_address: str
+) -> None:
     """The coordinator is away while the run ends, and the report is deleted before it is back."""
     begun, may_end = anyio.Event(), anyio.Event()
     runs: list[str] = []

@@ -53,11 +53,18 @@ async def finish(client: Client, count: int) -> None:
         assert (await client.wait(task_id, timeout=WITHIN_SEC)).status == "finished"
 
 
-async def test_topics_that_are_deleted_one_after_the_other_stop_no_flow(installation: Installation, kafka_address: str) -> None:
+async def test_topics_that_are_deleted_one_after_the_other_stop_no_flow(
+    installation: Installation, kafka_address: str
+) -> None:
     cfg = installation.config
     async with at_work(installation) as client, admin_of(kafka_address) as admin:
         await finish(client, 3)
-        for topic in (cfg.command_topic("work"), cfg.events_topic, cfg.control_topic, cfg.dead_letter_topic):
+        for topic in (
+            cfg.command_topic("work"),
+            cfg.events_topic,
+            cfg.control_topic,
+            cfg.dead_letter_topic,
+        ):
             task_ids = [await client.create_task(graph=both()) for _ in range(3)]
             await admin.delete_topics([topic])
             await finish(client, 3)
@@ -65,7 +72,9 @@ async def test_topics_that_are_deleted_one_after_the_other_stop_no_flow(installa
                 assert (await client.wait(task_id, timeout=WITHIN_SEC)).status == "finished"
 
 
-async def test_a_role_without_a_topic_holds_up_no_other(installation: Installation, kafka_address: str) -> None:
+async def test_a_role_without_a_topic_holds_up_no_other(
+    installation: Installation, kafka_address: str
+) -> None:
     """Nobody may create topics, so the role waits until its topic is back."""
     topic = installation.config.command_topic("other")
     async with installation.worker([work, other]) as maker:
@@ -78,7 +87,9 @@ async def test_a_role_without_a_topic_holds_up_no_other(installation: Installati
         for _ in range(2):
             task_id = await client.create_task(graph=graph(node("n")))
             assert (await client.wait(task_id, timeout=WITHIN_SEC)).status == "finished"
-        assert not [task_id for task_id in stuck if (await client.get_task(task_id)).status.terminal]
+        assert not [
+            task_id for task_id in stuck if (await client.get_task(task_id)).status.terminal
+        ]
         await admin.create_topics([NewTopic(topic, 4, 1)])
         for task_id in stuck:
             assert (await client.wait(task_id, timeout=WITHIN_SEC)).status == "finished"

@@ -45,8 +45,9 @@ async def test_the_verbs_see_and_change_what_processes_do(processes: Processes) 
         group.start_soon(ask, "show", "show", running)
         group.start_soon(ask, "doctor", "doctor", "--json")
     assert {item["id"]: item["status"] for item in json.loads(said["ls"].stdout)["items"]} == {
-        finished["id"]: "finished", running: "running",
-    }  # fmt: skip
+        finished["id"]: "finished",
+        running: "running",
+    }
     assert [item["id"] for item in json.loads(said["quick"].stdout)["items"]] == [finished["id"]]
     assert "pipeline: slow" in said["show"].stdout
     assert "gated" in said["show"].stdout
@@ -66,7 +67,9 @@ async def test_the_verbs_see_and_change_what_processes_do(processes: Processes) 
     assert (await coordinator.end(), await worker.end()) == (0, 0)
 
 
-async def running_node(coordinator: Coordinator, processes: Processes, **fields: Any) -> tuple[str, Process]:
+async def running_node(
+    coordinator: Coordinator, processes: Processes, **fields: Any
+) -> tuple[str, Process]:
     """A worker that runs a node which ends when the gate is opened."""
     worker = processes.worker(**fields)
     task_id = await coordinator.create_task(graph=chain("gated", "work"))
@@ -74,7 +77,9 @@ async def running_node(coordinator: Coordinator, processes: Processes, **fields:
     return task_id, worker
 
 
-async def test_a_worker_that_is_told_to_stop_finishes_what_runs(installation: Installation, processes: Processes) -> None:
+async def test_a_worker_that_is_told_to_stop_finishes_what_runs(
+    installation: Installation, processes: Processes
+) -> None:
     async with installation.coordinator() as coordinator:
         task_id, worker = await running_node(coordinator, processes, stop_grace_sec=WITHIN_SEC)
         worker.tell()
@@ -86,10 +91,15 @@ async def test_a_worker_that_is_told_to_stop_finishes_what_runs(installation: In
         ends = ends_of(await events_of(coordinator, task_id))
     assert view.status == "finished"
     assert ends == {"n0": ["finished"], "n1": ["finished"], "": ["finished"]}
-    assert [(node_id, attempt, pid) for _, node_id, attempt, pid in processes.recorded()] == [("n0", 1, worker.pid), ("n1", 1, other.pid)]
+    assert [(node_id, attempt, pid) for _, node_id, attempt, pid in processes.recorded()] == [
+        ("n0", 1, worker.pid),
+        ("n1", 1, other.pid),
+    ]
 
 
-async def test_a_worker_hands_back_what_does_not_end_in_time(installation: Installation, processes: Processes) -> None:
+async def test_a_worker_hands_back_what_does_not_end_in_time(
+    installation: Installation, processes: Processes
+) -> None:
     async with installation.coordinator() as coordinator:
         task_id, worker = await running_node(coordinator, processes, stop_grace_sec=0.3)
         other = await processes.worker().until("worker_started")
@@ -101,12 +111,22 @@ async def test_a_worker_hands_back_what_does_not_end_in_time(installation: Insta
         view = await coordinator.wait(task_id, timeout=WITHIN_SEC)
         ends = ends_of(await events_of(coordinator, task_id))
     assert took < 20
-    assert (view.status, view.nodes["n0"].attempt, view.nodes["n0"].result) == ("finished", 1, other.pid)
+    assert (view.status, view.nodes["n0"].attempt, view.nodes["n0"].result) == (
+        "finished",
+        1,
+        other.pid,
+    )
     assert ends == {"n0": ["finished"], "n1": ["finished"], "": ["finished"]}
 
 
-async def test_the_example_over_two_coordinators_and_three_workers_counts_what_a_single_pass_counts(processes: Processes) -> None:
-    stdlib, root, output = Path(sysconfig.get_paths()["stdlib"]), processes.folder / "library", processes.folder / "report.csv"
+async def test_the_example_over_two_coordinators_and_three_workers_counts_what_a_single_pass_counts(
+    processes: Processes,
+) -> None:
+    stdlib, root, output = (
+        Path(sysconfig.get_paths()["stdlib"]),
+        processes.folder / "library",
+        processes.folder / "report.csv",
+    )
     for package in PACKAGES:
         shutil.copytree(stdlib / package, root / package)
     params = processes.folder / "params.json"
@@ -114,7 +134,9 @@ async def test_the_example_over_two_coordinators_and_three_workers_counts_what_a
     handlers = ("--handlers", "examples.stdlib_report.handlers:HANDLERS")
     started = [processes.coordinator(worker_types="list_files,parse,aggregate") for _ in range(2)]
     started += [processes.start("worker", *handlers) for _ in range(3)]
-    for process, action in zip(started, ["coordinator_ready"] * 2 + ["worker_started"] * 3, strict=True):
+    for process, action in zip(
+        started, ["coordinator_ready"] * 2 + ["worker_started"] * 3, strict=True
+    ):
         await process.until(action)
     flow = ROOT / "examples" / "stdlib_report" / "flow.yaml"
     done = await processes.run("submit", flow, "--params", f"@{params}", "--wait", "--json")

@@ -22,7 +22,9 @@ class MyHandler(Handler):
 """
 
 MOTOR = "from motor.motor_asyncio import AsyncIOMotorClient\nyour_mongo_db = AsyncIOMotorClient({mongo!r})[{name!r}]\n"
-PYMONGO = "from pymongo import AsyncMongoClient\nyour_mongo_db = AsyncMongoClient({mongo!r})[{name!r}]\n"
+PYMONGO = (
+    "from pymongo import AsyncMongoClient\nyour_mongo_db = AsyncMongoClient({mongo!r})[{name!r}]\n"
+)
 ADDRESS = "your_mongo_db = {address!r}\n"
 
 WAIT = """
@@ -33,7 +35,11 @@ WAIT = """
 
 
 def quick_example() -> str:
-    found = re.search(r"```python[^\n]*\n(import asyncio\nfrom flowkit import Coordinator.*?)```", README.read_text(), re.DOTALL)
+    found = re.search(
+        r"```python[^\n]*\n(import asyncio\nfrom flowkit import Coordinator.*?)```",
+        README.read_text(),
+        re.DOTALL,
+    )
     assert found is not None
     return found[1]
 
@@ -43,18 +49,28 @@ def test_the_quick_example_prints_the_id_and_its_task_finishes(
     database: str, mongo_address: str, kafka_address: str, tmp_path: Path
 ) -> None:
     name = f"quick_{uuid.uuid4().hex[:8]}"
-    address = mongo_address.replace("/?", f"/{name}?") if "/?" in mongo_address else f"{mongo_address.rstrip('/')}/{name}"
+    address = (
+        mongo_address.replace("/?", f"/{name}?")
+        if "/?" in mongo_address
+        else f"{mongo_address.rstrip('/')}/{name}"
+    )
     opening = database.format(mongo=mongo_address, name=name, address=address)
     marker = 'print(f"Created task: {task_id}")'
     code = quick_example()
     for before, after in (
         # Opened inside the loop, as drivers want it.
-        ("async def main():\n", "async def main():\n" + "".join(f"    {line}\n" for line in opening.splitlines())),
+        (
+            "async def main():\n",
+            "async def main():\n" + "".join(f"    {line}\n" for line in opening.splitlines()),
+        ),
         # Waited for, so that there is an end to look at.
         (marker, marker + WAIT),
         # These servers are not where the defaults say.
         ("CoordinatorConfig()", "CoordinatorConfig.load()"),
-        ('WorkerConfig(roles=["processor"])', 'WorkerConfig.load(overrides={"roles": ["processor"]})'),
+        (
+            'WorkerConfig(roles=["processor"])',
+            'WorkerConfig.load(overrides={"roles": ["processor"]})',
+        ),
     ):
         assert before in code
         code = code.replace(before, after)
@@ -63,12 +79,18 @@ def test_the_quick_example_prints_the_id_and_its_task_finishes(
     done = subprocess.run(
         [sys.executable, "quick.py"],
         cwd=tmp_path,
-        env={"KAFKA_BOOTSTRAP_SERVERS": kafka_address, "PATH": "/usr/bin:/bin", "FLOWKIT_NAMESPACE": name},
+        env={
+            "KAFKA_BOOTSTRAP_SERVERS": kafka_address,
+            "PATH": "/usr/bin:/bin",
+            "FLOWKIT_NAMESPACE": name,
+        },
         capture_output=True,
         text=True,
         timeout=100,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert re.match(r"Created task: \w+\nIt is finished\n\[{'seen': 'hello world'}\]", done.stdout), done.stdout + done.stderr
+    assert re.match(
+        r"Created task: \w+\nIt is finished\n\[{'seen': 'hello world'}\]", done.stdout
+    ), done.stdout + done.stderr
     assert "Traceback" not in done.stderr

@@ -1,4 +1,6 @@
-"""Every user with the rights of docs/how-to/deploy.md, and no others, on a Kafka that checks them."""
+"""Every user with the rights of docs/how-to/deploy.md, and no others, on a Kafka that checks
+them.
+"""
 
 import re
 from collections.abc import Iterator
@@ -15,14 +17,32 @@ from flowkit.protocols import Message, TopicSpec
 from flowkit.worker import Worker, handler
 from flowkit_kafka import KafkaBus
 from tests.servers.kafka_fixtures import start_kafka
-from tests.servers.kafka_security import ALLOW, CLUSTER, DENY, GROUP, LITERAL, PREFIXED, TOPIC, Right, certificate, grant, login, secured
+from tests.servers.kafka_security import (
+    ALLOW,
+    CLUSTER,
+    DENY,
+    GROUP,
+    LITERAL,
+    PREFIXED,
+    TOPIC,
+    Right,
+    certificate,
+    grant,
+    login,
+    secured,
+)
 from tests.services.processes import ROOT
 from tests.services.support import QUICK_KAFKA, Installation, chain, graph, node
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
 
 USERS = ("coordinator", "worker", "client", "doctor")
-KINDS = {"topic": (TOPIC, LITERAL), "topic prefix": (TOPIC, PREFIXED), "group": (GROUP, LITERAL), "cluster": (CLUSTER, LITERAL)}
+KINDS = {
+    "topic": (TOPIC, LITERAL),
+    "topic prefix": (TOPIC, PREFIXED),
+    "group": (GROUP, LITERAL),
+    "cluster": (CLUSTER, LITERAL),
+}
 WITHIN_SEC = 60
 
 
@@ -48,7 +68,9 @@ async def work(item: Any) -> None: ...
 async def denied(item: Any) -> None: ...
 
 
-async def test_the_documented_rights_are_enough_and_a_role_without_them_holds_up_no_other(mongo_address: str, tmp_path: Path) -> None:
+async def test_the_documented_rights_are_enough_and_a_role_without_them_holds_up_no_other(
+    mongo_address: str, tmp_path: Path
+) -> None:
     begun = anyio.Event()
 
     @handler("endless")
@@ -71,11 +93,18 @@ async def test_the_documented_rights_are_enough_and_a_role_without_them_holds_up
         await grant(server.address, pem, [*documented(), *refused])
         roles = ["work", "endless", "denied", "refused"]
         async with (
-            Coordinator(cfg=CoordinatorConfig(**common("coordinator"), worker_types=roles, cancel_grace_sec=60)) as coordinator,
+            Coordinator(
+                cfg=CoordinatorConfig(
+                    **common("coordinator"), worker_types=roles, cancel_grace_sec=60
+                )
+            ) as coordinator,
             Worker(cfg=WorkerConfig(**common("worker")), handlers=[work, endless, denied]),
             Client(cfg=CommonConfig(**common("client"))) as client,
         ):
-            stuck = [await client.create_task(graph=graph(node("n", role))) for role in ("denied", "refused")]
+            stuck = [
+                await client.create_task(graph=graph(node("n", role)))
+                for role in ("denied", "refused")
+            ]
             task_id = await client.create_task(graph=chain("work", "work"))
             assert (await client.wait(task_id, timeout=WITHIN_SEC)).status == "finished"
             # The control topic: a cancelled run ends long before its grace.
@@ -96,7 +125,9 @@ async def test_the_documented_rights_are_enough_and_a_role_without_them_holds_up
             assert {(await client.get_task(one)).nodes["n"].status for one in stuck} == {"queued"}
             cfg = CommonConfig(**common("doctor", max_message_bytes=2_000_000))
             async with KafkaBus(installation.bus, cfg) as bus:
-                results = {result.name: result for result in await bus.check([TopicSpec("flowkit.events")])}
+                results = {
+                    result.name: result for result in await bus.check([TopicSpec("flowkit.events")])
+                }
         assert results["kafka"].ok
         assert "takes" in results["topic flowkit.events"].detail
     await installation.drop()

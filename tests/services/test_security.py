@@ -30,7 +30,10 @@ async def carried(installation: Installation, topics: list[str], *, until: int) 
     """What Kafka holds of these topics, read without FlowKit."""
     found: list[Any] = []
     consumer = AIOKafkaConsumer(
-        *topics, bootstrap_servers=installation.bus.removeprefix("kafka://"), auto_offset_reset="earliest", enable_auto_commit=False
+        *topics,
+        bootstrap_servers=installation.bus.removeprefix("kafka://"),
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
     )
     async with consumer:
         with anyio.fail_after(WITHIN_SEC):
@@ -40,12 +43,21 @@ async def carried(installation: Installation, topics: list[str], *, until: int) 
     return found
 
 
-async def test_signed_flows_run_and_strangers_messages_are_parked(installation: Installation) -> None:
+async def test_signed_flows_run_and_strangers_messages_are_parked(
+    installation: Installation,
+) -> None:
     common = {**installation.common, "signing_keys": (KEY,)}
-    async with Coordinator(cfg=CoordinatorConfig(**common)) as coordinator, Worker(cfg=WorkerConfig(**common), handlers=[work]):
-        async with AIOKafkaProducer(bootstrap_servers=installation.bus.removeprefix("kafka://")) as stranger:
+    async with (
+        Coordinator(cfg=CoordinatorConfig(**common)) as coordinator,
+        Worker(cfg=WorkerConfig(**common), handlers=[work]),
+    ):
+        async with AIOKafkaProducer(
+            bootstrap_servers=installation.bus.removeprefix("kafka://")
+        ) as stranger:
             for headers in ([], [(SIGNATURE, b"1:" + b"0" * 64)], [(SIGNATURE, None)]):
-                await stranger.send_and_wait(coordinator.cfg.events_topic, encode(TaskTouched(task_id="t")), headers=headers)
+                await stranger.send_and_wait(
+                    coordinator.cfg.events_topic, encode(TaskTouched(task_id="t")), headers=headers
+                )
         task_id = await coordinator.create_task(graph=chain("work", "work"))
         assert (await coordinator.wait(task_id, timeout=WITHIN_SEC)).status == "finished"
         parked = await carried(installation, [coordinator.cfg.dead_letter_topic], until=3)
@@ -56,10 +68,15 @@ async def test_signed_flows_run_and_strangers_messages_are_parked(installation: 
     assert all(SIGNATURE in dict(record.headers) for record in sent)
 
 
-async def test_with_a_codec_kafka_and_mongodb_hold_no_plain_text(installation: Installation) -> None:
+async def test_with_a_codec_kafka_and_mongodb_hold_no_plain_text(
+    installation: Installation,
+) -> None:
     plugins = [Encryption({"k": bytes(range(32))}, encrypt_with="k")]
     graph = {
-        "nodes": [{"node_id": "a", "type": "work", "io": {"input_inline": SECRET}}, {"node_id": "b", "type": "work", "depends_on": ["a"]}]
+        "nodes": [
+            {"node_id": "a", "type": "work", "io": {"input_inline": SECRET}},
+            {"node_id": "b", "type": "work", "depends_on": ["a"]},
+        ]
     }
     cfg = CoordinatorConfig(**installation.common)
     async with (
@@ -75,6 +92,10 @@ async def test_with_a_codec_kafka_and_mongodb_hold_no_plain_text(installation: I
     assert not any(SECRET.encode() in record.value for record in sent)
     async with installation.mongo() as mongo:
         database = mongo[installation.namespace]
-        documents = [document for name in await database.list_collection_names() for document in await database[name].find().to_list(None)]
+        documents = [
+            document
+            for name in await database.list_collection_names()
+            for document in await database[name].find().to_list(None)
+        ]
     assert any(document["_id"] == task_id for document in documents)
     assert SECRET not in repr(documents)

@@ -53,15 +53,23 @@ def run_chunk(first: int, count: int, faults: str) -> Chunk:
         chunk.report.add(outcome.report)
         chunk.scenarios.setdefault(standard.name, Report()).add(outcome.report)
         if outcome.error is not None:
-            chunk.failures.append(Failure(seed, standard.name, outcome.report.failures[seed], outcome.log))
+            chunk.failures.append(
+                Failure(seed, standard.name, outcome.report.failures[seed], outcome.log)
+            )
     gc.collect()
     return chunk
 
 
-def run_seeds(first: int, count: int, *, faults: str = "all", processes: int, limit_sec: float | None = None) -> Iterator[Chunk]:
-    """Run seeds in a pool of processes, and give what came of each chunk as it is done. After ``limit_sec`` no further one begins."""
+def run_seeds(
+    first: int, count: int, *, faults: str = "all", processes: int, limit_sec: float | None = None
+) -> Iterator[Chunk]:
+    """Run seeds in a pool of processes, and give what came of each chunk as it is done. After
+    ``limit_sec`` no further one begins.
+    """
     ends_at = None if limit_sec is None else time.monotonic() + limit_sec
-    chunks = [(start, min(CHUNK, first + count - start)) for start in range(first, first + count, CHUNK)]
+    chunks = [
+        (start, min(CHUNK, first + count - start)) for start in range(first, first + count, CHUNK)
+    ]
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
             waiting = [pool.submit(run_chunk, start, length, faults) for start, length in chunks]

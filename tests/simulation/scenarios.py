@@ -15,15 +15,32 @@ from flowkit_testing.simulation import ProcessDied, Setup, SimCluster, setup_of
 PATIENT = {"max": 60, "backoff_sec": 0.2, "max_backoff_sec": 5.0, "jitter": 0.5}
 """So many attempts that no series of lost workers uses them up."""
 CONVERGE_SEC = 240.0
-"""How long after the last fault every scenario is over. The longest handlers take 30 s, and leases double with each attempt."""
+"""How long after the last fault every scenario is over. The longest handlers take 30 s, and leases
+double with each attempt.
+"""
 
 
-def node(node_id: str, role: str = "work", after: list[str] | None = None, **fields: Any) -> dict[str, Any]:
-    return {"node_id": node_id, "type": role, "depends_on": after or [], "retry_policy": PATIENT, **fields}
+def node(
+    node_id: str, role: str = "work", after: list[str] | None = None, **fields: Any
+) -> dict[str, Any]:
+    return {
+        "node_id": node_id,
+        "type": role,
+        "depends_on": after or [],
+        "retry_policy": PATIENT,
+        **fields,
+    }
 
 
-def call(node_id: str, function: str, after: list[str] | None = None, **args: Any) -> dict[str, Any]:
-    return {"node_id": node_id, "type": "coordinator_fn", "depends_on": after or [], "io": {"fn": function, "fn_args": args}}
+def call(
+    node_id: str, function: str, after: list[str] | None = None, **args: Any
+) -> dict[str, Any]:
+    return {
+        "node_id": node_id,
+        "type": "coordinator_fn",
+        "depends_on": after or [],
+        "io": {"fn": function, "fn_args": args},
+    }
 
 
 def graph(*nodes: dict[str, Any], **fields: Any) -> dict[str, Any]:
@@ -110,7 +127,9 @@ class Consume(Handler):
     """Counts what it is given; a batch is counted once."""
 
     async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
-        items = batch.payload["items"] if "items" in batch.payload else batch.payload["meta"]["items"]
+        items = (
+            batch.payload["items"] if "items" in batch.payload else batch.payload["meta"]["items"]
+        )
         if random.random() < 0.05:
             await ctx.clock.sleep(0.5)
         return BatchResult(True, {"items": len(items), "sum": sum(items)}, {"items": items})
@@ -159,24 +178,43 @@ class Report(Handler):
 
 
 HANDLERS = {
-    "work": work, "slow": slow, "deaf": deaf, "third_time": third_time, "never": never, "wrong": wrong, "plain": plain,
-    "wrong_at_first": wrong_at_first, "first_generation_fails": first_generation_fails, "produce": produce, "consume": Consume,
-    "report": Report, "produce_half_at_first": produce_half_at_first, "proposes": Proposes, "skips_at_first": SkipsAtFirst,
-}  # fmt: skip
+    "work": work,
+    "slow": slow,
+    "deaf": deaf,
+    "third_time": third_time,
+    "never": never,
+    "wrong": wrong,
+    "plain": plain,
+    "wrong_at_first": wrong_at_first,
+    "first_generation_fails": first_generation_fails,
+    "produce": produce,
+    "consume": Consume,
+    "report": Report,
+    "produce_half_at_first": produce_half_at_first,
+    "proposes": Proposes,
+    "skips_at_first": SkipsAtFirst,
+}
 
 
 # ---------------------------------------------------------------- scenarios
 
 
 def clocks_are_right(cluster: SimCluster) -> bool:
-    """A limit in seconds holds by the clocks of those who look: where they are wrong it may be passed unseen."""
+    """A limit in seconds holds by the clocks of those who look: where they are wrong it may be
+    passed unseen.
+    """
     return not cluster.faults.skew_sec and not cluster.faults.jumps_per_run
 
 
 async def chain(cluster: SimCluster) -> None:
     names = ["a", "b", "c", "d", "e"]
     view = await cluster.run(
-        graph(*(node(name, after=[before]) if before else node(name) for before, name in zip([None, *names], names, strict=False)))
+        graph(
+            *(
+                node(name, after=[before]) if before else node(name)
+                for before, name in zip([None, *names], names, strict=False)
+            )
+        )
     )
     cluster.assert_finished(view)
     assert view.result == {"e": {"node": "e", "item": None, "from": ["d"]}}
@@ -184,7 +222,13 @@ async def chain(cluster: SimCluster) -> None:
 
 async def fan_out_and_in(cluster: SimCluster) -> None:
     leaves = [f"n{number}" for number in range(6)]
-    view = await cluster.run(graph(node("root"), *(node(leaf, after=["root"]) for leaf in leaves), node("join", after=leaves)))
+    view = await cluster.run(
+        graph(
+            node("root"),
+            *(node(leaf, after=["root"]) for leaf in leaves),
+            node("join", after=leaves),
+        )
+    )
     cluster.assert_finished(view)
     assert view.nodes["join"].result["from"] == leaves
 
@@ -192,11 +236,13 @@ async def fan_out_and_in(cluster: SimCluster) -> None:
 async def fan_in_of_some(cluster: SimCluster) -> None:
     view = await cluster.run(
         graph(
-            node("a"), node("b"), node("c", "slow"),
+            node("a"),
+            node("b"),
+            node("c", "slow"),
             node("first", after=["a", "b"], fan_in="any"),
             node("two", after=["a", "b", "c"], fan_in="count:2", on_satisfied="cancel"),
         )
-    )  # fmt: skip
+    )
     assert view.status in ("finished", "failed"), view.status
     assert view.nodes["first"].status == view.nodes["two"].status == "finished"
 
@@ -210,17 +256,29 @@ async def retries(cluster: SimCluster) -> None:
 async def attempts_run_out(cluster: SimCluster) -> None:
     policy = {"max": 2, "backoff_sec": 0.5}
     view = await cluster.run(graph(node("a", "never", retry_policy=policy), node("b", after=["a"])))
-    assert (view.status, view.nodes["a"].status, view.nodes["b"].status) == ("failed", "failed", "cancelled")
+    assert (view.status, view.nodes["a"].status, view.nodes["b"].status) == (
+        "failed",
+        "failed",
+        "cancelled",
+    )
     assert view.nodes["a"].attempt == 3
     assert cluster.times_executed("b") == 0
 
 
 async def streaming(cluster: SimCluster, batches: int = 40) -> None:
-    pull = {"input_adapter": "pull.from_artifacts.rechunk:size", "input_args": {"size": 1, "from_node": "produce"}}
+    pull = {
+        "input_adapter": "pull.from_artifacts.rechunk:size",
+        "input_args": {"size": 1, "from_node": "produce"},
+    }
     view = await cluster.run(
         graph(
             node("produce", "produce", io={"input_inline": {"batches": batches}}),
-            node("consume", "consume", ["produce"], io={"start_when": "first_batch", "input_inline": pull}),
+            node(
+                "consume",
+                "consume",
+                ["produce"],
+                io={"start_when": "first_batch", "input_inline": pull},
+            ),
             node("report", "report", ["consume"]),
         )
     )
@@ -240,11 +298,17 @@ async def routing(cluster: SimCluster) -> None:
     view = await cluster.run(
         graph(
             node("a", "wrong", routing={"on_success": ["good"], "on_failure": ["mend"]}),
-            node("good"), node("mend"), node("after", after=["mend"]),
+            node("good"),
+            node("mend"),
+            node("after", after=["mend"]),
         )
-    )  # fmt: skip
+    )
     cluster.assert_finished(view)
-    assert (view.nodes["a"].status, view.nodes["good"].status, view.nodes["after"].status) == ("failed", "skipped", "finished")
+    assert (view.nodes["a"].status, view.nodes["good"].status, view.nodes["after"].status) == (
+        "failed",
+        "skipped",
+        "finished",
+    )
 
 
 def statuses(view: TaskView) -> dict[str, str]:
@@ -258,16 +322,27 @@ def statuses(view: TaskView) -> dict[str, str]:
 async def below_a_failure(cluster: SimCluster) -> None:
     view = await cluster.run(
         graph(
-            node("e", "wrong"), node("d"), node("f", after=["e"]), node("g", after=["f", "d"]), node("h", after=["g", "d"]),
-            node("some", after=["f", "d"], fan_in="any"), node("end", after=["some"]), on_node_failure="continue",
+            node("e", "wrong"),
+            node("d"),
+            node("f", after=["e"]),
+            node("g", after=["f", "d"]),
+            node("h", after=["g", "d"]),
+            node("some", after=["f", "d"], fan_in="any"),
+            node("end", after=["some"]),
+            on_node_failure="continue",
         )
-    )  # fmt: skip
-    assert (view.status, statuses(view)) == ("failed", {"failed": "e", "finished": "d some end", "skipped": "f g h"})
+    )
+    assert (view.status, statuses(view)) == (
+        "failed",
+        {"failed": "e", "finished": "d some end", "skipped": "f g h"},
+    )
     assert not any(map(cluster.times_executed, "fgh"))
 
 
 async def retry_letters(cluster: SimCluster, task_id: str) -> None:
-    """Retry the dead letters of a task's nodes. Where the store answers with old data, none may be retried."""
+    """Retry the dead letters of a task's nodes. Where the store answers with old data, none may be
+    retried.
+    """
     letters = (await cluster.client.dead_letters(task_id=task_id, kind="node")).items
     await cluster.client.retry_dead_letters([letter.letter_id for letter in letters])
 
@@ -275,13 +350,22 @@ async def retry_letters(cluster: SimCluster, task_id: str) -> None:
 async def below_a_handled_failure(cluster: SimCluster) -> None:
     view = await cluster.run(
         graph(
-            node("e", "wrong", routing={"on_success": ["a"], "on_failure": ["b"]}), node("a"), node("b"), node("f", after=["e"]),
-            node("branches", after=["a", "b"]), node("both", after=["f", "b"]), node("below", after=["both", "b"]),
+            node("e", "wrong", routing={"on_success": ["a"], "on_failure": ["b"]}),
+            node("a"),
+            node("b"),
+            node("f", after=["e"]),
+            node("branches", after=["a", "b"]),
+            node("both", after=["f", "b"]),
+            node("below", after=["both", "b"]),
         )
-    )  # fmt: skip
+    )
     cluster.assert_finished(view)
     for _ in range(2):
-        assert statuses(view) == {"failed": "e", "finished": "b branches", "skipped": "a f both below"}
+        assert statuses(view) == {
+            "failed": "e",
+            "finished": "b branches",
+            "skipped": "a f both below",
+        }
         assert view.nodes["branches"].result["from"] == ["b"]
         await retry_letters(cluster, view.id)  # the finished task runs again, and fails again
         view = await cluster.client.wait(view.id)
@@ -290,10 +374,16 @@ async def below_a_handled_failure(cluster: SimCluster) -> None:
 async def retry_below_a_failure(cluster: SimCluster) -> None:
     task_id = await cluster.client.create_task(
         graph=graph(
-            node("e", "wrong_at_first"), node("d"), node("f", "wrong_at_first", ["e"], routing={"on_failure": ["b"]}), node("b"),
-            node("g", after=["f", "d"]), node("w", after=["b", "d"]), node("end", after=["w"]), on_node_failure="continue",
+            node("e", "wrong_at_first"),
+            node("d"),
+            node("f", "wrong_at_first", ["e"], routing={"on_failure": ["b"]}),
+            node("b"),
+            node("g", after=["f", "d"]),
+            node("w", after=["b", "d"]),
+            node("end", after=["w"]),
+            on_node_failure="continue",
         )
-    )  # fmt: skip
+    )
     view = await cluster.client.wait(task_id)
     if view.status == "failed":  # else its first attempt was lost with its worker
         assert statuses(view) == {"failed": "e", "finished": "d w end", "skipped": "f b g"}
@@ -308,10 +398,12 @@ async def retry_below_a_failure(cluster: SimCluster) -> None:
 async def retry_of_a_reader(cluster: SimCluster) -> None:
     view = await cluster.run(
         graph(
-            node("half", "produce_half_at_first"), node("other"), node("reader", "proposes", ["half", "other"], fan_in="any"),
+            node("half", "produce_half_at_first"),
+            node("other"),
+            node("reader", "proposes", ["half", "other"], fan_in="any"),
             on_node_failure="continue",
         )
-    )  # fmt: skip
+    )
     if view.status == "failed":  # else its first attempt was lost with its worker
         assert statuses(view) == {"failed": "half", "finished": "other reader"}
         await cluster.client.retry(view.id)
@@ -324,19 +416,26 @@ async def letter_of_a_race(cluster: SimCluster) -> None:
     """Retry the batch that one of two nodes gave up, in a finished task that needed one of both."""
     view = await cluster.run(
         graph(
-            node("batches", "skips_at_first", on_batch_failure="skip"), node("slow", "slow"),
+            node("batches", "skips_at_first", on_batch_failure="skip"),
+            node("slow", "slow"),
             node("first", after=["batches", "slow"], fan_in="any", on_satisfied="cancel"),
         )
-    )  # fmt: skip
+    )
     cluster.assert_finished(view)
     letters = (await cluster.client.dead_letters(task_id=view.id, kind="batch")).items
     outcomes = await cluster.client.retry_dead_letters([letter.letter_id for letter in letters])
     view = await cluster.client.wait(view.id)
     cluster.assert_finished(view)
     assert view.nodes["first"].result["from"]
-    if any(outcome.done for outcome in outcomes):  # where the store answers with old data, none may be retried
+    if any(
+        outcome.done for outcome in outcomes
+    ):  # where the store answers with old data, none may be retried
         batches = view.nodes["batches"]
-        assert (batches.status, batches.metrics, batches.skipped_batches) == ("finished", {"items": 3}, 0)
+        assert (batches.status, batches.metrics, batches.skipped_batches) == (
+            "finished",
+            {"items": 3},
+            0,
+        )
 
 
 LONG_LIST = f"[{', '.join(map(str, range(50)))}]"
@@ -349,7 +448,11 @@ async def conditions(cluster: SimCluster) -> None:
             node("count", "plain", io={"input_inline": [1, 2]}),
             node("much", after=["count"], when="results.count.sum > 5"),
             node("little", after=["count"], when="results.count.sum <= 5"),
-            node("long", after=["count"], when=f"{LONG_LIST}.all(a, {LONG_LIST}.all(b, a * b <= results.count.sum * 1000))"),
+            node(
+                "long",
+                after=["count"],
+                when=f"{LONG_LIST}.all(a, {LONG_LIST}.all(b, a * b <= results.count.sum * 1000))",
+            ),
             node("end", after=["much", "little"]),
         )
     )
@@ -362,16 +465,26 @@ async def functions(cluster: SimCluster) -> None:
     counts = [call(f"f{number}", "vars.incr", ["a"], key="count.of", by=2) for number in range(5)]
     view = await cluster.run(
         graph(
-            node("a"), *counts, call("sum", "merge.generic", [f"f{number}" for number in range(5)], from_nodes=["a"], target="all"),
+            node("a"),
+            *counts,
+            call(
+                "sum",
+                "merge.generic",
+                [f"f{number}" for number in range(5)],
+                from_nodes=["a"],
+                target="all",
+            ),
             node("b", after=["sum"]),
         )
-    )  # fmt: skip
+    )
     cluster.assert_finished(view)
     assert view.vars["count"] == {"of": 10}
 
 
 async def cancel(cluster: SimCluster) -> None:
-    task_id = await cluster.client.create_task(graph=graph(node("a"), node("b", "slow", ["a"]), node("c", "deaf"), node("d", after=["b"])))
+    task_id = await cluster.client.create_task(
+        graph=graph(node("a"), node("b", "slow", ["a"]), node("c", "deaf"), node("d", after=["b"]))
+    )
     await cluster.clock.sleep(cluster.random.choice([0.0, 0.05, 1.0, 10.0]))
     await cluster.client.cancel(task_id, "enough")
     await cluster.client.cancel(task_id, "enough")
@@ -384,7 +497,9 @@ async def cancel(cluster: SimCluster) -> None:
 
 
 async def pause_and_resume(cluster: SimCluster) -> None:
-    task_id = await cluster.client.create_task(graph=graph(node("a"), node("b", after=["a"]), node("c", after=["b"])))
+    task_id = await cluster.client.create_task(
+        graph=graph(node("a"), node("b", after=["a"]), node("c", after=["b"]))
+    )
     for _ in range(2):
         await cluster.clock.sleep(cluster.random.choice([0.0, 0.05, 1.0]))
         await cluster.client.pause(task_id)
@@ -396,10 +511,13 @@ async def pause_and_resume(cluster: SimCluster) -> None:
 async def retry_by_hand(cluster: SimCluster) -> None:
     task_id = await cluster.client.create_task(
         graph=graph(
-            node("a"), node("b", "never", ["a"], retry_policy={"max": 0}), node("c", after=["a"]), node("d", after=["b", "c"]),
+            node("a"),
+            node("b", "never", ["a"], retry_policy={"max": 0}),
+            node("c", after=["a"]),
+            node("d", after=["b", "c"]),
             on_node_failure="continue",
         )
-    )  # fmt: skip
+    )
     first = await cluster.client.wait(task_id)
     assert first.status == "failed"
     await cluster.client.retry(task_id)
@@ -407,10 +525,18 @@ async def retry_by_hand(cluster: SimCluster) -> None:
     assert second.status == "failed"
     await cluster.client.retry(task_id, from_nodes=["a"])
     third = await cluster.client.wait(task_id)
-    assert (third.status, third.nodes["a"].status, third.nodes["b"].status) == ("failed", "finished", "failed")
+    assert (third.status, third.nodes["a"].status, third.nodes["b"].status) == (
+        "failed",
+        "finished",
+        "failed",
+    )
     await retry_letters(cluster, task_id)
     fourth = await cluster.client.wait(task_id)
-    assert (fourth.status, fourth.nodes["a"], fourth.nodes["b"].status) == ("failed", third.nodes["a"], "failed")
+    assert (fourth.status, fourth.nodes["a"], fourth.nodes["b"].status) == (
+        "failed",
+        third.nodes["a"],
+        "failed",
+    )
     assert cluster.times_executed("a") >= 2
 
 
@@ -423,8 +549,11 @@ async def deadline(cluster: SimCluster) -> None:
 
 async def time_limit(cluster: SimCluster) -> None:
     policy = {"max": 1, "backoff_sec": 0.1}
-    view = await cluster.run(graph(node("a", "slow", timeouts={"start_to_close_sec": 4}, retry_policy=policy)))
-    # While nobody can be told that its time is over, an attempt may finish: the first success counts.
+    view = await cluster.run(
+        graph(node("a", "slow", timeouts={"start_to_close_sec": 4}, retry_policy=policy))
+    )
+    # While nobody can be told that its time is over, an attempt may finish: the first success
+    # counts.
     if not cluster.faults.any:
         assert view.status == "failed"
         assert view.nodes["a"].attempt == 2
@@ -434,7 +563,9 @@ async def idempotency(cluster: SimCluster) -> None:
     found: list[str] = []
 
     async def submit() -> None:
-        found.append(await cluster.client.create_task(graph=graph(node("a")), idempotency_key="once"))
+        found.append(
+            await cluster.client.create_task(graph=graph(node("a")), idempotency_key="once")
+        )
 
     async with anyio.create_task_group() as group:
         for _ in range(3):
@@ -449,7 +580,9 @@ async def many_tasks(cluster: SimCluster) -> None:
     views: list[TaskView] = []
 
     async def run(number: int) -> None:
-        views.append(await cluster.run(graph(node("a", io={"input_inline": number}), node("b", after=["a"]))))
+        views.append(
+            await cluster.run(graph(node("a", io={"input_inline": number}), node("b", after=["a"])))
+        )
 
     async with anyio.create_task_group() as group:
         for number in range(8):
@@ -460,7 +593,9 @@ async def many_tasks(cluster: SimCluster) -> None:
 
 async def handing_back(cluster: SimCluster) -> None:
     own = [await cluster.add_worker(HANDLERS)]
-    task_id = await cluster.client.create_task(graph=graph(*(node(f"n{number}", "slow", retry_policy={"max": 60}) for number in range(4))))
+    task_id = await cluster.client.create_task(
+        graph=graph(*(node(f"n{number}", "slow", retry_policy={"max": 60}) for number in range(4)))
+    )
     await cluster.clock.sleep(cluster.random.choice([0.1, 4.0, 20.0]))
     await cluster.stop_worker(own[0], cluster.random.choice([0.0, 2.0, None]))
     cluster.assert_finished(await cluster.client.wait(task_id))
@@ -474,7 +609,9 @@ async def submitting_at_coordinators(cluster: SimCluster) -> None:
         await cluster.filled(post)
 
         async def submit(coordinator: Any) -> str:
-            stored: str = await coordinator.create_task(graph=graph(node("a"), node("b", after=["a"])))
+            stored: str = await coordinator.create_task(
+                graph=graph(node("a"), node("b", after=["a"]))
+            )
             return stored
 
         try:
@@ -489,7 +626,9 @@ async def submitting_at_coordinators(cluster: SimCluster) -> None:
 
 
 async def watching(cluster: SimCluster) -> None:
-    task_id = await cluster.client.create_task(graph=graph(node("a"), node("b", "third_time", ["a"])))
+    task_id = await cluster.client.create_task(
+        graph=graph(node("a"), node("b", "third_time", ["a"]))
+    )
     events = [event async for event in cluster.client.watch(task_id)]
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     assert (events[0].status, events[-1].status, events[-1].node_id) == ("queued", "finished", None)
@@ -522,7 +661,12 @@ class Standard:
         return self.scenario.__name__
 
     def setup(self, faults: Any = "all", **more: Any) -> Setup:
-        return setup_of(self.scenario, faults=faults, handlers=HANDLERS, **{"converge_sec": CONVERGE_SEC, **self.options, **more})
+        return setup_of(
+            self.scenario,
+            faults=faults,
+            handlers=HANDLERS,
+            **{"converge_sec": CONVERGE_SEC, **self.options, **more},
+        )
 
 
 STANDARD = {

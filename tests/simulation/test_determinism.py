@@ -29,7 +29,9 @@ print(sorted(found.items()))
 def hashes(hash_seed: int) -> str:
     environment = {**os.environ, "PYTHONHASHSEED": str(hash_seed)}
     command = [sys.executable, "-c", PROGRAM, str(hash_seed * 1001)]
-    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=100).stdout
+    return subprocess.run(
+        command, env=environment, check=True, capture_output=True, text=True, timeout=100
+    ).stdout
 
 
 @pytest.mark.timeout(240)

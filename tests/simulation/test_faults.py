@@ -45,9 +45,13 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_of_fault_happens_alone_and_the_cluster_gets_over_it(kind: str) -> None:
     found = Counter[str]()
-    scenario = STANDARD[{"broadcast_lost": "cancel", "stale_read": "streaming"}.get(kind, "fan_out_and_in")].scenario
+    scenario = STANDARD[
+        {"broadcast_lost": "cancel", "stale_read": "streaming"}.get(kind, "fan_out_and_in")
+    ].scenario
     for seed in range(4):
-        report = simulate(scenario, seed=seed, faults=replace(KINDS[kind], period_min_sec=5.0), handlers=HANDLERS)
+        report = simulate(
+            scenario, seed=seed, faults=replace(KINDS[kind], period_min_sec=5.0), handlers=HANDLERS
+        )
         found += report.faults
     assert set(found) == {kind}
 
@@ -66,7 +70,11 @@ def test_a_client_that_dies_while_it_submits_submits_once() -> None:
 
 def test_profiles_are_put_together_by_their_names() -> None:
     both = Faults.of(["bus", "crashes"])
-    assert (both.crash, both.duplicate, both.conflict) == (PROFILES["crashes"].crash, PROFILES["bus"].duplicate, 0.0)
+    assert (both.crash, both.duplicate, both.conflict) == (
+        PROFILES["crashes"].crash,
+        PROFILES["bus"].duplicate,
+        0.0,
+    )
     with pytest.raises(ValueError, match="there is no fault profile 'buss'; there are none, bus"):
         Faults.of("buss")
 
@@ -80,13 +88,17 @@ def test_a_varied_profile_differs_from_seed_to_seed() -> None:
 def test_nothing_goes_wrong_after_the_first_period() -> None:
     for seed in range(5):
         outcome = run_seed(STANDARD["chain"].setup("all"), seed)
-        quiet = next(place for place, line in enumerate(outcome.log) if "quiet from here on" in line)
+        quiet = next(
+            place for place, line in enumerate(outcome.log) if "quiet from here on" in line
+        )
         assert not [line for line in outcome.log[quiet:] if " ! " in line]
 
 
 def test_a_cluster_that_cannot_get_over_it_is_stuck_and_says_why() -> None:
     with pytest.raises(SimulationFailed) as failed:
-        simulate(chain, seed=3, faults="none", handlers={"other": HANDLERS["work"]}, converge_sec=100)
+        simulate(
+            chain, seed=3, faults="none", handlers={"other": HANDLERS["work"]}, converge_sec=100
+        )
     assert "Stuck: after 100 s" in str(failed.value)
     assert "task t" in str(failed.value)
     assert "role 'work'" in str(failed.value)

@@ -88,7 +88,9 @@ def test_the_history_has_no_gap() -> None:
         names = [name for name in commit.put if name[0] == "e"]
         if not names:
             return None
-        return replace(commit, put={name: data for name, data in commit.put.items() if name not in names})
+        return replace(
+            commit, put={name: data for name, data in commit.put.items() if name not in names}
+        )
 
     assert "the history goes from 2 to" in found_by(change)
 
@@ -97,7 +99,9 @@ def test_attempts_stay_within_the_policy() -> None:
     def change(record: TaskRecord, commit: Commit) -> Commit | None:
         if "n0" not in commit.put:
             return None
-        return replace(commit, put={**commit.put, "n0": to_json(from_json(commit.put["n0"]) | {"attempt": 62})})
+        return replace(
+            commit, put={**commit.put, "n0": to_json(from_json(commit.put["n0"]) | {"attempt": 62})}
+        )
 
     assert "node 'a' is at attempt 62 since 1: 61 are allowed" in found_by(change)
 
@@ -106,16 +110,27 @@ def test_a_result_comes_from_an_execution() -> None:
     def change(record: TaskRecord, commit: Commit) -> Commit | None:
         if "n1" not in commit.put or "result" not in from_json(commit.put["n1"]):
             return None
-        return replace(commit, put={**commit.put, "n1": to_json(from_json(commit.put["n1"]) | {"result": "made up"})})
+        return replace(
+            commit,
+            put={**commit.put, "n1": to_json(from_json(commit.put["n1"]) | {"result": "made up"})},
+        )
 
-    assert "node 'b' finished with 'made up'; its executions produced [{'node': 'b'" in found_by(change)
+    assert "node 'b' finished with 'made up'; its executions produced [{'node': 'b'" in found_by(
+        change
+    )
 
 
 def test_the_record_of_a_finished_node_stays() -> None:
     def change(record: TaskRecord, commit: Commit) -> Commit | None:
         if marks_of(record)[0] != "F":
             return None
-        return replace(commit, put={**commit.put, "n0": to_json(from_json(record.parts["n0"]) | {"result": "another"})})
+        return replace(
+            commit,
+            put={
+                **commit.put,
+                "n0": to_json(from_json(record.parts["n0"]) | {"result": "another"}),
+            },
+        )
 
     assert "the record of node 'a', which had finished, went from" in found_by(change)
 
@@ -124,9 +139,18 @@ def test_metrics_are_the_sums_of_the_batches() -> None:
     def change(record: TaskRecord, commit: Commit) -> Commit | None:
         if "n1" not in commit.put or "metrics" not in from_json(commit.put["n1"]):
             return None
-        return replace(commit, put={**commit.put, "n1": to_json(from_json(commit.put["n1"]) | {"metrics": {"items": 81}})})
+        return replace(
+            commit,
+            put={
+                **commit.put,
+                "n1": to_json(from_json(commit.put["n1"]) | {"metrics": {"items": 81}}),
+            },
+        )
 
-    assert "node 'consume' finished with the metrics {'items': 81}; its stored batches come to" in found_by(change, streaming)
+    assert (
+        "node 'consume' finished with the metrics {'items': 81}; its stored batches come to"
+        in found_by(change, streaming)
+    )
 
 
 def test_what_leaves_the_record_is_in_the_archive() -> None:
@@ -138,7 +162,11 @@ def test_what_leaves_the_record_is_in_the_archive() -> None:
 
 def test_a_node_does_not_start_below_a_parent_that_failed() -> None:
     def change(record: TaskRecord, commit: Commit) -> Commit | None:
-        return with_state(commit, marks="X" + marks_of(commit)[1:]) if marks_of(commit)[:2] == "Fq" else None
+        return (
+            with_state(commit, marks="X" + marks_of(commit)[1:])
+            if marks_of(commit)[:2] == "Fq"
+            else None
+        )
 
     assert "node 'b' has started, but its parent 'a' failed" in found_by(change)
 
@@ -146,35 +174,59 @@ def test_a_node_does_not_start_below_a_parent_that_failed() -> None:
 def test_a_node_does_not_start_below_a_parent_that_was_skipped_because_of_a_failure() -> None:
     async def scenario(cluster: SimCluster) -> None:
         await cluster.run(
-            graph(node("e", "wrong"), node("f", after=["e"]), node("d"), node("g", after=["d", "f"]), on_node_failure="continue")
+            graph(
+                node("e", "wrong"),
+                node("f", after=["e"]),
+                node("d"),
+                node("g", after=["d", "f"]),
+                on_node_failure="continue",
+            )
         )
 
     def change(record: TaskRecord, commit: Commit) -> Commit | None:
-        return with_state(commit, marks=marks_of(commit)[:3] + "u") if marks_of(commit)[:2] == "Xx" else None
+        return (
+            with_state(commit, marks=marks_of(commit)[:3] + "u")
+            if marks_of(commit)[:2] == "Xx"
+            else None
+        )
 
     assert "node 'g' has started, but its parent" in found_by(change, scenario)
 
 
 def test_a_node_does_not_start_with_fewer_parents_than_it_needs() -> None:
     async def scenario(cluster: SimCluster) -> None:
-        await cluster.run(graph(node("a"), node("b"), node("c", after=["a", "b"], fan_in="count:2")))
+        await cluster.run(
+            graph(node("a"), node("b"), node("c", after=["a", "b"], fan_in="count:2"))
+        )
 
     def change(record: TaskRecord, commit: Commit) -> Commit | None:
-        return with_state(commit, marks=marks_of(commit)[:2] + "q") if "F" in marks_of(commit)[:2] else None
+        return (
+            with_state(commit, marks=marks_of(commit)[:2] + "q")
+            if "F" in marks_of(commit)[:2]
+            else None
+        )
 
-    assert "node 'c' has started, but only 1 of its parents gave it data" in found_by(change, scenario)
+    assert "node 'c' has started, but only 1 of its parents gave it data" in found_by(
+        change, scenario
+    )
 
 
 def test_a_node_may_start_on_the_first_of_two_streams_and_not_before() -> None:
-    flow = graph(node("a"), node("b"), node("c", after=["a", "b"], io={"start_when": "first_batch"}))
+    flow = graph(
+        node("a"), node("b"), node("c", after=["a", "b"], io={"start_when": "first_batch"})
+    )
     plan = Graph.parse(flow).plan
     assert broken_fan_in(plan, "u.q", {}) is None
-    assert broken_fan_in(plan, "..q", {}) == "node 'c' has started, but its parent 'a' has not ended"
+    assert (
+        broken_fan_in(plan, "..q", {}) == "node 'c' has started, but its parent 'a' has not ended"
+    )
 
 
 def test_a_node_does_not_stay_finished_while_its_parent_runs_again() -> None:
     async def scenario(cluster: SimCluster) -> None:
-        task_id = await cluster.client.create_task(graph=graph(node("a"), node("b", after=["a"]), node("c", "wrong", ["b"])))
+        task_id = await cluster.client.create_task(
+            graph=graph(node("a"), node("b", after=["a"]), node("c", "wrong", ["b"]))
+        )
         await cluster.client.wait(task_id)
         await cluster.client.retry(task_id, from_nodes=["a"])
 
@@ -229,7 +281,9 @@ def test_a_failed_node_leaves_a_dead_letter() -> None:
         cluster.use_store(WithoutLetters())
         await cluster.run(graph(node("a", "wrong")))
 
-    with pytest.raises(SimulationFailed, match="node 'a' failed in attempt 1 and left no dead letter"):
+    with pytest.raises(
+        SimulationFailed, match="node 'a' failed in attempt 1 and left no dead letter"
+    ):
         simulate(broken, seed=1, faults="none", handlers=HANDLERS)
 
 
@@ -238,7 +292,9 @@ def test_a_node_is_executed_once_for_each_attempt_that_was_issued() -> None:
         view = await cluster.run(graph(node("a")))
         cluster.world.runs[view.id, "a"].append(object())
 
-    with pytest.raises(SimulationFailed, match="node 'a' of .* was executed 2 times; 1 attempts were issued"):
+    with pytest.raises(
+        SimulationFailed, match="node 'a' of .* was executed 2 times; 1 attempts were issued"
+    ):
         simulate(twice, seed=1, faults="none", handlers=HANDLERS)
 
 
@@ -254,7 +310,9 @@ def test_a_task_that_was_confirmed_is_there() -> None:
         cluster.use_store(ForgetfulStore())
         await cluster.client.create_task(graph=graph(node("a")))
 
-    with pytest.raises(SimulationFailed, match="is lost: it was submitted, and the client was told so"):
+    with pytest.raises(
+        SimulationFailed, match="is lost: it was submitted, and the client was told so"
+    ):
         simulate(broken, seed=1, faults="none", handlers=HANDLERS)
 
 
@@ -279,12 +337,20 @@ def test_users_add_invariants_of_their_own() -> None:
     assert seen[0] == (None, "queued")
     assert seen[-1] == ("running", "finished")
     with pytest.raises(SimulationFailed, match="these run at once"):
-        simulate(STANDARD["fan_out_and_in"].scenario, seed=1, faults="none", handlers=HANDLERS, invariants=[never_two_at_once])
+        simulate(
+            STANDARD["fan_out_and_in"].scenario,
+            seed=1,
+            faults="none",
+            handlers=HANDLERS,
+            invariants=[never_two_at_once],
+        )
 
 
 def test_an_open_task_that_a_client_paused_may_stay_open() -> None:
     async def paused(cluster: SimCluster) -> None:
-        task_id = await cluster.client.create_task(graph=graph(node("a"), node("b", after=["a"]), call("c", "noop")))
+        task_id = await cluster.client.create_task(
+            graph=graph(node("a"), node("b", after=["a"]), call("c", "noop"))
+        )
         await cluster.client.pause(task_id)
 
     outcome = run_seed(replace(STANDARD["chain"].setup("none"), scenario=paused), 1)

@@ -19,7 +19,9 @@ FLOW = """
 
 @pytest.fixture(params=["", "anyio_mode = auto\n"], ids=["plain", "auto"])
 def project(request: pytest.FixtureRequest, pytester: pytest.Pytester) -> pytest.Pytester:
-    pytester.makeini(f"[pytest]\nfilterwarnings = error\naddopts = --strict-markers\n{request.param}")
+    pytester.makeini(
+        f"[pytest]\nfilterwarnings = error\naddopts = --strict-markers\n{request.param}"
+    )
     return pytester
 
 
@@ -70,7 +72,11 @@ def test_a_failing_seed_prints_the_line_that_replays_it(project: pytest.Pytester
     result = project.runpytest_inprocess()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["*seed 4: AssertionError*", "*replay: pytest 'test_flow.py::test_it*' --flowkit-sim-seed=4", "*executes a of*"]
+        [
+            "*seed 4: AssertionError*",
+            "*replay: pytest 'test_flow.py::test_it*' --flowkit-sim-seed=4",
+            "*executes a of*",
+        ]
     )
     project.runpytest_inprocess("--flowkit-sim-seed=4").assert_outcomes(failed=1)
     project.runpytest_inprocess("--flowkit-sim-seed=3").assert_outcomes(passed=1)
@@ -102,7 +108,11 @@ def test_a_marker_that_cannot_work_is_an_error(project: pytest.Pytester) -> None
     )
     result = project.runpytest_inprocess()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*@pytest.mark.flowkit_sim takes keywords, and is for async tests that take flowkit_cluster*"])
+    result.stdout.fnmatch_lines(
+        [
+            "*@pytest.mark.flowkit_sim takes keywords, and is for async tests that take flowkit_cluster*"
+        ]
+    )
 
 
 def test_the_ordinary_cluster_is_what_it_was(project: pytest.Pytester) -> None:
@@ -117,5 +127,7 @@ def test_the_ordinary_cluster_is_what_it_was(project: pytest.Pytester) -> None:
         assert type(flowkit_cluster).__name__ == "Cluster"
     """
     )
-    project.makeconftest("import pytest\n\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n")
+    project.makeconftest(
+        "import pytest\n\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n"
+    )
     project.runpytest_inprocess().assert_outcomes(passed=1)

@@ -32,14 +32,18 @@ from flowkit_testing.simulation import (
 from tests.simulation.scenarios import HANDLERS, STANDARD, graph, node
 
 
-def run_here(scenario: Callable[[SimCluster], Awaitable[object]], handlers: Any = None, **options: Any) -> None:
+def run_here(
+    scenario: Callable[[SimCluster], Awaitable[object]], handlers: Any = None, **options: Any
+) -> None:
     simulate(scenario, seed=1, **{"faults": "none", "handlers": handlers, "workers": 1, **options})
 
 
 # ---------------------------------------------------------------- processes
 
 
-def test_what_a_crashed_process_awaited_is_closed_without_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_crashed_process_awaited_is_closed_without_a_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     heard: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", heard.append)
 
@@ -55,7 +59,9 @@ def test_what_a_crashed_process_awaited_is_closed_without_a_message(monkeypatch:
 
     async def scenario(cluster: SimCluster) -> None:
         io = {"start_when": "first_batch", "input_inline": {"input_adapter": "pull.from_artifacts"}}
-        task_id = await cluster.client.create_task(graph=graph(node("a", "produce"), node("b", "consume", ["a"], io=io)))
+        task_id = await cluster.client.create_task(
+            graph=graph(node("a", "produce"), node("b", "consume", ["a"], io=io))
+        )
         await cluster.clock.sleep(2)
         await cluster.crash(cluster.workers[0])
         cluster.assert_finished(await cluster.client.wait(task_id))
@@ -126,7 +132,9 @@ def test_a_paused_process_goes_on_where_it_was() -> None:
 @pytest.mark.timeout(240)
 def test_a_crash_at_each_step_of_each_kind_of_process_loses_nothing() -> None:
     for process in ("worker-1", "coordinator-1"):
-        report = crash_everywhere(STANDARD["routing"].scenario, process=process, handlers=HANDLERS, every=6)
+        report = crash_everywhere(
+            STANDARD["routing"].scenario, process=process, handlers=HANDLERS, every=6
+        )
         assert report.faults["crash"] == len(report.seeds) - 1 > 10
 
 
@@ -165,9 +173,15 @@ def test_work_within_a_process_dies_with_it() -> None:
     [
         (lambda: threading.Thread(target=print).start(), "a thread was used within a simulation"),
         (lambda: socket.socket(), "a socket was used within a simulation"),
-        (lambda: subprocess.run(["true"], check=False), "a subprocess was used within a simulation"),
+        (
+            lambda: subprocess.run(["true"], check=False),
+            "a subprocess was used within a simulation",
+        ),
         (lambda: time.sleep(1), "time.sleep was called in a coroutine within a simulation"),
-        (lambda: asyncio.get_running_loop().run_in_executor(None, print), "the event loop's run_in_executor was called"),
+        (
+            lambda: asyncio.get_running_loop().run_in_executor(None, print),
+            "the event loop's run_in_executor was called",
+        ),
     ],
     ids=["thread", "socket", "subprocess", "sleep", "executor"],
 )
@@ -181,7 +195,14 @@ def test_what_a_simulation_cannot_contain_is_refused(call: Callable[[], Any], me
 
 
 def test_afterwards_everything_is_as_it_was() -> None:
-    names = [(os, "urandom"), (random, "_urandom"), (time, "time"), (time, "sleep"), (time, "monotonic"), (threading.Thread, "start")]
+    names = [
+        (os, "urandom"),
+        (random, "_urandom"),
+        (time, "time"),
+        (time, "sleep"),
+        (time, "monotonic"),
+        (threading.Thread, "start"),
+    ]
     before = [getattr(owner, name) for owner, name in names]
     state = random.getstate()
     run_here(STANDARD["chain"].scenario, HANDLERS)
@@ -197,7 +218,16 @@ def test_chance_and_time_come_from_the_seed() -> None:
         async def scenario(cluster: SimCluster) -> None:
             began = time.time()
             await anyio.sleep(600)
-            found.extend([uuid.uuid4(), secrets.token_hex(), random.random(), os.urandom(4), cluster.random.random(), time.time() - began])
+            found.extend(
+                [
+                    uuid.uuid4(),
+                    secrets.token_hex(),
+                    random.random(),
+                    os.urandom(4),
+                    cluster.random.random(),
+                    time.time() - began,
+                ]
+            )
 
         simulate(scenario, seed=seed, faults="none")
         return found
@@ -241,11 +271,19 @@ def test_assertions_list_what_was_seen() -> None:
     async def scenario(cluster: SimCluster) -> None:
         view = await cluster.run(graph(node("a"), node("b", "wrong", ["a"])))
         cluster.assert_executed("a", times=1)
-        with pytest.raises(AssertionError, match=r"node 'a' was to be executed 2 times, and was 1 times.*'b' of .* on worker-1"):
+        with pytest.raises(
+            AssertionError,
+            match=r"node 'a' was to be executed 2 times, and was 1 times.*'b' of .* on worker-1",
+        ):
             _one_line(lambda: cluster.assert_executed("a", times=2))
-        with pytest.raises(AssertionError, match=r"b: failed bad_input ValueError: the input is wrong"):
+        with pytest.raises(
+            AssertionError, match=r"b: failed bad_input ValueError: the input is wrong"
+        ):
             cluster.assert_finished(view)
-        with pytest.raises(AssertionError, match=r"crash was to happen at least 1 times, and did 0 times. There was: nothing"):
+        with pytest.raises(
+            AssertionError,
+            match=r"crash was to happen at least 1 times, and did 0 times. There was: nothing",
+        ):
             cluster.assert_injected("crash")
 
     run_here(scenario, HANDLERS)

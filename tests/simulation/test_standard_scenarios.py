@@ -19,12 +19,16 @@ REGRESSIONS = json.loads(Path(__file__).with_name("regressions.json").read_text(
 
 
 def first_fresh_seed() -> int:
-    """Each commit has seeds of its own, and finds the same with them every time. ``FLOWKIT_TEST_SIM_FIRST`` names others."""
+    """Each commit has seeds of its own, and finds the same with them every time.
+    ``FLOWKIT_TEST_SIM_FIRST`` names others.
+    """
     chosen = os.environ.get("FLOWKIT_TEST_SIM_FIRST")
     if chosen is not None:
         return int(chosen)
     try:
-        asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+        asked = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return WITHOUT_GIT
     return WITHOUT_GIT + int(asked.stdout[:6], 16) * FRESH_SEEDS
@@ -41,9 +45,15 @@ def test_fresh_seeds_lose_nothing_and_end(record_property: Callable[[str, object
     assert len(found.report.seeds) == FRESH_SEEDS
 
 
-@pytest.mark.parametrize("regression", REGRESSIONS, ids=lambda regression: f"{regression['scenario']}-{regression['seed']}")
+@pytest.mark.parametrize(
+    "regression",
+    REGRESSIONS,
+    ids=lambda regression: f"{regression['scenario']}-{regression['seed']}",
+)
 def test_seeds_that_once_found_something_find_it_no_more(regression: dict[str, str | int]) -> None:
-    outcome = run_seed(STANDARD[str(regression["scenario"])].setup(regression["faults"]), int(regression["seed"]))
+    outcome = run_seed(
+        STANDARD[str(regression["scenario"])].setup(regression["faults"]), int(regression["seed"])
+    )
     assert outcome.error is None, "\n".join([str(outcome.error), *outcome.log[-100:]])
 
 
@@ -55,7 +65,11 @@ def test_without_faults_every_node_is_executed_once_and_no_command_is_sent_twice
         assert outcome.error is None, outcome.error
         found.add(outcome.report)
         executed = [line.split(" executes ")[1] for line in outcome.log if " executes " in line]
-        commands = [line.split('"kind":"run_node"')[1][:120] for line in outcome.log if '"kind":"run_node"' in line]
+        commands = [
+            line.split('"kind":"run_node"')[1][:120]
+            for line in outcome.log
+            if '"kind":"run_node"' in line
+        ]
         assert len(executed) == len(set(executed)), executed
         assert len(commands) == len(set(commands)), commands
         assert not [line for line in commands if '"attempt":1' not in line]

@@ -1,4 +1,6 @@
-"""What the in-memory bus promises beyond the protocol: memory, topics, one event loop after the other."""
+"""What the in-memory bus promises beyond the protocol: memory, topics, one event loop after the
+other.
+"""
 
 import asyncio
 from collections import Counter
@@ -37,7 +39,11 @@ def broker() -> Broker:
 
 
 async def test_what_every_group_acknowledged_takes_no_memory():
-    async with InMemoryBus() as bus, bus.subscribe(["t"], group="a") as first, bus.subscribe(["t"], group="b") as second:
+    async with (
+        InMemoryBus() as bus,
+        bus.subscribe(["t"], group="a") as first,
+        bus.subscribe(["t"], group="b") as second,
+    ):
         for _ in range(100):
             await bus.publish(spread(1000))
             await first.ack(await first.receive(max_messages=1000))
@@ -54,7 +60,9 @@ async def test_a_group_that_comes_later_starts_behind_what_the_others_are_done_w
             await first.ack(await first.receive(max_messages=10))
             await bus.publish([Message("t", b"new")])
         async with bus.subscribe(["t"], group="b") as second:
-            assert [item.message.value for item in await second.receive(max_messages=100)] == [b"new"]
+            assert [item.message.value for item in await second.receive(max_messages=100)] == [
+                b"new"
+            ]
 
 
 async def test_a_broadcast_nobody_hears_takes_no_memory():
@@ -147,7 +155,9 @@ async def test_buffers_are_copied():
     async with InMemoryBus() as bus, bus.subscribe(["t"], group="g") as subscription:
         await bus.publish([Message("t", buffer)])
         buffer[:] = b"behind"
-        assert [item.message.value for item in await subscription.receive(max_messages=9)] == [b"before"]
+        assert [item.message.value for item in await subscription.receive(max_messages=9)] == [
+            b"before"
+        ]
 
 
 async def test_unknown_topics_are_made_unless_that_is_not_wanted():
@@ -164,7 +174,9 @@ async def test_unknown_topics_are_made_unless_that_is_not_wanted():
                     pass
         async with bus.subscribe(["known"], group="g") as subscription:
             await bus.publish([Message("known", b"first")])
-            assert [item.message.value for item in await subscription.receive(max_messages=9)] == [b"first"]
+            assert [item.message.value for item in await subscription.receive(max_messages=9)] == [
+                b"first"
+            ]
 
 
 async def test_a_bus_that_was_not_entered_yet_can_be_used():
@@ -191,14 +203,20 @@ async def test_a_bus_may_be_entered_twice():
         async with bus:
             await bus.publish([Message("t", b"kept")])
         async with bus.subscribe(["t"], group="g") as subscription:
-            assert [item.message.value for item in await subscription.receive(max_messages=9)] == [b"kept"]
+            assert [item.message.value for item in await subscription.receive(max_messages=9)] == [
+                b"kept"
+            ]
 
 
 def test_a_bus_serves_one_event_loop_after_the_other():
     bus = InMemoryBus()
 
     async def cycle() -> list[bytes]:
-        async with bus, bus.subscribe(["t"], group="g") as subscription, asyncio.TaskGroup() as tasks:
+        async with (
+            bus,
+            bus.subscribe(["t"], group="g") as subscription,
+            asyncio.TaskGroup() as tasks,
+        ):
             waiting = tasks.create_task(subscription.receive(max_messages=9))
             await anyio.sleep(0.001)
             await bus.publish([Message("t", b"x")])

@@ -61,7 +61,12 @@ async def test_a_sleep_of_the_system_clock_lasts_as_long_as_it_says(seconds: flo
 
 def test_time_stands_still_until_it_is_moved():
     clock = ManualClock(start=1000.0)
-    assert [clock.now(), clock.now(), clock.monotonic(), clock.monotonic()] == [1000.0, 1000.0, 0.0, 0.0]
+    assert [clock.now(), clock.now(), clock.monotonic(), clock.monotonic()] == [
+        1000.0,
+        1000.0,
+        0.0,
+        0.0,
+    ]
 
 
 def test_the_start_may_be_a_datetime():

@@ -1,4 +1,6 @@
-"""What the in-memory store promises beyond the protocol: limits, speed, one event loop after the other."""
+"""What the in-memory store promises beyond the protocol: limits, speed, one event loop after the
+other.
+"""
 
 import asyncio
 import time
@@ -7,13 +9,29 @@ import anyio
 import pytest
 
 from flowkit.errors import RecordTooLarge, StoreError
-from flowkit.protocols import ArchivedPart, ArtifactRecord, Commit, Store, Stream, TaskHeader, TaskQuery, TaskRecord
+from flowkit.protocols import (
+    ArchivedPart,
+    ArtifactRecord,
+    Commit,
+    Store,
+    Stream,
+    TaskHeader,
+    TaskQuery,
+    TaskRecord,
+)
 from flowkit_testing import InMemoryStore
 
 STORED = 100_000
 
 
-def task(task_id: str, *, at: float = 0.0, status: str = "queued", wake_at: float | None = None, **parts: bytes) -> TaskRecord:
+def task(
+    task_id: str,
+    *,
+    at: float = 0.0,
+    status: str = "queued",
+    wake_at: float | None = None,
+    **parts: bytes,
+) -> TaskRecord:
     return TaskRecord(TaskHeader(task_id, status, at, wake_at=wake_at), b"", parts)
 
 
@@ -30,7 +48,9 @@ def full_store() -> InMemoryStore:
 
 
 async def _fill(store: Store) -> None:
-    await store.create([task(f"old-{number}", at=float(number), status="finished") for number in range(STORED)])
+    await store.create(
+        [task(f"old-{number}", at=float(number), status="finished") for number in range(STORED)]
+    )
 
 
 async def test_looking_for_due_tasks_does_not_look_at_all_tasks(full_store: InMemoryStore):
@@ -70,13 +90,25 @@ async def test_spec_and_parts_of_a_new_task_share_a_limit():
     assert set(await store.load(["small", "other", "large"])) == {"small"}
 
 
-@pytest.mark.parametrize("large", [{"put": {"b": b"x" * 11}}, {"archive": [ArchivedPart("b", 1, b"x" * 11)]}], ids=["put", "archive"])
+@pytest.mark.parametrize(
+    "large",
+    [{"put": {"b": b"x" * 11}}, {"archive": [ArchivedPart("b", 1, b"x" * 11)]}],
+    ids=["put", "archive"],
+)
 async def test_each_part_of_a_commit_has_a_limit_and_nothing_of_the_call_is_applied(large: dict):
     store = InMemoryStore(max_part_bytes=10)
     await store.create([task("one"), task("two")])
     with pytest.raises(RecordTooLarge, match="part 'b' of task 'two'"):
-        await store.commit([commit("one", a=b"x" * 10), Commit("two", 1, "op", "running", None, None, **{"put": {}, **large})])
-    assert {name: found.version for name, found in (await store.load(["one", "two"])).items()} == {"one": 1, "two": 1}
+        await store.commit(
+            [
+                commit("one", a=b"x" * 10),
+                Commit("two", 1, "op", "running", None, None, **{"put": {}, **large}),
+            ]
+        )
+    assert {name: found.version for name, found in (await store.load(["one", "two"])).items()} == {
+        "one": 1,
+        "two": 1,
+    }
 
 
 def test_a_store_serves_one_event_loop_after_the_other():
@@ -115,7 +147,10 @@ async def test_buffers_are_copied():
     await store.create([TaskRecord(TaskHeader("t", "queued", 0.0), buffer, {"a": buffer})])
     await store.artifacts.put([ArtifactRecord(Stream("t", "n"), "u", True, buffer, buffer, 0.0)])
     buffer[:] = b"behind"
-    found, (artifact,) = (await store.load(["t"]))["t"], await store.artifacts.read(Stream("t", "n"))
+    found, (artifact,) = (
+        (await store.load(["t"]))["t"],
+        await store.artifacts.read(Stream("t", "n")),
+    )
     assert [found.spec, found.parts["a"], artifact.meta, artifact.metrics] == [b"before"] * 4
 
 

@@ -8,7 +8,16 @@ from typing import Any
 import anyio
 
 from flowkit.config import WorkerConfig
-from flowkit.messages import CancelRun, NodeFailed, NodeReleased, NodeStopped, NodeSucceeded, RunContextData, RunNode, encode
+from flowkit.messages import (
+    CancelRun,
+    NodeFailed,
+    NodeReleased,
+    NodeStopped,
+    NodeSucceeded,
+    RunContextData,
+    RunNode,
+    encode,
+)
 from flowkit.messages import decode as decoded
 from flowkit.protocols import ArtifactRecord, Message, Stream
 from flowkit.worker import Worker
@@ -39,7 +48,14 @@ class Bench:
             cfg=WorkerConfig(**{"worker_id": "w"} | cfg),
         )
 
-    async def send(self, inline: Any = None, *, role: str = "work", io: dict[str, Any] | None = None, **fields: Any) -> RunNode:
+    async def send(
+        self,
+        inline: Any = None,
+        *,
+        role: str = "work",
+        io: dict[str, Any] | None = None,
+        **fields: Any,
+    ) -> RunNode:
         """Publish a command; what is not given is made up."""
         number = next(self._numbers)
         data: RunContextData | None = RunContextData(
@@ -51,22 +67,39 @@ class Bench:
         )
         if "data" in fields:
             data = fields.pop("data")
-        made: dict[str, Any] = {"task_id": f"t{number}", "index": 0, "attempt": 1, "token": f"token-{number}", "node_id": "n", "data": data}
+        made: dict[str, Any] = {
+            "task_id": f"t{number}",
+            "index": 0,
+            "attempt": 1,
+            "token": f"token-{number}",
+            "node_id": "n",
+            "data": data,
+        }
         command = RunNode(role=role, **(made | fields))
         await self.publish(command)
         return command
 
     async def publish(self, command: RunNode) -> None:
-        await self.bus.publish([Message(f"flowkit.cmd.{command.role}", encode(command), command.task_id)])
+        await self.bus.publish(
+            [Message(f"flowkit.cmd.{command.role}", encode(command), command.task_id)]
+        )
 
     async def cancel(self, command: RunNode, *, token: str | None = None, reason: str = "") -> None:
         order = CancelRun(
-            task_id=command.task_id, index=command.index, attempt=command.attempt, token=token or command.token, reason=reason
+            task_id=command.task_id,
+            index=command.index,
+            attempt=command.attempt,
+            token=token or command.token,
+            reason=reason,
         )
         await self.bus.publish([Message("flowkit.control", encode(order), command.task_id)])
 
     def of(self, command: RunNode) -> list[Any]:
-        return [report for report in self.reports if (report.task_id, getattr(report, "token", None)) == (command.task_id, command.token)]
+        return [
+            report
+            for report in self.reports
+            if (report.task_id, getattr(report, "token", None)) == (command.task_id, command.token)
+        ]
 
     def kinds(self, command: RunNode) -> list[str]:
         return [report.kind for report in self.of(command)]
@@ -80,7 +113,9 @@ class Bench:
     async def end(self, command: RunNode) -> Any:
         """The report of how it ended."""
         found: list[Any] = []
-        await self.until(lambda: found.extend(r for r in self.of(command) if isinstance(r, ENDS)) or found)
+        await self.until(
+            lambda: found.extend(r for r in self.of(command) if isinstance(r, ENDS)) or found
+        )
         return found[0]
 
     async def started(self, command: RunNode) -> None:
@@ -90,7 +125,9 @@ class Bench:
         return await self.end(await self.send(inline, **fields))
 
     async def stored(self, command: RunNode) -> Sequence[ArtifactRecord]:
-        return await self.store.artifacts.read(Stream(command.task_id, command.node_id, command.generation), limit=10_000)
+        return await self.store.artifacts.read(
+            Stream(command.task_id, command.node_id, command.generation), limit=10_000
+        )
 
     async def listen(self, topic: str, group: str, into: list[Any], decode: Any) -> None:
         async with self.bus.subscribe([topic], group=group, max_unacked=1_000_000) as subscription:
@@ -102,10 +139,20 @@ class Bench:
 
 
 @asynccontextmanager
-async def open_bench(bus: InMemoryBus, store: InMemoryStore, clock: ManualClock) -> AsyncIterator[Bench]:
+async def open_bench(
+    bus: InMemoryBus, store: InMemoryStore, clock: ManualClock
+) -> AsyncIterator[Bench]:
     bench = Bench(bus, store, clock)
     async with anyio.create_task_group() as group:
-        group.start_soon(bench.listen, "flowkit.events", "tests", bench.reports, lambda message: decoded(message.value))
-        group.start_soon(bench.listen, "flowkit.dlq", "tests", bench.parked, lambda message: message)
+        group.start_soon(
+            bench.listen,
+            "flowkit.events",
+            "tests",
+            bench.reports,
+            lambda message: decoded(message.value),
+        )
+        group.start_soon(
+            bench.listen, "flowkit.dlq", "tests", bench.parked, lambda message: message
+        )
         yield bench
         group.cancel_scope.cancel()

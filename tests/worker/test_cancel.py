@@ -179,7 +179,9 @@ async def test_a_command_cancelled_while_it_waits_for_a_slot_is_dropped(bench: B
     assert (calls, bench.of(second)) == (["first", "third"], [])
 
 
-async def test_cleanups_run_in_reverse_however_the_run_ends(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+async def test_cleanups_run_in_reverse_however_the_run_ends(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     calls: list[Any] = []
 
     async def work(how: str, ctx: RunContext) -> None:
@@ -208,7 +210,9 @@ async def test_cleanups_run_in_reverse_however_the_run_ends(bench: Bench, caplog
     assert "A cleanup of node n failed" in caplog.text
 
 
-async def test_a_cleanup_cannot_hold_up_the_worker(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_cleanup_cannot_hold_up_the_worker(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     async def work(item: Any, ctx: RunContext) -> None:
         ctx.on_cleanup(anyio.sleep_forever)
 
@@ -240,7 +244,9 @@ async def test_a_cancel_that_is_repeated_does_not_cut_cleanups_short(bench: Benc
     assert bench.kinds(command) == ["node_started", "node_stopped"]
 
 
-async def test_a_worker_that_stops_does_not_cut_the_cleanups_of_a_cancelled_run_short(bench: Bench) -> None:
+async def test_a_worker_that_stops_does_not_cut_the_cleanups_of_a_cancelled_run_short(
+    bench: Bench,
+) -> None:
     calls: list[str] = []
 
     async def work(item: Any, ctx: RunContext) -> None:
@@ -309,7 +315,8 @@ async def test_a_reader_that_waits_for_its_parents_stops_at_once(bench: Bench) -
 
     async with bench.worker({"work": work}, cancel_grace_sec=1000):
         command = await bench.send(
-            {"input_adapter": "pull.from_artifacts", "input_args": {"poll_ms": 10_000_000}}, sources=(Source(node_id="up"),)
+            {"input_adapter": "pull.from_artifacts", "input_args": {"poll_ms": 10_000_000}},
+            sources=(Source(node_id="up"),),
         )
         await bench.started(command)
         began = bench.clock.monotonic()
@@ -318,7 +325,9 @@ async def test_a_reader_that_waits_for_its_parents_stops_at_once(bench: Bench) -
     assert bench.clock.monotonic() - began < 5
 
 
-async def test_a_synchronous_function_is_abandoned_with_a_warning(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_synchronous_function_is_abandoned_with_a_warning(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     gate = threading.Event()
     begun = anyio.Event()
 
@@ -352,7 +361,9 @@ async def test_a_run_that_swallows_its_cancellation_is_left_to_itself_and_gives_
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     item_gates["a"] = anyio.Event()
-    async with bench.worker({"stubborn": stubborn, "work": quick}, cancel_grace_sec=5, max_concurrency=1):
+    async with bench.worker(
+        {"stubborn": stubborn, "work": quick}, cancel_grace_sec=5, max_concurrency=1
+    ):
         command = await bench.send("a", role="stubborn")
         await bench.started(command)
         began = bench.clock.monotonic()
@@ -366,8 +377,12 @@ async def test_a_run_that_swallows_its_cancellation_is_left_to_itself_and_gives_
     assert bench.kinds(command) == ["node_started", "node_stopped"]
 
 
-async def test_slots_beyond_a_bound_of_runs_that_do_not_end_are_lost_and_logged(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    async with bench.worker({"stubborn": stubborn, "work": quick}, cancel_grace_sec=1, max_concurrency=1):
+async def test_slots_beyond_a_bound_of_runs_that_do_not_end_are_lost_and_logged(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with bench.worker(
+        {"stubborn": stubborn, "work": quick}, cancel_grace_sec=1, max_concurrency=1
+    ):
         for name in ("a", "b"):
             item_gates[name] = anyio.Event()
             command = await bench.send(name, role="stubborn")
@@ -387,7 +402,9 @@ async def quick(item: Any) -> Any:
     return item
 
 
-async def test_a_thread_that_does_not_end_gives_up_its_slot_and_its_result_is_ignored(bench: Bench) -> None:
+async def test_a_thread_that_does_not_end_gives_up_its_slot_and_its_result_is_ignored(
+    bench: Bench,
+) -> None:
     gate, begun, returned = threading.Event(), anyio.Event(), threading.Event()
 
     def work(item: Any) -> str:
@@ -397,7 +414,9 @@ async def test_a_thread_that_does_not_end_gives_up_its_slot_and_its_result_is_ig
         return "late"
 
     try:
-        async with bench.worker({"slow": work, "work": quick}, cancel_grace_sec=0.05, max_concurrency=1):
+        async with bench.worker(
+            {"slow": work, "work": quick}, cancel_grace_sec=0.05, max_concurrency=1
+        ):
             command = await bench.send(role="slow")
             await begun.wait()
             await bench.cancel(command)
@@ -442,7 +461,11 @@ async def test_something_cancelled_elsewhere_is_a_failure_and_nothing_more(bench
 
     async with bench.worker({"work": work}, max_concurrency=1):
         end = await bench.run("badly")
-        assert (end.kind, end.reason_code, end.permanent) == ("node_failed", "unexpected_error", False)
+        assert (end.kind, end.reason_code, end.permanent) == (
+            "node_failed",
+            "unexpected_error",
+            False,
+        )
         assert (await bench.run("well")).result == "well"
 
 
@@ -452,7 +475,9 @@ async def test_something_cancelled_elsewhere_is_a_failure_and_nothing_more(bench
 async def test_a_subprocess_gives_its_output(bench: Bench) -> None:
     async def work(item: Any, ctx: RunContext) -> Any:
         script = "import sys, os; print(sys.stdin.read().upper(), os.environ['X'], os.getcwd()); print('oh', file=sys.stderr)"
-        done = await ctx.run_subprocess(sys.executable, "-c", script, input=b"text", env={"X": "5"}, cwd="/")
+        done = await ctx.run_subprocess(
+            sys.executable, "-c", script, input=b"text", env={"X": "5"}, cwd="/"
+        )
         return [done.returncode, done.stdout.decode(), done.stderr.decode()]
 
     async with bench.worker({"work": work}):
@@ -494,7 +519,11 @@ async def until_it_is_written(path: Path) -> int:
 
 async def test_a_cancelled_runs_subprocess_gets_sigterm(bench: Bench, tmp_path: Path) -> None:
     async def work(item: Any, ctx: RunContext) -> None:
-        await ctx.run_subprocess("sh", "-c", f"trap 'echo term > {tmp_path}/got; exit 0' TERM; echo $$ > {tmp_path}/pid; sleep 60 & wait")
+        await ctx.run_subprocess(
+            "sh",
+            "-c",
+            f"trap 'echo term > {tmp_path}/got; exit 0' TERM; echo $$ > {tmp_path}/pid; sleep 60 & wait",
+        )
 
     async with bench.worker({"work": work}, cancel_grace_sec=1000):
         command = await bench.send()
@@ -505,9 +534,13 @@ async def test_a_cancelled_runs_subprocess_gets_sigterm(bench: Bench, tmp_path: 
     assert not is_alive(pid)
 
 
-async def test_a_subprocess_that_ignores_sigterm_is_killed_with_its_children_at_the_grace(bench: Bench, tmp_path: Path) -> None:
+async def test_a_subprocess_that_ignores_sigterm_is_killed_with_its_children_at_the_grace(
+    bench: Bench, tmp_path: Path
+) -> None:
     async def work(item: Any, ctx: RunContext) -> None:
-        await ctx.run_subprocess("sh", "-c", f"trap '' TERM; sleep 60 & echo $! > {tmp_path}/pid; wait; wait")
+        await ctx.run_subprocess(
+            "sh", "-c", f"trap '' TERM; sleep 60 & echo $! > {tmp_path}/pid; wait; wait"
+        )
 
     async with bench.worker({"work": work}, cancel_grace_sec=0.2):
         command = await bench.send()
@@ -517,7 +550,9 @@ async def test_a_subprocess_that_ignores_sigterm_is_killed_with_its_children_at_
     await until(lambda: not is_alive(child))
 
 
-async def test_what_a_subprocess_leaves_behind_ends_with_a_cancelled_run(bench: Bench, tmp_path: Path) -> None:
+async def test_what_a_subprocess_leaves_behind_ends_with_a_cancelled_run(
+    bench: Bench, tmp_path: Path
+) -> None:
     script = f"(trap '' TERM; exec >/dev/null 2>&1; sleep 60 & echo $! > {tmp_path}/pid; wait; wait) & sleep 60"
 
     async def work(item: Any, ctx: RunContext) -> None:
@@ -535,7 +570,9 @@ async def test_what_a_subprocess_leaves_behind_ends_with_a_cancelled_run(bench: 
             os.kill(left, signal.SIGKILL)
 
 
-async def test_a_warning_names_the_run_that_is_cut_off(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_warning_names_the_run_that_is_cut_off(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     async def work() -> None:
         await anyio.sleep_forever()
 
@@ -545,14 +582,20 @@ async def test_a_warning_names_the_run_that_is_cut_off(bench: Bench, caplog: pyt
         with caplog.at_level(logging.WARNING):
             await bench.cancel(command)
             await bench.end(command)
-    (record,) = [record for record in caplog.records if getattr(record, "action", "") == "run_cut_off"]
+    (record,) = [
+        record for record in caplog.records if getattr(record, "action", "") == "run_cut_off"
+    ]
     assert record.task_id == command.task_id  # type: ignore[attr-defined]
 
 
-async def test_a_child_that_holds_the_output_does_not_outlive_its_parent(bench: Bench, tmp_path: Path) -> None:
+async def test_a_child_that_holds_the_output_does_not_outlive_its_parent(
+    bench: Bench, tmp_path: Path
+) -> None:
     async def work(item: Any, ctx: RunContext) -> None:
         await ctx.run_subprocess(
-            "sh", "-c", f"(trap '' TERM; echo x > {tmp_path}/up; sleep 60; sleep 60) & echo $! > {tmp_path}/pid; sleep 60"
+            "sh",
+            "-c",
+            f"(trap '' TERM; echo x > {tmp_path}/up; sleep 60; sleep 60) & echo $! > {tmp_path}/pid; sleep 60",
         )
 
     async with bench.worker({"work": work}, cancel_grace_sec=1000):

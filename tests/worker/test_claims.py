@@ -44,12 +44,18 @@ class Gated(InMemoryArtifactStore):
 
 def another(bench: Bench, handler: Any, **cfg: Any) -> Worker:
     return Worker(
-        bus=bench.bus, store=bench.store, clock=bench.clock, handlers={"work": handler}, cfg=WorkerConfig(worker_id="another", **cfg)
+        bus=bench.bus,
+        store=bench.store,
+        clock=bench.clock,
+        handlers={"work": handler},
+        cfg=WorkerConfig(worker_id="another", **cfg),
     )
 
 
 async def claimed(bench: Bench, command: RunNode, owner: str) -> None:
-    await bench.store.artifacts.put([claim_record(command.task_id, command.node_id, command.token, Claim(owner, 5.0, "mark"))])
+    await bench.store.artifacts.put(
+        [claim_record(command.task_id, command.node_id, command.token, Claim(owner, 5.0, "mark"))]
+    )
 
 
 async def test_no_user_code_runs_before_the_claim_is_stored(bench: Bench) -> None:
@@ -65,7 +71,9 @@ async def test_no_user_code_runs_before_the_claim_is_stored(bench: Bench) -> Non
     assert calls.items == ["x"]
 
 
-async def test_a_second_worker_does_not_run_what_the_first_claimed_and_reports_the_first(bench: Bench) -> None:
+async def test_a_second_worker_does_not_run_what_the_first_claimed_and_reports_the_first(
+    bench: Bench,
+) -> None:
     calls = Calls()
     command = await bench.send("x", task_id="t", token="token")
     await claimed(bench, command, "killed")
@@ -158,8 +166,12 @@ async def test_runs_go_on_while_others_wait_for_their_claims(bench: Bench) -> No
         await bench.end(second)
 
 
-@pytest.mark.parametrize("stored", [False, True], ids=["before its claim is stored", "as its claim is stored"])
-async def test_a_run_that_is_cancelled_while_it_waits_for_its_claim_runs_no_user_code(bench: Bench, stored: bool) -> None:
+@pytest.mark.parametrize(
+    "stored", [False, True], ids=["before its claim is stored", "as its claim is stored"]
+)
+async def test_a_run_that_is_cancelled_while_it_waits_for_its_claim_runs_no_user_code(
+    bench: Bench, stored: bool
+) -> None:
     store = bench.store.artifacts = Gated()
     calls = Calls()
     async with bench.worker({"work": calls}, cancel_grace_sec=5):
@@ -172,7 +184,9 @@ async def test_a_run_that_is_cancelled_while_it_waits_for_its_claim_runs_no_user
     assert calls.items == []
 
 
-async def test_what_a_stopping_worker_did_not_claim_yet_runs_elsewhere_at_once(bench: Bench) -> None:
+async def test_what_a_stopping_worker_did_not_claim_yet_runs_elsewhere_at_once(
+    bench: Bench,
+) -> None:
     store = bench.store.artifacts = Gated()
     calls = Calls()
     worker = bench.worker({"work": calls}, cancel_grace_sec=1)

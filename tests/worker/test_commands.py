@@ -48,7 +48,9 @@ async def test_never_more_than_max_concurrency_run_at_a_time(bench: Bench) -> No
     assert (gate.most, sorted(gate.order)) == (4, list(range(30)))
 
 
-async def test_short_work_is_done_one_after_the_other_without_a_limit_on_how_many(bench: Bench) -> None:
+async def test_short_work_is_done_one_after_the_other_without_a_limit_on_how_many(
+    bench: Bench,
+) -> None:
     async def work(item: Any) -> Any:
         return item
 
@@ -61,7 +63,9 @@ async def test_of_the_commands_taken_the_most_urgent_begins_first(bench: Bench) 
     gate = Gate()
     gate.open.set()
     for number, priority in enumerate((0, 5, -1, 5, 9)):
-        last = await bench.send((priority, number), priority=priority, task_id="t", node_id=str(number))
+        last = await bench.send(
+            (priority, number), priority=priority, task_id="t", node_id=str(number)
+        )
     async with bench.worker({"work": gate}, max_concurrency=1):
         await bench.until(lambda: len(gate.order) == 5)
         await bench.end(last)
@@ -76,7 +80,9 @@ class WatchedBus(InMemoryBus):
         self.asked: list[int] = []
         self.released: list[Delivery] = []
 
-    def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> Any:
+    def subscribe(
+        self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000
+    ) -> Any:
         return self._watched(super().subscribe(topics, group=group, max_unacked=max_unacked), group)
 
     @asynccontextmanager
@@ -97,7 +103,9 @@ class WatchedBus(InMemoryBus):
             yield subscription
 
 
-async def test_commands_that_find_no_free_slot_are_given_back(flowkit_store: InMemoryStore, flowkit_clock: ManualClock) -> None:
+async def test_commands_that_find_no_free_slot_are_given_back(
+    flowkit_store: InMemoryStore, flowkit_clock: ManualClock
+) -> None:
     """Another worker can have them; and no more are taken until there is a slot."""
     gate = Gate()
     async with WatchedBus() as bus, open_bench(bus, flowkit_store, flowkit_clock) as bench:
@@ -175,7 +183,9 @@ async def test_a_command_that_is_delivered_again_runs_once(bench: Bench) -> None
         await bench.publish(command)
         await bench.run("next")
     assert gate.order == ["once", "next"]
-    assert bench.kinds(command) == ["node_started", "node_succeeded", "node_succeeded"], "the copy may be there because the end was lost"
+    assert bench.kinds(command) == ["node_started", "node_succeeded", "node_succeeded"], (
+        "the copy may be there because the end was lost"
+    )
 
 
 async def test_the_same_node_with_another_token_runs_again(bench: Bench) -> None:
@@ -214,13 +224,19 @@ async def test_a_command_of_a_role_that_is_not_served_is_parked(bench: Bench) ->
     assert b"'other'" in bench.parked[0].headers["flowkit-reason"]
 
 
-async def test_what_is_no_control_message_becomes_one_dead_letter_in_the_store(bench: Bench) -> None:
+async def test_what_is_no_control_message_becomes_one_dead_letter_in_the_store(
+    bench: Bench,
+) -> None:
     gate = Gate()
     async with bench.worker({"work": gate}, cancel_grace_sec=0):
         command = await bench.send("x")
         await bench.started(command)
-        foreign = encode(NodeStarted(task_id="t", index=0, attempt=1, token="x", worker_id="w", at=0))
-        await bench.bus.publish([Message("flowkit.control", value) for value in (b"garbage", foreign)])
+        foreign = encode(
+            NodeStarted(task_id="t", index=0, attempt=1, token="x", worker_id="w", at=0)
+        )
+        await bench.bus.publish(
+            [Message("flowkit.control", value) for value in (b"garbage", foreign)]
+        )
         await bench.cancel(command)
         assert (await bench.end(command)).kind == "node_stopped"
     letters = await bench.store.dead_letters()
@@ -269,9 +285,15 @@ async def test_a_command_is_acknowledged_only_after_its_start_was_confirmed(
     assert gate.order == ["x", "next"]
 
 
-async def test_any_error_of_the_bus_costs_time_and_no_report(flowkit_store: InMemoryStore, flowkit_clock: ManualClock) -> None:
+async def test_any_error_of_the_bus_costs_time_and_no_report(
+    flowkit_store: InMemoryStore, flowkit_clock: ManualClock
+) -> None:
     gate = Gate()
-    async with FailingBus() as bus, open_bench(bus, flowkit_store, flowkit_clock) as bench, bench.worker({"work": gate}):
+    async with (
+        FailingBus() as bus,
+        open_bench(bus, flowkit_store, flowkit_clock) as bench,
+        bench.worker({"work": gate}),
+    ):
         bus.refused, bus.error = ["flowkit.events"], RuntimeError("a bug in the driver")
         commands = [await bench.send(number) for number in range(5)]
         await bench.clock.sleep(60)
@@ -285,11 +307,17 @@ async def test_any_error_of_the_bus_costs_time_and_no_report(flowkit_store: InMe
         assert [bench.kinds(command).count("node_succeeded") for command in commands] == [1] * 5
 
 
-async def test_a_hint_that_cannot_be_sent_is_dropped(flowkit_store: InMemoryStore, flowkit_clock: ManualClock) -> None:
+async def test_a_hint_that_cannot_be_sent_is_dropped(
+    flowkit_store: InMemoryStore, flowkit_clock: ManualClock
+) -> None:
     async def work() -> Any:
         yield {"x": 1}
 
-    async with FailingBus() as bus, open_bench(bus, flowkit_store, flowkit_clock) as bench, bench.worker({"work": work}):
+    async with (
+        FailingBus() as bus,
+        open_bench(bus, flowkit_store, flowkit_clock) as bench,
+        bench.worker({"work": work}),
+    ):
         bus.refused = ["flowkit.control"]
         assert (await bench.run(streamed=True)).batches == 1
 
@@ -319,7 +347,12 @@ async def test_progress_goes_at_once_then_the_latest_in_measured_steps(bench: Be
     async with bench.worker({"work": work}):
         command = await bench.send(progress={"before": 1})
         await bench.started(command)
-        await bench.until(lambda: any(report.kind == "node_progressed" and report.progress == {"n": 99} for report in bench.of(command)))
+        await bench.until(
+            lambda: any(
+                report.kind == "node_progressed" and report.progress == {"n": 99}
+                for report in bench.of(command)
+            )
+        )
         gate.set()
         end = await bench.end(command)
     steps = [report for report in bench.of(command) if report.kind == "node_progressed"]
@@ -358,7 +391,9 @@ async def test_progress_is_taken_as_it_is_at_the_moment(bench: Bench) -> None:
     assert bench.of(command)[1].progress == {"n": 1}
 
 
-async def test_progress_that_is_no_json_is_refused_and_too_large_a_one_dropped(bench: Bench) -> None:
+async def test_progress_that_is_no_json_is_refused_and_too_large_a_one_dropped(
+    bench: Bench,
+) -> None:
     async def work(item: Any, ctx: RunContext) -> str:
         ctx.heartbeat(object() if item == "object" else "x" * bench.bus.max_message_bytes)
         return "well"
@@ -397,16 +432,24 @@ async def test_a_result_that_the_codec_cannot_encode_fails_its_own_run_only(benc
     assert bench.kinds(commands[1]) == ["node_started", "node_failed"]
 
 
-async def test_an_error_that_the_codec_cannot_encode_leaves_a_failure_without_it(bench: Bench) -> None:
+async def test_an_error_that_the_codec_cannot_encode_leaves_a_failure_without_it(
+    bench: Bench,
+) -> None:
     async def work(item: Any) -> Any:
         raise RuntimeError(item)
 
     async with bench.worker({"work": work}, plugins=[PickyCodec(b"odd")]):
         end = await bench.run("odd")
-    assert (end.kind, end.reason_code, end.error) == ("node_failed", "unexpected_error", "the error cannot be sent")
+    assert (end.kind, end.reason_code, end.error) == (
+        "node_failed",
+        "unexpected_error",
+        "the error cannot be sent",
+    )
 
 
-async def test_a_run_of_which_nothing_can_be_told_holds_up_no_other(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_run_of_which_nothing_can_be_told_holds_up_no_other(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     async def work(item: Any) -> Any:
         return item
 
@@ -418,4 +461,6 @@ async def test_a_run_of_which_nothing_can_be_told_holds_up_no_other(bench: Bench
         assert "of task mute cannot be sent and is dropped" in caplog.text
         codec.words = ()
         await bench.publish(mute)
-        assert (await bench.end(mute)).result == "a", "what became of it is known, should somebody ask"
+        assert (await bench.end(mute)).result == "a", (
+            "what became of it is known, should somebody ask"
+        )

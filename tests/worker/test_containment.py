@@ -1,4 +1,6 @@
-"""What handlers raise that is no ordinary exception: their runs end all the same, and the worker lives."""
+"""What handlers raise that is no ordinary exception: their runs end all the same, and the worker
+lives.
+"""
 
 import asyncio
 import contextvars
@@ -111,11 +113,15 @@ HANDLERS: dict[str, Any] = {
     **{name: per_run(lambda name=name: Methods(name)) for name in METHODS},
 }
 CANCELS_ITSELF = ["function", "last breath", "async generator", *METHODS]
-EVERYTHING = [(place, kind) for place in HANDLERS for kind in KINDS] + [(place, "cancels itself") for place in CANCELS_ITSELF]
+EVERYTHING = [(place, kind) for place in HANDLERS for kind in KINDS] + [
+    (place, "cancels itself") for place in CANCELS_ITSELF
+]
 
 
 @pytest.mark.parametrize(("place", "kind"), EVERYTHING)
-async def test_whatever_a_handler_raises_its_run_fails_and_the_worker_lives(bench: Bench, place: str, kind: str) -> None:
+async def test_whatever_a_handler_raises_its_run_fails_and_the_worker_lives(
+    bench: Bench, place: str, kind: str
+) -> None:
     async with bench.worker({"work": HANDLERS[place]}, max_concurrency=1):
         end = await bench.run(kind)
         assert end.kind == "node_failed"
@@ -146,7 +152,9 @@ async def test_whatever_an_input_adapter_raises_the_run_fails(bench: Bench, kind
             register("bad", adapter)
 
     async with bench.worker({"work": Made()}, plugins=[Plugin()]):
-        assert (await bench.run({"input_adapter": "bad", "input_args": {"kind": kind}})).kind == "node_failed"
+        assert (
+            await bench.run({"input_adapter": "bad", "input_args": {"kind": kind}})
+        ).kind == "node_failed"
         assert (await bench.run({"input_adapter": "bad"})).batches == 2
 
 
@@ -166,7 +174,9 @@ async def test_whatever_a_classifying_plugin_raises_the_run_fails(bench: Bench, 
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "cancels itself"])
-async def test_whatever_a_cleanup_raises_is_logged_and_the_end_stands(bench: Bench, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_whatever_a_cleanup_raises_is_logged_and_the_end_stands(
+    bench: Bench, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
     cleaned: list[str] = []
 
     async def work(item: Any, ctx: RunContext) -> str:
@@ -208,7 +218,9 @@ CHILDREN: dict[str, Callable[[str], Any]] = {
 
 @pytest.mark.parametrize("kind", ["system exit", "keyboard interrupt", "panic", "cancels itself"])
 @pytest.mark.parametrize("children", CHILDREN)
-async def test_whatever_a_task_of_a_handler_raises_the_worker_lives(bench: Bench, children: str, kind: str) -> None:
+async def test_whatever_a_task_of_a_handler_raises_the_worker_lives(
+    bench: Bench, children: str, kind: str
+) -> None:
     async def work(item: Any) -> None:
         if item is not None:
             await CHILDREN[children](item)
@@ -269,7 +281,9 @@ async def test_an_end_that_was_reached_stands_though_its_cleanup_is_cut_off(benc
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "cancels itself"])
-async def test_a_batch_goes_the_way_of_any_failed_batch_whatever_it_raises(bench: Bench, kind: str) -> None:
+async def test_a_batch_goes_the_way_of_any_failed_batch_whatever_it_raises(
+    bench: Bench, kind: str
+) -> None:
     async def work(items: Any) -> dict[str, Any]:
         if items == [2]:
             misbehave(kind)
@@ -277,7 +291,11 @@ async def test_a_batch_goes_the_way_of_any_failed_batch_whatever_it_raises(bench
         return {"items": items}
 
     async with bench.worker({"work": work}):
-        end = await bench.run([1, 2, 3], io={"input_inline": [1, 2, 3], "batching": {"size": 1}}, on_batch_failure="skip")
+        end = await bench.run(
+            [1, 2, 3],
+            io={"input_inline": [1, 2, 3], "batching": {"size": 1}},
+            on_batch_failure="skip",
+        )
         assert (end.kind, end.batches, end.skipped) == ("node_succeeded", 2, 1)
         letters = await bench.store.dead_letters(task_id=end.task_id, kind="batch", limit=10)
         assert [letter.uid for letter in letters] == ["1"]
@@ -289,7 +307,9 @@ async def test_the_error_of_a_panic_has_its_type_and_text_and_its_traceback_is_l
     async with bench.worker({"work": function}):
         assert (await bench.run("panic")).error == "Panic: native code panicked"
         assert "in misbehave" in caplog.text
-        assert (await bench.run("unreadable")).error == "Unreadable: (the error has no text: writing it failed)"
+        assert (
+            await bench.run("unreadable")
+        ).error == "Unreadable: (the error has no text: writing it failed)"
 
 
 async def test_a_run_that_is_cancelled_while_it_panics_is_stopped(bench: Bench) -> None:
@@ -335,7 +355,9 @@ class Remembers(Handler):
 
 
 @pytest.mark.parametrize("work", [remember, remember_in_a_thread])
-async def test_each_run_starts_in_a_fresh_copy_of_the_context_of_the_worker(bench: Bench, work: Any) -> None:
+async def test_each_run_starts_in_a_fresh_copy_of_the_context_of_the_worker(
+    bench: Bench, work: Any
+) -> None:
     VARIABLE.set("the worker's")
     async with bench.worker({"work": work}, max_concurrency=1):
         for _ in range(3):
@@ -343,7 +365,9 @@ async def test_each_run_starts_in_a_fresh_copy_of_the_context_of_the_worker(benc
     assert VARIABLE.get() == "the worker's"
 
 
-async def test_what_a_run_sets_is_seen_by_its_later_methods_and_cleanups_alone(bench: Bench) -> None:
+async def test_what_a_run_sets_is_seen_by_its_later_methods_and_cleanups_alone(
+    bench: Bench,
+) -> None:
     async with bench.worker({"work": Remembers}, max_concurrency=1):
         for _ in range(2):
             command = await bench.send()
@@ -358,7 +382,9 @@ def _stream(command: Any) -> Any:
     return Stream(command.task_id, command.node_id, command.generation)
 
 
-async def test_a_variable_that_a_run_set_can_be_reset_in_its_cleanup(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_variable_that_a_run_set_can_be_reset_in_its_cleanup(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     async def work(item: Any, ctx: RunContext) -> None:
         token = VARIABLE.set("changed by a run")
         ctx.on_cleanup(lambda: VARIABLE.reset(token))

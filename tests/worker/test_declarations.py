@@ -212,8 +212,12 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("declare", "fault"), WRONG.items(), ids=[declare.__name__ for declare in WRONG])
-def test_a_wrong_declaration_is_an_error_that_names_its_place(declare: Callable[[], None], fault: str) -> None:
+@pytest.mark.parametrize(
+    ("declare", "fault"), WRONG.items(), ids=[declare.__name__ for declare in WRONG]
+)
+def test_a_wrong_declaration_is_an_error_that_names_its_place(
+    declare: Callable[[], None], fault: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
         declare()
     text = str(caught.value)
@@ -269,7 +273,10 @@ async def test_what_per_run_makes_is_checked_in_each_run(bench: Bench) -> None:
     made: list[Any] = [Unfinished(), "no handler"]
     async with bench.worker({"work": per_run(lambda: made.pop(0))}):
         assert "it has no process_batch" in (await bench.run()).error
-        assert "what per_run has made for role 'work' is no handler: 'no handler'" in (await bench.run()).error
+        assert (
+            "what per_run has made for role 'work' is no handler: 'no handler'"
+            in (await bench.run()).error
+        )
 
 
 @pytest.mark.parametrize("value", [None, Sized()])

@@ -1,4 +1,6 @@
-"""Processes end when they are told to, whatever their handlers do; and their children are children as any."""
+"""Processes end when they are told to, whatever their handlers do; and their children are children
+as any.
+"""
 
 import asyncio
 import contextlib
@@ -74,7 +76,9 @@ def work(item):
 def running(handler: str, graces: str) -> Iterator["subprocess.Popen[str]"]:
     """A process with a worker whose handler has begun."""
     code = PROGRAM.format(handler=textwrap.dedent(handler), graces=graces)
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "begun\n"
@@ -109,25 +113,36 @@ async def work(item):
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere only children of multiprocessing are known")
-def test_a_first_signal_is_answered_while_the_event_loop_is_blocked_and_the_end_names_the_children() -> None:
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="elsewhere only children of multiprocessing are known"
+)
+def test_a_first_signal_is_answered_while_the_event_loop_is_blocked_and_the_end_names_the_children() -> (
+    None
+):
     with running(HAS_A_CHILD, LONG) as process:
         assert process.stdout is not None
         child = process.stdout.readline().strip()
         process.send_signal(signal.SIGINT)
         answer = process.stdout.readline()
-        assert f"The event loop of process {process.pid} is blocked and has not seen SIGINT" in answer
+        assert (
+            f"The event loop of process {process.pid} is blocked and has not seen SIGINT" in answer
+        )
         assert "the process is ended in 7200 s; a second signal ends it at once" in answer
         status, output = ended(process, signal.SIGINT)
     assert status == 128 + signal.SIGINT
-    assert re.search(rf"Child processes of process {process.pid} still run: \S+ \({child}\)", output)
+    assert re.search(
+        rf"Child processes of process {process.pid} still run: \S+ \({child}\)", output
+    )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="calls the C library of Linux")
 def test_a_second_signal_ends_a_process_whose_main_thread_is_in_native_code() -> None:
     with running(IN_NATIVE_CODE, LONG) as process:
         # Two of one number would count as one where the process has not seen the first yet.
-        assert ended(process, signal.SIGTERM, signal.SIGINT)[0] in (128 + signal.SIGTERM, 128 + signal.SIGINT)
+        assert ended(process, signal.SIGTERM, signal.SIGINT)[0] in (
+            128 + signal.SIGTERM,
+            128 + signal.SIGINT,
+        )
 
 
 def test_a_function_in_a_thread_does_not_keep_a_process_from_ending() -> None:
@@ -161,7 +176,11 @@ async def work(item):
         except BaseException:
             pass
 """
-KEEP_A_PROGRAM = {"an executor": IN_AN_EXECUTOR, "a thread": LEAVES_A_THREAD, "a task": SWALLOWS_CANCELLATIONS}
+KEEP_A_PROGRAM = {
+    "an executor": IN_AN_EXECUTOR,
+    "a thread": LEAVES_A_THREAD,
+    "a task": SWALLOWS_CANCELLATIONS,
+}
 
 
 @pytest.mark.parametrize("what", KEEP_A_PROGRAM)
@@ -187,7 +206,9 @@ def test_a_program_that_got_one_signal_is_ended_also_when_its_run_has_returned(w
     with running(KEEP_A_PROGRAM[what], SHORT) as process:
         status, output = ended(process, signal.SIGTERM)
     assert status == 128 + signal.SIGTERM
-    assert output.index("the worker stopped") < output.index("does not end by itself: it is ended with status 143")
+    assert output.index("the worker stopped") < output.index(
+        "does not end by itself: it is ended with status 143"
+    )
 
 
 CHILDREN = """
@@ -221,7 +242,9 @@ def work(item):
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="there is no fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_forked_children_have_the_signals_of_any_process_and_the_worker_hears_none_of_theirs() -> None:
+def test_forked_children_have_the_signals_of_any_process_and_the_worker_hears_none_of_theirs() -> (
+    None
+):
     with running(CHILDREN, LONG) as process:
         assert process.stdout is not None
         lines = []
@@ -235,7 +258,9 @@ def test_forked_children_have_the_signals_of_any_process_and_the_worker_hears_no
     assert "Child processes" not in output
 
 
-async def test_children_that_outlive_their_worker_are_logged(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+async def test_children_that_outlive_their_worker_are_logged(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     children: list[subprocess.Popen[bytes]] = []
 
     async def work() -> None:
@@ -254,7 +279,9 @@ async def test_children_that_outlive_their_worker_are_logged(bench: Bench, caplo
     assert children[0].pid not in child_processes()
 
 
-async def test_children_are_logged_also_where_a_worker_breaks(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+async def test_children_are_logged_also_where_a_worker_breaks(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     children: list[subprocess.Popen[bytes]] = []
 
     async def work() -> None:
@@ -314,7 +341,10 @@ async def test_a_stop_with_long_graces_takes_no_longer_than_the_process_may(
 
 def test_the_page_on_deployment_says_how_long_a_process_may_take_to_end() -> None:
     page = (Path(__file__).parents[2] / "docs" / "how-to" / "deploy.md").read_text("utf-8")
-    beyond = re.search(r"`stop_grace_sec \+ cancel_grace_sec \+ (\d+)` seconds after the first signal \(a coordinator (\d+) s", page)
+    beyond = re.search(
+        r"`stop_grace_sec \+ cancel_grace_sec \+ (\d+)` seconds after the first signal \(a coordinator (\d+) s",
+        page,
+    )
     assert beyond is not None
     worker, coordinator = map(int, beyond.groups())
     assert worker >= LINGER_SEC + ANSWER_SEC + RETURN_SEC + LAST_WORDS_SEC
@@ -364,5 +394,11 @@ asyncio.run(main())
 
 
 def test_the_patience_of_a_service_holds_for_signals_that_come_just_before_it_ends() -> None:
-    ended = subprocess.run([sys.executable, "-c", AT_THE_LAST_MOMENT], capture_output=True, text=True, timeout=PATIENCE_SEC, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", AT_THE_LAST_MOMENT],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SEC,
+        check=False,
+    )
     assert (ended.returncode, ended.stdout) == (0, "went on\n"), ended.stderr

@@ -19,12 +19,19 @@ class Size(BaseModel):
     height: int
 
 
-async def test_a_function_is_called_once_with_the_input_and_its_return_is_the_result(bench: Bench) -> None:
+async def test_a_function_is_called_once_with_the_input_and_its_return_is_the_result(
+    bench: Bench,
+) -> None:
     calls: list[Any] = []
 
     async def work(item: Any, ctx: RunContext) -> dict[str, Any]:
         calls.append(item)
-        return {"doubled": item["n"] * 2, "params": ctx.params, "vars": ctx.vars, "results": ctx.results}
+        return {
+            "doubled": item["n"] * 2,
+            "params": ctx.params,
+            "vars": ctx.vars,
+            "results": ctx.results,
+        }
 
     async with bench.worker({"work": work}):
         command = await bench.send({"n": 21}, params={"p": 1}, vars={"v": 2}, results={"up": 3})
@@ -47,7 +54,12 @@ async def test_the_context_and_the_item_may_be_left_out(bench: Bench) -> None:
     async def keeps_its_default(item: Any, times: int = 3) -> Any:
         return item * times
 
-    handlers = {"item": item_only, "nothing": nothing, "context": context_only, "default": keeps_its_default}
+    handlers = {
+        "item": item_only,
+        "nothing": nothing,
+        "context": context_only,
+        "default": keeps_its_default,
+    }
     async with bench.worker(handlers):
         assert (await bench.run(5, role="item")).result == 5
         assert (await bench.run(5, role="nothing")).result == "called"
@@ -94,7 +106,9 @@ async def test_a_plain_function_that_returns_an_awaitable_is_awaited(bench: Benc
     async def real(item: Any) -> Any:
         return item
 
-    async with bench.worker({"lambda": lambda item: real(item), "partial": functools.partial(real)}):
+    async with bench.worker(
+        {"lambda": lambda item: real(item), "partial": functools.partial(real)}
+    ):
         assert (await bench.run(1, role="lambda")).result == 1
         assert (await bench.run(2, role="partial")).result == 2
 
@@ -122,8 +136,10 @@ async def test_an_async_generators_yields_are_batches(bench: Bench) -> None:
     assert (end.kind, end.result, end.batches) == ("node_succeeded", None, 3)
     records = await bench.stored(command)
     assert [(record.uid, record.meta, record.partial) for record in records] == [
-        ("0", b'{"number":0}', True), ("1", b'{"number":1}', True), ("2", b'{"number":2}', True),
-    ]  # fmt: skip
+        ("0", b'{"number":0}', True),
+        ("1", b'{"number":1}', True),
+        ("2", b'{"number":2}', True),
+    ]
     assert bench.kinds(command) == ["node_started", "batch_stored", "node_succeeded"]
 
 
@@ -182,7 +198,9 @@ async def test_a_result_that_is_not_json_fails_for_good(bench: Bench, result: An
 
 
 @pytest.mark.parametrize("depth", [100, 185, 400, 100_000])
-async def test_a_result_nested_too_deeply_to_be_read_fails_for_good(bench: Bench, depth: int) -> None:
+async def test_a_result_nested_too_deeply_to_be_read_fails_for_good(
+    bench: Bench, depth: int
+) -> None:
     async def work() -> Any:
         nested: list[Any] = []
         for _ in range(depth):
@@ -203,7 +221,9 @@ async def test_a_result_above_the_limit_of_the_bus_fails_for_good(bench: Bench) 
         assert (end.reason_code, end.permanent) == ("result_too_large", True)
 
 
-async def test_with_batching_a_function_is_called_with_the_items_of_each_batch(bench: Bench) -> None:
+async def test_with_batching_a_function_is_called_with_the_items_of_each_batch(
+    bench: Bench,
+) -> None:
     calls: list[Any] = []
 
     async def work(items: list[int]) -> dict[str, Any]:
@@ -215,7 +235,11 @@ async def test_with_batching_a_function_is_called_with_the_items_of_each_batch(b
         end = await bench.end(command)
     assert calls == [[1, 2], [3, 4], [5]]
     assert (end.result, end.batches) == (None, 3)
-    assert [record.meta for record in await bench.stored(command)] == [b'{"sum":3}', b'{"sum":7}', b'{"sum":5}']
+    assert [record.meta for record in await bench.stored(command)] == [
+        b'{"sum":3}',
+        b'{"sum":7}',
+        b'{"sum":5}',
+    ]
 
 
 async def test_batching_needs_a_list(bench: Bench) -> None:
@@ -232,7 +256,11 @@ async def test_a_failure_raised_by_the_function_keeps_its_reason(bench: Bench) -
 
     async with bench.worker({"work": work}):
         end = await bench.run()
-    assert (end.reason_code, end.permanent, end.error) == ("quota", True, "NodeFailure: no quota left")
+    assert (end.reason_code, end.permanent, end.error) == (
+        "quota",
+        True,
+        "NodeFailure: no quota left",
+    )
 
 
 async def test_a_decorated_function_says_its_role_and_can_still_be_called(bench: Bench) -> None:

@@ -13,7 +13,15 @@ import pytest
 from flowkit.errors import ConfigError, NodeFailure, RecordTooLarge
 from flowkit.graph import RetryPolicy
 from flowkit.protocols import ArtifactRecord
-from flowkit.worker import Batch, BatchResult, FinalizeResult, Handler, RoleHandler, RunContext, per_run
+from flowkit.worker import (
+    Batch,
+    BatchResult,
+    FinalizeResult,
+    Handler,
+    RoleHandler,
+    RunContext,
+    per_run,
+)
 from flowkit_testing import InMemoryArtifactStore, InMemoryStore
 from tests.worker.bench import Bench
 
@@ -58,20 +66,35 @@ async def test_the_methods_are_called_in_order_with_what_they_are_promised(bench
 
         async def finalize(self, ctx: RunContext) -> FinalizeResult:
             calls.append("finalize")
-            return FinalizeResult(metrics={"files": 1}, artifacts_ref={"all": True}, result={"done": 1})
+            return FinalizeResult(
+                metrics={"files": 1}, artifacts_ref={"all": True}, result={"done": 1}
+            )
 
     async with bench.worker({"work": Whole()}):
-        command = await bench.send({"x": 1}, io={"input_ref": "s3://here"}, params={"p": 1}, generation=2)
+        command = await bench.send(
+            {"x": 1}, io={"input_ref": "s3://here"}, params={"p": 1}, generation=2
+        )
         end = await bench.end(command)
     info = calls.pop(0)
     assert info == {
-        "task_id": command.task_id, "node_id": "n", "role": "work", "attempt": 1, "worker_id": "w", "generation": 2,
-        "params": {"p": 1}, "io": {"input_inline": {"x": 1}, "input_ref": "s3://here"},
-    }  # fmt: skip
+        "task_id": command.task_id,
+        "node_id": "n",
+        "role": "work",
+        "attempt": 1,
+        "worker_id": "w",
+        "generation": 2,
+        "params": {"p": 1},
+        "io": {"input_inline": {"x": 1}, "input_ref": "s3://here"},
+    }
     assert calls == [("s3://here", {"x": 1}), "loaded", Batch("a", 1), "finalize"]
     assert (end.result, end.metrics, end.batches) == ({"done": 1}, {"rows": 2, "files": 1}, 1)
     batch, complete = await bench.stored(command)
-    assert (batch.uid, batch.partial, batch.meta, batch.metrics) == ("a", True, b'{"a":1}', b'{"rows":2}')
+    assert (batch.uid, batch.partial, batch.meta, batch.metrics) == (
+        "a",
+        True,
+        b'{"a":1}',
+        b'{"rows":2}',
+    )
     assert (complete.partial, complete.meta) == (False, b'{"all":true}')
 
 
@@ -134,10 +157,16 @@ async def test_a_batch_that_comes_twice_is_processed_and_counted_once(bench: Ben
 
 
 def repetitions(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if getattr(record, "action", None) == "batch_repeated"]
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if getattr(record, "action", None) == "batch_repeated"
+    ]
 
 
-async def test_a_run_warns_once_that_batches_came_twice(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_run_warns_once_that_batches_came_twice(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     async with bench.worker({"work": Counting()}):
         await bench.run(uids("a", "b", "a", "b", "a"), task_id="t")
         said = "Batch 'a' of node n came more than once in one run: only the first with this uid is processed"
@@ -166,7 +195,9 @@ async def test_the_next_attempt_goes_on_where_the_last_one_failed(bench: Bench) 
     broke: list[bool] = []
     flaky = Flaky()
     async with bench.worker({"work": flaky}):
-        first = await bench.end(await bench.send(uids("a", "b", "c", "d"), task_id="t", token="one"))
+        first = await bench.end(
+            await bench.send(uids("a", "b", "c", "d"), task_id="t", token="one")
+        )
         assert (first.metrics, first.permanent) == ({"count": 2, "half": 1.0}, False)
         second = await bench.send(uids("a", "b", "c", "d"), task_id="t", token="two", attempt=2)
         end = await bench.end(second)
@@ -215,7 +246,12 @@ async def test_the_only_batch_of_a_node_fails_its_attempt_with_its_reason(bench:
 
     async with bench.worker({"work": Failing()}):
         end = await bench.run({"x": 1})
-    assert (end.kind, end.reason_code, end.permanent, end.error) == ("node_failed", "no_disk", False, "the disk is full")
+    assert (end.kind, end.reason_code, end.permanent, end.error) == (
+        "node_failed",
+        "no_disk",
+        False,
+        "the disk is full",
+    )
     assert await bench.store.dead_letters() == []
 
 
@@ -226,7 +262,9 @@ async def test_a_batch_that_fails_for_good_is_kept_as_a_dead_letter(
 ) -> None:
     class Failing(handler):  # type: ignore[misc, valid-type]
         async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
-            return BatchResult(False, reason_code="broken", permanent=permanent, error="cannot be read")
+            return BatchResult(
+                False, reason_code="broken", permanent=permanent, error="cannot be read"
+            )
 
     async with bench.worker({"work": Failing()}):
         policy = RetryPolicy(max=0 if last else 2)
@@ -282,7 +320,9 @@ async def test_a_payload_that_is_no_json_leaves_a_dead_letter_without_data(bench
     ],
     ids=lambda value: type(value).__name__,
 )
-async def test_errors_are_classified(bench: Bench, error: BaseException, reason: str, permanent: bool) -> None:
+async def test_errors_are_classified(
+    bench: Bench, error: BaseException, reason: str, permanent: bool
+) -> None:
     class Raising(Handler):
         async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
             raise error
@@ -308,7 +348,9 @@ async def test_a_handler_classifies_its_own_errors(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("answer", [None, "text", (1, True), RuntimeError("inside")])
-async def test_a_classification_that_fails_is_an_unexpected_error(bench: Bench, answer: Any) -> None:
+async def test_a_classification_that_fails_is_an_unexpected_error(
+    bench: Bench, answer: Any
+) -> None:
     class Broken(Handler):
         async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
             raise ValueError("x")
@@ -329,33 +371,52 @@ async def test_a_reason_named_in_permanent_on_is_permanent(bench: Bench) -> None
             return BatchResult(False, reason_code="quota")
 
     async with bench.worker({"work": Failing()}):
-        assert (await bench.run(retry_policy=RetryPolicy(permanent_on=("quota",)))).permanent is True
-        assert (await bench.run(retry_policy=RetryPolicy(permanent_on=("other",)))).permanent is False
+        assert (
+            await bench.run(retry_policy=RetryPolicy(permanent_on=("quota",)))
+        ).permanent is True
+        assert (
+            await bench.run(retry_policy=RetryPolicy(permanent_on=("other",)))
+        ).permanent is False
 
 
 async def test_a_plugin_may_classify_before_the_handler(bench: Bench) -> None:
     class Plugin:
         __name__ = "classifier"
 
-        def flowkit_classify_error(self, error: BaseException, node: Any) -> tuple[str, bool] | None:
+        def flowkit_classify_error(
+            self, error: BaseException, node: Any
+        ) -> tuple[str, bool] | None:
             assert (node.node_id, node.type, node.io.input_inline) == ("n", "work", {"x": 1})
             if isinstance(error, OSError):
                 raise RuntimeError("the plugin is broken")
             return ("by_plugin", True) if isinstance(error, RuntimeError) else None
 
     async def work(item: Any, ctx: RunContext) -> None:
-        raise {"RuntimeError": RuntimeError, "OSError": OSError, "KeyError": KeyError}[ctx.params["raises"]]("x")
+        raise {"RuntimeError": RuntimeError, "OSError": OSError, "KeyError": KeyError}[
+            ctx.params["raises"]
+        ]("x")
 
     async with bench.worker({"work": work}, plugins=[Plugin()]):
-        ends = [await bench.run({"x": 1}, params={"raises": name}) for name in ("RuntimeError", "KeyError", "OSError")]
-    assert [(end.reason_code, end.permanent) for end in ends] == [("by_plugin", True), ("bad_input", True), ("unexpected_error", False)]
+        ends = [
+            await bench.run({"x": 1}, params={"raises": name})
+            for name in ("RuntimeError", "KeyError", "OSError")
+        ]
+    assert [(end.reason_code, end.permanent) for end in ends] == [
+        ("by_plugin", True),
+        ("bad_input", True),
+        ("unexpected_error", False),
+    ]
 
 
 class Odd(Handler):
     """Gives what the test says."""
 
     def __init__(self, batches: Any = None, result: Any = None, final: Any = None) -> None:
-        self.batches, self.result, self.final = batches or [Batch("a")], result or BatchResult(True), final
+        self.batches, self.result, self.final = (
+            batches or [Batch("a")],
+            result or BatchResult(True),
+            final,
+        )
 
     async def iter_batches(self, loaded: Any) -> AsyncIterator[Batch]:
         for batch in self.batches:
@@ -383,12 +444,21 @@ class Odd(Handler):
         (Odd(result=BatchResult(True, {"n": 10**5000})), "'n' is an integer of 16610 bits"),
         (Odd(result=BatchResult(True, {"n": "3"})), "'n' is '3'"),  # type: ignore[dict-item]
         (Odd(result=BatchResult(True, [1])), "numbers by name, not list"),  # type: ignore[arg-type]
-        (Odd(result=BatchResult(True, {}, [1])), "the artifact of batch 'a' is a JSON object or None, not list"),  # type: ignore[arg-type]
-        (Odd(result=BatchResult(True, {}, {"n": math.inf})), "the artifact of batch 'a' is not JSON"),
+        (
+            Odd(result=BatchResult(True, {}, [1])),
+            "the artifact of batch 'a' is a JSON object or None, not list",
+        ),  # type: ignore[arg-type]
+        (
+            Odd(result=BatchResult(True, {}, {"n": math.inf})),
+            "the artifact of batch 'a' is not JSON",
+        ),
         (Odd(final={"result": 1}), "finalize returns a FinalizeResult or None, not dict"),
         (Odd(final=FinalizeResult(result=object())), "the result is not JSON"),
         (Odd(final=FinalizeResult(metrics={"n": math.inf})), "the metrics of finalize"),
-        (Odd(final=FinalizeResult(artifacts_ref={"x": object()})), "the artifact of the node is not JSON"),
+        (
+            Odd(final=FinalizeResult(artifacts_ref={"x": object()})),
+            "the artifact of the node is not JSON",
+        ),
     ],
 )
 async def test_what_cannot_be_used_fails_for_good(bench: Bench, odd: Odd, message: str) -> None:
@@ -455,7 +525,10 @@ async def test_an_artifact_that_cannot_be_stored_fails_its_own_run_only(bench: B
     assert together[-1] == 1
     assert [end.kind for end in ends] == ["node_succeeded", "node_failed", "node_succeeded"]
     assert (ends[0].batches, ends[2].batches) == (2, 2)
-    assert (ends[1].reason_code, ends[1].error) == ("unexpected_error", "RuntimeError: cannot be written")
+    assert (ends[1].reason_code, ends[1].error) == (
+        "unexpected_error",
+        "RuntimeError: cannot be written",
+    )
 
 
 async def test_an_error_of_the_artifact_store_fails_the_run(bench: Bench) -> None:
@@ -518,7 +591,9 @@ def test_wrong_handlers_are_refused(handlers: Any, message: str) -> None:
         Worker(store=InMemoryStore(), handlers=handlers)
 
 
-async def test_a_batch_that_is_stored_after_the_end_was_told_adds_nothing_to_it(bench: Bench) -> None:
+async def test_a_batch_that_is_stored_after_the_end_was_told_adds_nothing_to_it(
+    bench: Bench,
+) -> None:
     """It was on its way to the store when the run was cut off."""
     arrived, go_on = anyio.Event(), anyio.Event()
 
@@ -555,9 +630,13 @@ async def blocking(item: Any) -> AsyncIterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("handler", "inline"), [(Blocking, uids(*map(str, range(30)))), (blocking, {"count": 30})], ids=["class", "generator"]
+    ("handler", "inline"),
+    [(Blocking, uids(*map(str, range(30)))), (blocking, {"count": 30})],
+    ids=["class", "generator"],
 )
-async def test_other_tasks_run_between_the_batches_of_a_handler_that_never_waits(bench: Bench, handler: Any, inline: Any) -> None:
+async def test_other_tasks_run_between_the_batches_of_a_handler_that_never_waits(
+    bench: Bench, handler: Any, inline: Any
+) -> None:
     turns = 0
 
     async def count_turns() -> None:

@@ -25,10 +25,19 @@ def rechunk(**args: Any) -> dict[str, Any]:
     return {"input_adapter": "pull.from_artifacts.rechunk:size", "input_args": args}
 
 
-async def put(bench: Bench, *metas: bytes | None, node: str = "up", task: str = "t", first: int = 0, partial: bool = True) -> None:
+async def put(
+    bench: Bench,
+    *metas: bytes | None,
+    node: str = "up",
+    task: str = "t",
+    first: int = 0,
+    partial: bool = True,
+) -> None:
     await bench.store.artifacts.put(
         [
-            ArtifactRecord(Stream(task, node), f"u{number}" if partial else "whole", partial, meta, b"{}", 0.0)
+            ArtifactRecord(
+                Stream(task, node), f"u{number}" if partial else "whole", partial, meta, b"{}", 0.0
+            )
             for number, meta in enumerate(metas, first)
         ]
     )
@@ -78,7 +87,9 @@ async def test_without_names_all_parents_are_read(bench: Bench) -> None:
             (f"up{number}", f"u{ref}") for number in range(20) for ref in range(2)
         }
         seeing.seen.clear()
-        await bench.run(pull(from_nodes=["up3", "up7", "up3"]), task_id="t", node_id="other", sources=sources)
+        await bench.run(
+            pull(from_nodes=["up3", "up7", "up3"]), task_id="t", node_id="other", sources=sources
+        )
         assert len(seeing.seen) == 4
 
 
@@ -91,7 +102,14 @@ async def test_no_parent_starves_behind_long_ones(bench: Bench) -> None:
     sources = tuple(Source(node_id=name, ended=True) for name in [*names, "short"])
     async with bench.worker({"work": seeing}):
         assert (await bench.run(pull(), task_id="t", sources=sources)).batches == 2403
-    assert max(place for place, batch in enumerate(seeing.seen) if batch.payload["from_node"] == "short") < 900
+    assert (
+        max(
+            place
+            for place, batch in enumerate(seeing.seen)
+            if batch.payload["from_node"] == "short"
+        )
+        < 900
+    )
 
 
 async def test_what_is_stored_just_before_the_parent_ended_is_not_missed(bench: Bench) -> None:
@@ -100,7 +118,9 @@ async def test_what_is_stored_just_before_the_parent_ended_is_not_missed(bench: 
     class Late(InMemoryArtifactStore):
         done = False
 
-        async def read(self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False) -> Sequence[ArtifactRecord]:
+        async def read(
+            self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False
+        ) -> Sequence[ArtifactRecord]:
             page = await super().read(stream, after=after, limit=limit, latest=latest)
             if not page and not self.done:
                 self.done = True
@@ -128,13 +148,19 @@ async def test_a_pull_without_parents_is_an_error(bench: Bench, inline: dict[str
     assert "node 'root' has no parents to pull from; add edges to it" in end.error
 
 
-async def test_records_of_one_uid_are_read_once_with_a_warning(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+async def test_records_of_one_uid_are_read_once_with_a_warning(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     """A store does not hold two, unless somebody changed what it holds."""
 
     class Doubling(InMemoryArtifactStore):
-        async def read(self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False) -> Sequence[ArtifactRecord]:
+        async def read(
+            self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False
+        ) -> Sequence[ArtifactRecord]:
             page = await super().read(stream, after=after, limit=limit, latest=latest)
-            return [replace(record, uid="u0") for record in page] if stream.node_id == "up" else page
+            return (
+                [replace(record, uid="u0") for record in page] if stream.node_id == "up" else page
+            )
 
     bench.store.artifacts = Doubling()
     await put(bench, b'{"a":1}', b'{"a":2}')
@@ -146,27 +172,43 @@ async def test_records_of_one_uid_are_read_once_with_a_warning(bench: Bench, cap
 
 
 async def test_rechunked_batches_have_size_items_of_one_artifact(bench: Bench) -> None:
-    await put(bench, b'{"rows":[1,2,3],"tags":["x"]}', b'{"rows":[],"tags":[]}', b'{"rows":[4],"tags":[]}')
+    await put(
+        bench, b'{"rows":[1,2,3],"tags":["x"]}', b'{"rows":[],"tags":[]}', b'{"rows":[4],"tags":[]}'
+    )
     seeing = Seeing()
     async with bench.worker({"work": seeing}):
-        await bench.run(rechunk(from_nodes=["up"], size=2, meta_list_key="rows"), task_id="t", sources=ENDED)
+        await bench.run(
+            rechunk(from_nodes=["up"], size=2, meta_list_key="rows"), task_id="t", sources=ENDED
+        )
     assert [batch.payload for batch in seeing.seen] == [
-        {"from_node": "up", "items": [1, 2], "parent": {"ref": "u0", "list_key": "rows", "chunk": 0}},
+        {
+            "from_node": "up",
+            "items": [1, 2],
+            "parent": {"ref": "u0", "list_key": "rows", "chunk": 0},
+        },
         {"from_node": "up", "items": [3], "parent": {"ref": "u0", "list_key": "rows", "chunk": 1}},
         {"from_node": "up", "items": [4], "parent": {"ref": "u2", "list_key": "rows", "chunk": 0}},
     ]
     assert len({batch.batch_uid for batch in seeing.seen}) == 3
 
 
-async def test_without_a_list_key_the_only_list_is_cut_else_the_artifact_is_the_item(bench: Bench) -> None:
+async def test_without_a_list_key_the_only_list_is_cut_else_the_artifact_is_the_item(
+    bench: Bench,
+) -> None:
     await put(bench, b'{"rows":[1,2],"n":2}', b'{"a":[1],"b":[2]}', b'{"n":1}')
     seeing = Seeing()
     async with bench.worker({"work": seeing}):
         await bench.run(rechunk(size=5), task_id="t", sources=ENDED)
-    assert [batch.payload["items"] for batch in seeing.seen] == [[1, 2], [{"a": [1], "b": [2]}], [{"n": 1}]]
+    assert [batch.payload["items"] for batch in seeing.seen] == [
+        [1, 2],
+        [{"a": [1], "b": [2]}],
+        [{"n": 1}],
+    ]
 
 
-async def test_a_function_is_called_with_the_meta_or_the_items_and_returns_the_batchs_artifact(bench: Bench) -> None:
+async def test_a_function_is_called_with_the_meta_or_the_items_and_returns_the_batchs_artifact(
+    bench: Bench,
+) -> None:
     await put(bench, b'{"rows":[1,2,3]}')
     calls: list[Any] = []
 
@@ -230,7 +272,9 @@ async def test_uids_stay_short_down_a_long_chain(bench: Bench) -> None:
     async with bench.worker({"work": work}):
         for number in range(8):
             name = f"{number}" * 100
-            command = await bench.send(pull(), task_id="t", node_id=name, sources=(Source(node_id=node, ended=True),))
+            command = await bench.send(
+                pull(), task_id="t", node_id=name, sources=(Source(node_id=node, ended=True),)
+            )
             assert (await bench.end(command)).batches == 2
             node = name
     assert all(len(record.uid) <= 200 for record in await bench.stored(command))
@@ -238,7 +282,9 @@ async def test_uids_stay_short_down_a_long_chain(bench: Bench) -> None:
 
 async def test_node_ids_with_colons_do_not_clash(bench: Bench) -> None:
     for node, uid in (("a", "b:c"), ("a:b", "c")):
-        await bench.store.artifacts.put([ArtifactRecord(Stream("t", node), uid, True, b"{}", b"{}", 0.0)])
+        await bench.store.artifacts.put(
+            [ArtifactRecord(Stream("t", node), uid, True, b"{}", b"{}", 0.0)]
+        )
     sources = (Source(node_id="a", ended=True), Source(node_id="a:b", ended=True))
     async with bench.worker({"work": Seeing()}):
         assert (await bench.run(pull(), task_id="t", sources=sources)).batches == 2
@@ -256,7 +302,9 @@ async def test_a_hint_wakes_the_reader_long_before_it_would_look(bench: Bench) -
     seeing = Seeing()
     await put(bench, b'{"x":1}')
     async with bench.worker({"work": seeing}):
-        command = await bench.send(pull(poll_ms=3_600_000), task_id="t", sources=(Source(node_id="up"),))
+        command = await bench.send(
+            pull(poll_ms=3_600_000), task_id="t", sources=(Source(node_id="up"),)
+        )
         await seeing.until(lambda: len(seeing.seen) == 1)
         began = bench.clock.monotonic()
         await put(bench, b'{"x":2}', first=1)
@@ -273,14 +321,21 @@ async def test_without_hints_the_stream_is_looked_at_every_poll(bench: Bench) ->
     graph = {
         "nodes": [
             {"node_id": "up", "type": "a"},
-            {"node_id": "n", "type": "work", "depends_on": ["up"], "io": {"start_when": "first_batch"}},
+            {
+                "node_id": "n",
+                "type": "work",
+                "depends_on": ["up"],
+                "io": {"start_when": "first_batch"},
+            },
         ]
     }
     async with Client(db=bench.store, bus=bench.bus) as client:
         task_id = await client.create_task(graph=graph)
     async with bench.worker({"work": seeing}):
         began = bench.clock.monotonic()
-        command = await bench.send(pull(poll_ms=60_000), task_id=task_id, index=1, sources=(Source(node_id="up"),))
+        command = await bench.send(
+            pull(poll_ms=60_000), task_id=task_id, index=1, sources=(Source(node_id="up"),)
+        )
         await bench.started(command)
         await put(bench, b'{"x":1}', task=task_id)
         await seeing.until(lambda: len(seeing.seen) == 1)
@@ -289,14 +344,23 @@ async def test_without_hints_the_stream_is_looked_at_every_poll(bench: Bench) ->
         assert (await bench.end(command)).batches == 1
 
 
-async def test_a_parent_that_is_known_to_have_ended_ends_the_reader_without_a_hint(bench: Bench) -> None:
+async def test_a_parent_that_is_known_to_have_ended_ends_the_reader_without_a_hint(
+    bench: Bench,
+) -> None:
     """The store says so: the task that is looked up has no such stream open any more."""
-    graph = {"nodes": [{"node_id": "other", "type": "a"}, {"node_id": "n", "type": "work", "depends_on": ["other"]}]}
+    graph = {
+        "nodes": [
+            {"node_id": "other", "type": "a"},
+            {"node_id": "n", "type": "work", "depends_on": ["other"]},
+        ]
+    }
     async with Client(db=bench.store, bus=bench.bus) as client:
         task_id = await client.create_task(graph=graph)
     await put(bench, b'{"x":1}', task=task_id)
     async with bench.worker({"work": Seeing()}):
-        end = await bench.run(pull(poll_ms=1000), task_id=task_id, index=1, sources=(Source(node_id="up"),))
+        end = await bench.run(
+            pull(poll_ms=1000), task_id=task_id, index=1, sources=(Source(node_id="up"),)
+        )
     assert (end.kind, end.batches) == ("node_succeeded", 1)
 
 
@@ -304,8 +368,18 @@ async def test_what_does_not_travel_is_read_from_the_store(bench: Bench) -> None
     graph = {
         "nodes": [
             {"node_id": "up", "type": "a"},
-            {"node_id": "n", "type": "work", "depends_on": ["up"], "io": {"input_inline": pull(from_node="nobody")}},
-            {"node_id": "m", "type": "echo", "depends_on": ["up"], "io": {"input_inline": {"x": 1}}},
+            {
+                "node_id": "n",
+                "type": "work",
+                "depends_on": ["up"],
+                "io": {"input_inline": pull(from_node="nobody")},
+            },
+            {
+                "node_id": "m",
+                "type": "echo",
+                "depends_on": ["up"],
+                "io": {"input_inline": {"x": 1}},
+            },
         ]
     }
     graph["nodes"][1]["io"]["input_inline"]["input_args"] = {}  # type: ignore[index]
@@ -324,7 +398,9 @@ async def test_what_does_not_travel_is_read_from_the_store(bench: Bench) -> None
         assert (await bench.end(command)).batches == 0
 
 
-async def test_a_streamed_node_tells_its_readers_at_once_and_then_in_measured_steps(bench: Bench) -> None:
+async def test_a_streamed_node_tells_its_readers_at_once_and_then_in_measured_steps(
+    bench: Bench,
+) -> None:
     hints: list[Any] = []
     gate = anyio.Event()
 
@@ -335,7 +411,10 @@ async def test_a_streamed_node_tells_its_readers_at_once_and_then_in_measured_st
             await ctx.clock.sleep(0.001)
             yield {"number": number}
 
-    async with bench.bus.subscribe(["flowkit.control"], group=None) as control, bench.worker({"work": work}):
+    async with (
+        bench.bus.subscribe(["flowkit.control"], group=None) as control,
+        bench.worker({"work": work}),
+    ):
         command = await bench.send(streamed=True)
         (delivery,) = await control.receive(max_messages=1)
         hints.append(delivery.message)
@@ -352,7 +431,10 @@ async def test_a_node_nobody_streams_from_sends_no_hints(bench: Bench) -> None:
     async def work() -> AsyncIterator[dict[str, Any]]:
         yield {"first": True}
 
-    async with bench.bus.subscribe(["flowkit.control"], group=None) as control, bench.worker({"work": work}):
+    async with (
+        bench.bus.subscribe(["flowkit.control"], group=None) as control,
+        bench.worker({"work": work}),
+    ):
         await bench.run(streamed=False)
         await bench.clock.sleep(1)
         with anyio.move_on_after(0.01) as scope:
@@ -364,7 +446,9 @@ async def test_a_stream_is_read_in_constant_memory(bench: Bench) -> None:
     class Counted(InMemoryArtifactStore):
         largest = 0
 
-        async def read(self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False) -> Sequence[ArtifactRecord]:
+        async def read(
+            self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False
+        ) -> Sequence[ArtifactRecord]:
             page = await super().read(stream, after=after, limit=limit, latest=latest)
             Counted.largest = max(Counted.largest, len(page))
             return page
@@ -399,7 +483,10 @@ async def test_an_unknown_adapter_fails_for_good(bench: Bench, name: Any) -> Non
         (pull(from_nodes="up"), "from_nodes a list of them"),
         (pull(from_node=5), "from_node is a node id"),
         (pull(from_nodes=[5]), "from_nodes a list of them"),
-        (pull(from_nodes=[]), "from_nodes is empty; name parents of the node, or leave it out to read all of them"),
+        (
+            pull(from_nodes=[]),
+            "from_nodes is empty; name parents of the node, or leave it out to read all of them",
+        ),
         (pull(poll_ms=0), "poll_ms is at least 1"),
         (pull(poll_ms="fast"), "poll_ms is to be of type int, not 'fast'"),
         (pull(poll_ms=True), "poll_ms is to be of type int"),
@@ -412,7 +499,9 @@ async def test_an_unknown_adapter_fails_for_good(bench: Bench, name: Any) -> Non
         (rechunk(size=1, meta_list_key="rows"), "'rows' is no list in artifact 'u0' of node 'up'"),
     ],
 )
-async def test_bad_arguments_fail_for_good(bench: Bench, inline: dict[str, Any], message: str) -> None:
+async def test_bad_arguments_fail_for_good(
+    bench: Bench, inline: dict[str, Any], message: str
+) -> None:
     await put(bench, b'{"rows":5}')
     async with bench.worker({"work": Seeing()}):
         end = await bench.run(inline, task_id="t", sources=ENDED)
@@ -428,13 +517,18 @@ async def test_arguments_may_be_left_out(bench: Bench) -> None:
 
 class Proposing(Seeing):
     async def load_input(self, input_ref: Any, input_inline: Any) -> Any:
-        return {"input_adapter": (input_inline or {}).get("propose", "pull.from_artifacts"), "input_args": {"from_node": "up"}}
+        return {
+            "input_adapter": (input_inline or {}).get("propose", "pull.from_artifacts"),
+            "input_args": {"from_node": "up"},
+        }
 
     async def iter_batches(self, loaded: Any) -> AsyncIterator[Batch]:
         yield Batch("own", "own")
 
 
-async def test_the_adapter_the_node_names_wins_over_the_one_load_input_proposes(bench: Bench) -> None:
+async def test_the_adapter_the_node_names_wins_over_the_one_load_input_proposes(
+    bench: Bench,
+) -> None:
     await put(bench, b'{"rows":[1,2]}')
     proposing = Proposing()
     async with bench.worker({"work": proposing}):
@@ -479,7 +573,9 @@ async def test_plugins_bring_adapters(bench: Bench) -> None:
         calls.append(item)
 
     async with bench.worker({"work": work}, plugins=[Plugin()]):
-        assert (await bench.run({"input_adapter": "letters", "input_args": {"text": "abc"}})).batches == 3
+        assert (
+            await bench.run({"input_adapter": "letters", "input_args": {"text": "abc"}})
+        ).batches == 3
         assert (await bench.run({"input_adapter": "single"})).batches == 1
     assert calls == ["a", "b", "c", "d"]
 
@@ -497,7 +593,9 @@ async def test_a_handler_reads_its_parents_artifacts(bench: Bench) -> None:
     assert (end.reason_code, "'stranger' is none of them" in end.error) == ("bad_input", True)
 
 
-async def test_a_late_hint_of_a_stream_that_is_read_does_not_keep_its_reader_busy(bench: Bench) -> None:
+async def test_a_late_hint_of_a_stream_that_is_read_does_not_keep_its_reader_busy(
+    bench: Bench,
+) -> None:
     """The reader waits for the stream that is open, and the clock goes on."""
     seeing = Seeing()
     await put(bench, b'{"a":1}', node="one")
@@ -508,6 +606,14 @@ async def test_a_late_hint_of_a_stream_that_is_read_does_not_keep_its_reader_bus
         late = StreamMoved(task_id="t", node_id="one", ended=True)
         await bench.bus.publish([Message("flowkit.control", encode(late), "t")])
         await put(bench, b'{"b":1}', node="two")
-        await bench.bus.publish([Message("flowkit.control", encode(StreamMoved(task_id="t", node_id="two", ended=True)), "t")])
+        await bench.bus.publish(
+            [
+                Message(
+                    "flowkit.control",
+                    encode(StreamMoved(task_id="t", node_id="two", ended=True)),
+                    "t",
+                )
+            ]
+        )
         end = await bench.end(command)
     assert (end.kind, len(seeing.seen)) == ("node_succeeded", 2)

@@ -30,7 +30,13 @@ async def test_entered_means_ready(bench: Bench) -> None:
         (session,) = await bench.store.sessions()
         assert (session.worker_id, session.roles, session.beat) == ("w", ("work", "other"), 1)
         assert session.info["running"] == "0"
-        for topic in ("flowkit.cmd.work", "flowkit.cmd.other", "flowkit.events", "flowkit.control", "flowkit.dlq"):
+        for topic in (
+            "flowkit.cmd.work",
+            "flowkit.cmd.other",
+            "flowkit.events",
+            "flowkit.control",
+            "flowkit.dlq",
+        ):
             assert topic in bench.bus.broker.topics
         assert worker.roles == ("work", "other")
         await worker.start()
@@ -38,7 +44,9 @@ async def test_entered_means_ready(bench: Bench) -> None:
     assert await bench.store.sessions() == []
 
 
-async def test_it_may_be_started_and_stopped_several_times_and_from_different_tasks(bench: Bench) -> None:
+async def test_it_may_be_started_and_stopped_several_times_and_from_different_tasks(
+    bench: Bench,
+) -> None:
     worker = bench.worker({"work": echo})
     for number in range(3):
         async with anyio.create_task_group() as group:
@@ -59,7 +67,9 @@ async def test_the_session_is_renewed_while_runs_go_on(bench: Bench) -> None:
         gate.open.set()
 
 
-async def test_a_beat_that_is_missed_is_made_good(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_beat_that_is_missed_is_made_good(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Away(InMemoryStore):
         missing = False
 
@@ -71,7 +81,10 @@ async def test_a_beat_that_is_missed_is_made_good(bench: Bench, monkeypatch: pyt
         async def end_session(self, worker_id: str) -> None:
             raise StoreUnavailable("away")
 
-    async with Away() as store, Worker(bus=bench.bus, store=store, clock=bench.clock, handlers={"work": echo}):
+    async with (
+        Away() as store,
+        Worker(bus=bench.bus, store=store, clock=bench.clock, handlers={"work": echo}),
+    ):
         store.missing = True
         await bench.clock.sleep(10)
         store.missing = False
@@ -80,7 +93,9 @@ async def test_a_beat_that_is_missed_is_made_good(bench: Bench, monkeypatch: pyt
         assert session.beat >= 4
 
 
-async def test_what_was_given_stays_open_and_what_was_opened_is_closed(flowkit_clock: ManualClock) -> None:
+async def test_what_was_given_stays_open_and_what_was_opened_is_closed(
+    flowkit_clock: ManualClock,
+) -> None:
     class Recorded:
         __name__ = "recorded"
 
@@ -109,20 +124,34 @@ async def test_what_was_given_stays_open_and_what_was_opened_is_closed(flowkit_c
 
     plugin = Recorded()
     cfg = WorkerConfig(bus="test://bus")
-    async with Worker(db="test://store", cfg=cfg, handlers={"work": echo}, clock=flowkit_clock, plugins=[plugin]):
+    async with Worker(
+        db="test://store", cfg=cfg, handlers={"work": echo}, clock=flowkit_clock, plugins=[plugin]
+    ):
         assert plugin.log == ["store opened", "bus opened"]
     assert plugin.log == ["store opened", "bus opened", "bus closed", "store closed"]
     plugin.log.clear()
     async with plugin.made("bus", InMemoryBus) as bus, plugin.made("store", InMemoryStore) as store:
-        async with Worker(db="test://store", cfg=cfg, handlers={"work": echo}, bus=bus, store=store, clock=flowkit_clock, plugins=[plugin]):
+        async with Worker(
+            db="test://store",
+            cfg=cfg,
+            handlers={"work": echo},
+            bus=bus,
+            store=store,
+            clock=flowkit_clock,
+            plugins=[plugin],
+        ):
             pass
         assert plugin.log == ["bus opened", "store opened"]
 
 
 async def test_addresses_in_memory_are_enough(flowkit_clock: ManualClock) -> None:
-    async with Worker(db="memory://worker-life", handlers={"work": echo}, clock=flowkit_clock) as worker:
+    async with Worker(
+        db="memory://worker-life", handlers={"work": echo}, clock=flowkit_clock
+    ) as worker:
         assert worker.worker_id
-    async with Worker(cfg=WorkerConfig(db="memory://worker-life"), handlers={"work": echo}, clock=flowkit_clock):
+    async with Worker(
+        cfg=WorkerConfig(db="memory://worker-life"), handlers={"work": echo}, clock=flowkit_clock
+    ):
         pass
 
 
@@ -136,14 +165,18 @@ async def test_a_bus_without_its_topics_fails_the_start(bench: Bench) -> None:
 
 async def test_a_bus_that_cannot_be_listened_to_fails_the_start(bench: Bench) -> None:
     class Deaf(InMemoryBus):
-        def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> Any:
+        def subscribe(
+            self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000
+        ) -> Any:
             raise BusUnavailable("no broker")
 
         async def ensure_topics(self, topics: Sequence[TopicSpec]) -> None: ...
 
     async with Deaf() as bus:
         with pytest.raises(BusUnavailable, match="no broker"):
-            async with Worker(bus=bus, store=bench.store, clock=bench.clock, handlers={"work": echo}):
+            async with Worker(
+                bus=bus, store=bench.store, clock=bench.clock, handlers={"work": echo}
+            ):
                 pass
 
 
@@ -157,7 +190,9 @@ def test_a_worker_needs_a_store() -> None:
         Worker(handlers={"work": echo})
 
 
-async def test_only_the_roles_of_the_configuration_are_served_and_plugins_fill_them(bench: Bench) -> None:
+async def test_only_the_roles_of_the_configuration_are_served_and_plugins_fill_them(
+    bench: Bench,
+) -> None:
     class Plugin:
         __name__ = "offering"
 
@@ -165,7 +200,9 @@ async def test_only_the_roles_of_the_configuration_are_served_and_plugins_fill_t
             register("offered", echo)
             register("work", Handler())
 
-    async with bench.worker({"work": echo, "spare": echo}, plugins=[Plugin()], roles=["work", "offered"]) as worker:
+    async with bench.worker(
+        {"work": echo, "spare": echo}, plugins=[Plugin()], roles=["work", "offered"]
+    ) as worker:
         assert worker.roles == ("work", "offered")
         assert (await bench.run(1)).result == 1
         assert (await bench.run(2, role="offered")).result == 2
@@ -173,7 +210,9 @@ async def test_only_the_roles_of_the_configuration_are_served_and_plugins_fill_t
 
 async def test_the_namespace_is_in_all_names(bench: Bench) -> None:
     async with bench.worker({"work": echo}, namespace="mine"):
-        assert {"mine.cmd.work", "mine.events", "mine.control", "mine.dlq"} <= set(bench.bus.broker.topics)
+        assert {"mine.cmd.work", "mine.events", "mine.control", "mine.dlq"} <= set(
+            bench.bus.broker.topics
+        )
 
 
 # ---------------------------------------------------------------- stopping
@@ -277,7 +316,9 @@ async def test_a_run_that_was_being_cancelled_is_reported_as_stopped(bench: Benc
     assert (await bench.end(command)).kind == "node_stopped"
 
 
-async def test_a_worker_that_cannot_tell_its_end_leaves_all_the_same(flowkit_store: InMemoryStore, flowkit_clock: ManualClock) -> None:
+async def test_a_worker_that_cannot_tell_its_end_leaves_all_the_same(
+    flowkit_store: InMemoryStore, flowkit_clock: ManualClock
+) -> None:
     from tests.worker.bench import open_bench
     from tests.worker.test_commands import FailingBus
 
@@ -292,7 +333,9 @@ async def test_a_worker_that_cannot_tell_its_end_leaves_all_the_same(flowkit_sto
         assert bench.kinds(command) == ["node_started"]
 
 
-async def test_a_run_that_swallows_every_cancel_is_left_behind(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_run_that_swallows_every_cancel_is_left_behind(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     enough = anyio.Event()
 
     async def work() -> str:
@@ -327,7 +370,9 @@ async def test_run_works_until_it_is_cancelled_and_hands_back(bench: Bench) -> N
 
 @pytest.mark.usefixtures("survived_signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_the_first_signal_drains_and_the_second_stops_at_once(bench: Bench, number: int, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_first_signal_drains_and_the_second_stops_at_once(
+    bench: Bench, number: int, caplog: pytest.LogCaptureFixture
+) -> None:
     gate = Gate()
     worker = bench.worker({"work": gate}, stop_grace_sec=1_000_000)
     with caplog.at_level(logging.INFO):
@@ -384,7 +429,9 @@ async def test_a_loop_that_dies_lives_again(bench: Bench, caplog: pytest.LogCapt
     class Shaky(InMemoryBus):
         fail = False
 
-        def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> Any:
+        def subscribe(
+            self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000
+        ) -> Any:
             from contextlib import asynccontextmanager
 
             subscription = super().subscribe(topics, group=group, max_unacked=max_unacked)
@@ -409,8 +456,20 @@ async def test_a_loop_that_dies_lives_again(bench: Bench, caplog: pytest.LogCapt
     async with Shaky() as bus:
         inner = Bench(bus, bench.store, bench.clock)
         async with anyio.create_task_group() as group:
-            group.start_soon(inner.listen, "flowkit.events", "tests", inner.reports, lambda message: _decoded(message.value))
-            async with Worker(bus=bus, store=bench.store, clock=bench.clock, handlers={"work": echo}, cfg=WorkerConfig(worker_id="w")):
+            group.start_soon(
+                inner.listen,
+                "flowkit.events",
+                "tests",
+                inner.reports,
+                lambda message: _decoded(message.value),
+            )
+            async with Worker(
+                bus=bus,
+                store=bench.store,
+                clock=bench.clock,
+                handlers={"work": echo},
+                cfg=WorkerConfig(worker_id="w"),
+            ):
                 bus.fail = True
                 commands = [await inner.send(number) for number in range(3)]
                 for command in commands:

@@ -1,4 +1,6 @@
-"""Code that cancels its own asyncio task, and takes that back: each end of a run is reported all the same."""
+"""Code that cancels its own asyncio task, and takes that back: each end of a run is reported all
+the same.
+"""
 
 import asyncio
 import contextlib
@@ -66,9 +68,15 @@ async def time_out() -> None:
 
 
 HABITS: list[Callable[[], Awaitable[None]]] = [
-    take_back_at_once, take_back_what_came, take_back_one_of_two, take_back_more_than_it_asked_for, swallow, cancel_soon,
-    cancel_soon_and_take_back, time_out,
-]  # fmt: skip
+    take_back_at_once,
+    take_back_what_came,
+    take_back_one_of_two,
+    take_back_more_than_it_asked_for,
+    swallow,
+    cancel_soon,
+    cancel_soon_and_take_back,
+    time_out,
+]
 Habit = Callable[[], Awaitable[None]]
 Wait = Callable[[], Awaitable[None]]
 
@@ -172,7 +180,15 @@ async def test_what_a_contained_function_has_taken_back_cancels_no_later_await()
     assert not own_task().cancelling()
 
 
-PLACES = [in_a_function, in_a_generator, in_a_context_exit, in_a_cleanup, in_a_batch, in_finalize, in_iter_batches]
+PLACES = [
+    in_a_function,
+    in_a_generator,
+    in_a_context_exit,
+    in_a_cleanup,
+    in_a_batch,
+    in_finalize,
+    in_iter_batches,
+]
 everywhere = pytest.mark.parametrize("place", PLACES)
 any_habit = pytest.mark.parametrize("habit", HABITS)
 
@@ -183,7 +199,9 @@ async def go_on() -> None:
 
 @everywhere
 @any_habit
-async def test_a_run_that_cancels_its_own_task_reports_its_end(bench: Bench, place: Any, habit: Habit) -> None:
+async def test_a_run_that_cancels_its_own_task_reports_its_end(
+    bench: Bench, place: Any, habit: Habit
+) -> None:
     async with bench.worker({"work": place(habit, go_on)}, max_concurrency=1):
         for _ in range(3):
             end = await bench.run()
@@ -193,7 +211,9 @@ async def test_a_run_that_cancels_its_own_task_reports_its_end(bench: Bench, pla
 
 
 @pytest.mark.parametrize("turns", range(12))
-async def test_so_does_a_run_whose_task_is_cancelled_by_what_it_left_behind(bench: Bench, turns: int) -> None:
+async def test_so_does_a_run_whose_task_is_cancelled_by_what_it_left_behind(
+    bench: Bench, turns: int
+) -> None:
     async def work(item: Any, ctx: RunContext) -> str:
         task, loop = own_task(), asyncio.get_running_loop()
 
@@ -239,7 +259,9 @@ async def test_a_run_that_was_left_to_itself_ends_its_slot(bench: Bench) -> None
 @everywhere
 @any_habit
 async def test_so_does_a_run_that_is_cut_off(bench: Bench, place: Any, habit: Habit) -> None:
-    async with bench.worker({"work": place(habit, anyio.sleep_forever)}, cancel_grace_sec=1, max_concurrency=1):
+    async with bench.worker(
+        {"work": place(habit, anyio.sleep_forever)}, cancel_grace_sec=1, max_concurrency=1
+    ):
         for _ in range(2):
             command = await bench.send()
             await bench.started(command)
@@ -249,8 +271,12 @@ async def test_so_does_a_run_that_is_cut_off(bench: Bench, place: Any, habit: Ha
 
 @everywhere
 @any_habit
-async def test_so_does_a_run_of_a_worker_that_stops(bench: Bench, place: Any, habit: Habit, caplog: pytest.LogCaptureFixture) -> None:
-    async with bench.worker({"work": place(habit, anyio.sleep_forever)}, stop_grace_sec=1, cancel_grace_sec=1):
+async def test_so_does_a_run_of_a_worker_that_stops(
+    bench: Bench, place: Any, habit: Habit, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with bench.worker(
+        {"work": place(habit, anyio.sleep_forever)}, stop_grace_sec=1, cancel_grace_sec=1
+    ):
         command = await bench.send()
         await bench.started(command)
     assert (await bench.end(command)).kind in ("node_released", "node_succeeded")

@@ -18,7 +18,9 @@ from tests.worker.bench import Bench
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="as it was")
 
 
-async def test_a_cleanup_sees_and_resets_what_a_synchronous_function_has_set(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_cleanup_sees_and_resets_what_a_synchronous_function_has_set(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     seen: list[str] = []
 
     def work(item: Any, ctx: RunContext) -> None:
@@ -54,7 +56,12 @@ async def test_a_synchronous_generator_sees_after_each_yield_what_it_has_set(ben
             command = await bench.send()
             assert (await bench.end(command)).kind == "node_succeeded"
             seen = [record.meta for record in await bench.stored(command)]
-            assert seen == [b'{"seen":"0"}', b'{"seen":"1"}', b'{"seen":"2"}', b'{"seen":"as it was"}']
+            assert seen == [
+                b'{"seen":"0"}',
+                b'{"seen":"1"}',
+                b'{"seen":"2"}',
+                b'{"seen":"as it was"}',
+            ]
 
 
 async def test_each_batch_of_a_function_sees_what_the_batch_before_has_set(bench: Bench) -> None:
@@ -66,10 +73,15 @@ async def test_each_batch_of_a_function_sees_what_the_batch_before_has_set(bench
     async with bench.worker({"work": work}):
         command = await bench.send(io={"input_inline": [1, 2], "batching": {"size": 1}})
         assert (await bench.end(command)).kind == "node_succeeded"
-        assert [record.meta for record in await bench.stored(command)] == [b'{"before":"as it was"}', b'{"before":"1"}']
+        assert [record.meta for record in await bench.stored(command)] == [
+            b'{"before":"as it was"}',
+            b'{"before":"1"}',
+        ]
 
 
-async def test_a_generator_that_is_ended_early_is_closed_in_its_thread_and_context(bench: Bench) -> None:
+async def test_a_generator_that_is_ended_early_is_closed_in_its_thread_and_context(
+    bench: Bench,
+) -> None:
     closed: list[Any] = []
 
     def work() -> Iterator[Any]:
@@ -130,7 +142,11 @@ async def test_a_call_that_is_cancelled_before_its_thread_has_it_is_not_made() -
 def test_the_private_names_of_anyio_that_threads_use_are_there() -> None:
     from anyio._core import _eventloop
 
-    missing = [name for name in ("claim_worker_thread", "get_async_backend", "threadlocals") if not hasattr(_eventloop, name)]
+    missing = [
+        name
+        for name in ("claim_worker_thread", "get_async_backend", "threadlocals")
+        if not hasattr(_eventloop, name)
+    ]
     assert not missing, (
         f"this version of anyio has no {missing}: adapt flowkit._user_code.threads, and its bound in flowkit-core's pyproject.toml"
     )

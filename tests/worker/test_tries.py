@@ -50,11 +50,21 @@ async def test_a_batch_that_fails_is_tried_again_alone_while_the_others_go_on(be
     async with bench.worker({"work": work}):
         command = await bench.send(list("abcd"), retry_policy=STEADY)
         end = await bench.end(command)
-    assert (end.kind, end.metrics, end.batches, end.skipped) == ("node_succeeded", {"count": 4}, 4, 0)
+    assert (end.kind, end.metrics, end.batches, end.skipped) == (
+        "node_succeeded",
+        {"count": 4},
+        4,
+        0,
+    )
     began = work.seen[0][2]
     assert [(uid, attempt, round(at - began)) for uid, attempt, at in work.seen] == [
-        ("a", 1, 0), ("b", 1, 0), ("c", 1, 0), ("d", 1, 0), ("b", 2, 10), ("b", 3, 30),
-    ]  # fmt: skip
+        ("a", 1, 0),
+        ("b", 1, 0),
+        ("c", 1, 0),
+        ("d", 1, 0),
+        ("b", 2, 10),
+        ("b", 3, 30),
+    ]
     assert await letters(bench) == []
 
 
@@ -70,7 +80,9 @@ async def test_max_bounds_the_tries_of_a_batch_exactly(bench: Bench, retries: in
 
 
 @pytest.mark.parametrize("policy", [RetryPolicy(), RetryPolicy(permanent_on=("busy",))])
-async def test_a_permanent_failure_of_a_batch_is_not_tried_again(bench: Bench, policy: RetryPolicy) -> None:
+async def test_a_permanent_failure_of_a_batch_is_not_tried_again(
+    bench: Bench, policy: RetryPolicy
+) -> None:
     error = NodeFailure("no", reason_code="busy", permanent=not policy.model_fields_set)
     work = Work({"b": 99}, error)
     async with bench.worker({"work": work}):
@@ -124,7 +136,9 @@ async def test_a_function_is_tried_again_for_the_batch_that_failed(bench: Bench)
     assert end.batches == 3
 
 
-async def test_a_generator_that_is_tried_again_for_a_batch_stores_each_yield_once(bench: Bench) -> None:
+async def test_a_generator_that_is_tried_again_for_a_batch_stores_each_yield_once(
+    bench: Bench,
+) -> None:
     async def work(items: list[int], ctx: RunContext) -> AsyncIterator[dict[str, Any]]:
         yield {"half": items}
         if items == [1] and ctx.attempt == 1:
@@ -135,7 +149,12 @@ async def test_a_generator_that_is_tried_again_for_a_batch_stores_each_yield_onc
         command = await bench.send([1, 2], io={"batching": {"size": 1}})
         end = await bench.end(command)
     assert end.batches == 4
-    assert sorted(record.uid for record in await bench.stored(command)) == ["0#0", "0#1", "1#0", "1#1"]
+    assert sorted(record.uid for record in await bench.stored(command)) == [
+        "0#0",
+        "0#1",
+        "1#0",
+        "1#1",
+    ]
 
 
 # ---------------------------------------------------------------- time, and being cancelled
@@ -146,7 +165,11 @@ async def test_while_a_batch_waits_the_worker_gives_the_signs_of_life(bench: Ben
     async with bench.worker({"work": work}):
         command = await bench.send(list("ab"), retry_policy=STEADY, heartbeat_sec=6.0)
         await bench.end(command)
-    said = [round(report.at - bench.reports[0].at) for report in bench.of(command) if report.kind == "batches_retried"]
+    said = [
+        round(report.at - bench.reports[0].at)
+        for report in bench.of(command)
+        if report.kind == "batches_retried"
+    ]
     assert said == [2, 4, 6, 8, 10]
 
 
@@ -174,7 +197,13 @@ async def test_a_further_try_is_announced_before_it_is_made(bench: Bench) -> Non
         async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
             if ctx.attempt > 1:
                 await anyio.wait_all_tasks_blocked()
-                told.append([str(report.retries.tries) for report in bench.reports if report.kind == "batches_retried"])
+                told.append(
+                    [
+                        str(report.retries.tries)
+                        for report in bench.reports
+                        if report.kind == "batches_retried"
+                    ]
+                )
             return await super().process_batch(batch, ctx)
 
     async with bench.worker({"work": Watched({"b": 2})}):
@@ -186,7 +215,13 @@ async def test_tries_of_a_lost_attempt_count(bench: Bench) -> None:
     work = Work({"b": 99})
     known = BatchRetries(number=1, tries={"b": 1})
     async with bench.worker({"work": work}):
-        await bench.run(list("ab"), attempt=2, earlier_attempts=1, retries=known, retry_policy=STEADY.model_copy(update={"max": 3}))
+        await bench.run(
+            list("ab"),
+            attempt=2,
+            earlier_attempts=1,
+            retries=known,
+            retry_policy=STEADY.model_copy(update={"max": 3}),
+        )
     assert [attempt for uid, attempt, _ in work.seen if uid == "b"] == [3, 4]
 
 
@@ -194,7 +229,14 @@ async def test_a_batch_whose_last_try_was_lost_is_given_up_untried(bench: Bench)
     work = Work({})
     known = BatchRetries(number=2, tries={"b": 2})
     async with bench.worker({"work": work}):
-        end = await bench.run(list("ab"), attempt=2, earlier_attempts=1, retries=known, retry_policy=STEADY, on_batch_failure="skip")
+        end = await bench.run(
+            list("ab"),
+            attempt=2,
+            earlier_attempts=1,
+            retries=known,
+            retry_policy=STEADY,
+            on_batch_failure="skip",
+        )
     assert (work.tries("b"), end.batches, end.skipped) == (0, 1, 1)
     (letter,) = await bench.store.dead_letters()
     assert letter.reason_code == "worker_lost"
@@ -226,7 +268,12 @@ async def test_a_node_that_skips_goes_on_without_the_batch_and_says_how_many(ben
     work = Work({"b": 99, "d": 99})
     async with bench.worker({"work": work}):
         end = await bench.run(list("abcde"), retry_policy=STEADY, on_batch_failure="skip")
-    assert (end.kind, end.metrics, end.batches, end.skipped) == ("node_succeeded", {"count": 3}, 3, 2)
+    assert (end.kind, end.metrics, end.batches, end.skipped) == (
+        "node_succeeded",
+        {"count": 3},
+        3,
+        2,
+    )
     assert set(await letters(bench)) == {"b", "d"}
 
 
@@ -249,8 +296,12 @@ async def test_the_budget_of_an_only_batch_is_that_of_the_node(bench: Bench) -> 
 
     policy = RetryPolicy(backoff_sec=10, jitter=0, budget_sec=30)
     async with bench.worker({"work": Failing()}):
-        early = await bench.run({"x": 1}, retry_policy=policy, first_issued_at=bench.clock.now() - 19)
-        late = await bench.run({"x": 1}, retry_policy=policy, first_issued_at=bench.clock.now() - 21)
+        early = await bench.run(
+            {"x": 1}, retry_policy=policy, first_issued_at=bench.clock.now() - 19
+        )
+        late = await bench.run(
+            {"x": 1}, retry_policy=policy, first_issued_at=bench.clock.now() - 21
+        )
     assert (early.permanent, late.permanent) == (False, True)
     assert len(await bench.store.dead_letters()) == 1
 

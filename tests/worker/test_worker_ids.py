@@ -28,16 +28,26 @@ async def killed(worker: Worker) -> None:
 
 
 def session(started_at: float, beat: int = 1, incarnation: str = "other") -> WorkerSession:
-    info = {"incarnation": incarnation, "host": "elsewhere", "pid": "7", "hb_interval_sec": str(HEARTBEAT_SEC)}
+    info = {
+        "incarnation": incarnation,
+        "host": "elsewhere",
+        "pid": "7",
+        "hb_interval_sec": str(HEARTBEAT_SEC),
+    }
     return WorkerSession("w", ("work",), beat, started_at, info)
 
 
-async def test_a_second_worker_of_a_configured_name_is_refused_and_the_first_goes_on(bench: Bench) -> None:
+async def test_a_second_worker_of_a_configured_name_is_refused_and_the_first_goes_on(
+    bench: Bench,
+) -> None:
     gate = Gate()
     async with bench.worker({"work": gate}):
         command = await bench.send("x")
         await bench.started(command)
-        with pytest.raises(WorkerIdTaken, match=f"worker_id 'w' is in use by process {os.getpid()} on .*: give each worker"):
+        with pytest.raises(
+            WorkerIdTaken,
+            match=f"worker_id 'w' is in use by process {os.getpid()} on .*: give each worker",
+        ):
             await bench.worker({"work": gate}).start()
         await bench.clock.sleep(60)
         gate.open.set()
@@ -46,7 +56,9 @@ async def test_a_second_worker_of_a_configured_name_is_refused_and_the_first_goe
     assert gate.order == ["x"]
 
 
-async def test_a_worker_that_was_killed_is_replaced_under_its_name_within_seconds(bench: Bench) -> None:
+async def test_a_worker_that_was_killed_is_replaced_under_its_name_within_seconds(
+    bench: Bench,
+) -> None:
     first = bench.worker({"work": echo}, hb_interval_sec=HEARTBEAT_SEC)
     await first.start()
     await killed(first)
@@ -65,16 +77,24 @@ async def test_a_worker_that_was_stopped_is_replaced_under_its_name_at_once(benc
 
 
 @pytest.mark.parametrize("ahead", [0.0, 3600.0], ids=["in step", "an hour ahead"])
-async def test_the_clock_of_a_killed_worker_does_not_keep_its_name(bench: Bench, ahead: float) -> None:
+async def test_the_clock_of_a_killed_worker_does_not_keep_its_name(
+    bench: Bench, ahead: float
+) -> None:
     await bench.store.renew_session(session(bench.clock.now() + ahead))
     async with bench.worker({"work": echo}):
         await bench.clock.sleep(10)
         assert (await bench.run(1)).result == 1
 
 
-@pytest.mark.parametrize(("interval", "within"), [("nan", 8), ("inf", 8), ("-5", 8), ("0", 8), ("soon", 8), ("1e9", 125)])
-async def test_a_damaged_heartbeat_interval_delays_a_start_for_a_bounded_time(bench: Bench, interval: str, within: float) -> None:
-    await bench.store.renew_session(WorkerSession("w", ("work",), 1, 0.0, {"hb_interval_sec": interval}))
+@pytest.mark.parametrize(
+    ("interval", "within"), [("nan", 8), ("inf", 8), ("-5", 8), ("0", 8), ("soon", 8), ("1e9", 125)]
+)
+async def test_a_damaged_heartbeat_interval_delays_a_start_for_a_bounded_time(
+    bench: Bench, interval: str, within: float
+) -> None:
+    await bench.store.renew_session(
+        WorkerSession("w", ("work",), 1, 0.0, {"hb_interval_sec": interval})
+    )
     began = bench.clock.monotonic()
     async with bench.worker({"work": echo}):
         assert bench.clock.monotonic() - began <= within
@@ -82,17 +102,28 @@ async def test_a_damaged_heartbeat_interval_delays_a_start_for_a_bounded_time(be
 
 async def test_a_name_that_was_made_up_is_replaced_by_another(bench: Bench) -> None:
     def made_up() -> Worker:
-        return Worker(bus=bench.bus, store=bench.store, clock=bench.clock, handlers={"work": echo}, cfg=WorkerConfig())
+        return Worker(
+            bus=bench.bus,
+            store=bench.store,
+            clock=bench.clock,
+            handlers={"work": echo},
+            cfg=WorkerConfig(),
+        )
 
     first, second = made_up(), made_up()
     second.worker_id = first.worker_id  # as in a process that was forked after the worker was made
     async with first, second:
         assert first.worker_id != second.worker_id
-        assert {found.worker_id for found in await bench.store.sessions()} == {first.worker_id, second.worker_id}
+        assert {found.worker_id for found in await bench.store.sessions()} == {
+            first.worker_id,
+            second.worker_id,
+        }
         assert (await bench.run(1)).result == 1
 
 
-async def test_a_worker_whose_name_was_taken_hands_back_its_runs_and_ends_with_an_error(bench: Bench) -> None:
+async def test_a_worker_whose_name_was_taken_hands_back_its_runs_and_ends_with_an_error(
+    bench: Bench,
+) -> None:
     """As after a network partition, in which another was started under its name."""
     gate = Gate()
     worker = bench.worker({"work": gate}, cancel_grace_sec=1)

@@ -1,4 +1,6 @@
-"""FlowKit: flows of tasks over coordinators and workers, durable in a store, connected by a message bus."""
+"""FlowKit: flows of tasks over coordinators and workers, durable in a store, connected by a message
+bus.
+"""
 
 from flowkit.client import Client
 from flowkit.config import CoordinatorConfig, WorkerConfig

@@ -1,4 +1,6 @@
-"""Checks of plugins: their hooks can be called, what they register can be used, what they open has all parts of its protocol."""
+"""Checks of plugins: their hooks can be called, what they register can be used, what they open has
+all parts of its protocol.
+"""
 
 import difflib
 import functools
@@ -39,7 +41,9 @@ def wrong_object(plugin: object) -> str | None:
 
 
 def faults_of_plugin(plugin: object, options_of: Options) -> Iterator[str]:
-    """What is wrong with the hooks of a plugin. ``options_of`` gives pluggy's options of an attribute, or None if it is no hook."""
+    """What is wrong with the hooks of a plugin. ``options_of`` gives pluggy's options of an
+    attribute, or None if it is no hook.
+    """
     found: set[str] = set()
     for attribute in dir(plugin):
         options = options_of(plugin, attribute)
@@ -54,7 +58,10 @@ def faults_of_plugin(plugin: object, options_of: Options) -> Iterator[str]:
                 yield f"there is no hook {hook!r}{_did_you_mean(hook)}"
         elif options["wrapper"] or options["hookwrapper"]:
             yield f"{hook} is a hook wrapper; FlowKit does not call wrappers"
-        elif (fault := _fault_of_kind(plugin, attribute) or _fault_of_hook(getattr(plugin, attribute), hook)) is not None:
+        elif (
+            fault := _fault_of_kind(plugin, attribute)
+            or _fault_of_hook(getattr(plugin, attribute), hook)
+        ) is not None:
             yield f"{hook} {fault}"
     for pair in PAIRS:
         if len(there := found.intersection(pair)) == 1:
@@ -74,7 +81,9 @@ def _fault_of_other(plugin: object, attribute: str) -> str | None:
 
 def _fault_of_kind(plugin: object, attribute: str) -> str | None:
     """Return why pluggy would not take this attribute for a function, or None."""
-    if isinstance(inspect.getattr_static(plugin, attribute, None), property | functools.cached_property | None):
+    if isinstance(
+        inspect.getattr_static(plugin, attribute, None), property | functools.cached_property | None
+    ):
         kind = "computed when it is read"
     elif isinstance(function := getattr(plugin, attribute), type):
         kind = f"the class {function.__name__!r}"
@@ -96,28 +105,41 @@ def _fault_of_hook(function: Any, hook: str) -> str | None:
     if inspect.isgeneratorfunction(function):
         return "is a generator; hooks are plain functions, called and not iterated"
     parameters = inspect.signature(function).parameters
-    if any(parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) for parameter in parameters.values()):
+    if any(
+        parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        for parameter in parameters.values()
+    ):
         return "takes any arguments; name those that it wants"
     for name, parameter in parameters.items():
         has_default = parameter.default is not parameter.empty
         if name not in HOOKS[hook] and not has_default:
-            return f"takes {name!r}; the arguments of this hook are {', '.join(sorted(HOOKS[hook]))}"
+            return (
+                f"takes {name!r}; the arguments of this hook are {', '.join(sorted(HOOKS[hook]))}"
+            )
         if name in HOOKS[hook] and has_default:
             return f"gives {name!r} a default; an argument with a default is not passed"
         if parameter.kind is parameter.KEYWORD_ONLY and not has_default:
             return f"takes {name!r} by keyword only; arguments are passed by position"
     needed = NEEDED_ARGUMENTS.get(hook)
-    return None if needed is None or needed in parameters else f"does not take {needed!r}, which it needs"
+    return (
+        None
+        if needed is None or needed in parameters
+        else f"does not take {needed!r}, which it needs"
+    )
 
 
 _USABLE: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "function": (callable, "a function is called with a context"),
     "handler": (
-        lambda value: callable(value) or any(hasattr(value, name) for name in ("process_batch", "make")),
+        lambda value: (
+            callable(value) or any(hasattr(value, name) for name in ("process_batch", "make"))
+        ),
         "a handler is a Handler, a class of handlers, or a function",
     ),
     "input adapter": (
-        lambda value: inspect.isasyncgenfunction(value) or inspect.isasyncgenfunction(type(value).__call__),
+        lambda value: (
+            inspect.isasyncgenfunction(value) or inspect.isasyncgenfunction(type(value).__call__)
+        ),
         "an adapter is an async generator function",
     ),
 }
@@ -157,8 +179,19 @@ def missing_part(opened: object, protocol: type) -> str | None:
 
 
 def _parts(protocol: type) -> list[str]:
-    methods = [name for name, value in vars(protocol).items() if inspect.isfunction(value) and name != "__init__"]
-    return [*get_type_hints(protocol), *(name for name in methods if not name.startswith("_") or name in ("__aenter__", "__aexit__"))]
+    methods = [
+        name
+        for name, value in vars(protocol).items()
+        if inspect.isfunction(value) and name != "__init__"
+    ]
+    return [
+        *get_type_hints(protocol),
+        *(
+            name
+            for name in methods
+            if not name.startswith("_") or name in ("__aenter__", "__aexit__")
+        ),
+    ]
 
 
 def _declared(cls: type) -> set[str]:
@@ -173,5 +206,7 @@ def _missing_parameter(expected: Any, given: Any) -> str | None:
         return None
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return None
-    wanted = [p.name for p in inspect.signature(expected).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    wanted = [
+        p.name for p in inspect.signature(expected).parameters.values() if p.kind is p.KEYWORD_ONLY
+    ]
     return next((name for name in wanted if name not in parameters), None)

@@ -1,4 +1,6 @@
-"""Settings of adapters: ``options["NAME"]`` in the configuration of a coordinator, worker or client."""
+"""Settings of adapters: ``options["NAME"]`` in the configuration of a coordinator, worker or
+client.
+"""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -12,16 +14,20 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_options(model: type[Model], options: Mapping[str, Any], name: str) -> Model:
-    """Check the settings of the adapter ``name`` with its model, which should have ``extra="forbid"``.
+    """Check the settings of the adapter ``name`` with its model, which should have
+    ``extra="forbid"``.
 
     Raises:
-        ConfigError: a field is unknown or ill-typed; the message names each one, with ``options.NAME`` before it, and no value.
+        ConfigError: a field is unknown or ill-typed; the message names each one, with
+            ``options.NAME`` before it, and no value.
     """
     try:
         return model.model_validate(dict(options))
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False)
-        raise ConfigError("; ".join(f"{_place(item, name)}: {_fault(item, model)}" for item in faults)) from None
+        raise ConfigError(
+            "; ".join(f"{_place(item, name)}: {_fault(item, model)}" for item in faults)
+        ) from None
 
 
 def _place(item: Any, name: str) -> str:

@@ -36,16 +36,23 @@ class SystemClock:
 
 
 def uptime() -> float:
-    """Return seconds since the machine started, with the time it slept, where the system counts that."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+    """Return seconds since the machine started, with the time it slept, where the system counts
+    that.
+    """
+    return (
+        time.clock_gettime(time.CLOCK_BOOTTIME)
+        if hasattr(time, "CLOCK_BOOTTIME")
+        else time.monotonic()
+    )
 
 
 class StoreClock(SystemClock):
     """The time of a store's server, for a process that keeps its tasks there.
 
-    Processes compare their time with times that others stored, so all of them use the clock of the server. It is measured now and then,
-    and counted on in between by a clock that cannot be set: a wall clock that is wrong, or jumps, has no effect. Before the first
-    measurement, and for a store without a clock, it is the system's clock.
+    Processes compare their time with times that others stored, so all of them use the clock of the
+    server. It is measured now and then, and counted on in between by a clock that cannot be set: a
+    wall clock that is wrong, or jumps, has no effect. Before the first measurement, and for a store
+    without a clock, it is the system's clock.
     """
 
     def __init__(self, *, uptime: Callable[[], float] = uptime) -> None:
@@ -59,7 +66,8 @@ class StoreClock(SystemClock):
 
     @asynccontextmanager
     async def following(self, store: Store) -> AsyncIterator[None]:
-        """Measure the clock of this store's server, if it has one: on entering, then regularly until left.
+        """Measure the clock of this store's server, if it has one: on entering, then regularly
+        until left.
 
         Raises:
             StoreUnavailable: the server did not answer.
@@ -102,9 +110,14 @@ class StoreClock(SystemClock):
         is_off = abs(ahead_sec) >= NOTABLE_SEC
         if is_off and not self._is_off:
             logger.warning(
-                "This machine's clock is %.0f s %s the store's, which is used instead: let NTP set it", abs(ahead_sec),
-                "ahead of" if ahead_sec > 0 else "behind", extra={"action": "clock_wrong"},
-            )  # fmt: skip
+                "This machine's clock is %.0f s %s the store's, which is used instead: let NTP set it",
+                abs(ahead_sec),
+                "ahead of" if ahead_sec > 0 else "behind",
+                extra={"action": "clock_wrong"},
+            )
         elif self._is_off and not is_off:
-            logger.info("This machine's clock agrees with the store's again", extra={"action": "clock_right"})
+            logger.info(
+                "This machine's clock agrees with the store's again",
+                extra={"action": "clock_right"},
+            )
         self._is_off = is_off

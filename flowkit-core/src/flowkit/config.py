@@ -6,7 +6,16 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from flowkit._json.documents import SYNTAX_OF_SUFFIX, DocumentError, read_document, read_file
 from flowkit._json.limits import PositiveSeconds, Seconds
@@ -27,7 +36,9 @@ class GraphLimits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_nodes: int = Field(20_000, ge=1, description="Nodes of one graph.")
-    max_edges: int = Field(100_000, ge=1, description="Edges of one graph, each as often as it is written.")
+    max_edges: int = Field(
+        100_000, ge=1, description="Edges of one graph, each as often as it is written."
+    )
     max_bytes: int = Field(8 * 1024 * 1024, ge=1, description="Bytes of the graph as JSON.")
     max_depth: int = Field(32, ge=1, description="How deep values may nest.")
 
@@ -37,15 +48,30 @@ class CommonConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    db: str | None = Field(None, description="Address of the store, such as `mongodb://host/name` or `memory://`.")
-    bus: str | None = Field(None, description="Address of the bus, such as `kafka://host:9092,host2:9092` or `memory://`.")
-    kafka_bootstrap: str | None = Field(None, description="Short form of `bus` for Kafka: `host:9092`.")
-    namespace: str = Field(
-        "flowkit", pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$", description="Prefix of topics, consumer groups and collections."
+    db: str | None = Field(
+        None, description="Address of the store, such as `mongodb://host/name` or `memory://`."
     )
-    topic_cmd_fmt: str = Field("{namespace}.cmd.{role}", description="Topic of the commands of a role.")
-    topic_status_fmt: str = Field("{namespace}.events", description="Topic of what workers and clients report.")
-    topic_control_fmt: str = Field("{namespace}.control", description="Topic that every worker listens to.")
+    bus: str | None = Field(
+        None,
+        description="Address of the bus, such as `kafka://host:9092,host2:9092` or `memory://`.",
+    )
+    kafka_bootstrap: str | None = Field(
+        None, description="Short form of `bus` for Kafka: `host:9092`."
+    )
+    namespace: str = Field(
+        "flowkit",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$",
+        description="Prefix of topics, consumer groups and collections.",
+    )
+    topic_cmd_fmt: str = Field(
+        "{namespace}.cmd.{role}", description="Topic of the commands of a role."
+    )
+    topic_status_fmt: str = Field(
+        "{namespace}.events", description="Topic of what workers and clients report."
+    )
+    topic_control_fmt: str = Field(
+        "{namespace}.control", description="Topic that every worker listens to."
+    )
     topic_dlq_fmt: str = Field("{namespace}.dlq", description="Topic of dead letters.")
     signing_keys: tuple[SecretStr, ...] = Field(
         (),
@@ -53,17 +79,25 @@ class CommonConfig(BaseModel):
         "where there is none nothing is signed, and nothing is refused for it.",
     )
     inline_limit_bytes: int = Field(
-        65_536, ge=0, description="Input of a node above this does not travel in its command; the worker reads it from the store."
+        65_536,
+        ge=0,
+        description="Input of a node above this does not travel in its command; the worker reads it from the store.",
     )
-    limits: GraphLimits = Field(default_factory=GraphLimits, description="Limits on submitted graphs.")
+    limits: GraphLimits = Field(
+        default_factory=GraphLimits, description="Limits on submitted graphs."
+    )
     options: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="Settings of adapters and plugins, by their name (`kafka`, `mongo`, …)."
+        default_factory=dict,
+        description="Settings of adapters and plugins, by their name (`kafka`, `mongo`, …).",
     )
 
     @field_validator("*", mode="before")
     @classmethod
     def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation in (int, float):
+        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation in (
+            int,
+            float,
+        ):
             raise ValueError(f"a number is expected, not {str(value).lower()}")
         return value
 
@@ -83,7 +117,9 @@ class CommonConfig(BaseModel):
             try:
                 topic = getattr(self, name).format(namespace=self.namespace, **role)
             except (KeyError, IndexError, ValueError, AttributeError) as error:
-                raise ValueError(f"{name}: only {{namespace}} and, in topic_cmd_fmt, {{role}} may stand in it") from error
+                raise ValueError(
+                    f"{name}: only {{namespace}} and, in topic_cmd_fmt, {{role}} may stand in it"
+                ) from error
             checked_topic(topic, name)
         if not any(part in self.topic_cmd_fmt for part in ("{role}", "{type}")):
             raise ValueError("topic_cmd_fmt: {role} is missing")
@@ -91,10 +127,14 @@ class CommonConfig(BaseModel):
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         """What is shown: passwords in addresses and in the options are not."""
-        return [(name, redacted_value(value, name or "")) for name, value in super().__repr_args__()]
+        return [
+            (name, redacted_value(value, name or "")) for name, value in super().__repr_args__()
+        ]
 
     def bus_address(self, db: object = None) -> str:
-        """The bus to open: the one configured, else the store's if that is ``memory://``, else Kafka on this host."""
+        """The bus to open: the one configured, else the store's if that is ``memory://``, else
+        Kafka on this host.
+        """
         if self.bus:
             return self.bus
         if self.kafka_bootstrap:
@@ -137,15 +177,23 @@ class CommonConfig(BaseModel):
         return f"{self.namespace}.workers"
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str] | None = None, *, overrides: Mapping[str, Any] | None = None) -> Self:
-        """Read a JSON, TOML or YAML file, then the environment, then ``overrides``; the later ones win.
+    def load(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Read a JSON, TOML or YAML file, then the environment, then ``overrides``; the later ones
+        win.
 
-        Every field can be given as ``FLOWKIT_<FIELD>``: lists with commas or as JSON, objects as JSON. Any other variable that begins
-        with ``FLOWKIT_`` is an error, except ``FLOWKIT_TEST_*``.
-        ``KAFKA_BOOTSTRAP_SERVERS`` is ``FLOWKIT_KAFKA_BOOTSTRAP`` where neither that nor ``FLOWKIT_BUS`` is there.
+        Every field can be given as ``FLOWKIT_<FIELD>``: lists with commas or as JSON, objects as
+        JSON. Any other variable that begins with ``FLOWKIT_`` is an error, except
+        ``FLOWKIT_TEST_*``. ``KAFKA_BOOTSTRAP_SERVERS`` is ``FLOWKIT_KAFKA_BOOTSTRAP`` where neither
+        that nor ``FLOWKIT_BUS`` is there.
 
         Raises:
-            ConfigError: the file cannot be read, or a field is unknown or ill-typed; the message names it.
+            ConfigError: the file cannot be read, or a field is unknown or ill-typed; the message
+                names it.
         """
         origin: dict[str, str] = {}
         values: dict[str, Any] = {}
@@ -162,62 +210,112 @@ class CommonConfig(BaseModel):
         except ValidationError as error:
             found = [_complaint(item, origin) for item in error.errors()]
             more = len(found) - MAX_NAMED_FAULTS
-            raise ConfigError("; ".join(found[:MAX_NAMED_FAULTS]) + (f"; and {more} more" if more > 0 else "")) from None
+            raise ConfigError(
+                "; ".join(found[:MAX_NAMED_FAULTS]) + (f"; and {more} more" if more > 0 else "")
+            ) from None
 
 
 class CoordinatorConfig(CommonConfig):
     """How a coordinator works."""
 
-    worker_types: list[str] = Field(default_factory=list, description="Roles whose command topics are made at start.")
-    heartbeat_soft_sec: PositiveSeconds = Field(10.0, description="Silence after which a worker is reported as suspect.")
-    heartbeat_hard_sec: PositiveSeconds = Field(20.0, description="Silence after which a worker counts as lost.")
-    lease_ttl_sec: PositiveSeconds = Field(
-        20.0, description="How long a first attempt stays with a silent worker; doubles with each attempt."
+    worker_types: list[str] = Field(
+        default_factory=list, description="Roles whose command topics are made at start."
     )
-    cancel_grace_sec: Seconds = Field(10.0, description="How long a cancelled node may take to end by itself.")
-    scheduler_tick_sec: PositiveSeconds = Field(5.0, description="Upper bound between two sweeps for forgotten work.")
+    heartbeat_soft_sec: PositiveSeconds = Field(
+        10.0, description="Silence after which a worker is reported as suspect."
+    )
+    heartbeat_hard_sec: PositiveSeconds = Field(
+        20.0, description="Silence after which a worker counts as lost."
+    )
+    lease_ttl_sec: PositiveSeconds = Field(
+        20.0,
+        description="How long a first attempt stays with a silent worker; doubles with each attempt.",
+    )
+    cancel_grace_sec: Seconds = Field(
+        10.0, description="How long a cancelled node may take to end by itself."
+    )
+    scheduler_tick_sec: PositiveSeconds = Field(
+        5.0, description="Upper bound between two sweeps for forgotten work."
+    )
     command_check_sec: PositiveSeconds = Field(
-        2.0, description="How often commands that nobody has begun are compared with what the bus still holds."
+        2.0,
+        description="How often commands that nobody has begun are compared with what the bus still holds.",
     )
     finished_retention_sec: PositiveSeconds | None = Field(
-        None, description="Tasks that ended longer ago are deleted with their archive and artifacts. Not given: they are kept for ever."
+        None,
+        description="Tasks that ended longer ago are deleted with their archive and artifacts. Not given: they are kept for ever.",
     )
-    purge_interval_sec: PositiveSeconds = Field(60.0, description="Pause between two purges of tasks that ended long ago.")
-    outbox_max_retry: int = Field(8, ge=0, description="How often sending commands is tried again before the sweep takes over.")
+    purge_interval_sec: PositiveSeconds = Field(
+        60.0, description="Pause between two purges of tasks that ended long ago."
+    )
+    outbox_max_retry: int = Field(
+        8,
+        ge=0,
+        description="How often sending commands is tried again before the sweep takes over.",
+    )
     outbox_backoff_min_ms: int = Field(50, ge=1, description="First pause between two tries.")
     outbox_backoff_max_ms: int = Field(5_000, ge=1, description="Longest pause between two tries.")
-    max_in_flight: int = Field(512, ge=1, description="Nodes of one task that are dispatched at a time.")
-    max_cached_nodes: int = Field(1_000_000, ge=1, description="Nodes of live tasks kept in memory; beyond it tasks are loaded anew.")
+    max_in_flight: int = Field(
+        512, ge=1, description="Nodes of one task that are dispatched at a time."
+    )
+    max_cached_nodes: int = Field(
+        1_000_000,
+        ge=1,
+        description="Nodes of live tasks kept in memory; beyond it tasks are loaded anew.",
+    )
 
 
 class WorkerConfig(CommonConfig):
     """How a worker works."""
 
-    roles: list[str] = Field(default_factory=list, description="Roles to serve; those of the handlers if empty.")
+    roles: list[str] = Field(
+        default_factory=list, description="Roles to serve; those of the handlers if empty."
+    )
     worker_id: str | None = Field(
-        None, min_length=1, max_length=200, pattern=r"^\P{Cc}*$", description="Name of the worker; made up if not given."
+        None,
+        min_length=1,
+        max_length=200,
+        pattern=r"^\P{Cc}*$",
+        description="Name of the worker; made up if not given.",
     )
-    hb_interval_sec: PositiveSeconds = Field(3.0, description="How often the worker's session is renewed.")
-    announce_interval_sec: PositiveSeconds = Field(30.0, description="How often its load is told with the session.")
+    hb_interval_sec: PositiveSeconds = Field(
+        3.0, description="How often the worker's session is renewed."
+    )
+    announce_interval_sec: PositiveSeconds = Field(
+        30.0, description="How often its load is told with the session."
+    )
     max_concurrency: int = Field(32, ge=1, description="Nodes that run at a time.")
-    pull_poll_ms_default: int = Field(500, ge=1, description="Pause after which a waiting stream is looked at without being woken.")
-    strict_input_adapters: bool = Field(
-        False, description="An unknown adapter proposed by `load_input` fails the node, rather than `iter_batches` being used."
+    pull_poll_ms_default: int = Field(
+        500,
+        ge=1,
+        description="Pause after which a waiting stream is looked at without being woken.",
     )
-    stop_grace_sec: Seconds = Field(30.0, description="How long runs may go on when the worker stops.")
-    cancel_grace_sec: Seconds = Field(10.0, description="How long a cancelled run may take before it is cut off.")
+    strict_input_adapters: bool = Field(
+        False,
+        description="An unknown adapter proposed by `load_input` fails the node, rather than `iter_batches` being used.",
+    )
+    stop_grace_sec: Seconds = Field(
+        30.0, description="How long runs may go on when the worker stops."
+    )
+    cancel_grace_sec: Seconds = Field(
+        10.0, description="How long a cancelled run may take before it is cut off."
+    )
 
 
 def _read_file(path: Path) -> dict[str, Any]:
     syntax = SYNTAX_OF_SUFFIX.get(path.suffix.lower())
     if syntax is None:
-        raise ConfigError(f"{path}: a configuration is .json, .toml, .yaml or .yml, not {path.suffix or 'without a suffix'}")
+        raise ConfigError(
+            f"{path}: a configuration is .json, .toml, .yaml or .yml, not {path.suffix or 'without a suffix'}"
+        )
     try:
         values = read_document(read_file(path), syntax=syntax)
     except DocumentError as error:
         raise ConfigError(f"{path}: {error}") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: a configuration is a table of fields, not {type(values).__name__}")
+        raise ConfigError(
+            f"{path}: a configuration is a table of fields, not {type(values).__name__}"
+        )
     return values
 
 
@@ -248,17 +346,27 @@ def _from_environment(model: type[CommonConfig]) -> dict[str, Any]:
 
 
 def _check_known(name: str, field: str) -> None:
-    """Refuse a variable that is a field of no configuration: coordinators and workers may share one environment."""
+    """Refuse a variable that is a field of no configuration: coordinators and workers may share one
+    environment.
+    """
     known = {*CoordinatorConfig.model_fields, *WorkerConfig.model_fields}
     if field in known:
         return
     near = get_close_matches(field, known, n=1)
-    advice = f"; did you mean {ENVIRONMENT_PREFIX}{near[0].upper()}?" if near else f"; only {TESTS_PREFIX}* is free for other use"
+    advice = (
+        f"; did you mean {ENVIRONMENT_PREFIX}{near[0].upper()}?"
+        if near
+        else f"; only {TESTS_PREFIX}* is free for other use"
+    )
     raise ConfigError(f"{shortened(name)}: there is no such field{advice}")
 
 
 def _complaint(item: Any, origin: Mapping[str, str]) -> str:
     field = ".".join(shortened(str(part)) for part in item["loc"])
     where = origin.get(str(item["loc"][0])) if item["loc"] else None
-    message = "there is no such field" if item["type"] == "extra_forbidden" else shortened(item["msg"].removeprefix("Value error, "), 200)
+    message = (
+        "there is no such field"
+        if item["type"] == "extra_forbidden"
+        else shortened(item["msg"].removeprefix("Value error, "), 200)
+    )
     return f"{field}{f' (from {where})' if where else ''}: {message}" if field else message

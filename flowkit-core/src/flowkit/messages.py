@@ -1,8 +1,9 @@
 """What travels on the bus: commands to workers, reports from them, hints between both.
 
-Every message is one JSON object with its ``kind`` and the version ``v`` of its form. A reader takes no unknown field,
-kind or version, no text above the bounds of :mod:`flowkit._json.limits`, and no number that is not finite: it raises
-:class:`~flowkit.errors.DecodeError`, and the message is parked. Writers are held to the same.
+Every message is one JSON object with its ``kind`` and the version ``v`` of its form. A reader takes
+no unknown field, kind or version, no text above the bounds of :mod:`flowkit._json.limits`, and no
+number that is not finite: it raises :class:`~flowkit.errors.DecodeError`, and the message is
+parked. Writers are held to the same.
 
 The headers tell those who do not read the value what form it has, and which trace it belongs to.
 """
@@ -14,7 +15,17 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
-from flowkit._json.limits import SHORT, Count, Moment, PositiveSeconds, above_bounds, has_constants, has_controls, is_finite, may_overflow
+from flowkit._json.limits import (
+    SHORT,
+    Count,
+    Moment,
+    PositiveSeconds,
+    above_bounds,
+    has_constants,
+    has_controls,
+    is_finite,
+    may_overflow,
+)
 from flowkit.errors import DecodeError, MessageError, MessageTooLarge
 from flowkit.graph import RetryPolicy
 from flowkit.tracing import TraceContext
@@ -36,7 +47,9 @@ _DEFAULT_RETRY_POLICY = RetryPolicy()
 
 class _Message(BaseModel):
     # A number that is not finite is written as such, to be found by encode, and not as null.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants"
+    )
 
     v: Literal[1] = VERSION
     task_id: Id
@@ -62,7 +75,9 @@ class Source(BaseModel):
     batches: Count | None = None
     """How many batches the parent had stored when it finished; None if it has not finished."""
     result_only: bool = False
-    """The parent finished with a result and does not work in batches, so that it cannot have artifacts."""
+    """The parent finished with a result and does not work in batches, so that it cannot have
+    artifacts.
+    """
 
 
 class BatchRetries(BaseModel):
@@ -135,7 +150,9 @@ class CancelRun(_NodeMessage):
 
 
 class AskRun(_NodeMessage):
-    """What became of an attempt? Sent to every worker; the one that began it tells once more what it knows."""
+    """What became of an attempt? Sent to every worker; the one that began it tells once more what
+    it knows.
+    """
 
     kind: Literal["ask_run"] = "ask_run"
     worker_id: HostId
@@ -179,7 +196,9 @@ class BatchStored(_NodeMessage):
 
 
 class BatchesRetried(_NodeMessage):
-    """A running node tries batches again, and waits until it is time to: a sign of life, sent before each such try."""
+    """A running node tries batches again, and waits until it is time to: a sign of life, sent
+    before each such try.
+    """
 
     kind: Literal["batches_retried"] = "batches_retried"
     worker_id: HostId
@@ -245,7 +264,16 @@ class TaskTouched(_Message):
     kind: Literal["task_touched"] = "task_touched"
 
 
-WorkerReport = NodeStarted | NodeProgressed | BatchStored | BatchesRetried | NodeSucceeded | NodeFailed | NodeStopped | NodeReleased
+WorkerReport = (
+    NodeStarted
+    | NodeProgressed
+    | BatchStored
+    | BatchesRetried
+    | NodeSucceeded
+    | NodeFailed
+    | NodeStopped
+    | NodeReleased
+)
 AnyMessage = Annotated[
     RunNode
     | CancelRun
@@ -262,21 +290,34 @@ AnyMessage = Annotated[
     | TaskTouched,
     Field(discriminator="kind"),
 ]
-KINDS: tuple[str, ...] = tuple(cls.model_fields["kind"].default for cls in get_args(get_args(AnyMessage)[0]))
+KINDS: tuple[str, ...] = tuple(
+    cls.model_fields["kind"].default for cls in get_args(get_args(AnyMessage)[0])
+)
 
 _any: TypeAdapter[Any] = TypeAdapter(AnyMessage)
 
 _MODELS: tuple[type[BaseModel], ...] = (*get_args(get_args(AnyMessage)[0]), Source)
 _OPEN = {
-    model: tuple(name for name, field in model.model_fields.items() if field.annotation in (Any, RunContextData | None))
+    model: tuple(
+        name
+        for name, field in model.model_fields.items()
+        if field.annotation in (Any, RunContextData | None)
+    )
     for model in _MODELS
 }
 """Fields that take any value of JSON."""
-_IDS = {model: tuple(name for name, field in model.model_fields.items() if _NO_CONTROLS in field.metadata) for model in _MODELS}
+_IDS = {
+    model: tuple(
+        name for name, field in model.model_fields.items() if _NO_CONTROLS in field.metadata
+    )
+    for model in _MODELS
+}
 
 
 def headers_of(trace: TraceContext | None) -> Mapping[str, bytes]:
-    """The headers of a message: the version of its form, and the trace of its task if it has one."""
+    """The headers of a message: the version of its form, and the trace of its task if it has
+    one.
+    """
     if trace is None:
         return _HEADERS
     headers = {**_HEADERS, "traceparent": trace.traceparent.encode()}
@@ -296,11 +337,15 @@ def encode(message: BaseModel | dict[str, Any], *, limit: int | None = None) -> 
         data = to_json(message, inf_nan_mode="constants")
     except PydanticSerializationError as error:
         raise MessageError(f"a {_name(message)} cannot be written as JSON: {error}") from None
-    if (len(data) >= SHORT or limit is not None) and (excess := above_bounds(data, limit)) is not None:
+    if (len(data) >= SHORT or limit is not None) and (
+        excess := above_bounds(data, limit)
+    ) is not None:
         raise MessageTooLarge(f"a {_name(message)} cannot be sent: {excess}")
     # A single byte is found several times faster than a word.
     if (b"N" in data or b"I" in data) and has_constants(data):
-        raise MessageError(f"a {_name(message)} cannot be written as JSON: it holds a number that is not finite")
+        raise MessageError(
+            f"a {_name(message)} cannot be written as JSON: it holds a number that is not finite"
+        )
     return data
 
 
@@ -323,19 +368,24 @@ def decode(data: bytes, *, limit: int | None = None) -> Any:
     """The message in these bytes.
 
     Raises:
-        DecodeError: they are not JSON, or not a message of a known kind, version and form, or longer than ``limit``, or above the bounds,
+        DecodeError: they are not JSON, or not a message of a known kind, version and form, or
+            longer than ``limit``, or above the bounds,
             or :class:`Refused`.
     """
     if data.__class__ is Refused:
         raise DecodeError(data.reason)
-    if (len(data) >= SHORT or limit is not None) and (excess := above_bounds(data, limit)) is not None:
+    if (len(data) >= SHORT or limit is not None) and (
+        excess := above_bounds(data, limit)
+    ) is not None:
         raise DecodeError(f"not a message to read: {excess}")
     try:
         message = _any.validate_json(data, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"])) or "message"
-        raise DecodeError(f"not a message this version knows: {place[:_MOST_SHOWN]}: {first['msg'][:_MOST_SHOWN]}") from None
+        raise DecodeError(
+            f"not a message this version knows: {place[:_MOST_SHOWN]}: {first['msg'][:_MOST_SHOWN]}"
+        ) from None
     if (names := _OPEN[message.__class__]) and may_overflow(data):
         _check_finite(message, names)
     values = message.__dict__
@@ -349,14 +399,20 @@ def decode(data: bytes, *, limit: int | None = None) -> Any:
 
 
 def _check_finite(message: BaseModel, names: Iterable[str]) -> None:
-    """What the model does not look into: a number that no JSON can say would be stored, and shown."""
+    """What the model does not look into: a number that no JSON can say would be stored, and
+    shown.
+    """
     for name in names:
         value = getattr(message, name)
-        if value is not None and not is_finite(value.__dict__ if value.__class__ is RunContextData else value):
+        if value is not None and not is_finite(
+            value.__dict__ if value.__class__ is RunContextData else value
+        ):
             raise DecodeError(f"not a message this version knows: {name}: numbers should be finite")
 
 
 def _check_ids(message: BaseModel) -> None:
     for name in _IDS[message.__class__]:
         if has_controls(getattr(message, name)):
-            raise DecodeError(f"not a message this version knows: {name}: there are control characters in it")
+            raise DecodeError(
+                f"not a message this version knows: {name}: there are control characters in it"
+            )

@@ -8,8 +8,23 @@ from typing import Any, NoReturn
 import pluggy
 
 from flowkit import hookspecs
-from flowkit._plugin_checks import HOOK_PREFIX, HOOKS, fault_of_registration, faults_of_plugin, missing_part, wrong_object
-from flowkit._user_code.containment import apart, contained, error_text, error_type, loggable, message, origin
+from flowkit._plugin_checks import (
+    HOOK_PREFIX,
+    HOOKS,
+    fault_of_registration,
+    faults_of_plugin,
+    missing_part,
+    wrong_object,
+)
+from flowkit._user_code.containment import (
+    apart,
+    contained,
+    error_text,
+    error_type,
+    loggable,
+    message,
+    origin,
+)
 from flowkit._user_code.failure_logs import log_failure
 from flowkit.config import CommonConfig
 from flowkit.errors import ConfigError, FlowKitError, PayloadError, PluginError
@@ -21,16 +36,27 @@ ENTRY_POINT_GROUP = "flowkit"
 BUILTIN = "builtin"
 """The plugin with what FlowKit brings along."""
 
-KNOWN_ADDRESSES = {"kafka": "flowkit-kafka", "mongodb": "flowkit-mongo", "mongodb+srv": "flowkit-mongo", "memory": "flowkit-testing"}
+KNOWN_ADDRESSES = {
+    "kafka": "flowkit-kafka",
+    "mongodb": "flowkit-mongo",
+    "mongodb+srv": "flowkit-mongo",
+    "memory": "flowkit-testing",
+}
 """Schemes of addresses, and the packages whose plugins answer them."""
 
 
 class _PluginManager(pluggy.PluginManager):
-    """Takes every function named ``flowkit_…`` for a hook, marked or not, so that a misspelt one is noticed."""
+    """Takes every function named ``flowkit_…`` for a hook, marked or not, so that a misspelt one is
+    noticed.
+    """
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
         options = super().parse_hookimpl_opts(plugin, name)
-        if options is None and name.startswith(HOOK_PREFIX) and callable(getattr(plugin, name, None)):
+        if (
+            options is None
+            and name.startswith(HOOK_PREFIX)
+            and callable(getattr(plugin, name, None))
+        ):
             return {
                 "wrapper": False,
                 "hookwrapper": False,
@@ -67,8 +93,10 @@ class Plugins:
 
         Raises:
             ConfigError: ``plugins`` is no list.
-            PluginError: one cannot be imported, is a string, a class or None, has a hook that does not exist or cannot be called as its
-                author expects, an encoder without a decoder, or registers what cannot be used or a name that is taken.
+            PluginError: one cannot be imported, is a string, a class or None, has a hook that does
+                not exist or cannot be called as its
+                author expects, an encoder without a decoder, or registers what cannot be used or a
+                name that is taken.
         """
         self._manager = _PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
@@ -102,13 +130,17 @@ class Plugins:
             except Exception as error:
                 if isinstance(origin(error), KeyboardInterrupt):
                     raise origin(error) from None  # of the user who is at the terminal
-                raise PluginError(f"plugin {entry_point.name!r} cannot be imported: {error_text(error)}") from origin(error)
+                raise PluginError(
+                    f"plugin {entry_point.name!r} cannot be imported: {error_text(error)}"
+                ) from origin(error)
             if plugin is None or not self._manager.is_registered(plugin):
                 self._register(plugin, entry_point.name)
 
     def _register(self, plugin: object, name: str) -> None:
         if (what := wrong_object(plugin)) is not None:
-            raise PluginError(f"plugin {name!r} is {what}; a plugin is a module or an object with hooks")
+            raise PluginError(
+                f"plugin {name!r} is {what}; a plugin is a module or an object with hooks"
+            )
         if self._manager.has_plugin(name):
             raise PluginError(f"two plugins are called {name!r}")
         try:
@@ -123,18 +155,24 @@ class Plugins:
     def _check_hooks(self) -> None:
         for name, plugin in self._manager.list_name_plugin():
             if not self._manager.get_hookcallers(plugin):
-                raise PluginError(f"plugin {name!r}: it has no hook; hooks are functions whose names begin with {HOOK_PREFIX!r}")
+                raise PluginError(
+                    f"plugin {name!r}: it has no hook; hooks are functions whose names begin with {HOOK_PREFIX!r}"
+                )
 
     def _collect(self, hook: str, kind: str) -> Mapping[str, Any]:
         """Ask each plugin by itself, so that a clash can name both."""
         offered: dict[str, Any] = {}
         for implementation in self._implementations(hook):
 
-            def register(name: str, value: Any, *, plugin: str = implementation.plugin_name) -> None:
+            def register(
+                name: str, value: Any, *, plugin: str = implementation.plugin_name
+            ) -> None:
                 if (fault := fault_of_registration(kind, name, value)) is not None:
                     raise PluginError(fault)
                 if (owner := self._owners.setdefault((kind, name), plugin)) != plugin:
-                    raise _Clash(f"{kind} {name!r} is offered by two plugins: {owner!r} and {plugin!r}")
+                    raise _Clash(
+                        f"{kind} {name!r} is offered by two plugins: {owner!r} and {plugin!r}"
+                    )
                 if name in offered:
                     raise PluginError(f"{kind} {name!r} is registered twice")
                 offered[name] = value
@@ -145,15 +183,21 @@ class Plugins:
     # ------------------------------------------------------------ asking
 
     def owner(self, kind: str, name: str) -> str | None:
-        """Return the plugin that registered a ``handler``, ``function`` or ``input adapter``; None if it is FlowKit's own."""
+        """Return the plugin that registered a ``handler``, ``function`` or ``input adapter``; None
+        if it is FlowKit's own.
+        """
         plugin = self._owners.get((kind, name))
         return None if plugin == BUILTIN else plugin
 
-    def first(self, hook: str, *, check: Callable[[Any], Any] | None = None, **arguments: Any) -> Answer | None:
-        """The first answer to a hook that is not None, as ``check`` returned it. The plugin registered last is asked first.
+    def first(
+        self, hook: str, *, check: Callable[[Any], Any] | None = None, **arguments: Any
+    ) -> Answer | None:
+        """The first answer to a hook that is not None, as ``check`` returned it. The plugin
+        registered last is asked first.
 
         Raises:
-            FlowKitError: the plugin or ``check`` raised; the message names the plugin. An error of FlowKit's keeps its type, any other
+            FlowKitError: the plugin or ``check`` raised; the message names the plugin. An error of
+                FlowKit's keeps its type, any other
                 becomes a ``PluginError``.
         """
         for implementation in reversed(self._implementations(hook)):
@@ -175,7 +219,9 @@ class Plugins:
         """
         opened: Bus | None = self._opened("flowkit_open_bus", Bus, address=address, config=config)
         if opened is None:
-            raise ConfigError(f"no plugin opens a bus at {_scheme(address)!r}{_to_install(address)}")
+            raise ConfigError(
+                f"no plugin opens a bus at {_scheme(address)!r}{_to_install(address)}"
+            )
         return opened
 
     def open_store(self, source: Any, config: CommonConfig) -> Store:
@@ -185,9 +231,13 @@ class Plugins:
             ConfigError: none does.
             PluginError: the plugin raised, or its store lacks a part of the protocol.
         """
-        opened: Store | None = self._opened("flowkit_open_store", Store, source=source, config=config)
+        opened: Store | None = self._opened(
+            "flowkit_open_store", Store, source=source, config=config
+        )
         if opened is None:
-            raise ConfigError(f"no plugin opens a store from {_place(source)!r}{_to_install(source)}")
+            raise ConfigError(
+                f"no plugin opens a store from {_place(source)!r}{_to_install(source)}"
+            )
         return opened
 
     def _opened(self, hook: str, protocol: type[Any], **arguments: Any) -> Any:
@@ -195,19 +245,29 @@ class Plugins:
         unused: list[str] = []
         for implementation in reversed(self._implementations(hook)):
             if first is not None:
-                unused += [implementation.plugin_name] if _does_answer(hook, implementation, arguments) else []
+                unused += (
+                    [implementation.plugin_name]
+                    if _does_answer(hook, implementation, arguments)
+                    else []
+                )
             elif (value := _call(hook, implementation, arguments)) is not None:
                 first = Answer(implementation.plugin_name, value)
         if first is None:
             return None
         if (part := missing_part(first.value, protocol)) is not None:
-            raise PluginError(f"plugin {first.plugin!r}: what {hook} returned lacks {part} (see flowkit.protocols.{protocol.__name__})")
+            raise PluginError(
+                f"plugin {first.plugin!r}: what {hook} returned lacks {part} (see flowkit.protocols.{protocol.__name__})"
+            )
         if unused:
             place = _place(arguments.get("address", arguments.get("source")))
             logger.warning(
-                "Plugins %s and %s answer %s; %s is used", first.plugin, ", ".join(unused), place, first.plugin,
+                "Plugins %s and %s answer %s; %s is used",
+                first.plugin,
+                ", ".join(unused),
+                place,
+                first.plugin,
                 extra={"action": "plugins_clash", "plugin": first.plugin, "unused": unused},
-            )  # fmt: skip
+            )
         return first.value
 
     @property
@@ -236,20 +296,31 @@ class Plugins:
         return data
 
     def notify(self, hook: str, **arguments: Any) -> None:
-        """Tell every observer. One that raises is logged by name; the others and the caller go on."""
+        """Tell every observer. One that raises is logged by name; the others and the caller go
+        on.
+        """
         for implementation in self._implementations(hook):
             try:
                 _call(hook, implementation, arguments)
             except FlowKitError as error:
                 log_failure(
-                    logger, self, "Plugin %s raised in %s", implementation.plugin_name, hook, text=str(error), error=error,
-                    level=logging.ERROR, extra={"action": "observer_failed", "plugin": implementation.plugin_name},
-                )  # fmt: skip
+                    logger,
+                    self,
+                    "Plugin %s raised in %s",
+                    implementation.plugin_name,
+                    hook,
+                    text=str(error),
+                    error=error,
+                    level=logging.ERROR,
+                    extra={"action": "observer_failed", "plugin": implementation.plugin_name},
+                )
 
     # ------------------------------------------------------------ listing
 
     def provided(self, config: CommonConfig | None = None) -> list[Provided]:
-        """List for ``flowkit plugins`` what each plugin provides: hooks, what it registered, and the addresses that it answers."""
+        """List for ``flowkit plugins`` what each plugin provides: hooks, what it registered, and
+        the addresses that it answers.
+        """
         hooks = [
             Provided(name, "hook", attribute)
             for name, plugin in self._manager.list_name_plugin()
@@ -261,7 +332,9 @@ class Plugins:
         return sorted(rows, key=lambda row: (row.plugin, row.kind, row.name))
 
     def _answered(self, config: CommonConfig) -> Iterator[Provided]:
-        """Rows of the plugins that answer the configured addresses, and one of each known scheme."""
+        """Rows of the plugins that answer the configured addresses, and one of each known
+        scheme.
+        """
         for kind, hook, argument, configured in (
             ("bus", "flowkit_open_bus", "address", config.bus_address(config.db)),
             ("store", "flowkit_open_store", "source", config.db),
@@ -271,9 +344,19 @@ class Plugins:
                 places[_place(configured)] = configured
             for place, address in places.items():
                 arguments = {argument: address, "config": config}
-                names = [one.plugin_name for one in reversed(self._implementations(hook)) if _does_answer(hook, one, arguments)]
+                names = [
+                    one.plugin_name
+                    for one in reversed(self._implementations(hook))
+                    if _does_answer(hook, one, arguments)
+                ]
                 for name in names:
-                    which = "" if len(names) == 1 else " (used)" if name == names[0] else f" (not used: {names[0]} answers first)"
+                    which = (
+                        ""
+                        if len(names) == 1
+                        else " (used)"
+                        if name == names[0]
+                        else f" (not used: {names[0]} answers first)"
+                    )
                     yield Provided(name, kind, place + which)
 
 
@@ -281,10 +364,19 @@ class _Clash(PluginError):
     """Two plugins offer one name; the message names both."""
 
 
-def _call(hook: str, implementation: pluggy.HookImpl, arguments: Mapping[str, Any], check: Callable[[Any], Any] | None = None) -> Any:
-    """Call a hook of one plugin. All calls of hooks go through here, so that every error is contained and names its plugin."""
+def _call(
+    hook: str,
+    implementation: pluggy.HookImpl,
+    arguments: Mapping[str, Any],
+    check: Callable[[Any], Any] | None = None,
+) -> Any:
+    """Call a hook of one plugin. All calls of hooks go through here, so that every error is
+    contained and names its plugin.
+    """
     try:
-        value = contained(apart, implementation.function, *(arguments[name] for name in implementation.argnames))
+        value = contained(
+            apart, implementation.function, *(arguments[name] for name in implementation.argnames)
+        )
         return value if check is None or value is None else contained(apart, check, value)
     except _Clash:
         raise
@@ -297,14 +389,20 @@ def _does_answer(hook: str, implementation: pluggy.HookImpl, arguments: Mapping[
     try:
         return _call(hook, implementation, arguments) is not None
     except FlowKitError as error:
-        logger.warning("%s", error, extra={"action": "plugin_failed", "plugin": implementation.plugin_name})
+        logger.warning(
+            "%s", error, extra={"action": "plugin_failed", "plugin": implementation.plugin_name}
+        )
         return False
 
 
 def _raise_named(plugin: str, hook: str, error: BaseException) -> NoReturn:
-    """Raise an error of the same type, if it is one of FlowKit's that takes a message alone, else a ``PluginError``."""
+    """Raise an error of the same type, if it is one of FlowKit's that takes a message alone, else a
+    ``PluginError``.
+    """
     kind = type(error)
-    if isinstance(error, FlowKitError) and not any("__init__" in vars(base) for base in kind.__mro__ if issubclass(base, FlowKitError)):
+    if isinstance(error, FlowKitError) and not any(
+        "__init__" in vars(base) for base in kind.__mro__ if issubclass(base, FlowKitError)
+    ):
         raise kind(f"plugin {plugin!r}: {message(error)}") from error
     raise PluginError(f"plugin {plugin!r}: {hook} failed: {error_text(error)}") from error
 
@@ -317,14 +415,20 @@ def _changed(codec: pluggy.HookImpl, verb: str, data: bytes, context: str) -> by
         if verb == "encode":
             # The text of the error may hold the payload, which is not encoded yet.
             logger.debug("%s", what, exc_info=loggable(error))
-            raise PayloadError(f"{what}: {error_type(error.__cause__ or error)}; its text is logged at DEBUG") from None
+            raise PayloadError(
+                f"{what}: {error_type(error.__cause__ or error)}; its text is logged at DEBUG"
+            ) from None
         raise PayloadError(f"{what}: {error_text(error.__cause__ or error)}") from error.__cause__
     if changed is None:
         return data
     if not isinstance(changed, bytes):
-        raise PayloadError(f"plugin {codec.plugin_name!r}: {verb}d payloads are bytes, not {type(changed).__name__}")
+        raise PayloadError(
+            f"plugin {codec.plugin_name!r}: {verb}d payloads are bytes, not {type(changed).__name__}"
+        )
     if verb == "encode" and data and not changed:
-        raise PayloadError(f"plugin {codec.plugin_name!r}: encoded {context or 'a payload'} of {len(data)} bytes to nothing")
+        raise PayloadError(
+            f"plugin {codec.plugin_name!r}: encoded {context or 'a payload'} of {len(data)} bytes to nothing"
+        )
     return changed
 
 
@@ -335,12 +439,18 @@ def _name_of(plugin: object) -> str:
         name = contained(getattr, plugin, "__name__", None)
     except Exception:  # of a plugin with a __getattr__ of its own
         name = None
-    return name if isinstance(name, str) else f"{type(plugin).__module__}.{type(plugin).__qualname__}"
+    return (
+        name if isinstance(name, str) else f"{type(plugin).__module__}.{type(plugin).__qualname__}"
+    )
 
 
 def _place(source: Any) -> str:
     """An address without what may be secret in it, or the type of an object."""
-    return _scheme(source) if isinstance(source, str) else f"{type(source).__module__}.{type(source).__qualname__}"
+    return (
+        _scheme(source)
+        if isinstance(source, str)
+        else f"{type(source).__module__}.{type(source).__qualname__}"
+    )
 
 
 def _scheme(address: str) -> str:
@@ -350,5 +460,9 @@ def _scheme(address: str) -> str:
 
 
 def _to_install(source: Any) -> str:
-    package = KNOWN_ADDRESSES.get(source.partition("://")[0]) if isinstance(source, str) else "flowkit-mongo"
+    package = (
+        KNOWN_ADDRESSES.get(source.partition("://")[0])
+        if isinstance(source, str)
+        else "flowkit-mongo"
+    )
     return f"; pip install {package}" if package else ""

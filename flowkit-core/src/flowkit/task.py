@@ -51,7 +51,9 @@ class NodeStatus(StrEnum):
 
 
 _TERMINAL_TASK = frozenset({TaskStatus.FINISHED, TaskStatus.FAILED, TaskStatus.CANCELLED})
-_TERMINAL_NODE = frozenset({NodeStatus.FINISHED, NodeStatus.FAILED, NodeStatus.CANCELLED, NodeStatus.SKIPPED})
+_TERMINAL_NODE = frozenset(
+    {NodeStatus.FINISHED, NodeStatus.FAILED, NodeStatus.CANCELLED, NodeStatus.SKIPPED}
+)
 
 
 # ---------------------------------------------------------------- what users see
@@ -72,11 +74,15 @@ class NodeView(_View):
     worker_id: str | None = None
     reason_code: str | None = None
     error: str | None = None
-    """What went wrong; of a node that was stopped, why: the reason the task was cancelled for, the failure of another node, …"""
+    """What went wrong; of a node that was stopped, why: the reason the task was cancelled for, the
+    failure of another node, …
+    """
     result: JsonValue = None
     metrics: dict[str, float | int] = {}
     skipped_batches: int = 0
-    """Batches that failed for good, without which the node finished: they are kept as dead letters."""
+    """Batches that failed for good, without which the node finished: they are kept as dead
+    letters.
+    """
     progress: JsonValue = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -93,7 +99,9 @@ class TaskView(_View):
     vars: dict[str, JsonValue] = {}
     labels: dict[str, str] = {}
     result: dict[str, JsonValue] | None = None
-    """Once the task has ended, also if it failed or was cancelled: the results of the nodes without children that finished, by node id."""
+    """Once the task has ended, also if it failed or was cancelled: the results of the nodes without
+    children that finished, by node id.
+    """
     error: str | None = None
     """Why it failed, or the reason it was cancelled for."""
     created_at: datetime
@@ -103,7 +111,9 @@ class TaskView(_View):
 
 
 class TaskEvent(_View):
-    """One change of a task. ``seq`` counts 1, 2, 3, … per task; ``kind`` is ``status``, ``progress`` or ``batch``."""
+    """One change of a task. ``seq`` counts 1, 2, 3, … per task; ``kind`` is ``status``,
+    ``progress`` or ``batch``.
+    """
 
     seq: int
     at: datetime
@@ -152,7 +162,9 @@ class NewTask:
 
 
 class Mark:
-    """Where each node of a task is, in one byte. Finer than :class:`NodeStatus`: three marks are ``queued``."""
+    """Where each node of a task is, in one byte. Finer than :class:`NodeStatus`: three marks are
+    ``queued``.
+    """
 
     WAITING = ord(".")
     """Its parents have not ended."""
@@ -169,7 +181,9 @@ class Mark:
     FAILED = ord("X")
     CANCELLED = ord("C")
     SKIPPED = ord("S")
-    """Skipped without a failure: its condition was false, or no branch that leads to it was taken."""
+    """Skipped without a failure: its condition was false, or no branch that leads to it was
+    taken.
+    """
     UPSTREAM_FAILED = ord("x")
     """Skipped because a node above it failed or was cancelled: its children count it as failed."""
 
@@ -199,22 +213,30 @@ WorkerId = Annotated[str, Field(min_length=1, max_length=400)]
 
 @dataclass(slots=True)
 class NodeRecord:
-    """What is recorded of a node that has begun. The engine replaces records, it never changes one that is in a task."""
+    """What is recorded of a node that has begun. The engine replaces records, it never changes one
+    that is in a task.
+    """
 
     attempt: Count = 0
     first_attempt: Annotated[Count, Field(ge=1)] = 1
     """Attempts below this one belong to an earlier run of the node and count for nothing."""
     generation: Count = 0
     handovers: Count = 0
-    """How often an attempt was handed back; part of the token, so that each issue of a command has its own."""
+    """How often an attempt was handed back; part of the token, so that each issue of a command has
+    its own.
+    """
     sent: bool = False
     """The command was sent: the outbox entry is done."""
     place: tuple[Count, Position] | None = None
     """Where on the bus the command is, if that is known: its partition and position."""
     claimed: bool = False
-    """A coordinator has taken it upon itself to send the command; whoever comes upon it leaves that to the coordinator for a while."""
+    """A coordinator has taken it upon itself to send the command; whoever comes upon it leaves that
+    to the coordinator for a while.
+    """
     confirmed_at: Moment | None = None
-    """Time at which the bus confirmed that the command waits. The next confirmation is recorded when the next check is due."""
+    """Time at which the bus confirmed that the command waits. The next confirmation is recorded
+    when the next check is due.
+    """
     has_batch: bool = False
     issued_at: Moment = 0.0
     first_issued_at: Moment = 0.0
@@ -238,19 +260,48 @@ class NodeRecord:
     in_batches: bool = False
     """The node works in batches: that it stored no artifact means that it had nothing to do."""
     pulled: bool = False
-    """The node finished with batches from the artifacts of its parents, read until these had ended."""
+    """The node finished with batches from the artifacts of its parents, read until these had
+    ended.
+    """
     letter: Count = 0
     """The failed attempt that is kept as a dead letter; 0 if there is none."""
     required: bool = False
-    """A retry runs it to replace its result, or names it: ``on_satisfied: cancel`` of a child does not stop it."""
+    """A retry runs it to replace its result, or names it: ``on_satisfied: cancel`` of a child does
+    not stop it.
+    """
 
     def copy(self) -> "NodeRecord":
         return NodeRecord(
-            self.attempt, self.first_attempt, self.generation, self.handovers, self.sent, self.place, self.claimed, self.confirmed_at,
-            self.has_batch, self.issued_at, self.first_issued_at, self.worker_id, self.started_at, self.heard_at, self.finished_at,
-            self.next_retry_at, self.cancel_by, self.reason_code, self.error, self.result, self.metrics, self.progress,
-            self.retries, self.skipped, self.batches, self.in_batches, self.pulled, self.letter, self.required,
-        )  # fmt: skip
+            self.attempt,
+            self.first_attempt,
+            self.generation,
+            self.handovers,
+            self.sent,
+            self.place,
+            self.claimed,
+            self.confirmed_at,
+            self.has_batch,
+            self.issued_at,
+            self.first_issued_at,
+            self.worker_id,
+            self.started_at,
+            self.heard_at,
+            self.finished_at,
+            self.next_retry_at,
+            self.cancel_by,
+            self.reason_code,
+            self.error,
+            self.result,
+            self.metrics,
+            self.progress,
+            self.retries,
+            self.skipped,
+            self.batches,
+            self.in_batches,
+            self.pulled,
+            self.letter,
+            self.required,
+        )
 
 
 @dataclass(slots=True)
@@ -274,12 +325,16 @@ class TaskSpec:
 
     def token(self, index: int, attempt: int, handovers: int) -> str:
         """The token of one issue of a node's command."""
-        return blake2b(b"%d.%d.%d" % (index, attempt, handovers), key=self.secret, digest_size=12).hexdigest()
+        return blake2b(
+            b"%d.%d.%d" % (index, attempt, handovers), key=self.secret, digest_size=12
+        ).hexdigest()
 
 
 @dataclass(slots=True)
 class Task:
-    """A task's state. The stored fields come first; those below are derived from them by :func:`flowkit._engine.derive`."""
+    """A task's state. The stored fields come first; those below are derived from them by
+    :func:`flowkit._engine.derive`.
+    """
 
     spec: TaskSpec
     marks: bytearray
@@ -302,9 +357,13 @@ class Task:
     taken: list[int] = field(default_factory=list)
     """Per node: parents that ended well, and whose edge was taken."""
     empty: list[int] = field(default_factory=list)
-    """Per node: parents that ended without data: skipped without a failure, and edges of branches not taken."""
+    """Per node: parents that ended without data: skipped without a failure, and edges of branches
+    not taken.
+    """
     broken: list[int] = field(default_factory=list)
-    """Per node: parents that failed, were cancelled, or were skipped because a node above them failed."""
+    """Per node: parents that failed, were cancelled, or were skipped because a node above them
+    failed.
+    """
     open: int = 0
     """Nodes that have not ended."""
     in_flight: int = 0
@@ -312,7 +371,9 @@ class Task:
     failures: int = 0
     """Failed nodes that no branch handles."""
     ready: list[tuple[int, int]] = field(default_factory=list)
-    """Heap of (-priority, index) of nodes that wait for room; may hold entries that are ready no longer."""
+    """Heap of (-priority, index) of nodes that wait for room; may hold entries that are ready no
+    longer.
+    """
     recalled: dict[int, NodeRecord] = field(default_factory=dict)
     """Some of the records that lie in the archive."""
     key_holders: dict[str, int] = field(default_factory=dict)
@@ -330,16 +391,25 @@ class Task:
         """Return the mark of a node."""
         return self.marks[index]
 
-    def issued_token_matches(self, index: int, record: NodeRecord, attempt: int, token: str) -> bool:
+    def issued_token_matches(
+        self, index: int, record: NodeRecord, attempt: int, token: str
+    ) -> bool:
         """Whether this token was given out for that attempt of the node, in its present run."""
         if attempt < record.first_attempt:
             return False
-        if attempt <= record.attempt and hmac.compare_digest(self.spec.token(index, attempt, record.handovers), token):
+        if attempt <= record.attempt and hmac.compare_digest(
+            self.spec.token(index, attempt, record.handovers), token
+        ):
             return True
         # The number of an attempt that was handed back is free again until the next is issued.
         issued = range(record.handovers) if attempt <= record.attempt + 1 else ()
-        return any(hmac.compare_digest(self.spec.token(index, attempt, earlier), token) for earlier in issued)
+        return any(
+            hmac.compare_digest(self.spec.token(index, attempt, earlier), token)
+            for earlier in issued
+        )
 
 
 LogEntry = tuple[Moment, Annotated[int, Field(ge=-1, le=2**31 - 1)], str, str | None, Any]
-"""One change: when, node index (-1: the task), kind, status, data. Its number follows from its place."""
+"""One change: when, node index (-1: the task), kind, status, data. Its number follows from its
+place.
+"""

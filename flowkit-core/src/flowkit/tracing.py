@@ -1,7 +1,7 @@
 """The trace that work belongs to, as the W3C describes it (https://www.w3.org/TR/trace-context/).
 
-FlowKit makes no spans: it carries the trace in which a task was submitted to the handlers of its nodes, and from there to the tasks that
-these submit.
+FlowKit makes no spans: it carries the trace in which a task was submitted to the handlers of its
+nodes, and from there to the tasks that these submit.
 """
 
 import re
@@ -11,7 +11,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 # Version ff, and ids that are all zeros, are invalid.
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACEPARENT = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+)
 _TRACESTATE = re.compile(r"[\x20-\x7e]{0,512}")
 
 
@@ -20,7 +22,8 @@ class TraceContext:
     """A place in a trace: the values of the headers ``traceparent`` and ``tracestate``.
 
     Raises:
-        ValueError: one of them has not the form that the standard gives it; ``tracestate`` has at most 512 characters.
+        ValueError: one of them has not the form that the standard gives it; ``tracestate`` has at
+            most 512 characters.
     """
 
     traceparent: str
@@ -37,7 +40,9 @@ _current: ContextVar[TraceContext | None] = ContextVar("flowkit_trace", default=
 
 
 def current_trace() -> TraceContext | None:
-    """The trace of what runs now: in a handler that in which its task was submitted, else what :func:`use_trace` said."""
+    """The trace of what runs now: in a handler that in which its task was submitted, else what
+    :func:`use_trace` said.
+    """
     return _current.get()
 
 
@@ -49,12 +54,15 @@ def use_trace(trace: TraceContext | None) -> Iterator[None]:
     try:
         yield
     finally:
-        # Not reset(): a run whose function goes on in its thread ends in a copy of the context that it began in.
+        # Not reset(): a run whose function goes on in its thread ends in a copy of the context that
+        # it began in.
         _current.set(before)
 
 
 def trace_from(headers: Mapping[str, str] | Mapping[str, bytes]) -> TraceContext | None:
-    """The trace that headers tell of, those of a message or of an HTTP request; None if they tell of none, or in a wrong form."""
+    """The trace that headers tell of, those of a message or of an HTTP request; None if they tell
+    of none, or in a wrong form.
+    """
     traceparent = _text(headers.get("traceparent"))
     if not _TRACEPARENT.fullmatch(traceparent):
         return None

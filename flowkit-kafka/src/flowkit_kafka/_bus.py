@@ -22,7 +22,9 @@ from flowkit_kafka._topics import Topics
 
 
 class KafkaBus:
-    """A :class:`~flowkit.protocols.Bus` on Kafka. ``address`` looks like ``kafka://host:9092,host2:9092``."""
+    """A :class:`~flowkit.protocols.Bus` on Kafka. ``address`` looks like
+    ``kafka://host:9092,host2:9092``.
+    """
 
     places = key_affinity = replay_for_new_groups = True
 
@@ -70,9 +72,13 @@ class KafkaBus:
         return await self._reader.outstanding(topic, group)
 
     @asynccontextmanager
-    async def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> AsyncIterator[KafkaSubscription]:
+    async def subscribe(
+        self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000
+    ) -> AsyncIterator[KafkaSubscription]:
         self._open()
-        inbox = Inbox(max_unacked=None if group is None else max_unacked, capacity=self._config.prefetch)
+        inbox = Inbox(
+            max_unacked=None if group is None else max_unacked, capacity=self._config.prefetch
+        )
         consumer: SupervisedConsumer
         if group is None:
             consumer = listener = Listener(self._servers, self._config, inbox, topics, self._topics)
@@ -96,11 +102,18 @@ class KafkaBus:
                 await listener.located.wait()
         except TimeoutError:
             listener.check()
-            raise BusUnavailable(f"listening to {', '.join(listener.topics)}: the ends of the topics could not be found") from None
+            raise BusUnavailable(
+                f"listening to {', '.join(listener.topics)}: the ends of the topics could not be found"
+            ) from None
 
     async def _park(self, deliveries: Sequence[Delivery], reason: str) -> None:
         limit = self.max_message_bytes
-        await self._send([dead_letter(each, reason, topic=self._dead_letter_topic, limit=limit) for each in deliveries])
+        await self._send(
+            [
+                dead_letter(each, reason, topic=self._dead_letter_topic, limit=limit)
+                for each in deliveries
+            ]
+        )
 
     async def _send(self, messages: Sequence[Message]) -> list[Place | None]:
         """Send these, and once more if a topic is in trouble and can be created again."""

@@ -29,50 +29,111 @@ class KafkaConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    create_topics: bool = Field(True, description="Whether topics that do not exist are created; else they must be there.")
-    partitions: int = Field(8, ge=1, description="Partitions of a new topic: 4 to 12 times the processes that will share it.")
-    broadcast_partitions: int = Field(1, ge=1, description="Partitions of a new topic that everyone reads.")
-    replication_factor: int | None = Field(None, ge=1, description="Copies of a new topic; three, or one per broker if there are fewer.")
-    retention_sec: int = Field(7 * 86_400, ge=60, description="How long a new topic keeps messages.")
-    broadcast_retention_sec: int = Field(3_600, ge=60, description="The same for a topic that everyone reads.")
-    topic_settings: dict[str, str] = Field(default_factory=dict, description="Further settings of new topics, by Kafka's names.")
+    create_topics: bool = Field(
+        True, description="Whether topics that do not exist are created; else they must be there."
+    )
+    partitions: int = Field(
+        8,
+        ge=1,
+        description="Partitions of a new topic: 4 to 12 times the processes that will share it.",
+    )
+    broadcast_partitions: int = Field(
+        1, ge=1, description="Partitions of a new topic that everyone reads."
+    )
+    replication_factor: int | None = Field(
+        None,
+        ge=1,
+        description="Copies of a new topic; three, or one per broker if there are fewer.",
+    )
+    retention_sec: int = Field(
+        7 * 86_400, ge=60, description="How long a new topic keeps messages."
+    )
+    broadcast_retention_sec: int = Field(
+        3_600, ge=60, description="The same for a topic that everyone reads."
+    )
+    topic_settings: dict[str, str] = Field(
+        default_factory=dict, description="Further settings of new topics, by Kafka's names."
+    )
 
-    max_message_bytes: int = Field(900_000, ge=1_000, description="Largest value that is published.")
-    linger_ms: int = Field(0, ge=0, description="How long a batch waits for company. Messages of one call travel together anyway.")
-    compression: Literal["gzip", "snappy", "lz4", "zstd"] | None = Field(None, description="Compression of what is published.")
-    prefetch: int = Field(500, ge=1, description="Messages a subscription holds ready beyond those it gave out.")
+    max_message_bytes: int = Field(
+        900_000, ge=1_000, description="Largest value that is published."
+    )
+    linger_ms: int = Field(
+        0,
+        ge=0,
+        description="How long a batch waits for company. Messages of one call travel together anyway.",
+    )
+    compression: Literal["gzip", "snappy", "lz4", "zstd"] | None = Field(
+        None, description="Compression of what is published."
+    )
+    prefetch: int = Field(
+        500, ge=1, description="Messages a subscription holds ready beyond those it gave out."
+    )
 
-    patience_sec: float = Field(30.0, gt=0, description="How long an unreachable broker is waited for before `BusUnavailable`.")
-    close_timeout_sec: float = Field(10.0, gt=0, description="How long closing a connection in good order may take.")
-    commit_interval_sec: float = Field(0.5, gt=0, description="Longest time between an acknowledgement and its offset commit.")
-    session_timeout_sec: float = Field(10.0, gt=0, description="Silence after which Kafka gives a member's partitions to others.")
-    heartbeat_interval_sec: float = Field(1.0, gt=0, description="How often a member shows that it lives, and sees others come.")
-    rebalance_timeout_sec: float = Field(20.0, gt=0, description="How long the members of a group wait for each other.")
-    request_timeout_sec: float = Field(40.0, gt=0, description="How long the answer to one request is waited for.")
-    metadata_max_age_sec: float = Field(10.0, gt=0, description="How soon new topics and partitions are noticed.")
+    patience_sec: float = Field(
+        30.0,
+        gt=0,
+        description="How long an unreachable broker is waited for before `BusUnavailable`.",
+    )
+    close_timeout_sec: float = Field(
+        10.0, gt=0, description="How long closing a connection in good order may take."
+    )
+    commit_interval_sec: float = Field(
+        0.5, gt=0, description="Longest time between an acknowledgement and its offset commit."
+    )
+    session_timeout_sec: float = Field(
+        10.0, gt=0, description="Silence after which Kafka gives a member's partitions to others."
+    )
+    heartbeat_interval_sec: float = Field(
+        1.0, gt=0, description="How often a member shows that it lives, and sees others come."
+    )
+    rebalance_timeout_sec: float = Field(
+        20.0, gt=0, description="How long the members of a group wait for each other."
+    )
+    request_timeout_sec: float = Field(
+        40.0, gt=0, description="How long the answer to one request is waited for."
+    )
+    metadata_max_age_sec: float = Field(
+        10.0, gt=0, description="How soon new topics and partitions are noticed."
+    )
 
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field("PLAINTEXT", description="How to connect.")
-    ssl_cafile: str | None = Field(None, description="Certificates to trust; the system's if not given.")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How to connect."
+    )
+    ssl_cafile: str | None = Field(
+        None, description="Certificates to trust; the system's if not given."
+    )
     ssl_certfile: str | None = Field(None, description="The client's certificate.")
     ssl_keyfile: str | None = Field(None, description="Its key.")
     ssl_password: SecretStr | None = Field(None, description="The key's password.")
-    ssl_check_hostname: bool = Field(True, description="Whether the broker's certificate must be for its name.")
+    ssl_check_hostname: bool = Field(
+        True, description="Whether the broker's certificate must be for its name."
+    )
     sasl_mechanism: SaslMechanism = Field("PLAIN", description="How to log in.")
     sasl_username: str | None = Field(None, description="User for PLAIN and SCRAM.")
     sasl_password: SecretStr | None = Field(None, description="Password for PLAIN and SCRAM.")
     sasl_kerberos_service_name: str = Field("kafka", description="Service name for GSSAPI.")
     sasl_kerberos_domain_name: str | None = Field(None, description="Domain name for GSSAPI.")
-    sasl_oauth_token_provider: str | None = Field(None, description="`module:name` of a function that makes aiokafka's token provider.")
+    sasl_oauth_token_provider: str | None = Field(
+        None, description="`module:name` of a function that makes aiokafka's token provider."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        # The answer to a join comes when every member has come or their time is over: who gives up earlier never joins.
+        # The answer to a join comes when every member has come or their time is over: who gives up
+        # earlier never joins.
         if self.request_timeout_sec <= self.rebalance_timeout_sec:
             raise ValueError("request_timeout_sec must be above rebalance_timeout_sec")
         if self.heartbeat_interval_sec * 3 > self.session_timeout_sec:
-            raise ValueError("heartbeat_interval_sec must be at most a third of session_timeout_sec")
+            raise ValueError(
+                "heartbeat_interval_sec must be at most a third of session_timeout_sec"
+            )
         if self.security_protocol.startswith("SASL"):
-            missing = [name for name in _NEEDED_BY.get(self.sasl_mechanism, ()) if getattr(self, name) is None]
+            missing = [
+                name
+                for name in _NEEDED_BY.get(self.sasl_mechanism, ())
+                if getattr(self, name) is None
+            ]
             if missing:
                 raise ValueError(f"{self.sasl_mechanism} needs {' and '.join(missing)}")
         return self
@@ -113,10 +174,15 @@ class KafkaConfig(BaseModel):
     def _ssl_context(self) -> ssl.SSLContext:
         try:
             context: ssl.SSLContext = create_ssl_context(
-                cafile=self.ssl_cafile, certfile=self.ssl_certfile, keyfile=self.ssl_keyfile, password=_reveal(self.ssl_password)
+                cafile=self.ssl_cafile,
+                certfile=self.ssl_certfile,
+                keyfile=self.ssl_keyfile,
+                password=_reveal(self.ssl_password),
             )
         except (OSError, ValueError) as error:
-            raise ConfigError(f"options.kafka: the TLS files (ssl_cafile, ssl_certfile, ssl_keyfile) cannot be loaded: {error}") from error
+            raise ConfigError(
+                f"options.kafka: the TLS files (ssl_cafile, ssl_certfile, ssl_keyfile) cannot be loaded: {error}"
+            ) from error
         context.check_hostname = self.ssl_check_hostname
         return context
 
@@ -127,7 +193,9 @@ class KafkaConfig(BaseModel):
         try:
             return getattr(import_module(module), name)()
         except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigError(f"options.kafka.sasl_oauth_token_provider: {self.sasl_oauth_token_provider!r}: {error}") from error
+            raise ConfigError(
+                f"options.kafka.sasl_oauth_token_provider: {self.sasl_oauth_token_provider!r}: {error}"
+            ) from error
 
 
 def bootstrap_servers(address: str) -> list[str]:
@@ -138,7 +206,9 @@ def bootstrap_servers(address: str) -> list[str]:
     """
     rest = address.removeprefix(SCHEME).rstrip("/")
     if "@" in rest:
-        raise ConfigError("bus: a Kafka address holds no user and password; set options.kafka.sasl_username and sasl_password")
+        raise ConfigError(
+            "bus: a Kafka address holds no user and password; set options.kafka.sasl_username and sasl_password"
+        )
     return [_with_port(host.strip(), address) for host in rest.split(",")]
 
 
@@ -146,8 +216,14 @@ def _with_port(host: str, address: str) -> str:
     name, colon, port = host.rpartition(":")
     if not colon or host.endswith("]"):
         name, port = host, str(DEFAULT_PORT)
-    if not name or any(sign in name for sign in "/? ") or not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
-        raise ConfigError(f"bus: {redacted(address)!r} is not a Kafka address, which looks like kafka://host:9092,host2:9092")
+    if (
+        not name
+        or any(sign in name for sign in "/? ")
+        or not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536)
+    ):
+        raise ConfigError(
+            f"bus: {redacted(address)!r} is not a Kafka address, which looks like kafka://host:9092,host2:9092"
+        )
     return f"{name}:{port}"
 
 

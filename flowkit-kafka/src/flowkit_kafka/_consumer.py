@@ -27,19 +27,27 @@ _MAX_BACKOFF_SEC = 2.0
 _TORN_DOWN_SEC = 0.4
 _DENIED_SEC = 60.0
 """How long a topic that may not be read is left out, before it is tried again."""
-# The driver would leave the group when nobody polls for this long. Here the caller may take as long as it likes: what he has is
-# bounded, his silence says nothing, and heartbeats go on beside.
+# The driver would leave the group when nobody polls for this long. Here the caller may take as long
+# as it likes: what he has is bounded, his silence says nothing, and heartbeats go on beside.
 _NEVER_MS = 2**31 - 1
 
 
 class SupervisedConsumer(ABC):
     """Keeps a consumer of the driver alive and puts what it fetches into an inbox.
 
-    Some errors leave a consumer dead for good, and one whose fetching task has ended says nothing at all. So whatever a poll
-    raises, or no sign of life for half as long as the configuration has patience, ends the consumer, and a new one takes its place.
+    Some errors leave a consumer dead for good, and one whose fetching task has ended says nothing
+    at all. So whatever a poll raises, or no sign of life for half as long as the configuration has
+    patience, ends the consumer, and a new one takes its place.
     """
 
-    def __init__(self, servers: Sequence[str], config: KafkaConfig, inbox: Inbox, topics: Sequence[str], administration: Topics) -> None:
+    def __init__(
+        self,
+        servers: Sequence[str],
+        config: KafkaConfig,
+        inbox: Inbox,
+        topics: Sequence[str],
+        administration: Topics,
+    ) -> None:
         self.config = config
         self.inbox = inbox
         self.topics = list(topics)
@@ -56,7 +64,9 @@ class SupervisedConsumer(ABC):
         self._trouble: BaseException | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self.between_assignments = False
-        """Set while the driver still fetches for an assignment that is over: that comes again, after what was forgotten with it."""
+        """Set while the driver still fetches for an assignment that is over: that comes again,
+        after what was forgotten with it.
+        """
         self._stopping = False
 
     @abstractmethod
@@ -86,7 +96,9 @@ class SupervisedConsumer(ABC):
     # ------------------------------------------------------------ life
 
     def start(self) -> None:
-        self._running = asyncio.create_task(self._run(), name=f"kafka consumer of {', '.join(self.topics)}")
+        self._running = asyncio.create_task(
+            self._run(), name=f"kafka consumer of {', '.join(self.topics)}"
+        )
 
     async def stop(self) -> None:
         """Commit, leave the group and close; within the time limit of the configuration."""
@@ -126,7 +138,10 @@ class SupervisedConsumer(ABC):
                 topics = [topic for topic in self.topics if topic in denied]
                 self.denied |= dict.fromkeys(topics, loop.time() + _DENIED_SEC)
                 self.notices.trouble(
-                    logger, "denied", f"Topics that this user may not read are left out: {', '.join(topics)}", action="kafka_topic_denied"
+                    logger,
+                    "denied",
+                    f"Topics that this user may not read are left out: {', '.join(topics)}",
+                    action="kafka_topic_denied",
                 )
             except Exception as error:
                 self._trouble = error
@@ -138,7 +153,9 @@ class SupervisedConsumer(ABC):
                     action="kafka_consumer_replaced",
                 )
             lived = loop.time() - self._begun
-            backoff = 0.1 if lived > self.config.patience_sec else min(2 * backoff, _MAX_BACKOFF_SEC)
+            backoff = (
+                0.1 if lived > self.config.patience_sec else min(2 * backoff, _MAX_BACKOFF_SEC)
+            )
             await asyncio.sleep(backoff)
 
     async def _live(self) -> None:
@@ -161,15 +178,16 @@ class SupervisedConsumer(ABC):
     def _time_to_close(self) -> float:
         task = asyncio.current_task()
         if task is not None and task.cancelling() and not self._stopping:
-            # Not told to stop but cancelled, as at the end of asyncio.run: the driver's own tasks are cancelled as well, and
-            # nobody is left to read what the brokers answer.
+            # Not told to stop but cancelled, as at the end of asyncio.run: the driver's own tasks
+            # are cancelled as well, and nobody is left to read what the brokers answer.
             return _TORN_DOWN_SEC
         return self.config.close_timeout_sec
 
     def _new_consumer(self) -> AIOKafkaConsumer:
         config = self.config
         settings: dict[str, Any] = {**config.connection(), **self.group_settings()}
-        # No deserializers: where one raises, the driver drops records of other partitions that it had already taken.
+        # No deserializers: where one raises, the driver drops records of other partitions that it
+        # had already taken.
         return AIOKafkaConsumer(
             bootstrap_servers=self._servers,
             enable_auto_commit=False,
@@ -188,7 +206,9 @@ class SupervisedConsumer(ABC):
     # ------------------------------------------------------------ work
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
-        """Fetch as much as there is room for. What is not asked for waits in the driver, which then fetches no more of its partition."""
+        """Fetch as much as there is room for. What is not asked for waits in the driver, which then
+        fetches no more of its partition.
+        """
         inbox = self.inbox
         while True:
             if not inbox.room:
@@ -215,24 +235,40 @@ class SupervisedConsumer(ABC):
                 self.notices.over(logger, "consumer")
 
     async def _restore(self, consumer: AIOKafkaConsumer) -> None:
-        """Create topics again that were deleted. The driver sees new ones by itself, when it next asks for metadata."""
+        """Create topics again that were deleted. The driver sees new ones by itself, when it next
+        asks for metadata.
+        """
         now = asyncio.get_running_loop().time()
         if now - self._looked_for_topics < self.config.metadata_max_age_sec:
             return
         self._looked_for_topics = now
-        missing = [topic for topic in self.topics if topic not in self.denied and not consumer.partitions_for_topic(topic)]
+        missing = [
+            topic
+            for topic in self.topics
+            if topic not in self.denied and not consumer.partitions_for_topic(topic)
+        ]
         if not missing:
             self.notices.over(logger, "missing")
             return
         try:
             await self.administration.restore(missing)
         except BusError as error:
-            self.notices.trouble(logger, "missing", f"Topics cannot be read: {', '.join(missing)}", error, action="kafka_topic_missing")
+            self.notices.trouble(
+                logger,
+                "missing",
+                f"Topics cannot be read: {', '.join(missing)}",
+                error,
+                action="kafka_topic_missing",
+            )
 
     async def _listen(self, consumer: AIOKafkaConsumer) -> None:
-        """Look for a sign of life: an answered fetch, also an empty one, or, where nothing is fetched, an answer about topics."""
+        """Look for a sign of life: an answered fetch, also an empty one, or, where nothing is
+        fetched, an answer about topics.
+        """
         assigned = consumer.assignment()
-        stamps = [stamp for partition in assigned if (stamp := consumer.last_poll_timestamp(partition))]
+        stamps = [
+            stamp for partition in assigned if (stamp := consumer.last_poll_timestamp(partition))
+        ]
         stamp = max(stamps, default=0)
         if stamp != self._last_poll_stamp:
             self._last_poll_stamp = stamp
@@ -271,5 +307,11 @@ async def _first_to_end(*endless: Coroutine[Any, Any, None]) -> None:
 
 
 def _names_in(error: TopicAuthorizationFailedError) -> set[str]:
-    """Return the topics that an error names: the driver gives one name, or a collection of names."""
-    return {name for argument in error.args for name in ([argument] if isinstance(argument, str) else argument)}
+    """Return the topics that an error names: the driver gives one name, or a collection of
+    names.
+    """
+    return {
+        name
+        for argument in error.args
+        for name in ([argument] if isinstance(argument, str) else argument)
+    }

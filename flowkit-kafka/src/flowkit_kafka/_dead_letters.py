@@ -13,8 +13,8 @@ _MAX_KEY = 1_000
 def dead_letter(delivery: Delivery, reason: str, *, topic: str, limit: int) -> Message:
     """The dead letter of a message: its value, key and headers, with where it came from and why.
 
-    One that is too large to be published, as somebody else's may be, is cut and keeps none of its own headers: better than a
-    partition that stands still.
+    One that is too large to be published, as somebody else's may be, is cut and keeps none of its
+    own headers: better than a partition that stands still.
     """
     message = delivery.message
     origin: Mapping[str, bytes] = {
@@ -28,5 +28,10 @@ def dead_letter(delivery: Delivery, reason: str, *, topic: str, limit: int) -> M
         check_size(letter, limit)
     except MessageTooLarge:
         size = str(len(message.value)).encode()
-        return Message(topic, message.value[:limit], message.key[:_MAX_KEY], {**origin, "flowkit-truncated": size})
+        return Message(
+            topic,
+            message.value[:limit],
+            message.key[:_MAX_KEY],
+            {**origin, "flowkit-truncated": size},
+        )
     return letter

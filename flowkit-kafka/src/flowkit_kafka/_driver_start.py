@@ -11,8 +11,9 @@ _LINGER_SEC = 2.0
 async def start(begin: Callable[[], Awaitable[None]]) -> None:
     """Start an object of the driver, which the caller closes, also when this is cancelled.
 
-    Were ``AIOKafkaClient.bootstrap`` cancelled between two answers of its first broker, it would forget that connection without
-    closing it. So a start goes on beside who waits for it, and who is cancelled waits for its end a little longer.
+    Were ``AIOKafkaClient.bootstrap`` cancelled between two answers of its first broker, it would
+    forget that connection without closing it. So a start goes on beside who waits for it, and who
+    is cancelled waits for its end a little longer.
     """
     starting = asyncio.ensure_future(begin())
     starting.add_done_callback(lambda ended: ended.cancelled() or ended.exception())

@@ -8,13 +8,25 @@ from flowkit.errors import BusError, BusUnavailable, MessageTooLarge, TopicUnava
 Translation = tuple[type[BusError] | type[MessageTooLarge], str]
 
 _FORBIDDEN = (BusUnavailable, "the user lacks a right; docs/how-to/deploy.md lists the rights")
-_FORBIDDEN_TOPIC = (TopicUnavailable, "the user lacks a right on a topic; docs/how-to/deploy.md lists the rights")
+_FORBIDDEN_TOPIC = (
+    TopicUnavailable,
+    "the user lacks a right on a topic; docs/how-to/deploy.md lists the rights",
+)
 _LOGIN = (BusUnavailable, "the login was refused; see options.kafka.sasl_* and security_protocol")
 _TOO_OLD = (BusUnavailable, "the brokers do not speak a version that the driver needs")
-_MISSING = (TopicUnavailable, "a topic does not exist; create it, or set options.kafka.create_topics")
-_LEADERLESS = (TopicUnavailable, "a topic has partitions without a leader; start the brokers that hold its copies")
+_MISSING = (
+    TopicUnavailable,
+    "a topic does not exist; create it, or set options.kafka.create_topics",
+)
+_LEADERLESS = (
+    TopicUnavailable,
+    "a topic has partitions without a leader; start the brokers that hold its copies",
+)
 _SETTINGS = (BusUnavailable, "the brokers refuse these settings; see options.kafka")
-_TOO_LARGE = (MessageTooLarge, "the broker takes no message of this size; lower options.kafka.max_message_bytes or raise the topic's")
+_TOO_LARGE = (
+    MessageTooLarge,
+    "the broker takes no message of this size; lower options.kafka.max_message_bytes or raise the topic's",
+)
 _AGAIN = (BusUnavailable, "the brokers did not confirm")
 
 TABLE: dict[type[BaseException], Translation] = {
@@ -69,7 +81,9 @@ HARMLESS_TO_PRODUCER = (
 
 
 def translated(error: BaseException, doing: str) -> BusError | MessageTooLarge:
-    """FlowKit's error for one of the driver's, saying what was being done and what to do about it."""
+    """FlowKit's error for one of the driver's, saying what was being done and what to do about
+    it.
+    """
     ours, advice = next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), _AGAIN)
     detail = redacted(str(error)) or type(error).__name__
     return ours(f"{doing}: {advice} ({detail})")

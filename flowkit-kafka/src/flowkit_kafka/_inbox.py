@@ -16,7 +16,9 @@ _NO_HEADERS: Mapping[str, bytes] = {}
 
 
 class Inbox:
-    """Messages that came and wait to be given out, and how far each partition is done. No I/O; never awaits but for its events."""
+    """Messages that came and wait to be given out, and how far each partition is done. No I/O;
+    never awaits but for its events.
+    """
 
     def __init__(self, *, max_unacked: int | None, capacity: int) -> None:
         """``max_unacked`` None: nothing is acknowledged here, as in a broadcast."""
@@ -27,7 +29,9 @@ class Inbox:
         self._order = count()
         self._progress: dict[TopicPartition, Progress] = {}
         self._replaced: list[Progress] = []
-        """Of partitions that were deleted and created again while messages of them were held here."""
+        """Of partitions that were deleted and created again while messages of them were held
+        here.
+        """
         self._unacked = 0
         self.ready = asyncio.Event()
         """Set while a message may be given out."""
@@ -45,11 +49,18 @@ class Inbox:
         tracked = self._max_unacked is not None
         for partition, records in fetched.items():
             progress = self._progress.get(partition)
-            if progress is not None and tracked and records and records[0].offset < progress.reached:
+            if (
+                progress is not None
+                and tracked
+                and records
+                and records[0].offset < progress.reached
+            ):
                 self._replaced.append(progress)
                 progress = None
             if progress is None:
-                progress = self._progress[partition] = Progress(partition.topic, partition.partition)
+                progress = self._progress[partition] = Progress(
+                    partition.topic, partition.partition
+                )
             for record in records:
                 if tracked:
                     progress.came(record.offset)
@@ -104,11 +115,17 @@ class Inbox:
         """Those that are still ours: neither acknowledged nor of an assignment that is over."""
         if self._max_unacked is None:
             return list(deliveries)
-        return [delivery for delivery in deliveries if not delivery.handle.over and delivery.handle.is_open(delivery.position)]
+        return [
+            delivery
+            for delivery in deliveries
+            if not delivery.handle.over and delivery.handle.is_open(delivery.position)
+        ]
 
     def to_commit(self) -> dict[TopicPartition, int]:
         """Positions to commit, of the partitions where there is something to say."""
-        positions = ((partition, progress.to_commit()) for partition, progress in self._progress.items())
+        positions = (
+            (partition, progress.to_commit()) for partition, progress in self._progress.items()
+        )
         return {partition: position for partition, position in positions if position is not None}
 
     def committed(self, positions: Mapping[TopicPartition, int]) -> None:

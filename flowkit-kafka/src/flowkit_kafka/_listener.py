@@ -14,12 +14,21 @@ from flowkit_kafka._topics import Topics
 
 
 class Listener(SupervisedConsumer):
-    """Reads every partition from where it ended when ``located`` was set, and remembers by itself how far it is.
+    """Reads every partition from where it ended when ``located`` was set, and remembers by itself
+    how far it is.
 
-    Kafka keeps no offsets for it. A partition or topic that appears later is read from its beginning, for all that is in it is new.
+    Kafka keeps no offsets for it. A partition or topic that appears later is read from its
+    beginning, for all that is in it is new.
     """
 
-    def __init__(self, servers: Sequence[str], config: KafkaConfig, inbox: Inbox, names: Sequence[str], topics: Topics) -> None:
+    def __init__(
+        self,
+        servers: Sequence[str],
+        config: KafkaConfig,
+        inbox: Inbox,
+        names: Sequence[str],
+        topics: Topics,
+    ) -> None:
         super().__init__(servers, config, inbox, names, topics)
         self.located = asyncio.Event()
         self._positions: dict[TopicPartition, int] = {}
@@ -44,10 +53,15 @@ class Listener(SupervisedConsumer):
         self._looked = now
         if all(consumer.partitions_for_topic(topic) for topic in self.topics):
             # The driver keeps the metadata of what it reads fresh by itself.
-            there = [TopicPartition(topic, number) for topic in self.topics for number in consumer.partitions_for_topic(topic)]
+            there = [
+                TopicPartition(topic, number)
+                for topic in self.topics
+                for number in consumer.partitions_for_topic(topic)
+            ]
         else:
             there = await self._partitions()
-        # The driver asks for a missing partition without a pause. One that comes back is read from its beginning, as a new one is.
+        # The driver asks for a missing partition without a pause. One that comes back is read from
+        # its beginning, as a new one is.
         positions = {partition: self._positions.get(partition, 0) for partition in there}
         if positions.keys() != self._positions.keys():
             self._positions = positions
@@ -73,4 +87,8 @@ class Listener(SupervisedConsumer):
 
     async def _partitions(self) -> list[TopicPartition]:
         found = await self.administration.existing(self.topics)
-        return [TopicPartition(topic.name, number) for topic in found.values() for number in range(topic.partitions)]
+        return [
+            TopicPartition(topic.name, number)
+            for topic in found.values()
+            for number in range(topic.partitions)
+        ]

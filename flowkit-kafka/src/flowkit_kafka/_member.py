@@ -27,7 +27,13 @@ class GroupMember(SupervisedConsumer):
     """Shares topics with the other members of a group."""
 
     def __init__(
-        self, servers: Sequence[str], config: KafkaConfig, inbox: Inbox, topics: Sequence[str], administration: Topics, group: str
+        self,
+        servers: Sequence[str],
+        config: KafkaConfig,
+        inbox: Inbox,
+        topics: Sequence[str],
+        administration: Topics,
+        group: str,
     ) -> None:
         super().__init__(servers, config, inbox, topics, administration)
         self._group = group
@@ -44,14 +50,21 @@ class GroupMember(SupervisedConsumer):
         }
 
     async def attach(self, consumer: AIOKafkaConsumer) -> None:
-        # Topics that are given to the constructor would make ``start`` wait until the group is shared out.
+        # Topics that are given to the constructor would make ``start`` wait until the group is
+        # shared out.
         topics = [topic for topic in self.topics if topic not in self.denied] or self.topics
         _own_commit_errors(consumer)
         consumer.subscribe(topics=topics, listener=_Rebalances(self, consumer))
 
     async def commit(self, consumer: AIOKafkaConsumer) -> None:
-        """Commit the positions of each topic by themselves: the driver tries those of a missing topic again without end."""
-        missing = [task for topic, task in self._commits.items() if not consumer.partitions_for_topic(topic)]
+        """Commit the positions of each topic by themselves: the driver tries those of a missing
+        topic again without end.
+        """
+        missing = [
+            task
+            for topic, task in self._commits.items()
+            if not consumer.partitions_for_topic(topic)
+        ]
         await self._cancel(missing, consumer)
         self._begin(consumer, self.inbox.to_commit())
         await self._settled()
@@ -75,9 +88,12 @@ class GroupMember(SupervisedConsumer):
         if self._commits:
             await asyncio.wait(self._commits.values(), timeout=_SETTLE_SEC)
 
-    async def _commit(self, consumer: AIOKafkaConsumer, positions: Mapping[TopicPartition, int]) -> None:
+    async def _commit(
+        self, consumer: AIOKafkaConsumer, positions: Mapping[TopicPartition, int]
+    ) -> None:
         try:
-            # The driver tries again by itself for ever; a request of its own has ended before this does.
+            # The driver tries again by itself for ever; a request of its own has ended before this
+            # does.
             async with asyncio.timeout(1.5 * self.config.request_timeout_sec):
                 await consumer.commit(dict(positions))
         except (CommitFailedError, IllegalStateError):
@@ -90,19 +106,31 @@ class GroupMember(SupervisedConsumer):
             self.inbox.committed(positions)
 
     def _complain(self, error: BaseException) -> None:
-        self.notices.trouble(logger, "commit", f"Offsets of {self._group} were not committed", repr(error), action="kafka_commit_failed")
+        self.notices.trouble(
+            logger,
+            "commit",
+            f"Offsets of {self._group} were not committed",
+            repr(error),
+            action="kafka_commit_failed",
+        )
 
     async def stop(self) -> None:
         await super().stop()
         with anyio.CancelScope(shield=True):
             await self._cancel(list(self._commits.values()), None)
 
-    async def _cancel(self, tasks: Collection[asyncio.Task[None]], consumer: AIOKafkaConsumer | None) -> None:
-        """Cancel commits, between their requests if that is possible: the driver would tell nobody how one under way ends."""
+    async def _cancel(
+        self, tasks: Collection[asyncio.Task[None]], consumer: AIOKafkaConsumer | None
+    ) -> None:
+        """Cancel commits, between their requests if that is possible: the driver would tell nobody
+        how one under way ends.
+        """
         if not tasks:
             return
         with anyio.move_on_after(_SETTLE_SEC):
-            async with consumer._coordinator._commit_lock if consumer is not None else nullcontext():  # noqa: SLF001
+            async with (
+                consumer._coordinator._commit_lock if consumer is not None else nullcontext()
+            ):  # noqa: SLF001
                 for task in tasks:
                     task.cancel()
         for task in tasks:
@@ -110,7 +138,9 @@ class GroupMember(SupervisedConsumer):
         await asyncio.wait(tasks)
 
     async def refresh(self, consumer: AIOKafkaConsumer) -> None:
-        """Try again to read topics that were denied. New topics and partitions are noticed by the driver, which rebalances the group."""
+        """Try again to read topics that were denied. New topics and partitions are noticed by the
+        driver, which rebalances the group.
+        """
         now = asyncio.get_running_loop().time()
         expired = [topic for topic, until in self.denied.items() if until <= now]
         for topic in expired:
@@ -129,24 +159,29 @@ class GroupMember(SupervisedConsumer):
         """Commit what is done while the partitions are still ours, then forget them."""
         with anyio.move_on_after(self.config.session_timeout_sec / 4):
             await self._settled()
-        # One that is still held up would be sent with the next generation, be accepted, and take the group back.
+        # One that is still held up would be sent with the next generation, be accepted, and take
+        # the group back.
         await self._cancel(list(self._commits.values()), consumer)
         with anyio.move_on_after(self.config.session_timeout_sec / 4):
             self._begin(consumer, await self._ahead_of_the_group(consumer))
             await self._settled()
         await self._cancel(list(self._commits.values()), consumer)
         self.inbox.forget()
-        # The driver goes on fetching behind what was just forgotten until it has the new assignment. Were that taken in, its
-        # acknowledgement would move the group past messages that nobody has seen.
+        # The driver goes on fetching behind what was just forgotten until it has the new
+        # assignment. Were that taken in, its acknowledgement would move the group past messages
+        # that nobody has seen.
         self.between_assignments = True
 
     async def _ahead_of_the_group(self, consumer: AIOKafkaConsumer) -> Mapping[TopicPartition, int]:
-        """What to commit unless others have gone further: a member that was shut out commits without a generation, and is believed."""
+        """What to commit unless others have gone further: a member that was shut out commits
+        without a generation, and is believed.
+        """
         try:
             return {
                 partition: position
                 for partition, position in self.inbox.to_commit().items()
-                if consumer.partitions_for_topic(partition.topic) and position > (await consumer.committed(partition) or 0)
+                if consumer.partitions_for_topic(partition.topic)
+                and position > (await consumer.committed(partition) or 0)
             }
         except DRIVER_ERRORS as error:
             self._complain(error)
@@ -156,7 +191,8 @@ class GroupMember(SupervisedConsumer):
 def _own_commit_errors(consumer: AIOKafkaConsumer) -> None:
     """Retrieve the errors of requests that go on when a commit is cancelled.
 
-    The driver shields such a request and forgets it, so asyncio would report its error as never retrieved.
+    The driver shields such a request and forgets it, so asyncio would report its error as never
+    retrieved.
     """
     coordinator = consumer._coordinator  # noqa: SLF001
     request = coordinator._do_commit_offsets  # noqa: SLF001
@@ -173,7 +209,9 @@ def _own_commit_errors(consumer: AIOKafkaConsumer) -> None:
 
 
 class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
-    """What the driver calls when a group is shared out anew. Of a consumer that was replaced it means nothing any more."""
+    """What the driver calls when a group is shared out anew. Of a consumer that was replaced it
+    means nothing any more.
+    """
 
     def __init__(self, member: GroupMember, consumer: AIOKafkaConsumer) -> None:
         self._member = member
@@ -187,4 +225,9 @@ class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
         if self._member.current is self._consumer:
             self._member.between_assignments = False
         names = ", ".join(self._member.topics)
-        logger.info("%d partitions of %s are read here", len(assigned), names, extra={"action": "kafka_partitions_assigned"})
+        logger.info(
+            "%d partitions of %s are read here",
+            len(assigned),
+            names,
+            extra={"action": "kafka_partitions_assigned"},
+        )

@@ -19,7 +19,9 @@ _PAUSE_SEC = 0.2
 
 
 class Reader:
-    """Asks the brokers how far groups and topics are. Connects when it is first asked, and anew after an error."""
+    """Asks the brokers how far groups and topics are. Connects when it is first asked, and anew
+    after an error.
+    """
 
     def __init__(self, servers: Sequence[str], config: KafkaConfig) -> None:
         self._servers = list(servers)
@@ -52,7 +54,8 @@ class Reader:
             await self._disconnect()
 
     async def _patiently(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
-        # The first question for any group makes the brokers make the topic of the groups' offsets; until then nobody answers.
+        # The first question for any group makes the brokers make the topic of the groups' offsets;
+        # until then nobody answers.
         while True:
             try:
                 return await self._ask(topic, group)
@@ -73,7 +76,9 @@ class Reader:
         found = {}
         for partition in partitions:
             known = committed.get(partition)
-            found[partition.partition] = _range(-1 if known is None else known.offset, oldest[partition], ends[partition])
+            found[partition.partition] = _range(
+                -1 if known is None else known.offset, oldest[partition], ends[partition]
+            )
         return found
 
     async def _connect(self) -> None:
@@ -90,7 +95,9 @@ class Reader:
             await start(self._admin.start)
             # Without a group and without partitions: it reads nothing and only knows whom to ask.
             self._consumer = AIOKafkaConsumer(group_id=None, **settings)
-            stack.push_async_callback(close_consumer, self._consumer, self._config.close_timeout_sec)
+            stack.push_async_callback(
+                close_consumer, self._consumer, self._config.close_timeout_sec
+            )
             await start(self._consumer.start)
             self._stack = stack.pop_all()
 
@@ -106,5 +113,7 @@ class Reader:
 
 
 def _range(committed: int, oldest: int, end: int) -> tuple[int, int]:
-    """From where to where a group reads. One without an offset in the partition begins with the oldest message."""
+    """From where to where a group reads. One without an offset in the partition begins with the
+    oldest message.
+    """
     return (committed, end) if oldest <= committed <= end else (oldest, end)

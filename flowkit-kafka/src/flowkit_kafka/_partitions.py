@@ -5,7 +5,9 @@ from zlib import crc32
 
 
 def key_bytes(key: str) -> bytes:
-    """A key as it travels. A key that came as something else than UTF-8 goes back as the bytes it came as."""
+    """A key as it travels. A key that came as something else than UTF-8 goes back as the bytes it
+    came as.
+    """
     return key.encode("utf-8", "surrogateescape")
 
 
@@ -17,8 +19,8 @@ def partition_of(key: bytes, partitions: int) -> int:
 class Progress:
     """What of one partition came, was given out and was acknowledged, in one assignment.
 
-    When the group is shared out anew, ``over`` is set: whatever still refers to this object has no effect any more, so that a late
-    acknowledgement never moves the offset of somebody else.
+    When the group is shared out anew, ``over`` is set: whatever still refers to this object has no
+    effect any more, so that a late acknowledgement never moves the offset of somebody else.
     """
 
     __slots__ = ("_acked", "_open", "committed", "out", "over", "partition", "reached", "topic")
@@ -30,7 +32,9 @@ class Progress:
         self.out: set[int] = set()
         """Positions given out and neither acknowledged nor released."""
         self.committed: int | None = None
-        """The highest position known to be committed in this assignment, None before anything came."""
+        """The highest position known to be committed in this assignment, None before anything
+        came.
+        """
         self._open: deque[int] = deque()
         self._acked: set[int] = set()
         self.reached = 0
@@ -59,7 +63,9 @@ class Progress:
             self._acked.remove(self._open.popleft())
 
     def to_commit(self) -> int | None:
-        """The position before which everything is acknowledged, if that is more than was committed."""
+        """The position before which everything is acknowledged, if that is more than was
+        committed.
+        """
         if self.committed is None:
             return None
         done = self._open[0] if self._open else self.reached

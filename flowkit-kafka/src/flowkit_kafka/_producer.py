@@ -8,7 +8,12 @@ from typing import Any, Self
 
 import anyio
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError, LeaderNotAvailableError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
+from aiokafka.errors import (
+    KafkaError,
+    LeaderNotAvailableError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
 from aiokafka.structs import RecordMetadata
 
 from flowkit.errors import BusUnavailable, MessageTooLarge
@@ -21,11 +26,13 @@ from flowkit_kafka._partitions import key_bytes, partition_of
 
 logger = logging.getLogger(__name__)
 
-# Key, headers and the record's own frame, beside the value; also the room that new topics leave above the largest value.
+# Key, headers and the record's own frame, beside the value; also the room that new topics leave
+# above the largest value.
 OVERHEAD_BYTES = 65_536
 _FRAME_BYTES = 256
 _BATCH_BYTES = 256 * 1024
-# No time of ours: a broker refuses a time that is far ahead, and deletes messages early whose time is far back.
+# No time of ours: a broker refuses a time that is far ahead, and deletes messages early whose time
+# is far back.
 _NO_TIMESTAMP = -1
 _LOOK_SEC = 0.5
 _LOOKS_WITHOUT_LEADER = 10
@@ -37,8 +44,9 @@ _STUCK_CLOSE_SEC = 2.0
 class SupervisedProducer:
     """Sends, in order and confirmed by all replicas.
 
-    The idempotent producer of the driver is useless for good after some errors, and tries an unconfirmed batch again for ever. So every
-    call has a time limit, and a producer that failed is put aside for a new one; what it still holds may be sent yet.
+    The idempotent producer of the driver is useless for good after some errors, and tries an
+    unconfirmed batch again for ever. So every call has a time limit, and a producer that failed is
+    put aside for a new one; what it still holds may be sent yet.
     """
 
     def __init__(self, servers: Sequence[str], config: KafkaConfig) -> None:
@@ -94,12 +102,22 @@ class SupervisedProducer:
             if producer is not None and not isinstance(error, HARMLESS_TO_PRODUCER):
                 self._retire(producer)
             ours = translated(error, f"publishing {len(messages)} messages")
-            # Some of a call may have been sent before another was refused: then it is not true that nothing was.
-            raise ours if isinstance(ours, BusUnavailable) or len(messages) == 1 else BusUnavailable(str(ours)) from error
+            # Some of a call may have been sent before another was refused: then it is not true that
+            # nothing was.
+            raise (
+                ours
+                if isinstance(ours, BusUnavailable) or len(messages) == 1
+                else BusUnavailable(str(ours))
+            ) from error
         finally:
             _abandon(pending)
 
-    async def _buffer(self, producer: AIOKafkaProducer, messages: Sequence[Message], pending: list[Future[RecordMetadata]]) -> None:
+    async def _buffer(
+        self,
+        producer: AIOKafkaProducer,
+        messages: Sequence[Message],
+        pending: list[Future[RecordMetadata]],
+    ) -> None:
         partitions: dict[str, int] = {}
         for message in messages:
             topic = message.topic
@@ -108,22 +126,45 @@ class SupervisedProducer:
             key = key_bytes(message.key)
             headers = list(message.headers.items()) if message.headers else None
             partition = partition_of(key, partitions[topic])
-            pending.append(await producer.send(topic, message.value, key or None, partition, timestamp_ms=_NO_TIMESTAMP, headers=headers))
+            pending.append(
+                await producer.send(
+                    topic,
+                    message.value,
+                    key or None,
+                    partition,
+                    timestamp_ms=_NO_TIMESTAMP,
+                    headers=headers,
+                )
+            )
 
-    async def _settled(self, producer: AIOKafkaProducer, messages: Sequence[Message], pending: Sequence["Future[RecordMetadata]"]) -> None:
-        """Return when all are confirmed or one is refused. The driver never gives up on a topic that was deleted: that is seen here."""
+    async def _settled(
+        self,
+        producer: AIOKafkaProducer,
+        messages: Sequence[Message],
+        pending: Sequence["Future[RecordMetadata]"],
+    ) -> None:
+        """Return when all are confirmed or one is refused. The driver never gives up on a topic
+        that was deleted: that is seen here.
+        """
         looks = 0
         while True:
-            done, waiting = await asyncio.wait(pending, timeout=_LOOK_SEC, return_when=asyncio.FIRST_EXCEPTION)
+            done, waiting = await asyncio.wait(
+                pending, timeout=_LOOK_SEC, return_when=asyncio.FIRST_EXCEPTION
+            )
             if not waiting or any(future.exception() for future in done):
                 for future in done:
                     future.result()
                 return
             looks += 1
-            topics = {message.topic for message, future in zip(messages, pending, strict=True) if not future.done()}
+            topics = {
+                message.topic
+                for message, future in zip(messages, pending, strict=True)
+                if not future.done()
+            }
             trouble = _trouble(producer, topics, patient=looks < _LOOKS_WITHOUT_LEADER)
             if trouble is not None:
-                # What waits for the topic stays in the producer, which asks the brokers about it without a pause.
+                # What waits for the topic stays in the producer, which asks the brokers about it
+                # without a pause.
                 self._retire(producer, _STUCK_CLOSE_SEC)
                 raise trouble
 
@@ -161,17 +202,22 @@ class SupervisedProducer:
             return
         self._producer = None
         task = asyncio.create_task(
-            close_producer(producer, min(limit_sec or self._config.close_timeout_sec, self._config.close_timeout_sec))
+            close_producer(
+                producer,
+                min(limit_sec or self._config.close_timeout_sec, self._config.close_timeout_sec),
+            )
         )
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
 
 async def _partition_count(producer: AIOKafkaProducer, topic: str) -> int:
-    """Return how many partitions a topic has. The driver's own question would wait for a missing topic, and hold up the others.
+    """Return how many partitions a topic has. The driver's own question would wait for a missing
+    topic, and hold up the others.
 
     Raises:
-        UnknownTopicOrPartitionError, TopicAuthorizationFailedError: it is missing, or hidden from this user.
+        UnknownTopicOrPartitionError, TopicAuthorizationFailedError: it is missing, or hidden from
+        this user.
         TimeoutError: no broker answered.
     """
     client = producer.client
@@ -189,14 +235,21 @@ async def _partition_count(producer: AIOKafkaProducer, topic: str) -> int:
     raise UnknownTopicOrPartitionError(topic)
 
 
-def _trouble(producer: AIOKafkaProducer, topics: Collection[str], *, patient: bool) -> KafkaError | None:
-    """What keeps messages for these topics from being sent. ``patient``: a partition without a leader may get one yet."""
+def _trouble(
+    producer: AIOKafkaProducer, topics: Collection[str], *, patient: bool
+) -> KafkaError | None:
+    """What keeps messages for these topics from being sent. ``patient``: a partition without a
+    leader may get one yet.
+    """
     cluster = producer.client.cluster
     for topic in topics:
         partitions = cluster.partitions_for_topic(topic)
         if not partitions:
             return UnknownTopicOrPartitionError(topic)
-        if not patient and any(cluster.leader_for_partition(TopicPartition(topic, number)) in {None, -1} for number in partitions):
+        if not patient and any(
+            cluster.leader_for_partition(TopicPartition(topic, number)) in {None, -1}
+            for number in partitions
+        ):
             return LeaderNotAvailableError(topic)
     return None
 
@@ -205,19 +258,28 @@ def check_size(message: Message, limit: int) -> None:
     """Refuse what a broker would refuse, before anything is sent.
 
     Raises:
-        MessageTooLarge: the value is above ``limit``, or key and headers above what is left for them.
+        MessageTooLarge: the value is above ``limit``, or key and headers above what is left for
+            them.
     """
     size = len(message.value)
     if size > limit:
-        raise MessageTooLarge(f"a message for topic {message.topic!r} has {size:,} bytes; the limit is {limit:,} (max_message_bytes)")
+        raise MessageTooLarge(
+            f"a message for topic {message.topic!r} has {size:,} bytes; the limit is {limit:,} (max_message_bytes)"
+        )
     if message.headers or len(message.key) > 1_000:
-        extra = len(key_bytes(message.key)) + sum(len(name.encode()) + len(value) + 10 for name, value in message.headers.items())
+        extra = len(key_bytes(message.key)) + sum(
+            len(name.encode()) + len(value) + 10 for name, value in message.headers.items()
+        )
         if extra > OVERHEAD_BYTES - _FRAME_BYTES:
-            raise MessageTooLarge(f"key and headers of a message for topic {message.topic!r} have {extra:,} bytes; the limit is 65,280")
+            raise MessageTooLarge(
+                f"key and headers of a message for topic {message.topic!r} have {extra:,} bytes; the limit is 65,280"
+            )
 
 
 def _place(metadata: RecordMetadata) -> Place | None:
-    """Where a message is. Of one that the brokers had already, from an earlier try, they may not know it: then there is no log start."""
+    """Where a message is. Of one that the brokers had already, from an earlier try, they may not
+    know it: then there is no log start.
+    """
     return None if metadata.log_start_offset == -1 else (metadata.partition, metadata.offset)
 
 

@@ -19,8 +19,8 @@ class KafkaSubscription:
         self._park = park
 
     async def receive(self, *, max_messages: int) -> Sequence[Delivery]:
-        # Whoever always finds something here still lets others run. What is taken is returned without another await: nothing is lost
-        # by being cancelled.
+        # Whoever always finds something here still lets others run. What is taken is returned
+        # without another await: nothing is lost by being cancelled.
         await asyncio.sleep(0)
         while True:
             given = self._inbox.take(max_messages)

@@ -31,7 +31,9 @@ class Topic:
 
 
 class Topics:
-    """What an installation asks the brokers about topics. Each question has a connection of its own, for they are rare."""
+    """What an installation asks the brokers about topics. Each question has a connection of its
+    own, for they are rare.
+    """
 
     def __init__(self, servers: Sequence[str], config: KafkaConfig) -> None:
         self._servers = list(servers)
@@ -70,7 +72,9 @@ class Topics:
             BusUnavailable: the brokers cannot be reached, or refuse.
         """
         client = AIOKafkaAdminClient(
-            bootstrap_servers=self._servers, request_timeout_ms=round(self._config.request_timeout_sec * 1000), **self._config.connection()
+            bootstrap_servers=self._servers,
+            request_timeout_ms=round(self._config.request_timeout_sec * 1000),
+            **self._config.connection(),
         )
         try:
             with anyio.fail_after(self._config.patience_sec):
@@ -103,9 +107,13 @@ class Topics:
                 return
             if not self._config.create_topics:
                 names = ", ".join(repr(spec.name) for spec in missing)
-                raise BusError(f"topics do not exist: {names}; create them, or set options.kafka.create_topics")
+                raise BusError(
+                    f"topics do not exist: {names}; create them, or set options.kafka.create_topics"
+                )
             brokers = len((await admin.describe_cluster())["brokers"])
-            response = await admin.create_topics([self.new_topic(spec, brokers=brokers) for spec in missing])
+            response = await admin.create_topics(
+                [self.new_topic(spec, brokers=brokers) for spec in missing]
+            )
             refused = [
                 f"{name!r}: {message or for_code(code).__name__}"
                 for name, code, message in response.topic_errors
@@ -113,13 +121,18 @@ class Topics:
             ]
             created = [name for name, code, _ in response.topic_errors if for_code(code) is NoError]
             if created:
-                logger.info("Created topics: %s", ", ".join(created), extra={"action": "kafka_topics_created"})
+                logger.info(
+                    "Created topics: %s",
+                    ", ".join(created),
+                    extra={"action": "kafka_topics_created"},
+                )
             if refused:
                 raise BusError(f"topics could not be created: {'; '.join(refused)}")
             await self._until_led(admin, wanted)
 
     async def _until_led(self, admin: AIOKafkaAdminClient, names: Mapping[str, TopicSpec]) -> None:
-        # A topic that was just created is known to the other brokers, and has its leaders, a moment later.
+        # A topic that was just created is known to the other brokers, and has its leaders, a moment
+        # later.
         while True:
             there = await described(admin, names)
             if len(there) == len(names) and not any(topic.leaderless for topic in there.values()):
@@ -131,9 +144,12 @@ class Topics:
         config = self._config
         settings = {
             "cleanup.policy": "delete",
-            # Messages travel without a time of their own: the broker's time is shown with them, and decides how long they are kept.
+            # Messages travel without a time of their own: the broker's time is shown with them, and
+            # decides how long they are kept.
             "message.timestamp.type": "LogAppendTime",
-            "retention.ms": str(1000 * (config.broadcast_retention_sec if spec.broadcast else config.retention_sec)),
+            "retention.ms": str(
+                1000 * (config.broadcast_retention_sec if spec.broadcast else config.retention_sec)
+            ),
             "max.message.bytes": str(max(1_048_588, config.max_message_bytes + OVERHEAD_BYTES)),
         }
         return NewTopic(
@@ -145,7 +161,9 @@ class Topics:
 
 
 async def described(admin: AIOKafkaAdminClient, names: Collection[str]) -> dict[str, Topic]:
-    """Those of ``names`` that exist. Asks for all topics: naming one that does not exist creates it on some brokers."""
+    """Those of ``names`` that exist. Asks for all topics: naming one that does not exist creates it
+    on some brokers.
+    """
     found = {}
     for topic in await admin.describe_topics():
         if topic["topic"] in names and not topic["error_code"]:

@@ -1,6 +1,7 @@
 """FlowKit's store on MongoDB.
 
-``Coordinator(db="mongodb://host/name", …)`` finds it by itself; :class:`MongoStore` is for those who want to build one by hand.
+``Coordinator(db="mongodb://host/name", …)`` finds it by itself; :class:`MongoStore` is for those
+who want to build one by hand.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,9 @@ _MODULES = {"MongoArtifactStore": "_artifacts", "MongoConfig": "_config", "Mongo
 
 
 def __getattr__(name: str) -> Any:
-    """Import the names above when they are asked for: the plugin alone should not cost the driver's import."""
+    """Import the names above when they are asked for: the plugin alone should not cost the driver's
+    import.
+    """
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -21,7 +21,9 @@ class Archive:
         self._context = context
 
     async def put(self, parts: Sequence[tuple[str, ArchivedPart]]) -> None:
-        """Store these, each with its task's id. What has a lower rank than what is there is dropped. Durable when it returns."""
+        """Store these, each with its task's id. What has a lower rank than what is there is
+        dropped. Durable when it returns.
+        """
         highest: dict[tuple[str, str], ArchivedPart] = {}
         for task_id, part in parts:
             other = highest.get((task_id, part.name))
@@ -38,14 +40,24 @@ class Archive:
         if not changes:
             return
         await self._context.blobs.upload(outgoing for outgoing, _ in large)
-        await self._context.calls.patiently(lambda: self._context.driver.change(self._context.name("archive"), changes))
+        await self._context.calls.patiently(
+            lambda: self._context.driver.change(self._context.name("archive"), changes)
+        )
         for outgoing, part in large:
             await self._tidy(str(outgoing.task_id), part)
 
     async def _tidy(self, task_id: str, part: ArchivedPart) -> None:
-        """Delete the blobs of this part that the document does not point at. One of a higher rank may be about to be pointed at."""
-        (stored,) = await self._context.find("archive", {"_id": archive_id(task_id, part.name)}, {"rank": 1, "data.blob": 1}) or [{}]
-        where: Document = {"metadata.task_id": task_id, "metadata.use": _use(part.name), "metadata.version": {"$lte": part.rank}}
+        """Delete the blobs of this part that the document does not point at. One of a higher rank
+        may be about to be pointed at.
+        """
+        (stored,) = await self._context.find(
+            "archive", {"_id": archive_id(task_id, part.name)}, {"rank": 1, "data.blob": 1}
+        ) or [{}]
+        where: Document = {
+            "metadata.task_id": task_id,
+            "metadata.use": _use(part.name),
+            "metadata.version": {"$lte": part.rank},
+        }
         if (kept := blob_of(stored.get("data"))) is not None:
             where["_id"] = {"$ne": kept}
         await self._context.blobs.delete_where(where)
@@ -55,7 +67,9 @@ class Archive:
             return {}
 
         async def of_names(wanted: Collection[str], **how: Any) -> dict[str, bytes]:
-            found = await self._read({"_id": {"$in": [archive_id(task_id, name) for name in wanted]}}, **how)
+            found = await self._read(
+                {"_id": {"$in": [archive_id(task_id, name) for name in wanted]}}, **how
+            )
             for part in found:
                 if isinstance(part, CorruptRecord):
                     raise part
@@ -63,9 +77,13 @@ class Archive:
 
         return await none_missed(names, of_names)
 
-    async def scan(self, task_id: str, *, prefix: str, after: str, limit: int) -> list[tuple[str, bytes]]:
+    async def scan(
+        self, task_id: str, *, prefix: str, after: str, limit: int
+    ) -> list[tuple[str, bytes]]:
         span: Document = {"$lt": archive_id(task_id, _behind(prefix))}
-        span["$gt" if after >= prefix and after else "$gte"] = archive_id(task_id, max(prefix, after))
+        span["$gt" if after >= prefix and after else "$gte"] = archive_id(
+            task_id, max(prefix, after)
+        )
         return sound(await self._read({"_id": span}, sort=[("_id", 1)], limit=limit))
 
     async def _read(self, where: Document, **how: Any) -> list[tuple[str, bytes] | CorruptRecord]:
@@ -89,7 +107,9 @@ def _use(name: str) -> str:
 
 
 def _behind(prefix: str) -> Any:
-    """What sorts behind everything that starts with ``prefix``: the prefix with its last character's successor."""
+    """What sorts behind everything that starts with ``prefix``: the prefix with its last
+    character's successor.
+    """
     while prefix:
         code = ord(prefix[-1]) + 1
         if code == 0xD800:

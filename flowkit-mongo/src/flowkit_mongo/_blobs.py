@@ -1,7 +1,7 @@
 """Payloads that are too large for a document, in a GridFS bucket.
 
-A blob never changes and is written before the document that points at it. Its metadata say whose it is:
-``{task_id, use, version}``; so whoever deletes a task finds what nothing points at as well.
+A blob never changes and is written before the document that points at it. Its metadata say whose it
+is: ``{task_id, use, version}``; so whoever deletes a task finds what nothing points at as well.
 """
 
 import uuid
@@ -32,7 +32,8 @@ class Blob:
 class Outgoing:
     """What one document needs written before it: made while the document is.
 
-    ``budget`` is how much the document may still hold itself, so that many middling payloads do not make a large one.
+    ``budget`` is how much the document may still hold itself, so that many middling payloads do not
+    make a large one.
     """
 
     task_id: str | None
@@ -65,7 +66,9 @@ class Blobs:
         return Outgoing(task_id, version, self._threshold, budget=(self._threshold or 0) * 3)
 
     async def upload(self, outgoing: Iterable[Outgoing]) -> None:
-        """Write the blobs of documents that will point at them. Repeating it leaves at most blobs that nothing points at."""
+        """Write the blobs of documents that will point at them. Repeating it leaves at most blobs
+        that nothing points at.
+        """
         for batch in outgoing:
             for blob in batch.blobs:
                 metadata = {"task_id": batch.task_id, "use": blob.use, "version": batch.version}
@@ -75,10 +78,14 @@ class Blobs:
         # A first try may have left some of it.
         await self._driver.database[f"{self._name}.chunks"].delete_many({"files_id": blob.blob_id})
         await self._driver.database[f"{self._name}.files"].delete_one({"_id": blob.blob_id})
-        await self._bucket.upload_from_stream_with_id(blob.blob_id, metadata["use"], blob.data, metadata=metadata)
+        await self._bucket.upload_from_stream_with_id(
+            blob.blob_id, metadata["use"], blob.data, metadata=metadata
+        )
 
     async def fetch(self, values: Iterable[object]) -> tuple[Read, set[str]]:
-        """A function that gives the bytes of these values, and the ids of the blobs that are not there, whose it cannot give."""
+        """A function that gives the bytes of these values, and the ids of the blobs that are not
+        there, whose it cannot give.
+        """
         wanted = {blob_id for value in values if (blob_id := blob_of(value)) is not None}
         if not wanted:
             return _read_inline, set()
@@ -96,11 +103,15 @@ class Blobs:
         return _reader(found), wanted - found.keys()
 
     async def _download(self, blob_id: str) -> bytes | None:
-        """The bytes of a blob, or None if it is not there as it was written: gone, half deleted, or damaged."""
+        """The bytes of a blob, or None if it is not there as it was written: gone, half deleted, or
+        damaged.
+        """
         files = await self._driver.find(f"{self._name}.files", {"_id": blob_id}, {"length": 1})
         if not files:
             return None
-        chunks = await self._driver.find(f"{self._name}.chunks", {"files_id": blob_id}, {"n": 1, "data": 1}, sort=[("n", 1)])
+        chunks = await self._driver.find(
+            f"{self._name}.chunks", {"files_id": blob_id}, {"n": 1, "data": 1}, sort=[("n", 1)]
+        )
         whole = [chunk.get("n") for chunk in chunks] == list(range(len(chunks)))
         if not whole or not all(isinstance(chunk.get("data"), bytes) for chunk in chunks):
             return None
@@ -126,11 +137,19 @@ class Blobs:
 
     async def replace(self, task_id: str, uses: Collection[str], *, below: int) -> None:
         """Delete what older versions of a task's document pointed at for these uses."""
-        await self.delete_where({"metadata.task_id": task_id, "metadata.use": {"$in": list(uses)}, "metadata.version": {"$lt": below}})
+        await self.delete_where(
+            {
+                "metadata.task_id": task_id,
+                "metadata.use": {"$in": list(uses)},
+                "metadata.version": {"$lt": below},
+            }
+        )
 
     async def delete_where(self, where: Mapping[str, Any]) -> None:
         if self._driver.has_blobs:
-            found = await self._calls.patiently(lambda: self._driver.find(f"{self._name}.files", where, {"_id": 1}))
+            found = await self._calls.patiently(
+                lambda: self._driver.find(f"{self._name}.files", where, {"_id": 1})
+            )
             await self.delete([document["_id"] for document in found])
 
     async def delete(self, blob_ids: Collection[str]) -> None:
@@ -138,8 +157,14 @@ class Blobs:
             return
         ids = list(blob_ids)
         # Chunks last, as GridFS does: a reader finds a whole file or none.
-        await self._calls.patiently(lambda: self._driver.database[f"{self._name}.files"].delete_many({"_id": {"$in": ids}}))
-        await self._calls.patiently(lambda: self._driver.database[f"{self._name}.chunks"].delete_many({"files_id": {"$in": ids}}))
+        await self._calls.patiently(
+            lambda: self._driver.database[f"{self._name}.files"].delete_many({"_id": {"$in": ids}})
+        )
+        await self._calls.patiently(
+            lambda: self._driver.database[f"{self._name}.chunks"].delete_many(
+                {"files_id": {"$in": ids}}
+            )
+        )
 
     async def uploaded_before(self, time: Any, *, after: Any, limit: int) -> list[Document]:
         """Blobs of tasks by the time of their writing."""
@@ -148,7 +173,11 @@ class Blobs:
         span = {"$lt": time} if after is None else {"$gte": after, "$lt": time}
         return await self._calls.patiently(
             lambda: self._driver.find(
-                f"{self._name}.files", {"uploadDate": span}, {"uploadDate": 1, "metadata.task_id": 1}, sort=[("uploadDate", 1)], limit=limit
+                f"{self._name}.files",
+                {"uploadDate": span},
+                {"uploadDate": 1, "metadata.task_id": 1},
+                sort=[("uploadDate", 1)],
+                limit=limit,
             )
         )
 

@@ -1,8 +1,10 @@
-"""How operations are run: each bounded in time with its errors translated, and those that may be repeated, repeated.
+"""How operations are run: each bounded in time with its errors translated, and those that may be
+repeated, repeated.
 
-All of it is asyncio's, as the drivers are. No operation runs in a scope of anyio: what that cancels it cancels at every turn of the loop
-until it is gone, and a second time is once too often for PyMongo. Where it waits for a server, the topology then keeps a lock that nobody
-holds, and no later operation finds a server again.
+All of it is asyncio's, as the drivers are. No operation runs in a scope of anyio: what that cancels
+it cancels at every turn of the loop until it is gone, and a second time is once too often for
+PyMongo. Where it waits for a server, the topology then keeps a lock that nobody holds, and no later
+operation finds a server again.
 """
 
 import asyncio
@@ -39,13 +41,17 @@ class Calls:
             return await bounded(operation(), self._timeout)
 
     async def patiently(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Run it again while the server is out of reach, for a bounded time. Only for what may be repeated."""
+        """Run it again while the server is out of reach, for a bounded time. Only for what may be
+        repeated.
+        """
         try:
             return await self.once(operation)
         except StoreUnavailable as error:
             if not self._retry_for:
                 raise
-            logger.warning("MongoDB is out of reach, trying again: %s", error, extra={"action": "store_retry"})
+            logger.warning(
+                "MongoDB is out of reach, trying again: %s", error, extra={"action": "store_retry"}
+            )
         again = tenacity.AsyncRetrying(
             stop=tenacity.stop_after_delay(self._retry_for),
             wait=tenacity.wait_random_exponential(multiplier=0.05, max=1),
@@ -56,7 +62,8 @@ class Calls:
 
 
 async def bounded(operation: Awaitable[T], timeout_sec: float) -> T:
-    """What it returns. It has ended when this ends, and however this is cancelled, it is cancelled once.
+    """What it returns. It has ended when this ends, and however this is cancelled, it is cancelled
+    once.
 
     Raises:
         TimeoutError: it took longer, and was cancelled.
@@ -93,12 +100,15 @@ async def side_by_side(operations: Iterable[Operation], *, at_a_time: int) -> No
         for task in tasks:
             task.result()
     if failed:
-        # Whoever waits for the server to come back and tries again meets the other errors then, if they last.
+        # Whoever waits for the server to come back and tries again meets the other errors then, if
+        # they last.
         raise next((error for error in failed if isinstance(error, StoreUnavailable)), failed[0])
 
 
 async def _ended(tasks: Collection[asyncio.Future[Any]], timeout_sec: float | None) -> bool:
-    """Wait until these have ended, and say whether they have done so in time. Else, or where the wait is cancelled, they are cancelled."""
+    """Wait until these have ended, and say whether they have done so in time. Else, or where the
+    wait is cancelled, they are cancelled.
+    """
     running = set(tasks)
     try:
         _, running = await asyncio.wait(tasks, timeout=timeout_sec)

@@ -30,7 +30,9 @@ class _Waiter:
 
 
 class Changes:
-    """Who waits for what. However many wait, there is one query at a time, at a pace that slows down while nothing changes."""
+    """Who waits for what. However many wait, there is one query at a time, at a pace that slows
+    down while nothing changes.
+    """
 
     def __init__(self, states: States, *, min_sec: float, max_sec: float) -> None:
         self._states = states
@@ -47,7 +49,9 @@ class Changes:
         self._next_look = 0.0
 
     async def wait(self, task_id: str, version: int, *, ended: bool = False) -> None:
-        """Return soon after the stored version is above ``version`` (and the task has ended, if asked), or there is no such task."""
+        """Return soon after the stored version is above ``version`` (and the task has ended, if
+        asked), or there is no such task.
+        """
         me = _Waiter(task_id, version, ended)
         self._add(me)
         try:
@@ -112,7 +116,10 @@ class Changes:
 
     def _tell(self, states: Iterable[tuple[str, State]]) -> bool:
         changed = [
-            waiter for task_id, state in states for waiter in self._waiters.get(task_id, ()) if not waiter.done and waiter.is_met_by(state)
+            waiter
+            for task_id, state in states
+            for waiter in self._waiters.get(task_id, ())
+            if not waiter.done and waiter.is_met_by(state)
         ]
         for waiter in changed:
             waiter.done = True

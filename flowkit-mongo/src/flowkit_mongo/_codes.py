@@ -34,7 +34,9 @@ PASSING = _codes("""
     10107 NotWritablePrimary, 11600 InterruptedAtShutdown, 11601 Interrupted, 11602 InterruptedDueToReplStateChange, 13388 StaleConfig,
     13435 NotPrimaryNoSecondaryOk, 13436 NotPrimaryOrSecondary, 14031 OutOfDiskSpace, 46841 ClientMarkedKilled
 """)
-"""The operation may succeed when it is repeated: a server is away, busy, starting, stopping or electing."""
+"""The operation may succeed when it is repeated: a server is away, busy, starting, stopping or
+electing.
+"""
 
 TOO_LARGE = _codes("""
     116 DocTooLargeForCapped, 10003 CannotGrowDocumentInCappedNamespace, 10334 BSONObjectTooLarge, 17419 AnUpdateMadeItTooLarge,
@@ -104,4 +106,6 @@ LASTING = _codes("""
     367 FLECompactionPlaceholder, 369 FLETransactionAbort, 370 CannotDropShardKeyIndex, 373 InternalTransactionsExhaustiveFindHasMore,
     377 FLEMaxTagLimitExceeded, 388 TransactionTooLargeForCache, 13297 DatabaseDifferCase, 17280 OBSOLETE_KeyTooLong
 """)
-"""The operation will fail again: a document, an argument, a right or the configuration forbids it. So does any code that is in no table."""
+"""The operation will fail again: a document, an argument, a right or the configuration forbids it.
+So does any code that is in no table.
+"""

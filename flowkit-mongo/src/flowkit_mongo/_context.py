@@ -41,12 +41,22 @@ class Context:
         at: datetime = hello["localTime"]
         return at.replace(tzinfo=UTC).timestamp()
 
-    async def find(self, collection: str, where: Mapping[str, Any], fields: Mapping[str, Any] | None = None, **how: Any) -> list[Document]:
+    async def find(
+        self,
+        collection: str,
+        where: Mapping[str, Any],
+        fields: Mapping[str, Any] | None = None,
+        **how: Any,
+    ) -> list[Document]:
         """Matching documents of a collection."""
-        return await self.calls.patiently(lambda: self.driver.find(self.name(collection), where, fields, **how))
+        return await self.calls.patiently(
+            lambda: self.driver.find(self.name(collection), where, fields, **how)
+        )
 
     async def delete(self, collection: str, where: Mapping[str, Any]) -> int:
-        result = await self.calls.patiently(lambda: self.driver.database[self.name(collection)].delete_many(where))
+        result = await self.calls.patiently(
+            lambda: self.driver.database[self.name(collection)].delete_many(where)
+        )
         return int(result.deleted_count)
 
     async def read(
@@ -61,7 +71,8 @@ class Context:
     ) -> list[T]:
         """Matching documents with the blobs they point at, each as of one moment.
 
-        A document that cannot be decoded is what ``unreadable`` makes of it and of the reason, so that it hides no other.
+        A document that cannot be decoded is what ``unreadable`` makes of it and of the reason, so
+        that it hides no other.
 
         Raises:
             StoreUnavailable: with every look, another blob was replaced before it could be read.
@@ -71,14 +82,21 @@ class Context:
         for _ in range(TRIES):
             documents = await self.find(collection, where, **how)
             faults = [shape.fault(document) for document in documents]
-            readable = [document for document, fault in zip(documents, faults, strict=True) if fault is None]
-            read, missing = await self.blobs.fetch(value for document in readable for value in values(document))
-            # A blob that is missing was deleted when its document changed, unless the document, read again, still points at it.
+            readable = [
+                document for document, fault in zip(documents, faults, strict=True) if fault is None
+            ]
+            read, missing = await self.blobs.fetch(
+                value for document in readable for value in values(document)
+            )
+            # A blob that is missing was deleted when its document changed, unless the document,
+            # read again, still points at it.
             if missing <= missed:
                 break
             missed = missing
         else:
-            raise StoreUnavailable(f"documents of {self.name(collection)} change faster than they can be read")
+            raise StoreUnavailable(
+                f"documents of {self.name(collection)} change faster than they can be read"
+            )
         found = []
         for document, fault in zip(documents, faults, strict=True):
             if fault is None and missing:
@@ -108,13 +126,23 @@ def sound(found: Sequence[T | CorruptRecord]) -> list[T]:
     return before
 
 
-def _missing_fault(document: Document, values: Sequence[object], missing: Collection[str]) -> str | None:
+def _missing_fault(
+    document: Document, values: Sequence[object], missing: Collection[str]
+) -> str | None:
     blob_id = next((blob_id for value in values if (blob_id := blob_of(value)) in missing), None)
-    return None if blob_id is None else f"document {document['_id']!r:.200} points at blob {blob_id!r}, which does not exist or is damaged"
+    return (
+        None
+        if blob_id is None
+        else f"document {document['_id']!r:.200} points at blob {blob_id!r}, which does not exist or is damaged"
+    )
 
 
-async def none_missed(keys: Collection[K], read: Callable[..., Awaitable[dict[K, T]]]) -> dict[K, T]:
-    """What ``read(keys)`` finds, and of what it does not find, what ``read(keys, latest=True)`` does."""
+async def none_missed(
+    keys: Collection[K], read: Callable[..., Awaitable[dict[K, T]]]
+) -> dict[K, T]:
+    """What ``read(keys)`` finds, and of what it does not find, what ``read(keys, latest=True)``
+    does.
+    """
     found = await read(keys)
     if missing := [key for key in keys if key not in found]:
         found |= await read(missing, latest=True)

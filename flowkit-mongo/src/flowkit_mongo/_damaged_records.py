@@ -1,4 +1,6 @@
-"""Search for damaged records: documents that do not fit their shape, and files without their chunks."""
+"""Search for damaged records: documents that do not fit their shape, and files without their
+chunks.
+"""
 
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -29,7 +31,14 @@ async def damaged_records(context: Context, *, limit: int) -> tuple[list[Damaged
         return found, True
     try:
         async for collection, document, fault in _damaged(context, limit, deadline):
-            found.append(DamagedRecord(context.name(collection), _text(document.get("_id")), fault, _task_of(collection, document)))
+            found.append(
+                DamagedRecord(
+                    context.name(collection),
+                    _text(document.get("_id")),
+                    fault,
+                    _task_of(collection, document),
+                )
+            )
             if len(found) == limit:
                 break
     except _TimeIsUp:
@@ -37,12 +46,34 @@ async def damaged_records(context: Context, *, limit: int) -> tuple[list[Damaged
     return found, True
 
 
-async def _damaged(context: Context, limit: int, deadline: float) -> AsyncIterator[tuple[str, Document, str]]:
+async def _damaged(
+    context: Context, limit: int, deadline: float
+) -> AsyncIterator[tuple[str, Document, str]]:
     for collection, shape in SHAPES.items():
         unfitting = {"$nor": [{"$jsonSchema": shape.schema}]}
-        for document in await _run(context, deadline, "find", collection, filter=unfitting, limit=limit, batchSize=limit, singleBatch=True):
-            yield collection, document, shape.fault(document) or "its document is not one that FlowKit wrote"
-    for document in await _run(context, deadline, "aggregate", FILES, pipeline=_incomplete(context, limit), cursor={"batchSize": limit}):
+        for document in await _run(
+            context,
+            deadline,
+            "find",
+            collection,
+            filter=unfitting,
+            limit=limit,
+            batchSize=limit,
+            singleBatch=True,
+        ):
+            yield (
+                collection,
+                document,
+                shape.fault(document) or "its document is not one that FlowKit wrote",
+            )
+    for document in await _run(
+        context,
+        deadline,
+        "aggregate",
+        FILES,
+        pipeline=_incomplete(context, limit),
+        cursor={"batchSize": limit},
+    ):
         yield FILES, document, f"it has {document['found']} of {document['wanted']:g} chunks"
 
 
@@ -65,7 +96,9 @@ def _incomplete(context: Context, limit: int) -> Sequence[Mapping[str, Any]]:
     ]
 
 
-async def _run(context: Context, deadline: float, command: str, collection: str, **options: Any) -> list[Document]:
+async def _run(
+    context: Context, deadline: float, command: str, collection: str, **options: Any
+) -> list[Document]:
     """The documents that a command finds, before the deadline."""
     left = max(round((deadline - time.monotonic()) * 1000), 1)
     order = {command: context.name(collection), **options, "maxTimeMS": left}
@@ -83,7 +116,11 @@ async def _run(context: Context, deadline: float, command: str, collection: str,
 
 def _task_of(collection: str, document: Document) -> str | None:
     """The task that a record belongs to, where it says so."""
-    place = {"tasks": document, "archive": document.get("_id"), FILES: document.get("metadata")}.get(collection, document)
+    place = {
+        "tasks": document,
+        "archive": document.get("_id"),
+        FILES: document.get("metadata"),
+    }.get(collection, document)
     name = {"tasks": "_id", "archive": "task"}.get(collection, "task_id")
     task_id = place.get(name) if isinstance(place, dict) else None
     return task_id if isinstance(task_id, str) else None

@@ -1,7 +1,8 @@
-"""What each field of a document may hold: one table, from which documents are checked here and damaged ones are found by the server.
+"""What each field of a document may hold: one table, from which documents are checked here and
+damaged ones are found by the server.
 
-A document that does not fit was changed by somebody else, or is damaged. It is put aside by itself: what is read or written with it
-goes on. Fields that are in no table are let be.
+A document that does not fit was changed by somebody else, or is damaged. It is put aside by itself:
+what is read or written with it goes on. Fields that are in no table are let be.
 """
 
 import re
@@ -33,7 +34,9 @@ class Form:
 
 
 def _is_text(value: Any) -> bool:
-    """Whether this is a string of valid Unicode: what is not UTF-8 is read with lone surrogates in it."""
+    """Whether this is a string of valid Unicode: what is not UTF-8 is read with lone surrogates in
+    it.
+    """
     if not isinstance(value, str):
         return False
     if value.isascii():
@@ -59,7 +62,11 @@ def whole(first: int, last: int = LARGEST_COUNT) -> Form:
     def fits(value: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool) and first <= value <= last
 
-    return Form(f"a whole number from {first} to {last}", fits, {"bsonType": ["int", "long"], "minimum": first, "maximum": last})
+    return Form(
+        f"a whole number from {first} to {last}",
+        fits,
+        {"bsonType": ["int", "long"], "minimum": first, "maximum": last},
+    )
 
 
 def either(one: Form, other: Form) -> Form:
@@ -82,8 +89,15 @@ def fields(required: Mapping[str, Form]) -> Form:
     """An object that has these fields."""
     return Form(
         f"an object with {', '.join(required)}",
-        lambda value: isinstance(value, dict) and all(name in value and form.fits(value[name]) for name, form in required.items()),
-        {"bsonType": "object", "required": list(required), "properties": {name: form.schema for name, form in required.items()}},
+        lambda value: (
+            isinstance(value, dict)
+            and all(name in value and form.fits(value[name]) for name, form in required.items())
+        ),
+        {
+            "bsonType": "object",
+            "required": list(required),
+            "properties": {name: form.schema for name, form in required.items()},
+        },
     )
 
 
@@ -103,16 +117,29 @@ VALUE = Form(
     {
         "anyOf": [
             {"bsonType": ["string", "binData"]},
-            {"bsonType": "object", "required": ["blob"], "properties": {"blob": {"bsonType": "string"}}},
+            {
+                "bsonType": "object",
+                "required": ["blob"],
+                "properties": {"blob": {"bsonType": "string"}},
+            },
         ]
     },
 )
 PARTS = Form(
     "values by the names of parts",
-    lambda value: isinstance(value, dict) and all(PART_NAME.fullmatch(name) and _is_value(item) for name, item in value.items()),
-    {"bsonType": "object", "patternProperties": {f"^{PART_NAME.pattern}$": VALUE.schema}, "additionalProperties": False},
+    lambda value: (
+        isinstance(value, dict)
+        and all(PART_NAME.fullmatch(name) and _is_value(item) for name, item in value.items())
+    ),
+    {
+        "bsonType": "object",
+        "patternProperties": {f"^{PART_NAME.pattern}$": VALUE.schema},
+        "additionalProperties": False,
+    },
 )
-KIND = Form("a kind of dead letter", lambda value: value in LETTER_KINDS, {"enum": list(LETTER_KINDS)})
+KIND = Form(
+    "a kind of dead letter", lambda value: value in LETTER_KINDS, {"enum": list(LETTER_KINDS)}
+)
 COUNT, INDEX, INTEGER = whole(0), whole(1), whole(-(2**63), 2**63 - 1)
 GENERATION = whole(-1)
 """-1 is the generation of claims, which are kept beside artifacts."""
@@ -123,7 +150,9 @@ OWN_VERSION = whole(1, SCHEMA_VERSION)
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The fields of a collection's documents. Those that are ``optional`` may be missing; null is no value of theirs."""
+    """The fields of a collection's documents. Those that are ``optional`` may be missing; null is
+    no value of theirs.
+    """
 
     required: Mapping[str, Form]
     optional: Mapping[str, Form]
@@ -146,13 +175,20 @@ class Shape:
     def fitting(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of a document that are as they should be."""
         forms = {**self.required, **self.optional}
-        return {name: value for name, value in document.items() if name in forms and forms[name].fits(value)}
+        return {
+            name: value
+            for name, value in document.items()
+            if name in forms and forms[name].fits(value)
+        }
 
     @property
     def schema(self) -> Schema:
         """The same for the server."""
         both = {**self.required, **self.optional}
-        return {"required": list(self.required), "properties": {name: form.schema for name, form in both.items()}}
+        return {
+            "required": list(self.required),
+            "properties": {name: form.schema for name, form in both.items()},
+        }
 
 
 def _unfitting(name: str, form: Form, value: Any) -> str:
@@ -175,38 +211,90 @@ _VERSIONED = {"schema_version": OWN_VERSION}
 SHAPES: Mapping[str, Shape] = {
     "tasks": Shape(
         {
-            "_id": TEXT, "version": INDEX, "op_id": TEXT, "status": TEXT, "created_at": MOMENT, "spec": VALUE, "parts": PARTS,
+            "_id": TEXT,
+            "version": INDEX,
+            "op_id": TEXT,
+            "status": TEXT,
+            "created_at": MOMENT,
+            "spec": VALUE,
+            "parts": PARTS,
         },
         {
-            **_VERSIONED, "pipeline": TEXT, "labels": TEXT_PAIRS, "idempotency_key": TEXT, "wake_at": MOMENT, "finished_at": MOMENT,
+            **_VERSIONED,
+            "pipeline": TEXT,
+            "labels": TEXT_PAIRS,
+            "idempotency_key": TEXT,
+            "wake_at": MOMENT,
+            "finished_at": MOMENT,
             "recent": many(TEXT),
         },
     ),
-    "archive": Shape({"_id": fields({"task": TEXT, "name": TEXT}), "rank": COUNT, "data": VALUE}, _VERSIONED),
+    "archive": Shape(
+        {"_id": fields({"task": TEXT, "name": TEXT}), "rank": COUNT, "data": VALUE}, _VERSIONED
+    ),
     "artifacts": Shape(
         {
-            "_id": TEXT, "task_id": TEXT, "node_id": TEXT, "generation": GENERATION, "uid": TEXT, "position": INDEX, "partial": FLAG,
-            "meta": either(VALUE, NOTHING), "metrics": VALUE, "created_at": MOMENT, "order": TEXT, "put": TEXT,
+            "_id": TEXT,
+            "task_id": TEXT,
+            "node_id": TEXT,
+            "generation": GENERATION,
+            "uid": TEXT,
+            "position": INDEX,
+            "partial": FLAG,
+            "meta": either(VALUE, NOTHING),
+            "metrics": VALUE,
+            "created_at": MOMENT,
+            "order": TEXT,
+            "put": TEXT,
         },
         _VERSIONED,
     ),
     "workers": Shape(
-        {"_id": TEXT, "roles": many(TEXT), "beat": COUNT, "started_at": MOMENT, "info": TEXT_PAIRS, "renewed_at": DATE}, _VERSIONED
+        {
+            "_id": TEXT,
+            "roles": many(TEXT),
+            "beat": COUNT,
+            "started_at": MOMENT,
+            "info": TEXT_PAIRS,
+            "renewed_at": DATE,
+        },
+        _VERSIONED,
     ),
     "dead_letters": Shape(
-        {"_id": TEXT, "at": MOMENT, "kind": KIND, "reason_code": TEXT, "error": TEXT, "data": VALUE},
         {
-            **_VERSIONED, "task_id": TEXT, "node_id": TEXT, "uid": TEXT, "size": COUNT, "generation": COUNT, "attempt": COUNT,
-            "topic": TEXT, "key": either(TEXT, BINARY), "partition": INTEGER, "position": INTEGER, "headers": HEADERS,
+            "_id": TEXT,
+            "at": MOMENT,
+            "kind": KIND,
+            "reason_code": TEXT,
+            "error": TEXT,
+            "data": VALUE,
+        },
+        {
+            **_VERSIONED,
+            "task_id": TEXT,
+            "node_id": TEXT,
+            "uid": TEXT,
+            "size": COUNT,
+            "generation": COUNT,
+            "attempt": COUNT,
+            "topic": TEXT,
+            "key": either(TEXT, BINARY),
+            "partition": INTEGER,
+            "position": INTEGER,
+            "headers": HEADERS,
         },
     ),
     "purged": Shape({"_id": TEXT, "at": DATE}, {}),
     "blobs.files": Shape(
         {
-            "_id": TEXT, "length": COUNT, "chunkSize": INDEX, "uploadDate": DATE, "filename": TEXT,
+            "_id": TEXT,
+            "length": COUNT,
+            "chunkSize": INDEX,
+            "uploadDate": DATE,
+            "filename": TEXT,
             "metadata": fields({"task_id": either(TEXT, NOTHING), "use": TEXT, "version": COUNT}),
         },
         {},
     ),
     "blobs.chunks": Shape({"files_id": TEXT, "n": COUNT, "data": BINARY}, {}),
-}  # fmt: skip
+}

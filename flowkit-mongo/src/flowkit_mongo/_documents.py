@@ -1,28 +1,37 @@
 """The shapes of the documents, and how they become the protocol's values and back.
 
-Operators may read them; only FlowKit writes them. Every document has ``schema_version``. Times are seconds since 1970 as doubles.
-A *value* is a string (bytes that are UTF-8, which all of FlowKit's own JSON is), binary data, or ``{"blob": ID}`` where it was too
-large and lies in the GridFS bucket ``{namespace}_blobs``.
+Operators may read them; only FlowKit writes them. Every document has ``schema_version``. Times are
+seconds since 1970 as doubles. A *value* is a string (bytes that are UTF-8, which all of FlowKit's
+own JSON is), binary data, or ``{"blob": ID}`` where it was too large and lies in the GridFS bucket
+``{namespace}_blobs``.
 
 ``{namespace}_tasks``: one document a task, with what is in flight::
 
-    {_id: TASK, schema_version: 1, version: 7, op_id: "…", status: "running", created_at: 1.7e9, spec: VALUE, parts: {n12: VALUE, …}}
+    {_id: TASK, schema_version: 1, version: 7, op_id: "…", status: "running", created_at: 1.7e9,
+    spec: VALUE, parts: {n12: VALUE, …}}
 
-and, where there is one, ``pipeline``, ``labels: [{k, v}, …]``, ``idempotency_key``, ``wake_at`` (when to look at it), ``finished_at``, and
-``recent`` (marks of the last bulk commits, by which a writer tells whether its own was applied).
+and, where there is one, ``pipeline``, ``labels: [{k, v}, …]``, ``idempotency_key``, ``wake_at``
+(when to look at it), ``finished_at``, and ``recent`` (marks of the last bulk commits, by which a
+writer tells whether its own was applied).
 
-``{namespace}_archive``: parts that no longer change: ``{_id: {task: TASK, name: NAME}, schema_version, rank, data: VALUE}``.
+``{namespace}_archive``: parts that no longer change: ``{_id: {task: TASK, name: NAME},
+schema_version, rank, data: VALUE}``.
 
-``{namespace}_artifacts``: ``{_id: '["TASK","NODE",0,"UID"]', schema_version, task_id, node_id, generation, uid, position, partial,
-meta: VALUE or null, metrics: VALUE, created_at, order, put}``. ``order`` sorts those of one time; ``put`` marks the call that stored it.
+``{namespace}_artifacts``: ``{_id: '["TASK","NODE",0,"UID"]', schema_version, task_id, node_id,
+generation, uid, position, partial,
+meta: VALUE or null, metrics: VALUE, created_at, order, put}``. ``order`` sorts those of one time;
+    ``put`` marks the call that stored it.
 
-``{namespace}_workers``: ``{_id: WORKER, schema_version, roles: […], beat, started_at, info: [{k, v}, …], renewed_at}``.
+``{namespace}_workers``: ``{_id: WORKER, schema_version, roles: […], beat, started_at, info: [{k,
+v}, …], renewed_at}``.
 
-``{namespace}_dead_letters``: ``{_id: LETTER, schema_version, at, kind, reason_code, error, data: VALUE}`` and, where there are such,
-``task_id``, ``node_id``, ``uid``, ``size`` (of the data before it was cut), ``generation`` and ``attempt`` of a batch, and of a message
-``topic``, ``key``, ``partition``, ``position`` and ``headers: [{k, v: BINARY}, …]``.
+``{namespace}_dead_letters``: ``{_id: LETTER, schema_version, at, kind, reason_code, error, data:
+VALUE}`` and, where there are such, ``task_id``, ``node_id``, ``uid``, ``size`` (of the data before
+it was cut), ``generation`` and ``attempt`` of a batch, and of a message ``topic``, ``key``,
+``partition``, ``position`` and ``headers: [{k, v: BINARY}, …]``.
 
-``{namespace}_purged``: ``{_id: TASK, at: DATE}`` for tasks that were deleted shortly ago, until what arrived late for them is deleted too.
+``{namespace}_purged``: ``{_id: TASK, at: DATE}`` for tasks that were deleted shortly ago, until
+what arrived late for them is deleted too.
 
 What users name (nodes, labels, keys) stands in values only, never in the name of a field.
 """
@@ -32,12 +41,23 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from flowkit.protocols import ArchivedPart, ArtifactRecord, Commit, DeadLetter, Stream, TaskHeader, TaskRecord, WorkerSession
+from flowkit.protocols import (
+    ArchivedPart,
+    ArtifactRecord,
+    Commit,
+    DeadLetter,
+    Stream,
+    TaskHeader,
+    TaskRecord,
+    WorkerSession,
+)
 from flowkit_mongo._document_schemas import LARGEST_COUNT, PART_NAME, SCHEMA_VERSION, SHAPES
 from flowkit_mongo._driver import Change, Document
 
 RECENT = 8
-"""So many bulk commits of one task can pass before a writer can no longer tell whether its own was among them."""
+"""So many bulk commits of one task can pass before a writer can no longer tell whether its own was
+among them.
+"""
 
 LONGEST_KEY = 600
 LONGEST_FAULT = 300
@@ -113,10 +133,21 @@ def task_record(document: Document, read: Read) -> TaskRecord:
 
 
 def unreadable_task(document: Document, fault: str) -> TaskRecord:
-    """A task with a ``fault``, and of its header what fits, so that it harms no other that is read with it."""
+    """A task with a ``fault``, and of its header what fits, so that it harms no other that is read
+    with it.
+    """
     fitting = SHAPES["tasks"].fitting(document)
-    header = _task_header({"_id": str(document["_id"]), "status": "queued", "created_at": 0.0, **fitting})
-    return TaskRecord(header, b"", {}, version=fitting.get("version", 0), op_id=fitting.get("op_id", ""), fault=fault[:LONGEST_FAULT])
+    header = _task_header(
+        {"_id": str(document["_id"]), "status": "queued", "created_at": 0.0, **fitting}
+    )
+    return TaskRecord(
+        header,
+        b"",
+        {},
+        version=fitting.get("version", 0),
+        op_id=fitting.get("op_id", ""),
+        fault=fault[:LONGEST_FAULT],
+    )
 
 
 def _task_header(document: Document) -> TaskHeader:
@@ -141,7 +172,9 @@ def commit_change(commit: Commit, write: Write, *, mark: str | None) -> Change:
             gone.append(name)
         else:
             put[name] = time
-    put.update((f"parts.{_part(name)}", write(f"part/{name}", data)) for name, data in commit.put.items())
+    put.update(
+        (f"parts.{_part(name)}", write(f"part/{name}", data)) for name, data in commit.put.items()
+    )
     update: Document = {"$set": put, "$inc": {"version": 1}, "$unset": dict.fromkeys(gone, "")}
     if not gone:
         del update["$unset"]
@@ -158,9 +191,18 @@ def archive_id(task_id: str, name: Any) -> Document:
 
 
 def archive_change(task_id: str, part: ArchivedPart, value: Value) -> Change:
-    """Replace a part of a lower rank, or of none. Where the stored rank is as high, the upsert finds its key taken and changes nothing."""
-    where = {"_id": archive_id(task_id, part.name), "rank": {"$not": {"$gte": part.rank, "$lte": LARGEST_COUNT}}}
-    return Change(where, {"$set": {"schema_version": SCHEMA_VERSION, "rank": part.rank, "data": value}}, upsert=True)
+    """Replace a part of a lower rank, or of none. Where the stored rank is as high, the upsert
+    finds its key taken and changes nothing.
+    """
+    where = {
+        "_id": archive_id(task_id, part.name),
+        "rank": {"$not": {"$gte": part.rank, "$lte": LARGEST_COUNT}},
+    }
+    return Change(
+        where,
+        {"$set": {"schema_version": SCHEMA_VERSION, "rank": part.rank, "data": value}},
+        upsert=True,
+    )
 
 
 # ---------------------------------------------------------------- artifacts
@@ -172,7 +214,11 @@ def stream_fields(stream: Stream) -> Document:
 
 def artifact_id(stream: Stream, uid: str) -> str:
     """Different for different artifacts, whatever characters are in their names; hashed if long."""
-    key = json.dumps([stream.task_id, stream.node_id, stream.generation, uid], ensure_ascii=False, separators=(",", ":"))
+    key = json.dumps(
+        [stream.task_id, stream.node_id, stream.generation, uid],
+        ensure_ascii=False,
+        separators=(",", ":"),
+    )
     return key if len(key) <= LONGEST_KEY else "sha256:" + hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -220,11 +266,19 @@ def session_change(session: WorkerSession) -> Change:
         "info": pairs(session.info),
     }
     # The server's clock, for it is the server that forgets silent sessions.
-    return Change({"_id": session.worker_id}, {"$set": put, "$currentDate": {"renewed_at": True}}, upsert=True)
+    return Change(
+        {"_id": session.worker_id}, {"$set": put, "$currentDate": {"renewed_at": True}}, upsert=True
+    )
 
 
 def session(document: Document) -> WorkerSession:
-    return WorkerSession(document["_id"], tuple(document["roles"]), document["beat"], document["started_at"], mapping(document["info"]))
+    return WorkerSession(
+        document["_id"],
+        tuple(document["roles"]),
+        document["beat"],
+        document["started_at"],
+        mapping(document["info"]),
+    )
 
 
 def letter_document(letter: DeadLetter, write: Write) -> Document:
@@ -239,7 +293,8 @@ def letter_document(letter: DeadLetter, write: Write) -> Document:
         "key": _storable(letter.key) if letter.key else None,
         "partition": letter.partition,
         "position": letter.position,
-        "headers": [{"k": _storable(name), "v": value} for name, value in letter.headers.items()] or None,
+        "headers": [{"k": _storable(name), "v": value} for name, value in letter.headers.items()]
+        or None,
     }
     return {
         "_id": letter.letter_id,
@@ -259,8 +314,16 @@ def dead_letter(document: Document, read: Read) -> DeadLetter:
 
 def unreadable_letter(document: Document, fault: str) -> DeadLetter:
     """A letter with a ``fault``, and what fits of the rest."""
-    least = {"_id": str(document["_id"]), "at": 0.0, "kind": "message", "reason_code": "damaged", "error": ""}
-    return _letter(least | SHAPES["dead_letters"].fitting(document), b"", fault=fault[:LONGEST_FAULT])
+    least = {
+        "_id": str(document["_id"]),
+        "at": 0.0,
+        "kind": "message",
+        "reason_code": "damaged",
+        "error": "",
+    }
+    return _letter(
+        least | SHAPES["dead_letters"].fitting(document), b"", fault=fault[:LONGEST_FAULT]
+    )
 
 
 def _letter(document: Document, data: bytes, fault: str | None = None) -> DeadLetter:
@@ -287,7 +350,9 @@ def _letter(document: Document, data: bytes, fault: str | None = None) -> DeadLe
 
 
 def _storable(text: str) -> str | bytes:
-    """What others gave a message as its key need not be Unicode; MongoDB takes that as bytes only."""
+    """What others gave a message as its key need not be Unicode; MongoDB takes that as bytes
+    only.
+    """
     try:
         text.encode()
     except UnicodeEncodeError:

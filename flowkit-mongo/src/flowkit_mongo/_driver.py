@@ -1,4 +1,6 @@
-"""The one module that knows which driver there is: Motor, PyMongo's async API, or mongomock-motor."""
+"""The one module that knows which driver there is: Motor, PyMongo's async API, or
+mongomock-motor.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,18 +22,25 @@ SCHEMES = ("mongodb://", "mongodb+srv://")
 
 BATCH = 10_000
 NOT_A_REPLICA_SET = 123
-"""Documents of one answer, which the server ends at 16 MB; by default it would send the first hundred and want to be asked again."""
+"""Documents of one answer, which the server ends at 16 MB; by default it would send the first
+hundred and want to be asked again.
+"""
 
 ANYTHING: CodecOptions[dict[str, Any]] = CodecOptions(
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO, unicode_decode_error_handler="surrogateescape"
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+    unicode_decode_error_handler="surrogateescape",
 )
-"""How answers are decoded. A date that Python cannot express, or text that is not UTF-8, does not hide the other documents of an answer."""
+"""How answers are decoded. A date that Python cannot express, or text that is not UTF-8, does not
+hide the other documents of an answer.
+"""
 
 Document = dict[str, Any]
 
 
 class Kind(Enum):
-    """A driver, by the module of its database class. mongomock-motor's class says that it is Motor's as well, so it comes first."""
+    """A driver, by the module of its database class. mongomock-motor's class says that it is
+    Motor's as well, so it comes first.
+    """
 
     MOCK = "mongomock_motor"
     MOTOR = "motor.motor_asyncio"
@@ -39,7 +48,9 @@ class Kind(Enum):
 
 
 def kind_of(source: object) -> Kind | None:
-    """The driver that a database object belongs to. Looks at names only, so that none need be installed."""
+    """The driver that a database object belongs to. Looks at names only, so that none need be
+    installed.
+    """
     classes = type(source).__mro__
     if not any(cls.__name__.endswith("Database") for cls in classes):
         return None
@@ -52,7 +63,9 @@ def is_address(source: object) -> bool:
 
 
 def open_address(address: str, config: MongoConfig) -> tuple[Any, Any]:
-    """A PyMongo async client for an address and the database it names. What stands in the address wins over the configuration."""
+    """A PyMongo async client for an address and the database it names. What stands in the address
+    wins over the configuration.
+    """
     from pymongo import AsyncMongoClient
 
     options: dict[str, Any] = {
@@ -63,7 +76,9 @@ def open_address(address: str, config: MongoConfig) -> tuple[Any, Any]:
     }
     given = {name.lower() for name in parse_qs(urlsplit(address).query, keep_blank_values=True)}
     try:
-        client: Any = AsyncMongoClient(address, **{name: value for name, value in options.items() if name.lower() not in given})
+        client: Any = AsyncMongoClient(
+            address, **{name: value for name, value in options.items() if name.lower() not in given}
+        )
     except ValueError as error:
         raise ConfigError(f"not an address of MongoDB: {error}") from None
     return client, client.get_default_database(DEFAULT_DATABASE)
@@ -79,7 +94,9 @@ class Change:
 
 
 class Driver:
-    """A database through any of the drivers: majority reads from the primary, journalled majority writes."""
+    """A database through any of the drivers: majority reads from the primary, journalled majority
+    writes.
+    """
 
     def __init__(self, database: Any, kind: Kind, config: MongoConfig) -> None:
         self.kind = kind
@@ -98,25 +115,37 @@ class Driver:
 
     @property
     def has_blobs(self) -> bool:
-        """Whether large payloads can be stored beside their documents; a mock has no limit on a document instead."""
+        """Whether large payloads can be stored beside their documents; a mock has no limit on a
+        document instead.
+        """
         return self.kind is not Kind.MOCK
 
     def newest(self, name: str) -> Any:
         """A collection read with what the primary has, confirmed by the majority or not."""
-        return self.database[name] if self.kind is Kind.MOCK else self.database.get_collection(name, read_concern=ReadConcern("local"))
+        return (
+            self.database[name]
+            if self.kind is Kind.MOCK
+            else self.database.get_collection(name, read_concern=ReadConcern("local"))
+        )
 
     def bucket(self, name: str) -> Any:
         """A GridFS bucket."""
         if self.kind is Kind.MOTOR:
             from motor.motor_asyncio import AsyncIOMotorGridFSBucket
 
-            return AsyncIOMotorGridFSBucket(self.database, bucket_name=name, write_concern=self.write_concern)
+            return AsyncIOMotorGridFSBucket(
+                self.database, bucket_name=name, write_concern=self.write_concern
+            )
         from gridfs.asynchronous import AsyncGridFSBucket
 
         return AsyncGridFSBucket(self.database, bucket_name=name, write_concern=self.write_concern)
 
-    async def insert(self, name: str, documents: Sequence[Document], *, ordered: bool = False) -> set[int]:
-        """Insert, and say which found a key of theirs taken. Where ``ordered``, none after the first of these was inserted."""
+    async def insert(
+        self, name: str, documents: Sequence[Document], *, ordered: bool = False
+    ) -> set[int]:
+        """Insert, and say which found a key of theirs taken. Where ``ordered``, none after the
+        first of these was inserted.
+        """
         try:
             await self.database[name].insert_many(documents, ordered=ordered)
         except BulkWriteError as error:
@@ -127,11 +156,15 @@ class Driver:
         return set()
 
     async def change(self, name: str, changes: Sequence[Change]) -> int:
-        """Update in no particular order, and say how many documents matched. An upsert whose key is taken does nothing."""
+        """Update in no particular order, and say how many documents matched. An upsert whose key is
+        taken does nothing.
+        """
         collection = self.database[name]
         if self.kind is Kind.MOCK or len(changes) == 1:
             return sum([await self._change_one(collection, change) for change in changes])
-        writes = [UpdateOne(change.where, change.update, upsert=change.upsert) for change in changes]
+        writes = [
+            UpdateOne(change.where, change.update, upsert=change.upsert) for change in changes
+        ]
         try:
             result = await collection.bulk_write(writes, ordered=False)
         except BulkWriteError as error:
@@ -159,7 +192,9 @@ class Driver:
         return found
 
     async def _replace(self, name: str, change: Change) -> Document | None:
-        found: Document | None = await self.database[name].find_one_and_update(change.where, change.update, upsert=change.upsert)
+        found: Document | None = await self.database[name].find_one_and_update(
+            change.where, change.update, upsert=change.upsert
+        )
         return found
 
     async def find(
@@ -174,8 +209,9 @@ class Driver:
     ) -> list[Document]:
         """Matching documents. With ``latest`` also those that were confirmed just before, wherever.
 
-        A primary that has just been elected shows for a moment less than the one before it had confirmed, and one that was suspended
-        does not know that it is none any more. A linearizable read waits until the majority agrees that it is the primary.
+        A primary that has just been elected shows for a moment less than the one before it had
+        confirmed, and one that was suspended does not know that it is none any more. A linearizable
+        read waits until the majority agrees that it is the primary.
         """
         collection = self.database[name]
         if latest and not self._alone:
@@ -190,7 +226,12 @@ class Driver:
 
     @staticmethod
     async def _find(
-        collection: Any, where: Mapping[str, Any], fields: Mapping[str, Any] | None, *, sort: Any, limit: int
+        collection: Any,
+        where: Mapping[str, Any],
+        fields: Mapping[str, Any] | None,
+        *,
+        sort: Any,
+        limit: int,
     ) -> list[Document]:
         cursor = collection.find(where, fields, batch_size=BATCH)
         if sort:

@@ -1,4 +1,6 @@
-"""The driver's errors in FlowKit's tree: one table for their classes, one for the codes of the server."""
+"""The driver's errors in FlowKit's tree: one table for their classes, one for the codes of the
+server.
+"""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -10,7 +12,14 @@ import gridfs.errors
 from pymongo import errors as driver
 
 from flowkit._text.redaction import redacted
-from flowkit.errors import ConfigError, FlowKitError, RecordRefused, RecordTooLarge, StoreError, StoreUnavailable
+from flowkit.errors import (
+    ConfigError,
+    FlowKitError,
+    RecordRefused,
+    RecordTooLarge,
+    StoreError,
+    StoreUnavailable,
+)
 from flowkit_mongo._codes import DUPLICATE_KEY, PASSING, TOO_LARGE
 
 ERRORS: tuple[tuple[type[BaseException], type[FlowKitError]], ...] = (
@@ -41,7 +50,9 @@ _TOPOLOGY = re.compile(r", Timeout: [^,]*, Topology Description: .*", re.DOTALL)
 
 
 def translate(error: BaseException) -> FlowKitError | None:
-    """FlowKit's error for one of the driver, or None if it is neither the driver's nor the network's."""
+    """FlowKit's error for one of the driver, or None if it is neither the driver's nor the
+    network's.
+    """
     for kind, ours in ERRORS:
         if isinstance(error, kind):
             return (_by_code(error) or ours)(redacted(f"MongoDB: {said(error)}"))
@@ -49,16 +60,24 @@ def translate(error: BaseException) -> FlowKitError | None:
 
 
 def said(error: BaseException) -> str:
-    """What an error says, in one line: without the driver's view of the servers, and without the documents that it quotes."""
+    """What an error says, in one line: without the driver's view of the servers, and without the
+    documents that it quotes.
+    """
     details = _details(error)
-    first = next((item for item in (*_writes(details), *_concerns(details)) if item.get("errmsg")), details)
+    first = next(
+        (item for item in (*_writes(details), *_concerns(details)) if item.get("errmsg")), details
+    )
     text, code = first.get("errmsg"), first.get("code")
     if not isinstance(text, str):
         text = _TOPOLOGY.sub("", _TIMEOUTS.sub("", str(error))) or type(error).__name__
     elif code is not None:
         text = f"{text[:LONGEST]} (code {code})"
     shown = " ".join(text.split())
-    return f"{shown[:LONGEST]}; is the server running, and its address right?" if _found_no_server(error) else shown[: LONGEST + 20]
+    return (
+        f"{shown[:LONGEST]}; is the server running, and its address right?"
+        if _found_no_server(error)
+        else shown[: LONGEST + 20]
+    )
 
 
 def _found_no_server(error: BaseException) -> bool:
@@ -91,7 +110,9 @@ def _by_code(error: BaseException) -> type[FlowKitError] | None:
 
 
 def duplicates(error: driver.BulkWriteError) -> set[int] | None:
-    """Which writes of a bulk found their key taken, or None if the bulk failed for any other reason as well."""
+    """Which writes of a bulk found their key taken, or None if the bulk failed for any other reason
+    as well.
+    """
     details = _details(error)
     writes = _writes(details)
     if _concerns(details) or any(item.get("code") != DUPLICATE_KEY for item in writes):

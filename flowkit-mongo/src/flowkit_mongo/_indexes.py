@@ -1,6 +1,7 @@
 """The indexes, as data, and their creation.
 
-Every query of the package is answered from one of these or from ``_id``; a test reads the server's plans.
+Every query of the package is answered from one of these or from ``_id``; a test reads the server's
+plans.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,9 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 from flowkit_mongo._driver import Driver, Kind
 
 SESSION_RETENTION_SEC = 86_400
-"""A session nobody renewed for so long is forgotten by the server: its worker was killed without saying good-bye."""
+"""A session nobody renewed for so long is forgotten by the server: its worker was killed without
+saying good-bye.
+"""
 
 Keys = tuple[tuple[str, int], ...]
 
@@ -38,7 +41,9 @@ class Index:
         if self.unique:
             options["unique"] = True
         if self.partial and kind is Kind.MOCK:
-            options["sparse"] = True  # the mock takes a partial unique index for one over all documents
+            options["sparse"] = (
+                True  # the mock takes a partial unique index for one over all documents
+            )
         elif self.partial:
             options["partialFilterExpression"] = dict(self.partial)
         if self.expire_after_sec is not None:
@@ -49,35 +54,76 @@ class Index:
 NEWEST_FIRST: Keys = (("created_at", DESCENDING), ("_id", DESCENDING))
 
 INDEXES: tuple[Index, ...] = (
-    Index("tasks", "idempotency", (("idempotency_key", ASCENDING),), unique=True, partial=present("idempotency_key")),
+    Index(
+        "tasks",
+        "idempotency",
+        (("idempotency_key", ASCENDING),),
+        unique=True,
+        partial=present("idempotency_key"),
+    ),
     Index("tasks", "due", (("wake_at", ASCENDING), ("_id", ASCENDING)), partial=present("wake_at")),
     Index("tasks", "ended", (("finished_at", ASCENDING),), partial=present("finished_at")),
     Index("tasks", "newest", NEWEST_FIRST),
     Index("tasks", "status", (("status", ASCENDING), *NEWEST_FIRST)),
-    Index("tasks", "pipeline", (("pipeline", ASCENDING), *NEWEST_FIRST), partial=present("pipeline")),
+    Index(
+        "tasks", "pipeline", (("pipeline", ASCENDING), *NEWEST_FIRST), partial=present("pipeline")
+    ),
     Index("tasks", "labels", (("labels", ASCENDING), *NEWEST_FIRST), partial=present("labels")),
     Index(
         "artifacts",
         "stream",
-        (("task_id", ASCENDING), ("node_id", ASCENDING), ("generation", ASCENDING), ("position", ASCENDING)),
+        (
+            ("task_id", ASCENDING),
+            ("node_id", ASCENDING),
+            ("generation", ASCENDING),
+            ("position", ASCENDING),
+        ),
         unique=True,
     ),
-    Index("artifacts", "made", (("task_id", ASCENDING), ("created_at", ASCENDING), ("order", ASCENDING))),
-    Index("workers", "silent", (("renewed_at", ASCENDING),), expire_after_sec=SESSION_RETENTION_SEC),
-    Index("dead_letters", "task", (("task_id", ASCENDING), ("_id", ASCENDING)), partial=present("task_id")),
+    Index(
+        "artifacts",
+        "made",
+        (("task_id", ASCENDING), ("created_at", ASCENDING), ("order", ASCENDING)),
+    ),
+    Index(
+        "workers", "silent", (("renewed_at", ASCENDING),), expire_after_sec=SESSION_RETENTION_SEC
+    ),
+    Index(
+        "dead_letters",
+        "task",
+        (("task_id", ASCENDING), ("_id", ASCENDING)),
+        partial=present("task_id"),
+    ),
     Index("dead_letters", "kind", (("kind", ASCENDING), ("_id", ASCENDING))),
     Index("purged", "at", (("at", ASCENDING),)),
     # The first two are those that GridFS itself asks for.
-    Index("blobs.files", "filename_1_uploadDate_1", (("filename", ASCENDING), ("uploadDate", ASCENDING))),
-    Index("blobs.chunks", "files_id_1_n_1", (("files_id", ASCENDING), ("n", ASCENDING)), unique=True),
-    Index("blobs.files", "owner", (("metadata.task_id", ASCENDING), ("metadata.use", ASCENDING), ("metadata.version", ASCENDING))),
+    Index(
+        "blobs.files",
+        "filename_1_uploadDate_1",
+        (("filename", ASCENDING), ("uploadDate", ASCENDING)),
+    ),
+    Index(
+        "blobs.chunks", "files_id_1_n_1", (("files_id", ASCENDING), ("n", ASCENDING)), unique=True
+    ),
+    Index(
+        "blobs.files",
+        "owner",
+        (
+            ("metadata.task_id", ASCENDING),
+            ("metadata.use", ASCENDING),
+            ("metadata.version", ASCENDING),
+        ),
+    ),
     Index("blobs.files", "uploaded", (("uploadDate", ASCENDING),)),
 )
 
 
 async def missing_indexes(driver: Driver, namespace: str) -> list[Index]:
     """Those that the database does not have."""
-    there = {name: await driver.database[f"{namespace}_{name}"].index_information() for name in {index.collection for index in INDEXES}}
+    there = {
+        name: await driver.database[f"{namespace}_{name}"].index_information()
+        for name in {index.collection for index in INDEXES}
+    }
     return [index for index in INDEXES if index.name not in there[index.collection]]
 
 

@@ -29,4 +29,8 @@ def _open(source: Any, config: CommonConfig) -> Store | None:
 
     if not is_address(source) and kind_of(source) is None:
         return None
-    return MongoStore(source, namespace=config.namespace, config=MongoConfig.from_options(config.options.get("mongo", {})))
+    return MongoStore(
+        source,
+        namespace=config.namespace,
+        config=MongoConfig.from_options(config.options.get("mongo", {})),
+    )

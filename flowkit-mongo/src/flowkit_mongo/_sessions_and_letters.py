@@ -5,7 +5,14 @@ from collections.abc import Collection, Sequence
 from flowkit.protocols import DeadLetter, WorkerSession
 from flowkit_mongo._context import Context
 from flowkit_mongo._document_schemas import SHAPES, TEXT_ID
-from flowkit_mongo._documents import blob_of, dead_letter, letter_document, session, session_change, unreadable_letter
+from flowkit_mongo._documents import (
+    blob_of,
+    dead_letter,
+    letter_document,
+    session,
+    session_change,
+    unreadable_letter,
+)
 from flowkit_mongo._driver import Document
 
 
@@ -17,16 +24,25 @@ class Sessions:
 
     async def renew(self, worker: WorkerSession) -> WorkerSession | None:
         change = session_change(worker)
-        replaced = await self._context.calls.patiently(lambda: self._context.driver.replace(self._context.name("workers"), change))
-        return None if replaced is None or SHAPES["workers"].fault(replaced) is not None else session(replaced)
+        replaced = await self._context.calls.patiently(
+            lambda: self._context.driver.replace(self._context.name("workers"), change)
+        )
+        return (
+            None
+            if replaced is None or SHAPES["workers"].fault(replaced) is not None
+            else session(replaced)
+        )
 
     async def end(self, worker_id: str) -> None:
         await self._context.delete("workers", {"_id": worker_id})
 
     async def all(self) -> list[WorkerSession]:
-        # Every id is a string, so this is all of them, by the index. One that cannot be decoded is left out until its worker renews it.
+        # Every id is a string, so this is all of them, by the index. One that cannot be decoded is
+        # left out until its worker renews it.
         found = await self._context.find("workers", {"_id": TEXT_ID})
-        return [session(document) for document in found if SHAPES["workers"].fault(document) is None]
+        return [
+            session(document) for document in found if SHAPES["workers"].fault(document) is None
+        ]
 
 
 class DeadLetters:
@@ -41,19 +57,37 @@ class DeadLetters:
         first = {letter.letter_id: letter for letter in reversed(letters)}
         # Their blobs belong to no task: a dead letter outlives its task.
         outgoing = [self._context.blobs.outgoing(None) for _ in first]
-        documents = [letter_document(letter, batch.write) for letter, batch in zip(first.values(), outgoing, strict=True)]
+        documents = [
+            letter_document(letter, batch.write)
+            for letter, batch in zip(first.values(), outgoing, strict=True)
+        ]
         await self._context.blobs.upload(outgoing)
         name = self._context.name("dead_letters")
-        taken = await self._context.calls.patiently(lambda: self._context.driver.insert(name, documents))
-        repeated = {documents[number]["_id"]: outgoing[number] for number in taken if outgoing[number].blobs}
+        taken = await self._context.calls.patiently(
+            lambda: self._context.driver.insert(name, documents)
+        )
+        repeated = {
+            documents[number]["_id"]: outgoing[number] for number in taken if outgoing[number].blobs
+        }
         if repeated:
             kept = {
-                blob_of(document.get("data")) for document in await self._context.find("dead_letters", {"_id": {"$in": list(repeated)}})
+                blob_of(document.get("data"))
+                for document in await self._context.find(
+                    "dead_letters", {"_id": {"$in": list(repeated)}}
+                )
             }
-            await self._context.blobs.discard(batch for batch in repeated.values() if batch.blobs[0].blob_id not in kept)
+            await self._context.blobs.discard(
+                batch for batch in repeated.values() if batch.blobs[0].blob_id not in kept
+            )
 
     async def read(
-        self, *, task_id: str | None, kind: str | None, letter_ids: Collection[str] | None, after: str, limit: int
+        self,
+        *,
+        task_id: str | None,
+        kind: str | None,
+        letter_ids: Collection[str] | None,
+        after: str,
+        limit: int,
     ) -> list[DeadLetter]:
         where: Document = {"_id": {"$gt": after}}
         if letter_ids is not None:
@@ -77,7 +111,9 @@ class DeadLetters:
             return 0
         where = {"_id": {"$in": list(letter_ids)}}
         found = await self._context.find("dead_letters", where, {"data.blob": 1})
-        blobs = [blob_id for document in found if (blob_id := blob_of(document.get("data") or None))]
+        blobs = [
+            blob_id for document in found if (blob_id := blob_of(document.get("data") or None))
+        ]
         count = await self._context.delete("dead_letters", where)
         await self._context.blobs.delete(blobs)
         return count

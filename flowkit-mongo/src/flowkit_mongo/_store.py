@@ -7,7 +7,16 @@ from typing import Any, Self
 import anyio
 
 from flowkit.errors import ConfigError
-from flowkit.protocols import ArtifactStore, CheckResult, Commit, DamagedRecord, DeadLetter, TaskQuery, TaskRecord, WorkerSession
+from flowkit.protocols import (
+    ArtifactStore,
+    CheckResult,
+    Commit,
+    DamagedRecord,
+    DeadLetter,
+    TaskQuery,
+    TaskRecord,
+    WorkerSession,
+)
 from flowkit_mongo._archive import Archive
 from flowkit_mongo._artifacts import MongoArtifactStore
 from flowkit_mongo._blobs import Blobs
@@ -30,20 +39,25 @@ CLOSE_SEC = 2.0
 class MongoStore:
     """A :class:`~flowkit.protocols.Store` in a MongoDB database.
 
-    ``source`` is an address (``mongodb://host/name``; the database is ``flowkit`` if it names none) or a database of Motor, PyMongo's async
-    API or mongomock-motor. A client that is opened from an address is closed on leaving; a database that was given stays open.
+    ``source`` is an address (``mongodb://host/name``; the database is ``flowkit`` if it names none)
+    or a database of Motor, PyMongo's async API or mongomock-motor. A client that is opened from an
+    address is closed on leaving; a database that was given stays open.
     """
 
     artifacts: ArtifactStore
 
-    def __init__(self, source: Any, *, namespace: str = "flowkit", config: MongoConfig | None = None) -> None:
+    def __init__(
+        self, source: Any, *, namespace: str = "flowkit", config: MongoConfig | None = None
+    ) -> None:
         """Prepare to use the collections ``{namespace}_…``.
 
         Raises:
             ConfigError: ``source`` is neither an address nor a database of a driver that is known.
         """
         if not is_address(source) and kind_of(source) is None:
-            raise ConfigError(f"{type(source).__qualname__} is neither a mongodb:// address nor an asynchronous MongoDB database")
+            raise ConfigError(
+                f"{type(source).__qualname__} is neither a mongodb:// address nor an asynchronous MongoDB database"
+            )
         self._source, self._namespace = source, namespace
         self._config = config or MongoConfig()
         self._client: Any = None
@@ -75,7 +89,11 @@ class MongoStore:
         artifacts = MongoArtifactStore(self._context)
         self.artifacts = artifacts
         self._purging = Purging(self._context, forget=artifacts.forget)
-        self._changes = Changes(self._tasks.states, min_sec=config.change_poll_min_ms / 1000, max_sec=config.change_poll_max_ms / 1000)
+        self._changes = Changes(
+            self._tasks.states,
+            min_sec=config.change_poll_min_ms / 1000,
+            max_sec=config.change_poll_max_ms / 1000,
+        )
         await calls.patiently(lambda: create_indexes(driver, self._namespace))
 
     async def __aexit__(self, *exc: object) -> None:
@@ -89,7 +107,8 @@ class MongoStore:
             try:
                 await bounded(client.close(), CLOSE_SEC)
             except TimeoutError:
-                # The driver looked for a server to end its sessions on. It does so once: now it closes its connections.
+                # The driver looked for a server to end its sessions on. It does so once: now it
+                # closes its connections.
                 await bounded(client.close(), CLOSE_SEC)
 
     # ------------------------------------------------------------ tasks
@@ -112,7 +131,9 @@ class MongoStore:
     async def read_archive(self, task_id: str, names: Collection[str]) -> dict[str, bytes]:
         return await self._archive.read(task_id, names)
 
-    async def scan_archive(self, task_id: str, *, prefix: str, after: str = "", limit: int = 1000) -> list[tuple[str, bytes]]:
+    async def scan_archive(
+        self, task_id: str, *, prefix: str, after: str = "", limit: int = 1000
+    ) -> list[tuple[str, bytes]]:
         return await self._archive.scan(task_id, prefix=prefix, after=after, limit=limit)
 
     async def due(self, *, before: float, limit: int) -> list[str]:
@@ -150,7 +171,9 @@ class MongoStore:
         after: str = "",
         limit: int = 100,
     ) -> list[DeadLetter]:
-        return await self._letters.read(task_id=task_id, kind=kind, letter_ids=letter_ids, after=after, limit=limit)
+        return await self._letters.read(
+            task_id=task_id, kind=kind, letter_ids=letter_ids, after=after, limit=limit
+        )
 
     async def drop_dead_letters(self, letter_ids: Collection[str]) -> int:
         return await self._letters.drop(letter_ids)

@@ -14,7 +14,15 @@ from flowkit_mongo._blobs import Outgoing
 from flowkit_mongo._changes import GONE, State
 from flowkit_mongo._context import Context, corrupt, none_missed
 from flowkit_mongo._document_schemas import INDEX, TEXT, TEXT_ID
-from flowkit_mongo._documents import RECENT, blob_of, commit_change, pairs, task_document, task_record, unreadable_task
+from flowkit_mongo._documents import (
+    RECENT,
+    blob_of,
+    commit_change,
+    pairs,
+    task_document,
+    task_record,
+    unreadable_task,
+)
 from flowkit_mongo._driver import Document
 from flowkit_mongo._indexes import NEWEST_FIRST
 
@@ -46,36 +54,72 @@ class Tasks:
             if not waiting:
                 return answers
             await anyio.sleep(0.002 * 1.5**attempt)
-        raise StoreUnavailable(f"another create of task {answers[waiting[0]]!r} or its idempotency key is not confirmed")
+        raise StoreUnavailable(
+            f"another create of task {answers[waiting[0]]!r} or its idempotency key is not confirmed"
+        )
 
     async def _insert(self, records: Sequence[TaskRecord]) -> set[int]:
-        """Insert, and say which of these found their id or key taken. A repetition finds what the first try wrote, which is well."""
+        """Insert, and say which of these found their id or key taken. A repetition finds what the
+        first try wrote, which is well.
+        """
         context = self._context
         outgoing = [context.blobs.outgoing(record.header.task_id) for record in records]
-        documents = [task_document(record, batch.write) for record, batch in zip(records, outgoing, strict=True)]
+        documents = [
+            task_document(record, batch.write)
+            for record, batch in zip(records, outgoing, strict=True)
+        ]
         await context.blobs.upload(outgoing)
-        taken = await context.calls.patiently(lambda: context.driver.insert(context.name("tasks"), documents))
+        taken = await context.calls.patiently(
+            lambda: context.driver.insert(context.name("tasks"), documents)
+        )
         if any(outgoing[number].blobs for number in taken):
             await self._discard_unused([outgoing[number] for number in taken])
         return taken
 
     async def _discard_unused(self, outgoing: Sequence[Outgoing]) -> None:
-        """Delete the blobs of documents that were not inserted, save those that turn out to have been."""
-        found = await self._context.find("tasks", {"_id": {"$in": [batch.task_id for batch in outgoing]}})
+        """Delete the blobs of documents that were not inserted, save those that turn out to have
+        been.
+        """
+        found = await self._context.find(
+            "tasks", {"_id": {"$in": [batch.task_id for batch in outgoing]}}
+        )
         pointed = {blob_of(value) for document in found for value in _values(document)}
-        await self._context.blobs.delete([blob.blob_id for batch in outgoing for blob in batch.blobs if blob.blob_id not in pointed])
+        await self._context.blobs.delete(
+            [
+                blob.blob_id
+                for batch in outgoing
+                for blob in batch.blobs
+                if blob.blob_id not in pointed
+            ]
+        )
 
     async def _standing(self, records: Sequence[TaskRecord]) -> dict[tuple[str, str | None], str]:
         """For each record, the id of the task that is stored in its place."""
         if not records:
             return {}
         ids = [record.header.task_id for record in records]
-        keys = [record.header.idempotency_key for record in records if record.header.idempotency_key is not None]
-        there = {document["_id"] for document in await self._context.find("tasks", {"_id": {"$in": ids}}, {"_id": 1})}
-        found = await self._context.find("tasks", {"idempotency_key": {"$in": keys}}, {"idempotency_key": 1}) if keys else []
+        keys = [
+            record.header.idempotency_key
+            for record in records
+            if record.header.idempotency_key is not None
+        ]
+        there = {
+            document["_id"]
+            for document in await self._context.find("tasks", {"_id": {"$in": ids}}, {"_id": 1})
+        }
+        found = (
+            await self._context.find(
+                "tasks", {"idempotency_key": {"$in": keys}}, {"idempotency_key": 1}
+            )
+            if keys
+            else []
+        )
         for document in found:
             if not (TEXT.fits(document["_id"]) and TEXT.fits(document["idempotency_key"])):
-                raise corrupt(document, "it has the idempotency key of a submission, and its id or its key is not text")
+                raise corrupt(
+                    document,
+                    "it has the idempotency key of a submission, and its id or its key is not text",
+                )
         by_key = {document["idempotency_key"]: document["_id"] for document in found}
         standing = {}
         for record in records:
@@ -104,25 +148,39 @@ class Tasks:
                 self._refuse_above_limit(f"part {name!r} of task {commit.task_id!r}", len(data))
         applied = [False] * len(commits)
         for turn in _turns(commits):
-            for number, won in zip(turn, await self._commit_each([commits[number] for number in turn]), strict=True):
+            for number, won in zip(
+                turn, await self._commit_each([commits[number] for number in turn]), strict=True
+            ):
                 applied[number] = won
         return applied
 
     async def _commit_each(self, commits: Sequence[Commit]) -> list[bool]:
         """Commits of different tasks in one bulk write."""
         context = self._context
-        await self._archive.put([(commit.task_id, part) for commit in commits for part in commit.archive])
+        await self._archive.put(
+            [(commit.task_id, part) for commit in commits for part in commit.archive]
+        )
         mark = secrets.token_hex(8) if len(commits) > 1 else None
-        outgoing = [context.blobs.outgoing(commit.task_id, version=commit.expected_version + 1) for commit in commits]
-        changes = [commit_change(commit, batch.write, mark=mark) for commit, batch in zip(commits, outgoing, strict=True)]
+        outgoing = [
+            context.blobs.outgoing(commit.task_id, version=commit.expected_version + 1)
+            for commit in commits
+        ]
+        changes = [
+            commit_change(commit, batch.write, mark=mark)
+            for commit, batch in zip(commits, outgoing, strict=True)
+        ]
         await context.blobs.upload(outgoing)
         try:
-            matched = await context.calls.once(lambda: context.driver.change(context.name("tasks"), changes))
+            matched = await context.calls.once(
+                lambda: context.driver.change(context.name("tasks"), changes)
+            )
         except (RecordRefused, RecordTooLarge):
             # The commits of the others were applied.
             await self._tidy(outgoing, await self._winners(commits, mark))
             raise
-        won = [True] * len(commits) if matched == len(commits) else await self._winners(commits, mark)
+        won = (
+            [True] * len(commits) if matched == len(commits) else await self._winners(commits, mark)
+        )
         await self._tidy(outgoing, won)
         return won
 
@@ -131,7 +189,9 @@ class Tasks:
         if mark is None:
             return [False]
         ids = [commit.task_id for commit in commits]
-        found = await self._context.find("tasks", {"_id": {"$in": ids}}, {"version": 1, "recent": 1})
+        found = await self._context.find(
+            "tasks", {"_id": {"$in": ids}}, {"version": 1, "recent": 1}
+        )
         documents = {document["_id"]: document for document in found}
         return [_was_applied(commit, documents.get(commit.task_id), mark) for commit in commits]
 
@@ -141,7 +201,9 @@ class Tasks:
             if not batch.blobs:
                 continue
             if applied:
-                await self._context.blobs.replace(str(batch.task_id), [blob.use for blob in batch.blobs], below=batch.version)
+                await self._context.blobs.replace(
+                    str(batch.task_id), [blob.use for blob in batch.blobs], below=batch.version
+                )
             else:
                 await self._context.blobs.discard([batch])
 
@@ -153,10 +215,15 @@ class Tasks:
         return await none_missed(task_ids, self._load)
 
     async def _load(self, task_ids: Collection[str], **how: Any) -> dict[str, TaskRecord]:
-        return {record.header.task_id: record for record in await self._read({"_id": {"$in": list(task_ids)}}, **how)}
+        return {
+            record.header.task_id: record
+            for record in await self._read({"_id": {"$in": list(task_ids)}}, **how)
+        }
 
     async def _read(self, where: Document, **how: Any) -> list[TaskRecord]:
-        return await self._context.read("tasks", where, values=_values, decode=task_record, unreadable=unreadable_task, **how)
+        return await self._context.read(
+            "tasks", where, values=_values, decode=task_record, unreadable=unreadable_task, **how
+        )
 
     async def states(self, task_ids: Collection[str]) -> Mapping[str, State]:
         return await none_missed(task_ids, self._states)
@@ -178,9 +245,15 @@ class Tasks:
 
 
 def _state(document: Document) -> State:
-    """Version and end of a task. One whose version is damaged counts as changed: whoever waits for it looks, and sees what is wrong."""
+    """Version and end of a task. One whose version is damaged counts as changed: whoever waits for
+    it looks, and sees what is wrong.
+    """
     version = document.get("version")
-    return (int(version), "finished_at" in document) if version is not None and INDEX.fits(version) else GONE
+    return (
+        (int(version), "finished_at" in document)
+        if version is not None and INDEX.fits(version)
+        else GONE
+    )
 
 
 def _identity(record: TaskRecord) -> tuple[str, str | None]:
@@ -193,7 +266,9 @@ def _values(document: Document) -> list[object]:
 
 
 def _turns(commits: Sequence[Commit]) -> Iterator[list[int]]:
-    """The commits' numbers in turns, in each of which no task occurs twice: a bulk write keeps no order."""
+    """The commits' numbers in turns, in each of which no task occurs twice: a bulk write keeps no
+    order.
+    """
     waiting = list(range(len(commits)))
     while waiting:
         turn: dict[str, int] = {}
@@ -205,18 +280,25 @@ def _turns(commits: Sequence[Commit]) -> Iterator[list[int]]:
 
 
 def _was_applied(commit: Commit, document: Document | None, mark: str) -> bool:
-    if document is None or not INDEX.fits(document.get("version")) or document["version"] <= commit.expected_version:
+    if (
+        document is None
+        or not INDEX.fits(document.get("version"))
+        or document["version"] <= commit.expected_version
+    ):
         return False
     recent = document.get("recent")
     if isinstance(recent, list) and mark in recent:
         return True
     if document["version"] - commit.expected_version > RECENT:
-        raise StoreUnavailable(f"task {commit.task_id!r} has moved on too far to tell whether operation {commit.op_id!r} was applied")
+        raise StoreUnavailable(
+            f"task {commit.task_id!r} has moved on too far to tell whether operation {commit.op_id!r} was applied"
+        )
     return False
 
 
 def _where(query: TaskQuery) -> Document:
-    # A page ends where its last record is in the order: what has no place there would hide what comes behind it.
+    # A page ends where its last record is in the order: what has no place there would hide what
+    # comes behind it.
     moments: Document = {"$gte": FIRST_MOMENT, "$lte": LAST_MOMENT, "$not": {"$type": "array"}}
     where: Document = {"_id": TEXT_ID, "created_at": moments}
     if query.statuses:

@@ -1,4 +1,6 @@
-"""Test your flows, handlers, plugins and adapters: real members of FlowKit's protocols in memory, and time that you move."""
+"""Test your flows, handlers, plugins and adapters: real members of FlowKit's protocols in memory,
+and time that you move.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Cluster", "InMemoryArtifactStore", "InMemoryBus", "InMemoryStore", "ManualClock"]
 
-# Imported when they are first used: pytest loads this package with its plugins, before coverage is measured and for every project.
+# Imported when they are first used: pytest loads this package with its plugins, before coverage is
+# measured and for every project.
 _HOMES = {
     "Cluster": "._cluster",
     "InMemoryArtifactStore": "._artifacts",

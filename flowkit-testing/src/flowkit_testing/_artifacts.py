@@ -18,7 +18,9 @@ class _StreamLog:
 
 
 class _TaskLog:
-    """The records of one task in the order of their puts, and, once somebody scanned them, by time."""
+    """The records of one task in the order of their puts, and, once somebody scanned them, by
+    time.
+    """
 
     __slots__ = ("by_time", "records", "streams")
 
@@ -30,8 +32,12 @@ class _TaskLog:
     def sorted(self) -> list[tuple[float, str, ArtifactRecord]]:
         known = len(self.by_time)
         if known < len(self.records):
-            # The order of puts breaks ties, so that a record put later never stands before a cursor of its own time.
-            self.by_time += [(record.created_at, f"{place:012}", record) for place, record in enumerate(self.records[known:], known)]
+            # The order of puts breaks ties, so that a record put later never stands before a cursor
+            # of its own time.
+            self.by_time += [
+                (record.created_at, f"{place:012}", record)
+                for place, record in enumerate(self.records[known:], known)
+            ]
             self.by_time.sort()
         return self.by_time
 
@@ -47,7 +53,9 @@ class InMemoryArtifactStore:
         for record in records:
             size = len(record.metrics) + (0 if record.meta is None else len(record.meta))
             if size > self.max_record_bytes:
-                raise RecordTooLarge(f"artifact {record.uid!r} of {size} bytes is above the limit of {self.max_record_bytes}")
+                raise RecordTooLarge(
+                    f"artifact {record.uid!r} of {size} bytes is above the limit of {self.max_record_bytes}"
+                )
         return [self._put(record) for record in records]
 
     def _put(self, record: ArtifactRecord) -> bool:
@@ -62,7 +70,15 @@ class InMemoryArtifactStore:
             return False
         meta = None if record.meta is None else bytes(record.meta)
         position = len(log.records) + 1
-        stored = ArtifactRecord(stream, record.uid, record.partial, meta, bytes(record.metrics), record.created_at, position)
+        stored = ArtifactRecord(
+            stream,
+            record.uid,
+            record.partial,
+            meta,
+            bytes(record.metrics),
+            record.created_at,
+            position,
+        )
         log.uids.add(record.uid)
         log.records.append(stored)
         task.records.append(stored)
@@ -72,7 +88,9 @@ class InMemoryArtifactStore:
         task = self._tasks.get(stream.task_id)
         return None if task is None else task.streams.get((stream.node_id, stream.generation))
 
-    async def read(self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False) -> Sequence[ArtifactRecord]:
+    async def read(
+        self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False
+    ) -> Sequence[ArtifactRecord]:
         log = self._log(stream)
         return [] if log is None else log.records[after : after + limit]
 

@@ -76,10 +76,18 @@ class Topic:
 class Broker:
     """All topics and groups of one place where buses meet.
 
-    ``places``, ``key_affinity`` and ``replay_for_new_groups`` are the capabilities of :class:`flowkit.protocols.Bus` that its buses have.
+    ``places``, ``key_affinity`` and ``replay_for_new_groups`` are the capabilities of
+    :class:`flowkit.protocols.Bus` that its buses have.
     """
 
-    def __init__(self, *, partitions: int = 8, places: bool = True, key_affinity: bool = True, replay_for_new_groups: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        partitions: int = 8,
+        places: bool = True,
+        key_affinity: bool = True,
+        replay_for_new_groups: bool = True,
+    ) -> None:
         self.partitions = partitions
         self.places = places
         self.key_affinity = key_affinity
@@ -145,14 +153,18 @@ class Broker:
             raise BusUnavailable("the in-memory broker is stopped")
 
     def cut(self) -> None:
-        """Break all connections: members join again at once, and receive again what they had not acknowledged."""
+        """Break all connections: members join again at once, and receive again what they had not
+        acknowledged.
+        """
         for group in self.groups.values():
             for cursors in group.cursors.values():
                 for cursor in cursors:
                     cursor.lend(None if cursor.lease is None else cursor.lease.member)
 
     def lose_tail(self, topic: str, partition: int, count: int) -> list[Message]:
-        """Lose the newest messages of a partition, though they were confirmed; their positions are given out again. Returns them."""
+        """Lose the newest messages of a partition, though they were confirmed; their positions are
+        given out again. Returns them.
+        """
         log = self.topic(topic).partitions[partition]
         kept = max(0, len(log.entries) - count)
         lost = log.entries[kept:]
@@ -162,12 +174,21 @@ class Broker:
         return lost
 
     def rewind(self, group: str, topic: str, partition: int, count: int) -> int:
-        """Set a group back by up to ``count`` messages, which come again. Returns how many did: the last that it is done with are kept."""
+        """Set a group back by up to ``count`` messages, which come again. Returns how many did: the
+        last that it is done with are kept.
+        """
         return self.groups[group].cursors[topic][partition].rewind(count)
 
     # ------------------------------------------------------------ members
 
-    def join(self, group_name: str, topics: Collection[str], *, max_unacked: int, wake: Callable[[], None]) -> Member:
+    def join(
+        self,
+        group_name: str,
+        topics: Collection[str],
+        *,
+        max_unacked: int,
+        wake: Callable[[], None],
+    ) -> Member:
         """A new member of a group, which gets its share at once."""
         logs = {name: self.topic(name).partitions for name in topics}
         group = self.groups.get(group_name)
@@ -184,7 +205,9 @@ class Broker:
         return member
 
     def leave(self, member: Member) -> None:
-        """Take a member out, unless it is out already; what it had not acknowledged goes to the others."""
+        """Take a member out, unless it is out already; what it had not acknowledged goes to the
+        others.
+        """
         if member in member.group.members:
             member.group.members.remove(member)
             member.group.rebalance()

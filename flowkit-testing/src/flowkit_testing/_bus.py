@@ -1,4 +1,6 @@
-"""A bus within this process that delivers, redelivers, shares out and rebalances like a real one."""
+"""A bus within this process that delivers, redelivers, shares out and rebalances like a real
+one.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -13,11 +15,13 @@ from flowkit_testing._broker import Broker, Listener, Member, acknowledge, give_
 class InMemoryBus:
     """A :class:`~flowkit.protocols.Bus` in memory.
 
-    Messages are spread over ``partitions`` by their key, members of a group own partitions, and what a member had not acknowledged
-    comes to the next owner. What all groups acknowledged is dropped; what is published before there is a group is kept.
+    Messages are spread over ``partitions`` by their key, members of a group own partitions, and
+    what a member had not acknowledged comes to the next owner. What all groups acknowledged is
+    dropped; what is published before there is a group is kept.
 
-    The bus may be entered several times and used by several event loops, one after the other; there is nothing to connect to, so that one
-    that was not entered yet can be used as well. Buses with one ``broker`` meet.
+    The bus may be entered several times and used by several event loops, one after the other; there
+    is nothing to connect to, so that one that was not entered yet can be used as well. Buses with
+    one ``broker`` meet.
     """
 
     def __init__(
@@ -35,11 +39,15 @@ class InMemoryBus:
     ) -> None:
         """With ``auto_create``, using a topic creates it.
 
-        Without ``create_topics``, neither :meth:`ensure_topics` nor a ``reject`` creates one. A ``broker`` brings its own ``partitions``,
-        ``places``, ``key_affinity`` and ``replay_for_new_groups``.
+        Without ``create_topics``, neither :meth:`ensure_topics` nor a ``reject`` creates one. A
+        ``broker`` brings its own ``partitions``, ``places``, ``key_affinity`` and
+        ``replay_for_new_groups``.
         """
         self.broker = broker or Broker(
-            partitions=partitions, places=places, key_affinity=key_affinity, replay_for_new_groups=replay_for_new_groups
+            partitions=partitions,
+            places=places,
+            key_affinity=key_affinity,
+            replay_for_new_groups=replay_for_new_groups,
         )
         self.places = self.broker.places
         self.key_affinity = self.broker.key_affinity
@@ -84,7 +92,9 @@ class InMemoryBus:
         for message in messages:
             if len(message.value) > self.max_message_bytes:
                 size, limit = len(message.value), self.max_message_bytes
-                raise MessageTooLarge(f"a message of {size} bytes for {message.topic!r} is above the limit of {limit}")
+                raise MessageTooLarge(
+                    f"a message of {size} bytes for {message.topic!r} is above the limit of {limit}"
+                )
         self._use({message.topic for message in messages})
         places = self.broker.publish(messages)
         return places if self.places else [None] * len(places)
@@ -100,13 +110,19 @@ class InMemoryBus:
             BusError: the dead-letter topic does not exist and may not be created.
         """
         self._create(TopicSpec(self.dead_letter_topic))
-        self.broker.publish([dead_letter(delivery, self.dead_letter_topic, reason) for delivery in deliveries])
+        self.broker.publish(
+            [dead_letter(delivery, self.dead_letter_topic, reason) for delivery in deliveries]
+        )
 
-    def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> AbstractAsyncContextManager[Subscription]:
+    def subscribe(
+        self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000
+    ) -> AbstractAsyncContextManager[Subscription]:
         return self._subscribe(topics, group, max_unacked)
 
     @asynccontextmanager
-    async def _subscribe(self, topics: Sequence[str], group: str | None, max_unacked: int) -> AsyncIterator[Subscription]:
+    async def _subscribe(
+        self, topics: Sequence[str], group: str | None, max_unacked: int
+    ) -> AsyncIterator[Subscription]:
         self._check_open()
         self._use(topics)
         subscription = _Subscription(self.broker, self._park)
@@ -117,7 +133,9 @@ class InMemoryBus:
             finally:
                 self.broker.ignore(listener)
         else:
-            member = subscription.source = self.broker.join(group, topics, max_unacked=max_unacked, wake=subscription.wake)
+            member = subscription.source = self.broker.join(
+                group, topics, max_unacked=max_unacked, wake=subscription.wake
+            )
             try:
                 yield subscription
             finally:
@@ -125,8 +143,18 @@ class InMemoryBus:
 
     async def check(self, topics: Sequence[TopicSpec]) -> Sequence[CheckResult]:
         missing = [spec.name for spec in topics if spec.name not in self.broker.topics]
-        found = CheckResult("bus", True, f"in memory, {len(self.broker.topics)} topics; it ends with this process")
-        return [found, *(CheckResult(f"topic {name}", False, "does not exist", "start a coordinator, which makes it") for name in missing)]
+        found = CheckResult(
+            "bus", True, f"in memory, {len(self.broker.topics)} topics; it ends with this process"
+        )
+        return [
+            found,
+            *(
+                CheckResult(
+                    f"topic {name}", False, "does not exist", "start a coordinator, which makes it"
+                )
+                for name in missing
+            ),
+        ]
 
 
 class _Subscription:
@@ -145,7 +173,8 @@ class _Subscription:
 
     async def receive(self, *, max_messages: int) -> Sequence[Delivery]:
         if self.source.has_more:
-            # Others run before the messages are taken: behind it nothing can be cancelled, so that nothing taken is lost.
+            # Others run before the messages are taken: behind it nothing can be cancelled, so that
+            # nothing taken is lost.
             await asyncio.sleep(0)
         self._broker.check_reach()
         while not (found := self.source.fetch(max_messages)):

@@ -25,8 +25,9 @@ _SETTLING_ROUNDS = 10_000
 class ManualClock:
     """A :class:`~flowkit.protocols.Clock` that stands still until it is moved.
 
-    ``await clock.advance(60)`` moves it by hand. Within ``async with clock.auto():`` it moves by itself: whenever nothing else can run,
-    to the moment at which the next sleeper wakes. So 30 days of sleep take no longer than what is done in between.
+    ``await clock.advance(60)`` moves it by hand. Within ``async with clock.auto():`` it moves by
+    itself: whenever nothing else can run, to the moment at which the next sleeper wakes. So 30 days
+    of sleep take no longer than what is done in between.
     """
 
     def __init__(self, start: float | datetime = DEFAULT_START) -> None:
@@ -69,13 +70,17 @@ class ManualClock:
             self._sleepers.pop(number, None)
 
     def jump(self, seconds: float) -> None:
-        """Set the wall clock forward, or back, as an administrator would. Nobody wakes: :meth:`monotonic` does not move."""
+        """Set the wall clock forward, or back, as an administrator would. Nobody wakes:
+        :meth:`monotonic` does not move.
+        """
         self._offset += seconds
 
     # ------------------------------------------------------------ by hand
 
     async def advance(self, seconds: float) -> None:
-        """Move time forward, waking sleepers in the order of their deadlines and letting everything run in between."""
+        """Move time forward, waking sleepers in the order of their deadlines and letting everything
+        run in between.
+        """
         if seconds < 0:
             raise ValueError(f"time does not go back: {seconds}")
         target = self._monotonic + seconds
@@ -88,7 +93,9 @@ class ManualClock:
 
     async def advance_to(self, moment: float | datetime) -> None:
         """:meth:`advance` until :meth:`now` is ``moment``."""
-        await self.advance((moment.timestamp() if isinstance(moment, datetime) else moment) - self.now())
+        await self.advance(
+            (moment.timestamp() if isinstance(moment, datetime) else moment) - self.now()
+        )
 
     def _move(self, monotonic: float) -> None:
         self._monotonic = max(self._monotonic, monotonic)
@@ -110,11 +117,17 @@ class ManualClock:
 
     @asynccontextmanager
     async def auto(self) -> AsyncIterator["ManualClock"]:
-        """Within this, time moves to the next deadline whenever the event loop has nothing else to do.
+        """Within this, time moves to the next deadline whenever the event loop has nothing else to
+        do.
 
-        While something real goes on (a thread, a subprocess, a connection, a real sleep), time passes as it really does, and no faster.
+        While something real goes on (a thread, a subprocess, a connection, a real sleep), time
+        passes as it really does, and no faster.
         """
-        if self._driver is not None and not self._driver.done() and self._driver.get_loop() is asyncio.get_running_loop():
+        if (
+            self._driver is not None
+            and not self._driver.done()
+            and self._driver.get_loop() is asyncio.get_running_loop()
+        ):
             yield self
             return
         driver = self._driver = asyncio.create_task(self._drive(), name="flowkit clock")
@@ -136,7 +149,8 @@ class ManualClock:
             running = watch.something_can_run()
             if running:
                 if rounds % _PATIENT_ROUNDS == 0:
-                    # There is much to do: looking at every turn of the loop would only slow it down.
+                    # There is much to do: looking at every turn of the loop would only slow it
+                    # down.
                     await asyncio.sleep(_LOOK_SEC)
                 continue
             if running is None and rounds < _BLIND_ROUNDS:

@@ -14,18 +14,27 @@ HOUR = 3600.0
 DAY = 24 * HOUR
 
 UNHURRIED_COORDINATOR = CoordinatorConfig(
-    heartbeat_soft_sec=2 * DAY, heartbeat_hard_sec=4 * DAY, lease_ttl_sec=4 * DAY, scheduler_tick_sec=DAY, command_check_sec=DAY
+    heartbeat_soft_sec=2 * DAY,
+    heartbeat_hard_sec=4 * DAY,
+    lease_ttl_sec=4 * DAY,
+    scheduler_tick_sec=DAY,
+    command_check_sec=DAY,
 )
-UNHURRIED_WORKER = WorkerConfig(hb_interval_sec=12 * HOUR, announce_interval_sec=DAY, pull_poll_ms_default=round(HOUR * 1000))
-"""Virtual time jumps from one deadline to the next: the fewer looks are taken in an hour, the faster it passes."""
+UNHURRIED_WORKER = WorkerConfig(
+    hb_interval_sec=12 * HOUR, announce_interval_sec=DAY, pull_poll_ms_default=round(HOUR * 1000)
+)
+"""Virtual time jumps from one deadline to the next: the fewer looks are taken in an hour, the
+faster it passes.
+"""
 
 
 class Cluster:
-    """Coordinators and workers on an in-memory bus and store, and a clock that moves whenever nothing else can run.
+    """Coordinators and workers on an in-memory bus and store, and a clock that moves whenever
+    nothing else can run.
 
-    ``async with Cluster() as cluster: view = await cluster.run(graph, handlers={...})``. Everything inside is the real thing; only bus,
-    store and clock are in memory. Heartbeats are hours apart by default, so that long waits pass fast: give configurations of your
-    own where their pace matters.
+    ``async with Cluster() as cluster: view = await cluster.run(graph, handlers={...})``. Everything
+    inside is the real thing; only bus, store and clock are in memory. Heartbeats are hours apart by
+    default, so that long waits pass fast: give configurations of your own where their pace matters.
     """
 
     def __init__(
@@ -41,7 +50,9 @@ class Cluster:
         worker_config: WorkerConfig = UNHURRIED_WORKER,
         plugins: Collection[object] = (),
     ) -> None:
-        """With ``handlers``, that many ``workers`` serve them from the beginning; else each :meth:`run` brings its own."""
+        """With ``handlers``, that many ``workers`` serve them from the beginning; else each
+        :meth:`run` brings its own.
+        """
         self.bus = bus or InMemoryBus()
         self.store = store or InMemoryStore()
         self.clock = clock or ManualClock()
@@ -60,7 +71,13 @@ class Cluster:
             await stack.enter_async_context(self.bus)
             await stack.enter_async_context(self.store)
             self.client = await stack.enter_async_context(
-                Client(bus=self.bus, store=self.store, clock=self.clock, plugins=self._plugins, cfg=self._coordinator_config)
+                Client(
+                    bus=self.bus,
+                    store=self.store,
+                    clock=self.clock,
+                    plugins=self._plugins,
+                    cfg=self._coordinator_config,
+                )
             )
             stack.push_async_callback(self._stop_all)
             coordinators, workers = self._counts
@@ -84,7 +101,11 @@ class Cluster:
     async def add_coordinator(self, config: CoordinatorConfig | None = None) -> Coordinator:
         """Start one more coordinator."""
         coordinator = Coordinator(
-            cfg=config or self._coordinator_config, bus=self.bus, store=self.store, clock=self.clock, plugins=self._plugins
+            cfg=config or self._coordinator_config,
+            bus=self.bus,
+            store=self.store,
+            clock=self.clock,
+            plugins=self._plugins,
         )
         await coordinator.start()
         self.coordinators.append(coordinator)
@@ -93,7 +114,12 @@ class Cluster:
     async def add_worker(self, handlers: Any, config: WorkerConfig | None = None) -> Worker:
         """Start one more worker."""
         worker = Worker(
-            cfg=config or self._worker_config, bus=self.bus, store=self.store, clock=self.clock, plugins=self._plugins, handlers=handlers
+            cfg=config or self._worker_config,
+            bus=self.bus,
+            store=self.store,
+            clock=self.clock,
+            plugins=self._plugins,
+            handlers=handlers,
         )
         await worker.start()
         self.workers.append(worker)
@@ -115,13 +141,17 @@ class Cluster:
     ) -> TaskView:
         """Submit a graph and return the task when it has ended.
 
-        ``handlers`` are served by workers of this run alone. ``timeout`` is in virtual seconds; ``submission`` is what
-        :meth:`flowkit.Client.create_task` takes besides.
+        ``handlers`` are served by workers of this run alone. ``timeout`` is in virtual seconds;
+        ``submission`` is what :meth:`flowkit.Client.create_task` takes besides.
 
         Raises:
             TimeoutError: the task has not ended by then.
         """
-        own = [] if handlers is None else [await self.add_worker(handlers) for _ in range(self._counts[1])]
+        own = (
+            []
+            if handlers is None
+            else [await self.add_worker(handlers) for _ in range(self._counts[1])]
+        )
         try:
             task_id = await self.client.create_task(graph=graph, params=params, **submission)
             return await self.client.wait(task_id, timeout)

@@ -1,7 +1,9 @@
-"""What another process does with an adapter for the conformance suites: ``python -m flowkit_testing._conformance_jobs OPENER JOB``.
+"""What another process does with an adapter for the conformance suites: ``python -m
+flowkit_testing._conformance_jobs OPENER JOB``.
 
-``OPENER`` and ``JOB`` are JSON: the name of a function and its arguments. The process opens the adapter, prints a line, waits for
-a line on its standard input, does the job, and prints what it finds as lines of JSON.
+``OPENER`` and ``JOB`` are JSON: the name of a function and its arguments. The process opens the
+adapter, prints a line, waits for a line on its standard input, does the job, and prints what it
+finds as lines of JSON.
 """
 
 import importlib
@@ -14,7 +16,16 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from flowkit.protocols import ArchivedPart, ArtifactRecord, ArtifactStore, Bus, Commit, Delivery, Store, Stream
+from flowkit.protocols import (
+    ArchivedPart,
+    ArtifactRecord,
+    ArtifactStore,
+    Bus,
+    Commit,
+    Delivery,
+    Store,
+    Stream,
+)
 
 Tell = Callable[[object], None]
 
@@ -36,15 +47,30 @@ def value_of(version: int, size: int = 0) -> bytes:
 
 
 def commit_to(task_id: str, version: int, op_id: str, *, size: int = 0) -> Commit:
-    """A commit after which each part, and a new archived part, has the value of the next version."""
+    """A commit after which each part, and a new archived part, has the value of the next
+    version.
+    """
     value = value_of(version + 1, size)
     archived = ArchivedPart(f"version{version + 1:06}", 1, value)
-    return Commit(task_id, version, op_id, "running", None, None, {"first": value, "second": value}, archive=[archived])
+    return Commit(
+        task_id,
+        version,
+        op_id,
+        "running",
+        None,
+        None,
+        {"first": value, "second": value},
+        archive=[archived],
+    )
 
 
 async def commit_each_version(store: Store, *, task_id: str, name: str, versions: int) -> None:
     """Try to commit every version once, and tell which of them were applied."""
-    applied = [v for v in range(1, versions + 1) if (await store.commit([commit_to(task_id, v, f"{name}-{v}")]))[0]]
+    applied = [
+        v
+        for v in range(1, versions + 1)
+        if (await store.commit([commit_to(task_id, v, f"{name}-{v}")]))[0]
+    ]
     tell(applied)
 
 
@@ -86,7 +112,14 @@ def _artifact(stream: Sequence[Any], uid: str) -> ArtifactRecord:
 
 
 JOBS: dict[str, Callable[..., Any]] = {
-    job.__name__: job for job in (commit_each_version, commit_until_killed, put_each, put_until_killed, receive_and_acknowledge)
+    job.__name__: job
+    for job in (
+        commit_each_version,
+        commit_until_killed,
+        put_each,
+        put_until_killed,
+        receive_and_acknowledge,
+    )
 }
 
 

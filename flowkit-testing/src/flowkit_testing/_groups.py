@@ -1,4 +1,6 @@
-"""Groups of an in-memory broker: how far each is in a partition, and which member holds which message."""
+"""Groups of an in-memory broker: how far each is in a partition, and which member holds which
+message.
+"""
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
@@ -8,7 +10,9 @@ from flowkit.protocols import Delivery, Message
 
 _TRIM_AT = 512
 _KEEP = 256
-"""Messages that are kept although every group has acknowledged them, so that a group can be set back."""
+"""Messages that are kept although every group has acknowledged them, so that a group can be set
+back.
+"""
 
 
 class PartitionLog:
@@ -28,7 +32,9 @@ class PartitionLog:
 
     @property
     def oldest(self) -> int:
-        """The position of the oldest message that some group may still want; the log's end holds none back without a group."""
+        """The position of the oldest message that some group may still want; the log's end holds
+        none back without a group.
+        """
         return min((cursor.committed for cursor in self.cursors), default=self.start)
 
     def trim(self) -> None:
@@ -68,7 +74,10 @@ class Cursor:
         first = self.next
         last = self.next = min(first + limit, start + len(entries))
         out.update(range(first, last))
-        into.extend(Delivery(entries[position - start], number, position, lease) for position in range(first, last))
+        into.extend(
+            Delivery(entries[position - start], number, position, lease)
+            for position in range(first, last)
+        )
 
     def is_held(self, position: int, lease: "Lease") -> bool:
         """Whether a message is out under this lease."""
@@ -95,7 +104,9 @@ class Cursor:
             self.log.trim()
 
     def rewind(self, count: int) -> int:
-        """Set the group back; whatever comes after is delivered again. Returns by how many messages."""
+        """Set the group back; whatever comes after is delivered again. Returns by how many
+        messages.
+        """
         first = max(self.log.start, self.committed - count)
         moved = self.committed - first
         self.again += [*range(first, self.committed), *self.acked]
@@ -106,7 +117,9 @@ class Cursor:
         return moved
 
     def forget_tail(self) -> None:
-        """The log has become shorter. What is on loan is lent anew, as after the failure of a server."""
+        """The log has become shorter. What is on loan is lent anew, as after the failure of a
+        server.
+        """
         end = self.log.end
         self.lend(None if self.lease is None else self.lease.member)
         self.committed, self.next = min(self.committed, end), min(self.next, end)
@@ -115,7 +128,9 @@ class Cursor:
         heapify(self.again)
 
     def lend(self, member: "Member | None") -> None:
-        """Give the partition to another member; what the last one had not acknowledged goes with it."""
+        """Give the partition to another member; what the last one had not acknowledged goes with
+        it.
+        """
         if self.lease is not None:
             holder = self.lease.member
             holder.unacked -= len(self.out)
@@ -139,7 +154,9 @@ class Cursor:
 
 
 class Lease:
-    """One assignment of a partition to a member. A delivery whose lease is not the cursor's present one is out of date."""
+    """One assignment of a partition to a member. A delivery whose lease is not the cursor's present
+    one is out of date.
+    """
 
     __slots__ = ("cursor", "member")
 
@@ -153,7 +170,9 @@ class Member:
 
     __slots__ = ("group", "max_unacked", "ready", "topics", "unacked", "wake")
 
-    def __init__(self, group: "Group", topics: Collection[str], max_unacked: int, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, group: "Group", topics: Collection[str], max_unacked: int, wake: Callable[[], None]
+    ) -> None:
         self.group = group
         self.topics = frozenset(topics)
         self.max_unacked = max_unacked
@@ -197,14 +216,22 @@ class Group:
         return Member(self, topics, max_unacked, wake)
 
     def rebalance(self) -> None:
-        """Spread the partitions of each topic evenly over those who listen to it, moving as few as possible."""
+        """Spread the partitions of each topic evenly over those who listen to it, moving as few as
+        possible.
+        """
         for topic, cursors in self.cursors.items():
-            shares: dict[Member, int] = {member: 0 for member in self.members if topic in member.topics}
+            shares: dict[Member, int] = {
+                member: 0 for member in self.members if topic in member.topics
+            }
             fair, over = divmod(len(cursors), len(shares)) if shares else (0, 0)
             homeless: list[Cursor] = []
             for cursor in cursors:
                 holder = cursor.lease.member if cursor.lease is not None else None
-                if holder not in shares or shares[holder] > fair or (shares[holder] == fair and not over):
+                if (
+                    holder not in shares
+                    or shares[holder] > fair
+                    or (shares[holder] == fair and not over)
+                ):
                     homeless.append(cursor)
                     continue
                 # Where the partitions do not come out even, some members have one more.
@@ -218,7 +245,9 @@ class Group:
 
 
 class SharedCursor(Cursor):
-    """How far a group is in a partition that all its members take from, as in a queue with competing consumers."""
+    """How far a group is in a partition that all its members take from, as in a queue with
+    competing consumers.
+    """
 
     __slots__ = ("group", "holders")
 
@@ -271,7 +300,12 @@ class SharedMember(Member):
 
     @property
     def _cursors(self) -> Iterable[SharedCursor]:
-        return (cursor for topic in self.topics for cursor in self.group.cursors[topic] if isinstance(cursor, SharedCursor))
+        return (
+            cursor
+            for topic in self.topics
+            for cursor in self.group.cursors[topic]
+            if isinstance(cursor, SharedCursor)
+        )
 
     @property
     def has_more(self) -> bool:
@@ -300,4 +334,6 @@ class SharedGroup(Group):
         for cursors in self.cursors.values():
             for cursor in cursors:
                 if isinstance(cursor, SharedCursor):
-                    cursor.take_back({lease.member for lease in cursor.holders.values()}.difference(self.members))
+                    cursor.take_back(
+                        {lease.member for lease in cursor.holders.values()}.difference(self.members)
+                    )

@@ -14,7 +14,8 @@ _DEADLINE_WITHIN_SEC = 0.25
 class LoopWatch:
     """Looks into an event loop.
 
-    asyncio has no public way to ask what a loop waits for. Every private attribute that is looked at is in this module, and each is
+    asyncio has no public way to ask what a loop waits for. Every private attribute that is looked
+    at is in this module, and each is
     optional: where a loop has none (uvloop), that part of the answer is "nothing" or "unknown".
     """
 
@@ -23,28 +24,39 @@ class LoopWatch:
         self._descriptors = self._open_descriptors()
 
     def something_can_run(self) -> bool | None:
-        """Whether callbacks wait to be run, besides the one that asks; None if that cannot be known."""
+        """Whether callbacks wait to be run, besides the one that asks; None if that cannot be
+        known.
+        """
         ready = getattr(self._loop, "_ready", None)
         return None if ready is None else bool(ready)
 
     def something_real_is_going_on(self) -> bool:
-        """Whether something outside the loop will wake it soon: a timer, a thread, a socket, a subprocess."""
+        """Whether something outside the loop will wake it soon: a timer, a thread, a socket, a
+        subprocess.
+        """
         return (
             self._timer_is_near()
             or anyio.to_thread.current_default_thread_limiter().borrowed_tokens > 0
             or self._executor_works()
             or bool(self._open_descriptors() - self._descriptors)
-            # How Python 3.11 waits for subprocesses; later versions have a file descriptor for each.
+            # How Python 3.11 waits for subprocesses; later versions have a file descriptor for
+            # each.
             or any(thread.name.startswith("asyncio-waitpid-") for thread in threading.enumerate())
         )
 
     def _timer_is_near(self) -> bool:
-        """A sleep is something that goes on. A deadline around a whole test is not, unless it is about to pass."""
+        """A sleep is something that goes on. A deadline around a whole test is not, unless it is
+        about to pass.
+        """
         sleep: Any = getattr(futures, "_set_result_unless_cancelled", None)
         now = self._loop.time()
         for handle in getattr(self._loop, "_scheduled", ()):
             if not handle.cancelled():
-                within = _SLEEP_WITHIN_SEC if getattr(handle, "_callback", None) is sleep else _DEADLINE_WITHIN_SEC
+                within = (
+                    _SLEEP_WITHIN_SEC
+                    if getattr(handle, "_callback", None) is sleep
+                    else _DEADLINE_WITHIN_SEC
+                )
                 if handle.when() - now < within:
                     return True
         return False

@@ -1,6 +1,7 @@
 """The hooks of ``memory://`` addresses, registered under the entry-point group ``flowkit``.
 
-All parts of a process that open the same ``memory://NAME`` share one bus, and one store for each namespace.
+All parts of a process that open the same ``memory://NAME`` share one bus, and one store for each
+namespace.
 """
 
 from typing import Any
@@ -18,14 +19,20 @@ _stores: dict[tuple[str, str], InMemoryStore] = {}
 
 
 def flowkit_open_bus(address: str, config: CommonConfig) -> Bus | None:
-    """A bus at a ``memory://`` address; those at one address meet, each with the dead-letter topic of its configuration."""
+    """A bus at a ``memory://`` address; those at one address meet, each with the dead-letter topic
+    of its configuration.
+    """
     if not address.startswith(SCHEME):
         return None
-    return InMemoryBus(broker=_brokers.setdefault(address, Broker()), dead_letter_topic=config.dead_letter_topic)
+    return InMemoryBus(
+        broker=_brokers.setdefault(address, Broker()), dead_letter_topic=config.dead_letter_topic
+    )
 
 
 def flowkit_open_store(source: Any, config: CommonConfig) -> Store | None:
-    """The store of a ``memory://`` address and the configured namespace, or the in-memory store that was given."""
+    """The store of a ``memory://`` address and the configured namespace, or the in-memory store
+    that was given.
+    """
     if isinstance(source, InMemoryStore):
         return source
     if isinstance(source, str) and source.startswith(SCHEME):

@@ -9,7 +9,15 @@ import anyio
 import anyio.lowlevel
 
 from flowkit.errors import RecordTooLarge
-from flowkit.protocols import ArtifactStore, CheckResult, Commit, DeadLetter, TaskQuery, TaskRecord, WorkerSession
+from flowkit.protocols import (
+    ArtifactStore,
+    CheckResult,
+    Commit,
+    DeadLetter,
+    TaskQuery,
+    TaskRecord,
+    WorkerSession,
+)
 from flowkit_testing._artifacts import InMemoryArtifactStore
 from flowkit_testing._task_table import TaskTable
 
@@ -17,14 +25,19 @@ from flowkit_testing._task_table import TaskTable
 class InMemoryStore:
     """A :class:`~flowkit.protocols.Store` in memory.
 
-    It holds copies: no mapping or buffer that is given to it or comes from it is shared with it. The same object may be used by
-    several event loops, one after the other; what it holds stays until the object is gone. It is not made for several threads.
+    It holds copies: no mapping or buffer that is given to it or comes from it is shared with it.
+    The same object may be used by several event loops, one after the other; what it holds stays
+    until the object is gone. It is not made for several threads.
     """
 
     artifacts: ArtifactStore
 
-    def __init__(self, *, max_record_bytes: int = 8 * 1024 * 1024, max_part_bytes: int | None = None) -> None:
-        """Spec and parts of a new task together may have ``max_record_bytes``, each part later ``max_part_bytes`` (by default as many)."""
+    def __init__(
+        self, *, max_record_bytes: int = 8 * 1024 * 1024, max_part_bytes: int | None = None
+    ) -> None:
+        """Spec and parts of a new task together may have ``max_record_bytes``, each part later
+        ``max_part_bytes`` (by default as many).
+        """
         self.max_record_bytes = max_record_bytes
         self.max_part_bytes = max_record_bytes if max_part_bytes is None else max_part_bytes
         self.artifacts = self._artifacts = InMemoryArtifactStore(max_record_bytes=max_record_bytes)
@@ -56,10 +69,16 @@ class InMemoryStore:
         for commit in commits:
             for name, data in commit.put.items():
                 if len(data) > self.max_part_bytes:
-                    self._check_size(f"part {name!r} of task {commit.task_id!r}", len(data), self.max_part_bytes)
+                    self._check_size(
+                        f"part {name!r} of task {commit.task_id!r}", len(data), self.max_part_bytes
+                    )
             for part in commit.archive:
                 if len(part.data) > self.max_part_bytes:
-                    self._check_size(f"part {part.name!r} of task {commit.task_id!r}", len(part.data), self.max_part_bytes)
+                    self._check_size(
+                        f"part {part.name!r} of task {commit.task_id!r}",
+                        len(part.data),
+                        self.max_part_bytes,
+                    )
         answers = [self._tasks.commit(commit) for commit in commits]
         if self._waiting:
             for commit, applied in zip(commits, answers, strict=True):
@@ -74,9 +93,15 @@ class InMemoryStore:
 
     async def read_archive(self, task_id: str, names: Collection[str]) -> Mapping[str, bytes]:
         row = self._tasks.rows.get(task_id)
-        return {} if row is None else {name: row.archive[name][1] for name in names if name in row.archive}
+        return (
+            {}
+            if row is None
+            else {name: row.archive[name][1] for name in names if name in row.archive}
+        )
 
-    async def scan_archive(self, task_id: str, *, prefix: str, after: str = "", limit: int = 1000) -> Sequence[tuple[str, bytes]]:
+    async def scan_archive(
+        self, task_id: str, *, prefix: str, after: str = "", limit: int = 1000
+    ) -> Sequence[tuple[str, bytes]]:
         row = self._tasks.rows.get(task_id)
         if row is None:
             return []
@@ -101,7 +126,9 @@ class InMemoryStore:
 
     async def wait_for_change(self, task_id: str, version: int, *, ended: bool = False) -> None:
         await anyio.lowlevel.checkpoint()
-        while (row := self._tasks.rows.get(task_id)) is not None and (row.version <= version or (ended and row.finished_at is None)):
+        while (row := self._tasks.rows.get(task_id)) is not None and (
+            row.version <= version or (ended and row.finished_at is None)
+        ):
             # An event of this moment's loop, so that the store itself belongs to none.
             event = anyio.Event()
             waiting = self._waiting.setdefault(task_id, set())
@@ -164,12 +191,26 @@ class InMemoryStore:
         for letter_id in gone:
             del self._letters[letter_id]
         if gone:
-            self._letter_ids = [letter_id for letter_id in self._letter_ids if letter_id not in gone]
+            self._letter_ids = [
+                letter_id for letter_id in self._letter_ids if letter_id not in gone
+            ]
         return len(gone)
 
     async def check(self) -> Sequence[CheckResult]:
-        return [CheckResult("store", True, f"in memory, {len(self._tasks.rows)} tasks; it ends with this process")]
+        return [
+            CheckResult(
+                "store",
+                True,
+                f"in memory, {len(self._tasks.rows)} tasks; it ends with this process",
+            )
+        ]
 
 
 def _copy(session: WorkerSession) -> WorkerSession:
-    return WorkerSession(session.worker_id, tuple(session.roles), session.beat, session.started_at, dict(session.info))
+    return WorkerSession(
+        session.worker_id,
+        tuple(session.roles),
+        session.beat,
+        session.started_at,
+        dict(session.info),
+    )

@@ -13,7 +13,18 @@ _NO_LABELS: dict[str, str] = {}
 class TaskRow:
     """A task: what is fixed, and what commits change in place."""
 
-    __slots__ = ("_archive", "created", "finished_at", "labels", "op_id", "parts", "spec", "status", "version", "wake_at")
+    __slots__ = (
+        "_archive",
+        "created",
+        "finished_at",
+        "labels",
+        "op_id",
+        "parts",
+        "spec",
+        "status",
+        "version",
+        "wake_at",
+    )
 
     def __init__(self, record: TaskRecord) -> None:
         header = record.header
@@ -37,9 +48,15 @@ class TaskRow:
         """The task as of now; nothing in it is shared with the row."""
         created = self.created
         header = TaskHeader(
-            created.task_id, self.status, created.created_at, created.pipeline, self.labels.copy(),
-            created.idempotency_key, self.wake_at, self.finished_at,
-        )  # fmt: skip
+            created.task_id,
+            self.status,
+            created.created_at,
+            created.pipeline,
+            self.labels.copy(),
+            created.idempotency_key,
+            self.wake_at,
+            self.finished_at,
+        )
         return TaskRecord(header, self.spec, self.parts.copy(), self.version, self.op_id)
 
     def keep(self, part: ArchivedPart) -> None:

@@ -10,8 +10,8 @@ K = TypeVar("K", int, str)
 class TimeIndex(Generic[K]):
     """Which keys have a time, and which of them come first.
 
-    Setting and clearing leave dead entries in a heap, which are dropped when they are met or have become the greater part of it.
-    So both cost next to nothing, however many keys there are.
+    Setting and clearing leave dead entries in a heap, which are dropped when they are met or have
+    become the greater part of it. So both cost next to nothing, however many keys there are.
     """
 
     _SLACK = 64

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-# FlowKit itself is imported by the fixtures that are used: this module is loaded with every pytest, also before coverage is measured.
+# FlowKit itself is imported by the fixtures that are used: this module is loaded with every pytest,
+# also before coverage is measured.
 if TYPE_CHECKING:
     from flowkit_testing._bus import InMemoryBus
     from flowkit_testing._clock import ManualClock
@@ -54,8 +55,12 @@ async def _flowkit_cluster(anyio_backend: object) -> "AsyncIterator[Cluster]":
 
 
 @pytest.fixture
-def flowkit_cluster(request: pytest.FixtureRequest, anyio_backend: object) -> "Cluster | SimCluster | None":
-    """A coordinator and a worker in memory, on virtual time; under ``flowkit_sim`` the simulated cluster of each seed."""
+def flowkit_cluster(
+    request: pytest.FixtureRequest, anyio_backend: object
+) -> "Cluster | SimCluster | None":
+    """A coordinator and a worker in memory, on virtual time; under ``flowkit_sim`` the simulated
+    cluster of each seed.
+    """
     if request.node.get_closest_marker(MARKER) is not None:
         return None
     cluster: Cluster = request.getfixturevalue("_flowkit_cluster")
@@ -74,7 +79,9 @@ def _fault_fixture(profile: str) -> Any:
 
         return Faults.of(profile)
 
-    faults.__doc__ = f"The fault profile {profile!r}; a test under ``{MARKER}`` that takes it is run with it."
+    faults.__doc__ = (
+        f"The fault profile {profile!r}; a test under ``{MARKER}`` that takes it is run with it."
+    )
     return pytest.fixture(name=f"{_FAULTS}{profile}")(faults)
 
 
@@ -93,8 +100,12 @@ flowkit_faults_damage = _fault_fixture("damage")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options that stand above what the marker says."""
     group = parser.getgroup("flowkit")
-    group.addoption("--flowkit-sim-seed", type=int, metavar="N", help="run simulations with this seed alone")
-    group.addoption("--flowkit-sim-seeds", type=int, metavar="N", help="run simulations with so many seeds")
+    group.addoption(
+        "--flowkit-sim-seed", type=int, metavar="N", help="run simulations with this seed alone"
+    )
+    group.addoption(
+        "--flowkit-sim-seeds", type=int, metavar="N", help="run simulations with so many seeds"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -112,17 +123,26 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     if marker is None or not isinstance(item, pytest.Function):
         return
     body = item.obj
-    if marker.args or not inspect.iscoroutinefunction(body) or "flowkit_cluster" not in item.fixturenames:
+    if (
+        marker.args
+        or not inspect.iscoroutinefunction(body)
+        or "flowkit_cluster" not in item.fixturenames
+    ):
         item.obj = _misused
     else:
         item.obj = _all_seeds(item, body, dict(marker.kwargs))
 
 
 def _misused(**fixtures: Any) -> None:
-    pytest.fail(f"@pytest.mark.{MARKER} takes keywords, and is for async tests that take flowkit_cluster", pytrace=False)
+    pytest.fail(
+        f"@pytest.mark.{MARKER} takes keywords, and is for async tests that take flowkit_cluster",
+        pytrace=False,
+    )
 
 
-def _all_seeds(item: pytest.Function, body: Callable[..., Any], options: dict[str, Any]) -> Callable[..., None]:
+def _all_seeds(
+    item: pytest.Function, body: Callable[..., Any], options: dict[str, Any]
+) -> Callable[..., None]:
     @functools.wraps(body)
     def run(**fixtures: Any) -> None:
         from flowkit_testing.simulation import simulate
@@ -130,7 +150,10 @@ def _all_seeds(item: pytest.Function, body: Callable[..., Any], options: dict[st
         profiles = [value for name, value in fixtures.items() if name.startswith(_FAULTS)]
         if profiles and "faults" not in options:
             options["faults"] = functools.reduce(lambda one, other: one.with_(other), profiles)
-        seed, seeds = item.config.getoption("--flowkit-sim-seed"), item.config.getoption("--flowkit-sim-seeds")
+        seed, seeds = (
+            item.config.getoption("--flowkit-sim-seed"),
+            item.config.getoption("--flowkit-sim-seeds"),
+        )
         if seed is not None:
             options["seed"] = seed
         if seeds is not None:
@@ -139,7 +162,11 @@ def _all_seeds(item: pytest.Function, body: Callable[..., Any], options: dict[st
         async def scenario(cluster: "SimCluster") -> None:
             await body(**{**fixtures, "flowkit_cluster": cluster})
 
-        simulate(scenario, replay=lambda failed: f"pytest '{item.nodeid}' --flowkit-sim-seed={failed}", **options)
+        simulate(
+            scenario,
+            replay=lambda failed: f"pytest '{item.nodeid}' --flowkit-sim-seed={failed}",
+            **options,
+        )
 
     # What pytest and anyio go by is what is called, and that is no coroutine function.
     del run.__wrapped__
@@ -150,7 +177,9 @@ def _all_seeds(item: pytest.Function, body: Callable[..., Any], options: dict[st
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what anyio would run on another backend: FlowKit's fixtures are made for asyncio."""
+    """Leave out what anyio would run on another backend: FlowKit's fixtures are made for
+    asyncio.
+    """
     foreign = [item for item in items if _runs_elsewhere(item)]
     if foreign:
         config.hook.pytest_deselected(items=foreign)

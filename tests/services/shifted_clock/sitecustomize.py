@@ -1,4 +1,6 @@
-"""Imported by Python at the start of a test's process: shifts its wall clock by the seconds in ``FLOWKIT_TEST_CLOCK_SHIFT``."""
+"""Imported by Python at the start of a test's process: shifts its wall clock by the seconds in
+``FLOWKIT_TEST_CLOCK_SHIFT``.
+"""
 
 import os
 import time

@@ -1,7 +1,8 @@
 """What a bus carries under a signature, or in the form that a codec gives it.
 
-:func:`sealed` puts a :class:`SealedBus` around a bus where the configuration has signing keys or a plugin encodes payloads, and leaves it
-alone where neither is so. Everything that sends and receives goes through it without knowing of it.
+:func:`sealed` puts a :class:`SealedBus` around a bus where the configuration has signing keys or a
+plugin encodes payloads, and leaves it alone where neither is so. Everything that sends and receives
+goes through it without knowing of it.
 """
 
 import hmac
@@ -38,13 +39,20 @@ class Seal(Protocol):
 
 
 class Signatures:
-    """Signs with the first of its keys, and accepts what any of them signed: HMAC-SHA-256 over topic, key and value."""
+    """Signs with the first of its keys, and accepts what any of them signed: HMAC-SHA-256 over
+    topic, key and value.
+    """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         self._keys = tuple(keys)
 
     def close(self, message: Message) -> Message:
-        return Message(message.topic, message.value, message.key, {**message.headers, SIGNATURE: signature(self._keys[0], message)})
+        return Message(
+            message.topic,
+            message.value,
+            message.key,
+            {**message.headers, SIGNATURE: signature(self._keys[0], message)},
+        )
 
     def open(self, message: Message) -> Message:
         given = message.headers.get(SIGNATURE)
@@ -53,13 +61,17 @@ class Signatures:
         # Every key is tried, whichever fits: how long it takes tells nothing.
         fits = [hmac.compare_digest(signature(key, message), given) for key in self._keys]
         if not any(fits):
-            raise DecodeError("the message is signed by a key that is not known here, or was changed")
+            raise DecodeError(
+                "the message is signed by a key that is not known here, or was changed"
+            )
         headers = {name: value for name, value in message.headers.items() if name != SIGNATURE}
         return Message(message.topic, message.value, message.key, headers)
 
 
 def signature(key: bytes, message: Message) -> bytes:
-    """What stands in the header of a signed message. The lengths keep the end of one part from becoming the beginning of the next."""
+    """What stands in the header of a signed message. The lengths keep the end of one part from
+    becoming the beginning of the next.
+    """
     parts = (message.topic.encode(), message.key.encode("utf-8", "surrogateescape"), message.value)
     text = b"".join((b"flowkit", FORM, *(b"%d:%b" % (len(part), part) for part in parts)))
     return FORM + b":" + hmac.digest(key, text, "sha256").hex().encode()
@@ -72,7 +84,12 @@ class Payloads:
         self._plugins = plugins
 
     def close(self, message: Message) -> Message:
-        return Message(message.topic, self._plugins.encode_payload(message.value, _place(message)), message.key, message.headers)
+        return Message(
+            message.topic,
+            self._plugins.encode_payload(message.value, _place(message)),
+            message.key,
+            message.headers,
+        )
 
     def open(self, message: Message) -> Message:
         try:
@@ -87,7 +104,9 @@ def _place(message: Message) -> str:
 
 
 def sealed(bus: Bus, cfg: CommonConfig, plugins: Plugins) -> Bus:
-    """The bus as this installation uses it: encoded first, then signed, so that nothing is decoded that was not signed."""
+    """The bus as this installation uses it: encoded first, then signed, so that nothing is decoded
+    that was not signed.
+    """
     seals: list[Seal] = []
     if plugins.encodes_payloads:
         seals.append(Payloads(plugins))
@@ -95,14 +114,25 @@ def sealed(bus: Bus, cfg: CommonConfig, plugins: Plugins) -> Bus:
         seals.append(Signatures([key.get_secret_value().encode() for key in cfg.signing_keys]))
     if not seals:
         return bus
-    return SealedBus(bus, seals, plain={cfg.dead_letter_topic}, room=ROOM_BYTES if plugins.encodes_payloads else 0)
+    return SealedBus(
+        bus,
+        seals,
+        plain={cfg.dead_letter_topic},
+        room=ROOM_BYTES if plugins.encodes_payloads else 0,
+    )
 
 
 class SealedBus:
-    """A bus around another. A message whose seal is broken comes as one that cannot be decoded, with the reason."""
+    """A bus around another. A message whose seal is broken comes as one that cannot be decoded,
+    with the reason.
+    """
 
-    def __init__(self, bus: Bus, seals: Sequence[Seal], *, plain: Collection[str] = (), room: int = 0) -> None:
-        """``plain`` topics are left as they are, such as that of dead letters, which lie there as their messages came."""
+    def __init__(
+        self, bus: Bus, seals: Sequence[Seal], *, plain: Collection[str] = (), room: int = 0
+    ) -> None:
+        """``plain`` topics are left as they are, such as that of dead letters, which lie there as
+        their messages came.
+        """
         self._bus = bus
         self._seals = tuple(seals)
         self._plain = frozenset(plain)
@@ -124,18 +154,28 @@ class SealedBus:
     async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
         for message in messages:
             if len(message.value) > self.max_message_bytes:
-                raise MessageTooLarge(f"a message of {len(message.value)} bytes for {message.topic!r} is above {self.max_message_bytes}")
-        return await self._bus.publish(await uncancelled(lambda: [self._closed(message) for message in messages]))
+                raise MessageTooLarge(
+                    f"a message of {len(message.value)} bytes for {message.topic!r} is above {self.max_message_bytes}"
+                )
+        return await self._bus.publish(
+            await uncancelled(lambda: [self._closed(message) for message in messages])
+        )
 
     async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]] | None:
         return await self._bus.outstanding(topic, group)
 
-    def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> AbstractAsyncContextManager[Subscription]:
+    def subscribe(
+        self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000
+    ) -> AbstractAsyncContextManager[Subscription]:
         return self._subscribe(topics, group, max_unacked)
 
     @asynccontextmanager
-    async def _subscribe(self, topics: Sequence[str], group: str | None, max_unacked: int) -> AsyncIterator[Subscription]:
-        async with self._bus.subscribe(topics, group=group, max_unacked=max_unacked) as subscription:
+    async def _subscribe(
+        self, topics: Sequence[str], group: str | None, max_unacked: int
+    ) -> AsyncIterator[Subscription]:
+        async with self._bus.subscribe(
+            topics, group=group, max_unacked=max_unacked
+        ) as subscription:
             yield _SealedSubscription(subscription, self)
 
     async def check(self, topics: Sequence[TopicSpec]) -> Sequence[CheckResult]:
@@ -157,7 +197,11 @@ class SealedBus:
                 message = seal.open(message)
         except DecodeError as error:
             message = Message(sent.topic, Refused(sent.value, str(error)), sent.key, sent.headers)
-        return delivery if message is sent else Delivery(message, delivery.partition, delivery.position, _Sealed(delivery))
+        return (
+            delivery
+            if message is sent
+            else Delivery(message, delivery.partition, delivery.position, _Sealed(delivery))
+        )
 
 
 class _Sealed:
@@ -171,22 +215,34 @@ class _Sealed:
 
 def as_sent(delivery: Delivery) -> Message:
     """The message as it was on the bus, sealed if it was."""
-    return delivery.handle.delivery.message if isinstance(delivery.handle, _Sealed) else delivery.message
+    return (
+        delivery.handle.delivery.message
+        if isinstance(delivery.handle, _Sealed)
+        else delivery.message
+    )
 
 
 def _as_delivered(deliveries: Collection[Delivery]) -> list[Delivery]:
-    return [delivery.handle.delivery if isinstance(delivery.handle, _Sealed) else delivery for delivery in deliveries]
+    return [
+        delivery.handle.delivery if isinstance(delivery.handle, _Sealed) else delivery
+        for delivery in deliveries
+    ]
 
 
 class _SealedSubscription:
-    """Opens what it receives. No cancellation is raised between a receive and its return, so that a cancelled receive loses no message."""
+    """Opens what it receives. No cancellation is raised between a receive and its return, so that a
+    cancelled receive loses no message.
+    """
 
     def __init__(self, subscription: Subscription, bus: SealedBus) -> None:
         self._subscription = subscription
         self._bus = bus
 
     async def receive(self, *, max_messages: int) -> Sequence[Delivery]:
-        opened = [self._bus.opened(delivery) for delivery in await self._subscription.receive(max_messages=max_messages)]
+        opened = [
+            self._bus.opened(delivery)
+            for delivery in await self._subscription.receive(max_messages=max_messages)
+        ]
         await undo_cancellation(postpone=True)
         return opened
 
@@ -200,4 +256,13 @@ class _SealedSubscription:
         await self._subscription.reject(_as_delivered(deliveries), reason)
 
 
-__all__ = ["SIGNATURE", "Payloads", "Seal", "SealedBus", "Signatures", "as_sent", "sealed", "signature"]
+__all__ = [
+    "SIGNATURE",
+    "Payloads",
+    "Seal",
+    "SealedBus",
+    "Signatures",
+    "as_sent",
+    "sealed",
+    "signature",
+]

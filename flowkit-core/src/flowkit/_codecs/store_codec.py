@@ -1,8 +1,10 @@
 """What a store keeps in the form that a codec gives it.
 
-:func:`encoded` puts an :class:`EncodedStore` around a store where a plugin encodes payloads, and leaves it alone where none does. What
-users and their handlers gave is encoded: what was submitted, the parts of a task and of its archive, artifacts and dead letters. What
-a store finds things by is not: ids, statuses, times, labels, the names of pipelines and workers, idempotency keys, reason codes.
+:func:`encoded` puts an :class:`EncodedStore` around a store where a plugin encodes payloads, and
+leaves it alone where none does. What users and their handlers gave is encoded: what was submitted,
+the parts of a task and of its archive, artifacts and dead letters. What a store finds things by is
+not: ids, statuses, times, labels, the names of pipelines and workers, idempotency keys, reason
+codes.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -35,7 +37,9 @@ def encoded(store: Store, plugins: Plugins) -> Store:
 
 
 class EncodedStore:
-    """A :class:`~flowkit.protocols.Store` around another. A record that nobody can decode comes with a ``fault``, and harms no other."""
+    """A :class:`~flowkit.protocols.Store` around another. A record that nobody can decode comes
+    with a ``fault``, and harms no other.
+    """
 
     artifacts: ArtifactStore
 
@@ -55,20 +59,28 @@ class EncodedStore:
     # ------------------------------------------------------------ tasks
 
     async def create(self, records: Sequence[TaskRecord]) -> Sequence[str]:
-        return await self._store.create(await uncancelled(lambda: [self._encoded(record) for record in records]))
+        return await self._store.create(
+            await uncancelled(lambda: [self._encoded(record) for record in records])
+        )
 
     async def load(self, task_ids: Collection[str]) -> Mapping[str, TaskRecord]:
         found = await self._store.load(task_ids)
-        return await uncancelled(lambda: {task_id: self._decoded(record) for task_id, record in found.items()})
+        return await uncancelled(
+            lambda: {task_id: self._decoded(record) for task_id, record in found.items()}
+        )
 
     async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
-        return await self._store.commit(await uncancelled(lambda: [self._encoded_commit(commit) for commit in commits]))
+        return await self._store.commit(
+            await uncancelled(lambda: [self._encoded_commit(commit) for commit in commits])
+        )
 
     async def read_archive(self, task_id: str, names: Collection[str]) -> Mapping[str, bytes]:
         parts = await self._store.read_archive(task_id, names)
         return await uncancelled(lambda: self._decoded_parts(task_id, parts.items()))
 
-    async def scan_archive(self, task_id: str, *, prefix: str, after: str = "", limit: int = 1000) -> Sequence[tuple[str, bytes]]:
+    async def scan_archive(
+        self, task_id: str, *, prefix: str, after: str = "", limit: int = 1000
+    ) -> Sequence[tuple[str, bytes]]:
         parts = await self._store.scan_archive(task_id, prefix=prefix, after=after, limit=limit)
         return list((await uncancelled(lambda: self._decoded_parts(task_id, parts))).items())
 
@@ -88,15 +100,24 @@ class EncodedStore:
         return replace(record, spec=spec, parts=self._encoded_parts(task_id, record.parts))
 
     def _encoded_parts(self, task_id: str, parts: Mapping[str, bytes]) -> dict[str, bytes]:
-        return {name: self._plugins.encode_payload(data, _part(task_id, name)) for name, data in parts.items()}
+        return {
+            name: self._plugins.encode_payload(data, _part(task_id, name))
+            for name, data in parts.items()
+        }
 
     def _decoded_parts(self, task_id: str, parts: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
-        return {name: self._plugins.decode_payload(data, _part(task_id, name)) for name, data in parts}
+        return {
+            name: self._plugins.decode_payload(data, _part(task_id, name)) for name, data in parts
+        }
 
     def _encoded_commit(self, commit: Commit) -> Commit:
         task_id = commit.task_id
         archive = [
-            ArchivedPart(part.name, part.rank, self._plugins.encode_payload(part.data, _part(task_id, part.name)))
+            ArchivedPart(
+                part.name,
+                part.rank,
+                self._plugins.encode_payload(part.data, _part(task_id, part.name)),
+            )
             for part in commit.archive
         ]
         return replace(commit, put=self._encoded_parts(task_id, commit.put), archive=archive)
@@ -124,7 +145,9 @@ class EncodedStore:
         return await self._store.sessions()
 
     async def park(self, letters: Sequence[DeadLetter]) -> None:
-        await self._store.park(await uncancelled(lambda: [self._encoded_letter(letter) for letter in letters]))
+        await self._store.park(
+            await uncancelled(lambda: [self._encoded_letter(letter) for letter in letters])
+        )
 
     async def dead_letters(
         self,
@@ -135,7 +158,9 @@ class EncodedStore:
         after: str = "",
         limit: int = 100,
     ) -> Sequence[DeadLetter]:
-        letters = await self._store.dead_letters(task_id=task_id, kind=kind, letter_ids=letter_ids, after=after, limit=limit)
+        letters = await self._store.dead_letters(
+            task_id=task_id, kind=kind, letter_ids=letter_ids, after=after, limit=limit
+        )
         return await uncancelled(lambda: [self._decoded_letter(letter) for letter in letters])
 
     async def drop_dead_letters(self, letter_ids: Collection[str]) -> int:
@@ -144,16 +169,22 @@ class EncodedStore:
     def _encoded_letter(self, letter: DeadLetter) -> DeadLetter:
         """Errors tell of what they are about: theirs goes with the data."""
         text = letter.error.encode("utf-8", "surrogatepass")
-        data = self._plugins.encode_payload(b"%d\n%b%b" % (len(text), text, letter.data), _letter(letter.letter_id))
+        data = self._plugins.encode_payload(
+            b"%d\n%b%b" % (len(text), text, letter.data), _letter(letter.letter_id)
+        )
         return replace(letter, error="", data=data)
 
     def _decoded_letter(self, letter: DeadLetter) -> DeadLetter:
         if letter.fault is not None:
             return letter
         try:
-            size, _, rest = self._plugins.decode_payload(letter.data, _letter(letter.letter_id)).partition(b"\n")
+            size, _, rest = self._plugins.decode_payload(
+                letter.data, _letter(letter.letter_id)
+            ).partition(b"\n")
             length = int(size)
-            return replace(letter, error=rest[:length].decode("utf-8", "surrogatepass"), data=rest[length:])
+            return replace(
+                letter, error=rest[:length].decode("utf-8", "surrogatepass"), data=rest[length:]
+            )
         except (PayloadError, ValueError) as error:
             return replace(letter, fault=f"what it holds cannot be decoded: {error}")
 
@@ -166,7 +197,11 @@ class EncodedStore:
         return await self._store.check()
 
     async def damaged_records(self, *, limit: int = 100) -> Sequence[DamagedRecord]:
-        return await self._store.damaged_records(limit=limit) if isinstance(self._store, RecordInspector) else ()
+        return (
+            await self._store.damaged_records(limit=limit)
+            if isinstance(self._store, RecordInspector)
+            else ()
+        )
 
 
 class _EncodedArtifacts:
@@ -177,9 +212,13 @@ class _EncodedArtifacts:
         self._plugins = plugins
 
     async def put(self, records: Sequence[ArtifactRecord]) -> Sequence[bool]:
-        return await self._store.put(await uncancelled(lambda: [self._encoded(record) for record in records]))
+        return await self._store.put(
+            await uncancelled(lambda: [self._encoded(record) for record in records])
+        )
 
-    async def read(self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False) -> Sequence[ArtifactRecord]:
+    async def read(
+        self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False
+    ) -> Sequence[ArtifactRecord]:
         records = await self._store.read(stream, after=after, limit=limit, latest=latest)
         return await uncancelled(lambda: [self._decoded(record) for record in records])
 
@@ -190,7 +229,9 @@ class _EncodedArtifacts:
         self, task_id: str, *, after: tuple[float, str] | None = None, limit: int = 100
     ) -> Sequence[tuple[tuple[float, str], ArtifactRecord]]:
         found = await self._store.scan(task_id, after=after, limit=limit)
-        return await uncancelled(lambda: [(cursor, self._decoded(record)) for cursor, record in found])
+        return await uncancelled(
+            lambda: [(cursor, self._decoded(record)) for cursor, record in found]
+        )
 
     def _encoded(self, record: ArtifactRecord) -> ArtifactRecord:
         place, encode = _artifact(record), self._plugins.encode_payload

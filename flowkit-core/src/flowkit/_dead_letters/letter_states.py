@@ -39,15 +39,26 @@ async def letter_states(store: Store, letters: Sequence[DeadLetter]) -> list[Let
     for start in range(0, len(task_ids), TASKS_AT_ONCE):
         for task_id, record in (await store.load(task_ids[start : start + TASKS_AT_ONCE])).items():
             with suppress(CorruptRecord):
-                states |= await _states_of(store, decode_task(record, to_look_at=True), by_task[task_id])
+                states |= await _states_of(
+                    store, decode_task(record, to_look_at=True), by_task[task_id]
+                )
     return [states.get(letter.letter_id, LetterState.COMMITTED) for letter in letters]
 
 
-async def _states_of(store: Store, task: Task, letters: Sequence[DeadLetter]) -> dict[str, LetterState]:
+async def _states_of(
+    store: Store, task: Task, letters: Sequence[DeadLetter]
+) -> dict[str, LetterState]:
     places = task.spec.plan.index
-    known = [(letter, places[letter.node_id]) for letter in letters if letter.node_id in places and _is_of(task, letter)]
+    known = [
+        (letter, places[letter.node_id])
+        for letter in letters
+        if letter.node_id in places and _is_of(task, letter)
+    ]
     records = await records_of(store, task, [index for _, index in known])
-    return {letter.letter_id: _state(letter, task.marks[index], records.get(index) or NodeRecord()) for letter, index in known}
+    return {
+        letter.letter_id: _state(letter, task.marks[index], records.get(index) or NodeRecord())
+        for letter, index in known
+    }
 
 
 def _is_of(task: Task, letter: DeadLetter) -> bool:

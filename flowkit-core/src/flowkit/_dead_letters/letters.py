@@ -1,7 +1,8 @@
 """Dead letters of nodes and batches.
 
-That of a node is stored before the change that fails the node is committed, so that a crash loses none. If the change is not committed
-after all, the letter is about a failure that did not happen: :mod:`flowkit._dead_letters.letter_states` finds such letters.
+That of a node is stored before the change that fails the node is committed, so that a crash loses
+none. If the change is not committed after all, the letter is about a failure that did not happen:
+:mod:`flowkit._dead_letters.letter_states` finds such letters.
 """
 
 from dataclasses import dataclass, field
@@ -22,7 +23,8 @@ _UNLIMITED = 2**63
 
 
 def node_letter_id(spec: TaskSpec, node_id: str, attempt: int) -> str:
-    """Return the id of the dead letter of a node's failed attempt: an event that is applied again makes no second letter.
+    """Return the id of the dead letter of a node's failed attempt: an event that is applied again
+    makes no second letter.
 
     A task that is purged and submitted again under its old id has letters with other ids.
     """
@@ -34,22 +36,45 @@ def node_letter(task: Task, index: int, *, at: float) -> DeadLetter:
     node, record = task.spec.plan.nodes[index], task.records[index]
     letter_id = node_letter_id(task.spec, node.node_id, record.attempt)
     return DeadLetter(
-        letter_id, at, "node", record.reason_code or "", record.error or "", task_id=task.task_id, node_id=node.node_id,
-        generation=record.generation, attempt=record.attempt, **_kept(to_json(node.io.model_dump(exclude_unset=True))),
-    )  # fmt: skip
+        letter_id,
+        at,
+        "node",
+        record.reason_code or "",
+        record.error or "",
+        task_id=task.task_id,
+        node_id=node.node_id,
+        generation=record.generation,
+        attempt=record.attempt,
+        **_kept(to_json(node.io.model_dump(exclude_unset=True))),
+    )
 
 
-def batch_letter(command: RunNode, uid: str, payload: Any, *, reason_code: str, error: str, at: float) -> DeadLetter:
-    """Return the dead letter of a batch that is given up. A batch has the same letter until ``retry`` starts its node again."""
-    origin = to_json([command.task_id, command.node_id, command.generation, first_attempt(command), uid])
+def batch_letter(
+    command: RunNode, uid: str, payload: Any, *, reason_code: str, error: str, at: float
+) -> DeadLetter:
+    """Return the dead letter of a batch that is given up. A batch has the same letter until
+    ``retry`` starts its node again.
+    """
+    origin = to_json(
+        [command.task_id, command.node_id, command.generation, first_attempt(command), uid]
+    )
     try:
         data = to_json(json_copy(payload, "the payload", max_bytes=_UNLIMITED))
     except NotJson:
         data = b""  # the payload was the handler's own and is no JSON
     return DeadLetter(
-        f"batch-{sha256(origin).hexdigest()[:40]}", at, "batch", reason_code, error, task_id=command.task_id, node_id=command.node_id,
-        uid=uid, generation=command.generation, attempt=command.attempt, **_kept(data),
-    )  # fmt: skip
+        f"batch-{sha256(origin).hexdigest()[:40]}",
+        at,
+        "batch",
+        reason_code,
+        error,
+        task_id=command.task_id,
+        node_id=command.node_id,
+        uid=uid,
+        generation=command.generation,
+        attempt=command.attempt,
+        **_kept(data),
+    )
 
 
 def first_attempt(command: RunNode) -> int:
@@ -58,7 +83,9 @@ def first_attempt(command: RunNode) -> int:
 
 
 def _kept(data: bytes) -> dict[str, Any]:
-    """Return the fields of a letter that keep a payload or input, and its size if it is too large to be kept."""
+    """Return the fields of a letter that keep a payload or input, and its size if it is too large
+    to be kept.
+    """
     return {"data": data if len(data) <= MAX_LETTER_BYTES else b"", "size": len(data)}
 
 
@@ -76,4 +103,6 @@ class LetterChanges:
             if isinstance(letter, KeepLetter):
                 self.parked.append(node_letter(task, letter.index, at=step.now))
             else:
-                self.dropped.append(node_letter_id(task.spec, task.spec.plan.ids[letter.index], letter.attempt))
+                self.dropped.append(
+                    node_letter_id(task.spec, task.spec.plan.ids[letter.index], letter.attempt)
+                )

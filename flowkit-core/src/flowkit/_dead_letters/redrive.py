@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from flowkit._engine import RetryRequested
 from flowkit._records.queries import load_task, records_of
 from flowkit._runtime.bus_connection import BusConnection
-from flowkit.errors import BusError, CorruptRecord, MessageTooLarge, PayloadError, TaskNotFound, TaskRefused
+from flowkit.errors import (
+    BusError,
+    CorruptRecord,
+    MessageTooLarge,
+    PayloadError,
+    TaskNotFound,
+    TaskRefused,
+)
 from flowkit.messages import TaskTouched, encode, headers_of
 from flowkit.protocols import DeadLetter, Message, Store
 from flowkit.task import NodeRecord
@@ -18,12 +25,16 @@ OUTDATED = {
 }
 """Why the letter of a batch or node has nothing left to retry."""
 LEFT_AS_IT_WAS = (BusError, CorruptRecord, MessageTooLarge, PayloadError, TaskNotFound, TaskRefused)
-"""What is wrong with one letter, or stands in its way, and is what became of it: the others are tried all the same."""
+"""What is wrong with one letter, or stands in its way, and is what became of it: the others are
+tried all the same.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Redriven:
-    """What became of a dead letter: its work is tried again and the letter is gone, or it is left as it was, and why."""
+    """What became of a dead letter: its work is tried again and the letter is gone, or it is left
+    as it was, and why.
+    """
 
     letter_id: str
     done: bool
@@ -31,10 +42,17 @@ class Redriven:
 
 
 class Redriver:
-    """Tries dead letters again. Each is dropped when what it takes is confirmed; doing it twice does no harm."""
+    """Tries dead letters again. Each is dropped when what it takes is confirmed; doing it twice
+    does no harm.
+    """
 
     def __init__(
-        self, *, store: Store, connection: BusConnection, events_topic: str, retry: Callable[[str, RetryRequested], Awaitable[None]]
+        self,
+        *,
+        store: Store,
+        connection: BusConnection,
+        events_topic: str,
+        retry: Callable[[str, RetryRequested], Awaitable[None]],
     ) -> None:
         self._store = store
         self._connection = connection
@@ -45,21 +63,36 @@ class Redriver:
         outcomes: list[Redriven] = []
         for start in range(0, len(letter_ids), MOST_AT_ONCE):
             wanted = letter_ids[start : start + MOST_AT_ONCE]
-            found = {letter.letter_id: letter for letter in await self._store.dead_letters(letter_ids=wanted, limit=len(wanted))}
-            outcomes += [Redriven(letter_id, False, "there is no such letter") for letter_id in wanted if letter_id not in found]
+            found = {
+                letter.letter_id: letter
+                for letter in await self._store.dead_letters(letter_ids=wanted, limit=len(wanted))
+            }
+            outcomes += [
+                Redriven(letter_id, False, "there is no such letter")
+                for letter_id in wanted
+                if letter_id not in found
+            ]
             by_task: dict[str, list[DeadLetter]] = {}
             for letter in found.values():
                 if letter.fault is not None:
-                    outcomes.append(Redriven(letter.letter_id, False, f"the letter is damaged: {letter.fault}"))
+                    outcomes.append(
+                        Redriven(letter.letter_id, False, f"the letter is damaged: {letter.fault}")
+                    )
                 elif letter.kind in ("batch", "node"):
                     by_task.setdefault(letter.task_id or "", []).append(letter)
                 else:
-                    outcomes.append(await self._attempted(letter, self._message if letter.kind == "message" else self._task))
+                    outcomes.append(
+                        await self._attempted(
+                            letter, self._message if letter.kind == "message" else self._task
+                        )
+                    )
             for task_id, letters in by_task.items():
                 outcomes += await self._nodes_again(task_id, letters)
         return outcomes
 
-    async def _attempted(self, letter: DeadLetter, send: Callable[[DeadLetter], Awaitable[str]]) -> Redriven:
+    async def _attempted(
+        self, letter: DeadLetter, send: Callable[[DeadLetter], Awaitable[str]]
+    ) -> Redriven:
         try:
             detail = await send(letter)
         except LEFT_AS_IT_WAS as error:
@@ -72,13 +105,24 @@ class Redriver:
             raise TaskRefused("the message was too large to be kept whole")
         await self._connection.connect()
         # Send the bytes unchanged, without signing them again.
-        await self._connection.plain.publish([Message(letter.topic, letter.data, letter.key, letter.headers)])
+        await self._connection.plain.publish(
+            [Message(letter.topic, letter.data, letter.key, letter.headers)]
+        )
         return f"sent to {letter.topic} again"
 
     async def _task(self, letter: DeadLetter) -> str:
         task_id = letter.task_id or ""
         bus = await self._connection.connect()
-        await bus.publish([Message(self._events_topic, encode(TaskTouched(task_id=task_id)), task_id, headers_of(None))])
+        await bus.publish(
+            [
+                Message(
+                    self._events_topic,
+                    encode(TaskTouched(task_id=task_id)),
+                    task_id,
+                    headers_of(None),
+                )
+            ]
+        )
         return f"task {task_id!r} is looked at again"
 
     # ------------------------------------------------ batches and nodes
@@ -94,18 +138,35 @@ class Redriver:
         done = [letter for letter in letters if letter.letter_id not in outdated]
         await self._store.drop_dead_letters([letter.letter_id for letter in done])
         return [
-            *(Redriven(letter.letter_id, True, f"node {letter.node_id!r} of task {task_id!r} runs again") for letter in done),
-            *(Redriven(letter.letter_id, False, OUTDATED[letter.kind]) for letter in letters if letter.letter_id in outdated),
+            *(
+                Redriven(
+                    letter.letter_id,
+                    True,
+                    f"node {letter.node_id!r} of task {task_id!r} runs again",
+                )
+                for letter in done
+            ),
+            *(
+                Redriven(letter.letter_id, False, OUTDATED[letter.kind])
+                for letter in letters
+                if letter.letter_id in outdated
+            ),
         ]
 
-    async def _nodes(self, task_id: str, letters: Sequence[DeadLetter]) -> tuple[set[int], Collection[str]]:
+    async def _nodes(
+        self, task_id: str, letters: Sequence[DeadLetter]
+    ) -> tuple[set[int], Collection[str]]:
         """The nodes to run again, and the letters that have nothing to do with them any more."""
         task = await load_task(self._store, task_id)
         if not task.terminal:
-            raise TaskRefused(f"task {task_id!r} is {task.status}: its dead letters can be retried when it has ended")
+            raise TaskRefused(
+                f"task {task_id!r} is {task.status}: its dead letters can be retried when it has ended"
+            )
         places = task.spec.plan.index
         known = [letter for letter in letters if letter.node_id in places]
-        records = await records_of(self._store, task, [places[letter.node_id or ""] for letter in known])
+        records = await records_of(
+            self._store, task, [places[letter.node_id or ""] for letter in known]
+        )
         nodes, outdated = set[int](), {letter.letter_id for letter in letters}
         for letter in known:
             index = places[letter.node_id or ""]
@@ -117,4 +178,8 @@ class Redriver:
 
 def _is_current(letter: DeadLetter, record: NodeRecord) -> bool:
     """Whether the node has not run since then in a way that settles the letter."""
-    return record.letter == letter.attempt if letter.kind == "node" else record.generation == letter.generation
+    return (
+        record.letter == letter.attempt
+        if letter.kind == "node"
+        else record.generation == letter.generation
+    )

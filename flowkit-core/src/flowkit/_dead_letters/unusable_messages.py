@@ -13,34 +13,46 @@ from flowkit.protocols import Clock, DeadLetter, Delivery, Store, Subscription
 logger = logging.getLogger(__name__)
 
 PATIENCE_SEC = 10.0
-"""How long an unavailable store is waited for. What lies behind the messages in their partition waits as well."""
+"""How long an unavailable store is waited for. What lies behind the messages in their partition
+waits as well.
+"""
 MAX_VALUE_BYTES = 1024 * 1024
 MAX_ERROR = 4000
 
 
 class Parking:
-    """Keeps what is about to be rejected. Where the store stays away, the message is on the dead-letter topic alone."""
+    """Keeps what is about to be rejected. Where the store stays away, the message is on the
+    dead-letter topic alone.
+    """
 
     def __init__(self, *, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
 
     async def keep(self, refused: Sequence[tuple[Delivery, str]]) -> bool:
-        """Keep messages that are rejected for these reasons, and return whether the store has them. Keeping one twice is harmless."""
+        """Keep messages that are rejected for these reasons, and return whether the store has them.
+        Keeping one twice is harmless.
+        """
         if not refused:
             return True
         for delivery, reason in refused:
             logger.warning(
-                "A message on %s is parked: %s", delivery.message.topic, reason,
+                "A message on %s is parked: %s",
+                delivery.message.topic,
+                reason,
                 extra={"action": "message_parked", "partition": delivery.partition},
-            )  # fmt: skip
-        return await self._keep([message_letter(delivery, reason, at=self._clock.now()) for delivery, reason in refused])
+            )
+        return await self._keep(
+            [message_letter(delivery, reason, at=self._clock.now()) for delivery, reason in refused]
+        )
 
-    async def reject(self, subscription: Subscription, delivery: Delivery, reason: str, *, kept: bool) -> None:
+    async def reject(
+        self, subscription: Subscription, delivery: Delivery, reason: str, *, kept: bool
+    ) -> None:
         """Move a message to the dead-letter topic and acknowledge it.
 
-        Where that topic cannot be used, a message that was ``kept`` is acknowledged all the same, so that the messages behind it
-        do not wait.
+        Where that topic cannot be used, a message that was ``kept`` is acknowledged all the same,
+        so that the messages behind it do not wait.
 
         Raises:
             BusUnavailable: the message is not acknowledged.
@@ -51,7 +63,13 @@ class Parking:
         except TopicUnavailable as error:
             if not kept:
                 raise
-            notices.trouble(logger, "dead letters", "Refused messages are kept in the store alone", error, action="letters_not_sent")
+            notices.trouble(
+                logger,
+                "dead letters",
+                "Refused messages are kept in the store alone",
+                error,
+                action="letters_not_sent",
+            )
             await subscription.ack([delivery])
         else:
             notices.over(logger, "dead letters")
@@ -65,25 +83,33 @@ class Parking:
             except StoreError as error:
                 if waited >= PATIENCE_SEC:
                     logger.error(
-                        "%d refused messages are on the dead-letter topic alone, for the store does not take them: %s", len(letters), error,
+                        "%d refused messages are on the dead-letter topic alone, for the store does not take them: %s",
+                        len(letters),
+                        error,
                         extra={"action": "letters_not_kept"},
-                    )  # fmt: skip
+                    )
                     return False
                 pause = backoff.next_sec()
                 await self._clock.sleep(pause)
                 waited += pause
             except Exception:  # what one message holds must not keep those behind it waiting
                 logger.exception(
-                    "%d refused messages are on the dead-letter topic alone", len(letters), extra={"action": "letters_not_kept"}
+                    "%d refused messages are on the dead-letter topic alone",
+                    len(letters),
+                    extra={"action": "letters_not_kept"},
                 )
                 return False
 
 
 def message_letter(delivery: Delivery, reason: str, *, at: float) -> DeadLetter:
-    """The dead letter of a message, as it was sent. One that is delivered again gets the same id."""
+    """The dead letter of a message, as it was sent. One that is delivered again gets the same
+    id.
+    """
     message = as_sent(delivery)
     value = bytes(message.value)
-    origin = f"{message.topic}\n{delivery.partition}\n{delivery.position}\n".encode("utf-8", "surrogatepass")
+    origin = f"{message.topic}\n{delivery.partition}\n{delivery.position}\n".encode(
+        "utf-8", "surrogatepass"
+    )
     return DeadLetter(
         letter_id=f"message-{sha256(origin + value).hexdigest()[:40]}",
         at=at,

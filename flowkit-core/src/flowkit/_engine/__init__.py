@@ -1,7 +1,7 @@
 """The rules of FlowKit, free of time, chance and the outside world.
 
-:func:`advance` says what an event does to a task; :meth:`Transition.apply` makes it so. :func:`derive` and
-:func:`pending_effects` restore from a stored task all that is not stored.
+:func:`advance` says what an event does to a task; :meth:`Transition.apply` makes it so.
+:func:`derive` and :func:`pending_effects` restore from a stored task all that is not stored.
 """
 
 from flowkit._engine.advance import advance

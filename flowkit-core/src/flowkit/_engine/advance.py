@@ -55,11 +55,14 @@ from flowkit.task import ENDED, Mark, NodeRecord, Task, TaskStatus
 DEFAULT_SETTINGS = EngineSettings()
 
 
-def advance(task: Task, event: Event, *, now: float, settings: EngineSettings = DEFAULT_SETTINGS) -> Transition:
+def advance(
+    task: Task, event: Event, *, now: float, settings: EngineSettings = DEFAULT_SETTINGS
+) -> Transition:
     """What an event does to a task. The task itself is not touched.
 
-    The work is proportional to the number of children of the nodes that end (and to the whole graph for a cancellation or a
-    retry). An event that is foreign, stale or a copy changes nothing: the transition is ``ignored``.
+    The work is proportional to the number of children of the nodes that end (and to the whole graph
+    for a cancellation or a retry). An event that is foreign, stale or a copy changes nothing: the
+    transition is ``ignored``.
     """
     draft = Transition(task, now)
     _HANDLERS[type(event)](draft, event, settings)
@@ -142,11 +145,17 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
         required = marks[index] == Mark.FINISHED or index in (event.nodes or ())
         if required or index in task.records:
             record = task.records.get(index) or NodeRecord()
-            draft.records[index] = _begun_anew(record, from_nothing=index in from_nothing, required=required)
+            draft.records[index] = _begun_anew(
+                record, from_nothing=index in from_nothing, required=required
+            )
         marks[index] = draft.marks[index] = Mark.WAITING
         draft.note(index, "status", "queued", {"retry": True})
     plan = task.spec.plan
-    failed = [index for index, mark in enumerate(marks) if mark == Mark.FAILED and not handles_failure(plan, index)]
+    failed = [
+        index
+        for index, mark in enumerate(marks)
+        if mark == Mark.FAILED and not handles_failure(plan, index)
+    ]
     draft.rederive = True
     draft.outcome = draft.reason = draft.finished_at = None
     draft.started_at = None if again else draft.started_at
@@ -161,21 +170,29 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
 
 
 def _from_nothing(task: Task, again: set[int], event: RetryRequested) -> set[int]:
-    """Those that keep nothing of what they stored: what had finished, and all below it, for it was made of what is made anew."""
+    """Those that keep nothing of what they stored: what had finished, and all below it, for it was
+    made of what is made anew.
+    """
     plan, marks = task.spec.plan, task.marks
     found: set[int] = set()
     for index in plan.order:
         kept = index not in again or (event.fill and index in (event.nodes or ()))
-        if not kept and (marks[index] == Mark.FINISHED or any(edge.node in found for edge in plan.parents[index])):
+        if not kept and (
+            marks[index] == Mark.FINISHED or any(edge.node in found for edge in plan.parents[index])
+        ):
             found.add(index)
     return found
 
 
 def _begun_anew(record: NodeRecord, *, from_nothing: bool, required: bool) -> NodeRecord:
-    """What stays of a node's record when it runs again. From nothing, what was put out is not added to: another generation begins."""
+    """What stays of a node's record when it runs again. From nothing, what was put out is not added
+    to: another generation begins.
+    """
     return NodeRecord(
         attempt=record.attempt,
-        first_attempt=record.attempt + 1 + (record.handovers > 0),  # the number of one that was handed back is free again
+        first_attempt=record.attempt
+        + 1
+        + (record.handovers > 0),  # the number of one that was handed back is free again
         generation=record.generation + from_nothing,
         handovers=record.handovers,
         progress=None if from_nothing else record.progress,

@@ -81,17 +81,28 @@ class DropLetter:
 
 
 Letter = KeepLetter | DropLetter
-"""What to do about dead letters before the change is committed, so that a crash loses none. Doing it twice does no harm."""
+"""What to do about dead letters before the change is committed, so that a crash loses none. Doing
+it twice does no harm.
+"""
 
-Effect = SendCommand | CallFunction | EvaluateCondition | SendCancel | CheckCommand | AskWorker | TellReaders
+Effect = (
+    SendCommand
+    | CallFunction
+    | EvaluateCondition
+    | SendCancel
+    | CheckCommand
+    | AskWorker
+    | TellReaders
+)
 
 
 def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
     """What is yet to be done according to what is recorded.
 
-    After a crash this restores every effect that was decided and may not have been carried out, but for hints that nothing hangs on:
-    those to readers, who look by themselves now and then, and cancellations of attempts whose end no longer matters. Without
-    ``claimed``, commands that a coordinator is about to send are left to it: should it have died, time brings them up.
+    After a crash this restores every effect that was decided and may not have been carried out, but
+    for hints that nothing hangs on: those to readers, who look by themselves now and then, and
+    cancellations of attempts whose end no longer matters. Without ``claimed``, commands that a
+    coordinator is about to send are left to it: should it have died, time brings them up.
     """
     effects: list[Effect] = []
     if task.terminal:

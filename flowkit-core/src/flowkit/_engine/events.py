@@ -30,14 +30,17 @@ class ResumeRequested:
 
 @dataclass(frozen=True, slots=True)
 class RetryRequested:
-    """Run an ended task again: from these nodes and all below them, or from those that did not succeed.
+    """Run an ended task again: from these nodes and all below them, or from those that did not
+    succeed.
 
     The task must hold the records of the nodes that are reset.
     """
 
     nodes: tuple[int, ...] | None = None
     fill: bool = False
-    """Retry dead letters: the chosen nodes keep what they stored and run for what is missing. Only this runs a finished task again."""
+    """Retry dead letters: the chosen nodes keep what they stored and run for what is missing. Only
+    this runs a finished task again.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +51,16 @@ class ConditionEvaluated:
     value: bool = False
     error: str | None = None
     since: float | None = None
-    """When the evaluation was delayed, if it was. One that was delayed in an earlier run of the node does not count."""
+    """When the evaluation was delayed, if it was. One that was delayed in an earlier run of the
+    node does not count.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class ConditionDelayed:
-    """Evaluating a node's ``when`` takes longer than a commit may wait. It is evaluated beside other work, and reported later."""
+    """Evaluating a node's ``when`` takes longer than a commit may wait. It is evaluated beside
+    other work, and reported later.
+    """
 
     index: int
 
@@ -85,7 +92,9 @@ class FunctionFailed:
 
 @dataclass(frozen=True, slots=True)
 class Woke:
-    """Time has passed. ``silent`` tells for how many seconds each suspect worker has not been heard of."""
+    """Time has passed. ``silent`` tells for how many seconds each suspect worker has not been heard
+    of.
+    """
 
     silent: dict[str, float] = field(default_factory=dict)
 
@@ -94,12 +103,21 @@ class Woke:
 class CommandsLost:
     """Commands that will not reach a worker any more, or never were sent.
 
-    Of each the node's index, the attempt, how often it was handed back before, and the place on the bus as far as it was known. A command
-    that has another place by now was sent again meanwhile.
+    Of each the node's index, the attempt, how often it was handed back before, and the place on the
+    bus as far as it was known. A command that has another place by now was sent again meanwhile.
     """
 
     commands: tuple[tuple[int, int, int, tuple[int, int] | None], ...]
 
 
 ClientEvent = TaskSubmitted | CancelRequested | PauseRequested | ResumeRequested | RetryRequested
-Event = ClientEvent | ConditionEvaluated | ConditionDelayed | FunctionReturned | FunctionFailed | Woke | CommandsLost | WorkerReport
+Event = (
+    ClientEvent
+    | ConditionEvaluated
+    | ConditionDelayed
+    | FunctionReturned
+    | FunctionFailed
+    | Woke
+    | CommandsLost
+    | WorkerReport
+)

@@ -1,13 +1,37 @@
-"""The life of a node: how it begins, what is reported of it, how it ends and what that means for those below."""
+"""The life of a node: how it begins, what is reported of it, how it ends and what that means for
+those below.
+"""
 
 from collections.abc import Sequence
 from heapq import heappop, heappush
 from hmac import compare_digest
 from typing import Any
 
-from flowkit._engine.effects import CallFunction, DropLetter, EvaluateCondition, KeepLetter, SendCancel, SendCommand, TellReaders
-from flowkit._engine.events import ConditionDelayed, ConditionEvaluated, FunctionFailed, FunctionReturned
-from flowkit._engine.readiness import BROKEN, SKIPPED_AS, TAKEN, Readiness, edge_outcomes, handles_failure, never_because, readiness
+from flowkit._engine.effects import (
+    CallFunction,
+    DropLetter,
+    EvaluateCondition,
+    KeepLetter,
+    SendCancel,
+    SendCommand,
+    TellReaders,
+)
+from flowkit._engine.events import (
+    ConditionDelayed,
+    ConditionEvaluated,
+    FunctionFailed,
+    FunctionReturned,
+)
+from flowkit._engine.readiness import (
+    BROKEN,
+    SKIPPED_AS,
+    TAKEN,
+    Readiness,
+    edge_outcomes,
+    handles_failure,
+    never_because,
+    readiness,
+)
 from flowkit._engine.retries import retry_delay
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.stop_reasons import stop_cause
@@ -78,7 +102,9 @@ def _issue(draft: Transition, index: int, settings: EngineSettings) -> None:
     record.place = None
     record.claimed = settings.sends
     record.confirmed_at = None
-    record.worker_id = record.started_at = record.heard_at = record.next_retry_at = record.finished_at = None
+    record.worker_id = record.started_at = record.heard_at = record.next_retry_at = (
+        record.finished_at
+    ) = None
     if node.type == COORDINATOR_FUNCTION:
         draft.move(index, Mark.RUNNING, data=_attempt(record))
         record.started_at = now
@@ -90,7 +116,10 @@ def _issue(draft: Transition, index: int, settings: EngineSettings) -> None:
         draft.effects.append(SendCommand(index, record.attempt))
         limit = node.timeouts.schedule_to_start_sec
     draft.wake(now + (settings.resend_sec if limit is None else min(limit, settings.resend_sec)))
-    if node.on_satisfied == "cancel" and 0 <= draft.task.spec.plan.need[index] <= draft.count(index)[TAKEN]:
+    if (
+        node.on_satisfied == "cancel"
+        and 0 <= draft.task.spec.plan.need[index] <= draft.count(index)[TAKEN]
+    ):
         _cancel_parents(draft, [index], settings)
 
 
@@ -98,7 +127,9 @@ def _attempt(record: NodeRecord) -> dict[str, Any] | None:
     return {"attempt": record.attempt} if record.attempt > 1 else None
 
 
-def condition_evaluated(draft: Transition, event: ConditionEvaluated, settings: EngineSettings) -> None:
+def condition_evaluated(
+    draft: Transition, event: ConditionEvaluated, settings: EngineSettings
+) -> None:
     if draft.mark(event.index) not in NODE_REPORTS[ConditionEvaluated] or (
         event.since is not None and event.since != draft.record(event.index).issued_at
     ):
@@ -115,8 +146,12 @@ def condition_evaluated(draft: Transition, event: ConditionEvaluated, settings: 
 
 
 def condition_delayed(draft: Transition, event: ConditionDelayed, settings: EngineSettings) -> None:
-    """Note since when a condition is evaluated beside other work, and look again later: the coordinator may die meanwhile."""
-    if draft.mark(event.index) not in NODE_REPORTS[ConditionDelayed] or is_delayed(draft.record(event.index)):
+    """Note since when a condition is evaluated beside other work, and look again later: the
+    coordinator may die meanwhile.
+    """
+    if draft.mark(event.index) not in NODE_REPORTS[ConditionDelayed] or is_delayed(
+        draft.record(event.index)
+    ):
         draft.ignored = True
         return
     draft.edit(event.index).issued_at = draft.now
@@ -132,20 +167,28 @@ def is_delayed(record: NodeRecord | None) -> bool:
 
 
 def _counts_now(draft: Transition, event: WorkerReport | FunctionFailed) -> bool:
-    """Whether a report is of the present attempt of a node that is where such a report makes sense."""
+    """Whether a report is of the present attempt of a node that is where such a report makes
+    sense.
+    """
     task, index = draft.task, event.index
     if index >= len(task.marks) or draft.mark(index) not in NODE_REPORTS[type(event)]:
         return False
     record = draft.record(index)
-    return event.attempt == record.attempt and compare_digest(task.spec.token(index, record.attempt, record.handovers), event.token)
+    return event.attempt == record.attempt and compare_digest(
+        task.spec.token(index, record.attempt, record.handovers), event.token
+    )
 
 
 def _is_foreign(draft: Transition, event: NodeSucceeded | FunctionReturned) -> bool:
-    """Whether a success is not of any attempt that was issued, or of a node that is not where a success makes sense."""
+    """Whether a success is not of any attempt that was issued, or of a node that is not where a
+    success makes sense.
+    """
     task = draft.task
     if event.index >= len(task.marks) or draft.mark(event.index) not in NODE_REPORTS[type(event)]:
         return True
-    return not task.issued_token_matches(event.index, draft.record(event.index), event.attempt, event.token)
+    return not task.issued_token_matches(
+        event.index, draft.record(event.index), event.attempt, event.token
+    )
 
 
 def node_started(draft: Transition, event: NodeStarted, settings: EngineSettings) -> None:
@@ -154,12 +197,15 @@ def node_started(draft: Transition, event: NodeStarted, settings: EngineSettings
         return
     draft.ignored = True
     if event.index < len(draft.task.marks) and draft.mark(event.index) == Mark.CANCELLED:
-        # The command was on its way when the node was cancelled: whoever began it now is told to stop.
+        # The command was on its way when the node was cancelled: whoever began it now is told to
+        # stop.
         code, cause = stop_cause(draft, event.index, draft.record(event.index).reason_code)
         draft.effects.append(SendCancel(event.index, event.attempt, event.token, cause or code))
 
 
-def _begin(draft: Transition, index: int, worker_id: str, at: float, settings: EngineSettings) -> NodeRecord:
+def _begin(
+    draft: Transition, index: int, worker_id: str, at: float, settings: EngineSettings
+) -> NodeRecord:
     """The present attempt runs, whatever of its reports came first."""
     record = draft.edit(index)
     if draft.mark(index) != Mark.ISSUED:
@@ -167,7 +213,8 @@ def _begin(draft: Transition, index: int, worker_id: str, at: float, settings: E
     now = draft.now
     draft.move(index, Mark.RUNNING, at=at, data={"worker_id": worker_id})
     record.worker_id = worker_id
-    # Between the command and its report: a worker whose clock is wrong neither hastens nor delays a time-out.
+    # Between the command and its report: a worker whose clock is wrong neither hastens nor delays a
+    # time-out.
     record.started_at = min(max(at, record.issued_at), now)
     record.heard_at = now
     record.sent = True
@@ -205,7 +252,11 @@ def batch_stored(draft: Transition, event: BatchStored, settings: EngineSettings
     plan = draft.task.spec.plan
     for edge in plan.children[event.index]:
         child = edge.node
-        if edge.streams and draft.mark(child) == Mark.WAITING and (not plan.mixed[child] or _may_stream(draft, child)):
+        if (
+            edge.streams
+            and draft.mark(child) == Mark.WAITING
+            and (not plan.mixed[child] or _may_stream(draft, child))
+        ):
             make_ready(draft, child)
 
 
@@ -246,7 +297,15 @@ def function_returned(draft: Transition, event: FunctionReturned, settings: Engi
         try:
             draft.vars = apply_vars(draft.vars, event.ops)
         except VarsError as error:
-            failure = FunctionFailed(event.index, event.attempt, event.token, event.at, error.reason_code, error.permanent, str(error))
+            failure = FunctionFailed(
+                event.index,
+                event.attempt,
+                event.token,
+                event.at,
+                error.reason_code,
+                error.permanent,
+                str(error),
+            )
             function_failed(draft, failure, settings)
             return
         draft.vars_changed = True
@@ -260,14 +319,24 @@ def node_failed(draft: Transition, event: NodeFailed, settings: EngineSettings) 
         return
     record = _begin(draft, event.index, event.worker_id, event.started_at, settings)
     record.metrics = event.metrics or record.metrics
-    fail_attempt(draft, event.index, event.reason_code, event.error, settings, permanent=event.permanent, parked=event.parked)
+    fail_attempt(
+        draft,
+        event.index,
+        event.reason_code,
+        event.error,
+        settings,
+        permanent=event.permanent,
+        parked=event.parked,
+    )
 
 
 def function_failed(draft: Transition, event: FunctionFailed, settings: EngineSettings) -> None:
     if not _counts_now(draft, event):
         draft.ignored = True
         return
-    fail_attempt(draft, event.index, event.reason_code, event.error, settings, permanent=event.permanent)
+    fail_attempt(
+        draft, event.index, event.reason_code, event.error, settings, permanent=event.permanent
+    )
 
 
 def node_stopped(draft: Transition, event: NodeStopped, settings: EngineSettings) -> None:
@@ -276,7 +345,13 @@ def node_stopped(draft: Transition, event: NodeStopped, settings: EngineSettings
     else:
         record = draft.edit(event.index)
         record.metrics = event.metrics or record.metrics
-        fail_attempt(draft, event.index, "stopped", "the worker stopped the run without being asked to", settings)
+        fail_attempt(
+            draft,
+            event.index,
+            "stopped",
+            "the worker stopped the run without being asked to",
+            settings,
+        )
 
 
 def node_released(draft: Transition, event: NodeReleased, settings: EngineSettings) -> None:
@@ -308,7 +383,9 @@ def fail_attempt(
     permanent: bool = False,
     parked: bool = False,
 ) -> None:
-    """Retry the failed present attempt later if the policy allows; else fail the node, and keep a dead letter if none is ``parked``."""
+    """Retry the failed present attempt later if the policy allows; else fail the node, and keep a
+    dead letter if none is ``parked``.
+    """
     if draft.mark(index) == Mark.CANCELLING:
         end_cancelled(draft, index, settings)
         return
@@ -330,7 +407,11 @@ def fail_attempt(
         fail_for_good(draft, index, settings)
         return
     record.next_retry_at = draft.now + delay
-    draft.move(index, Mark.DEFERRED, data={"reason_code": reason_code, "error": error, "attempt": record.attempt})
+    draft.move(
+        index,
+        Mark.DEFERRED,
+        data={"reason_code": reason_code, "error": error, "attempt": record.attempt},
+    )
     draft.wake(record.next_retry_at)
 
 
@@ -343,7 +424,9 @@ def _drop_letter(draft: Transition, index: int) -> None:
 
 
 def fail_for_good(draft: Transition, index: int, settings: EngineSettings) -> None:
-    """No attempt is left. Without a branch for it, the graph's policy decides what becomes of the task."""
+    """No attempt is left. Without a branch for it, the graph's policy decides what becomes of the
+    task.
+    """
     record = draft.edit(index)
     record.finished_at = draft.now
     plan = draft.task.spec.plan
@@ -388,7 +471,9 @@ def _cancel_parents(draft: Transition, satisfied: Sequence[int], settings: Engin
     _pass_on(draft, ended, settings)
 
 
-def _stop(draft: Transition, index: int, mark: int, reason_code: str, settings: EngineSettings) -> None:
+def _stop(
+    draft: Transition, index: int, mark: int, reason_code: str, settings: EngineSettings
+) -> None:
     has_record = index in draft.task.records or index in draft.records
     if (
         mark in UNBEGUN and not has_record and reason_code != "not_needed"
@@ -399,7 +484,14 @@ def _stop(draft: Transition, index: int, mark: int, reason_code: str, settings: 
     record.reason_code = reason_code
     if mark in (Mark.ISSUED, Mark.RUNNING):
         token = draft.task.spec.token(index, record.attempt, record.handovers)
-        draft.effects.append(SendCancel(index, record.attempt, token, stop_cause(draft, index, reason_code)[1] or reason_code))
+        draft.effects.append(
+            SendCancel(
+                index,
+                record.attempt,
+                token,
+                stop_cause(draft, index, reason_code)[1] or reason_code,
+            )
+        )
     if mark == Mark.RUNNING:
         record.cancel_by = draft.now + settings.cancel_grace_sec
         draft.wake(min(draft.now + RESEND_CANCEL_SEC, record.cancel_by))
@@ -415,17 +507,26 @@ RESEND_CANCEL_SEC = 1.0
 # ---------------------------------------------------------------- ending
 
 
-def _finish(draft: Transition, event: NodeSucceeded | FunctionReturned, settings: EngineSettings) -> None:
+def _finish(
+    draft: Transition, event: NodeSucceeded | FunctionReturned, settings: EngineSettings
+) -> None:
     index = event.index
     record = draft.edit(index)
     if event.attempt != record.attempt and draft.mark(index) == Mark.RUNNING:
         token = draft.task.spec.token(index, record.attempt, record.handovers)
-        draft.effects.append(SendCancel(index, record.attempt, token, "an earlier attempt finished first"))
+        draft.effects.append(
+            SendCancel(index, record.attempt, token, "an earlier attempt finished first")
+        )
     record.reason_code = record.error = None
     record.finished_at = event.at
     record.next_retry_at = None
     _drop_letter(draft, index)
-    draft.move(index, Mark.FINISHED, at=event.at, data={"skipped_batches": record.skipped} if record.skipped else None)
+    draft.move(
+        index,
+        Mark.FINISHED,
+        at=event.at,
+        data={"skipped_batches": record.skipped} if record.skipped else None,
+    )
     _pass_on(draft, [index], settings)
 
 
@@ -449,9 +550,11 @@ def _mark_skipped(draft: Transition, index: int, reason_code: str) -> None:
 
 
 def _pass_on(draft: Transition, ended: Sequence[int], settings: EngineSettings) -> None:
-    """Tell the children that nodes have ended, and end the children that cannot go on, down the graph.
+    """Tell the children that nodes have ended, and end the children that cannot go on, down the
+    graph.
 
-    A child is decided after all of its parents that end with it, so the order of edges in the document makes no difference.
+    A child is decided after all of its parents that end with it, so the order of edges in the
+    document makes no difference.
     """
     if draft.outcome is not None:
         return
@@ -474,11 +577,14 @@ def _pass_on(draft: Transition, ended: Sequence[int], settings: EngineSettings) 
         _cancel_parents(draft, satisfied, settings)
 
 
-def _tell_children(draft: Transition, index: int, doomed: list[tuple[int, int]], satisfied: list[int]) -> None:
+def _tell_children(
+    draft: Transition, index: int, doomed: list[tuple[int, int]], satisfied: list[int]
+) -> None:
     """Count the node's end for each child and start the children that may start.
 
-    Children that cannot go on are added to the heap ``doomed``, behind their place in the order of the graph. Children that run
-    already and do not need their other parents any more are added to ``satisfied``.
+    Children that cannot go on are added to the heap ``doomed``, behind their place in the order of
+    the graph. Children that run already and do not need their other parents any more are added to
+    ``satisfied``.
     """
     plan = draft.task.spec.plan
     outcomes = edge_outcomes(plan, index, draft.mark(index))
@@ -510,7 +616,9 @@ def _tell_children(draft: Transition, index: int, doomed: list[tuple[int, int]],
 
 
 def _may_stream(draft: Transition, child: int) -> bool:
-    """Whether a waiting node may start on a batch: one is stored, and the parents it does not stream from have ended."""
+    """Whether a waiting node may start on a batch: one is stored, and the parents it does not
+    stream from have ended.
+    """
     flows = False
     for edge in draft.task.spec.plan.parents[child]:
         if edge.streams:

@@ -7,19 +7,21 @@ from flowkit.graph import Plan, Route
 from flowkit.task import ENDED, Mark, Task
 
 TAKEN, EMPTY, BROKEN = range(3)
-"""What an edge tells the child when its parent has ended: data is there, none was due, or the data that was due is missing."""
+"""What an edge tells the child when its parent has ended: data is there, none was due, or the data
+that was due is missing.
+"""
 
 Outcomes = tuple[int, int, int]
 """What an ended node's edges tell its children, by :class:`~flowkit.graph.Route`."""
 
 OUTCOMES: Mapping[int, Outcomes] = {
     # the parent              always  on_success  on_failure
-    Mark.FINISHED:          ( TAKEN,  TAKEN,      EMPTY  ),
-    Mark.FAILED:            ( BROKEN, BROKEN,     TAKEN  ),
-    Mark.CANCELLED:         ( BROKEN, BROKEN,     EMPTY  ),
-    Mark.SKIPPED:           ( EMPTY,  EMPTY,      EMPTY  ),
-    Mark.UPSTREAM_FAILED:   ( BROKEN, BROKEN,     EMPTY  ),
-}  # fmt: skip
+    Mark.FINISHED: (TAKEN, TAKEN, EMPTY),
+    Mark.FAILED: (BROKEN, BROKEN, TAKEN),
+    Mark.CANCELLED: (BROKEN, BROKEN, EMPTY),
+    Mark.SKIPPED: (EMPTY, EMPTY, EMPTY),
+    Mark.UPSTREAM_FAILED: (BROKEN, BROKEN, EMPTY),
+}
 HANDLED_FAILURE: Outcomes = (BROKEN, EMPTY, TAKEN)
 """Edges of a failed node with an ``on_failure`` branch: ``on_success`` counts as not taken."""
 
@@ -38,7 +40,8 @@ class Readiness(Enum):
 
 
 def readiness(need: int, parents: int, taken: int, empty: int, broken: int) -> Readiness:
-    """What the fan-in comes to. ``need`` is -1 for ``all``, else how many parents must end well (0 of a root).
+    """What the fan-in comes to. ``need`` is -1 for ``all``, else how many parents must end well (0
+    of a root).
 
     A fan-in that cannot be met any more is NEVER at once.
     """
@@ -56,7 +59,9 @@ def readiness(need: int, parents: int, taken: int, empty: int, broken: int) -> R
 
 def edge_outcomes(plan: Plan, index: int, mark: int) -> Outcomes:
     """What an ended node's edges tell its children."""
-    return HANDLED_FAILURE if mark == Mark.FAILED and handles_failure(plan, index) else OUTCOMES[mark]
+    return (
+        HANDLED_FAILURE if mark == Mark.FAILED and handles_failure(plan, index) else OUTCOMES[mark]
+    )
 
 
 def never_because(broken: int) -> str:
@@ -70,7 +75,9 @@ def handles_failure(plan: Plan, index: int) -> bool:
 
 
 def derive(task: Task) -> None:
-    """Work out from what is stored everything that a task keeps at hand: counters, the queue for room, held keys."""
+    """Work out from what is stored everything that a task keeps at hand: counters, the queue for
+    room, held keys.
+    """
     plan, marks = task.spec.plan, task.marks
     size = len(marks)
     counts = [[0] * size, [0] * size, [0] * size]
@@ -98,7 +105,9 @@ def derive(task: Task) -> None:
 
 
 def contradiction(task: Task) -> str | None:
-    """Return what in a derived task is never so between two changes; None if there is nothing. Such a task would never go on."""
+    """Return what in a derived task is never so between two changes; None if there is nothing. Such
+    a task would never go on.
+    """
     plan = task.spec.plan
     if task.terminal != (task.open == 0):
         return f"the task is {task.status.value}, and {task.open} of its nodes have not ended"

@@ -10,12 +10,17 @@ from flowkit.task import Mark, Task, TaskStatus
 def nodes_to_reset(task: Task, chosen: tuple[int, ...] | None) -> set[int]:
     """The nodes that a retry runs again.
 
-    They are the chosen nodes, or else the failed ones, and those that were stopped. In a finished task only those stopped nodes run again
-    that are needed again. Below all these, the nodes that have not finished, and the finished ones that are :func:`_owed` data.
-    Below a chosen or a finished node that runs again, all nodes.
+    They are the chosen nodes, or else the failed ones, and those that were stopped. In a finished
+    task only those stopped nodes run again that are needed again. Below all these, the nodes that
+    have not finished, and the finished ones that are :func:`_owed` data. Below a chosen or a
+    finished node that runs again, all nodes.
     """
     finished_task = task.status is TaskStatus.FINISHED
-    stopped = set() if finished_task else {index for index, mark in enumerate(task.marks) if mark == Mark.CANCELLED}
+    stopped = (
+        set()
+        if finished_task
+        else {index for index, mark in enumerate(task.marks) if mark == Mark.CANCELLED}
+    )
     again = _with_nodes_below(task, chosen, stopped)
     while needed := _needed_again(task, again):
         stopped |= needed
@@ -32,7 +37,9 @@ def _with_nodes_below(task: Task, chosen: tuple[int, ...] | None, stopped: set[i
         mark, finished = marks[index], marks[index] == Mark.FINISHED
         parents = {edge.node for edge in plan.parents[index]}
         wanted = index in named or not parents.isdisjoint(all_below)
-        undone = index in stopped or (chosen is None and mark == Mark.FAILED and not handles_failure(plan, index))
+        undone = index in stopped or (
+            chosen is None and mark == Mark.FAILED and not handles_failure(plan, index)
+        )
         below = not finished and not parents.isdisjoint(again)
         if wanted or undone or below or (finished and _owed(task, index, again)):
             again.add(index)
@@ -44,8 +51,9 @@ def _with_nodes_below(task: Task, chosen: tuple[int, ...] | None, stopped: set[i
 def _owed(task: Task, index: int, again: set[int]) -> bool:
     """Whether a finished node may have run with less than the nodes that run again will give it.
 
-    With ``all`` its parents owe it their data. With ``any`` and ``count:n`` it had all it asked for, unless it pulled: then it read in part
-    what its sources give, and did not ask for more if it had its parents stopped.
+    With ``all`` its parents owe it their data. With ``any`` and ``count:n`` it had all it asked
+    for, unless it pulled: then it read in part what its sources give, and did not ask for more if
+    it had its parents stopped.
     """
     plan = task.spec.plan
     waits_for_all = plan.need[index] < 0
@@ -53,11 +61,17 @@ def _owed(task: Task, index: int, again: set[int]) -> bool:
         return True
     wants_more = waits_for_all or plan.nodes[index].on_satisfied != "cancel"
     record = task.records.get(index)
-    return wants_more and record is not None and record.pulled and not again.isdisjoint(plan.sources(index))
+    return (
+        wants_more
+        and record is not None
+        and record.pulled
+        and not again.isdisjoint(plan.sources(index))
+    )
 
 
 def _needed_again(task: Task, again: set[int]) -> set[int]:
-    """The stopped nodes whose data is missed by a child that runs again, also over nodes that were skipped because of the stop.
+    """The stopped nodes whose data is missed by a child that runs again, also over nodes that were
+    skipped because of the stop.
 
     A child misses no data if the parents that keep their results are enough for its fan-in.
     """
@@ -66,13 +80,16 @@ def _needed_again(task: Task, again: set[int]) -> set[int]:
     @cache
     def misses_data(child: int) -> bool:
         kept = [edge for edge in plan.parents[child] if edge.node not in again]
-        taken = sum(edge_outcomes(plan, edge.node, marks[edge.node])[edge.route] == TAKEN for edge in kept)
+        taken = sum(
+            edge_outcomes(plan, edge.node, marks[edge.node])[edge.route] == TAKEN for edge in kept
+        )
         return not 0 <= plan.need[child] <= taken
 
     found = set(again)
     for index in reversed(plan.order):
         if marks[index] in _WITHOUT_DATA and any(
-            edge.node in found and edge.route is not Route.ON_FAILURE and misses_data(edge.node) for edge in plan.children[index]
+            edge.node in found and edge.route is not Route.ON_FAILURE and misses_data(edge.node)
+            for edge in plan.children[index]
         ):
             found.add(index)
     return {index for index in found - again if marks[index] == Mark.CANCELLED}

@@ -1,4 +1,6 @@
-"""Whether and when a failed attempt is made again: a pure function of the policy and the history."""
+"""Whether and when a failed attempt is made again: a pure function of the policy and the
+history.
+"""
 
 from flowkit.graph import RetryPolicy
 
@@ -6,13 +8,20 @@ _JITTER_DIGITS = 8
 
 
 def retry_delay(
-    policy: RetryPolicy, *, attempts_made: int, reason_code: str, permanent: bool, spent_sec: float, token: str
+    policy: RetryPolicy,
+    *,
+    attempts_made: int,
+    reason_code: str,
+    permanent: bool,
+    spent_sec: float,
+    token: str,
 ) -> float | None:
     """Seconds until the next attempt, or None if there is to be none.
 
-    The pause before retry n is ``backoff_sec * multiplier ** (n - 1)``, at most ``max_backoff_sec``, spread by ``jitter`` to both
-    sides. Where it falls in the spread is read off the failed attempt's ``token``, which is as good as random and the same for
-    whoever works it out. ``spent_sec`` is the time since the first attempt was issued.
+    The pause before retry n is ``backoff_sec * multiplier ** (n - 1)``, at most
+    ``max_backoff_sec``, spread by ``jitter`` to both sides. Where it falls in the spread is read
+    off the failed attempt's ``token``, which is as good as random and the same for whoever works it
+    out. ``spent_sec`` is the time since the first attempt was issued.
     """
     if permanent or reason_code in policy.permanent_on or attempts_made > policy.max:
         return None

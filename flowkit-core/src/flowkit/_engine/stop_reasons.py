@@ -22,7 +22,8 @@ class TaskState(Protocol):
 def stop_cause(state: TaskState, index: int, reason_code: str | None) -> tuple[str, str | None]:
     """Return the reason code of a stopped node, and the cause in words if there is more to say.
 
-    ``reason_code`` is that of the node's record; a node without one was stopped together with its task.
+    ``reason_code`` is that of the node's record; a node without one was stopped together with its
+    task.
     """
     code = reason_code or _of_task(state)
     match code:

@@ -1,15 +1,30 @@
 """What the passing of time does to a task."""
 
-from flowkit._engine.effects import AskWorker, CallFunction, CheckCommand, EvaluateCondition, SendCancel, SendCommand
+from flowkit._engine.effects import (
+    AskWorker,
+    CallFunction,
+    CheckCommand,
+    EvaluateCondition,
+    SendCancel,
+    SendCommand,
+)
 from flowkit._engine.events import CommandsLost, Woke
-from flowkit._engine.nodes import COORDINATOR_FUNCTION, RESEND_CANCEL_SEC, end_cancelled, fail_attempt, stop_everything
+from flowkit._engine.nodes import (
+    COORDINATOR_FUNCTION,
+    RESEND_CANCEL_SEC,
+    end_cancelled,
+    fail_attempt,
+    stop_everything,
+)
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.stop_reasons import DEADLINE_PASSED, stop_cause
 from flowkit._engine.transition import Transition
 from flowkit.task import ENDED, Mark, NodeRecord, TaskStatus
 
 FIRST_CHECK_SEC = 30.0
-"""Seconds after which a command that was sent is checked first, and until a check that was not answered is repeated."""
+"""Seconds after which a command that was sent is checked first, and until a check that was not
+answered is repeated.
+"""
 LONGEST_PAUSE_SEC = 600.0
 LONGEST_ASK_PAUSE_SEC = 300.0
 
@@ -38,7 +53,9 @@ def woke(draft: Transition, event: Woke, settings: EngineSettings) -> None:
 
 
 def commands_lost(draft: Transition, event: CommandsLost, settings: EngineSettings) -> None:
-    """Send these commands once more: with the same token, so that whoever has one after all ignores the copy."""
+    """Send these commands once more: with the same token, so that whoever has one after all ignores
+    the copy.
+    """
     draft.ignored = True
     for index, attempt, handovers, place in event.commands:
         known = draft.record(index)
@@ -46,7 +63,12 @@ def commands_lost(draft: Transition, event: CommandsLost, settings: EngineSettin
             continue
         if (known.attempt, known.handovers, known.place) == (attempt, handovers, place):
             record = draft.edit(index)
-            record.sent, record.place, record.claimed, record.confirmed_at = False, None, settings.sends, None
+            record.sent, record.place, record.claimed, record.confirmed_at = (
+                False,
+                None,
+                settings.sends,
+                None,
+            )
             draft.effects.append(SendCommand(index, attempt))
             draft.wake(draft.now + settings.resend_sec)
             draft.ignored = False
@@ -80,7 +102,9 @@ def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSetti
             _look_after(draft, index, mark, event, settings)
 
 
-def _look_after(draft: Transition, index: int, mark: int, event: Woke, settings: EngineSettings) -> None:
+def _look_after(
+    draft: Transition, index: int, mark: int, event: Woke, settings: EngineSettings
+) -> None:
     """Nothing was heard of an attempt for a while: see whether something was forgotten or lost."""
     record = draft.record(index)
     if mark == Mark.ISSUED:
@@ -93,7 +117,9 @@ def _look_after(draft: Transition, index: int, mark: int, event: Woke, settings:
             draft.effects.append(CheckCommand(index, record.attempt))
     elif draft.task.spec.plan.nodes[index].type == COORDINATOR_FUNCTION:
         draft.effects.append(CallFunction(index, record.attempt))
-    elif draft.now - (record.heard_at or 0.0) >= settings.lease_ttl_sec and not _suspect(record, event, settings):
+    elif draft.now - (record.heard_at or 0.0) >= settings.lease_ttl_sec and not _suspect(
+        record, event, settings
+    ):
         token = draft.task.spec.token(index, record.attempt, record.handovers)
         draft.effects.append(AskWorker(index, record.attempt, token, record.worker_id or ""))
 
@@ -102,7 +128,14 @@ def _suspect(record: NodeRecord, event: Woke, settings: EngineSettings) -> bool:
     return event.silent.get(record.worker_id or "", 0.0) >= settings.worker_suspect_sec
 
 
-def _overdue(draft: Transition, index: int, mark: int, record: NodeRecord, event: Woke, settings: EngineSettings) -> tuple[str, str] | None:
+def _overdue(
+    draft: Transition,
+    index: int,
+    mark: int,
+    record: NodeRecord,
+    event: Woke,
+    settings: EngineSettings,
+) -> tuple[str, str] | None:
     """Which of its time limits an attempt has passed: a reason code and a sentence."""
     node = draft.task.spec.plan.nodes[index]
     timeouts, now = node.timeouts, draft.now
@@ -124,12 +157,16 @@ def _overdue(draft: Transition, index: int, mark: int, record: NodeRecord, event
 
 
 def patience_sec(record: NodeRecord, settings: EngineSettings) -> float:
-    """For how long a silent worker keeps this attempt: leases double with each attempt, so that a slow cluster is not overrun."""
+    """For how long a silent worker keeps this attempt: leases double with each attempt, so that a
+    slow cluster is not overrun.
+    """
     lease: float = settings.lease_ttl_sec * 2 ** min(record.attempt - record.first_attempt, 10)
     return max(lease, settings.worker_lost_sec)
 
 
-def _next_look(draft: Transition, index: int, mark: int, event: Woke, settings: EngineSettings) -> float | None:
+def _next_look(
+    draft: Transition, index: int, mark: int, event: Woke, settings: EngineSettings
+) -> float | None:
     record = draft.record(index)
     now = draft.now
     if mark == Mark.CHECKING:
@@ -142,9 +179,17 @@ def _next_look(draft: Transition, index: int, mark: int, event: Woke, settings: 
     timeouts = node.timeouts
     if mark == Mark.ISSUED:
         check = _next_check(record, now, settings)
-        return check if timeouts.schedule_to_start_sec is None else min(check, record.issued_at + timeouts.schedule_to_start_sec)
+        return (
+            check
+            if timeouts.schedule_to_start_sec is None
+            else min(check, record.issued_at + timeouts.schedule_to_start_sec)
+        )
     if mark == Mark.RUNNING:
-        looks = [_next_ask(record, now, event, settings) if record.worker_id is not None else now + settings.lease_ttl_sec]
+        looks = [
+            _next_ask(record, now, event, settings)
+            if record.worker_id is not None
+            else now + settings.lease_ttl_sec
+        ]
         if timeouts.start_to_close_sec is not None:
             looks.append((record.started_at or record.issued_at) + timeouts.start_to_close_sec)
         if timeouts.heartbeat_sec is not None and record.heard_at is not None:
@@ -154,30 +199,39 @@ def _next_look(draft: Transition, index: int, mark: int, event: Woke, settings: 
 
 
 def _next_check(record: NodeRecord, now: float, settings: EngineSettings) -> float:
-    """Return when to check an issued command next. One that may never have been sent is checked at short intervals."""
+    """Return when to check an issued command next. One that may never have been sent is checked at
+    short intervals.
+    """
     if now - record.issued_at < settings.resend_sec:
         return record.issued_at + settings.resend_sec
     return confirmed_until(record, now) or now + FIRST_CHECK_SEC
 
 
 def confirmed_until(record: NodeRecord, now: float) -> float | None:
-    """Return when to check a command again that the bus has confirmed to wait; None if the check that is due now is not answered yet.
+    """Return when to check a command again that the bus has confirmed to wait; None if the check
+    that is due now is not answered yet.
 
-    The pauses double. Without an answer they stay short, because a coordinator keeps its checks in memory and may be killed with them.
+    The pauses double. Without an answer they stay short, because a coordinator keeps its checks in
+    memory and may be killed with them.
     """
     if not record.sent or record.confirmed_at is None:
         return None
-    until = record.confirmed_at + min(max(record.confirmed_at - record.issued_at, FIRST_CHECK_SEC), LONGEST_PAUSE_SEC)
+    until = record.confirmed_at + min(
+        max(record.confirmed_at - record.issued_at, FIRST_CHECK_SEC), LONGEST_PAUSE_SEC
+    )
     # A time far ahead was written by a coordinator whose clock is wrong.
     return until if now < until <= now + LONGEST_PAUSE_SEC else None
 
 
 def _next_ask(record: NodeRecord, now: float, event: Woke, settings: EngineSettings) -> float:
-    """So may runs. But of a worker that is silent somebody looks again when it is to be given up."""
+    """So may runs. But of a worker that is silent somebody looks again when it is to be given
+    up.
+    """
     if _suspect(record, event, settings):
         return now + max(1.0, patience_sec(record, settings) - event.silent[record.worker_id or ""])
     if record.worker_id not in event.silent:
-        # The attempt began after the silence was measured: its worker may have been lost long ago, as where a report was late.
+        # The attempt began after the silence was measured: its worker may have been lost long ago,
+        # as where a report was late.
         return now + settings.lease_ttl_sec
     ran = now - (record.started_at or now)
     return now + max(settings.lease_ttl_sec, min(ran, LONGEST_ASK_PAUSE_SEC))

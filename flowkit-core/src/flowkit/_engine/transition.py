@@ -7,7 +7,17 @@ from flowkit._engine.effects import Effect, Letter
 from flowkit._engine.readiness import derive, handles_failure
 from flowkit._engine.transition_tables import NODE_MOVES, TASK_MOVES
 from flowkit.errors import FlowKitError
-from flowkit.task import ENDED, IN_FLIGHT, STATUS_OF_MARK, LogEntry, Mark, NodeRecord, Task, TaskSpec, TaskStatus
+from flowkit.task import (
+    ENDED,
+    IN_FLIGHT,
+    STATUS_OF_MARK,
+    LogEntry,
+    Mark,
+    NodeRecord,
+    Task,
+    TaskSpec,
+    TaskStatus,
+)
 
 
 class IllegalMove(FlowKitError):
@@ -21,10 +31,37 @@ class Transition:
     """
 
     __slots__ = (
-        "counts", "deadline_at", "deferred", "effects", "error", "failures", "finished_at", "fresh", "ignored", "in_flight", "in_order",
-        "key_holders", "letters", "log", "marks", "now", "open", "outcome", "paused", "reason", "records", "rederive", "started_at",
-        "status", "taken_from_ready", "task", "vars", "vars_changed", "waiters", "wake_at",
-    )  # fmt: skip
+        "counts",
+        "deadline_at",
+        "deferred",
+        "effects",
+        "error",
+        "failures",
+        "finished_at",
+        "fresh",
+        "ignored",
+        "in_flight",
+        "in_order",
+        "key_holders",
+        "letters",
+        "log",
+        "marks",
+        "now",
+        "open",
+        "outcome",
+        "paused",
+        "reason",
+        "records",
+        "rederive",
+        "started_at",
+        "status",
+        "taken_from_ready",
+        "task",
+        "vars",
+        "vars_changed",
+        "waiters",
+        "wake_at",
+    )
 
     def __init__(self, task: Task, now: float) -> None:
         self.task = task
@@ -97,7 +134,9 @@ class Transition:
         """Put a node where the tables allow, and note it if users see a difference."""
         before = self.mark(index)
         if mark not in NODE_MOVES[before]:
-            raise IllegalMove(f"node {index} of task {self.task.task_id!r}: {chr(before)!r} to {chr(mark)!r}")
+            raise IllegalMove(
+                f"node {index} of task {self.task.task_id!r}: {chr(before)!r} to {chr(mark)!r}"
+            )
         self.marks[index] = mark
         self.in_flight += (mark in IN_FLIGHT) - (before in IN_FLIGHT)
         self.deferred += (mark == Mark.DEFERRED) - (before == Mark.DEFERRED)
@@ -110,7 +149,15 @@ class Transition:
         if status is not STATUS_OF_MARK[before] or mark == Mark.ISSUED:
             self.note(index, "status", status.value, data, at=at)
 
-    def note(self, index: int, kind: str, status: str | None, data: Any = None, *, at: float | None = None) -> None:
+    def note(
+        self,
+        index: int,
+        kind: str,
+        status: str | None,
+        data: Any = None,
+        *,
+        at: float | None = None,
+    ) -> None:
         """Add to the task's history."""
         self.log.append((self.now if at is None else at, index, kind, status, data))
 
@@ -134,7 +181,9 @@ class Transition:
         heappush(self.fresh, (-self.task.spec.plan.nodes[index].priority, index))
 
     def next_ready(self) -> int | None:
-        """Take the ready node of the highest priority whose key is free; the first in the graph among equals."""
+        """Take the ready node of the highest priority whose key is free; the first in the graph
+        among equals.
+        """
         while True:
             entry = self._pop()
             if entry is None:
@@ -173,7 +222,9 @@ class Transition:
         return waiters
 
     def _pass_key_on(self, index: int) -> None:
-        """The node has done with its key, or was ready and will not take it: the next that waits may go."""
+        """The node has done with its key, or was ready and will not take it: the next that waits
+        may go.
+        """
         key = self.task.spec.plan.nodes[index].concurrency_key
         if key is None or self._holder(key) not in (index, None):
             return

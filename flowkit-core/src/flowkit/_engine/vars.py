@@ -1,11 +1,14 @@
-"""The changes that coordinator functions make to a task's vars: values that are checked alone and applied together.
+"""The changes that coordinator functions make to a task's vars: values that are checked alone and
+applied together.
 
 A key is a path: its segments stand between dots. These limits hold for every operation:
 
 - 256 keys, where each value inside a nested object counts, and a list counts as one value;
-- paths of 16 segments and 512 characters, segments of 128 characters; a segment is not empty and has no ``.``, no NUL and
+- paths of 16 segments and 512 characters, segments of 128 characters; a segment is not empty and
+  has no ``.``, no NUL and
   no leading ``$``. Objects inside lists are data, not paths: their keys may be any text;
-- 64 KiB for each value: a text is measured in UTF-8, anything else as its JSON text in UTF-8, a list as a whole; lists and
+- 64 KiB for each value: a text is measured in UTF-8, anything else as its JSON text in UTF-8, a
+  list as a whole; lists and
   what is in them nest to 16 levels;
 - values are what JSON has: no NaN, no infinities, no half surrogate pairs.
 
@@ -17,7 +20,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from flowkit._engine.vars_arguments import Path, Step, described, is_number, read_incr, read_merge, read_set, read_unset, shown
+from flowkit._engine.vars_arguments import (
+    Path,
+    Step,
+    described,
+    is_number,
+    read_incr,
+    read_merge,
+    read_set,
+    read_unset,
+    shown,
+)
 from flowkit.errors import VarsError
 
 
@@ -25,12 +38,16 @@ from flowkit.errors import VarsError
 class VarsOp:
     """One change, with the arguments of the coordinator function ``vars.<name>``.
 
-    - ``set`` (``kv``, ``block_sensitive``): each value replaces what is at its path, objects too; missing parents are made. A path
-      below something that is no object is refused, and so are two paths of which one lies in the other.
-    - ``merge`` (``data``, ``block_sensitive``): objects are merged into objects at every level, where keys may have dots too;
+    - ``set`` (``kv``, ``block_sensitive``): each value replaces what is at its path, objects too;
+      missing parents are made. A path
+      below something that is no object is refused, and so are two paths of which one lies in the
+      other.
+    - ``merge`` (``data``, ``block_sensitive``): objects are merged into objects at every level,
+      where keys may have dots too;
       anything else replaces what is there.
     - ``incr`` (``key``, ``by``): adds to a number; one that is missing counts as 0.
-    - ``unset`` (``keys``, one or a list): removes; what is missing is fine, and parents left empty go as well.
+    - ``unset`` (``keys``, one or a list): removes; what is missing is fine, and parents left empty
+      go as well.
     """
 
     name: Literal["set", "merge", "incr", "unset"]
@@ -47,7 +64,8 @@ def check(op: VarsOp) -> None:
 
 
 def apply(vars: Mapping[str, Any], ops: Sequence[VarsOp]) -> dict[str, Any]:  # noqa: A002 - they are called so everywhere
-    """The vars after these operations: a new dict that shares with ``vars`` what did not change. ``vars`` stays as it is.
+    """The vars after these operations: a new dict that shares with ``vars`` what did not change.
+    ``vars`` stays as it is.
 
     Raises:
         VarsError: an operation breaks a limit or does not fit what is there; then none is applied.
@@ -120,7 +138,9 @@ class _Draft:
             child = here.get(segment, {})
             if not isinstance(child, dict):
                 if refuse:
-                    raise VarsError(f"{refuse}: {shown(path)} cannot be: {shown(path[:depth])} holds {described(child)}, not an object")
+                    raise VarsError(
+                        f"{refuse}: {shown(path)} cannot be: {shown(path[:depth])} holds {described(child)}, not an object"
+                    )
                 child = {}
             child = self._owned(child)
             here[segment] = child

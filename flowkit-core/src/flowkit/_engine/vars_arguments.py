@@ -1,4 +1,6 @@
-"""Reading the arguments of the operations on vars, within the limits that :mod:`flowkit._engine.vars` states."""
+"""Reading the arguments of the operations on vars, within the limits that
+:mod:`flowkit._engine.vars` states.
+"""
 
 import json
 import math
@@ -30,7 +32,9 @@ def read_set(op: str, args: Mapping[str, Any]) -> list[Step]:
 
 
 def read_merge(op: str, args: Mapping[str, Any]) -> list[Step]:
-    leaves = _checked_leaves(op, _object(op, "data", args), dotted_levels=MAX_DEPTH, sensitive=_flag(op, args))
+    leaves = _checked_leaves(
+        op, _object(op, "data", args), dotted_levels=MAX_DEPTH, sensitive=_flag(op, args)
+    )
     _check_apart(op, [path for path, _ in leaves])
     return list(leaves)
 
@@ -70,7 +74,9 @@ def _flag(op: str, args: Mapping[str, Any]) -> bool:
 # ---------------------------------------------------------------- limits
 
 
-def _checked_leaves(op: str, data: dict[Any, Any], *, dotted_levels: int, sensitive: bool) -> list[tuple[Path, Any]]:
+def _checked_leaves(
+    op: str, data: dict[Any, Any], *, dotted_levels: int, sensitive: bool
+) -> list[tuple[Path, Any]]:
     leaves = list(islice(_leaves(op, data, dotted_levels), MAX_KEYS + 1))
     if len(leaves) > MAX_KEYS:
         raise VarsError(f"{op}: more than {MAX_KEYS} keys")
@@ -81,7 +87,9 @@ def _checked_leaves(op: str, data: dict[Any, Any], *, dotted_levels: int, sensit
     return leaves
 
 
-def _leaves(op: str, data: dict[Any, Any], dotted_levels: int, base: Path = ()) -> Iterator[tuple[Path, Any]]:
+def _leaves(
+    op: str, data: dict[Any, Any], dotted_levels: int, base: Path = ()
+) -> Iterator[tuple[Path, Any]]:
     """Every value that is no object, or an empty one, with its path."""
     for key, value in data.items():
         path = _path(op, key, base, dotted=dotted_levels > 0)
@@ -93,7 +101,9 @@ def _leaves(op: str, data: dict[Any, Any], dotted_levels: int, base: Path = ()) 
 
 def _path(op: str, key: Any, base: Path = (), *, dotted: bool = True) -> Path:
     if not isinstance(key, str):
-        raise VarsError(f"{op}: a key{f' in {shown(base)}' if base else ''} is a text, not {described(key)}")
+        raise VarsError(
+            f"{op}: a key{f' in {shown(base)}' if base else ''} is a text, not {described(key)}"
+        )
     path = (*base, *(key.split(".") if dotted else (key,)))
     if len(path) > MAX_DEPTH:
         raise VarsError(f"{op}: {shown(path)} has more than {MAX_DEPTH} segments")
@@ -113,7 +123,9 @@ def _fault_of(segment: str) -> str | None:
     if segment.startswith("$"):
         return "begins with '$'"
     if "." in segment:
-        return "has a dot in it; only the outer keys of vars.set, and those of vars.merge, are paths"
+        return (
+            "has a dot in it; only the outer keys of vars.set, and those of vars.merge, are paths"
+        )
     if "\0" in segment:
         return "has a NUL in it"
     if _size(segment) is None:
@@ -122,10 +134,14 @@ def _fault_of(segment: str) -> str | None:
 
 
 def _check_apart(op: str, paths: Iterable[Path]) -> None:
-    """Refuse two paths of which one is, or lies in, the other: which of them came last would decide."""
+    """Refuse two paths of which one is, or lies in, the other: which of them came last would
+    decide.
+    """
     for outer, inner in pairwise(sorted(paths)):
         if inner[: len(outer)] == outer:
-            raise VarsError(f"{op}: {shown(outer)} and {shown(inner)} are both given, and one lies in the other")
+            raise VarsError(
+                f"{op}: {shown(outer)} and {shown(inner)} are both given, and one lies in the other"
+            )
 
 
 def _check_value(op: str, path: Path, value: Any) -> None:
@@ -135,7 +151,9 @@ def _check_value(op: str, path: Path, value: Any) -> None:
     if size is None:
         raise VarsError(f"{op}: the value of {shown(path)} cannot be written as JSON in UTF-8")
     if size > MAX_VALUE_BYTES:
-        raise VarsError(f"{op}: the value of {shown(path)} has {size} bytes, more than {MAX_VALUE_BYTES}")
+        raise VarsError(
+            f"{op}: the value of {shown(path)} has {size} bytes, more than {MAX_VALUE_BYTES}"
+        )
 
 
 def _json_fault(value: Any, level: int = 0) -> str | None:
@@ -155,9 +173,15 @@ def _json_fault(value: Any, level: int = 0) -> str | None:
 
 
 def _size(value: Any) -> int | None:
-    """Bytes of a text in UTF-8, of anything else as JSON in UTF-8; None if it cannot be written (half a surrogate pair, 5,000 digits)."""
+    """Bytes of a text in UTF-8, of anything else as JSON in UTF-8; None if it cannot be written
+    (half a surrogate pair, 5,000 digits).
+    """
     try:
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        text = (
+            value
+            if isinstance(value, str)
+            else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        )
         return len(text.encode())
     except ValueError:
         return None
@@ -168,11 +192,15 @@ def _check_harmless(op: str, path: Path, value: Any) -> None:
         raise VarsError(f"{op}: a key looks like a secret itself, and block_sensitive is on")
     for names, text in _texts(value, path):
         if kind := kind_of_secret(text, names):
-            raise VarsError(f"{op}: the value of {shown(path)} looks like {kind}, and block_sensitive is on")
+            raise VarsError(
+                f"{op}: the value of {shown(path)} looks like {kind}, and block_sensitive is on"
+            )
 
 
 def _texts(value: Any, names: Path) -> Iterator[tuple[Path, str]]:
-    """Every text in a value, with the names it stands under; the keys of objects in lists are texts as well."""
+    """Every text in a value, with the names it stands under; the keys of objects in lists are texts
+    as well.
+    """
     if isinstance(value, str):
         yield names, value
     elif isinstance(value, list):
@@ -188,7 +216,9 @@ def _texts(value: Any, names: Path) -> Iterator[tuple[Path, str]]:
 
 
 def is_number(value: Any) -> bool:
-    """Whether this is a number that JSON can hold: no truth value, not infinite, no integer of thousands of digits."""
+    """Whether this is a number that JSON can hold: no truth value, not infinite, no integer of
+    thousands of digits.
+    """
     return (
         isinstance(value, int | float)
         and not isinstance(value, bool)

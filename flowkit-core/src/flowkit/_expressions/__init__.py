@@ -1,6 +1,8 @@
-"""Expressions: a bounded subset of CEL, the Common Expression Language. See ``docs/topics/expressions.md``.
+"""Expressions: a bounded subset of CEL, the Common Expression Language. See
+``docs/topics/expressions.md``.
 
-:func:`compile_expression` checks an expression and compiles it, once for each text. Nothing here waits, reads a clock or starts a thread.
+:func:`compile_expression` checks an expression and compiles it, once for each text. Nothing here
+waits, reads a clock or starts a thread.
 """
 
 from collections.abc import Mapping
@@ -9,7 +11,12 @@ from typing import Any
 
 from flowkit._expressions.budget import Budget
 from flowkit._expressions.compiler import Names, Path, compile_node
-from flowkit._expressions.errors import BudgetExceeded, EvaluationError, ExpressionError, InvalidExpression
+from flowkit._expressions.errors import (
+    BudgetExceeded,
+    EvaluationError,
+    ExpressionError,
+    InvalidExpression,
+)
 from flowkit._expressions.lexer import MAX_LENGTH
 from flowkit._expressions.parser import parse
 from flowkit._expressions.values import Duration, Timestamp, Type, UInt
@@ -33,10 +40,12 @@ __all__ = [
 
 
 class Expression:
-    """A compiled expression. ``paths`` are the paths it reads, such as ``("results", "count", "n")``, with the position of each.
+    """A compiled expression. ``paths`` are the paths it reads, such as ``("results", "count",
+    "n")``, with the position of each.
 
-    A path ends where the expression goes on with something else than a constant field: ``results[vars.x]`` reads ``("results",)``.
-    ``pattern_weight`` is the time in which the patterns of ``matches`` were checked, in microseconds and estimated from above.
+    A path ends where the expression goes on with something else than a constant field:
+    ``results[vars.x]`` reads ``("results",)``. ``pattern_weight`` is the time in which the patterns
+    of ``matches`` were checked, in microseconds and estimated from above.
     """
 
     __slots__ = ("_names", "_run", "_size", "paths", "pattern_weight", "source")
@@ -65,7 +74,9 @@ class Expression:
 
 
 SHORT = 500
-"""A compiled expression takes some hundred bytes for each character, so fewer of the longer ones are kept."""
+"""A compiled expression takes some hundred bytes for each character, so fewer of the longer ones
+are kept.
+"""
 _compile_short = lru_cache(maxsize=1024)(Expression)
 _compile_long = lru_cache(maxsize=128)(Expression)
 
@@ -74,7 +85,8 @@ def compile_expression(source: str) -> Expression:
     """Check and compile an expression; those that were compiled lately are kept.
 
     Raises:
-        InvalidExpression: it does not parse, or calls a function that does not exist or with a wrong number of arguments.
+        InvalidExpression: it does not parse, or calls a function that does not exist or with a
+            wrong number of arguments.
     """
     return _compile_short(source) if len(source) <= SHORT else _compile_long(source)
 

@@ -8,28 +8,40 @@ from flowkit._expressions.errors import BudgetExceeded, EvaluationError
 CHARACTERS_A_STEP = 64
 """A string operation handles about so many characters in the time of one step."""
 MAX_TEXT = 1024 * 1024
-"""Characters of a string in which a function looks at each. One call holds up the interpreter for some milliseconds at most."""
+"""Characters of a string in which a function looks at each. One call holds up the interpreter for
+some milliseconds at most.
+"""
 ELEMENT_BYTES = 64
 """Memory charged for each element of a new list and each entry of a new map."""
 
 CONVERSION_STEPS = 10
 """Charged for writing or reading a number, and twice for a moment or a length of time."""
 ERROR_STEPS = 20
-"""Charged for an error that an operator or loop ignores: making it takes as long as so many steps."""
+"""Charged for an error that an operator or loop ignores: making it takes as long as so many
+steps.
+"""
 
 
 class Budget:
     """Counts what an evaluation uses.
 
-    Every loop turn charges the size of the loop's body, and every function charges the elements and characters it handles, before it
-    handles them. What stands outside of loops is bounded by the length of the expression and costs nothing.
+    Every loop turn charges the size of the loop's body, and every function charges the elements and
+    characters it handles, before it handles them. What stands outside of loops is bounded by the
+    length of the expression and costs nothing.
 
     ``pause`` is called every ``pause_every`` steps. What it raises ends the evaluation.
     """
 
     __slots__ = ("_floor", "_memory", "_pause", "_pause_every", "_steps", "_total", "patterns")
 
-    def __init__(self, steps: int, memory: int, *, pause: Callable[[], None] | None = None, pause_every: int = 5_000) -> None:
+    def __init__(
+        self,
+        steps: int,
+        memory: int,
+        *,
+        pause: Callable[[], None] | None = None,
+        pause_every: int = 5_000,
+    ) -> None:
         self._total = self._steps = steps
         self._memory = memory
         self._pause = pause
@@ -64,7 +76,9 @@ class Budget:
             EvaluationError: they are too many.
         """
         if characters > MAX_TEXT:
-            raise EvaluationError(f"a string of {characters} characters is too long for a function; {MAX_TEXT} are allowed")
+            raise EvaluationError(
+                f"a string of {characters} characters is too long for a function; {MAX_TEXT} are allowed"
+            )
         self.handle_text(characters)
 
     def allocate(self, size: int) -> None:

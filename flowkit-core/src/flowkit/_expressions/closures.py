@@ -1,6 +1,7 @@
 """The functions that compute the nodes of an expression, made from the functions of their operands.
 
-Each takes the frame of an evaluation: a list with the budget first, then the values of names and of loop variables.
+Each takes the frame of an evaluation: a list with the budget first, then the values of names and of
+loop variables.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,7 +10,17 @@ from typing import Any
 from flowkit._expressions.budget import ERROR_STEPS, Budget
 from flowkit._expressions.errors import EvaluationError
 from flowkit._expressions.operators import OPERATORS, negate
-from flowkit._expressions.values import ANY, INT_MIN, UINT_MAX, Overloads, charge_key, key_of, lookup_key, no_overload, type_name
+from flowkit._expressions.values import (
+    ANY,
+    INT_MIN,
+    UINT_MAX,
+    Overloads,
+    charge_key,
+    key_of,
+    lookup_key,
+    no_overload,
+    type_name,
+)
 
 Frame = list[Any]
 Value = Callable[[Frame], Any]
@@ -95,7 +106,13 @@ def _at(value: Any, index: Any, budget: Budget) -> Any:
 
 def _shown(index: Any) -> str:
     """An index in an error text. JSON has integers of any length."""
-    return repr(index[:80]) if type(index) is str else str(index) if INT_MIN <= index <= UINT_MAX else "of more than 64 bits"
+    return (
+        repr(index[:80])
+        if type(index) is str
+        else str(index)
+        if INT_MIN <= index <= UINT_MAX
+        else "of more than 64 bits"
+    )
 
 
 # ---------------------------------------------------------------- operators
@@ -182,7 +199,9 @@ def logic(operands: Sequence[Value], symbol: str, position: int) -> Value:
             if value is deciding:
                 return bool(value)
             if value is not True and value is not False:
-                failure = failure or EvaluationError(f"{symbol} needs true or false, not {type_name(value)}", position)
+                failure = failure or EvaluationError(
+                    f"{symbol} needs true or false, not {type_name(value)}", position
+                )
         if failure is not None:
             raise failure
         return not deciding
@@ -252,7 +271,12 @@ def call(name: str, overloads: Overloads, arguments: Sequence[Value], position: 
             return function(budget, *values)
         except EvaluationError as error:
             raise error.at(position) from None
-        except (OverflowError, ValueError):  # JSON has integers that are longer than Python's own functions take
-            raise EvaluationError(f"{name}() cannot use a number of more than 64 bits", position) from None
+        except (
+            OverflowError,
+            ValueError,
+        ):  # JSON has integers that are longer than Python's own functions take
+            raise EvaluationError(
+                f"{name}() cannot use a number of more than 64 bits", position
+            ) from None
 
     return run

@@ -1,4 +1,6 @@
-"""Turns a syntax tree into a function that computes its value, and finds what an expression reads."""
+"""Turns a syntax tree into a function that computes its value, and finds what an expression
+reads.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -35,7 +37,9 @@ CHECKED_CONSTANTS = frozenset({"matches", "timestamp", "duration"})
 """Functions whose constant arguments are tried when the expression is compiled."""
 CONSTANT_STEPS, CONSTANT_MEMORY = 1_000, 1_000
 MAX_PATTERN_WEIGHT = 20_000
-"""Limit on checking all constant patterns of an expression. A weight of 1 is about a microsecond."""
+"""Limit on checking all constant patterns of an expression. A weight of 1 is about a
+microsecond.
+"""
 Path = tuple[str, ...]
 
 
@@ -85,13 +89,19 @@ def _literal(node: Literal, names: Names) -> Value:
 
 
 def _path_of(node: Node) -> tuple[Name, list[str]] | None:
-    """The name with which a chain of fields begins, and the fields; None if the chain begins with something else."""
+    """The name with which a chain of fields begins, and the fields; None if the chain begins with
+    something else.
+    """
     fields: list[str] = []
     while True:
         if isinstance(node, Select) and not node.test:
             fields.append(node.field)
             node = node.operand
-        elif isinstance(node, Index) and isinstance(node.index, Literal) and type(node.index.value) is str:
+        elif (
+            isinstance(node, Index)
+            and isinstance(node.index, Literal)
+            and type(node.index.value) is str
+        ):
             fields.append(node.index.value)
             node = node.operand
         elif isinstance(node, Name):
@@ -105,7 +115,9 @@ def _field(node: Name | Select | Index, names: Names) -> Value:
     found = _path_of(node)
     if found is not None:
         name, fields = found
-        constant = None if name.name in names.local else TYPE_NAMES.get(".".join([name.name, *fields]))
+        constant = (
+            None if name.name in names.local else TYPE_NAMES.get(".".join([name.name, *fields]))
+        )
         if constant is not None:
             return lambda frame: constant
         place = names.read(name, fields)
@@ -125,7 +137,9 @@ def _select(node: Select, names: Names) -> Value:
         operand = compile_node(node.operand, names)
     else:
         # What is read is the path with the field, and not everything under the operand.
-        operand = closures.follow(names.read(found[0], [*found[1], node.field]), found[1], node.operand.position)
+        operand = closures.follow(
+            names.read(found[0], [*found[1], node.field]), found[1], node.operand.position
+        )
     return closures.existence(operand, node.field, node.position)
 
 
@@ -139,26 +153,40 @@ def _prefix(node: Prefix, names: Names) -> Value:
 
 def _chain(node: Chain, names: Names) -> Value:
     left = compile_node(node.first, names)
-    rest = [(symbol, position, compile_node(operand, names)) for symbol, position, operand in node.rest]
+    rest = [
+        (symbol, position, compile_node(operand, names)) for symbol, position, operand in node.rest
+    ]
     return closures.binary(left, *rest[0]) if len(rest) == 1 else closures.chain(left, rest)
 
 
 def _choice(node: Choice, names: Names) -> Value:
-    arms = [(compile_node(condition, names), condition.position, compile_node(value, names)) for condition, value in node.arms]
+    arms = [
+        (compile_node(condition, names), condition.position, compile_node(value, names))
+        for condition, value in node.arms
+    ]
     return closures.choice(arms, compile_node(node.otherwise, names))
 
 
 def _map_of(node: MapOf, names: Names) -> Value:
-    return closures.map_of([(compile_node(key, names), key.position, compile_node(value, names)) for key, value in node.entries])
+    return closures.map_of(
+        [
+            (compile_node(key, names), key.position, compile_node(value, names))
+            for key, value in node.entries
+        ]
+    )
 
 
 def _loop(node: Loop, names: Names) -> Value:
     target = compile_node(node.target, names)
     place = names.place()
-    inner = Names(names.outer, names.paths, names.size, {**names.local, node.variable: place}, names.patterns)
+    inner = Names(
+        names.outer, names.paths, names.size, {**names.local, node.variable: place}, names.patterns
+    )
     bodies = _all(node.bodies, inner)
     names.size = inner.size
-    return LOOPS[node.name](target, place, bodies, 1 + sum(body.size for body in node.bodies), node.position)
+    return LOOPS[node.name](
+        target, place, bodies, 1 + sum(body.size for body in node.bodies), node.position
+    )
 
 
 # ---------------------------------------------------------------- calls
@@ -183,7 +211,9 @@ def _overloads(node: Call) -> Overloads:
     if len(node.arguments) not in counts:
         before = int(node.is_method)
         wanted = counted(count - before for count in counts)
-        raise InvalidExpression(f"{node.name}() takes {wanted}, not {len(node.arguments) - before}", node.position)
+        raise InvalidExpression(
+            f"{node.name}() takes {wanted}, not {len(node.arguments) - before}", node.position
+        )
     return overloads
 
 
@@ -196,14 +226,18 @@ def _try_constants(node: Call, run: Value, names: Names) -> None:
         elif all(isinstance(argument, Literal) for argument in node.arguments):
             run([Budget(CONSTANT_STEPS, CONSTANT_MEMORY)])
     except EvaluationError as error:
-        raise InvalidExpression(error.reason, node.position if error.position is None else error.position) from None
+        raise InvalidExpression(
+            error.reason, node.position if error.position is None else error.position
+        ) from None
 
 
 def _check_pattern(pattern: str, names: Names) -> None:
     if pattern not in names.patterns:
         names.patterns[pattern] = check_pattern(pattern)
         if sum(names.patterns.values()) > MAX_PATTERN_WEIGHT:
-            raise EvaluationError("the patterns of matches() are too large together; use fewer and smaller classes of characters")
+            raise EvaluationError(
+                "the patterns of matches() are too large together; use fewer and smaller classes of characters"
+            )
 
 
 _COMPILERS: dict[type[Node], Callable[[Any, Names], Value]] = {
@@ -213,7 +247,9 @@ _COMPILERS: dict[type[Node], Callable[[Any, Names], Value]] = {
     Index: _field,
     Prefix: _prefix,
     Chain: _chain,
-    Logic: lambda node, names: closures.logic(_all(node.operands, names), node.symbol, node.position),
+    Logic: lambda node, names: closures.logic(
+        _all(node.operands, names), node.symbol, node.position
+    ),
     Choice: _choice,
     ListOf: lambda node, names: closures.list_of(_all(node.items, names)),
     MapOf: _map_of,

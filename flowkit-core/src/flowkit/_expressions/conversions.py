@@ -15,7 +15,19 @@ from flowkit._expressions.times import (
     timestamp_of_seconds,
     timestamp_text,
 )
-from flowkit._expressions.values import ANY, INT_MAX, INT_MIN, TYPES, UINT_MAX, Duration, Overloads, Timestamp, Type, UInt, value_of
+from flowkit._expressions.values import (
+    ANY,
+    INT_MAX,
+    INT_MIN,
+    TYPES,
+    UINT_MAX,
+    Duration,
+    Overloads,
+    Timestamp,
+    Type,
+    UInt,
+    value_of,
+)
 
 MAX_NUMBER = 64
 """Characters of a string that is read as a number."""
@@ -24,7 +36,10 @@ MAX_BITS = 10_000
 BITS_A_STEP = 400
 """The time to write an integer grows with the square of its length."""
 _INT = re.compile(r"[+-]?\d+", re.ASCII)
-_DOUBLE = re.compile(r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d{1,5})?|\.\d+(?:[eE][+-]?\d{1,5})?|inf(?:inity)?|nan)", re.ASCII | re.IGNORECASE)
+_DOUBLE = re.compile(
+    r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d{1,5})?|\.\d+(?:[eE][+-]?\d{1,5})?|inf(?:inity)?|nan)",
+    re.ASCII | re.IGNORECASE,
+)
 _BOOLS = {
     **dict.fromkeys(("1", "t", "T", "true", "True", "TRUE"), True),
     **dict.fromkeys(("0", "f", "F", "false", "False", "FALSE"), False),
@@ -183,7 +198,9 @@ FUNCTIONS: dict[str, Overloads] = {
         (float,): lambda budget, value: _from_double(value, INT_MIN, INT_MAX, "an int"),
         (str,): _text_to_int,
         (Timestamp,): lambda budget, value: value.nanos // SECOND,
-        (Duration,): lambda budget, value: abs(value.nanos) // SECOND * (-1 if value.nanos < 0 else 1),
+        (Duration,): lambda budget, value: (
+            abs(value.nanos) // SECOND * (-1 if value.nanos < 0 else 1)
+        ),
     },
     "uint": {
         (int,): _to_uint,
@@ -191,7 +208,12 @@ FUNCTIONS: dict[str, Overloads] = {
         (float,): lambda budget, value: UInt(_from_double(value, 0, UINT_MAX, "a uint")),
         (str,): _text_to_uint,
     },
-    "double": {(int,): _to_double, (UInt,): _to_double, (float,): _to_double, (str,): _text_to_double},
+    "double": {
+        (int,): _to_double,
+        (UInt,): _to_double,
+        (float,): _to_double,
+        (str,): _text_to_double,
+    },
     "bool": {(bool,): _same, (str,): _text_to_bool},
     "bytes": {(bytes,): _same, (str,): _to_bytes},
     "string": {(float,): _double_text, ANY: text_of},

@@ -1,4 +1,6 @@
-"""Errors of expressions. The modules that use expressions turn them into graph faults and node failures."""
+"""Errors of expressions. The modules that use expressions turn them into graph faults and node
+failures.
+"""
 
 from typing import Self
 
@@ -20,7 +22,11 @@ class ExpressionError(FlowKitError):
         return self
 
     def __str__(self) -> str:
-        return self.reason if self.position is None else f"{self.reason} (at character {self.position + 1})"
+        return (
+            self.reason
+            if self.position is None
+            else f"{self.reason} (at character {self.position + 1})"
+        )
 
 
 class InvalidExpression(ExpressionError):
@@ -28,8 +34,12 @@ class InvalidExpression(ExpressionError):
 
 
 class EvaluationError(ExpressionError):
-    """A value could not be computed. ``&&``, ``||``, ``all`` and ``exists`` ignore it if another operand decides the outcome."""
+    """A value could not be computed. ``&&``, ``||``, ``all`` and ``exists`` ignore it if another
+    operand decides the outcome.
+    """
 
 
 class BudgetExceeded(ExpressionError):
-    """An evaluation needs more steps or memory than it may use. No operator ignores it, so it ends the whole evaluation."""
+    """An evaluation needs more steps or memory than it may use. No operator ignores it, so it ends
+    the whole evaluation.
+    """

@@ -13,7 +13,11 @@ def _size(budget: Budget, value: Any) -> int:
 
 _SIZES: Overloads = {(kind,): _size for kind in (str, bytes, list, dict)}
 
-GLOBAL: dict[str, Overloads] = {**conversions.FUNCTIONS, "size": _SIZES, "matches": strings.METHODS["matches"]}
+GLOBAL: dict[str, Overloads] = {
+    **conversions.FUNCTIONS,
+    "size": _SIZES,
+    "matches": strings.METHODS["matches"],
+}
 """Functions that are called as ``name(value)``."""
 METHODS: dict[str, Overloads] = {**strings.METHODS, **times.METHODS, "size": _SIZES}
 """Functions that are called as ``value.name()``. The value is the first of the types."""

@@ -45,8 +45,13 @@ _RAW_ENDS = {
     quote: re.compile(rf"[^{line}]*?{quote}" if line else rf".*?{quote}", re.DOTALL)
     for quote, line in (('"""', ""), ("'''", ""), ('"', r"\n\r"), ("'", r"\n\r"))
 }
-_ESCAPE = re.compile(r"\\(?:([xX])([0-9a-fA-F]{2})|(u)([0-9a-fA-F]{4})|(U)([0-9a-fA-F]{8})|([0-3][0-7]{2})|(.))", re.DOTALL)
-_SIMPLE = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"} | {mark: mark for mark in "\\?\"'`"}
+_ESCAPE = re.compile(
+    r"\\(?:([xX])([0-9a-fA-F]{2})|(u)([0-9a-fA-F]{4})|(U)([0-9a-fA-F]{8})|([0-3][0-7]{2})|(.))",
+    re.DOTALL,
+)
+_SIMPLE = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"} | {
+    mark: mark for mark in "\\?\"'`"
+}
 
 
 def tokens(source: str) -> list[Token]:
@@ -138,6 +143,8 @@ def _unescape_bytes(text: str, position: int) -> bytes:
         if match[4] or match[6]:
             raise InvalidExpression(f"{match[0]} is not allowed in bytes", position + match.start())
         # Codes stand for one byte each, not for a character.
-        pieces.append(_character(match, position).encode("latin-1" if match[2] or match[7] else "utf-8"))
+        pieces.append(
+            _character(match, position).encode("latin-1" if match[2] or match[7] else "utf-8")
+        )
     pieces.append(text[done:].encode())
     return b"".join(pieces)

@@ -22,11 +22,15 @@ def _elements(value: Any, name: str, position: int) -> Iterable[Any]:
 def _decision(value: Any, name: str, position: int) -> bool:
     if value is True or value is False:
         return bool(value)
-    raise EvaluationError(f"{name}() needs true or false for each element, not {type_name(value)}", position)
+    raise EvaluationError(
+        f"{name}() needs true or false for each element, not {type_name(value)}", position
+    )
 
 
 def _quantifier(name: str, *, deciding: bool) -> Maker:
-    """``all`` and ``exists``: an element that decides the outcome makes errors of others irrelevant."""
+    """``all`` and ``exists``: an element that decides the outcome makes errors of others
+    irrelevant.
+    """
 
     def make(target: Value, place: int, bodies: list[Value], cost: int, position: int) -> Value:
         (body,) = bodies

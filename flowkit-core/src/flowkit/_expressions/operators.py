@@ -1,4 +1,6 @@
-"""Operators with two operands: arithmetic with the ranges of 64 bits, and comparisons. An int and a double together count as doubles."""
+"""Operators with two operands: arithmetic with the ranges of 64 bits, and comparisons. An int and a
+double together count as doubles.
+"""
 
 import math
 from collections.abc import Callable
@@ -30,7 +32,9 @@ def _in_range(value: int) -> int:
 
 
 def _in_64_bits(left: int, right: int) -> None:
-    """Refuse longer operands, which JSON may have: the time for them grows with the square of their length."""
+    """Refuse longer operands, which JSON may have: the time for them grows with the square of their
+    length.
+    """
     if not (INT_MIN <= left <= UINT_MAX and INT_MIN <= right <= UINT_MAX):
         raise EvaluationError("the operand does not fit into 64 bits")
 
@@ -102,7 +106,11 @@ def divide(left: Any, right: Any, budget: Budget) -> Any:
     if kind is other and kind in (int, UInt):
         _in_64_bits(left, right)
         quotient = abs(int(left)) // _divisor(right)
-        return _unsigned(quotient) if kind is UInt else _in_range(quotient if (left < 0) == (right < 0) else -quotient)
+        return (
+            _unsigned(quotient)
+            if kind is UInt
+            else _in_range(quotient if (left < 0) == (right < 0) else -quotient)
+        )
     if _mixed(kind, other):
         return _divide_doubles(_double(left), _double(right))
     raise no_overload("/", left, right)

@@ -1,7 +1,7 @@
 """Parses an expression into its syntax tree.
 
-Only brackets make the parser call itself. Binary operators wait on a stack of their own, and chains of prefixes, fields and ``? :`` are
-loops, so no expression can exhaust the stack.
+Only brackets make the parser call itself. Binary operators wait on a stack of their own, and chains
+of prefixes, fields and ``? :`` are loops, so no expression can exhaust the stack.
 """
 
 from collections.abc import Iterable
@@ -9,23 +9,65 @@ from typing import NoReturn
 
 from flowkit._expressions.errors import InvalidExpression
 from flowkit._expressions.lexer import Kind, Token, tokens
-from flowkit._expressions.syntax_tree import Call, Chain, Choice, Index, ListOf, Literal, Logic, Loop, MapOf, Name, Node, Prefix, Select
+from flowkit._expressions.syntax_tree import (
+    Call,
+    Chain,
+    Choice,
+    Index,
+    ListOf,
+    Literal,
+    Logic,
+    Loop,
+    MapOf,
+    Name,
+    Node,
+    Prefix,
+    Select,
+)
 from flowkit._expressions.values import INT_MAX
 
 MAX_BRACKETS = 64
 """How deep brackets may be nested."""
 LEVELS = {
-    "||": 1, "&&": 2, "==": 3, "!=": 3, "<": 3, "<=": 3, ">": 3, ">=": 3, "in": 3, "+": 4, "-": 4, "*": 5, "/": 5, "%": 5,
-}  # fmt: skip
+    "||": 1,
+    "&&": 2,
+    "==": 3,
+    "!=": 3,
+    "<": 3,
+    "<=": 3,
+    ">": 3,
+    ">=": 3,
+    "in": 3,
+    "+": 4,
+    "-": 4,
+    "*": 5,
+    "/": 5,
+    "%": 5,
+}
 """Binary operators; those of a higher level bind more tightly."""
 MACROS = {"all": (2,), "exists": (2,), "exists_one": (2,), "map": (2, 3), "filter": (2,)}
 """How many arguments each macro takes."""
 RESERVED = frozenset(
     {
-        "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "package", "namespace", "return",
-        "var", "void", "while",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
     }
-)  # fmt: skip
+)
 
 
 def parse(source: str) -> Node:
@@ -119,7 +161,11 @@ class _Parser:
                 continue
             if self._sees("-") or self._sees("!"):
                 self._fail(f"unexpected {self._shown()} after {symbol!r}")
-            if symbol == "-" and self._token.kind is Kind.LITERAL and type(self._token.value) in (int, float):
+            if (
+                symbol == "-"
+                and self._token.kind is Kind.LITERAL
+                and type(self._token.value) in (int, float)
+            ):
                 count -= 1
                 operand = self._fields(Literal(token.position, -self._next().value))
             else:
@@ -134,7 +180,9 @@ class _Parser:
         if token.kind is Kind.LITERAL:
             self._place += 1
             if type(token.value) is int and token.value > INT_MAX:
-                raise InvalidExpression(f"the number {token.text} does not fit into 64 bits", token.position)
+                raise InvalidExpression(
+                    f"the number {token.text} does not fit into 64 bits", token.position
+                )
             return Literal(token.position, token.value)
         if token.kind is Kind.NAME:
             self._place += 1
@@ -177,14 +225,22 @@ class _Parser:
         self._expect("(")
         arguments = self._items(")")
         if target is None:
-            return _existence(name, arguments) if name.text == "has" else Call(name.position, name.text, arguments, False)
+            return (
+                _existence(name, arguments)
+                if name.text == "has"
+                else Call(name.position, name.text, arguments, False)
+            )
         if name.text in MACROS:
             counts = MACROS[name.text]
             if len(arguments) not in counts:
-                raise InvalidExpression(f"{name.text}() takes {counted(counts)}, not {len(arguments)}", name.position)
+                raise InvalidExpression(
+                    f"{name.text}() takes {counted(counts)}, not {len(arguments)}", name.position
+                )
             variable = arguments[0]
             if not isinstance(variable, Name):
-                raise InvalidExpression(f"the first argument of {name.text}() is a plain name", variable.position)
+                raise InvalidExpression(
+                    f"the first argument of {name.text}() is a plain name", variable.position
+                )
             return Loop(name.position, name.text, target, variable.name, arguments[1:])
         return Call(name.position, name.text, [target, *arguments], True)
 

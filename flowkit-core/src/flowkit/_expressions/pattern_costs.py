@@ -1,6 +1,7 @@
 """Estimates, from above, what a regular expression costs before it is given to the engine.
 
-The tokens are those of Rust's ``regex``. A pattern that has them in another order than the engine accepts is refused by the engine.
+The tokens are those of Rust's ``regex``. A pattern that has them in another order than the engine
+accepts is refused by the engine.
 """
 
 import re
@@ -11,17 +12,23 @@ from flowkit._expressions.errors import EvaluationError
 MAX_STATES = 10_000
 """Limit on the states of a pattern, with its repetitions written out."""
 MAX_WEIGHT = 20_000
-"""Limit on the weight of compiling a pattern. A weight of 1 is about a microsecond, in which the engine holds up the whole interpreter."""
+"""Limit on the weight of compiling a pattern. A weight of 1 is about a microsecond, in which the
+engine holds up the whole interpreter.
+"""
 PATTERN_WEIGHT = 100
 """Weight of compiling the shortest pattern."""
 REPEAT_WEIGHT = 10
-"""Weight of a repetition or an alternative as it is written; the engine looks for literals in each."""
+"""Weight of a repetition or an alternative as it is written; the engine looks for literals in
+each.
+"""
 READ_WEIGHT = 25
 """Weight of checking the shortest pattern without compiling it."""
 CLASS_WEIGHTS = {"w": 450, "W": 450, "p": 500, "P": 500, "d": 60, "D": 80, "s": 10, "S": 15}
 """Classes of Unicode characters, by the letter after the backslash."""
 CODES_A_WEIGHT = 200
-"""Without regard to case, the engine visits so many characters of a range in the time of a weight of 1."""
+"""Without regard to case, the engine visits so many characters of a range in the time of a weight
+of 1.
+"""
 ALL_CODES = 0x110000
 BOUNDARY_FACTOR = 4
 """With word boundaries, the engine needs so many times as long for a text that is not ASCII."""
@@ -38,7 +45,9 @@ _IGNORES_CASE = re.compile(r"\(\?[a-zA-Z]*i")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a pattern costs: ``states`` for each character of a search, ``weight`` to compile it, ``reading`` to check it."""
+    """What a pattern costs: ``states`` for each character of a search, ``weight`` to compile it,
+    ``reading`` to check it.
+    """
 
     states: int
     states_beyond_ascii: int
@@ -48,7 +57,9 @@ class Cost:
 
 
 class _Estimate:
-    """One pass over a pattern. A repetition with a count multiplies the part before it: an atom, or a group with everything in it."""
+    """One pass over a pattern. A repetition with a count multiplies the part before it: an atom, or
+    a group with everything in it.
+    """
 
     def __init__(self, pattern: str) -> None:
         self._pattern = pattern
@@ -71,7 +82,12 @@ class _Estimate:
             else:
                 self._atom()
         states, weight = map(sum, zip(*self._groups, strict=True))
-        return Cost(states, states * BOUNDARY_FACTOR if self._has_boundary else states, weight + self._extra, self._reading)
+        return Cost(
+            states,
+            states * BOUNDARY_FACTOR if self._has_boundary else states,
+            weight + self._extra,
+            self._reading,
+        )
 
     def _repeat(self, repeat: re.Match[str]) -> None:
         self._place = repeat.end()
@@ -123,8 +139,21 @@ class _Estimate:
                 depth, turns, codes = depth + 1, turns + 1, codes + ALL_CODES
             turns += text in ("&", "~", "-") and text == before
             depth -= text == "]"
-            codes += self._width(before) if text == "-" else ALL_CODES if (item[1] or item[3]) in _COMPLEMENTS else 0
-            weight += 8 if item[4] is not None or item[2] is not None or item[3] in _CODES or not text.isascii() else self._weigh(item)
+            codes += (
+                self._width(before)
+                if text == "-"
+                else ALL_CODES
+                if (item[1] or item[3]) in _COMPLEMENTS
+                else 0
+            )
+            weight += (
+                8
+                if item[4] is not None
+                or item[2] is not None
+                or item[3] in _CODES
+                or not text.isascii()
+                else self._weigh(item)
+            )
             before = text
         if self._ignores_case:
             self._extra += turns * codes // CODES_A_WEIGHT
@@ -132,7 +161,9 @@ class _Estimate:
         return weight
 
     def _width(self, first: str) -> int:
-        """How many characters are in the range from ``first`` to the next one, if there is a range at all."""
+        """How many characters are in the range from ``first`` to the next one, if there is a range
+        at all.
+        """
         last = self._pattern[self._place : self._place + 1]
         if first[:1] == "\\" or last == "\\" or not first or not last:
             return ALL_CODES
@@ -157,5 +188,7 @@ def cost(pattern: str) -> Cost:
     """
     found = _Estimate(pattern).cost()
     if found.states > MAX_STATES or found.weight > MAX_WEIGHT:
-        raise EvaluationError("the pattern of matches() is too large; use fewer and smaller repetitions")
+        raise EvaluationError(
+            "the pattern of matches() is too large; use fewer and smaller repetitions"
+        )
     return found

@@ -1,7 +1,9 @@
-"""Regular expressions for ``matches``: an engine that needs linear time, and bounds on what is given to it.
+"""Regular expressions for ``matches``: an engine that needs linear time, and bounds on what is
+given to it.
 
-The engine is the one of pydantic, Rust's ``regex``. It cannot be interrupted and holds up the interpreter, so the cost of a pattern is
-estimated before it is compiled, and the cost of a search before it begins.
+The engine is the one of pydantic, Rust's ``regex``. It cannot be interrupted and holds up the
+interpreter, so the cost of a pattern is estimated before it is compiled, and the cost of a search
+before it begins.
 """
 
 from functools import lru_cache
@@ -26,8 +28,8 @@ LIGHT = MAX_WEIGHT // 20
 def matches(budget: Budget, text: str, pattern: str) -> bool:
     """Tell whether a pattern matches some part of a text.
 
-    The first use of a pattern in an evaluation pays for compiling it, even if an earlier evaluation did that: what an evaluation costs
-    depends on nothing but its values.
+    The first use of a pattern in an evaluation pays for compiling it, even if an earlier evaluation
+    did that: what an evaluation costs depends on nothing but its values.
     """
     found = budget.patterns.get(pattern)
     if found is None:
@@ -71,8 +73,16 @@ def _engine(pattern: str) -> SchemaValidator:
     try:
         return SchemaValidator(core_schema.str_schema(pattern=pattern))
     except SchemaError as error:
-        lines = [line.removeprefix("error: ") for line in str(error).splitlines() if line.startswith("error: ")]
-        raise EvaluationError(f"the pattern of matches() is not valid: {lines[0] if lines else 'it cannot be read'}"[:200]) from None
+        lines = [
+            line.removeprefix("error: ")
+            for line in str(error).splitlines()
+            if line.startswith("error: ")
+        ]
+        raise EvaluationError(
+            f"the pattern of matches() is not valid: {lines[0] if lines else 'it cannot be read'}"[
+                :200
+            ]
+        ) from None
 
 
 _keep_light = lru_cache(maxsize=256)(_engine)

@@ -5,10 +5,19 @@ from typing import Any
 from flowkit._expressions.budget import Budget
 from flowkit._expressions.errors import EvaluationError
 from flowkit._expressions.patterns import matches
-from flowkit._expressions.text_search import LONG_PART, charge_search, count_at_most, find, find_last, split
+from flowkit._expressions.text_search import (
+    LONG_PART,
+    charge_search,
+    count_at_most,
+    find,
+    find_last,
+    split,
+)
 from flowkit._expressions.values import Overloads
 
-_WHITE_SPACE = " \t\n\v\f\r\x85\u1680\u2028\u2029\u202f\u205f\u3000\xa0" + "".join(map(chr, range(0x2000, 0x200B)))
+_WHITE_SPACE = " \t\n\v\f\r\x85\u1680\u2028\u2029\u202f\u205f\u3000\xa0" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
 
 
 def _contains(budget: Budget, text: str, part: str) -> bool:
@@ -78,7 +87,11 @@ def _replace(budget: Budget, text: str, old: str, new: str, limit: int = -1) -> 
         count = min(count, limit)
     budget.spend(count)
     budget.make_text(len(text) + count * max(len(new) - len(old), 0))
-    return text.replace(old, new, count) if len(old) <= LONG_PART else new.join(split(text, old, count))
+    return (
+        text.replace(old, new, count)
+        if len(old) <= LONG_PART
+        else new.join(split(text, old, count))
+    )
 
 
 def _index_of(budget: Budget, text: str, part: str, start: int = 0) -> int:

@@ -1,7 +1,8 @@
 """The syntax tree of an expression.
 
-Operators of one level that follow each other are one node with many operands, and so are chains of ``!`` or ``? :``. So the tree is only as
-deep as brackets are nested, and whatever walks through it needs little stack.
+Operators of one level that follow each other are one node with many operands, and so are chains of
+``!`` or ``? :``. So the tree is only as deep as brackets are nested, and whatever walks through it
+needs little stack.
 """
 
 from collections.abc import Iterator
@@ -31,7 +32,9 @@ class Node:
         self.size += part.size
         self.depth = max(self.depth, part.depth + 1)
         if self.depth > MAX_DEPTH:
-            raise InvalidExpression(f"parts are nested more than {MAX_DEPTH} levels deep", self.position)
+            raise InvalidExpression(
+                f"parts are nested more than {MAX_DEPTH} levels deep", self.position
+            )
 
     def parts(self) -> Iterator["Node"]:
         """The nodes directly below this one."""

@@ -1,14 +1,17 @@
 """Searches for a part of a text in linear time.
 
-Python searches short texts, and the ends of long ones, by comparing the part at each place, and backwards it always does. For a long part
-that takes the product of both lengths in one call, which holds up the interpreter. So a long part is only searched forwards, and in a
-text so long that Python uses its linear method.
+Python searches short texts, and the ends of long ones, by comparing the part at each place, and
+backwards it always does. For a long part that takes the product of both lengths in one call, which
+holds up the interpreter. So a long part is only searched forwards, and in a text so long that
+Python uses its linear method.
 """
 
 from flowkit._expressions.budget import CHARACTERS_A_STEP, Budget
 
 LONG_PART = 2_500
-"""Comparing a part up to this length at each place where Python may do so takes about a millisecond."""
+"""Comparing a part up to this length at each place where Python may do so takes about a
+millisecond.
+"""
 PLACES_AT_END = 2_000
 """In a long text, Python may compare the part at each of so many last places."""
 COMPARISONS_A_STEP = 512
@@ -28,7 +31,10 @@ def search_steps(length: int, part: int) -> int:
     if part > LONG_PART:
         return 5 * part // CHARACTERS_A_STEP
     short = length < LONG_PART or part < 6 or (part < 100 and length < 30_000)
-    return part // CHARACTERS_A_STEP + part * (places if short else min(places, PLACES_AT_END)) // COMPARISONS_A_STEP
+    return (
+        part // CHARACTERS_A_STEP
+        + part * (places if short else min(places, PLACES_AT_END)) // COMPARISONS_A_STEP
+    )
 
 
 def find(text: str, part: str, start: int) -> int:

@@ -20,10 +20,21 @@ _FIRST = -62_135_596_800 * SECOND
 _LAST = 253_402_300_800 * SECOND - 1
 _LONGEST = 315_576_000_000 * SECOND + SECOND - 1
 
-_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_TIMESTAMP = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
 _DURATION = re.compile(r"([+-]?)((?:\d+(?:\.\d*)?|\.\d+)(?:h|ms|m|us|µs|μs|ns|s))+", re.ASCII)
 _PART = re.compile(r"(\d*)(?:\.(\d*))?(h|ms|m|us|µs|μs|ns|s)", re.ASCII)
-_UNITS = {"h": 3600 * SECOND, "m": 60 * SECOND, "s": SECOND, "ms": 1_000_000, "us": 1_000, "µs": 1_000, "μs": 1_000, "ns": 1}
+_UNITS = {
+    "h": 3600 * SECOND,
+    "m": 60 * SECOND,
+    "s": SECOND,
+    "ms": 1_000_000,
+    "us": 1_000,
+    "µs": 1_000,
+    "μs": 1_000,
+    "ns": 1,
+}
 _OFFSET = re.compile(r"([+-]?)(\d\d):(\d\d)", re.ASCII)
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,3}", re.ASCII)
 
@@ -39,11 +50,15 @@ def parse_timestamp(budget: Budget, text: str) -> Timestamp:
         moment = datetime.fromisoformat(f"{day}T{time}{'+00:00' if zone in 'Zz' else zone}")
     except ValueError:
         raise EvaluationError("timestamp() needs a time that exists") from None
-    whole = moment.replace(tzinfo=None) - (moment.utcoffset() or timedelta()) if _safe(moment) else None
+    whole = (
+        moment.replace(tzinfo=None) - (moment.utcoffset() or timedelta()) if _safe(moment) else None
+    )
     if whole is None:
         raise EvaluationError("the timestamp is outside the years 1 to 9999")
     since = whole - _EPOCH.replace(tzinfo=None)
-    return _timestamp((since.days * 86_400 + since.seconds) * SECOND + int((fraction or "").ljust(9, "0")))
+    return _timestamp(
+        (since.days * 86_400 + since.seconds) * SECOND + int((fraction or "").ljust(9, "0"))
+    )
 
 
 def _safe(moment: datetime) -> bool:
@@ -63,7 +78,8 @@ def parse_duration(budget: Budget, text: str) -> Duration:
     if found is None:
         raise EvaluationError("duration() needs a length of time such as '1h30m' or '1.5s'")
     nanos = sum(
-        int(whole or 0) * _UNITS[unit] + (int(fraction) * _UNITS[unit] // 10 ** len(fraction) if fraction else 0)
+        int(whole or 0) * _UNITS[unit]
+        + (int(fraction) * _UNITS[unit] // 10 ** len(fraction) if fraction else 0)
         for whole, fraction, unit in _PART.findall(text)
     )
     return _duration(-nanos if found[1] == "-" else nanos)
@@ -142,7 +158,9 @@ def _zone(name: str) -> tzinfo:
             return ZoneInfo(name)
         except (OSError, ValueError, LookupError):
             pass
-    raise EvaluationError("there is no such time zone; use a name such as 'Europe/Berlin' or an offset such as '+02:00'")
+    raise EvaluationError(
+        "there is no such time zone; use a name such as 'Europe/Berlin' or an offset such as '+02:00'"
+    )
 
 
 def _field(read: Callable[[datetime], int]) -> Overloads:
@@ -152,7 +170,9 @@ def _field(read: Callable[[datetime], int]) -> Overloads:
         try:
             return read(moment.astimezone(_zone(zone)))
         except OverflowError:
-            raise EvaluationError("the timestamp is outside the years 1 to 9999 in this time zone") from None
+            raise EvaluationError(
+                "the timestamp is outside the years 1 to 9999 in this time zone"
+            ) from None
 
     def in_utc(budget: Budget, value: Timestamp) -> int:
         budget.spend(CONVERSION_STEPS)
@@ -184,5 +204,6 @@ METHODS: dict[str, Overloads] = {
     "getHours": _field(lambda moment: moment.hour) | {(Duration,): _total(3600 * SECOND)},
     "getMinutes": _field(lambda moment: moment.minute) | {(Duration,): _total(60 * SECOND)},
     "getSeconds": _field(lambda moment: moment.second) | {(Duration,): _total(SECOND)},
-    "getMilliseconds": _field(lambda moment: moment.microsecond // 1_000) | {(Duration,): _milliseconds},
+    "getMilliseconds": _field(lambda moment: moment.microsecond // 1_000)
+    | {(Duration,): _milliseconds},
 }

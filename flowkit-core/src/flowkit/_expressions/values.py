@@ -1,7 +1,8 @@
-"""Values of expressions: which Python types stand for which CEL types, and when two values are equal.
+"""Values of expressions: which Python types stand for which CEL types, and when two values are
+equal.
 
-JSON values stand for themselves and are never copied. Keys of maps are strings, integers or :class:`BoolKey`, because Python takes ``True``
-and ``1`` for the same key.
+JSON values stand for themselves and are never copied. Keys of maps are strings, integers or
+:class:`BoolKey`, because Python takes ``True`` and ``1`` for the same key.
 """
 
 from collections.abc import Callable, Mapping
@@ -69,7 +70,11 @@ TYPES: dict[type, Type] = {
     Duration: Type("google.protobuf.Duration"),
     Type: Type("type"),
 }
-SHORT_NAMES = {"google.protobuf.Timestamp": "timestamp", "google.protobuf.Duration": "duration", "null_type": "null"}
+SHORT_NAMES = {
+    "google.protobuf.Timestamp": "timestamp",
+    "google.protobuf.Duration": "duration",
+    "null_type": "null",
+}
 NUMBERS = frozenset({int, UInt, float})
 ORDERED = frozenset({bool, str, bytes, Timestamp, Duration})
 
@@ -96,11 +101,15 @@ def key_of(value: Any) -> Any:
         return value
     if kind is bool:
         return BoolKey(value)
-    raise EvaluationError(f"a key of a map is a string, an integer or a bool, not {type_name(value)}")
+    raise EvaluationError(
+        f"a key of a map is a string, an integer or a bool, not {type_name(value)}"
+    )
 
 
 def lookup_key(value: Any) -> Any:
-    """The key to look up for a value; like :func:`key_of`, and a double with an integral value finds that integer."""
+    """The key to look up for a value; like :func:`key_of`, and a double with an integral value
+    finds that integer.
+    """
     return int(value) if type(value) is float and value.is_integer() else key_of(value)
 
 
@@ -116,16 +125,22 @@ def value_of(key: Any) -> Any:
 
 
 def equal(left: Any, right: Any, budget: Budget) -> bool:
-    """Compare two values of any types. Numbers are equal by value, lists and maps by their elements."""
+    """Compare two values of any types. Numbers are equal by value, lists and maps by their
+    elements.
+    """
     kind, other = type(left), type(right)
     if kind in NUMBERS and other in NUMBERS:
         return bool(left == right)
     if kind is not other:
         return False
     if kind is list:
-        return len(left) == len(right) and all(_elements_equal(a, b, budget) for a, b in zip(left, right, strict=True))
+        return len(left) == len(right) and all(
+            _elements_equal(a, b, budget) for a, b in zip(left, right, strict=True)
+        )
     if kind is dict:
-        return len(left) == len(right) and all(_elements_equal(a, right.get(key, _MISSING), budget) for key, a in left.items())
+        return len(left) == len(right) and all(
+            _elements_equal(a, right.get(key, _MISSING), budget) for key, a in left.items()
+        )
     if kind is str or kind is bytes:
         budget.handle_text(len(left))
     return bool(left == right)

@@ -1,4 +1,6 @@
-"""Read the documents that users write: graphs, configurations and parameters, as JSON, YAML or TOML."""
+"""Read the documents that users write: graphs, configurations and parameters, as JSON, YAML or
+TOML.
+"""
 
 import json
 import re
@@ -11,7 +13,12 @@ from flowkit._text.redaction import shortened
 
 Syntax = Literal["JSON", "YAML", "TOML"]
 
-SYNTAX_OF_SUFFIX: dict[str, Syntax] = {".json": "JSON", ".toml": "TOML", ".yaml": "YAML", ".yml": "YAML"}
+SYNTAX_OF_SUFFIX: dict[str, Syntax] = {
+    ".json": "JSON",
+    ".toml": "TOML",
+    ".yaml": "YAML",
+    ".yml": "YAML",
+}
 
 MAX_DOCUMENT_BYTES = 8 * 1024 * 1024
 MAX_LEVELS = 32
@@ -25,18 +32,25 @@ class DocumentError(ValueError):
 
 
 def read_document(
-    source: str | bytes, *, syntax: Syntax | None = None, max_bytes: int = MAX_DOCUMENT_BYTES, max_levels: int = MAX_LEVELS
+    source: str | bytes,
+    *,
+    syntax: Syntax | None = None,
+    max_bytes: int = MAX_DOCUMENT_BYTES,
+    max_levels: int = MAX_LEVELS,
 ) -> Any:
     """Return the value of a document: UTF-8 text, with or without a byte order mark.
 
-    Without ``syntax``, a text that begins with ``{`` is JSON and any other is YAML. A key that is given twice in one object is
-    an error in every syntax.
+    Without ``syntax``, a text that begins with ``{`` is JSON and any other is YAML. A key that is
+    given twice in one object is an error in every syntax.
 
     Raises:
-        DocumentError: the document is too large, nested too deeply, not UTF-8, or not of its syntax.
+        DocumentError: the document is too large, nested too deeply, not UTF-8, or not of its
+            syntax.
     """
     if len(source) > max_bytes:
-        raise DocumentError(f"the document of {len(source)} bytes is above the limit of {max_bytes}")
+        raise DocumentError(
+            f"the document of {len(source)} bytes is above the limit of {max_bytes}"
+        )
     text = source.removeprefix("\ufeff") if isinstance(source, str) else _decoded(source)
     if syntax is None:
         syntax = "JSON" if text.lstrip().startswith("{") else "YAML"
@@ -73,16 +87,26 @@ def _decoded(data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        advice = "; it looks like UTF-16, save it as UTF-8" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
-        raise DocumentError(f"the document is not UTF-8: byte {error.start} cannot be read{advice}") from None
+        advice = (
+            "; it looks like UTF-16, save it as UTF-8"
+            if data[:2] in (b"\xff\xfe", b"\xfe\xff")
+            else ""
+        )
+        raise DocumentError(
+            f"the document is not UTF-8: byte {error.start} cannot be read{advice}"
+        ) from None
 
 
 def _too_deep(max_levels: int) -> DocumentError:
-    return DocumentError(f"values are nested more than {max_levels} levels deep; make the document flatter")
+    return DocumentError(
+        f"values are nested more than {max_levels} levels deep; make the document flatter"
+    )
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
-    """Whether lists and objects are nested more than ``levels`` deep. Shared parts are looked at once a level."""
+    """Whether lists and objects are nested more than ``levels`` deep. Shared parts are looked at
+    once a level.
+    """
     level = {id(value): value}
     for _ in range(levels + 1):
         below: dict[int, Any] = {}
@@ -110,7 +134,9 @@ def _read_json(text: str, max_levels: int) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     item = dict(pairs)
     if len(item) != len(pairs):
-        raise ValueError(f"the key {shortened(repeated_key(key for key, _ in pairs))!r} is given twice in one object")
+        raise ValueError(
+            f"the key {shortened(repeated_key(key for key, _ in pairs))!r} is given twice in one object"
+        )
     return item
 
 
@@ -142,7 +168,9 @@ _TOML_STRING_OR_COMMENT = re.compile(
     ''',
     re.VERBOSE | re.DOTALL,
 )
-"""A string or comment of TOML; one that is not closed reaches to the end of the line or document."""
+"""A string or comment of TOML; one that is not closed reaches to the end of the line or
+document.
+"""
 
 
 # ---------------------------------------------------------------- YAML
@@ -152,7 +180,9 @@ def _read_yaml(text: str, max_levels: int) -> Any:
     try:
         import yaml
     except ImportError:
-        raise DocumentError("the document is not JSON, and YAML needs PyYAML: pip install 'flowkit-core[cli]'") from None
+        raise DocumentError(
+            "the document is not JSON, and YAML needs PyYAML: pip install 'flowkit-core[cli]'"
+        ) from None
     base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         _check_shape(yaml.parse(text, Loader=base), yaml, max_levels)
@@ -166,7 +196,8 @@ def _read_yaml(text: str, max_levels: int) -> Any:
 
 
 def _check_shape(events: Any, yaml: Any, max_levels: int) -> None:
-    """Check the depth on the flat list of events: building a deep document recurses in C, where no RecursionError stops it.
+    """Check the depth on the flat list of events: building a deep document recurses in C, where no
+    RecursionError stops it.
 
     An alias is one event here. How deep its value is, is checked on the value that was built.
     """
@@ -179,7 +210,9 @@ def _check_shape(events: Any, yaml: Any, max_levels: int) -> None:
         if depth > max_levels:
             raise _too_deep(max_levels)
         if number > MAX_YAML_EVENTS:
-            raise DocumentError(f"the document has more than {MAX_YAML_EVENTS} parts; write a document of this size as JSON")
+            raise DocumentError(
+                f"the document has more than {MAX_YAML_EVENTS} parts; write a document of this size as JSON"
+            )
 
 
 def _loader(base: Any, yaml: Any) -> Any:
@@ -199,7 +232,9 @@ def _loader(base: Any, yaml: Any) -> Any:
                 raise
             except Exception as error:  # PyYAML raises AttributeError, KeyError, IndexError and more for a tag that does not fit
                 tag = shortened(node.tag.replace("tag:yaml.org,2002:", "!!"))
-                value = repr(shortened(node.value)) if isinstance(node.value, str) else f"a {node.id}"
+                value = (
+                    repr(shortened(node.value)) if isinstance(node.value, str) else f"a {node.id}"
+                )
                 raise refused(node, f"{value} is not a value of {tag}") from error
 
         def flatten_mapping(self, node: Any) -> None:
@@ -214,7 +249,9 @@ def _loader(base: Any, yaml: Any) -> Any:
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             found = super().construct_mapping(node, deep)
-            if len({_key_in_json(key) for key in found}) < len(node.value):  # keys that differ as text alone, such as 1, 0x1 and '1'
+            if len({_key_in_json(key) for key in found}) < len(
+                node.value
+            ):  # keys that differ as text alone, such as 1, 0x1 and '1'
                 seen = set[Any]()
                 for key, _ in node.value:
                     value = self.construct_object(key, deep=True)
@@ -227,8 +264,14 @@ def _loader(base: Any, yaml: Any) -> Any:
 
 
 def _key_in_json(key: Any) -> Any:
-    """Return the text of a key as JSON has it. Keys that JSON does not have are returned as they are."""
+    """Return the text of a key as JSON has it. Keys that JSON does not have are returned as they
+    are.
+    """
     return json.dumps(key) if key is None or isinstance(key, (bool, int, float)) else key
 
 
-_READERS: dict[Syntax, Callable[[str, int], Any]] = {"JSON": _read_json, "TOML": _read_toml, "YAML": _read_yaml}
+_READERS: dict[Syntax, Callable[[str, int], Any]] = {
+    "JSON": _read_json,
+    "TOML": _read_toml,
+    "YAML": _read_yaml,
+}

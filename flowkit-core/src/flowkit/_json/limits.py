@@ -1,7 +1,8 @@
-"""How large and how deep JSON from outside may be, told from its bytes before anything reads them; and which values it may hold.
+"""How large and how deep JSON from outside may be, told from its bytes before anything reads them;
+and which values it may hold.
 
-A short text is within the bounds whatever it says, and so is one without many brackets and commas; counting them costs next to nothing.
-Only a text with many is looked at more closely.
+A short text is within the bounds whatever it says, and so is one without many brackets and commas;
+counting them costs next to nothing. Only a text with many is looked at more closely.
 """
 
 import re
@@ -13,17 +14,21 @@ from pydantic import Field
 MAX_BYTES = 16 * 1024 * 1024
 """Of a message whose bus says nothing else."""
 MAX_DEPTH = 200
-"""How many lists and objects may stand in each other. The reader of JSON stops there as well, by itself."""
+"""How many lists and objects may stand in each other. The reader of JSON stops there as well, by
+itself.
+"""
 MAX_ITEMS = 200_000
 """Keys and list items of one message, all together."""
 
-# Possessive: a text that is no JSON must not make the search go back and forth. One that is never closed ends with the text.
+# Possessive: a text that is no JSON must not make the search go back and forth. One that is never
+# closed ends with the text.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+', re.DOTALL)
 _TO_BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 SHORT = 2048
 """Texts below this many bytes do no harm before their reader stops at what is too deep."""
-# Every digit is 0, every E is e. Three digits behind an e may be too much; two are not, behind fewer than 200 digits.
+# Every digit is 0, every E is e. Three digits behind an e may be too much; two are not, behind
+# fewer than 200 digits.
 _SHAPES = bytes.maketrans(b"123456789E", b"000000000e")
 _MANY_DIGITS = b"0" * 200
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -41,7 +46,9 @@ PositiveSeconds = Annotated[float, Field(gt=0, le=LONGEST_SEC, allow_inf_nan=Fal
 
 
 def above_bounds(data: bytes, limit: int | None = None) -> str | None:
-    """What is too much of a text: its length (above ``limit``, or :data:`MAX_BYTES`), its depth or its items. None: nothing is."""
+    """What is too much of a text: its length (above ``limit``, or :data:`MAX_BYTES`), its depth or
+    its items. None: nothing is.
+    """
     most = MAX_BYTES if limit is None else limit
     if len(data) > most:
         return f"{len(data)} bytes is above the limit of {most}"
@@ -56,7 +63,9 @@ def above_bounds(data: bytes, limit: int | None = None) -> str | None:
 
 
 def is_deeper(data: bytes, depth: int) -> bool:
-    """Whether brackets stand in each other more than so many levels deep. Those that do not fit each other are the reader's to refuse."""
+    """Whether brackets stand in each other more than so many levels deep. Those that do not fit
+    each other are the reader's to refuse.
+    """
     brackets = _STRING.sub(b"", data).translate(_TO_BRACKETS, _NO_BRACKETS)
     for _ in range(depth):
         # The innermost pairs go, all at once: one level less.
@@ -70,13 +79,17 @@ def is_deeper(data: bytes, depth: int) -> bool:
 
 
 def _items(data: bytes) -> int:
-    """At least as many as there are: a comma stands between two, and each list or object has a first."""
+    """At least as many as there are: a comma stands between two, and each list or object has a
+    first.
+    """
     bare = _STRING.sub(b"", data)
     return bare.count(b",") + bare.count(b"[") + bare.count(b"{")
 
 
 def is_finite(value: Any) -> bool:
-    """Whether all numbers in a value of JSON are finite: ``1e999`` is well-formed, and an infinity to whoever reads it."""
+    """Whether all numbers in a value of JSON are finite: ``1e999`` is well-formed, and an infinity
+    to whoever reads it.
+    """
     kind = value.__class__
     if kind is float:
         return isfinite(value)
@@ -95,15 +108,25 @@ def is_finite(value: Any) -> bool:
 
 
 def may_overflow(data: bytes) -> bool:
-    """Whether a number in a text could be other than finite. For a short text looking at its values is quicker than telling."""
+    """Whether a number in a text could be other than finite. For a short text looking at its values
+    is quicker than telling.
+    """
     if len(data) < SHORT:
         return True
     shapes = data.translate(_SHAPES)
-    return b"0e000" in shapes or b"0e+000" in shapes or _MANY_DIGITS in shapes or b"NaN" in data or b"Infinity" in data
+    return (
+        b"0e000" in shapes
+        or b"0e+000" in shapes
+        or _MANY_DIGITS in shapes
+        or b"NaN" in data
+        or b"Infinity" in data
+    )
 
 
 def has_constants(data: bytes) -> bool:
-    """Whether JSON that was written here holds a ``NaN`` or an ``Infinity``, outside of its strings."""
+    """Whether JSON that was written here holds a ``NaN`` or an ``Infinity``, outside of its
+    strings.
+    """
     if b"NaN" not in data and b"Infinity" not in data:
         return False
     bare = _STRING.sub(b"", data)

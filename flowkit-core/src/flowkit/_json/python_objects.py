@@ -30,13 +30,18 @@ class ModelForms(NamedTuple):
     values: Any
     written: Any
     repeated: str | None
-    """A key that is written twice in one object. Only the text shows both: ``written`` holds the last value."""
+    """A key that is written twice in one object. Only the text shows both: ``written`` holds the
+    last value.
+    """
     has_json_serializers: bool
-    """Some of its serializers apply to JSON only, so a value may be written although JSON has no type for it."""
+    """Some of its serializers apply to JSON only, so a value may be written although JSON has no
+    type for it.
+    """
 
 
 def read_object(item: Any) -> Any:
-    """Return what an object is written as: a value of a plain type, or a :class:`ModelForms`. Other objects are returned as they are.
+    """Return what an object is written as: a value of a plain type, or a :class:`ModelForms`. Other
+    objects are returned as they are.
 
     Raises:
         NotWritable: a part of the object would be lost.
@@ -88,10 +93,18 @@ _SCALARS: dict[type, Any] = {str: str.__str__, int: int.__int__, float: float.__
 def _forms(model: Any) -> ModelForms:
     kind: Any = type(model)
     if isinstance(model, BaseModel):
-        values, written, text = model.model_dump(), model.model_dump(mode="json"), model.model_dump_json()
+        values, written, text = (
+            model.model_dump(),
+            model.model_dump(mode="json"),
+            model.model_dump_json(),
+        )
     else:
         write = kind.__pydantic_serializer__
-        values, written, text = write.to_python(model), write.to_python(model, mode="json"), write.to_json(model)
+        values, written, text = (
+            write.to_python(model),
+            write.to_python(model, mode="json"),
+            write.to_json(model),
+        )
     return ModelForms(values, written, _repeated_in(text), _has_json_serializers(kind))
 
 

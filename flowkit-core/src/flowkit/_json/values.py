@@ -1,12 +1,16 @@
-"""Which Python values are accepted wherever users give one: graphs, params, inputs, results, artifacts, progress, vars.
+"""Which Python values are accepted wherever users give one: graphs, params, inputs, results,
+artifacts, progress, vars.
 
 A value is written as JSON, so a reader gets JSON's types back.
 
-- Accepted as they are: strings, booleans, finite numbers (integers of up to 1,024 bits), None, lists, and dicts whose keys are strings.
-- Accepted as something else: tuples as lists, members of an enum as their value, dataclasses and pydantic models as objects, and
-  ``datetime``, ``date``, ``time`` (ISO 8601) and ``UUID`` as strings. What a model or dataclass holds follows the same rules. A
-  serializer of the model decides what is written of it.
-- Refused: sets, bytes, other objects, NaN, infinities, text with lone surrogates, and keys that are not strings, since ``1`` and ``"1"``
+- Accepted as they are: strings, booleans, finite numbers (integers of up to 1,024 bits), None,
+  lists, and dicts whose keys are strings.
+- Accepted as something else: tuples as lists, members of an enum as their value, dataclasses and
+  pydantic models as objects, and
+  ``datetime``, ``date``, ``time`` (ISO 8601) and ``UUID`` as strings. What a model or dataclass
+  holds follows the same rules. A serializer of the model decides what is written of it.
+- Refused: sets, bytes, other objects, NaN, infinities, text with lone surrogates, and keys that are
+  not strings, since ``1`` and ``"1"``
   would become one key. Also an object that raises when it is read.
 
 One cheap pass accepts the usual value; only a value that is not plain is examined part by part.
@@ -25,7 +29,9 @@ Path = tuple[str | int, ...]
 
 MAX_INTEGER_BITS = 1_024
 MAX_VALUE_BYTES = 64 * 1024 * 1024
-"""Bytes of JSON of one value that is not part of a graph. Stores and buses have lower limits of their own."""
+"""Bytes of JSON of one value that is not part of a graph. Stores and buses have lower limits of
+their own.
+"""
 MAX_VALUE_LEVELS = 128
 """Levels of nested lists and objects of one value; readers of JSON stop not far above."""
 
@@ -38,8 +44,11 @@ class NotJson(ValueError):
     """A value is not accepted; the message says what it is, where, and why."""
 
 
-def json_copy(value: Any, what: str, *, max_bytes: int = MAX_VALUE_BYTES, max_levels: int = MAX_VALUE_LEVELS) -> Any:
-    """Return ``value`` as a reader of its JSON gets it, sharing nothing with ``value``. ``what`` names it in errors.
+def json_copy(
+    value: Any, what: str, *, max_bytes: int = MAX_VALUE_BYTES, max_levels: int = MAX_VALUE_LEVELS
+) -> Any:
+    """Return ``value`` as a reader of its JSON gets it, sharing nothing with ``value``. ``what``
+    names it in errors.
 
     Raises:
         NotJson: a part of it is not accepted, or it is too large or nested too deeply.
@@ -50,7 +59,9 @@ def json_copy(value: Any, what: str, *, max_bytes: int = MAX_VALUE_BYTES, max_le
             if problems:
                 path, reason = problems[0]
                 more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-                raise NotJson(f"{what} is not JSON: {f'{place(path)} ' if path else 'it '}{reason}{more}")
+                raise NotJson(
+                    f"{what} is not JSON: {f'{place(path)} ' if path else 'it '}{reason}{more}"
+                )
         data = to_json(value)
         if len(data) > max_bytes:
             raise _too_large(what, max_bytes)
@@ -60,7 +71,8 @@ def json_copy(value: Any, what: str, *, max_bytes: int = MAX_VALUE_BYTES, max_le
 
 
 def is_plain(value: Any, what: str, *, max_bytes: int, max_levels: int) -> bool:
-    """Whether ``value`` consists of JSON's own types and is flat enough. A part that is shared counts each time it occurs.
+    """Whether ``value`` consists of JSON's own types and is flat enough. A part that is shared
+    counts each time it occurs.
 
     Raises:
         TooLarge: it certainly takes more than ``max_bytes`` bytes of JSON.
@@ -104,18 +116,30 @@ def is_plain(value: Any, what: str, *, max_bytes: int, max_levels: int) -> bool:
 
 
 def _parts_of(item: Any) -> Iterable[Any]:
-    """Return the parts of an instance of a subclass of ``dict``, ``list`` or ``tuple``, without running code of that class."""
+    """Return the parts of an instance of a subclass of ``dict``, ``list`` or ``tuple``, without
+    running code of that class.
+    """
     kind = type(item)
     if issubclass(kind, dict):
         return dict.values(item)
-    return list.__iter__(item) if issubclass(kind, list) else tuple.__iter__(item) if issubclass(kind, tuple) else ()
+    return (
+        list.__iter__(item)
+        if issubclass(kind, list)
+        else tuple.__iter__(item)
+        if issubclass(kind, tuple)
+        else ()
+    )
 
 
-def clean(value: Any, what: str, *, max_bytes: int, max_levels: int) -> tuple[Any, list[tuple[Path, str]]]:
-    """Return a plain copy of ``value`` without the parts that are not accepted, and for each of those its path and the reason.
+def clean(
+    value: Any, what: str, *, max_bytes: int, max_levels: int
+) -> tuple[Any, list[tuple[Path, str]]]:
+    """Return a plain copy of ``value`` without the parts that are not accepted, and for each of
+    those its path and the reason.
 
     Raises:
-        TooLarge: it is nested more than ``max_levels`` deep, or certainly takes more than ``max_bytes`` bytes of JSON.
+        TooLarge: it is nested more than ``max_levels`` deep, or certainly takes more than
+            ``max_bytes`` bytes of JSON.
     """
     copier = _Copier(what, max_bytes=max_bytes, max_levels=max_levels)
     return copier.copied(value, ()), copier.problems
@@ -140,12 +164,16 @@ class _Copier:
             except NotWritable as error:
                 return self._refuse(path, f"is {kind_of(item)} that {error}")
             except Exception as error:
-                return self._refuse(path, f"is {kind_of(item)} that cannot be read: {error_text(error, most=400)}")
+                return self._refuse(
+                    path, f"is {kind_of(item)} that cannot be read: {error_text(error, most=400)}"
+                )
             if type(item) is ModelForms:
                 return self._written(kind_of(whole), item, path)
         kind = type(item)
         if kind in _CONTAINERS and item and len(path) >= self._max_levels:
-            raise TooLarge(f"{place(path[:4]) or self._what}…: values are nested more than {self._max_levels} levels deep; make it flatter")
+            raise TooLarge(
+                f"{place(path[:4]) or self._what}…: values are nested more than {self._max_levels} levels deep; make it flatter"
+            )
         if kind is dict:
             return self._object(item, path)
         if kind in _CONTAINERS:
@@ -158,7 +186,9 @@ class _Copier:
         found: dict[str, Any] = {}
         for key, part in item.items():
             if not issubclass(type(key), str):
-                self._refuse(path, f"has the key {short(key)}, which is {kind_of(key)}; keys are strings")
+                self._refuse(
+                    path, f"has the key {short(key)}, which is {kind_of(key)}; keys are strings"
+                )
                 continue
             name = str.__str__(key)
             if not is_unicode(name):
@@ -170,16 +200,22 @@ class _Copier:
         return found
 
     def _written(self, kind: str, model: ModelForms, path: Path) -> Any:
-        """Check the values of a model by the same rules, and return what the model writes of them."""
+        """Check the values of a model by the same rules, and return what the model writes of
+        them.
+        """
         before, parts = len(self.problems), self._parts
         self.copied(model.values, path)
         self._parts = parts
         if model.has_json_serializers:
-            self.problems[before:] = [problem for problem in self.problems[before:] if problem[1].endswith(_NOT_FINITE)]
+            self.problems[before:] = [
+                problem for problem in self.problems[before:] if problem[1].endswith(_NOT_FINITE)
+            ]
         if len(self.problems) > before:
             return None
         if model.repeated is not None:
-            return self._refuse(path, f"is {kind} that writes the key {short(model.repeated)} twice")
+            return self._refuse(
+                path, f"is {kind} that writes the key {short(model.repeated)} twice"
+            )
         return self.copied(model.written, path)
 
     def _refuse(self, path: Path, reason: str) -> None:
@@ -194,7 +230,11 @@ def _why_not(item: Any) -> str | None:
     if item is None or isinstance(item, bool):
         return None
     if isinstance(item, str):
-        return None if is_unicode(item) else f"{short(item)} is not valid Unicode (it has a lone surrogate)"
+        return (
+            None
+            if is_unicode(item)
+            else f"{short(item)} is not valid Unicode (it has a lone surrogate)"
+        )
     if isinstance(item, int):
         return None if item.bit_length() <= MAX_INTEGER_BITS else "is a number of too many digits"
     if isinstance(item, float):
@@ -203,7 +243,9 @@ def _why_not(item: Any) -> str | None:
 
 
 def _too_large(what: str, max_bytes: int) -> TooLarge:
-    return TooLarge(f"{what} is larger than {max_bytes} bytes; put large data elsewhere and pass a reference to it")
+    return TooLarge(
+        f"{what} is larger than {max_bytes} bytes; put large data elsewhere and pass a reference to it"
+    )
 
 
 def is_unicode(text: str) -> bool:
@@ -237,7 +279,9 @@ def short(item: Any) -> str:
     """A value as it is shown in a sentence, cut to a bearable length."""
     if isinstance(item, str):
         return repr(shortened(item))
-    if isinstance(item, (bool, int, float)) and not (isinstance(item, int) and item.bit_length() > 200):
+    if isinstance(item, (bool, int, float)) and not (
+        isinstance(item, int) and item.bit_length() > 200
+    ):
         return repr(item)
     return kind_of(item)
 
@@ -246,5 +290,11 @@ def place(path: Path) -> str:
     """A path as it is written in a sentence: ``io.input_inline.items[3]``."""
     text = ""
     for step in path:
-        text += f"[{step}]" if isinstance(step, int) else f".{short(step)[1:-1]}" if text else short(step)[1:-1]
+        text += (
+            f"[{step}]"
+            if isinstance(step, int)
+            else f".{short(step)[1:-1]}"
+            if text
+            else short(step)[1:-1]
+        )
     return text

@@ -11,7 +11,9 @@ PAGE = 500
 
 @dataclass(slots=True)
 class _Positions:
-    """The positions of one stream that were read. A scan is ordered by time, so they may come out of order."""
+    """The positions of one stream that were read. A scan is ordered by time, so they may come out
+    of order.
+    """
 
     done: int = 0
     """All positions up to this one were read."""
@@ -31,14 +33,22 @@ class _Positions:
 
 
 async def scan_artifacts(
-    artifacts: ArtifactStore, task_id: str, *, generations: Mapping[str, int], batches: Mapping[str, int]
+    artifacts: ArtifactStore,
+    task_id: str,
+    *,
+    generations: Mapping[str, int],
+    batches: Mapping[str, int],
 ) -> AsyncGenerator[ArtifactRecord, None]:
-    """Yield the records of these nodes, in order of production. ``batches`` says how many were stored by nodes that have finished.
+    """Yield the records of these nodes, in order of production. ``batches`` says how many were
+    stored by nodes that have finished.
 
     Raises:
         NodeFailure: ``artifact_lost``; a record is missing.
     """
-    read = {Stream(task_id, node_id, generation): _Positions() for node_id, generation in generations.items()}
+    read = {
+        Stream(task_id, node_id, generation): _Positions()
+        for node_id, generation in generations.items()
+    }
     cursor = None
     while page := await artifacts.scan(task_id, after=cursor, limit=PAGE):
         cursor = page[-1][0]
@@ -49,9 +59,14 @@ async def scan_artifacts(
     for stream, positions in read.items():
         stored = batches.get(stream.node_id, 0)
         while positions.ahead or positions.batches < stored:
-            more = await artifact_page(artifacts, stream, after=positions.done, limit=PAGE, latest=True)
+            more = await artifact_page(
+                artifacts, stream, after=positions.done, limit=PAGE, latest=True
+            )
             if not more and positions.ahead:
-                raise artifact_lost(stream, f"artifact {positions.done + 1} of the node is missing, though later ones are stored")
+                raise artifact_lost(
+                    stream,
+                    f"artifact {positions.done + 1} of the node is missing, though later ones are stored",
+                )
             if not more:
                 break
             for record in more:

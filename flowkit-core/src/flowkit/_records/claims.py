@@ -1,7 +1,7 @@
 """Claims: who runs an attempt, recorded in the store before it begins.
 
-A claim is a record in a stream of its own beside the node's artifacts. The first claim of a token wins, so an attempt is executed
-once, however often its command is delivered.
+A claim is a record in a stream of its own beside the node's artifacts. The first claim of a token
+wins, so an attempt is executed once, however often its command is delivered.
 """
 
 import logging
@@ -60,8 +60,12 @@ async def _page(store: ArtifactStore, stream: Stream, after: int) -> Sequence[Ar
     return await store.read(stream, after=after, limit=PAGE, latest=True)
 
 
-async def withdraw(store: ArtifactStore, changes: Iterable[tuple[Task, Sequence[Effect]]], at: float) -> None:
-    """Claim the attempts of nodes that were cancelled before a worker claimed them, so that their commands never run."""
+async def withdraw(
+    store: ArtifactStore, changes: Iterable[tuple[Task, Sequence[Effect]]], at: float
+) -> None:
+    """Claim the attempts of nodes that were cancelled before a worker claimed them, so that their
+    commands never run.
+    """
     claim = Claim(CANCELLED, at, CANCELLED)
     records = [
         claim_record(task.task_id, task.spec.plan.ids[effect.index], effect.token, claim)
@@ -75,6 +79,8 @@ async def withdraw(store: ArtifactStore, changes: Iterable[tuple[Task, Sequence[
         await store.put(records)
     except Exception as error:
         logger.warning(
-            "%d commands of cancelled nodes were not withdrawn; they may start, and stop then: %s", len(records), error,
+            "%d commands of cancelled nodes were not withdrawn; they may start, and stop then: %s",
+            len(records),
+            error,
             extra={"action": "withdrawal_failed"},
-        )  # fmt: skip
+        )

@@ -8,15 +8,26 @@ from pydantic_core import from_json
 from flowkit._records.task_records import decode_node, decode_task, node_part
 from flowkit.errors import CorruptRecord, NodeFailure, TaskNotFound
 from flowkit.messages import RunContextData, Source
-from flowkit.protocols import ArtifactRecord, ArtifactStore, DamagedRecord, RecordInspector, Store, Stream
+from flowkit.protocols import (
+    ArtifactRecord,
+    ArtifactStore,
+    DamagedRecord,
+    RecordInspector,
+    Store,
+    Stream,
+)
 from flowkit.task import ENDED, Mark, NodeRecord, Task
 
 MOST_RECALLED = 256
-"""Archived records that are kept with a task in memory: one parent may have thousands of children that want its result."""
+"""Archived records that are kept with a task in memory: one parent may have thousands of children
+that want its result.
+"""
 
 
 async def records_of(store: Store, task: Task, indexes: Collection[int]) -> dict[int, NodeRecord]:
-    """The records of these nodes, from the task or from its archive; those that never began have none."""
+    """The records of these nodes, from the task or from its archive; those that never began have
+    none.
+    """
     found = {}
     archived = []
     for index in indexes:
@@ -40,15 +51,24 @@ async def results_of(store: Store, task: Task, indexes: Sequence[int]) -> dict[s
     """The results of those of these nodes that finished, by node id."""
     finished = [index for index in indexes if task.marks[index] == Mark.FINISHED]
     records = await records_of(store, task, finished)
-    return {task.spec.plan.ids[index]: records[index].result if index in records else None for index in finished}
+    return {
+        task.spec.plan.ids[index]: records[index].result if index in records else None
+        for index in finished
+    }
 
 
 async def errors_of(store: Store, task: Task, indexes: Sequence[int]) -> dict[str, dict[str, Any]]:
-    """The ``reason_code``, ``error`` and ``attempt`` of those of these nodes that failed, by node id."""
+    """The ``reason_code``, ``error`` and ``attempt`` of those of these nodes that failed, by node
+    id.
+    """
     failed = [index for index in indexes if task.marks[index] == Mark.FAILED]
     records = await records_of(store, task, failed) if failed else {}
     return {
-        task.spec.plan.ids[index]: {"reason_code": record.reason_code, "error": record.error, "attempt": record.attempt}
+        task.spec.plan.ids[index]: {
+            "reason_code": record.reason_code,
+            "error": record.error,
+            "attempt": record.attempt,
+        }
         for index, record in records.items()
     }
 
@@ -100,7 +120,9 @@ async def sources(store: Store, task_id: str, index: int) -> tuple[Source, ...]:
     return sources_from(task, indexes, await records_of(store, task, indexes))
 
 
-def sources_from(task: Task, indexes: Sequence[int], records: dict[int, NodeRecord]) -> tuple[Source, ...]:
+def sources_from(
+    task: Task, indexes: Sequence[int], records: dict[int, NodeRecord]
+) -> tuple[Source, ...]:
     return tuple(_source(task, parent, records.get(parent) or NodeRecord()) for parent in indexes)
 
 
@@ -118,7 +140,8 @@ def _source(task: Task, parent: int, record: NodeRecord) -> Source:
 async def artifact_page(
     artifacts: ArtifactStore, stream: Stream, *, after: int, limit: int, latest: bool = False
 ) -> Sequence[ArtifactRecord]:
-    """Read the next records of a stream. Positions have no gaps, so a record that is not there was lost.
+    """Read the next records of a stream. Positions have no gaps, so a record that is not there was
+    lost.
 
     Raises:
         NodeFailure: ``artifact_lost``; a record before one that is stored is missing.
@@ -128,12 +151,15 @@ async def artifact_page(
         page = await artifacts.read(stream, after=after, limit=limit, latest=True)
     missing = _missing_position(page, after)
     if missing is not None:
-        raise artifact_lost(stream, f"artifact {missing} of the node is missing, though later ones are stored")
+        raise artifact_lost(
+            stream, f"artifact {missing} of the node is missing, though later ones are stored"
+        )
     return page
 
 
 def check_complete(stream: Stream, *, stored: int | None, found: int) -> None:
-    """Check that no batch of a stream is missing. ``stored`` says how many its node had stored when it finished, None if it has not.
+    """Check that no batch of a stream is missing. ``stored`` says how many its node had stored when
+    it finished, None if it has not.
 
     Raises:
         NodeFailure: ``artifact_lost``; fewer were ``found``.
@@ -164,7 +190,11 @@ def artifact_meta(record: ArtifactRecord) -> dict[str, Any] | None:
 
 def artifact_lost(stream: Stream, what: str) -> NodeFailure:
     """Return the failure of a node whose input was lost in the store."""
-    return NodeFailure(f"node {stream.node_id!r} of task {stream.task_id!r}: {what}", reason_code="artifact_lost", permanent=True)
+    return NodeFailure(
+        f"node {stream.node_id!r} of task {stream.task_id!r}: {what}",
+        reason_code="artifact_lost",
+        permanent=True,
+    )
 
 
 def _missing_position(page: Sequence[ArtifactRecord], after: int) -> int | None:

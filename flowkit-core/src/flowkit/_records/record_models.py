@@ -1,4 +1,6 @@
-"""The forms in which the parts of a record are read: what does not have them was not written by FlowKit, or was changed."""
+"""The forms in which the parts of a record are read: what does not have them was not written by
+FlowKit, or was changed.
+"""
 
 from dataclasses import dataclass
 from typing import Any, Literal

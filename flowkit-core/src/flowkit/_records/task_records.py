@@ -1,7 +1,9 @@
-"""How a task is laid out in a store's record: ``spec``, and the parts ``state``, ``vars``, ``n<index>`` and ``e<seq>``.
+"""How a task is laid out in a store's record: ``spec``, and the parts ``state``, ``vars``,
+``n<index>`` and ``e<seq>``.
 
-``n12`` is the node with index 12, ``e0000000007`` the changes from the seventh on. Everything is JSON. Nodes that ended and changes that
-lie back are moved to the archive once there are many, so that a record is as large as what is in flight.
+``n12`` is the node with index 12, ``e0000000007`` the changes from the seventh on. Everything is
+JSON. Nodes that ended and changes that lie back are moved to the archive once there are many, so
+that a record is as large as what is in flight.
 """
 
 import json
@@ -21,7 +23,16 @@ from flowkit.errors import CorruptRecord
 from flowkit.graph import Graph, Plan
 from flowkit.messages import BatchRetries
 from flowkit.protocols import ArchivedPart, Commit, Place, TaskHeader, TaskRecord
-from flowkit.task import ENDED, IN_FLIGHT, STATUS_OF_MARK, LogEntry, Mark, NodeRecord, Task, TaskSpec
+from flowkit.task import (
+    ENDED,
+    IN_FLIGHT,
+    STATUS_OF_MARK,
+    LogEntry,
+    Mark,
+    NodeRecord,
+    Task,
+    TaskSpec,
+)
 from flowkit.tracing import TraceContext
 
 K = TypeVar("K", int, str)
@@ -31,19 +42,44 @@ KEEP_ENDED = 256
 """Ended nodes above this many go to the archive."""
 KEEP_LOG_PARTS = 128
 KEEP_BYTES = 512 * 1024
-"""Of ended nodes, and of the history, what is above this goes to the archive as well, however few they are."""
+"""Of ended nodes, and of the history, what is above this goes to the archive as well, however few
+they are.
+"""
 
 _BEGUN = re.compile(b"[%b]" % bytes(sorted(IN_FLIGHT | {Mark.DEFERRED})))
 """The marks of nodes whose records are never in the archive."""
 
 Sent = tuple[int, int, int, Place | None]
-"""A command on the bus: the node, the attempt, how often it was handed back before, and the place if that is known."""
+"""A command on the bus: the node, the attempt, how often it was handed back before, and the place
+if that is known.
+"""
 
 _OPTIONAL = (
-    "generation", "handovers", "place", "claimed", "confirmed_at", "has_batch", "worker_id", "started_at", "heard_at", "finished_at",
-    "next_retry_at", "cancel_by", "reason_code", "error", "result", "metrics", "progress", "retries", "skipped", "batches", "in_batches",
-    "pulled", "letter", "required",
-)  # fmt: skip
+    "generation",
+    "handovers",
+    "place",
+    "claimed",
+    "confirmed_at",
+    "has_batch",
+    "worker_id",
+    "started_at",
+    "heard_at",
+    "finished_at",
+    "next_retry_at",
+    "cancel_by",
+    "reason_code",
+    "error",
+    "result",
+    "metrics",
+    "progress",
+    "retries",
+    "skipped",
+    "batches",
+    "in_batches",
+    "pulled",
+    "letter",
+    "required",
+)
 
 
 def node_part(index: int) -> str:
@@ -59,7 +95,8 @@ def log_part(first_seq: int) -> str:
 
 
 class _Plans:
-    """Plans by the graphs they were made of, for many tasks have one graph. Those least lately used go first.
+    """Plans by the graphs they were made of, for many tasks have one graph. Those least lately used
+    go first.
 
     ``most_nodes`` is of all plans together: one of 20,000 nodes takes some 25 MB.
     """
@@ -85,7 +122,9 @@ class _Plans:
         before = self._plans.pop(graph, None)
         self._plans[graph] = plan
         self._nodes += len(plan.ids) - (0 if before is None else len(before.ids))
-        while len(self._plans) > self._most or (self._nodes > self._most_nodes and len(self._plans) > 1):
+        while len(self._plans) > self._most or (
+            self._nodes > self._most_nodes and len(self._plans) > 1
+        ):
             _, oldest = self._plans.popitem(last=False)
             self._nodes -= len(oldest.ids)
 
@@ -99,9 +138,16 @@ _plans = _Plans()
 def encode_spec(spec: TaskSpec, graph: bytes) -> bytes:
     """What was submitted: a line about the task, a line with its graph."""
     head: dict[str, Any] = {
-        "v": 1, "created_at": spec.created_at, "secret": spec.secret.hex(), "params": spec.params, "pipeline": spec.pipeline,
-        "labels": spec.labels, "priority": spec.priority, "idempotency_key": spec.idempotency_key, "deadline_sec": spec.deadline_sec,
-    }  # fmt: skip
+        "v": 1,
+        "created_at": spec.created_at,
+        "secret": spec.secret.hex(),
+        "params": spec.params,
+        "pipeline": spec.pipeline,
+        "labels": spec.labels,
+        "priority": spec.priority,
+        "idempotency_key": spec.idempotency_key,
+        "deadline_sec": spec.deadline_sec,
+    }
     if spec.trace is not None:
         head["trace"] = {"traceparent": spec.trace.traceparent, "tracestate": spec.trace.tracestate}
     _plans.keep(graph, spec.plan)
@@ -112,10 +158,20 @@ def decode_spec(task_id: str, data: bytes) -> TaskSpec:
     head_line, _, graph = data.partition(b"\n")
     head = record_models.HEAD.validate_json(head_line, strict=True)
     return TaskSpec(
-        task_id=task_id, plan=_plans.of(graph), created_at=head.created_at, secret=bytes.fromhex(head.secret), params=head.params,
-        pipeline=head.pipeline, labels=head.labels, priority=head.priority, idempotency_key=head.idempotency_key,
-        deadline_sec=head.deadline_sec, trace=None if head.trace is None else TraceContext(head.trace.traceparent, head.trace.tracestate),
-    )  # fmt: skip
+        task_id=task_id,
+        plan=_plans.of(graph),
+        created_at=head.created_at,
+        secret=bytes.fromhex(head.secret),
+        params=head.params,
+        pipeline=head.pipeline,
+        labels=head.labels,
+        priority=head.priority,
+        idempotency_key=head.idempotency_key,
+        deadline_sec=head.deadline_sec,
+        trace=None
+        if head.trace is None
+        else TraceContext(head.trace.traceparent, head.trace.tracestate),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +183,13 @@ class FirstSubmission:
     params: dict[str, Any]
 
     def difference(self, graph: bytes, params: dict[str, Any]) -> str | None:
-        """Name what is not the same in the first submission; None if all of it is. The order of keys in an object does not count."""
+        """Name what is not the same in the first submission; None if all of it is. The order of
+        keys in an object does not count.
+        """
         try:
-            if self.graph != graph and _canonical(from_json(self.graph)) != _canonical(from_json(graph)):
+            if self.graph != graph and _canonical(from_json(self.graph)) != _canonical(
+                from_json(graph)
+            ):
                 return "another graph"
         except ValueError:
             return "a graph that cannot be read"
@@ -143,7 +203,9 @@ def decode_submission(record: TaskRecord) -> FirstSubmission:
         CorruptRecord: the record cannot be read.
     """
     if record.fault is not None:
-        raise CorruptRecord(f"the record of task {record.header.task_id!r} cannot be read: {record.fault}")
+        raise CorruptRecord(
+            f"the record of task {record.header.task_id!r} cannot be read: {record.fault}"
+        )
     head_line, _, graph = record.spec.partition(b"\n")
     try:
         head = record_models.HEAD.validate_json(head_line, strict=True)
@@ -162,12 +224,20 @@ def _canonical(value: Any) -> str:
 def encode_state(task: Task) -> bytes:
     outcome = task.outcome
     # The plain text of the statuses: an enum takes the serializer several times as long.
-    return to_json({
-        "status": task.status.value, "marks": task.marks.decode("ascii"), "seq": task.seq,
-        "outcome": None if outcome is None else outcome.value, "paused": task.paused,
-        "error": task.error, "reason": task.reason, "started_at": task.started_at, "finished_at": task.finished_at,
-        "deadline_at": task.deadline_at,
-    })  # fmt: skip
+    return to_json(
+        {
+            "status": task.status.value,
+            "marks": task.marks.decode("ascii"),
+            "seq": task.seq,
+            "outcome": None if outcome is None else outcome.value,
+            "paused": task.paused,
+            "error": task.error,
+            "reason": task.reason,
+            "started_at": task.started_at,
+            "finished_at": task.finished_at,
+            "deadline_at": task.deadline_at,
+        }
+    )
 
 
 def encode_node(record: NodeRecord) -> bytes:
@@ -217,7 +287,10 @@ def decode_log(name: str, data: bytes) -> list[tuple[int, LogEntry]]:
     """
     try:
         first = int(name[1:])
-        return [(first + place, entry) for place, entry in enumerate(record_models.LOG.validate_json(data, strict=True))]
+        return [
+            (first + place, entry)
+            for place, entry in enumerate(record_models.LOG.validate_json(data, strict=True))
+        ]
     except ValueError as error:
         raise _corrupt(f"part {name}", error) from None
 
@@ -229,7 +302,8 @@ def last_change_at(record: TaskRecord) -> float:
 
 
 def decode_task(record: TaskRecord, *, to_look_at: bool = False) -> Task:
-    """A task as it is stored, ready for the engine; without what the engine derives, if it is only ``to_look_at``.
+    """A task as it is stored, ready for the engine; without what the engine derives, if it is only
+    ``to_look_at``.
 
     Raises:
         CorruptRecord: this is not what was stored.
@@ -245,7 +319,9 @@ def decode_task(record: TaskRecord, *, to_look_at: bool = False) -> Task:
             if (why := contradiction(task)) is not None:
                 raise ValueError(why)
     except Exception as error:  # whatever it is, the record is why: nothing else has a part in it
-        cause = None if isinstance(error, ValidationError) else error  # it would show what is stored
+        cause = (
+            None if isinstance(error, ValidationError) else error
+        )  # it would show what is stored
         raise _corrupt(f"the record of task {record.header.task_id!r}", error) from cause
     return task
 
@@ -257,7 +333,9 @@ def refuse_damaged(record: TaskRecord) -> None:
         CorruptRecord: it could not.
     """
     if record.fault is not None:
-        raise CorruptRecord(f"the record of task {record.header.task_id!r} cannot be read: {record.fault}")
+        raise CorruptRecord(
+            f"the record of task {record.header.task_id!r} cannot be read: {record.fault}"
+        )
 
 
 def _task(record: TaskRecord) -> Task:
@@ -265,7 +343,10 @@ def _task(record: TaskRecord) -> Task:
     parts = record.parts
     state = record_models.STATE.validate_json(parts[STATE], strict=True)
     header = record.header
-    if (header.status, header.finished_at) != (state.status, state.finished_at) or state.status.terminal != (state.finished_at is not None):
+    if (header.status, header.finished_at) != (
+        state.status,
+        state.finished_at,
+    ) or state.status.terminal != (state.finished_at is not None):
         raise ValueError("its header and its state differ in the status or in the time of the end")
     marks = bytearray(state.marks, "ascii")
     if len(marks) != len(spec.plan.ids) or not STATUS_OF_MARK.keys() >= set(marks):
@@ -278,13 +359,26 @@ def _task(record: TaskRecord) -> Task:
         if index not in records:
             raise ValueError(f"node {spec.plan.ids[index]!r} has begun and has no record")
         if records[index].attempt < records[index].first_attempt:
-            raise ValueError(f"node {spec.plan.ids[index]!r} has begun and its record has no attempt")
+            raise ValueError(
+                f"node {spec.plan.ids[index]!r} has begun and its record has no attempt"
+            )
     return Task(
-        spec=spec, marks=marks, version=record.version, status=state.status, outcome=state.outcome, paused=state.paused,
-        seq=state.seq, vars=record_models.VARS.validate_json(parts[VARS], strict=True) if VARS in parts else {}, error=state.error,
-        reason=state.reason, started_at=state.started_at, finished_at=state.finished_at, deadline_at=state.deadline_at,
-        wake_at=record.header.wake_at, records=records,
-    )  # fmt: skip
+        spec=spec,
+        marks=marks,
+        version=record.version,
+        status=state.status,
+        outcome=state.outcome,
+        paused=state.paused,
+        seq=state.seq,
+        vars=record_models.VARS.validate_json(parts[VARS], strict=True) if VARS in parts else {},
+        error=state.error,
+        reason=state.reason,
+        started_at=state.started_at,
+        finished_at=state.finished_at,
+        deadline_at=state.deadline_at,
+        wake_at=record.header.wake_at,
+        records=records,
+    )
 
 
 def _corrupt(what: str, error: Exception) -> CorruptRecord:
@@ -292,13 +386,19 @@ def _corrupt(what: str, error: Exception) -> CorruptRecord:
         return error
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
-        return CorruptRecord(f"{what} cannot be read: {'.'.join(map(str, first['loc']))[:100] or 'it'}: {first['msg'][:300]}")
+        return CorruptRecord(
+            f"{what} cannot be read: {'.'.join(map(str, first['loc']))[:100] or 'it'}: {first['msg'][:300]}"
+        )
     return CorruptRecord(f"{what} cannot be read: {error_text(error, most=400)}")
 
 
 def mentions(record: TaskRecord, names: Collection[bytes]) -> bool:
-    """Whether one of these strings, as JSON, is in what is known of the nodes that have begun. Quicker than decoding them."""
-    return any(name in data for part, data in record.parts.items() if part[0] == "n" for name in names)
+    """Whether one of these strings, as JSON, is in what is known of the nodes that have begun.
+    Quicker than decoding them.
+    """
+    return any(
+        name in data for part, data in record.parts.items() if part[0] == "n" for name in names
+    )
 
 
 # ---------------------------------------------------------------- new records and changes
@@ -315,15 +415,30 @@ def new_record(task: Task, spec: bytes, log: Sequence[LogEntry]) -> TaskRecord:
 def header_of(task: Task) -> TaskHeader:
     spec = task.spec
     return TaskHeader(
-        task_id=spec.task_id, status=task.status.value, created_at=spec.created_at, pipeline=spec.pipeline, labels=spec.labels,
-        idempotency_key=spec.idempotency_key, wake_at=task.wake_at, finished_at=task.finished_at,
-    )  # fmt: skip
+        task_id=spec.task_id,
+        status=task.status.value,
+        created_at=spec.created_at,
+        pipeline=spec.pipeline,
+        labels=spec.labels,
+        idempotency_key=spec.idempotency_key,
+        wake_at=task.wake_at,
+        finished_at=task.finished_at,
+    )
 
 
 class Ledger:
     """What of a task is stored, and what has changed since."""
 
-    __slots__ = ("_ended_bytes", "_log_bytes", "changed", "ended", "log", "log_parts", "unsaved", "vars_changed")
+    __slots__ = (
+        "_ended_bytes",
+        "_log_bytes",
+        "changed",
+        "ended",
+        "log",
+        "log_parts",
+        "unsaved",
+        "vars_changed",
+    )
 
     def __init__(self, task: Task, parts: Mapping[str, bytes]) -> None:
         self.changed: set[int] = set()
@@ -333,7 +448,9 @@ class Ledger:
         self.vars_changed = False
         self.log_parts = {name: parts[name] for name in sorted(parts) if name[0] == "e"}
         # Ordered, as a plain dict is slow to begin at its front once much was taken from there.
-        self.ended = OrderedDict((index, data) for index, data in _nodes_in(parts) if task.marks[index] in ENDED)
+        self.ended = OrderedDict(
+            (index, data) for index, data in _nodes_in(parts) if task.marks[index] in ENDED
+        )
         """The parts of ended nodes that are not in the archive, the oldest first."""
         self._ended_bytes = sum(map(len, self.ended.values()))
         self._log_bytes = sum(map(len, self.log_parts.values()))
@@ -349,7 +466,11 @@ class Ledger:
         for command in commands:
             index, attempt, handovers, place = command
             record = task.records.get(index)
-            if record is not None and (record.attempt, record.handovers, record.sent) == (attempt, handovers, False):
+            if record is not None and (record.attempt, record.handovers, record.sent) == (
+                attempt,
+                handovers,
+                False,
+            ):
                 task.records[index] = record = record.copy()
                 record.sent = True
                 record.place = place
@@ -360,9 +481,18 @@ class Ledger:
         """Record that the bus has confirmed that a command waits, if a check of it is due."""
         index, attempt, handovers, place = command
         record = task.records.get(index)
-        if record is None or task.marks[index] != Mark.ISSUED or confirmed_until(record, now) is not None:
+        if (
+            record is None
+            or task.marks[index] != Mark.ISSUED
+            or confirmed_until(record, now) is not None
+        ):
             return
-        if (record.attempt, record.handovers, record.sent, record.place) == (attempt, handovers, True, place):
+        if (record.attempt, record.handovers, record.sent, record.place) == (
+            attempt,
+            handovers,
+            True,
+            place,
+        ):
             task.records[index] = record = record.copy()
             record.confirmed_at = now
             self.changed.add(index)
@@ -387,14 +517,23 @@ class Ledger:
             drop += old
             archive.append(_folded({name: self.log_parts[name] for name in old}))
         return Commit(
-            task_id=task.spec.task_id, expected_version=task.version, op_id=op_id, status=task.status.value, wake_at=task.wake_at,
-            finished_at=task.finished_at, put=put, drop=drop, archive=archive,
-        )  # fmt: skip
+            task_id=task.spec.task_id,
+            expected_version=task.version,
+            op_id=op_id,
+            status=task.status.value,
+            wake_at=task.wake_at,
+            finished_at=task.finished_at,
+            put=put,
+            drop=drop,
+            archive=archive,
+        )
 
     def _to_archive(self, task: Task) -> list[int]:
         """The ended nodes to move out: of those stored before this commit, the oldest."""
         oldest = _oldest(self.ended, self._ended_bytes, keep=KEEP_ENDED // 2)
-        return [index for index in oldest if index not in self.changed and task.marks[index] in ENDED]
+        return [
+            index for index in oldest if index not in self.changed and task.marks[index] in ENDED
+        ]
 
     def committed(self, task: Task, commit: Commit) -> None:
         """The commit is stored: it is where the next change begins."""
@@ -422,7 +561,9 @@ class Ledger:
 
 
 def _oldest(parts: Mapping[K, bytes], size: int, *, keep: int) -> Iterator[K]:
-    """The first of these, until at most ``keep`` are left and they have half of what may be kept. ``size`` is that of all."""
+    """The first of these, until at most ``keep`` are left and they have half of what may be kept.
+    ``size`` is that of all.
+    """
     count = len(parts)
     for name, data in parts.items():
         if count <= keep and size <= KEEP_BYTES // 2:
@@ -433,7 +574,9 @@ def _oldest(parts: Mapping[K, bytes], size: int, *, keep: int) -> Iterator[K]:
 
 
 def _folded(parts: Mapping[str, bytes]) -> ArchivedPart:
-    """Several parts of the history as one, under the name of the first. The more it holds the higher its rank."""
+    """Several parts of the history as one, under the name of the first. The more it holds the
+    higher its rank.
+    """
     entries: list[Any] = []
     for name in sorted(parts):
         entries += from_json(parts[name])

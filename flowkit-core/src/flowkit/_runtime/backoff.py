@@ -7,7 +7,9 @@ LONGEST_PAUSE_SEC = 5.0
 class Backoff:
     """Pauses that double up to a longest one."""
 
-    def __init__(self, *, first_sec: float = FIRST_PAUSE_SEC, longest_sec: float = LONGEST_PAUSE_SEC) -> None:
+    def __init__(
+        self, *, first_sec: float = FIRST_PAUSE_SEC, longest_sec: float = LONGEST_PAUSE_SEC
+    ) -> None:
         self._next = first_sec
         self._longest = longest_sec
 

@@ -16,13 +16,18 @@ RETRY_AFTER_SEC = 10.0
 
 
 class BusConnection(Service):
-    """Connects to the bus with the first message, so that verbs which only read work while the bus is away.
+    """Connects to the bus with the first message, so that verbs which only read work while the bus
+    is away.
 
     The bus lives in a task of its own: it may be entered for one verb and left by another.
     """
 
-    def __init__(self, *, bus: Bus, sealed: Bus, enter: bool, topics: list[TopicSpec], clock: Clock) -> None:
-        """``sealed`` is ``bus`` as messages go through it. With ``enter`` the bus is opened and closed here; otherwise its owner does."""
+    def __init__(
+        self, *, bus: Bus, sealed: Bus, enter: bool, topics: list[TopicSpec], clock: Clock
+    ) -> None:
+        """``sealed`` is ``bus`` as messages go through it. With ``enter`` the bus is opened and
+        closed here; otherwise its owner does.
+        """
         self.plain = bus
         self._sealed = sealed
         self._enter = enter
@@ -36,7 +41,8 @@ class BusConnection(Service):
         """Return the bus, which is open and has its topics.
 
         Raises:
-            BusUnavailable: it could not be reached in ``patience_sec`` (None: as long as the adapter tries), or a try failed lately.
+            BusUnavailable: it could not be reached in ``patience_sec`` (None: as long as the
+                adapter tries), or a try failed lately.
         """
         if self._connected:
             return self._sealed
@@ -54,11 +60,16 @@ class BusConnection(Service):
     async def stop(self) -> None:
         self._connected = False
         if self._serving is not None and self._serving.cancelled():
-            self._serving = None  # a program that ends cancels all tasks of its event loop, this one among them
+            self._serving = (
+                None  # a program that ends cancels all tasks of its event loop, this one among them
+            )
         await super().stop()
 
     def _check_failed_lately(self) -> None:
-        if self._failure is not None and self._clock.monotonic() - self._failure[0] < RETRY_AFTER_SEC:
+        if (
+            self._failure is not None
+            and self._clock.monotonic() - self._failure[0] < RETRY_AFTER_SEC
+        ):
             raise BusUnavailable(str(self._failure[1]))
 
     async def _start_within(self, patience_sec: float | None) -> None:

@@ -15,8 +15,9 @@ MOST_AT_ONCE = 500
 class Gathered(Generic[T, R]):
     """Whatever is asked for while a call is on its way goes together in the next one.
 
-    A single caller is served at once and pays nothing. If a common call fails, each of its items is tried by itself, so that nobody
-    suffers from another's fault: the call must be harmless to repeat. If the store is out of reach, all of them are told so at once.
+    A single caller is served at once and pays nothing. If a common call fails, each of its items is
+    tried by itself, so that nobody suffers from another's fault: the call must be harmless to
+    repeat. If the store is out of reach, all of them are told so at once.
     """
 
     def __init__(self, call: Callable[[list[T]], Awaitable[Sequence[R]]]) -> None:
@@ -56,7 +57,8 @@ class Gathered(Generic[T, R]):
         try:
             found = await self._call([item for item, _ in wanted])
         except Exception as error:
-            # Where the store is out of reach nobody is at fault, and each alone would wait as long again.
+            # Where the store is out of reach nobody is at fault, and each alone would wait as long
+            # again.
             if len(wanted) == 1 or isinstance(error, StoreUnavailable):
                 for _, answer in wanted:
                     _settle(answer, error)

@@ -25,7 +25,9 @@ async def patiently(call: Callable[[], Awaitable[T]], *, clock: Clock, what: str
         try:
             outcome = await call()
         except (BusUnavailable, StoreUnavailable) as error:
-            notices.trouble(logger, what, f"The worker cannot {what}", error, action="worker_retries")
+            notices.trouble(
+                logger, what, f"The worker cannot {what}", error, action="worker_retries"
+            )
             await clock.sleep(backoff.next_sec())
         else:
             notices.over(logger, what)
@@ -49,7 +51,9 @@ async def within(seconds: float, wait: Callable[[], Awaitable[object]], *, clock
 
 
 class Signal:
-    """An event that can be raised again and again; raising it twice before it is seen counts once. One task waits for it."""
+    """An event that can be raised again and again; raising it twice before it is seen counts once.
+    One task waits for it.
+    """
 
     __slots__ = ("_event", "_raised")
 

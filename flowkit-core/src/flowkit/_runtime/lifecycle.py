@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 class Service:
     """Runs ``_serve`` in a task of its own between :meth:`start` and :meth:`stop`.
 
-    Entering it, like :meth:`start`, returns when it is ready and raises what kept it from becoming so. A service may be started again after
-    it has stopped.
+    Entering it, like :meth:`start`, returns when it is ready and raises what kept it from becoming
+    so. A service may be started again after it has stopped.
     """
 
     _serving: asyncio.Task[None] | None = None
@@ -78,9 +78,17 @@ class Service:
 
     def _on_end(self, stopping: anyio.Event, serving: asyncio.Task[None]) -> None:
         """Log that the service has ended although nobody asked it to. :meth:`stop` raises why."""
-        if not stopping.is_set() and not serving.cancelled() and (error := serving.exception()) is not None:
+        if (
+            not stopping.is_set()
+            and not serving.cancelled()
+            and (error := serving.exception()) is not None
+        ):
             logger.error(
-                "The %s has ended: %s", type(self).__name__, error_text(error), exc_info=loggable(error), extra={"action": "service_broken"}
+                "The %s has ended: %s",
+                type(self).__name__,
+                error_text(error),
+                exc_info=loggable(error),
+                extra={"action": "service_broken"},
             )
 
     async def _give_up(self, serving: asyncio.Task[None]) -> None:
@@ -122,10 +130,12 @@ async def run_until_told(
 ) -> None:
     """Run something until it ends by itself, SIGTERM or SIGINT comes, or this task is cancelled.
 
-    The first signal begins the ``stop``, and each further one, or being cancelled, hurries it. One that comes before the start is
-    done ends the start. Signals are heard from the first moment to the last, but in the main thread only: Python gives them to no other.
-    The process is ended if it does not end by itself after a signal: when ``patience_sec`` is over, but not before ``RETURN_SEC`` after
-    this has returned, and ``HURRY_SEC`` after a second signal. ``host`` returns the task in which it works.
+    The first signal begins the ``stop``, and each further one, or being cancelled, hurries it. One
+    that comes before the start is done ends the start. Signals are heard from the first moment to
+    the last, but in the main thread only: Python gives them to no other. The process is ended if it
+    does not end by itself after a signal: when ``patience_sec`` is over, but not before
+    ``RETURN_SEC`` after this has returned, and ``HURRY_SEC`` after a second signal. ``host``
+    returns the task in which it works.
     """
     starting, working = anyio.CancelScope(), anyio.CancelScope()
     stopping = False
@@ -157,19 +167,26 @@ async def run_until_told(
 
 
 def _log_cancelled(name: str, error: BaseException, host: "asyncio.Task[None] | None") -> None:
-    """Log why a service is cancelled, unless it is its owner who cancels it: an owner cancels only the task that runs the service."""
+    """Log why a service is cancelled, unless it is its owner who cancels it: an owner cancels only
+    the task that runs the service.
+    """
     exits = exit_of(error)
     if exits is not None:
         report_exit(exits)
     elif host is not None and host.cancelling():
-        logger.error("%s ends: other code has cancelled the tasks of its event loop", name, extra={"action": "all_cancelled"})
+        logger.error(
+            "%s ends: other code has cancelled the tasks of its event loop",
+            name,
+            extra={"action": "all_cancelled"},
+        )
 
 
 @contextmanager
 def rare_collections() -> Iterator[None]:
     """Have the garbage collector look less often, and not at what is there already.
 
-    A process that holds many tasks spends a fifth of its time on collections that find nothing. Only who owns the process may do this.
+    A process that holds many tasks spends a fifth of its time on collections that find nothing.
+    Only who owns the process may do this.
     """
     before = gc.get_threshold()
     gc.collect()

@@ -1,4 +1,6 @@
-"""Log lines about trouble that lasts: one when it begins, one a minute while it goes on, one when it is over."""
+"""Log lines about trouble that lasts: one when it begins, one a minute while it goes on, one when
+it is over.
+"""
 
 import logging
 from collections.abc import Callable, Hashable
@@ -11,7 +13,9 @@ from flowkit.protocols import Clock
 
 EVERY_SEC = 60.0
 SAME_TROUBLE_SEC = 5.0
-"""Trouble that returns within this time is the same trouble: its end and its return are not logged again."""
+"""Trouble that returns within this time is the same trouble: its end and its return are not logged
+again.
+"""
 
 
 @dataclass(slots=True)
@@ -47,7 +51,9 @@ class Notices:
         """
         now = self._monotonic()
         trouble = self._troubles.get(cause)
-        if trouble is None or (trouble.over_at is not None and now - trouble.over_at >= SAME_TROUBLE_SEC):
+        if trouble is None or (
+            trouble.over_at is not None and now - trouble.over_at >= SAME_TROUBLE_SEC
+        ):
             self._troubles[cause] = trouble = _Trouble(what, since=now, logged_at=now)
         else:
             if trouble.over_at is not None:
@@ -56,9 +62,23 @@ class Notices:
                 return
             trouble.logged_at, trouble.announced = now, True
         lasting = f" (for {now - trouble.since:.0f} s)" if now > trouble.since else ""
-        shown = "" if error is None else f": {message(origin(error)) if isinstance(error, BaseException) else error}"
-        traceback = loggable(error) if level >= logging.ERROR and isinstance(error, BaseException) else None
-        logger.log(level, "%s%s%s", what, lasting, shown, exc_info=traceback, extra={"action": action, **extra})
+        shown = (
+            ""
+            if error is None
+            else f": {message(origin(error)) if isinstance(error, BaseException) else error}"
+        )
+        traceback = (
+            loggable(error) if level >= logging.ERROR and isinstance(error, BaseException) else None
+        )
+        logger.log(
+            level,
+            "%s%s%s",
+            what,
+            lasting,
+            shown,
+            exc_info=traceback,
+            extra={"action": action, **extra},
+        )
 
     def over(self, logger: logging.Logger, cause: Hashable) -> None:
         """Log that a trouble is over, if there was one."""
@@ -68,14 +88,18 @@ class Notices:
         trouble.over_at = self._monotonic()
         if trouble.announced:
             lasted = trouble.over_at - trouble.since
-            logger.info("Over after %.0f s: %s", lasted, trouble.what, extra={"action": "trouble_over"})
+            logger.info(
+                "Over after %.0f s: %s", lasted, trouble.what, extra={"action": "trouble_over"}
+            )
 
 
 _of_clocks: WeakKeyDictionary[Clock, Notices] = WeakKeyDictionary()
 
 
 def notices_of(clock: Clock) -> Notices:
-    """Return the notices of all that shares a clock, as the parts of a worker or a coordinator do."""
+    """Return the notices of all that shares a clock, as the parts of a worker or a coordinator
+    do.
+    """
     notices = _of_clocks.get(clock)
     if notices is None:
         notices = _of_clocks[clock] = Notices(clock.monotonic)

@@ -1,9 +1,10 @@
 """Signals that end a process: SIGTERM and SIGINT.
 
-Python hands a signal to the main thread, between two of its instructions. Where a handler blocks the event loop, or native code does
-not return, nothing else happens there. So a thread of its own reads the wake-up descriptor as well, which Python writes to when the
-signal arrives, and ends the process if it does not end in time: also where the event loop is blocked, or where threads, executors or
-child processes keep the interpreter from ending after the service has returned.
+Python hands a signal to the main thread, between two of its instructions. Where a handler blocks
+the event loop, or native code does not return, nothing else happens there. So a thread of its own
+reads the wake-up descriptor as well, which Python writes to when the signal arrives, and ends the
+process if it does not end in time: also where the event loop is blocked, or where threads,
+executors or child processes keep the interpreter from ending after the service has returned.
 """
 
 import asyncio
@@ -33,16 +34,22 @@ NOTICE_SEC = 0.5
 ANSWER_SEC = 1.0
 """Time for the event loop to answer before the process is ended."""
 LOOKS = 10
-"""The wait is split into this many steps, so that a pause of the whole process does not count as silence."""
+"""The wait is split into this many steps, so that a pause of the whole process does not count as
+silence.
+"""
 LAST_WORDS_SEC = 1.0
 RETURN_SEC = 3.0
-"""Least time for a process to end after ``run()`` of its last service has returned because of a signal."""
+"""Least time for a process to end after ``run()`` of its last service has returned because of a
+signal.
+"""
 LEAVE_SEC = 2.0
 """Time for a process of the command line to end when its work is done."""
 CATCH_UP_SEC = 5.0
 """Longest wait of a service that ends for the watchdog to take earlier signals."""
 _STOP, _LEFT, _CATCH_UP = 0, 255, 254
-"""Sent to the watchdog in place of a signal: end; the last service has returned because of a signal; say that all before is taken."""
+"""Sent to the watchdog in place of a signal: end; the last service has returned because of a
+signal; say that all before is taken.
+"""
 
 Obey = Callable[[signal.Signals], None]
 
@@ -69,17 +76,25 @@ def _no_answer(number: signal.Signals) -> None:
 
 @contextlib.contextmanager
 def signals_heard(
-    obey: Obey, *, patience_sec: float, hurry_sec: float = 0.0, return_sec: float | None = None, answer: Obey = _no_answer
+    obey: Obey,
+    *,
+    patience_sec: float,
+    hurry_sec: float = 0.0,
+    return_sec: float | None = None,
+    answer: Obey = _no_answer,
 ) -> Iterator[None]:
-    """Call ``obey`` in the event loop with each signal, and end the process if it does not end itself.
+    """Call ``obey`` in the event loop with each signal, and end the process if it does not end
+    itself.
 
-    ``answer`` is called with the first signal in a thread, also where the event loop is blocked. After this signal the process may
-    take ``patience_sec``, and more while the event loop answers. It is ended ``hurry_sec`` after the second signal, and at once by the
-    third. The exit status is then 128 plus the signal's number.
+    ``answer`` is called with the first signal in a thread, also where the event loop is blocked.
+    After this signal the process may take ``patience_sec``, and more while the event loop answers.
+    It is ended ``hurry_sec`` after the second signal, and at once by the third. The exit status is
+    then 128 plus the signal's number.
 
-    If a signal came, this holds after the context has ended too: the next signal ends the process. With ``return_sec``, it is also
-    ended when ``patience_sec`` is over, but not before ``return_sec``. A later use of this function cancels that.
-    Outside of the main thread this does nothing: Python has no signals there.
+    If a signal came, this holds after the context has ended too: the next signal ends the process.
+    With ``return_sec``, it is also ended when ``patience_sec`` is over, but not before
+    ``return_sec``. A later use of this function cancels that. Outside of the main thread this does
+    nothing: Python has no signals there.
     """
     global _watchdog
     if threading.current_thread() is not threading.main_thread():
@@ -156,7 +171,9 @@ class _Watchdog(threading.Thread):
         self._caught_up.wait(CATCH_UP_SEC)
 
     def stay(self, return_sec: float | None) -> None:
-        """Watch the rest of the process's life. The event loop that other signals were forwarded to may be closed meanwhile."""
+        """Watch the rest of the process's life. The event loop that other signals were forwarded to
+        may be closed meanwhile.
+        """
         self._forward_to = -1
         self._return_sec = return_sec
         self._writer.send(bytes([_LEFT]))
@@ -171,7 +188,9 @@ class _Watchdog(threading.Thread):
 
     def run(self) -> None:
         while True:
-            self._reader.settimeout(None if self._due is None else max(0.001, self._due - time.monotonic()))
+            self._reader.settimeout(
+                None if self._due is None else max(0.001, self._due - time.monotonic())
+            )
             try:
                 data = self._reader.recv(64)
             except TimeoutError:
@@ -196,11 +215,17 @@ class _Watchdog(threading.Thread):
         self._last, self._count = number, self._count + 1
         listeners = tuple(_listeners)
         if self._count == 1:
-            patience_sec = min(max((one.patience_sec for one in listeners), default=0.0), threading.TIMEOUT_MAX / 2)
+            patience_sec = min(
+                max((one.patience_sec for one in listeners), default=0.0), threading.TIMEOUT_MAX / 2
+            )
             self._due = self._patient_until = time.monotonic() + patience_sec
-            threading.Thread(target=_answer, args=(number, listeners, patience_sec), daemon=True).start()
+            threading.Thread(
+                target=_answer, args=(number, listeners, patience_sec), daemon=True
+            ).start()
             return
-        hurry_sec = max((one.hurry_sec for one in listeners), default=0.0) if self._count == 2 else 0.0
+        hurry_sec = (
+            max((one.hurry_sec for one in listeners), default=0.0) if self._count == 2 else 0.0
+        )
         if not hurry_sec:
             end_process(128 + number, f"got {signal.Signals(number).name} again")
         self._due, self._final = time.monotonic() + hurry_sec, True
@@ -208,11 +233,18 @@ class _Watchdog(threading.Thread):
     def _left(self) -> None:
         self._final = True
         if self._count == 1:
-            self._due = None if self._return_sec is None else max(self._patient_until, time.monotonic() + self._return_sec)
+            self._due = (
+                None
+                if self._return_sec is None
+                else max(self._patient_until, time.monotonic() + self._return_sec)
+            )
 
     def _time_is_up(self) -> None:
         if self._final or not _loops_answer(ANSWER_SEC):
-            end_process(128 + self._last, f"got {signal.Signals(self._last).name}, and does not end by itself")
+            end_process(
+                128 + self._last,
+                f"got {signal.Signals(self._last).name}, and does not end by itself",
+            )
         self._due, self._final = time.monotonic() + LINGER_SEC, True
 
 
@@ -223,8 +255,12 @@ def _answer(number: int, listeners: Sequence[_Listener], patience_sec: float) ->
     if not _loops_answer(NOTICE_SEC):
         logger.error(
             "The event loop of process %d is blocked and has not seen %s. If it stays blocked, the process is ended in %.0f s; a second "
-            "signal ends it at once", os.getpid(), signal.Signals(number).name, patience_sec, extra={"action": "loop_blocked"},
-        )  # fmt: skip
+            "signal ends it at once",
+            os.getpid(),
+            signal.Signals(number).name,
+            patience_sec,
+            extra={"action": "loop_blocked"},
+        )
 
 
 def _loops_answer(within_sec: float) -> bool:
@@ -238,7 +274,8 @@ def _loops_answer(within_sec: float) -> bool:
 
 
 def end_process_soon(status: int) -> threading.Event:
-    """End the process in a while, if what it still does keeps it from ending: threads, executors, child processes.
+    """End the process in a while, if what it still does keeps it from ending: threads, executors,
+    child processes.
 
     Set the event that is returned, and this does not happen.
     """
@@ -246,7 +283,9 @@ def end_process_soon(status: int) -> threading.Event:
 
     def end() -> None:
         if not called_off.wait(LEAVE_SEC):
-            end_process(status, "has nothing more to do, but threads or child processes keep it from ending")
+            end_process(
+                status, "has nothing more to do, but threads or child processes keep it from ending"
+            )
 
     threading.Thread(target=end, name="flowkit end", daemon=True).start()
     return called_off
@@ -257,7 +296,13 @@ def end_process(status: int, why: str) -> None:
 
     def say() -> None:
         log_children(f"process {os.getpid()}")
-        logger.critical("Process %d %s: it is ended with status %d", os.getpid(), why, status, extra={"action": "process_ended"})
+        logger.critical(
+            "Process %d %s: it is ended with status %d",
+            os.getpid(),
+            why,
+            status,
+            extra={"action": "process_ended"},
+        )
         sys.stdout.flush()
         sys.stderr.flush()
 
@@ -266,7 +311,9 @@ def end_process(status: int, why: str) -> None:
 
 
 def _in_thread(log: Callable[[], None]) -> None:
-    """Log something in a thread, and do not wait long for it: the thread that is stuck may hold the lock of the log."""
+    """Log something in a thread, and do not wait long for it: the thread that is stuck may hold the
+    lock of the log.
+    """
     logging_thread = threading.Thread(target=log, daemon=True)
     logging_thread.start()
     logging_thread.join(LAST_WORDS_SEC)
@@ -278,7 +325,9 @@ _masks = threading.local()
 
 
 def _before_fork() -> None:
-    """Hold signals back: one that comes to the child too early would be written to the descriptor of the parent."""
+    """Hold signals back: one that comes to the child too early would be written to the descriptor
+    of the parent.
+    """
     if _watchdog is not None:
         _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
 
@@ -299,4 +348,6 @@ def _after_fork_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child
+    )

@@ -14,13 +14,16 @@ _ESCAPED = re.compile(rb"[^A-Za-z0-9-]")
 def role_in_topic(role: str) -> str:
     """Return the form that a role has in the name of its topic.
 
-    A role of letters, digits, ``.``, ``_`` and ``-`` stays as it is. Any other becomes ``x--`` and its UTF-8 bytes, where ``_`` and two
-    hexadecimal digits replace each byte that is not a letter, a digit or ``-``. A role that begins with ``x--`` is encoded too, so that
-    two roles never share a topic.
+    A role of letters, digits, ``.``, ``_`` and ``-`` stays as it is. Any other becomes ``x--`` and
+    its UTF-8 bytes, where ``_`` and two hexadecimal digits replace each byte that is not a letter,
+    a digit or ``-``. A role that begins with ``x--`` is encoded too, so that two roles never share
+    a topic.
     """
     if _TOPIC.fullmatch(role) and role not in {".", ".."} and not role.startswith(ENCODED_PREFIX):
         return role
-    escaped = _ESCAPED.sub(lambda byte: b"_%02x" % byte[0][0], role.encode("utf-8", "surrogatepass"))
+    escaped = _ESCAPED.sub(
+        lambda byte: b"_%02x" % byte[0][0], role.encode("utf-8", "surrogatepass")
+    )
     return ENCODED_PREFIX + escaped.decode("ascii")
 
 
@@ -31,9 +34,13 @@ def checked_topic(topic: str, what: str) -> str:
         ConfigError: Kafka does not accept the name.
     """
     if len(topic) > LONGEST_TOPIC:
-        raise ConfigError(f"{what}: its topic {_short(topic)} has {len(topic)} characters; the limit is {LONGEST_TOPIC}")
+        raise ConfigError(
+            f"{what}: its topic {_short(topic)} has {len(topic)} characters; the limit is {LONGEST_TOPIC}"
+        )
     if not _TOPIC.fullmatch(topic) or topic in {".", ".."}:
-        raise ConfigError(f"{what}: {_short(topic)} is not a topic name; use letters, digits, '.', '_' and '-'")
+        raise ConfigError(
+            f"{what}: {_short(topic)} is not a topic name; use letters, digits, '.', '_' and '-'"
+        )
     return topic
 
 

@@ -8,7 +8,9 @@ YIELD_EVERY_SEC = 0.005
 
 
 class Turns:
-    """Gives other tasks turns of the event loop, from code that may keep it busy without a pause."""
+    """Gives other tasks turns of the event loop, from code that may keep it busy without a
+    pause.
+    """
 
     def __init__(self, *, least: int, most: int) -> None:
         self._least = least
@@ -18,7 +20,8 @@ class Turns:
     async def give(self) -> None:
         """Let other tasks run, unless they got turns in the last 5 ms.
 
-        The longer the loop was busy, the more turns are given, up to ``most``: an exchange with a server takes several.
+        The longer the loop was busy, the more turns are given, up to ``most``: an exchange with a
+        server takes several.
         """
         now = time.monotonic()
         busy_sec = now - self._given_at

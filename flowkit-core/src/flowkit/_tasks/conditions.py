@@ -1,4 +1,6 @@
-"""Evaluates the conditions of tasks: at once with a small budget, or in a thread with a large one."""
+"""Evaluates the conditions of tasks: at once with a small budget, or in a thread with a large
+one.
+"""
 
 import time
 from collections.abc import Callable, Mapping
@@ -14,19 +16,33 @@ from flowkit._expressions import Budget, BudgetExceeded, InvalidExpression, Time
 from flowkit._records.queries import errors_of, results_of
 from flowkit.errors import NodeFailure
 from flowkit.graph import Plan
-from flowkit.graph._conditions import MAX_MEMORY, MAX_STEPS, condition_failure, evaluate_condition, nodes_read
+from flowkit.graph._conditions import (
+    MAX_MEMORY,
+    MAX_STEPS,
+    condition_failure,
+    evaluate_condition,
+    nodes_read,
+)
 from flowkit.protocols import Store
 from flowkit.task import Task
 
 STEPS_AT_ONCE, MEMORY_AT_ONCE = 10_000, 1_000_000
 EDGES_AT_ONCE = 1_000
-"""A condition that may read the result of any node above is delayed if there are more edges above it."""
+"""A condition that may read the result of any node above is delayed if there are more edges above
+it.
+"""
 STEPS_A_COMMIT = 200_000
-"""Of all conditions of a task that are evaluated before one commit. No other task goes on meanwhile: some tens of milliseconds."""
+"""Of all conditions of a task that are evaluated before one commit. No other task goes on
+meanwhile: some tens of milliseconds.
+"""
 CHARACTERS_A_STEP = 2
-"""Evaluating an expression once, loops apart, takes as long as a step for so many of its characters."""
+"""Evaluating an expression once, loops apart, takes as long as a step for so many of its
+characters.
+"""
 CHARACTERS_AT_ONCE = 1_000
-"""A longer expression is delayed: if it is not kept compiled, compiling it takes many milliseconds."""
+"""A longer expression is delayed: if it is not kept compiled, compiling it takes many
+milliseconds.
+"""
 STEPS_TO_COMPILE = 16
 """Compiling an expression takes as long as so many steps for each of its characters."""
 RESULTS_A_TURN = 200
@@ -44,7 +60,9 @@ class _Abandoned(BaseException):
     """Ends an evaluation in a thread for which nobody waits any more."""
 
 
-async def evaluate_at_once(store: Store, task: Task, index: int, allowance: Allowance) -> ConditionEvaluated | ConditionDelayed:
+async def evaluate_at_once(
+    store: Store, task: Task, index: int, allowance: Allowance
+) -> ConditionEvaluated | ConditionDelayed:
     """Evaluate a node's ``when`` if it takes a few milliseconds at most, and delay it otherwise."""
     expression = _expression(task.spec.plan, index)
     if allowance.steps <= 0 or len(expression) > CHARACTERS_AT_ONCE:
@@ -69,17 +87,24 @@ async def evaluate_at_once(store: Store, task: Task, index: int, allowance: Allo
     return ConditionEvaluated(index, value)
 
 
-async def evaluate_in_thread(store: Store, task: Task, index: int, since: float) -> ConditionEvaluated:
-    """Evaluate a node's ``when`` that was delayed. The event loop goes on meanwhile; a cancelled evaluation ends soon.
+async def evaluate_in_thread(
+    store: Store, task: Task, index: int, since: float
+) -> ConditionEvaluated:
+    """Evaluate a node's ``when`` that was delayed. The event loop goes on meanwhile; a cancelled
+    evaluation ends soon.
 
     Raises:
         StoreError: results above the node could not be read.
     """
     expression = _expression(task.spec.plan, index)
     try:
-        needed = await anyio.to_thread.run_sync(partial(nodes_needed, task.spec.plan, index), abandon_on_cancel=True)
+        needed = await anyio.to_thread.run_sync(
+            partial(nodes_needed, task.spec.plan, index), abandon_on_cancel=True
+        )
     except InvalidExpression as error:
-        return ConditionEvaluated(index, error=str(condition_failure(expression, str(error))), since=since)
+        return ConditionEvaluated(
+            index, error=str(condition_failure(expression, str(error))), since=since
+        )
     assert needed is not None
     scope = await _scope(store, task, needed)
     abandoned = False
@@ -91,9 +116,13 @@ async def evaluate_in_thread(store: Store, task: Task, index: int, since: float)
 
     def evaluate() -> ConditionEvaluated:
         try:
-            value = evaluate_condition(expression, scope, Budget(MAX_STEPS, MAX_MEMORY, pause=pause))
+            value = evaluate_condition(
+                expression, scope, Budget(MAX_STEPS, MAX_MEMORY, pause=pause)
+            )
         except BudgetExceeded as error:
-            return ConditionEvaluated(index, error=str(condition_failure(expression, str(error))), since=since)
+            return ConditionEvaluated(
+                index, error=str(condition_failure(expression, str(error))), since=since
+            )
         except NodeFailure as error:
             return ConditionEvaluated(index, error=str(error), since=since)
         return ConditionEvaluated(index, value, since=since)
@@ -104,8 +133,12 @@ async def evaluate_in_thread(store: Store, task: Task, index: int, since: float)
         abandoned = True
 
 
-def nodes_needed(plan: Plan, index: int, *, most_edges: int | None = None) -> dict[str, list[int]] | None:
-    """The nodes whose results and errors a node's ``when`` reads, by name; None if ``most_edges`` do not suffice to find them."""
+def nodes_needed(
+    plan: Plan, index: int, *, most_edges: int | None = None
+) -> dict[str, list[int]] | None:
+    """The nodes whose results and errors a node's ``when`` reads, by name; None if ``most_edges``
+    do not suffice to find them.
+    """
     above: list[int] | None = None
     needed: dict[str, list[int]] = {}
     for name, nodes in nodes_read(_expression(plan, index)).items():
@@ -148,8 +181,12 @@ async def _scope(store: Store, task: Task, needed: Mapping[str, list[int]]) -> d
     return {
         "params": spec.params,
         "vars": task.vars,
-        "results": await _in_turns(needed.get("results", []), lambda nodes: _results(store, task, nodes)),
-        "errors": await _in_turns(needed.get("errors", []), lambda nodes: errors_of(store, task, nodes)),
+        "results": await _in_turns(
+            needed.get("results", []), lambda nodes: _results(store, task, nodes)
+        ),
+        "errors": await _in_turns(
+            needed.get("errors", []), lambda nodes: errors_of(store, task, nodes)
+        ),
         "task": about,
     }
 

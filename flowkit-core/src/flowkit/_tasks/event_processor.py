@@ -33,7 +33,14 @@ from flowkit._tasks.conditions import Allowance, evaluate_at_once
 from flowkit._tasks.reduced_reports import without_payloads
 from flowkit._tasks.views import node_view, task_view
 from flowkit._text.redaction import redacted, writable
-from flowkit._user_code.containment import contained, error_text, error_type, origin, traceback_text, undo_cancellation
+from flowkit._user_code.containment import (
+    contained,
+    error_text,
+    error_type,
+    origin,
+    traceback_text,
+    undo_cancellation,
+)
 from flowkit._user_code.failure_logs import log_failure
 from flowkit.errors import (
     CorruptRecord,
@@ -54,15 +61,21 @@ logger = logging.getLogger(__name__)
 LONGEST_PAUSE_SEC = 2.0
 MOST_OF_A_TRACEBACK = 20_000
 MOST_REMEMBERED = 50_000
-"""Tasks that are not held, of which commands that were sent and not recorded as sent, or defects that were logged, are remembered."""
+"""Tasks that are not held, of which commands that were sent and not recorded as sent, or defects
+that were logged, are remembered.
+"""
 
 
 def log_store_error(log: logging.Logger, notices: Notices, error: StoreError) -> None:
-    """Warn that the store is unavailable, or that it refuses what is asked, which is for an operator to change."""
+    """Warn that the store is unavailable, or that it refuses what is asked, which is for an
+    operator to change.
+    """
     if isinstance(error, StoreUnavailable):
         notices.trouble(log, "store", "The store is unavailable", error, action="store_unavailable")
     else:
-        notices.trouble(log, "store refuses", "The store refuses an operation", error, action="store_refused")
+        notices.trouble(
+            log, "store refuses", "The store refuses an operation", error, action="store_refused"
+        )
 
 
 @dataclass(slots=True)
@@ -75,7 +88,9 @@ class Held:
 
 @dataclass(slots=True)
 class Applied:
-    """What came of events: the tasks they concern and what is to be done for each, after the commit."""
+    """What came of events: the tasks they concern and what is to be done for each, after the
+    commit.
+    """
 
     effects: list[tuple[Held, list[Effect]]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -88,12 +103,19 @@ class Applied:
 class Applier:
     """Puts events through the engine and commits what comes out.
 
-    Tasks are kept in memory between calls, up to ``keep_nodes`` nodes in all. That two appliers hold one task is harmless: the slower
-    one's commit is refused, and it loads the task again.
+    Tasks are kept in memory between calls, up to ``keep_nodes`` nodes in all. That two appliers
+    hold one task is harmless: the slower one's commit is refused, and it loads the task again.
     """
 
     def __init__(
-        self, *, store: Store, clock: Clock, plugins: Plugins, settings: EngineSettings, keep_nodes: int, patience_sec: float | None
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        plugins: Plugins,
+        settings: EngineSettings,
+        keep_nodes: int,
+        patience_sec: float | None,
     ) -> None:
         """``patience_sec`` bounds how long an unavailable store is waited for; None: for ever."""
         self._store = store
@@ -121,7 +143,9 @@ class Applier:
         return [self._held[task_id] for task_id in task_ids if task_id in self._held]
 
     def forget(self, task_id: str) -> None:
-        """Drop a task from memory: somebody else changed it. That a command was sent is remembered, as it may not be stored."""
+        """Drop a task from memory: somebody else changed it. That a command was sent is remembered,
+        as it may not be stored.
+        """
         held = self._held.pop(task_id, None)
         if held is not None:
             self._held_nodes -= len(held.task.marks)
@@ -141,7 +165,9 @@ class Applier:
         return held
 
     async def forget_changed(self, task_ids: Collection[str]) -> list[str]:
-        """Drop those of these tasks that somebody else has changed: it is theirs now. Returns the others."""
+        """Drop those of these tasks that somebody else has changed: it is theirs now. Returns the
+        others.
+        """
         async with self._lock:
             records = await self._store.load(task_ids)
             mine = []
@@ -154,7 +180,9 @@ class Applier:
             return mine
 
     async def look(self, task_ids: Collection[str]) -> Applied:
-        """See whether tasks were changed by somebody else, and say what is yet to be done for those that were."""
+        """See whether tasks were changed by somebody else, and say what is yet to be done for those
+        that were.
+        """
         async with self._lock:
             records = await self._store.load(task_ids)
             applied = Applied(missing=[task_id for task_id in task_ids if task_id not in records])
@@ -185,12 +213,14 @@ class Applier:
             return applied
 
     async def apply(self, events: Mapping[str, Sequence[Event]], *, whole: bool = False) -> Applied:
-        """Put each task's events through the engine, in order, and commit. Returns when all of it is stored.
+        """Put each task's events through the engine, in order, and commit. Returns when all of it
+        is stored.
 
         ``whole`` brings the records of all nodes back from the archive first, which a retry needs.
 
         Raises:
-            StoreError: the store was unavailable for longer than ``patience_sec``, or refused an operation; what was stored is unknown.
+            StoreError: the store was unavailable for longer than ``patience_sec``, or refused an
+                operation; what was stored is unknown.
         """
         async with self._lock:
             applied = await self._apply(events, whole=whole)
@@ -198,17 +228,23 @@ class Applier:
             return applied
 
     def sent(self, held: Held, commands: Sequence[Sent]) -> None:
-        """These commands are on the bus. It is remembered, and stored with the next commit: forgetting it costs a copy of the command."""
+        """These commands are on the bus. It is remembered, and stored with the next commit:
+        forgetting it costs a copy of the command.
+        """
         held.ledger.sent(held.task, commands)
 
     def waits(self, task_id: str, command: Sent) -> None:
-        """Record that a command waits as far as the bus knows. It is stored with the next commit: losing it costs one more check."""
+        """Record that a command waits as far as the bus knows. It is stored with the next commit:
+        losing it costs one more check.
+        """
         for held in self.held_of((task_id,)):
             held.ledger.waits(held.task, command, self._clock.now())
 
     # ------------------------------------------------------------ applying
 
-    async def _apply(self, events: Mapping[str, Sequence[Event]], *, restore: bool = False, whole: bool = False) -> Applied:
+    async def _apply(
+        self, events: Mapping[str, Sequence[Event]], *, restore: bool = False, whole: bool = False
+    ) -> Applied:
         applied = Applied()
         rounds = [dict(events)]
         waited = 0.0
@@ -218,13 +254,17 @@ class Applier:
         while rounds:
             pending = rounds.pop()
             try:
-                rounds += await self._round(pending, operations, applied, restore=restore, whole=whole)
+                rounds += await self._round(
+                    pending, operations, applied, restore=restore, whole=whole
+                )
                 notices.over(logger, "store")
             except StoreError as error:
                 rounds.append(pending)
                 for task_id in pending:
                     self.forget(task_id)
-                if self._patience_sec is not None and (waited >= self._patience_sec or not isinstance(error, StoreUnavailable)):
+                if self._patience_sec is not None and (
+                    waited >= self._patience_sec or not isinstance(error, StoreUnavailable)
+                ):
                     raise
                 log_store_error(logger, notices, error)
                 pause = backoff.next_sec()
@@ -235,7 +275,13 @@ class Applier:
         return applied
 
     async def _round(
-        self, pending: dict[str, Sequence[Event]], operations: dict[str, str], applied: Applied, *, restore: bool, whole: bool
+        self,
+        pending: dict[str, Sequence[Event]],
+        operations: dict[str, str],
+        applied: Applied,
+        *,
+        restore: bool,
+        whole: bool,
     ) -> list[dict[str, Sequence[Event]]]:
         """Try once, and say what to try after it, the last first."""
         found = await self._get(pending)
@@ -244,7 +290,9 @@ class Applier:
             del pending[task_id]
         if whole:
             for held in found.values():
-                held.task.records.update(await records_of(self._store, held.task, range(len(held.task.marks))))
+                held.task.records.update(
+                    await records_of(self._store, held.task, range(len(held.task.marks)))
+                )
         if operations:
             self._settle_unknown(pending, found, operations, applied)
         try:
@@ -259,11 +307,15 @@ class Applier:
     async def _parted(
         self, pending: Mapping[str, Sequence[Event]], error: FlowKitError, applied: Applied
     ) -> list[dict[str, Sequence[Event]]]:
-        """What to try in the place of events with which a task cannot be stored: each alone, then without what they carry."""
+        """What to try in the place of events with which a task cannot be stored: each alone, then
+        without what they carry.
+        """
         for task_id in pending:
             self.forget(task_id)
         alone: list[dict[str, Sequence[Event]]] = [
-            {task_id: events[place : place + 1]} for task_id, events in pending.items() for place in range(max(len(events), 1))
+            {task_id: events[place : place + 1]}
+            for task_id, events in pending.items()
+            for place in range(max(len(events), 1))
         ]
         if len(alone) > 1:
             return alone[::-1]
@@ -273,11 +325,20 @@ class Applier:
             applied.quarantined[task_id] = error
             await self.quarantine(task_id, error)
             return []
-        logger.warning("Task %s cannot be stored: %s", task_id, error, extra={"action": "task_unstorable", "task_id": task_id})
+        logger.warning(
+            "Task %s cannot be stored: %s",
+            task_id,
+            error,
+            extra={"action": "task_unstorable", "task_id": task_id},
+        )
         return [{task_id: bare}]
 
     def _settle_unknown(
-        self, pending: dict[str, Sequence[Event]], found: Mapping[str, Held], operations: dict[str, str], applied: Applied
+        self,
+        pending: dict[str, Sequence[Event]],
+        found: Mapping[str, Held],
+        operations: dict[str, str],
+        applied: Applied,
     ) -> None:
         """A commit whose outcome was not told was applied if the record has its operation's id."""
         for task_id in [task_id for task_id in pending if task_id in operations]:
@@ -296,7 +357,9 @@ class Applier:
     ) -> list[str]:
         """One round: advance, commit, and say which tasks were refused."""
         commits = []
-        outcomes: list[tuple[str, Held, TaskStatus, list[Effect], list[tuple[str, dict[str, Any]]]]] = []
+        outcomes: list[
+            tuple[str, Held, TaskStatus, list[Effect], list[tuple[str, dict[str, Any]]]]
+        ] = []
         letters: dict[str, LetterChanges] = {}
         unsure: list[str] = []
         for task_id, events in pending.items():
@@ -304,7 +367,9 @@ class Applier:
             before = held.task.status
             about_letters = LetterChanges()
             try:
-                changed, effects, notices = await self._advance(held, events, about_letters, restore=restore)
+                changed, effects, notices = await self._advance(
+                    held, events, about_letters, restore=restore
+                )
                 operation = f"{self._name}.{next(self._numbers)}"
                 commit = held.ledger.commit(held.task, operation) if changed else None
             except (StoreError, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt):
@@ -330,7 +395,9 @@ class Applier:
         applied.uncommitted |= {letter.letter_id: letter for letter in parked}
         await self._park(parked)
         stored = await self._store.commit(commits)
-        for (task_id, held, before, effects, notices), commit, success in zip(outcomes, commits, stored, strict=True):
+        for (task_id, held, before, effects, notices), commit, success in zip(
+            outcomes, commits, stored, strict=True
+        ):
             if not success:
                 stale.append(task_id)
                 continue
@@ -346,11 +413,20 @@ class Applier:
             for hook, arguments in notices:
                 self._plugins.notify(hook, **arguments)
         await undo_cancellation()
-        await self._drop([letter_id for task_id, one in letters.items() if task_id not in operations for letter_id in one.dropped])
+        await self._drop(
+            [
+                letter_id
+                for task_id, one in letters.items()
+                if task_id not in operations
+                for letter_id in one.dropped
+            ]
+        )
         return stale
 
     async def _park(self, letters: list[DeadLetter]) -> None:
-        """Store dead letters. A store that refuses them does not stop the tasks that they are about."""
+        """Store dead letters. A store that refuses them does not stop the tasks that they are
+        about.
+        """
         if not letters:
             return
         try:
@@ -358,35 +434,56 @@ class Applier:
         except StoreUnavailable:
             raise
         except StoreError as error:
-            notices_of(self._clock).trouble(logger, "letters", "Dead letters cannot be stored", error, action="letters_refused")
+            notices_of(self._clock).trouble(
+                logger, "letters", "Dead letters cannot be stored", error, action="letters_refused"
+            )
 
     async def _drop(self, letter_ids: list[str]) -> None:
-        """Drop dead letters of nodes that succeeded. One that stays does no harm: its retry finds that the node has run again."""
+        """Drop dead letters of nodes that succeeded. One that stays does no harm: its retry finds
+        that the node has run again.
+        """
         if not letter_ids:
             return
         try:
             await self._store.drop_dead_letters(letter_ids)
         except StoreError as error:
-            notices_of(self._clock).trouble(logger, "letters", "Dead letters cannot be dropped", error, action="letters_left")
+            notices_of(self._clock).trouble(
+                logger, "letters", "Dead letters cannot be dropped", error, action="letters_left"
+            )
 
     async def _drop_strays(self, letters: list[DeadLetter]) -> None:
         """Drop dead letters of failures that others have prevented: their commits came first.
 
-        The letter of a node that has not ended stays: others may be about to commit the same failure.
+        The letter of a node that has not ended stays: others may be about to commit the same
+        failure.
         """
         try:
             states = await letter_states(self._store, letters)
         except StoreError as error:
-            notices_of(self._clock).trouble(logger, "letters", "Dead letters cannot be checked", error, action="letters_left")
+            notices_of(self._clock).trouble(
+                logger, "letters", "Dead letters cannot be checked", error, action="letters_left"
+            )
             return
-        await self._drop([letter.letter_id for letter, state in zip(letters, states, strict=True) if state is LetterState.STRAY])
+        await self._drop(
+            [
+                letter.letter_id
+                for letter, state in zip(letters, states, strict=True)
+                if state is LetterState.STRAY
+            ]
+        )
 
     async def _outdated(self, task_ids: Collection[str], found: Mapping[str, Held]) -> list[str]:
-        """Those tasks that others have changed: what a copy from memory ignores may mean something to the task as it is now."""
+        """Those tasks that others have changed: what a copy from memory ignores may mean something
+        to the task as it is now.
+        """
         if not task_ids:
             return []
         records = await self._store.load(task_ids)
-        return [task_id for task_id in task_ids if task_id not in records or records[task_id].version != found[task_id].task.version]
+        return [
+            task_id
+            for task_id in task_ids
+            if task_id not in records or records[task_id].version != found[task_id].task.version
+        ]
 
     async def _advance(
         self, held: Held, events: Sequence[Event], letters: LetterChanges, *, restore: bool
@@ -395,7 +492,9 @@ class Applier:
         changed = False
         effects: list[Effect] = pending_effects(held.task, claimed=False) if restore else []
         notices: list[tuple[str, dict[str, Any]]] = []
-        conditions: list[Effect] = [effect for effect in effects if effect.__class__ is EvaluateCondition]
+        conditions: list[Effect] = [
+            effect for effect in effects if effect.__class__ is EvaluateCondition
+        ]
         effects = [effect for effect in effects if effect.__class__ is not EvaluateCondition]
         for event in events:
             step = advance(held.task, event, now=now, settings=self._settings)
@@ -434,7 +533,9 @@ class Applier:
         return True
 
     def _notices(self, step: Transition) -> list[tuple[str, dict[str, Any]]]:
-        """What observers are to be told of a change. The views of before are taken now, before it is made."""
+        """What observers are to be told of a change. The views of before are taken now, before it
+        is made.
+        """
         task = step.task
         notices: list[tuple[str, dict[str, Any]]] = []
         before = task_view(task)
@@ -446,30 +547,53 @@ class Applier:
             for index, node_before in nodes:
                 node_after = node_view(task, index, step)
                 if node_after.status is not node_before.status:
-                    notices.append(("flowkit_node_changed", {"task": after_task, "before": node_before, "after": node_after}))
+                    notices.append(
+                        (
+                            "flowkit_node_changed",
+                            {"task": after_task, "before": node_before, "after": node_after},
+                        )
+                    )
         return notices
 
     async def quarantine(self, task_id: str, error: BaseException) -> None:
         """A defect struck this task: it is put aside with its traceback, and the others go on.
 
-        The same defect leaves one letter, and one line in the log of this process, however often it strikes.
+        The same defect leaves one letter, and one line in the log of this process, however often it
+        strikes.
         """
         self.forget(task_id)
         error = origin(error)
         text = writable(redacted(traceback_text(error)), most=MOST_OF_A_TRACEBACK)
         mark = sha256(text.encode()).hexdigest()[:8]
         if self._quarantined.get(task_id) != mark:
-            # The texts of these errors say which record or message it is and why, and show nothing of it.
-            why = str(error) if isinstance(error, CorruptRecord | MessageTooLarge | PayloadError) else error_type(error)
+            # The texts of these errors say which record or message it is and why, and show nothing
+            # of it.
+            why = (
+                str(error)
+                if isinstance(error, CorruptRecord | MessageTooLarge | PayloadError)
+                else error_type(error)
+            )
             log_failure(
-                logger, self._plugins, "Task %s is quarantined, %s", task_id, why, text=error_text(error), error=error, level=logging.ERROR,
+                logger,
+                self._plugins,
+                "Task %s is quarantined, %s",
+                task_id,
+                why,
+                text=error_text(error),
+                error=error,
+                level=logging.ERROR,
                 extra={"action": "task_quarantined", "task_id": task_id},
-            )  # fmt: skip
+            )
             self._quarantined[task_id] = mark
             if len(self._quarantined) > MOST_REMEMBERED:
                 self._quarantined.popitem(last=False)
         letter = DeadLetter(
-            letter_id=f"task-{task_id}-{mark}", at=self._clock.now(), kind="task", reason_code="quarantined", error=text, task_id=task_id
+            letter_id=f"task-{task_id}-{mark}",
+            at=self._clock.now(),
+            kind="task",
+            reason_code="quarantined",
+            error=text,
+            task_id=task_id,
         )
         await self._store.park([letter])
 
@@ -513,7 +637,11 @@ class Applier:
 def _log_status(task: Task, before: TaskStatus, plugins: Plugins) -> None:
     """Log the start and the end of a task."""
     if before is TaskStatus.QUEUED and task.started_at is not None:
-        logger.info("Task %s started", task.task_id, extra={"action": "task_started", "task_id": task.task_id})
+        logger.info(
+            "Task %s started",
+            task.task_id,
+            extra={"action": "task_started", "task_id": task.task_id},
+        )
     if task.status.terminal:
         level = logging.WARNING if task.status is TaskStatus.FAILED else logging.INFO
         if logger.isEnabledFor(level):

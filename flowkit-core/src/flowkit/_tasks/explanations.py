@@ -8,12 +8,19 @@ from flowkit.task import ENDED, Mark, NodeRecord, Task
 MOST_NAMES = 3
 MOST_OF_A_CAUSE = 1000
 CLOCKS_DIFFER_SEC = 1.0
-"""A change counts as later than a dead letter only if it is later by more than this: their times are of different processes."""
+"""A change counts as later than a dead letter only if it is later by more than this: their times
+are of different processes.
+"""
 
 
 def keeps_waiting(task: Task, index: int, record: TaskRecord, letter: DeadLetter) -> bool:
-    """Return whether a node does not start because its task was put aside with this letter and has not changed since then."""
-    return task.marks[index] not in {*ENDED, Mark.RUNNING} and last_change_at(record) <= letter.at + CLOCKS_DIFFER_SEC
+    """Return whether a node does not start because its task was put aside with this letter and has
+    not changed since then.
+    """
+    return (
+        task.marks[index] not in {*ENDED, Mark.RUNNING}
+        and last_change_at(record) <= letter.at + CLOCKS_DIFFER_SEC
+    )
 
 
 def explain_put_aside(letter: DeadLetter, *, now: float) -> str:
@@ -26,8 +33,12 @@ def explain_put_aside(letter: DeadLetter, *, now: float) -> str:
     )
 
 
-def explain_node(task: Task, index: int, record: NodeRecord | None, *, now: float, served: bool) -> str:
-    """Return the reason, with what the node waits for. ``served`` says whether a living worker has its role."""
+def explain_node(
+    task: Task, index: int, record: NodeRecord | None, *, now: float, served: bool
+) -> str:
+    """Return the reason, with what the node waits for. ``served`` says whether a living worker has
+    its role.
+    """
     plan = task.spec.plan
     name = f"{plan.ids[index]!r}"
     mark = task.marks[index]
@@ -40,7 +51,11 @@ def explain_node(task: Task, index: int, record: NodeRecord | None, *, now: floa
     )
     match mark:
         case Mark.RUNNING:
-            return f"{name} is running on {record.worker_id!r}." if record and record.worker_id else f"{name} is running in a coordinator."
+            return (
+                f"{name} is running on {record.worker_id!r}."
+                if record and record.worker_id
+                else f"{name} is running in a coordinator."
+            )
         case Mark.FINISHED:
             return f"{name} has finished{_without(task, record)}."
         case Mark.FAILED:
@@ -95,14 +110,17 @@ def _stopped(task: Task, index: int, record: NodeRecord | None) -> str:
 
 
 def _failure_above(task: Task, index: int) -> str:
-    """Name the failed or cancelled node because of which a node was skipped, and say where it stands."""
+    """Name the failed or cancelled node because of which a node was skipped, and say where it
+    stands.
+    """
     plan, marks = task.spec.plan, task.marks
     path = [index]
     while marks[path[-1]] == Mark.UPSTREAM_FAILED:
         broken = (
             edge.node
             for edge in plan.parents[path[-1]]
-            if marks[edge.node] in ENDED and edge_outcomes(plan, edge.node, marks[edge.node])[edge.route] == BROKEN
+            if marks[edge.node] in ENDED
+            and edge_outcomes(plan, edge.node, marks[edge.node])[edge.route] == BROKEN
         )
         path.append(next(broken))
     where = "which it depends on" if len(path) == 2 else "which stands above it"
@@ -120,7 +138,9 @@ def _ago(record: NodeRecord | None, now: float) -> str:
 
 def _parents(task: Task, index: int) -> str:
     plan = task.spec.plan
-    pending = [plan.ids[edge.node] for edge in plan.parents[index] if task.marks[edge.node] not in ENDED]
+    pending = [
+        plan.ids[edge.node] for edge in plan.parents[index] if task.marks[edge.node] not in ENDED
+    ]
     names = ", ".join(map(repr, pending[:MOST_NAMES]))
     more = f" and {len(pending) - MOST_NAMES} more" if len(pending) > MOST_NAMES else ""
     need = plan.need[index]

@@ -9,11 +9,21 @@ from flowkit.messages import NodeFailed, NodeProgressed, NodeReleased, NodeSucce
 
 
 def without_payloads(events: Sequence[Event], error: FlowKitError) -> list[Event]:
-    """The events, with a failure for each result, and without progress. Those that carry neither are as they were."""
+    """The events, with a failure for each result, and without progress. Those that carry neither
+    are as they were.
+    """
     if isinstance(error, RecordTooLarge):
-        reason, permanent, why = "result_too_large", True, f"the task would be too large to store: {error}"
+        reason, permanent, why = (
+            "result_too_large",
+            True,
+            f"the task would be too large to store: {error}",
+        )
     else:
-        reason, permanent, why = "result_not_encoded", False, f"the result cannot be stored: {error}"
+        reason, permanent, why = (
+            "result_not_encoded",
+            False,
+            f"the result cannot be stored: {error}",
+        )
     return [_without_payload(event, reason, permanent, writable(why)) for event in events]
 
 
@@ -21,11 +31,21 @@ def _without_payload(event: Event, reason: str, permanent: bool, why: str) -> Ev
     match event:
         case NodeSucceeded():
             return NodeFailed(
-                task_id=event.task_id, index=event.index, attempt=event.attempt, token=event.token, worker_id=event.worker_id,
-                started_at=event.started_at, at=event.at, reason_code=reason, permanent=permanent, error=why,
-            )  # fmt: skip
+                task_id=event.task_id,
+                index=event.index,
+                attempt=event.attempt,
+                token=event.token,
+                worker_id=event.worker_id,
+                started_at=event.started_at,
+                at=event.at,
+                reason_code=reason,
+                permanent=permanent,
+                error=why,
+            )
         case FunctionReturned():
-            return FunctionFailed(event.index, event.attempt, event.token, event.at, reason, permanent, why)
+            return FunctionFailed(
+                event.index, event.attempt, event.token, event.at, reason, permanent, why
+            )
         case NodeProgressed() | NodeReleased() if event.progress is not None:
             return event.model_copy(update={"progress": None})
         case _:

@@ -9,7 +9,17 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from flowkit._engine import Effect, EngineSettings, TaskSubmitted, advance
 from flowkit._json.limits import PositiveSeconds, Priority
 from flowkit._json.python_objects import NotWritable, plain_object
-from flowkit._json.values import MAX_VALUE_LEVELS, NotJson, TooLarge, clean, is_plain, is_unicode, json_copy, kind_of, place
+from flowkit._json.values import (
+    MAX_VALUE_LEVELS,
+    NotJson,
+    TooLarge,
+    clean,
+    is_plain,
+    is_unicode,
+    json_copy,
+    kind_of,
+    place,
+)
 from flowkit._records.task_records import encode_spec, new_record
 from flowkit._user_code.containment import contained, error_text
 from flowkit.config import GraphLimits
@@ -59,7 +69,9 @@ class Submission:
     record: TaskRecord
     effects: list[Effect]
     certainly_new: bool
-    """Nobody can have stored a task with this id or key before, and nothing stands between its effects and their being carried out."""
+    """Nobody can have stored a task with this id or key before, and nothing stands between its
+    effects and their being carried out.
+    """
 
 
 def checked(
@@ -71,7 +83,8 @@ def checked(
     command_topic: Callable[[str], str],
     **options: Any,
 ) -> tuple[Graph, dict[str, Any], TaskOptions]:
-    """What is submitted, the parameters as plain JSON. ``options`` are the fields of :class:`TaskOptions`.
+    """What is submitted, the parameters as plain JSON. ``options`` are the fields of
+    :class:`TaskOptions`.
 
     ``command_topic`` gives the topic of a role, and raises a ConfigError if the role can have none.
 
@@ -92,7 +105,9 @@ def checked(
     except ValidationError as error:
         faults += [Fault(None, refusal(item)) for item in error.errors(include_url=False)]
     except Exception as error:
-        faults.append(Fault(None, f"the options of the task cannot be read: {error_text(error, most=400)}"))
+        faults.append(
+            Fault(None, f"the options of the task cannot be read: {error_text(error, most=400)}")
+        )
     if params is not None:
         plain, wrong = _plain_params(params, limits.max_bytes)
         faults += wrong
@@ -126,9 +141,13 @@ def _plain_params(params: Any, max_bytes: int) -> tuple[dict[str, Any], list[Fau
         return {}, [Fault(None, f"params must be an object, not {kind_of(params)}")]
     try:
         if not is_plain(value, "params", max_bytes=max_bytes, max_levels=MAX_VALUE_LEVELS):
-            value, problems = clean(value, "params", max_bytes=max_bytes, max_levels=MAX_VALUE_LEVELS)
+            value, problems = clean(
+                value, "params", max_bytes=max_bytes, max_levels=MAX_VALUE_LEVELS
+            )
             if problems:
-                return {}, [Fault(None, f"{place(('params', *path))} {reason}") for path, reason in problems]
+                return {}, [
+                    Fault(None, f"{place(('params', *path))} {reason}") for path, reason in problems
+                ]
         return json_copy(value, "params", max_bytes=max_bytes), []
     except (TooLarge, NotJson) as error:
         return {}, [Fault(None, str(error))]
@@ -139,13 +158,27 @@ def _items(params: Any) -> Any:
     return plain_object(params.items()) if isinstance(params, Mapping) else None
 
 
-def submission(spec: TaskSpec, graph: Graph, *, certainly_new: bool, settings: EngineSettings) -> Submission:
+def submission(
+    spec: TaskSpec, graph: Graph, *, certainly_new: bool, settings: EngineSettings
+) -> Submission:
     """The task, with what its first event brought."""
     size = len(spec.plan.ids)
-    task = Task(spec=spec, marks=bytearray(b".") * size, taken=[0] * size, empty=[0] * size, broken=[0] * size, open=size)
+    task = Task(
+        spec=spec,
+        marks=bytearray(b".") * size,
+        taken=[0] * size,
+        empty=[0] * size,
+        broken=[0] * size,
+        open=size,
+    )
     step = advance(task, TaskSubmitted(), now=spec.created_at, settings=settings)
     step.apply()
-    return Submission(task, new_record(task, encode_spec(spec, graph.source), step.log), step.effects, certainly_new)
+    return Submission(
+        task,
+        new_record(task, encode_spec(spec, graph.source), step.log),
+        step.effects,
+        certainly_new,
+    )
 
 
 def checked_reason(reason: str) -> str:
@@ -160,5 +193,7 @@ def checked_reason(reason: str) -> str:
 
 
 def new_id(now: float, random: bytes) -> str:
-    """A new task id: 12 hexadecimal digits of the time in milliseconds, so that ids sort by age, and 20 at random."""
+    """A new task id: 12 hexadecimal digits of the time in milliseconds, so that ids sort by age,
+    and 20 at random.
+    """
     return f"{int(now * 1000) & 0xFFFFFFFFFFFF:012x}{random.hex()}"

@@ -6,7 +6,18 @@ from typing import Any
 
 from flowkit._engine import Transition, stop_cause
 from flowkit.protocols import utc
-from flowkit.task import STATUS_OF_MARK, LogEntry, Mark, NodeRecord, NodeStatus, NodeView, Task, TaskEvent, TaskStatus, TaskView
+from flowkit.task import (
+    STATUS_OF_MARK,
+    LogEntry,
+    Mark,
+    NodeRecord,
+    NodeStatus,
+    NodeView,
+    Task,
+    TaskEvent,
+    TaskStatus,
+    TaskView,
+)
 
 _NOTHING = NodeRecord()
 
@@ -15,7 +26,12 @@ def _time(seconds: float | None) -> datetime | None:
     return None if seconds is None else utc(seconds)
 
 
-def node_view(task: Task, index: int, step: Transition | None = None, records: Mapping[int, NodeRecord] | None = None) -> NodeView:
+def node_view(
+    task: Task,
+    index: int,
+    step: Transition | None = None,
+    records: Mapping[int, NodeRecord] | None = None,
+) -> NodeView:
     """A node of a task; as it is after ``step``, if given."""
     if step is None:
         mark, record = task.marks[index], task.records.get(index, _NOTHING)
@@ -49,7 +65,11 @@ def node_view(task: Task, index: int, step: Transition | None = None, records: M
 
 
 def task_view(
-    task: Task, step: Transition | None = None, *, nodes: dict[str, NodeView] | None = None, result: dict[str, Any] | None = None
+    task: Task,
+    step: Transition | None = None,
+    *,
+    nodes: dict[str, NodeView] | None = None,
+    result: dict[str, Any] | None = None,
 ) -> TaskView:
     """A task; as it is after ``step``, if given, and without its nodes, if they are not given."""
     state = task if step is None else step
@@ -62,7 +82,9 @@ def task_view(
         vars=state.vars,
         labels=spec.labels,
         result=result,
-        error=(state.reason or state.error) if state.outcome is TaskStatus.CANCELLED else state.error,
+        error=(state.reason or state.error)
+        if state.outcome is TaskStatus.CANCELLED
+        else state.error,
         created_at=utc(spec.created_at),
         started_at=_time(state.started_at),
         finished_at=_time(state.finished_at),
@@ -71,13 +93,19 @@ def task_view(
 
 
 def full_view(task: Task, records: Mapping[int, NodeRecord]) -> TaskView:
-    """A task with its nodes and, once it has ended, its result. ``records`` are those that lie in the archive."""
+    """A task with its nodes and, once it has ended, its result. ``records`` are those that lie in
+    the archive.
+    """
     plan = task.spec.plan
-    nodes = {node_id: node_view(task, index, records=records) for index, node_id in enumerate(plan.ids)}
+    nodes = {
+        node_id: node_view(task, index, records=records) for index, node_id in enumerate(plan.ids)
+    }
     result = None
     if task.terminal:
         leaves = [nodes[plan.ids[leaf]] for leaf in plan.leaves]
-        result = {leaf.node_id: leaf.result for leaf in leaves if leaf.status is NodeStatus.FINISHED}
+        result = {
+            leaf.node_id: leaf.result for leaf in leaves if leaf.status is NodeStatus.FINISHED
+        }
     return task_view(task, nodes=nodes, result=result)
 
 

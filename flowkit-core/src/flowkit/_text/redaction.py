@@ -1,4 +1,6 @@
-"""What may be shown to people, in logs and on terminals: texts without secrets, and without signs that do more than be read."""
+"""What may be shown to people, in logs and on terminals: texts without secrets, and without signs
+that do more than be read.
+"""
 
 import json
 import re
@@ -8,9 +10,7 @@ from typing import Any
 HIDDEN = "***"
 
 _USER_INFO = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]{1,20}://)[^\s'\"<>]{1,1024}@")
-_SECRETS = (
-    r"(?:passw(?:or)?d|pass[_-]?phrase|pwd|secret(?:[_-]?key)?|signing[_-]?keys?|(?:api|access|private|account)[_-]?key|credentials?|token)"
-)
+_SECRETS = r"(?:passw(?:or)?d|pass[_-]?phrase|pwd|secret(?:[_-]?key)?|signing[_-]?keys?|(?:api|access|private|account)[_-]?key|credentials?|token)"
 _HEADERS = r"(?:authorization|cookies?)"
 _QUOTED = r"""\\*b?(?:"[^"\n]*"?|'[^'\n]*'?)"""
 _IS = r"(?:\\*['\"])?\s{0,8}[=:]\s{0,8}"
@@ -40,14 +40,21 @@ _HIDDEN_PARTS = tuple(
 _MAY_HIDE = re.compile(rf"(?i){_SECRETS}|{_HEADERS}|bearer")
 _NAMES_A_SECRET = re.compile(rf"(?i)(?:{_SECRETS}|{_HEADERS})$")
 
-# Controls; marks that turn the direction of writing; separators of lines and paragraphs; halves of surrogate pairs.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+# Controls; marks that turn the direction of writing; separators of lines and paragraphs; halves of
+# surrogate pairs.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
 _BEYOND_ASCII = re.compile("[^\x00-\x7f]")
-_UNPRINTABLE_BUT_LINES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+_UNPRINTABLE_BUT_LINES = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
 
 
 def redacted(text: str) -> str:
-    """Hide the users and passwords of addresses, the values of passwords, tokens and keys, and of headers such as ``Authorization``."""
+    """Hide the users and passwords of addresses, the values of passwords, tokens and keys, and of
+    headers such as ``Authorization``.
+    """
     if "://" in text:
         text = _USER_INFO.sub(rf"\1{HIDDEN}@", text)
     for pattern in _HIDDEN_PARTS if _MAY_HIDE.search(text) else ():
@@ -59,9 +66,15 @@ def redacted_value(value: Any, name: str = "") -> Any:
     """Hide secrets in the texts of a value, and every text under the name of a secret."""
     if isinstance(value, Mapping):
         within = name if _NAMES_A_SECRET.search(name) else ""
-        return {_key(key): redacted_value(item, within or _text(key)) for key, item in value.items()}
+        return {
+            _key(key): redacted_value(item, within or _text(key)) for key, item in value.items()
+        }
     if isinstance(value, list | tuple):
-        if len(value) == 2 and isinstance(value[0], str | bytes) and _NAMES_A_SECRET.search(_text(value[0])):
+        if (
+            len(value) == 2
+            and isinstance(value[0], str | bytes)
+            and _NAMES_A_SECRET.search(_text(value[0]))
+        ):
             # A header, as clients for HTTP give them.
             return (value[0], redacted_value(value[1], _text(value[0])))
         items = [redacted_value(item, name) for item in value]
@@ -76,7 +89,11 @@ def _key(key: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else encodable(str(value))
+    return (
+        value.decode("utf-8", "backslashreplace")
+        if isinstance(value, bytes)
+        else encodable(str(value))
+    )
 
 
 def printable(text: str, *, lines: bool = False) -> str:
@@ -98,7 +115,9 @@ def shortened(text: str, most: int = 80) -> str:
 
 
 def writable(text: str, *, most: int = 4_000) -> str:
-    """The first ``most`` characters of a text, in a form that can be written everywhere: halves of surrogate pairs are written out."""
+    """The first ``most`` characters of a text, in a form that can be written everywhere: halves of
+    surrogate pairs are written out.
+    """
     return encodable(text[:most])[:most]
 
 
@@ -108,7 +127,9 @@ def encodable(text: str) -> str:
 
 
 def escaped_for(encoding: str, text: str) -> str:
-    """Return a text as it is if this encoding has all its characters, else with those beyond ASCII escaped as JSON does it."""
+    """Return a text as it is if this encoding has all its characters, else with those beyond ASCII
+    escaped as JSON does it.
+    """
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
@@ -117,8 +138,24 @@ def escaped_for(encoding: str, text: str) -> str:
 
 
 def printable_json(text: str) -> str:
-    """JSON in which the same is escaped as JSON does it. What is below a space JSON escapes by itself."""
-    return text if text.isascii() and "\x7f" not in text else _UNPRINTABLE_BUT_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    """JSON in which the same is escaped as JSON does it. What is below a space JSON escapes by
+    itself.
+    """
+    return (
+        text
+        if text.isascii() and "\x7f" not in text
+        else _UNPRINTABLE_BUT_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    )
 
 
-__all__ = ["HIDDEN", "encodable", "escaped_for", "printable", "printable_json", "redacted", "redacted_value", "shortened", "writable"]
+__all__ = [
+    "HIDDEN",
+    "encodable",
+    "escaped_for",
+    "printable",
+    "printable_json",
+    "redacted",
+    "redacted_value",
+    "shortened",
+    "writable",
+]

@@ -1,7 +1,7 @@
 """Telling whether a text looks like a secret, for ``block_sensitive``.
 
-The patterns ask for the shortest text that gives a secret away and never for the longest, and each may only begin where
-no token runs already, so that a search takes time in proportion to the text.
+The patterns ask for the shortest text that gives a secret away and never for the longest, and each
+may only begin where no token runs already, so that a search takes time in proportion to the text.
 """
 
 import math
@@ -20,34 +20,74 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("a cloud access key", _START + r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?![A-Za-z0-9])"),
         ("a cloud access key", _START + r"AIza[A-Za-z0-9_-]{35}"),
         ("a cloud access key", r"(?i)\b(?:AccountKey|SharedAccessKey)=[A-Za-z0-9+/]{20}"),
-        ("an API token", _START + r"(?:gh[pousr]_[A-Za-z0-9]{30}|github_pat_[A-Za-z0-9_]{22}|glpat-[A-Za-z0-9_-]{20})"),
+        (
+            "an API token",
+            _START
+            + r"(?:gh[pousr]_[A-Za-z0-9]{30}|github_pat_[A-Za-z0-9_]{22}|glpat-[A-Za-z0-9_-]{20})",
+        ),
         ("an API token", _START + r"(?:xox[abceoprs]-[A-Za-z0-9-]{10}|xapp-[A-Za-z0-9-]{10})"),
         ("an API token", _START + r"sk-[A-Za-z0-9_-]{20}"),
         ("an API token", _START + r"[rs]k_(?:live|test)_[A-Za-z0-9]{10}"),
-        ("an API token", _START + r"(?:npm_[A-Za-z0-9]{36}|hf_[A-Za-z0-9]{30}|dop_v1_[a-f0-9]{64}|pypi-[A-Za-z0-9_-]{40})"),
-        ("an API token", _START + r"(?:ya29\.[A-Za-z0-9_-]{20}|SG\.[A-Za-z0-9_-]{16,64}\.[A-Za-z0-9_-]{16})"),
-        ("a bearer token", r"(?i)\bbearer[ \t]{1,8}(?=[A-Za-z._~+/-]{0,64}[0-9])[A-Za-z0-9._~+/-]{12}"),
-        ("credentials in a header", r"(?i)\bauthorization['\"]?\s{0,8}[:=]\s{0,8}['\"]?[a-z][a-z0-9-]{1,20}[ \t]{1,8}[a-z0-9+/=._~-]{8}"),
-        ("a session in a header", r"(?i)\bcookie['\"]?\s{0,8}:\s{0,8}['\"]?[a-z0-9._-]{1,64}=[^\s;'\"]{8}"),
-        ("a password in an address", r"\b[A-Za-z][A-Za-z0-9+.-]{1,20}://[^/\s:@]{0,64}:[^/\s@]{1,256}@"),
+        (
+            "an API token",
+            _START
+            + r"(?:npm_[A-Za-z0-9]{36}|hf_[A-Za-z0-9]{30}|dop_v1_[a-f0-9]{64}|pypi-[A-Za-z0-9_-]{40})",
+        ),
+        (
+            "an API token",
+            _START + r"(?:ya29\.[A-Za-z0-9_-]{20}|SG\.[A-Za-z0-9_-]{16,64}\.[A-Za-z0-9_-]{16})",
+        ),
+        (
+            "a bearer token",
+            r"(?i)\bbearer[ \t]{1,8}(?=[A-Za-z._~+/-]{0,64}[0-9])[A-Za-z0-9._~+/-]{12}",
+        ),
+        (
+            "credentials in a header",
+            r"(?i)\bauthorization['\"]?\s{0,8}[:=]\s{0,8}['\"]?[a-z][a-z0-9-]{1,20}[ \t]{1,8}[a-z0-9+/=._~-]{8}",
+        ),
+        (
+            "a session in a header",
+            r"(?i)\bcookie['\"]?\s{0,8}:\s{0,8}['\"]?[a-z0-9._-]{1,64}=[^\s;'\"]{8}",
+        ),
+        (
+            "a password in an address",
+            r"\b[A-Za-z][A-Za-z0-9+.-]{1,20}://[^/\s:@]{0,64}:[^/\s@]{1,256}@",
+        ),
     )
 )
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SECRET_WORDS = frozenset(
     (
-        *("password", "passwords", "passwd", "pwd", "passphrase", "secret", "secrets", "token", "tokens"),
+        *(
+            "password",
+            "passwords",
+            "passwd",
+            "pwd",
+            "passphrase",
+            "secret",
+            "secrets",
+            "token",
+            "tokens",
+        ),
         *("credential", "credentials", "apikey", "apikeys", "authorization", "cookie", "cookies"),
     )
 )
-_SECRET_PAIRS = frozenset((word, "key") for word in ("api", "access", "private", "secret", "account", "signing", "encryption"))
+_SECRET_PAIRS = frozenset(
+    (word, "key")
+    for word in ("api", "access", "private", "secret", "account", "signing", "encryption")
+)
 _HARMLESS_ENDINGS = frozenset(("name", "type", "url", "uri", "path", "file", "id"))
 """``secret_name`` and ``token_url`` tell where a secret is, not what it is."""
 _MIN_LENGTH = 8
 _MIN_ENTROPY = 3.0
-"""Bits a character: eight different characters have exactly this much, ``changeme`` and ``********`` have less."""
+"""Bits a character: eight different characters have exactly this much, ``changeme`` and
+``********`` have less.
+"""
 
-_KEY_MATERIAL = re.compile(r"(?=.{0,127}[a-z])(?=.{0,127}[A-Z])(?=.{0,127}[0-9])[A-Za-z0-9+/_-]{32,128}={0,2}")
+_KEY_MATERIAL = re.compile(
+    r"(?=.{0,127}[a-z])(?=.{0,127}[A-Z])(?=.{0,127}[0-9])[A-Za-z0-9+/_-]{32,128}={0,2}"
+)
 _KEY_MATERIAL_ENTROPY = 4.5
 
 
@@ -64,13 +104,20 @@ def kind_of_secret(text: str, names: Sequence[str] = ()) -> str | None:
 
 
 def _promise_a_secret(names: Sequence[str]) -> bool:
-    """Whether what stands under these names is likely a secret: ``db_password``, ``apiKey``, ``SECRETS.database``."""
+    """Whether what stands under these names is likely a secret: ``db_password``, ``apiKey``,
+    ``SECRETS.database``.
+    """
     words = [[word.lower() for word in _WORD.findall(name)] for name in names]
     if not words or (words[-1] and words[-1][-1] in _HARMLESS_ENDINGS):
         return False
-    return any(_SECRET_WORDS.intersection(name) or _SECRET_PAIRS.intersection(pairwise(name)) for name in words)
+    return any(
+        _SECRET_WORDS.intersection(name) or _SECRET_PAIRS.intersection(pairwise(name))
+        for name in words
+    )
 
 
 def _entropy(text: str) -> float:
     """Shannon's, in bits a character."""
-    return -sum(count / len(text) * math.log2(count / len(text)) for count in Counter(text).values())
+    return -sum(
+        count / len(text) * math.log2(count / len(text)) for count in Counter(text).values()
+    )

@@ -14,7 +14,9 @@ def log_children(owner: str, *, except_for: Collection[int] = ()) -> None:
     left = {pid: name for pid, name in child_processes().items() if pid not in except_for}
     if left:
         shown = ", ".join(f"{name} ({pid})" for pid, name in left.items())
-        logger.warning("Child processes of %s still run: %s", owner, shown, extra={"action": "children_left"})
+        logger.warning(
+            "Child processes of %s still run: %s", owner, shown, extra={"action": "children_left"}
+        )
 
 
 def child_processes() -> dict[int, str]:
@@ -27,11 +29,19 @@ def child_processes() -> dict[int, str]:
     except OSError:
         lists = []
     if lists:
-        return {pid: name for pid in map(int, " ".join(lists).split()) if (name := _name_of(pid)) is not None}
+        return {
+            pid: name
+            for pid in map(int, " ".join(lists).split())
+            if (name := _name_of(pid)) is not None
+        }
     multiprocessing = sys.modules.get("multiprocessing")
     if multiprocessing is None:
         return {}
-    return {child.pid: child.name for child in multiprocessing.active_children() if child.pid is not None}
+    return {
+        child.pid: child.name
+        for child in multiprocessing.active_children()
+        if child.pid is not None
+    }
 
 
 def _name_of(pid: int) -> str | None:

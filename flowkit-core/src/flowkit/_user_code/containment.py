@@ -1,8 +1,10 @@
-"""Containment of foreign code: handlers, functions, plugins and adapters cannot end the task that calls them.
+"""Containment of foreign code: handlers, functions, plugins and adapters cannot end the task that
+calls them.
 
-Foreign code may raise what is no ``Exception`` (a panic of native code, ``SystemExit``, ``GeneratorExit``), cancel the task it runs in,
-or pass on the cancellation of something that it awaited. Each of these would end the caller's task, or stop the event loop. Here they
-become an :class:`Escaped`, which is an ordinary exception.
+Foreign code may raise what is no ``Exception`` (a panic of native code, ``SystemExit``,
+``GeneratorExit``), cancel the task it runs in, or pass on the cancellation of something that it
+awaited. Each of these would end the caller's task, or stop the event loop. Here they become an
+:class:`Escaped`, which is an ordinary exception.
 """
 
 import asyncio
@@ -21,12 +23,16 @@ NO_TEXT = "(the error has no text: writing it failed)"
 
 
 MOST_OF_A_TRACEBACK = 32_000
-"""Log at most this many characters of a traceback: most from its beginning, the rest from its end."""
+"""Log at most this many characters of a traceback: most from its beginning, the rest from its
+end.
+"""
 _END_OF_A_TRACEBACK = 8_000
 
 
 class Unreadable(Exception):
-    """Stands in for an error of a type that cannot be read: reading its class, its name or its traceback runs code that raises."""
+    """Stands in for an error of a type that cannot be read: reading its class, its name or its
+    traceback runs code that raises.
+    """
 
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(text)
@@ -38,11 +44,15 @@ class _Never(Exception):
 
 
 def readable(error: BaseException) -> BaseException:
-    """Return an error, or an :class:`Unreadable` with its name, text and traceback if its type has code that keeps it from being read."""
+    """Return an error, or an :class:`Unreadable` with its name, text and traceback if its type has
+    code that keeps it from being read.
+    """
     if _is_readable(error):
         return error
     kind = type.__dict__["__name__"].__get__(type(error))
-    return Unreadable(kind, message(error)).with_traceback(BaseException.__dict__["__traceback__"].__get__(error))
+    return Unreadable(kind, message(error)).with_traceback(
+        BaseException.__dict__["__traceback__"].__get__(error)
+    )
 
 
 def _is_readable(error: BaseException) -> bool:
@@ -50,7 +60,11 @@ def _is_readable(error: BaseException) -> bool:
     try:
         names = (kind.__name__, kind.__qualname__, kind.__module__)
         error.__traceback__, error.__cause__, error.__context__  # noqa: B018 - reading them may raise
-        if error.__class__ is not kind or kind == _Never or not all(isinstance(name, str) for name in names):
+        if (
+            error.__class__ is not kind
+            or kind == _Never
+            or not all(isinstance(name, str) for name in names)
+        ):
             return False
         return not isinstance(error, BaseExceptionGroup) or all(map(_is_readable, error.exceptions))
     except BaseException:
@@ -80,7 +94,9 @@ def origin(error: BaseException) -> BaseException:
 
 
 def message(error: BaseException, *, most: int = 4_000) -> str:
-    """Return the text of any error, without secrets. An error whose ``__str__`` raises has a text that says so."""
+    """Return the text of any error, without secrets. An error whose ``__str__`` raises has a text
+    that says so.
+    """
     try:
         return writable(redacted(f"{error}"[:most]), most=most)
     except BaseException:
@@ -88,7 +104,9 @@ def message(error: BaseException, *, most: int = 4_000) -> str:
 
 
 def error_text(error: BaseException, *, most: int = 4_000) -> str:
-    """Return the type and the text of any error, such as ``KeyError: 'id'``; the type alone if the text is empty."""
+    """Return the type and the text of any error, such as ``KeyError: 'id'``; the type alone if the
+    text is empty.
+    """
     error = readable(error)
     title = f"{error.title}: " if isinstance(error, Titled) else ""
     error = origin(error)
@@ -108,7 +126,9 @@ def traceback_text(error: BaseException) -> str:
 
 
 def _formatted(error: BaseException) -> str | None:
-    """Return the traceback of an error, or None if an error that it is chained to cannot be read."""
+    """Return the traceback of an error, or None if an error that it is chained to cannot be
+    read.
+    """
     try:
         return "".join(traceback.format_exception(error))
     except BaseException:
@@ -116,14 +136,17 @@ def _formatted(error: BaseException) -> str | None:
 
 
 class Unwritable(Exception):
-    """Stands in for an error whose traceback cannot be logged as it is, with the traceback in a form that can."""
+    """Stands in for an error whose traceback cannot be logged as it is, with the traceback in a
+    form that can.
+    """
 
 
 def loggable(error: BaseException | None) -> BaseException | None:
-    """Return the error to log with its traceback: the same, or an ``Unwritable`` if the traceback is long or cannot be written.
+    """Return the error to log with its traceback: the same, or an ``Unwritable`` if the traceback
+    is long or cannot be written.
 
-    A handler of the logging module would fail to write lone surrogates and errors that cannot be read, and print its own traceback
-    instead of the line.
+    A handler of the logging module would fail to write lone surrogates and errors that cannot be
+    read, and print its own traceback instead of the line.
     """
     if error is None:
         return None
@@ -159,7 +182,8 @@ def contained(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if raised.error is error:
             raise raised from error
     finally:
-        # It may have cancelled the task that calls it. The next await raises CancelledError all the same, but as a foreign one.
+        # It may have cancelled the task that calls it. The next await raises CancelledError all the
+        # same, but as a foreign one.
         while task is not None and task.cancelling() > before.asked:
             task.uncancel()
             _cancelled.add(task)
@@ -173,10 +197,11 @@ _cancelled: "WeakSet[asyncio.Task[Any]]" = WeakSet()
 
 
 async def undo_cancellation(*, postpone: bool = False) -> None:
-    """Receive the cancellation of the current task that the last foreign functions asked for, so that no later await raises it.
+    """Receive the cancellation of the current task that the last foreign functions asked for, so
+    that no later await raises it.
 
-    A cancellation by the task's owner that arrives at the same moment is raised here. With ``postpone`` the next await raises it: the
-    caller holds something that must not be lost.
+    A cancellation by the task's owner that arrives at the same moment is raised here. With
+    ``postpone`` the next await raises it: the caller holds something that must not be lost.
     """
     task = _current_task()
     if task is None or task not in _cancelled:
@@ -192,7 +217,9 @@ async def undo_cancellation(*, postpone: bool = False) -> None:
 
 
 async def uncancelled(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function that calls foreign ones, and undo the cancellation of the current task that these asked for."""
+    """Call a function that calls foreign ones, and undo the cancellation of the current task that
+    these asked for.
+    """
     try:
         return function(*args, **kwargs)
     finally:
@@ -200,7 +227,9 @@ async def uncancelled(function: Callable[P, T], *args: P.args, **kwargs: P.kwarg
 
 
 def is_cancelled() -> bool:
-    """Return whether the current task itself is being cancelled, and not something that it awaits."""
+    """Return whether the current task itself is being cancelled, and not something that it
+    awaits.
+    """
     task = _current_task()
     return task is not None and task.cancelling() > 0
 
@@ -208,11 +237,13 @@ def is_cancelled() -> bool:
 async def awaited(awaitable: Awaitable[T], *, ending: Callable[[], bool] = is_cancelled) -> T:
     """Await foreign code.
 
-    ``CancelledError`` passes while ``ending`` returns True: the caller's task is being cancelled by its owner. At any other time the
-    code has cancelled itself, or passes on the cancellation of something it awaited.
+    ``CancelledError`` passes while ``ending`` returns True: the caller's task is being cancelled by
+    its owner. At any other time the code has cancelled itself, or passes on the cancellation of
+    something it awaited.
 
     Raises:
-        Escaped: it raised what is no ``Exception``, or was cancelled by itself. An ``Exception`` passes unchanged.
+        Escaped: it raised what is no ``Exception``, or was cancelled by itself. An ``Exception``
+            passes unchanged.
         Unreadable: it raised an error of a type that cannot be read.
     """
     task = _current_task()
@@ -225,7 +256,9 @@ async def awaited(awaitable: Awaitable[T], *, ending: Callable[[], bool] = is_ca
             await _take_back(task, before, ending)
             raise
     except BaseException as error:
-        if _current_task() is not task or (issubclass(type(error), asyncio.CancelledError) and ending()):
+        if _current_task() is not task or (
+            issubclass(type(error), asyncio.CancelledError) and ending()
+        ):
             raise  # the coroutine is closed and not run, or its owner cancels it
         raised = Escaped(error)
         if raised.error is error:
@@ -258,12 +291,18 @@ def _cancellations(task: "asyncio.Task[Any] | None") -> _Before:
 
 
 def _is_pending(task: "asyncio.Task[Any]") -> bool:
-    """Return whether a cancellation is to be delivered at the next await. asyncio has no public name for this."""
+    """Return whether a cancellation is to be delivered at the next await. asyncio has no public
+    name for this.
+    """
     return getattr(task, "_must_cancel", False)
 
 
-async def _take_back(task: "asyncio.Task[Any] | None", before: _Before, ending: Callable[[], bool]) -> bool:
-    """Undo a cancellation that foreign code asked for. Return whether it was still to be delivered, unless that code undid it."""
+async def _take_back(
+    task: "asyncio.Task[Any] | None", before: _Before, ending: Callable[[], bool]
+) -> bool:
+    """Undo a cancellation that foreign code asked for. Return whether it was still to be delivered,
+    unless that code undid it.
+    """
     if task is None or ending():
         return False
     undone = task.cancelling() <= before.asked
@@ -277,7 +316,9 @@ async def _take_back(task: "asyncio.Task[Any] | None", before: _Before, ending: 
 
 
 async def take_back(ending: Callable[[], bool]) -> bool:
-    """Receive the cancellation that a foreign function asked for, if it did. Return whether it did."""
+    """Receive the cancellation that a foreign function asked for, if it did. Return whether it
+    did.
+    """
     try:
         await asyncio.sleep(0)  # what is pending is delivered here
     except asyncio.CancelledError:
@@ -294,7 +335,8 @@ _EXITS = (SystemExit, KeyboardInterrupt)
 
 
 def apart(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a foreign function in a context of its own: the context variables that it sets are not seen outside.
+    """Call a foreign function in a context of its own: the context variables that it sets are not
+    seen outside.
 
     The tasks that it makes are those of foreign code.
     """
@@ -316,8 +358,9 @@ def is_foreign(context: Context | None) -> bool:
 def contain_tasks(loop: asyncio.AbstractEventLoop) -> None:
     """Have the tasks of foreign code contained as well.
 
-    A task that ends with ``SystemExit`` or ``KeyboardInterrupt`` stops the event loop, which nothing outside of the task can prevent:
-    where a handler calls ``sys.exit()`` within ``asyncio.gather`` or ``wait_for``, the process would end. Other tasks are left alone.
+    A task that ends with ``SystemExit`` or ``KeyboardInterrupt`` stops the event loop, which
+    nothing outside of the task can prevent: where a handler calls ``sys.exit()`` within
+    ``asyncio.gather`` or ``wait_for``, the process would end. Other tasks are left alone.
     """
     make = loop.get_task_factory()
     if not isinstance(make, _Factory):
@@ -331,15 +374,21 @@ class _Factory:
         self._make = make or _make_task
 
     def __call__(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
-        return self._make(loop, _WithoutExits(coroutine) if _foreign.get() else coroutine, **options)
+        return self._make(
+            loop, _WithoutExits(coroutine) if _foreign.get() else coroutine, **options
+        )
 
 
-def _make_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> "asyncio.Task[Any]":
+def _make_task(
+    loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
+) -> "asyncio.Task[Any]":
     return asyncio.Task(coroutine, loop=loop, **options)
 
 
 class _WithoutExits(Coroutine[Any, Any, Any]):
-    """A coroutine wrapper that raises :class:`Escaped` instead of ``SystemExit`` or ``KeyboardInterrupt``."""
+    """A coroutine wrapper that raises :class:`Escaped` instead of ``SystemExit`` or
+    ``KeyboardInterrupt``.
+    """
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         self._coroutine = coroutine

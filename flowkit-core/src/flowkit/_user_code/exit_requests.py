@@ -1,7 +1,8 @@
 """Exits of the process that foreign code asks for in a callback of the event loop.
 
-The event loop lets ``SystemExit`` and ``KeyboardInterrupt`` of a callback through, which ends ``asyncio.run()`` and cancels all tasks.
-Nothing can contain that: so it is logged, and the exit status says that the process did not end in order.
+The event loop lets ``SystemExit`` and ``KeyboardInterrupt`` of a callback through, which ends
+``asyncio.run()`` and cancels all tasks. Nothing can contain that: so it is logged, and the exit
+status says that the process did not end in order.
 """
 
 import asyncio
@@ -29,15 +30,25 @@ def exit_of(error: BaseException) -> Exit | None:
 def _is_foreign(exits: Exit) -> bool:
     """Return whether the callback that raised this was scheduled by foreign code."""
     owners = (frame.f_locals.get("self") for frame, _ in traceback.walk_tb(exits.__traceback__))
-    return any(is_foreign(getattr(owner, "_context", None)) for owner in owners if isinstance(owner, asyncio.Handle))
+    return any(
+        is_foreign(getattr(owner, "_context", None))
+        for owner in owners
+        if isinstance(owner, asyncio.Handle)
+    )
 
 
 def report_exit(exits: Exit) -> None:
-    """Log an exit once if foreign code asked for it, and give it a status that is not 0. The program's own exits are left alone."""
+    """Log an exit once if foreign code asked for it, and give it a status that is not 0. The
+    program's own exits are left alone.
+    """
     if not _is_foreign(exits) or _REPORTED in getattr(exits, "__notes__", ()):
         return
     exits.add_note(_REPORTED)
     shown = f"{type(exits).__name__}({', '.join(map(repr, exits.args))})"
-    logger.critical("The event loop is ended by %s of a handler, function or plugin", shown, extra={"action": "loop_ended"})
+    logger.critical(
+        "The event loop is ended by %s of a handler, function or plugin",
+        shown,
+        extra={"action": "loop_ended"},
+    )
     if isinstance(exits, SystemExit) and not exits.code:
         exits.code = FAILED

@@ -30,18 +30,28 @@ def log_failure(
 ) -> None:
     """Log a failure with the text and the traceback of its error.
 
-    If a plugin encodes payloads, both are logged at ``DEBUG`` only: handlers put pieces of their input into errors, and what is
-    encrypted in the store should not be readable in a log.
+    If a plugin encodes payloads, both are logged at ``DEBUG`` only: handlers put pieces of their
+    input into errors, and what is encrypted in the store should not be readable in a log.
     """
     if plugins.encodes_payloads:
         logger.log(level, message, *args, extra=extra, stacklevel=2)
         level = logging.DEBUG
     if logger.isEnabledFor(level):
-        logger.log(level, f"{message}: %s", *args, text, exc_info=_from_users_code(loggable(error)), extra=extra, stacklevel=2)
+        logger.log(
+            level,
+            f"{message}: %s",
+            *args,
+            text,
+            exc_info=_from_users_code(loggable(error)),
+            extra=extra,
+            stacklevel=2,
+        )
 
 
 def _from_users_code(error: BaseException | None) -> Any:
-    """Return what to log of an error: its traceback begins with the first frame of the user's, if there is one."""
+    """Return what to log of an error: its traceback begins with the first frame of the user's, if
+    there is one.
+    """
     if error is None:
         return None
     traceback = error.__traceback__
@@ -51,5 +61,7 @@ def _from_users_code(error: BaseException | None) -> Any:
 
 
 def _is_users(filename: str) -> bool:
-    """Whether a file is neither FlowKit's nor of the standard library or another installed package."""
+    """Whether a file is neither FlowKit's nor of the standard library or another installed
+    package.
+    """
     return not filename.startswith((*_INSTALLED, "<frozen")) and "site-packages" not in filename

@@ -16,8 +16,9 @@ UNEXPECTED = "unexpected_error"
 def default_classification(error: BaseException) -> tuple[str, bool]:
     """Return the reason code of an error by its type, and whether it is permanent.
 
-    Exactly ``TypeError``, ``ValueError`` and ``KeyError`` say that the input is wrong, which is permanent. Their subclasses, such as
-    ``json.JSONDecodeError`` or ``UnicodeDecodeError``, often come from a service that answers badly for a while: they are not.
+    Exactly ``TypeError``, ``ValueError`` and ``KeyError`` say that the input is wrong, which is
+    permanent. Their subclasses, such as ``json.JSONDecodeError`` or ``UnicodeDecodeError``, often
+    come from a service that answers badly for a while: they are not.
     """
     if type(error) in (TypeError, ValueError, KeyError):
         return "bad_input", True
@@ -25,7 +26,8 @@ def default_classification(error: BaseException) -> tuple[str, bool]:
 
 
 def carried_reason(error: BaseException) -> tuple[str, bool] | None:
-    """Return the reason code that an error carries and whether it is permanent, or None if it carries none that can be used.
+    """Return the reason code that an error carries and whether it is permanent, or None if it
+    carries none that can be used.
 
     Foreign code makes ``NodeFailure`` objects, so their attributes may be anything.
     """
@@ -36,7 +38,11 @@ def carried_reason(error: BaseException) -> tuple[str, bool] | None:
     try:
         return contained(lambda: checked_reason((error.reason_code, error.permanent)))
     except Exception as wrong:
-        logger.warning("A NodeFailure has no usable reason code: %s", error_text(wrong), extra={"action": "classify_failed"})
+        logger.warning(
+            "A NodeFailure has no usable reason code: %s",
+            error_text(wrong),
+            extra={"action": "classify_failed"},
+        )
         return None
 
 

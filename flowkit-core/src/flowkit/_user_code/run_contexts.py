@@ -1,6 +1,7 @@
 """The context of a run: its coroutine and its calls in threads see the same context variables.
 
-Python lets one thread at a time enter a context. So the coroutine lends its context to a call while it waits for it.
+Python lets one thread at a time enter a context. So the coroutine lends its context to a call while
+it waits for it.
 """
 
 import asyncio
@@ -41,7 +42,9 @@ class _RunContext:
         self._loan: Loan | None = None
 
     def run(self, function: Callable[..., T], *args: Any) -> T:
-        """Call a function, in the event loop. Where an abandoned call still has the context, go on with a copy of it."""
+        """Call a function, in the event loop. Where an abandoned call still has the context, go on
+        with a copy of it.
+        """
         if self._loan is not None and not self._loan.returned:
             self._context = self._context.copy()
         self._loan = None
@@ -58,7 +61,9 @@ _contexts: dict[asyncio.Task[Any], _RunContext] = {}
 
 @types.coroutine
 def in_context(coroutine: Coroutine[Any, Any, T], context: Context) -> Generator[Any, Any, T]:
-    """Await foreign code in a context of its own: the context variables that it sets are not seen outside."""
+    """Await foreign code in a context of its own: the context variables that it sets are not seen
+    outside.
+    """
     task = asyncio.current_task()
     assert task is not None
     own = _contexts[task] = _RunContext(context)
@@ -83,9 +88,11 @@ def in_context(coroutine: Coroutine[Any, Any, T], context: Context) -> Generator
 
 
 def lend_context() -> Loan:
-    """Return the context for a call in a thread, which must not begin before the current task waits for it.
+    """Return the context for a call in a thread, which must not begin before the current task waits
+    for it.
 
-    This is the context of the run. In a task that is not in :func:`in_context`, it is a copy of the current one.
+    This is the context of the run. In a task that is not in :func:`in_context`, it is a copy of the
+    current one.
     """
     task = asyncio.current_task()
     own = None if task is None else _contexts.get(task)

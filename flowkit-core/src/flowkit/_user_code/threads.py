@@ -1,6 +1,7 @@
 """Threads for synchronous handlers and functions.
 
-They are daemon threads: a function that never returns does not keep the process from ending, as one in a thread of anyio would.
+They are daemon threads: a function that never returns does not keep the process from ending, as one
+in a thread of anyio would.
 """
 
 import asyncio
@@ -14,7 +15,8 @@ from typing import Any, TypeVar
 
 import anyio.to_thread
 
-# Private, but without them anyio.from_thread works in anyio's own threads alone. These keep a process from ending.
+# Private, but without them anyio.from_thread works in anyio's own threads alone. These keep a
+# process from ending.
 from anyio._core._eventloop import claim_worker_thread, get_async_backend, threadlocals
 
 from flowkit._user_code.containment import readable
@@ -68,10 +70,11 @@ def counted() -> Iterator[Calls]:
 
 
 async def in_thread(function: Callable[..., T], *args: Any) -> T:
-    """Call a function in a thread, in the context of the caller's run. A caller that is cancelled abandons the call.
+    """Call a function in a thread, in the context of the caller's run. A caller that is cancelled
+    abandons the call.
 
-    Calls count against anyio's limit of threads, at which virtual clocks look to know that something real goes on. The function may
-    use ``anyio.from_thread``.
+    Calls count against anyio's limit of threads, at which virtual clocks look to know that
+    something real goes on. The function may use ``anyio.from_thread``.
     """
     async with anyio.to_thread.current_default_thread_limiter():
         with anyio.CancelScope() as scope:
@@ -80,7 +83,8 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
             asyncio.get_running_loop().call_soon(call.begin)
             error = await call.ended
     if error is not None:
-        # Not set as the future's exception: asyncio takes GeneratorExit and StopIteration for signs of its own.
+        # Not set as the future's exception: asyncio takes GeneratorExit and StopIteration for signs
+        # of its own.
         raise error
     return call.result  # type: ignore[no-any-return]
 
@@ -88,7 +92,9 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
 class _Call:
     """A call on its way through a thread."""
 
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], scope: anyio.CancelScope) -> None:
+    def __init__(
+        self, function: Callable[..., Any], args: tuple[Any, ...], scope: anyio.CancelScope
+    ) -> None:
         self._function, self._args, self._scope = function, args, scope
         self._context = lend_context()
         self._loop = asyncio.get_running_loop()
@@ -155,7 +161,8 @@ class _Thread(threading.Thread):
                     return
                 continue
             error = call.make()
-            # Mark the thread idle before reporting, so that the next step of a generator gets the same thread.
+            # Mark the thread idle before reporting, so that the next step of a generator gets the
+            # same thread.
             with _lock:
                 _idle.append(self)
             call.report(error)

@@ -11,7 +11,9 @@ INTERRUPTED = 130
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line and raise ``SystemExit`` with its exit status: 0 done, 1 the task failed, 2 usage."""
+    """Run the command line and raise ``SystemExit`` with its exit status: 0 done, 1 the task
+    failed, 2 usage.
+    """
     try:
         from flowkit.cli._app import app
 
@@ -19,7 +21,9 @@ def main(args: Sequence[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in NEEDED:
             raise
-        sys.stderr.write(f"flowkit needs {error.name} for its command line: pip install 'flowkit-core[cli]'\n")
+        sys.stderr.write(
+            f"flowkit needs {error.name} for its command line: pip install 'flowkit-core[cli]'\n"
+        )
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
@@ -29,7 +33,8 @@ def main(args: Sequence[str] | None = None) -> None:
 def run_process() -> None:
     """Run the command line in a process of its own.
 
-    Threads and child processes that handlers have left running do not keep it from ending: it is ended two seconds later.
+    Threads and child processes that handlers have left running do not keep it from ending: it is
+    ended two seconds later.
     """
     status: Any = 1
     try:

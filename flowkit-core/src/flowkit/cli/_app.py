@@ -18,7 +18,13 @@ from flowkit.cli import (
 )
 from flowkit.cli._errors import Verbs
 
-HERE, PROCESSES, TASKS, FLOWS, INSTALLATION = "Here and now", "Processes", "Tasks", "Flows", "Installation"
+HERE, PROCESSES, TASKS, FLOWS, INSTALLATION = (
+    "Here and now",
+    "Processes",
+    "Tasks",
+    "Flows",
+    "Installation",
+)
 
 VERBS: list[tuple[str, str, Callable[..., Any]]] = [
     (HERE, "demo", _demo.demo),
@@ -62,22 +68,37 @@ def _print_version(wanted: bool) -> None:
 
 
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
 ) -> None:
     """Options of the whole command."""
 
 
 def make_app() -> typer.Typer:
     """The command line."""
-    made = typer.Typer(cls=Verbs, help=HELP, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+    made = typer.Typer(
+        cls=Verbs,
+        help=HELP,
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+    )
     made.callback(help=HELP)(_options)
     groups: dict[str, typer.Typer] = {}
     for panel, words, verb in VERBS:
         group, _, name = words.rpartition(" ")
         if group and group not in groups:
-            groups[group] = typer.Typer(help=GROUPS[group], no_args_is_help=True, rich_markup_mode="markdown")
+            groups[group] = typer.Typer(
+                help=GROUPS[group], no_args_is_help=True, rich_markup_mode="markdown"
+            )
             made.add_typer(groups[group], name=group, rich_help_panel=panel)
-        (groups[group] if group else made).command(name, rich_help_panel=None if group else panel)(verb)
+        (groups[group] if group else made).command(name, rich_help_panel=None if group else panel)(
+            verb
+        )
     return made
 
 

@@ -15,7 +15,14 @@ from flowkit.client import Client
 Change = Callable[[Client], Awaitable[None]]
 
 
-def _change(change: Change, task_id: str, db: str | None, bus: str | None, config: Path | None, as_json: bool) -> None:
+def _change(
+    change: Change,
+    task_id: str,
+    db: str | None,
+    bus: str | None,
+    config: Path | None,
+    as_json: bool,
+) -> None:
     """Make a change, and say where the task is now."""
 
     async def main() -> str:
@@ -27,7 +34,10 @@ def _change(change: Change, task_id: str, db: str | None, bus: str | None, confi
     if as_json:
         print_json({"task_id": task_id, "status": status})
     else:
-        console().print(Text("task ").append(task_id).append(" is ").append_text(status_text(status)), soft_wrap=True)
+        console().print(
+            Text("task ").append(task_id).append(" is ").append_text(status_text(status)),
+            soft_wrap=True,
+        )
 
 
 def cancel(
@@ -46,7 +56,11 @@ def cancel(
 
 
 def pause(
-    task_id: options.TaskId, db: options.Db = None, bus: options.Bus = None, config: options.Config = None, as_json: options.Json = False
+    task_id: options.TaskId,
+    db: options.Db = None,
+    bus: options.Bus = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
 ) -> None:
     """Begin no further node of a task.
 
@@ -56,7 +70,11 @@ def pause(
 
 
 def resume(
-    task_id: options.TaskId, db: options.Db = None, bus: options.Bus = None, config: options.Config = None, as_json: options.Json = False
+    task_id: options.TaskId,
+    db: options.Db = None,
+    bus: options.Bus = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
 ) -> None:
     """End a pause."""
     _change(lambda client: client.resume(task_id), task_id, db, bus, config, as_json)
@@ -66,7 +84,9 @@ def retry(
     task_id: options.TaskId,
     from_nodes: Annotated[
         list[str] | None,
-        typer.Option("--from", metavar="NODE", help="Begin at this node, not at the failed ones; repeatable."),
+        typer.Option(
+            "--from", metavar="NODE", help="Begin at this node, not at the failed ones; repeatable."
+        ),
     ] = None,
     db: options.Db = None,
     bus: options.Bus = None,
@@ -74,4 +94,11 @@ def retry(
     as_json: options.Json = False,
 ) -> None:
     """Run a failed or cancelled task again, keeping what is finished."""
-    _change(lambda client: client.retry(task_id, from_nodes=from_nodes or None), task_id, db, bus, config, as_json)
+    _change(
+        lambda client: client.retry(task_id, from_nodes=from_nodes or None),
+        task_id,
+        db,
+        bus,
+        config,
+        as_json,
+    )

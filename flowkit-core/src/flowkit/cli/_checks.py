@@ -29,7 +29,9 @@ def check_python(version: tuple[int, int] = sys.version_info[:2]) -> CheckResult
     """Whether this Python is new enough."""
     oldest = ".".join(map(str, OLDEST_PYTHON))
     detail = f"{platform.python_version()} ({platform.python_implementation()})"
-    return CheckResult("python", version >= OLDEST_PYTHON, detail, f"install Python {oldest} or newer")
+    return CheckResult(
+        "python", version >= OLDEST_PYTHON, detail, f"install Python {oldest} or newer"
+    )
 
 
 def check_packages() -> list[CheckResult]:
@@ -47,7 +49,12 @@ def compare_versions(versions: dict[str, str]) -> list[CheckResult]:
     core = versions.get("flowkit-core", "")
     together = {"flowkit-core", "flowkit-kafka", "flowkit-mongo", "flowkit-testing"}
     return [
-        CheckResult(f"package {name}", name not in together or version == core, version, f"pip install {name}=={core}")
+        CheckResult(
+            f"package {name}",
+            name not in together or version == core,
+            version,
+            f"pip install {name}=={core}",
+        )
         for name, version in sorted(versions.items())
     ]
 
@@ -58,12 +65,17 @@ def check_clock(now: float | None = None) -> CheckResult:
     installed = Path(__file__).stat().st_mtime
     if now < installed - DAY_SEC:
         return CheckResult(
-            "clock", False, f"{utc(now):%Y-%m-%d %H:%M:%S} UTC, before FlowKit was installed", "set the clock, with NTP if you can"
+            "clock",
+            False,
+            f"{utc(now):%Y-%m-%d %H:%M:%S} UTC, before FlowKit was installed",
+            "set the clock, with NTP if you can",
         )
     return CheckResult("clock", True, f"{utc(now):%Y-%m-%d %H:%M:%S} UTC")
 
 
-async def check_store(plugins: Plugins, cfg: CoordinatorConfig, *, patience_sec: float = PATIENCE_SEC) -> Sequence[CheckResult]:
+async def check_store(
+    plugins: Plugins, cfg: CoordinatorConfig, *, patience_sec: float = PATIENCE_SEC
+) -> Sequence[CheckResult]:
     """What the store says of itself, and who works on it."""
     if not cfg.db:
         return [CheckResult("store", False, "no address is given", NAME_A_STORE)]
@@ -79,7 +91,9 @@ async def check_store(plugins: Plugins, cfg: CoordinatorConfig, *, patience_sec:
 
 
 async def check_workers(store: Store, clock: Clock) -> Sequence[CheckResult]:
-    """The workers whose session is renewed, in one line, and a line for each that is silent: waits for the next heartbeat of all."""
+    """The workers whose session is renewed, in one line, and a line for each that is silent: waits
+    for the next heartbeat of all.
+    """
     began = clock.monotonic()
     live, silent = await watch_heartbeats(store, await store.sessions(), clock)
     waited = clock.monotonic() - began
@@ -87,11 +101,16 @@ async def check_workers(store: Store, clock: Clock) -> Sequence[CheckResult]:
     names = sorted(session.worker_id for session in silent)
     return [
         CheckResult("workers", True, f"{len(live)}{f': {workers}' if workers else ''}"),
-        *(CheckResult(f"worker {name}", False, f"no heartbeat for {waited:.0f} s", SILENT_WORKER) for name in names),
+        *(
+            CheckResult(f"worker {name}", False, f"no heartbeat for {waited:.0f} s", SILENT_WORKER)
+            for name in names
+        ),
     ]
 
 
-async def check_bus(plugins: Plugins, cfg: CoordinatorConfig, *, patience_sec: float = PATIENCE_SEC) -> Sequence[CheckResult]:
+async def check_bus(
+    plugins: Plugins, cfg: CoordinatorConfig, *, patience_sec: float = PATIENCE_SEC
+) -> Sequence[CheckResult]:
     """What the bus says of itself and of the topics that are needed."""
     topics = [
         TopicSpec(cfg.events_topic),
@@ -107,7 +126,9 @@ async def check_bus(plugins: Plugins, cfg: CoordinatorConfig, *, patience_sec: f
     return await _asked("bus", ask, patience_sec)
 
 
-async def _asked(name: str, ask: Callable[[], Awaitable[Sequence[CheckResult]]], patience_sec: float) -> Sequence[CheckResult]:
+async def _asked(
+    name: str, ask: Callable[[], Awaitable[Sequence[CheckResult]]], patience_sec: float
+) -> Sequence[CheckResult]:
     heard = LastWords()
     remedy = "see that the server runs, and that this address is right"
     try:

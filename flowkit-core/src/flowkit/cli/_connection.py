@@ -27,16 +27,22 @@ def run_async(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 
 def closing(items: AsyncIterator[T]) -> aclosing[AsyncGenerator[T, None]]:
-    """Close what a client's ``watch`` or ``artifacts`` gave, also where it is left in the middle."""
+    """Close what a client's ``watch`` or ``artifacts`` gave, also where it is left in the
+    middle.
+    """
     return aclosing(cast("AsyncGenerator[T, None]", items))
 
 
 def configuration(config: Path | None, db: str | None, bus: str | None) -> CoordinatorConfig:
-    """The configuration of an installation. The options win over the environment, and that over the file.
+    """The configuration of an installation. The options win over the environment, and that over the
+    file.
 
-    Read as a coordinator's, so that one file serves the coordinator and the verbs that look after it.
+    Read as a coordinator's, so that one file serves the coordinator and the verbs that look after
+    it.
     """
-    return CoordinatorConfig.load(config, overrides={name: value for name, value in (("db", db), ("bus", bus)) if value})
+    return CoordinatorConfig.load(
+        config, overrides={name: value for name, value in (("db", db), ("bus", bus)) if value}
+    )
 
 
 def require_store(cfg: CommonConfig) -> None:
@@ -46,7 +52,9 @@ def require_store(cfg: CommonConfig) -> None:
         ConfigError: none is.
     """
     if not cfg.db:
-        raise ConfigError("no store is given: use --db mongodb://host/name, or set db in a file for --config, or FLOWKIT_DB")
+        raise ConfigError(
+            "no store is given: use --db mongodb://host/name, or set db in a file for --config, or FLOWKIT_DB"
+        )
 
 
 def warn_of_memory(cfg: CommonConfig) -> None:

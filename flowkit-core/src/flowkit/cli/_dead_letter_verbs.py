@@ -18,16 +18,28 @@ from flowkit.task import Page
 
 PAGE = 500
 
-Letters = Annotated[list[str] | None, typer.Argument(metavar="LETTER...", help="Ids of dead letters, as `dlq ls` prints them.")]
-OfTask = Annotated[str | None, typer.Option("--task", metavar="ID", help="Only those of this task.")]
-Kind = Annotated[str | None, typer.Option("--kind", metavar="KIND", help="Only those of this kind: batch, node, message or task.")]
+Letters = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="LETTER...", help="Ids of dead letters, as `dlq ls` prints them."),
+]
+OfTask = Annotated[
+    str | None, typer.Option("--task", metavar="ID", help="Only those of this task.")
+]
+Kind = Annotated[
+    str | None,
+    typer.Option(
+        "--kind", metavar="KIND", help="Only those of this kind: batch, node, message or task."
+    ),
+]
 
 
 def ls(
     task_id: OfTask = None,
     kind: Kind = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 100,
-    after: Annotated[str, typer.Option("--after", metavar="LETTER", help="Go on behind this one.")] = "",
+    after: Annotated[
+        str, typer.Option("--after", metavar="LETTER", help="Go on behind this one.")
+    ] = "",
     db: options.Db = None,
     bus: options.Bus = None,
     config: options.Config = None,
@@ -35,13 +47,18 @@ def ls(
 ) -> None:
     """List dead letters: batches, nodes, messages and tasks that failed for the last time, and why.
 
-    After them come records that the store cannot decode (kind ``record``), if neither --task nor --kind nor --after is given.
+    After them come records that the store cannot decode (kind ``record``), if neither --task nor
+    --kind nor --after is given.
     """
 
     async def main() -> tuple[Page[DeadLetter], list[DamagedRecord]]:
         async with connected(config, db, bus) as client:
-            letters = await client.dead_letters(task_id=task_id, kind=_kind(kind), after=after, limit=limit)
-            return letters, [] if task_id or kind or after else await client.damaged_records(limit=limit)
+            letters = await client.dead_letters(
+                task_id=task_id, kind=_kind(kind), after=after, limit=limit
+            )
+            return letters, [] if task_id or kind or after else await client.damaged_records(
+                limit=limit
+            )
 
     page, damaged = run_async(main)
     if as_json:
@@ -59,7 +76,10 @@ def ls(
         )
         for item in page.items
     ]
-    rows += [(_record_id(item), "record", None, item.task_id, None, "damaged", compact(item.fault)) for item in damaged]
+    rows += [
+        (_record_id(item), "record", None, item.task_id, None, "damaged", compact(item.fault))
+        for item in damaged
+    ]
     out = console()
     headings = ("letter", "kind", "at", "task", "node or topic", "reason", "error")
     out.print(table(None, headings, rows) if rows else "no dead letters")
@@ -89,7 +109,11 @@ def show(
         return
     for name, value in as_dict(letters[0]).items():
         if value not in (None, "", {}):
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+            text = (
+                value
+                if isinstance(value, str)
+                else json.dumps(value, ensure_ascii=False, default=str)
+            )
             typer.echo(printable(f"{name}: {text}", lines=True))
 
 
@@ -104,8 +128,8 @@ def retry(
 ) -> None:
     """Try again what was given up: the letters named, or all of a task or kind.
 
-    A message is sent again; the node of a letter, or of a batch, and all nodes below it run again; a quarantined task is looked at again.
-    The exit status is 2 if a letter was left as it was.
+    A message is sent again; the node of a letter, or of a batch, and all nodes below it run again;
+    a quarantined task is looked at again. The exit status is 2 if a letter was left as it was.
     """
 
     async def main() -> list[Redriven]:
@@ -114,10 +138,17 @@ def retry(
 
     outcomes = run_async(main)
     if as_json:
-        print_json([{"letter_id": one.letter_id, "retried": one.done, "detail": one.detail} for one in outcomes])
+        print_json(
+            [
+                {"letter_id": one.letter_id, "retried": one.done, "detail": one.detail}
+                for one in outcomes
+            ]
+        )
     else:
         for one in outcomes:
-            typer.echo(printable(f"{one.letter_id}: {'' if one.done else 'not tried again: '}{one.detail}"))
+            typer.echo(
+                printable(f"{one.letter_id}: {'' if one.done else 'not tried again: '}{one.detail}")
+            )
     if not all(one.done for one in outcomes):
         raise typer.Exit(USAGE)
 
@@ -152,14 +183,20 @@ def drop(
 
 def _kind(kind: str | None) -> str | None:
     if kind not in (None, *LETTER_KINDS):
-        raise typer.BadParameter(f"expected batch, node, message or task, not {kind!r}", param_hint="--kind")
+        raise typer.BadParameter(
+            f"expected batch, node, message or task, not {kind!r}", param_hint="--kind"
+        )
     return kind
 
 
-async def _chosen(client: Client, letter_ids: list[str] | None, task_id: str | None, kind: str | None) -> list[str]:
+async def _chosen(
+    client: Client, letter_ids: list[str] | None, task_id: str | None, kind: str | None
+) -> list[str]:
     """The letters that are named, or all of a task or kind."""
     if bool(letter_ids) == bool(task_id or kind):
-        raise typer.BadParameter("give the ids of letters, or --task or --kind", param_hint="LETTER")
+        raise typer.BadParameter(
+            "give the ids of letters, or --task or --kind", param_hint="LETTER"
+        )
     if letter_ids:
         return list(dict.fromkeys(letter_ids))
     found: list[str] = []
@@ -173,11 +210,18 @@ async def _chosen(client: Client, letter_ids: list[str] | None, task_id: str | N
 
 
 def as_dict(letter: DeadLetter) -> dict[str, Any]:
-    """A dead letter for printing: its data is JSON where it can be, else base64 under ``data_base64``."""
-    shown: dict[str, Any] = {name: getattr(letter, name) for name in letter.__slots__ if name != "data"}
+    """A dead letter for printing: its data is JSON where it can be, else base64 under
+    ``data_base64``.
+    """
+    shown: dict[str, Any] = {
+        name: getattr(letter, name) for name in letter.__slots__ if name != "data"
+    }
     shown["at"] = utc(letter.at).isoformat()
     shown["key"] = _unicode(letter.key)
-    shown["headers"] = {_unicode(name): value.decode("utf-8", "backslashreplace") for name, value in letter.headers.items()}
+    shown["headers"] = {
+        _unicode(name): value.decode("utf-8", "backslashreplace")
+        for name, value in letter.headers.items()
+    }
     try:
         return shown | {"data": json.loads(letter.data) if letter.data else None}
     except ValueError:
@@ -190,7 +234,13 @@ def _record_id(record: DamagedRecord) -> str:
 
 def _record_as_dict(record: DamagedRecord) -> dict[str, Any]:
     """A damaged record with the keys of a letter."""
-    known = {"letter_id": _record_id(record), "kind": "record", "task_id": record.task_id, "reason_code": "damaged", "fault": record.fault}
+    known = {
+        "letter_id": _record_id(record),
+        "kind": "record",
+        "task_id": record.task_id,
+        "reason_code": "damaged",
+        "fault": record.fault,
+    }
     return dict.fromkeys((*DeadLetter.__slots__, "data")) | known
 
 

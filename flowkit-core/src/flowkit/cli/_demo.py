@@ -36,13 +36,21 @@ class Split(Handler):
     async def iter_batches(self, loaded: Any) -> AsyncIterator[Batch]:
         upto, batches = loaded["input_inline"]["upto"], loaded["input_inline"]["batches"]
         for number in range(batches):
-            payload = {"number": number + 1, "of": batches, "begin": upto * number // batches, "end": upto * (number + 1) // batches}
+            payload = {
+                "number": number + 1,
+                "of": batches,
+                "begin": upto * number // batches,
+                "end": upto * (number + 1) // batches,
+            }
             yield Batch(str(number), payload)
 
     async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
         await ctx.cancellable(ctx.clock.sleep(self.pause_sec))
         await ctx.heartbeat({"done": batch.payload["number"], "total": batch.payload["of"]})
-        return BatchResult(success=True, artifacts_ref={"begin": batch.payload["begin"], "end": batch.payload["end"]})
+        return BatchResult(
+            success=True,
+            artifacts_ref={"begin": batch.payload["begin"], "end": batch.payload["end"]},
+        )
 
 
 class Count(Handler):
@@ -70,22 +78,40 @@ def primes_between(begin: int, end: int) -> int:
 
 
 def flow() -> Graph:
-    """Three nodes: the second reads what the first stores while it still runs; the third runs in the coordinator."""
+    """Three nodes: the second reads what the first stores while it still runs; the third runs in
+    the coordinator.
+    """
     graph = Graph()
     split = graph.node("split", "split", input_inline={"upto": UPTO, "batches": BATCHES})
-    count = graph.node("count", "count", after=[split], start_when="first_batch", input_inline={"input_adapter": "pull.from_artifacts"})
-    graph.node("total", "coordinator_fn", after=[count], fn="metrics.aggregate", fn_args={"node_id": "count", "mode": "sum"})
+    count = graph.node(
+        "count",
+        "count",
+        after=[split],
+        start_when="first_batch",
+        input_inline={"input_adapter": "pull.from_artifacts"},
+    )
+    graph.node(
+        "total",
+        "coordinator_fn",
+        after=[count],
+        fn="metrics.aggregate",
+        fn_args={"node_id": "count", "mode": "sum"},
+    )
     return graph
 
 
 def demo(
-    seconds: Annotated[float, typer.Option("--seconds", min=0.5, help="How long it takes, about.")] = 5.0, as_json: options.Json = False
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.5, help="How long it takes, about.")
+    ] = 5.0,
+    as_json: options.Json = False,
 ) -> None:
     """Show a flow that streams, and a worker that is stopped half-way.
 
-    The node `split` cuts the numbers up to 240,000 into ranges, and `count` counts the primes in each. `count` begins with the first range
-    while `split` still runs. Half-way its worker is stopped, and another takes over its work: no range is lost or counted twice.
-    At the end a timeline is drawn. With --json the events are printed instead, one a line.
+    The node `split` cuts the numbers up to 240,000 into ranges, and `count` counts the primes in
+    each. `count` begins with the first range while `split` still runs. Half-way its worker is
+    stopped, and another takes over its work: no range is lost or counted twice. At the end a
+    timeline is drawn. With --json the events are printed instead, one a line.
     """
     view = run_async(lambda: _Demo(seconds, as_json).run())
     expected = primes_between(0, UPTO)
@@ -93,7 +119,9 @@ def demo(
     if not as_json:
         out = console()
         verdict = f"{metrics.get('ranges', 0):,} ranges counted, {metrics.get('primes', 0):,} primes below {UPTO:,}"
-        out.print(Text(verdict).append("; a single pass says ").append(f"{expected:,}", style="bold"))
+        out.print(
+            Text(verdict).append("; a single pass says ").append(f"{expected:,}", style="bold")
+        )
         print_end(out, view)
     task_exit(view.status if metrics.get("primes") == expected else "failed")
 
@@ -121,7 +149,9 @@ class _Demo:
             task_id = await coordinator.create_task(graph=flow())
             async with anyio.create_task_group() as group:
                 group.start_soon(self._change_workers, first, second)
-                view = await follow(coordinator, task_id, self.out, notice=self._notice, quiet=self.quiet)
+                view = await follow(
+                    coordinator, task_id, self.out, notice=self._notice, quiet=self.quiet
+                )
                 group.cancel_scope.cancel()
         if not self.quiet:
             self.out.print()
@@ -130,7 +160,13 @@ class _Demo:
 
     def _worker(self, name: str, role: str) -> Worker:
         handlers = {"split": Split(self.pause_sec), "count": Count(self.pause_sec * 0.8)}
-        cfg = WorkerConfig(db=self.address, bus=self.address, worker_id=name, roles=[role], stop_grace_sec=GRACE_SEC)
+        cfg = WorkerConfig(
+            db=self.address,
+            bus=self.address,
+            worker_id=name,
+            roles=[role],
+            stop_grace_sec=GRACE_SEC,
+        )
         return Worker(cfg=cfg, handlers=handlers)
 
     async def _change_workers(self, first: Worker, second: Worker) -> None:
@@ -157,4 +193,6 @@ class _Demo:
 
     def _say(self, sentence: str) -> None:
         if not self.quiet:
-            self.out.print(Text("» ", style="bold yellow").append(sentence, style="bold"), soft_wrap=True)
+            self.out.print(
+                Text("» ", style="bold yellow").append(sentence, style="bold"), soft_wrap=True
+            )

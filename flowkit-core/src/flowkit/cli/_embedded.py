@@ -23,13 +23,18 @@ def in_memory(name: str) -> str:
 
 
 def handlers_for(flow: LoadedFlow, given: Mapping[str, Any], plugins: Plugins) -> dict[str, Any]:
-    """Which handler serves each role of the flow: one given, one of the flow's own file, or a plugin's, in this order.
+    """Which handler serves each role of the flow: one given, one of the flow's own file, or a
+    plugin's, in this order.
 
     Raises:
         ConfigError: a role has none.
     """
     known = {**plugins.handlers, **flow.handlers, **given}
-    missing = [f"role {role!r} ({_nodes(nodes)})" for role, nodes in flow.roles.items() if role not in known]
+    missing = [
+        f"role {role!r} ({_nodes(nodes)})"
+        for role, nodes in flow.roles.items()
+        if role not in known
+    ]
     if missing:
         raise ConfigError(f"no handler serves {', '.join(missing)}: give --handlers module:attr")
     return {role: known[role] for role in flow.roles}
@@ -45,11 +50,19 @@ async def embedded(handlers: Mapping[str, Any], plugins: Plugins) -> AsyncIterat
     """A coordinator that has, if there are handlers, a worker beside it."""
     address = in_memory("run")
     log_run()
-    coordinating = CoordinatorConfig(db=address, bus=address, worker_types=list(handlers), cancel_grace_sec=2 * GRACE_SEC)
+    coordinating = CoordinatorConfig(
+        db=address, bus=address, worker_types=list(handlers), cancel_grace_sec=2 * GRACE_SEC
+    )
     async with Coordinator(cfg=coordinating, plugins=plugins) as coordinator:
         if not handlers:
             yield coordinator
             return
-        working = WorkerConfig(db=address, bus=address, worker_id=WORKER_ID, stop_grace_sec=GRACE_SEC, cancel_grace_sec=GRACE_SEC)
+        working = WorkerConfig(
+            db=address,
+            bus=address,
+            worker_id=WORKER_ID,
+            stop_grace_sec=GRACE_SEC,
+            cancel_grace_sec=GRACE_SEC,
+        )
         async with Worker(cfg=working, handlers=handlers):
             yield coordinator

@@ -14,7 +14,9 @@ USAGE = 2
 
 
 class Verbs(TyperGroup):
-    """The verbs. An error that FlowKit raised on purpose becomes a message on stderr and exit status 2."""
+    """The verbs. An error that FlowKit raised on purpose becomes a message on stderr and exit
+    status 2.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -37,11 +39,16 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def lines_of(error: BaseException) -> Sequence[str]:
-    """The message, and what belongs to it a line each. The first of an error's notes says where it comes from."""
+    """The message, and what belongs to it a line each. The first of an error's notes says where it
+    comes from.
+    """
     where = next(iter(getattr(error, "__notes__", ())), None)
     if isinstance(error, GraphError):
         count = len(error.faults)
-        return [f"{where or 'the submission'} has {count} fault{'' if count == 1 else 's'}", *(f"  {fault}" for fault in error.faults)]
+        return [
+            f"{where or 'the submission'} has {count} fault{'' if count == 1 else 's'}",
+            *(f"  {fault}" for fault in error.faults),
+        ]
     return [f"{where}: {error}" if where else str(error)]
 
 

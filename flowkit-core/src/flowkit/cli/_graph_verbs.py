@@ -25,15 +25,34 @@ def check(file: options.FlowFile, as_json: options.Json = False) -> None:
     except GraphError as error:
         if not as_json:
             raise
-        print_json({"file": file, "ok": False, "faults": [{"node_id": fault.node_id, "message": fault.message} for fault in error.faults]})
+        print_json(
+            {
+                "file": file,
+                "ok": False,
+                "faults": [
+                    {"node_id": fault.node_id, "message": fault.message} for fault in error.faults
+                ],
+            }
+        )
         raise typer.Exit(USAGE) from None
     plan = flow.graph.plan
     if as_json:
-        print_json({"file": file, "ok": True, "faults": [], "nodes": len(plan.ids), "roles": sorted(flow.roles)})
+        print_json(
+            {
+                "file": file,
+                "ok": True,
+                "faults": [],
+                "nodes": len(plan.ids),
+                "roles": sorted(flow.roles),
+            }
+        )
         return
     roles = ", ".join(sorted(flow.roles)) or "none"
     edges = sum(map(len, plan.children))
-    console().print(f"{file} is well: {_count(len(plan.ids), 'node')}, {_count(edges, 'edge')}; roles: {roles}", soft_wrap=True)
+    console().print(
+        f"{file} is well: {_count(len(plan.ids), 'node')}, {_count(edges, 'edge')}; roles: {roles}",
+        soft_wrap=True,
+    )
 
 
 def _count(number: int, noun: str) -> str:
@@ -46,9 +65,13 @@ def show(
     dot: Annotated[bool, typer.Option("--dot", help="As a Graphviz digraph.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Show a flow: as a tree, or for a drawing program, or with --json as the document it stands for."""
+    """Show a flow: as a tree, or for a drawing program, or with --json as the document it stands
+    for.
+    """
     if mermaid + dot + as_json > 1:
-        raise typer.BadParameter("choose one of --mermaid, --dot and --json", param_hint="--mermaid")
+        raise typer.BadParameter(
+            "choose one of --mermaid, --dot and --json", param_hint="--mermaid"
+        )
     graph = load_flow(file, Plugins()).graph
     if as_json:
         print_json(graph.to_dict())

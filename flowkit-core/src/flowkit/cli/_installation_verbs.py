@@ -15,8 +15,14 @@ from flowkit.plugins import Plugins
 from flowkit.protocols import CheckResult
 
 
-def plugins(db: options.Db = None, bus: options.Bus = None, config: options.Config = None, as_json: options.Json = False) -> None:
-    """List what each plugin provides: hooks, handlers, coordinator functions, input adapters, and the addresses it answers.
+def plugins(
+    db: options.Db = None,
+    bus: options.Bus = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """List what each plugin provides: hooks, handlers, coordinator functions, input adapters, and
+    the addresses it answers.
 
     Where two plugins answer one address, the list says which of them is used.
     """
@@ -24,10 +30,19 @@ def plugins(db: options.Db = None, bus: options.Bus = None, config: options.Conf
     if as_json:
         print_json([asdict(row) for row in rows])
     else:
-        console().print(table(None, ("plugin", "kind", "name"), [(row.plugin, row.kind, row.name) for row in rows]))
+        console().print(
+            table(
+                None, ("plugin", "kind", "name"), [(row.plugin, row.kind, row.name) for row in rows]
+            )
+        )
 
 
-def doctor(db: options.Db = None, bus: options.Bus = None, config: options.Config = None, as_json: options.Json = False) -> None:
+def doctor(
+    db: options.Db = None,
+    bus: options.Bus = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
     """Check this installation and its servers, and say how to mend what is wrong.
 
     The exit status is 1 if anything is.
@@ -39,18 +54,28 @@ def doctor(db: options.Db = None, bus: options.Bus = None, config: options.Confi
         try:
             known = Plugins()
         except PluginError as error:
-            return [*results, CheckResult("plugins", False, str(error), "mend or uninstall that plugin")]
-        results.append(CheckResult("plugins", True, f"{len({row.plugin for row in known.provided()})} found"))
+            return [
+                *results,
+                CheckResult("plugins", False, str(error), "mend or uninstall that plugin"),
+            ]
+        results.append(
+            CheckResult("plugins", True, f"{len({row.plugin for row in known.provided()})} found")
+        )
         return [*results, *await check_store(known, cfg), *await check_bus(known, cfg)]
 
     results = run_async(main)
     if as_json:
-        print_json({"ok": all(item.ok for item in results), "checks": [asdict(item) for item in results]})
+        print_json(
+            {"ok": all(item.ok for item in results), "checks": [asdict(item) for item in results]}
+        )
     else:
         out = console()
         for item in results:
             mark = Text("ok     ", style="green") if item.ok else Text("FAULT  ", style="bold red")
-            out.print(mark.append(f"{item.name}: ", style="bold").append(item.detail, style="not bold"), soft_wrap=True)
+            out.print(
+                mark.append(f"{item.name}: ", style="bold").append(item.detail, style="not bold"),
+                soft_wrap=True,
+            )
             if item.remedy and not item.ok:
                 out.print(Text(f"       to mend: {item.remedy}", style="yellow"), soft_wrap=True)
     if not all(item.ok for item in results):

@@ -23,12 +23,19 @@ OTHER_LINES = 8
 Notice = Callable[[TaskEvent], None]
 
 
-async def follow(client: Client, task_id: str, out: Console, *, notice: Notice | None = None, quiet: bool = False) -> TaskView:
-    """Show a task until it has ended, and return it as it is then. ``notice`` sees every event; ``quiet`` shows nothing."""
+async def follow(
+    client: Client, task_id: str, out: Console, *, notice: Notice | None = None, quiet: bool = False
+) -> TaskView:
+    """Show a task until it has ended, and return it as it is then. ``notice`` sees every event;
+    ``quiet`` shows nothing.
+    """
     view = await client.get_task(task_id)
     progress = TaskProgress.of(view.nodes)
     live = out.is_terminal and not quiet
-    async with _drawn(client, task_id, progress, out, live=live), closing(client.watch(task_id)) as events:
+    async with (
+        _drawn(client, task_id, progress, out, live=live),
+        closing(client.watch(task_id)) as events,
+    ):
         async for event in events:
             progress.take(event)
             if notice is not None:
@@ -39,7 +46,9 @@ async def follow(client: Client, task_id: str, out: Console, *, notice: Notice |
 
 
 @asynccontextmanager
-async def _drawn(client: Client, task_id: str, progress: TaskProgress, out: Console, *, live: bool) -> AsyncIterator[None]:
+async def _drawn(
+    client: Client, task_id: str, progress: TaskProgress, out: Console, *, live: bool
+) -> AsyncIterator[None]:
     if not live:
         yield
         return
@@ -52,7 +61,9 @@ async def _drawn(client: Client, task_id: str, progress: TaskProgress, out: Cons
                 if turn % COUNT_EVERY == 0:
                     await counter.update(progress)
                 turn += 1
-                display.update(progress_table(progress, client.clock.now_dt(), height=out.height), refresh=True)
+                display.update(
+                    progress_table(progress, client.clock.now_dt(), height=out.height), refresh=True
+                )
                 await anyio.sleep(REDRAW_SEC)
 
         async with anyio.create_task_group() as group:
@@ -60,7 +71,9 @@ async def _drawn(client: Client, task_id: str, progress: TaskProgress, out: Cons
             yield
             group.cancel_scope.cancel()
         await counter.update(progress)
-        display.update(progress_table(progress, client.clock.now_dt(), height=out.height), refresh=True)
+        display.update(
+            progress_table(progress, client.clock.now_dt(), height=out.height), refresh=True
+        )
 
 
 def progress_table(progress: TaskProgress, now: datetime, *, height: int) -> Group:
@@ -68,14 +81,27 @@ def progress_table(progress: TaskProgress, now: datetime, *, height: int) -> Gro
     shown = progress.most_interesting(max(height - OTHER_LINES, 5))
     made = Table(header_style="bold")
     for column in ("node", "status", "attempt", "batches", "progress", "time", "worker"):
-        made.add_column(column, justify="right" if column in ("attempt", "batches", "time") else "left")
+        made.add_column(
+            column, justify="right" if column in ("attempt", "batches", "time") else "left"
+        )
     for node in shown:
         made.add_row(
-            Text(node.node_id), status_text(node.status), str(node.attempt or ""), str(node.batches or ""),
-            Text(node.note or compact(node.progress)), seconds_text(node.seconds(now)), Text(node.worker_id or ""),
-        )  # fmt: skip
-    line = Text("task ").append_text(status_text(progress.status)).append(f" ({progress.note}): " if progress.note else ": ")
-    line.append(", ".join(f"{number} {status}" for status, number in progress.counts().most_common()))
+            Text(node.node_id),
+            status_text(node.status),
+            str(node.attempt or ""),
+            str(node.batches or ""),
+            Text(node.note or compact(node.progress)),
+            seconds_text(node.seconds(now)),
+            Text(node.worker_id or ""),
+        )
+    line = (
+        Text("task ")
+        .append_text(status_text(progress.status))
+        .append(f" ({progress.note}): " if progress.note else ": ")
+    )
+    line.append(
+        ", ".join(f"{number} {status}" for status, number in progress.counts().most_common())
+    )
     hidden = len(progress.nodes) - len(shown)
     if hidden:
         line.append(f" ({hidden} not shown)", style="dim")

@@ -64,7 +64,8 @@ def load_flow(source: str, plugins: Plugins) -> LoadedFlow:
 
 
 def load_handlers(sources: Iterable[str]) -> dict[str, Any]:
-    """The handlers that ``module:attr`` names, by role. An attribute is a mapping of roles, a sequence of functions, or one function.
+    """The handlers that ``module:attr`` names, by role. An attribute is a mapping of roles, a
+    sequence of functions, or one function.
 
     Raises:
         ConfigError: one is not there, or two are for one role.
@@ -73,7 +74,11 @@ def load_handlers(sources: Iterable[str]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for source in sources:
         module, attribute = _module_of(source)
-        found = handlers_in(module, source) if attribute is None else _by_role(_attribute(module, attribute, source), source)
+        found = (
+            handlers_in(module, source)
+            if attribute is None
+            else _by_role(_attribute(module, attribute, source), source)
+        )
         if not found:
             raise ConfigError(f"{source}: there is no handler in it")
         if twice := merged.keys() & found.keys():
@@ -86,7 +91,9 @@ def handlers_in(module: ModuleType, source: str) -> dict[str, Any]:
     """What a module calls ``handlers``, or else all its functions decorated with ``@handler``."""
     if hasattr(module, "handlers") and not isinstance(module.handlers, ModuleType):
         return _by_role(module.handlers, f"{source}: handlers")
-    return _by_role([value for value in vars(module).values() if isinstance(value, FunctionHandler)], source)
+    return _by_role(
+        [value for value in vars(module).values() if isinstance(value, FunctionHandler)], source
+    )
 
 
 # ---------------------------------------------------------------- inside
@@ -104,13 +111,17 @@ def _flow_in(module: ModuleType, attribute: str | None, source: str) -> Any:
     if attribute is not None:
         value = _attribute(module, attribute, source)
         if not _is_flow(value) and not isinstance(value, dict | str):
-            raise ConfigError(f"{source}: {attribute} is neither a @flow function nor a graph, but {type(value).__name__}")
+            raise ConfigError(
+                f"{source}: {attribute} is neither a @flow function nor a graph, but {type(value).__name__}"
+            )
         return value
     flows = {name: value for name, value in vars(module).items() if _is_flow(value)}
     if len(set(map(id, flows.values()))) == 1:
         return next(iter(flows.values()))
     if flows:
-        raise ConfigError(f"{source}: there are several flows in it; choose with {source}:NAME, NAME being {' or '.join(sorted(flows))}")
+        raise ConfigError(
+            f"{source}: there are several flows in it; choose with {source}:NAME, NAME being {' or '.join(sorted(flows))}"
+        )
     raise ConfigError(f"{source}: there is no @flow function and no Graph in it")
 
 
@@ -134,7 +145,9 @@ def _by_role(value: Any, source: str) -> dict[str, Any]:
     if isinstance(value, Mapping):
         for role, item in value.items():
             if not callable(item) and not isinstance(item, Handler | PerRun):
-                raise ConfigError(f"{source}: what is given for role {role!r} is no handler: {item!r:.200}")
+                raise ConfigError(
+                    f"{source}: what is given for role {role!r} is no handler: {item!r:.200}"
+                )
         return dict(value)
     items = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     found: dict[str, Any] = {}
@@ -142,7 +155,9 @@ def _by_role(value: Any, source: str) -> dict[str, Any]:
         role = getattr(item, "role", None)
         if not isinstance(role, str) or not role:
             name = getattr(item, "__name__", type(item).__name__)
-            raise ConfigError(f'{source}: {name} does not say its role; declare it with @handler("role"), or give a mapping of roles')
+            raise ConfigError(
+                f'{source}: {name} does not say its role; declare it with @handler("role"), or give a mapping of roles'
+            )
         if found.setdefault(role, item) is not item:
             raise ConfigError(f"{source}: two handlers are for role {role!r}")
     return found
@@ -152,14 +167,18 @@ def _attribute(module: ModuleType, attribute: str, source: str) -> Any:
     value: Any = module
     for part in attribute.split("."):
         if not hasattr(value, part):
-            raise ConfigError(f"{source}: there is no {part!r} in {getattr(value, '__name__', attribute)}")
+            raise ConfigError(
+                f"{source}: there is no {part!r} in {getattr(value, '__name__', attribute)}"
+            )
         value = getattr(value, part)
     return value
 
 
 def _module_of(source: str) -> tuple[ModuleType, str | None]:
     """The module and the name behind its colon, if any."""
-    place, colon, attribute = source.rpartition(":") if not source.endswith(".py") else (source, "", "")
+    place, colon, attribute = (
+        source.rpartition(":") if not source.endswith(".py") else (source, "", "")
+    )
     if not colon:
         place, attribute = source, ""
     if place.endswith(".py"):
@@ -168,7 +187,9 @@ def _module_of(source: str) -> tuple[ModuleType, str | None]:
         _importable(Path.cwd())
         module = _import_module(place)
     else:
-        raise ConfigError(f"{source}: expected a file ending in {', '.join(DOCUMENTS)} or .py, or module:attr")
+        raise ConfigError(
+            f"{source}: expected a file ending in {', '.join(DOCUMENTS)} or .py, or module:attr"
+        )
     return module, attribute or None
 
 
@@ -182,7 +203,9 @@ def _import_module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise ConfigError(f"there is no module {name!r}, neither installed nor in the current directory") from None
+            raise ConfigError(
+                f"there is no module {name!r}, neither installed nor in the current directory"
+            ) from None
         raise _broken(name, error) from error
     except KeyboardInterrupt:
         raise
@@ -196,7 +219,8 @@ def _import_file(path: Path) -> ModuleType:
     path = path.resolve()
     # As with `python FILE`: what lies beside the file can be imported by it.
     _importable(path.parent)
-    # Handlers look up their annotations in sys.modules, so the module stands there under a name nobody else has.
+    # Handlers look up their annotations in sys.modules, so the module stands there under a name
+    # nobody else has.
     name = path.stem if path.stem not in sys.modules else f"{path.stem}_{len(sys.modules)}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -214,18 +238,31 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _broken(name: str, error: BaseException, doing: str = "imported") -> ConfigError:
-    """Return the error of code of the user's that failed: it shows the last line of theirs that ran."""
+    """Return the error of code of the user's that failed: it shows the last line of theirs that
+    ran.
+    """
     if isinstance(error, SyntaxError) and error.filename is None:
-        return ConfigError(f"{name} cannot be {doing}: it is not a Python file in UTF-8: {error.msg or error}")
+        return ConfigError(
+            f"{name} cannot be {doing}: it is not a Python file in UTF-8: {error.msg or error}"
+        )
     if isinstance(error, SyntaxError):
-        return ConfigError(f"{name} cannot be {doing}: {error.filename}, line {error.lineno}: {error.msg}")
-    what = str(error) if isinstance(error, FlowKitError) else "".join(traceback.format_exception_only(error)).strip()
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_ours(frame.filename)]
+        return ConfigError(
+            f"{name} cannot be {doing}: {error.filename}, line {error.lineno}: {error.msg}"
+        )
+    what = (
+        str(error)
+        if isinstance(error, FlowKitError)
+        else "".join(traceback.format_exception_only(error)).strip()
+    )
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if not _is_ours(frame.filename)
+    ]
     if not frames:
         return ConfigError(f"{name} cannot be {doing}: {what}")
     last = frames[-1]
     return ConfigError(
-        f"{name} cannot be {doing}: {last.filename}, line {last.lineno}: {what}" + (f"\n    {last.line}" if last.line else "")
+        f"{name} cannot be {doing}: {last.filename}, line {last.lineno}: {what}"
+        + (f"\n    {last.line}" if last.line else "")
     )
 
 

@@ -36,7 +36,9 @@ class Level(StrEnum):
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: ``at``, ``level``, ``logger``, ``message``, and what was given as ``extra``."""
+    """One JSON object a line: ``at``, ``level``, ``logger``, ``message``, and what was given as
+    ``extra``.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -53,9 +55,11 @@ class JsonLines(logging.Formatter):
 
 
 class PlainLines(logging.Formatter):
-    """A line a record, and below it the traceback: without secrets, and without what would begin another line or steer a terminal.
+    """A line a record, and below it the traceback: without secrets, and without what would begin
+    another line or steer a terminal.
 
-    The ids of the task and the node that a record is about are at the end of its line, unless the message has them.
+    The ids of the task and the node that a record is about are at the end of its line, unless the
+    message has them.
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:
@@ -70,17 +74,26 @@ class PlainLines(logging.Formatter):
 
 def _ids(record: logging.LogRecord) -> str:
     ids = {name: getattr(record, f"{name}_id", None) for name in ("task", "node")}
-    missing = [f"{name} {value}" for name, value in ids.items() if value is not None and str(value) not in record.message]
+    missing = [
+        f"{name} {value}"
+        for name, value in ids.items()
+        if value is not None and str(value) not in record.message
+    ]
     return f" ({', '.join(missing)})" if missing else ""
 
 
 def _indented(text: str) -> str:
     """So that no line of a traceback, which may hold anything, looks like one of the log's own."""
-    return "\n".join(line if line.startswith("  ") else f"  {line}" for line in printable(redacted(text), lines=True).split("\n"))
+    return "\n".join(
+        line if line.startswith("  ") else f"  {line}"
+        for line in printable(redacted(text), lines=True).split("\n")
+    )
 
 
 class LastWords(logging.Handler):
-    """Shows nothing, and remembers the last complaint: a driver that cannot connect often says why nowhere else."""
+    """Shows nothing, and remembers the last complaint: a driver that cannot connect often says why
+    nowhere else.
+    """
 
     said = ""
 
@@ -100,7 +113,9 @@ class LastWords(logging.Handler):
 
 
 class OnceAMinute(logging.Filter):
-    """Lets a driver say the same about the same once a minute: while a server is away, drivers log each of their tries."""
+    """Lets a driver say the same about the same once a minute: while a server is away, drivers log
+    each of their tries.
+    """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -122,14 +137,18 @@ class OnceAMinute(logging.Filter):
 
 
 class ToStderr(logging.StreamHandler[TextIO]):
-    """Writes to what ``sys.stderr`` is at the moment: a live display puts itself there, so that lines go above it."""
+    """Writes to what ``sys.stderr`` is at the moment: a live display puts itself there, so that
+    lines go above it.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
         super().emit(record)
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a record as text that the stream can write. A record that cannot be formatted is replaced by one that says so."""
+        """Format a record as text that the stream can write. A record that cannot be formatted is
+        replaced by one that says so.
+        """
         try:
             text = super().format(record)
         except Exception as error:
@@ -152,13 +171,17 @@ def _unformatted(record: logging.LogRecord, error: Exception) -> logging.LogReco
 
 def log_service(level: Level, *, as_json: bool) -> None:
     """Log FlowKit, its adapters and plugins from this level on, and warnings of all others."""
-    formatter = JsonLines() if as_json else PlainLines("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    formatter = (
+        JsonLines() if as_json else PlainLines("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    )
     _log({"flowkit": level.number, "": logging.WARNING}, formatter)
 
 
 def log_verb() -> None:
     """Log FlowKit's warnings, and nothing of the drivers, whose errors come back as ours."""
-    _log({"flowkit": logging.WARNING, "": logging.CRITICAL}, PlainLines("%(levelname)s: %(message)s"))
+    _log(
+        {"flowkit": logging.WARNING, "": logging.CRITICAL}, PlainLines("%(levelname)s: %(message)s")
+    )
 
 
 def log_run() -> None:
@@ -177,6 +200,10 @@ def _log(levels: dict[str, int], formatter: logging.Formatter) -> None:
 
 
 def is_wanted(record: logging.LogRecord, levels: dict[str, int]) -> bool:
-    """Whether a line is shown. The level of a logger is that of the first name it begins with; FlowKit's tracebacks are always wanted."""
+    """Whether a line is shown. The level of a logger is that of the first name it begins with;
+    FlowKit's tracebacks are always wanted.
+    """
     level = next(level for name, level in levels.items() if record.name.startswith(name))
-    return record.levelno >= level or (record.exc_info is not None and record.name.startswith("flowkit"))
+    return record.levelno >= level or (
+        record.exc_info is not None and record.name.startswith("flowkit")
+    )

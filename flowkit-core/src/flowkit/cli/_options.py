@@ -10,29 +10,60 @@ from flowkit._json.documents import SYNTAX_OF_SUFFIX, DocumentError, read_docume
 from flowkit._json.values import kind_of
 from flowkit.config import CommonConfig
 
-Db = Annotated[str | None, typer.Option("--db", metavar="ADDRESS", help="The store: mongodb://host/name or memory://name.")]
-Bus = Annotated[str | None, typer.Option("--bus", metavar="ADDRESS", help="The bus: kafka://host:9092 or memory://name.")]
-Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Configuration: a JSON, TOML or YAML file.")]
+Db = Annotated[
+    str | None,
+    typer.Option(
+        "--db", metavar="ADDRESS", help="The store: mongodb://host/name or memory://name."
+    ),
+]
+Bus = Annotated[
+    str | None,
+    typer.Option("--bus", metavar="ADDRESS", help="The bus: kafka://host:9092 or memory://name."),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Configuration: a JSON, TOML or YAML file."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Set a field of the configuration; repeatable.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="FIELD=VALUE", help="Set a field of the configuration; repeatable."
+    ),
+]
 Handlers = Annotated[
     list[str] | None,
-    typer.Option("--handlers", metavar="MODULE:ATTR", help="Handlers to serve; repeatable. Looked for in the current directory too."),
+    typer.Option(
+        "--handlers",
+        metavar="MODULE:ATTR",
+        help="Handlers to serve; repeatable. Looked for in the current directory too.",
+    ),
 ]
 TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task's id.")]
 NodeId = Annotated[str, typer.Argument(metavar="NODE", help="The node's id.")]
 FlowFile = Annotated[
-    str, typer.Argument(metavar="FILE", help="A graph document (.json, .yaml), a Python file (.py, or .py:NAME), or module:attr.")
+    str,
+    typer.Argument(
+        metavar="FILE",
+        help="A graph document (.json, .yaml), a Python file (.py, or .py:NAME), or module:attr.",
+    ),
 ]
 Params = Annotated[
     str | None,
     typer.Option(
-        "--params", metavar="JSON|@FILE", help="Parameters of the task: a JSON object, or @FILE with an object in JSON, YAML or TOML."
+        "--params",
+        metavar="JSON|@FILE",
+        help="Parameters of the task: a JSON object, or @FILE with an object in JSON, YAML or TOML.",
     ),
 ]
-Labels = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A label; repeatable.")]
+Labels = Annotated[
+    list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A label; repeatable.")
+]
 Pipeline = Annotated[str | None, typer.Option("--pipeline", help="The pipeline it belongs to.")]
-Timeout = Annotated[float | None, typer.Option("--timeout", min=0, metavar="SECONDS", help="How long to wait for the end.")]
+Timeout = Annotated[
+    float | None,
+    typer.Option("--timeout", min=0, metavar="SECONDS", help="How long to wait for the end."),
+]
 
 
 def pairs(items: Iterable[str] | None, option: str) -> dict[str, str]:
@@ -47,7 +78,9 @@ def pairs(items: Iterable[str] | None, option: str) -> dict[str, str]:
 
 
 def read_params(text: str | None) -> dict[str, Any] | None:
-    """Read the parameters of a task: a JSON object, or ``@FILE``, a document in JSON, YAML or TOML."""
+    """Read the parameters of a task: a JSON object, or ``@FILE``, a document in JSON, YAML or
+    TOML.
+    """
     if text is None:
         return None
     name = "the object"
@@ -55,18 +88,24 @@ def read_params(text: str | None) -> dict[str, Any] | None:
         if text.startswith("@"):
             name = text[1:]
             path = Path(name)
-            value = read_document(read_file(path), syntax=SYNTAX_OF_SUFFIX.get(path.suffix.lower(), "JSON"))
+            value = read_document(
+                read_file(path), syntax=SYNTAX_OF_SUFFIX.get(path.suffix.lower(), "JSON")
+            )
         else:
             value = read_document(text, syntax="JSON")
     except DocumentError as error:
         raise typer.BadParameter(f"{name}: {error}", param_hint="--params") from None
     if not isinstance(value, dict):
-        raise typer.BadParameter(f"{name}: an object is expected, not {kind_of(value)}", param_hint="--params")
+        raise typer.BadParameter(
+            f"{name}: an object is expected, not {kind_of(value)}", param_hint="--params"
+        )
     return value
 
 
 def settings(kind: type[CommonConfig], items: Iterable[str] | None, **named: Any) -> dict[str, Any]:
-    """What ``--set`` and the options of their own say of a configuration. A list is given with commas or as JSON, an object as JSON."""
+    """What ``--set`` and the options of their own say of a configuration. A list is given with
+    commas or as JSON, an object as JSON.
+    """
     values: dict[str, Any] = {}
     for field, text in pairs(items, "--set").items():
         known = kind.model_fields.get(field)

@@ -31,9 +31,13 @@ STYLES = {
 
 
 class _PlainConsole(Console):
-    """A console that writes out what would steer the terminal, unless it comes from rich itself: users name nodes and tell of errors."""
+    """A console that writes out what would steer the terminal, unless it comes from rich itself:
+    users name nodes and tell of errors.
+    """
 
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
         for segment in super().render(renderable, options):
             if segment.control or segment.text.isprintable():
                 yield segment
@@ -102,10 +106,17 @@ def compact(value: Any, limit: int = 60) -> str:
 def table(title: str | None, columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> Table:
     """A table; a column that holds nothing but numbers stands to the right."""
     rows = [list(row) for row in rows]
-    made = Table(title=Text(title) if title else None, title_justify="left", title_style="bold", header_style="bold")
+    made = Table(
+        title=Text(title) if title else None,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+    )
     for number, column in enumerate(columns):
         cells = [row[number] for row in rows if number < len(row)]
-        numeric = bool(cells) and all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in cells)
+        numeric = bool(cells) and all(
+            isinstance(cell, int | float) and not isinstance(cell, bool) for cell in cells
+        )
         made.add_column(Text(str(column)), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         made.add_row(*(_cell(cell) for cell in row))
@@ -123,7 +134,9 @@ def _cell(cell: Any) -> Text:
         return Text(f"{cell:,}")
     if isinstance(cell, float):
         return Text(f"{cell:,.2f}")
-    return Text(cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False, default=str))
+    return Text(
+        cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False, default=str)
+    )
 
 
 # ---------------------------------------------------------------- tasks
@@ -132,8 +145,8 @@ def _cell(cell: Any) -> Text:
 def print_result(out: Console, result: Mapping[str, Any] | None) -> None:
     """A task's result, node by node.
 
-    A node's result that is an object with ``"tables": [{"title": str, "columns": [...], "rows": [[...], ...]}, ...]`` is shown
-    as tables, after all the rest.
+    A node's result that is an object with ``"tables": [{"title": str, "columns": [...], "rows":
+    [[...], ...]}, ...]`` is shown as tables, after all the rest.
     """
     tables: list[Any] = []
     for node_id, value in (result or {}).items():
@@ -142,7 +155,10 @@ def print_result(out: Console, result: Mapping[str, Any] | None) -> None:
             tables += value["tables"]
             rest = {key: part for key, part in value.items() if key != "tables"} or None
         if rest is not None:
-            out.print(Text(f"{node_id}: ", style="bold").append(_pretty(rest), style="not bold"), soft_wrap=True)
+            out.print(
+                Text(f"{node_id}: ", style="bold").append(_pretty(rest), style="not bold"),
+                soft_wrap=True,
+            )
     for item in tables:
         out.print(table(item.get("title"), item["columns"], item["rows"]))
 
@@ -173,11 +189,15 @@ def details(node: NodeView) -> str:
         wrong: str | None = f"{node.reason_code}: {node.error}"
     else:
         wrong = node.error or node.reason_code
-    return "; ".join(filter(None, (wrong, skipped_text(node.skipped_batches) if node.skipped_batches else None)))
+    return "; ".join(
+        filter(None, (wrong, skipped_text(node.skipped_batches) if node.skipped_batches else None))
+    )
 
 
 def print_end(out: Console, view: TaskView, *, stored: bool = True) -> None:
-    """Print how a task ended, what went wrong, and its result. Dead letters can be looked up where the task is ``stored``."""
+    """Print how a task ended, what went wrong, and its result. Dead letters can be looked up where
+    the task is ``stored``.
+    """
     nodes = f"{len(view.nodes)} node{'' if len(view.nodes) == 1 else 's'}"
     line = Text("task ").append(view.id).append(" ").append_text(status_text(view.status))
     took = seconds_text(duration(view))
@@ -185,9 +205,22 @@ def print_end(out: Console, view: TaskView, *, stored: bool = True) -> None:
     if view.error:
         out.print(Text(view.error, style="red"), soft_wrap=True)
     for node in view.nodes.values():
-        if node.status == "failed" and node.error and (view.error is None or node.error not in view.error):
-            out.print(Text(f"node {node.node_id!r}: {node.reason_code}: {node.error}", style="red"), soft_wrap=True)
+        if (
+            node.status == "failed"
+            and node.error
+            and (view.error is None or node.error not in view.error)
+        ):
+            out.print(
+                Text(f"node {node.node_id!r}: {node.reason_code}: {node.error}", style="red"),
+                soft_wrap=True,
+            )
         if node.skipped_batches:
             hint = f"; see flowkit dlq ls --task {view.id}" if stored else ""
-            out.print(Text(f"node {node.node_id!r}: {skipped_text(node.skipped_batches)}{hint}", style="yellow"), soft_wrap=True)
+            out.print(
+                Text(
+                    f"node {node.node_id!r}: {skipped_text(node.skipped_batches)}{hint}",
+                    style="yellow",
+                ),
+                soft_wrap=True,
+            )
     print_result(out, view.result)

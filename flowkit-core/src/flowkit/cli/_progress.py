@@ -10,7 +10,17 @@ from flowkit.cli._output import skipped_text
 from flowkit.protocols import ArtifactStore
 from flowkit.task import NodeStatus, TaskEvent
 
-FIRST_SHOWN = ("running", "cancelling", "failed", "deferred", "paused", "finished", "cancelled", "queued", "skipped")
+FIRST_SHOWN = (
+    "running",
+    "cancelling",
+    "failed",
+    "deferred",
+    "paused",
+    "finished",
+    "cancelled",
+    "queued",
+    "skipped",
+)
 PAGE = 500
 
 
@@ -48,7 +58,11 @@ class NodeProgress:
         elif data.get("retry"):
             self.started_at = self.ended_at = None
         elif "reason_code" in data:
-            self.note = f"{data['reason_code']}: {data['error']}" if data.get("error") else str(data["reason_code"])
+            self.note = (
+                f"{data['reason_code']}: {data['error']}"
+                if data.get("error")
+                else str(data["reason_code"])
+            )
         elif data.get("skipped_batches"):
             self.note = skipped_text(data["skipped_batches"])
         if event.status == NodeStatus.DEFERRED:
@@ -95,10 +109,14 @@ class TaskProgress:
         return Counter(node.status for node in self.nodes.values())
 
     def most_interesting(self, limit: int) -> Sequence[NodeProgress]:
-        """Up to ``limit`` nodes: all if they fit, else those that run or went wrong before those that ended last, in the graph's order."""
+        """Up to ``limit`` nodes: all if they fit, else those that run or went wrong before those
+        that ended last, in the graph's order.
+        """
         if len(self.nodes) <= limit:
             return list(self.nodes.values())
-        chosen = sorted(self.nodes.values(), key=lambda node: (FIRST_SHOWN.index(node.status), -node.changed))[:limit]
+        chosen = sorted(
+            self.nodes.values(), key=lambda node: (FIRST_SHOWN.index(node.status), -node.changed)
+        )[:limit]
         names = {node.node_id for node in chosen}
         return [node for node in self.nodes.values() if node.node_id in names]
 
@@ -123,5 +141,6 @@ class BatchCounter:
                 generation = record.stream.generation
                 if generation != self._generation.setdefault(node.node_id, generation):
                     self._generation[node.node_id], node.batches = generation, 0
-                # Positions in a stream have no gaps, so the last one seen is the count, whatever the scan skipped.
+                # Positions in a stream have no gaps, so the last one seen is the count, whatever
+                # the scan skipped.
                 node.batches = max(node.batches, record.position)

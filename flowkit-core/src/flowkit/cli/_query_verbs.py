@@ -27,11 +27,19 @@ from flowkit.task import Page, TaskStatus, TaskView
 
 
 def ls(
-    status: Annotated[list[TaskStatus] | None, typer.Option("--status", help="Only tasks in this status; repeatable.")] = None,
+    status: Annotated[
+        list[TaskStatus] | None,
+        typer.Option("--status", help="Only tasks in this status; repeatable."),
+    ] = None,
     pipeline: options.Pipeline = None,
     label: options.Labels = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 50,
-    after: Annotated[str | None, typer.Option("--after", metavar="NEXT", help="Go on where a page ended: the `next` it gave.")] = None,
+    after: Annotated[
+        str | None,
+        typer.Option(
+            "--after", metavar="NEXT", help="Go on where a page ended: the `next` it gave."
+        ),
+    ] = None,
     db: options.Db = None,
     bus: options.Bus = None,
     config: options.Config = None,
@@ -39,13 +47,16 @@ def ls(
 ) -> None:
     """List tasks, newest first.
 
-    With --json: `{"items": [...], "next": ...}`, `next` being what to give --after for what follows.
+    With --json: `{"items": [...], "next": ...}`, `next` being what to give --after for what
+    follows.
     """
     labels = options.pairs(label, "--label")
 
     async def main() -> Page[TaskView]:
         async with connected(config, db, bus) as client:
-            return await client.list_tasks(status=status or None, pipeline=pipeline, labels=labels, limit=limit, after=after)
+            return await client.list_tasks(
+                status=status or None, pipeline=pipeline, labels=labels, limit=limit, after=after
+            )
 
     page = run_async(main)
     if as_json:
@@ -53,10 +64,21 @@ def ls(
         return
     out = console()
     rows = [
-        (view.id, view.pipeline, status_text(view.status), time_text(view.created_at), seconds_text(duration(view)), _labels(view.labels))
+        (
+            view.id,
+            view.pipeline,
+            status_text(view.status),
+            time_text(view.created_at),
+            seconds_text(duration(view)),
+            _labels(view.labels),
+        )
         for view in page.items
     ]
-    out.print(table(None, ("id", "pipeline", "status", "created", "took", "labels"), rows) if rows else "no tasks")
+    out.print(
+        table(None, ("id", "pipeline", "status", "created", "took", "labels"), rows)
+        if rows
+        else "no tasks"
+    )
     if page.next is not None:
         out.print(f"more with --after {page.next}", soft_wrap=True)
 
@@ -66,7 +88,11 @@ def _labels(labels: dict[str, str]) -> str:
 
 
 def show(
-    task_id: options.TaskId, db: options.Db = None, bus: options.Bus = None, config: options.Config = None, as_json: options.Json = False
+    task_id: options.TaskId,
+    db: options.Db = None,
+    bus: options.Bus = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
 ) -> None:
     """Show a task and its nodes as they are now."""
 
@@ -88,20 +114,31 @@ def show(
     }
     for name, value in facts.items():
         if value:
-            out.print(Text(f"{name}: ", style="bold").append(value, style="not bold"), soft_wrap=True)
+            out.print(
+                Text(f"{name}: ", style="bold").append(value, style="not bold"), soft_wrap=True
+            )
     rows = [
         (
-            node.node_id, node.type, status_text(node.status), node.attempt or None, seconds_text(duration(node)), node.worker_id,
+            node.node_id,
+            node.type,
+            status_text(node.status),
+            node.attempt or None,
+            seconds_text(duration(node)),
+            node.worker_id,
             details(node) or compact(node.metrics or node.progress),
         )
         for node in view.nodes.values()
-    ]  # fmt: skip
+    ]
     out.print(table(None, ("node", "type", "status", "attempt", "took", "worker", "details"), rows))
     print_end(out, view)
 
 
 def watch(
-    task_id: options.TaskId, db: options.Db = None, bus: options.Bus = None, config: options.Config = None, as_json: options.Json = False
+    task_id: options.TaskId,
+    db: options.Db = None,
+    bus: options.Bus = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
 ) -> None:
     """Follow a task from its first event to its end.
 
@@ -146,7 +183,9 @@ def explain(
 
 def artifacts(
     task_id: options.TaskId,
-    node_id: Annotated[str | None, typer.Argument(metavar="[NODE]", help="Only those of this node.")] = None,
+    node_id: Annotated[
+        str | None, typer.Argument(metavar="[NODE]", help="Only those of this node.")
+    ] = None,
     db: options.Db = None,
     bus: options.Bus = None,
     config: options.Config = None,
@@ -155,12 +194,19 @@ def artifacts(
     """Print what the nodes produced, one artifact a line, in order of production."""
 
     async def main() -> None:
-        async with connected(config, db, bus) as client, closing(client.artifacts(task_id, node_id)) as found:
+        async with (
+            connected(config, db, bus) as client,
+            closing(client.artifacts(task_id, node_id)) as found,
+        ):
             async for artifact in found:
                 if as_json:
                     print_json_line(artifact)
                 else:
                     kind = "batch" if artifact.partial else "complete"
-                    typer.echo(printable(f"{artifact.node_id}  {kind} {artifact.uid}  {compact(artifact.meta, 160)}"))
+                    typer.echo(
+                        printable(
+                            f"{artifact.node_id}  {kind} {artifact.uid}  {compact(artifact.meta, 160)}"
+                        )
+                    )
 
     run_async(main)

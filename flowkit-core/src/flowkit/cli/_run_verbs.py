@@ -36,23 +36,32 @@ def run(
 ) -> None:
     """Run a flow here, without any server.
 
-    A coordinator and a worker work in this process, on a store and a bus in memory. Handlers come from --handlers, from the Python file
-    itself (what it calls `handlers`, else its functions decorated with @handler), and from plugins. Progress goes to stderr.
+    A coordinator and a worker work in this process, on a store and a bus in memory. Handlers come
+    from --handlers, from the Python file itself (what it calls `handlers`, else its functions
+    decorated with @handler), and from plugins. Progress goes to stderr.
 
-    At the end the results are printed. A node's result of the form `{"tables": [{"title": "…", "columns": ["…"], "rows": [["…"]]}]}` is
-    shown as tables. With --json the task is printed as one document. The exit status is 1 if the task did not finish.
+    At the end the results are printed. A node's result of the form `{"tables": [{"title": "…",
+    "columns": ["…"], "rows": [["…"]]}]}` is shown as tables. With --json the task is printed as one
+    document. The exit status is 1 if the task did not finish.
 
     Ctrl-C cancels the task. A second Ctrl-C ends the process at once.
     """
     plugins = Plugins()
     flow = load_flow(file, plugins)
     served = handlers_for(flow, load_handlers(handlers or ()), plugins)
-    view = run_async(lambda: _run(flow, served, plugins, options.read_params(params), timeout, as_json))
+    view = run_async(
+        lambda: _run(flow, served, plugins, options.read_params(params), timeout, as_json)
+    )
     _end(view, as_json, stored=False)
 
 
 async def _run(
-    flow: LoadedFlow, served: dict[str, Any], plugins: Plugins, params: dict[str, Any] | None, timeout: float | None, quiet: bool
+    flow: LoadedFlow,
+    served: dict[str, Any],
+    plugins: Plugins,
+    params: dict[str, Any] | None,
+    timeout: float | None,
+    quiet: bool,
 ) -> TaskView:
     following = anyio.CancelScope()
     with _interrupts(following.cancel):
@@ -63,7 +72,9 @@ async def _run(
             if following.cancelled_caught:
                 view = await coordinator.get_task(task_id)
             if not view.status.terminal:
-                await coordinator.cancel(task_id, "interrupted" if following.cancelled_caught else "timed out")
+                await coordinator.cancel(
+                    task_id, "interrupted" if following.cancelled_caught else "timed out"
+                )
                 with suppress(TimeoutError):
                     view = await coordinator.wait(task_id, timeout=CANCEL_PATIENCE_SEC)
             return view
@@ -77,7 +88,9 @@ def _interrupts(stop: Callable[[], None]) -> Iterator[None]:
         stop()
 
     def answer(number: signal.Signals) -> None:
-        typer.echo("interrupted: the task is being cancelled; interrupt again to end at once", err=True)
+        typer.echo(
+            "interrupted: the task is being cancelled; interrupt again to end at once", err=True
+        )
 
     with signals_heard(obey, answer=answer, patience_sec=CANCEL_PATIENCE_SEC):
         yield
@@ -89,12 +102,18 @@ def submit(
     pipeline: options.Pipeline = None,
     label: options.Labels = None,
     idempotency_key: Annotated[
-        str | None, typer.Option("--idempotency-key", help="A second submission with it returns the first id.")
+        str | None,
+        typer.Option("--idempotency-key", help="A second submission with it returns the first id."),
     ] = None,
-    task_id: Annotated[str | None, typer.Option("--task-id", help="The id the task is to have.")] = None,
+    task_id: Annotated[
+        str | None, typer.Option("--task-id", help="The id the task is to have.")
+    ] = None,
     priority: Annotated[int, typer.Option("--priority", help="Higher goes first.")] = 0,
     deadline_sec: Annotated[
-        float | None, typer.Option("--deadline", metavar="SECONDS", help="When the task fails if it has not ended.")
+        float | None,
+        typer.Option(
+            "--deadline", metavar="SECONDS", help="When the task fails if it has not ended."
+        ),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the task to its end.")] = False,
     timeout: options.Timeout = None,
@@ -105,8 +124,8 @@ def submit(
 ) -> None:
     """Submit a flow to an installation and print the task's id.
 
-    With --wait its progress goes to stderr, its results are printed at the end, and the exit status is 1 if it did not finish. A role
-    that no living worker has is named at once.
+    With --wait its progress goes to stderr, its results are printed at the end, and the exit status
+    is 1 if it did not finish. A role that no living worker has is named at once.
     """
     flow = load_flow(file, Plugins())
     values = options.read_params(params)
@@ -115,9 +134,15 @@ def submit(
     async def main() -> TaskView | None:
         async with connected(config, db, bus) as client:
             created = await client.create_task(
-                graph=flow.graph, params=values, pipeline=pipeline, labels=labels, idempotency_key=idempotency_key, task_id=task_id,
-                priority=priority, deadline_sec=deadline_sec,
-            )  # fmt: skip
+                graph=flow.graph,
+                params=values,
+                pipeline=pipeline,
+                labels=labels,
+                idempotency_key=idempotency_key,
+                task_id=task_id,
+                priority=priority,
+                deadline_sec=deadline_sec,
+            )
             if not as_json:
                 typer.echo(created)
             elif not wait:
@@ -138,7 +163,8 @@ def submit(
 async def _name_unserved(client: Client, flow: LoadedFlow) -> None:
     """Warn of roles that no living worker has.
 
-    Roles that no session names are known at once. For the others, the next heartbeat of their workers is waited for.
+    Roles that no session names are known at once. For the others, the next heartbeat of their
+    workers is waited for.
     """
     try:
         await _compare_with_sessions(client, flow)
@@ -150,15 +176,25 @@ async def _compare_with_sessions(client: Client, flow: LoadedFlow) -> None:
     sessions = await client.store.sessions()
     unserved = flow.roles.keys() - {role for session in sessions for role in session.roles}
     _warn_of(flow, unserved)
-    if concerned := [session for session in sessions if not flow.roles.keys().isdisjoint(session.roles)]:
+    if concerned := [
+        session for session in sessions if not flow.roles.keys().isdisjoint(session.roles)
+    ]:
         live, _ = await watch_heartbeats(client.store, concerned, client.clock)
-        _warn_of(flow, flow.roles.keys() - unserved - {role for session in live for role in session.roles})
+        _warn_of(
+            flow,
+            flow.roles.keys() - unserved - {role for session in live for role in session.roles},
+        )
 
 
 def _warn_of(flow: LoadedFlow, roles: Collection[str]) -> None:
     for role in sorted(roles):
         nodes = ", ".join(map(repr, flow.roles[role][:MOST_NAMES]))
-        typer.echo(printable(f"warning: no living worker has the role {role!r}, so {nodes} will wait until one starts"), err=True)
+        typer.echo(
+            printable(
+                f"warning: no living worker has the role {role!r}, so {nodes} will wait until one starts"
+            ),
+            err=True,
+        )
 
 
 async def _follow(client: Client, task_id: str, timeout: float | None, quiet: bool) -> TaskView:
@@ -167,7 +203,9 @@ async def _follow(client: Client, task_id: str, timeout: float | None, quiet: bo
         return await follow(client, task_id, console(stderr=True), quiet=quiet)
     view = await client.get_task(task_id)
     busy = [node.node_id for node in view.nodes.values() if not node.status.terminal]
-    complain(f"task {task_id} has not ended after {timeout:g} s; still open: {', '.join(busy[:5])}{', …' if len(busy) > 5 else ''}")
+    complain(
+        f"task {task_id} has not ended after {timeout:g} s; still open: {', '.join(busy[:5])}{', …' if len(busy) > 5 else ''}"
+    )
     return view
 
 

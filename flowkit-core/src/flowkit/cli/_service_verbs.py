@@ -22,7 +22,9 @@ from flowkit.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-LogLevel = Annotated[Level, typer.Option("--log-level", help="The least serious line that is logged.")]
+LogLevel = Annotated[
+    Level, typer.Option("--log-level", help="The least serious line that is logged.")
+]
 LogJson = Annotated[bool, typer.Option("--log-json", help="Log one JSON object a line.")]
 
 
@@ -38,7 +40,9 @@ def coordinator(
 
     A second signal stops it at once. Any number of coordinators may work on one installation.
     """
-    cfg = CoordinatorConfig.load(config, overrides=options.settings(CoordinatorConfig, set_fields, db=db, bus=bus))
+    cfg = CoordinatorConfig.load(
+        config, overrides=options.settings(CoordinatorConfig, set_fields, db=db, bus=bus)
+    )
     require_store(cfg)
     log_service(log_level, as_json=log_json)
     _log_installation("coordinator", cfg)
@@ -54,7 +58,11 @@ def worker(
     handlers: options.Handlers = None,
     roles: Annotated[
         list[str] | None,
-        typer.Option("--roles", metavar="ROLE[,ROLE]", help="Serve only these, plugins' handlers among them; repeatable."),
+        typer.Option(
+            "--roles",
+            metavar="ROLE[,ROLE]",
+            help="Serve only these, plugins' handlers among them; repeatable.",
+        ),
     ] = None,
     db: options.Db = None,
     bus: options.Bus = None,
@@ -65,13 +73,18 @@ def worker(
 ) -> None:
     """Run a worker until SIGTERM or SIGINT.
 
-    It then takes nothing more, lets its runs end within `stop_grace_sec`, and hands back the rest. A second signal stops it at once.
+    It then takes nothing more, lets its runs end within `stop_grace_sec`, and hands back the rest.
+    A second signal stops it at once.
     """
     chosen = [role for text in roles or () for role in options.split(text)]
-    cfg = WorkerConfig.load(config, overrides=options.settings(WorkerConfig, set_fields, db=db, bus=bus, roles=chosen))
+    cfg = WorkerConfig.load(
+        config, overrides=options.settings(WorkerConfig, set_fields, db=db, bus=bus, roles=chosen)
+    )
     require_store(cfg)
     if not handlers and not cfg.roles:
-        raise ConfigError("a worker needs handlers: give --handlers module:attr, or --roles for those of plugins")
+        raise ConfigError(
+            "a worker needs handlers: give --handlers module:attr, or --roles for those of plugins"
+        )
     found = load_handlers(handlers or ())
     log_service(log_level, as_json=log_json)
     _log_installation("worker", cfg)
@@ -86,13 +99,20 @@ def worker(
 def _log_installation(name: str, cfg: CommonConfig) -> None:
     """Log where this process works, as its first line."""
     logger.info(
-        "FlowKit %s %s: store %s, bus %s, namespace %s", __version__, name, redacted(cfg.db or ""), redacted(cfg.bus_address()),
-        cfg.namespace, extra={"action": "process_started"},
-    )  # fmt: skip
+        "FlowKit %s %s: store %s, bus %s, namespace %s",
+        __version__,
+        name,
+        redacted(cfg.db or ""),
+        redacted(cfg.bus_address()),
+        cfg.namespace,
+        extra={"action": "process_started"},
+    )
 
 
 def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a service. The event loop is closed soon after it, or the process ends: executors that handlers use are waited for there."""
+    """Run a service. The event loop is closed soon after it, or the process ends: executors that
+    handlers use are waited for there.
+    """
     closing: list[threading.Event] = []
 
     async def to_the_end() -> None:

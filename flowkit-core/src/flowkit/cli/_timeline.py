@@ -47,7 +47,13 @@ def spans(events: Iterable[TaskEvent]) -> list[Span]:
             found.append(running[node_id])
         elif span is not None and status != NodeStatus.CANCELLING:
             span.ended_at = event.at
-            span.ending = "handed back" if "released_by" in data else "to be tried again" if status == NodeStatus.DEFERRED else str(status)
+            span.ending = (
+                "handed back"
+                if "released_by" in data
+                else "to be tried again"
+                if status == NodeStatus.DEFERRED
+                else str(status)
+            )
             del running[node_id]
     return found
 
@@ -78,5 +84,9 @@ def draw(found: Sequence[Span], *, room: int) -> Group:
             bar = Text.assemble(bar[:place], (FIRST_BATCH, "bold white"), bar[place + 1 :])
         took = seconds_text(((span.ended_at or end) - span.began_at).total_seconds())
         made.add_row(Text(span.node_id), Text(span.worker_id), bar, took, Text(span.ending))
-    legend = [Text(f"{FIRST_BATCH} first batch stored", style="dim")] if any(span.first_batch_at for span in found) else []
+    legend = (
+        [Text(f"{FIRST_BATCH} first batch stored", style="dim")]
+        if any(span.first_batch_at for span in found)
+        else []
+    )
     return Group(made, *legend)

@@ -7,38 +7,54 @@ from flowkit.coordinator.functions import FunctionContext
 from flowkit.errors import VarsError
 
 
-async def vars_set(ctx: FunctionContext, /, kv: dict[str, Any], block_sensitive: bool = False) -> dict[str, Any]:
-    """Set each path of ``kv`` to its value, which replaces what is there, objects too. Result: ``{"keys": [...]}``, as given.
+async def vars_set(
+    ctx: FunctionContext, /, kv: dict[str, Any], block_sensitive: bool = False
+) -> dict[str, Any]:
+    """Set each path of ``kv`` to its value, which replaces what is there, objects too. Result:
+    ``{"keys": [...]}``, as given.
 
-    ``{"a.b": 1}`` and ``{"a": {"b": 1}}`` both make ``a.b`` 1; the first keeps the rest of ``a``, the second replaces it.
+    ``{"a.b": 1}`` and ``{"a": {"b": 1}}`` both make ``a.b`` 1; the first keeps the rest of ``a``,
+    the second replaces it.
     """
     ctx.set_vars(kv, block_sensitive)
     return {"keys": list(kv)}
 
 
-async def vars_merge(ctx: FunctionContext, /, data: dict[str, Any], block_sensitive: bool = False) -> dict[str, Any]:
-    """Merge ``data`` into the vars, objects into objects; other values replace. Result: ``{"keys": [...]}``, the outer ones."""
+async def vars_merge(
+    ctx: FunctionContext, /, data: dict[str, Any], block_sensitive: bool = False
+) -> dict[str, Any]:
+    """Merge ``data`` into the vars, objects into objects; other values replace. Result: ``{"keys":
+    [...]}``, the outer ones.
+    """
     ctx.merge_vars(data, block_sensitive)
     return {"keys": list(data)}
 
 
 async def vars_incr(ctx: FunctionContext, /, key: str, by: float = 1) -> dict[str, Any]:
-    """Add ``by`` to a number, 0 if it is missing. Result: ``{"key": ..., "by": ...}``; the sum is in the task's vars."""
+    """Add ``by`` to a number, 0 if it is missing. Result: ``{"key": ..., "by": ...}``; the sum is
+    in the task's vars.
+    """
     ctx.incr_var(key, by)
     return {"key": key, "by": by}
 
 
 async def vars_unset(ctx: FunctionContext, /, keys: list[str] | str) -> dict[str, Any]:
-    """Remove one path or several, with the parents they leave empty. Result: ``{"keys": [...]}``, missing ones among them."""
+    """Remove one path or several, with the parents they leave empty. Result: ``{"keys": [...]}``,
+    missing ones among them.
+    """
     ctx.unset_vars(keys)
     return {"keys": [keys] if isinstance(keys, str) else list(keys)}
 
 
-async def merge_generic(ctx: FunctionContext, /, from_nodes: list[str] | str, target: str) -> dict[str, Any]:
-    """Merge the results of nodes, in this order, into one object; set the var ``target`` to it and return it.
+async def merge_generic(
+    ctx: FunctionContext, /, from_nodes: list[str] | str, target: str
+) -> dict[str, Any]:
+    """Merge the results of nodes, in this order, into one object; set the var ``target`` to it and
+    return it.
 
-    Objects are merged into objects at every level, other values of later nodes replace those of earlier ones. A result
-    that is no object goes under its node's id, a node without one is passed over. The limits of vars hold for the whole.
+    Objects are merged into objects at every level, other values of later nodes replace those of
+    earlier ones. A result that is no object goes under its node's id, a node without one is passed
+    over. The limits of vars hold for the whole.
     """
     node_ids = [from_nodes] if isinstance(from_nodes, str) else from_nodes
     if not isinstance(node_ids, list) or not all(isinstance(node_id, str) for node_id in node_ids):
@@ -53,11 +69,13 @@ async def merge_generic(ctx: FunctionContext, /, from_nodes: list[str] | str, ta
     return merged
 
 
-async def metrics_aggregate(ctx: FunctionContext, /, node_id: str, mode: Literal["sum", "mean"] = "sum") -> dict[str, Any]:
+async def metrics_aggregate(
+    ctx: FunctionContext, /, node_id: str, mode: Literal["sum", "mean"] = "sum"
+) -> dict[str, Any]:
     """Sum up the metrics of a node's stored batches, or take their means a batch.
 
-    A batch without a metric counts as 0 in its mean. Result: ``{"node_id": ..., "mode": ..., "batches": n, "metrics": {...}}``;
-    with no batch stored, ``metrics`` is empty.
+    A batch without a metric counts as 0 in its mean. Result: ``{"node_id": ..., "mode": ...,
+    "batches": n, "metrics": {...}}``; with no batch stored, ``metrics`` is empty.
     """
     if mode not in ("sum", "mean"):
         raise VarsError("metrics.aggregate: mode is 'sum' or 'mean'")

@@ -1,4 +1,6 @@
-"""Which commands will not reach a worker any more, as told by how far the bus is; never by how long they have waited."""
+"""Which commands will not reach a worker any more, as told by how far the bus is; never by how long
+they have waited.
+"""
 
 import logging
 from collections import deque
@@ -21,10 +23,14 @@ logger = logging.getLogger(__name__)
 MOST_AT_ONCE = 500
 """Tasks whose commands are sent again in one go."""
 UNKNOWN_SEC = 30.0
-"""A command is sent again when nobody has started it for this long and the bus does not know where it is."""
+"""A command is sent again when nobody has started it for this long and the bus does not know where
+it is.
+"""
 LONGEST_PAUSE_SEC = 3600.0
 LONGEST_PAUSE_WITHOUT_REPLAY_SEC = 60.0
-"""A new group receives nothing that was sent before it existed, so its first worker waits for at most this long."""
+"""A new group receives nothing that was sent before it existed, so its first worker waits for at
+most this long.
+"""
 
 Key = tuple[str, tuple[int, int, int]]
 """A task; of it the node, the attempt, how often it was handed back before."""
@@ -40,13 +46,16 @@ Resend = Callable[[Mapping[str, Sequence[Sent]]], Awaitable[None]]
 
 @dataclass(slots=True)
 class Doubt:
-    """A command that nobody has begun as far as is known here, and that may not come to anybody any more.
+    """A command that nobody has begun as far as is known here, and that may not come to anybody any
+    more.
 
-    Where its place is not known it may be anywhere below ``commands``, the ends of its topic when somebody first looked. Once the
-    topic is past it, somebody may have begun it and told so: that report is below ``reports``. Only when that has been read as well and
-    the command is still not begun it is lost. So neither a slow worker nor a slow coordinator makes a command look lost.
+    Where its place is not known it may be anywhere below ``commands``, the ends of its topic when
+    somebody first looked. Once the topic is past it, somebody may have begun it and told so: that
+    report is below ``reports``. Only when that has been read as well and the command is still not
+    begun it is lost. So neither a slow worker nor a slow coordinator makes a command look lost.
 
-    Where the bus does not know how far a group is, only time can tell: ``since`` is when the command was sent, or first looked after.
+    Where the bus does not know how far a group is, only time can tell: ``since`` is when the
+    command was sent, or first looked after.
     """
 
     topic: str
@@ -57,14 +66,20 @@ class Doubt:
 
 
 class CommandWatch:
-    """Follows the commands that were sent from here until they are begun, and those that somebody is to look after."""
+    """Follows the commands that were sent from here until they are begun, and those that somebody
+    is to look after.
+    """
 
-    def __init__(self, *, bus: Bus, clock: Clock, config: CoordinatorConfig, applier: Applier) -> None:
+    def __init__(
+        self, *, bus: Bus, clock: Clock, config: CoordinatorConfig, applier: Applier
+    ) -> None:
         self._bus = bus
         self._clock = clock
         self._config = config
         self._applier = applier
-        self._longest_pause_sec = LONGEST_PAUSE_SEC if bus.replay_for_new_groups else LONGEST_PAUSE_WITHOUT_REPLAY_SEC
+        self._longest_pause_sec = (
+            LONGEST_PAUSE_SEC if bus.replay_for_new_groups else LONGEST_PAUSE_WITHOUT_REPLAY_SEC
+        )
         self._young: list[tuple[str, Sequence[str], Sequence[Sent], float]] = []
         """What was sent since the last look: most of it is begun before the next."""
         self._waiting: dict[str, dict[int, deque[Waiting]]] = {}
@@ -87,7 +102,9 @@ class CommandWatch:
         self._something.set()
 
     def check(self, held: Held, index: int, topic: str, *, anew: bool = False) -> None:
-        """See whether a node's command is still to come. ``anew``: it may have been sent just now, whatever was known before."""
+        """See whether a node's command is still to come. ``anew``: it may have been sent just now,
+        whatever was known before.
+        """
         record = held.task.records.get(index)
         if record is None:
             return
@@ -100,7 +117,9 @@ class CommandWatch:
             self._something.set()
 
     async def run(self, resend: Resend) -> None:
-        """Look now and then, as long as there is something to look after, and have what is lost sent again."""
+        """Look now and then, as long as there is something to look after, and have what is lost
+        sent again.
+        """
         while True:
             if not (self._young or self._waiting or self._doubts):
                 self._something = anyio.Event()
@@ -109,7 +128,13 @@ class CommandWatch:
             try:
                 lost = await self.look()
             except BusError as error:
-                self._notices.trouble(logger, "outstanding", "Commands cannot be compared with the bus", error, action="bus_unavailable")
+                self._notices.trouble(
+                    logger,
+                    "outstanding",
+                    "Commands cannot be compared with the bus",
+                    error,
+                    action="bus_unavailable",
+                )
                 continue
             self._notices.over(logger, "outstanding")
             if lost:
@@ -143,11 +168,17 @@ class CommandWatch:
             known += self._sort_out(topic, outstanding)
         self._grow_older()
         # What came up meanwhile may be younger than what was found.
-        late = [key for key in known if key in self._doubts and self._is_past(key, self._doubts[key], found)]
+        late = [
+            key
+            for key in known
+            if key in self._doubts and self._is_past(key, self._doubts[key], found)
+        ]
         lost: dict[str, list[Sent]] = {}
         if late:
             # After the commands: whatever was begun before them has told so before this.
-            reports = await self._bus.outstanding(self._config.events_topic, self._config.coordinators_group)
+            reports = await self._bus.outstanding(
+                self._config.events_topic, self._config.coordinators_group
+            )
             for key in late:
                 doubt = self._doubts.get(key)
                 if doubt is None:
@@ -166,17 +197,24 @@ class CommandWatch:
         return _all_read(doubt.reports, reports)
 
     def _is_due(self, key: Key, doubt: Doubt) -> bool:
-        """Whether it is time to send a lost command. Without replay it is lost again and again until its group exists."""
+        """Whether it is time to send a lost command. Without replay it is lost again and again
+        until its group exists.
+        """
         return self._bus.replay_for_new_groups or self._has_waited(key, doubt.since, 0.0)
 
     def _has_waited(self, key: Key, since: float, seconds: float) -> bool:
-        """Whether that long has passed, and half of the time since the command was issued: the pauses between copies double."""
+        """Whether that long has passed, and half of the time since the command was issued: the
+        pauses between copies double.
+        """
         record = self._issued(key)
         age = 0.0 if record is None else self._clock.now() - record.issued_at
-        return self._clock.monotonic() - since >= min(max(seconds, age / 2), max(seconds, self._longest_pause_sec))
+        return self._clock.monotonic() - since >= min(
+            max(seconds, age / 2), max(seconds, self._longest_pause_sec)
+        )
 
     async def _outstanding(self, topics: Collection[str]) -> dict[str, Outstanding | None]:
-        """Ask for each topic, those that failed before last, so that one topic's trouble keeps nothing from the others.
+        """Ask for each topic, those that failed before last, so that one topic's trouble keeps
+        nothing from the others.
 
         Raises:
             BusError: the bus is out of reach.
@@ -190,7 +228,11 @@ class CommandWatch:
                 if not found and not isinstance(error, TopicUnavailable):
                     raise
                 self._notices.trouble(
-                    logger, ("outstanding", topic), f"Topic {topic} cannot be looked at", error, action="topic_unavailable"
+                    logger,
+                    ("outstanding", topic),
+                    f"Topic {topic} cannot be looked at",
+                    error,
+                    action="topic_unavailable",
                 )
                 if not isinstance(error, TopicUnavailable):
                     break
@@ -204,11 +246,17 @@ class CommandWatch:
         return self._issued(key) is not None
 
     def _issued(self, key: Key) -> NodeRecord | None:
-        """Return the record of a command that is not started; None if it is started, or if the task is not cached."""
+        """Return the record of a command that is not started; None if it is started, or if the task
+        is not cached.
+        """
         task_id, (index, attempt, handovers) = key
         for held in self._applier.held_of((task_id,)):
             record = held.task.records.get(index)
-            if record is not None and held.task.marks[index] == Mark.ISSUED and (record.attempt, record.handovers) == (attempt, handovers):
+            if (
+                record is not None
+                and held.task.marks[index] == Mark.ISSUED
+                and (record.attempt, record.handovers) == (attempt, handovers)
+            ):
                 return record
         return None
 
@@ -225,11 +273,18 @@ class CommandWatch:
             if not partitions:
                 del self._waiting[topic]
 
-    def _any_to_begin(self, task_id: str, _: Sequence[str], commands: Sequence[Sent], __: float) -> bool:
-        return any(self._still_to_begin((task_id, (index, attempt, handovers))) for index, attempt, handovers, _ in commands)
+    def _any_to_begin(
+        self, task_id: str, _: Sequence[str], commands: Sequence[Sent], __: float
+    ) -> bool:
+        return any(
+            self._still_to_begin((task_id, (index, attempt, handovers)))
+            for index, attempt, handovers, _ in commands
+        )
 
     def _sort_out(self, topic: str, outstanding: Outstanding | None) -> list[Key]:
-        """Doubt those waiting commands that are not delivered any more, and those about which the bus knows nothing."""
+        """Doubt those waiting commands that are not delivered any more, and those about which the
+        bus knows nothing.
+        """
         doubted: list[Key] = []
         for partition, waiting in self._waiting.get(topic, {}).items():
             for position, key, since in [*self._gone(topic, partition, waiting, outstanding)]:
@@ -238,7 +293,9 @@ class CommandWatch:
                     doubted.append(key)
         return doubted
 
-    def _gone(self, topic: str, partition: int, waiting: deque[Waiting], outstanding: Outstanding | None) -> Iterator[Waiting]:
+    def _gone(
+        self, topic: str, partition: int, waiting: deque[Waiting], outstanding: Outstanding | None
+    ) -> Iterator[Waiting]:
         if outstanding is None:
             yield from waiting
             waiting.clear()
@@ -256,7 +313,9 @@ class CommandWatch:
             yield from hidden
 
     def _is_hidden(self, topic: str, place: Place, key: Key, since: float) -> bool:
-        """Whether a command may have been lost behind a message that has not been acknowledged for long."""
+        """Whether a command may have been lost behind a message that has not been acknowledged for
+        long.
+        """
         patience = self._standstills.patience(topic, place)
         return patience is not None and self._has_waited(key, max(since, patience[0]), patience[1])
 
@@ -272,12 +331,15 @@ class CommandWatch:
                 if place is None:
                     self._doubts.setdefault(key, Doubt(topic, None, since))
                 else:
-                    self._waiting.setdefault(topic, {}).setdefault(place[0], deque()).append((place[1], key, since))
+                    self._waiting.setdefault(topic, {}).setdefault(place[0], deque()).append(
+                        (place[1], key, since)
+                    )
 
     def _is_past(self, key: Key, doubt: Doubt, found: Answers) -> bool:
         """Whether a command does not come any more.
 
-        If the bus answers that it may still come, record that it waits, and drop the doubt if its place is known.
+        If the bus answers that it may still come, record that it waits, and drop the doubt if its
+        place is known.
         """
         if doubt.topic not in found:
             return False
@@ -286,7 +348,9 @@ class CommandWatch:
             is_past = self._has_waited(key, doubt.since, UNKNOWN_SEC)
         elif doubt.place is not None:
             first, end = outstanding.get(doubt.place[0], (0, 0))
-            is_past = not first <= doubt.place[1] < end or self._is_hidden(doubt.topic, doubt.place, key, doubt.since)
+            is_past = not first <= doubt.place[1] < end or self._is_hidden(
+                doubt.topic, doubt.place, key, doubt.since
+            )
             if not is_past:
                 del self._doubts[key]
         elif doubt.commands is None:
@@ -305,7 +369,9 @@ def _ends(outstanding: Outstanding) -> Ends:
 
 def _all_read(ends: Ends, outstanding: Outstanding) -> bool:
     """Whether everything below these ends was read, or is lost."""
-    return all(first >= min(ends.get(partition, 0), end) for partition, (first, end) in outstanding.items())
+    return all(
+        first >= min(ends.get(partition, 0), end) for partition, (first, end) in outstanding.items()
+    )
 
 
 def _outside(waiting: deque[Waiting], first: int, end: int) -> Iterator[Waiting]:
@@ -317,7 +383,9 @@ def _outside(waiting: deque[Waiting], first: int, end: int) -> Iterator[Waiting]
 
 
 def _pages(task_ids: list[str]) -> Iterator[list[str]]:
-    return (task_ids[start : start + MOST_AT_ONCE] for start in range(0, len(task_ids), MOST_AT_ONCE))
+    return (
+        task_ids[start : start + MOST_AT_ONCE] for start in range(0, len(task_ids), MOST_AT_ONCE)
+    )
 
 
 __all__ = ["CommandWatch"]

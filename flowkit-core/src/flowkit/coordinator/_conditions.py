@@ -16,17 +16,26 @@ from flowkit.task import Mark, Task
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 2
-"""Evaluations in threads at a time. They share the interpreter with the event loop, so more would only slow it down."""
+"""Evaluations in threads at a time. They share the interpreter with the event loop, so more would
+only slow it down.
+"""
 
 _Waiting = dict[tuple[int, float], Task]
 """Conditions of one task by node and by the time since when they are delayed."""
 
 
 class Conditions:
-    """The conditions that are evaluated here. Those of one task follow each other, so a task with many does not hold up others."""
+    """The conditions that are evaluated here. Those of one task follow each other, so a task with
+    many does not hold up others.
+    """
 
     def __init__(
-        self, *, group: TaskGroup, store: Store, report: Callable[[str, Event], Awaitable[None]], leaving: Callable[[], bool]
+        self,
+        *,
+        group: TaskGroup,
+        store: Store,
+        report: Callable[[str, Event], Awaitable[None]],
+        leaving: Callable[[], bool],
     ) -> None:
         """``leaving`` returns True while the coordinator cancels what it runs."""
         self._group = group
@@ -63,17 +72,31 @@ class Conditions:
         try:
             await awaited(self._report(task_id, event), ending=self._leaving)
         except Exception:
-            logger.exception("The value of a condition was not recorded", extra={"action": "report_lost", "task_id": task_id})
+            logger.exception(
+                "The value of a condition was not recorded",
+                extra={"action": "report_lost", "task_id": task_id},
+            )
 
     async def _evaluate(self, task: Task, index: int, since: float) -> ConditionEvaluated | None:
-        """None if it does not matter any more, or cannot be evaluated now; then the task's wake-up brings it here again."""
+        """None if it does not matter any more, or cannot be evaluated now; then the task's wake-up
+        brings it here again.
+        """
         record = task.records.get(index)
         if task.marks[index] != Mark.CHECKING or record is None or record.issued_at != since:
             return None
         try:
-            return await awaited(evaluate_in_thread(self._store, task, index, since), ending=self._leaving)
+            return await awaited(
+                evaluate_in_thread(self._store, task, index, since), ending=self._leaving
+            )
         except StoreError as error:
-            logger.warning("The store is unavailable: %s", error, extra={"action": "store_unavailable", "task_id": task.task_id})
+            logger.warning(
+                "The store is unavailable: %s",
+                error,
+                extra={"action": "store_unavailable", "task_id": task.task_id},
+            )
         except Exception:
-            logger.exception("A condition was not evaluated", extra={"action": "condition_lost", "task_id": task.task_id})
+            logger.exception(
+                "A condition was not evaluated",
+                extra={"action": "condition_lost", "task_id": task.task_id},
+            )
         return None

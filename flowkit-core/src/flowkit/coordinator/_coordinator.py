@@ -13,7 +13,16 @@ from typing import Any, Self
 import anyio
 
 from flowkit._dead_letters.unusable_messages import Parking
-from flowkit._engine import CallFunction, CommandsLost, Effect, EngineSettings, EvaluateCondition, Event, SendCancel, Woke
+from flowkit._engine import (
+    CallFunction,
+    CommandsLost,
+    Effect,
+    EngineSettings,
+    EvaluateCondition,
+    Event,
+    SendCancel,
+    Woke,
+)
 from flowkit._records.task_records import Sent
 from flowkit._runtime.lifecycle import Service, run_until_told
 from flowkit._runtime.outage_notices import notices_of
@@ -47,8 +56,9 @@ TURNS = 4
 class Coordinator(Client, Service):
     """Decides what runs, and sees that it does. Any number of them may work on one store.
 
-    It has the verbs of a :class:`~flowkit.client.Client`. ``db`` is turned into a store by the first plugin that knows it; a
-    ``store`` or ``bus`` given as an object wins, and is entered and left by whoever gave it.
+    It has the verbs of a :class:`~flowkit.client.Client`. ``db`` is turned into a store by the
+    first plugin that knows it; a ``store`` or ``bus`` given as an object wins, and is entered and
+    left by whoever gave it.
     """
 
     cfg: CoordinatorConfig
@@ -63,7 +73,14 @@ class Coordinator(Client, Service):
         clock: Clock | None = None,
         plugins: Collection[object] | Plugins | None = None,
     ) -> None:
-        super().__init__(db=db, bus=bus, cfg=cfg or CoordinatorConfig(), store=store, clock=clock, plugins=plugins)
+        super().__init__(
+            db=db,
+            bus=bus,
+            cfg=cfg or CoordinatorConfig(),
+            store=store,
+            clock=clock,
+            plugins=plugins,
+        )
         self._turns = Turns(least=TURNS, most=TURNS)
         self.coordinator_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
@@ -82,10 +99,12 @@ class Coordinator(Client, Service):
         return self
 
     async def run(self) -> None:
-        """Work until cancelled, or until SIGTERM or SIGINT; a second signal ends the process at once.
+        """Work until cancelled, or until SIGTERM or SIGINT; a second signal ends the process at
+        once.
 
-        If a signal ended this, the process is ended 10 seconds after the signal, but not before 3 seconds after the return, unless it has
-        ended by itself or runs a worker or coordinator again. Use ``async with`` to go on instead.
+        If a signal ended this, the process is ended 10 seconds after the signal, but not before 3
+        seconds after the return, unless it has ended by itself or runs a worker or coordinator
+        again. Use ``async with`` to go on instead.
         """
         await run_until_told(
             name=f"Coordinator {self.coordinator_id}",
@@ -113,56 +132,106 @@ class Coordinator(Client, Service):
             self._bus = bus = await self._connection.connect(patience_sec=None)
             await bus.ensure_topics(self._topics())
             async with (
-                bus.subscribe([self.cfg.events_topic], group=self.cfg.coordinators_group) as reports,
+                bus.subscribe(
+                    [self.cfg.events_topic], group=self.cfg.coordinators_group
+                ) as reports,
                 anyio.create_task_group() as group,
             ):
                 self._begin(group)
                 store, parking = self._store, Parking(store=self._store, clock=self.clock)
                 group.start_soon(
-                    self._keep_up, "inbox", lambda: read_reports(reports, parking, self.clock, self._handle, ending=self._leaving)
+                    self._keep_up,
+                    "inbox",
+                    lambda: read_reports(
+                        reports, parking, self.clock, self._handle, ending=self._leaving
+                    ),
                 )
                 group.start_soon(self._keep_up, "beginning", self._begin_new)
-                group.start_soon(self._keep_up, "timers", lambda: self._timers.run(self._time_is_up))
-                group.start_soon(self._keep_up, "sweep", lambda: sweep(store, self.clock, self.cfg.scheduler_tick_sec, self._wake))
+                group.start_soon(
+                    self._keep_up, "timers", lambda: self._timers.run(self._time_is_up)
+                )
+                group.start_soon(
+                    self._keep_up,
+                    "sweep",
+                    lambda: sweep(store, self.clock, self.cfg.scheduler_tick_sec, self._wake),
+                )
                 group.start_soon(self._keep_up, "worker watch", lambda: self._watch.run(self._lost))
-                group.start_soon(self._keep_up, "command watch", lambda: self._commands.run(self._resend))
+                group.start_soon(
+                    self._keep_up, "command watch", lambda: self._commands.run(self._resend)
+                )
                 if (keep_sec := self.cfg.finished_retention_sec) is not None:
                     interval_sec = self.cfg.purge_interval_sec
-                    purge = partial(purge_regularly, store, self.clock, keep_sec=keep_sec, interval_sec=interval_sec)
+                    purge = partial(
+                        purge_regularly,
+                        store,
+                        self.clock,
+                        keep_sec=keep_sec,
+                        interval_sec=interval_sec,
+                    )
                     group.start_soon(self._keep_up, "retention", purge)
-                logger.info("Coordinator %s is ready", self.coordinator_id, extra={"action": "coordinator_ready"})
+                logger.info(
+                    "Coordinator %s is ready",
+                    self.coordinator_id,
+                    extra={"action": "coordinator_ready"},
+                )
                 self._is_running = True
                 ready()
                 await stopping.wait()
                 self._is_running = False
                 group.cancel_scope.cancel()
             if not stopping.is_set():
-                raise RuntimeError(f"a loop of coordinator {self.coordinator_id} has ended, and the coordinator with it")
+                raise RuntimeError(
+                    f"a loop of coordinator {self.coordinator_id} has ended, and the coordinator with it"
+                )
         finally:
             with anyio.CancelScope(shield=True):
                 await Client.stop(self)
-            logger.info("Coordinator %s has stopped", self.coordinator_id, extra={"action": "coordinator_stopped"})
+            logger.info(
+                "Coordinator %s has stopped",
+                self.coordinator_id,
+                extra={"action": "coordinator_stopped"},
+            )
 
     def _new_applier(self) -> Applier:
         return Applier(
-            store=self._store, clock=self.clock, plugins=self.plugins, settings=self._settings, keep_nodes=self.cfg.max_cached_nodes,
+            store=self._store,
+            clock=self.clock,
+            plugins=self.plugins,
+            settings=self._settings,
+            keep_nodes=self.cfg.max_cached_nodes,
             patience_sec=None,
-        )  # fmt: skip
+        )
 
     def _begin(self, group: anyio.abc.TaskGroup) -> None:
         self._leaving = leaving = owner_leaves(group.cancel_scope)
         store, bus = self._store, self._bus
-        self._commands = CommandWatch(bus=bus, clock=self.clock, config=self.cfg, applier=self._applier)
-        self._outbox = Outbox(bus=bus, store=store, clock=self.clock, config=self.cfg, applier=self._applier, commands=self._commands)
+        self._commands = CommandWatch(
+            bus=bus, clock=self.clock, config=self.cfg, applier=self._applier
+        )
+        self._outbox = Outbox(
+            bus=bus,
+            store=store,
+            clock=self.clock,
+            config=self.cfg,
+            applier=self._applier,
+            commands=self._commands,
+        )
         self._timers = Timers(self.clock)
         self._new: list[tuple[Held, list[Effect]]] = []
         self._something_new = asyncio.Event()
         self._watch = WorkerWatch(store=store, clock=self.clock, config=self.cfg)
         self._calls = Calls(
-            group=group, store=store, clock=self.clock, plugins=self.plugins, worker_id=self.coordinator_id, report=self._report,
+            group=group,
+            store=store,
+            clock=self.clock,
+            plugins=self.plugins,
+            worker_id=self.coordinator_id,
+            report=self._report,
             leaving=leaving,
-        )  # fmt: skip
-        self._conditions = Conditions(group=group, store=store, report=self._report, leaving=leaving)
+        )
+        self._conditions = Conditions(
+            group=group, store=store, report=self._report, leaving=leaving
+        )
 
     def _topics(self) -> list[TopicSpec]:
         return [
@@ -176,7 +245,9 @@ class Coordinator(Client, Service):
         return replace(super()._engine_settings(), sends=True)
 
     async def _keep_up(self, name: str, loop: Callable[[], Any]) -> None:
-        """Run a loop again and again. It waits while the store is away, and nothing that it calls ends it."""
+        """Run a loop again and again. It waits while the store is away, and nothing that it calls
+        ends it.
+        """
 
         async def repeat() -> None:
             while True:
@@ -190,7 +261,9 @@ class Coordinator(Client, Service):
 
     # ------------------------------------------------------------ work
 
-    async def _handle(self, touched: Collection[str], events: Mapping[str, Sequence[Event]]) -> None:
+    async def _handle(
+        self, touched: Collection[str], events: Mapping[str, Sequence[Event]]
+    ) -> None:
         """Take in hints and reports, and carry out what comes of them."""
         if touched:
             await self._carry_out(await self._applier.look(touched))
@@ -214,7 +287,9 @@ class Coordinator(Client, Service):
         await self._handle((), {task_id: [event]})
 
     async def _time_is_up(self, task_ids: Collection[str]) -> None:
-        """Look at those of these tasks whose time has not moved meanwhile. One that is held no longer is left to the sweep."""
+        """Look at those of these tasks whose time has not moved meanwhile. One that is held no
+        longer is left to the sweep.
+        """
         due = []
         for held in self._applier.held_of(task_ids):
             wake_at = held.task.wake_at
@@ -235,7 +310,8 @@ class Coordinator(Client, Service):
         await self._handle((), {task_id: [Woke(silent)] for task_id in task_ids})
 
     async def _lost(self, worker_ids: Collection[str]) -> None:
-        """Workers are lost: look at every task that one of them has a node of, first at those in memory.
+        """Workers are lost: look at every task that one of them has a node of, first at those in
+        memory.
 
         One that stopped in order is no loss; but a report of its last runs may be.
         """
@@ -243,7 +319,9 @@ class Coordinator(Client, Service):
         if missing := sorted(lost - self._watch.stopped):
             logger.warning("Lost: %s", ", ".join(missing), extra={"action": "workers_lost"})
         concerned = [
-            held.task.task_id for held in self._applier.held() if any(record.worker_id in lost for record in held.task.records.values())
+            held.task.task_id
+            for held in self._applier.held()
+            if any(record.worker_id in lost for record in held.task.records.values())
         ]
         if concerned:
             await self._wake(concerned)
@@ -253,28 +331,42 @@ class Coordinator(Client, Service):
                 await self._wake(others)
 
     async def _resend(self, lost: Mapping[str, Sequence[Sent]]) -> None:
-        """Commands are lost. Those of tasks that others have changed meanwhile are for those to look after."""
+        """Commands are lost. Those of tasks that others have changed meanwhile are for those to
+        look after.
+        """
         mine = await self._applier.forget_changed(lost)
         if mine:
             logger.warning(
-                "%d commands were lost and are sent again", sum(len(lost[task_id]) for task_id in mine), extra={"action": "commands_lost"}
+                "%d commands were lost and are sent again",
+                sum(len(lost[task_id]) for task_id in mine),
+                extra={"action": "commands_lost"},
             )
-            await self._handle((), {task_id: [CommandsLost(tuple(lost[task_id]))] for task_id in mine})
+            await self._handle(
+                (), {task_id: [CommandsLost(tuple(lost[task_id]))] for task_id in mine}
+            )
 
     async def _submitted(self, submissions: Sequence[Submission], stored: Sequence[str]) -> None:
-        """Begin tasks that are new at once. Whoever gets their reports goes on with them from there."""
+        """Begin tasks that are new at once. Whoever gets their reports goes on with them from
+        there.
+        """
         mine = [one for one in submissions if one.certainly_new]
         if mine:
             self._new += [(self._applier.adopt(one.task, one.record), one.effects) for one in mine]
             self._something_new.set()
             # A program may end right after it has submitted, or submit in a tight loop.
             await self._turns.give()
-        others = {task_id: one.task.spec.trace for one, task_id in zip(submissions, stored, strict=True) if not one.certainly_new}
+        others = {
+            task_id: one.task.spec.trace
+            for one, task_id in zip(submissions, stored, strict=True)
+            if not one.certainly_new
+        }
         if others:
             await self._touch(others)
 
     async def _begin_new(self) -> None:
-        """Carry out what tasks that were submitted here begin with; those of many submissions go together."""
+        """Carry out what tasks that were submitted here begin with; those of many submissions go
+        together.
+        """
         while True:
             await self._something_new.wait()
             self._something_new.clear()
@@ -285,4 +377,6 @@ class Coordinator(Client, Service):
         self._check_running()
         applied = await self._apply(task_id, event)
         await self._carry_out(applied)
-        await self._touch({task_id: next((held.task.spec.trace for held, _ in applied.effects), None)})
+        await self._touch(
+            {task_id: next((held.task.spec.trace for held, _ in applied.effects), None)}
+        )

@@ -10,8 +10,21 @@ from anyio.abc import TaskGroup
 from pydantic_core import from_json
 
 from flowkit._engine import Event, FunctionFailed, FunctionReturned
-from flowkit._records.queries import artifact_page, check_complete, errors_of, records_of, results_of
-from flowkit._user_code.containment import awaited, contain_tasks, error_text, loggable, message, origin
+from flowkit._records.queries import (
+    artifact_page,
+    check_complete,
+    errors_of,
+    records_of,
+    results_of,
+)
+from flowkit._user_code.containment import (
+    awaited,
+    contain_tasks,
+    error_text,
+    loggable,
+    message,
+    origin,
+)
 from flowkit._user_code.failure_logs import log_failure
 from flowkit._user_code.reason_codes import UNEXPECTED, carried_reason, shown_reason
 from flowkit.coordinator.functions import FunctionContext, call_function
@@ -30,7 +43,9 @@ Report = Callable[[str, Event], Awaitable[None]]
 
 
 class Calls:
-    """The functions that run here. What they return goes through the engine like a worker's report."""
+    """The functions that run here. What they return goes through the engine like a worker's
+    report.
+    """
 
     def __init__(
         self,
@@ -61,7 +76,9 @@ class Calls:
         if key in self._running or record is None or record.attempt != attempt:
             return
         self._running[key] = anyio.CancelScope()
-        self._group.start_soon(self._run, key, task, task.spec.token(index, attempt, record.handovers))
+        self._group.start_soon(
+            self._run, key, task, task.spec.token(index, attempt, record.handovers)
+        )
 
     def cancel(self, task: Task, index: int, attempt: int) -> None:
         """Stop a call, if it runs here."""
@@ -72,7 +89,12 @@ class Calls:
     async def _run(self, key: tuple[str, int, int], task: Task, token: str) -> None:
         task_id, index, attempt = key
         event: Event = NodeStopped(
-            task_id=task_id, index=index, attempt=attempt, token=token, worker_id=self._worker_id, at=self._clock.now()
+            task_id=task_id,
+            index=index,
+            attempt=attempt,
+            token=token,
+            worker_id=self._worker_id,
+            at=self._clock.now(),
         )
         try:
             with self._running[key], use_trace(task.spec.trace):
@@ -83,9 +105,11 @@ class Calls:
             await awaited(self._report(task_id, event), ending=self._leaving)
         except Exception as error:
             logger.error(
-                "The end of a function was not recorded: %s", error_text(error), exc_info=loggable(error),
+                "The end of a function was not recorded: %s",
+                error_text(error),
+                exc_info=loggable(error),
                 extra={"action": "report_lost", "task_id": task_id},
-            )  # fmt: skip
+            )
 
     async def _call(self, task: Task, index: int, attempt: int, token: str) -> Event:
         scope = self._running[task.task_id, index, attempt]
@@ -105,20 +129,34 @@ class Calls:
             )
             name = node.io.fn or ""
             returned = await call_function(
-                self._plugins.functions, name, node.io.fn_args or {}, ctx,
-                plugin=self._plugins.owner("function", name), ending=lambda: scope.cancel_called or self._leaving(),
-            )  # fmt: skip
+                self._plugins.functions,
+                name,
+                node.io.fn_args or {},
+                ctx,
+                plugin=self._plugins.owner("function", name),
+                ending=lambda: scope.cancel_called or self._leaving(),
+            )
         except Exception as raised:
             error = origin(raised)
             reason, permanent = carried_reason(error) or (UNEXPECTED, False)
             if not isinstance(error, NodeFailure):
                 log_failure(
-                    logger, self._plugins, "Function %s failed", node.io.fn, text=error_text(error), error=error, level=logging.ERROR,
+                    logger,
+                    self._plugins,
+                    "Function %s failed",
+                    node.io.fn,
+                    text=error_text(error),
+                    error=error,
+                    level=logging.ERROR,
                     extra={"action": "function_failed", "task_id": task.task_id},
-                )  # fmt: skip
+                )
             text = message(raised) if isinstance(error, NodeFailure) else error_text(error)
-            return FunctionFailed(index, attempt, token, self._clock.now(), shown_reason(reason), permanent, text)
-        return FunctionReturned(index, attempt, token, self._clock.now(), returned.result, returned.ops)
+            return FunctionFailed(
+                index, attempt, token, self._clock.now(), shown_reason(reason), permanent, text
+            )
+        return FunctionReturned(
+            index, attempt, token, self._clock.now(), returned.result, returned.ops
+        )
 
 
 class _Reading:
@@ -140,7 +178,9 @@ class _Reading:
         stream = Stream(self._task.task_id, node_id, record.generation if record else 0)
         count, after = 0, 0
         sums: dict[str, float] = {}
-        while page := await artifact_page(self._store.artifacts, stream, after=after, limit=PAGE, latest=True):
+        while page := await artifact_page(
+            self._store.artifacts, stream, after=after, limit=PAGE, latest=True
+        ):
             for item in page:
                 after = item.position
                 if item.partial:

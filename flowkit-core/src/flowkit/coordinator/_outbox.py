@@ -7,7 +7,16 @@ from typing import Any
 
 import anyio
 
-from flowkit._engine import AskWorker, CallFunction, CheckCommand, Effect, EvaluateCondition, SendCancel, SendCommand, TellReaders
+from flowkit._engine import (
+    AskWorker,
+    CallFunction,
+    CheckCommand,
+    Effect,
+    EvaluateCondition,
+    SendCancel,
+    SendCommand,
+    TellReaders,
+)
 from flowkit._records.claims import withdraw
 from flowkit._records.queries import errors_of, records_of, results_of, sources_from
 from flowkit._runtime.backoff import Backoff
@@ -15,7 +24,15 @@ from flowkit._runtime.outage_notices import notices_of
 from flowkit._tasks.event_processor import Applier, Held
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._command_watch import CommandWatch
-from flowkit.errors import BusError, BusUnavailable, MessageError, MessageTooLarge, PayloadError, StoreError, TopicUnavailable
+from flowkit.errors import (
+    BusError,
+    BusUnavailable,
+    MessageError,
+    MessageTooLarge,
+    PayloadError,
+    StoreError,
+    TopicUnavailable,
+)
 from flowkit.graph import NodeSpec
 from flowkit.messages import VERSION, AskRun, CancelRun, StreamMoved, encode, headers_of
 from flowkit.protocols import Bus, Clock, Message, Place, Store, TopicSpec
@@ -30,7 +47,9 @@ HELD_OFF_SEC = 5.0
 """How long nothing is sent to a topic that is in trouble alone."""
 
 _Command = tuple[int, int, int, str, int]
-"""A command on its way: the node, the attempt, how often it was handed back before, the topic, the place among the messages."""
+"""A command on its way: the node, the attempt, how often it was handed back before, the topic, the
+place among the messages.
+"""
 
 
 @dataclass(slots=True)
@@ -43,10 +62,19 @@ class _Sending:
 
 
 class Outbox:
-    """Turns effects into messages and sends them. What cannot be sent stays recorded, and is looked after as what may be lost."""
+    """Turns effects into messages and sends them. What cannot be sent stays recorded, and is looked
+    after as what may be lost.
+    """
 
     def __init__(
-        self, *, bus: Bus, store: Store, clock: Clock, config: CoordinatorConfig, applier: Applier, commands: CommandWatch
+        self,
+        *,
+        bus: Bus,
+        store: Store,
+        clock: Clock,
+        config: CoordinatorConfig,
+        applier: Applier,
+        commands: CommandWatch,
     ) -> None:
         self._bus = bus
         self._store = store
@@ -63,12 +91,16 @@ class Outbox:
     async def carry_out(
         self, effects: Sequence[tuple[Held, Sequence[Effect]]]
     ) -> list[tuple[Held, CallFunction | EvaluateCondition | SendCancel]]:
-        """Send everything that goes over the bus, in one call, and return what the coordinator is to do itself."""
+        """Send everything that goes over the bus, in one call, and return what the coordinator is
+        to do itself.
+        """
         messages: list[Message] = []
         owners: list[str] = []
         sent: list[tuple[Held, list[_Command]]] = []
         own: list[tuple[Held, CallFunction | EvaluateCondition | SendCancel]] = []
-        await withdraw(self._store.artifacts, ((held.task, todo) for held, todo in effects), self._clock.now())
+        await withdraw(
+            self._store.artifacts, ((held.task, todo) for held, todo in effects), self._clock.now()
+        )
         for held, todo in effects:
             commands: list[_Command] = []
             for effect in todo:
@@ -78,7 +110,9 @@ class Outbox:
                     message = await self._message(held, effect, commands, len(messages))
                 except (BusError, StoreError):
                     raise
-                except Exception as error:  # what is wrong with one task must not hold up the messages of others
+                except (
+                    Exception
+                ) as error:  # what is wrong with one task must not hold up the messages of others
                     await self._applier.quarantine(held.task.task_id, error)
                     continue
                 if message is not None:
@@ -91,8 +125,12 @@ class Outbox:
             self._note(sent, places)
         return own
 
-    async def _message(self, held: Held, effect: Effect, commands: list[_Command], number: int) -> Message | None:
-        """The message of an effect, or None if nothing is to be sent. A command is added to ``commands``; ``number`` is its place."""
+    async def _message(
+        self, held: Held, effect: Effect, commands: list[_Command], number: int
+    ) -> Message | None:
+        """The message of an effect, or None if nothing is to be sent. A command is added to
+        ``commands``; ``number`` is its place.
+        """
         task = held.task
         match effect:
             case SendCommand(index, attempt):
@@ -107,17 +145,39 @@ class Outbox:
             case CheckCommand(index, attempt):
                 self._commands.check(held, index, self._topic(task.spec.plan.nodes[index].type))
             case AskWorker(index, attempt, token, worker_id):
-                ask = AskRun(task_id=task.task_id, index=index, attempt=attempt, token=token, worker_id=worker_id)
+                ask = AskRun(
+                    task_id=task.task_id,
+                    index=index,
+                    attempt=attempt,
+                    token=token,
+                    worker_id=worker_id,
+                )
                 return self._control(task, ask)
             case SendCancel(index, attempt, token, reason):
                 reason = reason[:LONGEST_REASON]
-                return self._control(task, CancelRun(task_id=task.task_id, index=index, attempt=attempt, token=token, reason=reason))
+                return self._control(
+                    task,
+                    CancelRun(
+                        task_id=task.task_id,
+                        index=index,
+                        attempt=attempt,
+                        token=token,
+                        reason=reason,
+                    ),
+                )
             case TellReaders(index, generation):
                 node_id = task.spec.plan.ids[index]
-                return self._control(task, StreamMoved(task_id=task.task_id, node_id=node_id, generation=generation, ended=True))
+                return self._control(
+                    task,
+                    StreamMoved(
+                        task_id=task.task_id, node_id=node_id, generation=generation, ended=True
+                    ),
+                )
         return None
 
-    def _note(self, sent: list[tuple[Held, list[_Command]]], places: Mapping[int, Place | None]) -> None:
+    def _note(
+        self, sent: list[tuple[Held, list[_Command]]], places: Mapping[int, Place | None]
+    ) -> None:
         for held, commands in sent:
             found = []
             topics = []
@@ -131,10 +191,13 @@ class Outbox:
                 self._applier.sent(held, found)
                 self._commands.sent(held, topics, found)
 
-    async def _publish(self, messages: Sequence[Message], owners: Sequence[str]) -> dict[int, Place | None]:
+    async def _publish(
+        self, messages: Sequence[Message], owners: Sequence[str]
+    ) -> dict[int, Place | None]:
         """Send the messages of each topic by themselves, and return where each is, by its number.
 
-        What is not confirmed is left out. ``owners`` are the tasks of the messages: one whose message is refused is put aside.
+        What is not confirmed is left out. ``owners`` are the tasks of the messages: one whose
+        message is refused is put aside.
         """
         by_topic: dict[str, list[int]] = {}
         for number, message in enumerate(messages):
@@ -152,11 +215,16 @@ class Outbox:
         return sending.places
 
     async def _publish_topic(self, topic: str, numbers: Sequence[int], sending: _Sending) -> None:
-        """Send the messages of one topic, again and again while the bus is away. One that is in trouble alone is left for later."""
+        """Send the messages of one topic, again and again while the bus is away. One that is in
+        trouble alone is left for later.
+        """
         if self._is_held_off(topic):
             return
         config = self._config
-        backoff = Backoff(first_sec=config.outbox_backoff_min_ms / 1000, longest_sec=config.outbox_backoff_max_ms / 1000)
+        backoff = Backoff(
+            first_sec=config.outbox_backoff_min_ms / 1000,
+            longest_sec=config.outbox_backoff_max_ms / 1000,
+        )
         for attempt in range(config.outbox_max_retry + 1):
             try:
                 places = await self._bus.publish([sending.messages[number] for number in numbers])
@@ -167,7 +235,13 @@ class Outbox:
                 if sending.places or isinstance(error, TopicUnavailable):
                     self._hold_off(topic, error)
                     return
-                self._notices.trouble(logger, "publish", "Messages are not confirmed by the bus", error, action="publish_failed")
+                self._notices.trouble(
+                    logger,
+                    "publish",
+                    "Messages are not confirmed by the bus",
+                    error,
+                    action="publish_failed",
+                )
                 if attempt < config.outbox_max_retry:
                     await self._clock.sleep(backoff.next_sec())
             else:
@@ -176,8 +250,16 @@ class Outbox:
                 self._notices.over(logger, ("topic", topic))
                 return
 
-    async def _publish_apart(self, topic: str, numbers: Sequence[int], sending: _Sending, error: MessageError | PayloadError) -> None:
-        """Send messages in halves, because one of them is refused, until it is alone: it is noted, and the others are sent."""
+    async def _publish_apart(
+        self,
+        topic: str,
+        numbers: Sequence[int],
+        sending: _Sending,
+        error: MessageError | PayloadError,
+    ) -> None:
+        """Send messages in halves, because one of them is refused, until it is alone: it is noted,
+        and the others are sent.
+        """
         if len(numbers) == 1:
             sending.refused[numbers[0]] = error
             return
@@ -186,7 +268,9 @@ class Outbox:
         await self._publish_topic(topic, numbers[half:], sending)
 
     async def _ensure(self, topic: str) -> bool:
-        """Create a role's topic if it is missing. Commands for a topic that cannot be created wait, and delay no others."""
+        """Create a role's topic if it is missing. Commands for a topic that cannot be created wait,
+        and delay no others.
+        """
         if self._is_held_off(topic):
             return False
         try:
@@ -204,7 +288,13 @@ class Outbox:
 
     def _hold_off(self, topic: str, error: BusError) -> None:
         """Send nothing to a topic for a while."""
-        self._notices.trouble(logger, ("topic", topic), f"Messages wait for topic {topic}", error, action="topic_unavailable")
+        self._notices.trouble(
+            logger,
+            ("topic", topic),
+            f"Messages wait for topic {topic}",
+            error,
+            action="topic_unavailable",
+        )
         self._existing.discard(topic)
         self._held_off[topic] = self._clock.monotonic() + HELD_OFF_SEC
 
@@ -215,7 +305,9 @@ class Outbox:
         return topic
 
     def _control(self, task: Task, message: CancelRun | AskRun | StreamMoved) -> Message:
-        return Message(self._config.control_topic, encode(message), task.task_id, headers_of(task.spec.trace))
+        return Message(
+            self._config.control_topic, encode(message), task.task_id, headers_of(task.spec.trace)
+        )
 
     async def _command(self, task: Task, index: int, attempt: int) -> Message | None:
         """A node's command, or None if the node has moved on since."""
@@ -230,9 +322,17 @@ class Outbox:
         sources = None
         if len(parents) <= MANY_PARENTS:
             streams = plan.sources(index)
-            sources = sources_from(task, streams, await records_of(self._store, task, streams)) if streams else ()
+            sources = (
+                sources_from(task, streams, await records_of(self._store, task, streams))
+                if streams
+                else ()
+            )
             data = {
-                "io": {name: _plain(value) for name, value in node.io.__dict__.items() if name in node.io.model_fields_set},
+                "io": {
+                    name: _plain(value)
+                    for name, value in node.io.__dict__.items()
+                    if name in node.io.model_fields_set
+                },
                 "params": task.spec.params,
                 "vars": task.vars,
                 "results": await results_of(self._store, task, parents) if parents else {},
@@ -240,7 +340,8 @@ class Outbox:
             }
             if errors := await errors_of(self._store, task, parents):
                 data["errors"] = errors
-        # The fields of a RunNode, without the model around them: it would be made only to be written, and is checked where it is read.
+        # The fields of a RunNode, without the model around them: it would be made only to be
+        # written, and is checked where it is read.
         command: dict[str, Any] = {
             "kind": "run_node",
             "v": VERSION,
@@ -261,7 +362,9 @@ class Outbox:
         command.update(_about_failing(node, record))
         most = self._bus.max_message_bytes
         try:
-            value = encode(command, limit=most if data is None else min(self._config.inline_limit_bytes, most))
+            value = encode(
+                command, limit=most if data is None else min(self._config.inline_limit_bytes, most)
+            )
         except MessageTooLarge:
             if data is None:
                 raise

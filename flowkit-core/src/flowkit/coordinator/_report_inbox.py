@@ -21,11 +21,18 @@ Handle = Callable[[Collection[str], Mapping[str, Sequence[Event]]], Awaitable[No
 
 
 async def read_reports(
-    subscription: Subscription, parking: Parking, clock: Clock, handle: Handle, *, ending: Callable[[], bool] = is_cancelled
+    subscription: Subscription,
+    parking: Parking,
+    clock: Clock,
+    handle: Handle,
+    *,
+    ending: Callable[[], bool] = is_cancelled,
 ) -> None:
-    """Hand on what comes, and acknowledge it once it is stored; park what cannot be read, and go on.
+    """Hand on what comes, and acknowledge it once it is stored; park what cannot be read, and go
+    on.
 
-    What was not stored is given back, so that it comes again. ``ending`` says whether the coordinator cancels this.
+    What was not stored is given back, so that it comes again. ``ending`` says whether the
+    coordinator cancels this.
     """
     notices = notices_of(clock)
     while True:
@@ -40,20 +47,39 @@ async def read_reports(
                 await parking.reject(subscription, delivery, reason, kept=kept)
                 parked.add(id(delivery))
             await awaited(handle(touched, events), ending=ending)
-            await subscription.ack([delivery for delivery in deliveries if id(delivery) not in parked])
+            await subscription.ack(
+                [delivery for delivery in deliveries if id(delivery) not in parked]
+            )
         except BusError as error:
-            notices.trouble(logger, "reports", "Reports cannot be read from the bus", error, action="bus_unavailable")
+            notices.trouble(
+                logger,
+                "reports",
+                "Reports cannot be read from the bus",
+                error,
+                action="bus_unavailable",
+            )
             await clock.sleep(PAUSE_SEC)
-            await _release(subscription, [delivery for delivery in deliveries if id(delivery) not in parked], clock)
+            await _release(
+                subscription,
+                [delivery for delivery in deliveries if id(delivery) not in parked],
+                clock,
+            )
         except Exception:
-            await _release(subscription, [delivery for delivery in deliveries if id(delivery) not in parked], clock)
+            await _release(
+                subscription,
+                [delivery for delivery in deliveries if id(delivery) not in parked],
+                clock,
+            )
             raise
 
 
-async def _release(subscription: Subscription, deliveries: Collection[Delivery], clock: Clock) -> None:
+async def _release(
+    subscription: Subscription, deliveries: Collection[Delivery], clock: Clock
+) -> None:
     """Give deliveries back, and try again until the bus takes them.
 
-    Deliveries that are neither acknowledged nor released would stay with this coordinator, unread, until it stops.
+    Deliveries that are neither acknowledged nor released would stay with this coordinator, unread,
+    until it stops.
     """
     backoff = Backoff()
     while deliveries:
@@ -62,11 +88,18 @@ async def _release(subscription: Subscription, deliveries: Collection[Delivery],
             return
         except Exception as error:
             text = error_text(error)
-            logger.warning("%d reports could not be released: %s", len(deliveries), text, extra={"action": "release_failed"})
+            logger.warning(
+                "%d reports could not be released: %s",
+                len(deliveries),
+                text,
+                extra={"action": "release_failed"},
+            )
             await clock.sleep(backoff.next_sec())
 
 
-def _sort(deliveries: Sequence[Delivery]) -> tuple[dict[str, None], dict[str, list[Event]], list[tuple[Delivery, str]]]:
+def _sort(
+    deliveries: Sequence[Delivery],
+) -> tuple[dict[str, None], dict[str, list[Event]], list[tuple[Delivery, str]]]:
     touched: dict[str, None] = {}
     events: dict[str, list[Event]] = {}
     refused: list[tuple[Delivery, str]] = []

@@ -1,4 +1,6 @@
-"""Partitions in which a group has acknowledged nothing for long, so that the bus cannot tell what was lost behind the first message."""
+"""Partitions in which a group has acknowledged nothing for long, so that the bus cannot tell what
+was lost behind the first message.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,9 +8,13 @@ from dataclasses import dataclass
 from flowkit.protocols import Place
 
 STANDSTILL_SEC = 600.0
-"""A command is sent again when its partition has stood still for this long, although a later command of the partition was started."""
+"""A command is sent again when its partition has stood still for this long, although a later
+command of the partition was started.
+"""
 SILENT_STANDSTILL_SEC = 7200.0
-"""The same where no later command was started: all workers may be busy, so that nobody has asked for messages."""
+"""The same where no later command was started: all workers may be busy, so that nobody has asked
+for messages.
+"""
 
 
 @dataclass(slots=True)
@@ -43,7 +49,9 @@ class Standstills:
             self._started[partition] = place[1]
 
     def patience(self, topic: str, place: Place) -> tuple[float, float] | None:
-        """Return since when a message here may be lost, and how long to wait; None if none can be."""
+        """Return since when a message here may be lost, and how long to wait; None if none can
+        be.
+        """
         known = self._known.get((topic, place[0]))
         if known is None or place[1] <= known.first:
             return None

@@ -20,7 +20,9 @@ class Timers:
         self._earlier = anyio.Event()
 
     def add(self, task_id: str, at: float) -> None:
-        """Look at a task then. That it was looked at, or has moved its time, does not matter: a look too many is harmless."""
+        """Look at a task then. That it was looked at, or has moved its time, does not matter: a
+        look too many is harmless.
+        """
         if not self._heap or at < self._heap[0][0]:
             self._earlier.set()
         heapq.heappush(self._heap, (at, task_id))
@@ -49,14 +51,18 @@ class Timers:
 
 
 async def sweep(store: Store, clock: Clock, tick_sec: float, wake: Wake) -> None:
-    """Find tasks that nobody looked at when it was time: whatever was forgotten, by whomever, goes on from here."""
+    """Find tasks that nobody looked at when it was time: whatever was forgotten, by whomever, goes
+    on from here.
+    """
     while True:
         await _look_at_due(store, clock.now() - tick_sec, wake)
         await clock.sleep(tick_sec)
 
 
 async def _look_at_due(store: Store, before: float, wake: Wake) -> None:
-    """Look once at each. One that stays due, as a task does that is put aside, stands in nobody's way."""
+    """Look once at each. One that stays due, as a task does that is put aside, stands in nobody's
+    way.
+    """
     looked_at: set[str] = set()
     still_due = 0
     while True:

@@ -16,10 +16,12 @@ PAGE = 100
 
 
 class WorkerWatch:
-    """Measures the silence of workers on this process's own monotonic clock, from when it first looked.
+    """Measures the silence of workers on this process's own monotonic clock, from when it first
+    looked.
 
-    So neither a clock that is off nor a coordinator that was away makes a living worker look lost. Nor does a store that was away: while
-    nobody could look, nobody could renew a session either, and that time counts for nothing.
+    So neither a clock that is off nor a coordinator that was away makes a living worker look lost.
+    Nor does a store that was away: while nobody could look, nobody could renew a session either,
+    and that time counts for nothing.
     """
 
     def __init__(self, *, store: Store, clock: Clock, config: CoordinatorConfig) -> None:
@@ -28,7 +30,9 @@ class WorkerWatch:
         self._soft = config.heartbeat_soft_sec
         self._hard = config.heartbeat_hard_sec
         self._beats: dict[str, tuple[int, float]] = {}
-        """Per worker: its last beat, and when it was first seen. A worker without a session has beat -1."""
+        """Per worker: its last beat, and when it was first seen. A worker without a session has
+        beat -1.
+        """
         self._suspects: set[str] = set()
         self.stopped: set[str] = set()
         """Workers that removed their session themselves: they are silent because they stopped."""
@@ -37,12 +41,17 @@ class WorkerWatch:
         """When sessions were last read. What they tell of is what was before."""
 
     async def look(self) -> list[str]:
-        """Read the sessions anew, and return the workers that have become lost since the last look."""
+        """Read the sessions anew, and return the workers that have become lost since the last
+        look.
+        """
         sessions = {session.worker_id: session.beat for session in await self._store.sessions()}
         now = self._clock.monotonic()
         unseen = now - self._looked - 2 * self._pause
         if unseen > 0:
-            self._beats = {worker_id: (beat, since + unseen) for worker_id, (beat, since) in self._beats.items()}
+            self._beats = {
+                worker_id: (beat, since + unseen)
+                for worker_id, (beat, since) in self._beats.items()
+            }
         self._looked = now
         for worker_id in {*sessions, *self._beats}:
             beat = sessions.get(worker_id, -1)
@@ -85,7 +94,9 @@ class WorkerWatch:
         return silent
 
     async def run(self, lost: Callable[[Collection[str]], Awaitable[None]]) -> None:
-        """Look regularly, and tell of the workers that are lost: once each time, until they are heard of again."""
+        """Look regularly, and tell of the workers that are lost: once each time, until they are
+        heard of again.
+        """
         told: set[str] = set()
         while True:
             gone = set(await self.look())
@@ -96,11 +107,15 @@ class WorkerWatch:
 
 
 async def tasks_of(store: Store, worker_ids: Collection[str]) -> AsyncIterator[list[str]]:
-    """The tasks that one of these workers has, or had, a node of: whoever held them may be gone as well."""
+    """The tasks that one of these workers has, or had, a node of: whoever held them may be gone as
+    well.
+    """
     names = [to_json(worker_id) for worker_id in worker_ids]
     after: str | None = None
     while True:
-        query = TaskQuery(statuses=(TaskStatus.RUNNING.value, TaskStatus.PAUSED.value), limit=PAGE, after=after)
+        query = TaskQuery(
+            statuses=(TaskStatus.RUNNING.value, TaskStatus.PAUSED.value), limit=PAGE, after=after
+        )
         records, after = await store.list_tasks(query)
         found = [record.header.task_id for record in records if mentions(record, names)]
         if found:

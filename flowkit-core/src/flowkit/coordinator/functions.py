@@ -1,8 +1,10 @@
 """Coordinator functions: what ``type: "coordinator_fn"`` calls, and the seven that are built in.
 
-A function is ``async def f(ctx, **args)`` or a plain one, which then runs in a thread. ``ctx`` is a :class:`FunctionContext`,
-``args`` are the node's ``io.fn_args``, and the JSON it returns is the node's result. A function may run more than once for one
-node: after a crash it is called again. What it records on ``ctx`` is kept only together with the node's end, and so counts once.
+A function is ``async def f(ctx, **args)`` or a plain one, which then runs in a thread. ``ctx`` is a
+:class:`FunctionContext`, ``args`` are the node's ``io.fn_args``, and the JSON it returns is the
+node's result. A function may run more than once for one
+node: after a crash it is called again. What it records on ``ctx`` is kept only together with the
+    node's end, and so counts once.
 """
 
 import inspect
@@ -27,7 +29,7 @@ from flowkit._user_code.containment import (
     message,
     origin,
     undo_cancellation,
-)  # fmt: skip
+)
 from flowkit._user_code.reason_codes import default_classification
 from flowkit._user_code.run_contexts import in_context
 from flowkit.errors import CorruptRecord, NodeFailure, VarsError
@@ -38,7 +40,9 @@ class TaskReading(Protocol):
     """What a function may read of its task beyond the node's parents."""
 
     async def results(self, node_ids: Sequence[str]) -> dict[str, Any]:
-        """The results of these nodes by id: None for one that has none (yet); one that is not in the task is left out."""
+        """The results of these nodes by id: None for one that has none (yet); one that is not in
+        the task is left out.
+        """
 
     async def batch_metrics(self, node_id: str) -> tuple[int, dict[str, float]]:
         """How many batches of a node of the task are stored, and the sums of their metrics."""
@@ -61,9 +65,22 @@ class Returned:
 
 
 class FunctionContext:
-    """What a coordinator function sees of its node, and where it records changes of the task's vars."""
+    """What a coordinator function sees of its node, and where it records changes of the task's
+    vars.
+    """
 
-    __slots__ = ("_copies", "_errors", "_ops", "_params", "_reading", "_results", "_vars", "clock", "node_id", "task_id")
+    __slots__ = (
+        "_copies",
+        "_errors",
+        "_ops",
+        "_params",
+        "_reading",
+        "_results",
+        "_vars",
+        "clock",
+        "node_id",
+        "task_id",
+    )
 
     def __init__(
         self,
@@ -92,7 +109,9 @@ class FunctionContext:
 
     @property
     def vars(self) -> dict[str, Any]:
-        """The task's vars as they were when the function was called: a copy, in which what is recorded here does not show."""
+        """The task's vars as they were when the function was called: a copy, in which what is
+        recorded here does not show.
+        """
         return self._copy("vars", self._vars)
 
     @property
@@ -102,7 +121,9 @@ class FunctionContext:
 
     @property
     def errors(self) -> dict[str, dict[str, Any]]:
-        """The ``reason_code``, ``error`` and ``attempt`` of the parents that failed, by node id: a copy."""
+        """The ``reason_code``, ``error`` and ``attempt`` of the parents that failed, by node id: a
+        copy.
+        """
         return self._copy("errors", self._errors)
 
     @property
@@ -114,7 +135,8 @@ class FunctionContext:
         """Record that each value replaces what is at its path.
 
         Raises:
-            VarsError: a key or value is beyond the limits or, with ``block_sensitive``, looks like a secret.
+            VarsError: a key or value is beyond the limits or, with ``block_sensitive``, looks like
+                a secret.
         """
         self._record("set", kv=kv, block_sensitive=block_sensitive)
 
@@ -122,7 +144,8 @@ class FunctionContext:
         """Record that ``data`` is merged in, objects into objects.
 
         Raises:
-            VarsError: a key or value is beyond the limits or, with ``block_sensitive``, looks like a secret.
+            VarsError: a key or value is beyond the limits or, with ``block_sensitive``, looks like
+                a secret.
         """
         self._record("merge", data=data, block_sensitive=block_sensitive)
 
@@ -151,7 +174,8 @@ class FunctionContext:
         return (await self.results_of([node_id]))[node_id]
 
     async def results_of(self, node_ids: Sequence[str]) -> dict[str, Any]:
-        """The results of any nodes of the task, by node id and in this order; None for those that have none (yet).
+        """The results of any nodes of the task, by node id and in this order; None for those that
+        have none (yet).
 
         Raises:
             NodeFailure: one of them is not in the task.
@@ -202,20 +226,27 @@ async def call_function(
     ``CancelledError`` passes while ``ending`` returns True: the caller cancels the call.
 
     Raises:
-        NodeFailure: there is no such function, the arguments do not fit, or it failed. A ``NodeFailure`` that it raised passes. Other
-            errors get the reason code of their type, and the node's ``permanent_on`` decides whether they are permanent.
+        NodeFailure: there is no such function, the arguments do not fit, or it failed. A
+            ``NodeFailure`` that it raised passes. Other
+            errors get the reason code of their type, and the node's ``permanent_on`` decides
+            whether they are permanent.
         Titled: the function of a plugin raised a ``NodeFailure``.
         CorruptRecord: something that it read of the task cannot be decoded.
     """
     if name not in functions:
         _refuse(f"there is no coordinator function {name!r}")
-    function, title = functions[name], f"coordinator function {name!r}{'' if plugin is None else f' of plugin {plugin!r}'}"
+    function, title = (
+        functions[name],
+        f"coordinator function {name!r}{'' if plugin is None else f' of plugin {plugin!r}'}",
+    )
     try:
         inspect.signature(function).bind(ctx, **args)
     except (TypeError, ValueError) as error:
         _refuse(f"{title}: {message(error)}")
     try:
-        result = await awaited(in_context(_call(function, ctx, args), copy_context()), ending=ending)
+        result = await awaited(
+            in_context(_call(function, ctx, args), copy_context()), ending=ending
+        )
     except CorruptRecord:
         raise
     except NodeFailure as error:
@@ -224,7 +255,9 @@ async def call_function(
         raise Titled(error, title) from error
     except Exception as error:
         cause = origin(error)
-        raise NodeFailure(f"{title} raised {error_text(error)}", reason_code=default_classification(cause)[0]) from cause
+        raise NodeFailure(
+            f"{title} raised {error_text(error)}", reason_code=default_classification(cause)[0]
+        ) from cause
     # Also this may run code of the function's author, of a class that its result is of.
     try:
         return Returned(contained(apart, _as_json, title, result), ctx.ops)
@@ -232,8 +265,12 @@ async def call_function(
         await undo_cancellation()
 
 
-async def _call(function: CoordinatorFunction, ctx: FunctionContext, args: Mapping[str, Any]) -> Any:
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+async def _call(
+    function: CoordinatorFunction, ctx: FunctionContext, args: Mapping[str, Any]
+) -> Any:
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        type(function).__call__
+    ):
         return await function(ctx, **args)
     result = await _threads.in_thread(partial(function, ctx, **args))
     return await result if inspect.isawaitable(result) else result

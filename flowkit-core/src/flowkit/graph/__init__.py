@@ -4,7 +4,15 @@ from flowkit.graph._conditions import check_condition, evaluate_condition
 from flowkit.graph._flow import Flow, flow
 from flowkit.graph._graph import Graph, NodeRef
 from flowkit.graph._limits import Limits
-from flowkit.graph._models import EdgeSpec, GraphDocument, NodeIO, NodeSpec, RetryPolicy, Routing, Timeouts
+from flowkit.graph._models import (
+    EdgeSpec,
+    GraphDocument,
+    NodeIO,
+    NodeSpec,
+    RetryPolicy,
+    Routing,
+    Timeouts,
+)
 from flowkit.graph._plan import Edge, Plan, Route
 
 __all__ = [

@@ -4,7 +4,13 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from flowkit._expressions import Budget, BudgetExceeded, EvaluationError, InvalidExpression, compile_expression
+from flowkit._expressions import (
+    Budget,
+    BudgetExceeded,
+    EvaluationError,
+    InvalidExpression,
+    compile_expression,
+)
 from flowkit._expressions.values import type_name
 from flowkit.errors import NodeFailure
 
@@ -13,11 +19,15 @@ NAMES_BY_NODE = ("results", "errors")
 """Names whose fields are the nodes above."""
 TASK_FIELDS = ("id", "pipeline", "labels", "created_at")
 NodesRead = Mapping[str, frozenset[str] | None]
-"""The nodes that an expression reads, by each of ``NAMES_BY_NODE``. None if it may read any node."""
+"""The nodes that an expression reads, by each of ``NAMES_BY_NODE``. None if it may read any
+node.
+"""
 MAX_TOTAL_LENGTH = 256 * 1024
 """Of the different expressions of one graph together."""
 MAX_TOTAL_PATTERN_WEIGHT = 250_000
-"""Limit on checking the constant patterns of these expressions together. A weight of 1 is about a microsecond."""
+"""Limit on checking the constant patterns of these expressions together. A weight of 1 is about a
+microsecond.
+"""
 MAX_STEPS, MAX_MEMORY = 2_000_000, 64_000_000
 """What one evaluation may use."""
 
@@ -56,15 +66,21 @@ def nodes_read(expression: str) -> NodesRead:
     return {name: None if nodes is None else frozenset(nodes) for name, nodes in found.items()}
 
 
-def evaluate_condition(expression: str, scope: Mapping[str, Any], budget: Budget | None = None) -> bool:
+def evaluate_condition(
+    expression: str, scope: Mapping[str, Any], budget: Budget | None = None
+) -> bool:
     """Whether an expression holds. ``scope`` has the values of all :data:`NAMES`.
 
     Raises:
-        NodeFailure: it cannot be evaluated, or is neither true nor false; permanent, with the reason code ``bad_condition``.
-        BudgetExceeded: it needs more than the given ``budget``. Without one, that is a NodeFailure as well.
+        NodeFailure: it cannot be evaluated, or is neither true nor false; permanent, with the
+            reason code ``bad_condition``.
+        BudgetExceeded: it needs more than the given ``budget``. Without one, that is a NodeFailure
+            as well.
     """
     try:
-        value = compile_expression(expression).evaluate(scope, budget or Budget(MAX_STEPS, MAX_MEMORY))
+        value = compile_expression(expression).evaluate(
+            scope, budget or Budget(MAX_STEPS, MAX_MEMORY)
+        )
     except BudgetExceeded as error:
         if budget is not None:
             raise
@@ -72,12 +88,20 @@ def evaluate_condition(expression: str, scope: Mapping[str, Any], budget: Budget
     except (EvaluationError, InvalidExpression) as error:
         raise condition_failure(expression, str(error)) from None
     except (RecursionError, MemoryError):
-        raise condition_failure(expression, "its values are too large or nested too deeply") from None
+        raise condition_failure(
+            expression, "its values are too large or nested too deeply"
+        ) from None
     if value is not True and value is not False:
-        raise condition_failure(expression, f"its value is {type_name(value)}, neither true nor false")
+        raise condition_failure(
+            expression, f"its value is {type_name(value)}, neither true nor false"
+        )
     return value
 
 
 def condition_failure(expression: str, why: str) -> NodeFailure:
     """The failure of a node whose condition has no value."""
-    return NodeFailure(f"when: {expression[:200]!r} cannot be evaluated: {why}", reason_code="bad_condition", permanent=True)
+    return NodeFailure(
+        f"when: {expression[:200]!r} cannot be evaluated: {why}",
+        reason_code="bad_condition",
+        permanent=True,
+    )

@@ -4,7 +4,9 @@ from flowkit.graph._plan import topological_order
 
 
 def tangles(parents: list[list[int]]) -> list[set[int]]:
-    """The largest sets of nodes in which each waits for each (Kosaraju's two walks, without recursion)."""
+    """The largest sets of nodes in which each waits for each (Kosaraju's two walks, without
+    recursion).
+    """
     left = set(range(len(parents))).difference(topological_order(parents))
     children: dict[int, list[int]] = {node: [] for node in left}
     for node in left:

@@ -13,7 +13,9 @@ _ROUTE_WORDS = {Route.ALWAYS: "", Route.ON_SUCCESS: "success", Route.ON_FAILURE:
 
 
 def to_mermaid(graph: Graph) -> str:
-    """A Mermaid flowchart, as GitHub and MkDocs draw it. Nodes are called ``n0``, ``n1``, … and labelled with their ids."""
+    """A Mermaid flowchart, as GitHub and MkDocs draw it. Nodes are called ``n0``, ``n1``, … and
+    labelled with their ids.
+    """
     plan = graph.plan
     lines = ["flowchart TD"]
     for place, node in enumerate(plan.nodes):
@@ -31,14 +33,22 @@ def to_mermaid(graph: Graph) -> str:
 def to_dot(graph: Graph) -> str:
     """A Graphviz digraph."""
     plan = graph.plan
-    lines = ["digraph flow {", "    rankdir=TB;", '    node [shape=box, style=rounded, fontname="sans-serif"];']
+    lines = [
+        "digraph flow {",
+        "    rankdir=TB;",
+        '    node [shape=box, style=rounded, fontname="sans-serif"];',
+    ]
     for place, node in enumerate(plan.nodes):
         label = "\\n".join(map(_dot_text, _labels(node)))
-        lines.append(f'    n{place} [label="{label}"{", shape=component" if node.type == COORDINATOR_FUNCTION else ""}];')
+        lines.append(
+            f'    n{place} [label="{label}"{", shape=component" if node.type == COORDINATOR_FUNCTION else ""}];'
+        )
     for place, children in enumerate(plan.children):
         for edge in children:
             word = _edge_word(edge)
-            marks = ([f'label="{word}"'] if word else []) + (["style=dashed"] if edge.streams else [])
+            marks = ([f'label="{word}"'] if word else []) + (
+                ["style=dashed"] if edge.streams else []
+            )
             attributes = f" [{', '.join(marks)}]" if marks else ""
             lines.append(f"    n{place} -> n{edge.node}{attributes};")
     return "\n".join([*lines, "}"]) + "\n"
@@ -46,7 +56,9 @@ def to_dot(graph: Graph) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TreeLine:
-    """A line of a tree. ``prefix`` draws the branches; ``edge`` says how the node is reached, if not plainly."""
+    """A line of a tree. ``prefix`` draws the branches; ``edge`` says how the node is reached, if
+    not plainly.
+    """
 
     prefix: str
     node_id: str
@@ -62,7 +74,9 @@ class TreeLine:
 
 
 def tree_lines(graph: Graph) -> Iterator[TreeLine]:
-    """The graph from its roots down. A node with several parents is drawn in full below the first, and named below the others."""
+    """The graph from its roots down. A node with several parents is drawn in full below the first,
+    and named below the others.
+    """
     plan = graph.plan
     drawn: set[int] = set()
     for root in plan.roots:
@@ -72,11 +86,17 @@ def tree_lines(graph: Graph) -> Iterator[TreeLine]:
             node = plan.nodes[edge.node]
             repeated = edge.node in drawn
             drawn.add(edge.node)
-            yield TreeLine(prefix, node.node_id, " ".join(_labels(node)[1:]), _edge_word(edge), repeated)
+            yield TreeLine(
+                prefix, node.node_id, " ".join(_labels(node)[1:]), _edge_word(edge), repeated
+            )
             children = () if repeated else plan.children[edge.node]
             for number, child in reversed(list(enumerate(children, start=1))):
                 last = number == len(children)
-                deeper = indent if len(indent) >= 4 * MAX_INDENT else indent + ("    " if last else "│   ")
+                deeper = (
+                    indent
+                    if len(indent) >= 4 * MAX_INDENT
+                    else indent + ("    " if last else "│   ")
+                )
                 stack.append((child, indent + ("└── " if last else "├── "), deeper))
 
 
@@ -94,8 +114,12 @@ def _edge_word(edge: Edge) -> str:
 
 
 def _mermaid_text(text: str) -> str:
-    """Mermaid's own entities; what a label may not hold is written as the number of its character."""
-    return "".join(char if char.isalnum() or char in " _-.,:/()=+" else f"#{ord(char)};" for char in text)
+    """Mermaid's own entities; what a label may not hold is written as the number of its
+    character.
+    """
+    return "".join(
+        char if char.isalnum() or char in " _-.,:/()=+" else f"#{ord(char)};" for char in text
+    )
 
 
 def _dot_text(text: str) -> str:

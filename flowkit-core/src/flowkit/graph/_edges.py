@@ -1,4 +1,6 @@
-"""Edges are written in four places: ``depends_on``, ``edges``, ``edges_ex`` and ``routing``. Here they become one set."""
+"""Edges are written in four places: ``depends_on``, ``edges``, ``edges_ex`` and ``routing``. Here
+they become one set.
+"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -30,11 +32,18 @@ class Links:
     into: list[dict[int, Link]]
 
 
-def link(faults: Faults, document: GraphDocument, index: Mapping[str, int], *, unreadable: Collection[str] = ()) -> Links:
+def link(
+    faults: Faults,
+    document: GraphDocument,
+    index: Mapping[str, int],
+    *,
+    unreadable: Collection[str] = (),
+) -> Links:
     """Gather the edges of a document.
 
-    Names that are not in it, and edges from a node to itself, are faults and left out. ``unreadable`` are the names of nodes that
-    have faults of their own: edges to them are left out silently.
+    Names that are not in it, and edges from a node to itself, are faults and left out.
+    ``unreadable`` are the names of nodes that have faults of their own: edges to them are left out
+    silently.
     """
     linker = _Linker(faults, index, unreadable, [{} for _ in document.nodes])
     for place, node in enumerate(document.nodes):
@@ -66,8 +75,12 @@ class _Linker:
             self.into[place].setdefault(parent, Link())
 
     def join(self, written: str, edge: EdgeSpec) -> None:
-        source = self._find(edge.source, edge.to if edge.to in self.index else None, f"{written} comes from")
-        to = self._find(edge.to, edge.source if edge.source in self.index else None, f"{written} leads to")
+        source = self._find(
+            edge.source, edge.to if edge.to in self.index else None, f"{written} comes from"
+        )
+        to = self._find(
+            edge.to, edge.source if edge.source in self.index else None, f"{written} leads to"
+        )
         if source is None or to is None:
             return
         if source == to:
@@ -78,14 +91,22 @@ class _Linker:
         one.triggers.update(filter(None, [edge.trigger]))
         said = f"{written}: the edge from {short(edge.source)}"
         if len(one.modes) > 1 or len(one.triggers) > 1:
-            self.faults.add(edge.to, f"{said} is given twice, with different mode or trigger; say it once")
+            self.faults.add(
+                edge.to, f"{said} is given twice, with different mode or trigger; say it once"
+            )
         elif one.streams and "sync" in one.modes:
-            self.faults.add(edge.to, f"{said} has the trigger 'on_batch', which needs the mode 'async'; change or remove the mode 'sync'")
+            self.faults.add(
+                edge.to,
+                f"{said} has the trigger 'on_batch', which needs the mode 'async'; change or remove the mode 'sync'",
+            )
 
     def route(self, place: int, node: NodeSpec, branch: str, name: str) -> None:
         target = self._find(name, node.node_id, f"routing.{branch} leads to")
         if target == place:
-            self.faults.add(node.node_id, f"routing.{branch} leads to the node itself; for another try, use retry_policy")
+            self.faults.add(
+                node.node_id,
+                f"routing.{branch} leads to the node itself; for another try, use retry_policy",
+            )
         elif target is not None:
             self.into[target].setdefault(place, Link()).routed = True
 
@@ -98,21 +119,32 @@ class _Linker:
 
 
 def unite(document: GraphDocument, links: Links) -> GraphDocument:
-    """The document in its one form: plain edges in ``depends_on``, streaming ones in ``edges``, each said once."""
+    """The document in its one form: plain edges in ``depends_on``, streaming ones in ``edges``,
+    each said once.
+    """
     if not (document.edges or document.edges_ex) and not any(links.into):
         return document
     ids = [node.node_id for node in document.nodes]
     nodes, edges = [], []
     for node, above in zip(document.nodes, links.into, strict=True):
-        plain = tuple(ids[parent] for parent, one in above.items() if not one.routed and not one.streams)
+        plain = tuple(
+            ids[parent] for parent, one in above.items() if not one.routed and not one.streams
+        )
         changes: dict[str, object] = {} if plain == node.depends_on else {"depends_on": plain}
         routing = Routing(
-            on_success=tuple(dict.fromkeys(node.routing.on_success)), on_failure=tuple(dict.fromkeys(node.routing.on_failure))
+            on_success=tuple(dict.fromkeys(node.routing.on_success)),
+            on_failure=tuple(dict.fromkeys(node.routing.on_failure)),
         )
         if routing != node.routing:
             changes["routing"] = routing
         nodes.append(node.model_copy(update=changes) if changes else node)
         for parent, one in above.items():
             if one.streams:
-                edges.append(EdgeSpec.model_validate({"from": ids[parent], "to": node.node_id, "trigger": "on_batch"}))
-    return document.model_copy(update={"nodes": tuple(nodes), "edges": tuple(edges), "edges_ex": (), "schema_version": "1"})
+                edges.append(
+                    EdgeSpec.model_validate(
+                        {"from": ids[parent], "to": node.node_id, "trigger": "on_batch"}
+                    )
+                )
+    return document.model_copy(
+        update={"nodes": tuple(nodes), "edges": tuple(edges), "edges_ex": (), "schema_version": "1"}
+    )

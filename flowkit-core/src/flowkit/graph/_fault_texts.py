@@ -1,4 +1,6 @@
-"""What the models refuse, said so that the author of a graph can mend it, and the rest of the graph saved for further checks."""
+"""What the models refuse, said so that the author of a graph can mend it, and the rest of the graph
+saved for further checks.
+"""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -9,15 +11,36 @@ from pydantic_core import ErrorDetails
 
 from flowkit._json.values import Path, kind_of, place, short
 from flowkit.graph._faults import Faults
-from flowkit.graph._models import Batching, EdgeSpec, GraphDocument, NodeIO, NodeSpec, RetryPolicy, Routing, Timeouts
+from flowkit.graph._models import (
+    Batching,
+    EdgeSpec,
+    GraphDocument,
+    NodeIO,
+    NodeSpec,
+    RetryPolicy,
+    Routing,
+    Timeouts,
+)
 
 NOT_YET = frozenset({"map"})
 RUNTIME_FIELDS = frozenset(
     {
-        "status", "attempt", "attempts", "worker_id", "started_at", "finished_at", "next_retry_at", "error", "result", "metrics",
-        "progress", "reason_code", "lease", "token",
+        "status",
+        "attempt",
+        "attempts",
+        "worker_id",
+        "started_at",
+        "finished_at",
+        "next_retry_at",
+        "error",
+        "result",
+        "metrics",
+        "progress",
+        "reason_code",
+        "lease",
+        "token",
     }
-)  # fmt: skip
+)
 
 _PARTS: dict[str, type[BaseModel]] = {
     "retry_policy": RetryPolicy,
@@ -28,8 +51,12 @@ _PARTS: dict[str, type[BaseModel]] = {
 }
 
 
-def complain(faults: Faults, error: ValidationError, ids: list[str | None], known_bad: Collection[Path]) -> None:
-    """Turn each complaint of the models into a fault of the node it is about, save those about values already complained of."""
+def complain(
+    faults: Faults, error: ValidationError, ids: list[str | None], known_bad: Collection[Path]
+) -> None:
+    """Turn each complaint of the models into a fault of the node it is about, save those about
+    values already complained of.
+    """
     for item in error.errors(include_url=False):
         path = item["loc"]
         if known_bad and any(path[:length] in known_bad for length in range(1, len(path) + 1)):
@@ -47,7 +74,13 @@ def _sentence(faults: Faults, item: ErrorDetails, path: Path, inside: Path | Non
     if kind == "extra_forbidden":
         return _unknown_field(faults, path, inside)
     if kind == "missing":
-        owner = "graph" if len(path) == 1 and inside is None else "edge" if path[0] in ("edges", "edges_ex") else "node"
+        owner = (
+            "graph"
+            if len(path) == 1 and inside is None
+            else "edge"
+            if path[0] in ("edges", "edges_ex")
+            else "node"
+        )
         return f"{place(path)} is missing; {_OWNERS[owner] if not inside else f'{place(inside)} needs it'}"
     if kind == "literal_error":
         expected = str(item.get("ctx", {}).get("expected", "")).replace("'", "")
@@ -63,11 +96,19 @@ def refusal(item: ErrorDetails, path: Path | None = None) -> str:
     name, kind, value = place(path), item["type"], item["input"]
     if kind == "value_error":
         message = item["msg"].removeprefix("Value error, ")
-        return f"{name} {message}, not {kind_of(value)}" if message.startswith("must") else f"{name}: {message}"
+        return (
+            f"{name} {message}, not {kind_of(value)}"
+            if message.startswith("must")
+            else f"{name}: {message}"
+        )
     if kind == "string_pattern_mismatch":
         return f"{name} {_PATTERNS.get(str(path[-1]), 'must not have control characters')}, not {short(value)}"
     say = _SAYINGS.get(kind)
-    return f"{name} {say(item.get('ctx', {}))}, not {short(value)}" if say else f"{name}: {item['msg']}"
+    return (
+        f"{name} {say(item.get('ctx', {}))}, not {short(value)}"
+        if say
+        else f"{name}: {item['msg']}"
+    )
 
 
 def _unknown_field(faults: Faults, path: Path, inside: Path | None) -> str:
@@ -82,13 +123,24 @@ def _unknown_field(faults: Faults, path: Path, inside: Path | None) -> str:
         if model is NodeSpec and word in RUNTIME_FIELDS:
             return f"there is no field {word!r} in a graph: it is known only while the task runs; leave it out"
     fields = [field.alias or name for name, field in model.model_fields.items()]
-    owner = next((part for part, other in _PARTS.items() if model is NodeSpec and word in other.model_fields), None)
+    owner = next(
+        (
+            part
+            for part, other in _PARTS.items()
+            if model is NodeSpec and word in other.model_fields
+        ),
+        None,
+    )
     if owner is not None:
         return f"there is no field {short(word)}{where}; it belongs in {owner!r}"
     return f"there is no field {short(word)}{where}{faults.instead(word, fields, 'the fields are ' + ', '.join(fields))}"
 
 
-_OWNERS = {"graph": "a graph has at least one node", "node": "every node has one", "edge": "every edge has one"}
+_OWNERS = {
+    "graph": "a graph has at least one node",
+    "node": "every node has one",
+    "edge": "every edge has one",
+}
 _PATTERNS = {"fan_in": "must be 'all', 'any' or 'count:n' with a whole number n of at least 1"}
 
 _Context = dict[str, Any]
@@ -156,7 +208,11 @@ def salvage(error: ValidationError, document: dict[str, Any]) -> Salvaged:
     if "nodes" in rest:
         kept = [(number, nodes.get(number, node)) for number, node in enumerate(rest["nodes"])]
         rest["nodes"] = [node for _, node in kept if node is not None]
-        whole = [place for place, (number, _) in enumerate(pair for pair in kept if pair[1] is not None) if number not in partial]
+        whole = [
+            place
+            for place, (number, _) in enumerate(pair for pair in kept if pair[1] is not None)
+            if number not in partial
+        ]
     for field, numbers in dropped.items():
         if field in rest and numbers:
             rest[field] = [edge for number, edge in enumerate(rest[field]) if number not in numbers]

@@ -7,7 +7,9 @@ from flowkit._json.values import short
 from flowkit.errors import Fault
 
 MAX_COMPARISONS = 20_000
-"""Looking for a similar name takes a while: after so many comparisons, unknown names are reported without one."""
+"""Looking for a similar name takes a while: after so many comparisons, unknown names are reported
+without one.
+"""
 
 
 class Faults:

@@ -18,13 +18,20 @@ class Flow(Generic[P]):
 
     __name__: str
 
-    def __init__(self, describe: Callable[..., None], *, on_node_failure: str, deadline_sec: float | None) -> None:
+    def __init__(
+        self, describe: Callable[..., None], *, on_node_failure: str, deadline_sec: float | None
+    ) -> None:
         if isinstance(describe, type) or not callable(describe):
             raise _wrong(describe, "is no function; write a flow as def name(g): ...")
         if iscoroutinefunction(describe) or isasyncgenfunction(describe):
-            raise _wrong(describe, "is an async function; describing a graph waits for nothing, so write it with def")
+            raise _wrong(
+                describe,
+                "is an async function; describing a graph waits for nothing, so write it with def",
+            )
         if isgeneratorfunction(describe):
-            raise _wrong(describe, "yields; add nodes to the graph that it is given, and return nothing")
+            raise _wrong(
+                describe, "yields; add nodes to the graph that it is given, and return nothing"
+            )
         try:
             signature(describe).bind_partial(None)
         except TypeError:
@@ -51,7 +58,9 @@ class Flow(Generic[P]):
 
 
 def _wrong(describe: Any, fault: str) -> TypeError:
-    """Return the error of a flow that is not written, or not called, as it can be; it names the file and the line of a function."""
+    """Return the error of a flow that is not written, or not called, as it can be; it names the
+    file and the line of a function.
+    """
     code = getattr(describe, "__code__", None)
     place = "" if code is None else f" ({code.co_filename}, line {code.co_firstlineno})"
     return TypeError(f"@flow: {getattr(describe, '__name__', repr(describe)[:200])} {fault}{place}")
@@ -60,8 +69,16 @@ def _wrong(describe: Any, fault: str) -> TypeError:
 @overload
 def flow(describe: Callable[..., None], /) -> Flow[...]: ...
 @overload
-def flow(*, on_node_failure: str = "stop", deadline_sec: float | None = None) -> Callable[[Callable[..., None]], Flow[...]]: ...
-def flow(describe: Callable[..., None] | None = None, /, *, on_node_failure: str = "stop", deadline_sec: float | None = None) -> Any:
+def flow(
+    *, on_node_failure: str = "stop", deadline_sec: float | None = None
+) -> Callable[[Callable[..., None]], Flow[...]]: ...
+def flow(
+    describe: Callable[..., None] | None = None,
+    /,
+    *,
+    on_node_failure: str = "stop",
+    deadline_sec: float | None = None,
+) -> Any:
     """Make a flow of a function that adds nodes to the graph it is given::
 
         @flow

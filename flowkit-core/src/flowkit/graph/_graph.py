@@ -21,7 +21,9 @@ _ROUTES = frozenset({"on_success", "on_failure"})
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NodeRef:
-    """A node of a graph that is being built. ``a >> b`` adds an edge and returns ``b``, ``a >> [b, c]`` adds two."""
+    """A node of a graph that is being built. ``a >> b`` adds an edge and returns ``b``, ``a >> [b,
+    c]`` adds two.
+    """
 
     graph: "Graph"
     node_id: str
@@ -48,12 +50,19 @@ class Graph:
         clean = graph.node("clean", "cleaner", after=[extract], retry_policy={"max": 5})
         graph.node("report", "writer", after=[clean], timeouts={"start_to_close_sec": 60})
 
-    Building never fails. A graph is checked when it is read — by :meth:`parse`, :attr:`plan`, :meth:`to_dict`, a comparison — and then
-    *all* its faults are raised together. Two graphs are equal if they mean the same, whichever way their edges were written.
+    Building never fails. A graph is checked when it is read — by :meth:`parse`, :attr:`plan`,
+    :meth:`to_dict`, a comparison — and then
+    *all* its faults are raised together. Two graphs are equal if they mean the same, whichever way
+        their edges were written.
     """
 
     def __init__(self, *, on_node_failure: str = "stop", deadline_sec: float | None = None) -> None:
-        self._written: dict[str, Any] | None = {"nodes": [], "edges": [], "on_node_failure": on_node_failure, "deadline_sec": deadline_sec}
+        self._written: dict[str, Any] | None = {
+            "nodes": [],
+            "edges": [],
+            "on_node_failure": on_node_failure,
+            "deadline_sec": deadline_sec,
+        }
         self._document: GraphDocument | None = None
         self._source: bytes | None = None
         self._plan: Plan | None = None
@@ -61,12 +70,19 @@ class Graph:
     # ------------------------------------------------------------ reading
 
     @classmethod
-    def parse(cls, source: Any, *, limits: GraphLimits | None = None, functions: Collection[str] | None = None) -> Self:
+    def parse(
+        cls,
+        source: Any,
+        *,
+        limits: GraphLimits | None = None,
+        functions: Collection[str] | None = None,
+    ) -> Self:
         """Check a graph, whatever form it has.
 
-        ``source`` is a dict, JSON or YAML (``str`` or ``bytes``), a :class:`Graph`, or a function decorated with
-        :func:`~flowkit.graph._flow`. With ``functions``, the names of the coordinator functions there are, others are refused.
-        The result shares nothing with ``source``.
+        ``source`` is a dict, JSON or YAML (``str`` or ``bytes``), a :class:`Graph`, or a function
+        decorated with :func:`~flowkit.graph._flow`. With ``functions``, the names of the
+        coordinator functions there are, others are refused. The result shares nothing with
+        ``source``.
 
         Raises:
             GraphError: the graph cannot be run; ``faults`` lists everything that is wrong with it.
@@ -99,7 +115,9 @@ class Graph:
             GraphError: the graph has faults.
         """
         if self._source is None:
-            self._document, self._source = parse_document(self.draft(), limits=DEFAULT_LIMITS, functions=None)
+            self._document, self._source = parse_document(
+                self.draft(), limits=DEFAULT_LIMITS, functions=None
+            )
         return self._source
 
     def build_graph(self) -> "Graph":
@@ -114,7 +132,9 @@ class Graph:
             GraphError: the graph has faults.
         """
         if self._document is None:
-            self._document, self._source = parse_document(self.draft(), limits=DEFAULT_LIMITS, functions=None)
+            self._document, self._source = parse_document(
+                self.draft(), limits=DEFAULT_LIMITS, functions=None
+            )
         return self._document
 
     @property
@@ -129,7 +149,8 @@ class Graph:
         return self._plan
 
     def to_dict(self) -> dict[str, Any]:
-        """The graph as a document, without the fields that have their default. Plain edges stand in ``depends_on``.
+        """The graph as a document, without the fields that have their default. Plain edges stand in
+        ``depends_on``.
 
         Raises:
             GraphError: the graph has faults.
@@ -146,12 +167,21 @@ class Graph:
 
     # ------------------------------------------------------------ building
 
-    def node(self, node_id: str, type: str, *, after: Iterable[NodeRef | str] | NodeRef | str = (), **fields: Any) -> NodeRef:  # noqa: A002
-        """Add a node that waits for those in ``after``, and return a handle that may stand in the ``after`` of others.
+    def node(
+        self,
+        node_id: str,
+        type: str,
+        *,
+        after: Iterable[NodeRef | str] | NodeRef | str = (),
+        **fields: Any,
+    ) -> NodeRef:  # noqa: A002
+        """Add a node that waits for those in ``after``, and return a handle that may stand in the
+        ``after`` of others.
 
-        ``fields`` are those of a node in a document (``fan_in``, ``retry_policy``, ``timeouts``, ``when``, …), and, for short, those of its
-        ``io`` (``input_inline``, ``start_when``, ``fn``, …) and ``routing`` (``on_success``, ``on_failure``). Models may stand for
-        objects, and handles for names.
+        ``fields`` are those of a node in a document (``fan_in``, ``retry_policy``, ``timeouts``,
+        ``when``, …), and, for short, those of its ``io`` (``input_inline``, ``start_when``, ``fn``,
+        …) and ``routing`` (``on_success``, ``on_failure``). Models may stand for objects, and
+        handles for names.
         """
         node = {"node_id": node_id, "type": type, "depends_on": _names(after)}
         for field, value in fields.items():
@@ -160,14 +190,29 @@ class Graph:
             elif field in _ROUTES:
                 _part(node, fields, "routing")[field] = _names(value)
             elif field not in node or field == "depends_on":
-                node[field] = _plain(value) if field != "depends_on" else node[field] + _names(value)
+                node[field] = (
+                    _plain(value) if field != "depends_on" else node[field] + _names(value)
+                )
         self._change()["nodes"].append(node)
         return NodeRef(self, node_id)
 
-    def edge(self, source: NodeRef | str, to: NodeRef | str, *, mode: str | None = None, trigger: str | None = None) -> None:
-        """Add an edge. With ``trigger="on_batch"`` the second node may start on the first one's first batch."""
+    def edge(
+        self,
+        source: NodeRef | str,
+        to: NodeRef | str,
+        *,
+        mode: str | None = None,
+        trigger: str | None = None,
+    ) -> None:
+        """Add an edge. With ``trigger="on_batch"`` the second node may start on the first one's
+        first batch.
+        """
         said = {"mode": mode, "trigger": trigger}
-        edge = {"from": _name(source), "to": _name(to), **{key: value for key, value in said.items() if value is not None}}
+        edge = {
+            "from": _name(source),
+            "to": _name(to),
+            **{key: value for key, value in said.items() if value is not None},
+        }
         self._change()["edges"].append(edge)
 
     def draft(self) -> dict[str, Any]:
@@ -206,11 +251,17 @@ def _part(node: dict[str, Any], fields: Mapping[str, Any], name: str) -> dict[st
 
 
 def _plain(value: Any) -> Any:
-    """Return a part of a graph as it is written in a document. Values of users are returned as they are; parsing copies them."""
+    """Return a part of a graph as it is written in a document. Values of users are returned as they
+    are; parsing copies them.
+    """
     if not isinstance(value, DocumentPart):
         return value
     fields = type(value).model_fields
-    return {fields[name].alias or name: _plain(getattr(value, name)) for name in fields if name in value.model_fields_set}
+    return {
+        fields[name].alias or name: _plain(getattr(value, name))
+        for name in fields
+        if name in value.model_fields_set
+    }
 
 
 def _builder(source: Any) -> Callable[[], "Graph"] | None:
@@ -222,5 +273,7 @@ def _builder(source: Any) -> Callable[[], "Graph"] | None:
     try:
         build = contained(getattr, source, "build_graph", None)
     except Exception as error:
-        raise GraphError([Fault(None, f"the graph cannot be read: {error_text(error, most=400)}")]) from None
+        raise GraphError(
+            [Fault(None, f"the graph cannot be read: {error_text(error, most=400)}")]
+        ) from None
     return build if callable(build) and not isinstance(source, type) else None

@@ -25,7 +25,9 @@ class Limits:
 
     max_nodes: int = 20_000
     max_edges: int = 100_000
-    """In ``depends_on``, ``edges``, ``edges_ex`` and ``routing``, each as often as it is written."""
+    """In ``depends_on``, ``edges``, ``edges_ex`` and ``routing``, each as often as it is
+    written.
+    """
     max_bytes: int = 8 * 1024 * 1024
     """Of the graph as JSON."""
     max_depth: int = 32
@@ -36,5 +38,7 @@ DEFAULT_LIMITS = Limits()
 
 
 def levels(limits: GraphLimits) -> int:
-    """Return how many levels of nesting are allowed, which is never more than of any other value."""
+    """Return how many levels of nesting are allowed, which is never more than of any other
+    value.
+    """
     return min(limits.max_depth, MAX_VALUE_LEVELS)

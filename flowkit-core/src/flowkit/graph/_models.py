@@ -1,6 +1,8 @@
-"""The parts of a graph document, field by field. What concerns several nodes is checked in :mod:`flowkit.graph._node_checks`.
+"""The parts of a graph document, field by field. What concerns several nodes is checked in
+:mod:`flowkit.graph._node_checks`.
 
-The models are strict: ``"3"`` is not a number and ``1`` is not a string. They are frozen, and refuse fields they do not know.
+The models are strict: ``"3"`` is not a number and ``1`` is not a string. They are frozen, and
+refuse fields they do not know.
 """
 
 from typing import Annotated, Any, Literal
@@ -23,7 +25,9 @@ class DocumentPart(BaseModel):
 
 
 class RetryPolicy(DocumentPart):
-    """When a failed attempt is tried again. The n-th retry waits ``backoff_sec * multiplier ** (n - 1)``, at most ``max_backoff_sec``."""
+    """When a failed attempt is tried again. The n-th retry waits ``backoff_sec * multiplier ** (n -
+    1)``, at most ``max_backoff_sec``.
+    """
 
     max: Count = 2
     """Retries after the first attempt."""
@@ -35,7 +39,9 @@ class RetryPolicy(DocumentPart):
     budget_sec: Seconds | None = None
     """No retry begins later than this after the first attempt began."""
     permanent_on: tuple[Name, ...] = ("bad_input", "schema_mismatch")
-    """Reason codes that are never retried. A list given here replaces this one: with ``[]``, wrong input is retried too."""
+    """Reason codes that are never retried. A list given here replaces this one: with ``[]``, wrong
+    input is retried too.
+    """
 
 
 class Timeouts(DocumentPart):
@@ -50,14 +56,18 @@ class Timeouts(DocumentPart):
 
 
 class Routing(DocumentPart):
-    """Which nodes follow a good end and which a bad one. Each name is an edge; the branch not taken is skipped."""
+    """Which nodes follow a good end and which a bad one. Each name is an edge; the branch not taken
+    is skipped.
+    """
 
     on_success: tuple[NodeId, ...] = ()
     on_failure: tuple[NodeId, ...] = ()
 
 
 class Batching(DocumentPart):
-    """A list given in ``input_inline`` (itself, or its ``items``) is cut into batches of ``size`` items."""
+    """A list given in ``input_inline`` (itself, or its ``items``) is cut into batches of ``size``
+    items.
+    """
 
     size: Annotated[int, Field(ge=1, le=2**31 - 1)]
 
@@ -77,7 +87,9 @@ class NodeIO(DocumentPart):
     """Where the input is: an object or a string that the handler understands."""
     batching: Batching | None = None
     start_when: Literal["ready", "first_batch"] = "ready"
-    """``first_batch``: start when the first parent stored its first batch, and read the others as they come."""
+    """``first_batch``: start when the first parent stored its first batch, and read the others as
+    they come.
+    """
     fn: Name | None = None
     """The coordinator function to call."""
     fn_args: dict[str, Any] = Field(default_factory=dict)
@@ -85,11 +97,19 @@ class NodeIO(DocumentPart):
     @property
     def input_adapter(self) -> Any:
         """The adapter that ``input_inline`` names, if it does."""
-        return self.input_inline.get("input_adapter") if isinstance(self.input_inline, dict) else None
+        return (
+            self.input_inline.get("input_adapter") if isinstance(self.input_inline, dict) else None
+        )
 
 
-# One for all nodes, as pydantic copies a default that is a model for each: that would be most of the time that reading a graph takes.
-_DEFAULT_RETRY_POLICY, _DEFAULT_TIMEOUTS, _DEFAULT_ROUTING, _DEFAULT_IO = RetryPolicy(), Timeouts(), Routing(), NodeIO()
+# One for all nodes, as pydantic copies a default that is a model for each: that would be most of
+# the time that reading a graph takes.
+_DEFAULT_RETRY_POLICY, _DEFAULT_TIMEOUTS, _DEFAULT_ROUTING, _DEFAULT_IO = (
+    RetryPolicy(),
+    Timeouts(),
+    Routing(),
+    NodeIO(),
+)
 
 
 _NO_IO = NodeIO()
@@ -109,11 +129,15 @@ class NodeSpec(DocumentPart):
     """What becomes of parents that still run when the fan-in is met."""
     retry_policy: RetryPolicy = Field(default_factory=lambda: _DEFAULT_RETRY_POLICY)
     on_batch_failure: Literal["fail", "skip"] = "fail"
-    """What a batch that failed for good does to the node: it fails as well, or goes on without it."""
+    """What a batch that failed for good does to the node: it fails as well, or goes on without
+    it.
+    """
     timeouts: Timeouts = Field(default_factory=lambda: _DEFAULT_TIMEOUTS)
     routing: Routing = Field(default_factory=lambda: _DEFAULT_ROUTING)
     when: str | None = None
-    """An expression over ``params``, ``vars``, ``results``, ``errors`` and ``task``; false skips the node."""
+    """An expression over ``params``, ``vars``, ``results``, ``errors`` and ``task``; false skips
+    the node.
+    """
     io: NodeIO = Field(default_factory=lambda: _DEFAULT_IO)
     priority: Priority = 0
     concurrency_key: Name | None = None
@@ -128,12 +152,16 @@ class NodeSpec(DocumentPart):
 
 
 class EdgeSpec(DocumentPart):
-    """An edge: ``to`` waits for ``source`` (written ``from`` in documents), or, where it streams, for its first batch."""
+    """An edge: ``to`` waits for ``source`` (written ``from`` in documents), or, where it streams,
+    for its first batch.
+    """
 
     source: NodeId = Field(alias="from")
     to: NodeId
     mode: Literal["sync", "async"] | None = None
-    """``async``: ``to`` may run beside ``source``. It stands for the trigger ``on_batch`` where none is given."""
+    """``async``: ``to`` may run beside ``source``. It stands for the trigger ``on_batch`` where
+    none is given.
+    """
     trigger: Literal["on_done", "on_batch"] | None = None
 
 
@@ -151,8 +179,8 @@ AnyEdge = Annotated[EdgeSpec, BeforeValidator(_pair_to_edge)]
 class GraphDocument(DocumentPart):
     """A whole graph, as it is submitted.
 
-    After :meth:`flowkit.graph.Graph.parse` it is in one form: plain edges stand in ``depends_on``, streaming ones in
-    ``edges``, and ``edges_ex`` is empty.
+    After :meth:`flowkit.graph.Graph.parse` it is in one form: plain edges stand in ``depends_on``,
+    streaming ones in ``edges``, and ``edges_ex`` is empty.
     """
 
     nodes: tuple[NodeSpec, ...]

@@ -12,29 +12,42 @@ from flowkit.graph._models import COORDINATOR_FUNCTION, GraphDocument, NodeSpec
 
 UNSUPPORTED_TYPES = frozenset({"subflow", "sleep", "wait_signal"})
 ARGUMENTS_THAT_NAME_NODES = {"merge.generic": "from_nodes", "metrics.aggregate": "node_id"}
-WITHOUT_EFFECT_ON_CALLS = {"schedule_to_start_sec": "does not wait for a worker", "heartbeat_sec": "gives no heartbeats"}
+WITHOUT_EFFECT_ON_CALLS = {
+    "schedule_to_start_sec": "does not wait for a worker",
+    "heartbeat_sec": "gives no heartbeats",
+}
 """The time limits that have no effect on a coordinator function, and why."""
 PULL_ADAPTERS = frozenset({"pull.from_artifacts", "pull.from_artifacts.rechunk:size"})
 """The input adapters that read the artifacts of other nodes, and have no input without one."""
 MAX_SHOWN = 12
 
 
-def check_nodes(faults: Faults, nodes: Collection[NodeSpec], functions: Collection[str] | None) -> dict[str, NodesRead]:
+def check_nodes(
+    faults: Faults, nodes: Collection[NodeSpec], functions: Collection[str] | None
+) -> dict[str, NodesRead]:
     """Check each node alone. Return the valid conditions, with the nodes that each reads."""
     conditions: dict[str, list[str]] = {}
     for node in nodes:
         if node.type == COORDINATOR_FUNCTION:
             _check_call(faults, node, functions)
         elif node.type in UNSUPPORTED_TYPES:
-            faults.add(node.node_id, f"type {node.type!r} is not supported yet; use a role or {COORDINATOR_FUNCTION!r}")
+            faults.add(
+                node.node_id,
+                f"type {node.type!r} is not supported yet; use a role or {COORDINATOR_FUNCTION!r}",
+            )
         else:
             _check_work(faults, node)
         if node.when is not None:
             conditions.setdefault(node.when, []).append(node.node_id)
         routing = node.routing
-        for target in set(routing.on_success).intersection(routing.on_failure) if routing.on_success else ():
+        for target in (
+            set(routing.on_success).intersection(routing.on_failure) if routing.on_success else ()
+        ):
             advice = "to run it in both cases, put a node on each branch (a noop function will do) and let it depend on both"
-            faults.add(node.node_id, f"routing has {short(target)} in on_success and in on_failure; {advice}")
+            faults.add(
+                node.node_id,
+                f"routing has {short(target)} in on_success and in on_failure; {advice}",
+            )
 
     return check_conditions(faults, conditions)
 
@@ -42,40 +55,69 @@ def check_nodes(faults: Faults, nodes: Collection[NodeSpec], functions: Collecti
 def _check_call(faults: Faults, node: NodeSpec, functions: Collection[str] | None) -> None:
     io, name = node.io, node.node_id
     if io.fn is None:
-        faults.add(name, f"io.fn is missing; a node of type {COORDINATOR_FUNCTION!r} names its function there")
+        faults.add(
+            name,
+            f"io.fn is missing; a node of type {COORDINATOR_FUNCTION!r} names its function there",
+        )
     elif functions is not None and io.fn not in functions:
         known = sorted(functions)
         hint = faults.instead(io.fn, known)
-        faults.add(name, f"io.fn: nobody registered a function {short(io.fn)}{hint}; there are {', '.join(known[:50]) or 'none'}")
+        faults.add(
+            name,
+            f"io.fn: nobody registered a function {short(io.fn)}{hint}; there are {', '.join(known[:50]) or 'none'}",
+        )
     if io.start_when == "first_batch":
-        faults.add(name, "io.start_when: a coordinator function reads no batches; remove 'first_batch'")
+        faults.add(
+            name, "io.start_when: a coordinator function reads no batches; remove 'first_batch'"
+        )
     if node.on_batch_failure != "fail":
         faults.add(name, "on_batch_failure: a coordinator function has no batches; remove it")
     for field, reason in WITHOUT_EFFECT_ON_CALLS.items():
         if getattr(node.timeouts, field) is not None:
-            faults.add(name, f"timeouts.{field}: a coordinator function {reason}; use start_to_close_sec or remove it")
+            faults.add(
+                name,
+                f"timeouts.{field}: a coordinator function {reason}; use start_to_close_sec or remove it",
+            )
     for field in ("input_inline", "input_ref", "batching"):
         if getattr(io, field) is not None:
-            faults.add(name, f"io.{field}: a coordinator function has no input; give its arguments in io.fn_args")
+            faults.add(
+                name,
+                f"io.{field}: a coordinator function has no input; give its arguments in io.fn_args",
+            )
 
 
 def _check_work(faults: Faults, node: NodeSpec) -> None:
     io, name = node.io, node.node_id
     if io.fn is not None:
-        faults.add(name, f"io.fn is for nodes of type {COORDINATOR_FUNCTION!r}; change the type or remove it")
+        faults.add(
+            name,
+            f"io.fn is for nodes of type {COORDINATOR_FUNCTION!r}; change the type or remove it",
+        )
     elif io.fn_args:
-        faults.add(name, f"io.fn_args are for nodes of type {COORDINATOR_FUNCTION!r}; change the type or remove them")
+        faults.add(
+            name,
+            f"io.fn_args are for nodes of type {COORDINATOR_FUNCTION!r}; change the type or remove them",
+        )
     if io.batching is not None and io.input_adapter is not None:
-        faults.add(name, "io.batching does not go with an input_adapter; use the adapter 'pull.from_artifacts.rechunk:size'")
+        faults.add(
+            name,
+            "io.batching does not go with an input_adapter; use the adapter 'pull.from_artifacts.rechunk:size'",
+        )
 
 
 def check_references(faults: Faults, nodes: Collection[NodeSpec], known: Collection[str]) -> None:
-    """Check the names of nodes that stand in adapter arguments and function arguments. Edges have their own check."""
+    """Check the names of nodes that stand in adapter arguments and function arguments. Edges have
+    their own check.
+    """
     for node in nodes:
-        for field, target in _named(node) if node.io.input_adapter is not None or node.io.fn is not None else ():
+        for field, target in (
+            _named(node) if node.io.input_adapter is not None or node.io.fn is not None else ()
+        ):
             if target not in known:
                 hint = faults.instead(target, known, NOT_THERE)
-                faults.add(node.node_id, f"{field} reads {short(target)}, which is not in the graph{hint}")
+                faults.add(
+                    node.node_id, f"{field} reads {short(target)}, which is not in the graph{hint}"
+                )
             elif target == node.node_id:
                 faults.add(node.node_id, f"{field} reads the node itself; name another node")
 
@@ -84,8 +126,13 @@ def _named(node: NodeSpec) -> Iterator[tuple[str, str]]:
     if node.type == COORDINATOR_FUNCTION:
         key = ARGUMENTS_THAT_NAME_NODES.get(node.io.fn or "")
         found = {} if key is None else {f"io.fn_args.{key}": node.io.fn_args.get(key)}
-    elif node.io.input_adapter is not None and isinstance(arguments := node.io.input_inline.get("input_args"), dict):
-        found = {f"io.input_inline.input_args.{key}": arguments.get(key) for key in ("from_nodes", "from_node")}
+    elif node.io.input_adapter is not None and isinstance(
+        arguments := node.io.input_inline.get("input_args"), dict
+    ):
+        found = {
+            f"io.input_inline.input_args.{key}": arguments.get(key)
+            for key in ("from_nodes", "from_node")
+        }
     else:
         return
     for field, value in found.items():
@@ -94,8 +141,12 @@ def _named(node: NodeSpec) -> Iterator[tuple[str, str]]:
                 yield field, target
 
 
-def check_links(faults: Faults, document: GraphDocument, links: Links, *, only: Iterable[int] | None = None) -> None:
-    """Check what follows from the edges: that enough parents stand above each node (or each at these places), and that streams can flow."""
+def check_links(
+    faults: Faults, document: GraphDocument, links: Links, *, only: Iterable[int] | None = None
+) -> None:
+    """Check what follows from the edges: that enough parents stand above each node (or each at
+    these places), and that streams can flow.
+    """
     for place in range(len(document.nodes)) if only is None else only:
         node, above = document.nodes[place], links.into[place]
         name = node.node_id
@@ -103,28 +154,49 @@ def check_links(faults: Faults, document: GraphDocument, links: Links, *, only: 
             _check_sources(faults, document, links, place)
             if isinstance(adapter, str) and adapter in PULL_ADAPTERS:
                 _check_pull(faults, node, has_parents=bool(above))
-        if node.io.batching is not None and (node.io.start_when == "first_batch" or any(link.streams for link in above.values())):
-            faults.add(name, "io.batching does not go with a streaming edge; use the adapter 'pull.from_artifacts.rechunk:size'")
+        if node.io.batching is not None and (
+            node.io.start_when == "first_batch" or any(link.streams for link in above.values())
+        ):
+            faults.add(
+                name,
+                "io.batching does not go with a streaming edge; use the adapter 'pull.from_artifacts.rechunk:size'",
+            )
         if not above and node.fan_in == "all" and node.io.start_when == "ready":
             continue
         if node.need > len(above) and node.fan_in != "any":
             advice = "lower the count or add edges" if above else "add edges or remove it"
             count = "1 parent" if len(above) == 1 else f"{len(above)} parents"
-            faults.add(name, f"fan_in {node.fan_in!r} asks for {node.need} parents, and the node has {count}; {advice}")
+            faults.add(
+                name,
+                f"fan_in {node.fan_in!r} asks for {node.need} parents, and the node has {count}; {advice}",
+            )
         plain = [parent for parent, link in above.items() if not link.routed]
         if node.io.start_when == "first_batch" and not plain and node.type != COORDINATOR_FUNCTION:
-            reason = "has only parents that route to it, which is decided at their end" if above else "has no parents"
-            faults.add(name, f"io.start_when is 'first_batch', but the node {reason}; add an edge from another node or remove it")
+            reason = (
+                "has only parents that route to it, which is decided at their end"
+                if above
+                else "has no parents"
+            )
+            faults.add(
+                name,
+                f"io.start_when is 'first_batch', but the node {reason}; add an edge from another node or remove it",
+            )
         for parent, link in above.items():
             if link.streams:
                 _check_stream(faults, document.nodes[parent], node, routed=link.routed)
 
 
 def _check_sources(faults: Faults, document: GraphDocument, links: Links, place: int) -> None:
-    """Check that the nodes whose artifacts a node reads are above it: otherwise it would not wait for them, nor run again with them."""
+    """Check that the nodes whose artifacts a node reads are above it: otherwise it would not wait
+    for them, nor run again with them.
+    """
     node = document.nodes[place]
     parents = {document.nodes[parent].node_id for parent in links.into[place]}
-    others = [(field, target) for field, target in _named(node) if target not in parents and target != node.node_id]
+    others = [
+        (field, target)
+        for field, target in _named(node)
+        if target not in parents and target != node.node_id
+    ]
     if not others:
         return
     above, ahead = set[int](), [place]
@@ -136,11 +208,16 @@ def _check_sources(faults: Faults, document: GraphDocument, links: Links, place:
     known = {one.node_id for one in document.nodes}
     for field, target in others:
         if target in known and target not in names:
-            faults.add(node.node_id, f"{field} reads {short(target)}, which is not above the node; add it to depends_on")
+            faults.add(
+                node.node_id,
+                f"{field} reads {short(target)}, which is not above the node; add it to depends_on",
+            )
 
 
 def _check_pull(faults: Faults, node: NodeSpec, *, has_parents: bool) -> None:
-    """Check that a node that pulls has another node to pull from. Names of nodes that are not above it have their own check."""
+    """Check that a node that pulls has another node to pull from. Names of nodes that are not above
+    it have their own check.
+    """
     adapter, arguments = node.io.input_adapter, node.io.input_inline.get("input_args")
     names = arguments.get("from_nodes") if isinstance(arguments, dict) else None
     if isinstance(names, list) and not names:
@@ -157,7 +234,10 @@ def _check_pull(faults: Faults, node: NodeSpec, *, has_parents: bool) -> None:
 def _check_stream(faults: Faults, source: NodeSpec, node: NodeSpec, *, routed: bool) -> None:
     said = f"the edge from {short(source.node_id)} has the trigger 'on_batch', but"
     if routed:
-        faults.add(node.node_id, f"{said} {short(source.node_id)} routes to it at its end; remove one of both")
+        faults.add(
+            node.node_id,
+            f"{said} {short(source.node_id)} routes to it at its end; remove one of both",
+        )
     elif node.type == COORDINATOR_FUNCTION:
         faults.add(node.node_id, f"{said} a coordinator function reads no batches; remove it")
     elif source.type == COORDINATOR_FUNCTION:
@@ -175,7 +255,10 @@ def check_cycles(faults: Faults, document: GraphDocument, links: Links) -> None:
             node = next(parent for parent in parents[node] if parent in group)
         path = list(walk)
         cycle = [node, *reversed(path[path.index(node) :])]
-        faults.add(document.nodes[node].node_id, f"stands on a cycle: {_shown(document, cycle)}; remove one of these edges")
+        faults.add(
+            document.nodes[node].node_id,
+            f"stands on a cycle: {_shown(document, cycle)}; remove one of these edges",
+        )
 
 
 def _shown(document: GraphDocument, path: list[int]) -> str:

@@ -1,4 +1,6 @@
-"""From a document as somebody wrote it to one that can be run, or to the list of everything that is wrong with it."""
+"""From a document as somebody wrote it to one that can be run, or to the list of everything that is
+wrong with it.
+"""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -14,17 +16,28 @@ from flowkit.graph._fault_texts import Salvaged, complain, salvage
 from flowkit.graph._faults import Faults
 from flowkit.graph._limits import GraphLimits, levels
 from flowkit.graph._models import GraphDocument
-from flowkit.graph._node_checks import check_cycles, check_links, check_nodes, check_references, index_of
+from flowkit.graph._node_checks import (
+    check_cycles,
+    check_links,
+    check_nodes,
+    check_references,
+    index_of,
+)
 
 _DOCUMENT: TypeAdapter[GraphDocument] = TypeAdapter(GraphDocument)
 _MOST_KEPT = 128
 _MOST_KEPT_BYTES = 4 * 1024 * 1024
 _checked: dict[tuple[bytes, int, frozenset[str] | None], GraphDocument] = {}
-"""Documents without faults that were checked lately: most tasks of an installation are made of a few graphs."""
+"""Documents without faults that were checked lately: most tasks of an installation are made of a
+few graphs.
+"""
 
 
-def parse_document(source: Any, *, limits: GraphLimits, functions: Collection[str] | None) -> tuple[GraphDocument, bytes]:
-    """Check a value and return the document it stands for, which shares nothing with it, and the value as JSON.
+def parse_document(
+    source: Any, *, limits: GraphLimits, functions: Collection[str] | None
+) -> tuple[GraphDocument, bytes]:
+    """Check a value and return the document it stands for, which shares nothing with it, and the
+    value as JSON.
 
     Raises:
         GraphError: it cannot be run; the faults are all there are.
@@ -40,7 +53,14 @@ def parse_document(source: Any, *, limits: GraphLimits, functions: Collection[st
     _check_size(faults, source, limits, kind=kind)
     data = to_json(source)
     if len(data) > limits.max_bytes:
-        raise GraphError([Fault(None, f"the graph of {len(data)} bytes is above the limit of {limits.max_bytes} bytes")])
+        raise GraphError(
+            [
+                Fault(
+                    None,
+                    f"the graph of {len(data)} bytes is above the limit of {limits.max_bytes} bytes",
+                )
+            ]
+        )
     key = (data, limits.max_bytes, None if functions is None else frozenset(functions))
     known = None if faults.found else _checked.get(key)
     if known is not None:
@@ -67,35 +87,58 @@ def _keep(key: tuple[bytes, int, frozenset[str] | None], checked: GraphDocument)
 
 
 def restore_document(data: bytes) -> GraphDocument:
-    """The document in JSON that :func:`parse_document` returned. It was checked then, and is not checked again."""
+    """The document in JSON that :func:`parse_document` returned. It was checked then, and is not
+    checked again.
+    """
     document = _DOCUMENT.validate_json(data)
     faults = Faults()
     return unite(document, link(faults, document, index_of(faults, document.nodes)))
 
 
 def _cleaned(faults: Faults, source: Any, limits: GraphLimits) -> tuple[Any, set[Path]]:
-    copy, problems = clean(source, "the graph", max_bytes=limits.max_bytes, max_levels=levels(limits))
+    copy, problems = clean(
+        source, "the graph", max_bytes=limits.max_bytes, max_levels=levels(limits)
+    )
     ids = _written_ids(copy)
     for path, reason in problems:
         node_id = ids[int(path[1])] if path[:1] == ("nodes",) and len(path) > 1 and ids else None
         where = place(path[2:] if node_id is not None else path)
-        faults.add(node_id, f"{where} {reason}" if where else f"the {'node' if node_id else 'graph'} {reason}")
+        faults.add(
+            node_id,
+            f"{where} {reason}" if where else f"the {'node' if node_id else 'graph'} {reason}",
+        )
     return copy, {path for path, _ in problems}
 
 
 def _check_size(faults: Faults, source: Any, limits: GraphLimits, *, kind: str) -> None:
     if not isinstance(source, dict):
-        raise GraphError([Fault(None, f"a graph is an object with nodes, not {kind}"), *faults.found])
+        raise GraphError(
+            [Fault(None, f"a graph is an object with nodes, not {kind}"), *faults.found]
+        )
     nodes = source.get("nodes")
     if not isinstance(nodes, (list, tuple)):
         return
     if not nodes:
         faults.add(None, "nodes is empty; a graph has at least one node")
     if len(nodes) > limits.max_nodes:
-        raise GraphError([Fault(None, f"the graph has {len(nodes)} nodes, above the limit of {limits.max_nodes}; split it")])
+        raise GraphError(
+            [
+                Fault(
+                    None,
+                    f"the graph has {len(nodes)} nodes, above the limit of {limits.max_nodes}; split it",
+                )
+            ]
+        )
     edges = _count_edges(source, nodes)
     if edges > limits.max_edges:
-        raise GraphError([Fault(None, f"the graph has {edges} edges, above the limit of {limits.max_edges}; let a node join them")])
+        raise GraphError(
+            [
+                Fault(
+                    None,
+                    f"the graph has {edges} edges, above the limit of {limits.max_edges}; let a node join them",
+                )
+            ]
+        )
 
 
 def _count_edges(source: dict[str, Any], nodes: Sequence[Any]) -> int:
@@ -114,7 +157,11 @@ def _count_edges(source: dict[str, Any], nodes: Sequence[Any]) -> int:
 
 
 def _all_faults(
-    faults: Faults, error: ValidationError, source: dict[str, Any], bad_values: set[Path], functions: Collection[str] | None
+    faults: Faults,
+    error: ValidationError,
+    source: dict[str, Any],
+    bad_values: set[Path],
+    functions: Collection[str] | None,
 ) -> list[Fault]:
     """Those the models see, and those in what remains when the fields they refuse are left out."""
     ids = _written_ids(source)
@@ -124,11 +171,15 @@ def _all_faults(
         document = _DOCUMENT.validate_json(to_json(salvaged.rest))
     except ValidationError:
         return faults.in_order(filter(None, ids))
-    _check_salvaged(faults, document, salvaged, {node_id for node_id in ids if node_id is not None}, functions)
+    _check_salvaged(
+        faults, document, salvaged, {node_id for node_id in ids if node_id is not None}, functions
+    )
     return faults.in_order(filter(None, ids))
 
 
-def _check(faults: Faults, document: GraphDocument, functions: Collection[str] | None) -> GraphDocument:
+def _check(
+    faults: Faults, document: GraphDocument, functions: Collection[str] | None
+) -> GraphDocument:
     index = index_of(faults, document.nodes)
     conditions = check_nodes(faults, document.nodes, functions)
     check_references(faults, document.nodes, index)
@@ -141,11 +192,19 @@ def _check(faults: Faults, document: GraphDocument, functions: Collection[str] |
 
 
 def _check_salvaged(
-    faults: Faults, document: GraphDocument, salvaged: Salvaged, written: set[str], functions: Collection[str] | None
+    faults: Faults,
+    document: GraphDocument,
+    salvaged: Salvaged,
+    written: set[str],
+    functions: Collection[str] | None,
 ) -> None:
-    """What needs every edge, or a whole node, is left aside where these are not: it would complain of what was left out."""
+    """What needs every edge, or a whole node, is left aside where these are not: it would complain
+    of what was left out.
+    """
     index = index_of(faults, document.nodes)
-    conditions = check_nodes(faults, [document.nodes[number] for number in salvaged.whole], functions)
+    conditions = check_nodes(
+        faults, [document.nodes[number] for number in salvaged.whole], functions
+    )
     check_references(faults, document.nodes, written)
     links = link(faults, document, index, unreadable=written - index.keys())
     if salvaged.linked:
@@ -157,5 +216,12 @@ def _check_salvaged(
 def _written_ids(source: Any) -> list[str | None]:
     """The ids of the nodes as far as there are any, before anything is known to be well-formed."""
     nodes = source.get("nodes") if isinstance(source, dict) else None
-    found = [node.get("node_id") if isinstance(node, dict) else None for node in nodes] if isinstance(nodes, (list, tuple)) else []
-    return [node_id if isinstance(node_id, str) and 0 < len(node_id) <= 200 else None for node_id in found]
+    found = (
+        [node.get("node_id") if isinstance(node, dict) else None for node in nodes]
+        if isinstance(nodes, (list, tuple))
+        else []
+    )
+    return [
+        node_id if isinstance(node_id, str) and 0 < len(node_id) <= 200 else None
+        for node_id in found
+    ]

@@ -1,4 +1,6 @@
-"""A checked graph as the engine reads it: nodes are numbers, and both directions of every edge are at hand."""
+"""A checked graph as the engine reads it: nodes are numbers, and both directions of every edge are
+at hand.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,12 +25,16 @@ class Edge(NamedTuple):
     """The node at the other end."""
     route: Route
     streams: bool
-    """The child may start on this parent's first batch. Never true of a route, which is only known at the parent's end."""
+    """The child may start on this parent's first batch. Never true of a route, which is only known
+    at the parent's end.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is fixed about a task's graph. A node is its place in ``nodes``, which is the order of the document."""
+    """What is fixed about a task's graph. A node is its place in ``nodes``, which is the order of
+    the document.
+    """
 
     ids: tuple[str, ...]
     index: dict[str, int]
@@ -51,7 +57,9 @@ class Plan:
     deadline_sec: float | None
 
     def sources(self, index: int) -> list[int]:
-        """The nodes whose artifacts a node may pull: its parents, and the nodes that its input arguments name."""
+        """The nodes whose artifacts a node may pull: its parents, and the nodes that its input
+        arguments name.
+        """
         found = dict.fromkeys(edge.node for edge in self.parents[index])
         inline = self.nodes[index].io.input_inline
         arguments = inline.get("input_args") if isinstance(inline, dict) else None
@@ -116,7 +124,9 @@ def _plan_of_one(document: GraphDocument) -> Plan:
 
 
 class _Shared:
-    """Makes one of what is equal: a wide graph says the same of most of its nodes, and the garbage collector looks at each object."""
+    """Makes one of what is equal: a wide graph says the same of most of its nodes, and the garbage
+    collector looks at each object.
+    """
 
     def __init__(self) -> None:
         self._edges: dict[Edge, Edge] = {}
@@ -132,12 +142,20 @@ def _edges_into(document: GraphDocument, index: dict[str, int]) -> list[dict[int
     into: list[dict[int, Edge]] = []
     for node in document.nodes:
         streams = node.io.start_when == "first_batch"
-        into.append({index[parent]: Edge(index[parent], Route.ALWAYS, streams) for parent in node.depends_on})
+        into.append(
+            {
+                index[parent]: Edge(index[parent], Route.ALWAYS, streams)
+                for parent in node.depends_on
+            }
+        )
     for edge in document.edges:
         source = index[edge.source]
         into[index[edge.to]][source] = Edge(source, Route.ALWAYS, True)
     for place, node in enumerate(document.nodes):
-        for route, targets in ((Route.ON_SUCCESS, node.routing.on_success), (Route.ON_FAILURE, node.routing.on_failure)):
+        for route, targets in (
+            (Route.ON_SUCCESS, node.routing.on_success),
+            (Route.ON_FAILURE, node.routing.on_failure),
+        ):
             for target in targets:
                 into[index[target]][place] = Edge(place, route, False)
     return into

@@ -3,7 +3,15 @@
 from flowkit.worker._artifacts import RunArtifacts
 from flowkit.worker._context import RunContext
 from flowkit.worker._functions import FunctionHandler, handler
-from flowkit.worker._handlers import Batch, BatchResult, FinalizeResult, Handler, PerRun, RoleHandler, per_run
+from flowkit.worker._handlers import (
+    Batch,
+    BatchResult,
+    FinalizeResult,
+    Handler,
+    PerRun,
+    RoleHandler,
+    per_run,
+)
 from flowkit.worker._inputs import InputAdapter, InputRequest, Pulled
 from flowkit.worker._worker import Worker
 

@@ -21,7 +21,9 @@ Done = Callable[[bool | Exception], None]
 
 
 class ArtifactWriter:
-    """Stores the records of all runs: those that came up while the last were on their way go together."""
+    """Stores the records of all runs: those that came up while the last were on their way go
+    together.
+    """
 
     def __init__(self, store: ArtifactStore, *, clock: Clock) -> None:
         self._store = store
@@ -45,7 +47,9 @@ class ArtifactWriter:
         outcome: Sequence[bool | Exception]
         try:
             records = [record for record, _ in items]
-            outcome = await patiently(lambda: self._store.put(records), clock=self._clock, what="store artifacts")
+            outcome = await patiently(
+                lambda: self._store.put(records), clock=self._clock, what="store artifacts"
+            )
         except Exception as error:
             if len(items) > 1:
                 # One by one only that which is at fault fails.
@@ -61,7 +65,11 @@ class ArtifactWriter:
 def _refusal(record: ArtifactRecord, error: Exception) -> Exception:
     """What the run is told whose record the store did not take."""
     if isinstance(error, RecordTooLarge):
-        return NodeFailure(f"the artifact {record.uid!r} is too large: {error}", reason_code="artifact_too_large", permanent=True)
+        return NodeFailure(
+            f"the artifact {record.uid!r} is too large: {error}",
+            reason_code="artifact_too_large",
+            permanent=True,
+        )
     return error
 
 
@@ -72,8 +80,11 @@ class ArtifactReader:
         self._store = store
         self._clock = clock
 
-    async def page(self, stream: Stream, *, after: int, to_the_end: bool = False) -> Sequence[ArtifactRecord]:
-        """Read what comes next. It may be missing for a moment, unless the stream has ended and is read ``to_the_end``.
+    async def page(
+        self, stream: Stream, *, after: int, to_the_end: bool = False
+    ) -> Sequence[ArtifactRecord]:
+        """Read what comes next. It may be missing for a moment, unless the stream has ended and is
+        read ``to_the_end``.
 
         Raises:
             NodeFailure: ``artifact_lost``; a record before one that is stored is missing.
@@ -96,7 +107,9 @@ class ArtifactReader:
             after = page[-1].position
 
     async def known(self, stream: Stream, uids: Sequence[str]) -> set[str]:
-        return await patiently(lambda: self._store.known(stream, uids), clock=self._clock, what="look for artifacts")
+        return await patiently(
+            lambda: self._store.known(stream, uids), clock=self._clock, what="look for artifacts"
+        )
 
     def meta(self, record: ArtifactRecord) -> dict[str, Any] | None:
         """Return what the handler gave as ``artifacts_ref``.
@@ -126,14 +139,21 @@ class RunArtifacts:
         self._latest_sources = latest_sources
 
     async def read(self, node_id: str | None = None) -> AsyncIterator[dict[str, Any]]:
-        """The artifacts (what handlers gave as ``artifacts_ref``) of a parent, or of this node, that are stored by now, in order.
+        """The artifacts (what handlers gave as ``artifacts_ref``) of a parent, or of this node,
+        that are stored by now, in order.
 
         Raises:
             ValueError: the node is no parent of this one.
             NodeFailure: ``artifact_lost``; an artifact that was stored is missing.
         """
-        source = None if node_id is None or node_id == self._own.node_id else await self._source(node_id)
-        stream = self._own if source is None else Stream(self._own.task_id, source.node_id, source.generation)
+        source = (
+            None if node_id is None or node_id == self._own.node_id else await self._source(node_id)
+        )
+        stream = (
+            self._own
+            if source is None
+            else Stream(self._own.task_id, source.node_id, source.generation)
+        )
         batches = 0
         async for record in self._reader.records(stream):
             batches += record.partial
@@ -144,10 +164,14 @@ class RunArtifacts:
             check_complete(stream, stored=source.batches, found=batches)
 
     async def _source(self, node_id: str) -> Source:
-        """Return the stream of a parent. One that had not ended when the command was issued is loaded again: it may have by now."""
+        """Return the stream of a parent. One that had not ended when the command was issued is
+        loaded again: it may have by now.
+        """
         found = _named(node_id, await self._sources())
         if found is None:
-            raise ValueError(f"node {self._own.node_id!r} can read its own artifacts and those of its parents; {node_id!r} is none of them")
+            raise ValueError(
+                f"node {self._own.node_id!r} can read its own artifacts and those of its parents; {node_id!r} is none of them"
+            )
         if found.ended:
             return found
         with suppress(TaskNotFound):  # a task that was deleted meanwhile has no use for the outcome

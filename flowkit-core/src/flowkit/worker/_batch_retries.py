@@ -1,4 +1,6 @@
-"""The tries of a run's batches: one that fails is tried again, alone, and given up when its tries are used up."""
+"""The tries of a run's batches: one that fails is tried again, alone, and given up when its tries
+are used up.
+"""
 
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -43,8 +45,9 @@ class _Failed:
 class Tries:
     """Processes batches, and sees to those that fail.
 
-    In each attempt of the node a batch has one try as a matter of course. Every further one is announced before it is made, so that
-    it counts whatever becomes of this worker; attempts and further tries together are never more than the retry policy allows.
+    In each attempt of the node a batch has one try as a matter of course. Every further one is
+    announced before it is made, so that it counts whatever becomes of this worker; attempts and
+    further tries together are never more than the retry policy allows.
     """
 
     def __init__(
@@ -71,7 +74,9 @@ class Tries:
         known = command.retries or BatchRetries()
         self._number = known.number
         self._further = dict(known.tries)
-        """Tries beyond the one in each attempt, by the uid of the batch; of those that are not settled."""
+        """Tries beyond the one in each attempt, by the uid of the batch; of those that are not
+        settled.
+        """
         self._trying: str | None = None
         self._given_up: set[str] = set()
         self._outdated: dict[str, str] = {}
@@ -83,7 +88,9 @@ class Tries:
         return len(self._given_up)
 
     def to_hand_over(self) -> BatchRetries | None:
-        """What whoever goes on with this attempt has to know. The try that is cut off counts as not having been made."""
+        """What whoever goes on with this attempt has to know. The try that is cut off counts as not
+        having been made.
+        """
         if not self._further:
             return None
         tries = dict(self._further)
@@ -91,8 +98,11 @@ class Tries:
             tries[self._trying] -= 1
         return BatchRetries(number=self._number + 1, tries=tries)
 
-    async def work_through(self, batches: AsyncGenerator[Batch | None, None], process: Process, *, sole: bool) -> None:
-        """Process everything. None stands for a pause in the input. With ``sole`` a batch is all there is: the node is tried again, not it.
+    async def work_through(
+        self, batches: AsyncGenerator[Batch | None, None], process: Process, *, sole: bool
+    ) -> None:
+        """Process everything. None stands for a pause in the input. With ``sole`` a batch is all
+        there is: the node is tried again, not it.
 
         Raises:
             BatchFailed: a batch failed for good, or failed and is the ``sole`` one.
@@ -105,7 +115,10 @@ class Tries:
                     now = self._services.clock.monotonic()
                     await self._try(_Failed(now, 0, batch, now), process, sole=sole)
                     await self._services.turns.give()
-                while self._waiting and (len(self._waiting) > MAX_WAITING or self._waiting[0].due_at <= self._services.clock.monotonic()):
+                while self._waiting and (
+                    len(self._waiting) > MAX_WAITING
+                    or self._waiting[0].due_at <= self._services.clock.monotonic()
+                ):
                     await self._try_again(process)
         while self._waiting:
             await self._try_again(process)
@@ -121,7 +134,9 @@ class Tries:
         number = self._command.earlier_attempts + 1 + further
         if number > self._command.retry_policy.max + 1:
             lost = "the worker was lost in its last try"
-            await self._give_up(batch, Verdict("worker_lost", True, f"batch {batch.batch_uid!r}: {lost}"), None)
+            await self._give_up(
+                batch, Verdict("worker_lost", True, f"batch {batch.batch_uid!r}: {lost}"), None
+            )
             return
         self._context.attempt = self._command.attempt + further
         self._trying = batch.batch_uid
@@ -139,7 +154,9 @@ class Tries:
         self._context.attempt = self._command.attempt
         await self.give_up_refused()
 
-    async def _failed(self, item: _Failed, number: int, error: BaseException, *, sole: bool) -> None:
+    async def _failed(
+        self, item: _Failed, number: int, error: BaseException, *, sole: bool
+    ) -> None:
         command, batch, clock = self._command, item.batch, self._services.clock
         verdict = await self._judge(error)
         spent = clock.monotonic() - item.first_at
@@ -159,11 +176,21 @@ class Tries:
             raise BatchFailed(verdict, parked=False) from origin(error)
         else:
             log_failure(
-                logger, self._services.plugins, "Batch %s of node %s failed, next try in %.1f s, %s", batch.batch_uid, command.node_id,
-                delay, verdict.reason_code, text=verdict.error, extra={"action": "batch_failed", "task_id": command.task_id},
-            )  # fmt: skip
+                logger,
+                self._services.plugins,
+                "Batch %s of node %s failed, next try in %.1f s, %s",
+                batch.batch_uid,
+                command.node_id,
+                delay,
+                verdict.reason_code,
+                text=verdict.error,
+                extra={"action": "batch_failed", "task_id": command.task_id},
+            )
             self._failures += 1
-            heappush(self._waiting, _Failed(clock.monotonic() + delay, self._failures, batch, item.first_at))
+            heappush(
+                self._waiting,
+                _Failed(clock.monotonic() + delay, self._failures, batch, item.first_at),
+            )
 
     async def _try_again(self, process: Process) -> None:
         """Make the next further try, when it is time."""
@@ -198,30 +225,54 @@ class Tries:
             await self._give_up(batch, await self._judge(error), error)
 
     async def _give_up(self, batch: Batch, verdict: Verdict, error: BaseException | None) -> None:
-        """Keep the batch as a dead letter. The node fails as well, unless it is to go on without."""
+        """Keep the batch as a dead letter. The node fails as well, unless it is to go on
+        without.
+        """
         command, uid = self._command, batch.batch_uid
         now = self._services.clock.now()
-        letter = batch_letter(command, uid, batch.payload, reason_code=verdict.reason_code, error=verdict.error, at=now)
+        letter = batch_letter(
+            command,
+            uid,
+            batch.payload,
+            reason_code=verdict.reason_code,
+            error=verdict.error,
+            at=now,
+        )
         store = self._services.store
-        await patiently(lambda: store.park([letter]), clock=self._services.clock, what="park a dead letter")
+        await patiently(
+            lambda: store.park([letter]), clock=self._services.clock, what="park a dead letter"
+        )
         self._further.pop(uid, None)
         if uid in self._outdated:
             await self._drop([self._outdated.pop(uid)])
         log_failure(
-            logger, self._services.plugins, "Batch %s of node %s is given up, %s", uid, command.node_id, verdict.reason_code,
-            text=verdict.error, extra={"action": "batch_given_up", "task_id": command.task_id},
-        )  # fmt: skip
+            logger,
+            self._services.plugins,
+            "Batch %s of node %s is given up, %s",
+            uid,
+            command.node_id,
+            verdict.reason_code,
+            text=verdict.error,
+            extra={"action": "batch_given_up", "task_id": command.task_id},
+        )
         if command.on_batch_failure == "fail":
-            raise BatchFailed(Verdict(verdict.reason_code, True, verdict.error), parked=True) from (error and origin(error))
+            raise BatchFailed(Verdict(verdict.reason_code, True, verdict.error), parked=True) from (
+                error and origin(error)
+            )
         self._given_up.add(uid)
 
     async def _read_letters(self) -> None:
-        """Which batches were given up in an earlier attempt of this run, and which in an earlier run."""
+        """Which batches were given up in an earlier attempt of this run, and which in an earlier
+        run.
+        """
         command, after = self._command, ""
         while page := await self._letters(after):
             after = page[-1].letter_id
             for letter in page:
-                if (letter.node_id, letter.generation) != (command.node_id, command.generation) or letter.uid is None:
+                if (letter.node_id, letter.generation) != (
+                    command.node_id,
+                    command.generation,
+                ) or letter.uid is None:
                     continue
                 if letter.attempt < first_attempt(command):
                     self._outdated[letter.uid] = letter.letter_id
@@ -231,11 +282,17 @@ class Tries:
     async def _letters(self, after: str) -> Sequence[DeadLetter]:
         store, task_id = self._services.store, self._command.task_id
         return await patiently(
-            lambda: store.dead_letters(task_id=task_id, kind="batch", after=after, limit=LETTERS_A_PAGE),
+            lambda: store.dead_letters(
+                task_id=task_id, kind="batch", after=after, limit=LETTERS_A_PAGE
+            ),
             clock=self._services.clock,
             what="read dead letters",
         )
 
     async def _drop(self, letter_ids: list[str]) -> None:
         store = self._services.store
-        await patiently(lambda: store.drop_dead_letters(letter_ids), clock=self._services.clock, what="drop dead letters")
+        await patiently(
+            lambda: store.drop_dead_letters(letter_ids),
+            clock=self._services.clock,
+            what="drop dead letters",
+        )

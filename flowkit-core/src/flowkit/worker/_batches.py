@@ -12,7 +12,14 @@ from flowkit.errors import NodeFailure
 from flowkit.messages import RunNode
 from flowkit.protocols import ArtifactRecord, Clock, Stream
 from flowkit.worker._artifacts import COMPLETE_UID, ArtifactReader, ArtifactWriter
-from flowkit.worker._handler_values import Numbers, add_numbers, bad_result, dump, json_object, numbers
+from flowkit.worker._handler_values import (
+    Numbers,
+    add_numbers,
+    bad_result,
+    dump,
+    json_object,
+    numbers,
+)
 from flowkit.worker._handlers import Batch
 from flowkit.worker._reports import RunReports
 from flowkit.worker._streams import StreamHints
@@ -24,14 +31,22 @@ MAX_UID_LENGTH = 1000
 
 
 class BatchLedger:
-    """What a run has stored, and what of that an earlier delivery of the same work had stored before.
+    """What a run has stored, and what of that an earlier delivery of the same work had stored
+    before.
 
-    Results go to the store while the next batch is worked on, up to ``MAX_UNSTORED`` ahead. A first attempt that meets nothing
-    stored adds up as it goes; any other counts what the store holds.
+    Results go to the store while the next batch is worked on, up to ``MAX_UNSTORED`` ahead. A first
+    attempt that meets nothing stored adds up as it goes; any other counts what the store holds.
     """
 
     def __init__(
-        self, command: RunNode, *, writer: ArtifactWriter, reader: ArtifactReader, reports: RunReports, hints: StreamHints, clock: Clock
+        self,
+        command: RunNode,
+        *,
+        writer: ArtifactWriter,
+        reader: ArtifactReader,
+        reports: RunReports,
+        hints: StreamHints,
+        clock: Clock,
     ) -> None:
         self.stream = Stream(command.task_id, command.node_id, command.generation)
         self._streamed = command.streamed
@@ -56,13 +71,24 @@ class BatchLedger:
         """Those that are still to be processed."""
         for batch in batches:
             if not isinstance(batch, Batch):
-                raise bad_result(f"batches are flowkit.worker.Batch objects, not {type(batch).__name__}")
-            if not isinstance(batch.batch_uid, str) or not 0 < len(batch.batch_uid) <= MAX_UID_LENGTH:
-                raise bad_result(f"a batch_uid is a string of 1 to {MAX_UID_LENGTH} characters, not {batch.batch_uid!r:.200}")
+                raise bad_result(
+                    f"batches are flowkit.worker.Batch objects, not {type(batch).__name__}"
+                )
+            if (
+                not isinstance(batch.batch_uid, str)
+                or not 0 < len(batch.batch_uid) <= MAX_UID_LENGTH
+            ):
+                raise bad_result(
+                    f"a batch_uid is a string of 1 to {MAX_UID_LENGTH} characters, not {batch.batch_uid!r:.200}"
+                )
             if not is_unicode(batch.batch_uid):
-                raise bad_result(f"a batch_uid is valid Unicode, not {batch.batch_uid!r:.200}, which has a lone surrogate")
+                raise bad_result(
+                    f"a batch_uid is valid Unicode, not {batch.batch_uid!r:.200}, which has a lone surrogate"
+                )
             if batch.batch_uid == COMPLETE_UID:
-                raise bad_result(f"no batch may have the uid {COMPLETE_UID!r}: it is that of the node's complete artifact")
+                raise bad_result(
+                    f"no batch may have the uid {COMPLETE_UID!r}: it is that of the node's complete artifact"
+                )
         known: set[str] = set()
         if not self._fresh:
             known = await self._reader.known(self.stream, [batch.batch_uid for batch in batches])
@@ -79,13 +105,17 @@ class BatchLedger:
         return unseen
 
     def _warn_repeated(self, uid: str) -> None:
-        """Warn once that a uid came again in this run: if it names other content, that is never processed."""
+        """Warn once that a uid came again in this run: if it names other content, that is never
+        processed.
+        """
         if not self._warned:
             self._warned = True
             logger.warning(
-                "Batch %r of node %s came more than once in one run: only the first with this uid is processed", uid, self.stream.node_id,
+                "Batch %r of node %s came more than once in one run: only the first with this uid is processed",
+                uid,
+                self.stream.node_id,
                 extra={"action": "batch_repeated", "task_id": self.stream.task_id},
-            )  # fmt: skip
+            )
 
     async def add(self, uid: str, artifact: Any, metrics: Any = None) -> None:
         """Have a processed batch stored; wait only where too many are on their way."""
@@ -149,12 +179,18 @@ class BatchLedger:
                 add_numbers(sums, from_json(record.metrics))
         return sums, count
 
-    def _record(self, uid: str, artifact: Any, metrics: Mapping[str, float | int], *, partial: bool) -> ArtifactRecord:
+    def _record(
+        self, uid: str, artifact: Any, metrics: Mapping[str, float | int], *, partial: bool
+    ) -> ArtifactRecord:
         return ArtifactRecord(
             stream=self.stream,
             uid=uid,
             partial=partial,
-            meta=self._reader.encoded(json_object(artifact, f"the artifact of {'batch ' + repr(uid) if partial else 'the node'}")),
+            meta=self._reader.encoded(
+                json_object(
+                    artifact, f"the artifact of {'batch ' + repr(uid) if partial else 'the node'}"
+                )
+            ),
             metrics=dump(metrics),
             created_at=self._clock.now(),
         )

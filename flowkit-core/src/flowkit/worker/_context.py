@@ -28,7 +28,9 @@ T = TypeVar("T")
 class _RunLog(logging.LoggerAdapter[logging.Logger]):
     """Adds the run's ids to what the caller gives as ``extra``."""
 
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+    def process(
+        self, msg: Any, kwargs: MutableMapping[str, Any]
+    ) -> tuple[Any, MutableMapping[str, Any]]:
         kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
         return msg, kwargs
 
@@ -97,11 +99,15 @@ class RunContext:
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
         """A logger whose records carry the ids of the run."""
         if self._log is None:
-            self._log = _RunLog(run_logger, {"task_id": self.task_id, "node_id": self.node_id, "attempt": self.attempt})
+            self._log = _RunLog(
+                run_logger,
+                {"task_id": self.task_id, "node_id": self.node_id, "attempt": self.attempt},
+            )
         return self._log
 
     def heartbeat(self, progress: Any = None) -> Awaitable[None]:
-        """Say that the run is alive and how far it is. May be called from any thread, and need not be awaited.
+        """Say that the run is alive and how far it is. May be called from any thread, and need not
+        be awaited.
 
         The coordinator hears of it at most a few times a second; the last one always arrives.
         """
@@ -155,14 +161,24 @@ class RunContext:
             subprocess.CalledProcessError: with ``check``, if the program's exit status is not 0.
         """
         self.raise_if_cancelled()
-        done = await run_process(cmd, stops=self._stops, cancelled=self.cancelled, clock=self.clock, input=input, cwd=cwd, env=env)
+        done = await run_process(
+            cmd,
+            stops=self._stops,
+            cancelled=self.cancelled,
+            clock=self.clock,
+            input=input,
+            cwd=cwd,
+            env=env,
+        )
         self.raise_if_cancelled()
         if check:
             done.check_returncode()
         return done
 
     def on_cleanup(self, function: Callable[[], Any]) -> None:
-        """Call this when the run ends, however it ends; the last one added first. It may be a coroutine function."""
+        """Call this when the run ends, however it ends; the last one added first. It may be a
+        coroutine function.
+        """
         self._cleanups.append(function)
 
     # ------------------------------------------------ the worker's side
@@ -178,7 +194,9 @@ class RunContext:
             stop()
 
     async def _close(self, limit_sec: float, ending: Callable[[], bool]) -> None:
-        """Run the cleanups, for at most this long in all. What they raise is logged. ``ending`` says whether the worker cancels them."""
+        """Run the cleanups, for at most this long in all. What they raise is logged. ``ending``
+        says whether the worker cancels them.
+        """
         if not self._cleanups:
             return
         done = False
@@ -192,18 +210,25 @@ class RunContext:
             while self._cleanups:
                 cleanup = _called(self._cleanups.pop())
                 try:
-                    await awaited(cleanup, ending=lambda: group.cancel_scope.cancel_called or ending())
+                    await awaited(
+                        cleanup, ending=lambda: group.cancel_scope.cancel_called or ending()
+                    )
                 except Exception as error:
                     self.log.warning(
-                        "A cleanup of node %s failed", self.node_id, exc_info=loggable(error), extra={"action": "cleanup_failed"}
+                        "A cleanup of node %s failed",
+                        self.node_id,
+                        exc_info=loggable(error),
+                        extra={"action": "cleanup_failed"},
                     )
             done = True
             group.cancel_scope.cancel()
         if not done:
             self.log.warning(
-                "The cleanups of node %s took longer than %.1f s and were cut off", self.node_id, limit_sec,
+                "The cleanups of node %s took longer than %.1f s and were cut off",
+                self.node_id,
+                limit_sec,
                 extra={"action": "cleanup_cut_off"},
-            )  # fmt: skip
+            )
 
 
 async def _called(function: Callable[[], Any]) -> None:

@@ -1,4 +1,6 @@
-"""Checks of how handlers are declared, made where the user writes the declaration or gives it to a worker."""
+"""Checks of how handlers are declared, made where the user writes the declaration or gives it to a
+worker.
+"""
 
 import inspect
 from collections.abc import Callable
@@ -19,15 +21,21 @@ AWAITED = ("init", "load_input", "process_batch", "finalize")
 
 
 def wrong_declaration(name: str, fault: str, declared: Any) -> ConfigError:
-    """Return the error of a declaration that cannot work; it names the file and the line of ``declared``."""
+    """Return the error of a declaration that cannot work; it names the file and the line of
+    ``declared``.
+    """
     return ConfigError(f"{name} cannot be a handler: {fault}{place_of(declared)}")
 
 
 def place_of(declared: Any) -> str:
-    """Return where a function or class is written, as ``" (file.py, line 3)"``; nothing where that is not known."""
+    """Return where a function or class is written, as ``" (file.py, line 3)"``; nothing where that
+    is not known.
+    """
     if isinstance(declared, type):
         try:
-            return f" ({inspect.getsourcefile(declared)}, line {inspect.getsourcelines(declared)[1]})"
+            return (
+                f" ({inspect.getsourcefile(declared)}, line {inspect.getsourcelines(declared)[1]})"
+            )
         except (OSError, TypeError, SyntaxError):
             methods = [value for value in vars(declared).values() if inspect.isfunction(value)]
             declared = methods[0] if methods else declared
@@ -47,11 +55,17 @@ def check_methods(owner: type) -> None:
         if not inspect.isfunction(written):
             continue
         if method in AWAITED and inspect.isasyncgenfunction(written):
-            raise wrong_declaration(owner.__name__, f"{method} yields; let it return a value", written)
+            raise wrong_declaration(
+                owner.__name__, f"{method} yields; let it return a value", written
+            )
         if method in AWAITED and not inspect.iscoroutinefunction(written):
-            raise wrong_declaration(owner.__name__, f"{method} is awaited; write it with 'async def'", written)
+            raise wrong_declaration(
+                owner.__name__, f"{method} is awaited; write it with 'async def'", written
+            )
         if method == "classify_error" and inspect.iscoroutinefunction(written):
-            raise wrong_declaration(owner.__name__, "classify_error is not awaited; write it with 'def'", written)
+            raise wrong_declaration(
+                owner.__name__, "classify_error is not awaited; write it with 'def'", written
+            )
         _check_arguments(owner, method, written)
 
 
@@ -72,10 +86,14 @@ def check_made_without_arguments(make: Any, advice: str) -> None:
     """
     name = getattr(make, "__name__", type(make).__name__)
     if inspect.isabstract(make):
-        raise wrong_declaration(name, f"it has abstract methods: {', '.join(sorted(make.__abstractmethods__))}", make)
+        raise wrong_declaration(
+            name, f"it has abstract methods: {', '.join(sorted(make.__abstractmethods__))}", make
+        )
     try:
         inspect.signature(make).bind()
     except TypeError as error:
-        raise wrong_declaration(name, f"each run makes its own by calling {name}(): {error}; {advice}", make) from None
+        raise wrong_declaration(
+            name, f"each run makes its own by calling {name}(): {error}; {advice}", make
+        ) from None
     except ValueError:
         return  # a class written in another language, which does not say what it takes

@@ -7,7 +7,12 @@ from typing import Any
 
 from flowkit._user_code.containment import contained, error_text, message, origin
 from flowkit._user_code.failure_logs import log_failure
-from flowkit._user_code.reason_codes import carried_reason, checked_reason, default_classification, shown_reason
+from flowkit._user_code.reason_codes import (
+    carried_reason,
+    checked_reason,
+    default_classification,
+    shown_reason,
+)
 from flowkit.errors import NodeFailure
 from flowkit.graph import NodeSpec
 from flowkit.messages import RunNode
@@ -34,7 +39,9 @@ class Verdict:
 
 
 class BatchFailed(Exception):
-    """A batch failed, and the attempt of the node with it. The error of the handler is the cause."""
+    """A batch failed, and the attempt of the node with it. The error of the handler is the
+    cause.
+    """
 
     def __init__(self, verdict: Verdict, *, parked: bool) -> None:
         """``parked``: the batch is stored as a dead letter."""
@@ -46,30 +53,56 @@ class BatchFailed(Exception):
 Judge = Callable[[BaseException], Awaitable[Verdict]]
 
 
-def judge(raised: BaseException, command: RunNode, *, io: dict[str, Any], plugins: Plugins, classify: Classify | None) -> Verdict:
-    """Judge an error: by its own reason code if it has one, else by a plugin, else by the handler, else by its type.
+def judge(
+    raised: BaseException,
+    command: RunNode,
+    *,
+    io: dict[str, Any],
+    plugins: Plugins,
+    classify: Classify | None,
+) -> Verdict:
+    """Judge an error: by its own reason code if it has one, else by a plugin, else by the handler,
+    else by its type.
 
-    These may call it permanent, except for its type: there ``permanent_on`` alone decides, and contains ``bad_input`` by default.
+    These may call it permanent, except for its type: there ``permanent_on`` alone decides, and
+    contains ``bad_input`` by default.
     """
     error = origin(raised)
     reason, permanent = (
-        carried_reason(error) or _asked_plugins(error, command, io, plugins) or _asked_handler(error, command, classify, plugins)
+        carried_reason(error)
+        or _asked_plugins(error, command, io, plugins)
+        or _asked_handler(error, command, classify, plugins)
     )
-    text = message(error, most=MAX_ERROR) if isinstance(error, BatchFailure) else error_text(raised, most=MAX_ERROR)
-    return Verdict(shown_reason(reason), permanent or reason in command.retry_policy.permanent_on, text)
+    text = (
+        message(error, most=MAX_ERROR)
+        if isinstance(error, BatchFailure)
+        else error_text(raised, most=MAX_ERROR)
+    )
+    return Verdict(
+        shown_reason(reason), permanent or reason in command.retry_policy.permanent_on, text
+    )
 
 
-def _asked_plugins(error: BaseException, command: RunNode, io: dict[str, Any], plugins: Plugins) -> tuple[str, bool] | None:
+def _asked_plugins(
+    error: BaseException, command: RunNode, io: dict[str, Any], plugins: Plugins
+) -> tuple[str, bool] | None:
     if not plugins.asks("flowkit_classify_error"):
         return None
     try:
         node = NodeSpec.model_validate({"node_id": command.node_id, "type": command.role, "io": io})
-        answer = plugins.first("flowkit_classify_error", check=checked_reason, error=error, node=node)
+        answer = plugins.first(
+            "flowkit_classify_error", check=checked_reason, error=error, node=node
+        )
     except Exception as failed:
         log_failure(
-            logger, plugins, "No plugin classified the error", text=error_text(failed), error=failed, level=logging.ERROR,
+            logger,
+            plugins,
+            "No plugin classified the error",
+            text=error_text(failed),
+            error=failed,
+            level=logging.ERROR,
             extra={"action": "classify_failed", "task_id": command.task_id},
-        )  # fmt: skip
+        )
         return None
     return None if answer is None else answer.value
 
@@ -80,16 +113,24 @@ def own_classification(handler: object) -> Classify | None:
     return None if getattr(classify, "__func__", None) is Handler.classify_error else classify
 
 
-def _asked_handler(error: BaseException, command: RunNode, classify: Classify | None, plugins: Plugins) -> tuple[str, bool]:
+def _asked_handler(
+    error: BaseException, command: RunNode, classify: Classify | None, plugins: Plugins
+) -> tuple[str, bool]:
     if classify is None:
         return default_classification(error)[0], False
     try:
         return contained(lambda: checked_reason(classify(error)))
     except Exception as failed:
         log_failure(
-            logger, plugins, "classify_error of role %s raised", command.role, text=error_text(failed), error=origin(failed),
-            level=logging.ERROR, extra={"action": "classify_failed", "task_id": command.task_id},
-        )  # fmt: skip
+            logger,
+            plugins,
+            "classify_error of role %s raised",
+            command.role,
+            text=error_text(failed),
+            error=origin(failed),
+            level=logging.ERROR,
+            extra={"action": "classify_failed", "task_id": command.task_id},
+        )
         return "unexpected_error", False
 
 

@@ -21,9 +21,10 @@ _END = object()
 class FunctionHandler:
     """A function that does the work of a role: ``f(item, ctx)``, ``f(item)`` or ``f()``.
 
-    It may be a coroutine function, an async generator function, or a plain function or generator function, which then runs in a
-    worker thread. The first parameter, if it is annotated with a pydantic model, gets the item validated. The handler can be
-    called like the function it was made from.
+    It may be a coroutine function, an async generator function, or a plain function or generator
+    function, which then runs in a worker thread. The first parameter, if it is annotated with a
+    pydantic model, gets the item validated. The handler can be called like the function it was made
+    from.
     """
 
     def __init__(self, function: Callable[..., Any], *, role: str | None = None) -> None:
@@ -33,7 +34,11 @@ class FunctionHandler:
             ConfigError: it is none of those above.
         """
         if isinstance(function, type):
-            fault = "it is a class; give it to the worker under its role, as handlers={'role': " + function.__name__ + "}"
+            fault = (
+                "it is a class; give it to the worker under its role, as handlers={'role': "
+                + function.__name__
+                + "}"
+            )
             raise wrong_declaration(function.__name__, fault, function)
         functools.update_wrapper(self, function)
         self.function = function
@@ -101,7 +106,8 @@ def handler(role: str) -> Callable[[Callable[..., Any]], FunctionHandler]:
     """Make a function the handler of a role: ``@handler("resize")``.
 
     Raises:
-        ConfigError: the role is missing, or the function cannot be called as a handler is; the message names its file and line.
+        ConfigError: the role is missing, or the function cannot be called as a handler is; the
+            message names its file and line.
     """
     if not isinstance(role, str) or not role:
         raise ConfigError('a handler is declared with its role: @handler("role")')
@@ -111,7 +117,8 @@ def handler(role: str) -> Callable[[Callable[..., Any]], FunctionHandler]:
 def allow_threads(count: int) -> None:
     """See to it that so many synchronous functions can run at a time in this event loop.
 
-    They count against anyio's own limit, at which virtual clocks look to know that something real goes on.
+    They count against anyio's own limit, at which virtual clocks look to know that something real
+    goes on.
     """
     limiter = anyio.to_thread.current_default_thread_limiter()
     limiter.total_tokens = max(limiter.total_tokens, count)
@@ -125,20 +132,45 @@ def _signature(function: Callable[..., Any], target: Any) -> tuple[bool, bool, A
     except (TypeError, ValueError):
         raise wrong_declaration(name, "it has no readable signature", function) from None
     within = getattr(target, "__qualname__", "").rpartition(".")[0]
-    if next(iter(parameters), None) is not None and parameters[0].name == "self" and within and not within.endswith("<locals>"):
-        raise wrong_declaration(name, "it is a method, and would be called without self; use a plain function or a Handler class", function)
+    if (
+        next(iter(parameters), None) is not None
+        and parameters[0].name == "self"
+        and within
+        and not within.endswith("<locals>")
+    ):
+        raise wrong_declaration(
+            name,
+            "it is a method, and would be called without self; use a plain function or a Handler class",
+            function,
+        )
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    needed = [
+        p
+        for p in parameters
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
     if len(needed) > 2 or any(p.kind is p.KEYWORD_ONLY for p in needed):
-        raise wrong_declaration(name, "it is called with an item and a context, as f(item, ctx), f(item) or f()", function)
+        raise wrong_declaration(
+            name,
+            "it is called with an item and a context, as f(item, ctx), f(item) or f()",
+            function,
+        )
     if len(positional) == 1 and _is_context(positional[0]):
         return False, True, None
     takes_ctx = len(positional) > 1 and (positional[1] in needed or _is_context(positional[1]))
-    return bool(positional), takes_ctx, _resolved(positional[0], target, name) if positional else None
+    return (
+        bool(positional),
+        takes_ctx,
+        _resolved(positional[0], target, name) if positional else None,
+    )
 
 
 def _is_context(parameter: inspect.Parameter) -> bool:
-    return parameter.name == "ctx" or parameter.annotation is RunContext or parameter.annotation == "RunContext"
+    return (
+        parameter.name == "ctx"
+        or parameter.annotation is RunContext
+        or parameter.annotation == "RunContext"
+    )
 
 
 def _resolved(parameter: inspect.Parameter, target: Any, name: str) -> Any:
@@ -148,7 +180,9 @@ def _resolved(parameter: inspect.Parameter, target: Any, name: str) -> Any:
     scope = dict(inspect.getclosurevars(target).nonlocals) if inspect.isfunction(target) else {}
     module = sys.modules.get(getattr(target, "__module__", ""), None)
     try:
-        return eval(annotation, getattr(target, "__globals__", vars(module) if module else {}), scope)  # noqa: S307
+        return eval(
+            annotation, getattr(target, "__globals__", vars(module) if module else {}), scope
+        )  # noqa: S307
     except Exception as error:
         fault = f"the annotation {annotation!r} of {parameter.name!r} cannot be resolved ({error}); import it at run time"
         raise wrong_declaration(name, fault, target) from None
@@ -161,7 +195,9 @@ def _adapter_for(annotation: Any, function: Any) -> TypeAdapter[Any] | None:
         return TypeAdapter(annotation)
     except PydanticSchemaGenerationError as error:
         name = getattr(function, "__name__", repr(function))
-        raise wrong_declaration(name, f"pydantic cannot validate {annotation!r}: {str(error).splitlines()[0]}", function) from None
+        raise wrong_declaration(
+            name, f"pydantic cannot validate {annotation!r}: {str(error).splitlines()[0]}", function
+        ) from None
 
 
 def _mentions_model(annotation: Any) -> bool:

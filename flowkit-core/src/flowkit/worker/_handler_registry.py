@@ -19,7 +19,8 @@ def handlers_by_role(handlers: Any, plugins: Plugins, cfg: WorkerConfig) -> dict
     """For each role the worker serves, what gives a run its handler.
 
     Raises:
-        ConfigError: a role has no handler, or something given is none, or the name of a role's topic is too long.
+        ConfigError: a role has no handler, or something given is none, or the name of a role's
+            topic is too long.
     """
     given = _as_mapping(handlers)
     roles = list(dict.fromkeys(cfg.roles)) or list(given)
@@ -33,7 +34,9 @@ def handlers_by_role(handlers: Any, plugins: Plugins, cfg: WorkerConfig) -> dict
         elif role in plugins.handlers:
             served[role] = _offered(role, plugins)
         else:
-            raise ConfigError(f"handlers: there is none for role {role!r}; there are some for {', '.join(map(repr, given)) or 'no role'}")
+            raise ConfigError(
+                f"handlers: there is none for role {role!r}; there are some for {', '.join(map(repr, given)) or 'no role'}"
+            )
     return served
 
 
@@ -45,12 +48,16 @@ def _as_mapping(handlers: Any) -> Mapping[str, Any]:
             raise ConfigError(f"handlers: a role is a name, not {wrong[0]!r}")
         return handlers
     if not isinstance(handlers, Sequence) or isinstance(handlers, str | bytes):
-        raise ConfigError(f"handlers: expected a mapping of roles to handlers or a sequence of functions, not {type(handlers).__name__}")
+        raise ConfigError(
+            f"handlers: expected a mapping of roles to handlers or a sequence of functions, not {type(handlers).__name__}"
+        )
     by_role: dict[str, Any] = {}
     for item in handlers:
         role = getattr(item, "role", None)
         if not isinstance(role, str) or not role:
-            raise ConfigError(f'handlers: {item!r} does not say its role; declare it with @handler("role") or give a mapping')
+            raise ConfigError(
+                f'handlers: {item!r} does not say its role; declare it with @handler("role") or give a mapping'
+            )
         if role in by_role:
             raise ConfigError(f"handlers: two of them are for role {role!r}")
         by_role[role] = item
@@ -70,7 +77,9 @@ def _maker(role: str, value: Any) -> Make:
         return partial(_made, role, value.make)
     if isinstance(value, type) and issubclass(value, Handler):
         _check_complete(value)
-        check_made_without_arguments(value, f"give an instance, or per_run(lambda: {value.__name__}(...))")
+        check_made_without_arguments(
+            value, f"give an instance, or per_run(lambda: {value.__name__}(...))"
+        )
         return value
     if isinstance(value, Handler | FunctionHandler):
         _check_complete(value)
@@ -78,19 +87,26 @@ def _maker(role: str, value: Any) -> Make:
     if callable(value) and not isinstance(value, type):
         function = FunctionHandler(value, role=role)
         return lambda: function
-    raise ConfigError(f"handlers: what is given for role {role!r} is no handler: {value!r:.200}{place_of(value)}")
+    raise ConfigError(
+        f"handlers: what is given for role {role!r} is no handler: {value!r:.200}{place_of(value)}"
+    )
 
 
 def _check_complete(value: Any) -> None:
     """Check that a handler, or a class of handlers, has a ``process_batch``."""
     owner = value if isinstance(value, type) else type(value)
-    if issubclass(owner, Handler) and getattr(value.process_batch, "__func__", value.process_batch) is Handler.process_batch:
+    if (
+        issubclass(owner, Handler)
+        and getattr(value.process_batch, "__func__", value.process_batch) is Handler.process_batch
+    ):
         raise wrong_declaration(owner.__name__, "it has no process_batch", owner)
 
 
 def _made(role: str, make: Callable[[], Any]) -> AnyHandler:
     made = make()
     if not isinstance(made, Handler | FunctionHandler):
-        raise ConfigError(f"handlers: what per_run has made for role {role!r} is no handler: {made!r:.200}{place_of(make)}")
+        raise ConfigError(
+            f"handlers: what per_run has made for role {role!r} is no handler: {made!r:.200}{place_of(make)}"
+        )
     _check_complete(made)
     return made

@@ -24,12 +24,18 @@ def bad_result(message: str) -> NodeFailure:
 
 
 def json_value(value: Any, what: str) -> Any:
-    """Return a copy of ``value`` as a reader of its JSON gets it; :mod:`flowkit._json.values` says what is accepted.
+    """Return a copy of ``value`` as a reader of its JSON gets it; :mod:`flowkit._json.values` says
+    what is accepted.
 
     Raises:
         NodeFailure: ``bad_result``; a part of it is not accepted.
     """
-    if value is None or value is True or value is False or (type(value) is int and -_SAFE_INT < value < _SAFE_INT):
+    if (
+        value is None
+        or value is True
+        or value is False
+        or (type(value) is int and -_SAFE_INT < value < _SAFE_INT)
+    ):
         return value
     try:
         return json_copy(value, what)
@@ -75,7 +81,10 @@ def _by_name(metrics: Any) -> dict[Any, Any] | None:
         return {}
     if not isinstance(metrics, Mapping):
         return None
-    return {name: value if type(value) in PLAIN_TYPES else read_object(value) for name, value in plain_object(metrics.items()).items()}
+    return {
+        name: value if type(value) in PLAIN_TYPES else read_object(value)
+        for name, value in plain_object(metrics.items()).items()
+    }
 
 
 def is_finite(value: float) -> bool:
@@ -88,7 +97,11 @@ def is_finite(value: float) -> bool:
 
 def _shown(value: object) -> str:
     # Python refuses to write out the digits of very large integers.
-    return f"an integer of {value.bit_length()} bits" if isinstance(value, int) and value.bit_length() > _SHOWN_BITS else short(value)
+    return (
+        f"an integer of {value.bit_length()} bits"
+        if isinstance(value, int) and value.bit_length() > _SHOWN_BITS
+        else short(value)
+    )
 
 
 def add_numbers(total: Numbers, more: Mapping[str, float | int]) -> None:

@@ -32,7 +32,15 @@ Token = tuple[str, str]
 class Inbox:
     """The commands this worker has, had, or must not begin."""
 
-    def __init__(self, group: TaskGroup, *, slots: Slots, reporter: Reporter, services: Services, served: Mapping[str, Make]) -> None:
+    def __init__(
+        self,
+        group: TaskGroup,
+        *,
+        slots: Slots,
+        reporter: Reporter,
+        services: Services,
+        served: Mapping[str, Make],
+    ) -> None:
         self._group = group
         self._slots = slots
         self._reporter = reporter
@@ -78,7 +86,14 @@ class Inbox:
             reject = partial(self._parking.reject, subscription, delivery, reason, kept=kept)
             await patiently(reject, clock=self._services.clock, what="park a message")
 
-    def _begin(self, token: Token, command: RunNode, make: Make, subscription: Subscription, delivery: Delivery) -> None:
+    def _begin(
+        self,
+        token: Token,
+        command: RunNode,
+        make: Make,
+        subscription: Subscription,
+        delivery: Delivery,
+    ) -> None:
         reports = RunReports(self._reporter, command, (subscription, delivery), self._told)
         run = self.runs[token] = Run(command, make, reports, self._services)
         self._slots.submit(run)
@@ -94,7 +109,8 @@ class Inbox:
         waiting: dict[Subscription, list[Delivery]] = {}
         for run in self._slots.withdraw():
             assert isinstance(run, Run)
-            # All leave the table before the first is awaited: meanwhile a cancel may take out one of them.
+            # All leave the table before the first is awaited: meanwhile a cancel may take out one
+            # of them.
             del self.runs[run.command.task_id, run.command.token]
             for subscription, delivery in run.reports.origins:
                 waiting.setdefault(subscription, []).append(delivery)
@@ -115,7 +131,8 @@ class Inbox:
     # ------------------------------------------------ control
 
     def heed(self, deliveries: Sequence[Delivery]) -> None:
-        """Obey cancels, answer questions to this worker, pass on hints, and leave the rest to :meth:`keep_refused`.
+        """Obey cancels, answer questions to this worker, pass on hints, and leave the rest to
+        :meth:`keep_refused`.
 
         Nothing is awaited here: a cancel waits neither for the store nor for the bus.
         """
@@ -133,8 +150,9 @@ class Inbox:
     async def keep_refused(self) -> None:
         """The loop that keeps control messages that cannot be understood as dead letters.
 
-        Every worker gets a message of the control topic and keeps it under the same id, so the store has one dead letter of it. The
-        dead-letter topic, which would get one from each worker, gets none.
+        Every worker gets a message of the control topic and keeps it under the same id, so the
+        store has one dead letter of it. The dead-letter topic, which would get one from each
+        worker, gets none.
         """
         while True:
             await self._refused_signal.wait()
@@ -150,17 +168,25 @@ class Inbox:
             self._answer(message, delivery)
 
     def _answer(self, question: AskRun, delivery: Delivery) -> None:
-        """Report the state of an attempt that was started under this worker's name. One that is unknown here ended unreported."""
+        """Report the state of an attempt that was started under this worker's name. One that is
+        unknown here ended unreported.
+        """
         token = (question.task_id, question.token)
         if (run := self.runs.get(token)) is not None:
             run.reports.tell_again()
         elif not self._repeat_end(token):
             now, worker_id = self._services.clock.now(), self._services.worker_id
             lost = NodeFailed(
-                task_id=question.task_id, index=question.index, attempt=question.attempt, token=question.token, worker_id=worker_id,
-                started_at=now, at=now, reason_code="worker_lost",
+                task_id=question.task_id,
+                index=question.index,
+                attempt=question.attempt,
+                token=question.token,
+                worker_id=worker_id,
+                started_at=now,
+                at=now,
+                reason_code="worker_lost",
                 error=f"worker {worker_id!r} does not know this attempt any more: it was restarted, or its report was lost",
-            )  # fmt: skip
+            )
             self._reporter.answer(lost, headers_of(trace_from(delivery.message.headers)))
 
     def _repeat_end(self, token: Token) -> bool:
@@ -175,7 +201,10 @@ class Inbox:
             command = run.command
             if command.task_id != order.task_id or command.index != order.index:
                 continue
-            if not hmac.compare_digest(command.token.encode(), order.token.encode()) or run.reports.ended:
+            if (
+                not hmac.compare_digest(command.token.encode(), order.token.encode())
+                or run.reports.ended
+            ):
                 continue
             if self._slots.is_running(run):
                 if run.cancelled:
@@ -196,9 +225,11 @@ class Inbox:
         await self._services.clock.sleep(grace)
         if self._slots.is_running(run):
             logger.warning(
-                "Node %s did not end within %.1f s of being cancelled and is cut off", run.command.node_id, grace,
+                "Node %s did not end within %.1f s of being cancelled and is cut off",
+                run.command.node_id,
+                grace,
                 extra={"action": "run_cut_off", "task_id": run.command.task_id},
-            )  # fmt: skip
+            )
             self._slots.cut_off(run)
             await self._services.clock.sleep(grace + CLEAN_UP_SEC)
             self._abandon(run)
@@ -215,6 +246,8 @@ class Inbox:
         self._slots.abandon(run)
         if self._slots.capacity < self._services.cfg.max_concurrency:
             logger.error(
-                "%d runs were cut off and go on all the same: this worker runs no more than %d beside them", self._slots.abandoned,
-                self._slots.capacity, extra={"action": "slots_lost"},
-            )  # fmt: skip
+                "%d runs were cut off and go on all the same: this worker runs no more than %d beside them",
+                self._slots.abandoned,
+                self._slots.capacity,
+                extra={"action": "slots_lost"},
+            )

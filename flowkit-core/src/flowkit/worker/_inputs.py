@@ -1,14 +1,16 @@
 """Input adapters: where a node's batches come from when they are not made by its handler.
 
-An adapter is an async generator function that takes an :class:`InputRequest` and yields :class:`~flowkit.worker.Batch` objects, or lists of
-those that are there at once. Plugins offer them through ``flowkit_register_input_adapters(register)``::
+An adapter is an async generator function that takes an :class:`InputRequest` and yields
+:class:`~flowkit.worker.Batch` objects, or lists of those that are there at once. Plugins offer them
+through ``flowkit_register_input_adapters(register)``::
 
     async def lines(request: InputRequest) -> AsyncIterator[Batch]:
         path = request.take("path", str)
         request.no_other_arguments()
         ...
 
-The same batch must get the same ``batch_uid`` each time, so that an attempt that follows another can skip what is done.
+The same batch must get the same ``batch_uid`` each time, so that an attempt that follows another
+can skip what is done.
 """
 
 from collections import deque
@@ -41,7 +43,9 @@ InputAdapter = Callable[["InputRequest"], AsyncGenerator[Batch | Sequence[Batch]
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """An artifact of another node: who stored it, under which uid, and what the handler gave as ``artifacts_ref``."""
+    """An artifact of another node: who stored it, under which uid, and what the handler gave as
+    ``artifacts_ref``.
+    """
 
     from_node: str
     ref: str
@@ -84,7 +88,9 @@ class InputRequest:
     ) -> None:
         self.adapter = adapter
         self.context = context
-        """The run's; ``context.cancellable`` ends what the adapter waits for when the run is cancelled."""
+        """The run's; ``context.cancellable`` ends what the adapter waits for when the run is
+        cancelled.
+        """
         self._args = dict(args)
         self._sources = sources
         self._latest_sources = latest_sources
@@ -98,7 +104,8 @@ class InputRequest:
         """Take an argument of this type.
 
         Raises:
-            InputAdapterError: ``bad_input_args``; it is missing and has no default, or is of another type.
+            InputAdapterError: ``bad_input_args``; it is missing and has no default, or is of
+                another type.
         """
         value = self._args.pop(name, _MISSING)
         if value is _MISSING:
@@ -130,13 +137,19 @@ class InputRequest:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise self.bad("from_node is a node id, from_nodes a list of them")
         if not names:
-            raise self.bad("from_nodes is empty; name parents of the node, or leave it out to read all of them")
+            raise self.bad(
+                "from_nodes is empty; name parents of the node, or leave it out to read all of them"
+            )
         if strangers := [name for name in names if name not in parents]:
-            raise self.bad(f"{', '.join(map(repr, strangers))}: not among the parents of node {self.context.node_id!r}")
+            raise self.bad(
+                f"{', '.join(map(repr, strangers))}: not among the parents of node {self.context.node_id!r}"
+            )
         return [parents[name] for name in dict.fromkeys(names)]
 
     def take_poll_ms(self) -> int:
-        """The argument ``poll_ms``: how long to wait without a hint before a stream is looked at."""
+        """The argument ``poll_ms``: how long to wait without a hint before a stream is looked
+        at.
+        """
         poll_ms = self.take("poll_ms", int, self._poll_ms_default)
         if poll_ms < 1:
             raise self.bad(f"poll_ms is at least 1, not {poll_ms}")
@@ -144,17 +157,25 @@ class InputRequest:
 
     # ------------------------------------------------ artifacts
 
-    async def follow(self, sources: Sequence[Source], *, poll_ms: int) -> AsyncGenerator[list[Pulled], None]:
-        """The artifacts of these nodes as they come, in pages, each source in its turn, until all have ended and are read.
+    async def follow(
+        self, sources: Sequence[Source], *, poll_ms: int
+    ) -> AsyncGenerator[list[Pulled], None]:
+        """The artifacts of these nodes as they come, in pages, each source in its turn, until all
+        have ended and are read.
 
-        An empty page says that there is nothing more at the moment: yield it, so that something else can be done meanwhile.
+        An empty page says that there is nothing more at the moment: yield it, so that something
+        else can be done meanwhile.
 
         Raises:
             NodeFailure: ``artifact_lost``; an artifact that was stored is missing.
-            InputAdapterError: ``bad_input_args``; a node finished with a result and stored no artifact.
+            InputAdapterError: ``bad_input_args``; a node finished with a result and stored no
+                artifact.
         """
         task_id = self.context.task_id
-        progress = {Stream(task_id, source.node_id, source.generation): _Progress(source) for source in sources}
+        progress = {
+            Stream(task_id, source.node_id, source.generation): _Progress(source)
+            for source in sources
+        }
         watch = StreamWatch(list(progress))
         watch.ended.update(stream for stream, one in progress.items() if one.source.ended)
         self._watches.add(watch)
@@ -176,7 +197,9 @@ class InputRequest:
                 turn = [due.popleft() for _ in range(min(READ_AT_ONCE, len(due)))]
                 was_ended = watch.ended.intersection(turn)
                 watch.moved.difference_update(turn)
-                for stream, page in zip(turn, await self._pages(turn, progress, was_ended), strict=True):
+                for stream, page in zip(
+                    turn, await self._pages(turn, progress, was_ended), strict=True
+                ):
                     if page:
                         due.append(stream)
                         if found := progress[stream].take(page, self._reader):
@@ -188,12 +211,19 @@ class InputRequest:
                 due.extend(await self._next_due(reading, watch, poll_sec))
 
     async def _check_complete(self, progress: Mapping[Stream, "_Progress"]) -> None:
-        """Check that every stored batch was read. Streams that ended during the run are loaded again first."""
+        """Check that every stored batch was read. Streams that ended during the run are loaded
+        again first.
+        """
         now: Sequence[Source] = ()
         if not all(one.source.ended for one in progress.values()):
-            with suppress(TaskNotFound):  # a task that was deleted meanwhile has no use for the outcome
+            with suppress(
+                TaskNotFound
+            ):  # a task that was deleted meanwhile has no use for the outcome
                 now = await self._latest_sources()
-        latest = {Stream(self.context.task_id, source.node_id, source.generation): source for source in now}
+        latest = {
+            Stream(self.context.task_id, source.node_id, source.generation): source
+            for source in now
+        }
         for stream, one in progress.items():
             source = one.source if one.source.ended else latest.get(stream, one.source)
             check_complete(stream, stored=source.batches, found=one.batches)
@@ -204,24 +234,43 @@ class InputRequest:
                 )
 
     async def _pages(
-        self, turn: Sequence[Stream], progress: Mapping[Stream, "_Progress"], ended: Collection[Stream]
+        self,
+        turn: Sequence[Stream],
+        progress: Mapping[Stream, "_Progress"],
+        ended: Collection[Stream],
     ) -> list[Sequence[ArtifactRecord]]:
         if len(turn) == 1:
-            return [await self._reader.page(turn[0], after=progress[turn[0]].position, to_the_end=turn[0] in ended)]
+            return [
+                await self._reader.page(
+                    turn[0], after=progress[turn[0]].position, to_the_end=turn[0] in ended
+                )
+            ]
         pages: list[Sequence[ArtifactRecord]] = [()] * len(turn)
 
         async def read(place: int, stream: Stream) -> None:
-            pages[place] = await self._reader.page(stream, after=progress[stream].position, to_the_end=stream in ended)
+            pages[place] = await self._reader.page(
+                stream, after=progress[stream].position, to_the_end=stream in ended
+            )
 
         async with anyio.create_task_group() as group:
             for place, stream in enumerate(turn):
                 group.start_soon(read, place, stream)
         return pages
 
-    async def _next_due(self, reading: Collection[Stream], watch: StreamWatch, poll_sec: float) -> list[Stream]:
-        if not await self.context.cancellable(within(poll_sec, partial(watch.wait, reading), clock=self.context.clock)):
-            open_now = {(source.node_id, source.generation) for source in await self._latest_sources() if not source.ended}
-            watch.ended.update(stream for stream in reading if (stream.node_id, stream.generation) not in open_now)
+    async def _next_due(
+        self, reading: Collection[Stream], watch: StreamWatch, poll_sec: float
+    ) -> list[Stream]:
+        if not await self.context.cancellable(
+            within(poll_sec, partial(watch.wait, reading), clock=self.context.clock)
+        ):
+            open_now = {
+                (source.node_id, source.generation)
+                for source in await self._latest_sources()
+                if not source.ended
+            }
+            watch.ended.update(
+                stream for stream in reading if (stream.node_id, stream.generation) not in open_now
+            )
             return list(reading)
         return [stream for stream in reading if stream in watch.moved]
 
@@ -229,25 +278,35 @@ class InputRequest:
 async def _take_pulled(request: InputRequest) -> list[Source]:
     sources = await request.take_sources()
     if not sources:
-        raise request.bad(f"node {request.context.node_id!r} has no parents to pull from; add edges to it")
+        raise request.bad(
+            f"node {request.context.node_id!r} has no parents to pull from; add edges to it"
+        )
     return sources
 
 
-async def pull_from_artifacts(request: InputRequest) -> AsyncGenerator[Batch | Sequence[Batch], None]:
-    """One batch per artifact: ``{"from_node", "ref", "meta"}``. Arguments: ``from_node`` or ``from_nodes``, ``poll_ms``."""
+async def pull_from_artifacts(
+    request: InputRequest,
+) -> AsyncGenerator[Batch | Sequence[Batch], None]:
+    """One batch per artifact: ``{"from_node", "ref", "meta"}``. Arguments: ``from_node`` or
+    ``from_nodes``, ``poll_ms``.
+    """
     sources = await _take_pulled(request)
     poll_ms = request.take_poll_ms()
     request.no_other_arguments()
     async with aclosing(request.follow(sources, poll_ms=poll_ms)) as pages:
         async for page in pages:
-            yield [Batch(_uid(item), {"from_node": item.from_node, "ref": item.ref, "meta": item.meta}) for item in page]
+            yield [
+                Batch(_uid(item), {"from_node": item.from_node, "ref": item.ref, "meta": item.meta})
+                for item in page
+            ]
 
 
 async def pull_rechunked(request: InputRequest) -> AsyncGenerator[Batch | Sequence[Batch], None]:
     """``size`` items of an artifact at a time: ``{"from_node", "items", "parent"}``.
 
-    The items are the list ``meta_list_key`` of the artifact; without that argument its only list, or, if it does not have exactly
-    one, the artifact itself as the one item. Further arguments: ``from_node`` or ``from_nodes``, ``poll_ms``.
+    The items are the list ``meta_list_key`` of the artifact; without that argument its only list,
+    or, if it does not have exactly one, the artifact itself as the one item. Further arguments:
+    ``from_node`` or ``from_nodes``, ``poll_ms``.
     """
     size = request.take("size", int)
     if size < 1:
@@ -261,18 +320,26 @@ async def pull_rechunked(request: InputRequest) -> AsyncGenerator[Batch | Sequen
             if not page:
                 yield []
             for pulled in page:
-                yield _chunks(request, pulled, size, key if key is not None else _only_list(pulled.meta))
+                yield _chunks(
+                    request, pulled, size, key if key is not None else _only_list(pulled.meta)
+                )
 
 
 def _chunks(request: InputRequest, pulled: Pulled, size: int, list_key: str | None) -> list[Batch]:
     items = [pulled.meta] if list_key is None else pulled.meta.get(list_key)
     if not isinstance(items, list):
-        raise request.bad(f"meta_list_key: {list_key!r} is no list in artifact {pulled.ref!r} of node {pulled.from_node!r}")
+        raise request.bad(
+            f"meta_list_key: {list_key!r} is no list in artifact {pulled.ref!r} of node {pulled.from_node!r}"
+        )
     parent = {"ref": pulled.ref, "list_key": list_key}
     return [
         Batch(
             _uid(pulled, number),
-            {"from_node": pulled.from_node, "items": items[start : start + size], "parent": parent | {"chunk": number}},
+            {
+                "from_node": pulled.from_node,
+                "items": items[start : start + size],
+                "parent": parent | {"chunk": number},
+            },
         )
         for number, start in enumerate(range(0, len(items), size))
     ]
@@ -282,7 +349,11 @@ def _uid(pulled: Pulled, *more: int) -> str:
     """Different for different artifacts; short, also at the end of a long chain of nodes."""
     node = pulled.from_node.replace("%", "%25").replace(":", "%3A")
     uid = ":".join((node, pulled.ref, *map(str, more)))
-    return uid if len(uid) <= MAX_UID else f"{uid[: MAX_UID - 40]}~{sha256(uid.encode()).hexdigest()[:32]}"
+    return (
+        uid
+        if len(uid) <= MAX_UID
+        else f"{uid[: MAX_UID - 40]}~{sha256(uid.encode()).hexdigest()[:32]}"
+    )
 
 
 def _only_list(meta: Any) -> str | None:

@@ -45,7 +45,9 @@ FAREWELL_SEC = 5.0
 
 
 class Life:
-    """The task in which a worker lives, so that start and stop may be called from different ones."""
+    """The task in which a worker lives, so that start and stop may be called from different
+    ones.
+    """
 
     def __init__(
         self,
@@ -110,15 +112,30 @@ class Life:
             raise RuntimeError(f"the task of worker {self._worker_id} was cancelled by other code")
 
     def _name_taken(self, error: WorkerIdTaken) -> None:
-        """Hand back all runs and end with the error: reports under this name would be taken for those of the other worker."""
-        logger.error("Worker %s hands back its runs and stops: %s", self._worker_id, error, extra={"action": "worker_id_taken"})
+        """Hand back all runs and end with the error: reports under this name would be taken for
+        those of the other worker.
+        """
+        logger.error(
+            "Worker %s hands back its runs and stops: %s",
+            self._worker_id,
+            error,
+            extra={"action": "worker_id_taken"},
+        )
         self._taken = error
         self.stop(0)
 
     def _on_end(self, host: "asyncio.Task[None]") -> None:
-        if self._ready.is_set() and not host.cancelled() and (error := host.exception()) is not None:
+        if (
+            self._ready.is_set()
+            and not host.cancelled()
+            and (error := host.exception()) is not None
+        ):
             logger.error(
-                "Worker %s has ended: %s", self._worker_id, error_text(error), exc_info=loggable(error), extra={"action": "worker_broken"}
+                "Worker %s has ended: %s",
+                self._worker_id,
+                error_text(error),
+                exc_info=loggable(error),
+                extra={"action": "worker_broken"},
             )
         self._ready.set()
         self.ended.set()
@@ -132,7 +149,9 @@ class Life:
             if isinstance(self._clock, StoreClock):
                 await opened.enter_async_context(self._clock.following(store))
             if bus is None or isinstance(bus, str):
-                bus = await opened.enter_async_context(self._plugins.open_bus(bus or cfg.bus_address(self._db), cfg))
+                bus = await opened.enter_async_context(
+                    self._plugins.open_bus(bus or cfg.bus_address(self._db), cfg)
+                )
             store, bus = encoded(store, self._plugins), sealed(bus, cfg, self._plugins)
             topics = [cfg.command_topic(role) for role in self._served]
             await bus.ensure_topics(
@@ -165,11 +184,22 @@ class Life:
         allow_threads(cfg.max_concurrency)
         with counted() as calls:
             slots_of_worker = Slots(cfg.max_concurrency)
-        async with _children_logged(f"worker {self._worker_id}"), slots_of_worker as slots, anyio.create_task_group() as group:
+        async with (
+            _children_logged(f"worker {self._worker_id}"),
+            slots_of_worker as slots,
+            anyio.create_task_group() as group,
+        ):
             session = Session(
-                store=store, cfg=cfg, worker_id=self._worker_id, roles=tuple(self._served), running=lambda: slots.running, clock=clock
+                store=store,
+                cfg=cfg,
+                worker_id=self._worker_id,
+                roles=tuple(self._served),
+                running=lambda: slots.running,
+                clock=clock,
             )
-            inbox = Inbox(group, slots=slots, reporter=reporter, services=services, served=self._served)
+            inbox = Inbox(
+                group, slots=slots, reporter=reporter, services=services, served=self._served
+            )
             commands = CommandListener(
                 bus=bus,
                 topics=topics,
@@ -197,53 +227,94 @@ class Life:
             await control.ready.wait()
             await commands.ready.wait()
             self._ready.set()
-            logger.info("Worker %s serves %s", self._worker_id, ", ".join(self._served), extra={"action": "worker_started"})
+            logger.info(
+                "Worker %s serves %s",
+                self._worker_id,
+                ", ".join(self._served),
+                extra={"action": "worker_started"},
+            )
             await self._stop_asked.wait()
             commands.stop()
             until = await self._drain(slots, inbox, reporter)
             await self._let_threads_end(calls, until)
             group.cancel_scope.cancel()
         if not self._stop_asked.is_set():
-            raise RuntimeError(f"a loop of worker {self._worker_id} has ended, and the worker with it")
+            raise RuntimeError(
+                f"a loop of worker {self._worker_id} has ended, and the worker with it"
+            )
         if not await within(FAREWELL_SEC, session.end, clock=self._clock):
-            logger.warning("Worker %s stops without having ended its session", self._worker_id, extra={"action": "session_left"})
+            logger.warning(
+                "Worker %s stops without having ended its session",
+                self._worker_id,
+                extra={"action": "session_left"},
+            )
         if self._taken is not None:
             raise self._taken
         logger.info("Worker %s stopped", self._worker_id, extra={"action": "worker_stopped"})
 
-    async def _keep_alive(self, name: str, loop: Callable[[], Awaitable[None]], leaving: Callable[[], bool]) -> None:
+    async def _keep_alive(
+        self, name: str, loop: Callable[[], Awaitable[None]], leaving: Callable[[], bool]
+    ) -> None:
         """A loop that fails before the worker is ready fails the start; later it is restarted."""
-        await keep_alive(f"worker's {name}", loop, clock=self._clock, ending=leaving, once=lambda: not self._ready.is_set())
+        await keep_alive(
+            f"worker's {name}",
+            loop,
+            clock=self._clock,
+            ending=leaving,
+            once=lambda: not self._ready.is_set(),
+        )
 
     async def _drain(self, slots: Slots, inbox: Inbox, reporter: Reporter) -> float:
-        """Let runs end or cut them off, and report it. Return until when functions that were cut off may go on."""
+        """Let runs end or cut them off, and report it. Return until when functions that were cut
+        off may go on.
+        """
         await inbox.hand_over_waiting()
         in_time = await self._idle_in_time(slots)
         until = self._clock.monotonic() + self._cfg.cancel_grace_sec
         if not in_time:
             inbox.hand_back_running()
-            if not await within(self._cfg.cancel_grace_sec + 1, lambda: _idle(slots), clock=self._clock):
-                logger.warning("%d runs do not end and are left behind", slots.running, extra={"action": "runs_left"})
+            if not await within(
+                self._cfg.cancel_grace_sec + 1, lambda: _idle(slots), clock=self._clock
+            ):
+                logger.warning(
+                    "%d runs do not end and are left behind",
+                    slots.running,
+                    extra={"action": "runs_left"},
+                )
                 inbox.abandon_running()
         if not await within(LAST_WORDS_SEC, reporter.flush, clock=self._clock):
-            logger.warning("Worker %s stops with reports unsent", self._worker_id, extra={"action": "reports_unsent"})
+            logger.warning(
+                "Worker %s stops with reports unsent",
+                self._worker_id,
+                extra={"action": "reports_unsent"},
+            )
         return until
 
     async def _let_threads_end(self, calls: Calls, until: float) -> None:
         """Wait for the threads of runs that were cut off."""
         left_sec = until - self._clock.monotonic()
         if calls.names and self._grace > 0 and left_sec > 0:
-            await within(left_sec, lambda: _first(calls.wait_until_quiet, self._hurry.wait), clock=self._clock)
+            await within(
+                left_sec,
+                lambda: _first(calls.wait_until_quiet, self._hurry.wait),
+                clock=self._clock,
+            )
         if calls.names:
             logger.warning(
-                "%d functions still run in threads, until they return or the process ends: %s", len(calls.names), ", ".join(calls.names),
+                "%d functions still run in threads, until they return or the process ends: %s",
+                len(calls.names),
+                ", ".join(calls.names),
                 extra={"action": "threads_left"},
-            )  # fmt: skip
+            )
 
     async def _idle_in_time(self, slots: Slots) -> bool:
         while True:
             self._hurry = hurry = anyio.Event()
-            if not await within(self._grace, lambda: _first(lambda: _idle(slots), self._hurry.wait), clock=self._clock):
+            if not await within(
+                self._grace,
+                lambda: _first(lambda: _idle(slots), self._hurry.wait),
+                clock=self._clock,
+            ):
                 return False
             if not hurry.is_set():
                 return True

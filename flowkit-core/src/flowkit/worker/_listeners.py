@@ -1,4 +1,6 @@
-"""The loops that listen: to the commands of the worker's roles, and to what every worker is told."""
+"""The loops that listen: to the commands of the worker's roles, and to what every worker is
+told.
+"""
 
 import logging
 from collections.abc import Sequence
@@ -16,7 +18,9 @@ from flowkit.worker._slots import Slots
 logger = logging.getLogger(__name__)
 
 LOOK_AHEAD = 8
-"""Commands that are taken beyond the free slots, so that the most urgent of them can be begun first."""
+"""Commands that are taken beyond the free slots, so that the most urgent of them can be begun
+first.
+"""
 HOLD_SEC = 0.1
 """How long such commands wait for a slot before they are given to other workers."""
 
@@ -25,12 +29,21 @@ class CommandListener:
     """Takes commands while there are free slots, until it is told to stop."""
 
     def __init__(
-        self, *, bus: Bus, topics: Sequence[str], group: str, max_concurrency: int, inbox: Inbox, slots: Slots, clock: Clock
+        self,
+        *,
+        bus: Bus,
+        topics: Sequence[str],
+        group: str,
+        max_concurrency: int,
+        inbox: Inbox,
+        slots: Slots,
+        clock: Clock,
     ) -> None:
         self._bus = bus
         self._topics = topics
         self._group = group
-        # Twice the slots: those of the next round are taken while the reports of the last are on their way.
+        # Twice the slots: those of the next round are taken while the reports of the last are on
+        # their way.
         self._max_unacked = 2 * max_concurrency + LOOK_AHEAD
         self._inbox = inbox
         self._slots = slots
@@ -46,10 +59,14 @@ class CommandListener:
             self._taking.cancel()
 
     async def listen(self) -> None:
-        """The loop. It leaves the subscription when all that it took was acknowledged or given back."""
+        """The loop. It leaves the subscription when all that it took was acknowledged or given
+        back.
+        """
         if self._stopping:
             return
-        async with self._bus.subscribe(self._topics, group=self._group, max_unacked=self._max_unacked) as subscription:
+        async with self._bus.subscribe(
+            self._topics, group=self._group, max_unacked=self._max_unacked
+        ) as subscription:
             self.ready.set()
             while not self._stopping:
                 await self._take_some(subscription)
@@ -57,14 +74,18 @@ class CommandListener:
             await self._inbox.wait_until_acknowledged()
 
     async def _take_some(self, subscription: Subscription) -> None:
-        if self._slots.excess and not await within(HOLD_SEC, self._until_all_have_slots, clock=self._clock):
+        if self._slots.excess and not await within(
+            HOLD_SEC, self._until_all_have_slots, clock=self._clock
+        ):
             await self._inbox.hand_over_waiting()
         deliveries: Sequence[Delivery] = ()
         with anyio.CancelScope() as self._taking:
             if self._stopping:
                 return
             await self._slots.wait_until(lambda slots: slots.free > 0)
-            deliveries = await receive(subscription, self._slots.free + LOOK_AHEAD, clock=self._clock)
+            deliveries = await receive(
+                subscription, self._slots.free + LOOK_AHEAD, clock=self._clock
+            )
         self._taking = None
         await self._inbox.accept(subscription, deliveries)
 
@@ -90,7 +111,9 @@ class ControlListener:
                 self._inbox.heed(await receive(subscription, 1000, clock=self._clock))
 
 
-async def receive(subscription: Subscription, max_messages: int, *, clock: Clock) -> Sequence[Delivery]:
+async def receive(
+    subscription: Subscription, max_messages: int, *, clock: Clock
+) -> Sequence[Delivery]:
     """Receive, going on where the bus was out of reach."""
     backoff, notices = Backoff(), notices_of(clock)
     while True:
@@ -99,5 +122,11 @@ async def receive(subscription: Subscription, max_messages: int, *, clock: Clock
             notices.over(logger, "receive")
             return deliveries
         except BusUnavailable as error:
-            notices.trouble(logger, "receive", "The worker cannot receive from the bus", error, action="worker_retries")
+            notices.trouble(
+                logger,
+                "receive",
+                "The worker cannot receive from the bus",
+                error,
+                action="worker_retries",
+            )
             await clock.sleep(backoff.next_sec())

@@ -58,9 +58,22 @@ class Work:
         self.pulled = False
         """The input adapter asked for the streams of the node's parents."""
         self.ledger = BatchLedger(
-            command, writer=services.writer, reader=services.reader, reports=reports, hints=services.hints, clock=services.clock
+            command,
+            writer=services.writer,
+            reader=services.reader,
+            reports=reports,
+            hints=services.hints,
+            clock=services.clock,
         )
-        self.tries = Tries(command, context=context, reports=reports, ledger=self.ledger, judge=judge, ending=ending, services=services)
+        self.tries = Tries(
+            command,
+            context=context,
+            reports=reports,
+            ledger=self.ledger,
+            judge=judge,
+            ending=ending,
+            services=services,
+        )
 
     async def do(self, handler: Handler | FunctionHandler) -> Outcome:
         inline = self._data.io.get("input_inline")
@@ -71,7 +84,9 @@ class Work:
 
     # ------------------------------------------------ functions
 
-    async def _work_function(self, handler: FunctionHandler, data: RunContextData, adapter: Any) -> Outcome:
+    async def _work_function(
+        self, handler: FunctionHandler, data: RunContextData, adapter: Any
+    ) -> Outcome:
         ledger = self.ledger
         inline: Any = data.io.get("input_inline")
         if adapter is None and data.io.get("batching") is None and not data.streams:
@@ -95,15 +110,23 @@ class Work:
         inline: Any = data.io.get("input_inline")
         if adapter is not None:
             return self._adapted(adapter, inline.get("input_args"))
-        return self._adapted(STREAM_ADAPTER, None) if data.streams else cut(inline, data.io["batching"])
+        return (
+            self._adapted(STREAM_ADAPTER, None)
+            if data.streams
+            else cut(inline, data.io["batching"])
+        )
 
     async def _generate(self, handler: FunctionHandler, item: Any, prefix: str) -> None:
-        """Store what the function yields. In a later attempt it yields again, and what is there already is not counted again."""
+        """Store what the function yields. In a later attempt it yields again, and what is there
+        already is not counted again.
+        """
         number = 0
         async with aclosing(handler.iterate(item, self._context)) as values:
             async for value in values:
                 if value is None:
-                    raise bad_result(f"{handler.__name__} yielded None; what is yielded is a batch's artifact, a JSON object")
+                    raise bad_result(
+                        f"{handler.__name__} yielded None; what is yielded is a batch's artifact, a JSON object"
+                    )
                 await self.ledger.add(f"{prefix}{number}", value)
                 await self.tries.give_up_refused()
                 number += 1
@@ -129,7 +152,9 @@ class Work:
         loaded = await handler.load_input(data.io.get("input_ref"), data.io.get("input_inline"))
 
         async def process(batch: Batch) -> None:
-            await ledger.add(batch.batch_uid, *_checked(batch, await handler.process_batch(batch, context)))
+            await ledger.add(
+                batch.batch_uid, *_checked(batch, await handler.process_batch(batch, context))
+            )
 
         pages, sole = self._route(handler, data, adapter, loaded)
         await self.tries.work_through(self._batches(pages), process, sole=sole)
@@ -137,23 +162,32 @@ class Work:
         if final is None:
             return Outcome(None, *await ledger.totals(), self.tries.skipped)
         if not isinstance(final, FinalizeResult):
-            raise bad_result(f"finalize returns a FinalizeResult or None, not {type(final).__name__}")
-        result, on_top = json_value(final.result, "the result"), numbers(final.metrics, "the metrics of finalize")
+            raise bad_result(
+                f"finalize returns a FinalizeResult or None, not {type(final).__name__}"
+            )
+        result, on_top = (
+            json_value(final.result, "the result"),
+            numbers(final.metrics, "the metrics of finalize"),
+        )
         if final.artifacts_ref is not None:
             await ledger.complete(final.artifacts_ref)
         sums, count = await ledger.totals()
         return Outcome(result, sums | on_top, count, self.tries.skipped)
 
-    def _route(self, handler: Handler, data: RunContextData, adapter: Any, loaded: Any) -> tuple[Pages, bool]:
+    def _route(
+        self, handler: Handler, data: RunContextData, adapter: Any, loaded: Any
+    ) -> tuple[Pages, bool]:
         """Return the batches, and whether there is only one, which is the whole input.
 
-        They come from the adapter that the node names, else from the one that load_input proposes, else from the artifacts of a parent
-        that streams, else from the handler.
+        They come from the adapter that the node names, else from the one that load_input proposes,
+        else from the artifacts of a parent that streams, else from the handler.
         """
         if adapter is not None:
             return self._adapted(adapter, data.io["input_inline"].get("input_args")), False
         proposed = loaded.get("input_adapter") if isinstance(loaded, dict) else None
-        if proposed is not None and (self._services.cfg.strict_input_adapters or self._knows(proposed)):
+        if proposed is not None and (
+            self._services.cfg.strict_input_adapters or self._knows(proposed)
+        ):
             return self._adapted(proposed, loaded.get("input_args")), False
         if data.streams:
             return self._adapted(STREAM_ADAPTER, None), False
@@ -168,7 +202,11 @@ class Work:
         """What is to be processed; None between two pages, when something else may be done."""
         async with aclosing(pages) as all_pages:
             async for page in all_pages:
-                for batch in await self.ledger.unseen([page] if isinstance(page, Batch) else page) if page else ():
+                for batch in (
+                    await self.ledger.unseen([page] if isinstance(page, Batch) else page)
+                    if page
+                    else ()
+                ):
                     self._context.raise_if_cancelled()
                     yield batch
                 yield None
@@ -181,9 +219,15 @@ class Work:
     def _adapted(self, adapter: Any, args: Any) -> Pages:
         if not self._knows(adapter):
             known = ", ".join(sorted(self._services.plugins.input_adapters))
-            raise InputAdapterError(f"there is no input adapter {adapter!r}; there are {known}", reason_code="bad_input_adapter")
+            raise InputAdapterError(
+                f"there is no input adapter {adapter!r}; there are {known}",
+                reason_code="bad_input_adapter",
+            )
         if args is not None and not isinstance(args, dict):
-            raise InputAdapterError(f"{adapter}: input_args is an object, not {args!r:.200}", reason_code="bad_input_args")
+            raise InputAdapterError(
+                f"{adapter}: input_args is an object, not {args!r:.200}",
+                reason_code="bad_input_args",
+            )
         services = self._services
         make: InputAdapter = services.plugins.input_adapters[adapter]
         request = InputRequest(
@@ -198,7 +242,11 @@ class Work:
         )
         pages = make(request)
         plugin = services.plugins.owner("input adapter", adapter)
-        return pages if plugin is None else self._named(pages, f"input adapter {adapter!r} of plugin {plugin!r}")
+        return (
+            pages
+            if plugin is None
+            else self._named(pages, f"input adapter {adapter!r} of plugin {plugin!r}")
+        )
 
     async def _named(self, pages: Pages, title: str) -> Pages:
         """Yield the pages of a plugin's adapter. What it raises names the plugin."""
@@ -233,15 +281,23 @@ def _checked(batch: Batch, result: Any) -> tuple[Any, Any]:
 
 async def asked_store(read: Any, command: RunNode, services: Services, what: str) -> Any:
     """What :mod:`flowkit._records.queries` finds of a node."""
-    return await patiently(lambda: read(services.store, command.task_id, command.index), clock=services.clock, what=what)
+    return await patiently(
+        lambda: read(services.store, command.task_id, command.index),
+        clock=services.clock,
+        what=what,
+    )
 
 
 async def latest_sources(command: RunNode, services: Services) -> Sequence[Source]:
     """The streams of the node's parents as they are now."""
-    found: Sequence[Source] = await asked_store(queries.sources, command, services, "read the state of a node's parents")
+    found: Sequence[Source] = await asked_store(
+        queries.sources, command, services, "read the state of a node's parents"
+    )
     return found
 
 
 async def sources_of(command: RunNode, services: Services) -> Sequence[Source]:
     """The streams of the node's parents, as the command has them if it does."""
-    return command.sources if command.sources is not None else await latest_sources(command, services)
+    return (
+        command.sources if command.sources is not None else await latest_sources(command, services)
+    )

@@ -1,4 +1,6 @@
-"""Batches that do not come from an adapter: a list cut into pieces, or what a handler iterates over."""
+"""Batches that do not come from an adapter: a list cut into pieces, or what a handler iterates
+over.
+"""
 
 import inspect
 from collections.abc import AsyncGenerator, Sequence
@@ -20,7 +22,10 @@ async def cut(value: Any, batching: dict[str, Any]) -> AsyncGenerator[Page, None
         message = f'io.batching cuts a list, or the "items" of an object, into batches; the input is {value!r:.200}'
         raise NodeFailure(message, reason_code="bad_input", permanent=True)
     size = batching["size"]
-    batches = (Batch(str(number), {"items": items[start : start + size]}) for number, start in enumerate(range(0, len(items), size)))
+    batches = (
+        Batch(str(number), {"items": items[start : start + size]})
+        for number, start in enumerate(range(0, len(items), size))
+    )
     page: list[Batch] = []
     for batch in batches:
         page.append(batch)
@@ -32,7 +37,9 @@ async def cut(value: Any, batching: dict[str, Any]) -> AsyncGenerator[Page, None
 
 
 async def one_by_one(made: Any) -> AsyncGenerator[Page, None]:
-    """What ``iter_batches`` gave: an asynchronous iterator, or, from an ordinary function, anything iterable."""
+    """What ``iter_batches`` gave: an asynchronous iterator, or, from an ordinary function, anything
+    iterable.
+    """
     batch: Any  # looked at where all batches are, in the ledger
     if inspect.isawaitable(made):
         made = await made
@@ -52,7 +59,9 @@ async def one_by_one(made: Any) -> AsyncGenerator[Page, None]:
 
 
 def item_of(payload: Any) -> Any:
-    """What a function is called with for a batch: its ``items``, else its ``meta``, else the payload itself."""
+    """What a function is called with for a batch: its ``items``, else its ``meta``, else the
+    payload itself.
+    """
     if isinstance(payload, dict):
         for key in ("items", "meta"):
             if key in payload:

@@ -39,20 +39,48 @@ End = NodeSucceeded | NodeFailed | NodeStopped | NodeReleased
 Origin = tuple[Subscription, Delivery]
 
 _NEVER_SENT = (MessageTooLarge, PayloadError)
-_REFUSED_RESULTS = {MessageTooLarge: ("result_too_large", True), PayloadError: ("result_not_encoded", False)}
-"""The reason code of a result that is never sent, and whether that is for good: another time the codec may be able to."""
+_REFUSED_RESULTS = {
+    MessageTooLarge: ("result_too_large", True),
+    PayloadError: ("result_not_encoded", False),
+}
+"""The reason code of a result that is never sent, and whether that is for good: another time the
+codec may be able to.
+"""
 
 
 class RunReports:
     """What one run has to tell, until it is told."""
 
     __slots__ = (
-        "_announced", "_batch_due", "_begun", "_confirming", "_end", "_progress_at", "_progress_due", "_reporter", "_retries_due",
-        "_started_due", "_told_at", "command", "complete", "end_message", "headers", "on_told", "origins", "progress", "started_at",
+        "_announced",
+        "_batch_due",
+        "_begun",
+        "_confirming",
+        "_end",
+        "_progress_at",
+        "_progress_due",
+        "_reporter",
+        "_retries_due",
+        "_started_due",
+        "_told_at",
+        "command",
+        "complete",
+        "end_message",
+        "headers",
+        "on_told",
+        "origins",
+        "progress",
+        "started_at",
         "trace",
-    )  # fmt: skip
+    )
 
-    def __init__(self, reporter: "Reporter", command: RunNode, origin: Origin, on_told: Callable[["RunReports"], None]) -> None:
+    def __init__(
+        self,
+        reporter: "Reporter",
+        command: RunNode,
+        origin: Origin,
+        on_told: Callable[["RunReports"], None],
+    ) -> None:
         self._reporter = reporter
         self.command = command
         self.origins = [origin]
@@ -93,7 +121,9 @@ class RunReports:
         self._reporter.wake(self)
 
     def tell_again(self) -> None:
-        """Say once more that it runs. Before its beginning and after its end it says nothing: that will be told in its turn."""
+        """Say once more that it runs. Before its beginning and after its end it says nothing: that
+        will be told in its turn.
+        """
         if self._begun and self._end is None:
             self._started_due = True
             self._reporter.wake(self)
@@ -119,7 +149,9 @@ class RunReports:
             self._reporter.wake_later(self)
 
     async def announce(self, retries: BatchRetries) -> None:
-        """Say which batches are tried again, and return when that is on the bus: it is known even if this worker dies in the try."""
+        """Say which batches are tried again, and return when that is on the bus: it is known even
+        if this worker dies in the try.
+        """
         if self._end is None:
             self._retries_due = retries
             self._announced = anyio.Event()
@@ -133,7 +165,9 @@ class RunReports:
             self._confirming = None
 
     def end(self, report: End) -> None:
-        """Say how the run ended. The first end counts: of a run that was given up, nothing that comes later does."""
+        """Say how the run ended. The first end counts: of a run that was given up, nothing that
+        comes later does.
+        """
         if self._end is None:
             self._end = report
             self._reporter.wake(self)
@@ -145,12 +179,17 @@ class RunReports:
             self._reporter.wake(self)
 
     def collect(self, worker_id: str) -> list[WorkerReport]:
-        """What is due, in order. A start that was not told yet is left out where the end says it as well."""
+        """What is due, in order. A start that was not told yet is left out where the end says it as
+        well.
+        """
         command, end = self.command, self._end
         ids: dict[str, Any] = {
-            "task_id": command.task_id, "index": command.index, "attempt": command.attempt,
-            "token": command.token, "worker_id": worker_id,
-        }  # fmt: skip
+            "task_id": command.task_id,
+            "index": command.index,
+            "attempt": command.attempt,
+            "token": command.token,
+            "worker_id": worker_id,
+        }
         due: list[WorkerReport] = []
         between = self._batch_due or self._progress_due or self._retries_due is not None
         if self._started_due and (end is None or between):
@@ -161,7 +200,9 @@ class RunReports:
             self._told_at = self._reporter.clock.monotonic()
             due.append(NodeProgressed(**ids, progress=self.progress, at=self._progress_at))
         if self._retries_due is not None:
-            due.append(BatchesRetried(**ids, retries=self._retries_due, at=self._reporter.clock.now()))
+            due.append(
+                BatchesRetried(**ids, retries=self._retries_due, at=self._reporter.clock.now())
+            )
             self._confirming, self._announced, self._retries_due = self._announced, None, None
         if end is not None:
             due.append(end)
@@ -171,7 +212,9 @@ class RunReports:
 
 
 class Reporter:
-    """Sends the reports of all runs: whatever came up while the last ones were on their way goes together."""
+    """Sends the reports of all runs: whatever came up while the last ones were on their way goes
+    together.
+    """
 
     def __init__(self, *, bus: Bus, topic: str, worker_id: str, clock: Clock) -> None:
         self.clock = clock
@@ -274,11 +317,14 @@ class Reporter:
             if len(messages) == 1:
                 await self._publish_instead(messages[0], error)
                 return
-            # The bus counts more than the value, and a codec may stumble over one: one by one only that is lost.
+            # The bus counts more than the value, and a codec may stumble over one: one by one only
+            # that is lost.
             for message in messages:
                 await self._publish([message])
 
-    async def _publish_instead(self, message: Message, error: MessageTooLarge | PayloadError) -> None:
+    async def _publish_instead(
+        self, message: Message, error: MessageTooLarge | PayloadError
+    ) -> None:
         instead = _instead_of(decode(message.value, limit=self._bus.max_message_bytes), error)
         if instead is not None:
             try:
@@ -286,28 +332,46 @@ class Reporter:
                 return
             except _NEVER_SENT as again:
                 error = again
-        logger.error("A report of task %s cannot be sent and is dropped: %s", message.key, error, extra={"action": "report_refused"})
+        logger.error(
+            "A report of task %s cannot be sent and is dropped: %s",
+            message.key,
+            error,
+            extra={"action": "report_refused"},
+        )
 
     def _encoded(self, report: WorkerReport) -> bytes | None:
-        """The bytes of a report; one that cannot be sent is replaced by what can be said in its place."""
+        """The bytes of a report; one that cannot be sent is replaced by what can be said in its
+        place.
+        """
         try:
             return encode(report, limit=self._bus.max_message_bytes)
         except MessageError as error:
             instead = _instead_of(report, error)
         if instead is None:
-            logger.warning("A report of progress of task %s was dropped: it is too large", report.task_id)
+            logger.warning(
+                "A report of progress of task %s was dropped: it is too large", report.task_id
+            )
             return None
         return encode(instead)
 
 
 def _instead_of(report: WorkerReport, error: MessageError | PayloadError) -> WorkerReport | None:
-    ids = {name: getattr(report, name) for name in ("task_id", "index", "attempt", "token", "worker_id", "at")}
+    ids = {
+        name: getattr(report, name)
+        for name in ("task_id", "index", "attempt", "token", "worker_id", "at")
+    }
     if isinstance(report, NodeSucceeded):
         reason, permanent = _REFUSED_RESULTS.get(type(error), ("bad_result", True))
         text = f"the result cannot be sent: {writable(str(error))}"
-        return NodeFailed(**ids, started_at=report.started_at, reason_code=reason, permanent=permanent, error=text)
+        return NodeFailed(
+            **ids, started_at=report.started_at, reason_code=reason, permanent=permanent, error=text
+        )
     if isinstance(report, NodeFailed):
-        text = "the error cannot be sent" if isinstance(error, PayloadError) else writable(report.error)
+        text = (
+            "the error cannot be sent"
+            if isinstance(error, PayloadError)
+            else writable(report.error)
+        )
         return report.model_copy(update={"metrics": {}, "error": text})
     return NodeReleased(**ids, retries=report.retries) if isinstance(report, NodeReleased) else None
 
@@ -317,4 +381,9 @@ async def acknowledge(subscription: Subscription, deliveries: list[Delivery]) ->
     try:
         await subscription.ack(deliveries)
     except Exception as error:
-        logger.info("%d commands could not be acknowledged: %s", len(deliveries), error, extra={"action": "ack_failed"})
+        logger.info(
+            "%d commands could not be acknowledged: %s",
+            len(deliveries),
+            error,
+            extra={"action": "ack_failed"},
+        )

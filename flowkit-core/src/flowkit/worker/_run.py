@@ -12,7 +12,14 @@ from flowkit._records import queries
 from flowkit._user_code.containment import awaited, error_text, origin, take_back
 from flowkit._user_code.failure_logs import log_failure
 from flowkit.errors import NodeFailure
-from flowkit.messages import NodeFailed, NodeReleased, NodeStarted, NodeStopped, NodeSucceeded, RunNode
+from flowkit.messages import (
+    NodeFailed,
+    NodeReleased,
+    NodeStarted,
+    NodeStopped,
+    NodeSucceeded,
+    RunNode,
+)
 from flowkit.protocols import Stream
 from flowkit.tracing import use_trace
 from flowkit.worker._artifacts import RunArtifacts
@@ -31,14 +38,28 @@ logger = logging.getLogger(__name__)
 
 
 class Run:
-    """An attempt of a node on this worker. :meth:`execute` always ends with a report, save when the worker itself is torn down."""
+    """An attempt of a node on this worker. :meth:`execute` always ends with a report, save when the
+    worker itself is torn down.
+    """
 
     __slots__ = (
-        "_context", "_cut_off", "_data", "_end", "_handed_back", "_handler", "_leaving", "_make", "_services", "_work", "command",
+        "_context",
+        "_cut_off",
+        "_data",
+        "_end",
+        "_handed_back",
+        "_handler",
+        "_leaving",
+        "_make",
+        "_services",
+        "_work",
+        "command",
         "reports",
-    )  # fmt: skip
+    )
 
-    def __init__(self, command: RunNode, make: Make, reports: RunReports, services: Services) -> None:
+    def __init__(
+        self, command: RunNode, make: Make, reports: RunReports, services: Services
+    ) -> None:
         self.command = command
         self.reports = reports
         self._handed_back = False
@@ -60,7 +81,10 @@ class Run:
             progress=command.progress,
             report=reports.progressed,
             artifacts=RunArtifacts(
-                services.reader, stream, partial(sources_of, command, services), partial(latest_sources, command, services)
+                services.reader,
+                stream,
+                partial(sources_of, command, services),
+                partial(latest_sources, command, services),
             ),
         )
 
@@ -88,23 +112,35 @@ class Run:
         self._cut_off = True
 
     def abandon(self) -> None:
-        """Tell the end of a run that does not end. Whatever comes of it later counts for nothing."""
+        """Tell the end of a run that does not end. Whatever comes of it later counts for
+        nothing.
+        """
         logger.warning(
-            "Node %s was cut off and goes on all the same: it is left to itself", self.command.node_id, extra=self._extra("run_abandoned")
+            "Node %s was cut off and goes on all the same: it is left to itself",
+            self.command.node_id,
+            extra=self._extra("run_abandoned"),
         )
         self.reports.end(self._given_up({}))
 
     def broke(self, error: BaseException) -> None:
-        """Report the end of a run whose :meth:`execute` ended with this error, unless it was reported."""
+        """Report the end of a run whose :meth:`execute` ended with this error, unless it was
+        reported.
+        """
         if self._end is not None:
             self.reports.end(self._end)
         else:
-            self.reports.end(self._given_up({}) if self._context.cancelled() else self._failed(judge_plainly(error), {}))
+            self.reports.end(
+                self._given_up({})
+                if self._context.cancelled()
+                else self._failed(judge_plainly(error), {})
+            )
 
     # ------------------------------------------------ life
 
     async def execute(self, leaving: Callable[[], bool]) -> None:
-        """Run to the end. ``leaving`` says whether the worker ends and cancels what still runs: then nothing is reported."""
+        """Run to the end. ``leaving`` says whether the worker ends and cancels what still runs:
+        then nothing is reported.
+        """
         self._leaving = leaving
         # Also where there is none: the slot may have been begun within somebody else's.
         with use_trace(self.reports.trace):
@@ -112,7 +148,9 @@ class Run:
                 await self._execute()
 
     async def _claimed(self) -> bool:
-        """Claim the attempt before any code of the user runs. Without the claim, report why nothing runs here and return False."""
+        """Claim the attempt before any code of the user runs. Without the claim, report why nothing
+        runs here and return False.
+        """
         try:
             other = await awaited(self._services.claims.claim(self.command), ending=self._ending)
         except asyncio.CancelledError:
@@ -126,7 +164,9 @@ class Run:
             self.reports.end(self._failed(judge_plainly(error), {}))
             return False
         if other is not None:
-            self.reports.leave(NodeStarted(**self._ids() | {"worker_id": other.owner, "at": other.at}))
+            self.reports.leave(
+                NodeStarted(**self._ids() | {"worker_id": other.owner, "at": other.at})
+            )
         elif self._context.cancelled():
             self.reports.end(self._given_up({}))
         return not self.reports.ended
@@ -145,19 +185,25 @@ class Run:
                 end = self._end = self._end or self._given_up(await self._stored_metrics())
             if isinstance(self._handler, FunctionHandler) and self._handler.threaded:
                 logger.warning(
-                    "Node %s was cut off, but its function goes on in its thread", self.command.node_id,
+                    "Node %s was cut off, but its function goes on in its thread",
+                    self.command.node_id,
                     extra={"action": "thread_abandoned", "task_id": self.command.task_id},
-                )  # fmt: skip
+                )
         self.reports.end(end)
 
     async def _close(self) -> None:
-        """Run the cleanups. The end of the run stands, even if one of them has this task cancelled when it is over."""
+        """Run the cleanups. The end of the run stands, even if one of them has this task cancelled
+        when it is over.
+        """
         closing = self._context._close(self._services.cfg.cancel_grace_sec, self._ending)  # noqa: SLF001
         try:
             await awaited(closing, ending=self._ending)
         except Exception as error:
             logger.warning(
-                "The cleanups of node %s were interrupted: %s", self.command.node_id, error_text(error), extra=self._extra("cleanup_failed")
+                "The cleanups of node %s were interrupted: %s",
+                self.command.node_id,
+                error_text(error),
+                extra=self._extra("cleanup_failed"),
             )
 
     def _ending(self) -> bool:
@@ -172,17 +218,30 @@ class Run:
                 return await awaited(self._failure(error), ending=self._ending)
         except Exception as error:
             log_failure(
-                logger, self._services.plugins, "The failure of node %s could not be judged", self.command.node_id,
-                text=error_text(error), error=origin(error), level=logging.ERROR, extra=self._extra("run_failed"),
-            )  # fmt: skip
+                logger,
+                self._services.plugins,
+                "The failure of node %s could not be judged",
+                self.command.node_id,
+                text=error_text(error),
+                error=origin(error),
+                level=logging.ERROR,
+                extra=self._extra("run_failed"),
+            )
             return self._failed(judge_plainly(error), {})
 
     async def _work_to_the_end(self) -> Outcome:
         data = self._data
         if data is None:
-            data = self._data = await asked_store(queries.run_data, self.command, self._services, "read the input of a node")
+            data = self._data = await asked_store(
+                queries.run_data, self.command, self._services, "read the input of a node"
+            )
         context = self._context
-        context.params, context.vars, context.results, context.errors = data.params, data.vars, data.results, data.errors
+        context.params, context.vars, context.results, context.errors = (
+            data.params,
+            data.vars,
+            data.results,
+            data.errors,
+        )
         handler = self._handler = self._make()
         inline = data.io.get("input_inline")
         if (
@@ -194,7 +253,13 @@ class Run:
         ):
             return Outcome(json_value(await handler.call(inline, context), "the result"), {}, 0)
         self._work = Work(
-            self.command, data, context=context, reports=self.reports, judge=self._judge, ending=self._ending, services=self._services
+            self.command,
+            data,
+            context=context,
+            reports=self.reports,
+            judge=self._judge,
+            ending=self._ending,
+            services=self._services,
         )
         return await self._work.do(handler)
 
@@ -212,12 +277,22 @@ class Run:
         }
 
     def _extra(self, action: str) -> dict[str, Any]:
-        return {"action": action, "task_id": self.command.task_id, "node_id": self.command.node_id, "attempt": self.command.attempt}
+        return {
+            "action": action,
+            "task_id": self.command.task_id,
+            "node_id": self.command.node_id,
+            "attempt": self.command.attempt,
+        }
 
     def _succeeded(self, outcome: Outcome) -> NodeSucceeded:
         if logger.isEnabledFor(logging.INFO):
             took = self._services.clock.now() - self.reports.started_at
-            logger.info("Node %s finished in %.3f s", self.command.node_id, took, extra=self._extra("node_finished"))
+            logger.info(
+                "Node %s finished in %.3f s",
+                self.command.node_id,
+                took,
+                extra=self._extra("node_finished"),
+            )
         return NodeSucceeded(
             **self._ids(),
             started_at=self.reports.started_at,
@@ -237,13 +312,24 @@ class Run:
 
     async def _judge(self, error: BaseException) -> Verdict:
         io = self._data.io if self._data is not None else {}
-        verdict = judge(error, self.command, io=io, plugins=self._services.plugins, classify=own_classification(self._handler))
+        verdict = judge(
+            error,
+            self.command,
+            io=io,
+            plugins=self._services.plugins,
+            classify=own_classification(self._handler),
+        )
         await take_back(self._ending)  # what classifies may have cancelled the task
         return verdict
 
     async def _failure(self, error: BaseException) -> End:
         if self._context.cancelled():
-            logger.info("Node %s was stopped: %s", self.command.node_id, self._context.cancel_reason, extra=self._extra("node_stopped"))
+            logger.info(
+                "Node %s was stopped: %s",
+                self.command.node_id,
+                self._context.cancel_reason,
+                extra=self._extra("node_stopped"),
+            )
             return self._given_up(await self._stored_metrics())
         cause: BaseException | None = origin(error)
         parked = False
@@ -253,9 +339,15 @@ class Run:
             verdict = await self._judge(error)
         told = isinstance(cause, NodeFailure)
         log_failure(
-            logger, self._services.plugins, "Node %s failed, %s", self.command.node_id, verdict.reason_code,
-            text=verdict.error, error=None if told else cause, extra=self._extra("node_failed"),
-        )  # fmt: skip
+            logger,
+            self._services.plugins,
+            "Node %s failed, %s",
+            self.command.node_id,
+            verdict.reason_code,
+            text=verdict.error,
+            error=None if told else cause,
+            extra=self._extra("node_failed"),
+        )
         return self._failed(verdict, await self._stored_metrics(), parked=parked)
 
     async def _stored_metrics(self) -> Numbers:
@@ -266,7 +358,12 @@ class Run:
             await self._settled_anyway(self._work.ledger)
             sums, _ = await self._work.ledger.totals()
         except Exception as error:
-            logger.warning("The metrics of node %s could not be read: %s", self.command.node_id, error, extra=self._extra("metrics_unread"))
+            logger.warning(
+                "The metrics of node %s could not be read: %s",
+                self.command.node_id,
+                error,
+                extra=self._extra("metrics_unread"),
+            )
             return {}
         return {name: value for name, value in sums.items() if is_finite(value)}
 
@@ -274,7 +371,12 @@ class Run:
         try:
             await ledger.settle()
         except Exception as error:
-            logger.info("Not all batches of node %s were stored: %s", self.command.node_id, error, extra=self._extra("batches_unstored"))
+            logger.info(
+                "Not all batches of node %s were stored: %s",
+                self.command.node_id,
+                error,
+                extra=self._extra("batches_unstored"),
+            )
 
     def _failed(self, verdict: Verdict, metrics: Numbers, *, parked: bool = False) -> NodeFailed:
         return NodeFailed(

@@ -22,11 +22,19 @@ LOOK_SEC = 0.5
 class Session:
     """Renewed every few seconds; what it says of the worker's load is updated less often.
 
-    The record of a worker that was killed stays in the store for a while. Whether its owner lives is seen by whether it is renewed.
+    The record of a worker that was killed stays in the store for a while. Whether its owner lives
+    is seen by whether it is renewed.
     """
 
     def __init__(
-        self, *, store: Store, cfg: WorkerConfig, worker_id: str, roles: Sequence[str], running: Callable[[], int], clock: Clock
+        self,
+        *,
+        store: Store,
+        cfg: WorkerConfig,
+        worker_id: str,
+        roles: Sequence[str],
+        running: Callable[[], int],
+        clock: Clock,
     ) -> None:
         self._store = store
         self._cfg = cfg
@@ -44,8 +52,8 @@ class Session:
     async def open(self) -> None:
         """Take the name and write the first heartbeat.
 
-        A session of the same name that is not renewed within two heartbeats belongs to a worker that was killed: its name is free. A
-        name that was made up is given up at once.
+        A session of the same name that is not renewed within two heartbeats belongs to a worker
+        that was killed: its name is free. A name that was made up is given up at once.
 
         Raises:
             WorkerIdTaken: a live worker has the name.
@@ -60,11 +68,22 @@ class Session:
         await self.renew()
 
     async def _holder(self) -> WorkerSession | None:
-        return next((session for session in await self._store.sessions() if session.worker_id == self._worker_id), None)
+        return next(
+            (
+                session
+                for session in await self._store.sessions()
+                if session.worker_id == self._worker_id
+            ),
+            None,
+        )
 
     async def _wait_for_silence(self, holder: WorkerSession) -> None:
         patience = 2 * heartbeat_interval_sec(holder) + 1
-        logger.info("The worker id %s is in use or was not given back: waiting %.0f s for a heartbeat", self._worker_id, patience)
+        logger.info(
+            "The worker id %s is in use or was not given back: waiting %.0f s for a heartbeat",
+            self._worker_id,
+            patience,
+        )
         until = self._clock.monotonic() + patience
         while self._clock.monotonic() < until:
             await self._clock.sleep(LOOK_SEC)
@@ -78,10 +97,14 @@ class Session:
         """Write a heartbeat.
 
         Raises:
-            WorkerIdTaken: a worker that started later has taken the name. The one that started first gives way.
+            WorkerIdTaken: a worker that started later has taken the name. The one that started
+                first gives way.
         """
         now = self._clock.monotonic()
-        if self._announced_at is None or now - self._announced_at >= self._cfg.announce_interval_sec:
+        if (
+            self._announced_at is None
+            or now - self._announced_at >= self._cfg.announce_interval_sec
+        ):
             self._announced_at = now
             self._info = {
                 "running": str(self._running()),
@@ -93,14 +116,18 @@ class Session:
                 "hb_interval_sec": str(self._cfg.hb_interval_sec),
             }
         self._beat += 1
-        mine = WorkerSession(self._worker_id, self._roles, self._beat, started_at=self._started_at, info=self._info)
+        mine = WorkerSession(
+            self._worker_id, self._roles, self._beat, started_at=self._started_at, info=self._info
+        )
         replaced = await self._store.renew_session(mine)
         if replaced is not None and _age(replaced) > _age(mine):
             self._superseded = True
             raise _taken(replaced)
 
     async def keep_renewing(self, on_taken: Callable[[WorkerIdTaken], None]) -> None:
-        """The loop. A missed heartbeat is made up for by the next one; it ends when another worker has taken the name."""
+        """The loop. A missed heartbeat is made up for by the next one; it ends when another worker
+        has taken the name.
+        """
         notices = notices_of(self._clock)
         while True:
             await self._clock.sleep(self._cfg.hb_interval_sec)
@@ -122,7 +149,12 @@ class Session:
         try:
             await self._store.end_session(self._worker_id)
         except StoreError as error:
-            logger.warning("The session of worker %s was not ended: %s", self._worker_id, error, extra={"action": "session_left"})
+            logger.warning(
+                "The session of worker %s was not ended: %s",
+                self._worker_id,
+                error,
+                extra={"action": "session_left"},
+            )
 
 
 def _age(session: WorkerSession) -> tuple[float, str]:
@@ -132,7 +164,9 @@ def _age(session: WorkerSession) -> tuple[float, str]:
 
 def _taken(holder: WorkerSession) -> WorkerIdTaken:
     where = f"process {holder.info.get('pid', '?')} on {holder.info.get('host', '?')}"
-    return WorkerIdTaken(f"worker_id {holder.worker_id!r} is in use by {where}: give each worker a worker_id of its own, or none")
+    return WorkerIdTaken(
+        f"worker_id {holder.worker_id!r} is in use by {where}: give each worker a worker_id of its own, or none"
+    )
 
 
 @cache

@@ -27,24 +27,32 @@ class Runnable(Protocol):
     def priority(self) -> int: ...
 
     async def execute(self, leaving: Callable[[], bool]) -> None:
-        """Run to the end and report it. ``leaving`` says whether the worker ends and cancels what still runs: then it may raise."""
+        """Run to the end and report it. ``leaving`` says whether the worker ends and cancels what
+        still runs: then it may raise.
+        """
 
     def cut_off(self) -> None:
         """Take note that the task that executes this is cancelled now."""
 
     def broke(self, error: BaseException) -> None:
-        """Report the end of a run whose :meth:`execute` ended with this error, unless it was reported."""
+        """Report the end of a run whose :meth:`execute` ended with this error, unless it was
+        reported.
+        """
 
 
 class Slots:
-    """At most ``limit`` runs at a time, and as many that were abandoned: each beyond that costs a slot.
+    """At most ``limit`` runs at a time, and as many that were abandoned: each beyond that costs a
+    slot.
 
-    A slot is a task that lives on from run to run, so that a run needs neither a task nor a cancel scope of its own; only a run that is
-    cut off takes its slot with it. At most one idle slot is on its way at a time: work that ends without waiting is done by one slot.
+    A slot is a task that lives on from run to run, so that a run needs neither a task nor a cancel
+    scope of its own; only a run that is cut off takes its slot with it. At most one idle slot is on
+    its way at a time: work that ends without waiting is done by one slot.
 
-    Each run starts in a fresh copy of the worker's context: the context variables that it sets end with it.
+    Each run starts in a fresh copy of the worker's context: the context variables that it sets end
+    with it.
 
-    The slots are in no task group, as that would wait for runs that never end. Leaving the slots cancels them, and waits for a while.
+    The slots are in no task group, as that would wait for runs that never end. Leaving the slots
+    cancels them, and waits for a while.
     """
 
     def __init__(self, limit: int) -> None:
@@ -119,7 +127,9 @@ class Slots:
         return run in self._tasks
 
     def cut_off(self, run: Runnable) -> None:
-        """Cancel what a run awaits. Once: a second time would cut its cleanups short, and one that goes on all the same stays busy."""
+        """Cancel what a run awaits. Once: a second time would cut its cleanups short, and one that
+        goes on all the same stays busy.
+        """
         task = self._tasks.get(run)
         if task is not None and run not in self._cut_off:
             self._cut_off.add(run)
@@ -127,8 +137,12 @@ class Slots:
             task.cancel()
 
     def _leaving(self, slot: "asyncio.Task[None]") -> bool:
-        """Return whether the worker ends and cancels this slot. Code that cancels all tasks of the event loop cancels the owner as well."""
-        return self._closed or (slot.cancelling() > 0 and self._owner is not None and self._owner.cancelling() > 0)
+        """Return whether the worker ends and cancels this slot. Code that cancels all tasks of the
+        event loop cancels the owner as well.
+        """
+        return self._closed or (
+            slot.cancelling() > 0 and self._owner is not None and self._owner.cancelling() > 0
+        )
 
     def abandon(self, run: Runnable) -> None:
         """Go on without a run that does not end."""
@@ -199,9 +213,14 @@ class Slots:
         except BaseException as error:
             if issubclass(type(error), asyncio.CancelledError) and self._leaving(me):
                 raise
-            # Also GeneratorExit, where code awaited a future that has it as its exception: the slot's coroutine is closed by that.
-            # Also CancelledError, where code of the run had this task cancelled later, when nothing of that code was awaited any more.
-            logger.error("A run broke without a report: %s", error_text(error), extra={"action": "run_broken"})
+            # Also GeneratorExit, where code awaited a future that has it as its exception: the
+            # slot's coroutine is closed by that. Also CancelledError, where code of the run had
+            # this task cancelled later, when nothing of that code was awaited any more.
+            logger.error(
+                "A run broke without a report: %s",
+                error_text(error),
+                extra={"action": "run_broken"},
+            )
             run.broke(error)
         finally:
             self._tasks.pop(run, None)

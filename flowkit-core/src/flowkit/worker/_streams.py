@@ -15,7 +15,9 @@ HINT_EVERY_SEC = 0.02
 
 
 class StreamHints:
-    """Tells who reads a stream that there is more: the first time at once, then in measured steps."""
+    """Tells who reads a stream that there is more: the first time at once, then in measured
+    steps.
+    """
 
     def __init__(self, *, bus: Bus, topic: str, clock: Clock) -> None:
         self._bus = bus
@@ -35,20 +37,33 @@ class StreamHints:
             await self._signal.wait()
             moved, self._moved = self._moved, {}
             try:
-                await self._bus.publish([self._hint(stream, headers) for stream, headers in moved.items()])
+                await self._bus.publish(
+                    [self._hint(stream, headers) for stream, headers in moved.items()]
+                )
             except FlowKitError as error:
-                notices.trouble(logger, "hints", "Hints about streams cannot be sent", error, action="hints_lost", level=logging.INFO)
+                notices.trouble(
+                    logger,
+                    "hints",
+                    "Hints about streams cannot be sent",
+                    error,
+                    action="hints_lost",
+                    level=logging.INFO,
+                )
             else:
                 notices.over(logger, "hints")
             await self._clock.sleep(HINT_EVERY_SEC)
 
     def _hint(self, stream: Stream, headers: Mapping[str, bytes]) -> Message:
-        hint = StreamMoved(task_id=stream.task_id, node_id=stream.node_id, generation=stream.generation)
+        hint = StreamMoved(
+            task_id=stream.task_id, node_id=stream.node_id, generation=stream.generation
+        )
         return Message(self._topic, encode(hint), stream.task_id, headers)
 
 
 class StreamWatch:
-    """One reader's view of the streams it follows: which moved, and which have ended, since it last looked."""
+    """One reader's view of the streams it follows: which moved, and which have ended, since it last
+    looked.
+    """
 
     def __init__(self, streams: list[Stream]) -> None:
         self.streams = frozenset(streams)
@@ -63,7 +78,9 @@ class StreamWatch:
         self._signal.set()
 
     async def wait(self, streams: Collection[Stream]) -> None:
-        """Return when one of these streams has moved. A late hint of a stream that is read to its end counts for nothing."""
+        """Return when one of these streams has moved. A late hint of a stream that is read to its
+        end counts for nothing.
+        """
         while self.moved.isdisjoint(streams):
             await self._signal.wait()
 

@@ -26,10 +26,17 @@ async def run_process(
 ) -> CompletedProcess[bytes]:
     """Run a program to its end; while it runs, ``stops`` holds a function that asks it to end.
 
-    If this is cut off, the whole group is killed; so is what is left of the group when a program that was asked to end has ended.
+    If this is cut off, the whole group is killed; so is what is left of the group when a program
+    that was asked to end has ended.
     """
     process = await anyio.open_process(
-        cmd, stdin=PIPE if input is not None else DEVNULL, stdout=PIPE, stderr=PIPE, cwd=cwd, env=env, start_new_session=True
+        cmd,
+        stdin=PIPE if input is not None else DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
+        cwd=cwd,
+        env=env,
+        start_new_session=True,
     )
 
     stopping = anyio.Event()
@@ -52,7 +59,9 @@ async def run_process(
             await process.aclose()
 
 
-async def _communicate(process: Process, data: bytes | None, stopping: anyio.Event, clock: Clock) -> tuple[bytes, bytes]:
+async def _communicate(
+    process: Process, data: bytes | None, stopping: anyio.Event, clock: Clock
+) -> tuple[bytes, bytes]:
     output: list[bytes] = [b"", b""]
 
     async def read(place: int, stream: ByteReceiveStream) -> None:
@@ -66,7 +75,9 @@ async def _communicate(process: Process, data: bytes | None, stopping: anyio.Eve
 
     async def end_the_rest() -> None:
         await stopping.wait()
-        while process.returncode is None:  # not wait(): it returns only when nobody holds the pipes any more
+        while (
+            process.returncode is None
+        ):  # not wait(): it returns only when nobody holds the pipes any more
             await clock.sleep(LOOK_SEC)
         _signal_group(process, signal.SIGKILL)
 

@@ -19,8 +19,9 @@ from flowkit.worker._life import Life
 class Worker:
     """Runs the nodes of its roles.
 
-    ``db`` is a store's address or a database object, and the bus is the one that ``cfg`` names; ``store`` and ``bus`` given as open
-    objects win, and stay open. When :meth:`start` returns, or ``async with`` is entered, the worker takes commands.
+    ``db`` is a store's address or a database object, and the bus is the one that ``cfg`` names;
+    ``store`` and ``bus`` given as open objects win, and stay open. When :meth:`start` returns, or
+    ``async with`` is entered, the worker takes commands.
     """
 
     def __init__(
@@ -34,7 +35,8 @@ class Worker:
         clock: Clock | None = None,
         plugins: Sequence[object] | Plugins | None = None,
     ) -> None:
-        """``handlers`` maps roles to handlers, handler classes or functions; or it is a sequence of functions made with ``@handler``.
+        """``handlers`` maps roles to handlers, handler classes or functions; or it is a sequence of
+        functions made with ``@handler``.
 
         Raises:
             ConfigError: a role has no handler, or there is neither ``db`` nor ``store``.
@@ -91,7 +93,8 @@ class Worker:
             raise
 
     async def stop(self, grace: float | None = None) -> None:
-        """Take no more, let runs finish for ``grace`` seconds (``cfg.stop_grace_sec``), hand back the rest, and leave.
+        """Take no more, let runs finish for ``grace`` seconds (``cfg.stop_grace_sec``), hand back
+        the rest, and leave.
 
         Called again meanwhile, with a shorter grace, it hurries.
 
@@ -117,16 +120,23 @@ class Worker:
         await self.stop()
 
     async def run(self) -> None:
-        """Work until cancelled, or until SIGTERM or SIGINT: the first drains, a second ends the process at once.
+        """Work until cancelled, or until SIGTERM or SIGINT: the first drains, a second ends the
+        process at once.
 
-        If a signal ended this, the process is ended when ``stop_grace_sec`` and ``cancel_grace_sec`` are over, but not before 3 seconds
-        after the return, unless it has ended by itself or runs a worker or coordinator again. Use ``async with`` to go on instead.
+        If a signal ended this, the process is ended when ``stop_grace_sec`` and
+        ``cancel_grace_sec`` are over, but not before 3 seconds after the return, unless it has
+        ended by itself or runs a worker or coordinator again. Use ``async with`` to go on instead.
         """
         patience_sec = self.cfg.stop_grace_sec + self.cfg.cancel_grace_sec
         await run_until_told(
-            name=f"Worker {self.worker_id}", start=self.start, ended=self._ended, stop=self.stop, hurry=self._hurry,
-            host=lambda: None if self._life is None else self._life.host, patience_sec=patience_sec,
-        )  # fmt: skip
+            name=f"Worker {self.worker_id}",
+            start=self.start,
+            ended=self._ended,
+            stop=self.stop,
+            hurry=self._hurry,
+            host=lambda: None if self._life is None else self._life.host,
+            patience_sec=patience_sec,
+        )
 
     async def _ended(self) -> None:
         if self._life is not None:

@@ -1,14 +1,33 @@
 """Suites for those who write a bus or a store: a test for each promise in :mod:`flowkit.protocols`.
 
-Subclass :class:`BusConformance`, :class:`StoreConformance` or :class:`ArtifactStoreConformance` and supply one fixture. They are the tests
-that FlowKit's own adapters pass; what passes them can carry FlowKit. With an :class:`Opener` the suites also run a store from several
-processes, and kill them.
+Subclass :class:`BusConformance`, :class:`StoreConformance` or :class:`ArtifactStoreConformance` and
+supply one fixture. They are the tests that FlowKit's own adapters pass; what passes them can carry
+FlowKit. With an :class:`Opener` the suites also run a store from several processes, and kill them.
 """
 
 import pytest
 
-_BUS = ("acknowledging", "base", "groups", "members", "outages", "outstanding", "publishing", "receiving")
-_STORE = ("archiving", "base", "cancelling", "committing", "creating", "finding", "keeping", "namespaces", "processes")
+_BUS = (
+    "acknowledging",
+    "base",
+    "groups",
+    "members",
+    "outages",
+    "outstanding",
+    "publishing",
+    "receiving",
+)
+_STORE = (
+    "archiving",
+    "base",
+    "cancelling",
+    "committing",
+    "creating",
+    "finding",
+    "keeping",
+    "namespaces",
+    "processes",
+)
 
 for _module in (
     "_artifact_processes",
@@ -22,7 +41,11 @@ for _module in (
     pytest.register_assert_rewrite(f"{__name__}.{_module}")
 
 from flowkit_testing.conformance._artifact_suite import ArtifactStoreConformance  # noqa: E402
-from flowkit_testing.conformance._bus_suite import BusConformance, BusDeliveryConformance, BusFailureConformance  # noqa: E402
+from flowkit_testing.conformance._bus_suite import (
+    BusConformance,
+    BusDeliveryConformance,
+    BusFailureConformance,
+)  # noqa: E402
 from flowkit_testing.conformance._processes import Opener  # noqa: E402
 from flowkit_testing.conformance._store_suite import StoreConformance  # noqa: E402
 

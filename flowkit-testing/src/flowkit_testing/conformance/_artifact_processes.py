@@ -10,11 +10,15 @@ from flowkit_testing.conformance._store_base import NOON
 
 
 class ArtifactProcesses(Conformance):
-    """The artifact store as several processes use it. An adapter that lives in one process skips these tests."""
+    """The artifact store as several processes use it. An adapter that lives in one process skips
+    these tests.
+    """
 
     @pytest.fixture
     def opener(self) -> Opener | None:
-        """How another process opens the same data; tests that need another process are skipped without."""
+        """How another process opens the same data; tests that need another process are skipped
+        without.
+        """
         return None
 
     @pytest.fixture
@@ -26,7 +30,10 @@ class ArtifactProcesses(Conformance):
         self, artifacts: ArtifactStore, opener: Opener | None, stream: Stream
     ) -> None:
         uids = [f"{number}" for number in range(20)]
-        job = ("put_each", {"stream": [stream.task_id, stream.node_id, stream.generation], "uids": uids})
+        job = (
+            "put_each",
+            {"stream": [stream.task_id, stream.node_id, stream.generation], "uids": uids},
+        )
         async with other_processes(opener, job, job) as (one, other):
             with anyio.fail_after(self.patience):
                 await one.go()
@@ -42,7 +49,10 @@ class ArtifactProcesses(Conformance):
     ) -> None:
         confirmed: list[str] = []
         for name in ("first", "second"):
-            job = ("put_until_killed", {"stream": [stream.task_id, stream.node_id, stream.generation], "name": name})
+            job = (
+                "put_until_killed",
+                {"stream": [stream.task_id, stream.node_id, stream.generation], "name": name},
+            )
             async with other_processes(opener, job) as (other,):
                 with anyio.fail_after(self.patience):
                     await other.go()

@@ -7,13 +7,25 @@ import pytest
 
 from flowkit.errors import BusError
 from flowkit.protocols import Bus, Delivery, Message, Subscription
-from flowkit_testing.conformance._bus_base import BusSuite, CountKept, contents, message, messages, needed, spread, sweep, values
+from flowkit_testing.conformance._bus_base import (
+    BusSuite,
+    CountKept,
+    contents,
+    message,
+    messages,
+    needed,
+    spread,
+    sweep,
+    values,
+)
 
 
 class Acknowledging(BusSuite):
     """What an answer to a delivery means."""
 
-    async def test_acknowledged_messages_do_not_come_again(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_acknowledged_messages_do_not_come_again(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         sent = spread(topic, 10)
         await bus.publish(sent)
         async with bus.subscribe([topic], group=group) as first:
@@ -23,14 +35,18 @@ class Acknowledging(BusSuite):
             got = await self.take(second, [b"new"]) + await self.rest(second)
         assert contents(got) == [b"new"]
 
-    async def test_unacknowledged_messages_are_not_given_twice_to_a_member(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_unacknowledged_messages_are_not_given_twice_to_a_member(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         sent = spread(topic, 10)
         await bus.publish(sent)
         async with bus.subscribe([topic], group=group) as subscription:
             got = await self.take(subscription, values(sent)) + await self.rest(subscription)
         assert sorted(contents(got)) == sorted(values(sent))
 
-    async def test_acknowledging_a_later_message_does_not_acknowledge_an_earlier_one(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_acknowledging_a_later_message_does_not_acknowledge_an_earlier_one(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         sent = messages(topic, 5)
         await bus.publish(sent)
         async with bus.subscribe([topic], group=group) as first:
@@ -41,7 +57,9 @@ class Acknowledging(BusSuite):
             again = await self.take(second, [b"m1", b"m3"])
         assert b"m0" not in contents(again)
 
-    async def test_a_gap_that_is_closed_later_is_closed(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_a_gap_that_is_closed_later_is_closed(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         sent = messages(topic, 5)
         await bus.publish(sent)
         async with bus.subscribe([topic], group=group) as first:
@@ -69,7 +87,9 @@ class Acknowledging(BusSuite):
             await subscription.reject([], "nothing")
 
     @pytest.mark.parametrize("answer", ["ack", "release", "reject"])
-    async def test_acknowledging_after_the_partition_moved_on_does_nothing(self, bus: Bus, topic: str, group: str, answer: str) -> None:
+    async def test_acknowledging_after_the_partition_moved_on_does_nothing(
+        self, bus: Bus, topic: str, group: str, answer: str
+    ) -> None:
         await bus.publish([message(topic, "moved")])
         async with bus.subscribe([topic], group=group) as first:
             stale = await self.take(first, [b"moved"])
@@ -87,21 +107,29 @@ class Acknowledging(BusSuite):
         async with bus.subscribe([topic], group=group) as third:
             await self.take(third, [b"moved"])
 
-    async def test_acknowledging_twice_makes_room_once(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_acknowledging_twice_makes_room_once(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         await bus.publish(messages(topic, 8))
         async with bus.subscribe([topic], group=group, max_unacked=3) as subscription:
             got = await self.take(subscription, [b"m0", b"m1", b"m2"])
             await subscription.ack([got[0], got[0]])
             await subscription.ack([got[0]])
-            assert contents(await self.take(subscription, [b"m3"]) + await self.rest(subscription)) == [b"m3"]
+            assert contents(
+                await self.take(subscription, [b"m3"]) + await self.rest(subscription)
+            ) == [b"m3"]
 
-    async def test_releasing_what_was_acknowledged_does_nothing(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_releasing_what_was_acknowledged_does_nothing(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         await bus.publish([message(topic, "done")])
         async with bus.subscribe([topic], group=group) as subscription:
             got = await self.take(subscription, [b"done"], ack=True)
             await subscription.release(got)
             await bus.publish([message(topic, "new")])
-            assert contents(await self.take(subscription, [b"new"]) + await self.rest(subscription)) == [b"new"]
+            assert contents(
+                await self.take(subscription, [b"new"]) + await self.rest(subscription)
+            ) == [b"new"]
 
     async def test_another_task_may_acknowledge(self, bus: Bus, topic: str, group: str) -> None:
         await bus.publish([message(topic, "handed over")])
@@ -113,7 +141,9 @@ class Acknowledging(BusSuite):
         async with bus.subscribe([topic], group=group) as second:
             assert contents(await self.take(second, [b"new"])) == [b"new"]
 
-    async def test_acknowledging_while_a_receive_waits_is_allowed(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_acknowledging_while_a_receive_waits_is_allowed(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         await bus.publish([message(topic, "one")])
         async with bus.subscribe([topic], group=group) as subscription:
             got = await self.take(subscription, [b"one"])
@@ -123,7 +153,9 @@ class Acknowledging(BusSuite):
                 await bus.publish([message(topic, "two")])
 
     async def test_released_messages_come_again(self, bus: Bus, topic: str, group: str) -> None:
-        sent = [Message(topic, b"m%d" % number, "k", {"number": b"%d" % number}) for number in range(3)]
+        sent = [
+            Message(topic, b"m%d" % number, "k", {"number": b"%d" % number}) for number in range(3)
+        ]
         await bus.publish(sent)
         async with bus.subscribe([topic], group=group) as subscription:
             got = await self.take(subscription, values(sent))
@@ -132,15 +164,21 @@ class Acknowledging(BusSuite):
             await subscription.ack(again)
         assert whole(again) == whole(got)
 
-    async def test_what_comes_again_to_another_member_is_the_same_message(self, bus: Bus, topic: str, group: str) -> None:
-        sent = [Message(topic, b"m%d" % number, "k", {"number": b"%d" % number}) for number in range(3)]
+    async def test_what_comes_again_to_another_member_is_the_same_message(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
+        sent = [
+            Message(topic, b"m%d" % number, "k", {"number": b"%d" % number}) for number in range(3)
+        ]
         await bus.publish(sent)
         async with bus.subscribe([topic], group=group) as first:
             got = await self.take(first, values(sent))
         async with bus.subscribe([topic], group=group) as second:
             assert whole(await self.take(second, values(sent))) == whole(got)
 
-    async def test_only_what_was_released_comes_again(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_only_what_was_released_comes_again(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         sent = messages(topic, 4)
         await bus.publish(sent)
         async with bus.subscribe([topic], group=group) as subscription:
@@ -150,7 +188,9 @@ class Acknowledging(BusSuite):
             again = await self.take(subscription, [b"m1"])
         assert b"m0" not in contents(again)
 
-    async def test_what_was_released_before_leaving_comes_to_the_next_member(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_what_was_released_before_leaving_comes_to_the_next_member(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         await bus.publish([message(topic, "handed back")])
         async with bus.subscribe([topic], group=group) as first:
             await first.release(await self.take(first, [b"handed back"]))
@@ -161,7 +201,10 @@ class Acknowledging(BusSuite):
 def whole(deliveries: Iterable[Delivery]) -> list[tuple[object, ...]]:
     """All that a subscriber sees of deliveries, sorted by their place."""
     parts = [(item.partition, item.position, item.message) for item in deliveries]
-    return sorted((*place, sent.topic, sent.value, sent.key, sorted(sent.headers.items())) for *place, sent in parts)
+    return sorted(
+        (*place, sent.topic, sent.value, sent.key, sorted(sent.headers.items()))
+        for *place, sent in parts
+    )
 
 
 class Rejecting(BusSuite):
@@ -185,7 +228,9 @@ class Rejecting(BusSuite):
         assert int(letter.headers["flowkit-partition"]) == delivery.partition
         assert int(letter.headers["flowkit-position"]) == delivery.position
 
-    async def test_a_rejected_message_does_not_come_again(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_a_rejected_message_does_not_come_again(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         await bus.publish([message(topic, "poison")])
         async with bus.subscribe([topic], group=group) as first:
             await first.reject(await self.take(first, [b"poison"]), "bad")
@@ -193,7 +238,9 @@ class Rejecting(BusSuite):
         async with bus.subscribe([topic], group=group) as second:
             assert contents(await self.take(second, [b"good"])) == [b"good"]
 
-    async def test_each_of_several_rejected_messages_is_parked(self, bus: Bus, topic: str, group: str, unique: str) -> None:
+    async def test_each_of_several_rejected_messages_is_parked(
+        self, bus: Bus, topic: str, group: str, unique: str
+    ) -> None:
         sent = spread(topic, 5, prefix=f"{unique}-")
         await bus.publish(sent)
         async with bus.subscribe([topic], group=group) as subscription:
@@ -201,7 +248,9 @@ class Rejecting(BusSuite):
         async with bus.subscribe([self.dead_letter_topic], group=f"{group}-dead") as letters:
             await self.take(letters, values(sent))
 
-    async def test_the_partition_goes_on_behind_a_rejected_message(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_the_partition_goes_on_behind_a_rejected_message(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         await bus.publish([message(topic, "poison"), message(topic, "good")])
         async with bus.subscribe([topic], group=group, max_unacked=1) as subscription:
             await subscription.reject(await self.take(subscription, [b"poison"]), "bad")
@@ -219,7 +268,9 @@ class Rejecting(BusSuite):
         async with bus.subscribe([topic], group=group) as second:
             await self.take(second, [b"poison"])
 
-    async def test_a_cancelled_reject_loses_no_message(self, bus: Bus, topic: str, group: str, unique: str) -> None:
+    async def test_a_cancelled_reject_loses_no_message(
+        self, bus: Bus, topic: str, group: str, unique: str
+    ) -> None:
         sent = spread(topic, 20, prefix=f"{unique}-")
         await bus.publish(sent)
         async with bus.subscribe([topic], group=group) as first:
@@ -241,14 +292,18 @@ class Rejecting(BusSuite):
 
             async def collect(subscription: Subscription) -> None:
                 while missing:
-                    missing.difference_update(contents(await subscription.receive(max_messages=100)))
+                    missing.difference_update(
+                        contents(await subscription.receive(max_messages=100))
+                    )
                 tasks.cancel_scope.cancel()
 
             with anyio.move_on_after(self.patience):
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(collect, second)
                     tasks.start_soon(collect, letters)
-        assert not missing, f"neither delivered again nor in the dead-letter topic: {sorted(missing)}"
+        assert not missing, (
+            f"neither delivered again nor in the dead-letter topic: {sorted(missing)}"
+        )
 
 
 class Broadcasting(BusSuite):
@@ -256,18 +311,25 @@ class Broadcasting(BusSuite):
 
     async def test_every_listener_gets_every_message(self, bus: Bus, broadcast: str) -> None:
         sent = spread(broadcast, 10)
-        async with bus.subscribe([broadcast], group=None) as first, bus.subscribe([broadcast], group=None) as second:
+        async with (
+            bus.subscribe([broadcast], group=None) as first,
+            bus.subscribe([broadcast], group=None) as second,
+        ):
             await bus.publish(sent)
             await self.take(first, values(sent))
             await self.take(second, values(sent))
 
-    async def test_a_listener_gets_what_is_published_right_after_it_was_entered(self, bus: Bus, broadcast: str) -> None:
+    async def test_a_listener_gets_what_is_published_right_after_it_was_entered(
+        self, bus: Bus, broadcast: str
+    ) -> None:
         for number in range(3):
             async with bus.subscribe([broadcast], group=None) as subscription:
                 await bus.publish([message(broadcast, f"now{number}")])
                 await self.take(subscription, [b"now%d" % number])
 
-    async def test_a_listener_does_not_get_what_was_published_before(self, bus: Bus, broadcast: str) -> None:
+    async def test_a_listener_does_not_get_what_was_published_before(
+        self, bus: Bus, broadcast: str
+    ) -> None:
         await bus.publish(spread(broadcast, 10, "before"))
         async with bus.subscribe([broadcast], group=None) as subscription:
             await bus.publish([message(broadcast, "after")])
@@ -284,7 +346,9 @@ class Broadcasting(BusSuite):
             got = await self.take(second, [b"after"]) + await self.rest(second)
         assert contents(got) == [b"after"]
 
-    async def test_a_listener_gets_the_messages_of_a_key_in_order(self, bus: Bus, broadcast: str) -> None:
+    async def test_a_listener_gets_the_messages_of_a_key_in_order(
+        self, bus: Bus, broadcast: str
+    ) -> None:
         sent = messages(broadcast, 30)
         async with bus.subscribe([broadcast], group=None) as subscription:
             await bus.publish(sent)
@@ -298,7 +362,9 @@ class Broadcasting(BusSuite):
             await subscription.ack(got)
             assert await self.rest(subscription) == []
 
-    async def test_a_listener_does_not_take_messages_from_a_group(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_a_listener_does_not_take_messages_from_a_group(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         async with bus.subscribe([topic], group=None) as listener:
             await bus.publish([message(topic, "for both")])
             await self.take(listener, [b"for both"])

@@ -18,10 +18,14 @@ WAVE = 40
 """How many messages are published to see how a group shares them out."""
 
 MOST_BATCHES = 10_000
-"""More batches than a test publishes messages. A bus that goes on delivering after them repeats messages without end."""
+"""More batches than a test publishes messages. A bus that goes on delivering after them repeats
+messages without end.
+"""
 
 KillMember = Callable[[str, str, int], Awaitable[Sequence[bytes]]]
-"""Takes a topic, a group and a count: a member in another process receives so many messages, acknowledges none and is killed."""
+"""Takes a topic, a group and a count: a member in another process receives so many messages,
+acknowledges none and is killed.
+"""
 
 
 class PausedMember(Protocol):
@@ -35,7 +39,9 @@ class PausedMember(Protocol):
 
 
 PauseMember = Callable[[str, str, int], AbstractAsyncContextManager[PausedMember]]
-"""Takes a topic, a group and a count: a member in another process receives so many messages and is suspended; leaving kills it."""
+"""Takes a topic, a group and a count: a member in another process receives so many messages and is
+suspended; leaving kills it.
+"""
 StopServer = Callable[[], AbstractAsyncContextManager[object]]
 """The server is out of reach while the context is open, and has its data afterwards."""
 CutConnection = Callable[[], Awaitable[None]]
@@ -43,7 +49,9 @@ CutConnection = Callable[[], Awaitable[None]]
 CountKept = Callable[[str], Awaitable[int]]
 """Takes a topic: how many messages of it the server keeps."""
 CountTaken = Callable[[str, str], Awaitable[int]]
-"""Takes a topic and a group: how many messages the members have taken from the server and not acknowledged."""
+"""Takes a topic and a group: how many messages the members have taken from the server and not
+acknowledged.
+"""
 
 
 class BusSuite(Conformance):
@@ -53,17 +61,23 @@ class BusSuite(Conformance):
     """The topic to which the bus rejects."""
 
     silence_sec: ClassVar[float | None] = None
-    """Seconds without a sign of a member after which the bus gives its messages to others; the test that needs it is skipped without."""
+    """Seconds without a sign of a member after which the bus gives its messages to others; the test
+    that needs it is skipped without.
+    """
 
     many: ClassVar[int] = 1500
-    """More messages than the bus keeps of a topic whose messages are all acknowledged, and of a broadcast topic."""
+    """More messages than the bus keeps of a topic whose messages are all acknowledged, and of a
+    broadcast topic.
+    """
 
     prefetch: ClassVar[int] = 1000
     """How many messages a member may take from the server beyond those that its caller received."""
 
     @pytest.fixture
     def open_bus(self) -> OpenBus | None:
-        """A callable that gives another bus, not yet entered, over the same server; tests that need one are skipped without."""
+        """A callable that gives another bus, not yet entered, over the same server; tests that need
+        one are skipped without.
+        """
         return None
 
     @pytest.fixture
@@ -73,7 +87,9 @@ class BusSuite(Conformance):
 
     @pytest.fixture
     def bus_without_dead_letters(self) -> Bus | None:
-        """An entered bus over the same server that cannot store dead letters; the test that needs it is skipped without."""
+        """An entered bus over the same server that cannot store dead letters; the test that needs
+        it is skipped without.
+        """
         return None
 
     @pytest.fixture
@@ -111,7 +127,9 @@ class BusSuite(Conformance):
         """A topic of the test's own."""
         name = f"conformance.{unique}"
         await bus.ensure_topics([TopicSpec(name), TopicSpec(self.dead_letter_topic)])
-        await self.found_groups(bus, name, [f"group-{unique}", f"group-{unique}-a", f"group-{unique}-b"])
+        await self.found_groups(
+            bus, name, [f"group-{unique}", f"group-{unique}-a", f"group-{unique}-b"]
+        )
         await self.found_groups(bus, self.dead_letter_topic, [f"group-{unique}-dead"])
         return name
 
@@ -142,7 +160,9 @@ class BusSuite(Conformance):
         """A consumer group of the test's own."""
         return f"group-{unique}"
 
-    async def take(self, subscription: Subscription, values: Iterable[bytes], *, ack: bool = False) -> list[Delivery]:
+    async def take(
+        self, subscription: Subscription, values: Iterable[bytes], *, ack: bool = False
+    ) -> list[Delivery]:
         """Receive until each of ``values`` was seen; all that came meanwhile."""
         missing, got = set(values), list[Delivery]()
         with anyio.move_on_after(self.patience):
@@ -152,7 +172,9 @@ class BusSuite(Conformance):
                 missing -= set(contents(batch))
                 if ack:
                     await subscription.ack(batch)
-        assert not missing, f"not delivered within {self.patience} s: {sorted(missing)}; delivered: {contents(got)}"
+        assert not missing, (
+            f"not delivered within {self.patience} s: {sorted(missing)}; delivered: {contents(got)}"
+        )
         return got
 
     async def rest(self, subscription: Subscription) -> list[Delivery]:
@@ -165,22 +187,39 @@ class BusSuite(Conformance):
             if not batch:
                 return got
             got += batch
-        pytest.fail(f"messages still come after {MOST_BATCHES} batches; the last ones: {contents(got[-5:])}")
+        pytest.fail(
+            f"messages still come after {MOST_BATCHES} batches; the last ones: {contents(got[-5:])}"
+        )
 
     async def settled(self, bus: Bus, topic: str, members: list[Subscription]) -> list[list[bytes]]:
-        """Publish until the group is shared out, so that each message goes to one member, and return who gets what then."""
+        """Publish until the group is shared out, so that each message goes to one member, and
+        return who gets what then.
+        """
         shares: list[list[bytes]] = []
         began = anyio.current_time()
         with anyio.move_on_after(self.patience):
             for wave in range(100_000):
                 shares = await self.share(bus, topic, f"wave{wave}-", members)
-                # Members usually share the keys once all have joined. Nothing promises that each of them gets some.
+                # Members usually share the keys once all have joined. Nothing promises that each of
+                # them gets some.
                 waited = anyio.current_time() - began > self.patience / 3
-                if sum(map(len, shares)) == WAVE and (all(shares) or not bus.key_affinity or waited):
+                if sum(map(len, shares)) == WAVE and (
+                    all(shares) or not bus.key_affinity or waited
+                ):
                     return shares
-        pytest.fail(f"not shared out within {self.patience} s; of the last {WAVE} messages the members received {[*map(len, shares)]}")
+        pytest.fail(
+            f"not shared out within {self.patience} s; of the last {WAVE} messages the members received {[*map(len, shares)]}"
+        )
 
-    async def share(self, bus: Bus, topic: str, prefix: str, members: list[Subscription], *, key: str | None = None) -> list[list[bytes]]:
+    async def share(
+        self,
+        bus: Bus,
+        topic: str,
+        prefix: str,
+        members: list[Subscription],
+        *,
+        key: str | None = None,
+    ) -> list[list[bytes]]:
         """Publish a wave of messages, with one key or with many, and see who gets which of them."""
         sent = spread(topic, WAVE, prefix) if key is None else messages(topic, WAVE, key, prefix)
         shares: list[list[bytes]] = [[] for _ in members]
@@ -230,7 +269,9 @@ async def until_available(call: Callable[[], Awaitable[T]]) -> T:
             await anyio.sleep(0.01)
 
 
-async def sweep(longest_sec: float, attempts: int, attempt: Callable[[int, float], Awaitable[None]]) -> None:
+async def sweep(
+    longest_sec: float, attempts: int, attempt: Callable[[int, float], Awaitable[None]]
+) -> None:
     """Call ``attempt`` with its number and a time, which grows from nothing to the longest."""
     for number in range(attempts):
         await attempt(number, longest_sec * number / attempts)

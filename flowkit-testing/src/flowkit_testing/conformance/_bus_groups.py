@@ -21,7 +21,9 @@ from flowkit_testing.conformance._bus_base import (
 class Groups(BusSuite):
     """Who gets which message."""
 
-    async def test_a_new_group_starts_with_the_oldest_message_kept(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_a_new_group_starts_with_the_oldest_message_kept(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         expected = [b"old", b"new"] if bus.replay_for_new_groups else [b"new"]
         await bus.publish([message(topic, "old")])
         async with bus.subscribe([topic], group=f"{group}-new") as subscription:
@@ -39,7 +41,9 @@ class Groups(BusSuite):
             async with bus.subscribe([topic], group=f"{group}-new") as second:
                 await self.take(second, [b"old"])
 
-    async def test_the_names_of_groups_are_compared_exactly(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_the_names_of_groups_are_compared_exactly(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         await self._check_both_get_all(bus, topic, f"{group}-a", f"{group}-A")
 
     async def test_every_group_gets_every_message(self, bus: Bus, topic: str, group: str) -> None:
@@ -55,7 +59,9 @@ class Groups(BusSuite):
             await self.take(first, values(sent), ack=True)
             await self.take(second, values(sent), ack=True)
 
-    async def test_an_acknowledgement_counts_for_its_group_only(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_an_acknowledgement_counts_for_its_group_only(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         async with bus.subscribe([topic], group=f"{group}-b"):
             await bus.publish([message(topic, "both")])
             async with bus.subscribe([topic], group=f"{group}-a") as first:
@@ -63,7 +69,9 @@ class Groups(BusSuite):
         async with bus.subscribe([topic], group=f"{group}-b") as second:
             await self.take(second, [b"both"])
 
-    async def test_the_members_of_a_group_share_the_messages(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_the_members_of_a_group_share_the_messages(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         async with (
             bus.subscribe([topic], group=group) as first,
             bus.subscribe([topic], group=group) as second,
@@ -74,10 +82,14 @@ class Groups(BusSuite):
                 while batch := await self.rest(member):
                     await member.ack(batch)
                     late += batch
-                assert set(contents(late)).isdisjoint(others), "a message came to two members of one group"
+                assert set(contents(late)).isdisjoint(others), (
+                    "a message came to two members of one group"
+                )
         print(f"Of {WAVE} messages, the members received {len(shares[0])} and {len(shares[1])}.")  # noqa: T201
 
-    async def test_the_messages_of_a_key_go_to_one_member(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_the_messages_of_a_key_go_to_one_member(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         needs_key_affinity(bus)
         async with (
             bus.subscribe([topic], group=group) as first,
@@ -87,7 +99,9 @@ class Groups(BusSuite):
             shares = await self.share(bus, topic, "one-key-", [first, second], key="k")
         assert sorted(map(len, shares)) == [0, WAVE]
 
-    async def test_what_a_leaving_member_had_not_acknowledged_comes_to_another(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_what_a_leaving_member_had_not_acknowledged_comes_to_another(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         sent = spread(topic, 20)
         async with bus.subscribe([topic], group=group) as staying:
             async with bus.subscribe([topic], group=group) as leaving:
@@ -99,7 +113,9 @@ class Groups(BusSuite):
                     kept += await staying.receive(max_messages=1)
             await self.take(staying, set(values(sent)) - set(contents(kept)))
 
-    async def test_what_nobody_acknowledged_waits_for_the_next_member(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_what_nobody_acknowledged_waits_for_the_next_member(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         sent = messages(topic, 5)
         await bus.publish(sent)
         async with bus.subscribe([topic], group=group) as first:
@@ -107,7 +123,9 @@ class Groups(BusSuite):
         async with bus.subscribe([topic], group=group) as second:
             assert sorted(contents(await self.take(second, values(sent)))) == values(sent)
 
-    async def test_a_member_whose_task_is_cancelled_gives_back_what_it_had(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_a_member_whose_task_is_cancelled_gives_back_what_it_had(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         sent = messages(topic, 5)
         await bus.publish(sent)
         taken = anyio.Event()
@@ -135,7 +153,9 @@ class Groups(BusSuite):
         async with bus.subscribe([topic], group=group) as second:
             await self.take(second, values(sent))
 
-    async def test_what_is_published_while_nobody_listens_is_kept_for_the_group(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_what_is_published_while_nobody_listens_is_kept_for_the_group(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         await bus.publish([message(topic, "before")])
         async with bus.subscribe([topic], group=group) as first:
             await self.take(first, [b"before"], ack=True)
@@ -144,7 +164,9 @@ class Groups(BusSuite):
             await self.take(second, [b"meanwhile"])
 
     @pytest.mark.parametrize("wanted", ["first", "second"])
-    async def test_members_may_listen_to_different_topics(self, bus: Bus, topic: str, second_topic: str, group: str, wanted: str) -> None:
+    async def test_members_may_listen_to_different_topics(
+        self, bus: Bus, topic: str, second_topic: str, group: str, wanted: str
+    ) -> None:
         async with (
             bus.subscribe([topic], group=group) as first,
             bus.subscribe([second_topic], group=group) as second,
@@ -154,7 +176,9 @@ class Groups(BusSuite):
             got = await self.take(member, [wanted.encode()])
         assert set(contents(got)) == {wanted.encode()}
 
-    async def test_a_member_may_listen_to_more_topics_than_another(self, bus: Bus, topic: str, second_topic: str, group: str) -> None:
+    async def test_a_member_may_listen_to_more_topics_than_another(
+        self, bus: Bus, topic: str, second_topic: str, group: str
+    ) -> None:
         async with (
             bus.subscribe([topic, second_topic], group=group) as wide,
             bus.subscribe([topic], group=group) as narrow,
@@ -167,7 +191,9 @@ class Groups(BusSuite):
                     batch = await member.receive(max_messages=100)
                     await member.ack(batch)
                     got.extend(contents(batch))
-                    assert member is wide or not any(value.startswith(b"two-") for value in contents(batch))
+                    assert member is wide or not any(
+                        value.startswith(b"two-") for value in contents(batch)
+                    )
                 tasks.cancel_scope.cancel()
 
             with anyio.fail_after(self.patience):
@@ -175,7 +201,9 @@ class Groups(BusSuite):
                     tasks.start_soon(collect, wide)
                     tasks.start_soon(collect, narrow)
 
-    async def test_nothing_is_lost_while_members_come_and_go(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_nothing_is_lost_while_members_come_and_go(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         sent = spread(topic, 60)
         missing = set(values(sent))
 

@@ -1,4 +1,6 @@
-"""The bus suite: members that die, hang or do not receive, and what is kept for groups meanwhile."""
+"""The bus suite: members that die, hang or do not receive, and what is kept for groups
+meanwhile.
+"""
 
 from collections.abc import Sequence
 
@@ -48,7 +50,9 @@ class Members(BusSuite):
         async with bus.subscribe([topic], group=group) as third:
             await self.take(third, values(sent))
 
-    async def test_a_live_member_keeps_what_it_has_not_acknowledged(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_a_live_member_keeps_what_it_has_not_acknowledged(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         if self.silence_sec is None:
             pytest.skip("needs the attribute silence_sec")
         stolen: list[bytes] = []
@@ -59,7 +63,10 @@ class Members(BusSuite):
                 stolen.extend(set(contents(batch)) & set(contents(held)))
                 await member.ack(batch)
 
-        async with bus.subscribe([topic], group=group) as slow, bus.subscribe([topic], group=group) as quick:
+        async with (
+            bus.subscribe([topic], group=group) as slow,
+            bus.subscribe([topic], group=group) as quick,
+        ):
             await self.settled(bus, topic, [slow, quick])
             await bus.publish(spread(topic, 40, "held-"))
             with anyio.fail_after(self.patience):
@@ -73,7 +80,9 @@ class Members(BusSuite):
 class Keeping(BusSuite):
     """What is kept for other members and other groups."""
 
-    async def test_messages_that_an_idle_member_does_not_receive_go_to_others(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_messages_that_an_idle_member_does_not_receive_go_to_others(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         if bus.key_affinity:
             pytest.skip("with key affinity, an idle member keeps the messages of its keys")
         sent = spread(topic, 200)
@@ -95,7 +104,9 @@ class Keeping(BusSuite):
             await anyio.sleep(self.quiet_sec)
             assert await count(topic, group) <= 5 + self.prefetch
 
-    async def test_no_number_of_messages_removes_one_that_is_not_acknowledged(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_no_number_of_messages_removes_one_that_is_not_acknowledged(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         sent = [message(topic, "pending"), *messages(topic, self.many)]
         async with bus.subscribe([topic], group=group, max_unacked=self.many) as first:
             await bus.publish(sent)
@@ -115,13 +126,19 @@ class Keeping(BusSuite):
         async with bus.subscribe([topic], group=f"{group}-b") as second:
             await self.take(second, values(sent), ack=True)
 
-    async def held_back(self, subscription: Subscription, value: bytes, sent: Sequence[Message]) -> list[Delivery]:
-        """Receive everything, and acknowledge all but the messages with one value, which are returned."""
+    async def held_back(
+        self, subscription: Subscription, value: bytes, sent: Sequence[Message]
+    ) -> list[Delivery]:
+        """Receive everything, and acknowledge all but the messages with one value, which are
+        returned.
+        """
         missing, kept = set(values(sent)), list[Delivery]()
         with anyio.fail_after(self.patience):
             while missing:
                 batch = await subscription.receive(max_messages=500)
                 missing.difference_update(contents(batch))
                 kept += [delivery for delivery in batch if delivery.message.value == value]
-                await subscription.ack([delivery for delivery in batch if delivery.message.value != value])
+                await subscription.ack(
+                    [delivery for delivery in batch if delivery.message.value != value]
+                )
         return kept

@@ -29,7 +29,9 @@ CUTS = 4
 class MissingTopics(BusSuite):
     """Topics that do not exist, or not yet."""
 
-    async def test_publishing_to_a_topic_that_does_not_exist_creates_it_or_raises(self, bus: Bus, unique: str, group: str) -> None:
+    async def test_publishing_to_a_topic_that_does_not_exist_creates_it_or_raises(
+        self, bus: Bus, unique: str, group: str
+    ) -> None:
         missing = f"conformance.{unique}.missing"
         try:
             await bus.publish([message(missing, "one")])
@@ -150,14 +152,25 @@ class Outages(BusSuite):
             await self.survives_cuts(bus, subscription, topic, cut)
 
     async def test_a_listener_misses_nothing_when_its_connection_breaks(
-        self, bus: Bus, open_bus: OpenBus | None, broadcast: str, cut_connection: CutConnection | None
+        self,
+        bus: Bus,
+        open_bus: OpenBus | None,
+        broadcast: str,
+        cut_connection: CutConnection | None,
     ) -> None:
         cut = needed(cut_connection, "cut_connection")
-        async with needed(open_bus, "open_bus")() as publisher, bus.subscribe([broadcast], group=None) as subscription:
+        async with (
+            needed(open_bus, "open_bus")() as publisher,
+            bus.subscribe([broadcast], group=None) as subscription,
+        ):
             await self.survives_cuts(publisher, subscription, broadcast, cut)
 
-    async def survives_cuts(self, publisher: Bus, subscription: Subscription, topic: str, cut: CutConnection) -> None:
-        """Break connections while messages are published one by one, and see that the subscriber receives all of them."""
+    async def survives_cuts(
+        self, publisher: Bus, subscription: Subscription, topic: str, cut: CutConnection
+    ) -> None:
+        """Break connections while messages are published one by one, and see that the subscriber
+        receives all of them.
+        """
         sent = messages(topic, 10 * CUTS)
         got: list[bytes] = []
 
@@ -174,14 +187,18 @@ class Outages(BusSuite):
                     if number % (len(sent) // CUTS) == 5:
                         await cut()
                     await until_available(partial(publisher.publish, [item]))
-        assert set(values(sent)).issubset(got), f"not delivered within {self.patience} s: {sorted(set(values(sent)).difference(got))}"
+        assert set(values(sent)).issubset(got), (
+            f"not delivered within {self.patience} s: {sorted(set(values(sent)).difference(got))}"
+        )
 
     async def take_patiently(self, subscription: Subscription, wanted: list[bytes]) -> None:
         """Receive until each of these was seen, going on where the bus is out of reach."""
         missing = set(wanted)
         with anyio.fail_after(self.patience):
             while missing:
-                missing.difference_update(contents(await until_available(lambda: subscription.receive(max_messages=100))))
+                missing.difference_update(
+                    contents(await until_available(lambda: subscription.receive(max_messages=100)))
+                )
 
 
 async def _succeeds_or_is_unavailable(call: Callable[[], Awaitable[object]]) -> None:

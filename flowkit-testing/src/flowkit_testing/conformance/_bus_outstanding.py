@@ -12,30 +12,40 @@ from flowkit_testing.conformance._bus_base import BusSuite, message, messages, s
 class Outstanding(BusSuite):
     """How far a group is."""
 
-    async def test_publish_returns_the_places_that_the_deliveries_have(self, bus: Bus, topic: str, second_topic: str, group: str) -> None:
+    async def test_publish_returns_the_places_that_the_deliveries_have(
+        self, bus: Bus, topic: str, second_topic: str, group: str
+    ) -> None:
         sent = [*spread(topic, 30), *spread(second_topic, 10, "other")]
         places = known(bus, await bus.publish(sent))
         async with bus.subscribe([topic, second_topic], group=group) as subscription:
             got = await self.take(subscription, values(sent))
-        found = {delivery.message.value: (delivery.partition, delivery.position) for delivery in got}
+        found = {
+            delivery.message.value: (delivery.partition, delivery.position) for delivery in got
+        }
         assert [found[value] for value in values(sent)] == places
 
     async def test_publishing_nothing_returns_no_places(self, bus: Bus) -> None:
         assert list(await bus.publish([])) == []
 
-    async def test_everything_is_to_come_to_a_group_that_does_not_exist(self, bus: Bus, topic: str) -> None:
+    async def test_everything_is_to_come_to_a_group_that_does_not_exist(
+        self, bus: Bus, topic: str
+    ) -> None:
         places = known(bus, await bus.publish(spread(topic, 20)))
         outstanding = await self.outstanding(bus, topic, f"nobody-{topic}")
         assert all(is_to_come(place, outstanding) is bus.replay_for_new_groups for place in places)
         assert ends(outstanding) == ends_of(places, outstanding)
 
-    async def test_a_bus_without_places_answers_none(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_a_bus_without_places_answers_none(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         if bus.places:
             pytest.skip("this bus has places")
         assert list(await bus.publish(spread(topic, 3))) == [None] * 3
         assert await bus.outstanding(topic, group) is None
 
-    async def test_what_was_acknowledged_is_not_to_come(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_what_was_acknowledged_is_not_to_come(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         sent = spread(topic, 20)
         places = known(bus, await bus.publish(sent))
         async with bus.subscribe([topic], group=group) as subscription:
@@ -44,7 +54,9 @@ class Outstanding(BusSuite):
         assert not any(is_to_come(place, outstanding) for place in places)
         assert ends(outstanding) == ends_of(places, outstanding)
 
-    async def test_what_was_not_acknowledged_is_to_come(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_what_was_not_acknowledged_is_to_come(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         sent = messages(topic, 6)
         places = known(bus, await bus.publish(sent))
         async with bus.subscribe([topic], group=group) as subscription:
@@ -56,7 +68,9 @@ class Outstanding(BusSuite):
             assert is_to_come(places[2], await self.outstanding(bus, topic, group))
         assert is_to_come(places[2], await self.outstanding(bus, topic, group))
 
-    async def test_how_far_a_group_is_is_known_while_nobody_listens(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_how_far_a_group_is_is_known_while_nobody_listens(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         (early,) = known(bus, await bus.publish([message(topic, "early")]))
         async with bus.subscribe([topic], group=group) as subscription:
             await self.take(subscription, [b"early"], ack=True)
@@ -64,7 +78,9 @@ class Outstanding(BusSuite):
         outstanding = await self.read_to(bus, topic, group, [early])
         assert is_to_come(late, outstanding)
 
-    async def test_each_message_is_to_come_once_it_is_published(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_each_message_is_to_come_once_it_is_published(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         for number in range(3):
             (place,) = known(bus, await bus.publish([message(topic, f"m{number}")]))
             async with bus.subscribe([topic], group=group) as subscription:
@@ -72,7 +88,9 @@ class Outstanding(BusSuite):
                 await self.take(subscription, [b"m%d" % number], ack=True)
                 await self.read_to(bus, topic, group, [place])
 
-    async def test_how_far_a_group_is_is_its_own_affair(self, bus: Bus, topic: str, group: str) -> None:
+    async def test_how_far_a_group_is_is_its_own_affair(
+        self, bus: Bus, topic: str, group: str
+    ) -> None:
         sent = messages(topic, 3)
         places = known(bus, await bus.publish(sent))
         async with bus.subscribe([topic], group=f"{group}-b"):
@@ -82,7 +100,9 @@ class Outstanding(BusSuite):
             outstanding = await self.outstanding(bus, topic, f"{group}-b")
         assert all(is_to_come(place, outstanding) for place in places)
 
-    async def test_a_topic_that_does_not_exist_has_no_partitions(self, bus: Bus, group: str) -> None:
+    async def test_a_topic_that_does_not_exist_has_no_partitions(
+        self, bus: Bus, group: str
+    ) -> None:
         assert await bus.outstanding(f"nowhere.{group}", group) == ({} if bus.places else None)
 
     async def outstanding(self, bus: Bus, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
@@ -90,7 +110,9 @@ class Outstanding(BusSuite):
         assert found is not None, "a bus with places answers"
         return found
 
-    async def read_to(self, bus: Bus, topic: str, group: str, places: Iterable[Place]) -> Mapping[int, tuple[int, int]]:
+    async def read_to(
+        self, bus: Bus, topic: str, group: str, places: Iterable[Place]
+    ) -> Mapping[int, tuple[int, int]]:
         """What is outstanding once these are not to come any more."""
         with anyio.fail_after(self.patience):
             while True:

@@ -9,12 +9,16 @@ from flowkit_testing.conformance._bus_publication import Publishing
 from flowkit_testing.conformance._bus_receipt import Receiving
 
 
-class BusDeliveryConformance(Publishing, Outstanding, Receiving, Groups, Keeping, Acknowledging, Rejecting, Broadcasting):
+class BusDeliveryConformance(
+    Publishing, Outstanding, Receiving, Groups, Keeping, Acknowledging, Rejecting, Broadcasting
+):
     """The part of the suite in which nothing fails."""
 
 
 class BusFailureConformance(Members, MissingTopics, Outages):
-    """The part of the suite in which members die and servers fail, for those who run it apart with shorter time-outs."""
+    """The part of the suite in which members die and servers fail, for those who run it apart with
+    shorter time-outs.
+    """
 
 
 class BusConformance(BusDeliveryConformance, BusFailureConformance):
@@ -34,9 +38,11 @@ class BusConformance(BusDeliveryConformance, BusFailureConformance):
             def open_bus(self, bus):
                 return lambda: MyBus(dead_letter_topic="my.dlq")
 
-    ``open_bus`` gives further connections to the same server, not yet entered; ``closed_bus`` an entered bus that may not create topics;
-    ``bus_without_dead_letters`` one that cannot store dead letters. ``kill_member`` and ``pause_member`` run members in other processes
-    (:class:`~flowkit_testing.conformance.members.MemberProcesses` has both), ``stop_server`` and ``cut_connection`` make the server fail,
-    ``count_kept`` and ``count_taken`` look into it. Supply those that you can: a test without its fixture is skipped and says so.
-    ``patience``, ``quiet_sec``, ``silence_sec``, ``many`` and ``prefetch`` say how the server behaves.
+    ``open_bus`` gives further connections to the same server, not yet entered; ``closed_bus`` an
+    entered bus that may not create topics; ``bus_without_dead_letters`` one that cannot store dead
+    letters. ``kill_member`` and ``pause_member`` run members in other processes
+    (:class:`~flowkit_testing.conformance.members.MemberProcesses` has both), ``stop_server`` and
+    ``cut_connection`` make the server fail, ``count_kept`` and ``count_taken`` look into it. Supply
+    those that you can: a test without its fixture is skipped and says so. ``patience``,
+    ``quiet_sec``, ``silence_sec``, ``many`` and ``prefetch`` say how the server behaves.
     """

@@ -10,7 +10,9 @@ from flowkit.protocols import CheckResult
 
 
 class Conformance:
-    """The root of the suites. Its attributes are set by a subclass whose server is slower than memory."""
+    """The root of the suites. Its attributes are set by a subclass whose server is slower than
+    memory.
+    """
 
     pytestmark: ClassVar[pytest.MarkDecorator] = pytest.mark.anyio
 
@@ -42,6 +44,8 @@ def assert_well_formed(results: object) -> None:
 
 
 def assert_new(page: Collection[object], seen: Collection[object]) -> None:
-    """Check that a page repeats nothing of the pages before it, so that reading page by page ends."""
+    """Check that a page repeats nothing of the pages before it, so that reading page by page
+    ends.
+    """
     repeated = [item for item in page if item in seen]
     assert not repeated, f"a page repeats {repeated}"

@@ -13,16 +13,24 @@ Forget = Callable[[str], Awaitable[object]]
 
 
 def similar_texts(unique: str) -> list[str]:
-    """Return texts that differ by case, by spaces, by accents, by Unicode normal form, as patterns or in how they write a number."""
+    """Return texts that differ by case, by spaces, by accents, by Unicode normal form, as patterns
+    or in how they write a number.
+    """
     number = int(unique, 16)
     return [*(f"{unique}{ending}" for ending in ENDINGS), f" {unique}e", f"{number}", f"0{number}"]
 
 
-async def assert_kept_apart(unique: str, keep: Keep, find: Find, forget: Forget | None = None) -> None:
-    """Store a number under each of the similar texts, and check that each is found, and deleted, under its own text only."""
+async def assert_kept_apart(
+    unique: str, keep: Keep, find: Find, forget: Forget | None = None
+) -> None:
+    """Store a number under each of the similar texts, and check that each is found, and deleted,
+    under its own text only.
+    """
     texts = similar_texts(unique)
     for number, text in enumerate(texts):
-        assert list(await find(text)) == [], f"found under {text!r} before anything was stored there"
+        assert list(await find(text)) == [], (
+            f"found under {text!r} before anything was stored there"
+        )
         await keep(text, number)
     for number, text in enumerate(texts):
         assert list(await find(text)) == [number], f"found under {text!r}"

@@ -24,8 +24,9 @@ START_SEC = 60.0
 class Opener:
     """A function that another process can import and call to open the same data.
 
-    ``function`` is its name, such as ``my_package.testing:open_store``. It is called with ``arguments``, which JSON has, and returns an
-    asynchronous context manager: for a store or bus that itself, not yet entered, for an artifact store something that gives it.
+    ``function`` is its name, such as ``my_package.testing:open_store``. It is called with
+    ``arguments``, which JSON has, and returns an asynchronous context manager: for a store or bus
+    that itself, not yet entered, for an artifact store something that gives it.
     """
 
     function: str
@@ -44,7 +45,9 @@ class OtherProcess:
         try:
             return json.loads(await self.lines.receive_until(b"\n", LONGEST_LINE))
         except (anyio.EndOfStream, anyio.IncompleteRead):
-            raise AssertionError(f"the other process ended with status {await self.process.wait()}; its errors are on stderr") from None
+            raise AssertionError(
+                f"the other process ended with status {await self.process.wait()}; its errors are on stderr"
+            ) from None
 
     async def go(self) -> None:
         """Let it do its job, or go on with it."""
@@ -58,17 +61,30 @@ class OtherProcess:
 
 
 @asynccontextmanager
-async def other_processes(opener: Opener | None, *jobs: tuple[str, dict[str, Any]]) -> AsyncIterator[list[OtherProcess]]:
+async def other_processes(
+    opener: Opener | None, *jobs: tuple[str, dict[str, Any]]
+) -> AsyncIterator[list[OtherProcess]]:
     """Processes that have opened the adapter and wait for ``go``; leaving kills those that run."""
     if opener is None:
         pytest.skip("the adapter cannot be opened by another process: needs the fixture opener")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in [*sys.path, ""])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in [*sys.path, ""]),
+    }
     where = json.dumps([opener.function, *opener.arguments])
     async with AsyncExitStack() as stack:
         found = []
         for job in jobs:
-            command = [sys.executable, "-m", "flowkit_testing._conformance_jobs", where, json.dumps(job)]
-            process = await anyio.open_process(command, stdin=subprocess.PIPE, stderr=None, env=environment)
+            command = [
+                sys.executable,
+                "-m",
+                "flowkit_testing._conformance_jobs",
+                where,
+                json.dumps(job),
+            ]
+            process = await anyio.open_process(
+                command, stdin=subprocess.PIPE, stderr=None, env=environment
+            )
             stack.push_async_callback(_end, process)
             assert process.stdout is not None
             found.append(OtherProcess(process, BufferedByteReceiveStream(process.stdout)))

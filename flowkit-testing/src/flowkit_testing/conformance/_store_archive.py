@@ -6,13 +6,24 @@ import pytest
 
 from flowkit.protocols import ArchivedPart, ArtifactRecord, DeadLetter, Store, Stream
 from flowkit_testing.conformance._common import assert_new
-from flowkit_testing.conformance._store_base import NOON, OpenStore, StoreSuite, change, load_one, open_another, plain, record
+from flowkit_testing.conformance._store_base import (
+    NOON,
+    OpenStore,
+    StoreSuite,
+    change,
+    load_one,
+    open_another,
+    plain,
+    record,
+)
 
 
 class Archiving(StoreSuite):
     """Parts beside the record."""
 
-    async def archive(self, store: Store, task_id: str, *parts: ArchivedPart, version: int = 1) -> None:
+    async def archive(
+        self, store: Store, task_id: str, *parts: ArchivedPart, version: int = 1
+    ) -> None:
         (applied,) = await store.commit([change(task_id, version, archive=parts)])
         assert applied
 
@@ -22,39 +33,63 @@ class Archiving(StoreSuite):
         assert dict(await store.read_archive(task_id, ["a"])) == {"a": b"A"}
         assert dict(await store.read_archive(task_id, {"a", "b", "c"})) == {"a": b"A", "b": b"B"}
 
-    async def test_nothing_is_read_where_nothing_was_archived(self, store: Store, task_id: str) -> None:
+    async def test_nothing_is_read_where_nothing_was_archived(
+        self, store: Store, task_id: str
+    ) -> None:
         assert dict(await store.read_archive(task_id, ["a"])) == {}
         await store.create([record(task_id)])
         assert dict(await store.read_archive(task_id, ["a"])) == {}
         assert dict(await store.read_archive(task_id, [])) == {}
 
-    @pytest.mark.parametrize("name", ["plain", "a.b", "$set", "node[0]", "with space/and.slash", "ключ-✓", "n" * 300])
-    async def test_an_archived_part_may_have_any_name(self, store: Store, task_id: str, name: str) -> None:
+    @pytest.mark.parametrize(
+        "name", ["plain", "a.b", "$set", "node[0]", "with space/and.slash", "ключ-✓", "n" * 300]
+    )
+    async def test_an_archived_part_may_have_any_name(
+        self, store: Store, task_id: str, name: str
+    ) -> None:
         await store.create([record(task_id)])
         await self.archive(store, task_id, ArchivedPart(name, 1, b"data"))
         assert dict(await store.read_archive(task_id, [name])) == {name: b"data"}
-        assert [tuple(item) for item in await store.scan_archive(task_id, prefix=name)] == [(name, b"data")]
+        assert [tuple(item) for item in await store.scan_archive(task_id, prefix=name)] == [
+            (name, b"data")
+        ]
 
     @pytest.mark.parametrize("ranks", [(1, 2), (2, 1), (1, 3, 2), (0, 1), (9, 10)])
-    async def test_of_two_archived_parts_the_higher_rank_stays(self, store: Store, task_id: str, ranks: tuple[int, ...]) -> None:
+    async def test_of_two_archived_parts_the_higher_rank_stays(
+        self, store: Store, task_id: str, ranks: tuple[int, ...]
+    ) -> None:
         await store.create([record(task_id)])
         for version, rank in enumerate(ranks, 1):
-            await self.archive(store, task_id, ArchivedPart("a", rank, b"%d" % rank), version=version)
+            await self.archive(
+                store, task_id, ArchivedPart("a", rank, b"%d" % rank), version=version
+            )
         assert dict(await store.read_archive(task_id, ["a"])) == {"a": b"%d" % max(ranks)}
 
     @pytest.mark.parametrize("ranks", [(1, 2), (2, 1)])
-    async def test_of_two_archived_in_one_commit_the_higher_rank_stays(self, store: Store, task_id: str, ranks: tuple[int, ...]) -> None:
+    async def test_of_two_archived_in_one_commit_the_higher_rank_stays(
+        self, store: Store, task_id: str, ranks: tuple[int, ...]
+    ) -> None:
         await store.create([record(task_id)])
-        await self.archive(store, task_id, *(ArchivedPart("a", rank, b"%d" % rank) for rank in ranks))
-        assert [tuple(item) for item in await store.scan_archive(task_id, prefix="")] == [("a", b"2")]
+        await self.archive(
+            store, task_id, *(ArchivedPart("a", rank, b"%d" % rank) for rank in ranks)
+        )
+        assert [tuple(item) for item in await store.scan_archive(task_id, prefix="")] == [
+            ("a", b"2")
+        ]
 
-    async def test_a_refused_commit_does_not_replace_a_higher_rank(self, store: Store, task_id: str) -> None:
+    async def test_a_refused_commit_does_not_replace_a_higher_rank(
+        self, store: Store, task_id: str
+    ) -> None:
         await store.create([record(task_id)])
         await self.archive(store, task_id, ArchivedPart("a", 2, b"2"))
-        assert list(await store.commit([change(task_id, 1, archive=[ArchivedPart("a", 1, b"1")])])) == [False]
+        assert list(
+            await store.commit([change(task_id, 1, archive=[ArchivedPart("a", 1, b"1")])])
+        ) == [False]
         assert dict(await store.read_archive(task_id, ["a"])) == {"a": b"2"}
 
-    async def test_a_part_moves_to_the_archive_in_one_commit(self, store: Store, task_id: str) -> None:
+    async def test_a_part_moves_to_the_archive_in_one_commit(
+        self, store: Store, task_id: str
+    ) -> None:
         await store.create([record(task_id, parts={"n1": b"1", "n2": b"2"})])
         await store.commit([change(task_id, drop=["n1"], archive=[ArchivedPart("n1", 1, b"1")])])
         assert dict((await load_one(store, task_id)).parts) == {"n2": b"2"}
@@ -63,7 +98,9 @@ class Archiving(StoreSuite):
     async def test_many_archived_parts_are_read_at_once(self, store: Store, task_id: str) -> None:
         await store.create([record(task_id)])
         parts = {f"n{number}": b"%d" % number for number in range(300)}
-        await self.archive(store, task_id, *(ArchivedPart(name, 1, data) for name, data in parts.items()))
+        await self.archive(
+            store, task_id, *(ArchivedPart(name, 1, data) for name, data in parts.items())
+        )
         assert dict(await store.read_archive(task_id, [*parts, "unknown"])) == parts
 
     async def test_each_task_has_its_own_archive(self, store: Store, task_id: str) -> None:
@@ -72,7 +109,9 @@ class Archiving(StoreSuite):
         await self.archive(store, task_id, ArchivedPart("a", 1, b"mine"))
         await self.archive(store, other, ArchivedPart("a", 1, b"theirs"))
         assert dict(await store.read_archive(task_id, ["a"])) == {"a": b"mine"}
-        assert [tuple(item) for item in await store.scan_archive(other, prefix="")] == [("a", b"theirs")]
+        assert [tuple(item) for item in await store.scan_archive(other, prefix="")] == [
+            ("a", b"theirs")
+        ]
 
     async def test_a_large_part_is_archived(self, store: Store, task_id: str) -> None:
         await store.create([record(task_id)])
@@ -93,23 +132,40 @@ class Archiving(StoreSuite):
         self, store: Store, task_id: str, prefix: str, expected: list[str]
     ) -> None:
         await store.create([record(task_id)])
-        await self.archive(store, task_id, *(ArchivedPart(name, 1, name.encode()) for name in ("b", "a0", "a.c", "x[1]", "a", "a.b")))
-        assert [tuple(item) for item in await store.scan_archive(task_id, prefix=prefix)] == [(name, name.encode()) for name in expected]
+        await self.archive(
+            store,
+            task_id,
+            *(
+                ArchivedPart(name, 1, name.encode())
+                for name in ("b", "a0", "a.c", "x[1]", "a", "a.b")
+            ),
+        )
+        assert [tuple(item) for item in await store.scan_archive(task_id, prefix=prefix)] == [
+            (name, name.encode()) for name in expected
+        ]
 
     @pytest.mark.parametrize("limit", [1, 3, 10])
-    async def test_scanning_goes_on_after_a_name(self, store: Store, task_id: str, limit: int) -> None:
+    async def test_scanning_goes_on_after_a_name(
+        self, store: Store, task_id: str, limit: int
+    ) -> None:
         await store.create([record(task_id)])
         names = [f"n{number:02}" for number in range(10)]
-        await self.archive(store, task_id, *(ArchivedPart(name, 1, b"") for name in (*names, "other")))
+        await self.archive(
+            store, task_id, *(ArchivedPart(name, 1, b"") for name in (*names, "other"))
+        )
         seen: list[str] = []
-        while page := await store.scan_archive(task_id, prefix="n", after=seen[-1] if seen else "", limit=limit):
+        while page := await store.scan_archive(
+            task_id, prefix="n", after=seen[-1] if seen else "", limit=limit
+        ):
             assert len(page) <= limit
             found = [name for name, _ in page]
             assert_new(found, seen)
             seen += found
         assert seen == names
 
-    async def test_another_connection_reads_the_archive(self, store: Store, open_store: OpenStore | None, task_id: str) -> None:
+    async def test_another_connection_reads_the_archive(
+        self, store: Store, open_store: OpenStore | None, task_id: str
+    ) -> None:
         await store.create([record(task_id)])
         await self.archive(store, task_id, ArchivedPart("a", 1, b"A"))
         async with open_another(open_store) as other:
@@ -122,7 +178,9 @@ PURGES = 100
 
 
 class Purging(StoreSuite):
-    """Deleting. The tests purge what ended in 1970, so that they leave others alone on a shared server."""
+    """Deleting. The tests purge what ended in 1970, so that they leave others alone on a shared
+    server.
+    """
 
     async def purge_all(self, store: Store) -> None:
         for _ in range(PURGES):
@@ -130,11 +188,23 @@ class Purging(StoreSuite):
                 return
         pytest.fail(f"after {PURGES} calls of purge there is still something to delete")
 
-    async def test_a_purged_task_is_gone_with_its_archive_and_artifacts(self, store: Store, task_id: str) -> None:
+    async def test_a_purged_task_is_gone_with_its_archive_and_artifacts(
+        self, store: Store, task_id: str
+    ) -> None:
         await store.create([record(task_id, pipeline=task_id)])
         stream = Stream(task_id, "node")
         await store.artifacts.put([ArtifactRecord(stream, "u", True, b"{}", b"{}", NOON)])
-        await store.commit([change(task_id, status="finished", finished_at=LONG_AGO, wake_at=1.0, archive=[ArchivedPart("a", 1, b"A")])])
+        await store.commit(
+            [
+                change(
+                    task_id,
+                    status="finished",
+                    finished_at=LONG_AGO,
+                    wake_at=1.0,
+                    archive=[ArchivedPart("a", 1, b"A")],
+                )
+            ]
+        )
         await self.purge_all(store)
         assert dict(await store.load([task_id])) == {}
         assert dict(await store.read_archive(task_id, ["a"])) == {}
@@ -147,10 +217,17 @@ class Purging(StoreSuite):
         self, store: Store, open_store: OpenStore | None, task_id: str
     ) -> None:
         stream = Stream(task_id, "node")
-        await store.create([record(task_id, parts={"old": b"1", "state": b"1"}, idempotency_key=f"key-{task_id}")])
-        await store.artifacts.put([ArtifactRecord(stream, uid, True, b"{}", b"{}", NOON) for uid in ("u", "v")])
+        await store.create(
+            [record(task_id, parts={"old": b"1", "state": b"1"}, idempotency_key=f"key-{task_id}")]
+        )
+        await store.artifacts.put(
+            [ArtifactRecord(stream, uid, True, b"{}", b"{}", NOON) for uid in ("u", "v")]
+        )
         old = change(
-            task_id, finished_at=LONG_AGO, put={"late": b"1"}, archive=[ArchivedPart("a", 9, b"old"), ArchivedPart("b", 1, b"old")]
+            task_id,
+            finished_at=LONG_AGO,
+            put={"late": b"1"},
+            archive=[ArchivedPart("a", 9, b"old"), ArchivedPart("b", 1, b"old")],
         )
         await store.commit([old])
         await self.purge_all(store)
@@ -166,12 +243,25 @@ class Purging(StoreSuite):
                 assert await one.artifacts.known(stream, ["u", "v"]) == set()
         await store.commit([change(task_id, archive=[ArchivedPart("a", 1, b"new")])])
         assert dict(await store.read_archive(task_id, ["a", "b"])) == {"a": b"new"}
-        assert list(await store.artifacts.put([ArtifactRecord(stream, "v", True, b"{}", b"{}", NOON)])) == [True]
+        assert list(
+            await store.artifacts.put([ArtifactRecord(stream, "v", True, b"{}", b"{}", NOON)])
+        ) == [True]
         assert [found.position for found in await store.artifacts.read(stream)] == [1]
 
     async def test_the_dead_letters_of_a_purged_task_stay(self, store: Store, task_id: str) -> None:
         await store.create([record(task_id)])
-        letters = [DeadLetter(f"{task_id}-{number}", LONG_AGO, "batch", "code", "error", task_id, data=b"x" * number) for number in (0, 9)]
+        letters = [
+            DeadLetter(
+                f"{task_id}-{number}",
+                LONG_AGO,
+                "batch",
+                "code",
+                "error",
+                task_id,
+                data=b"x" * number,
+            )
+            for number in (0, 9)
+        ]
         await store.park(letters)
         await store.commit([change(task_id, finished_at=LONG_AGO)])
         await self.purge_all(store)
@@ -184,18 +274,26 @@ class Purging(StoreSuite):
         assert list(await store.commit([change(task_id)])) == [False]
 
     async def test_the_key_of_a_purged_task_is_free_again(self, store: Store, task_id: str) -> None:
-        await store.create([record(task_id, finished_at=LONG_AGO, idempotency_key=f"key-{task_id}")])
+        await store.create(
+            [record(task_id, finished_at=LONG_AGO, idempotency_key=f"key-{task_id}")]
+        )
         await self.purge_all(store)
         again = f"{task_id}-again"
-        assert list(await store.create([record(again, idempotency_key=f"key-{task_id}")])) == [again]
+        assert list(await store.create([record(again, idempotency_key=f"key-{task_id}")])) == [
+            again
+        ]
 
     @pytest.mark.parametrize("finished_at", [None, LONG_AGO * 2, NOON])
-    async def test_a_task_that_did_not_end_before_stays(self, store: Store, task_id: str, finished_at: float | None) -> None:
+    async def test_a_task_that_did_not_end_before_stays(
+        self, store: Store, task_id: str, finished_at: float | None
+    ) -> None:
         await store.create([record(task_id, finished_at=finished_at)])
         await self.purge_all(store)
         assert set(await store.load([task_id])) == {task_id}
 
-    async def test_a_task_that_is_old_and_has_not_ended_stays(self, store: Store, task_id: str) -> None:
+    async def test_a_task_that_is_old_and_has_not_ended_stays(
+        self, store: Store, task_id: str
+    ) -> None:
         await store.create([record(task_id, created_at=LONG_AGO, wake_at=LONG_AGO)])
         await self.purge_all(store)
         assert set(await store.load([task_id])) == {task_id}
@@ -206,7 +304,9 @@ class Purging(StoreSuite):
         await self.purge_all(store)
         assert set(await store.load([task_id])) == {task_id}
 
-    async def test_purging_says_how_many_and_keeps_to_its_limit(self, store: Store, task_id: str) -> None:
+    async def test_purging_says_how_many_and_keeps_to_its_limit(
+        self, store: Store, task_id: str
+    ) -> None:
         await self.purge_all(store)
         ids = [f"{task_id}-{number}" for number in range(3)]
         await store.create([record(name, finished_at=LONG_AGO) for name in ids])

@@ -24,17 +24,23 @@ class StoreSuite(Conformance):
 
     @pytest.fixture
     def open_store(self) -> OpenStore | None:
-        """A callable that gives another store, not yet entered, over the same data; tests that need one are skipped without."""
+        """A callable that gives another store, not yet entered, over the same data; tests that need
+        one are skipped without.
+        """
         return None
 
     @pytest.fixture
     def open_namespace(self) -> OpenNamespace | None:
-        """A callable that gives a store, not yet entered, for a namespace on the same server; tests that need one are skipped without."""
+        """A callable that gives a store, not yet entered, for a namespace on the same server; tests
+        that need one are skipped without.
+        """
         return None
 
     @pytest.fixture
     def opener(self) -> Opener | None:
-        """How another process opens the same data; tests that need another process are skipped without."""
+        """How another process opens the same data; tests that need another process are skipped
+        without.
+        """
         return None
 
     @pytest.fixture
@@ -57,11 +63,21 @@ def in_namespace(open_namespace: OpenNamespace | None, namespace: str) -> Store:
 
 
 def record(
-    task_id: str, *, spec: bytes = b'{"nodes":[]}', parts: Mapping[str, bytes] | None = None, op_id: str = "created", **header: Any
+    task_id: str,
+    *,
+    spec: bytes = b'{"nodes":[]}',
+    parts: Mapping[str, bytes] | None = None,
+    op_id: str = "created",
+    **header: Any,
 ) -> TaskRecord:
     """A new task; what is not given is plain."""
     fields: dict[str, Any] = {"status": "queued", "created_at": NOON} | header
-    return TaskRecord(TaskHeader(task_id, **fields), spec, {"state": b'{"n":0}'} if parts is None else parts, op_id=op_id)
+    return TaskRecord(
+        TaskHeader(task_id, **fields),
+        spec,
+        {"state": b'{"n":0}'} if parts is None else parts,
+        op_id=op_id,
+    )
 
 
 def change(
@@ -77,7 +93,9 @@ def change(
     archive: Sequence[ArchivedPart] = (),
 ) -> Commit:
     """A commit; what is not given is plain."""
-    return Commit(task_id, expected_version, op_id, status, wake_at, finished_at, put or {}, drop, archive)
+    return Commit(
+        task_id, expected_version, op_id, status, wake_at, finished_at, put or {}, drop, archive
+    )
 
 
 async def load_one(store: Store, task_id: str) -> TaskRecord:

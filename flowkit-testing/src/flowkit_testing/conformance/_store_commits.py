@@ -7,26 +7,60 @@ import pytest
 
 from flowkit.errors import RecordTooLarge
 from flowkit.protocols import ArchivedPart, Commit, Store
-from flowkit_testing.conformance._store_base import NOON, OpenStore, StoreSuite, change, load_one, open_another, plain, record
+from flowkit_testing.conformance._store_base import (
+    NOON,
+    OpenStore,
+    StoreSuite,
+    change,
+    load_one,
+    open_another,
+    plain,
+    record,
+)
 
 
 class Committing(StoreSuite):
     """All of a commit, or none of it."""
 
-    async def test_a_commit_changes_what_it_says_and_nothing_else(self, store: Store, task_id: str) -> None:
-        created = record(task_id, parts={"keep": b"1", "replace": b"1", "gone": b"1"}, pipeline="p", labels={"l": "1"}, wake_at=5.0)
+    async def test_a_commit_changes_what_it_says_and_nothing_else(
+        self, store: Store, task_id: str
+    ) -> None:
+        created = record(
+            task_id,
+            parts={"keep": b"1", "replace": b"1", "gone": b"1"},
+            pipeline="p",
+            labels={"l": "1"},
+            wake_at=5.0,
+        )
         await store.create([created])
         commit = change(
-            task_id, op_id="op-1", status="finished", wake_at=7.5, finished_at=NOON, put={"replace": b"2", "new": b"2"}, drop=["gone"]
+            task_id,
+            op_id="op-1",
+            status="finished",
+            wake_at=7.5,
+            finished_at=NOON,
+            put={"replace": b"2", "new": b"2"},
+            drop=["gone"],
         )
         assert list(await store.commit([commit])) == [True]
         expected = record(
-            task_id, parts={"keep": b"1", "replace": b"2", "new": b"2"}, pipeline="p", labels={"l": "1"},
-            status="finished", wake_at=7.5, finished_at=NOON, op_id="op-1",
-        )  # fmt: skip
+            task_id,
+            parts={"keep": b"1", "replace": b"2", "new": b"2"},
+            pipeline="p",
+            labels={"l": "1"},
+            status="finished",
+            wake_at=7.5,
+            finished_at=NOON,
+            op_id="op-1",
+        )
         task = plain(await load_one(store, task_id))
         assert task.version == 2
-        assert (task.header, task.spec, task.parts, task.op_id) == (expected.header, expected.spec, expected.parts, expected.op_id)
+        assert (task.header, task.spec, task.parts, task.op_id) == (
+            expected.header,
+            expected.spec,
+            expected.parts,
+            expected.op_id,
+        )
 
     async def test_a_commit_may_clear_times(self, store: Store, task_id: str) -> None:
         await store.create([record(task_id, wake_at=5.0, finished_at=6.0)])
@@ -40,13 +74,17 @@ class Committing(StoreSuite):
         task = await load_one(store, task_id)
         assert (task.version, dict(task.parts)) == (2, {"state": b'{"n":0}'})
 
-    async def test_dropping_a_part_that_is_not_there_is_allowed(self, store: Store, task_id: str) -> None:
+    async def test_dropping_a_part_that_is_not_there_is_allowed(
+        self, store: Store, task_id: str
+    ) -> None:
         await store.create([record(task_id)])
         assert list(await store.commit([change(task_id, drop=["nothing", "state"])])) == [True]
         assert dict((await load_one(store, task_id)).parts) == {}
 
     @pytest.mark.parametrize(
-        "value", [b"{}", b'""', '{"k.e$y":"grün ✓ \\u0000"}'.encode(), b'"' + b"x" * 200_000 + b'"'], ids=lambda v: str(len(v))
+        "value",
+        [b"{}", b'""', '{"k.e$y":"grün ✓ \\u0000"}'.encode(), b'"' + b"x" * 200_000 + b'"'],
+        ids=lambda v: str(len(v)),
     )
     async def test_parts_keep_their_bytes(self, store: Store, task_id: str, value: bytes) -> None:
         await store.create([record(task_id)])
@@ -61,54 +99,87 @@ class Committing(StoreSuite):
         await store.commit([change(task_id, op_id="op-1", wake_at=3.0)])
         before = plain(await load_one(store, task_id))
         stale = change(
-            task_id, expected_version, op_id="stale", status="lost", wake_at=9.0, put={"state": b"9", "new": b"9"}, drop=["state"]
+            task_id,
+            expected_version,
+            op_id="stale",
+            status="lost",
+            wake_at=9.0,
+            put={"state": b"9", "new": b"9"},
+            drop=["state"],
         )
         assert list(await store.commit([stale])) == [False]
         assert plain(await load_one(store, task_id)) == before
 
-    async def test_a_commit_of_a_task_that_does_not_exist_is_refused(self, store: Store, task_id: str) -> None:
+    async def test_a_commit_of_a_task_that_does_not_exist_is_refused(
+        self, store: Store, task_id: str
+    ) -> None:
         assert list(await store.commit([change(task_id), change(task_id, 0)])) == [False, False]
         assert dict(await store.load([task_id])) == {}
 
     async def test_committing_nothing_is_allowed(self, store: Store) -> None:
         assert list(await store.commit([])) == []
 
-    async def test_the_commits_of_different_tasks_are_independent(self, store: Store, task_id: str) -> None:
+    async def test_the_commits_of_different_tasks_are_independent(
+        self, store: Store, task_id: str
+    ) -> None:
         ids = [f"{task_id}-{number}" for number in range(4)]
         await store.create([record(name) for name in ids if not name.endswith("2")])
         commits = [change(ids[0]), change(ids[1], 7), change(ids[2]), change(ids[3])]
         assert list(await store.commit(commits)) == [True, False, False, True]
-        assert {name: task.version for name, task in (await store.load(ids)).items()} == {ids[0]: 2, ids[1]: 1, ids[3]: 2}
+        assert {name: task.version for name, task in (await store.load(ids)).items()} == {
+            ids[0]: 2,
+            ids[1]: 1,
+            ids[3]: 2,
+        }
 
-    async def test_of_several_commits_of_a_task_the_first_that_fits_is_applied(self, store: Store, task_id: str) -> None:
+    async def test_of_several_commits_of_a_task_the_first_that_fits_is_applied(
+        self, store: Store, task_id: str
+    ) -> None:
         await store.create([record(task_id)])
-        commits = [change(task_id, 5, op_id="stale"), change(task_id, 1, op_id="first"), change(task_id, 1, op_id="second")]
+        commits = [
+            change(task_id, 5, op_id="stale"),
+            change(task_id, 1, op_id="first"),
+            change(task_id, 1, op_id="second"),
+        ]
         assert list(await store.commit(commits)) == [False, True, False]
         assert (await load_one(store, task_id)).op_id == "first"
 
     async def test_many_tasks_commit_at_once(self, store: Store, task_id: str) -> None:
         ids = [f"{task_id}-{number}" for number in range(300)]
         await store.create([record(name) for name in ids])
-        answers = await store.commit([change(name, 1 + number % 2, op_id=name) for number, name in enumerate(ids)])
+        answers = await store.commit(
+            [change(name, 1 + number % 2, op_id=name) for number, name in enumerate(ids)]
+        )
         assert list(answers) == [number % 2 == 0 for number in range(300)]
-        assert all(task.op_id == (name if task.version == 2 else "created") for name, task in (await store.load(ids)).items())
+        assert all(
+            task.op_id == (name if task.version == 2 else "created")
+            for name, task in (await store.load(ids)).items()
+        )
 
     @pytest.mark.parametrize("count", [2, 8])
-    async def test_of_commits_at_the_same_time_one_is_applied(self, store: Store, task_id: str, count: int) -> None:
+    async def test_of_commits_at_the_same_time_one_is_applied(
+        self, store: Store, task_id: str, count: int
+    ) -> None:
         await store.create([record(task_id)])
         assert await self.race([store] * count, task_id)
 
-    async def test_of_commits_over_two_connections_one_is_applied(self, store: Store, open_store: OpenStore | None, task_id: str) -> None:
+    async def test_of_commits_over_two_connections_one_is_applied(
+        self, store: Store, open_store: OpenStore | None, task_id: str
+    ) -> None:
         await store.create([record(task_id)])
         async with open_another(open_store) as other:
             await self.race([store, other] * 4, task_id)
 
     async def race(self, stores: list[Store], task_id: str) -> str:
-        """Commit the same version through each; the operation that won, after everything agrees with it."""
+        """Commit the same version through each; the operation that won, after everything agrees
+        with it.
+        """
         won: list[str] = []
 
         async def commit(store: Store, op_id: str) -> None:
-            (applied,) = await store.commit([change(task_id, op_id=op_id, put={"state": op_id.encode()})])
+            (applied,) = await store.commit(
+                [change(task_id, op_id=op_id, put={"state": op_id.encode()})]
+            )
             if applied:
                 won.append(op_id)
 
@@ -120,7 +191,9 @@ class Committing(StoreSuite):
         assert (task.version, task.parts["state"]) == (2, task.op_id.encode())
         return task.op_id
 
-    async def test_counting_by_compare_and_set_counts_each_once(self, store: Store, task_id: str) -> None:
+    async def test_counting_by_compare_and_set_counts_each_once(
+        self, store: Store, task_id: str
+    ) -> None:
         await store.create([record(task_id, parts={"n": b"0"})])
 
         async def count_to_five() -> None:
@@ -137,7 +210,9 @@ class Committing(StoreSuite):
         task = await load_one(store, task_id)
         assert (task.parts["n"], task.version) == (b"20", 21)
 
-    async def test_what_the_committer_changes_afterwards_is_not_seen(self, store: Store, task_id: str) -> None:
+    async def test_what_the_committer_changes_afterwards_is_not_seen(
+        self, store: Store, task_id: str
+    ) -> None:
         await store.create([record(task_id)])
         put = {"state": b"1"}
         await store.commit([Commit(task_id, 1, "op", "running", None, None, put)])
@@ -152,7 +227,11 @@ class Committing(StoreSuite):
             pytest.skip("the store has no limit")
         await store.create([record(task_id)])
         huge = b'"' + b"x" * self.oversize_bytes + b'"'
-        parts = {"put": {"state": huge}} if where == "part" else {"archive": [ArchivedPart("huge", 1, huge)], "put": {"state": b"1"}}
+        parts = (
+            {"put": {"state": huge}}
+            if where == "part"
+            else {"archive": [ArchivedPart("huge", 1, huge)], "put": {"state": b"1"}}
+        )
         with pytest.raises(RecordTooLarge):
             await store.commit([change(task_id, **parts)])
         assert plain(await load_one(store, task_id)) == record(task_id)
@@ -163,14 +242,18 @@ class Committing(StoreSuite):
 class Waiting(StoreSuite):
     """Being told of a change."""
 
-    async def test_a_change_that_has_happened_is_told_at_once(self, store: Store, task_id: str) -> None:
+    async def test_a_change_that_has_happened_is_told_at_once(
+        self, store: Store, task_id: str
+    ) -> None:
         await store.create([record(task_id)])
         await store.commit([change(task_id)])
         with anyio.fail_after(self.patience):
             await store.wait_for_change(task_id, 0)
             await store.wait_for_change(task_id, 1)
 
-    async def test_a_task_that_does_not_exist_is_not_waited_for(self, store: Store, task_id: str) -> None:
+    async def test_a_task_that_does_not_exist_is_not_waited_for(
+        self, store: Store, task_id: str
+    ) -> None:
         with anyio.fail_after(self.patience):
             await store.wait_for_change(task_id, 1)
 
@@ -189,7 +272,9 @@ class Waiting(StoreSuite):
         assert scope.cancelled_caught
 
     @pytest.mark.parametrize("waiters", [1, 5])
-    async def test_a_commit_is_told_to_everyone_who_waits(self, store: Store, task_id: str, waiters: int) -> None:
+    async def test_a_commit_is_told_to_everyone_who_waits(
+        self, store: Store, task_id: str, waiters: int
+    ) -> None:
         await store.create([record(task_id)])
         with anyio.fail_after(self.patience):
             async with anyio.create_task_group() as tasks:
@@ -198,7 +283,9 @@ class Waiting(StoreSuite):
                 await anyio.sleep(self.quiet_sec / 10)
                 await store.commit([change(task_id)])
 
-    async def test_a_wait_that_was_cancelled_leaves_the_others(self, store: Store, task_id: str) -> None:
+    async def test_a_wait_that_was_cancelled_leaves_the_others(
+        self, store: Store, task_id: str
+    ) -> None:
         await store.create([record(task_id)])
         with anyio.fail_after(self.patience):
             async with anyio.create_task_group() as tasks:
@@ -215,7 +302,9 @@ class Waiting(StoreSuite):
                 for version in (1, 2, 3):
                     await store.commit([change(task_id, version)])
 
-    async def test_a_commit_over_another_connection_is_told(self, store: Store, open_store: OpenStore | None, task_id: str) -> None:
+    async def test_a_commit_over_another_connection_is_told(
+        self, store: Store, open_store: OpenStore | None, task_id: str
+    ) -> None:
         await store.create([record(task_id)])
         async with open_another(open_store) as other:
             with anyio.fail_after(self.patience):
@@ -224,7 +313,9 @@ class Waiting(StoreSuite):
                     await anyio.sleep(self.quiet_sec / 10)
                     await other.commit([change(task_id)])
 
-    async def test_a_wait_for_the_end_ignores_other_changes(self, store: Store, task_id: str) -> None:
+    async def test_a_wait_for_the_end_ignores_other_changes(
+        self, store: Store, task_id: str
+    ) -> None:
         await store.create([record(task_id)])
         await store.commit([change(task_id)])
         with anyio.move_on_after(self.quiet_sec) as scope:
@@ -233,20 +324,26 @@ class Waiting(StoreSuite):
                 await store.wait_for_change(task_id, 1, ended=True)
         assert scope.cancelled_caught
 
-    async def test_a_wait_for_the_end_waits_for_a_later_version_than_the_given_one(self, store: Store, task_id: str) -> None:
+    async def test_a_wait_for_the_end_waits_for_a_later_version_than_the_given_one(
+        self, store: Store, task_id: str
+    ) -> None:
         await store.create([record(task_id, finished_at=NOON)])
         with anyio.move_on_after(self.quiet_sec) as scope:
             await store.wait_for_change(task_id, 1, ended=True)
         assert scope.cancelled_caught
 
-    async def test_an_end_that_has_happened_is_told_at_once(self, store: Store, task_id: str) -> None:
+    async def test_an_end_that_has_happened_is_told_at_once(
+        self, store: Store, task_id: str
+    ) -> None:
         await store.create([record(task_id)])
         await store.commit([change(task_id, finished_at=NOON)])
         with anyio.fail_after(self.patience):
             await store.wait_for_change(task_id, 1, ended=True)
             await store.wait_for_change(f"{task_id}-unknown", 1, ended=True)
 
-    async def test_an_end_is_told_to_everyone_who_waits_for_it(self, store: Store, task_id: str) -> None:
+    async def test_an_end_is_told_to_everyone_who_waits_for_it(
+        self, store: Store, task_id: str
+    ) -> None:
         await store.create([record(task_id)])
         with anyio.fail_after(self.patience):
             async with anyio.create_task_group() as tasks:
@@ -256,7 +353,9 @@ class Waiting(StoreSuite):
                 await store.commit([change(task_id)])
                 await store.commit([change(task_id, 2, finished_at=NOON)])
 
-    async def test_an_end_over_another_connection_is_told(self, store: Store, open_store: OpenStore | None, task_id: str) -> None:
+    async def test_an_end_over_another_connection_is_told(
+        self, store: Store, open_store: OpenStore | None, task_id: str
+    ) -> None:
         await store.create([record(task_id)])
         async with open_another(open_store) as other:
             with anyio.fail_after(self.patience):
@@ -266,7 +365,9 @@ class Waiting(StoreSuite):
                     await other.commit([change(task_id, finished_at=NOON)])
 
     @pytest.mark.parametrize("ended", [False, True])
-    async def test_a_wait_for_a_task_that_is_purged_ends(self, store: Store, task_id: str, ended: bool) -> None:
+    async def test_a_wait_for_a_task_that_is_purged_ends(
+        self, store: Store, task_id: str, ended: bool
+    ) -> None:
         await store.create([record(task_id, finished_at=1000.0)])
         with anyio.fail_after(self.patience):
             async with anyio.create_task_group() as tasks:

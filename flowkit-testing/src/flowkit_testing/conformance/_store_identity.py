@@ -63,7 +63,9 @@ class ArchivedPartName(Kind):
     async def keep(self, text: str, number: int) -> None:
         await self.store.create([record(self.own)])
         version = (await load_one(self.store, self.own)).version
-        await self.store.commit([change(self.own, version, archive=[ArchivedPart(text, 1, b"%d" % number)])])
+        await self.store.commit(
+            [change(self.own, version, archive=[ArchivedPart(text, 1, b"%d" % number)])]
+        )
 
     async def find(self, text: str) -> Sequence[int]:
         return [int(data) for data in (await self.store.read_archive(self.own, [text])).values()]
@@ -106,7 +108,9 @@ class WorkerId(Kind):
         assert await self.store.renew_session(WorkerSession(text, ["r"], number, NOON)) is None
 
     async def find(self, text: str) -> Sequence[int]:
-        return [session.beat for session in await self.store.sessions() if session.worker_id == text]
+        return [
+            session.beat for session in await self.store.sessions() if session.worker_id == text
+        ]
 
     async def forget(self, text: str) -> None:
         await self.store.end_session(text)
@@ -125,7 +129,9 @@ class LetterId(Kind):
 
 class TaskIdOfLetter(Kind):
     async def keep(self, text: str, number: int) -> None:
-        await self.store.park([DeadLetter(f"{self.own}-{number}", NOON, "node", "code", f"{number}", text)])
+        await self.store.park(
+            [DeadLetter(f"{self.own}-{number}", NOON, "node", "code", f"{number}", text)]
+        )
 
     async def find(self, text: str) -> Sequence[int]:
         return [int(letter.error) for letter in await self.store.dead_letters(task_id=text)]
@@ -150,13 +156,19 @@ class Identity(StoreSuite):
     """Two texts are the same only if all their characters are."""
 
     @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-    async def test_ids_and_names_are_compared_exactly(self, store: Store, unique: str, kind: type[Kind]) -> None:
+    async def test_ids_and_names_are_compared_exactly(
+        self, store: Store, unique: str, kind: type[Kind]
+    ) -> None:
         texts = kind(store, f"own-{unique}")
         await assert_kept_apart(unique, texts.keep, texts.find, texts.forget)
 
     async def test_idempotency_keys_are_compared_exactly(self, store: Store, unique: str) -> None:
         keys = {f"own-{unique}-{number}": key for number, key in enumerate(similar_texts(unique))}
         for task_id, key in keys.items():
-            assert list(await store.create([record(task_id, idempotency_key=key)])) == [task_id], f"{key!r} was taken for another key"
-        again = await store.create([record(f"{task_id}-again", idempotency_key=key) for task_id, key in keys.items()])
+            assert list(await store.create([record(task_id, idempotency_key=key)])) == [task_id], (
+                f"{key!r} was taken for another key"
+            )
+        again = await store.create(
+            [record(f"{task_id}-again", idempotency_key=key) for task_id, key in keys.items()]
+        )
         assert list(again) == [*keys]

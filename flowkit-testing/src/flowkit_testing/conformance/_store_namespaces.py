@@ -2,8 +2,24 @@
 
 from contextlib import AsyncExitStack
 
-from flowkit.protocols import ArchivedPart, ArtifactRecord, DeadLetter, Store, Stream, TaskQuery, WorkerSession
-from flowkit_testing.conformance._store_base import NOON, OpenNamespace, StoreSuite, change, in_namespace, load_one, record
+from flowkit.protocols import (
+    ArchivedPart,
+    ArtifactRecord,
+    DeadLetter,
+    Store,
+    Stream,
+    TaskQuery,
+    WorkerSession,
+)
+from flowkit_testing.conformance._store_base import (
+    NOON,
+    OpenNamespace,
+    StoreSuite,
+    change,
+    in_namespace,
+    load_one,
+    record,
+)
 
 LONG_AGO = 1000.0
 
@@ -11,9 +27,14 @@ LONG_AGO = 1000.0
 class Namespaces(StoreSuite):
     """Nothing of one namespace is seen, changed or deleted through another."""
 
-    async def both(self, stack: AsyncExitStack, open_namespace: OpenNamespace | None, unique: str) -> tuple[Store, Store]:
+    async def both(
+        self, stack: AsyncExitStack, open_namespace: OpenNamespace | None, unique: str
+    ) -> tuple[Store, Store]:
         """Stores of two namespaces; the name of one begins with that of the other."""
-        first, second = in_namespace(open_namespace, f"n{unique}"), in_namespace(open_namespace, f"n{unique}_b")
+        first, second = (
+            in_namespace(open_namespace, f"n{unique}"),
+            in_namespace(open_namespace, f"n{unique}_b"),
+        )
         return await stack.enter_async_context(first), await stack.enter_async_context(second)
 
     async def test_tasks_of_two_namespaces_may_have_one_id_and_one_key(
@@ -22,10 +43,16 @@ class Namespaces(StoreSuite):
         async with AsyncExitStack() as stack:
             first, second = await self.both(stack, open_namespace, unique)
             for number, store in enumerate((first, second)):
-                created = record(task_id, spec=b"%d" % number, idempotency_key="key", wake_at=NOON + number)
+                created = record(
+                    task_id, spec=b"%d" % number, idempotency_key="key", wake_at=NOON + number
+                )
                 assert list(await store.create([created])) == [task_id]
-            await first.commit([change(task_id, wake_at=NOON, archive=[ArchivedPart("a", 1, b"A")])])
-            await first.artifacts.put([ArtifactRecord(Stream(task_id, "node"), "u", True, b"{}", b"{}", NOON)])
+            await first.commit(
+                [change(task_id, wake_at=NOON, archive=[ArchivedPart("a", 1, b"A")])]
+            )
+            await first.artifacts.put(
+                [ArtifactRecord(Stream(task_id, "node"), "u", True, b"{}", b"{}", NOON)]
+            )
             assert (await load_one(first, task_id)).version == 2
             task = await load_one(second, task_id)
             assert (task.spec, task.version) == (b"1", 1)
@@ -45,9 +72,13 @@ class Namespaces(StoreSuite):
             assert list(await second.due(before=NOON, limit=10)) == []
             assert list(await second.sessions()) == []
             assert list(await second.dead_letters()) == []
-            assert [task.header.task_id for task in (await first.list_tasks(TaskQuery()))[0]] == [task_id]
+            assert [task.header.task_id for task in (await first.list_tasks(TaskQuery()))[0]] == [
+                task_id
+            ]
 
-    async def test_nothing_is_deleted_in_another_namespace(self, open_namespace: OpenNamespace | None, unique: str, task_id: str) -> None:
+    async def test_nothing_is_deleted_in_another_namespace(
+        self, open_namespace: OpenNamespace | None, unique: str, task_id: str
+    ) -> None:
         async with AsyncExitStack() as stack:
             first, second = await self.both(stack, open_namespace, unique)
             await first.create([record(task_id, finished_at=LONG_AGO)])
@@ -60,11 +91,20 @@ class Namespaces(StoreSuite):
             assert [found.letter_id for found in await first.dead_letters()] == ["letter"]
             assert [found.worker_id for found in await first.sessions()] == ["worker"]
 
-    async def test_namespaces_are_compared_exactly(self, open_namespace: OpenNamespace | None, unique: str, task_id: str) -> None:
+    async def test_namespaces_are_compared_exactly(
+        self, open_namespace: OpenNamespace | None, unique: str, task_id: str
+    ) -> None:
         names = [f"n{unique}a_b", f"n{unique}A_b", f"n{unique}a-b", f"n{unique}axb"]
         async with AsyncExitStack() as stack:
-            stores = [await stack.enter_async_context(in_namespace(open_namespace, name)) for name in names]
+            stores = [
+                await stack.enter_async_context(in_namespace(open_namespace, name))
+                for name in names
+            ]
             for number, store in enumerate(stores):
-                assert list(await store.load([task_id])) == [], f"{names[number]} shows a task of another namespace"
+                assert list(await store.load([task_id])) == [], (
+                    f"{names[number]} shows a task of another namespace"
+                )
                 await store.create([record(task_id, spec=b"%d" % number)])
-            assert [(await load_one(store, task_id)).spec for store in stores] == [b"%d" % number for number in range(len(stores))]
+            assert [(await load_one(store, task_id)).spec for store in stores] == [
+                b"%d" % number for number in range(len(stores))
+            ]

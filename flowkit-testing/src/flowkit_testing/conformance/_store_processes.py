@@ -15,13 +15,18 @@ SIZE = 300_000
 
 
 class Processes(StoreSuite):
-    """The store as several processes use it. An adapter that lives in one process skips these tests."""
+    """The store as several processes use it. An adapter that lives in one process skips these
+    tests.
+    """
 
     async def test_of_commits_by_two_processes_one_is_applied_for_each_version(
         self, store: Store, opener: Opener | None, task_id: str
     ) -> None:
         await store.create([record(task_id)])
-        jobs = [("commit_each_version", {"task_id": task_id, "name": name, "versions": VERSIONS}) for name in ("one", "other")]
+        jobs = [
+            ("commit_each_version", {"task_id": task_id, "name": name, "versions": VERSIONS})
+            for name in ("one", "other")
+        ]
         async with other_processes(opener, *jobs) as (one, other):
             with anyio.fail_after(self.patience):
                 await one.go()
@@ -30,9 +35,13 @@ class Processes(StoreSuite):
         assert sorted([*applied["one"], *applied["other"]]) == list(range(1, VERSIONS + 1))
         task = await load_one(store, task_id)
         assert task.version == VERSIONS + 1
-        assert task.op_id in {f"{name}-{VERSIONS}" for name, versions in applied.items() if VERSIONS in versions}
+        assert task.op_id in {
+            f"{name}-{VERSIONS}" for name, versions in applied.items() if VERSIONS in versions
+        }
 
-    async def test_a_commit_by_another_process_is_told(self, store: Store, opener: Opener | None, task_id: str) -> None:
+    async def test_a_commit_by_another_process_is_told(
+        self, store: Store, opener: Opener | None, task_id: str
+    ) -> None:
         await store.create([record(task_id)])
         job = ("commit_each_version", {"task_id": task_id, "name": "other", "versions": 1})
         async with other_processes(opener, job) as (other,):
@@ -46,10 +55,14 @@ class Processes(StoreSuite):
     async def test_a_process_that_is_killed_leaves_each_commit_whole_or_absent(
         self, store: Store, opener: Opener | None, task_id: str
     ) -> None:
-        await store.create([record(task_id, parts={"first": value_of(1, SIZE), "second": value_of(1, SIZE)})])
+        await store.create(
+            [record(task_id, parts={"first": value_of(1, SIZE), "second": value_of(1, SIZE)})]
+        )
         confirmed = 1
         for _ in range(2):
-            async with other_processes(opener, ("commit_until_killed", {"task_id": task_id, "size": SIZE})) as (other,):
+            async with other_processes(
+                opener, ("commit_until_killed", {"task_id": task_id, "size": SIZE})
+            ) as (other,):
                 with anyio.fail_after(self.patience):
                     await other.go()
                     for _ in range(CONFIRMED):
@@ -58,9 +71,14 @@ class Processes(StoreSuite):
                     await other.kill()
             task = await load_one(store, task_id)
             assert task.version >= confirmed
-            assert dict(task.parts) == {"first": value_of(task.version, SIZE), "second": value_of(task.version, SIZE)}
+            assert dict(task.parts) == {
+                "first": value_of(task.version, SIZE),
+                "second": value_of(task.version, SIZE),
+            }
             assert task.op_id == f"op-{task.version - 1}"
             names = [f"version{version:06}" for version in range(2, task.version + 1)]
             archived = await store.read_archive(task_id, names)
-            assert dict(archived) == {name: value_of(version, SIZE) for version, name in enumerate(names, 2)}
+            assert dict(archived) == {
+                name: value_of(version, SIZE) for version, name in enumerate(names, 2)
+            }
             confirmed = task.version

@@ -7,14 +7,24 @@ import pytest
 
 from flowkit.protocols import Store, TaskQuery, TaskRecord
 from flowkit_testing.conformance._common import assert_new
-from flowkit_testing.conformance._store_base import NOON, OpenStore, StoreSuite, change, open_another, plain, record
+from flowkit_testing.conformance._store_base import (
+    NOON,
+    OpenStore,
+    StoreSuite,
+    change,
+    open_another,
+    plain,
+    record,
+)
 
 EVERYTHING = 1_000_000
 MOST_PAGES = 100
 
 
 class FindingDue(StoreSuite):
-    """Tasks that somebody should look at. Others may be due on a shared server; only the test's own are looked at."""
+    """Tasks that somebody should look at. Others may be due on a shared server; only the test's own
+    are looked at.
+    """
 
     async def due(self, store: Store, task_id: str, *, before: float) -> list[str]:
         found = await store.due(before=before, limit=EVERYTHING)
@@ -27,7 +37,9 @@ class FindingDue(StoreSuite):
         assert await self.due(store, task_id, before=NOON + 0.5) == [""]
 
     async def test_the_earliest_comes_first(self, store: Store, task_id: str) -> None:
-        await store.create([record(f"{task_id}{number}", wake_at=NOON + number) for number in (3, 1, 4, 2)])
+        await store.create(
+            [record(f"{task_id}{number}", wake_at=NOON + number) for number in (3, 1, 4, 2)]
+        )
         assert await self.due(store, task_id, before=NOON + 3) == ["1", "2", "3"]
 
     async def test_a_task_without_a_time_is_never_due(self, store: Store, task_id: str) -> None:
@@ -38,8 +50,14 @@ class FindingDue(StoreSuite):
         await store.create([record(task_id, wake_at=NOON)])
         assert [await self.due(store, task_id, before=NOON) for _ in range(2)] == [[""], [""]]
 
-    @pytest.mark.parametrize(("wake_at", "expected"), [(None, []), (NOON + 5, []), (NOON - 5, [""])], ids=["cleared", "later", "earlier"])
-    async def test_a_commit_sets_the_time(self, store: Store, task_id: str, wake_at: float | None, expected: list[str]) -> None:
+    @pytest.mark.parametrize(
+        ("wake_at", "expected"),
+        [(None, []), (NOON + 5, []), (NOON - 5, [""])],
+        ids=["cleared", "later", "earlier"],
+    )
+    async def test_a_commit_sets_the_time(
+        self, store: Store, task_id: str, wake_at: float | None, expected: list[str]
+    ) -> None:
         await store.create([record(task_id, wake_at=NOON)])
         await store.commit([change(task_id, wake_at=wake_at)])
         assert await self.due(store, task_id, before=NOON) == expected
@@ -56,8 +74,12 @@ class FindingDue(StoreSuite):
         assert await self.due(store, task_id, before=NOON) == [""]
 
     @pytest.mark.parametrize("limit", [1, 3])
-    async def test_no_more_are_given_than_asked_for(self, store: Store, task_id: str, limit: int) -> None:
-        await store.create([record(f"{task_id}{number}", wake_at=NOON + number) for number in range(5)])
+    async def test_no_more_are_given_than_asked_for(
+        self, store: Store, task_id: str, limit: int
+    ) -> None:
+        await store.create(
+            [record(f"{task_id}{number}", wake_at=NOON + number) for number in range(5)]
+        )
         found = list(await store.due(before=NOON + 9, limit=limit))
         assert len(found) == limit
         assert found == list(await store.due(before=NOON + 9, limit=EVERYTHING))[:limit]
@@ -73,7 +95,9 @@ class Listing(StoreSuite):
         pages: list[list[str]] = []
         after: str | None = None
         for _ in range(MOST_PAGES):
-            found, after = await store.list_tasks(TaskQuery(**{"pipeline": task_id, **query, "after": after}))
+            found, after = await store.list_tasks(
+                TaskQuery(**{"pipeline": task_id, **query, "after": after})
+            )
             page = names(found, task_id)
             assert_new(page, [name for page in pages for name in page])
             pages.append(page)
@@ -82,22 +106,31 @@ class Listing(StoreSuite):
             assert isinstance(after, str)
         pytest.fail(f"after {MOST_PAGES} pages there is another one")
 
-    async def create(self, store: Store, task_id: str, suffixes: Sequence[object], **header: Any) -> None:
+    async def create(
+        self, store: Store, task_id: str, suffixes: Sequence[object], **header: Any
+    ) -> None:
         """Tasks of the test's pipeline, each a second newer than the one before."""
         await store.create(
-            [record(f"{task_id}{suffix}", pipeline=task_id, **{"created_at": NOON + n, **header}) for n, suffix in enumerate(suffixes)]
+            [
+                record(f"{task_id}{suffix}", pipeline=task_id, **{"created_at": NOON + n, **header})
+                for n, suffix in enumerate(suffixes)
+            ]
         )
 
     async def test_the_newest_comes_first(self, store: Store, task_id: str) -> None:
         await self.create(store, task_id, ["b", "c", "a"])
         assert await self.everything(store, task_id) == ["a", "c", "b"]
 
-    async def test_tasks_of_the_same_time_are_ordered_by_id(self, store: Store, task_id: str) -> None:
+    async def test_tasks_of_the_same_time_are_ordered_by_id(
+        self, store: Store, task_id: str
+    ) -> None:
         await self.create(store, task_id, ["b", "d", "a", "c"], created_at=NOON)
         assert await self.everything(store, task_id) in (["a", "b", "c", "d"], ["d", "c", "b", "a"])
 
     async def test_whole_records_are_listed(self, store: Store, task_id: str) -> None:
-        created = record(task_id, pipeline=task_id, labels={"l": "1"}, spec=b"[1]", parts={"a": b"1"})
+        created = record(
+            task_id, pipeline=task_id, labels={"l": "1"}, spec=b"[1]", parts={"a": b"1"}
+        )
         await store.create([created])
         (found,), after = await store.list_tasks(TaskQuery(pipeline=task_id))
         assert plain(found) == created
@@ -109,33 +142,56 @@ class Listing(StoreSuite):
         (found,), _ = await store.list_tasks(TaskQuery(pipeline=task_id))
         assert (found.version, found.header.status, found.parts["state"]) == (2, "finished", b"1")
 
-    async def test_nothing_is_listed_where_nothing_matches(self, store: Store, task_id: str) -> None:
+    async def test_nothing_is_listed_where_nothing_matches(
+        self, store: Store, task_id: str
+    ) -> None:
         found, after = await store.list_tasks(TaskQuery(pipeline=task_id))
         assert (list(found), after) == ([], None)
 
     @pytest.mark.parametrize(
         ("statuses", "expected"),
-        [((), ["c", "b", "a"]), (["queued"], ["a"]), (["running", "queued"], ["b", "a"]), (["lost"], [])],
+        [
+            ((), ["c", "b", "a"]),
+            (["queued"], ["a"]),
+            (["running", "queued"], ["b", "a"]),
+            (["lost"], []),
+        ],
         ids=["any", "one", "two", "none"],
     )
-    async def test_tasks_are_found_by_status(self, store: Store, task_id: str, statuses: Sequence[str], expected: list[str]) -> None:
+    async def test_tasks_are_found_by_status(
+        self, store: Store, task_id: str, statuses: Sequence[str], expected: list[str]
+    ) -> None:
         await self.create(store, task_id, ["a", "b", "c"])
-        await store.commit([change(f"{task_id}b", status="running"), change(f"{task_id}c", status="finished")])
+        await store.commit(
+            [change(f"{task_id}b", status="running"), change(f"{task_id}c", status="finished")]
+        )
         assert await self.everything(store, task_id, statuses=statuses) == expected
 
     @pytest.mark.parametrize(
         ("labels", "expected"),
-        [({}, ["c", "b", "a"]), ({"x": "1"}, ["b", "a"]), ({"x": "1", "y.z": "2"}, ["b"]), ({"x": "2"}, []), ({"$y": "1"}, [])],
+        [
+            ({}, ["c", "b", "a"]),
+            ({"x": "1"}, ["b", "a"]),
+            ({"x": "1", "y.z": "2"}, ["b"]),
+            ({"x": "2"}, []),
+            ({"$y": "1"}, []),
+        ],
         ids=["any", "one", "both", "other-value", "other-key"],
     )
-    async def test_tasks_are_found_by_labels(self, store: Store, task_id: str, labels: dict[str, str], expected: list[str]) -> None:
-        for number, (suffix, own) in enumerate([("a", {"x": "1"}), ("b", {"x": "1", "y.z": "2", "w": "3"}), ("c", {})]):
+    async def test_tasks_are_found_by_labels(
+        self, store: Store, task_id: str, labels: dict[str, str], expected: list[str]
+    ) -> None:
+        for number, (suffix, own) in enumerate(
+            [("a", {"x": "1"}), ("b", {"x": "1", "y.z": "2", "w": "3"}), ("c", {})]
+        ):
             await self.create(store, task_id, [suffix], created_at=NOON + number, labels=own)
         assert await self.everything(store, task_id, labels=labels) == expected
 
     async def test_tasks_are_found_by_pipeline(self, store: Store, task_id: str) -> None:
         label = {"test": task_id}
-        await store.create([record(f"{task_id}{name}", pipeline=name, labels=label) for name in (None, "p", "q")])
+        await store.create(
+            [record(f"{task_id}{name}", pipeline=name, labels=label) for name in (None, "p", "q")]
+        )
         assert await self.everything(store, task_id, pipeline="p", labels=label) == ["p"]
         assert len(await self.everything(store, task_id, pipeline=None, labels=label)) == 3
 
@@ -143,22 +199,34 @@ class Listing(StoreSuite):
         await self.create(store, task_id, ["a", "b"], labels={"x": "1"})
         await self.create(store, task_id, ["c", "d"], labels={"x": "2"})
         await store.commit([change(f"{task_id}{suffix}", status="finished") for suffix in "bd"])
-        assert await self.everything(store, task_id, labels={"x": "1"}, statuses=["finished"]) == ["b"]
+        assert await self.everything(store, task_id, labels={"x": "1"}, statuses=["finished"]) == [
+            "b"
+        ]
 
-    @pytest.mark.parametrize(("count", "sizes"), [(5, [2, 2, 1]), (4, [2, 2]), (2, [2]), (1, [1]), (0, [0])])
-    async def test_pages_are_full_and_the_last_one_says_so(self, store: Store, task_id: str, count: int, sizes: list[int]) -> None:
+    @pytest.mark.parametrize(
+        ("count", "sizes"), [(5, [2, 2, 1]), (4, [2, 2]), (2, [2]), (1, [1]), (0, [0])]
+    )
+    async def test_pages_are_full_and_the_last_one_says_so(
+        self, store: Store, task_id: str, count: int, sizes: list[int]
+    ) -> None:
         await self.create(store, task_id, range(count))
         pages = await self.pages(store, task_id, limit=2)
         assert [len(page) for page in pages] == sizes
-        assert [name for page in pages for name in page] == [str(number) for number in reversed(range(count))]
+        assert [name for page in pages for name in page] == [
+            str(number) for number in reversed(range(count))
+        ]
 
     @pytest.mark.parametrize("limit", [1, 2, 3])
-    async def test_paging_goes_through_tasks_of_the_same_time(self, store: Store, task_id: str, limit: int) -> None:
+    async def test_paging_goes_through_tasks_of_the_same_time(
+        self, store: Store, task_id: str, limit: int
+    ) -> None:
         await self.create(store, task_id, range(7), created_at=NOON)
         found = await self.everything(store, task_id, limit=limit)
         assert found in ([*"0123456"], [*"6543210"])
 
-    async def test_tasks_created_between_two_pages_neither_repeat_nor_hide_others(self, store: Store, task_id: str) -> None:
+    async def test_tasks_created_between_two_pages_neither_repeat_nor_hide_others(
+        self, store: Store, task_id: str
+    ) -> None:
         await self.create(store, task_id, range(4))
         first, after = await store.list_tasks(TaskQuery(pipeline=task_id, limit=2))
         await self.create(store, task_id, ["new", "newer"], created_at=NOON + 100)
@@ -168,10 +236,18 @@ class Listing(StoreSuite):
 
     async def test_paging_goes_on_with_filters(self, store: Store, task_id: str) -> None:
         await self.create(store, task_id, range(9))
-        await store.commit([change(f"{task_id}{number}", status="finished") for number in range(0, 9, 2)])
-        assert await self.pages(store, task_id, statuses=["finished"], limit=2) == [["8", "6"], ["4", "2"], ["0"]]
+        await store.commit(
+            [change(f"{task_id}{number}", status="finished") for number in range(0, 9, 2)]
+        )
+        assert await self.pages(store, task_id, statuses=["finished"], limit=2) == [
+            ["8", "6"],
+            ["4", "2"],
+            ["0"],
+        ]
 
-    async def test_everything_is_listed_where_nothing_is_asked_for(self, store: Store, task_id: str) -> None:
+    async def test_everything_is_listed_where_nothing_is_asked_for(
+        self, store: Store, task_id: str
+    ) -> None:
         await self.create(store, task_id, range(3), created_at=NOON * 2)
         found, after = await store.list_tasks(TaskQuery(limit=2))
         assert len(found) == 2
@@ -179,7 +255,9 @@ class Listing(StoreSuite):
         times = [task.header.created_at for task in found]
         assert times == sorted(times, reverse=True)
 
-    async def test_another_connection_goes_on_with_the_next_page(self, store: Store, open_store: OpenStore | None, task_id: str) -> None:
+    async def test_another_connection_goes_on_with_the_next_page(
+        self, store: Store, open_store: OpenStore | None, task_id: str
+    ) -> None:
         await self.create(store, task_id, range(3))
         _, after = await store.list_tasks(TaskQuery(pipeline=task_id, limit=2))
         async with open_another(open_store) as other:

@@ -27,7 +27,8 @@ class StoreConformance(
     Namespaces,
     Processes,
 ):
-    """A test for each promise of :class:`flowkit.protocols.Store`; its artifacts have :class:`ArtifactStoreConformance`.
+    """A test for each promise of :class:`flowkit.protocols.Store`; its artifacts have
+    :class:`ArtifactStoreConformance`.
 
     Subclass it and supply the fixture ``store``, an entered store::
 
@@ -47,7 +48,8 @@ class StoreConformance(
 
     - ``open_store`` gives further connections to the same data, not yet entered;
     - ``open_namespace`` gives a store, not yet entered, for the namespace that it is called with;
-    - ``opener`` is an :class:`Opener`: how other processes open the same data. The suite runs some, and kills them.
+    - ``opener`` is an :class:`Opener`: how other processes open the same data. The suite runs some,
+      and kills them.
 
     ``patience`` and ``quiet_sec`` say how slow the server may be.
     """

@@ -1,4 +1,6 @@
-"""Members of groups in processes of their own, for the fixtures ``kill_member`` and ``pause_member`` of the bus suite."""
+"""Members of groups in processes of their own, for the fixtures ``kill_member`` and
+``pause_member`` of the bus suite.
+"""
 
 import os
 import signal
@@ -11,7 +13,8 @@ from flowkit_testing.conformance._processes import Opener, OtherProcess, other_p
 class MemberProcesses:
     """Starts members over a bus that another process can open.
 
-    ``opener`` is ``module:function``; the function takes the ``arguments`` and returns a bus that was not entered yet.
+    ``opener`` is ``module:function``; the function takes the ``arguments`` and returns a bus that
+    was not entered yet.
     """
 
     def __init__(self, opener: str, *arguments: object) -> None:

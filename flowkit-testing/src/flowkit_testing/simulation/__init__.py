@@ -1,6 +1,8 @@
-"""A whole FlowKit in which everything goes wrong that may, run again and again from seeds, and the same each time.
+"""A whole FlowKit in which everything goes wrong that may, run again and again from seeds, and the
+same each time.
 
-``simulate(scenario)`` for a function, ``@pytest.mark.flowkit_sim(seeds=200, faults="all")`` for a test.
+``simulate(scenario)`` for a function, ``@pytest.mark.flowkit_sim(seeds=200, faults="all")`` for a
+test.
 """
 
 from flowkit_testing.simulation._cluster import Post, ProcessDied, SimCluster
@@ -9,7 +11,17 @@ from flowkit_testing.simulation._faults import PROFILES, Faults
 from flowkit_testing.simulation._invariants import Invariant, InvariantBroken
 from flowkit_testing.simulation._loop import SimulationError
 from flowkit_testing.simulation._report import Report, SimulationFailed
-from flowkit_testing.simulation._runner import Outcome, Scenario, Setup, Stuck, crash_everywhere, outcomes, run_seed, setup_of, simulate
+from flowkit_testing.simulation._runner import (
+    Outcome,
+    Scenario,
+    Setup,
+    Stuck,
+    crash_everywhere,
+    outcomes,
+    run_seed,
+    setup_of,
+    simulate,
+)
 
 __all__ = [
     "PROFILES",

@@ -21,7 +21,9 @@ DEAD_LETTER_TOPIC = "flowkit.dlq"
 class Seat:
     """A subscription on the broker's side."""
 
-    def __init__(self, process: Process, topics: Sequence[str], group: str | None, max_unacked: int) -> None:
+    def __init__(
+        self, process: Process, topics: Sequence[str], group: str | None, max_unacked: int
+    ) -> None:
         self.process = process
         self.topics = list(topics)
         self.group = group
@@ -40,7 +42,9 @@ class Seat:
 class BusServer:
     """Topics and groups, and what happens to requests on arrival."""
 
-    def __init__(self, world: World, broker: Broker, *, max_message_bytes: int = 1024 * 1024) -> None:
+    def __init__(
+        self, world: World, broker: Broker, *, max_message_bytes: int = 1024 * 1024
+    ) -> None:
         self.world = world
         self.broker = broker
         self.max_message_bytes = max_message_bytes
@@ -68,7 +72,10 @@ class BusServer:
         elif world.strikes("publish_refused", who):
             world.settle(future, None, BusUnavailable("publish: refused"))
         elif world.strikes("publish_partial", who):
-            parts = {name: world.chances.random() < 0.5 for name in dict.fromkeys(message.key for message in messages)}
+            parts = {
+                name: world.chances.random() < 0.5
+                for name in dict.fromkeys(message.key for message in messages)
+            }
             self.append([message for message in messages if parts[message.key]], who)
             world.settle(future, None, BusUnavailable("publish: some were not confirmed"))
         elif world.strikes("publish_unconfirmed", who):
@@ -79,7 +86,9 @@ class BusServer:
 
     def append(self, messages: list[Message], who: str) -> list[Place]:
         for message in messages:
-            self.world.note("bus", f"{message.topic} <- {message.key} {kind_of(message.value)} by {who}")
+            self.world.note(
+                "bus", f"{message.topic} <- {message.key} {kind_of(message.value)} by {who}"
+            )
         for watch in self.on_arrival:
             watch(messages)
         self.use([message.topic for message in messages])
@@ -89,7 +98,9 @@ class BusServer:
         for message, (partition, position) in zip(messages, places, strict=True):
             log = self.broker.topics[message.topic].partitions[partition]
             unread = all(cursor.next <= position for cursor in log.cursors) and position < log.end
-            if unread and self.world.strikes("tail_loss", who, f"{message.topic}.{partition} from {position}"):
+            if unread and self.world.strikes(
+                "tail_loss", who, f"{message.topic}.{partition} from {position}"
+            ):
                 self.broker.lose_tail(message.topic, partition, log.end - position)
         return places
 
@@ -102,7 +113,9 @@ class BusServer:
         if self.down:
             self.world.settle(future, None, BusUnavailable("outstanding: the bus is out of reach"))
         else:
-            self.world.settle(future, self.broker.outstanding(topic, group) if self.broker.places else None)
+            self.world.settle(
+                future, self.broker.outstanding(topic, group) if self.broker.places else None
+            )
 
     # ------------------------------------------------------------ seats in groups
 
@@ -126,7 +139,9 @@ class BusServer:
             seat.source = self.broker.listen(seat.topics, wake=wake)
         else:
             self.world.note("bus", f"{seat.process.name} joins {seat.group}")
-            seat.source = self.broker.join(seat.group, seat.topics, max_unacked=seat.max_unacked, wake=wake)
+            seat.source = self.broker.join(
+                seat.group, seat.topics, max_unacked=seat.max_unacked, wake=wake
+            )
 
     def leave(self, seat: Seat) -> None:
         """The end of a subscription."""
@@ -207,7 +222,11 @@ class BusServer:
         source, world = seat.source, self.world
         if isinstance(source, Listener):
             found = source.fetch(seat.wanted)
-            return [delivery for delivery in found if not world.strikes("broadcast_lost", seat.process.name)]
+            return [
+                delivery
+                for delivery in found
+                if not world.strikes("broadcast_lost", seat.process.name)
+            ]
         assert source is not None
         if not world.active:
             return source.fetch(seat.wanted)
@@ -224,7 +243,9 @@ class BusServer:
         found = source.fetch(seat.wanted)
         source.ready.extend(held)
         if held and not found:
-            self._look_soon(seat, max(0.001, min(self._held[cursor] for cursor in held) - world.now()))
+            self._look_soon(
+                seat, max(0.001, min(self._held[cursor] for cursor in held) - world.now())
+            )
         return found
 
     def heal(self) -> None:
@@ -295,7 +316,9 @@ class SimBus:
 
         def create(future: "asyncio.Future[None]") -> None:
             if self.server.down:
-                self.server.world.settle(future, None, BusUnavailable("ensure_topics: the bus is out of reach"))
+                self.server.world.settle(
+                    future, None, BusUnavailable("ensure_topics: the bus is out of reach")
+                )
                 return
             for spec in specs:
                 self.server.broker.create(spec)
@@ -306,22 +329,33 @@ class SimBus:
     async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
         for message in messages:
             if len(message.value) > self.max_message_bytes:
-                raise MessageTooLarge(f"a message of {len(message.value)} bytes is above the limit of {self.max_message_bytes}")
+                raise MessageTooLarge(
+                    f"a message of {len(message.value)} bytes is above the limit of {self.max_message_bytes}"
+                )
         world = self.server.world
         for watch in self.server.on_publish:
             watch(messages)
         if world.strikes("publish_late", self.process.name):
             # What is sent after it comes after it: a producer keeps its order.
             self._last_arrival = max(self._last_arrival, world.now()) + world.between(0.05, 10)
-            world.call(self._last_arrival - world.now(), self.server.append, list(messages), self.process.name)
+            world.call(
+                self._last_arrival - world.now(),
+                self.server.append,
+                list(messages),
+                self.process.name,
+            )
             future: asyncio.Future[None] = world.loop.create_future()
             world.call(0.05, world.settle, future, None, BusUnavailable("publish: timed out"))
             await future
-        places: Sequence[Place | None] = await self._ask(self.server.publish, list(messages), self.process.name)
+        places: Sequence[Place | None] = await self._ask(
+            self.server.publish, list(messages), self.process.name
+        )
         return places if self.places else [None] * len(messages)
 
     async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]] | None:
-        found: Mapping[int, tuple[int, int]] | None = await self._ask(self.server.outstanding, topic, group)
+        found: Mapping[int, tuple[int, int]] | None = await self._ask(
+            self.server.outstanding, topic, group
+        )
         return found
 
     async def _ask(self, arrive: Any, *args: Any) -> Any:
@@ -335,7 +369,9 @@ class SimBus:
         self._last_arrival = max(self._last_arrival, world.now() + world.latency())
         world.call(self._last_arrival - world.now(), arrive, *args)
 
-    def subscribe(self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000) -> AbstractAsyncContextManager[Subscription]:
+    def subscribe(
+        self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000
+    ) -> AbstractAsyncContextManager[Subscription]:
         return self._subscribe(Seat(self.process, topics, group, max_unacked))
 
     @asynccontextmanager

@@ -28,7 +28,11 @@ class PatientClient(Client):
     on_retry: Callable[[str], None]
 
     def __init__(
-        self, *, submit: Callable[[dict[str, Any]], Awaitable[str]] | None, on_retry: Callable[[str], None], **options: Any
+        self,
+        *,
+        submit: Callable[[dict[str, Any]], Awaitable[str]] | None,
+        on_retry: Callable[[str], None],
+        **options: Any,
     ) -> None:
         """``submit`` carries out submissions somewhere else."""
         super().__init__(**options)
@@ -118,8 +122,11 @@ class PatientClient(Client):
         return await self._patiently(lambda: find(**query))
 
     async def retry_dead_letters(self, letter_ids: Collection[str]) -> list[Redriven]:
-        # From the store itself: what is listed depends on tasks, of which the next read may find a newer version.
-        for letter in await self._patiently(lambda: self.store.dead_letters(letter_ids=letter_ids, limit=len(letter_ids))):
+        # From the store itself: what is listed depends on tasks, of which the next read may find a
+        # newer version.
+        for letter in await self._patiently(
+            lambda: self.store.dead_letters(letter_ids=letter_ids, limit=len(letter_ids))
+        ):
             if letter.task_id is not None:
                 self.on_retry(letter.task_id)
                 self.told.pop(letter.task_id, None)

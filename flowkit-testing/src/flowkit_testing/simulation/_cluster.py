@@ -1,4 +1,6 @@
-"""The cluster that a scenario works with: the shape of :class:`flowkit_testing.Cluster`, and a world in which things go wrong."""
+"""The cluster that a scenario works with: the shape of :class:`flowkit_testing.Cluster`, and a
+world in which things go wrong.
+"""
 
 import asyncio
 from collections import Counter
@@ -24,7 +26,12 @@ from flowkit_testing.simulation._store import SimStore, StoreServer
 from flowkit_testing.simulation._world import World
 
 COORDINATOR = CoordinatorConfig(
-    heartbeat_soft_sec=5, heartbeat_hard_sec=10, lease_ttl_sec=10, scheduler_tick_sec=5, cancel_grace_sec=5, outbox_max_retry=4
+    heartbeat_soft_sec=5,
+    heartbeat_hard_sec=10,
+    lease_ttl_sec=10,
+    scheduler_tick_sec=5,
+    cancel_grace_sec=5,
+    outbox_max_retry=4,
 )
 WORKER = WorkerConfig(hb_interval_sec=2, stop_grace_sec=10, cancel_grace_sec=4)
 """What simulated processes are configured with, unless told otherwise."""
@@ -49,15 +56,19 @@ class Post:
 
     @property
     def service(self) -> Any:
-        """The :class:`~flowkit.Coordinator` or :class:`~flowkit.worker.Worker` of the process here at present, if it lives."""
+        """The :class:`~flowkit.Coordinator` or :class:`~flowkit.worker.Worker` of the process here
+        at present, if it lives.
+        """
         return self.process.service if self.process is not None and self.process.alive else None
 
 
 class SimCluster:
-    """Coordinators and workers as processes that can die anywhere, on a bus and a store that fail as their protocols allow.
+    """Coordinators and workers as processes that can die anywhere, on a bus and a store that fail
+    as their protocols allow.
 
-    A scenario gets it, submits with :meth:`run` or :attr:`client`, and looks at what came of it. Its own code runs in a process that
-    nothing happens to; the client asks again where the store was out of reach.
+    A scenario gets it, submits with :meth:`run` or :attr:`client`, and looks at what came of it.
+    Its own code runs in a process that nothing happens to; the client asks again where the store
+    was out of reach.
     """
 
     def __init__(
@@ -88,7 +99,14 @@ class SimCluster:
         self._bus.on_ack.append(order.acknowledged)
         world.on_process_end = self._replace
         world.on_crash = self._bus.lost
-        self._disturber = Disturber(world, self._bus, self._store, stop=self._stop_somebody, join=self._one_more, heal=self._heal)
+        self._disturber = Disturber(
+            world,
+            self._bus,
+            self._store,
+            stop=self._stop_somebody,
+            join=self._one_more,
+            heal=self._heal,
+        )
         self.client: PatientClient
         self.clock: Clock
 
@@ -108,7 +126,9 @@ class SimCluster:
         return self._store.store
 
     def use_store(self, store: InMemoryStore) -> None:
-        """Keep what is stored from here on in this one, an empty one: a double that is broken on purpose, say."""
+        """Keep what is stored from here on in this one, an empty one: a double that is broken on
+        purpose, say.
+        """
         self._store.store = store
         self.invariants.read_from(store)
 
@@ -138,14 +158,20 @@ class SimCluster:
 
     async def add_coordinator(self, config: CoordinatorConfig | None = None) -> Post:
         """One more coordinator."""
-        return await self._fill("coordinator", self._coordinator_body(config or self._coordinator_config))
+        return await self._fill(
+            "coordinator", self._coordinator_body(config or self._coordinator_config)
+        )
 
     async def add_worker(self, handlers: Any, config: WorkerConfig | None = None) -> Post:
         """One more worker."""
-        return await self._fill("worker", self._worker_body(handlers, config or self._worker_config))
+        return await self._fill(
+            "worker", self._worker_body(handlers, config or self._worker_config)
+        )
 
     async def stop_worker(self, worker: Post, grace: float | None = None) -> None:
-        """Stop a worker in order, and do not replace it; returns when it has ended, however it did."""
+        """Stop a worker in order, and do not replace it; returns when it has ended, however it
+        did.
+        """
         worker.wanted = False
         process = worker.process
         if process is not None and process.alive:
@@ -197,12 +223,17 @@ class SimCluster:
 
     async def filled(self, post: Post) -> None:
         """Return when somebody works at a post."""
-        while post.wanted and (post.process is None or not post.process.ready.is_set() or not post.process.alive):
+        while post.wanted and (
+            post.process is None or not post.process.ready.is_set() or not post.process.alive
+        ):
             process = post.process
             if process is None or not process.alive:
                 await asyncio.sleep(0.05)
             else:
-                waits = [asyncio.ensure_future(process.ready.wait()), asyncio.ensure_future(process.ended.wait())]
+                waits = [
+                    asyncio.ensure_future(process.ready.wait()),
+                    asyncio.ensure_future(process.ended.wait()),
+                ]
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
 
     def _occupy(self, post: Post) -> None:
@@ -212,7 +243,11 @@ class SimCluster:
     def _replace(self, process: Process) -> None:
         for post in self.posts:
             if post.process is process and post.wanted:
-                delay = self.world.between(0.05, self.world.faults.restart_sec) if self.world.active else 0.1
+                delay = (
+                    self.world.between(0.05, self.world.faults.restart_sec)
+                    if self.world.active
+                    else 0.1
+                )
                 self.world.call(delay, self._occupy, post)
 
     def _heal(self) -> None:
@@ -220,7 +255,11 @@ class SimCluster:
             self._occupy(post)
 
     def _stop_somebody(self) -> None:
-        staff = [post for post in self.posts if post.wanted and post.process is not None and post.process.state is State.RUNNING]
+        staff = [
+            post
+            for post in self.posts
+            if post.wanted and post.process is not None and post.process.state is State.RUNNING
+        ]
         if staff:
             post = self.world.chances.choice(staff)
             assert post.process is not None
@@ -242,7 +281,11 @@ class SimCluster:
     def _coordinator_body(self, config: CoordinatorConfig) -> Callable[[Process], Awaitable[None]]:
         async def body(process: Process) -> None:
             coordinator = process.service = Coordinator(
-                cfg=config, bus=SimBus(self._bus, process), store=SimStore(self._store, process), clock=process.clock, plugins=self._plugins
+                cfg=config,
+                bus=SimBus(self._bus, process),
+                store=SimStore(self._store, process),
+                clock=process.clock,
+                plugins=self._plugins,
             )
             await coordinator.start()
             process.ready.set()
@@ -251,16 +294,23 @@ class SimCluster:
 
         return body
 
-    def _worker_body(self, handlers: Any, config: WorkerConfig) -> Callable[[Process], Awaitable[None]]:
+    def _worker_body(
+        self, handlers: Any, config: WorkerConfig
+    ) -> Callable[[Process], Awaitable[None]]:
         noted = watched(handlers)
         self.invariants.roles_with_own_metrics.update(noted.own_metrics)
 
         async def body(process: Process) -> None:
             worker = process.service = Worker(
-                cfg=config.model_copy(update={"worker_id": process.name}) if config.worker_id is None else config,
-                bus=SimBus(self._bus, process), store=SimStore(self._store, process), clock=process.clock, plugins=self._plugins,
+                cfg=config.model_copy(update={"worker_id": process.name})
+                if config.worker_id is None
+                else config,
+                bus=SimBus(self._bus, process),
+                store=SimStore(self._store, process),
+                clock=process.clock,
+                plugins=self._plugins,
                 handlers=noted.handlers,
-            )  # fmt: skip
+            )
             await worker.start()
             process.ready.set()
             await process.stopping.wait()
@@ -273,13 +323,24 @@ class SimCluster:
         self.clock = process.clock
         crashing = self.world.faults.client_crash > 0
         self.client = PatientClient(
-            submit=self._submit_elsewhere if crashing else None, on_retry=self._retries, cfg=self._coordinator_config,
-            bus=SimBus(self._bus, process), store=SimStore(self._store, process), clock=process.clock, plugins=self._plugins,
-        )  # fmt: skip
+            submit=self._submit_elsewhere if crashing else None,
+            on_retry=self._retries,
+            cfg=self._coordinator_config,
+            bus=SimBus(self._bus, process),
+            store=SimStore(self._store, process),
+            clock=process.clock,
+            plugins=self._plugins,
+        )
         await self.client.start_patiently()
-        posts = [Post("coordinator", self._coordinator_body(self._coordinator_config)) for _ in range(coordinators)]
+        posts = [
+            Post("coordinator", self._coordinator_body(self._coordinator_config))
+            for _ in range(coordinators)
+        ]
         if handlers is not None:
-            posts += [Post("worker", self._worker_body(handlers, self._worker_config)) for _ in range(self._worker_count)]
+            posts += [
+                Post("worker", self._worker_body(handlers, self._worker_config))
+                for _ in range(self._worker_count)
+            ]
         self.posts += posts
         for post in posts:
             self._occupy(post)
@@ -291,15 +352,20 @@ class SimCluster:
         self.invariants.retries[task_id] += 1
 
     async def _submit_elsewhere(self, submission: dict[str, Any]) -> str:
-        """Submit from a process that may die of it; then another one asks again, with the same id."""
+        """Submit from a process that may die of it; then another one asks again, with the same
+        id.
+        """
         while True:
             stored: list[str] = []
 
             async def body(process: Process, stored: list[str] = stored) -> None:
                 client = Client(
-                    cfg=self._coordinator_config, bus=SimBus(self._bus, process), store=SimStore(self._store, process),
-                    clock=process.clock, plugins=self._plugins,
-                )  # fmt: skip
+                    cfg=self._coordinator_config,
+                    bus=SimBus(self._bus, process),
+                    store=SimStore(self._store, process),
+                    clock=process.clock,
+                    plugins=self._plugins,
+                )
                 async with client:
                     stored.append(await client.create_task(**submission))
 
@@ -325,9 +391,14 @@ class SimCluster:
     ) -> TaskView:
         """Submit a graph and return the task when it has ended.
 
-        ``handlers`` are served by workers of this run alone. ``submission`` is what :meth:`flowkit.Client.create_task` takes besides.
+        ``handlers`` are served by workers of this run alone. ``submission`` is what
+        :meth:`flowkit.Client.create_task` takes besides.
         """
-        own = [] if handlers is None else [await self.add_worker(handlers) for _ in range(self._worker_count)]
+        own = (
+            []
+            if handlers is None
+            else [await self.add_worker(handlers) for _ in range(self._worker_count)]
+        )
         try:
             task_id = await self.client.create_task(graph=graph, params=params, **submission)
             return await self.client.wait(task_id, timeout)
@@ -351,7 +422,9 @@ class SimCluster:
         self.invariants.check_end(list(self.client.promised), self.client.told)
         if self._store.damaged:
             listed = {view.id: view for view in (await self.client.list_tasks(limit=1000)).items}
-            self.invariants.check_damaged(listed, {execution.task_id for execution in self.executions})
+            self.invariants.check_damaged(
+                listed, {execution.task_id for execution in self.executions}
+            )
 
     async def explain_open(self) -> list[str]:
         """Why each node that has not ended is not running, in sentences."""
@@ -361,7 +434,9 @@ class SimCluster:
             lines.append(f"task {task_id} is {view.status}")
             for node_id, node in view.nodes.items():
                 if not node.status.terminal:
-                    lines.append(f"  node {node_id!r} is {node.status}: {await self.client.explain(task_id, node_id)}")
+                    lines.append(
+                        f"  node {node_id!r} is {node.status}: {await self.client.explain(task_id, node_id)}"
+                    )
         return lines
 
     # ------------------------------------------------------------ assertions
@@ -369,11 +444,20 @@ class SimCluster:
     def times_executed(self, node_id: str, *, task_id: str | None = None) -> int:
         """How often an attempt of a node was begun; a batch does not count."""
         return sum(
-            execution.node_id == node_id and execution.batch_uid is None and task_id in (None, execution.task_id)
+            execution.node_id == node_id
+            and execution.batch_uid is None
+            and task_id in (None, execution.task_id)
             for execution in self.executions
         )
 
-    def assert_executed(self, node_id: str, *, times: int | None = None, at_least: int = 1, task_id: str | None = None) -> None:
+    def assert_executed(
+        self,
+        node_id: str,
+        *,
+        times: int | None = None,
+        at_least: int = 1,
+        task_id: str | None = None,
+    ) -> None:
         """A node was executed: exactly so often, or at least.
 
         Raises:
@@ -382,7 +466,9 @@ class SimCluster:
         found = self.times_executed(node_id, task_id=task_id)
         wanted = f"at least {at_least} times" if times is None else f"{times} times"
         if found != times if times is not None else found < at_least:
-            raise AssertionError(f"node {node_id!r} was to be executed {wanted}, and was {found} times. {self._seen()}")
+            raise AssertionError(
+                f"node {node_id!r} was to be executed {wanted}, and was {found} times. {self._seen()}"
+            )
 
     def assert_injected(self, kind: str, *, at_least: int = 1) -> None:
         """A kind of fault has happened.
@@ -391,8 +477,13 @@ class SimCluster:
             AssertionError: it has not; what did happen is listed.
         """
         if self.injected[kind] < at_least:
-            seen = ", ".join(f"{name} {count}" for name, count in sorted(self.injected.items())) or "nothing"
-            raise AssertionError(f"{kind} was to happen at least {at_least} times, and did {self.injected[kind]} times. There was: {seen}")
+            seen = (
+                ", ".join(f"{name} {count}" for name, count in sorted(self.injected.items()))
+                or "nothing"
+            )
+            raise AssertionError(
+                f"{kind} was to happen at least {at_least} times, and did {self.injected[kind]} times. There was: {seen}"
+            )
 
     def assert_finished(self, view: TaskView) -> None:
         """A task finished, with every node that was not skipped.
@@ -402,9 +493,12 @@ class SimCluster:
         """
         if view.status != "finished":
             nodes = "\n".join(
-                f"  {node.node_id}: {node.status} {node.reason_code or ''} {node.error or ''}" for node in view.nodes.values()
+                f"  {node.node_id}: {node.status} {node.reason_code or ''} {node.error or ''}"
+                for node in view.nodes.values()
             )
-            raise AssertionError(f"task {view.id} is {view.status}: {view.error}\n{nodes}\n{self._seen()}")
+            raise AssertionError(
+                f"task {view.id} is {view.status}: {view.error}\n{nodes}\n{self._seen()}"
+            )
 
     def _seen(self) -> str:
         lines = "\n".join(f"  {execution}" for execution in self.executions)

@@ -11,7 +11,9 @@ from flowkit_testing.simulation._loop import PROCESS
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """A call of a handler: of a function, or of ``init`` and ``process_batch`` (with its ``batch_uid``) of a handler with batches."""
+    """A call of a handler: of a function, or of ``init`` and ``process_batch`` (with its
+    ``batch_uid``) of a handler with batches.
+    """
 
     at: float
     process: str
@@ -27,7 +29,9 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """Handlers by role, and the roles whose handlers may lay metrics of their own over those of their batches."""
+    """Handlers by role, and the roles whose handlers may lay metrics of their own over those of
+    their batches.
+    """
 
     handlers: Any
     own_metrics: frozenset[str]
@@ -47,7 +51,9 @@ def watched(handlers: Any) -> Watched:
 
 def _may_finalize(handler: Any) -> bool:
     kind = handler if isinstance(handler, type) else type(handler)
-    return isinstance(handler, PerRun) or (issubclass(kind, Handler) and kind.finalize is not Handler.finalize)
+    return isinstance(handler, PerRun) or (
+        issubclass(kind, Handler) and kind.finalize is not Handler.finalize
+    )
 
 
 def _watched(handler: Any) -> Any:
@@ -97,8 +103,12 @@ def _noting_batch(process_batch: Callable[..., Any]) -> Callable[..., Any]:
     return noting
 
 
-def _note(task_id: str, node_id: str, attempt: int, batch_uid: str | None = None, *, run: object = None) -> None:
-    """Note a call; those with the same ``run`` belong to one run of a node, and a batch always to a run that is known."""
+def _note(
+    task_id: str, node_id: str, attempt: int, batch_uid: str | None = None, *, run: object = None
+) -> None:
+    """Note a call; those with the same ``run`` belong to one run of a node, and a batch always to a
+    run that is known.
+    """
     process = PROCESS.get()
     if process is not None:
         world = process.world
@@ -106,4 +116,7 @@ def _note(task_id: str, node_id: str, attempt: int, batch_uid: str | None = None
         world.executions.append(execution)
         if batch_uid is None:
             world.begin_run(process, task_id, node_id, run or object())
-        world.note(process.name, f"executes {node_id} of {task_id} attempt {attempt}{'' if batch_uid is None else f' batch {batch_uid}'}")
+        world.note(
+            process.name,
+            f"executes {node_id} of {task_id} attempt {attempt}{'' if batch_uid is None else f' batch {batch_uid}'}",
+        )

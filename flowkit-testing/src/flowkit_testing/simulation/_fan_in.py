@@ -10,7 +10,8 @@ _AT_WORK = frozenset({Mark.ISSUED, Mark.RUNNING})
 
 
 def broken_fan_in(plan: Plan, marks: str, reason_codes: Mapping[int, str | None]) -> str | None:
-    """Describe the first node that runs or has finished although its fan-in does not hold, or return None.
+    """Describe the first node that runs or has finished although its fan-in does not hold, or
+    return None.
 
     ``reason_codes`` are those of the skipped nodes.
     """
@@ -18,7 +19,12 @@ def broken_fan_in(plan: Plan, marks: str, reason_codes: Mapping[int, str | None]
     for index, mark in enumerate(state.marks):
         if mark == Mark.FINISHED or mark in _AT_WORK:
             if plan.nodes[index].fan_in == "all":
-                wrong = next(filter(None, (state.fault_of_parent(index, edge) for edge in plan.parents[index])), None)
+                wrong = next(
+                    filter(
+                        None, (state.fault_of_parent(index, edge) for edge in plan.parents[index])
+                    ),
+                    None,
+                )
             else:
                 wrong = state.fault_of_count(index)
             if wrong is not None:
@@ -35,17 +41,24 @@ class _State:
         self._without_data: Set[int] = self._find_without_data()
 
     def _find_without_data(self) -> Set[int]:
-        """Find the nodes that failed or were cancelled, and those that were skipped because of one above them."""
+        """Find the nodes that failed or were cancelled, and those that were skipped because of one
+        above them.
+        """
         found: set[int] = set()
         for index in self.plan.order:
             mark = self.marks[index]
             if mark in (Mark.FAILED, Mark.CANCELLED):
                 found.add(index)
-            elif STATUS_OF_MARK[mark] is NodeStatus.SKIPPED and self._reason_codes.get(index) != "condition_false":
+            elif (
+                STATUS_OF_MARK[mark] is NodeStatus.SKIPPED
+                and self._reason_codes.get(index) != "condition_false"
+            ):
                 if self.plan.nodes[index].fan_in == "all":
                     failed = any(self._withholds(edge, found) for edge in self.plan.parents[index])
                 else:
-                    failed = self._reason_codes.get(index) == "upstream_failed"  # depends on which parent ended first
+                    failed = (
+                        self._reason_codes.get(index) == "upstream_failed"
+                    )  # depends on which parent ended first
                 if failed:
                     found.add(index)
         return found
@@ -55,21 +68,32 @@ class _State:
         if edge.node not in without_data or edge.route is Route.ON_FAILURE:
             return False
         handled = any(other.route is Route.ON_FAILURE for other in self.plan.children[edge.node])
-        return not (edge.route is Route.ON_SUCCESS and handled and self.marks[edge.node] == Mark.FAILED)
+        return not (
+            edge.route is Route.ON_SUCCESS and handled and self.marks[edge.node] == Mark.FAILED
+        )
 
     def fault_of_parent(self, index: int, edge: Edge) -> str | None:
-        """Return what is wrong with a node that needs all of its parents. One that streams may finish before its parent ends."""
+        """Return what is wrong with a node that needs all of its parents. One that streams may
+        finish before its parent ends.
+        """
         parent = f"its parent {self.plan.ids[edge.node]!r}"
         mark = self.marks[edge.node]
         if mark not in ENDED and not (edge.streams and self._some_stream(index)):
             return f"{parent} has not ended"
-        if self._withholds(edge, self._without_data) and not (edge.streams and self.marks[index] == Mark.FINISHED):
+        if self._withholds(edge, self._without_data) and not (
+            edge.streams and self.marks[index] == Mark.FINISHED
+        ):
             return f"{parent} failed, or was skipped because of a failure"
         return None
 
     def _some_stream(self, index: int) -> bool:
-        """Return True if a parent has begun that the node streams from. It need not wait for the others."""
-        return any(edge.streams and self.marks[edge.node] not in _NOT_BEGUN for edge in self.plan.parents[index])
+        """Return True if a parent has begun that the node streams from. It need not wait for the
+        others.
+        """
+        return any(
+            edge.streams and self.marks[edge.node] not in _NOT_BEGUN
+            for edge in self.plan.parents[index]
+        )
 
     def fault_of_count(self, index: int) -> str | None:
         """Return what is wrong with a node that needs some of its parents."""
@@ -78,4 +102,6 @@ class _State:
             return None
         wanted = Mark.FINISHED, Mark.FINISHED, Mark.FAILED
         given = sum(self.marks[edge.node] == wanted[edge.route] for edge in edges)
-        return None if given >= self.plan.need[index] else f"only {given} of its parents gave it data"
+        return (
+            None if given >= self.plan.need[index] else f"only {given} of its parents gave it data"
+        )

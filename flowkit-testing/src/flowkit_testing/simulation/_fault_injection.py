@@ -22,7 +22,9 @@ class Disturber:
         join: Callable[[], None],
         heal: Callable[[], None],
     ) -> None:
-        """``stop`` stops somebody in order, ``join`` brings one more worker, ``heal`` starts again whoever is missing."""
+        """``stop`` stops somebody in order, ``join`` brings one more worker, ``heal`` starts again
+        whoever is missing.
+        """
         self._world = world
         self._bus = bus
         self._store = store
@@ -31,10 +33,16 @@ class Disturber:
         faults = world.faults
         self.period = world.between(faults.period_min_sec, faults.period_sec) if faults.any else 0.0
         for kind, happens in (
-            ("rebalances_per_run", bus.shuffle_group), ("rewinds_per_run", bus.rewind),
-            ("bus_outages_per_run", self._bus_outage), ("store_outages_per_run", self._store_outage), ("jumps_per_run", self._jump),
-            ("kills_per_run", self._kill), ("pauses_per_run", self._pause), ("stops_per_run", stop), ("joins_per_run", join),
-        ):  # fmt: skip
+            ("rebalances_per_run", bus.shuffle_group),
+            ("rewinds_per_run", bus.rewind),
+            ("bus_outages_per_run", self._bus_outage),
+            ("store_outages_per_run", self._store_outage),
+            ("jumps_per_run", self._jump),
+            ("kills_per_run", self._kill),
+            ("pauses_per_run", self._pause),
+            ("stops_per_run", stop),
+            ("joins_per_run", join),
+        ):
             expected = getattr(faults, kind)
             for _ in range(self._how_many(expected)):
                 # Most of it early: many a scenario is over soon.
@@ -44,15 +52,21 @@ class Disturber:
             world.call(self.period, self.quiet)
 
     def _plan_damage(self) -> None:
-        """Plan which records are damaged. Chance of its own leaves all that else happens in a seed as it is without."""
+        """Plan which records are damaged. Chance of its own leaves all that else happens in a seed
+        as it is without.
+        """
         world, chances = self._world, Random(f"damage of {self._world.seed}")
         expected = world.faults.damaged_records
         for _ in range(int(chances.uniform(0, 2 * expected) + 0.5)):
-            world.call(self.period * chances.random(), self._if_active, lambda: self._store.damage(chances))
+            world.call(
+                self.period * chances.random(), self._if_active, lambda: self._store.damage(chances)
+            )
 
     def _how_many(self, expected: float) -> int:
         whole = int(2 * expected)
-        return self._world.chances.randint(0, whole) + (self._world.chances.random() < expected - whole / 2)
+        return self._world.chances.randint(0, whole) + (
+            self._world.chances.random() < expected - whole / 2
+        )
 
     def _if_active(self, happens: Callable[[], object]) -> None:
         if self._world.active:

@@ -9,14 +9,17 @@ from random import Random
 class Faults:
     """Probabilities, expected numbers and largest values of everything that can go wrong.
 
-    A probability is that of one request, a number ``…_per_run`` is expected in one seed. Everything happens within a first period,
-    whose length each seed draws between ``period_min_sec`` and ``period_sec``; after it the cluster is left in peace.
+    A probability is that of one request, a number ``…_per_run`` is expected in one seed. Everything
+    happens within a first period, whose length each seed draws between ``period_min_sec`` and
+    ``period_sec``; after it the cluster is left in peace.
     """
 
     period_sec: float = 120.0
     period_min_sec: float = 1.0
     varied: bool = False
-    """Each seed has faults of its own: some kinds never, some as often as is said here, some more often."""
+    """Each seed has faults of its own: some kinds never, some as often as is said here, some more
+    often.
+    """
 
     # The bus
     publish_refused: float = 0.0
@@ -30,13 +33,17 @@ class Faults:
     duplicate: float = 0.0
     """What is published arrives twice."""
     delay: float = 0.0
-    """A partition's messages are handed out late, after those of others that were published later."""
+    """A partition's messages are handed out late, after those of others that were published
+    later.
+    """
     delay_sec: float = 5.0
     broadcast_lost: float = 0.0
     """A message without a group is not delivered to a listener."""
     receive_fails: float = 0.0
     rebalances_per_run: float = 0.0
-    """A group's partitions change hands; who had them learns it from nobody and goes on with what it has."""
+    """A group's partitions change hands; who had them learns it from nobody and goes on with what
+    it has.
+    """
     rewinds_per_run: float = 0.0
     """A group goes back behind what it has acknowledged."""
     tail_loss: float = 0.0
@@ -65,7 +72,9 @@ class Faults:
     store_outages_per_run: float = 0.0
     store_outage_sec: float = 30.0
     damaged_records: float = 0.0
-    """So many tasks are expected in a seed whose stored record is damaged: each is put aside, and hinders no other."""
+    """So many tasks are expected in a seed whose stored record is damaged: each is put aside, and
+    hinders no other.
+    """
 
     # Clocks
     skew_sec: float = 0.0
@@ -102,27 +111,50 @@ class Faults:
         together = cls()
         for name in [faults] if isinstance(faults, str) else faults:
             if name not in PROFILES:
-                raise ValueError(f"there is no fault profile {name!r}; there are {', '.join(PROFILES)}")
+                raise ValueError(
+                    f"there is no fault profile {name!r}; there are {', '.join(PROFILES)}"
+                )
             together = together.with_(PROFILES[name])
         return together
 
     def with_(self, other: "Faults") -> "Faults":
         """Both together: of each fault the worse."""
-        return replace(self, **{field.name: max(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)})
+        return replace(
+            self,
+            **{
+                field.name: max(getattr(self, field.name), getattr(other, field.name))
+                for field in fields(self)
+            },
+        )
 
     @property
     def any(self) -> bool:
         """Whether anything can go wrong."""
         calm = Faults()
-        return any(getattr(self, name) != getattr(calm, name) for name in _PROBABILITIES + _NUMBERS + ("skew_sec", "damaged_records"))
+        return any(
+            getattr(self, name) != getattr(calm, name)
+            for name in _PROBABILITIES + _NUMBERS + ("skew_sec", "damaged_records")
+        )
 
     def drawn(self, chances: Random) -> "Faults":
-        """Those of one seed: where many things go wrong all the time, none of them is seen by itself."""
+        """Those of one seed: where many things go wrong all the time, none of them is seen by
+        itself.
+        """
         if not self.varied:
             return self
-        odds = {name: min(0.5, getattr(self, name) * chances.choice(_FACTORS)) for name in _PROBABILITIES if name != "crash"}
+        odds = {
+            name: min(0.5, getattr(self, name) * chances.choice(_FACTORS))
+            for name in _PROBABILITIES
+            if name != "crash"
+        }
         numbers = {name: getattr(self, name) * chances.choice(_FACTORS) for name in _NUMBERS}
-        return replace(self, **odds, **numbers, crash=chances.choice([0.0, self.crash]), skew_sec=chances.choice([0.0, 0.0, self.skew_sec]))
+        return replace(
+            self,
+            **odds,
+            **numbers,
+            crash=chances.choice([0.0, self.crash]),
+            skew_sec=chances.choice([0.0, 0.0, self.skew_sec]),
+        )
 
 
 _FACTORS = (0.0, 1.0, 1.0, 4.0)
@@ -130,18 +162,38 @@ _NUMBERS = tuple(field.name for field in fields(Faults) if field.name.endswith("
 _PROBABILITIES = tuple(
     field.name
     for field in fields(Faults)
-    if field.name not in _NUMBERS and not field.name.endswith(("_sec", "_steps")) and field.name not in ("varied", "damaged_records")
+    if field.name not in _NUMBERS
+    and not field.name.endswith(("_sec", "_steps"))
+    and field.name not in ("varied", "damaged_records")
 )
 
 _BUS = Faults(
-    publish_refused=0.04, publish_unconfirmed=0.04, publish_partial=0.04, publish_late=0.02, duplicate=0.08, delay=0.1, broadcast_lost=0.2,
-    receive_fails=0.02, rebalances_per_run=2.0, rewinds_per_run=1.5, tail_loss=0.01, bus_outages_per_run=0.7,
-)  # fmt: skip
+    publish_refused=0.04,
+    publish_unconfirmed=0.04,
+    publish_partial=0.04,
+    publish_late=0.02,
+    duplicate=0.08,
+    delay=0.1,
+    broadcast_lost=0.2,
+    receive_fails=0.02,
+    rebalances_per_run=2.0,
+    rewinds_per_run=1.5,
+    tail_loss=0.01,
+    bus_outages_per_run=0.7,
+)
 _LOSSES = Faults(tail_loss=0.05)
 _STORE = Faults(
-    read_fails=0.02, write_refused=0.04, write_unconfirmed=0.05, write_late=0.03, write_rolled_back=0.02, conflict=0.06, slow=0.05,
-    stale_read=0.05, session_lost=0.1, store_outages_per_run=0.7,
-)  # fmt: skip
+    read_fails=0.02,
+    write_refused=0.04,
+    write_unconfirmed=0.05,
+    write_late=0.03,
+    write_rolled_back=0.02,
+    conflict=0.06,
+    slow=0.05,
+    stale_read=0.05,
+    session_lost=0.1,
+    store_outages_per_run=0.7,
+)
 _CRASHES = Faults(crash=0.7, crash_at_start=0.05, kills_per_run=1.0, client_crash=0.3)
 _PAUSES = Faults(pauses_per_run=2.0)
 _CLOCKS = Faults(skew_sec=120.0, jumps_per_run=1.5)
@@ -159,7 +211,14 @@ PROFILES: dict[str, Faults] = {
     "losses": _LOSSES,
     "damage": _DAMAGE,
     "all": replace(
-        _BUS.with_(_STORE).with_(_CRASHES).with_(_PAUSES).with_(_CLOCKS).with_(_STAFF).with_(_LOSSES).with_(_DAMAGE), varied=True
+        _BUS.with_(_STORE)
+        .with_(_CRASHES)
+        .with_(_PAUSES)
+        .with_(_CLOCKS)
+        .with_(_STAFF)
+        .with_(_LOSSES)
+        .with_(_DAMAGE),
+        varied=True,
     ),
 }
 """The named profiles: ``all`` is the others together, varied from seed to seed."""

@@ -1,4 +1,6 @@
-"""What a simulation replaces in the interpreter while it runs: chance and time, and everything that could bring in the real ones."""
+"""What a simulation replaces in the interpreter while it runs: chance and time, and everything that
+could bring in the real ones.
+"""
 
 import asyncio
 import gc
@@ -41,7 +43,9 @@ def _refusing(what: str, instead: str) -> Callable[..., NoReturn]:
 
 
 class _CountedScope(anyio_asyncio.CancelScope):
-    """Hashed by a number given at birth: anyio keeps scopes in sets, and cancels in the order of these."""
+    """Hashed by a number given at birth: anyio keeps scopes in sets, and cancels in the order of
+    these.
+    """
 
     __slots__ = ("_number",)
 
@@ -54,7 +58,8 @@ class _CountedScope(anyio_asyncio.CancelScope):
 
 
 class Threads:
-    """Functions for a worker thread are called in the event loop instead, with a suspension before and after.
+    """Functions for a worker thread are called in the event loop instead, with a suspension before
+    and after.
 
     What a function sleeps is slept after it has returned.
     """
@@ -97,7 +102,9 @@ class Clockwork:
 
 @contextmanager
 def sealed(seed: int, clockwork: Clockwork) -> Iterator[None]:
-    """Within this there is no real time, no chance but the seed's, and nothing outside of the event loop."""
+    """Within this there is no real time, no chance but the seed's, and nothing outside of the event
+    loop.
+    """
     chance = random.Random(f"chance of {seed}")
     threads = Threads()
     state = random.getstate()
@@ -118,9 +125,21 @@ def sealed(seed: int, clockwork: Clockwork) -> Iterator[None]:
         replace(anyio.to_thread, "run_sync", threads.run_sync)
         replace(_threads, "in_thread", threads.run_sync)
         replace(anyio_asyncio, "CancelScope", _CountedScope)
-        replace(threading.Thread, "start", _refusing("a thread", "everything runs in the one event loop"))
-        replace(socket.socket, "__init__", _refusing("a socket", "give your handlers a double of what they connect to"))
-        replace(subprocess.Popen, "__init__", _refusing("a subprocess", "give your handlers a double of the program"))
+        replace(
+            threading.Thread,
+            "start",
+            _refusing("a thread", "everything runs in the one event loop"),
+        )
+        replace(
+            socket.socket,
+            "__init__",
+            _refusing("a socket", "give your handlers a double of what they connect to"),
+        )
+        replace(
+            subprocess.Popen,
+            "__init__",
+            _refusing("a subprocess", "give your handlers a double of the program"),
+        )
         random.seed(f"random of {seed}")
         number_anew()
         # Its moments depend on how much memory is used, and what it collects runs code.
@@ -135,7 +154,9 @@ def sealed(seed: int, clockwork: Clockwork) -> Iterator[None]:
 
 @contextmanager
 def unlogged() -> Iterator[None]:
-    """Within this nothing is logged: so much goes wrong on purpose that formatting it would take longer than the rest."""
+    """Within this nothing is logged: so much goes wrong on purpose that formatting it would take
+    longer than the rest.
+    """
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -158,7 +179,9 @@ def quiet() -> Iterator[None]:
 
 
 def take_apart(tasks: Sequence[SimTask]) -> None:
-    """Close the coroutines of tasks that never ended, whatever they say to it. Nothing they could reach is alive."""
+    """Close the coroutines of tasks that never ended, whatever they say to it. Nothing they could
+    reach is alive.
+    """
     states: MutableMapping[Any, Any] = getattr(anyio_asyncio, "_task_states", {})
     for task in tasks:
         # Its value refers to its key, so that it would stay for ever.
@@ -175,7 +198,9 @@ def take_apart(tasks: Sequence[SimTask]) -> None:
 
 
 def close_awaited(generators: Iterable[AsyncGeneratorType[Any, Any]]) -> None:
-    """Close what asynchronous generators await. Before Python 3.13, closing the coroutine of a task does not reach it."""
+    """Close what asynchronous generators await. Before Python 3.13, closing the coroutine of a task
+    does not reach it.
+    """
     for generator in generators:
         awaited: Any = generator.ag_await
         with suppress(BaseException):

@@ -21,7 +21,9 @@ from flowkit_testing.simulation._fan_in import broken_fan_in
 from flowkit_testing.simulation._store import HISTORY, StoreServer, at_once
 
 Invariant = Callable[[TaskView | None, TaskView], None]
-"""Called with a task before and after each commit (None before its first); raises AssertionError where it does not hold."""
+"""Called with a task before and after each commit (None before its first); raises AssertionError
+where it does not hold.
+"""
 
 _BEGUN = frozenset({Mark.ISSUED, Mark.RUNNING})
 _TERMINAL = frozenset(status.value for status in TaskStatus if status.terminal)
@@ -64,7 +66,9 @@ def _nodes_of(parts: Mapping[str, bytes]) -> dict[int, NodeRecord]:
 class Invariants:
     """Watches the server side of the store, and what workers publish."""
 
-    def __init__(self, server: StoreServer, plugins: Plugins, more: Sequence[Invariant] = ()) -> None:
+    def __init__(
+        self, server: StoreServer, plugins: Plugins, more: Sequence[Invariant] = ()
+    ) -> None:
         self._server = server
         self._plugins = plugins
         self._codecs = plugins.encodes_payloads
@@ -96,7 +100,9 @@ class Invariants:
             if _SUCCEEDED.encode() in message.value:
                 report = from_json(message.value)
                 if report["kind"] == _SUCCEEDED:
-                    self._produced.setdefault((report["task_id"], report["index"]), []).append(report.get("result"))
+                    self._produced.setdefault((report["task_id"], report["index"]), []).append(
+                        report.get("result")
+                    )
 
     def created(self, record: TaskRecord, task_id: str) -> None:
         stored = at_once(self._reading.load([task_id])).get(task_id)
@@ -108,13 +114,17 @@ class Invariants:
     def committed(self, before: TaskRecord, commit: Commit, after: TaskRecord, who: str) -> None:
         known = self._tasks.get(commit.task_id)
         if known is None:
-            raise InvariantBroken(f"{who} committed to task {commit.task_id!r}, which was never created")
+            raise InvariantBroken(
+                f"{who} committed to task {commit.task_id!r}, which was never created"
+            )
         self.checked += 1
         previous, after = known.record, self._load(commit.task_id)
         try:
             self._check(known, before, commit, after)
         except InvariantBroken as broken:
-            raise InvariantBroken(f"task {commit.task_id!r}, version {after.version}, committed by {who}: {broken}") from None
+            raise InvariantBroken(
+                f"task {commit.task_id!r}, version {after.version}, committed by {who}: {broken}"
+            ) from None
         for invariant in self._more:
             invariant(self._view(previous), self._view(after))
 
@@ -130,26 +140,47 @@ class Invariants:
     def _check(self, known: _Known, before: TaskRecord, commit: Commit, after: TaskRecord) -> None:
         state = from_json(after.parts["state"])
         marks: str = state["marks"]
-        put = {name: data for name, data in after.parts.items() if known.record.parts.get(name) != data}
-        entries = [entry for name in sorted(put) if name[0] == "e" for entry in decode_log(name, put[name])]
-        again = {index for _, (_, index, _, status, data) in entries if status == "queued" and data == {"retry": True}}
+        put = {
+            name: data for name, data in after.parts.items() if known.record.parts.get(name) != data
+        }
+        entries = [
+            entry for name in sorted(put) if name[0] == "e" for entry in decode_log(name, put[name])
+        ]
+        again = {
+            index
+            for _, (_, index, _, status, data) in entries
+            if status == "queued" and data == {"retry": True}
+        }
         nodes = _nodes_of(put)
         if before.version < known.version or after.version != before.version + 1:
-            raise InvariantBroken(f"the version went from {known.version} over {before.version} to {after.version}")
+            raise InvariantBroken(
+                f"the version went from {known.version} over {before.version} to {after.version}"
+            )
         if again and not self.retries[commit.task_id]:
             raise InvariantBroken("nodes run again, and nobody asked for it")
-        self._check_archive(commit.task_id, {name: data for name, data in known.record.parts.items() if name not in after.parts})
+        self._check_archive(
+            commit.task_id,
+            {name: data for name, data in known.record.parts.items() if name not in after.parts},
+        )
         self._check_history(known, entries, state["seq"])
         self._check_marks(known, marks, state, again)
         for index, node in nodes.items():
             self._check_node(known, index, node, marks, again)
-        for index in (index for index, mark in enumerate(marks) if ord(mark) == Mark.FINISHED and known.marks[index] != mark):
+        for index in (
+            index
+            for index, mark in enumerate(marks)
+            if ord(mark) == Mark.FINISHED and known.marks[index] != mark
+        ):
             self._check_finish(known, index, nodes.get(index) or known.nodes[index])
         known.nodes.update(nodes)
         reason_codes = {index: node.reason_code for index, node in known.nodes.items()}
         if (wrong := broken_fan_in(known.spec.plan, marks, reason_codes)) is not None:
             raise InvariantBroken(wrong)
-        for index in (index for index, mark in enumerate(marks) if ord(mark) == Mark.FAILED and known.marks[index] != mark):
+        for index in (
+            index
+            for index, mark in enumerate(marks)
+            if ord(mark) == Mark.FAILED and known.marks[index] != mark
+        ):
             self._check_letter(known, index, known.nodes[index])
         known.record = after
         known.version, known.marks, known.seq = after.version, marks, state["seq"]
@@ -157,19 +188,25 @@ class Invariants:
         known.status, known.outcome = state["status"], state["outcome"]
 
     def _check_archive(self, task_id: str, dropped: Mapping[str, bytes]) -> None:
-        """Nodes that have left the record are in the archive as they were; of the history those of a commit are folded into one."""
+        """Nodes that have left the record are in the archive as they were; of the history those of
+        a commit are folded into one.
+        """
         if not dropped:
             return
         kept = at_once(self._reading.read_archive(task_id, list(dropped)))
         lost = [name for name in dropped if name[0] == "n" and name not in kept]
         if lost or not kept:
-            raise InvariantBroken(f"{lost or sorted(dropped)} left the record and are not in the archive")
+            raise InvariantBroken(
+                f"{lost or sorted(dropped)} left the record and are not in the archive"
+            )
 
     @staticmethod
     def _check_history(known: _Known, entries: list[tuple[int, Any]], seq: int) -> None:
         numbers = [number for number, _ in entries]
         if numbers != list(range(known.seq + 1, seq + 1)):
-            raise InvariantBroken(f"the history goes from {known.seq} to {seq} by the numbers {numbers}")
+            raise InvariantBroken(
+                f"the history goes from {known.seq} to {seq} by the numbers {numbers}"
+            )
 
     @staticmethod
     def _check_marks(known: _Known, marks: str, state: Mapping[str, Any], again: set[int]) -> None:
@@ -183,33 +220,50 @@ class Invariants:
                 continue
             if ord(old) in ENDED:
                 raise InvariantBroken(f"node {ids[index]!r} had ended as {old!r} and is {new!r}")
-            if known.outcome is not None and not again and ord(new) in _BEGUN and ord(old) not in _BEGUN:
-                raise InvariantBroken(f"node {ids[index]!r} begins, though the task is to end as {known.outcome}")
+            if (
+                known.outcome is not None
+                and not again
+                and ord(new) in _BEGUN
+                and ord(old) not in _BEGUN
+            ):
+                raise InvariantBroken(
+                    f"node {ids[index]!r} begins, though the task is to end as {known.outcome}"
+                )
 
     @staticmethod
-    def _check_node(known: _Known, index: int, node: NodeRecord, marks: str, again: set[int]) -> None:
+    def _check_node(
+        known: _Known, index: int, node: NodeRecord, marks: str, again: set[int]
+    ) -> None:
         plan = known.spec.plan
         most = 1 + plan.nodes[index].retry_policy.max
         if node.attempt - node.first_attempt + 1 > most:
-            raise InvariantBroken(f"node {plan.ids[index]!r} is at attempt {node.attempt} since {node.first_attempt}: {most} are allowed")
+            raise InvariantBroken(
+                f"node {plan.ids[index]!r} is at attempt {node.attempt} since {node.first_attempt}: {most} are allowed"
+            )
         old = known.nodes.get(index)
         if old is not None and ord(known.marks[index]) == Mark.FINISHED and index not in again:
             was = (old.attempt, old.generation, old.result, old.metrics, old.finished_at)
             now = (node.attempt, node.generation, node.result, node.metrics, node.finished_at)
             if was != now:
-                raise InvariantBroken(f"the record of node {plan.ids[index]!r}, which had finished, went from {was} to {now}")
+                raise InvariantBroken(
+                    f"the record of node {plan.ids[index]!r}, which had finished, went from {was} to {now}"
+                )
 
     def _check_finish(self, known: _Known, index: int, node: NodeRecord) -> None:
         plan = known.spec.plan
         node_id, role = plan.ids[index], plan.nodes[index].type
         if (index, node.first_attempt) in known.finished:
-            raise InvariantBroken(f"node {node_id!r} finished twice in the run that began with attempt {node.first_attempt}")
+            raise InvariantBroken(
+                f"node {node_id!r} finished twice in the run that began with attempt {node.first_attempt}"
+            )
         known.finished.add((index, node.first_attempt))
         if role == "coordinator_fn":
             return
         produced = self._produced.get((known.spec.task_id, index), [])
         if node.result not in produced and not self._codecs:
-            raise InvariantBroken(f"node {node_id!r} finished with {node.result!r}; its executions produced {produced!r}")
+            raise InvariantBroken(
+                f"node {node_id!r} finished with {node.result!r}; its executions produced {produced!r}"
+            )
         if role not in self.roles_with_own_metrics:
             self._check_metrics(known.spec.task_id, node_id, node)
 
@@ -220,11 +274,23 @@ class Invariants:
             return
         if node.letter:
             self._failed.add(node_letter_id(known.spec, node_id, node.letter))
-            kept = [*at_once(self._reading.dead_letters(letter_ids=[node_letter_id(known.spec, node_id, node.letter)]))]
+            kept = [
+                *at_once(
+                    self._reading.dead_letters(
+                        letter_ids=[node_letter_id(known.spec, node_id, node.letter)]
+                    )
+                )
+            ]
         else:
-            kept = [letter for letter in at_once(self._reading.dead_letters(task_id=task_id, kind="batch")) if letter.node_id == node_id]
+            kept = [
+                letter
+                for letter in at_once(self._reading.dead_letters(task_id=task_id, kind="batch"))
+                if letter.node_id == node_id
+            ]
         if not kept:
-            raise InvariantBroken(f"node {node_id!r} failed in attempt {node.attempt} and left no dead letter")
+            raise InvariantBroken(
+                f"node {node_id!r} failed in attempt {node.attempt} and left no dead letter"
+            )
 
     def _check_metrics(self, task_id: str, node_id: str, node: NodeRecord) -> None:
         sums: dict[str, float] = {}
@@ -234,7 +300,9 @@ class Invariants:
                     sums[name] = sums.get(name, 0) + value
         told = node.metrics or {}
         if told.keys() != sums.keys() or not all(isclose(told[name], sums[name]) for name in sums):
-            raise InvariantBroken(f"node {node_id!r} finished with the metrics {told}; its stored batches come to {sums}")
+            raise InvariantBroken(
+                f"node {node_id!r} finished with the metrics {told}; its stored batches come to {sums}"
+            )
 
     # ------------------------------------------------------------ artifacts
 
@@ -249,15 +317,23 @@ class Invariants:
             uids = self._streams.setdefault(record.stream, set())
             if is_new is (record.uid in uids):
                 what = "twice" if is_new else "not at all, and was told to be known"
-                raise InvariantBroken(f"artifact {record.uid!r} of {record.stream} by {who} was stored {what}")
+                raise InvariantBroken(
+                    f"artifact {record.uid!r} of {record.stream} by {who} was stored {what}"
+                )
             uids.add(record.uid)
 
     def check_letters(self) -> None:
-        """Each dead letter of a node that is listed is about an attempt in which the node failed."""
+        """Each dead letter of a node that is listed is about an attempt in which the node
+        failed.
+        """
         letters = at_once(self._reading.dead_letters(kind="node", limit=10_000))
         states = at_once(letter_states(self._reading, letters))
         for letter, state in zip(letters, states, strict=True):
-            if state is LetterState.COMMITTED and letter.letter_id not in self._failed and letter.task_id in self._tasks:
+            if (
+                state is LetterState.COMMITTED
+                and letter.letter_id not in self._failed
+                and letter.task_id in self._tasks
+            ):
                 what = f"node {letter.node_id!r} of {letter.task_id!r} did not fail in attempt {letter.attempt}"
                 raise InvariantBroken(f"{what}, and its dead letter is listed")
 
@@ -266,32 +342,50 @@ class Invariants:
         for stream, uids in self._streams.items():
             records = self._stream(stream)
             if [record.position for record in records] != list(range(1, len(records) + 1)):
-                raise InvariantBroken(f"the positions of {stream} have gaps: {[record.position for record in records]}")
+                raise InvariantBroken(
+                    f"the positions of {stream} have gaps: {[record.position for record in records]}"
+                )
             if sorted(record.uid for record in records) != sorted(uids):
-                raise InvariantBroken(f"{stream} holds {len(records)} artifacts; {len(uids)} were stored")
+                raise InvariantBroken(
+                    f"{stream} holds {len(records)} artifacts; {len(uids)} were stored"
+                )
 
     def check_runs(self) -> None:
-        """A node is executed at most once for each attempt that was issued, and so at most as often as its policy allows."""
+        """A node is executed at most once for each attempt that was issued, and so at most as often
+        as its policy allows.
+        """
         for (task_id, node_id), runs in self._server.world.runs.items():
             known = self._tasks.get(task_id)
-            if known is not None and len(runs) > (issued := len(known.issued.get(known.spec.plan.index[node_id], ()))):
-                raise InvariantBroken(f"node {node_id!r} of {task_id!r} was executed {len(runs)} times; {issued} attempts were issued")
+            if known is not None and len(runs) > (
+                issued := len(known.issued.get(known.spec.plan.index[node_id], ()))
+            ):
+                raise InvariantBroken(
+                    f"node {node_id!r} of {task_id!r} was executed {len(runs)} times; {issued} attempts were issued"
+                )
 
     # ------------------------------------------------------------ the end
 
     def open_tasks(self) -> list[str]:
         """Tasks that have not ended, but for those that a client has paused."""
-        return [task_id for task_id, known in self._tasks.items() if known.status not in _TERMINAL and known.status != "paused"]
+        return [
+            task_id
+            for task_id, known in self._tasks.items()
+            if known.status not in _TERMINAL and known.status != "paused"
+        ]
 
     def check_end(self, promised: Sequence[str], told: Mapping[str, TaskView]) -> None:
         """What clients were promised is there, and what they were told is so."""
         for task_id in promised:
             if task_id not in at_once(self._server.store.load([task_id])):
-                raise InvariantBroken(f"task {task_id!r} is lost: it was submitted, and the client was told so")
+                raise InvariantBroken(
+                    f"task {task_id!r} is lost: it was submitted, and the client was told so"
+                )
         for task_id, view in told.items():
             stored = self._view(self._load(task_id))
             if stored != view:
-                raise InvariantBroken(f"a client was told that task {task_id!r} is\n  {view!r}\nand it is stored as\n  {stored!r}")
+                raise InvariantBroken(
+                    f"a client was told that task {task_id!r} is\n  {view!r}\nand it is stored as\n  {stored!r}"
+                )
         self.check_runs()
         self.check_letters()
         for letter in at_once(self._server.store.dead_letters(kind="task")):
@@ -300,13 +394,19 @@ class Invariants:
         self.check_streams()
 
     def check_damaged(self, listed: Mapping[str, TaskView], executed: Collection[str]) -> None:
-        """Each damaged task is put aside and listed with what is wrong; nothing of it was executed or changed."""
+        """Each damaged task is put aside and listed with what is wrong; nothing of it was executed
+        or changed.
+        """
         store = self._server.store
         for task_id, how in self._server.damaged.items():
             about = f"task {task_id!r}, whose record is damaged ({how}),"
             if not at_once(store.dead_letters(task_id=task_id, kind="task")):
                 raise InvariantBroken(f"{about} was not put aside")
-            if task_id not in listed or (how != HISTORY and not listed[task_id].error):  # a list does not read the history
-                raise InvariantBroken(f"{about} is not listed with what is wrong: {listed.get(task_id)}")
+            if task_id not in listed or (
+                how != HISTORY and not listed[task_id].error
+            ):  # a list does not read the history
+                raise InvariantBroken(
+                    f"{about} is not listed with what is wrong: {listed.get(task_id)}"
+                )
             if task_id in executed or at_once(store.load([task_id]))[task_id].version != 1:
                 raise InvariantBroken(f"{about} was executed or changed")

@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from flowkit_testing.simulation._process import Process
 
-PROCESS: contextvars.ContextVar["Process | None"] = contextvars.ContextVar("flowkit simulated process", default=None)
-"""Whose code this is. It is inherited by tasks and callbacks; None is the world outside of the processes."""
+PROCESS: contextvars.ContextVar["Process | None"] = contextvars.ContextVar(
+    "flowkit simulated process", default=None
+)
+"""Whose code this is. It is inherited by tasks and callbacks; None is the world outside of the
+processes.
+"""
 
 STEPS_AT_ONE_MOMENT = 500_000
 """More than any honest program does while no time passes."""
@@ -32,11 +36,15 @@ def next_number() -> int:
 
 
 class SimulationError(Exception):
-    """Something was done that a simulation cannot contain, or the simulated cluster cannot go on."""
+    """Something was done that a simulation cannot contain, or the simulated cluster cannot go
+    on.
+    """
 
 
 class _Counted:
-    """Hashed by a number given at birth: sets of such objects are iterated over in the same order everywhere."""
+    """Hashed by a number given at birth: sets of such objects are iterated over in the same order
+    everywhere.
+    """
 
     __slots__ = ()
     _number: int
@@ -56,7 +64,14 @@ class SimFuture(_Counted, asyncio.Future[Any]):
 class SimTask(_Counted, asyncio.Task[Any]):
     """A task of a simulation, and the process it belongs to."""
 
-    def __init__(self, coro: Any, *, loop: asyncio.AbstractEventLoop, context: contextvars.Context | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        coro: Any,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        context: contextvars.Context | None = None,
+        **options: Any,
+    ) -> None:
         self._number = next_number()
         self.process = PROCESS.get() if context is None else context.get(PROCESS)
         super().__init__(coro, loop=loop, context=context, **options)
@@ -65,7 +80,8 @@ class SimTask(_Counted, asyncio.Task[Any]):
 class SimLoop(asyncio.BaseEventLoop):
     """Time stands still while anything can run, and then jumps to the next timer.
 
-    Each callback is admitted by the process it belongs to: one that is paused keeps it for later, one that is dead drops it.
+    Each callback is admitted by the process it belongs to: one that is paused keeps it for later,
+    one that is dead drops it.
     """
 
     _asyncgens: Any
@@ -87,7 +103,9 @@ class SimLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         return self._now
 
-    def _make_task(self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any) -> SimTask:
+    def _make_task(
+        self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any
+    ) -> SimTask:
         task = SimTask(coro, loop=self, **options)
         self.tasks.append(task)
         return task
@@ -119,7 +137,9 @@ class SimLoop(asyncio.BaseEventLoop):
             while scheduled and scheduled[0]._cancelled:
                 heappop(scheduled)._scheduled = False
             if not scheduled:
-                raise SimulationError(f"nothing can go on: nothing is ready and no timer is set. These wait:\n{self._waiting()}")
+                raise SimulationError(
+                    f"nothing can go on: nothing is ready and no timer is set. These wait:\n{self._waiting()}"
+                )
             if scheduled[0]._when > self._now:
                 self._now = scheduled[0]._when
                 self._at_this_moment = 0
@@ -176,9 +196,32 @@ def _forbidden(name: str) -> Callable[..., NoReturn]:
 
 
 for _name in (
-    "run_in_executor", "add_reader", "remove_reader", "add_writer", "remove_writer", "add_signal_handler", "remove_signal_handler",
-    "create_connection", "create_server", "create_datagram_endpoint", "create_unix_connection", "create_unix_server",
-    "connect_accepted_socket", "connect_read_pipe", "connect_write_pipe", "subprocess_exec", "subprocess_shell", "getaddrinfo",
-    "getnameinfo", "sock_recv", "sock_recv_into", "sock_sendall", "sock_connect", "sock_accept", "sock_sendfile", "sendfile", "start_tls",
-):  # fmt: skip
+    "run_in_executor",
+    "add_reader",
+    "remove_reader",
+    "add_writer",
+    "remove_writer",
+    "add_signal_handler",
+    "remove_signal_handler",
+    "create_connection",
+    "create_server",
+    "create_datagram_endpoint",
+    "create_unix_connection",
+    "create_unix_server",
+    "connect_accepted_socket",
+    "connect_read_pipe",
+    "connect_write_pipe",
+    "subprocess_exec",
+    "subprocess_shell",
+    "getaddrinfo",
+    "getnameinfo",
+    "sock_recv",
+    "sock_recv_into",
+    "sock_sendall",
+    "sock_connect",
+    "sock_accept",
+    "sock_sendfile",
+    "sendfile",
+    "start_tls",
+):
     setattr(SimLoop, _name, _forbidden(_name))

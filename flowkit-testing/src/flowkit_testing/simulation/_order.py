@@ -1,4 +1,6 @@
-"""The order in which things must happen: first it is stored, then it is told, then it is acknowledged."""
+"""The order in which things must happen: first it is stored, then it is told, then it is
+acknowledged.
+"""
 
 from collections.abc import Sequence
 
@@ -41,7 +43,9 @@ class Order:
         for message in messages:
             what = _decoded(message)
             if isinstance(what, RunNode) and not self._was_issued(what):
-                raise InvariantBroken(f"attempt {what.attempt} of node {what.node_id!r} is sent out, and not stored as issued")
+                raise InvariantBroken(
+                    f"attempt {what.attempt} of node {what.node_id!r} is sent out, and not stored as issued"
+                )
             if isinstance(what, RunNode):
                 self._commanded.add((what.task_id, what.token))
             if isinstance(what, _ONCE):
@@ -52,17 +56,31 @@ class Order:
         task = decode_task(after, to_look_at=True)
         for index, record in task.records.items():
             sent = record.sent and task.marks[index] == Mark.ISSUED
-            if sent and (task.task_id, task.spec.token(index, record.attempt, record.handovers)) not in self._commanded:
-                raise InvariantBroken(f"{who} stored the command of node {task.spec.plan.ids[index]!r} as sent, and it was not")
+            if (
+                sent
+                and (task.task_id, task.spec.token(index, record.attempt, record.handovers))
+                not in self._commanded
+            ):
+                raise InvariantBroken(
+                    f"{who} stored the command of node {task.spec.plan.ids[index]!r} as sent, and it was not"
+                )
 
     def acknowledged(self, deliveries: Sequence[Delivery], who: str) -> None:
         """Nobody acknowledges what would be lost with him."""
         for delivery in deliveries:
             message = _decoded(delivery.message)
             if isinstance(message, _ONCE) and not self._is_taken_in(message):
-                raise InvariantBroken(f"{who} acknowledged a report that is not stored: {message!r}")
-            if isinstance(message, RunNode) and self._waits_for(message) and (message.task_id, message.token) not in self._reported:
-                raise InvariantBroken(f"{who} acknowledged a command of which nothing was told: {message!r}")
+                raise InvariantBroken(
+                    f"{who} acknowledged a report that is not stored: {message!r}"
+                )
+            if (
+                isinstance(message, RunNode)
+                and self._waits_for(message)
+                and (message.task_id, message.token) not in self._reported
+            ):
+                raise InvariantBroken(
+                    f"{who} acknowledged a command of which nothing was told: {message!r}"
+                )
 
     def _task(self, task_id: str) -> Task | None:
         record = at_once(self._server.store.load([task_id])).get(task_id)
@@ -83,14 +101,23 @@ class Order:
             return True
         task = decode_task(stored)
         record = task.records.get(report.index)
-        if isinstance(report, NodeSucceeded) and record is not None and task.marks[report.index] not in ENDED:
+        if (
+            isinstance(report, NodeSucceeded)
+            and record is not None
+            and task.marks[report.index] not in ENDED
+        ):
             return not task.issued_token_matches(report.index, record, report.attempt, report.token)
         return advance(task, report, now=self._world.wall()).ignored
 
     def _waits_for(self, command: RunNode) -> bool:
         task = self._task(command.task_id)
         record = None if task is None else task.records.get(command.index)
-        if task is None or record is None or task.marks[command.index] != Mark.ISSUED or record.attempt != command.attempt:
+        if (
+            task is None
+            or record is None
+            or task.marks[command.index] != Mark.ISSUED
+            or record.attempt != command.attempt
+        ):
             return False
         return task.spec.token(command.index, record.attempt, record.handovers) == command.token
 

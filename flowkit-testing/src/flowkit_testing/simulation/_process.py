@@ -25,7 +25,9 @@ class State(Enum):
 
 
 class SimClock:
-    """The :class:`~flowkit.protocols.Clock` of one process: its wall clock may be wrong, its monotonic one never goes back."""
+    """The :class:`~flowkit.protocols.Clock` of one process: its wall clock may be wrong, its
+    monotonic one never goes back.
+    """
 
     def __init__(self, process: "Process") -> None:
         self._loop = process.world.loop
@@ -49,11 +51,13 @@ class SimClock:
 class Process:
     """Tasks and callbacks that live and die together.
 
-    ``body`` is its program. Each turn that it gets in the event loop is a step: between two of them it can be paused, and it can
-    die, from when on none of its code runs any more.
+    ``body`` is its program. Each turn that it gets in the event loop is a step: between two of them
+    it can be paused, and it can die, from when on none of its code runs any more.
     """
 
-    def __init__(self, world: "World", name: str, role: str, body: Callable[["Process"], Awaitable[None]]) -> None:
+    def __init__(
+        self, world: "World", name: str, role: str, body: Callable[["Process"], Awaitable[None]]
+    ) -> None:
         self.world = world
         self.name = name
         self.role = role
@@ -98,11 +102,17 @@ class Process:
         return self.state in (State.RUNNING, State.PAUSED)
 
     def failed_for_good(self) -> bool:
-        """Whether it ended with an error that is not the bus's or the store's being out of reach."""
-        return self.error is not None and not isinstance(self.error, BusUnavailable | StoreUnavailable)
+        """Whether it ended with an error that is not the bus's or the store's being out of
+        reach.
+        """
+        return self.error is not None and not isinstance(
+            self.error, BusUnavailable | StoreUnavailable
+        )
 
     def admits(self, handle: asyncio.Handle) -> bool:
-        """Whether a callback of this process may run now. What it has left behind at its end ends with it."""
+        """Whether a callback of this process may run now. What it has left behind at its end ends
+        with it.
+        """
         state = self.state
         if state is State.RUNNING:
             self.steps += 1

@@ -41,7 +41,9 @@ class Report:
         return self.virtual_sec / 3600
 
     def __str__(self) -> str:
-        kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(self.faults.items())) or "none"
+        kinds = (
+            ", ".join(f"{kind} {count}" for kind, count in sorted(self.faults.items())) or "none"
+        )
         return (
             f"{len(self.seeds)} seeds, {len(self.failures)} failed; {self.faults.total()} faults in {self.virtual_hours:.1f} virtual hours "
             f"({kinds}); {self.executions} executions, {self.commits} commits checked"
@@ -49,15 +51,25 @@ class Report:
 
 
 class SimulationFailed(AssertionError):
-    """A seed failed. ``log`` is its whole event log; the message has the end of it, and the line that replays it."""
+    """A seed failed. ``log`` is its whole event log; the message has the end of it, and the line
+    that replays it.
+    """
 
-    def __init__(self, seed: int, replay: str, cause: BaseException, log: Sequence[str], report: Report) -> None:
+    def __init__(
+        self, seed: int, replay: str, cause: BaseException, log: Sequence[str], report: Report
+    ) -> None:
         self.seed = seed
         self.replay = replay
         self.cause = cause
         self.log = log
         self.report = report
         shown = log[-LINES_SHOWN:]
-        left_out = f"… {len(log) - len(shown)} lines before, on the exception's .log …\n" if len(log) > len(shown) else ""
+        left_out = (
+            f"… {len(log) - len(shown)} lines before, on the exception's .log …\n"
+            if len(log) > len(shown)
+            else ""
+        )
         events = "\n".join(shown)
-        super().__init__(f"seed {seed}: {type(cause).__name__}: {cause}\nreplay: {replay}\n{left_out}{events}\nreplay: {replay}")
+        super().__init__(
+            f"seed {seed}: {type(cause).__name__}: {cause}\nreplay: {replay}\n{left_out}{events}\nreplay: {replay}"
+        )

@@ -14,7 +14,14 @@ from flowkit.plugins import Plugins
 from flowkit_testing._broker import Broker
 from flowkit_testing.simulation._cluster import COORDINATOR, WORKER, SimCluster
 from flowkit_testing.simulation._faults import Faults
-from flowkit_testing.simulation._guards import Clockwork, close_awaited, quiet, sealed, take_apart, unlogged
+from flowkit_testing.simulation._guards import (
+    Clockwork,
+    close_awaited,
+    quiet,
+    sealed,
+    take_apart,
+    unlogged,
+)
 from flowkit_testing.simulation._invariants import Invariant
 from flowkit_testing.simulation._loop import SimulationError
 from flowkit_testing.simulation._process import Process
@@ -64,13 +71,20 @@ class Outcome:
     error: BaseException | None = None
 
 
-def run_seed(setup: Setup, seed: int, prepare: Callable[[World], None] | None = None, *, logs: bool = False) -> Outcome:
-    """One simulation. ``prepare`` may arrange the world before it begins; with ``logs`` FlowKit and the handlers log as they always do."""
+def run_seed(
+    setup: Setup, seed: int, prepare: Callable[[World], None] | None = None, *, logs: bool = False
+) -> Outcome:
+    """One simulation. ``prepare`` may arrange the world before it begins; with ``logs`` FlowKit and
+    the handlers log as they always do.
+    """
     _check_no_loop_runs()
     world = World(seed, setup.faults)
     error: BaseException | None = None
     cluster: SimCluster | None = None
-    with nullcontext() if logs else unlogged(), sealed(seed, Clockwork(world.wall, world.monotonic)):
+    with (
+        nullcontext() if logs else unlogged(),
+        sealed(seed, Clockwork(world.wall, world.monotonic)),
+    ):
         try:
             cluster = world.context.run(_make_cluster, world, setup)
             if prepare is not None:
@@ -93,7 +107,9 @@ def run_seed(setup: Setup, seed: int, prepare: Callable[[World], None] | None = 
     )
     if error is not None:
         report.failures[seed] = "".join(traceback.format_exception(error)).rstrip()
-    return Outcome(report, world.lines, {process.name: process.steps for process in world.processes}, error)
+    return Outcome(
+        report, world.lines, {process.name: process.steps for process in world.processes}, error
+    )
 
 
 def _check_no_loop_runs() -> None:
@@ -101,7 +117,9 @@ def _check_no_loop_runs() -> None:
         asyncio.get_running_loop()
     except RuntimeError:
         return
-    raise SimulationError("a simulation has an event loop of its own: run it from a plain function, not from a coroutine")
+    raise SimulationError(
+        "a simulation has an event loop of its own: run it from a plain function, not from a coroutine"
+    )
 
 
 def _make_cluster(world: World, setup: Setup) -> SimCluster:
@@ -125,7 +143,11 @@ async def _main(world: World, cluster: SimCluster, setup: Setup) -> None:
 
     process = world.start("scenario", scenario)
     # What a process with a wrong clock has put off, the others do when their clocks are there.
-    put_off = 3 * (world.faults.skew_sec + 2 * world.faults.jump_sec) if world.faults.skew_sec or world.faults.jumps_per_run else 0.0
+    put_off = (
+        3 * (world.faults.skew_sec + 2 * world.faults.jump_sec)
+        if world.faults.skew_sec or world.faults.jumps_per_run
+        else 0.0
+    )
     limit = setup.converge_sec + put_off + cluster.quiet_after_sec
     waiting = asyncio.ensure_future(process.ended.wait())
     await asyncio.wait([waiting], timeout=limit)
@@ -166,15 +188,26 @@ def setup_of(
 ) -> Setup:
     """What a simulation needs besides its seeds.
 
-    With ``handlers``, so many ``workers`` serve them from the beginning. ``invariants`` are called at each commit with the task before
-    and after it. When the faults have ended, the scenario and every task have to come to their end within ``converge_sec`` of virtual
-    time; after it the cluster is watched for ``after_sec`` more. ``broker`` makes the broker of each seed, such as one without places.
+    With ``handlers``, so many ``workers`` serve them from the beginning. ``invariants`` are called
+    at each commit with the task before and after it. When the faults have ended, the scenario and
+    every task have to come to their end within ``converge_sec`` of virtual time; after it the
+    cluster is watched for ``after_sec`` more. ``broker`` makes the broker of each seed, such as one
+    without places.
     """
     return Setup(
-        scenario=scenario, faults=Faults.of(faults), invariants=list(invariants), coordinators=coordinators, workers=workers,
-        handlers=handlers, plugins=plugins if isinstance(plugins, Plugins) else Plugins(plugins), coordinator_config=coordinator_config,
-        worker_config=worker_config, converge_sec=converge_sec, after_sec=after_sec, broker=broker,
-    )  # fmt: skip
+        scenario=scenario,
+        faults=Faults.of(faults),
+        invariants=list(invariants),
+        coordinators=coordinators,
+        workers=workers,
+        handlers=handlers,
+        plugins=plugins if isinstance(plugins, Plugins) else Plugins(plugins),
+        coordinator_config=coordinator_config,
+        worker_config=worker_config,
+        converge_sec=converge_sec,
+        after_sec=after_sec,
+        broker=broker,
+    )
 
 
 def simulate(
@@ -189,25 +222,36 @@ def simulate(
 ) -> Report:
     """Run a scenario once for each seed, and let everything go wrong that ``faults`` says.
 
-    ``scenario`` is an ``async`` function that gets a :class:`SimCluster`; what it raises fails the seed. ``seed`` runs this one alone, and
-    shows what is logged.
-    ``replay`` says how one seed is run again. ``options`` are those of :func:`setup_of`.
+    ``scenario`` is an ``async`` function that gets a :class:`SimCluster`; what it raises fails the
+    seed. ``seed`` runs this one alone, and shows what is logged. ``replay`` says how one seed is
+    run again. ``options`` are those of :func:`setup_of`.
 
     Raises:
         SimulationFailed: a seed failed; the first one ends the simulation.
     """
     setup = setup_of(scenario, faults=faults, **options)
     report = Report()
-    for outcome in outcomes(setup, range(first_seed, first_seed + seeds)) if seed is None else [run_seed(setup, seed, logs=True)]:
-        _take(outcome, report, replay or (lambda failed: f"simulate({_name(scenario)}, …, seed={failed})"))
+    for outcome in (
+        outcomes(setup, range(first_seed, first_seed + seeds))
+        if seed is None
+        else [run_seed(setup, seed, logs=True)]
+    ):
+        _take(
+            outcome,
+            report,
+            replay or (lambda failed: f"simulate({_name(scenario)}, …, seed={failed})"),
+        )
     return report
 
 
-def crash_everywhere(scenario: Scenario, *, process: str = "worker-1", every: int = 1, seed: int = 0, **options: Any) -> Report:
-    """Run a scenario once, then once more for each step of a process (or each ``every``-th), which dies exactly there.
+def crash_everywhere(
+    scenario: Scenario, *, process: str = "worker-1", every: int = 1, seed: int = 0, **options: Any
+) -> Report:
+    """Run a scenario once, then once more for each step of a process (or each ``every``-th), which
+    dies exactly there.
 
-    ``process`` is ``worker-1``, ``coordinator-2`` and so on: whoever is started first has number 1. ``options`` are those of
-    :func:`simulate`; unless told otherwise nothing else goes wrong.
+    ``process`` is ``worker-1``, ``coordinator-2`` and so on: whoever is started first has number 1.
+    ``options`` are those of :func:`simulate`; unless told otherwise nothing else goes wrong.
 
     Raises:
         SimulationFailed: a run failed; the line that replays it has the step.
@@ -223,7 +267,13 @@ def crash_everywhere(scenario: Scenario, *, process: str = "worker-1", every: in
         raise ValueError(f"there is no process {process!r}; there are {', '.join(first.steps)}")
     for at in range(1, first.steps[process] + 1, every) if step is None else [step]:
         outcome = run_seed(setup, seed, lambda world, at=at: world.crash_plan.update({process: at}))  # type: ignore[misc]
-        _take(outcome, report, lambda failed, at=at: f"crash_everywhere({name}, process={process!r}, seed={failed}, step={at}, …)")  # type: ignore[misc]
+        _take(
+            outcome,
+            report,
+            lambda failed, at=at: (
+                f"crash_everywhere({name}, process={process!r}, seed={failed}, step={at}, …)"
+            ),
+        )  # type: ignore[misc]
         _collect(at)
     return report
 
@@ -232,7 +282,9 @@ def _take(outcome: Outcome, report: Report, replay: Callable[[int], str]) -> Non
     report.add(outcome.report)
     if outcome.error is not None:
         (failed,) = outcome.report.seeds
-        raise SimulationFailed(failed, replay(failed), outcome.error, outcome.log, report) from outcome.error
+        raise SimulationFailed(
+            failed, replay(failed), outcome.error, outcome.log, report
+        ) from outcome.error
 
 
 def _name(scenario: Scenario) -> str:
@@ -253,4 +305,15 @@ def _collect(number: int) -> None:
             gc.collect()
 
 
-__all__ = ["Outcome", "Scenario", "Setup", "SimulationError", "Stuck", "crash_everywhere", "outcomes", "run_seed", "setup_of", "simulate"]
+__all__ = [
+    "Outcome",
+    "Scenario",
+    "Setup",
+    "SimulationError",
+    "Stuck",
+    "crash_everywhere",
+    "outcomes",
+    "run_seed",
+    "setup_of",
+    "simulate",
+]

@@ -58,7 +58,14 @@ class StoreServer:
 
     # ------------------------------------------------------------ requests
 
-    def arrive(self, future: "asyncio.Future[Any]", who: str, name: str, apply: Callable[[int | None], Any], write: bool) -> None:
+    def arrive(
+        self,
+        future: "asyncio.Future[Any]",
+        who: str,
+        name: str,
+        apply: Callable[[int | None], Any],
+        write: bool,
+    ) -> None:
         """A request is here: see what becomes of it."""
         world = self.world
         if self.down:
@@ -77,7 +84,9 @@ class StoreServer:
         else:
             self._apply(future, apply)
 
-    def _read(self, future: "asyncio.Future[Any]", who: str, name: str, apply: Callable[[int | None], Any]) -> None:
+    def _read(
+        self, future: "asyncio.Future[Any]", who: str, name: str, apply: Callable[[int | None], Any]
+    ) -> None:
         if self.world.strikes("read_fails", who, name):
             self.world.settle(future, None, StoreUnavailable(f"{name}: the store is out of reach"))
         else:
@@ -114,7 +123,10 @@ class StoreServer:
         before = at_once(self.store.load([task_id])).get(task_id)
         if before is not None and before.version == commit.expected_version:
             if self._in_the_way.get(task_id, 0.0) > world.now():
-                world.note("store", f"refuse {task_id} v{commit.expected_version + 1} by {who}: another one is in the way")
+                world.note(
+                    "store",
+                    f"refuse {task_id} v{commit.expected_version + 1} by {who}: another one is in the way",
+                )
                 return False
             if world.strikes("conflict", who, task_id):
                 before = self._somebody_else_commits(before)
@@ -126,7 +138,10 @@ class StoreServer:
             world.note("store", f"refuse {task_id} v{commit.expected_version + 1} by {who}")
             return False
         state = commit.put.get("state", b"").decode("ascii", "replace")
-        world.note("store", f"commit {task_id} v{commit.expected_version + 1} {commit.status} {state} by {who}")
+        world.note(
+            "store",
+            f"commit {task_id} v{commit.expected_version + 1} {commit.status} {state} by {who}",
+        )
         after = at_once(self.store.load([task_id]))[task_id]
         for watch in self.on_commit:
             watch(before, commit, after, who)
@@ -135,30 +150,51 @@ class StoreServer:
 
     def _somebody_else_commits(self, record: TaskRecord) -> TaskRecord:
         header = record.header
-        nothing = Commit(header.task_id, record.version, "somebody-else", header.status, header.wake_at, header.finished_at, {})
+        nothing = Commit(
+            header.task_id,
+            record.version,
+            "somebody-else",
+            header.status,
+            header.wake_at,
+            header.finished_at,
+            {},
+        )
         at_once(self.store.commit([nothing]))
         return at_once(self.store.load([header.task_id]))[header.task_id]
 
     def damage(self, chances: Random) -> None:
-        """Store a damaged copy of a task that is due: as if the record had been damaged before anybody looked at it."""
+        """Store a damaged copy of a task that is due: as if the record had been damaged before
+        anybody looked at it.
+        """
         found, _ = at_once(self.store.list_tasks(TaskQuery(limit=1000)))
         whole = [record for record in found if record.header.task_id not in self.damaged]
         if not whole:
             return
         record = chances.choice(whole)
         how = chances.choice(sorted(_DAMAGES))
-        header = replace(record.header, task_id=f"damaged-{len(self.damaged) + 1}", status="running", idempotency_key=None)
+        header = replace(
+            record.header,
+            task_id=f"damaged-{len(self.damaged) + 1}",
+            status="running",
+            idempotency_key=None,
+        )
         header = replace(header, wake_at=self.world.epoch + self.world.now(), finished_at=None)
         spec, parts = _DAMAGES[how](record.spec, dict(record.parts))
         at_once(self.store.create([TaskRecord(header, spec, parts)]))
         self.damaged[header.task_id] = how
-        self.world.inject("damaged_records", "store", f"{header.task_id}, a copy of {record.header.task_id}: {how}")
+        self.world.inject(
+            "damaged_records",
+            "store",
+            f"{header.task_id}, a copy of {record.header.task_id}: {how}",
+        )
 
     # ------------------------------------------------------------ waiting for changes
 
     def wait(self, future: "asyncio.Future[None]", task_id: str, version: int, ended: bool) -> None:
         if self.down:
-            self.world.settle(future, None, StoreUnavailable("wait_for_change: the store is out of reach"))
+            self.world.settle(
+                future, None, StoreUnavailable("wait_for_change: the store is out of reach")
+            )
             return
         record = at_once(self.store.load([task_id])).get(task_id)
         if record is None or _is_news(record, version, ended):
@@ -175,7 +211,13 @@ class StoreServer:
             if future.done():
                 continue
             if _is_news(record, version, ended):
-                world.call(world.chances.uniform(0, world.faults.slow_sec) if world.strikes("slow") else 0.0, world.settle, future)
+                world.call(
+                    world.chances.uniform(0, world.faults.slow_sec)
+                    if world.strikes("slow")
+                    else 0.0,
+                    world.settle,
+                    future,
+                )
             else:
                 self._waiting.setdefault(task_id, []).append((future, version, ended))
 
@@ -185,17 +227,26 @@ class StoreServer:
         waiting, self._waiting = self._waiting, {}
         for futures in waiting.values():
             for future, _, _ in futures:
-                self.world.settle(future, None, StoreUnavailable("wait_for_change: the store went away"))
+                self.world.settle(
+                    future, None, StoreUnavailable("wait_for_change: the store went away")
+                )
 
     # ------------------------------------------------------------ the rest
 
     def renew(self, session: WorkerSession, who: str) -> WorkerSession | None:
-        return None if self.world.strikes("session_lost", who) else at_once(self.store.renew_session(session))
+        return (
+            None
+            if self.world.strikes("session_lost", who)
+            else at_once(self.store.renew_session(session))
+        )
 
     def put(self, records: Sequence[ArtifactRecord], who: str) -> Sequence[bool]:
         new = at_once(self.store.artifacts.put(records))
         for record, is_new in zip(records, new, strict=True):
-            self.world.note("store", f"artifact {record.stream.task_id}/{record.stream.node_id} {record.uid} new={is_new} by {who}")
+            self.world.note(
+                "store",
+                f"artifact {record.stream.task_id}/{record.stream.node_id} {record.uid} new={is_new} by {who}",
+            )
         for watch in self.on_put:
             watch(records, new, who)
         return new
@@ -206,8 +257,14 @@ Parts = dict[str, bytes]
 _DAMAGES: Mapping[str, Callable[[bytes, Parts], tuple[bytes, Parts]]] = {
     "half of the spec": lambda spec, parts: (spec[: len(spec) // 2], parts),
     "no spec": lambda _, parts: (b"", parts),
-    "half of the state": lambda spec, parts: (spec, parts | {"state": parts["state"][: len(parts["state"]) // 2]}),
-    "no state": lambda spec, parts: (spec, {name: data for name, data in parts.items() if name != "state"}),
+    "half of the state": lambda spec, parts: (
+        spec,
+        parts | {"state": parts["state"][: len(parts["state"]) // 2]},
+    ),
+    "no state": lambda spec, parts: (
+        spec,
+        {name: data for name, data in parts.items() if name != "state"},
+    ),
     "zeros for a node": lambda spec, parts: (spec, parts | {"n0": bytes(16)}),
     HISTORY: lambda spec, parts: (spec, parts | {"e0000000001": bytes(16)}),
 }
@@ -240,12 +297,18 @@ class SimArtifacts(_Connection):
 
     async def put(self, records: Sequence[ArtifactRecord]) -> Sequence[bool]:
         records = list(records)
-        return await self._ask("put", lambda most: self._server.put(records[:most], self._process.name), write=True)
+        return await self._ask(
+            "put", lambda most: self._server.put(records[:most], self._process.name), write=True
+        )
 
-    async def read(self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False) -> Sequence[ArtifactRecord]:
+    async def read(
+        self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False
+    ) -> Sequence[ArtifactRecord]:
         if not latest and self._server.world.strikes("stale_read", self._process.name):
             return []
-        return await self._ask("read", lambda _: self._now("read", stream, after=after, limit=limit))
+        return await self._ask(
+            "read", lambda _: self._now("read", stream, after=after, limit=limit)
+        )
 
     async def known(self, stream: Stream, uids: Collection[str]) -> set[str]:
         uids = list(uids)
@@ -254,7 +317,9 @@ class SimArtifacts(_Connection):
     async def scan(
         self, task_id: str, *, after: tuple[float, str] | None = None, limit: int = 100
     ) -> Sequence[tuple[tuple[float, str], ArtifactRecord]]:
-        return await self._ask("scan", lambda _: self._now("scan", task_id, after=after, limit=limit))
+        return await self._ask(
+            "scan", lambda _: self._now("scan", task_id, after=after, limit=limit)
+        )
 
     def _now(self, name: str, *args: Any, **options: Any) -> Any:
         return at_once(getattr(self._server.store.artifacts, name)(*args, **options))
@@ -278,7 +343,11 @@ class SimStore(_Connection):
 
     async def create(self, records: Sequence[TaskRecord]) -> Sequence[str]:
         records = list(records)
-        return await self._ask("create", lambda most: self._server.create(records[:most], self._process.name), write=True)
+        return await self._ask(
+            "create",
+            lambda most: self._server.create(records[:most], self._process.name),
+            write=True,
+        )
 
     async def load(self, task_ids: Collection[str]) -> Mapping[str, TaskRecord]:
         task_ids = list(task_ids)
@@ -286,14 +355,23 @@ class SimStore(_Connection):
 
     async def commit(self, commits: Sequence[Commit]) -> Sequence[bool]:
         commits = list(commits)
-        return await self._ask("commit", lambda most: self._server.commit(commits[:most], self._process.name), write=True)
+        return await self._ask(
+            "commit",
+            lambda most: self._server.commit(commits[:most], self._process.name),
+            write=True,
+        )
 
     async def read_archive(self, task_id: str, names: Collection[str]) -> Mapping[str, bytes]:
         names = list(names)
         return await self._ask("read_archive", lambda _: self._now("read_archive", task_id, names))
 
-    async def scan_archive(self, task_id: str, *, prefix: str, after: str = "", limit: int = 1000) -> Sequence[tuple[str, bytes]]:
-        return await self._ask("scan_archive", lambda _: self._now("scan_archive", task_id, prefix=prefix, after=after, limit=limit))
+    async def scan_archive(
+        self, task_id: str, *, prefix: str, after: str = "", limit: int = 1000
+    ) -> Sequence[tuple[str, bytes]]:
+        return await self._ask(
+            "scan_archive",
+            lambda _: self._now("scan_archive", task_id, prefix=prefix, after=after, limit=limit),
+        )
 
     async def due(self, *, before: float, limit: int) -> Sequence[str]:
         return await self._ask("due", lambda _: self._now("due", before=before, limit=limit))
@@ -308,7 +386,9 @@ class SimStore(_Connection):
         await future
 
     async def renew_session(self, session: WorkerSession) -> WorkerSession | None:
-        return await self._ask("renew_session", lambda _: self._server.renew(session, self._process.name), write=True)
+        return await self._ask(
+            "renew_session", lambda _: self._server.renew(session, self._process.name), write=True
+        )
 
     async def end_session(self, worker_id: str) -> None:
         await self._ask("end_session", lambda _: self._now("end_session", worker_id), write=True)
@@ -329,15 +409,27 @@ class SimStore(_Connection):
         after: str = "",
         limit: int = 100,
     ) -> Sequence[DeadLetter]:
-        wanted = {"task_id": task_id, "kind": kind, "letter_ids": letter_ids, "after": after, "limit": limit}
+        wanted = {
+            "task_id": task_id,
+            "kind": kind,
+            "letter_ids": letter_ids,
+            "after": after,
+            "limit": limit,
+        }
         return await self._ask("dead_letters", lambda _: self._now("dead_letters", **wanted))
 
     async def drop_dead_letters(self, letter_ids: Collection[str]) -> int:
         letter_ids = list(letter_ids)
-        return await self._ask("drop_dead_letters", lambda _: self._now("drop_dead_letters", letter_ids), write=True)
+        return await self._ask(
+            "drop_dead_letters", lambda _: self._now("drop_dead_letters", letter_ids), write=True
+        )
 
     async def purge(self, *, finished_before: float, limit: int = 1000) -> int:
-        return await self._ask("purge", lambda _: self._now("purge", finished_before=finished_before, limit=limit), write=True)
+        return await self._ask(
+            "purge",
+            lambda _: self._now("purge", finished_before=finished_before, limit=limit),
+            write=True,
+        )
 
     async def check(self) -> Sequence[CheckResult]:
         return await self._ask("check", lambda _: self._now("check"))

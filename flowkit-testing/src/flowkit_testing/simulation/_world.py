@@ -1,4 +1,6 @@
-"""The world around the processes of a simulated cluster: chance, delays, what is noted, and who lives."""
+"""The world around the processes of a simulated cluster: chance, delays, what is noted, and who
+lives.
+"""
 
 import asyncio
 import contextvars
@@ -54,7 +56,11 @@ class World:
 
     def wall(self) -> float:
         """The time of whoever asks, as ``time.time`` would have it."""
-        return self._asking_clock().now() if self._asking_clock() is not None else self.epoch + self.loop.time()
+        return (
+            self._asking_clock().now()
+            if self._asking_clock() is not None
+            else self.epoch + self.loop.time()
+        )
 
     def monotonic(self) -> float:
         clock = self._asking_clock()
@@ -93,7 +99,9 @@ class World:
         """Call this later, as nobody's code."""
         return self.loop.call_later(delay, function, *args, context=self.context)
 
-    def settle(self, future: "asyncio.Future[Any]", value: Any = None, error: Exception | None = None) -> None:
+    def settle(
+        self, future: "asyncio.Future[Any]", value: Any = None, error: Exception | None = None
+    ) -> None:
         """Send an answer on its way back."""
         self.call(self.latency(), self._arrive, future, value, error)
 
@@ -119,11 +127,15 @@ class World:
     def start(self, role: str, body: Callable[[Process], Any]) -> Process:
         """Begin a process."""
         self._numbers[role] += 1
-        process = self.context.copy().run(Process, self, f"{role}-{self._numbers[role]}", role, body)
+        process = self.context.copy().run(
+            Process, self, f"{role}-{self._numbers[role]}", role, body
+        )
         self.processes.append(process)
         if self.active:
             if self.faults.skew_sec:
-                process.clock.skew = self.chances.uniform(-self.faults.skew_sec, self.faults.skew_sec)
+                process.clock.skew = self.chances.uniform(
+                    -self.faults.skew_sec, self.faults.skew_sec
+                )
                 self.inject("skew", process.name, f"{process.clock.skew:+.1f} s")
             if role in ("worker", "coordinator") and self.chances.random() < self.faults.crash:
                 process.crash_at = round(self.between(1, self.faults.crash_steps))
@@ -144,7 +156,12 @@ class World:
 
     def process_ended(self, process: Process) -> None:
         """A process ended by itself."""
-        self.note(process.name, "ended" if process.error is None else f"ended: {type(process.error).__name__}: {process.error}")
+        self.note(
+            process.name,
+            "ended"
+            if process.error is None
+            else f"ended: {type(process.error).__name__}: {process.error}",
+        )
         if process.role in ("worker", "coordinator") and process.failed_for_good():
             assert process.error is not None
             raise process.error
@@ -155,7 +172,11 @@ class World:
         return [process for process in self.processes if process.role == role and process.alive]
 
     def running(self, *roles: str) -> list[Process]:
-        return [process for process in self.processes if process.role in roles and process.state is State.RUNNING]
+        return [
+            process
+            for process in self.processes
+            if process.role in roles and process.state is State.RUNNING
+        ]
 
 
 __all__ = ["EPOCH", "SESSION_TIMEOUT_SEC", "SimClock", "World"]
