@@ -183,7 +183,8 @@ def mongo_roles() -> str:
         for one in privileges(role, database="flowkit"):
             actions = ", ".join(f'"{action}"' for action in one["actions"])
             lines.append(
-                f'  {{resource: {{db: "flowkit", collection: "{one["resource"]["collection"]}"}}, actions: [{actions}]}},'
+                f'  {{resource: {{db: "flowkit", collection: "{one["resource"]["collection"]}"}},'
+                f" actions: [{actions}]}},"
             )
         lines.append("]})")
     return "\n".join([*lines, "```"])

@@ -45,8 +45,8 @@ def main() -> int:
             rate = done / (now - began)
             left = (options.seeds - done) / rate
             print(
-                f"{done} of {options.seeds} seeds, {rate:.0f}/s, {left / 60:.0f} min left; {found.report.faults.total()} faults, "
-                f"{len(found.failures)} failed",
+                f"{done} of {options.seeds} seeds, {rate:.0f}/s, {left / 60:.0f} min left;"
+                f" {found.report.faults.total()} faults, {len(found.failures)} failed",
                 flush=True,
             )
     print(found.report)
@@ -98,7 +98,10 @@ def _report(found: Chunk, options: argparse.Namespace, took_sec: float) -> str:
     lines = [
         "# The last campaign",
         "",
-        "A run of `python tools/campaign.py`, which writes this page: the [standard scenarios](../how-to/simulate.md#our-own-scenarios)",
+        (
+            "A run of `python tools/campaign.py`, which writes this page: the [standard"
+            " scenarios](../how-to/simulate.md#our-own-scenarios)"
+        ),
         "on the [simulated cluster](../how-to/simulate.md), each seed with faults of its own.",
         "",
         "| | |",
@@ -123,8 +126,8 @@ def _report(found: Chunk, options: argparse.Namespace, took_sec: float) -> str:
         "| scenario | seeds | faults | virtual hours | executions | failed |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
         *(
-            f"| {name} | {len(one.seeds):,} | {one.faults.total():,} | {one.virtual_hours:,.1f} | {one.executions:,} "
-            f"| {len(one.failures)} |"
+            f"| {name} | {len(one.seeds):,} | {one.faults.total():,} | {one.virtual_hours:,.1f} |"
+            f" {one.executions:,} | {len(one.failures)} |"
             for name, one in sorted(found.scenarios.items())
         ),
         "",

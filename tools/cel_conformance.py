@@ -32,7 +32,9 @@ FILES = (
 )
 OTHER_FILES = {
     "protocol buffers": "dynamic enums proto2 proto2_ext proto3 wrappers",
-    "extensions that are not part of the subset": "bindings_ext block_ext encoders_ext lists_ext math_ext network_ext optionals sets_ext",
+    "extensions that are not part of the subset": (
+        "bindings_ext block_ext encoders_ext lists_ext math_ext network_ext optionals sets_ext"
+    ),
     "macros with two variables": "macros2",
     "static types": "type_deduction",
     "namespaces and containers": "namespace",
@@ -207,12 +209,18 @@ def main() -> None:
                     cases[
                         f"{path.stem}/{section['name'][0].decode()}/{test['name'][0].decode()}"
                     ] = found
-    source = "cel.dev/expr v0.26.0, tests/simple/testdata; Copyright Google LLC; Apache License 2.0; taken over by tools/cel_conformance.py"
+    source = (
+        "cel.dev/expr v0.26.0, tests/simple/testdata; Copyright Google LLC; Apache License 2.0;"
+        " taken over by tools/cel_conformance.py"
+    )
     lines = ",\n".join(
         f"{json.dumps(name)}: {json.dumps(found, ensure_ascii=False)}"
         for name, found in cases.items()
     )
-    head = f'{{"source": {json.dumps(source)},\n"left_out": {json.dumps(dict(sorted(left_out.items())))},\n"cases": {{\n'
+    head = (
+        f'{{"source": {json.dumps(source)},\n"left_out":'
+        f' {json.dumps(dict(sorted(left_out.items())))},\n"cases": {{\n'
+    )
     TARGET.write_text(f"{head}{lines}\n}}}}\n", encoding="utf-8")
     print(f"{len(cases)} cases; left out: {dict(left_out)}")
 

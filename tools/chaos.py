@@ -83,7 +83,10 @@ def main() -> None:
         if arguments.keep is None:
             shutil.rmtree(folder, ignore_errors=True)
     if arguments.page is not None:
-        shown = f"--minutes {arguments.minutes:g} --calm-minutes {arguments.calm_minutes:g} --seed {plan.seed}"
+        shown = (
+            f"--minutes {arguments.minutes:g} --calm-minutes {arguments.calm_minutes:g} --seed"
+            f" {plan.seed}"
+        )
         before = arguments.page.read_text(encoding="utf-8") if arguments.page.exists() else ""
         page = page_of(
             reports[0],

@@ -13,5 +13,6 @@ def write_log(path: Path, lines: int) -> None:
         for number in range(lines):
             size = chances.randrange(100, 5000)
             file.write(
-                f"10.0.0.{number % 250} GET {chances.choice(PATHS)} {chances.choice(STATUSES)} {size}\n"
+                f"10.0.0.{number % 250} GET {chances.choice(PATHS)} {chances.choice(STATUSES)}"
+                f" {size}\n"
             )

@@ -18,7 +18,10 @@ from flowkit.errors import NodeFailure
 from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
 
 ROWS_PER_BATCH = 50
-CREATE = "CREATE TABLE IF NOT EXISTS orders (id TEXT PRIMARY KEY, country TEXT NOT NULL, euros REAL NOT NULL)"
+CREATE = (
+    "CREATE TABLE IF NOT EXISTS orders (id TEXT PRIMARY KEY, country TEXT NOT NULL, euros REAL NOT"
+    " NULL)"
+)
 UPSERT = "INSERT OR REPLACE INTO orders VALUES (:id, :country, :euros)"
 BY_COUNTRY = "SELECT country, COUNT(*), SUM(euros) FROM orders GROUP BY country ORDER BY country"
 

@@ -49,7 +49,8 @@ async def main() -> None:
         changes = [event async for event in coordinator.watch(alarm.id)]
         for node in ("check", "store", "alert"):
             print(
-                f"{node} of the alarm: {' -> '.join(event.status or '' for event in changes if event.node_id == node)}"
+                f"{node} of the alarm:"
+                f" {' -> '.join(event.status or '' for event in changes if event.node_id == node)}"
             )
 
         letters = (await coordinator.dead_letters(task_id=task_ids["ev-3"])).items

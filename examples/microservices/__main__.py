@@ -61,7 +61,8 @@ async def main() -> None:
         task_ids = {name: await submit(coordinator, name) for name in ORDERS}
         again = await submit(coordinator, "order-1")
         print(
-            f"order-1 is submitted twice: {'one task' if again == task_ids['order-1'] else 'two tasks'}"
+            "order-1 is submitted twice:"
+            f" {'one task' if again == task_ids['order-1'] else 'two tasks'}"
         )
 
         for name, task_id in task_ids.items():
@@ -80,7 +81,8 @@ async def main() -> None:
             print(f"{name} {view.status}: {', '.join(failed + ran)}\n  {letter}")
 
     print(
-        f"stock {stock.pieces}, balance {payments.balance}, parcels {len(shipping.parcels)}, requests to the bank {payments.requests}"
+        f"stock {stock.pieces}, balance {payments.balance}, parcels {len(shipping.parcels)},"
+        f" requests to the bank {payments.requests}"
     )
 
 

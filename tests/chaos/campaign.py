@@ -134,7 +134,8 @@ def _come_to_rest(plan: Plan, cluster: Cluster, report: Report) -> list[str]:
     for post, status in zip(posts, statuses, strict=True):
         if status != 0:
             violations.append(
-                f"{post.name} was told to stop in good order, and ended with status {status}\n{_tail(post)}"
+                f"{post.name} was told to stop in good order, and ended with status"
+                f" {status}\n{_tail(post)}"
             )
     return violations
 

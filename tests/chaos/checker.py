@@ -239,7 +239,10 @@ def _attempts_are_bounded(case: Case) -> Iterator[Finding]:
         if node.attempt > most or max(executed, default=0) > most:
             yield (
                 node.node_id,
-                f"{most} attempts are allowed; it is at {node.attempt}, and {executed} were executed",
+                (
+                    f"{most} attempts are allowed; it is at {node.attempt}, and {executed} were"
+                    " executed"
+                ),
             )
         for_good = (
             node.status == "failed"
@@ -326,7 +329,8 @@ PROMISES = (
 def describe(violation: Violation, evidence: Evidence, monkey: list[dict[str, Any]]) -> str:
     """A violation with all that is known of its task."""
     lines = [
-        f"{violation.rule}: submission {violation.submission}, node {violation.node_id}: {violation.sentence}"
+        f"{violation.rule}: submission {violation.submission}, node {violation.node_id}:"
+        f" {violation.sentence}"
     ]
     lines += [f"  client  {line}" for line in evidence.of_client.get(violation.submission, ())]
     for stored in (each for each in evidence.stored if each.submission == violation.submission):
@@ -334,7 +338,8 @@ def describe(violation: Violation, evidence: Evidence, monkey: list[dict[str, An
         for event in stored.events:
             times.append(event.at.timestamp())
             lines.append(
-                f"  event   {event.seq} {event.at.timestamp():.3f} {event.node_id} {event.kind} {event.status} {event.data}"
+                f"  event   {event.seq} {event.at.timestamp():.3f} {event.node_id} {event.kind}"
+                f" {event.status} {event.data}"
             )
         lines += [
             f"  node    {node}"

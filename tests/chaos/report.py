@@ -62,20 +62,36 @@ class Report:
 def told_of(report: Report) -> str:
     """The report as a page of text."""
     lines = [
-        f"seed {report.plan.seed}, {report.seconds:.0f} s, {report.plan.coordinators} coordinators, {report.plan.workers} workers",
+        (
+            f"seed {report.plan.seed}, {report.seconds:.0f} s, {report.plan.coordinators}"
+            f" coordinators, {report.plan.workers} workers"
+        ),
         f"{sum(report.tasks.values())} tasks ({_by_status(report)})",
-        f"{report.nodes} nodes, {report.executions} executions ({report.repeated} repeated), {report.batches} batches",
-        f"{report.late} executions began after the end of their node was recorded, the latest {report.latest_sec:.0f} s after it",
-        f"{report.kills} kills; all at rest {report.quiet_sec:.0f} s after the last disaster; verbs called again: {report.unavailable}",
+        (
+            f"{report.nodes} nodes, {report.executions} executions ({report.repeated} repeated),"
+            f" {report.batches} batches"
+        ),
+        (
+            f"{report.late} executions began after the end of their node was recorded, the latest"
+            f" {report.latest_sec:.0f} s after it"
+        ),
+        (
+            f"{report.kills} kills; all at rest {report.quiet_sec:.0f} s after the last disaster;"
+            f" verbs called again: {report.unavailable}"
+        ),
         f"processes that ended by themselves: {len(report.ends)}",
         *report.ends[:SHOWN],
         "",
-        f"{'disaster':22} {'times':>5} {'counted':>7} {'from its':>9}  {'next node: median, max':>24}  {'all it hit: median, max':>24}",
+        (
+            f"{'disaster':22} {'times':>5} {'counted':>7} {'from its':>9} "
+            f" {'next node: median, max':>24}  {'all it hit: median, max':>24}"
+        ),
     ]
     for row in report.rows:
         since = "end" if row.from_end else "beginning"
         lines.append(
-            f"{row.name:22} {row.times:5} {row.counted:7} {since:>9}  {_pair(row.next):>24}  {_pair(row.hit):>24}"
+            f"{row.name:22} {row.times:5} {row.counted:7} {since:>9}  {_pair(row.next):>24} "
+            f" {_pair(row.hit):>24}"
         )
     lines += ["", f"violations: {len(report.violations)}", *report.violations]
     return "\n".join(lines)
@@ -190,11 +206,15 @@ def _calm(report: Report) -> str:
 def recovery_table(report: Report) -> str:
     """How long work stood still, as a table of Markdown."""
     lines = [
-        "| disaster | times | counted | from its | until the next node began: median, max | until all it hit went on: median, max |",
+        (
+            "| disaster | times | counted | from its | until the next node began: median, max |"
+            " until all it hit went on: median, max |"
+        ),
         "| --- | ---: | ---: | --- | ---: | ---: |",
     ]
     lines += [
-        f"| {row.name} | {row.times} | {row.counted} | {'end' if row.from_end else 'beginning'} | {_pair(row.next)} | {_pair(row.hit)} |"
+        f"| {row.name} | {row.times} | {row.counted} | {'end' if row.from_end else 'beginning'} |"
+        f" {_pair(row.next)} | {_pair(row.hit)} |"
         for row in report.rows
     ]
     return "\n".join(lines) + "\n"

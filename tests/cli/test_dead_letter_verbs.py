@@ -112,7 +112,10 @@ def test_what_cannot_be_tried_again_says_why(cli: Cli, letters: Installation):
     result = cli("dlq", "retry", "--task", "t1", "--db", letters.address)
     assert (result.exit_code, result.stdout) == (
         2,
-        "l1: not tried again: task 't1' is queued: its dead letters can be retried when it has ended\n",
+        (
+            "l1: not tried again: task 't1' is queued: its dead letters can be retried when it has"
+            " ended\n"
+        ),
     )
 
 

@@ -38,7 +38,8 @@ def test_what_users_name_is_not_read_as_markup(cli: Cli, folder: Path):
 
 def test_all_faults_are_listed_with_the_file_and_their_nodes(cli: Cli, folder: Path):
     (folder / "bad.yaml").write_text(
-        "nodes:\n- {node_id: a, type: t, depends_on: [nix]}\n- {node_id: b, type: t, fan_in: many}\n"
+        "nodes:\n- {node_id: a, type: t, depends_on: [nix]}\n- {node_id: b, type: t, fan_in:"
+        " many}\n"
     )
     result = cli("graph", "check", "bad.yaml")
     assert result.exit_code == 2

@@ -78,8 +78,8 @@ def test_doctor_says_what_is_wrong_and_how_to_mend_it(cli: Cli, installation: In
     result = cli("doctor", "--db", installation.address)
     assert result.exit_code == 1
     assert (
-        "FAULT  topic flowkit.events: does not exist\n       to mend: start a coordinator, which makes it\n"
-        in result.stdout
+        "FAULT  topic flowkit.events: does not exist\n       to mend: start a coordinator, which"
+        " makes it\n" in result.stdout
     )
 
 

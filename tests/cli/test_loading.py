@@ -68,7 +68,8 @@ def test_a_file_imports_what_lies_beside_it(folder: Path, plugins: Plugins):
     (folder / "sub").mkdir()
     (folder / "sub" / "names_beside.py").write_text("NAME = 'beside'")
     (folder / "sub" / "f.py").write_text(
-        "import names_beside\nfrom flowkit import Graph\ng = Graph()\ng.node(names_beside.NAME, 't')\n"
+        "import names_beside\nfrom flowkit import Graph\ng = Graph()\ng.node(names_beside.NAME,"
+        " 't')\n"
     )
     assert nodes(load_flow("sub/f.py", plugins)) == ("beside",)
 
@@ -108,7 +109,8 @@ def test_what_cannot_be_loaded_is_named(
 def test_handlers_of_several_places_are_put_together(folder: Path):
     (folder / "ones_of_mine.py").write_text(FLOW)
     (folder / "more_of_mine.py").write_text(
-        "from flowkit.worker import Handler, handler\nclass H(Handler): ...\nby_role = {'three': H}\n@handler('four')\ndef four(): ...\n"
+        "from flowkit.worker import Handler, handler\nclass H(Handler): ...\nby_role = {'three':"
+        " H}\n@handler('four')\ndef four(): ...\n"
     )
     assert sorted(load_handlers(["ones_of_mine", "more_of_mine:by_role", "more_of_mine:four"])) == [
         "four",
@@ -129,7 +131,10 @@ def test_handlers_of_several_places_are_put_together(folder: Path):
     ],
 )
 def test_wrong_handlers_are_named(folder: Path, sources: list[str], complaint: str):
-    more = "\ndef plain(item): ...\nnothing = []\n@handler('one')\ndef another(): ...\ntwice = [first, another]\nhandlers = []\n"
+    more = (
+        "\ndef plain(item): ...\nnothing = []\n@handler('one')\ndef another(): ...\ntwice = [first,"
+        " another]\nhandlers = []\n"
+    )
     (folder / "pairs.py").write_text(FLOW + more)
     with pytest.raises(ConfigError, match=complaint):
         load_handlers(sources)
@@ -164,7 +169,10 @@ def test_a_handler_of_a_plugin_serves_where_nobody_else_does():
 def test_roles_that_nobody_serves_are_named_with_their_nodes(plugins: Plugins):
     with pytest.raises(
         ConfigError,
-        match=r"no handler serves role 'x' \(nodes 'n0', 'n1'\), role 'y' \(node 'n2'\): give --handlers",
+        match=(
+            r"no handler serves role 'x' \(nodes 'n0', 'n1'\), role 'y' \(node 'n2'\): give"
+            r" --handlers"
+        ),
     ):
         handlers_for(a_flow("x", "x", "y", "own"), {}, plugins)
 
@@ -173,12 +181,24 @@ def test_roles_that_nobody_serves_are_named_with_their_nodes(plugins: Plugins):
 
 WRONG_CODE: dict[str, tuple[str, str]] = {
     "a flow that raises": (
-        "from flowkit import flow\n@flow\ndef f(g):\n    sizes = {}\n    g.node('a', 'x', input_inline=sizes['small'])\n",
-        "f.py cannot be built: {folder}/f.py, line 5: KeyError: 'small'\n    g.node('a', 'x', input_inline=sizes['small'])",
+        (
+            "from flowkit import flow\n@flow\ndef f(g):\n    sizes = {}\n    g.node('a', 'x',"
+            " input_inline=sizes['small'])\n"
+        ),
+        (
+            "f.py cannot be built: {folder}/f.py, line 5: KeyError: 'small'\n    g.node('a', 'x',"
+            " input_inline=sizes['small'])"
+        ),
     ),
     "a flow whose helper raises": (
-        "from flowkit import flow\ndef helper():\n    raise OSError('no disk')\n@flow\ndef f(g):\n    helper()\n",
-        "f.py cannot be built: {folder}/f.py, line 3: OSError: no disk\n    raise OSError('no disk')",
+        (
+            "from flowkit import flow\ndef helper():\n    raise OSError('no disk')\n@flow\ndef"
+            " f(g):\n    helper()\n"
+        ),
+        (
+            "f.py cannot be built: {folder}/f.py, line 3: OSError: no disk\n    raise OSError('no"
+            " disk')"
+        ),
     ),
     "a flow that gives what is no node": (
         "from flowkit import flow\n@flow\ndef f(g):\n    g.node('a', 'x', after=[3]) >> 7\n",
@@ -186,7 +206,10 @@ WRONG_CODE: dict[str, tuple[str, str]] = {
     ),
     "a flow with parameters": (
         "from flowkit import flow\n@flow\ndef f(g, size):\n    g.node('a', 'x')\n",
-        "f.py cannot be built: TypeError: @flow: f cannot be called like this: missing a required argument: 'size' ({folder}/f.py, line 2)",
+        (
+            "f.py cannot be built: TypeError: @flow: f cannot be called like this: missing a"
+            " required argument: 'size' ({folder}/f.py, line 2)"
+        ),
     ),
     "a flow without parameters": (
         "from flowkit import flow\n@flow\ndef f():\n    pass\n",
@@ -194,15 +217,24 @@ WRONG_CODE: dict[str, tuple[str, str]] = {
     ),
     "a flow that yields": (
         "from flowkit import flow\n@flow\ndef f(g):\n    yield g.node('a', 'x')\n",
-        "TypeError: @flow: f yields; add nodes to the graph that it is given, and return nothing ({folder}/f.py, line 2)",
+        (
+            "TypeError: @flow: f yields; add nodes to the graph that it is given, and return"
+            " nothing ({folder}/f.py, line 2)"
+        ),
     ),
     "a class as a flow": (
         "from flowkit import flow\n@flow\nclass F:\n    pass\n",
         "f.py, line 2: TypeError: @flow: F is no function; write a flow as def name(g): ...",
     ),
     "a method declared as a handler": (
-        "from flowkit.worker import handler\nclass A:\n    @handler('x')\n    async def work(self, item): ...\n",
-        "work cannot be a handler: it is a method, and would be called without self; use a plain function or a Handler class",
+        (
+            "from flowkit.worker import handler\nclass A:\n    @handler('x')\n    async def"
+            " work(self, item): ...\n"
+        ),
+        (
+            "work cannot be a handler: it is a method, and would be called without self; use a"
+            " plain function or a Handler class"
+        ),
     ),
     "handlers that are none": (
         "from flowkit import flow\nhandlers = {'x': 3}\n@flow\ndef f(g):\n    g.node('a', 'x')\n",
@@ -210,19 +242,31 @@ WRONG_CODE: dict[str, tuple[str, str]] = {
     ),
     "a file with a NUL": (
         "x = 1\x00\n",
-        "f.py cannot be imported: it is not a Python file in UTF-8: source code string cannot contain null bytes",
+        (
+            "f.py cannot be imported: it is not a Python file in UTF-8: source code string cannot"
+            " contain null bytes"
+        ),
     ),
     "a module that raises": (
         "import json\njson.loads('{')\n",
         "f.py cannot be imported: ",
     ),
     "a class declared as a handler": (
-        "from flowkit.worker import handler\n@handler('x')\nclass Work:\n    def __call__(self): ...\n",
+        (
+            "from flowkit.worker import handler\n@handler('x')\nclass Work:\n    def"
+            " __call__(self): ...\n"
+        ),
         "Work cannot be a handler: it is a class",
     ),
     "a synchronous process_batch": (
-        "from flowkit.worker import Handler\nclass Work(Handler):\n    def process_batch(self, batch, ctx): ...\n",
-        "Work cannot be a handler: process_batch is awaited; write it with 'async def' ({folder}/f.py, line 3)",
+        (
+            "from flowkit.worker import Handler\nclass Work(Handler):\n    def process_batch(self,"
+            " batch, ctx): ...\n"
+        ),
+        (
+            "Work cannot be a handler: process_batch is awaited; write it with 'async def'"
+            " ({folder}/f.py, line 3)"
+        ),
     ),
 }
 

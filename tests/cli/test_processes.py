@@ -160,9 +160,9 @@ def test_without_typer_the_command_says_what_to_install():
 
 def test_the_whole_command_runs_a_flow_and_leaves_with_its_status(folder: Path):
     (folder / "f.py").write_text(
-        "from flowkit import flow\nfrom flowkit.worker import handler\n"
-        "@handler('a')\ndef a(item, ctx):\n    ctx.log.info('at work')\n    raise RuntimeError('boom')\n"
-        "@flow\ndef f(g):\n    g.node('n', 'a', retry_policy={'max': 0})\n"
+        "from flowkit import flow\nfrom flowkit.worker import handler\n@handler('a')\ndef a(item,"
+        " ctx):\n    ctx.log.info('at work')\n    raise RuntimeError('boom')\n@flow\ndef f(g):\n   "
+        " g.node('n', 'a', retry_policy={'max': 0})\n"
     )
     done = subprocess.run(
         [*FLOWKIT, "run", "f.py"],
@@ -248,9 +248,10 @@ def test_a_second_interrupt_ends_run_at_once_whatever_its_handlers_do(folder: Pa
 
 def test_a_handler_that_ends_the_event_loop_ends_run_with_a_status_that_is_not_0(folder: Path):
     (folder / "f.py").write_text(
-        "import asyncio, sys\nfrom flowkit import flow\nfrom flowkit.worker import handler\n"
-        "@handler('a')\nasync def a():\n    asyncio.get_running_loop().call_soon(sys.exit, 0)\n    await asyncio.sleep(600)\n"
-        "@flow\ndef f(g):\n    g.node('n', 'a')\n"
+        "import asyncio, sys\nfrom flowkit import flow\nfrom flowkit.worker import"
+        " handler\n@handler('a')\nasync def a():\n   "
+        " asyncio.get_running_loop().call_soon(sys.exit, 0)\n    await"
+        " asyncio.sleep(600)\n@flow\ndef f(g):\n    g.node('n', 'a')\n"
     )
     done = subprocess.run(
         [*FLOWKIT, "run", "f.py"], capture_output=True, text=True, check=False, cwd=folder

@@ -14,8 +14,8 @@ def test_the_page_shows_the_verbs_as_they_are():
 
 def test_every_verb_of_the_contract_is_there():
     promised = (
-        "demo run worker coordinator submit ls show watch explain cancel pause resume retry artifacts plugins doctor "
-        "graph_check graph_show dlq_ls"
+        "demo run worker coordinator submit ls show watch explain cancel pause resume retry"
+        " artifacts plugins doctor graph_check graph_show dlq_ls"
     )
     assert set(promised.replace("_", "-").split()) <= {
         words.replace(" ", "-") for _, words, _ in VERBS

@@ -310,8 +310,10 @@ def test_a_task_that_did_not_fail_is_not_retried(cli: Cli, installation: Install
 def test_without_a_store_it_is_said_how_to_name_one(cli: Cli):
     result = cli("ls")
     assert result.exit_code == 2
-    assert result.stderr == (
-        "error: no store is given: use --db mongodb://host/name, or set db in a file for --config, or FLOWKIT_DB\n"
+    assert (
+        result.stderr
+        == "error: no store is given: use --db mongodb://host/name, or set db in a file for"
+        " --config, or FLOWKIT_DB\n"
     )
 
 

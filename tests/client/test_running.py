@@ -215,7 +215,10 @@ async def test_another_submission_under_a_taken_id_is_refused(
         first = await cluster.client.create_task(**submitted)
         with pytest.raises(
             TaskRefused,
-            match=f"(task_id|idempotency_key) 't' is taken: task '{first}' was submitted with {difference}",
+            match=(
+                f"(task_id|idempotency_key) 't' is taken: task '{first}' was submitted with"
+                f" {difference}"
+            ),
         ):
             await cluster.client.create_task(**{**submitted, **changed})
         assert len((await cluster.client.list_tasks()).items) == 1

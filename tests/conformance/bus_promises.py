@@ -112,7 +112,9 @@ SUBSCRIPTION = {
             "test_releasing_what_was_acknowledged_does_nothing",
             "test_acknowledging_nothing_is_allowed",
         ],
-        "After a crash, a rebalance or an outage, messages that were acknowledged a few seconds before may be delivered again.": DEFINITION,
+        "After a crash, a rebalance or an outage, messages that were acknowledged a few seconds before may be delivered again.": (
+            DEFINITION
+        ),
         "Messages may be acknowledged in any order.": ["test_a_gap_that_is_closed_later_is_closed"],
         "A message that was not acknowledged is delivered again after its member is gone, also if a later one was acknowledged.": [
             "test_acknowledging_a_later_message_does_not_acknowledge_an_earlier_one",
@@ -149,8 +151,7 @@ SUBSCRIPTION = {
             "test_a_rejected_message_does_not_come_again",
             "test_the_partition_goes_on_behind_a_rejected_message",
         ],
-        "A dead letter has the value and key of the message and the headers ``flowkit-reason``, ``flowkit-topic``, "
-        "``flowkit-partition`` and ``flowkit-position``.": [
+        "A dead letter has the value and key of the message and the headers ``flowkit-reason``, ``flowkit-topic``, ``flowkit-partition`` and ``flowkit-position``.": [
             "test_a_rejected_message_is_parked_with_its_origin_and_the_reason"
         ],
         "A message is acknowledged only after its dead letter was stored.": [
@@ -180,8 +181,9 @@ BUS = {
             "test_the_names_of_topics_are_compared_exactly",
             "test_the_names_of_groups_are_compared_exactly",
         ],
-        'Where these docstrings say "soon", the conformance suite allows its ``patience``, which is 30 seconds unless the '
-        "adapter's author sets it.": DEFINITION,
+        'Where these docstrings say "soon", the conformance suite allows its ``patience``, which is 30 seconds unless the adapter\'s author sets it.': (
+            DEFINITION
+        ),
     },
     "max_message_bytes": {
         "The largest value that :meth:`publish` takes.": [
@@ -255,8 +257,7 @@ BUS = {
         "Raises MessageTooLarge: a value is larger than ``max_message_bytes``; nothing was sent.": [
             "test_a_value_above_the_limit_is_refused_and_nothing_is_sent",
         ],
-        "Raises BusUnavailable: not all were confirmed; any of them may have been sent. TopicUnavailable, where the bus knows that only a "
-        "topic of these messages is in trouble.": [
+        "Raises BusUnavailable: not all were confirmed; any of them may have been sent. TopicUnavailable, where the bus knows that only a topic of these messages is in trouble.": [
             "test_publishing_raises_while_the_server_is_stopped",
             "tests/kafka/test_lost_topics.py::test_a_topic_that_is_missing_delays_no_messages_of_others",
         ],
@@ -267,8 +268,7 @@ BUS = {
             "test_how_far_a_group_is_is_known_while_nobody_listens",
             "test_how_far_a_group_is_is_its_own_affair",
         ],
-        "A message published before the call whose position is below the first, or at or above the end, or whose partition is not there, "
-        "was acknowledged or is lost: it is not delivered any more, unless the group is set back.": [
+        "A message published before the call whose position is below the first, or at or above the end, or whose partition is not there, was acknowledged or is lost: it is not delivered any more, unless the group is set back.": [
             "test_what_was_acknowledged_is_not_to_come",
             "test_each_message_is_to_come_once_it_is_published",
             "test_everything_is_to_come_to_a_group_that_does_not_exist",
@@ -297,8 +297,7 @@ BUS = {
             "test_the_members_of_a_group_share_the_messages",
             "test_every_group_gets_every_message",
         ],
-        "A group that is new to a topic starts with the oldest message kept, or, without ``replay_for_new_groups``, with the first one "
-        "published after its first member had entered.": [
+        "A group that is new to a topic starts with the oldest message kept, or, without ``replay_for_new_groups``, with the first one published after its first member had entered.": [
             "test_a_new_group_starts_with_the_oldest_message_kept",
             "test_a_group_that_is_new_to_a_topic_starts_with_the_oldest_message_kept",
         ],
@@ -319,8 +318,7 @@ BUS = {
             "test_what_nobody_acknowledged_waits_for_the_next_member",
             "test_a_member_whose_task_is_cancelled_gives_back_what_it_had",
         ],
-        "With ``group=None``, the subscriber receives every message that is published after it was entered, also after its connection "
-        "broke.": [
+        "With ``group=None``, the subscriber receives every message that is published after it was entered, also after its connection broke.": [
             "test_a_listener_gets_what_is_published_right_after_it_was_entered",
             "test_a_listener_does_not_get_what_was_published_before",
             "test_a_listener_gets_the_messages_of_a_key_in_order",

@@ -52,8 +52,7 @@ STORE = {
             "test_a_task_loads_as_it_was_created",
             "test_creating_answers_in_order",
         ],
-        "That is the id of a task stored before with the same id or the same ``idempotency_key``, if there is one (which then is left as "
-        "it is), else the record's own.": [
+        "That is the id of a task stored before with the same id or the same ``idempotency_key``, if there is one (which then is left as it is), else the record's own.": [
             "test_an_id_is_created_once",
             "test_an_idempotency_key_stands_for_the_first_task",
             "test_a_call_may_mix_new_tasks_and_known_ones",
@@ -74,8 +73,7 @@ STORE = {
             "test_another_connection_sees_what_was_created",
             f"{LATEST}::test_a_task_that_is_not_found_is_looked_for_once_more",
         ],
-        "A version may be older than the last confirmed commit for a moment, after a server has taken over for another; a commit on top of "
-        "it is refused.": [
+        "A version may be older than the last confirmed commit for a moment, after a server has taken over for another; a commit on top of it is refused.": [
             "test_loading_is_never_older_than_a_confirmed_commit",
             "test_another_connection_loads_what_was_committed",
             "test_a_commit_of_another_version_is_refused_and_leaves_no_trace",
@@ -87,8 +85,7 @@ STORE = {
             "test_a_commit_of_another_version_is_refused_and_leaves_no_trace",
             "test_a_process_that_is_killed_leaves_each_commit_whole_or_absent",
         ],
-        "False means that the stored version was not ``expected_version`` (or the task is gone): nothing of the commit is visible, save "
-        "that its archived parts may be stored already.": [
+        "False means that the stored version was not ``expected_version`` (or the task is gone): nothing of the commit is visible, save that its archived parts may be stored already.": [
             "test_a_commit_of_another_version_is_refused_and_leaves_no_trace",
             "test_a_commit_of_a_task_that_does_not_exist_is_refused",
             "test_a_purged_task_refuses_commits",
@@ -107,8 +104,7 @@ STORE = {
         "The commits of different tasks are independent.": [
             "test_the_commits_of_different_tasks_are_independent"
         ],
-        "Raises RecordTooLarge: a part or an archived part is above the store's limit; its task is as it was, others may have been "
-        "applied.": [
+        "Raises RecordTooLarge: a part or an archived part is above the store's limit; its task is as it was, others may have been applied.": [
             "test_a_commit_above_the_limit_is_refused_and_leaves_the_record_as_it_was",
         ],
     },
@@ -250,15 +246,13 @@ ARTIFACTS = {
             "test_a_record_is_read_as_it_was_put",
             "test_a_uid_may_be_any_text",
         ],
-        "A ``uid`` is stored once per stream: of several puts the first stays and the others answer False, also when they happen at the "
-        "same time.": [
+        "A ``uid`` is stored once per stream: of several puts the first stays and the others answer False, also when they happen at the same time.": [
             "test_of_two_puts_the_first_stays",
             "test_of_two_in_one_call_the_first_stays",
             "test_of_puts_at_the_same_time_one_is_new",
             "test_of_puts_by_two_processes_one_is_new_for_each_uid",
         ],
-        "Positions in a stream are 1, 2, 3, … without a gap, in the order of the first puts, and the order within one call is kept: a "
-        "reader that saw position n never finds a new record at or below n later.": [
+        "Positions in a stream are 1, 2, 3, … without a gap, in the order of the first puts, and the order within one call is kept: a reader that saw position n never finds a new record at or below n later.": [
             "test_positions_grow_by_one_past_duplicates",
             "test_the_order_within_a_call_is_kept",
             "test_puts_at_the_same_time_leave_no_gap",
@@ -277,8 +271,7 @@ ARTIFACTS = {
         "Up to ``limit`` records of a stream with positions above ``after``, in order.": [
             "test_reading_goes_on_after_a_position"
         ],
-        "What was stored just before may be missing at the end, as on a server that has taken over for another; with ``latest``, which may "
-        "take longer, nothing is missing that was confirmed before the call.": [
+        "What was stored just before may be missing at the end, as on a server that has taken over for another; with ``latest``, which may take longer, nothing is missing that was confirmed before the call.": [
             "test_the_latest_read_misses_nothing_that_was_confirmed",
             f"{LATEST}::test_a_stream_is_read_to_its_end_where_that_is_asked",
         ],

@@ -116,7 +116,8 @@ def test_a_double_with_a_defect_fails_a_case_by_an_assertion(recorder: Recorder,
     expected = getattr(double, "caught_as", ASSERTIONS if in_time else (*ASSERTIONS, TimeoutError))
     kind = recorder.kinds[name]
     assert issubclass(kind, expected), (
-        f"{name} fails {recorder.failed[name][0]} by a {kind.__name__}, not by an assertion of the suite"
+        f"{name} fails {recorder.failed[name][0]} by a {kind.__name__}, not by an assertion of the"
+        " suite"
     )
 
 

@@ -197,19 +197,28 @@ async def test_a_condition_reads_results_of_all_nodes_above_and_the_errors_of_fa
         | {"type": "fail"},
         node(
             "after",
-            when="errors.broken.reason_code == 'bad_input' && !has(errors.b) && results.broken == null",
+            when=(
+                "errors.broken.reason_code == 'bad_input' && !has(errors.b) && results.broken =="
+                " null"
+            ),
         ),
         node("c", "b", when="results.a == null || results.a.size == 42"),
         node("d", "c", "skipped", when="results.skipped == null && results['b'] == 'done'"),
         node(
             "e",
             "d",
-            when="results.size() == 5 && results.map(r, r).all(r, r in ['a', 'b', 'c', 'd', 'skipped'])",
+            when=(
+                "results.size() == 5 && results.map(r, r).all(r, r in ['a', 'b', 'c', 'd',"
+                " 'skipped'])"
+            ),
         ),
         node(
             "f",
             "e",
-            when="task.id != '' && task.pipeline == 'p' && task.labels.x == 'y' && task.created_at > timestamp(0)",
+            when=(
+                "task.id != '' && task.pipeline == 'p' && task.labels.x == 'y' && task.created_at >"
+                " timestamp(0)"
+            ),
         ),
     )
     async with Cluster(handlers=[work, start, fail]) as cluster:

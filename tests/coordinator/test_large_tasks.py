@@ -35,7 +35,8 @@ class Narrow(InMemoryStore):
             size = sum(len(data) for name, data in parts.items() if name not in commit.drop)
             if size > LIMIT:
                 raise RecordTooLarge(
-                    f"task {commit.task_id!r} would take {size} bytes, \ud800 and at most {LIMIT} are stored"
+                    f"task {commit.task_id!r} would take {size} bytes, \ud800 and at most {LIMIT}"
+                    " are stored"
                 )
             self.largest = max(self.largest, size)
         return await super().commit(commits)

@@ -30,12 +30,18 @@ NOT_RUN = {
     "python3 -m venv .venv && .venv/bin/pip install -q tox && .venv/bin/tox run -qq -e example": (
         "it installs packages; the command of the environment runs in tests/docs/test_commands.py"
     ),
-    "python3 -m venv .venv && .venv/bin/pip install -q tox && .venv/bin/tox run -qq -e tests": "it is the command that runs the tests",
+    "python3 -m venv .venv && .venv/bin/pip install -q tox && .venv/bin/tox run -qq -e tests": (
+        "it is the command that runs the tests"
+    ),
     "python3 -m venv .venv && . .venv/bin/activate": INSTALLS,
     "pip install './flowkit-core[cli]' ./flowkit-testing": INSTALLS,
     "pip install './flowkit-core[cli]' ./flowkit-kafka ./flowkit-mongo": INSTALLS,
-    "pip install -e './flowkit-core[cli]' -e ./flowkit-kafka -e ./flowkit-mongo -e ./flowkit-testing --group dev": INSTALLS,
-    "pip install -e './flowkit-core[cli]' -e ./flowkit-kafka -e ./flowkit-mongo -e ./flowkit-testing --group dev --group docs": INSTALLS,
+    "pip install -e './flowkit-core[cli]' -e ./flowkit-kafka -e ./flowkit-mongo -e ./flowkit-testing --group dev": (
+        INSTALLS
+    ),
+    "pip install -e './flowkit-core[cli]' -e ./flowkit-kafka -e ./flowkit-mongo -e ./flowkit-testing --group dev --group docs": (
+        INSTALLS
+    ),
     "pip install pre-commit && pre-commit install": INSTALLS,
     "pip install flowkit-core": INSTALLS,
     "pip install 'flowkit-core[cli]'": INSTALLS,
@@ -43,12 +49,18 @@ NOT_RUN = {
     "pip install flowkit-core flowkit-mongo": INSTALLS,
     "pip install flowkit-testing": INSTALLS,
     "pytest test_orders.py": "the file is on the same page; tests/docs/test_examples.py runs it",
-    "python tools/servers.py up": "it runs until Ctrl-C; the fixtures in tests/servers start the same servers",
+    "python tools/servers.py up": (
+        "it runs until Ctrl-C; the fixtures in tests/servers start the same servers"
+    ),
     "flowkit coordinator --config coordinator.toml": OWN_SERVERS,
     "flowkit worker --config worker.toml --handlers shop.handlers": OWN_SERVERS,
     "flowkit doctor --config coordinator.toml": OWN_SERVERS,
-    "python docs/_generate.py": "it writes into the pages; tests/docs/test_generated.py compares what it would write",
-    "python docs/_diagrams.py": "it needs a drawing program; tests/docs/test_diagrams.py checks that no drawing is outdated",
+    "python docs/_generate.py": (
+        "it writes into the pages; tests/docs/test_generated.py compares what it would write"
+    ),
+    "python docs/_diagrams.py": (
+        "it needs a drawing program; tests/docs/test_diagrams.py checks that no drawing is outdated"
+    ),
 }
 NOT_RUN_PROGRAMS = {
     "kafka-topics.sh ": KAFKA_TOOL,

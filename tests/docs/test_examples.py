@@ -132,7 +132,10 @@ def test_the_quick_example_prints_the_id_and_its_task_finishes(pytester: pytest.
         block.title: _with_stand_ins(block.code) for block in blocks(pages()[0]) if block.title
     }
     (pytester.path / "your_handlers.py").write_text(titled["your_handlers.py"])
-    added = "    view = await coordinator.wait(task_id, 30)\n    print(view.status, view.nodes['process_data'].metrics)\n"
+    added = (
+        "    view = await coordinator.wait(task_id, 30)\n    print(view.status,"
+        " view.nodes['process_data'].metrics)\n"
+    )
     printed_id = '    print(f"Created task: {task_id}")\n'
     assert printed_id in titled["quick_example.py"]
     (pytester.path / "waits.py").write_text(

@@ -47,7 +47,10 @@ def test_the_charts_have_every_state_and_every_move() -> None:
 
 
 def test_generating_keeps_what_stands_between_two_places() -> None:
-    page = "<!-- generated: node-states -->\n<!-- end -->\n\nkept\n\n<!-- generated: functions -->\n<!-- end -->\n"
+    page = (
+        "<!-- generated: node-states -->\n<!-- end -->\n\nkept\n\n<!-- generated: functions"
+        " -->\n<!-- end -->\n"
+    )
     once = generate.generated(page)
     assert "\nkept\n" in once
     assert generate.generated(once) == once

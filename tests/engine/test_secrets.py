@@ -17,8 +17,9 @@ SECRETS = {
     "aws key in a sentence": "use AKIA" + "IOSFODNN7EXAMPLE, please",
     "aws secret": "wJalrXUtnFEMI/K7MDENG/" + "bPxRfiCYEXAMPLEKEY",
     "google key": "AIza" + "SyA-1234567890abcdefghijklmnopqrstu",
-    "azure connection": "DefaultEndpointsProtocol=https;AccountKey="
-    + "abcdefghijklmnopqrstuvwxyz0123==",
+    "azure connection": (
+        "DefaultEndpointsProtocol=https;AccountKey=" + "abcdefghijklmnopqrstuvwxyz0123=="
+    ),
     "github token": "ghp_" + "abcdefghijklmnopqrstuvwxyz0123456789",
     "github fine-grained token": "github_pat_" + "11ABCDEFG0abcdefghijklm_xyz",
     "gitlab token": "glpat-" + "abcdefghij0123456789",
@@ -37,7 +38,9 @@ SECRETS = {
     "jwt": f"{HEADER}.{PAYLOAD}.c2lnbmF0dXJl",
     "unsigned jwt": f"{HEADER}.{PAYLOAD}.",
     "jwt with an empty payload": f"{HEADER}.e30.c2lnbmF0dXJl",
-    "private key": "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\n-----END RSA PRIVATE KEY-----",
+    "private key": (
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\n-----END RSA PRIVATE KEY-----"
+    ),
     "certificate": "-----BEGIN CERTIFICATE-----\nMIIC",
     "address with a password": "mongodb://app:hunter2@db.example.org/app",
 }

@@ -24,16 +24,20 @@ BOMBS = {
     "nested loops": "".join(f"{TEN}.all({name}, " for name in "abcdefg") + "true" + ")" * 7,
     "nested loops over params": "rows.all(a, rows.all(b, rows.all(c, a + b + c >= 0))) || true",
     "loops whose errors are ignored": "rows.all(a, rows.all(b, rows.all(c, int('x') > 0))) || true",
-    "operands whose errors are ignored": "rows.all(a, rows.all(b, int('x') > 0 || int('x') > 0 || true))",
-    "a string that grows": "['x']"
-    + ".map(v, v + v + v + v + v + v + v + v + v + v)" * 9
-    + " == ['']",
-    "bytes that grow": "[b'x']"
-    + ".map(v, v + v + v + v + v + v + v + v + v + v)" * 9
-    + " == [b'']",
+    "operands whose errors are ignored": (
+        "rows.all(a, rows.all(b, int('x') > 0 || int('x') > 0 || true))"
+    ),
+    "a string that grows": (
+        "['x']" + ".map(v, v + v + v + v + v + v + v + v + v + v)" * 9 + " == ['']"
+    ),
+    "bytes that grow": (
+        "[b'x']" + ".map(v, v + v + v + v + v + v + v + v + v + v)" * 9 + " == [b'']"
+    ),
     "a list that grows": "[[1]]" + ".map(v, v + v + v + v + v + v + v + v + v + v)" * 9 + " == []",
     "a string of a value that has itself many times": f"string([[0]]{TIMES_TEN * 9}) == ''",
-    "comparing values that have themselves many times": f"[[0]]{TIMES_TEN * 9} == [[0]]{TIMES_TEN * 9}",
+    "comparing values that have themselves many times": (
+        f"[[0]]{TIMES_TEN * 9} == [[0]]{TIMES_TEN * 9}"
+    ),
     "looking for such a value": f"[[0]]{TIMES_TEN * 9} in rows.map(r, [[0]]{TIMES_TEN * 9})",
     "a long replacement": "text.replace('a', text) == ''",
     "a replacement of nothing": "text.replace('', text) == ''",

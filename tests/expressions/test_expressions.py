@@ -79,7 +79,10 @@ from tests.expressions.values import evaluate, same
         ("timestamp('2026-03-29T01:30:00Z').getHours('Europe/Berlin')", 3),
         ("timestamp('2026-03-29T01:30:00Z').getHours('-02:30')", 23),
         (
-            "timestamp('2026-01-01T00:00:00Z') - timestamp('2025-12-31T00:00:00+01:00') == duration('25h')",
+            (
+                "timestamp('2026-01-01T00:00:00Z') - timestamp('2025-12-31T00:00:00+01:00') =="
+                " duration('25h')"
+            ),
             True,
         ),
         ("duration('1h30m').getMinutes() + int(duration('-1500ms'))", 89),
@@ -172,7 +175,10 @@ def test_a_value_that_cannot_be_computed_is_an_error_with_its_position(
         ),
         (
             "'a'.matches('(a{100}){1000}')",
-            "the pattern of matches() is too large; use fewer and smaller repetitions (at character 5)",
+            (
+                "the pattern of matches() is too large; use fewer and smaller repetitions (at"
+                " character 5)"
+            ),
         ),
         (
             "timestamp('yesterday') < x",

@@ -24,8 +24,14 @@ CORPUS = Path(__file__).parent / "corpus"
 DOCUMENTS = (
     '{"nodes":[{"node_id":"a","type":"work"},{"node_id":"b","type":"work","depends_on":["a"],"fan_in":"any"}],"edges":[["a","b"]]}',
     '{"nodes":[{"node_id":"a","type":"coordinator_fn","io":{"fn":"vars.set","fn_args":{"kv":{"x":1}}}}],"on_node_failure":"continue"}',
-    "nodes:\n- {node_id: a, type: work, when: 'params.n > 3', retry_policy: {max: 1}}\n- node_id: b\n  type: work\n  depends_on: [a]\n",
-    "nodes:\n- {node_id: a, type: work, routing: {on_failure: [b]}, timeouts: {heartbeat_sec: 3}}\n- {node_id: b, type: w}\nedges_ex: []\n",
+    (
+        "nodes:\n- {node_id: a, type: work, when: 'params.n > 3', retry_policy: {max: 1}}\n-"
+        " node_id: b\n  type: work\n  depends_on: [a]\n"
+    ),
+    (
+        "nodes:\n- {node_id: a, type: work, routing: {on_failure: [b]}, timeouts: {heartbeat_sec:"
+        " 3}}\n- {node_id: b, type: w}\nedges_ex: []\n"
+    ),
 )
 CONDITIONS = (
     "params.n > 3",
@@ -36,7 +42,10 @@ CONDITIONS = (
     "'abc'.matches('a.*') && 1.5 / 0.0 > 2.0",
     "task.created_at.getHours('+02:00') > 3 && duration('1h30m') < duration('5400.5s')",
     "string({'a': [1u, 0x2f, b'x', null]}).replace('a', 'b').split(',')[0].substring(1) != ''",
-    "[[1, 2], params.a].map(x, x.size() > 1, x[0]).filter(y, -y < (!true ? 1 : 2)) + [3] == {1: true}[1]",
+    (
+        "[[1, 2], params.a].map(x, x.size() > 1, x[0]).filter(y, -y < (!true ? 1 : 2)) + [3] == {1:"
+        " true}[1]"
+    ),
     "results['count'].n in [4.0] || has(errors.load) || r'a' < 'b'.trim()",
 )
 TEXTS = (

@@ -31,7 +31,10 @@ pytestmark = pytest.mark.timeout(SECONDS + 240)
 def atheris() -> None:
     """The fuzzer, which is not there for every platform."""
     if importlib.util.find_spec("atheris") is None:
-        message = "atheris is not installed: it has wheels for Linux and macOS, see the dev group in pyproject.toml"
+        message = (
+            "atheris is not installed: it has wheels for Linux and macOS, see the dev group in"
+            " pyproject.toml"
+        )
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)

@@ -332,7 +332,10 @@ WRONG: dict[str, tuple[Any, str]] = {
                 }
             },
         ),
-        "node 'b': io.batching does not go with an input_adapter; use the adapter 'pull.from_artifacts.rechunk:size'",
+        (
+            "node 'b': io.batching does not go with an input_adapter; use the adapter"
+            " 'pull.from_artifacts.rechunk:size'"
+        ),
     ),
     "an adapter reading an unknown node": (
         chain(
@@ -346,7 +349,10 @@ WRONG: dict[str, tuple[Any, str]] = {
                 }
             },
         ),
-        "node 'b': io.input_inline.input_args.from_nodes reads 'aa', which is not in the graph; did you mean 'a'?",
+        (
+            "node 'b': io.input_inline.input_args.from_nodes reads 'aa', which is not in the graph;"
+            " did you mean 'a'?"
+        ),
     ),
     "an adapter reading one unknown node": (
         chain(
@@ -360,7 +366,10 @@ WRONG: dict[str, tuple[Any, str]] = {
                 }
             },
         ),
-        "node 'b': io.input_inline.input_args.from_node reads 'q', which is not in the graph; add that node or remove the name",
+        (
+            "node 'b': io.input_inline.input_args.from_node reads 'q', which is not in the graph;"
+            " add that node or remove the name"
+        ),
     ),
     "an adapter reading its own node": (
         chain(
@@ -387,7 +396,10 @@ WRONG: dict[str, tuple[Any, str]] = {
                 }
             },
         ),
-        "node 'b': io.input_inline.input_args.from_nodes is empty, so 'pull.from_artifacts' has nothing to pull; name nodes above the node",
+        (
+            "node 'b': io.input_inline.input_args.from_nodes is empty, so 'pull.from_artifacts' has"
+            " nothing to pull; name nodes above the node"
+        ),
     ),
     "a pull from no node into a root": (
         chain(
@@ -404,7 +416,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "a pull into a root": (
         chain({"io": {"input_inline": {"input_adapter": "pull.from_artifacts"}}}),
-        "node 'a': the input adapter 'pull.from_artifacts' pulls the artifacts of parents, and the node has no parents; add edges to it",
+        (
+            "node 'a': the input adapter 'pull.from_artifacts' pulls the artifacts of parents, and"
+            " the node has no parents; add edges to it"
+        ),
     ),
     "a pull in pieces into a root": (
         chain(
@@ -417,7 +432,10 @@ WRONG: dict[str, tuple[Any, str]] = {
                 }
             }
         ),
-        "node 'a': the input adapter 'pull.from_artifacts.rechunk:size' pulls the artifacts of parents, and the node has no parents",
+        (
+            "node 'a': the input adapter 'pull.from_artifacts.rechunk:size' pulls the artifacts of"
+            " parents, and the node has no parents"
+        ),
     ),
     "a stream without a source": (
         chain({"io": {"start_when": "first_batch"}}),
@@ -435,7 +453,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     # coordinator functions
     "a call with a limit on waiting for a worker": (
         {"nodes": [call(io={"fn": "noop"}, timeouts={"schedule_to_start_sec": 5})]},
-        "node 'a': timeouts.schedule_to_start_sec: a coordinator function does not wait for a worker; use start_to_close_sec or remove it",
+        (
+            "node 'a': timeouts.schedule_to_start_sec: a coordinator function does not wait for a"
+            " worker; use start_to_close_sec or remove it"
+        ),
     ),
     "a call with a limit between heartbeats": (
         {
@@ -443,7 +464,10 @@ WRONG: dict[str, tuple[Any, str]] = {
                 call(io={"fn": "noop"}, timeouts={"heartbeat_sec": 5, "start_to_close_sec": 9})
             ]
         },
-        "node 'a': timeouts.heartbeat_sec: a coordinator function gives no heartbeats; use start_to_close_sec or remove it",
+        (
+            "node 'a': timeouts.heartbeat_sec: a coordinator function gives no heartbeats; use"
+            " start_to_close_sec or remove it"
+        ),
     ),
     "a call of nothing": (
         {"nodes": [call()]},
@@ -540,7 +564,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "a stream that waits": (
         chain({}, {}, edges=[{"from": "a", "to": "b", "mode": "sync", "trigger": "on_batch"}]),
-        "node 'b': edges[0]: the edge from 'a' has the trigger 'on_batch', which needs the mode 'async'",
+        (
+            "node 'b': edges[0]: the edge from 'a' has the trigger 'on_batch', which needs the mode"
+            " 'async'"
+        ),
     ),
     "an edge with two triggers": (
         chain(
@@ -549,21 +576,30 @@ WRONG: dict[str, tuple[Any, str]] = {
             edges=[{"from": "a", "to": "b", "trigger": "on_done"}],
             edges_ex=[{"from": "a", "to": "b", "trigger": "on_batch"}],
         ),
-        "node 'b': edges_ex[0]: the edge from 'a' is given twice, with different mode or trigger; say it once",
+        (
+            "node 'b': edges_ex[0]: the edge from 'a' is given twice, with different mode or"
+            " trigger; say it once"
+        ),
     ),
     "a stream into a function": (
         {
             "nodes": [node(), call("b", io={"fn": "noop"})],
             "edges": [{"from": "a", "to": "b", "trigger": "on_batch"}],
         },
-        "node 'b': the edge from 'a' has the trigger 'on_batch', but a coordinator function reads no batches",
+        (
+            "node 'b': the edge from 'a' has the trigger 'on_batch', but a coordinator function"
+            " reads no batches"
+        ),
     ),
     "a stream out of a function": (
         {
             "nodes": [call(io={"fn": "noop"}), node("b")],
             "edges": [{"from": "a", "to": "b", "trigger": "on_batch"}],
         },
-        "node 'b': the edge from 'a' has the trigger 'on_batch', but a coordinator function produces no batches",
+        (
+            "node 'b': the edge from 'a' has the trigger 'on_batch', but a coordinator function"
+            " produces no batches"
+        ),
     ),
     "a route that streams": (
         {
@@ -648,7 +684,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     "an empty condition": (chain({"when": ""}), "node 'a': when: '' is not a valid expression"),
     "a condition on something else": (
         chain({"when": "param.x == 1"}),
-        "when: 'param.x == 1' uses 'param' (at character 1); there are only params, vars, results, errors and task",
+        (
+            "when: 'param.x == 1' uses 'param' (at character 1); there are only params, vars,"
+            " results, errors and task"
+        ),
     ),
     "a condition that is true": (
         chain({"when": True}),
@@ -779,7 +818,8 @@ def test_a_node_that_cannot_be_read_still_counts_as_being_there() -> None:
 def test_an_unknown_function_is_named_with_those_there_are() -> None:
     graph = {"nodes": [call(io={"fn": "vars.st"})]}
     assert faults_of(graph, functions={"vars.set", "noop"}) == [
-        "node 'a': io.fn: nobody registered a function 'vars.st'; did you mean 'vars.set'?; there are noop, vars.set"
+        "node 'a': io.fn: nobody registered a function 'vars.st'; did you mean 'vars.set'?; there"
+        " are noop, vars.set"
     ]
     assert faults_of(graph, functions=()) == [
         "node 'a': io.fn: nobody registered a function 'vars.st'; there are none"

@@ -64,7 +64,8 @@ def test_every_form_is_the_same_graph(source: Any) -> None:
 
 def test_anchors_in_yaml_are_followed() -> None:
     graph = Graph.parse(
-        "nodes:\n- {node_id: a, type: x, labels: &l {team: data}}\n- {node_id: b, type: x, labels: *l}\n"
+        "nodes:\n- {node_id: a, type: x, labels: &l {team: data}}\n- {node_id: b, type: x, labels:"
+        " *l}\n"
     )
     assert [node.labels for node in graph.plan.nodes] == [{"team": "data"}] * 2
 
@@ -95,11 +96,17 @@ def test_anchors_in_yaml_are_followed() -> None:
         ("nodes: [\n", "the document is not YAML: line 2, column 1"),
         (
             "nodes: []\nnodes: []\n",
-            "the document is not YAML: line 2, column 1: the key 'nodes' is given twice in one object",
+            (
+                "the document is not YAML: line 2, column 1: the key 'nodes' is given twice in one"
+                " object"
+            ),
         ),
         (
             "x: &x {a: 1}\nnodes: [{<<: *x}]\n",
-            "the document is not YAML: line 2, column 10: merge keys (<<) are not supported; write the fields out",
+            (
+                "the document is not YAML: line 2, column 10: merge keys (<<) are not supported;"
+                " write the fields out"
+            ),
         ),
         (
             "nodes: !!python/object/apply:os.system ['true']\n",

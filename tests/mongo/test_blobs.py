@@ -219,7 +219,10 @@ async def test_a_task_whose_blob_is_gone_hides_no_other(
     document = await database["flowkit_tasks"].find_one({"_id": "poor"})
     assert document is not None
     await database["flowkit_blobs.files"].delete_one({"_id": document["parts"]["a"]["blob"]})
-    fault = f"document 'poor' points at blob {document['parts']['a']['blob']!r}, which does not exist or is damaged"
+    fault = (
+        f"document 'poor' points at blob {document['parts']['a']['blob']!r}, which does not exist"
+        " or is damaged"
+    )
     assert await read(store, "poor", "t") == {"poor": (fault, b""), "t": (None, LARGE)}
 
 
@@ -229,7 +232,10 @@ async def test_a_task_that_points_at_what_is_no_blob_hides_no_other(
 ) -> None:
     await store.create([task("poor"), task("t", spec=LARGE)])
     await database["flowkit_tasks"].update_one({"_id": "poor"}, {"$set": {"parts.state": value}})
-    fault = "its document is not one that FlowKit wrote: field 'parts' is values by the names of parts, and holds dict (wrong: state)"
+    fault = (
+        "its document is not one that FlowKit wrote: field 'parts' is values by the names of parts,"
+        " and holds dict (wrong: state)"
+    )
     assert await read(store, "poor", "t") == {"poor": (fault, b""), "t": (None, LARGE)}
 
 

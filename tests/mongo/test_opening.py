@@ -57,7 +57,10 @@ async def test_anything_else_is_left_to_others() -> None:
     [
         (
             {"blob_treshold_bytes": 1},
-            r"options\.mongo\.blob_treshold_bytes: there is no such field; did you mean 'blob_threshold_bytes'\?",
+            (
+                r"options\.mongo\.blob_treshold_bytes: there is no such field; did you mean"
+                r" 'blob_threshold_bytes'\?"
+            ),
         ),
         ({"max_pool_size": "many"}, r"options\.mongo\.max_pool_size: .*integer"),
         ({"blob_threshold_bytes": 5_000_000}, r"options\.mongo\.blob_threshold_bytes: .*less than"),

@@ -89,7 +89,8 @@ def main(seeds: str, first: str, *names: str) -> int:
         if outcome.error is not None:
             (seed,) = outcome.report.seeds
             print(
-                f"{name}, run {number}, seed {seed}: {type(outcome.error).__name__}: {first_line(outcome.error)}"
+                f"{name}, run {number}, seed {seed}: {type(outcome.error).__name__}:"
+                f" {first_line(outcome.error)}"
             )
             return FOUND
     return 0

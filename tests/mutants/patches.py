@@ -56,8 +56,10 @@ MUTANTS = (
     Mutant(
         "effects of a commit are forgotten",
         CORE + "_tasks/event_processor.py",
-        "            held.ledger.committed(held.task, commit)\n            applied.effects.append((held, effects))\n",
-        "            held.ledger.committed(held.task, commit)\n            applied.effects.append((held, []))\n",
+        "            held.ledger.committed(held.task, commit)\n           "
+        " applied.effects.append((held, effects))\n",
+        "            held.ledger.committed(held.task, commit)\n           "
+        " applied.effects.append((held, []))\n",
     ),
     Mutant(
         "the operation's id is not looked at",
@@ -68,8 +70,10 @@ MUTANTS = (
     Mutant(
         "a stale copy decides what is stale",
         CORE + "_tasks/event_processor.py",
-        "        if not task_ids:\n            return []\n        records = await self._store.load(task_ids)\n",
-        "        if task_ids:\n            return []\n        records = await self._store.load(task_ids)\n",
+        "        if not task_ids:\n            return []\n        records = await"
+        " self._store.load(task_ids)\n",
+        "        if task_ids:\n            return []\n        records = await"
+        " self._store.load(task_ids)\n",
     ),
     # ------------------------------------------------ damaged records
     Mutant(
@@ -105,9 +109,10 @@ MUTANTS = (
     Mutant(
         "a command is acknowledged before its start is told",
         CORE + "worker/_inbox.py",
-        "                self._begin(token, command, make, subscription, delivery)\n        if known:",
-        "                known.append(delivery)\n                self._begin(token, command, make, subscription, delivery)\n"
-        "        if known:",
+        "                self._begin(token, command, make, subscription, delivery)\n        if"
+        " known:",
+        "                known.append(delivery)\n                self._begin(token, command, make,"
+        " subscription, delivery)\n        if known:",
     ),
     Mutant(
         "reports that were not sent count as sent",
@@ -127,7 +132,8 @@ MUTANTS = (
         "the outbox is cleared before the commands are sent",
         CORE + "coordinator/_outbox.py",
         "            places = await self._publish(messages, owners)\n",
-        "            self._note(sent, dict.fromkeys(range(len(messages))))\n            places = await self._publish(messages, owners)\n",
+        "            self._note(sent, dict.fromkeys(range(len(messages))))\n            places ="
+        " await self._publish(messages, owners)\n",
     ),
     Mutant(
         "commands that were not confirmed count as sent",
@@ -222,13 +228,15 @@ MUTANTS = (
         "only the present attempt may succeed",
         CORE + "_engine/nodes.py",
         "    return not task.issued_token_matches(event.index,",
-        "    return event.attempt != draft.record(event.index).attempt or not task.issued_token_matches(event.index,",
+        "    return event.attempt != draft.record(event.index).attempt or not"
+        " task.issued_token_matches(event.index,",
     ),
     Mutant(
         "a failure of any attempt counts",
         CORE + "_engine/nodes.py",
         "    return event.attempt == record.attempt and compare_digest(task",
-        "    return task.issued_token_matches(index, record, event.attempt, event.token) or compare_digest(task",
+        "    return task.issued_token_matches(index, record, event.attempt, event.token) or"
+        " compare_digest(task",
     ),
     Mutant(
         "one attempt too many",
@@ -269,7 +277,8 @@ MUTANTS = (
     Mutant(
         "being cancelled is swallowed",
         CORE + "_engine/timers.py",
-        "        if now >= (record.cancel_by or now):\n            end_cancelled(draft, index, settings)\n",
+        "        if now >= (record.cancel_by or now):\n            end_cancelled(draft, index,"
+        " settings)\n",
         "        if False:\n            end_cancelled(draft, index, settings)\n",
     ),
     Mutant(
@@ -335,7 +344,8 @@ MUTANTS = (
     Mutant(
         "the deadline is not kept",
         CORE + "_engine/timers.py",
-        "    if draft.deadline_at is not None and now >= draft.deadline_at and draft.outcome is None:",
+        "    if draft.deadline_at is not None and now >= draft.deadline_at and draft.outcome is"
+        " None:",
         "    if False:",
     ),
     # ------------------------------------------------ streams
@@ -354,7 +364,8 @@ MUTANTS = (
     Mutant(
         "a node ends before its batches are stored",
         CORE + "worker/_batches.py",
-        "        while self._unstored and self._error is None:\n            await self._change.wait()\n",
+        "        while self._unstored and self._error is None:\n            await"
+        " self._change.wait()\n",
         "",
     ),
     Mutant(

@@ -258,7 +258,10 @@ def broken(task: Any) -> str:
         (broken, "plugin 'guard': flowkit_before_submit failed: KeyError: 'owner'"),
         (
             lambda task: False,
-            "plugin 'guard': flowkit_before_submit failed: TypeError: the reason for a refusal is a string, not bool",
+            (
+                "plugin 'guard': flowkit_before_submit failed: TypeError: the reason for a refusal"
+                " is a string, not bool"
+            ),
         ),
     ],
 )

@@ -226,7 +226,8 @@ def test_a_hook_that_is_neither_a_function_nor_a_method_is_refused_in_words(
         Plugins([plugin("odd", flowkit_task_changed=function)], discover=False)
     assert (
         str(caught.value)
-        == f"plugin 'odd': flowkit_task_changed is {kind}; a hook is a function or a method: define one that calls it"
+        == f"plugin 'odd': flowkit_task_changed is {kind}; a hook is a function or a method: define"
+        " one that calls it"
     )
 
 

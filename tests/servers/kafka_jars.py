@@ -69,7 +69,8 @@ def fetched_jars() -> Path:
         done = fetched(command, folder=Path(work))
         if done.returncode:
             raise Unavailable(
-                f"Maven could not fetch Kafka {KAFKA_VERSION}: {(done.stdout + done.stderr).strip()[-500:]}"
+                f"Maven could not fetch Kafka {KAFKA_VERSION}:"
+                f" {(done.stdout + done.stderr).strip()[-500:]}"
             )
         try:
             jars.rename(folder)

@@ -87,7 +87,9 @@ def secured(pem: Path, users: Iterable[str]) -> dict[str, object]:
         "inter_broker_listener_name": "PLAINTEXT",
         "sasl_mechanism_inter_broker_protocol": "PLAIN",
         "sasl_enabled_mechanisms": "PLAIN",
-        "listener_name_plaintext_plain_sasl_jaas_config": f'{module} username="{ADMIN}" password="{password(ADMIN)}" {known};',
+        "listener_name_plaintext_plain_sasl_jaas_config": (
+            f'{module} username="{ADMIN}" password="{password(ADMIN)}" {known};'
+        ),
         "ssl_keystore_type": "PEM",
         "ssl_keystore_location": pem,
         "ssl_truststore_type": "PEM",

@@ -9,7 +9,10 @@ from pathlib import Path
 
 # Waits for the end of its standard input, which comes when whoever started it is gone, however it
 # went.
-_GUARD = 'cat > /dev/null; kill -9 "$1" 2> /dev/null; sleep 0.2; rm -rf "$2"; rmdir "$(dirname "$2")" 2> /dev/null'
+_GUARD = (
+    'cat > /dev/null; kill -9 "$1" 2> /dev/null; sleep 0.2; rm -rf "$2"; rmdir "$(dirname "$2")" 2>'
+    " /dev/null"
+)
 
 
 class Unavailable(Exception):

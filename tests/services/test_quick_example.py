@@ -21,7 +21,10 @@ class MyHandler(Handler):
         return BatchResult(success=True, artifacts_ref={"seen": batch.payload["input_inline"]["data"]})
 """
 
-MOTOR = "from motor.motor_asyncio import AsyncIOMotorClient\nyour_mongo_db = AsyncIOMotorClient({mongo!r})[{name!r}]\n"
+MOTOR = (
+    "from motor.motor_asyncio import AsyncIOMotorClient\nyour_mongo_db ="
+    " AsyncIOMotorClient({mongo!r})[{name!r}]\n"
+)
 PYMONGO = (
     "from pymongo import AsyncMongoClient\nyour_mongo_db = AsyncMongoClient({mongo!r})[{name!r}]\n"
 )

@@ -25,7 +25,10 @@ class Failure:
 
     def __str__(self) -> str:
         end = "\n".join(self.log[-100:])
-        return f"seed {self.seed}, {self.scenario}:\n{self.error}\nreplay: python tools/campaign.py --seed {self.seed}\n{end}"
+        return (
+            f"seed {self.seed}, {self.scenario}:\n{self.error}\nreplay: python tools/campaign.py"
+            f" --seed {self.seed}\n{end}"
+        )
 
 
 @dataclass

@@ -474,7 +474,10 @@ async def test_something_cancelled_elsewhere_is_a_failure_and_nothing_more(bench
 
 async def test_a_subprocess_gives_its_output(bench: Bench) -> None:
     async def work(item: Any, ctx: RunContext) -> Any:
-        script = "import sys, os; print(sys.stdin.read().upper(), os.environ['X'], os.getcwd()); print('oh', file=sys.stderr)"
+        script = (
+            "import sys, os; print(sys.stdin.read().upper(), os.environ['X'], os.getcwd());"
+            " print('oh', file=sys.stderr)"
+        )
         done = await ctx.run_subprocess(
             sys.executable, "-c", script, input=b"text", env={"X": "5"}, cwd="/"
         )
@@ -522,7 +525,8 @@ async def test_a_cancelled_runs_subprocess_gets_sigterm(bench: Bench, tmp_path: 
         await ctx.run_subprocess(
             "sh",
             "-c",
-            f"trap 'echo term > {tmp_path}/got; exit 0' TERM; echo $$ > {tmp_path}/pid; sleep 60 & wait",
+            f"trap 'echo term > {tmp_path}/got; exit 0' TERM; echo $$ > {tmp_path}/pid; sleep 60 &"
+            " wait",
         )
 
     async with bench.worker({"work": work}, cancel_grace_sec=1000):
@@ -553,7 +557,10 @@ async def test_a_subprocess_that_ignores_sigterm_is_killed_with_its_children_at_
 async def test_what_a_subprocess_leaves_behind_ends_with_a_cancelled_run(
     bench: Bench, tmp_path: Path
 ) -> None:
-    script = f"(trap '' TERM; exec >/dev/null 2>&1; sleep 60 & echo $! > {tmp_path}/pid; wait; wait) & sleep 60"
+    script = (
+        f"(trap '' TERM; exec >/dev/null 2>&1; sleep 60 & echo $! > {tmp_path}/pid; wait; wait) &"
+        " sleep 60"
+    )
 
     async def work(item: Any, ctx: RunContext) -> None:
         await ctx.run_subprocess("sh", "-c", script)
@@ -595,7 +602,8 @@ async def test_a_child_that_holds_the_output_does_not_outlive_its_parent(
         await ctx.run_subprocess(
             "sh",
             "-c",
-            f"(trap '' TERM; echo x > {tmp_path}/up; sleep 60; sleep 60) & echo $! > {tmp_path}/pid; sleep 60",
+            f"(trap '' TERM; echo x > {tmp_path}/up; sleep 60; sleep 60) & echo $! >"
+            f" {tmp_path}/pid; sleep 60",
         )
 
     async with bench.worker({"work": work}, cancel_grace_sec=1000):

@@ -191,22 +191,36 @@ WRONG = {
     an_annotation_that_cannot_be_validated: "pydantic cannot validate",
     a_synchronous_process_batch: "process_batch is awaited; write it with 'async def'",
     a_process_batch_that_yields: "process_batch yields; let it return a value",
-    a_process_batch_without_context: "process_batch is called with (batch, ctx) and does not take that",
+    a_process_batch_without_context: (
+        "process_batch is called with (batch, ctx) and does not take that"
+    ),
     a_synchronous_load_input: "load_input is awaited; write it with 'async def'",
-    a_load_input_of_one_argument: "load_input is called with (input_ref, input_inline) and does not take that",
+    a_load_input_of_one_argument: (
+        "load_input is called with (input_ref, input_inline) and does not take that"
+    ),
     a_synchronous_init: "init is awaited; write it with 'async def'",
     a_synchronous_finalize: "finalize is awaited; write it with 'async def'",
     an_iter_batches_without_argument: "iter_batches is called with (loaded) and does not take that",
     a_classify_error_without_argument: "classify_error is called with (exc) and does not take that",
-    a_synchronous_process_batch_of_another_base: "process_batch is awaited; write it with 'async def'",
+    a_synchronous_process_batch_of_another_base: (
+        "process_batch is awaited; write it with 'async def'"
+    ),
     a_class_without_process_batch: "Work cannot be a handler: it has no process_batch",
     an_instance_without_process_batch: "Work cannot be a handler: it has no process_batch",
     a_class_made_per_run_without_process_batch: "Work cannot be a handler: it has no process_batch",
-    a_class_that_is_made_with_arguments: "missing a required argument: 'size'; give an instance, or per_run(lambda: Work(...))",
-    a_dataclass_that_is_made_with_arguments: "missing a required argument: 'size'; give an instance, or per_run(lambda: Work(...))",
+    a_class_that_is_made_with_arguments: (
+        "missing a required argument: 'size'; give an instance, or per_run(lambda: Work(...))"
+    ),
+    a_dataclass_that_is_made_with_arguments: (
+        "missing a required argument: 'size'; give an instance, or per_run(lambda: Work(...))"
+    ),
     an_abstract_class: "it has abstract methods: table",
-    a_factory_with_arguments: "missing a required argument: 'size'; give per_run a function without parameters",
-    a_method: "it is a method, and would be called without self; use a plain function or a Handler class",
+    a_factory_with_arguments: (
+        "missing a required argument: 'size'; give per_run a function without parameters"
+    ),
+    a_method: (
+        "it is a method, and would be called without self; use a plain function or a Handler class"
+    ),
     a_class_that_is_no_handler: "what is given for role 'x' is no handler",
     an_asynchronous_classify_error: "classify_error is not awaited; write it with 'def'",
 }

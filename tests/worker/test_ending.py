@@ -342,7 +342,8 @@ async def test_a_stop_with_long_graces_takes_no_longer_than_the_process_may(
 def test_the_page_on_deployment_says_how_long_a_process_may_take_to_end() -> None:
     page = (Path(__file__).parents[2] / "docs" / "how-to" / "deploy.md").read_text("utf-8")
     beyond = re.search(
-        r"`stop_grace_sec \+ cancel_grace_sec \+ (\d+)` seconds after the first signal \(a coordinator (\d+) s",
+        r"`stop_grace_sec \+ cancel_grace_sec \+ (\d+)` seconds after the first signal \(a"
+        r" coordinator (\d+) s",
         page,
     )
     assert beyond is not None

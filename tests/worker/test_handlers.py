@@ -169,7 +169,10 @@ async def test_a_run_warns_once_that_batches_came_twice(
 ) -> None:
     async with bench.worker({"work": Counting()}):
         await bench.run(uids("a", "b", "a", "b", "a"), task_id="t")
-        said = "Batch 'a' of node n came more than once in one run: only the first with this uid is processed"
+        said = (
+            "Batch 'a' of node n came more than once in one run: only the first with this uid is"
+            " processed"
+        )
         assert repetitions(caplog) == [said]
         await bench.run(uids("a", "b", "c"), task_id="t", token="two", attempt=2)
         assert repetitions(caplog) == [said]

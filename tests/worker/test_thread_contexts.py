@@ -148,5 +148,6 @@ def test_the_private_names_of_anyio_that_threads_use_are_there() -> None:
         if not hasattr(_eventloop, name)
     ]
     assert not missing, (
-        f"this version of anyio has no {missing}: adapt flowkit._user_code.threads, and its bound in flowkit-core's pyproject.toml"
+        f"this version of anyio has no {missing}: adapt flowkit._user_code.threads, and its bound"
+        " in flowkit-core's pyproject.toml"
     )

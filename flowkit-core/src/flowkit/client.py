@@ -147,7 +147,8 @@ class Client:
                 store = self._given_store
             elif self._db is None:
                 raise ConfigError(
-                    "db is missing: give a database object, or an address such as 'mongodb://localhost/flowkit' or 'memory://'"
+                    "db is missing: give a database object, or an address such as"
+                    " 'mongodb://localhost/flowkit' or 'memory://'"
                 )
             else:
                 store = await stack.enter_async_context(self.plugins.open_store(self._db, self.cfg))
@@ -204,7 +205,8 @@ class Client:
         if not self._is_running:
             state = "is stopped" if self._was_stopped else "is not started"
             raise NotRunning(
-                f"the {type(self).__name__} {state}: enter it with 'async with', or await its start()"
+                f"the {type(self).__name__} {state}: enter it with 'async with', or await its"
+                " start()"
             )
 
     def _engine_settings(self) -> EngineSettings:

@@ -110,7 +110,8 @@ class StoreClock(SystemClock):
         is_off = abs(ahead_sec) >= NOTABLE_SEC
         if is_off and not self._is_off:
             logger.warning(
-                "This machine's clock is %.0f s %s the store's, which is used instead: let NTP set it",
+                "This machine's clock is %.0f s %s the store's, which is used instead: let NTP"
+                " set it",
                 abs(ahead_sec),
                 "ahead of" if ahead_sec > 0 else "behind",
                 extra={"action": "clock_wrong"},

@@ -75,13 +75,19 @@ class CommonConfig(BaseModel):
     topic_dlq_fmt: str = Field("{namespace}.dlq", description="Topic of dead letters.")
     signing_keys: tuple[SecretStr, ...] = Field(
         (),
-        description="Secrets that messages are signed with, of at least 16 characters. The first signs, any of them verifies; "
-        "where there is none nothing is signed, and nothing is refused for it.",
+        description=(
+            "Secrets that messages are signed with, of at least 16 characters. The first signs, any"
+            " of them verifies; where there is none nothing is signed, and nothing is refused"
+            " for it."
+        ),
     )
     inline_limit_bytes: int = Field(
         65_536,
         ge=0,
-        description="Input of a node above this does not travel in its command; the worker reads it from the store.",
+        description=(
+            "Input of a node above this does not travel in its command; the worker reads it from"
+            " the store."
+        ),
     )
     limits: GraphLimits = Field(
         default_factory=GraphLimits, description="Limits on submitted graphs."
@@ -229,7 +235,9 @@ class CoordinatorConfig(CommonConfig):
     )
     lease_ttl_sec: PositiveSeconds = Field(
         20.0,
-        description="How long a first attempt stays with a silent worker; doubles with each attempt.",
+        description=(
+            "How long a first attempt stays with a silent worker; doubles with each attempt."
+        ),
     )
     cancel_grace_sec: Seconds = Field(
         10.0, description="How long a cancelled node may take to end by itself."
@@ -239,11 +247,16 @@ class CoordinatorConfig(CommonConfig):
     )
     command_check_sec: PositiveSeconds = Field(
         2.0,
-        description="How often commands that nobody has begun are compared with what the bus still holds.",
+        description=(
+            "How often commands that nobody has begun are compared with what the bus still holds."
+        ),
     )
     finished_retention_sec: PositiveSeconds | None = Field(
         None,
-        description="Tasks that ended longer ago are deleted with their archive and artifacts. Not given: they are kept for ever.",
+        description=(
+            "Tasks that ended longer ago are deleted with their archive and artifacts. Not given:"
+            " they are kept for ever."
+        ),
     )
     purge_interval_sec: PositiveSeconds = Field(
         60.0, description="Pause between two purges of tasks that ended long ago."
@@ -292,7 +305,10 @@ class WorkerConfig(CommonConfig):
     )
     strict_input_adapters: bool = Field(
         False,
-        description="An unknown adapter proposed by `load_input` fails the node, rather than `iter_batches` being used.",
+        description=(
+            "An unknown adapter proposed by `load_input` fails the node, rather than `iter_batches`"
+            " being used."
+        ),
     )
     stop_grace_sec: Seconds = Field(
         30.0, description="How long runs may go on when the worker stops."
@@ -306,7 +322,8 @@ def _read_file(path: Path) -> dict[str, Any]:
     syntax = SYNTAX_OF_SUFFIX.get(path.suffix.lower())
     if syntax is None:
         raise ConfigError(
-            f"{path}: a configuration is .json, .toml, .yaml or .yml, not {path.suffix or 'without a suffix'}"
+            f"{path}: a configuration is .json, .toml, .yaml or .yml, not"
+            f" {path.suffix or 'without a suffix'}"
         )
     try:
         values = read_document(read_file(path), syntax=syntax)

@@ -156,7 +156,8 @@ class Plugins:
         for name, plugin in self._manager.list_name_plugin():
             if not self._manager.get_hookcallers(plugin):
                 raise PluginError(
-                    f"plugin {name!r}: it has no hook; hooks are functions whose names begin with {HOOK_PREFIX!r}"
+                    f"plugin {name!r}: it has no hook; hooks are functions whose names begin with"
+                    f" {HOOK_PREFIX!r}"
                 )
 
     def _collect(self, hook: str, kind: str) -> Mapping[str, Any]:
@@ -256,7 +257,8 @@ class Plugins:
             return None
         if (part := missing_part(first.value, protocol)) is not None:
             raise PluginError(
-                f"plugin {first.plugin!r}: what {hook} returned lacks {part} (see flowkit.protocols.{protocol.__name__})"
+                f"plugin {first.plugin!r}: what {hook} returned lacks {part} (see"
+                f" flowkit.protocols.{protocol.__name__})"
             )
         if unused:
             place = _place(arguments.get("address", arguments.get("source")))
@@ -423,11 +425,13 @@ def _changed(codec: pluggy.HookImpl, verb: str, data: bytes, context: str) -> by
         return data
     if not isinstance(changed, bytes):
         raise PayloadError(
-            f"plugin {codec.plugin_name!r}: {verb}d payloads are bytes, not {type(changed).__name__}"
+            f"plugin {codec.plugin_name!r}: {verb}d payloads are bytes, not"
+            f" {type(changed).__name__}"
         )
     if verb == "encode" and data and not changed:
         raise PayloadError(
-            f"plugin {codec.plugin_name!r}: encoded {context or 'a payload'} of {len(data)} bytes to nothing"
+            f"plugin {codec.plugin_name!r}: encoded {context or 'a payload'} of {len(data)} bytes"
+            " to nothing"
         )
     return changed
 

@@ -103,7 +103,8 @@ class KafkaBus:
         except TimeoutError:
             listener.check()
             raise BusUnavailable(
-                f"listening to {', '.join(listener.topics)}: the ends of the topics could not be found"
+                f"listening to {', '.join(listener.topics)}: the ends of the topics could not be"
+                " found"
             ) from None
 
     async def _park(self, deliveries: Sequence[Delivery], reason: str) -> None:

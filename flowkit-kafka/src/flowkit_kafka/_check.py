@@ -42,7 +42,10 @@ async def _results(
             settings = await _settings(admin, there)
         release = await _release(servers, config)
     except FlowKitError as error:
-        remedy = "see that Kafka runs and is reached from here at the addresses it advertises; set `bus` and `options.kafka`"
+        remedy = (
+            "see that Kafka runs and is reached from here at the addresses it advertises; set `bus`"
+            " and `options.kafka`"
+        )
         yield CheckResult("kafka", False, str(error), remedy)
         return
     yield CheckResult("kafka", True, f"brokers: {brokers}, reached through {addresses}")
@@ -69,7 +72,10 @@ def _topic_result(
     copies = config.replication_factor or min(3, brokers)
     if topic is None:
         partitions = config.broadcast_partitions if spec.broadcast else config.partitions
-        command = f"kafka-topics.sh --create --topic {spec.name} --partitions {partitions} --replication-factor {copies}"
+        command = (
+            f"kafka-topics.sh --create --topic {spec.name} --partitions {partitions}"
+            f" --replication-factor {copies}"
+        )
         if config.create_topics:
             return CheckResult(name, True, "does not exist; it is created when it is needed")
         return CheckResult(
@@ -101,9 +107,15 @@ def _topic_result(
             f"{alter} {_CLEANUP}=delete",
         )
     if settings.get(_TIME) == "CreateTime":
-        detail += "; its messages are shown without a time, which message.timestamp.type=LogAppendTime adds"
+        detail += (
+            "; its messages are shown without a time, which message.timestamp.type=LogAppendTime"
+            " adds"
+        )
     if topic.replication < copies:
-        remedy = f"kafka-reassign-partitions.sh, to have {copies} copies; set options.kafka.replication_factor if {topic.replication} is meant"
+        remedy = (
+            f"kafka-reassign-partitions.sh, to have {copies} copies; set"
+            f" options.kafka.replication_factor if {topic.replication} is meant"
+        )
         return CheckResult(name, False, f"{detail}; too few to lose a broker", remedy)
     return CheckResult(name, True, detail)
 

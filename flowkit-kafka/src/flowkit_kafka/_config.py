@@ -61,7 +61,9 @@ class KafkaConfig(BaseModel):
     linger_ms: int = Field(
         0,
         ge=0,
-        description="How long a batch waits for company. Messages of one call travel together anyway.",
+        description=(
+            "How long a batch waits for company. Messages of one call travel together anyway."
+        ),
     )
     compression: Literal["gzip", "snappy", "lz4", "zstd"] | None = Field(
         None, description="Compression of what is published."
@@ -181,7 +183,8 @@ class KafkaConfig(BaseModel):
             )
         except (OSError, ValueError) as error:
             raise ConfigError(
-                f"options.kafka: the TLS files (ssl_cafile, ssl_certfile, ssl_keyfile) cannot be loaded: {error}"
+                "options.kafka: the TLS files (ssl_cafile, ssl_certfile, ssl_keyfile) cannot be"
+                f" loaded: {error}"
             ) from error
         context.check_hostname = self.ssl_check_hostname
         return context
@@ -194,7 +197,8 @@ class KafkaConfig(BaseModel):
             return getattr(import_module(module), name)()
         except (ImportError, AttributeError, ValueError) as error:
             raise ConfigError(
-                f"options.kafka.sasl_oauth_token_provider: {self.sasl_oauth_token_provider!r}: {error}"
+                f"options.kafka.sasl_oauth_token_provider: {self.sasl_oauth_token_provider!r}:"
+                f" {error}"
             ) from error
 
 
@@ -207,7 +211,8 @@ def bootstrap_servers(address: str) -> list[str]:
     rest = address.removeprefix(SCHEME).rstrip("/")
     if "@" in rest:
         raise ConfigError(
-            "bus: a Kafka address holds no user and password; set options.kafka.sasl_username and sasl_password"
+            "bus: a Kafka address holds no user and password; set options.kafka.sasl_username and"
+            " sasl_password"
         )
     return [_with_port(host.strip(), address) for host in rest.split(",")]
 

@@ -25,7 +25,10 @@ _LEADERLESS = (
 _SETTINGS = (BusUnavailable, "the brokers refuse these settings; see options.kafka")
 _TOO_LARGE = (
     MessageTooLarge,
-    "the broker takes no message of this size; lower options.kafka.max_message_bytes or raise the topic's",
+    (
+        "the broker takes no message of this size; lower options.kafka.max_message_bytes or raise"
+        " the topic's"
+    ),
 )
 _AGAIN = (BusUnavailable, "the brokers did not confirm")
 

@@ -264,7 +264,8 @@ def check_size(message: Message, limit: int) -> None:
     size = len(message.value)
     if size > limit:
         raise MessageTooLarge(
-            f"a message for topic {message.topic!r} has {size:,} bytes; the limit is {limit:,} (max_message_bytes)"
+            f"a message for topic {message.topic!r} has {size:,} bytes; the limit is {limit:,}"
+            " (max_message_bytes)"
         )
     if message.headers or len(message.key) > 1_000:
         extra = len(key_bytes(message.key)) + sum(
@@ -272,7 +273,8 @@ def check_size(message: Message, limit: int) -> None:
         )
         if extra > OVERHEAD_BYTES - _FRAME_BYTES:
             raise MessageTooLarge(
-                f"key and headers of a message for topic {message.topic!r} have {extra:,} bytes; the limit is 65,280"
+                f"key and headers of a message for topic {message.topic!r} have {extra:,} bytes;"
+                " the limit is 65,280"
             )
 
 

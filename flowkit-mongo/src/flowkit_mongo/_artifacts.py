@@ -198,7 +198,8 @@ class MongoArtifactStore:
         )
         if size > limit:
             raise RecordTooLarge(
-                f"artifact {record.uid!r} of {record.stream} is {size} bytes; at most {limit} are stored (max_record_bytes)"
+                f"artifact {record.uid!r} of {record.stream} is {size} bytes; at most {limit} are"
+                " stored (max_record_bytes)"
             )
 
     def _recall(self, stream: Stream) -> int:

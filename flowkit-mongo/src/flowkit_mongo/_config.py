@@ -27,7 +27,9 @@ class MongoConfig(BaseModel):
     retry_for_sec: float = Field(
         15.0,
         ge=0,
-        description="How long reads and repeatable writes are tried again while the server is away.",
+        description=(
+            "How long reads and repeatable writes are tried again while the server is away."
+        ),
     )
     operation_timeout_sec: float = Field(
         30.0, gt=0, description="A single operation that takes longer counts as not confirmed."

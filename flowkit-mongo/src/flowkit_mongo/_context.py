@@ -133,7 +133,10 @@ def _missing_fault(
     return (
         None
         if blob_id is None
-        else f"document {document['_id']!r:.200} points at blob {blob_id!r}, which does not exist or is damaged"
+        else (
+            f"document {document['_id']!r:.200} points at blob {blob_id!r}, which does not exist or"
+            " is damaged"
+        )
     )
 
 

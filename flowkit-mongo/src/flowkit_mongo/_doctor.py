@@ -30,7 +30,10 @@ async def diagnose(context: Context) -> list[CheckResult]:
         async for result in _results(context):
             results.append(result)
     except FlowKitError as error:
-        remedy = "See that the server runs, the address is right, and the user has the rights which the how-to on deployment names."
+        remedy = (
+            "See that the server runs, the address is right, and the user has the rights which the"
+            " how-to on deployment names."
+        )
         results.append(CheckResult("mongodb", ok=False, detail=str(error), remedy=remedy))
     return results
 
@@ -97,7 +100,10 @@ def _rights(known: dict[str, Any], context: Context) -> CheckResult:
     shown = ", ".join(missing[:MOST_SHOWN]) + (
         f" and {len(missing) - MOST_SHOWN} more" if len(missing) > MOST_SHOWN else ""
     )
-    remedy = f"Grant the role {ROLE} of the how-to on deployment. A worker needs less: look with the user of a coordinator."
+    remedy = (
+        f"Grant the role {ROLE} of the how-to on deployment. A worker needs less: look with the"
+        " user of a coordinator."
+    )
     return CheckResult(
         "mongodb rights", ok=False, detail=f"user {user!r} lacks {shown}", remedy=remedy
     )
@@ -151,5 +157,8 @@ def _records(found: Sequence[DamagedRecord], complete: bool) -> CheckResult:
         f"{record.place} {record.record_id!r}: {record.fault}" for record in found[:MOST_SHOWN]
     )
     more = f"; and {len(found) - MOST_SHOWN} more" if len(found) > MOST_SHOWN else ""
-    remedy = "Restore these documents from a backup, or delete them. `flowkit dlq ls` lists them. Everything else goes on."
+    remedy = (
+        "Restore these documents from a backup, or delete them. `flowkit dlq ls` lists them."
+        " Everything else goes on."
+    )
     return CheckResult("mongodb records", False, f"{len(found)} damaged: {shown}{more}", remedy)

@@ -161,7 +161,10 @@ class Shape:
         """What is wrong with a document, or None."""
         version = document.get("schema_version", SCHEMA_VERSION)
         if not OWN_VERSION.fits(version):
-            return f"document {document['_id']!r:.200} has schema version {version!r}; this FlowKit knows {SCHEMA_VERSION}"
+            return (
+                f"document {document['_id']!r:.200} has schema version {version!r}; this FlowKit"
+                f" knows {SCHEMA_VERSION}"
+            )
         for name, form in self.required.items():
             if name not in document:
                 return f"its document is not one that FlowKit wrote: field {name!r} is missing"
@@ -193,7 +196,10 @@ class Shape:
 
 def _unfitting(name: str, form: Form, value: Any) -> str:
     # Not the value itself: it may be a user's.
-    return f"its document is not one that FlowKit wrote: field {name!r} is {form.words}, and holds {type(value).__name__}{_of(value)}"
+    return (
+        f"its document is not one that FlowKit wrote: field {name!r} is {form.words}, and holds"
+        f" {type(value).__name__}{_of(value)}"
+    )
 
 
 def _of(value: Any) -> str:

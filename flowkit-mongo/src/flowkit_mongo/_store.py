@@ -56,7 +56,8 @@ class MongoStore:
         """
         if not is_address(source) and kind_of(source) is None:
             raise ConfigError(
-                f"{type(source).__qualname__} is neither a mongodb:// address nor an asynchronous MongoDB database"
+                f"{type(source).__qualname__} is neither a mongodb:// address nor an asynchronous"
+                " MongoDB database"
             )
         self._source, self._namespace = source, namespace
         self._config = config or MongoConfig()

@@ -55,7 +55,8 @@ class Tasks:
                 return answers
             await anyio.sleep(0.002 * 1.5**attempt)
         raise StoreUnavailable(
-            f"another create of task {answers[waiting[0]]!r} or its idempotency key is not confirmed"
+            f"another create of task {answers[waiting[0]]!r} or its idempotency key is not"
+            " confirmed"
         )
 
     async def _insert(self, records: Sequence[TaskRecord]) -> set[int]:
@@ -291,7 +292,8 @@ def _was_applied(commit: Commit, document: Document | None, mark: str) -> bool:
         return True
     if document["version"] - commit.expected_version > RECENT:
         raise StoreUnavailable(
-            f"task {commit.task_id!r} has moved on too far to tell whether operation {commit.op_id!r} was applied"
+            f"task {commit.task_id!r} has moved on too far to tell whether operation"
+            f" {commit.op_id!r} was applied"
         )
     return False
 

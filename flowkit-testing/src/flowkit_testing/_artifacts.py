@@ -54,7 +54,8 @@ class InMemoryArtifactStore:
             size = len(record.metrics) + (0 if record.meta is None else len(record.meta))
             if size > self.max_record_bytes:
                 raise RecordTooLarge(
-                    f"artifact {record.uid!r} of {size} bytes is above the limit of {self.max_record_bytes}"
+                    f"artifact {record.uid!r} of {size} bytes is above the limit of"
+                    f" {self.max_record_bytes}"
                 )
         return [self._put(record) for record in records]
 

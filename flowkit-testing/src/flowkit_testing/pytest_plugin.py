@@ -112,8 +112,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
     config.addinivalue_line(
         "markers",
-        f'{MARKER}(seeds=200, faults="all", ...): run this async test, which takes flowkit_cluster, once for each seed on a simulated '
-        "cluster; takes what flowkit_testing.simulation.simulate takes",
+        f'{MARKER}(seeds=200, faults="all", ...): run this async test, which takes flowkit_cluster,'
+        " once for each seed on a simulated cluster; takes what"
+        " flowkit_testing.simulation.simulate takes",
     )
 
 

@@ -155,7 +155,8 @@ class SealedBus:
         for message in messages:
             if len(message.value) > self.max_message_bytes:
                 raise MessageTooLarge(
-                    f"a message of {len(message.value)} bytes for {message.topic!r} is above {self.max_message_bytes}"
+                    f"a message of {len(message.value)} bytes for {message.topic!r} is above"
+                    f" {self.max_message_bytes}"
                 )
         return await self._bus.publish(
             await uncancelled(lambda: [self._closed(message) for message in messages])

@@ -160,7 +160,8 @@ class Redriver:
         task = await load_task(self._store, task_id)
         if not task.terminal:
             raise TaskRefused(
-                f"task {task_id!r} is {task.status}: its dead letters can be retried when it has ended"
+                f"task {task_id!r} is {task.status}: its dead letters can be retried when it has"
+                " ended"
             )
         places = task.spec.plan.index
         known = [letter for letter in letters if letter.node_id in places]

@@ -83,7 +83,8 @@ class Parking:
             except StoreError as error:
                 if waited >= PATIENCE_SEC:
                     logger.error(
-                        "%d refused messages are on the dead-letter topic alone, for the store does not take them: %s",
+                        "%d refused messages are on the dead-letter topic alone, for the store does"
+                        " not take them: %s",
                         len(letters),
                         error,
                         extra={"action": "letters_not_kept"},

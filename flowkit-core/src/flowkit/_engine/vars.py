@@ -139,7 +139,8 @@ class _Draft:
             if not isinstance(child, dict):
                 if refuse:
                     raise VarsError(
-                        f"{refuse}: {shown(path)} cannot be: {shown(path[:depth])} holds {described(child)}, not an object"
+                        f"{refuse}: {shown(path)} cannot be: {shown(path[:depth])} holds"
+                        f" {described(child)}, not an object"
                     )
                 child = {}
             child = self._owned(child)

@@ -77,7 +77,8 @@ class Budget:
         """
         if characters > MAX_TEXT:
             raise EvaluationError(
-                f"a string of {characters} characters is too long for a function; {MAX_TEXT} are allowed"
+                f"a string of {characters} characters is too long for a function; {MAX_TEXT} are"
+                " allowed"
             )
         self.handle_text(characters)
 

@@ -236,7 +236,8 @@ def _check_pattern(pattern: str, names: Names) -> None:
         names.patterns[pattern] = check_pattern(pattern)
         if sum(names.patterns.values()) > MAX_PATTERN_WEIGHT:
             raise EvaluationError(
-                "the patterns of matches() are too large together; use fewer and smaller classes of characters"
+                "the patterns of matches() are too large together; use fewer and smaller classes of"
+                " characters"
             )
 
 

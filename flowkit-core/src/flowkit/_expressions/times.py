@@ -159,7 +159,8 @@ def _zone(name: str) -> tzinfo:
         except (OSError, ValueError, LookupError):
             pass
     raise EvaluationError(
-        "there is no such time zone; use a name such as 'Europe/Berlin' or an offset such as '+02:00'"
+        "there is no such time zone; use a name such as 'Europe/Berlin' or an offset such as"
+        " '+02:00'"
     )
 
 

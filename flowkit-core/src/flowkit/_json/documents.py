@@ -135,7 +135,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     item = dict(pairs)
     if len(item) != len(pairs):
         raise ValueError(
-            f"the key {shortened(repeated_key(key for key, _ in pairs))!r} is given twice in one object"
+            f"the key {shortened(repeated_key(key for key, _ in pairs))!r} is given twice in one"
+            " object"
         )
     return item
 
@@ -211,7 +212,8 @@ def _check_shape(events: Any, yaml: Any, max_levels: int) -> None:
             raise _too_deep(max_levels)
         if number > MAX_YAML_EVENTS:
             raise DocumentError(
-                f"the document has more than {MAX_YAML_EVENTS} parts; write a document of this size as JSON"
+                f"the document has more than {MAX_YAML_EVENTS} parts; write a document of this size"
+                " as JSON"
             )
 
 

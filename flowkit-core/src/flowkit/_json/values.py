@@ -172,7 +172,8 @@ class _Copier:
         kind = type(item)
         if kind in _CONTAINERS and item and len(path) >= self._max_levels:
             raise TooLarge(
-                f"{place(path[:4]) or self._what}…: values are nested more than {self._max_levels} levels deep; make it flatter"
+                f"{place(path[:4]) or self._what}…: values are nested more than {self._max_levels}"
+                " levels deep; make it flatter"
             )
         if kind is dict:
             return self._object(item, path)
@@ -239,12 +240,16 @@ def _why_not(item: Any) -> str | None:
         return None if item.bit_length() <= MAX_INTEGER_BITS else "is a number of too many digits"
     if isinstance(item, float):
         return None if item - item == 0.0 else f"is {item}, {_NOT_FINITE}"
-    return f"is {kind_of(item)}, which JSON cannot carry; write it as a string, a number, a list or an object"
+    return (
+        f"is {kind_of(item)}, which JSON cannot carry; write it as a string, a number, a list or an"
+        " object"
+    )
 
 
 def _too_large(what: str, max_bytes: int) -> TooLarge:
     return TooLarge(
-        f"{what} is larger than {max_bytes} bytes; put large data elsewhere and pass a reference to it"
+        f"{what} is larger than {max_bytes} bytes; put large data elsewhere and pass a reference"
+        " to it"
     )
 
 

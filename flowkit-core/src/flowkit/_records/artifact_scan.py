@@ -65,7 +65,8 @@ async def scan_artifacts(
             if not more and positions.ahead:
                 raise artifact_lost(
                     stream,
-                    f"artifact {positions.done + 1} of the node is missing, though later ones are stored",
+                    f"artifact {positions.done + 1} of the node is missing, though later ones are"
+                    " stored",
                 )
             if not more:
                 break

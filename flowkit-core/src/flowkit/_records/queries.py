@@ -183,7 +183,8 @@ def artifact_meta(record: ArtifactRecord) -> dict[str, Any] | None:
     if not isinstance(meta, dict):
         stream = record.stream
         raise CorruptRecord(
-            f"artifact {record.uid!r} of node {stream.node_id!r} of task {stream.task_id!r} is damaged: it is no JSON object"
+            f"artifact {record.uid!r} of node {stream.node_id!r} of task {stream.task_id!r} is"
+            " damaged: it is no JSON object"
         )
     return meta
 

@@ -387,7 +387,8 @@ def _corrupt(what: str, error: Exception) -> CorruptRecord:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         return CorruptRecord(
-            f"{what} cannot be read: {'.'.join(map(str, first['loc']))[:100] or 'it'}: {first['msg'][:300]}"
+            f"{what} cannot be read: {'.'.join(map(str, first['loc']))[:100] or 'it'}:"
+            f" {first['msg'][:300]}"
         )
     return CorruptRecord(f"{what} cannot be read: {error_text(error, most=400)}")
 

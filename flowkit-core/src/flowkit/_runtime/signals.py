@@ -254,8 +254,8 @@ def _answer(number: int, listeners: Sequence[_Listener], patience_sec: float) ->
         listener.answer(signal.Signals(number))
     if not _loops_answer(NOTICE_SEC):
         logger.error(
-            "The event loop of process %d is blocked and has not seen %s. If it stays blocked, the process is ended in %.0f s; a second "
-            "signal ends it at once",
+            "The event loop of process %d is blocked and has not seen %s. If it stays blocked, the"
+            " process is ended in %.0f s; a second signal ends it at once",
             os.getpid(),
             signal.Signals(number).name,
             patience_sec,

@@ -35,7 +35,8 @@ def checked_topic(topic: str, what: str) -> str:
     """
     if len(topic) > LONGEST_TOPIC:
         raise ConfigError(
-            f"{what}: its topic {_short(topic)} has {len(topic)} characters; the limit is {LONGEST_TOPIC}"
+            f"{what}: its topic {_short(topic)} has {len(topic)} characters; the limit is"
+            f" {LONGEST_TOPIC}"
         )
     if not _TOPIC.fullmatch(topic) or topic in {".", ".."}:
         raise ConfigError(

@@ -28,8 +28,9 @@ def explain_put_aside(letter: DeadLetter, *, now: float) -> str:
     lines = (letter.fault or letter.error).split("\n")
     why = next((line.strip() for line in reversed(lines) if line.strip()), letter.reason_code)
     return (
-        f"The task was put aside {max(now - letter.at, 0):.1f} s ago, so its nodes do not start. Fix the cause, then run "
-        f"`flowkit dlq retry {letter.letter_id}` (details: `flowkit dlq show {letter.letter_id}`). Cause: {why[:MOST_OF_A_CAUSE]}"
+        f"The task was put aside {max(now - letter.at, 0):.1f} s ago, so its nodes do not start."
+        f" Fix the cause, then run `flowkit dlq retry {letter.letter_id}` (details: `flowkit dlq"
+        f" show {letter.letter_id}`). Cause: {why[:MOST_OF_A_CAUSE]}"
     )
 
 
@@ -63,14 +64,23 @@ def explain_node(
         case Mark.CANCELLED:
             return f"{name} was cancelled: {_stopped(task, index, record)}."
         case Mark.SKIPPED:
-            return f"{name} was skipped: {_SKIPPED.get((record and record.reason_code) or '', 'nothing leads to it')}."
+            return (
+                f"{name} was skipped:"
+                f" {_SKIPPED.get((record and record.reason_code) or '', 'nothing leads to it')}."
+            )
         case Mark.UPSTREAM_FAILED:
             return f"{name} was skipped because {_failure_above(task, index)}."
         case Mark.CANCELLING:
-            return f"{name} is being cancelled: {_stopped(task, index, record)}. It has a grace to end by itself."
+            return (
+                f"{name} is being cancelled: {_stopped(task, index, record)}. It has a grace to end"
+                " by itself."
+            )
         case Mark.DEFERRED:
             left = max((record.next_retry_at or now) - now, 0) if record else 0
-            return f"{name} failed{because} and is tried again in {left:.1f} s, as attempt {record.attempt + 1 if record else 1}."
+            return (
+                f"{name} failed{because} and is tried again in {left:.1f} s, as attempt"
+                f" {record.attempt + 1 if record else 1}."
+            )
     if task.paused:
         return f"{name} waits because the task is paused."
     match mark:
@@ -81,12 +91,21 @@ def explain_node(
         case Mark.READY:
             key = plan.nodes[index].concurrency_key
             if key is not None and key in task.key_holders:
-                return f"{name} waits for {plan.ids[task.key_holders[key]]!r}, which holds the concurrency key {key!r}."
-            return f"{name} may start, and waits because {task.in_flight} nodes of the task are in flight already."
+                return (
+                    f"{name} waits for {plan.ids[task.key_holders[key]]!r}, which holds the"
+                    f" concurrency key {key!r}."
+                )
+            return (
+                f"{name} may start, and waits because {task.in_flight} nodes of the task are in"
+                " flight already."
+            )
     role = plan.nodes[index].type
     if not served:
         return f"{name} was issued {_ago(record, now)}, and no living worker has the role {role!r}."
-    return f"{name} was issued {_ago(record, now)} and waits in the queue for a worker with the role {role!r} to be free."
+    return (
+        f"{name} was issued {_ago(record, now)} and waits in the queue for a worker with the role"
+        f" {role!r} to be free."
+    )
 
 
 _SKIPPED = {
@@ -98,7 +117,10 @@ _SKIPPED = {
 def _without(task: Task, record: NodeRecord | None) -> str:
     if record is None or not record.skipped:
         return ""
-    return f" without {record.skipped} failed {'batch' if record.skipped == 1 else 'batches'}: see `flowkit dlq ls --task {task.task_id}`"
+    return (
+        f" without {record.skipped} failed {'batch' if record.skipped == 1 else 'batches'}: see"
+        f" `flowkit dlq ls --task {task.task_id}`"
+    )
 
 
 def _stopped(task: Task, index: int, record: NodeRecord | None) -> str:
@@ -124,7 +146,10 @@ def _failure_above(task: Task, index: int) -> str:
         )
         path.append(next(broken))
     where = "which it depends on" if len(path) == 2 else "which stands above it"
-    return f"{plan.ids[path[-1]]!r}, {where}, {'failed' if marks[path[-1]] == Mark.FAILED else 'was cancelled'}"
+    return (
+        f"{plan.ids[path[-1]]!r}, {where},"
+        f" {'failed' if marks[path[-1]] == Mark.FAILED else 'was cancelled'}"
+    )
 
 
 def _attempts(record: NodeRecord | None) -> str:

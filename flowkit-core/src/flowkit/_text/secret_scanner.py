@@ -43,7 +43,10 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ),
         (
             "credentials in a header",
-            r"(?i)\bauthorization['\"]?\s{0,8}[:=]\s{0,8}['\"]?[a-z][a-z0-9-]{1,20}[ \t]{1,8}[a-z0-9+/=._~-]{8}",
+            (
+                r"(?i)\bauthorization['\"]?\s{0,8}[:=]\s{0,8}['\"]?[a-z][a-z0-9-]{1,20}["
+                r" \t]{1,8}[a-z0-9+/=._~-]{8}"
+            ),
         ),
         (
             "a session in a header",

@@ -53,7 +53,8 @@ def require_store(cfg: CommonConfig) -> None:
     """
     if not cfg.db:
         raise ConfigError(
-            "no store is given: use --db mongodb://host/name, or set db in a file for --config, or FLOWKIT_DB"
+            "no store is given: use --db mongodb://host/name, or set db in a file for --config, or"
+            " FLOWKIT_DB"
         )
 
 

@@ -118,7 +118,10 @@ def demo(
     metrics = view.nodes["count"].metrics
     if not as_json:
         out = console()
-        verdict = f"{metrics.get('ranges', 0):,} ranges counted, {metrics.get('primes', 0):,} primes below {UPTO:,}"
+        verdict = (
+            f"{metrics.get('ranges', 0):,} ranges counted, {metrics.get('primes', 0):,} primes"
+            f" below {UPTO:,}"
+        )
         out.print(
             Text(verdict).append("; a single pass says ").append(f"{expected:,}", style="bold")
         )

@@ -112,7 +112,8 @@ def _flow_in(module: ModuleType, attribute: str | None, source: str) -> Any:
         value = _attribute(module, attribute, source)
         if not _is_flow(value) and not isinstance(value, dict | str):
             raise ConfigError(
-                f"{source}: {attribute} is neither a @flow function nor a graph, but {type(value).__name__}"
+                f"{source}: {attribute} is neither a @flow function nor a graph, but"
+                f" {type(value).__name__}"
             )
         return value
     flows = {name: value for name, value in vars(module).items() if _is_flow(value)}
@@ -120,7 +121,8 @@ def _flow_in(module: ModuleType, attribute: str | None, source: str) -> Any:
         return next(iter(flows.values()))
     if flows:
         raise ConfigError(
-            f"{source}: there are several flows in it; choose with {source}:NAME, NAME being {' or '.join(sorted(flows))}"
+            f"{source}: there are several flows in it; choose with {source}:NAME, NAME being"
+            f" {' or '.join(sorted(flows))}"
         )
     raise ConfigError(f"{source}: there is no @flow function and no Graph in it")
 
@@ -156,7 +158,8 @@ def _by_role(value: Any, source: str) -> dict[str, Any]:
         if not isinstance(role, str) or not role:
             name = getattr(item, "__name__", type(item).__name__)
             raise ConfigError(
-                f'{source}: {name} does not say its role; declare it with @handler("role"), or give a mapping of roles'
+                f'{source}: {name} does not say its role; declare it with @handler("role"), or give'
+                " a mapping of roles"
             )
         if found.setdefault(role, item) is not item:
             raise ConfigError(f"{source}: two handlers are for role {role!r}")

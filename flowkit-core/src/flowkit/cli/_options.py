@@ -53,7 +53,9 @@ Params = Annotated[
     typer.Option(
         "--params",
         metavar="JSON|@FILE",
-        help="Parameters of the task: a JSON object, or @FILE with an object in JSON, YAML or TOML.",
+        help=(
+            "Parameters of the task: a JSON object, or @FILE with an object in JSON, YAML or TOML."
+        ),
     ),
 ]
 Labels = Annotated[

@@ -205,7 +205,8 @@ def artifacts(
                     kind = "batch" if artifact.partial else "complete"
                     typer.echo(
                         printable(
-                            f"{artifact.node_id}  {kind} {artifact.uid}  {compact(artifact.meta, 160)}"
+                            f"{artifact.node_id}  {kind} {artifact.uid} "
+                            f" {compact(artifact.meta, 160)}"
                         )
                     )
 

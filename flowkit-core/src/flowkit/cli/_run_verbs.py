@@ -191,7 +191,8 @@ def _warn_of(flow: LoadedFlow, roles: Collection[str]) -> None:
         nodes = ", ".join(map(repr, flow.roles[role][:MOST_NAMES]))
         typer.echo(
             printable(
-                f"warning: no living worker has the role {role!r}, so {nodes} will wait until one starts"
+                f"warning: no living worker has the role {role!r}, so {nodes} will wait until one"
+                " starts"
             ),
             err=True,
         )
@@ -204,7 +205,8 @@ async def _follow(client: Client, task_id: str, timeout: float | None, quiet: bo
     view = await client.get_task(task_id)
     busy = [node.node_id for node in view.nodes.values() if not node.status.terminal]
     complain(
-        f"task {task_id} has not ended after {timeout:g} s; still open: {', '.join(busy[:5])}{', …' if len(busy) > 5 else ''}"
+        f"task {task_id} has not ended after {timeout:g} s; still open:"
+        f" {', '.join(busy[:5])}{', …' if len(busy) > 5 else ''}"
     )
     return view
 

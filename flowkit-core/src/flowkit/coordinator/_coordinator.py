@@ -181,7 +181,8 @@ class Coordinator(Client, Service):
                 group.cancel_scope.cancel()
             if not stopping.is_set():
                 raise RuntimeError(
-                    f"a loop of coordinator {self.coordinator_id} has ended, and the coordinator with it"
+                    f"a loop of coordinator {self.coordinator_id} has ended, and the coordinator"
+                    " with it"
                 )
         finally:
             with anyio.CancelScope(shield=True):

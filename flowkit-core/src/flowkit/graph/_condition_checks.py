@@ -27,7 +27,8 @@ def check_conditions(faults: Faults, conditions: Mapping[str, list[str]]) -> dic
     if sum(map(len, conditions)) > MAX_TOTAL_LENGTH:
         faults.add(
             None,
-            f"the 'when' expressions have more than {MAX_TOTAL_LENGTH} characters together; shorten them",
+            f"the 'when' expressions have more than {MAX_TOTAL_LENGTH} characters together; shorten"
+            " them",
         )
         return valid
     weight = 0
@@ -40,7 +41,8 @@ def check_conditions(faults: Faults, conditions: Mapping[str, list[str]]) -> dic
         if weight > MAX_TOTAL_PATTERN_WEIGHT:
             faults.add(
                 None,
-                "the patterns of matches() in the 'when' expressions are too large together; use fewer or simpler patterns",
+                "the patterns of matches() in the 'when' expressions are too large together; use"
+                " fewer or simpler patterns",
             )
             break
         valid[expression] = nodes_read(expression)

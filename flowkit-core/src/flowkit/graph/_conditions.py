@@ -45,9 +45,15 @@ def check_condition(expression: str) -> str | None:
         return f"is not a valid expression: {error}"
     for path, position in compiled.paths.items():
         if path[0] not in NAMES:
-            return f"uses {path[0]!r} (at character {position + 1}); there are only {', '.join(NAMES[:-1])} and {NAMES[-1]}"
+            return (
+                f"uses {path[0]!r} (at character {position + 1}); there are only"
+                f" {', '.join(NAMES[:-1])} and {NAMES[-1]}"
+            )
         if path[0] == "task" and len(path) > 1 and path[1] not in TASK_FIELDS:
-            return f"uses 'task.{path[1][:80]}' (at character {position + 1}); task has only {', '.join(TASK_FIELDS)}"
+            return (
+                f"uses 'task.{path[1][:80]}' (at character {position + 1}); task has only"
+                f" {', '.join(TASK_FIELDS)}"
+            )
     return None
 
 

@@ -41,7 +41,8 @@ def to_dot(graph: Graph) -> str:
     for place, node in enumerate(plan.nodes):
         label = "\\n".join(map(_dot_text, _labels(node)))
         lines.append(
-            f'    n{place} [label="{label}"{", shape=component" if node.type == COORDINATOR_FUNCTION else ""}];'
+            f"    n{place}"
+            f' [label="{label}"{", shape=component" if node.type == COORDINATOR_FUNCTION else ""}];'
         )
     for place, children in enumerate(plan.children):
         for edge in children:

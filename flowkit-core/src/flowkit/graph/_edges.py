@@ -97,7 +97,8 @@ class _Linker:
         elif one.streams and "sync" in one.modes:
             self.faults.add(
                 edge.to,
-                f"{said} has the trigger 'on_batch', which needs the mode 'async'; change or remove the mode 'sync'",
+                f"{said} has the trigger 'on_batch', which needs the mode 'async'; change or remove"
+                " the mode 'sync'",
             )
 
     def route(self, place: int, node: NodeSpec, branch: str, name: str) -> None:

@@ -81,7 +81,10 @@ def _sentence(faults: Faults, item: ErrorDetails, path: Path, inside: Path | Non
             if path[0] in ("edges", "edges_ex")
             else "node"
         )
-        return f"{place(path)} is missing; {_OWNERS[owner] if not inside else f'{place(inside)} needs it'}"
+        return (
+            f"{place(path)} is missing;"
+            f" {_OWNERS[owner] if not inside else f'{place(inside)} needs it'}"
+        )
     if kind == "literal_error":
         expected = str(item.get("ctx", {}).get("expected", "")).replace("'", "")
         words = expected.replace(" or ", ", ").split(", ")
@@ -102,7 +105,10 @@ def refusal(item: ErrorDetails, path: Path | None = None) -> str:
             else f"{name}: {message}"
         )
     if kind == "string_pattern_mismatch":
-        return f"{name} {_PATTERNS.get(str(path[-1]), 'must not have control characters')}, not {short(value)}"
+        return (
+            f"{name} {_PATTERNS.get(str(path[-1]), 'must not have control characters')}, not"
+            f" {short(value)}"
+        )
     say = _SAYINGS.get(kind)
     return (
         f"{name} {say(item.get('ctx', {}))}, not {short(value)}"
@@ -121,7 +127,10 @@ def _unknown_field(faults: Faults, path: Path, inside: Path | None) -> str:
         if model is NodeSpec and word in NOT_YET:
             return f"{word!r} is not supported yet; leave it out"
         if model is NodeSpec and word in RUNTIME_FIELDS:
-            return f"there is no field {word!r} in a graph: it is known only while the task runs; leave it out"
+            return (
+                f"there is no field {word!r} in a graph: it is known only while the task runs;"
+                " leave it out"
+            )
     fields = [field.alias or name for name, field in model.model_fields.items()]
     owner = next(
         (
@@ -133,7 +142,10 @@ def _unknown_field(faults: Faults, path: Path, inside: Path | None) -> str:
     )
     if owner is not None:
         return f"there is no field {short(word)}{where}; it belongs in {owner!r}"
-    return f"there is no field {short(word)}{where}{faults.instead(word, fields, 'the fields are ' + ', '.join(fields))}"
+    return (
+        "there is no field"
+        f" {short(word)}{where}{faults.instead(word, fields, 'the fields are ' + ', '.join(fields))}"
+    )
 
 
 _OWNERS = {

@@ -231,7 +231,11 @@ class Graph:
         return self.document == other.document if isinstance(other, Graph) else NotImplemented
 
     def __repr__(self) -> str:
-        return f"<Graph of {len(self.document.nodes if self._written is None else self._written['nodes'])} nodes>"
+        return (
+            "<Graph of"
+            f" {len(self.document.nodes if self._written is None else self._written['nodes'])}"
+            " nodes>"
+        )
 
 
 def _name(node: NodeRef | str) -> str:

@@ -43,7 +43,10 @@ def check_nodes(
         for target in (
             set(routing.on_success).intersection(routing.on_failure) if routing.on_success else ()
         ):
-            advice = "to run it in both cases, put a node on each branch (a noop function will do) and let it depend on both"
+            advice = (
+                "to run it in both cases, put a node on each branch (a noop function will do) and"
+                " let it depend on both"
+            )
             faults.add(
                 node.node_id,
                 f"routing has {short(target)} in on_success and in on_failure; {advice}",
@@ -64,7 +67,8 @@ def _check_call(faults: Faults, node: NodeSpec, functions: Collection[str] | Non
         hint = faults.instead(io.fn, known)
         faults.add(
             name,
-            f"io.fn: nobody registered a function {short(io.fn)}{hint}; there are {', '.join(known[:50]) or 'none'}",
+            f"io.fn: nobody registered a function {short(io.fn)}{hint}; there are"
+            f" {', '.join(known[:50]) or 'none'}",
         )
     if io.start_when == "first_batch":
         faults.add(
@@ -76,13 +80,15 @@ def _check_call(faults: Faults, node: NodeSpec, functions: Collection[str] | Non
         if getattr(node.timeouts, field) is not None:
             faults.add(
                 name,
-                f"timeouts.{field}: a coordinator function {reason}; use start_to_close_sec or remove it",
+                f"timeouts.{field}: a coordinator function {reason}; use start_to_close_sec or"
+                " remove it",
             )
     for field in ("input_inline", "input_ref", "batching"):
         if getattr(io, field) is not None:
             faults.add(
                 name,
-                f"io.{field}: a coordinator function has no input; give its arguments in io.fn_args",
+                f"io.{field}: a coordinator function has no input; give its arguments in"
+                " io.fn_args",
             )
 
 
@@ -96,12 +102,14 @@ def _check_work(faults: Faults, node: NodeSpec) -> None:
     elif io.fn_args:
         faults.add(
             name,
-            f"io.fn_args are for nodes of type {COORDINATOR_FUNCTION!r}; change the type or remove them",
+            f"io.fn_args are for nodes of type {COORDINATOR_FUNCTION!r}; change the type or remove"
+            " them",
         )
     if io.batching is not None and io.input_adapter is not None:
         faults.add(
             name,
-            "io.batching does not go with an input_adapter; use the adapter 'pull.from_artifacts.rechunk:size'",
+            "io.batching does not go with an input_adapter; use the adapter"
+            " 'pull.from_artifacts.rechunk:size'",
         )
 
 
@@ -159,7 +167,8 @@ def check_links(
         ):
             faults.add(
                 name,
-                "io.batching does not go with a streaming edge; use the adapter 'pull.from_artifacts.rechunk:size'",
+                "io.batching does not go with a streaming edge; use the adapter"
+                " 'pull.from_artifacts.rechunk:size'",
             )
         if not above and node.fan_in == "all" and node.io.start_when == "ready":
             continue
@@ -168,7 +177,8 @@ def check_links(
             count = "1 parent" if len(above) == 1 else f"{len(above)} parents"
             faults.add(
                 name,
-                f"fan_in {node.fan_in!r} asks for {node.need} parents, and the node has {count}; {advice}",
+                f"fan_in {node.fan_in!r} asks for {node.need} parents, and the node has {count};"
+                f" {advice}",
             )
         plain = [parent for parent, link in above.items() if not link.routed]
         if node.io.start_when == "first_batch" and not plain and node.type != COORDINATOR_FUNCTION:
@@ -179,7 +189,8 @@ def check_links(
             )
             faults.add(
                 name,
-                f"io.start_when is 'first_batch', but the node {reason}; add an edge from another node or remove it",
+                f"io.start_when is 'first_batch', but the node {reason}; add an edge from another"
+                " node or remove it",
             )
         for parent, link in above.items():
             if link.streams:

@@ -57,7 +57,8 @@ def parse_document(
             [
                 Fault(
                     None,
-                    f"the graph of {len(data)} bytes is above the limit of {limits.max_bytes} bytes",
+                    f"the graph of {len(data)} bytes is above the limit of {limits.max_bytes}"
+                    " bytes",
                 )
             ]
         )
@@ -125,7 +126,8 @@ def _check_size(faults: Faults, source: Any, limits: GraphLimits, *, kind: str) 
             [
                 Fault(
                     None,
-                    f"the graph has {len(nodes)} nodes, above the limit of {limits.max_nodes}; split it",
+                    f"the graph has {len(nodes)} nodes, above the limit of {limits.max_nodes};"
+                    " split it",
                 )
             ]
         )
@@ -135,7 +137,8 @@ def _check_size(faults: Faults, source: Any, limits: GraphLimits, *, kind: str) 
             [
                 Fault(
                     None,
-                    f"the graph has {edges} edges, above the limit of {limits.max_edges}; let a node join them",
+                    f"the graph has {edges} edges, above the limit of {limits.max_edges}; let a"
+                    " node join them",
                 )
             ]
         )

@@ -170,7 +170,8 @@ class RunArtifacts:
         found = _named(node_id, await self._sources())
         if found is None:
             raise ValueError(
-                f"node {self._own.node_id!r} can read its own artifacts and those of its parents; {node_id!r} is none of them"
+                f"node {self._own.node_id!r} can read its own artifacts and those of its parents;"
+                f" {node_id!r} is none of them"
             )
         if found.ended:
             return found

@@ -79,15 +79,18 @@ class BatchLedger:
                 or not 0 < len(batch.batch_uid) <= MAX_UID_LENGTH
             ):
                 raise bad_result(
-                    f"a batch_uid is a string of 1 to {MAX_UID_LENGTH} characters, not {batch.batch_uid!r:.200}"
+                    f"a batch_uid is a string of 1 to {MAX_UID_LENGTH} characters, not"
+                    f" {batch.batch_uid!r:.200}"
                 )
             if not is_unicode(batch.batch_uid):
                 raise bad_result(
-                    f"a batch_uid is valid Unicode, not {batch.batch_uid!r:.200}, which has a lone surrogate"
+                    f"a batch_uid is valid Unicode, not {batch.batch_uid!r:.200}, which has a lone"
+                    " surrogate"
                 )
             if batch.batch_uid == COMPLETE_UID:
                 raise bad_result(
-                    f"no batch may have the uid {COMPLETE_UID!r}: it is that of the node's complete artifact"
+                    f"no batch may have the uid {COMPLETE_UID!r}: it is that of the node's complete"
+                    " artifact"
                 )
         known: set[str] = set()
         if not self._fresh:
@@ -111,7 +114,8 @@ class BatchLedger:
         if not self._warned:
             self._warned = True
             logger.warning(
-                "Batch %r of node %s came more than once in one run: only the first with this uid is processed",
+                "Batch %r of node %s came more than once in one run: only the first with this uid"
+                " is processed",
                 uid,
                 self.stream.node_id,
                 extra={"action": "batch_repeated", "task_id": self.stream.task_id},

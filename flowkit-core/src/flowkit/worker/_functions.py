@@ -96,7 +96,10 @@ class FunctionHandler:
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(map(str, first["loc"])) or "the item"
-            message = f"the input of {self.__name__} does not match: {place}: {first['msg']} ({error.error_count()} faults)"
+            message = (
+                f"the input of {self.__name__} does not match: {place}: {first['msg']}"
+                f" ({error.error_count()} faults)"
+            )
             raise NodeFailure(message, reason_code="schema_mismatch", permanent=True) from None
 
     __name__: str = "function"
@@ -140,7 +143,8 @@ def _signature(function: Callable[..., Any], target: Any) -> tuple[bool, bool, A
     ):
         raise wrong_declaration(
             name,
-            "it is a method, and would be called without self; use a plain function or a Handler class",
+            "it is a method, and would be called without self; use a plain function or a Handler"
+            " class",
             function,
         )
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -184,7 +188,10 @@ def _resolved(parameter: inspect.Parameter, target: Any, name: str) -> Any:
             annotation, getattr(target, "__globals__", vars(module) if module else {}), scope
         )  # noqa: S307
     except Exception as error:
-        fault = f"the annotation {annotation!r} of {parameter.name!r} cannot be resolved ({error}); import it at run time"
+        fault = (
+            f"the annotation {annotation!r} of {parameter.name!r} cannot be resolved ({error});"
+            " import it at run time"
+        )
         raise wrong_declaration(name, fault, target) from None
 
 

@@ -35,7 +35,8 @@ def handlers_by_role(handlers: Any, plugins: Plugins, cfg: WorkerConfig) -> dict
             served[role] = _offered(role, plugins)
         else:
             raise ConfigError(
-                f"handlers: there is none for role {role!r}; there are some for {', '.join(map(repr, given)) or 'no role'}"
+                f"handlers: there is none for role {role!r}; there are some for"
+                f" {', '.join(map(repr, given)) or 'no role'}"
             )
     return served
 
@@ -49,14 +50,16 @@ def _as_mapping(handlers: Any) -> Mapping[str, Any]:
         return handlers
     if not isinstance(handlers, Sequence) or isinstance(handlers, str | bytes):
         raise ConfigError(
-            f"handlers: expected a mapping of roles to handlers or a sequence of functions, not {type(handlers).__name__}"
+            "handlers: expected a mapping of roles to handlers or a sequence of functions, not"
+            f" {type(handlers).__name__}"
         )
     by_role: dict[str, Any] = {}
     for item in handlers:
         role = getattr(item, "role", None)
         if not isinstance(role, str) or not role:
             raise ConfigError(
-                f'handlers: {item!r} does not say its role; declare it with @handler("role") or give a mapping'
+                f'handlers: {item!r} does not say its role; declare it with @handler("role") or'
+                " give a mapping"
             )
         if role in by_role:
             raise ConfigError(f"handlers: two of them are for role {role!r}")
@@ -106,7 +109,8 @@ def _made(role: str, make: Callable[[], Any]) -> AnyHandler:
     made = make()
     if not isinstance(made, Handler | FunctionHandler):
         raise ConfigError(
-            f"handlers: what per_run has made for role {role!r} is no handler: {made!r:.200}{place_of(make)}"
+            f"handlers: what per_run has made for role {role!r} is no handler:"
+            f" {made!r:.200}{place_of(make)}"
         )
     _check_complete(made)
     return made

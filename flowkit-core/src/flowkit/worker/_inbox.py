@@ -185,7 +185,10 @@ class Inbox:
                 started_at=now,
                 at=now,
                 reason_code="worker_lost",
-                error=f"worker {worker_id!r} does not know this attempt any more: it was restarted, or its report was lost",
+                error=(
+                    f"worker {worker_id!r} does not know this attempt any more: it was restarted,"
+                    " or its report was lost"
+                ),
             )
             self._reporter.answer(lost, headers_of(trace_from(delivery.message.headers)))
 
@@ -246,7 +249,8 @@ class Inbox:
         self._slots.abandon(run)
         if self._slots.capacity < self._services.cfg.max_concurrency:
             logger.error(
-                "%d runs were cut off and go on all the same: this worker runs no more than %d beside them",
+                "%d runs were cut off and go on all the same: this worker runs no more than %d"
+                " beside them",
                 self._slots.abandoned,
                 self._slots.capacity,
                 extra={"action": "slots_lost"},

@@ -142,7 +142,8 @@ class InputRequest:
             )
         if strangers := [name for name in names if name not in parents]:
             raise self.bad(
-                f"{', '.join(map(repr, strangers))}: not among the parents of node {self.context.node_id!r}"
+                f"{', '.join(map(repr, strangers))}: not among the parents of node"
+                f" {self.context.node_id!r}"
             )
         return [parents[name] for name in dict.fromkeys(names)]
 
@@ -229,8 +230,9 @@ class InputRequest:
             check_complete(stream, stored=source.batches, found=one.batches)
             if source.result_only and not one.artifacts:
                 raise self.bad(
-                    f"node {stream.node_id!r} finished with a result and stored no artifacts, so there is nothing to pull; "
-                    "read its result from ctx.results, or let it store artifacts"
+                    f"node {stream.node_id!r} finished with a result and stored no artifacts, so"
+                    " there is nothing to pull; read its result from ctx.results, or let it store"
+                    " artifacts"
                 )
 
     async def _pages(
@@ -329,7 +331,8 @@ def _chunks(request: InputRequest, pulled: Pulled, size: int, list_key: str | No
     items = [pulled.meta] if list_key is None else pulled.meta.get(list_key)
     if not isinstance(items, list):
         raise request.bad(
-            f"meta_list_key: {list_key!r} is no list in artifact {pulled.ref!r} of node {pulled.from_node!r}"
+            f"meta_list_key: {list_key!r} is no list in artifact {pulled.ref!r} of node"
+            f" {pulled.from_node!r}"
         )
     parent = {"ref": pulled.ref, "list_key": list_key}
     return [

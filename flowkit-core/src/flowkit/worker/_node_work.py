@@ -125,7 +125,8 @@ class Work:
             async for value in values:
                 if value is None:
                     raise bad_result(
-                        f"{handler.__name__} yielded None; what is yielded is a batch's artifact, a JSON object"
+                        f"{handler.__name__} yielded None; what is yielded is a batch's artifact, a"
+                        " JSON object"
                     )
                 await self.ledger.add(f"{prefix}{number}", value)
                 await self.tries.give_up_refused()

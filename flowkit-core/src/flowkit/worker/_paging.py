@@ -19,7 +19,10 @@ async def cut(value: Any, batching: dict[str, Any]) -> AsyncGenerator[Page, None
     """``io.batching``: the items of a list, ``size`` at a time."""
     items = value.get("items") if isinstance(value, dict) else value
     if not isinstance(items, list):
-        message = f'io.batching cuts a list, or the "items" of an object, into batches; the input is {value!r:.200}'
+        message = (
+            'io.batching cuts a list, or the "items" of an object, into batches; the input is'
+            f" {value!r:.200}"
+        )
         raise NodeFailure(message, reason_code="bad_input", permanent=True)
     size = batching["size"]
     batches = (

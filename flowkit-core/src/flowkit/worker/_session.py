@@ -165,7 +165,8 @@ def _age(session: WorkerSession) -> tuple[float, str]:
 def _taken(holder: WorkerSession) -> WorkerIdTaken:
     where = f"process {holder.info.get('pid', '?')} on {holder.info.get('host', '?')}"
     return WorkerIdTaken(
-        f"worker_id {holder.worker_id!r} is in use by {where}: give each worker a worker_id of its own, or none"
+        f"worker_id {holder.worker_id!r} is in use by {where}: give each worker a worker_id of its"
+        " own, or none"
     )
 
 

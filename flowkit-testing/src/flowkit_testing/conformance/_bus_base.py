@@ -208,7 +208,8 @@ class BusSuite(Conformance):
                 ):
                     return shares
         pytest.fail(
-            f"not shared out within {self.patience} s; of the last {WAVE} messages the members received {[*map(len, shares)]}"
+            f"not shared out within {self.patience} s; of the last {WAVE} messages the members"
+            f" received {[*map(len, shares)]}"
         )
 
     async def share(

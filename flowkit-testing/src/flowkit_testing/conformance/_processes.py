@@ -46,7 +46,8 @@ class OtherProcess:
             return json.loads(await self.lines.receive_until(b"\n", LONGEST_LINE))
         except (anyio.EndOfStream, anyio.IncompleteRead):
             raise AssertionError(
-                f"the other process ended with status {await self.process.wait()}; its errors are on stderr"
+                f"the other process ended with status {await self.process.wait()}; its errors are"
+                " on stderr"
             ) from None
 
     async def go(self) -> None:

@@ -330,7 +330,8 @@ class SimBus:
         for message in messages:
             if len(message.value) > self.max_message_bytes:
                 raise MessageTooLarge(
-                    f"a message of {len(message.value)} bytes is above the limit of {self.max_message_bytes}"
+                    f"a message of {len(message.value)} bytes is above the limit of"
+                    f" {self.max_message_bytes}"
                 )
         world = self.server.world
         for watch in self.server.on_publish:

@@ -435,7 +435,8 @@ class SimCluster:
             for node_id, node in view.nodes.items():
                 if not node.status.terminal:
                     lines.append(
-                        f"  node {node_id!r} is {node.status}: {await self.client.explain(task_id, node_id)}"
+                        f"  node {node_id!r} is {node.status}:"
+                        f" {await self.client.explain(task_id, node_id)}"
                     )
         return lines
 
@@ -467,7 +468,8 @@ class SimCluster:
         wanted = f"at least {at_least} times" if times is None else f"{times} times"
         if found != times if times is not None else found < at_least:
             raise AssertionError(
-                f"node {node_id!r} was to be executed {wanted}, and was {found} times. {self._seen()}"
+                f"node {node_id!r} was to be executed {wanted}, and was {found} times."
+                f" {self._seen()}"
             )
 
     def assert_injected(self, kind: str, *, at_least: int = 1) -> None:
@@ -482,7 +484,8 @@ class SimCluster:
                 or "nothing"
             )
             raise AssertionError(
-                f"{kind} was to happen at least {at_least} times, and did {self.injected[kind]} times. There was: {seen}"
+                f"{kind} was to happen at least {at_least} times, and did {self.injected[kind]}"
+                f" times. There was: {seen}"
             )
 
     def assert_finished(self, view: TaskView) -> None:

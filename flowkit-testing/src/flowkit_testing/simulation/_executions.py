@@ -24,7 +24,10 @@ class Execution:
 
     def __str__(self) -> str:
         batch = "" if self.batch_uid is None else f" batch {self.batch_uid!r}"
-        return f"{self.at:.3f} s: {self.node_id!r} of {self.task_id} attempt {self.attempt}{batch} on {self.process}"
+        return (
+            f"{self.at:.3f} s: {self.node_id!r} of {self.task_id} attempt {self.attempt}{batch} on"
+            f" {self.process}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,5 +121,6 @@ def _note(
             world.begin_run(process, task_id, node_id, run or object())
         world.note(
             process.name,
-            f"executes {node_id} of {task_id} attempt {attempt}{'' if batch_uid is None else f' batch {batch_uid}'}",
+            f"executes {node_id} of {task_id} attempt"
+            f" {attempt}{'' if batch_uid is None else f' batch {batch_uid}'}",
         )

@@ -80,8 +80,8 @@ class Threads:
     def sleep(self, seconds: float) -> None:
         if self._slept is None:
             raise SimulationError(
-                "time.sleep was called in a coroutine within a simulation, where it would stop the whole cluster: "
-                "await ctx.clock.sleep() or anyio.sleep() instead"
+                "time.sleep was called in a coroutine within a simulation, where it would stop the"
+                " whole cluster: await ctx.clock.sleep() or anyio.sleep() instead"
             )
         self._slept += seconds
 

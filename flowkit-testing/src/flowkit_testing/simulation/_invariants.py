@@ -238,7 +238,8 @@ class Invariants:
         most = 1 + plan.nodes[index].retry_policy.max
         if node.attempt - node.first_attempt + 1 > most:
             raise InvariantBroken(
-                f"node {plan.ids[index]!r} is at attempt {node.attempt} since {node.first_attempt}: {most} are allowed"
+                f"node {plan.ids[index]!r} is at attempt {node.attempt} since {node.first_attempt}:"
+                f" {most} are allowed"
             )
         old = known.nodes.get(index)
         if old is not None and ord(known.marks[index]) == Mark.FINISHED and index not in again:
@@ -246,7 +247,8 @@ class Invariants:
             now = (node.attempt, node.generation, node.result, node.metrics, node.finished_at)
             if was != now:
                 raise InvariantBroken(
-                    f"the record of node {plan.ids[index]!r}, which had finished, went from {was} to {now}"
+                    f"the record of node {plan.ids[index]!r}, which had finished, went from {was}"
+                    f" to {now}"
                 )
 
     def _check_finish(self, known: _Known, index: int, node: NodeRecord) -> None:
@@ -254,7 +256,8 @@ class Invariants:
         node_id, role = plan.ids[index], plan.nodes[index].type
         if (index, node.first_attempt) in known.finished:
             raise InvariantBroken(
-                f"node {node_id!r} finished twice in the run that began with attempt {node.first_attempt}"
+                f"node {node_id!r} finished twice in the run that began with attempt"
+                f" {node.first_attempt}"
             )
         known.finished.add((index, node.first_attempt))
         if role == "coordinator_fn":
@@ -262,7 +265,8 @@ class Invariants:
         produced = self._produced.get((known.spec.task_id, index), [])
         if node.result not in produced and not self._codecs:
             raise InvariantBroken(
-                f"node {node_id!r} finished with {node.result!r}; its executions produced {produced!r}"
+                f"node {node_id!r} finished with {node.result!r}; its executions produced"
+                f" {produced!r}"
             )
         if role not in self.roles_with_own_metrics:
             self._check_metrics(known.spec.task_id, node_id, node)
@@ -301,7 +305,8 @@ class Invariants:
         told = node.metrics or {}
         if told.keys() != sums.keys() or not all(isclose(told[name], sums[name]) for name in sums):
             raise InvariantBroken(
-                f"node {node_id!r} finished with the metrics {told}; its stored batches come to {sums}"
+                f"node {node_id!r} finished with the metrics {told}; its stored batches come to"
+                f" {sums}"
             )
 
     # ------------------------------------------------------------ artifacts
@@ -334,7 +339,10 @@ class Invariants:
                 and letter.letter_id not in self._failed
                 and letter.task_id in self._tasks
             ):
-                what = f"node {letter.node_id!r} of {letter.task_id!r} did not fail in attempt {letter.attempt}"
+                what = (
+                    f"node {letter.node_id!r} of {letter.task_id!r} did not fail in attempt"
+                    f" {letter.attempt}"
+                )
                 raise InvariantBroken(f"{what}, and its dead letter is listed")
 
     def check_streams(self) -> None:
@@ -343,7 +351,8 @@ class Invariants:
             records = self._stream(stream)
             if [record.position for record in records] != list(range(1, len(records) + 1)):
                 raise InvariantBroken(
-                    f"the positions of {stream} have gaps: {[record.position for record in records]}"
+                    f"the positions of {stream} have gaps:"
+                    f" {[record.position for record in records]}"
                 )
             if sorted(record.uid for record in records) != sorted(uids):
                 raise InvariantBroken(
@@ -360,7 +369,8 @@ class Invariants:
                 issued := len(known.issued.get(known.spec.plan.index[node_id], ()))
             ):
                 raise InvariantBroken(
-                    f"node {node_id!r} of {task_id!r} was executed {len(runs)} times; {issued} attempts were issued"
+                    f"node {node_id!r} of {task_id!r} was executed {len(runs)} times; {issued}"
+                    " attempts were issued"
                 )
 
     # ------------------------------------------------------------ the end
@@ -384,7 +394,8 @@ class Invariants:
             stored = self._view(self._load(task_id))
             if stored != view:
                 raise InvariantBroken(
-                    f"a client was told that task {task_id!r} is\n  {view!r}\nand it is stored as\n  {stored!r}"
+                    f"a client was told that task {task_id!r} is\n  {view!r}\nand it is stored as\n"
+                    f"  {stored!r}"
                 )
         self.check_runs()
         self.check_letters()

@@ -138,7 +138,8 @@ class SimLoop(asyncio.BaseEventLoop):
                 heappop(scheduled)._scheduled = False
             if not scheduled:
                 raise SimulationError(
-                    f"nothing can go on: nothing is ready and no timer is set. These wait:\n{self._waiting()}"
+                    "nothing can go on: nothing is ready and no timer is set. These"
+                    f" wait:\n{self._waiting()}"
                 )
             if scheduled[0]._when > self._now:
                 self._now = scheduled[0]._when
@@ -153,7 +154,8 @@ class SimLoop(asyncio.BaseEventLoop):
         self._at_this_moment += turns
         if self._at_this_moment > STEPS_AT_ONE_MOMENT or self.steps > self.max_steps:
             raise SimulationError(
-                f"something runs in a circle at {now:.3f} s; after {self.steps} steps these are alive:\n{self._waiting()}"
+                f"something runs in a circle at {now:.3f} s; after {self.steps} steps these are"
+                f" alive:\n{self._waiting()}"
             )
         for _ in range(turns):
             handle = ready.popleft()
@@ -189,7 +191,8 @@ class SimLoop(asyncio.BaseEventLoop):
 def _forbidden(name: str) -> Callable[..., NoReturn]:
     def refuse(self: SimLoop, *args: Any, **options: Any) -> NoReturn:
         raise SimulationError(
-            f"the event loop's {name} was called within a simulation, which has no threads, sockets, signals and subprocesses"
+            f"the event loop's {name} was called within a simulation, which has no threads,"
+            " sockets, signals and subprocesses"
         )
 
     return refuse

@@ -44,7 +44,8 @@ class Order:
             what = _decoded(message)
             if isinstance(what, RunNode) and not self._was_issued(what):
                 raise InvariantBroken(
-                    f"attempt {what.attempt} of node {what.node_id!r} is sent out, and not stored as issued"
+                    f"attempt {what.attempt} of node {what.node_id!r} is sent out, and not stored"
+                    " as issued"
                 )
             if isinstance(what, RunNode):
                 self._commanded.add((what.task_id, what.token))
@@ -62,7 +63,8 @@ class Order:
                 not in self._commanded
             ):
                 raise InvariantBroken(
-                    f"{who} stored the command of node {task.spec.plan.ids[index]!r} as sent, and it was not"
+                    f"{who} stored the command of node {task.spec.plan.ids[index]!r} as sent, and"
+                    " it was not"
                 )
 
     def acknowledged(self, deliveries: Sequence[Delivery], who: str) -> None:

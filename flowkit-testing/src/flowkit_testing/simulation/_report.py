@@ -45,8 +45,9 @@ class Report:
             ", ".join(f"{kind} {count}" for kind, count in sorted(self.faults.items())) or "none"
         )
         return (
-            f"{len(self.seeds)} seeds, {len(self.failures)} failed; {self.faults.total()} faults in {self.virtual_hours:.1f} virtual hours "
-            f"({kinds}); {self.executions} executions, {self.commits} commits checked"
+            f"{len(self.seeds)} seeds, {len(self.failures)} failed; {self.faults.total()} faults in"
+            f" {self.virtual_hours:.1f} virtual hours ({kinds}); {self.executions} executions,"
+            f" {self.commits} commits checked"
         )
 
 
@@ -71,5 +72,6 @@ class SimulationFailed(AssertionError):
         )
         events = "\n".join(shown)
         super().__init__(
-            f"seed {seed}: {type(cause).__name__}: {cause}\nreplay: {replay}\n{left_out}{events}\nreplay: {replay}"
+            f"seed {seed}: {type(cause).__name__}: {cause}\nreplay:"
+            f" {replay}\n{left_out}{events}\nreplay: {replay}"
         )

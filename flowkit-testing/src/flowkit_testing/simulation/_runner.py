@@ -118,7 +118,8 @@ def _check_no_loop_runs() -> None:
     except RuntimeError:
         return
     raise SimulationError(
-        "a simulation has an event loop of its own: run it from a plain function, not from a coroutine"
+        "a simulation has an event loop of its own: run it from a plain function, not from a"
+        " coroutine"
     )
 
 
@@ -154,8 +155,8 @@ async def _main(world: World, cluster: SimCluster, setup: Setup) -> None:
     if not process.ended.is_set():
         world.note("world", f"stuck after {limit:.0f} s")
         raise Stuck(
-            f"after {limit:.0f} s, {limit - cluster.quiet_after_sec:.0f} s of them without faults, the scenario has not come to its end\n"
-            + "\n".join(await cluster.explain_open())
+            f"after {limit:.0f} s, {limit - cluster.quiet_after_sec:.0f} s of them without faults,"
+            " the scenario has not come to its end\n" + "\n".join(await cluster.explain_open())
         )
     if process.error is not None:
         raise process.error

@@ -125,7 +125,8 @@ class StoreServer:
             if self._in_the_way.get(task_id, 0.0) > world.now():
                 world.note(
                     "store",
-                    f"refuse {task_id} v{commit.expected_version + 1} by {who}: another one is in the way",
+                    f"refuse {task_id} v{commit.expected_version + 1} by {who}: another one is in"
+                    " the way",
                 )
                 return False
             if world.strikes("conflict", who, task_id):
@@ -245,7 +246,8 @@ class StoreServer:
         for record, is_new in zip(records, new, strict=True):
             self.world.note(
                 "store",
-                f"artifact {record.stream.task_id}/{record.stream.node_id} {record.uid} new={is_new} by {who}",
+                f"artifact {record.stream.task_id}/{record.stream.node_id} {record.uid}"
+                f" new={is_new} by {who}",
             )
         for watch in self.on_put:
             watch(records, new, who)
