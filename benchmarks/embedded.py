@@ -162,8 +162,9 @@ async def measure_fan(rounds: int) -> None:
         await run(coordinator, fan(100))
         for width, repeats in ((100, 10), (1_000, 3), (10_000, 1)):
             took = [
-                await seconds(lambda: run(coordinator, fan(width))) for _ in range(rounds * repeats)
-            ]  # noqa: B023
+                await seconds(lambda: run(coordinator, fan(width)))  # noqa: B023
+                for _ in range(rounds * repeats)
+            ]
             median = statistics.median(took)
             per_node[width] = median / (width + 2)
             say(

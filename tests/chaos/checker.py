@@ -329,8 +329,10 @@ PROMISES = (
 def describe(violation: Violation, evidence: Evidence, monkey: list[dict[str, Any]]) -> str:
     """A violation with all that is known of its task."""
     lines = [
-        f"{violation.rule}: submission {violation.submission}, node {violation.node_id}:"
-        f" {violation.sentence}"
+        (
+            f"{violation.rule}: submission {violation.submission}, node {violation.node_id}:"
+            f" {violation.sentence}"
+        )
     ]
     lines += [f"  client  {line}" for line in evidence.of_client.get(violation.submission, ())]
     for stored in (each for each in evidence.stored if each.submission == violation.submission):

@@ -36,8 +36,12 @@ class Reading:
 
 
 def context(
-    *, vars: Any = None, params: Any = None, results: Any = None, batches: Any = None
-) -> FunctionContext:  # noqa: A002
+    *,
+    vars: Any = None,  # noqa: A002
+    params: Any = None,
+    results: Any = None,
+    batches: Any = None,
+) -> FunctionContext:
     return FunctionContext(
         task_id="t1",
         node_id="f",

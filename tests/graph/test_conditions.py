@@ -122,16 +122,22 @@ def test_a_condition_reads_every_node_above_and_no_other() -> None:
         == []
     )
     assert faults(*chain, node("d", "c", when="results.beside.n > 1")) == [
-        "node 'd': when: 'results.beside.n > 1' reads results of 'beside', which is not above this"
-        " node; add an edge or remove the name"
+        (
+            "node 'd': when: 'results.beside.n > 1' reads results of 'beside', which is not above this"
+            " node; add an edge or remove the name"
+        )
     ]
     assert faults(*chain, node("d", "c", when="errors.d.attempt > 1")) == [
-        "node 'd': when: 'errors.d.attempt > 1' reads errors of 'd', which is not above this node;"
-        " add an edge or remove the name"
+        (
+            "node 'd': when: 'errors.d.attempt > 1' reads errors of 'd', which is not above this node;"
+            " add an edge or remove the name"
+        )
     ]
     assert faults(node("count"), node("d", "count", when="results.cuont.n > 1")) == [
-        "node 'd': when: 'results.cuont.n > 1' reads results of 'cuont', which is not in the graph;"
-        " did you mean 'count'?"
+        (
+            "node 'd': when: 'results.cuont.n > 1' reads results of 'cuont', which is not in the graph;"
+            " did you mean 'count'?"
+        )
     ]
     assert faults(node("a", when="results.size() == 0")) == []
 

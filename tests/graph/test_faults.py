@@ -818,8 +818,10 @@ def test_a_node_that_cannot_be_read_still_counts_as_being_there() -> None:
 def test_an_unknown_function_is_named_with_those_there_are() -> None:
     graph = {"nodes": [call(io={"fn": "vars.st"})]}
     assert faults_of(graph, functions={"vars.set", "noop"}) == [
-        "node 'a': io.fn: nobody registered a function 'vars.st'; did you mean 'vars.set'?; there"
-        " are noop, vars.set"
+        (
+            "node 'a': io.fn: nobody registered a function 'vars.st'; did you mean 'vars.set'?; there"
+            " are noop, vars.set"
+        )
     ]
     assert faults_of(graph, functions=()) == [
         "node 'a': io.fn: nobody registered a function 'vars.st'; there are none"

@@ -110,8 +110,10 @@ def test_a_marker_that_cannot_work_is_an_error(project: pytest.Pytester) -> None
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "*@pytest.mark.flowkit_sim takes keywords, and is for async tests that take"
-            " flowkit_cluster*"
+            (
+                "*@pytest.mark.flowkit_sim takes keywords, and is for async tests that take"
+                " flowkit_cluster*"
+            )
         ]
     )
 

@@ -129,8 +129,8 @@ class GroupMember(SupervisedConsumer):
             return
         with anyio.move_on_after(_SETTLE_SEC):
             async with (
-                consumer._coordinator._commit_lock if consumer is not None else nullcontext()
-            ):  # noqa: SLF001
+                consumer._coordinator._commit_lock if consumer is not None else nullcontext()  # noqa: SLF001
+            ):
                 for task in tasks:
                     task.cancel()
         for task in tasks:

@@ -170,11 +170,11 @@ class Graph:
     def node(
         self,
         node_id: str,
-        type: str,
+        type: str,  # noqa: A002
         *,
         after: Iterable[NodeRef | str] | NodeRef | str = (),
         **fields: Any,
-    ) -> NodeRef:  # noqa: A002
+    ) -> NodeRef:
         """Add a node that waits for those in ``after``, and return a handle that may stand in the
         ``after`` of others.
 

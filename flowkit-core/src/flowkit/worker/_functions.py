@@ -184,9 +184,9 @@ def _resolved(parameter: inspect.Parameter, target: Any, name: str) -> Any:
     scope = dict(inspect.getclosurevars(target).nonlocals) if inspect.isfunction(target) else {}
     module = sys.modules.get(getattr(target, "__module__", ""), None)
     try:
-        return eval(
+        return eval(  # noqa: S307
             annotation, getattr(target, "__globals__", vars(module) if module else {}), scope
-        )  # noqa: S307
+        )
     except Exception as error:
         fault = (
             f"the annotation {annotation!r} of {parameter.name!r} cannot be resolved ({error});"

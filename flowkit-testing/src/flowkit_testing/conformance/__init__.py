@@ -41,11 +41,11 @@ for _module in (
     pytest.register_assert_rewrite(f"{__name__}.{_module}")
 
 from flowkit_testing.conformance._artifact_suite import ArtifactStoreConformance  # noqa: E402
-from flowkit_testing.conformance._bus_suite import (
+from flowkit_testing.conformance._bus_suite import (  # noqa: E402
     BusConformance,
     BusDeliveryConformance,
     BusFailureConformance,
-)  # noqa: E402
+)
 from flowkit_testing.conformance._processes import Opener  # noqa: E402
 from flowkit_testing.conformance._store_suite import StoreConformance  # noqa: E402
 

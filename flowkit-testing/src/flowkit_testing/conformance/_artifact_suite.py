@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import anyio
 import anyio.lowlevel
@@ -191,18 +192,11 @@ class ArtifactStoreConformance(ArtifactProcesses):
         ids=["task", "node", "generation"],
     )
     async def test_streams_are_apart(
-        self, artifacts: ArtifactStore, stream: Stream, differs: dict[str, object]
+        self, artifacts: ArtifactStore, stream: Stream, differs: dict[str, Any]
     ) -> None:
         if "task_id" in differs:
             differs = {"task_id": f"{stream.task_id}-other"}
-        other = Stream(
-            **{
-                "task_id": stream.task_id,
-                "node_id": stream.node_id,
-                "generation": stream.generation,
-                **differs,
-            }
-        )  # type: ignore[arg-type]
+        other = replace(stream, **differs)
         assert (
             list(
                 await artifacts.put(

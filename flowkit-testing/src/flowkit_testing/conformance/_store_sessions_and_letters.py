@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from flowkit.protocols import LETTER_KINDS, DeadLetter, Store, WorkerSession
+from flowkit.protocols import LETTER_KINDS, DeadLetter, LetterKind, Store, WorkerSession
 from flowkit_testing.conformance._common import assert_new
 from flowkit_testing.conformance._store_base import NOON, OpenStore, StoreSuite, open_another
 
@@ -143,11 +143,19 @@ class DeadLetters(StoreSuite):
         "data", [b"", b"\x00\xff", b"x" * 100_000], ids=["empty", "binary", "large"]
     )
     async def test_a_letter_is_read_as_it_was_parked(
-        self, store: Store, task_id: str, kind: str, data: bytes
+        self, store: Store, task_id: str, kind: LetterKind, data: bytes
     ) -> None:
         parked = DeadLetter(
-            f"{task_id}.$1", NOON + 0.5, kind, "code", "grün: ✗", task_id, "node[0].x", "uid", data
-        )  # type: ignore[arg-type]
+            f"{task_id}.$1",
+            NOON + 0.5,
+            kind,
+            "code",
+            "grün: ✗",
+            task_id,
+            "node[0].x",
+            "uid",
+            data,
+        )
         await store.park([parked])
         assert list(await store.dead_letters(task_id=task_id)) == [parked]
 
@@ -232,11 +240,11 @@ class DeadLetters(StoreSuite):
     async def test_letters_of_one_kind_are_read_by_themselves(
         self, store: Store, task_id: str
     ) -> None:
-        kinds = ("batch", "message", "task", "message")
+        kinds: tuple[LetterKind, ...] = ("batch", "message", "task", "message")
         for number, kind in enumerate(kinds):
             await store.park(
                 [DeadLetter(f"{task_id}-{number}", NOON, kind, "code", "error", task_id)]
-            )  # type: ignore[arg-type]
+            )
         found = await store.dead_letters(task_id=task_id, kind="message")
         assert [item.letter_id for item in found] == [f"{task_id}-1", f"{task_id}-3"]
         everyone = await store.dead_letters(kind="message", after=task_id, limit=2)

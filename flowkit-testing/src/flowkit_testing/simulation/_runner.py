@@ -271,10 +271,10 @@ def crash_everywhere(
         _take(
             outcome,
             report,
-            lambda failed, at=at: (
+            lambda failed, at=at: (  # type: ignore[misc]
                 f"crash_everywhere({name}, process={process!r}, seed={failed}, step={at}, …)"
             ),
-        )  # type: ignore[misc]
+        )
         _collect(at)
     return report
 
