@@ -24,7 +24,7 @@ from flowkit._tasks.conditions import (
     evaluate_in_thread,
     nodes_needed,
 )
-from flowkit._tasks.event_processor import Applier
+from flowkit._tasks.event_processor import EventProcessor
 from flowkit._tasks.submission import submission
 from flowkit.graph._parser import restore_document
 from flowkit.graph._plan import make_plan
@@ -94,7 +94,7 @@ async def test_a_long_condition_is_decided_and_a_bomb_fails_its_node_while_other
 
 async def test_a_commit_waits_for_no_condition_that_takes_long() -> None:
     store, settings = InMemoryStore(), EngineSettings()
-    applier = Applier(
+    processor = EventProcessor(
         store=store,
         clock=ManualClock(),
         plugins=Plugins(),
@@ -108,7 +108,7 @@ async def test_a_commit_waits_for_no_condition_that_takes_long() -> None:
         await store.create(
             [submission(spec, document, certainly_new=False, settings=settings).record]
         )
-    applied = await applier.look(["slow", "quick"])
+    applied = await processor.look(["slow", "quick"])
     assert {held.task.task_id: effects for held, effects in applied.effects} == {
         "slow": [EvaluateCondition(0)],
         "quick": [SendCommand(0, 1)],
@@ -116,7 +116,7 @@ async def test_a_commit_waits_for_no_condition_that_takes_long() -> None:
     stored = await load_task(store, "slow")
     assert (stored.marks[0], stored.wake_at is not None) == (Mark.CHECKING, True)
     # What is delayed is not tried again before the next commit, and stays to be done.
-    woke = await applier.apply({"slow": [Woke()]})
+    woke = await processor.apply({"slow": [Woke()]})
     assert [effects for _, effects in woke.effects] == [[EvaluateCondition(0)]]
 
 

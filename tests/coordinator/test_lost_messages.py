@@ -273,15 +273,15 @@ async def test_however_many_change_tasks_that_wait_each_command_is_sent_once(see
 async def test_a_coordinator_that_is_behind_with_the_reports_sends_nothing_again() -> None:
     bus, work = Recording(), Work(seconds=200)
     async with cluster_of(bus, work) as cluster:
-        applier = cluster.coordinators[0]._applier
-        apply = applier.apply
+        processor = cluster.coordinators[0]._processor
+        apply = processor.apply
 
         async def apply_slowly(events: Any, **fields: Any) -> Any:
             if any(isinstance(event, NodeStarted) for some in events.values() for event in some):
                 await cluster.clock.sleep(45)
             return await apply(events, **fields)
 
-        applier.apply = apply_slowly
+        processor.apply = apply_slowly
         task_ids = [await cluster.client.create_task(graph=chain(1)) for _ in range(100)]
         views = [await cluster.client.wait(task_id, 10_000) for task_id in task_ids]
     assert {view.status for view in views} == {"finished"}

@@ -32,7 +32,7 @@ from flowkit._runtime.bus_connection import BusConnection
 from flowkit._runtime.call_batching import Gathered
 from flowkit._runtime.outage_notices import notices_of
 from flowkit._runtime.worker_sessions import is_served
-from flowkit._tasks.event_processor import LONGEST_PAUSE_SEC, Applied, Applier
+from flowkit._tasks.event_processor import LONGEST_PAUSE_SEC, Applied, EventProcessor
 from flowkit._tasks.explanations import explain_node, explain_put_aside, keeps_waiting
 from flowkit._tasks.submission import Submission, checked, checked_reason, new_id, submission
 from flowkit._tasks.views import event_view, full_view, task_view
@@ -157,7 +157,7 @@ class Client:
             self._connection = self._bus_connection()
             stack.push_async_callback(self._connection.stop)
             self._store = encoded(store, self.plugins)
-            self._applier = self._new_applier()
+            self._processor = self._new_applier()
             self._stack = stack.pop_all()
 
     def _bus_connection(self) -> BusConnection:
@@ -176,8 +176,8 @@ class Client:
             clock=self.clock,
         )
 
-    def _new_applier(self) -> Applier:
-        return Applier(
+    def _new_applier(self) -> EventProcessor:
+        return EventProcessor(
             store=self._store,
             clock=self.clock,
             plugins=self.plugins,
@@ -753,7 +753,7 @@ class Client:
             CorruptRecord: the task cannot be read, or not be changed.
             RecordRefused, RecordTooLarge, PayloadError: the changed task cannot be stored.
         """
-        applied = await self._applier.apply(
+        applied = await self._processor.apply(
             {task_id: [event]}, whole=isinstance(event, RetryRequested)
         )
         if task_id in applied.missing:

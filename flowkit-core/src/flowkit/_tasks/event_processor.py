@@ -1,4 +1,4 @@
-"""The one door: every change of a stored task goes through :meth:`Applier.apply`."""
+"""The one door: every change of a stored task goes through :meth:`EventProcessor.apply`."""
 
 import asyncio
 import logging
@@ -100,7 +100,7 @@ class Applied:
     """Dead letters that were stored, by id, and not committed with their tasks."""
 
 
-class Applier:
+class EventProcessor:
     """Puts events through the engine and commits what comes out.
 
     Tasks are kept in memory between calls, up to ``keep_nodes`` nodes in all. That two appliers

@@ -11,7 +11,7 @@ import anyio
 
 from flowkit._records.task_records import Sent
 from flowkit._runtime.outage_notices import notices_of
-from flowkit._tasks.event_processor import Applier, Held
+from flowkit._tasks.event_processor import EventProcessor, Held
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._stalled_partitions import Standstills
 from flowkit.errors import BusError, TopicUnavailable
@@ -71,12 +71,12 @@ class CommandWatch:
     """
 
     def __init__(
-        self, *, bus: Bus, clock: Clock, config: CoordinatorConfig, applier: Applier
+        self, *, bus: Bus, clock: Clock, config: CoordinatorConfig, processor: EventProcessor
     ) -> None:
         self._bus = bus
         self._clock = clock
         self._config = config
-        self._applier = applier
+        self._processor = processor
         self._longest_pause_sec = (
             LONGEST_PAUSE_SEC if bus.replay_for_new_groups else LONGEST_PAUSE_WITHOUT_REPLAY_SEC
         )
@@ -250,7 +250,7 @@ class CommandWatch:
         is not cached.
         """
         task_id, (index, attempt, handovers) = key
-        for held in self._applier.held_of((task_id,)):
+        for held in self._processor.held_of((task_id,)):
             record = held.task.records.get(index)
             if (
                 record is not None
@@ -359,7 +359,7 @@ class CommandWatch:
         else:
             is_past = _all_read(doubt.commands, outstanding)
         if not is_past:
-            self._applier.waits(key[0], (*key[1], doubt.place))
+            self._processor.waits(key[0], (*key[1], doubt.place))
         return is_past
 
 

@@ -28,7 +28,7 @@ from flowkit._runtime.lifecycle import Service, run_until_told
 from flowkit._runtime.outage_notices import notices_of
 from flowkit._runtime.supervision import keep_alive, owner_leaves
 from flowkit._runtime.turns import Turns
-from flowkit._tasks.event_processor import Applied, Applier, Held, log_store_error
+from flowkit._tasks.event_processor import Applied, EventProcessor, Held, log_store_error
 from flowkit._tasks.submission import Submission
 from flowkit.client import Client
 from flowkit.config import CoordinatorConfig
@@ -193,8 +193,8 @@ class Coordinator(Client, Service):
                 extra={"action": "coordinator_stopped"},
             )
 
-    def _new_applier(self) -> Applier:
-        return Applier(
+    def _new_applier(self) -> EventProcessor:
+        return EventProcessor(
             store=self._store,
             clock=self.clock,
             plugins=self.plugins,
@@ -207,14 +207,14 @@ class Coordinator(Client, Service):
         self._leaving = leaving = owner_leaves(group.cancel_scope)
         store, bus = self._store, self._bus
         self._commands = CommandWatch(
-            bus=bus, clock=self.clock, config=self.cfg, applier=self._applier
+            bus=bus, clock=self.clock, config=self.cfg, processor=self._processor
         )
         self._outbox = Outbox(
             bus=bus,
             store=store,
             clock=self.clock,
             config=self.cfg,
-            applier=self._applier,
+            processor=self._processor,
             commands=self._commands,
         )
         self._timers = Timers(self.clock)
@@ -267,9 +267,9 @@ class Coordinator(Client, Service):
     ) -> None:
         """Take in hints and reports, and carry out what comes of them."""
         if touched:
-            await self._carry_out(await self._applier.look(touched))
+            await self._carry_out(await self._processor.look(touched))
         if events:
-            await self._carry_out(await self._applier.apply(events))
+            await self._carry_out(await self._processor.apply(events))
 
     async def _carry_out(self, applied: Applied) -> None:
         for held, _ in applied.effects:
@@ -292,14 +292,14 @@ class Coordinator(Client, Service):
         longer is left to the sweep.
         """
         due = []
-        for held in self._applier.held_of(task_ids):
+        for held in self._processor.held_of(task_ids):
             wake_at = held.task.wake_at
             if wake_at is not None and wake_at > self.clock.now():
                 self._timers.add(held.task.task_id, wake_at)
             elif wake_at is not None:
                 due.append(held.task.task_id)
         if due:
-            await self._woke(await self._applier.forget_changed(due))
+            await self._woke(await self._processor.forget_changed(due))
 
     async def _wake(self, task_ids: Collection[str]) -> None:
         """It is time to look at these tasks, whoever did so before."""
@@ -307,7 +307,7 @@ class Coordinator(Client, Service):
         await self._woke(task_ids)
 
     async def _woke(self, task_ids: Collection[str]) -> None:
-        silent = self._watch.silent(held.task for held in self._applier.held_of(task_ids))
+        silent = self._watch.silent(held.task for held in self._processor.held_of(task_ids))
         await self._handle((), {task_id: [Woke(silent)] for task_id in task_ids})
 
     async def _lost(self, worker_ids: Collection[str]) -> None:
@@ -321,13 +321,13 @@ class Coordinator(Client, Service):
             logger.warning("Lost: %s", ", ".join(missing), extra={"action": "workers_lost"})
         concerned = [
             held.task.task_id
-            for held in self._applier.held()
+            for held in self._processor.held()
             if any(record.worker_id in lost for record in held.task.records.values())
         ]
         if concerned:
             await self._wake(concerned)
         async for task_ids in tasks_of(self._store, lost):
-            others = [task_id for task_id in task_ids if not self._applier.held_of((task_id,))]
+            others = [task_id for task_id in task_ids if not self._processor.held_of((task_id,))]
             if others:
                 await self._wake(others)
 
@@ -335,7 +335,7 @@ class Coordinator(Client, Service):
         """Commands are lost. Those of tasks that others have changed meanwhile are for those to
         look after.
         """
-        mine = await self._applier.forget_changed(lost)
+        mine = await self._processor.forget_changed(lost)
         if mine:
             logger.warning(
                 "%d commands were lost and are sent again",
@@ -352,7 +352,9 @@ class Coordinator(Client, Service):
         """
         mine = [one for one in submissions if one.certainly_new]
         if mine:
-            self._new += [(self._applier.adopt(one.task, one.record), one.effects) for one in mine]
+            self._new += [
+                (self._processor.adopt(one.task, one.record), one.effects) for one in mine
+            ]
             self._something_new.set()
             # A program may end right after it has submitted, or submit in a tight loop.
             await self._turns.give()

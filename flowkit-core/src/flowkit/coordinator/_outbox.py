@@ -21,7 +21,7 @@ from flowkit._records.claims import withdraw
 from flowkit._records.queries import errors_of, records_of, results_of, sources_from
 from flowkit._runtime.backoff import Backoff
 from flowkit._runtime.outage_notices import notices_of
-from flowkit._tasks.event_processor import Applier, Held
+from flowkit._tasks.event_processor import EventProcessor, Held
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._command_watch import CommandWatch
 from flowkit.errors import (
@@ -73,14 +73,14 @@ class Outbox:
         store: Store,
         clock: Clock,
         config: CoordinatorConfig,
-        applier: Applier,
+        processor: EventProcessor,
         commands: CommandWatch,
     ) -> None:
         self._bus = bus
         self._store = store
         self._clock = clock
         self._config = config
-        self._applier = applier
+        self._processor = processor
         self._commands = commands
         self._topics: dict[str, str] = {}
         self._existing: set[str] = set()
@@ -113,7 +113,7 @@ class Outbox:
                 except (
                     Exception
                 ) as error:  # what is wrong with one task must not hold up the messages of others
-                    await self._applier.quarantine(held.task.task_id, error)
+                    await self._processor.quarantine(held.task.task_id, error)
                     continue
                 if message is not None:
                     messages.append(message)
@@ -188,7 +188,7 @@ class Outbox:
                 else:
                     self._commands.check(held, index, topic, anew=True)
             if found:
-                self._applier.sent(held, found)
+                self._processor.sent(held, found)
                 self._commands.sent(held, topics, found)
 
     async def _publish(
@@ -211,7 +211,7 @@ class Outbox:
                 for topic, numbers in by_topic.items():
                     group.start_soon(self._publish_topic, topic, numbers, sending)
         for number, error in sending.refused.items():
-            await self._applier.quarantine(owners[number], error)
+            await self._processor.quarantine(owners[number], error)
         return sending.places
 
     async def _publish_topic(self, topic: str, numbers: Sequence[int], sending: _Sending) -> None:
