@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.mutants.first_runs import FIRST_RUNS
-from tests.mutants.ground import Mutant, prepare, run, source_of
+from tests.mutants.ground import prepare, run
 from tests.mutants.hunt import FOUND
 from tests.mutants.patches import MUTANTS
-from tests.mutants.promises import setups
-from tests.simulation.scenarios import STANDARD
+from tests.mutants.places import Mutant
 
 SEEDS = 1000
 HEALTHY_SEEDS = 40
@@ -56,22 +55,6 @@ def hunted(
             mutant.name: pool.submit(hunt, mutant, tmp_path_factory.mktemp("mutant"))
             for mutant in wanted
         }
-
-
-def test_there_are_at_least_thirty_and_no_two_of_a_name():
-    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 30
-
-
-def test_each_first_run_exists_and_belongs_to_a_mutant():
-    assert FIRST_RUNS.keys() <= {mutant.name for mutant in MUTANTS if mutant.suite is None}
-    assert {
-        first.partition(":")[0] for first in FIRST_RUNS.values()
-    } <= setups().keys() | STANDARD.keys()
-
-
-def test_each_changes_one_place_of_the_packages():
-    for mutant in MUTANTS:
-        assert source_of(mutant).read_text(encoding="utf-8").count(mutant.before) == 1, mutant.name
 
 
 def test_what_nobody_changed_is_found_in_order(tmp_path: Path):
