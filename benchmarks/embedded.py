@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from flowkit import Coordinator, CoordinatorConfig, WorkerConfig
-from flowkit._runtime.lifecycle import rare_collections
+from flowkit._runtime.garbage_collection import rare_collections
 from flowkit.messages import NodeSucceeded, RunContextData, RunNode, decode, encode
 from flowkit.protocols import ArtifactRecord, Stream
 from flowkit.worker import Batch, BatchResult, Handler, RunContext, Worker, handler

@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from flowkit import Coordinator, CoordinatorConfig, WorkerConfig
-from flowkit._runtime.lifecycle import rare_collections
+from flowkit._runtime.garbage_collection import rare_collections
 from flowkit.protocols import Message, Place
 from flowkit.worker import Worker, handler
 from flowkit_testing import InMemoryBus, InMemoryStore

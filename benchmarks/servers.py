@@ -26,7 +26,7 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from benchmarks.bare import BareCoordinator, Parents, work
 from flowkit import Coordinator, CoordinatorConfig, WorkerConfig
-from flowkit._runtime.lifecycle import rare_collections
+from flowkit._runtime.garbage_collection import rare_collections
 from flowkit.worker import Worker, handler
 from tests.servers.kafka import KafkaServer
 from tests.servers.mongod import MongoServers

@@ -6,7 +6,7 @@ import coverage
 import pytest
 from hypothesis import HealthCheck, settings
 
-from flowkit._runtime.signals import signals_heard
+from flowkit._runtime.signals import signals_received
 from tests.servers.kafka_fixtures import kafka_address, own_kafka
 from tests.servers.mongo_fixtures import (
     mongo_address,
@@ -37,9 +37,9 @@ async def survived_signals() -> AsyncIterator[None]:
     """Keep the process of the tests alive where a signal ends a ``run()`` in it, however slow the
     machine is.
     """
-    with signals_heard(lambda number: None, patience_sec=3600, hurry_sec=3600):
+    with signals_received(lambda number: None, patience_sec=3600, abort_sec=3600):
         yield
-    with signals_heard(lambda number: None, patience_sec=3600):
+    with signals_received(lambda number: None, patience_sec=3600):
         pass  # a new use without a signal: the process is no longer expected to end
 
 

@@ -12,7 +12,8 @@ from typing import Literal
 from pydantic import BaseModel, ValidationError
 
 from examples.event_driven.flow import on_event
-from flowkit import Client, TaskRefused
+from flowkit import TaskRefused
+from flowkit.client import TaskVerbs
 
 ALARM_PRIORITY = 10
 POLL_SEC = 0.05
@@ -25,7 +26,7 @@ class Event(BaseModel):
     value: float
 
 
-async def submit(client: Client, event: Event) -> str:
+async def submit(client: TaskVerbs, event: Event) -> str:
     """Submit the task of an event, and return its id. The same event again returns the id of the
     first task.
     """
@@ -40,7 +41,7 @@ async def submit(client: Client, event: Event) -> str:
 
 
 @asynccontextmanager
-async def http_source(client: Client, port: int = 0) -> AsyncIterator[str]:
+async def http_source(client: TaskVerbs, port: int = 0) -> AsyncIterator[str]:
     """Take events on a port of this host (0: a free one), and yield the server's host and port.
 
     A ``POST`` is answered with 202 and the task's id once the task is durable, with 400 if it is

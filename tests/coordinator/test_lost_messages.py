@@ -148,7 +148,7 @@ async def test_a_command_that_was_never_sent_is_sent() -> None:
     async with cluster_of(bus, work, coordinators=0) as cluster:
         coordinator = await cluster.add_coordinator()
         # It dies between the commit and the sending.
-        coordinator._outbox.carry_out = lambda effects: anyio.sleep_forever()
+        coordinator._scheduler.outbox.carry_out = lambda effects: anyio.sleep_forever()
         task_id = await cluster.client.create_task(graph=chain(1))
         await cluster.clock.sleep(1)
         await cluster.coordinators.pop().stop()
@@ -273,7 +273,7 @@ async def test_however_many_change_tasks_that_wait_each_command_is_sent_once(see
 async def test_a_coordinator_that_is_behind_with_the_reports_sends_nothing_again() -> None:
     bus, work = Recording(), Work(seconds=200)
     async with cluster_of(bus, work) as cluster:
-        processor = cluster.coordinators[0]._processor
+        processor = cluster.coordinators[0]._scheduler.processor
         apply = processor.apply
 
         async def apply_slowly(events: Any, **fields: Any) -> Any:
@@ -309,7 +309,7 @@ async def test_where_the_bus_does_not_say_what_waits_what_was_begun_does_not_gat
         for _ in range(50):
             await cluster.run({"nodes": [{"node_id": "a", "type": "work"}]})
         await cluster.clock.sleep(60)
-        assert len(cluster.coordinators[0]._commands._young) < 5
+        assert len(cluster.coordinators[0]._scheduler.commands._young) < 5
         bus.silent = False
         assert (
             await cluster.run({"nodes": [{"node_id": "a", "type": "work"}]})

@@ -19,7 +19,7 @@ async def test_a_report_that_an_older_copy_would_ignore_counts_for_the_task_as_i
     cfg = CoordinatorConfig(db=f"memory://{secrets.token_hex(6)}")
     async with Coordinator(cfg=cfg) as one, Coordinator(cfg=cfg) as other:
         task_id = await one.create_task(graph=TWO)
-        await other._processor.look([task_id])
+        await other._scheduler.processor.look([task_id])
         for index, coordinator in ((0, one), (1, other)):
             task = await load_task(one.store, task_id)
             token = task.spec.token(index, 1, 0)
@@ -32,5 +32,5 @@ async def test_a_report_that_an_older_copy_would_ignore_counts_for_the_task_as_i
                 started_at=1,
                 at=2,
             )
-            await coordinator._processor.apply({task_id: [report]})
+            await coordinator._scheduler.processor.apply({task_id: [report]})
         assert (await one.get_task(task_id)).status == "finished"

@@ -41,7 +41,7 @@ class Two(NamedTuple):
         )
 
     async def apply(self, coordinator: Coordinator, event: Event) -> None:
-        await coordinator._processor.apply({self.task_id: [event]})
+        await coordinator._scheduler.processor.apply({self.task_id: [event]})
 
     async def stored(self) -> list[str | None]:
         """The nodes of the dead letters that the store holds."""
@@ -56,8 +56,8 @@ async def two() -> AsyncIterator[Two]:
     cfg = CoordinatorConfig(db=f"memory://{secrets.token_hex(6)}")
     async with Coordinator(cfg=cfg) as one, Coordinator(cfg=cfg) as other:
         task_id = await one.create_task(graph=GRAPH)
-        await one._processor.look([task_id])
-        await other._processor.look([task_id])
+        await one._scheduler.processor.look([task_id])
+        await other._scheduler.processor.look([task_id])
         yield Two(one, other, task_id)
 
 

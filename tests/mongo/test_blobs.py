@@ -140,7 +140,7 @@ async def test_the_memory_of_blobs_is_bounded(database: AsyncDatabase, limit: in
     async with MongoStore(database, config=MongoConfig(blob_cache_bytes=limit)) as store:
         await store.create([task(f"t{number}", spec=LARGE) for number in range(4)])
         await store.load([f"t{number}" for number in range(4)])
-        assert sum(map(len, store._context.blobs._cache.values())) <= limit
+        assert sum(map(len, store._life.resource.context.blobs._cache.values())) <= limit
 
 
 async def test_a_part_above_the_limit_is_refused(database: AsyncDatabase) -> None:

@@ -43,7 +43,7 @@ def purging(store: MongoStore, seconds: float) -> Purging:
     async def later() -> float:
         return await store.server_time() + seconds
 
-    return Purging(store._context, forget=lambda task_ids: None, now=later)
+    return Purging(store._life.resource.context, forget=lambda task_ids: None, now=later)
 
 
 @pytest.mark.services
@@ -65,7 +65,7 @@ async def test_a_purge_that_crashed_half_way_is_finished(
     store: MongoStore, database: AsyncDatabase
 ) -> None:
     await run(store)
-    await store._purging._note(["t"])
+    await store._life.resource.purging._note(["t"])
     await database["flowkit_tasks"].delete_many({})
     assert "archive" in await left(database)
     await purging(store, 3700).purge(finished_before=2.0, limit=10)
@@ -77,7 +77,7 @@ async def test_a_task_that_was_noted_but_lives_keeps_everything(
     store: MongoStore, database: AsyncDatabase
 ) -> None:
     await run(store)
-    await store._purging._note(["t"])
+    await store._life.resource.purging._note(["t"])
     await store.commit([change("t", 2, finished_at=None)])
     before = await left(database)
     await purging(store, 3700).purge(finished_before=2.0, limit=10)
@@ -91,9 +91,9 @@ async def test_blobs_of_a_task_that_was_never_created_are_deleted(
     store: MongoStore, database: AsyncDatabase
 ) -> None:
     await run(store)
-    lost = store._context.blobs.outgoing("never")
+    lost = store._life.resource.context.blobs.outgoing("never")
     lost.write("spec", LARGE)
-    await store._context.blobs.upload([lost])
+    await store._life.resource.context.blobs.upload([lost])
     await purging(store, 1800).purge(finished_before=0.0, limit=10)
     assert (await left(database))["blobs.files"] == 4
     await purging(store, 3700).purge(finished_before=0.0, limit=10)

@@ -18,7 +18,8 @@ from typing import Any
 import anyio.from_thread
 import pytest
 
-from flowkit._runtime.signals import ANSWER_SEC, LAST_WORDS_SEC, LINGER_SEC, RETURN_SEC
+from flowkit._runtime.process_exit import FINAL_LOG_SEC
+from flowkit._runtime.signals import ANSWER_SEC, LINGER_SEC, RETURN_SEC
 from flowkit._user_code.child_processes import child_processes
 from flowkit.coordinator._coordinator import STOP_SEC
 from flowkit.worker import RunContext
@@ -348,8 +349,8 @@ def test_the_page_on_deployment_says_how_long_a_process_may_take_to_end() -> Non
     )
     assert beyond is not None
     worker, coordinator = map(int, beyond.groups())
-    assert worker >= LINGER_SEC + ANSWER_SEC + RETURN_SEC + LAST_WORDS_SEC
-    assert coordinator >= STOP_SEC + LINGER_SEC + ANSWER_SEC + RETURN_SEC + LAST_WORDS_SEC
+    assert worker >= LINGER_SEC + ANSWER_SEC + RETURN_SEC + FINAL_LOG_SEC
+    assert coordinator >= STOP_SEC + LINGER_SEC + ANSWER_SEC + RETURN_SEC + FINAL_LOG_SEC
 
 
 # ---------------------------------------------------------------- threads
@@ -380,14 +381,14 @@ async def test_a_generator_stays_on_one_thread(bench: Bench) -> None:
 
 AT_THE_LAST_MOMENT = """
 import asyncio, os, signal, sys
-from flowkit._runtime.signals import signals_heard
+from flowkit._runtime.signals import signals_received
 
 async def main():
     sys.setswitchinterval(0.2)  # the watchdog comes to run only where this thread waits
-    with signals_heard(lambda number: None, patience_sec=3600, hurry_sec=3600):
+    with signals_received(lambda number: None, patience_sec=3600, abort_sec=3600):
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
-    with signals_heard(lambda number: None, patience_sec=3600):
+    with signals_received(lambda number: None, patience_sec=3600):
         print("went on", flush=True)
 
 asyncio.run(main())

@@ -1,4 +1,6 @@
-"""Settings of adapters: ``options["NAME"]`` in the configuration of a coordinator, worker or
+"""Tools for adapters: a life cycle for buses and stores, and their settings.
+
+The settings of an adapter are ``options["NAME"]`` in the configuration of a coordinator, worker or
 client.
 """
 
@@ -8,7 +10,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from flowkit._runtime.lifecycle import Lifecycle, LifeState
 from flowkit.errors import ConfigError
+
+__all__ = ["LifeState", "Lifecycle", "read_options"]
 
 Model = TypeVar("Model", bound=BaseModel)
 

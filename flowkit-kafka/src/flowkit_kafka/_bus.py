@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
+from flowkit.adapters import Lifecycle
 from flowkit.config import CommonConfig
 from flowkit.errors import BusError, BusUnavailable, TopicUnavailable
 from flowkit.protocols import CheckResult, Delivery, Message, Place, TopicSpec
@@ -41,18 +42,17 @@ class KafkaBus:
         self._dead_letter_topic = common.dead_letter_topic
         self._topics = Topics(self._servers, self._config)
         self._topics.need([TopicSpec(self._dead_letter_topic)])
-        self._producer: SupervisedProducer | None = None
+        self._life = Lifecycle[SupervisedProducer]("this bus", error=BusError)
         self._reader = Reader(self._servers, self._config)
         self.max_message_bytes = self._config.max_message_bytes
 
     async def __aenter__(self) -> Self:
-        if self._producer is not None:
-            raise BusError("this bus is open already")
-        self._producer = await SupervisedProducer(self._servers, self._config).__aenter__()
+        self._life.check_not_open()
+        self._life.open(await SupervisedProducer(self._servers, self._config).__aenter__())
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        producer, self._producer = self._producer, None
+        producer = self._life.close()
         try:
             await self._reader.close()
         finally:
@@ -68,14 +68,14 @@ class KafkaBus:
         return await self._send(messages) if messages else []
 
     async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
-        self._open()
+        self._life.check_open()
         return await self._reader.outstanding(topic, group)
 
     @asynccontextmanager
     async def subscribe(
         self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000
     ) -> AsyncIterator[KafkaSubscription]:
-        self._open()
+        self._life.check_open()
         inbox = Inbox(
             max_unacked=None if group is None else max_unacked, capacity=self._config.prefetch
         )
@@ -118,14 +118,9 @@ class KafkaBus:
 
     async def _send(self, messages: Sequence[Message]) -> list[Place | None]:
         """Send these, and once more if a topic is in trouble and can be created again."""
-        producer = self._open()
+        producer = self._life.resource
         try:
             return await producer.send(messages)
         except TopicUnavailable:
             await self._topics.restore({message.topic for message in messages})
             return await producer.send(messages)
-
-    def _open(self) -> SupervisedProducer:
-        if self._producer is None:
-            raise BusError("this bus is not open; use `async with bus:`")
-        return self._producer

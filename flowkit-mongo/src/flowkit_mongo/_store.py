@@ -2,11 +2,13 @@
 
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Self
 
 import anyio
 
-from flowkit.errors import ConfigError
+from flowkit.adapters import Lifecycle
+from flowkit.errors import ConfigError, StoreError
 from flowkit.protocols import (
     ArtifactStore,
     CheckResult,
@@ -36,6 +38,19 @@ from flowkit_mongo._tasks import Tasks
 CLOSE_SEC = 2.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The parts of an open store."""
+
+    context: Context
+    archive: Archive
+    tasks: Tasks
+    sessions: Sessions
+    letters: DeadLetters
+    purging: Purging
+    changes: Changes
+
+
 class MongoStore:
     """A :class:`~flowkit.protocols.Store` in a MongoDB database.
 
@@ -62,8 +77,10 @@ class MongoStore:
         self._source, self._namespace = source, namespace
         self._config = config or MongoConfig()
         self._client: Any = None
+        self._life = Lifecycle[_Parts]("this store", error=StoreError)
 
     async def __aenter__(self) -> Self:
+        self._life.check_not_open()
         with translated():
             if is_address(self._source):
                 self._client, database = open_address(self._source, self._config)
@@ -73,31 +90,36 @@ class MongoStore:
         if kind is None:
             raise ConfigError("the database is of no known driver")
         try:
-            await self._connect(Driver(database, kind, self._config))
+            self._life.open(await self._connect(Driver(database, kind, self._config)))
         except BaseException:
             await self._close()
             raise
         return self
 
-    async def _connect(self, driver: Driver) -> None:
+    async def _connect(self, driver: Driver) -> _Parts:
         config, calls = self._config, Calls(self._config)
         blobs = Blobs(driver, calls, self._namespace, config)
-        self._context = Context(driver, calls, blobs, self._namespace, config)
-        self._archive = Archive(self._context)
-        self._tasks = Tasks(self._context, self._archive)
-        self._sessions = Sessions(self._context)
-        self._letters = DeadLetters(self._context)
-        artifacts = MongoArtifactStore(self._context)
-        self.artifacts = artifacts
-        self._purging = Purging(self._context, forget=artifacts.forget)
-        self._changes = Changes(
-            self._tasks.states,
-            min_sec=config.change_poll_min_ms / 1000,
-            max_sec=config.change_poll_max_ms / 1000,
-        )
+        context = Context(driver, calls, blobs, self._namespace, config)
+        archive = Archive(context)
+        tasks = Tasks(context, archive)
+        self.artifacts = artifacts = MongoArtifactStore(context)
         await calls.patiently(lambda: create_indexes(driver, self._namespace))
+        return _Parts(
+            context=context,
+            archive=archive,
+            tasks=tasks,
+            sessions=Sessions(context),
+            letters=DeadLetters(context),
+            purging=Purging(context, forget=artifacts.forget),
+            changes=Changes(
+                tasks.states,
+                min_sec=config.change_poll_min_ms / 1000,
+                max_sec=config.change_poll_max_ms / 1000,
+            ),
+        )
 
     async def __aexit__(self, *exc: object) -> None:
+        self._life.close()
         await self._close()
 
     async def _close(self) -> None:
@@ -115,14 +137,14 @@ class MongoStore:
     # ------------------------------------------------------------ tasks
 
     async def create(self, records: Sequence[TaskRecord]) -> list[str]:
-        return await self._tasks.create(records) if records else []
+        return await self._life.resource.tasks.create(records) if records else []
 
     async def load(self, task_ids: Collection[str]) -> dict[str, TaskRecord]:
-        return await self._tasks.load(task_ids)
+        return await self._life.resource.tasks.load(task_ids)
 
     async def commit(self, commits: Sequence[Commit]) -> list[bool]:
-        applied = await self._tasks.commit(commits)
-        self._changes.committed(
+        applied = await self._life.resource.tasks.commit(commits)
+        self._life.resource.changes.committed(
             (commit.task_id, (commit.expected_version + 1, commit.finished_at is not None))
             for commit, won in zip(commits, applied, strict=True)
             if won
@@ -130,38 +152,40 @@ class MongoStore:
         return applied
 
     async def read_archive(self, task_id: str, names: Collection[str]) -> dict[str, bytes]:
-        return await self._archive.read(task_id, names)
+        return await self._life.resource.archive.read(task_id, names)
 
     async def scan_archive(
         self, task_id: str, *, prefix: str, after: str = "", limit: int = 1000
     ) -> list[tuple[str, bytes]]:
-        return await self._archive.scan(task_id, prefix=prefix, after=after, limit=limit)
+        return await self._life.resource.archive.scan(
+            task_id, prefix=prefix, after=after, limit=limit
+        )
 
     async def due(self, *, before: float, limit: int) -> list[str]:
-        return await self._tasks.due(before=before, limit=limit)
+        return await self._life.resource.tasks.due(before=before, limit=limit)
 
     async def list_tasks(self, query: TaskQuery) -> tuple[list[TaskRecord], str | None]:
-        return await self._tasks.list(query)
+        return await self._life.resource.tasks.list(query)
 
     async def wait_for_change(self, task_id: str, version: int, *, ended: bool = False) -> None:
-        await self._changes.wait(task_id, version, ended=ended)
+        await self._life.resource.changes.wait(task_id, version, ended=ended)
 
     async def purge(self, *, finished_before: float, limit: int = 1000) -> int:
-        return await self._purging.purge(finished_before=finished_before, limit=limit)
+        return await self._life.resource.purging.purge(finished_before=finished_before, limit=limit)
 
     # ------------------------------------------------------------ workers and dead letters
 
     async def renew_session(self, session: WorkerSession) -> WorkerSession | None:
-        return await self._sessions.renew(session)
+        return await self._life.resource.sessions.renew(session)
 
     async def end_session(self, worker_id: str) -> None:
-        await self._sessions.end(worker_id)
+        await self._life.resource.sessions.end(worker_id)
 
     async def sessions(self) -> list[WorkerSession]:
-        return await self._sessions.all()
+        return await self._life.resource.sessions.all()
 
     async def park(self, letters: Sequence[DeadLetter]) -> None:
-        await self._letters.park(letters)
+        await self._life.resource.letters.park(letters)
 
     async def dead_letters(
         self,
@@ -172,21 +196,21 @@ class MongoStore:
         after: str = "",
         limit: int = 100,
     ) -> list[DeadLetter]:
-        return await self._letters.read(
+        return await self._life.resource.letters.read(
             task_id=task_id, kind=kind, letter_ids=letter_ids, after=after, limit=limit
         )
 
     async def drop_dead_letters(self, letter_ids: Collection[str]) -> int:
-        return await self._letters.drop(letter_ids)
+        return await self._life.resource.letters.drop(letter_ids)
 
     # ------------------------------------------------------------ health
 
     async def damaged_records(self, *, limit: int = 100) -> list[DamagedRecord]:
-        found, _ = await damaged_records(self._context, limit=limit)
+        found, _ = await damaged_records(self._life.resource.context, limit=limit)
         return found
 
     async def server_time(self) -> float:
-        return await self._context.server_time()
+        return await self._life.resource.context.server_time()
 
     async def check(self) -> list[CheckResult]:
-        return await diagnose(self._context)
+        return await diagnose(self._life.resource.context)

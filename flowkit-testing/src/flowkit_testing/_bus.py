@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Self
 
+from flowkit.adapters import Lifecycle, LifeState
 from flowkit.errors import BusError, MessageTooLarge
 from flowkit.protocols import CheckResult, Delivery, Message, Place, Subscription, TopicSpec
 from flowkit_testing._broker import Broker, Listener, Member, acknowledge, give_back
@@ -56,20 +57,23 @@ class InMemoryBus:
         self.max_message_bytes = max_message_bytes
         self._auto_create = auto_create
         self._create_topics = create_topics
-        self._entered = 0
-        self._left = False
+        self._life = Lifecycle[None]("the bus", error=BusError)
+        self._entries = 0
 
     async def __aenter__(self) -> Self:
-        self._entered += 1
+        if self._entries == 0:
+            self._life.open(None)
+        self._entries += 1
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._entered -= 1
-        self._left = True
+        self._entries -= 1
+        if self._entries == 0:
+            self._life.close()
 
     def _check_open(self) -> None:
-        if self._left and not self._entered:
-            raise BusError("the bus is closed: use it within 'async with bus:'")
+        if self._life.state is not LifeState.NEW:
+            self._life.check_open()
         self.broker.check_reach()
 
     async def ensure_topics(self, topics: Sequence[TopicSpec]) -> None:

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import anyio
 
-from flowkit._runtime.lifecycle import Service
+from flowkit._runtime.services import Service
 from flowkit.errors import BusUnavailable
 from flowkit.protocols import Bus, Clock, TopicSpec
 
@@ -15,7 +15,7 @@ RETRY_AFTER_SEC = 10.0
 """Verbs skip the bus for this long after a failed connect."""
 
 
-class BusConnection(Service):
+class BusConnection:
     """Connects to the bus with the first message, so that verbs which only read work while the bus
     is away.
 
@@ -29,11 +29,13 @@ class BusConnection(Service):
         closed here; otherwise its owner does.
         """
         self.plain = bus
-        self._sealed = sealed
+        self.bus = sealed
+        """The bus as messages go through it."""
         self._enter = enter
         self._topics = topics
         self._clock = clock
         self._lock = anyio.Lock()
+        self._service = Service(type(self).__name__, self._serve)
         self._connected = False
         self._failure: tuple[float, BusUnavailable] | None = None
 
@@ -45,7 +47,7 @@ class BusConnection(Service):
                 adapter tries), or a try failed lately.
         """
         if self._connected:
-            return self._sealed
+            return self.bus
         async with self._lock:
             if not self._connected:
                 self._check_failed_lately()
@@ -55,15 +57,15 @@ class BusConnection(Service):
                     self._failure = (self._clock.monotonic(), error)
                     raise
                 self._connected = True
-        return self._sealed
+        return self.bus
 
     async def stop(self) -> None:
+        """Disconnect from the bus."""
         self._connected = False
-        if self._serving is not None and self._serving.cancelled():
-            self._serving = (
-                None  # a program that ends cancels all tasks of its event loop, this one among them
-            )
-        await super().stop()
+        task = self._service.task
+        # A program that ends cancels all tasks of its event loop, this one among them.
+        if task is None or not task.cancelled():
+            await self._service.stop()
 
     def _check_failed_lately(self) -> None:
         if (
@@ -74,7 +76,7 @@ class BusConnection(Service):
 
     async def _start_within(self, patience_sec: float | None) -> None:
         with anyio.move_on_after(patience_sec):
-            await self.start()
+            await self._service.start()
             return
         raise BusUnavailable(f"the bus could not be reached in {patience_sec:g} s")
 

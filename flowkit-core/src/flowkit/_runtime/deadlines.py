@@ -35,8 +35,12 @@ async def patiently(call: Callable[[], Awaitable[T]], *, clock: Clock, what: str
 
 
 async def within(seconds: float, wait: Callable[[], Awaitable[object]], *, clock: Clock) -> bool:
-    """Wait, but no longer than this by the clock; say whether the wait came to its end."""
-    done = False
+    """Await ``wait()``, but no longer than ``seconds`` by the clock; return whether it returned in
+    time.
+
+    Its errors are raised as they are.
+    """
+    done, failure = False, None
     async with anyio.create_task_group() as group:
 
         async def expire() -> None:
@@ -44,9 +48,14 @@ async def within(seconds: float, wait: Callable[[], Awaitable[object]], *, clock
             group.cancel_scope.cancel()
 
         group.start_soon(expire)
-        await wait()
-        done = True
+        try:
+            await wait()
+            done = True
+        except Exception as error:
+            failure = error  # raised outside of the group, which would wrap it
         group.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
     return done
 
 

@@ -1,10 +1,16 @@
-"""Signals that end a process: SIGTERM and SIGINT.
+"""SIGTERM and SIGINT for services.
 
-Python hands a signal to the main thread, between two of its instructions. Where a handler blocks
-the event loop, or native code does not return, nothing else happens there. So a thread of its own
-reads the wake-up descriptor as well, which Python writes to when the signal arrives, and ends the
-process if it does not end in time: also where the event loop is blocked, or where threads,
-executors or child processes keep the interpreter from ending after the service has returned.
+Python runs a signal handler in the main thread, between two steps of it: not while that thread
+waits for a lock or calls into C, and the event loop sees nothing while a handler blocks it. The
+wake-up descriptor of :func:`signal.set_wakeup_fd` is written to even then. So a watchdog thread
+reads it. The thread learns in every case that a signal has arrived, and ends the process if it does
+not end in time: also where the event loop is blocked, or where threads, executors or child
+processes keep the interpreter running after the service has returned.
+
+anyio's ``open_signal_receiver`` cannot replace this. On asyncio each receiver replaces the handler
+of the one before and removes it at its end, so that a coordinator and a worker in one process
+cannot both receive a signal. It also takes the wake-up descriptor for the event loop, and so learns
+nothing while the event loop is blocked.
 """
 
 import asyncio
@@ -13,94 +19,92 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowkit._user_code.child_processes import log_children
+from flowkit._runtime.process_exit import end_process
 
 logger = logging.getLogger(__name__)
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 LINGER_SEC = 30.0
-"""How much longer than its patience a service may take to stop while the event loop answers."""
-HURRY_SEC = 0.5
+"""Time that a service may take to stop, beyond its patience, while the event loop answers."""
+ABORT_SEC = 0.5
 """Time for a service to hand back its work after a second signal."""
 NOTICE_SEC = 0.5
 """A first signal that the event loop has not seen for this long is logged by the watchdog."""
 ANSWER_SEC = 1.0
 """Time for the event loop to answer before the process is ended."""
-LOOKS = 10
-"""The wait is split into this many steps, so that a pause of the whole process does not count as
-silence.
+ANSWER_CHECKS = 10
+"""The wait for an answer is split into this many steps, so that a pause of the whole process does
+not count as silence.
 """
-LAST_WORDS_SEC = 1.0
 RETURN_SEC = 3.0
 """Least time for a process to end after ``run()`` of its last service has returned because of a
 signal.
 """
-LEAVE_SEC = 2.0
-"""Time for a process of the command line to end when its work is done."""
 CATCH_UP_SEC = 5.0
-"""Longest wait of a service that ends for the watchdog to take earlier signals."""
+"""Longest wait of an ending service for the watchdog to read earlier signals."""
 _STOP, _LEFT, _CATCH_UP = 0, 255, 254
-"""Sent to the watchdog in place of a signal: end; the last service has returned because of a
-signal; say that all before is taken.
+"""Written to the descriptor in place of a signal: end the watchdog; the last service has returned
+because of a signal; confirm that everything before is read.
 """
 
-Obey = Callable[[signal.Signals], None]
+OnSignal = Callable[[signal.Signals], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Listener:
-    """A service that obeys signals."""
+    """A service that receives signals."""
 
     loop: asyncio.AbstractEventLoop
-    obey: Obey
-    answer: Obey
+    on_signal: OnSignal
+    on_first_signal: OnSignal
     patience_sec: float
-    hurry_sec: float
+    abort_sec: float
 
 
 _listeners: list[_Listener] = []
-"""A process may run a coordinator and workers side by side, and has one handler a signal."""
+"""A process may run a coordinator and workers side by side, but has one handler per signal."""
 _watchdog: "_Watchdog | None" = None
 
 
-def _no_answer(number: signal.Signals) -> None:
+def _ignore(number: signal.Signals) -> None:
     pass
 
 
 @contextlib.contextmanager
-def signals_heard(
-    obey: Obey,
+def signals_received(
+    on_signal: OnSignal,
     *,
     patience_sec: float,
-    hurry_sec: float = 0.0,
+    abort_sec: float = 0.0,
     return_sec: float | None = None,
-    answer: Obey = _no_answer,
+    on_first_signal: OnSignal = _ignore,
 ) -> Iterator[None]:
-    """Call ``obey`` in the event loop with each signal, and end the process if it does not end
-    itself.
+    """Call ``on_signal`` in the event loop with each signal, and end the process if it does not end
+    by itself.
 
-    ``answer`` is called with the first signal in a thread, also where the event loop is blocked.
-    After this signal the process may take ``patience_sec``, and more while the event loop answers.
-    It is ended ``hurry_sec`` after the second signal, and at once by the third. The exit status is
-    then 128 plus the signal's number.
+    ``on_first_signal`` is called in a thread, also where the event loop is blocked. After the first
+    signal the process may take ``patience_sec``, and longer while the event loop answers. It is
+    ended ``abort_sec`` after the second signal, and at once by the third. The exit status is then
+    128 plus the signal's number.
 
-    If a signal came, this holds after the context has ended too: the next signal ends the process.
-    With ``return_sec``, it is also ended when ``patience_sec`` is over, but not before
-    ``return_sec``. A later use of this function cancels that. Outside of the main thread this does
-    nothing: Python has no signals there.
+    If a signal has arrived, this holds after the context has ended too: the next signal ends the
+    process. With ``return_sec``, the process is also ended when ``patience_sec`` is over, but not
+    before ``return_sec``. A later use of this function cancels that. Outside of the main thread
+    this function does nothing: Python handles signals in the main thread only.
     """
     global _watchdog
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    listener = _Listener(asyncio.get_running_loop(), obey, answer, patience_sec, hurry_sec)
+    listener = _Listener(
+        asyncio.get_running_loop(), on_signal, on_first_signal, patience_sec, abort_sec
+    )
     if _watchdog is not None and not _listeners:
         _watchdog.remove()
         _watchdog = None
@@ -113,7 +117,8 @@ def signals_heard(
         yield
     finally:
         if _watchdog is not None and _watchdog.signalled:
-            _watchdog.catch_up()  # the patience of this service holds for the signals that came while it ran
+            # This service's patience holds for the signals that arrived while it ran.
+            _watchdog.catch_up()
         _listeners.remove(listener)
         if not _listeners and _watchdog is not None:
             if _watchdog.signalled:
@@ -128,11 +133,11 @@ def _on_signal(number: int, frame: object) -> None:
         _watchdog.signalled = True
     for listener in tuple(_listeners):
         with contextlib.suppress(RuntimeError):
-            listener.loop.call_soon_threadsafe(listener.obey, signal.Signals(number))
+            listener.loop.call_soon_threadsafe(listener.on_signal, signal.Signals(number))
 
 
 class _Watchdog(threading.Thread):
-    """Reads the wake-up descriptor, and ends the process when its time is up."""
+    """Thread that reads the wake-up descriptor, and ends the process when its time is up."""
 
     signalled = False
 
@@ -140,46 +145,48 @@ class _Watchdog(threading.Thread):
         super().__init__(name="flowkit signals", daemon=True)
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
-        self._before: dict[signal.Signals, Any] = {}
+        self._old_handlers: dict[signal.Signals, Any] = {}
         self._forward_to = -1
         self._return_sec: float | None = None
         self._caught_up = threading.Event()
         self._last = self._count = 0
+        """The number of the last signal, and how many have arrived."""
         self._patient_until = 0.0
         self._due: float | None = None
+        """When the time is up; None: never."""
         self._final = False
-        """The process ends when the time is up, even if the event loop answers."""
+        """True: the process is ended when the time is up, even if the event loop answers."""
 
     def install(self) -> None:
         self._forward_to = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         for number in NUMBERS:
-            self._before[number] = signal.signal(number, _on_signal)
+            self._old_handlers[number] = signal.signal(number, _on_signal)
             if hasattr(signal, "siginterrupt"):
                 signal.siginterrupt(number, False)
         self.start()
 
     def remove(self) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._old_handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._forward_to)
         self._writer.send(bytes([_STOP]))
 
     def catch_up(self) -> None:
-        """Wait until the signals that came until now are taken."""
+        """Wait until the signals that have arrived so far are read."""
         self._caught_up.clear()
         self._writer.send(bytes([_CATCH_UP]))
         self._caught_up.wait(CATCH_UP_SEC)
 
     def stay(self, return_sec: float | None) -> None:
-        """Watch the rest of the process's life. The event loop that other signals were forwarded to
-        may be closed meanwhile.
+        """Watch until the process ends, and forward no more signals: the event loop that received
+        them may be closed.
         """
         self._forward_to = -1
         self._return_sec = return_sec
         self._writer.send(bytes([_LEFT]))
 
     def forget(self) -> None:
-        """In a forked child: the signals do what they do in any process."""
+        """Restore the default handlers in a forked child process."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -194,7 +201,7 @@ class _Watchdog(threading.Thread):
             try:
                 data = self._reader.recv(64)
             except TimeoutError:
-                self._time_is_up()
+                self._end_or_wait()
                 continue
             if self._forward_to >= 0:
                 with contextlib.suppress(OSError):
@@ -209,9 +216,9 @@ class _Watchdog(threading.Thread):
                 elif number == _LEFT:
                     self._left()
                 elif number in NUMBERS:
-                    self._take(number)
+                    self._count_signal(number)
 
-    def _take(self, number: int) -> None:
+    def _count_signal(self, number: int) -> None:
         self._last, self._count = number, self._count + 1
         listeners = tuple(_listeners)
         if self._count == 1:
@@ -220,15 +227,15 @@ class _Watchdog(threading.Thread):
             )
             self._due = self._patient_until = time.monotonic() + patience_sec
             threading.Thread(
-                target=_answer, args=(number, listeners, patience_sec), daemon=True
+                target=_announce, args=(number, listeners, patience_sec), daemon=True
             ).start()
             return
-        hurry_sec = (
-            max((one.hurry_sec for one in listeners), default=0.0) if self._count == 2 else 0.0
+        abort_sec = (
+            max((one.abort_sec for one in listeners), default=0.0) if self._count == 2 else 0.0
         )
-        if not hurry_sec:
+        if not abort_sec:
             end_process(128 + number, f"got {signal.Signals(number).name} again")
-        self._due, self._final = time.monotonic() + hurry_sec, True
+        self._due, self._final = time.monotonic() + abort_sec, True
 
     def _left(self) -> None:
         self._final = True
@@ -239,7 +246,7 @@ class _Watchdog(threading.Thread):
                 else max(self._patient_until, time.monotonic() + self._return_sec)
             )
 
-    def _time_is_up(self) -> None:
+    def _end_or_wait(self) -> None:
         if self._final or not _loops_answer(ANSWER_SEC):
             end_process(
                 128 + self._last,
@@ -248,10 +255,10 @@ class _Watchdog(threading.Thread):
         self._due, self._final = time.monotonic() + LINGER_SEC, True
 
 
-def _answer(number: int, listeners: Sequence[_Listener], patience_sec: float) -> None:
-    """Answer a first signal, which its receiver sees only when the event loop is free."""
+def _announce(number: int, listeners: Sequence[_Listener], patience_sec: float) -> None:
+    """Announce a first signal from a thread, because a blocked event loop has not seen it yet."""
     for listener in listeners:
-        listener.answer(signal.Signals(number))
+        listener.on_first_signal(signal.Signals(number))
     if not _loops_answer(NOTICE_SEC):
         logger.error(
             "The event loop of process %d is blocked and has not seen %s. If it stays blocked, the"
@@ -264,59 +271,17 @@ def _answer(number: int, listeners: Sequence[_Listener], patience_sec: float) ->
 
 
 def _loops_answer(within_sec: float) -> bool:
+    """Return whether the event loops of all services answer in time."""
     answers = []
     for loop in {one.loop for one in tuple(_listeners)}:
         answer = threading.Event()
         answers.append(answer)
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(answer.set)
-    return any(all(answer.wait(within_sec / LOOKS) for answer in answers) for _ in range(LOOKS))
-
-
-def end_process_soon(status: int) -> threading.Event:
-    """End the process in a while, if what it still does keeps it from ending: threads, executors,
-    child processes.
-
-    Set the event that is returned, and this does not happen.
-    """
-    called_off = threading.Event()
-
-    def end() -> None:
-        if not called_off.wait(LEAVE_SEC):
-            end_process(
-                status, "has nothing more to do, but threads or child processes keep it from ending"
-            )
-
-    threading.Thread(target=end, name="flowkit end", daemon=True).start()
-    return called_off
-
-
-def end_process(status: int, why: str) -> None:
-    """End the process at once, whatever its threads do."""
-
-    def say() -> None:
-        log_children(f"process {os.getpid()}")
-        logger.critical(
-            "Process %d %s: it is ended with status %d",
-            os.getpid(),
-            why,
-            status,
-            extra={"action": "process_ended"},
-        )
-        sys.stdout.flush()
-        sys.stderr.flush()
-
-    _in_thread(say)
-    os._exit(status)
-
-
-def _in_thread(log: Callable[[], None]) -> None:
-    """Log something in a thread, and do not wait long for it: the thread that is stuck may hold the
-    lock of the log.
-    """
-    logging_thread = threading.Thread(target=log, daemon=True)
-    logging_thread.start()
-    logging_thread.join(LAST_WORDS_SEC)
+    return any(
+        all(answer.wait(within_sec / ANSWER_CHECKS) for answer in answers)
+        for _ in range(ANSWER_CHECKS)
+    )
 
 
 # ---------------------------------------------------------------- forked children
@@ -325,17 +290,17 @@ _masks = threading.local()
 
 
 def _before_fork() -> None:
-    """Hold signals back: one that comes to the child too early would be written to the descriptor
-    of the parent.
+    """Block signals during a fork: the child process would write an early one to the descriptor of
+    its parent.
     """
     if _watchdog is not None:
-        _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
+        _masks.old = signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
 
 
 def _after_fork() -> None:
-    before = _masks.__dict__.pop("before", None)
-    if before is not None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    old = _masks.__dict__.pop("old", None)
+    if old is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
 
 
 def _after_fork_in_child() -> None:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from flowkit._runtime.signals import end_process_soon
+from flowkit._runtime.process_exit import end_process_soon
 
 NEEDED = ("typer", "rich")
 INTERRUPTED = 130

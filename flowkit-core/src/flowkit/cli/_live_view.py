@@ -13,7 +13,7 @@ from rich.text import Text
 from flowkit.cli._connection import closing
 from flowkit.cli._output import compact, seconds_text, status_text
 from flowkit.cli._progress import BatchCounter, NodeProgress, TaskProgress
-from flowkit.client import Client
+from flowkit.client import TaskVerbs
 from flowkit.task import TaskEvent, TaskView
 
 REDRAW_SEC = 0.12
@@ -24,7 +24,12 @@ Notice = Callable[[TaskEvent], None]
 
 
 async def follow(
-    client: Client, task_id: str, out: Console, *, notice: Notice | None = None, quiet: bool = False
+    client: TaskVerbs,
+    task_id: str,
+    out: Console,
+    *,
+    notice: Notice | None = None,
+    quiet: bool = False,
 ) -> TaskView:
     """Show a task until it has ended, and return it as it is then. ``notice`` sees every event;
     ``quiet`` shows nothing.
@@ -47,7 +52,7 @@ async def follow(
 
 @asynccontextmanager
 async def _drawn(
-    client: Client, task_id: str, progress: TaskProgress, out: Console, *, live: bool
+    client: TaskVerbs, task_id: str, progress: TaskProgress, out: Console, *, live: bool
 ) -> AsyncIterator[None]:
     if not live:
         yield

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import anyio
 import typer
 
-from flowkit._runtime.signals import signals_heard
+from flowkit._runtime.signals import signals_received
 from flowkit._runtime.worker_sessions import watch_heartbeats
 from flowkit._text.redaction import printable
 from flowkit.cli import _options as options
@@ -18,7 +18,7 @@ from flowkit.cli._errors import complain, task_exit
 from flowkit.cli._live_view import follow
 from flowkit.cli._loader import LoadedFlow, load_flow, load_handlers
 from flowkit.cli._output import console, print_end, print_json
-from flowkit.client import Client
+from flowkit.client import TaskVerbs
 from flowkit.errors import FlowKitError
 from flowkit.plugins import Plugins
 from flowkit.task import TaskView
@@ -84,15 +84,15 @@ async def _run(
 def _interrupts(stop: Callable[[], None]) -> Iterator[None]:
     """Call ``stop`` at the first SIGINT or SIGTERM; the second ends the process."""
 
-    def obey(number: signal.Signals) -> None:
+    def on_signal(number: signal.Signals) -> None:
         stop()
 
-    def answer(number: signal.Signals) -> None:
+    def announce(number: signal.Signals) -> None:
         typer.echo(
             "interrupted: the task is being cancelled; interrupt again to end at once", err=True
         )
 
-    with signals_heard(obey, answer=answer, patience_sec=CANCEL_PATIENCE_SEC):
+    with signals_received(on_signal, on_first_signal=announce, patience_sec=CANCEL_PATIENCE_SEC):
         yield
 
 
@@ -160,7 +160,7 @@ def submit(
         _end(view, as_json)
 
 
-async def _name_unserved(client: Client, flow: LoadedFlow) -> None:
+async def _name_unserved(client: TaskVerbs, flow: LoadedFlow) -> None:
     """Warn of roles that no living worker has.
 
     Roles that no session names are known at once. For the others, the next heartbeat of their
@@ -172,7 +172,7 @@ async def _name_unserved(client: Client, flow: LoadedFlow) -> None:
         return  # the store is away: following the task says so
 
 
-async def _compare_with_sessions(client: Client, flow: LoadedFlow) -> None:
+async def _compare_with_sessions(client: TaskVerbs, flow: LoadedFlow) -> None:
     sessions = await client.store.sessions()
     unserved = flow.roles.keys() - {role for session in sessions for role in session.roles}
     _warn_of(flow, unserved)
@@ -198,7 +198,7 @@ def _warn_of(flow: LoadedFlow, roles: Collection[str]) -> None:
         )
 
 
-async def _follow(client: Client, task_id: str, timeout: float | None, quiet: bool) -> TaskView:
+async def _follow(client: TaskVerbs, task_id: str, timeout: float | None, quiet: bool) -> TaskView:
     """Follow a task to its end, or for so long."""
     with anyio.move_on_after(timeout):
         return await follow(client, task_id, console(stderr=True), quiet=quiet)

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from flowkit import __version__
-from flowkit._runtime.signals import end_process_soon
+from flowkit._runtime.garbage_collection import rare_collections
+from flowkit._runtime.process_exit import end_process_soon
 from flowkit._text.redaction import redacted
 from flowkit.cli import _options as options
 from flowkit.cli._connection import require_store, run_async, warn_of_memory
@@ -118,7 +119,8 @@ def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     async def to_the_end() -> None:
         status = 1
         try:
-            await main()
+            with rare_collections():
+                await main()
             status = 0
         except FlowKitError:
             status = USAGE

@@ -42,7 +42,7 @@ PAGE = 1000
 Report = Callable[[str, Event], Awaitable[None]]
 
 
-class Calls:
+class FunctionCalls:
     """The functions that run here. What they return goes through the engine like a worker's
     report.
     """

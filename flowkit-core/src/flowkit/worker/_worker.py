@@ -6,7 +6,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any, Self
 
-from flowkit._runtime.lifecycle import run_until_told
+from flowkit._runtime.services import run_until_signalled
 from flowkit.clock import StoreClock
 from flowkit.config import WorkerConfig
 from flowkit.errors import ConfigError, WorkerIdTaken
@@ -128,13 +128,13 @@ class Worker:
         ended by itself or runs a worker or coordinator again. Use ``async with`` to go on instead.
         """
         patience_sec = self.cfg.stop_grace_sec + self.cfg.cancel_grace_sec
-        await run_until_told(
+        await run_until_signalled(
             name=f"Worker {self.worker_id}",
             start=self.start,
-            ended=self._ended,
+            wait_ended=self._ended,
             stop=self.stop,
-            hurry=self._hurry,
-            host=lambda: None if self._life is None else self._life.host,
+            abort=self._hurry,
+            task=lambda: None if self._life is None else self._life.host,
             patience_sec=patience_sec,
         )
 

@@ -1,0 +1,90 @@
+"""The store and the bus that a client or coordinator works with."""
+
+from collections.abc import Collection
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, Self
+
+from flowkit._codecs.bus_codec import sealed
+from flowkit._codecs.store_codec import encoded
+from flowkit._runtime.bus_connection import BusConnection
+from flowkit.clock import StoreClock
+from flowkit.config import CommonConfig
+from flowkit.errors import ConfigError
+from flowkit.plugins import Plugins
+from flowkit.protocols import Bus, Clock, Store, TopicSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """Store, bus and clock of a client or coordinator, as given to its constructor.
+
+    A store or bus that is given as an object stays open; one that is opened here is also closed
+    here.
+    """
+
+    cfg: CommonConfig
+    db: Any
+    bus: Bus | str | None
+    store: Store | None
+    clock: Clock
+    plugins: Plugins
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        cfg: CommonConfig,
+        db: Any,
+        bus: Bus | str | None,
+        store: Store | None,
+        clock: Clock | None,
+        plugins: Collection[object] | Plugins | None,
+    ) -> Self:
+        """Take the arguments of a constructor, with the defaults for those that are None."""
+        return cls(
+            cfg=cfg,
+            db=db if db is not None else cfg.db,
+            bus=bus,
+            store=store,
+            clock=clock or StoreClock(),
+            plugins=plugins if isinstance(plugins, Plugins) else Plugins(plugins or ()),
+        )
+
+    async def open(self, stack: AsyncExitStack) -> tuple[Store, BusConnection]:
+        """Open the store, and prepare a connection to the bus. ``stack`` closes both.
+
+        Raises:
+            ConfigError: no store is configured.
+        """
+        store = await self._opened_store(stack)
+        if isinstance(self.clock, StoreClock):
+            await stack.enter_async_context(self.clock.following(store))
+        connection = self._bus_connection()
+        stack.push_async_callback(connection.stop)
+        return encoded(store, self.plugins), connection
+
+    async def _opened_store(self, stack: AsyncExitStack) -> Store:
+        if self.store is not None:
+            return self.store
+        if self.db is None:
+            raise ConfigError(
+                "db is missing: give a database object, or an address such as"
+                " 'mongodb://localhost/flowkit' or 'memory://'"
+            )
+        return await stack.enter_async_context(self.plugins.open_store(self.db, self.cfg))
+
+    def _bus_connection(self) -> BusConnection:
+        given = self.bus
+        if given is None or isinstance(given, str):
+            address = given or self.cfg.bus_address(self.db)
+            bus, enter = self.plugins.open_bus(address, self.cfg), True
+        else:
+            bus, enter = given, False
+        return BusConnection(
+            bus=bus,
+            sealed=sealed(bus, self.cfg, self.plugins),
+            enter=enter,
+            topics=[TopicSpec(self.cfg.events_topic)],
+            clock=self.clock,
+        )

@@ -1,0 +1,74 @@
+"""Hints to the coordinators that tasks changed."""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from flowkit._records.claims import withdraw
+from flowkit._runtime.bus_connection import BusConnection
+from flowkit._runtime.outage_notices import notices_of
+from flowkit._tasks.event_processor import Applied
+from flowkit._tasks.submission import Submission
+from flowkit.errors import BusError, MessageError, PayloadError
+from flowkit.messages import TaskTouched, encode, headers_of
+from flowkit.protocols import ArtifactStore, Clock, Message
+from flowkit.tracing import TraceContext
+
+logger = logging.getLogger(__name__)
+
+
+class Hints:
+    """Sender of hints that tasks changed.
+
+    A lost hint costs time and no work: the coordinators find the task in the store later. So an
+    error of the bus is logged and not raised.
+    """
+
+    def __init__(self, *, connection: BusConnection, topic: str, clock: Clock) -> None:
+        self._connection = connection
+        self._topic = topic
+        self._notices = notices_of(clock)
+
+    async def send(self, tasks: Mapping[str, TraceContext | None]) -> None:
+        """Send a hint for each of these tasks, with its trace."""
+        messages = [
+            Message(self._topic, encode(TaskTouched(task_id=task_id)), task_id, headers_of(trace))
+            for task_id, trace in tasks.items()
+        ]
+        try:
+            bus = await self._connection.connect()
+            await bus.publish(messages)
+        except (BusError, MessageError, PayloadError) as error:
+            self._notices.trouble(
+                logger, "hints", "Hints about tasks cannot be sent", error, action="hint_lost"
+            )
+        else:
+            self._notices.over(logger, "hints")
+
+    async def submitted(self, submissions: Sequence[Submission], stored: Sequence[str]) -> None:
+        """Send hints about new tasks; ``stored`` are their ids."""
+        await self.send(
+            {task_id: one.task.spec.trace for one, task_id in zip(submissions, stored, strict=True)}
+        )
+
+    async def changed(self, task_id: str, applied: Applied) -> None:
+        """Send a hint about a task to which an event was applied."""
+        await self.send(
+            {task_id: next((held.task.spec.trace for held, _ in applied.effects), None)}
+        )
+
+
+class HintDispatcher:
+    """Dispatcher of a client: it leaves the work to the coordinators, and sends them hints."""
+
+    def __init__(self, hints: Hints, *, artifacts: ArtifactStore, clock: Clock) -> None:
+        self._hints = hints
+        self._artifacts = artifacts
+        self._clock = clock
+
+    async def submitted(self, submissions: Sequence[Submission], stored: Sequence[str]) -> None:
+        await self._hints.submitted(submissions, stored)
+
+    async def changed(self, task_id: str, applied: Applied) -> None:
+        effects = ((held.task, effects) for held, effects in applied.effects)
+        await withdraw(self._artifacts, effects, self._clock.now())
+        await self._hints.changed(task_id, applied)

@@ -1,0 +1,38 @@
+"""Retries of failed and cancelled tasks."""
+
+from collections.abc import Collection
+
+from flowkit._engine import RetryRequested
+from flowkit._records.task_records import decode_task
+from flowkit.client._session import Session
+from flowkit.errors import TaskRefused
+from flowkit.task import Task, TaskStatus
+
+
+async def retry_task(session: Session, task_id: str, from_nodes: Collection[str] | None) -> None:
+    """Run a failed or cancelled task again."""
+    task = decode_task(await session.record(task_id))
+    if task.status not in (TaskStatus.FAILED, TaskStatus.CANCELLED):
+        raise TaskRefused(
+            f"task {task_id!r} is {task.status}: only a failed or cancelled task is retried"
+        )
+    await session.change(task_id, RetryRequested(_indexes(task, from_nodes)))
+
+
+def _indexes(task: Task, node_ids: Collection[str] | None) -> tuple[int, ...] | None:
+    """Return the indexes of nodes; None for None.
+
+    Raises:
+        TaskRefused: a node is not in the task, or the nodes are not a list.
+    """
+    if node_ids is None:
+        return None
+    if isinstance(node_ids, str):
+        raise TaskRefused(f"from_nodes is a list of node ids, not the string {node_ids!r}")
+    if not node_ids:
+        raise TaskRefused("from_nodes is empty")
+    index = task.spec.plan.index
+    for node_id in node_ids:
+        if node_id not in index:
+            raise TaskRefused(f"task {task.task_id!r} has no node {node_id!r}")
+    return tuple(sorted(index[node_id] for node_id in node_ids))

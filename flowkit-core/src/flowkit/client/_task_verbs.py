@@ -1,0 +1,251 @@
+"""The verbs that clients and coordinators share."""
+
+from collections.abc import AsyncIterator, Collection, Mapping
+from typing import Any
+
+from flowkit._dead_letters.redrive import Redriven
+from flowkit._engine import CancelRequested, PauseRequested, ResumeRequested
+from flowkit._records.queries import damaged_records
+from flowkit._runtime.lifecycle import Lifecycle
+from flowkit._tasks.submission import checked_reason
+from flowkit.client import _artifacts, _dead_letters, _following, _queries, _retries, _submission
+from flowkit.client._session import Session
+from flowkit.config import CommonConfig
+from flowkit.plugins import Plugins
+from flowkit.protocols import Clock, DamagedRecord, DeadLetter, Store
+from flowkit.task import Artifact, Page, TaskEvent, TaskView
+
+
+class TaskVerbs:
+    """Verbs on tasks and dead letters, which :class:`Client` and :class:`Coordinator` share.
+
+    A verb that is called before the start or after the stop raises
+    :class:`~flowkit.errors.NotRunning`.
+
+    This is a base class, and a coordinator does not wrap a client, so that the signature and the
+    docstring of each verb exist once. The two classes differ only in the session that they open.
+    """
+
+    cfg: CommonConfig
+    clock: Clock
+    plugins: Plugins
+    _life: Lifecycle[Session]
+
+    @property
+    def store(self) -> Store:
+        """The store, while this is open.
+
+        Raises:
+            NotRunning: this is not started, or is stopped.
+        """
+        return self._life.resource.store
+
+    # ------------------------------------------------------------ submission
+
+    async def create_task(
+        self,
+        *,
+        params: Mapping[str, Any] | None = None,
+        graph: Any,
+        pipeline: str | None = None,
+        task_id: str | None = None,
+        idempotency_key: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        priority: int = 0,
+        deadline_sec: float | None = None,
+    ) -> str:
+        """Submit a task and return its id. The task is durable when this returns.
+
+        A second submission with the same ``idempotency_key``, or ``task_id``, returns the id of the
+        first and changes nothing. Its graph and its ``params`` must be those of the first, as they
+        were written. ``deadline_sec`` counts from now, and the task fails when it passes; the
+        default is the graph's own ``deadline_sec``. Nodes of a task with a higher ``priority`` (a
+        whole number of 32 bits) start first. ``pipeline``, ``task_id`` and ``idempotency_key`` have
+        1 to 200 printable characters. ``labels`` maps names to texts, each of at most 1,000
+        characters.
+
+        Raises:
+            GraphError: the graph or the submission has faults. The error lists all of them, and
+                nothing is stored.
+            TaskRefused: a plugin refused the task, or its id or key belongs to a task with another
+                graph or other params.
+            NotRunning: this is not started, or is stopped.
+            RecordTooLarge, StoreUnavailable: the task could not be stored.
+        """
+        return await _submission.create_task(
+            self._life.resource,
+            graph,
+            params,
+            task_id=task_id,
+            idempotency_key=idempotency_key,
+            pipeline=pipeline,
+            labels=labels,
+            priority=priority,
+            deadline_sec=deadline_sec,
+        )
+
+    # ------------------------------------------------------------ queries
+
+    async def get_task(self, task_id: str) -> TaskView:
+        """Return a task as it is now.
+
+        Raises:
+            TaskNotFound: there is no such task.
+        """
+        return await _queries.get_task(self._life.resource, task_id)
+
+    async def wait(self, task_id: str, timeout: float | None = None) -> TaskView:
+        """Return the task when it has ended.
+
+        Raises:
+            TaskNotFound: there is no such task.
+            CorruptRecord: its record is damaged, so that it never ends.
+            TimeoutError: it has not ended after ``timeout`` seconds.
+            ValueError: ``timeout`` is not a number of seconds.
+        """
+        return await _following.wait_for_end(self._life.resource, task_id, timeout)
+
+    def watch(self, task_id: str) -> AsyncIterator[TaskEvent]:
+        """Yield every event of a task in order, from the first, until the task has ended.
+
+        Raises:
+            TaskNotFound: there is no such task.
+            CorruptRecord: its record is damaged, so that it never ends.
+        """
+        return _following.watch(self._life.resource, task_id)
+
+    async def list_tasks(
+        self,
+        *,
+        status: str | Collection[str] | None = None,
+        pipeline: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Page[TaskView]:
+        """Return a page of the tasks that match, newest first. ``after`` is the ``next`` of the
+        page before.
+        """
+        return await _queries.list_tasks(
+            self._life.resource,
+            status=status,
+            pipeline=pipeline,
+            labels=labels,
+            limit=limit,
+            after=after,
+        )
+
+    def artifacts(self, task_id: str, node_id: str | None = None) -> AsyncIterator[Artifact]:
+        """Yield the artifacts of a task, or of one of its nodes, in order of production.
+
+        Raises:
+            TaskNotFound: there is no such task, or it has no such node.
+            NodeFailure: ``artifact_lost``; a stored artifact is missing. The artifacts before it
+                were yielded.
+            CorruptRecord: an artifact is damaged.
+        """
+        return _artifacts.read_artifacts(self._life.resource, task_id, node_id)
+
+    async def explain(self, task_id: str, node_id: str) -> str:
+        """Return a sentence that says why a node is not running.
+
+        If the node waits for a worker, this waits for the next heartbeat of a worker with its role,
+        for at most 10 s. If the task was put aside, the sentence says why and what to do, from the
+        dead letter of the task.
+
+        Raises:
+            TaskNotFound: there is no such task, or it has no such node.
+            CorruptRecord: the task cannot be read.
+        """
+        return await _queries.explain(self._life.resource, task_id, node_id)
+
+    # ------------------------------------------------------------ changes
+
+    async def cancel(self, task_id: str, reason: str = "") -> None:
+        """Cancel a task. Its running nodes are asked to end, and cut off after a grace. A task that
+        has ended stays unchanged.
+
+        Raises:
+            TaskNotFound: there is no such task.
+            TaskRefused: the reason is not a text of at most 1,000 characters.
+        """
+        await self._life.resource.change(task_id, CancelRequested(checked_reason(reason)))
+
+    async def pause(self, task_id: str) -> None:
+        """Pause a task: start no new nodes. Running nodes continue. A task that has ended stays
+        unchanged.
+
+        Raises:
+            TaskNotFound: there is no such task.
+        """
+        await self._life.resource.change(task_id, PauseRequested())
+
+    async def resume(self, task_id: str) -> None:
+        """End the pause of a task. A task that is not paused stays unchanged.
+
+        Raises:
+            TaskNotFound: there is no such task.
+        """
+        await self._life.resource.change(task_id, ResumeRequested())
+
+    async def retry(self, task_id: str, *, from_nodes: Collection[str] | None = None) -> None:
+        """Run a failed or cancelled task again, from its failed nodes, or from the named nodes and
+        all nodes below them.
+
+        Finished nodes are kept, and so are the stored batches of a failed node. A named node that
+        has finished starts from the beginning, together with the nodes below it. So does a finished
+        node that may get more data because a parent runs again. If nothing is left to run, the task
+        ends as ``finished``.
+
+        Raises:
+            TaskNotFound: there is no such task.
+            TaskRefused: the task has neither failed nor been cancelled, a named node is not in it,
+                or the nodes are not a list.
+        """
+        await _retries.retry_task(self._life.resource, task_id, from_nodes)
+
+    # ------------------------------------------------------------ dead letters
+
+    async def dead_letters(
+        self,
+        *,
+        task_id: str | None = None,
+        kind: str | None = None,
+        letter_ids: Collection[str] | None = None,
+        limit: int = 100,
+        after: str = "",
+    ) -> Page[DeadLetter]:
+        """List dead letters by ``letter_id``: all, or those of one task, of one kind or with these
+        ids.
+
+        The kinds are ``batch``, ``node``, ``message`` and ``task``. The letter of a node whose
+        failure is not recorded is left out, so that a page may hold fewer than ``limit``.
+        """
+        return await _dead_letters.list_dead_letters(
+            self._life.resource,
+            task_id=task_id,
+            kind=kind,
+            letter_ids=letter_ids,
+            limit=limit,
+            after=after,
+        )
+
+    async def retry_dead_letters(self, letter_ids: Collection[str]) -> list[Redriven]:
+        """Retry the work of dead letters, and return the outcome for each letter.
+
+        A message is sent again as it was. The node of a letter, or of a batch, runs again for the
+        batches that it has not stored, and so do all nodes below it; its task must have ended, also
+        as ``finished``. A coordinator loads a quarantined task again. A letter is dropped once its
+        retry is confirmed.
+        """
+        return await _dead_letters.retry_dead_letters(self._life.resource, letter_ids)
+
+    async def drop_dead_letters(self, letter_ids: Collection[str]) -> int:
+        """Delete these dead letters, and return how many there were."""
+        return await self.store.drop_dead_letters(letter_ids)
+
+    async def damaged_records(self, *, limit: int = 100) -> list[DamagedRecord]:
+        """Return up to ``limit`` records that the store cannot decode, if the store supports this
+        search. The search reads all stored records.
+        """
+        return list(await damaged_records(self.store, limit=limit))

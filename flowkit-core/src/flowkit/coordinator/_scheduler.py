@@ -1,0 +1,250 @@
+"""The scheduler: it reacts to reports, timers and lost workers, and carries out effects."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from typing import Any
+
+from anyio.abc import TaskGroup
+
+from flowkit._dead_letters.unusable_messages import Parking
+from flowkit._engine import (
+    CallFunction,
+    CommandsLost,
+    Effect,
+    EvaluateCondition,
+    Event,
+    SendCancel,
+    Woke,
+)
+from flowkit._records.task_records import Sent
+from flowkit._runtime.outage_notices import notices_of
+from flowkit._runtime.supervision import keep_alive, owner_leaves
+from flowkit._runtime.turns import Turns
+from flowkit._tasks.event_processor import Applied, EventProcessor, Held, log_store_error
+from flowkit._tasks.submission import Submission
+from flowkit.client._hints import Hints
+from flowkit.config import CoordinatorConfig
+from flowkit.coordinator._command_watch import CommandWatch
+from flowkit.coordinator._conditions import Conditions
+from flowkit.coordinator._function_calls import FunctionCalls
+from flowkit.coordinator._outbox import Outbox
+from flowkit.coordinator._report_inbox import read_reports
+from flowkit.coordinator._retention import purge_regularly
+from flowkit.coordinator._timers import Timers, sweep
+from flowkit.coordinator._worker_watch import WorkerWatch, tasks_of
+from flowkit.errors import StoreError
+from flowkit.plugins import Plugins
+from flowkit.protocols import Bus, Clock, Store, Subscription
+
+logger = logging.getLogger(__name__)
+
+LOOP_PAUSE_SEC = 1.0
+TURNS = 4
+"""Turns of the event loop that a submission gives: from here over the bus to a worker's slot."""
+
+
+class Scheduler:
+    """Turns reports, timers and lost workers into events, and carries out the effects."""
+
+    def __init__(
+        self,
+        *,
+        group: TaskGroup,
+        coordinator_id: str,
+        cfg: CoordinatorConfig,
+        clock: Clock,
+        plugins: Plugins,
+        store: Store,
+        bus: Bus,
+        hints: Hints,
+        processor: EventProcessor,
+    ) -> None:
+        self.processor = processor
+        self._cfg = cfg
+        self._clock = clock
+        self._store = store
+        self._hints = hints
+        self._leaving = owner_leaves(group.cancel_scope)
+        self.commands = CommandWatch(bus=bus, clock=clock, config=cfg, processor=processor)
+        self.outbox = Outbox(
+            bus=bus,
+            store=store,
+            clock=clock,
+            config=cfg,
+            processor=processor,
+            commands=self.commands,
+        )
+        self._timers = Timers(clock)
+        self._watch = WorkerWatch(store=store, clock=clock, config=cfg)
+        self._functions = FunctionCalls(
+            group=group,
+            store=store,
+            clock=clock,
+            plugins=plugins,
+            worker_id=coordinator_id,
+            report=self._report,
+            leaving=self._leaving,
+        )
+        self._conditions = Conditions(
+            group=group, store=store, report=self._report, leaving=self._leaving
+        )
+        self._new: list[tuple[Held, list[Effect]]] = []
+        self._has_new = asyncio.Event()
+        self._turns = Turns(least=TURNS, most=TURNS)
+
+    def start(self, group: TaskGroup, reports: Subscription) -> None:
+        """Start the loops of the coordinator in this task group."""
+        for name, loop in self._loops(reports).items():
+            group.start_soon(self._keep_running, name, loop)
+
+    def _loops(self, reports: Subscription) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        store, clock, cfg = self._store, self._clock, self._cfg
+        parking = Parking(store=store, clock=clock)
+        loops: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "inbox": lambda: read_reports(
+                reports, parking, clock, self._handle, ending=self._leaving
+            ),
+            "submission": self._start_new,
+            "timers": lambda: self._timers.run(self._wake_due),
+            "sweep": lambda: sweep(store, clock, cfg.scheduler_tick_sec, self._wake),
+            "worker watch": lambda: self._watch.run(self._handle_lost_workers),
+            "command watch": lambda: self.commands.run(self._resend),
+        }
+        if (keep_sec := cfg.finished_retention_sec) is not None:
+            loops["retention"] = lambda: purge_regularly(
+                store, clock, keep_sec=keep_sec, interval_sec=cfg.purge_interval_sec
+            )
+        return loops
+
+    async def _keep_running(self, name: str, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a loop, and restart it after an error. It pauses while the store is unavailable."""
+
+        async def repeat() -> None:
+            while True:
+                try:
+                    await loop()
+                except StoreError as error:
+                    log_store_error(logger, notices_of(self._clock), error)
+                await self._clock.sleep(LOOP_PAUSE_SEC)
+
+        await keep_alive(f"coordinator's {name}", repeat, clock=self._clock, ending=self._leaving)
+
+    # ------------------------------------------------------------ events and effects
+
+    async def _handle(
+        self, touched: Collection[str], events: Mapping[str, Sequence[Event]]
+    ) -> None:
+        """Process hints and reports, and carry out their effects."""
+        if touched:
+            await self._carry_out(await self.processor.look(touched))
+        if events:
+            await self._carry_out(await self.processor.apply(events))
+
+    async def _carry_out(self, applied: Applied) -> None:
+        for held, _ in applied.effects:
+            if held.task.wake_at is not None:
+                self._timers.add(held.task.task_id, held.task.wake_at)
+        for held, effect in await self.outbox.carry_out(applied.effects):
+            match effect:
+                case CallFunction(index, attempt):
+                    self._functions.begin(held.task, index, attempt)
+                case EvaluateCondition(index):
+                    self._conditions.begin(held.task, index)
+                case SendCancel(index, attempt):
+                    self._functions.cancel(held.task, index, attempt)
+
+    async def _report(self, task_id: str, event: Event) -> None:
+        await self._handle((), {task_id: [event]})
+
+    # ------------------------------------------------------------ submissions and changes
+
+    async def submitted(self, submissions: Sequence[Submission], stored: Sequence[str]) -> None:
+        """Start new tasks at once. The coordinators that receive their reports continue them."""
+        new = [one for one in submissions if one.certainly_new]
+        if new:
+            self._new += [(self.processor.adopt(one.task, one.record), one.effects) for one in new]
+            self._has_new.set()
+            # A program may end right after it has submitted, or submit in a tight loop.
+            await self._turns.give()
+        others = {
+            task_id: one.task.spec.trace
+            for one, task_id in zip(submissions, stored, strict=True)
+            if not one.certainly_new
+        }
+        if others:
+            await self._hints.send(others)
+
+    async def changed(self, task_id: str, applied: Applied) -> None:
+        """Carry out the effects of a change, and send a hint to the other coordinators."""
+        await self._carry_out(applied)
+        await self._hints.changed(task_id, applied)
+
+    async def _start_new(self) -> None:
+        """Carry out the first effects of new tasks, for many submissions together."""
+        while True:
+            await self._has_new.wait()
+            self._has_new.clear()
+            new, self._new = self._new, []
+            await self._carry_out(Applied(effects=new))
+
+    # ------------------------------------------------------------ timers
+
+    async def _wake_due(self, task_ids: Collection[str]) -> None:
+        """Wake the cached tasks that are due. A task that is not cached is left to the sweep."""
+        due = []
+        for held in self.processor.held_of(task_ids):
+            wake_at = held.task.wake_at
+            if wake_at is not None and wake_at > self._clock.now():
+                self._timers.add(held.task.task_id, wake_at)
+            elif wake_at is not None:
+                due.append(held.task.task_id)
+        if due:
+            await self._apply_wake(await self.processor.forget_changed(due))
+
+    async def _wake(self, task_ids: Collection[str]) -> None:
+        """Load these tasks and wake them."""
+        await self._handle(task_ids, {})
+        await self._apply_wake(task_ids)
+
+    async def _apply_wake(self, task_ids: Collection[str]) -> None:
+        silent = self._watch.silent(held.task for held in self.processor.held_of(task_ids))
+        await self._handle((), {task_id: [Woke(silent)] for task_id in task_ids})
+
+    # ------------------------------------------------------------ losses
+
+    async def _handle_lost_workers(self, worker_ids: Collection[str]) -> None:
+        """Wake every task of which a lost worker has a node, first those in memory.
+
+        A worker that stopped in order is not logged as lost, but a report of its last runs may be
+        lost.
+        """
+        lost = set(worker_ids)
+        if missing := sorted(lost - self._watch.stopped):
+            logger.warning("Lost: %s", ", ".join(missing), extra={"action": "workers_lost"})
+        concerned = [
+            held.task.task_id
+            for held in self.processor.held()
+            if any(record.worker_id in lost for record in held.task.records.values())
+        ]
+        if concerned:
+            await self._wake(concerned)
+        async for task_ids in tasks_of(self._store, lost):
+            others = [task_id for task_id in task_ids if not self.processor.held_of((task_id,))]
+            if others:
+                await self._wake(others)
+
+    async def _resend(self, lost: Mapping[str, Sequence[Sent]]) -> None:
+        """Send lost commands again. Skip tasks that another coordinator has changed meanwhile: that
+        one sends their commands.
+        """
+        unchanged = await self.processor.forget_changed(lost)
+        if unchanged:
+            logger.warning(
+                "%d commands were lost and are sent again",
+                sum(len(lost[task_id]) for task_id in unchanged),
+                extra={"action": "commands_lost"},
+            )
+            await self._handle(
+                (), {task_id: [CommandsLost(tuple(lost[task_id]))] for task_id in unchanged}
+            )
