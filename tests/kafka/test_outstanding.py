@@ -12,7 +12,7 @@ from aiokafka.structs import RecordMetadata
 
 from flowkit.protocols import TopicSpec
 from flowkit_kafka import KafkaBus
-from flowkit_kafka._producer import _place
+from flowkit_kafka._publish_batch import _place
 from tests.kafka.support import bus_at, numbered, take, unique
 
 pytestmark = pytest.mark.services

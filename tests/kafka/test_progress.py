@@ -1,6 +1,7 @@
 """Offsets: what may be committed, and when an acknowledgement counts."""
 
-from flowkit_kafka._partitions import Progress, key_bytes, partition_of
+from flowkit_kafka._messages import key_bytes, partition_of
+from flowkit_kafka._progress import Progress
 
 
 def progress(*positions: int) -> Progress:

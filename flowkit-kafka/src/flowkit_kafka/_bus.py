@@ -9,28 +9,27 @@ from flowkit.adapters import Lifecycle
 from flowkit.config import CommonConfig
 from flowkit.errors import BusError, BusUnavailable, TopicUnavailable
 from flowkit.protocols import CheckResult, Delivery, Message, Place, TopicSpec
-from flowkit_kafka._check import check
 from flowkit_kafka._config import KafkaConfig, bootstrap_servers
 from flowkit_kafka._consumer import SupervisedConsumer
 from flowkit_kafka._dead_letters import dead_letter
+from flowkit_kafka._doctor import check
+from flowkit_kafka._group_member import GroupMember
+from flowkit_kafka._group_offsets import GroupOffsets
 from flowkit_kafka._inbox import Inbox
 from flowkit_kafka._listener import Listener
-from flowkit_kafka._member import GroupMember
-from flowkit_kafka._outstanding import Reader
-from flowkit_kafka._producer import SupervisedProducer, check_size
+from flowkit_kafka._messages import check_size
+from flowkit_kafka._producer import SupervisedProducer
 from flowkit_kafka._subscription import KafkaSubscription
 from flowkit_kafka._topics import Topics
 
 
 class KafkaBus:
-    """A :class:`~flowkit.protocols.Bus` on Kafka. ``address`` looks like
-    ``kafka://host:9092,host2:9092``.
-    """
+    """A :class:`~flowkit.protocols.Bus` on Kafka, at ``kafka://host:9092,host2:9092``."""
 
     places = key_affinity = replay_for_new_groups = True
 
     def __init__(self, address: str, config: CommonConfig | None = None) -> None:
-        """Connects only when entered.
+        """Check address and settings; the bus connects when it is entered.
 
         Raises:
             ConfigError: the address, or a field of ``config.options["kafka"]``, is wrong.
@@ -43,7 +42,7 @@ class KafkaBus:
         self._topics = Topics(self._servers, self._config)
         self._topics.need([TopicSpec(self._dead_letter_topic)])
         self._life = Lifecycle[SupervisedProducer]("this bus", error=BusError)
-        self._reader = Reader(self._servers, self._config)
+        self._offsets = GroupOffsets(self._servers, self._config)
         self.max_message_bytes = self._config.max_message_bytes
 
     async def __aenter__(self) -> Self:
@@ -54,7 +53,7 @@ class KafkaBus:
     async def __aexit__(self, *exc: object) -> None:
         producer = self._life.close()
         try:
-            await self._reader.close()
+            await self._offsets.close()
         finally:
             if producer is not None:
                 await producer.__aexit__(*exc)
@@ -69,7 +68,7 @@ class KafkaBus:
 
     async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
         self._life.check_open()
-        return await self._reader.outstanding(topic, group)
+        return await self._offsets.outstanding(topic, group)
 
     @asynccontextmanager
     async def subscribe(
@@ -87,7 +86,7 @@ class KafkaBus:
         consumer.start()
         try:
             if group is None:
-                await self._located(listener)
+                await self._wait_until_located(listener)
             yield KafkaSubscription(inbox, consumer, self._park)
         finally:
             await consumer.stop()
@@ -96,15 +95,15 @@ class KafkaBus:
         wanted = {spec.name: spec for spec in [*topics, TopicSpec(self._dead_letter_topic)]}
         return await check(self._topics, self._config, self._servers, list(wanted.values()))
 
-    async def _located(self, listener: Listener) -> None:
+    async def _wait_until_located(self, listener: Listener) -> None:
         try:
             async with asyncio.timeout(self._config.patience_sec):
                 await listener.located.wait()
         except TimeoutError:
             listener.check()
             raise BusUnavailable(
-                f"listening to {', '.join(listener.topics)}: the ends of the topics could not be"
-                " found"
+                f"listening to {', '.join(listener.topics)}: the brokers did not give the end"
+                " offsets in time"
             ) from None
 
     async def _park(self, deliveries: Sequence[Delivery], reason: str) -> None:
@@ -117,7 +116,7 @@ class KafkaBus:
         )
 
     async def _send(self, messages: Sequence[Message]) -> list[Place | None]:
-        """Send these, and once more if a topic is in trouble and can be created again."""
+        """Send messages; if a topic is unavailable, create it again if allowed and retry once."""
         producer = self._life.resource
         try:
             return await producer.send(messages)

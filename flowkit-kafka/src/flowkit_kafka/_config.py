@@ -1,4 +1,4 @@
-"""Settings of the Kafka bus: the table ``options.kafka`` of a configuration, and the address."""
+"""Configuration of the Kafka bus: its address, and the table ``options.kafka``."""
 
 import ssl
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ SCHEME = "kafka://"
 DEFAULT_PORT = 9092
 
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI", "OAUTHBEARER"]
-_NEEDED_BY = {
+_REQUIRED_BY_MECHANISM = {
     "PLAIN": ("sasl_username", "sasl_password"),
     "SCRAM-SHA-256": ("sasl_username", "sasl_password"),
     "SCRAM-SHA-512": ("sasl_username", "sasl_password"),
@@ -25,105 +25,102 @@ _NEEDED_BY = {
 
 
 class KafkaConfig(BaseModel):
-    """How the bus uses Kafka. Every field has a default that suits a small installation."""
+    """Settings of the Kafka bus; the defaults suit a small installation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     create_topics: bool = Field(
-        True, description="Whether topics that do not exist are created; else they must be there."
+        True, description="Create topics that do not exist; if false, they must exist."
     )
     partitions: int = Field(
         8,
         ge=1,
-        description="Partitions of a new topic: 4 to 12 times the processes that will share it.",
+        description="Partitions of a new topic: 4 to 12 times the processes that share it.",
     )
-    broadcast_partitions: int = Field(
-        1, ge=1, description="Partitions of a new topic that everyone reads."
-    )
+    broadcast_partitions: int = Field(1, ge=1, description="Partitions of a new broadcast topic.")
     replication_factor: int | None = Field(
         None,
         ge=1,
-        description="Copies of a new topic; three, or one per broker if there are fewer.",
+        description="Copies of a new topic; by default 3, or one per broker if there are fewer.",
     )
-    retention_sec: int = Field(
-        7 * 86_400, ge=60, description="How long a new topic keeps messages."
-    )
+    retention_sec: int = Field(7 * 86_400, ge=60, description="Retention time of a new topic.")
     broadcast_retention_sec: int = Field(
-        3_600, ge=60, description="The same for a topic that everyone reads."
+        3_600, ge=60, description="Retention time of a new broadcast topic."
     )
     topic_settings: dict[str, str] = Field(
-        default_factory=dict, description="Further settings of new topics, by Kafka's names."
+        default_factory=dict, description="Further settings of new topics, with Kafka's names."
     )
 
-    max_message_bytes: int = Field(
-        900_000, ge=1_000, description="Largest value that is published."
-    )
+    max_message_bytes: int = Field(900_000, ge=1_000, description="Largest value of a message.")
     linger_ms: int = Field(
         0,
         ge=0,
         description=(
-            "How long a batch waits for company. Messages of one call travel together anyway."
+            "Time that a batch waits for further messages; those of one call are always sent"
+            " together."
         ),
     )
     compression: Literal["gzip", "snappy", "lz4", "zstd"] | None = Field(
-        None, description="Compression of what is published."
+        None, description="Compression of published messages."
     )
-    prefetch: int = Field(
-        500, ge=1, description="Messages a subscription holds ready beyond those it gave out."
-    )
+    prefetch: int = Field(500, ge=1, description="Messages that a subscription fetches in advance.")
 
     patience_sec: float = Field(
         30.0,
         gt=0,
-        description="How long an unreachable broker is waited for before `BusUnavailable`.",
+        description="Time to wait for an unreachable broker before `BusUnavailable`.",
     )
     close_timeout_sec: float = Field(
-        10.0, gt=0, description="How long closing a connection in good order may take."
+        10.0, gt=0, description="Time limit for closing a connection cleanly."
     )
     commit_interval_sec: float = Field(
         0.5, gt=0, description="Longest time between an acknowledgement and its offset commit."
     )
     session_timeout_sec: float = Field(
-        10.0, gt=0, description="Silence after which Kafka gives a member's partitions to others."
+        10.0, gt=0, description="Time without heartbeats after which a member loses its partitions."
     )
     heartbeat_interval_sec: float = Field(
-        1.0, gt=0, description="How often a member shows that it lives, and sees others come."
+        1.0, gt=0, description="Interval of a member's heartbeats, which also notice rebalances."
     )
     rebalance_timeout_sec: float = Field(
-        20.0, gt=0, description="How long the members of a group wait for each other."
+        20.0,
+        gt=0,
+        description="Time that the members of a group wait for each other in a rebalance.",
     )
     request_timeout_sec: float = Field(
-        40.0, gt=0, description="How long the answer to one request is waited for."
+        40.0, gt=0, description="Time limit for the answer to one request."
     )
     metadata_max_age_sec: float = Field(
-        10.0, gt=0, description="How soon new topics and partitions are noticed."
+        10.0, gt=0, description="Longest time until new topics and partitions are noticed."
     )
 
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="How to connect."
+        "PLAINTEXT", description="Security protocol of the connections."
     )
     ssl_cafile: str | None = Field(
-        None, description="Certificates to trust; the system's if not given."
+        None, description="Trusted certificates; the default is the system's."
     )
     ssl_certfile: str | None = Field(None, description="The client's certificate.")
-    ssl_keyfile: str | None = Field(None, description="Its key.")
-    ssl_password: SecretStr | None = Field(None, description="The key's password.")
-    ssl_check_hostname: bool = Field(
-        True, description="Whether the broker's certificate must be for its name."
+    ssl_keyfile: str | None = Field(
+        None, description="The private key of the client's certificate."
     )
-    sasl_mechanism: SaslMechanism = Field("PLAIN", description="How to log in.")
+    ssl_password: SecretStr | None = Field(None, description="Password of the private key.")
+    ssl_check_hostname: bool = Field(
+        True, description="Require that the broker's certificate is for its host name."
+    )
+    sasl_mechanism: SaslMechanism = Field("PLAIN", description="SASL mechanism of the login.")
     sasl_username: str | None = Field(None, description="User for PLAIN and SCRAM.")
     sasl_password: SecretStr | None = Field(None, description="Password for PLAIN and SCRAM.")
     sasl_kerberos_service_name: str = Field("kafka", description="Service name for GSSAPI.")
     sasl_kerberos_domain_name: str | None = Field(None, description="Domain name for GSSAPI.")
     sasl_oauth_token_provider: str | None = Field(
-        None, description="`module:name` of a function that makes aiokafka's token provider."
+        None, description="`module:name` of a function that returns aiokafka's token provider."
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        # The answer to a join comes when every member has come or their time is over: who gives up
-        # earlier never joins.
+        # The brokers answer a join when all members have joined or the rebalance timeout is over. A
+        # member whose request times out earlier never joins.
         if self.request_timeout_sec <= self.rebalance_timeout_sec:
             raise ValueError("request_timeout_sec must be above rebalance_timeout_sec")
         if self.heartbeat_interval_sec * 3 > self.session_timeout_sec:
@@ -133,7 +130,7 @@ class KafkaConfig(BaseModel):
         if self.security_protocol.startswith("SASL"):
             missing = [
                 name
-                for name in _NEEDED_BY.get(self.sasl_mechanism, ())
+                for name in _REQUIRED_BY_MECHANISM.get(self.sasl_mechanism, ())
                 if getattr(self, name) is None
             ]
             if missing:
@@ -145,12 +142,12 @@ class KafkaConfig(BaseModel):
         """Read a table of settings.
 
         Raises:
-            ConfigError: a field is unknown or ill-typed; the message names each.
+            ConfigError: fields are unknown or have the wrong type; the message names them.
         """
         return read_options(cls, options, "kafka")
 
     def connection(self) -> dict[str, Any]:
-        """The arguments with which every client of the driver is told how to connect.
+        """Return the arguments that configure the connection of every client of the driver.
 
         Raises:
             ConfigError: a certificate, a key or the token provider cannot be loaded.
@@ -203,16 +200,16 @@ class KafkaConfig(BaseModel):
 
 
 def bootstrap_servers(address: str) -> list[str]:
-    """The hosts in ``kafka://host:9092,host2``, each with its port.
+    """Return the hosts of ``kafka://host:9092,host2``, each with its port.
 
     Raises:
-        ConfigError: this is no such address.
+        ConfigError: the address is not of this form.
     """
     rest = address.removeprefix(SCHEME).rstrip("/")
     if "@" in rest:
         raise ConfigError(
-            "bus: a Kafka address holds no user and password; set options.kafka.sasl_username and"
-            " sasl_password"
+            "bus: a Kafka address cannot hold a user and password; set options.kafka.sasl_username"
+            " and sasl_password"
         )
     return [_with_port(host.strip(), address) for host in rest.split(",")]
 
@@ -227,7 +224,7 @@ def _with_port(host: str, address: str) -> str:
         or not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536)
     ):
         raise ConfigError(
-            f"bus: {redacted(address)!r} is not a Kafka address, which looks like kafka://host:9092,host2:9092"
+            f"bus: {redacted(address)!r} is not a Kafka address; write kafka://host:9092,host2:9092"
         )
     return f"{name}:{port}"
 

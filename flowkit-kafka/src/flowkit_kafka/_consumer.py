@@ -1,4 +1,4 @@
-"""A consumer that is replaced when it dies, and what it feeds."""
+"""A consumer that is replaced when it fails, and that fills an inbox."""
 
 import asyncio
 import logging
@@ -12,32 +12,34 @@ from aiokafka.errors import IllegalStateError, TopicAuthorizationFailedError
 from aiokafka.structs import ConsumerRecord
 
 from flowkit._runtime.outage_notices import Notices
-from flowkit.errors import BusError, BusUnavailable
+from flowkit.errors import BusError
+from flowkit_kafka._broker_contact import BrokerContact
 from flowkit_kafka._config import KafkaConfig
-from flowkit_kafka._driver_closing import close_consumer
-from flowkit_kafka._driver_start import start
-from flowkit_kafka._errors import translated
+from flowkit_kafka._driver_lifecycle import close_consumer, start
 from flowkit_kafka._inbox import Inbox
 from flowkit_kafka._topics import Topics
 
 logger = logging.getLogger(__name__)
 
 _POLL_MS = 1_000
+_MIN_BACKOFF_SEC = 0.1
 _MAX_BACKOFF_SEC = 2.0
-_TORN_DOWN_SEC = 0.4
+_CANCELLED_CLOSE_SEC = 0.4
 _DENIED_SEC = 60.0
-"""How long a topic that may not be read is left out, before it is tried again."""
-# The driver would leave the group when nobody polls for this long. Here the caller may take as long
-# as it likes: what he has is bounded, his silence says nothing, and heartbeats go on beside.
+"""Time for which a topic that this user may not read is left out, before the next try."""
 _NEVER_MS = 2**31 - 1
+"""Poll interval after which the driver leaves the group.
+
+The caller may take any time: its messages are bounded, and heartbeats do not depend on polls.
+"""
 
 
 class SupervisedConsumer(ABC):
-    """Keeps a consumer of the driver alive and puts what it fetches into an inbox.
+    """Keeps a consumer of the driver alive and puts the fetched messages into an inbox.
 
-    Some errors leave a consumer dead for good, and one whose fetching task has ended says nothing
-    at all. So whatever a poll raises, or no sign of life for half as long as the configuration has
-    patience, ends the consumer, and a new one takes its place.
+    Some errors leave a consumer of the driver unusable, and one whose fetching task has ended
+    reports nothing. So any error of a poll, or silence of the brokers for half the configured
+    patience, ends the consumer, and a new one replaces it.
     """
 
     def __init__(
@@ -52,48 +54,47 @@ class SupervisedConsumer(ABC):
         self.inbox = inbox
         self.topics = list(topics)
         self.denied: dict[str, float] = {}
-        """Topics that this user may not read, and until when they are left out."""
+        """Topics that this user may not read, and the time until which they are left out."""
         self.administration = administration
         self.notices = Notices(asyncio.get_running_loop().time)
-        self._looked_for_topics = 0.0
         self.current: AIOKafkaConsumer | None = None
-        self._servers = list(servers)
-        self._running: asyncio.Task[None] | None = None
-        self._last_sign = self._begun = asyncio.get_running_loop().time()
-        self._last_poll_stamp = 0
-        self._trouble: BaseException | None = None
-        self._closing: set[asyncio.Task[None]] = set()
         self.between_assignments = False
-        """Set while the driver still fetches for an assignment that is over: that comes again,
-        after what was forgotten with it.
+        """True while the driver still fetches for an assignment that has ended.
+
+        Those messages are fetched again in the next assignment.
         """
+        self._servers = list(servers)
+        self._contact = BrokerContact(self.topics, config.patience_sec)
+        self._checked_topics_at = 0.0
+        self._running: asyncio.Task[None] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
         self._stopping = False
 
     @abstractmethod
     def group_settings(self) -> Mapping[str, Any]:
-        """What a consumer of this kind needs beside the common settings."""
+        """Return the driver's settings that only this kind of consumer has."""
 
     @abstractmethod
     async def attach(self, consumer: AIOKafkaConsumer) -> None:
-        """Tell a consumer that has just connected what to read."""
+        """Subscribe or assign a consumer that has just connected."""
 
     @abstractmethod
     async def refresh(self, consumer: AIOKafkaConsumer) -> None:
-        """Look after what is read, every few moments."""
+        """Update the topics and partitions that are read; called every commit interval."""
 
     @abstractmethod
-    def took(self, fetched: Mapping[TopicPartition, Sequence[ConsumerRecord[Any, Any]]]) -> None:
-        """See what goes into the inbox."""
+    def fetched(self, records: Mapping[TopicPartition, Sequence[ConsumerRecord[Any, Any]]]) -> None:
+        """Record the messages that go into the inbox."""
 
     @abstractmethod
     async def commit(self, consumer: AIOKafkaConsumer) -> None:
-        """Say how far the group is done, if there is anything to say."""
+        """Commit the offsets that have changed."""
 
     @abstractmethod
-    def lost(self) -> None:
-        """The consumer is gone, and with it what it had been given to read."""
+    def consumer_ended(self) -> None:
+        """Handle the end of the consumer, which also ends its assignment."""
 
-    # ------------------------------------------------------------ life
+    # ------------------------------------------------------------ life cycle
 
     def start(self) -> None:
         self._running = asyncio.create_task(
@@ -101,7 +102,7 @@ class SupervisedConsumer(ABC):
         )
 
     async def stop(self) -> None:
-        """Commit, leave the group and close; within the time limit of the configuration."""
+        """Commit, leave the group and close, within the configured time limit."""
         if self._running is not None:
             self._stopping = not self._running.cancelling()
             self._running.cancel()
@@ -112,82 +113,76 @@ class SupervisedConsumer(ABC):
                 await asyncio.wait(self._closing)
 
     def check(self) -> None:
-        """Raise if there has been no sign of the brokers for too long.
+        """Raise an error if the brokers have been silent for longer than the patience.
 
         Raises:
-            BusUnavailable: there was none.
+            BusUnavailable: they have been.
         """
-        silence = asyncio.get_running_loop().time() - self._last_sign
-        if silence < self.config.patience_sec:
-            return
-        doing = f"receiving from {', '.join(self.topics)}, for {silence:.0f} s"
-        if self._trouble is not None:
-            raise translated(self._trouble, doing)
-        raise BusUnavailable(f"{doing}: the brokers do not answer")
+        self._contact.check()
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        backoff = 0.1
+        backoff = _MIN_BACKOFF_SEC
         while True:
-            self._begun = loop.time()
+            self._contact.begin()
             try:
-                await self._live()
+                await self._consume()
             except TopicAuthorizationFailedError as error:
-                self._trouble = error
-                denied = _names_in(error)
-                topics = [topic for topic in self.topics if topic in denied]
-                self.denied |= dict.fromkeys(topics, loop.time() + _DENIED_SEC)
-                self.notices.trouble(
-                    logger,
-                    "denied",
-                    f"Topics that this user may not read are left out: {', '.join(topics)}",
-                    action="kafka_topic_denied",
-                )
+                self._contact.error = error
+                self._leave_out(_topics_in(error))
             except Exception as error:
-                self._trouble = error
+                self._contact.error = error
                 self.notices.trouble(
                     logger,
                     "consumer",
-                    f"The consumer of {', '.join(self.topics)} is replaced",
+                    f"The consumer of {', '.join(self.topics)} failed and is replaced",
                     repr(error),
                     action="kafka_consumer_replaced",
                 )
-            lived = loop.time() - self._begun
-            backoff = (
-                0.1 if lived > self.config.patience_sec else min(2 * backoff, _MAX_BACKOFF_SEC)
-            )
+            lived_long = self._contact.lifetime_sec > self.config.patience_sec
+            backoff = _MIN_BACKOFF_SEC if lived_long else min(2 * backoff, _MAX_BACKOFF_SEC)
             await asyncio.sleep(backoff)
 
-    async def _live(self) -> None:
-        """The life of one consumer of the driver. Ends by an error or by being cancelled."""
+    def _leave_out(self, denied: set[str]) -> None:
+        topics = [topic for topic in self.topics if topic in denied]
+        until = asyncio.get_running_loop().time() + _DENIED_SEC
+        self.denied |= dict.fromkeys(topics, until)
+        self.notices.trouble(
+            logger,
+            "denied",
+            f"The user may not read these topics, which are left out: {', '.join(topics)}",
+            action="kafka_topic_denied",
+        )
+
+    async def _consume(self) -> None:
+        """Run one consumer of the driver until it fails or this is cancelled."""
         consumer = self.current = self._new_consumer()
         try:
             await start(consumer.start)
             await self.attach(consumer)
-            await _first_to_end(self._poll(consumer), self._keep(consumer))
+            await _until_one_ends(self._poll(consumer), self._maintain(consumer))
         finally:
-            limit_sec = self._time_to_close()
+            limit_sec = self._close_limit_sec()
             try:
                 with anyio.move_on_after(limit_sec / 4, shield=True):
                     await self.commit(consumer)
             finally:
                 self.current = None
-                self.lost()
+                self.consumer_ended()
                 self._close(consumer, limit_sec)
 
-    def _time_to_close(self) -> float:
+    def _close_limit_sec(self) -> float:
         task = asyncio.current_task()
         if task is not None and task.cancelling() and not self._stopping:
-            # Not told to stop but cancelled, as at the end of asyncio.run: the driver's own tasks
-            # are cancelled as well, and nobody is left to read what the brokers answer.
-            return _TORN_DOWN_SEC
+            # Cancelled without a call of ``stop``, as at the end of asyncio.run: the driver's own
+            # tasks are cancelled as well, so the answers of the brokers are no longer read.
+            return _CANCELLED_CLOSE_SEC
         return self.config.close_timeout_sec
 
     def _new_consumer(self) -> AIOKafkaConsumer:
         config = self.config
         settings: dict[str, Any] = {**config.connection(), **self.group_settings()}
-        # No deserializers: where one raises, the driver drops records of other partitions that it
-        # had already taken.
+        # No deserializers: when one fails, the driver loses records of other partitions that it had
+        # already taken from its buffer.
         return AIOKafkaConsumer(
             bootstrap_servers=self._servers,
             enable_auto_commit=False,
@@ -203,45 +198,45 @@ class SupervisedConsumer(ABC):
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-    # ------------------------------------------------------------ work
+    # ------------------------------------------------------------ messages
 
     async def _poll(self, consumer: AIOKafkaConsumer) -> None:
-        """Fetch as much as there is room for. What is not asked for waits in the driver, which then
-        fetches no more of its partition.
+        """Fetch as many messages as the inbox has room for.
+
+        The others wait in the driver, which then fetches no more of their partitions.
         """
         inbox = self.inbox
         while True:
             if not inbox.room:
                 await inbox.has_room.wait()
-            fetched = await consumer.getmany(timeout_ms=_POLL_MS, max_records=inbox.room)
-            if fetched:
-                self._alive()
+            records = await consumer.getmany(timeout_ms=_POLL_MS, max_records=inbox.room)
+            if records:
+                self._contact.answered()
                 if self.between_assignments:
                     continue
-                self.took(fetched)
-                inbox.put(fetched)
+                self.fetched(records)
+                inbox.put(records)
 
-    async def _keep(self, consumer: AIOKafkaConsumer) -> None:
-        """Commit lazily, look for new partitions, and notice when nothing is heard any more."""
+    async def _maintain(self, consumer: AIOKafkaConsumer) -> None:
+        """Commit offsets, refresh topics and raise when the brokers are silent."""
         while True:
             await asyncio.sleep(self.config.commit_interval_sec)
             await self.commit(consumer)
             await self.refresh(consumer)
-            await self._restore(consumer)
-            await self._listen(consumer)
-            if self._silence() > self.config.patience_sec / 2:
-                raise TimeoutError(f"no answer from the brokers for {self._silence():.1f} s")
-            if self._trouble is None:
+            await self._restore_topics(consumer)
+            await self._check_contact(consumer)
+            silence = self._contact.silence_sec
+            if silence > self.config.patience_sec / 2:
+                raise TimeoutError(f"no answer from the brokers for {silence:.1f} s")
+            if self._contact.error is None:
                 self.notices.over(logger, "consumer")
 
-    async def _restore(self, consumer: AIOKafkaConsumer) -> None:
-        """Create topics again that were deleted. The driver sees new ones by itself, when it next
-        asks for metadata.
-        """
+    async def _restore_topics(self, consumer: AIOKafkaConsumer) -> None:
+        """Create deleted topics again; the driver finds them at its next request for metadata."""
         now = asyncio.get_running_loop().time()
-        if now - self._looked_for_topics < self.config.metadata_max_age_sec:
+        if now - self._checked_topics_at < self.config.metadata_max_age_sec:
             return
-        self._looked_for_topics = now
+        self._checked_topics_at = now
         missing = [
             topic
             for topic in self.topics
@@ -261,36 +256,19 @@ class SupervisedConsumer(ABC):
                 action="kafka_topic_missing",
             )
 
-    async def _listen(self, consumer: AIOKafkaConsumer) -> None:
-        """Look for a sign of life: an answered fetch, also an empty one, or, where nothing is
-        fetched, an answer about topics.
-        """
-        assigned = consumer.assignment()
-        stamps = [
-            stamp for partition in assigned if (stamp := consumer.last_poll_timestamp(partition))
-        ]
-        stamp = max(stamps, default=0)
-        if stamp != self._last_poll_stamp:
-            self._last_poll_stamp = stamp
-            self._alive()
-        elif not self.inbox.room:
-            self._alive()
-        elif not assigned and self._silence() > self.config.patience_sec / 4:
+    async def _check_contact(self, consumer: AIOKafkaConsumer) -> None:
+        """Record an answered fetch; ask about topics if nothing can be fetched."""
+        fetch_answered = self._contact.fetched(consumer)
+        if fetch_answered or not self.inbox.room:
+            self._contact.answered()
+        elif not consumer.assignment() and self._contact.silence_sec > self.config.patience_sec / 4:
             with anyio.move_on_after(self.config.patience_sec / 4):
                 await consumer.topics()
-                self._alive()
-
-    def _silence(self) -> float:
-        """Seconds without a sign in the life of this consumer."""
-        return asyncio.get_running_loop().time() - max(self._last_sign, self._begun)
-
-    def _alive(self) -> None:
-        self._last_sign = asyncio.get_running_loop().time()
-        self._trouble = None
+                self._contact.answered()
 
 
-async def _first_to_end(*endless: Coroutine[Any, Any, None]) -> None:
-    """Run what never ends by itself side by side, and raise what ended one of them."""
+async def _until_one_ends(*endless: Coroutine[Any, Any, None]) -> None:
+    """Run endless coroutines side by side and raise the error that ended one of them."""
     tasks = [asyncio.create_task(each) for each in endless]
     try:
         ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -300,16 +278,14 @@ async def _first_to_end(*endless: Coroutine[Any, Any, None]) -> None:
         with anyio.CancelScope(shield=True):
             await asyncio.wait(tasks)
     for task in ended:
-        # The driver may hand us the cancellation of one of its own tasks, which is not ours.
+        # The driver may pass on the cancellation of one of its own tasks, which is not ours.
         if task.cancelled():
             raise IllegalStateError("a task of the driver was cancelled")
         task.result()
 
 
-def _names_in(error: TopicAuthorizationFailedError) -> set[str]:
-    """Return the topics that an error names: the driver gives one name, or a collection of
-    names.
-    """
+def _topics_in(error: TopicAuthorizationFailedError) -> set[str]:
+    """Return the topics that an error names; the driver gives one name or a collection."""
     return {
         name
         for argument in error.args

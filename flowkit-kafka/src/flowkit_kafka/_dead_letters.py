@@ -1,20 +1,20 @@
-"""Dead letters: what a message becomes that nobody can use."""
+"""Dead letters of messages that FlowKit cannot use."""
 
 from collections.abc import Mapping
 
 from flowkit.errors import MessageTooLarge
 from flowkit.protocols import Delivery, Message
-from flowkit_kafka._producer import check_size
+from flowkit_kafka._messages import check_size
 
 _MAX_REASON = 2_000
 _MAX_KEY = 1_000
 
 
 def dead_letter(delivery: Delivery, reason: str, *, topic: str, limit: int) -> Message:
-    """The dead letter of a message: its value, key and headers, with where it came from and why.
+    """Return the dead letter of a message: value, key and headers, its origin and the reason.
 
-    One that is too large to be published, as somebody else's may be, is cut and keeps none of its
-    own headers: better than a partition that stands still.
+    A message that is too large to be published, as other programs may write, is cut and loses its
+    own headers: this is better than a blocked partition.
     """
     message = delivery.message
     origin: Mapping[str, bytes] = {

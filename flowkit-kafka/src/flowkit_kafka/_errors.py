@@ -1,39 +1,53 @@
-"""From the driver's errors to FlowKit's, by one table."""
+"""Translation of the driver's errors into FlowKit's, by one table."""
+
+from dataclasses import dataclass
 
 from aiokafka import errors as kafka
 
 from flowkit._text.redaction import redacted
 from flowkit.errors import BusError, BusUnavailable, MessageTooLarge, TopicUnavailable
 
-Translation = tuple[type[BusError] | type[MessageTooLarge], str]
 
-_FORBIDDEN = (BusUnavailable, "the user lacks a right; docs/how-to/deploy.md lists the rights")
-_FORBIDDEN_TOPIC = (
-    TopicUnavailable,
-    "the user lacks a right on a topic; docs/how-to/deploy.md lists the rights",
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """FlowKit's error for an error of the driver, with advice for the operator."""
+
+    error: type[BusError] | type[MessageTooLarge]
+    advice: str
+
+
+_FORBIDDEN = Translation(
+    BusUnavailable, "the user lacks a right; docs/how-to/deploy.md lists the rights"
 )
-_LOGIN = (BusUnavailable, "the login was refused; see options.kafka.sasl_* and security_protocol")
-_TOO_OLD = (BusUnavailable, "the brokers do not speak a version that the driver needs")
-_MISSING = (
-    TopicUnavailable,
-    "a topic does not exist; create it, or set options.kafka.create_topics",
+_FORBIDDEN_TOPIC = Translation(
+    TopicUnavailable, "the user lacks a right on a topic; docs/how-to/deploy.md lists the rights"
 )
-_LEADERLESS = (
+_LOGIN = Translation(
+    BusUnavailable, "the login was refused; see options.kafka.sasl_* and security_protocol"
+)
+_TOO_OLD = Translation(
+    BusUnavailable, "the brokers do not speak a version of the protocol that the driver needs"
+)
+_MISSING = Translation(
+    TopicUnavailable, "a topic does not exist; create it, or set options.kafka.create_topics"
+)
+_LEADERLESS = Translation(
     TopicUnavailable,
     "a topic has partitions without a leader; start the brokers that hold its copies",
 )
-_SETTINGS = (BusUnavailable, "the brokers refuse these settings; see options.kafka")
-_TOO_LARGE = (
+_BAD_TOPIC = Translation(TopicUnavailable, "the brokers refuse the name of a topic")
+_SETTINGS = Translation(BusUnavailable, "the brokers refuse these settings; see options.kafka")
+_TOO_LARGE = Translation(
     MessageTooLarge,
-    (
-        "the broker takes no message of this size; lower options.kafka.max_message_bytes or raise"
-        " the topic's"
-    ),
+    "the broker accepts no message of this size; lower options.kafka.max_message_bytes or raise"
+    " the topic's max.message.bytes",
 )
-_AGAIN = (BusUnavailable, "the brokers did not confirm")
+_UNCONFIRMED = Translation(BusUnavailable, "the brokers did not confirm")
+_SILENT = Translation(BusUnavailable, "the brokers did not answer in time")
+_UNREACHABLE = Translation(BusUnavailable, "the brokers cannot be reached")
 
 TABLE: dict[type[BaseException], Translation] = {
-    # The most derived class that is listed counts; the driver's root comes last.
+    # An error is translated by the most derived of its classes that is listed.
     kafka.MessageSizeTooLargeError: _TOO_LARGE,
     kafka.RecordListTooLargeError: _TOO_LARGE,
     kafka.TopicAuthorizationFailedError: _FORBIDDEN_TOPIC,
@@ -54,7 +68,7 @@ TABLE: dict[type[BaseException], Translation] = {
     kafka.UnsupportedForMessageFormatError: _TOO_OLD,
     kafka.UnknownTopicOrPartitionError: _MISSING,
     kafka.LeaderNotAvailableError: _LEADERLESS,
-    kafka.InvalidTopicError: (TopicUnavailable, "the brokers refuse the name of a topic"),
+    kafka.InvalidTopicError: _BAD_TOPIC,
     kafka.InvalidSessionTimeoutError: _SETTINGS,
     kafka.InvalidGroupIdError: _SETTINGS,
     kafka.InconsistentGroupProtocolError: _SETTINGS,
@@ -64,17 +78,17 @@ TABLE: dict[type[BaseException], Translation] = {
     kafka.PolicyViolationError: _SETTINGS,
     kafka.UnsupportedCodecError: _SETTINGS,
     kafka.KafkaConfigurationError: _SETTINGS,
-    kafka.KafkaError: _AGAIN,
-    # Not of the driver's tree, yet raised by it.
-    kafka.ConsumerStoppedError: _AGAIN,
-    kafka.IllegalOperation: _AGAIN,
-    AssertionError: _AGAIN,
-    TimeoutError: (BusUnavailable, "the brokers did not answer in time"),
-    OSError: (BusUnavailable, "the brokers cannot be reached"),
+    kafka.KafkaError: _UNCONFIRMED,
+    # Raised by the driver, but not derived from its root class.
+    kafka.ConsumerStoppedError: _UNCONFIRMED,
+    kafka.IllegalOperation: _UNCONFIRMED,
+    AssertionError: _UNCONFIRMED,
+    TimeoutError: _SILENT,
+    OSError: _UNREACHABLE,
 }
 DRIVER_ERRORS = tuple(TABLE)
 
-# What goes wrong before a message got its sequence number leaves the idempotent producer in order.
+# These errors come before a message has its sequence number: the idempotent producer stays usable.
 HARMLESS_TO_PRODUCER = (
     kafka.MessageSizeTooLargeError,
     kafka.UnknownTopicOrPartitionError,
@@ -84,9 +98,7 @@ HARMLESS_TO_PRODUCER = (
 
 
 def translated(error: BaseException, doing: str) -> BusError | MessageTooLarge:
-    """FlowKit's error for one of the driver's, saying what was being done and what to do about
-    it.
-    """
-    ours, advice = next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), _AGAIN)
+    """Return FlowKit's error for an error of the driver: the activity, the advice, the detail."""
+    found = next((TABLE[kind] for kind in type(error).__mro__ if kind in TABLE), _UNCONFIRMED)
     detail = redacted(str(error)) or type(error).__name__
-    return ours(f"{doing}: {advice} ({detail})")
+    return found.error(f"{doing}: {found.advice} ({detail})")

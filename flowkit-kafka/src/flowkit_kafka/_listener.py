@@ -1,4 +1,4 @@
-"""A consumer that reads everything that is published to some topics."""
+"""A consumer that reads all messages that are published to its topics."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,10 @@ from flowkit_kafka._topics import Topics
 
 
 class Listener(SupervisedConsumer):
-    """Reads every partition from where it ended when ``located`` was set, and remembers by itself
-    how far it is.
+    """Reads each partition from its end at the time when ``located`` is set.
 
-    Kafka keeps no offsets for it. A partition or topic that appears later is read from its
-    beginning, for all that is in it is new.
+    It keeps its positions in memory; Kafka stores no offsets for it. A partition or topic that
+    appears later is read from its beginning, because all its messages are new.
     """
 
     def __init__(
@@ -26,13 +25,13 @@ class Listener(SupervisedConsumer):
         servers: Sequence[str],
         config: KafkaConfig,
         inbox: Inbox,
-        names: Sequence[str],
-        topics: Topics,
+        topics: Sequence[str],
+        administration: Topics,
     ) -> None:
-        super().__init__(servers, config, inbox, names, topics)
+        super().__init__(servers, config, inbox, topics, administration)
         self.located = asyncio.Event()
         self._positions: dict[TopicPartition, int] = {}
-        self._looked = 0.0
+        self._refreshed_at = 0.0
 
     def group_settings(self) -> Mapping[str, Any]:
         return {"group_id": None}
@@ -48,34 +47,34 @@ class Listener(SupervisedConsumer):
 
     async def refresh(self, consumer: AIOKafkaConsumer) -> None:
         now = asyncio.get_running_loop().time()
-        if now - self._looked < self.config.metadata_max_age_sec:
+        if now - self._refreshed_at < self.config.metadata_max_age_sec:
             return
-        self._looked = now
+        self._refreshed_at = now
         if all(consumer.partitions_for_topic(topic) for topic in self.topics):
-            # The driver keeps the metadata of what it reads fresh by itself.
-            there = [
+            # The driver itself refreshes the metadata of the topics that it reads.
+            present = [
                 TopicPartition(topic, number)
                 for topic in self.topics
                 for number in consumer.partitions_for_topic(topic)
             ]
         else:
-            there = await self._partitions()
-        # The driver asks for a missing partition without a pause. One that comes back is read from
-        # its beginning, as a new one is.
-        positions = {partition: self._positions.get(partition, 0) for partition in there}
+            present = await self._partitions()
+        # A missing partition is dropped, because the driver would ask for it without a pause. If it
+        # comes back, it is read from its beginning like a new one.
+        positions = {partition: self._positions.get(partition, 0) for partition in present}
         if positions.keys() != self._positions.keys():
             self._positions = positions
             self._assign(consumer)
 
-    def took(self, fetched: Mapping[TopicPartition, Sequence[ConsumerRecord[Any, Any]]]) -> None:
-        for partition, records in fetched.items():
-            self._positions[partition] = records[-1].offset + 1
+    def fetched(self, records: Mapping[TopicPartition, Sequence[ConsumerRecord[Any, Any]]]) -> None:
+        for partition, of_partition in records.items():
+            self._positions[partition] = of_partition[-1].offset + 1
 
     async def commit(self, consumer: AIOKafkaConsumer) -> None:
-        """Nothing is kept for a listener."""
+        """Do nothing: a listener has no offsets to commit."""
 
-    def lost(self) -> None:
-        """What is in the inbox stays: the next consumer goes on behind it."""
+    def consumer_ended(self) -> None:
+        """Keep the inbox: the next consumer continues after its messages."""
 
     def _assign(self, consumer: AIOKafkaConsumer) -> None:
         if self._positions:

@@ -1,4 +1,4 @@
-"""Registered under the entry-point group ``flowkit``."""
+"""Plugin of the entry-point group ``flowkit``: buses at ``kafka://`` addresses."""
 
 from flowkit import hookimpl
 from flowkit.config import CommonConfig
@@ -9,5 +9,5 @@ from flowkit_kafka._config import SCHEME
 
 @hookimpl
 def flowkit_open_bus(address: str, config: CommonConfig) -> Bus | None:
-    """A :class:`KafkaBus` for ``kafka://host:9092,host2:9092``."""
+    """Return a :class:`KafkaBus` for ``kafka://host:9092,host2:9092``, None for other addresses."""
     return KafkaBus(address, config) if address.startswith(SCHEME) else None

@@ -1,4 +1,4 @@
-"""What :meth:`KafkaBus.subscribe` gives."""
+"""Subscription of :meth:`KafkaBus.subscribe`."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -19,8 +19,8 @@ class KafkaSubscription:
         self._park = park
 
     async def receive(self, *, max_messages: int) -> Sequence[Delivery]:
-        # Whoever always finds something here still lets others run. What is taken is returned
-        # without another await: nothing is lost by being cancelled.
+        # Let other tasks run even when the inbox is never empty. Nothing is awaited between taking
+        # messages and returning them, so a cancellation loses none.
         await asyncio.sleep(0)
         while True:
             given = self._inbox.take(max_messages)

@@ -1,7 +1,7 @@
-"""Topics: what there is, what is missing, and how a new one is made."""
+"""Administration of topics: description, creation and restoration."""
 
 import logging
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -12,11 +12,16 @@ from aiokafka.errors import NoError, TopicAlreadyExistsError, for_code
 from flowkit.errors import BusError, BusUnavailable, TopicUnavailable
 from flowkit.protocols import TopicSpec
 from flowkit_kafka._config import KafkaConfig
-from flowkit_kafka._driver_start import start
+from flowkit_kafka._driver_lifecycle import start
 from flowkit_kafka._errors import DRIVER_ERRORS, translated
-from flowkit_kafka._producer import OVERHEAD_BYTES
+from flowkit_kafka._messages import OVERHEAD_BYTES
 
 logger = logging.getLogger(__name__)
+
+_LEADER_PAUSE_SEC = 0.02
+_USUAL_COPIES = 3
+_DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
+"""Kafka's own default of ``max.message.bytes``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +32,11 @@ class Topic:
     partitions: int
     replication: int
     leaderless: int
-    """Partitions that nobody leads at the moment, which can be neither written nor read."""
+    """Partitions without a leader at the moment, which can be neither written nor read."""
 
 
 class Topics:
-    """What an installation asks the brokers about topics. Each question has a connection of its
-    own, for they are rare.
-    """
+    """Topics of an installation. Each request has its own connection, because they are rare."""
 
     def __init__(self, servers: Sequence[str], config: KafkaConfig) -> None:
         self._servers = list(servers)
@@ -43,14 +46,14 @@ class Topics:
         self._restoring = anyio.Lock()
 
     def need(self, specs: Sequence[TopicSpec]) -> None:
-        """Remember topics that :meth:`restore` creates again."""
+        """Remember topics so that :meth:`restore` can create them again."""
         self._needed |= {spec.name: spec for spec in specs}
 
     async def restore(self, names: Collection[str]) -> None:
-        """Create those of the needed topics that were deleted. Other names are ignored.
+        """Create the needed topics among these that were deleted; ignore other names.
 
         Raises:
-            TopicUnavailable: one may not be created.
+            TopicUnavailable: a topic may not be created.
             BusUnavailable: the brokers cannot be reached.
         """
         specs = [self._needed[name] for name in names if name in self._needed]
@@ -66,10 +69,10 @@ class Topics:
 
     @asynccontextmanager
     async def admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
-        """A connected admin client.
+        """Yield a connected admin client.
 
         Raises:
-            BusUnavailable: the brokers cannot be reached, or refuse.
+            BusUnavailable: the brokers cannot be reached, or refuse a request.
         """
         client = AIOKafkaAdminClient(
             bootstrap_servers=self._servers,
@@ -81,21 +84,22 @@ class Topics:
                 await start(client.start)
                 yield client
         except DRIVER_ERRORS as error:
-            raise translated(error, f"asking {', '.join(self._servers)} about topics") from error
+            addresses = ", ".join(self._servers)
+            raise translated(error, f"requesting topics from {addresses}") from error
         finally:
             with anyio.move_on_after(self._config.close_timeout_sec, shield=True):
                 await client.close()
 
     async def existing(self, names: Collection[str]) -> dict[str, Topic]:
-        """Those of ``names`` that exist, by name."""
+        """Return the topics among ``names`` that exist, by name."""
         async with self.admin() as admin:
             return await described(admin, names)
 
     async def ensure(self, specs: Sequence[TopicSpec]) -> None:
-        """Create the topics that do not exist, where that is allowed.
+        """Create the topics that do not exist, if that is allowed.
 
         Raises:
-            BusError: a topic does not exist and may not be created; the message names each.
+            BusError: topics do not exist and may not be created; the message names them.
             BusUnavailable: the brokers cannot be reached.
         """
         self.need(specs)
@@ -110,59 +114,69 @@ class Topics:
                 raise BusError(
                     f"topics do not exist: {names}; create them, or set options.kafka.create_topics"
                 )
-            brokers = len((await admin.describe_cluster())["brokers"])
-            response = await admin.create_topics(
-                [self.new_topic(spec, brokers=brokers) for spec in missing]
+            await self._create(admin, missing)
+            await _wait_for_leaders(admin, wanted)
+
+    async def _create(self, admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> None:
+        brokers = len((await admin.describe_cluster())["brokers"])
+        response = await admin.create_topics(
+            [self._new_topic(spec, brokers=brokers) for spec in specs]
+        )
+        refused = [
+            f"{name!r}: {message or for_code(code).__name__}"
+            for name, code, message in response.topic_errors
+            if for_code(code) not in {NoError, TopicAlreadyExistsError}
+        ]
+        created = [name for name, code, _ in response.topic_errors if for_code(code) is NoError]
+        if created:
+            logger.info(
+                "Created topics: %s",
+                ", ".join(created),
+                extra={"action": "kafka_topics_created"},
             )
-            refused = [
-                f"{name!r}: {message or for_code(code).__name__}"
-                for name, code, message in response.topic_errors
-                if for_code(code) not in {NoError, TopicAlreadyExistsError}
-            ]
-            created = [name for name, code, _ in response.topic_errors if for_code(code) is NoError]
-            if created:
-                logger.info(
-                    "Created topics: %s",
-                    ", ".join(created),
-                    extra={"action": "kafka_topics_created"},
-                )
-            if refused:
-                raise BusError(f"topics could not be created: {'; '.join(refused)}")
-            await self._until_led(admin, wanted)
+        if refused:
+            raise BusError(f"topics could not be created: {'; '.join(refused)}")
 
-    async def _until_led(self, admin: AIOKafkaAdminClient, names: Mapping[str, TopicSpec]) -> None:
-        # A topic that was just created is known to the other brokers, and has its leaders, a moment
-        # later.
-        while True:
-            there = await described(admin, names)
-            if len(there) == len(names) and not any(topic.leaderless for topic in there.values()):
-                return
-            await anyio.sleep(0.02)
-
-    def new_topic(self, spec: TopicSpec, *, brokers: int) -> NewTopic:
-        """How a topic is made."""
+    def _new_topic(self, spec: TopicSpec, *, brokers: int) -> NewTopic:
         config = self._config
         settings = {
             "cleanup.policy": "delete",
-            # Messages travel without a time of their own: the broker's time is shown with them, and
-            # decides how long they are kept.
+            # Messages carry no time of their own: the broker's time is shown with them, and decides
+            # when they are deleted.
             "message.timestamp.type": "LogAppendTime",
             "retention.ms": str(
                 1000 * (config.broadcast_retention_sec if spec.broadcast else config.retention_sec)
             ),
-            "max.message.bytes": str(max(1_048_588, config.max_message_bytes + OVERHEAD_BYTES)),
+            "max.message.bytes": str(
+                max(_DEFAULT_MAX_MESSAGE_BYTES, config.max_message_bytes + OVERHEAD_BYTES)
+            ),
         }
         return NewTopic(
             spec.name,
             num_partitions=config.broadcast_partitions if spec.broadcast else config.partitions,
-            replication_factor=config.replication_factor or min(3, brokers),
+            replication_factor=copies_of_a_new_topic(config, brokers),
             topic_configs=settings | config.topic_settings,
         )
 
 
+def copies_of_a_new_topic(config: KafkaConfig, brokers: int) -> int:
+    """Return the replication factor that a new topic gets."""
+    return config.replication_factor or min(_USUAL_COPIES, brokers)
+
+
+async def _wait_for_leaders(admin: AIOKafkaAdminClient, names: Collection[str]) -> None:
+    """Wait until all topics are visible and have leaders, which follows their creation."""
+    while True:
+        found = await described(admin, names)
+        if len(found) == len(names) and not any(topic.leaderless for topic in found.values()):
+            return
+        await anyio.sleep(_LEADER_PAUSE_SEC)
+
+
 async def described(admin: AIOKafkaAdminClient, names: Collection[str]) -> dict[str, Topic]:
-    """Those of ``names`` that exist. Asks for all topics: naming one that does not exist creates it
-    on some brokers.
+    """Return the topics among ``names`` that exist.
+
+    This requests all topics, because naming a topic that does not exist creates it on some brokers.
     """
     found = {}
     for topic in await admin.describe_topics():

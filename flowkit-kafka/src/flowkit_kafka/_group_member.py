@@ -20,11 +20,11 @@ from flowkit_kafka._topics import Topics
 
 logger = logging.getLogger(__name__)
 
-_SETTLE_SEC = 2.0
+_COMMIT_WAIT_SEC = 2.0
 
 
 class GroupMember(SupervisedConsumer):
-    """Shares topics with the other members of a group."""
+    """Shares topics with the other members of a group and commits what was acknowledged."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class GroupMember(SupervisedConsumer):
         super().__init__(servers, config, inbox, topics, administration)
         self._group = group
         self._commits: dict[str, asyncio.Task[None]] = {}
-        """Commits under way, by topic."""
+        """Running commits, by topic."""
 
     def group_settings(self) -> Mapping[str, Any]:
         config = self.config
@@ -50,15 +50,41 @@ class GroupMember(SupervisedConsumer):
         }
 
     async def attach(self, consumer: AIOKafkaConsumer) -> None:
-        # Topics that are given to the constructor would make ``start`` wait until the group is
-        # shared out.
+        # With topics in its constructor, the driver's ``start`` would wait for the rebalance.
         topics = [topic for topic in self.topics if topic not in self.denied] or self.topics
-        _own_commit_errors(consumer)
+        _retrieve_commit_errors(consumer)
         consumer.subscribe(topics=topics, listener=_Rebalances(self, consumer))
 
+    async def refresh(self, consumer: AIOKafkaConsumer) -> None:
+        """Read denied topics again after their time.
+
+        The driver itself notices new topics and partitions, and rebalances the group.
+        """
+        now = asyncio.get_running_loop().time()
+        expired = [topic for topic, until in self.denied.items() if until <= now]
+        for topic in expired:
+            del self.denied[topic]
+        if expired:
+            await self.attach(consumer)
+
+    def fetched(self, records: Mapping[TopicPartition, Sequence[ConsumerRecord[Any, Any]]]) -> None:
+        """Do nothing: the committed offsets are the positions of a member."""
+
+    def consumer_ended(self) -> None:
+        self.inbox.forget()
+        self.between_assignments = False
+
+    async def stop(self) -> None:
+        await super().stop()
+        with anyio.CancelScope(shield=True):
+            await self._cancel(list(self._commits.values()), None)
+
+    # ------------------------------------------------------------ commits
+
     async def commit(self, consumer: AIOKafkaConsumer) -> None:
-        """Commit the positions of each topic by themselves: the driver tries those of a missing
-        topic again without end.
+        """Commit the positions of each topic in a request of its own.
+
+        The driver retries the positions of a missing topic without end.
         """
         missing = [
             task
@@ -66,46 +92,47 @@ class GroupMember(SupervisedConsumer):
             if not consumer.partitions_for_topic(topic)
         ]
         await self._cancel(missing, consumer)
-        self._begin(consumer, self.inbox.to_commit())
-        await self._settled()
+        self._start_commits(consumer, self.inbox.to_commit())
+        await self._wait_for_commits()
 
-    def _begin(self, consumer: AIOKafkaConsumer, positions: Mapping[TopicPartition, int]) -> None:
-        """Begin the commits of topics that exist and have none under way."""
+    def _start_commits(
+        self, consumer: AIOKafkaConsumer, positions: Mapping[TopicPartition, int]
+    ) -> None:
+        """Start the commits of topics that exist and have no running commit."""
         by_topic: dict[str, dict[TopicPartition, int]] = {}
         for partition, position in positions.items():
             by_topic.setdefault(partition.topic, {})[partition] = position
         for topic, of_topic in by_topic.items():
             if topic not in self._commits and consumer.partitions_for_topic(topic):
                 task = self._commits[topic] = asyncio.create_task(self._commit(consumer, of_topic))
-                task.add_done_callback(partial(self._committed, topic))
+                task.add_done_callback(partial(self._commit_ended, topic))
 
-    def _committed(self, topic: str, task: asyncio.Task[None]) -> None:
+    def _commit_ended(self, topic: str, task: asyncio.Task[None]) -> None:
         if self._commits.get(topic) is task:
             del self._commits[topic]
 
-    async def _settled(self) -> None:
-        """Wait a moment for the commits under way. Whoever stops waiting does not stop them."""
+    async def _wait_for_commits(self) -> None:
+        """Wait a moment for the running commits; a cancellation of the wait does not stop them."""
         if self._commits:
-            await asyncio.wait(self._commits.values(), timeout=_SETTLE_SEC)
+            await asyncio.wait(self._commits.values(), timeout=_COMMIT_WAIT_SEC)
 
     async def _commit(
         self, consumer: AIOKafkaConsumer, positions: Mapping[TopicPartition, int]
     ) -> None:
         try:
-            # The driver tries again by itself for ever; a request of its own has ended before this
-            # does.
+            # The driver retries a commit for ever. A single request of it ends before this limit.
             async with asyncio.timeout(1.5 * self.config.request_timeout_sec):
                 await consumer.commit(dict(positions))
         except (CommitFailedError, IllegalStateError):
-            # The group is being shared out anew: what was not committed comes again.
-            logger.debug("Offsets of %s were not committed, the group changes", self._group)
+            # The group rebalances: messages whose offsets were not committed are delivered again.
+            logger.debug("Offsets of %s were not committed, the group rebalances", self._group)
         except DRIVER_ERRORS as error:
-            self._complain(error)
+            self._report_failed_commit(error)
         else:
             self.notices.over(logger, "commit")
             self.inbox.committed(positions)
 
-    def _complain(self, error: BaseException) -> None:
+    def _report_failed_commit(self, error: BaseException) -> None:
         self.notices.trouble(
             logger,
             "commit",
@@ -114,20 +141,16 @@ class GroupMember(SupervisedConsumer):
             action="kafka_commit_failed",
         )
 
-    async def stop(self) -> None:
-        await super().stop()
-        with anyio.CancelScope(shield=True):
-            await self._cancel(list(self._commits.values()), None)
-
     async def _cancel(
         self, tasks: Collection[asyncio.Task[None]], consumer: AIOKafkaConsumer | None
     ) -> None:
-        """Cancel commits, between their requests if that is possible: the driver would tell nobody
-        how one under way ends.
+        """Cancel commits, between their requests if possible.
+
+        The driver does not report the outcome of a request whose commit was cancelled.
         """
         if not tasks:
             return
-        with anyio.move_on_after(_SETTLE_SEC):
+        with anyio.move_on_after(_COMMIT_WAIT_SEC):
             async with (
                 consumer._coordinator._commit_lock if consumer is not None else nullcontext()  # noqa: SLF001
             ):
@@ -137,44 +160,30 @@ class GroupMember(SupervisedConsumer):
             task.cancel()
         await asyncio.wait(tasks)
 
-    async def refresh(self, consumer: AIOKafkaConsumer) -> None:
-        """Try again to read topics that were denied. New topics and partitions are noticed by the
-        driver, which rebalances the group.
-        """
-        now = asyncio.get_running_loop().time()
-        expired = [topic for topic, until in self.denied.items() if until <= now]
-        for topic in expired:
-            del self.denied[topic]
-        if expired:
-            await self.attach(consumer)
-
-    def took(self, fetched: Mapping[TopicPartition, Sequence[ConsumerRecord[Any, Any]]]) -> None:
-        """Where to go on is known by what is committed."""
-
-    def lost(self) -> None:
-        self.inbox.forget()
-        self.between_assignments = False
+    # ------------------------------------------------------------ rebalances
 
     async def revoked(self, consumer: AIOKafkaConsumer) -> None:
-        """Commit what is done while the partitions are still ours, then forget them."""
+        """Commit the acknowledged messages of an assignment that ends, then forget it."""
         with anyio.move_on_after(self.config.session_timeout_sec / 4):
-            await self._settled()
-        # One that is still held up would be sent with the next generation, be accepted, and take
-        # the group back.
+            await self._wait_for_commits()
+        # A delayed commit would be sent with the next generation. The brokers would accept it and
+        # move the group back.
         await self._cancel(list(self._commits.values()), consumer)
         with anyio.move_on_after(self.config.session_timeout_sec / 4):
-            self._begin(consumer, await self._ahead_of_the_group(consumer))
-            await self._settled()
+            self._start_commits(consumer, await self._ahead_of_the_group(consumer))
+            await self._wait_for_commits()
         await self._cancel(list(self._commits.values()), consumer)
         self.inbox.forget()
-        # The driver goes on fetching behind what was just forgotten until it has the new
-        # assignment. Were that taken in, its acknowledgement would move the group past messages
-        # that nobody has seen.
+        # Until the new assignment comes, the driver continues to fetch after the messages that were
+        # just forgotten. If these were delivered, their acknowledgement would move the group past
+        # messages that no member has processed.
         self.between_assignments = True
 
     async def _ahead_of_the_group(self, consumer: AIOKafkaConsumer) -> Mapping[TopicPartition, int]:
-        """What to commit unless others have gone further: a member that was shut out commits
-        without a generation, and is believed.
+        """Return the positions to commit that are above those of the group.
+
+        The brokers accept a commit without a generation from a member that was removed from the
+        group, even if it moves the group back.
         """
         try:
             return {
@@ -184,12 +193,12 @@ class GroupMember(SupervisedConsumer):
                 and position > (await consumer.committed(partition) or 0)
             }
         except DRIVER_ERRORS as error:
-            self._complain(error)
+            self._report_failed_commit(error)
             return {}
 
 
-def _own_commit_errors(consumer: AIOKafkaConsumer) -> None:
-    """Retrieve the errors of requests that go on when a commit is cancelled.
+def _retrieve_commit_errors(consumer: AIOKafkaConsumer) -> None:
+    """Retrieve the errors of requests that continue after their commit was cancelled.
 
     The driver shields such a request and forgets it, so asyncio would report its error as never
     retrieved.
@@ -197,21 +206,19 @@ def _own_commit_errors(consumer: AIOKafkaConsumer) -> None:
     coordinator = consumer._coordinator  # noqa: SLF001
     request = coordinator._do_commit_offsets  # noqa: SLF001
 
-    async def owned(*arguments: Any) -> None:
+    async def retrieving(*arguments: Any) -> None:
         task = asyncio.current_task()
         if task is not None:
             task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         await request(*arguments)
 
-    if not hasattr(request, "owned"):
-        owned.owned = True  # type: ignore[attr-defined]
-        coordinator._do_commit_offsets = owned  # noqa: SLF001
+    if not hasattr(request, "retrieves_errors"):
+        retrieving.retrieves_errors = True  # type: ignore[attr-defined]
+        coordinator._do_commit_offsets = retrieving  # noqa: SLF001
 
 
 class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
-    """What the driver calls when a group is shared out anew. Of a consumer that was replaced it
-    means nothing any more.
-    """
+    """The driver's callbacks at a rebalance; those of a replaced consumer have no effect."""
 
     def __init__(self, member: GroupMember, consumer: AIOKafkaConsumer) -> None:
         self._member = member
@@ -224,10 +231,9 @@ class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         if self._member.current is self._consumer:
             self._member.between_assignments = False
-        names = ", ".join(self._member.topics)
         logger.info(
-            "%d partitions of %s are read here",
+            "%d partitions of %s are assigned to this process",
             len(assigned),
-            names,
+            ", ".join(self._member.topics),
             extra={"action": "kafka_partitions_assigned"},
         )

@@ -1,4 +1,4 @@
-"""How far a group is in a topic."""
+"""Committed offsets of consumer groups, beside the ends of their topics."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -10,17 +10,17 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from flowkit_kafka._config import KafkaConfig
-from flowkit_kafka._driver_closing import close_consumer
-from flowkit_kafka._driver_start import start
+from flowkit_kafka._driver_lifecycle import close_consumer, start
 from flowkit_kafka._errors import DRIVER_ERRORS, translated
 from flowkit_kafka._topics import described
 
-_PAUSE_SEC = 0.2
+_RETRY_PAUSE_SEC = 0.2
 
 
-class Reader:
-    """Asks the brokers how far groups and topics are. Connects when it is first asked, and anew
-    after an error.
+class GroupOffsets:
+    """Reads the offsets of groups from the brokers.
+
+    Connects at the first request, and again after an error.
     """
 
     def __init__(self, servers: Sequence[str], config: KafkaConfig) -> None:
@@ -32,7 +32,7 @@ class Reader:
         self._lock = anyio.Lock()
 
     async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
-        """Per partition the first position that the group has to read, and the end.
+        """Return for each partition the next position of the group and the end.
 
         Raises:
             BusUnavailable: the brokers do not answer.
@@ -41,10 +41,12 @@ class Reader:
             try:
                 with anyio.fail_after(self._config.patience_sec):
                     await self._connect()
-                    return await self._patiently(topic, group)
+                    return await self._read_with_retries(topic, group)
             except DRIVER_ERRORS as error:
                 await self._disconnect()
-                raise translated(error, f"asking how far {group} is in {topic}") from error
+                raise translated(
+                    error, f"reading the offsets of group {group} in topic {topic}"
+                ) from error
             except BaseException:
                 await self._disconnect()
                 raise
@@ -53,33 +55,33 @@ class Reader:
         async with self._lock:
             await self._disconnect()
 
-    async def _patiently(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
-        # The first question for any group makes the brokers make the topic of the groups' offsets;
-        # until then nobody answers.
+    async def _read_with_retries(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
+        # At the first request for any group, the brokers create the topic of the groups' offsets.
+        # Until it exists, they answer with a retriable error.
         while True:
             try:
-                return await self._ask(topic, group)
+                return await self._read(topic, group)
             except KafkaError as error:
                 if not error.retriable:
                     raise
-                await anyio.sleep(_PAUSE_SEC)
+                await anyio.sleep(_RETRY_PAUSE_SEC)
 
-    async def _ask(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
-        there = (await described(self._admin, [topic])).get(topic)
-        if there is None:
+    async def _read(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
+        found = (await described(self._admin, [topic])).get(topic)
+        if found is None:
             return {}
-        partitions = [TopicPartition(topic, number) for number in range(there.partitions)]
-        # In this order: what a group commits is never above the end, unless messages were lost.
+        partitions = [TopicPartition(topic, number) for number in range(found.partitions)]
+        # In this order, a committed offset is never above the end, unless messages were lost.
         committed = await self._admin.list_consumer_group_offsets(group, partitions=partitions)
         oldest = await self._consumer.beginning_offsets(partitions)
         ends = await self._consumer.end_offsets(partitions)
-        found = {}
+        offsets = {}
         for partition in partitions:
             known = committed.get(partition)
-            found[partition.partition] = _range(
+            offsets[partition.partition] = _range(
                 -1 if known is None else known.offset, oldest[partition], ends[partition]
             )
-        return found
+        return offsets
 
     async def _connect(self) -> None:
         if self._stack is not None:
@@ -93,7 +95,7 @@ class Reader:
             self._admin = AIOKafkaAdminClient(**settings)
             stack.push_async_callback(self._close_admin, self._admin)
             await start(self._admin.start)
-            # Without a group and without partitions: it reads nothing and only knows whom to ask.
+            # Without a group and partitions: it reads no messages, it only finds the leaders.
             self._consumer = AIOKafkaConsumer(group_id=None, **settings)
             stack.push_async_callback(
                 close_consumer, self._consumer, self._config.close_timeout_sec
@@ -113,7 +115,8 @@ class Reader:
 
 
 def _range(committed: int, oldest: int, end: int) -> tuple[int, int]:
-    """From where to where a group reads. One without an offset in the partition begins with the
-    oldest message.
+    """Return the first and the last offset that a group has to read.
+
+    A group whose offset is not in the partition starts at the oldest message.
     """
     return (committed, end) if oldest <= committed <= end else (oldest, end)
