@@ -1,6 +1,4 @@
-"""Writes the part of ``docs/reference/cli.md`` that the verbs say themselves: ``python -m
-tests.cli.reference``.
-"""
+"""Generator of the verbs in ``docs/reference/cli.md``: ``python -m tests.cli.reference``."""
 
 import inspect
 import re
@@ -17,28 +15,29 @@ PAGE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 REGION = re.compile(r"(<!-- verbs -->\n).*?(<!-- end of verbs -->)", re.DOTALL)
 
 
-def renewed(page: str) -> str:
-    """The page with its verbs as they are now."""
+def regenerated(page: str) -> str:
+    """Return the page with its list of verbs replaced by the current one."""
     return REGION.sub(lambda found: f"{found[1]}\n{verbs()}\n{found[2]}", page)
 
 
 def verbs() -> str:
-    """Each verb with its usage, its help and its options, under the heading of its family."""
+    """Return each verb with its usage, help text and options, under the heading of its panel."""
     parts = []
-    family = ""
-    for panel, words, verb in VERBS:
-        if panel != family:
-            parts.append(f"## {panel}\n")
-            family = panel
-        parts.append("\n".join(section(words, verb)))
+    panel = ""
+    for verb in VERBS:
+        if verb.panel != panel:
+            parts.append(f"## {verb.panel}\n")
+            panel = verb.panel
+        parts.append("\n".join(section(verb.words, verb.run)))
     return "\n".join(parts)
 
 
-def section(words: str, verb: Callable[..., Any]) -> Iterator[str]:
-    given = inspect.signature(verb).parameters
+def section(words: str, run: Callable[..., Any]) -> Iterator[str]:
+    """Yield the lines of one verb."""
+    given = inspect.signature(run).parameters
     known = [
         (*get_args(hint), given[name].default)
-        for name, hint in get_type_hints(verb, include_extras=True).items()
+        for name, hint in get_type_hints(run, include_extras=True).items()
         if name in given
     ]
     arguments = [(info, default) for _, info, default in known if isinstance(info, ArgumentInfo)]
@@ -48,7 +47,7 @@ def section(words: str, verb: Callable[..., Any]) -> Iterator[str]:
     places = " ".join(info.metavar or "" for info, _ in arguments)
     yield f"### `flowkit {words}`\n"
     yield f"```text\nflowkit {words}{f' {places}' if places else ''} [OPTIONS]\n```\n"
-    yield f"{inspect.getdoc(verb)}\n"
+    yield f"{inspect.getdoc(run)}\n"
     yield "| | |\n| --- | --- |"
     for info, _ in arguments:
         yield f"| `{info.metavar}` | {cell(info.help)} |"
@@ -58,7 +57,7 @@ def section(words: str, verb: Callable[..., Any]) -> Iterator[str]:
 
 
 def name_of(info: OptionInfo) -> str:
-    """In an annotation typer takes what stands in the place of the default for the first name."""
+    """Return the names of an option. Typer reads the default of an annotation as its first name."""
     return " ".join(
         str(name)
         for name in (info.default, *(info.param_decls or ()))
@@ -67,7 +66,7 @@ def name_of(info: OptionInfo) -> str:
 
 
 def value(kind: Any, info: OptionInfo) -> str:
-    """What is given to an option: nothing to a switch."""
+    """Return the placeholder for the value of an option; a flag has none."""
     kinds = [one for one in (*get_args(kind), kind) if one is not type(None)]
     kinds += [one for part in kinds for one in get_args(part)]
     choices = next((one for one in kinds if isinstance(one, type) and issubclass(one, Enum)), None)
@@ -89,4 +88,4 @@ def cell(text: str | None) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(regenerated(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

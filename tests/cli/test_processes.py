@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flowkit.cli import _options as options
-from flowkit.cli._logging import JsonLines, OnceAMinute, is_wanted
+from flowkit.cli._log_output import DriverRateLimit, JsonLines, is_wanted
 from flowkit.config import CoordinatorConfig
 from tests.cli.conftest import Cli
 
@@ -276,7 +276,7 @@ def test_the_version_is_printed(cli: Cli):
 
 def test_a_driver_says_the_same_about_the_same_once_a_minute() -> None:
     now = 0.0
-    lines = OnceAMinute(lambda: now)
+    lines = DriverRateLimit(lambda: now)
 
     def shown(name: str, *args: object) -> bool:
         return lines.filter(

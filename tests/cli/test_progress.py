@@ -24,7 +24,7 @@ NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 def fed(progress: TaskProgress, *items: tuple[str | None, str, Any]) -> TaskProgress:
     for number, (node_id, status, data) in enumerate(items, start=1):
         kind = "progress" if status == "progress" else "status"
-        progress.take(
+        progress.apply(
             TaskEvent(
                 seq=number,
                 at=NOON + timedelta(seconds=number),

@@ -1,15 +1,15 @@
-"""The command line and its page in the documentation say the same."""
+"""The command line and its reference page agree."""
 
 import re
 
 from flowkit.cli._app import VERBS
 from tests.cli.conftest import Cli
-from tests.cli.reference import PAGE, renewed
+from tests.cli.reference import PAGE, regenerated
 
 
-def test_the_page_shows_the_verbs_as_they_are():
+def test_the_page_lists_the_current_verbs():
     page = PAGE.read_text(encoding="utf-8")
-    assert page == renewed(page), "run: python -m tests.cli.reference"
+    assert page == regenerated(page), "run: python -m tests.cli.reference"
 
 
 def test_every_verb_of_the_contract_is_there():
@@ -18,15 +18,15 @@ def test_every_verb_of_the_contract_is_there():
         " artifacts plugins doctor graph_check graph_show dlq_ls"
     )
     assert set(promised.replace("_", "-").split()) <= {
-        words.replace(" ", "-") for _, words, _ in VERBS
+        verb.words.replace(" ", "-") for verb in VERBS
     }
 
 
-def test_every_verb_explains_itself(cli: Cli):
-    for _, words, _ in VERBS:
-        result = cli(*words.split(), "--help")
+def test_every_verb_has_a_help_text(cli: Cli):
+    for verb in VERBS:
+        result = cli(*verb.words.split(), "--help")
         assert result.exit_code == 0
-        assert re.search(r"Usage:.* " + words, result.stdout), words
+        assert re.search(r"Usage:.* " + verb.words, result.stdout), verb.words
 
 
 def test_every_verb_that_prints_data_prints_json_too():

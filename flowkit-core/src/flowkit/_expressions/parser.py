@@ -29,44 +29,15 @@ from flowkit._expressions.values import INT_MAX
 MAX_BRACKETS = 64
 """How deep brackets may be nested."""
 LEVELS = {
-    "||": 1,
-    "&&": 2,
-    "==": 3,
-    "!=": 3,
-    "<": 3,
-    "<=": 3,
-    ">": 3,
-    ">=": 3,
-    "in": 3,
-    "+": 4,
-    "-": 4,
-    "*": 5,
-    "/": 5,
-    "%": 5,
+    symbol: level
+    for level, symbols in enumerate(("||", "&&", "== != < <= > >= in", "+ -", "* / %"), start=1)
+    for symbol in symbols.split()
 }
-"""Binary operators; those of a higher level bind more tightly."""
+"""Precedence of binary operators; those of a higher level bind more tightly."""
 MACROS = {"all": (2,), "exists": (2,), "exists_one": (2,), "map": (2, 3), "filter": (2,)}
 """How many arguments each macro takes."""
 RESERVED = frozenset(
-    {
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    }
+    ["as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "package", "namespace", "return", "var", "void", "while"]
 )
 
 
@@ -295,7 +266,7 @@ def _join(left: Node, operator: Token, right: Node) -> Node:
         return Chain(position, left, [(symbol, position, right)])
     else:
         left.rest.append((symbol, position, right))
-    left.take(right)
+    left.add_part(right)
     return left
 
 

@@ -25,9 +25,9 @@ class Node:
 
     def __post_init__(self) -> None:
         for part in self.parts():
-            self.take(part)
+            self.add_part(part)
 
-    def take(self, part: "Node") -> None:
+    def add_part(self, part: "Node") -> None:
         """Count a part that is below this node."""
         self.size += part.size
         self.depth = max(self.depth, part.depth + 1)

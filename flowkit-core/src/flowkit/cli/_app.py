@@ -1,6 +1,7 @@
-"""The verbs, put together."""
+"""The ``flowkit`` command with all its verbs."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -18,47 +19,58 @@ from flowkit.cli import (
 )
 from flowkit.cli._errors import Verbs
 
-HERE, PROCESSES, TASKS, FLOWS, INSTALLATION = (
-    "Here and now",
-    "Processes",
-    "Tasks",
-    "Flows",
-    "Installation",
-)
+LOCAL = "Without servers"
+PROCESSES = "Processes"
+TASKS = "Tasks"
+FLOWS = "Flows"
+INSTALLATION = "Installation"
 
-VERBS: list[tuple[str, str, Callable[..., Any]]] = [
-    (HERE, "demo", _demo.demo),
-    (HERE, "run", _run_verbs.run),
-    (PROCESSES, "coordinator", _service_verbs.coordinator),
-    (PROCESSES, "worker", _service_verbs.worker),
-    (TASKS, "submit", _run_verbs.submit),
-    (TASKS, "ls", _query_verbs.ls),
-    (TASKS, "show", _query_verbs.show),
-    (TASKS, "watch", _query_verbs.watch),
-    (TASKS, "explain", _query_verbs.explain),
-    (TASKS, "artifacts", _query_verbs.artifacts),
-    (TASKS, "cancel", _change_verbs.cancel),
-    (TASKS, "pause", _change_verbs.pause),
-    (TASKS, "resume", _change_verbs.resume),
-    (TASKS, "retry", _change_verbs.retry),
-    (TASKS, "dlq ls", _dead_letter_verbs.ls),
-    (TASKS, "dlq show", _dead_letter_verbs.show),
-    (TASKS, "dlq retry", _dead_letter_verbs.retry),
-    (TASKS, "dlq drop", _dead_letter_verbs.drop),
-    (FLOWS, "graph check", _graph_verbs.check),
-    (FLOWS, "graph show", _graph_verbs.show),
-    (INSTALLATION, "plugins", _installation_verbs.plugins),
-    (INSTALLATION, "doctor", _installation_verbs.doctor),
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """A command of the command line."""
+
+    panel: str
+    """Heading under which ``flowkit --help`` lists it."""
+    words: str
+    """Words to type after ``flowkit``."""
+    run: Callable[..., Any]
+
+
+VERBS = [
+    Verb(LOCAL, "demo", _demo.demo),
+    Verb(LOCAL, "run", _run_verbs.run),
+    Verb(PROCESSES, "coordinator", _service_verbs.coordinator),
+    Verb(PROCESSES, "worker", _service_verbs.worker),
+    Verb(TASKS, "submit", _run_verbs.submit),
+    Verb(TASKS, "ls", _query_verbs.ls),
+    Verb(TASKS, "show", _query_verbs.show),
+    Verb(TASKS, "watch", _query_verbs.watch),
+    Verb(TASKS, "explain", _query_verbs.explain),
+    Verb(TASKS, "artifacts", _query_verbs.artifacts),
+    Verb(TASKS, "cancel", _change_verbs.cancel),
+    Verb(TASKS, "pause", _change_verbs.pause),
+    Verb(TASKS, "resume", _change_verbs.resume),
+    Verb(TASKS, "retry", _change_verbs.retry),
+    Verb(TASKS, "dlq ls", _dead_letter_verbs.ls),
+    Verb(TASKS, "dlq show", _dead_letter_verbs.show),
+    Verb(TASKS, "dlq retry", _dead_letter_verbs.retry),
+    Verb(TASKS, "dlq drop", _dead_letter_verbs.drop),
+    Verb(FLOWS, "graph check", _graph_verbs.check),
+    Verb(FLOWS, "graph show", _graph_verbs.show),
+    Verb(INSTALLATION, "plugins", _installation_verbs.plugins),
+    Verb(INSTALLATION, "doctor", _installation_verbs.doctor),
 ]
 
-GROUPS = {"dlq": "Work that was given up.", "graph": "Check and draw flows."}
+GROUPS = {"dlq": "List, retry and drop dead letters.", "graph": "Check and draw flows."}
 
-HELP = """Run flows, and look after them.
-
-Stores and buses are given as addresses: --db and --bus, or db and bus in the file of --config, or FLOWKIT_DB and FLOWKIT_BUS.
-
-The exit status is 0 if all is done, 1 if the task failed, 2 if the command, a configuration or a graph is wrong.
-"""
+HELP = (
+    "Run flows and manage tasks.\n\n"
+    "The store and the bus are addresses. Give them with --db and --bus, with db and bus in the"
+    " --config file, or with FLOWKIT_DB and FLOWKIT_BUS.\n\n"
+    "Exit status: 0 for success, 1 if the task failed, 2 if the command, the configuration or the"
+    " graph is invalid.\n"
+)
 
 
 def _print_version(wanted: bool) -> None:
@@ -79,7 +91,7 @@ def _options(
 
 
 def make_app() -> typer.Typer:
-    """The command line."""
+    """Build the command line from ``VERBS``."""
     made = typer.Typer(
         cls=Verbs,
         help=HELP,
@@ -89,16 +101,15 @@ def make_app() -> typer.Typer:
     )
     made.callback(help=HELP)(_options)
     groups: dict[str, typer.Typer] = {}
-    for panel, words, verb in VERBS:
-        group, _, name = words.rpartition(" ")
+    for verb in VERBS:
+        group, _, name = verb.words.rpartition(" ")
         if group and group not in groups:
             groups[group] = typer.Typer(
                 help=GROUPS[group], no_args_is_help=True, rich_markup_mode="markdown"
             )
-            made.add_typer(groups[group], name=group, rich_help_panel=panel)
-        (groups[group] if group else made).command(name, rich_help_panel=None if group else panel)(
-            verb
-        )
+            made.add_typer(groups[group], name=group, rich_help_panel=verb.panel)
+        owner, panel = (groups[group], None) if group else (made, verb.panel)
+        owner.command(name, rich_help_panel=panel)(verb.run)
     return made
 
 

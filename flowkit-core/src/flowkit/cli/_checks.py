@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 
 from flowkit._runtime.worker_sessions import watch_heartbeats
-from flowkit.cli._logging import LastWords
+from flowkit.cli._log_output import LastWarning
 from flowkit.clock import SystemClock
 from flowkit.config import CoordinatorConfig
 from flowkit.errors import FlowKitError
@@ -87,7 +87,7 @@ async def check_store(
                 results += await check_workers(store, SystemClock())
             return results
 
-    return await _asked("store", ask, patience_sec)
+    return await _check_server("store", ask, patience_sec)
 
 
 async def check_workers(store: Store, clock: Clock) -> Sequence[CheckResult]:
@@ -123,19 +123,20 @@ async def check_bus(
         async with plugins.open_bus(cfg.bus_address(), cfg) as bus:
             return await bus.check(topics)
 
-    return await _asked("bus", ask, patience_sec)
+    return await _check_server("bus", ask, patience_sec)
 
 
-async def _asked(
+async def _check_server(
     name: str, ask: Callable[[], Awaitable[Sequence[CheckResult]]], patience_sec: float
 ) -> Sequence[CheckResult]:
-    heard = LastWords()
-    remedy = "see that the server runs, and that this address is right"
+    """Return the server's own checks, or one failed check if it does not answer in time."""
+    warning = LastWarning()
+    remedy = "check that the server is running and that the address is correct"
     try:
-        with heard.listening(), anyio.fail_after(patience_sec):
+        with warning.attached(), anyio.fail_after(patience_sec):
             return await ask()
     except TimeoutError:
-        last = f"; last heard: {heard.said}" if heard.said else ""
+        last = f"; last warning: {warning.text}" if warning.text else ""
         return [CheckResult(name, False, f"did not answer within {patience_sec:g} s{last}", remedy)]
     except FlowKitError as error:
         return [CheckResult(name, False, str(error), remedy)]

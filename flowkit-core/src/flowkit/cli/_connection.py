@@ -9,7 +9,7 @@ import anyio
 import typer
 
 from flowkit._user_code.exit_requests import report_exit
-from flowkit.cli._logging import log_verb
+from flowkit.cli._log_output import log_verb
 from flowkit.client import Client
 from flowkit.config import CommonConfig, CoordinatorConfig
 from flowkit.errors import ConfigError

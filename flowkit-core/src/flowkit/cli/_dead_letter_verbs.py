@@ -10,7 +10,7 @@ from flowkit._dead_letters.redrive import Redriven
 from flowkit._text.redaction import printable
 from flowkit.cli import _options as options
 from flowkit.cli._connection import connected, run_async
-from flowkit.cli._errors import USAGE, complain
+from flowkit.cli._errors import USAGE, print_error
 from flowkit.cli._output import compact, console, print_json, table, time_text
 from flowkit.client import Client
 from flowkit.protocols import LETTER_KINDS, DamagedRecord, DeadLetter, utc
@@ -102,7 +102,7 @@ def show(
 
     letters = run_async(main)
     if not letters:
-        complain(f"there is no dead letter {letter_id!r}")
+        print_error(f"there is no dead letter {letter_id!r}")
         raise typer.Exit(USAGE)
     if as_json:
         print_json(as_dict(letters[0]))

@@ -13,7 +13,7 @@ from flowkit.cli._connection import run_async
 from flowkit.cli._embedded import in_memory
 from flowkit.cli._errors import task_exit
 from flowkit.cli._live_view import follow
-from flowkit.cli._logging import log_run
+from flowkit.cli._log_output import log_run
 from flowkit.cli._output import console, print_end, print_json_line
 from flowkit.cli._timeline import draw, spans
 from flowkit.config import CoordinatorConfig, WorkerConfig

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from flowkit.cli._loader import LoadedFlow
-from flowkit.cli._logging import log_run
+from flowkit.cli._log_output import log_run
 from flowkit.config import CoordinatorConfig, WorkerConfig
 from flowkit.coordinator import Coordinator
 from flowkit.errors import ConfigError

@@ -26,7 +26,7 @@ class Verbs(TyperGroup):
             if not all(isinstance(one, FlowKitError) for one in raised):
                 raise
             for one in raised:
-                complain(*lines_of(one))
+                print_error(*lines_of(one))
             raise typer.Exit(USAGE) from None
 
 
@@ -52,7 +52,7 @@ def lines_of(error: BaseException) -> Sequence[str]:
     return [f"{where}: {error}" if where else str(error)]
 
 
-def complain(first: str, *more: str) -> None:
+def print_error(first: str, *more: str) -> None:
     """Write a message to stderr."""
     typer.secho(printable(redacted(f"error: {first}"), lines=True), fg=typer.colors.RED, err=True)
     for line in more:

@@ -11,7 +11,7 @@ from flowkit.cli._errors import USAGE
 from flowkit.cli._loader import load_flow
 from flowkit.cli._output import console, print_json
 from flowkit.errors import GraphError
-from flowkit.graph._drawing import to_dot, to_mermaid, tree_lines
+from flowkit.graph._diagrams import to_dot, to_mermaid, tree_lines
 from flowkit.plugins import Plugins
 
 

@@ -42,7 +42,7 @@ async def follow(
         closing(client.watch(task_id)) as events,
     ):
         async for event in events:
-            progress.take(event)
+            progress.apply(event)
             if notice is not None:
                 notice(event)
             if not quiet and not live:

@@ -10,17 +10,10 @@ from flowkit.cli._output import skipped_text
 from flowkit.protocols import ArtifactStore
 from flowkit.task import NodeStatus, TaskEvent
 
-FIRST_SHOWN = (
-    "running",
-    "cancelling",
-    "failed",
-    "deferred",
-    "paused",
-    "finished",
-    "cancelled",
-    "queued",
-    "skipped",
+DISPLAY_ORDER = (
+    ["running", "cancelling", "failed", "deferred", "paused", "finished", "cancelled", "queued", "skipped"]
 )
+"""Statuses, the most interesting first: their nodes are shown if there is no room for all."""
 PAGE = 500
 
 
@@ -40,7 +33,7 @@ class NodeProgress:
     changed: int = 0
     """The number of the event that changed its status last."""
 
-    def take(self, event: TaskEvent) -> None:
+    def apply(self, event: TaskEvent) -> None:
         """Follow an event of this node."""
         data: dict[str, Any] = event.data if isinstance(event.data, dict) else {}
         if event.kind == "progress":
@@ -96,11 +89,11 @@ class TaskProgress:
     def of(cls, node_ids: Iterable[str]) -> "TaskProgress":
         return cls({node_id: NodeProgress(node_id) for node_id in node_ids})
 
-    def take(self, event: TaskEvent) -> None:
+    def apply(self, event: TaskEvent) -> None:
         """Follow an event."""
         self.began_at = self.began_at or event.at
         if event.node_id is not None:
-            self.nodes[event.node_id].take(event)
+            self.nodes[event.node_id].apply(event)
         elif event.kind == "status" and event.status is not None:
             self.status, self.note = event.status, str(event.data or "")
 
@@ -115,7 +108,7 @@ class TaskProgress:
         if len(self.nodes) <= limit:
             return list(self.nodes.values())
         chosen = sorted(
-            self.nodes.values(), key=lambda node: (FIRST_SHOWN.index(node.status), -node.changed)
+            self.nodes.values(), key=lambda node: (DISPLAY_ORDER.index(node.status), -node.changed)
         )[:limit]
         names = {node.node_id for node in chosen}
         return [node for node in self.nodes.values() if node.node_id in names]

@@ -14,7 +14,7 @@ from flowkit._text.redaction import printable
 from flowkit.cli import _options as options
 from flowkit.cli._connection import connected, run_async
 from flowkit.cli._embedded import embedded, handlers_for
-from flowkit.cli._errors import complain, task_exit
+from flowkit.cli._errors import print_error, task_exit
 from flowkit.cli._live_view import follow
 from flowkit.cli._loader import LoadedFlow, load_flow, load_handlers
 from flowkit.cli._output import console, print_end, print_json
@@ -49,8 +49,9 @@ def run(
     plugins = Plugins()
     flow = load_flow(file, plugins)
     served = handlers_for(flow, load_handlers(handlers or ()), plugins)
+    values = options.read_params(params)
     view = run_async(
-        lambda: _run(flow, served, plugins, options.read_params(params), timeout, as_json)
+        lambda: _run(flow, served, plugins, params=values, timeout=timeout, quiet=as_json)
     )
     _end(view, as_json, stored=False)
 
@@ -59,6 +60,7 @@ async def _run(
     flow: LoadedFlow,
     served: dict[str, Any],
     plugins: Plugins,
+    *,
     params: dict[str, Any] | None,
     timeout: float | None,
     quiet: bool,
@@ -87,12 +89,12 @@ def _interrupts(stop: Callable[[], None]) -> Iterator[None]:
     def on_signal(number: signal.Signals) -> None:
         stop()
 
-    def announce(number: signal.Signals) -> None:
-        typer.echo(
-            "interrupted: the task is being cancelled; interrupt again to end at once", err=True
-        )
+    def print_notice(number: signal.Signals) -> None:
+        typer.echo("interrupted: cancelling the task; interrupt again to exit at once", err=True)
 
-    with signals_received(on_signal, on_first_signal=announce, patience_sec=CANCEL_PATIENCE_SEC):
+    with signals_received(
+        on_signal, on_first_signal=print_notice, patience_sec=CANCEL_PATIENCE_SEC
+    ):
         yield
 
 
@@ -150,7 +152,7 @@ def submit(
             if not wait:
                 return None
             async with anyio.create_task_group() as group:
-                group.start_soon(_name_unserved, client, flow)
+                group.start_soon(_warn_of_unserved_roles, client, flow)
                 view = await _follow(client, created, timeout, as_json)
                 group.cancel_scope.cancel()
             return view
@@ -160,7 +162,7 @@ def submit(
         _end(view, as_json)
 
 
-async def _name_unserved(client: TaskVerbs, flow: LoadedFlow) -> None:
+async def _warn_of_unserved_roles(client: TaskVerbs, flow: LoadedFlow) -> None:
     """Warn of roles that no living worker has.
 
     Roles that no session names are known at once. For the others, the next heartbeat of their
@@ -204,7 +206,7 @@ async def _follow(client: TaskVerbs, task_id: str, timeout: float | None, quiet:
         return await follow(client, task_id, console(stderr=True), quiet=quiet)
     view = await client.get_task(task_id)
     busy = [node.node_id for node in view.nodes.values() if not node.status.terminal]
-    complain(
+    print_error(
         f"task {task_id} has not ended after {timeout:g} s; still open:"
         f" {', '.join(busy[:5])}{', …' if len(busy) > 5 else ''}"
     )

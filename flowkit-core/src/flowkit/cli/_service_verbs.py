@@ -15,7 +15,7 @@ from flowkit.cli import _options as options
 from flowkit.cli._connection import require_store, run_async, warn_of_memory
 from flowkit.cli._errors import USAGE
 from flowkit.cli._loader import load_handlers
-from flowkit.cli._logging import Level, log_service
+from flowkit.cli._log_output import Level, log_service
 from flowkit.config import CommonConfig, CoordinatorConfig, WorkerConfig
 from flowkit.coordinator import Coordinator
 from flowkit.errors import ConfigError, FlowKitError

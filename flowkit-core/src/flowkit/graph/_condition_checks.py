@@ -73,7 +73,7 @@ def check_nodes_read(
                 if found is None:
                     faults.add(
                         node.node_id,
-                        f"{said}, which is not in the graph{faults.instead(target, index)}",
+                        f"{said}, which is not in the graph{faults.suggestion(target, index)}",
                     )
                 elif found not in links.into[place]:
                     indirect.setdefault(place, {})[found] = said

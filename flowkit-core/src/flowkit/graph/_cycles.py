@@ -3,7 +3,7 @@
 from flowkit.graph._plan import topological_order
 
 
-def tangles(parents: list[list[int]]) -> list[set[int]]:
+def cyclic_components(parents: list[list[int]]) -> list[set[int]]:
     """The largest sets of nodes in which each waits for each (Kosaraju's two walks, without
     recursion).
     """

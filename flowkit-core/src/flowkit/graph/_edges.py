@@ -32,7 +32,7 @@ class Links:
     into: list[dict[int, Link]]
 
 
-def link(
+def collect_links(
     faults: Faults,
     document: GraphDocument,
     index: Mapping[str, int],
@@ -45,23 +45,23 @@ def link(
     ``unreadable`` are the names of nodes that have faults of their own: edges to them are left out
     silently.
     """
-    linker = _Linker(faults, index, unreadable, [{} for _ in document.nodes])
+    collector = _LinkCollector(faults, index, unreadable, [{} for _ in document.nodes])
     for place, node in enumerate(document.nodes):
         for name in node.depends_on:
-            linker.depend(place, node, name)
+            collector.depend(place, node, name)
     for written, edges in (("edges", document.edges), ("edges_ex", document.edges_ex)):
         for number, edge in enumerate(edges):
-            linker.join(f"{written}[{number}]", edge)
+            collector.join(f"{written}[{number}]", edge)
     for place, node in enumerate(document.nodes):
         for name in node.routing.on_success:
-            linker.route(place, node, "on_success", name)
+            collector.route(place, node, "on_success", name)
         for name in node.routing.on_failure:
-            linker.route(place, node, "on_failure", name)
-    return Links(linker.into)
+            collector.route(place, node, "on_failure", name)
+    return Links(collector.into)
 
 
 @dataclass(frozen=True, slots=True)
-class _Linker:
+class _LinkCollector:
     faults: Faults
     index: Mapping[str, int]
     unreadable: Collection[str]
@@ -114,12 +114,12 @@ class _Linker:
     def _find(self, name: str, node_id: str | None, said: str) -> int | None:
         place = self.index.get(name)
         if place is None and name not in self.unreadable:
-            hint = self.faults.instead(name, self.index, NOT_THERE)
+            hint = self.faults.suggestion(name, self.index, NOT_THERE)
             self.faults.add(node_id, f"{said} {short(name)}, which is not in the graph{hint}")
         return place
 
 
-def unite(document: GraphDocument, links: Links) -> GraphDocument:
+def normalized(document: GraphDocument, links: Links) -> GraphDocument:
     """The document in its one form: plain edges in ``depends_on``, streaming ones in ``edges``,
     each said once.
     """

@@ -3,7 +3,6 @@ saved for further checks.
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -24,22 +23,7 @@ from flowkit.graph._models import (
 
 NOT_YET = frozenset({"map"})
 RUNTIME_FIELDS = frozenset(
-    {
-        "status",
-        "attempt",
-        "attempts",
-        "worker_id",
-        "started_at",
-        "finished_at",
-        "next_retry_at",
-        "error",
-        "result",
-        "metrics",
-        "progress",
-        "reason_code",
-        "lease",
-        "token",
-    }
+    ["status", "attempt", "attempts", "worker_id", "started_at", "finished_at", "next_retry_at", "error", "result", "metrics", "progress", "reason_code", "lease", "token"]
 )
 
 _PARTS: dict[str, type[BaseModel]] = {
@@ -51,7 +35,7 @@ _PARTS: dict[str, type[BaseModel]] = {
 }
 
 
-def complain(
+def add_model_faults(
     faults: Faults, error: ValidationError, ids: list[str | None], known_bad: Collection[Path]
 ) -> None:
     """Turn each complaint of the models into a fault of the node it is about, save those about
@@ -88,7 +72,7 @@ def _sentence(faults: Faults, item: ErrorDetails, path: Path, inside: Path | Non
     if kind == "literal_error":
         expected = str(item.get("ctx", {}).get("expected", "")).replace("'", "")
         words = expected.replace(" or ", ", ").split(", ")
-        near = faults.instead(value, words) if isinstance(value, str) else ""
+        near = faults.suggestion(value, words) if isinstance(value, str) else ""
         return f"{place(path)} must be {' or '.join(map(repr, words))}, not {short(value)}{near}"
     return refusal(item, path)
 
@@ -144,7 +128,7 @@ def _unknown_field(faults: Faults, path: Path, inside: Path | None) -> str:
         return f"there is no field {short(word)}{where}; it belongs in {owner!r}"
     return (
         "there is no field"
-        f" {short(word)}{where}{faults.instead(word, fields, 'the fields are ' + ', '.join(fields))}"
+        f" {short(word)}{where}{faults.suggestion(word, fields, 'the fields are ' + ', '.join(fields))}"
     )
 
 
@@ -178,54 +162,3 @@ _SAYINGS: dict[str, Callable[[_Context], str]] = {
 
 def _number(limit: float) -> str:
     return str(int(limit)) if limit == int(limit) else str(limit)
-
-
-@dataclass(slots=True)
-class Salvaged:
-    """What is left of a document without what the models refuse."""
-
-    rest: dict[str, Any]
-    whole: list[int]
-    """The places of the nodes of which nothing was left out but fields that do not exist."""
-    linked: bool
-    """Nothing that says what follows on what was left out."""
-
-
-def salvage(error: ValidationError, document: dict[str, Any]) -> Salvaged:
-    """The document without the fields, nodes and edges that the models refuse."""
-    nodes: dict[int, dict[str, Any] | None] = {}
-    partial: set[int] = set()
-    dropped: dict[str, set[int]] = {"edges": set(), "edges_ex": set()}
-    rest = dict(document)
-    linked = True
-    for item in error.errors(include_url=False, include_context=False, include_input=False):
-        path = item["loc"]
-        field, number = path[0], path[1] if len(path) > 1 else None
-        if not isinstance(number, int):
-            rest.pop(str(field), None)
-            linked &= field not in dropped
-        elif field in dropped:
-            dropped[str(field)].add(number)
-            linked = False
-        elif len(path) == 2 or path[2] == "node_id":
-            nodes[number] = None
-            linked = False
-        elif (node := nodes.setdefault(number, dict(document["nodes"][number]))) is not None:
-            node.pop(str(path[2]), None)
-            node.setdefault("type", "unknown")
-            if item["type"] != "extra_forbidden" or len(path) > 3:
-                partial.add(number)
-                linked &= path[2] not in ("depends_on", "routing")
-    whole = []
-    if "nodes" in rest:
-        kept = [(number, nodes.get(number, node)) for number, node in enumerate(rest["nodes"])]
-        rest["nodes"] = [node for _, node in kept if node is not None]
-        whole = [
-            place
-            for place, (number, _) in enumerate(pair for pair in kept if pair[1] is not None)
-            if number not in partial
-        ]
-    for field, numbers in dropped.items():
-        if field in rest and numbers:
-            rest[field] = [edge for number, edge in enumerate(rest[field]) if number not in numbers]
-    return Salvaged(rest, whole, linked)

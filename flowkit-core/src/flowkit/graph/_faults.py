@@ -23,7 +23,7 @@ class Faults:
         """Note a fault; the same one twice is one."""
         self.found[Fault(node_id, message)] = None
 
-    def instead(self, word: str, known: Collection[str], otherwise: str = "") -> str:
+    def suggestion(self, word: str, known: Collection[str], otherwise: str = "") -> str:
         """The end of a sentence about an unknown word: a similar known one, or else what to do."""
         if known and len(word) <= 200 and self._comparisons < MAX_COMPARISONS:
             self._comparisons += len(known)

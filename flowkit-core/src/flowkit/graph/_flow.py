@@ -22,20 +22,20 @@ class Flow(Generic[P]):
         self, describe: Callable[..., None], *, on_node_failure: str, deadline_sec: float | None
     ) -> None:
         if isinstance(describe, type) or not callable(describe):
-            raise _wrong(describe, "is no function; write a flow as def name(g): ...")
+            raise _flow_error(describe, "is no function; write a flow as def name(g): ...")
         if iscoroutinefunction(describe) or isasyncgenfunction(describe):
-            raise _wrong(
+            raise _flow_error(
                 describe,
                 "is an async function; describing a graph waits for nothing, so write it with def",
             )
         if isgeneratorfunction(describe):
-            raise _wrong(
+            raise _flow_error(
                 describe, "yields; add nodes to the graph that it is given, and return nothing"
             )
         try:
             signature(describe).bind_partial(None)
         except TypeError:
-            raise _wrong(describe, "takes no graph; write it as def name(g): ...") from None
+            raise _flow_error(describe, "takes no graph; write it as def name(g): ...") from None
         self._describe = describe
         self._on_node_failure = on_node_failure
         self._deadline_sec = deadline_sec
@@ -47,7 +47,7 @@ class Flow(Generic[P]):
         try:
             signature(self._describe).bind(graph, *args, **kwargs)
         except TypeError as error:
-            raise _wrong(self._describe, f"cannot be called like this: {error}") from None
+            raise _flow_error(self._describe, f"cannot be called like this: {error}") from None
         self._describe(graph, *args, **kwargs)
         return graph
 
@@ -57,7 +57,7 @@ class Flow(Generic[P]):
         return describe()
 
 
-def _wrong(describe: Any, fault: str) -> TypeError:
+def _flow_error(describe: Any, fault: str) -> TypeError:
     """Return the error of a flow that is not written, or not called, as it can be; it names the
     file and the line of a function.
     """

@@ -102,18 +102,12 @@ class NodeIO(DocumentPart):
         )
 
 
-# One for all nodes, as pydantic copies a default that is a model for each: that would be most of
-# the time that reading a graph takes.
-_DEFAULT_RETRY_POLICY, _DEFAULT_TIMEOUTS, _DEFAULT_ROUTING, _DEFAULT_IO = (
-    RetryPolicy(),
-    Timeouts(),
-    Routing(),
-    NodeIO(),
-)
-
-
-_NO_IO = NodeIO()
-"""Shared: pydantic would make a deep copy of a default that holds a dict, for every node."""
+# Shared by all nodes. Pydantic would copy a default that is a model for each node, and these copies
+# would take most of the time that parsing a graph takes.
+_DEFAULT_RETRY_POLICY = RetryPolicy()
+_DEFAULT_TIMEOUTS = Timeouts()
+_DEFAULT_ROUTING = Routing()
+_DEFAULT_IO = NodeIO()
 
 
 class NodeSpec(DocumentPart):

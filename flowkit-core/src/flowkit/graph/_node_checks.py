@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator
 from flowkit._json.values import short
 from flowkit.graph._condition_checks import check_conditions
 from flowkit.graph._conditions import NodesRead
-from flowkit.graph._cycles import tangles
+from flowkit.graph._cycles import cyclic_components
 from flowkit.graph._edges import NOT_THERE, Links
 from flowkit.graph._faults import Faults
 from flowkit.graph._models import COORDINATOR_FUNCTION, GraphDocument, NodeSpec
@@ -64,7 +64,7 @@ def _check_call(faults: Faults, node: NodeSpec, functions: Collection[str] | Non
         )
     elif functions is not None and io.fn not in functions:
         known = sorted(functions)
-        hint = faults.instead(io.fn, known)
+        hint = faults.suggestion(io.fn, known)
         faults.add(
             name,
             f"io.fn: nobody registered a function {short(io.fn)}{hint}; there are"
@@ -122,7 +122,7 @@ def check_references(faults: Faults, nodes: Collection[NodeSpec], known: Collect
             _named(node) if node.io.input_adapter is not None or node.io.fn is not None else ()
         ):
             if target not in known:
-                hint = faults.instead(target, known, NOT_THERE)
+                hint = faults.suggestion(target, known, NOT_THERE)
                 faults.add(
                     node.node_id, f"{field} reads {short(target)}, which is not in the graph{hint}"
                 )
@@ -258,7 +258,7 @@ def _check_stream(faults: Faults, source: NodeSpec, node: NodeSpec, *, routed: b
 def check_cycles(faults: Faults, document: GraphDocument, links: Links) -> None:
     """Name a cycle in every group of nodes that wait for each other."""
     parents = [list(above) for above in links.into]
-    for group in tangles(parents):
+    for group in cyclic_components(parents):
         walk: dict[int, None] = {}
         node = min(group)
         while node not in walk:

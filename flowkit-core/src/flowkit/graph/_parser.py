@@ -11,8 +11,8 @@ from pydantic_core import to_json
 from flowkit._json.values import Path, TooLarge, clean, is_plain, kind_of, place
 from flowkit.errors import Fault, GraphError
 from flowkit.graph._condition_checks import check_nodes_read
-from flowkit.graph._edges import link, unite
-from flowkit.graph._fault_texts import Salvaged, complain, salvage
+from flowkit.graph._edges import collect_links, normalized
+from flowkit.graph._fault_texts import add_model_faults
 from flowkit.graph._faults import Faults
 from flowkit.graph._limits import GraphLimits, levels
 from flowkit.graph._models import GraphDocument
@@ -23,6 +23,7 @@ from flowkit.graph._node_checks import (
     check_references,
     index_of,
 )
+from flowkit.graph._valid_parts import ValidParts, valid_parts
 
 _DOCUMENT: TypeAdapter[GraphDocument] = TypeAdapter(GraphDocument)
 _MOST_KEPT = 128
@@ -93,7 +94,7 @@ def restore_document(data: bytes) -> GraphDocument:
     """
     document = _DOCUMENT.validate_json(data)
     faults = Faults()
-    return unite(document, link(faults, document, index_of(faults, document.nodes)))
+    return normalized(document, collect_links(faults, document, index_of(faults, document.nodes)))
 
 
 def _cleaned(faults: Faults, source: Any, limits: GraphLimits) -> tuple[Any, set[Path]]:
@@ -168,14 +169,14 @@ def _all_faults(
 ) -> list[Fault]:
     """Those the models see, and those in what remains when the fields they refuse are left out."""
     ids = _written_ids(source)
-    complain(faults, error, ids, bad_values)
-    salvaged = salvage(error, source)
+    add_model_faults(faults, error, ids, bad_values)
+    parts = valid_parts(error, source)
     try:
-        document = _DOCUMENT.validate_json(to_json(salvaged.rest))
+        document = _DOCUMENT.validate_json(to_json(parts.rest))
     except ValidationError:
         return faults.in_order(filter(None, ids))
-    _check_salvaged(
-        faults, document, salvaged, {node_id for node_id in ids if node_id is not None}, functions
+    _check_parts(
+        faults, document, parts, {node_id for node_id in ids if node_id is not None}, functions
     )
     return faults.in_order(filter(None, ids))
 
@@ -186,33 +187,31 @@ def _check(
     index = index_of(faults, document.nodes)
     conditions = check_nodes(faults, document.nodes, functions)
     check_references(faults, document.nodes, index)
-    links = link(faults, document, index)
+    links = collect_links(faults, document, index)
     check_links(faults, document, links)
     check_nodes_read(faults, document, links, index, conditions)
     if any(links.into):
         check_cycles(faults, document, links)
-    return document if faults.found else unite(document, links)
+    return document if faults.found else normalized(document, links)
 
 
-def _check_salvaged(
+def _check_parts(
     faults: Faults,
     document: GraphDocument,
-    salvaged: Salvaged,
+    parts: ValidParts,
     written: set[str],
     functions: Collection[str] | None,
 ) -> None:
-    """What needs every edge, or a whole node, is left aside where these are not: it would complain
+    """What needs every edge, or a whole node, is left aside where these are not: it would add_model_faults
     of what was left out.
     """
     index = index_of(faults, document.nodes)
-    conditions = check_nodes(
-        faults, [document.nodes[number] for number in salvaged.whole], functions
-    )
+    conditions = check_nodes(faults, [document.nodes[number] for number in parts.whole], functions)
     check_references(faults, document.nodes, written)
-    links = link(faults, document, index, unreadable=written - index.keys())
-    if salvaged.linked:
-        check_links(faults, document, links, only=salvaged.whole)
-        check_nodes_read(faults, document, links, index, conditions, only=salvaged.whole)
+    links = collect_links(faults, document, index, unreadable=written - index.keys())
+    if parts.linked:
+        check_links(faults, document, links, only=parts.whole)
+        check_nodes_read(faults, document, links, index, conditions, only=parts.whole)
     check_cycles(faults, document, links)
 
 

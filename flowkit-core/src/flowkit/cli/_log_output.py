@@ -90,20 +90,20 @@ def _indented(text: str) -> str:
     )
 
 
-class LastWords(logging.Handler):
+class LastWarning(logging.Handler):
     """Shows nothing, and remembers the last complaint: a driver that cannot connect often says why
     nowhere else.
     """
 
-    said = ""
+    text = ""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno >= logging.WARNING:
-            self.said = printable(redacted(record.getMessage()))
+            self.text = printable(redacted(record.getMessage()))
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Listen to all loggers."""
+    def attached(self) -> Iterator[None]:
+        """Attach this handler to the root logger for the duration of the block."""
         root = logging.getLogger()
         root.addHandler(self)
         try:
@@ -112,7 +112,7 @@ class LastWords(logging.Handler):
             root.removeHandler(self)
 
 
-class OnceAMinute(logging.Filter):
+class DriverRateLimit(logging.Filter):
     """Lets a driver say the same about the same once a minute: while a server is away, drivers log
     each of their tries.
     """
@@ -136,7 +136,7 @@ class OnceAMinute(logging.Filter):
         return True
 
 
-class ToStderr(logging.StreamHandler[TextIO]):
+class StderrHandler(logging.StreamHandler[TextIO]):
     """Writes to what ``sys.stderr`` is at the moment: a live display puts itself there, so that
     lines go above it.
     """
@@ -192,10 +192,10 @@ def log_run() -> None:
 
 def _log(levels: dict[str, int], formatter: logging.Formatter) -> None:
     """Log to stderr what :func:`is_wanted`."""
-    handler = ToStderr()
+    handler = StderrHandler()
     handler.setFormatter(formatter)
     handler.addFilter(lambda record: is_wanted(record, levels))
-    handler.addFilter(OnceAMinute())
+    handler.addFilter(DriverRateLimit())
     logging.basicConfig(level=min(*levels.values(), logging.WARNING), handlers=[handler])
 
 

@@ -1,7 +1,7 @@
 """Graphs as pictures."""
 
 from flowkit.graph import Graph
-from flowkit.graph._drawing import to_dot, to_mermaid, tree_lines
+from flowkit.graph._diagrams import to_dot, to_mermaid, tree_lines
 
 GRAPH = Graph.parse(
     {

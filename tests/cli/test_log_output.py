@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flowkit.cli._logging import JsonLines, PlainLines, ToStderr
+from flowkit.cli._log_output import JsonLines, PlainLines, StderrHandler
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster
 
@@ -100,7 +100,7 @@ FORMATTERS = {"text": PlainLines("%(levelname)s %(message)s"), "json": JsonLines
 
 def shown(form: str, log: Callable[[logging.Logger], None], encoding: str = "utf-8") -> list[str]:
     """Return the lines that the command line writes of what is logged."""
-    stderr, shows = Stderr(encoding), ToStderr()
+    stderr, shows = Stderr(encoding), StderrHandler()
     shows.setFormatter(FORMATTERS[form])
     logger = logging.getLogger("flowkit.shown")
     logger.propagate = False

@@ -20,8 +20,8 @@ from flowkit import CoordinatorConfig, WorkerConfig
 from flowkit._text.redaction import printable, printable_json, redacted, redacted_value
 from flowkit.cli import _output
 from flowkit.cli._app import app
-from flowkit.cli._errors import complain
-from flowkit.cli._logging import JsonLines, LastWords, PlainLines
+from flowkit.cli._errors import print_error
+from flowkit.cli._log_output import JsonLines, LastWarning, PlainLines
 from flowkit.config import CommonConfig
 from flowkit.errors import ConfigError
 from flowkit.plugins import Plugins
@@ -285,10 +285,10 @@ def test_lines_of_json_are_json_without_secrets_or_steering() -> None:
 
 
 def test_the_last_words_of_a_driver_are_told_without_secrets() -> None:
-    heard = LastWords()
-    with heard.listening():
+    warning = LastWarning()
+    with warning.attached():
         logging.getLogger("driver").warning("no answer from mongodb://u:%s@h\x1b[2J", PASSWORD)
-    assert heard.said == "no answer from mongodb://***@h\\x1b[2J"
+    assert warning.text == "no answer from mongodb://***@h\\x1b[2J"
 
 
 # ---------------------------------------------------------------- the terminal
@@ -373,7 +373,7 @@ def test_doctor_tells_no_secret(as_json: list[str], tmp_path: Path) -> None:
 
 
 def test_a_complaint_steers_nothing_and_tells_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
-    complain(f"mongodb://u:{PASSWORD}@h {EVIL}", f"password={PASSWORD} {EVIL}")
+    print_error(f"mongodb://u:{PASSWORD}@h {EVIL}", f"password={PASSWORD} {EVIL}")
     shown = capsys.readouterr().err
     assert PASSWORD not in shown
     assert not STEERING.search(shown)
