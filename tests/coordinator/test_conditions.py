@@ -154,7 +154,7 @@ async def test_a_condition_is_delayed_where_it_needs_more_than_a_commit_allows()
     assert await outcome(LONG) == ConditionDelayed(0)
     assert await outcome("params.rows.all(a, a >= 0)", steps=100) == ConditionDelayed(0)
     assert await outcome("true", steps=0) == ConditionDelayed(0)
-    assert "neither true nor false" in (await outcome("1")).error
+    assert "must be true or false, not int" in (await outcome("1")).error
 
 
 async def test_one_that_may_read_any_result_is_delayed_below_many_nodes() -> None:

@@ -54,8 +54,8 @@ def test_a_condition_may_look_through_lists() -> None:
     ("expression", "why"),
     [
         ("vars.sla == 'gold'", "there is no 'sla' (at character 5)"),
-        ("params", "its value is map, neither true nor false"),
-        ("1", "its value is int, neither true nor false"),
+        ("params", "its value must be true or false, not map"),
+        ("1", "its value must be true or false, not int"),
         ("params.n > 'a'", "> is not defined for int and string (at character 10)"),
         ("nobody(1) == 1", "there is no function nobody() (at character 1)"),
         ("params.n / 0 == 1", "division by zero (at character 10)"),
@@ -85,10 +85,12 @@ def test_an_evaluation_with_a_budget_says_that_it_needs_more() -> None:
 
 def test_a_name_bound_by_one_loop_is_known_and_others_are_not() -> None:
     assert check_condition("vars.xs.exists(x, x.n == y)") == (
-        "uses 'y' (at character 26); there are only params, vars, results, errors and task"
+        "uses the unknown name 'y' (at character 26); known names: params, vars, results, errors,"
+        " task"
     )
     assert check_condition("task.status == 'x'") == (
-        "uses 'task.status' (at character 1); task has only id, pipeline, labels, created_at"
+        "uses the unknown field 'task.status' (at character 1); known fields: id, pipeline,"
+        " labels, created_at"
     )
 
 
@@ -123,20 +125,20 @@ def test_a_condition_reads_every_node_above_and_no_other() -> None:
     )
     assert faults(*chain, node("d", "c", when="results.beside.n > 1")) == [
         (
-            "node 'd': when: 'results.beside.n > 1' reads results of 'beside', which is not above this"
-            " node; add an edge or remove the name"
+            "node 'd': when: 'results.beside.n > 1' reads results of 'beside', which is not"
+            " upstream of this node; add an edge or remove the name"
         )
     ]
     assert faults(*chain, node("d", "c", when="errors.d.attempt > 1")) == [
         (
-            "node 'd': when: 'errors.d.attempt > 1' reads errors of 'd', which is not above this node;"
-            " add an edge or remove the name"
+            "node 'd': when: 'errors.d.attempt > 1' reads errors of 'd', which is not upstream of"
+            " this node; add an edge or remove the name"
         )
     ]
     assert faults(node("count"), node("d", "count", when="results.cuont.n > 1")) == [
         (
-            "node 'd': when: 'results.cuont.n > 1' reads results of 'cuont', which is not in the graph;"
-            " did you mean 'count'?"
+            "node 'd': when: 'results.cuont.n > 1' reads results of 'cuont', which is not in the"
+            " graph; did you mean 'count'?"
         )
     ]
     assert faults(node("a", when="results.size() == 0")) == []
@@ -186,7 +188,7 @@ def test_the_expressions_of_a_graph_together_are_limited_and_equal_ones_count_on
         one["when"] = f"vars.n != {place} && {long}"
     with pytest.raises(
         ValueError,
-        match=f"the 'when' expressions have more than {MAX_TOTAL_LENGTH} characters together",
+        match=f"the 'when' expressions have more than {MAX_TOTAL_LENGTH} characters in total",
     ):
         Graph.parse({"nodes": nodes})
 
@@ -225,6 +227,6 @@ def test_the_patterns_of_a_graph_are_bounded_together() -> None:
         assert len(Graph.parse(graph(pattern, 1_000)).plan.nodes) == 1_000
     with pytest.raises(
         GraphError,
-        match=r"the patterns of matches\(\) in the 'when' expressions are too large together",
+        match=r"the patterns of matches\(\) in the 'when' expressions are too large in total",
     ):
         Graph.parse(graph(r"(?i)\pL\pL\pL\pL\pL", 1_000))

@@ -39,20 +39,20 @@ for _ in range(40):
 
 WRONG: dict[str, tuple[Any, str]] = {
     # the document
-    "a number": (3, "a graph is an object with nodes, not a number"),
-    "a list": ([node()], "a graph is an object with nodes, not a list"),
-    "null": (None, "a graph is an object with nodes, not null"),
-    "no nodes": ({}, "nodes is missing; a graph has at least one node"),
-    "empty nodes": ({"nodes": []}, "nodes is empty; a graph has at least one node"),
+    "a number": (3, "a graph must be an object with nodes, not a number"),
+    "a list": ([node()], "a graph must be an object with nodes, not a list"),
+    "null": (None, "a graph must be an object with nodes, not null"),
+    "no nodes": ({}, "nodes is missing; a graph needs at least one node"),
+    "empty nodes": ({"nodes": []}, "nodes is empty; a graph needs at least one node"),
     "nodes that are an object": ({"nodes": {"a": node()}}, "nodes must be a list, not an object"),
     "nodes that are a number": ({"nodes": 3}, "nodes must be a list, not 3"),
     "an unknown field of the graph": (
         {"nodes": [node()], "edgse": []},
-        "there is no field 'edgse'; did you mean 'edges'?",
+        "unknown field 'edgse'; did you mean 'edges'?",
     ),
     "an unlike field of the graph": (
         {"nodes": [node()], "zzz": 1},
-        "there is no field 'zzz'; the fields are nodes, edges, edges_ex",
+        "unknown field 'zzz'; known fields: nodes, edges, edges_ex",
     ),
     "a failure policy that does not exist": (
         chain({}, on_node_failure="contine"),
@@ -70,7 +70,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "nodes by another name": (
         {"node": [node()]},
-        "there is no field 'node'; did you mean 'nodes'?",
+        "unknown field 'node'; did you mean 'nodes'?",
     ),
     # values
     "NaN in a policy": (
@@ -127,11 +127,11 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a node that is a string": ({"nodes": ["a"]}, "nodes[0] must be an object, not 'a'"),
     "a node without an id": (
         {"nodes": [{"type": "x"}]},
-        "nodes[0].node_id is missing; every node has one",
+        "nodes[0].node_id is missing; every node needs one",
     ),
     "a node without a type": (
         {"nodes": [{"node_id": "a"}]},
-        "node 'a': type is missing; every node has one",
+        "node 'a': type is missing; every node needs one",
     ),
     "an id that is a number": ({"nodes": [node(7)]}, "nodes[0].node_id must be a string, not 7"),
     "an empty id": ({"nodes": [node("")]}, "nodes[0].node_id must not be empty"),
@@ -141,7 +141,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "an id with a line break": (
         {"nodes": [node("a\nb")]},
-        "node_id must not have control characters, not 'a\\nb'",
+        "node_id must not contain control characters, not 'a\\nb'",
     ),
     "an empty type": (
         {"nodes": [{"node_id": "a", "type": ""}]},
@@ -153,24 +153,27 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "an id given twice": (
         {"nodes": [node(), node()]},
-        "node 'a': there are several nodes with this node_id; give each its own",
+        "node 'a': several nodes have this node_id; give each node its own",
     ),
     "a misspelt field": (
         chain({"depend_on": []}),
-        "node 'a': there is no field 'depend_on'; did you mean 'depends_on'?",
+        "node 'a': unknown field 'depend_on'; did you mean 'depends_on'?",
     ),
     "a status": (
         chain({"status": "queued"}),
-        "node 'a': there is no field 'status' in a graph: it is known only while the task runs",
+        "node 'a': the field 'status' is set while the task runs and cannot be given in a graph",
     ),
-    "an attempt": (chain({"attempt": 1}), "node 'a': there is no field 'attempt' in a graph"),
+    "an attempt": (
+        chain({"attempt": 1}),
+        "node 'a': the field 'attempt' is set while the task runs and cannot be given in a graph",
+    ),
     "a field of io outside of it": (
         chain({"start_when": "ready"}),
-        "node 'a': there is no field 'start_when'; it belongs in 'io'",
+        "node 'a': unknown field 'start_when'; it belongs in 'io'",
     ),
     "a field of the retry policy outside of it": (
         chain({"backoff_sec": 1}),
-        "node 'a': there is no field 'backoff_sec'; it belongs in 'retry_policy'",
+        "node 'a': unknown field 'backoff_sec'; it belongs in 'retry_policy'",
     ),
     "map": (
         chain({"map": {"over": "params.x", "as": "x"}}),
@@ -271,7 +274,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "a misspelt policy": (
         chain({"retry_policy": {"backof_sec": 1}}),
-        "node 'a': there is no field 'backof_sec' in retry_policy; did you mean 'backoff_sec'?",
+        "node 'a': unknown field 'backof_sec' in retry_policy; did you mean 'backoff_sec'?",
     ),
     "a policy that is a number": (
         chain({"retry_policy": 3}),
@@ -295,12 +298,12 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "a timeout that does not exist": (
         chain({"timeouts": {"total": 1}}),
-        "there is no field 'total' in timeouts; the fields are schedule_to",
+        "unknown field 'total' in timeouts; known fields: schedule_to",
     ),
     # io
     "an unknown field of io": (
         chain({"io": {"input_inlin": 1}}),
-        "there is no field 'input_inlin' in io; did you mean 'input_inline'?",
+        "unknown field 'input_inlin' in io; did you mean 'input_inline'?",
     ),
     "an unknown start": (
         chain({"io": {"start_when": "first_bach"}}),
@@ -320,7 +323,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "batches by an unknown rule": (
         chain({"io": {"batching": {"size": 1, "by": "x"}}}),
-        "there is no field 'by' in io.batching; the fields are",
+        "unknown field 'by' in io.batching; known fields:",
     ),
     "batches of an adapter's": (
         chain(
@@ -333,7 +336,7 @@ WRONG: dict[str, tuple[Any, str]] = {
             },
         ),
         (
-            "node 'b': io.batching does not go with an input_adapter; use the adapter"
+            "node 'b': io.batching cannot be combined with an input_adapter; use the adapter"
             " 'pull.from_artifacts.rechunk:size'"
         ),
     ),
@@ -398,7 +401,7 @@ WRONG: dict[str, tuple[Any, str]] = {
         ),
         (
             "node 'b': io.input_inline.input_args.from_nodes is empty, so 'pull.from_artifacts' has"
-            " nothing to pull; name nodes above the node"
+            " nothing to pull; name upstream nodes"
         ),
     ),
     "a pull from no node into a root": (
@@ -417,7 +420,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a pull into a root": (
         chain({"io": {"input_inline": {"input_adapter": "pull.from_artifacts"}}}),
         (
-            "node 'a': the input adapter 'pull.from_artifacts' pulls the artifacts of parents, and"
+            "node 'a': the input adapter 'pull.from_artifacts' pulls the artifacts of parents, but"
             " the node has no parents; add edges to it"
         ),
     ),
@@ -434,7 +437,7 @@ WRONG: dict[str, tuple[Any, str]] = {
         ),
         (
             "node 'a': the input adapter 'pull.from_artifacts.rechunk:size' pulls the artifacts of"
-            " parents, and the node has no parents"
+            " parents, but the node has no parents"
         ),
     ),
     "a stream without a source": (
@@ -465,13 +468,13 @@ WRONG: dict[str, tuple[Any, str]] = {
             ]
         },
         (
-            "node 'a': timeouts.heartbeat_sec: a coordinator function gives no heartbeats; use"
+            "node 'a': timeouts.heartbeat_sec: a coordinator function sends no heartbeats; use"
             " start_to_close_sec or remove it"
         ),
     ),
     "a call of nothing": (
         {"nodes": [call()]},
-        "node 'a': io.fn is missing; a node of type 'coordinator_fn' names its function there",
+        "node 'a': io.fn is missing; a node of type 'coordinator_fn' needs it",
     ),
     "a call with input": (
         {"nodes": [call(io={"fn": "noop", "input_inline": {}})]},
@@ -496,11 +499,11 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "a function in a worker's node": (
         chain({"io": {"fn": "noop"}}),
-        "node 'a': io.fn is for nodes of type 'coordinator_fn'; change the type",
+        "node 'a': io.fn is only for nodes of type 'coordinator_fn'; change the type",
     ),
     "arguments in a worker's node": (
         chain({"io": {"fn_args": {"x": 1}}}),
-        "node 'a': io.fn_args are for nodes of type 'coordinator_fn'",
+        "node 'a': io.fn_args is only for nodes of type 'coordinator_fn'",
     ),
     "a merge of an unknown node": (
         {
@@ -521,7 +524,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "waiting for itself": (
         {"nodes": [node(depends_on=["a"])]},
-        "node 'a': depends_on has the node itself; remove it",
+        "node 'a': depends_on contains the node itself; remove it",
     ),
     "an edge from nowhere": (
         chain({}, edges=[["x", "a"]]),
@@ -543,7 +546,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "an edge that is text": (chain({}, edges=["a->b"]), "edges[0] must be an object, not 'a->b'"),
     "an edge without an end": (
         chain({}, edges=[{"from": "a"}]),
-        "edges[0].to is missing; every edge has one",
+        "edges[0].to is missing; every edge needs one",
     ),
     "an edge between numbers": (chain({}, edges=[[1, 2]]), "edges[0].from must be a string, not 1"),
     "an edge with an unknown field": (
@@ -552,7 +555,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "an edge by its Python name": (
         chain({}, {}, edges=[{"source": "a", "to": "b"}]),
-        "there is no field 'source' in edges[0]",
+        "unknown field 'source' in edges[0]",
     ),
     "an unknown mode": (
         chain({}, {}, edges=[{"from": "a", "to": "b", "mode": "asink"}]),
@@ -577,8 +580,8 @@ WRONG: dict[str, tuple[Any, str]] = {
             edges_ex=[{"from": "a", "to": "b", "trigger": "on_batch"}],
         ),
         (
-            "node 'b': edges_ex[0]: the edge from 'a' is given twice, with different mode or"
-            " trigger; say it once"
+            "node 'b': edges_ex[0]: the edge from 'a' is given twice with a different mode or"
+            " trigger; remove one"
         ),
     ),
     "a stream into a function": (
@@ -606,7 +609,8 @@ WRONG: dict[str, tuple[Any, str]] = {
             "nodes": [node(routing={"on_failure": ["b"]}), node("b")],
             "edges": [{"from": "a", "to": "b", "trigger": "on_batch"}],
         },
-        "node 'b': the edge from 'a' has the trigger 'on_batch', but 'a' routes to it at its end",
+        "node 'b': the edge from 'a' has the trigger 'on_batch', but 'a' routes to the node"
+        " when it ends",
     ),
     "a cycle": (
         {
@@ -616,11 +620,11 @@ WRONG: dict[str, tuple[Any, str]] = {
                 node("c", depends_on=["b"]),
             ]
         },
-        "node 'a': stands on a cycle: a -> b -> c -> a; remove one of these edges",
+        "node 'a': is on a cycle: a -> b -> c -> a; remove one of these edges",
     ),
     "a cycle by a route": (
         {"nodes": [node(), node("b", depends_on=["a"], routing={"on_failure": ["a"]})]},
-        "node 'a': stands on a cycle: a -> b -> a",
+        "node 'a': is on a cycle: a -> b -> a",
     ),
     # routing
     "a route to nowhere": (
@@ -629,7 +633,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "a route to itself": (
         chain({"routing": {"on_failure": ["a"]}}),
-        "routing.on_failure leads to the node itself; for another try, use retry",
+        "routing.on_failure leads to the node itself; to retry the node, use retry",
     ),
     "a route both ways": (
         {"nodes": [node(routing={"on_success": ["b"], "on_failure": ["b"]}), node("b")]},
@@ -641,7 +645,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "an unknown route": (
         chain({"routing": {"on_sucess": []}}),
-        "there is no field 'on_sucess' in routing; did you mean 'on_success'?",
+        "unknown field 'on_sucess' in routing; did you mean 'on_success'?",
     ),
     # fan-in
     "a count of zero": (
@@ -666,11 +670,11 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "a count above the parents": (
         chain({}, {"fan_in": "count:2"}),
-        "node 'b': fan_in 'count:2' asks for 2 parents, and the node has 1 parent;",
+        "node 'b': fan_in 'count:2' needs 2 parents, but the node has 1 parent;",
     ),
     "a count on a root": (
         chain({"fan_in": "count:1"}),
-        "node 'a': fan_in 'count:1' asks for 1 parents, and the node has 0 parents;",
+        "node 'a': fan_in 'count:1' needs 1 parents, but the node has 0 parents;",
     ),
     "an unknown end of the others": (
         chain({}, {"on_satisfied": "stop"}),
@@ -685,8 +689,8 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a condition on something else": (
         chain({"when": "param.x == 1"}),
         (
-            "when: 'param.x == 1' uses 'param' (at character 1); there are only params, vars,"
-            " results, errors and task"
+            "when: 'param.x == 1' uses the unknown name 'param' (at character 1); known names:"
+            " params, vars, results, errors, task"
         ),
     ),
     "a condition that is true": (
@@ -699,7 +703,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "a condition on a node that is not above": (
         chain({"when": "results.b.n > 1"}, {}),
-        "'b', which is not above this node",
+        "'b', which is not upstream of this node",
     ),
     "a condition on a node that is not there": (
         chain({}, {"when": "results.c.n > 1"}),
@@ -790,10 +794,10 @@ def test_an_unknown_field_hides_no_other_fault_of_its_node_nor_of_others() -> No
         functions=["vars.set"],
     )
     assert [(fault.split(":")[0], fault.split(": ")[1].split()[0]) for fault in found] == [
-        ("node 'x'", "there"),
+        ("node 'x'", "unknown"),
         ("node 'x'", "when"),
         ("node 'x'", "io.start_when"),
-        ("node 'f'", "there"),
+        ("node 'f'", "unknown"),
         ("node 'f'", "io.fn"),
         ("node 'b'", "fan_in"),
         ("node 'y'", "io.start_when"),
@@ -802,8 +806,8 @@ def test_an_unknown_field_hides_no_other_fault_of_its_node_nor_of_others() -> No
 
 def test_a_node_that_cannot_be_read_still_counts_as_being_there() -> None:
     assert faults_of({"nodes": [node("a\n"), node("b", depends_on=["a\n"])]}) == [
-        "node 'a\\n': node_id must not have control characters, not 'a\\n'",
-        "node 'b': depends_on[0] must not have control characters, not 'a\\n'",
+        "node 'a\\n': node_id must not contain control characters, not 'a\\n'",
+        "node 'b': depends_on[0] must not contain control characters, not 'a\\n'",
     ]
     assert (
         len(
@@ -819,12 +823,12 @@ def test_an_unknown_function_is_named_with_those_there_are() -> None:
     graph = {"nodes": [call(io={"fn": "vars.st"})]}
     assert faults_of(graph, functions={"vars.set", "noop"}) == [
         (
-            "node 'a': io.fn: nobody registered a function 'vars.st'; did you mean 'vars.set'?; there"
-            " are noop, vars.set"
+            "node 'a': io.fn: unknown function 'vars.st'; did you mean 'vars.set'?;"
+            " registered functions: noop, vars.set"
         )
     ]
     assert faults_of(graph, functions=()) == [
-        "node 'a': io.fn: nobody registered a function 'vars.st'; there are none"
+        "node 'a': io.fn: unknown function 'vars.st'; registered functions: none"
     ]
     assert Graph.parse(graph).plan.nodes[0].io.fn == "vars.st"
 
@@ -892,7 +896,7 @@ def test_a_node_reads_artifacts_of_nodes_above_it_alone() -> None:
     ):
         (fault,) = faults_of(graph)
         assert fault.startswith(where)
-        assert fault.endswith("which is not above the node; add it to depends_on")
+        assert fault.endswith("which is not upstream of the node; add it to depends_on")
 
 
 @pytest.mark.parametrize("adapter", ["lines", 5, ["pull.from_artifacts"]])

@@ -392,7 +392,7 @@ def test_faults_of_a_built_graph_are_told_when_it_is_read() -> None:
     ):
         with pytest.raises(GraphError) as caught:
             read()
-        assert str(caught.value).startswith("node 'a': there is no field 'retrys'")
+        assert str(caught.value).startswith("node 'a': unknown field 'retrys'")
         assert len(caught.value.faults) == 3
     assert repr(graph) == "<Graph of 1 nodes>"
 
@@ -432,5 +432,5 @@ def test_a_graph_that_was_read_can_be_extended() -> None:
 
 def test_what_is_neither_text_nor_a_graph_is_refused() -> None:
     for source in (3, None, object(), Graph, [BUILT]):
-        with pytest.raises(GraphError, match="a graph is an object with nodes, not"):
+        with pytest.raises(GraphError, match="a graph must be an object with nodes, not"):
             Graph.parse(source)

@@ -113,9 +113,7 @@ def test_an_edge_streams_by_its_trigger_or_else_by_its_mode(
     assert plan_of({"a": {}, "b": {}}, edges=[edge]) == plan
 
 
-def test_a_node_that_starts_on_the_first_batch_streams_from_every_parent_but_those_that_route_to_it() -> (
-    None
-):
+def test_a_node_that_starts_on_the_first_batch_streams_from_all_parents_but_routes() -> None:
     plan = plan_of(
         {
             "a": {},

@@ -91,8 +91,8 @@ def test_anchors_in_yaml_are_followed() -> None:
             "the document is not JSON: Exceeds the limit",
         ),
         (b'{"nodes": "\xff"}', "the document is not UTF-8: byte 11 cannot be read"),
-        ("", "a graph is an object with nodes, not null"),
-        ("just words", "a graph is an object with nodes, not a string"),
+        ("", "a graph must be an object with nodes, not null"),
+        ("just words", "a graph must be an object with nodes, not a string"),
         ("nodes: [\n", "the document is not YAML: line 2, column 1"),
         (
             "nodes: []\nnodes: []\n",
@@ -157,7 +157,8 @@ def test_the_number_of_nodes_is_limited() -> None:
     limits = Limits(max_nodes=3)
     assert len(Graph.parse(many(3), limits=limits).plan.nodes) == 3
     assert (
-        fault_of(many(4), limits=limits) == "the graph has 4 nodes, above the limit of 3; split it"
+        fault_of(many(4), limits=limits)
+        == "the graph has 4 nodes, above the limit of 3; split the graph"
     )
     assert "above the limit of 20000" in fault_of(many(20_001))
 
@@ -190,7 +191,7 @@ def test_the_size_in_bytes_is_limited_in_every_form() -> None:
     assert Graph.parse(inline("x" * 100), limits=limits)
     assert (
         fault_of(inline("x" * 101), limits=limits)
-        == f"the graph of {size + 1} bytes is above the limit of {size} bytes"
+        == f"the graph has {size + 1} bytes, above the limit of {size} bytes"
     )
     assert "the graph is larger than" in fault_of(inline("x" * 1000), limits=limits)
     assert "is above the limit of" in fault_of(json.dumps(inline("x" * 1000)), limits=limits)
@@ -198,7 +199,7 @@ def test_the_size_in_bytes_is_limited_in_every_form() -> None:
 
 
 def test_the_size_counts_bytes_and_not_characters() -> None:
-    assert "is above the limit of" in fault_of(inline("€" * 100), limits=Limits(max_bytes=250))
+    assert "above the limit of" in fault_of(inline("€" * 100), limits=Limits(max_bytes=250))
 
 
 def test_the_depth_is_limited_in_every_form() -> None:

@@ -10,9 +10,17 @@ from flowkit.cli._output import skipped_text
 from flowkit.protocols import ArtifactStore
 from flowkit.task import NodeStatus, TaskEvent
 
-DISPLAY_ORDER = (
-    ["running", "cancelling", "failed", "deferred", "paused", "finished", "cancelled", "queued", "skipped"]
-)
+DISPLAY_ORDER = [
+    "running",
+    "cancelling",
+    "failed",
+    "deferred",
+    "paused",
+    "finished",
+    "cancelled",
+    "queued",
+    "skipped",
+]
 """Statuses, the most interesting first: their nodes are shown if there is no room for all."""
 PAGE = 500
 

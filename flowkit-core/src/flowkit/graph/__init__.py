@@ -1,4 +1,4 @@
-"""Flow graphs: how they are written, checked and read."""
+"""Flow graphs: building, parsing, validation and execution plans."""
 
 from flowkit.graph._conditions import check_condition, evaluate_condition
 from flowkit.graph._flow import Flow, flow

@@ -1,4 +1,4 @@
-"""What must hold between the conditions of a graph and its nodes."""
+"""Checks of the ``when`` conditions of a graph against its nodes."""
 
 from collections.abc import Iterable, Mapping
 
@@ -18,16 +18,16 @@ from flowkit.graph._plan import topological_order
 
 
 def check_conditions(faults: Faults, conditions: Mapping[str, list[str]]) -> dict[str, NodesRead]:
-    """Check expressions, each with the nodes that have it, and return the nodes that each valid one
-    reads.
+    """Check each expression and return the nodes that each valid one reads.
 
-    Compiling dominates the cost of this check, so that each expression is compiled once.
+    ``conditions`` maps each expression to the nodes that use it. Compilation dominates the cost of
+    this check, so each expression is compiled once.
     """
     valid: dict[str, NodesRead] = {}
     if sum(map(len, conditions)) > MAX_TOTAL_LENGTH:
         faults.add(
             None,
-            f"the 'when' expressions have more than {MAX_TOTAL_LENGTH} characters together; shorten"
+            f"the 'when' expressions have more than {MAX_TOTAL_LENGTH} characters in total; shorten"
             " them",
         )
         return valid
@@ -41,7 +41,7 @@ def check_conditions(faults: Faults, conditions: Mapping[str, list[str]]) -> dic
         if weight > MAX_TOTAL_PATTERN_WEIGHT:
             faults.add(
                 None,
-                "the patterns of matches() in the 'when' expressions are too large together; use"
+                "the patterns of matches() in the 'when' expressions are too large in total; use"
                 " fewer or simpler patterns",
             )
             break
@@ -58,8 +58,9 @@ def check_nodes_read(
     *,
     only: Iterable[int] | None = None,
 ) -> None:
-    """Check that the nodes which ``valid`` conditions name are above the nodes that have them (or
-    those at these places).
+    """Check that each node named in a condition is upstream of the node that has the condition.
+
+    ``only`` restricts the check to the nodes at these positions.
     """
     indirect: dict[int, dict[int, str]] = {}
     for place in range(len(document.nodes)) if only is None else only:
@@ -84,8 +85,9 @@ def check_nodes_read(
 def _check_above(
     faults: Faults, document: GraphDocument, links: Links, indirect: Mapping[int, Mapping[int, str]]
 ) -> None:
-    """Pass down, edge by edge, which of the named nodes are above each node, as the bits of a
-    number.
+    """Check that the nodes in ``indirect`` are upstream of their readers.
+
+    Each target has one bit of an integer. The bits are passed down in topological order.
     """
     bits = {
         target: 1 << number
@@ -101,5 +103,5 @@ def _check_above(
             if not above[place] & bits[target]:
                 faults.add(
                     document.nodes[place].node_id,
-                    f"{said}, which is not above this node; add an edge or remove the name",
+                    f"{said}, which is not upstream of this node; add an edge or remove the name",
                 )

@@ -1,4 +1,4 @@
-"""The expressions of ``when``: which names they may read, and whether they hold."""
+"""``when`` expressions: the names that they may read, and their evaluation."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -16,29 +16,28 @@ from flowkit.errors import NodeFailure
 
 NAMES = ("params", "vars", "results", "errors", "task")
 NAMES_BY_NODE = ("results", "errors")
-"""Names whose fields are the nodes above."""
+"""Names whose fields are upstream nodes."""
 TASK_FIELDS = ("id", "pipeline", "labels", "created_at")
 NodesRead = Mapping[str, frozenset[str] | None]
-"""The nodes that an expression reads, by each of ``NAMES_BY_NODE``. None if it may read any
-node.
-"""
+"""Nodes that an expression reads, for each of ``NAMES_BY_NODE``; None if it may read any node."""
 MAX_TOTAL_LENGTH = 256 * 1024
-"""Of the different expressions of one graph together."""
+"""Maximum total length of the distinct expressions of a graph."""
 MAX_TOTAL_PATTERN_WEIGHT = 250_000
-"""Limit on checking the constant patterns of these expressions together. A weight of 1 is about a
-microsecond.
+"""Maximum total weight of checking the constant patterns of these expressions.
+
+A weight of 1 is about a microsecond.
 """
 MAX_STEPS, MAX_MEMORY = 2_000_000, 64_000_000
-"""What one evaluation may use."""
+"""Limits of one evaluation."""
 
 
 def pattern_weight(expression: str) -> int:
-    """The weight of the constant patterns in a valid expression."""
+    """Return the weight of the constant patterns in a valid expression."""
     return compile_expression(expression).pattern_weight
 
 
 def check_condition(expression: str) -> str | None:
-    """What is wrong with an expression, as a sentence, or None."""
+    """Return what is wrong with an expression, as the end of a sentence, or None."""
     try:
         compiled = compile_expression(expression)
     except InvalidExpression as error:
@@ -46,13 +45,13 @@ def check_condition(expression: str) -> str | None:
     for path, position in compiled.paths.items():
         if path[0] not in NAMES:
             return (
-                f"uses {path[0]!r} (at character {position + 1}); there are only"
-                f" {', '.join(NAMES[:-1])} and {NAMES[-1]}"
+                f"uses the unknown name {path[0]!r} (at character {position + 1}); known names:"
+                f" {', '.join(NAMES)}"
             )
         if path[0] == "task" and len(path) > 1 and path[1] not in TASK_FIELDS:
             return (
-                f"uses 'task.{path[1][:80]}' (at character {position + 1}); task has only"
-                f" {', '.join(TASK_FIELDS)}"
+                f"uses the unknown field 'task.{path[1][:80]}' (at character {position + 1}); known"
+                f" fields: {', '.join(TASK_FIELDS)}"
             )
     return None
 
@@ -75,7 +74,7 @@ def nodes_read(expression: str) -> NodesRead:
 def evaluate_condition(
     expression: str, scope: Mapping[str, Any], budget: Budget | None = None
 ) -> bool:
-    """Whether an expression holds. ``scope`` has the values of all :data:`NAMES`.
+    """Return the value of a condition. ``scope`` must have a value for each of :data:`NAMES`.
 
     Raises:
         NodeFailure: it cannot be evaluated, or is neither true nor false; permanent, with the
@@ -99,13 +98,13 @@ def evaluate_condition(
         ) from None
     if value is not True and value is not False:
         raise condition_failure(
-            expression, f"its value is {type_name(value)}, neither true nor false"
+            expression, f"its value must be true or false, not {type_name(value)}"
         )
     return value
 
 
 def condition_failure(expression: str, why: str) -> NodeFailure:
-    """The failure of a node whose condition has no value."""
+    """Return the failure of a node whose condition cannot be evaluated."""
     return NodeFailure(
         f"when: {expression[:200]!r} cannot be evaluated: {why}",
         reason_code="bad_condition",

@@ -1,11 +1,13 @@
-"""Finding nodes that wait for each other."""
+"""Cycles in a graph."""
 
 from flowkit.graph._plan import topological_order
 
 
 def cyclic_components(parents: list[list[int]]) -> list[set[int]]:
-    """The largest sets of nodes in which each waits for each (Kosaraju's two walks, without
-    recursion).
+    """Return the strongly connected components that have more than one node.
+
+    These are the groups of nodes that wait for each other. The algorithm is Kosaraju's, without
+    recursion.
     """
     left = set(range(len(parents))).difference(topological_order(parents))
     children: dict[int, list[int]] = {node: [] for node in left}

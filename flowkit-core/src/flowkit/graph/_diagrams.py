@@ -1,4 +1,4 @@
-"""Graphs as pictures: Mermaid, Graphviz, and a tree of lines for a terminal."""
+"""Diagrams of graphs: Mermaid, Graphviz, and a text tree for a terminal."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,8 +13,9 @@ _ROUTE_WORDS = {Route.ALWAYS: "", Route.ON_SUCCESS: "success", Route.ON_FAILURE:
 
 
 def to_mermaid(graph: Graph) -> str:
-    """A Mermaid flowchart, as GitHub and MkDocs draw it. Nodes are called ``n0``, ``n1``, … and
-    labelled with their ids.
+    """Return a Mermaid flowchart, as GitHub and MkDocs render it.
+
+    Nodes are named ``n0``, ``n1``, … and labelled with their ids.
     """
     plan = graph.plan
     lines = ["flowchart TD"]
@@ -31,7 +32,7 @@ def to_mermaid(graph: Graph) -> str:
 
 
 def to_dot(graph: Graph) -> str:
-    """A Graphviz digraph."""
+    """Return a Graphviz digraph."""
     plan = graph.plan
     lines = [
         "digraph flow {",
@@ -57,8 +58,10 @@ def to_dot(graph: Graph) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TreeLine:
-    """A line of a tree. ``prefix`` draws the branches; ``edge`` says how the node is reached, if
-    not plainly.
+    """One line of a text tree.
+
+    ``prefix`` draws the branches. ``edge`` names the kind of the edge to the node, unless it is a
+    plain one.
     """
 
     prefix: str
@@ -67,7 +70,7 @@ class TreeLine:
     """Type, function, fan-in and condition."""
     edge: str = ""
     repeated: bool = False
-    """The node was drawn above, with what is below it."""
+    """True if an earlier line shows this node and its children."""
 
     def __str__(self) -> str:
         edge = f"({self.edge}) " if self.edge else ""
@@ -75,8 +78,9 @@ class TreeLine:
 
 
 def tree_lines(graph: Graph) -> Iterator[TreeLine]:
-    """The graph from its roots down. A node with several parents is drawn in full below the first,
-    and named below the others.
+    """Yield the graph as a tree from its roots.
+
+    A node with several parents is drawn with its children below the first one only.
     """
     plan = graph.plan
     drawn: set[int] = set()
@@ -115,9 +119,7 @@ def _edge_word(edge: Edge) -> str:
 
 
 def _mermaid_text(text: str) -> str:
-    """Mermaid's own entities; what a label may not hold is written as the number of its
-    character.
-    """
+    """Escape a label with Mermaid's numeric entities."""
     return "".join(
         char if char.isalnum() or char in " _-.,:/()=+" else f"#{ord(char)};" for char in text
     )

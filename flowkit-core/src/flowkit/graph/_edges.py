@@ -1,6 +1,4 @@
-"""Edges are written in four places: ``depends_on``, ``edges``, ``edges_ex`` and ``routing``. Here
-they become one set.
-"""
+"""Edges of a document, collected from ``depends_on``, ``edges``, ``edges_ex`` and ``routing``."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +12,7 @@ NOT_THERE = "add that node or remove the name"
 
 @dataclass(slots=True)
 class Link:
-    """Everything that was said about the edge between two nodes."""
+    """Edge between two nodes, with all modes and triggers given for it."""
 
     modes: set[str] = field(default_factory=set)
     triggers: set[str] = field(default_factory=set)
@@ -27,7 +25,7 @@ class Link:
 
 @dataclass(slots=True)
 class Links:
-    """For each node its parents, in the order in which they are first named."""
+    """Parents of each node, in the order in which they are first named."""
 
     into: list[dict[int, Link]]
 
@@ -39,11 +37,10 @@ def collect_links(
     *,
     unreadable: Collection[str] = (),
 ) -> Links:
-    """Gather the edges of a document.
+    """Collect the edges of a document.
 
-    Names that are not in it, and edges from a node to itself, are faults and left out.
-    ``unreadable`` are the names of nodes that have faults of their own: edges to them are left out
-    silently.
+    Edges to unknown nodes and from a node to itself are reported as faults and left out. Edges to
+    nodes in ``unreadable``, which have faults of their own, are left out silently.
     """
     collector = _LinkCollector(faults, index, unreadable, [{} for _ in document.nodes])
     for place, node in enumerate(document.nodes):
@@ -70,7 +67,7 @@ class _LinkCollector:
     def depend(self, place: int, node: NodeSpec, name: str) -> None:
         parent = self._find(name, node.node_id, "waits for")
         if parent == place:
-            self.faults.add(node.node_id, "depends_on has the node itself; remove it")
+            self.faults.add(node.node_id, "depends_on contains the node itself; remove it")
         elif parent is not None:
             self.into[place].setdefault(parent, Link())
 
@@ -92,7 +89,7 @@ class _LinkCollector:
         said = f"{written}: the edge from {short(edge.source)}"
         if len(one.modes) > 1 or len(one.triggers) > 1:
             self.faults.add(
-                edge.to, f"{said} is given twice, with different mode or trigger; say it once"
+                edge.to, f"{said} is given twice with a different mode or trigger; remove one"
             )
         elif one.streams and "sync" in one.modes:
             self.faults.add(
@@ -106,7 +103,7 @@ class _LinkCollector:
         if target == place:
             self.faults.add(
                 node.node_id,
-                f"routing.{branch} leads to the node itself; for another try, use retry_policy",
+                f"routing.{branch} leads to the node itself; to retry the node, use retry_policy",
             )
         elif target is not None:
             self.into[target].setdefault(place, Link()).routed = True
@@ -120,8 +117,9 @@ class _LinkCollector:
 
 
 def normalized(document: GraphDocument, links: Links) -> GraphDocument:
-    """The document in its one form: plain edges in ``depends_on``, streaming ones in ``edges``,
-    each said once.
+    """Return the document in its normal form.
+
+    Plain edges are in ``depends_on`` and streaming edges in ``edges``, each once.
     """
     if not (document.edges or document.edges_ex) and not any(links.into):
         return document

@@ -1,6 +1,4 @@
-"""What the models refuse, said so that the author of a graph can mend it, and the rest of the graph
-saved for further checks.
-"""
+"""Fault texts for values that the models of a graph document reject."""
 
 from collections.abc import Callable, Collection
 from typing import Any
@@ -23,7 +21,22 @@ from flowkit.graph._models import (
 
 NOT_YET = frozenset({"map"})
 RUNTIME_FIELDS = frozenset(
-    ["status", "attempt", "attempts", "worker_id", "started_at", "finished_at", "next_retry_at", "error", "result", "metrics", "progress", "reason_code", "lease", "token"]
+    [
+        "status",
+        "attempt",
+        "attempts",
+        "worker_id",
+        "started_at",
+        "finished_at",
+        "next_retry_at",
+        "error",
+        "result",
+        "metrics",
+        "progress",
+        "reason_code",
+        "lease",
+        "token",
+    ]
 )
 
 _PARTS: dict[str, type[BaseModel]] = {
@@ -38,8 +51,10 @@ _PARTS: dict[str, type[BaseModel]] = {
 def add_model_faults(
     faults: Faults, error: ValidationError, ids: list[str | None], known_bad: Collection[Path]
 ) -> None:
-    """Turn each complaint of the models into a fault of the node it is about, save those about
-    values already complained of.
+    """Turn each validation error into a fault of the node that it concerns.
+
+    Errors inside the values at the ``known_bad`` paths are left out, because these values already
+    have a fault.
     """
     for item in error.errors(include_url=False):
         path = item["loc"]
@@ -78,7 +93,7 @@ def _sentence(faults: Faults, item: ErrorDetails, path: Path, inside: Path | Non
 
 
 def refusal(item: ErrorDetails, path: Path | None = None) -> str:
-    """Why a model refuses a value, in a sentence that begins with where it is."""
+    """Return a sentence about a rejected value that begins with its path."""
     path = item["loc"] if path is None else path
     name, kind, value = place(path), item["type"], item["input"]
     if kind == "value_error":
@@ -90,7 +105,7 @@ def refusal(item: ErrorDetails, path: Path | None = None) -> str:
         )
     if kind == "string_pattern_mismatch":
         return (
-            f"{name} {_PATTERNS.get(str(path[-1]), 'must not have control characters')}, not"
+            f"{name} {_PATTERNS.get(str(path[-1]), 'must not contain control characters')}, not"
             f" {short(value)}"
         )
     say = _SAYINGS.get(kind)
@@ -109,11 +124,11 @@ def _unknown_field(faults: Faults, path: Path, inside: Path | None) -> str:
     else:
         model = _PARTS.get(".".join(map(str, inside)), NodeSpec)
         if model is NodeSpec and word in NOT_YET:
-            return f"{word!r} is not supported yet; leave it out"
+            return f"{word!r} is not supported yet; remove it"
         if model is NodeSpec and word in RUNTIME_FIELDS:
             return (
-                f"there is no field {word!r} in a graph: it is known only while the task runs;"
-                " leave it out"
+                f"the field {word!r} is set while the task runs and cannot be given in a graph;"
+                " remove it"
             )
     fields = [field.alias or name for name, field in model.model_fields.items()]
     owner = next(
@@ -125,17 +140,15 @@ def _unknown_field(faults: Faults, path: Path, inside: Path | None) -> str:
         None,
     )
     if owner is not None:
-        return f"there is no field {short(word)}{where}; it belongs in {owner!r}"
-    return (
-        "there is no field"
-        f" {short(word)}{where}{faults.suggestion(word, fields, 'the fields are ' + ', '.join(fields))}"
-    )
+        return f"unknown field {short(word)}{where}; it belongs in {owner!r}"
+    hint = faults.suggestion(word, fields, f"known fields: {', '.join(fields)}")
+    return f"unknown field {short(word)}{where}{hint}"
 
 
 _OWNERS = {
-    "graph": "a graph has at least one node",
-    "node": "every node has one",
-    "edge": "every edge has one",
+    "graph": "a graph needs at least one node",
+    "node": "every node needs one",
+    "edge": "every edge needs one",
 }
 _PATTERNS = {"fan_in": "must be 'all', 'any' or 'count:n' with a whole number n of at least 1"}
 

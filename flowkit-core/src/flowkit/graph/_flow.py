@@ -1,4 +1,4 @@
-"""Flows as decorated functions."""
+"""Flows written as decorated functions."""
 
 from collections.abc import Callable
 from functools import update_wrapper
@@ -11,9 +11,9 @@ P = ParamSpec("P")
 
 
 class Flow(Generic[P]):
-    """A function that describes a graph. Calling it gives the graph, fresh each time.
+    """Function that describes a graph. Each call returns a new graph.
 
-    It stands wherever a graph is asked for, if it can be called without arguments.
+    A flow that can be called without arguments is accepted wherever a graph is.
     """
 
     __name__: str
@@ -22,27 +22,29 @@ class Flow(Generic[P]):
         self, describe: Callable[..., None], *, on_node_failure: str, deadline_sec: float | None
     ) -> None:
         if isinstance(describe, type) or not callable(describe):
-            raise _flow_error(describe, "is no function; write a flow as def name(g): ...")
+            raise _flow_error(describe, "is not a function; write a flow as def name(g): ...")
         if iscoroutinefunction(describe) or isasyncgenfunction(describe):
             raise _flow_error(
                 describe,
-                "is an async function; describing a graph waits for nothing, so write it with def",
+                "is an async function; a graph is described without awaiting, so write it with def",
             )
         if isgeneratorfunction(describe):
             raise _flow_error(
-                describe, "yields; add nodes to the graph that it is given, and return nothing"
+                describe, "is a generator; add nodes to the given graph and return nothing"
             )
         try:
             signature(describe).bind_partial(None)
         except TypeError:
-            raise _flow_error(describe, "takes no graph; write it as def name(g): ...") from None
+            raise _flow_error(
+                describe, "does not accept a graph; write it as def name(g): ..."
+            ) from None
         self._describe = describe
         self._on_node_failure = on_node_failure
         self._deadline_sec = deadline_sec
         update_wrapper(self, describe)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Graph:
-        """The graph, as described with these arguments."""
+        """Return the graph described with these arguments."""
         graph = Graph(on_node_failure=self._on_node_failure, deadline_sec=self._deadline_sec)
         try:
             signature(self._describe).bind(graph, *args, **kwargs)
@@ -52,15 +54,13 @@ class Flow(Generic[P]):
         return graph
 
     def build_graph(self) -> Graph:
-        """The graph without arguments; what :meth:`Graph.parse` calls."""
+        """Return the graph described without arguments. :meth:`Graph.parse` calls this."""
         describe: Callable[[], Graph] = self.__call__
         return describe()
 
 
 def _flow_error(describe: Any, fault: str) -> TypeError:
-    """Return the error of a flow that is not written, or not called, as it can be; it names the
-    file and the line of a function.
-    """
+    """Return an error that names the function with its file and line."""
     code = getattr(describe, "__code__", None)
     place = "" if code is None else f" ({code.co_filename}, line {code.co_firstlineno})"
     return TypeError(f"@flow: {getattr(describe, '__name__', repr(describe)[:200])} {fault}{place}")
@@ -79,7 +79,7 @@ def flow(
     on_node_failure: str = "stop",
     deadline_sec: float | None = None,
 ) -> Any:
-    """Make a flow of a function that adds nodes to the graph it is given::
+    """Make a flow from a function that adds nodes to a graph::
 
         @flow
         def nightly(g):

@@ -1,4 +1,4 @@
-"""The graph of a flow: read from a document, or built in Python."""
+"""Graph of a flow, parsed from a document or built in Python."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -21,8 +21,9 @@ _ROUTES = frozenset({"on_success", "on_failure"})
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NodeRef:
-    """A node of a graph that is being built. ``a >> b`` adds an edge and returns ``b``, ``a >> [b,
-    c]`` adds two.
+    """Node of a graph that is being built.
+
+    ``a >> b`` adds an edge and returns ``b``; ``a >> [b, c]`` adds two edges.
     """
 
     graph: "Graph"
@@ -41,19 +42,19 @@ class NodeRef:
 
 
 class Graph:
-    """A flow's graph.
+    """Graph of a flow.
 
-    Read one with :meth:`parse`, or build one::
+    Parse one with :meth:`parse`, or build one::
 
         graph = Graph()
         extract = graph.node("extract", "reader", input_inline={"url": "https://example.org"})
         clean = graph.node("clean", "cleaner", after=[extract], retry_policy={"max": 5})
         graph.node("report", "writer", after=[clean], timeouts={"start_to_close_sec": 60})
 
-    Building never fails. A graph is checked when it is read — by :meth:`parse`, :attr:`plan`,
-    :meth:`to_dict`, a comparison — and then
-    *all* its faults are raised together. Two graphs are equal if they mean the same, whichever way
-        their edges were written.
+
+    Building never fails. The graph is validated when it is read: by :meth:`parse`, :attr:`plan`,
+    :meth:`to_dict` or a comparison. All faults are then raised together. Two graphs are equal if
+    they have the same meaning, even if their edges are written differently.
     """
 
     def __init__(self, *, on_node_failure: str = "stop", deadline_sec: float | None = None) -> None:
@@ -77,15 +78,15 @@ class Graph:
         limits: GraphLimits | None = None,
         functions: Collection[str] | None = None,
     ) -> Self:
-        """Check a graph, whatever form it has.
+        """Parse and validate a graph.
 
         ``source`` is a dict, JSON or YAML (``str`` or ``bytes``), a :class:`Graph`, or a function
-        decorated with :func:`~flowkit.graph._flow`. With ``functions``, the names of the
-        coordinator functions there are, others are refused. The result shares nothing with
+        decorated with :func:`~flowkit.graph.flow`. ``functions`` are the names of the registered
+        coordinator functions; with it, unknown functions are faults. The result shares no data with
         ``source``.
 
         Raises:
-            GraphError: the graph cannot be run; ``faults`` lists everything that is wrong with it.
+            GraphError: the graph is invalid; ``faults`` lists everything that is wrong with it.
         """
         limits = limits or DEFAULT_LIMITS
         if isinstance(source, (str, bytes, bytearray)):
@@ -98,7 +99,7 @@ class Graph:
 
     @classmethod
     def restore(cls, data: bytes) -> Self:
-        """Read what :attr:`source` or :meth:`to_json` gave, without looking for faults again."""
+        """Parse the output of :attr:`source` or :meth:`to_json` without validating it again."""
         return cls._of(restore_document(data), data)
 
     @classmethod
@@ -109,7 +110,7 @@ class Graph:
 
     @property
     def source(self) -> bytes:
-        """The graph as it was written, as JSON.
+        """JSON of the graph as it was written.
 
         Raises:
             GraphError: the graph has faults.
@@ -121,12 +122,12 @@ class Graph:
         return self._source
 
     def build_graph(self) -> "Graph":
-        """The graph itself: what :meth:`parse` asks of a source that is neither text nor a dict."""
+        """Return the graph itself, so that :meth:`parse` accepts it as a source."""
         return self
 
     @property
     def document(self) -> GraphDocument:
-        """The checked document.
+        """Validated document.
 
         Raises:
             GraphError: the graph has faults.
@@ -139,7 +140,7 @@ class Graph:
 
     @property
     def plan(self) -> Plan:
-        """The graph as the engine reads it.
+        """Execution plan of the graph.
 
         Raises:
             GraphError: the graph has faults.
@@ -149,8 +150,9 @@ class Graph:
         return self._plan
 
     def to_dict(self) -> dict[str, Any]:
-        """The graph as a document, without the fields that have their default. Plain edges stand in
-        ``depends_on``.
+        """Return the graph as a document without default values.
+
+        Plain edges are in ``depends_on``.
 
         Raises:
             GraphError: the graph has faults.
@@ -158,7 +160,7 @@ class Graph:
         return self.document.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
     def to_json(self) -> bytes:
-        """:meth:`to_dict` as JSON.
+        """Return the result of :meth:`to_dict` as JSON.
 
         Raises:
             GraphError: the graph has faults.
@@ -175,13 +177,12 @@ class Graph:
         after: Iterable[NodeRef | str] | NodeRef | str = (),
         **fields: Any,
     ) -> NodeRef:
-        """Add a node that waits for those in ``after``, and return a handle that may stand in the
-        ``after`` of others.
+        """Add a node that waits for the nodes in ``after``, and return its handle.
 
-        ``fields`` are those of a node in a document (``fan_in``, ``retry_policy``, ``timeouts``,
-        ``when``, …), and, for short, those of its ``io`` (``input_inline``, ``start_when``, ``fn``,
-        …) and ``routing`` (``on_success``, ``on_failure``). Models may stand for objects, and
-        handles for names.
+        ``fields`` are the fields of a node in a document (``fan_in``, ``retry_policy``,
+        ``timeouts``, ``when``, …). The fields of its ``io`` (``input_inline``, ``start_when``,
+        ``fn``, …) and ``routing`` (``on_success``, ``on_failure``) may be given directly too.
+        Models are accepted instead of objects, and handles instead of node ids.
         """
         node = {"node_id": node_id, "type": type, "depends_on": _names(after)}
         for field, value in fields.items():
@@ -204,8 +205,9 @@ class Graph:
         mode: str | None = None,
         trigger: str | None = None,
     ) -> None:
-        """Add an edge. With ``trigger="on_batch"`` the second node may start on the first one's
-        first batch.
+        """Add an edge.
+
+        With ``trigger="on_batch"``, ``to`` may start on the first batch of ``source``.
         """
         said = {"mode": mode, "trigger": trigger}
         edge = {
@@ -216,7 +218,7 @@ class Graph:
         self._change()["edges"].append(edge)
 
     def draft(self) -> dict[str, Any]:
-        """The graph as it was written so far, unchecked. Not a copy."""
+        """Return the unvalidated graph as written so far, not a copy."""
         return self.to_dict() if self._written is None else self._written
 
     def _change(self) -> dict[str, Any]:
@@ -249,14 +251,15 @@ def _names(nodes: Any) -> Any:
 
 
 def _part(node: dict[str, Any], fields: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The object ``io`` or ``routing`` of a node, begun with what was given for it as a whole."""
+    """Return the object ``io`` or ``routing`` of a node, created from the field of that name."""
     part: dict[str, Any] = node.setdefault(name, dict(_plain(fields.get(name) or {})))
     return part
 
 
 def _plain(value: Any) -> Any:
-    """Return a part of a graph as it is written in a document. Values of users are returned as they
-    are; parsing copies them.
+    """Return a part of a graph as it is written in a document.
+
+    Values from users are returned unchanged; the parser copies them.
     """
     if not isinstance(value, DocumentPart):
         return value
@@ -269,7 +272,7 @@ def _plain(value: Any) -> Any:
 
 
 def _builder(source: Any) -> Callable[[], "Graph"] | None:
-    """Return the method that builds a graph, None if an object has none.
+    """Return the method that builds a graph, or None if the object has none.
 
     Raises:
         GraphError: the object cannot be asked.
@@ -278,6 +281,6 @@ def _builder(source: Any) -> Callable[[], "Graph"] | None:
         build = contained(getattr, source, "build_graph", None)
     except Exception as error:
         raise GraphError(
-            [Fault(None, f"the graph cannot be read: {error_text(error, most=400)}")]
+            [Fault(None, f"cannot read the graph: {error_text(error, most=400)}")]
         ) from None
     return build if callable(build) and not isinstance(source, type) else None

@@ -1,8 +1,7 @@
-"""The parts of a graph document, field by field. What concerns several nodes is checked in
-:mod:`flowkit.graph._node_checks`.
+"""Models of a graph document.
 
 The models are strict: ``"3"`` is not a number and ``1`` is not a string. They are frozen, and
-refuse fields they do not know.
+reject unknown fields. :mod:`flowkit.graph._node_checks` has the checks across nodes.
 """
 
 from typing import Annotated, Any, Literal
@@ -19,14 +18,15 @@ Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 class DocumentPart(BaseModel):
-    """A part of a graph document."""
+    """Part of a graph document."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class RetryPolicy(DocumentPart):
-    """When a failed attempt is tried again. The n-th retry waits ``backoff_sec * multiplier ** (n -
-    1)``, at most ``max_backoff_sec``.
+    """Retry policy of a node.
+
+    Retry n is delayed by ``backoff_sec * multiplier ** (n - 1)``, at most ``max_backoff_sec``.
     """
 
     max: Count = 2
@@ -35,29 +35,31 @@ class RetryPolicy(DocumentPart):
     multiplier: Annotated[float, Field(ge=0)] = 2.0
     max_backoff_sec: Seconds = 60.0
     jitter: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """The share of a pause that is left to chance."""
+    """Random fraction of a delay."""
     budget_sec: Seconds | None = None
-    """No retry begins later than this after the first attempt began."""
+    """Period after the start of the first attempt in which a retry may start."""
     permanent_on: tuple[Name, ...] = ("bad_input", "schema_mismatch")
-    """Reason codes that are never retried. A list given here replaces this one: with ``[]``, wrong
-    input is retried too.
+    """Reason codes that are never retried.
+
+    A list given here replaces the default: with ``[]``, invalid input is retried too.
     """
 
 
 class Timeouts(DocumentPart):
-    """How long a node may take."""
+    """Time limits of a node."""
 
     schedule_to_start_sec: PositiveSeconds | None = None
-    """From dispatch until a worker begins."""
+    """From dispatch to start on a worker."""
     start_to_close_sec: PositiveSeconds | None = None
-    """From the beginning of an attempt until its end."""
+    """From the start to the end of an attempt."""
     heartbeat_sec: PositiveSeconds | None = None
-    """Between two signs of life of a running attempt."""
+    """Between two heartbeats of a running attempt."""
 
 
 class Routing(DocumentPart):
-    """Which nodes follow a good end and which a bad one. Each name is an edge; the branch not taken
-    is skipped.
+    """Nodes that run after success and nodes that run after failure.
+
+    Each name is an edge. The branch not taken is skipped.
     """
 
     on_success: tuple[NodeId, ...] = ()
@@ -65,8 +67,9 @@ class Routing(DocumentPart):
 
 
 class Batching(DocumentPart):
-    """A list given in ``input_inline`` (itself, or its ``items``) is cut into batches of ``size``
-    items.
+    """Division of a list into batches of ``size`` items.
+
+    The list is ``input_inline`` itself, or its ``items``.
     """
 
     size: Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -79,24 +82,25 @@ def _object_or_string(value: Any) -> Any:
 
 
 class NodeIO(DocumentPart):
-    """What a node works on."""
+    """Input of a node."""
 
     input_inline: Any = None
     """Any JSON value. An object may name an ``input_adapter`` and its ``input_args``."""
     input_ref: Annotated[Any, AfterValidator(_object_or_string)] = None
-    """Where the input is: an object or a string that the handler understands."""
+    """Location of the input: an object or a string that the handler understands."""
     batching: Batching | None = None
     start_when: Literal["ready", "first_batch"] = "ready"
-    """``first_batch``: start when the first parent stored its first batch, and read the others as
-    they come.
+    """``first_batch``: start when the first parent has stored its first batch.
+
+    The batches of the other parents are read as they arrive.
     """
     fn: Name | None = None
-    """The coordinator function to call."""
+    """Coordinator function to call."""
     fn_args: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def input_adapter(self) -> Any:
-        """The adapter that ``input_inline`` names, if it does."""
+        """Adapter named in ``input_inline``, or None."""
         return (
             self.input_inline.get("input_adapter") if isinstance(self.input_inline, dict) else None
         )
@@ -111,26 +115,25 @@ _DEFAULT_IO = NodeIO()
 
 
 class NodeSpec(DocumentPart):
-    """A node of a graph."""
+    """Node of a graph."""
 
     node_id: NodeId
     type: Name
-    """The role of the workers that run it, or ``coordinator_fn``."""
+    """Role of the workers that run the node, or ``coordinator_fn``."""
     depends_on: tuple[NodeId, ...] = ()
     fan_in: Annotated[str, Field(pattern=r"^(all|any|count:[1-9][0-9]{0,8})$")] = "all"
-    """How many parents must end well before it starts: ``all``, ``any`` or ``count:n``."""
+    """Parents that must succeed before the node starts: ``all``, ``any`` or ``count:n``."""
     on_satisfied: Literal["leave", "cancel"] = "leave"
-    """What becomes of parents that still run when the fan-in is met."""
+    """Whether parents that still run when the fan-in is satisfied are cancelled."""
     retry_policy: RetryPolicy = Field(default_factory=lambda: _DEFAULT_RETRY_POLICY)
     on_batch_failure: Literal["fail", "skip"] = "fail"
-    """What a batch that failed for good does to the node: it fails as well, or goes on without
-    it.
-    """
+    """Whether a batch that fails permanently fails the node or is skipped."""
     timeouts: Timeouts = Field(default_factory=lambda: _DEFAULT_TIMEOUTS)
     routing: Routing = Field(default_factory=lambda: _DEFAULT_ROUTING)
     when: str | None = None
-    """An expression over ``params``, ``vars``, ``results``, ``errors`` and ``task``; false skips
-    the node.
+    """Expression over ``params``, ``vars``, ``results``, ``errors`` and ``task``.
+
+    If it is false, the node is skipped.
     """
     io: NodeIO = Field(default_factory=lambda: _DEFAULT_IO)
     priority: Priority = 0
@@ -139,22 +142,24 @@ class NodeSpec(DocumentPart):
 
     @property
     def need(self) -> int:
-        """How many parents ``fan_in`` asks for; -1 stands for all of them."""
+        """Number of parents that ``fan_in`` requires; -1 for all."""
         if self.fan_in == "all":
             return -1
         return 1 if self.fan_in == "any" else int(self.fan_in.removeprefix("count:"))
 
 
 class EdgeSpec(DocumentPart):
-    """An edge: ``to`` waits for ``source`` (written ``from`` in documents), or, where it streams,
-    for its first batch.
+    """Edge from ``source`` (``from`` in documents) to ``to``, which waits for it.
+
+    If the edge streams, ``to`` waits for the first batch of ``source`` only.
     """
 
     source: NodeId = Field(alias="from")
     to: NodeId
     mode: Literal["sync", "async"] | None = None
-    """``async``: ``to`` may run beside ``source``. It stands for the trigger ``on_batch`` where
-    none is given.
+    """``async``: ``to`` may run at the same time as ``source``.
+
+    Without a trigger, it implies the trigger ``on_batch``.
     """
     trigger: Literal["on_done", "on_batch"] | None = None
 
@@ -171,10 +176,10 @@ AnyEdge = Annotated[EdgeSpec, BeforeValidator(_pair_to_edge)]
 
 
 class GraphDocument(DocumentPart):
-    """A whole graph, as it is submitted.
+    """Complete graph, as submitted.
 
-    After :meth:`flowkit.graph.Graph.parse` it is in one form: plain edges stand in ``depends_on``,
-    streaming ones in ``edges``, and ``edges_ex`` is empty.
+    :meth:`flowkit.graph.Graph.parse` returns it in its normal form: plain edges are in
+    ``depends_on``, streaming edges in ``edges``, and ``edges_ex`` is empty.
     """
 
     nodes: tuple[NodeSpec, ...]

@@ -1,4 +1,4 @@
-"""What must hold between the nodes of a graph."""
+"""Checks of the nodes of a graph and of the edges between them."""
 
 from collections.abc import Collection, Iterable, Iterator
 
@@ -14,18 +14,18 @@ UNSUPPORTED_TYPES = frozenset({"subflow", "sleep", "wait_signal"})
 ARGUMENTS_THAT_NAME_NODES = {"merge.generic": "from_nodes", "metrics.aggregate": "node_id"}
 WITHOUT_EFFECT_ON_CALLS = {
     "schedule_to_start_sec": "does not wait for a worker",
-    "heartbeat_sec": "gives no heartbeats",
+    "heartbeat_sec": "sends no heartbeats",
 }
-"""The time limits that have no effect on a coordinator function, and why."""
+"""Time limits without effect on a coordinator function, each with the reason."""
 PULL_ADAPTERS = frozenset({"pull.from_artifacts", "pull.from_artifacts.rechunk:size"})
-"""The input adapters that read the artifacts of other nodes, and have no input without one."""
+"""Input adapters that read the artifacts of other nodes and need at least one such node."""
 MAX_SHOWN = 12
 
 
 def check_nodes(
     faults: Faults, nodes: Collection[NodeSpec], functions: Collection[str] | None
 ) -> dict[str, NodesRead]:
-    """Check each node alone. Return the valid conditions, with the nodes that each reads."""
+    """Check each node alone. Return the valid conditions with the nodes that each reads."""
     conditions: dict[str, list[str]] = {}
     for node in nodes:
         if node.type == COORDINATOR_FUNCTION:
@@ -44,8 +44,8 @@ def check_nodes(
             set(routing.on_success).intersection(routing.on_failure) if routing.on_success else ()
         ):
             advice = (
-                "to run it in both cases, put a node on each branch (a noop function will do) and"
-                " let it depend on both"
+                "to run it in both cases, add a node on each branch (a noop function is enough) and"
+                " make it depend on both"
             )
             faults.add(
                 node.node_id,
@@ -60,14 +60,14 @@ def _check_call(faults: Faults, node: NodeSpec, functions: Collection[str] | Non
     if io.fn is None:
         faults.add(
             name,
-            f"io.fn is missing; a node of type {COORDINATOR_FUNCTION!r} names its function there",
+            f"io.fn is missing; a node of type {COORDINATOR_FUNCTION!r} needs it",
         )
     elif functions is not None and io.fn not in functions:
         known = sorted(functions)
         hint = faults.suggestion(io.fn, known)
         faults.add(
             name,
-            f"io.fn: nobody registered a function {short(io.fn)}{hint}; there are"
+            f"io.fn: unknown function {short(io.fn)}{hint}; registered functions:"
             f" {', '.join(known[:50]) or 'none'}",
         )
     if io.start_when == "first_batch":
@@ -97,26 +97,25 @@ def _check_work(faults: Faults, node: NodeSpec) -> None:
     if io.fn is not None:
         faults.add(
             name,
-            f"io.fn is for nodes of type {COORDINATOR_FUNCTION!r}; change the type or remove it",
+            f"io.fn is only for nodes of type {COORDINATOR_FUNCTION!r}; change the type or"
+            " remove io.fn",
         )
     elif io.fn_args:
         faults.add(
             name,
-            f"io.fn_args are for nodes of type {COORDINATOR_FUNCTION!r}; change the type or remove"
-            " them",
+            f"io.fn_args is only for nodes of type {COORDINATOR_FUNCTION!r}; change the type or"
+            " remove io.fn_args",
         )
     if io.batching is not None and io.input_adapter is not None:
         faults.add(
             name,
-            "io.batching does not go with an input_adapter; use the adapter"
+            "io.batching cannot be combined with an input_adapter; use the adapter"
             " 'pull.from_artifacts.rechunk:size'",
         )
 
 
 def check_references(faults: Faults, nodes: Collection[NodeSpec], known: Collection[str]) -> None:
-    """Check the names of nodes that stand in adapter arguments and function arguments. Edges have
-    their own check.
-    """
+    """Check the node ids in the arguments of adapters and functions."""
     for node in nodes:
         for field, target in (
             _named(node) if node.io.input_adapter is not None or node.io.fn is not None else ()
@@ -152,8 +151,9 @@ def _named(node: NodeSpec) -> Iterator[tuple[str, str]]:
 def check_links(
     faults: Faults, document: GraphDocument, links: Links, *, only: Iterable[int] | None = None
 ) -> None:
-    """Check what follows from the edges: that enough parents stand above each node (or each at
-    these places), and that streams can flow.
+    """Check fan-ins, inputs and streams against the edges.
+
+    ``only`` restricts the check to the nodes at these positions.
     """
     for place in range(len(document.nodes)) if only is None else only:
         node, above = document.nodes[place], links.into[place]
@@ -167,7 +167,7 @@ def check_links(
         ):
             faults.add(
                 name,
-                "io.batching does not go with a streaming edge; use the adapter"
+                "io.batching cannot be combined with a streaming edge; use the adapter"
                 " 'pull.from_artifacts.rechunk:size'",
             )
         if not above and node.fan_in == "all" and node.io.start_when == "ready":
@@ -177,13 +177,13 @@ def check_links(
             count = "1 parent" if len(above) == 1 else f"{len(above)} parents"
             faults.add(
                 name,
-                f"fan_in {node.fan_in!r} asks for {node.need} parents, and the node has {count};"
+                f"fan_in {node.fan_in!r} needs {node.need} parents, but the node has {count};"
                 f" {advice}",
             )
         plain = [parent for parent, link in above.items() if not link.routed]
         if node.io.start_when == "first_batch" and not plain and node.type != COORDINATOR_FUNCTION:
             reason = (
-                "has only parents that route to it, which is decided at their end"
+                "has only parents that route to it, which is decided when they end"
                 if above
                 else "has no parents"
             )
@@ -198,8 +198,9 @@ def check_links(
 
 
 def _check_sources(faults: Faults, document: GraphDocument, links: Links, place: int) -> None:
-    """Check that the nodes whose artifacts a node reads are above it: otherwise it would not wait
-    for them, nor run again with them.
+    """Check that the nodes whose artifacts a node reads are upstream of it.
+
+    Otherwise the node would neither wait for them nor run again after they run again.
     """
     node = document.nodes[place]
     parents = {document.nodes[parent].node_id for parent in links.into[place]}
@@ -221,25 +222,24 @@ def _check_sources(faults: Faults, document: GraphDocument, links: Links, place:
         if target in known and target not in names:
             faults.add(
                 node.node_id,
-                f"{field} reads {short(target)}, which is not above the node; add it to depends_on",
+                f"{field} reads {short(target)}, which is not upstream of the node; add it to"
+                " depends_on",
             )
 
 
 def _check_pull(faults: Faults, node: NodeSpec, *, has_parents: bool) -> None:
-    """Check that a node that pulls has another node to pull from. Names of nodes that are not above
-    it have their own check.
-    """
+    """Check that a node with a pull adapter has at least one node to pull from."""
     adapter, arguments = node.io.input_adapter, node.io.input_inline.get("input_args")
     names = arguments.get("from_nodes") if isinstance(arguments, dict) else None
     if isinstance(names, list) and not names:
         faults.add(
             node.node_id,
             f"io.input_inline.input_args.from_nodes is empty, so {adapter!r} has nothing to pull; "
-            "name nodes above the node, or remove from_nodes to pull from all parents",
+            "name upstream nodes, or remove from_nodes to pull from all parents",
         )
     elif not has_parents and not any(_named(node)):
         reason = f"the input adapter {adapter!r} pulls the artifacts of parents"
-        faults.add(node.node_id, f"{reason}, and the node has no parents; add edges to it")
+        faults.add(node.node_id, f"{reason}, but the node has no parents; add edges to it")
 
 
 def _check_stream(faults: Faults, source: NodeSpec, node: NodeSpec, *, routed: bool) -> None:
@@ -247,7 +247,8 @@ def _check_stream(faults: Faults, source: NodeSpec, node: NodeSpec, *, routed: b
     if routed:
         faults.add(
             node.node_id,
-            f"{said} {short(source.node_id)} routes to it at its end; remove one of both",
+            f"{said} {short(source.node_id)} routes to the node when it ends; remove one of the"
+            " two",
         )
     elif node.type == COORDINATOR_FUNCTION:
         faults.add(node.node_id, f"{said} a coordinator function reads no batches; remove it")
@@ -256,7 +257,7 @@ def _check_stream(faults: Faults, source: NodeSpec, node: NodeSpec, *, routed: b
 
 
 def check_cycles(faults: Faults, document: GraphDocument, links: Links) -> None:
-    """Name a cycle in every group of nodes that wait for each other."""
+    """Report one cycle of each group of nodes that wait for each other."""
     parents = [list(above) for above in links.into]
     for group in cyclic_components(parents):
         walk: dict[int, None] = {}
@@ -268,7 +269,7 @@ def check_cycles(faults: Faults, document: GraphDocument, links: Links) -> None:
         cycle = [node, *reversed(path[path.index(node) :])]
         faults.add(
             document.nodes[node].node_id,
-            f"stands on a cycle: {_shown(document, cycle)}; remove one of these edges",
+            f"is on a cycle: {_shown(document, cycle)}; remove one of these edges",
         )
 
 
@@ -281,9 +282,9 @@ def _shown(document: GraphDocument, path: list[int]) -> str:
 
 
 def index_of(faults: Faults, nodes: Collection[NodeSpec]) -> dict[str, int]:
-    """Where each node stands; an id given twice is a fault, and stands for the first."""
+    """Return the position of each node id, and report duplicate ids as faults."""
     index: dict[str, int] = {}
     for place, node in enumerate(nodes):
         if index.setdefault(node.node_id, place) != place:
-            faults.add(node.node_id, "there are several nodes with this node_id; give each its own")
+            faults.add(node.node_id, "several nodes have this node_id; give each node its own")
     return index

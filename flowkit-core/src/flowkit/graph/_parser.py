@@ -1,6 +1,4 @@
-"""From a document as somebody wrote it to one that can be run, or to the list of everything that is
-wrong with it.
-"""
+"""Parser of graph documents: the document to run, or all its faults."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -29,16 +27,18 @@ _DOCUMENT: TypeAdapter[GraphDocument] = TypeAdapter(GraphDocument)
 _MOST_KEPT = 128
 _MOST_KEPT_BYTES = 4 * 1024 * 1024
 _checked: dict[tuple[bytes, int, frozenset[str] | None], GraphDocument] = {}
-"""Documents without faults that were checked lately: most tasks of an installation are made of a
-few graphs.
+"""Valid documents that were parsed recently.
+
+Most tasks of an installation use a few graphs.
 """
 
 
 def parse_document(
     source: Any, *, limits: GraphLimits, functions: Collection[str] | None
 ) -> tuple[GraphDocument, bytes]:
-    """Check a value and return the document it stands for, which shares nothing with it, and the
-    value as JSON.
+    """Validate a value and return the document with its JSON.
+
+    The document shares no data with ``source``.
 
     Raises:
         GraphError: it cannot be run; the faults are all there are.
@@ -58,8 +58,7 @@ def parse_document(
             [
                 Fault(
                     None,
-                    f"the graph of {len(data)} bytes is above the limit of {limits.max_bytes}"
-                    " bytes",
+                    f"the graph has {len(data)} bytes, above the limit of {limits.max_bytes} bytes",
                 )
             ]
         )
@@ -79,7 +78,7 @@ def parse_document(
 
 
 def _keep(key: tuple[bytes, int, frozenset[str] | None], checked: GraphDocument) -> None:
-    """Remember a document, and forget the oldest ones where they are too many or too large."""
+    """Cache a document, and evict the oldest ones above the limits."""
     _checked[key] = checked
     size = sum(len(data) for data, *_ in _checked)
     while len(_checked) > _MOST_KEPT or size > _MOST_KEPT_BYTES:
@@ -89,9 +88,7 @@ def _keep(key: tuple[bytes, int, frozenset[str] | None], checked: GraphDocument)
 
 
 def restore_document(data: bytes) -> GraphDocument:
-    """The document in JSON that :func:`parse_document` returned. It was checked then, and is not
-    checked again.
-    """
+    """Parse the JSON that :func:`parse_document` returned, without validating it again."""
     document = _DOCUMENT.validate_json(data)
     faults = Faults()
     return normalized(document, collect_links(faults, document, index_of(faults, document.nodes)))
@@ -115,20 +112,20 @@ def _cleaned(faults: Faults, source: Any, limits: GraphLimits) -> tuple[Any, set
 def _check_size(faults: Faults, source: Any, limits: GraphLimits, *, kind: str) -> None:
     if not isinstance(source, dict):
         raise GraphError(
-            [Fault(None, f"a graph is an object with nodes, not {kind}"), *faults.found]
+            [Fault(None, f"a graph must be an object with nodes, not {kind}"), *faults.found]
         )
     nodes = source.get("nodes")
     if not isinstance(nodes, (list, tuple)):
         return
     if not nodes:
-        faults.add(None, "nodes is empty; a graph has at least one node")
+        faults.add(None, "nodes is empty; a graph needs at least one node")
     if len(nodes) > limits.max_nodes:
         raise GraphError(
             [
                 Fault(
                     None,
                     f"the graph has {len(nodes)} nodes, above the limit of {limits.max_nodes};"
-                    " split it",
+                    " split the graph",
                 )
             ]
         )
@@ -138,15 +135,15 @@ def _check_size(faults: Faults, source: Any, limits: GraphLimits, *, kind: str) 
             [
                 Fault(
                     None,
-                    f"the graph has {edges} edges, above the limit of {limits.max_edges}; let a"
-                    " node join them",
+                    f"the graph has {edges} edges, above the limit of {limits.max_edges}; join"
+                    " edges with an additional node",
                 )
             ]
         )
 
 
 def _count_edges(source: dict[str, Any], nodes: Sequence[Any]) -> int:
-    """Count the edges as they are written, before anything is known to be well-formed."""
+    """Count the edges as written, before the document is known to be well-formed."""
 
     def length(owner: Any, field: str) -> int:
         written = owner.get(field) if isinstance(owner, dict) else None
@@ -167,7 +164,7 @@ def _all_faults(
     bad_values: set[Path],
     functions: Collection[str] | None,
 ) -> list[Fault]:
-    """Those the models see, and those in what remains when the fields they refuse are left out."""
+    """Return the faults found by the models and those in the valid parts of the document."""
     ids = _written_ids(source)
     add_model_faults(faults, error, ids, bad_values)
     parts = valid_parts(error, source)
@@ -202,8 +199,10 @@ def _check_parts(
     written: set[str],
     functions: Collection[str] | None,
 ) -> None:
-    """What needs every edge, or a whole node, is left aside where these are not: it would add_model_faults
-    of what was left out.
+    """Check the valid parts of a document.
+
+    Checks that need all edges, or whole nodes, are skipped for incomplete parts, because they would
+    report faults that follow from the missing values.
     """
     index = index_of(faults, document.nodes)
     conditions = check_nodes(faults, [document.nodes[number] for number in parts.whole], functions)
@@ -216,7 +215,7 @@ def _check_parts(
 
 
 def _written_ids(source: Any) -> list[str | None]:
-    """The ids of the nodes as far as there are any, before anything is known to be well-formed."""
+    """Return the ids of the nodes as written, before the document is known to be well-formed."""
     nodes = source.get("nodes") if isinstance(source, dict) else None
     found = (
         [node.get("node_id") if isinstance(node, dict) else None for node in nodes]

@@ -1,6 +1,4 @@
-"""A checked graph as the engine reads it: nodes are numbers, and both directions of every edge are
-at hand.
-"""
+"""Execution plan of a valid graph: numbered nodes with their parents and children."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +9,7 @@ from flowkit.graph._models import GraphDocument, NodeSpec
 
 
 class Route(IntEnum):
-    """When an edge is taken."""
+    """Outcome of the parent after which an edge is followed."""
 
     ALWAYS = 0
     ON_SUCCESS = 1
@@ -19,21 +17,23 @@ class Route(IntEnum):
 
 
 class Edge(NamedTuple):
-    """One end of an edge, seen from the other."""
+    """Edge, seen from one of its nodes."""
 
     node: int
-    """The node at the other end."""
+    """Node at the other end."""
     route: Route
     streams: bool
-    """The child may start on this parent's first batch. Never true of a route, which is only known
-    at the parent's end.
+    """True if the child may start on this parent's first batch.
+
+    Always false for a route, which is decided when the parent ends.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is fixed about a task's graph. A node is its place in ``nodes``, which is the order of
-    the document.
+    """Execution plan of a task's graph.
+
+    A node is identified by its position in ``nodes``, which is in document order.
     """
 
     ids: tuple[str, ...]
@@ -42,23 +42,24 @@ class Plan:
     children: tuple[tuple[Edge, ...], ...]
     parents: tuple[tuple[Edge, ...], ...]
     need: tuple[int, ...]
-    """How many parents must end well before a node starts: 0 of a root, -1 for all of them."""
+    """Parents that must succeed before a node starts: 0 for a root, -1 for all parents."""
     roots: tuple[int, ...]
     leaves: tuple[int, ...]
     order: tuple[int, ...]
-    """Every node after all of its parents."""
+    """Nodes in topological order."""
     rank: tuple[int, ...]
-    """The place of each node in ``order``."""
+    """Position of each node in ``order``."""
     streamed: tuple[bool, ...]
-    """Some child may start on this node's first batch."""
+    """True if a child may start on this node's first batch."""
     mixed: tuple[bool, ...]
-    """It streams from some of its parents, and waits for the end of others."""
+    """True if the node streams from some parents and waits for the end of others."""
     on_node_failure: str
     deadline_sec: float | None
 
     def sources(self, index: int) -> list[int]:
-        """The nodes whose artifacts a node may pull: its parents, and the nodes that its input
-        arguments name.
+        """Return the nodes whose artifacts a node may pull.
+
+        These are its parents and the nodes named in its input arguments.
         """
         found = dict.fromkeys(edge.node for edge in self.parents[index])
         inline = self.nodes[index].io.input_inline
@@ -72,7 +73,7 @@ class Plan:
 
 
 def make_plan(document: GraphDocument) -> Plan:
-    """The plan of a document that was checked."""
+    """Return the plan of a validated document."""
     nodes = document.nodes
     if len(nodes) == 1:
         return _plan_of_one(document)
@@ -124,8 +125,9 @@ def _plan_of_one(document: GraphDocument) -> Plan:
 
 
 class _Shared:
-    """Makes one of what is equal: a wide graph says the same of most of its nodes, and the garbage
-    collector looks at each object.
+    """Pool of equal edges.
+
+    Most nodes of a wide graph have equal edges, and the garbage collector visits each object.
     """
 
     def __init__(self) -> None:
@@ -138,7 +140,7 @@ class _Shared:
 
 
 def _edges_into(document: GraphDocument, index: dict[str, int]) -> list[dict[int, Edge]]:
-    """For each node its parents. A route stands above a plain edge between the same two nodes."""
+    """Return the parents of each node. A route replaces a plain edge between the same two nodes."""
     into: list[dict[int, Edge]] = []
     for node in document.nodes:
         streams = node.io.start_when == "first_batch"
@@ -162,7 +164,7 @@ def _edges_into(document: GraphDocument, index: dict[str, int]) -> list[dict[int
 
 
 def topological_order(parents: list[list[int]]) -> list[int]:
-    """The nodes, each after its parents. Those on a cycle, and those below one, are left out."""
+    """Return the nodes in topological order, without those on a cycle or downstream of one."""
     children: list[list[int]] = [[] for _ in parents]
     missing = [len(above) for above in parents]
     for place, above in enumerate(parents):

@@ -1,4 +1,4 @@
-"""Graphs as text."""
+"""Graphs written as JSON or YAML."""
 
 from typing import Any
 
@@ -8,11 +8,12 @@ from flowkit.graph._limits import GraphLimits, levels
 
 
 def read_text(source: str | bytes, limits: GraphLimits, syntax: Syntax | None = None) -> Any:
-    """Return the value of a document. Without ``syntax``, text that begins with ``{`` is JSON and
-    any other is YAML.
+    """Parse a document and return its value.
+
+    Without ``syntax``, text that begins with ``{`` is JSON and other text is YAML.
 
     Raises:
-        GraphError: the text is too large, nested too deeply, or not of its syntax.
+        GraphError: the text is too large, nested too deeply, or invalid in its syntax.
     """
     try:
         return read_document(
