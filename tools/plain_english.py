@@ -1,9 +1,8 @@
-"""Check that docstrings, comments, messages and pages are in plain English: ``python -m
-tools.plain_english``.
+"""Check that docstrings, comments, messages and pages are in plain English.
 
-A docstring says what its object does or is: its first line does not begin with a question word.
-Some words are banned everywhere, because readers have to guess what they mean. ``EXCEPTIONS`` lists
-the lines that may stay, each with its reason.
+Run it with ``python -m tools.plain_english``. It reports three kinds of lines: docstrings that open
+with a question word, words that make a reader guess, and lines that the formatter skips.
+``EXCEPTIONS`` lists the lines that may stay, each with its reason.
 """
 
 import ast
@@ -12,14 +11,15 @@ import re
 import subprocess
 import sys
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-SKIPPED = ("CHANGELOG.md", "LICENSE", "tests/fuzz/corpus/", "tools/plain_english.py")
+CHECKED = ("*.py", "*.md", "*.toml", "*.ini", "*.yaml", "*.yml", "*.mmd", ".ci/*")
+SELF = "tools/plain_english.py"
+"""The file that lists the words."""
 
 OPENINGS = ("What", "Who", "Whoever", "Whatever", "How", "Where", "When", "Of", "That", "So")
-_OPENING = re.compile(rf"^({'|'.join(OPENINGS)})\b")
 WORDS = {
     "whoever": "name the actor: the worker, the caller",
     "whatever": "say which: any error, all kinds",
@@ -34,69 +34,75 @@ WORDS = {
     "signs of life": "heartbeats",
     "told": "reported, notified, sent",
 }
-_WORD = re.compile(r"\b(" + "|".join(WORDS).replace(" ", r"\s+") + r")\b", re.IGNORECASE)
-
 EXCEPTIONS: dict[tuple[str, str], str] = {}
-"""By file and the text of the line: why it may stay."""
+"""The reason why a line may stay, by its file and its text."""
+
+_OPENING = re.compile(rf"({'|'.join(OPENINGS)})\b")
+_WORD = re.compile(r"\b(" + "|".join(WORDS).replace(" ", r"\s+") + r")\b", re.IGNORECASE)
+_UNFORMATTED = re.compile(r"fmt:\s*(skip|off)\b")
+_PROSE = {
+    tokenize.COMMENT,
+    tokenize.STRING,
+    getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING),  # since Python 3.12
+}
+
+Finding = tuple[int, str]
+"""The number of a line and the reason why it is not allowed."""
 
 
-def findings() -> Iterator[str]:
-    """Yield each line that is not allowed, with its place and the reason."""
-    used = set()
-    for name in _tracked():
-        text = (ROOT / name).read_text(encoding="utf-8")
+def findings(texts: Mapping[str, str], exceptions: Iterable[tuple[str, str]] = ()) -> Iterator[str]:
+    """Yield each line that is not allowed, and each exception that matches no such line.
+
+    Args:
+        texts: The texts to check, by file name.
+        exceptions: The lines to accept, by file name and text.
+    """
+    unused = set(exceptions)
+    accepted = frozenset(unused)
+    for name, text in texts.items():
         lines = text.splitlines()
-        found = _in_python(text) if name.endswith(".py") else _in_prose(text)
-        for number, reason in found:
-            key = name, lines[number - 1].strip()
-            if key in EXCEPTIONS:
-                used.add(key)
-            else:
-                yield f"{name}:{number}: {reason}: {lines[number - 1].strip()[:120]}"
-    for name, line in EXCEPTIONS.keys() - used:
-        yield f"{name}: this exception is no longer needed: {line[:120]}"
+        for number, reason in _in_python(text) if name.endswith(".py") else _words(text):
+            line = lines[number - 1].strip()
+            unused.discard((name, line))
+            if (name, line) not in accepted:
+                yield f"{name}:{number}: {reason}: {line[:120]}"
+    for name, line in sorted(unused):
+        yield f"{name}: this exception is not needed: {line[:120]}"
 
 
-def _tracked() -> Iterator[str]:
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "*.py", "*.md"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return (name for name in listed.stdout.split("\0") if name and not name.startswith(SKIPPED))
+def tracked_texts() -> dict[str, str]:
+    """Return the text of each checked file of the repository, by name."""
+    command = ["git", "ls-files", "-z", "--", *CHECKED]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    names = set(listed.stdout.split("\0")) - {"", SELF}
+    return {name: (ROOT / name).read_text(encoding="utf-8") for name in sorted(names)}
 
 
-def _in_python(text: str) -> Iterator[tuple[int, str]]:
-    tree = ast.parse(text)
-    for place, literal in _docstrings(tree):
-        if opening := _OPENING.match(literal.lstrip()):
-            yield place, f"a docstring does not begin with {opening[1]!r}"
+def _in_python(text: str) -> Iterator[Finding]:
+    for line, docstring in _docstrings(ast.parse(text)):
+        text = docstring.lstrip()
+        if opening := _OPENING.match(text):
+            line += docstring[: -len(text)].count("\n")
+            yield line, f"a docstring opens with {opening[1]!r} (write an imperative or a noun)"
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type in (tokenize.COMMENT, tokenize.STRING):
+        if token.type in _PROSE:
             yield from _words(token.string, token.start[0])
+        if token.type == tokenize.COMMENT and _UNFORMATTED.search(token.string):
+            yield token.start[0], "the formatter skips this line (regroup it)"
 
 
-def _docstrings(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Find docstrings, those of constants and fields too: a string alone in a statement."""
+def _docstrings(tree: ast.Module) -> Iterator[Finding]:
+    """Yield docstrings, also those below constants and fields: strings that are a statement."""
     for node in ast.walk(tree):
-        for statement in (
-            getattr(node, "body", ()) if not isinstance(node, ast.Lambda | ast.IfExp) else ()
+        if (
+            isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
         ):
-            if (
-                isinstance(statement, ast.Expr)
-                and isinstance(statement.value, ast.Constant)
-                and isinstance(statement.value.value, str)
-            ):
-                yield statement.lineno, statement.value.value
+            yield node.lineno, node.value.value
 
 
-def _in_prose(text: str) -> Iterator[tuple[int, str]]:
-    yield from _words(text, 1)
-
-
-def _words(text: str, first_line: int) -> Iterator[tuple[int, str]]:
+def _words(text: str, first_line: int = 1) -> Iterator[Finding]:
     for match in _WORD.finditer(text):
         word = " ".join(match[1].lower().split())
         yield first_line + text.count("\n", 0, match.start()), f"{word!r} (write: {WORDS[word]})"
@@ -104,12 +110,11 @@ def _words(text: str, first_line: int) -> Iterator[tuple[int, str]]:
 
 def main() -> int:
     """Print the findings and return the exit status."""
-    count = 0
-    for finding in findings():
+    found = list(findings(tracked_texts(), EXCEPTIONS))
+    for finding in found:
         print(finding)
-        count += 1
-    print(f"{count} findings" if count else "plain English: no findings")
-    return 1 if count else 0
+    print(f"{len(found)} findings" if found else "plain English: no findings")
+    return 1 if found else 0
 
 
 if __name__ == "__main__":
