@@ -1,9 +1,8 @@
-"""What the servers allow: a coordinator and a worker reduced to the messages and the writes, with
-nothing that makes an orchestrator.
+"""Baseline for the servers: a coordinator and a worker that only send messages and write records.
 
-One MongoDB document a node, a journalled bulk write for each poll of reports, commands sent in one
-go, offsets committed twice a second. No retries, no leases, no recovery, no history.
-:mod:`benchmarks.servers` runs it beside FlowKit, in the same run.
+Each node is one MongoDB document. Each poll of reports is one journalled bulk write, commands are
+sent together, and offsets are committed twice a second. There are no retries, leases, recovery or
+history. :mod:`benchmarks.servers` measures it beside FlowKit in the same run.
 """
 
 import asyncio
@@ -25,7 +24,7 @@ COMMIT_EVERY_SEC = 0.5
 
 
 class Envelope(BaseModel):
-    """As many fields as an honest message has."""
+    """A message with as many fields as a real one."""
 
     message_id: str
     kind: str
@@ -59,7 +58,7 @@ def envelope(kind: str, task_id: str, node_id: str) -> bytes:
 
 
 class Reader:
-    """One topic of one partition, its offsets committed now and then."""
+    """Consumer of a topic with one partition, which commits its offsets at intervals."""
 
     def __init__(self, kafka: str, topic: str, group: str) -> None:
         self._topic = TopicPartition(topic, 0)
@@ -102,7 +101,7 @@ def producer_for(kafka: str) -> AIOKafkaProducer:
 
 
 async def work(kafka: str, name: str) -> None:
-    """The worker: an answer for every command."""
+    """Run a worker that answers every command."""
     async with (
         Reader(kafka, f"{name}.commands", f"{name}.workers") as commands,
         producer_for(kafka) as producer,
@@ -118,7 +117,7 @@ async def work(kafka: str, name: str) -> None:
 
 
 class BareCoordinator:
-    """Sends what has become ready, and writes down what is reported."""
+    """Coordinator that sends ready nodes and stores reports."""
 
     def __init__(self, *, mongo: str, kafka: str, name: str) -> None:
         self._client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongo)
@@ -148,7 +147,7 @@ class BareCoordinator:
         await self._client.close()
 
     async def run(self, graphs: Mapping[str, Parents]) -> None:
-        """Bring these graphs to their end."""
+        """Run these graphs to their end."""
         missing = {
             (task, node): len(parents)
             for task, graph in graphs.items()

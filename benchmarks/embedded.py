@@ -1,10 +1,10 @@
-"""What FlowKit itself costs: coordinator and worker in one process, on the in-memory bus and store.
+"""Overhead of FlowKit: coordinator and worker in one process, on the in-memory bus and store.
 
     python benchmarks/embedded.py            every workload, one JSON object a line; medians
     python benchmarks/embedded.py chain fan  only these
 
-``ratio`` is to a bare loop in the same run that encodes and decodes the same messages and does
-nothing else.
+``ratio`` compares with a bare loop in the same run, which only encodes and decodes the same
+messages.
 """
 
 import argparse
@@ -37,7 +37,7 @@ async def noop(item: Any) -> None:
 
 
 class Produce(Handler):
-    """A long stream of tiny batches."""
+    """Handler that produces a long stream of small batches."""
 
     async def iter_batches(self, loaded: dict[str, Any]) -> AsyncIterator[Batch]:
         for number in range(loaded["input_inline"]["batches"]):
@@ -48,7 +48,7 @@ class Produce(Handler):
 
 
 class Consume(Handler):
-    """Its reader."""
+    """Handler that reads the stream."""
 
     async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
         return BatchResult(success=True, metrics={"n": 1})
@@ -106,7 +106,7 @@ async def many(coordinator: Coordinator, count: int) -> None:
 
 
 def bare_loop(count: int) -> float:
-    """Seconds to encode and decode what a node needs: a command and its answer."""
+    """Return the seconds to encode and decode the messages of a node: a command and its report."""
     token = "0" * 24
     data = RunContextData(io={}, params={}, vars={}, results={})
     begin = time.perf_counter()
@@ -200,7 +200,7 @@ async def measure_chain(rounds: int) -> None:
 
 
 async def measure_stored(rounds: int) -> None:
-    """The same work with an empty store, and with 100,000 finished tasks in it."""
+    """Measure the same work with an empty store and with 100,000 finished tasks in it."""
     async with InMemoryStore() as full, cluster(full) as loaded, cluster() as fresh:
         for _ in range(10):
             await many(loaded, 10_000)
@@ -212,8 +212,9 @@ async def measure_stored(rounds: int) -> None:
 
 
 class PassingArtifacts(InMemoryArtifactStore):
-    """Keeps of each stream only what was not read yet: what else grows with a stream is FlowKit's
-    own.
+    """Artifact store that drops the artifacts of a stream after they were read.
+
+    All other memory that grows with a stream belongs to FlowKit.
     """
 
     def __init__(self) -> None:
@@ -221,7 +222,7 @@ class PassingArtifacts(InMemoryArtifactStore):
         self._waiting: dict[Stream, deque[ArtifactRecord]] = {}
         self._stored: dict[Stream, int] = {}
         self.highest = 0.0
-        """Megabytes resident, the most seen since the first ten thousand."""
+        """Peak of resident memory after the first ten thousand batches, in megabytes."""
         self.early = 0.0
 
     async def put(self, records: Sequence[ArtifactRecord]) -> Sequence[bool]:
@@ -251,7 +252,7 @@ def resident_megabytes() -> float:
 
 
 async def measure_stream(batches: int) -> None:
-    """A producer and its streaming reader, on a store that keeps nothing that was read."""
+    """Measure a producer and its streaming reader, on a store that drops artifacts once read."""
     store = InMemoryStore()
     artifacts = store.artifacts = PassingArtifacts()
     graph = {

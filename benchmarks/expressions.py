@@ -1,8 +1,8 @@
-"""What expressions cost: ``python -m benchmarks.expressions`` prints one JSON object a line.
+"""Cost of expressions: ``python -m benchmarks.expressions`` prints one JSON object a line.
 
-FlowKit's evaluator beside ``common-expression-language`` (Rust), which is installed for tests.
-Processor time is measured, and the best of several runs counts. A bomb exceeds the budget that
-applies before a commit, and the one that applies in a thread.
+It compares FlowKit's evaluator with ``common-expression-language`` (Rust), a dependency of the
+tests. It measures processor time and takes the best of several runs. A bomb is an expression that
+exceeds both budgets: the one for evaluation before a commit, and the one for a thread.
 """
 
 import json
@@ -43,7 +43,7 @@ BOMB_SCOPE: dict[str, Any] = {"rows": list(range(1000)), "text": "a" * 100_000}
 
 
 def best_us(function: Callable[[], object], *, runs: int = 7, times: int = 500) -> float:
-    """Microseconds of processor time for one call."""
+    """Return the processor time of one call in microseconds."""
     found = []
     for _ in range(runs):
         began = time.process_time()
@@ -72,7 +72,7 @@ def compare(name: str, source: str, scope: dict[str, Any], **options: int) -> di
 
 
 def refuse(source: str, steps: int, memory: int) -> float:
-    """Milliseconds of processor time until an evaluation is refused."""
+    """Return the processor time until an evaluation is refused, in milliseconds."""
     expression, began = compile_expression(source), time.process_time()
     try:
         expression.evaluate(BOMB_SCOPE, Budget(steps, memory))

@@ -1,10 +1,10 @@
-"""More work than two workers can do: a backlog that drains without a command being sent twice, and
-a burst that passes.
+"""Overload of two workers: a backlog drains without repeated commands, and a burst passes.
 
-    python benchmarks/overload.py                        a backlog of 100,000 nodes, then a tenfold
-    burst; one JSON object a line python benchmarks/overload.py --nodes 10000
+    python benchmarks/overload.py                a backlog of 100,000 nodes, then a tenfold burst
+    python benchmarks/overload.py --nodes 10000  a smaller backlog
 
-Coordinator and workers are in one process, on the in-memory bus and store, and time is real.
+It prints one JSON object a line. Coordinator and workers are in one process, on the in-memory bus
+and store, in real time.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from flowkit_testing import InMemoryBus, InMemoryStore
 
 ROLE = "work"
 WIDTH = 500
-"""Nodes of each task of the backlog: less than are dispatched at a time."""
+"""Number of nodes of each task in the backlog: fewer than may be dispatched at once."""
 PHASE_SEC = 5.0
 
 
@@ -35,7 +35,7 @@ async def work(item: Any) -> None:
 
 
 class CountingBus(InMemoryBus):
-    """Counts the commands by what they are for."""
+    """Bus that counts how often each command is sent."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ def say(workload: str, **figures: Any) -> None:
 
 
 async def backlog(nodes: int) -> None:
-    """All of it is queued before much of it is done."""
+    """Queue all nodes at once, and measure how the backlog drains."""
     graph = {"nodes": [{"node_id": f"n{number}", "type": ROLE} for number in range(WIDTH)]}
     async with overloaded() as (bus, coordinator):
         begin = time.perf_counter()
@@ -92,7 +92,7 @@ async def backlog(nodes: int) -> None:
 
 
 class Traffic:
-    """Tasks of one node that come at a rate, whether or not those before are done."""
+    """Tasks of one node, submitted at a constant rate that does not wait for earlier tasks."""
 
     def __init__(self, coordinator: Coordinator) -> None:
         self._coordinator = coordinator

@@ -1,11 +1,11 @@
-"""FlowKit on a real Kafka and a real MongoDB, beside a bare loop over the same servers in the same
-run.
+"""FlowKit on a real Kafka and a real MongoDB, compared with a bare loop on the same servers.
 
     python -m benchmarks.servers                                  starts both servers
     python -m benchmarks.servers --kafka HOST:PORT --mongo URL    uses yours
 
-One coordinator process (this one) and one worker process; journalled writes, ``acks=all``. One JSON
-object a line: ``ratio`` is FlowKit's figure by the bare loop's.
+This process is the coordinator; one more process is the worker. Writes are journalled, and
+messages use ``acks=all``. It prints one JSON object a line; ``ratio`` is FlowKit's figure divided
+by the bare loop's.
 """
 
 import argparse
@@ -133,7 +133,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 class Writes(CommandListener):
-    """Counts the driver's write commands."""
+    """Listener that counts the driver's write commands."""
 
     def __init__(self) -> None:
         self.count = 0

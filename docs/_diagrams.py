@@ -17,12 +17,12 @@ SETTINGS = {
     "flowchart": {"htmlLabels": False},
     "state": {"htmlLabels": False},
 }
-"""Labels are SVG text: labels in HTML are not shown by every viewer."""
+"""Settings that make labels SVG text, because not every viewer shows labels in HTML."""
 DEBUGGING = re.compile(r' data-points="[^"]*"')
 
 
 def digest(source: str) -> str:
-    """Return the line of a drawing that says which source it was drawn from."""
+    """Return the line of a drawing that identifies its source."""
     return f"<!-- sha256 of the source: {hashlib.sha256(source.encode()).hexdigest()} -->"
 
 

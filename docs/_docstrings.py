@@ -1,6 +1,4 @@
-"""Docstrings are written with Sphinx's roles; the site reads Markdown. This griffe extension turns
-one into the other.
-"""
+"""Griffe extension that converts Sphinx roles in docstrings to Markdown."""
 
 import re
 from typing import Any
@@ -12,8 +10,10 @@ LITERAL_BLOCK = re.compile(r"::(?=\n\s*\n)")
 
 
 def to_markdown(text: str) -> str:
-    """Roles become links where their target is in the site, and ``::`` before an indented block
-    becomes a colon.
+    """Convert a docstring to Markdown.
+
+    Roles become links if the site contains their target. ``::`` before an indented block becomes a
+    colon.
     """
     return LITERAL_BLOCK.sub(":", ROLE.sub(_link, text))
 
@@ -29,7 +29,7 @@ def _link(found: re.Match[str]) -> str:
 
 
 class MarkdownDocstrings(griffe.Extension):
-    """Applies :func:`to_markdown` to every docstring."""
+    """Extension that applies :func:`to_markdown` to every docstring."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         if obj.docstring is not None:

@@ -1,9 +1,8 @@
-"""What the documentation says that the code knows better: ``python docs/_generate.py`` writes it
-into the pages.
+"""Generate the parts of pages that repeat the code: ``python docs/_generate.py``.
 
-A page marks a place with ``<!-- generated: NAME -->`` and ``<!-- end -->``; what stands between is
-replaced by what the function of that name in :data:`GENERATORS` gives. A test fails where a page is
-not up to date.
+A page marks such a part with ``<!-- generated: NAME -->`` and ``<!-- end -->``. The text between
+them is replaced by the output of the function of that name in :data:`GENERATORS`. A test fails if a
+page is not current.
 """
 
 import re
@@ -41,7 +40,7 @@ def chart(
     *,
     labels: Callable[[str], str] = lambda _: "",
 ) -> str:
-    """A Mermaid state diagram. ``labels`` says what is written on the arrows that leave a state."""
+    """Return a Mermaid state diagram. ``labels`` returns the text on the arrows from a state."""
     lines = ["stateDiagram-v2", f"    [*] --> {first}"]
     for state, following in moves:
         lines += [f"    {state} --> {after}{labels(state)}" for after in following]
@@ -74,7 +73,7 @@ def task_chart() -> str:
 
 
 def node_states() -> str:
-    """Each state of the chart, the status it is shown as, and the reports that count in it."""
+    """Return a table of states with the status users see and the reports accepted in each."""
     rows = [
         (
             name,
@@ -103,7 +102,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def settings(model: type[BaseModel], *, without: type[BaseModel] | None = None) -> str:
-    """The fields of a configuration, but for those that it has from ``without``."""
+    """Return a table of the fields of a configuration, except those of ``without``."""
     inherited = without.model_fields if without is not None else {}
     rows = [
         (f"`{name}`", f"`{_type(field.annotation)}`", _default(field), field.description or "")
@@ -176,7 +175,7 @@ def _first_paragraph(text: str | None) -> str:
 
 
 def mongo_roles() -> str:
-    """The roles as the shell of MongoDB creates them."""
+    """Return the commands of MongoDB's shell that create the roles."""
     lines = ["```js", 'const database = db.getSiblingDB("flowkit")']
     for role in ROLES:
         lines += [f'database.createRole({{role: "{role}", roles: [], privileges: [']
@@ -229,7 +228,7 @@ def diagrams() -> dict[Path, str]:
 
 
 def generated(text: str) -> str:
-    """A page with its generated places brought up to date."""
+    """Return the text of a page with current generated parts."""
     return REGION.sub(
         lambda found: f"{found[1]}\n{GENERATORS[found['name']]()}\n\n{found[3]}", text
     )

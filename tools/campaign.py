@@ -1,7 +1,7 @@
-"""Simulate many seeds of the standard scenarios, and write down what came of it.
+"""Simulate many seeds of the standard scenarios, and write a report.
 
 ``python tools/campaign.py --seeds 50000 --processes 2`` writes ``docs/reliability/campaign.md``;
-``--seed 17`` runs this one alone and prints its event log.
+``--seed 17`` runs one seed and prints its event log.
 """
 
 import argparse
@@ -96,23 +96,23 @@ def _report(found: Chunk, options: argparse.Namespace, took_sec: float) -> str:
         check=False,
     )
     lines = [
-        "# The last campaign",
+        "# The last simulation campaign",
         "",
         (
-            "A run of `python tools/campaign.py`, which writes this page: the [standard"
-            " scenarios](../how-to/simulate.md#our-own-scenarios)"
+            "`python tools/campaign.py` wrote this page. It runs the [standard"
+            " scenarios](../how-to/simulate.md#flowkits-own-scenarios) on the"
         ),
-        "on the [simulated cluster](../how-to/simulate.md), each seed with faults of its own.",
+        "[simulated cluster](../how-to/simulate.md), with different faults for each seed.",
         "",
         "| | |",
         "| --- | --- |",
         f"| seeds | {len(report.seeds):,} (from {options.first}) |",
         f"| faults injected | {report.faults.total():,} |",
-        f"| lost, recorded twice, stuck, or any other invariant broken | {len(found.failures)} |",
+        f"| seeds with a broken invariant | {len(found.failures)} |",
         f"| virtual time | {report.virtual_hours:,.0f} hours |",
         f"| executions of handlers | {report.executions:,} |",
         f"| commits at which every invariant was checked | {report.commits:,} |",
-        f"| took | {took_sec / 60:.0f} minutes in {options.processes} processes |",
+        f"| duration | {took_sec / 60:.0f} minutes in {options.processes} processes |",
         f"| commit | `{asked.stdout.strip()}` |",
         "",
         "## Faults by kind",

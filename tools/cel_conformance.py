@@ -1,8 +1,8 @@
-"""Takes the cases of the CEL conformance suite into ``tests/expressions/conformance.json``.
+"""Convert the CEL conformance suite to ``tests/expressions/conformance.json``.
 
 ``go mod download -json cel.dev/expr@v0.26.0`` fetches the suite and prints its folder; ``python
 tools/cel_conformance.py FOLDER`` reads it. The suite is Copyright Google LLC, under the Apache
-License 2.0. Cases outside of the subset are counted by reason.
+License 2.0. Cases outside of the supported subset are left out and counted by reason.
 """
 
 import json
@@ -72,7 +72,7 @@ def tokens(text: str) -> Iterator[str]:
 
 
 def message(stream: list[str]) -> dict[str, list[Any]]:
-    """The fields of a message in text format, each with all its values."""
+    """Parse a message in text format and return the values of each field."""
     fields: dict[str, list[Any]] = {}
     while stream and stream[-1] != "}":
         name = stream.pop()
@@ -109,7 +109,7 @@ def value(stream: list[str]) -> Any:
 
 
 def string(token: str) -> bytes:
-    """Strings are bytes in the text format; ``\\u`` stands for a character."""
+    """Decode a string of the text format, where escapes stand for bytes except ``\\u``."""
     return b"".join(_piece(match) for match in _PIECE.finditer(token[1:-1]))
 
 
@@ -123,7 +123,7 @@ def _piece(match: re.Match[str]) -> bytes:
 
 
 def plain(found: dict[str, list[Any]]) -> Any:
-    """A value as JSON: a type and what it holds."""
+    """Return a value as JSON: its type and its content."""
     ((name, values),) = found.items()
     one = values[0]
     match name:
@@ -163,8 +163,9 @@ def plain(found: dict[str, list[Any]]) -> Any:
 
 
 def case(test: dict[str, list[Any]]) -> list[Any] | str:
-    """Expression, bindings and value (``["error"]`` for an error); or the reason why the case is
-    left out.
+    """Return expression, bindings and value of a test, or the reason why it is left out.
+
+    The value ``["error"]`` stands for an error.
     """
     expression = test["expr"][0].decode()
     for reason, pattern in OUTSIDE.items():
@@ -211,7 +212,7 @@ def main() -> None:
                     ] = found
     source = (
         "cel.dev/expr v0.26.0, tests/simple/testdata; Copyright Google LLC; Apache License 2.0;"
-        " taken over by tools/cel_conformance.py"
+        " converted by tools/cel_conformance.py"
     )
     lines = ",\n".join(
         f"{json.dumps(name)}: {json.dumps(found, ensure_ascii=False)}"

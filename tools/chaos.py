@@ -1,8 +1,8 @@
-"""Chaos for as long as wanted: ``python tools/chaos.py --minutes 60``. Servers and processes are
-started, ill-treated, and compared.
+"""Run chaos for any time: ``python tools/chaos.py --minutes 60``.
 
-Everything that was written down (ledgers, logs, what was done when) is kept where ``--keep`` says,
-else removed. The exit status is 1 if anything was lost, doubled, or otherwise not as promised.
+It starts servers and processes, inflicts disasters on them, and checks all promises afterwards.
+Ledgers and logs are kept in the folder of ``--keep``, else removed. The exit status is 1 if a
+promise was broken.
 """
 
 import argparse
@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.chaos.campaign import run_campaign
 from tests.chaos.checker import PROMISES
-from tests.chaos.report import Plan, Report, page_of, told_of
+from tests.chaos.report import Plan, Report, page_of, text_of
 from tests.servers.processes import Unavailable
 
 
@@ -31,10 +31,10 @@ def main() -> None:
         "--calm-minutes",
         type=float,
         default=0,
-        help="then so long one disaster after another, to see what each takes",
+        help="length of a second run with one disaster at a time, which measures recovery times",
     )
     parser.add_argument(
-        "--seed", type=int, default=None, help="of the disasters and the load; made up if not given"
+        "--seed", type=int, default=None, help="seed of disasters and load; random by default"
     )
     parser.add_argument("--least-kills", type=int, default=0)
     parser.add_argument("--coordinators", type=int, default=3)
@@ -44,13 +44,15 @@ def main() -> None:
         "--quiet-sec",
         type=float,
         default=720,
-        help="how long everything may take to end after the last disaster",
+        help="time limit for all tasks to end after the last disaster",
     )
     parser.add_argument("--page", type=Path, help="write the report as a page of the documentation")
     parser.add_argument(
-        "--machine", default=f"{os.cpu_count()} cores", help="how the page is to call this machine"
+        "--machine",
+        default=f"{os.cpu_count()} cores",
+        help="description of this machine in the page",
     )
-    parser.add_argument("--keep", type=Path, help="a folder that does not exist yet")
+    parser.add_argument("--keep", type=Path, help="new folder for ledgers and logs")
     arguments = parser.parse_args()
     plan = Plan(
         seed=random.randrange(2**32) if arguments.seed is None else arguments.seed,
@@ -68,9 +70,8 @@ def main() -> None:
         else arguments.keep
     )
     folder.mkdir(parents=True, exist_ok=arguments.keep is None)
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit("told to stop")
-    )  # so that what was started is ended
+    # Exit through the context managers, which end all servers and processes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped by SIGTERM"))
     try:
         reports = [
             run(one, folder / name)
@@ -102,9 +103,9 @@ def main() -> None:
 
 def run(plan: Plan, folder: Path) -> Report:
     report = run_campaign(
-        plan, folder, tell=lambda text: print(time.strftime("%H:%M:%S"), text, flush=True)
+        plan, folder, progress=lambda text: print(time.strftime("%H:%M:%S"), text, flush=True)
     )
-    print(told_of(report), flush=True)
+    print(text_of(report), flush=True)
     return report
 
 

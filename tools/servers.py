@@ -1,7 +1,7 @@
-"""A real Kafka and a real MongoDB for playing: ``python tools/servers.py up``, until Ctrl-C.
+"""Run a real Kafka and a real MongoDB until Ctrl-C: ``python tools/servers.py up``.
 
-What they hold is gone when they stop. The servers are fetched once and kept in
-``~/.cache/flowkit``.
+The servers are downloaded once and kept in ``~/.cache/flowkit``. Their data is deleted when they
+stop.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from tests.servers.processes import Unavailable
 
 
 def up() -> None:
-    """Start both, tell how they are reached, and wait for Ctrl-C."""
+    """Start both servers, print their addresses, and wait for Ctrl-C."""
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
@@ -49,7 +49,7 @@ def up() -> None:
 
 
 def with_database(address: str) -> str:
-    """A server's address with the database ``flowkit``."""
+    """Return a server's address with the database ``flowkit``."""
     return address.replace("/?", "/flowkit?")
 
 

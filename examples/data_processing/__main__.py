@@ -38,9 +38,7 @@ async def main(log: Path) -> None:
 
 
 async def stop_one(coordinator: Coordinator, task_id: str, workers: dict[str, Worker]) -> None:
-    """Stop the first worker that stores a batch of a map, without letting it finish what it has
-    begun.
-    """
+    """Stop the first worker that stores a batch of a map, without letting it finish its nodes."""
     runs_on: dict[str, str] = {}
     async for event in coordinator.watch(task_id):
         if event.node_id is None or not event.node_id.startswith("map_"):

@@ -1,6 +1,4 @@
-"""Map and reduce, as a graph: several ``map`` nodes, one ``reduce`` node that reads their batches
-as they come, and sums.
-"""
+"""The flow: several ``map`` nodes, and a ``reduce`` node that reads their batches as a stream."""
 
 from flowkit import Graph, flow
 

@@ -14,11 +14,10 @@ BATCH_BYTES = 16_384
 
 
 class Map(Handler):
-    """Count the requests in one part of the file, a range of bytes at a time, in a thread:
-    heartbeats go on meanwhile.
+    """Count the requests in one part of the file, one range of bytes per batch.
 
-    A batch's uid is its range: it is the same in every attempt, so ranges that are stored are not
-    counted again.
+    The uid of a batch is its range. It is the same in every attempt, so stored ranges are not
+    counted again. Counting runs in a thread, so that heartbeats continue.
     """
 
     async def init(self, run_info: Mapping[str, Any]) -> None:
@@ -50,7 +49,7 @@ class Map(Handler):
 class Reduce(Handler):
     """Add up the counts of all parts.
 
-    What it has read it keeps as artifacts, not in the object: another worker may take over at any
+    It keeps the counts as artifacts, not in the object, because another worker may take over at any
     batch.
     """
 
@@ -87,12 +86,13 @@ async def report(item: Any, ctx: RunContext) -> dict[str, Any]:
 # ---------------------------------------------------------------- counting
 
 Counts = dict[str, list[int]]
-"""By URL path: requests, errors, bytes."""
+"""Numbers of requests, errors and bytes, by URL path."""
 
 
 def lines_in(path: Path, begin: int, end: int) -> Iterator[str]:
-    """Yield the lines that begin in this range of bytes. Each line of the file begins in exactly
-    one of several adjoining ranges.
+    """Yield the lines that begin in this range of bytes.
+
+    Each line of the file begins in exactly one of several adjoining ranges.
     """
     with path.open("rb") as file:
         if begin > 0:

@@ -1,5 +1,6 @@
-"""A codec that encrypts payloads with AES-GCM. Give :class:`Encryption` as a plugin to every
-client, coordinator and worker.
+"""Payload codec that encrypts with AES-GCM.
+
+Give :class:`Encryption` as a plugin to every client, coordinator and worker.
 """
 
 import os
@@ -14,13 +15,12 @@ NONCE_BYTES = 12
 
 
 class Encryption:
-    """Encrypts with one key, and decrypts what any of its keys encrypted, each of 16, 24 or 32
-    bytes.
+    """Codec that encrypts with its first key and decrypts with any of its keys.
 
-    What it makes begins with the name of its key, so that keys can be replaced: add the new one
-    everywhere, then encrypt with it everywhere, and take the old one away when nothing is left that
-    needs it. Every payload has a nonce of its own, and is bound to the context it belongs to: moved
-    to another task, node or topic it cannot be decrypted.
+    Keys have 16, 24 or 32 bytes. Each encrypted payload begins with the name of its key, so keys
+    can be replaced: add the new key everywhere, then make it the first everywhere, and remove the
+    old key when no payload needs it. Each payload has its own nonce and is bound to its context: it
+    cannot be decrypted if it was moved to another task, node or topic.
     """
 
     def __init__(self, keys: Mapping[str, bytes], *, encrypt_with: str) -> None:
@@ -32,7 +32,7 @@ class Encryption:
 
     @classmethod
     def from_environment(cls, variable: str = "PAYLOAD_KEYS") -> Self:
-        """``name=hex,name=hex``; the first encrypts."""
+        """Read keys from a variable: ``name=hex,name=hex``. The first key encrypts."""
         keys = {
             name: bytes.fromhex(key)
             for name, _, key in (pair.partition("=") for pair in os.environ[variable].split(","))
@@ -46,7 +46,7 @@ class Encryption:
 
     def flowkit_decode_payload(self, data: bytes, context: str) -> bytes:
         if not data.startswith(MAGIC):
-            raise ValueError("this is not encrypted")
+            raise ValueError("the payload is not encrypted")
         start = len(MAGIC) + 1
         end = start + data[len(MAGIC)] if len(data) >= start else start
         name, nonce, text = (

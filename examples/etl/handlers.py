@@ -28,8 +28,9 @@ BY_COUNTRY = "SELECT country, COUNT(*), SUM(euros) FROM orders GROUP BY country 
 
 @handler("extract")
 def extract(item: Any, ctx: RunContext) -> Iterator[dict[str, Any]]:
-    """Yield the rows of all files, some at a time. The order is always the same, so a later attempt
-    yields the same batches.
+    """Yield the rows of all files in batches.
+
+    The order is always the same, so a later attempt yields the same batches.
     """
     for path in sorted(Path(ctx.params["source"]).glob("*.csv")):
         with path.open(newline="", encoding="utf-8") as file:
@@ -75,8 +76,9 @@ def _rate(rates: Mapping[str, float], row: Mapping[str, str]) -> float:
 
 
 class Load(Handler):
-    """Write orders to the database. Writing an order twice changes nothing, so it does no harm if a
-    batch is processed twice.
+    """Write orders to the database.
+
+    Writing an order twice changes nothing, so a batch may be processed twice.
     """
 
     async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
@@ -93,7 +95,7 @@ def write_orders(database: str, orders: list[dict[str, Any]]) -> None:
 
 @handler("report")
 def report(item: Any, ctx: RunContext) -> dict[str, Any]:
-    """Return what is in the database, as a table that ``flowkit run`` prints."""
+    """Return the number and sum of orders by country, as a table that ``flowkit run`` prints."""
     with closing(sqlite3.connect(ctx.params["database"])) as connection:
         connection.execute(CREATE)
         rows = [list(row) for row in connection.execute(BY_COUNTRY)]

@@ -1,6 +1,4 @@
-"""Files for the flow to work on: orders with faults in them, and exchange rates of which one is
-missing.
-"""
+"""Sample files: orders with faults, and exchange rates of which one is missing."""
 
 import csv
 import json

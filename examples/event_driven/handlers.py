@@ -1,5 +1,6 @@
-"""The handlers of the flow in ``flow.py``. The task's params are an event: ``id``, ``device``,
-``kind`` and ``value``.
+"""The handlers of the flow in ``flow.py``.
+
+The task's params are an event: ``id``, ``device``, ``kind`` and ``value``.
 """
 
 from collections.abc import Mapping
@@ -12,10 +13,10 @@ from flowkit.worker import FunctionHandler, RunContext, handler
 def event_handlers(
     limits: Mapping[str, float], stored: dict[str, Any], alerts: dict[str, str]
 ) -> list[FunctionHandler]:
-    """Return handlers that know the limits of these devices, and keep events and alerts by the
-    event's id.
+    """Return handlers that check events against these limits and store events and alerts.
 
-    A step may run twice if a worker dies. Keeping by id makes the second time harmless.
+    A step may run twice if a worker dies. The second run changes nothing, because events and alerts
+    are stored by the event's id.
     """
 
     @handler("check")

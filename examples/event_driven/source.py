@@ -1,6 +1,4 @@
-"""A source of events: an HTTP server of the standard library. Each accepted event becomes a
-task.
-"""
+"""A source of events: an HTTP server that submits a task for each accepted event."""
 
 import asyncio
 import json
@@ -27,8 +25,9 @@ class Event(BaseModel):
 
 
 async def submit(client: TaskVerbs, event: Event) -> str:
-    """Submit the task of an event, and return its id. The same event again returns the id of the
-    first task.
+    """Submit the task of an event and return its id.
+
+    A repeated event returns the id of the first task.
     """
     return await client.create_task(
         graph=on_event,
@@ -42,7 +41,7 @@ async def submit(client: TaskVerbs, event: Event) -> str:
 
 @asynccontextmanager
 async def http_source(client: TaskVerbs, port: int = 0) -> AsyncIterator[str]:
-    """Take events on a port of this host (0: a free one), and yield the server's host and port.
+    """Accept events on a port of this host (0: a free port), and yield the server's host and port.
 
     A ``POST`` is answered with 202 and the task's id once the task is durable, with 400 if it is
     not an event, and with 409 if another event has the same id.

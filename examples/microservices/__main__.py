@@ -1,4 +1,4 @@
-"""Four orders, a doubled one among them, at four workers that serve different roles."""
+"""Run four orders, one of them submitted twice, on four workers with different roles."""
 
 import asyncio
 from contextlib import AsyncExitStack

@@ -3,8 +3,7 @@
 The task's params are an order: ``item``, ``count``, ``amount``, ``card`` and ``address``.
 
 A request to a service carries a key made of the task's id and the name of the step. Both are the
-same in every attempt, so a request that is repeated because its answer was lost is carried out
-once.
+same in every attempt, so a request that is repeated after a lost answer is executed once.
 """
 
 from collections.abc import Mapping

@@ -1,5 +1,6 @@
-"""Three services that stand for real ones. Each request carries a key, and requests with the same
-key are carried out once.
+"""Three services that stand for real ones.
+
+Each request carries a key. Requests with the same key are executed once.
 """
 
 
@@ -15,8 +16,8 @@ class Stock:
         """Take goods off the shelf.
 
         Raises:
-            LookupError: there are not enough of them, or the reservation was released: this request
-                is late.
+            LookupError: too few goods are left, or the reservation was released before this late
+                request.
         """
         if key in self.reserved:
             return
@@ -36,8 +37,9 @@ class Stock:
 
 
 class Payments:
-    """Charges of cards. The answer to the first request of each charge is lost, after the card was
-    charged.
+    """Charges of cards.
+
+    The answer to the first request of each charge is lost, after the card was charged.
     """
 
     def __init__(self, *, declined: tuple[str, ...] = ()) -> None:
@@ -50,8 +52,8 @@ class Payments:
         """Charge a card.
 
         Raises:
-            PermissionError: the bank declines the card, or the charge was refunded: this request is
-                late.
+            PermissionError: the bank declines the card, or the charge was refunded before this late
+                request.
             ConnectionError: there was no answer; the card may have been charged.
         """
         self.requests += 1
@@ -63,7 +65,7 @@ class Payments:
             raise ConnectionError("no answer from the bank")
 
     async def refund(self, key: str) -> int:
-        """Return the money of a charge, and say how much it is: 0 if the card was never charged."""
+        """Refund a charge and return the amount, which is 0 if the card was not charged."""
         return self.refunds.setdefault(key, self.charges.get(key, 0))
 
     @property

@@ -1,6 +1,4 @@
-"""Train several models at the same time, evaluate each, and publish the best one if it is good
-enough.
-"""
+"""The flow: train several models at once, evaluate each, and publish the best if good enough."""
 
 from typing import Any
 
@@ -12,17 +10,15 @@ TRAININGS: dict[str, tuple[str, dict[str, Any]]] = {
     "quadratic": ("train_linear", {"degree": 2, "rate": 4.0, "rounds": 8}),
     "tree": ("train_tree", {"depth": 5}),
 }
-"""By the model's name: the role that trains it, and its settings. The rate of ``quadratic`` is too
-high on purpose.
+"""Role and settings of the training, by the model's name. The rate of ``quadratic`` is too high on
+purpose.
 """
 TIMEOUTS: dict[str, dict[str, float]] = {
     "train_centroids": {"start_to_close_sec": 600},
     "train_linear": {"start_to_close_sec": 600, "heartbeat_sec": 120},
     "train_tree": {"start_to_close_sec": 600},
 }
-"""By role. Only ``train_linear`` reports progress, so only it has a limit on the time between two
-reports.
-"""
+"""Time limits by role. Only ``train_linear`` reports progress, so only it has ``heartbeat_sec``."""
 GOOD_ENOUGH = "results.choose.accuracy >= (has(params.required) ? params.required : 0.9)"
 
 

@@ -1,8 +1,7 @@
 """The handlers of the flow in ``flow.py``.
 
-Params, all of them optional: ``points`` (how many, 400), ``seed`` (4), ``required`` (the accuracy
-that a model needs to be published,
-0.9) and ``output`` (the file to publish to, ``model.json``).
+All params are optional: ``points`` (number of points, 400), ``seed`` (4), ``required`` (minimum
+accuracy of a published model, 0.9) and ``output`` (file to publish to, ``model.json``).
 """
 
 import json
@@ -31,7 +30,7 @@ EPOCHS_PER_ROUND = 25
 
 @handler("prepare")
 def prepare(item: Any, ctx: RunContext) -> Iterator[dict[str, Any]]:
-    """Store points, three quarters to train with and the others to test with, as artifacts."""
+    """Store points as artifacts: three quarters for training, the rest for testing."""
     points = ring(ctx.params.get("points", 400), ctx.params.get("seed", 4))
     cut = len(points) * 3 // 4
     for part, chosen in (("train", points[:cut]), ("test", points[cut:])):
@@ -62,9 +61,8 @@ async def train_tree_model(item: Mapping[str, Any], ctx: RunContext) -> Model:
 async def train_linear_model(item: Mapping[str, Any], ctx: RunContext) -> Model:
     """Train a linear model in rounds, and report each round with its weights.
 
-    A later attempt continues from the last reported weights, on another worker too. A round that
-    diverges fails the attempt, and each later attempt uses a quarter of the learning rate of the
-    one before.
+    A later attempt continues from the last reported weights, even on another worker. A round that
+    diverges fails the attempt. Each attempt uses a quarter of the learning rate of the one before.
     """
     degree, rate = item["degree"], item["rate"] / 4 ** (ctx.attempt - 1)
     points = await points_for("train", ctx)
@@ -84,7 +82,7 @@ async def train_linear_model(item: Mapping[str, Any], ctx: RunContext) -> Model:
 
 @handler("evaluate")
 async def evaluate(item: Mapping[str, Any], ctx: RunContext) -> dict[str, Any]:
-    """Return how well a model predicts the points that it was not trained with."""
+    """Return the accuracy of a model on the points that were not used for training."""
     model = ctx.results[f"train_{item['model']}"]
     return {
         "name": item["model"],
@@ -95,7 +93,7 @@ async def evaluate(item: Mapping[str, Any], ctx: RunContext) -> dict[str, Any]:
 
 @handler("choose")
 def choose(item: Any, ctx: RunContext) -> dict[str, Any]:
-    """Return the best model with a table of all. Of equally good ones it is the first by name."""
+    """Return the best model, the first by name if several are equal, and a table of all."""
     ranking = sorted(ctx.results.values(), key=lambda result: (-result["accuracy"], result["name"]))
     rows = [[result["name"], result["accuracy"]] for result in ranking]
     return {
@@ -106,7 +104,7 @@ def choose(item: Any, ctx: RunContext) -> dict[str, Any]:
 
 @handler("publish")
 def publish(item: Any, ctx: RunContext) -> dict[str, Any]:
-    """Write the model to its file, whole or not at all."""
+    """Write the model to its file, completely or not at all."""
     best = ctx.results["choose"]
     output = Path(ctx.params.get("output", "model.json"))
     unfinished = output.with_name(f".{output.name}.{uuid.uuid4().hex}")

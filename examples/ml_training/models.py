@@ -1,7 +1,7 @@
-"""Small models that tell two classes of points apart. A trained model is a JSON object, so it can
-be a node's result.
+"""Small models that classify points.
 
-A point is ``[x, y, label]`` with the label 0 or 1.
+A point is ``[x, y, label]`` with the label 0 or 1. A trained model is a JSON object, so it can be a
+node's result.
 """
 
 import math
@@ -14,8 +14,9 @@ Model = dict[str, Any]
 
 
 def ring(count: int, seed: int) -> list[list[float]]:
-    """Return points in a square. Those within a circle have the label 1; one in twenty has the
-    wrong label.
+    """Return points in a square.
+
+    Points within a circle have the label 1. One point in twenty has the wrong label.
     """
     chances = Random(seed)
     points = []
@@ -49,7 +50,7 @@ def _nearest(model: Model, x: float, y: float) -> bool:
     return one < zero
 
 
-# ---------------------------------------------------------------- linear models, trained by gradient descent
+# ---------------------------------------------------------------- linear models
 
 
 def features(x: float, y: float, degree: int) -> list[float]:
@@ -59,8 +60,9 @@ def features(x: float, y: float, degree: int) -> list[float]:
 def descend(
     weights: list[float], points: Sequence[Point], degree: int, rate: float, epochs: int
 ) -> tuple[list[float], float]:
-    """Return better weights, and their mean squared error. The error grows without limit if the
-    rate is too high.
+    """Return the weights after gradient descent, and their mean squared error.
+
+    The error grows without limit if the rate is too high.
     """
     rows = [(features(x, y, degree), 2 * label - 1) for x, y, label in points]
     for _ in range(epochs):

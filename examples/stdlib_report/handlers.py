@@ -1,8 +1,8 @@
 """The handlers of the flow in ``flow.yaml``.
 
-Params, all of them optional: ``root`` (the folder to report on; the installed standard library),
-``exclude`` (names of further folders to leave out, such as ``["test"]``), ``output`` (the CSV file
-to write) and ``top`` (the length of the two lists).
+All params are optional: ``root`` (folder to report on, by default the installed standard library),
+``exclude`` (names of more folders to leave out, such as ``["test"]``), ``output`` (CSV file to
+write) and ``top`` (length of the two lists).
 """
 
 import ast
@@ -35,8 +35,9 @@ def root_of(params: Mapping[str, Any]) -> Path:
 
 @handler("list_files")
 def list_files(item: Any, ctx: RunContext) -> Iterator[dict[str, Any]]:
-    """The names of the files, some at a time and always in the same order: a later attempt meets
-    the same batches.
+    """Yield the names of the files in batches.
+
+    The order is always the same, so a later attempt yields the same batches.
     """
     files: list[str] = []
     for path in _python_files(root_of(ctx.params), LEFT_OUT.union(ctx.params.get("exclude", ()))):
@@ -60,9 +61,7 @@ def _python_files(root: Path, left_out: frozenset[str]) -> Iterator[str]:
 
 
 class Parse(Handler):
-    """Reads and parses the files of a batch, in a thread: other work of the process goes on
-    meanwhile.
-    """
+    """Read and parse the files of a batch in a thread, so that other nodes of the worker go on."""
 
     async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
         files = batch.payload["meta"]["files"]
@@ -76,8 +75,9 @@ class Parse(Handler):
 
 
 def parse_files(root: Path, files: list[str]) -> list[dict[str, Any]]:
-    """What is in each of these files. Those that are no Python of this version, such as test data
-    with errors in it, are left out.
+    """Return a record of each file.
+
+    Files that this version of Python cannot parse are left out: some test data has errors.
     """
     modules = []
     for name in files:
@@ -111,10 +111,10 @@ def _contents(tree: ast.Module) -> dict[str, Any]:
 
 
 class Aggregate(Handler):
-    """Counts the batches as they come; at the end writes the CSV file and returns the totals.
+    """Read the batches as a stream; at the end write the CSV file and return the totals.
 
-    What it has read it keeps as artifacts of its own, not in the object: an attempt that follows
-    another is given only the batches that are left, and still sums up all of them.
+    It keeps the records as its own artifacts, not in the object. A later attempt gets only the
+    batches that are left, and reads the others from these artifacts.
     """
 
     async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
@@ -136,7 +136,7 @@ class Aggregate(Handler):
 
 
 def summary(modules: list[dict[str, Any]], skipped: int, top: int) -> dict[str, Any]:
-    """The node's result. ``flowkit run`` shows as tables what is in ``tables``."""
+    """Return the node's result. ``flowkit run`` prints the entries of ``tables`` as tables."""
     imported = Counter(name for module in modules for name in module["imports"])
     largest = sorted(modules, key=lambda module: (-module["lines"], module["module"]))[:top]
     most_imported = sorted(imported.items(), key=lambda item: (-item[1], item[0]))[:top]
@@ -164,9 +164,7 @@ def summary(modules: list[dict[str, Any]], skipped: int, top: int) -> dict[str, 
 
 
 def write_csv(output: Path, modules: list[dict[str, Any]]) -> None:
-    """Write the whole file or none of it: under another name first, so that a reader or a second
-    run never meets a half of it.
-    """
+    """Write the file completely or not at all: write to a temporary name first, then rename it."""
     unfinished = output.with_name(f".{output.name}.{uuid.uuid4().hex}")
     try:
         with unfinished.open("x", newline="", encoding="utf-8") as file:

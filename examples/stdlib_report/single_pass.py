@@ -1,4 +1,4 @@
-"""The same report by a plain loop: what the flow's totals are checked against.
+"""The same report as a plain loop, to check the flow's totals.
 
 python examples/stdlib_report/single_pass.py
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def single_pass(root: Path, exclude: Collection[str] = ()) -> dict[str, Any]:
-    """Totals of all modules below ``root``, the largest ones and the most imported ones."""
+    """Return totals of all modules below ``root``, the largest and the most imported ones."""
     left_out = {"site-packages", "__pycache__", *exclude}
     totals: Counter[str] = Counter(modules=0, skipped=0, lines=0, functions=0, classes=0)
     sizes: dict[str, int] = {}

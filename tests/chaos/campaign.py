@@ -1,6 +1,4 @@
-"""A whole run: start everything, break things under load, let it come to rest, and compare all that
-is known.
-"""
+"""One chaos run: start the cluster, inject faults under load, let it settle, check the evidence."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +9,7 @@ import anyio
 
 from tests.chaos.checker import check, describe, late_executions
 from tests.chaos.clients import CLIENTS
-from tests.chaos.cluster import Cluster, Post
+from tests.chaos.cluster import Cluster, ProcessSlot
 from tests.chaos.evidence import Evidence, gather
 from tests.chaos.ledger import Line, read_ledgers
 from tests.chaos.monkey import Monkey
@@ -19,13 +17,14 @@ from tests.chaos.recovery import recovery
 from tests.chaos.report import SHOWN, Plan, Report
 
 START_SEC = 90.0
-LOOK_SEC = 1.0
-TELL_EVERY_SEC = 15.0
+POLL_SEC = 1.0
+PROGRESS_EVERY_SEC = 15.0
 
 
-def run_campaign(plan: Plan, folder: Path, *, tell: Callable[[str], None]) -> Report:
-    """Run it, with everything that is written down in ``folder``. What may not be is in the report,
-    not raised.
+def run_campaign(plan: Plan, folder: Path, *, progress: Callable[[str], None]) -> Report:
+    """Run the plan and return its report, which also lists the violations.
+
+    Ledgers, logs and configurations are written to ``folder``.
     """
     report = Report(plan)
     with Cluster(
@@ -35,17 +34,17 @@ def run_campaign(plan: Plan, folder: Path, *, tell: Callable[[str], None]) -> Re
         workers=plan.workers,
         nodes_per_sec=plan.nodes_per_sec,
     ) as cluster:
-        _until_work_goes_on(cluster)
-        tell(f"seed {plan.seed}: work goes on")
+        _wait_for_first_end(cluster)
+        progress(f"seed {plan.seed}: the first task has ended")
         with Monkey(cluster, seed=plan.seed, calm=plan.calm) as monkey:
-            _disturb(plan, monkey, report, tell)
+            _disturb(plan, monkey, report, progress)
             monkey.stop()
-        tell(f"{monkey.kills} kills in {report.seconds:.0f} s; now everything is to come to rest")
-        report.violations += _come_to_rest(plan, cluster, report)
+        progress(f"{monkey.kills} kills in {report.seconds:.0f} s; waiting for all tasks to end")
+        report.violations += _settle(plan, cluster, report)
         report.ends = [
-            f"{post.name} (pid {pid}) ended with status {status}"
-            for post in cluster.posts
-            for _, pid, status in post.ends
+            f"{slot.name} (pid {pid}) ended with status {status}"
+            for slot in cluster.slots
+            for _, pid, status in slot.ends
         ]
         evidence = anyio.run(_gathered, cluster)
     log = sorted(monkey.log, key=lambda entry: entry["at"])
@@ -64,20 +63,18 @@ async def _gathered(cluster: Cluster) -> Evidence:
         return await gather(client, cluster.ledgers)
 
 
-def _until_work_goes_on(cluster: Cluster) -> None:
-    _until_told(
-        lambda line: line["what"] == "told" and line["view"]["status"] == "finished",
+def _wait_for_first_end(cluster: Cluster) -> None:
+    _wait_for_line(
+        lambda line: line["what"] == "outcome" and line["view"]["status"] == "finished",
         cluster,
-        cluster.posts,
+        cluster.slots,
         "no task ended",
     )
 
 
-def _until_it_listens(client: Post, cluster: Cluster) -> None:
-    """Before that, being told to stop would be the end of a client that was started a moment
-    ago.
-    """
-    _until_told(
+def _wait_until_listening(client: ProcessSlot, cluster: Cluster) -> None:
+    """Wait until the client handles SIGTERM: before that, the signal would kill it."""
+    _wait_for_line(
         lambda line: line["what"] == "listening" and line["pid"] == client.pid,
         cluster,
         [client],
@@ -85,63 +82,62 @@ def _until_it_listens(client: Post, cluster: Cluster) -> None:
     )
 
 
-def _until_told(
-    wanted: Callable[[Line], bool], cluster: Cluster, posts: Sequence[Post], failure: str
+def _wait_for_line(
+    wanted: Callable[[Line], bool], cluster: Cluster, slots: Sequence[ProcessSlot], failure: str
 ) -> None:
-    """Return when a client has written such a line; meanwhile these posts are looked after."""
+    """Return when a client has written such a line; restart these processes if they end."""
     until = time.monotonic() + START_SEC
     while not any(wanted(line) for line in read_ledgers(cluster.ledgers, CLIENTS)):
-        for post in posts:
-            post.look_after()
+        for slot in slots:
+            slot.restart_if_ended()
         if time.monotonic() > until:
-            logs = "\n".join(f"{post.name}: {_tail(post)}" for post in posts)
+            logs = "\n".join(f"{slot.name}: {_tail(slot)}" for slot in slots)
             raise RuntimeError(f"{failure} within {START_SEC:g} s\n{logs}")
-        time.sleep(LOOK_SEC / 4)
+        time.sleep(POLL_SEC / 4)
 
 
-def _disturb(plan: Plan, monkey: Monkey, report: Report, tell: Callable[[str], None]) -> None:
-    began = told = time.monotonic()
+def _disturb(plan: Plan, monkey: Monkey, report: Report, progress: Callable[[str], None]) -> None:
+    began = reported = time.monotonic()
     while (passed := time.monotonic() - began) < plan.seconds or (
         monkey.kills < plan.least_kills and passed < 1.5 * plan.seconds
     ):
-        time.sleep(LOOK_SEC)
+        time.sleep(POLL_SEC)
         monkey.check()
-        if time.monotonic() - told >= TELL_EVERY_SEC:
-            told = time.monotonic()
-            tell(f"{told - began:.0f} s: {monkey.kills} kills")
+        if time.monotonic() - reported >= PROGRESS_EVERY_SEC:
+            reported = time.monotonic()
+            progress(f"{reported - began:.0f} s: {monkey.kills} kills")
     report.seconds = time.monotonic() - began
 
 
-def _come_to_rest(plan: Plan, cluster: Cluster, report: Report) -> list[str]:
-    """Submit nothing any more, wait for every end, and stop everything in good order."""
+def _settle(plan: Plan, cluster: Cluster, report: Report) -> list[str]:
+    """Stop submitting, wait until every task has ended, and shut all processes down."""
     violations = []
     began = time.monotonic()
-    (client,) = cluster.posts_of("client")
-    _until_it_listens(client, cluster)
-    posts = [*cluster.posts_of("worker"), *cluster.posts_of("coordinator")]
-    with ThreadPoolExecutor(len(posts)) as pool:
+    (client,) = cluster.slots_of("client")
+    _wait_until_listening(client, cluster)
+    slots = [*cluster.slots_of("worker"), *cluster.slots_of("coordinator")]
+    with ThreadPoolExecutor(len(slots)) as pool:
         ending = pool.submit(client.stop, timeout=plan.quiet_sec)
         while not ending.done():
-            for post in posts:
-                post.look_after()
-            time.sleep(LOOK_SEC / 4)
+            for slot in slots:
+                slot.restart_if_ended()
+            time.sleep(POLL_SEC / 4)
         if ending.result() != 0:
             violations.append(
-                f"not everything had ended {plan.quiet_sec:g} s after the last disaster"
+                f"some tasks had not ended {plan.quiet_sec:g} s after the last disaster"
             )
         report.quiet_sec = time.monotonic() - began
-        statuses = list(pool.map(Post.stop, posts))
-    for post, status in zip(posts, statuses, strict=True):
+        statuses = list(pool.map(ProcessSlot.stop, slots))
+    for slot, status in zip(slots, statuses, strict=True):
         if status != 0:
             violations.append(
-                f"{post.name} was told to stop in good order, and ended with status"
-                f" {status}\n{_tail(post)}"
+                f"{slot.name} got SIGTERM and ended with status {status}, not 0\n{_tail(slot)}"
             )
     return violations
 
 
-def _tail(post: Post) -> str:
-    return "\n".join(post.log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:])
+def _tail(slot: ProcessSlot) -> str:
+    return "\n".join(slot.log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:])
 
 
 def _count(report: Report, evidence: Evidence, monkey: Monkey) -> None:

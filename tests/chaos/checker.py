@@ -1,5 +1,6 @@
-"""What must be true when the chaos is over, however bad it was: the store, the workers' ledgers and
-what clients were told agree.
+"""Rules that must hold after any chaos: the store and all ledgers agree.
+
+The workers' ledgers say what ran, and the clients' ledgers say which answers they got.
 """
 
 from collections import Counter, defaultdict
@@ -9,7 +10,7 @@ from typing import Any
 
 from flowkit import TaskEvent
 from flowkit.task import NodeView
-from tests.chaos.clients import Submission, told
+from tests.chaos.clients import Submission, outcome
 from tests.chaos.evidence import Evidence, Stored
 
 TERMINAL = frozenset({"finished", "failed", "cancelled", "skipped"})
@@ -17,7 +18,7 @@ TERMINAL = frozenset({"finished", "failed", "cancelled", "skipped"})
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """Something that may not be."""
+    """One broken rule."""
 
     rule: str
     submission: str
@@ -27,7 +28,7 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A task, what was asked of it, and all evidence."""
+    """A stored task, its submission, and all evidence."""
 
     evidence: Evidence
     submission: Submission
@@ -39,7 +40,7 @@ class Case:
 
     @property
     def asked(self) -> set[str]:
-        """The verbs that clients asked for."""
+        """The verbs that clients called for this task."""
         return {
             line["verb"]
             for line in self.evidence.of_client[self.submission.id]
@@ -47,27 +48,27 @@ class Case:
         }
 
     def worked(self, *statuses: str) -> Iterator[NodeView]:
-        """The nodes that workers run, in these statuses if any are given."""
+        """Yield the nodes that workers run, only those in these statuses if any are given."""
         for node in self.stored.view.nodes.values():
             if node.type != "coordinator_fn" and (not statuses or node.status in statuses):
                 yield node
 
 
 Finding = tuple[str | None, str]
-"""A node, if it is about one, and a sentence."""
+"""The id of the node, if there is one, and a sentence about the violation."""
 
 
 def check(evidence: Evidence) -> list[Violation]:
-    """Everything that may not be."""
+    """Return all violations."""
     violations = list(_lost_or_strange(evidence))
     for stored in evidence.stored:
         submission = evidence.submissions.get(stored.submission)
         if submission is None:
             violations.append(
                 Violation(
-                    "nothing is made up",
+                    "no task is invented",
                     stored.submission,
-                    f"nobody submitted task {stored.view.id}",
+                    f"no client submitted task {stored.view.id}",
                 )
             )
             continue
@@ -85,20 +86,20 @@ def _lost_or_strange(evidence: Evidence) -> Iterator[Violation]:
     for submission_id, lines in evidence.of_client.items():
         if any(line["what"] == "submitted" for line in lines) and not stored[submission_id]:
             yield Violation(
-                "nothing is lost", submission_id, "it was confirmed and is not in the store"
+                "nothing is lost", submission_id, "it was confirmed but is not in the store"
             )
         if stored[submission_id] > 1:
             yield Violation(
                 "nothing is stored twice",
                 submission_id,
-                f"{stored[submission_id]} tasks have its name",
+                f"{stored[submission_id]} tasks are stored for it",
             )
         for line in lines:
             if line["what"] == "unexpected":
-                yield Violation("verbs raise what they promise", submission_id, line["error"])
+                yield Violation("verbs raise only documented errors", submission_id, line["error"])
 
 
-def _ends_as_it_may(case: Case) -> Iterator[Finding]:
+def _ends_in_an_allowed_status(case: Case) -> Iterator[Finding]:
     view = case.stored.view
     if not view.status.terminal:
         nodes = {
@@ -106,7 +107,7 @@ def _ends_as_it_may(case: Case) -> Iterator[Finding]:
             for node in view.nodes.values()
             if not node.status.terminal
         }
-        yield None, f"it is {view.status}, with {nodes}"
+        yield None, f"it has not ended: it is {view.status}, with {nodes}"
         return
     allowed = set(case.submission.flow.ends) | ({"cancelled"} if "cancel" in case.asked else set())
     if view.status not in allowed:
@@ -117,13 +118,13 @@ def _ends_as_it_may(case: Case) -> Iterator[Finding]:
                 yield node.node_id, f"it is {node.status} in a finished task"
 
 
-def _clients_were_told_the_truth(case: Case) -> Iterator[Finding]:
-    now = told(case.stored.view)
+def _clients_saw_what_is_stored(case: Case) -> Iterator[Finding]:
+    now = outcome(case.stored.view)
     for line in case.evidence.of_client[case.submission.id]:
         if line["what"] == "submitted" and set(line["answers"]) != {case.task_id}:
-            yield None, f"clients were told {line['answers']}, and it is {case.task_id}"
-        if line["what"] == "told" and line["view"] != now:
-            yield None, f"clients were told {line['view']}, and it is {now}"
+            yield None, f"clients got the ids {line['answers']}, but the task is {case.task_id}"
+        if line["what"] == "outcome" and line["view"] != now:
+            yield None, f"clients saw {line['view']}, but {now} is stored"
 
 
 def _is_recorded_once(case: Case) -> Iterator[Finding]:
@@ -141,7 +142,7 @@ def _is_recorded_once(case: Case) -> Iterator[Finding]:
         if event.status in TERMINAL:
             ended[event.node_id] = str(event.status)
         elif _begins_again(event):
-            ended.pop(None, None)  # the task as a whole goes on, too
+            ended.pop(None, None)  # the task runs again as well
     view = case.stored.view
     statuses: dict[str | None, str] = {
         None: str(view.status),
@@ -149,7 +150,7 @@ def _is_recorded_once(case: Case) -> Iterator[Finding]:
     }
     for node_id, status in ended.items():
         if statuses[node_id] != status:
-            yield node_id, f"it was recorded {status}, and is {statuses[node_id]}"
+            yield node_id, f"its last event says {status}, but it is {statuses[node_id]}"
 
 
 def _begins_again(event: TaskEvent) -> bool:
@@ -167,13 +168,13 @@ def _finished_nodes_were_executed(case: Case) -> Iterator[Finding]:
             line["result"] for line in case.evidence.executions(case.task_id, node.node_id, "ended")
         ]
         if not results:
-            yield node.node_id, "it is finished, and no execution of it came to its end"
+            yield node.node_id, "it is finished, but no execution of it ended"
         elif node.result not in results:
-            yield node.node_id, f"its result is {node.result}, and executions gave {results}"
+            yield node.node_id, f"its result is {node.result}, but executions returned {results}"
 
 
 def _results_follow_from_the_graph(case: Case) -> Iterator[Finding]:
-    """Each node's value is its own plus those of its parents: none was fed with anything else."""
+    """Check that each node's value is its own plus the values of its parents."""
     specs = {spec["node_id"]: spec for spec in case.submission.flow.graph["nodes"]}
 
     def value(node_id: str) -> int:
@@ -187,7 +188,7 @@ def _results_follow_from_the_graph(case: Case) -> Iterator[Finding]:
         if not isinstance(node.result, dict) or node.result.get("value") != value(node.node_id):
             yield (
                 node.node_id,
-                f"its result is {node.result}, and its value should be {value(node.node_id)}",
+                f"its result is {node.result}, but its value should be {value(node.node_id)}",
             )
 
 
@@ -202,7 +203,7 @@ def _batches_count_once(case: Case) -> Iterator[Finding]:
             yield node_id, f"batches are stored twice: {uids}"
         worked = {line["uid"] for line in case.evidence.executions(case.task_id, node_id, "batch")}
         if not set(uids) <= worked:
-            yield node_id, f"batches are stored that nobody worked on: {set(uids) - worked}"
+            yield node_id, f"batches are stored that no worker processed: {set(uids) - worked}"
         if node.status != "finished":
             continue
         expected = {"batches": count, "sum": total}
@@ -225,7 +226,7 @@ def _functions_take_effect_once(case: Case) -> Iterator[Finding]:
     )
     counted = case.stored.view.vars.get("count", 0)
     if counted != ended:
-        yield None, f"{ended} functions added one, and the sum is {counted}"
+        yield None, f"{ended} functions added one, but the sum is {counted}"
 
 
 def _attempts_are_bounded(case: Case) -> Iterator[Finding]:
@@ -239,18 +240,18 @@ def _attempts_are_bounded(case: Case) -> Iterator[Finding]:
         if node.attempt > most or max(executed, default=0) > most:
             yield (
                 node.node_id,
-                (
-                    f"{most} attempts are allowed; it is at {node.attempt}, and {executed} were"
-                    " executed"
-                ),
+                f"{most} attempts are allowed, but it is at {node.attempt}; executed: {executed}",
             )
-        for_good = (
+        retries_used_up = (
             node.status == "failed"
-            and node.reason_code == "as_told"
+            and node.reason_code == "planned_failure"
             and not _permanent(case, node.node_id)
         )
-        if for_good and runs == 1 and node.attempt != most:
-            yield node.node_id, f"it failed for good at attempt {node.attempt} of {most}"
+        if retries_used_up and runs == 1 and node.attempt != most:
+            yield (
+                node.node_id,
+                f"it failed without further retry at attempt {node.attempt} of {most}",
+            )
 
 
 def _permanent(case: Case, node_id: str) -> bool:
@@ -258,9 +259,11 @@ def _permanent(case: Case, node_id: str) -> bool:
     return bool(spec["io"]["input_inline"].get("permanent"))
 
 
-def _what_was_not_issued_does_not_run(case: Case) -> Iterator[Finding]:
-    """A command may be delivered late, and again: but whoever is cancelled, or has ended, gets no
-    new attempt.
+def _only_issued_attempts_run(case: Case) -> Iterator[Finding]:
+    """Check that no attempt ran that was not issued.
+
+    A command may be delivered late or twice, but a node that ended or was cancelled gets no new
+    attempt.
     """
     issued = {node.node_id: node.attempt for node in case.worked()}
     for event in case.stored.events:
@@ -279,13 +282,11 @@ def _what_was_not_issued_does_not_run(case: Case) -> Iterator[Finding]:
             if line["attempt"] > most
         ]
         if late:
-            yield node_id, f"{most} attempts were issued, and attempt {max(late)} was executed"
+            yield node_id, f"{most} attempts were issued, but attempt {max(late)} was executed"
 
 
 def late_executions(evidence: Evidence) -> list[float]:
-    """How many seconds after a client was told of its cancel, or after its end was recorded, each
-    execution began that did.
-    """
+    """Return how many seconds each late execution began after its node's end was recorded."""
     found = []
     for stored in evidence.stored:
         limits: dict[str, float] = {}
@@ -307,27 +308,27 @@ def late_executions(evidence: Evidence) -> list[float]:
 
 
 RULES: dict[str, Callable[[Case], Iterator[Finding]]] = {
-    "everything ends, as it may": _ends_as_it_may,
-    "clients were told what is true": _clients_were_told_the_truth,
+    "every task ends in an allowed status": _ends_in_an_allowed_status,
+    "clients saw what is stored": _clients_saw_what_is_stored,
     "each end is recorded once": _is_recorded_once,
-    "what is finished was executed": _finished_nodes_were_executed,
+    "finished nodes were executed": _finished_nodes_were_executed,
     "results follow from the graph": _results_follow_from_the_graph,
     "each batch is stored and counted once": _batches_count_once,
     "functions take effect once": _functions_take_effect_once,
     "attempts are bounded": _attempts_are_bounded,
-    "what was not issued does not run": _what_was_not_issued_does_not_run,
+    "only issued attempts run": _only_issued_attempts_run,
 }
 
 PROMISES = (
-    "nothing that was confirmed is lost, stored twice, or made up",
-    "verbs raise what they promise",
+    "nothing that was confirmed is lost, stored twice, or invented",
+    "verbs raise only documented errors",
     *RULES,
 )
-"""All that is checked, in words."""
+"""The names of all rules."""
 
 
 def describe(violation: Violation, evidence: Evidence, monkey: list[dict[str, Any]]) -> str:
-    """A violation with all that is known of its task."""
+    """Return a violation as text, with all evidence about its task."""
     lines = [
         (
             f"{violation.rule}: submission {violation.submission}, node {violation.node_id}:"

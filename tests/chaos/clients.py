@@ -1,9 +1,8 @@
-"""The load, a process of its own: ``python -m tests.chaos.clients CONFIG LEDGERS --seed N
---nodes-per-sec N``, until SIGTERM.
+"""Load generator, which runs as its own process until SIGTERM.
 
-Flows are submitted at a constant rate, and each is followed to its end. What is asked and what is
-answered is written down, so a client that was killed goes on where it was: it asks again for
-whatever it has no answer to.
+``python -m tests.chaos.clients CONFIG LEDGERS --seed N --nodes-per-sec N`` submits flows at a
+constant rate and follows each to its end. It writes each request and each answer to its ledger. A
+client that replaces a killed one reads the ledger and repeats the requests without an answer.
 """
 
 import argparse
@@ -34,7 +33,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Submission:
-    """What is to be submitted, under the same names each time it is tried."""
+    """One flow to submit. Every try uses the same task id or idempotency key."""
 
     id: str
     flow_name: str
@@ -53,7 +52,7 @@ class Submission:
 
 
 class Clients:
-    """Submits, follows, and writes down what it was told."""
+    """Submit flows, follow them, and write the answers to the ledger."""
 
     def __init__(
         self, client: Client, ledger: Ledger, chance: random.Random, *, nodes_per_sec: float
@@ -88,26 +87,26 @@ class Clients:
             group.start_soon(self._follow, one)
             await anyio.sleep(one.flow.size / self._nodes_per_sec)
 
-    def go_on(self, group: TaskGroup, submissions: list[Submission]) -> None:
-        """Follow those that a client before this one left."""
+    def resume(self, group: TaskGroup, submissions: list[Submission]) -> None:
+        """Follow the submissions that an earlier client did not finish."""
         for one in submissions:
             group.start_soon(self._follow, one, False)
 
     async def _follow(self, one: Submission, holds_room: bool = True) -> None:
         try:
-            await self._to_the_end(one)
+            await self._run_to_end(one)
         except Exception:
             self._ledger.write("unexpected", submission=one.id, error=traceback.format_exc())
         finally:
             if holds_room:
                 self._room.release()
 
-    async def _to_the_end(self, one: Submission) -> None:
+    async def _run_to_end(self, one: Submission) -> None:
         client, flow = self._client, one.flow
         answers: list[str] = []
 
         async def submit() -> None:
-            answers.append(await self._patiently(lambda: client.create_task(**one.arguments)))
+            answers.append(await self._retry_outages(lambda: client.create_task(**one.arguments)))
 
         async with anyio.create_task_group() as group:
             for _ in range(1 + one.twice):
@@ -122,26 +121,25 @@ class Clients:
                 await self._ask(one, task_id, "pause", lambda: client.pause(task_id))
                 await anyio.sleep(self._chance.uniform(0.5, 3.0))
                 await self._ask(one, task_id, "resume", lambda: client.resume(task_id))
-        view = await self._patiently(lambda: client.wait(task_id))
+        view = await self._retry_outages(lambda: client.wait(task_id))
         if flow.verb == "retry" and view.status == "failed":
             await self._ask(one, task_id, "retry", lambda: client.retry(task_id))
-            view = await self._patiently(lambda: client.wait(task_id))
-        self._ledger.write("told", submission=one.id, task=task_id, view=told(view))
+            view = await self._retry_outages(lambda: client.wait(task_id))
+        self._ledger.write("outcome", submission=one.id, task=task_id, view=outcome(view))
 
     async def _ask(
         self, one: Submission, task_id: str, verb: str, call: Callable[[], Awaitable[None]]
     ) -> None:
         self._ledger.write("asking", submission=one.id, task=task_id, verb=verb)
         try:
-            await self._patiently(call)
+            await self._retry_outages(call)
         except TaskRefused:
             if verb != "retry":
                 raise
-            # It took effect before: that this client, or the one before it, was not told does not
-            # undo it.
+            # An earlier call took effect, but its client died before it got the answer.
         self._ledger.write("answered", submission=one.id, task=task_id, verb=verb)
 
-    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _retry_outages(self, call: Callable[[], Awaitable[T]]) -> T:
         while True:
             try:
                 return await call()
@@ -150,8 +148,8 @@ class Clients:
                 await anyio.sleep(PAUSE_SEC)
 
 
-def told(view: TaskView) -> dict[str, Any]:
-    """What is compared of a task."""
+def outcome(view: TaskView) -> dict[str, Any]:
+    """Return the part of a task that the checker compares."""
     return {
         "status": str(view.status),
         "vars": view.vars,
@@ -164,7 +162,7 @@ def told(view: TaskView) -> dict[str, Any]:
 
 
 def submissions_of(lines: list[Line]) -> dict[str, Submission]:
-    """All that clients meant to submit."""
+    """Return all submissions that clients tried, by id."""
     return {
         line["submission"]: Submission(
             line["submission"],
@@ -179,15 +177,15 @@ def submissions_of(lines: list[Line]) -> dict[str, Submission]:
 
 
 def unfinished(lines: list[Line]) -> list[Submission]:
-    """Those whose client has not been told their end."""
-    ended = {line["submission"] for line in lines if line["what"] in ("told", "unexpected")}
+    """Return the submissions whose end is not in the ledger."""
+    ended = {line["submission"] for line in lines if line["what"] in ("outcome", "unexpected")}
     return [one for one in submissions_of(lines).values() if one.id not in ended]
 
 
 async def main(config: Path, ledgers: Path, *, seed: int, nodes_per_sec: float) -> None:
     lines = read_ledgers(ledgers, CLIENTS)
     left = unfinished(lines)
-    # A client that follows another is not to submit the same flows again.
+    # The seed differs from that of the client before, so that this one submits other flows.
     chance = random.Random(f"{seed} {len(lines)}")
     ledger = Ledger(ledgers, CLIENTS)
     client = Client(cfg=CommonConfig.load(config))
@@ -202,7 +200,7 @@ async def main(config: Path, ledgers: Path, *, seed: int, nodes_per_sec: float) 
                 await anyio.sleep(PAUSE_SEC)
         async with client, anyio.create_task_group() as following:
             clients = Clients(client, ledger, chance, nodes_per_sec=nodes_per_sec)
-            clients.go_on(following, left)
+            clients.resume(following, left)
             with anyio.CancelScope() as submitting:
                 async with anyio.create_task_group() as group:
                     group.start_soon(clients.submit_all_the_time, following)

@@ -1,6 +1,4 @@
-"""An installation that is to be ill-treated: servers behind proxies, and coordinators, workers and
-clients as processes.
-"""
+"""Cluster for chaos runs: servers behind proxies, and all parts of FlowKit as processes."""
 
 import json
 import os
@@ -43,8 +41,8 @@ COORDINATOR = {
 WORKER = {"hb_interval_sec": 0.7, "max_concurrency": 16, "cancel_grace_sec": 2, "stop_grace_sec": 5}
 
 
-class Post:
-    """A place that a process fills, and another one after it when it is gone."""
+class ProcessSlot:
+    """One supervised process, which is replaced when it ends."""
 
     def __init__(
         self,
@@ -63,11 +61,11 @@ class Post:
         self.log = folder / f"{kind}-{number}.log"
         self._process: ServerProcess | None = None
         self.clock_ahead_sec = 0.0
-        """How far the clock of the next process is ahead."""
+        """Offset of the wall clock of the next process."""
         self.lock = threading.Lock()
-        """Held by whoever does something to it."""
+        """Held while a disaster or a restart is under way."""
         self.ends: list[tuple[float, int, int]] = []
-        """When a process ended that nobody had told to, its id, and its status."""
+        """Time, process id and status of each unexpected end."""
 
     @property
     def pid(self) -> int | None:
@@ -90,11 +88,11 @@ class Post:
             process.kill()
 
     def stop(self, *, timeout: float = PATIENCE_SEC) -> int | None:
-        """End it in good order, and its status; kill it if it has not ended in time."""
+        """Send SIGTERM and return the exit status; kill the process after the timeout."""
         process, self._process = self._process, None
         if process is None:
             return None
-        _until_it_can_be_told(process.pid)
+        _wait_until_sigterm_is_handled(process.pid)
         process.stop(timeout=timeout)
         return process.status
 
@@ -106,8 +104,8 @@ class Post:
         if self._process is not None:
             self._process.resume()
 
-    def look_after(self) -> None:
-        """Start another where a process ended by itself, as a supervisor does."""
+    def restart_if_ended(self) -> None:
+        """Start a new process if the present one ended unexpectedly."""
         if not self.lock.acquire(blocking=False):
             return
         try:
@@ -120,9 +118,10 @@ class Post:
             self.lock.release()
 
 
-def _until_it_can_be_told(pid: int) -> None:
-    """Return when a process minds SIGTERM: one that was started a moment ago would just end of it.
-    See proc(5), ``SigCgt``.
+def _wait_until_sigterm_is_handled(pid: int) -> None:
+    """Return when the process has a SIGTERM handler: before that, the signal would kill it.
+
+    See ``SigCgt`` in proc(5).
     """
     status = Path(f"/proc/{pid}/status")
     until = time.monotonic() + PATIENCE_SEC
@@ -139,9 +138,7 @@ def _until_it_can_be_told(pid: int) -> None:
 
 
 class Cluster:
-    """Everything that may be broken. Entering starts the servers and the processes, leaving ends
-    all of it.
-    """
+    """All servers and processes of a chaos run. Entering starts them, leaving ends them."""
 
     def __init__(
         self, folder: Path, *, seed: int, coordinators: int, workers: int, nodes_per_sec: float
@@ -172,10 +169,10 @@ class Cluster:
             )
             proxied.common["options"]["mongo"] = QUICK_MONGO
             self.installation = proxied
-            self.posts = self._make_posts()
-            for post in self.posts:
-                stack.callback(post.kill)
-                post.start()
+            self.slots = self._make_slots()
+            for slot in self.slots:
+                stack.callback(slot.kill)
+                slot.start()
             self._stack = stack.pop_all()
         return self
 
@@ -194,7 +191,7 @@ class Cluster:
         self.store_links.append(self._proxy.link(port))
         return self.store_links[-1].port
 
-    def _make_posts(self) -> list[Post]:
+    def _make_slots(self) -> list[ProcessSlot]:
         python = [sys.executable, "-m"]
         common = self.installation.common
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
@@ -213,8 +210,8 @@ class Cluster:
                 "--log-json",
             ],
         }
-        posts = [
-            Post(
+        slots = [
+            ProcessSlot(
                 kind,
                 number,
                 [*command, "--config", str(self.folder / f"{kind}.json")],
@@ -231,10 +228,13 @@ class Cluster:
             str(self.ledgers),
         ]
         client += ["--seed", str(self._seed), "--nodes-per-sec", str(self._nodes_per_sec)]
-        return [*posts, Post("client", 0, client, folder=self.folder, environment=environment)]
+        return [
+            *slots,
+            ProcessSlot("client", 0, client, folder=self.folder, environment=environment),
+        ]
 
     def topics(self) -> list[str]:
-        """Every topic of the installation."""
+        """Return every topic of the installation."""
         cfg = self.installation.config
         return [
             cfg.events_topic,
@@ -243,5 +243,5 @@ class Cluster:
             *map(cfg.command_topic, ROLES),
         ]
 
-    def posts_of(self, kind: str) -> list[Post]:
-        return [post for post in self.posts if post.kind == kind]
+    def slots_of(self, kind: str) -> list[ProcessSlot]:
+        return [slot for slot in self.slots if slot.kind == kind]

@@ -1,6 +1,4 @@
-"""The disasters of a seed: which, to which target, for how long, and how soon after the one
-before.
-"""
+"""Random disasters from a seed: kind, target, duration, and pause before each."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -9,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A way in which something goes wrong."""
+    """One kind of disaster."""
 
     target: str
     """``worker``, ``coordinator``, ``client``; ``broker``, ``topic``, ``primary``, ``secondary``;
@@ -17,10 +15,10 @@ class Kind:
     """
     action: str
     times: int
-    """Times that it happens in a round."""
+    """Occurrences in each round."""
     seconds: tuple[float, float]
-    """How long it lasts: until a killed process is started again, a stopped one goes on, a link is
-    mended.
+    """Bounds of the duration: until a killed process is restarted, a suspended one is resumed, or a
+    link works again.
     """
 
     @property
@@ -33,8 +31,8 @@ class Kind:
         return self.action == "killed"
 
 
-# Longer than a lease, an election, or Kafka's patience with a member: the others have gone on when
-# it comes back.
+# Longer than a lease, an election or a Kafka session timeout: others have taken over when the
+# process comes back.
 LONG = (3.0, 10.0)
 SOON = (0.0, 4.0)
 AT_ONCE = (0.0, 0.0)
@@ -52,8 +50,8 @@ PROCESSES = (
     Kind("coordinator", "put ahead", 1, AT_ONCE),
     Kind("coordinator", "put back", 1, AT_ONCE),
 )
-"""Any number of these may be hit at a time: work stops while none is left, and goes on when one is
-back.
+"""Disasters of processes. Any number may happen at once: while no process of a kind is left, work
+pauses until one is back.
 """
 
 BUS = (
@@ -66,7 +64,7 @@ BUS = (
     Kind("bus link", "cut", 1, (0.0, 5.0)),
     Kind("bus link", "half open", 1, (1.0, 6.0)),
 )
-"""One at a time, also while the store is in trouble."""
+"""Disasters of the bus: one at a time, also during a disaster of the store."""
 
 STORE = (
     Kind("primary", "killed", 2, SOON),
@@ -78,23 +76,25 @@ STORE = (
     Kind("store link", "cut", 1, (0.0, 5.0)),
     Kind("store link", "half open", 1, (1.0, 6.0)),
 )
-"""One at a time: the replica set promises to survive the loss of one member."""
+"""Disasters of the store: one at a time, as the replica set survives the loss of one member."""
 
 PAUSE_OF = {PROCESSES: (1.4, 3.6), BUS: (1.5, 5.0), STORE: (1.5, 5.0)}
-"""Seconds from one process's disaster to the next, and from the end of a server's to the next."""
+"""Bounds of the pause in seconds: for processes from start to start, for servers from the end of a
+disaster to the next start.
+"""
 CALM_PAUSE = (6.0, 9.0)
-"""The same where one comes after another: until everything goes on again, mostly."""
+"""Bounds of the pause in a calm run: usually long enough for everything to recover."""
 
 
 @dataclass(frozen=True, slots=True)
 class Disaster:
-    """One of them."""
+    """One disaster, drawn from the seed."""
 
     kind: Kind
     after_sec: float
     for_sec: float
     choice: int
-    """Which target of its kind is hit: the number of the first that is considered."""
+    """Number of the first candidate among the targets of this kind."""
 
 
 def disasters(
@@ -102,8 +102,8 @@ def disasters(
 ) -> Iterator[Disaster]:
     """Generate disasters without end, the same for the same seed.
 
-    They come in rounds. A round holds each kind as often as its ``times`` says, in random order: so
-    a short run meets every kind as well.
+    They come in rounds. A round holds each kind ``times`` times, in random order, so that a short
+    run meets every kind.
     """
     chance = random.Random(f"{seed} {kinds[0].target}")
     deck = [kind for kind in kinds for _ in range(kind.times)]

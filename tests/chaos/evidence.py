@@ -1,4 +1,4 @@
-"""What is known when the chaos is over: from the clients, from the workers, and from the store."""
+"""Evidence after a chaos run: the ledgers of clients and workers, and the stored tasks."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ AT_A_TIME = 16
 
 @dataclass
 class Stored:
-    """A task as it stands in the store."""
+    """One stored task."""
 
     view: TaskView
     events: list[TaskEvent]
@@ -33,7 +33,7 @@ class Stored:
 
 @dataclass
 class Evidence:
-    """All of it."""
+    """Stored tasks and ledger lines of one run."""
 
     stored: list[Stored]
     client_lines: list[Line]
@@ -45,12 +45,12 @@ class Evidence:
 
     @cached_property
     def of_client(self) -> dict[str, list[Line]]:
-        """What clients wrote down of each submission."""
+        """The clients' ledger lines, by submission."""
         return _grouped(self.client_lines, "submission")
 
     @cached_property
     def of_workers(self) -> dict[str, list[Line]]:
-        """What workers wrote down of each task."""
+        """The workers' ledger lines, by task."""
         return _grouped(self.worker_lines, "task")
 
     def executions(self, task_id: str, node_id: str, what: str) -> Iterator[Line]:
@@ -85,7 +85,7 @@ async def gather(client: Client, ledgers: Path) -> Evidence:
 
     async def read(view: TaskView) -> None:
         async with limit:
-            # What has not ended would be watched for ever; it is a violation by itself.
+            # Watching a task that never ends would never return. The checker reports such a task.
             events = (
                 [event async for event in client.watch(view.id)] if view.status.terminal else []
             )

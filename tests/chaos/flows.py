@@ -1,6 +1,4 @@
-"""The flows that are submitted under chaos. A name and a number make the same flow wherever they
-are looked up.
-"""
+"""Flows for chaos runs. The same name and number always give the same flow."""
 
 import random
 from collections.abc import Callable
@@ -9,33 +7,31 @@ from typing import Any
 
 from tests.services.support import graph, node
 
-# Lost workers use attempts up, so whatever is to finish has plenty.
+# Lost workers use up attempts, so nodes that are expected to finish have many.
 PATIENT = {"max": 60, "backoff_sec": 0.2, "multiplier": 1.5, "max_backoff_sec": 2.0}
 SHARE_OF_LONG_NODES = 0.12
 
 
 @dataclass(frozen=True)
 class Flow:
-    """A graph, and what is to become of it."""
+    """A graph and its expected outcome."""
 
     graph: dict[str, Any]
     ends: frozenset[str] = frozenset({"finished"})
-    """In which statuses it may end where nobody cancels it."""
+    """Allowed final statuses, if no client cancels the task."""
     sums: dict[str, tuple[int, int]] | None = None
-    """Per node with batches: how many there are, and the sum of their values."""
+    """Number of batches and sum of their values, by id of each node with batches."""
     increments: int | None = None
-    """How often its nodes add one to ``vars.count``."""
+    """Number of nodes that add one to ``vars.count``."""
     verb: str | None = None
-    """What its client does with it besides waiting: ``cancel``, ``pause`` (and ``resume``),
-    ``retry``.
-    """
+    """Verb that its client calls: ``cancel``, ``pause`` (then ``resume``) or ``retry``."""
 
     @property
     def size(self) -> int:
         return len(self.graph["nodes"])
 
     def most_attempts(self, node_id: str) -> int:
-        """How many attempts the policy allows a node."""
+        """Return the number of attempts that the retry policy allows a node."""
         policy = next(each for each in self.graph["nodes"] if each["node_id"] == node_id).get(
             "retry_policy", {}
         )
@@ -83,8 +79,10 @@ def fan(chance: random.Random) -> Flow:
 
 
 def stream(chance: random.Random) -> Flow:
-    """One node's batches are read by two others while it makes them, and those of one of them by a
-    third afterwards.
+    """Return a flow with streams.
+
+    Two nodes read the batches of the source while it produces them; a third reads the batches of
+    one of the two after it has finished.
     """
     values = [chance.randint(0, 1000) for _ in range(chance.randint(5, 25))]
     item = {"values": values, "seconds": round(chance.uniform(0.01, 0.08), 3)}
@@ -100,7 +98,7 @@ def stream(chance: random.Random) -> Flow:
 
 
 def flaky(chance: random.Random) -> Flow:
-    """Its middle fails a few times."""
+    """Return a flow whose middle nodes fail once or twice."""
     middle = [
         _work(chance, f"m{number}", "first", fails=chance.randint(1, 2)) for number in range(3)
     ]
@@ -108,7 +106,7 @@ def flaky(chance: random.Random) -> Flow:
 
 
 def counted(chance: random.Random) -> Flow:
-    """Functions of the coordinator, each of which is to take effect once."""
+    """Return a flow with coordinator functions, each of which must take effect once."""
     nodes: list[dict[str, Any]] = []
     last: tuple[str, ...] = ()
     increments = chance.randint(2, 5)
@@ -123,7 +121,7 @@ def counted(chance: random.Random) -> Flow:
 
 
 def hopeless(chance: random.Random) -> Flow:
-    """Fails for good, after exactly as many attempts as it may have."""
+    """Return a flow that fails after all allowed attempts."""
     item = {"input_inline": {"seconds": 0.05, "value": 1, "fails": 1000}}
     policy = {"max": chance.randint(0, 3), "backoff_sec": 0.1}
     return Flow(
@@ -132,8 +130,8 @@ def hopeless(chance: random.Random) -> Flow:
     )
 
 
-def mended(chance: random.Random) -> Flow:
-    """Fails for good at its first attempt; its client has it retried."""
+def repaired(chance: random.Random) -> Flow:
+    """Return a flow that fails permanently at its first attempt; its client retries it."""
     nodes = [
         _work(chance, "first"),
         _work(chance, "broken", "first", fails=1, permanent=True),
@@ -158,7 +156,7 @@ _KINDS: dict[str, tuple[Callable[[random.Random], Flow], float]] = {
     "flaky": (flaky, 8),
     "counted": (counted, 8),
     "hopeless": (hopeless, 4),
-    "mended": (mended, 4),
+    "repaired": (repaired, 4),
     "cancelled": (cancelled, 7),
     "paused": (paused, 4),
 }

@@ -1,8 +1,7 @@
-"""Handlers for workers under chaos: each execution is written down before it begins and before its
-end is told.
+"""Handlers for chaos runs, which write the start and the end of each execution to a ledger.
 
-Items are ``{"seconds": …, "value": …}``, with ``fails`` for the number of attempts that are to
-fail.
+They write the end before the worker reports it. Items are ``{"seconds": …, "value": …}``; ``fails``
+is the number of attempts that must fail.
 """
 
 import os
@@ -25,7 +24,7 @@ _ledger: Ledger | None = None
 
 
 class Execution:
-    """One execution of a node, in the ledger."""
+    """Ledger entries of one execution of a node."""
 
     def __init__(self, ctx: RunContext) -> None:
         global _ledger
@@ -45,18 +44,20 @@ class Execution:
         self._ledger.write(what, **self._ids, **fields)
 
     def ended(self, **result: Any) -> dict[str, Any]:
-        """Write the result down, and give it."""
+        """Write the result to the ledger and return it."""
         whole = {**result, "execution": self.id}
         self.note("ended", result=whole)
         return whole
 
 
-def fail_if_told(item: dict[str, Any], ctx: RunContext, execution: Execution) -> None:
-    """Fail, if this is one of the attempts that are to."""
+def fail_if_planned(item: dict[str, Any], ctx: RunContext, execution: Execution) -> None:
+    """Fail if this attempt must fail."""
     if ctx.attempt <= item.get("fails", 0):
         execution.note("failed")
         raise NodeFailure(
-            "as the flow wants it", reason_code="as_told", permanent=item.get("permanent", False)
+            "planned by the flow",
+            reason_code="planned_failure",
+            permanent=item.get("permanent", False),
         )
 
 
@@ -64,7 +65,7 @@ def fail_if_told(item: dict[str, Any], ctx: RunContext, execution: Execution) ->
 async def work(item: dict[str, Any], ctx: RunContext) -> dict[str, Any]:
     execution = Execution(ctx)
     await anyio.sleep(item["seconds"])
-    fail_if_told(item, ctx, execution)
+    fail_if_planned(item, ctx, execution)
     return execution.ended(
         value=item["value"]
         + sum(result["value"] for result in ctx.results.values() if "execution" in (result or {}))
@@ -73,10 +74,10 @@ async def work(item: dict[str, Any], ctx: RunContext) -> dict[str, Any]:
 
 @handler("block")
 def block(item: dict[str, Any], ctx: RunContext) -> dict[str, Any]:
-    """The same in a thread, deaf to cancellation."""
+    """Do the same as ``work``, but in a thread that ignores cancellation."""
     execution = Execution(ctx)
     time.sleep(item["seconds"])
-    fail_if_told(item, ctx, execution)
+    fail_if_planned(item, ctx, execution)
     return execution.ended(
         value=item["value"]
         + sum(result["value"] for result in ctx.results.values() if "execution" in (result or {}))
@@ -84,7 +85,7 @@ def block(item: dict[str, Any], ctx: RunContext) -> dict[str, Any]:
 
 
 class Batches(Handler):
-    """Batches that are written down one by one."""
+    """Base of handlers that write each batch to the ledger."""
 
     execution: Execution | None = None
 
@@ -108,12 +109,12 @@ class Batches(Handler):
         return FinalizeResult(result=self._began(ctx).ended(value=0))
 
     def read(self, payload: Any) -> tuple[int, float]:
-        """Value and duration of a batch."""
+        """Return the value and the duration of a batch."""
         return payload["value"], payload["seconds"]
 
 
 class Produce(Batches):
-    """Makes the batches that its item lists."""
+    """Handler that yields the batches listed in its item."""
 
     async def load_input(self, input_ref: Any, input_inline: Any) -> Any:
         return input_inline
@@ -124,7 +125,7 @@ class Produce(Batches):
 
 
 class Consume(Batches):
-    """Reads the batches of the nodes above."""
+    """Handler that reads the batches of its parents."""
 
     def read(self, payload: Any) -> tuple[int, float]:
         return super().read(payload["meta"])

@@ -1,4 +1,4 @@
-"""Ledgers: what a process did, written down where neither FlowKit nor its store can lose it."""
+"""Ledgers: logs of what a process did, kept outside FlowKit and its store."""
 
 import json
 import os
@@ -19,7 +19,7 @@ class Ledger:
         self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def write(self, what: str, **fields: Any) -> None:
-        # Not time.time(): the process may think that it is another day.
+        # time.time() may be shifted: some processes run with a wrong clock on purpose.
         line = {
             "at": time.clock_gettime(time.CLOCK_REALTIME),
             "what": what,
@@ -31,9 +31,7 @@ class Ledger:
 
 
 def read_ledgers(folder: Path, kind: str) -> list[Line]:
-    """The lines of all processes of a kind, in order of time. A last line that a kill tore is no
-    line.
-    """
+    """Return the lines of all processes of a kind, by time, without incomplete last lines."""
     lines = [line for path in sorted(folder.glob(f"{kind}-*.jsonl")) for line in _lines(path)]
     return sorted(lines, key=lambda line: float(line["at"]))
 

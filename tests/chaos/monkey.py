@@ -1,4 +1,4 @@
-"""Carries disasters out, and writes down what it did."""
+"""Chaos monkey: inflicts the disasters of a seed and logs them."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from typing import Any, Self
 from aiokafka.admin import AIOKafkaAdminClient
 from pymongo.errors import PyMongoError
 
-from tests.chaos.cluster import Cluster, Post
+from tests.chaos.cluster import Cluster, ProcessSlot
 from tests.chaos.disasters import (
     BUS,
     CALM_PAUSE,
@@ -29,11 +29,9 @@ from tests.chaos.proxy import CLEAR, Behaviour, Link
 from tests.servers.mongod import Mongod
 from tests.services.clocks import DAY_SEC
 
-LOOK_SEC = 0.5
+POLL_SEC = 0.5
 SHIFTS = {"put ahead": 40 * DAY_SEC, "put back": -40 * DAY_SEC}
-"""How far the wall clock of a process is ahead after such a disaster. The same disaster puts it
-right again.
-"""
+"""Offset of a process's wall clock after such a disaster. A second one corrects the clock."""
 BAD_LINKS = {
     "slowed": Behaviour(delay_sec=0.15),
     "narrowed": Behaviour(bytes_per_sec=40_000),
@@ -43,8 +41,9 @@ BAD_LINKS = {
 
 
 class Monkey:
-    """Works in threads between entering and :meth:`stop`, which mends everything. ``calm`` is one
-    disaster after another.
+    """Threads that inflict disasters, from entering until :meth:`stop`, which repairs everything.
+
+    With ``calm``, one disaster ends before the next begins.
     """
 
     def __init__(self, cluster: Cluster, *, seed: int, calm: bool = False) -> None:
@@ -55,14 +54,12 @@ class Monkey:
             partial(self._disturb_servers, BUS),
             partial(self._disturb_servers, STORE),
         ]
-        self._works = [self._look_after, *([self._disturb_calmly] if calm else at_once)]
-        self._enough = threading.Event()
+        self._works = [self._supervise, *([self._disturb_calmly] if calm else at_once)]
+        self._stopping = threading.Event()
         self._pool = ThreadPoolExecutor(16, thread_name_prefix="monkey")
         self._running: list[Future[None]] = []
         self.log: list[dict[str, Any]] = []
-        """One entry per disaster: ``at``, ``until``, ``name``, ``target``, and what else there is
-        to say of it.
-        """
+        """One entry per disaster: ``at``, ``until``, ``name``, ``target``, and details."""
         self._file = (cluster.folder / "monkey.jsonl").open("a", encoding="utf-8")
 
     def __enter__(self) -> Self:
@@ -70,17 +67,17 @@ class Monkey:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._enough.set()
+        self._stopping.set()
         self._pool.shutdown()
         self._file.close()
 
     def stop(self) -> None:
-        """Disturb nothing any more, and return when everything runs again.
+        """Stop inflicting disasters, and return when everything runs again.
 
         Raises:
-            Exception: what kept a disaster from being carried out or mended.
+            Exception: a disaster could not be inflicted or repaired.
         """
-        self._enough.set()
+        self._stopping.set()
         for task in tuple(self._running):
             task.result()
 
@@ -89,56 +86,56 @@ class Monkey:
         return sum(entry["kills"] for entry in self.log)
 
     def counts(self) -> dict[str, int]:
-        """How many disasters there were, by name."""
+        """Return the number of disasters, by name."""
         return dict(Counter(entry["name"] for entry in self.log))
 
     def check(self) -> None:
-        """Raise what went wrong with a disaster."""
+        """Raise the error of a disaster that failed."""
         for task in tuple(self._running):
             if task.done():
                 task.result()
 
-    # ------------------------------------------------ what goes on
+    # ------------------------------------------------ threads
 
     def _disturb_processes(self) -> None:
         for disaster in disasters(PROCESSES, PAUSE_OF[PROCESSES], seed=self._seed):
-            if self._enough.wait(disaster.after_sec):
+            if self._stopping.wait(disaster.after_sec):
                 return
-            post = self._free_post(disaster)
-            if post is not None:
-                self._running.append(self._pool.submit(self._to_post, disaster, post))
+            slot = self._free_slot(disaster)
+            if slot is not None:
+                self._running.append(self._pool.submit(self._hit_process, disaster, slot))
 
     def _disturb_servers(self, kinds: tuple[Kind, ...]) -> None:
         for disaster in disasters(kinds, PAUSE_OF[kinds], seed=self._seed):
-            if self._enough.wait(disaster.after_sec):
+            if self._stopping.wait(disaster.after_sec):
                 return
-            self._to_server(disaster)
+            self._hit_server(disaster)
 
     def _disturb_calmly(self) -> None:
         processes, bus, store = (
             disasters(kinds, CALM_PAUSE, seed=self._seed) for kinds in (PROCESSES, BUS, STORE)
         )
         for disaster in chain.from_iterable(zip(processes, bus, processes, store, strict=False)):
-            if self._enough.wait(disaster.after_sec):
+            if self._stopping.wait(disaster.after_sec):
                 return
             if disaster.kind not in PROCESSES:
-                self._to_server(disaster)
-            elif (post := self._free_post(disaster)) is not None:
-                self._to_post(disaster, post)
+                self._hit_server(disaster)
+            elif (slot := self._free_slot(disaster)) is not None:
+                self._hit_process(disaster, slot)
 
-    def _free_post(self, disaster: Disaster) -> Post | None:
-        """The process to be hit, locked; None if something is being done to each that could be."""
-        posts = self._cluster.posts_of(disaster.kind.target)
-        first = disaster.choice % len(posts)
+    def _free_slot(self, disaster: Disaster) -> ProcessSlot | None:
+        """Return a process to hit, locked; None if all candidates are busy."""
+        slots = self._cluster.slots_of(disaster.kind.target)
+        first = disaster.choice % len(slots)
         return next(
-            (post for post in posts[first:] + posts[:first] if post.lock.acquire(blocking=False)),
+            (slot for slot in slots[first:] + slots[:first] if slot.lock.acquire(blocking=False)),
             None,
         )
 
-    def _look_after(self) -> None:
-        while not self._enough.wait(LOOK_SEC):
-            for post in self._cluster.posts:
-                post.look_after()
+    def _supervise(self) -> None:
+        while not self._stopping.wait(POLL_SEC):
+            for slot in self._cluster.slots:
+                slot.restart_if_ended()
 
     def _note(self, kind: Kind, target: str, began: float, **more: Any) -> None:
         entry = {
@@ -155,68 +152,68 @@ class Monkey:
 
     # ------------------------------------------------ processes
 
-    def _to_post(self, disaster: Disaster, post: Post) -> None:
-        began, pid, more = time.time(), post.pid, {}
+    def _hit_process(self, disaster: Disaster, slot: ProcessSlot) -> None:
+        began, pid, more = time.time(), slot.pid, {}
         try:
             match disaster.kind.action:
                 case "killed":
-                    post.kill()
-                    self._enough.wait(disaster.for_sec)
-                    post.start()
+                    slot.kill()
+                    self._stopping.wait(disaster.for_sec)
+                    slot.start()
                 case "restarted":
-                    more["status"] = post.stop()
-                    post.start()
+                    more["status"] = slot.stop()
+                    slot.start()
                 case "put ahead" | "put back" as direction:
-                    more["status"] = post.stop()
+                    more["status"] = slot.stop()
                     shift = SHIFTS[direction]
-                    post.clock_ahead_sec = 0.0 if post.clock_ahead_sec == shift else shift
-                    post.start()
+                    slot.clock_ahead_sec = 0.0 if slot.clock_ahead_sec == shift else shift
+                    slot.start()
                 case "suspended":
-                    post.suspend()
-                    self._enough.wait(disaster.for_sec)
-                    post.resume()
+                    slot.suspend()
+                    self._stopping.wait(disaster.for_sec)
+                    slot.resume()
         finally:
-            post.lock.release()
-        self._note(disaster.kind, post.name, began, pid=pid, **more)
+            slot.lock.release()
+        self._note(disaster.kind, slot.name, began, pid=pid, **more)
 
     # ------------------------------------------------ servers
 
-    def _to_server(self, disaster: Disaster) -> None:
+    def _hit_server(self, disaster: Disaster) -> None:
         match disaster.kind.target:
             case "broker":
-                self._to_broker(disaster)
+                self._hit_broker(disaster)
             case "topic":
-                self._to_topic(disaster)
+                self._hit_topic(disaster)
             case "bus link":
-                self._to_link(disaster, self._cluster.bus_link, "the broker's")
+                self._hit_link(disaster, self._cluster.bus_link, "the broker's")
             case "store link":
                 number = disaster.choice % len(self._cluster.store_links)
-                self._to_link(disaster, self._cluster.store_links[number], f"member {number}'s")
+                self._hit_link(disaster, self._cluster.store_links[number], f"member {number}'s")
             case _:
-                self._to_member(disaster)
+                self._hit_member(disaster)
 
-    def _to_broker(self, disaster: Disaster) -> None:
+    def _hit_broker(self, disaster: Disaster) -> None:
         kafka, began = self._cluster.kafka, time.time()
         match disaster.kind.action:
             case "killed":
                 kafka.kill()
-                self._enough.wait(disaster.for_sec)
+                self._stopping.wait(disaster.for_sec)
                 kafka.start_again()
             case "restarted":
                 kafka.restart(down_sec=disaster.for_sec)
             case "suspended":
                 kafka.suspend()
-                self._enough.wait(disaster.for_sec)
+                self._stopping.wait(disaster.for_sec)
                 kafka.resume()
         self._note(disaster.kind, "broker", began, back=time.time())
 
-    def _to_topic(self, disaster: Disaster) -> None:
+    def _hit_topic(self, disaster: Disaster) -> None:
         topics, began = self._cluster.topics(), time.time()
         topic = topics[disaster.choice % len(topics)]
         asyncio.run(_delete(self._cluster.kafka.address, topic))
         self._note(disaster.kind, topic, began, back=time.time())
 
-    def _to_member(self, disaster: Disaster) -> None:
+    def _hit_member(self, disaster: Disaster) -> None:
         primary = self._cluster.mongo.primary()
         others = [member for member in self._cluster.mongo.members if member is not primary]
         member = (
@@ -227,35 +224,35 @@ class Monkey:
         match disaster.kind.action:
             case "killed":
                 member.kill()
-                self._enough.wait(disaster.for_sec)
+                self._stopping.wait(disaster.for_sec)
                 member.start()
             case "suspended":
                 member.process.suspend()
-                self._enough.wait(disaster.for_sec)
+                self._stopping.wait(disaster.for_sec)
                 member.process.resume()
             case "stepped down":
-                # Refused while the others lag behind, and cut off by the change of office itself.
+                # It is refused while the secondaries lag, and it closes its own connection.
                 with suppress(PyMongoError):
                     member.command({"replSetStepDown": 10, "secondaryCatchUpPeriodSecs": 5})
         back = time.time()
-        self._until_whole()
+        self._wait_until_all_members_serve()
         self._note(disaster.kind, name, began, back=back)
 
-    def _until_whole(self) -> None:
-        """Return when the set has a primary, and every other member follows it."""
+    def _wait_until_all_members_serve(self) -> None:
+        """Return when the replica set has a primary and all other members are secondaries."""
         primary = self._cluster.mongo.primary()
         primary.wait_until(lambda: all(map(_serves, self._cluster.mongo.members)))
 
-    def _to_link(self, disaster: Disaster, link: Link, whose: str) -> None:
+    def _hit_link(self, disaster: Disaster, link: Link, whose: str) -> None:
         began = time.time()
         link.behave(BAD_LINKS[disaster.kind.action])
         try:
-            self._enough.wait(disaster.for_sec)
+            self._stopping.wait(disaster.for_sec)
         finally:
             link.behave(CLEAR)
         back = time.time()
         if link is not self._cluster.bus_link:
-            self._until_whole()
+            self._wait_until_all_members_serve()
         self._note(disaster.kind, whose, began, back=back)
 
 

@@ -1,4 +1,4 @@
-"""A TCP proxy that makes links bad: slow, thin, cut, or open at one end only."""
+"""TCP proxy that degrades links: slow, narrow, cut, or half open."""
 
 import asyncio
 import random
@@ -20,18 +20,18 @@ _RESET = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """How a link treats what goes through it."""
+    """Faults of a link."""
 
     delay_sec: float = 0.0
-    """Every piece of either direction waits so long, give or take half, and those behind it wait
-    with it.
+    """Delay of each chunk, in both directions, between half and one and a half times this value.
+    Later chunks wait as well.
     """
     bytes_per_sec: float | None = None
     cut: bool = False
-    """Connections are reset (RST), those that are there and those that are tried."""
+    """Reset (RST) all present and new connections."""
     swallow: bool = False
-    """Connections stay open, and what is sent is gone. They never come back to life, as when a
-    router forgot them.
+    """Keep connections open but drop all data. These connections never recover, as when a router
+    has lost their state.
     """
 
 
@@ -39,7 +39,7 @@ CLEAR = Behaviour()
 
 
 class _Connection:
-    """One client's way to the server, and back."""
+    """One client's connection through the proxy to the server."""
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self.lost = False
@@ -47,7 +47,7 @@ class _Connection:
         self._over = False
 
     def joined_by(self, writer: asyncio.StreamWriter) -> None:
-        """The way to the server is there as well: by now perhaps too late."""
+        """Add the connection to the server; reset it if the client's end is already closed."""
         self._writers.append(writer)
         if self._over:
             _reset(writer)
@@ -59,14 +59,15 @@ class _Connection:
 
 
 class Link:
-    """A port in front of a server. Made by :meth:`Proxy.link`; its methods may be called from any
-    thread.
+    """A port in front of a server, made by :meth:`Proxy.link`.
+
+    Its methods may be called from any thread.
     """
 
     def __init__(self, call: Callable[..., Any]) -> None:
         self.port = free_ports(1)[0]
         self.target: int | None = None
-        """The port behind it; while there is none, connections are reset."""
+        """Port of the server; while it is None, connections are reset."""
         self._call = call
         self._behaviour = CLEAR
         self._connections: set[_Connection] = set()
@@ -74,7 +75,7 @@ class Link:
         self._server: asyncio.Server | None = None
 
     def behave(self, behaviour: Behaviour) -> None:
-        """Treat connections like this from now on."""
+        """Apply these faults to all present and new connections."""
         self._call(self._behave, behaviour)
 
     def _behave(self, behaviour: Behaviour) -> None:
@@ -88,7 +89,7 @@ class Link:
         self._server = await asyncio.start_server(self._accepted, LOOPBACK, self.port)
 
     async def _close(self) -> None:
-        # A server that closes drops what it accepted just now without closing it.
+        # asyncio does not close a connection that was accepted while the server closes.
         await asyncio.sleep(A_MOMENT_SEC)
         if self._server is not None:
             self._server.close()
@@ -110,7 +111,7 @@ class Link:
             self._connections.discard(connection)
             connection.reset()
 
-        # Not in the task itself: one that is cancelled before it has begun does nothing at all.
+        # Not in the task itself: a task that is cancelled before its first step runs no code.
         task.add_done_callback(over)
 
     async def _forward(
@@ -144,7 +145,7 @@ class Link:
                 if not connection.lost:
                     writer.write(data)
                     await writer.drain()
-        if not connection.lost:  # of a lost connection the other end hears nothing, not even this
+        if not connection.lost:  # the peer of a lost connection must not see that it closes
             writer.close()
 
 
@@ -155,14 +156,14 @@ async def _drain(reader: asyncio.StreamReader) -> None:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """Close without good manners: the other end gets an RST."""
+    """Close the connection with an RST."""
     with suppress(OSError):
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     writer.transport.abort()
 
 
 class Proxy:
-    """Links, served by a thread of their own between entering and leaving."""
+    """Links, served by their own thread between entering and leaving."""
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -177,7 +178,7 @@ class Proxy:
                 self._portal.call(link._close)
 
     def link(self, target: int | None = None) -> Link:
-        """A new port in front of ``target``."""
+        """Open a new port in front of ``target``."""
         link = Link(self._portal.call)
         link.target = target
         self._portal.call(link._open)

@@ -1,4 +1,4 @@
-"""How long work stood still after each disaster, read off the ledgers of those who did the work."""
+"""Recovery times after each disaster, from the workers' ledgers."""
 
 import statistics
 from collections import defaultdict
@@ -11,16 +11,17 @@ from tests.chaos.ledger import Line
 
 AROUND_SEC = 1.0
 FROM_END = ("broker ", "bus link ")
-"""What nobody stands in for: work can go on when it is over. All others are measured from their
-beginning.
+"""Disasters of parts that have no replacement: recovery is measured from their end. For all other
+disasters it is measured from the start.
 """
 OF_SERVERS = ("broker ", "topic ", "bus link ", "store link ", "primary ", "secondary ")
 
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """Between the end of a node's last parent and its own beginning: report, commit and command,
-    through both servers.
+    """The end of a node's last parent and the start of the node, in seconds.
+
+    Report, commit and command pass through both servers in between.
     """
 
     ended: float
@@ -29,25 +30,25 @@ class Handover:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The times, in seconds, after the disasters of a name."""
+    """Recovery times, in seconds, of all disasters of one name."""
 
     name: str
     times: int
     counted: int
-    """How many were measured: what happens to a process while a server is in trouble says nothing
-    of either.
+    """Number of disasters measured. A disaster of a process during one of a server is left out,
+    because the two recovery times cannot be separated.
     """
     from_end: bool
     next: tuple[float, float] | None
-    """Median and maximum: until the first node began that had to wait for the end of another."""
+    """Median and maximum until the next node with parents started."""
     hit: tuple[float, float] | None
-    """Median and maximum: until everything went on that it hit. Of a killed worker: until each of
-    its nodes ran elsewhere.
+    """Median and maximum until all affected nodes started. For a killed worker: until each of its
+    nodes ran on another worker.
     """
 
 
 def recovery(evidence: Evidence, monkey: Sequence[dict[str, Any]]) -> list[Row]:
-    """A row for each kind of disaster."""
+    """Return one row for each kind of disaster."""
     handovers = sorted(handovers_of(evidence), key=lambda handover: handover.ended)
     orphans = _orphans(
         evidence.worker_lines,
@@ -117,17 +118,14 @@ def handovers_of(evidence: Evidence) -> list[Handover]:
                 and all(parent in ended for parent in parents)
             ):
                 last = max(ended[parent] for parent in parents)
-                # An execution that was repeated may have ended after the successor began: that says
-                # nothing.
+                # A repeated execution may end after the successor started: leave it out.
                 if began[spec["node_id"]] >= last:
                     found.append(Handover(last, began[spec["node_id"]]))
     return found
 
 
 def _orphans(lines: Sequence[Line], killed: dict[int, float]) -> dict[int, list[float]]:
-    """Per process that was killed, at these times: how long it took until each node that ran there
-    ran elsewhere.
-    """
+    """Return the seconds until each node of a killed process ran on another, by process id."""
     running: dict[str, Line] = {}
     begun = defaultdict(list)
     for line in lines:

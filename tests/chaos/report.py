@@ -1,7 +1,8 @@
-"""What a run of chaos is to be, and what came of it."""
+"""Plan of a chaos run, and its report as text and as a page."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.chaos.recovery import Row
 
@@ -10,29 +11,29 @@ SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How long and how hard."""
+    """Settings of a chaos run."""
 
     seed: int
     seconds: float
     least_kills: int = 0
-    """It goes on until there were so many, but no longer than half as long again."""
+    """Minimum of kills: the run is extended until it is reached, at most to 1.5 times ``seconds``.
+    """
     calm: bool = False
-    """One disaster after another, so that the times of recovery are those of each alone."""
+    """Inflict one disaster at a time, so that the recovery time of each can be measured."""
     coordinators: int = 2
     workers: int = 3
     nodes_per_sec: float = 20.0
     quiet_sec: float = 300.0
-    """How long everything may take to end when nothing is disturbed any more.
+    """Time limit for all tasks to end after the last disaster.
 
-    Usually it takes seconds. But a command that was lost early, and whose coordinators died while
-    they looked for it, is looked for again when it has waited for twice as long, at most ten
-    minutes later.
+    Usually they need seconds. But if coordinators die while they check a lost command, the next
+    check comes after twice the waiting time of the command, at most ten minutes later.
     """
 
 
 @dataclass
 class Report:
-    """What happened."""
+    """Results of a chaos run."""
 
     plan: Plan
     seconds: float = 0.0
@@ -40,27 +41,27 @@ class Report:
     kills: int = 0
     disasters: dict[str, int] = field(default_factory=dict)
     tasks: dict[str, int] = field(default_factory=dict)
-    """By status."""
+    """Number of tasks by status."""
     nodes: int = 0
     executions: int = 0
     repeated: int = 0
-    """Executions beyond the first of their attempt's node."""
+    """Executions of a node that had started before."""
     late: int = 0
-    """Executions that began after the end of their node was recorded: their command was delivered
-    late, or again.
+    """Executions that began after the end of their node was recorded, because their command was
+    delivered late or twice.
     """
     latest_sec: float = 0.0
     batches: int = 0
     unavailable: int = 0
-    """How often a verb raised that a server was not available, and was called again."""
+    """Number of calls that raised an outage error and were repeated."""
     ends: list[str] = field(default_factory=list)
-    """Processes that ended without being told to."""
+    """Processes that ended unexpectedly."""
     rows: list[Row] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
 
 
-def told_of(report: Report) -> str:
-    """The report as a page of text."""
+def text_of(report: Report) -> str:
+    """Return the report as plain text."""
     lines = [
         (
             f"seed {report.plan.seed}, {report.seconds:.0f} s, {report.plan.coordinators}"
@@ -76,90 +77,40 @@ def told_of(report: Report) -> str:
             f" {report.latest_sec:.0f} s after it"
         ),
         (
-            f"{report.kills} kills; all at rest {report.quiet_sec:.0f} s after the last disaster;"
-            f" verbs called again: {report.unavailable}"
+            f"{report.kills} kills; all tasks ended {report.quiet_sec:.0f} s after the last"
+            f" disaster; calls repeated after an outage error: {report.unavailable}"
         ),
-        f"processes that ended by themselves: {len(report.ends)}",
+        f"processes that ended unexpectedly: {len(report.ends)}",
         *report.ends[:SHOWN],
         "",
         (
             f"{'disaster':22} {'times':>5} {'counted':>7} {'from its':>9} "
-            f" {'next node: median, max':>24}  {'all it hit: median, max':>24}"
+            f" {'next node: median, max':>24}  {'all affected: median, max':>26}"
         ),
     ]
     for row in report.rows:
-        since = "end" if row.from_end else "beginning"
+        since = "end" if row.from_end else "start"
         lines.append(
             f"{row.name:22} {row.times:5} {row.counted:7} {since:>9}  {_pair(row.next):>24} "
-            f" {_pair(row.hit):>24}"
+            f" {_pair(row.hit):>26}"
         )
     lines += ["", f"violations: {len(report.violations)}", *report.violations]
     return "\n".join(lines)
 
 
-PAGE = """\
-# The last chaos
-
-Coordinators, workers, clients, a Kafka broker and a MongoDB replica set of three, as processes on one machine ({machine}), under a monkey.
-This page is written by `tools/chaos.py --page`, save its last section.
-
-```sh
-python tools/chaos.py {arguments}
-```
-
-| | |
-| --- | --- |
-| seed | {plan.seed} |
-| took | {minutes:.0f} minutes, with {plan.coordinators} coordinators and {plan.workers} workers |
-| processes killed with SIGKILL | {report.kills:,} |
-| tasks | {tasks:,}: {by_status} |
-| nodes | {report.nodes:,} |
-| executions of handlers, in the workers' own ledgers | {report.executions:,}, {report.repeated:,} of them of a node that had begun before |
-| begun after the end of their node, by a late or repeated delivery | {report.late:,}, up to {report.latest_sec:.0f} s after it |
-| batches | {report.batches:,} |
-| **lost, recorded twice, or otherwise not as promised** | **{violations}** |
-| at rest after the last disaster | {report.quiet_sec:.0f} s |
-
-## Recovery
-
-{calm}{recovery}
-What nobody stands in for, the broker and the way to it, is measured from its end; everything else from its beginning. "The next node" is
-the first that began and had to wait for the end of another. Of a killed worker, "all it hit" are the nodes that ran on it, until each began
-elsewhere; of the others, the nodes that had ended and whose successors could not begin. Leases are four seconds here, and Kafka's patience
-with a member two.
-
-## What is done
-
-- `SIGKILL` to workers, coordinators, clients, the broker and members of the replica set, which are started again at once or seconds later;
-- `SIGSTOP` to them for seconds, longer than leases, elections and Kafka's patience with a member, and `SIGCONT`;
-- orderly restarts of workers, coordinators and the broker; step-downs of the primary;
-- restarts of workers and coordinators whose clocks then are forty days ahead or behind, and deletion of topics;
-- every connection to a server goes through a proxy, which slows links down, makes them narrow, cuts them (RST), or leaves them open and
-  swallows what is sent.
-
-Clients submit chains, fans, streams with batches, nodes that fail and are retried, functions of the coordinator, and tasks that are
-cancelled, paused or retried, some of them twice at the same time. They write down what they ask and what they are told.
-
-## What is compared
-
-Workers write each execution, and each batch, to a file of their own that is synced line by line: neither FlowKit nor its store can lose
-it. In the end the ledgers, the store and what clients were told have to agree:
-
-{rules}
-`tests/chaos` does the same for two minutes in every run of the tests. `FLOWKIT_TEST_CHAOS_MINUTES=60` makes that an hour.
-
-{found}"""
-FOUND = "## What it found"
-"""The last section of the page, which people write."""
+PAGE = Path(__file__).with_name("page_template.md").read_text(encoding="utf-8").rstrip("\n")
+FOUND = "## Bugs found"
+"""Heading of the last section of the page, which is written by hand."""
 
 
 CALM = """\
-One disaster after another, in a run of its own (seed {plan.seed}, {minutes:.0f} minutes, {plan.coordinators} coordinators,
-{plan.workers} workers, {report.kills} kills, {report.nodes:,} nodes, {violations} violations):
+One disaster at a time, in a separate run (seed {plan.seed}, {minutes:.0f} minutes,
+{plan.coordinators} coordinators, {plan.workers} workers, {report.kills} kills,
+{report.nodes:,} nodes, {violations} violations):
 
 {recovery}
-All at once, as above, so that the bus and the store are in trouble side by side. Disasters of processes are counted where no
-disaster of a server fell into them:
+All disasters at once, as above: the bus and the store may be disturbed at the same time. A disaster
+of a process is counted only if no server was disturbed at that time:
 
 """
 
@@ -173,8 +124,10 @@ def page_of(
     machine: str,
     rules: Iterable[str],
 ) -> str:
-    """The report as a page of the documentation, with that of a calm run if there was one.
-    ``before`` is the page as it was.
+    """Return the report as a page of the documentation.
+
+    The report of a calm run is added if there is one. The last section comes from ``before``, the
+    present text of the page.
     """
     return PAGE.format(
         report=report,
@@ -204,16 +157,16 @@ def _calm(report: Report) -> str:
 
 
 def recovery_table(report: Report) -> str:
-    """How long work stood still, as a table of Markdown."""
+    """Return the recovery times as a Markdown table."""
     lines = [
         (
-            "| disaster | times | counted | from its | until the next node began: median, max |"
-            " until all it hit went on: median, max |"
+            "| disaster | times | counted | from its | until the next node started: median, max |"
+            " until all affected nodes started: median, max |"
         ),
         "| --- | ---: | ---: | --- | ---: | ---: |",
     ]
     lines += [
-        f"| {row.name} | {row.times} | {row.counted} | {'end' if row.from_end else 'beginning'} |"
+        f"| {row.name} | {row.times} | {row.counted} | {'end' if row.from_end else 'start'} |"
         f" {_pair(row.next)} | {_pair(row.hit)} |"
         for row in report.rows
     ]

@@ -1,7 +1,7 @@
-"""Real processes and servers are ill-treated under load, and in the end everything is as promised.
+"""Chaos run with real processes and servers: all promises hold in the end.
 
-``FLOWKIT_TEST_CHAOS_MINUTES`` makes it longer, ``FLOWKIT_TEST_CHAOS_SEED`` repeats its disasters.
-``tools/chaos.py`` has more to choose from.
+``FLOWKIT_TEST_CHAOS_MINUTES`` sets the duration, ``FLOWKIT_TEST_CHAOS_SEED`` repeats the disasters
+of a seed. ``tools/chaos.py`` has more options.
 """
 
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.campaign import run_campaign
-from tests.chaos.report import Plan, told_of
+from tests.chaos.report import Plan, text_of
 from tests.servers.processes import Unavailable, in_ci
 
 MINUTES_IN_CI = 2.0
@@ -28,10 +28,10 @@ def test_nothing_is_lost_or_recorded_twice_whatever_is_killed_cut_or_held_up(
 ) -> None:
     plan = Plan(seed=SEED, seconds=60 * MINUTES, least_kills=KILLS)
     try:
-        report = run_campaign(plan, tmp_path, tell=print)
+        report = run_campaign(plan, tmp_path, progress=print)
     except Unavailable as error:
         (pytest.fail if in_ci() else pytest.skip)(f"no servers: {error}")
-    record_property("report", told_of(report))
-    assert not report.violations, told_of(report)
+    record_property("report", text_of(report))
+    assert not report.violations, text_of(report)
     assert report.kills >= KILLS
     assert report.tasks["finished"] > 0

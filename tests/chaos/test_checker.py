@@ -1,6 +1,4 @@
-"""The checker says nothing about a history that is as promised, and each of its rules catches what
-it is there for.
-"""
+"""The checker accepts a correct history, and each of its rules catches its violation."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,7 +9,7 @@ import pytest
 from flowkit import TaskEvent, TaskView
 from flowkit.task import Artifact, NodeView
 from tests.chaos.checker import check, describe, late_executions
-from tests.chaos.clients import told
+from tests.chaos.clients import outcome
 from tests.chaos.evidence import Evidence, Stored
 from tests.chaos.flows import make
 
@@ -22,7 +20,7 @@ TASK = "task"
 
 
 class History:
-    """What is left of one task that went as it should, and can be falsified."""
+    """Evidence of one correct task, which tests can falsify."""
 
     def __init__(self, flow: str, *, by_key: bool = False) -> None:
         self.flow = make(flow, 7)
@@ -38,7 +36,7 @@ class History:
             "submitting", flow=flow, number=7, by_key=by_key, twice=False, verb=self.flow.verb
         )
         self.client("submitted", task=TASK, answers=[TASK])
-        self.client("told", task=TASK, view=told(self.view))
+        self.client("outcome", task=TASK, view=outcome(self.view))
 
     def event(
         self, node_id: str | None, status: str, seq: int = 1, data: Any = None, sec: float = 0
@@ -128,7 +126,7 @@ class History:
 
 
 @pytest.mark.parametrize(
-    "flow", ["chain", "fan", "stream", "flaky", "counted", "mended", "cancelled", "paused"]
+    "flow", ["chain", "fan", "stream", "flaky", "counted", "repaired", "cancelled", "paused"]
 )
 def test_a_history_that_is_as_promised_passes(flow: str) -> None:
     assert check(History(flow).evidence()) == []
@@ -155,7 +153,7 @@ def test_a_task_that_is_stored_twice_is_found() -> None:
 def test_a_task_that_nobody_submitted_is_found() -> None:
     history = History("chain")
     history.clients.clear()
-    assert [violation.rule for violation in check(history.evidence())] == ["nothing is made up"]
+    assert [violation.rule for violation in check(history.evidence())] == ["no task is invented"]
 
 
 def still_running(history: History) -> None:
@@ -171,11 +169,11 @@ def failed(history: History) -> None:
     history.clients.pop()
 
 
-def told_otherwise(history: History) -> None:
+def saw_another_status(history: History) -> None:
     history.clients[-1]["view"] = history.clients[-1]["view"] | {"status": "failed"}
 
 
-def answered_otherwise(history: History) -> None:
+def answered_with_another_id(history: History) -> None:
     history.clients[1]["answers"] = [TASK, "another"]
 
 
@@ -221,19 +219,19 @@ def raised_something_else(history: History) -> None:
 @pytest.mark.parametrize(
     ("falsify", "rule"),
     [
-        (still_running, "everything ends, as it may"),
-        (failed, "everything ends, as it may"),
-        (told_otherwise, "clients were told what is true"),
-        (answered_otherwise, "clients were told what is true"),
+        (still_running, "every task ends in an allowed status"),
+        (failed, "every task ends in an allowed status"),
+        (saw_another_status, "clients saw what is stored"),
+        (answered_with_another_id, "clients saw what is stored"),
         (finished_twice, "each end is recorded once"),
         (ran_again_after_its_end, "each end is recorded once"),
         (an_event_is_missing, "each end is recorded once"),
-        (never_executed, "what is finished was executed"),
-        (executed_with_another_result, "what is finished was executed"),
+        (never_executed, "finished nodes were executed"),
+        (executed_with_another_result, "finished nodes were executed"),
         (wrong_value, "results follow from the graph"),
         (too_many_attempts, "attempts are bounded"),
-        (begun_without_having_been_issued, "what was not issued does not run"),
-        (raised_something_else, "verbs raise what they promise"),
+        (begun_without_having_been_issued, "only issued attempts run"),
+        (raised_something_else, "verbs raise only documented errors"),
     ],
 )
 def test_each_rule_catches_what_it_is_there_for(
@@ -287,7 +285,7 @@ def test_a_function_that_took_effect_twice_is_found() -> None:
 
 
 def test_what_was_retried_may_end_a_second_time() -> None:
-    history = History("mended")
+    history = History("repaired")
     history.events.pop()
     history.events[-1] = history.event("last", "cancelled", seq=len(history.events))
     history.add_event(None, "failed")
@@ -301,14 +299,14 @@ def test_what_was_retried_may_end_a_second_time() -> None:
 def test_an_attempt_that_was_handed_back_may_have_run() -> None:
     history = History("chain")
     history.worker("n1", "began", attempt=2)
-    history.events.insert(5, history.event("n1", "queued", data={"released_by": "somebody"}))
+    history.events.insert(5, history.event("n1", "queued", data={"released_by": "worker-2"}))
     history.events = [
         event.model_copy(update={"seq": seq}) for seq, event in enumerate(history.events, 1)
     ]
     assert check(history.evidence()) == []
 
 
-def test_executions_that_began_after_the_end_are_told_by_how_much() -> None:
+def test_executions_that_began_after_the_end_are_reported_with_their_delay() -> None:
     history = History("chain")
     history.worker("n1", "began", sec=12)
     assert late_executions(history.evidence()) == [12]

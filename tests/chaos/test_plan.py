@@ -1,4 +1,4 @@
-"""The disasters of a seed, the ledgers that survive them, and the times that are read off."""
+"""Disasters of a seed, ledgers after a kill, and recovery times."""
 
 from collections import Counter
 from itertools import islice
@@ -63,7 +63,7 @@ def test_a_line_that_a_kill_tore_is_left_out(tmp_path: Path) -> None:
     ]
 
 
-def test_a_client_goes_on_with_what_the_one_before_it_was_not_told_of() -> None:
+def test_a_client_resumes_the_submissions_whose_end_an_earlier_client_did_not_see() -> None:
     history = History("chain", by_key=True)
     assert unfinished(history.clients) == []
     history.clients.pop()
@@ -134,7 +134,7 @@ def test_the_page_has_the_figures_of_both_runs_and_keeps_what_people_wrote() -> 
         "| 41 |",
         "1,200 finished",
         "seed 8",
-        "| worker killed | 1 | 1 | beginning |",
+        "| worker killed | 1 | 1 | start |",
         "- nothing is lost;",
         "A bug.",
     ):

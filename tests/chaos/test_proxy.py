@@ -1,4 +1,4 @@
-"""Each way in which the proxy makes a link bad is seen from both of its ends."""
+"""Both ends of a link see each fault of the proxy."""
 
 import socket
 import time
@@ -30,7 +30,7 @@ def connected(link: Link) -> socket.socket:
 
 @pytest.fixture
 def ends(server: socket.socket, link: Link) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """The client's end of a connection, and the server's."""
+    """Return the client's and the server's end of a connection."""
     with connected(link) as client:
         behind, _ = server.accept()
         behind.settimeout(PATIENCE_SEC)
@@ -54,7 +54,7 @@ def test_an_end_that_closes_is_heard_of_at_the_other(
     assert behind.recv(100) == b""
 
 
-def test_a_slow_link_delays_and_a_thin_one_takes_its_time(
+def test_a_slow_link_delays_and_a_narrow_one_limits_the_rate(
     link: Link, ends: tuple[socket.socket, socket.socket]
 ) -> None:
     client, behind = ends
@@ -66,7 +66,7 @@ def test_a_slow_link_delays_and_a_thin_one_takes_its_time(
         assert time.monotonic() - began >= 0.2
 
 
-def test_a_cut_resets_both_ends_and_refuses_others_until_it_is_mended(
+def test_a_cut_resets_both_ends_and_refuses_others_until_it_is_repaired(
     link: Link, ends: tuple[socket.socket, socket.socket]
 ) -> None:
     link.behave(Behaviour(cut=True))
@@ -108,7 +108,9 @@ def test_a_half_open_link_takes_everything_gives_nothing_and_says_nothing(
             assert behind.recv(100) == b"hello"
 
 
-def test_where_nobody_listens_a_connection_is_reset(server: socket.socket, link: Link) -> None:
+def test_a_connection_to_a_port_without_a_server_is_reset(
+    server: socket.socket, link: Link
+) -> None:
     server.close()
     with pytest.raises(ConnectionResetError), connected(link) as client:
         client.recv(100)

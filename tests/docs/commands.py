@@ -1,4 +1,4 @@
-"""Commands that the documentation shows, and where each of them is tested."""
+"""Commands in the documentation, and the place where each is tested."""
 
 import re
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ CONTINUED = re.compile(r"\\\n\s*")
 EXAMPLE_OF_TOX = ".venv/bin/tox run -qq -e example"
 
 WITH_PAGE = re.compile(r"flowkit (run|graph|plugins) ")
-"""Commands that run beside the files that the same page shows."""
+"""Commands that run in a folder with the files of the same page."""
 IN_CHECKOUT = re.compile(
     rf"flowkit run examples/|python -m examples\.|{re.escape(EXAMPLE_OF_TOX)} -- "
 )
@@ -20,6 +20,7 @@ IN_CHECKOUT = re.compile(
 ON_SERVERS = ("docs/how-to/run-an-example.md", re.compile(r"flowkit (coordinator|worker|submit)\b"))
 """The page whose processes run on a real Kafka and a real MongoDB."""
 
+EDITABLE = "-e './flowkit-core[cli]' -e ./flowkit-kafka -e ./flowkit-mongo -e ./flowkit-testing"
 INSTALLS = "it installs packages; tox does the same for each environment"
 OWN_SERVERS = (
     "it needs the reader's configuration; the verb runs in tests/services/test_processes.py"
@@ -36,12 +37,8 @@ NOT_RUN = {
     "python3 -m venv .venv && . .venv/bin/activate": INSTALLS,
     "pip install './flowkit-core[cli]' ./flowkit-testing": INSTALLS,
     "pip install './flowkit-core[cli]' ./flowkit-kafka ./flowkit-mongo": INSTALLS,
-    "pip install -e './flowkit-core[cli]' -e ./flowkit-kafka -e ./flowkit-mongo -e ./flowkit-testing --group dev": (
-        INSTALLS
-    ),
-    "pip install -e './flowkit-core[cli]' -e ./flowkit-kafka -e ./flowkit-mongo -e ./flowkit-testing --group dev --group docs": (
-        INSTALLS
-    ),
+    f"pip install {EDITABLE} --group dev": INSTALLS,
+    f"pip install {EDITABLE} --group dev --group docs": INSTALLS,
     "pip install pre-commit && pre-commit install": INSTALLS,
     "pip install flowkit-core": INSTALLS,
     "pip install 'flowkit-core[cli]'": INSTALLS,
@@ -67,7 +64,7 @@ NOT_RUN_PROGRAMS = {
     "kafka-acls.sh ": f"{KAFKA_TOOL}; tests/services/test_rights.py grants the rights of the page",
     "python tools/chaos.py ": "it takes 20 minutes; tests/chaos/test_chaos.py runs for two",
 }
-"""Programs that no test runs, by the beginnings of their commands, and why."""
+"""The reason why no test runs a program, by the beginning of the command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +96,7 @@ class Command:
 
     @property
     def reason(self) -> str | None:
-        """Return why no test runs it."""
+        """Return the reason why no test runs it, or None."""
         reasons = (
             reason
             for beginning, reason in NOT_RUN_PROGRAMS.items()
@@ -117,7 +114,7 @@ def commands_of(page: Path, block: Block) -> Iterator[Command]:
 
 
 def pages_with_commands() -> list[Path]:
-    """Return the pages for users and for those who change FlowKit."""
+    """Return the pages for users and for contributors."""
     others = ("CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md", "changes/README.md")
     return [*pages(), *(ROOT / name for name in others), *sorted(ROOT.glob("examples/*/README.md"))]
 
@@ -131,9 +128,7 @@ def commands() -> list[Command]:
 
 
 def missing_lines(shown: str, printed: str) -> list[str]:
-    """Return the lines that a page shows and the commands did not print. ``…`` stands for any
-    text.
-    """
+    """Return the lines of a page that the commands did not print. ``…`` stands for any text."""
     found = [line.rstrip() for line in printed.splitlines()]
     patterns = {
         line: re.compile(".*".join(map(re.escape, line.rstrip().split("…"))))

@@ -1,4 +1,4 @@
-"""The code in the documentation: where it stands and what is to be done with it."""
+"""Code blocks of the documentation: their places, titles and output."""
 
 import importlib.util
 import re
@@ -18,7 +18,7 @@ TITLE = re.compile(r'title="([^"]+)"')
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block. One with a title is a file, which stands beside those of the same page."""
+    """A fenced block. A block with a title is a file in the folder of its page."""
 
     language: str
     code: str
@@ -26,11 +26,11 @@ class Block:
     title: str | None
     runs: bool
     output: str = ""
-    """The ``text`` block that follows commands in the same section: what they print."""
+    """Content of the ``text`` block that follows commands in the same section: their output."""
 
 
 def pages() -> list[Path]:
-    """Everything that is written for readers."""
+    """Return the pages for users: the READMEs of the packages and the site."""
     return [
         ROOT / "README.md",
         *sorted(ROOT.glob("flowkit-*/README.md")),
@@ -39,9 +39,7 @@ def pages() -> list[Path]:
 
 
 def info_of(fence: str) -> str:
-    """Behind the backticks stands ``python notest``, or ``{.python .notest}``, which is what the
-    site's builder understands.
-    """
+    """Return the words after the backticks: ``{.python .notest}`` means ``python notest``."""
     return fence.strip("{}").replace(".", "") if fence.startswith("{") else fence
 
 

@@ -1,6 +1,4 @@
-"""Fragments of the change log are named so that a release can sort them, and hold a paragraph
-each.
-"""
+"""Each fragment of the change log has a package and a kind in its name, and one paragraph."""
 
 import re
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""Each command in the documentation runs in a test, or is listed with the reason why it does
-not.
-"""
+"""Each command in the documentation runs in a test, or is listed with the reason why not."""
 
 import configparser
 import json
@@ -95,9 +93,8 @@ def test_the_verbs_options_and_environments_that_a_page_names_exist(page: Path) 
 
 def unknown_words(text: str) -> Iterator[str]:
     """Yield the verbs and options of a ``flowkit`` command that the command line does not have."""
-    command: Any = typer.main.get_command(
-        app
-    )  # typer's own copy of click, or click: it depends on the version
+    # The class is from click or from typer's copy of click: it depends on the version.
+    command: Any = typer.main.get_command(app)
     for word in text.partition(" | ")[0].split()[1:]:
         if word.startswith("-"):
             if word.partition("=")[0] not in {
@@ -105,7 +102,7 @@ def unknown_words(text: str) -> Iterator[str]:
             } | {"--help"}:
                 yield f"{text}: {word}"
         elif verbs := getattr(command, "commands", None):
-            if word.isupper():  # it stands for any verb
+            if word.isupper():  # a placeholder for any verb
                 return
             if word not in verbs:
                 yield f"{text}: {word}"
@@ -143,7 +140,7 @@ def test_lines_that_were_not_printed_are_found() -> None:
     assert missing_lines("a: 1\ntook … s\n", "a: 12\ntook 3 s or so\n") == ["a: 1", "took … s"]
 
 
-# ---------------------------------------------------------------- in a copy of the repository's root
+# ---------------------------------------------------------------- in a copy of the repository
 
 
 @pytest.mark.parametrize("page", IN_CHECKOUT, ids=name_of)
@@ -175,7 +172,7 @@ def printed_by(words: list[str], folder: Path) -> str:
 
 
 def expand_tox(text: str) -> list[str]:
-    """Put the command of the tox environment in the place of ``tox run -e example``."""
+    """Replace ``tox run -e example`` by the command of that environment."""
     if not text.startswith(EXAMPLE_OF_TOX):
         return shlex.split(text)
     parser = configparser.ConfigParser(interpolation=None)
@@ -185,7 +182,7 @@ def expand_tox(text: str) -> list[str]:
 
 
 def on_part_of_the_library(words: list[str], folder: Path) -> list[str]:
-    """Give the report on the standard library a part of it to read: all of it takes 20 seconds."""
+    """Limit the report on the standard library to a part of it: all of it takes 20 seconds."""
     if "examples/stdlib_report/flow.yaml" not in words:
         return words
     shutil.copytree(

@@ -1,6 +1,4 @@
-"""Diagrams are drawn before they are committed: pages show images, and load no script that
-draws.
-"""
+"""Pages show diagrams as committed images, which are current."""
 
 from pathlib import Path
 

@@ -1,9 +1,8 @@
-"""What the documentation shows does what it says.
+"""The Python blocks and commands of each page run and print what the page says.
 
-The blocks of a page run in their order, in a folder of the page's own: those with a title are its
-files. Python without a title runs as one program in which ``await`` may stand anywhere; what a
-comment at the end of a ``print`` says is what it prints. A ``text`` block after commands shows
-lines of their output.
+The blocks of a page run in order, in a separate folder. A block with a title is a file there. A
+block without a title runs as a program that may use ``await`` at the top level. A comment at the
+end of a ``print`` is its output. A ``text`` block after commands shows lines of their output.
 """
 
 import ast
@@ -106,7 +105,7 @@ def _compiled(code: str, where: str) -> CodeType:
 
 
 def _succeeds(*arguments: str) -> str:
-    """Run Python, and return what it printed."""
+    """Run Python and return its output."""
     done = subprocess.run(
         [sys.executable, "-W", "error", *arguments],
         capture_output=True,

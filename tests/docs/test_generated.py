@@ -1,4 +1,4 @@
-"""The documentation agrees with the code where it repeats it."""
+"""Generated parts of the pages are current, and reference pages name every part of the code."""
 
 from pathlib import Path
 

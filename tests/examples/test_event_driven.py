@@ -15,7 +15,7 @@ from flowkit_testing.simulation import SimCluster, simulate
 
 
 class Plant:
-    """The devices, and their stored events in the order of storing."""
+    """Devices, and their stored events in the order in which they were stored."""
 
     def __init__(self) -> None:
         self.limits, self.stored, self.alerts = {"pump-1": 80.0}, dict[str, Any](), dict[str, str]()

@@ -21,7 +21,7 @@ PIECES, AMOUNT = 3, 250
 
 
 class Shop:
-    """The three services, and a check of them for the end of an order."""
+    """The three services, and a check of their state after an order."""
 
     def __init__(self) -> None:
         self.stock, self.payments, self.shipping = (

@@ -20,9 +20,7 @@ PACKAGES = ("asyncio", "email", "json", "logging", "multiprocessing", "unittest"
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Part of the installed library, with files in it that are no Python, and folders that do not
-    belong to it.
-    """
+    """Return a folder with part of the standard library, invalid files, and unrelated folders."""
     stdlib, root = Path(sysconfig.get_paths()["stdlib"]), tmp_path_factory.mktemp("library")
     for package in PACKAGES:
         shutil.copytree(stdlib / package, root / package)
@@ -76,8 +74,9 @@ async def test_the_flow_counts_what_a_single_pass_counts(source: Path, tmp_path:
 
 
 class BreaksOff:
-    """The first attempt fails when some batches are stored; in it, one batch fails once by
-    itself.
+    """Mixin for a handler whose first attempt fails after some batches.
+
+    One batch of that attempt fails once before.
     """
 
     batches = 0
