@@ -609,8 +609,10 @@ WRONG: dict[str, tuple[Any, str]] = {
             "nodes": [node(routing={"on_failure": ["b"]}), node("b")],
             "edges": [{"from": "a", "to": "b", "trigger": "on_batch"}],
         },
-        "node 'b': the edge from 'a' has the trigger 'on_batch', but 'a' routes to the node"
-        " when it ends",
+        (
+            "node 'b': the edge from 'a' has the trigger 'on_batch', but 'a' routes to the node"
+            " when it ends"
+        ),
     ),
     "a cycle": (
         {

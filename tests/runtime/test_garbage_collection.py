@@ -5,6 +5,7 @@ them.
 import gc
 
 import anyio
+import anyio.lowlevel
 
 from flowkit import Coordinator
 from flowkit._runtime.garbage_collection import THRESHOLDS
@@ -16,8 +17,8 @@ async def test_a_coordinator_that_runs_in_a_program_leaves_the_garbage_collector
     coordinator = Coordinator(db="memory://garbage-collection")
     async with anyio.create_task_group() as group:
         group.start_soon(coordinator.run)
-        while not coordinator._life.state == "open":
-            await anyio.sleep(0)
+        while coordinator._life.state != "open":
+            await anyio.lowlevel.checkpoint()
         assert (gc.get_threshold(), gc.get_freeze_count()) == before
         group.cancel_scope.cancel()
 

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from contextlib import AsyncExitStack
 from typing import Any, Self
 
-from flowkit._runtime.lifecycle import Lifecycle, LifeState
+from flowkit._runtime.lifecycle import LifeState
 from flowkit._tasks.event_processor import EventProcessor
 from flowkit.client._backends import Backends
 from flowkit.client._hints import HintDispatcher, Hints
