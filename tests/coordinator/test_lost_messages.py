@@ -309,7 +309,7 @@ async def test_where_the_bus_does_not_say_what_waits_what_was_begun_does_not_gat
         for _ in range(50):
             await cluster.run({"nodes": [{"node_id": "a", "type": "work"}]})
         await cluster.clock.sleep(60)
-        assert len(cluster.coordinators[0]._scheduler.commands._young) < 5
+        assert len(cluster.coordinators[0]._scheduler.commands._new) < 5
         bus.silent = False
         assert (
             await cluster.run({"nodes": [{"node_id": "a", "type": "work"}]})

@@ -49,7 +49,7 @@ async def looked_for(watch: WorkerWatch, clock: ManualClock, seconds: float) -> 
     lost: list[str] = []
     for _ in range(round(seconds / LOOK_SEC)):
         await clock.advance(LOOK_SEC)
-        lost = await watch.look()
+        lost = await watch.lost_workers()
     return lost
 
 
@@ -60,7 +60,7 @@ async def outage(
     for _ in range(round(seconds / LOOK_SEC)):
         await clock.advance(LOOK_SEC)
         with pytest.raises(StoreUnavailable):
-            await watch.look()
+            await watch.lost_workers()
     store.away = False
 
 
@@ -68,7 +68,7 @@ async def test_a_worker_is_not_lost_by_an_outage_of_the_store(
     watch: WorkerWatch, store: StoreWithOutages, clock: ManualClock
 ) -> None:
     await renewed(store, 1)
-    assert await watch.look() == []
+    assert await watch.lost_workers() == []
     await outage(watch, store, clock, 60)
     assert await looked_for(watch, clock, LOOK_SEC) == []
     await renewed(store, 2)
@@ -79,7 +79,7 @@ async def test_the_silence_before_an_outage_and_after_it_counts(
     watch: WorkerWatch, store: StoreWithOutages, clock: ManualClock
 ) -> None:
     await renewed(store, 1)
-    assert await watch.look() == []
+    assert await watch.lost_workers() == []
     assert await looked_for(watch, clock, 3 * LOOK_SEC) == []
     await outage(watch, store, clock, 60)
     assert await looked_for(watch, clock, LOOK_SEC) == []
@@ -90,6 +90,6 @@ async def test_without_an_outage_a_silent_worker_is_lost_in_time(
     watch: WorkerWatch, store: StoreWithOutages, clock: ManualClock
 ) -> None:
     await renewed(store, 1)
-    assert await watch.look() == []
+    assert await watch.lost_workers() == []
     assert await looked_for(watch, clock, 5 * LOOK_SEC) == []
     assert await looked_for(watch, clock, LOOK_SEC) == ["w"]

@@ -184,7 +184,7 @@ places = await self._publish(messages, owners)
     Mutant(
         "no worker is ever lost",
         "WorkerWatch.silent",
-        "silent[record.worker_id] = self._looked - since",
+        "silent[record.worker_id] = self._read_at - since",
         "del since",
     ),
     Mutant(

@@ -4,7 +4,6 @@ them.
 
 import gc
 
-import anyio
 import anyio.lowlevel
 
 from flowkit import Coordinator

@@ -153,7 +153,7 @@ class _Watchdog(threading.Thread):
         """The number of the last signal, and how many have arrived."""
         self._patient_until = 0.0
         self._due: float | None = None
-        """When the time is up; None: never."""
+        """The time at which to end the process or check the event loop; None: never."""
         self._final = False
         """True: the process is ended when the time is up, even if the event loop answers."""
 

@@ -1,4 +1,4 @@
-"""The coordinator: it decides what runs, and sends the commands."""
+"""The coordinator, which decides which nodes run and sends commands to workers."""
 
 from flowkit.coordinator._coordinator import Coordinator
 from flowkit.coordinator.functions import FunctionContext

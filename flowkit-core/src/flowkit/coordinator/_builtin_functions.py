@@ -1,4 +1,4 @@
-"""The coordinator functions that FlowKit brings along."""
+"""Built-in coordinator functions."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -10,8 +10,8 @@ from flowkit.errors import VarsError
 async def vars_set(
     ctx: FunctionContext, /, kv: dict[str, Any], block_sensitive: bool = False
 ) -> dict[str, Any]:
-    """Set each path of ``kv`` to its value, which replaces what is there, objects too. Result:
-    ``{"keys": [...]}``, as given.
+    """Set each path of ``kv`` to its value. The value replaces an earlier one, also an object.
+    Result: ``{"keys": [...]}``, as given.
 
     ``{"a.b": 1}`` and ``{"a": {"b": 1}}`` both make ``a.b`` 1; the first keeps the rest of ``a``,
     the second replaces it.
@@ -23,8 +23,8 @@ async def vars_set(
 async def vars_merge(
     ctx: FunctionContext, /, data: dict[str, Any], block_sensitive: bool = False
 ) -> dict[str, Any]:
-    """Merge ``data`` into the vars, objects into objects; other values replace. Result: ``{"keys":
-    [...]}``, the outer ones.
+    """Merge ``data`` into the vars: objects into objects, and other values replace. Result:
+    ``{"keys": [...]}``, the keys of ``data``.
     """
     ctx.merge_vars(data, block_sensitive)
     return {"keys": list(data)}
@@ -39,8 +39,8 @@ async def vars_incr(ctx: FunctionContext, /, key: str, by: float = 1) -> dict[st
 
 
 async def vars_unset(ctx: FunctionContext, /, keys: list[str] | str) -> dict[str, Any]:
-    """Remove one path or several, with the parents they leave empty. Result: ``{"keys": [...]}``,
-    missing ones among them.
+    """Remove one path or several, with the parents that become empty. Result: ``{"keys": [...]}``,
+    including paths that were missing.
     """
     ctx.unset_vars(keys)
     return {"keys": [keys] if isinstance(keys, str) else list(keys)}
@@ -49,12 +49,12 @@ async def vars_unset(ctx: FunctionContext, /, keys: list[str] | str) -> dict[str
 async def merge_generic(
     ctx: FunctionContext, /, from_nodes: list[str] | str, target: str
 ) -> dict[str, Any]:
-    """Merge the results of nodes, in this order, into one object; set the var ``target`` to it and
-    return it.
+    """Merge the results of nodes, in this order, into one object. Set the var ``target`` to the
+    object and return it.
 
-    Objects are merged into objects at every level, other values of later nodes replace those of
-    earlier ones. A result that is no object goes under its node's id, a node without one is passed
-    over. The limits of vars hold for the whole.
+    Objects are merged into objects at every level; other values of later nodes replace those of
+    earlier nodes. A result that is not an object is stored under the id of its node, and a node
+    without a result is skipped. The limits of vars apply to the object.
     """
     node_ids = [from_nodes] if isinstance(from_nodes, str) else from_nodes
     if not isinstance(node_ids, list) or not all(isinstance(node_id, str) for node_id in node_ids):
@@ -72,10 +72,10 @@ async def merge_generic(
 async def metrics_aggregate(
     ctx: FunctionContext, /, node_id: str, mode: Literal["sum", "mean"] = "sum"
 ) -> dict[str, Any]:
-    """Sum up the metrics of a node's stored batches, or take their means a batch.
+    """Return the sums of the metrics of a node's stored batches, or their means per batch.
 
     A batch without a metric counts as 0 in its mean. Result: ``{"node_id": ..., "mode": ...,
-    "batches": n, "metrics": {...}}``; with no batch stored, ``metrics`` is empty.
+    "batches": n, "metrics": {...}}``. If no batch is stored, ``metrics`` is empty.
     """
     if mode not in ("sum", "mean"):
         raise VarsError("metrics.aggregate: mode is 'sum' or 'mean'")
@@ -86,7 +86,7 @@ async def metrics_aggregate(
 
 
 async def noop(ctx: FunctionContext, /) -> None:
-    """Do nothing. A place where branches meet."""
+    """Do nothing. Such a node is a place where branches meet."""
 
 
 BUILTIN_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
@@ -101,7 +101,7 @@ BUILTIN_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
 
 
 def register_functions(register: Callable[[str, Any], None]) -> None:
-    """Offer them; the answer to ``flowkit_register_functions``."""
+    """Register the built-in functions, for the hook ``flowkit_register_functions``."""
     for name, function in BUILTIN_FUNCTIONS.items():
         register(name, function)
 
@@ -111,9 +111,9 @@ def _merge_into(merged: dict[str, Any], more: Mapping[str, Any]) -> None:
         if isinstance(value, dict) and isinstance(merged.get(key), dict):
             _merge_into(merged[key], value)
         else:
-            merged[key] = _own(value)
+            merged[key] = _copied(value)
 
 
-def _own(value: Any) -> Any:
-    """A value whose objects may be merged into without changing the result they come from."""
-    return {key: _own(item) for key, item in value.items()} if isinstance(value, dict) else value
+def _copied(value: Any) -> Any:
+    """Return a copy of a value's objects, so that a merge does not change the node's result."""
+    return {key: _copied(item) for key, item in value.items()} if isinstance(value, dict) else value

@@ -1,5 +1,7 @@
-"""Which commands will not reach a worker any more, as told by how far the bus is; never by how long
-they have waited.
+"""The watch on commands that were sent: it finds those that are lost on the bus.
+
+It compares commands with the offsets of the bus. Where the bus knows its offsets, a long wait alone
+never makes a command lost.
 """
 
 import logging
@@ -21,41 +23,41 @@ from flowkit.task import Mark, NodeRecord
 logger = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 500
-"""Tasks whose commands are sent again in one go."""
+"""Most tasks whose commands are sent again in one call."""
 UNKNOWN_SEC = 30.0
-"""A command is sent again when nobody has started it for this long and the bus does not know where
-it is.
+"""A command is sent again when no worker has started it for this long and the bus does not know its
+place.
 """
 LONGEST_PAUSE_SEC = 3600.0
 LONGEST_PAUSE_WITHOUT_REPLAY_SEC = 60.0
-"""A new group receives nothing that was sent before it existed, so its first worker waits for at
-most this long.
+"""Longest pause between copies of a command on a bus without replay. There a new group receives
+nothing that was sent before it existed, so its first worker waits for at most this long.
 """
 
 Key = tuple[str, tuple[int, int, int]]
-"""A task; of it the node, the attempt, how often it was handed back before."""
+"""A command: the id of the task; the node, the attempt, and how often it was handed back before."""
 Outstanding = Mapping[int, tuple[int, int]]
-"""Per partition the first position that was not acknowledged, and the end."""
+"""The first position that is not acknowledged, and the end, of each partition."""
 Answers = Mapping[str, Outstanding | None]
-"""By topic; None where the bus does not know."""
+"""Answers of the bus by topic; None where it does not know."""
 Waiting = tuple[int, Key, float]
-"""A command in its partition: its position, and when it was sent."""
+"""A command in its partition: its position, the command, and when it was sent."""
 Ends = Mapping[int, int]
 Resend = Callable[[Mapping[str, Sequence[Sent]]], Awaitable[None]]
 
 
 @dataclass(slots=True)
 class Doubt:
-    """A command that nobody has begun as far as is known here, and that may not come to anybody any
-    more.
+    """A command that may be lost: as far as this coordinator knows, no worker has started it.
 
-    Where its place is not known it may be anywhere below ``commands``, the ends of its topic when
-    somebody first looked. Once the topic is past it, somebody may have begun it and told so: that
-    report is below ``reports``. Only when that has been read as well and the command is still not
-    begun it is lost. So neither a slow worker nor a slow coordinator makes a command look lost.
+    If the place of the command is not known, it may be anywhere below ``commands``, the ends of its
+    topic at the first check. When the group is past that, a worker may have started the command;
+    its report is then below ``reports``. Only if the reports are read up to there and the command
+    is still not started, it is lost. So neither a slow worker nor a slow coordinator makes a
+    command look lost.
 
-    Where the bus does not know how far a group is, only time can tell: ``since`` is when the
-    command was sent, or first looked after.
+    If the bus does not know the offsets of a group, only time decides: ``since`` is when the
+    command was sent, or first checked.
     """
 
     topic: str
@@ -66,8 +68,8 @@ class Doubt:
 
 
 class CommandWatch:
-    """Follows the commands that were sent from here until they are begun, and those that somebody
-    is to look after.
+    """Follows commands until they are started: those that this coordinator sent, and those that it
+    was asked to check.
     """
 
     def __init__(
@@ -80,30 +82,32 @@ class CommandWatch:
         self._longest_pause_sec = (
             LONGEST_PAUSE_SEC if bus.replay_for_new_groups else LONGEST_PAUSE_WITHOUT_REPLAY_SEC
         )
-        self._young: list[tuple[str, Sequence[str], Sequence[Sent], float]] = []
-        """What was sent since the last look: most of it is begun before the next."""
+        self._new: list[tuple[str, Sequence[str], Sequence[Sent], float]] = []
+        """Commands that were sent since the last check. Most of them are started before the next."""
         self._waiting: dict[str, dict[int, deque[Waiting]]] = {}
-        """What waits in its topic, by partition, in the order in which it was sent."""
+        """Commands that wait in their topics, by partition, in the order in which they were sent."""
         self._standstills = Standstills()
         self._sent_again: dict[Key, float] = {}
-        """When lost commands were last sent from here."""
+        """The times at which this coordinator last sent lost commands again."""
         self._doubts: dict[Key, Doubt] = {}
-        self._something = anyio.Event()
+        self._has_commands = anyio.Event()
         self._notices = notices_of(clock)
         self._failed: set[str] = set()
-        """Topics that the bus said nothing of when they were asked for last."""
+        """Topics for which the last question to the bus failed."""
 
     def sent(self, held: Held, topics: Sequence[str], commands: Sequence[Sent]) -> None:
-        """These commands of a task are on the bus."""
-        self._young.append((held.task.task_id, topics, commands, self._clock.monotonic()))
+        """Record that these commands of a task are on the bus."""
+        self._new.append((held.task.task_id, topics, commands, self._clock.monotonic()))
         if self._doubts:
             for index, attempt, handovers, _ in commands:
                 self._doubts.pop((held.task.task_id, (index, attempt, handovers)), None)
-        self._something.set()
+        self._has_commands.set()
 
-    def check(self, held: Held, index: int, topic: str, *, anew: bool = False) -> None:
-        """See whether a node's command is still to come. ``anew``: it may have been sent just now,
-        whatever was known before.
+    def check(self, held: Held, index: int, topic: str, *, again: bool = False) -> None:
+        """Check whether the command of a node is lost.
+
+        ``again`` restarts a check that is in progress, because the command may have been sent just
+        now.
         """
         record = held.task.records.get(index)
         if record is None:
@@ -111,22 +115,20 @@ class CommandWatch:
         key = held.task.task_id, (index, record.attempt, record.handovers)
         place = record.place if record.sent else None
         known = self._doubts.get(key)
-        if anew or known is None or known.place != place:
+        if again or known is None or known.place != place:
             since = self._clock.monotonic() - (self._clock.now() - record.issued_at)
             self._doubts[key] = Doubt(topic, place, self._sent_again.get(key, since))
-            self._something.set()
+            self._has_commands.set()
 
     async def run(self, resend: Resend) -> None:
-        """Look now and then, as long as there is something to look after, and have what is lost
-        sent again.
-        """
+        """Check the commands regularly, as long as there are any, and pass lost ones to ``resend``."""
         while True:
-            if not (self._young or self._waiting or self._doubts):
-                self._something = anyio.Event()
-                await self._something.wait()
+            if not (self._new or self._waiting or self._doubts):
+                self._has_commands = anyio.Event()
+                await self._has_commands.wait()
             await self._clock.sleep(self._config.command_check_sec)
             try:
-                lost = await self.look()
+                lost = await self.find_lost()
             except BusError as error:
                 self._notices.trouble(
                     logger,
@@ -138,9 +140,9 @@ class CommandWatch:
                 continue
             self._notices.over(logger, "outstanding")
             if lost:
-                await self._give_out(lost, resend)
+                await self._resend(lost, resend)
 
-    async def _give_out(self, lost: Mapping[str, list[Sent]], resend: Resend) -> None:
+    async def _resend(self, lost: Mapping[str, list[Sent]], resend: Resend) -> None:
         for task_ids in _pages(list(lost)):
             keys = [(task_id, command[:3]) for task_id in task_ids for command in lost[task_id]]
             doubts = {key: self._doubts.pop(key) for key in keys if key in self._doubts}
@@ -151,23 +153,23 @@ class CommandWatch:
                 raise
             self._sent_again |= dict.fromkeys(keys, self._clock.monotonic())
 
-    async def look(self) -> dict[str, list[Sent]]:
-        """Compare with the bus, and return the commands that are lost, by task."""
-        self._forget_what_began()
+    async def find_lost(self) -> dict[str, list[Sent]]:
+        """Compare the commands with the bus, and return the lost ones by task."""
+        self._drop_started()
         known = list(self._doubts)
         topics = {*self._waiting, *(doubt.topic for doubt in self._doubts.values())}
         try:
             found = await self._outstanding(topics)
         except BusError:
-            # Nothing grows older meanwhile: what was begun must not gather.
-            self._young = [sent for sent in self._young if self._any_to_begin(*sent)]
+            # Commands stay new while the bus is away: drop the started ones, or they accumulate.
+            self._new = [sent for sent in self._new if self._any_not_started(*sent)]
             raise
         for topic, outstanding in found.items():
             if outstanding is not None:
                 self._standstills.note(topic, outstanding, self._clock.monotonic())
-            known += self._sort_out(topic, outstanding)
-        self._grow_older()
-        # What came up meanwhile may be younger than what was found.
+            known += self._doubt_undelivered(topic, outstanding)
+        self._sort_new()
+        # Doubts that were added meanwhile may be newer than the answers of the bus.
         late = [
             key
             for key in known
@@ -175,7 +177,7 @@ class CommandWatch:
         ]
         lost: dict[str, list[Sent]] = {}
         if late:
-            # After the commands: whatever was begun before them has told so before this.
+            # Ask after the commands: the report of a start before that answer is below this one.
             reports = await self._bus.outstanding(
                 self._config.events_topic, self._config.coordinators_group
             )
@@ -188,7 +190,7 @@ class CommandWatch:
         return lost
 
     def _is_read(self, key: Key, doubt: Doubt, reports: Outstanding | None) -> bool:
-        """Whether the report of a command's start would have been read by now."""
+        """Return whether the report of a command's start would have been read by now."""
         if reports is None:
             return self._has_waited(key, doubt.since, UNKNOWN_SEC)
         if doubt.reports is None:
@@ -197,14 +199,14 @@ class CommandWatch:
         return _all_read(doubt.reports, reports)
 
     def _is_due(self, key: Key, doubt: Doubt) -> bool:
-        """Whether it is time to send a lost command. Without replay it is lost again and again
-        until its group exists.
+        """Return whether it is time to send a lost command again. On a bus without replay it is lost
+        each time until its group exists.
         """
         return self._bus.replay_for_new_groups or self._has_waited(key, doubt.since, 0.0)
 
     def _has_waited(self, key: Key, since: float, seconds: float) -> bool:
-        """Whether that long has passed, and half of the time since the command was issued: the
-        pauses between copies double.
+        """Return whether these seconds have passed, and half of the time since the command was
+        issued: the pauses between copies double.
         """
         record = self._issued(key)
         age = 0.0 if record is None else self._clock.now() - record.issued_at
@@ -213,11 +215,11 @@ class CommandWatch:
         )
 
     async def _outstanding(self, topics: Collection[str]) -> dict[str, Outstanding | None]:
-        """Ask for each topic, those that failed before last, so that one topic's trouble keeps
-        nothing from the others.
+        """Ask the bus about each topic. Topics that failed before come last, so that they do not
+        delay the others.
 
         Raises:
-            BusError: the bus is out of reach.
+            BusError: the bus cannot be reached.
         """
         found: dict[str, Outstanding | None] = {}
         for topic in sorted(topics, key=lambda topic: (topic in self._failed, topic)):
@@ -230,7 +232,7 @@ class CommandWatch:
                 self._notices.trouble(
                     logger,
                     ("outstanding", topic),
-                    f"Topic {topic} cannot be looked at",
+                    f"The offsets of topic {topic} cannot be read",
                     error,
                     action="topic_unavailable",
                 )
@@ -241,7 +243,7 @@ class CommandWatch:
                 self._notices.over(logger, ("outstanding", topic))
         return found
 
-    def _still_to_begin(self, key: Key) -> bool:
+    def _is_not_started(self, key: Key) -> bool:
         """Return whether a command is not started, as far as this coordinator knows."""
         return self._issued(key) is not None
 
@@ -260,42 +262,46 @@ class CommandWatch:
                 return record
         return None
 
-    def _forget_what_began(self) -> None:
+    def _drop_started(self) -> None:
+        """Drop the commands that are started."""
         for known in (self._doubts, self._sent_again):
-            for key in [key for key in known if not self._still_to_begin(key)]:
+            for key in [key for key in known if not self._is_not_started(key)]:
                 del known[key]
         for topic, partitions in list(self._waiting.items()):
             for partition, waiting in list(partitions.items()):
-                while waiting and not self._still_to_begin(waiting[0][1]):
+                while waiting and not self._is_not_started(waiting[0][1]):
                     self._standstills.started(topic, (partition, waiting.popleft()[0]))
                 if not waiting:
                     del partitions[partition]
             if not partitions:
                 del self._waiting[topic]
 
-    def _any_to_begin(
+    def _any_not_started(
         self, task_id: str, _: Sequence[str], commands: Sequence[Sent], __: float
     ) -> bool:
         return any(
-            self._still_to_begin((task_id, (index, attempt, handovers)))
+            self._is_not_started((task_id, (index, attempt, handovers)))
             for index, attempt, handovers, _ in commands
         )
 
-    def _sort_out(self, topic: str, outstanding: Outstanding | None) -> list[Key]:
-        """Doubt those waiting commands that are not delivered any more, and those about which the
-        bus knows nothing.
+    def _doubt_undelivered(self, topic: str, outstanding: Outstanding | None) -> list[Key]:
+        """Doubt the waiting commands that the bus will not deliver, or about which it knows
+        nothing; return them.
         """
         doubted: list[Key] = []
         for partition, waiting in self._waiting.get(topic, {}).items():
-            for position, key, since in [*self._gone(topic, partition, waiting, outstanding)]:
-                if self._still_to_begin(key) and key not in self._doubts:
+            for position, key, since in [
+                *self._take_undelivered(topic, partition, waiting, outstanding)
+            ]:
+                if self._is_not_started(key) and key not in self._doubts:
                     self._doubts[key] = Doubt(topic, (partition, position), since)
                     doubted.append(key)
         return doubted
 
-    def _gone(
+    def _take_undelivered(
         self, topic: str, partition: int, waiting: deque[Waiting], outstanding: Outstanding | None
     ) -> Iterator[Waiting]:
+        """Remove and yield the commands of a partition that the bus will not deliver."""
         if outstanding is None:
             yield from waiting
             waiting.clear()
@@ -305,7 +311,7 @@ class CommandWatch:
             every, hidden = list(waiting), list[Waiting]()
             waiting.clear()
             for position, key, since in every:
-                if not self._still_to_begin(key):
+                if not self._is_not_started(key):
                     self._standstills.started(topic, (partition, position))
                     continue
                 is_hidden = self._is_hidden(topic, (partition, position), key, since)
@@ -313,18 +319,19 @@ class CommandWatch:
             yield from hidden
 
     def _is_hidden(self, topic: str, place: Place, key: Key, since: float) -> bool:
-        """Whether a command may have been lost behind a message that has not been acknowledged for
+        """Return whether a command may be lost after a message that has not been acknowledged for
         long.
         """
         patience = self._standstills.patience(topic, place)
         return patience is not None and self._has_waited(key, max(since, patience[0]), patience[1])
 
-    def _grow_older(self) -> None:
-        young, self._young = self._young, []
-        for task_id, topics, commands, since in young:
+    def _sort_new(self) -> None:
+        """Move new commands that are not started to those that wait, or to the doubts."""
+        new, self._new = self._new, []
+        for task_id, topics, commands, since in new:
             for topic, (index, attempt, handovers, place) in zip(topics, commands, strict=True):
                 key = task_id, (index, attempt, handovers)
-                if not self._still_to_begin(key):
+                if not self._is_not_started(key):
                     if place is not None:
                         self._standstills.started(topic, place)
                     continue
@@ -336,10 +343,10 @@ class CommandWatch:
                     )
 
     def _is_past(self, key: Key, doubt: Doubt, found: Answers) -> bool:
-        """Whether a command does not come any more.
+        """Return whether the bus will not deliver a command.
 
-        If the bus answers that it may still come, record that it waits, and drop the doubt if its
-        place is known.
+        If the bus may still deliver it, record that it waits, and drop the doubt if its place is
+        known.
         """
         if doubt.topic not in found:
             return False
@@ -368,14 +375,14 @@ def _ends(outstanding: Outstanding) -> Ends:
 
 
 def _all_read(ends: Ends, outstanding: Outstanding) -> bool:
-    """Whether everything below these ends was read, or is lost."""
+    """Return whether everything below these ends was read, or is lost."""
     return all(
         first >= min(ends.get(partition, 0), end) for partition, (first, end) in outstanding.items()
     )
 
 
 def _outside(waiting: deque[Waiting], first: int, end: int) -> Iterator[Waiting]:
-    """Take out what is below the first or above the end, from both ends of what waits."""
+    """Remove and yield commands with positions below ``first`` or not below ``end``."""
     while waiting and not first <= waiting[0][0] < end:
         yield waiting.popleft()
     while waiting and waiting[-1][0] >= end:

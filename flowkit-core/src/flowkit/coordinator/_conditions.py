@@ -1,4 +1,4 @@
-"""Evaluates conditions that were delayed, beside the coordinator's other work."""
+"""Evaluation of delayed conditions, in threads beside the other work of the coordinator."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -15,18 +15,18 @@ from flowkit.task import Mark, Task
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 2
-"""Evaluations in threads at a time. They share the interpreter with the event loop, so more would
-only slow it down.
+MOST_AT_ONCE = 2
+"""Most evaluations in threads at a time. They share the interpreter with the event loop, so more
+would only slow it down.
 """
 
 _Waiting = dict[tuple[int, float], Task]
-"""Conditions of one task by node and by the time since when they are delayed."""
+"""Delayed conditions of one task, by node and by the time at which they were delayed."""
 
 
 class Conditions:
-    """The conditions that are evaluated here. Those of one task follow each other, so a task with
-    many does not hold up others.
+    """Evaluator of delayed conditions. It evaluates those of one task one after the other, so that a
+    task with many of them does not delay other tasks.
     """
 
     def __init__(
@@ -43,10 +43,10 @@ class Conditions:
         self._report = report
         self._leaving = leaving
         self._waiting: dict[str, _Waiting] = {}
-        self._places = anyio.Semaphore(AT_ONCE)
+        self._slots = anyio.Semaphore(MOST_AT_ONCE)
 
-    def begin(self, task: Task, index: int) -> None:
-        """Evaluate a node's condition that was delayed, unless that is under way."""
+    def start(self, task: Task, index: int) -> None:
+        """Evaluate the delayed condition of a node, unless its evaluation is in progress."""
         record = task.records.get(index)
         if record is None or task.marks[index] != Mark.CHECKING:
             return
@@ -60,7 +60,7 @@ class Conditions:
         try:
             while waiting:
                 (index, since), task = next(iter(waiting.items()))
-                async with self._places:
+                async with self._slots:
                     event = await self._evaluate(task, index, since)
                 del waiting[index, since]
                 if event is not None:
@@ -78,8 +78,8 @@ class Conditions:
             )
 
     async def _evaluate(self, task: Task, index: int, since: float) -> ConditionEvaluated | None:
-        """None if it does not matter any more, or cannot be evaluated now; then the task's wake-up
-        brings it here again.
+        """Return the event with the value of a condition; None if the value is not needed any more,
+        or the condition cannot be evaluated now. The wake-up of the task then tries again.
         """
         record = task.records.get(index)
         if task.marks[index] != Mark.CHECKING or record is None or record.issued_at != since:

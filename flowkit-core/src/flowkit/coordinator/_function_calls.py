@@ -1,4 +1,4 @@
-"""Calling coordinator functions."""
+"""Calls of coordinator functions."""
 
 import asyncio
 import logging
@@ -43,8 +43,8 @@ Report = Callable[[str, Event], Awaitable[None]]
 
 
 class FunctionCalls:
-    """The functions that run here. What they return goes through the engine like a worker's
-    report.
+    """The running calls of coordinator functions. A call reports its outcome as an event, as a
+    worker does.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class FunctionCalls:
         report: Report,
         leaving: Callable[[], bool],
     ) -> None:
-        """``leaving`` says whether the coordinator ends, and cancels what it called."""
+        """``leaving`` returns True while the coordinator cancels its calls because it stops."""
         self._group = group
         self._store = store
         self._clock = clock
@@ -69,8 +69,8 @@ class FunctionCalls:
         self._leaving = leaving
         contain_tasks(asyncio.get_running_loop())
 
-    def begin(self, task: Task, index: int, attempt: int) -> None:
-        """Call a node's function, unless it runs here already."""
+    def start(self, task: Task, index: int, attempt: int) -> None:
+        """Call the function of a node, unless the call is in progress."""
         key = (task.task_id, index, attempt)
         record = task.records.get(index)
         if key in self._running or record is None or record.attempt != attempt:
@@ -81,7 +81,7 @@ class FunctionCalls:
         )
 
     def cancel(self, task: Task, index: int, attempt: int) -> None:
-        """Stop a call, if it runs here."""
+        """Cancel a call, if it is in progress."""
         scope = self._running.get((task.task_id, index, attempt))
         if scope is not None:
             scope.cancel()
@@ -125,7 +125,7 @@ class FunctionCalls:
                 results=await results_of(self._store, task, parents),
                 errors=await errors_of(self._store, task, parents),
                 clock=self._clock,
-                reading=_Reading(self._store, task),
+                reading=_TaskReader(self._store, task),
             )
             name = node.io.fn or ""
             returned = await call_function(
@@ -159,8 +159,8 @@ class FunctionCalls:
         )
 
 
-class _Reading:
-    """What a function may read of its task."""
+class _TaskReader:
+    """Access of a function to the task of its node."""
 
     def __init__(self, store: Store, task: Task) -> None:
         self._store = store

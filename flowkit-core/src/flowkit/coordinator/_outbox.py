@@ -1,4 +1,4 @@
-"""Carrying out what was decided: commands, cancellations and hints go to the bus."""
+"""The outbox: it sends commands, cancellations and hints to the bus."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -41,20 +41,20 @@ from flowkit.task import Mark, NodeRecord, Task
 logger = logging.getLogger(__name__)
 
 MANY_PARENTS = 200
-"""A node with more parents than this gets what it needs of them from the store."""
+"""A node with more parents than this reads their results from the store."""
 LONGEST_REASON = 4000
 HELD_OFF_SEC = 5.0
-"""How long nothing is sent to a topic that is in trouble alone."""
+"""Pause before the next message to a topic that failed while the bus answered."""
 
 _Command = tuple[int, int, int, str, int]
-"""A command on its way: the node, the attempt, how often it was handed back before, the topic, the
-place among the messages.
+"""A command to send: the node, the attempt, how often it was handed back before, the topic, and the
+number of its message.
 """
 
 
 @dataclass(slots=True)
 class _Sending:
-    """Messages on their way, and what has become of them, by their numbers."""
+    """Messages that are being sent, and their outcomes by number."""
 
     messages: Sequence[Message]
     places: dict[int, Place | None] = field(default_factory=dict)
@@ -62,8 +62,8 @@ class _Sending:
 
 
 class Outbox:
-    """Turns effects into messages and sends them. What cannot be sent stays recorded, and is looked
-    after as what may be lost.
+    """Turns effects into messages and sends them. An effect whose message cannot be sent stays
+    recorded, and is checked later like a message that may be lost.
     """
 
     def __init__(
@@ -85,14 +85,14 @@ class Outbox:
         self._topics: dict[str, str] = {}
         self._existing: set[str] = set()
         self._held_off: dict[str, float] = {}
-        """Topics that are in trouble, and when to try them again."""
+        """Topics that failed, and when to try them again."""
         self._notices = notices_of(clock)
 
     async def carry_out(
         self, effects: Sequence[tuple[Held, Sequence[Effect]]]
     ) -> list[tuple[Held, CallFunction | EvaluateCondition | SendCancel]]:
-        """Send everything that goes over the bus, in one call, and return what the coordinator is
-        to do itself.
+        """Send the messages of the effects in one call, and return the effects that the coordinator
+        carries out itself.
         """
         messages: list[Message] = []
         owners: list[str] = []
@@ -110,9 +110,8 @@ class Outbox:
                     message = await self._message(held, effect, commands, len(messages))
                 except (BusError, StoreError):
                     raise
-                except (
-                    Exception
-                ) as error:  # what is wrong with one task must not hold up the messages of others
+                except Exception as error:
+                    # The fault of one task must not hold up the messages of the others.
                     await self._processor.quarantine(held.task.task_id, error)
                     continue
                 if message is not None:
@@ -128,8 +127,8 @@ class Outbox:
     async def _message(
         self, held: Held, effect: Effect, commands: list[_Command], number: int
     ) -> Message | None:
-        """The message of an effect, or None if nothing is to be sent. A command is added to
-        ``commands``; ``number`` is its place.
+        """Return the message of an effect, or None if there is nothing to send. Add a command to
+        ``commands``; ``number`` is the number of its message.
         """
         task = held.task
         match effect:
@@ -186,7 +185,7 @@ class Outbox:
                     found.append((index, attempt, handovers, places[number]))
                     topics.append(topic)
                 else:
-                    self._commands.check(held, index, topic, anew=True)
+                    self._commands.check(held, index, topic, again=True)
             if found:
                 self._processor.sent(held, found)
                 self._commands.sent(held, topics, found)
@@ -194,10 +193,11 @@ class Outbox:
     async def _publish(
         self, messages: Sequence[Message], owners: Sequence[str]
     ) -> dict[int, Place | None]:
-        """Send the messages of each topic by themselves, and return where each is, by its number.
+        """Send the messages of each topic in a call of their own, and return the place of each by
+        its number.
 
-        What is not confirmed is left out. ``owners`` are the tasks of the messages: one whose
-        message is refused is put aside.
+        Messages that are not confirmed are left out. ``owners`` are the tasks of the messages; a
+        task whose message is refused is quarantined.
         """
         by_topic: dict[str, list[int]] = {}
         for number, message in enumerate(messages):
@@ -215,8 +215,8 @@ class Outbox:
         return sending.places
 
     async def _publish_topic(self, topic: str, numbers: Sequence[int], sending: _Sending) -> None:
-        """Send the messages of one topic, again and again while the bus is away. One that is in
-        trouble alone is left for later.
+        """Send the messages of one topic, and retry while the bus is unavailable. A topic that fails
+        while the bus answers is left for later.
         """
         if self._is_held_off(topic):
             return
@@ -257,8 +257,8 @@ class Outbox:
         sending: _Sending,
         error: MessageError | PayloadError,
     ) -> None:
-        """Send messages in halves, because one of them is refused, until it is alone: it is noted,
-        and the others are sent.
+        """Send messages in halves, because one of them is refused. Halving isolates and records that
+        one, and the others are sent.
         """
         if len(numbers) == 1:
             sending.refused[numbers[0]] = error
@@ -268,8 +268,8 @@ class Outbox:
         await self._publish_topic(topic, numbers[half:], sending)
 
     async def _ensure(self, topic: str) -> bool:
-        """Create a role's topic if it is missing. Commands for a topic that cannot be created wait,
-        and delay no others.
+        """Create a topic if it is missing; return whether it can be used. Commands for a topic that
+        cannot be created wait, and delay no others.
         """
         if self._is_held_off(topic):
             return False
@@ -310,7 +310,7 @@ class Outbox:
         )
 
     async def _command(self, task: Task, index: int, attempt: int) -> Message | None:
-        """A node's command, or None if the node has moved on since."""
+        """Return the command of a node, or None if the attempt is not waiting for one any more."""
         record = task.records.get(index)
         if record is None or record.attempt != attempt or task.marks[index] != Mark.ISSUED:
             return None
@@ -340,8 +340,8 @@ class Outbox:
             }
             if errors := await errors_of(self._store, task, parents):
                 data["errors"] = errors
-        # The fields of a RunNode, without the model around them: it would be made only to be
-        # written, and is checked where it is read.
+        # The fields of a RunNode, without the model: it would be built only to be encoded, and the
+        # reader validates it.
         command: dict[str, Any] = {
             "kind": "run_node",
             "v": VERSION,
@@ -359,7 +359,7 @@ class Outbox:
             "streamed": plan.streamed[index],
             "progress": record.progress,
         }
-        command.update(_about_failing(node, record))
+        command.update(_failure_fields(node, record))
         most = self._bus.max_message_bytes
         try:
             value = encode(
@@ -374,8 +374,8 @@ class Outbox:
         return Message(self._topic(node.type), value, key, headers_of(task.spec.trace))
 
 
-def _about_failing(node: NodeSpec, record: NodeRecord) -> dict[str, Any]:
-    """What a worker is to do about failures, where it is not what it would do anyway."""
+def _failure_fields(node: NodeSpec, record: NodeRecord) -> dict[str, Any]:
+    """Return the fields of a command on retries and failures that differ from the defaults."""
     fields: dict[str, Any] = {}
     if node.retry_policy.model_fields_set:
         fields["retry_policy"] = node.retry_policy.model_dump(exclude_unset=True)

@@ -1,4 +1,4 @@
-"""Taking in what workers and clients report."""
+"""Inbox of the reports of workers and the hints of clients."""
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -28,11 +28,11 @@ async def read_reports(
     *,
     ending: Callable[[], bool] = is_cancelled,
 ) -> None:
-    """Hand on what comes, and acknowledge it once it is stored; park what cannot be read, and go
-    on.
+    """Pass reports and hints to ``handle``, and acknowledge them once they are stored. Park
+    messages that cannot be decoded.
 
-    What was not stored is given back, so that it comes again. ``ending`` says whether the
-    coordinator cancels this.
+    Messages that were not stored are released, so that they are delivered again. ``ending`` returns
+    True while the coordinator cancels this.
     """
     notices = notices_of(clock)
     while True:
@@ -76,7 +76,7 @@ async def read_reports(
 async def _release(
     subscription: Subscription, deliveries: Collection[Delivery], clock: Clock
 ) -> None:
-    """Give deliveries back, and try again until the bus takes them.
+    """Release deliveries, and try again until the bus accepts that.
 
     Deliveries that are neither acknowledged nor released would stay with this coordinator, unread,
     until it stops.
@@ -100,6 +100,7 @@ async def _release(
 def _sort(
     deliveries: Sequence[Delivery],
 ) -> tuple[dict[str, None], dict[str, list[Event]], list[tuple[Delivery, str]]]:
+    """Return the tasks with hints, the reports by task, and the refused messages with the reason."""
     touched: dict[str, None] = {}
     events: dict[str, list[Event]] = {}
     refused: list[tuple[Delivery, str]] = []

@@ -1,4 +1,4 @@
-"""Deleting tasks that ended long ago."""
+"""Deletion of tasks that ended long ago."""
 
 import logging
 import random
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 async def purge_regularly(
     store: Store, clock: Clock, *, keep_sec: float, interval_sec: float
 ) -> None:
-    """Purge tasks that ended more than ``keep_sec`` ago, now and after every interval."""
+    """Purge tasks that ended more than ``keep_sec`` ago, now and after each interval."""
     while True:
         try:
             await _purge_all(store, finished_before=clock.now() - keep_sec)
@@ -26,7 +26,7 @@ async def purge_regularly(
             logger.exception(
                 "Purging failed and is tried again later", extra={"action": "purge_failed"}
             )
-        # Several coordinators purge: they should not do so at the same moment.
+        # Several coordinators purge: the jitter keeps them from doing so at the same moment.
         await clock.sleep(interval_sec * random.uniform(0.8, 1.2))
 
 

@@ -148,9 +148,9 @@ class Scheduler:
         for held, effect in await self.outbox.carry_out(applied.effects):
             match effect:
                 case CallFunction(index, attempt):
-                    self._functions.begin(held.task, index, attempt)
+                    self._functions.start(held.task, index, attempt)
                 case EvaluateCondition(index):
-                    self._conditions.begin(held.task, index)
+                    self._conditions.start(held.task, index)
                 case SendCancel(index, attempt):
                     self._functions.cancel(held.task, index, attempt)
 
@@ -221,7 +221,7 @@ class Scheduler:
         """
         lost = set(worker_ids)
         if missing := sorted(lost - self._watch.stopped):
-            logger.warning("Lost: %s", ", ".join(missing), extra={"action": "workers_lost"})
+            logger.warning("Workers are lost: %s", ", ".join(missing), extra={"action": "workers_lost"})
         concerned = [
             held.task.task_id
             for held in self.processor.held()

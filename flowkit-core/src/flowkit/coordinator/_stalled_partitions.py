@@ -1,5 +1,6 @@
-"""Partitions in which a group has acknowledged nothing for long, so that the bus cannot tell what
-was lost behind the first message.
+"""Partitions in which a group has acknowledged nothing for long.
+
+The bus cannot say then which messages after the first one were lost.
 """
 
 from collections.abc import Mapping
@@ -12,14 +13,12 @@ STANDSTILL_SEC = 600.0
 command of the partition was started.
 """
 SILENT_STANDSTILL_SEC = 7200.0
-"""The same where no later command was started: all workers may be busy, so that nobody has asked
-for messages.
-"""
+"""The same if no later command was started: all workers may be busy and not ask for messages."""
 
 
 @dataclass(slots=True)
 class Standstill:
-    """The first position that the group has not acknowledged, and since when it is the first."""
+    """The first position that a group has not acknowledged, and since when it is the first."""
 
     first: int
     since: float
@@ -34,7 +33,7 @@ class Standstills:
         """The highest position of each partition whose command was started."""
 
     def note(self, topic: str, outstanding: Mapping[int, tuple[int, int]], now: float) -> None:
-        """Take in an answer of the bus."""
+        """Record an answer of the bus."""
         for partition, (first, _) in outstanding.items():
             known = self._known.get((topic, partition))
             if known is None or known.first != first:
@@ -43,14 +42,14 @@ class Standstills:
                     self._started.pop((topic, partition), None)
 
     def started(self, topic: str, place: Place) -> None:
-        """Note that the command in this place was started."""
+        """Record that the command at this place was started."""
         partition = topic, place[0]
         if place[1] > self._started.get(partition, -1):
             self._started[partition] = place[1]
 
     def patience(self, topic: str, place: Place) -> tuple[float, float] | None:
-        """Return since when a message here may be lost, and how long to wait; None if none can
-        be.
+        """Return since when the message at this place may be lost, and how long to wait; None if it
+        cannot be lost.
         """
         known = self._known.get((topic, place[0]))
         if known is None or place[1] <= known.first:
@@ -59,6 +58,6 @@ class Standstills:
         return known.since, STANDSTILL_SEC if later_one_started else SILENT_STANDSTILL_SEC
 
     def stands(self, topic: str, partition: int, now: float) -> bool:
-        """Whether a partition stands still at all."""
+        """Return whether a partition stands still."""
         known = self._known.get((topic, partition))
         return known is not None and now - known.since >= STANDSTILL_SEC

@@ -1,4 +1,4 @@
-"""Looking at tasks when it is time to."""
+"""Timers of tasks, and the sweep for tasks that are overdue."""
 
 import heapq
 from collections.abc import Awaitable, Callable, Collection
@@ -12,7 +12,7 @@ MOST_AT_ONCE = 500
 
 
 class Timers:
-    """When to look at which of the tasks in memory."""
+    """Wake-up times of the tasks in memory."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -20,14 +20,13 @@ class Timers:
         self._earlier = anyio.Event()
 
     def add(self, task_id: str, at: float) -> None:
-        """Look at a task then. That it was looked at, or has moved its time, does not matter: a
-        look too many is harmless.
-        """
+        """Schedule a wake-up of a task. Earlier ones stay: a wake-up too many is harmless."""
         if not self._heap or at < self._heap[0][0]:
             self._earlier.set()
         heapq.heappush(self._heap, (at, task_id))
 
     async def run(self, wake: Wake) -> None:
+        """Wake each task when its time has come."""
         while True:
             self._earlier = anyio.Event()
             now = self._clock.now()
@@ -51,27 +50,25 @@ class Timers:
 
 
 async def sweep(store: Store, clock: Clock, tick_sec: float, wake: Wake) -> None:
-    """Find tasks that nobody looked at when it was time: whatever was forgotten, by whomever, goes
-    on from here.
-    """
+    """Wake tasks that no coordinator woke when they were due, now and after each tick."""
     while True:
-        await _look_at_due(store, clock.now() - tick_sec, wake)
+        await _wake_overdue(store, clock.now() - tick_sec, wake)
         await clock.sleep(tick_sec)
 
 
-async def _look_at_due(store: Store, before: float, wake: Wake) -> None:
-    """Look once at each. One that stays due, as a task does that is put aside, stands in nobody's
-    way.
+async def _wake_overdue(store: Store, before: float, wake: Wake) -> None:
+    """Wake each task once. One that stays due, as a task that is put aside does, does not hide the
+    others.
     """
-    looked_at: set[str] = set()
+    woken: set[str] = set()
     still_due = 0
     while True:
         limit = MOST_AT_ONCE + still_due
         task_ids = await store.due(before=before, limit=limit)
-        fresh = [task_id for task_id in task_ids if task_id not in looked_at]
+        fresh = [task_id for task_id in task_ids if task_id not in woken]
         still_due = len(task_ids) - len(fresh)
         if fresh:
             await wake(fresh)
-            looked_at.update(fresh)
+            woken.update(fresh)
         if len(task_ids) < limit:
             return

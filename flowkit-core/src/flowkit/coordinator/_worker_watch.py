@@ -1,4 +1,4 @@
-"""Who has not been heard of, and for how long."""
+"""The watch on the heartbeats of workers."""
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
@@ -16,12 +16,11 @@ PAGE = 100
 
 
 class WorkerWatch:
-    """Measures the silence of workers on this process's own monotonic clock, from when it first
-    looked.
+    """Measures how long workers are silent, on the monotonic clock of this process.
 
-    So neither a clock that is off nor a coordinator that was away makes a living worker look lost.
-    Nor does a store that was away: while nobody could look, nobody could renew a session either,
-    and that time counts for nothing.
+    A worker's silence starts when this process first sees its heartbeat. So a live worker is not
+    declared lost because a clock is wrong or this coordinator was away. Time in which the store was
+    unavailable does not count: workers could not renew their sessions either.
     """
 
     def __init__(self, *, store: Store, clock: Clock, config: CoordinatorConfig) -> None:
@@ -29,41 +28,39 @@ class WorkerWatch:
         self._clock = clock
         self._soft = config.heartbeat_soft_sec
         self._hard = config.heartbeat_hard_sec
-        self._beats: dict[str, tuple[int, float]] = {}
-        """Per worker: its last beat, and when it was first seen. A worker without a session has
-        beat -1.
+        self._heartbeats: dict[str, tuple[int, float]] = {}
+        """The last heartbeat of each worker, and when it was first seen. A worker without a session
+        has heartbeat -1.
         """
         self._suspects: set[str] = set()
         self.stopped: set[str] = set()
         """Workers that removed their session themselves: they are silent because they stopped."""
         self._pause = min(self._soft, self._hard) / 3
-        self._looked = clock.monotonic()
-        """When sessions were last read. What they tell of is what was before."""
+        self._read_at = clock.monotonic()
+        """The time when the sessions were last read."""
 
-    async def look(self) -> list[str]:
-        """Read the sessions anew, and return the workers that have become lost since the last
-        look.
-        """
+    async def lost_workers(self) -> list[str]:
+        """Read the sessions, and return the workers that are lost."""
         sessions = {session.worker_id: session.beat for session in await self._store.sessions()}
         now = self._clock.monotonic()
-        unseen = now - self._looked - 2 * self._pause
+        unseen = now - self._read_at - 2 * self._pause
         if unseen > 0:
-            self._beats = {
+            self._heartbeats = {
                 worker_id: (beat, since + unseen)
-                for worker_id, (beat, since) in self._beats.items()
+                for worker_id, (beat, since) in self._heartbeats.items()
             }
-        self._looked = now
-        for worker_id in {*sessions, *self._beats}:
+        self._read_at = now
+        for worker_id in {*sessions, *self._heartbeats}:
             beat = sessions.get(worker_id, -1)
-            known = self._beats.get(worker_id)
+            known = self._heartbeats.get(worker_id)
             if known is None or known[0] != beat:
-                self._beats[worker_id] = (beat, now)
+                self._heartbeats[worker_id] = (beat, now)
                 if beat >= 0:
                     self.stopped.discard(worker_id)
                 elif known is not None:
                     self.stopped.add(worker_id)
         lost = []
-        for worker_id, (beat, since) in list(self._beats.items()):
+        for worker_id, (beat, since) in list(self._heartbeats.items()):
             silence = now - since
             if silence < self._soft:
                 self._suspects.discard(worker_id)
@@ -79,36 +76,34 @@ class WorkerWatch:
             if silence >= self._hard:
                 lost.append(worker_id)
             if silence > 100 * self._hard:
-                del self._beats[worker_id]
+                del self._heartbeats[worker_id]
                 self.stopped.discard(worker_id)
         return lost
 
     def silent(self, tasks: Iterable[Task]) -> dict[str, float]:
-        """For how many seconds each worker that has a node of these tasks has not been heard of."""
+        """Return for how many seconds each worker that runs a node of these tasks is silent."""
         silent = {}
         for task in tasks:
             for index, record in task.records.items():
                 if record.worker_id is not None and task.marks[index] == Mark.RUNNING:
-                    _, since = self._beats.setdefault(record.worker_id, (-1, self._looked))
-                    silent[record.worker_id] = self._looked - since
+                    _, since = self._heartbeats.setdefault(record.worker_id, (-1, self._read_at))
+                    silent[record.worker_id] = self._read_at - since
         return silent
 
     async def run(self, lost: Callable[[Collection[str]], Awaitable[None]]) -> None:
-        """Look regularly, and tell of the workers that are lost: once each time, until they are
-        heard of again.
-        """
-        told: set[str] = set()
+        """Check regularly, and report each lost worker once, until it sends heartbeats again."""
+        reported: set[str] = set()
         while True:
-            gone = set(await self.look())
-            if gone - told:
-                await lost(gone - told)
-            told = gone
+            current = set(await self.lost_workers())
+            if current - reported:
+                await lost(current - reported)
+            reported = current
             await self._clock.sleep(self._pause)
 
 
 async def tasks_of(store: Store, worker_ids: Collection[str]) -> AsyncIterator[list[str]]:
-    """The tasks that one of these workers has, or had, a node of: whoever held them may be gone as
-    well.
+    """Yield the stored tasks of which one of these workers has or had a node. The coordinator that
+    cached them may be lost as well.
     """
     names = [to_json(worker_id) for worker_id in worker_ids]
     after: str | None = None

@@ -1,10 +1,10 @@
-"""Coordinator functions: what ``type: "coordinator_fn"`` calls, and the seven that are built in.
+"""Coordinator functions, which nodes of ``type: "coordinator_fn"`` call.
 
-A function is ``async def f(ctx, **args)`` or a plain one, which then runs in a thread. ``ctx`` is a
-:class:`FunctionContext`, ``args`` are the node's ``io.fn_args``, and the JSON it returns is the
-node's result. A function may run more than once for one
-node: after a crash it is called again. What it records on ``ctx`` is kept only together with the
-    node's end, and so counts once.
+A function is ``async def f(ctx, **args)``, or a plain function, which then runs in a thread.
+``ctx`` is a :class:`FunctionContext`, ``args`` are the node's ``io.fn_args``, and the JSON that the
+function returns is the node's result. A function may run more than once for one node, because it is
+called again after a crash. The changes that it records on ``ctx`` are stored only together with the
+node's end, and so count once.
 """
 
 import inspect
@@ -37,20 +37,20 @@ from flowkit.protocols import Clock
 
 
 class TaskReading(Protocol):
-    """What a function may read of its task beyond the node's parents."""
+    """Access of a function to nodes of its task other than the node's parents."""
 
     async def results(self, node_ids: Sequence[str]) -> dict[str, Any]:
-        """The results of these nodes by id: None for one that has none (yet); one that is not in
-        the task is left out.
+        """Return the results of these nodes by id. A node without a result (yet) has None; one that
+        is not in the task is left out.
         """
 
     async def batch_metrics(self, node_id: str) -> tuple[int, dict[str, float]]:
-        """How many batches of a node of the task are stored, and the sums of their metrics."""
+        """Return the number of a node's stored batches, and the sums of their metrics."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchMetrics:
-    """The stored batches of a node: how many, and their metrics summed up."""
+    """The number of a node's stored batches, and the sums of their metrics."""
 
     count: int
     sums: dict[str, float]
@@ -58,16 +58,14 @@ class BatchMetrics:
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """What came of a call: the node's result, and the changes of vars to commit with its end."""
+    """Outcome of a call: the node's result, and the changes of vars to commit with its end."""
 
     result: Any
     ops: tuple[VarsOp, ...] = ()
 
 
 class FunctionContext:
-    """What a coordinator function sees of its node, and where it records changes of the task's
-    vars.
-    """
+    """Context of a coordinator function: its node's data, and the changes of vars that it records."""
 
     __slots__ = (
         "_copies",
@@ -88,7 +86,7 @@ class FunctionContext:
         task_id: str,
         node_id: str,
         params: Mapping[str, Any],
-        vars: Mapping[str, Any],  # noqa: A002 - they are called so everywhere
+        vars: Mapping[str, Any],  # noqa: A002 - the name in graphs and expressions
         results: Mapping[str, Any],
         errors: Mapping[str, dict[str, Any]],
         clock: Clock,
@@ -104,25 +102,23 @@ class FunctionContext:
 
     @property
     def params(self) -> dict[str, Any]:
-        """The task's params: a copy."""
+        """A copy of the task's params."""
         return self._copy("params", self._params)
 
     @property
     def vars(self) -> dict[str, Any]:
-        """The task's vars as they were when the function was called: a copy, in which what is
-        recorded here does not show.
-        """
+        """A copy of the task's vars at the time of the call, without the changes recorded since."""
         return self._copy("vars", self._vars)
 
     @property
     def results(self) -> dict[str, Any]:
-        """The results of the node's parents, by node id: a copy."""
+        """A copy of the results of the node's parents, by node id."""
         return self._copy("results", self._results)
 
     @property
     def errors(self) -> dict[str, dict[str, Any]]:
-        """The ``reason_code``, ``error`` and ``attempt`` of the parents that failed, by node id: a
-        copy.
+        """A copy of the ``reason_code``, ``error`` and ``attempt`` of the parents that failed, by
+        node id.
         """
         return self._copy("errors", self._errors)
 
@@ -132,7 +128,7 @@ class FunctionContext:
         return tuple(self._ops)
 
     def set_vars(self, kv: Mapping[str, Any], block_sensitive: bool = False) -> None:
-        """Record that each value replaces what is at its path.
+        """Record that each value replaces the value at its path.
 
         Raises:
             VarsError: a key or value is beyond the limits or, with ``block_sensitive``, looks like
@@ -141,7 +137,7 @@ class FunctionContext:
         self._record("set", kv=kv, block_sensitive=block_sensitive)
 
     def merge_vars(self, data: Mapping[str, Any], block_sensitive: bool = False) -> None:
-        """Record that ``data`` is merged in, objects into objects.
+        """Record that ``data`` is merged into the vars, objects into objects.
 
         Raises:
             VarsError: a key or value is beyond the limits or, with ``block_sensitive``, looks like
@@ -150,7 +146,7 @@ class FunctionContext:
         self._record("merge", data=data, block_sensitive=block_sensitive)
 
     def incr_var(self, key: str, by: float = 1) -> None:
-        """Record that a number grows. One that is missing counts as 0.
+        """Record that ``by`` is added to a number. A missing number counts as 0.
 
         Raises:
             VarsError: ``by`` is not a finite number, or the key is beyond the limits.
@@ -158,7 +154,7 @@ class FunctionContext:
         self._record("incr", key=key, by=by)
 
     def unset_vars(self, keys: Sequence[str] | str) -> None:
-        """Record that these are removed, with the parents they leave empty.
+        """Record that these paths are removed, with the parents that become empty.
 
         Raises:
             VarsError: a key is beyond the limits.
@@ -166,7 +162,7 @@ class FunctionContext:
         self._record("unset", keys=keys)
 
     async def result_of(self, node_id: str) -> Any:
-        """The result of any node of the task; None if it has none (yet).
+        """Return the result of any node of the task; None if it has none (yet).
 
         Raises:
             NodeFailure: the node is not in the task.
@@ -174,8 +170,8 @@ class FunctionContext:
         return (await self.results_of([node_id]))[node_id]
 
     async def results_of(self, node_ids: Sequence[str]) -> dict[str, Any]:
-        """The results of any nodes of the task, by node id and in this order; None for those that
-        have none (yet).
+        """Return the results of any nodes of the task, by node id and in this order; None for nodes
+        that have none (yet).
 
         Raises:
             NodeFailure: one of them is not in the task.
@@ -187,7 +183,7 @@ class FunctionContext:
         return {node_id: found[node_id] for node_id in node_ids}
 
     async def metrics_of(self, node_id: str) -> BatchMetrics:
-        """The metrics of the batches that a node has stored so far.
+        """Return the metrics of the batches that a node has stored so far.
 
         Raises:
             NodeFailure: the node is not in the task.
@@ -221,17 +217,16 @@ async def call_function(
     plugin: str | None = None,
     ending: Callable[[], bool] = is_cancelled,
 ) -> Returned:
-    """Call a coordinator function. Errors name the ``plugin`` that it is from.
+    """Call a coordinator function. Errors name the ``plugin`` that registered it.
 
     ``CancelledError`` passes while ``ending`` returns True: the caller cancels the call.
 
     Raises:
         NodeFailure: there is no such function, the arguments do not fit, or it failed. A
-            ``NodeFailure`` that it raised passes. Other
-            errors get the reason code of their type, and the node's ``permanent_on`` decides
-            whether they are permanent.
+            ``NodeFailure`` that the function raised passes. Other errors get the reason code of
+            their type, and the node's ``permanent_on`` decides whether they are permanent.
         Titled: the function of a plugin raised a ``NodeFailure``.
-        CorruptRecord: something that it read of the task cannot be decoded.
+        CorruptRecord: a record that the function read cannot be decoded.
     """
     if name not in functions:
         _refuse(f"there is no coordinator function {name!r}")
@@ -258,7 +253,7 @@ async def call_function(
         raise NodeFailure(
             f"{title} raised {error_text(error)}", reason_code=default_classification(cause)[0]
         ) from cause
-    # Also this may run code of the function's author, of a class that its result is of.
+    # This too may run code of the function's author: a method of the result's class.
     try:
         return Returned(contained(apart, _as_json, title, result), ctx.ops)
     finally:
