@@ -100,7 +100,7 @@ async def test_a_worker_that_was_stopped_is_not_reported_as_lost(
     async with mortals(DEFAULTS) as (cluster, _):
         await cluster.stop_worker(cluster.workers[0])
         await cluster.clock.sleep(HOUR)
-    assert "Lost" not in caplog.text
+    assert "lost:" not in caplog.text
     assert "silent" not in caplog.text
 
 
@@ -116,8 +116,8 @@ async def test_a_worker_that_was_killed_is_reported_as_lost_once(
             runs.began[0][1]
         )  # as a store does that forgets what was silent for long
         await cluster.clock.sleep(HOUR)
-    assert [record.getMessage() for record in caplog.records if "Lost" in record.message] == [
-        f"Lost: {runs.began[0][1]}"
+    assert [record.getMessage() for record in caplog.records if "are lost:" in record.message] == [
+        f"Workers are lost: {runs.began[0][1]}"
     ]
 
 

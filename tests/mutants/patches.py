@@ -152,7 +152,7 @@ places = await self._publish(messages, owners)
     ),
     Mutant(
         "there is no sweep",
-        "_look_at_due",
+        "_wake_overdue",
         "store.due(before=before, limit=limit)",
         "store.due(before=0.0, limit=limit)",
     ),
@@ -201,7 +201,7 @@ places = await self._publish(messages, owners)
     ),
     Mutant(
         "silence is measured from the first beat of all",
-        "WorkerWatch.look",
+        "WorkerWatch.lost_workers",
         "known is None or known[0] != beat",
         "known is None",
     ),

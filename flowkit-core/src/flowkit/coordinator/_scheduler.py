@@ -221,7 +221,9 @@ class Scheduler:
         """
         lost = set(worker_ids)
         if missing := sorted(lost - self._watch.stopped):
-            logger.warning("Workers are lost: %s", ", ".join(missing), extra={"action": "workers_lost"})
+            logger.warning(
+                "Workers are lost: %s", ", ".join(missing), extra={"action": "workers_lost"}
+            )
         concerned = [
             held.task.task_id
             for held in self.processor.held()
