@@ -83,9 +83,9 @@ class CommandWatch:
             LONGEST_PAUSE_SEC if bus.replay_for_new_groups else LONGEST_PAUSE_WITHOUT_REPLAY_SEC
         )
         self._new: list[tuple[str, Sequence[str], Sequence[Sent], float]] = []
-        """Commands that were sent since the last check. Most of them are started before the next."""
+        """Commands that were sent since the last check. Most are started before the next."""
         self._waiting: dict[str, dict[int, deque[Waiting]]] = {}
-        """Commands that wait in their topics, by partition, in the order in which they were sent."""
+        """Commands that wait in their topics, by partition, in the order of sending."""
         self._standstills = Standstills()
         self._sent_again: dict[Key, float] = {}
         """The times at which this coordinator last sent lost commands again."""
@@ -121,7 +121,7 @@ class CommandWatch:
             self._has_commands.set()
 
     async def run(self, resend: Resend) -> None:
-        """Check the commands regularly, as long as there are any, and pass lost ones to ``resend``."""
+        """Check the commands regularly while there are any, and pass lost ones to ``resend``."""
         while True:
             if not (self._new or self._waiting or self._doubts):
                 self._has_commands = anyio.Event()
@@ -199,8 +199,8 @@ class CommandWatch:
         return _all_read(doubt.reports, reports)
 
     def _is_due(self, key: Key, doubt: Doubt) -> bool:
-        """Return whether it is time to send a lost command again. On a bus without replay it is lost
-        each time until its group exists.
+        """Return whether it is time to send a lost command again. On a bus without replay each copy
+        is lost until its group exists.
         """
         return self._bus.replay_for_new_groups or self._has_waited(key, doubt.since, 0.0)
 

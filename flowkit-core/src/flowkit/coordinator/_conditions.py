@@ -25,8 +25,8 @@ _Waiting = dict[tuple[int, float], Task]
 
 
 class Conditions:
-    """Evaluator of delayed conditions. It evaluates those of one task one after the other, so that a
-    task with many of them does not delay other tasks.
+    """Evaluator of delayed conditions. Those of one task are evaluated one after the other, so that
+    a task with many of them does not delay other tasks.
     """
 
     def __init__(

@@ -215,8 +215,8 @@ class Outbox:
         return sending.places
 
     async def _publish_topic(self, topic: str, numbers: Sequence[int], sending: _Sending) -> None:
-        """Send the messages of one topic, and retry while the bus is unavailable. A topic that fails
-        while the bus answers is left for later.
+        """Send the messages of one topic, and retry while the bus is unavailable. A topic that
+        fails while the bus answers is left for later.
         """
         if self._is_held_off(topic):
             return
@@ -257,8 +257,8 @@ class Outbox:
         sending: _Sending,
         error: MessageError | PayloadError,
     ) -> None:
-        """Send messages in halves, because one of them is refused. Halving isolates and records that
-        one, and the others are sent.
+        """Send messages in halves, because one of them is refused. Halving isolates that one and
+        records it, and the others are sent.
         """
         if len(numbers) == 1:
             sending.refused[numbers[0]] = error

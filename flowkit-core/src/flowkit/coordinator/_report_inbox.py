@@ -100,7 +100,7 @@ async def _release(
 def _sort(
     deliveries: Sequence[Delivery],
 ) -> tuple[dict[str, None], dict[str, list[Event]], list[tuple[Delivery, str]]]:
-    """Return the tasks with hints, the reports by task, and the refused messages with the reason."""
+    """Return the tasks with hints, the reports by task, and the refused messages with reasons."""
     touched: dict[str, None] = {}
     events: dict[str, list[Event]] = {}
     refused: list[tuple[Delivery, str]] = []

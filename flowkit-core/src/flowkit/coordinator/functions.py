@@ -65,7 +65,7 @@ class Returned:
 
 
 class FunctionContext:
-    """Context of a coordinator function: its node's data, and the changes of vars that it records."""
+    """Context of a coordinator function: the data of its node, and its changes of the vars."""
 
     __slots__ = (
         "_copies",
