@@ -52,6 +52,7 @@ NOT_RUN = {
     "flowkit coordinator --config coordinator.toml": OWN_SERVERS,
     "flowkit worker --config worker.toml --handlers shop.handlers": OWN_SERVERS,
     "flowkit doctor --config coordinator.toml": OWN_SERVERS,
+    "python -m tools.plain_english": "it is part of the environment lint, which .ci/run runs",
     "python docs/_generate.py": (
         "it writes into the pages; tests/docs/test_generated.py compares what it would write"
     ),
