@@ -16,13 +16,14 @@ from flowkit_testing._broker import Broker
 from flowkit_testing._store import InMemoryStore
 from flowkit_testing.simulation._bus import BusServer, SimBus
 from flowkit_testing.simulation._client import PatientClient
-from flowkit_testing.simulation._executions import Execution, watched
+from flowkit_testing.simulation._executions import Execution
 from flowkit_testing.simulation._fault_injection import Disturber
 from flowkit_testing.simulation._faults import Faults
 from flowkit_testing.simulation._invariants import Invariant, Invariants
 from flowkit_testing.simulation._order import Order
 from flowkit_testing.simulation._process import Process, State
 from flowkit_testing.simulation._store import SimStore, StoreServer
+from flowkit_testing.simulation._watched_handlers import watched
 from flowkit_testing.simulation._world import World
 
 COORDINATOR = CoordinatorConfig(

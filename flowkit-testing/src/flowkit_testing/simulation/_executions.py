@@ -1,12 +1,6 @@
-"""What handlers were called for: every execution is noted as it begins."""
+"""Executions: the calls of handlers that a simulation records."""
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import wraps
-from typing import Any
-
-from flowkit.worker import Batch, FunctionHandler, Handler, PerRun, RunContext
-from flowkit_testing.simulation._loop import PROCESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,100 +21,4 @@ class Execution:
         return (
             f"{self.at:.3f} s: {self.node_id!r} of {self.task_id} attempt {self.attempt}{batch} on"
             f" {self.process}"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """Handlers by role, and the roles whose handlers may lay metrics of their own over those of
-    their batches.
-    """
-
-    handlers: Any
-    own_metrics: frozenset[str]
-
-
-def watched(handlers: Any) -> Watched:
-    """The same handlers, whose calls within a simulation are noted."""
-    if isinstance(handlers, Mapping):
-        given = dict(handlers)
-    elif isinstance(handlers, Sequence) and not isinstance(handlers, str | bytes):
-        given = {getattr(item, "role", repr(item)): item for item in handlers}
-    else:
-        return Watched(handlers, frozenset())  # the worker says what is wrong with them
-    own = frozenset(role for role, handler in given.items() if _may_finalize(handler))
-    return Watched({role: _watched(handler) for role, handler in given.items()}, own)
-
-
-def _may_finalize(handler: Any) -> bool:
-    kind = handler if isinstance(handler, type) else type(handler)
-    return isinstance(handler, PerRun) or (
-        issubclass(kind, Handler) and kind.finalize is not Handler.finalize
-    )
-
-
-def _watched(handler: Any) -> Any:
-    if isinstance(handler, PerRun):
-        make = handler.make
-        return PerRun(lambda: _note_calls(make()))
-    if isinstance(handler, type) and issubclass(handler, Handler):
-        return PerRun(lambda: _note_calls(handler()))
-    if isinstance(handler, Handler):
-        return _note_calls(handler)
-    if isinstance(handler, FunctionHandler):
-        return _WatchedFunction(handler.function, role=handler.role)
-    if callable(handler) and not isinstance(handler, type):
-        return _WatchedFunction(handler)
-    return handler
-
-
-class _WatchedFunction(FunctionHandler):
-    def _arguments(self, item: Any, ctx: RunContext) -> tuple[Any, ...]:
-        _note(ctx.task_id, ctx.node_id, ctx.attempt, run=ctx)
-        return super()._arguments(item, ctx)
-
-
-def _note_calls(handler: Any) -> Any:
-    """Note calls of this object's methods; done once, however many simulations it is given to."""
-    if isinstance(handler, Handler) and "process_batch" not in vars(handler):
-        vars(handler)["init"] = _noting_init(handler.init)
-        vars(handler)["process_batch"] = _noting_batch(handler.process_batch)
-    return handler
-
-
-def _noting_init(init: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(init)
-    async def noting(run_info: dict[str, Any]) -> None:
-        _note(run_info["task_id"], run_info["node_id"], run_info["attempt"])
-        await init(run_info)
-
-    return noting
-
-
-def _noting_batch(process_batch: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(process_batch)
-    async def noting(batch: Batch, ctx: RunContext) -> Any:
-        _note(ctx.task_id, ctx.node_id, ctx.attempt, batch.batch_uid)
-        return await process_batch(batch, ctx)
-
-    return noting
-
-
-def _note(
-    task_id: str, node_id: str, attempt: int, batch_uid: str | None = None, *, run: object = None
-) -> None:
-    """Note a call; those with the same ``run`` belong to one run of a node, and a batch always to a
-    run that is known.
-    """
-    process = PROCESS.get()
-    if process is not None:
-        world = process.world
-        execution = Execution(world.now(), process.name, task_id, node_id, attempt, batch_uid)
-        world.executions.append(execution)
-        if batch_uid is None:
-            world.begin_run(process, task_id, node_id, run or object())
-        world.note(
-            process.name,
-            f"executes {node_id} of {task_id} attempt"
-            f" {attempt}{'' if batch_uid is None else f' batch {batch_uid}'}",
         )

@@ -7,15 +7,22 @@ from collections.abc import Callable, Coroutine
 from heapq import heappop
 from itertools import count
 from types import AsyncGeneratorType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
-if TYPE_CHECKING:
-    from flowkit_testing.simulation._process import Process
 
-PROCESS: contextvars.ContextVar["Process | None"] = contextvars.ContextVar(
+class Owner(Protocol):
+    """A process of the simulation, as the event loop sees it."""
+
+    name: str
+
+    def admits(self, handle: asyncio.Handle) -> bool:
+        """Return whether a callback of this process may run now."""
+
+
+OWNER: contextvars.ContextVar[Owner | None] = contextvars.ContextVar(
     "flowkit simulated process", default=None
 )
-"""Whose code this is. It is inherited by tasks and callbacks; None is the world outside of the
+"""The process whose code runs. Tasks and callbacks inherit it. None stands for the world outside the
 processes.
 """
 
@@ -73,7 +80,7 @@ class SimTask(_Counted, asyncio.Task[Any]):
         **options: Any,
     ) -> None:
         self._number = next_number()
-        self.process = PROCESS.get() if context is None else context.get(PROCESS)
+        self.owner = OWNER.get() if context is None else context.get(OWNER)
         super().__init__(coro, loop=loop, context=context, **options)
 
 
@@ -161,8 +168,8 @@ class SimLoop(asyncio.BaseEventLoop):
             handle = ready.popleft()
             if handle._cancelled:
                 continue
-            process = handle._context.get(PROCESS)
-            if process is None or process.admits(handle):
+            owner = handle._context.get(OWNER)
+            if owner is None or owner.admits(handle):
                 handle._run()
                 if self._fatal is not None:
                     raise self._fatal
@@ -174,8 +181,8 @@ class SimLoop(asyncio.BaseEventLoop):
                 continue
             frames = task.get_stack(limit=1)
             place = f"{frames[-1].f_code.co_qualname} line {frames[-1].f_lineno}" if frames else "?"
-            owner = task.process
-            lines.append(f"  {owner.name if owner is not None else 'world'}: {place}")
+            owner = "world" if task.owner is None else task.owner.name
+            lines.append(f"  {owner}: {place}")
         return "\n".join(lines[-200:])
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:

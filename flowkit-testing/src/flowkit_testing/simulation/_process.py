@@ -5,14 +5,12 @@ import contextvars
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from flowkit.errors import BusUnavailable, StoreUnavailable
 from flowkit.protocols import utc
-from flowkit_testing.simulation._loop import PROCESS
-
-if TYPE_CHECKING:
-    from flowkit_testing.simulation._world import World
+from flowkit_testing.simulation._executions import Execution
+from flowkit_testing.simulation._loop import OWNER, SimLoop
 
 
 class State(Enum):
@@ -25,13 +23,14 @@ class State(Enum):
 
 
 class SimClock:
-    """The :class:`~flowkit.protocols.Clock` of one process: its wall clock may be wrong, its
-    monotonic one never goes back.
+    """The :class:`~flowkit.protocols.Clock` of one process.
+
+    Its wall clock may be wrong by ``skew`` seconds. Its monotonic clock never goes back.
     """
 
-    def __init__(self, process: "Process") -> None:
-        self._loop = process.world.loop
-        self._epoch = process.world.epoch
+    def __init__(self, loop: SimLoop, epoch: float) -> None:
+        self._loop = loop
+        self._epoch = epoch
         self._born = self._loop.time()
         self.skew = 0.0
 
@@ -48,6 +47,23 @@ class SimClock:
         await asyncio.sleep(max(seconds, 0))
 
 
+class Host(Protocol):
+    """The world that a process runs in, as the process sees it."""
+
+    loop: SimLoop
+    epoch: float
+    context: contextvars.Context
+
+    def crash(self, process: "Process", how: str, kind: str = "crash") -> None:
+        """Kill a process."""
+
+    def process_ended(self, process: "Process") -> None:
+        """Record that a process ended by itself."""
+
+    def execution_began(self, process: "Process", execution: Execution, run: object) -> None:
+        """Record a call of a handler. Calls with the same ``run`` belong to one run of a node."""
+
+
 class Process:
     """Tasks and callbacks that live and die together.
 
@@ -56,16 +72,16 @@ class Process:
     """
 
     def __init__(
-        self, world: "World", name: str, role: str, body: Callable[["Process"], Awaitable[None]]
+        self, host: Host, name: str, role: str, body: Callable[["Process"], Awaitable[None]]
     ) -> None:
-        self.world = world
+        self._host = host
         self.name = name
         self.role = role
         self.state = State.RUNNING
         self.steps = 0
         self.crash_at: int | None = None
         self.crash_kind = "crash"
-        self.clock = SimClock(self)
+        self.clock = SimClock(host.loop, host.epoch)
         self.service: Any = None
         self.ready = asyncio.Event()
         self.ended = asyncio.Event()
@@ -77,16 +93,16 @@ class Process:
         self._held: list[asyncio.Handle] = []
         self._more: list[asyncio.Task[None]] = []
         self.context = contextvars.copy_context()
-        self.context.run(PROCESS.set, self)
-        self._main = world.loop.create_task(self._run(body), context=self.context)
-        self._main.add_done_callback(self._on_end, context=world.context)
+        self.context.run(OWNER.set, self)
+        self._main = host.loop.create_task(self._run(body), context=self.context)
+        self._main.add_done_callback(self._on_end, context=host.context)
 
     async def _run(self, body: Callable[["Process"], Awaitable[None]]) -> None:
         await body(self)
 
     def start_soon(self, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run something more as code of this process."""
-        self._more.append(self.world.loop.create_task(call(), context=self.context.copy()))
+        self._more.append(self._host.loop.create_task(call(), context=self.context.copy()))
 
     def _on_end(self, main: "asyncio.Task[None]") -> None:
         if self.state is State.DEAD:
@@ -95,7 +111,7 @@ class Process:
         if not main.cancelled():
             self.error = main.exception()
         self.ended.set()
-        self.world.process_ended(self)
+        self._host.process_ended(self)
 
     @property
     def alive(self) -> bool:
@@ -118,11 +134,19 @@ class Process:
             self.steps += 1
             if self.steps != self.crash_at:
                 return True
-            self.world.crash(self, f"at its step {self.steps}", self.crash_kind)
+            self._host.crash(self, f"at its step {self.steps}", self.crash_kind)
             return False
         if state is State.PAUSED:
             self._held.append(handle)
         return False
+
+    def executes(
+        self, task_id: str, node_id: str, attempt: int, batch_uid: str | None, run: object
+    ) -> None:
+        """Record that this process calls a handler now."""
+        at = self._host.loop.time()
+        execution = Execution(at, self.name, task_id, node_id, attempt, batch_uid)
+        self._host.execution_began(self, execution, run)
 
     def die_at_start(self) -> None:
         """Die as soon as the code that runs now suspends, before anything of it is reported."""
@@ -143,9 +167,15 @@ class Process:
         """Let everything go on that was held back."""
         self.state = State.RUNNING
         held, self._held = self._held, []
-        self.world.loop.put_back(held)
+        self._host.loop.put_back(held)
 
     def stop(self, grace: float | None = None) -> None:
         """Ask it to end in order."""
         self.stop_grace = grace
         self.stopping.set()
+
+
+def current_process() -> Process | None:
+    """Return the process whose code runs now; None outside the processes."""
+    owner = OWNER.get()
+    return owner if isinstance(owner, Process) else None

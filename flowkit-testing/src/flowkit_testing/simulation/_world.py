@@ -8,16 +8,12 @@ from collections import Counter
 from collections.abc import Callable
 from math import exp, log
 from random import Random
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from flowkit_testing.simulation._executions import Execution
-from flowkit_testing.simulation._loop import PROCESS, SimLoop
-from flowkit_testing.simulation._process import Process, SimClock, State
-
-if TYPE_CHECKING:
-    from flowkit_testing.simulation._faults import Faults
-
-T = TypeVar("T")
+from flowkit_testing.simulation._faults import Faults
+from flowkit_testing.simulation._loop import SimLoop
+from flowkit_testing.simulation._process import Process, SimClock, State, current_process
 
 EPOCH = 1_767_225_600.0
 """When simulations begin: 2026-01-01 UTC."""
@@ -28,7 +24,7 @@ SESSION_TIMEOUT_SEC = 10.0
 class World:
     """What is outside of all processes, driven by one seed."""
 
-    def __init__(self, seed: int, faults: "Faults") -> None:
+    def __init__(self, seed: int, faults: Faults) -> None:
         self.seed = seed
         self.chances = Random(f"faults of {seed}")
         self.faults = faults.drawn(self.chances)
@@ -56,19 +52,16 @@ class World:
 
     def wall(self) -> float:
         """The time of whoever asks, as ``time.time`` would have it."""
-        return (
-            self._asking_clock().now()
-            if self._asking_clock() is not None
-            else self.epoch + self.loop.time()
-        )
+        clock = self._current_clock()
+        return clock.now() if clock is not None else self.epoch + self.loop.time()
 
     def monotonic(self) -> float:
-        clock = self._asking_clock()
+        clock = self._current_clock()
         return clock.monotonic() if clock is not None else self.loop.time()
 
     @staticmethod
-    def _asking_clock() -> Any:
-        process = PROCESS.get()
+    def _current_clock() -> SimClock | None:
+        process = current_process()
         return None if process is None else process.clock
 
     def latency(self) -> float:
@@ -115,8 +108,22 @@ class World:
 
     # ------------------------------------------------------------ processes
 
-    def begin_run(self, process: Process, task_id: str, node_id: str, run: object) -> None:
-        """Note that a process executes a node, and perhaps let it die of that."""
+    def execution_began(self, process: Process, execution: Execution, run: object) -> None:
+        """Record a call of a handler. The first call of a run may kill the process.
+
+        A batch always belongs to a run that has begun.
+        """
+        self.executions.append(execution)
+        batch = "" if execution.batch_uid is None else f" batch {execution.batch_uid}"
+        if execution.batch_uid is None:
+            self._begin_run(process, execution.task_id, execution.node_id, run)
+        self.note(
+            process.name,
+            f"executes {execution.node_id} of {execution.task_id} attempt"
+            f" {execution.attempt}{batch}",
+        )
+
+    def _begin_run(self, process: Process, task_id: str, node_id: str, run: object) -> None:
         runs = self.runs.setdefault((task_id, node_id), [])
         if any(known is run for known in runs):
             return
@@ -177,6 +184,3 @@ class World:
             for process in self.processes
             if process.role in roles and process.state is State.RUNNING
         ]
-
-
-__all__ = ["EPOCH", "SESSION_TIMEOUT_SEC", "SimClock", "World"]
