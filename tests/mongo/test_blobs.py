@@ -233,8 +233,8 @@ async def test_a_task_that_points_at_what_is_no_blob_hides_no_other(
     await store.create([task("poor"), task("t", spec=LARGE)])
     await database["flowkit_tasks"].update_one({"_id": "poor"}, {"$set": {"parts.state": value}})
     fault = (
-        "its document is not one that FlowKit wrote: field 'parts' is values by the names of parts,"
-        " and holds dict (wrong: state)"
+        "its document is not one that FlowKit wrote: field 'parts' must be values by the names of"
+        " parts, but is dict (wrong: state)"
     )
     assert await read(store, "poor", "t") == {"poor": (fault, b""), "t": (None, LARGE)}
 

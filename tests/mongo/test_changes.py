@@ -7,7 +7,7 @@ import anyio.lowlevel
 import pytest
 
 from flowkit.errors import StoreUnavailable
-from flowkit_mongo._changes import Changes
+from flowkit_mongo._changes import Changes, State
 
 
 class Versions:
@@ -20,7 +20,7 @@ class Versions:
         self.fails = 0
         self.ended: set[str] = set()
 
-    async def __call__(self, task_ids: Collection[str]) -> Mapping[str, tuple[int, bool]]:
+    async def __call__(self, task_ids: Collection[str]) -> Mapping[str, State]:
         self.at_once += 1
         assert self.at_once == 1
         await anyio.lowlevel.checkpoint()
@@ -30,7 +30,7 @@ class Versions:
             self.fails -= 1
             raise StoreUnavailable("away")
         return {
-            task_id: (self.versions[task_id], task_id in self.ended)
+            task_id: State(self.versions[task_id], task_id in self.ended)
             for task_id in task_ids
             if task_id in self.versions
         }
@@ -79,7 +79,7 @@ async def test_a_commit_of_the_same_process_is_told_without_a_query() -> None:
             for _ in range(3):
                 tasks.start_soon(waiting.wait, "t", 1)
             await until(lambda: versions.asked)
-            waiting.committed([("t", (2, False))])
+            waiting.committed([("t", State(2, False))])
     assert versions.asked == [1]
 
 
@@ -160,7 +160,9 @@ async def test_a_commit_looks_at_those_alone_who_wait_for_its_task() -> None:
             for number in range(500):
                 tasks.start_soon(waiting.wait, f"t{number}", 1)
             await until(lambda: sum(versions.asked) == 500)
-            waiting.committed([("t7", (Counted(2), False)), ("other", (Counted(2), False))])
+            waiting.committed(
+                [("t7", State(Counted(2), False)), ("other", State(Counted(2), False))]
+            )
             tasks.cancel_scope.cancel()
     assert Counted.compared == 1
 
@@ -172,7 +174,7 @@ async def test_who_waits_for_the_end_is_not_told_of_less() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(lambda: waiting.wait("t", 0, ended=True))
             await until(lambda: len(versions.asked) > 2)
-            waiting.committed([("t", (6, False))])
+            waiting.committed([("t", State(6, False))])
             asked = len(versions.asked)
             await until(lambda: len(versions.asked) > asked)
             versions.ended.add("t")

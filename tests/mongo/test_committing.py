@@ -9,8 +9,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 from flowkit.errors import StoreError, StoreUnavailable
 from flowkit.protocols import TaskQuery
 from flowkit_mongo import MongoStore
+from flowkit_mongo._commits import _was_applied
 from flowkit_mongo._documents import RECENT
-from flowkit_mongo._tasks import _was_applied
 from tests.mongo.recording import Commands, change, task
 
 MINE = "mine"

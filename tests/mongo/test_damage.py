@@ -387,7 +387,7 @@ async def test_a_file_that_is_half_there_fails_what_points_at_it_alone(
         assert any("chunks" in fault for fault in (await faults(fresh, "blobs.files")).values())
 
 
-# ---------------------------------------------------------------- sessions, dead letters, notes of what was purged
+# ---------------------------------------------------------------- sessions, dead letters, notes
 
 
 async def test_a_damaged_session_is_left_out_until_its_worker_renews_it(

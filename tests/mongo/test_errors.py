@@ -17,8 +17,9 @@ from flowkit.errors import (
     StoreUnavailable,
 )
 from flowkit_mongo import MongoConfig, MongoStore
-from flowkit_mongo._codes import DUPLICATE_KEY, LASTING, PASSING, TOO_LARGE
+from flowkit_mongo._error_codes import DUPLICATE_KEY, PASSING, TOO_LARGE
 from flowkit_mongo._errors import translate, translated
+from tests.mongo.lasting_error_codes import LASTING
 from tests.servers.mongod import MongoServers
 
 EVERY = sorted(
@@ -179,7 +180,7 @@ async def test_a_server_that_is_away_is_told_in_one_line_with_what_to_do() -> No
         await MongoStore(address, config=MongoConfig(retry_for_sec=0)).__aenter__()
     text = str(caught.value)
     assert text.startswith("MongoDB: ")
-    assert text.endswith("is the server running, and its address right?")
+    assert text.endswith("check that the server runs and that its address is right")
     assert len(text) < 400
     assert not [
         word for word in ("Topology", "\n", "configured timeouts", "secret") if word in text

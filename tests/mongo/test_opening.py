@@ -13,7 +13,7 @@ from flowkit.errors import ConfigError, StoreUnavailable
 from flowkit.plugins import Plugins
 from flowkit.protocols import ServerClock
 from flowkit_mongo import MongoConfig, MongoStore
-from flowkit_mongo._driver import open_address
+from flowkit_mongo._database import open_address
 
 NOWHERE = "mongodb://nowhere.invalid/?serverSelectionTimeoutMS=50"
 
@@ -83,14 +83,16 @@ async def test_a_server_that_is_away_is_unavailable() -> None:
 
 
 async def test_the_database_is_that_of_the_address_and_its_options_win() -> None:
-    client, database = open_address("mongodb://h/other?maxPoolSize=7&APPNAME=mine", MongoConfig())
+    database = open_address("mongodb://h/other?maxPoolSize=7&APPNAME=mine", MongoConfig())
+    client = database.client
     assert database.name == "other"
     assert (client.options.pool_options.max_pool_size, client.options.pool_options.appname) == (
         7,
         "mine",
     )
     await client.close()
-    client, database = open_address("mongodb://h", MongoConfig(max_pool_size=9))
+    database = open_address("mongodb://h", MongoConfig(max_pool_size=9))
+    client = database.client
     assert (database.name, client.options.pool_options.max_pool_size) == ("flowkit", 9)
     await client.close()
 

@@ -134,7 +134,7 @@ async def test_blobs_are_told_to_be_unavailable_like_their_document(
     impatient: MongoStore, own_mongo: MongoServers
 ) -> None:
     await impatient.create([task("large", spec=LARGE, parts={"a": LARGE})])
-    files = f"{impatient._life.resource.context.driver.database.name}.flowkit_blobs.files"
+    files = f"{impatient._life.resource.context.database.handle.name}.flowkit_blobs.files"
     with (
         own_mongo.failing("find", times=2, namespace=files, closeConnection=True),
         pytest.raises(StoreUnavailable),

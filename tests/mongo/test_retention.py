@@ -7,7 +7,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from flowkit.protocols import ArchivedPart, Stream
 from flowkit_mongo import MongoStore
-from flowkit_mongo._retention import Purging
+from flowkit_mongo._retention import Retention
 from tests.mongo.recording import NOON, artifact, change, task
 
 LARGE = b"x" * 300_000
@@ -37,13 +37,13 @@ async def run(store: MongoStore) -> None:
     await store.artifacts.put([artifact(STREAM, "u"), artifact(STREAM, "v", LARGE)])
 
 
-def purging(store: MongoStore, seconds: float) -> Purging:
+def purging(store: MongoStore, seconds: float) -> Retention:
     """The store's, so many seconds later."""
 
     async def later() -> float:
         return await store.server_time() + seconds
 
-    return Purging(store._life.resource.context, forget=lambda task_ids: None, now=later)
+    return Retention(store._life.resource.context, forget=lambda task_ids: None, now=later)
 
 
 @pytest.mark.services
@@ -65,7 +65,7 @@ async def test_a_purge_that_crashed_half_way_is_finished(
     store: MongoStore, database: AsyncDatabase
 ) -> None:
     await run(store)
-    await store._life.resource.purging._note(["t"])
+    await store._life.resource.retention._note(["t"])
     await database["flowkit_tasks"].delete_many({})
     assert "archive" in await left(database)
     await purging(store, 3700).purge(finished_before=2.0, limit=10)
@@ -77,7 +77,7 @@ async def test_a_task_that_was_noted_but_lives_keeps_everything(
     store: MongoStore, database: AsyncDatabase
 ) -> None:
     await run(store)
-    await store._life.resource.purging._note(["t"])
+    await store._life.resource.retention._note(["t"])
     await store.commit([change("t", 2, finished_at=None)])
     before = await left(database)
     await purging(store, 3700).purge(finished_before=2.0, limit=10)

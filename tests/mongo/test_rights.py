@@ -181,7 +181,7 @@ async def test_a_flow_runs_over_tls_with_no_more_rights_than_the_how_to_names(
             *await results(client.store),
         )
         assert all(result.ok for result in others), others
-        assert "user 'coordinator' has those of a coordinator" in rights[0].detail
+        assert "user 'coordinator' has the rights of a coordinator" in rights[0].detail
 
 
 async def results(store: Any, *names: str) -> list[CheckResult]:

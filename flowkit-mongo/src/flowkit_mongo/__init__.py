@@ -1,7 +1,7 @@
 """FlowKit's store on MongoDB.
 
-``Coordinator(db="mongodb://host/name", …)`` finds it by itself; :class:`MongoStore` is for those
-who want to build one by hand.
+``Coordinator(db="mongodb://host/name", …)`` opens the store itself; use :class:`MongoStore` to open
+one yourself.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,7 @@ _MODULES = {"MongoArtifactStore": "_artifacts", "MongoConfig": "_config", "Mongo
 
 
 def __getattr__(name: str) -> Any:
-    """Import the names above when they are asked for: the plugin alone should not cost the driver's
-    import.
-    """
+    """Import a public name on first use, so that the plugin alone does not import the driver."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

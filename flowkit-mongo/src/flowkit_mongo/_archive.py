@@ -1,4 +1,4 @@
-"""Parts of tasks that no longer change: one document each."""
+"""Archived parts of tasks, which no longer change: one document each."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -7,11 +7,13 @@ from flowkit.errors import CorruptRecord
 from flowkit.protocols import ArchivedPart
 from flowkit_mongo._blobs import Outgoing
 from flowkit_mongo._context import Context, corrupt, none_missed, sound
+from flowkit_mongo._database import Change, Document
 from flowkit_mongo._documents import archive_change, archive_id, blob_of
-from flowkit_mongo._driver import Change, Document
 
-BEHIND_ALL_NAMES: Document = {}
-"""MongoDB sorts every object behind every string."""
+AFTER_ALL_NAMES: Document = {}
+"""MongoDB sorts objects after strings."""
+FIRST_SURROGATE, AFTER_SURROGATES = 0xD800, 0xE000
+LAST_CHARACTER = 0x10FFFF
 
 
 class Archive:
@@ -21,8 +23,9 @@ class Archive:
         self._context = context
 
     async def put(self, parts: Sequence[tuple[str, ArchivedPart]]) -> None:
-        """Store these, each with its task's id. What has a lower rank than what is there is
-        dropped. Durable when it returns.
+        """Store parts, each with its task's id; they are durable when this returns.
+
+        A part whose rank is lower than that of the stored one is dropped.
         """
         highest: dict[tuple[str, str], ArchivedPart] = {}
         for task_id, part in parts:
@@ -41,14 +44,15 @@ class Archive:
             return
         await self._context.blobs.upload(outgoing for outgoing, _ in large)
         await self._context.calls.patiently(
-            lambda: self._context.driver.change(self._context.name("archive"), changes)
+            lambda: self._context.database.change(self._context.name("archive"), changes)
         )
         for outgoing, part in large:
-            await self._tidy(str(outgoing.task_id), part)
+            await self._delete_unused_blobs(str(outgoing.task_id), part)
 
-    async def _tidy(self, task_id: str, part: ArchivedPart) -> None:
-        """Delete the blobs of this part that the document does not point at. One of a higher rank
-        may be about to be pointed at.
+    async def _delete_unused_blobs(self, task_id: str, part: ArchivedPart) -> None:
+        """Delete the blobs of this part that its document does not point at.
+
+        Blobs of a higher rank are kept: their document may be written next.
         """
         (stored,) = await self._context.find(
             "archive", {"_id": archive_id(task_id, part.name)}, {"rank": 1, "data.blob": 1}
@@ -63,58 +67,66 @@ class Archive:
         await self._context.blobs.delete_where(where)
 
     async def read(self, task_id: str, names: Collection[str]) -> dict[str, bytes]:
+        """Return the data of these parts, by name.
+
+        Raises:
+            CorruptRecord: one of them cannot be decoded.
+        """
         if not names:
             return {}
 
-        async def of_names(wanted: Collection[str], **how: Any) -> dict[str, bytes]:
-            found = await self._read(
-                {"_id": {"$in": [archive_id(task_id, name) for name in wanted]}}, **how
-            )
+        async def read_names(wanted: Collection[str], **options: Any) -> dict[str, bytes]:
+            ids = [archive_id(task_id, name) for name in wanted]
+            found = await self._read({"_id": {"$in": ids}}, **options)
             for part in found:
                 if isinstance(part, CorruptRecord):
                     raise part
             return dict(sound(found))
 
-        return await none_missed(names, of_names)
+        return await none_missed(names, read_names)
 
     async def scan(
         self, task_id: str, *, prefix: str, after: str, limit: int
     ) -> list[tuple[str, bytes]]:
-        span: Document = {"$lt": archive_id(task_id, _behind(prefix))}
+        """Return the parts whose names have a prefix, in order."""
+        span: Document = {"$lt": archive_id(task_id, _after_prefix(prefix))}
         span["$gt" if after >= prefix and after else "$gte"] = archive_id(
             task_id, max(prefix, after)
         )
         return sound(await self._read({"_id": span}, sort=[("_id", 1)], limit=limit))
 
-    async def _read(self, where: Document, **how: Any) -> list[tuple[str, bytes] | CorruptRecord]:
+    async def _read(
+        self, where: Document, **options: Any
+    ) -> list[tuple[str, bytes] | CorruptRecord]:
         return await self._context.read(
             "archive",
             where,
             values=lambda document: [document["data"]],
             decode=lambda document, read: (document["_id"]["name"], read(document["data"])),
             unreadable=corrupt,
-            **how,
+            **options,
         )
 
 
 def of_task(task_id: str) -> Document:
-    """Where all of a task's archive is."""
-    return {"_id": {"$gte": archive_id(task_id, ""), "$lt": archive_id(task_id, BEHIND_ALL_NAMES)}}
+    """Return the condition that matches all archived parts of a task."""
+    return {"_id": {"$gte": archive_id(task_id, ""), "$lt": archive_id(task_id, AFTER_ALL_NAMES)}}
 
 
 def _use(name: str) -> str:
     return f"archive/{name}"
 
 
-def _behind(prefix: str) -> Any:
-    """What sorts behind everything that starts with ``prefix``: the prefix with its last
-    character's successor.
+def _after_prefix(prefix: str) -> Any:
+    """Return the first value that sorts after all names with a prefix.
+
+    It is the prefix with the successor of its last character.
     """
     while prefix:
         code = ord(prefix[-1]) + 1
-        if code == 0xD800:
-            code = 0xE000  # between them are the surrogates, which are no characters
-        if code <= 0x10FFFF:
+        if code == FIRST_SURROGATE:
+            code = AFTER_SURROGATES  # surrogates are no characters
+        if code <= LAST_CHARACTER:
             return prefix[:-1] + chr(code)
         prefix = prefix[:-1]
-    return BEHIND_ALL_NAMES
+    return AFTER_ALL_NAMES

@@ -1,8 +1,8 @@
-"""What nodes produce: one document an artifact, numbered without a gap along its stream.
+"""Artifacts of nodes: one document each, numbered without gaps in its stream.
 
-A position is taken by inserting behind the last one known; the unique index on streams and
-positions refuses whoever was slower, who looks again and goes behind. So a record at position n is
-never stored before that at n - 1 is there to be seen.
+A record gets its position by an insert after the last known position. The unique index on streams
+and positions refuses the slower of two writers, which then finds the new end and tries again. So
+a record at position n is stored only when the record at n - 1 is visible.
 """
 
 import secrets
@@ -15,11 +15,12 @@ from functools import partial
 import anyio
 from pymongo import ASCENDING, DESCENDING
 
-from flowkit.errors import CorruptRecord, RecordTooLarge, StoreUnavailable
+from flowkit.errors import CorruptRecord, StoreUnavailable
 from flowkit.protocols import ArtifactRecord, Stream
 from flowkit_mongo._blobs import Outgoing
 from flowkit_mongo._calls import Operation, side_by_side
 from flowkit_mongo._context import Context, corrupt, sound
+from flowkit_mongo._database import Document
 from flowkit_mongo._document_schemas import INDEX
 from flowkit_mongo._documents import (
     artifact_document,
@@ -28,34 +29,52 @@ from flowkit_mongo._documents import (
     placed,
     stream_fields,
 )
-from flowkit_mongo._driver import Document
 
 BY_TIME = [("created_at", 1), ("order", 1)]
 AT_A_TIME = 16
-LOOKS = 60
+TRIES = 60
+PAUSE_SEC = 0.002
 REMEMBERED_STREAMS = 10_000
 REMEMBER_SEC = 60.0
-"""A stream's last position is looked up again after so long: its task may have been deleted and its
-id used anew.
+"""Time after which a stream's last position is read again.
+
+The task may have been deleted and its id may belong to a new one.
 """
 
 
 @dataclass(slots=True)
 class _Pending:
-    """A record of a call that is not stored yet."""
+    """A record of one ``put``."""
 
-    number: int
     document: Document
     outgoing: Outgoing
+    new: bool = False
+    """Whether this call stored it."""
 
 
 @dataclass(slots=True)
 class _Queue:
-    """The records of a call that go into one stream, in order."""
+    """The records of one ``put`` that are not stored yet, of one stream, in order."""
 
     stream: Stream
     waiting: list[_Pending] = field(default_factory=list)
     last: int = 0
+    """The last known position of the stream."""
+
+    def stored(self, count: int) -> None:
+        """Record that the first ``count`` waiting records are in the stream."""
+        for pending in self.waiting[:count]:
+            pending.new = True
+        del self.waiting[:count]
+        self.last += count
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """The last position of a stream, and the time when it was known."""
+
+    position: int
+    at: float
 
 
 class MongoArtifactStore:
@@ -63,90 +82,94 @@ class MongoArtifactStore:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._last: OrderedDict[Stream, tuple[int, float]] = OrderedDict()
+        self._ends: OrderedDict[Stream, _End] = OrderedDict()
 
     # ------------------------------------------------------------ writing
 
     async def put(self, records: Sequence[ArtifactRecord]) -> list[bool]:
         for record in records:
-            self._check_size(record)
+            size = len(record.meta or b"") + len(record.metrics)
+            self._context.check_size(f"artifact {record.uid!r} of {record.stream}", size)
         mark = secrets.token_hex(8)
+        all_pending = [self._pending(record, mark) for record in records]
         queues: dict[Stream, _Queue] = {}
         seen: set[str] = set()
-        for number, record in enumerate(records):
-            outgoing = self._context.blobs.outgoing(record.stream.task_id)
-            document = artifact_document(record, outgoing.write, mark=mark)
-            if document["_id"] not in seen:
-                seen.add(document["_id"])
+        for record, pending in zip(records, all_pending, strict=True):
+            if pending.document["_id"] not in seen:
+                seen.add(pending.document["_id"])
                 queue = queues.setdefault(
                     record.stream, _Queue(record.stream, last=self._recall(record.stream))
                 )
-                queue.waiting.append(_Pending(number, document, outgoing))
+                queue.waiting.append(pending)
         await self._context.blobs.upload(
             pending.outgoing for queue in queues.values() for pending in queue.waiting
         )
-        new = [False] * len(records)
         try:
-            await self._store(list(queues.values()), new)
+            await self._store(list(queues.values()))
         except BaseException:
             for stream in queues:
-                self._last.pop(stream, None)
+                self._ends.pop(stream, None)
             raise
         for queue in queues.values():
             self._remember(queue)
-        return new
+        return [pending.new for pending in all_pending]
 
-    async def _store(self, queues: Sequence[_Queue], new: list[bool]) -> None:
-        """Insert all that waits, going behind others as often as it takes."""
-        for attempt in range(LOOKS):
+    def _pending(self, record: ArtifactRecord, mark: str) -> _Pending:
+        outgoing = self._context.blobs.outgoing(record.stream.task_id)
+        return _Pending(artifact_document(record, outgoing.write, mark=mark), outgoing)
+
+    async def _store(self, queues: Sequence[_Queue]) -> None:
+        """Insert all waiting records; when others write to a stream, continue after them."""
+        for attempt in range(TRIES):
             queues = [queue for queue in queues if queue.waiting]
             if not queues:
                 return
             if attempt:
-                await self._look_again(queues, new)
-                await anyio.sleep(secrets.randbelow(attempt) * 0.002)
-            await self._insert(queues, new)
+                await self._drop_stored(queues)
+                await side_by_side(
+                    [partial(self._find_end, queue) for queue in queues], at_a_time=AT_A_TIME
+                )
+                await anyio.sleep(secrets.randbelow(attempt) * PAUSE_SEC)
+            await self._insert(queues)
         if any(queue.waiting for queue in queues):
             raise StoreUnavailable(
-                f"too many write to the artifacts of {queues[0].stream} at the same time"
+                f"too many processes write artifacts of {queues[0].stream} at the same time"
             )
 
-    async def _insert(self, queues: Sequence[_Queue], new: list[bool]) -> None:
-        """One bulk for streams that get one record, which need no order between them; one ordered
-        insert for each other stream.
-        """
+    async def _insert(self, queues: Sequence[_Queue]) -> None:
+        """Insert single records of streams in one unordered bulk, each longer queue in order."""
         single = [queue for queue in queues if len(queue.waiting) == 1]
         inserts: list[Operation] = [
-            partial(self._insert_ordered, queue, new) for queue in queues if len(queue.waiting) > 1
+            partial(self._insert_ordered, queue) for queue in queues if len(queue.waiting) > 1
         ]
         if single:
-            inserts.append(partial(self._insert_single, single, new))
+            inserts.append(partial(self._insert_single, single))
         await side_by_side(inserts, at_a_time=AT_A_TIME)
 
-    async def _insert_single(self, queues: Sequence[_Queue], new: list[bool]) -> None:
+    async def _insert_single(self, queues: Sequence[_Queue]) -> None:
         documents = [placed(queue.waiting[0].document, queue.last + 1) for queue in queues]
         taken = await self._send(documents, ordered=False)
         for number, queue in enumerate(queues):
             if number not in taken:
-                _stored(queue, 1, new)
+                queue.stored(1)
 
-    async def _insert_ordered(self, queue: _Queue, new: list[bool]) -> None:
+    async def _insert_ordered(self, queue: _Queue) -> None:
         documents = [
             placed(pending.document, queue.last + place)
             for place, pending in enumerate(queue.waiting, 1)
         ]
         taken = await self._send(documents, ordered=True)
-        _stored(queue, min(taken, default=len(documents)), new)
+        queue.stored(min(taken, default=len(documents)))
 
     async def _send(self, documents: Sequence[Document], *, ordered: bool) -> set[int]:
-        # A repetition finds what the first try stored by its mark, when it looks again.
-        driver, name = self._context.driver, self._context.name("artifacts")
+        # After a repetition, ``_drop_stored`` recognizes what the first try stored by its mark.
+        database, name = self._context.database, self._context.name("artifacts")
         return await self._context.calls.patiently(
-            lambda: driver.insert(name, documents, ordered=ordered)
+            lambda: database.insert(name, documents, ordered=ordered)
         )
 
-    async def _look_again(self, queues: Sequence[_Queue], new: list[bool]) -> None:
-        """Drop what is stored by now, and see where the streams end."""
+    async def _drop_stored(self, queues: Sequence[_Queue]) -> None:
+        """Drop the waiting records that are stored by now, and discard the blobs of repetitions."""
         ids = [pending.document["_id"] for queue in queues for pending in queue.waiting]
         found = await self._context.find("artifacts", {"_id": {"$in": ids}}, {"put": 1})
         marks = {document["_id"]: document.get("put") for document in found}
@@ -156,28 +179,24 @@ class MongoArtifactStore:
                 pending for pending in queue.waiting if pending.document["_id"] not in marks
             ]
             for pending in known:
-                new[pending.number] = marks[pending.document["_id"]] == pending.document["put"]
+                pending.new = marks[pending.document["_id"]] == pending.document["put"]
             await self._context.blobs.discard(
-                pending.outgoing for pending in known if not new[pending.number]
+                pending.outgoing for pending in known if not pending.new
             )
-        await side_by_side(
-            [partial(self._find_end, queue) for queue in queues], at_a_time=AT_A_TIME
-        )
 
     async def _find_end(self, queue: _Queue) -> None:
-        """Find the last position of a stream.
+        """Read the last position of a stream.
 
         Raises:
-            CorruptRecord: a record of the stream has a position that is none. What goes behind it
-                could not be read.
+            CorruptRecord: a position in the stream is damaged. Records after it could not be read.
         """
         for direction in (ASCENDING, DESCENDING):
             queue.last = await self._outermost(queue.stream, direction)
 
     async def _outermost(self, stream: Stream, direction: int) -> int:
-        # Not only what the majority has confirmed: whatever follows such a record is lost with it,
-        # should it be lost.
-        newest = self._context.driver.newest(self._context.name("artifacts"))
+        # Including records that the majority has not confirmed: if such a record is lost, the
+        # records after it are lost with it.
+        newest = self._context.database.newest(self._context.name("artifacts"))
         order = [("position", direction)]
         found = await self._context.calls.patiently(
             lambda: newest.find_one(stream_fields(stream), {"position": 1}, sort=order)
@@ -187,37 +206,24 @@ class MongoArtifactStore:
         position = found.get("position")
         if not INDEX.fits(position):
             raise corrupt(
-                found, f"its position is {INDEX.words}, and holds {type(position).__name__}"
+                found, f"its position must be {INDEX.words}, but is {type(position).__name__}"
             )
         return int(position)
 
-    def _check_size(self, record: ArtifactRecord) -> None:
-        size, limit = (
-            len(record.meta or b"") + len(record.metrics),
-            self._context.config.max_record_bytes,
-        )
-        if size > limit:
-            raise RecordTooLarge(
-                f"artifact {record.uid!r} of {record.stream} is {size} bytes; at most {limit} are"
-                " stored (max_record_bytes)"
-            )
-
     def _recall(self, stream: Stream) -> int:
-        last, at = self._last.get(stream, (0, 0.0))
-        return last if time.monotonic() - at < REMEMBER_SEC else 0
+        end = self._ends.get(stream)
+        return 0 if end is None or time.monotonic() - end.at >= REMEMBER_SEC else end.position
 
     def _remember(self, queue: _Queue) -> None:
-        self._last[queue.stream] = queue.last, time.monotonic()
-        self._last.move_to_end(queue.stream)
-        if len(self._last) > REMEMBERED_STREAMS:
-            self._last.popitem(last=False)
+        self._ends[queue.stream] = _End(queue.last, time.monotonic())
+        self._ends.move_to_end(queue.stream)
+        if len(self._ends) > REMEMBERED_STREAMS:
+            self._ends.popitem(last=False)
 
     def forget(self, task_ids: Collection[str]) -> None:
-        """These tasks were deleted: their streams begin anew, should there be others of the same
-        id.
-        """
-        for stream in [stream for stream in self._last if stream.task_id in task_ids]:
-            del self._last[stream]
+        """Forget the streams of deleted tasks: a new task with the same id starts at the front."""
+        for stream in [stream for stream in self._ends if stream.task_id in task_ids]:
+            del self._ends[stream]
 
     # ------------------------------------------------------------ reading
 
@@ -241,9 +247,9 @@ class MongoArtifactStore:
     ) -> list[tuple[tuple[float, str], ArtifactRecord]]:
         where: Document = {"task_id": task_id}
         if after is not None:
-            time, order = after
-            where["created_at"] = {"$gte": time}
-            where["$or"] = [{"created_at": {"$gt": time}}, {"order": {"$gt": order}}]
+            created_at, order = after
+            where["created_at"] = {"$gte": created_at}
+            where["$or"] = [{"created_at": {"$gt": created_at}}, {"order": {"$gt": order}}]
         found = await self._read(where, "created_at", limit)
         return [((record.created_at, order), record) for order, record in found]
 
@@ -261,11 +267,3 @@ class MongoArtifactStore:
             latest=latest,
         )
         return sound(found)
-
-
-def _stored(queue: _Queue, count: int, new: list[bool]) -> None:
-    """The first ``count`` of those that waited are in the stream now."""
-    for pending in queue.waiting[:count]:
-        new[pending.number] = True
-    del queue.waiting[:count]
-    queue.last += count

@@ -1,7 +1,8 @@
 """Payloads that are too large for a document, in a GridFS bucket.
 
-A blob never changes and is written before the document that points at it. Its metadata say whose it
-is: ``{task_id, use, version}``; so whoever deletes a task finds what nothing points at as well.
+A blob never changes and is written before the document that points at it. Its metadata name its
+owner: ``{task_id, use, version}``. So deleting a task also finds the blobs that no document points
+at.
 """
 
 import uuid
@@ -13,10 +14,12 @@ from typing import Any
 
 from flowkit_mongo._calls import Calls, side_by_side
 from flowkit_mongo._config import MongoConfig
+from flowkit_mongo._database import Database, Document
 from flowkit_mongo._documents import Read, Value, blob_of, inline
-from flowkit_mongo._driver import Document, Driver
 
 AT_A_TIME = 8
+BUDGET_IN_THRESHOLDS = 3
+"""Sum of the payloads that stay in one document, in units of the threshold of a single one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +33,10 @@ class Blob:
 
 @dataclass(slots=True)
 class Outgoing:
-    """What one document needs written before it: made while the document is.
+    """Blobs of one document, collected while the document is built and written before it.
 
-    ``budget`` is how much the document may still hold itself, so that many middling payloads do not
-    make a large one.
+    ``budget`` is the number of bytes that the document may still hold itself, so that many medium
+    payloads do not make a large document.
     """
 
     task_id: str | None
@@ -43,6 +46,7 @@ class Outgoing:
     blobs: list[Blob] = field(default_factory=list)
 
     def write(self, use: str, data: bytes) -> Value:
+        """Return the value for a payload: the payload itself or a pointer to a new blob."""
         if self.threshold is None or (len(data) <= self.threshold and len(data) <= self.budget):
             self.budget -= len(data)
             return inline(data)
@@ -51,23 +55,37 @@ class Outgoing:
         return {"blob": blob.blob_id}
 
 
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The payloads of some values."""
+
+    read: Read
+    missing: set[str]
+    """Ids of the blobs that do not exist or are damaged; ``read`` fails for these."""
+
+
 class Blobs:
     """The bucket ``{namespace}_blobs``."""
 
-    def __init__(self, driver: Driver, calls: Calls, namespace: str, config: MongoConfig) -> None:
-        self._driver, self._calls = driver, calls
+    def __init__(
+        self, database: Database, calls: Calls, namespace: str, config: MongoConfig
+    ) -> None:
+        self._database, self._calls = database, calls
         self._name = f"{namespace}_blobs"
-        self._threshold = config.blob_threshold_bytes if driver.has_blobs else None
-        self._bucket: Any = driver.bucket(self._name) if driver.has_blobs else None
+        self._threshold = config.blob_threshold_bytes if database.has_blobs else None
+        self._bucket: Any = database.bucket(self._name) if database.has_blobs else None
         self._cache: OrderedDict[str, bytes] = OrderedDict()
         self._cached, self._cache_limit = 0, config.blob_cache_bytes
 
     def outgoing(self, task_id: str | None, *, version: int = 0) -> Outgoing:
-        return Outgoing(task_id, version, self._threshold, budget=(self._threshold or 0) * 3)
+        """Return an empty collection of blobs for one document."""
+        budget = (self._threshold or 0) * BUDGET_IN_THRESHOLDS
+        return Outgoing(task_id, version, self._threshold, budget)
 
     async def upload(self, outgoing: Iterable[Outgoing]) -> None:
-        """Write the blobs of documents that will point at them. Repeating it leaves at most blobs
-        that nothing points at.
+        """Write the blobs of documents that are written next.
+
+        A repetition may leave blobs that no document points at, which retention deletes.
         """
         for batch in outgoing:
             for blob in batch.blobs:
@@ -75,20 +93,19 @@ class Blobs:
                 await self._calls.patiently(partial(self._upload, blob, metadata))
 
     async def _upload(self, blob: Blob, metadata: Document) -> None:
-        # A first try may have left some of it.
-        await self._driver.database[f"{self._name}.chunks"].delete_many({"files_id": blob.blob_id})
-        await self._driver.database[f"{self._name}.files"].delete_one({"_id": blob.blob_id})
+        # An earlier try may have stored a part of it.
+        database = self._database.handle
+        await database[f"{self._name}.chunks"].delete_many({"files_id": blob.blob_id})
+        await database[f"{self._name}.files"].delete_one({"_id": blob.blob_id})
         await self._bucket.upload_from_stream_with_id(
             blob.blob_id, metadata["use"], blob.data, metadata=metadata
         )
 
-    async def fetch(self, values: Iterable[object]) -> tuple[Read, set[str]]:
-        """A function that gives the bytes of these values, and the ids of the blobs that are not
-        there, whose it cannot give.
-        """
+    async def fetch(self, values: Iterable[object]) -> Fetched:
+        """Read the payloads of these values."""
         wanted = {blob_id for value in values if (blob_id := blob_of(value)) is not None}
         if not wanted:
-            return _read_inline, set()
+            return Fetched(_read_inline, set())
         found: dict[str, bytes] = {}
 
         async def fetch_one(blob_id: str) -> None:
@@ -100,20 +117,18 @@ class Blobs:
                 self._remember(blob_id, data)
 
         await side_by_side([partial(fetch_one, blob_id) for blob_id in wanted], at_a_time=AT_A_TIME)
-        return _reader(found), wanted - found.keys()
+        return Fetched(_reader(found), wanted - found.keys())
 
     async def _download(self, blob_id: str) -> bytes | None:
-        """The bytes of a blob, or None if it is not there as it was written: gone, half deleted, or
-        damaged.
-        """
-        files = await self._driver.find(f"{self._name}.files", {"_id": blob_id}, {"length": 1})
+        """Return the bytes of a blob, or None if it is missing, incomplete or damaged."""
+        files = await self._database.find(f"{self._name}.files", {"_id": blob_id}, {"length": 1})
         if not files:
             return None
-        chunks = await self._driver.find(
+        chunks = await self._database.find(
             f"{self._name}.chunks", {"files_id": blob_id}, {"n": 1, "data": 1}, sort=[("n", 1)]
         )
-        whole = [chunk.get("n") for chunk in chunks] == list(range(len(chunks)))
-        if not whole or not all(isinstance(chunk.get("data"), bytes) for chunk in chunks):
+        complete = [chunk.get("n") for chunk in chunks] == list(range(len(chunks)))
+        if not complete or not all(isinstance(chunk.get("data"), bytes) for chunk in chunks):
             return None
         data = b"".join(chunk["data"] for chunk in chunks)
         return data if len(data) == files[0].get("length") else None
@@ -136,7 +151,7 @@ class Blobs:
         await self.delete([blob.blob_id for batch in outgoing for blob in batch.blobs])
 
     async def replace(self, task_id: str, uses: Collection[str], *, below: int) -> None:
-        """Delete what older versions of a task's document pointed at for these uses."""
+        """Delete the blobs of older versions of a task's document for these uses."""
         await self.delete_where(
             {
                 "metadata.task_id": task_id,
@@ -146,33 +161,34 @@ class Blobs:
         )
 
     async def delete_where(self, where: Mapping[str, Any]) -> None:
-        if self._driver.has_blobs:
+        """Delete the blobs whose file matches."""
+        if self._database.has_blobs:
             found = await self._calls.patiently(
-                lambda: self._driver.find(f"{self._name}.files", where, {"_id": 1})
+                lambda: self._database.find(f"{self._name}.files", where, {"_id": 1})
             )
             await self.delete([document["_id"] for document in found])
 
     async def delete(self, blob_ids: Collection[str]) -> None:
+        """Delete blobs by their ids."""
         if not blob_ids:
             return
-        ids = list(blob_ids)
-        # Chunks last, as GridFS does: a reader finds a whole file or none.
+        ids = {"$in": list(blob_ids)}
+        # Chunks last, like GridFS: a reader finds a complete file or none.
+        database = self._database.handle
         await self._calls.patiently(
-            lambda: self._driver.database[f"{self._name}.files"].delete_many({"_id": {"$in": ids}})
+            lambda: database[f"{self._name}.files"].delete_many({"_id": ids})
         )
         await self._calls.patiently(
-            lambda: self._driver.database[f"{self._name}.chunks"].delete_many(
-                {"files_id": {"$in": ids}}
-            )
+            lambda: database[f"{self._name}.chunks"].delete_many({"files_id": ids})
         )
 
     async def uploaded_before(self, time: Any, *, after: Any, limit: int) -> list[Document]:
-        """Blobs of tasks by the time of their writing."""
-        if not self._driver.has_blobs:
+        """Return the files of blobs in the order of their upload."""
+        if not self._database.has_blobs:
             return []
         span = {"$lt": time} if after is None else {"$gte": after, "$lt": time}
         return await self._calls.patiently(
-            lambda: self._driver.find(
+            lambda: self._database.find(
                 f"{self._name}.files",
                 {"uploadDate": span},
                 {"uploadDate": 1, "metadata.task_id": 1},
@@ -184,7 +200,7 @@ class Blobs:
 
 def _read_inline(value: Value) -> bytes:
     if isinstance(value, dict):
-        raise TypeError("a value that is a document has to point at a blob")
+        raise TypeError("a value that is a document must point at a blob")
     return value.encode() if isinstance(value, str) else value
 
 

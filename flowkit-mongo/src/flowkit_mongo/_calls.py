@@ -1,10 +1,9 @@
-"""How operations are run: each bounded in time with its errors translated, and those that may be
-repeated, repeated.
+"""Calls of the driver: time limits, translation of errors and retries.
 
-All of it is asyncio's, as the drivers are. No operation runs in a scope of anyio: what that cancels
-it cancels at every turn of the loop until it is gone, and a second time is once too often for
-PyMongo. Where it waits for a server, the topology then keeps a lock that nobody holds, and no later
-operation finds a server again.
+This module uses asyncio, like the drivers. An operation must not run in a cancel scope of anyio,
+which cancels a task again at every turn of the event loop until it ends. PyMongo does not survive a
+second cancellation while it waits for a server: its topology stays locked, and no later operation
+finds a server.
 """
 
 import asyncio
@@ -25,7 +24,7 @@ T = TypeVar("T")
 Operation = Callable[[], Coroutine[Any, Any, object]]
 
 GRACE_SEC = 1.0
-"""Who was cancelled and has not ended after so long is cancelled again."""
+"""Time after which a cancelled operation that has not ended is cancelled again."""
 
 
 class Calls:
@@ -36,13 +35,19 @@ class Calls:
         self._retry_for = config.retry_for_sec
 
     async def once(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Run it. Where it fails with ``StoreUnavailable``, whether it was applied is unknown."""
+        """Run an operation.
+
+        Raises:
+            StoreUnavailable: its outcome is unknown.
+        """
         with translated():
             return await bounded(operation(), self._timeout)
 
     async def patiently(self, operation: Callable[[], Awaitable[T]]) -> T:
-        """Run it again while the server is out of reach, for a bounded time. Only for what may be
-        repeated.
+        """Run an operation that may be repeated; retry it for a while if MongoDB is unreachable.
+
+        Raises:
+            StoreUnavailable: MongoDB stayed unreachable.
         """
         try:
             return await self.once(operation)
@@ -50,7 +55,7 @@ class Calls:
             if not self._retry_for:
                 raise
             logger.warning(
-                "MongoDB is out of reach, trying again: %s", error, extra={"action": "store_retry"}
+                "MongoDB is unreachable, retrying: %s", error, extra={"action": "store_retry"}
             )
         again = tenacity.AsyncRetrying(
             stop=tenacity.stop_after_delay(self._retry_for),
@@ -62,23 +67,24 @@ class Calls:
 
 
 async def bounded(operation: Awaitable[T], timeout_sec: float) -> T:
-    """What it returns. It has ended when this ends, and however this is cancelled, it is cancelled
-    once.
+    """Return the result of an operation, which has ended when this ends.
+
+    If this is cancelled, even repeatedly, the operation is cancelled once.
 
     Raises:
-        TimeoutError: it took longer, and was cancelled.
+        TimeoutError: the operation took longer, and was cancelled.
     """
     (task,) = tasks = [asyncio.ensure_future(operation)]
-    in_time = await _ended(tasks, timeout_sec)
+    in_time = await _wait_or_cancel(tasks, timeout_sec)
     if not in_time and task.cancelled():
         raise TimeoutError(f"took longer than {timeout_sec:g} seconds")
     return task.result()
 
 
 async def side_by_side(operations: Iterable[Operation], *, at_a_time: int) -> None:
-    """Run these, so many at a time, and raise what one of them raised, as it is.
+    """Run operations, at most ``at_a_time`` together, and raise the error of one that failed.
 
-    Where one fails, those that have begun go on to their ends, and the others do not begin.
+    After a failure, the running operations complete and the others do not start.
     """
     waiting, failed = list(operations), list[Exception]()
     turns = iter(waiting)
@@ -96,18 +102,20 @@ async def side_by_side(operations: Iterable[Operation], *, at_a_time: int) -> No
         await run()
     elif waiting:
         tasks = [asyncio.ensure_future(run()) for _ in waiting[:at_a_time]]
-        await _ended(tasks, None)
+        await _wait_or_cancel(tasks, None)
         for task in tasks:
             task.result()
     if failed:
-        # Whoever waits for the server to come back and tries again meets the other errors then, if
-        # they last.
+        # A caller that retries after an outage will see the other errors then, if they persist.
         raise next((error for error in failed if isinstance(error, StoreUnavailable)), failed[0])
 
 
-async def _ended(tasks: Collection[asyncio.Future[Any]], timeout_sec: float | None) -> bool:
-    """Wait until these have ended, and say whether they have done so in time. Else, or where the
-    wait is cancelled, they are cancelled.
+async def _wait_or_cancel(
+    tasks: Collection[asyncio.Future[Any]], timeout_sec: float | None
+) -> bool:
+    """Wait until tasks have ended and return whether they ended in time.
+
+    After the timeout, or if the wait is cancelled, the tasks are cancelled.
     """
     running = set(tasks)
     try:
@@ -116,7 +124,7 @@ async def _ended(tasks: Collection[asyncio.Future[Any]], timeout_sec: float | No
         if late := {task for task in running if not task.done()}:
             await _cancel(late)
         for task in tasks:
-            # Asked for here, so that nobody complains that nobody asked.
+            # Retrieve the error, so that asyncio does not report it as never retrieved.
             if task.done() and not task.cancelled():
                 task.exception()
     return not running

@@ -1,4 +1,4 @@
-"""Waiting for tasks to change: one of those who wait looks for all of them."""
+"""Waiting for changes of tasks: one of the waiters queries the store for all of them."""
 
 import sys
 import time
@@ -7,13 +7,23 @@ from dataclasses import dataclass, field
 
 import anyio
 
-State = tuple[int, bool]
-"""The version of a task, and whether it has ended."""
-States = Callable[[Collection[str]], Awaitable[Mapping[str, State]]]
 
-GONE: State = (sys.maxsize, True)
+@dataclass(frozen=True, slots=True)
+class State:
+    """The part of a task that waiters compare."""
+
+    version: int
+    ended: bool
+
+
+States = Callable[[Collection[str]], Awaitable[Mapping[str, State]]]
+"""Reads the states of tasks, by id; tasks that do not exist are left out."""
+
+GONE = State(sys.maxsize, ended=True)
+"""State of a task that does not exist: all its waiters return."""
 REST = 3
-"""A look is followed by a pause of at least so many times its length."""
+"""The pause after a query is at least this multiple of its duration."""
+SLOWDOWN = 1.5
 
 
 @dataclass(slots=True, eq=False)
@@ -22,54 +32,58 @@ class _Waiter:
     version: int
     ended: bool
     woken: anyio.Event = field(default_factory=anyio.Event)
-    """Set when the task has changed, or when this waiter is to look for all."""
+    """Set when the task has changed, or when this waiter has to query for all."""
     done: bool = False
 
     def is_met_by(self, state: State) -> bool:
-        return state[0] > self.version and (state[1] or not self.ended)
+        return state.version > self.version and (state.ended or not self.ended)
 
 
 class Changes:
-    """Who waits for what. However many wait, there is one query at a time, at a pace that slows
-    down while nothing changes.
+    """Waiters for changes of tasks.
+
+    For any number of waiters, there is one query at a time. Its interval grows while nothing
+    changes.
     """
 
     def __init__(self, states: States, *, min_sec: float, max_sec: float) -> None:
         self._states = states
         self._min_sec, self._max_sec = min_sec, max_sec
         self._waiters: dict[str, dict[_Waiter, None]] = {}
-        """Those who wait, by the task, so that a change costs what its own waiters cost."""
+        """Waiters by task, so that a change costs only as much as its own waiters."""
         self._open: dict[_Waiter, None] = {}
-        """Those who have not been told yet, in the order in which they came."""
+        """Waiters that have not been notified yet, in the order of their arrival."""
         self._newcomers: dict[_Waiter, None] = {}
-        """Those whose tasks were not asked for yet."""
-        self._looking = False
+        """Waiters whose tasks have not been queried yet."""
+        self._querying = False
         self._fresh = anyio.Event()
+        """Set when a waiter arrives or is notified."""
         self._pause = min_sec
-        self._next_look = 0.0
+        self._next_query = 0.0
 
     async def wait(self, task_id: str, version: int, *, ended: bool = False) -> None:
-        """Return soon after the stored version is above ``version`` (and the task has ended, if
-        asked), or there is no such task.
+        """Return soon after the task's stored version is above ``version``, or the task is gone.
+
+        With ``ended``, wait until the task has also ended.
         """
         me = _Waiter(task_id, version, ended)
         self._add(me)
         try:
             while not me.done:
-                if self._looking:
+                if self._querying:
                     await me.woken.wait()
                     me.woken = anyio.Event()
                 else:
-                    await self._look_for_all(me)
+                    await self._query_for_all(me)
         finally:
             self._remove(me)
-            if not self._looking:
-                self._wake_heir()
+            if not self._querying:
+                self._wake_successor()
 
     def committed(self, states: Iterable[tuple[str, State]]) -> None:
-        """Tell those in this process who wait for a change that was made in it."""
+        """Notify the waiters in this process of commits of this process."""
         if self._open:
-            self._tell(states)
+            self._notify(states)
 
     def _add(self, waiter: _Waiter) -> None:
         self._waiters.setdefault(waiter.task_id, {})[waiter] = None
@@ -84,37 +98,38 @@ class Changes:
         self._open.pop(waiter, None)
         self._newcomers.pop(waiter, None)
 
-    async def _look_for_all(self, me: _Waiter) -> None:
-        self._looking = True
+    async def _query_for_all(self, me: _Waiter) -> None:
+        self._querying = True
         try:
             while not me.done:
                 self._fresh = anyio.Event()
-                await self._look()
+                await self._query()
                 if not me.done:
-                    # A newcomer is looked for at once: what it waits for may have happened already.
-                    with anyio.move_on_after(max(self._next_look - time.monotonic(), 0)):
+                    # Query for a newcomer at once: its change may already have happened.
+                    with anyio.move_on_after(max(self._next_query - time.monotonic(), 0)):
                         await self._fresh.wait()
         finally:
-            self._looking = False
+            self._querying = False
 
-    async def _look(self) -> None:
-        """Ask for everybody if it is time, else for the newcomers."""
+    async def _query(self) -> None:
+        """Query for all waiters if it is time, else for the newcomers."""
         began = time.monotonic()
-        everybody = began >= self._next_look
-        asked = list(self._open if everybody else self._newcomers)
+        for_all = began >= self._next_query
+        asked = list(self._open if for_all else self._newcomers)
         if not asked:
             return
         task_ids = {waiter.task_id for waiter in asked}
         found = await self._states(task_ids)
         for waiter in asked:
             self._newcomers.pop(waiter, None)
-        changed = self._tell((task_id, found.get(task_id, GONE)) for task_id in task_ids)
-        if everybody:
-            self._pause = self._min_sec if changed else min(self._pause * 1.5, self._max_sec)
+        changed = self._notify((task_id, found.get(task_id, GONE)) for task_id in task_ids)
+        if for_all:
+            self._pause = self._min_sec if changed else min(self._pause * SLOWDOWN, self._max_sec)
             ended = time.monotonic()
-            self._next_look = ended + max(self._pause, REST * (ended - began))
+            self._next_query = ended + max(self._pause, REST * (ended - began))
 
-    def _tell(self, states: Iterable[tuple[str, State]]) -> bool:
+    def _notify(self, states: Iterable[tuple[str, State]]) -> bool:
+        """Notify the waiters whose condition is met, and return whether there were any."""
         changed = [
             waiter
             for task_id, state in states
@@ -130,7 +145,7 @@ class Changes:
             self._fresh.set()
         return bool(changed)
 
-    def _wake_heir(self) -> None:
-        heir = next(iter(self._open), None)
-        if heir is not None:
-            heir.woken.set()
+    def _wake_successor(self) -> None:
+        successor = next(iter(self._open), None)
+        if successor is not None:
+            successor.woken.set()

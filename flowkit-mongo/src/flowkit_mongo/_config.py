@@ -1,6 +1,4 @@
-"""Settings of the store: ``options["mongo"]`` of a coordinator's, worker's or client's
-configuration.
-"""
+"""Configuration of the MongoDB store: the table ``options.mongo``."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -11,7 +9,7 @@ from flowkit.adapters import read_options
 
 
 class MongoConfig(BaseModel):
-    """How FlowKit uses MongoDB."""
+    """Settings of the MongoDB store."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -19,45 +17,47 @@ class MongoConfig(BaseModel):
         262_144, ge=1_024, le=1_000_000, description="Payloads above this go to GridFS."
     )
     blob_cache_bytes: int = Field(
-        33_554_432, ge=0, description="Blobs that were read are kept in memory up to this sum."
+        33_554_432, ge=0, description="Size of the cache of blobs in memory."
     )
     max_record_bytes: int = Field(
-        33_554_432, ge=1_024, description="Larger tasks and artifacts are refused."
+        33_554_432, ge=1_024, description="Largest size of a task, part or artifact."
     )
     retry_for_sec: float = Field(
         15.0,
         ge=0,
         description=(
-            "How long reads and repeatable writes are tried again while the server is away."
+            "Time for which reads and repeatable writes are retried while MongoDB is unreachable."
         ),
     )
     operation_timeout_sec: float = Field(
-        30.0, gt=0, description="A single operation that takes longer counts as not confirmed."
+        30.0,
+        gt=0,
+        description="Time limit of a single operation, after which it counts as unconfirmed.",
     )
     write_timeout_ms: int = Field(
-        10_000, ge=1, description="How long a write waits for the majority of a replica set."
+        10_000, ge=1, description="Time that a write waits for the majority of a replica set."
     )
     server_selection_timeout_ms: int = Field(
-        10_000, ge=1, description="How long an operation waits for a primary. Used with addresses."
+        10_000, ge=1, description="Time that an operation waits for a primary. Used with addresses."
     )
     connect_timeout_ms: int = Field(
-        5_000, ge=1, description="How long making a connection may take. Used with addresses."
+        5_000, ge=1, description="Time limit for opening a connection. Used with addresses."
     )
     max_pool_size: int = Field(
-        32, ge=1, description="Connections to a server. Used with addresses."
+        32, ge=1, description="Most connections to a server. Used with addresses."
     )
     change_poll_min_ms: int = Field(
-        10, ge=1, description="Pause between two looks for changes somebody waits for, at first."
+        10, ge=1, description="First interval of queries for changes while tasks are waited for."
     )
     change_poll_max_ms: int = Field(
-        250, ge=1, description="The same, when nothing has changed for a while."
+        250, ge=1, description="Largest interval of these queries, reached while nothing changes."
     )
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Self:
-        """Check the settings as they stand in a configuration.
+        """Read the table of settings of a configuration.
 
         Raises:
-            ConfigError: a field is unknown or ill-typed; the message names it.
+            ConfigError: fields are unknown or have the wrong type; the message names them.
         """
         return read_options(cls, options, "mongo")

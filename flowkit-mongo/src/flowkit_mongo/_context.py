@@ -1,4 +1,4 @@
-"""What the parts of a store share."""
+"""Context of a store: its database, limits and reads that all of its collections share."""
 
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from flowkit.errors import CorruptRecord, StoreUnavailable
+from flowkit.errors import CorruptRecord, RecordTooLarge, StoreUnavailable
 from flowkit_mongo._blobs import Blobs
 from flowkit_mongo._calls import Calls
 from flowkit_mongo._config import MongoConfig
+from flowkit_mongo._database import Database, Document
 from flowkit_mongo._document_schemas import SHAPES
 from flowkit_mongo._documents import Read, blob_of
-from flowkit_mongo._driver import Document, Driver, Kind
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -22,22 +22,35 @@ TRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A connected database, and how FlowKit uses it."""
+    """A connected database with FlowKit's namespace and configuration."""
 
-    driver: Driver
+    database: Database
     calls: Calls
     blobs: Blobs
     namespace: str
     config: MongoConfig
 
     def name(self, collection: str) -> str:
+        """Return the full name of a collection."""
         return f"{self.namespace}_{collection}"
 
+    def check_size(self, subject: str, size: int) -> None:
+        """Refuse a record that is above the configured limit.
+
+        Raises:
+            RecordTooLarge: it is.
+        """
+        limit = self.config.max_record_bytes
+        if size > limit:
+            raise RecordTooLarge(
+                f"{subject} has {size} bytes; the limit is {limit} (max_record_bytes)"
+            )
+
     async def server_time(self) -> float:
-        """Return the primary's clock; a mock has that of its process."""
-        if self.driver.kind is Kind.MOCK:
+        """Return the primary's clock; a mock has the clock of its process."""
+        if not self.database.driver.has_server:
             return time.time()
-        hello = await self.calls.patiently(lambda: self.driver.database.command("hello"))
+        hello = await self.calls.patiently(lambda: self.database.handle.command("hello"))
         at: datetime = hello["localTime"]
         return at.replace(tzinfo=UTC).timestamp()
 
@@ -46,16 +59,17 @@ class Context:
         collection: str,
         where: Mapping[str, Any],
         fields: Mapping[str, Any] | None = None,
-        **how: Any,
+        **options: Any,
     ) -> list[Document]:
-        """Matching documents of a collection."""
+        """Return the matching documents of a collection."""
         return await self.calls.patiently(
-            lambda: self.driver.find(self.name(collection), where, fields, **how)
+            lambda: self.database.find(self.name(collection), where, fields, **options)
         )
 
     async def delete(self, collection: str, where: Mapping[str, Any]) -> int:
+        """Delete the matching documents and return their number."""
         result = await self.calls.patiently(
-            lambda: self.driver.database[self.name(collection)].delete_many(where)
+            lambda: self.database.handle[self.name(collection)].delete_many(where)
         )
         return int(result.deleted_count)
 
@@ -67,54 +81,56 @@ class Context:
         values: Callable[[Document], Sequence[object]],
         decode: Callable[[Document, Read], T],
         unreadable: Callable[[Document, str], T],
-        **how: Any,
+        **options: Any,
     ) -> list[T]:
-        """Matching documents with the blobs they point at, each as of one moment.
+        """Return matching documents with their blobs, each as of one moment.
 
-        A document that cannot be decoded is what ``unreadable`` makes of it and of the reason, so
-        that it hides no other.
+        ``unreadable`` makes a result of a document that cannot be decoded and of the reason, so
+        that it does not hide other documents.
 
         Raises:
-            StoreUnavailable: with every look, another blob was replaced before it could be read.
+            StoreUnavailable: at each try, a blob was replaced before it could be read.
         """
         shape = SHAPES[collection]
         missed: set[str] = set()
         for _ in range(TRIES):
-            documents = await self.find(collection, where, **how)
+            documents = await self.find(collection, where, **options)
             faults = [shape.fault(document) for document in documents]
-            readable = [
-                document for document, fault in zip(documents, faults, strict=True) if fault is None
-            ]
-            read, missing = await self.blobs.fetch(
-                value for document in readable for value in values(document)
+            fetched = await self.blobs.fetch(
+                value
+                for document, fault in zip(documents, faults, strict=True)
+                if fault is None
+                for value in values(document)
             )
-            # A blob that is missing was deleted when its document changed, unless the document,
-            # read again, still points at it.
-            if missing <= missed:
+            # A blob is missing because its document has changed, unless the document, read again,
+            # still points at it.
+            if fetched.missing <= missed:
                 break
-            missed = missing
+            missed = fetched.missing
         else:
             raise StoreUnavailable(
                 f"documents of {self.name(collection)} change faster than they can be read"
             )
         found = []
         for document, fault in zip(documents, faults, strict=True):
-            if fault is None and missing:
-                fault = _missing_fault(document, values(document), missing)
-            found.append(decode(document, read) if fault is None else unreadable(document, fault))
+            if fault is None and fetched.missing:
+                fault = _missing_blob(document, values(document), fetched.missing)
+            found.append(
+                decode(document, fetched.read) if fault is None else unreadable(document, fault)
+            )
         return found
 
 
 def corrupt(document: Document, fault: str) -> CorruptRecord:
-    """The error of a document that cannot be decoded, for a read that is about its task alone."""
+    """Return the error of a document that cannot be decoded, for reads of its task alone."""
     return CorruptRecord(f"the record {document['_id']!r:.200} cannot be read: {fault}")
 
 
 def sound(found: Sequence[T | CorruptRecord]) -> list[T]:
-    """The records before the first that cannot be decoded.
+    """Return the records before the first that cannot be decoded.
 
     Raises:
-        CorruptRecord: the first is one that cannot be.
+        CorruptRecord: the first record cannot be decoded.
     """
     before: list[T] = []
     for item in found:
@@ -126,26 +142,23 @@ def sound(found: Sequence[T | CorruptRecord]) -> list[T]:
     return before
 
 
-def _missing_fault(
+def _missing_blob(
     document: Document, values: Sequence[object], missing: Collection[str]
 ) -> str | None:
+    """Return the fault of a document that points at a missing blob."""
     blob_id = next((blob_id for value in values if (blob_id := blob_of(value)) in missing), None)
+    if blob_id is None:
+        return None
     return (
-        None
-        if blob_id is None
-        else (
-            f"document {document['_id']!r:.200} points at blob {blob_id!r}, which does not exist or"
-            " is damaged"
-        )
+        f"document {document['_id']!r:.200} points at blob {blob_id!r}, which does not exist or is"
+        " damaged"
     )
 
 
 async def none_missed(
     keys: Collection[K], read: Callable[..., Awaitable[dict[K, T]]]
 ) -> dict[K, T]:
-    """What ``read(keys)`` finds, and of what it does not find, what ``read(keys, latest=True)``
-    does.
-    """
+    """Return what ``read`` finds, after a second read with ``latest`` for keys it does not find."""
     found = await read(keys)
     if missing := [key for key in keys if key not in found]:
         found |= await read(missing, latest=True)

@@ -1,71 +1,67 @@
-"""Search for damaged records: documents that do not fit their shape, and files without their
-chunks.
-"""
+"""Search for damaged records: documents with the wrong shape, and files with missing chunks."""
 
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pymongo.errors import ExecutionTimeout
 
 from flowkit.protocols import DamagedRecord
 from flowkit_mongo._context import Context
+from flowkit_mongo._database import ANYTHING, Document
 from flowkit_mongo._document_schemas import SHAPES
-from flowkit_mongo._driver import ANYTHING, Document
 
 SEARCH_SEC = 5.0
-"""How long a search may take. The server reads every document for it."""
+"""Time limit of a search, for which the server reads every document."""
 FILES, CHUNKS = "blobs.files", "blobs.chunks"
 LONGEST_ID = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """The result of a search."""
+
+    records: list[DamagedRecord]
+    in_time: bool
+    """False if the time limit ended the search before all documents were read."""
 
 
 class _TimeIsUp(Exception):
     """The search took too long."""
 
 
-async def damaged_records(context: Context, *, limit: int) -> tuple[list[DamagedRecord], bool]:
-    """Up to ``limit`` damaged records, and whether everything was looked at in time."""
+async def damaged_records(context: Context, *, limit: int) -> Search:
+    """Search for up to ``limit`` damaged records."""
     found: list[DamagedRecord] = []
     deadline = time.monotonic() + SEARCH_SEC
-    if not context.driver.has_blobs:  # a mock, which knows neither of the conditions
-        return found, True
+    if not context.database.driver.has_server:  # a mock supports none of the conditions
+        return Search(found, in_time=True)
     try:
-        async for collection, document, fault in _damaged(context, limit, deadline):
-            found.append(
-                DamagedRecord(
-                    context.name(collection),
-                    _text(document.get("_id")),
-                    fault,
-                    _task_of(collection, document),
-                )
-            )
+        async for record in _damaged(context, limit, deadline):
+            found.append(record)
             if len(found) == limit:
                 break
     except _TimeIsUp:
-        return found, False
-    return found, True
+        return Search(found, in_time=False)
+    return Search(found, in_time=True)
 
 
-async def _damaged(
-    context: Context, limit: int, deadline: float
-) -> AsyncIterator[tuple[str, Document, str]]:
+async def _damaged(context: Context, limit: int, deadline: float) -> AsyncIterator[DamagedRecord]:
     for collection, shape in SHAPES.items():
-        unfitting = {"$nor": [{"$jsonSchema": shape.schema}]}
+        wrong_shape = {"$nor": [{"$jsonSchema": shape.schema}]}
         for document in await _run(
             context,
             deadline,
             "find",
             collection,
-            filter=unfitting,
+            filter=wrong_shape,
             limit=limit,
             batchSize=limit,
             singleBatch=True,
         ):
-            yield (
-                collection,
-                document,
-                shape.fault(document) or "its document is not one that FlowKit wrote",
-            )
+            fault = shape.fault(document) or "its document is not one that FlowKit wrote"
+            yield _record(context, collection, document, fault)
     for document in await _run(
         context,
         deadline,
@@ -74,11 +70,17 @@ async def _damaged(
         pipeline=_incomplete(context, limit),
         cursor={"batchSize": limit},
     ):
-        yield FILES, document, f"it has {document['found']} of {document['wanted']:g} chunks"
+        fault = f"it has {document['found']} of {document['wanted']:g} chunks"
+        yield _record(context, FILES, document, fault)
+
+
+def _record(context: Context, collection: str, document: Document, fault: str) -> DamagedRecord:
+    record_id = _text(document.get("_id"))
+    return DamagedRecord(context.name(collection), record_id, fault, _task_of(collection, document))
 
 
 def _incomplete(context: Context, limit: int) -> Sequence[Mapping[str, Any]]:
-    """Files that have fewer chunks, or more, than their length says."""
+    """Return the pipeline that finds files whose number of chunks does not fit their length."""
     chunks = {
         "from": context.name(CHUNKS),
         "let": {"id": "$_id"},
@@ -99,13 +101,13 @@ def _incomplete(context: Context, limit: int) -> Sequence[Mapping[str, Any]]:
 async def _run(
     context: Context, deadline: float, command: str, collection: str, **options: Any
 ) -> list[Document]:
-    """The documents that a command finds, before the deadline."""
+    """Return the documents that a command finds before the deadline."""
     left = max(round((deadline - time.monotonic()) * 1000), 1)
     order = {command: context.name(collection), **options, "maxTimeMS": left}
 
     async def ask() -> list[Document]:
         try:
-            answer = await context.driver.database.command(order, codec_options=ANYTHING)
+            answer = await context.database.handle.command(order, codec_options=ANYTHING)
         except ExecutionTimeout:
             raise _TimeIsUp from None
         found: list[Document] = answer["cursor"]["firstBatch"]
@@ -115,7 +117,7 @@ async def _run(
 
 
 def _task_of(collection: str, document: Document) -> str | None:
-    """The task that a record belongs to, where it says so."""
+    """Return the task that a record belongs to, if it names one."""
     place = {
         "tasks": document,
         "archive": document.get("_id"),

@@ -1,17 +1,16 @@
-"""What ``flowkit doctor`` shows of the store."""
+"""Checks of ``flowkit doctor``: the server, the rights, the indexes and the documents."""
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from datetime import UTC
 from typing import Any
 
 from flowkit.errors import FlowKitError
-from flowkit.protocols import CheckResult, DamagedRecord
+from flowkit.protocols import CheckResult
 from flowkit_mongo import _rights as rights
 from flowkit_mongo._context import Context
-from flowkit_mongo._damaged_records import SEARCH_SEC, damaged_records
+from flowkit_mongo._damaged_records import SEARCH_SEC, Search, damaged_records
 from flowkit_mongo._document_schemas import SCHEMA_VERSION, TEXT_ID
-from flowkit_mongo._driver import Kind
 from flowkit_mongo._indexes import missing_indexes
 
 OLDEST_SERVER = (4, 4)
@@ -22,29 +21,27 @@ MOST_SHOWN = 5
 
 
 async def diagnose(context: Context) -> list[CheckResult]:
-    """Look at the server, its clock, the rights, the indexes and the documents' version. Raises
-    nothing.
-    """
+    """Check the server and the database; faults and errors are in the results."""
     results = []
     try:
         async for result in _results(context):
             results.append(result)
     except FlowKitError as error:
         remedy = (
-            "See that the server runs, the address is right, and the user has the rights which the"
-            " how-to on deployment names."
+            "Check that the server runs, the address is right, and the user has the rights that the"
+            " how-to on deployment lists."
         )
         results.append(CheckResult("mongodb", ok=False, detail=str(error), remedy=remedy))
     return results
 
 
 async def _results(context: Context) -> AsyncIterator[CheckResult]:
-    if context.driver.kind is Kind.MOCK:
+    if not context.database.driver.has_server:
         yield CheckResult(
-            "mongodb", ok=True, detail="mongomock-motor: data are lost with the process"
+            "mongodb", ok=True, detail="mongomock-motor: data are lost when the process ends"
         )
         return
-    database, calls = context.driver.database, context.calls
+    database, calls = context.database.handle, context.calls
     info = await calls.patiently(lambda: database.command("buildInfo"))
     yield _version(info)
     hello = await calls.patiently(lambda: database.command("hello"))
@@ -54,23 +51,25 @@ async def _results(context: Context) -> AsyncIterator[CheckResult]:
         lambda: database.command({"connectionStatus": 1, "showPrivileges": True})
     )
     yield _rights(status["authInfo"], context)
-    missing = [
-        f"{index.collection}.{index.name}"
-        for index in await calls.patiently(
-            lambda: missing_indexes(context.driver, context.namespace)
-        )
-    ]
-    yield CheckResult(
-        "mongodb indexes",
-        ok=not missing,
-        detail=f"missing: {', '.join(missing)}" if missing else "all there",
-        remedy="Start a coordinator once with the right to create indexes." if missing else "",
-    )
-    newer = await context.find(
+    yield await _indexes(context)
+    newest = await context.find(
         "tasks", {"_id": TEXT_ID}, {"schema_version": 1}, sort=[("_id", -1)], limit=1
     )
-    yield _schema(newer)
-    yield _records(*await damaged_records(context, limit=MOST_DAMAGED))
+    yield _schema(newest)
+    yield _records(await damaged_records(context, limit=MOST_DAMAGED))
+
+
+async def _indexes(context: Context) -> CheckResult:
+    found = await context.calls.patiently(
+        lambda: missing_indexes(context.database, context.namespace)
+    )
+    missing = [f"{index.collection}.{index.name}" for index in found]
+    return CheckResult(
+        "mongodb indexes",
+        ok=not missing,
+        detail=f"missing: {', '.join(missing)}" if missing else "all exist",
+        remedy="Start a coordinator once with the right to create indexes." if missing else "",
+    )
 
 
 def _version(info: dict[str, Any]) -> CheckResult:
@@ -79,7 +78,7 @@ def _version(info: dict[str, Any]) -> CheckResult:
         "mongodb version",
         ok=ok,
         detail=info["version"],
-        remedy="" if ok else "MongoDB 4.4 or later is needed.",
+        remedy="" if ok else "Use MongoDB 4.4 or later.",
     )
 
 
@@ -90,19 +89,19 @@ def _rights(known: dict[str, Any], context: Context) -> CheckResult:
     granted = known["authenticatedUserPrivileges"]
     missing = list(
         rights.missing(
-            ROLE, granted, database=context.driver.database.name, namespace=context.namespace
+            ROLE, granted, database=context.database.handle.name, namespace=context.namespace
         )
     )
     if not missing:
         return CheckResult(
-            "mongodb rights", ok=True, detail=f"user {user!r} has those of a coordinator"
+            "mongodb rights", ok=True, detail=f"user {user!r} has the rights of a coordinator"
         )
     shown = ", ".join(missing[:MOST_SHOWN]) + (
         f" and {len(missing) - MOST_SHOWN} more" if len(missing) > MOST_SHOWN else ""
     )
     remedy = (
-        f"Grant the role {ROLE} of the how-to on deployment. A worker needs less: look with the"
-        " user of a coordinator."
+        f"Grant the role {ROLE} of the how-to on deployment. A worker needs fewer rights: run this"
+        " check with the user of a coordinator."
     )
     return CheckResult(
         "mongodb rights", ok=False, detail=f"user {user!r} lacks {shown}", remedy=remedy
@@ -125,8 +124,8 @@ def _clock_offset(hello: dict[str, Any], now: float) -> CheckResult:
     return CheckResult(
         "mongodb clock",
         ok=ok,
-        detail=f"{offset:+.3f} s from here",
-        remedy="" if ok else "Let NTP set both clocks. FlowKit uses that of MongoDB.",
+        detail=f"{offset:+.3f} s compared with this machine",
+        remedy="" if ok else "Synchronize both clocks by NTP. FlowKit uses the clock of MongoDB.",
     )
 
 
@@ -140,25 +139,25 @@ def _schema(found: list[dict[str, Any]]) -> CheckResult:
         "mongodb schema",
         ok=ok,
         detail=f"version {version}",
-        remedy="" if ok else "Upgrade: a later FlowKit wrote it.",
+        remedy="" if ok else "Upgrade FlowKit: a later version wrote these documents.",
     )
 
 
-def _records(found: Sequence[DamagedRecord], complete: bool) -> CheckResult:
+def _records(search: Search) -> CheckResult:
+    found = search.records
     if not found:
-        return CheckResult(
-            "mongodb records",
-            True,
+        detail = (
             "none is damaged"
-            if complete
-            else f"none found damaged in {SEARCH_SEC:g} s, not all seen",
+            if search.in_time
+            else f"none of those that were read in {SEARCH_SEC:g} s is damaged"
         )
+        return CheckResult("mongodb records", True, detail)
     shown = "; ".join(
         f"{record.place} {record.record_id!r}: {record.fault}" for record in found[:MOST_SHOWN]
     )
     more = f"; and {len(found) - MOST_SHOWN} more" if len(found) > MOST_SHOWN else ""
     remedy = (
-        "Restore these documents from a backup, or delete them. `flowkit dlq ls` lists them."
-        " Everything else goes on."
+        "Restore these documents from a backup, or delete them. `flowkit dlq ls` lists them. They"
+        " do not affect other records."
     )
     return CheckResult("mongodb records", False, f"{len(found)} damaged: {shown}{more}", remedy)

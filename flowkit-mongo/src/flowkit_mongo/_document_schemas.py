@@ -1,8 +1,8 @@
-"""What each field of a document may hold: one table, from which documents are checked here and
-damaged ones are found by the server.
+"""Shapes of the documents: the allowed values of each field, in one table.
 
-A document that does not fit was changed by somebody else, or is damaged. It is put aside by itself:
-what is read or written with it goes on. Fields that are in no table are let be.
+FlowKit checks documents by this table, and the server searches for damaged ones by it. A document
+with the wrong shape was changed by another program, or is damaged. It does not affect the documents
+that are read or written with it. Fields that are not in the table are ignored.
 """
 
 import re
@@ -18,7 +18,7 @@ from flowkit.protocols import LETTER_KINDS
 
 SCHEMA_VERSION = 1
 LARGEST_COUNT = 2**53
-"""A count above this is none of ours, and one more could not be added to it for long."""
+"""A larger count is damaged: FlowKit never reaches it, and adding to it would lose precision."""
 PART_NAME = re.compile(r"[a-z][a-z0-9]*", re.ASCII)
 
 Schema = Mapping[str, Any]
@@ -26,7 +26,7 @@ Schema = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A kind of value: in words, as a check of what was read, and as MongoDB's JSON Schema."""
+    """A kind of value: in words, as a check in Python, and as MongoDB's JSON Schema."""
 
     words: str
     fits: Callable[[Any], bool]
@@ -34,9 +34,7 @@ class Form:
 
 
 def _is_text(value: Any) -> bool:
-    """Whether this is a string of valid Unicode: what is not UTF-8 is read with lone surrogates in
-    it.
-    """
+    """Return whether this is valid Unicode; bytes that are not UTF-8 are read as surrogates."""
     if not isinstance(value, str):
         return False
     if value.isascii():
@@ -59,6 +57,8 @@ def _is_value(value: Any) -> bool:
 
 
 def whole(first: int, last: int = LARGEST_COUNT) -> Form:
+    """Return the form of a whole number in a range."""
+
     def fits(value: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool) and first <= value <= last
 
@@ -70,6 +70,7 @@ def whole(first: int, last: int = LARGEST_COUNT) -> Form:
 
 
 def either(one: Form, other: Form) -> Form:
+    """Return the form of a value that has one of two forms."""
     return Form(
         f"{one.words}, or {other.words}",
         lambda value: one.fits(value) or other.fits(value),
@@ -78,6 +79,7 @@ def either(one: Form, other: Form) -> Form:
 
 
 def many(item: Form) -> Form:
+    """Return the form of a list."""
     return Form(
         f"a list, each item {item.words}",
         lambda value: isinstance(value, list) and all(map(item.fits, value)),
@@ -86,7 +88,7 @@ def many(item: Form) -> Form:
 
 
 def fields(required: Mapping[str, Form]) -> Form:
-    """An object that has these fields."""
+    """Return the form of an object with these fields."""
     return Form(
         f"an object with {', '.join(required)}",
         lambda value: (
@@ -142,7 +144,7 @@ KIND = Form(
 )
 COUNT, INDEX, INTEGER = whole(0), whole(1), whole(-(2**63), 2**63 - 1)
 GENERATION = whole(-1)
-"""-1 is the generation of claims, which are kept beside artifacts."""
+"""Generation -1 is that of claims, which are stored like artifacts."""
 TEXT_PAIRS = many(fields({"k": TEXT, "v": TEXT}))
 HEADERS = many(fields({"k": either(TEXT, BINARY), "v": BINARY}))
 OWN_VERSION = whole(1, SCHEMA_VERSION)
@@ -150,15 +152,13 @@ OWN_VERSION = whole(1, SCHEMA_VERSION)
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The fields of a collection's documents. Those that are ``optional`` may be missing; null is
-    no value of theirs.
-    """
+    """The fields of a collection's documents; ``optional`` ones may be missing, but not null."""
 
     required: Mapping[str, Form]
     optional: Mapping[str, Form]
 
     def fault(self, document: Mapping[str, Any]) -> str | None:
-        """What is wrong with a document, or None."""
+        """Return the fault of a document, or None."""
         version = document.get("schema_version", SCHEMA_VERSION)
         if not OWN_VERSION.fits(version):
             return (
@@ -176,7 +176,7 @@ class Shape:
         return None
 
     def fitting(self, document: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields of a document that are as they should be."""
+        """Return the undamaged fields of a document."""
         forms = {**self.required, **self.optional}
         return {
             name: value
@@ -186,7 +186,7 @@ class Shape:
 
     @property
     def schema(self) -> Schema:
-        """The same for the server."""
+        """The shape as MongoDB's JSON Schema."""
         both = {**self.required, **self.optional}
         return {
             "required": list(self.required),
@@ -195,14 +195,14 @@ class Shape:
 
 
 def _unfitting(name: str, form: Form, value: Any) -> str:
-    # Not the value itself: it may be a user's.
+    # The text does not contain the value itself, which may be a user's.
     return (
-        f"its document is not one that FlowKit wrote: field {name!r} is {form.words}, and holds"
-        f" {type(value).__name__}{_of(value)}"
+        f"its document is not one that FlowKit wrote: field {name!r} must be {form.words}, but is"
+        f" {type(value).__name__}{_detail(value)}"
     )
 
 
-def _of(value: Any) -> str:
+def _detail(value: Any) -> str:
     if isinstance(value, dict):
         wrong = [str(name) for name, item in value.items() if not _is_value(item)]
         return f" (wrong: {', '.join(wrong)[:100]})" if wrong else ""
@@ -210,7 +210,7 @@ def _of(value: Any) -> str:
 
 
 TEXT_ID = {"$gte": ""}
-"""Ids that are text, as a condition: the server compares values of one type only."""
+"""Condition of ids that are text: the server compares only values of the same type."""
 
 _VERSIONED = {"schema_version": OWN_VERSION}
 

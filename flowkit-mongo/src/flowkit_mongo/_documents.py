@@ -1,39 +1,46 @@
-"""The shapes of the documents, and how they become the protocol's values and back.
+"""Documents of each collection, and their conversion from and to the protocol's records.
 
-Operators may read them; only FlowKit writes them. Every document has ``schema_version``. Times are
-seconds since 1970 as doubles. A *value* is a string (bytes that are UTF-8, which all of FlowKit's
-own JSON is), binary data, or ``{"blob": ID}`` where it was too large and lies in the GridFS bucket
+Operators may read the documents; only FlowKit writes them. Every document has ``schema_version``.
+Times are seconds since 1970 as doubles. A *value* is text (bytes that are UTF-8, as all of
+FlowKit's own JSON is), binary data, or ``{"blob": ID}`` for a large payload in the GridFS bucket
 ``{namespace}_blobs``.
 
-``{namespace}_tasks``: one document a task, with what is in flight::
+``{namespace}_tasks``: one document for each task, with its current state::
 
     {_id: TASK, schema_version: 1, version: 7, op_id: "…", status: "running", created_at: 1.7e9,
-    spec: VALUE, parts: {n12: VALUE, …}}
+     spec: VALUE, parts: {n12: VALUE, …}}
 
-and, where there is one, ``pipeline``, ``labels: [{k, v}, …]``, ``idempotency_key``, ``wake_at``
-(when to look at it), ``finished_at``, and ``recent`` (marks of the last bulk commits, by which a
-writer tells whether its own was applied).
+Optional fields are ``pipeline``, ``labels: [{k, v}, …]``, ``idempotency_key``, ``wake_at`` (the
+time of the next wake-up), ``finished_at``, and ``recent`` (marks of the last bulk commits, by which
+a writer finds out whether its own commit was applied).
 
-``{namespace}_archive``: parts that no longer change: ``{_id: {task: TASK, name: NAME},
-schema_version, rank, data: VALUE}``.
+``{namespace}_archive``: one document for each part that no longer changes::
 
-``{namespace}_artifacts``: ``{_id: '["TASK","NODE",0,"UID"]', schema_version, task_id, node_id,
-generation, uid, position, partial,
-meta: VALUE or null, metrics: VALUE, created_at, order, put}``. ``order`` sorts those of one time;
-    ``put`` marks the call that stored it.
+    {_id: {task: TASK, name: NAME}, schema_version, rank, data: VALUE}
 
-``{namespace}_workers``: ``{_id: WORKER, schema_version, roles: […], beat, started_at, info: [{k,
-v}, …], renewed_at}``.
+``{namespace}_artifacts``: one document for each artifact::
 
-``{namespace}_dead_letters``: ``{_id: LETTER, schema_version, at, kind, reason_code, error, data:
-VALUE}`` and, where there are such, ``task_id``, ``node_id``, ``uid``, ``size`` (of the data before
-it was cut), ``generation`` and ``attempt`` of a batch, and of a message ``topic``, ``key``,
-``partition``, ``position`` and ``headers: [{k, v: BINARY}, …]``.
+    {_id: '["TASK","NODE",0,"UID"]', schema_version, task_id, node_id, generation, uid, position,
+     partial, meta: VALUE or null, metrics: VALUE, created_at, order, put}
 
-``{namespace}_purged``: ``{_id: TASK, at: DATE}`` for tasks that were deleted shortly ago, until
-what arrived late for them is deleted too.
+``order`` sorts artifacts of the same time; ``put`` marks the call that stored the artifact.
 
-What users name (nodes, labels, keys) stands in values only, never in the name of a field.
+``{namespace}_workers``: one document for each session of a worker::
+
+    {_id: WORKER, schema_version, roles: […], beat, started_at, info: [{k, v}, …], renewed_at}
+
+``{namespace}_dead_letters``: one document for each dead letter::
+
+    {_id: LETTER, schema_version, at, kind, reason_code, error, data: VALUE}
+
+Optional fields are ``task_id``, ``node_id``, ``uid``, ``size`` (of the data before it was cut); for
+a batch ``generation`` and ``attempt``; for a message ``topic``, ``key``, ``partition``,
+``position`` and ``headers: [{k, v: BINARY}, …]``.
+
+``{namespace}_purged``: ``{_id: TASK, at: DATE}`` for each recently deleted task, until records that
+arrived late for it are deleted too.
+
+Names that users choose (of nodes, labels, keys) are in values only, never in the name of a field.
 """
 
 import hashlib
@@ -45,18 +52,17 @@ from flowkit.protocols import (
     ArchivedPart,
     ArtifactRecord,
     Commit,
-    DeadLetter,
     Stream,
     TaskHeader,
     TaskRecord,
-    WorkerSession,
 )
+from flowkit_mongo._database import Change, Document
 from flowkit_mongo._document_schemas import LARGEST_COUNT, PART_NAME, SCHEMA_VERSION, SHAPES
-from flowkit_mongo._driver import Change, Document
 
 RECENT = 8
-"""So many bulk commits of one task can pass before a writer can no longer tell whether its own was
-among them.
+"""Number of bulk commits whose marks a task keeps.
+
+After that many further commits, a writer can no longer find out whether its own was applied.
 """
 
 LONGEST_KEY = 600
@@ -64,12 +70,13 @@ LONGEST_FAULT = 300
 
 Value = str | bytes | Document
 Write = Callable[[str, bytes], Value]
-"""Makes a value of bytes; the string says what they are used for."""
+"""Returns the value for bytes; the string names their use."""
 Read = Callable[[Value], bytes]
+"""Returns the bytes of a value."""
 
 
 def inline(data: bytes) -> Value:
-    """A value that is not a blob."""
+    """Return the value that holds these bytes itself."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -77,22 +84,24 @@ def inline(data: bytes) -> Value:
 
 
 def blob_of(value: object) -> str | None:
-    """The id of the blob that a value points at."""
+    """Return the id of the blob that a value points at, or None."""
     blob_id = value.get("blob") if isinstance(value, dict) else None
     return blob_id if isinstance(blob_id, str) else None
 
 
 def pairs(mapping: Mapping[str, str]) -> list[Document]:
+    """Return a mapping as a list of pairs, which keeps users' names out of field names."""
     return [{"k": key, "v": value} for key, value in mapping.items()]
 
 
 def mapping(found: Collection[Mapping[str, str]]) -> dict[str, str]:
+    """Return the mapping of a list of pairs."""
     return {pair["k"]: pair["v"] for pair in found}
 
 
 def _part(name: str) -> str:
     if not PART_NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is not the name of a part")
+        raise ValueError(f"invalid name of a part {name!r}; it must match {PART_NAME.pattern}")
     return name
 
 
@@ -122,7 +131,7 @@ def task_document(record: TaskRecord, write: Write) -> Document:
 
 
 def task_record(document: Document, read: Read) -> TaskRecord:
-    """A task, of a document whose shape was checked."""
+    """Return the task of a document whose shape was checked."""
     return TaskRecord(
         _task_header(document),
         read(document["spec"]),
@@ -133,8 +142,9 @@ def task_record(document: Document, read: Read) -> TaskRecord:
 
 
 def unreadable_task(document: Document, fault: str) -> TaskRecord:
-    """A task with a ``fault``, and of its header what fits, so that it harms no other that is read
-    with it.
+    """Return a task with its ``fault`` and its undamaged header fields.
+
+    So a damaged task does not fail a read of several tasks.
     """
     fitting = SHAPES["tasks"].fitting(document)
     header = _task_header(
@@ -164,7 +174,7 @@ def _task_header(document: Document) -> TaskHeader:
 
 
 def commit_change(commit: Commit, write: Write, *, mark: str | None) -> Change:
-    """The compare-and-set of a commit. ``mark`` is remembered in the document for a while."""
+    """Return the compare-and-set of a commit; the document keeps its ``mark`` for a while."""
     put: Document = {"op_id": commit.op_id, "status": commit.status}
     gone = [f"parts.{_part(name)}" for name in commit.drop if name not in commit.put]
     for name, time in (("wake_at", commit.wake_at), ("finished_at", commit.finished_at)):
@@ -191,8 +201,9 @@ def archive_id(task_id: str, name: Any) -> Document:
 
 
 def archive_change(task_id: str, part: ArchivedPart, value: Value) -> Change:
-    """Replace a part of a lower rank, or of none. Where the stored rank is as high, the upsert
-    finds its key taken and changes nothing.
+    """Return the change that stores a part unless the stored one has the same or a higher rank.
+
+    In that case, the upsert finds its key taken and has no effect.
     """
     where = {
         "_id": archive_id(task_id, part.name),
@@ -213,7 +224,7 @@ def stream_fields(stream: Stream) -> Document:
 
 
 def artifact_id(stream: Stream, uid: str) -> str:
-    """Different for different artifacts, whatever characters are in their names; hashed if long."""
+    """Return the id of an artifact, unique for any characters in its names; long ids are hashed."""
     key = json.dumps(
         [stream.task_id, stream.node_id, stream.generation, uid],
         ensure_ascii=False,
@@ -223,7 +234,7 @@ def artifact_id(stream: Stream, uid: str) -> str:
 
 
 def artifact_document(record: ArtifactRecord, write: Write, *, mark: str) -> Document:
-    """The document but for its place in the stream, which :func:`placed` adds."""
+    """Return the document without its position in the stream, which :func:`placed` adds."""
     return {
         "_id": artifact_id(record.stream, record.uid),
         "schema_version": SCHEMA_VERSION,
@@ -238,6 +249,7 @@ def artifact_document(record: ArtifactRecord, write: Write, *, mark: str) -> Doc
 
 
 def placed(document: Document, position: int) -> Document:
+    """Return the document of an artifact with its position."""
     order = f"{position:012d}/{document['node_id']}/{document['generation']}"
     return {**document, "position": position, "order": order}
 
@@ -252,118 +264,3 @@ def artifact_record(document: Document, read: Read) -> ArtifactRecord:
         created_at=document["created_at"],
         position=document["position"],
     )
-
-
-# ---------------------------------------------------------------- workers and dead letters
-
-
-def session_change(session: WorkerSession) -> Change:
-    put = {
-        "schema_version": SCHEMA_VERSION,
-        "roles": list(session.roles),
-        "beat": session.beat,
-        "started_at": session.started_at,
-        "info": pairs(session.info),
-    }
-    # The server's clock, for it is the server that forgets silent sessions.
-    return Change(
-        {"_id": session.worker_id}, {"$set": put, "$currentDate": {"renewed_at": True}}, upsert=True
-    )
-
-
-def session(document: Document) -> WorkerSession:
-    return WorkerSession(
-        document["_id"],
-        tuple(document["roles"]),
-        document["beat"],
-        document["started_at"],
-        mapping(document["info"]),
-    )
-
-
-def letter_document(letter: DeadLetter, write: Write) -> Document:
-    optional = {
-        "task_id": letter.task_id,
-        "node_id": letter.node_id,
-        "uid": letter.uid,
-        "size": letter.size or None,
-        "generation": letter.generation or None,
-        "attempt": letter.attempt or None,
-        "topic": letter.topic,
-        "key": _storable(letter.key) if letter.key else None,
-        "partition": letter.partition,
-        "position": letter.position,
-        "headers": [{"k": _storable(name), "v": value} for name, value in letter.headers.items()]
-        or None,
-    }
-    return {
-        "_id": letter.letter_id,
-        "schema_version": SCHEMA_VERSION,
-        "at": letter.at,
-        "kind": letter.kind,
-        "reason_code": letter.reason_code,
-        "error": letter.error,
-        **{name: value for name, value in optional.items() if value is not None},
-        "data": write("letter", letter.data),
-    }
-
-
-def dead_letter(document: Document, read: Read) -> DeadLetter:
-    return _letter(document, read(document["data"]))
-
-
-def unreadable_letter(document: Document, fault: str) -> DeadLetter:
-    """A letter with a ``fault``, and what fits of the rest."""
-    least = {
-        "_id": str(document["_id"]),
-        "at": 0.0,
-        "kind": "message",
-        "reason_code": "damaged",
-        "error": "",
-    }
-    return _letter(
-        least | SHAPES["dead_letters"].fitting(document), b"", fault=fault[:LONGEST_FAULT]
-    )
-
-
-def _letter(document: Document, data: bytes, fault: str | None = None) -> DeadLetter:
-    return DeadLetter(
-        letter_id=document["_id"],
-        at=document["at"],
-        kind=document["kind"],
-        reason_code=document["reason_code"],
-        error=document["error"],
-        task_id=document.get("task_id"),
-        node_id=document.get("node_id"),
-        uid=document.get("uid"),
-        data=data,
-        size=document.get("size", 0),
-        generation=document.get("generation", 0),
-        attempt=document.get("attempt", 0),
-        topic=document.get("topic"),
-        key=_text(document.get("key", "")),
-        partition=document.get("partition"),
-        position=document.get("position"),
-        headers={_text(pair["k"]): pair["v"] for pair in document.get("headers", ())},
-        fault=fault,
-    )
-
-
-def _storable(text: str) -> str | bytes:
-    """What others gave a message as its key need not be Unicode; MongoDB takes that as bytes
-    only.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")
-    return text
-
-
-def _text(stored: str | bytes) -> str:
-    if isinstance(stored, str):
-        return stored
-    try:
-        return stored.decode("utf-8", "surrogatepass")
-    except UnicodeDecodeError:
-        return stored.decode("utf-8", "backslashreplace")

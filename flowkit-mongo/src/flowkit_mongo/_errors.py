@@ -1,6 +1,4 @@
-"""The driver's errors in FlowKit's tree: one table for their classes, one for the codes of the
-server.
-"""
+"""Translation of the driver's errors into FlowKit's, by their classes and the server's codes."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -20,10 +18,10 @@ from flowkit.errors import (
     StoreError,
     StoreUnavailable,
 )
-from flowkit_mongo._codes import DUPLICATE_KEY, PASSING, TOO_LARGE
+from flowkit_mongo._error_codes import DUPLICATE_KEY, PASSING, TOO_LARGE
 
 ERRORS: tuple[tuple[type[BaseException], type[FlowKitError]], ...] = (
-    # The first row that fits counts, so the special ones come first.
+    # The first matching row counts, so derived classes come first.
     (driver.DocumentTooLarge, RecordTooLarge),
     (driver.ConfigurationError, ConfigError),
     (driver.ConnectionFailure, StoreUnavailable),
@@ -39,29 +37,29 @@ ERRORS: tuple[tuple[type[BaseException], type[FlowKitError]], ...] = (
     (driver.PyMongoError, StoreError),
     (bson.errors.BSONError, StoreError),
     (gridfs.errors.GridFSError, StoreError),
-    # An integer above 64 bits and a lone surrogate: BSON has no form for them.
+    # BSON cannot express an integer above 64 bits or a lone surrogate.
     (OverflowError, RecordRefused),
     (UnicodeEncodeError, RecordRefused),
 )
 
 LONGEST = 300
+LONGEST_CODE = 20
 _TIMEOUTS = re.compile(r" \(configured timeouts: [^)]*\)")
 _TOPOLOGY = re.compile(r", Timeout: [^,]*, Topology Description: .*", re.DOTALL)
 
 
 def translate(error: BaseException) -> FlowKitError | None:
-    """FlowKit's error for one of the driver, or None if it is neither the driver's nor the
-    network's.
-    """
+    """Return FlowKit's error for an error of the driver or the network, None for other errors."""
     for kind, ours in ERRORS:
         if isinstance(error, kind):
-            return (_by_code(error) or ours)(redacted(f"MongoDB: {said(error)}"))
+            return (_by_code(error) or ours)(redacted(f"MongoDB: {summary(error)}"))
     return None
 
 
-def said(error: BaseException) -> str:
-    """What an error says, in one line: without the driver's view of the servers, and without the
-    documents that it quotes.
+def summary(error: BaseException) -> str:
+    """Return the text of an error in one line.
+
+    It omits the driver's description of the servers and the documents that an error quotes.
     """
     details = _details(error)
     first = next(
@@ -73,15 +71,9 @@ def said(error: BaseException) -> str:
     elif code is not None:
         text = f"{text[:LONGEST]} (code {code})"
     shown = " ".join(text.split())
-    return (
-        f"{shown[:LONGEST]}; is the server running, and its address right?"
-        if _found_no_server(error)
-        else shown[: LONGEST + 20]
-    )
-
-
-def _found_no_server(error: BaseException) -> bool:
-    return isinstance(error, driver.ServerSelectionTimeoutError)
+    if isinstance(error, driver.ServerSelectionTimeoutError):
+        return f"{shown[:LONGEST]}; check that the server runs and that its address is right"
+    return shown[: LONGEST + LONGEST_CODE]
 
 
 def _details(error: BaseException) -> Mapping[str, Any]:
@@ -110,9 +102,7 @@ def _by_code(error: BaseException) -> type[FlowKitError] | None:
 
 
 def duplicates(error: driver.BulkWriteError) -> set[int] | None:
-    """Which writes of a bulk found their key taken, or None if the bulk failed for any other reason
-    as well.
-    """
+    """Return the indexes of a bulk's writes whose key was taken, None if it has other errors."""
     details = _details(error)
     writes = _writes(details)
     if _concerns(details) or any(item.get("code") != DUPLICATE_KEY for item in writes):
@@ -122,7 +112,7 @@ def duplicates(error: driver.BulkWriteError) -> set[int] | None:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Within this, the driver's errors are raised as FlowKit's."""
+    """Raise errors of the driver as FlowKit's."""
     try:
         yield
     except Exception as error:

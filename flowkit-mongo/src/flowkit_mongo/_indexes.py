@@ -1,7 +1,6 @@
-"""The indexes, as data, and their creation.
+"""Indexes of the collections, and their creation.
 
-Every query of the package is answered from one of these or from ``_id``; a test reads the server's
-plans.
+Every query of the package uses one of these or ``_id``; a test reads the server's query plans.
 """
 
 from collections.abc import Mapping
@@ -10,18 +9,17 @@ from typing import Any
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
-from flowkit_mongo._driver import Driver, Kind
+from flowkit_mongo._database import Database
+from flowkit_mongo._drivers import Driver
 
 SESSION_RETENTION_SEC = 86_400
-"""A session nobody renewed for so long is forgotten by the server: its worker was killed without
-saying good-bye.
-"""
+"""Time after which the server deletes a session that its worker neither renewed nor ended."""
 
 Keys = tuple[tuple[str, int], ...]
 
 
 def present(name: str) -> dict[str, Any]:
-    """Only documents that have the field are in the index."""
+    """Return the condition that only documents with this field are in the index."""
     return {name: {"$exists": True}}
 
 
@@ -36,14 +34,13 @@ class Index:
     partial: Mapping[str, Any] = field(default_factory=dict)
     expire_after_sec: int | None = None
 
-    def model(self, kind: Kind) -> IndexModel:
+    def model(self, driver: Driver) -> IndexModel:
+        """Return the index in the form that a driver takes."""
         options: dict[str, Any] = {}
         if self.unique:
             options["unique"] = True
-        if self.partial and kind is Kind.MOCK:
-            options["sparse"] = (
-                True  # the mock takes a partial unique index for one over all documents
-            )
+        if self.partial and not driver.has_server:
+            options["sparse"] = True
         elif self.partial:
             options["partialFilterExpression"] = dict(self.partial)
         if self.expire_after_sec is not None:
@@ -51,86 +48,52 @@ class Index:
         return IndexModel(list(self.keys), name=self.name, **options)
 
 
+def ascending(*fields: str) -> Keys:
+    """Return the keys of an index in ascending order."""
+    return tuple((name, ASCENDING) for name in fields)
+
+
 NEWEST_FIRST: Keys = (("created_at", DESCENDING), ("_id", DESCENDING))
 
+_KEY = ascending("idempotency_key")
+_STREAM = ascending("task_id", "node_id", "generation", "position")
+_OWNER = ascending("metadata.task_id", "metadata.use", "metadata.version")
+
 INDEXES: tuple[Index, ...] = (
-    Index(
-        "tasks",
-        "idempotency",
-        (("idempotency_key", ASCENDING),),
-        unique=True,
-        partial=present("idempotency_key"),
-    ),
-    Index("tasks", "due", (("wake_at", ASCENDING), ("_id", ASCENDING)), partial=present("wake_at")),
-    Index("tasks", "ended", (("finished_at", ASCENDING),), partial=present("finished_at")),
+    Index("tasks", "idempotency", _KEY, unique=True, partial=present("idempotency_key")),
+    Index("tasks", "due", ascending("wake_at", "_id"), partial=present("wake_at")),
+    Index("tasks", "ended", ascending("finished_at"), partial=present("finished_at")),
     Index("tasks", "newest", NEWEST_FIRST),
-    Index("tasks", "status", (("status", ASCENDING), *NEWEST_FIRST)),
-    Index(
-        "tasks", "pipeline", (("pipeline", ASCENDING), *NEWEST_FIRST), partial=present("pipeline")
-    ),
-    Index("tasks", "labels", (("labels", ASCENDING), *NEWEST_FIRST), partial=present("labels")),
-    Index(
-        "artifacts",
-        "stream",
-        (
-            ("task_id", ASCENDING),
-            ("node_id", ASCENDING),
-            ("generation", ASCENDING),
-            ("position", ASCENDING),
-        ),
-        unique=True,
-    ),
-    Index(
-        "artifacts",
-        "made",
-        (("task_id", ASCENDING), ("created_at", ASCENDING), ("order", ASCENDING)),
-    ),
-    Index(
-        "workers", "silent", (("renewed_at", ASCENDING),), expire_after_sec=SESSION_RETENTION_SEC
-    ),
-    Index(
-        "dead_letters",
-        "task",
-        (("task_id", ASCENDING), ("_id", ASCENDING)),
-        partial=present("task_id"),
-    ),
-    Index("dead_letters", "kind", (("kind", ASCENDING), ("_id", ASCENDING))),
-    Index("purged", "at", (("at", ASCENDING),)),
-    # The first two are those that GridFS itself asks for.
-    Index(
-        "blobs.files",
-        "filename_1_uploadDate_1",
-        (("filename", ASCENDING), ("uploadDate", ASCENDING)),
-    ),
-    Index(
-        "blobs.chunks", "files_id_1_n_1", (("files_id", ASCENDING), ("n", ASCENDING)), unique=True
-    ),
-    Index(
-        "blobs.files",
-        "owner",
-        (
-            ("metadata.task_id", ASCENDING),
-            ("metadata.use", ASCENDING),
-            ("metadata.version", ASCENDING),
-        ),
-    ),
-    Index("blobs.files", "uploaded", (("uploadDate", ASCENDING),)),
+    Index("tasks", "status", ascending("status") + NEWEST_FIRST),
+    Index("tasks", "pipeline", ascending("pipeline") + NEWEST_FIRST, partial=present("pipeline")),
+    Index("tasks", "labels", ascending("labels") + NEWEST_FIRST, partial=present("labels")),
+    Index("artifacts", "stream", _STREAM, unique=True),
+    Index("artifacts", "made", ascending("task_id", "created_at", "order")),
+    Index("workers", "silent", ascending("renewed_at"), expire_after_sec=SESSION_RETENTION_SEC),
+    Index("dead_letters", "task", ascending("task_id", "_id"), partial=present("task_id")),
+    Index("dead_letters", "kind", ascending("kind", "_id")),
+    Index("purged", "at", ascending("at")),
+    # GridFS itself requires the first two.
+    Index("blobs.files", "filename_1_uploadDate_1", ascending("filename", "uploadDate")),
+    Index("blobs.chunks", "files_id_1_n_1", ascending("files_id", "n"), unique=True),
+    Index("blobs.files", "owner", _OWNER),
+    Index("blobs.files", "uploaded", ascending("uploadDate")),
 )
 
 
-async def missing_indexes(driver: Driver, namespace: str) -> list[Index]:
-    """Those that the database does not have."""
-    there = {
-        name: await driver.database[f"{namespace}_{name}"].index_information()
+async def missing_indexes(database: Database, namespace: str) -> list[Index]:
+    """Return the indexes that the database does not have."""
+    existing = {
+        name: await database.handle[f"{namespace}_{name}"].index_information()
         for name in {index.collection for index in INDEXES}
     }
-    return [index for index in INDEXES if index.name not in there[index.collection]]
+    return [index for index in INDEXES if index.name not in existing[index.collection]]
 
 
-async def create_indexes(driver: Driver, namespace: str) -> None:
-    """Create what is missing. Where nothing is, reading rights are enough."""
+async def create_indexes(database: Database, namespace: str) -> None:
+    """Create the missing indexes; if none is missing, the right to read them is enough."""
     wanted: dict[str, list[IndexModel]] = {}
-    for index in await missing_indexes(driver, namespace):
-        wanted.setdefault(index.collection, []).append(index.model(driver.kind))
+    for index in await missing_indexes(database, namespace):
+        wanted.setdefault(index.collection, []).append(index.model(database.driver))
     for name, models in wanted.items():
-        await driver.database[f"{namespace}_{name}"].create_indexes(models)
+        await database.handle[f"{namespace}_{name}"].create_indexes(models)

@@ -1,10 +1,10 @@
-"""Deleting tasks that are over, with all that belongs to them.
+"""Retention of tasks: deletion of ended tasks with all their records.
 
-Several documents cannot be deleted at once, so the order matters: a note in ``{namespace}_purged``
-comes first, then the task, then what belonged to it, and the note stays for an hour. Whoever purges
-next deletes again what noted tasks left, be it because the first one crashed half-way or because a
-late worker still stored an artifact. So nothing is left behind for ever, and a task that was made
-to run again in the meantime keeps everything.
+MongoDB cannot delete these documents together, so the order matters. First, a note is stored in
+``{namespace}_purged``. Then the task is deleted, then its other records. The note stays for an
+hour, after which the next purge deletes the task's records again: the first purge may have crashed,
+or a late worker may have stored an artifact. So no record stays for ever, and a task that was
+retried in the meantime keeps all of its records.
 """
 
 from collections.abc import Awaitable, Callable, Collection
@@ -14,15 +14,15 @@ from flowkit._json.limits import FIRST_MOMENT
 from flowkit.protocols import utc
 from flowkit_mongo._archive import of_task
 from flowkit_mongo._context import Context
+from flowkit_mongo._database import Document
 from flowkit_mongo._document_schemas import TEXT_ID
-from flowkit_mongo._driver import Document
 
 NOTE_KEPT = timedelta(hours=1)
 AT_A_TIME = 1000
 
 
-class Purging:
-    """Deletes what is over."""
+class Retention:
+    """Deletes ended tasks with all their records."""
 
     def __init__(
         self,
@@ -33,14 +33,14 @@ class Purging:
     ) -> None:
         self._context, self._forget = context, forget
         self._server_time = now or context.server_time
-        self._swept_to: datetime | None = None
+        self._orphans_searched_to: datetime | None = None
 
     async def purge(self, *, finished_before: float, limit: int) -> int:
-        """Delete up to ``limit`` tasks that ended before then, and say how many."""
-        await self._finish_earlier()
+        """Delete up to ``limit`` tasks that ended before a time and return their number."""
+        await self._delete_late_records()
         await self._delete_orphans()
-        # Damaged ids and times are let be: what belongs to an id that is null, say, is what belongs
-        # to no task.
+        # Tasks with damaged ids or times are kept: the records of a task whose id is null, for
+        # example, are those that belong to no task.
         over = {"finished_at": {"$gte": FIRST_MOMENT, "$lt": finished_before}, "_id": TEXT_ID}
         found = await self._context.find(
             "tasks", over, {"_id": 1}, sort=[("finished_at", 1)], limit=limit
@@ -50,32 +50,30 @@ class Purging:
             return 0
         await self._note(task_ids)
         count = await self._context.delete("tasks", {**over, "_id": {"$in": task_ids}})
-        await self._delete_what_belonged_to(await self._gone(task_ids))
+        await self._delete_records_of(await self._gone(task_ids))
         return count
 
     async def _now(self) -> datetime:
-        """Return the time of the server: other processes, whose clocks may be wrong, read the
-        notes.
-        """
+        """Return the server's time, because processes with other clocks read the notes."""
         return utc(await self._server_time())
 
     async def _note(self, task_ids: Collection[str]) -> None:
         now = await self._now()
         notes = [{"_id": task_id, "at": now} for task_id in task_ids]
         name = self._context.name("purged")
-        await self._context.calls.patiently(lambda: self._context.driver.insert(name, notes))
+        await self._context.calls.patiently(lambda: self._context.database.insert(name, notes))
 
     async def _gone(self, task_ids: Collection[str]) -> list[str]:
-        """Those of these tasks that do not exist."""
-        there = {
+        """Return the ids of the tasks that do not exist."""
+        existing = {
             document["_id"]
             for document in await self._context.find(
                 "tasks", {"_id": {"$in": list(task_ids)}}, {"_id": 1}
             )
         }
-        return [task_id for task_id in task_ids if task_id not in there]
+        return [task_id for task_id in task_ids if task_id not in existing]
 
-    async def _delete_what_belonged_to(self, task_ids: Collection[str]) -> None:
+    async def _delete_records_of(self, task_ids: Collection[str]) -> None:
         if not task_ids:
             return
         self._forget(set(task_ids))
@@ -84,8 +82,8 @@ class Purging:
         await self._context.delete("artifacts", {"task_id": {"$in": list(task_ids)}})
         await self._context.blobs.delete_where({"metadata.task_id": {"$in": list(task_ids)}})
 
-    async def _finish_earlier(self) -> None:
-        """See to the tasks that were noted more than an hour ago."""
+    async def _delete_late_records(self) -> None:
+        """Delete the records of tasks whose notes are older than an hour, then the notes."""
         old = {"at": {"$lt": await self._now() - NOTE_KEPT}, "_id": TEXT_ID}
         noted = [
             document["_id"]
@@ -94,14 +92,14 @@ class Purging:
             )
         ]
         if noted:
-            await self._delete_what_belonged_to(await self._gone(noted))
+            await self._delete_records_of(await self._gone(noted))
             await self._context.delete("purged", {**old, "_id": {"$in": noted}})
 
     async def _delete_orphans(self) -> None:
-        """Delete blobs that were written for tasks which then were not created."""
+        """Delete blobs of tasks that were not created in the end."""
         until = await self._now() - NOTE_KEPT
         found = await self._context.blobs.uploaded_before(
-            until, after=self._swept_to, limit=AT_A_TIME
+            until, after=self._orphans_searched_to, limit=AT_A_TIME
         )
         owners = {owner for document in found if (owner := _owner(document)) is not None}
         if orphaned := await self._gone(owners):
@@ -109,13 +107,11 @@ class Purging:
                 {"metadata.task_id": {"$in": orphaned}, "uploadDate": {"$lt": until}}
             )
         if found:
-            self._swept_to = found[-1]["uploadDate"]
+            self._orphans_searched_to = found[-1]["uploadDate"]
 
 
 def _owner(file: Document) -> str | None:
-    """The task that a blob was written for. A file that somebody else put into the bucket has none,
-    and is left alone.
-    """
+    """Return the task that a blob belongs to; None for a file of another program, which is kept."""
     metadata = file.get("metadata")
     owner = metadata.get("task_id") if isinstance(metadata, dict) else None
     return owner if isinstance(owner, str) else None

@@ -1,20 +1,14 @@
-"""The rights that each kind of process needs on its collections: the table in the how-to, the roles
-in it, and what the doctor compares.
+"""Rights of each kind of process on its collections.
+
+The how-to on deployment and the doctor use this table.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-COLLECTIONS = (
-    "tasks",
-    "archive",
-    "artifacts",
-    "workers",
-    "dead_letters",
-    "purged",
-    "blobs.files",
-    "blobs.chunks",
-)
+from flowkit_mongo._document_schemas import SHAPES
+
+COLLECTIONS = tuple(SHAPES)
 WRITTEN_BY_WORKERS = frozenset(
     {"artifacts", "workers", "dead_letters", "blobs.files", "blobs.chunks"}
 )
@@ -27,11 +21,11 @@ ROLES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "flowkitCoordinator": dict.fromkeys(COLLECTIONS, OWN),
     "flowkitWorker": {name: WRITE if name in WRITTEN_BY_WORKERS else READ for name in COLLECTIONS},
 }
-"""Actions by collection, by role. Clients have the role of a coordinator."""
+"""The actions of each role on each collection; clients have the role of a coordinator."""
 
 
 def privileges(role: str, *, database: str, namespace: str = "flowkit") -> list[dict[str, Any]]:
-    """The privileges of a role, as ``createRole`` takes them."""
+    """Return the privileges of a role in the form of ``createRole``."""
     return [
         {
             "resource": {"db": database, "collection": f"{namespace}_{name}"},
@@ -44,7 +38,7 @@ def privileges(role: str, *, database: str, namespace: str = "flowkit") -> list[
 def missing(
     role: str, granted: list[dict[str, Any]], *, database: str, namespace: str
 ) -> Iterator[str]:
-    """What somebody with these privileges lacks of a role: ``ACTION on COLLECTION``."""
+    """Yield the rights of a role that these privileges lack, as ``ACTION on COLLECTION``."""
     for wanted in privileges(role, database=database, namespace=namespace):
         resource = wanted["resource"]
         allowed = {
@@ -59,7 +53,7 @@ def missing(
 
 
 def _covers(granted: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
-    """Whether a granted resource is or contains this collection: an empty name stands for all."""
+    """Return whether a granted resource includes this collection; an empty name means all."""
     return bool(granted.get("anyResource")) or all(
         granted.get(name) in ("", value) for name, value in wanted.items()
     )

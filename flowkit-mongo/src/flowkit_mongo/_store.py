@@ -1,4 +1,4 @@
-"""A store on MongoDB."""
+"""The store on MongoDB."""
 
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -23,17 +23,20 @@ from flowkit_mongo._archive import Archive
 from flowkit_mongo._artifacts import MongoArtifactStore
 from flowkit_mongo._blobs import Blobs
 from flowkit_mongo._calls import Calls, bounded
-from flowkit_mongo._changes import Changes
+from flowkit_mongo._changes import Changes, State
+from flowkit_mongo._commits import Commits
 from flowkit_mongo._config import MongoConfig
 from flowkit_mongo._context import Context
 from flowkit_mongo._damaged_records import damaged_records
+from flowkit_mongo._database import Database, open_address
+from flowkit_mongo._dead_letters import DeadLetters
 from flowkit_mongo._doctor import diagnose
-from flowkit_mongo._driver import Driver, Kind, is_address, kind_of, open_address
+from flowkit_mongo._drivers import PYMONGO, driver_of, is_address
 from flowkit_mongo._errors import translated
 from flowkit_mongo._indexes import create_indexes
-from flowkit_mongo._retention import Purging
-from flowkit_mongo._sessions_and_letters import DeadLetters, Sessions
+from flowkit_mongo._retention import Retention
 from flowkit_mongo._tasks import Tasks
+from flowkit_mongo._worker_sessions import Sessions
 
 CLOSE_SEC = 2.0
 
@@ -45,18 +48,19 @@ class _Parts:
     context: Context
     archive: Archive
     tasks: Tasks
+    commits: Commits
     sessions: Sessions
     letters: DeadLetters
-    purging: Purging
+    retention: Retention
     changes: Changes
 
 
 class MongoStore:
     """A :class:`~flowkit.protocols.Store` in a MongoDB database.
 
-    ``source`` is an address (``mongodb://host/name``; the database is ``flowkit`` if it names none)
-    or a database of Motor, PyMongo's async API or mongomock-motor. A client that is opened from an
-    address is closed on leaving; a database that was given stays open.
+    ``source`` is an address (``mongodb://host/name``; the default database is ``flowkit``) or a
+    database of Motor, PyMongo's async API or mongomock-motor. On leaving, the store closes a client
+    that it opened from an address; the client of a given database stays open.
     """
 
     artifacts: ArtifactStore
@@ -67,50 +71,52 @@ class MongoStore:
         """Prepare to use the collections ``{namespace}_…``.
 
         Raises:
-            ConfigError: ``source`` is neither an address nor a database of a driver that is known.
+            ConfigError: ``source`` is neither an address nor a database of a known driver.
         """
-        if not is_address(source) and kind_of(source) is None:
+        driver = PYMONGO if is_address(source) else driver_of(source)
+        if driver is None:
             raise ConfigError(
-                f"{type(source).__qualname__} is neither a mongodb:// address nor an asynchronous"
-                " MongoDB database"
+                f"db: {type(source).__qualname__} is neither a mongodb:// address nor an"
+                " asynchronous MongoDB database"
             )
-        self._source, self._namespace = source, namespace
+        self._source, self._driver, self._namespace = source, driver, namespace
         self._config = config or MongoConfig()
         self._client: Any = None
         self._life = Lifecycle[_Parts]("this store", error=StoreError)
 
     async def __aenter__(self) -> Self:
         self._life.check_not_open()
-        with translated():
-            if is_address(self._source):
-                self._client, database = open_address(self._source, self._config)
-                kind: Kind | None = Kind.PYMONGO
-            else:
-                database, kind = self._source, kind_of(self._source)
-        if kind is None:
-            raise ConfigError("the database is of no known driver")
         try:
-            self._life.open(await self._connect(Driver(database, kind, self._config)))
+            with translated():
+                handle = self._open_database()
+            self._life.open(await self._connect(Database(handle, self._driver, self._config)))
         except BaseException:
             await self._close()
             raise
         return self
 
-    async def _connect(self, driver: Driver) -> _Parts:
+    def _open_database(self) -> Any:
+        if not is_address(self._source):
+            return self._source
+        database = open_address(self._source, self._config)
+        self._client = database.client
+        return database
+
+    async def _connect(self, database: Database) -> _Parts:
         config, calls = self._config, Calls(self._config)
-        blobs = Blobs(driver, calls, self._namespace, config)
-        context = Context(driver, calls, blobs, self._namespace, config)
-        archive = Archive(context)
-        tasks = Tasks(context, archive)
+        blobs = Blobs(database, calls, self._namespace, config)
+        context = Context(database, calls, blobs, self._namespace, config)
+        archive, tasks = Archive(context), Tasks(context)
         self.artifacts = artifacts = MongoArtifactStore(context)
-        await calls.patiently(lambda: create_indexes(driver, self._namespace))
+        await calls.patiently(lambda: create_indexes(database, self._namespace))
         return _Parts(
             context=context,
             archive=archive,
             tasks=tasks,
+            commits=Commits(context, archive),
             sessions=Sessions(context),
             letters=DeadLetters(context),
-            purging=Purging(context, forget=artifacts.forget),
+            retention=Retention(context, forget=artifacts.forget),
             changes=Changes(
                 tasks.states,
                 min_sec=config.change_poll_min_ms / 1000,
@@ -130,8 +136,8 @@ class MongoStore:
             try:
                 await bounded(client.close(), CLOSE_SEC)
             except TimeoutError:
-                # The driver looked for a server to end its sessions on. It does so once: now it
-                # closes its connections.
+                # The driver waited for a server on which to end its sessions. It does so only once:
+                # the second call closes its connections.
                 await bounded(client.close(), CLOSE_SEC)
 
     # ------------------------------------------------------------ tasks
@@ -143,11 +149,12 @@ class MongoStore:
         return await self._life.resource.tasks.load(task_ids)
 
     async def commit(self, commits: Sequence[Commit]) -> list[bool]:
-        applied = await self._life.resource.tasks.commit(commits)
-        self._life.resource.changes.committed(
-            (commit.task_id, (commit.expected_version + 1, commit.finished_at is not None))
-            for commit, won in zip(commits, applied, strict=True)
-            if won
+        parts = self._life.resource
+        applied = await parts.commits.apply(commits)
+        parts.changes.committed(
+            (commit.task_id, State(commit.expected_version + 1, commit.finished_at is not None))
+            for commit, was_applied in zip(commits, applied, strict=True)
+            if was_applied
         )
         return applied
 
@@ -171,7 +178,8 @@ class MongoStore:
         await self._life.resource.changes.wait(task_id, version, ended=ended)
 
     async def purge(self, *, finished_before: float, limit: int = 1000) -> int:
-        return await self._life.resource.purging.purge(finished_before=finished_before, limit=limit)
+        retention = self._life.resource.retention
+        return await retention.purge(finished_before=finished_before, limit=limit)
 
     # ------------------------------------------------------------ workers and dead letters
 
@@ -206,8 +214,8 @@ class MongoStore:
     # ------------------------------------------------------------ health
 
     async def damaged_records(self, *, limit: int = 100) -> list[DamagedRecord]:
-        found, _ = await damaged_records(self._life.resource.context, limit=limit)
-        return found
+        search = await damaged_records(self._life.resource.context, limit=limit)
+        return search.records
 
     async def server_time(self) -> float:
         return await self._life.resource.context.server_time()
