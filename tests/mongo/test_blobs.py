@@ -274,9 +274,9 @@ async def test_a_part_cannot_be_named_like_a_path_or_an_operator(
     store: MongoStore, name: str
 ) -> None:
     await store.create([task("t")])
-    with pytest.raises(ValueError, match="not the name of a part"):
+    with pytest.raises(ValueError, match="invalid name of a part"):
         await store.commit([change("t", put={name: b"1"})])
-    with pytest.raises(ValueError, match="not the name of a part"):
+    with pytest.raises(ValueError, match="invalid name of a part"):
         await store.commit([change("t", drop=[name])])
     assert (await store.load(["t"]))["t"].version == 1
 

@@ -35,7 +35,7 @@ def test_a_commit_of_a_bulk_was_applied_if_its_mark_is_there(
 
 
 def test_what_cannot_be_told_any_more_is_said_to_be_unknown() -> None:
-    with pytest.raises(StoreUnavailable, match="moved on too far"):
+    with pytest.raises(StoreUnavailable, match="changed too often"):
         _was_applied(
             change("t", 5), {"version": 5 + RECENT + 1, "recent": ["theirs"] * RECENT}, MINE
         )
