@@ -1,6 +1,6 @@
-"""A member of a group in a process of its own, which a test kills or suspends.
+"""A member of a group in its own process, which a test kills or suspends.
 
-Arguments: address, topic, group, and how many messages to acknowledge.
+Arguments: address, topic, group, and the number of messages to acknowledge.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from tests.kafka.support import bus_at
 
 
 async def main(address: str, topic: str, group: str, acknowledge: int) -> None:
-    # Commits so rarely that what it acknowledged is not committed when it is stopped.
+    # It commits so rarely that its acknowledged messages are not committed when it is stopped.
     async with (
         bus_at(address, commit_interval_sec=60) as bus,
         bus.subscribe([topic], group=group) as subscription,

@@ -1,4 +1,4 @@
-"""What the tests of the Kafka bus have in common."""
+"""Helpers that the tests of the Kafka bus share."""
 
 import uuid
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ QUICK: dict[str, Any] = {
 
 
 def bus_at(address: str, **options: Any) -> KafkaBus:
-    """A bus that notices in seconds what it notices in tens of them by default."""
+    """Return a bus whose time limits are a tenth of the defaults."""
     return KafkaBus(
         f"kafka://{address}", CoordinatorConfig(options={"kafka": {**QUICK, **options}})
     )
@@ -58,14 +58,14 @@ async def take(
 
 
 async def nothing_comes(subscription: Subscription, *, for_sec: float = 1.0) -> bool:
-    """Whether nothing is delivered for a while."""
+    """Return whether nothing is delivered for a while."""
     with anyio.move_on_after(for_sec) as scope:
         await subscription.receive(max_messages=1)
     return scope.cancelled_caught
 
 
 async def comes(bus: Bus, subscription: Subscription, topic: str, value: bytes) -> None:
-    """Publish until the message comes. A topic may have been deleted with the message in it."""
+    """Publish until the message comes; a topic may have been deleted with the message in it."""
     with anyio.fail_after(WITHIN_SEC):
         async with anyio.create_task_group() as group:
 

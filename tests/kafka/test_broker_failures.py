@@ -1,4 +1,4 @@
-"""Brokers that restart, die and hang: nothing is lost, and work goes on."""
+"""Brokers that restart, crash and hang: no message is lost, and work continues."""
 
 from collections.abc import Callable, Mapping
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.services
 
 
 class Load:
-    """Messages that are published all the time, and those that came."""
+    """Messages that are published all the time, and those that were received."""
 
     def __init__(self, topic: str) -> None:
         self.topic = topic
@@ -50,20 +50,20 @@ class Load:
             self._more = anyio.Event()
 
     async def progress(self, count: int) -> None:
-        """Return when ``count`` more messages came."""
+        """Return when ``count`` more messages were received."""
         wanted = len(self.came) + count
         while len(self.came) < wanted:
             await self._more.wait()
 
     async def complete(self) -> None:
-        """Publish no more, and return when everything that was confirmed came."""
+        """Stop publishing, and return when all confirmed messages were received."""
         self._stopping = True
         while len(self.came) < self.sent:
             await self._more.wait()
 
 
 async def survives(server: KafkaServer, *disasters: Callable[[], None]) -> None:
-    """Run a group and a listener under load through disasters and see that both got everything."""
+    """Run a group and a listener under load through failures; check that both get all messages."""
     shared, heard = Load(unique("shared")), Load(unique("heard"))
     async with bus_at(server.address) as bus, bus_at(server.address) as other:
         await bus.ensure_topics([TopicSpec(shared.topic), TopicSpec(heard.topic, broadcast=True)])
@@ -177,7 +177,7 @@ async def test_a_bus_without_a_broker_says_so_within_its_patience():
 
 
 async def positions(bus: Bus, topic: str) -> Mapping[int, tuple[int, int]]:
-    """What is outstanding; nothing while the bus does not know."""
+    """Return the outstanding messages, or None while the bus is unavailable."""
     try:
         return await bus.outstanding(topic, "g")
     except BusUnavailable:

@@ -1,6 +1,7 @@
-"""Clients of the driver that die in a way from which it does not recover by itself.
+"""Clients of the driver that fail in a way from which the driver does not recover.
 
-The driver's inner tasks are ended here by hand: what ends them in production cannot be ordered.
+These tests end the driver's inner tasks, because the faults that do so in production cannot be
+caused at will.
 """
 
 import pytest
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.services
 
 @pytest.fixture(params=["group", None], ids=["member", "listener"])
 async def heard(request, anyio_backend, kafka_address):
-    """A bus, a topic, and a subscription to it that has read a message."""
+    """Yield a bus, a topic, and a subscription to it that has read a message."""
     topic = unique("dying")
     async with bus_at(kafka_address, patience_sec=5.0) as bus:
         await bus.ensure_topics([TopicSpec(topic)])
@@ -29,7 +30,7 @@ async def test_a_consumer_that_silently_fetches_no_more_is_replaced(heard):
     bus, topic, subscription = heard
     consumer = subscription._consumer.current
     consumer._fetcher._fetch_task.cancel()
-    # The fetch that was under way is still answered, and nothing after it.
+    # The running fetch is still answered, but no later one.
     for value in (b"first", b"second"):
         await bus.publish([Message(topic, value)])
         assert value in contents(await take(subscription, 1))
@@ -51,7 +52,7 @@ async def test_a_consumer_whose_driver_task_was_cancelled_is_replaced(heard):
     bus, topic, subscription = heard
     coordinator = subscription._consumer.current._coordinator
     coordinator._coordination_task.cancel()
-    # The poll that is under way still sees the first.
+    # The running poll still sees the first message.
     for value in (b"first", b"second"):
         await bus.publish([Message(topic, value)])
         assert value in contents(await take(subscription, 1))

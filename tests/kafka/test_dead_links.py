@@ -1,6 +1,4 @@
-"""Connections that died without a word: nothing comes back over them, and no end of theirs is ever
-heard of.
-"""
+"""Connections that are lost silently: no answer and no close ever arrives over them."""
 
 from collections.abc import Iterator
 
@@ -20,7 +18,7 @@ WITHIN_SEC = 60
 
 @pytest.fixture(scope="module")
 def link() -> Iterator[Link]:
-    """The way to a broker that sends its clients through it."""
+    """Yield a proxy of a broker that advertises the proxy's address to its clients."""
     with Proxy() as proxy:
         link = proxy.link()
         with KafkaServer.start(advertised_listeners=f"PLAINTEXT://127.0.0.1:{link.port}") as server:

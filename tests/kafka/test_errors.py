@@ -1,4 +1,4 @@
-"""The table from the driver's errors to ours."""
+"""The table that translates the driver's errors."""
 
 import inspect
 
@@ -23,7 +23,7 @@ WANTS_ADVICE = (
     "InvalidTopic",
     "InvalidReplicationFactor",
 )
-# Of transactions and of what consumers and controllers tell each other: FlowKit does not meet them.
+# Errors of features that FlowKit does not use.
 NOT_OURS = {kafka.RecordTooLargeError, kafka.OffsetMetadataTooLargeError}
 
 
@@ -37,7 +37,7 @@ def test_every_error_of_the_driver_is_caught_and_becomes_one_of_ours(kind):
 
 
 @pytest.mark.parametrize("kind", EVERY_ERROR, ids=lambda kind: kind.__name__)
-def test_an_error_that_somebody_has_to_mend_has_an_entry_of_its_own(kind):
+def test_an_error_that_an_operator_has_to_fix_has_its_own_entry(kind):
     if any(word in kind.__name__ for word in WANTS_ADVICE) and kind not in NOT_OURS:
         assert kind in TABLE
 

@@ -1,4 +1,4 @@
-"""Members of groups that come, go, crash, hang and hold things for long."""
+"""Members of groups that join, leave, crash, hang and hold messages for a long time."""
 
 import signal
 import subprocess
@@ -38,9 +38,7 @@ async def topic(bus) -> str:
 async def member_process(
     address: str, topic: str, group: str, *, acknowledge: int, received: int
 ) -> AsyncIterator[Process]:
-    """A member in a process of its own that has received some messages and acknowledged some of
-    them.
-    """
+    """Run a member in its own process until it has received and acknowledged some messages."""
     command = [
         sys.executable,
         "-m",
@@ -97,7 +95,7 @@ async def test_nothing_is_lost_while_members_join_and_leave_all_the_time(bus, to
                 tasks.start_soon(visit)
 
 
-async def test_what_a_crashed_member_had_comes_to_another(bus, topic, kafka_address):
+async def test_messages_of_a_crashed_member_are_delivered_to_another(bus, topic, kafka_address):
     await bus.publish([Message(topic, str(number).encode(), "key") for number in range(10)])
     async with member_process(kafka_address, topic, "g", acknowledge=5, received=10) as process:
         process.send_signal(signal.SIGKILL)
@@ -107,7 +105,7 @@ async def test_what_a_crashed_member_had_comes_to_another(bus, topic, kafka_addr
             ]
 
 
-async def test_a_member_that_was_shut_out_does_not_take_the_group_back(bus, topic, kafka_address):
+async def test_a_member_that_was_removed_does_not_move_the_group_back(bus, topic, kafka_address):
     await bus.publish([Message(topic, str(number).encode(), "key") for number in range(10)])
     async with member_process(kafka_address, topic, "g", acknowledge=5, received=10) as process:
         process.send_signal(signal.SIGSTOP)
@@ -115,7 +113,7 @@ async def test_a_member_that_was_shut_out_does_not_take_the_group_back(bus, topi
             (*_, last) = await take(subscription, 10, within=20)
         assert await committed(kafka_address, topic, "g", last.partition) == 10
         process.send_signal(signal.SIGCONT)
-        # It learns that it was shut out, has the last word on its partitions, and joins again.
+        # It learns that it was removed, may commit for its old partitions, and joins again.
         await anyio.sleep(2.0)
     assert await committed(kafka_address, topic, "g", last.partition) == 10
 
@@ -134,7 +132,7 @@ async def test_a_message_may_be_held_for_longer_than_the_session(bus, topic, kaf
         assert await nothing_comes(next_one)
 
 
-async def test_what_is_not_acknowledged_when_the_group_is_shared_out_anew_comes_again(
+async def test_messages_that_are_unacknowledged_at_a_rebalance_are_delivered_again(
     bus, topic, kafka_address
 ):
     await bus.publish(numbered(topic, range(40)))
@@ -155,7 +153,7 @@ async def test_what_is_not_acknowledged_when_the_group_is_shared_out_anew_comes_
 
                     tasks.start_soon(receive, first)
                     tasks.start_soon(receive, second)
-            # Acknowledging what was given out before has no effect on who has the partitions now.
+            # Late acknowledgements do not affect the new owner of the partitions.
             await first.ack(held)
     async with bus.subscribe([topic], group="g") as after:
         assert await nothing_comes(after)
@@ -169,7 +167,7 @@ async def test_acknowledgements_are_committed_within_the_interval(bus, topic, ka
         assert await committed(kafka_address, topic, "g", given.partition) == 1
 
 
-async def test_a_caller_who_gives_an_error_sees_it_as_it_was(bus, topic):
+async def test_an_error_of_the_caller_is_raised_unchanged(bus, topic):
     with pytest.raises(ZeroDivisionError):
         async with bus.subscribe([topic], group="g"):
             raise ZeroDivisionError

@@ -1,4 +1,4 @@
-"""What a subscription holds between consumer and caller."""
+"""The inbox of a subscription, between consumer and caller."""
 
 from types import SimpleNamespace
 from typing import Any

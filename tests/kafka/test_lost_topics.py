@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
 
 
 async def delete(address: str, *topics: str) -> None:
-    """Delete topics, and return when they are gone."""
+    """Delete topics and return when no broker lists them."""
     client = AIOKafkaAdminClient(bootstrap_servers=address)
     await client.start()
     try:
@@ -39,7 +39,7 @@ async def test_a_topic_that_is_deleted_is_created_again_and_read(
             await comes(bus, subscription, topic, b"after")
 
 
-async def test_a_topic_that_nobody_writes_to_is_created_again_by_those_who_read_it(
+async def test_a_topic_without_writers_is_created_again_by_its_readers(
     kafka_address: str,
 ) -> None:
     topic = unique("quiet")

@@ -1,4 +1,4 @@
-"""What comes from others: garbage, oversize, foreign forms; and where it goes."""
+"""Messages of other programs: garbage, oversize and foreign forms, and their dead letters."""
 
 from collections.abc import AsyncIterator
 
@@ -18,7 +18,7 @@ LARGE = {"max_message_bytes": 10_000, "topic_settings": {"max.message.bytes": "3
 
 @pytest.fixture
 async def foreign(anyio_backend, kafka_address) -> AsyncIterator[AIOKafkaProducer]:
-    """A producer that knows nothing of FlowKit."""
+    """Yield a producer that does not use FlowKit."""
     async with AIOKafkaProducer(
         bootstrap_servers=kafka_address, max_request_size=3_000_000
     ) as producer:

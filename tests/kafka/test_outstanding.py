@@ -1,4 +1,4 @@
-"""How far a group is in a topic, also where its offsets do not fit the topic any more."""
+"""Offsets of groups, also when they no longer fit the topic."""
 
 import gc
 import warnings
@@ -51,12 +51,10 @@ async def delete(address: str, topic: str, before: int) -> None:
         await admin.close()
 
 
-async def test_a_group_that_is_behind_the_end_begins_anew(
+async def test_a_group_whose_offset_is_above_the_end_starts_at_the_beginning(
     bus: KafkaBus, kafka_address: str
 ) -> None:
-    """As in a topic that was made anew, or that has lost its tail: the members then read all there
-    is.
-    """
+    """Such a topic was created again, or has lost its tail: the members read it from the start."""
     topic = await topic_of(bus, 5)
     await commit(kafka_address, topic, "g", 100)
     assert await bus.outstanding(topic, "g") == {0: (0, 5)}
@@ -67,7 +65,7 @@ async def test_what_was_deleted_is_not_to_come(bus: KafkaBus, kafka_address: str
     await commit(kafka_address, topic, "g", 1)
     await delete(kafka_address, topic, 3)
     assert await bus.outstanding(topic, "g") == {0: (3, 5)}
-    assert await bus.outstanding(topic, "nobody") == {0: (3, 5)}
+    assert await bus.outstanding(topic, "unknown") == {0: (3, 5)}
 
 
 async def test_a_topic_that_is_new_is_known_at_once(bus: KafkaBus) -> None:
@@ -76,7 +74,7 @@ async def test_a_topic_that_is_new_is_known_at_once(bus: KafkaBus) -> None:
         assert await bus.outstanding(topic, "g") == {0: (0, 2)}
 
 
-async def test_asking_makes_nobody_a_member(bus: KafkaBus) -> None:
+async def test_reading_offsets_does_not_join_the_group(bus: KafkaBus) -> None:
     topic = await topic_of(bus, 20)
     async with bus.subscribe([topic], group="members") as subscription:
         for _ in range(5):
@@ -100,7 +98,7 @@ async def test_many_may_ask_at_once(bus: KafkaBus) -> None:
     assert found == [{0: (0, 2)}] * 20
 
 
-async def test_whoever_stops_waiting_for_the_answer_harms_nobody(bus: KafkaBus) -> None:
+async def test_a_cancelled_read_does_not_disturb_the_others(bus: KafkaBus) -> None:
     topic = await topic_of(bus, 2)
     for delay in (0.0, 0.001, 0.003, 0.01):
         with anyio.move_on_after(delay):
@@ -108,7 +106,7 @@ async def test_whoever_stops_waiting_for_the_answer_harms_nobody(bus: KafkaBus) 
     assert await bus.outstanding(topic, "g") == {0: (0, 2)}
 
 
-async def test_whoever_stops_waiting_leaves_no_connection_behind(bus: KafkaBus) -> None:
+async def test_a_cancelled_read_leaves_no_open_connection(bus: KafkaBus) -> None:
     topic = await topic_of(bus, 2)
     gc.collect()
     with warnings.catch_warnings(record=True) as complaints:
@@ -120,10 +118,8 @@ async def test_whoever_stops_waiting_leaves_no_connection_behind(bus: KafkaBus) 
     assert [str(complaint.message) for complaint in complaints] == []
 
 
-def test_a_place_that_the_brokers_do_not_know_any_more_is_none() -> None:
-    """They say so of a batch that was tried again after they had forgotten all of it but its
-    number.
-    """
+def test_a_place_that_the_brokers_no_longer_know_is_none() -> None:
+    """A batch that is retried late may be known to the brokers by its sequence number alone."""
     partition = TopicPartition("t", 3)
     assert _place(RecordMetadata("t", 3, partition, 17, 0, 0, 5)) == (3, 17)
     assert _place(RecordMetadata("t", 3, partition, 1, 0, 0, -1)) is None

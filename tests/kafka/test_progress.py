@@ -1,4 +1,4 @@
-"""Offsets: what may be committed, and when an acknowledgement counts."""
+"""Progress in a partition: the offsets that may be committed, and late acknowledgements."""
 
 from flowkit_kafka._messages import key_bytes, partition_of
 from flowkit_kafka._progress import Progress

@@ -1,4 +1,4 @@
-"""Topics: how they are made, what grows later, and what the doctor says."""
+"""Topics: their creation, added partitions, and the doctor's checks."""
 
 import anyio
 import pytest
@@ -83,7 +83,7 @@ async def test_a_topic_that_is_made_after_it_was_subscribed_to_is_read_from_its_
         assert contents(await take(subscription, 1)) == [b"first"]
 
 
-async def test_the_doctor_finds_everything_well(kafka_address):
+async def test_the_doctor_finds_no_fault(kafka_address):
     topic = unique("well")
     async with bus_at(kafka_address) as bus:
         await bus.ensure_topics([TopicSpec(topic)])
@@ -92,7 +92,7 @@ async def test_the_doctor_finds_everything_well(kafka_address):
     assert {"kafka", "kafka version", f"topic {topic}", "topic flowkit.dlq"} <= results.keys()
 
 
-async def test_the_doctor_says_how_to_mend_what_is_wrong(kafka_address, admin):
+async def test_the_doctor_says_how_to_fix_each_fault(kafka_address, admin):
     missing, small, single = unique("missing"), unique("small"), unique("single")
     await admin.create_topics(
         [
@@ -133,8 +133,9 @@ async def test_the_doctor_raises_nothing_when_there_is_no_broker():
 async def test_a_broker_finds_no_time_in_messages_that_it_could_refuse(
     kafka_address, admin, settings
 ):
-    """Every message with a time of its own is older than the first topic allows, as those of a
-    clock far ahead are younger.
+    """The first topic refuses each message that has a time of its own as too old.
+
+    Likewise, a broker refuses the time of a clock that is far ahead.
     """
     topic = unique("clocks")
     await admin.create_topics([NewTopic(topic, 1, 1, topic_configs=settings)])

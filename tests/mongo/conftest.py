@@ -13,7 +13,7 @@ from tests.mongo.recording import Commands
 
 @pytest.fixture
 def commands() -> Commands:
-    """What the database is asked."""
+    """Return the recorder of the commands that the database receives."""
     return Commands()
 
 
@@ -27,7 +27,7 @@ async def database(mongo_address: str, commands: Commands) -> AsyncIterator[Asyn
 
 @pytest.fixture
 def config() -> MongoConfig:
-    """Overridden where a test needs another."""
+    """Return the configuration; some tests override it."""
     return MongoConfig(retry_for_sec=2)
 
 

@@ -1,4 +1,4 @@
-"""Damage, generated: every field of every collection in turn, with every kind of wrong value."""
+"""Generated damage: each field of each collection with each kind of wrong value."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ FOREIGN_IDS: tuple[Any, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One field of one document, and what is put there."""
+    """One field of one document, and the wrong value for it."""
 
     field: str
     kind: str
@@ -66,9 +66,7 @@ class Case:
 
 
 def cases(document: dict[str, Any]) -> Iterator[Case]:
-    """Every field of a document but its id, with every wrong value; one that is inside a field as
-    well.
-    """
+    """Return each field of a document except its id, also nested ones, with each wrong value."""
     names = [name for name in document if name != "_id"]
     names += [
         f"{name}.{inner}"
@@ -82,8 +80,9 @@ def cases(document: dict[str, Any]) -> Iterator[Case]:
 async def damage(
     database: AsyncDatabase[dict[str, Any]], collection: str, found: dict[Any, Case]
 ) -> dict[Any, Case]:
-    """Damage these documents, by their ids. Returns those that the server let be damaged so: some
-    values no index takes.
+    """Damage documents, by their ids, and return those for which the server accepted it.
+
+    It refuses values that an index cannot hold.
     """
     updates = [UpdateOne({"_id": document_id}, case.update) for document_id, case in found.items()]
     refused: set[int] = set()
@@ -102,9 +101,7 @@ async def damage(
 def copies(
     like: dict[str, Any], ids: Iterable[Any], **fields: Callable[[Any], Any]
 ) -> list[dict[str, Any]]:
-    """Documents like this one with these ids; ``fields`` give values of other fields that differ
-    with them.
-    """
+    """Return copies of a document with other ids; ``fields`` compute further fields from the id."""
     return [
         {**like, "_id": one, **{name: made(one) for name, made in fields.items()}} for one in ids
     ]

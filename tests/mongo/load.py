@@ -1,5 +1,6 @@
-"""Work as coordinators, workers and clients do it, kept up through outages, and what must be true
-of it afterwards.
+"""Load like that of coordinators, workers and clients, which continues through outages.
+
+Afterwards, the load is checked for lost and repeated writes.
 """
 
 from collections import defaultdict
@@ -17,7 +18,7 @@ STREAM = Stream("load", "node")
 
 
 class Load:
-    """Writers that go on until they are stopped."""
+    """Writers that continue until they are stopped."""
 
     def __init__(self, store: MongoStore) -> None:
         self.store = store
@@ -31,8 +32,9 @@ class Load:
         self.reached = anyio.Event()
 
     async def commit(self, task_id: str, writer: int) -> None:
-        """Append to a task's log by compare-and-set, telling after an unknown outcome by what the
-        log says.
+        """Append to a task's log by compare-and-set.
+
+        After an unknown outcome, the log shows whether the commit was applied.
         """
         number = 0
         while not self.stopping:
@@ -86,7 +88,7 @@ class Load:
             self.step()
 
     async def more(self, steps: int) -> None:
-        """Return when so many steps more were confirmed."""
+        """Return when ``steps`` more steps were confirmed."""
         self.goal, self.reached = self.steps + steps, anyio.Event()
         with anyio.fail_after(60):
             await self.reached.wait()
@@ -97,7 +99,7 @@ class Load:
             self.reached.set()
 
     async def check(self) -> None:
-        """Nothing that was confirmed is lost, and nothing was done twice."""
+        """Check that no confirmed write is lost and none was applied twice."""
         records = await self.store.load(list(self.confirmed))
         for task_id, marks in self.confirmed.items():
             log = records[task_id].parts["log"].decode().split()
@@ -114,7 +116,7 @@ class Load:
 
 @asynccontextmanager
 async def under_load(open_store: Callable[[], MongoStore]) -> AsyncIterator[Load]:
-    """Work goes on within; afterwards it has been checked."""
+    """Keep up the load within this context, then stop and check it."""
     async with open_store() as store:
         load = Load(store)
         await store.create([task(f"t{number}", parts={"log": b""}) for number in range(3)])

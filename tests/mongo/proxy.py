@@ -1,4 +1,4 @@
-"""A wire that can lose a server's answer."""
+"""A proxy that can lose a server's answer."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,9 +10,7 @@ from tests.servers.ports import LOOPBACK, free_ports
 
 
 class Wire:
-    """Between driver and server. The next answers to commands of the name ``lose`` are lost, with
-    the connection, ``times`` times.
-    """
+    """A connection between driver and server that can drop answers to commands of one name."""
 
     def __init__(self, target: int, port: int) -> None:
         self.target, self.port = target, port
@@ -20,7 +18,8 @@ class Wire:
         self.times = 0
 
     def lose(self, command: str, *, times: int = 1) -> None:
-        # The first field of a message's document is a string named like the command.
+        """Close the connection instead of passing on the next answers to this command."""
+        # The first field of a command's document is a string with the name of the command.
         self.command, self.times = b"\x02" + command.encode() + b"\x00", times
 
     async def carry(self, client: SocketStream) -> None:

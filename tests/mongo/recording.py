@@ -1,4 +1,4 @@
-"""What the tests of this folder share: small records, and an ear on the driver."""
+"""Small records, and a recorder of the driver's commands, that the tests of this folder share."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -55,10 +55,10 @@ class Commands(CommandListener):
         self.sent.append((event.command_name, dict(event.command)))
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
-        """Nothing: what was asked is enough."""
+        """Ignore the answer."""
 
     def failed(self, event: CommandFailedEvent) -> None:
-        """Nothing either."""
+        """Ignore the failure."""
 
     def names(self) -> list[str]:
         return [name for name, _ in self.sent]

@@ -1,4 +1,4 @@
-"""Large payloads lie in GridFS, and nothing that nobody points at stays there."""
+"""Large payloads are stored in GridFS, and blobs without a document are deleted."""
 
 import json
 from typing import Any
@@ -25,7 +25,7 @@ LARGER = b"y" * 400_000
 
 
 async def blobs(database: AsyncDatabase) -> list[str]:
-    """What the blobs are used for; there is a chunk for each."""
+    """Return the uses of the blobs, and check that each has one chunk."""
     files = await database["flowkit_blobs.files"].find().to_list(None)
     chunks = await database["flowkit_blobs.chunks"].distinct("files_id")
     assert sorted(chunks) == sorted(file["_id"] for file in files)
@@ -154,9 +154,7 @@ async def test_a_part_above_the_limit_is_refused(database: AsyncDatabase) -> Non
 
 
 class Replacing(Commands):
-    """Replaces the blob of the task ``times`` times: always after the document was read, and before
-    the blob is.
-    """
+    """Replaces a task's blob ``times`` times, after its document and before its blob is read."""
 
     def __init__(self, collections: Database[Document], times: int) -> None:
         super().__init__()
@@ -240,7 +238,7 @@ async def test_a_task_that_points_at_what_is_no_blob_hides_no_other(
 
 
 async def read(store: MongoStore, *task_ids: str) -> dict[str, tuple[str | None, bytes]]:
-    """What is wrong with each task, and what was submitted. A list tells the same."""
+    """Return the fault and the spec of each task, and check that a list shows the same."""
     loaded = {
         task_id: (record.fault, record.spec)
         for task_id, record in (await store.load(task_ids)).items()
@@ -250,7 +248,7 @@ async def read(store: MongoStore, *task_ids: str) -> dict[str, tuple[str | None,
     return loaded
 
 
-async def test_an_archived_part_or_artifact_that_cannot_be_read_is_told_and_not_left_out(
+async def test_an_archived_part_or_artifact_that_cannot_be_read_is_an_error_and_not_left_out(
     store: MongoStore, database: AsyncDatabase
 ) -> None:
     stream = Stream("t", "n")

@@ -1,5 +1,6 @@
-"""Operations on the driver end whole: alone, side by side, in time or too late, cancelled or
-not.
+"""Calls of the driver have ended when their caller continues.
+
+This holds for single and concurrent calls, before and after their time limit, and when cancelled.
 """
 
 import asyncio
@@ -16,8 +17,9 @@ from flowkit_mongo._calls import Calls, Operation, side_by_side
 
 
 class Server:
-    """Holds operations until it is told to answer; each takes some turns of the loop to give up
-    what it holds.
+    """A server that holds its operations until the test lets it answer.
+
+    A cancelled operation takes some turns of the event loop to end.
     """
 
     def __init__(self) -> None:
@@ -127,7 +129,7 @@ async def test_what_has_not_begun_when_another_fails_does_not_begin(at_a_time: i
     assert server.begun == 0
 
 
-async def test_that_the_server_is_away_is_told_before_all_else() -> None:
+async def test_an_unreachable_server_is_reported_before_other_errors() -> None:
     with pytest.raises(StoreUnavailable):
         await side_by_side(
             [failing(StoreError("broken")), failing(StoreUnavailable("away"))], at_a_time=2

@@ -1,4 +1,4 @@
-"""Waiting for changes costs one query at a time, however many wait."""
+"""Waiting for changes costs one query at a time, for any number of waiters."""
 
 from collections.abc import Callable, Collection, Mapping
 
@@ -11,7 +11,7 @@ from flowkit_mongo._changes import Changes, State
 
 
 class Versions:
-    """Stands for the database: what versions there are, and how it was asked."""
+    """Stands for the database: the versions of its tasks, and a record of the queries."""
 
     def __init__(self, **versions: int) -> None:
         self.versions = versions
@@ -71,7 +71,7 @@ async def test_a_newcomer_is_looked_for_at_once_and_alone() -> None:
         tasks.cancel_scope.cancel()
 
 
-async def test_a_commit_of_the_same_process_is_told_without_a_query() -> None:
+async def test_a_commit_of_the_same_process_is_notified_without_a_query() -> None:
     versions = Versions(t=1)
     waiting = Changes(versions, min_sec=60, max_sec=60)
     with anyio.fail_after(5):
@@ -125,7 +125,7 @@ async def test_an_error_reaches_the_one_who_looked_and_the_others_go_on() -> Non
     assert failed == ["failed"]
 
 
-async def test_who_waits_for_different_versions_of_a_task_that_goes_is_told() -> None:
+async def test_all_waiters_return_when_their_task_is_deleted() -> None:
     versions = Versions(t=1)
     waiting = changes(versions)
     with anyio.fail_after(5):
@@ -137,7 +137,7 @@ async def test_who_waits_for_different_versions_of_a_task_that_goes_is_told() ->
 
 
 @pytest.mark.parametrize("version", [0, 1])
-async def test_nobody_is_left_behind_in_the_books(version: int) -> None:
+async def test_no_waiter_is_remembered_after_it_returns(version: int) -> None:
     waiting = changes(Versions(t=version + 1))
     await waiting.wait("t", version)
     with anyio.move_on_after(0.01):
@@ -167,7 +167,7 @@ async def test_a_commit_looks_at_those_alone_who_wait_for_its_task() -> None:
     assert Counted.compared == 1
 
 
-async def test_who_waits_for_the_end_is_not_told_of_less() -> None:
+async def test_a_waiter_for_the_end_does_not_return_before_the_end() -> None:
     versions = Versions(t=5)
     waiting = changes(versions)
     with anyio.fail_after(5):

@@ -1,4 +1,4 @@
-"""Many commits in one bulk write: who won is told apart from who lost."""
+"""Many commits in one bulk write: each commit learns whether it was applied."""
 
 from collections import Counter
 
@@ -34,7 +34,7 @@ def test_a_commit_of_a_bulk_was_applied_if_its_mark_is_there(
     assert _was_applied(change("t", 5), document, MINE) is applied
 
 
-def test_what_cannot_be_told_any_more_is_said_to_be_unknown() -> None:
+def test_the_outcome_of_a_commit_with_many_successors_is_unknown() -> None:
     with pytest.raises(StoreUnavailable, match="changed too often"):
         _was_applied(
             change("t", 5), {"version": 5 + RECENT + 1, "recent": ["theirs"] * RECENT}, MINE
@@ -42,7 +42,7 @@ def test_what_cannot_be_told_any_more_is_said_to_be_unknown() -> None:
 
 
 @pytest.mark.services
-async def test_of_bulks_at_the_same_time_each_commit_has_one_winner(
+async def test_one_of_several_concurrent_bulks_wins_each_commit(
     store: MongoStore, database: AsyncDatabase
 ) -> None:
     ids = [f"t{number}" for number in range(60)]

@@ -1,6 +1,4 @@
-"""One damaged document stops nothing but what it is itself: it is put aside, and shown with what is
-wrong.
-"""
+"""A damaged document affects no other: it is set aside and shown with its fault."""
 
 import json
 import uuid
@@ -48,7 +46,7 @@ async def one_of(database: Database, collection: str, **where: Any) -> dict[str,
 
 
 async def faults(store: MongoStore, collection: str) -> dict[str, str]:
-    """What ``dlq ls`` shows of a collection, by id."""
+    """Return the faults that ``dlq ls`` shows of a collection, by id."""
     found = await store.damaged_records(limit=10_000)
     return {
         record.record_id: record.fault
@@ -60,8 +58,9 @@ async def faults(store: MongoStore, collection: str) -> dict[str, str]:
 async def spread(
     database: Database, collection: str, like: dict[str, Any], **fields: Callable[[Any], Any]
 ) -> dict[str, Case]:
-    """Damaged copies of a document, one for each case, and sound ones: the canaries. Some have ids
-    of other types.
+    """Store damaged copies of a document, one for each case, and sound ones as canaries.
+
+    Some canaries have ids of other types.
     """
     found = {case.name: case for case in cases(like)}
     await database[f"flowkit_{collection}"].insert_many(
@@ -71,9 +70,7 @@ async def spread(
 
 
 def check_told(case: Case, text: str) -> None:
-    """What is wrong is said: the field, or the version of the shape, or the blob that is not
-    there.
-    """
+    """Check that a fault names the field, the version of the schema or the missing blob."""
     assert any(word in text for word in (case.field.partition(".")[0], "schema version", "blob"))
 
 
@@ -172,7 +169,7 @@ FITTING: dict[str, set[str]] = {
     "parts.n0": VALUES,
     "parts.n1": VALUES,
 }
-"""What a field may hold as well, as far as the store can tell."""
+"""Wrong values that the store cannot distinguish from right ones."""
 
 
 async def test_the_commits_of_others_in_the_same_bulk_go_through(
@@ -190,8 +187,8 @@ async def test_the_commits_of_others_in_the_same_bulk_go_through(
     loaded = await store.load([*mine, *CANARIES])
     assert {loaded[name].version for name in CANARIES} == {3}
     for name in mine:
-        # Alone each is refused for ever, or of another version than is expected, or does not mind
-        # the damage. Never is the store away.
+        # Each commit alone is refused, has the wrong version, or is not affected by the damage. The
+        # store never counts as unavailable.
         try:
             applied = await store.commit([change(name, loaded[name].version, put=put)])
         except RecordRefused:
@@ -200,7 +197,7 @@ async def test_the_commits_of_others_in_the_same_bulk_go_through(
             assert applied == [True] or loaded[name].fault is not None
 
 
-async def test_whoever_waits_for_a_damaged_task_is_woken_and_the_others_go_on_waiting(
+async def test_waiters_for_a_damaged_task_are_woken_and_the_others_continue_to_wait(
     store: MongoStore, database: Database
 ) -> None:
     await store.create([task("like")])
@@ -216,7 +213,7 @@ async def test_whoever_waits_for_a_damaged_task_is_woken_and_the_others_go_on_wa
                 await store.commit([change(name)])
 
 
-async def test_an_idempotency_key_of_a_damaged_task_is_told(
+async def test_an_idempotency_key_of_a_damaged_task_is_reported(
     store: MongoStore, database: Database
 ) -> None:
     await store.create([task("like", idempotency_key="k")])
@@ -266,7 +263,7 @@ async def test_a_damaged_part_of_the_archive_fails_the_reads_that_need_it_alone(
     assert await store.scan_archive("whole", prefix="", limit=1000) == [
         (name, LARGE) for name in names
     ]
-    # Where one is damaged, what comes before it is found; then it is told.
+    # A scan returns the parts before a damaged one; the next scan raises its fault.
     await database["flowkit_archive"].update_one(
         {"_id": {"task": "whole", "name": names[2]}}, {"$unset": {"data": ""}}
     )
@@ -298,7 +295,7 @@ async def test_a_damaged_artifact_fails_its_stream_alone(
         own = Stream(name, "n")
         try:
             read = await store.artifacts.read(own)
-            # A gap is seen by whoever reads the stream.
+            # A reader of the stream notices a gap.
             assert [record.position for record in read] in ([1], [1, 3], [1, 2, 3], [1, 3, 7])
             if len(read) == 1:
                 with pytest.raises(CorruptRecord):
@@ -322,7 +319,7 @@ async def test_a_damaged_artifact_fails_its_stream_alone(
 async def damage_streams(
     database: Database, like: list[dict[str, Any]], found: dict[str, Case]
 ) -> dict[str, Case]:
-    """A stream of three for each case, whose second record is damaged so, and sound ones."""
+    """Store a stream of three records for each case, the second one damaged, and sound streams."""
     names = [*found, *CANARIES]
     await database["flowkit_artifacts"].insert_many(
         [
@@ -480,15 +477,14 @@ CHAIN = {
     ]
 }
 EVERY = 5
-"""Whole coordinators meet one case in so many: each field is among them, and each kind of wrong
-value.
-"""
+"""Coordinators are tested with one case in this many, which include each field and each value."""
 QUICK = {"scheduler_tick_sec": 0.2, "command_check_sec": 0.2, "lease_ttl_sec": 600.0}
 
 
 class Installation:
-    """Coordinators and a worker on a bus in memory and a real store, with tasks that are to be
-    damaged, and canaries.
+    """Coordinators and a worker on an in-memory bus and a real store.
+
+    Their tasks are victims, which will be damaged, and canaries.
     """
 
     def __init__(self, store: MongoStore, database: Database) -> None:
@@ -536,7 +532,7 @@ class Installation:
         self.victims = await damage(self.database, "tasks", self.victims)
 
     async def end(self) -> None:
-        """The canaries finish, and each victim has finished as well, or is put aside and shown."""
+        """Check that the canaries finish, and that each victim finishes or is set aside and shown."""
         self.gate.set()
         with anyio.fail_after(REST):
             for name in CANARIES:
@@ -555,7 +551,7 @@ class Installation:
         try:
             return (await self.client.get_task(name)).status == "finished"
         except CorruptRecord:
-            # What no index finds is looked at by nobody; the search shows it.
+            # No query finds a document outside of the indexes; the search shows it.
             return name in await faults(self.store, "tasks")
 
 

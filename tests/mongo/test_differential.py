@@ -1,4 +1,4 @@
-"""MongoStore answers as InMemoryStore does, whatever is asked in whatever order."""
+"""MongoStore answers any sequence of calls like InMemoryStore."""
 
 import dataclasses
 import random
@@ -24,7 +24,7 @@ from flowkit_mongo import MongoConfig, MongoStore
 from flowkit_testing import InMemoryStore
 from tests.mongo.recording import NOON, task
 
-# Every line of this is covered elsewhere, and measuring it takes longer than the comparisons do.
+# Other tests cover all these lines, and measuring coverage takes longer than the comparisons.
 pytestmark = [pytest.mark.services, pytest.mark.no_cover]
 
 LONG, SHORT = 500, 5
@@ -44,7 +44,7 @@ def config() -> MongoConfig:
 
 
 class Steps:
-    """Makes steps by chance. A step is asked of both stores with the same arguments."""
+    """Random steps. Each step calls both stores with the same arguments."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -83,7 +83,7 @@ class Steps:
         return lambda store: store.create(records)
 
     def plan(self, task_id: str) -> dict[str, Any]:
-        """A commit but for its version."""
+        """Return a commit without its version."""
         self.count += 1
         return {
             "task_id": task_id,
@@ -237,7 +237,7 @@ async def everything(store: Store) -> Any:
 
 
 async def compare(store: Store, seed: int, *, steps: int) -> None:
-    """Ask both stores the same, one after the other, and then for all that they hold."""
+    """Make the same calls of both stores, one after the other, and compare their whole content."""
     chance = Steps(seed)
     async with InMemoryStore() as memory:
         for number in range(steps):

@@ -1,4 +1,4 @@
-"""The driver's errors in FlowKit's tree."""
+"""Translation of the driver's errors into FlowKit's."""
 
 import inspect
 
@@ -35,7 +35,7 @@ EVERY = sorted(
 
 
 def made(error: type[Exception]) -> Exception:
-    """One of the class, however its constructor is called."""
+    """Return an instance of the class, for any signature of its constructor."""
     if issubclass(error, driver.BulkWriteError):
         return error({"writeErrors": [], "writeConcernErrors": []})
     for arguments in (("why",), ("why", [])):
@@ -87,7 +87,7 @@ def test_no_error_of_the_driver_is_missing(error: type[Exception]) -> None:
             StoreUnavailable,
         ),
         (driver.WriteError("not viable", 28), RecordRefused),
-        (driver.OperationFailure("a code that nobody knows", 987654), StoreError),
+        (driver.OperationFailure("an unknown code", 987654), StoreError),
         (OverflowError("MongoDB can only handle up to 8-byte ints"), RecordRefused),
         (driver.WriteError("too large", 10334), RecordTooLarge),
         (driver.DocumentTooLarge("too large"), RecordTooLarge),
@@ -99,7 +99,7 @@ def test_no_error_of_the_driver_is_missing(error: type[Exception]) -> None:
         f"{type(value).__name__}-{value}"[:40] if isinstance(value, Exception) else None
     ),
 )
-def test_errors_are_told_apart(error: Exception, ours: type[FlowKitError]) -> None:
+def test_errors_are_classified(error: Exception, ours: type[FlowKitError]) -> None:
     assert type(translate(error)) is ours
 
 
@@ -133,14 +133,14 @@ def test_what_the_driver_repeats_passes() -> None:
 
 
 CLOSING = {303, 330, 354, 372}
-"""Codes with which this server does not answer: it ends instead."""
+"""Codes with which this server exits instead of answering."""
 
 
 @pytest.mark.services
 def test_no_code_that_a_server_knows_is_missing(own_mongo: MongoServers) -> None:
     primary, known = own_mongo.primary(), dict[int, str]()
-    # What the driver takes for another state of the server would make it look for a primary each
-    # time.
+    # Codes that the driver takes for a change of the server's state are left out: it would search
+    # for a primary each time.
     asked = sorted(
         {*range(1, 400), *PASSING, *TOO_LARGE, 13297, 17280}
         - CLOSING
@@ -172,7 +172,7 @@ def test_no_code_that_a_server_knows_is_missing(own_mongo: MongoServers) -> None
 # ---------------------------------------------------------------- texts
 
 
-async def test_a_server_that_is_away_is_told_in_one_line_with_what_to_do() -> None:
+async def test_an_unreachable_server_is_reported_in_one_line_with_a_remedy() -> None:
     address = (
         "mongodb://user:secret@127.0.0.1:1,127.0.0.1:2/?replicaSet=rs0&serverSelectionTimeoutMS=50"
     )

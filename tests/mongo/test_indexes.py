@@ -1,4 +1,4 @@
-"""Every query is answered from an index."""
+"""Every query uses an index."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -33,7 +33,7 @@ def config() -> MongoConfig:
 
 
 async def use_everything(store: MongoStore) -> None:
-    """Call every method in every way that makes another query."""
+    """Call all methods in all ways that make different queries."""
     labels = {"team": "a", "tier": "gold"}
     header: dict[str, Any] = {"pipeline": "p", "labels": labels, "wake_at": NOON}
     tasks = [
@@ -97,7 +97,7 @@ async def use_everything(store: MongoStore) -> None:
 
 
 def plans(plan: Any) -> Iterator[str]:
-    """The stages of a winning plan."""
+    """Yield the stages of a winning plan."""
     if isinstance(plan, dict):
         if isinstance(plan.get("stage"), str):
             yield plan["stage"]

@@ -1,4 +1,4 @@
-"""What was confirmed is found, also by a server that does not show it yet."""
+"""Confirmed records are found, also by a server that does not show them yet."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ STREAM = Stream("t", "n")
 
 
 def concerns(commands: Commands, collection: str) -> list[str]:
-    """The read concern of each look into a collection."""
+    """Return the read concern of each query of a collection."""
     return [
         command["readConcern"]["level"]
         for name, command in commands.sent

@@ -1,4 +1,4 @@
-"""What is taken for a store on MongoDB, and its settings."""
+"""Sources that are opened as stores on MongoDB, and their settings."""
 
 import time
 from typing import Any

@@ -1,4 +1,4 @@
-"""What becomes of work when the server, the network or the primary goes away."""
+"""Outages of the server, the network and the primary."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -24,8 +24,9 @@ CONFIG = MongoConfig(retry_for_sec=15, server_selection_timeout_ms=5_000)
 
 
 def address(servers: MongoServers, *, options: str = "") -> str:
-    """A fresh database. The driver looks often, for a fail point feigns a state that the server
-    itself never tells.
+    """Yield a new database whose client checks the server often.
+
+    A fail point simulates a state that the server's own heartbeats contradict.
     """
     return (
         servers.address.replace("/?", f"/flowkit-{uuid.uuid4().hex[:12]}?")
@@ -36,7 +37,7 @@ def address(servers: MongoServers, *, options: str = "") -> str:
 
 @pytest.fixture
 async def impatient(own_mongo: MongoServers) -> AsyncIterator[MongoStore]:
-    """A store that tries nothing twice, the driver neither."""
+    """Yield a store without retries, on a driver without retries."""
     config = MongoConfig(retry_for_sec=0)
     async with MongoStore(
         address(own_mongo, options="&retryWrites=false&retryReads=false"), config=config
@@ -76,7 +77,7 @@ async def test_a_commit_whose_confirmation_failed_may_have_been_applied(
 
 
 @pytest.mark.parametrize("command", ["insert", "update", "find"])
-async def test_an_unavailable_server_is_told_as_such(
+async def test_an_unavailable_server_is_reported_as_unavailable(
     impatient: MongoStore, own_mongo: MongoServers, command: str
 ) -> None:
     with own_mongo.failing(command, errorCode=SHUTDOWN), pytest.raises(StoreUnavailable):
@@ -118,7 +119,7 @@ async def test_what_may_be_repeated_is_repeated(
     ]
 
 
-async def test_artifacts_of_several_streams_are_told_to_be_unavailable_like_those_of_one(
+async def test_artifacts_of_several_streams_are_unavailable_like_those_of_one(
     impatient: MongoStore, own_mongo: MongoServers
 ) -> None:
     records = [artifact(Stream("t", node), uid) for node in "nm" for uid in "ab"]
@@ -130,7 +131,7 @@ async def test_artifacts_of_several_streams_are_told_to_be_unavailable_like_thos
     assert await impatient.artifacts.put(records) == [True] * 4
 
 
-async def test_blobs_are_told_to_be_unavailable_like_their_document(
+async def test_blobs_are_unavailable_like_their_document(
     impatient: MongoStore, own_mongo: MongoServers
 ) -> None:
     await impatient.create([task("large", spec=LARGE, parts={"a": LARGE})])

@@ -1,4 +1,4 @@
-"""Tasks that are over are deleted, and nothing of them is left behind."""
+"""Ended tasks are deleted with all their records."""
 
 from datetime import UTC, datetime
 
@@ -23,7 +23,7 @@ async def left(database: AsyncDatabase) -> dict[str, int]:
 
 
 async def run(store: MongoStore) -> None:
-    """A task with all that a task may have, which has ended."""
+    """Store an ended task with all kinds of records."""
     await store.create([task("t", spec=LARGE)])
     await store.commit(
         [
@@ -38,7 +38,7 @@ async def run(store: MongoStore) -> None:
 
 
 def purging(store: MongoStore, seconds: float) -> Retention:
-    """The store's, so many seconds later."""
+    """Return the store's retention with a clock that is ``seconds`` ahead."""
 
     async def later() -> float:
         return await store.server_time() + seconds
@@ -123,7 +123,7 @@ async def test_files_of_others_in_the_bucket_are_left_alone(
 
 
 @pytest.mark.services
-async def test_a_stream_of_a_deleted_task_begins_anew(store: MongoStore) -> None:
+async def test_a_stream_of_a_deleted_task_starts_at_its_beginning(store: MongoStore) -> None:
     await run(store)
     await store.purge(finished_before=2.0)
     await store.artifacts.put([artifact(STREAM, "u")])

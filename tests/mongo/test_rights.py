@@ -1,6 +1,4 @@
-"""A whole installation on a server with TLS, whose processes have the roles of the how-to and
-nothing more.
-"""
+"""An installation on a server with TLS, whose processes have only the roles of the how-to."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -36,9 +34,7 @@ LARGE = "x" * 300_000
 
 
 class SecuredServer:
-    """A server that takes TLS alone and knows its users. Who connects names the file of the
-    authority.
-    """
+    """A server that requires TLS and users; clients name the file of its certificate authority."""
 
     def __init__(self, folder: Path) -> None:
         self.authority = Authority(folder)
@@ -82,9 +78,7 @@ class SecuredServer:
         return f"mongodb://{who}{LOOPBACK}:{self._port}/{DATABASE}?{query}"
 
     def add_users(self) -> None:
-        """An administrator, by the exception for the first user; then the roles and who has
-        them.
-        """
+        """Create an administrator, which the server allows for the first user, roles and users."""
         with MongoClient[dict[str, Any]](self.address(None)) as first:
             first.admin.command("createUser", "root", pwd=PASSWORD, roles=["root"])
         with MongoClient[dict[str, Any]](self.address("root")) as root:
