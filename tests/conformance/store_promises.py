@@ -23,7 +23,7 @@ STORE = {
             f"{OUTAGES}::test_a_primary_that_steps_down_or_dies_under_load_loses_nothing",
         ],
         "Every method may raise :class:`~flowkit.errors.StoreUnavailable`; a write it interrupted may or may not have been applied.": [
-            f"{OUTAGES}::test_an_unavailable_server_is_told_as_such",
+            f"{OUTAGES}::test_an_unavailable_server_is_reported_as_unavailable",
             f"{OUTAGES}::test_a_commit_whose_confirmation_failed_may_have_been_applied",
             f"{OUTAGES}::test_a_commit_that_the_network_lost_on_its_way_was_not_applied",
         ],
@@ -263,7 +263,7 @@ ARTIFACTS = {
             "test_a_record_above_the_limit_is_refused_and_nothing_is_stored",
         ],
         "Raises StoreUnavailable: not all were confirmed; putting again is harmless.": [
-            f"{OUTAGES}::test_artifacts_of_several_streams_are_told_to_be_unavailable_like_those_of_one",
+            f"{OUTAGES}::test_artifacts_of_several_streams_are_unavailable_like_those_of_one",
             f"{OUTAGES}::test_what_may_be_repeated_is_repeated",
         ],
     },

@@ -69,7 +69,7 @@ async def spread(
     return await damage(database, collection, found)
 
 
-def check_told(case: Case, text: str) -> None:
+def check_fault_is_named(case: Case, text: str) -> None:
     """Check that a fault names the field, the version of the schema or the missing blob."""
     assert any(word in text for word in (case.field.partition(".")[0], "schema version", "blob"))
 
@@ -133,7 +133,7 @@ async def test_a_damaged_task_is_read_as_such_and_hinders_no_other(
     assert all(isinstance(task_id, str) for task_id in due)
 
     shown = await faults(store, "tasks")
-    # That a blob is not there is seen where it is read.
+    # A missing blob is noticed only by a read.
     pointing_nowhere = {"spec-blob-text", "spec-blob-text-with-NUL"}
     assert set(shown) == (set(found) - unharmed - pointing_nowhere) | set(map(repr, FOREIGN_IDS))
     (line,) = [result for result in await store.check() if result.name == "mongodb records"]
@@ -257,7 +257,7 @@ async def test_a_damaged_part_of_the_archive_fails_the_reads_that_need_it_alone(
         try:
             part = (await store.read_archive(name, [name]))[name]
         except CorruptRecord as error:
-            check_told(case, str(error))
+            check_fault_is_named(case, str(error))
         else:
             assert part == LARGE or (case.field, case.kind) in [("data", kind) for kind in VALUES]
     assert await store.scan_archive("whole", prefix="", limit=1000) == [
@@ -302,7 +302,7 @@ async def test_a_damaged_artifact_fails_its_stream_alone(
                     await store.artifacts.read(own, after=1)
             await store.artifacts.scan(name)
         except CorruptRecord as error:
-            check_told(case, str(error))
+            check_fault_is_named(case, str(error))
         assert {"a", "c"} <= await store.artifacts.known(own, "abc")
     for name in CANARIES:
         whole = Stream(name, "n")
@@ -532,7 +532,7 @@ class Installation:
         self.victims = await damage(self.database, "tasks", self.victims)
 
     async def end(self) -> None:
-        """Check that the canaries finish, and that each victim finishes or is set aside and shown."""
+        """Check that the canaries finish, and that each victim finishes or is set aside."""
         self.gate.set()
         with anyio.fail_after(REST):
             for name in CANARIES:

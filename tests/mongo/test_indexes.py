@@ -112,8 +112,8 @@ def plans(plan: Any) -> Iterator[str]:
 def explainable(name: str, command: dict[str, Any]) -> Iterator[dict[str, Any]]:
     plain = {key: value for key, value in command.items() if key not in NOT_EXPLAINED}
     if name == "find":
-        # GridFS looks whether the bucket is empty by asking for any one file. The search for
-        # damaged records reads everything.
+        # GridFS queries for any file to find out whether the bucket is empty. The search for
+        # damaged records reads all documents.
         searches = "$jsonSchema" in str(plain["filter"])
         if not searches and (plain["filter"] or plain.get("limit") != 1):
             yield plain

@@ -24,7 +24,7 @@ CONFIG = MongoConfig(retry_for_sec=15, server_selection_timeout_ms=5_000)
 
 
 def address(servers: MongoServers, *, options: str = "") -> str:
-    """Yield a new database whose client checks the server often.
+    """Return the address of a new database whose client checks the server often.
 
     A fail point simulates a state that the server's own heartbeats contradict.
     """

@@ -1,1 +1,1 @@
-"""Real servers for the tests, started here and stopped with them."""
+"""Real servers that the tests start and stop."""

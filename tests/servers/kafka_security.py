@@ -1,4 +1,4 @@
-"""A Kafka that lets in users over TLS, and lets them do what they have a right to."""
+"""A Kafka that authenticates users over TLS and checks their rights."""
 
 import datetime
 import ipaddress
@@ -34,7 +34,7 @@ OPERATIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """That a user may, or may not, do something."""
+    """Permission or denial of an operation for a user."""
 
     user: str
     resource: int
@@ -49,8 +49,9 @@ def password(user: str) -> str:
 
 
 def certificate(folder: Path) -> Path:
-    """A self-signed certificate of this host with its key, in one file, which is to be trusted as
-    well.
+    """Return a file with a self-signed certificate of this host and its key.
+
+    The same file serves as the trusted authority.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "flowkit tests")])
@@ -79,7 +80,7 @@ def certificate(folder: Path) -> Path:
 
 
 def secured(pem: Path, users: Iterable[str]) -> dict[str, object]:
-    """The settings of such a broker. Its listener keeps its name, and speaks SASL_SSL."""
+    """Return the settings of such a broker; its listener keeps its name, but speaks SASL_SSL."""
     known = " ".join(f'user_{user}="{password(user)}"' for user in (ADMIN, *users))
     module = "org.apache.kafka.common.security.plain.PlainLoginModule required"
     return {
@@ -101,7 +102,7 @@ def secured(pem: Path, users: Iterable[str]) -> dict[str, object]:
 
 
 def login(user: str, pem: Path) -> dict[str, Any]:
-    """How a user connects, as ``options.kafka``."""
+    """Return the ``options.kafka`` with which a user connects."""
     return {
         "security_protocol": "SASL_SSL",
         "ssl_cafile": str(pem),
@@ -112,7 +113,7 @@ def login(user: str, pem: Path) -> dict[str, Any]:
 
 
 async def grant(address: str, pem: Path, rights: Sequence[Right]) -> None:
-    """Give users these rights."""
+    """Grant rights to users."""
     client = AIOKafkaClient(
         bootstrap_servers=address, **KafkaConfig(**login(ADMIN, pem)).connection()
     )

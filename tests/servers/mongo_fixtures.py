@@ -15,9 +15,7 @@ MONGO_VARIABLE = "FLOWKIT_TEST_MONGO"
 
 @pytest.fixture(scope="session")
 def mongo_address() -> Iterator[str]:
-    """Address of a MongoDB: that of FLOWKIT_TEST_MONGO, else of a replica set of one that is
-    started for the session.
-    """
+    """Return the address in FLOWKIT_TEST_MONGO, or start a replica set of one for the session."""
     given = os.environ.get(MONGO_VARIABLE)
     if given:
         yield given
@@ -28,29 +26,27 @@ def mongo_address() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def mongo_standalone() -> Iterator[str]:
-    """Address of a server that is no member of a replica set."""
+    """Return the address of a server that is not a member of a replica set."""
     with start_mongo(replica_set=False) as servers:
         yield servers.address
 
 
 @pytest.fixture(scope="module")
 def own_mongo() -> Iterator[MongoServers]:
-    """A replica set of one for the tests of this module alone, which may break it if they mend it
-    again.
-    """
+    """Start a replica set of one for the tests of one module, which must repair what they break."""
     with start_mongo() as servers:
         yield servers
 
 
 @pytest.fixture
 def mongo_set_of_three() -> Iterator[MongoServers]:
-    """A replica set with fail-over for this test alone."""
+    """Start a replica set with fail-over for one test."""
     with start_mongo(members=3) as servers:
         yield servers
 
 
 def start_mongo(*, members: int = 1, replica_set: bool = True) -> MongoServers:
-    """Servers to enter; where they cannot be had, skip the test, or fail it where CI is true."""
+    """Return servers to enter; if none is available, skip the test, or fail it if CI is true."""
     try:
         mongod_program()
     except Unavailable as error:
@@ -62,9 +58,7 @@ def start_mongo(*, members: int = 1, replica_set: bool = True) -> MongoServers:
 
 
 def drop_from_given_server(database: str) -> None:
-    """Leave nothing behind on the server of FLOWKIT_TEST_MONGO; one that was started here goes with
-    its folder.
-    """
+    """Drop a database on the server of FLOWKIT_TEST_MONGO; other servers lose their folders."""
     given = os.environ.get(MONGO_VARIABLE)
     if given:
         with MongoClient[dict[str, Any]](given) as client:

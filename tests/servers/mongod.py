@@ -1,6 +1,4 @@
-"""A real ``mongod``: fetched once, kept in the cache, started on free ports in temporary
-folders.
-"""
+"""A real ``mongod``, downloaded once into a cache and started in temporary folders."""
 
 import platform
 import shutil
@@ -30,8 +28,9 @@ OPTIONS = {
 
 
 def mongod_program() -> Path:
-    """The server's executable, fetched if it is not in the cache. Several runs may do so at once:
-    the last rename wins.
+    """Return the server's executable, after downloading it if it is not in the cache.
+
+    Several runs may do so at once: the last rename wins.
     """
     program = cache_folder() / "mongod-6.0.5"
     if program.exists():
@@ -63,10 +62,9 @@ def mongod_program() -> Path:
 
 
 class Mongod:
-    """One server. After ``kill``, ``start`` works again on the same folder and port.
+    """One server. After ``kill``, ``start`` starts it again in the same folder and on its port.
 
-    Clients and the other members reach it at ``public_port``, which is its own where nothing stands
-    in front of it.
+    Clients and the other members reach it at ``public_port``, which is a proxy's or its own port.
     """
 
     def __init__(
@@ -103,7 +101,7 @@ class Mongod:
         self.wait_until(lambda: bool(self.command({"ping": 1})))
 
     def command(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """Run an admin command on this member, primary or not."""
+        """Run an admin command on this member, which need not be the primary."""
         with MongoClient[dict[str, Any]](
             LOOPBACK, self.port, directConnection=True, serverSelectionTimeoutMS=2000
         ) as client:
@@ -116,7 +114,7 @@ class Mongod:
         )
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Return when ``condition()`` is true; errors of the driver count as not yet."""
+        """Return when ``condition()`` is true; errors of the driver count as false."""
 
         def held() -> bool:
             try:
@@ -128,15 +126,16 @@ class Mongod:
             self._process.wait_until(held, timeout=PATIENCE_SEC)
 
     def kill(self) -> None:
-        """End the process as a power cut would."""
+        """Kill the process, as a power cut would."""
         if self._process is not None:
             self._process.kill()
             self._process = None
 
 
 class MongoServers:
-    """A standalone server, or a replica set. Entering starts it, leaving stops it and removes its
-    folders.
+    """A standalone server or a replica set.
+
+    Entering starts it; leaving stops it and removes its folders.
     """
 
     def __init__(
@@ -146,9 +145,7 @@ class MongoServers:
         replica_set: bool = True,
         front: Callable[[int], int] = lambda port: port,
     ) -> None:
-        """``front`` is told the port that a member listens on, and gives that at which everybody is
-        to reach it.
-        """
+        """Prepare the servers; ``front`` returns the public port of a member for its own port."""
         self._name = "rs0" if replica_set else None
         self._folder = Path(tempfile.mkdtemp(prefix="flowkit-mongod-"))
         self.members = [
@@ -163,7 +160,7 @@ class MongoServers:
 
     @property
     def address(self) -> str:
-        """What a client connects to; a set is found by its name, so that fail-over is followed."""
+        """The address for clients; it names the replica set, so that they follow a fail-over."""
         query = f"replicaSet={self._name}" if self._name else "directConnection=true"
         return f"mongodb://{','.join(member.host for member in self.members)}/?{query}"
 
@@ -188,7 +185,7 @@ class MongoServers:
 
     def _initiate(self) -> None:
         hosts = [{"_id": number, "host": member.host} for number, member in enumerate(self.members)]
-        # An election within two seconds, so that tests of fail-over need not be long.
+        # Elections take at most two seconds, so that tests of fail-over are short.
         settings = {"electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500}
         self.members[0].command(
             {"replSetInitiate": {"_id": self._name, "members": hosts, "settings": settings}}
@@ -196,7 +193,7 @@ class MongoServers:
         self.primary()
 
     def primary(self) -> Mongod:
-        """The member that takes writes, waited for."""
+        """Wait for a primary and return it."""
         deadline = time.monotonic() + PATIENCE_SEC
         while time.monotonic() < deadline:
             for member in self.members:
@@ -209,7 +206,7 @@ class MongoServers:
         raise RuntimeError("the replica set has no primary")
 
     def step_down(self) -> None:
-        """Make the primary give up its office, once another member can take it over."""
+        """Make the primary step down as soon as another member can replace it."""
         deadline = time.monotonic() + PATIENCE_SEC
         while True:
             try:
@@ -221,10 +218,10 @@ class MongoServers:
 
     @contextmanager
     def failing(self, *commands: str, times: int = 1, **data: Any) -> Iterator[None]:
-        """Let the next commands of these names fail: ``closeConnection=True``, ``errorCode=…``,
-        ``writeConcernError={…}``.
+        """Make the next commands with these names fail.
 
-        What this module asks of the server itself is spared as long as it is not named.
+        ``data`` is ``closeConnection=True``, ``errorCode=…`` or ``writeConcernError={…}``. The
+        commands of this module itself do not fail unless they are named.
         """
         primary = self.primary()
         primary.command(

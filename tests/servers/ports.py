@@ -11,10 +11,10 @@ _RANGE_OF_CLIENTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on at the moment, all different.
+    """Return different ports that are free at the moment.
 
-    They are none of those that the system gives to outgoing connections: while a server is down,
-    nobody else gets its port, and no client that keeps trying to reach it is connected to itself.
+    They are outside the range of outgoing connections. So while a server is down, no other process
+    gets its port, and a client that retries to reach it does not connect to itself.
     """
     with ExitStack() as stack:
         return [_bound(stack.enter_context(socket.socket())) for _ in range(count)]
@@ -39,7 +39,7 @@ def _lowest_of_clients() -> int:
 
 
 def is_listening(port: int) -> bool:
-    """Whether somebody takes connections on a port."""
+    """Return whether a process accepts connections on a port."""
     try:
         socket.create_connection((LOOPBACK, port), timeout=1).close()
     except OSError:

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-# Waits for the end of its standard input, which comes when whoever started it is gone, however it
-# went.
+# The guard waits for the end of its standard input, which comes when the process that started it
+# has ended in any way.
 _GUARD = (
     'cat > /dev/null; kill -9 "$1" 2> /dev/null; sleep 0.2; rm -rf "$2"; rmdir "$(dirname "$2")" 2>'
     " /dev/null"
@@ -16,16 +16,14 @@ _GUARD = (
 
 
 class Unavailable(Exception):
-    """A server cannot be had here; the message says why."""
+    """A server is not available on this machine; the message has the reason."""
 
 
 TRIES = 3
 
 
 def fetched(command: Sequence[str], *, folder: Path) -> subprocess.CompletedProcess[str]:
-    """What came of a command that fetches something over the net; of one that fails, of its last
-    try.
-    """
+    """Run a command that downloads something, with retries, and return the last result."""
     for pause_sec in range(5, 5 * TRIES, 5):
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode == 0:
@@ -35,10 +33,10 @@ def fetched(command: Sequence[str], *, folder: Path) -> subprocess.CompletedProc
 
 
 class ServerProcess:
-    """One server: started, waited for, and stopped by its process id.
+    """A server process, which is stopped by its process id.
 
-    A guard process of a few kilobytes waits beside it: should this Python process be killed, the
-    guard kills the server and removes ``folder``, and the folder around it if that is empty then.
+    A small guard process runs beside it. If this Python process is killed, the guard kills the
+    server and removes ``folder``, and the folder around it if that is empty.
     """
 
     def __init__(
@@ -49,8 +47,9 @@ class ServerProcess:
         log: Path,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Start ``command`` in ``folder``, with these variables beside those of this process; what
-        it prints is added to ``log``.
+        """Start ``command`` in ``folder`` and append its output to ``log``.
+
+        ``environment`` adds variables to those of this process.
         """
         self._log = log
         with log.open("ab") as output:
@@ -81,17 +80,15 @@ class ServerProcess:
 
     @property
     def status(self) -> int | None:
-        """How it ended: its exit status, or the negative number of the signal that ended it; None
-        while it runs.
-        """
+        """Exit status, or the negative number of the signal that ended it; None while it runs."""
         return self._process.poll()
 
     def wait_until(self, ready: Callable[[], bool], *, timeout: float = 60) -> None:
-        """Return as soon as ``ready()`` is true.
+        """Wait until ``ready()`` is true.
 
         Raises:
-            RuntimeError: the server ended or ``timeout`` seconds passed; the message has the end of
-                its log.
+            RuntimeError: the server ended, or ``timeout`` seconds passed; the message has the end
+                of its log.
         """
         until = time.monotonic() + timeout
         while not ready():
@@ -111,7 +108,7 @@ class ServerProcess:
         )
 
     def stop(self, *, timeout: float = 15) -> None:
-        """Ask the server to end, and kill it if it has not after ``timeout`` seconds."""
+        """Terminate the server, and kill it if it has not ended after ``timeout`` seconds."""
         self._process.terminate()
         try:
             self._process.wait(timeout)
@@ -120,12 +117,12 @@ class ServerProcess:
         self._end()
 
     def kill(self) -> None:
-        """``kill -9``: what a power cut does to the process."""
+        """Kill the process (``kill -9``), as a power cut would."""
         self._process.kill()
         self._end()
 
     def suspend(self) -> None:
-        """Stop the process without ending it: it holds its connections and answers nothing."""
+        """Suspend the process: it keeps its connections open, but does not answer."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -140,7 +137,7 @@ class ServerProcess:
 
 
 def cache_folder() -> Path:
-    """Where downloaded servers are kept: outside the repository, shared by its checkouts."""
+    """Return the folder of downloaded servers, outside the repository and shared by checkouts."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base) / "flowkit" / "servers"
     folder.mkdir(parents=True, exist_ok=True)
@@ -148,5 +145,5 @@ def cache_folder() -> Path:
 
 
 def in_ci() -> bool:
-    """Whether a missing server is a failure rather than a reason to skip."""
+    """Return whether a missing server is a failure rather than a reason to skip."""
     return os.environ.get("CI", "").lower() == "true"

@@ -1,6 +1,4 @@
-"""Servers that are started for tests end with them, and their absence is told apart from a
-failure.
-"""
+"""Servers that tests start end with them, and a missing server is not taken for a failure."""
 
 import os
 import signal
@@ -63,7 +61,7 @@ def test_the_ports_of_servers_are_none_that_clients_are_given():
 @pytest.mark.parametrize(
     ("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)]
 )
-def test_a_kafka_that_cannot_be_had_skips_at_a_desk_and_fails_in_ci(
+def test_a_kafka_that_cannot_be_started_skips_tests_locally_and_fails_in_ci(
     monkeypatch, tmp_path, ci, outcome
 ):
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -8,7 +8,7 @@ DAY_SEC = 86_400.0
 
 
 def shifted(environment: Mapping[str, str], seconds: float) -> dict[str, str]:
-    """The environment of a process whose wall clock is so many seconds ahead."""
+    """Return the environment of a process whose wall clock is ``seconds`` ahead."""
     path = os.pathsep.join(
         [str(Path(__file__).parent / "shifted_clock"), environment.get("PYTHONPATH", "")]
     )

@@ -1,4 +1,4 @@
-"""Small flows that are submitted all the time, and what must be true of them afterwards."""
+"""Load of small flows, which is checked for lost and repeated nodes afterwards."""
 
 import uuid
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ Disaster = Callable[[], Awaitable[object]]
 
 
 class Load:
-    """Clients each of which submits a flow, waits for its end, and submits the next."""
+    """Clients that each submit a flow, wait for its end, and submit the next."""
 
     def __init__(self, client: Client, *, clients: int = 4) -> None:
         self._client = client
@@ -34,8 +34,8 @@ class Load:
             self.submitted.append(task_id)
             while True:
                 try:
-                    # The same id again: what was stored before the answer was lost is not stored
-                    # twice.
+                    # The same id again: a task that was stored before its answer was lost is not
+                    # stored twice.
                     await self._client.create_task(graph=FLOW, task_id=task_id)
                     view = await self._client.wait(task_id)
                     break
@@ -47,14 +47,15 @@ class Load:
             self._finished = anyio.Event()
 
     async def more(self, count: int) -> None:
-        """Return when ``count`` more tasks have finished."""
+        """Wait until ``count`` more tasks have finished."""
         wanted = len(self.ended) + count
         while len(self.ended) < wanted:
             await self._finished.wait()
 
     async def through(self, *disasters: Disaster) -> None:
-        """Keep on through these, and see that work goes on after each, that everything ended, and
-        each node once.
+        """Keep up the load through disasters.
+
+        Check that tasks finish after each of them, and that each node ended exactly once.
         """
         with anyio.fail_after(LIMIT_SEC):
             async with anyio.create_task_group() as group:

@@ -21,7 +21,7 @@ PATIENCE_SEC = 90.0
 
 
 class Process:
-    """A coordinator or a worker. What it logs is kept in a file."""
+    """A coordinator or a worker, which logs into a file."""
 
     def __init__(
         self, command: list[str], *, log: Path, environment: dict[str, str], folder: Path = ROOT
@@ -45,7 +45,7 @@ class Process:
         return self._log.read_text(encoding="utf-8", errors="replace")
 
     async def until(self, action: str) -> Self:
-        """Return when it has logged this."""
+        """Wait until it has logged a text."""
         await until(
             lambda: (
                 f'"action":"{action}"' in self.logged().replace('": "', '":"')
@@ -63,7 +63,7 @@ class Process:
         self._process.send_signal(number)
 
     async def end(self) -> int:
-        """Wait for its end and give its status."""
+        """Wait for its end and return its exit status."""
         return await anyio.to_thread.run_sync(self._process.wait, PATIENCE_SEC)
 
     def kill(self) -> None:
@@ -72,7 +72,7 @@ class Process:
 
 
 class Processes:
-    """Those of one installation; leaving kills what is left of them."""
+    """The processes of one installation; leaving kills those that still run."""
 
     def __init__(self, installation: Installation, folder: Path) -> None:
         self.installation = installation
@@ -108,7 +108,7 @@ class Processes:
         ]
 
     def start(self, verb: str, *args: str, clock_ahead_sec: float = 0, **fields: Any) -> Process:
-        """Start a coordinator or a worker, with these fields in its configuration."""
+        """Start a coordinator or a worker with these fields in its configuration."""
         settings = [word for name, value in fields.items() for word in ("--set", f"{name}={value}")]
         command = [*self._command(verb, *args), *settings, "--log-json"]
         environment = (
@@ -127,7 +127,7 @@ class Processes:
         return self.start("worker", *RECORDING, **fields)
 
     async def run(self, verb: str, *args: object) -> subprocess.CompletedProcess[str]:
-        """Run a verb to its end."""
+        """Run a verb and wait for its end."""
         command = self._command(verb, *args)
         return await anyio.to_thread.run_sync(
             lambda: subprocess.run(
@@ -142,9 +142,7 @@ class Processes:
         )
 
     def recorded(self, what: str = "ran") -> list[tuple[str, str, int, int]]:
-        """Task, node, attempt and process of each execution that ``recording_handlers`` wrote
-        down.
-        """
+        """Return task, node, attempt and process of each recorded execution."""
         lines = [line.split() for line in self.record.read_text().splitlines()]
         return [
             (task_id, node_id, int(attempt), int(pid))
@@ -153,7 +151,7 @@ class Processes:
         ]
 
     def lines_recorded(self) -> int:
-        """How many lines there are in all."""
+        """Return the number of all lines."""
         return self.record.read_bytes().count(b"\n")
 
     def open_gate(self) -> None:
@@ -162,7 +160,7 @@ class Processes:
 
 
 async def until(condition: Callable[[], bool], *, within: float = PATIENCE_SEC) -> None:
-    """Return when this holds."""
+    """Wait until a condition holds."""
     deadline = time.monotonic() + within
     while not condition():
         if time.monotonic() > deadline:

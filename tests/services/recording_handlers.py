@@ -1,5 +1,6 @@
-"""Handlers for workers that are processes: each execution is a line in the file that
-``FLOWKIT_TEST_RECORD`` names.
+"""Handlers for workers that are processes, which record their executions.
+
+Each execution is a line in the file that ``FLOWKIT_TEST_RECORD`` names.
 """
 
 import os
@@ -25,7 +26,7 @@ async def work(item: Any, ctx: RunContext) -> Any:
 
 @handler("gated")
 async def gated(item: Any, ctx: RunContext) -> int:
-    """Runs until the file ``open`` appears beside the record."""
+    """Run until the file ``open`` appears beside the record."""
     record(ctx, "began")
     gate = Path(os.environ["FLOWKIT_TEST_RECORD"]).with_name("open")
     while not gate.exists():
@@ -35,7 +36,7 @@ async def gated(item: Any, ctx: RunContext) -> int:
 
 
 class Reading(Handler):
-    """Reads a stream; until the gate is open, so slowly that it can be killed in the middle."""
+    """Reader of a stream; until the gate is open, it is slow enough to be killed in the middle."""
 
     async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
         number = batch.payload["meta"]["n"]
@@ -47,7 +48,7 @@ class Reading(Handler):
 
 @handler("deadly")
 async def deadly(item: Any, ctx: RunContext) -> Any:
-    """Kills its process at once if it is given "die", as a crash in native code does."""
+    """Kill the process if the input is "die", like a crash in native code."""
     record(ctx, "ran")
     if item == "die":
         os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""What the tests on real servers have in common."""
+"""Helpers that the tests on real servers share."""
 
 import re
 import uuid
@@ -19,11 +19,11 @@ QUICK_KAFKA: dict[str, Any] = {
     "metadata_max_age_sec": 1.0,
     "close_timeout_sec": 2.0,
 }
-"""A bus that notices in seconds what it notices in tens of them by default."""
+"""Settings of a bus whose time limits are a tenth of the defaults."""
 
 
 class Installation:
-    """A namespace and a database of its own on real servers, and what works on it."""
+    """A namespace and a database on real servers, with the processes that use it."""
 
     def __init__(
         self, *, kafka: str, mongo: str, kafka_options: Mapping[str, Any] | None = None
@@ -53,11 +53,11 @@ class Installation:
         return CommonConfig(**self.common)
 
     def mongo(self) -> AsyncMongoClient[dict[str, Any]]:
-        """The driver, for looking at documents as they are."""
+        """The driver's database, to read the documents themselves."""
         return AsyncMongoClient(self._server)
 
     async def drop(self) -> None:
-        """Leave nothing behind on a server that lives on."""
+        """Delete all data of this installation from servers that continue to run."""
         async with self.mongo() as client:
             await client.drop_database(self.namespace)
 
@@ -71,7 +71,7 @@ def graph(*nodes: dict[str, Any], **fields: Any) -> dict[str, Any]:
 
 
 def chain(*roles: str) -> dict[str, Any]:
-    """Nodes n0, n1, …, one after the other."""
+    """Return a graph of the nodes n0, n1, …, one after the other."""
     return graph(
         *(
             node(f"n{number}", role, *([f"n{number - 1}"] if number else []))
@@ -81,7 +81,7 @@ def chain(*roles: str) -> dict[str, Any]:
 
 
 def fan(width: int, role: str = "work") -> dict[str, Any]:
-    """One node, then so many, then one that waits for all of them."""
+    """Return a graph of one node, then ``width`` nodes, then one that waits for all of them."""
     branches = [node(f"b{number}", role, "first") for number in range(width)]
     return graph(
         node("first", role),
@@ -95,7 +95,7 @@ async def events_of(client: Client, task_id: str) -> list[TaskEvent]:
 
 
 def ends_of(events: list[TaskEvent]) -> dict[str, list[str]]:
-    """The terminal statuses that each node, and the task (""), was recorded in."""
+    """Return the recorded terminal statuses of each node, and of the task as ""."""
     ends: dict[str, list[str]] = {}
     for event in events:
         if event.kind == "status" and event.status in (

@@ -1,6 +1,4 @@
-"""Coordinators whose clocks are days off, on a real Kafka and a real MongoDB: nothing is late,
-early, or gone.
-"""
+"""Coordinators whose clocks are days off, on real servers: no node is late, early or lost."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,7 +22,7 @@ RETENTION = {"finished_retention_sec": DAY_SEC, "purge_interval_sec": 0.5}
 @handler("failing")
 async def failing(item: Any, ctx: RunContext) -> int:
     if ctx.attempt == 1:
-        raise NodeFailure("as the test wants it", reason_code="as_told")
+        raise NodeFailure("as the test wants it", reason_code="as_wanted")
     return ctx.attempt
 
 
@@ -40,7 +38,7 @@ async def test_a_coordinator_whose_clock_is_days_ahead_passes_no_time_limit_and_
         task_id = await coordinator.create_task(graph=flow)
         await until(lambda: bool(processes.recorded("began")))
         await ahead.until("coordinator_ready")
-        # It sweeps and purges several times meanwhile.
+        # Meanwhile, it sweeps and purges several times.
         await anyio.sleep(2 * QUICK_COORDINATOR["scheduler_tick_sec"])
         processes.open_gate()
         view = await coordinator.wait(task_id, timeout=WITHIN_SEC)

@@ -1,6 +1,4 @@
-"""What was given up on a real Kafka and a real MongoDB is listed, tried again, and gone once that
-went well.
-"""
+"""Dead letters on real servers are listed and redriven, and removed after a success."""
 
 from collections import Counter
 
@@ -20,7 +18,7 @@ WITHIN_SEC = 30
 
 
 async def letters_of(client: Client, kind: str) -> list[DeadLetter]:
-    """The letters of a kind, once there is one."""
+    """Return the letters of a kind as soon as there is one."""
     with anyio.fail_after(WITHIN_SEC):
         while not (found := (await client.dead_letters(kind=kind)).items):
             await anyio.sleep(0.05)
@@ -62,10 +60,10 @@ async def test_a_bad_batch_is_tried_alone_kept_and_tried_again_when_it_is_asked_
     assert Counter(rows.seen) == {"a": 1, "b": 3, "c": 1, "d": 1}
 
 
-async def test_a_message_that_nobody_here_could_read_is_sent_again_where_it_was(
+async def test_an_unreadable_message_is_sent_again_to_its_topic(
     installation: Installation, kafka_address: str
 ) -> None:
-    """A command for a role that this worker does not serve, on the topic of one that it does."""
+    """The message is a command for another role on the topic of the worker's role."""
     topic = installation.config.command_topic("work")
     lost = encode(RunNode(task_id="t", index=0, attempt=1, token="t", node_id="n", role="other"))
     async with (
@@ -85,7 +83,7 @@ async def test_a_message_that_nobody_here_could_read_is_sent_again_where_it_was(
         assert (await coordinator.dead_letters()).items == []
 
 
-async def test_a_finished_task_runs_again_for_the_batch_it_skipped_and_a_failed_function_for_its_letter(
+async def test_a_finished_task_reruns_for_a_skipped_batch_and_a_failed_function_for_its_letter(
     installation: Installation,
 ) -> None:
     rows = Rows()

@@ -1,6 +1,4 @@
-"""Workers that die as they start a node, on a real Kafka and a real MongoDB: each death costs an
-attempt.
-"""
+"""Workers that crash when they start a node, on real servers: each crash costs an attempt."""
 
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -28,7 +26,7 @@ QUICK_COORDINATOR = {
 
 @asynccontextmanager
 async def supervised(processes: Processes) -> AsyncIterator[None]:
-    """Two workers that run one node at a time; one that has died is started again."""
+    """Two workers that run one node at a time; a crashed one is started again."""
 
     async def keep_alive() -> None:
         workers = [processes.worker(hb_interval_sec=0.5, max_concurrency=1) for _ in range(2)]
@@ -56,9 +54,7 @@ def deadly(item: str, *, most: int) -> dict[str, Any]:
 async def test_a_node_that_kills_its_worker_is_executed_as_often_as_its_policy_allows(
     installation: Installation, processes: Processes
 ) -> None:
-    """Others of its role finish meanwhile, and a task that is cancelled kills no worker any
-    more.
-    """
+    """Other nodes of the role finish meanwhile, and a cancelled task kills no further worker."""
 
     def deaths() -> Counter[str]:
         return Counter(task_id for task_id, *_ in processes.recorded())
@@ -114,7 +110,7 @@ async def test_the_command_of_a_task_that_was_cancelled_in_the_queue_never_runs(
 async def test_a_long_node_is_not_repeated_because_a_second_worker_has_the_name_of_its_own(
     installation: Installation,
 ) -> None:
-    """The second does not start while the first lives."""
+    """The second worker does not start while the first runs."""
     began: list[float] = []
 
     @handler("slow")

@@ -1,6 +1,4 @@
-"""Servers and processes that fail under load: nothing is lost, nothing ends twice, and work goes
-on.
-"""
+"""Servers and processes that fail under load: no node is lost or repeated, and work continues."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -36,12 +34,12 @@ QUICK_WORKER = {"hb_interval_sec": 0.5}
 
 @handler("work")
 async def work(item: Any) -> None:
-    """Nothing takes no time."""
+    """Return at once."""
 
 
 @pytest.fixture
 def fragile(own_kafka: KafkaServer, own_mongo: MongoServers) -> Installation:
-    """An installation on servers that may be broken and mended."""
+    """An installation on servers that the tests break and repair."""
     return on(own_kafka.address, own_mongo)
 
 
@@ -187,7 +185,7 @@ async def test_workers_join_and_leave_all_the_time(installation: Installation) -
 
 
 def foreign_messages(task_id: str) -> tuple[list[bytes], list[bytes]]:
-    """What is to be parked on every topic, and what is understood and means nothing."""
+    """Return messages that must be parked on each topic, and valid ones without an effect."""
     future = json.loads(encode(TaskTouched(task_id=task_id))) | {"v": 99}
     parked = [
         b"",
@@ -210,13 +208,13 @@ def foreign_messages(task_id: str) -> tuple[list[bytes], list[bytes]]:
     strange = [
         forged,
         forged.model_copy(update={"index": 10_000}),
-        forged.model_copy(update={"task_id": "nobody"}),
+        forged.model_copy(update={"task_id": "unknown"}),
     ]
-    return parked, [*map(encode, strange), encode(TaskTouched(task_id="nobody"))]
+    return parked, [*map(encode, strange), encode(TaskTouched(task_id="unknown"))]
 
 
 async def publish_foreign(kafka: str, by_topic: dict[str, Sequence[bytes]]) -> None:
-    """As another program would, with keys, partitions and headers of its own."""
+    """Publish like another program, with its own keys, partitions and headers."""
     async with AIOKafkaProducer(bootstrap_servers=kafka) as producer:
         for topic, values in by_topic.items():
             for number, value in enumerate(values):
@@ -231,7 +229,7 @@ async def publish_foreign(kafka: str, by_topic: dict[str, Sequence[bytes]]) -> N
 
 
 async def dead_letters(cfg: CommonConfig, count: int) -> list[tuple[str, bytes]]:
-    """Topic of origin and value of so many dead letters."""
+    """Return the original topic and the value of ``count`` dead letters."""
     found: list[tuple[str, bytes]] = []
     with anyio.fail_after(30):
         async with (
@@ -253,13 +251,13 @@ async def test_garbage_and_foreign_messages_on_every_topic_are_parked(
     cfg = installation.config
     commands = cfg.command_topic("work")
     async with load_on(installation) as load, installation.client() as client:
-        task_id = await client.create_task(graph=chain("nobody"))
+        task_id = await client.create_task(graph=chain("unserved"))
         parked, harmless = foreign_messages(task_id)
         started = encode(
             NodeStarted(task_id=task_id, index=0, attempt=1, token="t", worker_id="w", at=1)
         )
         command = RunNode(
-            task_id=task_id, index=0, attempt=1, token="t", node_id="n0", role="nobody"
+            task_id=task_id, index=0, attempt=1, token="t", node_id="n0", role="unserved"
         )
         hint = encode(StreamMoved(task_id=task_id, node_id="n0"))
         by_topic = {
@@ -295,8 +293,8 @@ async def test_roles_of_any_name_have_topics(installation: Installation) -> None
     assert view.status == "finished"
 
 
-async def test_a_role_whose_topic_kafka_refuses_holds_up_nobody(installation: Installation) -> None:
-    """Kafka makes no topic whose name differs from that of another in ``.`` and ``_`` only."""
+async def test_a_role_whose_topic_kafka_refuses_delays_no_other(installation: Installation) -> None:
+    """Kafka refuses a topic whose name differs from another only in ``.`` and ``_``."""
     async with (
         installation.coordinator(worker_types=["a.b"]) as coordinator,
         load_on(installation, coordinators=1, workers=1) as load,

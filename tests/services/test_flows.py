@@ -146,7 +146,7 @@ async def test_a_failed_attempt_and_a_failed_task_are_tried_again(
     installation: Installation,
 ) -> None:
     runs: list[tuple[str, int]] = []
-    mended = False
+    fixed = False
 
     @handler("flaky")
     async def flaky(item: Any, ctx: RunContext) -> None:
@@ -156,9 +156,9 @@ async def test_a_failed_attempt_and_a_failed_task_are_tried_again(
 
     @handler("broken")
     async def broken(item: Any) -> str:
-        if not mended:
+        if not fixed:
             raise ValueError("broken")
-        return "mended"
+        return "fixed"
 
     flow = graph(
         node("a", "flaky", retry_policy={"max": 1, "backoff_sec": 0.05, "jitter": 0}),
@@ -172,10 +172,10 @@ async def test_a_failed_attempt_and_a_failed_task_are_tried_again(
             2,
             "bad_input",
         )
-        mended = True
+        fixed = True
         await coordinator.retry(task_id)
         view = await coordinator.wait(task_id, timeout=WITHIN_SEC)
-    assert (view.status, view.result) == ("finished", {"b": "mended"})
+    assert (view.status, view.result) == ("finished", {"b": "fixed"})
     assert runs == [("a", 1), ("a", 2)]
 
 
@@ -269,17 +269,17 @@ async def test_several_coordinators_that_join_meanwhile_let_each_node_end_once(
     assert len(runs) == 40 * 12
 
 
-async def test_a_configuration_that_names_other_topics_is_obeyed(
+async def test_topics_that_the_configuration_names_are_used(
     installation: Installation,
 ) -> None:
     names = {
         "topic_cmd_fmt": "{namespace}-do-{role}",
-        "topic_status_fmt": "{namespace}-told",
+        "topic_status_fmt": "{namespace}-reports",
         "topic_control_fmt": "{namespace}-all",
     }
     assert (
         CoordinatorConfig(**installation.common, **names).events_topic
-        == f"{installation.namespace}-told"
+        == f"{installation.namespace}-reports"
     )
     async with (
         installation.coordinator(**names) as coordinator,

@@ -1,6 +1,4 @@
-"""A handler that takes longer than the bus's patience, and results that are larger than the bus
-takes.
-"""
+"""Handlers that run longer than a session of the bus, and results that are too large for it."""
 
 import re
 from typing import Any
@@ -31,7 +29,7 @@ async def test_a_handler_of_fifteen_seconds_outlives_a_session_of_four(
 
     async with installation.coordinator() as coordinator, installation.worker([long, short]):
         task_id = await coordinator.create_task(graph=graph(node("a", "long")))
-        # The same worker, and the same partitions, serve others meanwhile.
+        # The same worker and the same partitions serve other nodes meanwhile.
         for _ in range(10):
             other = await coordinator.create_task(graph=graph(node("b", "short")))
             assert (await coordinator.wait(other, timeout=60)).status == "finished"

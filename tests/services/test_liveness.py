@@ -1,6 +1,4 @@
-"""Processes that die and messages that wait, on a real Kafka and a real MongoDB: everything ends,
-and as often as it should.
-"""
+"""Processes that crash and messages that wait, on real servers: each node ends as it should."""
 
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -37,7 +35,7 @@ async def test_a_dead_worker_s_node_runs_elsewhere_after_two_seconds(
         )
         await until(lambda: bool(processes.recorded("began")))
         await processes.worker(**QUICK_WORKER).until("worker_started")
-        # It holds the node and no partition that the other would have to wait for.
+        # It runs the node and owns no partition that the other would have to wait for.
         await anyio.sleep(1)
         victim.kill()
         died = anyio.current_time()
@@ -46,7 +44,7 @@ async def test_a_dead_worker_s_node_runs_elsewhere_after_two_seconds(
         processes.open_gate()
         view = await coordinator.wait(task_id, timeout=WITHIN_SEC)
     assert (view.status, view.nodes["n"].attempt) == ("finished", 2)
-    # The silence, the pause before the retry, and what a busy machine adds.
+    # Time without heartbeats, the pause before the retry, and a margin for a busy machine.
     assert took < 20
 
 
@@ -102,7 +100,7 @@ async def test_workers_whose_clocks_are_days_off_work_as_others_do(
     ) as coordinator:
         task_id = await coordinator.create_task(graph=chain("work", "gated", "work"))
         await until(lambda: bool(processes.recorded("began")))
-        # A node that runs for longer than a worker may be silent.
+        # The node runs for longer than a worker may be without a heartbeat.
         await anyio.sleep(2 * QUICK_COORDINATOR["heartbeat_hard_sec"])
         processes.open_gate()
         view = await coordinator.wait(task_id, timeout=WITHIN_SEC)
@@ -115,8 +113,9 @@ async def test_workers_whose_clocks_are_days_off_work_as_others_do(
 async def test_a_stream_is_read_to_its_end_after_a_crash_in_the_middle(
     installation: Installation, processes: Processes, batches: int
 ) -> None:
-    """The reader is a process that dies after half of the batches; another goes on behind what was
-    stored.
+    """The reader is a process that crashes after half of the batches.
+
+    Another one continues after the last stored batch.
     """
 
     @handler("numbers")
@@ -157,7 +156,7 @@ async def test_a_stream_is_read_to_its_end_after_a_crash_in_the_middle(
     assert (view.status, view.nodes["reader"].attempt) == ("finished", 2)
     assert sorted(artifact.meta["n"] for artifact in stored) == list(range(batches))
     assert sorted(map(int, read)) == list(range(batches))
-    # What was at hand when it died may have been read twice.
+    # The batch that it was processing may have been read twice.
     assert read.total() - batches < max(100, batches // 100)
 
 
@@ -213,5 +212,5 @@ async def test_a_running_node_that_is_cancelled_ends_its_task_within_the_grace(
         took = anyio.current_time() - began
         enough.set()
     assert (view.status, view.nodes["n0"].status) == ("cancelled", "cancelled")
-    # The grace, and what a busy machine adds.
+    # The grace period, and a margin for a busy machine.
     assert took < 2 + 5

@@ -1,4 +1,4 @@
-"""Commands and reports that Kafka confirmed and lost all the same."""
+"""Commands and reports that Kafka confirmed and then lost."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -35,7 +35,7 @@ async def admin_of(kafka: str) -> AsyncIterator[AIOKafkaAdminClient]:
 
 
 async def lose_everything(kafka: str, topic: str) -> int:
-    """Delete every message of a topic, and say how many there were."""
+    """Delete all messages of a topic and return their number."""
     async with AIOKafkaConsumer(bootstrap_servers=kafka) as consumer, admin_of(kafka) as admin:
         await consumer.topics()
         partitions = [TopicPartition(topic, number) for number in range(8)]
@@ -68,7 +68,7 @@ async def test_commands_that_are_deleted_are_sent_again(
     assert {view.nodes[name].result for view in views for name in view.nodes} == {1}
 
 
-async def test_commands_of_a_topic_that_is_made_anew_are_sent_again(
+async def test_commands_of_a_topic_that_is_created_again_are_sent_again(
     installation: Installation, kafka_address: str
 ) -> None:
     topic = installation.config.command_topic("work")
@@ -92,7 +92,7 @@ async def test_commands_of_a_topic_that_is_made_anew_are_sent_again(
 async def test_reports_that_are_deleted_are_asked_for(
     installation: Installation, kafka_address: str
 ) -> None:
-    """The coordinator is away while the run ends, and the report is deleted before it is back."""
+    """The coordinator is down while the run ends, and the report is deleted before it is back."""
     begun, may_end = anyio.Event(), anyio.Event()
     runs: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Topics that are deleted while flows run: work goes on without a restart."""
+"""Topics that are deleted while flows run: work continues without a restart."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -29,13 +29,13 @@ async def other(item: Any, ctx: RunContext) -> str:
 
 
 def both() -> dict[str, Any]:
-    """A node of each role, one after the other."""
+    """Return a graph with a node of each role, one after the other."""
     return graph(node("a"), node("b", "other", "a"), node("c", "work", "b"))
 
 
 @asynccontextmanager
 async def at_work(installation: Installation) -> AsyncIterator[Client]:
-    """Two coordinators, two workers and a client."""
+    """Start two coordinators, two workers and a client."""
     async with (
         installation.coordinator(worker_types=["work", "other"], **SOON),
         installation.coordinator(**SOON),
@@ -47,7 +47,7 @@ async def at_work(installation: Installation) -> AsyncIterator[Client]:
 
 
 async def finish(client: Client, count: int) -> None:
-    """Submit tasks and see that they finish."""
+    """Submit tasks and check that they finish."""
     task_ids = [await client.create_task(graph=both()) for _ in range(count)]
     for task_id in task_ids:
         assert (await client.wait(task_id, timeout=WITHIN_SEC)).status == "finished"
@@ -75,7 +75,7 @@ async def test_topics_that_are_deleted_one_after_the_other_stop_no_flow(
 async def test_a_role_without_a_topic_holds_up_no_other(
     installation: Installation, kafka_address: str
 ) -> None:
-    """Nobody may create topics, so the role waits until its topic is back."""
+    """No process may create topics, so the role waits until its topic exists again."""
     topic = installation.config.command_topic("other")
     async with installation.worker([work, other]) as maker:
         assert maker.roles == ("work", "other")

@@ -70,14 +70,14 @@ async def test_the_verbs_see_and_change_what_processes_do(processes: Processes) 
 async def running_node(
     coordinator: Coordinator, processes: Processes, **fields: Any
 ) -> tuple[str, Process]:
-    """A worker that runs a node which ends when the gate is opened."""
+    """Start a worker that runs a node which ends when the gate is opened."""
     worker = processes.worker(**fields)
     task_id = await coordinator.create_task(graph=chain("gated", "work"))
     await until(lambda: bool(processes.recorded("began")))
     return task_id, worker
 
 
-async def test_a_worker_that_is_told_to_stop_finishes_what_runs(
+async def test_a_worker_that_is_stopped_finishes_its_running_nodes(
     installation: Installation, processes: Processes
 ) -> None:
     async with installation.coordinator() as coordinator:
@@ -97,7 +97,7 @@ async def test_a_worker_that_is_told_to_stop_finishes_what_runs(
     ]
 
 
-async def test_a_worker_hands_back_what_does_not_end_in_time(
+async def test_a_worker_hands_back_nodes_that_do_not_end_in_time(
     installation: Installation, processes: Processes
 ) -> None:
     async with installation.coordinator() as coordinator:

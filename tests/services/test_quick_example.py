@@ -18,7 +18,8 @@ from flowkit.worker import Batch, BatchResult, Handler, RunContext
 
 class MyHandler(Handler):
     async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
-        return BatchResult(success=True, artifacts_ref={"seen": batch.payload["input_inline"]["data"]})
+        seen = batch.payload["input_inline"]["data"]
+        return BatchResult(success=True, artifacts_ref={"seen": seen})
 """
 
 MOTOR = (
@@ -61,14 +62,14 @@ def test_the_quick_example_prints_the_id_and_its_task_finishes(
     marker = 'print(f"Created task: {task_id}")'
     code = quick_example()
     for before, after in (
-        # Opened inside the loop, as drivers want it.
+        # Opened inside the event loop, as drivers require.
         (
             "async def main():\n",
             "async def main():\n" + "".join(f"    {line}\n" for line in opening.splitlines()),
         ),
-        # Waited for, so that there is an end to look at.
+        # The test waits for the task, so that it can check its end.
         (marker, marker + WAIT),
-        # These servers are not where the defaults say.
+        # These servers are not at the default addresses.
         ("CoordinatorConfig()", "CoordinatorConfig.load()"),
         (
             'WorkerConfig(roles=["processor"])',

@@ -1,6 +1,4 @@
-"""Every user with the rights of docs/how-to/deploy.md, and no others, on a Kafka that checks
-them.
-"""
+"""Users with only the rights of docs/how-to/deploy.md, on a Kafka that checks rights."""
 
 import re
 from collections.abc import Iterator
@@ -47,7 +45,7 @@ WITHIN_SEC = 60
 
 
 def documented() -> Iterator[Right]:
-    """The rights in the table of the documentation."""
+    """Return the rights in the table of the documentation."""
     text = (ROOT / "docs/how-to/deploy.md").read_text(encoding="utf-8")
     table = text.split("| user | resource | operations |\n", 1)[1].split("\n\n", 1)[0]
     for row in table.splitlines()[1:]:
@@ -107,13 +105,13 @@ async def test_the_documented_rights_are_enough_and_a_role_without_them_holds_up
             ]
             task_id = await client.create_task(graph=chain("work", "work"))
             assert (await client.wait(task_id, timeout=WITHIN_SEC)).status == "finished"
-            # The control topic: a cancelled run ends long before its grace.
+            # The control topic works: a cancelled run ends long before its grace period.
             task_id = await client.create_task(graph=chain("endless"))
             with anyio.fail_after(WITHIN_SEC):
                 await begun.wait()
             await client.cancel(task_id)
             assert (await client.wait(task_id, timeout=WITHIN_SEC - 20)).status == "cancelled"
-            # Dead letters, of a coordinator and of a worker.
+            # Dead letters of a coordinator and of a worker.
             async with KafkaBus(installation.bus, client.cfg) as bus:
                 await bus.publish([Message("flowkit.events", b"poison")])
             await coordinator.bus.publish([Message("flowkit.cmd.work", b"poison")])
@@ -134,6 +132,6 @@ async def test_the_documented_rights_are_enough_and_a_role_without_them_holds_up
 
 
 async def dead(coordinator: Coordinator) -> int:
-    """How many messages are in the topic of dead letters."""
+    """Return the number of messages in the topic of dead letters."""
     positions = await coordinator.bus.outstanding("flowkit.dlq", "flowkit.workers")
     return sum(end - first for first, end in positions.values())

@@ -27,7 +27,7 @@ async def work(item: Any) -> Any:
 
 
 async def carried(installation: Installation, topics: list[str], *, until: int) -> list[Any]:
-    """What Kafka holds of these topics, read without FlowKit."""
+    """Return the messages of these topics, read without FlowKit."""
     found: list[Any] = []
     consumer = AIOKafkaConsumer(
         *topics,

@@ -1,5 +1,6 @@
-"""Imported by Python at the start of a test's process: shifts its wall clock by the seconds in
-``FLOWKIT_TEST_CLOCK_SHIFT``.
+"""A shifted wall clock, which Python imports at the start of a test's process.
+
+The variable ``FLOWKIT_TEST_CLOCK_SHIFT`` has the seconds.
 """
 
 import os
