@@ -21,7 +21,6 @@ from flowkit_mongo._blobs import Outgoing
 from flowkit_mongo._calls import Operation, side_by_side
 from flowkit_mongo._context import Context, corrupt, sound
 from flowkit_mongo._database import Document
-from flowkit_mongo._document_schemas import INDEX
 from flowkit_mongo._documents import (
     artifact_document,
     artifact_id,
@@ -29,6 +28,7 @@ from flowkit_mongo._documents import (
     placed,
     stream_fields,
 )
+from flowkit_mongo._value_forms import INDEX
 
 BY_TIME = [("created_at", 1), ("order", 1)]
 AT_A_TIME = 16

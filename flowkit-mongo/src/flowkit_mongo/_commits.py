@@ -9,8 +9,8 @@ from flowkit_mongo._archive import Archive
 from flowkit_mongo._blobs import Outgoing
 from flowkit_mongo._context import Context
 from flowkit_mongo._database import Document
-from flowkit_mongo._document_schemas import INDEX
 from flowkit_mongo._documents import RECENT, commit_change
+from flowkit_mongo._value_forms import INDEX
 
 
 class Commits:

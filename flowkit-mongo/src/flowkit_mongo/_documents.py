@@ -57,7 +57,8 @@ from flowkit.protocols import (
     TaskRecord,
 )
 from flowkit_mongo._database import Change, Document
-from flowkit_mongo._document_schemas import LARGEST_COUNT, PART_NAME, SCHEMA_VERSION, SHAPES
+from flowkit_mongo._document_schemas import SCHEMA_VERSION, SHAPES
+from flowkit_mongo._value_forms import LARGEST_COUNT, PART_NAME
 
 RECENT = 8
 """Number of bulk commits whose marks a task keeps.

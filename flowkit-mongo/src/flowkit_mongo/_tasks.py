@@ -11,10 +11,11 @@ from flowkit_mongo._blobs import Outgoing
 from flowkit_mongo._changes import GONE, State
 from flowkit_mongo._context import Context, corrupt, none_missed
 from flowkit_mongo._database import Document
-from flowkit_mongo._document_schemas import INDEX, TEXT, TEXT_ID
+from flowkit_mongo._document_schemas import TEXT_ID
 from flowkit_mongo._documents import blob_of, task_document, task_record, unreadable_task
 from flowkit_mongo._indexes import NEWEST_FIRST
 from flowkit_mongo._task_queries import condition, cursor_after
+from flowkit_mongo._value_forms import INDEX, TEXT
 
 DUE_FIRST = [("wake_at", 1), ("_id", 1)]
 TRIES = 15
