@@ -1,7 +1,7 @@
-"""Stores and buses with one defect each, run through the suites by
-``test_the_suites_catch_broken_doubles``.
+"""Stores and buses with one defect each.
 
-A double fails by an assertion of the suite, or by an error of the type that it is ``caught_as``.
+``test_the_suites_catch_broken_doubles`` runs the suites on them. A double fails by an assertion of
+the suite, or by an error of the type ``caught_as``.
 """
 
 import dataclasses
@@ -62,15 +62,14 @@ from tests.conformance.file_store import (
 from tests.conformance.memory_failures import FailsInMemory
 
 BRIEF = 0.3
-"""The patience of doubles that are caught because something does not happen in time. All others
-have the suite's own, which is long.
+"""Time limit for doubles that fail because an event does not come in time.
+
+The other doubles have the suite's own limit, which is long.
 """
 
 
 def nfc(text: str) -> str:
-    """The text in one of the normal forms of Unicode, as some databases and file systems store
-    it.
-    """
+    """Return a text in a normal form of Unicode, as some databases and file systems do."""
     return unicodedata.normalize("NFC", text)
 
 
@@ -78,7 +77,7 @@ def nfc(text: str) -> str:
 
 
 class Broken(StoreSuite):
-    """The fixtures of a double. It runs the part of the suite that it is derived from too."""
+    """The fixtures of a double, which also inherits the part of the suite that it runs."""
 
     broken: ClassVar[type[InMemoryStore]]
     quiet_sec = 0.02
@@ -678,7 +677,7 @@ class TestTwoProcessesCommitOneVersion(BrokenProcesses):
 
 
 class KilledProcesses(BrokenProcesses):
-    """Without the tests that kill no process: each process takes a second to start."""
+    """Only the tests that kill a process, because each process takes a second to start."""
 
     test_of_commits_by_two_processes_one_is_applied_for_each_version = None
     test_a_commit_by_another_process_is_told = None
@@ -836,7 +835,7 @@ class BrokenBus(FailsInMemory, BusConformance):
 
 
 class Through:
-    """A subscription that hands everything through, for a defect to be put into."""
+    """A subscription that passes on all calls; derived classes add a defect."""
 
     @staticmethod
     def window(max_unacked: int) -> int:
@@ -1377,7 +1376,7 @@ class TestMessagesComeAgainWithoutEnd(BrokenBus):
             return found
 
 
-# ---------------------------------------------------------------- buses that fail when something else fails
+# ---------------------------------------------------------------- buses that fail with a failure
 
 
 class TestDeadMembersAreNeverReclaimed(BrokenBus):
@@ -1571,7 +1570,7 @@ class TestABroadcastIsKeptForEver(BrokenBus):
 
 
 class Prefetching(Through):
-    """Takes messages from the server for its own buffer, and never gives them back."""
+    """Moves messages from the server into its own buffer and never returns them."""
 
     def __init__(self, inner: Any) -> None:
         super().__init__(inner)
@@ -1616,7 +1615,7 @@ class TestASubscriptionToATopicThatDoesNotExistHearsNothing(BrokenBus):
             return super().subscribe(there, group=group, max_unacked=max_unacked)
 
 
-# ---------------------------------------------------------------- buses that claim what they cannot
+# ---------------------------------------------------------------- buses with wrong claims
 
 
 class TestClaimsPlaces(BrokenBus):

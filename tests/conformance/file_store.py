@@ -1,4 +1,4 @@
-"""A small store in one file, for several processes, and variants of it with a defect each."""
+"""A small store in one file, for several processes, and variants with one defect each."""
 
 import dataclasses
 import fcntl
@@ -18,9 +18,7 @@ POLL_SEC = 0.005
 
 
 class FileStore(InMemoryStore):
-    """Reads all of the file before each operation, and replaces it afterwards; a lock keeps others
-    out meanwhile.
-    """
+    """Reads the whole file before each operation and replaces it afterwards, under a lock."""
 
     def __init__(self, path: str) -> None:
         super().__init__()
@@ -92,11 +90,11 @@ for name in ("read", "known", "scan"):
 # ---------------------------------------------------------------- defects
 
 LAST = 3
-"""Half of the next write is done when this one is confirmed: then the process is killed."""
+"""Number of the last confirmed write: the process is killed in the middle of the next one."""
 
 
 class WithoutALock(FileStore):
-    """Two processes that commit at the same time both succeed."""
+    """Lets two processes commit at the same time."""
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -115,7 +113,7 @@ class WithoutALock(FileStore):
         return answers
 
     async def until_another_process_is_here(self) -> None:
-        """Both have read the first version before one of them writes the second."""
+        """Let both processes read the first version before one of them writes the second."""
         self.path.with_suffix(f".here-{os.getpid()}").touch()
         while len(list(self.path.parent.glob("*.here-*"))) < 2:
             await anyio.sleep(POLL_SEC)
@@ -137,7 +135,7 @@ class TearsCommits(FileStore):
 
 
 class WritesAtTheEnd(FileStore):
-    """Confirms commits that are in the memory of its process only."""
+    """Confirms commits that are only in the memory of its process."""
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -150,13 +148,13 @@ class WritesAtTheEnd(FileStore):
 
 
 class HearsItselfOnly(FileStore):
-    """Tells waiters of the commits of this process alone."""
+    """Notifies waiters only of the commits of this process."""
 
     wait_for_change = InMemoryStore.wait_for_change
 
 
 class LeavesGaps(FileStore):
-    """Takes the positions of a record before the record is stored."""
+    """Reserves the position of a record before the record is stored."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
@@ -181,7 +179,7 @@ class GapArtifacts(FileArtifacts):
 
 
 def open_file(kind: str, path: str) -> FileStore:
-    """What other processes open."""
+    """Open a store by the name of its class; other processes call this."""
     store: FileStore = globals()[kind](path)
     return store
 

@@ -1,6 +1,4 @@
-"""How members and servers fail in memory: the fixtures of the bus suite over an
-:class:`InMemoryBus`.
-"""
+"""Failures of members and servers in memory: fixtures of the bus suite on an in-memory bus."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,7 +15,7 @@ LETTERS_NOWHERE = "conformance.no-such-topic"
 
 
 class PausedMember:
-    """A member that the broker has taken out of its group, as after a long silence."""
+    """A member that the broker has removed from its group, as after missing heartbeats."""
 
     def __init__(self, subscription: Any, deliveries: Sequence[Delivery]) -> None:
         self._subscription = subscription
@@ -29,7 +27,7 @@ class PausedMember:
 
 
 class FailsInMemory(BusFailureConformance):
-    """Supplies every fixture that makes something fail."""
+    """All fixtures that cause a failure."""
 
     silence_sec = 0.03
     prefetch = 0
@@ -37,7 +35,7 @@ class FailsInMemory(BusFailureConformance):
 
     @pytest.fixture
     async def silent(self, bus: InMemoryBus) -> AsyncIterator[Any]:
-        """A function that makes a member which has received messages and is silent from then on."""
+        """Return a function that starts a member, which receives messages and is removed then."""
         async with AsyncExitStack() as stack:
 
             async def silent(topic: str, group: str, count: int) -> PausedMember:
@@ -53,7 +51,7 @@ class FailsInMemory(BusFailureConformance):
             yield silent
 
     def expire(self, bus: InMemoryBus, member: Member) -> None:
-        """The broker has not heard from a member for long."""
+        """Remove a member from its group, as a broker does after missing heartbeats."""
         bus.broker.leave(member)
 
     @pytest.fixture
@@ -113,12 +111,12 @@ class FailsInMemory(BusFailureConformance):
             yield other
 
     def connect(self, bus: InMemoryBus, **options: Any) -> InMemoryBus:
-        """Another bus over the same broker."""
+        """Return another bus on the same broker."""
         return InMemoryBus(broker=bus.broker, **options)
 
 
 def source_of(subscription: Any) -> Any:
-    """The broker's side of a subscription, which may be wrapped."""
+    """Return the broker's side of a subscription, which may be wrapped."""
     while hasattr(subscription, "inner"):
         subscription = subscription.inner
     return subscription.source

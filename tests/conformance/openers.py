@@ -1,4 +1,4 @@
-"""How other processes open the stores of these tests."""
+"""Functions with which other processes open the stores of these tests."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

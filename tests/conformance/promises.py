@@ -1,11 +1,8 @@
-"""Tables that map each sentence of a protocol's docstrings to the tests that check it, and the
-comparison of both.
+"""Tables from each sentence of a protocol's docstrings to the tests that check it.
 
-A module ``*_promises.py`` in this directory defines ``TABLES``. ``test_promises`` checks every
-table: a sentence without an entry, an entry without a sentence and an entry whose test does not
-exist are failures.
-
-A developer who changes a sentence therefore has to look at its tests.
+A module ``*_promises.py`` in this directory defines ``TABLES``. ``test_promises`` compares the
+tables with the docstrings. It fails for a sentence without an entry, an entry without a sentence,
+and an entry whose test does not exist. So a developer who changes a sentence must check its tests.
 """
 
 import ast
@@ -21,9 +18,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 
 DEFINITION = ("definition",)
-"""The entry of a sentence that defines a word or states a purpose: no behaviour of an
-implementation could break it.
-"""
+"""Entry of a sentence that defines a word or states a purpose, which no implementation can break."""
 
 END_OF_SENTENCE = re.compile(r"(?<=\.)\s+(?=[A-Z:`])")
 RAISED = re.compile(r"^(?=\w+: )", re.MULTILINE)
@@ -44,9 +39,7 @@ class PromiseTable:
 
 
 def tables() -> list[PromiseTable]:
-    """The tables of all ``*_promises`` modules, one for each protocol: several modules may have
-    sentences of one protocol.
-    """
+    """Return the tables of all ``*_promises`` modules, joined into one for each protocol."""
     names = [
         path.stem
         for path in sorted(HERE.glob("*_promises.py"))
@@ -73,8 +66,9 @@ def _merged(one: PromiseTable, other: PromiseTable) -> PromiseTable:
 
 
 def sentences_of(protocol: type) -> dict[str, list[str]]:
-    """The sentences in the docstrings of a class, by method or attribute; each ``Raises`` item is
-    one that starts with ``Raises``.
+    """Return the sentences in the docstrings of a class, by method or attribute.
+
+    Each item of ``Raises`` is a sentence that starts with ``Raises``.
     """
     (body,) = ast.parse(textwrap.dedent(inspect.getsource(protocol))).body
     assert isinstance(body, ast.ClassDef)
@@ -111,7 +105,7 @@ def _one_line(text: str) -> str:
 
 
 def faults_of(table: PromiseTable) -> list[str]:
-    """What is wrong with a table, one line for each fault."""
+    """Return the faults of a table, one line each."""
     wanted = {
         (name, sentence)
         for name, items in sentences_of(table.protocol).items()

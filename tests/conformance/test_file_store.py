@@ -1,4 +1,4 @@
-"""The suites run a store from several processes: one in a file passes, without a server."""
+"""The suites run a store from several processes: a store in a file passes without a server."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def path(tmp_path: Path) -> str:
 
 
 class TestFileStore(Processes):
-    """The store."""
+    """The suite of stores, on the store in a file."""
 
     @pytest.fixture
     def store(self, path: str) -> FileStore:
@@ -29,7 +29,7 @@ class TestFileStore(Processes):
 
 
 class TestFileArtifacts(ArtifactProcesses):
-    """The artifact store."""
+    """The suite of artifact stores, on the store in a file."""
 
     @pytest.fixture
     def artifacts(self, path: str) -> ArtifactStore:

@@ -50,7 +50,7 @@ class TestKafkaBus(BusDeliveryConformance):
 
 @pytest.fixture(scope="module")
 def link() -> Iterator[Link]:
-    """The only way to a broker of this module's own."""
+    """A proxy in front of a broker that only this module uses."""
     with Proxy() as proxy:
         link = proxy.link()
         with start_kafka(advertised_listeners=f"PLAINTEXT://{LOOPBACK}:{link.port}") as kafka:
@@ -59,7 +59,7 @@ def link() -> Iterator[Link]:
 
 
 class TestKafkaBusThroughFailures(BusFailureConformance):
-    """With time-outs of seconds, on a server that fails on demand."""
+    """The suite with short time limits, on a server that fails on demand."""
 
     quiet_sec = 0.6
     silence_sec = QUICK["session_timeout_sec"]

@@ -1,4 +1,4 @@
-"""The in-memory bus and store pass the suites that they help others to pass."""
+"""The in-memory bus and store pass the published suites."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -36,9 +36,7 @@ class TestInMemoryBus(FailsInMemory, BusConformance):
 
 
 class TestInMemoryBusThatKnowsLess(TestInMemoryBus):
-    """Members compete for each message, places are not known, and a new group starts with what
-    comes after it.
-    """
+    """A bus without places; its members compete for messages, its groups start at the end."""
 
     @pytest.fixture
     async def bus(self) -> AsyncIterator[InMemoryBus]:

@@ -1,4 +1,4 @@
-"""The published suites on MongoDB: a replica set and a standalone server, Motor and PyMongo."""
+"""The published suites on MongoDB: on a replica set and a standalone server, Motor and PyMongo."""
 
 import gc
 import uuid
@@ -34,9 +34,7 @@ def _collected_at_last() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _collected(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Collect the sockets of cancelled connections here, where their warning is expected, and not
-    in some later test.
-    """
+    """Collect the sockets of cancelled connections now, because their warning is expected here."""
     yield
     if "cancel" in request.node.name:
         gc.collect()
@@ -51,7 +49,7 @@ def database() -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A server, and the driver it is reached with."""
+    """A server, and the driver with which the tests connect."""
 
     address: str
     driver: str
@@ -86,7 +84,7 @@ def open_store(client: Any, database: str) -> Callable[[], MongoStore]:
 
 
 def opener_of(place: Place, database: str, function: str) -> Opener | None:
-    """Other processes take seconds to start, and behave the same with both drivers."""
+    """The fixtures for other processes, which start slowly and behave the same with all drivers."""
     if place.driver == "motor":
         return None
     parts = urlsplit(place.address)
@@ -102,7 +100,7 @@ async def store(open_store: Callable[[], MongoStore]) -> AsyncIterator[MongoStor
 
 
 class TestMongoStore(StoreConformance):
-    """The store."""
+    """The suite of stores, on MongoDB."""
 
     @pytest.fixture
     async def store(self, store: MongoStore) -> MongoStore:
@@ -122,7 +120,7 @@ class TestMongoStore(StoreConformance):
 
 
 class TestMongoArtifactStore(ArtifactStoreConformance):
-    """The artifact store."""
+    """The suite of artifact stores, on MongoDB."""
 
     @pytest.fixture
     async def artifacts(self, store: MongoStore) -> ArtifactStore:

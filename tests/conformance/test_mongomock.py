@@ -1,6 +1,4 @@
-"""The published suites on mongomock-motor, which has no server and no limit, and lets nothing
-happen at the same time.
-"""
+"""The published suites on mongomock-motor, which has no server, no limits and no concurrency."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -14,7 +12,7 @@ from flowkit_testing.conformance import ArtifactStoreConformance, StoreConforman
 
 
 class TestMockedStore(StoreConformance):
-    """The store."""
+    """The suite of stores, on mongomock-motor."""
 
     @pytest.fixture
     def database(self) -> Any:
@@ -35,7 +33,7 @@ class TestMockedStore(StoreConformance):
 
 
 class TestMockedArtifactStore(ArtifactStoreConformance):
-    """The artifact store."""
+    """The suite of artifact stores, on mongomock-motor."""
 
     @pytest.fixture
     async def artifacts(self) -> AsyncIterator[ArtifactStore]:

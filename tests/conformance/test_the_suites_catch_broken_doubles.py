@@ -1,4 +1,4 @@
-"""A suite that nothing fails proves nothing: each double with a defect fails at least one case."""
+"""The suites detect defects: each broken double fails at least one case."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from flowkit_testing.conformance._store_base import StoreSuite
 from tests.conformance import broken_doubles
 
-# All doubles run in the set-up of the first test, and some of them start processes.
+# All doubles run in the setup of the first test, and some of them start processes.
 pytestmark = pytest.mark.timeout(900)
 
 ASSERTIONS = (AssertionError, pytest.fail.Exception)
@@ -16,25 +16,23 @@ DOUBLES = sorted(name for name in vars(broken_doubles) if name.startswith("Test"
 
 
 MOST_TRIES = 20
-"""A case that has little time passes without the defect in one of so many tries, however busy the
-machine is.
-"""
+"""Tries for a case with a short time limit to pass without the defect on a busy machine."""
 
 
 class Recorder:
-    """Notes which cases fail, and leaves out the other cases of a double that has failed one.
+    """Records failed cases, and skips the other cases of a double that has failed one.
 
-    A double that says by which test it is ``caught_by`` is run through that test alone. Cases that
-    failed a double because something did not happen in time are then run without the defect.
+    A double with ``caught_by`` runs only through that test. Cases that failed because an event did
+    not come in time are then repeated without the defect.
     """
 
     def __init__(self) -> None:
         self.failed: defaultdict[str, list[str]] = defaultdict(list)
         self.kinds: dict[str, type[BaseException]] = {}
         self.timed: set[str] = set()
-        """The cases that failed a double by time."""
+        """The cases that failed a double by a time limit."""
         self.controlled: set[str] = set()
-        """Those of them that pass without the defect."""
+        """The cases of ``timed`` that pass without the defect."""
 
     def pytest_pycollect_makeitem(
         self, collector: pytest.Collector, name: str
@@ -79,7 +77,7 @@ def _owner(nodeid: str) -> str:
 
 @pytest.fixture(scope="module")
 def recorder(tmp_path_factory: pytest.TempPathFactory) -> Recorder:
-    """What came of all doubles, of one run of pytest within this one."""
+    """Return the outcome of all doubles, from one run of pytest within this one."""
     ini = tmp_path_factory.mktemp("broken") / "pytest.ini"
     ini.write_text("[pytest]\npython_classes = Test* Control*\n")
     recorder = Recorder()
@@ -104,7 +102,7 @@ def recorder(tmp_path_factory: pytest.TempPathFactory) -> Recorder:
     return recorder
 
 
-def test_the_run_itself_is_well(recorder: Recorder):
+def test_the_run_itself_succeeds(recorder: Recorder):
     assert recorder.failed.get("errors", []) == []
 
 
