@@ -12,7 +12,8 @@ import pytest
 from flowkit._engine.vars import VarsOp, apply
 from flowkit.clock import SystemClock
 from flowkit.coordinator._builtin_functions import BUILTIN_FUNCTIONS
-from flowkit.coordinator.functions import BatchMetrics, FunctionContext, Returned, call_function
+from flowkit.coordinator._function_invocation import Returned, call_function
+from flowkit.coordinator.functions import BatchMetrics, FunctionContext
 from flowkit.errors import NodeFailure, StoreUnavailable, VarsError
 from flowkit.plugins import Plugins
 

@@ -19,7 +19,8 @@ import anyio.from_thread
 import pytest
 
 from flowkit._runtime.process_exit import FINAL_LOG_SEC
-from flowkit._runtime.signals import ANSWER_SEC, LINGER_SEC, RETURN_SEC
+from flowkit._runtime.signal_watchdog import ANSWER_SEC, LINGER_SEC
+from flowkit._runtime.signals import RETURN_SEC
 from flowkit._user_code.child_processes import child_processes
 from flowkit.coordinator._coordinator import STOP_SEC
 from flowkit.worker import RunContext

@@ -27,7 +27,8 @@ from flowkit._user_code.containment import (
 )
 from flowkit._user_code.failure_logs import log_failure
 from flowkit._user_code.reason_codes import UNEXPECTED, carried_reason, shown_reason
-from flowkit.coordinator.functions import FunctionContext, call_function
+from flowkit.coordinator._function_invocation import call_function
+from flowkit.coordinator.functions import FunctionContext
 from flowkit.errors import NodeFailure
 from flowkit.messages import NodeStopped
 from flowkit.plugins import Plugins
