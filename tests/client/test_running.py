@@ -1,8 +1,10 @@
 """Verbs work between start and stop alone, and those that read need the store alone."""
 
+import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self
 
+import anyio
 import pytest
 
 from flowkit import Client, Coordinator, NotRunning, TaskRefused
@@ -51,6 +53,30 @@ async def test_a_verb_outside_of_start_and_stop_says_so_and_does_nothing(
             await verb(one)
         async with kind(bus=bus, store=store) as other:
             assert (await other.list_tasks()).items == []
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_is_documented_on_clients_and_coordinators_alike(verb: str) -> None:
+    documented = inspect.getdoc(getattr(Client, verb))
+    assert documented
+    assert documented == inspect.getdoc(getattr(Coordinator, verb))
+
+
+async def test_a_verb_that_waits_is_refused_once_its_client_is_stopped() -> None:
+    refused: list[NotRunning] = []
+
+    async def wait() -> None:
+        with pytest.raises(NotRunning, match="the Client is stopped") as raised:
+            await client.wait(task_id)
+        refused.append(raised.value)
+
+    async with Cluster(coordinators=0, workers=0) as cluster:
+        client = Client(bus=cluster.bus, store=cluster.store, clock=cluster.clock)
+        async with anyio.create_task_group() as group, client:
+            task_id = await client.create_task(graph=GRAPH)
+            group.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+        assert len(refused) == 1
 
 
 async def test_a_verb_is_refused_while_its_coordinator_still_starts() -> None:
