@@ -48,9 +48,9 @@ class Read(Handler):
 
 
 async def crash(worker: Worker) -> None:
-    assert worker._life is not None
-    worker._life.host.cancel()
-    await asyncio.wait([worker._life.host])
+    assert worker._service is not None
+    worker._service.host.cancel()
+    await asyncio.wait([worker._service.host])
 
 
 @pytest.mark.parametrize("batches", [250, 100_000])

@@ -67,9 +67,9 @@ async def die(cluster: Cluster, runs: Runs) -> float:
     """The worker that began last is gone, without a word. Returns when."""
     (worker,) = (worker for worker in cluster.workers if worker.worker_id == runs.began[-1][1])
     cluster.workers.remove(worker)
-    assert worker._life is not None
-    worker._life.host.cancel()
-    await asyncio.wait([worker._life.host])
+    assert worker._service is not None
+    worker._service.host.cancel()
+    await asyncio.wait([worker._service.host])
     return cluster.clock.monotonic()
 
 

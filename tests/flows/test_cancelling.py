@@ -72,7 +72,7 @@ async def test_the_command_of_a_node_that_was_cancelled_in_the_queue_never_runs(
 
         await cluster.add_worker([late], LIVELY)
         await stays_cancelled(cluster, task_id)
-        assert cluster.workers[0]._life is not None
+        assert cluster.workers[0]._service is not None
     assert began == []
 
 
@@ -201,7 +201,7 @@ async def test_what_does_not_heed_holds_up_neither_its_task_nor_its_worker(
             thread_gate.set()
         await cluster.clock.sleep(10)
         assert await cluster.client.get_task(task_id) == view
-    assert "left to itself" in caplog.text or "goes on in its thread" in caplog.text
+    assert "abandons this run" in caplog.text or "goes on in its thread" in caplog.text
 
 
 async def test_late_reports_of_cancelled_work_change_nothing() -> None:
@@ -248,7 +248,7 @@ async def test_a_cancelled_task_whose_worker_is_lost_ends_and_is_not_begun_elsew
         first = await cluster.add_worker([stuck], LIVELY)
         task_id = await cluster.client.create_task(graph=one())
         await begun.wait()
-        life = first._life
+        life = first._service
         assert life is not None
         cluster.workers.remove(first)
         life.host.cancel()

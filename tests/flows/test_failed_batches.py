@@ -364,7 +364,7 @@ async def test_a_batch_of_a_stream_is_tried_again_before_the_stream_has_ended() 
 async def die(cluster: Cluster, worker: Worker) -> None:
     """Let a worker end as if its process were killed: it tells nobody anything."""
     cluster.workers.remove(worker)
-    life = worker._life
+    life = worker._service
     assert life is not None
     life.host.cancel()
     await asyncio.wait([life.host])

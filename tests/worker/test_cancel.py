@@ -370,7 +370,7 @@ async def test_a_run_that_swallows_its_cancellation_is_left_to_itself_and_gives_
         await bench.cancel(command)
         assert (await bench.end(command)).kind == "node_stopped"
         assert bench.clock.monotonic() - began < 15
-        assert "left to itself" in caplog.text
+        assert "abandons this run" in caplog.text
         assert (await bench.run("x", role="work")).result == "x"
         item_gates["a"].set()
         await bench.clock.sleep(10)
@@ -389,7 +389,7 @@ async def test_slots_beyond_a_bound_of_runs_that_do_not_end_are_lost_and_logged(
             await bench.started(command)
             await bench.cancel(command)
             await bench.end(command)
-        assert "this worker runs no more than 0 beside them" in caplog.text
+        assert "this worker runs at most 0 others at a time" in caplog.text
         waiting = await bench.send("x", role="work")
         await bench.clock.sleep(100)
         assert bench.of(waiting) == []

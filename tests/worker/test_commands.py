@@ -208,7 +208,7 @@ async def test_what_is_no_command_is_parked_and_the_others_go_on(bench: Bench) -
         assert (await bench.run("after", task_id="t")).result == "after"
         await bench.until(lambda: len(bench.parked) == len(poison))
     assert [message.value for message in bench.parked] == poison
-    assert b"no command" in bench.parked[3].headers["flowkit-reason"]
+    assert b"not a command" in bench.parked[3].headers["flowkit-reason"]
     assert bench.parked[0].headers["flowkit-topic"] == b"flowkit.cmd.work"
 
 

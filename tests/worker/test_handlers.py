@@ -435,13 +435,16 @@ class Odd(Handler):
 @pytest.mark.parametrize(
     ("odd", "message"),
     [
-        (Odd(batches=["text"]), "batches are flowkit.worker.Batch objects, not str"),
-        (Odd(batches=[Batch("")]), "a batch_uid is a string of 1 to"),
-        (Odd(batches=[Batch(5)]), "a batch_uid is a string of 1 to"),  # type: ignore[arg-type]
-        (Odd(batches=[Batch("x" * 1001)]), "a batch_uid is a string of 1 to"),
-        (Odd(batches=[Batch("file-\udc80")]), "a batch_uid is valid Unicode, not 'file-\\udc80'"),
+        (Odd(batches=["text"]), "batches must be flowkit.worker.Batch objects, not str"),
+        (Odd(batches=[Batch("")]), "a batch_uid must be a string of 1 to"),
+        (Odd(batches=[Batch(5)]), "a batch_uid must be a string of 1 to"),  # type: ignore[arg-type]
+        (Odd(batches=[Batch("x" * 1001)]), "a batch_uid must be a string of 1 to"),
+        (
+            Odd(batches=[Batch("file-\udc80")]),
+            "a batch_uid must be valid Unicode, not 'file-\\udc80'",
+        ),
         (Odd(batches=[Batch("__complete__")]), "no batch may have the uid"),
-        (Odd(result={"success": True}), "process_batch returns a BatchResult, not dict"),
+        (Odd(result={"success": True}), "process_batch must return a BatchResult, not dict"),
         (Odd(result=BatchResult(True, {"n": math.nan})), "'n' is nan"),
         (Odd(result=BatchResult(True, {"n": 10**400})), "'n' is an integer of 1329 bits"),
         (Odd(result=BatchResult(True, {"n": 10**5000})), "'n' is an integer of 16610 bits"),
@@ -455,7 +458,7 @@ class Odd(Handler):
             Odd(result=BatchResult(True, {}, {"n": math.inf})),
             "the artifact of batch 'a' is not JSON",
         ),
-        (Odd(final={"result": 1}), "finalize returns a FinalizeResult or None, not dict"),
+        (Odd(final={"result": 1}), "finalize must return a FinalizeResult or None, not dict"),
         (Odd(final=FinalizeResult(result=object())), "the result is not JSON"),
         (Odd(final=FinalizeResult(metrics={"n": math.inf})), "the metrics of finalize"),
         (

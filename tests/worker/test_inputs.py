@@ -480,23 +480,26 @@ async def test_an_unknown_adapter_fails_for_good(bench: Bench, name: Any) -> Non
         (pull(from_node="up", from_nodes=["up"]), "not both"),
         (pull(from_node="stranger"), "'stranger': not among the parents"),
         (pull(from_nodes=["up", "stranger"]), "'stranger': not among the parents"),
-        (pull(from_nodes="up"), "from_nodes a list of them"),
-        (pull(from_node=5), "from_node is a node id"),
-        (pull(from_nodes=[5]), "from_nodes a list of them"),
+        (pull(from_nodes="up"), "from_nodes a list of node ids"),
+        (pull(from_node=5), "from_node must be a node id"),
+        (pull(from_nodes=[5]), "from_nodes a list of node ids"),
         (
             pull(from_nodes=[]),
             "from_nodes is empty; name parents of the node, or leave it out to read all of them",
         ),
-        (pull(poll_ms=0), "poll_ms is at least 1"),
-        (pull(poll_ms="fast"), "poll_ms is to be of type int, not 'fast'"),
-        (pull(poll_ms=True), "poll_ms is to be of type int"),
+        (pull(poll_ms=0), "poll_ms must be at least 1"),
+        (pull(poll_ms="fast"), "poll_ms must be of type int, not 'fast'"),
+        (pull(poll_ms=True), "poll_ms must be of type int"),
         (pull(limit=3, colour="red"), "there is no argument 'colour', 'limit'"),
-        (pull() | {"input_args": [1]}, "input_args is an object"),
+        (pull() | {"input_args": [1]}, "input_args must be an object"),
         (rechunk(), "size is missing"),
-        (rechunk(size=0), "size is at least 1"),
-        (rechunk(size=1.5), "size is to be of type int"),
-        (rechunk(size=1, meta_list_key=5), "meta_list_key is to be of type str"),
-        (rechunk(size=1, meta_list_key="rows"), "'rows' is no list in artifact 'u0' of node 'up'"),
+        (rechunk(size=0), "size must be at least 1"),
+        (rechunk(size=1.5), "size must be of type int"),
+        (rechunk(size=1, meta_list_key=5), "meta_list_key must be of type str"),
+        (
+            rechunk(size=1, meta_list_key="rows"),
+            "'rows' is not a list in artifact 'u0' of node 'up'",
+        ),
     ],
 )
 async def test_bad_arguments_fail_for_good(
@@ -590,7 +593,7 @@ async def test_a_handler_reads_its_parents_artifacts(bench: Bench) -> None:
         assert (await bench.run("up", task_id="t", sources=ENDED)).result == [{"x": 1}, {"x": 2}]
         assert (await bench.run("n", task_id="t", sources=ENDED)).result == []
         end = await bench.run("stranger", task_id="t", sources=ENDED)
-    assert (end.reason_code, "'stranger' is none of them" in end.error) == ("bad_input", True)
+    assert (end.reason_code, "'stranger' is not one of them" in end.error) == ("bad_input", True)
 
 
 async def test_a_late_hint_of_a_stream_that_is_read_does_not_keep_its_reader_busy(

@@ -349,7 +349,7 @@ async def test_a_run_that_swallows_every_cancel_is_left_behind(
     command = await bench.send()
     await bench.started(command)
     await worker.stop(0)
-    assert "1 runs do not end" in caplog.text
+    assert "1 runs ignore their cancellation" in caplog.text
     assert (await bench.end(command)).kind == "node_released"
     enough.set()
     await anyio.wait_all_tasks_blocked()

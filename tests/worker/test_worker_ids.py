@@ -22,9 +22,9 @@ async def echo(item: object) -> object:
 
 async def killed(worker: Worker) -> None:
     """End a worker without a last word: its session stays."""
-    assert worker._life is not None
-    worker._life.host.cancel()
-    await asyncio.wait([worker._life.host])
+    assert worker._service is not None
+    worker._service.host.cancel()
+    await asyncio.wait([worker._service.host])
 
 
 def session(started_at: float, beat: int = 1, incarnation: str = "other") -> WorkerSession:
@@ -179,7 +179,7 @@ async def test_of_two_workers_that_start_at_once_under_one_name_one_remains(benc
             group.start_soon(start, worker)
     await bench.clock.sleep(10)
     for worker in workers:
-        if worker._life is not None and worker._life.host.done():
+        if worker._service is not None and worker._service.host.done():
             with pytest.raises(WorkerIdTaken):
                 await worker.stop()
             errors.append(WorkerIdTaken())

@@ -1,4 +1,4 @@
-"""Workers, and what handlers are made of."""
+"""Workers and handlers."""
 
 from flowkit.worker._artifacts import RunArtifacts
 from flowkit.worker._context import RunContext

@@ -1,4 +1,4 @@
-"""Artifacts: writing those of all runs together, and reading what nodes have stored."""
+"""Artifacts of nodes: written in batches for all runs, read page by page."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -17,13 +17,11 @@ MAX_PUT = 500
 PAGE = 100
 
 Done = Callable[[bool | Exception], None]
-"""Told whether the record is new, or why it cannot be stored."""
+"""Called with True for a new record, False for one that was stored before, or the error."""
 
 
 class ArtifactWriter:
-    """Stores the records of all runs: those that came up while the last were on their way go
-    together.
-    """
+    """Stores the records of all runs. Records added during a call go into the next call."""
 
     def __init__(self, store: ArtifactStore, *, clock: Clock) -> None:
         self._store = store
@@ -32,12 +30,12 @@ class ArtifactWriter:
         self._signal = Signal()
 
     def add(self, record: ArtifactRecord, done: Done) -> None:
-        """Store this soon, in the order of the calls, and tell ``done``."""
+        """Store a record in the background, in the order of the calls, then call ``done``."""
         self._waiting.append((record, done))
         self._signal.set()
 
     async def store_records(self) -> None:
-        """The loop that stores."""
+        """Run the loop that stores records."""
         while True:
             while self._waiting:
                 await self._put(self._waiting[:MAX_PUT])
@@ -52,7 +50,7 @@ class ArtifactWriter:
             )
         except Exception as error:
             if len(items) > 1:
-                # One by one only that which is at fault fails.
+                # Stored one by one, only the faulty record fails.
                 for item in items:
                     await self._put([item])
                 return
@@ -63,7 +61,7 @@ class ArtifactWriter:
 
 
 def _refusal(record: ArtifactRecord, error: Exception) -> Exception:
-    """What the run is told whose record the store did not take."""
+    """Return the error for the run whose record the store refused."""
     if isinstance(error, RecordTooLarge):
         return NodeFailure(
             f"the artifact {record.uid!r} is too large: {error}",
@@ -74,7 +72,7 @@ def _refusal(record: ArtifactRecord, error: Exception) -> Exception:
 
 
 class ArtifactReader:
-    """Reads streams page by page, waiting where the store is out of reach."""
+    """Reads streams page by page, and retries while the store is unavailable."""
 
     def __init__(self, store: ArtifactStore, *, clock: Clock) -> None:
         self._store = store
@@ -83,11 +81,11 @@ class ArtifactReader:
     async def page(
         self, stream: Stream, *, after: int, to_the_end: bool = False
     ) -> Sequence[ArtifactRecord]:
-        """Read what comes next. It may be missing for a moment, unless the stream has ended and is
-        read ``to_the_end``.
+        """Read the next page after a position. Without ``to_the_end``, for a stream that has not
+        ended, the newest records may be missing for a moment.
 
         Raises:
-            NodeFailure: ``artifact_lost``; a record before one that is stored is missing.
+            NodeFailure: ``artifact_lost``; a record is missing although a later one is stored.
         """
 
         async def read(*, latest: bool = False) -> Sequence[ArtifactRecord]:
@@ -99,7 +97,7 @@ class ArtifactReader:
         return await patiently(lambda: read(latest=True), clock=self._clock, what="read artifacts")
 
     async def records(self, stream: Stream) -> AsyncIterator[ArtifactRecord]:
-        """Everything that is stored now."""
+        """Yield all records that are stored now."""
         after = 0
         while page := await self.page(stream, after=after, to_the_end=True):
             for record in page:
@@ -112,10 +110,10 @@ class ArtifactReader:
         )
 
     def meta(self, record: ArtifactRecord) -> dict[str, Any] | None:
-        """Return what the handler gave as ``artifacts_ref``.
+        """Return the handler's ``artifacts_ref``.
 
         Raises:
-            CorruptRecord: this is not what was stored.
+            CorruptRecord: the record was changed in the store.
         """
         return artifact_meta(record)
 
@@ -124,7 +122,7 @@ class ArtifactReader:
 
 
 class RunArtifacts:
-    """What a handler may read: its own node's artifacts and those of the node's parents."""
+    """The artifacts that a handler may read: those of its own node and of the node's parents."""
 
     def __init__(
         self,
@@ -139,11 +137,11 @@ class RunArtifacts:
         self._latest_sources = latest_sources
 
     async def read(self, node_id: str | None = None) -> AsyncIterator[dict[str, Any]]:
-        """The artifacts (what handlers gave as ``artifacts_ref``) of a parent, or of this node,
-        that are stored by now, in order.
+        """Yield the artifacts (``artifacts_ref`` of the handler) of a parent, or of this node, that
+        are stored by now, in order.
 
         Raises:
-            ValueError: the node is no parent of this one.
+            ValueError: the node is not a parent of this one.
             NodeFailure: ``artifact_lost``; an artifact that was stored is missing.
         """
         source = (
@@ -164,18 +162,18 @@ class RunArtifacts:
             check_complete(stream, stored=source.batches, found=batches)
 
     async def _source(self, node_id: str) -> Source:
-        """Return the stream of a parent. One that had not ended when the command was issued is
-        loaded again: it may have by now.
+        """Return the stream of a parent. If it had not ended when the command was issued, it is
+        loaded again, because it may have ended since.
         """
         found = _named(node_id, await self._sources())
         if found is None:
             raise ValueError(
                 f"node {self._own.node_id!r} can read its own artifacts and those of its parents;"
-                f" {node_id!r} is none of them"
+                f" {node_id!r} is not one of them"
             )
         if found.ended:
             return found
-        with suppress(TaskNotFound):  # a task that was deleted meanwhile has no use for the outcome
+        with suppress(TaskNotFound):  # the outcome of a deleted task is ignored
             latest = _named(node_id, await self._latest_sources())
             if latest is not None and latest.generation == found.generation:
                 return latest

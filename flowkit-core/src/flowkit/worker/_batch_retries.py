@@ -1,6 +1,4 @@
-"""The tries of a run's batches: one that fails is tried again, alone, and given up when its tries
-are used up.
-"""
+"""Retries of batches: a failed batch is retried alone, and becomes a dead letter in the end."""
 
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -16,7 +14,7 @@ from flowkit._user_code.containment import awaited, origin
 from flowkit._user_code.failure_logs import log_failure
 from flowkit.messages import BatchRetries, RunNode
 from flowkit.protocols import DeadLetter
-from flowkit.worker._batches import BatchLedger
+from flowkit.worker._batches import StoredBatches
 from flowkit.worker._context import RunContext
 from flowkit.worker._failures import BatchFailed, Judge, Verdict
 from flowkit.worker._handlers import Batch
@@ -26,7 +24,7 @@ from flowkit.worker._services import Services
 logger = logging.getLogger(__name__)
 
 MAX_WAITING = 64
-"""So many failed batches are kept in memory; while there are more, no others are begun."""
+"""Failed batches in memory. While there are more, no new batch is started."""
 LETTERS_A_PAGE = 500
 
 Process = Callable[[Batch], Awaitable[None]]
@@ -34,7 +32,7 @@ Process = Callable[[Batch], Awaitable[None]]
 
 @dataclass(order=True, slots=True)
 class _Failed:
-    """A batch that waits for its next try."""
+    """A failed batch that waits for its retry."""
 
     due_at: float
     order: int
@@ -42,12 +40,12 @@ class _Failed:
     first_at: float
 
 
-class Tries:
-    """Processes batches, and sees to those that fail.
+class BatchProcessor:
+    """Processes batches, and retries those that fail.
 
-    In each attempt of the node a batch has one try as a matter of course. Every further one is
-    announced before it is made, so that it counts whatever becomes of this worker; attempts and
-    further tries together are never more than the retry policy allows.
+    Each attempt of the node includes one try of each batch. Every further try is announced before
+    it starts, so that it counts even if this worker dies. Attempts and further tries together never
+    exceed the retry policy.
     """
 
     def __init__(
@@ -56,7 +54,7 @@ class Tries:
         *,
         context: RunContext,
         reports: RunReports,
-        ledger: BatchLedger,
+        stored: StoredBatches,
         judge: Judge,
         ending: Callable[[], bool],
         services: Services,
@@ -65,7 +63,7 @@ class Tries:
         self._command = command
         self._context = context
         self._reports = reports
-        self._ledger = ledger
+        self._stored = stored
         self._judge = judge
         self._ending = ending
         self._services = services
@@ -74,22 +72,20 @@ class Tries:
         known = command.retries or BatchRetries()
         self._number = known.number
         self._further = dict(known.tries)
-        """Tries beyond the one in each attempt, by the uid of the batch; of those that are not
-        settled.
-        """
+        """Further tries of the batches that are not done, by batch uid."""
         self._trying: str | None = None
         self._given_up: set[str] = set()
         self._outdated: dict[str, str] = {}
-        """Dead letters of earlier runs of the node, by the uid of the batch."""
+        """Dead letters of earlier runs of the node, by batch uid."""
 
     @property
     def skipped(self) -> int:
-        """How many batches were given up, without which the node goes on."""
+        """The number of batches that were given up and that the node goes on without."""
         return len(self._given_up)
 
-    def to_hand_over(self) -> BatchRetries | None:
-        """What whoever goes on with this attempt has to know. The try that is cut off counts as not
-        having been made.
+    def retries(self) -> BatchRetries | None:
+        """Return the further tries for the worker that continues this attempt. The try that is cut
+        off does not count.
         """
         if not self._further:
             return None
@@ -98,14 +94,15 @@ class Tries:
             tries[self._trying] -= 1
         return BatchRetries(number=self._number + 1, tries=tries)
 
-    async def work_through(
+    async def process_all(
         self, batches: AsyncGenerator[Batch | None, None], process: Process, *, sole: bool
     ) -> None:
-        """Process everything. None stands for a pause in the input. With ``sole`` a batch is all
-        there is: the node is tried again, not it.
+        """Process all batches. None stands for a pause in the input.
+
+        A ``sole`` batch is the whole input: if it fails, the node is retried instead.
 
         Raises:
-            BatchFailed: a batch failed for good, or failed and is the ``sole`` one.
+            BatchFailed: a batch was given up, or the ``sole`` batch failed.
         """
         if self._command.attempt > 1 or self._command.resumed:
             await self._read_letters()
@@ -122,7 +119,7 @@ class Tries:
                     await self._try_again(process)
         while self._waiting:
             await self._try_again(process)
-        await self._ledger.settle()
+        await self._stored.flush()
         await self.give_up_refused()
         if self._outdated:
             await self._drop(list(self._outdated.values()))
@@ -133,7 +130,7 @@ class Tries:
         batch, further = item.batch, self._further.get(item.batch.batch_uid, 0)
         number = self._command.earlier_attempts + 1 + further
         if number > self._command.retry_policy.max + 1:
-            lost = "the worker was lost in its last try"
+            lost = "the worker was lost during its last try"
             await self._give_up(
                 batch, Verdict("worker_lost", True, f"batch {batch.batch_uid!r}: {lost}"), None
             )
@@ -205,7 +202,7 @@ class Tries:
         await self._try(item, process)
 
     async def _wait_until(self, due_at: float) -> None:
-        """Wait, with a sign of life now and then: the handler can give none."""
+        """Wait, and send heartbeats meanwhile: the handler cannot send any."""
         clock, beat_sec = self._services.clock, self._command.heartbeat_sec
         while (left := due_at - clock.monotonic()) > 0:
             step = left if beat_sec is None else min(left, beat_sec / 3)
@@ -214,20 +211,18 @@ class Tries:
                 await self._context.cancellable(self._announce())
 
     async def _announce(self) -> None:
-        await self._reports.announce(BatchRetries(number=self._number, tries=self._further))
+        await self._reports.announce_retries(BatchRetries(number=self._number, tries=self._further))
 
     # ------------------------------------------------ giving up
 
     async def give_up_refused(self) -> None:
-        """Batches that went well, but which the store does not take."""
-        while self._ledger.refused:
-            batch, error = self._ledger.refused.pop()
+        """Give up the processed batches that the store refused."""
+        while self._stored.refused:
+            batch, error = self._stored.refused.pop()
             await self._give_up(batch, await self._judge(error), error)
 
     async def _give_up(self, batch: Batch, verdict: Verdict, error: BaseException | None) -> None:
-        """Keep the batch as a dead letter. The node fails as well, unless it is to go on
-        without.
-        """
+        """Store the batch as a dead letter. The node fails too, unless it skips failed batches."""
         command, uid = self._command, batch.batch_uid
         now = self._services.clock.now()
         letter = batch_letter(
@@ -262,9 +257,7 @@ class Tries:
         self._given_up.add(uid)
 
     async def _read_letters(self) -> None:
-        """Which batches were given up in an earlier attempt of this run, and which in an earlier
-        run.
-        """
+        """Read which batches were given up in earlier attempts of this run, and in earlier runs."""
         command, after = self._command, ""
         while page := await self._letters(after):
             after = page[-1].letter_id

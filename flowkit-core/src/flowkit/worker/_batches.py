@@ -1,7 +1,8 @@
-"""The batches of one run: stored in order, each counted once."""
+"""Batches of one run: stored in order, each counted once."""
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import from_json
@@ -30,12 +31,20 @@ MAX_UNSTORED = 64
 MAX_UID_LENGTH = 1000
 
 
-class BatchLedger:
-    """What a run has stored, and what of that an earlier delivery of the same work had stored
-    before.
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums of the metrics of a node's batches, and their number."""
 
-    Results go to the store while the next batch is worked on, up to ``MAX_UNSTORED`` ahead. A first
-    attempt that meets nothing stored adds up as it goes; any other counts what the store holds.
+    metrics: Numbers
+    batches: int
+
+
+class StoredBatches:
+    """The batches that this run and earlier attempts of the node have stored.
+
+    Results are stored while the next batches are processed, at most ``MAX_UNSTORED`` of them at a
+    time. A first attempt that finds no stored batch adds up its own; any other attempt counts the
+    batches in the store.
     """
 
     def __init__(
@@ -63,53 +72,32 @@ class BatchLedger:
         self._unstored = 0
         self._change = Signal()
         self._error: Exception | None = None
-        self._told = False
+        self._reported = False
         self.refused: list[tuple[Batch, NodeFailure]] = []
-        """Batches that the store does not take, until somebody looks at them."""
+        """Batches that the store refused and that are not given up yet."""
 
-    async def unseen(self, batches: Sequence[Batch]) -> list[Batch]:
-        """Those that are still to be processed."""
+    async def unprocessed(self, batches: Sequence[Batch]) -> list[Batch]:
+        """Return the batches that are not processed yet, each uid once."""
         for batch in batches:
-            if not isinstance(batch, Batch):
-                raise bad_result(
-                    f"batches are flowkit.worker.Batch objects, not {type(batch).__name__}"
-                )
-            if (
-                not isinstance(batch.batch_uid, str)
-                or not 0 < len(batch.batch_uid) <= MAX_UID_LENGTH
-            ):
-                raise bad_result(
-                    f"a batch_uid is a string of 1 to {MAX_UID_LENGTH} characters, not"
-                    f" {batch.batch_uid!r:.200}"
-                )
-            if not is_unicode(batch.batch_uid):
-                raise bad_result(
-                    f"a batch_uid is valid Unicode, not {batch.batch_uid!r:.200}, which has a lone"
-                    " surrogate"
-                )
-            if batch.batch_uid == COMPLETE_UID:
-                raise bad_result(
-                    f"no batch may have the uid {COMPLETE_UID!r}: it is that of the node's complete"
-                    " artifact"
-                )
+            _check(batch)
         known: set[str] = set()
         if not self._fresh:
             known = await self._reader.known(self.stream, [batch.batch_uid for batch in batches])
             if known:
-                self._tell()
-        unseen = []
+                self._report()
+        todo = []
         for batch in batches:
             if batch.batch_uid in self._recent:
                 self._warn_repeated(batch.batch_uid)
                 continue
             self._recent.add(batch.batch_uid)
             if batch.batch_uid not in known:
-                unseen.append(batch)
-        return unseen
+                todo.append(batch)
+        return todo
 
     def _warn_repeated(self, uid: str) -> None:
-        """Warn once that a uid came again in this run: if it names other content, that is never
-        processed.
+        """Warn once that a uid was repeated in this run: if its content differs, that content is
+        not processed.
         """
         if not self._warned:
             self._warned = True
@@ -122,7 +110,7 @@ class BatchLedger:
             )
 
     async def add(self, uid: str, artifact: Any, metrics: Any = None) -> None:
-        """Have a processed batch stored; wait only where too many are on their way."""
+        """Store a processed batch in the background. Wait only while too many are not stored."""
         counted = numbers(metrics, f"the metrics of batch {uid!r}")
         record = self._record(uid, artifact, counted, partial=True)
 
@@ -138,7 +126,7 @@ class BatchLedger:
                     add_numbers(self._sums, counted)
                 else:
                     self._fresh = False
-                self._tell()
+                self._report()
                 if self._streamed:
                     self._hints.moved(self.stream, self._reports.headers)
             self._change.set()
@@ -165,23 +153,23 @@ class BatchLedger:
         if self._streamed:
             self._hints.moved(self.stream, self._reports.headers)
 
-    async def settle(self) -> None:
-        """Return when everything that was added is stored."""
+    async def flush(self) -> None:
+        """Return when all added batches are stored."""
         while self._unstored and self._error is None:
             await self._change.wait()
         self._raise_error()
 
-    async def totals(self) -> tuple[Numbers, int]:
-        """The sums of the metrics of the node's batches, and how many there are."""
+    async def totals(self) -> Totals:
+        """Return the sums of the metrics of the node's batches, and the number of batches."""
         if self._fresh:
-            return dict(self._sums), self._stored
+            return Totals(dict(self._sums), self._stored)
         sums: Numbers = {}
         count = 0
         async for record in self._reader.records(self.stream):
             if record.partial:
                 count += 1
                 add_numbers(sums, from_json(record.metrics))
-        return sums, count
+        return Totals(sums, count)
 
     def _record(
         self, uid: str, artifact: Any, metrics: Mapping[str, float | int], *, partial: bool
@@ -199,11 +187,32 @@ class BatchLedger:
             created_at=self._clock.now(),
         )
 
-    def _tell(self) -> None:
-        if not self._told:
-            self._told = True
+    def _report(self) -> None:
+        if not self._reported:
+            self._reported = True
             self._reports.batch_stored()
 
     def _raise_error(self) -> None:
         if self._error is not None:
             raise self._error
+
+
+def _check(batch: Any) -> None:
+    if not isinstance(batch, Batch):
+        raise bad_result(
+            f"batches must be flowkit.worker.Batch objects, not {type(batch).__name__}"
+        )
+    uid = batch.batch_uid
+    if not isinstance(uid, str) or not 0 < len(uid) <= MAX_UID_LENGTH:
+        raise bad_result(
+            f"a batch_uid must be a string of 1 to {MAX_UID_LENGTH} characters, not {uid!r:.200}"
+        )
+    if not is_unicode(uid):
+        raise bad_result(
+            f"a batch_uid must be valid Unicode, not {uid!r:.200}, which has a lone surrogate"
+        )
+    if uid == COMPLETE_UID:
+        raise bad_result(
+            f"no batch may have the uid {COMPLETE_UID!r}: it is reserved for the node's complete"
+            " artifact"
+        )

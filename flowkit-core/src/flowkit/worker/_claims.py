@@ -1,4 +1,4 @@
-"""Claims of the attempts that this worker is about to run."""
+"""Claims of attempts: each attempt runs on one worker only."""
 
 import asyncio
 import secrets
@@ -11,21 +11,21 @@ from flowkit.worker._artifacts import ArtifactWriter
 
 
 class Claims:
-    """Claims attempts for one worker. Requests that arrive during a write go into the next one."""
+    """Claims attempts for one worker. Claims made during a write go into the next write."""
 
     def __init__(self, store: ArtifactStore, *, worker_id: str, clock: Clock) -> None:
         self._store = store
         self._worker_id = worker_id
         self._clock = clock
-        # Not the writer of artifacts: a start never waits for large batches to be stored.
+        # A writer of its own: a start never waits until large artifacts are stored.
         self._writer = ArtifactWriter(store, clock=clock)
 
     async def write_claims(self) -> None:
-        """The loop that writes."""
+        """Run the loop that writes claims."""
         await self._writer.store_records()
 
     async def claim(self, command: RunNode) -> Claim | None:
-        """Claim an attempt for this worker: None if that is stored, else the earlier claim of
+        """Claim an attempt for this worker. Return None on success, else the earlier claim of
         another run.
         """
         claim = Claim(self._worker_id, self._clock.now(), secrets.token_hex(8))

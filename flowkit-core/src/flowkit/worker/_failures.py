@@ -1,4 +1,4 @@
-"""Why an attempt or a batch failed: reason codes and verdicts."""
+"""Failures of attempts and batches: from an error to the reason code and text of its report."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -26,12 +26,12 @@ Classify = Callable[[BaseException], tuple[str, bool]]
 
 
 class BatchFailure(NodeFailure):
-    """A handler answered that a batch failed."""
+    """A failure that ``process_batch`` returned as its result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is reported of a failure."""
+    """The reported part of a failure."""
 
     reason_code: str
     permanent: bool
@@ -39,12 +39,12 @@ class Verdict:
 
 
 class BatchFailed(Exception):
-    """A batch failed, and the attempt of the node with it. The error of the handler is the
+    """The failure of a batch that fails the attempt of the node. The handler's error is the
     cause.
     """
 
     def __init__(self, verdict: Verdict, *, parked: bool) -> None:
-        """``parked``: the batch is stored as a dead letter."""
+        """``parked`` says that the batch is stored as a dead letter."""
         super().__init__(verdict.error)
         self.verdict = verdict
         self.parked = parked
@@ -61,17 +61,17 @@ def judge(
     plugins: Plugins,
     classify: Classify | None,
 ) -> Verdict:
-    """Judge an error: by its own reason code if it has one, else by a plugin, else by the handler,
-    else by its type.
+    """Return the verdict about an error.
 
-    These may call it permanent, except for its type: there ``permanent_on`` alone decides, and
-    contains ``bad_input`` by default.
+    The reason code is the error's own if it has one, else a plugin's, else the handler's, else that
+    of its type. The first three may also make it permanent. For its type only ``permanent_on``
+    decides, which contains ``bad_input`` by default.
     """
     error = origin(raised)
     reason, permanent = (
         carried_reason(error)
-        or _asked_plugins(error, command, io, plugins)
-        or _asked_handler(error, command, classify, plugins)
+        or _by_plugins(error, command, io, plugins)
+        or _by_handler(error, command, classify, plugins)
     )
     text = (
         message(error, most=MAX_ERROR)
@@ -83,7 +83,7 @@ def judge(
     )
 
 
-def _asked_plugins(
+def _by_plugins(
     error: BaseException, command: RunNode, io: dict[str, Any], plugins: Plugins
 ) -> tuple[str, bool] | None:
     if not plugins.asks("flowkit_classify_error"):
@@ -97,7 +97,7 @@ def _asked_plugins(
         log_failure(
             logger,
             plugins,
-            "No plugin classified the error",
+            "No plugin could classify the error",
             text=error_text(failed),
             error=failed,
             level=logging.ERROR,
@@ -108,12 +108,12 @@ def _asked_plugins(
 
 
 def own_classification(handler: object) -> Classify | None:
-    """The ``classify_error`` of a handler that has one of its own."""
+    """Return the ``classify_error`` that a handler overrides, if it does."""
     classify = handler.classify_error if isinstance(handler, Handler) else None
     return None if getattr(classify, "__func__", None) is Handler.classify_error else classify
 
 
-def _asked_handler(
+def _by_handler(
     error: BaseException, command: RunNode, classify: Classify | None, plugins: Plugins
 ) -> tuple[str, bool]:
     if classify is None:
@@ -135,5 +135,5 @@ def _asked_handler(
 
 
 def judge_plainly(error: BaseException) -> Verdict:
-    """The verdict where even judging failed."""
+    """Return the verdict about an error that could not be classified."""
     return Verdict("unexpected_error", False, error_text(error, most=MAX_ERROR))

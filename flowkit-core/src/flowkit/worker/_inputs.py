@@ -1,16 +1,16 @@
-"""Input adapters: where a node's batches come from when they are not made by its handler.
+"""Input adapters: sources of a node's batches other than its handler.
 
 An adapter is an async generator function that takes an :class:`InputRequest` and yields
-:class:`~flowkit.worker.Batch` objects, or lists of those that are there at once. Plugins offer them
-through ``flowkit_register_input_adapters(register)``::
+:class:`~flowkit.worker.Batch` objects, or lists of them. Plugins register adapters through
+``flowkit_register_input_adapters(register)``::
 
     async def lines(request: InputRequest) -> AsyncIterator[Batch]:
         path = request.take("path", str)
         request.no_other_arguments()
         ...
 
-The same batch must get the same ``batch_uid`` each time, so that an attempt that follows another
-can skip what is done.
+The same batch must get the same ``batch_uid`` in every attempt, so that a later attempt skips the
+batches that are done.
 """
 
 from collections import deque
@@ -18,7 +18,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Map
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from typing import Any, TypeVar
 
 import anyio
@@ -35,7 +34,6 @@ from flowkit.worker._streams import StreamWatch, StreamWatches
 
 T = TypeVar("T")
 READ_AT_ONCE = 8
-MAX_UID = 200
 _MISSING: Any = object()
 
 InputAdapter = Callable[["InputRequest"], AsyncGenerator[Batch | Sequence[Batch], None]]
@@ -43,9 +41,7 @@ InputAdapter = Callable[["InputRequest"], AsyncGenerator[Batch | Sequence[Batch]
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """An artifact of another node: who stored it, under which uid, and what the handler gave as
-    ``artifacts_ref``.
-    """
+    """An artifact of another node: the node, the uid, and the handler's ``artifacts_ref``."""
 
     from_node: str
     ref: str
@@ -53,16 +49,16 @@ class Pulled:
 
 
 @dataclass(slots=True)
-class _Progress:
-    """How far a stream was read."""
+class _Position:
+    """Position up to which a stream was read."""
 
     source: Source
     position: int = 0
     batches: int = 0
     artifacts: int = 0
 
-    def take(self, page: Sequence[ArtifactRecord], reader: ArtifactReader) -> list[Pulled]:
-        """Count a page, and return its artifacts."""
+    def advance(self, page: Sequence[ArtifactRecord], reader: ArtifactReader) -> list[Pulled]:
+        """Move past a page, and return its artifacts."""
         self.position = page[-1].position
         self.batches += sum(record.partial for record in page)
         pulled = [Pulled(record.stream.node_id, record.uid, reader.meta(record)) for record in page]
@@ -72,7 +68,7 @@ class _Progress:
 
 
 class InputRequest:
-    """What an input adapter works with: its arguments, the node's parents, and their artifacts."""
+    """The input of an adapter: its arguments, the node's parents, and their artifacts."""
 
     def __init__(
         self,
@@ -88,8 +84,8 @@ class InputRequest:
     ) -> None:
         self.adapter = adapter
         self.context = context
-        """The run's; ``context.cancellable`` ends what the adapter waits for when the run is
-        cancelled.
+        """The context of the run. ``context.cancellable`` ends a wait of the adapter when the run
+        is cancelled.
         """
         self._args = dict(args)
         self._sources = sources
@@ -104,8 +100,8 @@ class InputRequest:
         """Take an argument of this type.
 
         Raises:
-            InputAdapterError: ``bad_input_args``; it is missing and has no default, or is of
-                another type.
+            InputAdapterError: ``bad_input_args``; the argument is missing and has no default, or
+                has another type.
         """
         value = self._args.pop(name, _MISSING)
         if value is _MISSING:
@@ -113,20 +109,20 @@ class InputRequest:
                 raise self.bad(f"{name} is missing")
             return default  # type: ignore[no-any-return]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise self.bad(f"{name} is to be of type {kind.__name__}, not {value!r}")
+            raise self.bad(f"{name} must be of type {kind.__name__}, not {value!r}")
         return value
 
     def no_other_arguments(self) -> None:
-        """Refuse arguments that were not taken."""
+        """Reject arguments that were not taken."""
         if self._args:
             raise self.bad(f"there is no argument {', '.join(map(repr, sorted(self._args)))}")
 
     def bad(self, message: str) -> InputAdapterError:
-        """The error of an adapter whose arguments are wrong."""
+        """Return the error for a wrong argument."""
         return InputAdapterError(f"{self.adapter}: {message}", reason_code="bad_input_args")
 
     async def take_sources(self) -> list[Source]:
-        """The parents that ``from_node`` or ``from_nodes`` name; all of them if neither does."""
+        """Return the parents that ``from_node`` or ``from_nodes`` name, by default all."""
         one, many = self._args.pop("from_node", None), self._args.pop("from_nodes", None)
         if one is not None and many is not None:
             raise self.bad("give from_node or from_nodes, not both")
@@ -135,25 +131,25 @@ class InputRequest:
         if names is None:
             return list(parents.values())
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise self.bad("from_node is a node id, from_nodes a list of them")
+            raise self.bad("from_node must be a node id, from_nodes a list of node ids")
         if not names:
             raise self.bad(
                 "from_nodes is empty; name parents of the node, or leave it out to read all of them"
             )
-        if strangers := [name for name in names if name not in parents]:
+        if unknown := [name for name in names if name not in parents]:
             raise self.bad(
-                f"{', '.join(map(repr, strangers))}: not among the parents of node"
+                f"{', '.join(map(repr, unknown))}: not among the parents of node"
                 f" {self.context.node_id!r}"
             )
         return [parents[name] for name in dict.fromkeys(names)]
 
     def take_poll_ms(self) -> int:
-        """The argument ``poll_ms``: how long to wait without a hint before a stream is looked
-        at.
+        """Return the argument ``poll_ms``: the time between two polls of a stream when no hint
+        arrives.
         """
         poll_ms = self.take("poll_ms", int, self._poll_ms_default)
         if poll_ms < 1:
-            raise self.bad(f"poll_ms is at least 1, not {poll_ms}")
+            raise self.bad(f"poll_ms must be at least 1, not {poll_ms}")
         return poll_ms
 
     # ------------------------------------------------ artifacts
@@ -161,11 +157,11 @@ class InputRequest:
     async def follow(
         self, sources: Sequence[Source], *, poll_ms: int
     ) -> AsyncGenerator[list[Pulled], None]:
-        """The artifacts of these nodes as they come, in pages, each source in its turn, until all
-        have ended and are read.
+        """Yield the artifacts of these nodes in pages, as they are stored, until all nodes have
+        ended and everything is read. Sources take turns.
 
-        An empty page says that there is nothing more at the moment: yield it, so that something
-        else can be done meanwhile.
+        An empty page means that there is nothing more at the moment. Yield it on, so that retries
+        of batches run meanwhile.
 
         Raises:
             NodeFailure: ``artifact_lost``; an artifact that was stored is missing.
@@ -173,37 +169,37 @@ class InputRequest:
                 artifact.
         """
         task_id = self.context.task_id
-        progress = {
-            Stream(task_id, source.node_id, source.generation): _Progress(source)
+        positions = {
+            Stream(task_id, source.node_id, source.generation): _Position(source)
             for source in sources
         }
-        watch = StreamWatch(list(progress))
-        watch.ended.update(stream for stream, one in progress.items() if one.source.ended)
+        watch = StreamWatch(list(positions))
+        watch.ended.update(stream for stream, one in positions.items() if one.source.ended)
         self._watches.add(watch)
         try:
-            async with aclosing(self._merged(progress, watch, poll_ms / 1000)) as pages:
+            async with aclosing(self._merged(positions, watch, poll_ms / 1000)) as pages:
                 async for page in pages:
                     yield page
         finally:
             self._watches.remove(watch)
-        await self._check_complete(progress)
+        await self._check_complete(positions)
 
     async def _merged(
-        self, progress: Mapping[Stream, "_Progress"], watch: StreamWatch, poll_sec: float
+        self, positions: Mapping[Stream, _Position], watch: StreamWatch, poll_sec: float
     ) -> AsyncGenerator[list[Pulled], None]:
-        reading = dict.fromkeys(progress)
-        due = deque(progress)
+        reading = dict.fromkeys(positions)
+        due = deque(positions)
         while reading:
             while due:
                 turn = [due.popleft() for _ in range(min(READ_AT_ONCE, len(due)))]
                 was_ended = watch.ended.intersection(turn)
                 watch.moved.difference_update(turn)
                 for stream, page in zip(
-                    turn, await self._pages(turn, progress, was_ended), strict=True
+                    turn, await self._pages(turn, positions, was_ended), strict=True
                 ):
                     if page:
                         due.append(stream)
-                        if found := progress[stream].take(page, self._reader):
+                        if found := positions[stream].advance(page, self._reader):
                             yield found
                     elif stream in was_ended:
                         reading.pop(stream, None)
@@ -211,21 +207,19 @@ class InputRequest:
             if reading:
                 due.extend(await self._next_due(reading, watch, poll_sec))
 
-    async def _check_complete(self, progress: Mapping[Stream, "_Progress"]) -> None:
+    async def _check_complete(self, positions: Mapping[Stream, _Position]) -> None:
         """Check that every stored batch was read. Streams that ended during the run are loaded
         again first.
         """
         now: Sequence[Source] = ()
-        if not all(one.source.ended for one in progress.values()):
-            with suppress(
-                TaskNotFound
-            ):  # a task that was deleted meanwhile has no use for the outcome
+        if not all(one.source.ended for one in positions.values()):
+            with suppress(TaskNotFound):  # the outcome of a deleted task is ignored
                 now = await self._latest_sources()
         latest = {
             Stream(self.context.task_id, source.node_id, source.generation): source
             for source in now
         }
-        for stream, one in progress.items():
+        for stream, one in positions.items():
             source = one.source if one.source.ended else latest.get(stream, one.source)
             check_complete(stream, stored=source.batches, found=one.batches)
             if source.result_only and not one.artifacts:
@@ -238,20 +232,20 @@ class InputRequest:
     async def _pages(
         self,
         turn: Sequence[Stream],
-        progress: Mapping[Stream, "_Progress"],
+        positions: Mapping[Stream, _Position],
         ended: Collection[Stream],
     ) -> list[Sequence[ArtifactRecord]]:
         if len(turn) == 1:
             return [
                 await self._reader.page(
-                    turn[0], after=progress[turn[0]].position, to_the_end=turn[0] in ended
+                    turn[0], after=positions[turn[0]].position, to_the_end=turn[0] in ended
                 )
             ]
         pages: list[Sequence[ArtifactRecord]] = [()] * len(turn)
 
         async def read(place: int, stream: Stream) -> None:
             pages[place] = await self._reader.page(
-                stream, after=progress[stream].position, to_the_end=stream in ended
+                stream, after=positions[stream].position, to_the_end=stream in ended
             )
 
         async with anyio.create_task_group() as group:
@@ -275,96 +269,3 @@ class InputRequest:
             )
             return list(reading)
         return [stream for stream in reading if stream in watch.moved]
-
-
-async def _take_pulled(request: InputRequest) -> list[Source]:
-    sources = await request.take_sources()
-    if not sources:
-        raise request.bad(
-            f"node {request.context.node_id!r} has no parents to pull from; add edges to it"
-        )
-    return sources
-
-
-async def pull_from_artifacts(
-    request: InputRequest,
-) -> AsyncGenerator[Batch | Sequence[Batch], None]:
-    """One batch per artifact: ``{"from_node", "ref", "meta"}``. Arguments: ``from_node`` or
-    ``from_nodes``, ``poll_ms``.
-    """
-    sources = await _take_pulled(request)
-    poll_ms = request.take_poll_ms()
-    request.no_other_arguments()
-    async with aclosing(request.follow(sources, poll_ms=poll_ms)) as pages:
-        async for page in pages:
-            yield [
-                Batch(_uid(item), {"from_node": item.from_node, "ref": item.ref, "meta": item.meta})
-                for item in page
-            ]
-
-
-async def pull_rechunked(request: InputRequest) -> AsyncGenerator[Batch | Sequence[Batch], None]:
-    """``size`` items of an artifact at a time: ``{"from_node", "items", "parent"}``.
-
-    The items are the list ``meta_list_key`` of the artifact; without that argument its only list,
-    or, if it does not have exactly one, the artifact itself as the one item. Further arguments:
-    ``from_node`` or ``from_nodes``, ``poll_ms``.
-    """
-    size = request.take("size", int)
-    if size < 1:
-        raise request.bad(f"size is at least 1, not {size}")
-    key = request.take("meta_list_key", str, None)
-    sources = await _take_pulled(request)
-    poll_ms = request.take_poll_ms()
-    request.no_other_arguments()
-    async with aclosing(request.follow(sources, poll_ms=poll_ms)) as pages:
-        async for page in pages:
-            if not page:
-                yield []
-            for pulled in page:
-                yield _chunks(
-                    request, pulled, size, key if key is not None else _only_list(pulled.meta)
-                )
-
-
-def _chunks(request: InputRequest, pulled: Pulled, size: int, list_key: str | None) -> list[Batch]:
-    items = [pulled.meta] if list_key is None else pulled.meta.get(list_key)
-    if not isinstance(items, list):
-        raise request.bad(
-            f"meta_list_key: {list_key!r} is no list in artifact {pulled.ref!r} of node"
-            f" {pulled.from_node!r}"
-        )
-    parent = {"ref": pulled.ref, "list_key": list_key}
-    return [
-        Batch(
-            _uid(pulled, number),
-            {
-                "from_node": pulled.from_node,
-                "items": items[start : start + size],
-                "parent": parent | {"chunk": number},
-            },
-        )
-        for number, start in enumerate(range(0, len(items), size))
-    ]
-
-
-def _uid(pulled: Pulled, *more: int) -> str:
-    """Different for different artifacts; short, also at the end of a long chain of nodes."""
-    node = pulled.from_node.replace("%", "%25").replace(":", "%3A")
-    uid = ":".join((node, pulled.ref, *map(str, more)))
-    return (
-        uid
-        if len(uid) <= MAX_UID
-        else f"{uid[: MAX_UID - 40]}~{sha256(uid.encode()).hexdigest()[:32]}"
-    )
-
-
-def _only_list(meta: Any) -> str | None:
-    lists = [key for key, value in meta.items() if isinstance(value, list)]
-    return lists[0] if len(lists) == 1 else None
-
-
-def register_input_adapters(register: Callable[[str, InputAdapter], None]) -> None:
-    """Offer the adapters that FlowKit brings along."""
-    register("pull.from_artifacts", pull_from_artifacts)
-    register("pull.from_artifacts.rechunk:size", pull_rechunked)

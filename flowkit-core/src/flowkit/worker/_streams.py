@@ -1,4 +1,4 @@
-"""Streams between running nodes: telling that one moved, and hearing of it."""
+"""Hints about streams of artifacts: sent by the writer, received by the readers."""
 
 import logging
 from collections.abc import Collection, Mapping
@@ -15,8 +15,8 @@ HINT_EVERY_SEC = 0.02
 
 
 class StreamHints:
-    """Tells who reads a stream that there is more: the first time at once, then in measured
-    steps.
+    """Notifies readers of a stream that it has new artifacts: at once, then at most every
+    ``HINT_EVERY_SEC``.
     """
 
     def __init__(self, *, bus: Bus, topic: str, clock: Clock) -> None:
@@ -31,7 +31,7 @@ class StreamHints:
         self._signal.set()
 
     async def send_hints(self) -> None:
-        """The loop that sends. A hint that is lost costs its reader a poll."""
+        """Run the loop that sends. The reader of a lost hint polls instead."""
         notices = notices_of(self._clock)
         while True:
             await self._signal.wait()
@@ -61,9 +61,7 @@ class StreamHints:
 
 
 class StreamWatch:
-    """One reader's view of the streams it follows: which moved, and which have ended, since it last
-    looked.
-    """
+    """The streams that one reader follows: which moved and which ended since its last read."""
 
     def __init__(self, streams: list[Stream]) -> None:
         self.streams = frozenset(streams)
@@ -78,15 +76,13 @@ class StreamWatch:
         self._signal.set()
 
     async def wait(self, streams: Collection[Stream]) -> None:
-        """Return when one of these streams has moved. A late hint of a stream that is read to its
-        end counts for nothing.
-        """
+        """Return when one of these streams has moved. Late hints of other streams are ignored."""
         while self.moved.isdisjoint(streams):
             await self._signal.wait()
 
 
 class StreamWatches:
-    """All readers of a worker, by stream."""
+    """The readers of a worker, by stream."""
 
     def __init__(self) -> None:
         self._watches: dict[Stream, dict[StreamWatch, None]] = {}

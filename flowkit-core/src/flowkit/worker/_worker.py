@@ -13,7 +13,7 @@ from flowkit.errors import ConfigError, WorkerIdTaken
 from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, Clock, Store
 from flowkit.worker._handler_registry import handlers_by_role
-from flowkit.worker._life import Life
+from flowkit.worker._service import WorkerService
 
 
 class Worker:
@@ -51,7 +51,7 @@ class Worker:
             raise ConfigError("db: a worker needs a store; give db=, store= or cfg.db")
         self._plugins = plugins if isinstance(plugins, Plugins) else Plugins(plugins or ())
         self._served = handlers_by_role(handlers, self._plugins, self.cfg)
-        self._life: Life | None = None
+        self._service: WorkerService | None = None
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -64,7 +64,7 @@ class Worker:
         Raises:
             WorkerIdTaken: a live worker has the configured ``worker_id``.
         """
-        if self._life is not None and not self._life.host.done():
+        if self._service is not None and not self._service.host.done():
             return
         try:
             await self._begin()
@@ -76,7 +76,7 @@ class Worker:
             await self._begin()
 
     async def _begin(self) -> None:
-        self._life = Life(
+        self._service = WorkerService(
             worker_id=self.worker_id,
             cfg=self.cfg,
             clock=self.clock,
@@ -87,9 +87,9 @@ class Worker:
             store=self._store,
         )
         try:
-            await self._life.begin()
+            await self._service.start()
         except BaseException:
-            self._life = None
+            self._service = None
             raise
 
     async def stop(self, grace: float | None = None) -> None:
@@ -100,17 +100,17 @@ class Worker:
 
         Raises what ended the worker, if it has ended before it was asked to.
         """
-        life = self._life
-        if life is None:
+        service = self._service
+        if service is None:
             return
-        if not life.host.done():
-            life.stop(self.cfg.stop_grace_sec if grace is None else grace)
+        if not service.host.done():
+            service.stop(self.cfg.stop_grace_sec if grace is None else grace)
         try:
-            await life.outcome()
+            await service.outcome()
         except WorkerIdTaken:
-            self._life = None
+            self._service = None
             raise
-        self._life = None
+        self._service = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -134,17 +134,17 @@ class Worker:
             wait_ended=self._ended,
             stop=self.stop,
             abort=self._hurry,
-            task=lambda: None if self._life is None else self._life.host,
+            task=lambda: None if self._service is None else self._service.host,
             patience_sec=patience_sec,
         )
 
     async def _ended(self) -> None:
-        if self._life is not None:
-            await self._life.ended.wait()
+        if self._service is not None:
+            await self._service.ended.wait()
 
     def _hurry(self) -> None:
-        if self._life is not None:
-            self._life.stop(0)
+        if self._service is not None:
+            self._service.stop(0)
 
 
 def _made_up_id() -> str:

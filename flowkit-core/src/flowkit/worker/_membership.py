@@ -1,4 +1,4 @@
-"""The worker's session in the store: its heartbeat, and its hold on its name."""
+"""Membership of a worker: its session in the store, its heartbeat, and its claim to its id."""
 
 import logging
 import os
@@ -19,11 +19,11 @@ logger = logging.getLogger(__name__)
 LOOK_SEC = 0.5
 
 
-class Session:
-    """Renewed every few seconds; what it says of the worker's load is updated less often.
+class Membership:
+    """The session of a worker, renewed by heartbeats. Its data about the load changes less often.
 
-    The record of a worker that was killed stays in the store for a while. Whether its owner lives
-    is seen by whether it is renewed.
+    The session of a killed worker stays in the store for a while. A worker is alive if its session
+    is renewed.
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class Session:
         self._info: dict[str, str] = {}
         self._superseded = False
 
-    async def open(self) -> None:
-        """Take the name and write the first heartbeat.
+    async def join(self) -> None:
+        """Take the worker id and write the first heartbeat.
 
-        A session of the same name that is not renewed within two heartbeats belongs to a worker
-        that was killed: its name is free. A name that was made up is given up at once.
+        If a session with this id is not renewed within two heartbeats, its worker was killed and
+        the id is free. A generated id is not waited for.
 
         Raises:
-            WorkerIdTaken: a live worker has the name.
+            WorkerIdTaken: a live worker has the id.
         """
         holder = await self._holder()
         if holder is not None:
@@ -80,7 +80,7 @@ class Session:
     async def _wait_for_silence(self, holder: WorkerSession) -> None:
         patience = 2 * heartbeat_interval_sec(holder) + 1
         logger.info(
-            "The worker id %s is in use or was not given back: waiting %.0f s for a heartbeat",
+            "The worker id %s has a session: waiting %.0f s for a heartbeat of its worker",
             self._worker_id,
             patience,
         )
@@ -97,8 +97,8 @@ class Session:
         """Write a heartbeat.
 
         Raises:
-            WorkerIdTaken: a worker that started later has taken the name. The one that started
-                first gives way.
+            WorkerIdTaken: a worker that started later has taken the id. The one that started
+                first has to stop.
         """
         now = self._clock.monotonic()
         if (
@@ -125,8 +125,8 @@ class Session:
             raise _taken(replaced)
 
     async def keep_renewing(self, on_taken: Callable[[WorkerIdTaken], None]) -> None:
-        """The loop. A missed heartbeat is made up for by the next one; it ends when another worker
-        has taken the name.
+        """Run the loop of heartbeats. After a failed one it goes on with the next. It ends when
+        another worker has taken the id.
         """
         notices = notices_of(self._clock)
         while True:
@@ -134,7 +134,7 @@ class Session:
             try:
                 await self.renew()
             except StoreError as error:
-                what = f"The session of worker {self._worker_id} is not renewed"
+                what = f"The session of worker {self._worker_id} cannot be renewed"
                 notices.trouble(logger, "session", what, error, action="beat_missed")
             except WorkerIdTaken as error:
                 on_taken(error)
@@ -142,8 +142,8 @@ class Session:
             else:
                 notices.over(logger, "session")
 
-    async def end(self) -> None:
-        """Remove the session, unless it is another worker's."""
+    async def leave(self) -> None:
+        """Remove the session, unless another worker has taken it over."""
         if self._superseded:
             return
         try:
@@ -158,7 +158,7 @@ class Session:
 
 
 def _age(session: WorkerSession) -> tuple[float, str]:
-    """The order in which workers of one name started, the same for all of them."""
+    """Return the order of workers with one id by their start. All of them see the same order."""
     return session.started_at, session.info.get("incarnation", "")
 
 
@@ -166,7 +166,7 @@ def _taken(holder: WorkerSession) -> WorkerIdTaken:
     where = f"process {holder.info.get('pid', '?')} on {holder.info.get('host', '?')}"
     return WorkerIdTaken(
         f"worker_id {holder.worker_id!r} is in use by {where}: give each worker a worker_id of its"
-        " own, or none"
+        " own, or leave it out"
     )
 
 

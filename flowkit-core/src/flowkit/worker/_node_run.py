@@ -1,4 +1,4 @@
-"""One command, from its beginning to its report."""
+"""One run of a node: claims the attempt, runs its handler, reports its end."""
 
 import asyncio
 import logging
@@ -23,14 +23,14 @@ from flowkit.messages import (
 from flowkit.protocols import Stream
 from flowkit.tracing import use_trace
 from flowkit.worker._artifacts import RunArtifacts
-from flowkit.worker._batches import BatchLedger
+from flowkit.worker._batch_sources import BatchSource, latest_sources, read_node, sources_of
+from flowkit.worker._batch_work import BatchWork, Outcome
 from flowkit.worker._context import RunContext
 from flowkit.worker._failures import BatchFailed, Verdict, judge, judge_plainly, own_classification
 from flowkit.worker._functions import FunctionHandler
 from flowkit.worker._handler_registry import Make
-from flowkit.worker._handler_values import Numbers, is_finite, json_value, numbers
+from flowkit.worker._handler_values import Numbers, json_value, numbers
 from flowkit.worker._handlers import Handler
-from flowkit.worker._node_work import Outcome, Work, asked_store, latest_sources, sources_of
 from flowkit.worker._reports import End, RunReports
 from flowkit.worker._services import Services
 
@@ -38,8 +38,9 @@ logger = logging.getLogger(__name__)
 
 
 class Run:
-    """An attempt of a node on this worker. :meth:`execute` always ends with a report, save when the
-    worker itself is torn down.
+    """One attempt of a node on this worker.
+
+    :meth:`execute` always ends with a report, except when the worker itself is cancelled.
     """
 
     __slots__ = (
@@ -52,6 +53,7 @@ class Run:
         "_leaving",
         "_make",
         "_services",
+        "_source",
         "_work",
         "command",
         "reports",
@@ -62,15 +64,15 @@ class Run:
     ) -> None:
         self.command = command
         self.reports = reports
-        self._handed_back = False
-        self._cut_off = False
+        self._handed_back = self._cut_off = False
         self._end: End | None = None
         self._leaving: Callable[[], bool] = bool
         self._make = make
         self._services = services
         self._handler: Handler | FunctionHandler | None = None
         self._data = command.data
-        self._work: Work | None = None
+        self._source: BatchSource | None = None
+        self._work: BatchWork | None = None
         stream = Stream(command.task_id, command.node_id, command.generation)
         self._context = RunContext(
             task_id=command.task_id,
@@ -94,7 +96,7 @@ class Run:
 
     @property
     def cancelled(self) -> bool:
-        """It was asked to end."""
+        """Whether the handler was asked to end."""
         return self._context.cancelled()
 
     def cancel(self, reason: str) -> None:
@@ -102,29 +104,27 @@ class Run:
         self._context._cancel(reason)  # noqa: SLF001 - the worker's side of the context
 
     def hand_back(self) -> None:
-        """Give the attempt back, because the worker stops."""
+        """Cancel the run because the worker stops. The attempt does not count."""
         if not self._context.cancelled():
             self._handed_back = True
             self.cancel("the worker stops")
 
     def cut_off(self) -> None:
-        """Take note that the task that executes this is cancelled now."""
+        """Record that the slot cancels the task of this run."""
         self._cut_off = True
 
     def abandon(self) -> None:
-        """Tell the end of a run that does not end. Whatever comes of it later counts for
-        nothing.
-        """
+        """Report the end of a run that ignores its cancellation. Its later reports are ignored."""
         logger.warning(
-            "Node %s was cut off and goes on all the same: it is left to itself",
+            "Node %s was cut off and goes on: the worker abandons this run",
             self.command.node_id,
             extra=self._extra("run_abandoned"),
         )
         self.reports.end(self._given_up({}))
 
     def broke(self, error: BaseException) -> None:
-        """Report the end of a run whose :meth:`execute` ended with this error, unless it was
-        reported.
+        """Report the end of a run whose :meth:`execute` raised this error, if it is not reported
+        yet.
         """
         if self._end is not None:
             self.reports.end(self._end)
@@ -135,28 +135,28 @@ class Run:
                 else self._failed(judge_plainly(error), {})
             )
 
-    # ------------------------------------------------ life
+    # ------------------------------------------------ execution
 
     async def execute(self, leaving: Callable[[], bool]) -> None:
-        """Run to the end. ``leaving`` says whether the worker ends and cancels what still runs:
-        then nothing is reported.
+        """Run to the end and report it. When ``leaving`` returns True, the worker ends and cancels
+        its runs: then nothing is reported.
         """
         self._leaving = leaving
-        # Also where there is none: the slot may have been begun within somebody else's.
+        # Also without a trace: the slot may have been created inside the trace of another run.
         with use_trace(self.reports.trace):
             if await self._claimed():
                 await self._execute()
 
     async def _claimed(self) -> bool:
-        """Claim the attempt before any code of the user runs. Without the claim, report why nothing
-        runs here and return False.
+        """Claim the attempt before any user code runs. If that fails, report the reason and return
+        False.
         """
         try:
             other = await awaited(self._services.claims.claim(self.command), ending=self._ending)
         except asyncio.CancelledError:
             if not self._context.cancelled():
                 raise
-            # What is handed back before its claim is known goes back to the queue without a report.
+            # A run that is handed back before its claim is known returns to the queue unreported.
             if not self._handed_back:
                 self.reports.end(self._given_up({}))
             return False
@@ -164,7 +164,7 @@ class Run:
             self.reports.end(self._failed(judge_plainly(error), {}))
             return False
         if other is not None:
-            self.reports.leave(
+            self.reports.end(
                 NodeStarted(**self._ids() | {"worker_id": other.owner, "at": other.at})
             )
         elif self._context.cancelled():
@@ -179,7 +179,8 @@ class Run:
         except asyncio.CancelledError:
             if not self._context.cancelled():
                 raise
-            self._cut_off = False  # it was delivered; from here on the task is cancelled again only if the worker leaves
+            # The cancellation was delivered. From here on only a leaving worker cancels the task.
+            self._cut_off = False
             with anyio.CancelScope(shield=True):
                 await self._close()
                 end = self._end = self._end or self._given_up(await self._stored_metrics())
@@ -192,8 +193,8 @@ class Run:
         self.reports.end(end)
 
     async def _close(self) -> None:
-        """Run the cleanups. The end of the run stands, even if one of them has this task cancelled
-        when it is over.
+        """Run the cleanups. They do not change the end of the run, even if one of them cancels this
+        task.
         """
         closing = self._context._close(self._services.cfg.cancel_grace_sec, self._ending)  # noqa: SLF001
         try:
@@ -207,7 +208,7 @@ class Run:
             )
 
     def _ending(self) -> bool:
-        """The worker cancels the run. At any other time a cancellation is the handler's own."""
+        """Return whether the worker cancels the run. Other cancellations are the handler's."""
         return self._cut_off or self._leaving()
 
     async def _attempt(self) -> End:
@@ -220,7 +221,7 @@ class Run:
             log_failure(
                 logger,
                 self._services.plugins,
-                "The failure of node %s could not be judged",
+                "The failure of node %s could not be classified",
                 self.command.node_id,
                 text=error_text(error),
                 error=origin(error),
@@ -232,49 +233,39 @@ class Run:
     async def _work_to_the_end(self) -> Outcome:
         data = self._data
         if data is None:
-            data = self._data = await asked_store(
+            data = self._data = await read_node(
                 queries.run_data, self.command, self._services, "read the input of a node"
             )
         context = self._context
-        context.params, context.vars, context.results, context.errors = (
-            data.params,
-            data.vars,
-            data.results,
-            data.errors,
-        )
+        context.params, context.vars = data.params, data.vars
+        context.results, context.errors = data.results, data.errors
         handler = self._handler = self._make()
-        inline = data.io.get("input_inline")
-        if (
-            isinstance(handler, FunctionHandler)
-            and not handler.generates
-            and data.io.get("batching") is None
-            and not data.streams
-            and not (isinstance(inline, dict) and inline.get("input_adapter") is not None)
-        ):
-            return Outcome(json_value(await handler.call(inline, context), "the result"), {}, 0)
-        self._work = Work(
+        source = self._source = BatchSource(
             self.command,
             data,
+            context=context,
+            ending=self._ending,
+            services=self._services,
+        )
+        if isinstance(handler, FunctionHandler) and not handler.generates and source.whole:
+            result = await handler.call(data.io.get("input_inline"), context)
+            return Outcome(json_value(result, "the result"), {})
+        self._work = BatchWork(
+            self.command,
+            data,
+            source,
             context=context,
             reports=self.reports,
             judge=self._judge,
             ending=self._ending,
             services=self._services,
         )
-        return await self._work.do(handler)
+        return await self._work.run(handler)
 
     # ------------------------------------------------ ends
 
     def _ids(self) -> dict[str, Any]:
-        command = self.command
-        return {
-            "task_id": command.task_id,
-            "index": command.index,
-            "attempt": command.attempt,
-            "token": command.token,
-            "worker_id": self._services.worker_id,
-            "at": self._services.clock.now(),
-        }
+        return {**self.reports.ids(), "at": self._services.clock.now()}
 
     def _extra(self, action: str) -> dict[str, Any]:
         return {
@@ -300,13 +291,13 @@ class Run:
             metrics=numbers(outcome.metrics, "the sums of its metrics"),
             batches=outcome.batches,
             in_batches=self._work is not None,
-            pulled=self._work is not None and self._work.pulled,
+            pulled=self._source is not None and self._source.pulled,
             skipped=outcome.skipped,
         )
 
     def _given_up(self, metrics: Numbers) -> NodeStopped | NodeReleased:
         if self._handed_back:
-            retries = self._work.tries.to_hand_over() if self._work is not None else None
+            retries = self._work.processor.retries() if self._work is not None else None
             return NodeReleased(**self._ids(), progress=self.reports.progress, retries=retries)
         return NodeStopped(**self._ids(), metrics=metrics)
 
@@ -319,7 +310,7 @@ class Run:
             plugins=self._services.plugins,
             classify=own_classification(self._handler),
         )
-        await take_back(self._ending)  # what classifies may have cancelled the task
+        await take_back(self._ending)  # the classifying code may have cancelled the task
         return verdict
 
     async def _failure(self, error: BaseException) -> End:
@@ -337,7 +328,6 @@ class Run:
             verdict, cause, parked = error.verdict, error.__cause__, error.parked
         else:
             verdict = await self._judge(error)
-        told = isinstance(cause, NodeFailure)
         log_failure(
             logger,
             self._services.plugins,
@@ -345,38 +335,13 @@ class Run:
             self.command.node_id,
             verdict.reason_code,
             text=verdict.error,
-            error=None if told else cause,
+            error=None if isinstance(cause, NodeFailure) else cause,
             extra=self._extra("node_failed"),
         )
         return self._failed(verdict, await self._stored_metrics(), parked=parked)
 
     async def _stored_metrics(self) -> Numbers:
-        """The sums over the batches that are stored."""
-        if self._work is None:
-            return {}
-        try:
-            await self._settled_anyway(self._work.ledger)
-            sums, _ = await self._work.ledger.totals()
-        except Exception as error:
-            logger.warning(
-                "The metrics of node %s could not be read: %s",
-                self.command.node_id,
-                error,
-                extra=self._extra("metrics_unread"),
-            )
-            return {}
-        return {name: value for name, value in sums.items() if is_finite(value)}
-
-    async def _settled_anyway(self, ledger: BatchLedger) -> None:
-        try:
-            await ledger.settle()
-        except Exception as error:
-            logger.info(
-                "Not all batches of node %s were stored: %s",
-                self.command.node_id,
-                error,
-                extra=self._extra("batches_unstored"),
-            )
+        return {} if self._work is None else await self._work.stored_metrics()
 
     def _failed(self, verdict: Verdict, metrics: Numbers, *, parked: bool = False) -> NodeFailed:
         return NodeFailed(

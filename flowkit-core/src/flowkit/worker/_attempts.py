@@ -1,0 +1,197 @@
+"""Attempts on this worker: their start, cancellation and hand-over."""
+
+import hmac
+import logging
+from collections import OrderedDict
+
+from anyio.abc import TaskGroup
+
+from flowkit._runtime.deadlines import Recent
+from flowkit.messages import CancelRun, RunNode
+from flowkit.protocols import Delivery, Message, Subscription
+from flowkit.worker._handler_registry import Make
+from flowkit.worker._node_run import Run
+from flowkit.worker._reports import Origin, Outbox, RunReports, acknowledge
+from flowkit.worker._services import Services
+from flowkit.worker._slots import Slots
+
+logger = logging.getLogger(__name__)
+
+MAX_CANCELLED = 10_000
+MAX_ENDS = 1_000
+MAX_ENDS_BYTES = 8 * 1024 * 1024
+CLEAN_UP_SEC = 1.0
+"""Time for the cleanups of a run that was cut off, in addition to its grace."""
+
+AttemptKey = tuple[str, str]
+"""The task id and the token of an attempt."""
+
+
+class Attempts:
+    """All attempts that this worker has or had, so that a repeated command starts no second run."""
+
+    def __init__(
+        self, group: TaskGroup, *, slots: Slots, outbox: Outbox, services: Services
+    ) -> None:
+        """``group`` runs what cancellations leave to be done later."""
+        self._group = group
+        self._slots = slots
+        self._outbox = outbox
+        self._services = services
+        self._runs: dict[AttemptKey, Run] = {}
+        """Runs that have not ended, or whose end is not on the bus."""
+        self._ends = _SentEnds()
+        self._cancelled = Recent(MAX_CANCELLED)
+        """Attempts that were cancelled before they started. They never start."""
+
+    @property
+    def worker_id(self) -> str:
+        return self._services.worker_id
+
+    # ------------------------------------------------ start and end
+
+    def start(self, command: RunNode, make: Make, origin: Origin) -> None:
+        """Queue a run of this command."""
+        run = Run(command, make, RunReports(self._outbox, command, origin), self._services)
+        self._runs[command.task_id, command.token] = run
+        self._slots.submit(run)
+
+    def repeat_start(self, key: AttemptKey, origin: Origin | None = None) -> bool:
+        """Report the start of a run once more. Return False if there is no run of this attempt.
+
+        ``origin`` is a repeated delivery of the command: it is acknowledged with the next report.
+        """
+        run = self._runs.get(key)
+        if run is None:
+            return False
+        if origin is not None:
+            run.reports.origins.append(origin)
+        run.reports.repeat_start()
+        return True
+
+    def repeat_end(self, key: AttemptKey) -> bool:
+        """Send the end of an attempt once more, if it is remembered."""
+        message = self._ends.get(key)
+        if message is not None:
+            self._outbox.add_message(message)
+        return message is not None
+
+    def is_cancelled(self, key: AttemptKey) -> bool:
+        """Return whether the attempt was cancelled before it started."""
+        return key in self._cancelled
+
+    def close(self, command: RunNode, end: Message | None) -> None:
+        """Remove a run whose end is on the bus, and remember its end report."""
+        key = (command.task_id, command.token)
+        del self._runs[key]
+        if end is not None:
+            self._ends.add(key, end)
+
+    # ------------------------------------------------ hand-over
+
+    async def hand_over_waiting(self) -> None:
+        """Release the commands of runs that have not started, for other workers."""
+        waiting: dict[Subscription, list[Delivery]] = {}
+        for run in self._slots.withdraw():
+            assert isinstance(run, Run)
+            # All leave the table before the first await: a cancel may arrive meanwhile.
+            del self._runs[run.command.task_id, run.command.token]
+            for subscription, delivery in run.reports.origins:
+                waiting.setdefault(subscription, []).append(delivery)
+        for subscription, deliveries in waiting.items():
+            await subscription.release(deliveries)
+
+    def hand_back_running(self) -> None:
+        """Cut off all running runs. Their attempts do not count as attempts."""
+        for run in self._runs.values():
+            if self._slots.is_running(run):
+                run.hand_back()
+                self._slots.cut_off(run)
+
+    def abandon_running(self) -> None:
+        """Abandon all runs that go on although they were cut off."""
+        for run in list(self._runs.values()):
+            self._abandon(run)
+
+    # ------------------------------------------------ cancellation
+
+    def cancel(self, order: CancelRun) -> None:
+        """Cancel the run of this attempt. A run that has not started is removed; an attempt that is
+        unknown will not start.
+        """
+        run = self._run_of(order)
+        if run is None:
+            self._cancelled.add((order.task_id, order.token))
+        elif not self._slots.is_running(run):
+            self._withdraw(run)
+        elif not run.cancelled:  # the coordinator repeats a cancel until the run has ended
+            run.cancel(order.reason or "the run was cancelled")
+            self._group.start_soon(self._cut_off_later, run)
+
+    def _run_of(self, order: CancelRun) -> Run | None:
+        token = order.token.encode()
+        for run in self._runs.values():
+            command = run.command
+            if (
+                command.task_id == order.task_id
+                and command.index == order.index
+                and hmac.compare_digest(command.token.encode(), token)
+                and not run.reports.ended
+            ):
+                return run
+        return None
+
+    def _withdraw(self, run: Run) -> None:
+        self._slots.withdraw(lambda waiting: waiting is run)
+        key = (run.command.task_id, run.command.token)
+        del self._runs[key]
+        self._cancelled.add(key)
+        for subscription, delivery in run.reports.origins:
+            self._group.start_soon(acknowledge, subscription, [delivery])
+
+    async def _cut_off_later(self, run: Run) -> None:
+        grace = self._services.cfg.cancel_grace_sec
+        await self._services.clock.sleep(grace)
+        if self._slots.is_running(run):
+            logger.warning(
+                "Node %s did not end within %.1f s of its cancellation and is cut off",
+                run.command.node_id,
+                grace,
+                extra={"action": "run_cut_off", "task_id": run.command.task_id},
+            )
+            self._slots.cut_off(run)
+            await self._services.clock.sleep(grace + CLEAN_UP_SEC)
+            self._abandon(run)
+
+    def _abandon(self, run: Run) -> None:
+        if not self._slots.is_running(run):
+            return
+        run.abandon()
+        self._slots.abandon(run)
+        if self._slots.capacity < self._services.cfg.max_concurrency:
+            logger.error(
+                "%d runs go on although they were cut off: this worker runs at most %d others at"
+                " a time",
+                self._slots.abandoned,
+                self._slots.capacity,
+                extra={"action": "slots_lost"},
+            )
+
+
+class _SentEnds:
+    """The last end reports as they were sent. A coordinator that missed one asks for it."""
+
+    __slots__ = ("_bytes", "_messages")
+
+    def __init__(self) -> None:
+        self._messages: OrderedDict[AttemptKey, Message] = OrderedDict()
+        self._bytes = 0
+
+    def add(self, key: AttemptKey, message: Message) -> None:
+        self._messages[key] = message
+        self._bytes += len(message.value)
+        while len(self._messages) > MAX_ENDS or self._bytes > MAX_ENDS_BYTES:
+            self._bytes -= len(self._messages.popitem(last=False)[1].value)
+
+    def get(self, key: AttemptKey) -> Message | None:
+        return self._messages.get(key)

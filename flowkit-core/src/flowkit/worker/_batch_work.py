@@ -1,0 +1,215 @@
+"""Work of a node in batches: read the input, process each batch, finalize."""
+
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from flowkit.messages import RunContextData, RunNode
+from flowkit.worker._batch_retries import BatchProcessor
+from flowkit.worker._batch_sources import BatchSource, Pages, item_of
+from flowkit.worker._batches import StoredBatches
+from flowkit.worker._context import RunContext
+from flowkit.worker._failures import BatchFailure, Judge
+from flowkit.worker._functions import FunctionHandler
+from flowkit.worker._handler_values import Numbers, bad_result, is_finite, json_value, numbers
+from flowkit.worker._handlers import Batch, BatchResult, FinalizeResult, Handler
+from flowkit.worker._reports import RunReports
+from flowkit.worker._services import Services
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A successful end of a node's work."""
+
+    result: Any
+    metrics: Numbers
+    batches: int = 0
+    skipped: int = 0
+
+
+class BatchWork:
+    """The work of one run in batches."""
+
+    def __init__(
+        self,
+        command: RunNode,
+        data: RunContextData,
+        source: BatchSource,
+        *,
+        context: RunContext,
+        reports: RunReports,
+        judge: Judge,
+        ending: Callable[[], bool],
+        services: Services,
+    ) -> None:
+        self._command = command
+        self._data = data
+        self._source = source
+        self._context = context
+        self._services = services
+        self.stored = StoredBatches(
+            command,
+            writer=services.writer,
+            reader=services.reader,
+            reports=reports,
+            hints=services.hints,
+            clock=services.clock,
+        )
+        self.processor = BatchProcessor(
+            command,
+            context=context,
+            reports=reports,
+            stored=self.stored,
+            judge=judge,
+            ending=ending,
+            services=services,
+        )
+
+    async def run(self, handler: Handler | FunctionHandler) -> Outcome:
+        """Do the work to its end."""
+        if isinstance(handler, FunctionHandler):
+            return await self._run_function(handler)
+        return await self._run_handler(handler)
+
+    async def stored_metrics(self) -> Numbers:
+        """Return the sums over the batches that are stored, for a run that did not succeed."""
+        try:
+            await self.stored.flush()
+        except Exception as error:
+            logger.info(
+                "Not all batches of node %s were stored: %s",
+                self._command.node_id,
+                error,
+                extra=self._extra("batches_unstored"),
+            )
+        try:
+            totals = await self.stored.totals()
+        except Exception as error:
+            logger.warning(
+                "The metrics of node %s could not be read: %s",
+                self._command.node_id,
+                error,
+                extra=self._extra("metrics_unread"),
+            )
+            return {}
+        return {name: value for name, value in totals.metrics.items() if is_finite(value)}
+
+    def _extra(self, action: str) -> dict[str, Any]:
+        command = self._command
+        return {
+            "action": action,
+            "task_id": command.task_id,
+            "node_id": command.node_id,
+            "attempt": command.attempt,
+        }
+
+    async def _outcome(self, result: Any, metrics: Numbers) -> Outcome:
+        """Return the outcome; ``metrics`` replace the sums of the batches by name."""
+        totals = await self.stored.totals()
+        return Outcome(result, totals.metrics | metrics, totals.batches, self.processor.skipped)
+
+    # ------------------------------------------------ functions
+
+    async def _run_function(self, handler: FunctionHandler) -> Outcome:
+        if self._source.whole:
+            await self._generate(handler, self._data.io.get("input_inline"), "")
+        else:
+
+            async def process(batch: Batch) -> None:
+                item = item_of(batch.payload)
+                if handler.generates:
+                    await self._generate(handler, item, f"{batch.batch_uid}#")
+                else:
+                    result = await handler.call(item, self._context)
+                    await self.stored.add(batch.batch_uid, result)
+
+            batches = self._batches(self._source.for_function())
+            await self.processor.process_all(batches, process, sole=False)
+        await self.stored.flush()
+        await self.processor.give_up_refused()
+        return await self._outcome(None, {})
+
+    async def _generate(self, handler: FunctionHandler, item: Any, prefix: str) -> None:
+        """Store the values that the function yields. A later attempt yields them again; those that
+        are stored already do not count twice.
+        """
+        number = 0
+        async with aclosing(handler.iterate(item, self._context)) as values:
+            async for value in values:
+                if value is None:
+                    raise bad_result(
+                        f"{handler.__name__} yielded None; it must yield the artifacts of batches,"
+                        " which are JSON objects"
+                    )
+                await self.stored.add(f"{prefix}{number}", value)
+                await self.processor.give_up_refused()
+                number += 1
+                await self._services.turns.give()
+                self._context.raise_if_cancelled()
+
+    # ------------------------------------------------ handlers
+
+    async def _run_handler(self, handler: Handler) -> Outcome:
+        io, context = self._data.io, self._context
+        await handler.init(self._run_info())
+        loaded = await handler.load_input(io.get("input_ref"), io.get("input_inline"))
+
+        async def process(batch: Batch) -> None:
+            result = await handler.process_batch(batch, context)
+            await self.stored.add(batch.batch_uid, *_checked(batch, result))
+
+        batches = self._source.for_handler(handler, loaded)
+        await self.processor.process_all(self._batches(batches.pages), process, sole=batches.sole)
+        final = await handler.finalize(context)
+        if final is None:
+            return await self._outcome(None, {})
+        if not isinstance(final, FinalizeResult):
+            raise bad_result(
+                f"finalize must return a FinalizeResult or None, not {type(final).__name__}"
+            )
+        result = json_value(final.result, "the result")
+        metrics = numbers(final.metrics, "the metrics of finalize")
+        if final.artifacts_ref is not None:
+            await self.stored.complete(final.artifacts_ref)
+        return await self._outcome(result, metrics)
+
+    def _run_info(self) -> dict[str, Any]:
+        command = self._command
+        return {
+            "task_id": command.task_id,
+            "node_id": command.node_id,
+            "role": command.role,
+            "attempt": command.attempt,
+            "worker_id": self._context.worker_id,
+            "generation": command.generation,
+            "params": self._data.params,
+            "io": self._data.io,
+        }
+
+    async def _batches(self, pages: Pages) -> AsyncGenerator[Batch | None, None]:
+        """Yield the batches to process, and None between two pages, when retries may run."""
+        async with aclosing(pages) as all_pages:
+            async for page in all_pages:
+                if page:
+                    batches = [page] if isinstance(page, Batch) else page
+                    for batch in await self.stored.unprocessed(batches):
+                        self._context.raise_if_cancelled()
+                        yield batch
+                yield None
+
+
+def _checked(batch: Batch, result: Any) -> tuple[Any, Any]:
+    """Return the artifact and the metrics of a batch that succeeded."""
+    if not isinstance(result, BatchResult):
+        raise bad_result(f"process_batch must return a BatchResult, not {type(result).__name__}")
+    if not result.success:
+        raise BatchFailure(
+            result.error or f"batch {batch.batch_uid!r} failed",
+            reason_code=result.reason_code or "unexpected_error",
+            permanent=result.permanent,
+        )
+    return result.artifacts_ref, result.metrics

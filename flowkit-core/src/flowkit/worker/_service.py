@@ -1,0 +1,310 @@
+"""A worker between its start and its stop: opens store and bus, runs the loops, drains."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from flowkit._codecs.bus_codec import sealed
+from flowkit._codecs.store_codec import encoded
+from flowkit._dead_letters.unusable_messages import Parking
+from flowkit._runtime.deadlines import within
+from flowkit._runtime.supervision import keep_alive, owner_leaves
+from flowkit._user_code.child_processes import child_processes, log_children
+from flowkit._user_code.containment import error_text, loggable
+from flowkit._user_code.threads import counted
+from flowkit.clock import StoreClock
+from flowkit.config import WorkerConfig
+from flowkit.errors import WorkerIdTaken
+from flowkit.plugins import Plugins
+from flowkit.protocols import Bus, Clock, Store, TopicSpec
+from flowkit.worker._attempts import Attempts
+from flowkit.worker._functions import allow_threads
+from flowkit.worker._handler_registry import Make
+from flowkit.worker._inbox import CommandInbox, ControlInbox
+from flowkit.worker._membership import Membership
+from flowkit.worker._report_sender import ReportSender
+from flowkit.worker._reports import Outbox
+from flowkit.worker._services import Services
+from flowkit.worker._shutdown import StopRequest, drain, let_threads_end
+from flowkit.worker._slots import Slots
+
+logger = logging.getLogger(__name__)
+
+END_SESSION_SEC = 5.0
+"""Time in which a stopping worker tries to end its session. A session that is not ended expires."""
+
+
+class WorkerService:
+    """The task in which a worker runs, so that start and stop may be called from different
+    tasks.
+    """
+
+    def __init__(
+        self,
+        *,
+        worker_id: str,
+        cfg: WorkerConfig,
+        clock: Clock,
+        plugins: Plugins,
+        served: Mapping[str, Make],
+        db: Any,
+        bus: Bus | str | None,
+        store: Store | None,
+    ) -> None:
+        self._worker_id = worker_id
+        self._cfg = cfg
+        self._clock = clock
+        self._plugins = plugins
+        self._served = served
+        self._db = db
+        self._bus = bus
+        self._store = store
+        self._ready = anyio.Event()
+        self._stop = StopRequest()
+        self._id_taken: WorkerIdTaken | None = None
+        self.ended = anyio.Event()
+        self.host = asyncio.create_task(self._run(), name=f"flowkit worker {worker_id}")
+        self.host.add_done_callback(self._on_end)
+
+    # ------------------------------------------------ called by the owner
+
+    async def start(self) -> None:
+        """Return when the worker takes commands."""
+        try:
+            await self._ready.wait()
+        except BaseException:
+            self.host.cancel()
+            with anyio.CancelScope(shield=True), contextlib.suppress(asyncio.CancelledError):
+                await self.host
+            raise
+        if self.host.done():
+            try:
+                await self.host
+            except BaseExceptionGroup as group:
+                raise _first_of(group) from None
+
+    def stop(self, grace: float) -> None:
+        """Ask the worker to stop. A second call may shorten the grace."""
+        self._stop.ask(grace)
+
+    async def outcome(self) -> None:
+        """Return when the worker has ended.
+
+        Raises the error that ended it, if it ended before it was asked to stop.
+        """
+        await asyncio.wait({self.host})
+        if not self.host.cancelled():
+            self.host.result()
+        elif not self._stop.asked.is_set():
+            raise RuntimeError(f"the task of worker {self._worker_id} was cancelled by other code")
+
+    # ------------------------------------------------ the task
+
+    def _on_end(self, host: "asyncio.Task[None]") -> None:
+        if (
+            self._ready.is_set()
+            and not host.cancelled()
+            and (error := host.exception()) is not None
+        ):
+            logger.error(
+                "Worker %s ended with an error: %s",
+                self._worker_id,
+                error_text(error),
+                exc_info=loggable(error),
+                extra={"action": "worker_broken"},
+            )
+        self._ready.set()
+        self.ended.set()
+
+    async def _run(self) -> None:
+        cfg = self._cfg
+        async with AsyncExitStack() as opened:
+            store, bus = self._store, self._bus
+            if store is None:
+                store = await opened.enter_async_context(self._plugins.open_store(self._db, cfg))
+            if isinstance(self._clock, StoreClock):
+                await opened.enter_async_context(self._clock.following(store))
+            if bus is None or isinstance(bus, str):
+                bus = await opened.enter_async_context(
+                    self._plugins.open_bus(bus or cfg.bus_address(self._db), cfg)
+                )
+            store, bus = encoded(store, self._plugins), sealed(bus, cfg, self._plugins)
+            topics = [cfg.command_topic(role) for role in self._served]
+            await bus.ensure_topics(
+                [
+                    *(TopicSpec(topic) for topic in topics),
+                    TopicSpec(cfg.events_topic),
+                    TopicSpec(cfg.control_topic, broadcast=True),
+                    TopicSpec(cfg.dead_letter_topic),
+                ]
+            )
+            await self._serve(store, bus, topics)
+
+    async def _serve(self, store: Store, bus: Bus, topics: list[str]) -> None:
+        cfg = self._cfg
+        services = Services.on(
+            store,
+            bus,
+            worker_id=self._worker_id,
+            cfg=cfg,
+            clock=self._clock,
+            plugins=self._plugins,
+        )
+        allow_threads(cfg.max_concurrency)
+        with counted() as calls:
+            slots_of_worker = Slots(cfg.max_concurrency)
+        async with (
+            _children_logged(f"worker {self._worker_id}"),
+            slots_of_worker as slots,
+            anyio.create_task_group() as group,
+        ):
+            membership = Membership(
+                store=store,
+                cfg=cfg,
+                worker_id=self._worker_id,
+                roles=tuple(self._served),
+                running=lambda: slots.running,
+                clock=self._clock,
+            )
+            parts = self._parts(bus, topics, group=group, slots=slots, services=services)
+            await membership.join()
+            leaving = owner_leaves(group.cancel_scope)
+            loops = {
+                "control": parts.control.listen,
+                "report": parts.sender.send_reports,
+                "progress": parts.outbox.release_delayed,
+                **services.loops(),
+                "session": lambda: membership.keep_renewing(self._stop_without_id),
+                "parking": parts.control.park_unusable,
+                "command": parts.commands.listen,
+            }
+            for name, loop in loops.items():
+                group.start_soon(self._keep_alive, name, loop, leaving)
+            await parts.control.ready.wait()
+            await parts.commands.ready.wait()
+            self._ready.set()
+            logger.info(
+                "Worker %s serves %s",
+                self._worker_id,
+                ", ".join(self._served),
+                extra={"action": "worker_started"},
+            )
+            await self._stop.asked.wait()
+            parts.commands.stop()
+            until = await drain(
+                self._stop,
+                slots=slots,
+                attempts=parts.attempts,
+                sender=parts.sender,
+                cfg=cfg,
+                clock=self._clock,
+            )
+            await let_threads_end(calls, self._stop, until=until, clock=self._clock)
+            group.cancel_scope.cancel()
+        if not self._stop.asked.is_set():
+            raise RuntimeError(
+                f"a loop of worker {self._worker_id} has ended, and the worker with it"
+            )
+        if not await within(END_SESSION_SEC, membership.leave, clock=self._clock):
+            logger.warning(
+                "Worker %s stops and its session is not ended",
+                self._worker_id,
+                extra={"action": "session_left"},
+            )
+        if self._id_taken is not None:
+            raise self._id_taken
+        logger.info("Worker %s stopped", self._worker_id, extra={"action": "worker_stopped"})
+
+    def _parts(
+        self, bus: Bus, topics: list[str], *, group: TaskGroup, slots: Slots, services: Services
+    ) -> "_Parts":
+        cfg, clock, worker_id = self._cfg, self._clock, self._worker_id
+        outbox = Outbox(topic=cfg.events_topic, worker_id=worker_id, clock=clock)
+        attempts = Attempts(group, slots=slots, outbox=outbox, services=services)
+        sender = ReportSender(bus=bus, outbox=outbox, attempts=attempts, clock=clock)
+        parking = Parking(store=services.store, clock=clock)
+        commands = CommandInbox(
+            bus=bus,
+            topics=topics,
+            group=cfg.workers_group,
+            max_concurrency=cfg.max_concurrency,
+            served=self._served,
+            attempts=attempts,
+            slots=slots,
+            sender=sender,
+            parking=parking,
+            clock=clock,
+        )
+        control = ControlInbox(
+            bus=bus,
+            topic=cfg.control_topic,
+            worker_id=worker_id,
+            attempts=attempts,
+            watches=services.watches,
+            outbox=outbox,
+            parking=parking,
+            clock=clock,
+        )
+        return _Parts(attempts, outbox, sender, commands, control)
+
+    async def _keep_alive(
+        self, name: str, loop: Callable[[], Awaitable[None]], leaving: Callable[[], bool]
+    ) -> None:
+        """Run a loop. One that breaks before the worker is ready fails the start; later it is
+        restarted.
+        """
+        await keep_alive(
+            f"worker's {name}",
+            loop,
+            clock=self._clock,
+            ending=leaving,
+            once=lambda: not self._ready.is_set(),
+        )
+
+    def _stop_without_id(self, error: WorkerIdTaken) -> None:
+        """Hand back all runs and end with the error: reports under this id would count as those of
+        the other worker.
+        """
+        logger.error(
+            "Worker %s hands back its runs and stops: %s",
+            self._worker_id,
+            error,
+            extra={"action": "worker_id_taken"},
+        )
+        self._id_taken = error
+        self.stop(0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The parts of a running worker that take messages in and send reports out."""
+
+    attempts: Attempts
+    outbox: Outbox
+    sender: ReportSender
+    commands: CommandInbox
+    control: ControlInbox
+
+
+@contextlib.asynccontextmanager
+async def _children_logged(owner: str) -> AsyncIterator[None]:
+    """Log the child processes that were started inside this context and still run at its end."""
+    others = child_processes()
+    try:
+        yield
+    finally:
+        log_children(owner, except_for=others)
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
