@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.services.support import graph, node
+from tests.builders import graph, node
 
 # Lost workers use up attempts, so nodes that are expected to finish have many.
 PATIENT = {"max": 60, "backoff_sec": 0.2, "multiplier": 1.5, "max_backoff_sec": 2.0}

@@ -10,6 +10,7 @@ from flowkit.protocols import ArtifactRecord, Stream
 from flowkit.worker import Batch, BatchResult, FinalizeResult, Handler, RunContext, handler
 from flowkit_testing import Cluster, InMemoryArtifactStore, InMemoryStore
 from flowkit_testing._cluster import DAY
+from tests.builders import pages
 
 Cursor = tuple[float, str]
 Choose = Callable[[ArtifactRecord], bool]
@@ -49,12 +50,6 @@ def store_with(artifacts: InMemoryArtifactStore) -> InMemoryStore:
     store = InMemoryStore()
     store.artifacts = artifacts
     return store
-
-
-@handler("pages")
-async def pages(count: int, ctx: RunContext) -> Any:
-    for number in range(count):
-        yield {"page": number}
 
 
 PAGES = {"nodes": [{"node_id": "pages", "type": "pages", "io": {"input_inline": 12}}]}

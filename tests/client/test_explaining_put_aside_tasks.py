@@ -9,21 +9,9 @@ import pytest
 
 from flowkit.errors import CorruptRecord, RecordRefused, TaskNotFound
 from flowkit.protocols import Commit, DeadLetter
-from flowkit.worker import handler
 from flowkit_testing import Cluster, InMemoryStore
 from flowkit_testing._cluster import DAY
-
-CHAIN = {
-    "nodes": [
-        {"node_id": "a", "type": "work"},
-        {"node_id": "b", "type": "work", "depends_on": ["a"]},
-    ]
-}
-
-
-@handler("work")
-async def work(item: Any) -> str:
-    return "done"
+from tests.builders import TWO, work
 
 
 class RefusingStore(InMemoryStore):
@@ -70,7 +58,7 @@ def check_sentence(sentence: str, letter: DeadLetter, cause: str) -> None:
 async def test_explain_says_that_a_task_is_put_aside_and_what_to_do() -> None:
     store = RefusingStore()
     async with Cluster(store=store, handlers=[work], coordinators=0) as cluster:
-        await cluster.client.create_task(graph=CHAIN, task_id="t")
+        await cluster.client.create_task(graph=TWO, task_id="t")
         assert await cluster.client.explain("t", "b") == "'b' waits for 'a'."
         await cluster.add_coordinator()
         await cluster.clock.sleep(60)
@@ -91,7 +79,7 @@ async def test_explain_says_that_a_task_is_put_aside_and_what_to_do() -> None:
 @pytest.mark.parametrize("marks", ["F.", "FF", "x.", ".."])
 async def test_explain_says_that_a_task_whose_record_is_damaged_is_put_aside(marks: str) -> None:
     async with Cluster(coordinators=0) as cluster:
-        await cluster.client.create_task(graph=CHAIN, task_id="t")
+        await cluster.client.create_task(graph=TWO, task_id="t")
         await damage(cluster.store, marks=marks)
         with pytest.raises(CorruptRecord):
             await cluster.client.explain("t", "b")
@@ -108,7 +96,7 @@ async def test_explain_says_that_a_task_whose_record_is_damaged_is_put_aside(mar
 
 async def test_a_task_that_changed_after_it_was_put_aside_is_explained_by_its_record() -> None:
     async with Cluster() as cluster:
-        await cluster.client.create_task(graph=CHAIN, task_id="t")
+        await cluster.client.create_task(graph=TWO, task_id="t")
         await cluster.store.park(
             [DeadLetter("l", cluster.clock.now(), "task", "quarantined", "ValueError: no", "t")]
         )
@@ -130,7 +118,7 @@ async def test_the_cause_in_a_letter_that_cannot_be_decoded_is_its_fault() -> No
             ]
 
     async with Cluster(store=Faulty()) as cluster:
-        await cluster.client.create_task(graph=CHAIN, task_id="t")
+        await cluster.client.create_task(graph=TWO, task_id="t")
         await cluster.store.park(
             [DeadLetter("l", cluster.clock.now(), "task", "quarantined", "ValueError: no", "t")]
         )

@@ -11,9 +11,7 @@ from flowkit import Client, Coordinator, NotRunning, TaskRefused
 from flowkit.errors import BusUnavailable
 from flowkit.protocols import DeadLetter, TopicSpec
 from flowkit_testing import Cluster, InMemoryBus, InMemoryStore
-
-DAY = 86_400
-GRAPH = {"nodes": [{"node_id": "a", "type": "work"}]}
+from tests.builders import DAY, ONE
 
 
 async def _first(items: Any) -> Any:
@@ -21,7 +19,7 @@ async def _first(items: Any) -> Any:
 
 
 VERBS: dict[str, Callable[[Client], Awaitable[Any]]] = {
-    "create_task": lambda client: client.create_task(graph=GRAPH),
+    "create_task": lambda client: client.create_task(graph=ONE),
     "get_task": lambda client: client.get_task("t"),
     "wait": lambda client: client.wait("t"),
     "watch": lambda client: _first(client.watch("t")),
@@ -85,7 +83,7 @@ async def test_a_verb_is_refused_while_its_coordinator_still_starts() -> None:
 
         async def ensure_topics(self, topics: Sequence[TopicSpec]) -> None:
             try:
-                await coordinator.create_task(graph=GRAPH)
+                await coordinator.create_task(graph=ONE)
             except NotRunning as error:
                 refused.append(str(error))
             await super().ensure_topics(topics)
@@ -97,7 +95,7 @@ async def test_a_verb_is_refused_while_its_coordinator_still_starts() -> None:
             assert set(refused) == {
                 "the Coordinator is not started: enter it with 'async with', or await its start()"
             }
-            assert await coordinator.create_task(graph=GRAPH)
+            assert await coordinator.create_task(graph=ONE)
 
 
 async def test_a_coordinator_that_is_started_again_works() -> None:
@@ -105,7 +103,7 @@ async def test_a_coordinator_that_is_started_again_works() -> None:
         coordinator = Coordinator(bus=bus, store=store)
         for _ in range(2):
             async with coordinator:
-                assert await coordinator.create_task(graph=GRAPH)
+                assert await coordinator.create_task(graph=ONE)
         async with coordinator:
             assert len((await coordinator.list_tasks()).items) == 2
 
@@ -146,7 +144,7 @@ async def test_reading_verbs_work_while_the_bus_is_away_and_submitting_does_too(
         ) as client:
             assert (await client.list_tasks()).items == []
             assert bus.tries == 0
-            task_id = await client.create_task(graph=GRAPH)
+            task_id = await client.create_task(graph=ONE)
             assert (await client.get_task(task_id)).id == task_id
             assert (await client.wait(task_id, timeout=10 * DAY)).status == "finished"
             assert await client.explain(task_id, "a")
@@ -163,12 +161,12 @@ async def test_a_bus_that_came_back_is_used_again_and_is_not_tried_with_every_ve
             store=cluster.store, bus="away://", plugins=[Opener(bus)], clock=cluster.clock
         ) as client:
             for _ in range(3):
-                await client.create_task(graph=GRAPH)
+                await client.create_task(graph=ONE)
             assert bus.tries == 1
             bus.away = False
             await cluster.clock.advance(11)
-            await client.create_task(graph=GRAPH)
-            await client.create_task(graph=GRAPH)
+            await client.create_task(graph=ONE)
+            await client.create_task(graph=ONE)
             assert bus.tries == 2
             assert bus.broker.topics
 
@@ -237,7 +235,7 @@ async def test_another_submission_under_a_taken_id_is_refused(
     identity: dict[str, Any], changed: dict[str, Any], difference: str
 ) -> None:
     async with Cluster(coordinators=0) as cluster:
-        submitted = {"graph": GRAPH, "params": {"x": 1}, **identity}
+        submitted = {"graph": ONE, "params": {"x": 1}, **identity}
         first = await cluster.client.create_task(**submitted)
         with pytest.raises(
             TaskRefused,
@@ -259,7 +257,7 @@ async def test_observers_hear_of_a_task_once_though_it_is_submitted_twice() -> N
 
     async with Cluster(coordinators=0, plugins=[Observer()]) as cluster:
         for _ in range(2):
-            await cluster.client.create_task(graph=GRAPH, task_id="t")
+            await cluster.client.create_task(graph=ONE, task_id="t")
     assert seen == ["t"]
 
 
@@ -269,7 +267,7 @@ async def test_observers_hear_of_a_task_once_though_it_is_submitted_twice() -> N
 @pytest.mark.parametrize("timeout", [float("nan"), "5", True, [1]])
 async def test_a_timeout_that_is_no_number_is_an_error(timeout: Any) -> None:
     async with Cluster(coordinators=0) as cluster:
-        task_id = await cluster.client.create_task(graph=GRAPH)
+        task_id = await cluster.client.create_task(graph=ONE)
         with pytest.raises(ValueError, match="timeout is a number of seconds"):
             await cluster.client.wait(task_id, timeout=timeout)
 
@@ -277,13 +275,13 @@ async def test_a_timeout_that_is_no_number_is_an_error(timeout: Any) -> None:
 async def test_a_timeout_of_more_than_a_lifetime_is_no_limit() -> None:
     async with Cluster(handlers={"work": lambda item: item}) as cluster:
         for timeout in (float("inf"), 10**400, 1e300):
-            task_id = await cluster.client.create_task(graph=GRAPH)
+            task_id = await cluster.client.create_task(graph=ONE)
             assert (await cluster.client.wait(task_id, timeout=timeout)).status == "finished"
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("-inf"), 3.5])
 async def test_a_wait_ends_with_its_timeout(timeout: float) -> None:
     async with Cluster(coordinators=0) as cluster:
-        task_id = await cluster.client.create_task(graph=GRAPH)
+        task_id = await cluster.client.create_task(graph=ONE)
         with pytest.raises(TimeoutError):
             await cluster.client.wait(task_id, timeout=timeout)

@@ -8,8 +8,8 @@ import pytest
 
 from flowkit import GraphError, TaskRefused
 from flowkit_testing import Cluster
+from tests.builders import ONE
 
-GRAPH = {"nodes": [{"node_id": "a", "type": "work"}]}
 LONE = "\ud800"
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -68,7 +68,7 @@ async def test_a_submission_with_a_fault_is_refused_with_its_place_and_leaves_no
 ) -> None:
     async with Cluster(coordinators=0) as cluster:
         with pytest.raises(GraphError) as caught:
-            await cluster.client.create_task(graph=GRAPH, **options)
+            await cluster.client.create_task(graph=ONE, **options)
         assert (await cluster.client.list_tasks()).items == []
     assert sentence in str(caught.value)
     assert len(caught.value.faults) == 1
@@ -104,7 +104,7 @@ async def test_the_highest_and_the_lowest_priority_run(priority: int) -> None:
 )
 async def test_a_reason_that_cannot_be_kept_is_refused_and_the_task_goes_on(reason: Any) -> None:
     async with Cluster(coordinators=0) as cluster:
-        task_id = await cluster.client.create_task(graph=GRAPH)
+        task_id = await cluster.client.create_task(graph=ONE)
         with pytest.raises(TaskRefused, match="a text of at most 1,000 characters"):
             await cluster.client.cancel(task_id, reason)
         assert (await cluster.client.get_task(task_id)).status == "queued"
@@ -112,7 +112,7 @@ async def test_a_reason_that_cannot_be_kept_is_refused_and_the_task_goes_on(reas
 
 async def test_nodes_to_begin_from_are_a_list() -> None:
     async with Cluster() as cluster:
-        task_id = await cluster.client.create_task(graph=GRAPH)
+        task_id = await cluster.client.create_task(graph=ONE)
         await cluster.client.cancel(task_id)
         await cluster.client.wait(task_id, timeout=60)
         with pytest.raises(TaskRefused, match="not the string 'a'"):

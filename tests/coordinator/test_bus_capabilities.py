@@ -14,7 +14,8 @@ from flowkit.protocols import Message, Place
 from flowkit_testing import Cluster, InMemoryBus
 from flowkit_testing._broker import Broker
 from flowkit_testing.simulation import SimCluster, simulate
-from tests.coordinator.test_lost_messages import Work, chain, first, wide
+from tests.builders import chain
+from tests.coordinator.test_lost_messages import Work, first, wide
 
 NOTHING: Mapping[str, bool] = {
     "places": False,
@@ -62,7 +63,7 @@ async def test_a_lost_command_is_sent_again_where_the_bus_does_not_know_where_it
     bus.loses = first(RunNode)
     async with cluster_of(bus, work) as cluster:
         began = cluster.clock.monotonic()
-        view = await cluster.run(chain(2), timeout=600)
+        view = await cluster.run(chain("work", "work"), timeout=600)
         took = cluster.clock.monotonic() - began
     assert (view.status, view.nodes["n0"].attempt, work.runs) == ("finished", 1, {"n0": 1, "n1": 1})
     assert UNKNOWN_SEC <= took < 2 * UNKNOWN_SEC
@@ -72,7 +73,7 @@ async def test_the_pauses_between_the_copies_of_a_command_grow() -> None:
     bus, work = Losing(places=False), Work()
     bus.loses = lambda message: isinstance(message, RunNode)
     async with cluster_of(bus, work) as cluster:
-        task_id = await cluster.client.create_task(graph=chain(1))
+        task_id = await cluster.client.create_task(graph=chain("work"))
         await cluster.clock.sleep(3600)
         assert 6 <= bus.count(RunNode) <= 10
         bus.loses = lambda message: False
@@ -84,7 +85,7 @@ async def test_a_coordinator_that_takes_over_sends_a_lost_command_again_without_
     bus, work = Losing(places=False), Work()
     bus.loses = first(RunNode)
     async with cluster_of(bus, work) as cluster:
-        task_id = await cluster.client.create_task(graph=chain(1))
+        task_id = await cluster.client.create_task(graph=chain("work"))
         await cluster.clock.sleep(6)
         await cluster.coordinators.pop().stop()
         await cluster.add_coordinator()
@@ -130,7 +131,8 @@ async def test_flows_finish_on_a_bus_that_knows_less_and_loses_messages(
     bus.loses = loses
     async with cluster_of(bus, work, coordinators=2, workers=2) as cluster:
         task_ids = [
-            await cluster.client.create_task(graph=graph) for graph in [chain(5), wide(10)] * 3
+            await cluster.client.create_task(graph=graph)
+            for graph in [chain(*["work"] * 5), wide(10)] * 3
         ]
         views = [await cluster.client.wait(task_id, 24 * 3600) for task_id in task_ids]
     assert {view.status for view in views} == {"finished"}
@@ -147,7 +149,7 @@ def test_the_simulation_finds_nothing_on_a_bus_that_knows_less(
     async def scenario(cluster: SimCluster) -> None:
         work = Work(seconds=1.0)
         work.cluster = cluster  # type: ignore[assignment]
-        view = await cluster.run(chain(4), handlers=work.handlers)
+        view = await cluster.run(chain(*["work"] * 4), handlers=work.handlers)
         assert view.status == "finished"
 
     simulate(
@@ -205,10 +207,10 @@ async def test_a_message_that_is_never_acknowledged_does_not_hide_a_loss_for_eve
     bus.loses = first(RunNode)
     async with cluster_of(bus, work) as cluster:
         await bus.block("flowkit.cmd.work")
-        task_id = await cluster.client.create_task(graph=chain(1))
+        task_id = await cluster.client.create_task(graph=chain("work"))
         await cluster.clock.sleep(1)
         if others:
-            assert (await cluster.run(chain(1), timeout=60)).status == "finished"
+            assert (await cluster.run(chain("work"), timeout=60)).status == "finished"
         limit = 2 * (STANDSTILL_SEC if others else SILENT_STANDSTILL_SEC)
         assert (await cluster.client.wait(task_id, limit)).status == "finished"
         await cluster.clock.sleep(3600)

@@ -10,6 +10,7 @@ from flowkit import hookimpl
 from flowkit.worker import handler
 from flowkit_testing import Cluster
 from flowkit_testing._cluster import DAY, HOUR
+from tests.builders import work
 
 
 class Fussy:
@@ -51,11 +52,6 @@ class Swelling:
     @hookimpl
     def flowkit_decode_payload(self, data: bytes) -> bytes:
         return data
-
-
-@handler("work")
-async def work(item: Any) -> Any:
-    return item
 
 
 @handler("wait")

@@ -32,6 +32,7 @@ from flowkit.plugins import Plugins
 from flowkit.task import Mark, Task, TaskSpec
 from flowkit.worker import handler
 from flowkit_testing import Cluster, InMemoryStore, ManualClock
+from tests.builders import graph, node
 from tests.engine.drive import new_task
 
 ROWS = {"rows": list(range(200))}
@@ -45,16 +46,13 @@ async def work() -> str:
     return "done"
 
 
-def node(node_id: str, *after: str, **fields: Any) -> dict[str, Any]:
-    return {"node_id": node_id, "type": "work", "depends_on": list(after), **fields}
-
-
-def graph(*nodes: dict[str, Any]) -> dict[str, Any]:
-    return {"nodes": list(nodes), "on_node_failure": "continue"}
+def continuing(*nodes: dict[str, Any]) -> dict[str, Any]:
+    """Return a graph that continues after a failed node."""
+    return graph(*nodes, on_node_failure="continue")
 
 
 def task_of(*nodes: dict[str, Any]) -> Task:
-    task = new_task(Graph.parse(graph(*nodes)))
+    task = new_task(Graph.parse(continuing(*nodes)))
     task.spec.params.update(ROWS)
     return task
 
@@ -63,15 +61,17 @@ async def test_a_long_condition_is_decided_and_a_bomb_fails_its_node_while_other
     None
 ):
     async with Cluster(handlers=[work], coordinators=2) as cluster:
-        slow = graph(
+        slow = continuing(
             node("a"),
-            node("b", "a", when=LONG),
-            node("c", "a", when=f"!({LONG})"),
-            node("d", "a", when=BOMB),
+            node("b", "work", "a", when=LONG),
+            node("c", "work", "a", when=f"!({LONG})"),
+            node("d", "work", "a", when=BOMB),
         )
         first = await cluster.client.create_task(graph=slow, params=ROWS)
         others = [
-            await cluster.client.create_task(graph=graph(node("x", when="true"), node("y", "x")))
+            await cluster.client.create_task(
+                graph=continuing(node("x", when="true"), node("y", "work", "x"))
+            )
             for _ in range(5)
         ]
         for task_id in others:
@@ -103,7 +103,7 @@ async def test_a_commit_waits_for_no_condition_that_takes_long() -> None:
         patience_sec=0,
     )
     for task_id, when in (("slow", BOMB), ("quick", "params.rows.size() == 200")):
-        document = Graph.parse(graph(node("a", when=when)))
+        document = Graph.parse(continuing(node("a", when=when)))
         spec = TaskSpec(task_id, document.plan, created_at=1.0, secret=b"key", params=ROWS)
         await store.create(
             [submission(spec, document, certainly_new=False, settings=settings).record]
@@ -161,10 +161,10 @@ async def test_one_that_may_read_any_result_is_delayed_below_many_nodes() -> Non
     names = [f"n{place}" for place in range(40)]
     layers = (
         [node(name) for name in names],
-        [node(f"m{name}", *names) for name in names],
-        [node("a", "mn1", "mn2", when="results[vars.x]")],
+        [node(f"m{name}", "work", *names) for name in names],
+        [node("a", "work", "mn1", "mn2", when="results[vars.x]")],
     )
-    plan = Graph.parse(graph(*(one for layer in layers for one in layer))).plan
+    plan = Graph.parse(continuing(*(one for layer in layers for one in layer))).plan
     index = plan.index["a"]
     assert nodes_needed(plan, index, most_edges=50) is None
     needed = nodes_needed(plan, index, most_edges=100)
@@ -184,12 +184,13 @@ async def test_a_condition_reads_results_of_all_nodes_above_and_the_errors_of_fa
     async def fail() -> None:
         raise ValueError("no file")
 
-    flow = graph(
+    flow = continuing(
         node("a") | {"type": "start"},
-        node("b", "a"),
-        node("skipped", "b", when="false"),
+        node("b", "work", "a"),
+        node("skipped", "work", "b", when="false"),
         node(
             "broken",
+            "work",
             "b",
             routing={"on_failure": ["after"]},
             retry_policy={"max": 1, "backoff_sec": 0},
@@ -202,10 +203,11 @@ async def test_a_condition_reads_results_of_all_nodes_above_and_the_errors_of_fa
                 " null"
             ),
         ),
-        node("c", "b", when="results.a == null || results.a.size == 42"),
-        node("d", "c", "skipped", when="results.skipped == null && results['b'] == 'done'"),
+        node("c", "work", "b", when="results.a == null || results.a.size == 42"),
+        node("d", "work", "c", "skipped", when="results.skipped == null && results['b'] == 'done'"),
         node(
             "e",
+            "work",
             "d",
             when=(
                 "results.size() == 5 && results.map(r, r).all(r, r in ['a', 'b', 'c', 'd',"
@@ -214,6 +216,7 @@ async def test_a_condition_reads_results_of_all_nodes_above_and_the_errors_of_fa
         ),
         node(
             "f",
+            "work",
             "e",
             when=(
                 "task.id != '' && task.pipeline == 'p' && task.labels.x == 'y' && task.created_at >"

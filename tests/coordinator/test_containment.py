@@ -24,6 +24,7 @@ from flowkit.plugins import Plugins
 from flowkit.protocols import Message, TopicSpec
 from flowkit.worker import Worker, handler
 from flowkit_testing import Cluster, InMemoryBus
+from tests.builders import TWO, work
 from tests.foreign_code import KINDS, misbehave
 
 EVERYTHING = [*KINDS, "cancels itself"]
@@ -72,19 +73,6 @@ def call(name: str, kind: str | None) -> dict[str, Any]:
     }
 
 
-@handler("work")
-async def work(item: Any) -> str:
-    return "done"
-
-
-WORK = {
-    "nodes": [
-        {"node_id": "a", "type": "work"},
-        {"node_id": "b", "type": "work", "depends_on": ["a"]},
-    ]
-}
-
-
 CALLS = [
     (name, kind)
     for name in ("function", "thread", "lazy")
@@ -119,7 +107,7 @@ async def test_whatever_observers_raise_tasks_go_on(kind: str) -> None:
     observer, mine = Observer(), asyncio.current_task()
     async with Cluster(handlers=[work], plugins=[observer]) as cluster:
         for _ in range(2):
-            assert (await cluster.run(WORK)).status == "finished"
+            assert (await cluster.run(TWO)).status == "finished"
     assert observer.calls > 8
 
 
@@ -149,10 +137,10 @@ async def test_a_hook_that_cancels_the_task_which_calls_it_cancels_nothing(
 ) -> None:
     canceller = Canceller(hook)
     async with Cluster(handlers=[work], plugins=[canceller]) as cluster:
-        task_id = await cluster.client.create_task(graph=WORK)
+        task_id = await cluster.client.create_task(graph=TWO)
         await asyncio.sleep(0)  # a cancellation that is pending would be delivered here
         assert (await cluster.client.wait(task_id, timeout=60)).status == "finished"
-        stopped = await cluster.client.create_task(graph=WORK)
+        stopped = await cluster.client.create_task(graph=TWO)
         await cluster.client.cancel(stopped)
         await asyncio.sleep(0)
         assert (await cluster.client.wait(stopped, timeout=60)).status in ("cancelled", "finished")
@@ -169,7 +157,7 @@ async def test_whatever_a_plugin_raises_before_a_submission_refuses_it(kind: str
 
     async with Cluster(plugins=[Plugin()]) as cluster:
         with pytest.raises(TaskRefused, match="plugin .*Plugin': flowkit_before_submit failed"):
-            await cluster.client.create_task(graph=WORK)
+            await cluster.client.create_task(graph=TWO)
 
 
 class Codec:
@@ -193,14 +181,14 @@ async def test_whatever_a_codec_raises_one_payload_is_refused_and_others_go_on(k
     async with Cluster(handlers=[work], plugins=[codec]) as cluster:
         codec.encodes = kind
         with pytest.raises(PayloadError, match="Codec' cannot encode "):
-            await cluster.client.create_task(graph=WORK)
+            await cluster.client.create_task(graph=TWO)
         codec.encodes = None
-        task_id = await cluster.client.create_task(graph=WORK)
+        task_id = await cluster.client.create_task(graph=TWO)
         codec.decodes = kind
         with pytest.raises(CorruptRecord, match="Codec' cannot decode "):
             await cluster.client.get_task(task_id)
         codec.decodes = None
-        assert (await cluster.run(WORK)).status == "finished"
+        assert (await cluster.run(TWO)).status == "finished"
 
 
 class CancellingCodec:
@@ -320,7 +308,7 @@ async def test_a_loop_of_a_coordinator_or_worker_that_is_cancelled_by_others_goe
             assert len(loops) > 5
             for loop in loops:
                 loop.cancel()
-        assert (await cluster.run(WORK)).status == "finished"
+        assert (await cluster.run(TWO)).status == "finished"
     assert "loop broke and is restarted" in caplog.text
 
 
@@ -385,7 +373,7 @@ async def test_an_error_whose_text_is_long_is_logged_in_part(
             raise ValueError("long " * 1_000_000)
 
     async with Cluster(handlers=[work], plugins=[Talkative()]) as cluster:
-        assert (await cluster.run(WORK)).status == "finished"
+        assert (await cluster.run(TWO)).status == "finished"
     records = [record for record in caplog.records if record.getMessage().startswith("Plugin")]
     assert records
     for record in records:
@@ -451,7 +439,7 @@ async def test_a_task_that_an_observer_starts_cannot_end_the_process(status: int
     observer = Observer()
     async with Cluster(handlers=[work], plugins=[observer]) as cluster:
         for _ in range(2):
-            assert (await cluster.run(WORK)).status == "finished"
+            assert (await cluster.run(TWO)).status == "finished"
     ends = await asyncio.gather(*observer.started, return_exceptions=True)
     assert {str(end) for end in ends} == {f"SystemExit: {status}"}
 

@@ -14,13 +14,8 @@ from flowkit.protocols import ArtifactRecord, Commit, DeadLetter, Stream, TaskQu
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster, InMemoryArtifactStore, InMemoryStore
 from flowkit_testing._cluster import DAY, HOUR
+from tests.builders import TWO, work
 
-CHAIN = {
-    "nodes": [
-        {"node_id": "a", "type": "work"},
-        {"node_id": "b", "type": "work", "depends_on": ["a"]},
-    ]
-}
 READING = {
     "nodes": [
         {"node_id": "a", "type": "produce"},
@@ -34,11 +29,6 @@ READING = {
     ],
     "on_node_failure": "continue",
 }
-
-
-@handler("work")
-async def work(item: Any) -> Any:
-    return item
 
 
 @handler("produce")
@@ -109,8 +99,8 @@ class DamagedStore(InMemoryStore):
 async def test_a_task_whose_commits_are_refused_is_put_aside_and_those_beside_it_finish() -> None:
     store = DamagedStore()
     async with Cluster(store=store, handlers=HANDLERS, coordinators=0) as cluster:
-        whole = [await cluster.client.create_task(graph=CHAIN) for _ in range(5)]
-        await cluster.client.create_task(graph=CHAIN, task_id="refused")
+        whole = [await cluster.client.create_task(graph=TWO) for _ in range(5)]
+        await cluster.client.create_task(graph=TWO, task_id="refused")
         await cluster.add_coordinator()
         assert [(await cluster.client.wait(task_id, timeout=DAY)).status for task_id in whole] == [
             "finished"
@@ -131,10 +121,10 @@ async def test_a_task_that_cannot_be_decoded_is_shown_as_such_and_logged_once(
     caplog.set_level(logging.ERROR, logger="flowkit._tasks.event_processor")
     store = DamagedStore()
     async with Cluster(store=store, handlers=HANDLERS, coordinators=0) as cluster:
-        await cluster.client.create_task(graph=CHAIN, task_id="unread")
+        await cluster.client.create_task(graph=TWO, task_id="unread")
         store.unreadable.add("unread")
         await cluster.add_coordinator()
-        assert (await cluster.run(CHAIN)).status == "finished"
+        assert (await cluster.run(TWO)).status == "finished"
         await cluster.clock.sleep(5 * DAY)
         listed = {view.id: view for view in (await cluster.client.list_tasks()).items}
         assert (
@@ -182,7 +172,7 @@ async def test_a_client_waits_for_a_store_that_is_away_and_not_for_one_that_refu
             raise error
 
     async with Cluster(store=Refusing(), coordinators=0) as cluster:
-        task_id = await cluster.client.create_task(graph=CHAIN)
+        task_id = await cluster.client.create_task(graph=TWO)
         began = cluster.clock.monotonic()
         with pytest.raises(type(error)):
             await cluster.client.cancel(task_id)
@@ -224,7 +214,7 @@ async def test_a_verb_says_that_a_task_cannot_be_read(
 
     store = Damaged()
     async with Cluster(store=store, coordinators=0) as cluster:
-        await cluster.client.create_task(graph=CHAIN, task_id="t")
+        await cluster.client.create_task(graph=TWO, task_id="t")
         store.damage = damage
         for client in (cluster.client, await cluster.add_coordinator()):
             with pytest.raises(CorruptRecord, match="the record of task 't' cannot be read"):
@@ -234,7 +224,7 @@ async def test_a_verb_says_that_a_task_cannot_be_read(
 @pytest.mark.parametrize("verb", ["cancel", "pause"])
 async def test_a_request_that_cannot_be_stored_is_an_error(verb: str) -> None:
     async with Cluster(store=DamagedStore(), handlers=HANDLERS, coordinators=0) as cluster:
-        await cluster.client.create_task(graph=CHAIN, task_id="refused")
+        await cluster.client.create_task(graph=TWO, task_id="refused")
         for client in (cluster.client, await cluster.add_coordinator()):
             with pytest.raises(RecordRefused, match="does not take this one"):
                 await getattr(client, verb)("refused")

@@ -24,6 +24,7 @@ from flowkit.messages import (
 from flowkit.protocols import Message, Place
 from flowkit.worker import handler
 from flowkit_testing import Cluster, InMemoryBus
+from tests.builders import chain
 
 COORDINATOR = CoordinatorConfig()
 WORKER = WorkerConfig()
@@ -102,15 +103,6 @@ def cluster_of(bus: Recording, work: Work, **fields: Any) -> Cluster:
     return work.cluster
 
 
-def chain(length: int) -> dict[str, Any]:
-    return {
-        "nodes": [
-            {"node_id": f"n{i}", "type": "work", "depends_on": [f"n{i - 1}"] if i else []}
-            for i in range(length)
-        ]
-    }
-
-
 def wide(width: int) -> dict[str, Any]:
     return {"nodes": [{"node_id": f"n{i}", "type": "work"} for i in range(width)]}
 
@@ -121,7 +113,7 @@ async def test_a_confirmed_command_that_the_bus_loses_is_sent_again_in_seconds(t
     bus.loses = first(RunNode, times=times)
     async with cluster_of(bus, work) as cluster:
         began = cluster.clock.monotonic()
-        view = await cluster.run(chain(2))
+        view = await cluster.run(chain("work", "work"))
         took = cluster.clock.monotonic() - began
     assert (view.status, view.nodes["n0"].attempt) == ("finished", 1)
     assert work.runs == {"n0": 1, "n1": 1}
@@ -133,7 +125,7 @@ async def test_a_lost_command_is_found_by_a_coordinator_that_did_not_send_it() -
     bus, work = Recording(), Work()
     bus.loses = first(RunNode)
     async with cluster_of(bus, work) as cluster:
-        task_id = await cluster.client.create_task(graph=chain(1))
+        task_id = await cluster.client.create_task(graph=chain("work"))
         await cluster.clock.sleep(6)
         await cluster.coordinators.pop().stop()
         await cluster.add_coordinator()
@@ -149,7 +141,7 @@ async def test_a_command_that_was_never_sent_is_sent() -> None:
         coordinator = await cluster.add_coordinator()
         # It dies between the commit and the sending.
         coordinator._scheduler.outbox.carry_out = lambda effects: anyio.sleep_forever()
-        task_id = await cluster.client.create_task(graph=chain(1))
+        task_id = await cluster.client.create_task(graph=chain("work"))
         await cluster.clock.sleep(1)
         await cluster.coordinators.pop().stop()
         assert bus.count(RunNode) == 0
@@ -163,7 +155,7 @@ async def test_a_confirmed_report_that_the_bus_loses_is_asked_for(lost: type) ->
     bus, work = Recording(), Work(seconds=5)
     bus.loses = first(lost)
     async with cluster_of(bus, work) as cluster:
-        view = await cluster.run(chain(2), timeout=120)
+        view = await cluster.run(chain("work", "work"), timeout=120)
     assert (view.status, view.nodes["n0"].attempt) == ("finished", 1)
     assert work.runs == {"n0": 1, "n1": 1}
 
@@ -172,7 +164,7 @@ async def test_all_reports_of_a_short_run_may_be_lost() -> None:
     bus, work = Recording(), Work()
     bus.loses = first(NodeStarted | NodeSucceeded, times=2)
     async with cluster_of(bus, work) as cluster:
-        view = await cluster.run(chain(1), timeout=20)
+        view = await cluster.run(chain("work"), timeout=20)
     assert (view.status, view.nodes["n0"].attempt, work.runs) == ("finished", 1, {"n0": 1})
     # The copy of the command reached the worker, who told the end once more.
     assert (bus.count(RunNode), bus.count(NodeSucceeded), bus.count(AskRun)) == (2, 2, 0)
@@ -183,7 +175,7 @@ async def test_an_attempt_that_its_restarted_worker_does_not_know_counts_as_lost
     bus, work = Recording(), Work(seconds=100)
     named = WorkerConfig(worker_id="w")
     async with cluster_of(bus, work, worker_config=named) as cluster:
-        task_id = await cluster.client.create_task(graph=chain(1))
+        task_id = await cluster.client.create_task(graph=chain("work"))
         await cluster.clock.sleep(1)
         bus.loses = first(NodeReleased)
         await cluster.stop_worker(cluster.workers[0], 0)
@@ -197,7 +189,7 @@ async def test_an_attempt_that_its_restarted_worker_does_not_know_counts_as_lost
 async def test_a_long_run_is_asked_for_now_and_then_and_nothing_is_written() -> None:
     bus, work = Recording(), Work(seconds=3600)
     async with cluster_of(bus, work) as cluster:
-        task_id = await cluster.client.create_task(graph=chain(1))
+        task_id = await cluster.client.create_task(graph=chain("work"))
         await cluster.clock.sleep(3500)
         (record,) = (await cluster.store.load([task_id])).values()
         view = await cluster.client.wait(task_id, 600)
@@ -220,7 +212,7 @@ async def test_a_group_that_is_set_back_runs_nothing_again() -> None:
             for partition in PARTITIONS
         )
         assert again > 100
-        assert (await cluster.run(chain(3), timeout=60)).status == "finished"
+        assert (await cluster.run(chain(*["work"] * 3), timeout=60)).status == "finished"
     assert work.runs == {f"n{i}": 2 if i < 3 else 1 for i in range(50)}
 
 
@@ -261,7 +253,7 @@ async def test_however_many_change_tasks_that_wait_each_command_is_sent_once(see
         async with anyio.create_task_group() as group:
             task_ids = [
                 await chance.choice(everybody).create_task(graph=graph)
-                for graph in [wide(5), chain(4)] * 10
+                for graph in [wide(5), chain(*["work"] * 4)] * 10
             ]
             for task_id in task_ids:
                 group.start_soon(change, task_id)
@@ -282,7 +274,7 @@ async def test_a_coordinator_that_is_behind_with_the_reports_sends_nothing_again
             return await apply(events, **fields)
 
         processor.apply = apply_slowly
-        task_ids = [await cluster.client.create_task(graph=chain(1)) for _ in range(100)]
+        task_ids = [await cluster.client.create_task(graph=chain("work")) for _ in range(100)]
         views = [await cluster.client.wait(task_id, 10_000) for task_id in task_ids]
     assert {view.status for view in views} == {"finished"}
     assert (bus.count(RunNode), set(work.runs.values())) == (100, {100})

@@ -9,8 +9,8 @@ from flowkit import CoordinatorConfig, WorkerConfig
 from flowkit._dead_letters.unusable_messages import Parking, message_letter
 from flowkit.errors import StoreUnavailable
 from flowkit.protocols import DeadLetter, Delivery, Message
-from flowkit.worker import handler
 from flowkit_testing import Cluster, InMemoryStore, ManualClock
+from tests.builders import work
 
 
 class Away(InMemoryStore):
@@ -56,11 +56,6 @@ async def test_a_store_that_comes_back_in_time_keeps_the_letter(
         store.away = False
     assert len(await store.dead_letters()) == 1
     assert "topic alone" not in caplog.text
-
-
-@handler("work")
-async def work(item: str) -> str:
-    return item
 
 
 @pytest.mark.parametrize("topic", ["flowkit.events", "flowkit.cmd.work"])

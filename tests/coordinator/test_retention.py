@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import AsyncIterator
-from typing import Any
 
 import anyio
 import pytest
@@ -11,17 +10,11 @@ from flowkit import CoordinatorConfig
 from flowkit.coordinator._retention import purge_regularly
 from flowkit.errors import StoreUnavailable
 from flowkit.protocols import TaskHeader, TaskRecord
-from flowkit.worker import handler
 from flowkit_testing import Cluster, InMemoryStore, ManualClock
+from tests.builders import ONE, work
 
-ONE = {"nodes": [{"node_id": "a", "type": "work"}]}
 HOUR = 3600.0
 DAY = 24 * HOUR
-
-
-@handler("work")
-async def work(item: Any) -> str:
-    return "done"
 
 
 def ended(task_id: str, at: float | None) -> TaskRecord:

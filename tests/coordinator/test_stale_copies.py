@@ -1,18 +1,11 @@
 """Coordinators that hold a task as it was."""
 
 import secrets
-from typing import Any
 
 from flowkit import Coordinator, CoordinatorConfig
 from flowkit._records.queries import load_task
 from flowkit.messages import NodeSucceeded
-
-TWO: Any = {
-    "nodes": [
-        {"node_id": "a", "type": "work"},
-        {"node_id": "b", "type": "work", "depends_on": ["a"]},
-    ]
-}
+from tests.builders import TWO
 
 
 async def test_a_report_that_an_older_copy_would_ignore_counts_for_the_task_as_it_is() -> None:

@@ -10,6 +10,7 @@ from flowkit.errors import BusError, BusUnavailable, TopicUnavailable
 from flowkit.protocols import Delivery, Message, Place, TopicSpec
 from flowkit.worker import handler
 from flowkit_testing import Cluster, InMemoryBus
+from tests.builders import work
 
 BROKEN = "flowkit.cmd.broken"
 FAN = {
@@ -37,10 +38,6 @@ class Troubled(InMemoryBus):
         if topic in self.topics:
             raise self.error
         return await super().outstanding(topic, group)
-
-
-@handler("work")
-async def work(item: Any) -> None: ...
 
 
 @handler("broken")

@@ -7,12 +7,12 @@ import pytest
 from flowkit import CoordinatorConfig
 from flowkit.messages import RunNode
 from flowkit_testing import Cluster, InMemoryBus
+from tests.builders import chain
 from tests.coordinator.test_lost_messages import (
     COMMANDS,
     PARTITIONS,
     Recording,
     Work,
-    chain,
     cluster_of,
     wide,
 )
@@ -40,7 +40,7 @@ async def test_a_command_that_is_lost_after_a_long_wait_is_sent_again_soon_thoug
 ) -> None:
     bus, work = Recording(), Work()
     async with cluster_of(bus, work, workers=0) as cluster:
-        task_id = await cluster.client.create_task(graph=chain(1))
+        task_id = await cluster.client.create_task(graph=chain("work"))
         await cluster.clock.sleep(2000)
         await cluster.coordinators.pop().stop()
         for partition in PARTITIONS:

@@ -12,8 +12,8 @@ from flowkit.messages import NodeSucceeded, TaskTouched, encode
 from flowkit.protocols import Commit, Message, Place, TaskRecord
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster, InMemoryBus, InMemoryStore
+from tests.builders import DAY
 
-DAY = 24 * 3600
 DIAMOND = {
     "nodes": [
         {"node_id": "a", "type": "step"},

@@ -9,6 +9,7 @@ import pytest
 from flowkit import Graph, GraphError, TaskView, hookimpl
 from flowkit.worker import Batch, BatchResult, FinalizeResult, Handler, RunContext, handler
 from flowkit_testing import Cluster
+from tests.builders import node
 
 BROKEN: set[str] = set()
 """The nodes that fail."""
@@ -58,10 +59,6 @@ def nothing_is_broken(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     BROKEN.clear()
 
 
-def node(node_id: str, *after: str, **fields: Any) -> dict[str, Any]:
-    return {"node_id": node_id, "type": "work", "depends_on": list(after), **fields}
-
-
 def inputs(view: TaskView) -> dict[str, list[str] | None]:
     """For each node the parents whose results it had, or None where it did not finish."""
     return {
@@ -84,11 +81,11 @@ async def test_nothing_below_a_failure_runs_without_data_and_a_retry_completes_e
     BROKEN.add("e")
     nodes = [
         node("e"),
-        node("f", "e"),
+        node("f", "work", "e"),
         node("d"),
-        node("g", "f", "d"),
-        node("h", "g", "d"),
-        node("i", "d"),
+        node("g", "work", "f", "d"),
+        node("h", "work", "g", "d"),
+        node("i", "work", "d"),
     ]
     view = await cluster.run({"on_node_failure": "continue", "nodes": nodes})
     assert view.status == "failed"
@@ -113,11 +110,11 @@ async def test_a_task_with_a_handled_failure_finishes_without_what_is_below_it(
     BROKEN.add("e")
     nodes = [
         node("e", routing={"on_failure": ["b"]}),
-        node("f", "e"),
+        node("f", "work", "e"),
         node("d"),
-        node("g", "f", "d"),
+        node("g", "work", "f", "d"),
         node("b"),
-        node("j", "b", "d"),
+        node("j", "work", "b", "d"),
     ]
     view = await cluster.run({"nodes": nodes})
     assert view.status == "finished"
@@ -129,9 +126,9 @@ async def test_explain_names_the_failure_above_however_far_it_is(cluster: Cluste
     nodes = [
         node("e", routing={"on_success": ["a"]}),
         node("a"),
-        node("f", "a"),
+        node("f", "work", "a"),
         node("d"),
-        node("g", "f", "d"),
+        node("g", "work", "f", "d"),
     ]
     view = await cluster.run({"on_node_failure": "continue", "nodes": nodes})
     assert (
@@ -164,10 +161,10 @@ async def test_what_stands_on_the_branch_of_a_failure_is_given_the_error(cluster
     nodes = [
         node("e", routing=branch),
         node("d"),
-        node("h", "d"),
+        node("h", "work", "d"),
         node("c", type="class"),
         function,
-        node("below", "h"),
+        node("below", "work", "h"),
     ]
     view = await cluster.run({"nodes": nodes})
     assert view.nodes["h"].result == {"from": ["d"], "errors": {"e": UNKNOWN_PAGE}}
@@ -185,7 +182,7 @@ async def test_one_branch_of_several_nodes_is_given_the_errors_of_those_that_fai
     branch = {"on_failure": ["h"]}
     nodes = [
         node("e", routing=branch),
-        node("f", "e", routing=branch),
+        node("f", "work", "e", routing=branch),
         node("g", routing=branch),
         node("ok", routing=branch),
         node("h"),
@@ -198,7 +195,12 @@ async def test_a_node_that_any_starts_is_given_the_errors_of_the_parents_that_fa
     cluster: Cluster,
 ) -> None:
     BROKEN.add("e")
-    nodes = [node("e"), node("d"), node("later", "d"), node("one", "e", "later", fan_in="any")]
+    nodes = [
+        node("e"),
+        node("d"),
+        node("later", "work", "d"),
+        node("one", "work", "e", "later", fan_in="any"),
+    ]
     view = await cluster.run({"on_node_failure": "continue", "nodes": nodes})
     assert view.nodes["one"].result == {"from": ["later"], "errors": {"e": UNKNOWN_PAGE}}
 
@@ -208,7 +210,11 @@ async def test_errors_are_given_too_where_the_input_is_read_from_the_store(
 ) -> None:
     BROKEN.add("e")
     parents = [f"p{number}" for number in range(300)]
-    nodes = [node("e", routing={"on_failure": ["h"]}), *map(node, parents), node("h", *parents)]
+    nodes = [
+        node("e", routing={"on_failure": ["h"]}),
+        *map(node, parents),
+        node("h", "work", *parents),
+    ]
     view = await cluster.run({"nodes": nodes})
     assert (len(view.nodes["h"].result["from"]), view.nodes["h"].result["errors"]) == (
         300,
@@ -241,10 +247,10 @@ async def test_a_failed_task_has_the_results_of_the_last_nodes_that_finished(
     nodes = [
         node("first"),
         node("last"),
-        node("middle", "first"),
-        node("e", "middle", "last"),
-        node("done", "first"),
-        node("below", "e"),
+        node("middle", "work", "first"),
+        node("e", "work", "middle", "last"),
+        node("done", "work", "first"),
+        node("below", "work", "e"),
     ]
     view = await cluster.run({"on_node_failure": on_node_failure, "nodes": nodes})
     assert view.status == "failed"
@@ -253,7 +259,7 @@ async def test_a_failed_task_has_the_results_of_the_last_nodes_that_finished(
 
 async def test_a_task_whose_last_nodes_did_not_finish_has_an_empty_result(cluster: Cluster) -> None:
     BROKEN.add("e")
-    view = await cluster.run({"nodes": [node("d"), node("e", "d")]})
+    view = await cluster.run({"nodes": [node("d"), node("e", "work", "d")]})
     assert (view.status, view.result) == ("failed", {})
 
 
@@ -287,7 +293,7 @@ async def test_the_advice_for_a_node_on_both_branches_works(cluster: Cluster, br
         node("a", routing=branches),
         node("good", **noop),
         node("bad", **noop),
-        node("f", "good", "bad"),
+        node("f", "work", "good", "bad"),
     ]
     view = await cluster.run({"nodes": nodes})
     assert (view.status, view.nodes["f"].status) == ("finished", "finished")
@@ -341,7 +347,7 @@ async def test_a_node_of_some_parents_runs_again_with_a_failed_parent_if_its_han
     nodes = [
         node("rows", type="rows"),
         node("late", type="late"),
-        node("reader", "rows", "late", fan_in="any", **fields),
+        node("reader", "work", "rows", "late", fan_in="any", **fields),
     ]
     async with Cluster(
         handlers={"rows": rows, "late": late, "proposes": Proposes, "needs_one": needs_one}

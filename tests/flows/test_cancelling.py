@@ -18,6 +18,7 @@ from flowkit.protocols import Message, Stream
 from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
 from flowkit_testing import Cluster
 from flowkit_testing._cluster import DAY
+from tests.builders import work
 
 QUICK = CoordinatorConfig(
     heartbeat_soft_sec=2,
@@ -27,11 +28,6 @@ QUICK = CoordinatorConfig(
     cancel_grace_sec=3,
 )
 LIVELY = WorkerConfig(hb_interval_sec=1, pull_poll_ms_default=200, cancel_grace_sec=2)
-
-
-@handler("work")
-async def work(item: Any) -> Any:
-    return item
 
 
 def one(**fields: Any) -> dict[str, Any]:

@@ -6,13 +6,12 @@ from typing import Any
 import pytest
 
 import flowkit
-from flowkit import TaskView
 from flowkit._dead_letters.letters import MAX_LETTER_BYTES
 from flowkit.errors import StoreUnavailable
 from flowkit.protocols import Commit, DeadLetter
 from flowkit.worker import handler
 from flowkit_testing import Cluster, InMemoryStore
-from flowkit_testing._cluster import DAY
+from tests.builders import ended
 
 ONCE = {"max": 0}
 FIRST: dict[str, dict[str, Any]] = {
@@ -66,10 +65,6 @@ def graph(first: dict[str, Any], **fields: Any) -> dict[str, Any]:
         ],
         **fields,
     }
-
-
-async def ended(cluster: Cluster, task_id: str) -> TaskView:
-    return await cluster.client.wait(task_id, timeout=DAY)
 
 
 async def letters(cluster: Cluster) -> list[DeadLetter]:

@@ -13,7 +13,7 @@ from flowkit.messages import TaskTouched, encode
 from flowkit.protocols import DeadLetter, Message
 from flowkit.worker import Batch, BatchResult, Handler, RunContext, Worker, handler
 from flowkit_testing import Cluster, InMemoryBus
-from flowkit_testing._cluster import DAY
+from tests.builders import ended
 
 QUICK = CoordinatorConfig(
     heartbeat_soft_sec=2, heartbeat_hard_sec=4, lease_ttl_sec=4, scheduler_tick_sec=2
@@ -54,10 +54,6 @@ def graph(**node: Any) -> dict[str, Any]:
 
 async def letters(cluster: Cluster) -> list[str | None]:
     return [letter.uid for letter in (await cluster.client.dead_letters()).items]
-
-
-async def ended(cluster: Cluster, task_id: str) -> TaskView:
-    return await cluster.client.wait(task_id, timeout=DAY)
 
 
 # ---------------------------------------------------------------- batches

@@ -12,13 +12,7 @@ from flowkit.errors import NodeFailure
 from flowkit.protocols import WorkerSession
 from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
 from flowkit_testing import Cluster
-
-DAY = 24 * 3600
-
-
-@handler("work")
-async def work(item: Any) -> Any:
-    return item
+from tests.builders import DAY, graph, node, pull, work
 
 
 @handler("fail")
@@ -30,22 +24,6 @@ async def fail(item: Any) -> None:
 async def numbers(item: int) -> AsyncIterator[dict[str, int]]:
     for number in range(item):
         yield {"n": number}
-
-
-def node(node_id: str, role: str = "work", *after: str, **fields: Any) -> dict[str, Any]:
-    return {"node_id": node_id, "type": role, "depends_on": list(after), **fields}
-
-
-def graph(*nodes: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    return {"nodes": list(nodes), **fields}
-
-
-def pull(node_id: str, role: str, *after: str, **fields: Any) -> dict[str, Any]:
-    io = {
-        "start_when": "first_batch",
-        "input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {}},
-    }
-    return node(node_id, role, *after, io=io, **fields)
 
 
 def statuses(view: Any) -> dict[str, str]:

@@ -9,6 +9,7 @@ from flowkit import TaskView
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster
 from flowkit_testing._cluster import DAY
+from tests.builders import ended, node
 
 FAILURE = "node 'bad' failed: bad_input: ValueError: no"
 
@@ -41,10 +42,6 @@ class Runs:
         return {"hang": hang, "bad": bad, "quick": quick}
 
 
-async def ended(cluster: Cluster, task_id: str) -> TaskView:
-    return await cluster.client.wait(task_id, timeout=DAY)
-
-
 async def explained(cluster: Cluster, view: TaskView) -> dict[str, str]:
     return {name: await cluster.client.explain(view.id, name) for name in view.nodes}
 
@@ -55,10 +52,6 @@ def causes(view: TaskView) -> dict[str, tuple[str | None, str | None]]:
         for name, node in view.nodes.items()
         if node.status == "cancelled"
     }
-
-
-def node(node_id: str, role: str, *after: str, **fields: Any) -> dict[str, Any]:
-    return {"node_id": node_id, "type": role, "depends_on": list(after), **fields}
 
 
 @pytest.mark.parametrize("reason", ["wrong month", ""])

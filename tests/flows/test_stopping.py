@@ -13,6 +13,7 @@ import pytest
 from flowkit import Client, Coordinator, CoordinatorConfig, WorkerConfig
 from flowkit.config import CommonConfig
 from flowkit.worker import Worker, handler
+from tests.builders import until
 
 
 class Gate:
@@ -33,12 +34,6 @@ class Gate:
 @pytest.fixture
 def address() -> str:
     return f"memory://{secrets.token_hex(6)}"
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(10):
-        while not condition():
-            await anyio.sleep(0.01)
 
 
 def tell(number: int = signal.SIGTERM) -> None:

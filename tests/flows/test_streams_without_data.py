@@ -8,6 +8,7 @@ import pytest
 from flowkit.protocols import ArtifactRecord, Stream
 from flowkit.worker import Batch, BatchResult, FinalizeResult, Handler, RunContext, handler
 from flowkit_testing import Cluster, InMemoryStore
+from tests.builders import node, pages
 
 PULL: dict[str, Any] = {"input_inline": {"input_adapter": "pull.from_artifacts"}}
 RECHUNK: dict[str, Any] = {
@@ -16,20 +17,9 @@ RECHUNK: dict[str, Any] = {
 EARLY: dict[str, Any] = {"start_when": "first_batch"}
 
 
-def node(node_id: str, role: str, *after: str, **fields: Any) -> dict[str, Any]:
-    return {
-        "node_id": node_id,
-        "type": role,
-        "depends_on": list(after),
-        "retry_policy": {"max": 0},
-        **fields,
-    }
-
-
-@handler("pages")
-async def pages(count: int) -> Any:
-    for number in range(count):
-        yield {"page": number}
+def single(node_id: str, role: str, *after: str, **fields: Any) -> dict[str, Any]:
+    """Return a node that is attempted once."""
+    return node(node_id, role, *after, **{"retry_policy": {"max": 0}, **fields})
 
 
 @handler("result")
@@ -101,8 +91,8 @@ async def test_a_lost_artifact_fails_the_reader_and_is_named(
 ) -> None:
     graph = {
         "nodes": [
-            node("pages", "pages", io={"input_inline": 30}),
-            node("total", "total", "pages", io={**io, **start}),
+            single("pages", "pages", io={"input_inline": 30}),
+            single("total", "total", "pages", io={**io, **start}),
         ]
     }
     handlers = {"pages": pages, "total": Chunks() if io is RECHUNK else Total()}
@@ -122,7 +112,10 @@ async def test_a_lost_artifact_fails_a_handler_that_reads_them_itself(
     damage: Any, sentence: str
 ) -> None:
     graph = {
-        "nodes": [node("pages", "pages", io={"input_inline": 30}), node("total", "reads", "pages")]
+        "nodes": [
+            single("pages", "pages", io={"input_inline": 30}),
+            single("total", "reads", "pages"),
+        ]
     }
     async with Cluster(store=Lossy(damage), handlers=[pages, reads]) as cluster:
         view = await cluster.run(graph)
@@ -151,9 +144,9 @@ async def test_a_handler_that_began_before_its_parent_ended_reads_what_is_stored
 
     graph = {
         "nodes": [
-            node("first", "nothing"),
-            node("pages", "pages", io={"input_inline": 30}),
-            node("total", "reads", "first", "pages", fan_in="any"),
+            single("first", "nothing"),
+            single("pages", "pages", io={"input_inline": 30}),
+            single("total", "reads", "first", "pages", fan_in="any"),
         ]
     }
     async with Cluster(
@@ -166,13 +159,13 @@ async def test_a_handler_that_began_before_its_parent_ended_reads_what_is_stored
 
 
 async def test_metrics_are_not_aggregated_over_a_gap() -> None:
-    aggregate = node(
+    aggregate = single(
         "sum",
         "coordinator_fn",
         "pages",
         io={"fn": "metrics.aggregate", "fn_args": {"node_id": "pages"}},
     )
-    graph = {"nodes": [node("pages", "pages", io={"input_inline": 30}), aggregate]}
+    graph = {"nodes": [single("pages", "pages", io={"input_inline": 30}), aggregate]}
     for damage, sentence in DAMAGES.values():
         async with Cluster(store=Lossy(damage), handlers={"pages": pages}) as cluster:
             view = await cluster.run(graph)
@@ -188,7 +181,7 @@ async def test_metrics_are_not_aggregated_over_a_gap() -> None:
 async def test_pulling_from_a_node_that_only_has_a_result_is_an_error_that_says_so(
     io: Any, start: Any
 ) -> None:
-    graph = {"nodes": [node("a", "result"), node("b", "number", "a", io={**io, **start})]}
+    graph = {"nodes": [single("a", "result"), single("b", "number", "a", io={**io, **start})]}
     async with Cluster(handlers=[result, number]) as cluster:
         view = await cluster.run(graph)
     assert (view.nodes["b"].status, view.nodes["b"].reason_code) == ("failed", "bad_input_args")
@@ -198,7 +191,7 @@ async def test_pulling_from_a_node_that_only_has_a_result_is_an_error_that_says_
 
 
 async def test_pulling_from_a_node_without_result_and_artifacts_gives_zero_batches() -> None:
-    graph = {"nodes": [node("a", "nothing"), node("b", "number", "a", io=PULL)]}
+    graph = {"nodes": [single("a", "nothing"), single("b", "number", "a", io=PULL)]}
     async with Cluster(handlers=[nothing, number]) as cluster:
         view = await cluster.run(graph)
     assert (view.status, view.nodes["b"].result) == ("finished", None)
@@ -219,8 +212,8 @@ async def test_pulling_from_a_node_in_batches_that_had_nothing_to_do_gives_zero_
     for rows in ([], [1, 2]):
         graph = {
             "nodes": [
-                node("a", "rows", io={"input_inline": rows}),
-                node("b", "total", "a", io=PULL),
+                single("a", "rows", io={"input_inline": rows}),
+                single("b", "total", "a", io=PULL),
             ]
         }
         total = Total()
@@ -237,9 +230,9 @@ async def test_pulling_past_a_parent_that_failed_is_no_error_of_the_reader() -> 
 
     graph = {
         "nodes": [
-            node("a", "broken"),
-            node("c", "pages", io={"input_inline": 2}),
-            node("b", "total", "a", "c", fan_in="any", io=PULL),
+            single("a", "broken"),
+            single("c", "pages", io={"input_inline": 2}),
+            single("b", "total", "a", "c", fan_in="any", io=PULL),
         ]
     }
     total = Total()
@@ -272,8 +265,8 @@ async def test_an_edge_that_streams_pulls_without_an_adapter(
     after = () if edges else ("pages",)
     graph = {
         "nodes": [
-            node("pages", "pages", io={"input_inline": 5}),
-            node("total", "total", *after, **fields),
+            single("pages", "pages", io={"input_inline": 5}),
+            single("total", "total", *after, **fields),
         ],
         **edges,
     }
@@ -300,8 +293,8 @@ async def test_an_adapter_that_load_input_proposes_is_used_on_an_edge_that_strea
 
     graph = {
         "nodes": [
-            node("pages", "pages", io={"input_inline": 3}),
-            node("total", "total", "pages", io=EARLY),
+            single("pages", "pages", io={"input_inline": 3}),
+            single("total", "total", "pages", io=EARLY),
         ]
     }
     async with Cluster(handlers={"pages": pages, "total": Proposing()}) as cluster:

@@ -9,6 +9,7 @@ from flowkit._expressions import Budget, BudgetExceeded, Timestamp, compilations
 from flowkit.errors import GraphError, NodeFailure
 from flowkit.graph import Graph, check_condition, evaluate_condition
 from flowkit.graph._conditions import MAX_TOTAL_LENGTH, nodes_read
+from tests.builders import node
 
 EMPTY: dict[str, Any] = {"params": {}, "vars": {}, "results": {}, "errors": {}, "task": {}}
 
@@ -111,31 +112,28 @@ def faults(*nodes: dict[str, Any]) -> list[str]:
     return []
 
 
-def node(node_id: str, *after: str, **fields: Any) -> dict[str, Any]:
-    return {"node_id": node_id, "type": "work", "depends_on": list(after), **fields}
-
-
 def test_a_condition_reads_every_node_above_and_no_other() -> None:
-    chain = [node("a"), node("b", "a"), node("c", "b"), node("beside")]
+    chain = [node("a"), node("b", "work", "a"), node("c", "work", "b"), node("beside")]
     assert (
         faults(
-            *chain, node("d", "c", when="results.a == null || has(errors.b) || results['c'].n > 1")
+            *chain,
+            node("d", "work", "c", when="results.a == null || has(errors.b) || results['c'].n > 1"),
         )
         == []
     )
-    assert faults(*chain, node("d", "c", when="results.beside.n > 1")) == [
+    assert faults(*chain, node("d", "work", "c", when="results.beside.n > 1")) == [
         (
             "node 'd': when: 'results.beside.n > 1' reads results of 'beside', which is not"
             " upstream of this node; add an edge or remove the name"
         )
     ]
-    assert faults(*chain, node("d", "c", when="errors.d.attempt > 1")) == [
+    assert faults(*chain, node("d", "work", "c", when="errors.d.attempt > 1")) == [
         (
             "node 'd': when: 'errors.d.attempt > 1' reads errors of 'd', which is not upstream of"
             " this node; add an edge or remove the name"
         )
     ]
-    assert faults(node("count"), node("d", "count", when="results.cuont.n > 1")) == [
+    assert faults(node("count"), node("d", "work", "count", when="results.cuont.n > 1")) == [
         (
             "node 'd': when: 'results.cuont.n > 1' reads results of 'cuont', which is not in the"
             " graph; did you mean 'count'?"
@@ -147,14 +145,18 @@ def test_a_condition_reads_every_node_above_and_no_other() -> None:
 def test_an_edge_of_any_kind_puts_a_node_above() -> None:
     routed = node("a", routing={"on_failure": ["b"], "on_success": []})
     assert (
-        faults(routed, node("b", when="errors.a.attempt > 1"), node("c", "b", when="has(errors.a)"))
+        faults(
+            routed,
+            node("b", when="errors.a.attempt > 1"),
+            node("c", "work", "b", when="has(errors.a)"),
+        )
         == []
     )
     wide = [node(f"n{place}") for place in range(300)]
     names = [one["node_id"] for one in wide]
     deep = [
-        node("join", *names),
-        *(node(f"d{place}", "join", when=f"results.n{place}.ok") for place in range(300)),
+        node("join", "work", *names),
+        *(node(f"d{place}", "work", "join", when=f"results.n{place}.ok") for place in range(300)),
     ]
     assert faults(*wide, *deep) == []
     assert (
@@ -162,7 +164,7 @@ def test_an_edge_of_any_kind_puts_a_node_above() -> None:
             faults(
                 *wide,
                 *deep,
-                node("last", "n1", when="results.n1.ok && results.n2.ok && results.d5.ok"),
+                node("last", "work", "n1", when="results.n1.ok && results.n2.ok && results.d5.ok"),
             )
         )
         == 2
@@ -171,10 +173,10 @@ def test_an_edge_of_any_kind_puts_a_node_above() -> None:
 
 def test_a_graph_with_other_faults_is_not_blamed_for_the_nodes_that_its_conditions_read() -> None:
     found = faults(
-        node("a", "nowhere"),
-        node("b", "a", when="results.a.n > 1"),
-        node("x", "y", when="results.y.n > 1"),
-        node("y", "x"),
+        node("a", "work", "nowhere"),
+        node("b", "work", "a", when="results.a.n > 1"),
+        node("x", "work", "y", when="results.y.n > 1"),
+        node("y", "work", "x"),
     )
     assert [fault for fault in found if "when" in fault] == []
 

@@ -10,6 +10,7 @@ import pytest
 
 from flowkit.errors import GraphError
 from flowkit.graph import Graph, Limits
+from tests.builders import nested
 
 DOCUMENT = {
     "nodes": [
@@ -144,13 +145,6 @@ def many(count: int) -> dict[str, Any]:
 
 def inline(value: Any) -> dict[str, Any]:
     return {"nodes": [{"node_id": "a", "type": "x", "io": {"input_inline": value}}]}
-
-
-def nested(depth: int) -> Any:
-    value: Any = 1
-    for _ in range(depth):
-        value = [value]
-    return value
 
 
 def test_the_number_of_nodes_is_limited() -> None:

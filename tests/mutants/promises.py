@@ -10,7 +10,8 @@ import anyio
 from flowkit.task import NodeView, TaskView
 from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
 from flowkit_testing.simulation import Faults, Setup, SimCluster, setup_of
-from tests.simulation.scenarios import HANDLERS, graph, node
+from tests.builders import graph
+from tests.simulation.scenarios import HANDLERS, node
 
 SOON_SEC = 4.0
 STEADY = Faults(write_unconfirmed=0.2, publish_unconfirmed=0.1, period_sec=600, period_min_sec=600)

@@ -16,17 +16,7 @@ from flowkit.errors import ConfigError, NodeFailure, PluginError
 from flowkit.plugins import Plugins
 from flowkit.worker import Batch, InputRequest, Worker, handler
 from flowkit_testing import Cluster
-
-ONE = {"nodes": [{"node_id": "a", "type": "work"}]}
-
-
-@handler("work")
-async def work(item: Any) -> str:
-    return "done"
-
-
-def plugin(name: str, **hooks: Any) -> SimpleNamespace:
-    return SimpleNamespace(__name__=name, **hooks)
+from tests.builders import ONE, plugin, work
 
 
 def test_a_misspelt_hook_is_refused_with_the_plugins_name_and_a_suggestion() -> None:

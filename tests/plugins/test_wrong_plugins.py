@@ -11,10 +11,7 @@ import pytest
 from flowkit import hookimpl
 from flowkit.errors import ConfigError, PluginError
 from flowkit.plugins import Plugins
-
-
-def plugin(name: str, **hooks: Any) -> SimpleNamespace:
-    return SimpleNamespace(__name__=name, **hooks)
+from tests.builders import plugin
 
 
 class Observer:

@@ -38,6 +38,7 @@ from flowkit.messages import (
     encode,
 )
 from flowkit_testing import Cluster
+from tests.builders import nested
 
 IDS: dict[str, Any] = {"task_id": "t", "index": 3, "attempt": 1, "token": "ab"}
 PROGRESS = '{"kind":"node_progressed","v":1,"task_id":"t","index":0,"attempt":1,"token":"a","worker_id":"w","at":1.0,"progress":%s}'
@@ -374,13 +375,6 @@ def submitted(params: Any) -> dict[str, Any]:
         graph, params, limits=Limits(max_bytes=1000), functions=(), command_topic=str, **options
     )
     return plain
-
-
-def nested(levels: int) -> Any:
-    value: Any = 1
-    for _ in range(levels):
-        value = [value]
-    return value
 
 
 @pytest.mark.parametrize(

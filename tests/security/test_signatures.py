@@ -24,6 +24,7 @@ from flowkit.task import Task
 from flowkit.worker import _attempts
 from flowkit_testing import Cluster, InMemoryBus, InMemoryStore
 from flowkit_testing._cluster import UNHURRIED_COORDINATOR, UNHURRIED_WORKER
+from tests.builders import work
 
 OLD, NEW, FOREIGN = "an old signing key", "a new signing key", "a foreign signing key"
 EVENTS, COMMANDS, CONTROL, LETTERS = (
@@ -34,10 +35,6 @@ EVENTS, COMMANDS, CONTROL, LETTERS = (
 )
 GRAPH = {"nodes": [{"node_id": "a", "type": "work", "io": {"input_inline": 1}}]}
 TOUCH = Message(EVENTS, encode(TaskTouched(task_id="t")), "t", headers_of(None))
-
-
-async def work(item: Any) -> Any:
-    return item
 
 
 def signing(*keys: str) -> tuple[CoordinatorConfig, WorkerConfig]:

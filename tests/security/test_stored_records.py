@@ -21,21 +21,11 @@ from flowkit_mongo._document_schemas import SHAPES
 from flowkit_mongo._documents import inline, task_document, task_record, unreadable_task
 from flowkit_testing import Cluster
 from flowkit_testing._cluster import DAY
-
-GRAPH = {
-    "nodes": [
-        {"node_id": "a", "type": "work"},
-        {"node_id": "b", "type": "work", "depends_on": ["a"]},
-    ]
-}
-
-
-async def work(item: Any) -> Any:
-    return item
+from tests.builders import TWO, work
 
 
 def stored() -> TaskRecord:
-    graph = Graph.parse(GRAPH)
+    graph = Graph.parse(TWO)
     spec = TaskSpec("t", graph.plan, 1.0, b"0123456789abcdef", params={"n": 1})
     return submission(spec, graph, certainly_new=True, settings=EngineSettings()).record
 
@@ -170,7 +160,7 @@ def test_the_error_shows_nothing_of_what_is_stored() -> None:
 )
 async def test_its_task_is_put_aside_once_and_the_others_go_on(name: str) -> None:
     async with Cluster(coordinators=0, handlers={"work": work}) as cluster:
-        broken, whole = [await cluster.client.create_task(graph=GRAPH) for _ in range(2)]
+        broken, whole = [await cluster.client.create_task(graph=TWO) for _ in range(2)]
         row = (await cluster.store.load([broken]))[broken]
         change = Commit(
             task_id=broken,

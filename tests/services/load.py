@@ -7,7 +7,8 @@ import anyio
 
 from flowkit import Client
 from flowkit.errors import StoreUnavailable
-from tests.services.support import chain, ends_of, events_of
+from tests.builders import chain
+from tests.services.support import ends_of, events_of
 
 FLOW = chain("work", "work", "work")
 ENDS = {name: ["finished"] for name in ("n0", "n1", "n2", "")}

@@ -10,6 +10,7 @@ from pymongo import AsyncMongoClient
 from flowkit import Client, Coordinator, CoordinatorConfig, TaskEvent, WorkerConfig
 from flowkit.config import CommonConfig
 from flowkit.worker import Worker
+from tests.builders import graph, node
 
 QUICK_KAFKA: dict[str, Any] = {
     "session_timeout_sec": 4.0,
@@ -60,24 +61,6 @@ class Installation:
         """Delete all data of this installation from servers that continue to run."""
         async with self.mongo() as client:
             await client.drop_database(self.namespace)
-
-
-def node(node_id: str, role: str = "work", *after: str, **fields: Any) -> dict[str, Any]:
-    return {"node_id": node_id, "type": role, "depends_on": list(after), **fields}
-
-
-def graph(*nodes: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    return {"nodes": list(nodes), **fields}
-
-
-def chain(*roles: str) -> dict[str, Any]:
-    """Return a graph of the nodes n0, n1, …, one after the other."""
-    return graph(
-        *(
-            node(f"n{number}", role, *([f"n{number - 1}"] if number else []))
-            for number, role in enumerate(roles)
-        )
-    )
 
 
 def fan(width: int, role: str = "work") -> dict[str, Any]:

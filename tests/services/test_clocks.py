@@ -8,9 +8,10 @@ import pytest
 
 from flowkit.errors import NodeFailure
 from flowkit.worker import RunContext, handler
+from tests.builders import graph, node
 from tests.services.clocks import DAY_SEC
 from tests.services.processes import Processes, until
-from tests.services.support import Installation, graph, node
+from tests.services.support import Installation
 from tests.services.test_liveness import QUICK_COORDINATOR, QUICK_WORKER, WITHIN_SEC
 
 pytestmark = pytest.mark.services

@@ -10,8 +10,9 @@ import pytest
 
 from flowkit import TaskView
 from flowkit.worker import Worker, handler
+from tests.builders import graph, node
 from tests.services.processes import Processes, until
-from tests.services.support import Installation, graph, node
+from tests.services.support import Installation
 
 pytestmark = pytest.mark.services
 

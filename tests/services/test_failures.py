@@ -14,11 +14,12 @@ from flowkit.config import CommonConfig
 from flowkit.messages import NodeStarted, NodeSucceeded, RunNode, StreamMoved, TaskTouched, encode
 from flowkit.worker import handler
 from flowkit_kafka import KafkaBus
+from tests.builders import chain, work
 from tests.servers.kafka import KafkaServer
 from tests.servers.mongod import MongoServers
 from tests.services.load import Disaster, Load
 from tests.services.processes import Processes, until
-from tests.services.support import QUICK_KAFKA, Installation, chain, ends_of, events_of
+from tests.services.support import QUICK_KAFKA, Installation, ends_of, events_of
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
 
@@ -30,11 +31,6 @@ QUICK_COORDINATOR = {
     "lease_ttl_sec": 3,
 }
 QUICK_WORKER = {"hb_interval_sec": 0.5}
-
-
-@handler("work")
-async def work(item: Any) -> None:
-    """Return at once."""
 
 
 @pytest.fixture

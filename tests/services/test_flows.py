@@ -11,25 +11,13 @@ import pytest
 
 from flowkit import CoordinatorConfig
 from flowkit.worker import Batch, BatchResult, Handler, RunContext, handler
-from tests.services.support import Installation, chain, ends_of, events_of, fan, graph, node
+from tests.builders import chain, graph, node, pull, work
+from tests.services.support import Installation, ends_of, events_of, fan
 
 pytestmark = pytest.mark.services
 
 WITHIN_SEC = 60
 MEGABYTE = 1_000_000
-
-
-@handler("work")
-async def work(item: Any) -> Any:
-    return item
-
-
-def pull(node_id: str, role: str, after: str) -> dict[str, Any]:
-    io = {
-        "start_when": "first_batch",
-        "input_inline": {"input_adapter": "pull.from_artifacts", "input_args": {}},
-    }
-    return node(node_id, role, after, io=io)
 
 
 async def test_a_chain_runs_to_its_end(installation: Installation) -> None:

@@ -7,7 +7,8 @@ import anyio
 import pytest
 
 from flowkit.worker import RunContext, handler
-from tests.services.support import Installation, ends_of, events_of, graph, node
+from tests.builders import graph, node
+from tests.services.support import Installation, ends_of, events_of
 
 pytestmark = pytest.mark.services
 

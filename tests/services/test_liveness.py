@@ -8,9 +8,10 @@ import anyio
 import pytest
 
 from flowkit.worker import RunContext, handler
+from tests.builders import chain, graph, node
 from tests.services.clocks import DAY_SEC
 from tests.services.processes import Processes, until
-from tests.services.support import Installation, chain, ends_of, events_of, graph, node
+from tests.services.support import Installation, ends_of, events_of
 
 pytestmark = pytest.mark.services
 

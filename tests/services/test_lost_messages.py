@@ -11,7 +11,8 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from flowkit.protocols import TopicSpec
 from flowkit.worker import RunContext, handler
-from tests.services.support import Installation, chain, fan, graph, node
+from tests.builders import chain, graph, node
+from tests.services.support import Installation, fan
 
 pytestmark = pytest.mark.services
 

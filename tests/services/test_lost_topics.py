@@ -9,7 +9,8 @@ from aiokafka.admin import NewTopic
 
 from flowkit import Client
 from flowkit.worker import RunContext, handler
-from tests.services.support import Installation, graph, node
+from tests.builders import graph, node
+from tests.services.support import Installation
 from tests.services.test_lost_messages import admin_of
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]

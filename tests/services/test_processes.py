@@ -12,8 +12,9 @@ import pytest
 
 from examples.stdlib_report.single_pass import single_pass
 from flowkit import Coordinator
+from tests.builders import chain
 from tests.services.processes import ROOT, Process, Processes, until
-from tests.services.support import Installation, chain, ends_of, events_of
+from tests.services.support import Installation, ends_of, events_of
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
 

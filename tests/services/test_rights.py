@@ -14,6 +14,7 @@ from flowkit.errors import TopicUnavailable
 from flowkit.protocols import Message, TopicSpec
 from flowkit.worker import Worker, handler
 from flowkit_kafka import KafkaBus
+from tests.builders import chain, graph, node, work
 from tests.servers.kafka_fixtures import start_kafka
 from tests.servers.kafka_security import (
     ALLOW,
@@ -30,7 +31,7 @@ from tests.servers.kafka_security import (
     secured,
 )
 from tests.services.processes import ROOT
-from tests.services.support import QUICK_KAFKA, Installation, chain, graph, node
+from tests.services.support import QUICK_KAFKA, Installation
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
 
@@ -56,10 +57,6 @@ def documented() -> Iterator[Right]:
             for name in names:
                 for operation in operations.split(", "):
                     yield Right(user, kind, name, operation, pattern, ALLOW)
-
-
-@handler("work")
-async def work(item: Any) -> None: ...
 
 
 @handler("denied")

@@ -11,19 +11,15 @@ from flowkit import Client, Coordinator, CoordinatorConfig, WorkerConfig
 from flowkit._codecs.bus_codec import SIGNATURE
 from flowkit.config import CommonConfig
 from flowkit.messages import TaskTouched, encode
-from flowkit.worker import Worker, handler
-from tests.services.support import Installation, chain
+from flowkit.worker import Worker
+from tests.builders import chain, work
+from tests.services.support import Installation
 
 pytestmark = pytest.mark.services
 
 WITHIN_SEC = 60
 SECRET = "tulip-bulb-prices"
 KEY = "a signing key for the tests"
-
-
-@handler("work")
-async def work(item: Any) -> Any:
-    return item
 
 
 async def carried(installation: Installation, topics: list[str], *, until: int) -> list[Any]:

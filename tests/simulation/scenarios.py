@@ -11,6 +11,7 @@ from flowkit.errors import TaskRefused
 from flowkit.task import TaskView
 from flowkit.worker import Batch, BatchResult, FinalizeResult, Handler, RunContext, handler
 from flowkit_testing.simulation import ProcessDied, Setup, SimCluster, setup_of
+from tests.builders import graph
 
 PATIENT = {"max": 60, "backoff_sec": 0.2, "max_backoff_sec": 5.0, "jitter": 0.5}
 """So many attempts that no series of lost workers uses them up."""
@@ -41,10 +42,6 @@ def call(
         "depends_on": after or [],
         "io": {"fn": function, "fn_args": args},
     }
-
-
-def graph(*nodes: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    return {"nodes": list(nodes), **fields}
 
 
 # ---------------------------------------------------------------- handlers

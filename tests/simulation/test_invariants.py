@@ -13,7 +13,8 @@ from flowkit_testing import InMemoryStore
 from flowkit_testing._artifacts import InMemoryArtifactStore
 from flowkit_testing.simulation import SimCluster, SimulationFailed, run_seed, simulate
 from flowkit_testing.simulation._fan_in import broken_fan_in
-from tests.simulation.scenarios import HANDLERS, STANDARD, call, chain, graph, node, streaming
+from tests.builders import graph
+from tests.simulation.scenarios import HANDLERS, STANDARD, call, chain, node, streaming
 
 Change = Callable[[TaskRecord, Commit], Commit | None]
 

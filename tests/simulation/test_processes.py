@@ -29,7 +29,8 @@ from flowkit_testing.simulation import (
     setup_of,
     simulate,
 )
-from tests.simulation.scenarios import HANDLERS, STANDARD, graph, node
+from tests.builders import graph
+from tests.simulation.scenarios import HANDLERS, STANDARD, node
 
 
 def run_here(

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any
@@ -22,6 +22,7 @@ from flowkit.messages import Source
 from flowkit.protocols import DeadLetter, Message
 from flowkit.worker import Batch, BatchResult, Handler, RunContext
 from flowkit_testing import InMemoryBus, InMemoryStore, ManualClock
+from tests.builders import until
 from tests.worker.bench import Bench, open_bench
 
 
@@ -506,13 +507,6 @@ def is_alive(pid: int) -> bool:
     except OSError:
         return False
     return state != "Z"
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """For what other processes do, and nobody tells."""
-    with anyio.fail_after(20):
-        while not condition():
-            await anyio.sleep(0.005)
 
 
 async def until_it_is_written(path: Path) -> int:

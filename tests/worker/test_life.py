@@ -16,13 +16,9 @@ from flowkit.errors import BusError, BusUnavailable, ConfigError, StoreUnavailab
 from flowkit.protocols import ArtifactRecord, TopicSpec, WorkerSession
 from flowkit.worker import Handler, RunContext, Worker
 from flowkit_testing import InMemoryArtifactStore, InMemoryBus, InMemoryStore, ManualClock
+from tests.builders import echo, until
 from tests.worker.bench import Bench
-from tests.worker.test_cancel import until
 from tests.worker.test_commands import Gate
-
-
-async def echo(item: Any) -> Any:
-    return item
 
 
 async def test_entered_means_ready(bench: Bench) -> None:

@@ -10,14 +10,11 @@ from flowkit import WorkerConfig
 from flowkit.errors import WorkerIdTaken
 from flowkit.protocols import WorkerSession
 from flowkit.worker import Worker
+from tests.builders import echo
 from tests.worker.bench import Bench
 from tests.worker.test_commands import Gate
 
 HEARTBEAT_SEC = 3.0
-
-
-async def echo(item: object) -> object:
-    return item
 
 
 async def killed(worker: Worker) -> None:
