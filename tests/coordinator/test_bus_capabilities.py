@@ -6,16 +6,15 @@ from typing import Any
 
 import pytest
 
-from flowkit import CoordinatorConfig, WorkerConfig
 from flowkit.coordinator._command_watch import LONGEST_PAUSE_WITHOUT_REPLAY_SEC, UNKNOWN_SEC
 from flowkit.coordinator._stalled_partitions import SILENT_STANDSTILL_SEC, STANDSTILL_SEC
 from flowkit.messages import NodeStarted, NodeSucceeded, RunNode, decode
 from flowkit.protocols import Message, Place
-from flowkit_testing import Cluster, InMemoryBus
+from flowkit_testing import InMemoryBus
 from flowkit_testing._broker import Broker
 from flowkit_testing.simulation import SimCluster, simulate
 from tests.builders import chain
-from tests.coordinator.test_lost_messages import Work, first, wide
+from tests.coordinator.lost_messages import Work, cluster_of, first, wide
 
 NOTHING: Mapping[str, bool] = {
     "places": False,
@@ -43,19 +42,6 @@ class Losing(InMemoryBus):
 
     def count(self, kind: type) -> int:
         return sum(isinstance(message, kind) for message in self.published)
-
-
-def cluster_of(bus: InMemoryBus, work: Work, **fields: Any) -> Cluster:
-    work.cluster = Cluster(
-        **{
-            "bus": bus,
-            "handlers": work.handlers,
-            "coordinator_config": CoordinatorConfig(),
-            "worker_config": WorkerConfig(),
-            **fields,
-        }
-    )
-    return work.cluster
 
 
 async def test_a_lost_command_is_sent_again_where_the_bus_does_not_know_where_it_is() -> None:

@@ -3,14 +3,13 @@ seconds.
 """
 
 import random
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import anyio
 import pytest
 
-from flowkit import CoordinatorConfig, WorkerConfig
+from flowkit import WorkerConfig
 from flowkit.errors import BusUnavailable
 from flowkit.messages import (
     AskRun,
@@ -19,92 +18,20 @@ from flowkit.messages import (
     NodeStarted,
     NodeSucceeded,
     RunNode,
-    decode,
 )
-from flowkit.protocols import Message, Place
-from flowkit.worker import handler
 from flowkit_testing import Cluster, InMemoryBus
 from tests.builders import chain
-
-COORDINATOR = CoordinatorConfig()
-WORKER = WorkerConfig()
-COMMANDS, EVENTS, CONTROL = "flowkit.cmd.work", "flowkit.events", "flowkit.control"
-PARTITIONS = range(8)
-
-
-class Recording(InMemoryBus):
-    """Keeps what was published, and loses what ``loses`` says right after it was confirmed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.published: list[Any] = []
-        self.loses = lambda message: False
-
-    async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
-        places = []
-        for message in messages:
-            (place,) = await super().publish([message])
-            decoded = decode(message.value)
-            self.published.append(decoded)
-            if place is not None and self.loses(decoded):
-                self.broker.lose_tail(message.topic, place[0], 1)
-            places.append(place)
-        return places
-
-    def count(self, kind: type, **fields: Any) -> int:
-        return sum(
-            isinstance(message, kind)
-            and all(getattr(message, name) == value for name, value in fields.items())
-            for message in self.published
-        )
-
-
-class Work:
-    """A handler that takes its time, and counts."""
-
-    def __init__(self, seconds: float = 0.0) -> None:
-        self.seconds = seconds
-        self.runs: Counter[str] = Counter()
-        self.cluster: Cluster
-
-    @property
-    def handlers(self) -> list[Any]:
-        @handler("work")
-        async def work(item: Any, ctx: Any) -> None:
-            self.runs[ctx.node_id] += 1
-            await self.cluster.clock.sleep(self.seconds)
-
-        return [work]
-
-
-def first(kind: Any, *, times: int = 1) -> Any:
-    """Loses the first messages of a kind."""
-    left = [times]
-
-    def loses(message: Any) -> bool:
-        if isinstance(message, kind) and left[0]:
-            left[0] -= 1
-            return True
-        return False
-
-    return loses
-
-
-def cluster_of(bus: Recording, work: Work, **fields: Any) -> Cluster:
-    work.cluster = Cluster(
-        **{
-            "bus": bus,
-            "handlers": work.handlers,
-            "coordinator_config": COORDINATOR,
-            "worker_config": WORKER,
-            **fields,
-        }
-    )
-    return work.cluster
-
-
-def wide(width: int) -> dict[str, Any]:
-    return {"nodes": [{"node_id": f"n{i}", "type": "work"} for i in range(width)]}
+from tests.coordinator.lost_messages import (
+    COMMANDS,
+    COORDINATOR,
+    EVENTS,
+    PARTITIONS,
+    Recording,
+    Work,
+    cluster_of,
+    first,
+    wide,
+)
 
 
 @pytest.mark.parametrize("times", [1, 3])

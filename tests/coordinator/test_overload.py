@@ -9,7 +9,7 @@ from flowkit import CoordinatorConfig, WorkerConfig
 from flowkit.messages import RunNode
 from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster
-from tests.coordinator.test_lost_messages import Recording
+from tests.coordinator.lost_messages import Recording
 
 pytestmark = pytest.mark.no_cover
 

@@ -8,7 +8,7 @@ from flowkit import CoordinatorConfig
 from flowkit.messages import RunNode
 from flowkit_testing import Cluster, InMemoryBus
 from tests.builders import chain
-from tests.coordinator.test_lost_messages import (
+from tests.coordinator.lost_messages import (
     COMMANDS,
     PARTITIONS,
     Recording,

@@ -1,6 +1,6 @@
 """A worker's surroundings without a coordinator: commands go in as messages, reports come out."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 
 from flowkit.config import WorkerConfig
+from flowkit.errors import BusUnavailable
 from flowkit.messages import (
     CancelRun,
     NodeFailed,
@@ -19,7 +20,7 @@ from flowkit.messages import (
     encode,
 )
 from flowkit.messages import decode as decoded
-from flowkit.protocols import ArtifactRecord, Message, Stream
+from flowkit.protocols import ArtifactRecord, Message, Place, Stream
 from flowkit.worker import Worker
 from flowkit_testing import InMemoryBus, InMemoryStore, ManualClock
 
@@ -156,3 +157,38 @@ async def open_bench(
         )
         yield bench
         group.cancel_scope.cancel()
+
+
+class Gate:
+    """A function handler that waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.running: list[Any] = []
+        self.most = 0
+        self.order: list[Any] = []
+        self.open = anyio.Event()
+
+    async def __call__(self, item: Any) -> None:
+        self.order.append(item)
+        self.running.append(item)
+        self.most = max(self.most, len(self.running))
+        try:
+            await self.open.wait()
+        finally:
+            self.running.remove(item)
+
+
+class FailingBus(InMemoryBus):
+    """A bus that refuses to publish to the topics in ``refused``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused: Collection[str] = ()
+        self.published: list[Message] = []
+        self.error: Exception = BusUnavailable("no broker")
+
+    async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
+        if any(message.topic in self.refused for message in messages):
+            raise self.error
+        self.published += messages
+        return await super().publish(messages)

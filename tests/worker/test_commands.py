@@ -8,31 +8,11 @@ from typing import Any
 import anyio
 import pytest
 
-from flowkit.errors import BusUnavailable
 from flowkit.messages import NodeStarted, encode
-from flowkit.protocols import Delivery, Message, Place
+from flowkit.protocols import Delivery, Message
 from flowkit.worker import RunContext
 from flowkit_testing import InMemoryBus, InMemoryStore, ManualClock
-from tests.worker.bench import Bench, open_bench
-
-
-class Gate:
-    """A function handler that waits until it is let go."""
-
-    def __init__(self) -> None:
-        self.running: list[Any] = []
-        self.most = 0
-        self.order: list[Any] = []
-        self.open = anyio.Event()
-
-    async def __call__(self, item: Any) -> None:
-        self.order.append(item)
-        self.running.append(item)
-        self.most = max(self.most, len(self.running))
-        try:
-            await self.open.wait()
-        finally:
-            self.running.remove(item)
+from tests.worker.bench import Bench, FailingBus, Gate, open_bench
 
 
 async def test_never_more_than_max_concurrency_run_at_a_time(bench: Bench) -> None:
@@ -243,22 +223,6 @@ async def test_what_is_no_control_message_becomes_one_dead_letter_in_the_store(
     assert sorted(letter.data for letter in letters) == sorted([b"garbage", foreign])
     assert {letter.topic for letter in letters} == {"flowkit.control"}
     assert not bench.parked
-
-
-class FailingBus(InMemoryBus):
-    """Refuses to publish some topics as long as it is told to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.refused: Collection[str] = ()
-        self.published: list[Message] = []
-        self.error: Exception = BusUnavailable("no broker")
-
-    async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
-        if any(message.topic in self.refused for message in messages):
-            raise self.error
-        self.published += messages
-        return await super().publish(messages)
 
 
 async def test_a_command_is_acknowledged_only_after_its_start_was_confirmed(

@@ -25,8 +25,7 @@ from flowkit._user_code.child_processes import child_processes
 from flowkit.coordinator._coordinator import STOP_SEC
 from flowkit.worker import RunContext
 from flowkit_testing import InMemoryStore, ManualClock
-from tests.worker.bench import Bench, open_bench
-from tests.worker.test_commands import FailingBus
+from tests.worker.bench import Bench, FailingBus, open_bench
 
 PATIENCE_SEC = 60.0
 LONG = "stop_grace_sec=3600, cancel_grace_sec=3600"

@@ -17,8 +17,7 @@ from flowkit.protocols import ArtifactRecord, TopicSpec, WorkerSession
 from flowkit.worker import Handler, RunContext, Worker
 from flowkit_testing import InMemoryArtifactStore, InMemoryBus, InMemoryStore, ManualClock
 from tests.builders import echo, until
-from tests.worker.bench import Bench
-from tests.worker.test_commands import Gate
+from tests.worker.bench import Bench, Gate
 
 
 async def test_entered_means_ready(bench: Bench) -> None:
@@ -315,8 +314,7 @@ async def test_a_run_that_was_being_cancelled_is_reported_as_stopped(bench: Benc
 async def test_a_worker_that_cannot_tell_its_end_leaves_all_the_same(
     flowkit_store: InMemoryStore, flowkit_clock: ManualClock
 ) -> None:
-    from tests.worker.bench import open_bench
-    from tests.worker.test_commands import FailingBus
+    from tests.worker.bench import FailingBus, open_bench
 
     gate = Gate()
     async with FailingBus() as bus, open_bench(bus, flowkit_store, flowkit_clock) as bench:

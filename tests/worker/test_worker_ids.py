@@ -11,8 +11,7 @@ from flowkit.errors import WorkerIdTaken
 from flowkit.protocols import WorkerSession
 from flowkit.worker import Worker
 from tests.builders import echo
-from tests.worker.bench import Bench
-from tests.worker.test_commands import Gate
+from tests.worker.bench import Bench, Gate
 
 HEARTBEAT_SEC = 3.0
 
