@@ -1,4 +1,4 @@
-"""A client reads all artifacts of a task, or learns which one is missing."""
+"""A client reads all artifacts of a task, or an error that names the missing one."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,8 +17,9 @@ Choose = Callable[[ArtifactRecord], bool]
 
 
 class Lossy(InMemoryArtifactStore):
-    """Holds back some records from readers, and others from scans alone, as a server does that lags
-    behind.
+    """A store that hides some records from readers, and others from scans alone.
+
+    This is how a server with replication lag behaves.
     """
 
     def __init__(

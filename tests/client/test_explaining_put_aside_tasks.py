@@ -1,4 +1,4 @@
-"""What ``explain`` says of a task that was put aside."""
+"""The answer of ``explain`` for a quarantined task."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from tests.builders import TWO, work
 
 
 class RefusingStore(InMemoryStore):
-    """Refuses every commit while it is told to."""
+    """A store that refuses every commit while ``refuses`` is True."""
 
     refuses = True
 
@@ -68,7 +68,7 @@ async def test_explain_says_that_a_task_is_put_aside_and_what_to_do() -> None:
             check_sentence(
                 sentence, letter, "flowkit.errors.RecordRefused: the store does not take this one"
             )
-        # What it says to do helps.
+        # The advice in the answer helps.
         store.refuses = False
         (outcome,) = await cluster.client.retry_dead_letters([letter.letter_id])
         assert outcome.done

@@ -1,4 +1,4 @@
-"""Calls that are made at the same time go as one."""
+"""Calls made at the same time are sent as one."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from flowkit.errors import StoreUnavailable
 
 
 class Doubling:
-    """Counts the calls; the first one waits to be let on."""
+    """A function that counts its calls; the first call waits for a gate."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error or ValueError("unlucky")

@@ -1,4 +1,4 @@
-"""Dead letters that are tried again by a client."""
+"""Dead letters that a client retries."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ from flowkit_testing import InMemoryBus, InMemoryStore
 
 
 class Recording(InMemoryBus):
-    """Remembers what was sent, unless it is away."""
+    """A bus that records published messages, unless it is away."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ async def test_batches_of_a_task_that_cannot_be_read_keep_no_other_from_it() -> 
 
     store, bus = Damaged(), Recording()
     async with bus, Client(store=store, bus=bus) as client:
-        task_id = await client.create_task(graph={"nodes": [{"node_id": "a", "type": "nobody"}]})
+        task_id = await client.create_task(graph={"nodes": [{"node_id": "a", "type": "missing"}]})
         await store.park(
             [
                 message(),

@@ -1,4 +1,4 @@
-"""Verbs work between start and stop alone, and those that read need the store alone."""
+"""Verbs work only between start and stop, and verbs that read need only the store."""
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
@@ -79,7 +79,7 @@ async def test_a_verb_that_waits_is_refused_once_its_client_is_stopped() -> None
 
 async def test_a_verb_is_refused_while_its_coordinator_still_starts() -> None:
     class Late(InMemoryBus):
-        """Tries a verb when the coordinator makes its topics."""
+        """A bus that tries a verb when the coordinator creates its topics."""
 
         async def ensure_topics(self, topics: Sequence[TopicSpec]) -> None:
             try:
@@ -112,7 +112,7 @@ async def test_a_coordinator_that_is_started_again_works() -> None:
 
 
 class Away(InMemoryBus):
-    """Cannot be entered while it is away."""
+    """A bus that cannot be opened while it is away."""
 
     def __init__(self) -> None:
         super().__init__()

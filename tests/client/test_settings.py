@@ -1,4 +1,4 @@
-"""A client that is given the coordinators' configuration keeps to it."""
+"""A client with the coordinators' configuration applies it."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The clock of a store's server, and what a process makes of it."""
+"""The clock of the store's server, and the corrections that a process derives from it."""
 
 import logging
 import time

@@ -1,5 +1,6 @@
-"""What is said of a task beside its graph is refused where it is said, or kept as it was: never
-stored and found unreadable later.
+"""The arguments of a submission beside its graph are refused at once, or stored unchanged.
+
+None of them is stored and found unreadable later.
 """
 
 from typing import Any

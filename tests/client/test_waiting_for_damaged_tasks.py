@@ -1,4 +1,4 @@
-"""A task with a damaged record never ends: waiting for it ends with an error."""
+"""A task with a damaged record never ends, so waiting for it ends with an error."""
 
 import json
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -34,7 +34,10 @@ async def work(item: Any, ctx: RunContext) -> str:
 
 
 class DamagedStore(InMemoryStore):
-    """Reads its tasks damaged, as if another program had changed them without a new version."""
+    """A store that reads tasks as damaged.
+
+    It is as if another program had changed them without a new version.
+    """
 
     damage: Damage | None = None
 
@@ -99,7 +102,7 @@ WAITS: dict[str, Callable[[Client], Awaitable[Any]]] = {
 
 
 async def check_end(cluster: Cluster, wait: Callable[[Client], Awaitable[Any]]) -> None:
-    """Each client ends with the error soon."""
+    """Assert that each client gets the error soon."""
     for client in (cluster.client, *cluster.coordinators):
         began = cluster.clock.monotonic()
         with pytest.raises(CorruptRecord, match="cannot be read"):

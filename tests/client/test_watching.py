@@ -1,4 +1,4 @@
-"""Whoever watches a task sees each of its changes, in order, however slow they are."""
+"""A client that watches a task sees each of its changes in order, even if it reads slowly."""
 
 from typing import Any
 

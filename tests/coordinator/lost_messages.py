@@ -24,8 +24,9 @@ PARTITIONS = range(8)
 
 
 class Recording(InMemoryBus):
-    """A bus that records what is published. It confirms and then loses the messages that ``loses``
-    selects.
+    """A bus that records published messages.
+
+    It confirms and then loses the messages that ``loses`` selects.
     """
 
     def __init__(self) -> None:

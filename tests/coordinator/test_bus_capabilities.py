@@ -1,4 +1,4 @@
-"""Buses that know less: lost commands are sent again after a time, and copies change nothing."""
+"""Buses with fewer capabilities: lost commands are resent later, and copies change nothing."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ NOTHING: Mapping[str, bool] = {
 
 
 class Losing(InMemoryBus):
-    """Confirms the messages that ``loses`` names and never delivers them."""
+    """A bus that confirms the messages that ``loses`` selects and never delivers them."""
 
     def __init__(self, **capabilities: Any) -> None:
         super().__init__(**capabilities)
@@ -146,12 +146,13 @@ def test_the_simulation_finds_nothing_on_a_bus_that_knows_less(
     )
 
 
-# ---------------------------------------------------------------- behind a message that is not acknowledged
+# ------------------------------------------------ behind an unacknowledged message
 
 
 class Blocked(InMemoryBus):
-    """One partition, in which a message of another sender is never acknowledged. ``hide`` loses a
-    message behind it.
+    """A partition blocked by an unacknowledged message of another sender.
+
+    ``hide`` loses a message behind it.
     """
 
     def __init__(self) -> None:
@@ -170,7 +171,7 @@ class Blocked(InMemoryBus):
         return places
 
     def lose(self, topic: str, position: int) -> None:
-        """Count a message as delivered and acknowledged, which no worker has seen."""
+        """Count a message as delivered and acknowledged that no worker has received."""
         (cursor,) = self.broker.groups["flowkit.workers"].cursors[topic]
         assert cursor.next == position
         cursor.next += 1

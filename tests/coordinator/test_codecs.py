@@ -1,4 +1,4 @@
-"""What a codec does not take is one task's affair."""
+"""A codec that refuses a payload affects only the task of that payload."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -14,8 +14,9 @@ from tests.builders import work
 
 
 class Fussy:
-    """A codec that does not take every result, nor every command, with a function whose result is
-    such.
+    """A codec that refuses some results and commands.
+
+    It also registers a function that returns such a result.
     """
 
     @hookimpl
@@ -79,7 +80,7 @@ async def test_a_result_that_cannot_be_encoded_fails_its_function(cluster: Clust
     assert await others_go_on(cluster)
 
 
-async def test_a_command_that_cannot_be_encoded_puts_its_task_aside_and_the_others_of_its_time_begin(
+async def test_a_command_that_cannot_be_encoded_quarantines_its_task_and_the_others_begin(
     cluster: Cluster,
 ) -> None:
     wide = {
@@ -100,7 +101,7 @@ async def test_a_command_that_cannot_be_encoded_puts_its_task_aside_and_the_othe
 
 @pytest.mark.parametrize("made", [b"x" * 2_000_000, b""], ids=["too large", "empty"])
 @pytest.mark.parametrize("coordinators", [0, 1], ids=["restored", "submitted"])
-async def test_a_command_that_a_codec_makes_unsendable_puts_its_task_aside_and_the_others_of_its_time_begin(
+async def test_a_command_that_a_codec_makes_unsendable_quarantines_its_task_and_the_others_begin(
     made: bytes, coordinators: int
 ) -> None:
     codec = Swelling(b'"run_node"', made)
@@ -122,7 +123,7 @@ async def test_a_command_that_a_codec_makes_unsendable_puts_its_task_aside_and_t
 
 
 @pytest.mark.parametrize("made", [b"x" * 2_000_000, b""], ids=["too large", "empty"])
-async def test_a_cancellation_that_a_codec_makes_unsendable_puts_its_task_aside_and_the_others_are_cancelled(
+async def test_a_cancellation_that_a_codec_makes_unsendable_quarantines_its_task_alone(
     made: bytes,
 ) -> None:
     codec = Swelling(b'"cancel_run"', made)

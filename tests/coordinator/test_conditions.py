@@ -1,4 +1,4 @@
-"""Conditions that take long: they are evaluated beside other work, and end at their bounds."""
+"""Slow conditions are evaluated beside other work, and end at their limits."""
 
 import asyncio
 import sys
@@ -37,7 +37,7 @@ from tests.engine.drive import new_task
 
 ROWS = {"rows": list(range(200))}
 LONG = "params.rows.all(a, params.rows.all(b, a + b >= 0))"
-"""Some 300,000 steps."""
+"""A condition of about 300,000 steps."""
 BOMB = "params.rows.all(a, params.rows.all(b, params.rows.all(c, a + b + c >= 0))) || true"
 
 
@@ -115,7 +115,7 @@ async def test_a_commit_waits_for_no_condition_that_takes_long() -> None:
     }
     stored = await load_task(store, "slow")
     assert (stored.marks[0], stored.wake_at is not None) == (Mark.CHECKING, True)
-    # What is delayed is not tried again before the next commit, and stays to be done.
+    # A delayed condition is not tried again before the next commit, and stays pending.
     woke = await processor.apply({"slow": [Woke()]})
     assert [effects for _, effects in woke.effects] == [[EvaluateCondition(0)]]
 
@@ -235,15 +235,15 @@ async def test_a_condition_reads_results_of_all_nodes_above_and_the_errors_of_fa
     }, {name: one.error for name, one in view.nodes.items() if one.error}
 
 
-async def test_an_expression_that_an_earlier_version_took_fails_the_node_where_it_is_wrong_now() -> (
-    None
-):
+async def test_an_expression_that_is_wrong_since_an_update_fails_its_node() -> None:
     document = restore_document(
-        b'{"nodes": [{"node_id": "a", "type": "work", "when": "nobody(1)"}]}'
+        b'{"nodes": [{"node_id": "a", "type": "work", "when": "missing(1)"}]}'
     )
     spec = TaskSpec("t", make_plan(document), created_at=1.0, secret=b"key")
     task = Task(spec, marks=bytearray(b"?"))
-    error = "when: 'nobody(1)' cannot be evaluated: there is no function nobody() (at character 1)"
+    error = (
+        "when: 'missing(1)' cannot be evaluated: there is no function missing() (at character 1)"
+    )
     assert await evaluate_at_once(InMemoryStore(), task, 0, Allowance()) == ConditionEvaluated(
         0, error=error
     )

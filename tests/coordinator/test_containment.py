@@ -1,5 +1,6 @@
-"""What functions, plugins and conditions raise that is no ordinary exception: the coordinator
-lives.
+"""Functions, plugins and conditions that raise other errors than ``Exception``.
+
+The coordinator survives them all.
 """
 
 import asyncio
@@ -42,7 +43,7 @@ def function_in_a_thread(ctx: Any, /, kind: str | None) -> str:
 
 
 class Lazy(dict[str, Any]):
-    """Runs its author's code when it is converted."""
+    """A value that runs its author's code when it is converted."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(a=1)
@@ -112,7 +113,7 @@ async def test_whatever_observers_raise_tasks_go_on(kind: str) -> None:
 
 
 class Canceller:
-    """Cancels the task that calls it, in one of its hooks."""
+    """A plugin that cancels the task that calls it, in one of its hooks."""
 
     def __init__(self, hook: str) -> None:
         self.calls = 0
@@ -161,7 +162,7 @@ async def test_whatever_a_plugin_raises_before_a_submission_refuses_it(kind: str
 
 
 class Codec:
-    """Misbehaves while it is told to."""
+    """A codec that misbehaves while ``kind`` is set."""
 
     encodes: str | None = None
     decodes: str | None = None
@@ -192,7 +193,7 @@ async def test_whatever_a_codec_raises_one_payload_is_refused_and_others_go_on(k
 
 
 class CancellingCodec:
-    """Cancels the task that calls it, in the hooks that ``cancels`` names."""
+    """A codec that cancels the task that calls it, in the hooks that ``cancels`` names."""
 
     def __init__(self, *, cancels: str) -> None:
         self.cancels = cancels
@@ -355,9 +356,7 @@ def test_a_program_that_calls_the_command_line_goes_on_after_it() -> None:
     assert "flowkit end" not in [thread.name for thread in threading.enumerate()]
 
 
-def test_the_process_of_a_service_that_broke_ends_with_a_status_that_is_not_0_whatever_still_runs() -> (
-    None
-):
+def test_the_process_of_a_broken_service_ends_with_an_error_status_while_threads_run() -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False
     )
@@ -461,7 +460,8 @@ async def main():
     while True:
         await asyncio.sleep(0.01)
         try:
-            await coordinator.create_task(graph={{"nodes": [{{"node_id": "a", "type": "coordinator_fn", "io": {{"fn": "noop"}}}}]}})
+            node = {{"node_id": "a", "type": "coordinator_fn", "io": {{"fn": "noop"}}}}
+            await coordinator.create_task(graph={{"nodes": [node]}})
             break
         except Exception as error:
             assert "start" in str(error), error

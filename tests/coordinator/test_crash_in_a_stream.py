@@ -1,4 +1,4 @@
-"""A reader that dies in the middle of a stream."""
+"""A reader that crashes in the middle of a stream."""
 
 import asyncio
 from collections import Counter
@@ -33,7 +33,7 @@ class Write(Handler):
 
 
 class Read(Handler):
-    """Notes what it read; ``half`` is set when it has read half of it."""
+    """A handler that records its input; it sets ``half`` after half of the stream."""
 
     def __init__(self, batches: int) -> None:
         self.batches = batches
@@ -55,7 +55,7 @@ async def crash(worker: Worker) -> None:
 
 @pytest.mark.parametrize("batches", [250, 100_000])
 async def test_a_stream_is_read_to_its_end_after_a_crash_in_the_middle(batches: int) -> None:
-    """The large one is slow: it takes some ten seconds."""
+    """The large stream is slow: it takes some ten seconds."""
     write, read = Write(batches), Read(batches)
     async with Cluster(
         coordinator_config=CoordinatorConfig(), worker_config=WorkerConfig()
@@ -78,5 +78,5 @@ async def test_a_stream_is_read_to_its_end_after_a_crash_in_the_middle(batches: 
             view = await cluster.run({"nodes": nodes}, timeout=3600)
     assert (view.status, view.nodes["r"].attempt, view.nodes["w"].attempt) == ("finished", 2, 1)
     assert len(read.read) == batches
-    # Only what was at hand when it died is read again.
+    # Only the batches in progress at the crash are read again.
     assert read.read.total() - batches < 1000

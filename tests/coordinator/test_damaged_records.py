@@ -1,4 +1,4 @@
-"""A store that cannot decode or change one record: the others go on."""
+"""A record that the store cannot decode or change does not stop other tasks."""
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -54,8 +54,9 @@ class DamagedArtifacts(InMemoryArtifactStore):
 
 
 class DamagedStore(InMemoryStore):
-    """Refuses commits of some tasks, cannot decode others, and cannot read the artifacts of
-    others.
+    """A store that fails for some tasks.
+
+    It refuses commits of some, cannot decode others, and cannot read the artifacts of others.
     """
 
     def __init__(self) -> None:
@@ -111,7 +112,7 @@ async def test_a_task_whose_commits_are_refused_is_put_aside_and_those_beside_it
             ("task", "quarantined")
         ]
         assert "does not take this one" in letters[0].error
-    # It is met again by every sweep, and by nothing else.
+    # Every sweep finds it again, and nothing else does.
     assert store.commits_refused < 30
 
 

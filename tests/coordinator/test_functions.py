@@ -1,4 +1,4 @@
-"""Coordinator functions: the built-in ones, and how functions are called."""
+"""Coordinator functions: the built-in ones, and the calls of functions."""
 
 import threading
 from collections.abc import Sequence

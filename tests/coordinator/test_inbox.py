@@ -1,4 +1,4 @@
-"""What a coordinator does with what it is told."""
+"""Handling of the messages that a coordinator receives."""
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -53,7 +53,7 @@ async def test_reports_that_could_not_be_stored_come_again(error: Exception) -> 
 
 
 class RefusesReleases:
-    """A subscription whose ``release`` fails a few times, as while the bus is away."""
+    """A subscription whose ``release`` fails a few times, as during an outage of the bus."""
 
     def __init__(self, inner: Subscription, times: int) -> None:
         self._inner = inner

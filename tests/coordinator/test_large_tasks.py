@@ -1,5 +1,6 @@
-"""Of a task that grows large little stays in its record; what the store does not take fails its
-node, and hinders no other task.
+"""Large tasks keep small records.
+
+A record that the store refuses fails its node and delays no other task.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -22,7 +23,7 @@ LIMIT = 2 * KEEP_BYTES
 
 
 class Narrow(InMemoryStore):
-    """Takes no record above a limit in all, as a document of MongoDB has one."""
+    """A store with a limit for the whole record, like a MongoDB document."""
 
     def __init__(self) -> None:
         super().__init__()

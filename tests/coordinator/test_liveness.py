@@ -1,5 +1,6 @@
-"""Whatever falls silent is noticed in time, with the defaults or as configured, and nothing is
-noticed that is only slow.
+"""Silent workers and nodes are noticed in time, with the defaults or as configured.
+
+Slow ones are left alone.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ HOUR = 3600.0
 
 
 class Runs:
-    """When which attempt began and where; each but the last never ends."""
+    """The start time and worker of each attempt; only the last one ends."""
 
     def __init__(self, cluster: Cluster, *, last: int = 2) -> None:
         self.began: list[tuple[int, str, float]] = []
@@ -64,7 +65,7 @@ async def until_begun(cluster: Cluster, runs: Runs, count: int) -> None:
 
 
 async def die(cluster: Cluster, runs: Runs) -> float:
-    """The worker that began last is gone, without a word. Returns when."""
+    """Kill the worker that began last, without a report. Return the time."""
     (worker,) = (worker for worker in cluster.workers if worker.worker_id == runs.began[-1][1])
     cluster.workers.remove(worker)
     assert worker._service is not None
@@ -125,7 +126,7 @@ async def test_a_node_runs_elsewhere_though_its_coordinator_died_with_its_worker
     async with mortals(DEFAULTS) as (cluster, runs):
         task_id = await cluster.client.create_task(graph=one())
         await until_begun(cluster, runs, 1)
-        # By now somebody looks every five minutes only.
+        # By now, coordinators check only every five minutes.
         await cluster.clock.sleep(HOUR)
         await die(cluster, runs)
         await cluster.coordinators.pop().stop()
@@ -210,7 +211,7 @@ async def test_reports_that_came_while_every_coordinator_was_away_are_all_applie
 
 
 class Stubborn:
-    """A node that neither ends nor tells anything."""
+    """A node that neither ends nor reports."""
 
     def __init__(self) -> None:
         self.attempts: list[int] = []
@@ -233,7 +234,7 @@ class Stubborn:
 async def ended(
     graph: dict[str, Any], *, attempts: list[int], **fields: Any
 ) -> tuple[TaskView, float]:
-    """How a task of stubborn nodes ended, and after how many seconds."""
+    """Return the final view of a task of stubborn nodes, and the seconds that it took."""
     stubborn = Stubborn()
     async with Cluster(
         handlers=stubborn.handlers,
@@ -252,7 +253,7 @@ RETRIES = {"retry_policy": {"max": 2, "backoff_sec": 10, "multiplier": 1, "jitte
 
 async def test_a_node_that_no_worker_begins_fails_in_time() -> None:
     view, took = await ended(
-        one(type="nobody", timeouts={"schedule_to_start_sec": 30}, **RETRIES), attempts=[]
+        one(type="missing", timeouts={"schedule_to_start_sec": 30}, **RETRIES), attempts=[]
     )
     assert (view.status, view.nodes["n"].reason_code, view.nodes["n"].attempt) == (
         "failed",

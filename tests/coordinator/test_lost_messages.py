@@ -1,5 +1,6 @@
-"""What the bus confirmed and lost all the same is found out by comparing, not by waiting, and costs
-seconds.
+"""Messages that the bus confirms and then loses.
+
+They are detected by comparing offsets within seconds, without waiting for time-outs.
 """
 
 import random
@@ -66,7 +67,7 @@ async def test_a_command_that_was_never_sent_is_sent() -> None:
     bus, work = Recording(), Work()
     async with cluster_of(bus, work, coordinators=0) as cluster:
         coordinator = await cluster.add_coordinator()
-        # It dies between the commit and the sending.
+        # It dies between the commit and the publish request.
         coordinator._scheduler.outbox.carry_out = lambda effects: anyio.sleep_forever()
         task_id = await cluster.client.create_task(graph=chain("work"))
         await cluster.clock.sleep(1)
@@ -93,7 +94,7 @@ async def test_all_reports_of_a_short_run_may_be_lost() -> None:
     async with cluster_of(bus, work) as cluster:
         view = await cluster.run(chain("work"), timeout=20)
     assert (view.status, view.nodes["n0"].attempt, work.runs) == ("finished", 1, {"n0": 1})
-    # The copy of the command reached the worker, who told the end once more.
+    # The copy of the command reached the worker, which reported the end again.
     assert (bus.count(RunNode), bus.count(NodeSucceeded), bus.count(AskRun)) == (2, 2, 0)
 
 
@@ -160,8 +161,9 @@ async def test_commands_that_wait_in_the_queue_are_not_sent_again() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_however_many_change_tasks_that_wait_each_command_is_sent_once(seed: int) -> None:
-    """Coordinators send what they decide, clients what they decide by a hint; whoever comes by
-    meanwhile leaves it to them.
+    """Coordinators send their own decisions, and clients send hints.
+
+    Other coordinators that read the task meanwhile send nothing.
     """
     chance = random.Random(seed)
     bus, work = Recording(), Work(seconds=3)
@@ -208,7 +210,7 @@ async def test_a_coordinator_that_is_behind_with_the_reports_sends_nothing_again
 
 
 class Secretive(InMemoryBus):
-    """Does not say what is outstanding, as a broker does whose rights were not granted."""
+    """A bus that does not report outstanding messages, like a broker without the needed rights."""
 
     silent = False
 
@@ -222,7 +224,7 @@ async def test_where_the_bus_does_not_say_what_waits_what_was_begun_does_not_gat
     bus, work = Secretive(), Work()
     async with Cluster(bus=bus, handlers=work.handlers, coordinator_config=COORDINATOR) as cluster:
         work.cluster = cluster
-        await cluster.client.create_task(graph={"nodes": [{"node_id": "a", "type": "nobody"}]})
+        await cluster.client.create_task(graph={"nodes": [{"node_id": "a", "type": "missing"}]})
         await cluster.clock.sleep(10)
         bus.silent = True
         for _ in range(50):

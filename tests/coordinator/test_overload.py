@@ -1,4 +1,4 @@
-"""More work than there are workers: it waits, and is not answered with more load."""
+"""Work beyond the capacity of the workers waits, and causes no additional load."""
 
 from collections import Counter
 from typing import Any
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.no_cover
 
 
 class Slow:
-    """A handler of so many seconds, and how many are done by which minute."""
+    """A handler that takes some seconds and counts the finished runs by minute."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -35,7 +35,7 @@ class Slow:
 
 
 def cluster_of(bus: Recording, slow: Slow, *, coordinators: int = 1, slots: int = 10) -> Cluster:
-    """Two workers with so many slots each."""
+    """Return a cluster of two workers with this number of slots each."""
     slow.cluster = Cluster(
         bus=bus,
         handlers=slow.handlers,
@@ -65,7 +65,7 @@ def commands_a_node(bus: Recording) -> set[int]:
 async def test_every_node_of_a_long_backlog_gets_one_command(
     tasks: int, width: int, coordinators: int
 ) -> None:
-    """An hour's work, of 5,000 nodes at most."""
+    """An hour of work, with 5,000 nodes at most."""
     bus, slow = Recording(), Slow(72_000 / (tasks * width))
     graph = {"nodes": [{"node_id": f"n{number}", "type": "work"} for number in range(width)]}
     async with cluster_of(bus, slow, coordinators=coordinators) as cluster:
@@ -85,8 +85,9 @@ async def test_every_node_of_a_long_backlog_gets_one_command(
 
 
 async def test_after_a_burst_work_is_done_at_the_rate_at_which_it_comes() -> None:
-    """A task every three seconds is half of what the workers can do; for two minutes it is ten
-    times as much.
+    """A task every three seconds is half of the workers' capacity.
+
+    For two minutes there are ten times as many tasks.
     """
     bus, slow = Recording(), Slow(6.0)
     graph = {"nodes": [{"node_id": "n", "type": "work"}]}
@@ -102,6 +103,6 @@ async def test_after_a_burst_work_is_done_at_the_rate_at_which_it_comes() -> Non
         await traffic(3, 30)
     done = [slow.minutes[minute] for minute in range(37)]
     assert all(abs(count - 20) <= 6 for count in [*done[1:5], *done[-10:]])
-    # It was more than they can do, and they did what they can.
+    # It was more than their capacity, and they worked at full capacity.
     assert all(abs(count - 40) <= 4 for count in done[6:20])
     assert commands_a_node(bus) == {1}

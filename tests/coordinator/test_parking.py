@@ -1,4 +1,4 @@
-"""Messages that are refused: kept in the store, beside the bus's own dead letters."""
+"""Refused messages are kept in the store, beside the bus's own dead letters."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from tests.builders import work
 
 
 class Away(InMemoryStore):
-    """Takes no letters while it is away."""
+    """A store that accepts no letters while it is away."""
 
     away = True
 
@@ -81,7 +81,7 @@ async def test_a_store_that_stays_away_holds_up_nothing_and_the_bus_has_the_lett
 
 
 class Refuses(InMemoryStore):
-    """Cannot take what the letter holds."""
+    """A store that refuses the content of the letter."""
 
     async def park(self, letters: Sequence[DeadLetter]) -> None:
         raise UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed")

@@ -41,7 +41,7 @@ async def test_tasks_are_kept_for_ever_by_default() -> None:
 
 
 class Unreliable(InMemoryStore):
-    """Fails some purges, and purges one task in a call."""
+    """A store that fails some purges, and purges one task in a call."""
 
     def __init__(self, *errors: Exception) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Coordinators that hold a task as it was."""
+"""Coordinators that hold an old version of a task."""
 
 import secrets
 

@@ -44,7 +44,7 @@ class Two(NamedTuple):
         await coordinator._scheduler.processor.apply({self.task_id: [event]})
 
     async def stored(self) -> list[str | None]:
-        """The nodes of the dead letters that the store holds."""
+        """Return the nodes of the dead letters in the store."""
         return [letter.node_id for letter in await self.one.store.dead_letters()]
 
     async def listed(self) -> list[str | None]:

@@ -1,4 +1,4 @@
-"""The sweep finds whatever nobody looked at when it was time to."""
+"""The sweep finds all tasks that no coordinator handled when they were due."""
 
 from collections.abc import Collection
 
@@ -14,8 +14,9 @@ TICK = 5.0
 
 @pytest.mark.parametrize("count", [1, MOST_AT_ONCE, 2 * MOST_AT_ONCE + 1])
 async def test_each_due_task_is_looked_at_once_a_tick_though_all_stay_due(count: int) -> None:
-    """As tasks do that are put aside: however many there are, those behind them have their turn,
-    and the loop its pause.
+    """Quarantined tasks stay due.
+
+    However many there are, the tasks behind them get their turn, and the loop keeps its pause.
     """
     async with ManualClock().auto() as clock, InMemoryStore() as store:
         names = [f"t{number:05d}" for number in range(count)]

@@ -1,4 +1,4 @@
-"""One topic in trouble holds back its own messages only."""
+"""A failing topic delays its own messages only."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ FAN = {
 
 
 class Troubled(InMemoryBus):
-    """Topics of it can be in trouble."""
+    """A bus whose topics can fail."""
 
     def __init__(self, error: BusError, topics: Collection[str]) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ async def test_poison_that_the_store_keeps_does_not_wait_for_the_topic_of_dead_l
             return _Refusing(super().subscribe(*args, **kwargs))
 
     class _Refusing:
-        """A subscription that cannot reject."""
+        """A subscription that cannot reject messages."""
 
         def __init__(self, opened: Any) -> None:
             self._opened = opened

@@ -1,6 +1,4 @@
-"""Commands that wait for long: how often coordinators check them, and what a check costs that is
-not answered.
-"""
+"""Checks of commands that wait for long: their frequency, and the cost of an unanswered one."""
 
 import pytest
 
@@ -24,8 +22,9 @@ async def version_of(cluster: Cluster, task_id: str) -> int:
 
 
 async def check_and_kill(cluster: Cluster, task_id: str) -> None:
-    """Let a new coordinator begin the next check of a task's command, and end it before the bus has
-    answered.
+    """Let a new coordinator begin the next check of a task's command.
+
+    End it before the bus has answered.
     """
     version = await version_of(cluster, task_id)
     await cluster.add_coordinator()
@@ -35,7 +34,7 @@ async def check_and_kill(cluster: Cluster, task_id: str) -> None:
 
 
 @pytest.mark.parametrize("killed", [1, 3])
-async def test_a_command_that_is_lost_after_a_long_wait_is_sent_again_soon_though_coordinators_that_check_it_are_killed(
+async def test_a_command_lost_after_a_long_wait_is_resent_soon_although_coordinators_are_killed(
     killed: int,
 ) -> None:
     bus, work = Recording(), Work()
@@ -61,11 +60,11 @@ async def test_a_command_that_is_lost_after_a_long_wait_is_sent_again_soon_thoug
 @pytest.mark.parametrize(
     ("capabilities", "coordinators", "most"),
     [
-        # Two commits for each check, and the checks are ten minutes apart in the end.
+        # Each check takes two commits, and in the end the checks are ten minutes apart.
         ({}, 1, 26),
         ({}, 3, 26),
         ({"places": False}, 1, 26),
-        # A copy is sent every minute until the first worker of the role has come, and each copy is
+        # A copy is sent every minute until the first worker of the role starts, and each copy is
         # checked.
         ({"replay_for_new_groups": False}, 1, 260),
     ],

@@ -1,4 +1,4 @@
-"""A store or a bus that does not answer costs time, never data, and nothing happens twice."""
+"""A store or bus without answers costs time, but no data, and no action happens twice."""
 
 import logging
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ DIAMOND = {
 
 
 class Executions:
-    """Handlers that count how often each node ran."""
+    """Handlers that count the runs of each node."""
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
@@ -47,7 +47,7 @@ class Executions:
 
 
 class UnsureStore(InMemoryStore):
-    """Every so often it applies a commit, or not, and then says that it is unavailable."""
+    """A store that now and then applies a commit or not, and raises StoreUnavailable either way."""
 
     def __init__(self, *, every: int, applied: bool) -> None:
         super().__init__()
@@ -76,8 +76,7 @@ async def test_commits_of_unknown_outcome_are_settled(every: int, applied: bool)
     assert store.failures > 3
     assert {str(view.status) for view in views} == {"finished"}
     assert [view.vars for view in views] == [{"n": 1}] * 20
-    # What was decided is known to have been stored, and is carried out at once rather than found by
-    # the sweep.
+    # The decision is known to be stored, so it is carried out at once and not found by the sweep.
     assert (
         max(
             (view.finished_at - view.created_at).total_seconds()
@@ -90,7 +89,7 @@ async def test_commits_of_unknown_outcome_are_settled(every: int, applied: bool)
 
 
 class ForgetfulCreate(InMemoryStore):
-    """Stores a task, and says the first time that it is unavailable."""
+    """A store that stores a task, and raises StoreUnavailable the first time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,7 +132,7 @@ async def test_a_client_gives_up_on_a_store_that_stays_away(flowkit_clock: Any) 
 
 
 class ShakyBus(InMemoryBus):
-    """Every third publication is sent, or not, and then said to have failed."""
+    """A bus that fails every third publish request, after it has sent the messages or not."""
 
     calls = 0
 
@@ -152,7 +151,7 @@ async def test_commands_that_were_not_confirmed_are_sent_again() -> None:
         ids = [await cluster.client.create_task(graph=DIAMOND) for _ in range(10)]
         views = [await cluster.client.wait(task_id, timeout=10 * DAY) for task_id in ids]
     assert {str(view.status) for view in views} == {"finished"}
-    # The same worker gets the copies, and knows them.
+    # The same worker gets the copies and recognizes them.
     assert set(executions.counts.values()) == {1}
 
 
@@ -167,7 +166,7 @@ async def test_what_cannot_be_read_is_parked_and_the_rest_goes_on(
     ]
     foreign = encode(
         NodeSucceeded(
-            task_id="nobody",
+            task_id="missing",
             index=0,
             attempt=1,
             token="0" * 24,
@@ -185,7 +184,7 @@ async def test_what_cannot_be_read_is_parked_and_the_rest_goes_on(
                 [Message("flowkit.events", value, key="k") for value in [*rubbish, foreign]]
             )
             await cluster.bus.publish(
-                [Message("flowkit.events", encode(TaskTouched(task_id="nobody")), key="k")]
+                [Message("flowkit.events", encode(TaskTouched(task_id="missing")), key="k")]
             )
             task_id = await cluster.client.create_task(graph=DIAMOND)
             assert (await cluster.client.wait(task_id, timeout=DAY)).status == "finished"

@@ -1,4 +1,4 @@
-"""Whose silence is measured: a store that cannot be asked says nothing of anybody."""
+"""Workers are not lost while the store is unavailable: its outage hides all heartbeats."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ LOOK_SEC = 10 / 3
 
 
 class StoreWithOutages(InMemoryStore):
-    """A store that can be away."""
+    """A store that can be unavailable."""
 
     away = False
 
@@ -45,7 +45,7 @@ async def renewed(store: StoreWithOutages, beat: int) -> None:
 
 
 async def looked_for(watch: WorkerWatch, clock: ManualClock, seconds: float) -> list[str]:
-    """Who was lost in the end of so many seconds of looking."""
+    """Watch for this number of seconds, and return the workers that were lost in the end."""
     lost: list[str] = []
     for _ in range(round(seconds / LOOK_SEC)):
         await clock.advance(LOOK_SEC)

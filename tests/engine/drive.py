@@ -1,4 +1,4 @@
-"""A task in the hand: the words in which tests of the engine speak."""
+"""A small language in which tests drive one task through the engine."""
 
 import re
 from collections.abc import Sequence
@@ -54,9 +54,9 @@ STEADY = {"backoff_sec": 10.0, "multiplier": 1.0, "jitter": 0.0}
 
 
 def graph(*lines: str, on_node_failure: str = "stop", **nodes: dict[str, Any]) -> Graph:
-    """A graph of lines such as ``"a -> b c"`` (b and c wait for a), with the fields of some nodes.
+    """Build a graph from lines such as ``"a -> b c"`` (b and c wait for a) and fields of nodes.
 
-    ``=>`` streams, ``+>`` is followed on success, ``!>`` on failure. A line may be the name of one
+    ``=>`` streams, ``+>`` is taken on success, ``!>`` on failure. A line may be the name of one
     node.
     """
     found: dict[str, dict[str, Any]] = {}
@@ -97,7 +97,7 @@ def new_task(flow: Graph, *, deadline_sec: float | None = None, **fields: Any) -
 
 
 def copy_of(task: Task) -> Task:
-    """Another task in the same state."""
+    """Return another task in the same state."""
     records = {index: record.copy() for index, record in task.records.items()}
     waiters = {key: list(entries) for key, entries in task.key_waiters.items()}
     return replace(
@@ -114,7 +114,7 @@ def copy_of(task: Task) -> Task:
 
 
 def kept_at_hand(task: Task) -> dict[str, Any]:
-    """What a task keeps beside what is stored, in a form that can be compared."""
+    """Return the derived state of a task, in a form that can be compared."""
     waiting = set(task.ready) | {
         entry for waiters in task.key_waiters.values() for entry in waiters
     }
@@ -130,16 +130,14 @@ def kept_at_hand(task: Task) -> dict[str, Any]:
 
 
 def assert_nothing_drifted(task: Task) -> None:
-    """What is kept up step by step is what can be worked out from what is stored."""
+    """Assert that the engine's step-by-step state equals the one derived from the record."""
     fresh = copy_of(task)
     derive(fresh)
     assert kept_at_hand(task) == kept_at_hand(fresh)
 
 
 class Play:
-    """A submitted task that things happen to. Every word applies one event and returns the
-    transition.
-    """
+    """A submitted task. Each verb applies one event and returns the transition."""
 
     def __init__(
         self, flow: Graph, *, deadline_sec: float | None = None, check: bool = True, **settings: Any
@@ -153,7 +151,7 @@ class Play:
     # ------------------------------------------------------------ asking
 
     def index(self, name: str) -> int:
-        """A node's place in the graph; of a name that is not in it, a place behind its end."""
+        """Return a node's place in the graph; for an unknown name, a place behind the end."""
         return self.task.spec.plan.index.get(name, len(self.task.marks))
 
     def record(self, name: str) -> NodeRecord:
@@ -164,7 +162,7 @@ class Play:
 
     @property
     def marks(self) -> str:
-        """One letter per node, in the order of the graph."""
+        """Return one letter per node, in the order of the graph."""
         return self.task.marks.decode()
 
     def token(self, name: str, attempt: int | None = None, handovers: int | None = None) -> str:
@@ -192,7 +190,7 @@ class Play:
         return step
 
     def later(self, seconds: float, *, silent: dict[str, float] | None = None) -> Transition:
-        """Time passes, and the task is looked at."""
+        """Let time pass, and wake the task."""
         self.now += seconds
         return self.do(Woke(silent or {}))
 
@@ -285,7 +283,7 @@ class Play:
         )
 
     def breaks(self, name: str) -> Transition:
-        """The node fails for good."""
+        """Fail the node permanently."""
         return self.fails(name, permanent=True)
 
     def stops(
@@ -356,11 +354,11 @@ class Play:
         return self.do(ConditionEvaluated(self.index(name), value, error, since))
 
     def delays(self, name: str) -> Transition:
-        """Evaluating the node's condition takes long."""
+        """Delay the evaluation of the node's condition."""
         return self.do(ConditionDelayed(self.index(name)))
 
     def sent(self, *commands: tuple[str, int], place: tuple[int, int] | None = None) -> None:
-        """The commands of these nodes' attempts are on the bus."""
+        """Record that the commands of these nodes' attempts are on the bus."""
         found = [(self.index(name), attempt) for name, attempt in commands]
         sent = [
             (index, attempt, self.task.records[index].handovers, place) for index, attempt in found
@@ -368,14 +366,16 @@ class Play:
         Ledger(self.task, {}).sent(self.task, sent)
 
     def loses(self, name: str, **other: Any) -> Transition:
-        """The bus will not deliver the node's command any more; or one of another attempt,
-        handovers or place.
+        """Report that the bus lost the node's command.
+
+        The arguments name another attempt, handovers or place.
         """
         return self.do(CommandsLost((self._command(name, other),)))
 
     def waits(self, name: str, **other: Any) -> None:
-        """The bus confirms that the node's command waits; or one of another attempt, handovers or
-        place.
+        """Confirm that the node's command waits on the bus.
+
+        The arguments name another attempt, handovers or place.
         """
         Ledger(self.task, {}).waits(self.task, self._command(name, other), self.now)
 
@@ -400,8 +400,10 @@ class Play:
 
 
 def told(task: Task, effects: Sequence[Any]) -> list[str]:
-    """Effects in words: ``run a``, ``call f``, ``decide b``, ``stop c``, ``check d``, ``ask for
-    e``, ``tell readers of a``.
+    """Return effects in words.
+
+    They are ``run a``, ``call f``, ``decide b``, ``stop c``, ``check d``, ``ask for e`` and ``tell
+    readers of a``.
     """
     ids = task.spec.plan.ids
     words = {
@@ -421,12 +423,12 @@ def effects(step: Transition) -> list[str]:
 
 
 def started(step: Transition) -> list[str]:
-    """The nodes whose command or function was given out, in this order."""
+    """Return the nodes whose command or function call was issued, in this order."""
     return [words.split()[1] for words in effects(step) if words.startswith(("run", "call"))]
 
 
 def changes(step: Transition) -> list[str]:
-    """What the task's history gains: ``a running``, ``finished`` (the task)."""
+    """Return the new history entries: ``a running``, or ``finished`` for the task."""
     ids = step.task.spec.plan.ids
     return [
         f"{ids[index]} {status or kind}" if index >= 0 else f"{status}"

@@ -1,4 +1,4 @@
-"""Random graphs with every feature, and random things that happen to them."""
+"""Random graphs with every feature, and random events."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ MAX_NODES = 7
 
 @st.composite
 def graphs(draw: st.DrawFn, *, max_nodes: int = MAX_NODES) -> dict[str, Any]:
-    """Documents of graphs."""
+    """Generate graph documents."""
     size = draw(st.integers(1, max_nodes))
     nodes: list[dict[str, Any]] = []
     edges: list[dict[str, Any]] = []
@@ -73,9 +73,7 @@ def _node_fields(draw: st.DrawFn) -> dict[str, Any]:
 
 
 Word = tuple[int, int, int]
-"""What happens (which kind, to which node, with which attempt and value), as numbers that always
-mean something.
-"""
+"""An event (kind, node, attempt, value) as numbers, each combination of which is valid."""
 
 scripts = st.lists(
     st.tuples(st.integers(0, 99), st.integers(0, MAX_NODES - 1), st.integers(0, 99)), max_size=40

@@ -1,7 +1,6 @@
-"""The rules of a task once more, as plainly as they can be told: after every event everything is
-looked at again, from scratch.
+"""A second, naive implementation of the rules: it derives everything again after every event.
 
-It knows of a graph only its nodes and edges, and of attempts only the tokens they were given.
+It knows only the nodes and edges of a graph, and only the tokens of attempts.
 """
 
 from dataclasses import dataclass, field, replace
@@ -41,14 +40,14 @@ ENDED = ("finished", "failed", "cancelled", "skipped")
 
 @dataclass
 class Node:
-    """What happened to a node since it was submitted or last retried."""
+    """The events of a node since it was submitted or last retried."""
 
     state: str = "waiting"
     tokens: list[str] = field(default_factory=list)
-    """Of every attempt of this run."""
+    """The tokens of every attempt of this run."""
     present: str | None = None
     number: tuple[int, int] = (0, 0)
-    """Attempt and handovers of the present one."""
+    """Attempt number and handovers of the current attempt."""
     sent: bool = False
     place: tuple[int, int] | None = None
     made: int = 0
@@ -61,15 +60,15 @@ class Node:
     cancel_by: float = 0.0
     worker: str | None = None
     starved: bool = False
-    """It was skipped because data it waited for will never come: something above it failed."""
+    """It was skipped because its data will never come: a node above it failed."""
     pulled: bool = False
     """It finished, and its batches came from its parents."""
     required: bool = False
-    """A retry named it, or it had a result when a retry ran it again: it is not stopped as not
-    needed.
+    """It was chosen for a retry, or had a result when a retry reset it. So it is not stopped as
+    unneeded.
     """
     excused: bool = False
-    """It failed in an earlier run and was not chosen for this one: it stops nothing."""
+    """It failed in an earlier run and was not chosen for this one: it stops no other node."""
 
     def is_issued(self, command: tuple[Any, ...]) -> bool:
         return self.state == "issued" and (*self.number, self.place) == command
@@ -89,9 +88,9 @@ class Reference:
         self.deadline_at: float | None = None
         self.now = 0.0
         self.unnamed: list[int] = []
-        """Nodes of which an attempt was issued whose token is not known yet."""
+        """Nodes with an issued attempt whose token is not known yet."""
         self.after: list[tuple[str, int]] = []
-        """What is to be done about nodes that nothing was heard of, or whose command is lost."""
+        """Expected effects for nodes without reports and for lost commands."""
 
     # ------------------------------------------------------------ answers
 
@@ -102,9 +101,7 @@ class Reference:
         ]
 
     def name(self, index: int, token: str, number: tuple[int, int]) -> None:
-        """The token of the attempt that was just issued, its number and how often it was handed
-        back before.
-        """
+        """Record the token of the attempt just issued, its number and its handovers."""
         self.nodes[index].present = token
         self.nodes[index].number = number
         self.nodes[index].tokens.append(token)
@@ -137,7 +134,7 @@ class Reference:
         elif isinstance(event, ResumeRequested):
             self.paused = False
         elif isinstance(event, CommandsLost):
-            # The same command is sent again, which is no new attempt and changes nothing else.
+            # The same command is sent again: this is no new attempt and changes nothing else.
             self.after = [
                 ("run", command[0])
                 for command in event.commands
@@ -159,7 +156,7 @@ class Reference:
             ]
 
     def _look_after(self, index: int, silent: dict[str, float]) -> str | None:
-        """What is done about a node that nothing was heard of for a while."""
+        """Return the expected effects for a node without reports for a while."""
         node = self.nodes[index]
         if (
             node.state not in ("issued", "running")
@@ -186,7 +183,7 @@ class Reference:
                 if node.state == "checking":
                     node.state = "failed" if event.error else "ready" if event.value else "skipped"
             case NodeSucceeded() | FunctionReturned():
-                # The first success of any attempt that was really issued wins.
+                # The first success of any issued attempt counts.
                 if event.token in node.tokens and node.state not in ENDED:
                     self.begun = True
                     node.state = "finished"
@@ -242,8 +239,8 @@ class Reference:
                 if with_all_below or self.nodes[edge.node].state != "finished":
                     run_again(edge.node, with_all_below=with_all_below)
                 elif self._missed_something(edge):
-                    # It had finished, and what it finished with is replaced: so is all that was
-                    # made of it.
+                    # It had finished, and its result is replaced, and so are all results computed
+                    # from it.
                     run_again(edge.node, with_all_below=True)
 
         for index, node in enumerate(self.nodes):
@@ -270,10 +267,10 @@ class Reference:
         self._set_deadline()
 
     def _is_missed(self, index: int, again: set[int]) -> bool:
-        """Whether a node that a finished task stopped has data for a child that runs again and
-        cannot start with what stays.
+        """Return whether a stopped node is missed by a child that runs again.
 
-        A child that was skipped for want of the data passes on that it is missed itself.
+        It is, if the child cannot start with the other data. A child that was skipped for lack of
+        that data is missed in its turn.
         """
         for edge in self.plan.children[index]:
             wanted = edge.node in again or (
@@ -293,12 +290,11 @@ class Reference:
         return False
 
     def _missed_something(self, edge: Edge) -> bool:
-        """Whether a finished node at the end of this edge could get more from the other end, now
-        that it runs again.
+        """Return whether a finished node could get more data from this parent, which runs again.
 
-        A node that waits for all misses what any parent did not give. One that waits for some
-        misses nothing, unless it pulled from its parents and did not ask for the others to be
-        stopped.
+        A node that waits for all of its parents misses the data that any parent did not give. A
+        node that waits for some misses nothing, unless it pulled from its parents and did not ask
+        to stop the others.
         """
         child = self.plan.nodes[edge.node]
         return child.fan_in == "all" or (
@@ -347,7 +343,7 @@ class Reference:
     # ------------------------------------------------------------ what follows
 
     def _follow(self) -> None:
-        """Do what must follow from where the nodes are, until nothing does."""
+        """Apply all consequences of the nodes' states until none is left."""
         while self.outcome is None and self._follow_once():
             pass
 
@@ -392,7 +388,7 @@ class Reference:
         return bool(unneeded)
 
     def _met(self, index: int) -> bool | None:
-        """Whether a node's fan-in holds; None if it never will."""
+        """Return whether a node's fan-in holds; None if it never will."""
         edges = self.plan.parents[index]
         said = [self._said(edge) for edge in edges]
         need = self.plan.nodes[index].fan_in
@@ -408,12 +404,12 @@ class Reference:
         return False if said.count("good") + said.count("open") >= wanted else None
 
     def _said(self, edge: Edge) -> str:
-        """What a parent tells a child: ``open``; ``good``; ``bad`` if it owes data that will not
-        come; ``nothing`` if it owes none.
+        """Return the state of an edge: ``open``, ``good``, ``bad`` or ``nothing``.
 
-        Who stands on the failure of a parent is owed nothing unless that parent failed itself. Who
-        stands on its success is owed nothing once its failure is handled, for then the branch was
-        not taken. A parent that was skipped owes what it was itself owed.
+        ``bad`` means that the parent owes data that will not come, ``nothing`` that it owes none.
+        An edge on failure is owed nothing unless the parent itself failed. An edge on success is
+        owed nothing after a handled failure, because the branch was not taken. A skipped parent
+        owes the data that it was owed itself.
         """
         parent = self.nodes[edge.node]
         if parent.state not in ENDED:
@@ -432,7 +428,7 @@ class Reference:
         return "nothing" if branch_not_taken else "bad"
 
     def _streams(self, index: int) -> bool:
-        """Whether a parent that is streamed from has a batch, and all others have ended."""
+        """Return whether a streaming parent has a batch and all others have ended."""
         edges = self.plan.parents[index]
         batches = [self.nodes[edge.node].has_batch for edge in edges if edge.streams]
         return any(batches) and all(
@@ -440,11 +436,11 @@ class Reference:
         )
 
     def _failed_for_good(self, index: int) -> bool:
-        """Whether a node failed and no branch handles it."""
+        """Return whether a node failed and no branch handles it."""
         return self.nodes[index].state == "failed" and not self._is_handled(index)
 
     def _is_handled(self, index: int) -> bool:
-        """Whether a failure of this node has a branch."""
+        """Return whether a failure of this node has a branch."""
         return any(edge.route is Route.ON_FAILURE for edge in self.plan.children[index])
 
     def _stop_everything(self, outcome: TaskStatus) -> None:
@@ -461,7 +457,7 @@ class Reference:
             node.state = "cancelled"
 
     def _issue(self) -> None:
-        """Give out what may start, the most urgent first, while there is room."""
+        """Issue the nodes that may start, the most urgent first, while there is room."""
         while self.outcome is None and not self.paused:
             flying = [index for index, node in enumerate(self.nodes) if node.state in IN_FLIGHT]
             taken = {self.plan.nodes[index].concurrency_key for index in flying} - {None}

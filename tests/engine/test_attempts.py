@@ -1,6 +1,4 @@
-"""Which reports count: the first success of any attempt that was issued, and of all else the
-present attempt's alone.
-"""
+"""Reports that count: the first success of any attempt, and all reports of the current one."""
 
 import pytest
 
@@ -13,7 +11,7 @@ FOREIGN = "0" * 24
 
 
 def second_attempt() -> Play:
-    """A task whose node failed once and was given out again."""
+    """Return a task whose node failed once and was issued again."""
     play = Play(graph("a -> b", a=PATIENT))
     play.starts("a")
     play.fails("a")

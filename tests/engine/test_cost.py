@@ -1,6 +1,4 @@
-"""What an event costs: reads of the plan are counted, so that the answer does not depend on the
-machine.
-"""
+"""The cost of an event, in reads of the plan, so that it does not depend on the machine."""
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -18,7 +16,7 @@ READS_PER_EVENT = 60
 
 
 class Counted(tuple[Any, ...]):
-    """A tuple that counts what is read of it and of the tuples in it."""
+    """A tuple that counts the reads of it and of the tuples in it."""
 
     reads = 0
 
@@ -46,9 +44,7 @@ def counted(plan: Plan) -> Plan:
 
 
 class Measured(Play):
-    """A task of which every event says how much of the plan it read, for each child of the node it
-    concerns.
-    """
+    """A task that counts how much of the plan each event reads, per child of the node."""
 
     def __init__(self, flow: Graph) -> None:
         super().__init__(flow, check=False)

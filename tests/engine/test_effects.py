@@ -1,6 +1,4 @@
-"""What is to be done can be told from what is stored, so that a crash loses nothing that was
-decided.
-"""
+"""All pending effects follow from the stored task, so a crash loses no decision."""
 
 from flowkit._engine import CancelRequested, advance, pending_effects
 from flowkit._records.task_records import decode_task, encode_spec, header_of, new_record
@@ -21,7 +19,7 @@ from tests.engine.drive import (
 
 
 def after_a_crash(play: Play, flow: Graph) -> Task:
-    """The task as another process reads it from the store."""
+    """Return the task as another process reads it from the store."""
     record = new_record(play.task, encode_spec(play.task.spec, flow.to_json()), [])
     return decode_task(record)
 

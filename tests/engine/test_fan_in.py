@@ -1,4 +1,4 @@
-"""When a node starts, and when it never will."""
+"""The start of nodes, and the end of nodes that can never start."""
 
 from typing import Any
 
@@ -259,8 +259,9 @@ def test_a_stopped_task_begins_nothing_more_when_something_succeeds_after_all():
 
 
 def failed_above(*lines: str, **nodes: Any) -> Play:
-    """A graph in which ``e`` has failed, ``d`` and the failure's branch ``h`` have finished, where
-    they are in it.
+    """Return a graph in which ``e`` failed.
+
+    ``d`` and the failure branch ``h``, if present, finished.
     """
     play = Play(graph("e", "d", *lines, on_node_failure="continue", **nodes))
     play.succeeds("d")

@@ -1,4 +1,4 @@
-"""Which changes keep a dead letter of a node, and which drop one."""
+"""The changes that store a dead letter of a node, and those that drop one."""
 
 import pytest
 

@@ -1,6 +1,4 @@
-"""Who goes first: priorities, keys that one node holds at a time, and the window of nodes under
-way.
-"""
+"""The order of starts: priorities, concurrency keys and the window of running nodes."""
 
 from typing import Any
 

@@ -1,6 +1,4 @@
-"""The engine against a naive interpreter of the same rules, over random graphs and random things
-that happen.
-"""
+"""The engine against a naive implementation of the same rules, over random graphs and events."""
 
 from typing import Any
 
@@ -55,9 +53,7 @@ AFTER = {CheckCommand: "check", AskWorker: "ask", CallFunction: "call"}
 
 
 class Both:
-    """A task in the engine and in the reference, to which the same things happen, and what must
-    always hold between them.
-    """
+    """A task in the engine and in the reference, which get the same events and must agree."""
 
     def __init__(self, flow: Graph, *, deadline_sec: float | None, max_in_flight: int) -> None:
         self.settings = EngineSettings(max_in_flight=max_in_flight)
@@ -103,8 +99,9 @@ class Both:
         assert_nothing_drifted(task)
 
     def _assert_looked_after(self, event: Event, step: Transition) -> None:
-        """What was not heard of is asked for, and nothing else; of what changed anyway it does not
-        matter.
+        """Assert that the engine checks exactly the nodes without reports.
+
+        For nodes that changed anyway, both answers are right.
         """
         if isinstance(event, Woke):
             done = {
@@ -130,14 +127,14 @@ class Both:
             self.reference.name(index, token, (record.attempt, record.handovers))
 
     def _assert_woken_in_time(self) -> None:
-        """What time alone would change is not forgotten: the task asks to be looked at by then."""
+        """Assert that the task wakes in time for each change that time alone causes."""
         step = advance(self.task, Woke(), now=self.now, settings=self.settings)
         if step.marks:
             assert self.task.wake_at is not None
             assert self.task.wake_at <= self.now
 
     def _assert_order(self, step: Transition, before: bytes) -> None:
-        """Nothing starts before its fan-in holds."""
+        """Assert that no node starts before its fan-in holds."""
         for effect in step.effects:
             if (
                 isinstance(effect, SendCommand | CallFunction)
@@ -153,9 +150,7 @@ class Both:
                 assert ended == len(edges) or ended >= self.plan.need[effect.index] > 0 or streams
 
     def _assert_effects_are_restored(self, step: Transition) -> None:
-        """What was decided and neither carried out nor overtaken can be told from the task
-        alone.
-        """
+        """Assert that every open decision follows from the task alone."""
         self.not_carried_out = [
             effect
             for effect in (*self.not_carried_out, *step.effects)
@@ -185,7 +180,7 @@ class Both:
 
     def _assert_idempotent(self, event: Event) -> None:
         if isinstance(event, RetryRequested) and self.task.terminal:
-            return  # what was retried has ended at once, so it can be retried anew
+            return  # the retried nodes ended at once, so they can be retried again
         again = copy_of(self.task)
         step = advance(again, event, now=self.now, settings=self.settings)
         assert not step.marks
@@ -235,7 +230,7 @@ class Both:
     def _commands(
         self, index: int, choice: int
     ) -> tuple[tuple[int, int, int, tuple[int, int] | None], ...]:
-        """Commands that were lost: the present ones mostly, now and then others."""
+        """Generate lost commands: mostly the current ones, sometimes others."""
         records = self.task.records
         chosen = sorted({index, choice % len(self.plan.nodes)} & {*records})
         found = [
@@ -254,7 +249,7 @@ class Both:
         )
 
     def _report(self, kind: int, index: int, choice: int) -> Event:
-        """A report of the present attempt mostly, now and then of an older one or of nobody's."""
+        """Generate a report: mostly of the current attempt, sometimes of another one."""
         attempts = self.issued[index] or [(1, FOREIGN)]
         attempt, token = attempts[-1] if choice < 75 else attempts[choice % len(attempts)]
         if choice > 94:
@@ -297,7 +292,7 @@ class Both:
         return NodeStopped(**said) if kind < 94 else NodeReleased(**said)
 
     def answer_everything(self) -> None:
-        """Whatever is still to be done is done, and comes to a good end."""
+        """Answer every open effect until the task ends."""
         self.do(ResumeRequested())
         for _ in range(20 * len(self.plan.nodes) + 20):
             if self.task.terminal:

@@ -1,4 +1,4 @@
-"""Whether and when a failed attempt is made again."""
+"""Retries of failed attempts and their times."""
 
 from typing import Any
 

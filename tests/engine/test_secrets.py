@@ -1,4 +1,4 @@
-"""What ``block_sensitive`` takes for a secret, and what it does not."""
+"""The values that ``block_sensitive`` takes for secrets, and those that it does not."""
 
 import contextlib
 import time

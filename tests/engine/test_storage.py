@@ -1,4 +1,4 @@
-"""How a task is laid out in a record, and what of it moves to the archive."""
+"""The layout of a task in its record, and the parts that move to the archive."""
 
 import json
 from dataclasses import fields
@@ -33,7 +33,7 @@ from tests.engine.drive import FUNCTION, NOON, Play, copy_of, graph
 
 
 class Stored(Play):
-    """A task every change of which is committed to a record and an archive, as a store does it."""
+    """A task whose changes are committed to a record and an archive, as in a store."""
 
     def __init__(self, flow: Graph, **more: Any) -> None:
         self.flow = flow
@@ -82,7 +82,7 @@ class Stored(Play):
         }
 
     def load(self) -> Task:
-        """The task as another process reads it."""
+        """Return the task as another process reads it."""
         return decode_task(
             TaskRecord(header_of(self.task), self.spec, self.parts, version=self.version)
         )
@@ -92,7 +92,7 @@ class Stored(Play):
         self.ledger = Ledger(self.task, self.parts)
 
     def history(self) -> list[tuple[int, Any]]:
-        """Every change, with its number, out of the archive and the record."""
+        """Return every change with its number, from the archive and the record."""
         parts = {name: data for name, (_, data) in self.archive.items() if name[0] == "e"}
         parts.update({name: data for name, data in self.parts.items() if name[0] == "e"})
         return [change for name in sorted(parts) for change in decode_log(name, parts[name])]
@@ -361,7 +361,7 @@ def test_a_record_is_as_large_as_what_is_in_flight(reloads: bool):
 
 
 def test_what_is_archived_was_stored_before():
-    """A part leaves the record only for the archive, and not in the commit that changes it."""
+    """A part moves to the archive in a later commit than the one that changes it."""
     size = 2 * KEEP_ENDED
     play = Stored(graph(*(f"n{index} -> n{index + 1}" for index in range(size))), check=False)
     for index in range(size):

@@ -1,4 +1,4 @@
-"""Every entry of the tables is reached, and what is not in them is refused."""
+"""Every entry of the tables is reached, and every other transition is refused."""
 
 from collections.abc import Callable
 from typing import Any
@@ -32,7 +32,7 @@ from tests.engine.drive import FUNCTION, NOON, ONCE, STEADY, Play, graph, new_ta
 PATIENT: dict[str, Any] = {"retry_policy": STEADY}
 PATIENT_FUNCTION: dict[str, Any] = {**FUNCTION, "retry_policy": STEADY}
 
-# ---------------------------------------------------------------- a node "n", brought to where it is
+# ------------------------------------------------ a node "n" in each state
 
 
 def waiting() -> Play:
@@ -272,7 +272,7 @@ def task_queued() -> Play:
 
 
 def task_deferred() -> Play:
-    """Deferred before anything ran."""
+    """Return a task that is deferred before any node ran."""
     play = Play(graph("n", n={**PATIENT, "timeouts": {"schedule_to_start_sec": 1.0}}))
     play.later(1)
     return play
@@ -332,8 +332,9 @@ def cancelled_function() -> Play:
 
 
 def reader_without_a_writer(*, cancel: bool) -> Given:
-    """The reader ended badly first, then the parent it would need; whose failure a branch
-    handles.
+    """Return a task whose reader failed before the parent that it needs.
+
+    A branch handles the failure.
     """
 
     def given() -> Play:

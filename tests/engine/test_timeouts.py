@@ -1,4 +1,4 @@
-"""What the passing of time does."""
+"""Effects of the passing of time."""
 
 from typing import Any
 
@@ -78,9 +78,7 @@ def test_a_command_that_waits_is_checked_at_intervals_that_double_once_the_bus_c
 def test_a_confirmed_command_is_due_when_it_has_waited_as_long_again_but_within_ten_minutes(
     confirmed_at: float | None, now: float, until: float | None
 ):
-    """A confirmation before the command was issued, or after now, comes from a coordinator whose
-    clock is wrong.
-    """
+    """A confirmation before the command was issued, or in the future, has a wrong clock."""
     stamp = None if confirmed_at is None else NOON + confirmed_at
     record = NodeRecord(attempt=1, sent=True, issued_at=NOON, confirmed_at=stamp)
     assert confirmed_until(record, NOON + now) == (None if until is None else NOON + until)
@@ -311,7 +309,7 @@ def test_the_loss_of_another_command_than_the_present_one_changes_nothing():
     assert play.loses("a", handovers=1).ignored
     assert play.loses("a", place=(0, 1)).ignored
     assert play.loses("b").ignored
-    assert play.loses("nobody").ignored
+    assert play.loses("missing").ignored
     play.starts("a")
     assert play.loses("a").ignored
     play.fails("a")
@@ -367,7 +365,7 @@ def test_a_worker_that_is_silent_is_not_asked_but_looked_at_again_when_it_is_los
     assert play.task.wake_at == play.now + 1
 
 
-def test_a_worker_whose_silence_is_not_known_is_looked_at_after_a_lease_however_long_ago_the_attempt_began():
+def test_a_worker_whose_silence_is_unknown_is_checked_after_a_lease_also_late_in_an_attempt():
     play = Play(graph("a"), lease_ttl_sec=20, worker_lost_sec=30)
     play.starts("a", worker="w")
     play.later(400)

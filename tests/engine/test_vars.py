@@ -313,22 +313,22 @@ def test_a_long_key_is_cut_in_the_error():
 @pytest.mark.parametrize(
     "op",
     [
-        set_({"a": {"TELL-NOBODY"}}),
-        set_({"a": ["TELL-NOBODY" * 10_000]}),
-        set_({"a": "TELL-NOBODY\ud800"}),
-        set_([("a", "TELL-NOBODY")]),
-        merge({"a": 1, "a.b": "TELL-NOBODY"}),
-        set_({"a": 1}, block_sensitive="TELL-NOBODY"),
-        incr("n", "TELL-NOBODY"),
-        set_({"password": "TELL-NOBODY-4711"}, block_sensitive=True),
+        set_({"a": {"SECRET-TEXT"}}),
+        set_({"a": ["SECRET-TEXT" * 10_000]}),
+        set_({"a": "SECRET-TEXT\ud800"}),
+        set_([("a", "SECRET-TEXT")]),
+        merge({"a": 1, "a.b": "SECRET-TEXT"}),
+        set_({"a": 1}, block_sensitive="SECRET-TEXT"),
+        incr("n", "SECRET-TEXT"),
+        set_({"password": "SECRET-TEXT-4711"}, block_sensitive=True),
     ],
 )
 def test_an_error_never_shows_a_value(op: VarsOp):
     with pytest.raises(VarsError) as caught:
         check(op)
 
-    assert "TELL-NOBODY" not in str(caught.value)
-    assert "TELL-NOBODY" not in repr(caught.value)
+    assert "SECRET-TEXT" not in str(caught.value)
+    assert "SECRET-TEXT" not in repr(caught.value)
 
 
 # ---------------------------------------------------------------- properties

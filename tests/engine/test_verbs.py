@@ -1,4 +1,4 @@
-"""Cancel, pause, resume and retry, in every state a task can be in."""
+"""Cancel, pause, resume and retry in every state of a task."""
 
 from collections.abc import Callable
 from typing import Any
@@ -307,7 +307,7 @@ def test_a_retry_runs_all_that_was_skipped_below_the_failure_and_nothing_that_wa
     assert play.succeeds("h").status is TaskStatus.FINISHED
 
 
-def test_a_join_that_ran_without_a_branch_below_a_failure_runs_again_as_the_branch_may_now_be_taken():
+def test_a_join_that_ran_without_a_branch_below_a_failure_runs_again_for_the_branch():
     play = Play(
         graph(
             "e -> f", "f !> h", "h d -> j", "j -> k", "d -> x", on_node_failure="continue", f=ONCE
@@ -394,8 +394,9 @@ def test_a_node_that_had_the_other_parents_stopped_was_owed_nothing_by_them():
 
 
 def without_b(*flow: str, finish: str, **fields: Any) -> Play:
-    """A finished task that stopped ``b``, because ``c`` did not need it once these nodes had
-    finished.
+    """Return a finished task that stopped ``b``.
+
+    ``c`` did not need it after these nodes had finished.
     """
     play = Play(graph(*flow, **{"c": {"fan_in": "any", "on_satisfied": "cancel"}, **fields}))
     for name in finish:

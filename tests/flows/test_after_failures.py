@@ -1,4 +1,4 @@
-"""What runs after a failure, what it is given, and what a retry makes of it."""
+"""The nodes that run after a failure, their inputs, and the effect of a retry."""
 
 import logging
 from collections.abc import AsyncIterator, Iterator
@@ -25,7 +25,7 @@ async def work(item: Any, ctx: RunContext) -> Any:
 
 
 class Class(Handler):
-    """Keeps what its context holds when it begins, and at its end."""
+    """A handler that returns the errors in its context, at its start and at its end."""
 
     async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
         return BatchResult(True, artifacts_ref={"errors": ctx.errors})
@@ -60,7 +60,7 @@ def nothing_is_broken(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 def inputs(view: TaskView) -> dict[str, list[str] | None]:
-    """For each node the parents whose results it had, or None where it did not finish."""
+    """Return for each node the parents whose results it had, or None if it did not finish."""
     return {
         node_id: one.result["from"] if one.status == "finished" else None
         for node_id, one in view.nodes.items()
@@ -151,7 +151,7 @@ async def test_explain_tells_a_branch_that_was_not_taken_from_a_failure(cluster:
     )
 
 
-# ---------------------------------------------------------------- what handlers of failures are given
+# ------------------------------------------------ inputs of failure handlers
 
 
 async def test_what_stands_on_the_branch_of_a_failure_is_given_the_error(cluster: Cluster) -> None:
@@ -265,7 +265,7 @@ async def test_a_task_whose_last_nodes_did_not_finish_has_an_empty_result(cluste
 
 async def test_a_task_that_has_not_ended_has_no_result(cluster: Cluster) -> None:
     task_id = await cluster.client.create_task(
-        graph={"nodes": [node("a"), node("b", type="nobody")]}
+        graph={"nodes": [node("a"), node("b", type="missing")]}
     )
     await cluster.clock.sleep(60)
     view = await cluster.client.get_task(task_id)
@@ -316,7 +316,7 @@ async def late(item: Any, ctx: RunContext) -> None:
 
 
 class Proposes(Handler):
-    """Counts the batches of an input adapter that its graph does not name."""
+    """A handler that counts the batches of an input adapter that its graph does not name."""
 
     async def load_input(self, input_ref: Any, input_inline: Any) -> Any:
         return {"input_adapter": "pull.from_artifacts", "input_args": {"from_node": "rows"}}
@@ -340,7 +340,7 @@ READERS = {
 
 
 @pytest.mark.parametrize(("fields", "before", "after"), READERS.values(), ids=READERS)
-async def test_a_node_of_some_parents_runs_again_with_a_failed_parent_if_its_handler_proposed_to_pull(
+async def test_a_node_of_some_parents_reruns_with_a_failed_parent_if_its_handler_chose_to_pull(
     fields: dict[str, Any], before: Any, after: Any
 ) -> None:
     BROKEN.add("rows")

@@ -1,5 +1,6 @@
-"""Cancel, pause, resume and retry, wherever a task is; and that cancelled work never begins again
-by itself.
+"""Cancel, pause, resume and retry in every state of a task.
+
+Cancelled work never restarts by itself.
 """
 
 import asyncio
@@ -42,7 +43,7 @@ async def until(cluster: Cluster, task_id: str, node_id: str, status: str) -> No
 
 
 async def stays_cancelled(cluster: Cluster, task_id: str) -> None:
-    """It is cancelled within seconds, and nothing that comes later changes it."""
+    """Assert that a task is cancelled within seconds, and that no later event changes it."""
     client = cluster.client
     view = await client.wait(task_id, timeout=30)
     assert view.status == "cancelled"
@@ -96,7 +97,7 @@ async def test_a_paused_task_is_cancelled() -> None:
     async with Cluster(handlers=[work], coordinator_config=QUICK, worker_config=LIVELY) as cluster:
         graph = {
             "nodes": [
-                {"node_id": "a", "type": "nobody"},
+                {"node_id": "a", "type": "missing"},
                 {"node_id": "b", "type": "work", "depends_on": ["a"]},
             ]
         }

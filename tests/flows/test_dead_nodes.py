@@ -1,4 +1,4 @@
-"""Dead letters of nodes: a node that failed and has no retries left is kept, and can be retried."""
+"""Dead letters of nodes without retries left, and their retries."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -57,7 +57,7 @@ class Work:
 
 
 def graph(first: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    """The node ``a``, and ``z`` below it."""
+    """Return a graph of ``a`` and of ``z`` below it."""
     return {
         "nodes": [
             first,
@@ -121,9 +121,7 @@ async def test_a_retry_of_the_task_drops_the_letter_when_the_node_succeeds_and_n
         assert await letters(cluster) == []
 
 
-async def test_a_letter_of_a_failure_that_a_branch_handled_runs_its_node_again_in_the_finished_task() -> (
-    None
-):
+async def test_a_letter_of_a_handled_failure_reruns_its_node_in_the_finished_task() -> None:
     work = Work()
     first = {**FIRST["handler"], "routing": {"on_success": ["well"], "on_failure": ["badly"]}}
     branches = [
@@ -155,7 +153,7 @@ async def test_every_failed_node_has_its_letter_and_cancelled_and_skipped_ones_h
             *({**FIRST["handler"], "node_id": f"a{number}"} for number in range(3)),
             {
                 "node_id": "late",
-                "type": "nobody",
+                "type": "missing",
                 "timeouts": {"schedule_to_start_sec": 5},
                 "retry_policy": ONCE,
             },
@@ -183,7 +181,7 @@ async def test_an_input_above_the_limit_is_not_in_the_letter() -> None:
 
 async def test_a_store_that_fails_between_the_letter_and_the_commit_gets_one_letter() -> None:
     class Failing(InMemoryStore):
-        """Fails the first commit after a letter was stored."""
+        """A store that fails the first commit after it stored a letter."""
 
         parked = failed = 0
 

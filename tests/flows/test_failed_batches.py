@@ -1,4 +1,4 @@
-"""Batches that fail, dead letters, and how both are tried again, over a whole cluster."""
+"""Failed batches, their dead letters, and the retries of both, over a whole cluster."""
 
 import asyncio
 from collections import Counter
@@ -22,7 +22,7 @@ LIVELY = WorkerConfig(hb_interval_sec=1, pull_poll_ms_default=200, cancel_grace_
 
 
 class Rows(Handler):
-    """A batch for each row; those in ``bad`` fail."""
+    """A handler with one batch for each row; the batches in ``bad`` fail."""
 
     def __init__(self) -> None:
         self.bad: set[str] = {"b"}
@@ -191,8 +191,9 @@ async def first(item: Any, ctx: RunContext) -> list[str]:
 
 @pytest.fixture
 async def either(flowkit_cluster: Cluster) -> tuple[Cluster, Rows, TaskView]:
-    """A finished task that skipped a batch of ``a`` and stopped ``s``: ``first`` needed one of
-    both.
+    """Return a finished task that skipped a batch of ``a`` and stopped ``s``.
+
+    ``first`` needed one of the two.
     """
     rows = Rows()
 
@@ -239,7 +240,7 @@ async def test_a_node_that_a_finished_task_did_not_need_is_stopped_again_after_t
     assert again.result == {"z": list("abcd"), "first": ["a"]}
 
 
-async def test_a_node_that_a_finished_task_did_not_need_takes_the_place_of_a_retried_node_that_fails(
+async def test_a_node_that_was_not_needed_replaces_a_retried_node_that_fails(
     either: tuple[Cluster, Rows, TaskView],
 ) -> None:
     cluster, rows, view = either
@@ -358,7 +359,7 @@ async def test_a_batch_of_a_stream_is_tried_again_before_the_stream_has_ended() 
 
 
 async def die(cluster: Cluster, worker: Worker) -> None:
-    """Let a worker end as if its process were killed: it tells nobody anything."""
+    """End a worker as if its process were killed: it sends no report."""
     cluster.workers.remove(worker)
     life = worker._service
     assert life is not None

@@ -1,6 +1,4 @@
-"""Graphs as the documentation of FlowKit shows them run as given: no status, no attempt, edges said
-twice.
-"""
+"""The graphs of the documentation run as shown: without status or attempt, with repeated edges."""
 
 from collections.abc import AsyncIterator
 from typing import Any

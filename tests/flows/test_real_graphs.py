@@ -1,5 +1,6 @@
-"""Graphs of real workflows, as WfCommons publishes them, with a node that fails. They are read from
-``../shared``, where that exists.
+"""Graphs of real workflows, as WfCommons publishes them, with a node that fails.
+
+They are read from ``../shared`` if it exists.
 """
 
 import json
@@ -15,7 +16,7 @@ from flowkit.worker import RunContext, handler
 from flowkit_testing import Cluster
 
 MOST_BYTES = 100_000
-"""Of a graph that is run: larger ones take long, and show no more."""
+"""The largest graph that is run: larger ones take long and show no more."""
 FOLDER = Path(__file__).parents[3] / "shared" / "cases" / "wfcommons"
 GRAPHS = [path for path in sorted(FOLDER.glob("*.json")) if path.stat().st_size <= MOST_BYTES]
 
@@ -35,8 +36,9 @@ def descendants(document: Document, node_id: str) -> set[str]:
 
 
 def weak_node(document: Document) -> str:
-    """The node whose failure leaves about as many nodes below it as beside it, and at least two
-    steps below.
+    """Return the node whose failure splits the graph most evenly.
+
+    About as many nodes are below it as beside it, and at least two levels.
     """
 
     def balance(node_id: str) -> int:
@@ -48,7 +50,7 @@ def weak_node(document: Document) -> str:
 
 
 class Run:
-    """A cluster that runs one graph, of which one node fails until it is repaired."""
+    """A cluster that runs one graph with a node that fails until it is repaired."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -68,8 +70,9 @@ class Run:
         self.handlers = dict.fromkeys({one["type"] for one in document["nodes"]}, work)
 
     def assert_stopped_below(self, view: TaskView) -> None:
-        """No descendant of the failed node ran, and all others did, each with the data of all its
-        parents.
+        """Assert that no node below the failed one ran, and that all others did.
+
+        Each had the data of all its parents.
         """
         below = descendants(self.document, self.weak)
         finished = self.parents.keys() - below - {self.weak}

@@ -1,4 +1,4 @@
-"""What users see of flows that run: on coordinators and workers in memory, on virtual time."""
+"""Flows that run on coordinators and workers in memory, on virtual time, as users see them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -91,7 +91,7 @@ async def test_a_backoff_of_thirty_days_passes_at_once(flowkit_cluster: Cluster)
 async def test_the_longest_pause_and_deadline_there_may_be_can_be_looked_at(
     flowkit_cluster: Cluster,
 ) -> None:
-    """They end before the last moment that a datetime can tell."""
+    """They end before the largest datetime."""
 
     @handler("work")
     async def refuse(item: Any) -> None:
@@ -510,7 +510,7 @@ async def test_time_limits_fail_attempts_with_their_reason(flowkit_cluster: Clus
         )
         assert (view.status, view.nodes["a"].reason_code) == ("failed", reason)
     view = await flowkit_cluster.run(
-        graph(node("a", "nobody", timeouts={"schedule_to_start_sec": 60}, retry_policy=once))
+        graph(node("a", "missing", timeouts={"schedule_to_start_sec": 60}, retry_policy=once))
     )
     assert view.nodes["a"].reason_code == "schedule_to_start_timeout"
 
@@ -600,7 +600,7 @@ async def test_a_coordinator_function_that_refuses_its_arguments_fails_its_node(
 
 
 class Choosy(Handler):
-    """Classifies its errors itself."""
+    """A handler that classifies its own errors."""
 
     async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
         raise ValueError("no")
@@ -692,9 +692,7 @@ async def test_a_task_with_large_inputs_and_many_parents_reads_them_from_the_sto
 
 
 async def test_a_lost_workers_node_runs_elsewhere() -> None:
-    """The session of a worker that hangs is not renewed: its node goes to another, as another
-    attempt.
-    """
+    """A hanging worker does not renew its session, so its node is attempted elsewhere."""
     started: list[str] = []
 
     @handler("stuck")
@@ -708,7 +706,7 @@ async def test_a_lost_workers_node_runs_elsewhere() -> None:
         heartbeat_soft_sec=5, heartbeat_hard_sec=10, lease_ttl_sec=10, scheduler_tick_sec=DAY
     )
     async with Cluster(coordinator_config=config) as cluster:
-        # A worker whose heartbeat is slower than the coordinator's patience is as good as dead.
+        # A worker with a heartbeat interval above the coordinator's timeout counts as dead.
         await cluster.add_worker([stuck], WorkerConfig(hb_interval_sec=DAY, worker_id="dead"))
         task_id = await cluster.client.create_task(
             graph=graph(node("a", "stuck", retry_policy={"max": 1, "backoff_sec": 0}))
@@ -769,7 +767,7 @@ async def test_a_stream_that_is_handed_back_goes_on_where_it_was() -> None:
         view = await cluster.client.wait(task_id, timeout=DAY)
     assert view.status == "finished"
     assert view.nodes["c"].attempt == 1
-    # Only the batch that was under way when the worker stopped is processed again.
+    # Only the batch in progress when the worker stopped is processed again.
     assert processed == [0, 1, 2, 3, 3, 4, 5]
 
 

@@ -1,4 +1,4 @@
-"""Secrets in the errors of handlers are in no log, no view and no dead letter."""
+"""Secrets in the errors of handlers appear in no log, view or dead letter."""
 
 import logging
 from typing import Any
@@ -22,7 +22,7 @@ async def raises(item: Any) -> None:
 
 
 class Answers(Handler):
-    """A handler that answers that its batch failed."""
+    """A handler that returns a failed batch."""
 
     async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
         return BatchResult(success=False, error=batch.payload["input_inline"])

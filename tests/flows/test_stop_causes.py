@@ -1,4 +1,4 @@
-"""Why a task was cancelled, and why each of its nodes was stopped, in every view."""
+"""The reason why a task was cancelled or a node was stopped, in every view."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ FAILURE = "node 'bad' failed: bad_input: ValueError: no"
 
 
 class Runs:
-    """Handlers of runs that end when they are told to, and the reasons they were told."""
+    """Handlers that end when they are cancelled, and the reasons that they were given."""
 
     def __init__(self) -> None:
         self.begun = anyio.Event()
@@ -66,7 +66,7 @@ async def test_the_reason_of_a_cancel_is_in_the_task_and_in_every_node_that_was_
                     node("a", "hang"),
                     node("b", "quick", "a"),
                     node("c", "quick", "b"),
-                    node("d", "nobody"),
+                    node("d", "missing"),
                 ]
             }
         )
@@ -133,7 +133,7 @@ async def test_a_node_that_is_not_needed_says_for_which_node() -> None:
 
 async def test_a_task_that_is_retried_says_nothing_of_the_cancel_before() -> None:
     async with Cluster(handlers=Runs().handlers()) as cluster:
-        task_id = await cluster.client.create_task(graph={"nodes": [node("a", "nobody")]})
+        task_id = await cluster.client.create_task(graph={"nodes": [node("a", "missing")]})
         await cluster.client.cancel(task_id, "wrong month")
         await ended(cluster, task_id)
         await cluster.client.retry(task_id)

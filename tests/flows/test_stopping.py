@@ -1,4 +1,4 @@
-"""What signals do to coordinators and workers that run."""
+"""Effects of signals on running coordinators and workers."""
 
 import os
 import secrets
@@ -17,7 +17,7 @@ from tests.builders import until
 
 
 class Gate:
-    """A handler that waits until it is let through."""
+    """A handler that waits until its gate opens."""
 
     def __init__(self) -> None:
         self.begun, self.open = anyio.Event(), anyio.Event()

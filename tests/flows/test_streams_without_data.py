@@ -1,4 +1,4 @@
-"""A stream that cannot be read whole fails its reader: it never gives a shorter result."""
+"""A reader fails if it cannot read its whole stream: it never returns a shorter result."""
 
 from collections.abc import Callable
 from typing import Any
@@ -55,7 +55,7 @@ class Chunks(Handler):
 
 
 class Lossy(InMemoryStore):
-    """Loses records of the stream of node ``pages``, or what stands in one of their fields."""
+    """A store that loses records of the stream of node ``pages``, or the content of one field."""
 
     def __init__(self, damage: Callable[[list[ArtifactRecord]], list[ArtifactRecord]]) -> None:
         super().__init__()

@@ -1,6 +1,4 @@
-"""What travels in the headers of messages: the version of their form, and the trace of the task
-they are about.
-"""
+"""Headers of messages: their format version, and the trace of their task."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -28,7 +26,7 @@ def graph(*nodes: dict[str, Any]) -> dict[str, Any]:
 
 
 def seen() -> dict[str, str] | None:
-    """The trace of what runs now, as a result of a node."""
+    """Return the current trace, as the result of a node."""
     trace = current_trace()
     return (
         None
@@ -43,7 +41,7 @@ async def work(item: Any) -> Any:
 
 
 class Listening(InMemoryBus):
-    """Keeps what was published on it."""
+    """A bus that records published messages."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,7 +79,7 @@ async def numbers(item: Any) -> AsyncIterator[dict[str, int]]:
 
 @handler("work")
 async def read(item: Any) -> None:
-    """Reads what another stores."""
+    """Read the artifacts that another node stores."""
 
 
 STREAM = {

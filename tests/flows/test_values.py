@@ -1,4 +1,4 @@
-"""One rule says which Python values are accepted, wherever a user gives one."""
+"""One rule defines the accepted Python values, for all places in which a user can pass one."""
 
 import asyncio
 import math
@@ -59,7 +59,7 @@ class Aliased(BaseModel):
 
 
 class Labelled(BaseModel):
-    """Its serializers decide what is written: also the one for JSON alone."""
+    """A value whose serializers decide its form, also the one for JSON alone."""
 
     tags: set[str]
     data: bytes
@@ -105,7 +105,7 @@ class Unset:
 
 
 class Identity(str):
-    """Equal to itself alone."""
+    """A value that equals itself alone."""
 
     __hash__ = object.__hash__
 
@@ -119,7 +119,7 @@ class Table(Enum):
 
 @dataclass
 class HostileData:
-    """Runs the code of a test when it is read, as do the classes below."""
+    """A value that runs the code of a test when it is read, as the classes below do."""
 
     x: int = field(init=False)
 
@@ -260,7 +260,7 @@ async def as_a_var(value: Any) -> Any:
 
 
 async def _result_of(role: str, *, value: Any = None, params: Any = None, io: Any = None) -> Any:
-    """Run a node that gets the value, or gives it, and return what another node reads of it.
+    """Run a node that receives or returns the value. Return what another node reads of it.
 
     Raises:
         NotTakenError: the submission was refused, or the node failed.

@@ -10,8 +10,9 @@ from tests.mutants.places import ROOT, SOURCES, Mutant, mutated
 
 
 def prepare(mutant: Mutant | None, folder: Path) -> dict[str, str]:
-    """Copy the packages, apply the mutant, and return the environment variables with which Python
-    imports the copy.
+    """Copy the packages and apply the mutant.
+
+    Return the environment variables with which Python imports the copy.
     """
     for source in SOURCES:
         # Compiled modules are copied too, and Python uses those whose source has not changed.

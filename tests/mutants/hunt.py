@@ -1,8 +1,7 @@
-"""Look for a seed that shows something wrong: ``python -m tests.mutants.hunt SEEDS FIRST
-[SCENARIO...]``.
+"""A search for a run that fails: ``python -m tests.mutants.hunt SEEDS FIRST [SCENARIO...]``.
 
-Exits with ``FOUND`` at the first, and with 0 if there is none.
-``FIRST`` is the run to try before all others, in the form of ``FIRST_RUNS``, or an empty text.
+It exits with ``FOUND`` at the first failure, and with 0 if there is none. ``FIRST`` is the run to
+try before all others, in the form of ``FIRST_RUNS``, or empty.
 """
 
 import logging
@@ -16,17 +15,16 @@ from tests.mutants.promises import setups
 from tests.simulation.scenarios import STANDARD, Standard, handing_back, of_seed
 
 FOUND = 10
-"""Exit status. Python itself ends with 1, for example where a change keeps a module from being
-imported.
+"""Exit status. Python itself ends with 1, for example when a mutant breaks the import of a module.
 """
 FREE_OF_FAULTS_SEC = 120.0
-"""Longer than any scenario takes if nothing goes wrong."""
+"""Longer than any scenario takes without faults."""
 
 
 def undisturbed(
     scenario: Callable[[SimCluster], Awaitable[object]],
 ) -> Callable[[SimCluster], Awaitable[None]]:
-    """The scenario, and that nothing was done twice."""
+    """Return the scenario with checks that no attempt runs twice and that it ends in time."""
 
     async def watched(cluster: SimCluster) -> None:
         began = cluster.clock.monotonic()
@@ -37,7 +35,7 @@ def undisturbed(
             for run in cluster.executions
             if run.batch_uid is None
         )
-        # What is handed back, or run again by hand, is executed again.
+        # Work that is handed back, or run again by hand, is executed again.
         once = scenario is not handing_back and not cluster.invariants.retries
         assert not once or max(begun.values(), default=0) <= 1, f"executed more than once: {begun}"
         assert took < FREE_OF_FAULTS_SEC, f"it took {took:.0f} s"
@@ -54,8 +52,9 @@ def without_faults(standard: Standard) -> Setup:
 
 
 def single(first: str) -> Outcome:
-    """Run one promise, one scenario without faults, or one seed of a scenario with all faults
-    (``SCENARIO:SEED``).
+    """Run one promise, one scenario without faults, or one seed with all faults.
+
+    A seed is given as ``SCENARIO:SEED``.
     """
     name, _, seed = first.partition(":")
     if seed:
@@ -64,8 +63,10 @@ def single(first: str) -> Outcome:
 
 
 def outcomes(seeds: int, first: str, names: list[str]) -> Iterator[tuple[str, Outcome]]:
-    """Run ``first`` if it is given, then each promise, then each scenario without faults, then
-    seeds with all faults.
+    """Yield the outcomes of all runs.
+
+    They are ``first`` if given, then each promise, then each scenario without faults, then seeds
+    with all faults.
     """
     if first:
         yield first, single(first)

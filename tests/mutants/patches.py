@@ -45,7 +45,7 @@ await self._park(parked)
         "applied.effects.append((held, effects))",
     ),
     Mutant(
-        "effects of a commit are forgotten",
+        "the effects of a commit are dropped",
         "EventProcessor._commit",
         """
 held.ledger.committed(held.task, commit)
@@ -57,20 +57,20 @@ applied.effects.append((held, []))
 """,
     ),
     Mutant(
-        "the operation's id is not looked at",
+        "the operation id is ignored",
         "EventProcessor._settle_unknown",
         "self._last_operation.get(task_id) == operations.pop(task_id)",
         "operations.pop(task_id) is None",
     ),
     Mutant(
-        "a stale copy decides what is stale",
+        "a stale copy is never compared with the store",
         "EventProcessor._outdated",
         "not task_ids",
         "task_ids",
     ),
     # ------------------------------------------------ damaged records
     Mutant(
-        "a damaged record ends the look at the others",
+        "a damaged record stops the other tasks",
         "EventProcessor._hold",
         """
 await self.quarantine(task_id, error)
@@ -80,7 +80,7 @@ return None
         scenarios=("chain",),
     ),
     Mutant(
-        "a damaged task is put aside without a letter",
+        "a damaged task is quarantined without a dead letter",
         "EventProcessor.quarantine",
         "await self._store.park([letter])",
         "",
@@ -100,7 +100,7 @@ await awaited(handle(touched, events), ending=ending)
 """,
     ),
     Mutant(
-        "a command is acknowledged before its start is told",
+        "a command is acknowledged before its start is reported",
         "Inbox.accept",
         "self._begin(token, command, make, subscription, delivery)",
         """
@@ -137,7 +137,7 @@ places = await self._publish(messages, owners)
         "dict.fromkeys(range(len(messages))) | sending.places",
     ),
     Mutant(
-        "one topic's trouble holds back the others",
+        "one failing topic delays the others",
         "Outbox._publish_topic",
         "sending.places or isinstance(error, TopicUnavailable)",
         "False",
@@ -145,7 +145,7 @@ places = await self._publish(messages, owners)
     ),
     # ------------------------------------------------ recovery
     Mutant(
-        "nothing that was left half done is restored",
+        "pending effects are not restored",
         "pending_effects",
         "task.terminal",
         "True",
@@ -157,7 +157,7 @@ places = await self._publish(messages, owners)
         "store.due(before=0.0, limit=limit)",
     ),
     Mutant(
-        "timers do not wake",
+        "timers never fire",
         "Timers.run",
         "await wake(due)",
         "",
@@ -176,7 +176,7 @@ places = await self._publish(messages, owners)
         suite="tests/coordinator/test_unanswered_checks.py",
     ),
     Mutant(
-        "a worker is never asked what became of a run",
+        "a worker is never asked about a run",
         "Outbox._message",
         "self._control(task, ask)",
         "None",
@@ -200,7 +200,7 @@ places = await self._publish(messages, owners)
         "self._beat = 1",
     ),
     Mutant(
-        "silence is measured from the first beat of all",
+        "silence is measured from the first heartbeat",
         "WorkerWatch.lost_workers",
         "known is None or known[0] != beat",
         "known is None",
@@ -280,7 +280,7 @@ return task.issued_token_matches(index, record, event.attempt, event.token)
         "",
     ),
     Mutant(
-        "being cancelled is swallowed",
+        "a cancelled node never ends",
         "_node_woke",
         "now >= (record.cancel_by or now)",
         "False",
@@ -337,7 +337,7 @@ if broken and not pending:
         ("below_a_handled_failure",),
     ),
     Mutant(
-        "a retry keeps what ran without data that it may get now",
+        "a retry keeps nodes that ran without data that they can get now",
         "_with_nodes_below",
         "finished and _owed(task, index, again)",
         "False",
@@ -434,7 +434,7 @@ while self._unstored and self._error is None:
         suite="tests/engine/test_effects.py",
     ),
     Mutant(
-        "an idempotency key means nothing",
+        "idempotency keys are ignored",
         "TaskTable.create",
         "first != header.task_id",
         "False",

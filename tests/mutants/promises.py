@@ -1,6 +1,4 @@
-"""What a flow may rely on beyond a good end: that it comes soon, and that nothing is done in
-vain.
-"""
+"""Promises beyond a correct result: flows end soon, and no work is done twice."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,10 +13,10 @@ from tests.simulation.scenarios import HANDLERS, node
 
 SOON_SEC = 4.0
 STEADY = Faults(write_unconfirmed=0.2, publish_unconfirmed=0.1, period_sec=600, period_min_sec=600)
-"""Answers get lost, and nothing else happens."""
+"""Faults that lose answers of the store and the bus, and nothing else."""
 
 DEAF_BUS = Faults(publish_refused=0.7, period_sec=600, period_min_sec=600)
-"""Most of what is published is refused."""
+"""Faults that refuse most publish requests."""
 
 
 @handler("at_once")
@@ -40,7 +38,7 @@ async def stubborn(item: Any, ctx: RunContext) -> None:
 
 
 class Drip(Handler):
-    """Forty batches, one after the other."""
+    """A handler of forty batches."""
 
     async def iter_batches(self, loaded: Any) -> Any:
         for number in range(40):
@@ -81,7 +79,7 @@ async def soon(cluster: SimCluster) -> None:
 
 
 async def lost_answers_cost_little(cluster: SimCluster) -> None:
-    """Nor does it where the answers of the store and the bus get lost."""
+    """No step waits for a sweep, although answers of the store and the bus get lost."""
     began = cluster.clock.monotonic()
     for _ in range(5):
         cluster.assert_finished(await cluster.run(CHAIN))
@@ -90,14 +88,14 @@ async def lost_answers_cost_little(cluster: SimCluster) -> None:
 
 
 async def long_runs_are_left_alone(cluster: SimCluster) -> None:
-    """A worker that lives keeps its node, however long it takes."""
+    """A live worker keeps its node, even if the node runs long."""
     cluster.assert_finished(await cluster.run(graph(node("a", "slow"), node("b", "slow", ["a"]))))
     cluster.assert_executed("a", times=1)
     cluster.assert_executed("b", times=1)
 
 
 async def what_cannot_start_ends_at_once(cluster: SimCluster) -> None:
-    """A fan-in that can no longer be met does not wait for the other parents."""
+    """A node whose fan-in has become impossible ends without waiting for the other parents."""
     view = await cluster.run(
         graph(
             node("a", "wrong"),
@@ -118,7 +116,7 @@ def ended(view: NodeView) -> float:
 
 
 async def the_dead_are_cancelled(cluster: SimCluster) -> None:
-    """A cancellation ends with its grace, also where nobody is left to obey it."""
+    """A cancellation ends after its grace period, even if no worker is left to obey it."""
     (worker,) = cluster.workers
     task_id = await cluster.client.create_task(graph=graph(node("a", "slow")))
     await cluster.clock.sleep(2)
@@ -132,7 +130,7 @@ async def the_dead_are_cancelled(cluster: SimCluster) -> None:
 
 
 async def handing_back_is_no_attempt(cluster: SimCluster) -> None:
-    """What a worker hands back when it stops is taken up by another, as if nothing had been."""
+    """Work that a stopping worker hands back runs elsewhere, and the attempt does not count."""
     task_id = await cluster.client.create_task(
         graph=graph(*(node(f"n{number}", "slow") for number in range(6)))
     )
@@ -144,7 +142,7 @@ async def handing_back_is_no_attempt(cluster: SimCluster) -> None:
 
 
 async def batches_are_done_once(cluster: SimCluster) -> None:
-    """Whoever goes on with a node leaves alone what is stored."""
+    """A worker that continues a node does not process stored batches again."""
     task_id = await cluster.client.create_task(graph=graph(node("a", "drip")))
     await cluster.clock.sleep(10)
     begun = next(run.process for run in cluster.executions)
@@ -160,7 +158,7 @@ async def batches_are_done_once(cluster: SimCluster) -> None:
 
 
 async def a_dead_worker_is_missed(cluster: SimCluster) -> None:
-    """Its node runs elsewhere."""
+    """The node of a dead worker runs elsewhere."""
     task_id = await cluster.client.create_task(graph=graph(node("a", "slow")))
     await cluster.clock.sleep(2)
     begun = next(run.process for run in cluster.executions)
@@ -175,7 +173,7 @@ async def a_dead_worker_is_missed(cluster: SimCluster) -> None:
 
 
 async def the_first_success_counts(cluster: SimCluster) -> None:
-    """Also that of a worker which was away for so long that its node was given to another."""
+    """The first success counts, even from a worker that was paused until its node ran elsewhere."""
     task_id = await cluster.client.create_task(graph=graph(node("a", "stubborn")))
     await cluster.clock.sleep(28)
     (process,) = (
@@ -192,13 +190,13 @@ async def the_first_success_counts(cluster: SimCluster) -> None:
 
 
 async def commands_get_through(cluster: SimCluster) -> None:
-    """However often the bus refuses them."""
+    """Commands are sent although the bus refuses most requests."""
     for _ in range(4):
         cluster.assert_finished(await cluster.run(CHAIN))
 
 
 def setups() -> dict[str, Setup]:
-    """Each promise in a cluster of its own."""
+    """Return the setup of each promise, each in its own cluster."""
 
     def setup(
         scenario: Callable[[SimCluster], Any], faults: Faults | str = "none", **options: Any

@@ -1,6 +1,4 @@
-"""Each of these changes is found out by the simulation or by the conformance suites: what they look
-at is enough.
-"""
+"""Each mutant is caught by the simulation or by a conformance suite."""
 
 import os
 import sys
@@ -30,7 +28,7 @@ def slug(mutant: Mutant) -> str:
 
 
 def hunt(mutant: Mutant | None, folder: Path, *, seeds: int = SEEDS) -> tuple[int, str]:
-    """The status and the last words of whoever looked for what is wrong."""
+    """Run the search for a failure. Return its exit status and the end of its output."""
     environment = prepare(mutant, folder)
     if mutant is not None and mutant.suite is not None:
         command = ["pytest", mutant.suite, "-x", "-q", "-p", "no:cacheprovider", "-p", "no:cov"]
@@ -47,7 +45,7 @@ def hunt(mutant: Mutant | None, folder: Path, *, seeds: int = SEEDS) -> tuple[in
 def hunted(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Hunted]:
-    """All that are asked for, as many at a time as there are processors."""
+    """Start the searches of all selected mutants, one for each processor at a time."""
     names = {item.name for item in request.session.items}
     wanted = [mutant for mutant in MUTANTS if any(slug(mutant) in name for name in names)]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:

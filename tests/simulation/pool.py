@@ -1,4 +1,4 @@
-"""Many seeds of the standard scenarios, on several processors."""
+"""Seeds of the standard scenarios on several processors."""
 
 import gc
 import multiprocessing
@@ -33,7 +33,7 @@ class Failure:
 
 @dataclass
 class Chunk:
-    """What came of some seeds."""
+    """The outcomes of some seeds."""
 
     report: Report = field(default_factory=Report)
     failures: list[Failure] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Chunk:
 
 
 def run_chunk(first: int, count: int, faults: str) -> Chunk:
-    """Run some seeds here."""
+    """Run some seeds in this process."""
     plugins = Plugins()
     chunk = Chunk()
     for seed in range(first, first + count):
@@ -66,8 +66,9 @@ def run_chunk(first: int, count: int, faults: str) -> Chunk:
 def run_seeds(
     first: int, count: int, *, faults: str = "all", processes: int, limit_sec: float | None = None
 ) -> Iterator[Chunk]:
-    """Run seeds in a pool of processes, and give what came of each chunk as it is done. After
-    ``limit_sec`` no further one begins.
+    """Run seeds in a pool of processes, and yield the outcomes of each chunk when it is done.
+
+    After ``limit_sec`` no further chunk begins.
     """
     ends_at = None if limit_sec is None else time.monotonic() + limit_sec
     chunks = [

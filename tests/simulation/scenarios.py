@@ -1,4 +1,4 @@
-"""The scenarios that FlowKit itself has to get through, whatever goes wrong."""
+"""The standard scenarios, which FlowKit must pass under all faults."""
 
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,10 +14,10 @@ from flowkit_testing.simulation import ProcessDied, Setup, SimCluster, setup_of
 from tests.builders import graph
 
 PATIENT = {"max": 60, "backoff_sec": 0.2, "max_backoff_sec": 5.0, "jitter": 0.5}
-"""So many attempts that no series of lost workers uses them up."""
+"""More attempts than any series of lost workers uses up."""
 CONVERGE_SEC = 240.0
-"""How long after the last fault every scenario is over. The longest handlers take 30 s, and leases
-double with each attempt.
+"""Seconds after the last fault in which every scenario ends. The longest handlers take 30 s, and
+leases double with each attempt.
 """
 
 
@@ -102,9 +102,9 @@ async def wrong_at_first(item: Any, ctx: RunContext) -> Any:
 @handler("first_generation_fails")
 async def first_generation_fails(item: Any, ctx: RunContext) -> Any:
     await a_while(ctx)
-    if not ctx.vars.get("mended"):
+    if not ctx.vars.get("repaired"):
         raise ValueError("not yet")
-    return "mended"
+    return "repaired"
 
 
 @handler("plain")
@@ -121,7 +121,7 @@ async def produce(item: Any, ctx: RunContext) -> AsyncIterator[Any]:
 
 
 class Consume(Handler):
-    """Counts what it is given; a batch is counted once."""
+    """A handler that counts its input; each batch counts once."""
 
     async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
         items = (
@@ -143,14 +143,14 @@ async def produce_half_at_first(item: Any, ctx: RunContext) -> AsyncIterator[Any
 
 
 class Proposes(Consume):
-    """Pulls, though its graph names no input adapter."""
+    """A handler that pulls although its graph names no input adapter."""
 
     async def load_input(self, input_ref: Any, input_inline: Any) -> Any:
         return {"input_adapter": "pull.from_artifacts", "input_args": {"from_node": "half"}}
 
 
 class SkipsAtFirst(Handler):
-    """Has three batches, and gives up one of them in the first attempt."""
+    """A handler of three batches that gives up one of them in the first attempt."""
 
     async def iter_batches(self, loaded: Any) -> AsyncIterator[Batch]:
         for uid in ("one", "two", "three"):
@@ -164,7 +164,7 @@ class SkipsAtFirst(Handler):
 
 
 class Report(Handler):
-    """Reads everything, and ends with a result and metrics of its own."""
+    """A handler that reads all of its input and sets a result and metrics in ``finalize``."""
 
     async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
         return BatchResult(True, {"seen": 1})
@@ -197,8 +197,9 @@ HANDLERS = {
 
 
 def clocks_are_right(cluster: SimCluster) -> bool:
-    """A limit in seconds holds by the clocks of those who look: where they are wrong it may be
-    passed unseen.
+    """Return whether all clocks are right.
+
+    A time limit holds by the clocks of the coordinators. If they are wrong, it may pass unnoticed.
     """
     return not cluster.faults.skew_sec and not cluster.faults.jumps_per_run
 
@@ -283,7 +284,7 @@ async def streaming(cluster: SimCluster, batches: int = 40) -> None:
     assert view.nodes["consume"].metrics == {"items": 2 * batches, "sum": batches * (batches - 1)}
     assert view.nodes["report"].result == {"found": 2 * batches}
     artifacts = [artifact async for artifact in cluster.client.artifacts(view.id, "produce")]
-    # Told in the order of the workers' clocks, which may be wrong.
+    # They are in the order of the workers' clocks, which may be wrong.
     assert sorted(artifact.meta["items"][0] for artifact in artifacts) == list(range(batches))
 
 
@@ -294,10 +295,10 @@ async def long_stream(cluster: SimCluster) -> None:
 async def routing(cluster: SimCluster) -> None:
     view = await cluster.run(
         graph(
-            node("a", "wrong", routing={"on_success": ["good"], "on_failure": ["mend"]}),
+            node("a", "wrong", routing={"on_success": ["good"], "on_failure": ["repair"]}),
             node("good"),
-            node("mend"),
-            node("after", after=["mend"]),
+            node("repair"),
+            node("after", after=["repair"]),
         )
     )
     cluster.assert_finished(view)
@@ -309,7 +310,7 @@ async def routing(cluster: SimCluster) -> None:
 
 
 def statuses(view: TaskView) -> dict[str, str]:
-    """The ids of the nodes of each status."""
+    """Return the ids of the nodes of each status."""
     found: dict[str, list[str]] = {}
     for node_id, one in view.nodes.items():
         found.setdefault(one.status, []).append(node_id)
@@ -337,8 +338,9 @@ async def below_a_failure(cluster: SimCluster) -> None:
 
 
 async def retry_letters(cluster: SimCluster, task_id: str) -> None:
-    """Retry the dead letters of a task's nodes. Where the store answers with old data, none may be
-    retried.
+    """Retry the dead letters of a task's nodes.
+
+    If the store answers with old data, it may be that none can be retried.
     """
     letters = (await cluster.client.dead_letters(task_id=task_id, kind="node")).items
     await cluster.client.retry_dead_letters([letter.letter_id for letter in letters])
@@ -410,7 +412,10 @@ async def retry_of_a_reader(cluster: SimCluster) -> None:
 
 
 async def letter_of_a_race(cluster: SimCluster) -> None:
-    """Retry the batch that one of two nodes gave up, in a finished task that needed one of both."""
+    """Retry the batch that one of two nodes gave up.
+
+    The task has finished, because it needed one of the two.
+    """
     view = await cluster.run(
         graph(
             node("batches", "skips_at_first", on_batch_failure="skip"),
@@ -436,7 +441,7 @@ async def letter_of_a_race(cluster: SimCluster) -> None:
 
 
 LONG_LIST = f"[{', '.join(map(str, range(50)))}]"
-"""A loop over it within a loop takes more steps than are evaluated at once."""
+"""A nested loop over this list takes more steps than are evaluated at once."""
 
 
 async def conditions(cluster: SimCluster) -> None:
@@ -549,8 +554,8 @@ async def time_limit(cluster: SimCluster) -> None:
     view = await cluster.run(
         graph(node("a", "slow", timeouts={"start_to_close_sec": 4}, retry_policy=policy))
     )
-    # While nobody can be told that its time is over, an attempt may finish: the first success
-    # counts.
+    # An attempt may finish while its worker cannot be notified that its time is over: the first
+    # success counts.
     if not cluster.faults.any:
         assert view.status == "failed"
         assert view.nodes["a"].attempt == 2
@@ -645,12 +650,12 @@ async def refusals(cluster: SimCluster) -> None:
 
 @dataclass(frozen=True)
 class Standard:
-    """A scenario, and what its cluster is to be."""
+    """A scenario and the settings of its cluster."""
 
     scenario: Callable[[SimCluster], Awaitable[object]]
     share: int = 1
     once: bool = True
-    """Without faults every node is executed once, in its first attempt."""
+    """If True, every node is executed once without faults, in its first attempt."""
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -698,7 +703,7 @@ STANDARD = {
     )
 }
 ROUND = [name for name, standard in STANDARD.items() for _ in range(standard.share)]
-"""Seed n runs the scenario at place n of this, again and again."""
+"""The order in which seeds run the scenarios: seed n runs the one at place n, modulo the length."""
 
 
 def of_seed(seed: int) -> Standard:

@@ -1,4 +1,4 @@
-"""The same seed is the same run, in whatever interpreter."""
+"""The same seed gives the same run in every interpreter."""
 
 import os
 import subprocess

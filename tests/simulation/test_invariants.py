@@ -1,4 +1,4 @@
-"""Each invariant can fail: a store or an engine that is broken on purpose is found out."""
+"""Each invariant can fail: it catches a store or an engine that is broken on purpose."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ Change = Callable[[TaskRecord, Commit], Commit | None]
 
 
 class BrokenStore(InMemoryStore):
-    """Changes the first commit that ``change`` has an answer for."""
+    """A store that changes the first commit for which ``change`` returns another one."""
 
     def __init__(self, change: Change) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ def marks_of(record: TaskRecord) -> str:
 
 
 def found_by(change: Change, scenario: Callable[[SimCluster], Awaitable[object]] = chain) -> str:
-    """What the simulation says of a store that changes a commit like this."""
+    """Return the error of a simulation whose store changes a commit in this way."""
 
     async def broken(cluster: SimCluster) -> None:
         cluster.use_store(BrokenStore(change))
@@ -93,7 +93,7 @@ def test_the_history_has_no_gap() -> None:
             commit, put={name: data for name, data in commit.put.items() if name not in names}
         )
 
-    assert "the history goes from 2 to" in found_by(change)
+    assert "the history grew from 2 to" in found_by(change)
 
 
 def test_attempts_stay_within_the_policy() -> None:
@@ -149,7 +149,7 @@ def test_metrics_are_the_sums_of_the_batches() -> None:
         )
 
     assert (
-        "node 'consume' finished with the metrics {'items': 81}; its stored batches come to"
+        "node 'consume' finished with the metrics {'items': 81}; the sum of its stored batches is"
         in found_by(change, streaming)
     )
 
@@ -242,7 +242,7 @@ def test_nothing_begins_in_a_task_that_is_to_end() -> None:
     def change(record: TaskRecord, commit: Commit) -> Commit | None:
         return with_state(commit, outcome="cancelled") if marks_of(record)[0] == "F" else None
 
-    assert "node 'c' begins, though the task is to end as cancelled" in found_by(change)
+    assert "node 'c' begins, although the task will end as cancelled" in found_by(change)
 
 
 def test_nobody_runs_nodes_again_unasked() -> None:
@@ -250,12 +250,12 @@ def test_nobody_runs_nodes_again_unasked() -> None:
         view = await cluster.run(graph(node("a", "wrong")))
         await Client.retry(cluster.client, view.id)
 
-    with pytest.raises(SimulationFailed, match="nodes run again, and nobody asked for it"):
+    with pytest.raises(SimulationFailed, match="nodes run again without a retry request"):
         simulate(unasked, seed=1, faults="none", handlers=HANDLERS)
 
 
 class DoublingArtifacts(InMemoryArtifactStore):
-    """Says of the first artifact that it is new, each time."""
+    """An artifact store that reports the first artifact as new each time."""
 
     async def put(self, records: Sequence[ArtifactRecord]) -> Sequence[bool]:
         await super().put(records)
@@ -300,7 +300,7 @@ def test_a_node_is_executed_once_for_each_attempt_that_was_issued() -> None:
 
 
 class ForgetfulStore(InMemoryStore):
-    """Confirms a task and does not keep it."""
+    """A store that confirms a task and does not store it."""
 
     async def create(self, records: Sequence[TaskRecord]) -> Sequence[str]:
         return [record.header.task_id for record in records]
@@ -312,7 +312,7 @@ def test_a_task_that_was_confirmed_is_there() -> None:
         await cluster.client.create_task(graph=graph(node("a")))
 
     with pytest.raises(
-        SimulationFailed, match="is lost: it was submitted, and the client was told so"
+        SimulationFailed, match="is lost: its submission was confirmed to the client"
     ):
         simulate(broken, seed=1, faults="none", handlers=HANDLERS)
 
@@ -322,7 +322,7 @@ def test_clients_are_told_what_is_stored() -> None:
         view = await cluster.run(graph(node("a")))
         cluster.client.told[view.id] = view.model_copy(update={"error": "another"})
 
-    with pytest.raises(SimulationFailed, match="a client was told that task"):
+    with pytest.raises(SimulationFailed, match="was reported to a client as"):
         simulate(lied_to, seed=1, faults="none", handlers=HANDLERS)
 
 

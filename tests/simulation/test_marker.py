@@ -1,4 +1,4 @@
-"""The marker, its options and fixtures, in a project of somebody else's."""
+"""The marker, its options and its fixtures in a project of a user."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a crash, a pause and the walls around a simulation do."""
+"""Crashes, pauses, and the isolation of a simulation."""
 
 import asyncio
 import gc
@@ -274,7 +274,9 @@ def test_assertions_list_what_was_seen() -> None:
         cluster.assert_executed("a", times=1)
         with pytest.raises(
             AssertionError,
-            match=r"node 'a' was to be executed 2 times, and was 1 times.*'b' of .* on worker-1",
+            match=(
+                r"node 'a' should be executed 2 times, and was executed 1 times.*'b' of .* on worker-1"
+            ),
         ):
             _one_line(lambda: cluster.assert_executed("a", times=2))
         with pytest.raises(
@@ -283,7 +285,10 @@ def test_assertions_list_what_was_seen() -> None:
             cluster.assert_finished(view)
         with pytest.raises(
             AssertionError,
-            match=r"crash was to happen at least 1 times, and did 0 times. There was: nothing",
+            match=(
+                r"crash should happen at least 1 times, and happened 0 times."
+                r" Injected faults: nothing"
+            ),
         ):
             cluster.assert_injected("crash")
 

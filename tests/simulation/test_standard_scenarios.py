@@ -1,4 +1,4 @@
-"""Our own scenarios, with fresh seeds each time and those that once found something."""
+"""The standard scenarios with fresh seeds, and with seeds that once failed."""
 
 import json
 import os
@@ -19,8 +19,9 @@ REGRESSIONS = json.loads(Path(__file__).with_name("regressions.json").read_text(
 
 
 def first_fresh_seed() -> int:
-    """Each commit has seeds of its own, and finds the same with them every time.
-    ``FLOWKIT_TEST_SIM_FIRST`` names others.
+    """Return the first fresh seed: each commit has its own, and the same ones each time.
+
+    ``FLOWKIT_TEST_SIM_FIRST`` overrides it.
     """
     chosen = os.environ.get("FLOWKIT_TEST_SIM_FIRST")
     if chosen is not None:

@@ -1,4 +1,4 @@
-"""A worker's surroundings without a coordinator: commands go in as messages, reports come out."""
+"""A worker without a coordinator: the test sends commands and receives reports."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -28,7 +28,7 @@ ENDS = (NodeSucceeded, NodeFailed, NodeStopped, NodeReleased)
 
 
 class Bench:
-    """Sends commands, keeps every report."""
+    """The bus, store and clock of a worker; it sends commands and keeps every report."""
 
     def __init__(self, bus: InMemoryBus, store: InMemoryStore, clock: ManualClock) -> None:
         self.bus = bus
@@ -57,7 +57,7 @@ class Bench:
         io: dict[str, Any] | None = None,
         **fields: Any,
     ) -> RunNode:
-        """Publish a command; what is not given is made up."""
+        """Publish a command; arguments that are not given have defaults."""
         number = next(self._numbers)
         data: RunContextData | None = RunContextData(
             io=({} if inline is None else {"input_inline": inline}) | (io or {}),
@@ -112,7 +112,7 @@ class Bench:
                 await self._changed.wait()
 
     async def end(self, command: RunNode) -> Any:
-        """The report of how it ended."""
+        """Return the report of the end of a command's run."""
         found: list[Any] = []
         await self.until(
             lambda: found.extend(r for r in self.of(command) if isinstance(r, ENDS)) or found
@@ -160,7 +160,7 @@ async def open_bench(
 
 
 class Gate:
-    """A function handler that waits until it is let go."""
+    """A function handler that waits until its gate opens."""
 
     def __init__(self) -> None:
         self.running: list[Any] = []

@@ -1,4 +1,4 @@
-"""Cancelling runs: softly, by their grace, and before they began."""
+"""Cancellation of runs: by signal, after their grace period, and before they began."""
 
 import contextlib
 import logging
@@ -348,7 +348,7 @@ async def test_a_synchronous_function_is_abandoned_with_a_warning(
 
 
 async def stubborn(item: Any, ctx: RunContext) -> str:
-    """Goes on until its gate opens, whoever cancels it."""
+    """Ignore cancellations until the gate opens."""
     while not item_gates[item].is_set():
         with contextlib.suppress(BaseException):
             await item_gates[item].wait()
@@ -613,7 +613,7 @@ async def test_a_child_that_holds_the_output_does_not_outlive_its_parent(
 
 
 class NoLetters(InMemoryStore):
-    """Takes no dead letters."""
+    """A store that accepts no dead letters."""
 
     def __init__(self) -> None:
         super().__init__()

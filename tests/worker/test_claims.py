@@ -1,4 +1,4 @@
-"""An attempt is executed once: it starts only when its claim is stored."""
+"""An attempt is executed once: it starts only after its claim is stored."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -28,7 +28,7 @@ class Calls:
 
 
 class Gated(InMemoryArtifactStore):
-    """Claims are written when the gate opens; ``puts`` has the size of each write."""
+    """A store that writes claims when its gate opens; ``puts`` has the size of each write."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Taking commands: how many, in which order, each once; and what cannot be understood."""
+"""Receiving commands: their number and order, duplicates, and unreadable messages."""
 
 import itertools
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -53,7 +53,7 @@ async def test_of_the_commands_taken_the_most_urgent_begins_first(bench: Bench) 
 
 
 class WatchedBus(InMemoryBus):
-    """Keeps what was asked of its group subscriptions."""
+    """A bus that records the receive requests of its group subscriptions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class WatchedBus(InMemoryBus):
 async def test_commands_that_find_no_free_slot_are_given_back(
     flowkit_store: InMemoryStore, flowkit_clock: ManualClock
 ) -> None:
-    """Another worker can have them; and no more are taken until there is a slot."""
+    """Another worker can have them, and no more are taken until there is a slot."""
     gate = Gate()
     async with WatchedBus() as bus, open_bench(bus, flowkit_store, flowkit_clock) as bench:
         commands = [await bench.send(number) for number in range(20)]
@@ -368,7 +368,7 @@ async def test_progress_that_is_no_json_is_refused_and_too_large_a_one_dropped(
 
 
 class PickyCodec:
-    """Cannot encode what holds one of these words."""
+    """A codec that cannot encode a payload with one of these words."""
 
     def __init__(self, *words: bytes) -> None:
         self.words = words
@@ -425,6 +425,4 @@ async def test_a_run_of_which_nothing_can_be_told_holds_up_no_other(
         assert "of task mute cannot be sent and is dropped" in caplog.text
         codec.words = ()
         await bench.publish(mute)
-        assert (await bench.end(mute)).result == "a", (
-            "what became of it is known, should somebody ask"
-        )
+        assert (await bench.end(mute)).result == "a", "the outcome is known if a coordinator asks"

@@ -1,6 +1,4 @@
-"""What handlers raise that is no ordinary exception: their runs end all the same, and the worker
-lives.
-"""
+"""Handlers that raise other errors than ``Exception``: each run ends, and the worker lives."""
 
 import asyncio
 import contextvars
@@ -46,7 +44,7 @@ def generator(item: Any) -> Iterator[Any]:
 
 
 class Methods(Handler):
-    """Misbehaves in one of its methods."""
+    """A handler that misbehaves in one of its methods."""
 
     def __init__(self, place: str) -> None:
         self.place = place
@@ -95,7 +93,7 @@ class Made(Handler):
 
 
 class MakesBadly:
-    """A factory that misbehaves every time but the last."""
+    """A factory that misbehaves at every call but the last."""
 
     kind: Any = None
 
@@ -228,7 +226,7 @@ async def test_whatever_a_task_of_a_handler_raises_the_worker_lives(
 
     async with bench.worker({"work": work}):
         end = await bench.run(kind)
-        # A task of a group that ends as cancelled is no failure of the group.
+        # A task of a group that ends as cancelled does not fail the group.
         harmless = (children, kind) == ("task group", "cancels itself")
         assert end.kind == ("node_succeeded" if harmless else "node_failed")
         assert (await bench.run(None)).kind == "node_succeeded"

@@ -1,4 +1,4 @@
-"""A handler that cannot work is refused where it is written, and the error names that place."""
+"""A handler that cannot work is refused at its declaration, and the error names that place."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable

@@ -1,6 +1,4 @@
-"""Processes end when they are told to, whatever their handlers do; and their children are children
-as any.
-"""
+"""Worker processes end on signals under any handler, and their child processes are normal ones."""
 
 import asyncio
 import contextlib
@@ -44,7 +42,8 @@ logging.basicConfig(format="%(message)s", stream=sys.stdout)
 
 async def main():
     async with Coordinator(db="memory://ending") as coordinator:
-        await coordinator.create_task(graph={{"nodes": [{{"node_id": "a", "type": "work", "retry_policy": {{"max": 0}}}}]}})
+        node = {{"node_id": "a", "type": "work", "retry_policy": {{"max": 0}}}}
+        await coordinator.create_task(graph={{"nodes": [node]}})
         await Worker(db="memory://ending", cfg=WorkerConfig({graces}), handlers=[work]).run()
     print("the worker stopped", flush=True)
 
@@ -75,7 +74,7 @@ def work(item):
 
 @contextmanager
 def running(handler: str, graces: str) -> Iterator["subprocess.Popen[str]"]:
-    """A process with a worker whose handler has begun."""
+    """Start a process with a worker whose handler has begun."""
     code = PROGRAM.format(handler=textwrap.dedent(handler), graces=graces)
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
@@ -89,7 +88,7 @@ def running(handler: str, graces: str) -> Iterator["subprocess.Popen[str]"]:
 
 
 def ended(process: "subprocess.Popen[str]", *signals: signal.Signals) -> tuple[int, str]:
-    """Send signals. Return the exit status and what was printed."""
+    """Send signals. Return the exit status and the output."""
     for number in signals:
         process.send_signal(number)
     output, _ = process.communicate(timeout=PATIENCE_SEC)
@@ -117,7 +116,7 @@ async def work(item):
 @pytest.mark.skipif(
     sys.platform != "linux", reason="elsewhere only children of multiprocessing are known"
 )
-def test_a_first_signal_is_answered_while_the_event_loop_is_blocked_and_the_end_names_the_children() -> (
+def test_a_first_signal_is_answered_by_a_blocked_event_loop_and_the_end_names_the_children() -> (
     None
 ):
     with running(HAS_A_CHILD, LONG) as process:
@@ -139,7 +138,7 @@ def test_a_first_signal_is_answered_while_the_event_loop_is_blocked_and_the_end_
 @pytest.mark.skipif(sys.platform != "linux", reason="calls the C library of Linux")
 def test_a_second_signal_ends_a_process_whose_main_thread_is_in_native_code() -> None:
     with running(IN_NATIVE_CODE, LONG) as process:
-        # Two of one number would count as one where the process has not seen the first yet.
+        # Two equal signals would count as one if the process had not handled the first yet.
         assert ended(process, signal.SIGTERM, signal.SIGINT)[0] in (
             128 + signal.SIGTERM,
             128 + signal.SIGINT,

@@ -1,4 +1,4 @@
-"""Handlers with batches: what they are given, what is stored, what is counted."""
+"""Handlers with batches: their inputs, the stored artifacts, the metrics."""
 
 import json
 import math
@@ -27,7 +27,7 @@ from tests.worker.bench import Bench
 
 
 class Counting(Handler):
-    """Batches from the input's list; says what it did."""
+    """A handler that makes batches from a list and records its calls."""
 
     def __init__(self) -> None:
         self.processed: list[str] = []
@@ -210,7 +210,7 @@ async def test_the_next_attempt_goes_on_where_the_last_one_failed(bench: Bench) 
 
 
 async def test_a_first_attempt_that_meets_stored_batches_counts_exactly(bench: Bench) -> None:
-    """Its worker died before the start was told, so another gets the same command."""
+    """Its worker died before the start was reported, so another worker gets the same command."""
     counting = Counting()
     async with bench.worker({"work": counting}):
         await bench.run(uids("a", "b"), task_id="t", token="one")
@@ -412,7 +412,7 @@ async def test_a_plugin_may_classify_before_the_handler(bench: Bench) -> None:
 
 
 class Odd(Handler):
-    """Gives what the test says."""
+    """A handler that returns the value of the test."""
 
     def __init__(self, batches: Any = None, result: Any = None, final: Any = None) -> None:
         self.batches, self.result, self.final = (
@@ -600,7 +600,7 @@ def test_wrong_handlers_are_refused(handlers: Any, message: str) -> None:
 async def test_a_batch_that_is_stored_after_the_end_was_told_adds_nothing_to_it(
     bench: Bench,
 ) -> None:
-    """It was on its way to the store when the run was cut off."""
+    """It was being stored when the run was cut off."""
     arrived, go_on = anyio.Event(), anyio.Event()
 
     class Slow(InMemoryArtifactStore):
@@ -622,7 +622,7 @@ async def test_a_batch_that_is_stored_after_the_end_was_told_adds_nothing_to_it(
 
 
 class Blocking(Counting):
-    """Holds the event loop in each batch, and never waits for anything."""
+    """A handler that blocks the event loop in each batch and never awaits."""
 
     async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
         time.sleep(0.006)  # noqa: ASYNC251 - this is the blocking call

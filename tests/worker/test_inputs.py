@@ -1,4 +1,4 @@
-"""Input adapters: which is chosen, what it yields, when it ends."""
+"""Input adapters: their choice, the batches they yield, and their end."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import replace
@@ -44,7 +44,7 @@ async def put(
 
 
 class Seeing(Handler):
-    """Remembers the batches it gets."""
+    """A handler that records its batches."""
 
     def __init__(self) -> None:
         self.seen: list[Batch] = []
@@ -113,7 +113,7 @@ async def test_no_parent_starves_behind_long_ones(bench: Bench) -> None:
 
 
 async def test_what_is_stored_just_before_the_parent_ended_is_not_missed(bench: Bench) -> None:
-    """It was stored, and the end told, while an empty page was on its way."""
+    """It was stored, and the end reported, while an empty page was on its way."""
 
     class Late(InMemoryArtifactStore):
         done = False
@@ -151,7 +151,7 @@ async def test_a_pull_without_parents_is_an_error(bench: Bench, inline: dict[str
 async def test_records_of_one_uid_are_read_once_with_a_warning(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A store does not hold two, unless somebody changed what it holds."""
+    """A store holds no two, unless another program changed its content."""
 
     class Doubling(InMemoryArtifactStore):
         async def read(
@@ -347,7 +347,7 @@ async def test_without_hints_the_stream_is_looked_at_every_poll(bench: Bench) ->
 async def test_a_parent_that_is_known_to_have_ended_ends_the_reader_without_a_hint(
     bench: Bench,
 ) -> None:
-    """The store says so: the task that is looked up has no such stream open any more."""
+    """The task in the store has no such stream open any more."""
     graph = {
         "nodes": [
             {"node_id": "other", "type": "a"},
@@ -372,7 +372,7 @@ async def test_what_does_not_travel_is_read_from_the_store(bench: Bench) -> None
                 "node_id": "n",
                 "type": "work",
                 "depends_on": ["up"],
-                "io": {"input_inline": pull(from_node="nobody")},
+                "io": {"input_inline": pull(from_node="missing")},
             },
             {
                 "node_id": "m",
@@ -599,7 +599,7 @@ async def test_a_handler_reads_its_parents_artifacts(bench: Bench) -> None:
 async def test_a_late_hint_of_a_stream_that_is_read_does_not_keep_its_reader_busy(
     bench: Bench,
 ) -> None:
-    """The reader waits for the stream that is open, and the clock goes on."""
+    """The reader waits for the open stream, and the clock continues."""
     seeing = Seeing()
     await put(bench, b'{"a":1}', node="one")
     sources = (Source(node_id="one", ended=True), Source(node_id="two"))

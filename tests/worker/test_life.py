@@ -1,4 +1,4 @@
-"""Workers that start, live and stop."""
+"""The start, life and stop of workers."""
 
 import asyncio
 import contextlib

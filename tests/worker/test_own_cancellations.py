@@ -1,5 +1,6 @@
-"""Code that cancels its own asyncio task, and takes that back: each end of a run is reported all
-the same.
+"""Code that cancels its own asyncio task and undoes the cancellation.
+
+The end of each run is reported all the same.
 """
 
 import asyncio

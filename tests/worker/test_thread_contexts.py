@@ -1,4 +1,4 @@
-"""Context variables of runs whose functions are called in threads: one run has one context."""
+"""Context variables of runs with functions in threads: each run has one context."""
 
 import asyncio
 import contextvars

@@ -1,4 +1,4 @@
-"""Batches that fail: tried again alone, given up, and what becomes of the node."""
+"""Failed batches: their separate retries, those given up, and the outcome of the node."""
 
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ STEADY = RetryPolicy(max=2, backoff_sec=10, multiplier=3, max_backoff_sec=20, ji
 
 
 class Work(Handler):
-    """Batches from the input; those that are to fail do so in as many tries."""
+    """A handler whose batches fail in a given number of tries."""
 
     def __init__(self, fails: dict[str, int], error: Exception | None = None) -> None:
         self.fails = fails

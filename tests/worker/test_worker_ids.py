@@ -17,7 +17,7 @@ HEARTBEAT_SEC = 3.0
 
 
 async def killed(worker: Worker) -> None:
-    """End a worker without a last word: its session stays."""
+    """End a worker without a report: its session stays."""
     assert worker._service is not None
     worker._service.host.cancel()
     await asyncio.wait([worker._service.host])
@@ -120,7 +120,7 @@ async def test_a_name_that_was_made_up_is_replaced_by_another(bench: Bench) -> N
 async def test_a_worker_whose_name_was_taken_hands_back_its_runs_and_ends_with_an_error(
     bench: Bench,
 ) -> None:
-    """As after a network partition, in which another was started under its name."""
+    """A network partition has this effect, if another worker started with the same name."""
     gate = Gate()
     worker = bench.worker({"work": gate}, cancel_grace_sec=1)
     await worker.start()
@@ -150,7 +150,7 @@ async def test_a_process_whose_worker_s_name_was_taken_ends_with_the_error(bench
 
 
 async def test_a_worker_that_started_later_keeps_the_name(bench: Bench) -> None:
-    """The other finds this one's session when it comes back, and gives way."""
+    """The other worker finds this session when it comes back, and stops."""
     async with bench.worker({"work": echo}, hb_interval_sec=HEARTBEAT_SEC):
         await bench.store.renew_session(session(bench.clock.now() - 60, beat=900))
         await bench.clock.sleep(10)

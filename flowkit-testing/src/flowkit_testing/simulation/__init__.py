@@ -1,8 +1,7 @@
-"""A whole FlowKit in which everything goes wrong that may, run again and again from seeds, and the
-same each time.
+"""Deterministic simulation of a whole FlowKit under faults, replayable from a seed.
 
-``simulate(scenario)`` for a function, ``@pytest.mark.flowkit_sim(seeds=200, faults="all")`` for a
-test.
+Use ``simulate(scenario)`` in a function, or ``@pytest.mark.flowkit_sim(seeds=200, faults="all")``
+on a test.
 """
 
 from flowkit_testing.simulation._cluster import Post, ProcessDied, SimCluster

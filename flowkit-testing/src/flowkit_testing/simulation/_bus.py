@@ -14,12 +14,12 @@ from flowkit_testing.simulation._process import Process, State
 from flowkit_testing.simulation._world import SESSION_TIMEOUT_SEC, World
 
 PATIENCE_SEC = 3.0
-"""How long a connection waits for a broker that is out of reach."""
+"""Seconds that a connection waits for an unreachable broker."""
 DEAD_LETTER_TOPIC = "flowkit.dlq"
 
 
 class Seat:
-    """A subscription on the broker's side."""
+    """The broker's side of a subscription."""
 
     def __init__(
         self, process: Process, topics: Sequence[str], group: str | None, max_unacked: int
@@ -30,7 +30,7 @@ class Seat:
         self.max_unacked = max_unacked
         self.source: Member | Listener | None = None
         self.wanted = 0
-        """How many messages it asks for at present."""
+        """The number of messages that the member asks for now."""
         self.answered: deque[Delivery] = deque()
         self.failed: Exception | None = None
         self.news = asyncio.Event()
@@ -40,7 +40,7 @@ class Seat:
 
 
 class BusServer:
-    """Topics and groups, and what happens to requests on arrival."""
+    """The broker of a simulated cluster: topics, groups, and the faults of arriving requests."""
 
     def __init__(
         self, world: World, broker: Broker, *, max_message_bytes: int = 1024 * 1024
@@ -50,7 +50,7 @@ class BusServer:
         self.max_message_bytes = max_message_bytes
         self.down = False
         self.on_publish: list[Callable[[Sequence[Message]], None]] = []
-        """What is being published, whatever becomes of it."""
+        """Called with all messages of each publish request, also if the request fails."""
         self.on_arrival: list[Callable[[Sequence[Message]], None]] = []
         self.on_ack: list[Callable[[Sequence[Delivery], str], None]] = []
         self.seats: list[Seat] = []
@@ -64,21 +64,21 @@ class BusServer:
                 self.broker.create(TopicSpec(name))
 
     def publish(self, future: "asyncio.Future[Any]", messages: list[Message], who: str) -> None:
-        """Messages are here: see what becomes of them."""
+        """Handle a publish request that has arrived."""
         world = self.world
         if self.down:
-            error = BusUnavailable("publish: the bus is out of reach")
+            error = BusUnavailable("publish: the bus is unreachable")
             world.call(world.chances.uniform(0.05, PATIENCE_SEC), world.settle, future, None, error)
-        elif world.strikes("publish_refused", who):
+        elif world.should_inject("publish_refused", who):
             world.settle(future, None, BusUnavailable("publish: refused"))
-        elif world.strikes("publish_partial", who):
+        elif world.should_inject("publish_partial", who):
             parts = {
                 name: world.chances.random() < 0.5
                 for name in dict.fromkeys(message.key for message in messages)
             }
             self.append([message for message in messages if parts[message.key]], who)
             world.settle(future, None, BusUnavailable("publish: some were not confirmed"))
-        elif world.strikes("publish_unconfirmed", who):
+        elif world.should_inject("publish_unconfirmed", who):
             self.append(messages, who)
             world.settle(future, None, BusUnavailable("publish: not confirmed"))
         else:
@@ -93,12 +93,12 @@ class BusServer:
             watch(messages)
         self.use([message.topic for message in messages])
         places = self.broker.publish(messages)
-        if messages and self.world.strikes("duplicate", who):
+        if messages and self.world.should_inject("duplicate", who):
             self.broker.publish(messages)
         for message, (partition, position) in zip(messages, places, strict=True):
             log = self.broker.topics[message.topic].partitions[partition]
             unread = all(cursor.next <= position for cursor in log.cursors) and position < log.end
-            if unread and self.world.strikes(
+            if unread and self.world.should_inject(
                 "tail_loss", who, f"{message.topic}.{partition} from {position}"
             ):
                 self.broker.lose_tail(message.topic, partition, log.end - position)
@@ -111,7 +111,7 @@ class BusServer:
 
     def outstanding(self, future: "asyncio.Future[Any]", topic: str, group: str) -> None:
         if self.down:
-            self.world.settle(future, None, BusUnavailable("outstanding: the bus is out of reach"))
+            self.world.settle(future, None, BusUnavailable("outstanding: the bus is unreachable"))
         else:
             self.world.settle(
                 future, self.broker.outstanding(topic, group) if self.broker.places else None
@@ -123,7 +123,7 @@ class BusServer:
         if not seat.process.alive:
             return
         if self.down:
-            self.world.settle(future, None, BusUnavailable("subscribe: the bus is out of reach"))
+            self.world.settle(future, None, BusUnavailable("subscribe: the bus is unreachable"))
             return
         self.use(seat.topics)
         self._enter(seat)
@@ -144,13 +144,13 @@ class BusServer:
             )
 
     def leave(self, seat: Seat) -> None:
-        """The end of a subscription."""
+        """End a subscription."""
         self.expel(seat)
         if seat in self.seats:
             self.seats.remove(seat)
 
     def expel(self, seat: Seat) -> None:
-        """Take it out of its group, which it learns of when it comes again."""
+        """Remove a member from its group. The member notices at its next request."""
         source, seat.source = seat.source, None
         if isinstance(source, Member):
             self.world.note("bus", f"{seat.process.name} is out of {seat.group}")
@@ -159,7 +159,7 @@ class BusServer:
             self.broker.ignore(source)
 
     def lost(self, process: Process) -> None:
-        """A process is gone: its group notices when it has been silent for long enough."""
+        """Handle the end of a process. Its groups notice after the session timeout."""
         for seat in process.subscriptions:
             self.world.call(SESSION_TIMEOUT_SEC, self.leave, seat)
 
@@ -176,19 +176,19 @@ class BusServer:
     # ------------------------------------------------------------ receiving
 
     def poll(self, seat: Seat, limit: int) -> None:
-        """A member asks for messages."""
+        """Handle a member's request for messages."""
         if seat.left:
             return
         if self.down:
             self.world.call(self.world.chances.uniform(0.05, PATIENCE_SEC), self._fail, seat)
-        elif self.world.strikes("receive_fails", seat.process.name):
+        elif self.world.should_inject("receive_fails", seat.process.name):
             self._fail(seat)
         else:
             seat.wanted = limit
             self._look(seat)
 
     def _fail(self, seat: Seat) -> None:
-        seat.failed = BusUnavailable("receive: the bus is out of reach")
+        seat.failed = BusUnavailable("receive: the bus is unreachable")
         seat.wanted = 0
         seat.news.set()
 
@@ -198,7 +198,7 @@ class BusServer:
             self.world.call(delay, self._look, seat)
 
     def look(self, seat: Seat) -> None:
-        """See whether there is something for a member that waits."""
+        """Deliver messages to a waiting member, if there are any."""
         self._look_soon(seat, 0.0)
 
     def _look(self, seat: Seat) -> None:
@@ -225,7 +225,7 @@ class BusServer:
             return [
                 delivery
                 for delivery in found
-                if not world.strikes("broadcast_lost", seat.process.name)
+                if not world.should_inject("broadcast_lost", seat.process.name)
             ]
         assert source is not None
         if not world.active:
@@ -236,7 +236,7 @@ class BusServer:
         for cursor in ready:
             if self._held.get(cursor, 0.0) > world.now():
                 held.append(cursor)
-            elif world.strikes("delay", seat.process.name):
+            elif world.should_inject("delay", seat.process.name):
                 self._held[cursor] = world.now() + world.between(0.01, world.faults.delay_sec)
                 held.append(cursor)
         source.ready = deque(cursor for cursor in ready if cursor not in held)
@@ -249,7 +249,7 @@ class BusServer:
         return found
 
     def heal(self) -> None:
-        """Hold nothing back any more."""
+        """Release all messages that are held back."""
         self.down = False
         self._held.clear()
         for seat in self.seats:
@@ -258,7 +258,7 @@ class BusServer:
     # ------------------------------------------------------------ what goes wrong in groups
 
     def shuffle_group(self) -> bool:
-        """Partitions change hands; those who had them are not told."""
+        """Reassign the partitions of a group without notifying the members that lose them."""
         groups = [(name, group) for name, group in self.broker.groups.items() if group.members]
         if not groups:
             return False
@@ -272,7 +272,7 @@ class BusServer:
         return True
 
     def rewind(self) -> bool:
-        """A group goes back behind what it has acknowledged."""
+        """Move a group back to an offset before its acknowledged one."""
         behind = [
             (name, topic, cursor)
             for name, group in self.broker.groups.items()
@@ -289,7 +289,7 @@ class BusServer:
 
 
 def kind_of(value: bytes) -> str:
-    """What a message is, for the event log."""
+    """Return the kind of a message, for the event log."""
     return value.decode("utf-8", "replace")[:160]
 
 
@@ -317,7 +317,7 @@ class SimBus:
         def create(future: "asyncio.Future[None]") -> None:
             if self.server.down:
                 self.server.world.settle(
-                    future, None, BusUnavailable("ensure_topics: the bus is out of reach")
+                    future, None, BusUnavailable("ensure_topics: the bus is unreachable")
                 )
                 return
             for spec in specs:
@@ -336,8 +336,8 @@ class SimBus:
         world = self.server.world
         for watch in self.server.on_publish:
             watch(messages)
-        if world.strikes("publish_late", self.process.name):
-            # What is sent after it comes after it: a producer keeps its order.
+        if world.should_inject("publish_late", self.process.name):
+            # Later requests arrive later: a producer keeps its order.
             self._last_arrival = max(self._last_arrival, world.now()) + world.between(0.05, 10)
             world.call(
                 self._last_arrival - world.now(),
@@ -365,7 +365,10 @@ class SimBus:
         return await future
 
     def tell(self, arrive: Any, *args: Any) -> None:
-        """Send a request; those of one connection arrive in order."""
+        """Send a request without waiting for an answer.
+
+        Requests of one connection arrive in order.
+        """
         world = self.server.world
         self._last_arrival = max(self._last_arrival, world.now() + world.latency())
         world.call(self._last_arrival - world.now(), arrive, *args)
@@ -389,7 +392,7 @@ class SimBus:
 
 
 class _Subscription:
-    """A subscription on the process's side."""
+    """The process's side of a subscription."""
 
     def __init__(self, bus: SimBus, seat: Seat) -> None:
         self._bus = bus

@@ -1,4 +1,4 @@
-"""A client that is not what is tested: it asks again where the store was out of reach."""
+"""The scenario's client. It retries when the store is unreachable, because it is not under test."""
 
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
@@ -16,15 +16,15 @@ PAUSE_SEC = 1.0
 
 
 class PatientClient(Client):
-    """The verbs of a :class:`~flowkit.Client`, repeated until they are answered.
+    """A :class:`~flowkit.Client` whose verbs retry until they are answered.
 
-    A submission is given its id beforehand, so that it is the same one when it is repeated.
+    Each submission gets its id before the first try, so a retry submits the same task.
     """
 
     told: dict[str, TaskView]
-    """What :meth:`wait` answered last, by task."""
+    """The last view that :meth:`wait` returned, by task."""
     promised: dict[str, None]
-    """Ids that :meth:`create_task` returned."""
+    """The ids that :meth:`create_task` returned."""
     on_retry: Callable[[str], None]
 
     def __init__(
@@ -34,7 +34,7 @@ class PatientClient(Client):
         on_retry: Callable[[str], None],
         **options: Any,
     ) -> None:
-        """``submit`` carries out submissions somewhere else."""
+        """Create a client; ``submit``, if given, carries out its submissions."""
         super().__init__(**options)
         self.told, self.promised = {}, {}
         self._submit = submit
@@ -48,7 +48,7 @@ class PatientClient(Client):
                 await self.clock.sleep(PAUSE_SEC)
 
     async def start_patiently(self) -> None:
-        """Connect, however long it takes."""
+        """Connect, and retry until it succeeds."""
         while True:
             try:
                 return await self.start()
@@ -122,8 +122,8 @@ class PatientClient(Client):
         return await self._patiently(lambda: find(**query))
 
     async def retry_dead_letters(self, letter_ids: Collection[str]) -> list[Redriven]:
-        # From the store itself: what is listed depends on tasks, of which the next read may find a
-        # newer version.
+        # Read the store itself: a listing depends on tasks, and the next read may find newer
+        # versions.
         for letter in await self._patiently(
             lambda: self.store.dead_letters(letter_ids=letter_ids, limit=len(letter_ids))
         ):
@@ -145,7 +145,7 @@ class PatientClient(Client):
                 unsure = True
                 await self.clock.sleep(PAUSE_SEC)
             except TaskRefused:
-                # The first time it may have been applied, and told to nobody.
+                # The first try may have been applied although its answer was lost.
                 if not unsure or (before is not None and before.status is TaskStatus.FINISHED):
                     raise
                 return

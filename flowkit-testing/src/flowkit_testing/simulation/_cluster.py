@@ -1,5 +1,6 @@
-"""The cluster that a scenario works with: the shape of :class:`flowkit_testing.Cluster`, and a
-world in which things go wrong.
+"""The cluster that a scenario works with.
+
+It has the shape of :class:`flowkit_testing.Cluster`, in a world with faults.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from flowkit_testing._store import InMemoryStore
 from flowkit_testing.simulation._bus import BusServer, SimBus
 from flowkit_testing.simulation._client import PatientClient
 from flowkit_testing.simulation._executions import Execution
-from flowkit_testing.simulation._fault_injection import Disturber
+from flowkit_testing.simulation._fault_injection import FaultInjector
 from flowkit_testing.simulation._faults import Faults
 from flowkit_testing.simulation._invariants import Invariant, Invariants
 from flowkit_testing.simulation._order import Order
@@ -35,41 +36,41 @@ COORDINATOR = CoordinatorConfig(
     outbox_max_retry=4,
 )
 WORKER = WorkerConfig(hb_interval_sec=2, stop_grace_sec=10, cancel_grace_sec=4)
-"""What simulated processes are configured with, unless told otherwise."""
+"""Default configuration of simulated processes."""
 
 
 T = TypeVar("T")
 
 
 class ProcessDied(Exception):
-    """The process in which something was to be done is no more."""
+    """The process that was to do something has died."""
 
 
 class Post:
-    """A place in the cluster that a process fills, and after its death another one."""
+    """A position in the cluster. When its process dies, another process takes the position."""
 
     def __init__(self, role: str, body: Callable[[Process], Awaitable[None]]) -> None:
         self.role = role
         self.body = body
         self.wanted = True
-        """Whoever dies here is replaced."""
+        """If True, a process that dies here is replaced."""
         self.process: Process | None = None
 
     @property
     def service(self) -> Any:
-        """The :class:`~flowkit.Coordinator` or :class:`~flowkit.worker.Worker` of the process here
-        at present, if it lives.
+        """Return the coordinator or worker at this position, or None if no process is alive here.
+
+        It is a :class:`~flowkit.Coordinator` or a :class:`~flowkit.worker.Worker`.
         """
         return self.process.service if self.process is not None and self.process.alive else None
 
 
 class SimCluster:
-    """Coordinators and workers as processes that can die anywhere, on a bus and a store that fail
-    as their protocols allow.
+    """Coordinators and workers in processes that can die anywhere, on a faulty bus and store.
 
-    A scenario gets it, submits with :meth:`run` or :attr:`client`, and looks at what came of it.
-    Its own code runs in a process that nothing happens to; the client asks again where the store
-    was out of reach.
+    The bus and the store fail as their protocols allow. A scenario receives the cluster, submits
+    with :meth:`run` or :attr:`client`, and checks the outcome. Its own code runs in a process
+    without faults, and its client retries when the store is unreachable.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class SimCluster:
     ) -> None:
         self.world = world
         self.random = Random(f"scenario of {world.seed}")
-        """Chance for the scenario itself, from the seed."""
+        """A random generator for the scenario, derived from the seed."""
         self.posts: list[Post] = []
         self._plugins = plugins
         self._worker_count = workers
@@ -100,7 +101,7 @@ class SimCluster:
         self._bus.on_ack.append(order.acknowledged)
         world.on_process_end = self._replace
         world.on_crash = self._bus.lost
-        self._disturber = Disturber(
+        self._injector = FaultInjector(
             world,
             self._bus,
             self._store,
@@ -123,13 +124,11 @@ class SimCluster:
 
     @property
     def store(self) -> InMemoryStore:
-        """What is stored, to be looked at: nothing goes wrong here."""
+        """Return the store for inspection, without faults."""
         return self._store.store
 
     def use_store(self, store: InMemoryStore) -> None:
-        """Keep what is stored from here on in this one, an empty one: a double that is broken on
-        purpose, say.
-        """
+        """Use this empty store from here on, for example a double that is broken on purpose."""
         self._store.store = store
         self.invariants.read_from(store)
 
@@ -143,12 +142,12 @@ class SimCluster:
 
     @property
     def injected(self) -> Counter[str]:
-        """What has gone wrong so far, by kind."""
+        """Return the number of injected faults by kind."""
         return self.world.injected
 
     @property
     def executions(self) -> list[Execution]:
-        """Every call of a handler so far."""
+        """Return all calls of handlers so far."""
         return self.world.executions
 
     def log(self, text: str) -> None:
@@ -158,20 +157,21 @@ class SimCluster:
     # ------------------------------------------------------------ coming and going
 
     async def add_coordinator(self, config: CoordinatorConfig | None = None) -> Post:
-        """One more coordinator."""
+        """Add a coordinator."""
         return await self._fill(
             "coordinator", self._coordinator_body(config or self._coordinator_config)
         )
 
     async def add_worker(self, handlers: Any, config: WorkerConfig | None = None) -> Post:
-        """One more worker."""
+        """Add a worker."""
         return await self._fill(
             "worker", self._worker_body(handlers, config or self._worker_config)
         )
 
     async def stop_worker(self, worker: Post, grace: float | None = None) -> None:
-        """Stop a worker in order, and do not replace it; returns when it has ended, however it
-        did.
+        """Stop a worker in order without replacing it.
+
+        Return when it has ended, with or without an error.
         """
         worker.wanted = False
         process = worker.process
@@ -180,16 +180,16 @@ class SimCluster:
             await process.ended.wait()
 
     async def crash(self, post: Post) -> None:
-        """Kill who is there; somebody else comes after a while."""
+        """Kill the process at this position. A new process takes its place later."""
         await asyncio.sleep(0)
         if post.process is not None:
             self.world.crash(post.process, "by the scenario")
 
     async def within(self, post: Post, call: Callable[[Any], Awaitable[T]]) -> T:
-        """Call this with the coordinator or worker of a post, as code of its process.
+        """Call a function with the coordinator or worker of a position, as code of its process.
 
         Raises:
-            ProcessDied: the process died of something before that was done.
+            ProcessDied: the process died before the call was done.
         """
         process = post.process
         if process is None or not process.alive or process.service is None:
@@ -223,7 +223,7 @@ class SimCluster:
         return post
 
     async def filled(self, post: Post) -> None:
-        """Return when somebody works at a post."""
+        """Return when a process works at this position."""
         while post.wanted and (
             post.process is None or not post.process.ready.is_set() or not post.process.alive
         ):
@@ -320,7 +320,7 @@ class SimCluster:
         return body
 
     async def open(self, process: Process, *, coordinators: int, handlers: Any) -> None:
-        """Begin, as the scenario's own process."""
+        """Start as the scenario's own process."""
         self.clock = process.clock
         crashing = self.world.faults.client_crash > 0
         self.client = PatientClient(
@@ -353,8 +353,9 @@ class SimCluster:
         self.invariants.retries[task_id] += 1
 
     async def _submit_elsewhere(self, submission: dict[str, Any]) -> str:
-        """Submit from a process that may die of it; then another one asks again, with the same
-        id.
+        """Submit from a process that may crash.
+
+        After a crash, another process submits again with the same id.
         """
         while True:
             stored: list[str] = []
@@ -374,7 +375,7 @@ class SimCluster:
             await process.ended.wait()
             if stored:
                 return stored[0]
-            if process.failed_for_good():
+            if process.failed_permanently():
                 assert process.error is not None
                 raise process.error
             await self.clock.sleep(0.5)
@@ -392,8 +393,8 @@ class SimCluster:
     ) -> TaskView:
         """Submit a graph and return the task when it has ended.
 
-        ``handlers`` are served by workers of this run alone. ``submission`` is what
-        :meth:`flowkit.Client.create_task` takes besides.
+        Workers of this run alone serve ``handlers``. ``submission`` holds further arguments of
+        :meth:`flowkit.Client.create_task`.
         """
         own = (
             []
@@ -411,12 +412,12 @@ class SimCluster:
 
     @property
     def quiet_after_sec(self) -> float:
-        """When the faults end."""
-        return self._disturber.period
+        """Return the time after which there are no faults."""
+        return self._injector.period
 
     async def settle(self, after_sec: float) -> None:
-        """End the faults, and return when every task has ended and nothing more comes of it."""
-        self._disturber.quiet()
+        """End the faults. Return when every task has ended and no further writes follow."""
+        self._injector.quiet()
         while self.invariants.open_tasks():  # noqa: ASYNC110 - time passes as fast as it can
             await asyncio.sleep(1.0)
         await asyncio.sleep(after_sec)
@@ -428,7 +429,7 @@ class SimCluster:
             )
 
     async def explain_open(self) -> list[str]:
-        """Why each node that has not ended is not running, in sentences."""
+        """Explain in sentences why each node that has not ended is not running."""
         lines = []
         for task_id in self.invariants.open_tasks():
             view = await self.client.get_task(task_id)
@@ -444,7 +445,7 @@ class SimCluster:
     # ------------------------------------------------------------ assertions
 
     def times_executed(self, node_id: str, *, task_id: str | None = None) -> int:
-        """How often an attempt of a node was begun; a batch does not count."""
+        """Return the number of attempts of a node that began. Batches do not count."""
         return sum(
             execution.node_id == node_id
             and execution.batch_uid is None
@@ -460,24 +461,24 @@ class SimCluster:
         at_least: int = 1,
         task_id: str | None = None,
     ) -> None:
-        """A node was executed: exactly so often, or at least.
+        """Assert that a node was executed exactly ``times`` times, or ``at_least`` that often.
 
         Raises:
-            AssertionError: it was not; all executions are listed.
+            AssertionError: it was not; the message lists all executions.
         """
         found = self.times_executed(node_id, task_id=task_id)
         wanted = f"at least {at_least} times" if times is None else f"{times} times"
         if found != times if times is not None else found < at_least:
             raise AssertionError(
-                f"node {node_id!r} was to be executed {wanted}, and was {found} times."
+                f"node {node_id!r} should be executed {wanted}, and was executed {found} times."
                 f" {self._seen()}"
             )
 
     def assert_injected(self, kind: str, *, at_least: int = 1) -> None:
-        """A kind of fault has happened.
+        """Assert that a kind of fault was injected.
 
         Raises:
-            AssertionError: it has not; what did happen is listed.
+            AssertionError: it was not; the message lists the injected faults.
         """
         if self.injected[kind] < at_least:
             seen = (
@@ -485,15 +486,15 @@ class SimCluster:
                 or "nothing"
             )
             raise AssertionError(
-                f"{kind} was to happen at least {at_least} times, and did {self.injected[kind]}"
-                f" times. There was: {seen}"
+                f"{kind} should happen at least {at_least} times, and happened"
+                f" {self.injected[kind]} times. Injected faults: {seen}"
             )
 
     def assert_finished(self, view: TaskView) -> None:
-        """A task finished, with every node that was not skipped.
+        """Assert that a task finished, with every node that was not skipped.
 
         Raises:
-            AssertionError: it did not; its nodes are listed.
+            AssertionError: it did not; the message lists its nodes.
         """
         if view.status != "finished":
             nodes = "\n".join(
@@ -506,4 +507,4 @@ class SimCluster:
 
     def _seen(self) -> str:
         lines = "\n".join(f"  {execution}" for execution in self.executions)
-        return f"These were executed:\n{lines}" if lines else "Nothing was executed."
+        return f"Executions:\n{lines}" if lines else "Nothing was executed."

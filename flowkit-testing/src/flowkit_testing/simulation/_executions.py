@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """A call of a handler: of a function, or of ``init`` and ``process_batch`` (with its
-    ``batch_uid``) of a handler with batches.
+    """A call of a handler.
+
+    It is the call of a function, or of ``init`` or ``process_batch`` (with its ``batch_uid``) of a
+    handler class.
     """
 
     at: float

@@ -1,4 +1,4 @@
-"""The rules of fan-in for one stored state of a task, written without the engine."""
+"""The fan-in rules for one stored state of a task, written without the engine."""
 
 from collections.abc import Mapping, Set
 
@@ -10,10 +10,9 @@ _AT_WORK = frozenset({Mark.ISSUED, Mark.RUNNING})
 
 
 def broken_fan_in(plan: Plan, marks: str, reason_codes: Mapping[int, str | None]) -> str | None:
-    """Describe the first node that runs or has finished although its fan-in does not hold, or
-    return None.
+    """Describe the first node that runs or has finished although its fan-in does not hold.
 
-    ``reason_codes`` are those of the skipped nodes.
+    Return None if there is no such node. ``reason_codes`` are those of the skipped nodes.
     """
     state = _State(plan, marks.encode(), reason_codes)
     for index, mark in enumerate(state.marks):
@@ -41,9 +40,7 @@ class _State:
         self._without_data: Set[int] = self._find_without_data()
 
     def _find_without_data(self) -> Set[int]:
-        """Find the nodes that failed or were cancelled, and those that were skipped because of one
-        above them.
-        """
+        """Return the nodes that failed or were cancelled, and the nodes skipped because of them."""
         found: set[int] = set()
         for index in self.plan.order:
             mark = self.marks[index]
@@ -73,8 +70,9 @@ class _State:
         )
 
     def fault_of_parent(self, index: int, edge: Edge) -> str | None:
-        """Return what is wrong with a node that needs all of its parents. One that streams may
-        finish before its parent ends.
+        """Describe the fault of a node that needs all of its parents, or return None.
+
+        A node that streams may finish before its parent ends.
         """
         parent = f"its parent {self.plan.ids[edge.node]!r}"
         mark = self.marks[edge.node]
@@ -87,8 +85,9 @@ class _State:
         return None
 
     def _some_stream(self, index: int) -> bool:
-        """Return True if a parent has begun that the node streams from. It need not wait for the
-        others.
+        """Return True if a parent has begun that the node streams from.
+
+        Such a node need not wait for its other parents.
         """
         return any(
             edge.streams and self.marks[edge.node] not in _NOT_BEGUN
@@ -96,7 +95,7 @@ class _State:
         )
 
     def fault_of_count(self, index: int) -> str | None:
-        """Return what is wrong with a node that needs some of its parents."""
+        """Describe the fault of a node that needs some of its parents, or return None."""
         edges = self.plan.parents[index]
         if any(edge.streams for edge in edges):
             return None

@@ -1,4 +1,4 @@
-"""Makes things go wrong for a while, and then mends them all."""
+"""Faults of a whole cluster: processes that stop, servers that go down, damaged records."""
 
 from collections.abc import Callable
 from random import Random
@@ -9,8 +9,8 @@ from flowkit_testing.simulation._store import StoreServer
 from flowkit_testing.simulation._world import World
 
 
-class Disturber:
-    """What a seed does to the cluster beside the faults of single requests."""
+class FaultInjector:
+    """Injects the cluster-wide faults of one seed, and then ends them all."""
 
     def __init__(
         self,
@@ -22,8 +22,10 @@ class Disturber:
         join: Callable[[], None],
         heal: Callable[[], None],
     ) -> None:
-        """``stop`` stops somebody in order, ``join`` brings one more worker, ``heal`` starts again
-        whoever is missing.
+        """Create the injector from three actions.
+
+        ``stop`` stops a worker or coordinator in order, ``join`` adds a worker, and ``heal``
+        restarts every process that is missing.
         """
         self._world = world
         self._bus = bus
@@ -45,15 +47,17 @@ class Disturber:
         ):
             expected = getattr(faults, kind)
             for _ in range(self._how_many(expected)):
-                # Most of it early: many a scenario is over soon.
+                # Place most faults early: many scenarios are short.
                 world.call(self.period * world.chances.random() ** 3, self._if_active, happens)
         self._plan_damage()
         if faults.any:
             world.call(self.period, self.quiet)
 
     def _plan_damage(self) -> None:
-        """Plan which records are damaged. Chance of its own leaves all that else happens in a seed
-        as it is without.
+        """Plan which records are damaged.
+
+        This has its own random generator, so the other faults of a seed stay the same with and
+        without damage.
         """
         world, chances = self._world, Random(f"damage of {self._world.seed}")
         expected = world.faults.damaged_records
@@ -73,12 +77,12 @@ class Disturber:
             happens()
 
     def quiet(self) -> None:
-        """From here on nothing goes wrong any more."""
+        """Stop all faults."""
         world = self._world
         if not world.active:
             return
         world.active = False
-        world.note("world", "quiet from here on")
+        world.note("world", "no more faults")
         self._bus.heal()
         self._store.down = False
         for process in world.processes:
@@ -145,7 +149,7 @@ class Disturber:
 
     def _resume(self, process: Process) -> None:
         if process.state is State.PAUSED:
-            self._world.note(process.name, "goes on")
+            self._world.note(process.name, "continues")
             process.resume()
             for seat in process.subscriptions:
                 self._bus.look(seat)

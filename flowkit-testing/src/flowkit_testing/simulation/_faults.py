@@ -1,4 +1,4 @@
-"""What goes wrong in a simulation: how often and how badly, as values."""
+"""The faults of a simulation as values: how often and how badly each happens."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
@@ -7,101 +7,101 @@ from random import Random
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """Probabilities, expected numbers and largest values of everything that can go wrong.
+    """Probabilities, expected numbers and largest values of all faults.
 
-    A probability is that of one request, a number ``…_per_run`` is expected in one seed. Everything
-    happens within a first period, whose length each seed draws between ``period_min_sec`` and
-    ``period_sec``; after it the cluster is left in peace.
+    A probability applies to one request. A number ``…_per_run`` is expected in one seed. All faults
+    happen within a first period, whose length each seed draws between ``period_min_sec`` and
+    ``period_sec``. After it there are no more faults.
     """
 
     period_sec: float = 120.0
     period_min_sec: float = 1.0
     varied: bool = False
-    """Each seed has faults of its own: some kinds never, some as often as is said here, some more
+    """If True, each seed draws its own faults: some kinds never, some as often as given, some more
     often.
     """
 
-    # The bus
+    # Bus faults
     publish_refused: float = 0.0
-    """Nothing of a publish arrives, and it raises."""
+    """A publish request raises, and none of its messages arrive."""
     publish_unconfirmed: float = 0.0
-    """All of it arrives, and it raises all the same."""
+    """A publish request raises, although all of its messages arrive."""
     publish_partial: float = 0.0
-    """Some partitions get their messages, the others do not, and it raises."""
+    """A publish request raises, and only some partitions get their messages."""
     publish_late: float = 0.0
-    """It raises, and arrives seconds later."""
+    """A publish request raises, and its messages arrive seconds later."""
     duplicate: float = 0.0
-    """What is published arrives twice."""
+    """A published message arrives twice."""
     delay: float = 0.0
-    """A partition's messages are handed out late, after those of others that were published
-    later.
-    """
+    """Messages of a partition are delivered late, after messages that were published later."""
     delay_sec: float = 5.0
     broadcast_lost: float = 0.0
-    """A message without a group is not delivered to a listener."""
+    """A message is not delivered to a listener without a group."""
     receive_fails: float = 0.0
     rebalances_per_run: float = 0.0
-    """A group's partitions change hands; who had them learns it from nobody and goes on with what
-    it has.
+    """The partitions of a group are reassigned. The members are not notified and continue with the
+    messages they have.
     """
     rewinds_per_run: float = 0.0
-    """A group goes back behind what it has acknowledged."""
+    """A group moves back to an offset before its acknowledged one."""
     tail_loss: float = 0.0
-    """What was published is confirmed, and gone before anybody has read it."""
+    """Published messages are confirmed and then lost before any member reads them."""
     bus_outages_per_run: float = 0.0
     bus_outage_sec: float = 30.0
 
-    # The store
+    # Store faults
     read_fails: float = 0.0
     write_refused: float = 0.0
     """A write raises and is not applied."""
     write_unconfirmed: float = 0.0
     """A write raises and is applied."""
     write_late: float = 0.0
-    """A write raises and is applied seconds later, if it still fits."""
+    """A write raises and is applied seconds later, if the version still matches."""
     write_rolled_back: float = 0.0
-    """A commit raises; for a moment it stands in the way of others, then it is gone."""
+    """A commit raises. For a moment it blocks other commits, then it is rolled back."""
     conflict: float = 0.0
-    """Somebody else commits just before."""
+    """Another process commits just before."""
     slow: float = 0.0
     slow_sec: float = 5.0
     stale_read: float = 0.0
-    """The newest of a stream is not seen yet, as on a server that has just taken over."""
+    """The newest records of a stream are not visible yet, as on a server that has just become
+    primary.
+    """
     session_lost: float = 0.0
-    """A worker's sign of life is confirmed, and lost."""
+    """A worker's heartbeat is confirmed and lost."""
     store_outages_per_run: float = 0.0
     store_outage_sec: float = 30.0
     damaged_records: float = 0.0
-    """So many tasks are expected in a seed whose stored record is damaged: each is put aside, and
-    hinders no other.
+    """Expected number of tasks in a seed whose stored record is damaged. Each is quarantined, and
+    delays no other task.
     """
 
-    # Clocks
+    # Clock faults
     skew_sec: float = 0.0
-    """How wrong a process's wall clock is at most when it starts."""
+    """The largest error of a process's wall clock at its start."""
     jumps_per_run: float = 0.0
     jump_sec: float = 300.0
 
-    # Processes
+    # Process faults
     crash: float = 0.0
-    """A process dies at one of its first ``crash_steps`` steps, early ones more often."""
+    """A process dies at one of its first ``crash_steps`` steps, more often at early ones."""
     crash_steps: int = 1500
     crash_at_start: float = 0.0
-    """A worker dies as it begins to execute a node, before it can report anything of it."""
+    """A worker dies when it begins to execute a node, before it can report anything."""
     kills_per_run: float = 0.0
     restart_sec: float = 30.0
     pauses_per_run: float = 0.0
     pause_sec: float = 180.0
     stops_per_run: float = 0.0
-    """A worker or coordinator is stopped in order, and started again."""
+    """A worker or coordinator is stopped in order and restarted."""
     joins_per_run: float = 0.0
-    """One more worker comes."""
+    """A worker is added."""
     client_crash: float = 0.0
-    """A client dies while it submits, and asks again with the same id."""
+    """A client dies while it submits, and submits again with the same id."""
 
     @classmethod
     def of(cls, faults: "Faults | str | Iterable[str]") -> "Faults":
-        """A profile's faults by its name, those of several together, or the faults themselves.
+        """Return the faults of a profile, of several profiles together, or the given faults.
 
         Raises:
             ValueError: there is no such profile.
@@ -118,7 +118,7 @@ class Faults:
         return together
 
     def with_(self, other: "Faults") -> "Faults":
-        """Both together: of each fault the worse."""
+        """Return the combination with other faults: the worse value of each."""
         return replace(
             self,
             **{
@@ -129,7 +129,7 @@ class Faults:
 
     @property
     def any(self) -> bool:
-        """Whether anything can go wrong."""
+        """Return whether any fault can happen."""
         calm = Faults()
         return any(
             getattr(self, name) != getattr(calm, name)
@@ -137,8 +137,10 @@ class Faults:
         )
 
     def drawn(self, chances: Random) -> "Faults":
-        """Those of one seed: where many things go wrong all the time, none of them is seen by
-        itself.
+        """Return the faults of one seed.
+
+        If ``varied``, they differ between seeds: with all faults in every seed, no single one would
+        be visible.
         """
         if not self.varied:
             return self
@@ -221,4 +223,4 @@ PROFILES: dict[str, Faults] = {
         varied=True,
     ),
 }
-"""The named profiles: ``all`` is the others together, varied from seed to seed."""
+"""The profiles by name. ``all`` combines the others and varies from seed to seed."""

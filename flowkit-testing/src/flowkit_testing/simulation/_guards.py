@@ -1,5 +1,6 @@
-"""What a simulation replaces in the interpreter while it runs: chance and time, and everything that
-could bring in the real ones.
+"""Replacements in the interpreter while a simulation runs.
+
+They replace random numbers and time, and refuse everything that would bring in the real ones.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ import anyio.to_thread
 from anyio._backends import _asyncio as anyio_asyncio
 
 from flowkit._user_code import threads as _threads
-from flowkit_testing.simulation._loop import SimTask, SimulationError, next_number, number_anew
+from flowkit_testing.simulation._loop import SimTask, SimulationError, next_number, restart_numbers
 
 
 @contextmanager
@@ -43,8 +44,9 @@ def _refusing(what: str, instead: str) -> Callable[..., NoReturn]:
 
 
 class _CountedScope(anyio_asyncio.CancelScope):
-    """Hashed by a number given at birth: anyio keeps scopes in sets, and cancels in the order of
-    these.
+    """A cancel scope whose hash is a serial number.
+
+    anyio keeps scopes in sets and cancels in the order of these sets.
     """
 
     __slots__ = ("_number",)
@@ -58,10 +60,10 @@ class _CountedScope(anyio_asyncio.CancelScope):
 
 
 class Threads:
-    """Functions for a worker thread are called in the event loop instead, with a suspension before
-    and after.
+    """A replacement of worker threads that calls their functions in the event loop.
 
-    What a function sleeps is slept after it has returned.
+    There is a suspension before and after each call. A function's sleeps happen after it has
+    returned.
     """
 
     def __init__(self) -> None:
@@ -87,7 +89,7 @@ class Threads:
 
 
 class Clockwork:
-    """What ``time.time`` and its like say: the time of whoever asks."""
+    """The clock behind ``time.time`` and its like: the time of the process that asks."""
 
     def __init__(self, now: Callable[[], float], monotonic: Callable[[], float]) -> None:
         self.now = now
@@ -102,9 +104,7 @@ class Clockwork:
 
 @contextmanager
 def sealed(seed: int, clockwork: Clockwork) -> Iterator[None]:
-    """Within this there is no real time, no chance but the seed's, and nothing outside of the event
-    loop.
-    """
+    """Run without real time, randomness besides the seed, or anything outside the event loop."""
     chance = random.Random(f"chance of {seed}")
     threads = Threads()
     state = random.getstate()
@@ -141,8 +141,8 @@ def sealed(seed: int, clockwork: Clockwork) -> Iterator[None]:
             _refusing("a subprocess", "give your handlers a double of the program"),
         )
         random.seed(f"random of {seed}")
-        number_anew()
-        # Its moments depend on how much memory is used, and what it collects runs code.
+        restart_numbers()
+        # Its times depend on memory usage, and the objects that it collects run code.
         gc.disable()
         try:
             yield
@@ -154,8 +154,9 @@ def sealed(seed: int, clockwork: Clockwork) -> Iterator[None]:
 
 @contextmanager
 def unlogged() -> Iterator[None]:
-    """Within this nothing is logged: so much goes wrong on purpose that formatting it would take
-    longer than the rest.
+    """Suppress logging.
+
+    A simulation causes so many errors on purpose that formatting them would take most of its time.
     """
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -167,7 +168,7 @@ def unlogged() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Within this nothing is heard of what goes wrong: what is torn down here is long dead."""
+    """Suppress warnings and hooks about errors of objects that are being torn down."""
     hook = sys.unraisablehook
     sys.unraisablehook = lambda unraisable: None
     try:
@@ -179,12 +180,13 @@ def quiet() -> Iterator[None]:
 
 
 def take_apart(tasks: Sequence[SimTask]) -> None:
-    """Close the coroutines of tasks that never ended, whatever they say to it. Nothing they could
-    reach is alive.
+    """Close the coroutines of tasks that never ended, and ignore their errors.
+
+    Nothing that they could reach is alive.
     """
     states: MutableMapping[Any, Any] = getattr(anyio_asyncio, "_task_states", {})
     for task in tasks:
-        # Its value refers to its key, so that it would stay for ever.
+        # Its value refers to its key, so it would never be freed.
         states.pop(task, None)
         if task.done():
             continue
@@ -198,8 +200,9 @@ def take_apart(tasks: Sequence[SimTask]) -> None:
 
 
 def close_awaited(generators: Iterable[AsyncGeneratorType[Any, Any]]) -> None:
-    """Close what asynchronous generators await. Before Python 3.13, closing the coroutine of a task
-    does not reach it.
+    """Close the awaitables of asynchronous generators.
+
+    Before Python 3.13, closing the coroutine of a task does not reach them.
     """
     for generator in generators:
         awaited: Any = generator.ag_await

@@ -1,4 +1,4 @@
-"""What must never happen, looked at with every write to the store."""
+"""Invariants that the simulation checks at every write to the store."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -21,8 +21,8 @@ from flowkit_testing.simulation._fan_in import broken_fan_in
 from flowkit_testing.simulation._store import HISTORY, StoreServer, at_once
 
 Invariant = Callable[[TaskView | None, TaskView], None]
-"""Called with a task before and after each commit (None before its first); raises AssertionError
-where it does not hold.
+"""A check called with a task before and after each commit (None before the first). It raises
+AssertionError if the invariant is broken.
 """
 
 _BEGUN = frozenset({Mark.ISSUED, Mark.RUNNING})
@@ -31,11 +31,11 @@ _SUCCEEDED = NodeSucceeded.model_fields["kind"].default
 
 
 class InvariantBroken(AssertionError):
-    """Something happened that must not."""
+    """An invariant was broken."""
 
 
 class _Known:
-    """What was last seen of a task."""
+    """The last seen state of a task."""
 
     def __init__(self, spec: TaskSpec, record: TaskRecord) -> None:
         state = from_json(record.parts["state"])
@@ -50,7 +50,7 @@ class _Known:
         self.finished: set[tuple[int, int]] = set()
         """By node, the number of the first attempt of each run that finished."""
         self.issued: dict[int, set[tuple[int, int]]] = {}
-        """By node, the attempts that were issued, each with how often it had been handed back."""
+        """By node, the issued attempts, each with the number of times it was handed back."""
         self.note_issued(self.nodes)
 
     def note_issued(self, nodes: Mapping[int, NodeRecord]) -> None:
@@ -64,7 +64,7 @@ def _nodes_of(parts: Mapping[str, bytes]) -> dict[int, NodeRecord]:
 
 
 class Invariants:
-    """Watches the server side of the store, and what workers publish."""
+    """The checks of the store's server side and of the messages that workers publish."""
 
     def __init__(
         self, server: StoreServer, plugins: Plugins, more: Sequence[Invariant] = ()
@@ -78,24 +78,24 @@ class Invariants:
         self._produced: dict[tuple[str, int], list[Any]] = {}
         self._streams: dict[Stream, set[str]] = {}
         self._failed: set[str] = set()
-        """The ids of the dead letters that nodes have left."""
+        """The ids of the dead letters of nodes."""
         self.retries: Counter[str] = Counter()
-        """How often a client asked to run a task again."""
+        """The number of times that a client asked to run a task again."""
         self.checked = 0
         self.roles_with_own_metrics: set[str] = set()
-        """Roles whose handlers may lay metrics over those of their batches."""
+        """Roles whose handlers may override the metrics of their batches."""
         server.on_create.append(self.created)
         server.on_commit.append(self.committed)
         server.on_put.append(self.put)
 
     def read_from(self, store: Store) -> None:
-        """Look at what is stored there, without the codecs of plugins."""
+        """Read records directly from this server, without the codecs of plugins."""
         self._reading = encoded(store, self._plugins)
 
     # ------------------------------------------------------------ what is seen
 
     def published(self, messages: Sequence[Message]) -> None:
-        """A worker reports: remember what its executions have produced."""
+        """Record the results that a worker reports."""
         for message in messages:
             if _SUCCEEDED.encode() in message.value:
                 report = from_json(message.value)
@@ -115,7 +115,7 @@ class Invariants:
         known = self._tasks.get(commit.task_id)
         if known is None:
             raise InvariantBroken(
-                f"{who} committed to task {commit.task_id!r}, which was never created"
+                f"{who} committed to task {commit.task_id!r}, which does not exist"
             )
         self.checked += 1
         previous, after = known.record, self._load(commit.task_id)
@@ -154,10 +154,11 @@ class Invariants:
         nodes = _nodes_of(put)
         if before.version < known.version or after.version != before.version + 1:
             raise InvariantBroken(
-                f"the version went from {known.version} over {before.version} to {after.version}"
+                f"the version changed from {known.version} to {before.version} and then to"
+                f" {after.version}"
             )
         if again and not self.retries[commit.task_id]:
-            raise InvariantBroken("nodes run again, and nobody asked for it")
+            raise InvariantBroken("nodes run again without a retry request")
         self._check_archive(
             commit.task_id,
             {name: data for name, data in known.record.parts.items() if name not in after.parts},
@@ -188,8 +189,9 @@ class Invariants:
         known.status, known.outcome = state["status"], state["outcome"]
 
     def _check_archive(self, task_id: str, dropped: Mapping[str, bytes]) -> None:
-        """Nodes that have left the record are in the archive as they were; of the history those of
-        a commit are folded into one.
+        """Check that the nodes that left the record are unchanged in the archive.
+
+        The history entries of one commit are merged into one.
         """
         if not dropped:
             return
@@ -205,14 +207,14 @@ class Invariants:
         numbers = [number for number, _ in entries]
         if numbers != list(range(known.seq + 1, seq + 1)):
             raise InvariantBroken(
-                f"the history goes from {known.seq} to {seq} by the numbers {numbers}"
+                f"the history grew from {known.seq} to {seq} with the numbers {numbers}"
             )
 
     @staticmethod
     def _check_marks(known: _Known, marks: str, state: Mapping[str, Any], again: set[int]) -> None:
         ids = known.spec.plan.ids
         if len(marks) != len(known.marks):
-            raise InvariantBroken(f"{len(known.marks)} nodes have become {len(marks)}")
+            raise InvariantBroken(f"{len(known.marks)} nodes became {len(marks)}")
         if known.status in _TERMINAL and state["status"] != known.status and not again:
             raise InvariantBroken(f"the task was {known.status} and is {state['status']}")
         for index, (old, new) in enumerate(zip(known.marks, marks, strict=True)):
@@ -227,7 +229,7 @@ class Invariants:
                 and ord(old) not in _BEGUN
             ):
                 raise InvariantBroken(
-                    f"node {ids[index]!r} begins, though the task is to end as {known.outcome}"
+                    f"node {ids[index]!r} begins, although the task will end as {known.outcome}"
                 )
 
     @staticmethod
@@ -272,7 +274,7 @@ class Invariants:
             self._check_metrics(known.spec.task_id, node_id, node)
 
     def _check_letter(self, known: _Known, index: int, node: NodeRecord) -> None:
-        """Check that a node that failed in an attempt has left a dead letter, or its batch has."""
+        """Check that a node that failed in an attempt left a dead letter, or that its batch did."""
         task_id, node_id = known.spec.task_id, known.spec.plan.ids[index]
         if node.reason_code == "bad_condition":
             return
@@ -302,11 +304,13 @@ class Invariants:
             if record.partial:
                 for name, value in from_json(record.metrics).items():
                     sums[name] = sums.get(name, 0) + value
-        told = node.metrics or {}
-        if told.keys() != sums.keys() or not all(isclose(told[name], sums[name]) for name in sums):
+        metrics = node.metrics or {}
+        if metrics.keys() != sums.keys() or not all(
+            isclose(metrics[name], sums[name]) for name in sums
+        ):
             raise InvariantBroken(
-                f"node {node_id!r} finished with the metrics {told}; its stored batches come to"
-                f" {sums}"
+                f"node {node_id!r} finished with the metrics {metrics}; the sum of its stored"
+                f" batches is {sums}"
             )
 
     # ------------------------------------------------------------ artifacts
@@ -321,16 +325,14 @@ class Invariants:
         for record, is_new in zip(records, new, strict=True):
             uids = self._streams.setdefault(record.stream, set())
             if is_new is (record.uid in uids):
-                what = "twice" if is_new else "not at all, and was told to be known"
+                what = "twice" if is_new else "not at all, and was reported as known"
                 raise InvariantBroken(
                     f"artifact {record.uid!r} of {record.stream} by {who} was stored {what}"
                 )
             uids.add(record.uid)
 
     def check_letters(self) -> None:
-        """Each dead letter of a node that is listed is about an attempt in which the node
-        failed.
-        """
+        """Check that each dead letter of a node is about an attempt in which the node failed."""
         letters = at_once(self._reading.dead_letters(kind="node", limit=10_000))
         states = at_once(letter_states(self._reading, letters))
         for letter, state in zip(letters, states, strict=True):
@@ -346,7 +348,7 @@ class Invariants:
                 raise InvariantBroken(f"{what}, and its dead letter is listed")
 
     def check_streams(self) -> None:
-        """Positions are 1, 2, 3, … and each uid is there once."""
+        """Check that positions are 1, 2, 3, … and that each uid occurs once."""
         for stream, uids in self._streams.items():
             records = self._stream(stream)
             if [record.position for record in records] != list(range(1, len(records) + 1)):
@@ -360,8 +362,9 @@ class Invariants:
                 )
 
     def check_runs(self) -> None:
-        """A node is executed at most once for each attempt that was issued, and so at most as often
-        as its policy allows.
+        """Check that a node is executed at most once for each issued attempt.
+
+        So it runs at most as often as its retry policy allows.
         """
         for (task_id, node_id), runs in self._server.world.runs.items():
             known = self._tasks.get(task_id)
@@ -376,7 +379,7 @@ class Invariants:
     # ------------------------------------------------------------ the end
 
     def open_tasks(self) -> list[str]:
-        """Tasks that have not ended, but for those that a client has paused."""
+        """Return the tasks that have not ended, except those that a client has paused."""
         return [
             task_id
             for task_id, known in self._tasks.items()
@@ -384,40 +387,41 @@ class Invariants:
         ]
 
     def check_end(self, promised: Sequence[str], told: Mapping[str, TaskView]) -> None:
-        """What clients were promised is there, and what they were told is so."""
+        """Check that every promise and answer to a client matches the stored tasks."""
         for task_id in promised:
             if task_id not in at_once(self._server.store.load([task_id])):
                 raise InvariantBroken(
-                    f"task {task_id!r} is lost: it was submitted, and the client was told so"
+                    f"task {task_id!r} is lost: its submission was confirmed to the client"
                 )
         for task_id, view in told.items():
             stored = self._view(self._load(task_id))
             if stored != view:
                 raise InvariantBroken(
-                    f"a client was told that task {task_id!r} is\n  {view!r}\nand it is stored as\n"
+                    f"task {task_id!r} was reported to a client as\n  {view!r}\nand is stored as\n"
                     f"  {stored!r}"
                 )
         self.check_runs()
         self.check_letters()
         for letter in at_once(self._server.store.dead_letters(kind="task")):
             if letter.task_id not in self._server.damaged:
-                raise InvariantBroken(f"task {letter.task_id!r} was put aside: {letter.error}")
+                raise InvariantBroken(f"task {letter.task_id!r} was quarantined: {letter.error}")
         self.check_streams()
 
     def check_damaged(self, listed: Mapping[str, TaskView], executed: Collection[str]) -> None:
-        """Each damaged task is put aside and listed with what is wrong; nothing of it was executed
-        or changed.
+        """Check that each damaged task is quarantined and listed with its defect.
+
+        None of its nodes was executed, and its record was not changed.
         """
         store = self._server.store
         for task_id, how in self._server.damaged.items():
             about = f"task {task_id!r}, whose record is damaged ({how}),"
             if not at_once(store.dead_letters(task_id=task_id, kind="task")):
-                raise InvariantBroken(f"{about} was not put aside")
+                raise InvariantBroken(f"{about} was not quarantined")
             if task_id not in listed or (
                 how != HISTORY and not listed[task_id].error
             ):  # a list does not read the history
                 raise InvariantBroken(
-                    f"{about} is not listed with what is wrong: {listed.get(task_id)}"
+                    f"{about} is not listed with its defect: {listed.get(task_id)}"
                 )
             if task_id in executed or at_once(store.load([task_id]))[task_id].version != 1:
                 raise InvariantBroken(f"{about} was executed or changed")

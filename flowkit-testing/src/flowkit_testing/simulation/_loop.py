@@ -1,5 +1,5 @@
 # ruff: noqa: SLF001 - asyncio has no public way to say what is ready
-"""An event loop on virtual time, whose order of things is the same in every interpreter."""
+"""An event loop on virtual time that runs callbacks in the same order in every interpreter."""
 
 import asyncio
 import contextvars
@@ -22,18 +22,18 @@ class Owner(Protocol):
 OWNER: contextvars.ContextVar[Owner | None] = contextvars.ContextVar(
     "flowkit simulated process", default=None
 )
-"""The process whose code runs. Tasks and callbacks inherit it. None stands for the world outside the
+"""The process whose code runs. Tasks and callbacks inherit it. None stands for code outside the
 processes.
 """
 
 STEPS_AT_ONE_MOMENT = 500_000
-"""More than any honest program does while no time passes."""
+"""The limit of callbacks while no time passes. No correct program needs as many."""
 
 _births = count(1)
 
 
-def number_anew() -> None:
-    """Begin with the first number again: each simulation gives the same ones."""
+def restart_numbers() -> None:
+    """Restart the serial numbers at 1, so that each simulation gives the same ones."""
     global _births
     _births = count(1)
 
@@ -43,14 +43,13 @@ def next_number() -> int:
 
 
 class SimulationError(Exception):
-    """Something was done that a simulation cannot contain, or the simulated cluster cannot go
-    on.
-    """
+    """The code did something that a simulation cannot contain, or nothing can continue."""
 
 
 class _Counted:
-    """Hashed by a number given at birth: sets of such objects are iterated over in the same order
-    everywhere.
+    """An object whose hash is a serial number.
+
+    Sets of such objects iterate in the same order in every interpreter.
     """
 
     __slots__ = ()
@@ -69,7 +68,7 @@ class SimFuture(_Counted, asyncio.Future[Any]):
 
 
 class SimTask(_Counted, asyncio.Task[Any]):
-    """A task of a simulation, and the process it belongs to."""
+    """A task of a simulation, with the process that owns it."""
 
     def __init__(
         self,
@@ -85,10 +84,10 @@ class SimTask(_Counted, asyncio.Task[Any]):
 
 
 class SimLoop(asyncio.BaseEventLoop):
-    """Time stands still while anything can run, and then jumps to the next timer.
+    """An event loop whose time advances only when nothing is ready, directly to the next timer.
 
-    Each callback is admitted by the process it belongs to: one that is paused keeps it for later,
-    one that is dead drops it.
+    Each callback needs the admission of its process. A paused process keeps its callbacks for
+    later, and a dead process drops them.
     """
 
     _asyncgens: Any
@@ -102,9 +101,9 @@ class SimLoop(asyncio.BaseEventLoop):
         self.steps = 0
         self.max_steps = 20_000_000
         self._fatal: BaseException | None = None
-        """What a callback raised: it ends the simulation."""
+        """The exception of a callback, which ends the simulation."""
         self.tasks: list[SimTask] = []
-        """All that were ever begun. They live as long as the loop."""
+        """All tasks that were ever created. They live as long as the loop."""
         self.set_task_factory(self._make_task)  # type: ignore[arg-type]  # its type in typeshed knows no further options
 
     def time(self) -> float:
@@ -129,11 +128,11 @@ class SimLoop(asyncio.BaseEventLoop):
         return list(self._asyncgens)
 
     def put_back(self, handles: list[asyncio.Handle]) -> None:
-        """Let these run after all."""
+        """Schedule callbacks that were held back."""
         self._ready.extend(handles)
 
     def power_off(self) -> None:
-        """Forget everything that was to run."""
+        """Drop all callbacks, timers and tasks."""
         self._ready.clear()
         self._scheduled.clear()
         self.tasks.clear()
@@ -145,7 +144,7 @@ class SimLoop(asyncio.BaseEventLoop):
                 heappop(scheduled)._scheduled = False
             if not scheduled:
                 raise SimulationError(
-                    "nothing can go on: nothing is ready and no timer is set. These"
+                    "nothing can continue: no callback is ready and no timer is set. These tasks"
                     f" wait:\n{self._waiting()}"
                 )
             if scheduled[0]._when > self._now:
@@ -161,8 +160,8 @@ class SimLoop(asyncio.BaseEventLoop):
         self._at_this_moment += turns
         if self._at_this_moment > STEPS_AT_ONE_MOMENT or self.steps > self.max_steps:
             raise SimulationError(
-                f"something runs in a circle at {now:.3f} s; after {self.steps} steps these are"
-                f" alive:\n{self._waiting()}"
+                f"the code loops without end at {now:.3f} s; after {self.steps} steps these tasks"
+                f" are alive:\n{self._waiting()}"
             )
         for _ in range(turns):
             handle = ready.popleft()
@@ -186,13 +185,13 @@ class SimLoop(asyncio.BaseEventLoop):
         return "\n".join(lines[-200:])
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Nothing: a cancelled timer is dropped when it is met."""
+        """Do nothing: a cancelled timer is dropped when it is due."""
 
     def _process_events(self, event_list: object) -> None:
-        """There are none."""
+        """Do nothing: there are no events of sockets."""
 
     def _write_to_self(self) -> None:
-        """Nobody else can be waiting."""
+        """Do nothing: no other thread waits for the loop."""
 
 
 def _forbidden(name: str) -> Callable[..., NoReturn]:

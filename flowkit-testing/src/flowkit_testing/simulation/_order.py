@@ -1,6 +1,4 @@
-"""The order in which things must happen: first it is stored, then it is told, then it is
-acknowledged.
-"""
+"""The order of effects: store a change, then publish it, then acknowledge its cause."""
 
 from collections.abc import Sequence
 
@@ -23,28 +21,28 @@ from flowkit_testing.simulation._store import StoreServer, at_once
 from flowkit_testing.simulation._world import World
 
 _ONCE = NodeStarted | NodeSucceeded | NodeFailed | NodeStopped | NodeReleased
-"""Reports that mean nothing any more once they were taken in."""
+"""Reports that have no further effect once they were applied."""
 
 
 class Order:
-    """Compares what goes over the bus with what is stored at that moment."""
+    """Compares the messages on the bus with the stored tasks at that moment."""
 
     def __init__(self, server: StoreServer, world: World) -> None:
         self._server = server
         self._world = world
         self._reported: set[tuple[str, str]] = set()
-        """Task and token of every run of which something was told."""
+        """Task and token of every run with a published report."""
         self._commanded: set[tuple[str, str]] = set()
-        """And of every command that came to the bus."""
+        """Task and token of every command that arrived at the bus."""
         server.on_commit.append(self.committed)
 
     def arrived(self, messages: Sequence[Message]) -> None:
-        """A command is sent only when it was decided, and that is stored."""
+        """Check that a command is sent only after the decision for it is stored."""
         for message in messages:
             what = _decoded(message)
             if isinstance(what, RunNode) and not self._was_issued(what):
                 raise InvariantBroken(
-                    f"attempt {what.attempt} of node {what.node_id!r} is sent out, and not stored"
+                    f"attempt {what.attempt} of node {what.node_id!r} is sent, but not stored"
                     " as issued"
                 )
             if isinstance(what, RunNode):
@@ -53,7 +51,7 @@ class Order:
                 self._reported.add((what.task_id, what.token))
 
     def committed(self, before: TaskRecord, commit: Commit, after: TaskRecord, who: str) -> None:
-        """A command that is stored as sent has come to the bus."""
+        """Check that a command that is stored as sent has arrived at the bus."""
         task = decode_task(after, to_look_at=True)
         for index, record in task.records.items():
             sent = record.sent and task.marks[index] == Mark.ISSUED
@@ -68,7 +66,10 @@ class Order:
                 )
 
     def acknowledged(self, deliveries: Sequence[Delivery], who: str) -> None:
-        """Nobody acknowledges what would be lost with him."""
+        """Check that a process acknowledges no message too early.
+
+        The effect of a report must be stored, and the start of a command must be published.
+        """
         for delivery in deliveries:
             message = _decoded(delivery.message)
             if isinstance(message, _ONCE) and not self._is_taken_in(message):
@@ -81,7 +82,7 @@ class Order:
                 and (message.task_id, message.token) not in self._reported
             ):
                 raise InvariantBroken(
-                    f"{who} acknowledged a command of which nothing was told: {message!r}"
+                    f"{who} acknowledged a command without a published report: {message!r}"
                 )
 
     def _task(self, task_id: str) -> Task | None:

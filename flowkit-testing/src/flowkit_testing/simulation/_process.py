@@ -1,4 +1,4 @@
-"""A process of the simulated cluster: code that can be stopped dead anywhere."""
+"""A process of the simulated cluster: code that can be killed at any step."""
 
 import asyncio
 import contextvars
@@ -14,7 +14,7 @@ from flowkit_testing.simulation._loop import OWNER, SimLoop
 
 
 class State(Enum):
-    """What a process is doing."""
+    """The state of a process."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -65,10 +65,10 @@ class Host(Protocol):
 
 
 class Process:
-    """Tasks and callbacks that live and die together.
+    """Tasks and callbacks that run, pause and die together.
 
-    ``body`` is its program. Each turn that it gets in the event loop is a step: between two of them
-    it can be paused, and it can die, from when on none of its code runs any more.
+    ``body`` is the program of the process. Each turn in the event loop is a step. Between two steps
+    the process can be paused or killed; after its death none of its code runs.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Process:
         self.stop_grace: float | None = None
         self.error: BaseException | None = None
         self.subscriptions: list[Any] = []
-        """Its places in groups, which end some time after it."""
+        """Its subscriptions in groups, which end some time after the process."""
         self._held: list[asyncio.Handle] = []
         self._more: list[asyncio.Task[None]] = []
         self.context = contextvars.copy_context()
@@ -101,7 +101,7 @@ class Process:
         await body(self)
 
     def start_soon(self, call: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run something more as code of this process."""
+        """Run another coroutine as code of this process."""
         self._more.append(self._host.loop.create_task(call(), context=self.context.copy()))
 
     def _on_end(self, main: "asyncio.Task[None]") -> None:
@@ -117,17 +117,16 @@ class Process:
     def alive(self) -> bool:
         return self.state in (State.RUNNING, State.PAUSED)
 
-    def failed_for_good(self) -> bool:
-        """Whether it ended with an error that is not the bus's or the store's being out of
-        reach.
-        """
+    def failed_permanently(self) -> bool:
+        """Return whether it ended with an error other than an unreachable bus or store."""
         return self.error is not None and not isinstance(
             self.error, BusUnavailable | StoreUnavailable
         )
 
     def admits(self, handle: asyncio.Handle) -> bool:
-        """Whether a callback of this process may run now. What it has left behind at its end ends
-        with it.
+        """Return whether a callback of this process may run now.
+
+        The callbacks of a process that has ended never run.
         """
         state = self.state
         if state is State.RUNNING:
@@ -149,28 +148,28 @@ class Process:
         self._host.execution_began(self, execution, run)
 
     def die_at_start(self) -> None:
-        """Die as soon as the code that runs now suspends, before anything of it is reported."""
+        """Die when the running code suspends next, before it can report anything."""
         self.crash_at = self.steps + 1
         self.crash_kind = "crash_at_start"
 
     def die(self) -> None:
-        """From here on none of its code runs: no ``finally``, no ``except``."""
+        """Die now. No further code runs: no ``finally``, no ``except``."""
         self.state = State.DEAD
         self._held.clear()
         self.ended.set()
 
     def pause(self) -> None:
-        """Hold back everything, as SIGSTOP does."""
+        """Hold back all callbacks, as SIGSTOP does."""
         self.state = State.PAUSED
 
     def resume(self) -> None:
-        """Let everything go on that was held back."""
+        """Continue, and run the callbacks that were held back."""
         self.state = State.RUNNING
         held, self._held = self._held, []
         self._host.loop.put_back(held)
 
     def stop(self, grace: float | None = None) -> None:
-        """Ask it to end in order."""
+        """Ask the process to end in order."""
         self.stop_grace = grace
         self.stopping.set()
 

@@ -1,4 +1,4 @@
-"""What came of simulations."""
+"""Reports of simulations."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,24 +9,24 @@ LINES_SHOWN = 300
 
 @dataclass(slots=True)
 class Report:
-    """Of one seed, or of many together."""
+    """The report of one seed, or of several seeds together."""
 
     seeds: list[int] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
-    """How often each kind of fault was injected."""
+    """The number of injected faults by kind."""
     virtual_sec: float = 0.0
     steps: int = 0
-    """Turns of the event loop's callbacks."""
+    """The number of callbacks that the event loop has run."""
     commits: int = 0
-    """Writes at which the invariants were checked."""
+    """The number of writes at which the invariants were checked."""
     executions: int = 0
     hashes: dict[int, str] = field(default_factory=dict)
-    """Of each seed's event log."""
+    """The hash of each seed's event log."""
     failures: dict[int, str] = field(default_factory=dict)
     """The traceback of each seed that failed."""
 
     def add(self, other: "Report") -> None:
-        """Take in another one."""
+        """Add the numbers of another report."""
         self.seeds += other.seeds
         self.faults += other.faults
         self.virtual_sec += other.virtual_sec
@@ -52,8 +52,10 @@ class Report:
 
 
 class SimulationFailed(AssertionError):
-    """A seed failed. ``log`` is its whole event log; the message has the end of it, and the line
-    that replays it.
+    """A seed failed.
+
+    ``log`` is its whole event log. The message has the end of the log and the line that replays the
+    seed.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Running scenarios, seed after seed."""
+"""The runs of scenarios, one for each seed."""
 
 import asyncio
 import gc
@@ -35,7 +35,7 @@ SEEDS_A_COLLECTION = 20
 
 
 class Stuck(AssertionError):
-    """The faults have ended, and the cluster does not come to its end."""
+    """The faults have ended, and the cluster still does not finish its tasks."""
 
 
 def _four_partitions() -> Broker:
@@ -44,7 +44,7 @@ def _four_partitions() -> Broker:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What the seeds of a simulation have in common."""
+    """The settings that all seeds of a simulation share."""
 
     scenario: Scenario
     faults: Faults
@@ -62,20 +62,22 @@ class Setup:
 
 @dataclass(slots=True)
 class Outcome:
-    """One seed."""
+    """The outcome of one seed."""
 
     report: Report
     log: list[str]
     steps: dict[str, int]
-    """How many steps each process made."""
+    """The number of steps of each process."""
     error: BaseException | None = None
 
 
 def run_seed(
     setup: Setup, seed: int, prepare: Callable[[World], None] | None = None, *, logs: bool = False
 ) -> Outcome:
-    """One simulation. ``prepare`` may arrange the world before it begins; with ``logs`` FlowKit and
-    the handlers log as they always do.
+    """Run one simulation.
+
+    ``prepare`` may change the world before the start. With ``logs``, FlowKit and the handlers log
+    as usual.
     """
     _check_no_loop_runs()
     world = World(seed, setup.faults)
@@ -143,7 +145,8 @@ async def _main(world: World, cluster: SimCluster, setup: Setup) -> None:
         await cluster.settle(setup.after_sec)
 
     process = world.start("scenario", scenario)
-    # What a process with a wrong clock has put off, the others do when their clocks are there.
+    # A process with a wrong clock may have delayed work; the others do it when their clocks reach
+    # its time.
     put_off = (
         3 * (world.faults.skew_sec + 2 * world.faults.jump_sec)
         if world.faults.skew_sec or world.faults.jumps_per_run
@@ -163,7 +166,7 @@ async def _main(world: World, cluster: SimCluster, setup: Setup) -> None:
 
 
 def _tear_down(world: World) -> None:
-    """Take everything apart, without a last word."""
+    """Tear down all tasks and generators without running their cleanups."""
     loop = world.loop
     tasks, generators = list(loop.tasks), loop.generators()
     loop.power_off()
@@ -187,13 +190,13 @@ def setup_of(
     after_sec: float = 30.0,
     broker: Callable[[], Broker] = _four_partitions,
 ) -> Setup:
-    """What a simulation needs besides its seeds.
+    """Return the settings of a simulation, all but its seeds.
 
-    With ``handlers``, so many ``workers`` serve them from the beginning. ``invariants`` are called
-    at each commit with the task before and after it. When the faults have ended, the scenario and
-    every task have to come to their end within ``converge_sec`` of virtual time; after it the
-    cluster is watched for ``after_sec`` more. ``broker`` makes the broker of each seed, such as one
-    without places.
+    With ``handlers``, this number of ``workers`` serve them from the start. ``invariants`` are
+    called at each commit with the task before and after it. After the end of the faults, the
+    scenario and every task must end within ``converge_sec`` of virtual time; then the cluster is
+    watched for another ``after_sec``. ``broker`` makes the broker of each seed, such as one without
+    places.
     """
     return Setup(
         scenario=scenario,
@@ -221,11 +224,11 @@ def simulate(
     replay: Callable[[int], str] | None = None,
     **options: Any,
 ) -> Report:
-    """Run a scenario once for each seed, and let everything go wrong that ``faults`` says.
+    """Run a scenario once for each seed, under ``faults``.
 
-    ``scenario`` is an ``async`` function that gets a :class:`SimCluster`; what it raises fails the
-    seed. ``seed`` runs this one alone, and shows what is logged. ``replay`` says how one seed is
-    run again. ``options`` are those of :func:`setup_of`.
+    ``scenario`` is an ``async`` function that receives a :class:`SimCluster`; an exception in it
+    fails the seed. ``seed`` runs one seed alone, with logging. ``replay`` is the line that shows
+    how to run one seed again. ``options`` are those of :func:`setup_of`.
 
     Raises:
         SimulationFailed: a seed failed; the first one ends the simulation.
@@ -248,11 +251,11 @@ def simulate(
 def crash_everywhere(
     scenario: Scenario, *, process: str = "worker-1", every: int = 1, seed: int = 0, **options: Any
 ) -> Report:
-    """Run a scenario once, then once more for each step of a process (or each ``every``-th), which
-    dies exactly there.
+    """Run a scenario once, then again with a crash at each step of one process.
 
-    ``process`` is ``worker-1``, ``coordinator-2`` and so on: whoever is started first has number 1.
-    ``options`` are those of :func:`simulate`; unless told otherwise nothing else goes wrong.
+    ``process`` is ``worker-1``, ``coordinator-2`` and so on, numbered in the order of their starts.
+    With ``every``, only each ``every``-th step is tried. ``options`` are those of :func:`simulate`;
+    by default there are no other faults.
 
     Raises:
         SimulationFailed: a run failed; the line that replays it has the step.
@@ -293,14 +296,14 @@ def _name(scenario: Scenario) -> str:
 
 
 def outcomes(setup: Setup, seeds: Iterable[int]) -> Iterable[Outcome]:
-    """Run seeds, and give what came of each."""
+    """Run seeds and yield the outcome of each."""
     for number, seed in enumerate(seeds):
         yield run_seed(setup, seed)
         _collect(number)
 
 
 def _collect(number: int) -> None:
-    """Collect garbage now and then: it is not done within a simulation."""
+    """Collect garbage from time to time, because a simulation itself never does."""
     if number % SEEDS_A_COLLECTION == 0:
         with quiet():
             gc.collect()

@@ -25,13 +25,13 @@ from flowkit_testing.simulation._world import World
 T = TypeVar("T")
 
 PATIENCE_SEC = 3.0
-"""How long a connection waits for a server that is out of reach."""
+"""Seconds that a connection waits for an unreachable server."""
 
 OnCommit = Callable[[TaskRecord, Commit, TaskRecord, str], None]
 
 
 def at_once(call: Coroutine[Any, Any, T]) -> T:
-    """What a method of the in-memory store answers: it never waits."""
+    """Return the result of a coroutine of the in-memory store, which never waits."""
     try:
         call.send(None)
     except StopIteration as end:
@@ -41,7 +41,7 @@ def at_once(call: Coroutine[Any, Any, T]) -> T:
 
 
 class StoreServer:
-    """What is stored, and what happens to requests on arrival."""
+    """The server of a simulated store: the records, and the faults of arriving requests."""
 
     def __init__(self, world: World, store: InMemoryStore | None = None) -> None:
         self.world = world
@@ -52,9 +52,10 @@ class StoreServer:
         self.on_put: list[Callable[[Sequence[ArtifactRecord], Sequence[bool], str], None]] = []
         self._waiting: dict[str, list[tuple[asyncio.Future[None], int, bool]]] = {}
         self.damaged: dict[str, str] = {}
-        """What was done to the records of tasks that are damaged, by task."""
+        """The kind of damage done to each task's record, by task."""
         self._in_the_way: dict[str, float] = {}
-        """Tasks on which a commit stands that will be rolled back, and until when."""
+        """Tasks blocked by a commit that will be rolled back, with the time until which they are.
+        """
 
     # ------------------------------------------------------------ requests
 
@@ -66,20 +67,20 @@ class StoreServer:
         apply: Callable[[int | None], Any],
         write: bool,
     ) -> None:
-        """A request is here: see what becomes of it."""
+        """Handle a request that has arrived."""
         world = self.world
         if self.down:
-            error = StoreUnavailable(f"{name}: the store is out of reach")
+            error = StoreUnavailable(f"{name}: the store is unreachable")
             world.call(world.chances.uniform(0.05, PATIENCE_SEC), world.settle, future, None, error)
         elif not write:
             self._read(future, who, name, apply)
-        elif world.strikes("write_refused", who, name):
+        elif world.should_inject("write_refused", who, name):
             world.settle(future, None, StoreUnavailable(f"{name}: refused"))
-        elif world.strikes("write_late", who, name):
+        elif world.should_inject("write_late", who, name):
             world.settle(future, None, StoreUnavailable(f"{name}: timed out"))
-            world.call(world.between(0.05, 20), self._apply_unheard, apply)
-        elif world.strikes("write_unconfirmed", who, name):
-            self._apply_unheard(apply)
+            world.call(world.between(0.05, 20), self._apply_without_answer, apply)
+        elif world.should_inject("write_unconfirmed", who, name):
+            self._apply_without_answer(apply)
             world.settle(future, None, StoreUnavailable(f"{name}: not confirmed"))
         else:
             self._apply(future, apply)
@@ -87,8 +88,8 @@ class StoreServer:
     def _read(
         self, future: "asyncio.Future[Any]", who: str, name: str, apply: Callable[[int | None], Any]
     ) -> None:
-        if self.world.strikes("read_fails", who, name):
-            self.world.settle(future, None, StoreUnavailable(f"{name}: the store is out of reach"))
+        if self.world.should_inject("read_fails", who, name):
+            self.world.settle(future, None, StoreUnavailable(f"{name}: the store is unreachable"))
         else:
             self._apply(future, apply)
 
@@ -98,12 +99,12 @@ class StoreServer:
         except FlowKitError as error:
             self.world.settle(future, None, error)
 
-    def _apply_unheard(self, apply: Callable[[int | None], Any]) -> None:
-        """Apply all of a write, or what comes first of it; nobody hears how it went."""
+    def _apply_without_answer(self, apply: Callable[[int | None], Any]) -> None:
+        """Apply all of a write or its first part. No answer is sent."""
         try:
             apply(None if self.world.chances.random() < 0.5 else self.world.chances.randrange(4))
         except FlowKitError as error:
-            self.world.note("store", f"an unheard write failed: {error}")
+            self.world.note("store", f"a write without an answer failed: {error}")
 
     # ------------------------------------------------------------ tasks
 
@@ -129,9 +130,9 @@ class StoreServer:
                     " the way",
                 )
                 return False
-            if world.strikes("conflict", who, task_id):
-                before = self._somebody_else_commits(before)
-            elif world.strikes("write_rolled_back", who, task_id):
+            if world.should_inject("conflict", who, task_id):
+                before = self._commit_as_another_process(before)
+            elif world.should_inject("write_rolled_back", who, task_id):
                 self._in_the_way[task_id] = world.now() + world.chances.uniform(0.01, 0.3)
                 raise StoreUnavailable("commit: not confirmed")
         applied = at_once(self.store.commit([commit]))[0]
@@ -149,12 +150,12 @@ class StoreServer:
         self._wake(task_id, after)
         return True
 
-    def _somebody_else_commits(self, record: TaskRecord) -> TaskRecord:
+    def _commit_as_another_process(self, record: TaskRecord) -> TaskRecord:
         header = record.header
         nothing = Commit(
             header.task_id,
             record.version,
-            "somebody-else",
+            "another-process",
             header.status,
             header.wake_at,
             header.finished_at,
@@ -164,8 +165,9 @@ class StoreServer:
         return at_once(self.store.load([header.task_id]))[header.task_id]
 
     def damage(self, chances: Random) -> None:
-        """Store a damaged copy of a task that is due: as if the record had been damaged before
-        anybody looked at it.
+        """Store a damaged copy of a due task.
+
+        It is as if the record had been damaged before any process read it.
         """
         found, _ = at_once(self.store.list_tasks(TaskQuery(limit=1000)))
         whole = [record for record in found if record.header.task_id not in self.damaged]
@@ -194,7 +196,7 @@ class StoreServer:
     def wait(self, future: "asyncio.Future[None]", task_id: str, version: int, ended: bool) -> None:
         if self.down:
             self.world.settle(
-                future, None, StoreUnavailable("wait_for_change: the store is out of reach")
+                future, None, StoreUnavailable("wait_for_change: the store is unreachable")
             )
             return
         record = at_once(self.store.load([task_id])).get(task_id)
@@ -214,7 +216,7 @@ class StoreServer:
             if _is_news(record, version, ended):
                 world.call(
                     world.chances.uniform(0, world.faults.slow_sec)
-                    if world.strikes("slow")
+                    if world.should_inject("slow")
                     else 0.0,
                     world.settle,
                     future,
@@ -223,7 +225,7 @@ class StoreServer:
                 self._waiting.setdefault(task_id, []).append((future, version, ended))
 
     def go_down(self) -> None:
-        """Cut everybody off."""
+        """Disconnect all processes."""
         self.down = True
         waiting, self._waiting = self._waiting, {}
         for futures in waiting.values():
@@ -237,7 +239,7 @@ class StoreServer:
     def renew(self, session: WorkerSession, who: str) -> WorkerSession | None:
         return (
             None
-            if self.world.strikes("session_lost", who)
+            if self.world.should_inject("session_lost", who)
             else at_once(self.store.renew_session(session))
         )
 
@@ -270,7 +272,7 @@ _DAMAGES: Mapping[str, Callable[[bytes, Parts], tuple[bytes, Parts]]] = {
     "zeros for a node": lambda spec, parts: (spec, parts | {"n0": bytes(16)}),
     HISTORY: lambda spec, parts: (spec, parts | {"e0000000001": bytes(16)}),
 }
-"""Ways to damage the spec and the parts of a record, each such that it cannot be decoded."""
+"""Ways to damage the spec and the parts of a record so that it cannot be decoded."""
 
 
 def _is_news(record: TaskRecord, version: int, ended: bool) -> bool:
@@ -278,7 +280,7 @@ def _is_news(record: TaskRecord, version: int, ended: bool) -> bool:
 
 
 class _Connection:
-    """Requests of one process."""
+    """The requests of one process."""
 
     def __init__(self, server: StoreServer, process: Process) -> None:
         self._server = server
@@ -288,7 +290,7 @@ class _Connection:
         world = self._server.world
         future: asyncio.Future[T] = world.loop.create_future()
         delay = world.latency()
-        if world.strikes("slow", self._process.name, name):
+        if world.should_inject("slow", self._process.name, name):
             delay += world.between(0.01, world.faults.slow_sec)
         world.call(delay, self._server.arrive, future, self._process.name, name, apply, write)
         return await future
@@ -306,7 +308,7 @@ class SimArtifacts(_Connection):
     async def read(
         self, stream: Stream, *, after: int = 0, limit: int = 100, latest: bool = False
     ) -> Sequence[ArtifactRecord]:
-        if not latest and self._server.world.strikes("stale_read", self._process.name):
+        if not latest and self._server.world.should_inject("stale_read", self._process.name):
             return []
         return await self._ask(
             "read", lambda _: self._now("read", stream, after=after, limit=limit)

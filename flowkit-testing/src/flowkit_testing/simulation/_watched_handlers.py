@@ -1,4 +1,4 @@
-"""What handlers were called for: every execution is noted as it begins."""
+"""Handlers whose calls in a simulation are recorded."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,16 +11,14 @@ from flowkit_testing.simulation._process import current_process
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """Handlers by role, and the roles whose handlers may lay metrics of their own over those of
-    their batches.
-    """
+    """Handlers by role, and the roles whose handlers may override the metrics of their batches."""
 
     handlers: Any
     own_metrics: frozenset[str]
 
 
 def watched(handlers: Any) -> Watched:
-    """The same handlers, whose calls within a simulation are noted."""
+    """Return the same handlers, with their calls in simulations recorded."""
     if isinstance(handlers, Mapping):
         given = dict(handlers)
     elif isinstance(handlers, Sequence) and not isinstance(handlers, str | bytes):
@@ -60,7 +58,10 @@ class _WatchedFunction(FunctionHandler):
 
 
 def _note_calls(handler: Any) -> Any:
-    """Note calls of this object's methods; done once, however many simulations it is given to."""
+    """Record the calls of this object's methods.
+
+    A second call for the same object changes nothing.
+    """
     if isinstance(handler, Handler) and "process_batch" not in vars(handler):
         vars(handler)["init"] = _noting_init(handler.init)
         vars(handler)["process_batch"] = _noting_batch(handler.process_batch)
@@ -88,8 +89,10 @@ def _noting_batch(process_batch: Callable[..., Any]) -> Callable[..., Any]:
 def _note(
     task_id: str, node_id: str, attempt: int, batch_uid: str | None = None, *, run: object = None
 ) -> None:
-    """Note a call; those with the same ``run`` belong to one run of a node, and a batch always to a
-    run that is known.
+    """Record a call of a handler.
+
+    Calls with the same ``run`` belong to one run of a node. A batch always belongs to a run that
+    has begun.
     """
     process = current_process()
     if process is not None:

@@ -1,6 +1,4 @@
-"""The world around the processes of a simulated cluster: chance, delays, what is noted, and who
-lives.
-"""
+"""The world around simulated processes: random faults, delays and the event log."""
 
 import asyncio
 import contextvars
@@ -16,13 +14,13 @@ from flowkit_testing.simulation._loop import SimLoop
 from flowkit_testing.simulation._process import Process, SimClock, State, current_process
 
 EPOCH = 1_767_225_600.0
-"""When simulations begin: 2026-01-01 UTC."""
+"""The start of simulations: 2026-01-01 UTC."""
 SESSION_TIMEOUT_SEC = 10.0
-"""How long a group waits for a member that is silent."""
+"""Seconds after which a group removes a silent member."""
 
 
 class World:
-    """What is outside of all processes, driven by one seed."""
+    """Everything outside the processes, driven by one seed."""
 
     def __init__(self, seed: int, faults: Faults) -> None:
         self.seed = seed
@@ -32,15 +30,15 @@ class World:
         self.epoch = EPOCH
         self.context = contextvars.copy_context()
         self.active = self.faults.any
-        """Whether things go wrong at present."""
+        """If True, faults can happen now."""
         self.injected: Counter[str] = Counter()
         self.lines: list[str] = []
         self.processes: list[Process] = []
         self.executions: list[Execution] = []
         self.runs: dict[tuple[str, str], list[object]] = {}
-        """What began to execute a node, by task and node: one object for each run."""
+        """The runs of each node, by task and node: one object for each."""
         self.crash_plan: dict[str, int] = {}
-        """At which step processes die, by their names."""
+        """The steps at which processes die, by name."""
         self._numbers: Counter[str] = Counter()
         self.on_process_end: Callable[[Process], None] = lambda process: None
         self.on_crash: Callable[[Process], None] = lambda process: None
@@ -51,7 +49,7 @@ class World:
         return self.loop.time()
 
     def wall(self) -> float:
-        """The time of whoever asks, as ``time.time`` would have it."""
+        """Return the wall-clock time of the process that asks."""
         clock = self._current_clock()
         return clock.now() if clock is not None else self.epoch + self.loop.time()
 
@@ -65,22 +63,22 @@ class World:
         return None if process is None else process.clock
 
     def latency(self) -> float:
-        """How long a message is on its way."""
+        """Return the seconds that a message takes."""
         return 0.0005 + 0.003 * self.chances.random()
 
     def between(self, low: float, high: float) -> float:
-        """A length, short ones as likely as long ones."""
+        """Return a random duration. Its logarithm is evenly distributed."""
         return low if high <= low else exp(self.chances.uniform(log(low), log(high)))
 
-    def strikes(self, kind: str, who: str = "world", detail: str = "") -> bool:
-        """Whether the fault of this name happens now; that it does is noted."""
+    def should_inject(self, kind: str, who: str = "world", detail: str = "") -> bool:
+        """Return whether this fault happens now, and record it if it does."""
         if not self.active or self.chances.random() >= getattr(self.faults, kind):
             return False
         self.inject(kind, who, detail)
         return True
 
     def inject(self, kind: str, who: str = "world", detail: str = "") -> None:
-        """Note a fault that happens."""
+        """Record a fault that happens."""
         self.injected[kind] += 1
         self.note(who, f"! {kind} {detail}")
 
@@ -89,13 +87,13 @@ class World:
         self.lines.append(f"{self.loop.time():10.4f} {who:<14} {what}")
 
     def call(self, delay: float, function: Callable[..., Any], *args: Any) -> asyncio.TimerHandle:
-        """Call this later, as nobody's code."""
+        """Call a function later, outside all processes."""
         return self.loop.call_later(delay, function, *args, context=self.context)
 
     def settle(
         self, future: "asyncio.Future[Any]", value: Any = None, error: Exception | None = None
     ) -> None:
-        """Send an answer on its way back."""
+        """Send an answer back. It arrives after the latency."""
         self.call(self.latency(), self._arrive, future, value, error)
 
     @staticmethod
@@ -132,7 +130,7 @@ class World:
             process.die_at_start()
 
     def start(self, role: str, body: Callable[[Process], Any]) -> Process:
-        """Begin a process."""
+        """Start a process."""
         self._numbers[role] += 1
         process = self.context.copy().run(
             Process, self, f"{role}-{self._numbers[role]}", role, body
@@ -153,7 +151,7 @@ class World:
         return process
 
     def crash(self, process: Process, how: str, kind: str = "crash") -> None:
-        """End a process on the spot."""
+        """Kill a process now."""
         if not process.alive:
             return
         self.inject(kind, process.name, how)
@@ -162,14 +160,14 @@ class World:
         self.on_process_end(process)
 
     def process_ended(self, process: Process) -> None:
-        """A process ended by itself."""
+        """Record that a process ended by itself."""
         self.note(
             process.name,
             "ended"
             if process.error is None
             else f"ended: {type(process.error).__name__}: {process.error}",
         )
-        if process.role in ("worker", "coordinator") and process.failed_for_good():
+        if process.role in ("worker", "coordinator") and process.failed_permanently():
             assert process.error is not None
             raise process.error
         self.on_crash(process)
