@@ -46,7 +46,7 @@ def test_dead_letters_are_listed_with_what_went_wrong(cli: Cli, letters: Install
 
 def test_the_list_goes_on_where_a_page_ended(cli: Cli, letters: Installation):
     result = cli("dlq", "ls", "--limit", 1, "--db", letters.address)
-    assert "more with --after l1" in result.stdout
+    assert "for more, use --after l1" in result.stdout
     said = json.loads(cli("dlq", "ls", "--after", "l1", "--json", "--db", letters.address).stdout)
     assert [item["letter_id"] for item in said] == ["l2"]
 
@@ -74,7 +74,7 @@ def test_letters_are_dropped(cli: Cli, letters: Installation):
     missing = cli("dlq", "show", "l1", "--db", letters.address)
     assert (missing.exit_code, missing.stderr.splitlines()[-1]) == (
         2,
-        "error: there is no dead letter 'l1'",
+        "error: dead letter 'l1' does not exist",
     )
 
 
@@ -113,7 +113,7 @@ def test_what_cannot_be_tried_again_says_why(cli: Cli, letters: Installation):
     assert (result.exit_code, result.stdout) == (
         2,
         (
-            "l1: not tried again: task 't1' is queued: its dead letters can be retried when it has"
+            "l1: not retried: task 't1' is queued: its dead letters can be retried when it has"
             " ended\n"
         ),
     )

@@ -9,10 +9,10 @@ def test_the_demo_streams_loses_a_worker_and_draws_a_timeline(cli: Cli):
     assert result.exit_code == 0
     said = [line for line in result.stdout.splitlines() if line.startswith("»")]
     assert said == [
-        "» 'count' begins with the first batch, while 'split' still runs",
-        "» ben is stopped in the middle of 'count', and cleo starts",
-        "» ben hands back 'count' with what it has done",
-        "» cleo takes over 'count'",
+        "» 'count' starts on the first batch while 'split' still runs",
+        "» worker 'ben' is stopped in the middle of 'count', and worker 'cleo' starts",
+        "» worker 'ben' hands back 'count' and its results",
+        "» worker 'cleo' takes over 'count'",
     ]
     bars = [
         [*line.split()[:2], line.rstrip().rsplit(" s  ", 1)[1]]
@@ -26,7 +26,8 @@ def test_the_demo_streams_loses_a_worker_and_draws_a_timeline(cli: Cli):
         ["total", "coordinator", "finished"],
     ]
     assert (
-        "30 ranges counted, 21,221 primes below 240,000; a single pass says 21,221" in result.stdout
+        "30 ranges counted, 21,221 primes below 240,000; a sequential count gives 21,221"
+        in result.stdout
     )
 
 

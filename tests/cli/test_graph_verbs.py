@@ -24,14 +24,14 @@ def diamond(folder: Path) -> str:
 def test_a_graph_without_faults_is_well(cli: Cli, diamond: str):
     result = cli("graph", "check", diamond)
     assert result.exit_code == 0
-    assert result.stdout == "diamond.json is well: 4 nodes, 4 edges; roles: clean, read, write\n"
+    assert result.stdout == "diamond.json is valid: 4 nodes, 4 edges; roles: clean, read, write\n"
 
 
 def test_what_users_name_is_not_read_as_markup(cli: Cli, folder: Path):
     (folder / "g[red].json").write_text('{"nodes": [{"node_id": "[bold]", "type": "[/]"}]}')
     assert (
         cli("graph", "check", "g[red].json").stdout
-        == "g[red].json is well: 1 node, 0 edges; roles: [/]\n"
+        == "g[red].json is valid: 1 node, 0 edges; roles: [/]\n"
     )
     assert cli("graph", "show", "g[red].json").stdout == "[bold]  [/]\n"
 

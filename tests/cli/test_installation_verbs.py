@@ -78,7 +78,7 @@ def test_doctor_says_what_is_wrong_and_how_to_mend_it(cli: Cli, installation: In
     result = cli("doctor", "--db", installation.address)
     assert result.exit_code == 1
     assert (
-        "FAULT  topic flowkit.events: does not exist\n       to mend: start a coordinator, which"
+        "FAULT  topic flowkit.events: does not exist\n       fix: start a coordinator, which"
         " makes it\n" in result.stdout
     )
 
@@ -88,7 +88,7 @@ def test_doctor_gives_its_findings_as_json(cli: Cli):
     said = json.loads(result.stdout)
     assert (result.exit_code, said["ok"]) == (1, False)
     store = next(item for item in said["checks"] if item["name"] == "store")
-    assert (store["ok"], store["detail"]) == (False, "no address is given")
+    assert (store["ok"], store["detail"]) == (False, "no store is configured")
     assert "--db" in store["remedy"]
 
 
@@ -149,7 +149,7 @@ async def test_a_bus_that_does_not_answer_is_a_finding_with_what_its_driver_said
     )
     assert (found.ok, found.detail) == (
         False,
-        "did not answer within 0.05 s; last heard: connection refused by port 1",
+        "did not answer within 0.05 s; last warning: connection refused by port 1",
     )
 
 
@@ -177,7 +177,7 @@ async def test_doctor_reports_a_worker_whose_session_is_not_renewed(flowkit_cloc
         False,
         "no heartbeat for 7 s",
     )
-    assert "start it again" in silent.remedy
+    assert "restart it" in silent.remedy
 
 
 async def test_doctor_waits_no_longer_than_the_next_heartbeat_of_each_worker(

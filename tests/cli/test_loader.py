@@ -54,7 +54,7 @@ def test_one_of_several_flows_is_chosen_by_name(folder: Path, plugins: Plugins):
     assert nodes(load_flow("pair.py:other", plugins)) == ("x",)
     with pytest.raises(
         ConfigError,
-        match=r"several flows in it; choose with pair\.py:NAME, NAME being other or pair",
+        match=r"several flows; choose one with pair\.py:NAME, where NAME is other or pair",
     ):
         load_flow("pair.py", plugins)
 
@@ -78,15 +78,15 @@ def test_a_file_imports_what_lies_beside_it(folder: Path, plugins: Plugins):
     ("source", "complaint"),
     [
         ("nix.yaml", "nix.yaml: No such file"),
-        ("nix.py", "nix.py: there is no such file"),
-        ("nix_module:flow", "there is no module 'nix_module'"),
+        ("nix.py", "nix.py: file not found"),
+        ("nix_module:flow", "module 'nix_module' not found"),
         (
             "pair.txt",
             "pair.txt: expected a file ending in .json, .yaml, .yml or .py, or module:attr",
         ),
-        ("pair.py:nix", "pair.py:nix: there is no 'nix' in pair"),
-        ("pair.py:first", "first is neither a @flow function nor a graph, but FunctionHandler"),
-        ("empty.py", "empty.py: there is no @flow function and no Graph in it"),
+        ("pair.py:nix", "pair.py:nix: pair has no attribute 'nix'"),
+        ("pair.py:first", "first must be a @flow function or a graph, not FunctionHandler"),
+        ("empty.py", "empty.py: contains no @flow function and no Graph"),
         ("broken.py", "broken.py, line 2: ZeroDivisionError: division by zero"),
         ("typo.py", "typo.py, line 1: "),
         ("needs.py", "needs.py, line 1: ModuleNotFoundError: No module named 'not_installed'"),
@@ -123,11 +123,11 @@ def test_handlers_of_several_places_are_put_together(folder: Path):
 @pytest.mark.parametrize(
     ("sources", "complaint"),
     [
-        (["pairs:first", "pairs:first"], "there is a handler for role 'one' already"),
-        (["pairs:plain"], "plain does not say its role"),
-        (["pairs:nothing"], "there is no handler in it"),
-        (["pairs:twice"], "two handlers are for role 'one'"),
-        (["pairs:nix"], "there is no 'nix' in pairs"),
+        (["pairs:first", "pairs:first"], "role 'one' already has a handler"),
+        (["pairs:plain"], "plain has no role"),
+        (["pairs:nothing"], "contains no handler"),
+        (["pairs:twice"], "role 'one' has two handlers"),
+        (["pairs:nix"], "pairs has no attribute 'nix'"),
     ],
 )
 def test_wrong_handlers_are_named(folder: Path, sources: list[str], complaint: str):
@@ -170,7 +170,7 @@ def test_roles_that_nobody_serves_are_named_with_their_nodes(plugins: Plugins):
     with pytest.raises(
         ConfigError,
         match=(
-            r"no handler serves role 'x' \(nodes 'n0', 'n1'\), role 'y' \(node 'n2'\): give"
+            r"no handler for role 'x' \(nodes 'n0', 'n1'\), role 'y' \(node 'n2'\); use"
             r" --handlers"
         ),
     ):
@@ -213,18 +213,18 @@ WRONG_CODE: dict[str, tuple[str, str]] = {
     ),
     "a flow without parameters": (
         "from flowkit import flow\n@flow\ndef f():\n    pass\n",
-        "TypeError: @flow: f takes no graph; write it as def name(g): ... ({folder}/f.py, line 2)",
+        "TypeError: @flow: f does not accept a graph; write it as def name(g): ... ({folder}/f.py, line 2)",
     ),
     "a flow that yields": (
         "from flowkit import flow\n@flow\ndef f(g):\n    yield g.node('a', 'x')\n",
         (
-            "TypeError: @flow: f yields; add nodes to the graph that it is given, and return"
+            "TypeError: @flow: f is a generator; add nodes to the given graph and return"
             " nothing ({folder}/f.py, line 2)"
         ),
     ),
     "a class as a flow": (
         "from flowkit import flow\n@flow\nclass F:\n    pass\n",
-        "f.py, line 2: TypeError: @flow: F is no function; write a flow as def name(g): ...",
+        "f.py, line 2: TypeError: @flow: F is not a function; write a flow as def name(g): ...",
     ),
     "a method declared as a handler": (
         (
@@ -238,12 +238,12 @@ WRONG_CODE: dict[str, tuple[str, str]] = {
     ),
     "handlers that are none": (
         "from flowkit import flow\nhandlers = {'x': 3}\n@flow\ndef f(g):\n    g.node('a', 'x')\n",
-        "f.py: handlers: what is given for role 'x' is no handler: 3",
+        "f.py: handlers: the value for role 'x' is not a handler: 3",
     ),
     "a file with a NUL": (
         "x = 1\x00\n",
         (
-            "f.py cannot be imported: it is not a Python file in UTF-8: source code string cannot"
+            "f.py cannot be imported: not a UTF-8 Python file: source code string cannot"
             " contain null bytes"
         ),
     ),

@@ -102,7 +102,7 @@ def test_params_are_read_from_a_file(cli: Cli, flows: Path):
     ("params", "complaint"),
     [
         ("[1", "is not JSON"),
-        ("[1]", "an object is expected"),
+        ("[1]", "expected an object"),
         ("@nix.json", "nix.json: No such file"),
     ],
 )
@@ -133,7 +133,7 @@ def test_skipped_batches_are_told_while_a_flow_runs_and_at_its_end(cli: Cli, flo
 def test_a_task_that_takes_too_long_is_cancelled(cli: Cli, flows: Path):
     result = cli("run", "flows.py:hanging", "--timeout", "0.3")
     assert result.exit_code == 1
-    assert "has not ended after 0.3 s; still open: h" in result.stderr
+    assert "has not ended after 0.3 s; unfinished nodes: h" in result.stderr
     assert "cancelled: 1 node" in result.stdout
 
 
@@ -150,7 +150,7 @@ def test_a_document_without_handlers_is_refused_before_it_runs(cli: Cli, flows: 
     assert result.exit_code == 2
     assert (
         result.stderr
-        == "error: no handler serves role 'count' (node 'a'): give --handlers module:attr\n"
+        == "error: no handler for role 'count' (node 'a'); use --handlers module:attr\n"
     )
 
 

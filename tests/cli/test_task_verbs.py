@@ -60,18 +60,18 @@ def test_submit_wait_says_that_a_task_is_still_open(
     (folder / "g.json").write_text(json.dumps(ONE))
     result = cli("submit", "g.json", "--db", installation.address, "--wait", "--timeout", "0.1")
     assert result.exit_code == 1
-    assert "has not ended after 0.1 s; still open: a" in result.stderr
+    assert "has not ended after 0.1 s; unfinished nodes: a" in result.stderr
 
 
-def test_submit_wait_names_at_once_a_role_that_no_living_worker_has(
+def test_submit_wait_warns_of_roles_that_no_live_worker_serves(
     cli: Cli, installation: Installation, folder: Path
 ):
     (folder / "g.json").write_text(json.dumps(FAILING))
     result = cli("submit", "g.json", "--db", installation.address, "--wait", "--timeout", "0.3")
-    warnings = [line for line in result.stderr.splitlines() if "no living worker" in line]
+    warnings = [line for line in result.stderr.splitlines() if "no live worker" in line]
     assert warnings == [
-        "warning: no living worker has the role 'fail', so 'b' will wait until one starts",
-        "warning: no living worker has the role 'work', so 'a' will wait until one starts",
+        "warning: no live worker serves the role 'fail'; 'b' will wait for one",
+        "warning: no live worker serves the role 'work'; 'a' will wait for one",
     ]
 
 
@@ -312,8 +312,8 @@ def test_without_a_store_it_is_said_how_to_name_one(cli: Cli):
     assert result.exit_code == 2
     assert (
         result.stderr
-        == "error: no store is given: use --db mongodb://host/name, or set db in a file for"
-        " --config, or FLOWKIT_DB\n"
+        == "error: no store is configured; use --db mongodb://host/name, set db in a --config file,"
+        " or set FLOWKIT_DB\n"
     )
 
 

@@ -48,7 +48,7 @@ def test_a_failed_attempt_ends_its_span():
         (2, "a", "queued", None),
         (3, "a", "running", {"worker_id": "w1"}),
         (4, "a", "failed", {"reason_code": "x"}),
-    ) == [("a", "w1", "to be tried again"), ("a", "w1", "failed")]
+    ) == [("a", "w1", "to be retried"), ("a", "w1", "failed")]
 
 
 def test_a_node_that_is_being_cancelled_still_runs():

@@ -713,7 +713,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "a condition with an unknown function": (
         chain({"when": "now() > 1"}),
-        "there is no function now() (at character 1)",
+        "unknown function now() (at character 1)",
     ),
     "a condition with a bad pattern": (
         chain({"when": "vars.x.matches('[')"}),

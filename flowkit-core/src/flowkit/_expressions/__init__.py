@@ -1,8 +1,8 @@
-"""Expressions: a bounded subset of CEL, the Common Expression Language. See
-``docs/topics/expressions.md``.
+"""Expressions in a bounded subset of CEL, the Common Expression Language.
 
-:func:`compile_expression` checks an expression and compiles it, once for each text. Nothing here
-waits, reads a clock or starts a thread.
+:func:`compile_expression` validates and compiles an expression and caches the result. Nothing in
+this package waits, reads a clock or starts a thread. ``docs/topics/expressions.md`` describes the
+language.
 """
 
 from collections.abc import Mapping
@@ -40,12 +40,12 @@ __all__ = [
 
 
 class Expression:
-    """A compiled expression. ``paths`` are the paths it reads, such as ``("results", "count",
-    "n")``, with the position of each.
+    """Compiled expression.
 
-    A path ends where the expression goes on with something else than a constant field:
-    ``results[vars.x]`` reads ``("results",)``. ``pattern_weight`` is the time in which the patterns
-    of ``matches`` were checked, in microseconds and estimated from above.
+    ``paths`` are the paths that it reads, such as ``("results", "count", "n")``, each with its
+    position. A path ends before the first part that is not a constant field: ``results[vars.x]``
+    reads ``("results",)``. ``pattern_weight`` is an upper estimate of the microseconds spent on
+    checking the patterns of ``matches``.
     """
 
     __slots__ = ("_names", "_run", "_size", "paths", "pattern_weight", "source")
@@ -60,11 +60,11 @@ class Expression:
         self.pattern_weight = sum(names.patterns.values())
 
     def evaluate(self, scope: Mapping[str, Any], budget: Budget) -> Any:
-        """Compute the value. ``scope`` has the values of the names; they are not copied.
+        """Evaluate the expression. ``scope`` has the values of its names, which are not copied.
 
         Raises:
-            EvaluationError: there is no value.
-            BudgetExceeded: it would take more than the budget.
+            EvaluationError: the expression has no value.
+            BudgetExceeded: the evaluation exceeds the budget.
         """
         frame: list[Any] = [None] * self._size
         frame[0] = budget
@@ -74,15 +74,16 @@ class Expression:
 
 
 SHORT = 500
-"""A compiled expression takes some hundred bytes for each character, so fewer of the longer ones
-are kept.
+"""Maximum length of expressions in the larger cache.
+
+A compiled expression uses some hundred bytes per character, so fewer long ones are cached.
 """
 _compile_short = lru_cache(maxsize=1024)(Expression)
 _compile_long = lru_cache(maxsize=128)(Expression)
 
 
 def compile_expression(source: str) -> Expression:
-    """Check and compile an expression; those that were compiled lately are kept.
+    """Validate and compile an expression. Recently compiled ones are cached.
 
     Raises:
         InvalidExpression: it does not parse, or calls a function that does not exist or with a
@@ -92,5 +93,5 @@ def compile_expression(source: str) -> Expression:
 
 
 def compilations() -> int:
-    """Count of compiled expressions in this process: those that were not cached."""
+    """Return the number of expressions compiled in this process, without cache hits."""
     return _compile_short.cache_info().misses + _compile_long.cache_info().misses

@@ -1,4 +1,4 @@
-"""Bounds of one evaluation: steps stand for time, bytes for memory."""
+"""Limits of one evaluation: steps for time, bytes for memory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,30 +6,30 @@ from typing import Any
 from flowkit._expressions.errors import BudgetExceeded, EvaluationError
 
 CHARACTERS_A_STEP = 64
-"""A string operation handles about so many characters in the time of one step."""
+"""Characters that a string operation handles in about the time of one step."""
 MAX_TEXT = 1024 * 1024
-"""Characters of a string in which a function looks at each. One call holds up the interpreter for
-some milliseconds at most.
+"""Maximum length of a string that a function processes character by character.
+
+One call blocks the interpreter for some milliseconds at most.
 """
 ELEMENT_BYTES = 64
 """Memory charged for each element of a new list and each entry of a new map."""
 
 CONVERSION_STEPS = 10
-"""Charged for writing or reading a number, and twice for a moment or a length of time."""
+"""Charged for formatting or parsing a number, and twice for a timestamp or duration."""
 ERROR_STEPS = 20
-"""Charged for an error that an operator or loop ignores: making it takes as long as so many
-steps.
-"""
+"""Charged for an error that an operator or loop ignores, because raising it takes time."""
 
 
 class Budget:
-    """Counts what an evaluation uses.
+    """Limit and usage of one evaluation.
 
-    Every loop turn charges the size of the loop's body, and every function charges the elements and
-    characters it handles, before it handles them. What stands outside of loops is bounded by the
-    length of the expression and costs nothing.
+    Each iteration of a loop is charged the size of the loop's body. Each function is charged the
+    elements and characters that it handles, before it handles them. Code outside of loops is
+    bounded by the length of the expression and is free.
 
-    ``pause`` is called every ``pause_every`` steps. What it raises ends the evaluation.
+
+    ``pause`` is called every ``pause_every`` steps. If it raises, the evaluation ends.
     """
 
     __slots__ = ("_floor", "_memory", "_pause", "_pause_every", "_steps", "_total", "patterns")
@@ -48,18 +48,18 @@ class Budget:
         self._pause_every = pause_every
         self._floor = 0 if pause is None else max(steps - pause_every, 0)
         self.patterns: dict[str, Any] = {}
-        """Patterns that this evaluation compiled and paid for."""
+        """Patterns compiled and paid for in this evaluation."""
 
     @property
     def used(self) -> int:
-        """Steps used so far. What exceeds the budget is not done, and does not count."""
+        """Steps used so far, without those that exceeded the budget."""
         return min(self._total - self._steps, self._total)
 
     def spend(self, steps: int) -> None:
         """Charge steps.
 
         Raises:
-            BudgetExceeded: fewer were left.
+            BudgetExceeded: fewer steps are left.
         """
         self._steps -= steps
         if self._steps < self._floor:
@@ -70,15 +70,15 @@ class Budget:
         self.spend(1 + characters // CHARACTERS_A_STEP)
 
     def scan_text(self, characters: int) -> None:
-        """Charge a function that looks at each of these characters or bytes by itself.
+        """Charge a function that processes each of these characters or bytes.
 
         Raises:
-            EvaluationError: they are too many.
+            EvaluationError: there are too many.
         """
         if characters > MAX_TEXT:
             raise EvaluationError(
-                f"a string of {characters} characters is too long for a function; {MAX_TEXT} are"
-                " allowed"
+                f"a string of {characters} characters is too long for a function; the limit is"
+                f" {MAX_TEXT}"
             )
         self.handle_text(characters)
 
@@ -86,11 +86,11 @@ class Budget:
         """Charge memory for a new value.
 
         Raises:
-            BudgetExceeded: less was left.
+            BudgetExceeded: less memory is left.
         """
         self._memory -= size
         if self._memory < 0:
-            raise BudgetExceeded("the evaluation needs more memory than is allowed")
+            raise BudgetExceeded("the evaluation exceeds its memory limit")
 
     def make_text(self, characters: int) -> None:
         """Charge a new string of this length."""
@@ -104,7 +104,7 @@ class Budget:
 
     def _pass_floor(self) -> None:
         if self._steps < 0:
-            raise BudgetExceeded("the evaluation takes more steps than are allowed")
+            raise BudgetExceeded("the evaluation exceeds its step limit")
         if self._pause is not None:
             self._pause()
         self._floor = max(self._steps - self._pause_every, 0)

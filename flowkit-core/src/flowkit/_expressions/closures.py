@@ -1,7 +1,7 @@
-"""The functions that compute the nodes of an expression, made from the functions of their operands.
+"""Closures that compute the nodes of an expression, built from the closures of their operands.
 
-Each takes the frame of an evaluation: a list with the budget first, then the values of names and of
-loop variables.
+Each takes the frame of an evaluation: a list of the budget, the values of names and the loop
+variables.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,13 +25,13 @@ from flowkit._expressions.values import (
 Frame = list[Any]
 Value = Callable[[Frame], Any]
 FREE = frozenset({int, bool, float, type(None)})
-"""Types of which two values are compared at no cost that counts."""
+"""Types whose values are compared without charge."""
 
 # ---------------------------------------------------------------- fields
 
 
 def follow(place: int, fields: Sequence[str], position: int) -> Value:
-    """A chain of fields that begins with the value at this place in the frame."""
+    """Return a closure for a chain of fields of the value at this place in the frame."""
 
     def run(frame: Frame) -> Any:
         value = frame[place]
@@ -46,7 +46,7 @@ def follow(place: int, fields: Sequence[str], position: int) -> Value:
 
 
 def select(operand: Value, name: str, position: int) -> Value:
-    """``operand.name``."""
+    """Return a closure for ``operand.name``."""
 
     def run(frame: Frame) -> Any:
         value = operand(frame)
@@ -58,7 +58,7 @@ def select(operand: Value, name: str, position: int) -> Value:
 
 
 def existence(operand: Value, name: str, position: int) -> Value:
-    """``has(operand.name)``."""
+    """Return a closure for ``has(operand.name)``."""
 
     def run(frame: Frame) -> bool:
         value = operand(frame)
@@ -71,12 +71,12 @@ def existence(operand: Value, name: str, position: int) -> Value:
 
 def _no_field(value: Any, name: str) -> EvaluationError:
     if type(value) is dict:
-        return EvaluationError(f"there is no {name[:80]!r}")
-    return EvaluationError(f"{type_name(value)} has no fields, so there is no {name[:80]!r}")
+        return EvaluationError(f"no such key {name[:80]!r}")
+    return EvaluationError(f"{type_name(value)} has no fields, so it has no {name[:80]!r}")
 
 
 def element(operand: Value, index: Value, position: int) -> Value:
-    """``operand[index]``."""
+    """Return a closure for ``operand[index]``."""
 
     def run(frame: Frame) -> Any:
         value, place = operand(frame), index(frame)
@@ -94,18 +94,18 @@ def _at(value: Any, index: Any, budget: Budget) -> Any:
         charge_key(key, budget)
         if key in value:
             return value[key]
-        raise EvaluationError(f"there is no {_shown(index)}")
+        raise EvaluationError(f"no such key {_shown(index)}")
     if type(value) is not list:
         raise no_overload("[]", value, index)
     if not isinstance(key, int):
-        raise EvaluationError(f"an index of a list is an int, not {type_name(index)}")
+        raise EvaluationError(f"a list index must be an int, not {type_name(index)}")
     if 0 <= key < len(value):
         return value[key]
-    raise EvaluationError(f"index {_shown(index)} is outside the list of {len(value)} elements")
+    raise EvaluationError(f"index {_shown(index)} is out of range for {len(value)} elements")
 
 
 def _shown(index: Any) -> str:
-    """An index in an error text. JSON has integers of any length."""
+    """Format an index for an error text. Integers from JSON can have any length."""
     return (
         repr(index[:80])
         if type(index) is str
@@ -119,7 +119,7 @@ def _shown(index: Any) -> str:
 
 
 def inversion(operand: Value, count: int, position: int) -> Value:
-    """``!operand``, with ``count`` marks."""
+    """Return a closure for ``!operand`` with ``count`` exclamation marks."""
     odd = count % 2 == 1
 
     def run(frame: Frame) -> bool:
@@ -132,7 +132,7 @@ def inversion(operand: Value, count: int, position: int) -> Value:
 
 
 def negation(operand: Value, count: int, position: int) -> Value:
-    """``-operand``, with ``count`` signs."""
+    """Return a closure for ``-operand`` with ``count`` minus signs."""
 
     def run(frame: Frame) -> Any:
         value = operand(frame)
@@ -147,7 +147,7 @@ def negation(operand: Value, count: int, position: int) -> Value:
 
 
 def binary(left: Value, symbol: str, position: int, right: Value) -> Value:
-    """Two operands."""
+    """Return a closure for a binary operator."""
     operator = OPERATORS[symbol]
 
     def run(frame: Frame) -> Any:
@@ -167,7 +167,7 @@ def binary(left: Value, symbol: str, position: int, right: Value) -> Value:
 
 
 def chain(left: Value, rest: Sequence[tuple[str, int, Value]]) -> Value:
-    """Many operands, from left to right."""
+    """Return a closure for operators of one level, applied from left to right."""
     steps = [(OPERATORS[symbol], position, operand) for symbol, position, operand in rest]
 
     def run(frame: Frame) -> Any:
@@ -184,7 +184,10 @@ def chain(left: Value, rest: Sequence[tuple[str, int, Value]]) -> Value:
 
 
 def logic(operands: Sequence[Value], symbol: str, position: int) -> Value:
-    """``&&`` or ``||``: an operand that decides the outcome makes errors of others irrelevant."""
+    """Return a closure for ``&&`` or ``||``.
+
+    An operand that decides the result makes errors of the others irrelevant.
+    """
     deciding = symbol == "||"
 
     def run(frame: Frame) -> bool:
@@ -210,7 +213,10 @@ def logic(operands: Sequence[Value], symbol: str, position: int) -> Value:
 
 
 def choice(arms: Sequence[tuple[Value, int, Value]], otherwise: Value) -> Value:
-    """``condition ? value : … : otherwise``. Each arm has the position of its condition."""
+    """Return a closure for ``condition ? value : … : otherwise``.
+
+    Each arm has the position of its condition.
+    """
 
     def run(frame: Frame) -> Any:
         for condition, position, value in arms:
@@ -228,7 +234,7 @@ def choice(arms: Sequence[tuple[Value, int, Value]], otherwise: Value) -> Value:
 
 
 def list_of(items: Sequence[Value]) -> Value:
-    """``[items]``."""
+    """Return a closure for ``[items]``."""
 
     def run(frame: Frame) -> list[Any]:
         frame[0].make_elements(len(items))
@@ -238,7 +244,7 @@ def list_of(items: Sequence[Value]) -> Value:
 
 
 def map_of(entries: Sequence[tuple[Value, int, Value]]) -> Value:
-    """``{key: value}``. Each entry has the position of its key."""
+    """Return a closure for ``{key: value}``. Each entry has the position of its key."""
 
     def run(frame: Frame) -> dict[Any, Any]:
         frame[0].make_elements(2 * len(entries))
@@ -250,7 +256,7 @@ def map_of(entries: Sequence[tuple[Value, int, Value]]) -> Value:
                 raise error.at(position) from None
             charge_key(name, frame[0])
             if name in made:
-                raise EvaluationError("the map has the same key twice", position)
+                raise EvaluationError("duplicate key in a map", position)
             made[name] = value(frame)
         return made
 
@@ -258,7 +264,7 @@ def map_of(entries: Sequence[tuple[Value, int, Value]]) -> Value:
 
 
 def call(name: str, overloads: Overloads, arguments: Sequence[Value], position: int) -> Value:
-    """``name(arguments)``."""
+    """Return a closure for ``name(arguments)``."""
     general = overloads.get(ANY)
 
     def run(frame: Frame) -> Any:
@@ -274,7 +280,7 @@ def call(name: str, overloads: Overloads, arguments: Sequence[Value], position: 
         except (
             OverflowError,
             ValueError,
-        ):  # JSON has integers that are longer than Python's own functions take
+        ):  # integers from JSON can exceed the limits of Python's own functions
             raise EvaluationError(
                 f"{name}() cannot use a number of more than 64 bits", position
             ) from None

@@ -1,6 +1,4 @@
-"""Turns a syntax tree into a function that computes its value, and finds what an expression
-reads.
-"""
+"""Compiler from syntax trees to closures, which also collects the names that are read."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,34 +32,35 @@ from flowkit._expressions.values import TYPES, Overloads, Type
 
 TYPE_NAMES: dict[str, Type] = {kind.name: kind for kind in TYPES.values()}
 CHECKED_CONSTANTS = frozenset({"matches", "timestamp", "duration"})
-"""Functions whose constant arguments are tried when the expression is compiled."""
+"""Functions whose constant arguments are checked at compile time."""
 CONSTANT_STEPS, CONSTANT_MEMORY = 1_000, 1_000
 MAX_PATTERN_WEIGHT = 20_000
-"""Limit on checking all constant patterns of an expression. A weight of 1 is about a
-microsecond.
+"""Maximum total weight of checking the constant patterns of an expression.
+
+A weight of 1 is about a microsecond.
 """
 Path = tuple[str, ...]
 
 
 @dataclass(slots=True)
 class Names:
-    """The places of names in the frame, and the paths that begin with a name from outside."""
+    """Places of names in the frame, and paths that start with an outer name."""
 
     outer: dict[str, int] = field(default_factory=dict)
     paths: dict[Path, int] = field(default_factory=dict)
-    """Each with the position of its first use."""
+    """Paths, each with the position of its first use."""
     size: int = 1
     local: dict[str, int] = field(default_factory=dict)
     patterns: dict[str, int] = field(default_factory=dict)
     """Constant patterns, each with the weight of checking it."""
 
     def place(self) -> int:
-        """A new place in the frame."""
+        """Allocate a place in the frame."""
         self.size += 1
         return self.size - 1
 
     def read(self, name: Name, fields: list[str]) -> int:
-        """Where a name is in the frame. If it comes from outside, note the path that is read."""
+        """Return the place of a name in the frame. Record the path of an outer name."""
         place = self.local.get(name.name)
         if place is None:
             self.paths.setdefault((name.name, *fields), name.position)
@@ -72,7 +71,7 @@ class Names:
 
 
 def compile_node(node: Node, names: Names) -> Value:
-    """Compile a node with all that is below it."""
+    """Compile a node and its children."""
     return _COMPILERS[type(node)](node, names)
 
 
@@ -89,9 +88,7 @@ def _literal(node: Literal, names: Names) -> Value:
 
 
 def _path_of(node: Node) -> tuple[Name, list[str]] | None:
-    """The name with which a chain of fields begins, and the fields; None if the chain begins with
-    something else.
-    """
+    """Return the first name and the fields of a chain, or None if it does not start with a name."""
     fields: list[str] = []
     while True:
         if isinstance(node, Select) and not node.test:
@@ -111,7 +108,7 @@ def _path_of(node: Node) -> tuple[Name, list[str]] | None:
 
 
 def _field(node: Name | Select | Index, names: Names) -> Value:
-    """A chain of fields that begins with a name is a single step."""
+    """Compile a chain of fields. One that starts with a name is a single step."""
     found = _path_of(node)
     if found is not None:
         name, fields = found
@@ -136,7 +133,7 @@ def _select(node: Select, names: Names) -> Value:
     if found is None:
         operand = compile_node(node.operand, names)
     else:
-        # What is read is the path with the field, and not everything under the operand.
+        # The path with the field is read, not all of the operand.
         operand = closures.follow(
             names.read(found[0], [*found[1], node.field]), found[1], node.operand.position
         )
@@ -204,9 +201,9 @@ def _overloads(node: Call) -> Overloads:
     overloads = table.get(node.name)
     if overloads is None:
         if node.name not in other:
-            raise InvalidExpression(f"there is no function {node.name[:80]}()", node.position)
+            raise InvalidExpression(f"unknown function {node.name[:80]}()", node.position)
         form = f"{node.name}(value)" if node.is_method else f"value.{node.name}()"
-        raise InvalidExpression(f"{node.name}() is called as {form}", node.position)
+        raise InvalidExpression(f"{node.name}() must be called as {form}", node.position)
     counts = argument_counts(overloads)
     if len(node.arguments) not in counts:
         before = int(node.is_method)
@@ -218,7 +215,7 @@ def _overloads(node: Call) -> Overloads:
 
 
 def _try_constants(node: Call, run: Value, names: Names) -> None:
-    """Check constant arguments, to report an error before any task runs into it."""
+    """Check constant arguments, so that errors are reported before a task uses the expression."""
     last = node.arguments[-1]
     try:
         if node.name == "matches" and isinstance(last, Literal) and type(last.value) is str:
@@ -236,8 +233,8 @@ def _check_pattern(pattern: str, names: Names) -> None:
         names.patterns[pattern] = check_pattern(pattern)
         if sum(names.patterns.values()) > MAX_PATTERN_WEIGHT:
             raise EvaluationError(
-                "the patterns of matches() are too large together; use fewer and smaller classes of"
-                " characters"
+                "the patterns of matches() are too large in total; use fewer and smaller character"
+                " classes"
             )
 
 

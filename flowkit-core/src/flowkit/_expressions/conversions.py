@@ -1,4 +1,4 @@
-"""Functions that convert a value to another type."""
+"""Functions that convert between types."""
 
 import json
 import math
@@ -30,11 +30,11 @@ from flowkit._expressions.values import (
 )
 
 MAX_NUMBER = 64
-"""Characters of a string that is read as a number."""
+"""Maximum length of a string that is parsed as a number."""
 MAX_BITS = 10_000
-"""Of an integer that is written; JSON may have longer ones."""
+"""Maximum size of an integer that is formatted; integers from JSON can be longer."""
 BITS_A_STEP = 400
-"""The time to write an integer grows with the square of its length."""
+"""Bits of an integer that are formatted in a step; the time grows with the square of the length."""
 _INT = re.compile(r"[+-]?\d+", re.ASCII)
 _DOUBLE = re.compile(
     r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d{1,5})?|\.\d+(?:[eE][+-]?\d{1,5})?|inf(?:inity)?|nan)",
@@ -50,13 +50,13 @@ def _whole(value: Any, low: int, high: int, name: str) -> int:
     number = int(value)
     if low <= number <= high:
         return number
-    raise EvaluationError(f"the number does not fit into {name} of 64 bits")
+    raise EvaluationError(f"the number is out of range for {name}")
 
 
 def _from_double(value: float, low: int, high: int, name: str) -> int:
     if low < value < high or value == 0:
         return int(value)
-    raise EvaluationError(f"the number does not fit into {name} of 64 bits")
+    raise EvaluationError(f"the number is out of range for {name}")
 
 
 def _parsed(text: str, pattern: re.Pattern[str], what: str) -> str:
@@ -87,7 +87,7 @@ def _to_double(budget: Budget, value: Any) -> float:
     try:
         return float(value)
     except OverflowError:
-        raise EvaluationError("the number does not fit into a double") from None
+        raise EvaluationError("the number is out of range for a double") from None
 
 
 def _text_to_double(budget: Budget, text: str) -> float:
@@ -98,7 +98,7 @@ def _text_to_double(budget: Budget, text: str) -> float:
 def _text_to_bool(budget: Budget, text: str) -> bool:
     if text in _BOOLS:
         return _BOOLS[text]
-    raise EvaluationError("the string is neither 'true' nor 'false'")
+    raise EvaluationError("the string must be 'true' or 'false'")
 
 
 def _to_bytes(budget: Budget, text: str) -> bytes:
@@ -113,18 +113,18 @@ def _decode(budget: Budget, data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        raise EvaluationError("the bytes are not a text in UTF-8") from None
+        raise EvaluationError("the bytes are not valid UTF-8") from None
 
 
 def number_text(value: float) -> str:
-    """Write a double; one with an integral value below 10^21 like an integer."""
+    """Format a double. One with an integral value below 10^21 looks like an integer."""
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
     return f"{value:.0f}" if value.is_integer() and abs(value) < 1e21 else repr(value)
 
 
 def text_of(budget: Budget, value: Any) -> str:
-    """The value as a string: texts and times as they are written, all other values as JSON."""
+    """Convert a value to a string. Values other than strings, bytes and times become JSON."""
     kind = type(value)
     if kind is str:
         return str(value)
@@ -166,7 +166,7 @@ def _write(value: Any, pieces: list[str], budget: Budget) -> None:
         pieces.append(text if math.isfinite(value) else f'"{text}"')
     elif kind is int or kind is UInt:
         if value.bit_length() > MAX_BITS:
-            raise EvaluationError("the number is too long to be written")
+            raise EvaluationError("the number is too long to be formatted")
         budget.spend(CONVERSION_STEPS // 2 + (value.bit_length() // BITS_A_STEP) ** 2)
         budget.make_text(value.bit_length())
         pieces.append(str(int(value)))

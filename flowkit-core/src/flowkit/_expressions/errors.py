@@ -1,6 +1,4 @@
-"""Errors of expressions. The modules that use expressions turn them into graph faults and node
-failures.
-"""
+"""Errors of expressions, which callers turn into graph faults and node failures."""
 
 from typing import Self
 
@@ -8,7 +6,10 @@ from flowkit.errors import FlowKitError
 
 
 class ExpressionError(FlowKitError):
-    """An expression is wrong. ``position`` counts characters from 0; None if it is not known."""
+    """Base class of the errors of expressions.
+
+    ``position`` counts characters from 0; None if it is unknown.
+    """
 
     def __init__(self, reason: str, position: int | None = None) -> None:
         self.reason = reason
@@ -16,7 +17,7 @@ class ExpressionError(FlowKitError):
         super().__init__(reason, position)
 
     def at(self, position: int) -> Self:
-        """Add the position, unless an inner part of the expression added its own."""
+        """Set the position, unless an inner part of the expression has set it."""
         if self.position is None:
             self.position = position
         return self
@@ -30,16 +31,15 @@ class ExpressionError(FlowKitError):
 
 
 class InvalidExpression(ExpressionError):
-    """An expression cannot be compiled."""
+    """Expression that cannot be compiled."""
 
 
 class EvaluationError(ExpressionError):
-    """A value could not be computed. ``&&``, ``||``, ``all`` and ``exists`` ignore it if another
-    operand decides the outcome.
+    """Value that cannot be computed.
+
+    ``&&``, ``||``, ``all`` and ``exists`` ignore it if another operand decides the result.
     """
 
 
 class BudgetExceeded(ExpressionError):
-    """An evaluation needs more steps or memory than it may use. No operator ignores it, so it ends
-    the whole evaluation.
-    """
+    """Evaluation that exceeds its steps or memory. No operator ignores it."""

@@ -1,4 +1,4 @@
-"""The table of functions: by name and form of the call, then by the types of the arguments."""
+"""Table of functions by name, form of the call, and types of the arguments."""
 
 from typing import Any
 
@@ -18,11 +18,11 @@ GLOBAL: dict[str, Overloads] = {
     "size": _SIZES,
     "matches": strings.METHODS["matches"],
 }
-"""Functions that are called as ``name(value)``."""
+"""Functions called as ``name(value)``."""
 METHODS: dict[str, Overloads] = {**strings.METHODS, **times.METHODS, "size": _SIZES}
-"""Functions that are called as ``value.name()``. The value is the first of the types."""
+"""Functions called as ``value.name()``. The first type is that of the value."""
 
 
 def argument_counts(overloads: Overloads) -> set[int]:
-    """How many arguments a function takes, the value before the dot among them."""
+    """Return the possible numbers of arguments, including the value before the dot."""
     return {1 if types is ANY else len(types) for types in overloads}

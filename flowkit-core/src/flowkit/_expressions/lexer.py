@@ -1,4 +1,4 @@
-"""Splits an expression into tokens."""
+"""Lexer: splits an expression into tokens."""
 
 import re
 from enum import Enum, auto
@@ -8,7 +8,7 @@ from flowkit._expressions.errors import InvalidExpression
 from flowkit._expressions.values import INT_MAX, UINT_MAX, UInt
 
 MAX_LENGTH = 4_096
-"""Characters of an expression."""
+"""Maximum length of an expression."""
 
 
 class Kind(Enum):
@@ -58,7 +58,7 @@ def tokens(source: str) -> list[Token]:
     """Split an expression into tokens; the last one is ``END``.
 
     Raises:
-        InvalidExpression: it is too long, or has a part that is no token.
+        InvalidExpression: the expression is too long or contains an invalid token.
     """
     if len(source) > MAX_LENGTH:
         raise InvalidExpression(f"it is longer than {MAX_LENGTH} characters")
@@ -94,9 +94,9 @@ def _integer(text: str, position: int) -> int:
     digits = text.rstrip("uU")
     base = 16 if digits[:2] in ("0x", "0X") else 10
     unsigned = digits is not text and digits != text
-    # One more than INT_MAX is allowed here: a minus may stand before it. The parser checks that.
+    # INT_MAX + 1 is allowed here because a minus may precede it. The parser checks that.
     if len(digits) > 40 or (value := int(digits, base)) > (UINT_MAX if unsigned else INT_MAX + 1):
-        raise InvalidExpression(f"the number {text[:40]} does not fit into 64 bits", position)
+        raise InvalidExpression(f"the number {text[:40]} exceeds 64 bits", position)
     return UInt(value) if unsigned else value
 
 
@@ -128,7 +128,7 @@ def _character(match: re.Match[str], position: int) -> str:
     if number is None:
         if match[8] in _SIMPLE:
             return _SIMPLE[match[8]]
-        raise InvalidExpression(f"there is no escape {match[0]!r}", position + match.start())
+        raise InvalidExpression(f"unknown escape {match[0]!r}", position + match.start())
     if number > 0x10FFFF or 0xD800 <= number <= 0xDFFF:
         raise InvalidExpression(f"{match[0]} is not a character", position + match.start())
     return chr(number)
@@ -142,7 +142,7 @@ def _unescape_bytes(text: str, position: int) -> bytes:
         done = match.end()
         if match[4] or match[6]:
             raise InvalidExpression(f"{match[0]} is not allowed in bytes", position + match.start())
-        # Codes stand for one byte each, not for a character.
+        # An escape in bytes stands for one byte, not for a character.
         pieces.append(
             _character(match, position).encode("latin-1" if match[2] or match[7] else "utf-8")
         )

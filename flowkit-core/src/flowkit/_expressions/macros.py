@@ -1,4 +1,4 @@
-"""The macros: loops over the elements of a list or the keys of a map."""
+"""Macros: loops over the elements of a list or the keys of a map."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -28,8 +28,9 @@ def _decision(value: Any, name: str, position: int) -> bool:
 
 
 def _quantifier(name: str, *, deciding: bool) -> Maker:
-    """``all`` and ``exists``: an element that decides the outcome makes errors of others
-    irrelevant.
+    """Return the maker of ``all`` or ``exists``.
+
+    An element that decides the result makes errors of the others irrelevant.
     """
 
     def make(target: Value, place: int, bodies: list[Value], cost: int, position: int) -> Value:
@@ -88,7 +89,7 @@ def _filter(target: Value, place: int, bodies: list[Value], cost: int, position:
 
 
 def _map(target: Value, place: int, bodies: list[Value], cost: int, position: int) -> Value:
-    """``map(x, value)`` or ``map(x, condition, value)``."""
+    """Return a closure for ``map(x, value)`` or ``map(x, condition, value)``."""
     *conditions, body = bodies
 
     def run(frame: Frame) -> list[Any]:

@@ -1,5 +1,6 @@
-"""Operators with two operands: arithmetic with the ranges of 64 bits, and comparisons. An int and a
-double together count as doubles.
+"""Binary operators: arithmetic with 64-bit ranges, and comparisons.
+
+An int and a double are combined as doubles.
 """
 
 import math
@@ -28,32 +29,33 @@ Operator = Callable[[Any, Any, Budget], Any]
 def _in_range(value: int) -> int:
     if INT_MIN <= value <= INT_MAX:
         return value
-    raise EvaluationError("the result does not fit into an int of 64 bits")
+    raise EvaluationError("the result is out of range for an int")
 
 
 def _in_64_bits(left: int, right: int) -> None:
-    """Refuse longer operands, which JSON may have: the time for them grows with the square of their
-    length.
+    """Reject operands of more than 64 bits, which JSON can contain.
+
+    The time to multiply or divide them grows with the square of their length.
     """
     if not (INT_MIN <= left <= UINT_MAX and INT_MIN <= right <= UINT_MAX):
-        raise EvaluationError("the operand does not fit into 64 bits")
+        raise EvaluationError("the operand exceeds 64 bits")
 
 
 def _unsigned(value: int) -> UInt:
     if 0 <= value <= UINT_MAX:
         return UInt(value)
-    raise EvaluationError("the result does not fit into a uint of 64 bits")
+    raise EvaluationError("the result is out of range for a uint")
 
 
 def _double(value: Any) -> float:
     try:
         return float(value)
     except OverflowError:
-        raise EvaluationError("the number does not fit into a double") from None
+        raise EvaluationError("the number is out of range for a double") from None
 
 
 def _mixed(left: type, right: type) -> bool:
-    """Whether two types are a double and a double or int."""
+    """Tell whether the types are two doubles, or a double and an int."""
     return (left is float and right in (int, float)) or (right is float and left is int)
 
 
@@ -101,7 +103,7 @@ def multiply(left: Any, right: Any, budget: Budget) -> Any:
 
 
 def divide(left: Any, right: Any, budget: Budget) -> Any:
-    """Evaluate ``left / right``. Integers are rounded towards zero."""
+    """Evaluate ``left / right``. The quotient of integers is rounded towards zero."""
     kind, other = type(left), type(right)
     if kind is other and kind in (int, UInt):
         _in_64_bits(left, right)
@@ -122,7 +124,7 @@ def modulo(left: Any, right: Any, budget: Budget) -> Any:
     if kind is other and kind in (int, UInt):
         _in_64_bits(left, right)
         if (left, right) == (INT_MIN, -1):
-            raise EvaluationError("the result does not fit into an int of 64 bits")
+            raise EvaluationError("the result is out of range for an int")
         rest = abs(int(left)) % _divisor(right)
         return _unsigned(rest) if kind is UInt else _in_range(rest if left >= 0 else -rest)
     raise no_overload("%", left, right)

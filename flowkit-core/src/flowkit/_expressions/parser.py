@@ -1,7 +1,7 @@
-"""Parses an expression into its syntax tree.
+"""Parser of expressions.
 
-Only brackets make the parser call itself. Binary operators wait on a stack of their own, and chains
-of prefixes, fields and ``? :`` are loops, so no expression can exhaust the stack.
+Only brackets make the parser call itself. Binary operators are kept on an explicit stack, and
+chains of prefixes, fields and ``? :`` are loops, so no expression can exhaust the stack.
 """
 
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ from flowkit._expressions.syntax_tree import (
 from flowkit._expressions.values import INT_MAX
 
 MAX_BRACKETS = 64
-"""How deep brackets may be nested."""
+"""Maximum nesting of brackets."""
 LEVELS = {
     symbol: level
     for level, symbols in enumerate(("||", "&&", "== != < <= > >= in", "+ -", "* / %"), start=1)
@@ -35,27 +35,10 @@ LEVELS = {
 }
 """Precedence of binary operators; those of a higher level bind more tightly."""
 MACROS = {"all": (2,), "exists": (2,), "exists_one": (2,), "map": (2, 3), "filter": (2,)}
-"""How many arguments each macro takes."""
+"""Numbers of arguments that each macro accepts."""
 RESERVED = frozenset(
-    [
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ]
+    "as break const continue else for function if import let loop package namespace return var void"
+    " while".split()
 )
 
 
@@ -63,7 +46,7 @@ def parse(source: str) -> Node:
     """Parse an expression.
 
     Raises:
-        InvalidExpression: it is not one.
+        InvalidExpression: the source is not a valid expression.
     """
     return _Parser(tokens(source)).whole()
 
@@ -169,9 +152,7 @@ class _Parser:
         if token.kind is Kind.LITERAL:
             self._place += 1
             if type(token.value) is int and token.value > INT_MAX:
-                raise InvalidExpression(
-                    f"the number {token.text} does not fit into 64 bits", token.position
-                )
+                raise InvalidExpression(f"the number {token.text} exceeds 64 bits", token.position)
             return Literal(token.position, token.value)
         if token.kind is Kind.NAME:
             self._place += 1
@@ -228,7 +209,7 @@ class _Parser:
             variable = arguments[0]
             if not isinstance(variable, Name):
                 raise InvalidExpression(
-                    f"the first argument of {name.text}() is a plain name", variable.position
+                    f"the first argument of {name.text}() must be a plain name", variable.position
                 )
             return Loop(name.position, name.text, target, variable.name, arguments[1:])
         return Call(name.position, name.text, [target, *arguments], True)
@@ -268,13 +249,13 @@ class _Parser:
 
 
 def counted(counts: Iterable[int]) -> str:
-    """How many arguments a function takes, in words."""
+    """Return an error text with the possible numbers of arguments."""
     found = sorted(counts)
     return f"{' or '.join(map(str, found))} argument{'' if found == [1] else 's'}"
 
 
 def _join(left: Node, operator: Token, right: Node) -> Node:
-    """Combine two operands; operators of one level become one node."""
+    """Join two operands. Operators of one level become one node."""
     symbol, position = operator.text, operator.position
     if symbol in ("&&", "||"):
         if not isinstance(left, Logic) or left.symbol != symbol:
@@ -290,5 +271,5 @@ def _join(left: Node, operator: Token, right: Node) -> Node:
 
 def _existence(name: Token, arguments: list[Node]) -> Node:
     if len(arguments) != 1 or not isinstance(arguments[0], Select) or arguments[0].test:
-        raise InvalidExpression("has() takes one field, as in has(params.limit)", name.position)
+        raise InvalidExpression("has() takes one field, such as has(params.limit)", name.position)
     return Select(name.position, arguments[0].operand, arguments[0].field, test=True)

@@ -1,7 +1,7 @@
-"""Estimates, from above, what a regular expression costs before it is given to the engine.
+"""Upper estimates of the cost of a regular expression, made before it is compiled.
 
-The tokens are those of Rust's ``regex``. A pattern that has them in another order than the engine
-accepts is refused by the engine.
+The tokens are those of Rust's ``regex``. The engine itself rejects a pattern in which they are in
+the wrong order.
 """
 
 import re
@@ -10,28 +10,25 @@ from dataclasses import dataclass
 from flowkit._expressions.errors import EvaluationError
 
 MAX_STATES = 10_000
-"""Limit on the states of a pattern, with its repetitions written out."""
+"""Maximum number of states of a pattern with its repetitions expanded."""
 MAX_WEIGHT = 20_000
-"""Limit on the weight of compiling a pattern. A weight of 1 is about a microsecond, in which the
-engine holds up the whole interpreter.
+"""Maximum weight of compiling a pattern.
+
+A weight of 1 is about a microsecond, during which the engine blocks the interpreter.
 """
 PATTERN_WEIGHT = 100
 """Weight of compiling the shortest pattern."""
 REPEAT_WEIGHT = 10
-"""Weight of a repetition or an alternative as it is written; the engine looks for literals in
-each.
-"""
+"""Weight of a repetition or alternative; the engine extracts literals from each."""
 READ_WEIGHT = 25
 """Weight of checking the shortest pattern without compiling it."""
 CLASS_WEIGHTS = {"w": 450, "W": 450, "p": 500, "P": 500, "d": 60, "D": 80, "s": 10, "S": 15}
-"""Classes of Unicode characters, by the letter after the backslash."""
+"""Weights of classes of Unicode characters, by the letter after the backslash."""
 CODES_A_WEIGHT = 200
-"""Without regard to case, the engine visits so many characters of a range in the time of a weight
-of 1.
-"""
+"""Characters of a range that the engine visits per unit of weight if case is ignored."""
 ALL_CODES = 0x110000
 BOUNDARY_FACTOR = 4
-"""With word boundaries, the engine needs so many times as long for a text that is not ASCII."""
+"""Slowdown by word boundaries for a text that is not ASCII."""
 
 _COMPLEMENTS = frozenset("WDSP")
 _CODES = frozenset("xuU")
@@ -45,20 +42,23 @@ _IGNORES_CASE = re.compile(r"\(\?[a-zA-Z]*i")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a pattern costs: ``states`` for each character of a search, ``weight`` to compile it,
+    """Cost of a pattern.
+
+    ``states`` is charged for each character of a search, ``weight`` to compile the pattern, and
     ``reading`` to check it.
     """
 
     states: int
     states_beyond_ascii: int
-    """For each character of a text that is not ASCII."""
+    """States for each character of a text that is not ASCII."""
     weight: int
     reading: int
 
 
 class _Estimate:
-    """One pass over a pattern. A repetition with a count multiplies the part before it: an atom, or
-    a group with everything in it.
+    """One pass over a pattern.
+
+    A counted repetition multiplies the part before it: an atom, or a group with all its parts.
     """
 
     def __init__(self, pattern: str) -> None:
@@ -127,7 +127,7 @@ class _Estimate:
         self._add(*self._last)
 
     def _class(self, opening: re.Match[str]) -> int:
-        """The weight of a class in brackets, which may have others in it."""
+        """Return the weight of a bracketed class, which may contain other classes."""
         weight, depth, codes, turns = 8 if opening[4] else 1, 1, 0, 1
         before = ""
         while depth and self._place < len(self._pattern):
@@ -161,9 +161,7 @@ class _Estimate:
         return weight
 
     def _width(self, first: str) -> int:
-        """How many characters are in the range from ``first`` to the next one, if there is a range
-        at all.
-        """
+        """Return the number of characters from ``first`` to the next one, if they form a range."""
         last = self._pattern[self._place : self._place + 1]
         if first[:1] == "\\" or last == "\\" or not first or not last:
             return ALL_CODES
@@ -181,10 +179,10 @@ class _Estimate:
 
 
 def cost(pattern: str) -> Cost:
-    """Estimate what a pattern costs.
+    """Estimate the cost of a pattern.
 
     Raises:
-        EvaluationError: it is too large, or has something for which there is no estimate.
+        EvaluationError: the pattern is too large or contains an unsupported part.
     """
     found = _Estimate(pattern).cost()
     if found.states > MAX_STATES or found.weight > MAX_WEIGHT:

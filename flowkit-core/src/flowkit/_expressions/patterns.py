@@ -1,9 +1,8 @@
-"""Regular expressions for ``matches``: an engine that needs linear time, and bounds on what is
-given to it.
+"""Regular expressions of ``matches``, matched in linear time and within limits.
 
-The engine is the one of pydantic, Rust's ``regex``. It cannot be interrupted and holds up the
-interpreter, so the cost of a pattern is estimated before it is compiled, and the cost of a search
-before it begins.
+The engine is Rust's ``regex``, which comes with pydantic. It cannot be interrupted and blocks the
+interpreter. So the cost of a pattern is estimated before it is compiled, and the cost of a search
+before it starts.
 """
 
 from functools import lru_cache
@@ -16,20 +15,20 @@ from flowkit._expressions.pattern_costs import MAX_WEIGHT, Cost, cost
 
 MAX_PATTERN = 1_000
 MAX_WORK = 2_000_000
-"""States times characters of one search, which the engine does in about 20 ms at worst."""
+"""Maximum of states times characters in one search, which takes about 20 ms at worst."""
 WORK_A_STEP = 32
 WEIGHT_STEPS = 2
-"""Charged for each weight of a pattern that is compiled."""
+"""Charged per unit of weight of a compiled pattern."""
 WEIGHT_BYTES = 200
 LIGHT = MAX_WEIGHT // 20
-"""A compiled pattern takes memory by its weight, so fewer of the heavier ones are kept."""
+"""Maximum weight of patterns in the larger cache, because heavier ones use more memory."""
 
 
 def matches(budget: Budget, text: str, pattern: str) -> bool:
     """Tell whether a pattern matches some part of a text.
 
-    The first use of a pattern in an evaluation pays for compiling it, even if an earlier evaluation
-    did that: what an evaluation costs depends on nothing but its values.
+    The first use of a pattern in an evaluation is charged for compiling it, even if it is cached.
+    So the cost of an evaluation depends only on its values.
     """
     found = budget.patterns.get(pattern)
     if found is None:
@@ -43,12 +42,12 @@ def matches(budget: Budget, text: str, pattern: str) -> bool:
 
 
 def check_pattern(pattern: str) -> int:
-    """Check a pattern without compiling it. Return the weight of this check.
+    """Check a pattern without compiling it, and return the weight of this check.
 
-    The engine does not compile what is repeated 0 times.
+    The engine does not compile a part that is repeated 0 times.
 
     Raises:
-        EvaluationError: it is not a valid pattern, or too large.
+        EvaluationError: the pattern is invalid or too large.
     """
     found = _cost(pattern)
     _engine(f"(?:{pattern}){{0}}")

@@ -44,7 +44,7 @@ def _upper_ascii(budget: Budget, text: str) -> str:
 
 
 def _bytes_of(budget: Budget, text: str) -> bytes:
-    """The text in UTF-8. In bytes, Python changes the case of ASCII letters only."""
+    """Return the text in UTF-8. For bytes, Python changes the case of ASCII letters only."""
     budget.scan_text(len(text))
     budget.make_text(len(text))
     return text.encode("utf-8", "surrogatepass")
@@ -126,7 +126,7 @@ def _char_at(budget: Budget, text: str, place: int) -> str:
 
 def _check_place(text: str, place: int) -> None:
     if not 0 <= place <= len(text):
-        raise EvaluationError(f"position {place} is outside the string of {len(text)} characters")
+        raise EvaluationError(f"position {place} is out of range for {len(text)} characters")
 
 
 METHODS: dict[str, Overloads] = {

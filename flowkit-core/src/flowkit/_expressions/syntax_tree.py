@@ -1,8 +1,8 @@
-"""The syntax tree of an expression.
+"""Syntax tree of an expression.
 
-Operators of one level that follow each other are one node with many operands, and so are chains of
-``!`` or ``? :``. So the tree is only as deep as brackets are nested, and whatever walks through it
-needs little stack.
+Consecutive operators of one level are one node with many operands, and so are chains of ``!`` or
+``? :``. So the tree is only as deep as brackets are nested, and a walk through it needs little
+stack.
 """
 
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ MAX_DEPTH = 100
 
 @dataclass(slots=True)
 class Node:
-    """A part of an expression."""
+    """Part of an expression."""
 
     position: int
     size: int = field(init=False, default=1)
-    """Nodes in this part of the tree: the steps that evaluating it once takes, loops apart."""
+    """Number of nodes in this part, which is the number of steps to evaluate it without loops."""
     depth: int = field(init=False, default=1)
 
     def __post_init__(self) -> None:
@@ -28,7 +28,7 @@ class Node:
             self.add_part(part)
 
     def add_part(self, part: "Node") -> None:
-        """Count a part that is below this node."""
+        """Add the size and depth of a child."""
         self.size += part.size
         self.depth = max(self.depth, part.depth + 1)
         if self.depth > MAX_DEPTH:
@@ -37,7 +37,7 @@ class Node:
             )
 
     def parts(self) -> Iterator["Node"]:
-        """The nodes directly below this one."""
+        """Return the direct children of this node."""
         return iter(())
 
 
@@ -53,7 +53,7 @@ class Name(Node):
 
 @dataclass(slots=True)
 class Select(Node):
-    """``operand.field``, or whether that exists."""
+    """Field ``operand.field``, or with ``test`` whether it exists."""
 
     operand: Node
     field: str
@@ -65,7 +65,7 @@ class Select(Node):
 
 @dataclass(slots=True)
 class Index(Node):
-    """``operand[index]``."""
+    """Element ``operand[index]``."""
 
     operand: Node
     index: Node
@@ -77,7 +77,7 @@ class Index(Node):
 
 @dataclass(slots=True)
 class Call(Node):
-    """``name(arguments)``, or ``arguments[0].name(arguments[1:])``."""
+    """Call ``name(arguments)`` or ``arguments[0].name(arguments[1:])``."""
 
     name: str
     arguments: list[Node]
@@ -107,7 +107,7 @@ class MapOf(Node):
 
 @dataclass(slots=True)
 class Prefix(Node):
-    """``!`` or ``-``, ``count`` times."""
+    """Operator ``!`` or ``-``, applied ``count`` times."""
 
     symbol: str
     count: int
@@ -132,7 +132,7 @@ class Chain(Node):
 
 @dataclass(slots=True)
 class Logic(Node):
-    """Operands of ``&&`` or ``||``."""
+    """Operator ``&&`` or ``||`` with all its operands."""
 
     symbol: str
     operands: list[Node]
@@ -143,7 +143,7 @@ class Logic(Node):
 
 @dataclass(slots=True)
 class Choice(Node):
-    """``condition ? value : condition ? value : … : otherwise``."""
+    """Conditional ``condition ? value : condition ? value : … : otherwise``."""
 
     arms: list[tuple[Node, Node]]
     otherwise: Node
@@ -157,7 +157,7 @@ class Choice(Node):
 
 @dataclass(slots=True)
 class Loop(Node):
-    """A macro over a list or the keys of a map: ``target.name(variable, bodies…)``."""
+    """Macro over a list or the keys of a map: ``target.name(variable, bodies…)``."""
 
     name: str
     target: Node

@@ -12,9 +12,9 @@ from flowkit._expressions.values import Duration, Overloads, Timestamp, no_overl
 
 SECOND = 1_000_000_000
 MAX_TEXT = 64
-"""A longer string is neither a timestamp nor a duration, and is not read."""
+"""Maximum length of the text of a timestamp or duration."""
 ZONE_STEPS = 200
-"""Charged for a time zone by name: its file is read at first use."""
+"""Charged for a named time zone, whose file is read at its first use."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST = -62_135_596_800 * SECOND
 _LAST = 253_402_300_800 * SECOND - 1
@@ -40,7 +40,7 @@ _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,3}", re.ASCII
 
 
 def parse_timestamp(budget: Budget, text: str) -> Timestamp:
-    """Read a timestamp as RFC 3339 writes it."""
+    """Parse a timestamp in the format of RFC 3339."""
     budget.spend(2 * CONVERSION_STEPS)
     found = _TIMESTAMP.fullmatch(text) if len(text) <= MAX_TEXT else None
     if found is None:
@@ -49,7 +49,7 @@ def parse_timestamp(budget: Budget, text: str) -> Timestamp:
     try:
         moment = datetime.fromisoformat(f"{day}T{time}{'+00:00' if zone in 'Zz' else zone}")
     except ValueError:
-        raise EvaluationError("timestamp() needs a time that exists") from None
+        raise EvaluationError("timestamp() needs a valid date and time") from None
     whole = (
         moment.replace(tzinfo=None) - (moment.utcoffset() or timedelta()) if _safe(moment) else None
     )
@@ -70,13 +70,13 @@ def _safe(moment: datetime) -> bool:
 
 
 def parse_duration(budget: Budget, text: str) -> Duration:
-    """Read a duration such as ``1h30m`` or ``1.5s``."""
+    """Parse a duration such as ``1h30m`` or ``1.5s``."""
     budget.spend(2 * CONVERSION_STEPS + min(len(text), MAX_TEXT))
     if text in ("0", "+0", "-0"):
         return Duration(0)
     found = _DURATION.fullmatch(text) if len(text) <= MAX_TEXT else None
     if found is None:
-        raise EvaluationError("duration() needs a length of time such as '1h30m' or '1.5s'")
+        raise EvaluationError("duration() needs a duration such as '1h30m' or '1.5s'")
     nanos = sum(
         int(whole or 0) * _UNITS[unit]
         + (int(fraction) * _UNITS[unit] // 10 ** len(fraction) if fraction else 0)
@@ -98,19 +98,19 @@ def _duration(nanos: int) -> Duration:
 
 
 def timestamp_of_seconds(seconds: int) -> Timestamp:
-    """The timestamp this many seconds after 1970 began."""
+    """Return the timestamp this many seconds after the start of 1970."""
     return _timestamp(seconds * SECOND)
 
 
 def timestamp_text(value: Timestamp) -> str:
-    """Write a timestamp as RFC 3339 does, in UTC."""
+    """Format a timestamp as in RFC 3339, in UTC."""
     seconds, nanos = divmod(value.nanos, SECOND)
     moment = (_EPOCH + timedelta(seconds=seconds)).isoformat().removesuffix("+00:00")
     return f"{moment}{_fraction(nanos)}Z"
 
 
 def duration_text(value: Duration) -> str:
-    """Write a duration in seconds, as ``1.5s``."""
+    """Format a duration in seconds, such as ``1.5s``."""
     seconds, nanos = divmod(abs(value.nanos), SECOND)
     return f"{'-' if value.nanos < 0 else ''}{seconds}{_fraction(nanos)}s"
 
@@ -135,7 +135,7 @@ def plus(left: Any, right: Any) -> Timestamp | Duration:
 
 
 def time_minus(left: Any, right: Any) -> Timestamp | Duration:
-    """Subtract a duration, or find the duration between two timestamps."""
+    """Subtract a duration, or return the duration between two timestamps."""
     match left, right:
         case Timestamp(), Duration():
             return _timestamp(left.nanos - right.nanos)
@@ -159,8 +159,7 @@ def _zone(name: str) -> tzinfo:
         except (OSError, ValueError, LookupError):
             pass
     raise EvaluationError(
-        "there is no such time zone; use a name such as 'Europe/Berlin' or an offset such as"
-        " '+02:00'"
+        "unknown time zone; use a name such as 'Europe/Berlin' or an offset such as '+02:00'"
     )
 
 
@@ -183,7 +182,7 @@ def _field(read: Callable[[datetime], int]) -> Overloads:
 
 
 def _total(nanos: int) -> Callable[..., int]:
-    """A function that counts whole units of this length in a duration."""
+    """Return a function that counts the whole units of this length in a duration."""
 
     def count(budget: Budget, value: Duration) -> int:
         return abs(value.nanos) // nanos * (-1 if value.nanos < 0 else 1)

@@ -1,8 +1,7 @@
-"""Values of expressions: which Python types stand for which CEL types, and when two values are
-equal.
+"""Values of expressions: the Python types of CEL types, and equality.
 
-JSON values stand for themselves and are never copied. Keys of maps are strings, integers or
-:class:`BoolKey`, because Python takes ``True`` and ``1`` for the same key.
+JSON values are used as they are and never copied. Keys of maps are strings, integers or
+:class:`BoolKey`, because Python treats ``True`` and ``1`` as the same key.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,40 +16,40 @@ INT_MIN, INT_MAX, UINT_MAX = -(2**63), 2**63 - 1, 2**64 - 1
 _MISSING: Final = object()
 
 Overloads = dict[tuple[type, ...] | None, Callable[..., Any]]
-"""The forms of a function by the types of its arguments. Each takes the budget first."""
+"""Implementations of a function by the types of its arguments. The budget is the first argument."""
 ANY: Final = None
-"""Stands for the types of one argument of any type."""
+"""Key for one argument of any type."""
 
 
 class UInt(int):
-    """An unsigned integer of 64 bits."""
+    """Unsigned 64-bit integer."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Timestamp:
-    """A moment, in nanoseconds since 1970."""
+    """Point in time, in nanoseconds since 1970."""
 
     nanos: int
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Duration:
-    """A length of time in nanoseconds."""
+    """Length of time in nanoseconds."""
 
     nanos: int
 
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """A type as a value, as ``type()`` returns it."""
+    """Type as a value, as ``type()`` returns it."""
 
     name: str
 
 
 class BoolKey(Enum):
-    """``true`` and ``false`` as keys of a map."""
+    """Keys ``true`` and ``false`` of a map."""
 
     TRUE = True
     FALSE = False
@@ -80,18 +79,18 @@ ORDERED = frozenset({bool, str, bytes, Timestamp, Duration})
 
 
 def type_name(value: object) -> str:
-    """The name of a value's type, as error texts write it."""
+    """Return the name of a value's type for error texts."""
     name = TYPES[type(value)].name
     return SHORT_NAMES.get(name, name)
 
 
 def no_overload(what: str, *values: object) -> EvaluationError:
-    """The error of an operator or function that does not take values of these types."""
+    """Return the error of an operator or function that does not accept values of these types."""
     return EvaluationError(f"{what} is not defined for {' and '.join(map(type_name, values))}")
 
 
 def key_of(value: Any) -> Any:
-    """The key under which a map keeps a value.
+    """Return the key under which a map stores a value.
 
     Raises:
         EvaluationError: a value of this type cannot be a key.
@@ -102,31 +101,33 @@ def key_of(value: Any) -> Any:
     if kind is bool:
         return BoolKey(value)
     raise EvaluationError(
-        f"a key of a map is a string, an integer or a bool, not {type_name(value)}"
+        f"a map key must be a string, an integer or a bool, not {type_name(value)}"
     )
 
 
 def lookup_key(value: Any) -> Any:
-    """The key to look up for a value; like :func:`key_of`, and a double with an integral value
-    finds that integer.
+    """Return the key to look up for a value.
+
+    Unlike in :func:`key_of`, a double with an integral value finds that integer.
     """
     return int(value) if type(value) is float and value.is_integer() else key_of(value)
 
 
 def charge_key(key: Any, budget: Budget) -> None:
-    """Charge looking up a key in a map. A long one is compared with the key that is there."""
+    """Charge a lookup in a map. A long key is compared with the stored key."""
     if type(key) is str:
         budget.handle_text(len(key))
 
 
 def value_of(key: Any) -> Any:
-    """The value for which a key stands."""
+    """Return the value that a key represents."""
     return key.value if type(key) is BoolKey else key
 
 
 def equal(left: Any, right: Any, budget: Budget) -> bool:
-    """Compare two values of any types. Numbers are equal by value, lists and maps by their
-    elements.
+    """Compare two values of any types.
+
+    Numbers are compared by value, lists and maps by their elements.
     """
     kind, other = type(left), type(right)
     if kind in NUMBERS and other in NUMBERS:

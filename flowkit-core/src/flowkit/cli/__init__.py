@@ -1,4 +1,4 @@
-"""The command line: ``flowkit``."""
+"""Command line interface ``flowkit``."""
 
 import sys
 from collections.abc import Sequence
@@ -11,8 +11,9 @@ INTERRUPTED = 130
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line and raise ``SystemExit`` with its exit status: 0 done, 1 the task
-    failed, 2 usage.
+    """Run the command line and raise ``SystemExit`` with its exit status.
+
+    The status is 0 for success, 1 for a failed task and 2 for invalid usage.
     """
     try:
         from flowkit.cli._app import app
@@ -22,7 +23,7 @@ def main(args: Sequence[str] | None = None) -> None:
         if (error.name or "").partition(".")[0] not in NEEDED:
             raise
         sys.stderr.write(
-            f"flowkit needs {error.name} for its command line: pip install 'flowkit-core[cli]'\n"
+            f"the flowkit command needs {error.name}; run: pip install 'flowkit-core[cli]'\n"
         )
         raise SystemExit(2) from None
     except KeyboardInterrupt:
@@ -31,10 +32,10 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def run_process() -> None:
-    """Run the command line in a process of its own.
+    """Run the command line as the main program of this process.
 
-    Threads and child processes that handlers have left running do not keep it from ending: it is
-    ended two seconds later.
+    The process exits two seconds after the command at the latest, even if handlers left threads or
+    child processes running.
     """
     status: Any = 1
     try:

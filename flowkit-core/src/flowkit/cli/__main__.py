@@ -1,4 +1,4 @@
-"""``python -m flowkit.cli``."""
+"""Entry point of ``python -m flowkit.cli``."""
 
 from flowkit.cli import run_process
 

@@ -87,7 +87,7 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    """Options of the whole command."""
+    """Options of ``flowkit`` itself."""
 
 
 def make_app() -> typer.Typer:

@@ -23,7 +23,7 @@ def _change(
     config: Path | None,
     as_json: bool,
 ) -> None:
-    """Make a change, and say where the task is now."""
+    """Apply a change and print the status of the task."""
 
     async def main() -> str:
         async with connected(config, db, bus) as client:
@@ -42,15 +42,18 @@ def _change(
 
 def cancel(
     task_id: options.TaskId,
-    reason: Annotated[str, typer.Option("--reason", help="Why; handlers see it.")] = "",
+    reason: Annotated[
+        str, typer.Option("--reason", help="Reason for the cancellation; handlers can read it.")
+    ] = "",
     db: options.Db = None,
     bus: options.Bus = None,
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """Stop a task.
+    """Cancel a task.
 
-    What runs is asked to end, and cut off after a grace. An ended task stays as it is.
+    Running nodes are asked to stop. After a grace period they are terminated. A task that has ended
+    is not changed.
     """
     _change(lambda client: client.cancel(task_id, reason), task_id, db, bus, config, as_json)
 
@@ -62,9 +65,9 @@ def pause(
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """Begin no further node of a task.
+    """Pause a task: start no new nodes.
 
-    What runs goes on.
+    Running nodes continue.
     """
     _change(lambda client: client.pause(task_id), task_id, db, bus, config, as_json)
 
@@ -76,7 +79,7 @@ def resume(
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """End a pause."""
+    """Resume a paused task."""
     _change(lambda client: client.resume(task_id), task_id, db, bus, config, as_json)
 
 
@@ -85,7 +88,9 @@ def retry(
     from_nodes: Annotated[
         list[str] | None,
         typer.Option(
-            "--from", metavar="NODE", help="Begin at this node, not at the failed ones; repeatable."
+            "--from",
+            metavar="NODE",
+            help="Start at this node instead of the failed ones; repeatable.",
         ),
     ] = None,
     db: options.Db = None,
@@ -93,7 +98,7 @@ def retry(
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """Run a failed or cancelled task again, keeping what is finished."""
+    """Retry a failed or cancelled task. Finished nodes are kept."""
     _change(
         lambda client: client.retry(task_id, from_nodes=from_nodes or None),
         task_id,

@@ -1,4 +1,4 @@
-"""What ``flowkit doctor`` looks at by itself, and how it asks the store and the bus."""
+"""Checks of ``flowkit doctor``: Python, packages, clock, store, workers and bus."""
 
 import importlib.metadata
 import platform
@@ -20,13 +20,13 @@ from flowkit.protocols import CheckResult, Clock, Store, TopicSpec, utc
 
 OLDEST_PYTHON = (3, 11)
 PATIENCE_SEC = 15.0
-SILENT_WORKER = "start it again if it was killed; else see that it reaches the store"
+SILENT_WORKER = "restart it if it was killed; otherwise check that it can reach the store"
 DAY_SEC = 86_400.0
-NAME_A_STORE = "use --db mongodb://host/name, or set db in a file for --config, or FLOWKIT_DB"
+NAME_A_STORE = "use --db mongodb://host/name, set db in a --config file, or set FLOWKIT_DB"
 
 
 def check_python(version: tuple[int, int] = sys.version_info[:2]) -> CheckResult:
-    """Whether this Python is new enough."""
+    """Check that this Python version is supported."""
     oldest = ".".join(map(str, OLDEST_PYTHON))
     detail = f"{platform.python_version()} ({platform.python_implementation()})"
     return CheckResult(
@@ -35,7 +35,7 @@ def check_python(version: tuple[int, int] = sys.version_info[:2]) -> CheckResult
 
 
 def check_packages() -> list[CheckResult]:
-    """FlowKit's packages: all of one version."""
+    """Check that all FlowKit packages have the same version."""
     versions: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"] or "").lower()
@@ -45,7 +45,10 @@ def check_packages() -> list[CheckResult]:
 
 
 def compare_versions(versions: dict[str, str]) -> list[CheckResult]:
-    """One line a package. Those made together with flowkit-core are to have its version."""
+    """Return a check for each package.
+
+    Packages that are released together with flowkit-core must have its version.
+    """
     core = versions.get("flowkit-core", "")
     together = {"flowkit-core", "flowkit-kafka", "flowkit-mongo", "flowkit-testing"}
     return [
@@ -60,7 +63,10 @@ def compare_versions(versions: dict[str, str]) -> list[CheckResult]:
 
 
 def check_clock(now: float | None = None) -> CheckResult:
-    """Whether the clock can be right. Offsets against the servers are among their own lines."""
+    """Check that the clock is plausible.
+
+    The checks of the store and the bus report offsets to the clocks of the servers.
+    """
     now = time.time() if now is None else now
     installed = Path(__file__).stat().st_mtime
     if now < installed - DAY_SEC:
@@ -68,7 +74,7 @@ def check_clock(now: float | None = None) -> CheckResult:
             "clock",
             False,
             f"{utc(now):%Y-%m-%d %H:%M:%S} UTC, before FlowKit was installed",
-            "set the clock, with NTP if you can",
+            "set the clock, preferably with NTP",
         )
     return CheckResult("clock", True, f"{utc(now):%Y-%m-%d %H:%M:%S} UTC")
 
@@ -76,9 +82,9 @@ def check_clock(now: float | None = None) -> CheckResult:
 async def check_store(
     plugins: Plugins, cfg: CoordinatorConfig, *, patience_sec: float = PATIENCE_SEC
 ) -> Sequence[CheckResult]:
-    """What the store says of itself, and who works on it."""
+    """Return the checks of the store and of the workers that use it."""
     if not cfg.db:
-        return [CheckResult("store", False, "no address is given", NAME_A_STORE)]
+        return [CheckResult("store", False, "no store is configured", NAME_A_STORE)]
 
     async def ask() -> Sequence[CheckResult]:
         async with plugins.open_store(cfg.db, cfg) as store:
@@ -91,8 +97,9 @@ async def check_store(
 
 
 async def check_workers(store: Store, clock: Clock) -> Sequence[CheckResult]:
-    """The workers whose session is renewed, in one line, and a line for each that is silent: waits
-    for the next heartbeat of all.
+    """Return one check for all live workers and one for each silent worker.
+
+    A worker is silent if it sends no heartbeat in the time in which all workers have to send one.
     """
     began = clock.monotonic()
     live, silent = await watch_heartbeats(store, await store.sessions(), clock)
@@ -111,7 +118,7 @@ async def check_workers(store: Store, clock: Clock) -> Sequence[CheckResult]:
 async def check_bus(
     plugins: Plugins, cfg: CoordinatorConfig, *, patience_sec: float = PATIENCE_SEC
 ) -> Sequence[CheckResult]:
-    """What the bus says of itself and of the topics that are needed."""
+    """Return the checks of the bus and of the topics that the installation needs."""
     topics = [
         TopicSpec(cfg.events_topic),
         TopicSpec(cfg.control_topic, broadcast=True),

@@ -1,4 +1,4 @@
-"""From addresses to a client."""
+"""Client connections of the verbs."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def run_async(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a verb's asynchronous part."""
+    """Run the asynchronous part of a verb."""
     try:
         return anyio.run(main)
     except (SystemExit, KeyboardInterrupt) as error:
@@ -27,18 +27,15 @@ def run_async(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 
 def closing(items: AsyncIterator[T]) -> aclosing[AsyncGenerator[T, None]]:
-    """Close what a client's ``watch`` or ``artifacts`` gave, also where it is left in the
-    middle.
-    """
+    """Close the iterator of ``watch`` or ``artifacts`` even if it is not exhausted."""
     return aclosing(cast("AsyncGenerator[T, None]", items))
 
 
 def configuration(config: Path | None, db: str | None, bus: str | None) -> CoordinatorConfig:
-    """The configuration of an installation. The options win over the environment, and that over the
-    file.
+    """Load the configuration of an installation.
 
-    Read as a coordinator's, so that one file serves the coordinator and the verbs that look after
-    it.
+    Options override the environment, which overrides the file. It is loaded as a coordinator's
+    configuration, so that one file is valid for the coordinator and for the verbs.
     """
     return CoordinatorConfig.load(
         config, overrides={name: value for name, value in (("db", db), ("bus", bus)) if value}
@@ -46,27 +43,27 @@ def configuration(config: Path | None, db: str | None, bus: str | None) -> Coord
 
 
 def require_store(cfg: CommonConfig) -> None:
-    """Say how to name a store, if none is named.
+    """Check that a store is configured.
 
     Raises:
-        ConfigError: none is.
+        ConfigError: no store is configured.
     """
     if not cfg.db:
         raise ConfigError(
-            "no store is given: use --db mongodb://host/name, or set db in a file for --config, or"
-            " FLOWKIT_DB"
+            "no store is configured; use --db mongodb://host/name, set db in a --config file, or"
+            " set FLOWKIT_DB"
         )
 
 
 def warn_of_memory(cfg: CommonConfig) -> None:
-    """Say that an address in memory is this process's own."""
+    """Warn that a store in memory is private to this process."""
     if cfg.db and cfg.db.startswith("memory://"):
-        typer.echo(f"warning: {cfg.db} is seen by this process alone, and ends with it", err=True)
+        typer.echo(f"warning: {cfg.db} exists only in this process and is lost with it", err=True)
 
 
 @asynccontextmanager
 async def connected(config: Path | None, db: str | None, bus: str | None) -> AsyncIterator[Client]:
-    """A client of the installation."""
+    """Open a client of the installation."""
     cfg = configuration(config, db, bus)
     require_store(cfg)
     warn_of_memory(cfg)

@@ -1,4 +1,4 @@
-"""Verbs on work that was given up: ``dlq ls``, ``dlq show``, ``dlq retry``, ``dlq drop``."""
+"""Verbs for dead letters: ``dlq ls``, ``dlq show``, ``dlq retry``, ``dlq drop``."""
 
 import base64
 import json
@@ -20,15 +20,17 @@ PAGE = 500
 
 Letters = Annotated[
     list[str] | None,
-    typer.Argument(metavar="LETTER...", help="Ids of dead letters, as `dlq ls` prints them."),
+    typer.Argument(metavar="LETTER...", help="Ids of dead letters, as printed by `dlq ls`."),
 ]
 OfTask = Annotated[
-    str | None, typer.Option("--task", metavar="ID", help="Only those of this task.")
+    str | None, typer.Option("--task", metavar="ID", help="Only dead letters of this task.")
 ]
 Kind = Annotated[
     str | None,
     typer.Option(
-        "--kind", metavar="KIND", help="Only those of this kind: batch, node, message or task."
+        "--kind",
+        metavar="KIND",
+        help="Only dead letters of this kind: batch, node, message or task.",
     ),
 ]
 
@@ -36,19 +38,21 @@ Kind = Annotated[
 def ls(
     task_id: OfTask = None,
     kind: Kind = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 100,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, help="Maximum number of dead letters.")
+    ] = 100,
     after: Annotated[
-        str, typer.Option("--after", metavar="LETTER", help="Go on behind this one.")
+        str, typer.Option("--after", metavar="LETTER", help="Continue after this dead letter.")
     ] = "",
     db: options.Db = None,
     bus: options.Bus = None,
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """List dead letters: batches, nodes, messages and tasks that failed for the last time, and why.
+    """List dead letters: batches, nodes, messages and tasks that failed permanently.
 
-    After them come records that the store cannot decode (kind ``record``), if neither --task nor
-    --kind nor --after is given.
+    Each is listed with its error. Records that the store cannot decode follow (kind ``record``),
+    unless --task, --kind or --after is given.
     """
 
     async def main() -> tuple[Page[DeadLetter], list[DamagedRecord]]:
@@ -84,7 +88,7 @@ def ls(
     headings = ("letter", "kind", "at", "task", "node or topic", "reason", "error")
     out.print(table(None, headings, rows) if rows else "no dead letters")
     if page.next:
-        out.print(f"more with --after {page.next}", soft_wrap=True)
+        out.print(f"for more, use --after {page.next}", soft_wrap=True)
 
 
 def show(
@@ -94,7 +98,7 @@ def show(
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show a dead letter with what is needed to do its work by hand."""
+    """Show a dead letter with all data that its work needs."""
 
     async def main() -> list[DeadLetter]:
         async with connected(config, db, bus) as client:
@@ -102,7 +106,7 @@ def show(
 
     letters = run_async(main)
     if not letters:
-        print_error(f"there is no dead letter {letter_id!r}")
+        print_error(f"dead letter {letter_id!r} does not exist")
         raise typer.Exit(USAGE)
     if as_json:
         print_json(as_dict(letters[0]))
@@ -126,10 +130,11 @@ def retry(
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """Try again what was given up: the letters named, or all of a task or kind.
+    """Retry dead letters: those named, or all of a task or kind.
 
-    A message is sent again; the node of a letter, or of a batch, and all nodes below it run again;
-    a quarantined task is looked at again. The exit status is 2 if a letter was left as it was.
+    A message is sent again. The node of a letter or a batch runs again with all nodes downstream of
+    it. A quarantined task is processed again. The exit status is 2 if a letter could not be
+    retried.
     """
 
     async def main() -> list[Redriven]:
@@ -147,7 +152,7 @@ def retry(
     else:
         for one in outcomes:
             typer.echo(
-                printable(f"{one.letter_id}: {'' if one.done else 'not tried again: '}{one.detail}")
+                printable(f"{one.letter_id}: {'' if one.done else 'not retried: '}{one.detail}")
             )
     if not all(one.done for one in outcomes):
         raise typer.Exit(USAGE)
@@ -162,9 +167,9 @@ def drop(
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """Forget dead letters, those named or all of a task or kind, and say how many there were.
+    """Drop dead letters: those named, or all of a task or kind.
 
-    The exit status is 2 if there was none.
+    Prints how many were dropped. The exit status is 2 if there were none.
     """
 
     async def main() -> tuple[int, int]:
@@ -192,7 +197,7 @@ def _kind(kind: str | None) -> str | None:
 async def _chosen(
     client: Client, letter_ids: list[str] | None, task_id: str | None, kind: str | None
 ) -> list[str]:
-    """The letters that are named, or all of a task or kind."""
+    """Return the ids of the named letters, or of all letters of a task or kind."""
     if bool(letter_ids) == bool(task_id or kind):
         raise typer.BadParameter(
             "give the ids of letters, or --task or --kind", param_hint="LETTER"
@@ -210,8 +215,9 @@ async def _chosen(
 
 
 def as_dict(letter: DeadLetter) -> dict[str, Any]:
-    """A dead letter for printing: its data is JSON where it can be, else base64 under
-    ``data_base64``.
+    """Return a dead letter as a dict for printing.
+
+    ``data`` is its JSON. Data that is not JSON is base64 in ``data_base64``.
     """
     shown: dict[str, Any] = {
         name: getattr(letter, name) for name in letter.__slots__ if name != "data"
@@ -233,7 +239,7 @@ def _record_id(record: DamagedRecord) -> str:
 
 
 def _record_as_dict(record: DamagedRecord) -> dict[str, Any]:
-    """A damaged record with the keys of a letter."""
+    """Return a damaged record with the keys of a dead letter."""
     known = {
         "letter_id": _record_id(record),
         "kind": "record",
@@ -245,5 +251,5 @@ def _record_as_dict(record: DamagedRecord) -> dict[str, Any]:
 
 
 def _unicode(text: str) -> str:
-    """What others gave a message as its key need not be Unicode."""
+    """Escape what is not valid Unicode in the key or header of a foreign message."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""``flowkit demo``: a streaming flow that loses a worker half-way."""
+"""``flowkit demo``: a streaming flow whose worker is stopped halfway."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -28,7 +28,7 @@ GRACE_SEC = 0.2
 
 
 class Split(Handler):
-    """Cuts the numbers into ranges, one a batch, at a measured pace."""
+    """Handler that splits a range of numbers into batches at a fixed pace."""
 
     def __init__(self, pause_sec: float) -> None:
         self.pause_sec = pause_sec
@@ -54,7 +54,7 @@ class Split(Handler):
 
 
 class Count(Handler):
-    """Counts the primes of each range."""
+    """Handler that counts the primes of each batch."""
 
     def __init__(self, pause_sec: float) -> None:
         self.pause_sec = pause_sec
@@ -66,7 +66,7 @@ class Count(Handler):
 
 
 def primes_between(begin: int, end: int) -> int:
-    """How many primes there are from ``begin`` up to, and without, ``end``."""
+    """Return the number of primes from ``begin`` up to ``end``, which is excluded."""
     if end <= 2:
         return 0
     composite = bytearray(end)
@@ -78,8 +78,9 @@ def primes_between(begin: int, end: int) -> int:
 
 
 def flow() -> Graph:
-    """Three nodes: the second reads what the first stores while it still runs; the third runs in
-    the coordinator.
+    """Return the graph of the demo.
+
+    ``count`` reads the batches of ``split`` while it still runs. ``total`` runs in the coordinator.
     """
     graph = Graph()
     split = graph.node("split", "split", input_inline={"upto": UPTO, "batches": BATCHES})
@@ -102,16 +103,18 @@ def flow() -> Graph:
 
 def demo(
     seconds: Annotated[
-        float, typer.Option("--seconds", min=0.5, help="How long it takes, about.")
+        float, typer.Option("--seconds", min=0.5, help="Approximate duration.")
     ] = 5.0,
     as_json: options.Json = False,
 ) -> None:
-    """Show a flow that streams, and a worker that is stopped half-way.
+    """Run a streaming flow whose worker is stopped halfway.
 
-    The node `split` cuts the numbers up to 240,000 into ranges, and `count` counts the primes in
-    each. `count` begins with the first range while `split` still runs. Half-way its worker is
-    stopped, and another takes over its work: no range is lost or counted twice. At the end a
-    timeline is drawn. With --json the events are printed instead, one a line.
+    The node `split` splits the numbers up to 240,000 into ranges, and `count` counts the primes in
+    each range. `count` starts on the first range while `split` still runs. Halfway, its worker is
+    stopped and another one takes over: no range is lost or counted twice.
+
+
+    At the end, a timeline is printed. With --json, the events are printed instead, one per line.
     """
     view = run_async(lambda: _Demo(seconds, as_json).run())
     expected = primes_between(0, UPTO)
@@ -123,14 +126,16 @@ def demo(
             f" below {UPTO:,}"
         )
         out.print(
-            Text(verdict).append("; a single pass says ").append(f"{expected:,}", style="bold")
+            Text(verdict)
+            .append("; a sequential count gives ")
+            .append(f"{expected:,}", style="bold")
         )
         print_end(out, view)
     task_exit(view.status if metrics.get("primes") == expected else "failed")
 
 
 class _Demo:
-    """One showing."""
+    """Single run of the demo."""
 
     def __init__(self, seconds: float, quiet: bool) -> None:
         self.pause_sec = seconds * 0.8 / BATCHES
@@ -173,10 +178,10 @@ class _Demo:
         return Worker(cfg=cfg, handlers=handlers)
 
     async def _change_workers(self, first: Worker, second: Worker) -> None:
-        """Half-way, the worker that counts is stopped, and another begins."""
+        """Halfway, start the second worker of ``count`` and stop the first."""
         await self.counting.wait()
         await anyio.sleep(self.pause_sec * BATCHES / 2)
-        self._say("ben is stopped in the middle of 'count', and cleo starts")
+        self._say("worker 'ben' is stopped in the middle of 'count', and worker 'cleo' starts")
         await second.start()
         await first.stop()
 
@@ -187,12 +192,14 @@ class _Demo:
         data = event.data if isinstance(event.data, dict) else {}
         if event.node_id == "count" and event.status == "running":
             if not self.counting.is_set():
-                self._say("'count' begins with the first batch, while 'split' still runs")
+                self._say("'count' starts on the first batch while 'split' still runs")
                 self.counting.set()
             else:
-                self._say(f"{data.get('worker_id')} takes over 'count'")
+                self._say(f"worker {data.get('worker_id')!r} takes over 'count'")
         elif "released_by" in data:
-            self._say(f"{data['released_by']} hands back {event.node_id!r} with what it has done")
+            self._say(
+                f"worker {data['released_by']!r} hands back {event.node_id!r} and its results"
+            )
 
     def _say(self, sentence: str) -> None:
         if not self.quiet:

@@ -1,4 +1,4 @@
-"""A coordinator and a worker in this process, on a store and a bus in memory."""
+"""Coordinator and worker in this process, with a store and a bus in memory."""
 
 import secrets
 from collections.abc import AsyncIterator, Mapping
@@ -18,16 +18,18 @@ GRACE_SEC = 1.0
 
 
 def in_memory(name: str) -> str:
-    """An address that nothing else in this process uses."""
+    """Return a memory address that is unique in this process."""
     return f"memory://{name}-{secrets.token_hex(4)}"
 
 
 def handlers_for(flow: LoadedFlow, given: Mapping[str, Any], plugins: Plugins) -> dict[str, Any]:
-    """Which handler serves each role of the flow: one given, one of the flow's own file, or a
-    plugin's, in this order.
+    """Return the handler for each role of the flow.
+
+    A handler given on the command line takes precedence over one in the flow's own file, and that
+    over one of a plugin.
 
     Raises:
-        ConfigError: a role has none.
+        ConfigError: a role has no handler.
     """
     known = {**plugins.handlers, **flow.handlers, **given}
     missing = [
@@ -36,7 +38,7 @@ def handlers_for(flow: LoadedFlow, given: Mapping[str, Any], plugins: Plugins) -
         if role not in known
     ]
     if missing:
-        raise ConfigError(f"no handler serves {', '.join(missing)}: give --handlers module:attr")
+        raise ConfigError(f"no handler for {', '.join(missing)}; use --handlers module:attr")
     return {role: known[role] for role in flow.roles}
 
 
@@ -47,7 +49,7 @@ def _nodes(node_ids: list[str]) -> str:
 
 @asynccontextmanager
 async def embedded(handlers: Mapping[str, Any], plugins: Plugins) -> AsyncIterator[Coordinator]:
-    """A coordinator that has, if there are handlers, a worker beside it."""
+    """Run a coordinator and, if there are handlers, a worker."""
     address = in_memory("run")
     log_run()
     coordinating = CoordinatorConfig(

@@ -1,4 +1,4 @@
-"""What an error looks like on a terminal, and which exit status it gives."""
+"""Error messages and exit statuses of the command line."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,9 +14,7 @@ USAGE = 2
 
 
 class Verbs(TyperGroup):
-    """The verbs. An error that FlowKit raised on purpose becomes a message on stderr and exit
-    status 2.
-    """
+    """Command group that prints FlowKit's own errors to stderr and exits with status 2."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -39,9 +37,7 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def lines_of(error: BaseException) -> Sequence[str]:
-    """The message, and what belongs to it a line each. The first of an error's notes says where it
-    comes from.
-    """
+    """Return the lines of an error message. The first note of an error names its source."""
     where = next(iter(getattr(error, "__notes__", ())), None)
     if isinstance(error, GraphError):
         count = len(error.faults)
@@ -53,13 +49,13 @@ def lines_of(error: BaseException) -> Sequence[str]:
 
 
 def print_error(first: str, *more: str) -> None:
-    """Write a message to stderr."""
+    """Print an error message to stderr."""
     typer.secho(printable(redacted(f"error: {first}"), lines=True), fg=typer.colors.RED, err=True)
     for line in more:
         typer.echo(printable(redacted(line), lines=True), err=True)
 
 
 def task_exit(status: str) -> None:
-    """Leave with status 1 unless the task finished."""
+    """Exit with status 1 unless the task finished."""
     if status != "finished":
         raise typer.Exit(TASK_FAILED)

@@ -1,4 +1,4 @@
-"""Verbs on flows that do not run: ``graph check`` and ``graph show``."""
+"""Verbs for flows that are not run: ``graph check`` and ``graph show``."""
 
 from typing import Annotated
 
@@ -16,9 +16,9 @@ from flowkit.plugins import Plugins
 
 
 def check(file: options.FlowFile, as_json: options.Json = False) -> None:
-    """Check a flow, and list all its faults.
+    """Check a flow and list all its faults.
 
-    The exit status is 2 if it has any.
+    The exit status is 2 if there are any.
     """
     try:
         flow = load_flow(file, Plugins())
@@ -50,7 +50,8 @@ def check(file: options.FlowFile, as_json: options.Json = False) -> None:
     roles = ", ".join(sorted(flow.roles)) or "none"
     edges = sum(map(len, plan.children))
     console().print(
-        f"{file} is well: {_count(len(plan.ids), 'node')}, {_count(edges, 'edge')}; roles: {roles}",
+        f"{file} is valid: {_count(len(plan.ids), 'node')}, {_count(edges, 'edge')};"
+        f" roles: {roles}",
         soft_wrap=True,
     )
 
@@ -61,13 +62,11 @@ def _count(number: int, noun: str) -> str:
 
 def show(
     file: options.FlowFile,
-    mermaid: Annotated[bool, typer.Option("--mermaid", help="As a Mermaid flowchart.")] = False,
-    dot: Annotated[bool, typer.Option("--dot", help="As a Graphviz digraph.")] = False,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Print a Mermaid flowchart.")] = False,
+    dot: Annotated[bool, typer.Option("--dot", help="Print a Graphviz digraph.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Show a flow: as a tree, or for a drawing program, or with --json as the document it stands
-    for.
-    """
+    """Show a flow as a tree, as a diagram, or with --json as a document."""
     if mermaid + dot + as_json > 1:
         raise typer.BadParameter(
             "choose one of --mermaid, --dot and --json", param_hint="--mermaid"

@@ -1,4 +1,4 @@
-"""Verbs about what is installed and whether it is well: ``plugins`` and ``doctor``."""
+"""Verbs for the installation: ``plugins`` and ``doctor``."""
 
 from dataclasses import asdict
 
@@ -21,10 +21,10 @@ def plugins(
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """List what each plugin provides: hooks, handlers, coordinator functions, input adapters, and
-    the addresses it answers.
+    """List what each plugin provides.
 
-    Where two plugins answer one address, the list says which of them is used.
+    These are hooks, handlers, coordinator functions, input adapters and addresses. If two plugins
+    open the same address, the list shows which one is used.
     """
     rows = Plugins().provided(configuration(config, db, bus))
     if as_json:
@@ -43,9 +43,9 @@ def doctor(
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """Check this installation and its servers, and say how to mend what is wrong.
+    """Check this installation and its servers, and show how to fix problems.
 
-    The exit status is 1 if anything is.
+    The exit status is 1 if a check fails.
     """
     cfg = configuration(config, db, bus)
 
@@ -56,7 +56,7 @@ def doctor(
         except PluginError as error:
             return [
                 *results,
-                CheckResult("plugins", False, str(error), "mend or uninstall that plugin"),
+                CheckResult("plugins", False, str(error), "fix or uninstall that plugin"),
             ]
         results.append(
             CheckResult("plugins", True, f"{len({row.plugin for row in known.provided()})} found")
@@ -77,6 +77,6 @@ def doctor(
                 soft_wrap=True,
             )
             if item.remedy and not item.ok:
-                out.print(Text(f"       to mend: {item.remedy}", style="yellow"), soft_wrap=True)
+                out.print(Text(f"       fix: {item.remedy}", style="yellow"), soft_wrap=True)
     if not all(item.ok for item in results):
         raise typer.Exit(TASK_FAILED)

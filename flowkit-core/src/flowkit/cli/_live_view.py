@@ -1,4 +1,4 @@
-"""Following a task while it runs: a live table on a terminal, lines elsewhere."""
+"""Live view of a running task: a table on a terminal, lines elsewhere."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -31,8 +31,9 @@ async def follow(
     notice: Notice | None = None,
     quiet: bool = False,
 ) -> TaskView:
-    """Show a task until it has ended, and return it as it is then. ``notice`` sees every event;
-    ``quiet`` shows nothing.
+    """Show the progress of a task until it ends, and return its final state.
+
+    ``notice`` is called with every event. With ``quiet``, nothing is printed.
     """
     view = await client.get_task(task_id)
     progress = TaskProgress.of(view.nodes)
@@ -82,7 +83,7 @@ async def _drawn(
 
 
 def progress_table(progress: TaskProgress, now: datetime, *, height: int) -> Group:
-    """The nodes that fit, and the numbers of all."""
+    """Return the table of the nodes that fit, with the number of nodes in each status."""
     shown = progress.most_interesting(max(height - OTHER_LINES, 5))
     made = Table(header_style="bold")
     for column in ("node", "status", "attempt", "batches", "progress", "time", "worker"):
@@ -114,7 +115,7 @@ def progress_table(progress: TaskProgress, now: datetime, *, height: int) -> Gro
 
 
 def event_line(event: TaskEvent, progress: TaskProgress) -> Text:
-    """One event as a line; times count from the task's first event."""
+    """Return the line of one event. Times are relative to the task's first event."""
     since = (event.at - (progress.began_at or event.at)).total_seconds()
     line = Text(f"{since:9.3f} s  ")
     node = progress.nodes[event.node_id] if event.node_id is not None else None
@@ -133,5 +134,6 @@ def _beside(node: NodeProgress) -> str:
     if node.status == "running":
         return f"  attempt {node.attempt}{f' on {node.worker_id}' if node.worker_id else ''}"
     if node.ended_at is not None and node.started_at is not None:
-        return f"  {seconds_text((node.ended_at - node.started_at).total_seconds())}{f'  {node.note}' if node.note else ''}"
+        took = seconds_text((node.ended_at - node.started_at).total_seconds())
+        return f"  {took}{f'  {node.note}' if node.note else ''}"
     return f"  {node.note}" if node.note else ""

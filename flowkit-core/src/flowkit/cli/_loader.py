@@ -1,4 +1,4 @@
-"""Flows and handlers from files and modules."""
+"""Loader of flows and handlers from files and modules."""
 
 import importlib
 import importlib.util
@@ -26,14 +26,14 @@ PACKAGE = Path(__file__).parents[1]
 
 @dataclass(frozen=True, slots=True)
 class LoadedFlow:
-    """A checked graph, and the handlers that came with it."""
+    """Valid graph with the handlers found in its file."""
 
     graph: Graph
     handlers: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def roles(self) -> dict[str, list[str]]:
-        """The roles that workers have to serve, each with its nodes."""
+        """Roles that workers must serve, each with its nodes."""
         roles: dict[str, list[str]] = {}
         for node in self.graph.plan.nodes:
             if node.io.fn is None:
@@ -42,11 +42,11 @@ class LoadedFlow:
 
 
 def load_flow(source: str, plugins: Plugins) -> LoadedFlow:
-    """Read a flow from a document, a Python file or a module.
+    """Load a flow from a document, a Python file or a module.
 
     Raises:
-        ConfigError: there is none at ``source``.
-        GraphError: it has faults; its note names ``source``.
+        ConfigError: there is no flow at ``source``.
+        GraphError: the graph is invalid; the note of the error names ``source``.
     """
     handlers: Mapping[str, Any] = {}
     path = Path(source)
@@ -64,11 +64,12 @@ def load_flow(source: str, plugins: Plugins) -> LoadedFlow:
 
 
 def load_handlers(sources: Iterable[str]) -> dict[str, Any]:
-    """The handlers that ``module:attr`` names, by role. An attribute is a mapping of roles, a
-    sequence of functions, or one function.
+    """Load the handlers named as ``module:attr``, by role.
+
+    An attribute is a mapping of roles, a sequence of functions, or one function.
 
     Raises:
-        ConfigError: one is not there, or two are for one role.
+        ConfigError: a handler does not exist, or a role has two handlers.
     """
     _importable(Path.cwd())
     merged: dict[str, Any] = {}
@@ -80,15 +81,15 @@ def load_handlers(sources: Iterable[str]) -> dict[str, Any]:
             else _by_role(_attribute(module, attribute, source), source)
         )
         if not found:
-            raise ConfigError(f"{source}: there is no handler in it")
+            raise ConfigError(f"{source}: contains no handler")
         if twice := merged.keys() & found.keys():
-            raise ConfigError(f"{source}: there is a handler for role {min(twice)!r} already")
+            raise ConfigError(f"{source}: role {min(twice)!r} already has a handler")
         merged |= found
     return merged
 
 
 def handlers_in(module: ModuleType, source: str) -> dict[str, Any]:
-    """What a module calls ``handlers``, or else all its functions decorated with ``@handler``."""
+    """Return the ``handlers`` of a module, or its functions decorated with ``@handler``."""
     if hasattr(module, "handlers") and not isinstance(module.handlers, ModuleType):
         return _by_role(module.handlers, f"{source}: handlers")
     return _by_role(
@@ -112,7 +113,7 @@ def _flow_in(module: ModuleType, attribute: str | None, source: str) -> Any:
         value = _attribute(module, attribute, source)
         if not _is_flow(value) and not isinstance(value, dict | str):
             raise ConfigError(
-                f"{source}: {attribute} is neither a @flow function nor a graph, but"
+                f"{source}: {attribute} must be a @flow function or a graph, not"
                 f" {type(value).__name__}"
             )
         return value
@@ -121,14 +122,14 @@ def _flow_in(module: ModuleType, attribute: str | None, source: str) -> Any:
         return next(iter(flows.values()))
     if flows:
         raise ConfigError(
-            f"{source}: there are several flows in it; choose with {source}:NAME, NAME being"
+            f"{source}: contains several flows; choose one with {source}:NAME, where NAME is"
             f" {' or '.join(sorted(flows))}"
         )
-    raise ConfigError(f"{source}: there is no @flow function and no Graph in it")
+    raise ConfigError(f"{source}: contains no @flow function and no Graph")
 
 
 def _built(graph: Any, source: str) -> Any:
-    """Call a @flow function, whose body is the user's code."""
+    """Call a @flow function, which is the user's code."""
     if not isinstance(graph, Flow):
         return graph
     try:
@@ -148,7 +149,7 @@ def _by_role(value: Any, source: str) -> dict[str, Any]:
         for role, item in value.items():
             if not callable(item) and not isinstance(item, Handler | PerRun):
                 raise ConfigError(
-                    f"{source}: what is given for role {role!r} is no handler: {item!r:.200}"
+                    f"{source}: the value for role {role!r} is not a handler: {item!r:.200}"
                 )
         return dict(value)
     items = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
@@ -158,11 +159,11 @@ def _by_role(value: Any, source: str) -> dict[str, Any]:
         if not isinstance(role, str) or not role:
             name = getattr(item, "__name__", type(item).__name__)
             raise ConfigError(
-                f'{source}: {name} does not say its role; declare it with @handler("role"), or give'
-                " a mapping of roles"
+                f'{source}: {name} has no role; declare it with @handler("role"), or use a mapping'
+                " of roles"
             )
         if found.setdefault(role, item) is not item:
-            raise ConfigError(f"{source}: two handlers are for role {role!r}")
+            raise ConfigError(f"{source}: role {role!r} has two handlers")
     return found
 
 
@@ -171,14 +172,14 @@ def _attribute(module: ModuleType, attribute: str, source: str) -> Any:
     for part in attribute.split("."):
         if not hasattr(value, part):
             raise ConfigError(
-                f"{source}: there is no {part!r} in {getattr(value, '__name__', attribute)}"
+                f"{source}: {getattr(value, '__name__', attribute)} has no attribute {part!r}"
             )
         value = getattr(value, part)
     return value
 
 
 def _module_of(source: str) -> tuple[ModuleType, str | None]:
-    """The module and the name behind its colon, if any."""
+    """Return the module of ``source`` and the name after its colon, or None."""
     place, colon, attribute = (
         source.rpartition(":") if not source.endswith(".py") else (source, "", "")
     )
@@ -207,7 +208,7 @@ def _import_module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise ConfigError(
-                f"there is no module {name!r}, neither installed nor in the current directory"
+                f"module {name!r} not found: it is neither installed nor in the current directory"
             ) from None
         raise _broken(name, error) from error
     except KeyboardInterrupt:
@@ -218,12 +219,12 @@ def _import_module(name: str) -> ModuleType:
 
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise ConfigError(f"{path}: there is no such file")
+        raise ConfigError(f"{path}: file not found")
     path = path.resolve()
-    # As with `python FILE`: what lies beside the file can be imported by it.
+    # As with `python FILE`, modules in the same directory can be imported.
     _importable(path.parent)
-    # Handlers look up their annotations in sys.modules, so the module stands there under a name
-    # nobody else has.
+    # Handlers look up their annotations in sys.modules, so the module is added there under a unique
+    # name.
     name = path.stem if path.stem not in sys.modules else f"{path.stem}_{len(sys.modules)}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -241,12 +242,10 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _broken(name: str, error: BaseException, doing: str = "imported") -> ConfigError:
-    """Return the error of code of the user's that failed: it shows the last line of theirs that
-    ran.
-    """
+    """Return an error that shows the last executed line of the user's code."""
     if isinstance(error, SyntaxError) and error.filename is None:
         return ConfigError(
-            f"{name} cannot be {doing}: it is not a Python file in UTF-8: {error.msg or error}"
+            f"{name} cannot be {doing}: not a UTF-8 Python file: {error.msg or error}"
         )
     if isinstance(error, SyntaxError):
         return ConfigError(
@@ -270,5 +269,5 @@ def _broken(name: str, error: BaseException, doing: str = "imported") -> ConfigE
 
 
 def _is_ours(filename: str) -> bool:
-    """Whether a frame is FlowKit's or the import system's."""
+    """Tell whether a frame belongs to FlowKit or to the import system."""
     return "importlib" in filename or Path(filename).is_relative_to(PACKAGE)

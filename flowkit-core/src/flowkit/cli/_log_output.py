@@ -1,4 +1,4 @@
-"""Logging of the verbs that are processes."""
+"""Log output of the command line: formats, filters and levels."""
 
 import logging
 import sys
@@ -18,12 +18,12 @@ from flowkit._user_code.containment import error_text
 
 DRIVERS = ("aiokafka", "pymongo", "motor")
 MOST_REMEMBERED = 1_000
-"""Lines of drivers of which it is known when they were shown."""
+"""Maximum number of log lines of drivers whose last time is kept."""
 _OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class Level(StrEnum):
-    """How serious a line is."""
+    """Log level."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -36,8 +36,9 @@ class Level(StrEnum):
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: ``at``, ``level``, ``logger``, ``message``, and what was given as
-    ``extra``.
+    """Formatter that writes one JSON object per line.
+
+    Its fields are ``at``, ``level``, ``logger``, ``message`` and the ``extra`` fields.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -55,11 +56,10 @@ class JsonLines(logging.Formatter):
 
 
 class PlainLines(logging.Formatter):
-    """A line a record, and below it the traceback: without secrets, and without what would begin
-    another line or steer a terminal.
+    """Formatter that writes one line per record, with the traceback below it.
 
-    The ids of the task and the node that a record is about are at the end of its line, unless the
-    message has them.
+    Secrets are redacted, and line breaks and control characters are escaped. The ids of the task
+    and the node are added to the line, unless the message contains them.
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:
@@ -83,7 +83,7 @@ def _ids(record: logging.LogRecord) -> str:
 
 
 def _indented(text: str) -> str:
-    """So that no line of a traceback, which may hold anything, looks like one of the log's own."""
+    """Indent a traceback, so that none of its lines can be mistaken for a log line."""
     return "\n".join(
         line if line.startswith("  ") else f"  {line}"
         for line in printable(redacted(text), lines=True).split("\n")
@@ -91,8 +91,9 @@ def _indented(text: str) -> str:
 
 
 class LastWarning(logging.Handler):
-    """Shows nothing, and remembers the last complaint: a driver that cannot connect often says why
-    nowhere else.
+    """Handler that keeps the last warning and prints nothing.
+
+    A driver that cannot connect often gives the reason in a log line only.
     """
 
     text = ""
@@ -113,8 +114,9 @@ class LastWarning(logging.Handler):
 
 
 class DriverRateLimit(logging.Filter):
-    """Lets a driver say the same about the same once a minute: while a server is away, drivers log
-    each of their tries.
+    """Filter that passes equal messages of a driver once a minute.
+
+    While a server is unreachable, drivers log every attempt to connect.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -137,8 +139,9 @@ class DriverRateLimit(logging.Filter):
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to what ``sys.stderr`` is at the moment: a live display puts itself there, so that
-    lines go above it.
+    """Handler that writes to the current ``sys.stderr``.
+
+    A live display replaces ``sys.stderr``, so that log lines appear above it.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -146,8 +149,10 @@ class StderrHandler(logging.StreamHandler[TextIO]):
         super().emit(record)
 
     def format(self, record: logging.LogRecord) -> str:
-        """Format a record as text that the stream can write. A record that cannot be formatted is
-        replaced by one that says so.
+        """Format a record as text that the stream can encode.
+
+        If a record cannot be formatted, an error that names its place in the code is logged
+        instead.
         """
         try:
             text = super().format(record)
@@ -163,14 +168,14 @@ def _unformatted(record: logging.LogRecord, error: Exception) -> logging.LogReco
         logging.ERROR,
         record.pathname,
         record.lineno,
-        "A line logged by %s cannot be shown: %s",
+        "Cannot format the log record of %s: %s",
         (where, error_text(error)),
         None,
     )
 
 
 def log_service(level: Level, *, as_json: bool) -> None:
-    """Log FlowKit, its adapters and plugins from this level on, and warnings of all others."""
+    """Log FlowKit, its adapters and plugins from this level on, and other libraries' warnings."""
     formatter = (
         JsonLines() if as_json else PlainLines("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     )
@@ -178,20 +183,20 @@ def log_service(level: Level, *, as_json: bool) -> None:
 
 
 def log_verb() -> None:
-    """Log FlowKit's warnings, and nothing of the drivers, whose errors come back as ours."""
+    """Log FlowKit's warnings only. Errors of the drivers are raised as FlowKit errors."""
     _log(
         {"flowkit": logging.WARNING, "": logging.CRITICAL}, PlainLines("%(levelname)s: %(message)s")
     )
 
 
 def log_run() -> None:
-    """Log what handlers say, and of the rest what the display does not show."""
+    """Log messages from handlers, and errors that the display does not show."""
     levels = {"flowkit.run": logging.INFO, "flowkit": logging.ERROR, "": logging.WARNING}
     _log(levels, PlainLines("%(levelname)s %(name)s: %(message)s"))
 
 
 def _log(levels: dict[str, int], formatter: logging.Formatter) -> None:
-    """Log to stderr what :func:`is_wanted`."""
+    """Log the records accepted by :func:`is_wanted` to stderr."""
     handler = StderrHandler()
     handler.setFormatter(formatter)
     handler.addFilter(lambda record: is_wanted(record, levels))
@@ -200,8 +205,10 @@ def _log(levels: dict[str, int], formatter: logging.Formatter) -> None:
 
 
 def is_wanted(record: logging.LogRecord, levels: dict[str, int]) -> bool:
-    """Whether a line is shown. The level of a logger is that of the first name it begins with;
-    FlowKit's tracebacks are always wanted.
+    """Tell whether a record is logged.
+
+    The level of a logger is that of the first matching name prefix. FlowKit's tracebacks are always
+    logged.
     """
     level = next(level for name, level in levels.items() if record.name.startswith(name))
     return record.levelno >= level or (

@@ -1,4 +1,4 @@
-"""Options that several verbs have."""
+"""Options shared by several verbs."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,40 +12,36 @@ from flowkit.config import CommonConfig
 
 Db = Annotated[
     str | None,
-    typer.Option(
-        "--db", metavar="ADDRESS", help="The store: mongodb://host/name or memory://name."
-    ),
+    typer.Option("--db", metavar="ADDRESS", help="Store: mongodb://host/name or memory://name."),
 ]
 Bus = Annotated[
     str | None,
-    typer.Option("--bus", metavar="ADDRESS", help="The bus: kafka://host:9092 or memory://name."),
+    typer.Option("--bus", metavar="ADDRESS", help="Bus: kafka://host:9092 or memory://name."),
 ]
 Config = Annotated[
     Path | None,
-    typer.Option("--config", metavar="FILE", help="Configuration: a JSON, TOML or YAML file."),
+    typer.Option("--config", metavar="FILE", help="Configuration file: JSON, TOML or YAML."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Set = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="FIELD=VALUE", help="Set a field of the configuration; repeatable."
-    ),
+    typer.Option("--set", metavar="FIELD=VALUE", help="Set a configuration field; repeatable."),
 ]
 Handlers = Annotated[
     list[str] | None,
     typer.Option(
         "--handlers",
         metavar="MODULE:ATTR",
-        help="Handlers to serve; repeatable. Looked for in the current directory too.",
+        help="Handlers to serve; repeatable. The current directory is searched too.",
     ),
 ]
-TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task's id.")]
-NodeId = Annotated[str, typer.Argument(metavar="NODE", help="The node's id.")]
+TaskId = Annotated[str, typer.Argument(metavar="ID", help="Id of the task.")]
+NodeId = Annotated[str, typer.Argument(metavar="NODE", help="Id of the node.")]
 FlowFile = Annotated[
     str,
     typer.Argument(
         metavar="FILE",
-        help="A graph document (.json, .yaml), a Python file (.py, or .py:NAME), or module:attr.",
+        help="Graph document (.json, .yaml), Python file (.py or .py:NAME), or module:attr.",
     ),
 ]
 Params = Annotated[
@@ -53,23 +49,21 @@ Params = Annotated[
     typer.Option(
         "--params",
         metavar="JSON|@FILE",
-        help=(
-            "Parameters of the task: a JSON object, or @FILE with an object in JSON, YAML or TOML."
-        ),
+        help=("Task parameters: a JSON object, or @FILE with an object in JSON, YAML or TOML."),
     ),
 ]
 Labels = Annotated[
-    list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="A label; repeatable.")
+    list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Label; repeatable.")
 ]
-Pipeline = Annotated[str | None, typer.Option("--pipeline", help="The pipeline it belongs to.")]
+Pipeline = Annotated[str | None, typer.Option("--pipeline", help="Pipeline of the task.")]
 Timeout = Annotated[
     float | None,
-    typer.Option("--timeout", min=0, metavar="SECONDS", help="How long to wait for the end."),
+    typer.Option("--timeout", min=0, metavar="SECONDS", help="Maximum time to wait for the end."),
 ]
 
 
 def pairs(items: Iterable[str] | None, option: str) -> dict[str, str]:
-    """``["a=1"]`` as ``{"a": "1"}``."""
+    """Parse ``KEY=VALUE`` items: ``["a=1"]`` becomes ``{"a": "1"}``."""
     found: dict[str, str] = {}
     for item in items or ():
         key, equals, value = item.partition("=")
@@ -80,9 +74,7 @@ def pairs(items: Iterable[str] | None, option: str) -> dict[str, str]:
 
 
 def read_params(text: str | None) -> dict[str, Any] | None:
-    """Read the parameters of a task: a JSON object, or ``@FILE``, a document in JSON, YAML or
-    TOML.
-    """
+    """Parse the parameters of a task: a JSON object, or ``@FILE`` in JSON, YAML or TOML."""
     if text is None:
         return None
     name = "the object"
@@ -99,14 +91,15 @@ def read_params(text: str | None) -> dict[str, Any] | None:
         raise typer.BadParameter(f"{name}: {error}", param_hint="--params") from None
     if not isinstance(value, dict):
         raise typer.BadParameter(
-            f"{name}: an object is expected, not {kind_of(value)}", param_hint="--params"
+            f"{name}: expected an object, not {kind_of(value)}", param_hint="--params"
         )
     return value
 
 
 def settings(kind: type[CommonConfig], items: Iterable[str] | None, **named: Any) -> dict[str, Any]:
-    """What ``--set`` and the options of their own say of a configuration. A list is given with
-    commas or as JSON, an object as JSON.
+    """Return the configuration overrides of ``--set`` and of other options.
+
+    A list is given with commas or as JSON, an object as JSON.
     """
     values: dict[str, Any] = {}
     for field, text in pairs(items, "--set").items():
@@ -126,5 +119,5 @@ def settings(kind: type[CommonConfig], items: Iterable[str] | None, **named: Any
 
 
 def split(text: str) -> list[str]:
-    """``"a, b"`` as ``["a", "b"]``."""
+    """Split at commas: ``"a, b"`` becomes ``["a", "b"]``."""
     return [part.strip() for part in text.split(",") if part.strip()]

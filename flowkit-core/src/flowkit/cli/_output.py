@@ -1,4 +1,4 @@
-"""Writing to the terminal: consoles, JSON, and tables of what a task is."""
+"""Terminal output: consoles, JSON, tables, and the summary of a task."""
 
 import json
 import sys
@@ -31,9 +31,7 @@ STYLES = {
 
 
 class _PlainConsole(Console):
-    """A console that writes out what would steer the terminal, unless it comes from rich itself:
-    users name nodes and tell of errors.
-    """
+    """Console that escapes control characters in names and errors written by users."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
@@ -46,19 +44,19 @@ class _PlainConsole(Console):
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console on stdout or stderr as they are now. What users wrote is never read as markup."""
+    """Return a console on the current stdout or stderr. User text is never parsed as markup."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else PIPE_WIDTH
     return _PlainConsole(file=stream, markup=False, highlight=False, emoji=False, width=width)
 
 
 def print_json(value: Any) -> None:
-    """One JSON document, to be read by people too."""
+    """Print an indented JSON document."""
     typer.echo(printable_json(to_json(value, indent=2).decode()))
 
 
 def print_json_line(value: Any) -> None:
-    """One JSON object on one line."""
+    """Print a JSON object on one line."""
     typer.echo(printable_json(to_json(value).decode()))
     sys.stdout.flush()
 
@@ -68,7 +66,7 @@ def status_text(status: str) -> Text:
 
 
 def seconds_text(seconds: float | None) -> str:
-    """``0.25 s``, ``12.3 s``, ``4 min 10 s``, ``2 h 5 min``."""
+    """Format a duration: ``0.25 s``, ``12.3 s``, ``4 min 10 s``, ``2 h 5 min``."""
     if seconds is None:
         return ""
     if seconds < 10:
@@ -80,7 +78,7 @@ def seconds_text(seconds: float | None) -> str:
 
 
 def duration(view: TaskView | NodeView) -> float | None:
-    """How long it took from its start to its end."""
+    """Return the time from start to end, or None if it has not ended."""
     if view.started_at is None or view.finished_at is None:
         return None
     return (view.finished_at - view.started_at).total_seconds()
@@ -91,7 +89,7 @@ def time_text(at: datetime | None) -> str:
 
 
 def compact(value: Any, limit: int = 60) -> str:
-    """A value in little room; a progress of the form ``{"done": 3, "total": 8}`` as ``3/8``."""
+    """Shorten a value; progress of the form ``{"done": 3, "total": 8}`` becomes ``3/8``."""
     if value is None:
         return ""
     if isinstance(value, dict) and value.keys() == {"done", "total"}:
@@ -104,7 +102,7 @@ def compact(value: Any, limit: int = 60) -> str:
 
 
 def table(title: str | None, columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """A table; a column that holds nothing but numbers stands to the right."""
+    """Return a table. Columns that contain only numbers are right-aligned."""
     rows = [list(row) for row in rows]
     made = Table(
         title=Text(title) if title else None,
@@ -143,10 +141,10 @@ def _cell(cell: Any) -> Text:
 
 
 def print_result(out: Console, result: Mapping[str, Any] | None) -> None:
-    """A task's result, node by node.
+    """Print the result of a task, node by node.
 
     A node's result that is an object with ``"tables": [{"title": str, "columns": [...], "rows":
-    [[...], ...]}, ...]`` is shown as tables, after all the rest.
+    [[...], ...]}, ...]`` is printed as tables after the other results.
     """
     tables: list[Any] = []
     for node_id, value in (result or {}).items():
@@ -179,12 +177,12 @@ def _are_tables(value: Any) -> bool:
 
 
 def skipped_text(batches: int) -> str:
-    """``2 failed batches skipped``."""
+    """Format the number of skipped batches: ``2 failed batches skipped``."""
     return f"{batches} failed batch{'' if batches == 1 else 'es'} skipped"
 
 
 def details(node: NodeView) -> str:
-    """What went wrong in a node or stopped it, and how many batches it skipped."""
+    """Return the error or reason of a node and the number of batches it skipped."""
     if node.status in ("cancelled", "cancelling") and node.reason_code and node.error:
         wrong: str | None = f"{node.reason_code}: {node.error}"
     else:
@@ -195,8 +193,9 @@ def details(node: NodeView) -> str:
 
 
 def print_end(out: Console, view: TaskView, *, stored: bool = True) -> None:
-    """Print how a task ended, what went wrong, and its result. Dead letters can be looked up where
-    the task is ``stored``.
+    """Print the status, the errors and the result of an ended task.
+
+    If the task is ``stored``, the output mentions how to list its dead letters.
     """
     nodes = f"{len(view.nodes)} node{'' if len(view.nodes) == 1 else 's'}"
     line = Text("task ").append(view.id).append(" ").append_text(status_text(view.status))

@@ -1,4 +1,4 @@
-"""Where the nodes of a task are, put together from its events."""
+"""Progress of a task and its nodes, computed from events."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -10,24 +10,16 @@ from flowkit.cli._output import skipped_text
 from flowkit.protocols import ArtifactStore
 from flowkit.task import NodeStatus, TaskEvent
 
-DISPLAY_ORDER = [
-    "running",
-    "cancelling",
-    "failed",
-    "deferred",
-    "paused",
-    "finished",
-    "cancelled",
-    "queued",
-    "skipped",
-]
-"""Statuses, the most interesting first: their nodes are shown if there is no room for all."""
+DISPLAY_ORDER = (
+    "running cancelling failed deferred paused finished cancelled queued skipped".split()
+)
+"""Statuses in order of interest; nodes of the first ones are shown if not all fit."""
 PAGE = 500
 
 
 @dataclass(slots=True)
 class NodeProgress:
-    """One node."""
+    """Progress of one node."""
 
     node_id: str
     status: str = "queued"
@@ -39,10 +31,10 @@ class NodeProgress:
     ended_at: datetime | None = None
     note: str = ""
     changed: int = 0
-    """The number of the event that changed its status last."""
+    """Sequence number of the event that last changed the status."""
 
     def apply(self, event: TaskEvent) -> None:
-        """Follow an event of this node."""
+        """Update the progress with an event of this node."""
         data: dict[str, Any] = event.data if isinstance(event.data, dict) else {}
         if event.kind == "progress":
             self.progress = event.data
@@ -76,7 +68,7 @@ class NodeProgress:
         return NodeStatus(self.status).terminal
 
     def seconds(self, now: datetime) -> float | None:
-        """How long the present attempt has run, or the last one ran."""
+        """Return the run time of the current or the last attempt."""
         if self.started_at is None or (self.ended_at is None and self.status == NodeStatus.QUEUED):
             return None
         return ((self.ended_at or now) - self.started_at).total_seconds()
@@ -84,21 +76,21 @@ class NodeProgress:
 
 @dataclass(slots=True)
 class TaskProgress:
-    """All nodes of a task, in the order of its graph."""
+    """Progress of all nodes of a task, in graph order."""
 
     nodes: dict[str, NodeProgress]
     status: str = "queued"
     note: str = ""
-    """Why the task is being stopped, or how it failed."""
+    """Reason why the task is being stopped, or its error."""
     began_at: datetime | None = None
-    """When the first event came; times in the display count from here."""
+    """Time of the first event; times in the display are relative to it."""
 
     @classmethod
     def of(cls, node_ids: Iterable[str]) -> "TaskProgress":
         return cls({node_id: NodeProgress(node_id) for node_id in node_ids})
 
     def apply(self, event: TaskEvent) -> None:
-        """Follow an event."""
+        """Update the progress with an event."""
         self.began_at = self.began_at or event.at
         if event.node_id is not None:
             self.nodes[event.node_id].apply(event)
@@ -106,12 +98,13 @@ class TaskProgress:
             self.status, self.note = event.status, str(event.data or "")
 
     def counts(self) -> Counter[str]:
-        """How many nodes are in each status."""
+        """Count the nodes in each status."""
         return Counter(node.status for node in self.nodes.values())
 
     def most_interesting(self, limit: int) -> Sequence[NodeProgress]:
-        """Up to ``limit`` nodes: all if they fit, else those that run or went wrong before those
-        that ended last, in the graph's order.
+        """Return up to ``limit`` nodes, in graph order.
+
+        If not all fit, running and failed nodes are preferred, then those that ended last.
         """
         if len(self.nodes) <= limit:
             return list(self.nodes.values())
@@ -124,7 +117,7 @@ class TaskProgress:
 
 @dataclass(slots=True)
 class BatchCounter:
-    """Counts the batches each node has stored, reading on from where it was."""
+    """Counter of the batches that each node has stored. It resumes from its last position."""
 
     artifacts: ArtifactStore
     task_id: str
@@ -132,7 +125,7 @@ class BatchCounter:
     _generation: dict[str, int] = field(default_factory=dict)
 
     async def update(self, progress: TaskProgress) -> None:
-        """Bring ``batches`` of the nodes up to date."""
+        """Update ``batches`` of the nodes."""
         while page := await self.artifacts.scan(self.task_id, after=self._cursor, limit=PAGE):
             for cursor, record in page:
                 self._cursor = cursor
@@ -142,6 +135,6 @@ class BatchCounter:
                 generation = record.stream.generation
                 if generation != self._generation.setdefault(node.node_id, generation):
                     self._generation[node.node_id], node.batches = generation, 0
-                # Positions in a stream have no gaps, so the last one seen is the count, whatever
-                # the scan skipped.
+                # Positions in a stream have no gaps, so the last one is the count, even if the scan
+                # skipped some.
                 node.batches = max(node.batches, record.position)

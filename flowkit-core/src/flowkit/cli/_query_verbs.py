@@ -1,4 +1,4 @@
-"""Verbs that look at tasks: ``ls``, ``show``, ``watch``, ``explain``, ``artifacts``."""
+"""Verbs that read tasks: ``ls``, ``show``, ``watch``, ``explain``, ``artifacts``."""
 
 from typing import Annotated
 
@@ -33,11 +33,11 @@ def ls(
     ] = None,
     pipeline: options.Pipeline = None,
     label: options.Labels = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of tasks.")] = 50,
     after: Annotated[
         str | None,
         typer.Option(
-            "--after", metavar="NEXT", help="Go on where a page ended: the `next` it gave."
+            "--after", metavar="NEXT", help="Continue after a page: the `next` that it returned."
         ),
     ] = None,
     db: options.Db = None,
@@ -47,8 +47,8 @@ def ls(
 ) -> None:
     """List tasks, newest first.
 
-    With --json: `{"items": [...], "next": ...}`, `next` being what to give --after for what
-    follows.
+    With --json, prints `{"items": [...], "next": ...}`. Pass `next` to --after to get the next
+    page.
     """
     labels = options.pairs(label, "--label")
 
@@ -80,7 +80,7 @@ def ls(
         else "no tasks"
     )
     if page.next is not None:
-        out.print(f"more with --after {page.next}", soft_wrap=True)
+        out.print(f"for more, use --after {page.next}", soft_wrap=True)
 
 
 def _labels(labels: dict[str, str]) -> str:
@@ -94,7 +94,7 @@ def show(
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show a task and its nodes as they are now."""
+    """Show the current state of a task and its nodes."""
 
     async def main() -> TaskView:
         async with connected(config, db, bus) as client:
@@ -142,7 +142,7 @@ def watch(
 ) -> None:
     """Follow a task from its first event to its end.
 
-    With --json: one event a line. The exit status is 1 if the task did not finish.
+    With --json, prints one event per line. The exit status is 1 if the task did not finish.
     """
 
     async def main() -> TaskView:
@@ -168,7 +168,7 @@ def explain(
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """Say why a node is not running."""
+    """Explain why a node is not running."""
 
     async def main() -> str:
         async with connected(config, db, bus) as client:
@@ -184,14 +184,14 @@ def explain(
 def artifacts(
     task_id: options.TaskId,
     node_id: Annotated[
-        str | None, typer.Argument(metavar="[NODE]", help="Only those of this node.")
+        str | None, typer.Argument(metavar="[NODE]", help="Only artifacts of this node.")
     ] = None,
     db: options.Db = None,
     bus: options.Bus = None,
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """Print what the nodes produced, one artifact a line, in order of production."""
+    """Print the artifacts of a task, one per line, in order of production."""
 
     async def main() -> None:
         async with (

@@ -1,4 +1,4 @@
-"""Verbs that are processes: ``coordinator`` and ``worker``."""
+"""Verbs that run a service: ``coordinator`` and ``worker``."""
 
 import logging
 import threading
@@ -23,10 +23,8 @@ from flowkit.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-LogLevel = Annotated[
-    Level, typer.Option("--log-level", help="The least serious line that is logged.")
-]
-LogJson = Annotated[bool, typer.Option("--log-json", help="Log one JSON object a line.")]
+LogLevel = Annotated[Level, typer.Option("--log-level", help="Lowest level that is logged.")]
+LogJson = Annotated[bool, typer.Option("--log-json", help="Log one JSON object per line.")]
 
 
 def coordinator(
@@ -39,7 +37,7 @@ def coordinator(
 ) -> None:
     """Run a coordinator until SIGTERM or SIGINT.
 
-    A second signal stops it at once. Any number of coordinators may work on one installation.
+    A second signal stops it immediately. Several coordinators can share one installation.
     """
     cfg = CoordinatorConfig.load(
         config, overrides=options.settings(CoordinatorConfig, set_fields, db=db, bus=bus)
@@ -62,7 +60,7 @@ def worker(
         typer.Option(
             "--roles",
             metavar="ROLE[,ROLE]",
-            help="Serve only these, plugins' handlers among them; repeatable.",
+            help="Serve only these roles, including those of plugins; repeatable.",
         ),
     ] = None,
     db: options.Db = None,
@@ -74,8 +72,8 @@ def worker(
 ) -> None:
     """Run a worker until SIGTERM or SIGINT.
 
-    It then takes nothing more, lets its runs end within `stop_grace_sec`, and hands back the rest.
-    A second signal stops it at once.
+    It then accepts no more work, gives its runs `stop_grace_sec` to end, and hands back the others.
+    A second signal stops it immediately.
     """
     chosen = [role for text in roles or () for role in options.split(text)]
     cfg = WorkerConfig.load(
@@ -84,7 +82,7 @@ def worker(
     require_store(cfg)
     if not handlers and not cfg.roles:
         raise ConfigError(
-            "a worker needs handlers: give --handlers module:attr, or --roles for those of plugins"
+            "a worker needs handlers; use --handlers module:attr, or --roles for those of plugins"
         )
     found = load_handlers(handlers or ())
     log_service(log_level, as_json=log_json)
@@ -98,7 +96,7 @@ def worker(
 
 
 def _log_installation(name: str, cfg: CommonConfig) -> None:
-    """Log where this process works, as its first line."""
+    """Log the store, bus and namespace of this process as its first line."""
     logger.info(
         "FlowKit %s %s: store %s, bus %s, namespace %s",
         __version__,
@@ -111,8 +109,9 @@ def _log_installation(name: str, cfg: CommonConfig) -> None:
 
 
 def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a service. The event loop is closed soon after it, or the process ends: executors that
-    handlers use are waited for there.
+    """Run a service and close its event loop.
+
+    Closing waits for the executors that handlers use. If that takes too long, the process exits.
     """
     closing: list[threading.Event] = []
 

@@ -1,4 +1,4 @@
-"""A timeline of a task: one bar for each time that somebody worked on a node."""
+"""Timeline of a task: one bar for each run of a node."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ FULL, FIRST_BATCH, IN_COORDINATOR = "█", "◆", "coordinator"
 
 @dataclass(slots=True)
 class Span:
-    """Somebody's work on a node, from its beginning to its end."""
+    """Run of a node by a worker or the coordinator, from start to end."""
 
     node_id: str
     worker_id: str
@@ -29,7 +29,7 @@ class Span:
 
 
 def spans(events: Iterable[TaskEvent]) -> list[Span]:
-    """The spans of a task, in the order in which they began."""
+    """Return the runs of a task, in the order in which they started."""
     found: list[Span] = []
     running: dict[str, Span] = {}
     for event in events:
@@ -50,7 +50,7 @@ def spans(events: Iterable[TaskEvent]) -> list[Span]:
             span.ending = (
                 "handed back"
                 if "released_by" in data
-                else "to be tried again"
+                else "to be retried"
                 if status == NodeStatus.DEFERRED
                 else str(status)
             )
@@ -59,7 +59,7 @@ def spans(events: Iterable[TaskEvent]) -> list[Span]:
 
 
 def draw(found: Sequence[Span], *, room: int) -> Group:
-    """The spans as bars over one axis of time, in a terminal of ``room`` columns."""
+    """Draw the runs as bars over a time axis, for a terminal of ``room`` columns."""
     width = max(min(room - BESIDE, WIDEST), NARROWEST)
     begin = min(span.began_at for span in found)
     end = max(span.ended_at or span.began_at for span in found)

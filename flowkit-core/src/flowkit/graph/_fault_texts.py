@@ -21,22 +21,8 @@ from flowkit.graph._models import (
 
 NOT_YET = frozenset({"map"})
 RUNTIME_FIELDS = frozenset(
-    [
-        "status",
-        "attempt",
-        "attempts",
-        "worker_id",
-        "started_at",
-        "finished_at",
-        "next_retry_at",
-        "error",
-        "result",
-        "metrics",
-        "progress",
-        "reason_code",
-        "lease",
-        "token",
-    ]
+    "status attempt attempts worker_id started_at finished_at next_retry_at error result metrics"
+    " progress reason_code lease token".split()
 )
 
 _PARTS: dict[str, type[BaseModel]] = {
