@@ -71,7 +71,7 @@ async def test_a_verb_that_waits_is_refused_once_its_client_is_stopped() -> None
     async with Cluster(coordinators=0, workers=0) as cluster:
         client = Client(bus=cluster.bus, store=cluster.store, clock=cluster.clock)
         async with anyio.create_task_group() as group, client:
-            task_id = await client.create_task(graph=GRAPH)
+            task_id = await client.create_task(graph=ONE)
             group.start_soon(wait)
             await anyio.wait_all_tasks_blocked()
         assert len(refused) == 1
