@@ -80,9 +80,9 @@ def tracked_texts() -> dict[str, str]:
 
 def _in_python(text: str) -> Iterator[Finding]:
     for line, docstring in _docstrings(ast.parse(text)):
-        text = docstring.lstrip()
-        if opening := _OPENING.match(text):
-            line += docstring[: -len(text)].count("\n")
+        prose = docstring.lstrip()
+        if opening := _OPENING.match(prose):
+            line += docstring[: -len(prose)].count("\n")
             yield line, f"a docstring opens with {opening[1]!r} (write an imperative or a noun)"
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type in _PROSE:
