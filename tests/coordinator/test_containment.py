@@ -304,7 +304,7 @@ async def test_a_loop_of_a_coordinator_or_worker_that_is_cancelled_by_others_goe
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with Cluster(handlers=[work]) as cluster:
-        for name in ("Scheduler._keep_running", "Life._keep_alive"):
+        for name in ("Scheduler._keep_running", "WorkerService._keep_alive"):
             loops = tasks_of(name)
             assert len(loops) > 5
             for loop in loops:
@@ -313,7 +313,7 @@ async def test_a_loop_of_a_coordinator_or_worker_that_is_cancelled_by_others_goe
     assert "loop broke and is restarted" in caplog.text
 
 
-@pytest.mark.parametrize("kind", ["Coordinator._serve", "Life._live"])
+@pytest.mark.parametrize("kind", ["Coordinator._serve", "WorkerService._run"])
 async def test_a_service_whose_task_is_cancelled_by_others_ends_its_run_with_an_error(
     kind: str,
 ) -> None:
