@@ -101,16 +101,16 @@ await awaited(handle(touched, events), ending=ending)
     ),
     Mutant(
         "a command is acknowledged before its start is reported",
-        "Inbox.accept",
-        "self._begin(token, command, make, subscription, delivery)",
+        "CommandInbox._accept",
+        "attempts.start(command, make, origin)",
         """
-self._begin(token, command, make, subscription, delivery)
+attempts.start(command, make, origin)
 known.append(delivery)
 """,
     ),
     Mutant(
         "reports that were not sent count as sent",
-        "Reporter._publish",
+        "ReportSender._publish",
         "await self._bus.publish(messages)",
         """
 try:
@@ -195,7 +195,7 @@ places = await self._publish(messages, owners)
     ),
     Mutant(
         "workers do not renew their sessions",
-        "Session.renew",
+        "Membership.renew",
         "self._beat += 1",
         "self._beat = 1",
     ),
@@ -345,7 +345,7 @@ if broken and not pending:
     ),
     Mutant(
         "a run does not report that it pulled",
-        "Work._sources",
+        "BatchSource._sources",
         "self.pulled = True",
         "",
         ("retry_of_a_reader",),
@@ -366,19 +366,19 @@ if broken and not pending:
     # ------------------------------------------------ streams
     Mutant(
         "batches that are stored are processed again",
-        "BatchLedger.unseen",
+        "StoredBatches.unprocessed",
         "batch.batch_uid not in known",
         "True",
     ),
     Mutant(
         "a later attempt counts only its own batches",
-        "BatchLedger.__init__",
+        "StoredBatches.__init__",
         "command.attempt == 1 and not command.resumed",
         "True",
     ),
     Mutant(
         "a node ends before its batches are stored",
-        "BatchLedger.settle",
+        "StoredBatches.flush",
         """
 while self._unstored and self._error is None:
     await self._change.wait()
@@ -460,7 +460,7 @@ raise raised from error
     ),
     Mutant(
         "commands that are handed over leave the table one by one",
-        "Inbox.hand_over_waiting",
+        "Attempts.hand_over_waiting",
         "waiting.setdefault(subscription, []).append(delivery)",
         "await subscription.release([delivery])",
         suite="tests/worker/test_commands.py",

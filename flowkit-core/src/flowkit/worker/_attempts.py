@@ -11,7 +11,7 @@ from flowkit.messages import CancelRun, RunNode
 from flowkit.protocols import Delivery, Message, Subscription
 from flowkit.worker._handler_registry import Make
 from flowkit.worker._node_run import Run
-from flowkit.worker._reports import Origin, Outbox, RunReports, acknowledge
+from flowkit.worker._reports import Origin, ReportBuffer, RunReports, acknowledge
 from flowkit.worker._services import Services
 from flowkit.worker._slots import Slots
 
@@ -31,12 +31,12 @@ class Attempts:
     """All attempts that this worker has or had, so that a repeated command starts no second run."""
 
     def __init__(
-        self, group: TaskGroup, *, slots: Slots, outbox: Outbox, services: Services
+        self, group: TaskGroup, *, slots: Slots, buffer: ReportBuffer, services: Services
     ) -> None:
         """``group`` runs what cancellations leave to be done later."""
         self._group = group
         self._slots = slots
-        self._outbox = outbox
+        self._buffer = buffer
         self._services = services
         self._runs: dict[AttemptKey, Run] = {}
         """Runs that have not ended, or whose end is not on the bus."""
@@ -52,7 +52,7 @@ class Attempts:
 
     def start(self, command: RunNode, make: Make, origin: Origin) -> None:
         """Queue a run of this command."""
-        run = Run(command, make, RunReports(self._outbox, command, origin), self._services)
+        run = Run(command, make, RunReports(self._buffer, command, origin), self._services)
         self._runs[command.task_id, command.token] = run
         self._slots.submit(run)
 
@@ -73,7 +73,7 @@ class Attempts:
         """Send the end of an attempt once more, if it is remembered."""
         message = self._ends.get(key)
         if message is not None:
-            self._outbox.add_message(message)
+            self._buffer.add_message(message)
         return message is not None
 
     def is_cancelled(self, key: AttemptKey) -> bool:

@@ -18,7 +18,7 @@ from flowkit.tracing import trace_from
 from flowkit.worker._attempts import Attempts
 from flowkit.worker._handler_registry import Make
 from flowkit.worker._report_sender import ReportSender
-from flowkit.worker._reports import Outbox, acknowledge
+from flowkit.worker._reports import ReportBuffer, acknowledge
 from flowkit.worker._slots import Slots
 from flowkit.worker._streams import StreamWatches
 
@@ -146,7 +146,7 @@ class ControlInbox:
         worker_id: str,
         attempts: Attempts,
         watches: StreamWatches,
-        outbox: Outbox,
+        buffer: ReportBuffer,
         parking: Parking,
         clock: Clock,
     ) -> None:
@@ -155,7 +155,7 @@ class ControlInbox:
         self._worker_id = worker_id
         self._attempts = attempts
         self._watches = watches
-        self._outbox = outbox
+        self._buffer = buffer
         self._parking = parking
         self._clock = clock
         self._unusable: list[tuple[Delivery, str]] = []
@@ -223,7 +223,7 @@ class ControlInbox:
                 " was restarted, or its report was lost"
             ),
         )
-        self._outbox.add_report(lost, headers_of(trace_from(delivery.message.headers)))
+        self._buffer.add_report(lost, headers_of(trace_from(delivery.message.headers)))
 
 
 async def receive(

@@ -20,7 +20,7 @@ from flowkit.messages import (
 )
 from flowkit.protocols import Bus, Clock, Delivery, Message, Subscription
 from flowkit.worker._attempts import Attempts
-from flowkit.worker._reports import DueReports, Outbox, RunReports, acknowledge
+from flowkit.worker._reports import DueReports, ReportBuffer, RunReports, acknowledge
 
 logger = logging.getLogger(__name__)
 
@@ -47,9 +47,9 @@ class _Sending:
 class ReportSender:
     """Sends the reports of all runs. Reports that come up during a call go into the next call."""
 
-    def __init__(self, *, bus: Bus, outbox: Outbox, attempts: Attempts, clock: Clock) -> None:
+    def __init__(self, *, bus: Bus, buffer: ReportBuffer, attempts: Attempts, clock: Clock) -> None:
         self._bus = bus
-        self._outbox = outbox
+        self._buffer = buffer
         self._attempts = attempts
         self._clock = clock
         self._sending: _Sending | None = None
@@ -59,16 +59,16 @@ class ReportSender:
         """Run the loop that sends."""
         while True:
             if self._sending is None:
-                self._sending = self._prepare(*await self._outbox.take())
+                self._sending = self._prepare(*await self._buffer.take())
             # If this loop breaks and is restarted, the collected reports are sent then.
             await self._send(self._sending)
             self._sending = None
-            if self._outbox.empty:
+            if self._buffer.empty:
                 self._idle.set()
 
     async def flush(self) -> None:
         """Return when nothing is left to send."""
-        while not self._outbox.empty or self._sending is not None:
+        while not self._buffer.empty or self._sending is not None:
             self._idle = anyio.Event()
             await self._idle.wait()
 
@@ -91,7 +91,7 @@ class ReportSender:
         value = self._encoded(report)
         if value is None:
             return None
-        message = self._outbox.message(value, report.task_id, run.headers)
+        message = self._buffer.message(value, report.task_id, run.headers)
         messages.append(message)
         return message
 

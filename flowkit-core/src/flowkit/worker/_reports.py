@@ -45,8 +45,8 @@ class RunReports:
 
     __slots__ = (
         "_batch_due",
+        "_buffer",
         "_end",
-        "_outbox",
         "_progress_at",
         "_progress_due",
         "_progress_sent_at",
@@ -62,8 +62,8 @@ class RunReports:
         "trace",
     )
 
-    def __init__(self, outbox: "Outbox", command: RunNode, origin: Origin) -> None:
-        self._outbox = outbox
+    def __init__(self, buffer: "ReportBuffer", command: RunNode, origin: Origin) -> None:
+        self._buffer = buffer
         self.command = command
         self.origins = [origin]
         """Deliveries of the command that are not acknowledged."""
@@ -92,14 +92,14 @@ class RunReports:
             "index": command.index,
             "attempt": command.attempt,
             "token": command.token,
-            "worker_id": self._outbox.worker_id,
+            "worker_id": self._buffer.worker_id,
         }
 
     def start(self, now: float) -> None:
         """Report the start of the run."""
         self.started_at = now
         self._started = self._start_due = True
-        self._outbox.add(self)
+        self._buffer.add(self)
 
     def repeat_start(self) -> None:
         """Report the start once more. A run that has not started or has ended reports that
@@ -107,30 +107,30 @@ class RunReports:
         """
         if self._started and self._end is None:
             self._start_due = True
-            self._outbox.add(self)
+            self._buffer.add(self)
 
     def batch_stored(self) -> None:
         """Report that a batch is stored."""
         if self._end is None:
             self._batch_due = True
-            self._outbox.add(self)
+            self._buffer.add(self)
 
     def progressed(self, progress: Any) -> None:
         """Report progress, from any thread. The first report is sent at once; of later ones the
         newest, at most every ``PROGRESS_EVERY_SEC``.
         """
-        self._outbox.call_in_loop(self._set_progress, json_value(progress, "the progress"))
+        self._buffer.call_in_loop(self._set_progress, json_value(progress, "the progress"))
 
     def _set_progress(self, progress: Any) -> None:
         if self._end is not None:
             return
-        clock = self._outbox.clock
+        clock = self._buffer.clock
         self.progress, self._progress_at, self._progress_due = progress, clock.now(), True
         sent_at = self._progress_sent_at
         if sent_at is None or clock.monotonic() - sent_at >= PROGRESS_EVERY_SEC:
-            self._outbox.add(self)
+            self._buffer.add(self)
         else:
-            self._outbox.add_delayed(self)
+            self._buffer.add_delayed(self)
 
     async def announce_retries(self, retries: BatchRetries) -> None:
         """Report which batches are retried, and return when the bus has the report: the tries count
@@ -139,7 +139,7 @@ class RunReports:
         if self._end is None:
             self._retries_due = retries
             sent = self._retries_sent = anyio.Event()
-            self._outbox.add(self)
+            self._buffer.add(self)
             await sent.wait()
 
     def end(self, report: End | NodeStarted) -> None:
@@ -149,13 +149,13 @@ class RunReports:
         """
         if self._end is None:
             self._end = report
-            self._outbox.add(self)
+            self._buffer.add(self)
 
     def collect(self) -> "DueReports":
         """Take the reports that are due, in order. A start that was not sent yet is left out if the
         end contains it.
         """
-        ids, clock, end = self.ids(), self._outbox.clock, self._end
+        ids, clock, end = self.ids(), self._buffer.clock, self._end
         reports: list[WorkerReport] = []
         between = self._batch_due or self._progress_due or self._retries_due is not None
         if self._start_due and (end is None or between):
@@ -185,7 +185,7 @@ class DueReports:
     """Set when the announced retries are on the bus."""
 
 
-class Outbox:
+class ReportBuffer:
     """Runs with reports that are due, and single messages. The sender empties it."""
 
     def __init__(self, *, topic: str, worker_id: str, clock: Clock) -> None:

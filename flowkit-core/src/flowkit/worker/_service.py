@@ -30,7 +30,7 @@ from flowkit.worker._handler_registry import Make
 from flowkit.worker._inbox import CommandInbox, ControlInbox
 from flowkit.worker._membership import Membership
 from flowkit.worker._report_sender import ReportSender
-from flowkit.worker._reports import Outbox
+from flowkit.worker._reports import ReportBuffer
 from flowkit.worker._services import Services
 from flowkit.worker._shutdown import StopRequest, drain, let_threads_end
 from flowkit.worker._slots import Slots
@@ -179,7 +179,7 @@ class WorkerService:
             loops = {
                 "control": parts.control.listen,
                 "report": parts.sender.send_reports,
-                "progress": parts.outbox.release_delayed,
+                "progress": parts.buffer.release_delayed,
                 **services.loops(),
                 "session": lambda: membership.keep_renewing(self._stop_without_id),
                 "parking": parts.control.park_unusable,
@@ -226,9 +226,9 @@ class WorkerService:
         self, bus: Bus, topics: list[str], *, group: TaskGroup, slots: Slots, services: Services
     ) -> "_Parts":
         cfg, clock, worker_id = self._cfg, self._clock, self._worker_id
-        outbox = Outbox(topic=cfg.events_topic, worker_id=worker_id, clock=clock)
-        attempts = Attempts(group, slots=slots, outbox=outbox, services=services)
-        sender = ReportSender(bus=bus, outbox=outbox, attempts=attempts, clock=clock)
+        buffer = ReportBuffer(topic=cfg.events_topic, worker_id=worker_id, clock=clock)
+        attempts = Attempts(group, slots=slots, buffer=buffer, services=services)
+        sender = ReportSender(bus=bus, buffer=buffer, attempts=attempts, clock=clock)
         parking = Parking(store=services.store, clock=clock)
         commands = CommandInbox(
             bus=bus,
@@ -248,11 +248,11 @@ class WorkerService:
             worker_id=worker_id,
             attempts=attempts,
             watches=services.watches,
-            outbox=outbox,
+            buffer=buffer,
             parking=parking,
             clock=clock,
         )
-        return _Parts(attempts, outbox, sender, commands, control)
+        return _Parts(attempts, buffer, sender, commands, control)
 
     async def _keep_alive(
         self, name: str, loop: Callable[[], Awaitable[None]], leaving: Callable[[], bool]
@@ -287,7 +287,7 @@ class _Parts:
     """The parts of a running worker that take messages in and send reports out."""
 
     attempts: Attempts
-    outbox: Outbox
+    buffer: ReportBuffer
     sender: ReportSender
     commands: CommandInbox
     control: ControlInbox
