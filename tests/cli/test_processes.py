@@ -75,7 +75,7 @@ def test_a_worker_works_until_it_is_told_to_stop(folder: Path):
         (["worker", "--handlers", "h"], "no store is configured"),
         (
             ["worker", "--db", "memory://", "--handlers", "h", "--roles", "c"],
-            "there is none for role 'c'",
+            "there is no handler for role 'c'",
         ),
         (
             ["worker", "--db", "memory://", "--handlers", "h", "--set", "max_concurrency=0"],

@@ -192,16 +192,20 @@ WRONG = {
     a_synchronous_process_batch: "process_batch is awaited; write it with 'async def'",
     a_process_batch_that_yields: "process_batch yields; let it return a value",
     a_process_batch_without_context: (
-        "process_batch is called with (batch, ctx) and does not take that"
+        "process_batch is called with (batch, ctx) and does not accept these arguments"
     ),
     a_synchronous_load_input: "load_input is awaited; write it with 'async def'",
     a_load_input_of_one_argument: (
-        "load_input is called with (input_ref, input_inline) and does not take that"
+        "load_input is called with (input_ref, input_inline) and does not accept these arguments"
     ),
     a_synchronous_init: "init is awaited; write it with 'async def'",
     a_synchronous_finalize: "finalize is awaited; write it with 'async def'",
-    an_iter_batches_without_argument: "iter_batches is called with (loaded) and does not take that",
-    a_classify_error_without_argument: "classify_error is called with (exc) and does not take that",
+    an_iter_batches_without_argument: (
+        "iter_batches is called with (loaded) and does not accept these arguments"
+    ),
+    a_classify_error_without_argument: (
+        "classify_error is called with (exc) and does not accept these arguments"
+    ),
     a_synchronous_process_batch_of_another_base: (
         "process_batch is awaited; write it with 'async def'"
     ),
@@ -221,7 +225,7 @@ WRONG = {
     a_method: (
         "it is a method, and would be called without self; use a plain function or a Handler class"
     ),
-    a_class_that_is_no_handler: "what is given for role 'x' is no handler",
+    a_class_that_is_no_handler: "the value for role 'x' is not a handler",
     an_asynchronous_classify_error: "classify_error is not awaited; write it with 'def'",
 }
 
@@ -288,7 +292,7 @@ async def test_what_per_run_makes_is_checked_in_each_run(bench: Bench) -> None:
     async with bench.worker({"work": per_run(lambda: made.pop(0))}):
         assert "it has no process_batch" in (await bench.run()).error
         assert (
-            "what per_run has made for role 'work' is no handler: 'no handler'"
+            "the value that per_run made for role 'work' is not a handler: 'no handler'"
             in (await bench.run()).error
         )
 

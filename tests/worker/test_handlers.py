@@ -146,7 +146,7 @@ async def test_metrics_whose_sum_no_float_can_tell_fail_their_own_run_only(bench
         assert (await bench.end(other)).metrics == {"count": 20, "half": 10}
         end = await bench.end(huge)
     assert (end.reason_code, end.permanent, end.metrics) == ("bad_result", True, {})
-    assert "the sums of its metrics are finite numbers by name" in end.error
+    assert "the sums of its metrics must be finite numbers by name" in end.error
 
 
 async def test_a_batch_that_comes_twice_is_processed_and_counted_once(bench: Bench) -> None:
@@ -452,7 +452,7 @@ class Odd(Handler):
         (Odd(result=BatchResult(True, [1])), "numbers by name, not list"),  # type: ignore[arg-type]
         (
             Odd(result=BatchResult(True, {}, [1])),
-            "the artifact of batch 'a' is a JSON object or None, not list",
+            "the artifact of batch 'a' must be a JSON object or None, not list",
         ),  # type: ignore[arg-type]
         (
             Odd(result=BatchResult(True, {}, {"n": math.inf})),
@@ -583,11 +583,11 @@ def test_the_base_class_alone_is_no_handler(bench: Bench) -> None:
     [
         (None, "at least one handler"),
         ({}, "at least one handler"),
-        ({"": Handler()}, "a role is a name"),
-        ({"a": 5}, "what is given for role 'a' is no handler: 5"),
-        ({"a": int}, "what is given for role 'a' is no handler"),
+        ({"": Handler()}, "a role must be a name"),
+        ({"a": 5}, "the value for role 'a' is not a handler: 5"),
+        ({"a": int}, "the value for role 'a' is not a handler"),
         ("text", "expected a mapping of roles to handlers"),
-        ([lambda: None], "does not say its role"),
+        ([lambda: None], "has no role"),
     ],
 )
 def test_wrong_handlers_are_refused(handlers: Any, message: str) -> None:

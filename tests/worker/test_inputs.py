@@ -236,7 +236,7 @@ async def test_what_a_function_returns_for_a_batch_has_to_be_an_object(bench: Be
     async with bench.worker({"work": work}):
         end = await bench.run(pull(), task_id="t", sources=ENDED)
     assert (end.reason_code, end.permanent) == ("bad_result", True)
-    assert "is a JSON object or None, not int" in end.error
+    assert "must be a JSON object or None, not int" in end.error
 
 
 async def test_a_generator_may_make_several_batches_of_a_pulled_one(bench: Bench) -> None:

@@ -176,7 +176,9 @@ async def test_a_bus_that_cannot_be_listened_to_fails_the_start(bench: Bench) ->
 
 
 def test_a_role_without_a_handler_is_named(flowkit_clock: ManualClock) -> None:
-    with pytest.raises(ConfigError, match="none for role 'resize'; there are some for 'work'"):
+    with pytest.raises(
+        ConfigError, match="no handler for role 'resize'; there are handlers for 'work'"
+    ):
         Worker(db="memory://x", cfg=WorkerConfig(roles=["work", "resize"]), handlers={"work": echo})
 
 

@@ -1,31 +1,29 @@
-"""Sessions of workers: how often each is renewed, and which are renewed at all."""
+"""Sessions of workers: heartbeat intervals, and detection of live workers."""
 
 import math
 from collections.abc import Sequence
 
 from flowkit.protocols import Clock, Store, WorkerSession
 
-USUAL_INTERVAL_SEC = 3.0
-LONGEST_INTERVAL_SEC = 60.0
-LONGEST_WATCH_SEC = 10.0
+DEFAULT_INTERVAL_SEC = 3.0
+MAX_INTERVAL_SEC = 60.0
+MAX_WATCH_SEC = 10.0
 WATCH_PAUSE_SEC = 0.25
 
 
 def heartbeat_interval_sec(session: WorkerSession) -> float:
-    """Return the heartbeat interval from the session's ``info``, capped at one minute; the usual
-    one if it is damaged.
+    """Return the heartbeat interval from the session's ``info``, capped at one minute. If it is
+    invalid, return the default.
     """
     try:
-        interval = float(session.info.get("hb_interval_sec", USUAL_INTERVAL_SEC))
+        interval = float(session.info.get("hb_interval_sec", DEFAULT_INTERVAL_SEC))
     except ValueError:
-        return USUAL_INTERVAL_SEC
-    return min(interval, LONGEST_INTERVAL_SEC) if 0 < interval < math.inf else USUAL_INTERVAL_SEC
+        return DEFAULT_INTERVAL_SEC
+    return min(interval, MAX_INTERVAL_SEC) if 0 < interval < math.inf else DEFAULT_INTERVAL_SEC
 
 
 async def is_served(store: Store, role: str, clock: Clock) -> bool:
-    """Return whether a living worker has this role: wait for the next heartbeat of one that has,
-    for at most 10 s.
-    """
+    """Return whether a live worker has this role. Wait at most 10 s for a heartbeat of one."""
     sessions = [session for session in await store.sessions() if role in session.roles]
     live, _ = await watch_heartbeats(store, sessions, clock, enough=1)
     return bool(live)
@@ -34,19 +32,18 @@ async def is_served(store: Store, role: str, clock: Clock) -> bool:
 async def watch_heartbeats(
     store: Store, sessions: Sequence[WorkerSession], clock: Clock, *, enough: int | None = None
 ) -> tuple[list[WorkerSession], list[WorkerSession]]:
-    """Wait for the next heartbeat of these workers, for at most 10 s, and return those that live
-    and those that are silent.
+    """Wait at most 10 s for heartbeats of these workers. Return the live and the silent ones.
 
-    Do not wait for more than ``enough`` of them. A worker that ends its session meanwhile counts as
-    living: it has stopped in order.
+    Return as soon as ``enough`` of them are live. A worker that ends its session meanwhile counts
+    as live: it was stopped normally.
     """
     silent = {session.worker_id: session for session in sessions}
     began = clock.monotonic()
-    patience = min(
-        2 * max(map(heartbeat_interval_sec, sessions), default=0.0) + 1, LONGEST_WATCH_SEC
+    timeout_sec = min(
+        2 * max(map(heartbeat_interval_sec, sessions), default=0.0) + 1, MAX_WATCH_SEC
     )
     wanted = len(sessions) if enough is None else min(enough, len(sessions))
-    while len(sessions) - len(silent) < wanted and clock.monotonic() - began < patience:
+    while len(sessions) - len(silent) < wanted and clock.monotonic() - began < timeout_sec:
         await clock.sleep(WATCH_PAUSE_SEC)
         now = {session.worker_id: session for session in await store.sessions()}
         silent = {

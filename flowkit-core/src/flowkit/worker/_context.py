@@ -1,4 +1,4 @@
-"""What a handler sees of its run."""
+"""Run context: the handler's access to its run."""
 
 import inspect
 import logging
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class _RunLog(logging.LoggerAdapter[logging.Logger]):
-    """Adds the run's ids to what the caller gives as ``extra``."""
+    """Adds the ids of the run to the ``extra`` of the caller."""
 
     def process(
         self, msg: Any, kwargs: MutableMapping[str, Any]
@@ -35,18 +35,18 @@ class _RunLog(logging.LoggerAdapter[logging.Logger]):
         return msg, kwargs
 
 
-class _Told:
-    """What :meth:`RunContext.heartbeat` returns: nothing to wait for, but it may be awaited."""
+class _Done:
+    """The result of :meth:`RunContext.heartbeat`. It may be awaited and returns at once."""
 
     def __await__(self) -> Generator[Any, None, None]:
         yield from ()
 
 
-_told = _Told()
+_done = _Done()
 
 
 class RunContext:
-    """One attempt of a node, as its handler sees it. A test may make one by hand."""
+    """One attempt of a node, for its handler. Tests may create one directly."""
 
     def __init__(
         self,
@@ -77,9 +77,9 @@ class RunContext:
         """``reason_code``, ``error`` and ``attempt`` of the parents that failed, by node id."""
         self.clock = clock or SystemClock()
         self.progress = progress
-        """What the last attempt reported."""
+        """The progress that the last attempt reported."""
         self.cancel_reason: str | None = None
-        """Why the run was cancelled, once it is."""
+        """The reason of the cancellation, if the run was cancelled."""
         self._artifacts = artifacts
         self._report = report
         self._cancelled = False
@@ -90,9 +90,9 @@ class RunContext:
 
     @property
     def artifacts(self) -> "RunArtifacts":
-        """What this node and its parents have stored so far."""
+        """The artifacts that this node and its parents have stored so far."""
         if self._artifacts is None:
-            raise RuntimeError("this context was made without artifacts")
+            raise RuntimeError("this context has no artifacts: it was created without them")
         return self._artifacts
 
     @property
@@ -106,19 +106,19 @@ class RunContext:
         return self._log
 
     def heartbeat(self, progress: Any = None) -> Awaitable[None]:
-        """Say that the run is alive and how far it is. May be called from any thread, and need not
-        be awaited.
+        """Report that the run is alive, and its progress. This may be called from any thread, and
+        need not be awaited.
 
-        The coordinator hears of it at most a few times a second; the last one always arrives.
+        The worker sends at most a few reports a second; the last one is always sent.
         """
         if self._report is not None:
             self._report(progress)
-        return _told
+        return _done
 
-    # ------------------------------------------------ being cancelled
+    # ------------------------------------------------ cancellation
 
     def cancelled(self) -> bool:
-        """Somebody wants the run to end. It is cut off when the grace is over."""
+        """Return whether the run was cancelled. It is cut off after the grace period."""
         return self._cancelled
 
     def raise_if_cancelled(self) -> None:
@@ -127,10 +127,10 @@ class RunContext:
             raise RunCancelled(self.cancel_reason or "the run was cancelled")
 
     async def cancellable(self, awaitable: Awaitable[T]) -> T:
-        """Await, but give up as soon as the run is cancelled.
+        """Await ``awaitable``, and cancel it as soon as the run is cancelled.
 
         Raises:
-            RunCancelled: the run was cancelled; what was awaited was cancelled too.
+            RunCancelled: the run was cancelled.
         """
         if self._cancelled:
             if inspect.iscoroutine(awaitable):
@@ -154,7 +154,7 @@ class RunContext:
     ) -> CompletedProcess[bytes]:
         """Run a program in a process group of its own and return its output.
 
-        When the run is cancelled, the group gets SIGTERM, and SIGKILL when the grace is over.
+        When the run is cancelled, the group gets SIGTERM, and SIGKILL after the grace period.
 
         Raises:
             RunCancelled: the run was cancelled.
@@ -176,12 +176,12 @@ class RunContext:
         return done
 
     def on_cleanup(self, function: Callable[[], Any]) -> None:
-        """Call this when the run ends, however it ends; the last one added first. It may be a
+        """Call ``function`` at any end of the run, the last added function first. It may be a
         coroutine function.
         """
         self._cleanups.append(function)
 
-    # ------------------------------------------------ the worker's side
+    # ------------------------------------------------ for the worker
 
     def _cancel(self, reason: str) -> None:
         if self._cancelled:
@@ -194,8 +194,8 @@ class RunContext:
             stop()
 
     async def _close(self, limit_sec: float, ending: Callable[[], bool]) -> None:
-        """Run the cleanups, for at most this long in all. What they raise is logged. ``ending``
-        says whether the worker cancels them.
+        """Run the cleanups, for at most ``limit_sec`` in total. Their errors are logged. ``ending``
+        returns whether the worker cancels them.
         """
         if not self._cleanups:
             return

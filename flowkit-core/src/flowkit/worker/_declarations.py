@@ -1,6 +1,4 @@
-"""Checks of how handlers are declared, made where the user writes the declaration or gives it to a
-worker.
-"""
+"""Checks of handler declarations, made at the definition of a class or the start of a worker."""
 
 import inspect
 from collections.abc import Callable
@@ -16,20 +14,18 @@ ARGUMENTS = {
     "finalize": ("ctx",),
     "classify_error": ("exc",),
 }
-"""The methods of a handler, with the arguments each is called with."""
+"""The methods of a handler and the arguments of their calls."""
 AWAITED = ("init", "load_input", "process_batch", "finalize")
 
 
 def wrong_declaration(name: str, fault: str, declared: Any) -> ConfigError:
-    """Return the error of a declaration that cannot work; it names the file and the line of
-    ``declared``.
-    """
+    """Return the error for an invalid declaration. It names the file and line of ``declared``."""
     return ConfigError(f"{name} cannot be a handler: {fault}{place_of(declared)}")
 
 
 def place_of(declared: Any) -> str:
-    """Return where a function or class is written, as ``" (file.py, line 3)"``; nothing where that
-    is not known.
+    """Return the place of a function or class as ``" (file.py, line 3)"``, or an empty string if it
+    is unknown.
     """
     if isinstance(declared, type):
         try:
@@ -44,10 +40,10 @@ def place_of(declared: Any) -> str:
 
 
 def check_methods(owner: type) -> None:
-    """Check the methods of a subclass of Handler, also those that it inherits from other classes.
+    """Check the methods of a subclass of Handler, including those inherited from other classes.
 
     Raises:
-        ConfigError: one is not written as it is called.
+        ConfigError: a method does not match its call.
     """
     for method in ARGUMENTS:
         found = inspect.getattr_static(owner, method)
@@ -74,7 +70,7 @@ def _check_arguments(owner: type, method: str, written: Callable[..., Any]) -> N
     try:
         inspect.signature(written).bind("self", *wanted)
     except TypeError:
-        fault = f"{method} is called with ({', '.join(wanted)}) and does not take that"
+        fault = f"{method} is called with ({', '.join(wanted)}) and does not accept these arguments"
         raise wrong_declaration(owner.__name__, fault, written) from None
 
 
@@ -82,7 +78,7 @@ def check_made_without_arguments(make: Any, advice: str) -> None:
     """Check that a handler can be made by calling ``make()``.
 
     Raises:
-        ConfigError: it needs arguments, or has abstract methods.
+        ConfigError: ``make`` needs arguments, or has abstract methods.
     """
     name = getattr(make, "__name__", type(make).__name__)
     if inspect.isabstract(make):
@@ -96,4 +92,4 @@ def check_made_without_arguments(make: Any, advice: str) -> None:
             name, f"each run makes its own by calling {name}(): {error}; {advice}", make
         ) from None
     except ValueError:
-        return  # a class written in another language, which does not say what it takes
+        return  # a class written in another language, without a signature

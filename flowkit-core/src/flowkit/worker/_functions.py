@@ -4,6 +4,7 @@ import functools
 import inspect
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator
+from dataclasses import dataclass
 from typing import Any, get_args
 
 import anyio.to_thread
@@ -19,19 +20,18 @@ _END = object()
 
 
 class FunctionHandler:
-    """A function that does the work of a role: ``f(item, ctx)``, ``f(item)`` or ``f()``.
+    """A function as the handler of a role: ``f(item, ctx)``, ``f(item)`` or ``f()``.
 
-    It may be a coroutine function, an async generator function, or a plain function or generator
-    function, which then runs in a worker thread. The first parameter, if it is annotated with a
-    pydantic model, gets the item validated. The handler can be called like the function it was made
-    from.
+    It may be a coroutine function or an async generator function. A plain function or generator
+    function runs in a worker thread. If the first parameter is annotated with a pydantic model, the
+    item is validated. The handler can be called like its function.
     """
 
     def __init__(self, function: Callable[..., Any], *, role: str | None = None) -> None:
-        """Look at the signature.
+        """Check the signature.
 
         Raises:
-            ConfigError: it is none of those above.
+            ConfigError: the function has none of the forms above.
         """
         if isinstance(function, type):
             fault = (
@@ -52,14 +52,14 @@ class FunctionHandler:
         self._yields_async = inspect.isasyncgenfunction(target)
         self.generates = self._yields_async or inspect.isgeneratorfunction(target)
         self.threaded = not self._is_async and not self._yields_async
-        self._takes_item, self._takes_ctx, annotation = _signature(function, target)
-        self._adapter: TypeAdapter[Any] | None = _adapter_for(annotation, function)
+        self._signature = _signature(function, target)
+        self._adapter = _adapter_for(self._signature.annotation, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
     async def call(self, item: Any, ctx: RunContext) -> Any:
-        """Call it with one item and return what it returns."""
+        """Call the function with one item and return its result."""
         args = self._arguments(item, ctx)
         if self._is_async:
             return await self.function(*args)
@@ -67,7 +67,7 @@ class FunctionHandler:
         return await result if inspect.isawaitable(result) else result
 
     async def iterate(self, item: Any, ctx: RunContext) -> AsyncGenerator[Any, None]:
-        """Call it with one item and yield what it yields."""
+        """Call the function with one item and yield its values."""
         made = self.function(*self._arguments(item, ctx))
         if self._yields_async:
             try:
@@ -85,8 +85,9 @@ class FunctionHandler:
                 raise
 
     def _arguments(self, item: Any, ctx: RunContext) -> tuple[Any, ...]:
-        args: tuple[Any, ...] = (self._validated(item),) if self._takes_item else ()
-        return (*args, ctx) if self._takes_ctx else args
+        takes = self._signature
+        args: tuple[Any, ...] = (self._validated(item),) if takes.takes_item else ()
+        return (*args, ctx) if takes.takes_ctx else args
 
     def _validated(self, item: Any) -> Any:
         if self._adapter is None:
@@ -109,7 +110,7 @@ def handler(role: str) -> Callable[[Callable[..., Any]], FunctionHandler]:
     """Make a function the handler of a role: ``@handler("resize")``.
 
     Raises:
-        ConfigError: the role is missing, or the function cannot be called as a handler is; the
+        ConfigError: the role is missing, or the function cannot be called as a handler. The
             message names its file and line.
     """
     if not isinstance(role, str) or not role:
@@ -118,17 +119,25 @@ def handler(role: str) -> Callable[[Callable[..., Any]], FunctionHandler]:
 
 
 def allow_threads(count: int) -> None:
-    """See to it that so many synchronous functions can run at a time in this event loop.
+    """Allow at least ``count`` synchronous functions at a time in this event loop.
 
-    They count against anyio's own limit, at which virtual clocks look to know that something real
-    goes on.
+    They count against anyio's own limit: virtual clocks read it to detect running threads.
     """
     limiter = anyio.to_thread.current_default_thread_limiter()
     limiter.total_tokens = max(limiter.total_tokens, count)
 
 
-def _signature(function: Callable[..., Any], target: Any) -> tuple[bool, bool, Any]:
-    """Whether it takes an item, whether it takes the context, and the item's annotation."""
+@dataclass(frozen=True, slots=True)
+class _Signature:
+    """The parameters of a function that is a handler."""
+
+    takes_item: bool
+    takes_ctx: bool
+    annotation: Any = None
+    """The annotation of the item."""
+
+
+def _signature(function: Callable[..., Any], target: Any) -> _Signature:
     name = getattr(function, "__name__", repr(function))
     try:
         parameters = list(inspect.signature(function).parameters.values())
@@ -160,13 +169,10 @@ def _signature(function: Callable[..., Any], target: Any) -> tuple[bool, bool, A
             function,
         )
     if len(positional) == 1 and _is_context(positional[0]):
-        return False, True, None
+        return _Signature(takes_item=False, takes_ctx=True)
     takes_ctx = len(positional) > 1 and (positional[1] in needed or _is_context(positional[1]))
-    return (
-        bool(positional),
-        takes_ctx,
-        _resolved(positional[0], target, name) if positional else None,
-    )
+    annotation = _resolved(positional[0], target, name) if positional else None
+    return _Signature(bool(positional), takes_ctx, annotation)
 
 
 def _is_context(parameter: inspect.Parameter) -> bool:

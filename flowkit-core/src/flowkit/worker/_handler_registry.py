@@ -1,4 +1,4 @@
-"""Which handler serves which role."""
+"""Registry of handlers by role."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -16,11 +16,11 @@ Make = Callable[[], AnyHandler]
 
 
 def handlers_by_role(handlers: Any, plugins: Plugins, cfg: WorkerConfig) -> dict[str, Make]:
-    """For each role the worker serves, what gives a run its handler.
+    """Return, for each role of the worker, a function that gives a run its handler.
 
     Raises:
-        ConfigError: a role has no handler, or something given is none, or the name of a role's
-            topic is too long.
+        ConfigError: a role has no handler, a value is not a handler, or the topic name of a role
+            is too long.
     """
     given = _as_mapping(handlers)
     roles = list(dict.fromkeys(cfg.roles)) or list(given)
@@ -35,7 +35,7 @@ def handlers_by_role(handlers: Any, plugins: Plugins, cfg: WorkerConfig) -> dict
             served[role] = _offered(role, plugins)
         else:
             raise ConfigError(
-                f"handlers: there is none for role {role!r}; there are some for"
+                f"handlers: there is no handler for role {role!r}; there are handlers for"
                 f" {', '.join(map(repr, given)) or 'no role'}"
             )
     return served
@@ -46,7 +46,7 @@ def _as_mapping(handlers: Any) -> Mapping[str, Any]:
         return {}
     if isinstance(handlers, Mapping):
         if wrong := [role for role in handlers if not isinstance(role, str) or not role]:
-            raise ConfigError(f"handlers: a role is a name, not {wrong[0]!r}")
+            raise ConfigError(f"handlers: a role must be a name, not {wrong[0]!r}")
         return handlers
     if not isinstance(handlers, Sequence) or isinstance(handlers, str | bytes):
         raise ConfigError(
@@ -58,11 +58,11 @@ def _as_mapping(handlers: Any) -> Mapping[str, Any]:
         role = getattr(item, "role", None)
         if not isinstance(role, str) or not role:
             raise ConfigError(
-                f'handlers: {item!r} does not say its role; declare it with @handler("role") or'
+                f'handlers: {item!r} has no role; declare it with @handler("role") or'
                 " give a mapping"
             )
         if role in by_role:
-            raise ConfigError(f"handlers: two of them are for role {role!r}")
+            raise ConfigError(f"handlers: there are two handlers for role {role!r}")
         by_role[role] = item
     return by_role
 
@@ -91,7 +91,7 @@ def _maker(role: str, value: Any) -> Make:
         function = FunctionHandler(value, role=role)
         return lambda: function
     raise ConfigError(
-        f"handlers: what is given for role {role!r} is no handler: {value!r:.200}{place_of(value)}"
+        f"handlers: the value for role {role!r} is not a handler: {value!r:.200}{place_of(value)}"
     )
 
 
@@ -109,7 +109,7 @@ def _made(role: str, make: Callable[[], Any]) -> AnyHandler:
     made = make()
     if not isinstance(made, Handler | FunctionHandler):
         raise ConfigError(
-            f"handlers: what per_run has made for role {role!r} is no handler:"
+            f"handlers: the value that per_run made for role {role!r} is not a handler:"
             f" {made!r:.200}{place_of(make)}"
         )
     _check_complete(made)

@@ -1,4 +1,4 @@
-"""Values that handlers give: what may be stored and sent, and what may not."""
+"""Checks of the values that handlers return, before they are stored or sent."""
 
 import math
 from collections.abc import Mapping
@@ -19,16 +19,16 @@ Numbers = dict[str, float | int]
 
 
 def bad_result(message: str) -> NodeFailure:
-    """The failure of a handler that gave something that cannot be used."""
+    """Return the failure of a handler that returned an invalid value."""
     return NodeFailure(message, reason_code="bad_result", permanent=True)
 
 
 def json_value(value: Any, what: str) -> Any:
-    """Return a copy of ``value`` as a reader of its JSON gets it; :mod:`flowkit._json.values` says
-    what is accepted.
+    """Return a copy of ``value`` as its readers get it from JSON. :mod:`flowkit._json.values` lists
+    the accepted types.
 
     Raises:
-        NodeFailure: ``bad_result``; a part of it is not accepted.
+        NodeFailure: ``bad_result``; a part of the value is not accepted.
     """
     if (
         value is None
@@ -44,20 +44,20 @@ def json_value(value: Any, what: str) -> Any:
 
 
 def json_object(value: Any, what: str) -> dict[str, Any] | None:
-    """The same for what has to be a JSON object or None."""
+    """Return a copy of a value that must be a JSON object or None."""
     if value is None:
         return None
     copy = json_value(value, what)
     if not isinstance(copy, dict):
-        raise bad_result(f"{what} is a JSON object or None, not {type(value).__name__}")
+        raise bad_result(f"{what} must be a JSON object or None, not {type(value).__name__}")
     return copy
 
 
 def numbers(metrics: Any, what: str) -> Numbers:
-    """A copy of metrics: finite numbers by name.
+    """Return a copy of metrics, which are finite numbers by name.
 
     Raises:
-        NodeFailure: ``bad_result``; something in them is not.
+        NodeFailure: ``bad_result``; a name or a number is invalid.
     """
     if metrics is None:
         return {}
@@ -68,15 +68,17 @@ def numbers(metrics: Any, what: str) -> Numbers:
     except Exception as error:
         raise bad_result(f"{what} cannot be read: {error_text(error, most=400)}") from None
     if found is None:
-        raise bad_result(f"{what} are numbers by name, not {shortened(type(metrics).__name__)}")
+        raise bad_result(f"{what} must be numbers by name, not {shortened(type(metrics).__name__)}")
     for name, value in found.items():
         if not isinstance(name, str) or not isinstance(value, int | float) or not is_finite(value):
-            raise bad_result(f"{what} are finite numbers by name; {short(name)} is {_shown(value)}")
+            raise bad_result(
+                f"{what} must be finite numbers by name; {short(name)} is {_shown(value)}"
+            )
     return {name: int(value) if isinstance(value, bool) else value for name, value in found.items()}
 
 
 def _by_name(metrics: Any) -> dict[Any, Any] | None:
-    """Return what is in the metrics, None if they are no mapping."""
+    """Return the content of metrics, or None if they are not a mapping."""
     if not metrics:
         return {}
     if not isinstance(metrics, Mapping):
@@ -88,7 +90,7 @@ def _by_name(metrics: Any) -> dict[Any, Any] | None:
 
 
 def is_finite(value: float) -> bool:
-    """Whether a number is finite as a float too, as which its readers may take an integer."""
+    """Return whether a number is finite as a float: a reader may convert an integer to one."""
     try:
         return math.isfinite(value)
     except OverflowError:
@@ -96,7 +98,7 @@ def is_finite(value: float) -> bool:
 
 
 def _shown(value: object) -> str:
-    # Python refuses to write out the digits of very large integers.
+    # Python refuses to convert very large integers to text.
     return (
         f"an integer of {value.bit_length()} bits"
         if isinstance(value, int) and value.bit_length() > _SHOWN_BITS
@@ -105,7 +107,7 @@ def _shown(value: object) -> str:
 
 
 def add_numbers(total: Numbers, more: Mapping[str, float | int]) -> None:
-    """Add up by name. A sum beyond what a float can tell is an infinity."""
+    """Add numbers by name. A sum above the range of floats becomes infinity."""
     for name, value in more.items():
         try:
             total[name] = total.get(name, 0) + value
@@ -114,5 +116,5 @@ def add_numbers(total: Numbers, more: Mapping[str, float | int]) -> None:
 
 
 def dump(value: Any) -> bytes:
-    """JSON bytes of what :func:`json_value` or :func:`numbers` gave."""
+    """Return the JSON bytes of a value from :func:`json_value` or :func:`numbers`."""
     return to_json(value)

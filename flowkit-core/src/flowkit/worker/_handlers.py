@@ -1,4 +1,4 @@
-"""What users write: handlers, and the values they take and give."""
+"""Handlers: base class, batches and results."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A piece of a node's work. Its ``batch_uid`` is the same whenever the same piece is met
-    again.
-    """
+    """A part of a node's work. The same part has the same ``batch_uid`` in every attempt."""
 
     batch_uid: str
     payload: Any = None
@@ -24,11 +22,11 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """What became of a batch.
+    """The result of a batch.
 
     ``artifacts_ref``, a JSON object, is stored as the batch's artifact; ``metrics`` are added to
-    the node's. A batch without ``success`` fails the attempt with ``reason_code`` and ``error``;
-    ``permanent`` says that trying again is of no use.
+    the node's. A batch without ``success`` has failed with ``reason_code`` and ``error``;
+    ``permanent`` says that a retry is useless.
     """
 
     success: bool
@@ -41,8 +39,8 @@ class BatchResult:
 
 @dataclass(frozen=True, slots=True)
 class FinalizeResult:
-    """A node's end: ``metrics`` laid over the sums of its batches, its complete artifact, its
-    result.
+    """The end of a node: its result, its complete artifact, and ``metrics`` that replace the sums
+    of its batches by name.
     """
 
     metrics: Mapping[str, float | int] = field(default_factory=dict)
@@ -51,15 +49,15 @@ class FinalizeResult:
 
 
 class Handler:
-    """The work of a role, in batches. Every method may be left out except :meth:`process_batch`.
+    """The work of a role, in batches. Only :meth:`process_batch` is required.
 
-    An instance given to a worker is shared by all its runs, which may overlap; where a handler
-    keeps state of a run, give its class (or :func:`per_run` with a function that makes one), and
-    every run gets its own.
+    An instance that is given to a worker is shared by all its runs, which may overlap. If a handler
+    keeps state of a run, give the worker its class, or :func:`per_run` with a function that makes
+    an instance: then each run has its own.
 
     Raises:
-        ConfigError: where a subclass is defined, if a method is not written as it is called, such
-            as a ``process_batch`` without ``async``.
+        ConfigError: at the definition of a subclass, if a method does not match its call, such as
+            a ``process_batch`` without ``async``.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -67,37 +65,37 @@ class Handler:
         check_methods(cls)
 
     async def init(self, run_info: dict[str, Any]) -> None:
-        """Called first, with ``task_id``, ``node_id``, ``role``, ``attempt``, ``worker_id``,
-        ``generation``, ``params`` and ``io``.
+        """Prepare the run. This is called first. ``run_info`` has ``task_id``, ``node_id``,
+        ``role``, ``attempt``, ``worker_id``, ``generation``, ``params`` and ``io``.
         """
 
     async def load_input(self, input_ref: Any, input_inline: Any) -> Any:
-        """Prepare the input. A dict with ``input_adapter`` (and ``input_args``) in it proposes an
+        """Load the input. A returned dict with ``input_adapter`` (and ``input_args``) proposes an
         input adapter.
         """
         return {"input_ref": input_ref, "input_inline": input_inline}
 
     async def iter_batches(self, loaded: Any) -> AsyncIterator[Batch]:
-        """The batches, where no input adapter is chosen: by default one, whose payload is what
-        ``load_input`` returned.
+        """Yield the batches if there is no input adapter.
 
-        With ``io.batching = {"size": n}`` and this default, the items of the input come n at a time
-        as ``{"items": [...]}``.
+        The default is one batch, whose payload is the value that ``load_input`` returned. With
+        ``io.batching = {"size": n}`` the default is the items of the input, n at a time, as
+        ``{"items": [...]}``.
         """
         yield Batch("0", loaded)
 
     async def process_batch(self, batch: Batch, ctx: "RunContext") -> BatchResult:
-        """Do the work of a batch. It is stored and counted once, however often it is delivered."""
+        """Process a batch. Its result is stored and counted once, even if it is processed again."""
         raise NotImplementedError(f"{type(self).__name__} has no process_batch")
 
     async def finalize(self, ctx: "RunContext") -> FinalizeResult | None:
-        """Called when all batches are stored."""
+        """Return the end of the node. This is called when all batches are stored."""
         return None
 
     def classify_error(self, exc: BaseException) -> tuple[str, bool]:
         """Return the reason code of an error, and whether it is permanent.
 
-        A ``permanent_on`` in the node's ``retry_policy`` replaces this default, but adds to the
+        ``permanent_on`` in the node's ``retry_policy`` replaces this default. It is added to the
         answers of an override.
         """
         return default_classification(exc)
@@ -108,7 +106,7 @@ RoleHandler = Handler
 
 @dataclass(frozen=True, slots=True)
 class PerRun:
-    """A handler that is made for each run, by calling ``make``.
+    """A handler that is made separately for each run.
 
     Raises:
         ConfigError: ``make`` cannot be called without arguments.
@@ -127,7 +125,7 @@ class PerRun:
 
 
 def per_run(make: Callable[[], Handler]) -> PerRun:
-    """Give each run a handler of its own, made by calling ``make``.
+    """Declare that each run has its own handler, made by calling ``make``.
 
     Raises:
         ConfigError: ``make`` cannot be called without arguments.

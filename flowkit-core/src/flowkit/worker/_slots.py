@@ -1,4 +1,4 @@
-"""Slots: tasks that run commands, one after the other, the most urgent first."""
+"""Slots: tasks that execute runs one after the other, by priority."""
 
 import asyncio
 import logging
@@ -17,42 +17,43 @@ from flowkit._user_code.run_contexts import in_context
 logger = logging.getLogger(__name__)
 
 CLOSE_SEC = 5.0
-"""How long what is cancelled at the end may take to clean up."""
+"""Time for cancelled runs to clean up when the worker ends."""
 
 
 class Runnable(Protocol):
-    """What a slot runs."""
+    """A run that a slot executes."""
 
     @property
     def priority(self) -> int: ...
 
     async def execute(self, leaving: Callable[[], bool]) -> None:
-        """Run to the end and report it. ``leaving`` says whether the worker ends and cancels what
-        still runs: then it may raise.
+        """Run to the end and report it. When ``leaving`` returns True, the worker ends and cancels
+        its runs: then this may raise.
         """
 
     def cut_off(self) -> None:
-        """Take note that the task that executes this is cancelled now."""
+        """Record that the slot cancels the task of this run."""
 
     def broke(self, error: BaseException) -> None:
-        """Report the end of a run whose :meth:`execute` ended with this error, unless it was
-        reported.
+        """Report the end of a run whose :meth:`execute` raised this error, if it is not reported
+        yet.
         """
 
 
 class Slots:
-    """At most ``limit`` runs at a time, and as many that were abandoned: each beyond that costs a
-    slot.
+    """At most ``limit`` runs at a time, beside up to ``limit`` abandoned ones.
 
-    A slot is a task that lives on from run to run, so that a run needs neither a task nor a cancel
-    scope of its own; only a run that is cut off takes its slot with it. At most one idle slot is on
-    its way at a time: work that ends without waiting is done by one slot.
+    Each further abandoned run costs a slot.
+
+    A slot is a task that executes many runs, so that a run needs no task and no cancel scope of its
+    own. Only a run that is cut off ends its slot. At most one idle slot is being woken at a time:
+    runs that end without waiting are all executed by one slot.
 
     Each run starts in a fresh copy of the worker's context: the context variables that it sets end
     with it.
 
-    The slots are in no task group, as that would wait for runs that never end. Leaving the slots
-    cancels them, and waits for a while.
+    The slots are in no task group, because a task group would wait for runs that never end. Leaving
+    the slots cancels them, and waits for them up to ``CLOSE_SEC``.
     """
 
     def __init__(self, limit: int) -> None:
@@ -81,7 +82,7 @@ class Slots:
         for task in (*self._slots, *self._abandoned.values()):
             task.cancel()
         if self._slots and (await asyncio.wait(self._slots, timeout=CLOSE_SEC))[1]:
-            logger.warning("Runs that do not end are left behind", extra={"action": "runs_left"})
+            logger.warning("Runs ignore their cancellation", extra={"action": "runs_left"})
 
     @property
     def running(self) -> int:
@@ -93,22 +94,22 @@ class Slots:
 
     @property
     def abandoned(self) -> int:
-        """Runs that were given up, and have not ended."""
+        """The number of abandoned runs that have not ended."""
         return len(self._abandoned)
 
     @property
     def capacity(self) -> int:
-        """How many may run at a time."""
+        """The number of runs that are allowed at a time."""
         return self._limit - max(0, len(self._abandoned) - self._limit)
 
     @property
     def free(self) -> int:
-        """How many more could begin at once."""
+        """The number of runs that can start now."""
         return max(0, self.capacity - len(self._tasks) - len(self._queue))
 
     @property
     def excess(self) -> int:
-        """How many have been submitted beyond what may run at a time."""
+        """The number of submitted runs above the capacity."""
         return max(0, len(self._tasks) + len(self._queue) - self.capacity)
 
     def submit(self, run: Runnable) -> None:
@@ -116,19 +117,19 @@ class Slots:
         self._wake_one()
 
     def withdraw(self, which: Callable[[Runnable], bool] = lambda run: True) -> list[Runnable]:
-        """Take back those that have not begun."""
+        """Remove and return the runs that have not started."""
         taken = [run for _, _, run in self._queue if which(run)]
         self._queue = [item for item in self._queue if not which(item[2])]
         heapify(self._queue)
-        self._tell_watchers()
+        self._notify_watchers()
         return taken
 
     def is_running(self, run: Runnable) -> bool:
         return run in self._tasks
 
     def cut_off(self, run: Runnable) -> None:
-        """Cancel what a run awaits. Once: a second time would cut its cleanups short, and one that
-        goes on all the same stays busy.
+        """Cancel the task of a run. This is done once: a second cancellation would interrupt its
+        cleanups.
         """
         task = self._tasks.get(run)
         if task is not None and run not in self._cut_off:
@@ -138,30 +139,30 @@ class Slots:
 
     def _leaving(self, slot: "asyncio.Task[None]") -> bool:
         """Return whether the worker ends and cancels this slot. Code that cancels all tasks of the
-        event loop cancels the owner as well.
+        event loop cancels the owner too.
         """
         return self._closed or (
             slot.cancelling() > 0 and self._owner is not None and self._owner.cancelling() > 0
         )
 
     def abandon(self, run: Runnable) -> None:
-        """Go on without a run that does not end."""
+        """Stop waiting for a run that ignores its cancellation."""
         task = self._tasks.pop(run, None)
         if task is not None:
             self._abandoned[run] = task
             self._slots.discard(task)
-            self._tell_watchers()
+            self._notify_watchers()
             if self._queue:
                 self._wake_one()
 
     async def wait_until(self, condition: Callable[["Slots"], bool]) -> None:
-        """Return when this holds."""
+        """Return when the condition is true."""
         while not condition(self):
             event = anyio.Event()
             self._watchers.append(event)
             await event.wait()
 
-    def _tell_watchers(self) -> None:
+    def _notify_watchers(self) -> None:
         for event in self._watchers:
             event.set()
         self._watchers.clear()
@@ -201,7 +202,7 @@ class Slots:
             if gate.is_set():
                 self._waking = False
             else:
-                self._idle.remove(gate)  # this slot ends, and is not to be woken
+                self._idle.remove(gate)  # this slot ends: nothing wakes it
 
     async def _run_next(self, me: "asyncio.Task[None]") -> None:
         run = heappop(self._queue)[2]
@@ -213,11 +214,11 @@ class Slots:
         except BaseException as error:
             if issubclass(type(error), asyncio.CancelledError) and self._leaving(me):
                 raise
-            # Also GeneratorExit, where code awaited a future that has it as its exception: the
-            # slot's coroutine is closed by that. Also CancelledError, where code of the run had
-            # this task cancelled later, when nothing of that code was awaited any more.
+            # This includes GeneratorExit, when code awaits a future with that exception: it closes
+            # the coroutine of the slot. It includes CancelledError, when code of the run cancels
+            # this task later, after its last await.
             logger.error(
-                "A run broke without a report: %s",
+                "A run ended with an unexpected error: %s",
                 error_text(error),
                 extra={"action": "run_broken"},
             )
@@ -226,4 +227,4 @@ class Slots:
             self._tasks.pop(run, None)
             self._abandoned.pop(run, None)
             self._cut_off.discard(run)
-            self._tell_watchers()
+            self._notify_watchers()

@@ -1,4 +1,4 @@
-"""Programs that handlers run, each the leader of a process group that ends with the run."""
+"""Programs started by handlers: each leads a process group that ends with the run."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from anyio.abc import ByteReceiveStream, Process
 
 from flowkit.protocols import Clock
 
-LOOK_SEC = 0.05
+POLL_SEC = 0.05
 
 
 async def run_process(
@@ -24,10 +24,10 @@ async def run_process(
     cwd: str | os.PathLike[str] | None = None,
     env: Mapping[str, str] | None = None,
 ) -> CompletedProcess[bytes]:
-    """Run a program to its end; while it runs, ``stops`` holds a function that asks it to end.
+    """Run a program to its end. Meanwhile ``stops`` contains a function that asks it to end.
 
-    If this is cut off, the whole group is killed; so is what is left of the group when a program
-    that was asked to end has ended.
+    If this call is cancelled, the whole group is killed. If the program ends after it was asked to,
+    the rest of its group is killed.
     """
     process = await anyio.open_process(
         cmd,
@@ -54,7 +54,7 @@ async def run_process(
     finally:
         stops.remove(stop)
         if process.returncode is None or cancelled():
-            _signal_group(process, signal.SIGKILL)  # also what the leader left behind
+            _signal_group(process, signal.SIGKILL)  # also the children of the program
         with anyio.CancelScope(shield=True):
             await process.aclose()
 
@@ -75,10 +75,9 @@ async def _communicate(
 
     async def end_the_rest() -> None:
         await stopping.wait()
-        while (
-            process.returncode is None
-        ):  # not wait(): it returns only when nobody holds the pipes any more
-            await clock.sleep(LOOK_SEC)
+        # Not process.wait(): it returns only when no process has the pipes open.
+        while process.returncode is None:
+            await clock.sleep(POLL_SEC)
         _signal_group(process, signal.SIGKILL)
 
     async with anyio.create_task_group() as rest:

@@ -1,4 +1,4 @@
-"""The life of a worker."""
+"""Worker: the service that runs the nodes of its roles."""
 
 import os
 import secrets
@@ -19,9 +19,9 @@ from flowkit.worker._service import WorkerService
 class Worker:
     """Runs the nodes of its roles.
 
-    ``db`` is a store's address or a database object, and the bus is the one that ``cfg`` names;
-    ``store`` and ``bus`` given as open objects win, and stay open. When :meth:`start` returns, or
-    ``async with`` is entered, the worker takes commands.
+    ``db`` is the address of a store or a database object. ``cfg`` names the bus. An open ``store``
+    or ``bus`` takes precedence, and stays open. When :meth:`start` returns, or ``async with`` is
+    entered, the worker takes commands.
     """
 
     def __init__(
@@ -35,15 +35,15 @@ class Worker:
         clock: Clock | None = None,
         plugins: Sequence[object] | Plugins | None = None,
     ) -> None:
-        """``handlers`` maps roles to handlers, handler classes or functions; or it is a sequence of
-        functions made with ``@handler``.
+        """Check the configuration. ``handlers`` maps roles to handlers, handler classes or
+        functions, or is a sequence of functions with ``@handler``.
 
         Raises:
             ConfigError: a role has no handler, or there is neither ``db`` nor ``store``.
         """
         self.cfg = cfg or WorkerConfig()
         self.clock: Clock = clock or StoreClock()
-        self.worker_id = self.cfg.worker_id or _made_up_id()
+        self.worker_id = self.cfg.worker_id or _generated_id()
         self._db = db if db is not None else self.cfg.db
         self._bus = bus
         self._store = store
@@ -55,11 +55,11 @@ class Worker:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """The roles it serves."""
+        """The roles that the worker serves."""
         return tuple(self._served)
 
     async def start(self) -> None:
-        """Connect, and return when commands are being taken. A worker that runs is left as it is.
+        """Connect, and return when the worker takes commands. A running worker is not changed.
 
         Raises:
             WorkerIdTaken: a live worker has the configured ``worker_id``.
@@ -71,8 +71,8 @@ class Worker:
         except WorkerIdTaken:
             if self.cfg.worker_id is not None:
                 raise
-            # A copy of this process has the name that was made up for both.
-            self.worker_id = _made_up_id()
+            # A copy of this process has the same generated id.
+            self.worker_id = _generated_id()
             await self._begin()
 
     async def _begin(self) -> None:
@@ -93,12 +93,12 @@ class Worker:
             raise
 
     async def stop(self, grace: float | None = None) -> None:
-        """Take no more, let runs finish for ``grace`` seconds (``cfg.stop_grace_sec``), hand back
-        the rest, and leave.
+        """Take no more commands, let runs finish for ``grace`` seconds (by default
+        ``cfg.stop_grace_sec``), hand back the rest, and end.
 
-        Called again meanwhile, with a shorter grace, it hurries.
+        A second call may shorten the grace.
 
-        Raises what ended the worker, if it has ended before it was asked to.
+        Raises the error that ended the worker, if it ended before it was asked to stop.
         """
         service = self._service
         if service is None:
@@ -120,12 +120,12 @@ class Worker:
         await self.stop()
 
     async def run(self) -> None:
-        """Work until cancelled, or until SIGTERM or SIGINT: the first drains, a second ends the
-        process at once.
+        """Run until cancelled, or until SIGTERM or SIGINT: the first signal drains the worker, a
+        second ends the process at once.
 
-        If a signal ended this, the process is ended when ``stop_grace_sec`` and
-        ``cancel_grace_sec`` are over, but not before 3 seconds after the return, unless it has
-        ended by itself or runs a worker or coordinator again. Use ``async with`` to go on instead.
+        After a signal the process is ended: ``stop_grace_sec`` plus ``cancel_grace_sec`` after it,
+        but at least 3 seconds after this returns. A process that exits by itself, or runs a worker
+        or coordinator again, is left alone. To go on after a signal, use ``async with``.
         """
         patience_sec = self.cfg.stop_grace_sec + self.cfg.cancel_grace_sec
         await run_until_signalled(
@@ -133,7 +133,7 @@ class Worker:
             start=self.start,
             wait_ended=self._ended,
             stop=self.stop,
-            abort=self._hurry,
+            abort=self._abort,
             task=lambda: None if self._service is None else self._service.host,
             patience_sec=patience_sec,
         )
@@ -142,10 +142,10 @@ class Worker:
         if self._service is not None:
             await self._service.ended.wait()
 
-    def _hurry(self) -> None:
+    def _abort(self) -> None:
         if self._service is not None:
             self._service.stop(0)
 
 
-def _made_up_id() -> str:
+def _generated_id() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
