@@ -81,8 +81,10 @@ class ArtifactReader:
     async def page(
         self, stream: Stream, *, after: int, to_the_end: bool = False
     ) -> Sequence[ArtifactRecord]:
-        """Read the next page after a position. Without ``to_the_end``, for a stream that has not
-        ended, the newest records may be missing for a moment.
+        """Read the next page after a position.
+
+        Without ``to_the_end``, for a stream that has not ended, the newest records may be missing
+        for a moment.
 
         Raises:
             NodeFailure: ``artifact_lost``; a record is missing although a later one is stored.
@@ -137,8 +139,9 @@ class RunArtifacts:
         self._latest_sources = latest_sources
 
     async def read(self, node_id: str | None = None) -> AsyncIterator[dict[str, Any]]:
-        """Yield the artifacts (``artifacts_ref`` of the handler) of a parent, or of this node, that
-        are stored by now, in order.
+        """Yield the stored artifacts of a parent, or of this node, in order.
+
+        An artifact is the ``artifacts_ref`` of the handler that stored it.
 
         Raises:
             ValueError: the node is not a parent of this one.
@@ -162,8 +165,10 @@ class RunArtifacts:
             check_complete(stream, stored=source.batches, found=batches)
 
     async def _source(self, node_id: str) -> Source:
-        """Return the stream of a parent. If it had not ended when the command was issued, it is
-        loaded again, because it may have ended since.
+        """Return the stream of a parent.
+
+        If it had not ended when the command was issued, it is loaded again, because it may have
+        ended since.
         """
         found = _named(node_id, await self._sources())
         if found is None:

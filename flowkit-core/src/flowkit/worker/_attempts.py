@@ -116,8 +116,9 @@ class Attempts:
     # ------------------------------------------------ cancellation
 
     def cancel(self, order: CancelRun) -> None:
-        """Cancel the run of this attempt. A run that has not started is removed; an attempt that is
-        unknown will not start.
+        """Cancel the run of this attempt.
+
+        A run that has not started is removed; an attempt that is unknown will not start.
         """
         run = self._run_of(order)
         if run is None:

@@ -84,8 +84,9 @@ class BatchProcessor:
         return len(self._given_up)
 
     def retries(self) -> BatchRetries | None:
-        """Return the further tries for the worker that continues this attempt. The try that is cut
-        off does not count.
+        """Return the further tries for the worker that continues this attempt.
+
+        The try that is cut off does not count.
         """
         if not self._further:
             return None

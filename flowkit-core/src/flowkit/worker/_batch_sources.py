@@ -61,8 +61,10 @@ class BatchSource:
         )
 
     def for_function(self) -> Pages:
-        """Return the batches of a function: from the adapter of the node, else from a parent that
-        streams, else from ``io.batching``.
+        """Return the batches of a function.
+
+        They come from the adapter of the node, else from a parent that streams, else from
+        ``io.batching``.
         """
         if self._adapter is not None:
             return self._adapted(self._adapter, self._inline.get("input_args"))
@@ -203,8 +205,9 @@ async def cut(value: Any, batching: dict[str, Any]) -> AsyncGenerator[Page, None
 
 
 async def one_by_one(made: Any) -> AsyncGenerator[Page, None]:
-    """Yield the batches that ``iter_batches`` returned. An ordinary function may return any
-    iterable.
+    """Yield the batches that ``iter_batches`` returned.
+
+    An ordinary function may return any iterable.
     """
     batch: Any  # checked with the batches of all sources, in StoredBatches
     if inspect.isawaitable(made):
@@ -225,9 +228,7 @@ async def one_by_one(made: Any) -> AsyncGenerator[Page, None]:
 
 
 def item_of(payload: Any) -> Any:
-    """Return the argument of a function for a batch: its ``items``, else its ``meta``, else the
-    payload itself.
-    """
+    """Return the item of a batch for a function: its ``items``, ``meta`` or whole payload."""
     if isinstance(payload, dict):
         for key in ("items", "meta"):
             if key in payload:

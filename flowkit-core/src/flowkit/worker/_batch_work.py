@@ -134,8 +134,9 @@ class BatchWork:
         return await self._outcome(None, {})
 
     async def _generate(self, handler: FunctionHandler, item: Any, prefix: str) -> None:
-        """Store the values that the function yields. A later attempt yields them again; those that
-        are stored already do not count twice.
+        """Store the values that the function yields.
+
+        A later attempt yields them again; those that are stored already do not count twice.
         """
         number = 0
         async with aclosing(handler.iterate(item, self._context)) as values:

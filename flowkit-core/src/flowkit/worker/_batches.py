@@ -96,8 +96,9 @@ class StoredBatches:
         return todo
 
     def _warn_repeated(self, uid: str) -> None:
-        """Warn once that a uid was repeated in this run: if its content differs, that content is
-        not processed.
+        """Warn once that a uid was repeated in this run.
+
+        Other content under the same uid is never processed.
         """
         if not self._warned:
             self._warned = True

@@ -25,8 +25,9 @@ class Claims:
         await self._writer.store_records()
 
     async def claim(self, command: RunNode) -> Claim | None:
-        """Claim an attempt for this worker. Return None on success, else the earlier claim of
-        another run.
+        """Claim an attempt for this worker.
+
+        Return None on success, else the earlier claim of another run.
         """
         claim = Claim(self._worker_id, self._clock.now(), secrets.token_hex(8))
         answer: asyncio.Future[bool | Exception] = asyncio.get_running_loop().create_future()
@@ -42,8 +43,9 @@ class Claims:
         return None if outcome else await self._earlier(command, claim)
 
     async def _earlier(self, command: RunNode, claim: Claim) -> Claim | None:
-        """Return the stored claim if another run made it. A repeated write may find its own
-        claim.
+        """Return the stored claim if another run made it.
+
+        A repeated write may find its own claim.
         """
         stored = await patiently(
             lambda: read_claim(self._store, command.task_id, command.node_id, command.token),

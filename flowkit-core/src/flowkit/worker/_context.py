@@ -106,8 +106,9 @@ class RunContext:
         return self._log
 
     def heartbeat(self, progress: Any = None) -> Awaitable[None]:
-        """Report that the run is alive, and its progress. This may be called from any thread, and
-        need not be awaited.
+        """Report that the run is alive, and its progress.
+
+        This may be called from any thread, and need not be awaited.
 
         The worker sends at most a few reports a second; the last one is always sent.
         """
@@ -176,8 +177,9 @@ class RunContext:
         return done
 
     def on_cleanup(self, function: Callable[[], Any]) -> None:
-        """Call ``function`` at any end of the run, the last added function first. It may be a
-        coroutine function.
+        """Call ``function`` at any end of the run, the last added function first.
+
+        It may be a coroutine function.
         """
         self._cleanups.append(function)
 
@@ -194,8 +196,9 @@ class RunContext:
             stop()
 
     async def _close(self, limit_sec: float, ending: Callable[[], bool]) -> None:
-        """Run the cleanups, for at most ``limit_sec`` in total. Their errors are logged. ``ending``
-        returns whether the worker cancels them.
+        """Run the cleanups, for at most ``limit_sec`` in total.
+
+        Their errors are logged. ``ending`` returns whether the worker cancels them.
         """
         if not self._cleanups:
             return

@@ -24,9 +24,7 @@ def wrong_declaration(name: str, fault: str, declared: Any) -> ConfigError:
 
 
 def place_of(declared: Any) -> str:
-    """Return the place of a function or class as ``" (file.py, line 3)"``, or an empty string if it
-    is unknown.
-    """
+    """Return the place of a function or class as ``" (file.py, line 3)"``, or ``""``."""
     if isinstance(declared, type):
         try:
             return (

@@ -39,8 +39,9 @@ class Verdict:
 
 
 class BatchFailed(Exception):
-    """The failure of a batch that fails the attempt of the node. The handler's error is the
-    cause.
+    """The failure of a batch that fails the attempt of the node.
+
+    The handler's error is the cause.
     """
 
     def __init__(self, verdict: Verdict, *, parked: bool) -> None:

@@ -24,8 +24,9 @@ def bad_result(message: str) -> NodeFailure:
 
 
 def json_value(value: Any, what: str) -> Any:
-    """Return a copy of ``value`` as its readers get it from JSON. :mod:`flowkit._json.values` lists
-    the accepted types.
+    """Return a copy of ``value`` as its readers get it from JSON.
+
+    :mod:`flowkit._json.values` lists the accepted types.
 
     Raises:
         NodeFailure: ``bad_result``; a part of the value is not accepted.

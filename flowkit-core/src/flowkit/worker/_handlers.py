@@ -39,8 +39,9 @@ class BatchResult:
 
 @dataclass(frozen=True, slots=True)
 class FinalizeResult:
-    """The end of a node: its result, its complete artifact, and ``metrics`` that replace the sums
-    of its batches by name.
+    """The end of a node: its result, its complete artifact and its metrics.
+
+    ``metrics`` replace the sums over the batches by name.
     """
 
     metrics: Mapping[str, float | int] = field(default_factory=dict)
@@ -65,13 +66,16 @@ class Handler:
         check_methods(cls)
 
     async def init(self, run_info: dict[str, Any]) -> None:
-        """Prepare the run. This is called first. ``run_info`` has ``task_id``, ``node_id``,
-        ``role``, ``attempt``, ``worker_id``, ``generation``, ``params`` and ``io``.
+        """Prepare the run.
+
+        This is called first. ``run_info`` has ``task_id``, ``node_id``, ``role``, ``attempt``,
+        ``worker_id``, ``generation``, ``params`` and ``io``.
         """
 
     async def load_input(self, input_ref: Any, input_inline: Any) -> Any:
-        """Load the input. A returned dict with ``input_adapter`` (and ``input_args``) proposes an
-        input adapter.
+        """Load the input.
+
+        A returned dict with ``input_adapter`` (and ``input_args``) proposes an input adapter.
         """
         return {"input_ref": input_ref, "input_inline": input_inline}
 

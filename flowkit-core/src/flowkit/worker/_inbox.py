@@ -69,8 +69,9 @@ class CommandInbox:
             self._taking.cancel()
 
     async def listen(self) -> None:
-        """Run the loop that takes commands, until :meth:`stop`. It closes the subscription when all
-        commands are acknowledged or released.
+        """Run the loop that takes commands, until :meth:`stop`.
+
+        It closes the subscription when all commands are acknowledged or released.
         """
         if self._stopping:
             return
@@ -202,8 +203,9 @@ class ControlInbox:
             self._answer(message, delivery)
 
     def _answer(self, question: AskRun, delivery: Delivery) -> None:
-        """Report the state of an attempt that this worker started. An attempt that is unknown here
-        ended without a report.
+        """Report the state of an attempt that this worker started.
+
+        An attempt that is unknown here ended without a report.
         """
         key = (question.task_id, question.token)
         if self._attempts.repeat_start(key) or self._attempts.repeat_end(key):

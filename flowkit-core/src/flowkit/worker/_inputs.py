@@ -84,8 +84,9 @@ class InputRequest:
     ) -> None:
         self.adapter = adapter
         self.context = context
-        """The context of the run. ``context.cancellable`` ends a wait of the adapter when the run
-        is cancelled.
+        """The context of the run.
+
+        ``context.cancellable`` ends a wait of the adapter when the run is cancelled.
         """
         self._args = dict(args)
         self._sources = sources
@@ -144,9 +145,7 @@ class InputRequest:
         return [parents[name] for name in dict.fromkeys(names)]
 
     def take_poll_ms(self) -> int:
-        """Return the argument ``poll_ms``: the time between two polls of a stream when no hint
-        arrives.
-        """
+        """Return the argument ``poll_ms``: the time between two polls without a hint."""
         poll_ms = self.take("poll_ms", int, self._poll_ms_default)
         if poll_ms < 1:
             raise self.bad(f"poll_ms must be at least 1, not {poll_ms}")
@@ -157,8 +156,10 @@ class InputRequest:
     async def follow(
         self, sources: Sequence[Source], *, poll_ms: int
     ) -> AsyncGenerator[list[Pulled], None]:
-        """Yield the artifacts of these nodes in pages, as they are stored, until all nodes have
-        ended and everything is read. Sources take turns.
+        """Yield the artifacts of these nodes in pages, as they are stored.
+
+        The sources take turns. The iteration ends when all nodes have ended and all artifacts are
+        read.
 
         An empty page means that there is nothing more at the moment. Yield it on, so that retries
         of batches run meanwhile.
@@ -208,8 +209,9 @@ class InputRequest:
                 due.extend(await self._next_due(reading, watch, poll_sec))
 
     async def _check_complete(self, positions: Mapping[Stream, _Position]) -> None:
-        """Check that every stored batch was read. Streams that ended during the run are loaded
-        again first.
+        """Check that every stored batch was read.
+
+        Streams that ended during the run are loaded again first.
         """
         now: Sequence[Source] = ()
         if not all(one.source.ended for one in positions.values()):

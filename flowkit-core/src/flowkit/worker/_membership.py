@@ -125,8 +125,9 @@ class Membership:
             raise _taken(replaced)
 
     async def keep_renewing(self, on_taken: Callable[[WorkerIdTaken], None]) -> None:
-        """Run the loop of heartbeats. After a failed one it goes on with the next. It ends when
-        another worker has taken the id.
+        """Run the loop of heartbeats.
+
+        After a failed one it goes on with the next. It ends when another worker has taken the id.
         """
         notices = notices_of(self._clock)
         while True:

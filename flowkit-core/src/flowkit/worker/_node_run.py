@@ -123,9 +123,7 @@ class Run:
         self.reports.end(self._given_up({}))
 
     def broke(self, error: BaseException) -> None:
-        """Report the end of a run whose :meth:`execute` raised this error, if it is not reported
-        yet.
-        """
+        """Report the end, unless it is reported, of a run whose :meth:`execute` raised an error."""
         if self._end is not None:
             self.reports.end(self._end)
         else:
@@ -138,8 +136,10 @@ class Run:
     # ------------------------------------------------ execution
 
     async def execute(self, leaving: Callable[[], bool]) -> None:
-        """Run to the end and report it. When ``leaving`` returns True, the worker ends and cancels
-        its runs: then nothing is reported.
+        """Run to the end and report it.
+
+        When ``leaving`` returns True, the worker ends and cancels its runs: then nothing is
+        reported.
         """
         self._leaving = leaving
         # Also without a trace: the slot may have been created inside the trace of another run.
@@ -148,8 +148,9 @@ class Run:
                 await self._execute()
 
     async def _claimed(self) -> bool:
-        """Claim the attempt before any user code runs. If that fails, report the reason and return
-        False.
+        """Claim the attempt before any user code runs.
+
+        If that fails, report the reason and return False.
         """
         try:
             other = await awaited(self._services.claims.claim(self.command), ending=self._ending)
@@ -193,8 +194,9 @@ class Run:
         self.reports.end(end)
 
     async def _close(self) -> None:
-        """Run the cleanups. They do not change the end of the run, even if one of them cancels this
-        task.
+        """Run the cleanups.
+
+        They do not change the end of the run, even if one of them cancels this task.
         """
         closing = self._context._close(self._services.cfg.cancel_grace_sec, self._ending)  # noqa: SLF001
         try:

@@ -27,11 +27,9 @@ logger = logging.getLogger(__name__)
 _NEVER_SENT = (MessageTooLarge, PayloadError)
 _REFUSED_RESULTS = {
     MessageTooLarge: ("result_too_large", True),
-    PayloadError: ("result_not_encoded", False),
+    PayloadError: ("result_not_encoded", False),  # the codec may succeed another time
 }
-"""Reason code of a result that cannot be sent, and whether the failure is permanent. A payload
-codec may succeed another time.
-"""
+"""Reason code of a result that cannot be sent, and whether the failure is permanent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,8 +102,9 @@ class RunReports:
         self._buffer.add(self)
 
     def repeat_start(self) -> None:
-        """Report the start once more. A run that has not started or has ended reports that
-        anyway.
+        """Report the start once more.
+
+        A run that has not started or has ended reports that anyway.
         """
         if self._started and self._end is None:
             self._start_due = True
@@ -116,8 +117,10 @@ class RunReports:
             self._buffer.add(self)
 
     def progressed(self, progress: Any) -> None:
-        """Report progress, from any thread. The first report is sent at once; of later ones the
-        newest, at most every ``PROGRESS_EVERY_SEC``.
+        """Report progress, from any thread.
+
+        The first report is sent at once; of later ones the newest, at most every
+        ``PROGRESS_EVERY_SEC``.
         """
         self._buffer.call_in_loop(self._set_progress, json_value(progress, "the progress"))
 
@@ -133,8 +136,9 @@ class RunReports:
             self._buffer.add_delayed(self)
 
     async def announce_retries(self, retries: BatchRetries) -> None:
-        """Report which batches are retried, and return when the bus has the report: the tries count
-        even if this worker dies during them.
+        """Report which batches are retried, and return when the bus has the report.
+
+        So the tries count even if this worker dies during them.
         """
         if self._end is None:
             self._retries_due = retries
@@ -152,8 +156,9 @@ class RunReports:
             self._buffer.add(self)
 
     def collect(self) -> "DueReports":
-        """Take the reports that are due, in order. A start that was not sent yet is left out if the
-        end contains it.
+        """Take the reports that are due, in order.
+
+        A start that was not sent yet is left out if the end contains it.
         """
         ids, clock, end = self.ids(), self._buffer.clock, self._end
         reports: list[WorkerReport] = []

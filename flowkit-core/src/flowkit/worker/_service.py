@@ -42,9 +42,7 @@ END_SESSION_SEC = 5.0
 
 
 class WorkerService:
-    """The task in which a worker runs, so that start and stop may be called from different
-    tasks.
-    """
+    """The task of a running worker. Its methods may be called from any task."""
 
     def __init__(
         self,
@@ -257,8 +255,9 @@ class WorkerService:
     async def _keep_alive(
         self, name: str, loop: Callable[[], Awaitable[None]], leaving: Callable[[], bool]
     ) -> None:
-        """Run a loop. One that breaks before the worker is ready fails the start; later it is
-        restarted.
+        """Run a loop.
+
+        One that breaks before the worker is ready fails the start; later it is restarted.
         """
         await keep_alive(
             f"worker's {name}",
@@ -269,8 +268,9 @@ class WorkerService:
         )
 
     def _stop_without_id(self, error: WorkerIdTaken) -> None:
-        """Hand back all runs and end with the error: reports under this id would count as those of
-        the other worker.
+        """Hand back all runs and end with the error.
+
+        Reports under this id would count as reports of the other worker.
         """
         logger.error(
             "Worker %s hands back its runs and stops: %s",

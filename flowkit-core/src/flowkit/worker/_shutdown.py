@@ -40,8 +40,9 @@ class StopRequest:
         await self._shortened.wait()
 
     async def in_grace(self, wait: Callable[[], Awaitable[object]], *, clock: Clock) -> bool:
-        """Wait no longer than the grace, and return whether the wait has ended in time. A grace
-        that is shortened meanwhile starts again.
+        """Wait no longer than the grace, and return whether the wait has ended in time.
+
+        A grace that is shortened meanwhile starts again.
         """
         while True:
             self._shortened = shortened = anyio.Event()
@@ -60,8 +61,9 @@ async def drain(
     cfg: WorkerConfig,
     clock: Clock,
 ) -> float:
-    """Let runs end or cut them off, and send their reports. Return the time until which functions
-    that were cut off may go on.
+    """Let runs end or cut them off, and send their reports.
+
+    Return the time until which functions that were cut off may go on.
     """
 
     async def idle() -> None:

@@ -27,17 +27,16 @@ class Runnable(Protocol):
     def priority(self) -> int: ...
 
     async def execute(self, leaving: Callable[[], bool]) -> None:
-        """Run to the end and report it. When ``leaving`` returns True, the worker ends and cancels
-        its runs: then this may raise.
+        """Run to the end and report it.
+
+        When ``leaving`` returns True, the worker ends and cancels its runs: then this may raise.
         """
 
     def cut_off(self) -> None:
         """Record that the slot cancels the task of this run."""
 
     def broke(self, error: BaseException) -> None:
-        """Report the end of a run whose :meth:`execute` raised this error, if it is not reported
-        yet.
-        """
+        """Report the end, unless it is reported, of a run whose :meth:`execute` raised an error."""
 
 
 class Slots:
@@ -128,8 +127,9 @@ class Slots:
         return run in self._tasks
 
     def cut_off(self, run: Runnable) -> None:
-        """Cancel the task of a run. This is done once: a second cancellation would interrupt its
-        cleanups.
+        """Cancel the task of a run.
+
+        This is done once: a second cancellation would interrupt its cleanups.
         """
         task = self._tasks.get(run)
         if task is not None and run not in self._cut_off:
@@ -138,8 +138,9 @@ class Slots:
             task.cancel()
 
     def _leaving(self, slot: "asyncio.Task[None]") -> bool:
-        """Return whether the worker ends and cancels this slot. Code that cancels all tasks of the
-        event loop cancels the owner too.
+        """Return whether the worker ends and cancels this slot.
+
+        Code that cancels all tasks of the event loop cancels the owner too.
         """
         return self._closed or (
             slot.cancelling() > 0 and self._owner is not None and self._owner.cancelling() > 0

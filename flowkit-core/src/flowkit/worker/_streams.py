@@ -15,8 +15,9 @@ HINT_EVERY_SEC = 0.02
 
 
 class StreamHints:
-    """Notifies readers of a stream that it has new artifacts: at once, then at most every
-    ``HINT_EVERY_SEC``.
+    """Notifies the readers of a stream of new artifacts.
+
+    The first hint is sent at once, later ones at most every ``HINT_EVERY_SEC``.
     """
 
     def __init__(self, *, bus: Bus, topic: str, clock: Clock) -> None:

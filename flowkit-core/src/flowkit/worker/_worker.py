@@ -35,8 +35,10 @@ class Worker:
         clock: Clock | None = None,
         plugins: Sequence[object] | Plugins | None = None,
     ) -> None:
-        """Check the configuration. ``handlers`` maps roles to handlers, handler classes or
-        functions, or is a sequence of functions with ``@handler``.
+        """Check the configuration.
+
+        ``handlers`` maps roles to handlers, handler classes or functions, or is a sequence of
+        functions with ``@handler``.
 
         Raises:
             ConfigError: a role has no handler, or there is neither ``db`` nor ``store``.
@@ -93,8 +95,10 @@ class Worker:
             raise
 
     async def stop(self, grace: float | None = None) -> None:
-        """Take no more commands, let runs finish for ``grace`` seconds (by default
-        ``cfg.stop_grace_sec``), hand back the rest, and end.
+        """Drain and end the worker.
+
+        It takes no more commands, lets runs finish for ``grace`` seconds (by default
+        ``cfg.stop_grace_sec``), and hands back the rest.
 
         A second call may shorten the grace.
 
@@ -120,8 +124,9 @@ class Worker:
         await self.stop()
 
     async def run(self) -> None:
-        """Run until cancelled, or until SIGTERM or SIGINT: the first signal drains the worker, a
-        second ends the process at once.
+        """Run until cancelled, or until SIGTERM or SIGINT.
+
+        The first signal drains the worker, a second ends the process at once.
 
         After a signal the process is ended: ``stop_grace_sec`` plus ``cancel_grace_sec`` after it,
         but at least 3 seconds after this returns. A process that exits by itself, or runs a worker
