@@ -135,6 +135,6 @@ def _by_handler(
         return "unexpected_error", False
 
 
-def judge_plainly(error: BaseException) -> Verdict:
+def unclassified(error: BaseException) -> Verdict:
     """Return the verdict about an error that could not be classified."""
     return Verdict("unexpected_error", False, error_text(error, most=MAX_ERROR))

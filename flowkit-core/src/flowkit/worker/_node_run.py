@@ -26,7 +26,7 @@ from flowkit.worker._artifacts import RunArtifacts
 from flowkit.worker._batch_sources import BatchSource, latest_sources, read_node, sources_of
 from flowkit.worker._batch_work import BatchWork, Outcome
 from flowkit.worker._context import RunContext
-from flowkit.worker._failures import BatchFailed, Verdict, judge, judge_plainly, own_classification
+from flowkit.worker._failures import BatchFailed, Verdict, judge, own_classification, unclassified
 from flowkit.worker._functions import FunctionHandler
 from flowkit.worker._handler_registry import Make
 from flowkit.worker._handler_values import Numbers, json_value, numbers
@@ -130,7 +130,7 @@ class Run:
             self.reports.end(
                 self._given_up({})
                 if self._context.cancelled()
-                else self._failed(judge_plainly(error), {})
+                else self._failed(unclassified(error), {})
             )
 
     # ------------------------------------------------ execution
@@ -162,7 +162,7 @@ class Run:
                 self.reports.end(self._given_up({}))
             return False
         except Exception as error:
-            self.reports.end(self._failed(judge_plainly(error), {}))
+            self.reports.end(self._failed(unclassified(error), {}))
             return False
         if other is not None:
             self.reports.end(
@@ -230,7 +230,7 @@ class Run:
                 level=logging.ERROR,
                 extra=self._extra("run_failed"),
             )
-            return self._failed(judge_plainly(error), {})
+            return self._failed(unclassified(error), {})
 
     async def _work_to_the_end(self) -> Outcome:
         data = self._data
