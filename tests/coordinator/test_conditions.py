@@ -256,7 +256,7 @@ async def test_expressions_that_are_not_kept_compiled_use_up_the_steps_of_a_comm
     expressions = [f"{terms} && {number} != -1" for number in range(40)]
     task = task_of(*(node(f"n{number}", when=one) for number, one in enumerate(expressions)))
     for number in range(150):
-        compile_expression(f"{number} == {number} // {terms}")  # displaces those of the graph
+        compile_expression(f"{number} == {number} // {terms}")  # evicts those of the graph
     allowance = Allowance()
     cold = [
         await evaluate_at_once(InMemoryStore(), task, number, allowance)

@@ -139,7 +139,7 @@ async def test_a_hook_that_cancels_the_task_which_calls_it_cancels_nothing(
     canceller = Canceller(hook)
     async with Cluster(handlers=[work], plugins=[canceller]) as cluster:
         task_id = await cluster.client.create_task(graph=TWO)
-        await asyncio.sleep(0)  # a cancellation that is pending would be delivered here
+        await asyncio.sleep(0)  # a pending cancellation would be delivered here
         assert (await cluster.client.wait(task_id, timeout=60)).status == "finished"
         stopped = await cluster.client.create_task(graph=TWO)
         await cluster.client.cancel(stopped)
@@ -263,7 +263,7 @@ async def test_a_codec_that_cancels_the_task_which_calls_it_cancels_nothing(
         assert [letter.node_id for letter in (await client.dead_letters()).items] == ["c"]
         assert [view.id for view in (await client.list_tasks()).items] == [task_id]
         await client.retry(task_id, from_nodes=["b"])
-        await asyncio.sleep(0)  # a cancellation that is pending would be delivered here
+        await asyncio.sleep(0)  # a pending cancellation would be delivered here
         assert (await client.wait(task_id, timeout=60)).status == "failed"
     assert min(codec.calls.values()) > 20
     assert "loop broke" not in caplog.text
@@ -293,7 +293,7 @@ async def test_a_receive_that_its_owner_cancels_while_a_codec_does_loses_no_mess
     assert [delivery.message.value for delivery in received] == [b"1"]
 
 
-# ---------------------------------------------------------------- what ends all the same
+# ---------------------------------------------------------------- code that ends the process
 
 
 def tasks_of(name: str) -> "list[asyncio.Task[Any]]":

@@ -113,9 +113,7 @@ async def test_a_worker_that_was_killed_is_reported_as_lost_once(
         await until_begun(cluster, runs, 1)
         await die(cluster, runs)
         await cluster.client.wait(task_id, 100)
-        await cluster.store.end_session(
-            runs.began[0][1]
-        )  # as a store does that forgets what was silent for long
+        await cluster.store.end_session(runs.began[0][1])  # as in a store that deletes old sessions
         await cluster.clock.sleep(HOUR)
     assert [record.getMessage() for record in caplog.records if "are lost:" in record.message] == [
         f"Workers are lost: {runs.began[0][1]}"

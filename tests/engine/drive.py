@@ -148,7 +148,7 @@ class Play:
         self._check = check
         self.do(TaskSubmitted())
 
-    # ------------------------------------------------------------ asking
+    # ------------------------------------------------------------ queries
 
     def index(self, name: str) -> int:
         """Return a node's place in the graph; for an unknown name, a place behind the end."""
@@ -177,7 +177,7 @@ class Play:
     def pending(self) -> list[str]:
         return sorted(told(self.task, pending_effects(self.task)))
 
-    # ------------------------------------------------------------ happening
+    # ------------------------------------------------------------ events
 
     def do(self, event: Event) -> Transition:
         before = copy_of(self.task) if self._check else self.task

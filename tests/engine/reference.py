@@ -92,7 +92,7 @@ class Reference:
         self.after: list[tuple[str, int]] = []
         """Expected effects for nodes without reports and for lost commands."""
 
-    # ------------------------------------------------------------ answers
+    # ------------------------------------------------------------ effects
 
     def node_statuses(self) -> list[NodeStatus]:
         return [
@@ -340,7 +340,7 @@ class Reference:
         )
         return "worker_lost" if silent.get(node.worker or "", 0.0) >= patience else None
 
-    # ------------------------------------------------------------ what follows
+    # ------------------------------------------------------------ consequences
 
     def _follow(self) -> None:
         """Apply all consequences of the nodes' states until none is left."""

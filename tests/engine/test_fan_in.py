@@ -255,7 +255,7 @@ def test_a_stopped_task_begins_nothing_more_when_something_succeeds_after_all():
     assert play.task.status is TaskStatus.FAILED
 
 
-# ---------------------------------------------------------------- what a failure owes
+# ---------------------------------------------------------------- data owed by a failure
 
 
 def failed_above(*lines: str, **nodes: Any) -> Play:

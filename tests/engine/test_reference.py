@@ -186,7 +186,7 @@ class Both:
         assert not step.marks
         assert step.status is again.status
 
-    # ------------------------------------------------------------ what happens
+    # ------------------------------------------------------------ events
 
     def hear(self, word: Word) -> None:
         kind, node, choice = word

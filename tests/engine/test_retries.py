@@ -120,7 +120,7 @@ def test_a_deferred_node_tells_why_and_until_when():
     assert play.task.status is TaskStatus.DEFERRED
     assert (
         play.task.wake_at == NOON + 5
-    )  # it looks after its command then, as planned before it failed
+    )  # it checks its command then, as planned before the failure
     play.later(5)
     assert play.task.wake_at == NOON + 10
 
@@ -189,7 +189,7 @@ def test_announced_tries_are_remembered_for_the_next_attempt():
     play.starts("a")
     play.retries("a", 1, x=1)
     play.retries("a", 2, x=2, y=1)
-    play.retries("a", 1, x=1)  # a copy of the first, come late
+    play.retries("a", 1, x=1)  # a late copy of the first report
     assert play.record("a").retries == {"number": 2, "tries": {"x": 2, "y": 1}}
     play.fails("a")
     play.later(10)

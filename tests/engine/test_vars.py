@@ -35,7 +35,7 @@ def nested(path: str, value: Any) -> Any:
     return value
 
 
-# ---------------------------------------------------------------- what the operations do
+# ---------------------------------------------------------------- operations
 
 
 @pytest.mark.parametrize(

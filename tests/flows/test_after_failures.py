@@ -72,7 +72,7 @@ async def retried(cluster: Cluster, view: TaskView) -> TaskView:
     return await cluster.client.wait(view.id)
 
 
-# ---------------------------------------------------------------- what runs
+# ---------------------------------------------------------------- nodes that run
 
 
 async def test_nothing_below_a_failure_runs_without_data_and_a_retry_completes_every_input(

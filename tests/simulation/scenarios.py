@@ -431,7 +431,7 @@ async def letter_of_a_race(cluster: SimCluster) -> None:
     assert view.nodes["first"].result["from"]
     if any(
         outcome.done for outcome in outcomes
-    ):  # where the store answers with old data, none may be retried
+    ):  # if the store answers with old data, there may be none to retry
         batches = view.nodes["batches"]
         assert (batches.status, batches.metrics, batches.skipped_batches) == (
             "finished",

@@ -275,7 +275,8 @@ def test_assertions_list_what_was_seen() -> None:
         with pytest.raises(
             AssertionError,
             match=(
-                r"node 'a' should be executed 2 times, and was executed 1 times.*'b' of .* on worker-1"
+                r"node 'a' should be executed 2 times, and was executed 1 times.*"
+                r"'b' of .* on worker-1"
             ),
         ):
             _one_line(lambda: cluster.assert_executed("a", times=2))

@@ -383,7 +383,7 @@ import asyncio, os, signal, sys
 from flowkit._runtime.signals import signals_received
 
 async def main():
-    sys.setswitchinterval(0.2)  # the watchdog comes to run only where this thread waits
+    sys.setswitchinterval(0.2)  # the watchdog can only run while this thread waits
     with signals_received(lambda number: None, patience_sec=3600, abort_sec=3600):
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)

@@ -398,7 +398,7 @@ async def test_one_signal_lets_runs_finish(bench: Bench, caplog: pytest.LogCaptu
     assert (await bench.end(command)).kind == "node_succeeded"
 
 
-# ---------------------------------------------------------------- what goes wrong inside
+# ---------------------------------------------------------------- internal errors
 
 
 async def test_a_store_that_is_away_costs_time_only(bench: Bench) -> None:

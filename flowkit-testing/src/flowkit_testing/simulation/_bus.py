@@ -255,7 +255,7 @@ class BusServer:
         for seat in self.seats:
             self.look(seat)
 
-    # ------------------------------------------------------------ what goes wrong in groups
+    # ------------------------------------------------------------ faults of groups
 
     def shuffle_group(self) -> bool:
         """Reassign the partitions of a group without notifying the members that lose them."""

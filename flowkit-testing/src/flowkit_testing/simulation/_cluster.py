@@ -112,7 +112,7 @@ class SimCluster:
         self.client: PatientClient
         self.clock: Clock
 
-    # ------------------------------------------------------------ who is there
+    # ------------------------------------------------------------ members
 
     @property
     def coordinators(self) -> list[Post]:
@@ -154,7 +154,7 @@ class SimCluster:
         """Add a line to the event log."""
         self.world.note("scenario", text)
 
-    # ------------------------------------------------------------ coming and going
+    # ------------------------------------------------------------ starts and stops
 
     async def add_coordinator(self, config: CoordinatorConfig | None = None) -> Post:
         """Add a coordinator."""
@@ -380,7 +380,7 @@ class SimCluster:
                 raise process.error
             await self.clock.sleep(0.5)
 
-    # ------------------------------------------------------------ work
+    # ------------------------------------------------------------ submissions
 
     async def run(
         self,
@@ -408,7 +408,7 @@ class SimCluster:
             for worker in own:
                 await self.stop_worker(worker)
 
-    # ------------------------------------------------------------ the end
+    # ------------------------------------------------------------ end of the scenario
 
     @property
     def quiet_after_sec(self) -> float:

@@ -92,7 +92,7 @@ class Invariants:
         """Read records directly from this server, without the codecs of plugins."""
         self._reading = encoded(store, self._plugins)
 
-    # ------------------------------------------------------------ what is seen
+    # ------------------------------------------------------------ observed writes
 
     def published(self, messages: Sequence[Message]) -> None:
         """Record the results that a worker reports."""
@@ -376,7 +376,7 @@ class Invariants:
                     " attempts were issued"
                 )
 
-    # ------------------------------------------------------------ the end
+    # ------------------------------------------------------------ checks at the end
 
     def open_tasks(self) -> list[str]:
         """Return the tasks that have not ended, except those that a client has paused."""
@@ -419,7 +419,7 @@ class Invariants:
                 raise InvariantBroken(f"{about} was not quarantined")
             if task_id not in listed or (
                 how != HISTORY and not listed[task_id].error
-            ):  # a list does not read the history
+            ):  # a listing does not read the history
                 raise InvariantBroken(
                     f"{about} is not listed with its defect: {listed.get(task_id)}"
                 )

@@ -95,7 +95,7 @@ class Order:
             return False
         record = task.records.get(command.index)
         if record is None or command.attempt < record.first_attempt:
-            return True  # it lies in the archive, or belongs to an earlier run of the node
+            return True  # it is in the archive, or belongs to an earlier run of the node
         return task.issued_token_matches(command.index, record, command.attempt, command.token)
 
     def _is_taken_in(self, report: _ONCE) -> bool:

@@ -234,7 +234,7 @@ class StoreServer:
                     future, None, StoreUnavailable("wait_for_change: the store went away")
                 )
 
-    # ------------------------------------------------------------ the rest
+    # ------------------------------------------------------------ sessions and artifacts
 
     def renew(self, session: WorkerSession, who: str) -> WorkerSession | None:
         return (

@@ -24,7 +24,7 @@ def watched(handlers: Any) -> Watched:
     elif isinstance(handlers, Sequence) and not isinstance(handlers, str | bytes):
         given = {getattr(item, "role", repr(item)): item for item in handlers}
     else:
-        return Watched(handlers, frozenset())  # the worker says what is wrong with them
+        return Watched(handlers, frozenset())  # the worker reports their fault
     own = frozenset(role for role, handler in given.items() if _may_finalize(handler))
     return Watched({role: _watched(handler) for role, handler in given.items()}, own)
 

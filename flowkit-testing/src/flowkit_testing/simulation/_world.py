@@ -43,7 +43,7 @@ class World:
         self.on_process_end: Callable[[Process], None] = lambda process: None
         self.on_crash: Callable[[Process], None] = lambda process: None
 
-    # ------------------------------------------------------------ time, chance, notes
+    # ------------------------------------------------------------ time, random numbers, event log
 
     def now(self) -> float:
         return self.loop.time()
