@@ -25,6 +25,12 @@ def test_a_banned_word_is_found_in_comments_and_strings(word: str, line: str) ->
     assert finding.startswith(f"a.py:{2 + line.count(chr(10))}: {word!r}")
 
 
+def test_a_banned_word_is_found_in_a_file_with_docstrings() -> None:
+    text = f'def run():\n    """Run."""\n    return 1  # {FIRST_WORD}\n'
+    (finding,) = findings({"a.py": text})
+    assert finding.startswith(f"a.py:3: {FIRST_WORD!r}")
+
+
 def test_a_banned_word_is_found_on_a_page_also_across_two_lines() -> None:
     text = "# Title\n\nA sign\nof life.\n"
     assert [finding.split(" (")[0] for finding in findings({"a.md": text})] == [
