@@ -40,7 +40,8 @@ def fragile(own_kafka: KafkaServer, own_mongo: MongoServers) -> Installation:
 
 
 def on(kafka: str, mongo: MongoServers) -> Installation:
-    # The driver looks often, for a fail point feigns a state that the server itself never tells.
+    # The client checks the server often, because a fail point simulates a state that the
+    # server's own heartbeats contradict.
     return Installation(
         kafka=kafka, mongo=mongo.address + "&heartbeatFrequencyMS=500", kafka_options=QUICK_KAFKA
     )

@@ -244,8 +244,8 @@ async def test_several_coordinators_that_join_meanwhile_let_each_node_end_once(
         for _ in range(2):
             await opened.enter_async_context(installation.worker([count]))
         client = await opened.enter_async_context(installation.client())
-        # The groups are still being shared out: reports reach coordinators that know an older state
-        # of the task.
+        # The groups still rebalance: reports reach coordinators that know an older state of the
+        # task.
         task_ids = [
             await coordinators[number % 3].create_task(graph=fan(10, "count"))
             for number in range(40)

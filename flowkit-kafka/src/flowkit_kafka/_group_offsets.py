@@ -1,4 +1,4 @@
-"""Committed offsets of consumer groups, beside the ends of their topics."""
+"""Committed offsets of consumer groups, and the ends of their topics."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
