@@ -114,18 +114,20 @@ _FILE_METADATA = fields({"task_id": either(TEXT, NOTHING), "use": TEXT, "version
 
 SHAPES: Mapping[str, Shape] = {
     "tasks": Shape(
-        _all("_id op_id status", TEXT)
-        | {"version": INDEX, "created_at": MOMENT, "spec": VALUE, "parts": PARTS},
+        {"_id": TEXT, "version": INDEX}
+        | _all("op_id status", TEXT)
+        | {"created_at": MOMENT, "spec": VALUE, "parts": PARTS},
         _VERSIONED
-        | _all("pipeline idempotency_key", TEXT)
+        | {"pipeline": TEXT, "labels": TEXT_PAIRS, "idempotency_key": TEXT}
         | _all("wake_at finished_at", MOMENT)
-        | {"labels": TEXT_PAIRS, "recent": many(TEXT)},
+        | {"recent": many(TEXT)},
     ),
     "archive": Shape({"_id": _ARCHIVE_ID, "rank": COUNT, "data": VALUE}, _VERSIONED),
     "artifacts": Shape(
-        _all("_id task_id node_id uid order put", TEXT)
-        | {"generation": GENERATION, "position": INDEX, "partial": FLAG, "created_at": MOMENT}
-        | {"meta": either(VALUE, NOTHING), "metrics": VALUE},
+        _all("_id task_id node_id", TEXT)
+        | {"generation": GENERATION, "uid": TEXT, "position": INDEX, "partial": FLAG}
+        | {"meta": either(VALUE, NOTHING), "metrics": VALUE, "created_at": MOMENT}
+        | _all("order put", TEXT),
         _VERSIONED,
     ),
     "workers": Shape(
@@ -134,18 +136,22 @@ SHAPES: Mapping[str, Shape] = {
         _VERSIONED,
     ),
     "dead_letters": Shape(
-        _all("_id reason_code error", TEXT) | {"at": MOMENT, "kind": KIND, "data": VALUE},
+        {"_id": TEXT, "at": MOMENT, "kind": KIND}
+        | _all("reason_code error", TEXT)
+        | {"data": VALUE},
         _VERSIONED
-        | _all("task_id node_id uid topic", TEXT)
+        | _all("task_id node_id uid", TEXT)
         | _all("size generation attempt", COUNT)
+        | {"topic": TEXT, "key": either(TEXT, BINARY)}
         | _all("partition position", INTEGER)
-        | {"key": either(TEXT, BINARY), "headers": HEADERS},
+        | {"headers": HEADERS},
     ),
     "purged": Shape({"_id": TEXT, "at": DATE}, {}),
     "blobs.files": Shape(
-        _all("_id filename", TEXT)
-        | {"length": COUNT, "chunkSize": INDEX, "uploadDate": DATE, "metadata": _FILE_METADATA},
+        {"_id": TEXT, "length": COUNT, "chunkSize": INDEX, "uploadDate": DATE}
+        | {"filename": TEXT, "metadata": _FILE_METADATA},
         {},
     ),
     "blobs.chunks": Shape({"files_id": TEXT, "n": COUNT, "data": BINARY}, {}),
 }
+"""In the order in which the fields are checked: a document's fault is the first that is found."""
