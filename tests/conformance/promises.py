@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 
 DEFINITION = ("definition",)
-"""Entry of a sentence that defines a word or states a purpose, which no implementation can break."""
+"""Entry of a sentence that defines a word or a purpose, which no implementation can break."""
 
 END_OF_SENTENCE = re.compile(r"(?<=\.)\s+(?=[A-Z:`])")
 RAISED = re.compile(r"^(?=\w+: )", re.MULTILINE)
