@@ -1,7 +1,7 @@
-"""Tools for adapters: a life cycle for buses and stores, and their settings.
+"""Tools for authors of buses and stores.
 
-The settings of an adapter are ``options["NAME"]`` in the configuration of a coordinator, worker or
-client.
+They are a life cycle, settings, retries, log lines about outages, and redaction. The adapters for
+Kafka and MongoDB use them.
 """
 
 from collections.abc import Mapping
@@ -10,21 +10,29 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from flowkit._json.limits import FIRST_MOMENT, LAST_MOMENT
+from flowkit._runtime.backoff import Backoff, retry
 from flowkit._runtime.lifecycle import Lifecycle, LifeState
+from flowkit._runtime.outage_notices import Notices
+from flowkit._text.redaction import redacted
 from flowkit.errors import ConfigError
-
-__all__ = ["LifeState", "Lifecycle", "read_options"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_options(model: type[Model], options: Mapping[str, Any], name: str) -> Model:
-    """Check the settings of the adapter ``name`` with its model, which should have
-    ``extra="forbid"``.
+    """Return the settings of an adapter: ``options["NAME"]`` of the configuration of a coordinator,
+    worker or client.
+
+    Args:
+        model: A pydantic model of the settings. Give it ``extra="forbid"``, so that a misspelt
+            field is an error.
+        options: The values that the user gave.
+        name: The name of the adapter in ``options``.
 
     Raises:
-        ConfigError: a field is unknown or ill-typed; the message names each one, with
-            ``options.NAME`` before it, and no value.
+        ConfigError: a field is unknown or has a wrong value. The message names each such field as
+            ``options.NAME.FIELD``, and contains no value.
     """
     try:
         return model.model_validate(dict(options))
@@ -44,3 +52,16 @@ def _fault(item: Any, model: type[BaseModel]) -> str:
         return str(item["msg"]).removeprefix("Value error, ")
     near = get_close_matches(str(item["loc"][-1]), model.model_fields, 1)
     return f"there is no such field{f'; did you mean {near[0]!r}?' if near else ''}"
+
+
+__all__ = [
+    "FIRST_MOMENT",
+    "LAST_MOMENT",
+    "Backoff",
+    "LifeState",
+    "Lifecycle",
+    "Notices",
+    "read_options",
+    "redacted",
+    "retry",
+]

@@ -18,7 +18,13 @@ from pydantic import (
 )
 
 from flowkit._json.documents import SYNTAX_OF_SUFFIX, DocumentError, read_document, read_file
-from flowkit._json.limits import PositiveSeconds, Seconds
+from flowkit._json.limits import (
+    MAX_DOCUMENT_BYTES,
+    MAX_DOCUMENT_LEVELS,
+    MAX_ID_CHARS,
+    PositiveSeconds,
+    Seconds,
+)
 from flowkit._runtime.topic_names import checked_topic, role_in_topic
 from flowkit._text.redaction import redacted_value, shortened
 from flowkit.errors import MAX_NAMED_FAULTS, ConfigError
@@ -39,8 +45,8 @@ class GraphLimits(BaseModel):
     max_edges: int = Field(
         100_000, ge=1, description="Edges of one graph, each as often as it is written."
     )
-    max_bytes: int = Field(8 * 1024 * 1024, ge=1, description="Bytes of the graph as JSON.")
-    max_depth: int = Field(32, ge=1, description="How deep values may nest.")
+    max_bytes: int = Field(MAX_DOCUMENT_BYTES, ge=1, description="Bytes of the graph as JSON.")
+    max_depth: int = Field(MAX_DOCUMENT_LEVELS, ge=1, description="How deep values may nest.")
 
 
 class CommonConfig(BaseModel):
@@ -287,7 +293,7 @@ class WorkerConfig(CommonConfig):
     worker_id: str | None = Field(
         None,
         min_length=1,
-        max_length=200,
+        max_length=MAX_ID_CHARS,
         pattern=r"^\P{Cc}*$",
         description="Name of the worker; made up if not given.",
     )

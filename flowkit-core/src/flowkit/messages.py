@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
 from flowkit._json.limits import (
+    MAX_ID_CHARS,
+    MAX_UID_CHARS,
+    MAX_WORKER_ID_CHARS,
     SHORT,
     Count,
     Moment,
@@ -37,8 +40,8 @@ _HEADERS: Mapping[str, bytes] = MappingProxyType({"flowkit-version": b"%d" % VER
 
 
 _NO_CONTROLS = "no control characters"
-Id = Annotated[str, Field(min_length=1, max_length=200), _NO_CONTROLS]
-HostId = Annotated[str, Field(min_length=1, max_length=400), _NO_CONTROLS]
+Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS), _NO_CONTROLS]
+HostId = Annotated[str, Field(min_length=1, max_length=MAX_WORKER_ID_CHARS), _NO_CONTROLS]
 """May hold the name of a host."""
 
 
@@ -89,7 +92,9 @@ class BatchRetries(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     number: Count = 0
-    tries: dict[Annotated[str, Field(max_length=1000)], Count] = Field(default_factory=dict)
+    tries: dict[Annotated[str, Field(max_length=MAX_UID_CHARS)], Count] = Field(
+        default_factory=dict
+    )
     """How many further tries were begun, by the uid of the batch."""
 
 

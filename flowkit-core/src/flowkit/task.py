@@ -10,7 +10,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from flowkit._json.limits import Count, Moment
+from flowkit._json.limits import MAX_WORKER_ID_CHARS, Count, Moment
 from flowkit.graph import Plan
 from flowkit.tracing import TraceContext
 
@@ -208,7 +208,7 @@ IN_FLIGHT = frozenset({Mark.ISSUED, Mark.RUNNING, Mark.CANCELLING})
 
 
 Position = Annotated[int, Field(ge=0, le=2**63 - 1)]
-WorkerId = Annotated[str, Field(min_length=1, max_length=400)]
+WorkerId = Annotated[str, Field(min_length=1, max_length=MAX_WORKER_ID_CHARS)]
 
 
 @dataclass(slots=True)

@@ -8,8 +8,7 @@ from typing import Any, Literal, Self
 from aiokafka.helpers import create_ssl_context
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from flowkit._text.redaction import redacted
-from flowkit.adapters import read_options
+from flowkit.adapters import read_options, redacted
 from flowkit.errors import ConfigError
 
 SCHEME = "kafka://"

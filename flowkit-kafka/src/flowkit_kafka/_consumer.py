@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import IllegalStateError, TopicAuthorizationFailedError
 from aiokafka.structs import ConsumerRecord
 
-from flowkit._runtime.outage_notices import Notices
+from flowkit.adapters import Backoff, Notices, retry
 from flowkit.errors import BusError
 from flowkit_kafka._broker_contact import BrokerContact
 from flowkit_kafka._config import KafkaConfig
@@ -121,26 +121,29 @@ class SupervisedConsumer(ABC):
         self._contact.check()
 
     async def _run(self) -> None:
-        backoff = _MIN_BACKOFF_SEC
-        while True:
-            self._contact.begin()
-            try:
-                await self._consume()
-            except TopicAuthorizationFailedError as error:
-                self._contact.error = error
-                self._leave_out(_topics_in(error))
-            except Exception as error:
-                self._contact.error = error
-                self.notices.trouble(
-                    logger,
-                    "consumer",
-                    f"The consumer of {', '.join(self.topics)} failed and is replaced",
-                    repr(error),
-                    action="kafka_consumer_replaced",
-                )
-            lived_long = self._contact.lifetime_sec > self.config.patience_sec
-            backoff = _MIN_BACKOFF_SEC if lived_long else min(2 * backoff, _MAX_BACKOFF_SEC)
-            await asyncio.sleep(backoff)
+        backoff = Backoff(first_sec=_MIN_BACKOFF_SEC, longest_sec=_MAX_BACKOFF_SEC)
+
+        def note(error: Exception) -> None:
+            self._note_failure(error)
+            if self._contact.lifetime_sec > self.config.patience_sec:
+                backoff.reset()
+
+        await retry(
+            self._consume, on=lambda _: True, sleep=asyncio.sleep, backoff=backoff, on_retry=note
+        )
+
+    def _note_failure(self, error: Exception) -> None:
+        self._contact.error = error
+        if isinstance(error, TopicAuthorizationFailedError):
+            self._leave_out(_topics_in(error))
+        else:
+            self.notices.trouble(
+                logger,
+                "consumer",
+                f"The consumer of {', '.join(self.topics)} failed and is replaced",
+                repr(error),
+                action="kafka_consumer_replaced",
+            )
 
     def _leave_out(self, denied: set[str]) -> None:
         topics = [topic for topic in self.topics if topic in denied]
@@ -155,6 +158,7 @@ class SupervisedConsumer(ABC):
 
     async def _consume(self) -> None:
         """Run one consumer of the driver until it fails or this is cancelled."""
+        self._contact.begin()
         consumer = self.current = self._new_consumer()
         try:
             await start(consumer.start)

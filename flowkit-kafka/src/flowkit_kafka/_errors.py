@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from aiokafka import errors as kafka
 
-from flowkit._text.redaction import redacted
+from flowkit.adapters import redacted
 from flowkit.errors import BusError, BusUnavailable, MessageTooLarge, TopicUnavailable
 
 

@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from flowkit.adapters import Backoff, retry
 from flowkit_kafka._config import KafkaConfig
 from flowkit_kafka._driver_lifecycle import close_consumer, start
 from flowkit_kafka._errors import DRIVER_ERRORS, translated
@@ -58,13 +59,12 @@ class GroupOffsets:
     async def _read_with_retries(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
         # At the first request for any group, the brokers create the topic of the groups' offsets.
         # Until it exists, they answer with a retriable error.
-        while True:
-            try:
-                return await self._read(topic, group)
-            except KafkaError as error:
-                if not error.retriable:
-                    raise
-                await anyio.sleep(_RETRY_PAUSE_SEC)
+        return await retry(
+            lambda: self._read(topic, group),
+            on=lambda error: isinstance(error, KafkaError) and error.retriable,
+            sleep=anyio.sleep,
+            backoff=Backoff(first_sec=_RETRY_PAUSE_SEC, longest_sec=_RETRY_PAUSE_SEC),
+        )
 
     async def _read(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
         found = (await described(self._admin, [topic])).get(topic)

@@ -7,6 +7,7 @@ from typing import Any, Self
 import anyio
 from aiokafka import AIOKafkaProducer
 
+from flowkit.adapters import Backoff, retry
 from flowkit.errors import BusUnavailable
 from flowkit.protocols import Message, Place
 from flowkit_kafka._config import KafkaConfig
@@ -43,15 +44,20 @@ class SupervisedProducer:
             BusUnavailable: no broker answered.
         """
         last: BaseException = TimeoutError()
+
+        def remember(error: Exception) -> None:
+            nonlocal last
+            last = error
+
         with anyio.move_on_after(self._config.patience_sec):
-            while True:
-                try:
-                    await self._ready()
-                except DRIVER_ERRORS as error:
-                    last = error
-                    await anyio.sleep(_CONNECT_PAUSE_SEC)
-                else:
-                    return self
+            await retry(
+                self._ready,
+                on=lambda error: isinstance(error, DRIVER_ERRORS),
+                sleep=anyio.sleep,
+                backoff=Backoff(first_sec=_CONNECT_PAUSE_SEC, longest_sec=_CONNECT_PAUSE_SEC),
+                on_retry=remember,
+            )
+            return self
         raise translated(last, f"connecting to {', '.join(self._servers)}") from last
 
     async def __aexit__(self, *exc: object) -> None:

@@ -8,12 +8,13 @@ finds a server.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from typing import Any, TypeVar
 
 import anyio
-import tenacity
 
+from flowkit.adapters import Backoff, retry
 from flowkit.errors import StoreUnavailable
 from flowkit_mongo._config import MongoConfig
 from flowkit_mongo._errors import translated
@@ -57,13 +58,13 @@ class Calls:
             logger.warning(
                 "MongoDB is unreachable, retrying: %s", error, extra={"action": "store_retry"}
             )
-        again = tenacity.AsyncRetrying(
-            stop=tenacity.stop_after_delay(self._retry_for),
-            wait=tenacity.wait_random_exponential(multiplier=0.05, max=1),
-            retry=tenacity.retry_if_exception_type(StoreUnavailable),
-            reraise=True,
+        give_up_at = time.monotonic() + self._retry_for
+        return await retry(
+            lambda: self.once(operation),
+            on=lambda error: isinstance(error, StoreUnavailable) and time.monotonic() < give_up_at,
+            sleep=asyncio.sleep,
+            backoff=Backoff(longest_sec=1, full_jitter=True),
         )
-        return await again(self.once, operation)
 
 
 async def bounded(operation: Awaitable[T], timeout_sec: float) -> T:

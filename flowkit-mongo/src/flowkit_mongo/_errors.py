@@ -9,7 +9,7 @@ import bson.errors
 import gridfs.errors
 from pymongo import errors as driver
 
-from flowkit._text.redaction import redacted
+from flowkit.adapters import redacted
 from flowkit.errors import (
     ConfigError,
     FlowKitError,

@@ -10,7 +10,7 @@ retried in the meantime keeps all of its records.
 from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime, timedelta
 
-from flowkit._json.limits import FIRST_MOMENT
+from flowkit.adapters import FIRST_MOMENT
 from flowkit.protocols import utc
 from flowkit_mongo._archive import of_task
 from flowkit_mongo._context import Context

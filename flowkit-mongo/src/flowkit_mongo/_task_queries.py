@@ -1,6 +1,6 @@
 """Conditions and page cursors of task lists."""
 
-from flowkit._json.limits import FIRST_MOMENT, LAST_MOMENT
+from flowkit.adapters import FIRST_MOMENT, LAST_MOMENT
 from flowkit.errors import StoreError
 from flowkit.protocols import TaskQuery, TaskRecord
 from flowkit_mongo._database import Document

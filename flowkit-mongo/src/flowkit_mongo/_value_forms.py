@@ -8,7 +8,7 @@ from typing import Any
 
 from bson.datetime_ms import DatetimeMS
 
-from flowkit._json.limits import FIRST_MOMENT, LAST_MOMENT
+from flowkit.adapters import FIRST_MOMENT, LAST_MOMENT
 from flowkit.protocols import LETTER_KINDS
 
 LARGEST_COUNT = 2**53

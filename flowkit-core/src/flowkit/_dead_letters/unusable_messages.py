@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 from flowkit._codecs.bus_codec import as_sent
-from flowkit._runtime.backoff import Backoff
+from flowkit._runtime.backoff import retry
 from flowkit._runtime.outage_notices import notices_of
+from flowkit._text.redaction import MAX_ERROR_CHARS
 from flowkit.errors import StoreError, TopicUnavailable
 from flowkit.protocols import Clock, DeadLetter, Delivery, Store, Subscription
 
@@ -17,7 +18,6 @@ PATIENCE_SEC = 10.0
 waits as well.
 """
 MAX_VALUE_BYTES = 1024 * 1024
-MAX_ERROR = 4000
 
 
 class Parking:
@@ -75,31 +75,30 @@ class Parking:
             notices.over(logger, "dead letters")
 
     async def _keep(self, letters: Sequence[DeadLetter]) -> bool:
-        waited, backoff = 0.0, Backoff()
-        while True:
-            try:
-                await self._store.park(letters)
-                return True
-            except StoreError as error:
-                if waited >= PATIENCE_SEC:
-                    logger.error(
-                        "%d refused messages are on the dead-letter topic alone, for the store does"
-                        " not take them: %s",
-                        len(letters),
-                        error,
-                        extra={"action": "letters_not_kept"},
-                    )
-                    return False
-                pause = backoff.next_sec()
-                await self._clock.sleep(pause)
-                waited += pause
-            except Exception:  # what one message holds must not keep those behind it waiting
-                logger.exception(
-                    "%d refused messages are on the dead-letter topic alone",
-                    len(letters),
-                    extra={"action": "letters_not_kept"},
-                )
-                return False
+        try:
+            await retry(
+                lambda: self._store.park(letters),
+                on=lambda error: isinstance(error, StoreError),
+                sleep=self._clock.sleep,
+                patience_sec=PATIENCE_SEC,
+            )
+        except StoreError as error:
+            logger.error(
+                "%d refused messages are on the dead-letter topic alone, for the store does"
+                " not take them: %s",
+                len(letters),
+                error,
+                extra={"action": "letters_not_kept"},
+            )
+            return False
+        except Exception:  # what one message holds must not keep those behind it waiting
+            logger.exception(
+                "%d refused messages are on the dead-letter topic alone",
+                len(letters),
+                extra={"action": "letters_not_kept"},
+            )
+            return False
+        return True
 
 
 def message_letter(delivery: Delivery, reason: str, *, at: float) -> DeadLetter:
@@ -116,7 +115,7 @@ def message_letter(delivery: Delivery, reason: str, *, at: float) -> DeadLetter:
         at=at,
         kind="message",
         reason_code="refused",
-        error=reason[:MAX_ERROR],
+        error=reason[:MAX_ERROR_CHARS],
         data=value[:MAX_VALUE_BYTES],
         size=len(value),
         topic=message.topic,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
+from flowkit._json.limits import MAX_DOCUMENT_BYTES, MAX_DOCUMENT_LEVELS, MAX_YAML_EVENTS
 from flowkit._text.redaction import shortened
 
 Syntax = Literal["JSON", "YAML", "TOML"]
@@ -20,12 +21,6 @@ SYNTAX_OF_SUFFIX: dict[str, Syntax] = {
     ".yml": "YAML",
 }
 
-MAX_DOCUMENT_BYTES = 8 * 1024 * 1024
-MAX_LEVELS = 32
-"""Levels of nested lists and objects, where the caller sets no limit."""
-MAX_YAML_EVENTS = 500_000
-"""Scalars and brackets of one YAML document; reading them takes about a second."""
-
 
 class DocumentError(ValueError):
     """A document cannot be read; the message says where and why."""
@@ -36,7 +31,7 @@ def read_document(
     *,
     syntax: Syntax | None = None,
     max_bytes: int = MAX_DOCUMENT_BYTES,
-    max_levels: int = MAX_LEVELS,
+    max_levels: int = MAX_DOCUMENT_LEVELS,
 ) -> Any:
     """Return the value of a document: UTF-8 text, with or without a byte order mark.
 

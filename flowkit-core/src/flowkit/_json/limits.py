@@ -12,13 +12,30 @@ from typing import Annotated, Any
 from pydantic import Field
 
 MAX_BYTES = 16 * 1024 * 1024
-"""Of a message whose bus says nothing else."""
+"""Length of a message on a bus that has no limit of its own."""
 MAX_DEPTH = 200
-"""How many lists and objects may stand in each other. The reader of JSON stops there as well, by
-itself.
-"""
+"""Levels of nested lists and objects in a message. The JSON reader stops there too."""
 MAX_ITEMS = 200_000
-"""Keys and list items of one message, all together."""
+"""Keys and list items in a message, all together."""
+
+MAX_DOCUMENT_BYTES = 8 * 1024 * 1024
+MAX_DOCUMENT_LEVELS = 32
+"""Levels of nested lists and objects in a document, unless the caller sets another limit."""
+MAX_YAML_EVENTS = 500_000
+"""Scalars and brackets in a YAML document. Reading that many takes about a second."""
+
+MAX_VALUE_BYTES = 64 * 1024 * 1024
+"""Length of the JSON of a value that is not part of a graph. Stores and buses have lower limits."""
+MAX_VALUE_LEVELS = 128
+"""Levels of nested lists and objects in a value. JSON readers stop not far above."""
+MAX_INTEGER_BITS = 1_024
+
+MAX_ID_CHARS = 200
+"""Length of the ids of tasks and nodes, of roles, reason codes and other names."""
+MAX_WORKER_ID_CHARS = 400
+"""Length of a worker's id in a message. The id may contain a host name."""
+MAX_UID_CHARS = 1_000
+"""Length of the uid of a batch."""
 
 # Possessive: a text that is no JSON must not make the search go back and forth. One that is never
 # closed ends with the text.

@@ -21,19 +21,12 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
+from flowkit._json.limits import MAX_INTEGER_BITS, MAX_VALUE_BYTES, MAX_VALUE_LEVELS
 from flowkit._json.python_objects import PLAIN_TYPES, ModelForms, NotWritable, read_object
 from flowkit._text.redaction import shortened
 from flowkit._user_code.containment import contained, error_text
 
 Path = tuple[str | int, ...]
-
-MAX_INTEGER_BITS = 1_024
-MAX_VALUE_BYTES = 64 * 1024 * 1024
-"""Bytes of JSON of one value that is not part of a graph. Stores and buses have lower limits of
-their own.
-"""
-MAX_VALUE_LEVELS = 128
-"""Levels of nested lists and objects of one value; readers of JSON stop not far above."""
 
 
 class TooLarge(Exception):

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import anyio
 
-from flowkit._runtime.backoff import Backoff
+from flowkit._runtime.backoff import retry
 from flowkit._runtime.outage_notices import notices_of
 from flowkit.errors import BusUnavailable, StoreUnavailable
 from flowkit.protocols import Clock
@@ -19,44 +19,47 @@ T = TypeVar("T")
 
 
 async def patiently(call: Callable[[], Awaitable[T]], *, clock: Clock, what: str) -> T:
-    """Call until the bus or the store answers. What is called must be harmless to repeat."""
-    backoff, notices = Backoff(), notices_of(clock)
-    while True:
-        try:
-            outcome = await call()
-        except (BusUnavailable, StoreUnavailable) as error:
-            notices.trouble(
-                logger, what, f"The worker cannot {what}", error, action="worker_retries"
-            )
-            await clock.sleep(backoff.next_sec())
-        else:
-            notices.over(logger, what)
-            return outcome
+    """Return the result of a call, which is repeated while the bus or the store is unavailable.
+
+    Args:
+        call: It must be harmless to repeat.
+        clock: Measures the pauses.
+        what: The purpose of the call in log lines: "The worker cannot {what}".
+    """
+    notices = notices_of(clock)
+
+    def log(error: Exception) -> None:
+        notices.trouble(logger, what, f"The worker cannot {what}", error, action="worker_retries")
+
+    outcome = await retry(call, on=_is_unavailable, sleep=clock.sleep, on_retry=log)
+    notices.over(logger, what)
+    return outcome
+
+
+def _is_unavailable(error: Exception) -> bool:
+    return isinstance(error, BusUnavailable | StoreUnavailable)
 
 
 async def within(seconds: float, wait: Callable[[], Awaitable[object]], *, clock: Clock) -> bool:
-    """Await ``wait()``, but no longer than ``seconds`` by the clock; return whether it returned in
-    time.
-
-    Its errors are raised as they are.
-    """
-    done, failure = False, None
-    async with anyio.create_task_group() as group:
-
-        async def expire() -> None:
-            await clock.sleep(seconds)
-            group.cancel_scope.cancel()
-
-        group.start_soon(expire)
+    """Wait for at most ``seconds`` by the clock. Return whether the wait ended in time."""
+    done = False
+    with anyio.CancelScope() as scope:
+        # A task of asyncio, because a task of an anyio group that is cancelled before its first
+        # step warns that its coroutine was never awaited.
+        timer = asyncio.create_task(_expire(seconds, scope, clock))
         try:
             await wait()
             done = True
-        except Exception as error:
-            failure = error  # raised outside of the group, which would wrap it
-        group.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+        finally:
+            timer.cancel()
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait({timer})
     return done
+
+
+async def _expire(seconds: float, scope: anyio.CancelScope, clock: Clock) -> None:
+    await clock.sleep(seconds)
+    scope.cancel()
 
 
 class Signal:

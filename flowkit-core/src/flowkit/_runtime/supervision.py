@@ -1,6 +1,4 @@
-"""The loops of coordinators and workers: they are restarted if they break, and only their owner
-ends them.
-"""
+"""Supervision of background loops: a loop that breaks is restarted, and only its owner ends it."""
 
 import asyncio
 import logging
@@ -9,7 +7,7 @@ from contextlib import suppress
 
 import anyio
 
-from flowkit._runtime.backoff import Backoff
+from flowkit._runtime.backoff import retry
 from flowkit._runtime.outage_notices import notices_of
 from flowkit._user_code.containment import Escaped, awaited, is_cancelled
 from flowkit.protocols import Clock
@@ -18,10 +16,10 @@ logger = logging.getLogger(__name__)
 
 
 def owner_leaves(scope: anyio.CancelScope) -> Callable[[], bool]:
-    """Return a function that says whether the owner of the current task cancels it.
+    """Return a function that tests whether the owner of the current task cancels it.
 
     The owner cancels ``scope``, or is the task that calls this and is cancelled itself. Any other
-    cancellation is foreign code's.
+    cancellation comes from foreign code.
     """
     owner = asyncio.current_task()
     return lambda: (
@@ -37,21 +35,31 @@ async def keep_alive(
     ending: Callable[[], bool],
     once: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Run a loop to its end. A loop that breaks is restarted after a pause, except while ``once``
-    returns True.
+    """Run a loop to its end, and restart it after a pause when it breaks.
 
-    ``ending`` says whether the loop's owner cancels it; nothing that the loop calls does.
+    Args:
+        name: The name of the loop in log lines.
+        loop: The loop.
+        clock: Measures the pauses.
+        ending: Whether the owner of the loop cancels it. Nothing that the loop calls can end it.
+        once: While this returns True, an error of the loop is raised and the loop not restarted.
     """
-    backoff, notices = Backoff(), notices_of(clock)
-    while True:
-        try:
-            return await awaited(loop(), ending=ending)
-        except Exception as error:
-            if once():
-                raise
-            what = f"The {name} loop broke and is restarted"
-            notices.trouble(
-                logger, ("loop", name), what, error, action="loop_restarted", level=logging.ERROR
-            )
-            with suppress(Escaped):
-                await awaited(clock.sleep(backoff.next_sec()), ending=ending)
+    notices = notices_of(clock)
+
+    async def pause(seconds: float) -> None:
+        with suppress(Escaped):
+            await awaited(clock.sleep(seconds), ending=ending)
+
+    def log(error: Exception) -> None:
+        notices.trouble(
+            logger,
+            ("loop", name),
+            f"The {name} loop broke and is restarted",
+            error,
+            action="loop_restarted",
+            level=logging.ERROR,
+        )
+
+    await retry(
+        lambda: awaited(loop(), ending=ending), on=lambda _: not once(), sleep=pause, on_retry=log
+    )

@@ -27,7 +27,7 @@ from flowkit._engine import (
 )
 from flowkit._records.queries import records_of
 from flowkit._records.task_records import Ledger, Sent, decode_task
-from flowkit._runtime.backoff import Backoff
+from flowkit._runtime.backoff import Backoff, retry
 from flowkit._runtime.outage_notices import Notices, notices_of
 from flowkit._tasks.conditions import Allowance, evaluate_at_once
 from flowkit._tasks.reduced_reports import without_payloads
@@ -66,7 +66,7 @@ that were logged, are remembered.
 """
 
 
-def log_store_error(log: logging.Logger, notices: Notices, error: StoreError) -> None:
+def log_store_error(log: logging.Logger, notices: Notices, error: Exception) -> None:
     """Warn that the store is unavailable, or that it refuses what is asked, which is for an
     operator to change.
     """
@@ -247,32 +247,39 @@ class EventProcessor:
     ) -> Applied:
         applied = Applied()
         rounds = [dict(events)]
-        waited = 0.0
-        backoff = Backoff(longest_sec=LONGEST_PAUSE_SEC)
         operations: dict[str, str] = {}
         notices = notices_of(self._clock)
-        while rounds:
-            pending = rounds.pop()
-            try:
-                rounds += await self._round(
-                    pending, operations, applied, restore=restore, whole=whole
-                )
-                notices.over(logger, "store")
-            except StoreError as error:
-                rounds.append(pending)
-                for task_id in pending:
-                    self.forget(task_id)
-                if self._patience_sec is not None and (
-                    waited >= self._patience_sec or not isinstance(error, StoreUnavailable)
-                ):
+
+        async def run_rounds() -> None:
+            while rounds:
+                pending = rounds.pop()
+                try:
+                    rounds.extend(
+                        await self._round(
+                            pending, operations, applied, restore=restore, whole=whole
+                        )
+                    )
+                except StoreError:
+                    rounds.append(pending)
+                    for task_id in pending:
+                        self.forget(task_id)
                     raise
-                log_store_error(logger, notices, error)
-                pause = backoff.next_sec()
-                await self._clock.sleep(pause)
-                waited += pause
+                notices.over(logger, "store")
+
+        await retry(
+            run_rounds,
+            on=self._is_retried,
+            sleep=self._clock.sleep,
+            backoff=Backoff(longest_sec=LONGEST_PAUSE_SEC),
+            patience_sec=self._patience_sec,
+            on_retry=lambda error: log_store_error(logger, notices, error),
+        )
         if applied.uncommitted:
             await self._drop_strays(list(applied.uncommitted.values()))
         return applied
+
+    def _is_retried(self, error: Exception) -> bool:
+        return isinstance(error, StoreError if self._patience_sec is None else StoreUnavailable)
 
     async def _round(
         self,

@@ -7,10 +7,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from flowkit._engine import Effect, EngineSettings, TaskSubmitted, advance
-from flowkit._json.limits import PositiveSeconds, Priority
+from flowkit._json.limits import MAX_ID_CHARS, MAX_VALUE_LEVELS, PositiveSeconds, Priority
 from flowkit._json.python_objects import NotWritable, plain_object
 from flowkit._json.values import (
-    MAX_VALUE_LEVELS,
     NotJson,
     TooLarge,
     clean,
@@ -41,7 +40,7 @@ def _printable(text: str) -> str:
     return text
 
 
-Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS), AfterValidator(_printable)]
 Label = Annotated[str, Field(max_length=1_000)]
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 HIDDEN = "***"
+MAX_ERROR_CHARS = 4_000
+"""The text of an error is cut to this length in logs, reports and dead letters."""
 
 _USER_INFO = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]{1,20}://)[^\s'\"<>]{1,1024}@")
 _SECRETS = r"(?:passw(?:or)?d|pass[_-]?phrase|pwd|secret(?:[_-]?key)?|signing[_-]?keys?|(?:api|access|private|account)[_-]?key|credentials?|token)"
@@ -114,7 +116,7 @@ def shortened(text: str, most: int = 80) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def writable(text: str, *, most: int = 4_000) -> str:
+def writable(text: str, *, most: int = MAX_ERROR_CHARS) -> str:
     """The first ``most`` characters of a text, in a form that can be written everywhere: halves of
     surrogate pairs are written out.
     """
@@ -150,6 +152,7 @@ def printable_json(text: str) -> str:
 
 __all__ = [
     "HIDDEN",
+    "MAX_ERROR_CHARS",
     "encodable",
     "escaped_for",
     "printable",

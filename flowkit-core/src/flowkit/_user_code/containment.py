@@ -14,7 +14,7 @@ from contextvars import Context, ContextVar, copy_context
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 from weakref import WeakSet
 
-from flowkit._text.redaction import encodable, redacted, shortened, writable
+from flowkit._text.redaction import MAX_ERROR_CHARS, encodable, redacted, shortened, writable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -93,7 +93,7 @@ def origin(error: BaseException) -> BaseException:
     return error.error if isinstance(error := readable(error), Escaped) else error
 
 
-def message(error: BaseException, *, most: int = 4_000) -> str:
+def message(error: BaseException, *, most: int = MAX_ERROR_CHARS) -> str:
     """Return the text of any error, without secrets. An error whose ``__str__`` raises has a text
     that says so.
     """
@@ -103,7 +103,7 @@ def message(error: BaseException, *, most: int = 4_000) -> str:
         return NO_TEXT
 
 
-def error_text(error: BaseException, *, most: int = 4_000) -> str:
+def error_text(error: BaseException, *, most: int = MAX_ERROR_CHARS) -> str:
     """Return the type and the text of any error, such as ``KeyError: 'id'``; the type alone if the
     text is empty.
     """

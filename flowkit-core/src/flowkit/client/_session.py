@@ -6,7 +6,7 @@ from typing import Protocol
 
 from flowkit._engine import EngineSettings, Event, RetryRequested
 from flowkit._records.task_records import decode_task, refuse_damaged
-from flowkit._runtime.backoff import Backoff
+from flowkit._runtime.backoff import Backoff, retry
 from flowkit._runtime.bus_connection import BusConnection
 from flowkit._runtime.call_batching import Gathered
 from flowkit._runtime.lifecycle import Lifecycle
@@ -122,17 +122,13 @@ class Session:
         repeating the call is harmless.
         """
         records = [submission.record for submission in submissions]
-        waited, backoff = 0.0, Backoff(longest_sec=LONGEST_PAUSE_SEC)
-        while True:
-            try:
-                stored = await self.store.create(records)
-                break
-            except StoreUnavailable:
-                if waited >= PATIENCE_SEC:
-                    raise
-                pause = backoff.next_sec()
-                await self.clock.sleep(pause)
-                waited += pause
+        stored = await retry(
+            lambda: self.store.create(records),
+            on=lambda error: isinstance(error, StoreUnavailable),
+            sleep=self.clock.sleep,
+            backoff=Backoff(longest_sec=LONGEST_PAUSE_SEC),
+            patience_sec=PATIENCE_SEC,
+        )
         await self._dispatcher.submitted(submissions, stored)
         return stored
 

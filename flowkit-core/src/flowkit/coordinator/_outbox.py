@@ -19,9 +19,10 @@ from flowkit._engine import (
 )
 from flowkit._records.claims import withdraw
 from flowkit._records.queries import errors_of, records_of, results_of, sources_from
-from flowkit._runtime.backoff import Backoff
+from flowkit._runtime.backoff import Backoff, retry
 from flowkit._runtime.outage_notices import notices_of
 from flowkit._tasks.event_processor import EventProcessor, Held
+from flowkit._text.redaction import MAX_ERROR_CHARS
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._command_watch import CommandWatch
 from flowkit.errors import (
@@ -42,7 +43,6 @@ logger = logging.getLogger(__name__)
 
 MANY_PARENTS = 200
 """A node with more parents than this reads their results from the store."""
-LONGEST_REASON = 4000
 HELD_OFF_SEC = 5.0
 """Pause before the next message to a topic that failed while the bus answered."""
 
@@ -153,7 +153,7 @@ class Outbox:
                 )
                 return self._control(task, ask)
             case SendCancel(index, attempt, token, reason):
-                reason = reason[:LONGEST_REASON]
+                reason = reason[:MAX_ERROR_CHARS]
                 return self._control(
                     task,
                     CancelRun(
@@ -221,34 +221,46 @@ class Outbox:
         if self._is_held_off(topic):
             return
         config = self._config
-        backoff = Backoff(
-            first_sec=config.outbox_backoff_min_ms / 1000,
-            longest_sec=config.outbox_backoff_max_ms / 1000,
-        )
-        for attempt in range(config.outbox_max_retry + 1):
-            try:
-                places = await self._bus.publish([sending.messages[number] for number in numbers])
-            except (MessageError, PayloadError) as error:
-                await self._publish_apart(topic, numbers, sending, error)
-                return
-            except BusError as error:
-                if sending.places or isinstance(error, TopicUnavailable):
-                    self._hold_off(topic, error)
-                    return
-                self._notices.trouble(
-                    logger,
-                    "publish",
-                    "Messages are not confirmed by the bus",
-                    error,
-                    action="publish_failed",
-                )
-                if attempt < config.outbox_max_retry:
-                    await self._clock.sleep(backoff.next_sec())
+
+        def waits(error: Exception) -> bool:
+            return (
+                isinstance(error, BusError)
+                and not isinstance(error, TopicUnavailable)
+                and not sending.places
+            )
+
+        def log(error: Exception) -> None:
+            self._notices.trouble(
+                logger,
+                "publish",
+                "Messages are not confirmed by the bus",
+                error,
+                action="publish_failed",
+            )
+
+        try:
+            places = await retry(
+                lambda: self._bus.publish([sending.messages[number] for number in numbers]),
+                on=waits,
+                sleep=self._clock.sleep,
+                backoff=Backoff(
+                    first_sec=config.outbox_backoff_min_ms / 1000,
+                    longest_sec=config.outbox_backoff_max_ms / 1000,
+                ),
+                max_calls=config.outbox_max_retry + 1,
+                on_retry=log,
+            )
+        except (MessageError, PayloadError) as error:
+            await self._publish_apart(topic, numbers, sending, error)
+        except BusError as error:
+            if waits(error):
+                log(error)
             else:
-                sending.places.update(zip(numbers, places, strict=True))
-                self._notices.over(logger, "publish")
-                self._notices.over(logger, ("topic", topic))
-                return
+                self._hold_off(topic, error)
+        else:
+            sending.places.update(zip(numbers, places, strict=True))
+            self._notices.over(logger, "publish")
+            self._notices.over(logger, ("topic", topic))
 
     async def _publish_apart(
         self,

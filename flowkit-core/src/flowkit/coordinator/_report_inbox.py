@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from flowkit._dead_letters.unusable_messages import Parking
 from flowkit._engine import Event
-from flowkit._runtime.backoff import Backoff
+from flowkit._runtime.backoff import retry
 from flowkit._runtime.outage_notices import notices_of
 from flowkit._user_code.containment import awaited, error_text, is_cancelled
 from flowkit.errors import BusError, DecodeError
@@ -81,20 +81,23 @@ async def _release(
     Deliveries that are neither acknowledged nor released would stay with this coordinator, unread,
     until it stops.
     """
-    backoff = Backoff()
-    while deliveries:
-        try:
-            await subscription.release(deliveries)
-            return
-        except Exception as error:
-            text = error_text(error)
-            logger.warning(
-                "%d reports could not be released: %s",
-                len(deliveries),
-                text,
-                extra={"action": "release_failed"},
-            )
-            await clock.sleep(backoff.next_sec())
+    if not deliveries:
+        return
+
+    def log(error: Exception) -> None:
+        logger.warning(
+            "%d reports could not be released: %s",
+            len(deliveries),
+            error_text(error),
+            extra={"action": "release_failed"},
+        )
+
+    await retry(
+        lambda: subscription.release(deliveries),
+        on=lambda _: True,
+        sleep=clock.sleep,
+        on_retry=log,
+    )
 
 
 def _sort(

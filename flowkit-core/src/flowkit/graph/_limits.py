@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from flowkit._json.values import MAX_VALUE_LEVELS
+from flowkit._json.limits import MAX_VALUE_LEVELS
 
 
 class GraphLimits(Protocol):

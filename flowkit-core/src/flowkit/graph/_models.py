@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from flowkit._json.limits import PositiveSeconds, Priority, Seconds
+from flowkit._json.limits import MAX_ID_CHARS, PositiveSeconds, Priority, Seconds
 
 COORDINATOR_FUNCTION = "coordinator_fn"
 
-NodeId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^\P{Cc}*$")]
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^\P{Cc}*$")]
+NodeId = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS, pattern=r"^\P{Cc}*$")]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS, pattern=r"^\P{Cc}*$")]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 

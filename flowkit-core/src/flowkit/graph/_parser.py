@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
+from flowkit._json.limits import MAX_ID_CHARS
 from flowkit._json.values import Path, TooLarge, clean, is_plain, kind_of, place
 from flowkit.errors import Fault, GraphError
 from flowkit.graph._condition_checks import check_nodes_read
@@ -223,6 +224,6 @@ def _written_ids(source: Any) -> list[str | None]:
         else []
     )
     return [
-        node_id if isinstance(node_id, str) and 0 < len(node_id) <= 200 else None
+        node_id if isinstance(node_id, str) and 0 < len(node_id) <= MAX_ID_CHARS else None
         for node_id in found
     ]

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from flowkit._json.limits import MAX_UID_CHARS
 from flowkit._json.values import is_unicode
 from flowkit._runtime.deadlines import Recent, Signal
 from flowkit.errors import NodeFailure
@@ -28,7 +29,6 @@ from flowkit.worker._streams import StreamHints
 logger = logging.getLogger(__name__)
 
 MAX_UNSTORED = 64
-MAX_UID_LENGTH = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,9 +204,9 @@ def _check(batch: Any) -> None:
             f"batches must be flowkit.worker.Batch objects, not {type(batch).__name__}"
         )
     uid = batch.batch_uid
-    if not isinstance(uid, str) or not 0 < len(uid) <= MAX_UID_LENGTH:
+    if not isinstance(uid, str) or not 0 < len(uid) <= MAX_UID_CHARS:
         raise bad_result(
-            f"a batch_uid must be a string of 1 to {MAX_UID_LENGTH} characters, not {uid!r:.200}"
+            f"a batch_uid must be a string of 1 to {MAX_UID_CHARS} characters, not {uid!r:.200}"
         )
     if not is_unicode(uid):
         raise bad_result(

@@ -21,7 +21,6 @@ from flowkit.worker._handlers import Handler
 
 logger = logging.getLogger(__name__)
 
-MAX_ERROR = 4000
 Classify = Callable[[BaseException], tuple[str, bool]]
 
 
@@ -74,11 +73,7 @@ def judge(
         or _by_plugins(error, command, io, plugins)
         or _by_handler(error, command, classify, plugins)
     )
-    text = (
-        message(error, most=MAX_ERROR)
-        if isinstance(error, BatchFailure)
-        else error_text(raised, most=MAX_ERROR)
-    )
+    text = message(error) if isinstance(error, BatchFailure) else error_text(raised)
     return Verdict(
         shown_reason(reason), permanent or reason in command.retry_policy.permanent_on, text
     )
@@ -137,4 +132,4 @@ def _by_handler(
 
 def unclassified(error: BaseException) -> Verdict:
     """Return the verdict about an error that could not be classified."""
-    return Verdict("unexpected_error", False, error_text(error, most=MAX_ERROR))
+    return Verdict("unexpected_error", False, error_text(error))

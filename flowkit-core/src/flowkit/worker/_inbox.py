@@ -8,10 +8,8 @@ from typing import Any
 import anyio
 
 from flowkit._dead_letters.unusable_messages import Parking
-from flowkit._runtime.backoff import Backoff
 from flowkit._runtime.deadlines import Signal, patiently, within
-from flowkit._runtime.outage_notices import notices_of
-from flowkit.errors import BusUnavailable, DecodeError
+from flowkit.errors import DecodeError
 from flowkit.messages import AskRun, CancelRun, NodeFailed, RunNode, StreamMoved, decode, headers_of
 from flowkit.protocols import Bus, Clock, Delivery, Subscription
 from flowkit.tracing import trace_from
@@ -232,18 +230,8 @@ async def receive(
     subscription: Subscription, max_messages: int, *, clock: Clock
 ) -> Sequence[Delivery]:
     """Receive messages, and retry while the bus is unavailable."""
-    backoff, notices = Backoff(), notices_of(clock)
-    while True:
-        try:
-            deliveries = await subscription.receive(max_messages=max_messages)
-            notices.over(logger, "receive")
-            return deliveries
-        except BusUnavailable as error:
-            notices.trouble(
-                logger,
-                "receive",
-                "The worker cannot receive from the bus",
-                error,
-                action="worker_retries",
-            )
-            await clock.sleep(backoff.next_sec())
+    return await patiently(
+        lambda: subscription.receive(max_messages=max_messages),
+        clock=clock,
+        what="receive from the bus",
+    )
