@@ -12,17 +12,20 @@ RETENTION = "tests/coordinator/test_retention.py"
 STORE = {
     "": {
         "The durable state of tasks.": DEFINITION,
-        "Entering it connects and prepares; leaving it closes what was opened.": [
+        "Entering it connects and creates what is missing; leaving it closes what was opened.": [
             "test_entering_gives_the_store_itself",
             "test_what_was_created_outlives_the_connection",
             "tests/mongo/test_opening.py::test_a_client_opened_here_is_closed_and_one_that_was_given_stays_open",
         ],
-        "Everything that a method confirmed survives a crash of the process and of the store.": [
+        "A confirmed write survives a crash of the process and of the store.": [
             "test_a_process_that_is_killed_leaves_each_commit_whole_or_absent",
             f"{OUTAGES}::test_a_server_killed_and_started_again_under_load_loses_nothing",
             f"{OUTAGES}::test_a_primary_that_steps_down_or_dies_under_load_loses_nothing",
         ],
-        "Every method may raise :class:`~flowkit.errors.StoreUnavailable`; a write it interrupted may or may not have been applied.": [
+        (
+            "Every method may raise :class:`~flowkit.errors.StoreUnavailable`; an interrupted"
+            " write may or may not have been applied."
+        ): [
             f"{OUTAGES}::test_an_unavailable_server_is_reported_as_unavailable",
             f"{OUTAGES}::test_a_commit_whose_confirmation_failed_may_have_been_applied",
             f"{OUTAGES}::test_a_commit_that_the_network_lost_on_its_way_was_not_applied",
@@ -31,28 +34,40 @@ STORE = {
             "test_counting_by_compare_and_set_counts_each_once",
             "test_of_commits_by_two_processes_one_is_applied_for_each_version",
         ],
-        "A cancelled call does not affect other calls; the write of a cancelled call may or may not have been applied.": [
+        (
+            "A cancelled call does not affect other calls; the write of a cancelled call may or"
+            " may not have been applied."
+        ): [
             "test_a_store_goes_on_after_a_cancelled_call",
             "test_a_cancelled_commit_is_applied_whole_or_not_at_all",
             "test_a_wait_that_was_cancelled_leaves_the_others",
         ],
-        "A store belongs to one namespace: it neither shows nor changes what belongs to another one on the same server.": [
+        (
+            "A store belongs to one namespace: it neither shows nor changes records of another one"
+            " on the same server."
+        ): [
             "test_tasks_of_two_namespaces_may_have_one_id_and_one_key",
             "test_tasks_sessions_and_letters_are_listed_in_their_namespace",
             "test_nothing_is_deleted_in_another_namespace",
             "test_namespaces_are_compared_exactly",
         ],
-        "Ids, keys and names are compared exactly: case, spaces, accents and Unicode normal forms count, and no character is a pattern.": [
+        (
+            "Ids, keys and names are compared exactly: case, spaces, accents and Unicode normal"
+            " forms count, and no character is a pattern."
+        ): [
             "test_ids_and_names_are_compared_exactly",
             "test_idempotency_keys_are_compared_exactly",
         ],
     },
     "create": {
-        "Store new tasks and return, for each, the id that now stands for it.": [
+        "Store new tasks, and return the id of each.": [
             "test_a_task_loads_as_it_was_created",
             "test_creating_answers_in_order",
         ],
-        "That is the id of a task stored before with the same id or the same ``idempotency_key``, if there is one (which then is left as it is), else the record's own.": [
+        (
+            "If a task with the same id or the same ``idempotency_key`` exists, it is not changed"
+            " and its id is returned, else that of the new record."
+        ): [
             "test_an_id_is_created_once",
             "test_an_idempotency_key_stands_for_the_first_task",
             "test_a_call_may_mix_new_tasks_and_known_ones",
@@ -60,12 +75,12 @@ STORE = {
         "Two creates at the same time with one key store one task.": [
             "test_one_task_is_stored_of_many_created_at_the_same_time_with_a_key",
         ],
-        "Raises RecordTooLarge: a record is above the store's limit; nothing of it was written.": [
+        "Raises RecordTooLarge: a record is above the store's limit; no part of it was written.": [
             "test_a_record_above_the_limit_is_refused_and_not_written",
         ],
     },
     "load": {
-        "The records of those tasks that exist, each as of one version.": [
+        "Return the records of those tasks that exist, each as of one version.": [
             "test_those_that_exist_are_loaded",
             "test_a_task_loads_as_of_one_version_while_it_changes",
         ],
@@ -73,19 +88,26 @@ STORE = {
             "test_another_connection_sees_what_was_created",
             f"{LATEST}::test_a_task_that_is_not_found_is_looked_for_once_more",
         ],
-        "A version may be older than the last confirmed commit for a moment, after a server has taken over for another; a commit on top of it is refused.": [
+        (
+            "For a moment after a failover to another server, a version may be older than the last"
+            " confirmed commit; a commit on top of it is refused."
+        ): [
             "test_loading_is_never_older_than_a_confirmed_commit",
             "test_another_connection_loads_what_was_committed",
             "test_a_commit_of_another_version_is_refused_and_leaves_no_trace",
         ],
     },
     "commit": {
-        "Apply each commit, or none of it; for each say whether it was applied.": [
+        "Apply each commit completely or not at all, and return for each whether it was applied.": [
             "test_a_commit_changes_what_it_says_and_nothing_else",
             "test_a_commit_of_another_version_is_refused_and_leaves_no_trace",
             "test_a_process_that_is_killed_leaves_each_commit_whole_or_absent",
         ],
-        "False means that the stored version was not ``expected_version`` (or the task is gone): nothing of the commit is visible, save that its archived parts may be stored already.": [
+        (
+            "False means that the stored version was not ``expected_version``, or that the task is"
+            " gone: no part of the commit is visible, except that its archived parts may be stored"
+            " already."
+        ): [
             "test_a_commit_of_another_version_is_refused_and_leaves_no_trace",
             "test_a_commit_of_a_task_that_does_not_exist_is_refused",
             "test_a_purged_task_refuses_commits",
@@ -94,45 +116,56 @@ STORE = {
             "test_a_commit_changes_what_it_says_and_nothing_else",
             "test_a_commit_without_parts_still_counts",
         ],
-        "Archived parts are durable before the record drops what they replace.": [
+        "Archived parts are durable before the record drops the parts that they replace.": [
             "test_a_part_moves_to_the_archive_in_one_commit",
             f"{OUTAGES}::test_archived_parts_are_durable_before_the_record_drops_them",
         ],
-        "Of several commits of one task in a call the first that fits is applied.": [
+        "Of several commits of one task in a call, the first whose version fits is applied.": [
             "test_of_several_commits_of_a_task_the_first_that_fits_is_applied",
         ],
         "The commits of different tasks are independent.": [
             "test_the_commits_of_different_tasks_are_independent"
         ],
-        "Raises RecordTooLarge: a part or an archived part is above the store's limit; its task is as it was, others may have been applied.": [
+        (
+            "Raises RecordTooLarge: a part or an archived part is above the store's limit; its"
+            " task is not changed, other commits may have been applied."
+        ): [
             "test_a_commit_above_the_limit_is_refused_and_leaves_the_record_as_it_was",
         ],
     },
     "read_archive": {
-        "Those archived parts of a task that exist, by name, each of the highest rank stored.": [
+        (
+            "Return the archived parts of a task that exist, by name, each of the highest rank"
+            " stored."
+        ): [
             "test_an_archived_part_is_read_by_name",
             "test_of_two_archived_parts_the_higher_rank_stays",
         ],
-        "One that was confirmed is never missing.": [
+        "A confirmed part is never missing.": [
             "test_another_connection_reads_the_archive",
             f"{LATEST}::test_an_archived_part_that_is_not_found_is_looked_for_once_more",
         ],
     },
     "scan_archive": {
-        "Up to ``limit`` archived parts whose names start with ``prefix`` and sort above ``after``, in order of name.": [
+        "Return up to ``limit`` archived parts in order of name.": [
+            "test_scanning_gives_the_names_with_a_prefix_in_order",
+        ],
+        "Their names start with ``prefix`` and sort above ``after``.": [
             "test_scanning_gives_the_names_with_a_prefix_in_order",
             "test_scanning_goes_on_after_a_name",
         ],
     },
     "due": {
-        "Ids of up to ``limit`` tasks whose ``wake_at`` is at or before ``before``, the earliest first.": [
-            "test_tasks_are_due_from_their_time_on",
+        "Return the ids of up to ``limit`` due tasks, the earliest first.": [
             "test_the_earliest_comes_first",
             "test_no_more_are_given_than_asked_for",
         ],
+        "A task is due if its ``wake_at`` is at or before ``before``.": [
+            "test_tasks_are_due_from_their_time_on",
+        ],
     },
     "list_tasks": {
-        "Records that match, newest first, and what to ask ``after`` for the next page (None at the end).": [
+        "Return matching records, newest first, and the next page's ``after`` (None at the end).": [
             "test_the_newest_comes_first",
             "test_all_that_is_asked_for_must_hold",
             "test_pages_are_full_and_the_last_one_says_so",
@@ -145,11 +178,13 @@ STORE = {
         ],
     },
     "wait_for_change": {
-        "Return soon after the stored version is above ``version`` (at once if it is, or if there is no such task).": [
+        "Return soon after the stored version is above ``version``.": [
             "test_a_commit_is_told_to_everyone_who_waits",
+            "test_nothing_is_told_while_nothing_changes",
+        ],
+        "Return at once if it is above already, or if there is no such task.": [
             "test_a_change_that_has_happened_is_told_at_once",
             "test_a_task_that_does_not_exist_is_not_waited_for",
-            "test_nothing_is_told_while_nothing_changes",
         ],
         "With ``ended``, only a version that has a ``finished_at`` counts.": [
             "test_a_wait_for_the_end_ignores_other_changes",
@@ -161,14 +196,14 @@ STORE = {
             "test_an_end_over_another_connection_is_told",
             "test_a_commit_by_another_process_is_told",
         ],
-        "A wait for a task that is purged ends.": ["test_a_wait_for_a_task_that_is_purged_ends"],
+        "The wait ends when the task is purged.": ["test_a_wait_for_a_task_that_is_purged_ends"],
     },
     "renew_session": {
-        "Store a worker's session in the place of its last one.": [
+        "Store a worker's session in place of its previous one.": [
             "test_a_session_is_listed_as_it_was_renewed",
             "test_a_renewed_session_takes_the_place_of_the_last",
         ],
-        "Returns the session that was replaced, or None if there was none.": [
+        "Return the session that was replaced, or None if there was none.": [
             "test_a_renewal_returns_the_session_that_it_replaced"
         ],
         "Of several renewals at the same time, each replaces another.": [
@@ -176,29 +211,32 @@ STORE = {
         ],
     },
     "end_session": {
-        "Forget a worker's session; nothing happens if there is none.": [
+        "Delete a worker's session; do nothing if there is none.": [
             "test_an_ended_session_is_forgotten",
             "test_ending_a_session_that_is_not_there_does_nothing",
         ],
     },
     "sessions": {
-        "All sessions.": [
+        "Return all sessions.": [
             "test_each_worker_has_a_session",
             "test_another_connection_sees_the_sessions",
         ]
     },
     "park": {
-        "Keep dead letters; one whose ``letter_id`` is there already is left as it is.": [
+        "Store dead letters; one whose ``letter_id`` exists already is not changed.": [
             "test_every_field_of_a_letter_comes_back",
             "test_a_letter_is_parked_once",
         ],
     },
     "dead_letters": {
-        "Up to ``limit`` dead letters by ``letter_id``, above ``after``.": [
+        "Return up to ``limit`` dead letters by ``letter_id``, above ``after``.": [
             "test_letters_come_by_their_id",
             "test_letters_are_read_page_by_page",
         ],
-        "If ``task_id``, ``kind`` or ``letter_ids`` are given, only letters for which all of them hold.": [
+        (
+            "If ``task_id``, ``kind`` or ``letter_ids`` are given, return only letters that match"
+            " all of them."
+        ): [
             "test_all_that_letters_are_asked_for_must_hold",
             "test_letters_of_one_task_are_read_by_themselves",
             "test_letters_of_one_kind_are_read_by_themselves",
@@ -206,81 +244,111 @@ STORE = {
         ],
     },
     "drop_dead_letters": {
-        "Forget these, and say how many there were.": ["test_dropping_says_how_many_there_were"]
+        ("Delete dead letters, and return how many there were."): [
+            "test_dropping_says_how_many_there_were"
+        ]
     },
     "purge": {
-        "Delete up to ``limit`` tasks that ended before then, with their archive and artifacts, and say how many.": [
-            "test_a_purged_task_is_gone_with_its_archive_and_artifacts",
+        (
+            "Delete up to ``limit`` tasks that ended before ``finished_before``, and return how"
+            " many."
+        ): [
             "test_a_task_that_did_not_end_before_stays",
             "test_a_task_that_is_old_and_has_not_ended_stays",
             "test_purging_says_how_many_and_keeps_to_its_limit",
         ],
-        "A new task with the id or the key of a purged one has nothing of it.": [
+        "Their archives and artifacts are deleted too.": [
+            "test_a_purged_task_is_gone_with_its_archive_and_artifacts",
+        ],
+        "A new task with the id or the key of a purged one inherits nothing from it.": [
             "test_nothing_of_a_purged_task_is_in_a_new_one_of_its_id",
             "test_the_key_of_a_purged_task_is_free_again",
         ],
-        "Dead letters stay.": ["test_the_dead_letters_of_a_purged_task_stay"],
-        "Coordinators call this for the retention that they are configured with: a store deletes no task by itself.": [
+        "Dead letters are kept.": ["test_the_dead_letters_of_a_purged_task_stay"],
+        (
+            "Coordinators call this for the retention that is configured: a store deletes no task"
+            " by itself."
+        ): [
             f"{RETENTION}::test_a_task_is_deleted_when_its_time_is_over_and_not_before",
             f"{RETENTION}::test_tasks_are_kept_for_ever_by_default",
         ],
     },
     "check": {
-        "What ``flowkit doctor`` shows.": [
+        "Return the results for ``flowkit doctor``.": [
             "tests/cli/test_installation_verbs.py::test_doctor_finds_an_installation_well"
         ],
-        "Raises nothing: what is wrong is in the results.": ["test_check_raises_nothing"],
+        "It does not raise: the results name the problems.": ["test_check_raises_nothing"],
     },
 }
 
 ARTIFACTS = {
     "": {
-        "Where workers put what nodes produce, beside the flow of control.": DEFINITION,
-        "Ids are compared exactly, as those of a :class:`Store`.": [
+        "Store of the artifacts that nodes produce.": DEFINITION,
+        "Ids are compared exactly, as in a :class:`Store`.": [
             "test_uids_are_compared_exactly",
             "test_the_ids_of_streams_are_compared_exactly",
         ],
     },
     "put": {
-        "Store these; for each, say whether it is new.": [
+        "Store records, and return for each whether it is new.": [
             "test_a_record_is_read_as_it_was_put",
             "test_a_uid_may_be_any_text",
         ],
-        "A ``uid`` is stored once per stream: of several puts the first stays and the others answer False, also when they happen at the same time.": [
+        (
+            "A ``uid`` is stored once per stream: of several puts the first stays and the others"
+            " return False, also when they happen at the same time."
+        ): [
             "test_of_two_puts_the_first_stays",
             "test_of_two_in_one_call_the_first_stays",
             "test_of_puts_at_the_same_time_one_is_new",
             "test_of_puts_by_two_processes_one_is_new_for_each_uid",
         ],
-        "Positions in a stream are 1, 2, 3, … without a gap, in the order of the first puts, and the order within one call is kept: a reader that saw position n never finds a new record at or below n later.": [
+        (
+            "Positions in a stream are 1, 2, 3, … without a gap, in the order of the first puts,"
+            " and the order within one call is kept: a reader that saw position n never finds a"
+            " new record at or below n later."
+        ): [
             "test_positions_grow_by_one_past_duplicates",
             "test_the_order_within_a_call_is_kept",
             "test_puts_at_the_same_time_leave_no_gap",
             "test_a_reader_that_follows_the_writers_misses_nothing",
             "test_a_process_that_is_killed_while_it_puts_leaves_no_gap",
         ],
-        "Raises RecordTooLarge: a record is above the limit; nothing of this call was stored.": [
+        "Raises RecordTooLarge: a record is above the limit; no record of this call was stored.": [
             "test_a_record_above_the_limit_is_refused_and_nothing_is_stored",
         ],
-        "Raises StoreUnavailable: not all were confirmed; putting again is harmless.": [
+        (
+            "Raises StoreUnavailable: not all records were confirmed; the caller may repeat the"
+            " call."
+        ): [
             f"{OUTAGES}::test_artifacts_of_several_streams_are_unavailable_like_those_of_one",
             f"{OUTAGES}::test_what_may_be_repeated_is_repeated",
         ],
     },
     "read": {
-        "Up to ``limit`` records of a stream with positions above ``after``, in order.": [
+        "Return up to ``limit`` records of a stream with positions above ``after``, in order.": [
             "test_reading_goes_on_after_a_position"
         ],
-        "What was stored just before may be missing at the end, as on a server that has taken over for another; with ``latest``, which may take longer, nothing is missing that was confirmed before the call.": [
+        (
+            "The newest records may be missing at the end, for example after a failover to another"
+            " server; with ``latest``, which may take longer, no record is missing that was"
+            " confirmed before the call."
+        ): [
             "test_the_latest_read_misses_nothing_that_was_confirmed",
             f"{LATEST}::test_a_stream_is_read_to_its_end_where_that_is_asked",
         ],
     },
-    "known": {"Those of ``uids`` that the stream holds.": ["test_known_says_which_uids_are_held"]},
+    ("known"): {
+        "Return those of ``uids`` that the stream contains.": [
+            "test_known_says_which_uids_are_held"
+        ]
+    },
     "scan": {
-        "Up to ``limit`` records of all streams of a task by ``created_at``, each with the cursor to go on ``after``.": [
+        "Return up to ``limit`` records of all streams of a task, ordered by ``created_at``.": [
             "test_scanning_goes_through_all_streams_of_a_task_by_time",
             "test_scanning_goes_through_records_of_the_same_time",
+        ],
+        "Each record comes with its cursor for ``after``.": [
             "test_every_cursor_of_a_scan_goes_on_behind_its_record",
         ],
     },
@@ -288,29 +356,33 @@ ARTIFACTS = {
 
 CLOCKS = {
     "": {
-        "Where time comes from.": DEFINITION,
-        "Tests put a virtual one in the place of the system's.": DEFINITION,
+        "Source of the time.": DEFINITION,
+        "Tests replace the system's clock with a virtual one.": DEFINITION,
     },
     "now": {
-        "The wall clock: seconds since 1970-01-01 UTC.": [
+        "Return the wall-clock time in seconds since 1970-01-01 UTC.": [
             f"{CLOCK}::test_the_system_clock_says_the_time_of_the_system"
         ],
-        "May jump.": [f"{CLOCK}::test_a_jump_moves_the_wall_clock_only"],
+        "It may jump.": [f"{CLOCK}::test_a_jump_moves_the_wall_clock_only"],
     },
     "now_dt": {
-        ":meth:`now` as an aware datetime in UTC.": [
+        "Return :meth:`now` as an aware datetime in UTC.": [
             f"{CLOCK}::test_every_clock_says_its_time_as_an_aware_datetime_too"
         ],
     },
     "monotonic": {
-        "Seconds from an arbitrary point.": DEFINITION,
-        "Never goes back.": [f"{CLOCK}::test_the_monotonic_time_of_every_clock_never_goes_back"],
+        "Return the seconds since an arbitrary point.": DEFINITION,
+        ("They never decrease."): [
+            f"{CLOCK}::test_the_monotonic_time_of_every_clock_never_goes_back"
+        ],
     },
     "sleep": {
-        "Return when :meth:`monotonic` has advanced by ``seconds``; at once, after a checkpoint, if that is not positive.": [
+        "Return when :meth:`monotonic` has advanced by ``seconds``.": [
             f"{CLOCK}::test_a_sleep_of_the_system_clock_lasts_as_long_as_it_says",
-            f"{CLOCK}::test_a_sleep_that_is_not_positive_only_lets_others_run",
             f"{CLOCK}::test_sleepers_wake_in_the_order_of_their_deadlines",
+        ],
+        "If ``seconds`` is not positive, return after one checkpoint.": [
+            f"{CLOCK}::test_a_sleep_that_is_not_positive_only_lets_others_run",
         ],
     },
 }
