@@ -189,7 +189,7 @@ def test_no_command_brings_a_number_that_is_not_finite(field: str) -> None:
     data: dict[str, Any] = {"io": {}, "params": {}, "vars": {}, "results": {}, "errors": {}}
     command = RunNode(**IDS, node_id="n", role="r", data=RunContextData(**data))
     text = encode(command).decode().replace(f'"{field}":{{}}', f'"{field}":{{"a":{{"b":1e999}}}}')
-    with pytest.raises(DecodeError, match="data: numbers should be finite"):
+    with pytest.raises(DecodeError, match="data: a number is not finite"):
         decode(text.encode())
 
 
@@ -335,9 +335,9 @@ def test_a_long_text_is_refused_for_its_depth_before_it_is_read() -> None:
     for text in ("[" * 201, '{"a":' * 201, '["]",' * 201 + "1" + "]" * 201):
         assert (
             above_bounds((PADDING + text).encode())
-            == "values stand in each other more than 200 levels deep"
+            == "values are nested more than 200 levels deep"
         )
-        with pytest.raises(DecodeError, match="not a message to read: values stand in each other"):
+        with pytest.raises(DecodeError, match="the message is above a limit: values are nested"):
             decode((PADDING + text).encode())
     assert above_bounds((PADDING + "[" * 200 + "]" * 200).encode()) is None
 

@@ -1,4 +1,4 @@
-"""The clocks of production: the system's, and that of the server of a store."""
+"""Clocks of a running process: the system's, and that of the store's server."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 MEASURE_EVERY_SEC = 30.0
 LONGEST_ANSWER_SEC = 1.0
-"""An answer that took longer is too inexact to replace an earlier one."""
+"""A measurement that took longer is too inexact to replace an earlier one."""
 NOTABLE_SEC = 5.0
 
 
@@ -36,8 +36,9 @@ class SystemClock:
 
 
 def uptime() -> float:
-    """Return seconds since the machine started, with the time it slept, where the system counts
-    that.
+    """Return the seconds since the machine started.
+
+    They include the time in which the machine slept, if the system counts it.
     """
     return (
         time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -47,12 +48,12 @@ def uptime() -> float:
 
 
 class StoreClock(SystemClock):
-    """The time of a store's server, for a process that keeps its tasks there.
+    """Clock of a store's server, for a process that keeps its tasks in that store.
 
-    Processes compare their time with times that others stored, so all of them use the clock of the
-    server. It is measured now and then, and counted on in between by a clock that cannot be set: a
-    wall clock that is wrong, or jumps, has no effect. Before the first measurement, and for a store
-    without a clock, it is the system's clock.
+    Processes compare their time with times that other processes stored, so all of them use the
+    clock of the server. The clock is measured regularly. Between two measurements it advances with
+    a counter that cannot be set, so a wrong wall clock, or one that jumps, has no effect. Before
+    the first measurement, and for a store without a clock, the system's clock is used.
     """
 
     def __init__(self, *, uptime: Callable[[], float] = uptime) -> None:
@@ -66,8 +67,7 @@ class StoreClock(SystemClock):
 
     @asynccontextmanager
     async def following(self, store: Store) -> AsyncIterator[None]:
-        """Measure the clock of this store's server, if it has one: on entering, then regularly
-        until left.
+        """Measure the clock of this store's server, if it has one, at the start and then regularly.
 
         Raises:
             StoreUnavailable: the server did not answer.
@@ -97,7 +97,7 @@ class StoreClock(SystemClock):
             self._log_difference(super().now() - self.now())
 
     async def _keep_measuring(self, server: ServerClock) -> None:
-        """Measure regularly. While the server does not answer, the last measurement is used."""
+        """Measure regularly. While the server does not answer, keep the last measurement."""
         while True:
             await self.sleep(MEASURE_EVERY_SEC)
             try:

@@ -1,24 +1,32 @@
-"""Every error FlowKit raises on purpose, in one tree.
+"""Errors that FlowKit raises.
 
 ::
 
-    FlowKitError ├── ConfigError            a configuration field is unknown, ill-typed or missing
-    ├── GraphError             a graph has faults; all of them are listed ├── NotRunning
-    a verb was called before ``start`` or after ``stop`` ├── WorkerIdTaken          another live
-    worker has this worker_id ├── TaskNotFound           no task has this id ├── TaskRefused
-    a plugin refused the submission, its id is taken, or the task's state refuses the verb ├──
-    PluginError            a plugin is misspelt, wrongly shaped, or clashes with another ├──
-    MessageError │   ├── DecodeError        bytes on the bus are not a message this version knows │
-    └── MessageTooLarge    a message is above the bus's limit ├── BusError │   └── BusUnavailable
-    the bus cannot be reached; whether anything was sent is unknown │       └── TopicUnavailable
-    one topic cannot be used; the others are not affected ├── StoreError │   ├── StoreUnavailable
-    the store cannot be reached; whether anything was written is unknown │   ├── RecordTooLarge
-    one record is above the store's limit │   └── RecordRefused      the store never accepts this
-    change of one record ├── CorruptRecord          what a store holds of a task is not what was
-    written ├── PayloadError           a codec cannot encode or decode a payload ├── NodeFailure
-    a node's work failed with a reason code │   ├── InputAdapterError  an input adapter is unknown
-    or wrongly called │   └── VarsError          a coordinator function refused its arguments └──
-    RunCancelled           raised inside a handler whose run was cancelled
+    FlowKitError
+    ├── ConfigError            a configuration field is unknown, has a wrong value or is missing
+    ├── GraphError             a graph has faults; the error lists all of them
+    ├── NotRunning             a verb was called before ``start`` or after ``stop``
+    ├── WorkerIdTaken          another live worker has this worker_id
+    ├── TaskNotFound           no task has this id
+    ├── TaskRefused            a plugin refused the submission, the id is taken,
+    │                          or the task's state does not allow the verb
+    ├── PluginError            a plugin has a wrong hook, or clashes with another plugin
+    ├── MessageError
+    │   ├── DecodeError        bytes on the bus are not a message that this version knows
+    │   └── MessageTooLarge    a message is above the bus's limit
+    ├── BusError
+    │   └── BusUnavailable     the bus cannot be reached; messages may or may not have been sent
+    │       └── TopicUnavailable   one topic cannot be used; the others are not affected
+    ├── StoreError
+    │   ├── StoreUnavailable   the store cannot be reached; a write may or may not have happened
+    │   ├── RecordTooLarge     a record is above the store's limit
+    │   └── RecordRefused      the store cannot apply this change of a record, now or later
+    ├── CorruptRecord          a stored record cannot be decoded
+    ├── PayloadError           a plugin cannot encode or decode a payload
+    ├── NodeFailure            a node's work failed with a reason code
+    │   ├── InputAdapterError  an input adapter is unknown or has wrong arguments
+    │   └── VarsError          a coordinator function refused its arguments
+    └── RunCancelled           raised inside a handler whose run was cancelled
 """
 
 from collections.abc import Sequence
@@ -27,24 +35,20 @@ from dataclasses import dataclass
 from flowkit._text.redaction import shortened
 
 LONGEST_FAULT = 1_000
-"""Characters of one fault in the text of a ``GraphError``. Names in it are cut to 80 characters
-each.
-"""
+"""Length of one fault in the text of a ``GraphError``. Names in it are cut to 80 characters."""
 
 
 class FlowKitError(Exception):
-    """The root of FlowKit's errors."""
+    """Base class of FlowKit's errors."""
 
 
 class ConfigError(FlowKitError, ValueError):
-    """A configuration is wrong; the message names the field and where it came from."""
+    """A configuration is wrong. The message names the field and the source of the value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong in a graph: the node it is in (None: the graph itself) and a
-    sentence.
-    """
+    """Fault of a graph: the node that has it (None: the graph itself) and a sentence about it."""
 
     node_id: str | None
     message: str
@@ -57,8 +61,9 @@ MAX_NAMED_FAULTS = 20
 
 
 class GraphError(FlowKitError, ValueError):
-    """A graph cannot be run. ``faults`` lists all its faults; the error's text names the first 20
-    and counts the rest.
+    """A graph cannot be run.
+
+    ``faults`` lists all its faults. The text names the first 20 and counts the rest.
     """
 
     def __init__(self, faults: Sequence[Fault]) -> None:
@@ -81,7 +86,7 @@ class NotRunning(FlowKitError, RuntimeError):
 
 
 class WorkerIdTaken(FlowKitError):
-    """Another live worker has the same ``worker_id``; the message says where it runs."""
+    """Another live worker has the same ``worker_id``. The message names its process and host."""
 
 
 class TaskNotFound(FlowKitError, LookupError):
@@ -97,11 +102,11 @@ class TaskNotFound(FlowKitError, LookupError):
 
 
 class TaskRefused(FlowKitError):
-    """A submission or a verb was refused; the message says by whom and why."""
+    """A submission or a verb was refused. The message says why, and names the plugin if one did."""
 
 
 class PluginError(FlowKitError):
-    """A plugin cannot be used; the message names it and says what is wrong."""
+    """A plugin cannot be used. The message names the plugin and its fault."""
 
 
 class MessageError(FlowKitError, ValueError):
@@ -113,58 +118,59 @@ class DecodeError(MessageError):
 
 
 class MessageTooLarge(MessageError):
-    """A message is larger than its bus takes; nothing was sent."""
+    """A message is larger than its bus accepts; nothing was sent."""
 
 
 class BusError(FlowKitError):
-    """Something went wrong on the message bus."""
+    """An operation of the message bus failed."""
 
 
 class BusUnavailable(BusError):
-    """The bus did not confirm. What was under way may or may not have been sent."""
+    """The bus did not confirm an operation. Its messages may or may not have been sent."""
 
 
 class TopicUnavailable(BusUnavailable):
-    """One topic is missing, has no leader, or may not be used with the rights of this user. Other
-    topics are not affected.
+    """One topic is missing, has no leader, or is forbidden to this user.
+
+    Other topics are not affected.
     """
 
 
 class StoreError(FlowKitError):
-    """Something went wrong in the store."""
+    """An operation of the store failed."""
 
 
 class StoreUnavailable(StoreError):
-    """The store did not confirm. What was under way may or may not have been written."""
+    """The store did not confirm an operation. It may or may not have been applied."""
 
 
 class RecordTooLarge(StoreError):
-    """One record is larger than the store takes; nothing was written."""
+    """One record is larger than the store accepts; nothing was written."""
 
 
 class RecordRefused(StoreError):
-    """The store never accepts this change of one record, for instance because the stored record is
-    damaged. Nothing of it was written.
+    """The store cannot apply this change of one record, now or later; no part of it was written.
+
+    The stored record may be damaged, for example.
     """
 
 
 class CorruptRecord(FlowKitError, ValueError):
-    """A store holds something of a task that FlowKit did not write: it cannot be decoded. Reading
-    it again does not help.
-    """
+    """A record of a task in the store cannot be decoded. Reading it again does not help."""
 
 
 class PayloadError(FlowKitError):
-    """A plugin cannot encode or decode a payload: it was changed, or the plugin has not the key;
-    the message names the plugin.
+    """A plugin cannot encode or decode a payload. The message names the plugin.
+
+    The payload was changed, for example, or the plugin does not have the key.
     """
 
 
 class NodeFailure(FlowKitError):
     """A node's work failed.
 
-    A handler may raise it to choose the reason code and whether a retry makes sense by itself,
-    past :meth:`~flowkit.worker.Handler.classify_error`.
+    A handler may raise this error to choose the reason code and whether the failure is permanent.
+    :meth:`~flowkit.worker.Handler.classify_error` is then not called.
     """
 
     def __init__(
@@ -176,8 +182,9 @@ class NodeFailure(FlowKitError):
 
 
 class InputAdapterError(NodeFailure):
-    """An input adapter is unknown (``bad_input_adapter``) or wrongly called
-    (``bad_input_args``).
+    """An input adapter is unknown, or has wrong arguments.
+
+    The reason codes are ``bad_input_adapter`` and ``bad_input_args``.
     """
 
     def __init__(self, message: str, *, reason_code: str) -> None:
@@ -192,4 +199,4 @@ class VarsError(NodeFailure):
 
 
 class RunCancelled(FlowKitError):
-    """The run was cancelled; raised by :meth:`~flowkit.worker.RunContext.raise_if_cancelled`."""
+    """The run was cancelled; from :meth:`~flowkit.worker.RunContext.raise_if_cancelled`."""

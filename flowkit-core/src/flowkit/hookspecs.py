@@ -1,11 +1,10 @@
-"""The hooks through which everything meets. A plugin implements those it needs, with the arguments
-it needs.
+"""Hooks of plugins. A plugin implements the hooks that it needs, with the arguments that it needs.
 
-A plugin is a module or object whose functions have the names below; it is found through the
-entry-point group ``flowkit`` or given as ``plugins=[...]``. ``@flowkit.hookimpl`` sets pluggy's
+A plugin is a module or object with functions of the names below. It is found through the
+entry-point group ``flowkit``, or given as ``plugins=[...]``. ``@flowkit.hookimpl`` sets pluggy's
 options ``tryfirst``, ``trylast`` and ``specname``.
 
-What a hook raises once the process runs does not end the process, whatever it is.
+An error that a hook raises after the start does not end the process.
 """
 
 from collections.abc import Callable
@@ -27,90 +26,100 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec(firstresult=True)
 def flowkit_open_bus(address: str, config: CommonConfig) -> Bus | None:
-    """Return a bus (not yet entered) for an address such as ``kafka://host:9092``, or None if the
-    address is not yours.
+    """Return a bus (not yet entered) for an address such as ``kafka://host:9092``, or None.
 
-    Every plugin is asked for every address, so that two plugins for one address are noticed, and
-    ``flowkit plugins`` asks for addresses that nothing opens. So check the address first, and
-    connect, start threads or take locks only when the bus is entered: a bus that is not used is
+    None means that the plugin does not open this address.
+
+    Every plugin is asked for every address, so that FlowKit notices two plugins for one address.
+    ``flowkit plugins`` also asks for addresses that are never opened. So check the address first,
+    and connect, start threads or take locks only when the bus is entered: a bus that is not used is
     dropped without being entered.
     """
 
 
 @hookspec(firstresult=True)
 def flowkit_open_store(source: Any, config: CommonConfig) -> Store | None:
-    """Return a store (not yet entered) for an address or a database object, or None if it is not
-    yours.
+    """Return a store (not yet entered) for an address or a database object, or None.
 
-    Every plugin is asked for every address, as for :func:`flowkit_open_bus`: connect when the store
-    is entered.
+    None means that the plugin does not open this address or object. Every plugin is asked for every
+    address, as for :func:`flowkit_open_bus`: connect when the store is entered.
     """
 
 
 @hookspec
 def flowkit_register_handlers(register: Callable[[str, Any], None]) -> None:
-    """Offer handlers: ``register(role, handler)``. A worker that names the role in its ``roles``
-    gets it.
+    """Register handlers: ``register(role, handler)``.
 
-    A role is a string that is not empty, and a handler a :class:`~flowkit.worker.Handler`, a class
-    of handlers, or a function.
+    A worker gets the handler if its ``roles`` contain the role. A role is a string that is not
+    empty. A handler is a :class:`~flowkit.worker.Handler`, a class of handlers, or a function.
     """
 
 
 @hookspec
 def flowkit_register_functions(register: Callable[[str, Any], None]) -> None:
-    """Offer coordinator functions: ``register(name, function)``. A name is a string that is not
-    empty, and a function can be called.
+    """Register coordinator functions: ``register(name, function)``.
+
+    A name is a string that is not empty. A function is any callable.
     """
 
 
 @hookspec
 def flowkit_register_input_adapters(register: Callable[[str, Any], None]) -> None:
-    """Offer input adapters: ``register(name, adapter)``. An adapter is an async generator function,
-    or an object called like one.
+    """Register input adapters: ``register(name, adapter)``.
+
+    An adapter is an async generator function, or an object that is called like one.
     """
 
 
 @hookspec(firstresult=True)
 def flowkit_classify_error(error: BaseException, node: "NodeSpec") -> tuple[str, bool] | None:
-    """A reason code and whether the error is permanent, or None to leave it to the handler."""
+    """Return a reason code and whether the error is permanent.
+
+    None leaves the decision to the handler.
+    """
 
 
 @hookspec(firstresult=True)
 def flowkit_before_submit(task: "NewTask") -> str | None:
-    """A reason to refuse this submission, or None. Raising refuses it as well."""
+    """Return a reason to refuse this submission, or None. Raising an error refuses it too."""
 
 
 @hookspec
 def flowkit_task_changed(before: "TaskView | None", after: "TaskView") -> None:
-    """A task's status changed; called after the commit. ``before`` is None for a new task. The
-    views have no nodes.
+    """Observe a change of a task's status. The hook is called after the commit.
+
+    ``before`` is None for a new task. The views have no nodes.
     """
 
 
 @hookspec
 def flowkit_node_changed(task: "TaskView", before: "NodeView | None", after: "NodeView") -> None:
-    """A node's status changed; called after the commit. ``task`` has no nodes."""
+    """Observe a change of a node's status. The hook is called after the commit.
+
+    ``task`` has no nodes.
+    """
 
 
 @hookspec
 def flowkit_encode_payload(data: bytes, context: str) -> bytes | None:
-    """Change the bytes of a payload on their way to the store or the bus: compress them, encrypt
-    them. None leaves them as they are.
+    """Return the encoded bytes of a payload, for example compressed or encrypted.
 
-    A plugin that has this hook also has :func:`flowkit_decode_payload`.
+    None leaves the payload as it is. The hook is called before a payload goes to the store or the
+    bus. A plugin that has this hook also has :func:`flowkit_decode_payload`.
 
-    Payloads are what users and their handlers gave, and the state of tasks: everything but what
-    stores and buses find things by. ``context`` says what the payload is of, such as
-    ``task/ID/n3``, and is the same when it is decoded: bind what you encrypt to it. A message may
-    become at most 4 KiB larger.
+    Payloads are the data of users and handlers and the state of tasks: everything except the fields
+    by which stores and buses find records. ``context`` names the payload, such as ``task/ID/n3``,
+    and is the same when it is decoded: bind the encrypted data to it. Encoding may make a message
+    at most 4 KiB larger.
     """
 
 
 @hookspec
 def flowkit_decode_payload(data: bytes, context: str) -> bytes | None:
-    """Undo :func:`flowkit_encode_payload`. Raise what you like where that cannot be done: a message
-    is parked then, a task put aside.
+    """Return the bytes that :func:`flowkit_encode_payload` was given.
 
-    Whoever can write to the store or the bus chooses what comes here: bound what you make of it.
+    Raise any error if that is impossible: the message is then parked, or the task put aside.
+
+    Anyone who can write to the store or the bus chooses the bytes that come here: limit the memory
+    and time that you spend on them.
     """

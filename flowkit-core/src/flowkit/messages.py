@@ -1,11 +1,11 @@
-"""What travels on the bus: commands to workers, reports from them, hints between both.
+"""Messages on the bus: commands to workers, reports from workers, and hints in both directions.
 
-Every message is one JSON object with its ``kind`` and the version ``v`` of its form. A reader takes
-no unknown field, kind or version, no text above the bounds of :mod:`flowkit._json.limits`, and no
-number that is not finite: it raises :class:`~flowkit.errors.DecodeError`, and the message is
-parked. Writers are held to the same.
+Every message is one JSON object with its ``kind`` and the version ``v`` of its format. A reader
+raises :class:`~flowkit.errors.DecodeError`, and the message is parked, if it has an unknown field,
+kind or version, is above the limits of :mod:`flowkit._json.limits`, or contains a number that is
+not finite. Writers check the same.
 
-The headers tell those who do not read the value what form it has, and which trace it belongs to.
+The headers repeat the version, and carry the trace of the task.
 """
 
 from collections.abc import Iterable, Mapping
@@ -42,14 +42,14 @@ _HEADERS: Mapping[str, bytes] = MappingProxyType({"flowkit-version": b"%d" % VER
 _NO_CONTROLS = "no control characters"
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS), _NO_CONTROLS]
 HostId = Annotated[str, Field(min_length=1, max_length=MAX_WORKER_ID_CHARS), _NO_CONTROLS]
-"""May hold the name of a host."""
+"""Id that may contain the name of a host."""
 
 
 _DEFAULT_RETRY_POLICY = RetryPolicy()
 
 
 class _Message(BaseModel):
-    # A number that is not finite is written as such, to be found by encode, and not as null.
+    # An infinite number is written as a constant, so that encode finds it, and not as null.
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants"
     )
@@ -60,33 +60,32 @@ class _Message(BaseModel):
 
 class _NodeMessage(_Message):
     index: int = Field(ge=0, le=2**31 - 1)
-    """The node's place in the graph."""
+    """Position of the node in the graph."""
     attempt: int = Field(ge=1, le=2**31 - 1)
     token: Annotated[str, Field(max_length=64, pattern="^[ -~]*$")]
-    """Proves that the sender was given this attempt."""
+    """Proof that the sender was given this attempt."""
 
 
 class Source(BaseModel):
-    """A stream of artifacts that a node may read: a parent's, in its present generation."""
+    """Stream of artifacts that a node may read: that of a parent, in its current generation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     node_id: Id
     generation: Count = 0
     ended: bool = False
-    """The parent has ended: nothing will be added."""
+    """The parent has ended: no artifacts will be added."""
     batches: Count | None = None
-    """How many batches the parent had stored when it finished; None if it has not finished."""
+    """Number of batches that the parent stored, or None if it has not finished."""
     result_only: bool = False
-    """The parent finished with a result and does not work in batches, so that it cannot have
-    artifacts.
-    """
+    """The parent finished with a result and not in batches, so it cannot have artifacts."""
 
 
 class BatchRetries(BaseModel):
-    """Which batches of a node are tried again, beyond the one try that each has in each attempt.
+    """Retries of batches of a node, beyond the one try of each batch in each attempt.
 
-    Each announcement has a higher ``number`` than the last; of two the higher counts.
+    Each announcement has a higher ``number`` than the previous one; of two, the higher one is
+    valid.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -95,11 +94,11 @@ class BatchRetries(BaseModel):
     tries: dict[Annotated[str, Field(max_length=MAX_UID_CHARS)], Count] = Field(
         default_factory=dict
     )
-    """How many further tries were begun, by the uid of the batch."""
+    """Number of retries that were started, by the uid of the batch."""
 
 
 class RunContextData(BaseModel):
-    """What a node sees of its task, where it is small enough to travel with the command."""
+    """Data of the task that a node sees, if it is small enough to travel with the command."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -126,45 +125,43 @@ class RunNode(_NodeMessage):
     generation: Count = 0
     priority: int = Field(0, ge=-(2**33), le=2**33)
     resumed: bool = False
-    """A worker began this attempt and handed it back: batches of it may be stored already."""
+    """A worker handed this attempt back: some of its batches may be stored already."""
     earlier_attempts: Count = 0
-    """How many of this run of the node came before this one."""
+    """Number of earlier attempts in this run of the node."""
     first_issued_at: Moment = 0.0
-    """When the first of them was issued; told where the retry policy has a budget."""
+    """Time at which the first attempt was issued, set if the retry policy has a budget."""
     retry_policy: RetryPolicy = Field(default_factory=lambda: _DEFAULT_RETRY_POLICY)
     retries: BatchRetries | None = None
-    """Batches that are being tried again."""
+    """Batches that are being retried."""
     on_batch_failure: Literal["fail", "skip"] = "fail"
     heartbeat_sec: PositiveSeconds | None = None
-    """How long the node may be silent."""
+    """Longest time between two heartbeats of the node."""
     data: RunContextData | None = None
-    """None: too large to travel, read it from the store."""
+    """None: too large for the command, the worker reads it from the store."""
     sources: tuple[Source, ...] | None = ()
-    """The streams that the node may read; None: too many to travel, look them up in the store."""
+    """Streams that the node may read, or None if the worker has to read them from the store."""
     streamed: bool = False
-    """Somebody may read this node's artifacts while it runs."""
+    """Other nodes may read this node's artifacts while it runs."""
     progress: Any = None
-    """What the last attempt reported."""
+    """Progress that the last attempt reported."""
 
 
 class CancelRun(_NodeMessage):
-    """Stop an attempt. Sent to every worker; the one that runs it obeys."""
+    """Cancel an attempt. Sent to every worker; the one that runs the attempt cancels it."""
 
     kind: Literal["cancel_run"] = "cancel_run"
     reason: str = ""
 
 
 class AskRun(_NodeMessage):
-    """What became of an attempt? Sent to every worker; the one that began it tells once more what
-    it knows.
-    """
+    """Ask for the state of an attempt. Sent to every worker; the one that started it answers."""
 
     kind: Literal["ask_run"] = "ask_run"
     worker_id: HostId
 
 
 class StreamMoved(_Message):
-    """A hint to whoever reads a node's artifacts: there are more, or it has ended."""
+    """Hint to the readers of a node's artifacts: there are more, or the stream has ended."""
 
     kind: Literal["stream_moved"] = "stream_moved"
     node_id: Id
@@ -176,7 +173,7 @@ class StreamMoved(_Message):
 
 
 class NodeStarted(_NodeMessage):
-    """A worker began an attempt."""
+    """A worker started an attempt."""
 
     kind: Literal["node_started"] = "node_started"
     worker_id: HostId
@@ -201,8 +198,9 @@ class BatchStored(_NodeMessage):
 
 
 class BatchesRetried(_NodeMessage):
-    """A running node tries batches again, and waits until it is time to: a sign of life, sent
-    before each such try.
+    """A running node waits and then retries batches; also a heartbeat.
+
+    Sent before each retry.
     """
 
     kind: Literal["batches_retried"] = "batches_retried"
@@ -212,7 +210,7 @@ class BatchesRetried(_NodeMessage):
 
 
 class NodeSucceeded(_NodeMessage):
-    """An attempt came to a good end."""
+    """An attempt succeeded."""
 
     kind: Literal["node_succeeded"] = "node_succeeded"
     worker_id: HostId
@@ -222,11 +220,11 @@ class NodeSucceeded(_NodeMessage):
     metrics: dict[str, float | int] = Field(default_factory=dict)
     batches: Count = 0
     in_batches: bool = False
-    """The handler works in batches, however many there were."""
+    """The handler works in batches, even if there were none."""
     pulled: bool = False
-    """The batches came from the artifacts of the node's parents, read until these had ended."""
+    """The batches came from the parents' artifacts, which were read to their end."""
     skipped: Count = 0
-    """Batches that failed for good, without which the node went on."""
+    """Number of batches that failed permanently and were skipped."""
 
 
 class NodeFailed(_NodeMessage):
@@ -241,7 +239,7 @@ class NodeFailed(_NodeMessage):
     error: str = ""
     metrics: dict[str, float | int] = Field(default_factory=dict)
     parked: bool = False
-    """A dead letter of the batch that failed is stored: the node needs none."""
+    """A dead letter of the failed batch is stored, so the node needs none."""
 
 
 class NodeStopped(_NodeMessage):
@@ -254,7 +252,7 @@ class NodeStopped(_NodeMessage):
 
 
 class NodeReleased(_NodeMessage):
-    """A worker that stops hands an attempt back; it counts as not having been made."""
+    """A worker that stops hands an attempt back. The attempt does not count."""
 
     kind: Literal["node_released"] = "node_released"
     worker_id: HostId
@@ -264,7 +262,7 @@ class NodeReleased(_NodeMessage):
 
 
 class TaskTouched(_Message):
-    """A hint: the task was created, or changed by a client. Look at it."""
+    """Hint to load a task: it was created, or a client changed it."""
 
     kind: Literal["task_touched"] = "task_touched"
 
@@ -310,7 +308,7 @@ _OPEN = {
     )
     for model in _MODELS
 }
-"""Fields that take any value of JSON."""
+"""Fields that accept any JSON value."""
 _IDS = {
     model: tuple(
         name for name, field in model.model_fields.items() if _NO_CONTROLS in field.metadata
@@ -320,9 +318,7 @@ _IDS = {
 
 
 def headers_of(trace: TraceContext | None) -> Mapping[str, bytes]:
-    """The headers of a message: the version of its form, and the trace of its task if it has
-    one.
-    """
+    """Return the headers of a message: the version of its format, and the trace of its task."""
     if trace is None:
         return _HEADERS
     headers = {**_HEADERS, "traceparent": trace.traceparent.encode()}
@@ -332,11 +328,11 @@ def headers_of(trace: TraceContext | None) -> Mapping[str, bytes]:
 
 
 def encode(message: BaseModel | dict[str, Any], *, limit: int | None = None) -> bytes:
-    """The bytes of a message, or of its fields.
+    """Return the bytes of a message, or of its fields.
 
     Raises:
         MessageError: a value in it cannot be written as JSON, or is NaN or an infinity.
-        MessageTooLarge: they are more than ``limit``, or more or deeper than a reader takes.
+        MessageTooLarge: the bytes are more than ``limit``, or above the limits of a reader.
     """
     try:
         data = to_json(message, inf_nan_mode="constants")
@@ -346,11 +342,9 @@ def encode(message: BaseModel | dict[str, Any], *, limit: int | None = None) -> 
         excess := above_bounds(data, limit)
     ) is not None:
         raise MessageTooLarge(f"a {_name(message)} cannot be sent: {excess}")
-    # A single byte is found several times faster than a word.
+    # Searching for a single byte is several times faster than searching for a word.
     if (b"N" in data or b"I" in data) and has_constants(data):
-        raise MessageError(
-            f"a {_name(message)} cannot be written as JSON: it holds a number that is not finite"
-        )
+        raise MessageError(f"a {_name(message)} cannot be written as JSON: a number is not finite")
     return data
 
 
@@ -359,7 +353,7 @@ def _name(message: BaseModel | dict[str, Any]) -> str:
 
 
 class Refused(bytes):
-    """The bytes of a message that is not to be read, whatever they say, and why."""
+    """Bytes of a message that must not be read, with the reason."""
 
     reason: str
 
@@ -370,26 +364,25 @@ class Refused(bytes):
 
 
 def decode(data: bytes, *, limit: int | None = None) -> Any:
-    """The message in these bytes.
+    """Return the message in these bytes.
 
     Raises:
-        DecodeError: they are not JSON, or not a message of a known kind, version and form, or
-            longer than ``limit``, or above the bounds,
-            or :class:`Refused`.
+        DecodeError: the bytes are :class:`Refused`, above ``limit`` or another limit, not JSON,
+            or not a message of a known kind, version and format.
     """
     if data.__class__ is Refused:
         raise DecodeError(data.reason)
     if (len(data) >= SHORT or limit is not None) and (
         excess := above_bounds(data, limit)
     ) is not None:
-        raise DecodeError(f"not a message to read: {excess}")
+        raise DecodeError(f"the message is above a limit: {excess}")
     try:
         message = _any.validate_json(data, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"])) or "message"
         raise DecodeError(
-            f"not a message this version knows: {place[:_MOST_SHOWN]}: {first['msg'][:_MOST_SHOWN]}"
+            f"invalid message: {place[:_MOST_SHOWN]}: {first['msg'][:_MOST_SHOWN]}"
         ) from None
     if (names := _OPEN[message.__class__]) and may_overflow(data):
         _check_finite(message, names)
@@ -404,20 +397,19 @@ def decode(data: bytes, *, limit: int | None = None) -> Any:
 
 
 def _check_finite(message: BaseModel, names: Iterable[str]) -> None:
-    """What the model does not look into: a number that no JSON can say would be stored, and
-    shown.
+    """Refuse infinite numbers in fields that the model does not check.
+
+    JSON cannot write them, but they would be stored and shown.
     """
     for name in names:
         value = getattr(message, name)
         if value is not None and not is_finite(
             value.__dict__ if value.__class__ is RunContextData else value
         ):
-            raise DecodeError(f"not a message this version knows: {name}: numbers should be finite")
+            raise DecodeError(f"invalid message: {name}: a number is not finite")
 
 
 def _check_ids(message: BaseModel) -> None:
     for name in _IDS[message.__class__]:
         if has_controls(getattr(message, name)):
-            raise DecodeError(
-                f"not a message this version knows: {name}: there are control characters in it"
-            )
+            raise DecodeError(f"invalid message: {name}: it contains control characters")

@@ -1,7 +1,7 @@
-"""The trace that work belongs to, as the W3C describes it (https://www.w3.org/TR/trace-context/).
+"""Trace context of a task, as the W3C defines it (https://www.w3.org/TR/trace-context/).
 
-FlowKit makes no spans: it carries the trace in which a task was submitted to the handlers of its
-nodes, and from there to the tasks that these submit.
+FlowKit creates no spans. It passes the trace in which a task was submitted to the handlers of its
+nodes, and from there to the tasks that they submit.
 """
 
 import re
@@ -19,11 +19,11 @@ _TRACESTATE = re.compile(r"[\x20-\x7e]{0,512}")
 
 @dataclass(frozen=True, slots=True)
 class TraceContext:
-    """A place in a trace: the values of the headers ``traceparent`` and ``tracestate``.
+    """Position in a trace: the values of the headers ``traceparent`` and ``tracestate``.
 
     Raises:
-        ValueError: one of them has not the form that the standard gives it; ``tracestate`` has at
-            most 512 characters.
+        ValueError: a value does not have the format of the standard, or ``tracestate`` has more
+            than 512 characters.
     """
 
     traceparent: str
@@ -40,15 +40,17 @@ _current: ContextVar[TraceContext | None] = ContextVar("flowkit_trace", default=
 
 
 def current_trace() -> TraceContext | None:
-    """The trace of what runs now: in a handler that in which its task was submitted, else what
-    :func:`use_trace` said.
+    """Return the current trace.
+
+    In a handler, this is the trace in which the task was submitted. Elsewhere it is the one that
+    :func:`use_trace` set.
     """
     return _current.get()
 
 
 @contextmanager
 def use_trace(trace: TraceContext | None) -> Iterator[None]:
-    """Tasks that are submitted within belong to this trace, or to none."""
+    """Submit tasks within this trace, or within none, while the context is open."""
     before = _current.get()
     _current.set(trace)
     try:
@@ -60,8 +62,9 @@ def use_trace(trace: TraceContext | None) -> Iterator[None]:
 
 
 def trace_from(headers: Mapping[str, str] | Mapping[str, bytes]) -> TraceContext | None:
-    """The trace that headers tell of, those of a message or of an HTTP request; None if they tell
-    of none, or in a wrong form.
+    """Return the trace in the headers of a message or an HTTP request, or None.
+
+    None means that the headers contain no trace, or one in a wrong format.
     """
     traceparent = _text(headers.get("traceparent"))
     if not _TRACEPARENT.fullmatch(traceparent):

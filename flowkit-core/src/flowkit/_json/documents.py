@@ -1,5 +1,6 @@
-"""Read the documents that users write: graphs, configurations and parameters, as JSON, YAML or
-TOML.
+"""Readers of documents that users write: graphs, configurations and parameters.
+
+The syntax is JSON, YAML or TOML.
 """
 
 import json
@@ -23,7 +24,7 @@ SYNTAX_OF_SUFFIX: dict[str, Syntax] = {
 
 
 class DocumentError(ValueError):
-    """A document cannot be read; the message says where and why."""
+    """A document cannot be read. The message says where and why."""
 
 
 def read_document(
@@ -35,8 +36,8 @@ def read_document(
 ) -> Any:
     """Return the value of a document: UTF-8 text, with or without a byte order mark.
 
-    Without ``syntax``, a text that begins with ``{`` is JSON and any other is YAML. A key that is
-    given twice in one object is an error in every syntax.
+    Without ``syntax``, a text that begins with ``{`` is JSON and any other is YAML. A key that
+    occurs twice in one object is an error in every syntax.
 
     Raises:
         DocumentError: the document is too large, nested too deeply, not UTF-8, or not of its
@@ -99,8 +100,9 @@ def _too_deep(max_levels: int) -> DocumentError:
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
-    """Whether lists and objects are nested more than ``levels`` deep. Shared parts are looked at
-    once a level.
+    """Return whether lists and objects are nested more than ``levels`` deep.
+
+    Shared parts are visited once per level.
     """
     level = {id(value): value}
     for _ in range(levels + 1):
@@ -137,7 +139,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def repeated_key(keys: Iterable[str]) -> str:
-    """Return the first key that comes a second time."""
+    """Return the first key that occurs a second time."""
     seen: set[str] = set()
     return next(key for key in keys if key in seen or seen.add(key))  # type: ignore[func-returns-value]
 
@@ -164,9 +166,7 @@ _TOML_STRING_OR_COMMENT = re.compile(
     ''',
     re.VERBOSE | re.DOTALL,
 )
-"""A string or comment of TOML; one that is not closed reaches to the end of the line or
-document.
-"""
+"""String or comment of TOML. One that is not closed extends to the end of the line or document."""
 
 
 # ---------------------------------------------------------------- YAML
@@ -192,10 +192,10 @@ def _read_yaml(text: str, max_levels: int) -> Any:
 
 
 def _check_shape(events: Any, yaml: Any, max_levels: int) -> None:
-    """Check the depth on the flat list of events: building a deep document recurses in C, where no
-    RecursionError stops it.
+    """Check the depth on the flat list of events.
 
-    An alias is one event here. How deep its value is, is checked on the value that was built.
+    Building a deep document recurses in C, where no RecursionError stops it. An alias is one event
+    here: the depth of its value is checked on the value that was built.
     """
     depth = 0
     for number, event in enumerate(events):
@@ -227,7 +227,8 @@ def _loader(base: Any, yaml: Any) -> Any:
                 return super().construct_object(node, deep)
             except yaml.YAMLError:
                 raise
-            except Exception as error:  # PyYAML raises AttributeError, KeyError, IndexError and more for a tag that does not fit
+            except Exception as error:
+                # For a tag that does not fit, PyYAML raises AttributeError, KeyError and others.
                 tag = shortened(node.tag.replace("tag:yaml.org,2002:", "!!"))
                 value = (
                     repr(shortened(node.value)) if isinstance(node.value, str) else f"a {node.id}"
@@ -246,9 +247,8 @@ def _loader(base: Any, yaml: Any) -> Any:
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             found = super().construct_mapping(node, deep)
-            if len({_key_in_json(key) for key in found}) < len(
-                node.value
-            ):  # keys that differ as text alone, such as 1, 0x1 and '1'
+            if len({_key_in_json(key) for key in found}) < len(node.value):
+                # Some keys differ as text only, such as 1, 0x1 and '1'.
                 seen = set[Any]()
                 for key, _ in node.value:
                     value = self.construct_object(key, deep=True)
@@ -261,9 +261,7 @@ def _loader(base: Any, yaml: Any) -> Any:
 
 
 def _key_in_json(key: Any) -> Any:
-    """Return the text of a key as JSON has it. Keys that JSON does not have are returned as they
-    are.
-    """
+    """Return the text of a key in JSON. Keys of other types are returned unchanged."""
     return json.dumps(key) if key is None or isinstance(key, (bool, int, float)) else key
 
 

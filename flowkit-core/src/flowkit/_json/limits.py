@@ -1,8 +1,7 @@
-"""How large and how deep JSON from outside may be, told from its bytes before anything reads them;
-and which values it may hold.
+"""Limits of JSON from outside, which are checked on its bytes before it is read.
 
-A short text is within the bounds whatever it says, and so is one without many brackets and commas;
-counting them costs next to nothing. Only a text with many is looked at more closely.
+A short text is always within the limits, and so is one without many brackets and commas; counting
+them takes almost no time. Only texts with many of them are examined further.
 """
 
 import re
@@ -37,25 +36,25 @@ MAX_WORKER_ID_CHARS = 400
 MAX_UID_CHARS = 1_000
 """Length of the uid of a batch."""
 
-# Possessive: a text that is no JSON must not make the search go back and forth. One that is never
-# closed ends with the text.
+# Possessive, so that a text that is not JSON causes no backtracking. A string that is never closed
+# ends with the text.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+', re.DOTALL)
 _TO_BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 SHORT = 2048
-"""Texts below this many bytes do no harm before their reader stops at what is too deep."""
-# Every digit is 0, every E is e. Three digits behind an e may be too much; two are not, behind
-# fewer than 200 digits.
+"""Texts below this length do no harm before their reader stops at the depth limit."""
+# Every digit becomes 0, every E becomes e. A number with three digits after the e may be too large.
+# With two digits it is not, if fewer than 200 digits precede the e.
 _SHAPES = bytes.maketrans(b"123456789E", b"000000000e")
 _MANY_DIGITS = b"0" * 200
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 FIRST_MOMENT, LAST_MOMENT = -62_135_596_800.0, 253_402_300_799.0
-"""The first second of the year 1 and the last of 9999: what Python's datetime can tell."""
+"""First second of the year 1 and last second of 9999: the range of Python's ``datetime``."""
 Moment = Annotated[float, Field(ge=FIRST_MOMENT, le=LAST_MOMENT, allow_inf_nan=False)]
 """Seconds since 1970-01-01 UTC."""
 LONGEST_SEC = 100 * 365.25 * 24 * 3600
-"""A hundred years: how long anything may be made to wait."""
+"""A hundred years: the longest time that a setting can have."""
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Priority = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
 Seconds = Annotated[float, Field(ge=0, le=LONGEST_SEC, allow_inf_nan=False)]
@@ -63,8 +62,9 @@ PositiveSeconds = Annotated[float, Field(gt=0, le=LONGEST_SEC, allow_inf_nan=Fal
 
 
 def above_bounds(data: bytes, limit: int | None = None) -> str | None:
-    """What is too much of a text: its length (above ``limit``, or :data:`MAX_BYTES`), its depth or
-    its items. None: nothing is.
+    """Return the limit that a text exceeds (length, depth or items), or None.
+
+    Its length may be up to ``limit``, or :data:`MAX_BYTES`.
     """
     most = MAX_BYTES if limit is None else limit
     if len(data) > most:
@@ -73,19 +73,20 @@ def above_bounds(data: bytes, limit: int | None = None) -> str | None:
         return None
     opened = data.count(b"[") + data.count(b"{")
     if opened > MAX_DEPTH and is_deeper(data, MAX_DEPTH):
-        return f"values stand in each other more than {MAX_DEPTH} levels deep"
+        return f"values are nested more than {MAX_DEPTH} levels deep"
     if len(data) > MAX_ITEMS and opened + data.count(b",") > MAX_ITEMS and _items(data) > MAX_ITEMS:
         return f"it has more than {MAX_ITEMS} keys and items"
     return None
 
 
 def is_deeper(data: bytes, depth: int) -> bool:
-    """Whether brackets stand in each other more than so many levels deep. Those that do not fit
-    each other are the reader's to refuse.
+    """Return whether brackets are nested more than ``depth`` levels deep.
+
+    The reader refuses brackets that do not match.
     """
     brackets = _STRING.sub(b"", data).translate(_TO_BRACKETS, _NO_BRACKETS)
     for _ in range(depth):
-        # The innermost pairs go, all at once: one level less.
+        # Remove all innermost pairs at once: one level less.
         rest = brackets.replace(b"[]", b"")
         if not rest:
             return False
@@ -96,16 +97,15 @@ def is_deeper(data: bytes, depth: int) -> bool:
 
 
 def _items(data: bytes) -> int:
-    """At least as many as there are: a comma stands between two, and each list or object has a
-    first.
-    """
+    """Return at least the number of items: commas, and one per list or object."""
     bare = _STRING.sub(b"", data)
     return bare.count(b",") + bare.count(b"[") + bare.count(b"{")
 
 
 def is_finite(value: Any) -> bool:
-    """Whether all numbers in a value of JSON are finite: ``1e999`` is well-formed, and an infinity
-    to whoever reads it.
+    """Return whether all numbers in a JSON value are finite.
+
+    ``1e999`` is well-formed JSON, and is read as an infinity.
     """
     kind = value.__class__
     if kind is float:
@@ -125,8 +125,9 @@ def is_finite(value: Any) -> bool:
 
 
 def may_overflow(data: bytes) -> bool:
-    """Whether a number in a text could be other than finite. For a short text looking at its values
-    is quicker than telling.
+    """Return whether a number in a text could be infinite.
+
+    For a short text it is quicker to check its values.
     """
     if len(data) < SHORT:
         return True
@@ -141,9 +142,7 @@ def may_overflow(data: bytes) -> bool:
 
 
 def has_constants(data: bytes) -> bool:
-    """Whether JSON that was written here holds a ``NaN`` or an ``Infinity``, outside of its
-    strings.
-    """
+    """Return whether JSON that was written here has ``NaN`` or ``Infinity`` outside of strings."""
     if b"NaN" not in data and b"Infinity" not in data:
         return False
     bare = _STRING.sub(b"", data)
@@ -151,10 +150,10 @@ def has_constants(data: bytes) -> bool:
 
 
 def is_moment(value: object) -> bool:
-    """Whether this is a :data:`Moment`: a number of seconds that a datetime can tell."""
+    """Return whether a value is a :data:`Moment`."""
     return isinstance(value, int | float) and FIRST_MOMENT <= value <= LAST_MOMENT
 
 
 def has_controls(text: str) -> bool:
-    """Whether there is a control character in a text."""
+    """Return whether a text contains a control character."""
     return _CONTROL.search(text) is not None

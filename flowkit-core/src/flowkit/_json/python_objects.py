@@ -1,4 +1,4 @@
-"""Python objects of types that JSON does not have, and what each is written as.
+"""JSON forms of Python objects whose types JSON does not have.
 
 Reading such an object runs code of its class, so callers contain it.
 """
@@ -17,31 +17,33 @@ from pydantic import BaseModel
 from flowkit._json.documents import repeated_key
 
 PLAIN_TYPES = frozenset({str, bool, int, float, type(None), dict, list, tuple})
-"""The types that are read without running foreign code."""
+"""Types that are read without running foreign code."""
 
 
 class NotWritable(Exception):
-    """An object cannot be written as JSON; the message says why, as the end of a sentence."""
+    """An object cannot be written as JSON. The message is the end of a sentence about it."""
 
 
 class ModelForms(NamedTuple):
-    """A pydantic model's values in Python, and what its serializers write of them."""
+    """Values of a pydantic model in Python, and the JSON that its serializers write."""
 
     values: Any
     written: Any
     repeated: str | None
-    """A key that is written twice in one object. Only the text shows both: ``written`` holds the
-    last value.
+    """Key that is written twice in one object.
+
+    Only the text shows both: ``written`` contains the last value.
     """
     has_json_serializers: bool
-    """Some of its serializers apply to JSON only, so a value may be written although JSON has no
-    type for it.
+    """Some of its serializers apply to JSON only, so it may contain values of types that JSON does
+    not have.
     """
 
 
 def read_object(item: Any) -> Any:
-    """Return what an object is written as: a value of a plain type, or a :class:`ModelForms`. Other
-    objects are returned as they are.
+    """Return the JSON form of an object: a value of a plain type, or a :class:`ModelForms`.
+
+    Objects of unknown types are returned unchanged.
 
     Raises:
         NotWritable: a part of the object would be lost.
@@ -69,7 +71,7 @@ def plain_object(pairs: Any) -> dict[Any, Any]:
     """Return a dict of these pairs. A key of a subclass of ``str`` becomes a ``str``.
 
     Raises:
-        NotWritable: a key comes twice.
+        NotWritable: a key occurs twice.
     """
     found: dict[Any, Any] = {}
     for key, part in pairs:
@@ -121,7 +123,7 @@ def _repeated_in(text: str | bytes) -> str | None:
 
 @lru_cache(maxsize=256)
 def _has_json_serializers(kind: Hashable) -> bool:
-    """Return whether a field or the whole of a model has a serializer with ``when_used="json"``."""
+    """Return whether a part of a model has a serializer with ``when_used="json"``."""
     model: Any = kind
     ahead = [model.__pydantic_core_schema__]
     while ahead:

@@ -1,19 +1,18 @@
-"""Which Python values are accepted wherever users give one: graphs, params, inputs, results,
-artifacts, progress, vars.
+"""Python values that users may pass: in graphs, params, inputs, results, artifacts and vars.
 
 A value is written as JSON, so a reader gets JSON's types back.
 
-- Accepted as they are: strings, booleans, finite numbers (integers of up to 1,024 bits), None,
-  lists, and dicts whose keys are strings.
-- Accepted as something else: tuples as lists, members of an enum as their value, dataclasses and
-  pydantic models as objects, and
-  ``datetime``, ``date``, ``time`` (ISO 8601) and ``UUID`` as strings. What a model or dataclass
-  holds follows the same rules. A serializer of the model decides what is written of it.
+- Accepted unchanged: strings, booleans, finite numbers (integers of up to 1,024 bits), None, lists,
+  and dicts whose keys are strings.
+- Converted: tuples to lists, members of an enum to their value, dataclasses and pydantic models to
+  objects, and ``datetime``, ``date``, ``time`` (ISO 8601) and ``UUID`` to strings. The values
+  inside of a model or dataclass follow the same rules. A serializer of the model decides what is
+  written.
 - Refused: sets, bytes, other objects, NaN, infinities, text with lone surrogates, and keys that are
-  not strings, since ``1`` and ``"1"``
-  would become one key. Also an object that raises when it is read.
+  not strings, because ``1`` and ``"1"`` would become one key. Also an object that raises when it is
+  read.
 
-One cheap pass accepts the usual value; only a value that is not plain is examined part by part.
+One cheap pass accepts the usual value. Only a value that is not plain is examined part by part.
 """
 
 from collections.abc import Iterable
@@ -30,18 +29,17 @@ Path = tuple[str | int, ...]
 
 
 class TooLarge(Exception):
-    """A limit is exceeded: nothing else is examined. The message is the fault's sentence."""
+    """A limit is exceeded. The check ends at once; the message is the sentence for the user."""
 
 
 class NotJson(ValueError):
-    """A value is not accepted; the message says what it is, where, and why."""
+    """A value is not accepted. The message names the value, its place and the reason."""
 
 
 def json_copy(
     value: Any, what: str, *, max_bytes: int = MAX_VALUE_BYTES, max_levels: int = MAX_VALUE_LEVELS
 ) -> Any:
-    """Return ``value`` as a reader of its JSON gets it, sharing nothing with ``value``. ``what``
-    names it in errors.
+    """Return a copy of ``value`` as a reader of its JSON gets it. ``what`` names it in errors.
 
     Raises:
         NotJson: a part of it is not accepted, or it is too large or nested too deeply.
@@ -64,11 +62,12 @@ def json_copy(
 
 
 def is_plain(value: Any, what: str, *, max_bytes: int, max_levels: int) -> bool:
-    """Whether ``value`` consists of JSON's own types and is flat enough. A part that is shared
-    counts each time it occurs.
+    """Return whether ``value`` consists of JSON's own types and is flat enough.
+
+    A part that is shared counts each time it occurs.
 
     Raises:
-        TooLarge: it certainly takes more than ``max_bytes`` bytes of JSON.
+        TooLarge: it takes more than ``max_bytes`` bytes of JSON in any case.
     """
     plain = True
     level = [value]
@@ -109,8 +108,9 @@ def is_plain(value: Any, what: str, *, max_bytes: int, max_levels: int) -> bool:
 
 
 def _parts_of(item: Any) -> Iterable[Any]:
-    """Return the parts of an instance of a subclass of ``dict``, ``list`` or ``tuple``, without
-    running code of that class.
+    """Return the parts of an instance of a subclass of ``dict``, ``list`` or ``tuple``.
+
+    No code of that class runs.
     """
     kind = type(item)
     if issubclass(kind, dict):
@@ -127,12 +127,13 @@ def _parts_of(item: Any) -> Iterable[Any]:
 def clean(
     value: Any, what: str, *, max_bytes: int, max_levels: int
 ) -> tuple[Any, list[tuple[Path, str]]]:
-    """Return a plain copy of ``value`` without the parts that are not accepted, and for each of
-    those its path and the reason.
+    """Return a plain copy of ``value`` without the parts that are not accepted, and their faults.
+
+    Each fault is the path of such a part and the reason.
 
     Raises:
-        TooLarge: it is nested more than ``max_levels`` deep, or certainly takes more than
-            ``max_bytes`` bytes of JSON.
+        TooLarge: it is nested more than ``max_levels`` deep, or takes more than ``max_bytes``
+            bytes of JSON in any case.
     """
     copier = _Copier(what, max_bytes=max_bytes, max_levels=max_levels)
     return copier.copied(value, ()), copier.problems
@@ -194,9 +195,7 @@ class _Copier:
         return found
 
     def _written(self, kind: str, model: ModelForms, path: Path) -> Any:
-        """Check the values of a model by the same rules, and return what the model writes of
-        them.
-        """
+        """Check the values of a model by the same rules, and return its written form."""
         before, parts = len(self.problems), self._parts
         self.copied(model.values, path)
         self._parts = parts
@@ -247,7 +246,7 @@ def _too_large(what: str, max_bytes: int) -> TooLarge:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a text can be written: one with a lone surrogate cannot."""
+    """Return whether a text can be encoded. A text with a lone surrogate cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -268,13 +267,13 @@ _KINDS = {
 
 
 def kind_of(item: Any) -> str:
-    """What JSON calls a value's type; for others the name of the Python type."""
+    """Return JSON's name for a value's type, or the name of the Python type."""
     name = type(item).__name__
     return _KINDS.get(name) or f"a Python {shortened(name)}"
 
 
 def short(item: Any) -> str:
-    """A value as it is shown in a sentence, cut to a bearable length."""
+    """Return a value as an error text shows it, cut to a limited length."""
     if isinstance(item, str):
         return repr(shortened(item))
     if isinstance(item, (bool, int, float)) and not (
@@ -285,7 +284,7 @@ def short(item: Any) -> str:
 
 
 def place(path: Path) -> str:
-    """A path as it is written in a sentence: ``io.input_inline.items[3]``."""
+    """Return a path as an error text shows it: ``io.input_inline.items[3]``."""
     text = ""
     for step in path:
         text += (
