@@ -168,7 +168,7 @@ def test_coordinators_and_workers_may_share_one_environment_with_tests(
 
 @pytest.mark.parametrize("field", ["max_in_flight", "cancel_grace_sec"])
 def test_true_is_no_number(field: str) -> None:
-    with pytest.raises(ConfigError, match=f"{field}.*a number is expected, not true"):
+    with pytest.raises(ConfigError, match=f"{field}.*expected a number, not true"):
         CoordinatorConfig.load(overrides={field: True})
 
 

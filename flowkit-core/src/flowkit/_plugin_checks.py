@@ -1,5 +1,5 @@
-"""Checks of plugins: their hooks can be called, what they register can be used, what they open has
-all parts of its protocol.
+"""Checks of plugins: their hooks, the values that they register, and the buses and stores they
+open.
 """
 
 import difflib
@@ -41,8 +41,9 @@ def wrong_object(plugin: object) -> str | None:
 
 
 def faults_of_plugin(plugin: object, options_of: Options) -> Iterator[str]:
-    """What is wrong with the hooks of a plugin. ``options_of`` gives pluggy's options of an
-    attribute, or None if it is no hook.
+    """Yield the faults of a plugin's hooks.
+
+    ``options_of`` returns pluggy's options of an attribute, or None if it is not a hook.
     """
     found: set[str] = set()
     for attribute in dir(plugin):
@@ -70,7 +71,7 @@ def faults_of_plugin(plugin: object, options_of: Options) -> Iterator[str]:
 
 
 def _fault_of_other(plugin: object, attribute: str) -> str | None:
-    """Of an attribute that is no hook: whether it looks like one."""
+    """Return the fault of an attribute that is not a hook but looks like one, or None."""
     if attribute in HOOKS:
         return f"{attribute} is not a function"
     if attribute[:1].lower() != "f" or not callable(getattr(plugin, attribute)):
@@ -80,7 +81,7 @@ def _fault_of_other(plugin: object, attribute: str) -> str | None:
 
 
 def _fault_of_kind(plugin: object, attribute: str) -> str | None:
-    """Return why pluggy would not take this attribute for a function, or None."""
+    """Return why pluggy would not accept this attribute as a function, or None."""
     if isinstance(
         inspect.getattr_static(plugin, attribute, None), property | functools.cached_property | None
     ):
@@ -143,7 +144,7 @@ _USABLE: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         "an adapter is an async generator function",
     ),
 }
-"""What is accepted of each kind, and the rule in words."""
+"""Test of the values of each kind, and its rule in words."""
 
 
 def fault_of_registration(kind: str, name: object, value: object) -> str | None:
@@ -160,7 +161,7 @@ def _did_you_mean(hook: str) -> str:
 
 
 def missing_part(opened: object, protocol: type) -> str | None:
-    """The first part of a protocol that an object lacks, or None if it has them all."""
+    """Return the first part of a protocol that an object lacks, or None if it has all parts."""
     if isinstance(opened, type):
         return f"an instance: it is the class {opened.__qualname__} itself"
     for name in _parts(protocol):
@@ -199,7 +200,7 @@ def _declared(cls: type) -> set[str]:
 
 
 def _missing_parameter(expected: Any, given: Any) -> str | None:
-    """A keyword argument of the protocol's method that the given one does not take."""
+    """Return a keyword argument of the protocol's method that the given one does not accept."""
     try:
         parameters = inspect.signature(given).parameters
     except (TypeError, ValueError):

@@ -1,4 +1,8 @@
-"""Configuration of coordinators and workers: frozen models, and where their values come from."""
+"""Configuration of coordinators, workers and clients, and the sources of its values.
+
+pydantic-settings is not used: its errors do not name the source of a value, and it ignores a
+misspelt variable.
+"""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -37,20 +41,24 @@ SHORTEST_KEY = 16
 
 
 class GraphLimits(BaseModel):
-    """How large a graph may be. Larger ones are refused at submission."""
+    """Limits of a graph. A larger one is refused at submission."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_nodes: int = Field(20_000, ge=1, description="Nodes of one graph.")
+    max_nodes: int = Field(20_000, ge=1, description="Number of nodes in a graph.")
     max_edges: int = Field(
-        100_000, ge=1, description="Edges of one graph, each as often as it is written."
+        100_000,
+        ge=1,
+        description="Number of edges in a graph; an edge counts each time it is written.",
     )
-    max_bytes: int = Field(MAX_DOCUMENT_BYTES, ge=1, description="Bytes of the graph as JSON.")
-    max_depth: int = Field(MAX_DOCUMENT_LEVELS, ge=1, description="How deep values may nest.")
+    max_bytes: int = Field(
+        MAX_DOCUMENT_BYTES, ge=1, description="Length of the graph as JSON, in bytes."
+    )
+    max_depth: int = Field(MAX_DOCUMENT_LEVELS, ge=1, description="Levels of nested values.")
 
 
 class CommonConfig(BaseModel):
-    """What coordinators, workers and clients of one installation have in common."""
+    """Configuration that coordinators, workers and clients of one installation share."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -70,29 +78,28 @@ class CommonConfig(BaseModel):
         description="Prefix of topics, consumer groups and collections.",
     )
     topic_cmd_fmt: str = Field(
-        "{namespace}.cmd.{role}", description="Topic of the commands of a role."
+        "{namespace}.cmd.{role}", description="Topic of the commands to a role."
     )
     topic_status_fmt: str = Field(
-        "{namespace}.events", description="Topic of what workers and clients report."
+        "{namespace}.events", description="Topic of the reports of workers and clients."
     )
     topic_control_fmt: str = Field(
-        "{namespace}.control", description="Topic that every worker listens to."
+        "{namespace}.control", description="Topic that every worker reads."
     )
     topic_dlq_fmt: str = Field("{namespace}.dlq", description="Topic of dead letters.")
     signing_keys: tuple[SecretStr, ...] = Field(
         (),
         description=(
-            "Secrets that messages are signed with, of at least 16 characters. The first signs, any"
-            " of them verifies; where there is none nothing is signed, and nothing is refused"
-            " for it."
+            "Secrets that sign messages, of at least 16 characters. The first signs, any of them"
+            " verifies. Without keys, messages are not signed, and unsigned ones are accepted."
         ),
     )
     inline_limit_bytes: int = Field(
         65_536,
         ge=0,
         description=(
-            "Input of a node above this does not travel in its command; the worker reads it from"
-            " the store."
+            "A larger input of a node is not sent in its command; the worker reads it from the"
+            " store."
         ),
     )
     limits: GraphLimits = Field(
@@ -100,7 +107,7 @@ class CommonConfig(BaseModel):
     )
     options: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
-        description="Settings of adapters and plugins, by their name (`kafka`, `mongo`, …).",
+        description="Settings of adapters and plugins by name (`kafka`, `mongo`, …).",
     )
 
     @field_validator("*", mode="before")
@@ -110,7 +117,7 @@ class CommonConfig(BaseModel):
             int,
             float,
         ):
-            raise ValueError(f"a number is expected, not {str(value).lower()}")
+            raise ValueError(f"expected a number, not {str(value).lower()}")
         return value
 
     @field_validator("signing_keys")
@@ -130,7 +137,7 @@ class CommonConfig(BaseModel):
                 topic = getattr(self, name).format(namespace=self.namespace, **role)
             except (KeyError, IndexError, ValueError, AttributeError) as error:
                 raise ValueError(
-                    f"{name}: only {{namespace}} and, in topic_cmd_fmt, {{role}} may stand in it"
+                    f"{name}: only {{namespace}} and, in topic_cmd_fmt, {{role}} are allowed"
                 ) from error
             checked_topic(topic, name)
         if not any(part in self.topic_cmd_fmt for part in ("{role}", "{type}")):
@@ -138,14 +145,16 @@ class CommonConfig(BaseModel):
         return self
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
-        """What is shown: passwords in addresses and in the options are not."""
+        """Redact passwords in addresses and in the options."""
         return [
             (name, redacted_value(value, name or "")) for name, value in super().__repr_args__()
         ]
 
     def bus_address(self, db: object = None) -> str:
-        """The bus to open: the one configured, else the store's if that is ``memory://``, else
-        Kafka on this host.
+        """Return the address of the bus to open.
+
+        This is the configured one, else that of the store if it is ``memory://``, else Kafka on
+        this host.
         """
         if self.bus:
             return self.bus
@@ -157,7 +166,7 @@ class CommonConfig(BaseModel):
         return f"kafka://{DEFAULT_KAFKA}"
 
     def command_topic(self, role: str) -> str:
-        """Return the topic of a role's commands.
+        """Return the topic of the commands to a role.
 
         Raises:
             ConfigError: the topic's name would be longer than Kafka accepts.
@@ -180,12 +189,12 @@ class CommonConfig(BaseModel):
 
     @property
     def coordinators_group(self) -> str:
-        """The group in which coordinators share the reports."""
+        """Consumer group in which coordinators share the reports."""
         return f"{self.namespace}.coordinators"
 
     @property
     def workers_group(self) -> str:
-        """The group in which workers share the commands."""
+        """Consumer group in which workers share the commands."""
         return f"{self.namespace}.workers"
 
     @classmethod
@@ -195,17 +204,18 @@ class CommonConfig(BaseModel):
         *,
         overrides: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Read a JSON, TOML or YAML file, then the environment, then ``overrides``; the later ones
-        win.
+        """Read a JSON, TOML or YAML file, then the environment, then ``overrides``.
 
-        Every field can be given as ``FLOWKIT_<FIELD>``: lists with commas or as JSON, objects as
+        Later values win.
+
+        Every field can be set as ``FLOWKIT_<FIELD>``: lists with commas or as JSON, objects as
         JSON. Any other variable that begins with ``FLOWKIT_`` is an error, except
-        ``FLOWKIT_TEST_*``. ``KAFKA_BOOTSTRAP_SERVERS`` is ``FLOWKIT_KAFKA_BOOTSTRAP`` where neither
-        that nor ``FLOWKIT_BUS`` is there.
+        ``FLOWKIT_TEST_*``. ``KAFKA_BOOTSTRAP_SERVERS`` sets ``kafka_bootstrap`` if neither
+        ``FLOWKIT_KAFKA_BOOTSTRAP`` nor ``FLOWKIT_BUS`` is set.
 
         Raises:
-            ConfigError: the file cannot be read, or a field is unknown or ill-typed; the message
-                names it.
+            ConfigError: the file cannot be read, or a field is unknown or has a wrong value;
+                the message names it.
         """
         origin: dict[str, str] = {}
         values: dict[str, Any] = {}
@@ -228,99 +238,99 @@ class CommonConfig(BaseModel):
 
 
 class CoordinatorConfig(CommonConfig):
-    """How a coordinator works."""
+    """Configuration of a coordinator."""
 
     worker_types: list[str] = Field(
-        default_factory=list, description="Roles whose command topics are made at start."
+        default_factory=list, description="Roles whose command topics are created at the start."
     )
     heartbeat_soft_sec: PositiveSeconds = Field(
-        10.0, description="Silence after which a worker is reported as suspect."
+        10.0, description="A worker is reported as suspect after this time without a heartbeat."
     )
     heartbeat_hard_sec: PositiveSeconds = Field(
-        20.0, description="Silence after which a worker counts as lost."
+        20.0, description="A worker is declared lost after this time without a heartbeat."
     )
     lease_ttl_sec: PositiveSeconds = Field(
         20.0,
         description=(
-            "How long a first attempt stays with a silent worker; doubles with each attempt."
+            "Lease of a first attempt: how long it stays with a worker without heartbeats. It"
+            " doubles with each attempt."
         ),
     )
-    cancel_grace_sec: Seconds = Field(
-        10.0, description="How long a cancelled node may take to end by itself."
-    )
+    cancel_grace_sec: Seconds = Field(10.0, description="Time that a cancelled node has to end.")
     scheduler_tick_sec: PositiveSeconds = Field(
-        5.0, description="Upper bound between two sweeps for forgotten work."
+        5.0, description="Longest time between two sweeps for forgotten work."
     )
     command_check_sec: PositiveSeconds = Field(
         2.0,
         description=(
-            "How often commands that nobody has begun are compared with what the bus still holds."
+            "Time between two checks whether the bus still holds the commands that no worker has"
+            " started."
         ),
     )
     finished_retention_sec: PositiveSeconds | None = Field(
         None,
         description=(
-            "Tasks that ended longer ago are deleted with their archive and artifacts. Not given:"
-            " they are kept for ever."
+            "Tasks that ended longer ago are deleted with their archives and artifacts. By default"
+            " they are never deleted."
         ),
     )
     purge_interval_sec: PositiveSeconds = Field(
-        60.0, description="Pause between two purges of tasks that ended long ago."
+        60.0, description="Pause between two deletions of tasks that ended long ago."
     )
     outbox_max_retry: int = Field(
         8,
         ge=0,
-        description="How often sending commands is tried again before the sweep takes over.",
+        description="Retries of sending commands, before the sweep sends them.",
     )
-    outbox_backoff_min_ms: int = Field(50, ge=1, description="First pause between two tries.")
-    outbox_backoff_max_ms: int = Field(5_000, ge=1, description="Longest pause between two tries.")
+    outbox_backoff_min_ms: int = Field(50, ge=1, description="First pause before a retry.")
+    outbox_backoff_max_ms: int = Field(5_000, ge=1, description="Longest pause before a retry.")
     max_in_flight: int = Field(
-        512, ge=1, description="Nodes of one task that are dispatched at a time."
+        512, ge=1, description="Nodes of one task that are dispatched at the same time."
     )
     max_cached_nodes: int = Field(
         1_000_000,
         ge=1,
-        description="Nodes of live tasks kept in memory; beyond it tasks are loaded anew.",
+        description="Nodes of live tasks kept in memory. Tasks above it are loaded when needed.",
     )
 
 
 class WorkerConfig(CommonConfig):
-    """How a worker works."""
+    """Configuration of a worker."""
 
     roles: list[str] = Field(
-        default_factory=list, description="Roles to serve; those of the handlers if empty."
+        default_factory=list, description="Roles to serve. If empty: the roles of the handlers."
     )
     worker_id: str | None = Field(
         None,
         min_length=1,
         max_length=MAX_ID_CHARS,
         pattern=r"^\P{Cc}*$",
-        description="Name of the worker; made up if not given.",
+        description="Name of the worker. By default it is generated.",
     )
     hb_interval_sec: PositiveSeconds = Field(
-        3.0, description="How often the worker's session is renewed."
+        3.0, description="Interval of the heartbeats, which renew the worker's session."
     )
     announce_interval_sec: PositiveSeconds = Field(
-        30.0, description="How often its load is told with the session."
+        30.0, description="Interval in which the session reports the worker's load."
     )
-    max_concurrency: int = Field(32, ge=1, description="Nodes that run at a time.")
+    max_concurrency: int = Field(32, ge=1, description="Nodes that run at the same time.")
     pull_poll_ms_default: int = Field(
         500,
         ge=1,
-        description="Pause after which a waiting stream is looked at without being woken.",
+        description="Longest pause before a waiting stream is read without a hint.",
     )
     strict_input_adapters: bool = Field(
         False,
         description=(
-            "An unknown adapter proposed by `load_input` fails the node, rather than `iter_batches`"
-            " being used."
+            "Fail the node if `load_input` proposes an unknown adapter, instead of using"
+            " `iter_batches`."
         ),
     )
     stop_grace_sec: Seconds = Field(
-        30.0, description="How long runs may go on when the worker stops."
+        30.0, description="Time that runs have to end when the worker stops."
     )
     cancel_grace_sec: Seconds = Field(
-        10.0, description="How long a cancelled run may take before it is cut off."
+        10.0, description="Time that a cancelled run has to end, before it is interrupted."
     )
 
 
@@ -369,8 +379,9 @@ def _from_environment(model: type[CommonConfig]) -> dict[str, Any]:
 
 
 def _check_known(name: str, field: str) -> None:
-    """Refuse a variable that is a field of no configuration: coordinators and workers may share one
-    environment.
+    """Refuse a variable that is a field of no configuration.
+
+    Fields of other configurations pass: coordinators and workers may share one environment.
     """
     known = {*CoordinatorConfig.model_fields, *WorkerConfig.model_fields}
     if field in known:

@@ -1,4 +1,9 @@
-"""Finding plugins, checking them, and calling their hooks."""
+"""Loading, checks and calls of plugins.
+
+Entry points are not loaded by pluggy's ``load_setuptools_entrypoints``: it does not name the plugin
+whose import fails, and lets ``SystemExit`` escape. Its ``check_pending`` runs too late to propose
+the right name of a misspelt hook.
+"""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -34,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 ENTRY_POINT_GROUP = "flowkit"
 BUILTIN = "builtin"
-"""The plugin with what FlowKit brings along."""
+"""Name of the plugin with FlowKit's own functions and input adapters."""
 
 KNOWN_ADDRESSES = {
     "kafka": "flowkit-kafka",
@@ -42,12 +47,13 @@ KNOWN_ADDRESSES = {
     "mongodb+srv": "flowkit-mongo",
     "memory": "flowkit-testing",
 }
-"""Schemes of addresses, and the packages whose plugins answer them."""
+"""Schemes of addresses, and the packages whose plugins open them."""
 
 
 class _PluginManager(pluggy.PluginManager):
-    """Takes every function named ``flowkit_…`` for a hook, marked or not, so that a misspelt one is
-    noticed.
+    """Plugin manager that treats every function named ``flowkit_…`` as a hook, marked or not.
+
+    So a misspelt hook is noticed.
     """
 
     def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
@@ -70,7 +76,7 @@ class _PluginManager(pluggy.PluginManager):
 
 @dataclass(frozen=True, slots=True)
 class Provided:
-    """One row of ``flowkit plugins``: a plugin and what it answers to or offers."""
+    """Row of ``flowkit plugins``: a plugin and a hook, name or address that it provides."""
 
     plugin: str
     kind: str
@@ -79,24 +85,23 @@ class Provided:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a plugin answered to a hook."""
+    """Answer of a plugin to a hook."""
 
     plugin: str
     value: Any
 
 
 class Plugins:
-    """The plugins of one coordinator, worker or client."""
+    """Plugins of one coordinator, worker or client."""
 
     def __init__(self, plugins: Iterable[object] = (), *, discover: bool = True) -> None:
-        """Load the installed plugins (unless ``discover`` is false) and those given.
+        """Load the installed plugins (unless ``discover`` is false) and the given ones.
 
         Raises:
-            ConfigError: ``plugins`` is no list.
-            PluginError: one cannot be imported, is a string, a class or None, has a hook that does
-                not exist or cannot be called as its
-                author expects, an encoder without a decoder, or registers what cannot be used or a
-                name that is taken.
+            ConfigError: ``plugins`` is not a list.
+            PluginError: a plugin cannot be imported; is a string, a class or None; has an
+                unknown hook or one with a wrong signature; has an encoder without a decoder; or
+                registers a value that cannot be used, or a name that is taken.
         """
         self._manager = _PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
@@ -129,7 +134,7 @@ class Plugins:
                 plugin = contained(entry_point.load)
             except Exception as error:
                 if isinstance(origin(error), KeyboardInterrupt):
-                    raise origin(error) from None  # of the user who is at the terminal
+                    raise origin(error) from None  # the user pressed Ctrl+C
                 raise PluginError(
                     f"plugin {entry_point.name!r} cannot be imported: {error_text(error)}"
                 ) from origin(error)
@@ -161,7 +166,7 @@ class Plugins:
                 )
 
     def _collect(self, hook: str, kind: str) -> Mapping[str, Any]:
-        """Ask each plugin by itself, so that a clash can name both."""
+        """Call the hook of each plugin separately, so that the error about a clash can name both."""
         offered: dict[str, Any] = {}
         for implementation in self._implementations(hook):
 
@@ -184,8 +189,9 @@ class Plugins:
     # ------------------------------------------------------------ asking
 
     def owner(self, kind: str, name: str) -> str | None:
-        """Return the plugin that registered a ``handler``, ``function`` or ``input adapter``; None
-        if it is FlowKit's own.
+        """Return the plugin that registered a ``handler``, ``function`` or ``input adapter``.
+
+        None means that it is FlowKit's own.
         """
         plugin = self._owners.get((kind, name))
         return None if plugin == BUILTIN else plugin
@@ -193,13 +199,13 @@ class Plugins:
     def first(
         self, hook: str, *, check: Callable[[Any], Any] | None = None, **arguments: Any
     ) -> Answer | None:
-        """The first answer to a hook that is not None, as ``check`` returned it. The plugin
-        registered last is asked first.
+        """Return the first answer to a hook that is not None, as ``check`` returned it.
+
+        The plugin that was registered last is called first.
 
         Raises:
-            FlowKitError: the plugin or ``check`` raised; the message names the plugin. An error of
-                FlowKit's keeps its type, any other
-                becomes a ``PluginError``.
+            FlowKitError: the plugin or ``check`` raised; the message names the plugin. An error
+                of FlowKit keeps its type, any other becomes a ``PluginError``.
         """
         for implementation in reversed(self._implementations(hook)):
             value = _call(hook, implementation, arguments, check)
@@ -208,14 +214,14 @@ class Plugins:
         return None
 
     def asks(self, hook: str) -> bool:
-        """Whether any plugin implements a hook."""
+        """Return whether a plugin implements a hook."""
         return bool(self._implementations(hook))
 
     def open_bus(self, address: str, config: CommonConfig) -> Bus:
-        """The bus that the first plugin knows for this address.
+        """Return the bus that the first plugin opens for this address.
 
         Raises:
-            ConfigError: none does.
+            ConfigError: no plugin opens the address.
             PluginError: the plugin raised, or its bus lacks a part of the protocol.
         """
         opened: Bus | None = self._opened("flowkit_open_bus", Bus, address=address, config=config)
@@ -226,10 +232,10 @@ class Plugins:
         return opened
 
     def open_store(self, source: Any, config: CommonConfig) -> Store:
-        """The store that the first plugin knows for this address or object.
+        """Return the store that the first plugin opens for this address or object.
 
         Raises:
-            ConfigError: none does.
+            ConfigError: no plugin opens the address or object.
             PluginError: the plugin raised, or its store lacks a part of the protocol.
         """
         opened: Store | None = self._opened(
@@ -274,33 +280,31 @@ class Plugins:
 
     @property
     def encodes_payloads(self) -> bool:
-        """Whether a plugin has a codec."""
+        """Whether a plugin encodes payloads."""
         return bool(self._encoders or self._decoders)
 
     def encode_payload(self, data: bytes, context: str = "") -> bytes:
-        """A payload as every plugin with a codec changed it, one after the other.
+        """Return a payload after every plugin with a codec has encoded it, one after the other.
 
         Raises:
-            PayloadError: one of them cannot.
+            PayloadError: a plugin cannot encode it.
         """
         for implementation in self._encoders:
             data = _changed(implementation, "encode", data, context)
         return data
 
     def decode_payload(self, data: bytes, context: str = "") -> bytes:
-        """What :meth:`encode_payload` was given.
+        """Return the payload that :meth:`encode_payload` was given.
 
         Raises:
-            PayloadError: a plugin cannot tell.
+            PayloadError: a plugin cannot decode it.
         """
         for implementation in reversed(self._decoders):
             data = _changed(implementation, "decode", data, context)
         return data
 
     def notify(self, hook: str, **arguments: Any) -> None:
-        """Tell every observer. One that raises is logged by name; the others and the caller go
-        on.
-        """
+        """Call every observer. One that raises is logged by name, and the others are called."""
         for implementation in self._implementations(hook):
             try:
                 _call(hook, implementation, arguments)
@@ -320,9 +324,7 @@ class Plugins:
     # ------------------------------------------------------------ listing
 
     def provided(self, config: CommonConfig | None = None) -> list[Provided]:
-        """List for ``flowkit plugins`` what each plugin provides: hooks, what it registered, and
-        the addresses that it answers.
-        """
+        """Return the rows of ``flowkit plugins``: hooks, registered names and addresses by plugin."""
         hooks = [
             Provided(name, "hook", attribute)
             for name, plugin in self._manager.list_name_plugin()
@@ -334,7 +336,7 @@ class Plugins:
         return sorted(rows, key=lambda row: (row.plugin, row.kind, row.name))
 
     def _answered(self, config: CommonConfig) -> Iterator[Provided]:
-        """Rows of the plugins that answer the configured addresses, and one of each known
+        """Yield rows of the plugins that open the configured addresses and one of each known
         scheme.
         """
         for kind, hook, argument, configured in (
@@ -363,7 +365,7 @@ class Plugins:
 
 
 class _Clash(PluginError):
-    """Two plugins offer one name; the message names both."""
+    """Two plugins register one name. The message names both."""
 
 
 def _call(
@@ -372,8 +374,10 @@ def _call(
     arguments: Mapping[str, Any],
     check: Callable[[Any], Any] | None = None,
 ) -> Any:
-    """Call a hook of one plugin. All calls of hooks go through here, so that every error is
-    contained and names its plugin.
+    """Call a hook of one plugin.
+
+    All calls of hooks pass through this function, so that every error is contained and names its
+    plugin.
     """
     try:
         value = contained(
@@ -387,7 +391,7 @@ def _call(
 
 
 def _does_answer(hook: str, implementation: pluggy.HookImpl, arguments: Mapping[str, Any]) -> bool:
-    """Whether a plugin opens an address that is not opened through it."""
+    """Return whether a plugin opens an address, although another one is used."""
     try:
         return _call(hook, implementation, arguments) is not None
     except FlowKitError as error:
@@ -398,7 +402,9 @@ def _does_answer(hook: str, implementation: pluggy.HookImpl, arguments: Mapping[
 
 
 def _raise_named(plugin: str, hook: str, error: BaseException) -> NoReturn:
-    """Raise an error of the same type, if it is one of FlowKit's that takes a message alone, else a
+    """Raise the error with the name of the plugin.
+
+    The type stays the same if it is one of FlowKit's that takes only a message; else it is
     ``PluginError``.
     """
     kind = type(error)
@@ -415,7 +421,7 @@ def _changed(codec: pluggy.HookImpl, verb: str, data: bytes, context: str) -> by
     except FlowKitError as error:
         what = f"plugin {codec.plugin_name!r} cannot {verb} {context or 'a payload'}"
         if verb == "encode":
-            # The text of the error may hold the payload, which is not encoded yet.
+            # The text of the error may contain the payload, which is not encoded yet.
             logger.debug("%s", what, exc_info=loggable(error))
             raise PayloadError(
                 f"{what}: {error_type(error.__cause__ or error)}; its text is logged at DEBUG"
@@ -441,7 +447,7 @@ def _name_of(plugin: object) -> str:
         return str(plugin)
     try:
         name = contained(getattr, plugin, "__name__", None)
-    except Exception:  # of a plugin with a __getattr__ of its own
+    except Exception:  # the plugin's own __getattr__ failed
         name = None
     return (
         name if isinstance(name, str) else f"{type(plugin).__module__}.{type(plugin).__qualname__}"
@@ -449,7 +455,7 @@ def _name_of(plugin: object) -> str:
 
 
 def _place(source: Any) -> str:
-    """An address without what may be secret in it, or the type of an object."""
+    """Return an address without credentials, or the type of an object."""
     return (
         _scheme(source)
         if isinstance(source, str)
@@ -458,7 +464,7 @@ def _place(source: Any) -> str:
 
 
 def _scheme(address: str) -> str:
-    """The address without what may be secret in it."""
+    """Return an address without credentials."""
     scheme, _, rest = address.partition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}"
 
