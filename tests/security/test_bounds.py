@@ -334,8 +334,7 @@ def test_a_small_stack_is_enough() -> None:
 def test_a_long_text_is_refused_for_its_depth_before_it_is_read() -> None:
     for text in ("[" * 201, '{"a":' * 201, '["]",' * 201 + "1" + "]" * 201):
         assert (
-            above_bounds((PADDING + text).encode())
-            == "values are nested more than 200 levels deep"
+            above_bounds((PADDING + text).encode()) == "values are nested more than 200 levels deep"
         )
         with pytest.raises(DecodeError, match="the message is above a limit: values are nested"):
             decode((PADDING + text).encode())

@@ -1,6 +1,4 @@
-"""Checks of plugins: their hooks, the values that they register, and the buses and stores they
-open.
-"""
+"""Checks of plugins: hooks, registered values, and the parts of their buses and stores."""
 
 import difflib
 import functools

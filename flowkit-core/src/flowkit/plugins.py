@@ -166,7 +166,7 @@ class Plugins:
                 )
 
     def _collect(self, hook: str, kind: str) -> Mapping[str, Any]:
-        """Call the hook of each plugin separately, so that the error about a clash can name both."""
+        """Call the hook of each plugin separately, so that a clash can name both."""
         offered: dict[str, Any] = {}
         for implementation in self._implementations(hook):
 
@@ -324,7 +324,7 @@ class Plugins:
     # ------------------------------------------------------------ listing
 
     def provided(self, config: CommonConfig | None = None) -> list[Provided]:
-        """Return the rows of ``flowkit plugins``: hooks, registered names and addresses by plugin."""
+        """Return the rows of ``flowkit plugins``: hooks, names and addresses of each plugin."""
         hooks = [
             Provided(name, "hook", attribute)
             for name, plugin in self._manager.list_name_plugin()
@@ -336,9 +336,7 @@ class Plugins:
         return sorted(rows, key=lambda row: (row.plugin, row.kind, row.name))
 
     def _answered(self, config: CommonConfig) -> Iterator[Provided]:
-        """Yield rows of the plugins that open the configured addresses and one of each known
-        scheme.
-        """
+        """Yield a row for each plugin that opens a configured address or one of a known scheme."""
         for kind, hook, argument, configured in (
             ("bus", "flowkit_open_bus", "address", config.bus_address(config.db)),
             ("store", "flowkit_open_store", "source", config.db),

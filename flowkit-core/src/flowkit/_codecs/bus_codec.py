@@ -1,8 +1,7 @@
-"""What a bus carries under a signature, or in the form that a codec gives it.
+"""Signatures and codecs of messages on the bus.
 
-:func:`sealed` puts a :class:`SealedBus` around a bus where the configuration has signing keys or a
-plugin encodes payloads, and leaves it alone where neither is so. Everything that sends and receives
-goes through it without knowing of it.
+:func:`sealed` wraps a bus in a :class:`SealedBus` if the configuration has signing keys or a plugin
+encodes payloads. All code that sends and receives uses the wrapped bus like any other.
 """
 
 import hmac
@@ -19,28 +18,29 @@ from flowkit.protocols import Bus, CheckResult, Delivery, Message, Place, Subscr
 
 SIGNATURE = "flowkit-signature"
 FORM = b"1"
-"""Of the signature: what it covers, and how."""
+"""Version of the signature format."""
 ROOM_BYTES = 4096
-"""How much larger than its message what a codec makes of it may be."""
+"""Number of bytes by which a codec may enlarge a message."""
 
 
 class Seal(Protocol):
-    """A change of every message, and its undoing."""
+    """Change of every message, and its reversal."""
 
     def close(self, message: Message) -> Message:
-        """The message as it is sent."""
+        """Return the message in the form in which it is sent."""
 
     def open(self, message: Message) -> Message:
-        """The message that was sent.
+        """Return the message that was sent.
 
         Raises:
-            DecodeError: it was not sent by somebody who may, or nobody can read it.
+            DecodeError: the sender is not authorized, or the message cannot be read.
         """
 
 
 class Signatures:
-    """Signs with the first of its keys, and accepts what any of them signed: HMAC-SHA-256 over
-    topic, key and value.
+    """Sign with the first key, and accept the signatures of all keys.
+
+    A signature is the HMAC-SHA-256 of topic, key and value.
     """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
@@ -58,19 +58,20 @@ class Signatures:
         given = message.headers.get(SIGNATURE)
         if given is None:
             raise DecodeError("the message is not signed")
-        # Every key is tried, whichever fits: how long it takes tells nothing.
+        # Every key is tried, so that the time that it takes reveals nothing.
         fits = [hmac.compare_digest(signature(key, message), given) for key in self._keys]
         if not any(fits):
             raise DecodeError(
-                "the message is signed by a key that is not known here, or was changed"
+                "the message was changed, or is signed by a key that is not configured here"
             )
         headers = {name: value for name, value in message.headers.items() if name != SIGNATURE}
         return Message(message.topic, message.value, message.key, headers)
 
 
 def signature(key: bytes, message: Message) -> bytes:
-    """What stands in the header of a signed message. The lengths keep the end of one part from
-    becoming the beginning of the next.
+    """Return the header of a signed message.
+
+    Each part is preceded by its length, so that bytes cannot move from one part to the next.
     """
     parts = (message.topic.encode(), message.key.encode("utf-8", "surrogateescape"), message.value)
     text = b"".join((b"flowkit", FORM, *(b"%d:%b" % (len(part), part) for part in parts)))
@@ -78,7 +79,7 @@ def signature(key: bytes, message: Message) -> bytes:
 
 
 class Payloads:
-    """Has the plugins change the values."""
+    """Codec of the plugins for the values of messages."""
 
     def __init__(self, plugins: Plugins) -> None:
         self._plugins = plugins
@@ -104,8 +105,9 @@ def _place(message: Message) -> str:
 
 
 def sealed(bus: Bus, cfg: CommonConfig, plugins: Plugins) -> Bus:
-    """The bus as this installation uses it: encoded first, then signed, so that nothing is decoded
-    that was not signed.
+    """Return the bus that this installation uses.
+
+    Messages are encoded first and then signed, so that only signed messages are decoded.
     """
     seals: list[Seal] = []
     if plugins.encodes_payloads:
@@ -123,15 +125,17 @@ def sealed(bus: Bus, cfg: CommonConfig, plugins: Plugins) -> Bus:
 
 
 class SealedBus:
-    """A bus around another. A message whose seal is broken comes as one that cannot be decoded,
-    with the reason.
+    """Bus around another bus, which seals messages and opens them.
+
+    A message whose seal is broken is delivered as one that cannot be decoded, with the reason.
     """
 
     def __init__(
         self, bus: Bus, seals: Sequence[Seal], *, plain: Collection[str] = (), room: int = 0
     ) -> None:
-        """``plain`` topics are left as they are, such as that of dead letters, which lie there as
-        their messages came.
+        """Leave the messages of ``plain`` topics unchanged.
+
+        One of them is the topic of dead letters, which contains messages as they were received.
         """
         self._bus = bus
         self._seals = tuple(seals)
@@ -189,7 +193,7 @@ class SealedBus:
         return message
 
     def opened(self, delivery: Delivery) -> Delivery:
-        """The delivery with the message that was sent, or with one that cannot be decoded."""
+        """Return the delivery with the message that was sent, or one that cannot be decoded."""
         sent = message = delivery.message
         if message.topic in self._plain:
             return delivery
@@ -206,7 +210,7 @@ class SealedBus:
 
 
 class _Sealed:
-    """The handle of a delivery that was opened: as what the bus delivered it."""
+    """Handle of an opened delivery: the delivery of the bus."""
 
     __slots__ = ("delivery",)
 
@@ -215,7 +219,7 @@ class _Sealed:
 
 
 def as_sent(delivery: Delivery) -> Message:
-    """The message as it was on the bus, sealed if it was."""
+    """Return the message as it was on the bus, sealed if it was."""
     return (
         delivery.handle.delivery.message
         if isinstance(delivery.handle, _Sealed)
@@ -231,8 +235,10 @@ def _as_delivered(deliveries: Collection[Delivery]) -> list[Delivery]:
 
 
 class _SealedSubscription:
-    """Opens what it receives. No cancellation is raised between a receive and its return, so that a
-    cancelled receive loses no message.
+    """Subscription that opens the messages that it receives.
+
+    No cancellation is raised between a receive and its return, so that a cancelled receive loses no
+    message.
     """
 
     def __init__(self, subscription: Subscription, bus: SealedBus) -> None:

@@ -1,10 +1,9 @@
-"""What a store keeps in the form that a codec gives it.
+"""Codecs of payloads in the store.
 
-:func:`encoded` puts an :class:`EncodedStore` around a store where a plugin encodes payloads, and
-leaves it alone where none does. What users and their handlers gave is encoded: what was submitted,
-the parts of a task and of its archive, artifacts and dead letters. What a store finds things by is
-not: ids, statuses, times, labels, the names of pipelines and workers, idempotency keys, reason
-codes.
+:func:`encoded` wraps a store in an :class:`EncodedStore` if a plugin encodes payloads. The data of
+users and handlers is encoded: submissions, the parts of a task and of its archive, artifacts and
+dead letters. The fields by which a store finds records are not: ids, statuses, times, labels, the
+names of pipelines and workers, idempotency keys and reason codes.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -32,13 +31,14 @@ from flowkit.protocols import (
 
 
 def encoded(store: Store, plugins: Plugins) -> Store:
-    """The store as this installation uses it."""
+    """Return the store that this installation uses."""
     return EncodedStore(store, plugins) if plugins.encodes_payloads else store
 
 
 class EncodedStore:
-    """A :class:`~flowkit.protocols.Store` around another. A record that nobody can decode comes
-    with a ``fault``, and harms no other.
+    """A :class:`~flowkit.protocols.Store` around another one.
+
+    A record that cannot be decoded is returned with a ``fault``, and does not affect others.
     """
 
     artifacts: ArtifactStore
@@ -167,7 +167,9 @@ class EncodedStore:
         return await self._store.drop_dead_letters(letter_ids)
 
     def _encoded_letter(self, letter: DeadLetter) -> DeadLetter:
-        """Errors tell of what they are about: theirs goes with the data."""
+        """Encode the error of a letter together with its data, because it may contain parts of
+        them.
+        """
         text = letter.error.encode("utf-8", "surrogatepass")
         data = self._plugins.encode_payload(
             b"%d\n%b%b" % (len(text), text, letter.data), _letter(letter.letter_id)
@@ -205,7 +207,7 @@ class EncodedStore:
 
 
 class _EncodedArtifacts:
-    """An artifact store around another."""
+    """Artifact store around another one."""
 
     def __init__(self, store: ArtifactStore, plugins: Plugins) -> None:
         self._store = store

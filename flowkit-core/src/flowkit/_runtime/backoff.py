@@ -1,4 +1,4 @@
-"""The retry loop with backoff that all retries share."""
+"""Retry loop with backoff."""
 
 import random
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""A client's connection to its bus."""
+"""Connection of a client to its bus."""
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -10,27 +10,28 @@ from flowkit.errors import BusUnavailable
 from flowkit.protocols import Bus, Clock, TopicSpec
 
 FIRST_TRY_SEC = 10.0
-"""How long a verb waits for a bus that is not connected yet."""
+"""Time that a verb waits for a bus that is not connected yet."""
 RETRY_AFTER_SEC = 10.0
-"""Verbs skip the bus for this long after a failed connect."""
+"""After a connection failed, verbs do not use the bus for this time."""
 
 
 class BusConnection:
-    """Connects to the bus with the first message, so that verbs which only read work while the bus
-    is away.
+    """Connection that is opened by the first message.
 
-    The bus lives in a task of its own: it may be entered for one verb and left by another.
+    So verbs that only read work while the bus is unavailable. The bus lives in a task of its own,
+    because one verb may enter it and another leave it.
     """
 
     def __init__(
         self, *, bus: Bus, sealed: Bus, enter: bool, topics: list[TopicSpec], clock: Clock
     ) -> None:
-        """``sealed`` is ``bus`` as messages go through it. With ``enter`` the bus is opened and
-        closed here; otherwise its owner does.
+        """Take ``bus``, and ``sealed``, which is the bus with signatures and codecs.
+
+        With ``enter``, the bus is opened and closed here; otherwise its owner does that.
         """
         self.plain = bus
         self.bus = sealed
-        """The bus as messages go through it."""
+        """The bus with signatures and codecs."""
         self._enter = enter
         self._topics = topics
         self._clock = clock
@@ -43,8 +44,8 @@ class BusConnection:
         """Return the bus, which is open and has its topics.
 
         Raises:
-            BusUnavailable: it could not be reached in ``patience_sec`` (None: as long as the
-                adapter tries), or a try failed lately.
+            BusUnavailable: the bus was not reached in ``patience_sec`` (None: as long as the
+                adapter tries), or a try failed recently.
         """
         if self._connected:
             return self.bus
@@ -63,7 +64,7 @@ class BusConnection:
         """Disconnect from the bus."""
         self._connected = False
         task = self._service.task
-        # A program that ends cancels all tasks of its event loop, this one among them.
+        # A program that ends cancels all tasks of its event loop, including this one.
         if task is None or not task.cancelled():
             await self._service.stop()
 
@@ -78,7 +79,7 @@ class BusConnection:
         with anyio.move_on_after(patience_sec):
             await self._service.start()
             return
-        raise BusUnavailable(f"the bus could not be reached in {patience_sec:g} s")
+        raise BusUnavailable(f"the bus could not be reached within {patience_sec:g} s")
 
     async def _serve(self, ready: Callable[[], None], stopping: anyio.Event) -> None:
         async with AsyncExitStack() as stack:

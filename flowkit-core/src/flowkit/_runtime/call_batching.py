@@ -1,4 +1,4 @@
-"""Calls that are made at the same time, made as one."""
+"""Batching of calls that are made at the same time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,15 +13,15 @@ MOST_AT_ONCE = 500
 
 
 class Gathered(Generic[T, R]):
-    """Whatever is asked for while a call is on its way goes together in the next one.
+    """Batch requests that arrive during a call into the next call.
 
-    A single caller is served at once and pays nothing. If a common call fails, each of its items is
-    tried by itself, so that nobody suffers from another's fault: the call must be harmless to
-    repeat. If the store is out of reach, all of them are told so at once.
+    A single caller is served at once and has no extra cost. If a batched call fails, each of its
+    items is tried separately, so that one item cannot fail the others: the call must be harmless to
+    repeat. If the store is unavailable, all callers get that error at once.
     """
 
     def __init__(self, call: Callable[[list[T]], Awaitable[Sequence[R]]]) -> None:
-        """``call`` takes items and returns an answer for each."""
+        """Take ``call``, which takes items and returns an answer for each."""
         self._call = call
         self._busy = False
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
@@ -39,7 +39,7 @@ class Gathered(Generic[T, R]):
             self._busy = False
             if self._waiting:
                 self._busy = True
-                # Held, as the event loop alone would let it be collected.
+                # The reference keeps the task from being collected.
                 self._draining = asyncio.create_task(self._drain())
 
     async def _drain(self) -> None:
@@ -57,8 +57,7 @@ class Gathered(Generic[T, R]):
         try:
             found = await self._call([item for item, _ in wanted])
         except Exception as error:
-            # Where the store is out of reach nobody is at fault, and each alone would wait as long
-            # again.
+            # If the store is unavailable, no item is at fault, and each would wait as long again.
             if len(wanted) == 1 or isinstance(error, StoreUnavailable):
                 for _, answer in wanted:
                     _settle(answer, error)

@@ -1,4 +1,4 @@
-"""Waiting: for an event or the clock, or for a service to come back."""
+"""Retries during outages, waits with a time limit, and signals between tasks."""
 
 import asyncio
 import logging
@@ -63,8 +63,9 @@ async def _expire(seconds: float, scope: anyio.CancelScope, clock: Clock) -> Non
 
 
 class Signal:
-    """An event that can be raised again and again; raising it twice before it is seen counts once.
-    One task waits for it.
+    """Event that can be set repeatedly. Setting it twice before the wait returns counts once.
+
+    Only one task waits for it.
     """
 
     __slots__ = ("_event", "_raised")
@@ -80,7 +81,7 @@ class Signal:
                 self._event.set()
 
     async def wait(self) -> None:
-        """Return when it was raised since the last wait, and lower it."""
+        """Return when it was set since the last wait, and clear it."""
         if not self._raised:
             self._event = asyncio.Event()
             try:
@@ -91,7 +92,7 @@ class Signal:
 
 
 class Recent:
-    """The last few keys that were added."""
+    """The most recently added keys, up to a limit."""
 
     __slots__ = ("_keys", "_limit")
 

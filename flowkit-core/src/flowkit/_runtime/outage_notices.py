@@ -1,6 +1,4 @@
-"""Log lines about trouble that lasts: one when it begins, one a minute while it goes on, one when
-it is over.
-"""
+"""Log lines about outages: one at the beginning, one per minute, and one at the end."""
 
 import logging
 from collections.abc import Callable, Hashable
@@ -13,9 +11,7 @@ from flowkit.protocols import Clock
 
 EVERY_SEC = 60.0
 SAME_TROUBLE_SEC = 5.0
-"""Trouble that returns within this time is the same trouble: its end and its return are not logged
-again.
-"""
+"""An outage that returns within this time is the same one: its end and return are not logged."""
 
 
 @dataclass(slots=True)
@@ -28,7 +24,7 @@ class _Trouble:
 
 
 class Notices:
-    """Logs each cause of trouble at the change, and then at most once a minute."""
+    """Log lines about outages: at the beginning, at most once per minute, and at the end."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
@@ -45,9 +41,9 @@ class Notices:
         level: int = logging.WARNING,
         **extra: Any,
     ) -> None:
-        """Log ``what``, with the error, if this cause is new or was last logged a minute ago.
+        """Log ``what`` and the error if this cause is new, or was last logged a minute ago.
 
-        An error that is logged as such, at the level ERROR, is logged with its traceback.
+        An exception is logged with its traceback if the level is ERROR or higher.
         """
         now = self._monotonic()
         trouble = self._troubles.get(cause)
@@ -81,7 +77,7 @@ class Notices:
         )
 
     def over(self, logger: logging.Logger, cause: Hashable) -> None:
-        """Log that a trouble is over, if there was one."""
+        """Log the end of this trouble, if there was any."""
         trouble = self._troubles.get(cause)
         if trouble is None or trouble.over_at is not None:
             return
@@ -97,9 +93,7 @@ _of_clocks: WeakKeyDictionary[Clock, Notices] = WeakKeyDictionary()
 
 
 def notices_of(clock: Clock) -> Notices:
-    """Return the notices of all that shares a clock, as the parts of a worker or a coordinator
-    do.
-    """
+    """Return the notices of all parts of a process that share this clock."""
     notices = _of_clocks.get(clock)
     if notices is None:
         notices = _of_clocks[clock] = Notices(clock.monotonic)

@@ -1,20 +1,20 @@
-"""Names of topics: which are allowed, and how a role becomes part of one."""
+"""Names of topics."""
 
 import re
 
 from flowkit.errors import ConfigError
 
 LONGEST_TOPIC = 249
-"""The longest topic name that Kafka accepts."""
+"""Length of the longest topic name that Kafka accepts."""
 ENCODED_PREFIX = "x--"
 _TOPIC = re.compile(r"[A-Za-z0-9._-]+")
 _ESCAPED = re.compile(rb"[^A-Za-z0-9-]")
 
 
 def role_in_topic(role: str) -> str:
-    """Return the form that a role has in the name of its topic.
+    """Return the form of a role in the name of its topic.
 
-    A role of letters, digits, ``.``, ``_`` and ``-`` stays as it is. Any other becomes ``x--`` and
+    A role of letters, digits, ``.``, ``_`` and ``-`` is not changed. Any other becomes ``x--`` and
     its UTF-8 bytes, where ``_`` and two hexadecimal digits replace each byte that is not a letter,
     a digit or ``-``. A role that begins with ``x--`` is encoded too, so that two roles never share
     a topic.

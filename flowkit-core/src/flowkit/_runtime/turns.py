@@ -8,9 +8,7 @@ YIELD_EVERY_SEC = 0.005
 
 
 class Turns:
-    """Gives other tasks turns of the event loop, from code that may keep it busy without a
-    pause.
-    """
+    """Gives turns of the event loop to other tasks, from code that may run long without a pause."""
 
     def __init__(self, *, least: int, most: int) -> None:
         self._least = least
@@ -21,7 +19,7 @@ class Turns:
         """Let other tasks run, unless they got turns in the last 5 ms.
 
         The longer the loop was busy, the more turns are given, up to ``most``: an exchange with a
-        server takes several.
+        server needs several.
         """
         now = time.monotonic()
         busy_sec = now - self._given_at

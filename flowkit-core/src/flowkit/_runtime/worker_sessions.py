@@ -12,8 +12,9 @@ WATCH_PAUSE_SEC = 0.25
 
 
 def heartbeat_interval_sec(session: WorkerSession) -> float:
-    """Return the heartbeat interval from the session's ``info``, capped at one minute. If it is
-    invalid, return the default.
+    """Return the heartbeat interval in the session's ``info``, at most a minute.
+
+    Return the default if it is invalid.
     """
     try:
         interval = float(session.info.get("hb_interval_sec", DEFAULT_INTERVAL_SEC))
@@ -23,7 +24,10 @@ def heartbeat_interval_sec(session: WorkerSession) -> float:
 
 
 async def is_served(store: Store, role: str, clock: Clock) -> bool:
-    """Return whether a live worker has this role. Wait at most 10 s for a heartbeat of one."""
+    """Return whether a live worker has this role.
+
+    Wait at most 10 s for the next heartbeat of one that has it.
+    """
     sessions = [session for session in await store.sessions() if role in session.roles]
     live, _ = await watch_heartbeats(store, sessions, clock, enough=1)
     return bool(live)

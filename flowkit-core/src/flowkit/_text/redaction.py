@@ -1,5 +1,6 @@
-"""What may be shown to people, in logs and on terminals: texts without secrets, and without signs
-that do more than be read.
+"""Redaction of secrets, and escapes of characters that do more than be read.
+
+It is used for all text that people see, in logs and on terminals.
 """
 
 import json
@@ -9,10 +10,13 @@ from typing import Any
 
 HIDDEN = "***"
 MAX_ERROR_CHARS = 4_000
-"""The text of an error is cut to this length in logs, reports and dead letters."""
+"""Length of the text of an error in logs, reports and dead letters."""
 
 _USER_INFO = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]{1,20}://)[^\s'\"<>]{1,1024}@")
-_SECRETS = r"(?:passw(?:or)?d|pass[_-]?phrase|pwd|secret(?:[_-]?key)?|signing[_-]?keys?|(?:api|access|private|account)[_-]?key|credentials?|token)"
+_SECRETS = (
+    r"(?:passw(?:or)?d|pass[_-]?phrase|pwd|secret(?:[_-]?key)?|signing[_-]?keys?"
+    r"|(?:api|access|private|account)[_-]?key|credentials?|token)"
+)
 _HEADERS = r"(?:authorization|cookies?)"
 _QUOTED = r"""\\*b?(?:"[^"\n]*"?|'[^'\n]*'?)"""
 _IS = r"(?:\\*['\"])?\s{0,8}[=:]\s{0,8}"
@@ -42,8 +46,8 @@ _HIDDEN_PARTS = tuple(
 _MAY_HIDE = re.compile(rf"(?i){_SECRETS}|{_HEADERS}|bearer")
 _NAMES_A_SECRET = re.compile(rf"(?i)(?:{_SECRETS}|{_HEADERS})$")
 
-# Controls; marks that turn the direction of writing; separators of lines and paragraphs; halves of
-# surrogate pairs.
+# Control characters, marks of the writing direction, separators of lines and paragraphs, and lone
+# surrogates.
 _UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
@@ -54,8 +58,10 @@ _UNPRINTABLE_BUT_LINES = re.compile(
 
 
 def redacted(text: str) -> str:
-    """Hide the users and passwords of addresses, the values of passwords, tokens and keys, and of
-    headers such as ``Authorization``.
+    """Redact secrets in a text.
+
+    These are users and passwords in addresses, the values of passwords, tokens and keys, and those
+    of headers such as ``Authorization``.
     """
     if "://" in text:
         text = _USER_INFO.sub(rf"\1{HIDDEN}@", text)
@@ -65,7 +71,7 @@ def redacted(text: str) -> str:
 
 
 def redacted_value(value: Any, name: str = "") -> Any:
-    """Hide secrets in the texts of a value, and every text under the name of a secret."""
+    """Redact secrets in the texts of a value, and every text that has the name of a secret."""
     if isinstance(value, Mapping):
         within = name if _NAMES_A_SECRET.search(name) else ""
         return {
@@ -77,7 +83,7 @@ def redacted_value(value: Any, name: str = "") -> Any:
             and isinstance(value[0], str | bytes)
             and _NAMES_A_SECRET.search(_text(value[0]))
         ):
-            # A header, as clients for HTTP give them.
+            # A header, as HTTP clients represent it.
             return (value[0], redacted_value(value[1], _text(value[0])))
         items = [redacted_value(item, name) for item in value]
         return tuple(items) if isinstance(value, tuple) else items
@@ -99,7 +105,11 @@ def _text(value: Any) -> str:
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    """A text in which what would steer a terminal, or begin a line of a log, is written out: ``\\x1b``, ``\\u202e``. ``lines`` stay."""
+    """Return a text with escapes such as ``\\x1b`` and ``\\u202e`` for unprintable characters.
+
+    Such characters could control a terminal or begin a line of a log. Line breaks stay if
+    ``lines``.
+    """
     if text.isprintable():
         return text
     return (_UNPRINTABLE_BUT_LINES if lines else _UNPRINTABLE).sub(_written_out, text)
@@ -112,25 +122,24 @@ def _written_out(found: re.Match[str]) -> str:
 
 
 def shortened(text: str, most: int = 80) -> str:
-    """Return a text cut to ``most`` characters, with an ellipsis where something is left out."""
+    """Return a text cut to ``most`` characters, with an ellipsis if something is left out."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def writable(text: str, *, most: int = MAX_ERROR_CHARS) -> str:
-    """The first ``most`` characters of a text, in a form that can be written everywhere: halves of
-    surrogate pairs are written out.
-    """
+    """Return the first ``most`` characters of a text, in a form that every encoding can write."""
     return encodable(text[:most])[:most]
 
 
 def encodable(text: str) -> str:
-    """Return a text in which lone surrogates, which no encoding has, are written out: ``\\ud800``."""
+    """Return a text with escapes such as ``\\ud800`` for lone surrogates."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def escaped_for(encoding: str, text: str) -> str:
-    """Return a text as it is if this encoding has all its characters, else with those beyond ASCII
-    escaped as JSON does it.
+    """Return a text unchanged if this encoding has all its characters.
+
+    Else return it with the characters beyond ASCII escaped as in JSON.
     """
     try:
         text.encode(encoding)
@@ -140,8 +149,9 @@ def escaped_for(encoding: str, text: str) -> str:
 
 
 def printable_json(text: str) -> str:
-    """JSON in which the same is escaped as JSON does it. What is below a space JSON escapes by
-    itself.
+    """Return JSON with the escapes of JSON for unprintable characters.
+
+    JSON itself escapes those below a space.
     """
     return (
         text

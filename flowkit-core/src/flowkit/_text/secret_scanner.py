@@ -1,7 +1,7 @@
-"""Telling whether a text looks like a secret, for ``block_sensitive``.
+"""Scanner for texts that look like secrets, for ``block_sensitive``.
 
-The patterns ask for the shortest text that gives a secret away and never for the longest, and each
-may only begin where no token runs already, so that a search takes time in proportion to the text.
+The patterns match the shortest text that reveals a secret, never the longest, and each may begin
+only outside of a token. So the time of a search is proportional to the length of the text.
 """
 
 import math
@@ -13,40 +13,30 @@ from itertools import pairwise
 _START = r"(?<![A-Za-z0-9_-])"
 
 _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
-    (kind, re.compile(pattern))
-    for kind, pattern in (
+    (kind, re.compile("".join(parts)))
+    for kind, *parts in (
         ("a PEM block", r"-----BEGIN [A-Z0-9 ]{1,64}-----"),
-        ("a JSON web token", _START + r"eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{2,}\."),
-        ("a cloud access key", _START + r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?![A-Za-z0-9])"),
-        ("a cloud access key", _START + r"AIza[A-Za-z0-9_-]{35}"),
+        ("a JSON web token", _START, r"eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{2,}\."),
+        ("a cloud access key", _START, r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?![A-Za-z0-9])"),
+        ("a cloud access key", _START, r"AIza[A-Za-z0-9_-]{35}"),
         ("a cloud access key", r"(?i)\b(?:AccountKey|SharedAccessKey)=[A-Za-z0-9+/]{20}"),
-        (
-            "an API token",
-            _START
-            + r"(?:gh[pousr]_[A-Za-z0-9]{30}|github_pat_[A-Za-z0-9_]{22}|glpat-[A-Za-z0-9_-]{20})",
-        ),
-        ("an API token", _START + r"(?:xox[abceoprs]-[A-Za-z0-9-]{10}|xapp-[A-Za-z0-9-]{10})"),
-        ("an API token", _START + r"sk-[A-Za-z0-9_-]{20}"),
-        ("an API token", _START + r"[rs]k_(?:live|test)_[A-Za-z0-9]{10}"),
-        (
-            "an API token",
-            _START
-            + r"(?:npm_[A-Za-z0-9]{36}|hf_[A-Za-z0-9]{30}|dop_v1_[a-f0-9]{64}|pypi-[A-Za-z0-9_-]{40})",
-        ),
-        (
-            "an API token",
-            _START + r"(?:ya29\.[A-Za-z0-9_-]{20}|SG\.[A-Za-z0-9_-]{16,64}\.[A-Za-z0-9_-]{16})",
-        ),
+        ("an API token", _START, r"gh[pousr]_[A-Za-z0-9]{30}"),
+        ("an API token", _START, r"(?:github_pat_[A-Za-z0-9_]{22}|glpat-[A-Za-z0-9_-]{20})"),
+        ("an API token", _START, r"(?:xox[abceoprs]-[A-Za-z0-9-]{10}|xapp-[A-Za-z0-9-]{10})"),
+        ("an API token", _START, r"sk-[A-Za-z0-9_-]{20}"),
+        ("an API token", _START, r"[rs]k_(?:live|test)_[A-Za-z0-9]{10}"),
+        ("an API token", _START, r"(?:npm_[A-Za-z0-9]{36}|hf_[A-Za-z0-9]{30})"),
+        ("an API token", _START, r"(?:dop_v1_[a-f0-9]{64}|pypi-[A-Za-z0-9_-]{40})"),
+        ("an API token", _START, r"ya29\.[A-Za-z0-9_-]{20}"),
+        ("an API token", _START, r"SG\.[A-Za-z0-9_-]{16,64}\.[A-Za-z0-9_-]{16}"),
         (
             "a bearer token",
             r"(?i)\bbearer[ \t]{1,8}(?=[A-Za-z._~+/-]{0,64}[0-9])[A-Za-z0-9._~+/-]{12}",
         ),
         (
             "credentials in a header",
-            (
-                r"(?i)\bauthorization['\"]?\s{0,8}[:=]\s{0,8}['\"]?[a-z][a-z0-9-]{1,20}["
-                r" \t]{1,8}[a-z0-9+/=._~-]{8}"
-            ),
+            r"(?i)\bauthorization['\"]?\s{0,8}[:=]\s{0,8}['\"]?",
+            r"[a-z][a-z0-9-]{1,20}[ \t]{1,8}[a-z0-9+/=._~-]{8}",
         ),
         (
             "a session in a header",
@@ -60,32 +50,20 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 )
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-_SECRET_WORDS = frozenset(
-    (
-        *(
-            "password",
-            "passwords",
-            "passwd",
-            "pwd",
-            "passphrase",
-            "secret",
-            "secrets",
-            "token",
-            "tokens",
-        ),
-        *("credential", "credentials", "apikey", "apikeys", "authorization", "cookie", "cookies"),
-    )
+_SECRETS = (
+    "password passwords passwd pwd passphrase secret secrets token tokens credential credentials"
+    " apikey apikeys authorization cookie cookies"
 )
-_SECRET_PAIRS = frozenset(
-    (word, "key")
-    for word in ("api", "access", "private", "secret", "account", "signing", "encryption")
-)
+_SECRET_WORDS = frozenset(_SECRETS.split())
+_SECRET_KEYS = ("api", "access", "private", "secret", "account", "signing", "encryption")
+_SECRET_PAIRS = frozenset((word, "key") for word in _SECRET_KEYS)
 _HARMLESS_ENDINGS = frozenset(("name", "type", "url", "uri", "path", "file", "id"))
-"""``secret_name`` and ``token_url`` tell where a secret is, not what it is."""
+"""``secret_name`` and ``token_url`` name the place of a secret, not its value."""
 _MIN_LENGTH = 8
 _MIN_ENTROPY = 3.0
-"""Bits a character: eight different characters have exactly this much, ``changeme`` and
-``********`` have less.
+"""Bits per character.
+
+Eight different characters have exactly this entropy, ``changeme`` and ``********`` have less.
 """
 
 _KEY_MATERIAL = re.compile(
@@ -95,7 +73,7 @@ _KEY_MATERIAL_ENTROPY = 4.5
 
 
 def kind_of_secret(text: str, names: Sequence[str] = ()) -> str | None:
-    """What ``text``, found under these names, looks like; None if it looks harmless."""
+    """Return the kind of secret that ``text`` looks like under these names, or None."""
     for kind, pattern in _PATTERNS:
         if pattern.search(text):
             return kind
@@ -107,9 +85,7 @@ def kind_of_secret(text: str, names: Sequence[str] = ()) -> str | None:
 
 
 def _promise_a_secret(names: Sequence[str]) -> bool:
-    """Whether what stands under these names is likely a secret: ``db_password``, ``apiKey``,
-    ``SECRETS.database``.
-    """
+    """Return whether the names suggest a secret: ``db_password``, ``apiKey``."""
     words = [[word.lower() for word in _WORD.findall(name)] for name in names]
     if not words or (words[-1] and words[-1][-1] in _HARMLESS_ENDINGS):
         return False
@@ -120,7 +96,7 @@ def _promise_a_secret(names: Sequence[str]) -> bool:
 
 
 def _entropy(text: str) -> float:
-    """Shannon's, in bits a character."""
+    """Return the Shannon entropy in bits per character."""
     return -sum(
         count / len(text) * math.log2(count / len(text)) for count in Counter(text).values()
     )

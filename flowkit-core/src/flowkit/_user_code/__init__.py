@@ -1,1 +1,1 @@
-"""Code of users and plugins: contained, run in threads, with its own context variables."""
+"""Code of users and plugins: containment, threads and context variables."""

@@ -1,4 +1,4 @@
-"""Child processes that handlers have started."""
+"""Child processes that handlers started."""
 
 import contextlib
 import logging
@@ -20,9 +20,9 @@ def log_children(owner: str, *, except_for: Collection[int] = ()) -> None:
 
 
 def child_processes() -> dict[int, str]:
-    """Return the names of this process's children that run, by process id.
+    """Return the names of the running children of this process, by process id.
 
-    On Linux these are all of them; elsewhere those that ``multiprocessing`` has started.
+    On Linux these are all children; elsewhere those that ``multiprocessing`` started.
     """
     try:
         lists = [path.read_text() for path in Path("/proc/self/task").glob("*/children")]
@@ -45,7 +45,7 @@ def child_processes() -> dict[int, str]:
 
 
 def _name_of(pid: int) -> str | None:
-    """The name of a process, unless it has ended meanwhile."""
+    """Return the name of a process, or None if it has ended."""
     with contextlib.suppress(OSError):
         name, _, rest = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
         if not rest.lstrip().startswith("Z"):

@@ -1,10 +1,10 @@
-"""Containment of foreign code: handlers, functions, plugins and adapters cannot end the task that
-calls them.
+"""Containment of foreign code, so that it cannot end the task that calls it.
 
-Foreign code may raise what is no ``Exception`` (a panic of native code, ``SystemExit``,
-``GeneratorExit``), cancel the task it runs in, or pass on the cancellation of something that it
-awaited. Each of these would end the caller's task, or stop the event loop. Here they become an
-:class:`Escaped`, which is an ordinary exception.
+Foreign code is that of handlers, functions, plugins and adapters. It may raise an error that is not
+an ``Exception`` (a panic of native code, ``SystemExit``, ``GeneratorExit``), cancel the task in
+which it runs, or pass on the cancellation of an awaitable. Each of these would end the caller's
+task, or stop the event loop. The functions here turn them into :class:`Escaped`, which is an
+ordinary exception.
 """
 
 import asyncio
@@ -23,15 +23,14 @@ NO_TEXT = "(the error has no text: writing it failed)"
 
 
 MOST_OF_A_TRACEBACK = 32_000
-"""Log at most this many characters of a traceback: most from its beginning, the rest from its
-end.
-"""
+"""Length of a logged traceback: most of its beginning and some of its end."""
 _END_OF_A_TRACEBACK = 8_000
 
 
 class Unreadable(Exception):
-    """Stands in for an error of a type that cannot be read: reading its class, its name or its
-    traceback runs code that raises.
+    """Replacement of an error whose type cannot be read.
+
+    Reading its class, its name or its traceback runs code that raises.
     """
 
     def __init__(self, kind: str, text: str) -> None:
@@ -40,13 +39,11 @@ class Unreadable(Exception):
 
 
 class _Never(Exception):
-    """Is compared with the types of errors, which may run code of a metaclass."""
+    """Type that is compared with the types of errors, which may run code of a metaclass."""
 
 
 def readable(error: BaseException) -> BaseException:
-    """Return an error, or an :class:`Unreadable` with its name, text and traceback if its type has
-    code that keeps it from being read.
-    """
+    """Return an error, or an :class:`Unreadable` with its name, text and traceback."""
     if _is_readable(error):
         return error
     kind = type.__dict__["__name__"].__get__(type(error))
@@ -72,7 +69,7 @@ def _is_readable(error: BaseException) -> bool:
 
 
 class Escaped(Exception):
-    """Foreign code raised ``error``, which is no ``Exception``."""
+    """Foreign code raised ``error``, which is not an ``Exception``."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = readable(error)
@@ -80,7 +77,7 @@ class Escaped(Exception):
 
 
 class Titled(Escaped):
-    """Foreign code raised ``error``, of any type. ``title`` is what errors call the code."""
+    """Foreign code raised ``error``, of any type. ``title`` is the name of the code in errors."""
 
     def __init__(self, error: BaseException, title: str) -> None:
         super().__init__(error)
@@ -89,13 +86,14 @@ class Titled(Escaped):
 
 
 def origin(error: BaseException) -> BaseException:
-    """Return what foreign code raised."""
+    """Return the error that foreign code raised."""
     return error.error if isinstance(error := readable(error), Escaped) else error
 
 
 def message(error: BaseException, *, most: int = MAX_ERROR_CHARS) -> str:
-    """Return the text of any error, without secrets. An error whose ``__str__`` raises has a text
-    that says so.
+    """Return the text of any error, without secrets.
+
+    If the ``__str__`` of the error raises, return a text that says so.
     """
     try:
         return writable(redacted(f"{error}"[:most]), most=most)
@@ -104,8 +102,9 @@ def message(error: BaseException, *, most: int = MAX_ERROR_CHARS) -> str:
 
 
 def error_text(error: BaseException, *, most: int = MAX_ERROR_CHARS) -> str:
-    """Return the type and the text of any error, such as ``KeyError: 'id'``; the type alone if the
-    text is empty.
+    """Return the type and the text of any error, such as ``KeyError: 'id'``.
+
+    If the text is empty, return the type alone.
     """
     error = readable(error)
     title = f"{error.title}: " if isinstance(error, Titled) else ""
@@ -126,9 +125,7 @@ def traceback_text(error: BaseException) -> str:
 
 
 def _formatted(error: BaseException) -> str | None:
-    """Return the traceback of an error, or None if an error that it is chained to cannot be
-    read.
-    """
+    """Return the traceback of an error, or None if an error in its chain cannot be read."""
     try:
         return "".join(traceback.format_exception(error))
     except BaseException:
@@ -136,16 +133,14 @@ def _formatted(error: BaseException) -> str | None:
 
 
 class Unwritable(Exception):
-    """Stands in for an error whose traceback cannot be logged as it is, with the traceback in a
-    form that can.
-    """
+    """Replacement of an error whose traceback cannot be logged. Its text is a safe form of it."""
 
 
 def loggable(error: BaseException | None) -> BaseException | None:
-    """Return the error to log with its traceback: the same, or an ``Unwritable`` if the traceback
-    is long or cannot be written.
+    """Return the error to log with its traceback.
 
-    A handler of the logging module would fail to write lone surrogates and errors that cannot be
+    This is the same error, or an ``Unwritable`` if the traceback is long or cannot be written. A
+    handler of the logging module would fail to write lone surrogates and errors that cannot be
     read, and print its own traceback instead of the line.
     """
     if error is None:
@@ -167,7 +162,8 @@ def contained(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call a foreign function.
 
     Raises:
-        Escaped: it raised what is no ``Exception``. An ``Exception`` passes unchanged.
+        Escaped: it raised an error that is not an ``Exception``. An ``Exception`` passes
+            unchanged.
         Unreadable: it raised an error of a type that cannot be read.
     """
     task = _current_task()
@@ -193,15 +189,15 @@ def contained(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 _cancelled: "WeakSet[asyncio.Task[Any]]" = WeakSet()
-"""Tasks that a foreign function cancelled while it was called in them."""
+"""Tasks that a foreign function cancelled while it ran in them."""
 
 
 async def undo_cancellation(*, postpone: bool = False) -> None:
-    """Receive the cancellation of the current task that the last foreign functions asked for, so
-    that no later await raises it.
+    """Undo the cancellation of the current task by the foreign functions that it called.
 
-    A cancellation by the task's owner that arrives at the same moment is raised here. With
-    ``postpone`` the next await raises it: the caller holds something that must not be lost.
+    No later await raises it then. A cancellation by the task's owner that arrives at the same
+    moment is raised here. With ``postpone`` the next await raises it: the caller holds data that
+    must not be lost.
     """
     task = _current_task()
     if task is None or task not in _cancelled:
@@ -217,9 +213,7 @@ async def undo_cancellation(*, postpone: bool = False) -> None:
 
 
 async def uncancelled(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function that calls foreign ones, and undo the cancellation of the current task that
-    these asked for.
-    """
+    """Call a function that calls foreign ones, and undo their cancellation of the current task."""
     try:
         return function(*args, **kwargs)
     finally:
@@ -227,9 +221,7 @@ async def uncancelled(function: Callable[P, T], *args: P.args, **kwargs: P.kwarg
 
 
 def is_cancelled() -> bool:
-    """Return whether the current task itself is being cancelled, and not something that it
-    awaits.
-    """
+    """Return whether the current task itself is being cancelled, and not an awaitable of it."""
     task = _current_task()
     return task is not None and task.cancelling() > 0
 
@@ -237,13 +229,13 @@ def is_cancelled() -> bool:
 async def awaited(awaitable: Awaitable[T], *, ending: Callable[[], bool] = is_cancelled) -> T:
     """Await foreign code.
 
-    ``CancelledError`` passes while ``ending`` returns True: the caller's task is being cancelled by
-    its owner. At any other time the code has cancelled itself, or passes on the cancellation of
-    something it awaited.
+    ``CancelledError`` passes while ``ending`` returns True: the owner of the caller's task cancels
+    it. At any other time the code has cancelled itself, or passes on the cancellation of an
+    awaitable.
 
     Raises:
-        Escaped: it raised what is no ``Exception``, or was cancelled by itself. An ``Exception``
-            passes unchanged.
+        Escaped: it raised an error that is not an ``Exception``, or cancelled itself. An
+            ``Exception`` passes unchanged.
         Unreadable: it raised an error of a type that cannot be read.
     """
     task = _current_task()
@@ -280,7 +272,7 @@ def _current_task() -> "asyncio.Task[Any] | None":
 
 
 class _Before(NamedTuple):
-    """The cancellations of a task when foreign code begins."""
+    """Cancellations of a task when foreign code begins."""
 
     asked: int
     pending: bool
@@ -291,17 +283,16 @@ def _cancellations(task: "asyncio.Task[Any] | None") -> _Before:
 
 
 def _is_pending(task: "asyncio.Task[Any]") -> bool:
-    """Return whether a cancellation is to be delivered at the next await. asyncio has no public
-    name for this.
-    """
+    """Return whether the next await raises a cancellation. asyncio has no public name for this."""
     return getattr(task, "_must_cancel", False)
 
 
 async def _take_back(
     task: "asyncio.Task[Any] | None", before: _Before, ending: Callable[[], bool]
 ) -> bool:
-    """Undo a cancellation that foreign code asked for. Return whether it was still to be delivered,
-    unless that code undid it.
+    """Undo a cancellation by foreign code.
+
+    Return whether it was still pending, unless the code undid it itself.
     """
     if task is None or ending():
         return False
@@ -316,9 +307,7 @@ async def _take_back(
 
 
 async def take_back(ending: Callable[[], bool]) -> bool:
-    """Receive the cancellation that a foreign function asked for, if it did. Return whether it
-    did.
-    """
+    """Receive a pending cancellation by a foreign function. Return whether there was one."""
     try:
         await asyncio.sleep(0)  # what is pending is delivered here
     except asyncio.CancelledError:
@@ -335,10 +324,10 @@ _EXITS = (SystemExit, KeyboardInterrupt)
 
 
 def apart(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a foreign function in a context of its own: the context variables that it sets are not
-    seen outside.
+    """Call a foreign function in a context of its own.
 
-    The tasks that it makes are those of foreign code.
+    The context variables that it sets are not visible outside. The tasks that it creates are marked
+    as those of foreign code.
     """
     context = copy_context()
     context.run(mark_foreign)
@@ -346,21 +335,21 @@ def apart(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 def mark_foreign() -> None:
-    """Take note that tasks which are made from the current context are those of foreign code."""
+    """Mark the tasks that are created from the current context as those of foreign code."""
     _foreign.set(True)
 
 
 def is_foreign(context: Context | None) -> bool:
-    """Return whether a context is one of foreign code."""
+    """Return whether a context belongs to foreign code."""
     return context is not None and context.get(_foreign, False)
 
 
 def contain_tasks(loop: asyncio.AbstractEventLoop) -> None:
-    """Have the tasks of foreign code contained as well.
+    """Contain the tasks that foreign code creates in this event loop.
 
-    A task that ends with ``SystemExit`` or ``KeyboardInterrupt`` stops the event loop, which
-    nothing outside of the task can prevent: where a handler calls ``sys.exit()`` within
-    ``asyncio.gather`` or ``wait_for``, the process would end. Other tasks are left alone.
+    A task that ends with ``SystemExit`` or ``KeyboardInterrupt`` stops the event loop, and no code
+    outside of the task can prevent that. A handler that calls ``sys.exit()`` within
+    ``asyncio.gather`` or ``wait_for`` would end the process. Other tasks are not changed.
     """
     make = loop.get_task_factory()
     if not isinstance(make, _Factory):
@@ -368,7 +357,7 @@ def contain_tasks(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class _Factory:
-    """Makes tasks, those of foreign code with a coroutine that cannot stop the event loop."""
+    """Task factory that wraps coroutines of foreign code, so that they cannot stop the loop."""
 
     def __init__(self, make: Any) -> None:
         self._make = make or _make_task
@@ -386,9 +375,7 @@ def _make_task(
 
 
 class _WithoutExits(Coroutine[Any, Any, Any]):
-    """A coroutine wrapper that raises :class:`Escaped` instead of ``SystemExit`` or
-    ``KeyboardInterrupt``.
-    """
+    """Coroutine that raises :class:`Escaped` instead of an exit of the process."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         self._coroutine = coroutine

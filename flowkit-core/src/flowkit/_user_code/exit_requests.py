@@ -1,8 +1,8 @@
-"""Exits of the process that foreign code asks for in a callback of the event loop.
+"""Exits of the process that foreign code requests in a callback of the event loop.
 
-The event loop lets ``SystemExit`` and ``KeyboardInterrupt`` of a callback through, which ends
-``asyncio.run()`` and cancels all tasks. Nothing can contain that: so it is logged, and the exit
-status says that the process did not end in order.
+The event loop does not stop ``SystemExit`` and ``KeyboardInterrupt`` of a callback: they end
+``asyncio.run()`` and cancel all tasks. No code can contain that, so it is logged, and the exit
+status shows that the process did not end in order.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ Exit = SystemExit | KeyboardInterrupt
 
 
 def exit_of(error: BaseException) -> Exit | None:
-    """Return the exit that is under way when a task gets this ``CancelledError``."""
+    """Return the exit in progress when a task gets this ``CancelledError``."""
     context: BaseException | None = error
     while context is not None and not isinstance(context, SystemExit | KeyboardInterrupt):
         context = context.__context__
@@ -38,8 +38,9 @@ def _is_foreign(exits: Exit) -> bool:
 
 
 def report_exit(exits: Exit) -> None:
-    """Log an exit once if foreign code asked for it, and give it a status that is not 0. The
-    program's own exits are left alone.
+    """Log an exit once if foreign code requested it, and give it a status that is not 0.
+
+    The program's own exits are not changed.
     """
     if not _is_foreign(exits) or _REPORTED in getattr(exits, "__notes__", ()):
         return

@@ -1,4 +1,4 @@
-"""Log lines about failures whose texts may hold payloads."""
+"""Log lines about failures whose texts may contain payloads."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ _INSTALLED = (f"{Path(__file__).parents[1]}{os.sep}", f"{Path(os.__file__).paren
 
 
 class PayloadCodecs(Protocol):
-    """The plugins of an installation: this module only asks whether they encode payloads."""
+    """Plugins of an installation, which may encode payloads."""
 
     @property
     def encodes_payloads(self) -> bool: ...
@@ -30,8 +30,8 @@ def log_failure(
 ) -> None:
     """Log a failure with the text and the traceback of its error.
 
-    If a plugin encodes payloads, both are logged at ``DEBUG`` only: handlers put pieces of their
-    input into errors, and what is encrypted in the store should not be readable in a log.
+    If a plugin encodes payloads, both are logged at ``DEBUG`` only: handlers put parts of their
+    input into errors, and data that is encrypted in the store must not be readable in a log.
     """
     if plugins.encodes_payloads:
         logger.log(level, message, *args, extra=extra, stacklevel=2)
@@ -49,9 +49,7 @@ def log_failure(
 
 
 def _from_users_code(error: BaseException | None) -> Any:
-    """Return what to log of an error: its traceback begins with the first frame of the user's, if
-    there is one.
-    """
+    """Return the error to log. Its traceback begins with the user's first frame, if any."""
     if error is None:
         return None
     traceback = error.__traceback__
@@ -61,7 +59,8 @@ def _from_users_code(error: BaseException | None) -> Any:
 
 
 def _is_users(filename: str) -> bool:
-    """Whether a file is neither FlowKit's nor of the standard library or another installed
-    package.
+    """Return whether a file belongs to the user.
+
+    Files of FlowKit, of the standard library and of other installed packages do not.
     """
     return not filename.startswith((*_INSTALLED, "<frozen")) and "site-packages" not in filename

@@ -1,4 +1,4 @@
-"""Reason codes of errors: those that errors carry, and the default for the rest."""
+"""Reason codes of errors: those that errors carry, and the default for all others."""
 
 import logging
 from typing import Any
@@ -16,9 +16,9 @@ UNEXPECTED = "unexpected_error"
 def default_classification(error: BaseException) -> tuple[str, bool]:
     """Return the reason code of an error by its type, and whether it is permanent.
 
-    Exactly ``TypeError``, ``ValueError`` and ``KeyError`` say that the input is wrong, which is
-    permanent. Their subclasses, such as ``json.JSONDecodeError`` or ``UnicodeDecodeError``, often
-    come from a service that answers badly for a while: they are not.
+    Exactly ``TypeError``, ``ValueError`` and ``KeyError`` mean that the input is wrong, which is
+    permanent. Their subclasses are not permanent: ``json.JSONDecodeError`` or
+    ``UnicodeDecodeError``, for example, often come from a service that fails for a while.
     """
     if type(error) in (TypeError, ValueError, KeyError):
         return "bad_input", True
@@ -26,10 +26,9 @@ def default_classification(error: BaseException) -> tuple[str, bool]:
 
 
 def carried_reason(error: BaseException) -> tuple[str, bool] | None:
-    """Return the reason code that an error carries and whether it is permanent, or None if it
-    carries none that can be used.
+    """Return the reason code that an error carries and whether it is permanent, or None.
 
-    Foreign code makes ``NodeFailure`` objects, so their attributes may be anything.
+    Foreign code creates ``NodeFailure`` objects, so their attributes may have any value.
     """
     if isinstance(error, CorruptRecord):
         return "corrupt_record", True
@@ -47,7 +46,7 @@ def carried_reason(error: BaseException) -> tuple[str, bool] | None:
 
 
 def checked_reason(answer: Any) -> tuple[str, bool]:
-    """Return a reason code and whether it is permanent, as foreign code gave them.
+    """Return the reason code of foreign code, and whether the error is permanent.
 
     Raises:
         TypeError: the reason code is not a string, or empty.
@@ -59,5 +58,5 @@ def checked_reason(answer: Any) -> tuple[str, bool]:
 
 
 def shown_reason(reason: str) -> str:
-    """Return a reason code in the form in which it is stored."""
+    """Return the stored form of a reason code."""
     return printable(reason)[:MAX_REASON]

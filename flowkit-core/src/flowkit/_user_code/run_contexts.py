@@ -1,7 +1,7 @@
-"""The context of a run: its coroutine and its calls in threads see the same context variables.
+"""Context variables of a run, which its coroutine and its calls in threads share.
 
-Python lets one thread at a time enter a context. So the coroutine lends its context to a call while
-it waits for it.
+In Python, only one thread at a time can enter a context. So the coroutine lends its context to a
+call while it waits for it.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Loan:
-    """A context that a call in a thread uses."""
+    """Context that a call in a thread uses."""
 
     __slots__ = ("_context", "returned")
 
@@ -25,7 +25,7 @@ class Loan:
         self.returned = False
 
     def run(self, function: Callable[..., T], *args: Any) -> T:
-        """Call a function, in the thread."""
+        """Call a function in the thread."""
         try:
             return self._context.run(function, *args)
         finally:
@@ -33,7 +33,7 @@ class Loan:
 
 
 class _RunContext:
-    """The context of a coroutine that is driven by :func:`in_context`."""
+    """Context of a coroutine that runs in :func:`in_context`."""
 
     __slots__ = ("_context", "_loan")
 
@@ -42,8 +42,9 @@ class _RunContext:
         self._loan: Loan | None = None
 
     def run(self, function: Callable[..., T], *args: Any) -> T:
-        """Call a function, in the event loop. Where an abandoned call still has the context, go on
-        with a copy of it.
+        """Call a function in the event loop.
+
+        If an abandoned call still has the context, use a copy of it from then on.
         """
         if self._loan is not None and not self._loan.returned:
             self._context = self._context.copy()
@@ -56,13 +57,14 @@ class _RunContext:
 
 
 _contexts: dict[asyncio.Task[Any], _RunContext] = {}
-"""The contexts of the tasks that are in :func:`in_context`."""
+"""Contexts of the tasks that are in :func:`in_context`."""
 
 
 @types.coroutine
 def in_context(coroutine: Coroutine[Any, Any, T], context: Context) -> Generator[Any, Any, T]:
-    """Await foreign code in a context of its own: the context variables that it sets are not seen
-    outside.
+    """Await foreign code in a context of its own.
+
+    The context variables that it sets are not visible outside.
     """
     task = asyncio.current_task()
     assert task is not None
@@ -88,11 +90,10 @@ def in_context(coroutine: Coroutine[Any, Any, T], context: Context) -> Generator
 
 
 def lend_context() -> Loan:
-    """Return the context for a call in a thread, which must not begin before the current task waits
-    for it.
+    """Return the context for a call in a thread.
 
-    This is the context of the run. In a task that is not in :func:`in_context`, it is a copy of the
-    current one.
+    The call must not begin before the current task waits for it. The context is that of the run. In
+    a task that is not in :func:`in_context`, it is a copy of the current one.
     """
     task = asyncio.current_task()
     own = None if task is None else _contexts.get(task)

@@ -1,7 +1,7 @@
 """Threads for synchronous handlers and functions.
 
-They are daemon threads: a function that never returns does not keep the process from ending, as one
-in a thread of anyio would.
+They are daemon threads: unlike in a thread of anyio, a function that never returns does not prevent
+the process from ending.
 """
 
 import asyncio
@@ -25,11 +25,11 @@ from flowkit._user_code.run_contexts import lend_context
 T = TypeVar("T")
 
 IDLE_SEC = 10.0
-"""A thread that is not used for this long ends."""
+"""Time after which an unused thread ends."""
 
 
 class Calls:
-    """The calls of one worker that are in threads now, the abandoned ones among them."""
+    """Calls of one worker that run in threads, including abandoned ones."""
 
     def __init__(self) -> None:
         self._running: dict[object, str] = {}
@@ -37,7 +37,7 @@ class Calls:
 
     @property
     def names(self) -> list[str]:
-        """The functions that run, sorted."""
+        """Return the names of the running functions, sorted."""
         return sorted(self._running.values())
 
     def begin(self, call: object, name: str) -> None:
@@ -70,11 +70,11 @@ def counted() -> Iterator[Calls]:
 
 
 async def in_thread(function: Callable[..., T], *args: Any) -> T:
-    """Call a function in a thread, in the context of the caller's run. A caller that is cancelled
-    abandons the call.
+    """Call a function in a thread, in the context of the caller's run.
 
-    Calls count against anyio's limit of threads, at which virtual clocks look to know that
-    something real goes on. The function may use ``anyio.from_thread``.
+    A caller that is cancelled abandons the call. Calls count against anyio's limit of threads,
+    which virtual clocks check to see whether real work is in progress. The function may use
+    ``anyio.from_thread``.
     """
     async with anyio.to_thread.current_default_thread_limiter():
         with anyio.CancelScope() as scope:
@@ -90,7 +90,7 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
 
 
 class _Call:
-    """A call on its way through a thread."""
+    """Call that is handed to a thread."""
 
     def __init__(
         self, function: Callable[..., Any], args: tuple[Any, ...], scope: anyio.CancelScope
@@ -106,7 +106,7 @@ class _Call:
             self._calls.begin(self, getattr(function, "__qualname__", repr(type(function))))
 
     def begin(self) -> None:
-        """Give the call to a thread, unless it was abandoned meanwhile."""
+        """Hand the call to a thread, unless it was abandoned meanwhile."""
         if self.ended.done():
             self._drop(None)
             return
@@ -118,7 +118,7 @@ class _Call:
             thread.calls.put(self)
 
     def make(self) -> BaseException | None:
-        """Call the function, in the thread. Return what it raises."""
+        """Call the function in the thread. Return the error that it raises."""
         with claim_worker_thread(self._backend, self._loop):
             threadlocals.current_cancel_scope = self._scope
             try:
@@ -130,7 +130,7 @@ class _Call:
         return None
 
     def report(self, error: BaseException | None) -> None:
-        """Hand the outcome to the event loop. It may be gone."""
+        """Send the outcome to the event loop, unless the loop is closed."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._end, error)
 
@@ -146,7 +146,7 @@ class _Call:
 
 
 class _Thread(threading.Thread):
-    """Makes one call after the other."""
+    """Thread that makes one call after the other."""
 
     def __init__(self) -> None:
         super().__init__(name="flowkit function", daemon=True)
@@ -169,7 +169,7 @@ class _Thread(threading.Thread):
             del call, error
 
     def _leave(self) -> bool:
-        """Leave the idle threads, unless a call was given to this one meanwhile."""
+        """Leave the idle threads, unless a call was handed to this one meanwhile."""
         with _lock:
             if self not in _idle:
                 return False
@@ -191,7 +191,7 @@ def _thread() -> _Thread:
 
 
 def _forget_threads() -> None:
-    """Reset the pool in a forked child: the threads are gone, and the lock may be held."""
+    """Reset the pool in a forked child, where its threads do not exist and its lock may be held."""
     global _lock
     _lock = threading.Lock()
     _idle.clear()
