@@ -44,8 +44,10 @@ async def survived_signals() -> AsyncIterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Measure coverage once: pytest-cov, told of ``-n``, begins as the controlling process in each
-    worker, too, and never ends that.
+    """Measure coverage once.
+
+    With ``-n``, pytest-cov also starts a measurement of the controlling process in each worker, and
+    never ends it.
     """
     stray = coverage.Coverage.current()
     if hasattr(config, "workerinput") and stray is not None:
@@ -54,9 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What was logged may hold half a surrogate pair, on purpose; between processes only what is
-    Unicode can be told.
-    """
+    """Escape lone surrogates in captured logs: only valid Unicode can be sent between processes."""
     report = yield
     report.sections = [
         (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections

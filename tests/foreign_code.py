@@ -1,6 +1,4 @@
-"""What handlers, functions and plugins may raise that is no ordinary exception, for the tests that
-contain them.
-"""
+"""Errors of handlers, functions and plugins that are not an ``Exception``."""
 
 import asyncio
 from collections.abc import Callable

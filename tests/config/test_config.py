@@ -1,4 +1,4 @@
-"""Where configuration comes from, and how what is wrong with it is told."""
+"""Sources of a configuration, and the errors about wrong values."""
 
 import json
 from pathlib import Path

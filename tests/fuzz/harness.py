@@ -1,4 +1,4 @@
-"""What is fuzzed: each takes any bytes, and raises nothing but FlowKit's own errors.
+"""Fuzz targets. Each accepts any bytes, and raises only FlowKit's own errors.
 
 ``python tests/fuzz/harness.py TARGET [libFuzzer's options] [CORPUS...]`` fuzzes one with atheris;
 the tests run each for a while.
@@ -61,9 +61,7 @@ def part(data: bytes) -> None:
 
 
 def graph(data: bytes) -> None:
-    """A document as somebody wrote it, in JSON or YAML. One that is accepted is the same when it is
-    read again.
-    """
+    """Parse a document in JSON or YAML. One that is accepted is the same when it is read again."""
     parsed = Graph.parse(data)
     assert Graph.parse(parsed.to_dict()) == parsed
 

@@ -83,7 +83,7 @@ def seeds() -> Iterator[tuple[str, bytes]]:
 
 
 def words() -> set[str]:
-    """What the fuzzer puts together: names of fields and kinds, and the words of JSON and YAML."""
+    """Return words for the fuzzer: names of fields and kinds, and the words of JSON and YAML."""
     models: list[type[BaseModel]] = [
         *_MODELS,
         RunContextData,

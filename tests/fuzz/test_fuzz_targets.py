@@ -1,8 +1,8 @@
-"""Whatever bytes come, readers refuse them as they promise to. Each target is given so many inputs,
-beginning with the corpus.
+"""Readers accept any bytes or refuse them with the errors that they promise.
 
-They come of a fixed seed, so that a failure comes from a change and not from chance.
-``FLOWKIT_TEST_FUZZ_SECONDS=600`` gives each target ones of a fresh seed for that long.
+Each target gets a fixed number of inputs, beginning with the corpus. The seed is fixed, so that a
+failure comes from a change and not from chance. ``FLOWKIT_TEST_FUZZ_SECONDS=600`` gives each target
+inputs of a new seed for that time.
 """
 
 import importlib.util

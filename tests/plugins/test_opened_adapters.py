@@ -1,6 +1,4 @@
-"""What plugins open: it has all parts of its protocol, and two plugins for one address are told
-apart.
-"""
+"""Buses and stores of plugins: all parts of the protocol, and two plugins for one address."""
 
 import logging
 from collections.abc import Callable, Sequence

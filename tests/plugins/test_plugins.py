@@ -1,6 +1,4 @@
-"""What plugin writers can rely on: what is wrong is said at start, by name, and nobody else is
-harmed.
-"""
+"""Errors of plugins: they are found at the start, name the plugin, and affect no other."""
 
 import asyncio
 import logging

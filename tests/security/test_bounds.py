@@ -1,6 +1,4 @@
-"""What is too large, too deep or no number is refused before, or while, it is read: as a
-DecodeError, and nothing else.
-"""
+"""Limits of size, depth and numbers, which readers enforce with a DecodeError."""
 
 import contextlib
 import json

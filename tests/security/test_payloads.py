@@ -202,7 +202,7 @@ async def logged(
     handlers: dict[str, Any],
     plugins: list[Any],
 ) -> str:
-    """What is logged of a task at the level of services, with all tracebacks."""
+    """Return the log of a task at the level of services, with all tracebacks."""
     with caplog.at_level(logging.INFO):
         async with Cluster(plugins=plugins, handlers=handlers) as cluster:
             await cluster.run(graph, params={"name": SECRET})

@@ -1,4 +1,4 @@
-"""With signing keys configured, messages that nobody with a key sent change nothing."""
+"""Messages without a valid signature change nothing, if signing keys are configured."""
 
 import inspect
 from typing import Any

@@ -1,6 +1,4 @@
-"""What the packages never do, read off their sources: run what came from elsewhere, or read it with
-something that would.
-"""
+"""Calls that run foreign data as code: the sources of the packages contain none."""
 
 import ast
 from collections.abc import Iterator

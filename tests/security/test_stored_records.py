@@ -1,4 +1,4 @@
-"""A record that somebody changed puts its own task aside, and hinders no other."""
+"""A record that another program changed affects only its own task."""
 
 import contextlib
 import json
