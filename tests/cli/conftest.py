@@ -32,7 +32,7 @@ def installation() -> Installation:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The current directory, an empty one. What is imported from it is forgotten afterwards."""
+    """Change to an empty directory. Modules imported from it are unloaded after the test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield tmp_path

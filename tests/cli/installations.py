@@ -1,4 +1,4 @@
-"""An installation in memory, and flows for it."""
+"""Installation in memory, and flows for it."""
 
 import secrets
 from collections.abc import Awaitable, Callable
@@ -56,13 +56,13 @@ SKIPPING = {
 
 
 class Installation:
-    """A store and a bus that the command line finds at ``address``."""
+    """Store and bus that the command line finds at ``address``."""
 
     def __init__(self) -> None:
         self.address = f"memory://cli-{secrets.token_hex(6)}"
 
     def submit(self, graph: Any, **fields: Any) -> str:
-        """Submit a task that nobody runs."""
+        """Submit a task without running it."""
         return self.do(lambda client: client.create_task(graph=graph, **fields))
 
     def finish(self, graph: Any, **fields: Any) -> TaskView:
@@ -80,7 +80,7 @@ class Installation:
         return anyio.run(main)
 
     def do(self, use: Callable[[Client], Awaitable[Any]]) -> Any:
-        """Use a client."""
+        """Call a function with a client."""
 
         async def main() -> Any:
             async with Client(cfg=CommonConfig(db=self.address)) as client:

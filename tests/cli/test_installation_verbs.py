@@ -111,8 +111,9 @@ def test_an_old_python_and_a_clock_that_was_never_set_are_faults():
 
 
 class Unreachable:
-    """A plugin whose store is out of reach, and whose bus never answers but for a line that its
-    driver logs.
+    """Plugin whose store is unreachable and whose bus never answers.
+
+    Its driver logs one line.
     """
 
     def flowkit_open_store(self, source):
@@ -124,7 +125,7 @@ class Unreachable:
 
 class Gone(InMemoryStore):
     async def __aenter__(self):
-        raise StoreUnavailable("gone: nobody listens")
+        raise StoreUnavailable("gone: no server")
 
 
 class Silent(InMemoryBus):
@@ -140,7 +141,7 @@ def plugins() -> Plugins:
 
 async def test_a_store_out_of_reach_is_a_finding(plugins: Plugins):
     (found,) = await _checks.check_store(plugins, CoordinatorConfig(db="gone://"))
-    assert (found.name, found.ok, found.detail) == ("store", False, "gone: nobody listens")
+    assert (found.name, found.ok, found.detail) == ("store", False, "gone: no server")
 
 
 async def test_a_bus_that_does_not_answer_is_a_finding_with_what_its_driver_said(plugins: Plugins):

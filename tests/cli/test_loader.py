@@ -1,4 +1,4 @@
-"""Where flows and handlers come from, and what is said when they are not there."""
+"""Sources of flows and handlers, and the errors for missing ones."""
 
 from pathlib import Path
 from typing import Any
@@ -213,7 +213,10 @@ WRONG_CODE: dict[str, tuple[str, str]] = {
     ),
     "a flow without parameters": (
         "from flowkit import flow\n@flow\ndef f():\n    pass\n",
-        "TypeError: @flow: f does not accept a graph; write it as def name(g): ... ({folder}/f.py, line 2)",
+        (
+            "TypeError: @flow: f does not accept a graph; write it as def name(g): ..."
+            " ({folder}/f.py, line 2)"
+        ),
     ),
     "a flow that yields": (
         "from flowkit import flow\n@flow\ndef f(g):\n    yield g.node('a', 'x')\n",

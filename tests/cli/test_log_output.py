@@ -1,4 +1,4 @@
-"""Log lines say which task they are about, and every line can be written to every stream."""
+"""Log lines name their task, and every line can be written to every stream."""
 
 import io
 import json
@@ -47,7 +47,7 @@ async def test_a_coordinator_logs_the_start_and_the_end_of_each_task(
             {"nodes": [{"node_id": "a", "type": "work", "io": {"input_inline": "bad"}}]}
         )
         stopped = await cluster.client.create_task(
-            graph={"nodes": [{"node_id": "a", "type": "nobody"}]}
+            graph={"nodes": [{"node_id": "a", "type": "unserved"}]}
         )
         await cluster.client.cancel(stopped, "no longer needed")
         await cluster.client.wait(stopped)
@@ -75,7 +75,7 @@ async def test_a_coordinator_logs_the_start_and_the_end_of_each_task(
 
 
 class Stderr(io.TextIOWrapper):
-    """A terminal or pipe of one encoding, which refuses what that has not."""
+    """Stream with one encoding that rejects other characters."""
 
     def __init__(self, encoding: str) -> None:
         super().__init__(io.BytesIO(), encoding=encoding)
@@ -87,7 +87,7 @@ class Stderr(io.TextIOWrapper):
 
 @pytest.fixture
 def failures(monkeypatch: pytest.MonkeyPatch) -> list[BaseException | None]:
-    """What handlers of the logging module could not write."""
+    """Records that handlers of the logging module could not write."""
     failures: list[BaseException | None] = []
     monkeypatch.setattr(
         logging.Handler, "handleError", lambda handler, record: failures.append(sys.exc_info()[1])
@@ -99,7 +99,7 @@ FORMATTERS = {"text": PlainLines("%(levelname)s %(message)s"), "json": JsonLines
 
 
 def shown(form: str, log: Callable[[logging.Logger], None], encoding: str = "utf-8") -> list[str]:
-    """Return the lines that the command line writes of what is logged."""
+    """Return the lines that the command line writes for the log records."""
     stderr, shows = Stderr(encoding), StderrHandler()
     shows.setFormatter(FORMATTERS[form])
     logger = logging.getLogger("flowkit.shown")

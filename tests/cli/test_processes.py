@@ -1,4 +1,4 @@
-"""The verbs that are processes, and the command as a whole."""
+"""Verbs that run as processes, and the command as a whole."""
 
 import json
 import logging
@@ -24,9 +24,7 @@ FLOWKIT = [sys.executable, "-m", "flowkit.cli"]
 def until_ready_then_told_to_stop(
     folder: Path, ready: str, *args: str
 ) -> tuple[int, list[dict[str, str]]]:
-    """Start a process, wait until it logs that it is ready, send SIGTERM, and give its status and
-    what it logged.
-    """
+    """Start a process, send SIGTERM when it is ready, and return its status and its log."""
     lines = []
     with subprocess.Popen(
         [*FLOWKIT, *args, "--log-json"], cwd=folder, stderr=subprocess.PIPE, text=True
@@ -211,8 +209,9 @@ def hard(g):
 
 
 def interrupted(folder: Path, flow: str, times: int) -> tuple[int, str]:
-    """Run a flow, interrupt it when its node has begun, and again when it says that it was, and
-    give its status and what it said.
+    """Run a flow and interrupt it twice; return its status and its output.
+
+    The first interrupt follows the start of its node, the second one the notice of the first.
     """
     (folder / "long.py").write_text(LONG)
     said = ""

@@ -1,4 +1,4 @@
-"""What is shown of a task while it runs."""
+"""Display of a task while it runs."""
 
 import io
 from datetime import UTC, datetime, timedelta

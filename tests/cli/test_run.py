@@ -21,7 +21,8 @@ async def count(item, ctx):
 async def report(item, ctx):
     n = ctx.results["count"]["n"]
     rows = [["words [all]", n], ["lines", 12345]]
-    return {"tables": [{"title": "Totals", "columns": ["what", "number"], "rows": rows}], "checked": True}
+    table = {"title": "Totals", "columns": ["what", "number"], "rows": rows}
+    return {"tables": [table], "checked": True}
 
 @handler("fail")
 async def fail(item, ctx):
@@ -68,7 +69,7 @@ def test_a_flow_runs_here_and_its_result_is_printed(cli: Cli, flows: Path):
     assert lines[0].startswith("task ")
     assert "finished: 2 nodes in" in lines[0]
     assert lines[1] == 'report: {"checked": true}'
-    # What a person looks for stands last.
+    # The most important lines are printed last.
     assert lines[2].strip() == "Totals"
     assert "│ words [all] │      2 │" in lines
     assert "│ lines       │ 12,345 │" in lines
@@ -125,7 +126,7 @@ def test_skipped_batches_are_told_while_a_flow_runs_and_at_its_end(cli: Cli, flo
     assert result.exit_code == 0
     assert (
         "node 'p': 1 failed batch skipped\n" in result.stdout
-    )  # their letters are gone with the store of this process
+    )  # the dead letters are lost with the store of this process
     (line,) = [line for line in result.stderr.splitlines() if "  p  finished" in line]
     assert line.endswith("1 failed batch skipped")
 

@@ -11,7 +11,7 @@ NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 
 def history(*items: tuple[float, str | None, str, Any]) -> list[TaskEvent]:
-    """Events at these seconds; a status, or the word ``batch``."""
+    """Return events at these seconds; each is a status or the word ``batch``."""
     return [
         TaskEvent(
             seq=number,

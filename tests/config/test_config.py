@@ -1,4 +1,4 @@
-"""Sources of a configuration, and the errors about wrong values."""
+"""Sources of configuration, and the errors for invalid ones."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Lasting trouble is logged at the change, and then once a minute."""
+"""A lasting outage is logged when it starts, and then once a minute."""
 
 import logging
 
@@ -11,7 +11,7 @@ logger = logging.getLogger("flowkit.test")
 
 
 class Time:
-    """A clock, and what was logged by it."""
+    """Clock with the lines that were logged by it."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO)

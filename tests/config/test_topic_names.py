@@ -1,6 +1,4 @@
-"""Names of topics: every role has one, two roles never share one, and one that is too long is
-refused.
-"""
+"""Names of topics: one for each role, no two alike, and none too long."""
 
 import re
 from typing import Any

@@ -1,6 +1,4 @@
-"""Graphs, configurations and parameters are read by one reader, which says what is wrong with a
-document and where.
-"""
+"""One reader for graphs, configurations and parameters, with errors that name the place."""
 
 import json
 from collections.abc import Callable
@@ -232,14 +230,17 @@ TOML_KEYS: dict[str, str] = {
 def test_a_dotted_key_of_too_many_parts_is_refused_before_it_is_read(
     text: str, between: str
 ) -> None:
-    """Reading a key of 50,000 parts takes minutes."""
+    """Parsing a key of 50,000 parts would take minutes."""
     with pytest.raises(DocumentError, match="nested more than 32 levels deep"):
         read_document(text.format(dots=between.join(["a"] * 50_000)), syntax="TOML")
 
 
 def test_dots_in_texts_and_comments_are_no_levels() -> None:
     dots = "a." * 100
-    text = f"""a.b = '{dots}' # {dots}\nc = "{dots}\\"{dots}"\nd = \'\'\'\n{dots}'{dots}\n\'\'\'\ne = 1.5\n"""
+    text = (
+        f"""a.b = '{dots}' # {dots}\nc = "{dots}\\"{dots}"\n"""
+        f"""d = \'\'\'\n{dots}'{dots}\n\'\'\'\ne = 1.5\n"""
+    )
     assert read_document(text, syntax="TOML").keys() == {"a", "c", "d", "e"}
 
 

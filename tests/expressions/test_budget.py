@@ -1,4 +1,4 @@
-"""No expression takes more time, memory or stack than it may."""
+"""Every expression is limited in time, memory and stack."""
 
 import tracemalloc
 from typing import Any
@@ -144,7 +144,7 @@ def test_a_budget_pauses_every_so_many_steps_and_a_pause_can_end_the_evaluation(
     assert expression.evaluate(
         SCOPE, Budget(100_000, 0, pause=lambda: pauses.append(1), pause_every=500)
     )
-    assert len(pauses) == 7  # of 4,000 steps, the first 500 without one
+    assert len(pauses) == 7  # of 4,000 steps, the first 500 without a pause
 
     def stop() -> None:
         raise KeyboardInterrupt

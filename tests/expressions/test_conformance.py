@@ -1,5 +1,6 @@
-"""The cases of the CEL conformance suite that concern the subset (``conformance.json``, by
-tools/cel_conformance.py).
+"""Cases of the CEL conformance suite that concern the subset.
+
+They are in ``conformance.json``, written by tools/cel_conformance.py.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Every function, operator and macro is charged for the work it does with large values."""
+"""Cost of functions, operators and macros for large values."""
 
 import contextlib
 from typing import Any
@@ -13,7 +13,7 @@ from flowkit._expressions.parser import MACROS
 from flowkit._expressions.text_search import LONG_PART, search_steps
 
 FORMS = {"[…]", "{…}", "a[b]", "a.b", "has(a.b)", "&&", "||", "? :", "!", "-a"}
-"""Parts of the language that are in no table."""
+"""Parts of the language that are not in a table."""
 GROWING: dict[str, list[str]] = {
     "contains": [
         "text.contains('b')",
@@ -97,7 +97,7 @@ GROWING: dict[str, list[str]] = {
     "||": ["items.all(n, 1 / 0 > 0 || true)"],
     "? :": ["items.all(n, n < 0 ? false : n >= 0 ? true : false)"],
 }
-"""What each costs grows with its operands."""
+"""Expressions whose cost grows with the size of their operands."""
 BOUNDED: dict[str, list[str]] = {
     "size": ["size(text)", "items.size()", "table.size()"],
     "charAt": ["text.charAt(2)"],
@@ -128,16 +128,17 @@ BOUNDED: dict[str, list[str]] = {
     "==": ["text == items", "items == []", "table == {}"],
     "in": ["'1' in table"],
 }
-"""What each costs has a bound, for operands of any size. Some refuse large ones."""
+"""Expressions whose cost is bounded for operands of any size. Some reject large operands."""
 FREE_STEPS = 60
 FIXED_STEPS = 300
-"""Of compiling the pattern of ``matches``."""
+"""Steps for compiling the pattern of ``matches``."""
 NAMES = {*GLOBAL, *METHODS, *OPERATORS, *MACROS} | FORMS
 
 
 def scope(size: int) -> dict[str, Any]:
-    """Values whose size is about ``size``. Equal ones are different objects, so comparing them is
-    work.
+    """Return values of about this size.
+
+    Equal values are different objects, so that comparing them takes time.
     """
     return {
         "text": "a" * size,
@@ -219,8 +220,9 @@ def test_one_call_handles_only_so_much_text(call: str) -> None:
 
 @pytest.mark.parametrize("length", [2_499, 29_999, 30_000, MAX_TEXT])
 def test_a_search_is_charged_for_what_python_does_at_worst(length: int) -> None:
-    """Python compares a part of at most 5 characters, or of at most 99 in a text below 30,000, at
-    each place.
+    """Python compares a short part at each position of the text.
+
+    A part is short up to 5 characters, or up to 99 in a text of less than 30,000.
     """
     for part in (
         2,

@@ -1,5 +1,6 @@
-"""The same expressions by this evaluator and by another implementation of CEL,
-``common-expression-language``, which is in Rust.
+"""Comparison of this evaluator with another implementation of CEL.
+
+It is ``common-expression-language``, which is written in Rust.
 """
 
 from typing import Any
@@ -31,7 +32,7 @@ lists = st.sampled_from(["[]", "[1, 2]", "params.xs", "[0, x]"])
 
 
 def calls(*forms: str, **parts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    """Expressions of these forms, with parts in them."""
+    """Return expressions of these forms, with parts inserted."""
 
     def filled(form: str) -> st.SearchStrategy[str]:
         return st.builds(
@@ -139,7 +140,7 @@ def ours(expression: str) -> Any:
 def theirs(expression: str) -> Any:
     try:
         return cel.evaluate(expression, {"params": PARAMS, "x": 1})
-    except Exception:  # it raises whatever fits
+    except Exception:  # it raises exceptions of any class
         return "error"
 
 
@@ -152,9 +153,11 @@ DIFFERENCES: dict[str, tuple[Any, Any]] = {
     "[0, 1].exists(x, 1 / x == 1)": (True, "error"),
     "[0, 1].all(x, 1 / x == 5)": (False, "error"),
 }
-"""What FlowKit's evaluator and the other one give. The first four go beyond standard CEL or are
-left open by it. In the others CEL agrees with FlowKit's: characters are counted, and an element
-that decides the outcome of a loop makes errors of other elements irrelevant.
+"""Expressions with the results of FlowKit's evaluator and of the other one.
+
+The first four go beyond standard CEL or are undefined in it. In the others, CEL agrees with
+FlowKit: characters are counted, and an element that decides the result of a loop makes errors of
+the other elements irrelevant.
 """
 
 

@@ -1,4 +1,4 @@
-"""What expressions mean beyond the conformance cases, and what their errors say."""
+"""Meaning of expressions beyond the conformance cases, and their error texts."""
 
 import math
 import re
@@ -159,8 +159,8 @@ def test_a_value_that_cannot_be_computed_is_an_error_with_its_position(
         ("!-1", "unexpected '-' after '!' (at character 2)"),
         ("if", "'if' is a reserved word (at character 1)"),
         ("f(1,)", "expected a value after ',', found ')' (at character 5)"),
-        ("nobody(1)", "unknown function nobody() (at character 1)"),
-        ("x.nobody()", "unknown function nobody() (at character 3)"),
+        ("missing(1)", "unknown function missing() (at character 1)"),
+        ("x.missing()", "unknown function missing() (at character 3)"),
         ("x.string()", "string() must be called as string(value) (at character 3)"),
         ("contains('a', 'b')", "contains() must be called as value.contains() (at character 1)"),
         ("x.contains()", "contains() takes 1 argument, not 0 (at character 3)"),

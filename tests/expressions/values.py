@@ -1,4 +1,4 @@
-"""Values of expressions from and to the JSON of the conformance cases."""
+"""Conversion of expression values from and to the JSON of the conformance cases."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ _READERS: dict[str, Any] = {
 
 
 def read(data: Any) -> Any:
-    """The value that a case writes as ``{type: content}``, or as itself."""
+    """Return the value that a case writes as ``{type: content}`` or directly."""
     if not isinstance(data, dict):
         return data
     ((kind, content),) = data.items()
@@ -27,7 +27,7 @@ def read(data: Any) -> Any:
 
 
 def same(left: Any, right: Any) -> bool:
-    """Whether two values are the same, of the same type, and NaN is the same as NaN."""
+    """Tell whether two values are equal and of the same type; NaN equals NaN."""
     if type(left) is not type(right):
         return False
     if isinstance(left, list):
@@ -38,5 +38,5 @@ def same(left: Any, right: Any) -> bool:
 
 
 def evaluate(source: str, *, steps: int = 10_000, memory: int = 1_000_000, **scope: Any) -> Any:
-    """The value of an expression over these names."""
+    """Return the value of an expression over these names."""
     return compile_expression(source).evaluate(scope, Budget(steps, memory))

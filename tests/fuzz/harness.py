@@ -1,7 +1,7 @@
-"""Fuzz targets. Each accepts any bytes, and raises only FlowKit's own errors.
+"""Fuzz targets: each takes any bytes and raises only FlowKit's own errors.
 
-``python tests/fuzz/harness.py TARGET [libFuzzer's options] [CORPUS...]`` fuzzes one with atheris;
-the tests run each for a while.
+``python tests/fuzz/harness.py TARGET [libFuzzer's options] [CORPUS...]`` fuzzes one target with
+atheris. The tests run each target for a while.
 """
 
 import contextlib
@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import atheris
 
-# The code under test is instrumented as it is imported: the fuzzer sees which ways through it an
-# input takes.
+# The code under test is instrumented when it is imported, so that the fuzzer sees the paths of an
+# input.
 with atheris.instrument_imports(include=["flowkit"]):
     from flowkit import Graph
     from flowkit._expressions import Timestamp
@@ -33,15 +33,13 @@ SCOPE = {
 
 
 def message(data: bytes) -> None:
-    """A message is read or refused; what was read can be written, and is the same when it is read
-    again.
-    """
+    """Decode a message. A valid one is encoded and decoded to the same message."""
     read = decode(data)
     assert decode(encode(read)) == read
 
 
 def record(data: bytes) -> None:
-    """A task's record, its parts divided by zeros: ``spec``, then ``name=value``."""
+    """Decode the record of a task: ``spec``, then ``name=value`` parts, separated by zeros."""
     spec, *parts = data.split(b"\0")
     named = dict(part.partition(b"=")[::2] for part in parts)
     row = TaskRecord(
@@ -54,29 +52,27 @@ def record(data: bytes) -> None:
 
 
 def part(data: bytes) -> None:
-    """A part of the archive: a node's record, and a piece of history."""
+    """Decode a part of the archive: the record of a node, and a part of the history."""
     with contextlib.suppress(FlowKitError):
         task_records.decode_node(data)
     task_records.decode_log("e1", data)
 
 
 def graph(data: bytes) -> None:
-    """Parse a document in JSON or YAML. One that is accepted is the same when it is read again."""
+    """Parse a graph document in JSON or YAML. A valid one is equal after a second parse."""
     parsed = Graph.parse(data)
     assert Graph.parse(parsed.to_dict()) == parsed
 
 
 def condition(data: bytes) -> None:
-    """A ``when``: a graph with it is accepted or refused, and an accepted one is decided or cannot
-    be.
-    """
+    """Check a ``when`` condition. A valid one is evaluated or raises a NodeFailure."""
     when = data.decode("utf-8", "replace")
     Graph.parse({"nodes": [{"node_id": "a", "type": "work", "when": when}]})
     evaluate_condition(when, SCOPE)
 
 
 def text(data: bytes) -> None:
-    """A text for people: it can always be shown, and showing it again changes nothing."""
+    """Escape a text for the terminal. Escaping it again changes nothing."""
     shown = printable(redacted(data.decode("utf-8", "surrogateescape")))
     shown.encode()
     assert printable(shown) == shown

@@ -1,5 +1,6 @@
-"""The first of the corpus, from what FlowKit writes itself: ``python -m tests.fuzz.seeds`` adds
-what is missing.
+"""Seeds of the fuzzing corpus, from FlowKit's own output.
+
+``python -m tests.fuzz.seeds`` adds the missing ones.
 """
 
 from collections.abc import Iterator
@@ -56,7 +57,7 @@ TEXTS = (
 
 
 def seeds() -> Iterator[tuple[str, bytes]]:
-    """Each target's inputs to begin with."""
+    """Return the first inputs of each target."""
     yield from (("message", encode(message)) for message in ALL)
     yield from (("graph", document.encode()) for document in DOCUMENTS)
     yield from (("condition", condition.encode()) for condition in CONDITIONS)
@@ -83,7 +84,7 @@ def seeds() -> Iterator[tuple[str, bytes]]:
 
 
 def words() -> set[str]:
-    """Return words for the fuzzer: names of fields and kinds, and the words of JSON and YAML."""
+    """Return the fuzzer's dictionary: names of fields and kinds, and words of JSON and YAML."""
     models: list[type[BaseModel]] = [
         *_MODELS,
         RunContextData,

@@ -1,8 +1,8 @@
-"""Readers accept any bytes or refuse them with the errors that they promise.
+"""Readers reject invalid bytes with the documented errors.
 
-Each target gets a fixed number of inputs, beginning with the corpus. The seed is fixed, so that a
-failure comes from a change and not from chance. ``FLOWKIT_TEST_FUZZ_SECONDS=600`` gives each target
-inputs of a new seed for that time.
+Each target gets a fixed number of inputs, starting with the corpus. They are generated from a fixed
+seed, so that a failure is caused by a change and not by chance. With
+``FLOWKIT_TEST_FUZZ_SECONDS=600``, each target runs that long with a new seed.
 """
 
 import importlib.util
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(SECONDS + 240)
 
 @pytest.fixture(autouse=True)
 def atheris() -> None:
-    """The fuzzer, which is not there for every platform."""
+    """Return the fuzzer, which is not available on every platform."""
     if importlib.util.find_spec("atheris") is None:
         message = (
             "atheris is not installed: it has wheels for Linux and macOS, see the dev group in"

@@ -1,4 +1,4 @@
-"""The expressions of ``when``."""
+"""Expressions of ``when``."""
 
 from contextlib import suppress
 from typing import Any
@@ -58,7 +58,7 @@ def test_a_condition_may_look_through_lists() -> None:
         ("params", "its value must be true or false, not map"),
         ("1", "its value must be true or false, not int"),
         ("params.n > 'a'", "> is not defined for int and string (at character 10)"),
-        ("nobody(1) == 1", "unknown function nobody() (at character 1)"),
+        ("missing(1) == 1", "unknown function missing() (at character 1)"),
         ("params.n / 0 == 1", "division by zero (at character 10)"),
         ("params.xs[5] == 1", "index 5 is out of range for 0 elements (at character 10)"),
         ("1 +", "expected a value, found the end (at character 4)"),

@@ -1,4 +1,4 @@
-"""Graphs as pictures."""
+"""Diagrams of graphs."""
 
 from flowkit.graph import Graph
 from flowkit.graph._diagrams import to_dot, to_mermaid, tree_lines

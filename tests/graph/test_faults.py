@@ -1,4 +1,4 @@
-"""Every way to write a graph wrongly, and the sentence that tells where."""
+"""Invalid graphs, each with its error text."""
 
 import math
 from collections import OrderedDict, UserDict
@@ -19,7 +19,7 @@ def call(node_id: str = "a", **fields: Any) -> dict[str, Any]:
 
 
 def chain(*fields: dict[str, Any], **graph: Any) -> dict[str, Any]:
-    """Nodes a, b, c, …; each depends on the one before, and has the fields given for it."""
+    """Return nodes a, b, c, …; each depends on the previous one and has the given fields."""
     nodes = [
         node(chr(97 + place), depends_on=[chr(96 + place)] if place else [], **more)
         for place, more in enumerate(fields)
@@ -734,7 +734,7 @@ def test_a_wrong_graph_is_refused_with_the_place_and_a_remedy(name: str) -> None
 
 
 def test_one_mistake_is_one_fault() -> None:
-    """What follows from a mistake is not complained of as well."""
+    """Consequences of a mistake are not reported as further faults."""
     several = {
         name: found for name, (source, _) in WRONG.items() if len(found := faults_of(source)) > 1
     }

@@ -1,4 +1,4 @@
-"""Graphs as values: written, read again, compared, built in Python."""
+"""Graphs as values: built in Python, written, read again and compared."""
 
 import json
 from contextlib import suppress
@@ -278,7 +278,7 @@ def test_a_graph_with_something_else_in_some_place_is_read_or_refused(
                 | st.sampled_from(["extract", b"", 10**999])
             )
         except (LookupError, TypeError):
-            continue  # an earlier change took this place away
+            continue  # an earlier change removed this position
     with suppress(GraphError):
         graph = Graph.parse(document)
         assert Graph.parse(graph.to_dict()) == graph
@@ -348,7 +348,7 @@ def test_a_decorated_function_is_the_same_as_the_document() -> None:
 def test_a_flow_may_have_parameters() -> None:
     @flow
     def wide(g: Graph, width: int = 2) -> None:
-        """Some nodes side by side."""
+        """Return a graph of independent nodes."""
         last = g.node("last", "x")
         [g.node(f"n{place}", "x") for place in range(width)] >> last
 

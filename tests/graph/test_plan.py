@@ -1,4 +1,4 @@
-"""What the engine is told about a graph."""
+"""Execution plan of a graph."""
 
 from typing import Any
 
@@ -17,8 +17,9 @@ def plan_of(nodes: dict[str, dict[str, Any]], **graph: Any) -> Plan:
 
 
 def edges(plan: Plan) -> dict[str, str]:
-    """Every edge as ``a>b`` with how it is taken, seen from the parents; the other direction must
-    say the same.
+    """Return every edge as ``a>b`` with its route, seen from the parents.
+
+    Both directions of the plan must agree.
     """
     down = {
         (place, edge.node): (edge.route, edge.streams)

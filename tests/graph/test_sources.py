@@ -1,4 +1,4 @@
-"""Graphs as text, and graphs that somebody wrote to do harm."""
+"""Graphs as text, including malicious ones."""
 
 import json
 import subprocess

@@ -1,6 +1,4 @@
-"""Messages are read strictly: what is not exactly a message of this version is refused, and the
-error names the place.
-"""
+"""Messages are validated strictly; the error names the place of the invalid value."""
 
 import json
 from typing import Any

@@ -36,7 +36,7 @@ def open_bus(*plugins: object) -> Any:
 
 
 def without(kind: type, name: str) -> Any:
-    """An object of a class that lacks one attribute."""
+    """Return an object of a class that lacks one attribute."""
 
     class Lacking(kind):  # type: ignore[misc]
         def __getattribute__(self, attribute: str) -> Any:

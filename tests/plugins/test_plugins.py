@@ -307,7 +307,7 @@ async def test_a_plugins_function_runs_in_the_coordinator() -> None:
     assert view.vars == {"last": 21}
 
 
-# ---------------------------------------------------------------- errors of what a plugin registered
+# ---------------------------------------------------------------- errors in registered code
 
 
 def raises(ctx: Any) -> None:

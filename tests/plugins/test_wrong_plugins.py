@@ -1,4 +1,4 @@
-"""A plugin that cannot do what its author expects is refused at start, and the error names it."""
+"""A plugin that cannot work as its author expects is rejected at start with its name."""
 
 from collections.abc import Iterator
 from functools import lru_cache, partial, wraps

@@ -1,4 +1,7 @@
-"""Limits of size, depth and numbers, which readers enforce with a DecodeError."""
+"""Values that are too large, too deep or not numbers raise DecodeError and nothing else.
+
+They are rejected before or while they are read.
+"""
 
 import contextlib
 import json
@@ -39,7 +42,10 @@ from flowkit_testing import Cluster
 from tests.builders import nested
 
 IDS: dict[str, Any] = {"task_id": "t", "index": 3, "attempt": 1, "token": "ab"}
-PROGRESS = '{"kind":"node_progressed","v":1,"task_id":"t","index":0,"attempt":1,"token":"a","worker_id":"w","at":1.0,"progress":%s}'
+PROGRESS = (
+    '{"kind":"node_progressed","v":1,"task_id":"t","index":0,"attempt":1,"token":"a",'
+    '"worker_id":"w","at":1.0,"progress":%s}'
+)
 PADDING = " " * limits.SHORT
 
 
@@ -48,7 +54,7 @@ def progress(text: str) -> bytes:
 
 
 def models(model: type[BaseModel]) -> list[type[BaseModel]]:
-    """A model and those in it."""
+    """Return a model and the models in it."""
     found = [model]
     for field in model.model_fields.values():
         for part in (
@@ -72,7 +78,7 @@ def test_no_model_that_travels_takes_fields_it_does_not_know() -> None:
 @pytest.mark.parametrize("opening", ["[", '{"a":', '[{"]]]]":'])
 def test_depth_is_bounded_whatever_it_is_made_of(opening: str, padding: str) -> None:
     closing = "".join({"[": "]", "{": "}"}[sign] for sign in reversed(opening) if sign in "[{")
-    # The message is a level, and the last value in the middle is none.
+    # The message itself is one level, and the innermost value is not a level.
     levels = (MAX_DEPTH - 1) // len(closing)
     assert decode(progress(padding + opening * levels + "1" + closing * levels))
     for count in (levels + 1, 10_000, 100_000):

@@ -1,5 +1,6 @@
-"""With a codec nothing that users gave is readable in the store or on the bus; without its key it
-stays unread, and says so.
+"""With a codec, no user data is readable in the store or on the bus.
+
+Without the key, it stays encrypted and the error says so.
 """
 
 import logging
@@ -74,7 +75,7 @@ HANDLERS = {"make": Make(), "read": read, "odd": odd, "end": end}
 
 
 class Listening(InMemoryBus):
-    """A bus that keeps a copy of all it carried."""
+    """Bus that keeps a copy of every message."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,7 +91,7 @@ def encryption(**keys: bytes) -> Encryption:
 
 
 async def everything(store: Store, task_id: str) -> bytes:
-    """All that a store holds of a task, as it holds it."""
+    """Return all stored data of a task in its stored form."""
     record = (await store.load([task_id]))[task_id]
     found = [record.spec, *record.parts.values(), repr(record.header).encode()]
     found += [data for _, data in await store.scan_archive(task_id, prefix="")]
@@ -202,7 +203,7 @@ async def logged(
     handlers: dict[str, Any],
     plugins: list[Any],
 ) -> str:
-    """Return the log of a task at the level of services, with all tracebacks."""
+    """Return all log output of a task with service settings, including tracebacks."""
     with caplog.at_level(logging.INFO):
         async with Cluster(plugins=plugins, handlers=handlers) as cluster:
             await cluster.run(graph, params={"name": SECRET})

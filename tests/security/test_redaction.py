@@ -1,5 +1,6 @@
-"""Secrets are in no log, error or table, and what users write steers no terminal and begins no line
-of a log.
+"""Secrets appear in no log, error or table, and user text cannot control the terminal.
+
+User text cannot start a log line of its own either.
 """
 
 import json

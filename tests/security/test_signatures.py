@@ -1,4 +1,4 @@
-"""Messages without a valid signature change nothing, if signing keys are configured."""
+"""With signing keys configured, messages without a valid signature change nothing."""
 
 import inspect
 from typing import Any

@@ -24,18 +24,18 @@ NEVER_CALLED = frozenset(
     {"eval", "exec", "__import__", "unsafe_load", "full_load", "load_all", "unsafe_load_all"}
 )
 IMPORTS_BY_NAME = {
-    # What an operator names on the command line or in a configuration; nothing that came over the
-    # wire or out of the store.
+    # Named by an operator on the command line or in a configuration, never in data from the bus or
+    # the store.
     "flowkit-core/src/flowkit/cli/_loader.py",
     "flowkit-kafka/src/flowkit_kafka/_config.py",
-    # What the author of an adapter names in its tests.
+    # Named by the author of an adapter in its tests.
     "flowkit-testing/src/flowkit_testing/_conformance_jobs.py",
-    # Their own modules, when they are asked for.
+    # Modules of the package itself, imported on demand.
     "flowkit-mongo/src/flowkit_mongo/__init__.py",
     "flowkit-testing/src/flowkit_testing/__init__.py",
 }
 EVALUATES = "flowkit-core/src/flowkit/worker/_functions.py"
-"""An annotation that stands as a text in the code of a handler."""
+"""Module that evaluates annotations written as text in the code of a handler."""
 
 
 def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
@@ -64,8 +64,8 @@ def test_nothing_unpickles_evaluates_or_loads_unsafely(path: Path) -> None:
     assert not NEVER_IMPORTED.intersection(imports(tree))
     for name, call in calls(tree):
         if name in NEVER_CALLED and (name, str(path)) != ("eval", EVALUATES):
-            # ``compile`` of regular expressions and conditions is another matter; these names are
-            # the built-in ones and PyYAML's.
+            # ``compile`` of regular expressions and conditions is safe; these names are the
+            # built-ins and those of PyYAML.
             assert isinstance(call.func, ast.Attribute), f"{path}:{call.lineno} calls {name}"
             assert not isinstance(call.func.value, ast.Name) or call.func.value.id not in (
                 "yaml",

@@ -1,4 +1,4 @@
-"""A record that another program changed affects only its own task."""
+"""A record with a changed state quarantines its own task and affects no other task."""
 
 import contextlib
 import json
@@ -174,7 +174,7 @@ async def test_its_task_is_put_aside_once_and_the_others_go_on(name: str) -> Non
         assert await cluster.store.commit([change]) == [True]
         await cluster.add_coordinator()
         assert (await cluster.client.wait(whole, timeout=DAY)).status == "finished"
-        # Every sweep meets it again.
+        # Every sweep finds it again.
         await cluster.clock.sleep(5 * DAY)
         letters = await cluster.store.dead_letters(task_id=broken)
         listed = (await cluster.client.list_tasks()).items

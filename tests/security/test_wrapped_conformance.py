@@ -1,4 +1,4 @@
-"""A bus under seals and a store behind a codec keep every promise of the protocols."""
+"""A bus with signatures and a store with a codec keep every promise of the protocols."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
