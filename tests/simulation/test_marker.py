@@ -111,7 +111,7 @@ def test_a_marker_that_cannot_work_is_an_error(project: pytest.Pytester) -> None
     result.stdout.fnmatch_lines(
         [
             (
-                "*@pytest.mark.flowkit_sim takes keywords, and is for async tests that take"
+                "*@pytest.mark.flowkit_sim takes keyword arguments, and needs an async test with"
                 " flowkit_cluster*"
             )
         ]

@@ -1,5 +1,6 @@
-"""Test your flows, handlers, plugins and adapters: real members of FlowKit's protocols in memory,
-and time that you move.
+"""Test tools for flows, handlers, plugins and adapters.
+
+They implement FlowKit's protocols in memory and provide a clock that tests control.
 """
 
 from importlib import import_module
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Cluster", "InMemoryArtifactStore", "InMemoryBus", "InMemoryStore", "ManualClock"]
 
-# Imported when they are first used: pytest loads this package with its plugins, before coverage is
-# measured and for every project.
+# Imported on first use: pytest loads this package with its plugins for every project, before
+# coverage is measured.
 _HOMES = {
     "Cluster": "._cluster",
     "InMemoryArtifactStore": "._artifacts",

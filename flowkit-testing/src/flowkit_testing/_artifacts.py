@@ -1,4 +1,4 @@
-"""Artifacts in memory."""
+"""In-memory artifact store."""
 
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
@@ -8,7 +8,7 @@ from flowkit.protocols import ArtifactRecord, Stream
 
 
 class _StreamLog:
-    """The records of one stream; position n is at index n - 1."""
+    """Records of one stream; position n is at index n - 1."""
 
     __slots__ = ("records", "uids")
 
@@ -18,9 +18,7 @@ class _StreamLog:
 
 
 class _TaskLog:
-    """The records of one task in the order of their puts, and, once somebody scanned them, by
-    time.
-    """
+    """Records of one task in the order of their puts and, after the first scan, also by time."""
 
     __slots__ = ("by_time", "records", "streams")
 
@@ -32,8 +30,8 @@ class _TaskLog:
     def sorted(self) -> list[tuple[float, str, ArtifactRecord]]:
         known = len(self.by_time)
         if known < len(self.records):
-            # The order of puts breaks ties, so that a record put later never stands before a cursor
-            # of its own time.
+            # The order of puts breaks ties, so that a later record never sorts before a cursor of
+            # the same time.
             self.by_time += [
                 (record.created_at, f"{place:012}", record)
                 for place, record in enumerate(self.records[known:], known)
@@ -43,7 +41,7 @@ class _TaskLog:
 
 
 class InMemoryArtifactStore:
-    """An :class:`~flowkit.protocols.ArtifactStore` that keeps its records in this process."""
+    """:class:`~flowkit.protocols.ArtifactStore` in memory."""
 
     def __init__(self, *, max_record_bytes: int = 8 * 1024 * 1024) -> None:
         self.max_record_bytes = max_record_bytes

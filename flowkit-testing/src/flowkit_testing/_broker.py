@@ -1,7 +1,7 @@
-"""What a bus remembers, without waiting: partitions, groups, who owns what, what was acknowledged.
+"""State of a bus: partitions, groups, assignments and acknowledgements.
 
-Everything here is plain and synchronous, so that whoever drives it decides what happens when:
-:class:`~flowkit_testing._bus.InMemoryBus` lets it happen at once, a simulator as its seed says.
+Everything here is synchronous, so the caller decides when it happens:
+:class:`~flowkit_testing._bus.InMemoryBus` does it immediately, a simulator as its seed determines.
 """
 
 from collections import deque
@@ -23,13 +23,13 @@ def _frozen_headers(headers: tuple[tuple[str, bytes], ...]) -> MappingProxyType[
 
 
 def frozen(message: Message) -> Message:
-    """A copy that shares nothing that could change."""
+    """Return a copy without shared mutable parts."""
     headers = _frozen_headers(tuple(message.headers.items())) if message.headers else _NO_HEADERS
     return Message(message.topic, bytes(message.value), message.key, headers)
 
 
 class Listener:
-    """A subscription without a group: a queue of what is published from now on."""
+    """Subscription without a group: a queue of the messages published from now on."""
 
     __slots__ = ("queue", "topics", "wake")
 
@@ -43,12 +43,12 @@ class Listener:
         return bool(self.queue)
 
     def fetch(self, limit: int) -> list[Delivery]:
-        """Up to ``limit`` messages."""
+        """Return up to ``limit`` messages."""
         return [self.queue.popleft() for _ in range(min(limit, len(self.queue)))]
 
 
 class Topic:
-    """Partitions, and who listens without a group."""
+    """Partitions of a topic, and its subscriptions without a group."""
 
     __slots__ = ("broadcast", "listeners", "partitions")
 
@@ -74,10 +74,10 @@ class Topic:
 
 
 class Broker:
-    """All topics and groups of one place where buses meet.
+    """Topics and groups shared by several buses.
 
-    ``places``, ``key_affinity`` and ``replay_for_new_groups`` are the capabilities of
-    :class:`flowkit.protocols.Bus` that its buses have.
+    ``places``, ``key_affinity`` and ``replay_for_new_groups`` are the
+    :class:`flowkit.protocols.Bus` capabilities of these buses.
     """
 
     def __init__(
@@ -95,10 +95,10 @@ class Broker:
         self.topics: dict[str, Topic] = {}
         self.groups: dict[str, Group] = {}
         self.down = False
-        """Whether the broker is stopped: its buses raise ``BusUnavailable``."""
+        """True if the broker is stopped: its buses raise ``BusUnavailable``."""
 
     def create(self, spec: TopicSpec) -> None:
-        """Make a topic, unless it exists."""
+        """Create a topic, unless it exists."""
         if spec.name not in self.topics:
             self.topics[spec.name] = Topic(self.partitions, broadcast=spec.broadcast)
 
@@ -109,12 +109,12 @@ class Broker:
             raise BusError(f"there is no topic {name!r}") from None
 
     def publish(self, messages: Sequence[Message]) -> list[Place]:
-        """Append copies of these and say where they are, or raise before anything was appended."""
+        """Append copies of messages and return their positions. On an error, append none."""
         found = [(self.topic(message.topic), message) for message in messages]
         return [topic.append(frozen(message)) for topic, message in found]
 
     def outstanding(self, topic: str, group: str) -> dict[int, tuple[int, int]]:
-        """Per partition the first position that the group has not acknowledged, and the end."""
+        """Return the first unacknowledged position and the end of each partition."""
         known = self.topics.get(topic)
         if known is None:
             return {}
@@ -124,13 +124,13 @@ class Broker:
         return {cursor.log.number: (cursor.committed, cursor.log.end) for cursor in cursors}
 
     def _first(self, log: PartitionLog) -> int:
-        """The position with which a new group starts."""
+        """Return the position at which a new group starts."""
         return log.oldest if self.replay_for_new_groups else log.end
 
     # ------------------------------------------------------------ going wrong
 
     def stop(self) -> None:
-        """Be out of reach until :meth:`start`. Messages and groups are kept."""
+        """Make the broker unreachable until :meth:`start`. Messages and groups are kept."""
         self.down = True
         for group in self.groups.values():
             for member in group.members:
@@ -140,21 +140,22 @@ class Broker:
                 listener.wake()
 
     def start(self) -> None:
-        """Be within reach again."""
+        """Make the broker reachable again."""
         self.down = False
 
     def check_reach(self) -> None:
-        """Raise if the broker is stopped.
+        """Check that the broker is reachable.
 
         Raises:
-            BusUnavailable: it is.
+            BusUnavailable: the broker is stopped.
         """
         if self.down:
             raise BusUnavailable("the in-memory broker is stopped")
 
     def cut(self) -> None:
-        """Break all connections: members join again at once, and receive again what they had not
-        acknowledged.
+        """Close all connections.
+
+        Members rejoin immediately and receive their unacknowledged messages again.
         """
         for group in self.groups.values():
             for cursors in group.cursors.values():
@@ -162,8 +163,9 @@ class Broker:
                     cursor.lend(None if cursor.lease is None else cursor.lease.member)
 
     def lose_tail(self, topic: str, partition: int, count: int) -> list[Message]:
-        """Lose the newest messages of a partition, though they were confirmed; their positions are
-        given out again. Returns them.
+        """Lose and return the newest messages of a partition, although they were confirmed.
+
+        Their positions are used again.
         """
         log = self.topic(topic).partitions[partition]
         kept = max(0, len(log.entries) - count)
@@ -174,8 +176,9 @@ class Broker:
         return lost
 
     def rewind(self, group: str, topic: str, partition: int, count: int) -> int:
-        """Set a group back by up to ``count`` messages, which come again. Returns how many did: the
-        last that it is done with are kept.
+        """Rewind a group by up to ``count`` messages and return how many are delivered again.
+
+        Only the most recently completed messages are kept and can be delivered again.
         """
         return self.groups[group].cursors[topic][partition].rewind(count)
 
@@ -189,7 +192,7 @@ class Broker:
         max_unacked: int,
         wake: Callable[[], None],
     ) -> Member:
-        """A new member of a group, which gets its share at once."""
+        """Add a member to a group and assign its partitions immediately."""
         logs = {name: self.topic(name).partitions for name in topics}
         group = self.groups.get(group_name)
         if group is None:
@@ -205,15 +208,16 @@ class Broker:
         return member
 
     def leave(self, member: Member) -> None:
-        """Take a member out, unless it is out already; what it had not acknowledged goes to the
-        others.
+        """Remove a member, unless it is removed already.
+
+        Its unacknowledged messages are assigned to the other members.
         """
         if member in member.group.members:
             member.group.members.remove(member)
             member.group.rebalance()
 
     def listen(self, topics: Collection[str], *, wake: Callable[[], None]) -> Listener:
-        """A new subscription without a group."""
+        """Add a subscription without a group."""
         found = [self.topic(name) for name in dict.fromkeys(topics)]
         listener = Listener(topics, wake)
         for topic in found:
@@ -221,13 +225,13 @@ class Broker:
         return listener
 
     def ignore(self, listener: Listener) -> None:
-        """Take a subscription without a group out."""
+        """Remove a subscription without a group."""
         for name in listener.topics:
             self.topics[name].listeners.remove(listener)
 
 
 def acknowledge(deliveries: Iterable[Delivery]) -> None:
-    """Note acknowledgements; those of past assignments and of listeners mean nothing."""
+    """Record acknowledgements. Those of past assignments and of listeners are ignored."""
     freed: dict[Member, None] = {}
     for delivery in deliveries:
         lease = delivery.handle
@@ -241,7 +245,7 @@ def acknowledge(deliveries: Iterable[Delivery]) -> None:
 
 
 def give_back(deliveries: Iterable[Delivery]) -> None:
-    """Deliver these again; those of past assignments and of listeners are ignored."""
+    """Redeliver messages. Those of past assignments and of listeners are ignored."""
     for delivery in deliveries:
         lease = delivery.handle
         if lease is not None and lease.cursor.is_held(delivery.position, lease):

@@ -1,6 +1,4 @@
-"""A bus within this process that delivers, redelivers, shares out and rebalances like a real
-one.
-"""
+"""In-memory bus with partitions, consumer groups, redelivery and rebalancing."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -14,15 +12,16 @@ from flowkit_testing._broker import Broker, Listener, Member, acknowledge, give_
 
 
 class InMemoryBus:
-    """A :class:`~flowkit.protocols.Bus` in memory.
+    """:class:`~flowkit.protocols.Bus` in memory.
 
-    Messages are spread over ``partitions`` by their key, members of a group own partitions, and
-    what a member had not acknowledged comes to the next owner. What all groups acknowledged is
-    dropped; what is published before there is a group is kept.
+    Messages are assigned to ``partitions`` by their key, and members of a group own partitions.
+    Messages that a member has not acknowledged are delivered to the next owner. Messages that all
+    groups have acknowledged are deleted; messages published before a group exists are kept.
 
-    The bus may be entered several times and used by several event loops, one after the other; there
-    is nothing to connect to, so that one that was not entered yet can be used as well. Buses with
-    one ``broker`` meet.
+
+    The bus may be entered several times and used by several event loops, one after the other. As
+    there is no connection, it can be used before it is entered. Buses with the same ``broker``
+    share their messages.
     """
 
     def __init__(
@@ -38,10 +37,10 @@ class InMemoryBus:
         replay_for_new_groups: bool = True,
         broker: Broker | None = None,
     ) -> None:
-        """With ``auto_create``, using a topic creates it.
+        """Create a bus. With ``auto_create``, a topic is created when it is first used.
 
-        Without ``create_topics``, neither :meth:`ensure_topics` nor a ``reject`` creates one. A
-        ``broker`` brings its own ``partitions``, ``places``, ``key_affinity`` and
+        Without ``create_topics``, neither :meth:`ensure_topics` nor ``reject`` creates a topic. A
+        ``broker`` has its own ``partitions``, ``places``, ``key_affinity`` and
         ``replay_for_new_groups``.
         """
         self.broker = broker or Broker(
@@ -162,7 +161,7 @@ class InMemoryBus:
 
 
 class _Subscription:
-    """What :meth:`InMemoryBus.subscribe` gives."""
+    """Subscription of an :class:`InMemoryBus`."""
 
     source: Member | Listener
 
@@ -177,12 +176,12 @@ class _Subscription:
 
     async def receive(self, *, max_messages: int) -> Sequence[Delivery]:
         if self.source.has_more:
-            # Others run before the messages are taken: behind it nothing can be cancelled, so that
-            # nothing taken is lost.
+            # Let other tasks run before messages are taken. After that there is no cancellation
+            # point, so no taken message is lost.
             await asyncio.sleep(0)
         self._broker.check_reach()
         while not (found := self.source.fetch(max_messages)):
-            # An event of this moment's loop, so that the bus itself belongs to none.
+            # The event belongs to the current event loop, so that the bus itself belongs to none.
             self._event = asyncio.Event()
             try:
                 await self._event.wait()

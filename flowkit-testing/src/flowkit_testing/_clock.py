@@ -1,4 +1,4 @@
-"""Time that tests move."""
+"""Clock that tests control."""
 
 import asyncio
 import time
@@ -23,15 +23,15 @@ _SETTLING_ROUNDS = 10_000
 
 
 class ManualClock:
-    """A :class:`~flowkit.protocols.Clock` that stands still until it is moved.
+    """:class:`~flowkit.protocols.Clock` that stands still until it is advanced.
 
-    ``await clock.advance(60)`` moves it by hand. Within ``async with clock.auto():`` it moves by
-    itself: whenever nothing else can run, to the moment at which the next sleeper wakes. So 30 days
-    of sleep take no longer than what is done in between.
+    ``await clock.advance(60)`` advances it manually. Within ``async with clock.auto():``, it
+    advances to the next deadline whenever nothing else can run. So 30 days of sleep take only as
+    long as the work in between.
     """
 
     def __init__(self, start: float | datetime = DEFAULT_START) -> None:
-        """``start`` is what :meth:`now` says at first."""
+        """Create a clock. ``start`` is the initial value of :meth:`now`."""
         self._offset = start.timestamp() if isinstance(start, datetime) else start
         self._monotonic = 0.0
         self._numbers = count()
@@ -51,7 +51,7 @@ class ManualClock:
 
     @property
     def sleepers(self) -> int:
-        """How many tasks sleep on this clock."""
+        """Number of tasks that sleep on this clock."""
         return len(self._sleepers)
 
     async def sleep(self, seconds: float) -> None:
@@ -70,16 +70,18 @@ class ManualClock:
             self._sleepers.pop(number, None)
 
     def jump(self, seconds: float) -> None:
-        """Set the wall clock forward, or back, as an administrator would. Nobody wakes:
-        :meth:`monotonic` does not move.
+        """Set the wall clock forward or back, as an administrator would.
+
+        No sleeping task wakes, because :meth:`monotonic` does not change.
         """
         self._offset += seconds
 
     # ------------------------------------------------------------ by hand
 
     async def advance(self, seconds: float) -> None:
-        """Move time forward, waking sleepers in the order of their deadlines and letting everything
-        run in between.
+        """Advance the time, and wake sleeping tasks in the order of their deadlines.
+
+        After each deadline, all other tasks run until they wait.
         """
         if seconds < 0:
             raise ValueError(f"time does not go back: {seconds}")
@@ -92,7 +94,7 @@ class ManualClock:
         await self._settle()
 
     async def advance_to(self, moment: float | datetime) -> None:
-        """:meth:`advance` until :meth:`now` is ``moment``."""
+        """Advance the time until :meth:`now` is ``moment``."""
         await self.advance(
             (moment.timestamp() if isinstance(moment, datetime) else moment) - self.now()
         )
@@ -105,7 +107,7 @@ class ManualClock:
 
     @staticmethod
     async def _settle() -> None:
-        """Let others run until nothing more can, or it seems that it never ends."""
+        """Let other tasks run until none can, or until this seems never to happen."""
         watch = LoopWatch(asyncio.get_running_loop())
         for rounds in range(_SETTLING_ROUNDS):
             await asyncio.sleep(0)
@@ -117,11 +119,10 @@ class ManualClock:
 
     @asynccontextmanager
     async def auto(self) -> AsyncIterator["ManualClock"]:
-        """Within this, time moves to the next deadline whenever the event loop has nothing else to
-        do.
+        """Advance the time to the next deadline whenever the event loop is idle.
 
-        While something real goes on (a thread, a subprocess, a connection, a real sleep), time
-        passes as it really does, and no faster.
+        While real work is in progress (a thread, a subprocess, a connection, a real sleep), time
+        passes at its real speed.
         """
         if (
             self._driver is not None
@@ -149,8 +150,7 @@ class ManualClock:
             running = watch.something_can_run()
             if running:
                 if rounds % _PATIENT_ROUNDS == 0:
-                    # There is much to do: looking at every turn of the loop would only slow it
-                    # down.
+                    # While the loop is busy, checking each of its turns would only slow it down.
                     await asyncio.sleep(_LOOK_SEC)
                 continue
             if running is None and rounds < _BLIND_ROUNDS:
@@ -171,5 +171,5 @@ class ManualClock:
     async def _let_real_time_pass(self) -> None:
         began = time.monotonic()
         await asyncio.sleep(_LOOK_SEC)
-        # Not the whole of a long block of the loop: nobody could have renewed a lease meanwhile.
+        # Do not count a long block of the loop in full: no lease could be renewed during it.
         self._move(self._monotonic + min(time.monotonic() - began, 2 * _LOOK_SEC))

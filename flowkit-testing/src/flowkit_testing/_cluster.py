@@ -1,4 +1,4 @@
-"""A whole FlowKit in one process, on virtual time."""
+"""In-process cluster on virtual time."""
 
 from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
@@ -23,18 +23,19 @@ UNHURRIED_COORDINATOR = CoordinatorConfig(
 UNHURRIED_WORKER = WorkerConfig(
     hb_interval_sec=12 * HOUR, announce_interval_sec=DAY, pull_poll_ms_default=round(HOUR * 1000)
 )
-"""Virtual time jumps from one deadline to the next: the fewer looks are taken in an hour, the
-faster it passes.
+"""Worker configuration with long intervals.
+
+Virtual time jumps from one deadline to the next, so fewer deadlines make it pass faster.
 """
 
 
 class Cluster:
-    """Coordinators and workers on an in-memory bus and store, and a clock that moves whenever
-    nothing else can run.
+    """Coordinators and workers with an in-memory bus and store, on virtual time.
 
-    ``async with Cluster() as cluster: view = await cluster.run(graph, handlers={...})``. Everything
-    inside is the real thing; only bus, store and clock are in memory. Heartbeats are hours apart by
-    default, so that long waits pass fast: give configurations of your own where their pace matters.
+    ``async with Cluster() as cluster: view = await cluster.run(graph, handlers={...})``. Time
+    advances whenever nothing else can run. Coordinators and workers are the real ones; only the
+    bus, the store and the clock are in memory. By default, heartbeats are hours apart, so that long
+    waits pass quickly. Pass other configurations if a test depends on these intervals.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class Cluster:
         worker_config: WorkerConfig = UNHURRIED_WORKER,
         plugins: Collection[object] = (),
     ) -> None:
-        """With ``handlers``, that many ``workers`` serve them from the beginning; else each
-        :meth:`run` brings its own.
+        """Create a cluster.
+
+        With ``handlers``, the given number of ``workers`` serves them from the start. Otherwise
+        each :meth:`run` starts its own workers.
         """
         self.bus = bus or InMemoryBus()
         self.store = store or InMemoryStore()
@@ -99,7 +102,7 @@ class Cluster:
             await self.coordinators.pop().stop()
 
     async def add_coordinator(self, config: CoordinatorConfig | None = None) -> Coordinator:
-        """Start one more coordinator."""
+        """Start another coordinator."""
         coordinator = Coordinator(
             cfg=config or self._coordinator_config,
             bus=self.bus,
@@ -112,7 +115,7 @@ class Cluster:
         return coordinator
 
     async def add_worker(self, handlers: Any, config: WorkerConfig | None = None) -> Worker:
-        """Start one more worker."""
+        """Start another worker."""
         worker = Worker(
             cfg=config or self._worker_config,
             bus=self.bus,
@@ -126,7 +129,7 @@ class Cluster:
         return worker
 
     async def stop_worker(self, worker: Worker, grace: float | None = None) -> None:
-        """Stop a worker; what it has not finished after ``grace`` seconds it hands back."""
+        """Stop a worker. After ``grace`` seconds, it hands back its unfinished work."""
         self.workers.remove(worker)
         await worker.stop(grace)
 
@@ -141,11 +144,11 @@ class Cluster:
     ) -> TaskView:
         """Submit a graph and return the task when it has ended.
 
-        ``handlers`` are served by workers of this run alone. ``timeout`` is in virtual seconds;
-        ``submission`` is what :meth:`flowkit.Client.create_task` takes besides.
+        ``handlers`` are served by workers of this run only. ``timeout`` is in virtual seconds.
+        ``submission`` are further arguments of :meth:`flowkit.Client.create_task`.
 
         Raises:
-            TimeoutError: the task has not ended by then.
+            TimeoutError: the task has not ended in this time.
         """
         own = (
             []

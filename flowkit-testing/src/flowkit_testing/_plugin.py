@@ -1,6 +1,6 @@
-"""The hooks of ``memory://`` addresses, registered under the entry-point group ``flowkit``.
+"""Plugin for ``memory://`` addresses, registered in the entry-point group ``flowkit``.
 
-All parts of a process that open the same ``memory://NAME`` share one bus, and one store for each
+All parts of a process that open the same ``memory://NAME`` share one bus, and one store per
 namespace.
 """
 
@@ -19,8 +19,10 @@ _stores: dict[tuple[str, str], InMemoryStore] = {}
 
 
 def flowkit_open_bus(address: str, config: CommonConfig) -> Bus | None:
-    """A bus at a ``memory://`` address; those at one address meet, each with the dead-letter topic
-    of its configuration.
+    """Open the bus of a ``memory://`` address.
+
+    Buses with the same address share their messages. Each has the dead-letter topic of its
+    configuration.
     """
     if not address.startswith(SCHEME):
         return None
@@ -30,8 +32,9 @@ def flowkit_open_bus(address: str, config: CommonConfig) -> Bus | None:
 
 
 def flowkit_open_store(source: Any, config: CommonConfig) -> Store | None:
-    """The store of a ``memory://`` address and the configured namespace, or the in-memory store
-    that was given.
+    """Open the store of a ``memory://`` address and namespace.
+
+    A given in-memory store is returned unchanged.
     """
     if isinstance(source, InMemoryStore):
         return source

@@ -1,4 +1,4 @@
-"""A store that keeps everything in this process, and keeps every promise of the protocol."""
+"""In-memory store that keeps every promise of the protocol."""
 
 from bisect import bisect_right, insort
 from collections.abc import Collection, Mapping, Sequence
@@ -23,11 +23,11 @@ from flowkit_testing._task_table import TaskTable
 
 
 class InMemoryStore:
-    """A :class:`~flowkit.protocols.Store` in memory.
+    """:class:`~flowkit.protocols.Store` in memory.
 
-    It holds copies: no mapping or buffer that is given to it or comes from it is shared with it.
-    The same object may be used by several event loops, one after the other; what it holds stays
-    until the object is gone. It is not made for several threads.
+    It stores and returns copies, so no mapping or buffer is shared with the caller. One object may
+    be used by several event loops, one after the other, and keeps its data as long as it exists. It
+    is not thread-safe.
     """
 
     artifacts: ArtifactStore
@@ -35,8 +35,10 @@ class InMemoryStore:
     def __init__(
         self, *, max_record_bytes: int = 8 * 1024 * 1024, max_part_bytes: int | None = None
     ) -> None:
-        """Spec and parts of a new task together may have ``max_record_bytes``, each part later
-        ``max_part_bytes`` (by default as many).
+        """Create a store.
+
+        The spec and the parts of a new task may have ``max_record_bytes`` in total, and each later
+        part ``max_part_bytes``, which defaults to the same.
         """
         self.max_record_bytes = max_record_bytes
         self.max_part_bytes = max_record_bytes if max_part_bytes is None else max_part_bytes
@@ -129,7 +131,7 @@ class InMemoryStore:
         while (row := self._tasks.rows.get(task_id)) is not None and (
             row.version <= version or (ended and row.finished_at is None)
         ):
-            # An event of this moment's loop, so that the store itself belongs to none.
+            # The event belongs to the current event loop, so that the store itself belongs to none.
             event = anyio.Event()
             waiting = self._waiting.setdefault(task_id, set())
             waiting.add(event)

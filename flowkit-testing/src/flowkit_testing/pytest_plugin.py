@@ -1,4 +1,7 @@
-"""Fixtures for tests of flows, found by pytest where flowkit-testing is installed."""
+"""Pytest fixtures for tests of flows.
+
+Pytest loads this plugin in every environment in which flowkit-testing is installed.
+"""
 
 import functools
 import inspect
@@ -7,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-# FlowKit itself is imported by the fixtures that are used: this module is loaded with every pytest,
-# also before coverage is measured.
+# The fixtures import FlowKit on first use: pytest loads this module in every run, before coverage
+# is measured.
 if TYPE_CHECKING:
     from flowkit_testing._bus import InMemoryBus
     from flowkit_testing._clock import ManualClock
@@ -21,7 +24,7 @@ pytest.register_assert_rewrite("flowkit_testing.conformance")
 
 @pytest.fixture
 async def flowkit_clock(anyio_backend: object) -> "AsyncIterator[ManualClock]":
-    """Virtual time that moves by itself, whenever nothing else can run."""
+    """Virtual clock that advances whenever nothing else can run."""
     from flowkit_testing._clock import ManualClock
 
     async with ManualClock().auto() as clock:
@@ -30,7 +33,7 @@ async def flowkit_clock(anyio_backend: object) -> "AsyncIterator[ManualClock]":
 
 @pytest.fixture
 async def flowkit_bus(anyio_backend: object) -> "AsyncIterator[InMemoryBus]":
-    """An in-memory bus of the test's own."""
+    """In-memory bus for one test."""
     from flowkit_testing._bus import InMemoryBus
 
     async with InMemoryBus() as bus:
@@ -39,7 +42,7 @@ async def flowkit_bus(anyio_backend: object) -> "AsyncIterator[InMemoryBus]":
 
 @pytest.fixture
 async def flowkit_store(anyio_backend: object) -> "AsyncIterator[InMemoryStore]":
-    """An in-memory store of the test's own."""
+    """In-memory store for one test."""
     from flowkit_testing._store import InMemoryStore
 
     async with InMemoryStore() as store:
@@ -58,8 +61,9 @@ async def _flowkit_cluster(anyio_backend: object) -> "AsyncIterator[Cluster]":
 def flowkit_cluster(
     request: pytest.FixtureRequest, anyio_backend: object
 ) -> "Cluster | SimCluster | None":
-    """A coordinator and a worker in memory, on virtual time; under ``flowkit_sim`` the simulated
-    cluster of each seed.
+    """Coordinator and worker in memory, on virtual time.
+
+    In a test with the marker ``flowkit_sim``, it is the simulated cluster of each seed.
     """
     if request.node.get_closest_marker(MARKER) is not None:
         return None
@@ -79,9 +83,7 @@ def _fault_fixture(profile: str) -> Any:
 
         return Faults.of(profile)
 
-    faults.__doc__ = (
-        f"The fault profile {profile!r}; a test under ``{MARKER}`` that takes it is run with it."
-    )
+    faults.__doc__ = f"Fault profile {profile!r} for a test with the marker ``{MARKER}``."
     return pytest.fixture(name=f"{_FAULTS}{profile}")(faults)
 
 
@@ -98,18 +100,18 @@ flowkit_faults_damage = _fault_fixture("damage")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options that stand above what the marker says."""
+    """Add options that override the marker ``flowkit_sim``."""
     group = parser.getgroup("flowkit")
     group.addoption(
-        "--flowkit-sim-seed", type=int, metavar="N", help="run simulations with this seed alone"
+        "--flowkit-sim-seed", type=int, metavar="N", help="run simulations with this seed only"
     )
     group.addoption(
-        "--flowkit-sim-seeds", type=int, metavar="N", help="run simulations with so many seeds"
+        "--flowkit-sim-seeds", type=int, metavar="N", help="run simulations with this many seeds"
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Register the marker ``flowkit_sim``."""
     config.addinivalue_line(
         "markers",
         f'{MARKER}(seeds=200, faults="all", ...): run this async test, which takes flowkit_cluster,'
@@ -119,7 +121,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Put a plain function that runs all seeds in the place of a simulated test."""
+    """Replace a simulated test by a plain function that runs all its seeds."""
     marker = item.get_closest_marker(MARKER)
     if marker is None or not isinstance(item, pytest.Function):
         return
@@ -136,7 +138,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 def _misused(**fixtures: Any) -> None:
     pytest.fail(
-        f"@pytest.mark.{MARKER} takes keywords, and is for async tests that take flowkit_cluster",
+        f"@pytest.mark.{MARKER} takes keyword arguments, and needs an async test with"
+        " flowkit_cluster",
         pytrace=False,
     )
 
@@ -169,7 +172,7 @@ def _all_seeds(
             **options,
         )
 
-    # What pytest and anyio go by is what is called, and that is no coroutine function.
+    # Pytest and anyio look at the function that is called, which is not a coroutine function.
     del run.__wrapped__
     return run
 
@@ -178,8 +181,9 @@ def _all_seeds(
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what anyio would run on another backend: FlowKit's fixtures are made for
-    asyncio.
+    """Deselect the tests that anyio would run on another backend than asyncio.
+
+    FlowKit's fixtures need asyncio.
     """
     foreign = [item for item in items if _runs_elsewhere(item)]
     if foreign:
