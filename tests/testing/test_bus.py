@@ -1,6 +1,4 @@
-"""What the in-memory bus promises beyond the protocol: memory, topics, one event loop after the
-other.
-"""
+"""Properties of the in-memory bus beyond the protocol: memory, topics and several event loops."""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Time that tests move: by hand, and by itself."""
+"""Clock that tests advance manually or automatically."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""``memory://`` addresses: what opens the same one meets."""
+"""Objects opened at the same ``memory://`` address share their data."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""The fixtures work where flowkit-testing is installed, with nothing else configured."""
+"""The fixtures are available without configuration wherever flowkit-testing is installed."""
 
 import pytest
 

@@ -1,6 +1,4 @@
-"""What the in-memory store promises beyond the protocol: limits, speed, one event loop after the
-other.
-"""
+"""Properties of the in-memory store beyond the protocol: limits, speed and several event loops."""
 
 import asyncio
 import time
@@ -41,7 +39,7 @@ def commit(task_id: str, version: int = 1, *, wake_at: float | None = None, **pu
 
 @pytest.fixture(scope="module")
 def full_store() -> InMemoryStore:
-    """A store with many finished tasks."""
+    """Return a store with many finished tasks."""
     store = InMemoryStore()
     asyncio.run(_fill(store))
     return store

@@ -1,9 +1,8 @@
-"""What another process does with an adapter for the conformance suites: ``python -m
-flowkit_testing._conformance_jobs OPENER JOB``.
+"""Jobs of other processes in the conformance suites.
 
-``OPENER`` and ``JOB`` are JSON: the name of a function and its arguments. The process opens the
-adapter, prints a line, waits for a line on its standard input, does the job, and prints what it
-finds as lines of JSON.
+Run as ``python -m flowkit_testing._conformance_jobs OPENER JOB``. ``OPENER`` and ``JOB`` are JSON:
+the name of a function and its arguments. The process opens the adapter, prints a line, waits for a
+line on its standard input, does the job, and prints its results as lines of JSON.
 """
 
 import importlib
@@ -31,25 +30,23 @@ Tell = Callable[[object], None]
 
 
 def tell(line: object) -> None:
-    """Print a line for the process that started this one."""
+    """Print a line for the parent process."""
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
 
 
 async def asked() -> None:
-    """Wait for a line from the process that started this one."""
+    """Wait for a line from the parent process."""
     await anyio.to_thread.run_sync(sys.stdin.readline)
 
 
 def value_of(version: int, size: int = 0) -> bytes:
-    """The value of every part of a task at a version."""
+    """Return the value of every part of a task at a version."""
     return b'{"version":%d,"filling":"%b"}' % (version, b"x" * size)
 
 
 def commit_to(task_id: str, version: int, op_id: str, *, size: int = 0) -> Commit:
-    """A commit after which each part, and a new archived part, has the value of the next
-    version.
-    """
+    """Return a commit that sets each part, and a new archived part, to its next value."""
     value = value_of(version + 1, size)
     archived = ArchivedPart(f"version{version + 1:06}", 1, value)
     return Commit(
@@ -65,7 +62,7 @@ def commit_to(task_id: str, version: int, op_id: str, *, size: int = 0) -> Commi
 
 
 async def commit_each_version(store: Store, *, task_id: str, name: str, versions: int) -> None:
-    """Try to commit every version once, and tell which of them were applied."""
+    """Try to commit every version once, and report which were applied."""
     applied = [
         v
         for v in range(1, versions + 1)
@@ -75,7 +72,7 @@ async def commit_each_version(store: Store, *, task_id: str, name: str, versions
 
 
 async def commit_until_killed(store: Store, *, task_id: str, size: int) -> None:
-    """Commit one version after the other, and tell each one that was confirmed."""
+    """Commit one version after another, and report each confirmed one."""
     version = (await store.load([task_id]))[task_id].version
     while (await store.commit([commit_to(task_id, version, f"op-{version}", size=size)]))[0]:
         version += 1
@@ -83,12 +80,12 @@ async def commit_until_killed(store: Store, *, task_id: str, size: int) -> None:
 
 
 async def put_each(artifacts: ArtifactStore, *, stream: Sequence[Any], uids: Sequence[str]) -> None:
-    """Put every uid once, and tell which of them were new."""
+    """Put every uid once, and report which were new."""
     tell([uid for uid in uids if (await artifacts.put([_artifact(stream, uid)]))[0]])
 
 
 async def put_until_killed(artifacts: ArtifactStore, *, stream: Sequence[Any], name: str) -> None:
-    """Put three records at a time, and tell the uids of those that were confirmed."""
+    """Put three records at a time, and report the uids of the confirmed ones."""
     for number in count():
         uids = [f"{name}-{number}-{letter}" for letter in "abc"]
         await artifacts.put([_artifact(stream, uid) for uid in uids])
@@ -96,7 +93,7 @@ async def put_until_killed(artifacts: ArtifactStore, *, stream: Sequence[Any], n
 
 
 async def receive_and_acknowledge(bus: Bus, *, topic: str, group: str, count: int) -> None:
-    """Receive messages and tell their values; acknowledge them when a line comes in."""
+    """Receive messages and report their values; acknowledge them when a line arrives."""
     async with bus.subscribe([topic], group=group, max_unacked=count) as subscription:
         received: list[Delivery] = []
         while len(received) < count:

@@ -1,6 +1,4 @@
-"""Groups of an in-memory broker: how far each is in a partition, and which member holds which
-message.
-"""
+"""Consumer groups of an in-memory broker: positions, assignments and deliveries."""
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
@@ -10,13 +8,11 @@ from flowkit.protocols import Delivery, Message
 
 _TRIM_AT = 512
 _KEEP = 256
-"""Messages that are kept although every group has acknowledged them, so that a group can be set
-back.
-"""
+"""Messages kept although all groups have acknowledged them, so that a group can be rewound."""
 
 
 class PartitionLog:
-    """The messages of one partition, from the first that is kept."""
+    """Messages of one partition, from the first that is kept."""
 
     __slots__ = ("cursors", "entries", "number", "start")
 
@@ -32,20 +28,18 @@ class PartitionLog:
 
     @property
     def oldest(self) -> int:
-        """The position of the oldest message that some group may still want; the log's end holds
-        none back without a group.
-        """
+        """Return the oldest position that a group still needs, or the end without groups."""
         return min((cursor.committed for cursor in self.cursors), default=self.start)
 
     def trim(self) -> None:
-        """Drop what every group is done with, but for the last of it."""
+        """Delete the messages that all groups have completed, except the last ``_KEEP``."""
         start = max(self.start, self.oldest - _KEEP)
         del self.entries[: start - self.start]
         self.start = start
 
 
 class Cursor:
-    """How far a group is in a partition, and on loan to whom."""
+    """Position of a group in a partition, and the member that holds it."""
 
     __slots__ = ("acked", "again", "committed", "lease", "log", "next", "out", "ready")
 
@@ -80,17 +74,17 @@ class Cursor:
         )
 
     def is_held(self, position: int, lease: "Lease") -> bool:
-        """Whether a message is out under this lease."""
+        """Tell whether a message is delivered under this lease."""
         return self.lease is lease and position in self.out
 
     def give_back(self, position: int) -> None:
-        """Deliver a message that is out again."""
+        """Redeliver a message that is held."""
         self.out.remove(position)
         heappush(self.again, position)
         self.announce()
 
     def ack(self, position: int) -> None:
-        """Note the acknowledgement of a message that is out."""
+        """Record the acknowledgement of a message that is held."""
         self.out.remove(position)
         if position != self.committed:
             self.acked.add(position)
@@ -104,9 +98,7 @@ class Cursor:
             self.log.trim()
 
     def rewind(self, count: int) -> int:
-        """Set the group back; whatever comes after is delivered again. Returns by how many
-        messages.
-        """
+        """Rewind the group and return the number of messages that are delivered again."""
         first = max(self.log.start, self.committed - count)
         moved = self.committed - first
         self.again += [*range(first, self.committed), *self.acked]
@@ -117,8 +109,9 @@ class Cursor:
         return moved
 
     def forget_tail(self) -> None:
-        """The log has become shorter. What is on loan is lent anew, as after the failure of a
-        server.
+        """Adjust to a log that has become shorter.
+
+        Held messages are delivered again, as after the failure of a server.
         """
         end = self.log.end
         self.lend(None if self.lease is None else self.lease.member)
@@ -128,9 +121,7 @@ class Cursor:
         heapify(self.again)
 
     def lend(self, member: "Member | None") -> None:
-        """Give the partition to another member; what the last one had not acknowledged goes with
-        it.
-        """
+        """Assign the partition to another member, with the messages not yet acknowledged."""
         if self.lease is not None:
             holder = self.lease.member
             holder.unacked -= len(self.out)
@@ -144,7 +135,7 @@ class Cursor:
         self.announce()
 
     def announce(self) -> None:
-        """Tell the member that holds the partition, if it has something new."""
+        """Wake the member that holds the partition if there are new messages."""
         if self.lease is not None and self.has_more:
             member = self.lease.member
             if not self.ready:
@@ -154,8 +145,9 @@ class Cursor:
 
 
 class Lease:
-    """One assignment of a partition to a member. A delivery whose lease is not the cursor's present
-    one is out of date.
+    """Assignment of a partition to a member.
+
+    A delivery is outdated if its lease is not the current one of the cursor.
     """
 
     __slots__ = ("cursor", "member")
@@ -166,7 +158,7 @@ class Lease:
 
 
 class Member:
-    """A subscription within a group. ``wake`` is called when there may be something to fetch."""
+    """Subscription within a group. ``wake`` is called when there may be messages to fetch."""
 
     __slots__ = ("group", "max_unacked", "ready", "topics", "unacked", "wake")
 
@@ -185,7 +177,7 @@ class Member:
         return bool(self.ready) and self.unacked < self.max_unacked
 
     def fetch(self, limit: int) -> list[Delivery]:
-        """Up to ``limit`` messages, as far as the window allows."""
+        """Return up to ``limit`` messages within the window of unacknowledged ones."""
         limit = min(limit, self.max_unacked - self.unacked)
         found: list[Delivery] = []
         ready = self.ready
@@ -194,7 +186,7 @@ class Member:
             cursor.take(limit - len(found), found)
             cursor.ready = cursor.has_more
             if cursor.ready:
-                # At the back, so that a full partition does not keep the others waiting.
+                # The cursor moves to the end, so that a full partition does not delay the others.
                 ready.append(cursor)
         self.unacked += len(found)
         return found
@@ -208,17 +200,15 @@ class Group:
         self.cursors: dict[str, list[Cursor]] = {}
 
     def cursor(self, log: PartitionLog, first: int) -> Cursor:
-        """A new cursor of this group."""
+        """Create a cursor of this group."""
         return Cursor(log, first)
 
     def member(self, topics: Collection[str], max_unacked: int, wake: Callable[[], None]) -> Member:
-        """A new member of this group, which has not joined yet."""
+        """Create a member of this group that has not joined yet."""
         return Member(self, topics, max_unacked, wake)
 
     def rebalance(self) -> None:
-        """Spread the partitions of each topic evenly over those who listen to it, moving as few as
-        possible.
-        """
+        """Distribute the partitions of each topic evenly, moving as few as possible."""
         for topic, cursors in self.cursors.items():
             shares: dict[Member, int] = {
                 member: 0 for member in self.members if topic in member.topics
@@ -234,7 +224,7 @@ class Group:
                 ):
                     homeless.append(cursor)
                     continue
-                # Where the partitions do not come out even, some members have one more.
+                # If the partitions cannot be distributed evenly, some members have one more.
                 over -= shares[holder] == fair
                 shares[holder] += 1
             for cursor in homeless:
@@ -245,9 +235,7 @@ class Group:
 
 
 class SharedCursor(Cursor):
-    """How far a group is in a partition that all its members take from, as in a queue with
-    competing consumers.
-    """
+    """Position of a group in a partition from which all members fetch, as competing consumers."""
 
     __slots__ = ("group", "holders")
 
@@ -255,7 +243,7 @@ class SharedCursor(Cursor):
         super().__init__(log, first)
         self.group = group
         self.holders: dict[int, Lease] = {}
-        """The lease of each message that is out."""
+        """Lease of each message that is held."""
 
     def take_for(self, member: Member, limit: int, into: list[Delivery]) -> None:
         """Append up to ``limit`` deliveries for one member."""
@@ -277,11 +265,11 @@ class SharedCursor(Cursor):
         super().ack(position)
 
     def lend(self, member: Member | None) -> None:
-        """Take all messages that are out back from their members."""
+        """Take all held messages back from their members."""
         self.take_back(self.group.members)
 
     def take_back(self, members: Collection[Member]) -> None:
-        """Take back what is out to these members."""
+        """Take back the messages held by these members."""
         for position, lease in list(self.holders.items()):
             if lease.member in members:
                 lease.member.unacked -= 1
@@ -294,7 +282,7 @@ class SharedCursor(Cursor):
 
 
 class SharedMember(Member):
-    """A subscription within a group whose members compete for each message."""
+    """Subscription within a group whose members compete for each message."""
 
     __slots__ = ()
 
@@ -321,7 +309,7 @@ class SharedMember(Member):
 
 
 class SharedGroup(Group):
-    """Members that compete for each message: nothing keeps the messages of a key together."""
+    """Members that compete for each message, without affinity by key."""
 
     def cursor(self, log: PartitionLog, first: int) -> Cursor:
         return SharedCursor(self, log, first)
@@ -330,7 +318,7 @@ class SharedGroup(Group):
         return SharedMember(self, topics, max_unacked, wake)
 
     def rebalance(self) -> None:
-        """Take back what members hold that have left."""
+        """Take back the messages held by members that have left."""
         for cursors in self.cursors.values():
             for cursor in cursors:
                 if isinstance(cursor, SharedCursor):

@@ -1,4 +1,4 @@
-"""Whether an asyncio event loop has anything to do besides waiting for virtual time."""
+"""Detection of work of an asyncio event loop other than waiting for virtual time."""
 
 import asyncio
 import threading
@@ -12,11 +12,11 @@ _DEADLINE_WITHIN_SEC = 0.25
 
 
 class LoopWatch:
-    """Looks into an event loop.
+    """Inspector of an event loop.
 
-    asyncio has no public way to ask what a loop waits for. Every private attribute that is looked
-    at is in this module, and each is
-    optional: where a loop has none (uvloop), that part of the answer is "nothing" or "unknown".
+    asyncio has no public way to ask what a loop waits for. All private attributes that are read are
+    in this module, and each is optional: without one (as in uvloop), that part of the answer is
+    "nothing" or "unknown".
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -24,29 +24,26 @@ class LoopWatch:
         self._descriptors = self._open_descriptors()
 
     def something_can_run(self) -> bool | None:
-        """Whether callbacks wait to be run, besides the one that asks; None if that cannot be
-        known.
-        """
+        """Tell whether other callbacks wait to run; None if this is unknown."""
         ready = getattr(self._loop, "_ready", None)
         return None if ready is None else bool(ready)
 
     def something_real_is_going_on(self) -> bool:
-        """Whether something outside the loop will wake it soon: a timer, a thread, a socket, a
-        subprocess.
-        """
+        """Tell whether a timer, a thread, a socket or a subprocess will soon wake the loop."""
         return (
             self._timer_is_near()
             or anyio.to_thread.current_default_thread_limiter().borrowed_tokens > 0
             or self._executor_works()
             or bool(self._open_descriptors() - self._descriptors)
-            # How Python 3.11 waits for subprocesses; later versions have a file descriptor for
-            # each.
+            # Python 3.11 waits for subprocesses in this way; later versions have a file descriptor
+            # for each.
             or any(thread.name.startswith("asyncio-waitpid-") for thread in threading.enumerate())
         )
 
     def _timer_is_near(self) -> bool:
-        """A sleep is something that goes on. A deadline around a whole test is not, unless it is
-        about to pass.
+        """Tell whether a timer is a sleep in progress.
+
+        A deadline around a whole test does not count, unless it is about to expire.
         """
         sleep: Any = getattr(futures, "_set_result_unless_cancelled", None)
         now = self._loop.time()

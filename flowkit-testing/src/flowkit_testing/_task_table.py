@@ -1,4 +1,4 @@
-"""Tasks in memory, without waiting: the rows and their indexes."""
+"""Table of tasks in memory, with its indexes."""
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +11,7 @@ _NO_LABELS: dict[str, str] = {}
 
 
 class TaskRow:
-    """A task: what is fixed, and what commits change in place."""
+    """Task with its fixed parts and those that commits change in place."""
 
     __slots__ = (
         "_archive",
@@ -45,7 +45,7 @@ class TaskRow:
         return {} if self._archive is None else self._archive
 
     def record(self) -> TaskRecord:
-        """The task as of now; nothing in it is shared with the row."""
+        """Return the current task. It shares no data with the row."""
         created = self.created
         header = TaskHeader(
             created.task_id,
@@ -60,7 +60,7 @@ class TaskRow:
         return TaskRecord(header, self.spec, self.parts.copy(), self.version, self.op_id)
 
     def keep(self, part: ArchivedPart) -> None:
-        """Archive a part, unless one of a higher rank is there."""
+        """Archive a part, unless one with a higher rank is archived."""
         if self._archive is None:
             self._archive = {}
         kept = self._archive.get(part.name)
@@ -76,7 +76,7 @@ class TaskRow:
 
 
 class TaskTable:
-    """All rows, by id, by idempotency key, by age, by when they wake and by when they ended."""
+    """Rows by id, idempotency key, age, wake-up time and end."""
 
     def __init__(self) -> None:
         self.rows: dict[str, TaskRow] = {}
@@ -86,7 +86,7 @@ class TaskTable:
         self._ends = TimeIndex[str]()
 
     def create(self, record: TaskRecord) -> str:
-        """Add a task; the id of the one that stands for it."""
+        """Add a task and return its id, or that of the task with the same idempotency key."""
         header = record.header
         if header.task_id in self.rows:
             return header.task_id
@@ -107,7 +107,7 @@ class TaskTable:
         return header.task_id
 
     def commit(self, commit: Commit) -> bool:
-        """Apply a commit if it fits."""
+        """Apply a commit if its version matches."""
         row = self.rows.get(commit.task_id)
         if row is None or row.version != commit.expected_version:
             return False
@@ -132,8 +132,8 @@ class TaskTable:
         return [task_id for _, task_id in self._wakes.first(limit, until=before)]
 
     def ended(self, *, before: float, limit: int) -> list[str]:
-        """Ids of tasks that ended before then."""
-        # An end at that very moment does not count, however many share it.
+        """Return the ids of the tasks that ended before this time."""
+        # An end at exactly this time does not count, even if several tasks share it.
         found = self._ends.first(limit, until=before)
         return [task_id for at, task_id in found if at < before]
 
@@ -148,7 +148,7 @@ class TaskTable:
         self._by_age = [age for age in self._by_age if age[1] not in gone]
 
     def page(self, query: TaskQuery) -> tuple[list[TaskRecord], str | None]:
-        """Records that match, newest first, and the cursor of the last one if there are more."""
+        """Return a page of matching records, newest first, and its cursor if there are more."""
         found: list[TaskRecord] = []
         last: tuple[float, str] | None = None
         for age in self._newest_first(query.after):

@@ -1,4 +1,4 @@
-"""Keys by time, with the earliest at hand."""
+"""Index of keys by time."""
 
 from heapq import heapify, heappop, heappush
 from math import inf
@@ -8,10 +8,10 @@ K = TypeVar("K", int, str)
 
 
 class TimeIndex(Generic[K]):
-    """Which keys have a time, and which of them come first.
+    """Keys with times, ordered by time.
 
-    Setting and clearing leave dead entries in a heap, which are dropped when they are met or have
-    become the greater part of it. So both cost next to nothing, however many keys there are.
+    Setting and clearing leave obsolete entries in a heap. They are removed when they are reached or
+    make up most of the heap, so both operations are cheap for any number of keys.
     """
 
     _SLACK = 64
@@ -24,7 +24,7 @@ class TimeIndex(Generic[K]):
         return len(self._times)
 
     def set(self, key: K, time: float | None) -> None:
-        """Give ``key`` this time in the place of its last one; None: it has none."""
+        """Set the time of ``key``, or remove it with None."""
         if time is None:
             self._times.pop(key, None)
         elif self._times.get(key) != time:
@@ -35,7 +35,7 @@ class TimeIndex(Generic[K]):
             heapify(self._heap)
 
     def first(self, limit: int, *, until: float = inf) -> list[tuple[float, K]]:
-        """Up to ``limit`` keys with times at or before ``until``, the earliest first."""
+        """Return up to ``limit`` keys with times at or before ``until``, in order of time."""
         heap, times = self._heap, self._times
         found: list[tuple[float, K]] = []
         while heap and len(found) < limit and heap[0][0] <= until:

@@ -1,8 +1,9 @@
-"""Suites for those who write a bus or a store: a test for each promise in :mod:`flowkit.protocols`.
+"""Conformance suites for adapters: a test for each promise in :mod:`flowkit.protocols`.
 
 Subclass :class:`BusConformance`, :class:`StoreConformance` or :class:`ArtifactStoreConformance` and
-supply one fixture. They are the tests that FlowKit's own adapters pass; what passes them can carry
-FlowKit. With an :class:`Opener` the suites also run a store from several processes, and kill them.
+provide one fixture. FlowKit's own adapters pass the same tests, so an adapter that passes them can
+be used with FlowKit. With an :class:`Opener`, the suites also use a store from several processes,
+and kill them.
 """
 
 import pytest

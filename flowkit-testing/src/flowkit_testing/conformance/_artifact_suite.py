@@ -1,4 +1,4 @@
-"""The suite that an artifact store has to pass."""
+"""Conformance suite for artifact stores."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -20,15 +20,15 @@ OpenArtifacts = Callable[[], AbstractAsyncContextManager[ArtifactStore]]
 
 
 class ArtifactStoreConformance(ArtifactProcesses):
-    """A test for each promise of :class:`flowkit.protocols.ArtifactStore`.
+    """Test of each promise of :class:`flowkit.protocols.ArtifactStore`.
 
-    Subclass it and supply the fixture ``artifacts``. ``open_artifacts`` gives further connections
-    to the same data, each as an asynchronous context manager, and ``opener`` says how other
-    processes open it. Without them the tests that need one are skipped.
+    Subclass it and provide the fixture ``artifacts``. ``open_artifacts`` returns further
+    connections to the same data, each as an asynchronous context manager. ``opener`` tells other
+    processes how to open it. Tests that need a missing fixture are skipped.
     """
 
     oversize_bytes: ClassVar[int | None] = 64 * 1024 * 1024
-    """A size that the store refuses; None if it refuses none that fits into memory."""
+    """Size that the store rejects; None if it accepts every size that fits into memory."""
 
     @pytest.fixture
     def open_artifacts(self) -> OpenArtifacts | None:
@@ -105,7 +105,7 @@ class ArtifactStoreConformance(ArtifactProcesses):
             await self.race([artifacts, other] * 4, stream)
 
     async def race(self, stores: Sequence[ArtifactStore], stream: Stream) -> None:
-        """Put one uid through each; the one that was told so is the one that is kept."""
+        """Put the same uid through each connection. The one reported as new is the one kept."""
         new: list[bytes] = []
 
         async def put(store: ArtifactStore, meta: bytes) -> None:
@@ -367,7 +367,7 @@ class ArtifactStoreConformance(ArtifactProcesses):
 def open_another(
     open_artifacts: OpenArtifacts | None,
 ) -> AbstractAsyncContextManager[ArtifactStore]:
-    """Another connection, or the reason why the test is skipped."""
+    """Open another connection, or skip the test with a reason."""
     if open_artifacts is None:
         pytest.skip("needs the fixture open_artifacts")
     return open_artifacts()

@@ -15,116 +15,119 @@ T = TypeVar("T")
 
 OpenBus = Callable[[], Bus]
 WAVE = 40
-"""How many messages are published to see how a group shares them out."""
+"""Number of messages published to observe how a group shares them."""
 
 MOST_BATCHES = 10_000
-"""More batches than a test publishes messages. A bus that goes on delivering after them repeats
-messages without end.
+"""Maximum number of received batches, more than any test publishes messages.
+
+A bus that exceeds it redelivers messages endlessly.
 """
 
 KillMember = Callable[[str, str, int], Awaitable[Sequence[bytes]]]
-"""Takes a topic, a group and a count: a member in another process receives so many messages,
-acknowledges none and is killed.
+"""Function of a topic, a group and a count.
+
+A member in another process receives this many messages, acknowledges none and is killed.
 """
 
 
 class PausedMember(Protocol):
-    """A member in another process that is suspended with messages that it has not acknowledged."""
+    """Suspended member in another process with unacknowledged messages."""
 
     values: Sequence[bytes]
-    """What it received."""
+    """Values that it received."""
 
     async def acknowledge(self) -> None:
-        """Let it continue, acknowledge what it received before, and leave."""
+        """Resume the member, acknowledge the messages received before, and leave."""
 
 
 PauseMember = Callable[[str, str, int], AbstractAsyncContextManager[PausedMember]]
-"""Takes a topic, a group and a count: a member in another process receives so many messages and is
-suspended; leaving kills it.
+"""Function of a topic, a group and a count.
+
+A member in another process receives this many messages and is suspended. Leaving the context kills
+it.
 """
 StopServer = Callable[[], AbstractAsyncContextManager[object]]
-"""The server is out of reach while the context is open, and has its data afterwards."""
+"""The server is unreachable inside the context and has its data afterwards."""
 CutConnection = Callable[[], Awaitable[None]]
-"""Breaks the connections between the bus and its server once; new ones can be made at once."""
+"""Close the connections between the bus and its server once. New ones can be opened at once."""
 CountKept = Callable[[str], Awaitable[int]]
-"""Takes a topic: how many messages of it the server keeps."""
+"""Return the number of messages of a topic that the server keeps."""
 CountTaken = Callable[[str, str], Awaitable[int]]
-"""Takes a topic and a group: how many messages the members have taken from the server and not
-acknowledged.
-"""
+"""Return the number of messages that members of a group have fetched but not acknowledged."""
 
 
 class BusSuite(Conformance):
-    """What the parts of the bus suite have in common."""
+    """Common base of the parts of the bus suite."""
 
     dead_letter_topic: ClassVar[str] = "flowkit.dlq"
-    """The topic to which the bus rejects."""
+    """Topic to which the bus rejects messages."""
 
     silence_sec: ClassVar[float | None] = None
-    """Seconds without a sign of a member after which the bus gives its messages to others; the test
-    that needs it is skipped without.
+    """Seconds without a heartbeat of a member after which the bus reassigns its messages.
+
+    With None, the test that needs it is skipped.
     """
 
     many: ClassVar[int] = 1500
-    """More messages than the bus keeps of a topic whose messages are all acknowledged, and of a
-    broadcast topic.
-    """
+    """More messages than the bus keeps of a broadcast topic, or of a fully acknowledged topic."""
 
     prefetch: ClassVar[int] = 1000
-    """How many messages a member may take from the server beyond those that its caller received."""
+    """Number of messages that a member may fetch beyond those that its caller has received."""
 
     @pytest.fixture
     def open_bus(self) -> OpenBus | None:
-        """A callable that gives another bus, not yet entered, over the same server; tests that need
-        one are skipped without.
+        """Return a function that creates another bus, not yet entered, for the same server.
+
+        Tests that need it are skipped by default.
         """
         return None
 
     @pytest.fixture
     def closed_bus(self) -> Bus | None:
-        """An entered bus that may not create topics; the test that needs it is skipped without."""
+        """Return an entered bus that may not create topics. By default, its test is skipped."""
         return None
 
     @pytest.fixture
     def bus_without_dead_letters(self) -> Bus | None:
-        """An entered bus over the same server that cannot store dead letters; the test that needs
-        it is skipped without.
+        """Return an entered bus for the same server that cannot store dead letters.
+
+        By default, its test is skipped.
         """
         return None
 
     @pytest.fixture
     def kill_member(self) -> KillMember | None:
-        """See :data:`KillMember`; tests that need it are skipped without."""
+        """Return a :data:`KillMember`. By default, tests that need it are skipped."""
         return None
 
     @pytest.fixture
     def pause_member(self) -> PauseMember | None:
-        """See :data:`PauseMember`; tests that need it are skipped without."""
+        """Return a :data:`PauseMember`. By default, tests that need it are skipped."""
         return None
 
     @pytest.fixture
     def stop_server(self) -> StopServer | None:
-        """See :data:`StopServer`; tests that need it are skipped without."""
+        """Return a :data:`StopServer`. By default, tests that need it are skipped."""
         return None
 
     @pytest.fixture
     def cut_connection(self) -> CutConnection | None:
-        """See :data:`CutConnection`; tests that need it are skipped without."""
+        """Return a :data:`CutConnection`. By default, tests that need it are skipped."""
         return None
 
     @pytest.fixture
     def count_kept(self) -> CountKept | None:
-        """See :data:`CountKept`; the test that needs it is skipped without."""
+        """Return a :data:`CountKept`. By default, its test is skipped."""
         return None
 
     @pytest.fixture
     def count_taken(self) -> CountTaken | None:
-        """See :data:`CountTaken`; the test that needs it is skipped without."""
+        """Return a :data:`CountTaken`. By default, its test is skipped."""
         return None
 
     @pytest.fixture
     async def topic(self, bus: Bus, unique: str) -> str:
-        """A topic of the test's own."""
+        """Topic for one test."""
         name = f"conformance.{unique}"
         await bus.ensure_topics([TopicSpec(name), TopicSpec(self.dead_letter_topic)])
         await self.found_groups(
@@ -135,14 +138,14 @@ class BusSuite(Conformance):
 
     @pytest.fixture
     async def second_topic(self, bus: Bus, unique: str) -> str:
-        """Another topic of the test's own."""
+        """Second topic for one test."""
         name = f"conformance.{unique}.second"
         await bus.ensure_topics([TopicSpec(name)])
         await self.found_groups(bus, name, [f"group-{unique}"])
         return name
 
     async def found_groups(self, bus: Bus, topic: str, groups: Iterable[str]) -> None:
-        """Let groups exist before anything is published, on a bus without replay for new groups."""
+        """Create groups before anything is published, on a bus without replay for new groups."""
         if not bus.replay_for_new_groups:
             for group in groups:
                 async with bus.subscribe([topic], group=group):
@@ -150,20 +153,20 @@ class BusSuite(Conformance):
 
     @pytest.fixture
     async def broadcast(self, bus: Bus, unique: str) -> str:
-        """A broadcast topic of the test's own."""
+        """Broadcast topic for one test."""
         name = f"conformance.{unique}.broadcast"
         await bus.ensure_topics([TopicSpec(name, broadcast=True)])
         return name
 
     @pytest.fixture
     def group(self, unique: str) -> str:
-        """A consumer group of the test's own."""
+        """Consumer group for one test."""
         return f"group-{unique}"
 
     async def take(
         self, subscription: Subscription, values: Iterable[bytes], *, ack: bool = False
     ) -> list[Delivery]:
-        """Receive until each of ``values`` was seen; all that came meanwhile."""
+        """Receive until each of ``values`` has arrived, and return all received messages."""
         missing, got = set(values), list[Delivery]()
         with anyio.move_on_after(self.patience):
             while missing:
@@ -178,7 +181,7 @@ class BusSuite(Conformance):
         return got
 
     async def rest(self, subscription: Subscription) -> list[Delivery]:
-        """What still comes, until nothing has come for a while."""
+        """Return the messages that still arrive, until none has arrived for a while."""
         got: list[Delivery] = []
         for _ in range(MOST_BATCHES):
             batch: Sequence[Delivery] = ()
@@ -192,16 +195,17 @@ class BusSuite(Conformance):
         )
 
     async def settled(self, bus: Bus, topic: str, members: list[Subscription]) -> list[list[bytes]]:
-        """Publish until the group is shared out, so that each message goes to one member, and
-        return who gets what then.
+        """Publish until the group is balanced, and return the values of each member.
+
+        Each message then goes to one member.
         """
         shares: list[list[bytes]] = []
         began = anyio.current_time()
         with anyio.move_on_after(self.patience):
             for wave in range(100_000):
                 shares = await self.share(bus, topic, f"wave{wave}-", members)
-                # Members usually share the keys once all have joined. Nothing promises that each of
-                # them gets some.
+                # Members usually share the keys once all have joined. It is not guaranteed that
+                # each gets some.
                 waited = anyio.current_time() - began > self.patience / 3
                 if sum(map(len, shares)) == WAVE and (
                     all(shares) or not bus.key_affinity or waited
@@ -221,7 +225,7 @@ class BusSuite(Conformance):
         *,
         key: str | None = None,
     ) -> list[list[bytes]]:
-        """Publish a wave of messages, with one key or with many, and see who gets which of them."""
+        """Publish a wave of messages with one key or with many, and return who receives which."""
         sent = spread(topic, WAVE, prefix) if key is None else messages(topic, WAVE, key, prefix)
         shares: list[list[bytes]] = [[] for _ in members]
         missing = set(values(sent))
@@ -229,7 +233,7 @@ class BusSuite(Conformance):
 
         async def collect(member: Subscription, share: list[bytes]) -> None:
             while missing:
-                # One at a time, so that members which compete get some each.
+                # One at a time, so that competing members receive some each.
                 batch = await member.receive(max_messages=100 if key is None else 1)
                 await member.ack(batch)
                 got = [value for value in contents(batch) if value.startswith(prefix.encode())]
@@ -244,25 +248,25 @@ class BusSuite(Conformance):
 
 
 def needed(fixture: T | None, name: str) -> T:
-    """A fixture that an adapter supplies where it can; the test is skipped without."""
+    """Return an optional fixture of the adapter, or skip the test."""
     if fixture is None:
         pytest.skip(f"needs the fixture {name}")
     return fixture
 
 
 def open_another(open_bus: OpenBus | None) -> Bus:
-    """Another connection, or the reason why the test is skipped."""
+    """Open another connection, or skip the test with a reason."""
     return needed(open_bus, "open_bus")()
 
 
 def needs_key_affinity(bus: Bus) -> None:
-    """Skip a test of what only a bus with key affinity promises."""
+    """Skip a test of a promise that only buses with key affinity make."""
     if not bus.key_affinity:
         pytest.skip("this bus has no key affinity")
 
 
 async def until_available(call: Callable[[], Awaitable[T]]) -> T:
-    """Call until the bus is within reach."""
+    """Call until the bus is reachable."""
     while True:
         try:
             return await call()
@@ -273,7 +277,7 @@ async def until_available(call: Callable[[], Awaitable[T]]) -> T:
 async def sweep(
     longest_sec: float, attempts: int, attempt: Callable[[int, float], Awaitable[None]]
 ) -> None:
-    """Call ``attempt`` with its number and a time, which grows from nothing to the longest."""
+    """Call ``attempt`` with its number and a delay that grows from zero to the longest."""
     for number in range(attempts):
         await attempt(number, longest_sec * number / attempts)
 
@@ -283,12 +287,12 @@ def message(topic: str, value: bytes | str, key: str = "k") -> Message:
 
 
 def messages(topic: str, count: int, key: str = "k", prefix: str = "m") -> list[Message]:
-    """Numbered messages with one key, so that they have an order."""
+    """Return numbered messages with one key, so that they are ordered."""
     return [message(topic, f"{prefix}{number}", key) for number in range(count)]
 
 
 def spread(topic: str, count: int, prefix: str = "m") -> list[Message]:
-    """Numbered messages with different keys, so that they meet all partitions."""
+    """Return numbered messages with different keys, so that they reach all partitions."""
     return [message(topic, f"{prefix}{number}", f"key-{number}") for number in range(count)]
 
 

@@ -1,4 +1,4 @@
-"""The suite that a bus has to pass."""
+"""Conformance suite for buses."""
 
 from flowkit_testing.conformance._bus_acknowledgement import Acknowledging, Broadcasting, Rejecting
 from flowkit_testing.conformance._bus_groups import Groups
@@ -12,17 +12,18 @@ from flowkit_testing.conformance._bus_receipt import Receiving
 class BusDeliveryConformance(
     Publishing, Outstanding, Receiving, Groups, Keeping, Acknowledging, Rejecting, Broadcasting
 ):
-    """The part of the suite in which nothing fails."""
+    """Part of the suite without failures."""
 
 
 class BusFailureConformance(Members, MissingTopics, Outages):
-    """The part of the suite in which members die and servers fail, for those who run it apart with
-    shorter time-outs.
+    """Part of the suite in which members die and servers fail.
+
+    It can be run separately with shorter timeouts.
     """
 
 
 class BusConformance(BusDeliveryConformance, BusFailureConformance):
-    """A test for each promise of :class:`flowkit.protocols.Bus`.
+    """Test of each promise of :class:`flowkit.protocols.Bus`.
 
     Subclass it and supply the fixture ``bus``, an entered bus::
 

@@ -17,29 +17,32 @@ NOON = 1_700_000_000.0
 
 
 class StoreSuite(Conformance):
-    """What the parts of the store suite have in common."""
+    """Common base of the parts of the store suite."""
 
     oversize_bytes: ClassVar[int | None] = 64 * 1024 * 1024
-    """A size that the store refuses; None if it refuses none that fits into memory."""
+    """Size that the store rejects; None if it accepts every size that fits into memory."""
 
     @pytest.fixture
     def open_store(self) -> OpenStore | None:
-        """A callable that gives another store, not yet entered, over the same data; tests that need
-        one are skipped without.
+        """Return a function that creates another store, not yet entered, for the same data.
+
+        Tests that need it are skipped by default.
         """
         return None
 
     @pytest.fixture
     def open_namespace(self) -> OpenNamespace | None:
-        """A callable that gives a store, not yet entered, for a namespace on the same server; tests
-        that need one are skipped without.
+        """Return a function that creates a store, not yet entered, for a namespace on the server.
+
+        Tests that need it are skipped by default.
         """
         return None
 
     @pytest.fixture
     def opener(self) -> Opener | None:
-        """How another process opens the same data; tests that need another process are skipped
-        without.
+        """Return the way in which another process opens the same data.
+
+        Tests that need another process are skipped by default.
         """
         return None
 
@@ -49,14 +52,14 @@ class StoreSuite(Conformance):
 
 
 def open_another(open_store: OpenStore | None) -> Store:
-    """Another connection, or the reason why the test is skipped."""
+    """Open another connection, or skip the test with a reason."""
     if open_store is None:
         pytest.skip("needs the fixture open_store")
     return open_store()
 
 
 def in_namespace(open_namespace: OpenNamespace | None, namespace: str) -> Store:
-    """A store of a namespace, or the reason why the test is skipped."""
+    """Open a store for a namespace, or skip the test with a reason."""
     if open_namespace is None:
         pytest.skip("needs the fixture open_namespace")
     return open_namespace(namespace)
@@ -70,7 +73,7 @@ def record(
     op_id: str = "created",
     **header: Any,
 ) -> TaskRecord:
-    """A new task; what is not given is plain."""
+    """Return a new task with default values for what is not given."""
     fields: dict[str, Any] = {"status": "queued", "created_at": NOON} | header
     return TaskRecord(
         TaskHeader(task_id, **fields),
@@ -92,7 +95,7 @@ def change(
     drop: Sequence[str] = (),
     archive: Sequence[ArchivedPart] = (),
 ) -> Commit:
-    """A commit; what is not given is plain."""
+    """Return a commit with default values for what is not given."""
     return Commit(
         task_id, expected_version, op_id, status, wake_at, finished_at, put or {}, drop, archive
     )
@@ -103,6 +106,6 @@ async def load_one(store: Store, task_id: str) -> TaskRecord:
 
 
 def plain(task: TaskRecord) -> TaskRecord:
-    """The record with plain dicts for mappings, so that records of different stores compare."""
+    """Return the record with plain dicts, so that records of different stores compare."""
     header = dataclasses.replace(task.header, labels=dict(task.header.labels))
     return dataclasses.replace(task, header=header, parts=dict(task.parts))

@@ -1,4 +1,4 @@
-"""The suite that a store has to pass."""
+"""Conformance suite for stores."""
 
 from flowkit_testing.conformance._store_archive import Archiving, Purging
 from flowkit_testing.conformance._store_cancellation import Cancelling
@@ -27,8 +27,9 @@ class StoreConformance(
     Namespaces,
     Processes,
 ):
-    """A test for each promise of :class:`flowkit.protocols.Store`; its artifacts have
-    :class:`ArtifactStoreConformance`.
+    """Test of each promise of :class:`flowkit.protocols.Store`.
+
+    :class:`ArtifactStoreConformance` tests its artifacts.
 
     Subclass it and supply the fixture ``store``, an entered store::
 
