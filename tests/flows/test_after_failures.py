@@ -282,7 +282,9 @@ async def test_the_advice_for_a_node_on_both_branches_works(cluster: Cluster, br
     both = {"on_success": ["f"], "on_failure": ["f"]}
     with pytest.raises(
         GraphError,
-        match=r"put a node on each branch \(a noop function will do\) and let it depend on both",
+        match=(
+            r"add a node on each branch \(a noop function is enough\) and make it depend on both"
+        ),
     ):
         Graph.parse({"nodes": [node("a", routing=both), node("f")]})
     if broken:
