@@ -60,7 +60,7 @@ async def test_a_consumer_whose_driver_task_was_cancelled_is_replaced(heard):
 
 async def test_a_producer_that_is_dead_for_good_is_replaced(heard):
     bus, topic, subscription = heard
-    bus._producer._producer._message_accumulator.fail_all(OutOfOrderSequenceNumber())
+    bus._life.resource._producer._message_accumulator.fail_all(OutOfOrderSequenceNumber())
     with pytest.raises(BusUnavailable):
         await bus.publish([Message(topic, b"refused")])
     await bus.publish([Message(topic, b"after")])
