@@ -164,7 +164,7 @@ def test_parameters_in_the_command_line_are_json() -> None:
     assert read_params('{"a": 1}') == {"a": 1}
     for text, sentence in (
         ("a: 1", "not JSON"),
-        ("[1]", "an object is expected, not a list"),
+        ("[1]", "expected an object, not a list"),
         ('{"a": 1, "a": 2}', "given twice"),
     ):
         with pytest.raises(typer.BadParameter, match=sentence):

@@ -354,7 +354,7 @@ def test_a_flow_may_have_parameters() -> None:
 
     assert Graph.parse(wide).plan.ids == ("last", "n0", "n1")
     assert len(wide(width=5).plan.parents[0]) == 5
-    assert wide.__doc__ == "Some nodes side by side."
+    assert wide.__doc__ == "Return a graph of independent nodes."
 
 
 def test_an_async_function_is_no_flow() -> None:

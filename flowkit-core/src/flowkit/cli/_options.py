@@ -77,7 +77,7 @@ def read_params(text: str | None) -> dict[str, Any] | None:
     """Parse the parameters of a task: a JSON object, or ``@FILE`` in JSON, YAML or TOML."""
     if text is None:
         return None
-    name = "the object"
+    name = "the value"
     try:
         if text.startswith("@"):
             name = text[1:]
