@@ -60,7 +60,6 @@ async def retry(
         max_calls: Raise the error of this call.
         on_retry: Called with each error before the pause that follows it.
     """
-    backoff = backoff or Backoff()
     paused_sec, calls = 0.0, 0
     while True:
         calls += 1
@@ -74,6 +73,8 @@ async def retry(
                 raise
             if on_retry is not None:
                 on_retry(error)
+        if backoff is None:
+            backoff = Backoff()
         pause = backoff.next_sec()
         await sleep(pause)
         paused_sec += pause
