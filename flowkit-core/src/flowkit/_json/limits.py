@@ -49,8 +49,10 @@ _SHAPES = bytes.maketrans(b"123456789E", b"000000000e")
 _MANY_DIGITS = b"0" * 200
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
-FIRST_MOMENT, LAST_MOMENT = -62_135_596_800.0, 253_402_300_799.0
-"""First second of the year 1 and last second of 9999: the range of Python's ``datetime``."""
+FIRST_MOMENT = -62_135_596_800.0
+"""First second of the year 1, in seconds since 1970: the start of Python's ``datetime``."""
+LAST_MOMENT = 253_402_300_799.0
+"""Last second of the year 9999, in seconds since 1970: the end of Python's ``datetime``."""
 Moment = Annotated[float, Field(ge=FIRST_MOMENT, le=LAST_MOMENT, allow_inf_nan=False)]
 """Seconds since 1970-01-01 UTC."""
 LONGEST_SEC = 100 * 365.25 * 24 * 3600
