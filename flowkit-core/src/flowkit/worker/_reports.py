@@ -160,10 +160,18 @@ class RunReports:
 
         A start that was not sent yet is left out if the end contains it.
         """
-        ids, clock, end = self.ids(), self._buffer.clock, self._end
-        reports: list[WorkerReport] = []
         between = self._batch_due or self._progress_due or self._retries_due is not None
-        if self._start_due and (end is None or between):
+        start = self._start_due and (self._end is None or between)
+        reports = self._before_end(start=start) if start or between else []
+        due = DueReports(self, reports, self._end, self._retries_sent)
+        self._start_due = self._batch_due = self._progress_due = False
+        self._retries_due = self._retries_sent = None
+        return due
+
+    def _before_end(self, *, start: bool) -> list[WorkerReport]:
+        ids, clock = self.ids(), self._buffer.clock
+        reports: list[WorkerReport] = []
+        if start:
             reports.append(NodeStarted(**ids, at=self.started_at))
         if self._batch_due:
             reports.append(BatchStored(**ids, at=clock.now()))
@@ -172,10 +180,7 @@ class RunReports:
             reports.append(NodeProgressed(**ids, progress=self.progress, at=self._progress_at))
         if self._retries_due is not None:
             reports.append(BatchesRetried(**ids, retries=self._retries_due, at=clock.now()))
-        due = DueReports(self, reports, end, self._retries_sent)
-        self._start_due = self._batch_due = self._progress_due = False
-        self._retries_due = self._retries_sent = None
-        return due
+        return reports
 
 
 @dataclass(slots=True)
