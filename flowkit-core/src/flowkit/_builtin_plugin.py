@@ -14,6 +14,6 @@ def flowkit_register_functions(register: Callable[[str, Any], None]) -> None:
 
 def flowkit_register_input_adapters(register: Callable[[str, Any], None]) -> None:
     """Register the input adapters."""
-    from flowkit.worker._batch_sources import register_input_adapters
+    from flowkit.worker._inputs import register_input_adapters
 
     register_input_adapters(register)

@@ -1,15 +1,23 @@
-"""Artifacts of nodes: written in batches for all runs, read page by page."""
+"""Artifacts of nodes: their writer and reader, hints about their streams, claims of attempts."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from pydantic_core import to_json
+
+from flowkit._records.claims import Claim, claim_record, read_claim
 from flowkit._records.queries import artifact_meta, artifact_page, check_complete
 from flowkit._runtime.deadlines import Signal, patiently
-from flowkit.errors import NodeFailure, RecordTooLarge, TaskNotFound
-from flowkit.messages import Source
-from flowkit.protocols import ArtifactRecord, ArtifactStore, Clock, Stream
-from flowkit.worker._handler_values import dump
+from flowkit._runtime.outage_notices import notices_of
+from flowkit.errors import FlowKitError, NodeFailure, RecordTooLarge, TaskNotFound
+from flowkit.messages import RunNode, Source, StreamMoved, encode
+from flowkit.protocols import ArtifactRecord, ArtifactStore, Bus, Clock, Message, Stream
+
+logger = logging.getLogger(__name__)
 
 COMPLETE_UID = "__complete__"
 """The uid of a node's complete artifact. No batch may have it."""
@@ -18,6 +26,7 @@ PAGE = 100
 
 Done = Callable[[bool | Exception], None]
 """Called with True for a new record, False for one that was stored before, or the error."""
+HINT_EVERY_SEC = 0.02
 
 
 class ArtifactWriter:
@@ -187,3 +196,144 @@ class RunArtifacts:
 
 def _named(node_id: str, sources: Sequence[Source]) -> Source | None:
     return next((source for source in sources if source.node_id == node_id), None)
+
+
+def dump(value: Any) -> bytes:
+    """Return the JSON bytes of a value from :func:`json_value` or :func:`numbers`."""
+    return to_json(value)
+
+
+class StreamHints:
+    """Notifies the readers of a stream of new artifacts.
+
+    The first hint is sent at once, later ones at most every ``HINT_EVERY_SEC``.
+    """
+
+    def __init__(self, *, bus: Bus, topic: str, clock: Clock) -> None:
+        self._bus = bus
+        self._topic = topic
+        self._clock = clock
+        self._moved: dict[Stream, Mapping[str, bytes]] = {}
+        self._signal = Signal()
+
+    def moved(self, stream: Stream, headers: Mapping[str, bytes]) -> None:
+        self._moved[stream] = headers
+        self._signal.set()
+
+    async def send_hints(self) -> None:
+        """Run the loop that sends. The reader of a lost hint polls instead."""
+        notices = notices_of(self._clock)
+        while True:
+            await self._signal.wait()
+            moved, self._moved = self._moved, {}
+            try:
+                await self._bus.publish(
+                    [self._hint(stream, headers) for stream, headers in moved.items()]
+                )
+            except FlowKitError as error:
+                notices.trouble(
+                    logger,
+                    "hints",
+                    "Hints about streams cannot be sent",
+                    error,
+                    action="hints_lost",
+                    level=logging.INFO,
+                )
+            else:
+                notices.over(logger, "hints")
+            await self._clock.sleep(HINT_EVERY_SEC)
+
+    def _hint(self, stream: Stream, headers: Mapping[str, bytes]) -> Message:
+        hint = StreamMoved(
+            task_id=stream.task_id, node_id=stream.node_id, generation=stream.generation
+        )
+        return Message(self._topic, encode(hint), stream.task_id, headers)
+
+
+class StreamWatch:
+    """The streams that one reader follows: which moved and which ended since its last read."""
+
+    def __init__(self, streams: list[Stream]) -> None:
+        self.streams = frozenset(streams)
+        self.moved: set[Stream] = set()
+        self.ended: set[Stream] = set()
+        self._signal = Signal()
+
+    def notice(self, stream: Stream, *, ended: bool) -> None:
+        self.moved.add(stream)
+        if ended:
+            self.ended.add(stream)
+        self._signal.set()
+
+    async def wait(self, streams: Collection[Stream]) -> None:
+        """Return when one of these streams has moved. Late hints of other streams are ignored."""
+        while self.moved.isdisjoint(streams):
+            await self._signal.wait()
+
+
+class StreamWatches:
+    """The readers of a worker, by stream."""
+
+    def __init__(self) -> None:
+        self._watches: dict[Stream, dict[StreamWatch, None]] = {}
+
+    def add(self, watch: StreamWatch) -> None:
+        for stream in watch.streams:
+            self._watches.setdefault(stream, {})[watch] = None
+
+    def remove(self, watch: StreamWatch) -> None:
+        for stream in watch.streams:
+            watches = self._watches[stream]
+            watches.pop(watch, None)
+            if not watches:
+                del self._watches[stream]
+
+    def notice(self, hint: StreamMoved) -> None:
+        stream = Stream(hint.task_id, hint.node_id, hint.generation)
+        for watch in self._watches.get(stream, ()):
+            watch.notice(stream, ended=hint.ended)
+
+
+class Claims:
+    """Claims attempts for one worker. Claims made during a write go into the next write."""
+
+    def __init__(self, store: ArtifactStore, *, worker_id: str, clock: Clock) -> None:
+        self._store = store
+        self._worker_id = worker_id
+        self._clock = clock
+        # A writer of its own: a start never waits until large artifacts are stored.
+        self._writer = ArtifactWriter(store, clock=clock)
+
+    async def write_claims(self) -> None:
+        """Run the loop that writes claims."""
+        await self._writer.store_records()
+
+    async def claim(self, command: RunNode) -> Claim | None:
+        """Claim an attempt for this worker.
+
+        Return None on success, else the earlier claim of another run.
+        """
+        claim = Claim(self._worker_id, self._clock.now(), secrets.token_hex(8))
+        answer: asyncio.Future[bool | Exception] = asyncio.get_running_loop().create_future()
+
+        def done(outcome: bool | Exception) -> None:
+            if not answer.done():
+                answer.set_result(outcome)
+
+        self._writer.add(claim_record(command.task_id, command.node_id, command.token, claim), done)
+        outcome = await answer
+        if isinstance(outcome, Exception):
+            raise outcome
+        return None if outcome else await self._earlier(command, claim)
+
+    async def _earlier(self, command: RunNode, claim: Claim) -> Claim | None:
+        """Return the stored claim if another run made it.
+
+        A repeated write may find its own claim.
+        """
+        stored = await patiently(
+            lambda: read_claim(self._store, command.task_id, command.node_id, command.token),
+            clock=self._clock,
+            what="read a claim",
+        )
+        return stored if stored is not None and stored.mark != claim.mark else None

@@ -9,10 +9,10 @@ from anyio.abc import TaskGroup
 from flowkit._runtime.deadlines import Recent
 from flowkit.messages import CancelRun, RunNode
 from flowkit.protocols import Delivery, Message, Subscription
-from flowkit.worker._handler_registry import Make
+from flowkit.worker._context import Services
+from flowkit.worker._functions import Make
 from flowkit.worker._node_run import Run
 from flowkit.worker._reports import Origin, ReportBuffer, RunReports, acknowledge
-from flowkit.worker._services import Services
 from flowkit.worker._slots import Slots
 
 logger = logging.getLogger(__name__)

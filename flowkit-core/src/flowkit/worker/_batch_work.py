@@ -7,16 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowkit.messages import RunContextData, RunNode
-from flowkit.worker._batch_retries import BatchProcessor
-from flowkit.worker._batch_sources import BatchSource, Pages, item_of
-from flowkit.worker._batches import StoredBatches
-from flowkit.worker._context import RunContext
-from flowkit.worker._failures import BatchFailure, Judge
+from flowkit.worker._batches import BatchSource, Pages, StoredBatches, item_of
+from flowkit.worker._context import RunContext, Services
+from flowkit.worker._failures import BatchFailure, BatchProcessor, Judge
 from flowkit.worker._functions import FunctionHandler
-from flowkit.worker._handler_values import Numbers, bad_result, is_finite, json_value, numbers
-from flowkit.worker._handlers import Batch, BatchResult, FinalizeResult, Handler
+from flowkit.worker._handlers import (
+    Batch,
+    BatchResult,
+    FinalizeResult,
+    Handler,
+    Numbers,
+    bad_result,
+    is_finite,
+    json_value,
+    numbers,
+)
 from flowkit.worker._reports import RunReports
-from flowkit.worker._services import Services
 
 logger = logging.getLogger(__name__)
 

@@ -1,34 +1,260 @@
-"""Batches of one run: stored in order, each counted once."""
+"""Batches of one run: where they come from, and where their results are stored."""
 
+import inspect
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pydantic_core import from_json
 
 from flowkit._json.limits import MAX_UID_CHARS
 from flowkit._json.values import is_unicode
-from flowkit._runtime.deadlines import Recent, Signal
-from flowkit.errors import NodeFailure
-from flowkit.messages import RunNode
+from flowkit._records import queries
+from flowkit._runtime.deadlines import Recent, Signal, patiently
+from flowkit._user_code.containment import Titled
+from flowkit.errors import InputAdapterError, NodeFailure
+from flowkit.messages import RunContextData, RunNode, Source
 from flowkit.protocols import ArtifactRecord, Clock, Stream
-from flowkit.worker._artifacts import COMPLETE_UID, ArtifactReader, ArtifactWriter
-from flowkit.worker._handler_values import (
+from flowkit.worker._artifacts import (
+    COMPLETE_UID,
+    ArtifactReader,
+    ArtifactWriter,
+    StreamHints,
+    dump,
+)
+from flowkit.worker._context import RunContext, Services
+from flowkit.worker._handlers import (
+    Batch,
+    Handler,
     Numbers,
     add_numbers,
     bad_result,
-    dump,
     json_object,
     numbers,
 )
-from flowkit.worker._handlers import Batch
+from flowkit.worker._inputs import InputAdapter, InputRequest
 from flowkit.worker._reports import RunReports
-from flowkit.worker._streams import StreamHints
 
 logger = logging.getLogger(__name__)
 
+Page = Batch | Sequence[Batch]
+Pages = AsyncGenerator[Page, None]
+STREAM_ADAPTER = "pull.from_artifacts"
+"""The default adapter of a node with a parent that streams."""
+BATCHES_A_PAGE = 100
 MAX_UNSTORED = 64
+
+
+class BatchSource:
+    """Choice of the source of a node's batches."""
+
+    def __init__(
+        self,
+        command: RunNode,
+        data: RunContextData,
+        *,
+        context: RunContext,
+        ending: Callable[[], bool],
+        services: Services,
+    ) -> None:
+        self._command = command
+        self._data = data
+        self._context = context
+        self._ending = ending
+        self._services = services
+        self._inline: Any = data.io.get("input_inline")
+        self._adapter = (
+            self._inline.get("input_adapter") if isinstance(self._inline, dict) else None
+        )
+        self.pulled = False
+        """Whether the input adapter read the streams of the node's parents."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the input is not divided into batches."""
+        return (
+            self._adapter is None
+            and self._data.io.get("batching") is None
+            and not self._data.streams
+        )
+
+    def for_function(self) -> Pages:
+        """Return the batches of a function.
+
+        They come from the adapter of the node, else from a parent that streams, else from
+        ``io.batching``.
+        """
+        if self._adapter is not None:
+            return self._adapted(self._adapter, self._inline.get("input_args"))
+        if self._data.streams:
+            return self._adapted(STREAM_ADAPTER, None)
+        return cut(self._inline, self._data.io["batching"])
+
+    def for_handler(self, handler: Handler, loaded: Any) -> "Batches":
+        """Return the batches of a handler.
+
+        They come from the adapter of the node, else from the adapter that ``load_input`` proposes,
+        else from a parent that streams, else from the handler.
+        """
+        if self._adapter is not None:
+            return Batches(self._adapted(self._adapter, self._inline.get("input_args")))
+        proposed = loaded.get("input_adapter") if isinstance(loaded, dict) else None
+        if proposed is not None and (
+            self._services.cfg.strict_input_adapters or self._has_adapter(proposed)
+        ):
+            return Batches(self._adapted(proposed, loaded.get("input_args")))
+        if self._data.streams:
+            return Batches(self._adapted(STREAM_ADAPTER, None))
+        own = type(handler).iter_batches is not Handler.iter_batches
+        batching = self._data.io.get("batching")
+        if batching is not None and not own:
+            default = isinstance(loaded, dict) and "input_inline" in loaded
+            return Batches(cut(loaded["input_inline"] if default else loaded, batching))
+        return Batches(one_by_one(handler.iter_batches(loaded)), sole=not own)
+
+    def _has_adapter(self, adapter: Any) -> bool:
+        return isinstance(adapter, str) and adapter in self._services.plugins.input_adapters
+
+    def _adapted(self, adapter: Any, args: Any) -> Pages:
+        if not self._has_adapter(adapter):
+            known = ", ".join(sorted(self._services.plugins.input_adapters))
+            raise InputAdapterError(
+                f"there is no input adapter {adapter!r}; there are {known}",
+                reason_code="bad_input_adapter",
+            )
+        if args is not None and not isinstance(args, dict):
+            raise InputAdapterError(
+                f"{adapter}: input_args must be an object, not {args!r:.200}",
+                reason_code="bad_input_args",
+            )
+        services = self._services
+        make: InputAdapter = services.plugins.input_adapters[adapter]
+        request = InputRequest(
+            adapter=adapter,
+            args=args or {},
+            context=self._context,
+            sources=self._sources,
+            latest_sources=partial(latest_sources, self._command, services),
+            reader=services.reader,
+            watches=services.watches,
+            poll_ms_default=services.cfg.pull_poll_ms_default,
+        )
+        pages = make(request)
+        plugin = services.plugins.owner("input adapter", adapter)
+        return (
+            pages
+            if plugin is None
+            else self._named(pages, f"input adapter {adapter!r} of plugin {plugin!r}")
+        )
+
+    async def _named(self, pages: Pages, title: str) -> Pages:
+        """Yield the pages of a plugin's adapter. Its errors name the plugin."""
+        async with aclosing(pages):
+            try:
+                async for page in pages:
+                    yield page
+            except Exception as error:
+                raise Titled(error, title) from error
+            except BaseException as error:
+                if issubclass(type(error), GeneratorExit) or self._ending():
+                    raise
+                raise Titled(error, title) from error
+
+    async def _sources(self) -> Sequence[Source]:
+        self.pulled = True
+        return await sources_of(self._command, self._services)
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """The batches of a handler."""
+
+    pages: Pages
+    sole: bool = False
+    """Whether there is only one batch, which is the whole input."""
+
+
+async def read_node(read: Any, command: RunNode, services: Services, what: str) -> Any:
+    """Read data of the node with a function of :mod:`flowkit._records.queries`, with retries."""
+    return await patiently(
+        lambda: read(services.store, command.task_id, command.index),
+        clock=services.clock,
+        what=what,
+    )
+
+
+async def latest_sources(command: RunNode, services: Services) -> Sequence[Source]:
+    """Return the streams of the node's parents as they are now."""
+    found: Sequence[Source] = await read_node(
+        queries.sources, command, services, "read the state of a node's parents"
+    )
+    return found
+
+
+async def sources_of(command: RunNode, services: Services) -> Sequence[Source]:
+    """Return the streams of the node's parents: from the command, or else as they are now."""
+    return (
+        command.sources if command.sources is not None else await latest_sources(command, services)
+    )
+
+
+async def cut(value: Any, batching: dict[str, Any]) -> AsyncGenerator[Page, None]:
+    """Yield the items of a list in batches of ``io.batching.size``."""
+    items = value.get("items") if isinstance(value, dict) else value
+    if not isinstance(items, list):
+        message = (
+            'io.batching takes a list, or an object with a list "items"; the input is'
+            f" {value!r:.200}"
+        )
+        raise NodeFailure(message, reason_code="bad_input", permanent=True)
+    size = batching["size"]
+    batches = (
+        Batch(str(number), {"items": items[start : start + size]})
+        for number, start in enumerate(range(0, len(items), size))
+    )
+    page: list[Batch] = []
+    for batch in batches:
+        page.append(batch)
+        if len(page) == BATCHES_A_PAGE:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
+async def one_by_one(made: Any) -> AsyncGenerator[Page, None]:
+    """Yield the batches that ``iter_batches`` returned.
+
+    An ordinary function may return any iterable.
+    """
+    batch: Any  # checked with the batches of all sources, in StoredBatches
+    if inspect.isawaitable(made):
+        made = await made
+    if hasattr(made, "__aiter__"):
+        if inspect.isasyncgen(made):
+            async with aclosing(made):
+                async for batch in made:
+                    yield [batch]
+        else:
+            async for batch in made:
+                yield [batch]
+        return
+    if not hasattr(made, "__iter__"):
+        raise bad_result(f"iter_batches must give batches, not {type(made).__name__}")
+    for batch in made:
+        yield [batch]
+
+
+def item_of(payload: Any) -> Any:
+    """Return the item of a batch for a function: its ``items``, ``meta`` or whole payload."""
+    if isinstance(payload, dict):
+        for key in ("items", "meta"):
+            if key in payload:
+                return payload[key]
+    return payload
 
 
 @dataclass(frozen=True, slots=True)

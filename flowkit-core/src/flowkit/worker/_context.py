@@ -1,28 +1,41 @@
-"""Run context: the handler's access to its run."""
+"""Context of runs: the handler's access to its run, and the services that all runs share."""
 
+import contextlib
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping
-from subprocess import CompletedProcess
-from typing import TYPE_CHECKING, Any, TypeVar
+import os
+import signal
+from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from subprocess import DEVNULL, PIPE, CompletedProcess
+from typing import Any, TypeVar
 
 import anyio
+from anyio.abc import ByteReceiveStream, Process
 
+from flowkit._runtime.turns import Turns
 from flowkit._user_code.containment import awaited, loggable
 from flowkit.clock import SystemClock
+from flowkit.config import WorkerConfig
 from flowkit.errors import RunCancelled
-from flowkit.protocols import Clock
-from flowkit.worker._subprocesses import run_process
-
-if TYPE_CHECKING:
-    import os
-
-    from flowkit.worker._artifacts import RunArtifacts
+from flowkit.plugins import Plugins
+from flowkit.protocols import Bus, Clock, Store
+from flowkit.worker._artifacts import (
+    ArtifactReader,
+    ArtifactWriter,
+    Claims,
+    RunArtifacts,
+    StreamHints,
+    StreamWatches,
+)
 
 logger = logging.getLogger(__name__)
 run_logger = logging.getLogger("flowkit.run")
 
 T = TypeVar("T")
+POLL_SEC = 0.05
+MAX_TURNS = 20
+"""Turns of the event loop between two batches: enough for the steps of a heartbeat."""
 
 
 class _RunLog(logging.LoggerAdapter[logging.Logger]):
@@ -238,3 +251,138 @@ async def _called(function: Callable[[], Any]) -> None:
     result = function()
     if inspect.isawaitable(result):
         await result
+
+
+async def run_process(
+    cmd: Sequence[str],
+    *,
+    stops: list[Callable[[], None]],
+    cancelled: Callable[[], bool],
+    clock: Clock,
+    input: bytes | None = None,  # noqa: A002
+    cwd: str | os.PathLike[str] | None = None,
+    env: Mapping[str, str] | None = None,
+) -> CompletedProcess[bytes]:
+    """Run a program to its end. Meanwhile ``stops`` contains a function that asks it to end.
+
+    If this call is cancelled, the whole group is killed. If the program ends after it was asked to,
+    the rest of its group is killed.
+    """
+    process = await anyio.open_process(
+        cmd,
+        stdin=PIPE if input is not None else DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
+        cwd=cwd,
+        env=env,
+        start_new_session=True,
+    )
+
+    stopping = anyio.Event()
+
+    def stop() -> None:
+        _signal_group(process, signal.SIGTERM)
+        stopping.set()
+
+    stops.append(stop)
+    try:
+        if cancelled():
+            stop()
+        output = await _communicate(process, input, stopping, clock)
+        return CompletedProcess(cmd, process.returncode or 0, *output)
+    finally:
+        stops.remove(stop)
+        if process.returncode is None or cancelled():
+            _signal_group(process, signal.SIGKILL)  # also the children of the program
+        with anyio.CancelScope(shield=True):
+            await process.aclose()
+
+
+async def _communicate(
+    process: Process, data: bytes | None, stopping: anyio.Event, clock: Clock
+) -> tuple[bytes, bytes]:
+    output: list[bytes] = [b"", b""]
+
+    async def read(place: int, stream: ByteReceiveStream) -> None:
+        output[place] = b"".join([chunk async for chunk in stream])
+
+    async def write() -> None:
+        if process.stdin is not None:
+            with contextlib.suppress(anyio.BrokenResourceError, BrokenPipeError, ConnectionError):
+                await process.stdin.send(data or b"")
+            await process.stdin.aclose()
+
+    async def end_the_rest() -> None:
+        await stopping.wait()
+        # Not process.wait(): it returns only when no process has the pipes open.
+        while process.returncode is None:
+            await clock.sleep(POLL_SEC)
+        _signal_group(process, signal.SIGKILL)
+
+    async with anyio.create_task_group() as rest:
+        rest.start_soon(end_the_rest)
+        async with anyio.create_task_group() as group:
+            for place, stream in enumerate((process.stdout, process.stderr)):
+                if stream is not None:
+                    group.start_soon(read, place, stream)
+            group.start_soon(write)
+        rest.cancel_scope.cancel()
+    await process.wait()
+    return output[0], output[1]
+
+
+def _signal_group(process: Process, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Access of runs to the store, to hints about streams, and to the configuration."""
+
+    worker_id: str
+    cfg: WorkerConfig
+    clock: Clock
+    store: Store
+    plugins: Plugins
+    claims: Claims
+    writer: ArtifactWriter
+    reader: ArtifactReader
+    hints: StreamHints
+    watches: StreamWatches
+    turns: Turns
+    """Lets other tasks run between two batches: a handler may never wait for anything."""
+
+    @classmethod
+    def on(
+        cls,
+        store: Store,
+        bus: Bus,
+        *,
+        worker_id: str,
+        cfg: WorkerConfig,
+        clock: Clock,
+        plugins: Plugins,
+    ) -> "Services":
+        """Return the services of a worker on this store and bus."""
+        return cls(
+            worker_id=worker_id,
+            cfg=cfg,
+            clock=clock,
+            store=store,
+            plugins=plugins,
+            claims=Claims(store.artifacts, worker_id=worker_id, clock=clock),
+            writer=ArtifactWriter(store.artifacts, clock=clock),
+            reader=ArtifactReader(store.artifacts, clock=clock),
+            hints=StreamHints(bus=bus, topic=cfg.control_topic, clock=clock),
+            watches=StreamWatches(),
+            turns=Turns(least=1, most=MAX_TURNS),
+        )
+
+    def loops(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """Return the loops that have to run while these services are used, by name."""
+        return {
+            "artifact": self.writer.store_records,
+            "claim": self.claims.write_claims,
+            "hint": self.hints.send_hints,
+        }

@@ -1,11 +1,17 @@
-"""Failures of attempts and batches: from an error to the reason code and text of its report."""
+"""Failures of attempts and batches: their reason codes, and the retries of failed batches."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
+from hashlib import sha256
+from heapq import heappop, heappush
 from typing import Any
 
-from flowkit._user_code.containment import contained, error_text, message, origin
+from flowkit._dead_letters.letters import batch_letter, first_attempt
+from flowkit._engine import retry_delay
+from flowkit._runtime.deadlines import patiently
+from flowkit._user_code.containment import awaited, contained, error_text, message, origin
 from flowkit._user_code.failure_logs import log_failure
 from flowkit._user_code.reason_codes import (
     carried_reason,
@@ -15,13 +21,22 @@ from flowkit._user_code.reason_codes import (
 )
 from flowkit.errors import NodeFailure
 from flowkit.graph import NodeSpec
-from flowkit.messages import RunNode
+from flowkit.messages import BatchRetries, RunNode
 from flowkit.plugins import Plugins
-from flowkit.worker._handlers import Handler
+from flowkit.protocols import DeadLetter
+from flowkit.worker._batches import StoredBatches
+from flowkit.worker._context import RunContext, Services
+from flowkit.worker._handlers import Batch, Handler
+from flowkit.worker._reports import RunReports
 
 logger = logging.getLogger(__name__)
 
 Classify = Callable[[BaseException], tuple[str, bool]]
+MAX_WAITING = 64
+"""Failed batches in memory. While there are more, no new batch is started."""
+LETTERS_A_PAGE = 500
+
+Process = Callable[[Batch], Awaitable[None]]
 
 
 class BatchFailure(NodeFailure):
@@ -133,3 +148,265 @@ def _by_handler(
 def unclassified(error: BaseException) -> Verdict:
     """Return the verdict about an error that could not be classified."""
     return Verdict("unexpected_error", False, error_text(error))
+
+
+@dataclass(order=True, slots=True)
+class _Failed:
+    """A failed batch that waits for its retry."""
+
+    due_at: float
+    order: int
+    batch: Batch
+    first_at: float
+
+
+class BatchProcessor:
+    """Processes batches, and retries those that fail.
+
+    Each attempt of the node includes one try of each batch. Every further try is announced before
+    it starts, so that it counts even if this worker dies. Attempts and further tries together never
+    exceed the retry policy.
+    """
+
+    def __init__(
+        self,
+        command: RunNode,
+        *,
+        context: RunContext,
+        reports: RunReports,
+        stored: StoredBatches,
+        judge: Judge,
+        ending: Callable[[], bool],
+        services: Services,
+    ) -> None:
+        """``ending`` says whether the worker cancels the run."""
+        self._command = command
+        self._context = context
+        self._reports = reports
+        self._stored = stored
+        self._judge = judge
+        self._ending = ending
+        self._services = services
+        self._waiting: list[_Failed] = []
+        self._failures = 0
+        known = command.retries or BatchRetries()
+        self._number = known.number
+        self._further = dict(known.tries)
+        """Further tries of the batches that are not done, by batch uid."""
+        self._trying: str | None = None
+        self._given_up: set[str] = set()
+        self._outdated: dict[str, str] = {}
+        """Dead letters of earlier runs of the node, by batch uid."""
+
+    @property
+    def skipped(self) -> int:
+        """The number of batches that were given up and that the node goes on without."""
+        return len(self._given_up)
+
+    def retries(self) -> BatchRetries | None:
+        """Return the further tries for the worker that continues this attempt.
+
+        The try that is cut off does not count.
+        """
+        if not self._further:
+            return None
+        tries = dict(self._further)
+        if self._trying in tries:
+            tries[self._trying] -= 1
+        return BatchRetries(number=self._number + 1, tries=tries)
+
+    async def process_all(
+        self, batches: AsyncGenerator[Batch | None, None], process: Process, *, sole: bool
+    ) -> None:
+        """Process all batches. None stands for a pause in the input.
+
+        A ``sole`` batch is the whole input: if it fails, the node is retried instead.
+
+        Raises:
+            BatchFailed: a batch was given up, or the ``sole`` batch failed.
+        """
+        if self._command.attempt > 1 or self._command.resumed:
+            await self._read_letters()
+        async with aclosing(batches) as all_batches:
+            async for batch in all_batches:
+                if batch is not None and batch.batch_uid not in self._given_up:
+                    now = self._services.clock.monotonic()
+                    await self._try(_Failed(now, 0, batch, now), process, sole=sole)
+                    await self._services.turns.give()
+                while self._waiting and (
+                    len(self._waiting) > MAX_WAITING
+                    or self._waiting[0].due_at <= self._services.clock.monotonic()
+                ):
+                    await self._try_again(process)
+        while self._waiting:
+            await self._try_again(process)
+        await self._stored.flush()
+        await self.give_up_refused()
+        if self._outdated:
+            await self._drop(list(self._outdated.values()))
+
+    # ------------------------------------------------ one try
+
+    async def _try(self, item: _Failed, process: Process, *, sole: bool = False) -> None:
+        batch, further = item.batch, self._further.get(item.batch.batch_uid, 0)
+        number = self._command.earlier_attempts + 1 + further
+        if number > self._command.retry_policy.max + 1:
+            lost = "the worker was lost during its last try"
+            await self._give_up(
+                batch, Verdict("worker_lost", True, f"batch {batch.batch_uid!r}: {lost}"), None
+            )
+            return
+        self._context.attempt = self._command.attempt + further
+        self._trying = batch.batch_uid
+        try:
+            await awaited(process(batch), ending=self._ending)
+        except BatchFailed:
+            raise
+        except Exception as error:
+            if self._context.cancelled():
+                raise
+            await self._failed(item, number, error, sole=sole)
+        else:
+            self._further.pop(batch.batch_uid, None)
+        self._trying = None
+        self._context.attempt = self._command.attempt
+        await self.give_up_refused()
+
+    async def _failed(
+        self, item: _Failed, number: int, error: BaseException, *, sole: bool
+    ) -> None:
+        command, batch, clock = self._command, item.batch, self._services.clock
+        verdict = await self._judge(error)
+        spent = clock.monotonic() - item.first_at
+        if sole and command.first_issued_at:
+            spent = clock.now() - command.first_issued_at
+        delay = retry_delay(
+            command.retry_policy,
+            attempts_made=number,
+            reason_code=verdict.reason_code,
+            permanent=verdict.permanent,
+            spent_sec=spent,
+            token=sha256(f"{command.token}.{number}.{batch.batch_uid}".encode()).hexdigest(),
+        )
+        if delay is None:
+            await self._give_up(batch, verdict, error)
+        elif sole:
+            raise BatchFailed(verdict, parked=False) from origin(error)
+        else:
+            log_failure(
+                logger,
+                self._services.plugins,
+                "Batch %s of node %s failed, next try in %.1f s, %s",
+                batch.batch_uid,
+                command.node_id,
+                delay,
+                verdict.reason_code,
+                text=verdict.error,
+                extra={"action": "batch_failed", "task_id": command.task_id},
+            )
+            self._failures += 1
+            heappush(
+                self._waiting,
+                _Failed(clock.monotonic() + delay, self._failures, batch, item.first_at),
+            )
+
+    async def _try_again(self, process: Process) -> None:
+        """Make the next further try, when it is time."""
+        item = self._waiting[0]
+        uid = item.batch.batch_uid
+        tries = self._further.get(uid, 0) + 1
+        await self._wait_until(item.due_at)
+        heappop(self._waiting)
+        self._further[uid] = tries
+        self._number += 1
+        await self._context.cancellable(self._announce())
+        await self._try(item, process)
+
+    async def _wait_until(self, due_at: float) -> None:
+        """Wait, and send heartbeats meanwhile: the handler cannot send any."""
+        clock, beat_sec = self._services.clock, self._command.heartbeat_sec
+        while (left := due_at - clock.monotonic()) > 0:
+            step = left if beat_sec is None else min(left, beat_sec / 3)
+            await self._context.cancellable(clock.sleep(step))
+            if step < left:
+                await self._context.cancellable(self._announce())
+
+    async def _announce(self) -> None:
+        await self._reports.announce_retries(BatchRetries(number=self._number, tries=self._further))
+
+    # ------------------------------------------------ giving up
+
+    async def give_up_refused(self) -> None:
+        """Give up the processed batches that the store refused."""
+        while self._stored.refused:
+            batch, error = self._stored.refused.pop()
+            await self._give_up(batch, await self._judge(error), error)
+
+    async def _give_up(self, batch: Batch, verdict: Verdict, error: BaseException | None) -> None:
+        """Store the batch as a dead letter. The node fails too, unless it skips failed batches."""
+        command, uid = self._command, batch.batch_uid
+        now = self._services.clock.now()
+        letter = batch_letter(
+            command,
+            uid,
+            batch.payload,
+            reason_code=verdict.reason_code,
+            error=verdict.error,
+            at=now,
+        )
+        store = self._services.store
+        await patiently(
+            lambda: store.park([letter]), clock=self._services.clock, what="park a dead letter"
+        )
+        self._further.pop(uid, None)
+        if uid in self._outdated:
+            await self._drop([self._outdated.pop(uid)])
+        log_failure(
+            logger,
+            self._services.plugins,
+            "Batch %s of node %s is given up, %s",
+            uid,
+            command.node_id,
+            verdict.reason_code,
+            text=verdict.error,
+            extra={"action": "batch_given_up", "task_id": command.task_id},
+        )
+        if command.on_batch_failure == "fail":
+            raise BatchFailed(Verdict(verdict.reason_code, True, verdict.error), parked=True) from (
+                error and origin(error)
+            )
+        self._given_up.add(uid)
+
+    async def _read_letters(self) -> None:
+        """Read which batches were given up in earlier attempts of this run, and in earlier runs."""
+        command, after = self._command, ""
+        while page := await self._letters(after):
+            after = page[-1].letter_id
+            for letter in page:
+                if (letter.node_id, letter.generation) != (
+                    command.node_id,
+                    command.generation,
+                ) or letter.uid is None:
+                    continue
+                if letter.attempt < first_attempt(command):
+                    self._outdated[letter.uid] = letter.letter_id
+                elif command.on_batch_failure == "skip":
+                    self._given_up.add(letter.uid)
+
+    async def _letters(self, after: str) -> Sequence[DeadLetter]:
+        store, task_id = self._services.store, self._command.task_id
+        return await patiently(
+            lambda: store.dead_letters(
+                task_id=task_id, kind="batch", after=after, limit=LETTERS_A_PAGE
+            ),
+            clock=self._services.clock,
+            what="read dead letters",
+        )
+
+    async def _drop(self, letter_ids: list[str]) -> None:
+        store = self._services.store
+        await patiently(
+            lambda: store.drop_dead_letters(letter_ids),
+            clock=self._services.clock,
+            what="drop dead letters",
+        )

@@ -14,7 +14,7 @@ from pydantic.errors import PydanticSchemaGenerationError
 from flowkit._user_code import threads as _threads
 from flowkit.errors import ConfigError, NodeFailure
 from flowkit.worker._context import RunContext
-from flowkit.worker._declarations import wrong_declaration
+from flowkit.worker._handlers import Handler, wrong_declaration
 
 _END = object()
 
@@ -217,3 +217,7 @@ def _mentions_model(annotation: Any) -> bool:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return True
     return any(_mentions_model(part) for part in get_args(annotation))
+
+
+AnyHandler = Handler | FunctionHandler
+Make = Callable[[], AnyHandler]

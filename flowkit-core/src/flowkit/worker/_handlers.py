@@ -1,15 +1,35 @@
-"""Handlers: base class, batches and results."""
+"""Handlers: base class, batches and results, and checks of their declarations and values."""
 
+import inspect
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from flowkit._json.python_objects import PLAIN_TYPES, NotWritable, plain_object, read_object
+from flowkit._json.values import NotJson, json_copy, short
+from flowkit._text.redaction import shortened
+from flowkit._user_code.containment import contained, error_text
 from flowkit._user_code.reason_codes import default_classification
-from flowkit.errors import ConfigError
-from flowkit.worker._declarations import check_made_without_arguments, check_methods
+from flowkit.errors import ConfigError, NodeFailure
 
 if TYPE_CHECKING:
     from flowkit.worker._context import RunContext
+
+ARGUMENTS = {
+    "init": ("run_info",),
+    "load_input": ("input_ref", "input_inline"),
+    "iter_batches": ("loaded",),
+    "process_batch": ("batch", "ctx"),
+    "finalize": ("ctx",),
+    "classify_error": ("exc",),
+}
+"""The methods of a handler and the arguments of their calls."""
+AWAITED = ("init", "load_input", "process_batch", "finalize")
+_SAFE_INT = 2**63
+_SHOWN_BITS = 128
+
+Numbers = dict[str, float | int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +155,176 @@ def per_run(make: Callable[[], Handler]) -> PerRun:
         ConfigError: ``make`` cannot be called without arguments.
     """
     return PerRun(make)
+
+
+def wrong_declaration(name: str, fault: str, declared: Any) -> ConfigError:
+    """Return the error for an invalid declaration. It names the file and line of ``declared``."""
+    return ConfigError(f"{name} cannot be a handler: {fault}{place_of(declared)}")
+
+
+def place_of(declared: Any) -> str:
+    """Return the place of a function or class as ``" (file.py, line 3)"``, or ``""``."""
+    if isinstance(declared, type):
+        try:
+            return (
+                f" ({inspect.getsourcefile(declared)}, line {inspect.getsourcelines(declared)[1]})"
+            )
+        except (OSError, TypeError, SyntaxError):
+            methods = [value for value in vars(declared).values() if inspect.isfunction(value)]
+            declared = methods[0] if methods else declared
+    code = getattr(inspect.unwrap(declared), "__code__", None)
+    return f" ({code.co_filename}, line {code.co_firstlineno})" if code is not None else ""
+
+
+def check_methods(owner: type) -> None:
+    """Check the methods of a subclass of Handler, including those inherited from other classes.
+
+    Raises:
+        ConfigError: a method does not match its call.
+    """
+    for method in ARGUMENTS:
+        found = inspect.getattr_static(owner, method)
+        written = inspect.unwrap(found) if callable(found) else None
+        if not inspect.isfunction(written):
+            continue
+        if method in AWAITED and inspect.isasyncgenfunction(written):
+            raise wrong_declaration(
+                owner.__name__, f"{method} yields; let it return a value", written
+            )
+        if method in AWAITED and not inspect.iscoroutinefunction(written):
+            raise wrong_declaration(
+                owner.__name__, f"{method} is awaited; write it with 'async def'", written
+            )
+        if method == "classify_error" and inspect.iscoroutinefunction(written):
+            raise wrong_declaration(
+                owner.__name__, "classify_error is not awaited; write it with 'def'", written
+            )
+        _check_arguments(owner, method, written)
+
+
+def _check_arguments(owner: type, method: str, written: Callable[..., Any]) -> None:
+    wanted = ARGUMENTS[method]
+    try:
+        inspect.signature(written).bind("self", *wanted)
+    except TypeError:
+        fault = f"{method} is called with ({', '.join(wanted)}) and does not accept these arguments"
+        raise wrong_declaration(owner.__name__, fault, written) from None
+
+
+def check_made_without_arguments(make: Any, advice: str) -> None:
+    """Check that a handler can be made by calling ``make()``.
+
+    Raises:
+        ConfigError: ``make`` needs arguments, or has abstract methods.
+    """
+    name = getattr(make, "__name__", type(make).__name__)
+    if inspect.isabstract(make):
+        raise wrong_declaration(
+            name, f"it has abstract methods: {', '.join(sorted(make.__abstractmethods__))}", make
+        )
+    try:
+        inspect.signature(make).bind()
+    except TypeError as error:
+        raise wrong_declaration(
+            name, f"each run makes its own by calling {name}(): {error}; {advice}", make
+        ) from None
+    except ValueError:
+        return  # a class written in another language, without a signature
+
+
+def bad_result(message: str) -> NodeFailure:
+    """Return the failure of a handler that returned an invalid value."""
+    return NodeFailure(message, reason_code="bad_result", permanent=True)
+
+
+def json_value(value: Any, what: str) -> Any:
+    """Return a copy of ``value`` as its readers get it from JSON.
+
+    :mod:`flowkit._json.values` lists the accepted types.
+
+    Raises:
+        NodeFailure: ``bad_result``; a part of the value is not accepted.
+    """
+    if (
+        value is None
+        or value is True
+        or value is False
+        or (type(value) is int and -_SAFE_INT < value < _SAFE_INT)
+    ):
+        return value
+    try:
+        return json_copy(value, what)
+    except NotJson as error:
+        raise bad_result(str(error)) from None
+
+
+def json_object(value: Any, what: str) -> dict[str, Any] | None:
+    """Return a copy of a value that must be a JSON object or None."""
+    if value is None:
+        return None
+    copy = json_value(value, what)
+    if not isinstance(copy, dict):
+        raise bad_result(f"{what} must be a JSON object or None, not {type(value).__name__}")
+    return copy
+
+
+def numbers(metrics: Any, what: str) -> Numbers:
+    """Return a copy of metrics, which are finite numbers by name.
+
+    Raises:
+        NodeFailure: ``bad_result``; a name or a number is invalid.
+    """
+    if metrics is None:
+        return {}
+    try:
+        found = contained(_by_name, metrics)
+    except NotWritable as error:
+        raise bad_result(f"{what} cannot be stored: it {error}") from None
+    except Exception as error:
+        raise bad_result(f"{what} cannot be read: {error_text(error, most=400)}") from None
+    if found is None:
+        raise bad_result(f"{what} must be numbers by name, not {shortened(type(metrics).__name__)}")
+    for name, value in found.items():
+        if not isinstance(name, str) or not isinstance(value, int | float) or not is_finite(value):
+            raise bad_result(
+                f"{what} must be finite numbers by name; {short(name)} is {_shown(value)}"
+            )
+    return {name: int(value) if isinstance(value, bool) else value for name, value in found.items()}
+
+
+def _by_name(metrics: Any) -> dict[Any, Any] | None:
+    """Return the content of metrics, or None if they are not a mapping."""
+    if not metrics:
+        return {}
+    if not isinstance(metrics, Mapping):
+        return None
+    return {
+        name: value if type(value) in PLAIN_TYPES else read_object(value)
+        for name, value in plain_object(metrics.items()).items()
+    }
+
+
+def is_finite(value: float) -> bool:
+    """Return whether a number is finite as a float: a reader may convert an integer to one."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _shown(value: object) -> str:
+    # Python refuses to convert very large integers to text.
+    return (
+        f"an integer of {value.bit_length()} bits"
+        if isinstance(value, int) and value.bit_length() > _SHOWN_BITS
+        else short(value)
+    )
+
+
+def add_numbers(total: Numbers, more: Mapping[str, float | int]) -> None:
+    """Add numbers by name. A sum above the range of floats becomes infinity."""
+    for name, value in more.items():
+        try:
+            total[name] = total.get(name, 0) + value
+        except OverflowError:
+            total[name] = math.inf

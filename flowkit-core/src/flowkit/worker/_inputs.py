@@ -18,6 +18,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Map
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from typing import Any, TypeVar
 
 import anyio
@@ -27,16 +28,16 @@ from flowkit._runtime.deadlines import within
 from flowkit.errors import InputAdapterError, TaskNotFound
 from flowkit.messages import Source
 from flowkit.protocols import ArtifactRecord, Stream
-from flowkit.worker._artifacts import ArtifactReader
+from flowkit.worker._artifacts import ArtifactReader, StreamWatch, StreamWatches
 from flowkit.worker._context import RunContext
 from flowkit.worker._handlers import Batch
-from flowkit.worker._streams import StreamWatch, StreamWatches
 
 T = TypeVar("T")
 READ_AT_ONCE = 8
 _MISSING: Any = object()
 
 InputAdapter = Callable[["InputRequest"], AsyncGenerator[Batch | Sequence[Batch], None]]
+MAX_UID = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,3 +272,97 @@ class InputRequest:
             )
             return list(reading)
         return [stream for stream in reading if stream in watch.moved]
+
+
+async def _take_pulled(request: InputRequest) -> list[Source]:
+    sources = await request.take_sources()
+    if not sources:
+        raise request.bad(
+            f"node {request.context.node_id!r} has no parents to pull from; add edges to it"
+        )
+    return sources
+
+
+async def pull_from_artifacts(
+    request: InputRequest,
+) -> AsyncGenerator[Batch | Sequence[Batch], None]:
+    """Yield one batch per artifact: ``{"from_node", "ref", "meta"}``.
+
+    Arguments: ``from_node`` or ``from_nodes``, ``poll_ms``.
+    """
+    sources = await _take_pulled(request)
+    poll_ms = request.take_poll_ms()
+    request.no_other_arguments()
+    async with aclosing(request.follow(sources, poll_ms=poll_ms)) as pages:
+        async for page in pages:
+            yield [
+                Batch(_uid(item), {"from_node": item.from_node, "ref": item.ref, "meta": item.meta})
+                for item in page
+            ]
+
+
+async def pull_rechunked(request: InputRequest) -> AsyncGenerator[Batch | Sequence[Batch], None]:
+    """Yield the items of each artifact, ``size`` at a time: ``{"from_node", "items", "parent"}``.
+
+    The items are the list ``meta_list_key`` of the artifact. Without that argument they are its
+    only list; an artifact that does not have exactly one list is itself the one item. Further
+    arguments: ``from_node`` or ``from_nodes``, ``poll_ms``.
+    """
+    size = request.take("size", int)
+    if size < 1:
+        raise request.bad(f"size must be at least 1, not {size}")
+    key = request.take("meta_list_key", str, None)
+    sources = await _take_pulled(request)
+    poll_ms = request.take_poll_ms()
+    request.no_other_arguments()
+    async with aclosing(request.follow(sources, poll_ms=poll_ms)) as pages:
+        async for page in pages:
+            if not page:
+                yield []
+            for pulled in page:
+                yield _chunks(
+                    request, pulled, size, key if key is not None else _only_list(pulled.meta)
+                )
+
+
+def _chunks(request: InputRequest, pulled: Pulled, size: int, list_key: str | None) -> list[Batch]:
+    items = [pulled.meta] if list_key is None else pulled.meta.get(list_key)
+    if not isinstance(items, list):
+        raise request.bad(
+            f"meta_list_key: {list_key!r} is not a list in artifact {pulled.ref!r} of node"
+            f" {pulled.from_node!r}"
+        )
+    parent = {"ref": pulled.ref, "list_key": list_key}
+    return [
+        Batch(
+            _uid(pulled, number),
+            {
+                "from_node": pulled.from_node,
+                "items": items[start : start + size],
+                "parent": parent | {"chunk": number},
+            },
+        )
+        for number, start in enumerate(range(0, len(items), size))
+    ]
+
+
+def _uid(pulled: Pulled, *more: int) -> str:
+    """Return a uid that is unique for each artifact, and short even after a long chain of nodes."""
+    node = pulled.from_node.replace("%", "%25").replace(":", "%3A")
+    uid = ":".join((node, pulled.ref, *map(str, more)))
+    return (
+        uid
+        if len(uid) <= MAX_UID
+        else f"{uid[: MAX_UID - 40]}~{sha256(uid.encode()).hexdigest()[:32]}"
+    )
+
+
+def _only_list(meta: Any) -> str | None:
+    lists = [key for key, value in meta.items() if isinstance(value, list)]
+    return lists[0] if len(lists) == 1 else None
+
+
+def register_input_adapters(register: Callable[[str, InputAdapter], None]) -> None:
+    """Register the built-in adapters."""
+    register("pull.from_artifacts", pull_from_artifacts)
+    register("pull.from_artifacts.rechunk:size", pull_rechunked)

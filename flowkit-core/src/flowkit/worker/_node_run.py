@@ -23,16 +23,13 @@ from flowkit.messages import (
 from flowkit.protocols import Stream
 from flowkit.tracing import use_trace
 from flowkit.worker._artifacts import RunArtifacts
-from flowkit.worker._batch_sources import BatchSource, latest_sources, read_node, sources_of
 from flowkit.worker._batch_work import BatchWork, Outcome
-from flowkit.worker._context import RunContext
+from flowkit.worker._batches import BatchSource, latest_sources, read_node, sources_of
+from flowkit.worker._context import RunContext, Services
 from flowkit.worker._failures import BatchFailed, Verdict, judge, own_classification, unclassified
-from flowkit.worker._functions import FunctionHandler
-from flowkit.worker._handler_registry import Make
-from flowkit.worker._handler_values import Numbers, json_value, numbers
-from flowkit.worker._handlers import Handler
+from flowkit.worker._functions import FunctionHandler, Make
+from flowkit.worker._handlers import Handler, Numbers, json_value, numbers
 from flowkit.worker._reports import End, RunReports
-from flowkit.worker._services import Services
 
 logger = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ from flowkit.messages import (
 )
 from flowkit.protocols import Clock, Delivery, Message, Subscription
 from flowkit.tracing import trace_from
-from flowkit.worker._handler_values import json_value
+from flowkit.worker._handlers import json_value
 
 logger = logging.getLogger(__name__)
 
