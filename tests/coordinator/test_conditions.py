@@ -25,7 +25,6 @@ from flowkit._tasks.conditions import (
     nodes_needed,
 )
 from flowkit._tasks.event_processor import EventProcessor
-from flowkit._tasks.submission import submission
 from flowkit.graph._parser import restore_document
 from flowkit.graph._plan import make_plan
 from flowkit.plugins import Plugins
@@ -93,23 +92,21 @@ async def test_a_long_condition_is_decided_and_a_bomb_fails_its_node_while_other
 
 
 async def test_a_commit_waits_for_no_condition_that_takes_long() -> None:
-    store, settings = InMemoryStore(), EngineSettings()
+    store = InMemoryStore()
     processor = EventProcessor(
         store=store,
         clock=ManualClock(),
         plugins=Plugins(),
-        settings=settings,
+        settings=EngineSettings(),
         keep_nodes=100,
         patience_sec=0,
     )
     for task_id, when in (("slow", BOMB), ("quick", "params.rows.size() == 200")):
         document = Graph.parse(continuing(node("a", when=when)))
         spec = TaskSpec(task_id, document.plan, created_at=1.0, secret=b"key", params=ROWS)
-        await store.create(
-            [submission(spec, document, certainly_new=False, settings=settings).record]
-        )
-    applied = await processor.look(["slow", "quick"])
-    assert {held.task.task_id: effects for held, effects in applied.effects} == {
+        await processor.create([processor.submit(spec, document, certainly_new=False)])
+    applied = await processor.refresh(["slow", "quick"])
+    assert {todo.task.task_id: todo.effects for todo in applied.effects} == {
         "slow": [EvaluateCondition(0)],
         "quick": [SendCommand(0, 1)],
     }
@@ -117,7 +114,7 @@ async def test_a_commit_waits_for_no_condition_that_takes_long() -> None:
     assert (stored.marks[0], stored.wake_at is not None) == (Mark.CHECKING, True)
     # A delayed condition is not tried again before the next commit, and stays pending.
     woke = await processor.apply({"slow": [Woke()]})
-    assert [effects for _, effects in woke.effects] == [[EvaluateCondition(0)]]
+    assert [todo.effects for todo in woke.effects] == [[EvaluateCondition(0)]]
 
 
 async def test_the_event_loop_turns_while_a_condition_is_evaluated_in_a_thread() -> None:

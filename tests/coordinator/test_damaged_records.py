@@ -119,7 +119,7 @@ async def test_a_task_whose_commits_are_refused_is_put_aside_and_those_beside_it
 async def test_a_task_that_cannot_be_decoded_is_shown_as_such_and_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.ERROR, logger="flowkit._tasks.event_processor")
+    caplog.set_level(logging.ERROR, logger="flowkit._tasks.quarantine")
     store = DamagedStore()
     async with Cluster(store=store, handlers=HANDLERS, coordinators=0) as cluster:
         await cluster.client.create_task(graph=TWO, task_id="unread")

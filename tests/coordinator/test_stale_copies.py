@@ -12,7 +12,7 @@ async def test_a_report_that_an_older_copy_would_ignore_counts_for_the_task_as_i
     cfg = CoordinatorConfig(db=f"memory://{secrets.token_hex(6)}")
     async with Coordinator(cfg=cfg) as one, Coordinator(cfg=cfg) as other:
         task_id = await one.create_task(graph=TWO)
-        await other._scheduler.processor.look([task_id])
+        await other._scheduler.processor.refresh([task_id])
         for index, coordinator in ((0, one), (1, other)):
             task = await load_task(one.store, task_id)
             token = task.spec.token(index, 1, 0)

@@ -56,8 +56,8 @@ async def two() -> AsyncIterator[Two]:
     cfg = CoordinatorConfig(db=f"memory://{secrets.token_hex(6)}")
     async with Coordinator(cfg=cfg) as one, Coordinator(cfg=cfg) as other:
         task_id = await one.create_task(graph=GRAPH)
-        await one._scheduler.processor.look([task_id])
-        await other._scheduler.processor.look([task_id])
+        await one._scheduler.processor.refresh([task_id])
+        await other._scheduler.processor.refresh([task_id])
         yield Two(one, other, task_id)
 
 

@@ -11,6 +11,8 @@ from flowkit._engine import (
     CancelRequested,
     CheckCommand,
     CommandsLost,
+    CommandsSent,
+    CommandWaiting,
     ConditionDelayed,
     ConditionEvaluated,
     EngineSettings,
@@ -23,6 +25,7 @@ from flowkit._engine import (
     RetryRequested,
     SendCancel,
     SendCommand,
+    SentCommand,
     TaskSubmitted,
     TellReaders,
     Transition,
@@ -32,7 +35,9 @@ from flowkit._engine import (
     derive,
     pending_effects,
 )
-from flowkit._records.task_records import Ledger, Sent
+from flowkit._records.record_writer import RecordWriter
+from flowkit._records.submission_records import encode_spec
+from flowkit._records.task_records import header_of
 from flowkit.graph import Graph
 from flowkit.messages import (
     BatchesRetried,
@@ -45,6 +50,7 @@ from flowkit.messages import (
     NodeStopped,
     NodeSucceeded,
 )
+from flowkit.protocols import TaskRecord
 from flowkit.task import STATUS_OF_MARK, Mark, NodeRecord, NodeStatus, Task, TaskSpec
 
 NOON = 1_000_000.0
@@ -134,6 +140,14 @@ def assert_nothing_drifted(task: Task) -> None:
     fresh = copy_of(task)
     derive(fresh)
     assert kept_at_hand(task) == kept_at_hand(fresh)
+
+
+def record_of(task: Task, flow: Graph) -> TaskRecord:
+    """Return the record of a task, without its history."""
+    writer = RecordWriter(task, {})
+    writer.changed.update(task.records)
+    parts = writer.commit(task, "").put
+    return TaskRecord(header_of(task), encode_spec(task.spec, flow.to_json()), parts)
 
 
 class Play:
@@ -360,31 +374,35 @@ class Play:
     def sent(self, *commands: tuple[str, int], place: tuple[int, int] | None = None) -> None:
         """Record that the commands of these nodes' attempts are on the bus."""
         found = [(self.index(name), attempt) for name, attempt in commands]
-        sent = [
-            (index, attempt, self.task.records[index].handovers, place) for index, attempt in found
-        ]
-        Ledger(self.task, {}).sent(self.task, sent)
+        self.do(
+            CommandsSent(
+                [
+                    SentCommand(index, attempt, self.task.records[index].handovers, place)
+                    for index, attempt in found
+                ]
+            )
+        )
 
     def loses(self, name: str, **other: Any) -> Transition:
         """Report that the bus lost the node's command.
 
         The arguments name another attempt, handovers or place.
         """
-        return self.do(CommandsLost((self._command(name, other),)))
+        return self.do(CommandsLost([self._command(name, other)]))
 
     def waits(self, name: str, **other: Any) -> None:
         """Confirm that the node's command waits on the bus.
 
         The arguments name another attempt, handovers or place.
         """
-        Ledger(self.task, {}).waits(self.task, self._command(name, other), self.now)
+        self.do(CommandWaiting(self._command(name, other)))
 
-    def _command(self, name: str, other: dict[str, Any]) -> Sent:
+    def _command(self, name: str, other: dict[str, Any]) -> SentCommand:
         known = self.task.records.get(self.index(name), NodeRecord())
         attempt, handovers, place = (
             other.get(field, getattr(known, field)) for field in ("attempt", "handovers", "place")
         )
-        return self.index(name), attempt, handovers, place
+        return SentCommand(self.index(name), attempt, handovers, place)
 
     def cancel(self, reason: str = "") -> Transition:
         return self.do(CancelRequested(reason))

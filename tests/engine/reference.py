@@ -9,6 +9,7 @@ from typing import Any
 from flowkit._engine import (
     CancelRequested,
     CommandsLost,
+    CommandsSent,
     ConditionEvaluated,
     EngineSettings,
     Event,
@@ -17,6 +18,7 @@ from flowkit._engine import (
     PauseRequested,
     ResumeRequested,
     RetryRequested,
+    SentCommand,
     TaskSubmitted,
     Woke,
 )
@@ -70,8 +72,9 @@ class Node:
     excused: bool = False
     """It failed in an earlier run and was not chosen for this one: it stops no other node."""
 
-    def is_issued(self, command: tuple[Any, ...]) -> bool:
-        return self.state == "issued" and (*self.number, self.place) == command
+    def is_issued(self, command: SentCommand) -> bool:
+        number = command.attempt, command.handovers
+        return self.state == "issued" and self.number == number
 
 
 class Reference:
@@ -136,12 +139,19 @@ class Reference:
         elif isinstance(event, CommandsLost):
             # The same command is sent again: this is no new attempt and changes nothing else.
             self.after = [
-                ("run", command[0])
+                ("run", command.index)
                 for command in event.commands
-                if self.nodes[command[0]].is_issued(command[1:])
+                if self.nodes[command.index].is_issued(command)
+                and self.nodes[command.index].place == command.place
             ]
             for _, index in self.after:
                 self.nodes[index].sent, self.nodes[index].place = False, None
+            return
+        elif isinstance(event, CommandsSent):
+            for command in event.commands:
+                node = self.nodes[command.index]
+                if node.is_issued(command) and not node.sent:
+                    node.sent, node.place = True, command.place
             return
         else:
             self._reported(event)

@@ -1,7 +1,7 @@
 """All pending effects follow from the stored task, so a crash loses no decision."""
 
 from flowkit._engine import CancelRequested, advance, pending_effects
-from flowkit._records.task_records import decode_task, encode_spec, header_of, new_record
+from flowkit._records.task_records import decode_task, header_of
 from flowkit.graph import Graph
 from flowkit.task import Task
 from tests.engine.drive import (
@@ -13,6 +13,7 @@ from tests.engine.drive import (
     effects,
     graph,
     kept_at_hand,
+    record_of,
     started,
     told,
 )
@@ -20,8 +21,7 @@ from tests.engine.drive import (
 
 def after_a_crash(play: Play, flow: Graph) -> Task:
     """Return the task as another process reads it from the store."""
-    record = new_record(play.task, encode_spec(play.task.spec, flow.to_json()), [])
-    return decode_task(record)
+    return decode_task(record_of(play.task, flow))
 
 
 def test_a_command_is_to_be_sent_until_it_was():

@@ -1,5 +1,6 @@
 """The engine against a naive implementation of the same rules, over random graphs and events."""
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import Phase, given, settings
@@ -11,6 +12,7 @@ from flowkit._engine import (
     CancelRequested,
     CheckCommand,
     CommandsLost,
+    CommandsSent,
     ConditionEvaluated,
     Effect,
     EngineSettings,
@@ -23,13 +25,13 @@ from flowkit._engine import (
     RetryRequested,
     SendCancel,
     SendCommand,
+    SentCommand,
     TaskSubmitted,
     Transition,
     Woke,
     advance,
     pending_effects,
 )
-from flowkit._records.task_records import Ledger
 from flowkit.graph import Graph
 from flowkit.messages import (
     BatchesRetried,
@@ -208,7 +210,7 @@ class Both:
             self.do(TaskSubmitted())
         elif kind < 36:
             sent = [
-                (
+                SentCommand(
                     effect.index,
                     effect.attempt,
                     self.task.records[effect.index].handovers,
@@ -217,9 +219,7 @@ class Both:
                 for effect in pending_effects(self.task)
                 if isinstance(effect, SendCommand)
             ]
-            Ledger(self.task, {}).sent(self.task, sent[: choice % 3])
-            for index, _, _, place in sent[: choice % 3]:
-                self.reference.nodes[index].sent, self.reference.nodes[index].place = True, place
+            self.do(CommandsSent(sent[: choice % 3]))
         elif kind < 39:
             self.do(CommandsLost(self._commands(index, choice)))
         elif kind < 42:
@@ -227,26 +227,24 @@ class Both:
         else:
             self.do(self._report(kind, index, choice))
 
-    def _commands(
-        self, index: int, choice: int
-    ) -> tuple[tuple[int, int, int, tuple[int, int] | None], ...]:
+    def _commands(self, index: int, choice: int) -> list[SentCommand]:
         """Generate lost commands: mostly the current ones, sometimes others."""
         records = self.task.records
         chosen = sorted({index, choice % len(self.plan.nodes)} & {*records})
         found = [
-            (place, records[place].attempt, records[place].handovers, records[place].place)
+            SentCommand(
+                place, records[place].attempt, records[place].handovers, records[place].place
+            )
             for place in chosen
         ]
         if choice < 75:
-            return tuple(found)
+            return found
         if choice < 80:
-            return tuple(
-                (node, attempt, handovers, (9, 9)) for node, attempt, handovers, _ in found
-            )
-        return tuple(
-            (node, attempt + choice % 2, handovers + 1, place)
-            for node, attempt, handovers, place in found
-        )
+            return [replace(command, place=(9, 9)) for command in found]
+        return [
+            replace(command, attempt=command.attempt + choice % 2, handovers=command.handovers + 1)
+            for command in found
+        ]
 
     def _report(self, kind: int, index: int, choice: int) -> Event:
         """Generate a report: mostly of the current attempt, sometimes of another one."""

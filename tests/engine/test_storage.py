@@ -8,23 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowkit._engine import Transition, VarsOp, advance
-from flowkit._records.task_records import (
-    KEEP_ENDED,
-    KEEP_LOG_PARTS,
-    Ledger,
-    _Plans,
+from flowkit._engine import CommandsSent, SentCommand, Transition, VarsOp, advance
+from flowkit._records.plan_cache import PlanCache
+from flowkit._records.record_parts import (
     decode_log,
     decode_node,
-    decode_spec,
-    decode_task,
     encode_node,
-    encode_spec,
-    header_of,
     log_part,
-    new_record,
     node_part,
 )
+from flowkit._records.record_writer import KEEP_ENDED, KEEP_LOG_PARTS, RecordWriter
+from flowkit._records.submission_records import decode_spec, encode_spec
+from flowkit._records.task_records import decode_task, header_of
 from flowkit.graph import Graph
 from flowkit.protocols import Commit, TaskRecord
 from flowkit.task import ENDED, NodeRecord, Task, TaskSpec
@@ -37,11 +32,13 @@ class Stored(Play):
 
     def __init__(self, flow: Graph, **more: Any) -> None:
         self.flow = flow
-        self.version = 1
+        self.version = 0
         self.parts: dict[str, bytes] = {}
         self.archive: dict[str, tuple[int, bytes]] = {}
         self.commits: list[Commit] = []
         super().__init__(flow, **more)
+        assert self.version == 1
+        self.commits.clear()
 
     def do(self, event: Any) -> Transition:
         step = advance(self.task, event, now=self.now, settings=self.settings)
@@ -49,13 +46,10 @@ class Stored(Play):
             return step
         step.apply()
         if not self.parts:
-            record = new_record(self.task, self.spec, step.log)
-            self.parts = dict(record.parts)
-            self.task.version = record.version
-            self.ledger = Ledger(self.task, self.parts)
-            return step
-        self.ledger.take(step)
-        self.commit()
+            self.writer = RecordWriter(self.task, {})
+        self.writer.add(step)
+        if not isinstance(event, CommandsSent):
+            self.commit()
         return step
 
     @property
@@ -63,7 +57,7 @@ class Stored(Play):
         return encode_spec(self.task.spec, self.flow.to_json())
 
     def commit(self) -> None:
-        commit = self.ledger.commit(self.task, f"op{len(self.commits)}")
+        commit = self.writer.commit(self.task, f"op{len(self.commits)}")
         assert commit.expected_version == self.version
         assert not set(commit.put) & set(commit.drop)
         for part in commit.archive:
@@ -73,11 +67,11 @@ class Stored(Play):
             del self.parts[name]
         self.parts.update(commit.put)
         self.version += 1
-        self.ledger.committed(self.task, commit)
+        self.writer.committed(self.task, commit)
         self.commits.append(commit)
         assert self.task.version == self.version
         stored = {int(name[1:]) for name in self.parts if name[0] == "n"}
-        assert set(self.ledger.ended) == {
+        assert set(self.writer.ended) == {
             index for index in stored if self.task.marks[index] in ENDED
         }
 
@@ -89,7 +83,7 @@ class Stored(Play):
 
     def reload(self) -> None:
         self.task = self.load()
-        self.ledger = Ledger(self.task, self.parts)
+        self.writer = RecordWriter(self.task, self.parts)
 
     def history(self) -> list[tuple[int, Any]]:
         """Return every change with its number, from the archive and the record."""
@@ -226,12 +220,8 @@ def test_results_and_progress_come_back_whatever_they_are(result: Any, progress:
 
 def test_a_new_record_holds_the_whole_task():
     flow = graph("f -> b", "a", f=FUNCTION)
-    play = Play(flow, deadline_sec=60)
-    record = new_record(
-        play.task,
-        encode_spec(play.task.spec, flow.to_json()),
-        [(NOON, -1, "status", "queued", None)],
-    )
+    play = Stored(flow, deadline_sec=60)
+    record = TaskRecord(header_of(play.task), play.spec, play.parts)
     assert set(record.parts) == {"state", "n0", "n2", "e0000000001"}
     assert (record.version, record.header.task_id, record.header.wake_at) == (1, "t", NOON + 5)
     task = decode_task(record)
@@ -281,10 +271,10 @@ def test_a_commit_tells_when_to_look_and_when_the_task_ended():
 
 def test_several_changes_go_into_one_commit():
     play = Play(graph("a b -> c"))
-    ledger = Ledger(play.task, {})
+    writer = RecordWriter(play.task, {})
     for name in "ab":
-        ledger.take(play.succeeds(name))
-    commit = ledger.commit(play.task, "op")
+        writer.add(play.succeeds(name))
+    commit = writer.commit(play.task, "op")
     assert set(commit.put) == {"state", "n0", "n1", "n2", log_part(4)}
     assert len(decode_log(log_part(4), commit.put[log_part(4)])) == play.task.seq - 3
 
@@ -299,17 +289,23 @@ def test_a_change_without_history_writes_none():
 
 def test_what_was_sent_is_remembered_with_the_next_commit():
     play = Stored(graph("a b"))
-    play.ledger.sent(
-        play.task,
-        [(0, 1, 0, (2, 7)), (0, 1, 0, (2, 9)), (1, 9, 0, None), (1, 1, 5, None), (7, 1, 0, None)],
+    sent = CommandsSent(
+        [
+            SentCommand(0, 1, 0, (2, 7)),
+            SentCommand(0, 1, 0, (2, 9)),
+            SentCommand(1, 9, 0, None),
+            SentCommand(1, 1, 5, None),
+            SentCommand(7, 1, 0, None),
+        ]
     )
-    assert play.ledger.unsaved == [(0, 1, 0, (2, 7))]
+    assert not play.do(sent).ignored
+    assert play.writer.changed == {0}
     play.starts("b")
     assert [(record.sent, record.place) for record in play.load().records.values()] == [
         (True, (2, 7)),
         (True, None),
     ]
-    assert play.ledger.unsaved == []
+    assert play.writer.changed == set()
 
 
 def test_the_history_is_numbered_without_a_gap():
@@ -378,7 +374,7 @@ def test_what_changes_in_a_commit_is_not_archived_by_it():
     play.breaks("a")
     for name in names:
         play.succeeds(name)
-    assert len(play.ledger.ended) == KEEP_ENDED + 1
+    assert len(play.writer.ended) == KEEP_ENDED + 1
     play.retry("b")
     assert play.commits[-1].archive
     assert node_part(1) in play.commits[-1].put
@@ -416,14 +412,14 @@ def test_plans_are_kept_up_to_a_number_of_nodes_and_the_last_one_in_any_case():
         Graph.parse({"nodes": [{"node_id": f"{name}{i}", "type": "w"} for i in range(3)]}).source
         for name in "abc"
     ]
-    plans = _Plans(most=10, most_nodes=6)
+    plans = PlanCache(max_plans=10, max_nodes=6)
     for source in sources:
-        plans.of(source)
+        plans.get(source)
     assert [source in plans for source in sources] == [False, True, True]
-    plans.of(sources[1])
-    plans.of(sources[0])
+    plans.get(sources[1])
+    plans.get(sources[0])
     assert [source in plans for source in sources] == [True, True, False]
-    small = _Plans(most=1, most_nodes=2)
-    assert small.of(sources[0]) is small.of(sources[0])
-    small.of(sources[1])
+    small = PlanCache(max_plans=1, max_nodes=2)
+    assert small.get(sources[0]) is small.get(sources[0])
+    small.get(sources[1])
     assert [source in small for source in sources] == [False, True, False]

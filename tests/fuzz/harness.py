@@ -15,7 +15,7 @@ import atheris
 with atheris.instrument_imports(include=["flowkit"]):
     from flowkit import Graph
     from flowkit._expressions import Timestamp
-    from flowkit._records import task_records
+    from flowkit._records import record_parts, task_records
     from flowkit._tasks.views import full_view
     from flowkit._text.redaction import printable, redacted
     from flowkit.errors import FlowKitError
@@ -54,8 +54,8 @@ def record(data: bytes) -> None:
 def part(data: bytes) -> None:
     """Decode a part of the archive: the record of a node, and a part of the history."""
     with contextlib.suppress(FlowKitError):
-        task_records.decode_node(data)
-    task_records.decode_log("e1", data)
+        record_parts.decode_node(data)
+    record_parts.decode_log("e1", data)
 
 
 def graph(data: bytes) -> None:

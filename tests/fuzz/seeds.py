@@ -14,7 +14,7 @@ from flowkit import Graph
 from flowkit._engine import EngineSettings
 from flowkit._expressions.function_table import GLOBAL, METHODS
 from flowkit._expressions.parser import MACROS
-from flowkit._records.task_records import encode_node
+from flowkit._records.record_parts import encode_node
 from flowkit._tasks.submission import submission
 from flowkit.graph._models import EdgeSpec, GraphDocument, NodeIO, NodeSpec
 from flowkit.messages import _MODELS, KINDS, RunContextData, encode

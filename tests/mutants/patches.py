@@ -21,8 +21,8 @@ MUTANTS = (
         "EventProcessor._apply",
         "rounds.append(pending)",
         """
-if operations:
-    return applied
+if call.operations:
+    return
 rounds.append(pending)
 """,
     ),
@@ -30,48 +30,42 @@ rounds.append(pending)
         "dead letters are stored after the commit",
         "EventProcessor._commit",
         """
-await self._park(parked)
-stored = await self._store.commit(commits)
+await self._node_letters.park(parked)
+stored = await self._store.commit([pending.commit for pending in commits.values()])
 """,
         """
-stored = await self._store.commit(commits)
-await self._park(parked)
+stored = await self._store.commit([pending.commit for pending in commits.values()])
+await self._node_letters.park(parked)
 """,
     ),
     Mutant(
         "a refused commit's effects are carried out",
         "EventProcessor._commit",
-        "stale.append(task_id)",
-        "applied.effects.append((held, effects))",
+        "refused.append(task_id)",
+        "call.outcome.effects.append(TaskEffects(pending.update.cached, pending.update.effects))",
     ),
     Mutant(
         "the effects of a commit are dropped",
         "EventProcessor._commit",
-        """
-held.ledger.committed(held.task, commit)
-applied.effects.append((held, effects))
-""",
-        """
-held.ledger.committed(held.task, commit)
-applied.effects.append((held, []))
-""",
+        "call.outcome.effects.append(TaskEffects(pending.update.cached, pending.update.effects))",
+        "call.outcome.effects.append(TaskEffects(pending.update.cached, []))",
     ),
     Mutant(
         "the operation id is ignored",
         "EventProcessor._settle_unknown",
-        "self._last_operation.get(task_id) == operations.pop(task_id)",
-        "operations.pop(task_id) is None",
+        "loaded.last_operations.get(task_id) == call.operations.pop(task_id)",
+        "call.operations.pop(task_id) is None",
     ),
     Mutant(
         "a stale copy is never compared with the store",
-        "EventProcessor._outdated",
+        "EventProcessor._stale",
         "not task_ids",
         "task_ids",
     ),
     # ------------------------------------------------ damaged records
     Mutant(
         "a damaged record stops the other tasks",
-        "EventProcessor._hold",
+        "EventProcessor._cache_record",
         """
 await self.quarantine(task_id, error)
 return None
@@ -81,7 +75,7 @@ return None
     ),
     Mutant(
         "a damaged task is quarantined without a dead letter",
-        "EventProcessor.quarantine",
+        "Quarantine.add",
         "await self._store.park([letter])",
         "",
         scenarios=("chain",),
@@ -166,14 +160,14 @@ places = await self._publish(messages, owners)
     Mutant(
         "a lost command is not sent again",
         "commands_lost",
-        "(known.attempt, known.handovers, known.place) == (attempt, handovers, place)",
-        "False",
+        "not _is_present(draft, command) or draft.record(command.index).place != command.place",
+        "True",
     ),
     Mutant(
         "a check of a command that is not answered puts off the next one",
-        "_next_check",
+        "next_check",
         "FIRST_CHECK_SEC",
-        "LONGEST_PAUSE_SEC",
+        "LONGEST_CHECK_PAUSE_SEC",
         suite="tests/coordinator/test_unanswered_checks.py",
     ),
     Mutant(

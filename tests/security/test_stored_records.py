@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from flowkit import Graph
 from flowkit._engine import EngineSettings
-from flowkit._records.task_records import decode_log, decode_node, decode_task
+from flowkit._records.record_parts import decode_log, decode_node
+from flowkit._records.task_records import decode_task
 from flowkit._tasks.submission import submission
 from flowkit.errors import CorruptRecord
 from flowkit.protocols import Commit, TaskHeader, TaskRecord

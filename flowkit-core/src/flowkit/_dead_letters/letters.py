@@ -28,7 +28,8 @@ def node_letter_id(spec: TaskSpec, node_id: str, attempt: int) -> str:
 
     A task that is purged and submitted again under its old id has letters with other ids.
     """
-    return f"node-{sha256(to_json([spec.task_id, spec.created_at, node_id, attempt])).hexdigest()[:40]}"
+    origin = to_json([spec.task_id, spec.created_at, node_id, attempt])
+    return f"node-{sha256(origin).hexdigest()[:40]}"
 
 
 def node_letter(task: Task, index: int, *, at: float) -> DeadLetter:
@@ -96,8 +97,8 @@ class LetterChanges:
     parked: list[DeadLetter] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
 
-    def take(self, step: Transition) -> None:
-        """Add what an applied change does to the dead letters of its task."""
+    def add(self, step: Transition) -> None:
+        """Add the dead letters of an applied change."""
         task = step.task
         for letter in step.letters:
             if isinstance(letter, KeepLetter):

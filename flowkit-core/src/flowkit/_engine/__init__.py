@@ -5,6 +5,7 @@
 """
 
 from flowkit._engine.advance import advance
+from flowkit._engine.commands import confirmed_until
 from flowkit._engine.effects import (
     AskWorker,
     CallFunction,
@@ -21,14 +22,18 @@ from flowkit._engine.effects import (
 from flowkit._engine.events import (
     CancelRequested,
     CommandsLost,
+    CommandsSent,
+    CommandWaiting,
     ConditionDelayed,
     ConditionEvaluated,
+    DeferrableEvent,
     Event,
     FunctionFailed,
     FunctionReturned,
     PauseRequested,
     ResumeRequested,
     RetryRequested,
+    SentCommand,
     TaskSubmitted,
     Woke,
 )
@@ -37,7 +42,6 @@ from flowkit._engine.readiness import BROKEN, contradiction, derive, edge_outcom
 from flowkit._engine.retries import retry_delay
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.stop_reasons import stop_cause
-from flowkit._engine.timers import confirmed_until
 from flowkit._engine.transition import IllegalMove, Transition
 from flowkit._engine.transition_tables import NODE_MOVES, NODE_REPORTS, TASK_MOVES
 from flowkit._engine.vars import VarsOp
@@ -51,9 +55,12 @@ __all__ = [
     "CallFunction",
     "CancelRequested",
     "CheckCommand",
+    "CommandWaiting",
     "CommandsLost",
+    "CommandsSent",
     "ConditionDelayed",
     "ConditionEvaluated",
+    "DeferrableEvent",
     "DropLetter",
     "Effect",
     "EngineSettings",
@@ -68,6 +75,7 @@ __all__ = [
     "RetryRequested",
     "SendCancel",
     "SendCommand",
+    "SentCommand",
     "TaskSubmitted",
     "TellReaders",
     "Transition",

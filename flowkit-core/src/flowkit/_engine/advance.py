@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+from flowkit._engine.commands import command_waiting, commands_lost, commands_sent
 from flowkit._engine.events import (
     CancelRequested,
     CommandsLost,
+    CommandsSent,
+    CommandWaiting,
     ConditionDelayed,
     ConditionEvaluated,
     Event,
@@ -38,7 +41,7 @@ from flowkit._engine.nodes import (
 from flowkit._engine.readiness import edge_outcomes, handles_failure
 from flowkit._engine.reruns import nodes_to_reset
 from flowkit._engine.settings import EngineSettings
-from flowkit._engine.timers import commands_lost, woke
+from flowkit._engine.timers import woke
 from flowkit._engine.transition import Transition
 from flowkit.messages import (
     BatchesRetried,
@@ -66,7 +69,7 @@ def advance(
     """
     draft = Transition(task, now)
     _HANDLERS[type(event)](draft, event, settings)
-    if not draft.ignored:
+    if not draft.ignored and type(event) not in _MOVES_NO_NODE:
         begin_ready_nodes(draft, settings)
         settle(draft)
     return draft
@@ -223,6 +226,8 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     FunctionReturned: function_returned,
     FunctionFailed: function_failed,
     Woke: woke,
+    CommandsSent: commands_sent,
+    CommandWaiting: command_waiting,
     CommandsLost: commands_lost,
     NodeStarted: node_started,
     NodeProgressed: node_progressed,
@@ -233,3 +238,5 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     NodeStopped: node_stopped,
     NodeReleased: node_released,
 }
+
+_MOVES_NO_NODE = frozenset({CommandsSent, CommandWaiting})

@@ -100,19 +100,48 @@ class Woke:
 
 
 @dataclass(frozen=True, slots=True)
-class CommandsLost:
-    """Commands that will not reach a worker any more, or never were sent.
+class SentCommand:
+    """A command that was sent, and its place on the bus if that is known."""
 
-    Of each the node's index, the attempt, how often it was handed back before, and the place on the
-    bus as far as it was known. A command that has another place by now was sent again meanwhile.
+    index: int
+    attempt: int
+    handovers: int
+    """The number of times that the attempt was handed back before the command was issued."""
+    place: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class CommandsSent:
+    """These commands are on the bus."""
+
+    commands: Sequence[SentCommand]
+
+
+@dataclass(frozen=True, slots=True)
+class CommandWaiting:
+    """The bus confirmed that this command still waits for a worker."""
+
+    command: SentCommand
+
+
+@dataclass(frozen=True, slots=True)
+class CommandsLost:
+    """These commands will not reach a worker, or were never sent.
+
+    A command that has another place by now was sent again in the meantime and is ignored.
     """
 
-    commands: tuple[tuple[int, int, int, tuple[int, int] | None], ...]
+    commands: Sequence[SentCommand]
 
 
 ClientEvent = TaskSubmitted | CancelRequested | PauseRequested | ResumeRequested | RetryRequested
+DeferrableEvent = CommandsSent | CommandWaiting
+"""Events that may be stored later, with the next commit of the task. If the process ends before, a
+command is checked or sent once more than needed.
+"""
 Event = (
     ClientEvent
+    | DeferrableEvent
     | ConditionEvaluated
     | ConditionDelayed
     | FunctionReturned

@@ -1,14 +1,14 @@
 """What the passing of time does to a task."""
 
+from flowkit._engine.commands import FIRST_CHECK_SEC, next_check
 from flowkit._engine.effects import (
     AskWorker,
     CallFunction,
     CheckCommand,
     EvaluateCondition,
     SendCancel,
-    SendCommand,
 )
-from flowkit._engine.events import CommandsLost, Woke
+from flowkit._engine.events import Woke
 from flowkit._engine.nodes import (
     COORDINATOR_FUNCTION,
     RESEND_CANCEL_SEC,
@@ -21,10 +21,6 @@ from flowkit._engine.stop_reasons import DEADLINE_PASSED, stop_cause
 from flowkit._engine.transition import Transition
 from flowkit.task import ENDED, Mark, NodeRecord, TaskStatus
 
-FIRST_CHECK_SEC = 30.0
-"""Seconds after which a command that was sent is checked first, and until a check that was not
-answered is repeated.
-"""
 LONGEST_PAUSE_SEC = 600.0
 LONGEST_ASK_PAUSE_SEC = 300.0
 
@@ -50,28 +46,6 @@ def woke(draft: Transition, event: Woke, settings: EngineSettings) -> None:
         mark = draft.mark(index)
         if mark not in ENDED:
             draft.wake(_next_look(draft, index, mark, event, settings))
-
-
-def commands_lost(draft: Transition, event: CommandsLost, settings: EngineSettings) -> None:
-    """Send these commands once more: with the same token, so that whoever has one after all ignores
-    the copy.
-    """
-    draft.ignored = True
-    for index, attempt, handovers, place in event.commands:
-        known = draft.record(index)
-        if draft.task.records.get(index) is None or draft.mark(index) != Mark.ISSUED:
-            continue
-        if (known.attempt, known.handovers, known.place) == (attempt, handovers, place):
-            record = draft.edit(index)
-            record.sent, record.place, record.claimed, record.confirmed_at = (
-                False,
-                None,
-                settings.sends,
-                None,
-            )
-            draft.effects.append(SendCommand(index, attempt))
-            draft.wake(draft.now + settings.resend_sec)
-            draft.ignored = False
 
 
 def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSettings) -> None:
@@ -178,7 +152,7 @@ def _next_look(
     node = draft.task.spec.plan.nodes[index]
     timeouts = node.timeouts
     if mark == Mark.ISSUED:
-        check = _next_check(record, now, settings)
+        check = next_check(record, now, settings)
         return (
             check
             if timeouts.schedule_to_start_sec is None
@@ -196,31 +170,6 @@ def _next_look(
             looks.append(record.heard_at + timeouts.heartbeat_sec)
         return min(looks)
     return None
-
-
-def _next_check(record: NodeRecord, now: float, settings: EngineSettings) -> float:
-    """Return when to check an issued command next. One that may never have been sent is checked at
-    short intervals.
-    """
-    if now - record.issued_at < settings.resend_sec:
-        return record.issued_at + settings.resend_sec
-    return confirmed_until(record, now) or now + FIRST_CHECK_SEC
-
-
-def confirmed_until(record: NodeRecord, now: float) -> float | None:
-    """Return when to check a command again that the bus has confirmed to wait; None if the check
-    that is due now is not answered yet.
-
-    The pauses double. Without an answer they stay short, because a coordinator keeps its checks in
-    memory and may be killed with them.
-    """
-    if not record.sent or record.confirmed_at is None:
-        return None
-    until = record.confirmed_at + min(
-        max(record.confirmed_at - record.issued_at, FIRST_CHECK_SEC), LONGEST_PAUSE_SEC
-    )
-    # A time far ahead was written by a coordinator whose clock is wrong.
-    return until if now < until <= now + LONGEST_PAUSE_SEC else None
 
 
 def _next_ask(record: NodeRecord, now: float, event: Woke, settings: EngineSettings) -> float:

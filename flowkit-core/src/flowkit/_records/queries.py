@@ -5,7 +5,8 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from flowkit._records.task_records import decode_node, decode_task, node_part
+from flowkit._records.record_parts import decode_node, node_part
+from flowkit._records.task_records import decode_task
 from flowkit.errors import CorruptRecord, NodeFailure, TaskNotFound
 from flowkit.messages import RunContextData, Source
 from flowkit.protocols import (

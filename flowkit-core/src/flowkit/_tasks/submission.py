@@ -1,12 +1,12 @@
 """What is submitted: checked whole, and made a task that is not stored yet."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from flowkit._engine import Effect, EngineSettings, TaskSubmitted, advance
+from flowkit._engine import Effect, EngineSettings, TaskSubmitted
 from flowkit._json.limits import MAX_ID_CHARS, MAX_VALUE_LEVELS, PositiveSeconds, Priority
 from flowkit._json.python_objects import NotWritable, plain_object
 from flowkit._json.values import (
@@ -19,14 +19,18 @@ from flowkit._json.values import (
     kind_of,
     place,
 )
-from flowkit._records.task_records import encode_spec, new_record
+from flowkit._records.record_writer import RecordWriter
+from flowkit._records.submission_records import encode_spec
+from flowkit._records.task_records import header_of
+from flowkit._tasks.task_cache import CachedTask
+from flowkit._tasks.task_updates import TaskUpdate
 from flowkit._user_code.containment import contained, error_text
 from flowkit.config import GraphLimits
 from flowkit.errors import ConfigError, Fault, GraphError, TaskRefused
 from flowkit.graph import Graph
 from flowkit.graph._fault_texts import refusal
 from flowkit.graph._models import COORDINATOR_FUNCTION
-from flowkit.protocols import TaskRecord
+from flowkit.protocols import Commit, TaskRecord
 from flowkit.task import Task, TaskSpec
 
 
@@ -62,15 +66,21 @@ class TaskOptions(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A task on its way into the store, and what is to be done first."""
+    """A task that is about to be stored."""
 
-    task: Task
+    cached: CachedTask
     record: TaskRecord
-    effects: list[Effect]
+    commit: Commit
+    """The first changes, which the record contains."""
+    effects: Sequence[Effect]
+    """Effects to carry out once the task is stored."""
     certainly_new: bool
-    """Nobody can have stored a task with this id or key before, and nothing stands between its
-    effects and their being carried out.
-    """
+    """No task with this id or key can be stored, and the effects do not depend on conditions."""
+
+    @property
+    def task(self) -> Task:
+        """The task after its first event."""
+        return self.cached.task
 
 
 def checked(
@@ -160,7 +170,7 @@ def _items(params: Any) -> Any:
 def submission(
     spec: TaskSpec, graph: Graph, *, certainly_new: bool, settings: EngineSettings
 ) -> Submission:
-    """The task, with what its first event brought."""
+    """Return a new task after its first event, and the record to store."""
     size = len(spec.plan.ids)
     task = Task(
         spec=spec,
@@ -170,14 +180,12 @@ def submission(
         broken=[0] * size,
         open=size,
     )
-    step = advance(task, TaskSubmitted(), now=spec.created_at, settings=settings)
-    step.apply()
-    return Submission(
-        task,
-        new_record(task, encode_spec(spec, graph.source), step.log),
-        step.effects,
-        certainly_new,
-    )
+    cached = CachedTask(task, RecordWriter(task, {}))
+    update = TaskUpdate(cached, spec.created_at, settings)
+    update.apply(TaskSubmitted())
+    commit = cached.writer.commit(task, op_id="")
+    record = TaskRecord(header_of(task), encode_spec(spec, graph.source), commit.put)
+    return Submission(cached, record, commit, update.effects, certainly_new)
 
 
 def checked_reason(reason: str) -> str:

@@ -56,20 +56,18 @@ class Client(TaskVerbs):
             return
         async with AsyncExitStack() as stack:
             store, connection = await self._backends.open(stack)
-            settings = engine_settings(self.cfg)
             hints = Hints(connection=connection, topic=self.cfg.events_topic, clock=self.clock)
             session = Session(
                 cfg=self.cfg,
                 clock=self.clock,
                 plugins=self.plugins,
-                settings=settings,
                 store=store,
                 connection=connection,
                 processor=EventProcessor(
                     store=store,
                     clock=self.clock,
                     plugins=self.plugins,
-                    settings=settings,
+                    settings=engine_settings(self.cfg),
                     keep_nodes=0,
                     patience_sec=PATIENCE_SEC,
                 ),

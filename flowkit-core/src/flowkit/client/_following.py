@@ -6,7 +6,8 @@ from math import inf
 from typing import Any
 
 from flowkit._json.limits import LONGEST_SEC
-from flowkit._records.task_records import decode_log, decode_task
+from flowkit._records.record_parts import decode_log
+from flowkit._records.task_records import decode_task
 from flowkit._runtime.backoff import Backoff
 from flowkit._runtime.deadlines import within
 from flowkit._tasks.views import event_view

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from flowkit._records.claims import withdraw
 from flowkit._runtime.bus_connection import BusConnection
 from flowkit._runtime.outage_notices import notices_of
-from flowkit._tasks.event_processor import Applied
+from flowkit._tasks.event_processor import Outcome
 from flowkit._tasks.submission import Submission
 from flowkit.errors import BusError, MessageError, PayloadError
 from flowkit.messages import TaskTouched, encode, headers_of
@@ -50,11 +50,9 @@ class Hints:
             {task_id: one.task.spec.trace for one, task_id in zip(submissions, stored, strict=True)}
         )
 
-    async def changed(self, task_id: str, applied: Applied) -> None:
+    async def changed(self, task_id: str, outcome: Outcome) -> None:
         """Send a hint about a task to which an event was applied."""
-        await self.send(
-            {task_id: next((held.task.spec.trace for held, _ in applied.effects), None)}
-        )
+        await self.send({task_id: next((todo.task.spec.trace for todo in outcome.effects), None)})
 
 
 class HintDispatcher:
@@ -68,7 +66,7 @@ class HintDispatcher:
     async def submitted(self, submissions: Sequence[Submission], stored: Sequence[str]) -> None:
         await self._hints.submitted(submissions, stored)
 
-    async def changed(self, task_id: str, applied: Applied) -> None:
-        effects = ((held.task, effects) for held, effects in applied.effects)
+    async def changed(self, task_id: str, outcome: Outcome) -> None:
+        effects = ((todo.task, todo.effects) for todo in outcome.effects)
         await withdraw(self._artifacts, effects, self._clock.now())
-        await self._hints.changed(task_id, applied)
+        await self._hints.changed(task_id, outcome)

@@ -1,23 +1,24 @@
 """The session of an open client or coordinator: what its verbs share."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Protocol
 
 from flowkit._engine import EngineSettings, Event, RetryRequested
-from flowkit._records.task_records import decode_task, refuse_damaged
+from flowkit._records.record_parts import refuse_damaged
+from flowkit._records.task_records import decode_task
 from flowkit._runtime.backoff import Backoff, retry
 from flowkit._runtime.bus_connection import BusConnection
 from flowkit._runtime.call_batching import Gathered
 from flowkit._runtime.lifecycle import Lifecycle
-from flowkit._tasks.event_processor import LONGEST_PAUSE_SEC, Applied, EventProcessor
+from flowkit._tasks.event_processor import LONGEST_PAUSE_SEC, EventProcessor, Outcome
 from flowkit._tasks.submission import Submission
 from flowkit._user_code.containment import error_text
 from flowkit.config import CommonConfig, CoordinatorConfig
 from flowkit.errors import CorruptRecord, FlowKitError, StoreUnavailable, TaskNotFound
+from flowkit.graph import Graph
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Store, TaskRecord
-from flowkit.task import Task
+from flowkit.task import Task, TaskSpec
 
 PATIENCE_SEC = 10.0
 """Longest wait of a verb for an unavailable store before it raises."""
@@ -31,7 +32,7 @@ class Dispatcher(Protocol):
         repeats it.
         """
 
-    async def changed(self, task_id: str, applied: Applied) -> None:
+    async def changed(self, task_id: str, outcome: Outcome) -> None:
         """Carry out the effects of an event that was applied to a task."""
 
 
@@ -44,7 +45,6 @@ class Session:
         cfg: CommonConfig,
         clock: Clock,
         plugins: Plugins,
-        settings: EngineSettings,
         store: Store,
         connection: BusConnection,
         processor: EventProcessor,
@@ -55,9 +55,6 @@ class Session:
         self.clock = clock
         self.plugins = plugins
         self.connection = connection
-        self.settings = settings
-        self.hesitant_settings = replace(settings, sends=False)
-        """Settings for a submission that may repeat an earlier one: its commands are not sent."""
         self._store = store
         self._processor = processor
         self._dispatcher = dispatcher
@@ -78,6 +75,10 @@ class Session:
         """
         self._life.check_open()
         return self._store
+
+    def submission(self, spec: TaskSpec, graph: Graph, *, certainly_new: bool) -> Submission:
+        """Return a new task after its first event."""
+        return self._processor.submit(spec, graph, certainly_new=certainly_new)
 
     async def record(self, task_id: str) -> TaskRecord:
         """Return the record of a task.
@@ -102,28 +103,27 @@ class Session:
         """
         await self._dispatcher.changed(task_id, await self._apply(task_id, event))
 
-    async def _apply(self, task_id: str, event: Event) -> Applied:
-        applied = await self._processor.apply(
+    async def _apply(self, task_id: str, event: Event) -> Outcome:
+        outcome = await self._processor.apply(
             {task_id: [event]}, whole=isinstance(event, RetryRequested)
         )
-        if task_id in applied.missing:
+        if task_id in outcome.missing:
             decode_task(await self.record(task_id))
             raise TaskNotFound(task_id)
-        if (error := applied.quarantined.get(task_id)) is not None:
+        if (error := outcome.quarantined.get(task_id)) is not None:
             if isinstance(error, FlowKitError):
                 raise error
             raise CorruptRecord(
                 f"task {task_id!r} cannot be changed: {error_text(error, most=400)}"
             ) from error
-        return applied
+        return outcome
 
     async def _create_records(self, submissions: list[Submission]) -> Sequence[str]:
         """Store tasks and start them. Wait for an unavailable store up to ``PATIENCE_SEC``:
         repeating the call is harmless.
         """
-        records = [submission.record for submission in submissions]
         stored = await retry(
-            lambda: self.store.create(records),
+            lambda: self._stored(submissions),
             on=lambda error: isinstance(error, StoreUnavailable),
             sleep=self.clock.sleep,
             backoff=Backoff(longest_sec=LONGEST_PAUSE_SEC),
@@ -131,6 +131,10 @@ class Session:
         )
         await self._dispatcher.submitted(submissions, stored)
         return stored
+
+    async def _stored(self, submissions: list[Submission]) -> Sequence[str]:
+        self._life.check_open()
+        return await self._processor.create(submissions)
 
     async def _load_records(self, task_ids: list[str]) -> Sequence[TaskRecord | None]:
         found = await self.store.load(task_ids)

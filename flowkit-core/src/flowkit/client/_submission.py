@@ -4,8 +4,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from flowkit._records.task_records import decode_submission
-from flowkit._tasks.submission import checked, new_id, submission
+from flowkit._records.submission_records import decode_submission
+from flowkit._tasks.submission import checked, new_id
 from flowkit._tasks.views import task_view
 from flowkit._user_code.containment import undo_cancellation
 from flowkit.client._session import Session
@@ -61,10 +61,9 @@ async def create_task(
         await _ask_plugins(plugins, spec, parsed)
     named = task_id is not None or idempotency_key is not None
     certainly_new = not named and _starts_unconditionally(parsed)
-    settings = session.settings if certainly_new else session.hesitant_settings
-    new = submission(spec, parsed, certainly_new=certainly_new, settings=settings)
+    new = session.submission(spec, parsed, certainly_new=certainly_new)
     stored = await session.create(new)
-    if named and not await _is_new(session, stored, new.task.spec, parsed.source):
+    if named and not await _is_new(session, stored, spec, parsed.source):
         return stored
     if plugins.observes_tasks:
         plugins.notify("flowkit_task_changed", before=None, after=task_view(new.task))

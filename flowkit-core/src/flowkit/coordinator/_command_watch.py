@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import anyio
 
-from flowkit._records.task_records import Sent
+from flowkit._engine import CommandWaiting, SentCommand
 from flowkit._runtime.outage_notices import notices_of
-from flowkit._tasks.event_processor import EventProcessor, Held
+from flowkit._tasks.event_processor import EventProcessor
+from flowkit._tasks.task_cache import CachedTask
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._stalled_partitions import Standstills
 from flowkit.errors import BusError, TopicUnavailable
@@ -43,7 +44,7 @@ Answers = Mapping[str, Outstanding | None]
 Waiting = tuple[int, Key, float]
 """A command in its partition: its position, the command, and when it was sent."""
 Ends = Mapping[int, int]
-Resend = Callable[[Mapping[str, Sequence[Sent]]], Awaitable[None]]
+Resend = Callable[[Mapping[str, Sequence[SentCommand]]], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -82,7 +83,7 @@ class CommandWatch:
         self._longest_pause_sec = (
             LONGEST_PAUSE_SEC if bus.replay_for_new_groups else LONGEST_PAUSE_WITHOUT_REPLAY_SEC
         )
-        self._new: list[tuple[str, Sequence[str], Sequence[Sent], float]] = []
+        self._new: list[tuple[str, Sequence[str], Sequence[SentCommand], float]] = []
         """Commands that were sent since the last check. Most are started before the next."""
         self._waiting: dict[str, dict[int, deque[Waiting]]] = {}
         """Commands that wait in their topics, by partition, in the order of sending."""
@@ -95,15 +96,17 @@ class CommandWatch:
         self._failed: set[str] = set()
         """Topics for which the last question to the bus failed."""
 
-    def sent(self, held: Held, topics: Sequence[str], commands: Sequence[Sent]) -> None:
+    def sent(
+        self, held: CachedTask, topics: Sequence[str], commands: Sequence[SentCommand]
+    ) -> None:
         """Record that these commands of a task are on the bus."""
         self._new.append((held.task.task_id, topics, commands, self._clock.monotonic()))
         if self._doubts:
-            for index, attempt, handovers, _ in commands:
-                self._doubts.pop((held.task.task_id, (index, attempt, handovers)), None)
+            for command in commands:
+                self._doubts.pop((held.task.task_id, _number(command)), None)
         self._has_commands.set()
 
-    def check(self, held: Held, index: int, topic: str, *, again: bool = False) -> None:
+    def check(self, held: CachedTask, index: int, topic: str, *, again: bool = False) -> None:
         """Check whether the command of a node is lost.
 
         ``again`` restarts a check that is in progress, because the command may have been sent just
@@ -142,9 +145,11 @@ class CommandWatch:
             if lost:
                 await self._resend(lost, resend)
 
-    async def _resend(self, lost: Mapping[str, list[Sent]], resend: Resend) -> None:
+    async def _resend(self, lost: Mapping[str, list[SentCommand]], resend: Resend) -> None:
         for task_ids in _pages(list(lost)):
-            keys = [(task_id, command[:3]) for task_id in task_ids for command in lost[task_id]]
+            keys = [
+                (task_id, _number(command)) for task_id in task_ids for command in lost[task_id]
+            ]
             doubts = {key: self._doubts.pop(key) for key in keys if key in self._doubts}
             try:
                 await resend({task_id: lost[task_id] for task_id in task_ids})
@@ -153,7 +158,7 @@ class CommandWatch:
                 raise
             self._sent_again |= dict.fromkeys(keys, self._clock.monotonic())
 
-    async def find_lost(self) -> dict[str, list[Sent]]:
+    async def find_lost(self) -> dict[str, list[SentCommand]]:
         """Compare the commands with the bus, and return the lost ones by task."""
         self._drop_started()
         known = list(self._doubts)
@@ -175,7 +180,7 @@ class CommandWatch:
             for key in known
             if key in self._doubts and self._is_past(key, self._doubts[key], found)
         ]
-        lost: dict[str, list[Sent]] = {}
+        lost: dict[str, list[SentCommand]] = {}
         if late:
             # Ask after the commands: the report of a start before that answer is below this one.
             reports = await self._bus.outstanding(
@@ -186,7 +191,7 @@ class CommandWatch:
                 if doubt is None:
                     continue
                 if self._is_read(key, doubt, reports) and self._is_due(key, doubt):
-                    lost.setdefault(key[0], []).append((*key[1], doubt.place))
+                    lost.setdefault(key[0], []).append(SentCommand(*key[1], doubt.place))
         return lost
 
     def _is_read(self, key: Key, doubt: Doubt, reports: Outstanding | None) -> bool:
@@ -252,7 +257,7 @@ class CommandWatch:
         is not cached.
         """
         task_id, (index, attempt, handovers) = key
-        for held in self._processor.held_of((task_id,)):
+        for held in self._processor.find_cached((task_id,)):
             record = held.task.records.get(index)
             if (
                 record is not None
@@ -277,12 +282,9 @@ class CommandWatch:
                 del self._waiting[topic]
 
     def _any_not_started(
-        self, task_id: str, _: Sequence[str], commands: Sequence[Sent], __: float
+        self, task_id: str, _: Sequence[str], commands: Sequence[SentCommand], __: float
     ) -> bool:
-        return any(
-            self._is_not_started((task_id, (index, attempt, handovers)))
-            for index, attempt, handovers, _ in commands
-        )
+        return any(self._is_not_started((task_id, _number(command))) for command in commands)
 
     def _doubt_undelivered(self, topic: str, outstanding: Outstanding | None) -> list[Key]:
         """Doubt the waiting commands that the bus will not deliver, or about which it knows
@@ -329,8 +331,8 @@ class CommandWatch:
         """Move new commands that are not started to those that wait, or to the doubts."""
         new, self._new = self._new, []
         for task_id, topics, commands, since in new:
-            for topic, (index, attempt, handovers, place) in zip(topics, commands, strict=True):
-                key = task_id, (index, attempt, handovers)
+            for topic, command in zip(topics, commands, strict=True):
+                key, place = (task_id, _number(command)), command.place
                 if not self._is_not_started(key):
                     if place is not None:
                         self._standstills.started(topic, place)
@@ -366,8 +368,14 @@ class CommandWatch:
         else:
             is_past = _all_read(doubt.commands, outstanding)
         if not is_past:
-            self._processor.waits(key[0], (*key[1], doubt.place))
+            for held in self._processor.find_cached((key[0],)):
+                waiting = CommandWaiting(SentCommand(*key[1], doubt.place))
+                self._processor.apply_deferred(held, waiting)
         return is_past
+
+
+def _number(command: SentCommand) -> tuple[int, int, int]:
+    return command.index, command.attempt, command.handovers
 
 
 def _ends(outstanding: Outstanding) -> Ends:

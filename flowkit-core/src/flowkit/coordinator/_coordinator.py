@@ -170,7 +170,6 @@ class Coordinator(TaskVerbs):
             cfg=self.cfg,
             clock=self.clock,
             plugins=self.plugins,
-            settings=self._settings,
             store=store,
             connection=connection,
             processor=scheduler.processor,

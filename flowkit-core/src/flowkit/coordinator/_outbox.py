@@ -11,17 +11,21 @@ from flowkit._engine import (
     AskWorker,
     CallFunction,
     CheckCommand,
+    CommandsSent,
     Effect,
     EvaluateCondition,
     SendCancel,
     SendCommand,
+    SentCommand,
     TellReaders,
 )
 from flowkit._records.claims import withdraw
 from flowkit._records.queries import errors_of, records_of, results_of, sources_from
 from flowkit._runtime.backoff import Backoff, retry
 from flowkit._runtime.outage_notices import notices_of
-from flowkit._tasks.event_processor import EventProcessor, Held
+from flowkit._tasks.event_processor import EventProcessor
+from flowkit._tasks.task_cache import CachedTask
+from flowkit._tasks.task_updates import TaskEffects
 from flowkit._text.redaction import MAX_ERROR_CHARS
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._command_watch import CommandWatch
@@ -89,21 +93,24 @@ class Outbox:
         self._notices = notices_of(clock)
 
     async def carry_out(
-        self, effects: Sequence[tuple[Held, Sequence[Effect]]]
-    ) -> list[tuple[Held, CallFunction | EvaluateCondition | SendCancel]]:
+        self, effects: Sequence[TaskEffects]
+    ) -> list[tuple[CachedTask, CallFunction | EvaluateCondition | SendCancel]]:
         """Send the messages of the effects in one call, and return the effects that the coordinator
         carries out itself.
         """
         messages: list[Message] = []
         owners: list[str] = []
-        sent: list[tuple[Held, list[_Command]]] = []
-        own: list[tuple[Held, CallFunction | EvaluateCondition | SendCancel]] = []
+        sent: list[tuple[CachedTask, list[_Command]]] = []
+        own: list[tuple[CachedTask, CallFunction | EvaluateCondition | SendCancel]] = []
         await withdraw(
-            self._store.artifacts, ((held.task, todo) for held, todo in effects), self._clock.now()
+            self._store.artifacts,
+            ((todo.task, todo.effects) for todo in effects),
+            self._clock.now(),
         )
-        for held, todo in effects:
+        for todo in effects:
+            held = todo.cached
             commands: list[_Command] = []
-            for effect in todo:
+            for effect in todo.effects:
                 if isinstance(effect, CallFunction | EvaluateCondition | SendCancel):
                     own.append((held, effect))
                 try:
@@ -125,7 +132,7 @@ class Outbox:
         return own
 
     async def _message(
-        self, held: Held, effect: Effect, commands: list[_Command], number: int
+        self, held: CachedTask, effect: Effect, commands: list[_Command], number: int
     ) -> Message | None:
         """Return the message of an effect, or None if there is nothing to send. Add a command to
         ``commands``; ``number`` is the number of its message.
@@ -175,19 +182,19 @@ class Outbox:
         return None
 
     def _note(
-        self, sent: list[tuple[Held, list[_Command]]], places: Mapping[int, Place | None]
+        self, sent: list[tuple[CachedTask, list[_Command]]], places: Mapping[int, Place | None]
     ) -> None:
         for held, commands in sent:
             found = []
             topics = []
             for index, attempt, handovers, topic, number in commands:
                 if number in places:
-                    found.append((index, attempt, handovers, places[number]))
+                    found.append(SentCommand(index, attempt, handovers, places[number]))
                     topics.append(topic)
                 else:
                     self._commands.check(held, index, topic, again=True)
             if found:
-                self._processor.sent(held, found)
+                self._processor.apply_deferred(held, CommandsSent(found))
                 self._commands.sent(held, topics, found)
 
     async def _publish(

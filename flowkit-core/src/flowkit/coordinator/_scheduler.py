@@ -11,18 +11,18 @@ from flowkit._dead_letters.unusable_messages import Parking
 from flowkit._engine import (
     CallFunction,
     CommandsLost,
-    Effect,
     EvaluateCondition,
     Event,
     SendCancel,
+    SentCommand,
     Woke,
 )
-from flowkit._records.task_records import Sent
 from flowkit._runtime.outage_notices import notices_of
 from flowkit._runtime.supervision import keep_alive, owner_leaves
 from flowkit._runtime.turns import Turns
-from flowkit._tasks.event_processor import Applied, EventProcessor, Held, log_store_error
+from flowkit._tasks.event_processor import EventProcessor, Outcome, log_store_error
 from flowkit._tasks.submission import Submission
+from flowkit._tasks.task_updates import TaskEffects
 from flowkit.client._hints import Hints
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._command_watch import CommandWatch
@@ -89,7 +89,7 @@ class Scheduler:
         self._conditions = Conditions(
             group=group, store=store, report=self._report, leaving=self._leaving
         )
-        self._new: list[tuple[Held, list[Effect]]] = []
+        self._new: list[TaskEffects] = []
         self._has_new = asyncio.Event()
         self._turns = Turns(least=TURNS, most=TURNS)
 
@@ -137,15 +137,15 @@ class Scheduler:
     ) -> None:
         """Process hints and reports, and carry out their effects."""
         if touched:
-            await self._carry_out(await self.processor.look(touched))
+            await self._carry_out(await self.processor.refresh(touched))
         if events:
             await self._carry_out(await self.processor.apply(events))
 
-    async def _carry_out(self, applied: Applied) -> None:
-        for held, _ in applied.effects:
-            if held.task.wake_at is not None:
-                self._timers.add(held.task.task_id, held.task.wake_at)
-        for held, effect in await self.outbox.carry_out(applied.effects):
+    async def _carry_out(self, outcome: Outcome) -> None:
+        for todo in outcome.effects:
+            if todo.task.wake_at is not None:
+                self._timers.add(todo.task.task_id, todo.task.wake_at)
+        for held, effect in await self.outbox.carry_out(outcome.effects):
             match effect:
                 case CallFunction(index, attempt):
                     self._functions.start(held.task, index, attempt)
@@ -163,7 +163,7 @@ class Scheduler:
         """Start new tasks at once. The coordinators that receive their reports continue them."""
         new = [one for one in submissions if one.certainly_new]
         if new:
-            self._new += [(self.processor.adopt(one.task, one.record), one.effects) for one in new]
+            self._new += [TaskEffects(one.cached, one.effects) for one in new]
             self._has_new.set()
             # A program may end right after it has submitted, or submit in a tight loop.
             await self._turns.give()
@@ -175,10 +175,10 @@ class Scheduler:
         if others:
             await self._hints.send(others)
 
-    async def changed(self, task_id: str, applied: Applied) -> None:
+    async def changed(self, task_id: str, outcome: Outcome) -> None:
         """Carry out the effects of a change, and send a hint to the other coordinators."""
-        await self._carry_out(applied)
-        await self._hints.changed(task_id, applied)
+        await self._carry_out(outcome)
+        await self._hints.changed(task_id, outcome)
 
     async def _start_new(self) -> None:
         """Carry out the first effects of new tasks, for many submissions together."""
@@ -186,21 +186,21 @@ class Scheduler:
             await self._has_new.wait()
             self._has_new.clear()
             new, self._new = self._new, []
-            await self._carry_out(Applied(effects=new))
+            await self._carry_out(Outcome(effects=new))
 
     # ------------------------------------------------------------ timers
 
     async def _wake_due(self, task_ids: Collection[str]) -> None:
         """Wake the cached tasks that are due. A task that is not cached is left to the sweep."""
         due = []
-        for held in self.processor.held_of(task_ids):
+        for held in self.processor.find_cached(task_ids):
             wake_at = held.task.wake_at
             if wake_at is not None and wake_at > self._clock.now():
                 self._timers.add(held.task.task_id, wake_at)
             elif wake_at is not None:
                 due.append(held.task.task_id)
         if due:
-            await self._apply_wake(await self.processor.forget_changed(due))
+            await self._apply_wake(await self.processor.evict_changed(due))
 
     async def _wake(self, task_ids: Collection[str]) -> None:
         """Load these tasks and wake them."""
@@ -208,7 +208,7 @@ class Scheduler:
         await self._apply_wake(task_ids)
 
     async def _apply_wake(self, task_ids: Collection[str]) -> None:
-        silent = self._watch.silent(held.task for held in self.processor.held_of(task_ids))
+        silent = self._watch.silent(held.task for held in self.processor.find_cached(task_ids))
         await self._handle((), {task_id: [Woke(silent)] for task_id in task_ids})
 
     # ------------------------------------------------------------ losses
@@ -226,21 +226,21 @@ class Scheduler:
             )
         concerned = [
             held.task.task_id
-            for held in self.processor.held()
+            for held in self.processor.cached()
             if any(record.worker_id in lost for record in held.task.records.values())
         ]
         if concerned:
             await self._wake(concerned)
         async for task_ids in tasks_of(self._store, lost):
-            others = [task_id for task_id in task_ids if not self.processor.held_of((task_id,))]
+            others = [task_id for task_id in task_ids if not self.processor.find_cached((task_id,))]
             if others:
                 await self._wake(others)
 
-    async def _resend(self, lost: Mapping[str, Sequence[Sent]]) -> None:
+    async def _resend(self, lost: Mapping[str, Sequence[SentCommand]]) -> None:
         """Send lost commands again. Skip tasks that another coordinator has changed meanwhile: that
         one sends their commands.
         """
-        unchanged = await self.processor.forget_changed(lost)
+        unchanged = await self.processor.evict_changed(lost)
         if unchanged:
             logger.warning(
                 "%d commands were lost and are sent again",
@@ -248,5 +248,5 @@ class Scheduler:
                 extra={"action": "commands_lost"},
             )
             await self._handle(
-                (), {task_id: [CommandsLost(tuple(lost[task_id]))] for task_id in unchanged}
+                (), {task_id: [CommandsLost(lost[task_id])] for task_id in unchanged}
             )

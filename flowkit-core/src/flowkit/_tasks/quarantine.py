@@ -1,0 +1,71 @@
+"""Quarantine: a task that cannot be processed gets a dead letter with the traceback."""
+
+import logging
+from collections import OrderedDict
+from hashlib import sha256
+
+from flowkit._text.redaction import redacted, writable
+from flowkit._user_code.containment import error_text, error_type, origin, traceback_text
+from flowkit._user_code.failure_logs import log_failure
+from flowkit.errors import CorruptRecord, MessageTooLarge, PayloadError
+from flowkit.plugins import Plugins
+from flowkit.protocols import Clock, DeadLetter, Store
+
+logger = logging.getLogger(__name__)
+
+MAX_TRACEBACK_CHARS = 20_000
+MAX_REMEMBERED = 50_000
+"""Tasks of which the last logged defect is remembered."""
+
+
+class Quarantine:
+    """Dead letters of tasks that cannot be processed. Other tasks continue."""
+
+    def __init__(self, *, store: Store, clock: Clock, plugins: Plugins) -> None:
+        self._store = store
+        self._clock = clock
+        self._plugins = plugins
+        self._logged: OrderedDict[str, str] = OrderedDict()
+        """Digests of the defects that were logged, by task."""
+
+    async def add(self, task_id: str, error: BaseException) -> None:
+        """Store a dead letter of a task with this error.
+
+        The same defect leaves one dead letter, and one log line of this process, however often it
+        occurs.
+
+        Raises:
+            StoreError: the dead letter was not stored.
+        """
+        error = origin(error)
+        text = writable(redacted(traceback_text(error)), most=MAX_TRACEBACK_CHARS)
+        digest = sha256(text.encode()).hexdigest()[:8]
+        if self._logged.get(task_id) != digest:
+            self._log(task_id, error)
+            self._logged[task_id] = digest
+            if len(self._logged) > MAX_REMEMBERED:
+                self._logged.popitem(last=False)
+        letter = DeadLetter(
+            letter_id=f"task-{task_id}-{digest}",
+            at=self._clock.now(),
+            kind="task",
+            reason_code="quarantined",
+            error=text,
+            task_id=task_id,
+        )
+        await self._store.park([letter])
+
+    def _log(self, task_id: str, error: BaseException) -> None:
+        # The texts of these errors name the record or message and the reason, and show no content.
+        is_safe = isinstance(error, CorruptRecord | MessageTooLarge | PayloadError)
+        log_failure(
+            logger,
+            self._plugins,
+            "Task %s is quarantined, %s",
+            task_id,
+            str(error) if is_safe else error_type(error),
+            text=error_text(error),
+            error=error,
+            level=logging.ERROR,
+            extra={"action": "task_quarantined", "task_id": task_id},
+        )
