@@ -228,7 +228,7 @@ return not _counts_now(draft, event)
     ),
     Mutant(
         "a failure of any attempt counts",
-        "_counts_now",
+        "_is_current",
         """
 return event.attempt == record.attempt and compare_digest(
     task.spec.token(index, record.attempt, record.handovers), event.token

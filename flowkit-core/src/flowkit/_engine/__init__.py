@@ -6,6 +6,7 @@
 
 from flowkit._engine.advance import advance
 from flowkit._engine.commands import confirmed_until
+from flowkit._engine.conditions import is_delayed
 from flowkit._engine.effects import (
     AskWorker,
     CallFunction,
@@ -37,7 +38,6 @@ from flowkit._engine.events import (
     TaskSubmitted,
     Woke,
 )
-from flowkit._engine.nodes import is_delayed
 from flowkit._engine.readiness import BROKEN, contradiction, derive, edge_outcomes
 from flowkit._engine.retries import retry_delay
 from flowkit._engine.settings import EngineSettings

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from flowkit._engine.commands import command_waiting, commands_lost, commands_sent
+from flowkit._engine.conditions import condition_delayed, condition_evaluated
+from flowkit._engine.dispatch import decide_waiting, issue_ready_nodes
 from flowkit._engine.events import (
     CancelRequested,
     CommandsLost,
@@ -20,14 +22,12 @@ from flowkit._engine.events import (
     TaskSubmitted,
     Woke,
 )
-from flowkit._engine.nodes import (
+from flowkit._engine.failures import failure_sentence
+from flowkit._engine.node_stops import stop_everything
+from flowkit._engine.readiness import edge_outcomes, handles_failure
+from flowkit._engine.reports import (
     batch_stored,
     batches_retried,
-    begin_ready_nodes,
-    condition_delayed,
-    condition_evaluated,
-    consider,
-    failure_sentence,
     function_failed,
     function_returned,
     node_failed,
@@ -36,9 +36,7 @@ from flowkit._engine.nodes import (
     node_started,
     node_stopped,
     node_succeeded,
-    stop_everything,
 )
-from flowkit._engine.readiness import edge_outcomes, handles_failure
 from flowkit._engine.reruns import nodes_to_reset
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.timers import woke
@@ -70,7 +68,7 @@ def advance(
     draft = Transition(task, now)
     _HANDLERS[type(event)](draft, event, settings)
     if not draft.ignored and type(event) not in _MOVES_NO_NODE:
-        begin_ready_nodes(draft, settings)
+        issue_ready_nodes(draft, settings)
         settle(draft)
     return draft
 
@@ -103,7 +101,7 @@ def _submitted(draft: Transition, event: TaskSubmitted, settings: EngineSettings
     draft.note(-1, "status", TaskStatus.QUEUED.value)
     _set_deadline(draft)
     for index in draft.task.spec.plan.roots:
-        consider(draft, index, settings)
+        decide_waiting(draft, index, settings)
 
 
 def _set_deadline(draft: Transition) -> None:
@@ -169,7 +167,7 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
     _recount(draft, marks)
     for index in in_order:
         if draft.marks[index] == Mark.WAITING:
-            consider(draft, index, settings)
+            decide_waiting(draft, index, settings)
 
 
 def _from_nothing(task: Task, again: set[int], event: RetryRequested) -> set[int]:

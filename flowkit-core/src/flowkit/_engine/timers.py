@@ -1,6 +1,7 @@
 """What the passing of time does to a task."""
 
 from flowkit._engine.commands import FIRST_CHECK_SEC, next_check
+from flowkit._engine.dispatch import COORDINATOR_FUNCTION
 from flowkit._engine.effects import (
     AskWorker,
     CallFunction,
@@ -9,13 +10,9 @@ from flowkit._engine.effects import (
     SendCancel,
 )
 from flowkit._engine.events import Woke
-from flowkit._engine.nodes import (
-    COORDINATOR_FUNCTION,
-    RESEND_CANCEL_SEC,
-    end_cancelled,
-    fail_attempt,
-    stop_everything,
-)
+from flowkit._engine.failures import fail_attempt
+from flowkit._engine.node_stops import RESEND_CANCEL_SEC, stop_everything
+from flowkit._engine.propagation import end_cancelled
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.stop_reasons import DEADLINE_PASSED, stop_cause
 from flowkit._engine.transition import Transition

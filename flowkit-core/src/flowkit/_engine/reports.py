@@ -1,0 +1,266 @@
+"""Reports of workers and coordinator functions."""
+
+from hmac import compare_digest
+
+from flowkit._engine.effects import SendCancel
+from flowkit._engine.events import FunctionFailed, FunctionReturned
+from flowkit._engine.failures import drop_letter, fail_attempt
+from flowkit._engine.propagation import end_cancelled, pass_on
+from flowkit._engine.ready_nodes import make_ready, may_stream
+from flowkit._engine.settings import EngineSettings
+from flowkit._engine.stop_reasons import stop_cause
+from flowkit._engine.transition import Transition
+from flowkit._engine.transition_tables import NODE_REPORTS
+from flowkit._engine.vars import apply as apply_vars
+from flowkit.errors import VarsError
+from flowkit.messages import (
+    BatchesRetried,
+    BatchStored,
+    NodeFailed,
+    NodeProgressed,
+    NodeReleased,
+    NodeStarted,
+    NodeStopped,
+    NodeSucceeded,
+    WorkerReport,
+)
+from flowkit.task import Mark, NodeRecord
+
+
+def node_started(draft: Transition, event: NodeStarted, settings: EngineSettings) -> None:
+    """Record the start of the current attempt. Answer the start of a cancelled one with a
+    cancellation.
+    """
+    if _is_current(draft, event):
+        _record_start(draft, event.index, event.worker_id, event.at, settings)
+        return
+    draft.ignored = True
+    if event.index < len(draft.task.marks) and draft.mark(event.index) == Mark.CANCELLED:
+        # The command was in the queue when the node was cancelled: stop the worker that started it.
+        code, cause = stop_cause(draft, event.index, draft.record(event.index).reason_code)
+        draft.effects.append(SendCancel(event.index, event.attempt, event.token, cause or code))
+
+
+def node_progressed(draft: Transition, event: NodeProgressed, settings: EngineSettings) -> None:
+    """Record the progress of the current attempt."""
+    if not _is_current(draft, event):
+        draft.ignored = True
+        return
+    record = _record_start(draft, event.index, event.worker_id, event.at, settings)
+    record.heard_at = draft.now
+    record.progress = event.progress
+    draft.note(event.index, "progress", None, event.progress, at=event.at)
+
+
+def batch_stored(draft: Transition, event: BatchStored, settings: EngineSettings) -> None:
+    """Record the first batch of a node, and start the children that stream from it."""
+    if not _is_current(draft, event):
+        draft.ignored = True
+        return
+    record = _record_start(draft, event.index, event.worker_id, event.at, settings)
+    record.heard_at = draft.now
+    if record.has_batch:
+        return
+    record.has_batch = True
+    draft.note(event.index, "batch", None, at=event.at)
+    plan = draft.task.spec.plan
+    for edge in plan.children[event.index]:
+        child = edge.node
+        if (
+            edge.streams
+            and draft.mark(child) == Mark.WAITING
+            and (not plan.mixed[child] or may_stream(draft, child))
+        ):
+            make_ready(draft, child)
+
+
+def batches_retried(draft: Transition, event: BatchesRetried, settings: EngineSettings) -> None:
+    """Record the batches that are being retried."""
+    if not _is_current(draft, event):
+        draft.ignored = True
+        return
+    record = _record_start(draft, event.index, event.worker_id, event.at, settings)
+    record.heard_at = draft.now
+    if event.retries.number > (record.retries or {"number": 0})["number"]:
+        record.retries = event.retries.model_dump()
+
+
+def node_succeeded(draft: Transition, event: NodeSucceeded, settings: EngineSettings) -> None:
+    """Finish a node with the result of any attempt that was issued."""
+    if _is_foreign(draft, event):
+        draft.ignored = True
+        return
+    index = event.index
+    record = _record_start(draft, index, event.worker_id, event.started_at, settings)
+    record.worker_id = event.worker_id
+    record.started_at = event.started_at
+    draft.started_at = draft.started_at or event.started_at
+    record.result = event.result
+    record.metrics = event.metrics or None
+    record.skipped = event.skipped
+    record.batches = event.batches
+    record.in_batches = event.in_batches
+    record.pulled = event.pulled
+    record.retries = None
+    _finish(draft, event, settings)
+
+
+def function_returned(draft: Transition, event: FunctionReturned, settings: EngineSettings) -> None:
+    """Apply the vars operations of a coordinator function, and finish its node."""
+    if _is_foreign(draft, event):
+        draft.ignored = True
+        return
+    if event.ops:
+        try:
+            draft.vars = apply_vars(draft.vars, event.ops)
+        except VarsError as error:
+            failure = FunctionFailed(
+                event.index,
+                event.attempt,
+                event.token,
+                event.at,
+                error.reason_code,
+                error.permanent,
+                str(error),
+            )
+            function_failed(draft, failure, settings)
+            return
+        draft.vars_changed = True
+    draft.edit(event.index).result = event.result
+    _finish(draft, event, settings)
+
+
+def node_failed(draft: Transition, event: NodeFailed, settings: EngineSettings) -> None:
+    """Fail the current attempt."""
+    if not _is_current(draft, event):
+        draft.ignored = True
+        return
+    record = _record_start(draft, event.index, event.worker_id, event.started_at, settings)
+    record.metrics = event.metrics or record.metrics
+    fail_attempt(
+        draft,
+        event.index,
+        event.reason_code,
+        event.error,
+        settings,
+        permanent=event.permanent,
+        parked=event.parked,
+    )
+
+
+def function_failed(draft: Transition, event: FunctionFailed, settings: EngineSettings) -> None:
+    """Fail the current attempt of a coordinator function."""
+    if not _is_current(draft, event):
+        draft.ignored = True
+        return
+    fail_attempt(
+        draft, event.index, event.reason_code, event.error, settings, permanent=event.permanent
+    )
+
+
+def node_stopped(draft: Transition, event: NodeStopped, settings: EngineSettings) -> None:
+    """Fail an attempt that its worker stopped, or end a node that was being cancelled."""
+    if not _is_current(draft, event):
+        draft.ignored = True
+    else:
+        record = draft.edit(event.index)
+        record.metrics = event.metrics or record.metrics
+        fail_attempt(
+            draft,
+            event.index,
+            "stopped",
+            "the worker stopped the run without a cancellation",
+            settings,
+        )
+
+
+def node_released(draft: Transition, event: NodeReleased, settings: EngineSettings) -> None:
+    """Queue a node again whose attempt was handed back. It keeps its progress."""
+    if not _is_current(draft, event):
+        draft.ignored = True
+        return
+    if draft.mark(event.index) == Mark.CANCELLING:
+        end_cancelled(draft, event.index, settings)
+        return
+    record = draft.edit(event.index)
+    record.progress = event.progress if event.progress is not None else record.progress
+    record.retries = event.retries.model_dump() if event.retries is not None else record.retries
+    record.handovers += 1
+    record.attempt -= 1
+    draft.move(event.index, Mark.READY, data={"released_by": event.worker_id})
+    draft.queue(event.index)
+
+
+def _is_current(draft: Transition, event: WorkerReport | FunctionFailed) -> bool:
+    """Return whether a report is about the current attempt of a node in a state for such a
+    report.
+    """
+    task, index = draft.task, event.index
+    if index >= len(task.marks) or draft.mark(index) not in NODE_REPORTS[type(event)]:
+        return False
+    record = draft.record(index)
+    return event.attempt == record.attempt and compare_digest(
+        task.spec.token(index, record.attempt, record.handovers), event.token
+    )
+
+
+def _is_foreign(draft: Transition, event: NodeSucceeded | FunctionReturned) -> bool:
+    """Return whether a success is of no attempt that was issued, or its node is in no state for a
+    success.
+    """
+    task = draft.task
+    if event.index >= len(task.marks) or draft.mark(event.index) not in NODE_REPORTS[type(event)]:
+        return True
+    return not task.issued_token_matches(
+        event.index, draft.record(event.index), event.attempt, event.token
+    )
+
+
+def _record_start(
+    draft: Transition, index: int, worker_id: str, at: float, settings: EngineSettings
+) -> NodeRecord:
+    """Record that the current attempt runs. Any report of it can come first."""
+    record = draft.edit(index)
+    if draft.mark(index) != Mark.ISSUED:
+        return record
+    now = draft.now
+    draft.move(index, Mark.RUNNING, at=at, data={"worker_id": worker_id})
+    record.worker_id = worker_id
+    # Limit the time to that between the command and its report: a worker whose clock is wrong must
+    # not change a timeout.
+    record.started_at = min(max(at, record.issued_at), now)
+    record.heard_at = now
+    record.sent = True
+    record.place = None
+    record.claimed = False
+    record.confirmed_at = None
+    draft.started_at = draft.started_at or record.started_at
+    timeouts = draft.task.spec.plan.nodes[index].timeouts
+    for seconds in (timeouts.start_to_close_sec, timeouts.heartbeat_sec, settings.lease_ttl_sec):
+        if seconds is not None:
+            draft.wake(now + seconds)
+    return record
+
+
+def _finish(
+    draft: Transition, event: NodeSucceeded | FunctionReturned, settings: EngineSettings
+) -> None:
+    """Finish a node, and pass its end on to its children."""
+    index = event.index
+    record = draft.edit(index)
+    if event.attempt != record.attempt and draft.mark(index) == Mark.RUNNING:
+        token = draft.task.spec.token(index, record.attempt, record.handovers)
+        draft.effects.append(
+            SendCancel(index, record.attempt, token, "an earlier attempt finished first")
+        )
+    record.reason_code = record.error = None
+    record.finished_at = event.at
+    record.next_retry_at = None
+    drop_letter(draft, index)
+    draft.move(
+        index,
+        Mark.FINISHED,
+        at=event.at,
+        data={"skipped_batches": record.skipped} if record.skipped else None,
+    )
+    pass_on(draft, [index], settings)
