@@ -10,20 +10,22 @@ from flowkit_testing.conformance._store_base import NOON
 
 
 class ArtifactProcesses(Conformance):
-    """The artifact store as several processes use it. An adapter that lives in one process skips
-    these tests.
+    """Artifact store that several processes use.
+
+    An adapter that works in one process only skips these tests.
     """
 
     @pytest.fixture
     def opener(self) -> Opener | None:
-        """How another process opens the same data; tests that need another process are skipped
-        without.
+        """Return the way in which another process opens the same data.
+
+        Tests that need another process are skipped by default.
         """
         return None
 
     @pytest.fixture
     def stream(self, unique: str) -> Stream:
-        """A stream of the test's own."""
+        """Return a stream that only this test uses."""
         return Stream(f"task-{unique}", "node")
 
     async def test_of_puts_by_two_processes_one_is_new_for_each_uid(

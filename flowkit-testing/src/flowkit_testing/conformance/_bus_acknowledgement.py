@@ -1,4 +1,4 @@
-"""The bus suite: acknowledging, giving back, rejecting, and listening without a group."""
+"""The bus suite: acknowledging, releasing and rejecting messages, and receiving without a group."""
 
 from collections.abc import Iterable
 
@@ -21,7 +21,7 @@ from flowkit_testing.conformance._bus_base import (
 
 
 class Acknowledging(BusSuite):
-    """What an answer to a delivery means."""
+    """Answers to deliveries, and their effects."""
 
     async def test_acknowledged_messages_do_not_come_again(
         self, bus: Bus, topic: str, group: str
@@ -199,7 +199,7 @@ class Acknowledging(BusSuite):
 
 
 def whole(deliveries: Iterable[Delivery]) -> list[tuple[object, ...]]:
-    """All that a subscriber sees of deliveries, sorted by their place."""
+    """Return the visible fields of deliveries, sorted by place."""
     parts = [(item.partition, item.position, item.message) for item in deliveries]
     return sorted(
         (*place, sent.topic, sent.value, sent.key, sorted(sent.headers.items()))
@@ -208,7 +208,7 @@ def whole(deliveries: Iterable[Delivery]) -> list[tuple[object, ...]]:
 
 
 class Rejecting(BusSuite):
-    """Where poison goes."""
+    """Rejected messages."""
 
     @pytest.mark.parametrize("reason", ["bad", "nicht lesbar: ✗"])
     async def test_a_rejected_message_is_parked_with_its_origin_and_the_reason(
@@ -307,7 +307,7 @@ class Rejecting(BusSuite):
 
 
 class Broadcasting(BusSuite):
-    """Listening without a group."""
+    """Subscriptions without a group."""
 
     async def test_every_listener_gets_every_message(self, bus: Bus, broadcast: str) -> None:
         sent = spread(broadcast, 10)

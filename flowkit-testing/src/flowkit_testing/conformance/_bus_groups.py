@@ -1,4 +1,4 @@
-"""The bus suite: sharing messages out within a group."""
+"""The bus suite: distribution of messages within a group."""
 
 import anyio
 import pytest
@@ -19,7 +19,7 @@ from flowkit_testing.conformance._bus_base import (
 
 
 class Groups(BusSuite):
-    """Who gets which message."""
+    """Distribution of messages to groups and their members."""
 
     async def test_a_new_group_starts_with_the_oldest_message_kept(
         self, bus: Bus, topic: str, group: str
@@ -83,7 +83,7 @@ class Groups(BusSuite):
                     await member.ack(batch)
                     late += batch
                 assert set(contents(late)).isdisjoint(others), (
-                    "a message came to two members of one group"
+                    "a message was delivered to two members of one group"
                 )
         print(f"Of {WAVE} messages, the members received {len(shares[0])} and {len(shares[1])}.")  # noqa: T201
 

@@ -1,5 +1,5 @@
-"""The bus suite: members that die, hang or do not receive, and what is kept for groups
-meanwhile.
+"""The bus suite: members that die, hang or do not receive, and the messages kept for
+them.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from flowkit_testing.conformance._bus_base import (
 
 
 class Members(BusSuite):
-    """Who keeps which message."""
+    """Messages of members that die, hang or do not receive."""
 
     async def test_what_a_killed_member_had_comes_to_another(
         self, bus: Bus, topic: str, group: str, kill_member: KillMember | None
@@ -78,7 +78,7 @@ class Members(BusSuite):
 
 
 class Keeping(BusSuite):
-    """What is kept for other members and other groups."""
+    """Messages that are kept for other members and other groups."""
 
     async def test_messages_that_an_idle_member_does_not_receive_go_to_others(
         self, bus: Bus, topic: str, group: str
@@ -129,8 +129,9 @@ class Keeping(BusSuite):
     async def held_back(
         self, subscription: Subscription, value: bytes, sent: Sequence[Message]
     ) -> list[Delivery]:
-        """Receive everything, and acknowledge all but the messages with one value, which are
-        returned.
+        """Receive all messages and acknowledge them, except those with one value.
+
+        Return these.
         """
         missing, kept = set(values(sent)), list[Delivery]()
         with anyio.fail_after(self.patience):

@@ -1,4 +1,4 @@
-"""The bus suite: servers that are out of reach, and connections that break."""
+"""The bus suite: unreachable servers and broken connections."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -27,7 +27,7 @@ CUTS = 4
 
 
 class MissingTopics(BusSuite):
-    """Topics that do not exist, or not yet."""
+    """Topics that do not exist, or do not exist yet."""
 
     async def test_publishing_to_a_topic_that_does_not_exist_creates_it_or_raises(
         self, bus: Bus, unique: str, group: str
@@ -56,7 +56,7 @@ class MissingTopics(BusSuite):
 
 
 class Outages(BusSuite):
-    """What is raised, and that nothing is lost."""
+    """Errors during an outage. No message is lost."""
 
     async def test_publishing_raises_while_the_server_is_stopped(
         self, bus: Bus, topic: str, group: str, stop_server: StopServer | None
@@ -168,8 +168,9 @@ class Outages(BusSuite):
     async def survives_cuts(
         self, publisher: Bus, subscription: Subscription, topic: str, cut: CutConnection
     ) -> None:
-        """Break connections while messages are published one by one, and see that the subscriber
-        receives all of them.
+        """Break connections while messages are published one by one.
+
+        Check that the subscriber receives all of them.
         """
         sent = messages(topic, 10 * CUTS)
         got: list[bytes] = []
@@ -192,7 +193,7 @@ class Outages(BusSuite):
         )
 
     async def take_patiently(self, subscription: Subscription, wanted: list[bytes]) -> None:
-        """Receive until each of these was seen, going on where the bus is out of reach."""
+        """Receive until each of these values has arrived. Continue after an outage."""
         missing = set(wanted)
         with anyio.fail_after(self.patience):
             while missing:

@@ -1,4 +1,4 @@
-"""The bus suite: where messages are, and what is still to come to a group."""
+"""The bus suite: places of messages, and messages outstanding for a group."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -10,7 +10,7 @@ from flowkit_testing.conformance._bus_base import BusSuite, message, messages, s
 
 
 class Outstanding(BusSuite):
-    """How far a group is."""
+    """Progress of a group."""
 
     async def test_publish_returns_the_places_that_the_deliveries_have(
         self, bus: Bus, topic: str, second_topic: str, group: str
@@ -31,7 +31,7 @@ class Outstanding(BusSuite):
         self, bus: Bus, topic: str
     ) -> None:
         places = known(bus, await bus.publish(spread(topic, 20)))
-        outstanding = await self.outstanding(bus, topic, f"nobody-{topic}")
+        outstanding = await self.outstanding(bus, topic, f"unused-{topic}")
         assert all(is_to_come(place, outstanding) is bus.replay_for_new_groups for place in places)
         assert ends(outstanding) == ends_of(places, outstanding)
 
@@ -113,7 +113,7 @@ class Outstanding(BusSuite):
     async def read_to(
         self, bus: Bus, topic: str, group: str, places: Iterable[Place]
     ) -> Mapping[int, tuple[int, int]]:
-        """What is outstanding once these are not to come any more."""
+        """Return the outstanding messages once none of these is outstanding."""
         with anyio.fail_after(self.patience):
             while True:
                 outstanding = await self.outstanding(bus, topic, group)
@@ -123,7 +123,7 @@ class Outstanding(BusSuite):
 
 
 def known(bus: Bus, places: Sequence[Place | None]) -> list[Place]:
-    """The places, all of which the bus knows."""
+    """Return the places. Check that the bus knows each of them."""
     if not bus.places:
         pytest.skip("this bus has no places")
     found = [place for place in places if place is not None]
@@ -141,7 +141,7 @@ def ends(outstanding: Mapping[int, tuple[int, int]]) -> dict[int, int]:
 
 
 def ends_of(places: Iterable[Place], partitions: Iterable[int]) -> dict[int, int]:
-    """The ends of partitions that hold nothing but these."""
+    """Return the ends of the partitions, which hold only these messages."""
     found = dict.fromkeys(partitions, 0)
     for partition, position in places:
         found[partition] = max(found[partition], position + 1)

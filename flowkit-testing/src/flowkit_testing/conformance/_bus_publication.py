@@ -20,7 +20,7 @@ from flowkit_testing.conformance._common import assert_well_formed
 
 
 class Publishing(BusSuite):
-    """What goes in comes out."""
+    """Published messages are received unchanged."""
 
     async def test_entering_gives_the_bus_itself(self, open_bus: OpenBus | None) -> None:
         another = open_another(open_bus)

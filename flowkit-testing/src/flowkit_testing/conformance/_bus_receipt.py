@@ -1,4 +1,4 @@
-"""The bus suite: receiving, and the window of what is not acknowledged."""
+"""The bus suite: receiving, and the window of unacknowledged messages."""
 
 import anyio
 import pytest
@@ -17,7 +17,7 @@ from flowkit_testing.conformance._bus_base import (
 
 
 class Receiving(BusSuite):
-    """How messages come out."""
+    """Receipt of messages."""
 
     @pytest.mark.parametrize("limit", [1, 3])
     async def test_no_more_messages_come_than_were_asked_for(
@@ -62,7 +62,7 @@ class Receiving(BusSuite):
             took = await self.time_of_a_message(bus, subscription, topic)
 
             async def attempt(number: int, seconds: float) -> None:
-                # Each time the cancellation meets the message a little later on its way.
+                # Each round cancels a little later, while the message is on its way.
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(bus.publish, sent[number : number + 1])
                     with anyio.move_on_after(seconds):
@@ -73,7 +73,7 @@ class Receiving(BusSuite):
         assert sorted(set(contents(got))) == sorted(values(sent))
 
     async def time_of_a_message(self, bus: Bus, subscription: Subscription, topic: str) -> float:
-        """How long a message takes, once the connections are there."""
+        """Latency of a message over open connections."""
         took = []
         for name in ("first", "second", "third", "fourth"):
             began = anyio.current_time()
@@ -181,7 +181,7 @@ class Receiving(BusSuite):
         assert sorted(contents(got)) == sorted(values(sent))
 
     async def fill(self, subscription: Subscription, count: int) -> list[Delivery]:
-        """Receive ``count`` messages, and what comes beyond them in a while."""
+        """Receive ``count`` messages, and any others that arrive within ``quiet_sec``."""
         got: list[Delivery] = []
         with anyio.fail_after(self.patience):
             while len(got) < count:

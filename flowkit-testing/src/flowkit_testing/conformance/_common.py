@@ -1,4 +1,4 @@
-"""What the suites share: their settings, and unique names."""
+"""Settings of the suites, and unique names."""
 
 import uuid
 from collections.abc import Collection
@@ -10,32 +10,30 @@ from flowkit.protocols import CheckResult
 
 
 class Conformance:
-    """The root of the suites. Its attributes are set by a subclass whose server is slower than
-    memory.
-    """
+    """Base of all suites. A subclass sets the attributes if its server is slower than memory."""
 
     pytestmark: ClassVar[pytest.MarkDecorator] = pytest.mark.anyio
 
     patience: ClassVar[float] = 30.0
-    """Seconds to wait for what has to happen."""
+    """Seconds to wait for an expected result."""
 
     quiet_sec: ClassVar[float] = 0.3
-    """Seconds to wait for what must not happen."""
+    """Seconds to wait before a test concludes that nothing more happens."""
 
     @pytest.fixture(scope="session")
     @classmethod
     def anyio_backend(cls) -> str:
-        """The suites run on asyncio, also where the tests around them run on something else."""
+        """Run the suites on asyncio, even if the tests around them run on another backend."""
         return "asyncio"
 
     @pytest.fixture
     def unique(self) -> str:
-        """A name that no other test uses, so that tests can share a server."""
+        """Return a name that no other test uses, so that tests can share a server."""
         return uuid.uuid4().hex[:16]
 
 
 def assert_well_formed(results: object) -> None:
-    """What ``check`` answers is a sequence of named results, and one that is not well says why."""
+    """Check that the results of ``check`` have names, and that failed ones have a reason."""
     assert isinstance(results, list | tuple)
     for result in results:
         assert isinstance(result, CheckResult)
@@ -44,8 +42,6 @@ def assert_well_formed(results: object) -> None:
 
 
 def assert_new(page: Collection[object], seen: Collection[object]) -> None:
-    """Check that a page repeats nothing of the pages before it, so that reading page by page
-    ends.
-    """
+    """Check that a page repeats no item of earlier pages, so that reading all pages ends."""
     repeated = [item for item in page if item in seen]
     assert not repeated, f"a page repeats {repeated}"

@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable, Sequence
 ENDINGS = ("e", "E", "e ", "é", "e\u0301", "%", "_", "*")
 
 Keep = Callable[[str, int], Awaitable[object]]
-"""Stores a number under a text."""
+"""Function that stores a number under a text."""
 Find = Callable[[str], Awaitable[Sequence[int]]]
-"""Returns the numbers that are stored under a text."""
+"""Function that returns the numbers stored under a text."""
 Forget = Callable[[str], Awaitable[object]]
-"""Deletes what is stored under a text."""
+"""Function that deletes the numbers stored under a text."""
 
 
 def similar_texts(unique: str) -> list[str]:

@@ -17,16 +17,16 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 LONGEST_LINE = 1_000_000
 START_SEC = 60.0
-"""How long a process may take to import the adapter and to open it."""
+"""Time limit for a process to import the adapter and to open it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opener:
-    """A function that another process can import and call to open the same data.
+    """Function that another process imports and calls to open the same data.
 
     ``function`` is its name, such as ``my_package.testing:open_store``. It is called with
-    ``arguments``, which JSON has, and returns an asynchronous context manager: for a store or bus
-    that itself, not yet entered, for an artifact store something that gives it.
+    ``arguments``, which are JSON values. It returns an asynchronous context manager: a store or bus
+    that is not yet entered, or one that yields an artifact store.
     """
 
     function: str
@@ -35,13 +35,13 @@ class Opener:
 
 @dataclass(frozen=True, slots=True)
 class OtherProcess:
-    """A process that does a job with the adapter."""
+    """Process that does a job with the adapter."""
 
     process: anyio.abc.Process
     lines: BufferedByteReceiveStream
 
     async def line(self) -> Any:
-        """The next line that it prints."""
+        """Return the next line that the process prints."""
         try:
             return json.loads(await self.lines.receive_until(b"\n", LONGEST_LINE))
         except (anyio.EndOfStream, anyio.IncompleteRead):
@@ -51,12 +51,12 @@ class OtherProcess:
             ) from None
 
     async def go(self) -> None:
-        """Let it do its job, or go on with it."""
+        """Start the job, or continue it."""
         assert self.process.stdin is not None
         await self.process.stdin.send(b"go\n")
 
     async def kill(self) -> None:
-        """End it by SIGKILL, in the middle of what it does."""
+        """Kill the process with SIGKILL while it works."""
         self.process.kill()
         await self.process.wait()
 
@@ -65,7 +65,9 @@ class OtherProcess:
 async def other_processes(
     opener: Opener | None, *jobs: tuple[str, dict[str, Any]]
 ) -> AsyncIterator[list[OtherProcess]]:
-    """Processes that have opened the adapter and wait for ``go``; leaving kills those that run."""
+    """Start processes that open the adapter and wait for ``go``.
+
+    Leaving kills those that still run."""
     if opener is None:
         pytest.skip("the adapter cannot be opened by another process: needs the fixture opener")
     environment = {

@@ -1,4 +1,4 @@
-"""The store suite: parts that no longer change, and deleting what is over."""
+"""The store suite: archived parts, and deletion of ended tasks."""
 
 from contextlib import AsyncExitStack
 
@@ -19,7 +19,7 @@ from flowkit_testing.conformance._store_base import (
 
 
 class Archiving(StoreSuite):
-    """Parts beside the record."""
+    """Archived parts of a task."""
 
     async def archive(
         self, store: Store, task_id: str, *parts: ArchivedPart, version: int = 1
@@ -174,19 +174,20 @@ class Archiving(StoreSuite):
 
 LONG_AGO = 1000.0
 PURGES = 100
-"""Calls of ``purge`` that delete all that the tests leave, many times over."""
+"""Number of ``purge`` calls that is more than enough to delete all data of the tests."""
 
 
 class Purging(StoreSuite):
-    """Deleting. The tests purge what ended in 1970, so that they leave others alone on a shared
-    server.
+    """Deletion of ended tasks.
+
+    The tests purge tasks that ended in 1970, so that others on a shared server stay.
     """
 
     async def purge_all(self, store: Store) -> None:
         for _ in range(PURGES):
             if await store.purge(finished_before=LONG_AGO * 2) == 0:
                 return
-        pytest.fail(f"after {PURGES} calls of purge there is still something to delete")
+        pytest.fail(f"after {PURGES} calls of purge, there are still tasks to delete")
 
     async def test_a_purged_task_is_gone_with_its_archive_and_artifacts(
         self, store: Store, task_id: str

@@ -49,11 +49,11 @@ CALLS: dict[str, Call] = {
     "scan": lambda store, task_id: store.artifacts.scan(task_id),
 }
 MOMENTS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
-"""When calls are cancelled, as shares of the time that the call takes."""
+"""Moments of cancellation, as fractions of the duration of a call."""
 
 
 class Cancelling(StoreSuite):
-    """A cancelled call ends, and the store goes on."""
+    """Cancelled calls end, and the store continues to work."""
 
     async def cancel(self, call: Call, store: Store, task_id: str, *, after_sec: float) -> None:
         with anyio.move_on_after(after_sec):

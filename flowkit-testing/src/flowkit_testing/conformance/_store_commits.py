@@ -20,7 +20,7 @@ from flowkit_testing.conformance._store_base import (
 
 
 class Committing(StoreSuite):
-    """All of a commit, or none of it."""
+    """Atomic commits."""
 
     async def test_a_commit_changes_what_it_says_and_nothing_else(
         self, store: Store, task_id: str
@@ -171,8 +171,9 @@ class Committing(StoreSuite):
             await self.race([store, other] * 4, task_id)
 
     async def race(self, stores: list[Store], task_id: str) -> str:
-        """Commit the same version through each; the operation that won, after everything agrees
-        with it.
+        """Commit the same version through each store, and check that the stored parts agree.
+
+        Return the operation that won.
         """
         won: list[str] = []
 
@@ -240,7 +241,7 @@ class Committing(StoreSuite):
 
 
 class Waiting(StoreSuite):
-    """Being told of a change."""
+    """Waits for changes."""
 
     async def test_a_change_that_has_happened_is_told_at_once(
         self, store: Store, task_id: str

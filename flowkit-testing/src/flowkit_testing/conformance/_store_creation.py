@@ -21,11 +21,11 @@ from flowkit_testing.conformance._store_base import (
 )
 
 NO_TEXT = b'\x00\xff\xfe{"\r\n\x80'
-"""Bytes as a plugin that encodes payloads makes them."""
+"""Bytes like those of a plugin that encodes payloads."""
 
 
 class Creating(StoreSuite):
-    """How tasks come in."""
+    """Creation of tasks."""
 
     async def test_entering_gives_the_store_itself(self, open_store: OpenStore | None) -> None:
         another = open_another(open_store)
@@ -260,7 +260,7 @@ class Creating(StoreSuite):
 
 
 class Loading(StoreSuite):
-    """How tasks come out."""
+    """Loading of tasks."""
 
     async def test_a_task_that_does_not_exist_is_not_loaded(
         self, store: Store, task_id: str

@@ -11,7 +11,7 @@ from flowkit_testing.conformance._store_base import NOON, StoreSuite, change, lo
 
 
 class Kind:
-    """One kind of text under which a store keeps something. ``own`` is a name of the test's own."""
+    """Kind of text that is a key in a store. ``own`` is a name that only the test uses."""
 
     forget: Forget | None = None
 
@@ -153,7 +153,7 @@ KINDS = [
 
 
 class Identity(StoreSuite):
-    """Two texts are the same only if all their characters are."""
+    """Exact comparison of texts: equal only if all characters are equal."""
 
     @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
     async def test_ids_and_names_are_compared_exactly(
@@ -166,7 +166,7 @@ class Identity(StoreSuite):
         keys = {f"own-{unique}-{number}": key for number, key in enumerate(similar_texts(unique))}
         for task_id, key in keys.items():
             assert list(await store.create([record(task_id, idempotency_key=key)])) == [task_id], (
-                f"{key!r} was taken for another key"
+                f"{key!r} was confused with another key"
             )
         again = await store.create(
             [record(f"{task_id}-again", idempotency_key=key) for task_id, key in keys.items()]

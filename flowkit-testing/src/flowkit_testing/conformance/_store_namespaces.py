@@ -25,12 +25,12 @@ LONG_AGO = 1000.0
 
 
 class Namespaces(StoreSuite):
-    """Nothing of one namespace is seen, changed or deleted through another."""
+    """Isolation of namespaces: a store sees, changes and deletes only its own data."""
 
     async def both(
         self, stack: AsyncExitStack, open_namespace: OpenNamespace | None, unique: str
     ) -> tuple[Store, Store]:
-        """Stores of two namespaces; the name of one begins with that of the other."""
+        """Open stores of two namespaces. The name of one begins with the name of the other."""
         first, second = (
             in_namespace(open_namespace, f"n{unique}"),
             in_namespace(open_namespace, f"n{unique}_b"),

@@ -9,14 +9,15 @@ from flowkit_testing.conformance._store_base import StoreSuite, load_one, record
 
 VERSIONS = 20
 CONFIRMED = 3
-"""How many commits another process makes before it is killed."""
+"""Number of commits that another process makes before it is killed."""
 SIZE = 300_000
-"""The size of the parts that it writes: a commit that is not atomic takes a while with them."""
+"""Size of the parts that it writes. It is large, so that a commit that is not atomic takes long."""
 
 
 class Processes(StoreSuite):
-    """The store as several processes use it. An adapter that lives in one process skips these
-    tests.
+    """Store that several processes use.
+
+    An adapter that works in one process only skips these tests.
     """
 
     async def test_of_commits_by_two_processes_one_is_applied_for_each_version(

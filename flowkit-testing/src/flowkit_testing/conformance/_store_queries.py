@@ -22,8 +22,9 @@ MOST_PAGES = 100
 
 
 class FindingDue(StoreSuite):
-    """Tasks that somebody should look at. Others may be due on a shared server; only the test's own
-    are looked at.
+    """Due tasks.
+
+    Other tasks may be due on a shared server, so the tests consider their own only.
     """
 
     async def due(self, store: Store, task_id: str, *, before: float) -> list[str]:
@@ -86,7 +87,7 @@ class FindingDue(StoreSuite):
 
 
 class Listing(StoreSuite):
-    """Looking through tasks. Every test's tasks are in a pipeline of its own."""
+    """Listing of tasks. Each test has a pipeline of its own."""
 
     async def everything(self, store: Store, task_id: str, **query: Any) -> list[str]:
         return [name for page in await self.pages(store, task_id, **query) for name in page]
@@ -104,12 +105,12 @@ class Listing(StoreSuite):
             if after is None:
                 return pages
             assert isinstance(after, str)
-        pytest.fail(f"after {MOST_PAGES} pages there is another one")
+        pytest.fail(f"after {MOST_PAGES} pages, there is still another page")
 
     async def create(
         self, store: Store, task_id: str, suffixes: Sequence[object], **header: Any
     ) -> None:
-        """Tasks of the test's pipeline, each a second newer than the one before."""
+        """Create tasks in the test's pipeline, each a second newer than the one before."""
         await store.create(
             [
                 record(f"{task_id}{suffix}", pipeline=task_id, **{"created_at": NOON + n, **header})

@@ -9,7 +9,7 @@ from flowkit_testing.conformance._store_base import NOON, OpenStore, StoreSuite,
 
 
 class Sessions(StoreSuite):
-    """Who is alive."""
+    """Sessions of workers."""
 
     async def sessions(self, store: Store, unique: str) -> dict[str, WorkerSession]:
         return {
@@ -128,7 +128,7 @@ def letter(letter_id: str, task_id: str | None = None, error: str = "boom") -> D
 
 
 class DeadLetters(StoreSuite):
-    """What was given up."""
+    """Dead letters."""
 
     async def kept(
         self, store: Store, task_id: str, *, after: str = "", limit: int = 100
@@ -288,7 +288,7 @@ class DeadLetters(StoreSuite):
             and (not by_task or letter.task_id == task_id)
             and (ids is None or letter.letter_id in ids)
         ]
-        # Letters of other tests come after the test's own, if at all.
+        # Letters of other tests can only come after those of this test.
         found = await store.dead_letters(
             kind=kind,
             task_id=task_id if by_task else None,

@@ -45,12 +45,12 @@ class StoreConformance(
             def open_store(self, store):
                 return lambda: MyStore(url)
 
-    Further fixtures say what the adapter can do; the tests that need one are skipped without it:
+    Further fixtures are optional. A test that needs one is skipped without it:
 
     - ``open_store`` gives further connections to the same data, not yet entered;
     - ``open_namespace`` gives a store, not yet entered, for the namespace that it is called with;
-    - ``opener`` is an :class:`Opener`: how other processes open the same data. The suite runs some,
-      and kills them.
+    - ``opener`` is an :class:`Opener`, with which other processes open the same data. The suite
+      starts and kills such processes.
 
-    ``patience`` and ``quiet_sec`` say how slow the server may be.
+    ``patience`` and ``quiet_sec`` set how slow the server may be.
     """

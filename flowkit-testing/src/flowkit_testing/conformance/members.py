@@ -1,5 +1,6 @@
-"""Members of groups in processes of their own, for the fixtures ``kill_member`` and
-``pause_member`` of the bus suite.
+"""Members of groups in separate processes.
+
+The fixtures ``kill_member`` and ``pause_member`` of the bus suite use them.
 """
 
 import os
@@ -11,23 +12,23 @@ from flowkit_testing.conformance._processes import Opener, OtherProcess, other_p
 
 
 class MemberProcesses:
-    """Starts members over a bus that another process can open.
+    """Starter of members on a bus that another process can open.
 
     ``opener`` is ``module:function``; the function takes the ``arguments`` and returns a bus that
-    was not entered yet.
+    is not entered yet.
     """
 
     def __init__(self, opener: str, *arguments: object) -> None:
         self._opener = Opener(opener, arguments)
 
     async def kill(self, topic: str, group: str, count: int) -> Sequence[bytes]:
-        """What ``kill_member`` does."""
+        """Start a member, kill it, and return the values that it had received."""
         async with self._member(topic, group, count) as member:
             return member.values
 
     @asynccontextmanager
     async def pause(self, topic: str, group: str, count: int) -> AsyncIterator["MemberProcess"]:
-        """What ``pause_member`` does."""
+        """Start a member and pause it while it holds its messages."""
         async with self._member(topic, group, count) as member:
             os.kill(member.pid, signal.SIGSTOP)
             yield member
@@ -41,7 +42,7 @@ class MemberProcesses:
 
 
 class MemberProcess:
-    """One member, which has received its messages."""
+    """Member that has received its messages."""
 
     def __init__(self, process: OtherProcess, values: Sequence[bytes]) -> None:
         self._process = process
