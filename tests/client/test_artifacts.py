@@ -60,9 +60,9 @@ LOST: dict[str, tuple[Choose, str]] = {
     "one in the middle": (lambda record: record.position == 6, "artifact 6 of the node is missing"),
     "the last": (
         lambda record: record.position == 12,
-        "it stored 12 batches, and only 11 are there",
+        "it stored 12 batches, and only 11 exist",
     ),
-    "all": (lambda record: True, "it stored 12 batches, and only 0 are there"),
+    "all": (lambda record: True, "it stored 12 batches, and only 0 exist"),
 }
 
 

@@ -45,7 +45,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an id that is a number": ({"task_id": 7}, "task_id must be a string, not 7"),
     "an id with a line break": (
         {"task_id": "a\nb"},
-        "task_id: there are characters in it that cannot be printed",
+        "task_id: it contains characters that cannot be printed",
     ),
     "a key that is too long": (
         {"idempotency_key": "k" * 201},

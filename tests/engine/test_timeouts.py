@@ -26,7 +26,7 @@ def test_a_command_that_nobody_begins_in_time_has_failed():
     assert play.record("a").reason_code == "schedule_to_start_timeout"
     assert (
         play.task.error
-        == "node 'a' failed: schedule_to_start_timeout: no worker began it within 60 s"
+        == "node 'a' failed: schedule_to_start_timeout: no worker started it within 60 s"
     )
 
 

@@ -275,11 +275,11 @@ def test_values_that_contain_themselves_are_refused():
         (
             {"a": 1},
             set_({"a.b": 2}),
-            "vars.set: 'a.b' cannot be: 'a' holds a number, not an object",
+            "vars.set: 'a.b' cannot be set: 'a' holds a number, not an object",
         ),
         ({"a": {"b": [1]}}, set_({"a.b.c.d": 2}), "'a.b' holds a list"),
         ({"a": None}, set_({"a.b": 2}), "'a' holds nothing"),
-        ({"a": "x"}, incr("a.b"), "vars.incr: 'a.b' cannot be: 'a' holds a text"),
+        ({"a": "x"}, incr("a.b"), "vars.incr: 'a.b' cannot be set: 'a' holds a text"),
         ({"n": "1"}, incr("n"), "'n' holds a text, not a finite number"),
         ({"n": True}, incr("n"), "'n' holds true or false"),
         ({"n": None}, incr("n"), "'n' holds nothing"),

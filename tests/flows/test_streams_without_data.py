@@ -78,8 +78,8 @@ DAMAGES: dict[str, tuple[Callable[[list[ArtifactRecord]], list[ArtifactRecord]],
         lambda records: records[:14] + records[15:],
         "artifact 15 of the node is missing",
     ),
-    "the last": (lambda records: records[:-1], "it stored 30 batches, and only 29 are there"),
-    "all": (lambda records: [], "it stored 30 batches, and only 0 are there"),
+    "the last": (lambda records: records[:-1], "it stored 30 batches, and only 29 exist"),
+    "all": (lambda records: [], "it stored 30 batches, and only 0 exist"),
 }
 
 

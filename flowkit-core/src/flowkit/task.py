@@ -1,4 +1,4 @@
-"""Tasks: what users see of them, and the state the engine works on."""
+"""Tasks: the views for users, and the state that the engine works on."""
 
 import hmac
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from flowkit.tracing import TraceContext
 
 
 class TaskStatus(StrEnum):
-    """Where a task is."""
+    """Status of a task. ``terminal`` is true once it has ended."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -29,11 +29,12 @@ class TaskStatus(StrEnum):
 
     @property
     def terminal(self) -> bool:
+        """Whether the task has ended."""
         return self in _TERMINAL_TASK
 
 
 class NodeStatus(StrEnum):
-    """Where a node is."""
+    """Status of a node. ``terminal`` is true once it has ended."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -47,6 +48,7 @@ class NodeStatus(StrEnum):
 
     @property
     def terminal(self) -> bool:
+        """Whether the node has ended."""
         return self in _TERMINAL_NODE
 
 
@@ -56,7 +58,7 @@ _TERMINAL_NODE = frozenset(
 )
 
 
-# ---------------------------------------------------------------- what users see
+# ---------------------------------------------------------------- views
 
 
 class _View(BaseModel):
@@ -64,7 +66,7 @@ class _View(BaseModel):
 
 
 class NodeView(_View):
-    """A node as of one moment."""
+    """A node at one moment."""
 
     node_id: str
     type: str
@@ -74,14 +76,14 @@ class NodeView(_View):
     worker_id: str | None = None
     reason_code: str | None = None
     error: str | None = None
-    """What went wrong; of a node that was stopped, why: the reason the task was cancelled for, the
+    """Error of a failed node. For a stopped node, the cause: the reason of the cancellation, the
     failure of another node, …
     """
     result: JsonValue = None
     metrics: dict[str, float | int] = {}
     skipped_batches: int = 0
-    """Batches that failed for good, without which the node finished: they are kept as dead
-    letters.
+    """Batches without which the node finished, after their last attempts failed. They are kept as
+    dead letters.
     """
     progress: JsonValue = None
     started_at: datetime | None = None
@@ -90,7 +92,7 @@ class NodeView(_View):
 
 
 class TaskView(_View):
-    """A task as of one moment."""
+    """A task at one moment."""
 
     id: str
     pipeline: str | None = None
@@ -99,11 +101,11 @@ class TaskView(_View):
     vars: dict[str, JsonValue] = {}
     labels: dict[str, str] = {}
     result: dict[str, JsonValue] | None = None
-    """Once the task has ended, also if it failed or was cancelled: the results of the nodes without
-    children that finished, by node id.
+    """Results of the finished nodes without children, by node id. None until the task has ended; a
+    failed or cancelled task has results as well.
     """
     error: str | None = None
-    """Why it failed, or the reason it was cancelled for."""
+    """Error of a failed task, or reason of a cancellation."""
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -125,7 +127,7 @@ class TaskEvent(_View):
 
 
 class Artifact(_View):
-    """What a node produced: a batch's artifact (``partial``) or the node's complete one."""
+    """Output of a node: the artifact of a batch (``partial``), or the complete one of the node."""
 
     task_id: str
     node_id: str
@@ -140,7 +142,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Part of a list. ``next`` is what to ask ``after`` for what follows, None at the end."""
+    """Page of a list. Pass ``next`` as ``after`` to get the following page; None at the end."""
 
     items: list[T]
     next: str | None
@@ -148,7 +150,7 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class NewTask:
-    """A submission, as ``flowkit_before_submit`` sees it."""
+    """Submission of a task, for plugins that implement ``flowkit_before_submit``."""
 
     task_id: str
     graph: dict[str, Any]
@@ -158,22 +160,22 @@ class NewTask:
     priority: int
 
 
-# ---------------------------------------------------------------- what the engine works on
+# ---------------------------------------------------------------- state
 
 
 class Mark:
-    """Where each node of a task is, in one byte. Finer than :class:`NodeStatus`: three marks are
-    ``queued``.
+    """States of a node in the engine, one byte each. They are finer than :class:`NodeStatus`: four
+    marks are shown as ``queued``.
     """
 
     WAITING = ord(".")
-    """Its parents have not ended."""
+    """Its fan-in is not met."""
     CHECKING = ord("?")
-    """Its parents have; its ``when`` is being evaluated."""
+    """Its fan-in is met, and its condition is being evaluated."""
     READY = ord("r")
-    """It may start, and waits for room."""
+    """It may start, and waits until fewer nodes are in flight."""
     ISSUED = ord("q")
-    """Its command was issued."""
+    """Its command was issued, and no worker has started it."""
     RUNNING = ord("u")
     DEFERRED = ord("d")
     CANCELLING = ord("c")
@@ -185,7 +187,7 @@ class Mark:
     taken.
     """
     UPSTREAM_FAILED = ord("x")
-    """Skipped because a node above it failed or was cancelled: its children count it as failed."""
+    """Skipped because a node above it failed or was cancelled. Its children treat it as failed."""
 
 
 STATUS_OF_MARK: dict[int, NodeStatus] = {
@@ -213,25 +215,25 @@ WorkerId = Annotated[str, Field(min_length=1, max_length=MAX_WORKER_ID_CHARS)]
 
 @dataclass(slots=True)
 class NodeRecord:
-    """What is recorded of a node that has begun. The engine replaces records, it never changes one
-    that is in a task.
+    """Record of a node that has started or ended. The engine replaces the records of a task and
+    never changes one.
     """
 
     attempt: Count = 0
     first_attempt: Annotated[Count, Field(ge=1)] = 1
-    """Attempts below this one belong to an earlier run of the node and count for nothing."""
+    """First attempt of the current run of the node. Reports of earlier attempts are ignored."""
     generation: Count = 0
     handovers: Count = 0
-    """How often an attempt was handed back; part of the token, so that each issue of a command has
-    its own.
+    """Number of times that an attempt was handed back. It is part of the token, so that each issue
+    of a command has its own.
     """
     sent: bool = False
-    """The command was sent: the outbox entry is done."""
+    """The command is on the bus."""
     place: tuple[Count, Position] | None = None
-    """Where on the bus the command is, if that is known: its partition and position."""
+    """Partition and position of the command on the bus, if known."""
     claimed: bool = False
-    """A coordinator has taken it upon itself to send the command; whoever comes upon it leaves that
-    to the coordinator for a while.
+    """A coordinator is about to send the command. Other coordinators leave that to it for a
+    while.
     """
     confirmed_at: Moment | None = None
     """Time at which the bus confirmed that the command waits. The next confirmation is recorded
@@ -252,25 +254,24 @@ class NodeRecord:
     metrics: dict[str, float | int] | None = None
     progress: Any = None
     retries: dict[str, Any] | None = None
-    """Batches that are being tried again, as a :class:`~flowkit.messages.BatchRetries` says it."""
+    """Batches that are being retried: the fields of a :class:`~flowkit.messages.BatchRetries`."""
     skipped: Count = 0
-    """Batches that failed for good, without which the node finished."""
+    """Failed batches without which the node finished."""
     batches: Count = 0
     """Batches that the node had stored when it finished."""
     in_batches: bool = False
-    """The node works in batches: that it stored no artifact means that it had nothing to do."""
+    """The node works in batches. If it stored no artifact, it had nothing to do."""
     pulled: bool = False
-    """The node finished with batches from the artifacts of its parents, read until these had
-    ended.
-    """
+    """The node finished after it read the artifacts of its parents until these had ended."""
     letter: Count = 0
-    """The failed attempt that is kept as a dead letter; 0 if there is none."""
+    """Failed attempt that is kept as a dead letter; 0 if there is none."""
     required: bool = False
-    """A retry runs it to replace its result, or names it: ``on_satisfied: cancel`` of a child does
-    not stop it.
+    """A retry runs the node to replace its result, or names it. ``on_satisfied: cancel`` of a child
+    does not stop it.
     """
 
     def copy(self) -> "NodeRecord":
+        """Return a copy. This is faster than ``dataclasses.replace``."""
         return NodeRecord(
             self.attempt,
             self.first_attempt,
@@ -306,7 +307,7 @@ class NodeRecord:
 
 @dataclass(slots=True)
 class TaskSpec:
-    """What was submitted: it never changes."""
+    """Submission of a task. It never changes."""
 
     task_id: str
     plan: Plan
@@ -319,12 +320,12 @@ class TaskSpec:
     priority: int = 0
     idempotency_key: str | None = None
     deadline_sec: float | None = None
-    """How long each run of the task may take: the first, and each that ``retry`` begins."""
+    """Time limit of each run of the task: the first one, and each one that a retry starts."""
     trace: TraceContext | None = None
-    """The trace in which it was submitted."""
+    """Trace in which the task was submitted."""
 
     def token(self, index: int, attempt: int, handovers: int) -> str:
-        """The token of one issue of a node's command."""
+        """Return the token of one issue of a node's command."""
         return blake2b(
             b"%d.%d.%d" % (index, attempt, handovers), key=self.secret, digest_size=12
         ).hexdigest()
@@ -332,8 +333,8 @@ class TaskSpec:
 
 @dataclass(slots=True)
 class Task:
-    """A task's state. The stored fields come first; those below are derived from them by
-    :func:`flowkit._engine.derive`.
+    """State of a task. The fields from ``taken`` on are not stored: :func:`flowkit._engine.derive`
+    derives them from the others.
     """
 
     spec: TaskSpec
@@ -341,13 +342,13 @@ class Task:
     version: int = 0
     status: TaskStatus = TaskStatus.QUEUED
     outcome: TaskStatus | None = None
-    """How the task will end, once that is decided and what still runs is being stopped."""
+    """Status in which the task will end, once its running nodes have stopped."""
     paused: bool = False
     seq: int = 0
     vars: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
     reason: str | None = None
-    """Why it was cancelled."""
+    """Reason of the cancellation."""
     started_at: float | None = None
     finished_at: float | None = None
     deadline_at: float | None = None
@@ -355,27 +356,27 @@ class Task:
     records: dict[int, NodeRecord] = field(default_factory=dict)
 
     taken: list[int] = field(default_factory=list)
-    """Per node: parents that ended well, and whose edge was taken."""
+    """Per node: edges from parents that were taken, with data."""
     empty: list[int] = field(default_factory=list)
-    """Per node: parents that ended without data: skipped without a failure, and edges of branches
-    not taken.
+    """Per node: edges without data, from parents that were skipped without a failure, or of
+    branches that were not taken.
     """
     broken: list[int] = field(default_factory=list)
-    """Per node: parents that failed, were cancelled, or were skipped because a node above them
-    failed.
+    """Per node: edges from parents that failed, were cancelled, or were skipped because a node
+    above them failed.
     """
     open: int = 0
-    """Nodes that have not ended."""
+    """Number of nodes that have not ended."""
     in_flight: int = 0
     deferred: int = 0
     failures: int = 0
-    """Failed nodes that no branch handles."""
+    """Number of failed nodes that no branch handles."""
     ready: list[tuple[int, int]] = field(default_factory=list)
-    """Heap of (-priority, index) of nodes that wait for room; may hold entries that are ready no
-    longer.
+    """Heap of (-priority, index) of ready nodes. It may contain nodes that are not ready any
+    more.
     """
     recalled: dict[int, NodeRecord] = field(default_factory=dict)
-    """Some of the records that lie in the archive."""
+    """Cache of records from the archive."""
     key_holders: dict[str, int] = field(default_factory=dict)
     key_waiters: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
 
@@ -394,14 +395,14 @@ class Task:
     def issued_token_matches(
         self, index: int, record: NodeRecord, attempt: int, token: str
     ) -> bool:
-        """Whether this token was given out for that attempt of the node, in its present run."""
+        """Return whether this token was issued for that attempt, in the current run of the node."""
         if attempt < record.first_attempt:
             return False
         if attempt <= record.attempt and hmac.compare_digest(
             self.spec.token(index, attempt, record.handovers), token
         ):
             return True
-        # The number of an attempt that was handed back is free again until the next is issued.
+        # The number of an attempt that was handed back is used again by the next one.
         issued = range(record.handovers) if attempt <= record.attempt + 1 else ()
         return any(
             hmac.compare_digest(self.spec.token(index, attempt, earlier), token)
@@ -410,6 +411,6 @@ class Task:
 
 
 LogEntry = tuple[Moment, Annotated[int, Field(ge=-1, le=2**31 - 1)], str, str | None, Any]
-"""One change: when, node index (-1: the task), kind, status, data. Its number follows from its
-place.
+"""Change in the history: time, node index (-1 for the task), kind, status and data. Its number
+follows from its position.
 """

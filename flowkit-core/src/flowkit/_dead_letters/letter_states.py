@@ -1,4 +1,4 @@
-"""Dead letters of nodes, compared with the records of their tasks."""
+"""States of the dead letters of nodes, from the records of their tasks."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,23 +12,25 @@ from flowkit.protocols import DeadLetter, Store
 from flowkit.task import ENDED, NodeRecord, Task
 
 TASKS_AT_ONCE = 50
-"""Load this many tasks at once to compare letters with them."""
+"""Tasks that are loaded in one call."""
 
 
 class LetterState(Enum):
-    """Whether the failure that a dead letter is about is recorded."""
+    """State of the failure that a dead letter is about."""
 
     COMMITTED = "committed"
+    """The failure is recorded."""
     UNDECIDED = "undecided"
-    """It is not, but may be soon: the node has not ended."""
+    """The failure is not recorded, but may be soon: the node has not ended."""
     STRAY = "stray"
-    """It never will be: the node has ended otherwise, or is at a later attempt."""
+    """The failure will never be recorded: the node ended otherwise, or is at a later attempt."""
 
 
 async def letter_states(store: Store, letters: Sequence[DeadLetter]) -> list[LetterState]:
-    """Compare the dead letters of nodes with the records of their tasks.
+    """Return the states of dead letters.
 
-    Other letters are committed, and so are those whose task is gone or cannot be read.
+    Letters that are not about nodes are committed, and so are letters whose task is missing or
+    cannot be read.
     """
     by_task: dict[str, list[DeadLetter]] = {}
     for letter in letters:
@@ -69,6 +71,6 @@ def _is_of(task: Task, letter: DeadLetter) -> bool:
 def _state(letter: DeadLetter, mark: int, record: NodeRecord) -> LetterState:
     if record.letter == letter.attempt:
         return LetterState.COMMITTED
-    # An earlier attempt is one that was handed back, or what a store answers that lags behind.
+    # A recorded attempt before that of the letter was handed back, or the store's answer is old.
     ended = mark in ENDED and record.attempt == letter.attempt
     return LetterState.STRAY if ended or record.attempt > letter.attempt else LetterState.UNDECIDED

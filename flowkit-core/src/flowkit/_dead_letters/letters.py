@@ -1,7 +1,7 @@
 """Dead letters of nodes and batches.
 
-That of a node is stored before the change that fails the node is committed, so that a crash loses
-none. If the change is not committed after all, the letter is about a failure that did not happen:
+The dead letter of a node is stored before the commit in which the node fails, so that a crash loses
+none. If that commit is refused, the letter is about a failure that did not happen:
 :mod:`flowkit._dead_letters.letter_states` finds such letters.
 """
 
@@ -18,15 +18,15 @@ from flowkit.protocols import DeadLetter
 from flowkit.task import Task, TaskSpec
 
 MAX_LETTER_BYTES = 256 * 1024
-"""A larger payload or input is left out of its letter."""
+"""Limit for the payload or input in a letter. A larger one is left out."""
 _UNLIMITED = 2**63
 
 
 def node_letter_id(spec: TaskSpec, node_id: str, attempt: int) -> str:
-    """Return the id of the dead letter of a node's failed attempt: an event that is applied again
-    makes no second letter.
+    """Return the id of the dead letter of a node's failed attempt.
 
-    A task that is purged and submitted again under its old id has letters with other ids.
+    The same failure always has the same id. A task that was purged and submitted again under its
+    old id has letters with other ids.
     """
     origin = to_json([spec.task_id, spec.created_at, node_id, attempt])
     return f"node-{sha256(origin).hexdigest()[:40]}"
@@ -53,8 +53,8 @@ def node_letter(task: Task, index: int, *, at: float) -> DeadLetter:
 def batch_letter(
     command: RunNode, uid: str, payload: Any, *, reason_code: str, error: str, at: float
 ) -> DeadLetter:
-    """Return the dead letter of a batch that is given up. A batch has the same letter until
-    ``retry`` starts its node again.
+    """Return the dead letter of a failed batch. The letter stays the same until a retry starts the
+    node again.
     """
     origin = to_json(
         [command.task_id, command.node_id, command.generation, first_attempt(command), uid]
@@ -62,7 +62,7 @@ def batch_letter(
     try:
         data = to_json(json_copy(payload, "the payload", max_bytes=_UNLIMITED))
     except NotJson:
-        data = b""  # the payload was the handler's own and is no JSON
+        data = b""  # the payload is an object of the handler that is not JSON
     return DeadLetter(
         f"batch-{sha256(origin).hexdigest()[:40]}",
         at,
@@ -84,15 +84,13 @@ def first_attempt(command: RunNode) -> int:
 
 
 def _kept(data: bytes) -> dict[str, Any]:
-    """Return the fields of a letter that keep a payload or input, and its size if it is too large
-    to be kept.
-    """
+    """Return the fields of a letter with the payload or input, or without one that is too large."""
     return {"data": data if len(data) <= MAX_LETTER_BYTES else b"", "size": len(data)}
 
 
 @dataclass(slots=True)
 class LetterChanges:
-    """The dead letters to store and to drop with a round of commits."""
+    """Dead letters to store before a commit, and to drop after it."""
 
     parked: list[DeadLetter] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Trying again what was given up."""
+"""Retries of dead letters."""
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -23,17 +23,15 @@ OUTDATED = {
     "batch": "the node has run again from the start since then, with this batch among the others",
     "node": "the node did not fail in this attempt, or has run again since then",
 }
-"""Why the letter of a batch or node has nothing left to retry."""
-LEFT_AS_IT_WAS = (BusError, CorruptRecord, MessageTooLarge, PayloadError, TaskNotFound, TaskRefused)
-"""What is wrong with one letter, or stands in its way, and is what became of it: the others are
-tried all the same.
-"""
+"""Reasons why the letter of a batch or node cannot be retried any more, by kind."""
+LETTER_ERRORS = (BusError, CorruptRecord, MessageTooLarge, PayloadError, TaskNotFound, TaskRefused)
+"""Errors of one letter. They are its outcome, and the other letters are still retried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Redriven:
-    """What became of a dead letter: its work is tried again and the letter is gone, or it is left
-    as it was, and why.
+    """Outcome of the retry of a dead letter: its work is retried and the letter is dropped
+    (``done``), or the letter stays as it was.
     """
 
     letter_id: str
@@ -42,8 +40,8 @@ class Redriven:
 
 
 class Redriver:
-    """Tries dead letters again. Each is dropped when what it takes is confirmed; doing it twice
-    does no harm.
+    """Retries dead letters. A letter is dropped once its retry is confirmed; repeating a retry is
+    harmless.
     """
 
     def __init__(
@@ -60,6 +58,7 @@ class Redriver:
         self._retry = retry
 
     async def redrive(self, letter_ids: Sequence[str]) -> list[Redriven]:
+        """Retry these dead letters, and return the outcome of each."""
         outcomes: list[Redriven] = []
         for start in range(0, len(letter_ids), MOST_AT_ONCE):
             wanted = letter_ids[start : start + MOST_AT_ONCE]
@@ -87,7 +86,7 @@ class Redriver:
                         )
                     )
             for task_id, letters in by_task.items():
-                outcomes += await self._nodes_again(task_id, letters)
+                outcomes += await self._retry_nodes(task_id, letters)
         return outcomes
 
     async def _attempted(
@@ -95,14 +94,14 @@ class Redriver:
     ) -> Redriven:
         try:
             detail = await send(letter)
-        except LEFT_AS_IT_WAS as error:
+        except LETTER_ERRORS as error:
             return Redriven(letter.letter_id, False, str(error))
         await self._store.drop_dead_letters([letter.letter_id])
         return Redriven(letter.letter_id, True, detail)
 
     async def _message(self, letter: DeadLetter) -> str:
         if letter.topic is None or len(letter.data) != letter.size:
-            raise TaskRefused("the message was too large to be kept whole")
+            raise TaskRefused("the message was too large to be kept in full")
         await self._connection.connect()
         # Send the bytes unchanged, without signing them again.
         await self._connection.plain.publish(
@@ -123,17 +122,17 @@ class Redriver:
                 )
             ]
         )
-        return f"task {task_id!r} is looked at again"
+        return f"task {task_id!r} is loaded again"
 
     # ------------------------------------------------ batches and nodes
 
-    async def _nodes_again(self, task_id: str, letters: Sequence[DeadLetter]) -> list[Redriven]:
-        """Run the nodes of these letters again, for what they have not stored."""
+    async def _retry_nodes(self, task_id: str, letters: Sequence[DeadLetter]) -> list[Redriven]:
+        """Run the nodes of these letters again, for their missing batches."""
         try:
             nodes, outdated = await self._nodes(task_id, letters)
             if nodes:
                 await self._retry(task_id, RetryRequested(tuple(sorted(nodes)), fill=True))
-        except LEFT_AS_IT_WAS as error:
+        except LETTER_ERRORS as error:
             return [Redriven(letter.letter_id, False, str(error)) for letter in letters]
         done = [letter for letter in letters if letter.letter_id not in outdated]
         await self._store.drop_dead_letters([letter.letter_id for letter in done])
@@ -156,7 +155,7 @@ class Redriver:
     async def _nodes(
         self, task_id: str, letters: Sequence[DeadLetter]
     ) -> tuple[set[int], Collection[str]]:
-        """The nodes to run again, and the letters that have nothing to do with them any more."""
+        """Return the nodes to run again, and the letters that are outdated."""
         task = await load_task(self._store, task_id)
         if not task.terminal:
             raise TaskRefused(
@@ -178,7 +177,7 @@ class Redriver:
 
 
 def _is_current(letter: DeadLetter, record: NodeRecord) -> bool:
-    """Whether the node has not run since then in a way that settles the letter."""
+    """Return whether the node has not run again since the letter was stored."""
     return (
         record.letter == letter.attempt
         if letter.kind == "node"

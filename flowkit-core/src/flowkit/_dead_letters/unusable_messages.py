@@ -1,4 +1,4 @@
-"""Messages that nobody can use: kept as dead letters in the store, beside the bus's own."""
+"""Messages that cannot be read: they are kept as dead letters in the store, and on the bus."""
 
 import logging
 from collections.abc import Sequence
@@ -14,15 +14,13 @@ from flowkit.protocols import Clock, DeadLetter, Delivery, Store, Subscription
 logger = logging.getLogger(__name__)
 
 PATIENCE_SEC = 10.0
-"""How long an unavailable store is waited for. What lies behind the messages in their partition
-waits as well.
-"""
+"""Longest wait for an unavailable store. Later messages of the partition wait as well."""
 MAX_VALUE_BYTES = 1024 * 1024
 
 
 class Parking:
-    """Keeps what is about to be rejected. Where the store stays away, the message is on the
-    dead-letter topic alone.
+    """Storage of rejected messages. If the store stays unavailable, a message is on the dead-letter
+    topic only.
     """
 
     def __init__(self, *, store: Store, clock: Clock) -> None:
@@ -30,8 +28,8 @@ class Parking:
         self._clock = clock
 
     async def keep(self, refused: Sequence[tuple[Delivery, str]]) -> bool:
-        """Keep messages that are rejected for these reasons, and return whether the store has them.
-        Keeping one twice is harmless.
+        """Store messages that are rejected for these reasons. Return whether the store has them.
+        Storing one twice is harmless.
         """
         if not refused:
             return True
@@ -51,8 +49,8 @@ class Parking:
     ) -> None:
         """Move a message to the dead-letter topic and acknowledge it.
 
-        Where that topic cannot be used, a message that was ``kept`` is acknowledged all the same,
-        so that the messages behind it do not wait.
+        If that topic cannot be used, a message that was ``kept`` is acknowledged nevertheless, so
+        that later messages do not wait.
 
         Raises:
             BusUnavailable: the message is not acknowledged.
@@ -66,7 +64,7 @@ class Parking:
             notices.trouble(
                 logger,
                 "dead letters",
-                "Refused messages are kept in the store alone",
+                "Refused messages are kept in the store only",
                 error,
                 action="letters_not_sent",
             )
@@ -84,16 +82,16 @@ class Parking:
             )
         except StoreError as error:
             logger.error(
-                "%d refused messages are on the dead-letter topic alone, for the store does"
-                " not take them: %s",
+                "%d refused messages are on the dead-letter topic only: the store does not"
+                " accept them: %s",
                 len(letters),
                 error,
                 extra={"action": "letters_not_kept"},
             )
             return False
-        except Exception:  # what one message holds must not keep those behind it waiting
+        except Exception:  # the content of one message must not block later ones
             logger.exception(
-                "%d refused messages are on the dead-letter topic alone",
+                "%d refused messages are on the dead-letter topic only",
                 len(letters),
                 extra={"action": "letters_not_kept"},
             )
@@ -102,8 +100,8 @@ class Parking:
 
 
 def message_letter(delivery: Delivery, reason: str, *, at: float) -> DeadLetter:
-    """The dead letter of a message, as it was sent. One that is delivered again gets the same
-    id.
+    """Return the dead letter of a message, as it was sent. A message that is delivered again gets
+    the same id.
     """
     message = as_sent(delivery)
     value = bytes(message.value)

@@ -1,7 +1,7 @@
-"""The rules of FlowKit, free of time, chance and the outside world.
+"""Rules of tasks and nodes, without input, output, clocks or random numbers.
 
-:func:`advance` says what an event does to a task; :meth:`Transition.apply` makes it so.
-:func:`derive` and :func:`pending_effects` restore from a stored task all that is not stored.
+:func:`advance` returns the transition of a task for an event; :meth:`Transition.apply` makes the
+change. :func:`derive` and :func:`pending_effects` restore what is not stored from what is.
 """
 
 from flowkit._engine.advance import advance

@@ -1,4 +1,4 @@
-"""The one function through which every change of a task goes, and the life of a task as a whole."""
+"""The function that applies an event to a task, and the events of a task as a whole."""
 
 from collections.abc import Callable
 from typing import Any
@@ -59,10 +59,10 @@ DEFAULT_SETTINGS = EngineSettings()
 def advance(
     task: Task, event: Event, *, now: float, settings: EngineSettings = DEFAULT_SETTINGS
 ) -> Transition:
-    """What an event does to a task. The task itself is not touched.
+    """Return the transition of a task for an event. The task itself is not changed.
 
-    The work is proportional to the number of children of the nodes that end (and to the whole graph
-    for a cancellation or a retry). An event that is foreign, stale or a copy changes nothing: the
+    The time is proportional to the number of children of the nodes that end; for a cancellation or
+    a retry, to the size of the graph. A stale, repeated or foreign event changes nothing: its
     transition is ``ignored``.
     """
     draft = Transition(task, now)
@@ -74,7 +74,7 @@ def advance(
 
 
 def settle(draft: Transition) -> None:
-    """Bring the task's own status in line with its nodes'."""
+    """Derive the status of the task from its nodes."""
     if draft.open == 0:
         outcome = draft.outcome or (TaskStatus.FAILED if draft.failures else TaskStatus.FINISHED)
         draft.finished_at = draft.now
@@ -146,7 +146,7 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
         required = marks[index] == Mark.FINISHED or index in (event.nodes or ())
         if required or index in task.records:
             record = task.records.get(index) or NodeRecord()
-            draft.records[index] = _begun_anew(
+            draft.records[index] = _reset_record(
                 record, from_nothing=index in from_nothing, required=required
             )
         marks[index] = draft.marks[index] = Mark.WAITING
@@ -171,8 +171,8 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
 
 
 def _from_nothing(task: Task, again: set[int], event: RetryRequested) -> set[int]:
-    """Those that keep nothing of what they stored: what had finished, and all below it, for it was
-    made of what is made anew.
+    """Return the nodes that drop their stored batches: finished nodes and all nodes below them,
+    whose input is produced again.
     """
     plan, marks = task.spec.plan, task.marks
     found: set[int] = set()
@@ -185,15 +185,16 @@ def _from_nothing(task: Task, again: set[int], event: RetryRequested) -> set[int
     return found
 
 
-def _begun_anew(record: NodeRecord, *, from_nothing: bool, required: bool) -> NodeRecord:
-    """What stays of a node's record when it runs again. From nothing, what was put out is not added
-    to: another generation begins.
+def _reset_record(record: NodeRecord, *, from_nothing: bool, required: bool) -> NodeRecord:
+    """Return the record of a node that runs again.
+
+    ``from_nothing`` starts a new generation, so that its artifacts do not mix with earlier ones.
     """
     return NodeRecord(
         attempt=record.attempt,
         first_attempt=record.attempt
         + 1
-        + (record.handovers > 0),  # the number of one that was handed back is free again
+        + (record.handovers > 0),  # the number of an attempt that was handed back was used again
         generation=record.generation + from_nothing,
         handovers=record.handovers,
         progress=None if from_nothing else record.progress,
@@ -238,3 +239,4 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
 }
 
 _MOVES_NO_NODE = frozenset({CommandsSent, CommandWaiting})
+"""Events after which no node can start and the status of the task is the same."""

@@ -1,4 +1,4 @@
-"""What should be done about a change: values, carried out by others after the commit."""
+"""Effects of changes, as values. The coordinator carries them out after the commit."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from flowkit.task import Mark, Task
 
 @dataclass(slots=True)
 class SendCommand:
-    """Send the command of a node's present attempt."""
+    """Send the command of a node's current attempt."""
 
     index: int
     attempt: int
@@ -24,14 +24,14 @@ class CallFunction:
 
 @dataclass(slots=True)
 class EvaluateCondition:
-    """Evaluate a node's ``when``: before the commit, or after it if the evaluation was delayed."""
+    """Evaluate the condition of a node: before the commit, or after it if it was delayed."""
 
     index: int
 
 
 @dataclass(slots=True)
 class SendCancel:
-    """Tell the worker that has this attempt to stop."""
+    """Ask the worker of this attempt to stop."""
 
     index: int
     attempt: int
@@ -41,7 +41,7 @@ class SendCancel:
 
 @dataclass(slots=True)
 class CheckCommand:
-    """See whether the command of a node's present attempt is still to come to a worker."""
+    """Check whether the command of a node's current attempt can still reach a worker."""
 
     index: int
     attempt: int
@@ -49,7 +49,7 @@ class CheckCommand:
 
 @dataclass(slots=True)
 class AskWorker:
-    """Ask the worker that began this attempt what became of it."""
+    """Ask the worker that started this attempt for its state."""
 
     index: int
     attempt: int
@@ -59,7 +59,7 @@ class AskWorker:
 
 @dataclass(slots=True)
 class TellReaders:
-    """Tell those who read this node's artifacts while it runs that it has ended."""
+    """Notify the readers of a node's artifacts that the node has ended."""
 
     index: int
     generation: int
@@ -67,7 +67,7 @@ class TellReaders:
 
 @dataclass(slots=True)
 class KeepLetter:
-    """Keep a dead letter of a node whose present attempt was its last."""
+    """Store a dead letter of a node that failed in its last attempt."""
 
     index: int
 
@@ -81,9 +81,7 @@ class DropLetter:
 
 
 Letter = KeepLetter | DropLetter
-"""What to do about dead letters before the change is committed, so that a crash loses none. Doing
-it twice does no harm.
-"""
+"""Changes of dead letters. Repeating one is harmless."""
 
 Effect = (
     SendCommand
@@ -97,12 +95,12 @@ Effect = (
 
 
 def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
-    """What is yet to be done according to what is recorded.
+    """Return the effects of a stored task that may not have been carried out.
 
-    After a crash this restores every effect that was decided and may not have been carried out, but
-    for hints that nothing hangs on: those to readers, who look by themselves now and then, and
-    cancellations of attempts whose end no longer matters. Without ``claimed``, commands that a
-    coordinator is about to send are left to it: should it have died, time brings them up.
+    After a crash this restores all effects except two kinds that no result depends on: notices to
+    readers, which also poll, and cancellations of attempts whose end no longer matters. Without
+    ``claimed``, commands that another coordinator is about to send are left out. If that
+    coordinator has crashed, a timer finds them.
     """
     effects: list[Effect] = []
     if task.terminal:

@@ -1,4 +1,4 @@
-"""What can happen to a task, besides what workers report (:mod:`flowkit.messages`)."""
+"""Events of tasks. The reports of workers are in :mod:`flowkit.messages`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,51 +15,53 @@ class TaskSubmitted:
 
 @dataclass(frozen=True, slots=True)
 class CancelRequested:
+    """A user cancelled the task."""
+
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class PauseRequested:
-    """Begin no further node; what runs goes on."""
+    """A user paused the task: no node starts, and running nodes continue."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeRequested:
-    """The end of a pause."""
+    """A user ended a pause."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryRequested:
-    """Run an ended task again: from these nodes and all below them, or from those that did not
-    succeed.
+    """A user retried an ended task: from these nodes and all below them, or from the nodes that did
+    not succeed.
 
-    The task must hold the records of the nodes that are reset.
+    The task must have the records of all nodes in memory.
     """
 
     nodes: tuple[int, ...] | None = None
     fill: bool = False
-    """Retry dead letters: the chosen nodes keep what they stored and run for what is missing. Only
-    this runs a finished task again.
+    """Retry dead letters: the chosen nodes keep their stored batches and run for the missing ones.
+    Only such a retry runs a finished task again.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class ConditionEvaluated:
-    """A node's ``when`` is true or false, or could not be evaluated (``error``)."""
+    """The condition of a node is true or false, or could not be evaluated (``error``)."""
 
     index: int
     value: bool = False
     error: str | None = None
     since: float | None = None
-    """When the evaluation was delayed, if it was. One that was delayed in an earlier run of the
-    node does not count.
+    """Time at which the evaluation was delayed. The result of an evaluation in an earlier run of
+    the node is ignored.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class ConditionDelayed:
-    """Evaluating a node's ``when`` takes longer than a commit may wait. It is evaluated beside
-    other work, and reported later.
+    """The condition of a node takes longer than a commit may wait. It is evaluated in a thread, and
+    the result is reported later.
     """
 
     index: int
@@ -67,7 +69,7 @@ class ConditionDelayed:
 
 @dataclass(frozen=True, slots=True)
 class FunctionReturned:
-    """A coordinator function came to a good end; what it does to the vars is applied with it."""
+    """A coordinator function returned. Its operations on the vars are applied with this event."""
 
     index: int
     attempt: int
@@ -92,11 +94,10 @@ class FunctionFailed:
 
 @dataclass(frozen=True, slots=True)
 class Woke:
-    """Time has passed. ``silent`` tells for how many seconds each suspect worker has not been heard
-    of.
-    """
+    """A timer of the task is due."""
 
     silent: dict[str, float] = field(default_factory=dict)
+    """Seconds without a heartbeat, for each worker that may be lost."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""When a node may start, and when it never will."""
+"""Fan-in: whether a node may start, waits, or can never start."""
 
 from collections.abc import Mapping
 from enum import Enum
@@ -7,12 +7,10 @@ from flowkit.graph import Plan, Route
 from flowkit.task import ENDED, Mark, Task
 
 TAKEN, EMPTY, BROKEN = range(3)
-"""What an edge tells the child when its parent has ended: data is there, none was due, or the data
-that was due is missing.
-"""
+"""Outcome of an edge whose parent has ended: data exists, none was due, or due data is missing."""
 
 Outcomes = tuple[int, int, int]
-"""What an ended node's edges tell its children, by :class:`~flowkit.graph.Route`."""
+"""Outcomes of an ended node's edges, by :class:`~flowkit.graph.Route`."""
 
 OUTCOMES: Mapping[int, Outcomes] = {
     # the parent              always  on_success  on_failure
@@ -23,7 +21,7 @@ OUTCOMES: Mapping[int, Outcomes] = {
     Mark.UPSTREAM_FAILED: (BROKEN, BROKEN, EMPTY),
 }
 HANDLED_FAILURE: Outcomes = (BROKEN, EMPTY, TAKEN)
-"""Edges of a failed node with an ``on_failure`` branch: ``on_success`` counts as not taken."""
+"""Outcomes of a failed node with an ``on_failure`` branch: ``on_success`` was not taken."""
 
 SKIPPED_AS: Mapping[str, int] = {
     "condition_false": Mark.SKIPPED,
@@ -34,16 +32,18 @@ SKIPPED_AS: Mapping[str, int] = {
 
 
 class Readiness(Enum):
+    """State of a fan-in."""
+
     WAIT = "wait"
     START = "start"
     NEVER = "never"
 
 
 def readiness(need: int, parents: int, taken: int, empty: int, broken: int) -> Readiness:
-    """What the fan-in comes to. ``need`` is -1 for ``all``, else how many parents must end well (0
-    of a root).
+    """Return the state of a fan-in. ``need`` is the number of parents that must succeed: -1 for
+    ``all``, 0 for a root.
 
-    A fan-in that cannot be met any more is NEVER at once.
+    A fan-in that has become impossible is NEVER immediately, while other parents still run.
     """
     pending = parents - taken - empty - broken
     if need < 0:
@@ -58,25 +58,25 @@ def readiness(need: int, parents: int, taken: int, empty: int, broken: int) -> R
 
 
 def edge_outcomes(plan: Plan, index: int, mark: int) -> Outcomes:
-    """What an ended node's edges tell its children."""
+    """Return the outcomes of an ended node's edges."""
     return (
         HANDLED_FAILURE if mark == Mark.FAILED and handles_failure(plan, index) else OUTCOMES[mark]
     )
 
 
 def never_because(broken: int) -> str:
-    """The reason code of a node whose fan-in cannot be met any more."""
+    """Return the reason code of a node whose fan-in has become impossible."""
     return "upstream_failed" if broken else "upstream_skipped"
 
 
 def handles_failure(plan: Plan, index: int) -> bool:
-    """Whether a node has an ``on_failure`` branch, which is taken when it fails for good."""
+    """Return whether a node has an ``on_failure`` branch, which is taken when it fails."""
     return any(edge.route is Route.ON_FAILURE for edge in plan.children[index])
 
 
 def derive(task: Task) -> None:
-    """Work out from what is stored everything that a task keeps at hand: counters, the queue for
-    room, held keys.
+    """Derive the fields of a task that are not stored: counters, the queue of ready nodes, and the
+    holders of concurrency keys.
     """
     plan, marks = task.spec.plan, task.marks
     size = len(marks)
@@ -105,8 +105,8 @@ def derive(task: Task) -> None:
 
 
 def contradiction(task: Task) -> str | None:
-    """Return what in a derived task is never so between two changes; None if there is nothing. Such
-    a task would never go on.
+    """Return a contradiction in a derived task; None if it is consistent. An inconsistent task
+    would never make progress.
     """
     plan = task.spec.plan
     if task.terminal != (task.open == 0):
@@ -115,5 +115,5 @@ def contradiction(task: Task) -> str | None:
         if mark == Mark.WAITING:
             counts = task.taken[index], task.empty[index], task.broken[index]
             if readiness(plan.need[index], len(plan.parents[index]), *counts) is not Readiness.WAIT:
-                return f"node {plan.ids[index]!r} waits for its parents, and does not need to"
+                return f"node {plan.ids[index]!r} waits, although its fan-in is decided"
     return None

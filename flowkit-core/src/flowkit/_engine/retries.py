@@ -1,6 +1,4 @@
-"""Whether and when a failed attempt is made again: a pure function of the policy and the
-history.
-"""
+"""Delay of the next attempt, from the retry policy and the history of a node."""
 
 from flowkit.graph import RetryPolicy
 
@@ -16,12 +14,12 @@ def retry_delay(
     spent_sec: float,
     token: str,
 ) -> float | None:
-    """Seconds until the next attempt, or None if there is to be none.
+    """Return the seconds until the next attempt, or None if there is none.
 
     The pause before retry n is ``backoff_sec * multiplier ** (n - 1)``, at most
-    ``max_backoff_sec``, spread by ``jitter`` to both sides. Where it falls in the spread is read
-    off the failed attempt's ``token``, which is as good as random and the same for whoever works it
-    out. ``spent_sec`` is the time since the first attempt was issued.
+    ``max_backoff_sec``, changed at random by up to ``jitter`` in both directions. The random number
+    is derived from the ``token`` of the failed attempt, so every process computes the same delay.
+    ``spent_sec`` is the time since the first attempt was issued.
     """
     if permanent or reason_code in policy.permanent_on or attempts_made > policy.max:
         return None

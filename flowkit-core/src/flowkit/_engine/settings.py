@@ -1,19 +1,19 @@
-"""The numbers that the engine's decisions depend on."""
+"""Settings of the engine."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """Seconds, but for ``max_in_flight``: how many nodes of a task are dispatched at a time."""
+    """Timeouts of the engine. ``max_in_flight`` limits the dispatched nodes of a task."""
 
     max_in_flight: int = 512
     lease_ttl_sec: float = 20.0
     worker_lost_sec: float = 20.0
     cancel_grace_sec: float = 10.0
     resend_sec: float = 5.0
-    """How long a decided effect may stay undone before somebody looks after it."""
+    """Time after which an effect that was not carried out is checked."""
     worker_suspect_sec: float = 10.0
-    """A worker that was silent for longer is not asked what became of a run."""
+    """A worker without heartbeats for this long is not asked about its runs."""
     sends: bool = False
-    """Whoever applies the events also sends the commands that follow from them."""
+    """The process that applies the events also sends their commands."""

@@ -1,4 +1,4 @@
-"""Why a node was stopped, derived from its task: a node that had not begun has no record."""
+"""Reasons of stopped nodes, derived from their task: a node that had not started has no record."""
 
 from typing import Protocol
 
@@ -8,7 +8,7 @@ DEADLINE_PASSED = "the task's deadline passed"
 
 
 class TaskState(Protocol):
-    """The state of a task, stored or in transition."""
+    """State of a task, stored or in transition."""
 
     outcome: TaskStatus | None
     error: str | None
@@ -20,10 +20,9 @@ class TaskState(Protocol):
 
 
 def stop_cause(state: TaskState, index: int, reason_code: str | None) -> tuple[str, str | None]:
-    """Return the reason code of a stopped node, and the cause in words if there is more to say.
+    """Return the reason code of a stopped node, and its cause as a text if there is one.
 
-    ``reason_code`` is that of the node's record; a node without one was stopped together with its
-    task.
+    ``reason_code`` is that of the node's record. A node without a record was stopped with its task.
     """
     code = reason_code or _of_task(state)
     match code:
@@ -45,7 +44,7 @@ def _of_task(state: TaskState) -> str:
 
 
 def _satisfied_child(state: TaskState, index: int) -> str | None:
-    """Name the child that began with its other parents and stopped this one."""
+    """Return which child started with its other parents and stopped this node."""
     plan = state.spec.plan
     for edge in plan.children[index]:
         if plan.nodes[edge.node].on_satisfied == "cancel" and state.mark(edge.node) not in UNBEGUN:

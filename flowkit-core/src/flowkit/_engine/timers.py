@@ -1,4 +1,4 @@
-"""What the passing of time does to a task."""
+"""Timers: timeouts, retries, checks and the deadline of a task."""
 
 from flowkit._engine.commands import FIRST_CHECK_SEC, next_check
 from flowkit._engine.dispatch import COORDINATOR_FUNCTION
@@ -23,7 +23,7 @@ LONGEST_ASK_PAUSE_SEC = 300.0
 
 
 def woke(draft: Transition, event: Woke, settings: EngineSettings) -> None:
-    """Everything that is due by now, and when to look next."""
+    """Do everything that is due, and schedule the next wake-up."""
     task, now = draft.task, draft.now
     if draft.status.terminal:
         draft.ignored = True
@@ -42,7 +42,7 @@ def woke(draft: Transition, event: Woke, settings: EngineSettings) -> None:
     for index in {*task.records, *draft.records}:
         mark = draft.mark(index)
         if mark not in ENDED:
-            draft.wake(_next_look(draft, index, mark, event, settings))
+            draft.wake(_next_wake(draft, index, mark, event, settings))
 
 
 def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSettings) -> None:
@@ -70,13 +70,13 @@ def _node_woke(draft: Transition, index: int, event: Woke, settings: EngineSetti
                 draft.effects.append(SendCancel(index, record.attempt, token, overdue[0]))
             fail_attempt(draft, index, *overdue, settings)
         elif now - record.issued_at >= settings.resend_sec:
-            _look_after(draft, index, mark, event, settings)
+            _check_attempt(draft, index, mark, event, settings)
 
 
-def _look_after(
+def _check_attempt(
     draft: Transition, index: int, mark: int, event: Woke, settings: EngineSettings
 ) -> None:
-    """Nothing was heard of an attempt for a while: see whether something was forgotten or lost."""
+    """Check an attempt without recent reports: its command or its worker may be lost."""
     record = draft.record(index)
     if mark == Mark.ISSUED:
         if not record.sent:
@@ -84,7 +84,7 @@ def _look_after(
             if settings.sends and not record.claimed:
                 draft.edit(index).claimed = True
         elif draft.now - record.issued_at >= FIRST_CHECK_SEC:
-            # Until then whoever sent it has an eye on it.
+            # Until then the coordinator that sent the command watches it.
             draft.effects.append(CheckCommand(index, record.attempt))
     elif draft.task.spec.plan.nodes[index].type == COORDINATOR_FUNCTION:
         draft.effects.append(CallFunction(index, record.attempt))
@@ -107,13 +107,13 @@ def _overdue(
     event: Woke,
     settings: EngineSettings,
 ) -> tuple[str, str] | None:
-    """Which of its time limits an attempt has passed: a reason code and a sentence."""
+    """Return the reason code and the error of an attempt that has exceeded a limit, or None."""
     node = draft.task.spec.plan.nodes[index]
     timeouts, now = node.timeouts, draft.now
     if mark == Mark.ISSUED:
         limit = timeouts.schedule_to_start_sec
         if limit is not None and now - record.issued_at >= limit:
-            return "schedule_to_start_timeout", f"no worker began it within {limit:g} s"
+            return "schedule_to_start_timeout", f"no worker started it within {limit:g} s"
         return None
     limit = timeouts.start_to_close_sec
     if limit is not None and now - (record.started_at or record.issued_at) >= limit:
@@ -128,14 +128,15 @@ def _overdue(
 
 
 def patience_sec(record: NodeRecord, settings: EngineSettings) -> float:
-    """For how long a silent worker keeps this attempt: leases double with each attempt, so that a
-    slow cluster is not overrun.
+    """Return how long a worker may be without heartbeats before it loses this attempt.
+
+    Leases double with each attempt, so that a slow cluster is not overloaded.
     """
     lease: float = settings.lease_ttl_sec * 2 ** min(record.attempt - record.first_attempt, 10)
     return max(lease, settings.worker_lost_sec)
 
 
-def _next_look(
+def _next_wake(
     draft: Transition, index: int, mark: int, event: Woke, settings: EngineSettings
 ) -> float | None:
     record = draft.record(index)
@@ -156,28 +157,28 @@ def _next_look(
             else min(check, record.issued_at + timeouts.schedule_to_start_sec)
         )
     if mark == Mark.RUNNING:
-        looks = [
+        times = [
             _next_ask(record, now, event, settings)
             if record.worker_id is not None
             else now + settings.lease_ttl_sec
         ]
         if timeouts.start_to_close_sec is not None:
-            looks.append((record.started_at or record.issued_at) + timeouts.start_to_close_sec)
+            times.append((record.started_at or record.issued_at) + timeouts.start_to_close_sec)
         if timeouts.heartbeat_sec is not None and record.heard_at is not None:
-            looks.append(record.heard_at + timeouts.heartbeat_sec)
-        return min(looks)
+            times.append(record.heard_at + timeouts.heartbeat_sec)
+        return min(times)
     return None
 
 
 def _next_ask(record: NodeRecord, now: float, event: Woke, settings: EngineSettings) -> float:
-    """So may runs. But of a worker that is silent somebody looks again when it is to be given
-    up.
+    """Return when to ask about a running attempt next. If its worker sends no heartbeats, this is
+    the time at which the attempt is lost.
     """
     if _suspect(record, event, settings):
         return now + max(1.0, patience_sec(record, settings) - event.silent[record.worker_id or ""])
     if record.worker_id not in event.silent:
-        # The attempt began after the silence was measured: its worker may have been lost long ago,
-        # as where a report was late.
+        # The attempt started after the heartbeats were checked. Its worker may have been lost long
+        # ago, if the report was late.
         return now + settings.lease_ttl_sec
     ran = now - (record.started_at or now)
     return now + max(settings.lease_ttl_sec, min(ran, LONGEST_ASK_PAUSE_SEC))

@@ -1,4 +1,4 @@
-"""A change in the making: reads through to the task, and keeps what is new to itself."""
+"""Transitions: changes of a task that are not applied yet."""
 
 from heapq import heappop, heappush
 from typing import Any
@@ -21,13 +21,13 @@ from flowkit.task import (
 
 
 class IllegalMove(FlowKitError):
-    """The engine tried a move that is not in its tables: a defect of FlowKit."""
+    """The engine tried a move that is not in its tables. This is a defect of FlowKit."""
 
 
 class Transition:
-    """What an event does to a task: what changes, and what is to be done about it.
+    """Change of a task by an event, and its effects.
 
-    Nothing of it touches the task until :meth:`apply`.
+    It reads unchanged values from the task. The task stays as it is until :meth:`apply`.
     """
 
     __slots__ = (
@@ -102,18 +102,19 @@ class Transition:
         return self.task.spec
 
     def mark(self, index: int) -> int:
+        """Return the mark of a node."""
         mark = self.marks.get(index)
         return self.task.marks[index] if mark is None else mark
 
     def record(self, index: int) -> NodeRecord:
-        """A node's record as it stands, which must not be changed."""
+        """Return the record of a node. It must not be changed."""
         record = self.records.get(index)
         if record is None:
             record = self.task.records.get(index)
         return _NOTHING if record is None else record
 
     def edit(self, index: int) -> NodeRecord:
-        """A node's record, to be changed."""
+        """Return a copy of a node's record, which may be changed."""
         record = self.records.get(index)
         if record is None:
             known = self.task.records.get(index)
@@ -121,7 +122,7 @@ class Transition:
         return record
 
     def count(self, index: int) -> list[int]:
-        """How many parents' edges were taken, empty, broken; to be changed."""
+        """Return the counts of a node's taken, empty and broken edges, which may be changed."""
         counts = self.counts.get(index)
         if counts is None:
             task = self.task
@@ -131,7 +132,7 @@ class Transition:
     # ------------------------------------------------------------ changing
 
     def move(self, index: int, mark: int, *, at: float | None = None, data: Any = None) -> None:
-        """Put a node where the tables allow, and note it if users see a difference."""
+        """Move a node to a mark that the tables allow, and record a change that users see."""
         before = self.mark(index)
         if mark not in NODE_MOVES[before]:
             raise IllegalMove(
@@ -141,7 +142,7 @@ class Transition:
         self.in_flight += (mark in IN_FLIGHT) - (before in IN_FLIGHT)
         self.deferred += (mark == Mark.DEFERRED) - (before == Mark.DEFERRED)
         if before in _MAY_HOLD_KEY and mark not in IN_FLIGHT:
-            self._pass_key_on(index)
+            self._release_key(index)
         if mark in ENDED:
             self.open -= 1
             self.failures += mark == Mark.FAILED and not handles_failure(self.task.spec.plan, index)
@@ -158,10 +159,11 @@ class Transition:
         *,
         at: float | None = None,
     ) -> None:
-        """Add to the task's history."""
+        """Add a change to the history of the task."""
         self.log.append((self.now if at is None else at, index, kind, status, data))
 
     def set_status(self, status: TaskStatus, data: Any = None) -> None:
+        """Move the task to a status that the tables allow, and record the change."""
         if status is self.status:
             return
         if status not in TASK_MOVES[self.status]:
@@ -170,19 +172,19 @@ class Transition:
         self.note(-1, "status", status.value, data)
 
     def wake(self, at: float | None) -> None:
-        """Have the task looked at no later than then."""
+        """Schedule a wake-up no later than ``at``."""
         if at is not None and (self.wake_at is None or at < self.wake_at):
             self.wake_at = at
 
-    # ------------------------------------------------------------ who goes next
+    # ------------------------------------------------------------ queue of ready nodes
 
     def queue(self, index: int) -> None:
-        """Let a ready node wait for room."""
+        """Queue a ready node."""
         heappush(self.fresh, (-self.task.spec.plan.nodes[index].priority, index))
 
     def next_ready(self) -> int | None:
-        """Take the ready node of the highest priority whose key is free; the first in the graph
-        among equals.
+        """Remove and return the ready node of the highest priority whose concurrency key is free.
+        Among nodes of equal priority, this is the first one in the graph.
         """
         while True:
             entry = self._pop()
@@ -221,9 +223,9 @@ class Transition:
             waiters = self.waiters[key] = list(self.task.key_waiters.get(key, ()))
         return waiters
 
-    def _pass_key_on(self, index: int) -> None:
-        """The node has done with its key, or was ready and will not take it: the next that waits
-        may go.
+    def _release_key(self, index: int) -> None:
+        """Release the concurrency key of a node, or its claim to it, and queue the next node that
+        waits for the key.
         """
         key = self.task.spec.plan.nodes[index].concurrency_key
         if key is None or self._holder(key) not in (index, None):
@@ -236,10 +238,10 @@ class Transition:
                 heappush(self.fresh, entry)
                 return
 
-    # ------------------------------------------------------------ done
+    # ------------------------------------------------------------ applying
 
     def apply(self) -> None:
-        """Make the change: from here on the task is what it says."""
+        """Make the change."""
         task = self.task
         marks = task.marks
         for index, mark in self.marks.items():

@@ -1,7 +1,7 @@
-"""The rules, as tables: which status may follow which, on what.
+"""Tables of the moves of nodes and tasks, and of the reports that count.
 
-The engine refuses to make a move that is not in here, and the state charts in the documentation are
-drawn from here.
+The engine refuses a move that is not in these tables. The state charts of the documentation are
+drawn from them.
 """
 
 from flowkit._engine.events import (
@@ -22,82 +22,61 @@ from flowkit.messages import (
 )
 from flowkit.task import Mark, TaskStatus
 
-_ENDED = (TaskStatus.FINISHED, TaskStatus.FAILED, TaskStatus.CANCELLED)
+
+def _marks(names: str) -> frozenset[int]:
+    """Return a set of marks, given their names."""
+    return frozenset(getattr(Mark, name.upper()) for name in names.split())
+
+
+def _statuses(names: str) -> frozenset[TaskStatus]:
+    """Return a set of statuses, given their names."""
+    return frozenset(TaskStatus(name) for name in names.split())
+
 
 NODE_REPORTS: dict[type, frozenset[int]] = {
-    NodeStarted: frozenset({Mark.ISSUED}),
-    NodeProgressed: frozenset({Mark.ISSUED, Mark.RUNNING}),
-    BatchStored: frozenset({Mark.ISSUED, Mark.RUNNING}),
-    BatchesRetried: frozenset({Mark.ISSUED, Mark.RUNNING}),
-    NodeSucceeded: frozenset(
-        {Mark.READY, Mark.ISSUED, Mark.RUNNING, Mark.DEFERRED, Mark.CANCELLING}
-    ),
-    FunctionReturned: frozenset({Mark.READY, Mark.RUNNING, Mark.DEFERRED, Mark.CANCELLING}),
-    NodeFailed: frozenset({Mark.ISSUED, Mark.RUNNING, Mark.CANCELLING}),
-    FunctionFailed: frozenset({Mark.RUNNING, Mark.CANCELLING}),
-    NodeStopped: frozenset({Mark.ISSUED, Mark.RUNNING, Mark.CANCELLING}),
-    NodeReleased: frozenset({Mark.ISSUED, Mark.RUNNING, Mark.CANCELLING}),
-    ConditionEvaluated: frozenset({Mark.CHECKING}),
-    ConditionDelayed: frozenset({Mark.CHECKING}),
+    NodeStarted: _marks("issued"),
+    NodeProgressed: _marks("issued running"),
+    BatchStored: _marks("issued running"),
+    BatchesRetried: _marks("issued running"),
+    NodeSucceeded: _marks("ready issued running deferred cancelling"),
+    FunctionReturned: _marks("ready running deferred cancelling"),
+    NodeFailed: _marks("issued running cancelling"),
+    FunctionFailed: _marks("running cancelling"),
+    NodeStopped: _marks("issued running cancelling"),
+    NodeReleased: _marks("issued running cancelling"),
+    ConditionEvaluated: _marks("checking"),
+    ConditionDelayed: _marks("checking"),
 }
-"""Where a node may be for a report on it to count. Success counts wherever a node has begun and not
-ended: the first success of any attempt that was issued wins. Everything else counts for the present
-attempt alone.
+"""Marks in which a report counts. A success counts until the node has ended: the first success of
+any issued attempt wins. Other reports count only for the current attempt.
 """
 
 NODE_MOVES: dict[int, frozenset[int]] = {
-    Mark.WAITING: frozenset(
-        {Mark.CHECKING, Mark.READY, Mark.SKIPPED, Mark.UPSTREAM_FAILED, Mark.CANCELLED}
-    ),
-    Mark.CHECKING: frozenset(
-        {Mark.READY, Mark.SKIPPED, Mark.UPSTREAM_FAILED, Mark.FAILED, Mark.CANCELLED}
-    ),
-    Mark.READY: frozenset(
-        {
-            Mark.ISSUED,
-            Mark.RUNNING,
-            Mark.FINISHED,
-            Mark.CANCELLED,
-            Mark.SKIPPED,
-            Mark.UPSTREAM_FAILED,
-        }
-    ),
-    Mark.ISSUED: frozenset({Mark.RUNNING, Mark.READY, Mark.DEFERRED, Mark.FAILED, Mark.CANCELLED}),
-    Mark.RUNNING: frozenset(
-        {Mark.CANCELLING, Mark.READY, Mark.FINISHED, Mark.DEFERRED, Mark.FAILED}
-    ),
-    Mark.DEFERRED: frozenset({Mark.READY, Mark.FINISHED, Mark.CANCELLED}),
-    Mark.CANCELLING: frozenset({Mark.FINISHED, Mark.CANCELLED}),
-    Mark.FINISHED: frozenset(),
-    Mark.FAILED: frozenset(),
-    Mark.CANCELLED: frozenset(),
-    Mark.SKIPPED: frozenset(),
-    Mark.UPSTREAM_FAILED: frozenset(),
+    Mark.WAITING: _marks("checking ready skipped upstream_failed cancelled"),
+    Mark.CHECKING: _marks("ready skipped upstream_failed failed cancelled"),
+    Mark.READY: _marks("issued running finished cancelled skipped upstream_failed"),
+    Mark.ISSUED: _marks("running ready deferred failed cancelled"),
+    Mark.RUNNING: _marks("cancelling ready finished deferred failed"),
+    Mark.DEFERRED: _marks("ready finished cancelled"),
+    Mark.CANCELLING: _marks("finished cancelled"),
+    Mark.FINISHED: _marks(""),
+    Mark.FAILED: _marks(""),
+    Mark.CANCELLED: _marks(""),
+    Mark.SKIPPED: _marks(""),
+    Mark.UPSTREAM_FAILED: _marks(""),
 }
-"""Where a node may go from where it is. An ended node never moves again; only ``retry`` begins its
-life anew.
-"""
+"""Marks that may follow a mark. An ended node does not move; only a retry resets it."""
 
 TASK_MOVES: dict[TaskStatus, frozenset[TaskStatus]] = {
-    TaskStatus.QUEUED: frozenset(
-        {TaskStatus.RUNNING, TaskStatus.DEFERRED, TaskStatus.PAUSED, *_ENDED}
-    ),
-    TaskStatus.RUNNING: frozenset(
-        {TaskStatus.DEFERRED, TaskStatus.PAUSED, TaskStatus.CANCELLING, *_ENDED}
-    ),
-    TaskStatus.DEFERRED: frozenset(
-        {TaskStatus.QUEUED, TaskStatus.RUNNING, TaskStatus.PAUSED, *_ENDED}
-    ),
-    TaskStatus.PAUSED: frozenset(
-        {TaskStatus.QUEUED, TaskStatus.RUNNING, TaskStatus.DEFERRED, TaskStatus.CANCELLING, *_ENDED}
-    ),
-    TaskStatus.CANCELLING: frozenset({TaskStatus.CANCELLED, TaskStatus.FAILED}),
-    TaskStatus.FINISHED: frozenset({TaskStatus.QUEUED, TaskStatus.RUNNING}),
-    TaskStatus.FAILED: frozenset({TaskStatus.QUEUED, TaskStatus.RUNNING, TaskStatus.FINISHED}),
-    TaskStatus.CANCELLED: frozenset(
-        {TaskStatus.QUEUED, TaskStatus.RUNNING, TaskStatus.FINISHED, TaskStatus.FAILED}
-    ),
+    TaskStatus.QUEUED: _statuses("running deferred paused finished failed cancelled"),
+    TaskStatus.RUNNING: _statuses("deferred paused cancelling finished failed cancelled"),
+    TaskStatus.DEFERRED: _statuses("queued running paused finished failed cancelled"),
+    TaskStatus.PAUSED: _statuses("queued running deferred cancelling finished failed cancelled"),
+    TaskStatus.CANCELLING: _statuses("cancelled failed"),
+    TaskStatus.FINISHED: _statuses("queued running"),
+    TaskStatus.FAILED: _statuses("queued running finished"),
+    TaskStatus.CANCELLED: _statuses("queued running finished failed"),
 }
-"""Where a task may go from where it is. It leaves ``failed`` and ``cancelled`` by a retry,
-``finished`` by that of a dead letter.
+"""Statuses that may follow a status. A retry leads out of ``failed`` and ``cancelled``. The retry
+of a dead letter also leads out of ``finished``.
 """

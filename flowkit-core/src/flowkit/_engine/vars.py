@@ -1,16 +1,15 @@
-"""The changes that coordinator functions make to a task's vars: values that are checked alone and
-applied together.
+"""Operations of coordinator functions on the vars of a task. Each is checked, and all are applied
+together.
 
-A key is a path: its segments stand between dots. These limits hold for every operation:
+A key is a path of segments with dots between them. These limits hold for every operation:
 
-- 256 keys, where each value inside a nested object counts, and a list counts as one value;
-- paths of 16 segments and 512 characters, segments of 128 characters; a segment is not empty and
-  has no ``.``, no NUL and
-  no leading ``$``. Objects inside lists are data, not paths: their keys may be any text;
-- 64 KiB for each value: a text is measured in UTF-8, anything else as its JSON text in UTF-8, a
-  list as a whole; lists and
-  what is in them nest to 16 levels;
-- values are what JSON has: no NaN, no infinities, no half surrogate pairs.
+- 256 keys. Each value inside a nested object counts; a list counts as one value.
+- Paths of 16 segments and 512 characters, segments of 128 characters. A segment is not empty, has
+  no ``.`` and no NUL, and does not begin with ``$``. Objects inside lists are data, not paths:
+  their keys may be any text.
+- 64 KiB for each value. A text is measured in UTF-8, any other value as its JSON text in UTF-8, a
+  list as a whole. Lists nest to 16 levels.
+- Values that JSON has: no NaN, no infinities, no unpaired surrogates.
 
 Errors name keys, and never show a value.
 """
@@ -36,18 +35,16 @@ from flowkit.errors import VarsError
 
 @dataclass(frozen=True, slots=True)
 class VarsOp:
-    """One change, with the arguments of the coordinator function ``vars.<name>``.
+    """Operation on vars, with the arguments of the coordinator function ``vars.<name>``.
 
-    - ``set`` (``kv``, ``block_sensitive``): each value replaces what is at its path, objects too;
-      missing parents are made. A path
-      below something that is no object is refused, and so are two paths of which one lies in the
-      other.
+    - ``set`` (``kv``, ``block_sensitive``): each value replaces the value at its path, objects too.
+      Missing parents are created. A path below a value that is no object is refused, and so are two
+      paths of which one contains the other.
     - ``merge`` (``data``, ``block_sensitive``): objects are merged into objects at every level,
-      where keys may have dots too;
-      anything else replaces what is there.
-    - ``incr`` (``key``, ``by``): adds to a number; one that is missing counts as 0.
-    - ``unset`` (``keys``, one or a list): removes; what is missing is fine, and parents left empty
-      go as well.
+      where keys may have dots too. Any other value replaces the old one.
+    - ``incr`` (``key``, ``by``): adds to a number. A missing number counts as 0.
+    - ``unset`` (``keys``, one or a list): removes values. Missing ones are ignored. Parents that
+      become empty are removed as well.
     """
 
     name: Literal["set", "merge", "incr", "unset"]
@@ -55,20 +52,19 @@ class VarsOp:
 
 
 def check(op: VarsOp) -> None:
-    """See that an operation keeps the limits.
+    """Check that an operation keeps the limits.
 
     Raises:
-        VarsError: it does not; the sentence names the key.
+        VarsError: it breaks a limit; the message names the key.
     """
     _steps(op)
 
 
-def apply(vars: Mapping[str, Any], ops: Sequence[VarsOp]) -> dict[str, Any]:  # noqa: A002 - they are called so everywhere
-    """The vars after these operations: a new dict that shares with ``vars`` what did not change.
-    ``vars`` stays as it is.
+def apply(vars: Mapping[str, Any], ops: Sequence[VarsOp]) -> dict[str, Any]:  # noqa: A002 - the name that they have everywhere
+    """Return the vars after these operations: a new dict, which shares unchanged values.
 
     Raises:
-        VarsError: an operation breaks a limit or does not fit what is there; then none is applied.
+        VarsError: an operation breaks a limit or does not fit the present values. None is applied.
     """
     draft = _Draft(vars)
     for op in ops:
@@ -78,7 +74,7 @@ def apply(vars: Mapping[str, Any], ops: Sequence[VarsOp]) -> dict[str, Any]:  # 
 
 
 def _steps(op: VarsOp) -> list[Step]:
-    """The changes an operation consists of: for each a path, and what else the change takes."""
+    """Return the steps of an operation."""
     if op.name not in _OPERATIONS:
         raise VarsError(f"there is no operation {op.name!r} on vars")
     return _OPERATIONS[op.name].read(f"vars.{op.name}", op.args)
@@ -88,7 +84,7 @@ def _steps(op: VarsOp) -> list[Step]:
 
 
 class _Draft:
-    """A copy of vars in the making: a dict is copied when it is first changed, and once."""
+    """Copy of vars that is being changed. A dict is copied before its first change."""
 
     __slots__ = ("_own", "root")
 
@@ -129,9 +125,9 @@ class _Draft:
             path = () if parent else path[:-1]
 
     def _parent(self, path: Path, refuse: str | None) -> dict[str, Any]:
-        """The dict that holds the last segment, free to be changed.
+        """Return the dict of the last segment, which may be changed.
 
-        What is no object on the way there is replaced, or refused in the name of an operation.
+        A value on the way that is no object is replaced, or refused in the name of an operation.
         """
         here = self.root
         for depth, segment in enumerate(path[:-1], 1):
@@ -139,7 +135,7 @@ class _Draft:
             if not isinstance(child, dict):
                 if refuse:
                     raise VarsError(
-                        f"{refuse}: {shown(path)} cannot be: {shown(path[:depth])} holds"
+                        f"{refuse}: {shown(path)} cannot be set: {shown(path[:depth])} holds"
                         f" {described(child)}, not an object"
                     )
                 child = {}

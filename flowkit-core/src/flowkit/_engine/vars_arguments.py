@@ -1,6 +1,4 @@
-"""Reading the arguments of the operations on vars, within the limits that
-:mod:`flowkit._engine.vars` states.
-"""
+"""Arguments of the operations on vars, and their limits: see :mod:`flowkit._engine.vars`."""
 
 import json
 import math
@@ -20,10 +18,11 @@ _SHOWN_CHARS = 100
 
 Path = tuple[str, ...]
 Step = tuple[Any, ...]
-"""The path that is changed, and what else the change takes."""
+"""A path to change, and further arguments of the change."""
 
 
 def read_set(op: str, args: Mapping[str, Any]) -> list[Step]:
+    """Return the steps of ``vars.set``: paths and values."""
     kv = _object(op, "kv", args)
     _checked_leaves(op, kv, dotted_levels=1, sensitive=_flag(op, args))
     steps = [(_path(op, key), value) for key, value in kv.items()]
@@ -32,6 +31,7 @@ def read_set(op: str, args: Mapping[str, Any]) -> list[Step]:
 
 
 def read_merge(op: str, args: Mapping[str, Any]) -> list[Step]:
+    """Return the steps of ``vars.merge``: paths and values."""
     leaves = _checked_leaves(
         op, _object(op, "data", args), dotted_levels=MAX_DEPTH, sensitive=_flag(op, args)
     )
@@ -40,6 +40,7 @@ def read_merge(op: str, args: Mapping[str, Any]) -> list[Step]:
 
 
 def read_incr(op: str, args: Mapping[str, Any]) -> list[Step]:
+    """Return the step of ``vars.incr``: a path and a number."""
     path, by = _path(op, args.get("key")), args.get("by", 1)
     if not is_number(by):
         raise VarsError(f"{op}: {shown(path)} can grow by a finite number, not by {described(by)}")
@@ -47,6 +48,7 @@ def read_incr(op: str, args: Mapping[str, Any]) -> list[Step]:
 
 
 def read_unset(op: str, args: Mapping[str, Any]) -> list[Step]:
+    """Return the steps of ``vars.unset``: paths."""
     keys = args.get("keys")
     if isinstance(keys, str):
         keys = [keys]
@@ -90,7 +92,7 @@ def _checked_leaves(
 def _leaves(
     op: str, data: dict[Any, Any], dotted_levels: int, base: Path = ()
 ) -> Iterator[tuple[Path, Any]]:
-    """Every value that is no object, or an empty one, with its path."""
+    """Yield each value that is no object, or an empty one, with its path."""
     for key, value in data.items():
         path = _path(op, key, base, dotted=dotted_levels > 0)
         if isinstance(value, dict) and value:
@@ -134,9 +136,7 @@ def _fault_of(segment: str) -> str | None:
 
 
 def _check_apart(op: str, paths: Iterable[Path]) -> None:
-    """Refuse two paths of which one is, or lies in, the other: which of them came last would
-    decide.
-    """
+    """Refuse two paths of which one contains the other: the result would depend on their order."""
     for outer, inner in pairwise(sorted(paths)):
         if inner[: len(outer)] == outer:
             raise VarsError(
@@ -157,7 +157,7 @@ def _check_value(op: str, path: Path, value: Any) -> None:
 
 
 def _json_fault(value: Any, level: int = 0) -> str | None:
-    """Why this is not JSON that nests to at most 16 levels."""
+    """Return why this is not JSON that nests to at most 16 levels; None if it is."""
     if value is None or isinstance(value, str | int):
         return None
     if isinstance(value, float):
@@ -173,8 +173,8 @@ def _json_fault(value: Any, level: int = 0) -> str | None:
 
 
 def _size(value: Any) -> int | None:
-    """Bytes of a text in UTF-8, of anything else as JSON in UTF-8; None if it cannot be written
-    (half a surrogate pair, 5,000 digits).
+    """Return the bytes of a text in UTF-8, or of another value as JSON in UTF-8; None if it cannot
+    be encoded (an unpaired surrogate, 5,000 digits).
     """
     try:
         text = (
@@ -198,8 +198,8 @@ def _check_harmless(op: str, path: Path, value: Any) -> None:
 
 
 def _texts(value: Any, names: Path) -> Iterator[tuple[Path, str]]:
-    """Every text in a value, with the names it stands under; the keys of objects in lists are texts
-    as well.
+    """Yield each text in a value, with the names on its path. Keys of objects in lists are texts as
+    well.
     """
     if isinstance(value, str):
         yield names, value
@@ -216,7 +216,7 @@ def _texts(value: Any, names: Path) -> Iterator[tuple[Path, str]]:
 
 
 def is_number(value: Any) -> bool:
-    """Whether this is a number that JSON can hold: no truth value, not infinite, no integer of
+    """Return whether this is a number that JSON has: no boolean, not infinite, no integer with
     thousands of digits.
     """
     return (
@@ -227,6 +227,7 @@ def is_number(value: Any) -> bool:
 
 
 def shown(path: Path) -> str:
+    """Return a path for an error text."""
     text = ".".join(path)
     return repr(text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…")
 
@@ -243,7 +244,7 @@ _WORDS = {
 
 
 def described(value: Any) -> str:
-    """What a value is, without saying which."""
+    """Return the type of a value for an error text, which never shows the value."""
     if isinstance(value, float) and not math.isfinite(value):
         return "one that is not finite"
     return _WORDS.get(type(value), f"a {type(value).__name__}")

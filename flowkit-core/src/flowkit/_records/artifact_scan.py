@@ -1,4 +1,4 @@
-"""A scan of the artifacts of a task, over all streams, that notices what is missing."""
+"""Scan of the artifacts of a task over all streams. It detects missing artifacts."""
 
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ PAGE = 500
 
 @dataclass(slots=True)
 class _Positions:
-    """The positions of one stream that were read. A scan is ordered by time, so they may come out
+    """Positions of one stream that were read. A scan is ordered by time, so positions may come out
     of order.
     """
 
@@ -20,7 +20,7 @@ class _Positions:
     ahead: set[int] = field(default_factory=set)
     batches: int = 0
 
-    def take(self, record: ArtifactRecord) -> bool:
+    def add(self, record: ArtifactRecord) -> bool:
         """Count a record. Return False if its position was read before."""
         if record.position <= self.done or record.position in self.ahead:
             return False
@@ -39,8 +39,8 @@ async def scan_artifacts(
     generations: Mapping[str, int],
     batches: Mapping[str, int],
 ) -> AsyncGenerator[ArtifactRecord, None]:
-    """Yield the records of these nodes, in order of production. ``batches`` says how many were
-    stored by nodes that have finished.
+    """Yield the records of these nodes, in order of production. ``batches`` are the numbers of
+    batches that the finished nodes have stored.
 
     Raises:
         NodeFailure: ``artifact_lost``; a record is missing.
@@ -54,7 +54,7 @@ async def scan_artifacts(
         cursor = page[-1][0]
         for _, record in page:
             if record.stream in read:
-                read[record.stream].take(record)
+                read[record.stream].add(record)
                 yield record
     for stream, positions in read.items():
         stored = batches.get(stream.node_id, 0)
@@ -71,6 +71,6 @@ async def scan_artifacts(
             if not more:
                 break
             for record in more:
-                if positions.take(record):
+                if positions.add(record):
                     yield record
         check_complete(stream, stored=stored, found=positions.batches)

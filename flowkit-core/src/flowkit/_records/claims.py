@@ -1,7 +1,7 @@
-"""Claims: who runs an attempt, recorded in the store before it begins.
+"""Claims: the worker of an attempt, recorded in the store before the attempt starts.
 
-A claim is a record in a stream of its own beside the node's artifacts. The first claim of a token
-wins, so an attempt is executed once, however often its command is delivered.
+Claims are records in a stream of their own, separate from the artifacts of the node. The first
+claim of a token wins, so an attempt is executed once, however often its command is delivered.
 """
 
 import logging
@@ -25,7 +25,7 @@ CANCELLED = "cancelled"
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Who claimed an attempt, and when. ``mark`` differs from claim to claim."""
+    """Owner and time of a claim. ``mark`` identifies the claim."""
 
     owner: str
     at: float
@@ -33,7 +33,7 @@ class Claim:
 
 
 def claim_record(task_id: str, node_id: str, token: str, claim: Claim) -> ArtifactRecord:
-    """The record of a claim: its ``uid`` is the attempt's token."""
+    """Return the record of a claim. Its ``uid`` is the token of the attempt."""
     return ArtifactRecord(
         stream=Stream(task_id, node_id, CLAIMS_GENERATION),
         uid=token,
@@ -45,7 +45,7 @@ def claim_record(task_id: str, node_id: str, token: str, claim: Claim) -> Artifa
 
 
 async def read_claim(store: ArtifactStore, task_id: str, node_id: str, token: str) -> Claim | None:
-    """The claim of an attempt, or None if there is none."""
+    """Return the claim of an attempt, or None if there is none."""
     after = 0
     while page := await _page(store, Stream(task_id, node_id, CLAIMS_GENERATION), after):
         for record in page:
@@ -63,9 +63,7 @@ async def _page(store: ArtifactStore, stream: Stream, after: int) -> Sequence[Ar
 async def withdraw(
     store: ArtifactStore, changes: Iterable[tuple[Task, Sequence[Effect]]], at: float
 ) -> None:
-    """Claim the attempts of nodes that were cancelled before a worker claimed them, so that their
-    commands never run.
-    """
+    """Claim the attempts of cancelled nodes, so that commands without a claim never run."""
     claim = Claim(CANCELLED, at, CANCELLED)
     records = [
         claim_record(task.task_id, task.spec.plan.ids[effect.index], effect.token, claim)
@@ -79,7 +77,7 @@ async def withdraw(
         await store.put(records)
     except Exception as error:
         logger.warning(
-            "%d commands of cancelled nodes were not withdrawn; they may start, and stop then: %s",
+            "%d commands of cancelled nodes were not withdrawn and may start: %s",
             len(records),
             error,
             extra={"action": "withdrawal_failed"},

@@ -1,4 +1,4 @@
-"""Reading from the store what does not travel with messages."""
+"""Reads of records, inputs and artifacts from the store."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -20,14 +20,14 @@ from flowkit.protocols import (
 from flowkit.task import ENDED, Mark, NodeRecord, Task
 
 MOST_RECALLED = 256
-"""Archived records that are kept with a task in memory: one parent may have thousands of children
-that want its result.
+"""Archived records that are cached with a task: a parent may have thousands of children that read
+its result.
 """
 
 
 async def records_of(store: Store, task: Task, indexes: Collection[int]) -> dict[int, NodeRecord]:
-    """The records of these nodes, from the task or from its archive; those that never began have
-    none.
+    """Return the records of these nodes, from the task or from its archive. A node that never
+    started has none.
     """
     found = {}
     archived = []
@@ -49,7 +49,7 @@ async def records_of(store: Store, task: Task, indexes: Collection[int]) -> dict
 
 
 async def results_of(store: Store, task: Task, indexes: Sequence[int]) -> dict[str, Any]:
-    """The results of those of these nodes that finished, by node id."""
+    """Return the results of the finished ones of these nodes, by node id."""
     finished = [index for index in indexes if task.marks[index] == Mark.FINISHED]
     records = await records_of(store, task, finished)
     return {
@@ -59,8 +59,8 @@ async def results_of(store: Store, task: Task, indexes: Sequence[int]) -> dict[s
 
 
 async def errors_of(store: Store, task: Task, indexes: Sequence[int]) -> dict[str, dict[str, Any]]:
-    """The ``reason_code``, ``error`` and ``attempt`` of those of these nodes that failed, by node
-    id.
+    """Return the ``reason_code``, ``error`` and ``attempt`` of the failed ones of these nodes, by
+    node id.
     """
     failed = [index for index in indexes if task.marks[index] == Mark.FAILED]
     records = await records_of(store, task, failed) if failed else {}
@@ -75,10 +75,11 @@ async def errors_of(store: Store, task: Task, indexes: Sequence[int]) -> dict[st
 
 
 async def load_task(store: Store, task_id: str) -> Task:
-    """A task as it is stored now.
+    """Load a task from the store.
 
     Raises:
-        TaskNotFound: there is none.
+        TaskNotFound: there is no such task.
+        CorruptRecord: its record is damaged.
     """
     record = (await store.load([task_id])).get(task_id)
     if record is None:
@@ -87,12 +88,12 @@ async def load_task(store: Store, task_id: str) -> Task:
 
 
 async def damaged_records(store: Store, *, limit: int) -> Sequence[DamagedRecord]:
-    """Up to ``limit`` records that a store cannot decode, where it can search for them."""
+    """Return up to ``limit`` damaged records, from a store that can search for them."""
     return await store.damaged_records(limit=limit) if isinstance(store, RecordInspector) else ()
 
 
 async def run_data(store: Store, task_id: str, index: int) -> RunContextData:
-    """What a node sees of its task.
+    """Return the data of its task that a node may read.
 
     Raises:
         TaskNotFound: there is no such task.
@@ -111,7 +112,7 @@ async def run_data(store: Store, task_id: str, index: int) -> RunContextData:
 
 
 async def sources(store: Store, task_id: str, index: int) -> tuple[Source, ...]:
-    """The streams that a node may read, and which of them have ended.
+    """Return the streams that a node may read, and whether they have ended.
 
     Raises:
         TaskNotFound: there is no such task.
@@ -124,6 +125,7 @@ async def sources(store: Store, task_id: str, index: int) -> tuple[Source, ...]:
 def sources_from(
     task: Task, indexes: Sequence[int], records: dict[int, NodeRecord]
 ) -> tuple[Source, ...]:
+    """Return these streams of a loaded task."""
     return tuple(_source(task, parent, records.get(parent) or NodeRecord()) for parent in indexes)
 
 
@@ -141,8 +143,7 @@ def _source(task: Task, parent: int, record: NodeRecord) -> Source:
 async def artifact_page(
     artifacts: ArtifactStore, stream: Stream, *, after: int, limit: int, latest: bool = False
 ) -> Sequence[ArtifactRecord]:
-    """Read the next records of a stream. Positions have no gaps, so a record that is not there was
-    lost.
+    """Read the next records of a stream. Positions have no gaps, so a missing record was lost.
 
     Raises:
         NodeFailure: ``artifact_lost``; a record before one that is stored is missing.
@@ -159,21 +160,21 @@ async def artifact_page(
 
 
 def check_complete(stream: Stream, *, stored: int | None, found: int) -> None:
-    """Check that no batch of a stream is missing. ``stored`` says how many its node had stored when
-    it finished, None if it has not.
+    """Check that no batch of a stream is missing. ``stored`` is the number of batches that its node
+    had stored when it finished; None if it has not finished.
 
     Raises:
-        NodeFailure: ``artifact_lost``; fewer were ``found``.
+        NodeFailure: ``artifact_lost``; fewer batches were ``found``.
     """
     if stored is not None and found < stored:
-        raise artifact_lost(stream, f"it stored {stored} batches, and only {found} are there")
+        raise artifact_lost(stream, f"it stored {stored} batches, and only {found} exist")
 
 
 def artifact_meta(record: ArtifactRecord) -> dict[str, Any] | None:
-    """Return what the handler gave as ``artifacts_ref``.
+    """Return the ``artifacts_ref`` that the handler gave.
 
     Raises:
-        CorruptRecord: this is not what was stored.
+        CorruptRecord: the artifact is damaged.
     """
     if record.meta is None:
         return None
@@ -185,7 +186,7 @@ def artifact_meta(record: ArtifactRecord) -> dict[str, Any] | None:
         stream = record.stream
         raise CorruptRecord(
             f"artifact {record.uid!r} of node {stream.node_id!r} of task {stream.task_id!r} is"
-            " damaged: it is no JSON object"
+            " damaged: it is not a JSON object"
         )
     return meta
 

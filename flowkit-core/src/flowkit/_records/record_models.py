@@ -1,5 +1,5 @@
-"""The forms in which the parts of a record are read: what does not have them was not written by
-FlowKit, or was changed.
+"""Schemas of the parts of a record. Data that does not match was not written by FlowKit, or was
+changed.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from flowkit.task import LogEntry, NodeRecord, TaskStatus
 
 @dataclass(slots=True)
 class Trace:
-    """The trace in which a task was submitted."""
+    """Trace in which a task was submitted."""
 
     traceparent: str
     tracestate: str
@@ -21,7 +21,7 @@ class Trace:
 
 @dataclass(slots=True)
 class Head:
-    """What was submitted beside the graph."""
+    """Submission of a task, without its graph."""
 
     v: Literal[1]
     created_at: Moment
@@ -37,7 +37,7 @@ class Head:
 
 @dataclass(slots=True)
 class State:
-    """Where a task is."""
+    """State of a task as a whole."""
 
     status: TaskStatus
     marks: str

@@ -1,6 +1,4 @@
-"""Evaluates the conditions of tasks: at once with a small budget, or in a thread with a large
-one.
-"""
+"""Evaluation of conditions: at once with a small budget, or in a thread with a large one."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -28,42 +26,36 @@ from flowkit.task import Task
 
 STEPS_AT_ONCE, MEMORY_AT_ONCE = 10_000, 1_000_000
 EDGES_AT_ONCE = 1_000
-"""A condition that may read the result of any node above is delayed if there are more edges above
-it.
-"""
+"""Edges above a node. Beyond this, a condition that may read any result above is delayed."""
 STEPS_A_COMMIT = 200_000
-"""Of all conditions of a task that are evaluated before one commit. No other task goes on
-meanwhile: some tens of milliseconds.
-"""
-CHARACTERS_A_STEP = 2
-"""Evaluating an expression once, loops apart, takes as long as a step for so many of its
-characters.
-"""
-CHARACTERS_AT_ONCE = 1_000
-"""A longer expression is delayed: if it is not kept compiled, compiling it takes many
+"""Steps of all conditions of a task before one commit. Other tasks wait meanwhile: some tens of
 milliseconds.
 """
+CHARACTERS_A_STEP = 2
+"""Characters of an expression, without loops, that take as long as one step."""
+CHARACTERS_AT_ONCE = 1_000
+"""Length of an expression. A longer one is delayed: compiling it takes many milliseconds."""
 STEPS_TO_COMPILE = 16
-"""Compiling an expression takes as long as so many steps for each of its characters."""
+"""Steps that take as long as compiling one character of an expression."""
 RESULTS_A_TURN = 200
-"""Results that are read before others get their turn."""
+"""Results that are read before other coroutines run."""
 
 
 @dataclass(slots=True)
 class Allowance:
-    """The steps that are left for conditions before a commit."""
+    """Steps left for conditions before a commit."""
 
     steps: int = STEPS_A_COMMIT
 
 
 class _Abandoned(BaseException):
-    """Ends an evaluation in a thread for which nobody waits any more."""
+    """End of an evaluation in a thread whose caller was cancelled."""
 
 
 async def evaluate_at_once(
     store: Store, task: Task, index: int, allowance: Allowance
 ) -> ConditionEvaluated | ConditionDelayed:
-    """Evaluate a node's ``when`` if it takes a few milliseconds at most, and delay it otherwise."""
+    """Evaluate a condition if it takes a few milliseconds at most, and delay it otherwise."""
     expression = _expression(task.spec.plan, index)
     if allowance.steps <= 0 or len(expression) > CHARACTERS_AT_ONCE:
         return ConditionDelayed(index)
@@ -90,11 +82,10 @@ async def evaluate_at_once(
 async def evaluate_in_thread(
     store: Store, task: Task, index: int, since: float
 ) -> ConditionEvaluated:
-    """Evaluate a node's ``when`` that was delayed. The event loop goes on meanwhile; a cancelled
-    evaluation ends soon.
+    """Evaluate a delayed condition in a thread. A cancelled evaluation ends soon.
 
     Raises:
-        StoreError: results above the node could not be read.
+        StoreError: the results that the condition reads could not be loaded.
     """
     expression = _expression(task.spec.plan, index)
     try:
@@ -136,8 +127,8 @@ async def evaluate_in_thread(
 def nodes_needed(
     plan: Plan, index: int, *, most_edges: int | None = None
 ) -> dict[str, list[int]] | None:
-    """The nodes whose results and errors a node's ``when`` reads, by name; None if ``most_edges``
-    do not suffice to find them.
+    """Return the nodes that a condition reads, by variable (``results``, ``errors``); None if more
+    than ``most_edges`` edges lead to them.
     """
     above: list[int] | None = None
     needed: dict[str, list[int]] = {}
@@ -154,7 +145,7 @@ def nodes_needed(
 
 
 def nodes_above(plan: Plan, index: int, *, most_edges: int | None = None) -> list[int] | None:
-    """All nodes above a node; None if more edges lead to them than ``most_edges``."""
+    """Return all nodes above a node; None if more than ``most_edges`` edges lead to them."""
     found: dict[int, None] = {}
     grow = [index]
     edges = 0
@@ -201,7 +192,7 @@ async def _in_turns(nodes: list[int], read: Callable[[list[int]], Any]) -> dict[
 
 
 async def _results(store: Store, task: Task, nodes: list[int]) -> dict[str, Any]:
-    """The results of these nodes, null for those that have none."""
+    """Return the results of these nodes, None for nodes without one."""
     return {task.spec.plan.ids[node]: None for node in nodes} | await results_of(store, task, nodes)
 
 

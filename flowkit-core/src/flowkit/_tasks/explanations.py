@@ -1,4 +1,4 @@
-"""Why a node is not running, in a sentence."""
+"""Explanations why a node is not running."""
 
 from flowkit._engine import BROKEN, edge_outcomes, stop_cause
 from flowkit._records.task_records import last_change_at
@@ -8,14 +8,12 @@ from flowkit.task import ENDED, Mark, NodeRecord, Task
 MOST_NAMES = 3
 MOST_OF_A_CAUSE = 1000
 CLOCKS_DIFFER_SEC = 1.0
-"""A change counts as later than a dead letter only if it is later by more than this: their times
-are of different processes.
-"""
+"""Tolerance for the times of changes and dead letters of different processes."""
 
 
 def keeps_waiting(task: Task, index: int, record: TaskRecord, letter: DeadLetter) -> bool:
-    """Return whether a node does not start because its task was put aside with this letter and has
-    not changed since then.
+    """Return whether a node does not start because its task was quarantined with this letter and
+    has not changed since.
     """
     return (
         task.marks[index] not in {*ENDED, Mark.RUNNING}
@@ -24,7 +22,7 @@ def keeps_waiting(task: Task, index: int, record: TaskRecord, letter: DeadLetter
 
 
 def explain_put_aside(letter: DeadLetter, *, now: float) -> str:
-    """Return why a task was put aside, and what to do."""
+    """Return why a task was quarantined, and the fix."""
     lines = (letter.fault or letter.error).split("\n")
     why = next((line.strip() for line in reversed(lines) if line.strip()), letter.reason_code)
     return (
@@ -37,8 +35,8 @@ def explain_put_aside(letter: DeadLetter, *, now: float) -> str:
 def explain_node(
     task: Task, index: int, record: NodeRecord | None, *, now: float, served: bool
 ) -> str:
-    """Return the reason, with what the node waits for. ``served`` says whether a living worker has
-    its role.
+    """Return why a node is not running, and what it waits for. ``served`` tells whether a live
+    worker has its role.
     """
     plan = task.spec.plan
     name = f"{plan.ids[index]!r}"
@@ -72,8 +70,8 @@ def explain_node(
             return f"{name} was skipped because {_failure_above(task, index)}."
         case Mark.CANCELLING:
             return (
-                f"{name} is being cancelled: {_stopped(task, index, record)}. It has a grace to end"
-                " by itself."
+                f"{name} is being cancelled: {_stopped(task, index, record)}. It has a grace period"
+                " to end by itself."
             )
         case Mark.DEFERRED:
             left = max((record.next_retry_at or now) - now, 0) if record else 0
@@ -124,7 +122,7 @@ def _without(task: Task, record: NodeRecord | None) -> str:
 
 
 def _stopped(task: Task, index: int, record: NodeRecord | None) -> str:
-    """Say why a node was stopped."""
+    """Return why a node was stopped."""
     code, cause = stop_cause(task, index, record.reason_code if record else None)
     if code == "cancelled":
         return f"the task was cancelled, {cause!r}" if cause else "the task was cancelled"
@@ -132,9 +130,7 @@ def _stopped(task: Task, index: int, record: NodeRecord | None) -> str:
 
 
 def _failure_above(task: Task, index: int) -> str:
-    """Name the failed or cancelled node because of which a node was skipped, and say where it
-    stands.
-    """
+    """Return which failed or cancelled node above is the cause that a node was skipped."""
     plan, marks = task.spec.plan, task.marks
     path = [index]
     while marks[path[-1]] == Mark.UPSTREAM_FAILED:

@@ -1,4 +1,4 @@
-"""What is told of a node in the place of a report with which its task cannot be stored."""
+"""Reports without payloads, for tasks that cannot be stored with the original reports."""
 
 from collections.abc import Sequence
 
@@ -9,8 +9,8 @@ from flowkit.messages import NodeFailed, NodeProgressed, NodeReleased, NodeSucce
 
 
 def without_payloads(events: Sequence[Event], error: FlowKitError) -> list[Event]:
-    """The events, with a failure for each result, and without progress. Those that carry neither
-    are as they were.
+    """Return the events with a failure in place of each result, and without progress. Other events
+    stay as they are.
     """
     if isinstance(error, RecordTooLarge):
         reason, permanent, why = (

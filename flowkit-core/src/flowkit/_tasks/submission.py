@@ -1,4 +1,4 @@
-"""What is submitted: checked whole, and made a task that is not stored yet."""
+"""Submissions: checks of all inputs, and the new task."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ def _object(labels: Any) -> Any:
 
 def _printable(text: str) -> str:
     if not text.isprintable():
-        raise ValueError("there are characters in it that cannot be printed")
+        raise ValueError("it contains characters that cannot be printed")
     return text
 
 
@@ -52,7 +52,7 @@ LONGEST_REASON = 1_000
 
 
 class TaskOptions(BaseModel):
-    """What is said of a task beside its graph and its parameters."""
+    """Options of a task beside its graph and its params."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -92,13 +92,13 @@ def checked(
     command_topic: Callable[[str], str],
     **options: Any,
 ) -> tuple[Graph, dict[str, Any], TaskOptions]:
-    """What is submitted, the parameters as plain JSON. ``options`` are the fields of
-    :class:`TaskOptions`.
+    """Check a submission. Return its graph, its params as plain JSON, and its options.
 
-    ``command_topic`` gives the topic of a role, and raises a ConfigError if the role can have none.
+    ``options`` are the fields of :class:`TaskOptions`. ``command_topic`` returns the topic of a
+    role, and raises a ConfigError if the role has no valid topic name.
 
     Raises:
-        GraphError: something is wrong with it; all of that is listed.
+        GraphError: the submission has faults; all of them are listed.
     """
     faults: list[Fault] = []
     parsed = None
@@ -126,7 +126,7 @@ def checked(
 
 
 def _roles_without_topic(graph: Graph, command_topic: Callable[[str], str]) -> Iterator[Fault]:
-    """Name the first node of each role whose topic can have no name."""
+    """Yield a fault for the first node of each role that has no valid topic name."""
     first_nodes: dict[str, str] = {}
     for node in graph.plan.nodes:
         if node.type != COORDINATOR_FUNCTION:
@@ -139,7 +139,7 @@ def _roles_without_topic(graph: Graph, command_topic: Callable[[str], str]) -> I
 
 
 def _plain_params(params: Any, max_bytes: int) -> tuple[dict[str, Any], list[Fault]]:
-    """Return the params as plain JSON, and what is wrong with them."""
+    """Return the params as plain JSON, and their faults."""
     try:
         value = contained(_items, params)
     except NotWritable as error:
@@ -163,7 +163,7 @@ def _plain_params(params: Any, max_bytes: int) -> tuple[dict[str, Any], list[Fau
 
 
 def _items(params: Any) -> Any:
-    """Return the params as a dict, None if they are no mapping."""
+    """Return the params as a dict; None if they are not a mapping."""
     return plain_object(params.items()) if isinstance(params, Mapping) else None
 
 
@@ -189,7 +189,7 @@ def submission(
 
 
 def checked_reason(reason: str) -> str:
-    """Why a task is to be stopped, as somebody says it.
+    """Return the reason of a cancellation.
 
     Raises:
         TaskRefused: it is not a text of at most 1,000 characters.
@@ -200,7 +200,7 @@ def checked_reason(reason: str) -> str:
 
 
 def new_id(now: float, random: bytes) -> str:
-    """A new task id: 12 hexadecimal digits of the time in milliseconds, so that ids sort by age,
-    and 20 at random.
+    """Return a new task id: 12 hexadecimal digits of the time in milliseconds, so that ids sort by
+    age, and 20 random ones.
     """
     return f"{int(now * 1000) & 0xFFFFFFFFFFFF:012x}{random.hex()}"

@@ -1,4 +1,4 @@
-"""What users see of a task, from what is recorded of it."""
+"""Views of tasks, nodes and events for users."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -32,7 +32,7 @@ def node_view(
     step: Transition | None = None,
     records: Mapping[int, NodeRecord] | None = None,
 ) -> NodeView:
-    """A node of a task; as it is after ``step``, if given."""
+    """Return the view of a node; after ``step``, if given."""
     if step is None:
         mark, record = task.marks[index], task.records.get(index, _NOTHING)
     else:
@@ -71,7 +71,7 @@ def task_view(
     nodes: dict[str, NodeView] | None = None,
     result: dict[str, Any] | None = None,
 ) -> TaskView:
-    """A task; as it is after ``step``, if given, and without its nodes, if they are not given."""
+    """Return the view of a task; after ``step``, if given. It has only the nodes that are given."""
     state = task if step is None else step
     spec = task.spec
     return TaskView(
@@ -93,8 +93,8 @@ def task_view(
 
 
 def full_view(task: Task, records: Mapping[int, NodeRecord]) -> TaskView:
-    """A task with its nodes and, once it has ended, its result. ``records`` are those that lie in
-    the archive.
+    """Return the view of a task with its nodes and, once it has ended, its result. ``records`` are
+    the records of nodes from the archive.
     """
     plan = task.spec.plan
     nodes = {
@@ -110,6 +110,7 @@ def full_view(task: Task, records: Mapping[int, NodeRecord]) -> TaskView:
 
 
 def event_view(task: Task, seq: int, entry: LogEntry) -> TaskEvent:
+    """Return the view of a change in the history."""
     at, index, kind, status, data = entry
     return TaskEvent(
         seq=seq,
