@@ -6,40 +6,12 @@ be used with FlowKit. With an :class:`Opener`, the suites also use a store from 
 and kill them.
 """
 
+import pkgutil
+
 import pytest
 
-_BUS = (
-    "acknowledging",
-    "base",
-    "groups",
-    "members",
-    "outages",
-    "outstanding",
-    "publishing",
-    "receiving",
-)
-_STORE = (
-    "archiving",
-    "base",
-    "cancelling",
-    "committing",
-    "creating",
-    "finding",
-    "keeping",
-    "namespaces",
-    "processes",
-)
-
-for _module in (
-    "_artifact_processes",
-    *(f"_bus_{name}" for name in _BUS),
-    "_common",
-    "_processes",
-    *(f"_store_{name}" for name in _STORE),
-    "artifacts",
-    "members",
-):
-    pytest.register_assert_rewrite(f"{__name__}.{_module}")
+for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
+    pytest.register_assert_rewrite(_module.name)
 
 from flowkit_testing.conformance._artifact_suite import ArtifactStoreConformance  # noqa: E402
 from flowkit_testing.conformance._bus_suite import (  # noqa: E402

@@ -227,7 +227,7 @@ class ArtifactStoreConformance(ArtifactProcesses):
     ) -> None:
         async def keep(uid: str, number: int) -> None:
             assert list(await artifacts.put([item(stream, uid, b"%d" % number)])) == [True], (
-                f"{uid!r} was taken for another uid"
+                f"{uid!r} was confused with another uid"
             )
 
         async def find(uid: str) -> list[int]:
@@ -250,7 +250,7 @@ class ArtifactStoreConformance(ArtifactProcesses):
 
         async def keep(text: str, number: int) -> None:
             assert list(await artifacts.put([item(of(text), "u", b"%d" % number)])) == [True], (
-                f"{text!r} was taken for another id"
+                f"{text!r} was confused with another id"
             )
 
         async def find(text: str) -> list[int]:

@@ -1,6 +1,4 @@
-"""The bus suite: members that die, hang or do not receive, and the messages kept for
-them.
-"""
+"""The bus suite: members that die, hang or do not receive."""
 
 from collections.abc import Sequence
 
@@ -129,9 +127,9 @@ class Keeping(BusSuite):
     async def held_back(
         self, subscription: Subscription, value: bytes, sent: Sequence[Message]
     ) -> list[Delivery]:
-        """Receive all messages and acknowledge them, except those with one value.
+        """Receive all messages, and acknowledge all but those with one value.
 
-        Return these.
+        Return the deliveries that are not acknowledged.
         """
         missing, kept = set(values(sent)), list[Delivery]()
         with anyio.fail_after(self.patience):

@@ -13,8 +13,10 @@ Forget = Callable[[str], Awaitable[object]]
 
 
 def similar_texts(unique: str) -> list[str]:
-    """Return texts that differ by case, by spaces, by accents, by Unicode normal form, as patterns
-    or in how they write a number.
+    """Return texts that a store may confuse.
+
+    They differ by case, spaces, accents, Unicode normal form or the way a number is written, or one
+    is a pattern that matches another.
     """
     number = int(unique, 16)
     return [*(f"{unique}{ending}" for ending in ENDINGS), f" {unique}e", f"{number}", f"0{number}"]
