@@ -124,7 +124,7 @@ async def test_the_documented_rights_are_enough_and_a_role_without_them_holds_up
                     result.name: result for result in await bus.check([TopicSpec("flowkit.events")])
                 }
         assert results["kafka"].ok
-        assert "takes" in results["topic flowkit.events"].detail
+        assert "accepts" in results["topic flowkit.events"].detail
     await installation.drop()
 
 
