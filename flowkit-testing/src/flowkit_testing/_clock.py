@@ -37,7 +37,7 @@ class ManualClock:
         self._numbers = count()
         self._deadlines = TimeIndex[int]()
         self._sleepers: dict[int, anyio.Event] = {}
-        self._somebody_sleeps: anyio.Event | None = None
+        self._sleep_began: anyio.Event | None = None
         self._driver: asyncio.Task[None] | None = None
 
     def now(self) -> float:
@@ -61,8 +61,8 @@ class ManualClock:
         number = next(self._numbers)
         event = self._sleepers[number] = anyio.Event()
         self._deadlines.set(number, self._monotonic + seconds)
-        if self._somebody_sleeps is not None:
-            self._somebody_sleeps.set()
+        if self._sleep_began is not None:
+            self._sleep_began.set()
         try:
             await event.wait()
         finally:
@@ -162,11 +162,11 @@ class ManualClock:
                 self._move(due[0][0])
 
     async def _wait_for_a_sleeper(self) -> None:
-        self._somebody_sleeps = anyio.Event()
+        self._sleep_began = anyio.Event()
         try:
-            await self._somebody_sleeps.wait()
+            await self._sleep_began.wait()
         finally:
-            self._somebody_sleeps = None
+            self._sleep_began = None
 
     async def _let_real_time_pass(self) -> None:
         began = time.monotonic()

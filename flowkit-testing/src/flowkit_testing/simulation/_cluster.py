@@ -105,7 +105,7 @@ class SimCluster:
             world,
             self._bus,
             self._store,
-            stop=self._stop_somebody,
+            stop=self._stop_member,
             join=self._one_more,
             heal=self._heal,
         )
@@ -255,7 +255,7 @@ class SimCluster:
         for post in self.posts:
             self._occupy(post)
 
-    def _stop_somebody(self) -> None:
+    def _stop_member(self) -> None:
         staff = [
             post
             for post in self.posts
