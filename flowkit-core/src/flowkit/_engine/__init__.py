@@ -5,39 +5,37 @@ change. :func:`derive` and :func:`pending_effects` restore what is not stored fr
 """
 
 from flowkit._engine.advance import advance
-from flowkit._engine.commands import confirmed_until
 from flowkit._engine.conditions import is_delayed
-from flowkit._engine.effects import (
+from flowkit._engine.events import (
     AskWorker,
     CallFunction,
-    CheckCommand,
-    DropLetter,
-    Effect,
-    EvaluateCondition,
-    KeepLetter,
-    SendCancel,
-    SendCommand,
-    TellReaders,
-    pending_effects,
-)
-from flowkit._engine.events import (
     CancelRequested,
+    CheckCommand,
     CommandsLost,
     CommandsSent,
     CommandWaiting,
     ConditionDelayed,
     ConditionEvaluated,
     DeferrableEvent,
+    DropLetter,
+    Effect,
+    EvaluateCondition,
     Event,
     FunctionFailed,
     FunctionReturned,
+    KeepLetter,
     PauseRequested,
     ResumeRequested,
     RetryRequested,
+    SendCancel,
+    SendCommand,
     SentCommand,
     TaskSubmitted,
+    TellReaders,
     Woke,
+    pending_effects,
 )
+from flowkit._engine.node_starts import confirmed_until
 from flowkit._engine.readiness import BROKEN, contradiction, derive, edge_outcomes
 from flowkit._engine.retries import retry_delay
 from flowkit._engine.settings import EngineSettings

@@ -3,9 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from flowkit._engine.commands import command_waiting, commands_lost, commands_sent
 from flowkit._engine.conditions import condition_delayed, condition_evaluated
-from flowkit._engine.dispatch import decide_waiting, issue_ready_nodes
 from flowkit._engine.events import (
     CancelRequested,
     CommandsLost,
@@ -22,8 +20,14 @@ from flowkit._engine.events import (
     TaskSubmitted,
     Woke,
 )
-from flowkit._engine.failures import failure_sentence
-from flowkit._engine.node_stops import stop_everything
+from flowkit._engine.node_ends import failure_sentence, stop_everything
+from flowkit._engine.node_starts import (
+    command_waiting,
+    commands_lost,
+    commands_sent,
+    decide_waiting,
+    issue_ready_nodes,
+)
 from flowkit._engine.readiness import edge_outcomes, handles_failure
 from flowkit._engine.reports import (
     batch_stored,

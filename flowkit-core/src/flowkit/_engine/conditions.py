@@ -1,8 +1,7 @@
 """Conditions of nodes: evaluated, or delayed."""
 
 from flowkit._engine.events import ConditionDelayed, ConditionEvaluated
-from flowkit._engine.failures import fail_node
-from flowkit._engine.propagation import skip
+from flowkit._engine.node_ends import fail_node, skip
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.transition import Transition
 from flowkit._engine.transition_tables import NODE_REPORTS

@@ -2,11 +2,8 @@
 
 from hmac import compare_digest
 
-from flowkit._engine.effects import SendCancel
-from flowkit._engine.events import FunctionFailed, FunctionReturned
-from flowkit._engine.failures import drop_letter, fail_attempt
-from flowkit._engine.propagation import end_cancelled, pass_on
-from flowkit._engine.ready_nodes import make_ready, may_stream
+from flowkit._engine.events import FunctionFailed, FunctionReturned, SendCancel
+from flowkit._engine.node_ends import drop_letter, end_cancelled, fail_attempt, pass_on
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.stop_reasons import stop_cause
 from flowkit._engine.transition import Transition
@@ -69,9 +66,9 @@ def batch_stored(draft: Transition, event: BatchStored, settings: EngineSettings
         if (
             edge.streams
             and draft.mark(child) == Mark.WAITING
-            and (not plan.mixed[child] or may_stream(draft, child))
+            and (not plan.mixed[child] or draft.may_stream(child))
         ):
-            make_ready(draft, child)
+            draft.make_ready(child)
 
 
 def batches_retried(draft: Transition, event: BatchesRetried, settings: EngineSettings) -> None:

@@ -1,21 +1,24 @@
 """Timers: timeouts, retries, checks and the deadline of a task."""
 
-from flowkit._engine.commands import FIRST_CHECK_SEC, next_check
-from flowkit._engine.dispatch import COORDINATOR_FUNCTION
-from flowkit._engine.effects import (
+from flowkit._engine.events import (
     AskWorker,
     CallFunction,
     CheckCommand,
     EvaluateCondition,
     SendCancel,
+    Woke,
 )
-from flowkit._engine.events import Woke
-from flowkit._engine.failures import fail_attempt
-from flowkit._engine.node_stops import RESEND_CANCEL_SEC, stop_everything
-from flowkit._engine.propagation import end_cancelled
+from flowkit._engine.node_ends import (
+    RESEND_CANCEL_SEC,
+    end_cancelled,
+    fail_attempt,
+    stop_everything,
+)
+from flowkit._engine.node_starts import FIRST_CHECK_SEC, next_check
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.stop_reasons import DEADLINE_PASSED, stop_cause
 from flowkit._engine.transition import Transition
+from flowkit.graph._models import COORDINATOR_FUNCTION
 from flowkit.task import ENDED, Mark, NodeRecord, TaskStatus
 
 LONGEST_PAUSE_SEC = 600.0

@@ -3,7 +3,7 @@
 from heapq import heappop, heappush
 from typing import Any
 
-from flowkit._engine.effects import Effect, Letter
+from flowkit._engine.events import Effect, EvaluateCondition, Letter
 from flowkit._engine.readiness import derive, handles_failure
 from flowkit._engine.transition_tables import NODE_MOVES, TASK_MOVES
 from flowkit.errors import FlowKitError
@@ -177,6 +177,27 @@ class Transition:
             self.wake_at = at
 
     # ------------------------------------------------------------ queue of ready nodes
+
+    def make_ready(self, index: int) -> None:
+        """Queue a node whose fan-in is met, or have its condition evaluated first."""
+        if self.task.spec.plan.nodes[index].when is not None:
+            self.move(index, Mark.CHECKING)
+            self.effects.append(EvaluateCondition(index))
+            return
+        self.move(index, Mark.READY)
+        self.queue(index)
+
+    def may_stream(self, child: int) -> bool:
+        """Return whether a waiting node may start on a batch: a parent that streams to it has
+        stored one, and the other parents have ended.
+        """
+        has_batch = False
+        for edge in self.task.spec.plan.parents[child]:
+            if edge.streams:
+                has_batch = has_batch or self.record(edge.node).has_batch
+            elif self.mark(edge.node) not in ENDED:
+                return False
+        return has_batch
 
     def queue(self, index: int) -> None:
         """Queue a ready node."""

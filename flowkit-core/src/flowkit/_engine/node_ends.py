@@ -1,0 +1,245 @@
+"""Ends of nodes: failed, skipped, cancelled or stopped, and the effects on the nodes below them."""
+
+from collections.abc import Sequence
+from heapq import heappop, heappush
+
+from flowkit._engine.events import DropLetter, KeepLetter, SendCancel, TellReaders
+from flowkit._engine.readiness import (
+    BROKEN,
+    SKIPPED_AS,
+    TAKEN,
+    Readiness,
+    edge_outcomes,
+    handles_failure,
+    never_because,
+    readiness,
+)
+from flowkit._engine.retries import retry_delay
+from flowkit._engine.settings import EngineSettings
+from flowkit._engine.stop_reasons import stop_cause
+from flowkit._engine.transition import Transition
+from flowkit.graph import Plan
+from flowkit.task import ENDED, IN_FLIGHT, UNBEGUN, Mark, NodeRecord, TaskStatus
+
+RESEND_CANCEL_SEC = 1.0
+"""Time until a cancellation is sent again."""
+
+
+def fail_attempt(
+    draft: Transition,
+    index: int,
+    reason_code: str,
+    error: str,
+    settings: EngineSettings,
+    *,
+    permanent: bool = False,
+    parked: bool = False,
+) -> None:
+    """Retry the current attempt later if the policy allows; otherwise fail the node.
+
+    A failed node gets a dead letter, unless the worker has ``parked`` one.
+    """
+    if draft.mark(index) == Mark.CANCELLING:
+        end_cancelled(draft, index, settings)
+        return
+    record = draft.edit(index)
+    record.reason_code, record.error = reason_code, error
+    delay = retry_delay(
+        draft.task.spec.plan.nodes[index].retry_policy,
+        attempts_made=record.attempt - record.first_attempt + 1,
+        reason_code=reason_code,
+        permanent=permanent,
+        spent_sec=draft.now - record.first_issued_at,
+        token=draft.task.spec.token(index, record.attempt, record.handovers),
+    )
+    if delay is None:
+        drop_letter(draft, index)
+        if not parked:
+            record.letter = record.attempt
+            draft.letters.append(KeepLetter(index))
+        fail_node(draft, index, settings)
+        return
+    record.next_retry_at = draft.now + delay
+    draft.move(
+        index,
+        Mark.DEFERRED,
+        data={"reason_code": reason_code, "error": error, "attempt": record.attempt},
+    )
+    draft.wake(record.next_retry_at)
+
+
+def fail_node(draft: Transition, index: int, settings: EngineSettings) -> None:
+    """Fail a node that has no attempt left. If no branch handles the failure, the graph's
+    ``on_node_failure`` decides whether the task stops.
+    """
+    record = draft.edit(index)
+    record.finished_at = draft.now
+    plan = draft.task.spec.plan
+    draft.move(index, Mark.FAILED, data={"reason_code": record.reason_code, "error": record.error})
+    if not handles_failure(plan, index):
+        if draft.error is None:
+            draft.error = failure_sentence(plan, index, record)
+        if plan.on_node_failure == "stop":
+            draft.outcome = TaskStatus.FAILED
+            stop_everything(draft, "task_failed", settings)
+            return
+    pass_on(draft, [index], settings)
+
+
+def failure_sentence(plan: Plan, index: int, record: NodeRecord) -> str:
+    """Return the error of a task that failed because of a node."""
+    return f"node {plan.ids[index]!r} failed: {record.reason_code}: {record.error}"
+
+
+def drop_letter(draft: Transition, index: int) -> None:
+    """Drop the dead letter of an earlier run of the node, if there is one."""
+    record = draft.edit(index)
+    if record.letter:
+        draft.letters.append(DropLetter(index, record.letter))
+        record.letter = 0
+
+
+def skip(draft: Transition, index: int, reason_code: str, settings: EngineSettings) -> None:
+    """Skip a node, and the nodes below it that cannot start without it."""
+    _mark_skipped(draft, index, reason_code)
+    pass_on(draft, [index], settings)
+
+
+def _mark_skipped(draft: Transition, index: int, reason_code: str) -> None:
+    record = draft.edit(index)
+    record.reason_code = reason_code
+    record.finished_at = draft.now
+    draft.move(index, SKIPPED_AS[reason_code], data={"reason_code": reason_code})
+
+
+def end_cancelled(draft: Transition, index: int, settings: EngineSettings) -> None:
+    """End a node whose cancellation is complete."""
+    draft.edit(index).finished_at = draft.now
+    draft.move(index, Mark.CANCELLED)
+    pass_on(draft, [index], settings)
+
+
+def stop_everything(draft: Transition, reason_code: str, settings: EngineSettings) -> None:
+    """Stop all nodes of a task that have not ended."""
+    draft.paused = False
+    for index in range(len(draft.task.marks)):
+        mark = draft.mark(index)
+        if mark not in ENDED and mark != Mark.CANCELLING:
+            stop_node(draft, index, mark, reason_code, settings)
+
+
+def stop_node(
+    draft: Transition, index: int, mark: int, reason_code: str, settings: EngineSettings
+) -> None:
+    """Cancel a node that has not started, and ask the worker of a running one to stop."""
+    has_record = index in draft.task.records or index in draft.records
+    if mark in UNBEGUN and not has_record and reason_code != "not_needed":
+        # No record is needed: the node is stopped with its task, which holds the reason.
+        draft.move(index, Mark.CANCELLED, data={"reason_code": reason_code})
+        return
+    record = draft.edit(index)
+    record.reason_code = reason_code
+    if mark in (Mark.ISSUED, Mark.RUNNING):
+        token = draft.task.spec.token(index, record.attempt, record.handovers)
+        draft.effects.append(
+            SendCancel(
+                index,
+                record.attempt,
+                token,
+                stop_cause(draft, index, reason_code)[1] or reason_code,
+            )
+        )
+    if mark == Mark.RUNNING:
+        record.cancel_by = draft.now + settings.cancel_grace_sec
+        draft.wake(min(draft.now + RESEND_CANCEL_SEC, record.cancel_by))
+        draft.move(index, Mark.CANCELLING, data={"reason_code": reason_code})
+        return
+    record.finished_at = draft.now
+    draft.move(index, Mark.CANCELLED, data={"reason_code": reason_code})
+
+
+def cancel_parents(draft: Transition, satisfied: Sequence[int], settings: EngineSettings) -> None:
+    """Stop the parents of satisfied nodes, except those that have ended or that a retry requires.
+
+    The other children of a parent see its end once it has stopped.
+    """
+    ended: list[int] = []
+    for index in satisfied:
+        for edge in draft.task.spec.plan.parents[index]:
+            mark = draft.mark(edge.node)
+            if mark in ENDED or mark == Mark.CANCELLING or draft.record(edge.node).required:
+                continue
+            stop_node(draft, edge.node, mark, "not_needed", settings)
+            if draft.mark(edge.node) in ENDED:
+                ended.append(edge.node)
+    pass_on(draft, ended, settings)
+
+
+def pass_on(draft: Transition, ended: Sequence[int], settings: EngineSettings) -> None:
+    """Report the end of nodes to their children, and end the children that cannot start any more,
+    down the graph.
+
+    A child is decided after all of its parents that end with it, so the order of edges in the
+    document makes no difference.
+    """
+    if draft.outcome is not None:
+        return
+    blocked: list[tuple[int, int]] = []
+    satisfied: list[int] = []
+    for index in ended:
+        _report_end(draft, index, blocked, satisfied)
+    while blocked:
+        child = heappop(blocked)[1]
+        mark, record = draft.mark(child), draft.record(child)
+        if mark in ENDED or mark == Mark.CANCELLING:
+            continue
+        reason_code = never_because(draft.count(child)[BROKEN])
+        if mark in UNBEGUN and record.attempt < record.first_attempt:
+            _mark_skipped(draft, child, reason_code)
+        else:
+            stop_node(draft, child, mark, reason_code, settings)
+        if draft.mark(child) in ENDED:
+            _report_end(draft, child, blocked, satisfied)
+    if satisfied:
+        cancel_parents(draft, satisfied, settings)
+
+
+def _report_end(
+    draft: Transition, index: int, blocked: list[tuple[int, int]], satisfied: list[int]
+) -> None:
+    """Count the end of a node for each child, and start the children that may start.
+
+    Children whose fan-in has become impossible are pushed on the heap ``blocked``, by their place
+    in the order of the graph. Running children that do not need their other parents any more are
+    added to ``satisfied``.
+    """
+    plan = draft.task.spec.plan
+    children = plan.children[index]
+    if not children:
+        return
+    outcomes = edge_outcomes(plan, index, draft.mark(index))
+    has_readers = False
+    for edge in children:
+        child = edge.node
+        counts = draft.count(child)
+        outcome = outcomes[edge.route]
+        counts[outcome] += 1
+        child_mark = draft.mark(child)
+        if child_mark in ENDED:
+            continue
+        has_readers = has_readers or (edge.streams and child_mark in IN_FLIGHT)
+        verdict = readiness(plan.need[child], len(plan.parents[child]), *counts)
+        if verdict is Readiness.NEVER:
+            heappush(blocked, (plan.rank[child], child))
+        elif child_mark == Mark.WAITING:
+            if verdict is Readiness.START or (plan.mixed[child] and draft.may_stream(child)):
+                draft.make_ready(child)
+        elif (
+            outcome == TAKEN
+            and counts[TAKEN] == plan.need[child]
+            and child_mark in IN_FLIGHT
+            and plan.nodes[child].on_satisfied == "cancel"
+        ):
+            satisfied.append(child)
+    if has_readers:
+        draft.effects.append(TellReaders(index, draft.record(index).generation))
