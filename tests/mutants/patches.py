@@ -160,7 +160,7 @@ places = await self._publish(messages, owners)
     Mutant(
         "a lost command is not sent again",
         "commands_lost",
-        "not _is_present(draft, command) or draft.record(command.index).place != command.place",
+        "record is None or record.place != command.place",
         "True",
     ),
     Mutant(
@@ -223,7 +223,7 @@ return not task.issued_token_matches(
 )
 """,
         """
-return not _counts_now(draft, event)
+return not _is_current(draft, event)
 """,
     ),
     Mutant(

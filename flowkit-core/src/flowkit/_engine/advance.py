@@ -88,14 +88,17 @@ def settle(draft: Transition) -> None:
         draft.set_status(outcome, draft.error if outcome is TaskStatus.FAILED else draft.reason)
     elif draft.outcome is not None:
         draft.set_status(TaskStatus.CANCELLING, draft.reason)
-    elif draft.paused:
-        draft.set_status(TaskStatus.PAUSED)
-    elif draft.deferred and not draft.in_flight:
-        draft.set_status(TaskStatus.DEFERRED)
-    elif draft.started_at is not None:
-        draft.set_status(TaskStatus.RUNNING)
-    else:
-        draft.set_status(TaskStatus.QUEUED)
+    elif (status := _status_of_open(draft)) is not draft.status:
+        draft.set_status(status)
+
+
+def _status_of_open(draft: Transition) -> TaskStatus:
+    """Return the status of a task that has open nodes and is not being stopped."""
+    if draft.paused:
+        return TaskStatus.PAUSED
+    if draft.deferred and not draft.in_flight:
+        return TaskStatus.DEFERRED
+    return TaskStatus.QUEUED if draft.started_at is None else TaskStatus.RUNNING
 
 
 def _submitted(draft: Transition, event: TaskSubmitted, settings: EngineSettings) -> None:
@@ -111,7 +114,8 @@ def _submitted(draft: Transition, event: TaskSubmitted, settings: EngineSettings
 def _set_deadline(draft: Transition) -> None:
     seconds = draft.task.spec.deadline_sec
     draft.deadline_at = None if seconds is None else draft.now + seconds
-    draft.wake(draft.deadline_at)
+    if seconds is not None:
+        draft.wake(draft.deadline_at)
 
 
 def _cancel(draft: Transition, event: CancelRequested, settings: EngineSettings) -> None:

@@ -53,7 +53,8 @@ def fail_attempt(
         token=draft.task.spec.token(index, record.attempt, record.handovers),
     )
     if delay is None:
-        drop_letter(draft, index)
+        if record.letter:
+            drop_letter(draft, index, record)
         if not parked:
             record.letter = record.attempt
             draft.letters.append(KeepLetter(index))
@@ -91,12 +92,10 @@ def failure_sentence(plan: Plan, index: int, record: NodeRecord) -> str:
     return f"node {plan.ids[index]!r} failed: {record.reason_code}: {record.error}"
 
 
-def drop_letter(draft: Transition, index: int) -> None:
-    """Drop the dead letter of an earlier run of the node, if there is one."""
-    record = draft.edit(index)
-    if record.letter:
-        draft.letters.append(DropLetter(index, record.letter))
-        record.letter = 0
+def drop_letter(draft: Transition, index: int, record: NodeRecord) -> None:
+    """Drop the dead letter of an earlier run of the node."""
+    draft.letters.append(DropLetter(index, record.letter))
+    record.letter = 0
 
 
 def skip(draft: Transition, index: int, reason_code: str, settings: EngineSettings) -> None:

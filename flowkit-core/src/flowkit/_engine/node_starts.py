@@ -1,7 +1,5 @@
 """Starts of nodes: from waiting to issued, and their commands until a worker starts them."""
 
-from typing import Any
-
 from flowkit._engine.events import (
     CallFunction,
     CommandsLost,
@@ -55,14 +53,15 @@ def _issue(draft: Transition, index: int, settings: EngineSettings) -> None:
     record.confirmed_at = None
     record.worker_id = record.started_at = record.heard_at = None
     record.next_retry_at = record.finished_at = None
+    data = {"attempt": record.attempt} if record.attempt > 1 else None
     if node.type == COORDINATOR_FUNCTION:
-        draft.move(index, Mark.RUNNING, data=_attempt(record))
+        draft.move(index, Mark.RUNNING, data=data)
         record.started_at = now
         draft.started_at = draft.started_at or now
         draft.effects.append(CallFunction(index, record.attempt))
         limit = node.timeouts.start_to_close_sec
     else:
-        draft.move(index, Mark.ISSUED, data=_attempt(record))
+        draft.move(index, Mark.ISSUED, data=data)
         draft.effects.append(SendCommand(index, record.attempt))
         limit = node.timeouts.schedule_to_start_sec
     draft.wake(now + (settings.resend_sec if limit is None else min(limit, settings.resend_sec)))
@@ -71,11 +70,6 @@ def _issue(draft: Transition, index: int, settings: EngineSettings) -> None:
         and 0 <= draft.task.spec.plan.need[index] <= draft.count(index)[TAKEN]
     ):
         cancel_parents(draft, [index], settings)
-
-
-def _attempt(record: NodeRecord) -> dict[str, Any] | None:
-    """Return the data of the event in the history: the number of an attempt after the first."""
-    return {"attempt": record.attempt} if record.attempt > 1 else None
 
 
 FIRST_CHECK_SEC = 30.0
@@ -87,8 +81,8 @@ def commands_sent(draft: Transition, event: CommandsSent, settings: EngineSettin
     """Record that commands are on the bus, so that they are not sent again."""
     draft.ignored = True
     for command in event.commands:
-        record = draft.record(command.index)
-        if _is_present(draft, command) and not record.sent:
+        record = _waiting_record(draft, command)
+        if record is not None and not record.sent:
             record = draft.edit(command.index)
             record.sent = True
             record.place = command.place
@@ -98,9 +92,9 @@ def commands_sent(draft: Transition, event: CommandsSent, settings: EngineSettin
 def command_waiting(draft: Transition, event: CommandWaiting, settings: EngineSettings) -> None:
     """Record that the bus confirmed that a command waits, if a check of it is due."""
     command = event.command
-    record = draft.record(command.index)
+    record = _waiting_record(draft, command)
     if (
-        _is_present(draft, command)
+        record is not None
         and record.sent
         and record.place == command.place
         and confirmed_until(record, draft.now) is None
@@ -116,7 +110,8 @@ def commands_lost(draft: Transition, event: CommandsLost, settings: EngineSettin
     """
     draft.ignored = True
     for command in event.commands:
-        if not _is_present(draft, command) or draft.record(command.index).place != command.place:
+        record = _waiting_record(draft, command)
+        if record is None or record.place != command.place:
             continue
         record = draft.edit(command.index)
         record.sent = False
@@ -128,13 +123,14 @@ def commands_lost(draft: Transition, event: CommandsLost, settings: EngineSettin
         draft.ignored = False
 
 
-def _is_present(draft: Transition, command: SentCommand) -> bool:
-    """Return whether a command is the one that its node waits for."""
+def _waiting_record(draft: Transition, command: SentCommand) -> NodeRecord | None:
+    """Return the record of a command's node, or None if the node does not wait for this command."""
     index = command.index
     if index >= len(draft.task.marks) or draft.mark(index) != Mark.ISSUED:
-        return False
+        return None
     record = draft.record(index)
-    return (record.attempt, record.handovers) == (command.attempt, command.handovers)
+    same = record.attempt == command.attempt and record.handovers == command.handovers
+    return record if same else None
 
 
 def next_check(record: NodeRecord, now: float, settings: EngineSettings) -> float:

@@ -99,7 +99,7 @@ def node_succeeded(draft: Transition, event: NodeSucceeded, settings: EngineSett
     record.in_batches = event.in_batches
     record.pulled = event.pulled
     record.retries = None
-    _finish(draft, event, settings)
+    _finish(draft, event, record, settings)
 
 
 def function_returned(draft: Transition, event: FunctionReturned, settings: EngineSettings) -> None:
@@ -123,8 +123,9 @@ def function_returned(draft: Transition, event: FunctionReturned, settings: Engi
             function_failed(draft, failure, settings)
             return
         draft.vars_changed = True
-    draft.edit(event.index).result = event.result
-    _finish(draft, event, settings)
+    record = draft.edit(event.index)
+    record.result = event.result
+    _finish(draft, event, record, settings)
 
 
 def node_failed(draft: Transition, event: NodeFailed, settings: EngineSettings) -> None:
@@ -240,11 +241,13 @@ def _record_start(
 
 
 def _finish(
-    draft: Transition, event: NodeSucceeded | FunctionReturned, settings: EngineSettings
+    draft: Transition,
+    event: NodeSucceeded | FunctionReturned,
+    record: NodeRecord,
+    settings: EngineSettings,
 ) -> None:
     """Finish a node, and pass its end on to its children."""
     index = event.index
-    record = draft.edit(index)
     if event.attempt != record.attempt and draft.mark(index) == Mark.RUNNING:
         token = draft.task.spec.token(index, record.attempt, record.handovers)
         draft.effects.append(
@@ -253,7 +256,8 @@ def _finish(
     record.reason_code = record.error = None
     record.finished_at = event.at
     record.next_retry_at = None
-    drop_letter(draft, index)
+    if record.letter:
+        drop_letter(draft, index, record)
     draft.move(
         index,
         Mark.FINISHED,

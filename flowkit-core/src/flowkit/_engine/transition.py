@@ -133,7 +133,7 @@ class Transition:
 
     def move(self, index: int, mark: int, *, at: float | None = None, data: Any = None) -> None:
         """Move a node to a mark that the tables allow, and record a change that users see."""
-        before = self.mark(index)
+        before = self.marks.get(index, self.task.marks[index])
         if mark not in NODE_MOVES[before]:
             raise IllegalMove(
                 f"node {index} of task {self.task.task_id!r}: {chr(before)!r} to {chr(mark)!r}"
@@ -141,14 +141,17 @@ class Transition:
         self.marks[index] = mark
         self.in_flight += (mark in IN_FLIGHT) - (before in IN_FLIGHT)
         self.deferred += (mark == Mark.DEFERRED) - (before == Mark.DEFERRED)
+        plan = self.task.spec.plan
         if before in _MAY_HOLD_KEY and mark not in IN_FLIGHT:
-            self._release_key(index)
+            key = plan.nodes[index].concurrency_key
+            if key is not None:
+                self._release_key(index, key)
         if mark in ENDED:
             self.open -= 1
-            self.failures += mark == Mark.FAILED and not handles_failure(self.task.spec.plan, index)
-        status = STATUS_OF_MARK[mark]
-        if status is not STATUS_OF_MARK[before] or mark == Mark.ISSUED:
-            self.note(index, "status", status.value, data, at=at)
+            self.failures += mark == Mark.FAILED and not handles_failure(plan, index)
+        status = _SHOWN_AS[mark]
+        if status != _SHOWN_AS[before] or mark == Mark.ISSUED:
+            self.note(index, "status", status, data, at=at)
 
     def note(
         self,
@@ -207,10 +210,8 @@ class Transition:
         """Remove and return the ready node of the highest priority whose concurrency key is free.
         Among nodes of equal priority, this is the first one in the graph.
         """
-        while True:
+        while self.fresh or self.taken_from_ready < len(self.task.ready):
             entry = self._pop()
-            if entry is None:
-                return None
             index = entry[1]
             if self.mark(index) != Mark.READY:
                 continue
@@ -221,8 +222,10 @@ class Transition:
                 self.key_holders[key] = index
                 return index
             heappush(self._waiters(key), entry)
+        return None
 
-    def _pop(self) -> tuple[int, int] | None:
+    def _pop(self) -> tuple[int, int]:
+        """Remove and return the first entry of the queue, which is not empty."""
         queued = self.task.ready
         taken = self.taken_from_ready
         head = None
@@ -231,7 +234,7 @@ class Transition:
                 self.in_order = sorted(queued)
             head = queued[0] if taken == 0 else self.in_order[taken]
         if head is None or (self.fresh and self.fresh[0] < head):
-            return heappop(self.fresh) if self.fresh else None
+            return heappop(self.fresh)
         self.taken_from_ready += 1
         return head
 
@@ -244,12 +247,11 @@ class Transition:
             waiters = self.waiters[key] = list(self.task.key_waiters.get(key, ()))
         return waiters
 
-    def _release_key(self, index: int) -> None:
+    def _release_key(self, index: int, key: str) -> None:
         """Release the concurrency key of a node, or its claim to it, and queue the next node that
         waits for the key.
         """
-        key = self.task.spec.plan.nodes[index].concurrency_key
-        if key is None or self._holder(key) not in (index, None):
+        if self._holder(key) not in (index, None):
             return
         self.key_holders[key] = None
         waiters = self._waiters(key)
@@ -302,4 +304,6 @@ class Transition:
 
 
 _NOTHING = NodeRecord()
+_SHOWN_AS = {mark: status.value for mark, status in STATUS_OF_MARK.items()}
+"""Statuses of nodes in the history, by mark."""
 _MAY_HOLD_KEY = IN_FLIGHT | {Mark.READY}
