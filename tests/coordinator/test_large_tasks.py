@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flowkit import hookimpl
-from flowkit._records.record_writer import KEEP_BYTES
+from flowkit._records.record_parts import KEEP_BYTES
 from flowkit._tasks.reduced_reports import without_payloads
 from flowkit.errors import RecordTooLarge
 from flowkit.messages import NodeProgressed, NodeReleased, NodeStarted, NodeSucceeded

@@ -35,9 +35,8 @@ from flowkit._engine import (
     derive,
     pending_effects,
 )
-from flowkit._records.record_writer import RecordWriter
-from flowkit._records.submission_records import encode_spec
-from flowkit._records.task_records import header_of
+from flowkit._records.record_parts import RecordWriter
+from flowkit._records.task_records import encode_spec, header_of
 from flowkit.graph import Graph
 from flowkit.messages import (
     BatchesRetried,

@@ -9,17 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowkit._engine import CommandsSent, SentCommand, Transition, VarsOp, advance
-from flowkit._records.plan_cache import PlanCache
 from flowkit._records.record_parts import (
+    KEEP_ENDED,
+    KEEP_LOG_PARTS,
+    RecordWriter,
     decode_log,
     decode_node,
     encode_node,
-    log_part,
     node_part,
 )
-from flowkit._records.record_writer import KEEP_ENDED, KEEP_LOG_PARTS, RecordWriter
-from flowkit._records.submission_records import decode_spec, encode_spec
-from flowkit._records.task_records import decode_task, header_of
+from flowkit._records.task_records import (
+    PlanCache,
+    decode_spec,
+    decode_task,
+    encode_spec,
+    header_of,
+)
 from flowkit.graph import Graph
 from flowkit.protocols import Commit, TaskRecord
 from flowkit.task import ENDED, NodeRecord, Task, TaskSpec
@@ -235,7 +240,7 @@ def test_a_commit_holds_what_changed_alone():
     play = Stored(graph("a b -> c"))
     play.starts("a")
     commit = play.commits[-1]
-    assert set(commit.put) == {"state", "n0", log_part(4)}
+    assert set(commit.put) == {"state", "n0", "e0000000004"}
     assert (commit.task_id, commit.op_id, commit.expected_version, commit.status) == (
         "t",
         "op0",
@@ -275,8 +280,8 @@ def test_several_changes_go_into_one_commit():
     for name in "ab":
         writer.add(play.succeeds(name))
     commit = writer.commit(play.task, "op")
-    assert set(commit.put) == {"state", "n0", "n1", "n2", log_part(4)}
-    assert len(decode_log(log_part(4), commit.put[log_part(4)])) == play.task.seq - 3
+    assert set(commit.put) == {"state", "n0", "n1", "n2", "e0000000004"}
+    assert len(decode_log("e0000000004", commit.put["e0000000004"])) == play.task.seq - 3
 
 
 def test_a_change_without_history_writes_none():

@@ -64,15 +64,19 @@ async def withdraw(
     store: ArtifactStore, changes: Iterable[tuple[Task, Sequence[Effect]]], at: float
 ) -> None:
     """Claim the attempts of cancelled nodes, so that commands without a claim never run."""
-    claim = Claim(CANCELLED, at, CANCELLED)
-    records = [
-        claim_record(task.task_id, task.spec.plan.ids[effect.index], effect.token, claim)
+    cancelled = [
+        (task.spec, effect)
         for task, effects in changes
         for effect in effects
         if isinstance(effect, SendCancel) and task.marks[effect.index] == Mark.CANCELLED
     ]
-    if not records:
+    if not cancelled:
         return
+    claim = Claim(CANCELLED, at, CANCELLED)
+    records = [
+        claim_record(spec.task_id, spec.plan.ids[effect.index], effect.token, claim)
+        for spec, effect in cancelled
+    ]
     try:
         await store.put(records)
     except Exception as error:

@@ -1,22 +1,26 @@
-"""Parts of a task's record: ``state``, ``vars``, ``n<index>`` and ``e<seq>``, all of them JSON.
+"""Parts of a task's record, and the writer that encodes changes as commits.
 
-``n12`` is the node with index 12. ``e0000000007`` holds changes of the history, the first of which
-has number 7.
+The parts are ``state``, ``vars``, ``n<index>`` and ``e<seq>``, all of them JSON. ``n12`` is the
+node with index 12. ``e0000000007`` holds changes of the history, the first of which has number 7.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from typing import Any
+from itertools import compress
+from operator import attrgetter
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
+from flowkit._engine import Transition
 from flowkit._records import record_models
 from flowkit._user_code.containment import error_text
 from flowkit.errors import CorruptRecord
 from flowkit.messages import BatchRetries
-from flowkit.protocols import TaskRecord
-from flowkit.task import LogEntry, NodeRecord, Task
+from flowkit.protocols import ArchivedPart, Commit, TaskRecord
+from flowkit.task import ENDED, LogEntry, NodeRecord, Task
 
 STATE, VARS = "state", "vars"
 
@@ -24,6 +28,7 @@ _ALWAYS = ("attempt", "first_attempt", "issued_at", "first_issued_at", "sent")
 """Fields that the part of a node always has."""
 _OPTIONAL = tuple(field.name for field in fields(NodeRecord) if field.name not in _ALWAYS)
 """Fields that are left out of the part of a node if they are empty."""
+_always_of, _optional_of = attrgetter(*_ALWAYS), attrgetter(*_OPTIONAL)
 
 
 def node_part(index: int) -> str:
@@ -31,14 +36,9 @@ def node_part(index: int) -> str:
     return f"n{index}"
 
 
-def log_part(first_seq: int) -> str:
-    """Return the name of the part of the history that begins with this number."""
-    return f"e{first_seq:010d}"
-
-
-def node_parts(parts: Mapping[str, bytes]) -> Iterator[tuple[int, bytes]]:
-    """Yield the parts of nodes, by index."""
-    return ((int(name[1:]), data) for name, data in parts.items() if name[0] == "n")
+def node_parts(parts: Mapping[str, bytes]) -> dict[int, bytes]:
+    """Return the parts of nodes, by index."""
+    return {int(name[1:]): data for name, data in parts.items() if name[0] == "n"}
 
 
 def encode_state(task: Task) -> bytes:
@@ -63,11 +63,9 @@ def encode_state(task: Task) -> bytes:
 
 def encode_node(record: NodeRecord) -> bytes:
     """Return the part of a node. Fields with their default values are left out."""
-    values: dict[str, Any] = {name: getattr(record, name) for name in _ALWAYS}
-    for name in _OPTIONAL:
-        value = getattr(record, name)
-        if value:
-            values[name] = value
+    values: dict[str, Any] = dict(zip(_ALWAYS, _always_of(record), strict=True))
+    optional = _optional_of(record)
+    values.update(compress(zip(_OPTIONAL, optional, strict=True), optional))
     if not record.result and record.result is not None:
         values["result"] = record.result
     if not record.progress and record.progress is not None:
@@ -90,11 +88,6 @@ def decode_node(data: bytes) -> NodeRecord:
         raise corrupt("a node", error) from None
 
 
-def encode_log(entries: Iterable[LogEntry]) -> bytes:
-    """Return a part of the history."""
-    return to_json(entries)
-
-
 def decode_log(name: str, data: bytes) -> list[tuple[int, LogEntry]]:
     """Return the numbered changes of a part of the history.
 
@@ -111,16 +104,11 @@ def decode_log(name: str, data: bytes) -> list[tuple[int, LogEntry]]:
         raise corrupt(f"part {name}", error) from None
 
 
-def refuse_damaged(record: TaskRecord) -> None:
-    """Raise if the store could not decode a record.
-
-    Raises:
-        CorruptRecord: the record is damaged.
-    """
-    if record.fault is not None:
-        raise CorruptRecord(
-            f"the record of task {record.header.task_id!r} cannot be read: {record.fault}"
-        )
+def damaged(record: TaskRecord) -> CorruptRecord:
+    """Return the error for a record that the store could not decode: it has a ``fault``."""
+    return CorruptRecord(
+        f"the record of task {record.header.task_id!r} cannot be read: {record.fault}"
+    )
 
 
 def corrupt(what: str, error: Exception) -> CorruptRecord:
@@ -134,3 +122,146 @@ def corrupt(what: str, error: Exception) -> CorruptRecord:
             f" {first['msg'][:300]}"
         )
     return CorruptRecord(f"{what} cannot be read: {error_text(error, most=400)}")
+
+
+K = TypeVar("K", int, str)
+
+KEEP_ENDED = 256
+"""Ended nodes above this number are moved to the archive."""
+KEEP_LOG_PARTS = 128
+"""Parts of the history above this number are moved to the archive."""
+KEEP_BYTES = 512 * 1024
+"""Ended nodes, and parts of the history, above this size are moved to the archive as well."""
+
+
+class RecordWriter:
+    """Changes of a task since its last commit, and the stored parts that may move to the archive.
+
+    ``parts`` are the stored parts; a task that is not stored yet has none.
+    """
+
+    __slots__ = (
+        "_ended_bytes",
+        "_log_bytes",
+        "_log_parts",
+        "changed",
+        "ended",
+        "log",
+        "vars_changed",
+    )
+
+    def __init__(self, task: Task, parts: Mapping[str, bytes]) -> None:
+        self.changed: set[int] = set()
+        self.log: list[LogEntry] = []
+        self.vars_changed = False
+        self._log_parts: dict[str, bytes] = {}
+        # An OrderedDict: iterating over a plain dict is slow once many items were removed from its
+        # front.
+        self.ended: OrderedDict[int, bytes] = OrderedDict()
+        """The parts of ended nodes that are not in the archive, the oldest first."""
+        self._ended_bytes = self._log_bytes = 0
+        if parts:
+            self._add_stored(task, parts)
+
+    def _add_stored(self, task: Task, parts: Mapping[str, bytes]) -> None:
+        self._log_parts.update((name, parts[name]) for name in sorted(parts) if name[0] == "e")
+        self._log_bytes = sum(map(len, self._log_parts.values()))
+        for index, data in node_parts(parts).items():
+            if task.marks[index] in ENDED:
+                self.ended[index] = data
+        self._ended_bytes = sum(map(len, self.ended.values()))
+
+    def add(self, step: Transition) -> None:
+        """Add a change that was made to the task."""
+        self.changed.update(step.records)
+        self.log += step.log
+        self.vars_changed |= step.vars_changed
+
+    def commit(self, task: Task, op_id: str) -> Commit:
+        """Return the changes since the last commit, and begin to collect those of the next.
+
+        Call :meth:`committed` once the commit is stored. If it is not stored, neither the task nor
+        this writer can be used any more.
+        """
+        put: dict[str, bytes] = {STATE: encode_state(task)}
+        if self.vars_changed:
+            put[VARS] = to_json(task.vars)
+        for index in self.changed:
+            put[node_part(index)] = encode_node(task.records[index])
+        if self.log:
+            put[f"e{task.seq - len(self.log) + 1:010d}"] = to_json(self.log)
+        drop: list[str] = []
+        archive: list[ArchivedPart] = []
+        if len(self.ended) > KEEP_ENDED or self._ended_bytes > KEEP_BYTES:
+            for index in self._nodes_to_archive(task):
+                drop.append(node_part(index))
+                archive.append(ArchivedPart(node_part(index), task.version, self.ended[index]))
+        if len(self._log_parts) > KEEP_LOG_PARTS or self._log_bytes > KEEP_BYTES:
+            old = list(_oldest(self._log_parts, self._log_bytes, keep=KEEP_LOG_PARTS // 2))
+            drop += old
+            archive.append(_merged({name: self._log_parts[name] for name in old}))
+        self.changed = set()
+        self.log = []
+        self.vars_changed = False
+        return Commit(
+            task_id=task.spec.task_id,
+            expected_version=task.version,
+            op_id=op_id,
+            status=task.status.value,
+            wake_at=task.wake_at,
+            finished_at=task.finished_at,
+            put=put,
+            drop=drop,
+            archive=archive,
+        )
+
+    def _nodes_to_archive(self, task: Task) -> list[int]:
+        """Return the oldest ended nodes that were stored before this commit."""
+        oldest = _oldest(self.ended, self._ended_bytes, keep=KEEP_ENDED // 2)
+        return [
+            index for index in oldest if index not in self.changed and task.marks[index] in ENDED
+        ]
+
+    def committed(self, task: Task, commit: Commit) -> None:
+        """Take over a commit that was stored."""
+        task.version += 1
+        for name in commit.drop:
+            if name[0] == "n":
+                index = int(name[1:])
+                del task.records[index]
+                self._ended_bytes -= len(self.ended.pop(index))
+            else:
+                self._log_bytes -= len(self._log_parts.pop(name))
+        for name, data in commit.put.items():
+            if name[0] == "n":
+                index = int(name[1:])
+                self._ended_bytes -= len(self.ended.pop(index, b""))
+                if task.marks[index] in ENDED:
+                    self.ended[index] = data
+                    self._ended_bytes += len(data)
+            elif name[0] == "e":
+                self._log_parts[name] = data
+                self._log_bytes += len(data)
+
+
+def _oldest(parts: Mapping[K, bytes], size: int, *, keep: int) -> Iterator[K]:
+    """Yield the first of these parts, until at most ``keep`` are left and these have at most half
+    of ``KEEP_BYTES``. ``size`` is the size of all parts.
+    """
+    count = len(parts)
+    for name, data in parts.items():
+        if count <= keep and size <= KEEP_BYTES // 2:
+            return
+        yield name
+        count -= 1
+        size -= len(data)
+
+
+def _merged(parts: Mapping[str, bytes]) -> ArchivedPart:
+    """Return several parts of the history as one, under the name of the first. Its rank is the
+    number of its changes.
+    """
+    entries: list[Any] = []
+    for name in sorted(parts):
+        entries += from_json(parts[name])
+    return ArchivedPart(min(parts), len(entries), to_json(entries))

@@ -1,13 +1,18 @@
-"""Tasks as stored: the submission, and the parts that change.
+"""Tasks as stored: the submission, which never changes, and the parts that change.
 
 Nodes that ended and old parts of the history are moved to the archive once there are many, so that
 a record is as large as the work in flight.
 """
 
+import json
 import re
+from collections import OrderedDict
 from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json, to_json
 
 from flowkit._engine import contradiction, derive
 from flowkit._records import record_models
@@ -15,14 +20,106 @@ from flowkit._records.record_parts import (
     STATE,
     VARS,
     corrupt,
+    damaged,
     decode_log,
     decode_node,
     node_parts,
-    refuse_damaged,
 )
-from flowkit._records.submission_records import decode_spec
+from flowkit.graph import Graph, Plan
 from flowkit.protocols import TaskHeader, TaskRecord
-from flowkit.task import IN_FLIGHT, STATUS_OF_MARK, Mark, Task
+from flowkit.task import IN_FLIGHT, STATUS_OF_MARK, Mark, Task, TaskSpec
+from flowkit.tracing import TraceContext
+
+MAX_PLANS = 256
+MAX_NODES = 100_000
+"""Limit for the nodes of all cached plans together. A plan of 20,000 nodes takes some 25 MB."""
+
+
+def encode_spec(spec: TaskSpec, graph: bytes) -> bytes:
+    """Return a submission as stored: a line with the task's fields, and a line with its graph."""
+    head: dict[str, Any] = {
+        "v": 1,
+        "created_at": spec.created_at,
+        "secret": spec.secret.hex(),
+        "params": spec.params,
+        "pipeline": spec.pipeline,
+        "labels": spec.labels,
+        "priority": spec.priority,
+        "idempotency_key": spec.idempotency_key,
+        "deadline_sec": spec.deadline_sec,
+    }
+    if spec.trace is not None:
+        head["trace"] = {"traceparent": spec.trace.traceparent, "tracestate": spec.trace.tracestate}
+    PLANS.add(graph, spec.plan)
+    return to_json(head) + b"\n" + graph
+
+
+def decode_spec(task_id: str, data: bytes) -> TaskSpec:
+    """Return the submission that :func:`encode_spec` wrote.
+
+    Raises:
+        ValueError: the data is not what it wrote.
+    """
+    head_line, _, graph = data.partition(b"\n")
+    head = record_models.HEAD.validate_json(head_line, strict=True)
+    return TaskSpec(
+        task_id=task_id,
+        plan=PLANS.get(graph),
+        created_at=head.created_at,
+        secret=bytes.fromhex(head.secret),
+        params=head.params,
+        pipeline=head.pipeline,
+        labels=head.labels,
+        priority=head.priority,
+        idempotency_key=head.idempotency_key,
+        deadline_sec=head.deadline_sec,
+        trace=None
+        if head.trace is None
+        else TraceContext(head.trace.traceparent, head.trace.tracestate),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FirstSubmission:
+    """First submission under an id or idempotency key, which later ones are compared with."""
+
+    secret: bytes
+    graph: bytes
+    params: dict[str, Any]
+
+    def difference(self, graph: bytes, params: dict[str, Any]) -> str | None:
+        """Return the part of the first submission that differs; None if both are equal. The order
+        of keys in an object does not count.
+        """
+        try:
+            if self.graph != graph and _canonical(from_json(self.graph)) != _canonical(
+                from_json(graph)
+            ):
+                return "another graph"
+        except ValueError:
+            return "a graph that cannot be read"
+        return None if _canonical(self.params) == _canonical(params) else "other params"
+
+
+def decode_submission(record: TaskRecord) -> FirstSubmission:
+    """Return the submission of a stored task.
+
+    Raises:
+        CorruptRecord: the record cannot be read.
+    """
+    if record.fault is not None:
+        raise damaged(record)
+    head_line, _, graph = record.spec.partition(b"\n")
+    try:
+        head = record_models.HEAD.validate_json(head_line, strict=True)
+        return FirstSubmission(bytes.fromhex(head.secret), graph, head.params)
+    except ValueError as error:
+        raise corrupt(f"the record of task {record.header.task_id!r}", error) from None
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
 
 _BEGUN = re.compile(b"[%b]" % bytes(sorted(IN_FLIGHT | {Mark.DEFERRED})))
 """The marks of nodes whose records are never in the archive."""
@@ -41,7 +138,8 @@ def decode_task(record: TaskRecord, *, to_look_at: bool = False) -> Task:
     Raises:
         CorruptRecord: the record is damaged.
     """
-    refuse_damaged(record)
+    if record.fault is not None:
+        raise damaged(record)
     try:
         task = _task(record)
         if not to_look_at:
@@ -71,8 +169,8 @@ def _task(record: TaskRecord) -> Task:
     marks = bytearray(state.marks, "ascii")
     if len(marks) != len(spec.plan.ids) or not STATUS_OF_MARK.keys() >= set(marks):
         raise ValueError("its marks do not fit its nodes")
-    records = {index: decode_node(data) for index, data in node_parts(parts)}
-    if not all(0 <= index < len(marks) for index in records):
+    records = {index: decode_node(data) for index, data in node_parts(parts).items()}
+    if records and not 0 <= min(records) <= max(records) < len(marks):
         raise ValueError("it has records of nodes that are not in its graph")
     for found in _BEGUN.finditer(marks):
         index = found.start()
@@ -123,3 +221,41 @@ def mentions(record: TaskRecord, names: Collection[bytes]) -> bool:
     return any(
         name in data for part, data in record.parts.items() if part[0] == "n" for name in names
     )
+
+
+class PlanCache:
+    """Plans by the JSON text of their graphs. The least recently used ones are evicted above the
+    limits.
+    """
+
+    def __init__(self, max_plans: int = MAX_PLANS, max_nodes: int = MAX_NODES) -> None:
+        self._max_plans, self._max_nodes = max_plans, max_nodes
+        self._plans: OrderedDict[bytes, Plan] = OrderedDict()
+        self._nodes = 0
+
+    def __contains__(self, graph: bytes) -> bool:
+        return graph in self._plans
+
+    def get(self, graph: bytes) -> Plan:
+        """Return the plan of a graph, which is parsed if it is not cached."""
+        plan = self._plans.get(graph)
+        if plan is None:
+            plan = Graph.restore(graph).plan
+            self.add(graph, plan)
+        else:
+            self._plans.move_to_end(graph)
+        return plan
+
+    def add(self, graph: bytes, plan: Plan) -> None:
+        """Cache the plan of a graph as the most recently used one."""
+        replaced = self._plans.pop(graph, None)
+        self._plans[graph] = plan
+        self._nodes += len(plan.ids) - (0 if replaced is None else len(replaced.ids))
+        while len(self._plans) > self._max_plans or (
+            self._nodes > self._max_nodes and len(self._plans) > 1
+        ):
+            _, oldest = self._plans.popitem(last=False)
+            self._nodes -= len(oldest.ids)
+
+
+PLANS = PlanCache()

@@ -18,7 +18,7 @@ from flowkit._engine import (
     pending_effects,
 )
 from flowkit._records.queries import records_of
-from flowkit._records.record_writer import RecordWriter
+from flowkit._records.record_parts import RecordWriter
 from flowkit._records.task_records import decode_task
 from flowkit._runtime.backoff import Backoff, retry
 from flowkit._runtime.outage_notices import Notices, notices_of

@@ -19,9 +19,8 @@ from flowkit._json.values import (
     kind_of,
     place,
 )
-from flowkit._records.record_writer import RecordWriter
-from flowkit._records.submission_records import encode_spec
-from flowkit._records.task_records import header_of
+from flowkit._records.record_parts import RecordWriter
+from flowkit._records.task_records import encode_spec, header_of
 from flowkit._tasks.task_cache import CachedTask
 from flowkit._tasks.task_updates import TaskUpdate
 from flowkit._user_code.containment import contained, error_text

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from flowkit._engine import DeferrableEvent
-from flowkit._records.record_writer import RecordWriter
+from flowkit._records.record_parts import RecordWriter
 from flowkit.task import Task
 
 MAX_REMEMBERED = 50_000

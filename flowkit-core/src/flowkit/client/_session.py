@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from flowkit._engine import EngineSettings, Event, RetryRequested
-from flowkit._records.record_parts import refuse_damaged
+from flowkit._records.record_parts import damaged
 from flowkit._records.task_records import decode_task
 from flowkit._runtime.backoff import Backoff, retry
 from flowkit._runtime.bus_connection import BusConnection
@@ -90,7 +90,8 @@ class Session:
         record = await self.load(task_id)
         if record is None:
             raise TaskNotFound(task_id)
-        refuse_damaged(record)
+        if record.fault is not None:
+            raise damaged(record)
         return record
 
     async def change(self, task_id: str, event: Event) -> None:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from flowkit._records.submission_records import decode_submission
+from flowkit._records.task_records import decode_submission
 from flowkit._tasks.submission import checked, new_id
 from flowkit._tasks.views import task_view
 from flowkit._user_code.containment import undo_cancellation

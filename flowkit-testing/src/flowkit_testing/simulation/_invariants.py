@@ -12,8 +12,7 @@ from flowkit._dead_letters.letter_states import LetterState, letter_states
 from flowkit._dead_letters.letters import node_letter_id
 from flowkit._records.queries import records_of
 from flowkit._records.record_parts import decode_log, decode_node
-from flowkit._records.submission_records import decode_spec
-from flowkit._records.task_records import decode_task
+from flowkit._records.task_records import decode_spec, decode_task
 from flowkit._tasks.views import full_view
 from flowkit.messages import NodeSucceeded
 from flowkit.plugins import Plugins
