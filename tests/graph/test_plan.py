@@ -16,6 +16,15 @@ def plan_of(nodes: dict[str, dict[str, Any]], **graph: Any) -> Plan:
     ).plan
 
 
+def test_graphs_that_are_written_the_same_share_their_plan() -> None:
+    document = {"nodes": [{"node_id": "shared", "type": "x"}]}
+    first = Graph.parse(document)
+    assert Graph.parse(document).plan is first.plan
+    first.node("more", "x")
+    assert first.plan.ids == ("shared", "more")
+    assert Graph.parse(document).plan.ids == ("shared",)
+
+
 def edges(plan: Plan) -> dict[str, str]:
     """Return every edge as ``a>b`` with its route, seen from the parents.
 

@@ -179,6 +179,22 @@ def test_the_number_of_edges_is_limited_wherever_they_are_written() -> None:
     assert "the graph has 540000 edges, above the limit of 100000" in fault_of(wide)
 
 
+def test_a_graph_that_was_parsed_before_is_checked_against_the_limits_of_this_call() -> None:
+    graph = {
+        "nodes": [
+            {"node_id": "one", "type": "x"},
+            {"node_id": "two", "type": "x", "depends_on": ["one"]},
+        ],
+        "edges": [["one", "two"]],
+    }
+    size = len(Graph.parse(graph).source)
+    assert "the graph has 2 nodes" in fault_of(graph, limits=Limits(max_nodes=1))
+    assert "the graph has 2 edges" in fault_of(graph, limits=Limits(max_edges=1))
+    assert f"the graph has {size} bytes" in fault_of(graph, limits=Limits(max_bytes=size - 1))
+    assert "nested more than 2 levels" in fault_of(graph, limits=Limits(max_depth=2))
+    assert Graph.parse(graph).plan.ids == ("one", "two")
+
+
 def test_the_size_in_bytes_is_limited_in_every_form() -> None:
     size = len(Graph.parse(inline("x" * 100)).to_json())
     limits = Limits(max_bytes=size)

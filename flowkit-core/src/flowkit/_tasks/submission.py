@@ -27,7 +27,7 @@ from flowkit._user_code.containment import contained, error_text
 from flowkit.config import GraphLimits
 from flowkit.errors import ConfigError, Fault, GraphError, TaskRefused
 from flowkit.graph import Graph
-from flowkit.graph._fault_texts import refusal
+from flowkit.graph._faults import refusal
 from flowkit.graph._models import COORDINATOR_FUNCTION
 from flowkit.protocols import Commit, TaskRecord
 from flowkit.task import Task, TaskSpec

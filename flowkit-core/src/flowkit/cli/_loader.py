@@ -13,7 +13,7 @@ from typing import Any
 from flowkit._json.documents import SYNTAX_OF_SUFFIX, DocumentError, read_file
 from flowkit.errors import ConfigError, FlowKitError, GraphError
 from flowkit.graph import Flow, Graph
-from flowkit.graph._limits import DEFAULT_LIMITS
+from flowkit.graph._parser import DEFAULT_LIMITS
 from flowkit.graph._source_texts import read_text
 from flowkit.plugins import Plugins
 from flowkit.worker import Handler

@@ -3,7 +3,6 @@
 from flowkit.graph._conditions import check_condition, evaluate_condition
 from flowkit.graph._flow import Flow, flow
 from flowkit.graph._graph import Graph, NodeRef
-from flowkit.graph._limits import Limits
 from flowkit.graph._models import (
     EdgeSpec,
     GraphDocument,
@@ -13,6 +12,7 @@ from flowkit.graph._models import (
     Routing,
     Timeouts,
 )
+from flowkit.graph._parser import Limits
 from flowkit.graph._plan import Edge, Plan, Route
 
 __all__ = [

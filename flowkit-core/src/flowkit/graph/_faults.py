@@ -1,10 +1,24 @@
-"""Faults found in a graph."""
+"""Faults found in a graph, and their texts."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
+from typing import Any
 
-from flowkit._json.values import short
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from flowkit._json.values import Path, kind_of, place, short
 from flowkit.errors import Fault
+from flowkit.graph._models import (
+    Batching,
+    EdgeSpec,
+    GraphDocument,
+    NodeIO,
+    NodeSpec,
+    RetryPolicy,
+    Routing,
+    Timeouts,
+)
 
 MAX_COMPARISONS = 20_000
 """Maximum number of names compared to find a suggestion.
@@ -39,3 +53,147 @@ class Faults:
         for number, node_id in enumerate(ids):
             places.setdefault(node_id, number)
         return sorted(self.found, key=lambda fault: places.get(fault.node_id, -1))
+
+
+NOT_YET = frozenset({"map"})
+RUNTIME_FIELDS = frozenset(
+    "status attempt attempts worker_id started_at finished_at next_retry_at error result metrics"
+    " progress reason_code lease token".split()
+)
+
+_PARTS: dict[str, type[BaseModel]] = {
+    "retry_policy": RetryPolicy,
+    "timeouts": Timeouts,
+    "routing": Routing,
+    "io": NodeIO,
+    "io.batching": Batching,
+}
+
+
+def add_model_faults(
+    faults: Faults, error: ValidationError, ids: list[str | None], known_bad: Collection[Path]
+) -> None:
+    """Turn each validation error into a fault of the node that it concerns.
+
+    Errors inside the values at the ``known_bad`` paths are left out, because these values already
+    have a fault.
+    """
+    for item in error.errors(include_url=False):
+        path = item["loc"]
+        if known_bad and any(path[:length] in known_bad for length in range(1, len(path) + 1)):
+            continue
+        if path[0] != "nodes" or len(path) < 2:
+            faults.add(None, _sentence(faults, item, path))
+            continue
+        node_id = ids[int(path[1])]
+        where = path[2:] if node_id is not None else path
+        faults.add(node_id, _sentence(faults, item, where, inside=path[2:-1]))
+
+
+def _sentence(faults: Faults, item: ErrorDetails, path: Path, inside: Path | None = None) -> str:
+    kind, value = item["type"], item["input"]
+    if kind == "extra_forbidden":
+        return _unknown_field(faults, path, inside)
+    if kind == "missing":
+        owner = (
+            "graph"
+            if len(path) == 1 and inside is None
+            else "edge"
+            if path[0] in ("edges", "edges_ex")
+            else "node"
+        )
+        return (
+            f"{place(path)} is missing;"
+            f" {_OWNERS[owner] if not inside else f'{place(inside)} needs it'}"
+        )
+    if kind == "literal_error":
+        expected = str(item.get("ctx", {}).get("expected", "")).replace("'", "")
+        words = expected.replace(" or ", ", ").split(", ")
+        near = faults.suggestion(value, words) if isinstance(value, str) else ""
+        return f"{place(path)} must be {' or '.join(map(repr, words))}, not {short(value)}{near}"
+    return refusal(item, path)
+
+
+def refusal(item: ErrorDetails, path: Path | None = None) -> str:
+    """Return a sentence about a rejected value that begins with its path."""
+    path = item["loc"] if path is None else path
+    name, kind, value = place(path), item["type"], item["input"]
+    if kind == "value_error":
+        message = item["msg"].removeprefix("Value error, ")
+        return (
+            f"{name} {message}, not {kind_of(value)}"
+            if message.startswith("must")
+            else f"{name}: {message}"
+        )
+    if kind == "string_pattern_mismatch":
+        return (
+            f"{name} {_PATTERNS.get(str(path[-1]), 'must not contain control characters')}, not"
+            f" {short(value)}"
+        )
+    say = _SAYINGS.get(kind)
+    return (
+        f"{name} {say(item.get('ctx', {}))}, not {short(value)}"
+        if say
+        else f"{name}: {item['msg']}"
+    )
+
+
+def _unknown_field(faults: Faults, path: Path, inside: Path | None) -> str:
+    word = str(path[-1])
+    where = f" in {place(path[:-1])}" if len(path) > 1 else ""
+    if inside is None:
+        model: type[BaseModel] = EdgeSpec if path[0] in ("edges", "edges_ex") else GraphDocument
+    else:
+        model = _PARTS.get(".".join(map(str, inside)), NodeSpec)
+        if model is NodeSpec and word in NOT_YET:
+            return f"{word!r} is not supported yet; remove it"
+        if model is NodeSpec and word in RUNTIME_FIELDS:
+            return (
+                f"the field {word!r} is set while the task runs and cannot be given in a graph;"
+                " remove it"
+            )
+    fields = [field.alias or name for name, field in model.model_fields.items()]
+    owner = next(
+        (
+            part
+            for part, other in _PARTS.items()
+            if model is NodeSpec and word in other.model_fields
+        ),
+        None,
+    )
+    if owner is not None:
+        return f"unknown field {short(word)}{where}; it belongs in {owner!r}"
+    hint = faults.suggestion(word, fields, f"known fields: {', '.join(fields)}")
+    return f"unknown field {short(word)}{where}{hint}"
+
+
+_OWNERS = {
+    "graph": "a graph needs at least one node",
+    "node": "every node needs one",
+    "edge": "every edge needs one",
+}
+_PATTERNS = {"fan_in": "must be 'all', 'any' or 'count:n' with a whole number n of at least 1"}
+
+_Context = dict[str, Any]
+_SAYINGS: dict[str, Callable[[_Context], str]] = {
+    "string_type": lambda _: "must be a string",
+    "string_unicode": lambda _: "must be valid Unicode",
+    "int_type": lambda _: "must be a whole number",
+    "int_from_float": lambda _: "must be a whole number",
+    "float_type": lambda _: "must be a number",
+    "finite_number": lambda _: "must be a finite number",
+    "tuple_type": lambda _: "must be a list",
+    "list_type": lambda _: "must be a list",
+    "dict_type": lambda _: "must be an object",
+    "model_type": lambda _: "must be an object",
+    "model_attributes_type": lambda _: "must be an object",
+    "string_too_short": lambda _: "must not be empty",
+    "string_too_long": lambda context: f"must have at most {context['max_length']} characters",
+    "greater_than": lambda context: f"must be above {_number(context['gt'])}",
+    "greater_than_equal": lambda context: f"must be at least {_number(context['ge'])}",
+    "less_than_equal": lambda context: f"must be at most {_number(context['le'])}",
+}
+
+
+def _number(limit: float) -> str:
+    return str(int(limit)) if limit == int(limit) else str(limit)

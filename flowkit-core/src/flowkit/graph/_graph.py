@@ -8,9 +8,14 @@ from pydantic import TypeAdapter
 
 from flowkit._user_code.containment import contained, error_text
 from flowkit.errors import Fault, GraphError
-from flowkit.graph._limits import DEFAULT_LIMITS, GraphLimits
 from flowkit.graph._models import DocumentPart, GraphDocument, NodeIO
-from flowkit.graph._parser import parse_document, restore_document
+from flowkit.graph._parser import (
+    DEFAULT_LIMITS,
+    GraphLimits,
+    ValidDocument,
+    parse_document,
+    restore_document,
+)
 from flowkit.graph._plan import Plan, make_plan
 from flowkit.graph._source_texts import read_text
 
@@ -64,9 +69,7 @@ class Graph:
             "on_node_failure": on_node_failure,
             "deadline_sec": deadline_sec,
         }
-        self._document: GraphDocument | None = None
-        self._source: bytes | None = None
-        self._plan: Plan | None = None
+        self._valid: ValidDocument | None = None
 
     # ------------------------------------------------------------ reading
 
@@ -95,18 +98,24 @@ class Graph:
             build = _builder(source)
             if build is not None:
                 source = build().draft()
-        return cls._of(*parse_document(source, limits=limits, functions=functions))
+        return cls._of(parse_document(source, limits=limits, functions=functions))
 
     @classmethod
     def restore(cls, data: bytes) -> Self:
         """Parse the output of :attr:`source` or :meth:`to_json` without validating it again."""
-        return cls._of(restore_document(data), data)
+        return cls._of(ValidDocument(restore_document(data), data))
 
     @classmethod
-    def _of(cls, document: GraphDocument, source: bytes) -> Self:
+    def _of(cls, valid: ValidDocument) -> Self:
         graph = cls.__new__(cls)
-        vars(graph).update(_written=None, _document=document, _source=source, _plan=None)
+        vars(graph).update(_written=None, _valid=valid)
         return graph
+
+    def _validated(self) -> ValidDocument:
+        """Validate the graph if it was changed since the last time."""
+        if self._valid is None:
+            self._valid = parse_document(self.draft(), limits=DEFAULT_LIMITS, functions=None)
+        return self._valid
 
     @property
     def source(self) -> bytes:
@@ -115,11 +124,7 @@ class Graph:
         Raises:
             GraphError: the graph has faults.
         """
-        if self._source is None:
-            self._document, self._source = parse_document(
-                self.draft(), limits=DEFAULT_LIMITS, functions=None
-            )
-        return self._source
+        return (self._valid or self._validated()).source
 
     def build_graph(self) -> "Graph":
         """Return the graph itself, so that :meth:`parse` accepts it as a source."""
@@ -132,11 +137,7 @@ class Graph:
         Raises:
             GraphError: the graph has faults.
         """
-        if self._document is None:
-            self._document, self._source = parse_document(
-                self.draft(), limits=DEFAULT_LIMITS, functions=None
-            )
-        return self._document
+        return (self._valid or self._validated()).document
 
     @property
     def plan(self) -> Plan:
@@ -145,9 +146,10 @@ class Graph:
         Raises:
             GraphError: the graph has faults.
         """
-        if self._plan is None:
-            self._plan = make_plan(self.document)
-        return self._plan
+        valid = self._valid or self._validated()
+        if valid.plan is None:
+            valid.plan = make_plan(valid.document)
+        return valid.plan
 
     def to_dict(self) -> dict[str, Any]:
         """Return the graph as a document without default values.
@@ -224,7 +226,7 @@ class Graph:
     def _change(self) -> dict[str, Any]:
         if self._written is None:
             self._written = {"nodes": [], "edges": [], **self.to_dict()}
-        self._document = self._source = self._plan = None
+        self._valid = None
         return self._written
 
     # ------------------------------------------------------------ comparing

@@ -1,19 +1,18 @@
 """Parser of graph documents: the document to run, or all its faults."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
-from flowkit._json.limits import MAX_ID_CHARS
+from flowkit._json.limits import MAX_ID_CHARS, MAX_VALUE_LEVELS
 from flowkit._json.values import Path, TooLarge, clean, is_plain, kind_of, place
 from flowkit.errors import Fault, GraphError
 from flowkit.graph._condition_checks import check_nodes_read
 from flowkit.graph._edges import collect_links, normalized
-from flowkit.graph._fault_texts import add_model_faults
-from flowkit.graph._faults import Faults
-from flowkit.graph._limits import GraphLimits, levels
+from flowkit.graph._faults import Faults, add_model_faults
 from flowkit.graph._models import GraphDocument
 from flowkit.graph._node_checks import (
     check_cycles,
@@ -22,12 +21,64 @@ from flowkit.graph._node_checks import (
     check_references,
     index_of,
 )
+from flowkit.graph._plan import Plan
 from flowkit.graph._valid_parts import ValidParts, valid_parts
+
+
+class GraphLimits(Protocol):
+    """Object with these limits, such as ``CoordinatorConfig.limits``."""
+
+    @property
+    def max_nodes(self) -> int: ...
+    @property
+    def max_edges(self) -> int: ...
+    @property
+    def max_bytes(self) -> int: ...
+    @property
+    def max_depth(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Size limits of a graph without a configuration."""
+
+    max_nodes: int = 20_000
+    max_edges: int = 100_000
+    """Maximum number of entries in ``depends_on``, ``edges``, ``edges_ex`` and ``routing``."""
+    max_bytes: int = 8 * 1024 * 1024
+    """Maximum size of the graph as JSON."""
+    max_depth: int = 32
+    """Maximum nesting of lists and objects; the graph itself is the first level."""
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def levels(limits: GraphLimits) -> int:
+    """Return the maximum nesting, which never exceeds that of any other value."""
+    return min(limits.max_depth, MAX_VALUE_LEVELS)
+
 
 _DOCUMENT: TypeAdapter[GraphDocument] = TypeAdapter(GraphDocument)
 _MOST_KEPT = 128
 _MOST_KEPT_BYTES = 4 * 1024 * 1024
-_checked: dict[tuple[bytes, int, frozenset[str] | None], GraphDocument] = {}
+
+
+@dataclass(slots=True)
+class ValidDocument:
+    """Validated document, shared by the graphs that are written the same."""
+
+    document: GraphDocument
+    source: bytes
+    """The document as it was written, as JSON."""
+    plan: Plan | None = None
+    """Execution plan, made when it is first needed."""
+
+
+_Key = tuple[bytes, int, int, int, frozenset[str] | None]
+"""JSON of a document, and the limits and functions that it was checked with."""
+
+_checked: dict[_Key, ValidDocument] = {}
 """Valid documents that were parsed recently.
 
 Most tasks of an installation use a few graphs.
@@ -36,22 +87,39 @@ Most tasks of an installation use a few graphs.
 
 def parse_document(
     source: Any, *, limits: GraphLimits, functions: Collection[str] | None
-) -> tuple[GraphDocument, bytes]:
-    """Validate a value and return the document with its JSON.
+) -> ValidDocument:
+    """Validate a value and return it as a document.
 
     The document shares no data with ``source``.
 
     Raises:
         GraphError: it cannot be run; the faults are all there are.
     """
+    try:
+        plain = is_plain(source, "the graph", max_bytes=limits.max_bytes, max_levels=levels(limits))
+        if plain:
+            known = _checked.get(_key(to_json(source), limits, functions))
+            if known is not None:
+                return known
+        return _parse(source, plain, limits, functions)
+    except TooLarge as error:
+        raise GraphError([Fault(None, str(error))]) from None
+
+
+def _key(data: bytes, limits: GraphLimits, functions: Collection[str] | None) -> _Key:
+    names = None if functions is None else frozenset(functions)
+    return data, limits.max_nodes, limits.max_edges, limits.max_bytes, names
+
+
+def _parse(
+    source: Any, plain: bool, limits: GraphLimits, functions: Collection[str] | None
+) -> ValidDocument:
+    """Parse a document that is not cached, or that is not ``plain`` JSON."""
     faults = Faults()
     bad_values: set[Path] = set()
     kind = kind_of(source)
-    try:
-        if not is_plain(source, "the graph", max_bytes=limits.max_bytes, max_levels=levels(limits)):
-            source, bad_values = _cleaned(faults, source, limits)
-    except TooLarge as error:
-        raise GraphError([Fault(None, str(error))]) from None
+    if not plain:
+        source, bad_values = _cleaned(faults, source, limits)
     _check_size(faults, source, limits, kind=kind)
     data = to_json(source)
     if len(data) > limits.max_bytes:
@@ -63,10 +131,10 @@ def parse_document(
                 )
             ]
         )
-    key = (data, limits.max_bytes, None if functions is None else frozenset(functions))
+    key = _key(data, limits, functions)
     known = None if faults.found else _checked.get(key)
     if known is not None:
-        return known, data
+        return known
     try:
         document = _DOCUMENT.validate_json(data)
     except ValidationError as error:
@@ -74,11 +142,12 @@ def parse_document(
     checked = _check(faults, document, functions)
     if faults.found:
         raise GraphError(faults.in_order(node.node_id for node in document.nodes))
-    _keep(key, checked)
-    return checked, data
+    valid = ValidDocument(checked, data)
+    _keep(key, valid)
+    return valid
 
 
-def _keep(key: tuple[bytes, int, frozenset[str] | None], checked: GraphDocument) -> None:
+def _keep(key: _Key, checked: ValidDocument) -> None:
     """Cache a document, and evict the oldest ones above the limits."""
     _checked[key] = checked
     size = sum(len(data) for data, *_ in _checked)

@@ -4,7 +4,7 @@ from typing import Any
 
 from flowkit._json.documents import DocumentError, Syntax, read_document
 from flowkit.errors import Fault, GraphError
-from flowkit.graph._limits import GraphLimits, levels
+from flowkit.graph._parser import GraphLimits, levels
 
 
 def read_text(source: str | bytes, limits: GraphLimits, syntax: Syntax | None = None) -> Any:
