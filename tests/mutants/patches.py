@@ -30,12 +30,16 @@ rounds.append(pending)
         "dead letters are stored after the commit",
         "EventProcessor._commit",
         """
-await self._node_letters.park(parked)
+if parked:
+    call.uncommitted |= {letter.letter_id: letter for letter in parked}
+    await self._node_letters.park(parked)
 stored = await self._store.commit([pending.commit for pending in commits.values()])
 """,
         """
 stored = await self._store.commit([pending.commit for pending in commits.values()])
-await self._node_letters.park(parked)
+if parked:
+    call.uncommitted |= {letter.letter_id: letter for letter in parked}
+    await self._node_letters.park(parked)
 """,
     ),
     Mutant(
@@ -47,8 +51,8 @@ await self._node_letters.park(parked)
     Mutant(
         "the effects of a commit are dropped",
         "EventProcessor._commit",
-        "call.outcome.effects.append(TaskEffects(pending.update.cached, pending.update.effects))",
-        "call.outcome.effects.append(TaskEffects(pending.update.cached, []))",
+        "call.outcome.effects.append(TaskEffects(update.cached, update.effects))",
+        "call.outcome.effects.append(TaskEffects(update.cached, []))",
     ),
     Mutant(
         "the operation id is ignored",
@@ -58,9 +62,9 @@ await self._node_letters.park(parked)
     ),
     Mutant(
         "a stale copy is never compared with the store",
-        "EventProcessor._stale",
-        "not task_ids",
-        "task_ids",
+        "EventProcessor._advance_and_commit",
+        "await self._stale(unchanged, loaded) if unchanged else []",
+        "[]",
     ),
     # ------------------------------------------------ damaged records
     Mutant(

@@ -5,7 +5,6 @@ none. If that commit is refused, the letter is about a failure that did not happ
 :mod:`flowkit._dead_letters.letter_states` finds such letters.
 """
 
-from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
@@ -88,20 +87,15 @@ def _kept(data: bytes) -> dict[str, Any]:
     return {"data": data if len(data) <= MAX_LETTER_BYTES else b"", "size": len(data)}
 
 
-@dataclass(slots=True)
-class LetterChanges:
-    """Dead letters to store before a commit, and to drop after it."""
-
-    parked: list[DeadLetter] = field(default_factory=list)
-    dropped: list[str] = field(default_factory=list)
-
-    def add(self, step: Transition) -> None:
-        """Add the dead letters of an applied change."""
-        task = step.task
-        for letter in step.letters:
-            if isinstance(letter, KeepLetter):
-                self.parked.append(node_letter(task, letter.index, at=step.now))
-            else:
-                self.dropped.append(
-                    node_letter_id(task.spec, task.spec.plan.ids[letter.index], letter.attempt)
-                )
+def collect_letters(step: Transition, parked: list[DeadLetter], dropped: list[str]) -> None:
+    """Collect the dead letters of an applied change: those to store before the commit, and the ids
+    of those to drop after it.
+    """
+    task = step.task
+    for letter in step.letters:
+        if isinstance(letter, KeepLetter):
+            parked.append(node_letter(task, letter.index, at=step.now))
+        else:
+            dropped.append(
+                node_letter_id(task.spec, task.spec.plan.ids[letter.index], letter.attempt)
+            )

@@ -151,7 +151,7 @@ class Transition:
             self.failures += mark == Mark.FAILED and not handles_failure(plan, index)
         status = _SHOWN_AS[mark]
         if status != _SHOWN_AS[before] or mark == Mark.ISSUED:
-            self.note(index, "status", status, data, at=at)
+            self.log.append((self.now if at is None else at, index, "status", status, data))
 
     def note(
         self,

@@ -62,8 +62,10 @@ async def errors_of(store: Store, task: Task, indexes: Sequence[int]) -> dict[st
     """Return the ``reason_code``, ``error`` and ``attempt`` of the failed ones of these nodes, by
     node id.
     """
+    if Mark.FAILED not in task.marks:
+        return {}
     failed = [index for index in indexes if task.marks[index] == Mark.FAILED]
-    records = await records_of(store, task, failed) if failed else {}
+    records = await records_of(store, task, failed)
     return {
         task.spec.plan.ids[index]: {
             "reason_code": record.reason_code,

@@ -36,11 +36,6 @@ def node_part(index: int) -> str:
     return f"n{index}"
 
 
-def node_parts(parts: Mapping[str, bytes]) -> dict[int, bytes]:
-    """Return the parts of nodes, by index."""
-    return {int(name[1:]): data for name, data in parts.items() if name[0] == "n"}
-
-
 def encode_state(task: Task) -> bytes:
     """Return the part with the state of the task as a whole."""
     outcome = task.outcome
@@ -86,6 +81,15 @@ def decode_node(data: bytes) -> NodeRecord:
         return record
     except ValueError as error:
         raise corrupt("a node", error) from None
+
+
+def decode_nodes(parts: Mapping[str, bytes]) -> dict[int, NodeRecord]:
+    """Return the records of nodes from the parts of a task's record, by index.
+
+    Raises:
+        CorruptRecord: a part holds something else.
+    """
+    return {int(name[1:]): decode_node(data) for name, data in parts.items() if name[0] == "n"}
 
 
 def decode_log(name: str, data: bytes) -> list[tuple[int, LogEntry]]:
@@ -164,11 +168,13 @@ class RecordWriter:
             self._add_stored(task, parts)
 
     def _add_stored(self, task: Task, parts: Mapping[str, bytes]) -> None:
-        self._log_parts.update((name, parts[name]) for name in sorted(parts) if name[0] == "e")
-        self._log_bytes = sum(map(len, self._log_parts.values()))
-        for index, data in node_parts(parts).items():
-            if task.marks[index] in ENDED:
+        for name in sorted(parts):
+            if name[0] == "e":
+                self._log_parts[name] = parts[name]
+        for name, data in parts.items():
+            if name[0] == "n" and task.marks[index := int(name[1:])] in ENDED:
                 self.ended[index] = data
+        self._log_bytes = sum(map(len, self._log_parts.values()))
         self._ended_bytes = sum(map(len, self.ended.values()))
 
     def add(self, step: Transition) -> None:

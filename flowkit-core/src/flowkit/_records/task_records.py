@@ -22,8 +22,7 @@ from flowkit._records.record_parts import (
     corrupt,
     damaged,
     decode_log,
-    decode_node,
-    node_parts,
+    decode_nodes,
 )
 from flowkit.graph import Graph, Plan
 from flowkit.protocols import TaskHeader, TaskRecord
@@ -169,7 +168,7 @@ def _task(record: TaskRecord) -> Task:
     marks = bytearray(state.marks, "ascii")
     if len(marks) != len(spec.plan.ids) or not STATUS_OF_MARK.keys() >= set(marks):
         raise ValueError("its marks do not fit its nodes")
-    records = {index: decode_node(data) for index, data in node_parts(parts).items()}
+    records = decode_nodes(parts)
     if records and not 0 <= min(records) <= max(records) < len(marks):
         raise ValueError("it has records of nodes that are not in its graph")
     for found in _BEGUN.finditer(marks):

@@ -13,7 +13,6 @@ from flowkit._dead_letters.node_letters import NodeLetters
 from flowkit._engine import (
     DeferrableEvent,
     EngineSettings,
-    EvaluateCondition,
     Event,
     pending_effects,
 )
@@ -22,13 +21,12 @@ from flowkit._records.record_parts import RecordWriter
 from flowkit._records.task_records import decode_task
 from flowkit._runtime.backoff import Backoff, retry
 from flowkit._runtime.outage_notices import Notices, notices_of
-from flowkit._tasks.observers import Observers
+from flowkit._tasks.cached_tasks import CachedTask, TaskCache, TaskEffects, TaskUpdate
 from flowkit._tasks.quarantine import Quarantine
-from flowkit._tasks.reduced_reports import without_payloads
+from flowkit._tasks.reduced_reports import smaller_rounds
 from flowkit._tasks.submission import Submission, submission
-from flowkit._tasks.task_cache import CachedTask, TaskCache
-from flowkit._tasks.task_updates import TaskEffects, TaskUpdate
-from flowkit._user_code.containment import contained, undo_cancellation
+from flowkit._tasks.views import Observers
+from flowkit._user_code.containment import undo_cancellation
 from flowkit.errors import (
     FlowKitError,
     PayloadError,
@@ -110,7 +108,7 @@ class _PendingCommit:
 class EventProcessor:
     """Applies events to tasks and stores the changes: load, advance, commit.
 
-    All events go through :class:`~flowkit._tasks.task_updates.TaskUpdate`. The methods differ in
+    All events go through :class:`~flowkit._tasks.cached_tasks.TaskUpdate`. The methods differ in
     when the change is stored: :meth:`apply` commits it, :meth:`create` stores a new task, and
     :meth:`apply_deferred` leaves it to the task's next commit.
 
@@ -221,31 +219,22 @@ class EventProcessor:
         """
         async with self._lock:
             records = await self._store.load(task_ids)
-            outcome = Outcome(missing=[task_id for task_id in task_ids if task_id not in records])
-            undecided: Events = {}
+            missing = [task_id for task_id in task_ids if task_id not in records]
+            call = _Call(restore=True, whole=False, outcome=Outcome(missing=missing))
+            changed: Events = {}
             for task_id, record in records.items():
                 cached = self._cache.get(task_id)
                 if cached is not None and cached.task.version == record.version:
                     continue
                 cached = await self._cache_record(task_id, record)
-                if cached is None:
-                    continue
-                try:
-                    effects = contained(pending_effects, cached.task, claimed=False)
-                except Exception as error:
-                    await self.quarantine(task_id, error)
-                    continue
-                if any(isinstance(effect, EvaluateCondition) for effect in effects):
-                    undecided[task_id] = ()
-                elif effects:
-                    outcome.effects.append(TaskEffects(cached, effects))
-                if cached.task.terminal:
+                if cached is not None and cached.task.terminal:
                     self._cache.evict(task_id)
-            if undecided:
-                more = await self._apply(undecided, _Call(restore=True, whole=False))
-                outcome.effects += more.effects
+                elif cached is not None:
+                    changed[task_id] = ()
+            if changed:
+                await self._apply(changed, call)
             self._cache.evict_excess()
-            return outcome
+            return call.outcome
 
     async def apply(self, events: Mapping[str, Sequence[Event]], *, whole: bool = False) -> Outcome:
         """Apply each task's events in order, and commit the changes.
@@ -301,14 +290,16 @@ class EventProcessor:
         last one first.
         """
         loaded = await self._load(pending)
-        for task_id in [task_id for task_id in pending if task_id not in loaded.tasks]:
-            call.outcome.missing.append(task_id)
-            del pending[task_id]
+        if len(loaded.tasks) < len(pending):
+            for task_id in [task_id for task_id in pending if task_id not in loaded.tasks]:
+                call.outcome.missing.append(task_id)
+                del pending[task_id]
         if call.whole:
             for cached in loaded.tasks.values():
                 everything = range(len(cached.task.marks))
                 cached.task.records.update(await records_of(self._store, cached.task, everything))
-        self._settle_unknown(pending, loaded, call)
+        if call.operations:
+            self._settle_unknown(pending, loaded, call)
         try:
             stale = await self._advance_and_commit(pending, loaded, call)
         except (RecordTooLarge, RecordRefused, PayloadError) as error:
@@ -367,30 +358,16 @@ class EventProcessor:
     async def _split_round(
         self, pending: Events, error: FlowKitError, outcome: Outcome
     ) -> list[Events]:
-        """Return the rounds that replace one which cannot be stored: each event alone, then the
-        event without its payload. Quarantine a task that cannot be stored even then.
+        """Return the rounds that replace one which cannot be stored. Quarantine a task that cannot
+        be stored even with a single event without payload.
         """
         self._evict(pending)
-        single: list[Events] = [
-            {task_id: events[place : place + 1]}
-            for task_id, events in pending.items()
-            for place in range(max(len(events), 1))
-        ]
-        if len(single) > 1:
-            return single[::-1]
-        ((task_id, events),) = pending.items()
-        reduced = without_payloads(events, error)
-        if reduced == list(events):
+        rounds = smaller_rounds(pending, error)
+        if not rounds:
+            (task_id,) = pending
             outcome.quarantined[task_id] = error
             await self.quarantine(task_id, error)
-            return []
-        logger.warning(
-            "Task %s cannot be stored: %s",
-            task_id,
-            error,
-            extra={"action": "task_unstorable", "task_id": task_id},
-        )
-        return [{task_id: reduced}]
+        return rounds
 
     # ------------------------------------------------------------ one round
 
@@ -403,7 +380,7 @@ class EventProcessor:
             status_before = cached.task.status
             try:
                 update = await self._advance(cached, events, restore=call.restore)
-                operation = f"{self._name}.{next(self._numbers)}"
+                operation = f"{self._name}.{next(self._numbers)}" if update.changed else ""
                 commit = cached.writer.commit(cached.task, operation) if update.changed else None
             except (StoreError, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt):
                 raise
@@ -420,7 +397,7 @@ class EventProcessor:
             call.operations[task_id] = operation
             deferred = len(cached.deferred)
             commits[task_id] = _PendingCommit(update, commit, status_before, deferred)
-        stale = await self._stale(unchanged, loaded)
+        stale = await self._stale(unchanged, loaded) if unchanged else []
         if commits:
             stale += await self._commit(commits, call)
         return stale
@@ -429,20 +406,20 @@ class EventProcessor:
         self, cached: CachedTask, events: Sequence[Event], *, restore: bool
     ) -> TaskUpdate:
         """Apply events to the cached task, and evaluate the conditions that are due."""
-        update = TaskUpdate(cached, self._clock.now(), self._settings, self._observers)
+        observers = self._observers if self._observers.watching else None
+        update = TaskUpdate(cached, self._clock.now(), self._settings, observers)
         if restore:
             update.add_effects(pending_effects(cached.task, claimed=False))
         for event in events:
             update.apply(event)
-        await update.evaluate_conditions(self._store)
+        if update.conditions:
+            await update.evaluate_conditions(self._store)
         return update
 
     async def _stale(self, task_ids: Collection[str], loaded: _Loaded) -> list[str]:
         """Return those of these cached tasks that another process has changed: the stored task may
         react to an event that the copy in memory ignores.
         """
-        if not task_ids:
-            return []
         records = await self._store.load(task_ids)
         return [
             task_id
@@ -455,22 +432,25 @@ class EventProcessor:
         """Store dead letters, then the commits. Return the tasks whose commits were refused."""
         refused: list[str] = []
         dropped: list[str] = []
-        parked = [letter for one in commits.values() for letter in one.update.letters.parked]
-        call.uncommitted |= {letter.letter_id: letter for letter in parked}
-        await self._node_letters.park(parked)
+        parked = [letter for one in commits.values() for letter in one.update.parked]
+        if parked:
+            call.uncommitted |= {letter.letter_id: letter for letter in parked}
+            await self._node_letters.park(parked)
         stored = await self._store.commit([pending.commit for pending in commits.values()])
         for (task_id, pending), success in zip(commits.items(), stored, strict=True):
             if not success:
                 refused.append(task_id)
                 continue
             call.operations.pop(task_id, None)
-            for letter in pending.update.letters.parked:
+            update = pending.update
+            for letter in update.parked:
                 call.uncommitted.pop(letter.letter_id, None)
-            dropped += pending.update.letters.dropped
+            dropped += update.dropped
             self._committed(task_id, pending)
-            call.outcome.effects.append(TaskEffects(pending.update.cached, pending.update.effects))
+            call.outcome.effects.append(TaskEffects(update.cached, update.effects))
         await undo_cancellation()
-        await self._node_letters.drop(dropped)
+        if dropped:
+            await self._node_letters.drop(dropped)
         return refused
 
     def _committed(self, task_id: str, pending: _PendingCommit) -> None:
@@ -478,7 +458,9 @@ class EventProcessor:
         cached = pending.update.cached
         cached.writer.committed(cached.task, pending.commit)
         del cached.deferred[: pending.deferred]
-        self._observers.log_status(cached.task, pending.status_before)
+        if cached.task.status is not pending.status_before:
+            self._observers.log_status(cached.task, pending.status_before)
         if cached.task.terminal:
             self._cache.evict(task_id)
-        self._observers.notify(pending.update.notices)
+        if pending.update.notices:
+            self._observers.notify(pending.update.notices)

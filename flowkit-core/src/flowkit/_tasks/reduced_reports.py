@@ -1,11 +1,40 @@
-"""Reports without payloads, for tasks that cannot be stored with the original reports."""
+"""Smaller rounds of events, for tasks that cannot be stored with all events or with a payload."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 
 from flowkit._engine import Event, FunctionFailed, FunctionReturned
 from flowkit._text.redaction import writable
 from flowkit.errors import FlowKitError, RecordTooLarge
 from flowkit.messages import NodeFailed, NodeProgressed, NodeReleased, NodeSucceeded
+
+logger = logging.getLogger(__name__)
+
+
+def smaller_rounds(
+    pending: Mapping[str, Sequence[Event]], error: FlowKitError
+) -> list[dict[str, Sequence[Event]]]:
+    """Return the rounds that replace one which cannot be stored, the last one first: each event
+    alone, or a single event without its payload. If there is nothing to reduce, return none.
+    """
+    single: list[dict[str, Sequence[Event]]] = [
+        {task_id: events[place : place + 1]}
+        for task_id, events in pending.items()
+        for place in range(max(len(events), 1))
+    ]
+    if len(single) > 1:
+        return single[::-1]
+    ((task_id, events),) = pending.items()
+    reduced = without_payloads(events, error)
+    if reduced == list(events):
+        return []
+    logger.warning(
+        "Task %s cannot be stored: %s",
+        task_id,
+        error,
+        extra={"action": "task_unstorable", "task_id": task_id},
+    )
+    return [{task_id: reduced}]
 
 
 def without_payloads(events: Sequence[Event], error: FlowKitError) -> list[Event]:

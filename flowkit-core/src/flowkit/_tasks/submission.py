@@ -21,8 +21,7 @@ from flowkit._json.values import (
 )
 from flowkit._records.record_parts import RecordWriter
 from flowkit._records.task_records import encode_spec, header_of
-from flowkit._tasks.task_cache import CachedTask
-from flowkit._tasks.task_updates import TaskUpdate
+from flowkit._tasks.cached_tasks import CachedTask, TaskUpdate
 from flowkit._user_code.containment import contained, error_text
 from flowkit.config import GraphLimits
 from flowkit.errors import ConfigError, Fault, GraphError, TaskRefused

@@ -1,11 +1,14 @@
-"""Views of tasks, nodes and events for users."""
+"""Views of tasks, nodes and events for users, and reports of changes to plugins and to the log."""
 
+import logging
 from collections.abc import Mapping
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from flowkit._engine import Transition, stop_cause
-from flowkit.protocols import utc
+from flowkit._user_code.failure_logs import log_failure
+from flowkit.plugins import Plugins
 from flowkit.task import (
     STATUS_OF_MARK,
     LogEntry,
@@ -19,11 +22,13 @@ from flowkit.task import (
     TaskView,
 )
 
+logger = logging.getLogger(__name__)
+
 _NOTHING = NodeRecord()
 
 
 def _time(seconds: float | None) -> datetime | None:
-    return None if seconds is None else utc(seconds)
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 def node_view(
@@ -85,7 +90,7 @@ def task_view(
         error=(state.reason or state.error)
         if state.outcome is TaskStatus.CANCELLED
         else state.error,
-        created_at=utc(spec.created_at),
+        created_at=datetime.fromtimestamp(spec.created_at, UTC),
         started_at=_time(state.started_at),
         finished_at=_time(state.finished_at),
         nodes=nodes or {},
@@ -114,10 +119,74 @@ def event_view(task: Task, seq: int, entry: LogEntry) -> TaskEvent:
     at, index, kind, status, data = entry
     return TaskEvent(
         seq=seq,
-        at=utc(at),
+        at=datetime.fromtimestamp(at, UTC),
         task_id=task.task_id,
         node_id=None if index < 0 else task.spec.plan.ids[index],
         kind=kind,
         status=status,
         data=data,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Call of a hook that observes tasks or nodes."""
+
+    hook: str
+    arguments: dict[str, Any]
+
+
+class Observers:
+    """Plugins that observe tasks and nodes."""
+
+    def __init__(self, plugins: Plugins) -> None:
+        self._plugins = plugins
+        self.watching = plugins.observes_nodes or plugins.observes_tasks
+        """Whether any plugin observes changes."""
+
+    def notices(self, step: Transition) -> list[Notice]:
+        """Return the notices about a change. Call this before the change is applied."""
+        plugins, task = self._plugins, step.task
+        notices: list[Notice] = []
+        after_task = task_view(task, step)
+        if plugins.observes_tasks and step.status is not task.status:
+            before = task_view(task)
+            notices.append(Notice("flowkit_task_changed", {"before": before, "after": after_task}))
+        if plugins.observes_nodes:
+            for index in step.marks:
+                node_before, node_after = node_view(task, index), node_view(task, index, step)
+                if node_after.status is not node_before.status:
+                    arguments = {"task": after_task, "before": node_before, "after": node_after}
+                    notices.append(Notice("flowkit_node_changed", arguments))
+        return notices
+
+    def notify(self, notices: list[Notice]) -> None:
+        """Call the hooks of plugins. A plugin that raises is logged."""
+        for notice in notices:
+            self._plugins.notify(notice.hook, **notice.arguments)
+
+    def log_status(self, task: Task, before: TaskStatus) -> None:
+        """Log the start and the end of a task whose status has changed."""
+        started = before is TaskStatus.QUEUED and task.started_at is not None
+        if started and logger.isEnabledFor(logging.INFO):
+            logger.info(
+                "Task %s started",
+                task.task_id,
+                extra={"action": "task_started", "task_id": task.task_id},
+            )
+        if task.status.terminal:
+            self._log_end(task)
+
+    def _log_end(self, task: Task) -> None:
+        failed = task.status is TaskStatus.FAILED
+        level = logging.WARNING if failed else logging.INFO
+        if not logger.isEnabledFor(level):
+            return
+        took_sec = (task.finished_at or 0.0) - (task.started_at or task.spec.created_at)
+        why = (task.error if failed else task.reason) or ""
+        message, args = "Task %s %s after %.3f s", (task.task_id, task.status.value, took_sec)
+        extra = {"action": f"task_{task.status.value}", "task_id": task.task_id}
+        if why:
+            log_failure(logger, self._plugins, message, *args, text=why, level=level, extra=extra)
+        else:
+            logger.log(level, message, *args, extra=extra)

@@ -13,8 +13,8 @@ import anyio
 
 from flowkit._engine import CommandWaiting, SentCommand
 from flowkit._runtime.outage_notices import notices_of
+from flowkit._tasks.cached_tasks import CachedTask
 from flowkit._tasks.event_processor import EventProcessor
-from flowkit._tasks.task_cache import CachedTask
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._stalled_partitions import Standstills
 from flowkit.errors import BusError, TopicUnavailable

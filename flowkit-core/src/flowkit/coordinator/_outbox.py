@@ -23,9 +23,8 @@ from flowkit._records.claims import withdraw
 from flowkit._records.queries import errors_of, records_of, results_of, sources_from
 from flowkit._runtime.backoff import Backoff, retry
 from flowkit._runtime.outage_notices import notices_of
+from flowkit._tasks.cached_tasks import CachedTask, TaskEffects
 from flowkit._tasks.event_processor import EventProcessor
-from flowkit._tasks.task_cache import CachedTask
-from flowkit._tasks.task_updates import TaskEffects
 from flowkit._text.redaction import MAX_ERROR_CHARS
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._command_watch import CommandWatch

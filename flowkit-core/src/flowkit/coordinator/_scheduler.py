@@ -20,9 +20,9 @@ from flowkit._engine import (
 from flowkit._runtime.outage_notices import notices_of
 from flowkit._runtime.supervision import keep_alive, owner_leaves
 from flowkit._runtime.turns import Turns
+from flowkit._tasks.cached_tasks import TaskEffects
 from flowkit._tasks.event_processor import EventProcessor, Outcome, log_store_error
 from flowkit._tasks.submission import Submission
-from flowkit._tasks.task_updates import TaskEffects
 from flowkit.client._hints import Hints
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._command_watch import CommandWatch

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from operator import attrgetter
 from typing import NamedTuple
 
 from flowkit.graph._models import GraphDocument, NodeSpec
@@ -27,6 +28,9 @@ class Edge(NamedTuple):
 
     Always false for a route, which is decided when the parent ends.
     """
+
+
+_node_of = attrgetter("node")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class Plan:
 
         These are its parents and the nodes named in its input arguments.
         """
-        found = dict.fromkeys(edge.node for edge in self.parents[index])
+        found = dict.fromkeys(map(_node_of, self.parents[index]))
         inline = self.nodes[index].io.input_inline
         arguments = inline.get("input_args") if isinstance(inline, dict) else None
         if isinstance(arguments, dict):

@@ -1,0 +1,172 @@
+"""Tasks in memory: their cache, and the updates that events make."""
+
+from collections import OrderedDict, deque
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from flowkit._dead_letters.letters import collect_letters
+from flowkit._engine import (
+    ConditionDelayed,
+    DeferrableEvent,
+    Effect,
+    EngineSettings,
+    EvaluateCondition,
+    Event,
+    advance,
+    is_delayed,
+)
+from flowkit._records.record_parts import RecordWriter
+from flowkit._tasks.conditions import Allowance, evaluate_at_once
+from flowkit._tasks.views import Notice, Observers
+from flowkit.protocols import DeadLetter, Store
+from flowkit.task import Task
+
+MAX_REMEMBERED = 50_000
+"""Evicted tasks of which events that are not stored are remembered."""
+
+
+@dataclass(slots=True)
+class CachedTask:
+    """A task in memory: its last commit, and the deferred events that were applied since then."""
+
+    task: Task
+    writer: RecordWriter
+    deferred: list[DeferrableEvent] = field(default_factory=list)
+    """Events that were applied and will be stored with the next commit."""
+
+
+class TaskEffects:
+    """Effects of a task's events, to be carried out after the commit."""
+
+    __slots__ = ("cached", "effects", "task")
+
+    def __init__(self, cached: CachedTask, effects: Sequence[Effect]) -> None:
+        self.cached = cached
+        self.effects = effects
+        self.task = cached.task
+        """The task as of the commit, or later."""
+
+
+@dataclass(slots=True)
+class TaskUpdate:
+    """Events of one task on their way through the engine, and what follows from them.
+
+    Every event of every task goes through :meth:`apply`.
+    """
+
+    cached: CachedTask
+    now: float
+    settings: EngineSettings
+    observers: Observers | None = None
+    """Plugins to notify after the commit; None if the update is not to be reported."""
+    changed: bool = False
+    """An event changed the task."""
+    effects: list[Effect] = field(default_factory=list)
+    conditions: deque[EvaluateCondition] = field(default_factory=deque)
+    """Conditions to evaluate before the commit."""
+    notices: list[Notice] = field(default_factory=list)
+    parked: list[DeadLetter] = field(default_factory=list)
+    """Dead letters to store before the commit."""
+    dropped: list[str] = field(default_factory=list)
+    """Ids of dead letters to drop after the commit."""
+
+    def add_effects(self, effects: Sequence[Effect]) -> None:
+        """Add effects, and put conditions aside for :meth:`evaluate_conditions`."""
+        for effect in effects:
+            if effect.__class__ is EvaluateCondition:
+                self.conditions.append(effect)
+            else:
+                self.effects.append(effect)
+
+    def apply(self, event: Event) -> None:
+        """Advance the task by an event, and collect what follows from it."""
+        cached = self.cached
+        step = advance(cached.task, event, now=self.now, settings=self.settings)
+        if step.effects:
+            self.add_effects(step.effects)
+        if step.ignored:
+            return
+        if self.observers is not None:
+            self.notices += self.observers.notices(step)
+        step.apply()
+        if step.letters:
+            collect_letters(step, self.parked, self.dropped)
+        cached.writer.add(step)
+        self.changed = True
+
+    async def evaluate_conditions(self, store: Store) -> None:
+        """Evaluate the conditions that are due. Conditions that take long become effects.
+
+        Raises:
+            StoreError: the results that a condition reads could not be loaded.
+        """
+        allowance = Allowance()
+        while self.conditions:
+            condition = self.conditions.popleft()
+            task = self.cached.task
+            if not is_delayed(task.records.get(condition.index)):
+                outcome = await evaluate_at_once(store, task, condition.index, allowance)
+                self.apply(outcome)
+                if outcome.__class__ is not ConditionDelayed:
+                    continue
+            self.effects.append(condition)
+
+
+class TaskCache:
+    """Tasks in memory, up to ``max_nodes`` nodes in all. The least recently used are evicted first.
+
+    Deferred events of evicted tasks are remembered, so that they can be applied when the task is
+    loaded again.
+    """
+
+    def __init__(self, max_nodes: int) -> None:
+        self.max_nodes = max_nodes
+        self._tasks: OrderedDict[str, CachedTask] = OrderedDict()
+        self._nodes = 0
+        self._deferred: OrderedDict[str, list[DeferrableEvent]] = OrderedDict()
+
+    def all(self) -> Collection[CachedTask]:
+        """Return all cached tasks."""
+        return self._tasks.values()
+
+    def find(self, task_ids: Iterable[str]) -> list[CachedTask]:
+        """Return those of these tasks that are cached."""
+        return [self._tasks[task_id] for task_id in task_ids if task_id in self._tasks]
+
+    def get(self, task_id: str) -> CachedTask | None:
+        """Return a task, None if it is not cached."""
+        return self._tasks.get(task_id)
+
+    def use(self, task_id: str) -> CachedTask | None:
+        """Return a task as :meth:`get` does, and mark it as the most recently used one."""
+        cached = self._tasks.get(task_id)
+        if cached is not None:
+            self._tasks.move_to_end(task_id)
+        return cached
+
+    def add(self, cached: CachedTask) -> None:
+        """Cache a task that was loaded or created."""
+        self._tasks[cached.task.spec.task_id] = cached
+        self._nodes += len(cached.task.marks)
+
+    def evict(self, task_id: str) -> None:
+        """Drop a task from memory."""
+        cached = self._tasks.pop(task_id, None)
+        if cached is None:
+            return
+        self._nodes -= len(cached.task.marks)
+        if cached.deferred and not cached.task.terminal:
+            self._deferred[task_id] = cached.deferred
+            if len(self._deferred) > MAX_REMEMBERED:
+                self._deferred.popitem(last=False)
+
+    def evict_excess(self) -> None:
+        """Evict least recently used tasks above the limit."""
+        while self._nodes > self.max_nodes and self._tasks:
+            self.evict(next(iter(self._tasks)))
+
+    def pop_deferred(self, task_id: str) -> Sequence[DeferrableEvent]:
+        """Return the deferred events that were remembered when a task was evicted, and forget
+        them.
+        """
+        return self._deferred.pop(task_id, ())
