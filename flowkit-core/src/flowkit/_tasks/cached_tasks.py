@@ -149,16 +149,17 @@ class TaskCache:
         self._tasks[cached.task.spec.task_id] = cached
         self._nodes += len(cached.task.marks)
 
-    def evict(self, task_id: str) -> None:
-        """Drop a task from memory."""
-        cached = self._tasks.pop(task_id, None)
-        if cached is None:
-            return
-        self._nodes -= len(cached.task.marks)
-        if cached.deferred and not cached.task.terminal:
-            self._deferred[task_id] = cached.deferred
-            if len(self._deferred) > MAX_REMEMBERED:
-                self._deferred.popitem(last=False)
+    def evict(self, *task_ids: str) -> None:
+        """Drop tasks from memory."""
+        for task_id in task_ids:
+            cached = self._tasks.pop(task_id, None)
+            if cached is None:
+                continue
+            self._nodes -= len(cached.task.marks)
+            if cached.deferred and not cached.task.terminal:
+                self._deferred[task_id] = cached.deferred
+                if len(self._deferred) > MAX_REMEMBERED:
+                    self._deferred.popitem(last=False)
 
     def evict_excess(self) -> None:
         """Evict least recently used tasks above the limit."""

@@ -131,6 +131,7 @@ class EventProcessor:
         self._clock = clock
         self._settings = settings
         self._patience_sec = patience_sec
+        self._notices = notices_of(clock)
         self._cache = TaskCache(keep_nodes)
         self._observers = Observers(plugins)
         self._quarantine = Quarantine(store=store, clock=clock, plugins=plugins)
@@ -197,7 +198,7 @@ class EventProcessor:
         if self._cache.max_nodes:
             for new in submissions:
                 if new.certainly_new:
-                    new.cached.writer.committed(new.task, new.commit)
+                    new.cached.writer.committed(new.cached.task, new.commit)
                     self._cache.add(new.cached)
         return stored
 
@@ -252,7 +253,6 @@ class EventProcessor:
 
     async def _apply(self, events: Events, call: _Call) -> Outcome:
         rounds = [events]
-        notices = notices_of(self._clock)
 
         async def run_rounds() -> None:
             while rounds:
@@ -262,28 +262,22 @@ class EventProcessor:
                 except BaseException:
                     # Their commits may be stored or not, so the copies in memory are useless.
                     rounds.append(pending)
-                    self._evict(pending)
+                    self._cache.evict(*pending)
                     raise
-                notices.over(logger, "store")
+                self._notices.over(logger, "store")
 
+        retried = StoreError if self._patience_sec is None else StoreUnavailable
         await retry(
             run_rounds,
-            on=self._is_retried,
+            on=lambda error: isinstance(error, retried),
             sleep=self._clock.sleep,
             backoff=Backoff(longest_sec=LONGEST_PAUSE_SEC),
             patience_sec=self._patience_sec,
-            on_retry=lambda error: log_store_error(logger, notices, error),
+            on_retry=lambda error: log_store_error(logger, self._notices, error),
         )
         if call.uncommitted:
             await self._node_letters.drop_strays(list(call.uncommitted.values()))
         return call.outcome
-
-    def _is_retried(self, error: Exception) -> bool:
-        return isinstance(error, StoreError if self._patience_sec is None else StoreUnavailable)
-
-    def _evict(self, task_ids: Collection[str]) -> None:
-        for task_id in task_ids:
-            self._cache.evict(task_id)
 
     async def _round(self, pending: Events, call: _Call) -> list[Events]:
         """Load the tasks, advance them and commit once. Return the rounds that must follow, the
@@ -304,8 +298,8 @@ class EventProcessor:
             stale = await self._advance_and_commit(pending, loaded, call)
         except (RecordTooLarge, RecordRefused, PayloadError) as error:
             return await self._split_round(pending, error, call.outcome)
+        self._cache.evict(*stale)
         for task_id in stale:
-            self._cache.evict(task_id)
             call.operations.pop(task_id, None)
         return [{task_id: pending[task_id] for task_id in stale}] if stale else []
 
@@ -361,7 +355,7 @@ class EventProcessor:
         """Return the rounds that replace one which cannot be stored. Quarantine a task that cannot
         be stored even with a single event without payload.
         """
-        self._evict(pending)
+        self._cache.evict(*pending)
         rounds = smaller_rounds(pending, error)
         if not rounds:
             (task_id,) = pending
