@@ -65,7 +65,7 @@ def _owed(task: Task, index: int, again: set[int]) -> bool:
         wants_more
         and record is not None
         and record.pulled
-        and not again.isdisjoint(plan.sources(index))
+        and not again.isdisjoint(plan.sources[index])
     )
 
 

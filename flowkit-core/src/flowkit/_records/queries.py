@@ -120,7 +120,7 @@ async def sources(store: Store, task_id: str, index: int) -> tuple[Source, ...]:
         TaskNotFound: there is no such task.
     """
     task = await load_task(store, task_id)
-    indexes = task.spec.plan.sources(index)
+    indexes = task.spec.plan.sources[index]
     return sources_from(task, indexes, await records_of(store, task, indexes))
 
 

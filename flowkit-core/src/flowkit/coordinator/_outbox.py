@@ -339,7 +339,7 @@ class Outbox:
         data = None
         sources = None
         if len(parents) <= MANY_PARENTS:
-            streams = plan.sources(index)
+            streams = plan.sources[index]
             sources = (
                 sources_from(task, streams, await records_of(self._store, task, streams))
                 if streams

@@ -1,9 +1,8 @@
 """Execution plan of a valid graph: numbered nodes with their parents and children."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from operator import attrgetter
 from typing import NamedTuple
 
 from flowkit.graph._models import GraphDocument, NodeSpec
@@ -30,9 +29,6 @@ class Edge(NamedTuple):
     """
 
 
-_node_of = attrgetter("node")
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Execution plan of a task's graph.
@@ -57,23 +53,12 @@ class Plan:
     """True if a child may start on this node's first batch."""
     mixed: tuple[bool, ...]
     """True if the node streams from some parents and waits for the end of others."""
+    sources: tuple[tuple[int, ...], ...]
+    """Nodes whose artifacts a node may pull: its parents, and the nodes that its input arguments
+    name.
+    """
     on_node_failure: str
     deadline_sec: float | None
-
-    def sources(self, index: int) -> list[int]:
-        """Return the nodes whose artifacts a node may pull.
-
-        These are its parents and the nodes named in its input arguments.
-        """
-        found = dict.fromkeys(map(_node_of, self.parents[index]))
-        inline = self.nodes[index].io.input_inline
-        arguments = inline.get("input_args") if isinstance(inline, dict) else None
-        if isinstance(arguments, dict):
-            many = arguments.get("from_nodes")
-            for node_id in (arguments.get("from_node"), *(many if isinstance(many, list) else ())):
-                if isinstance(node_id, str) and node_id in self.index:
-                    found[self.index[node_id]] = None
-        return list(found)
 
 
 def make_plan(document: GraphDocument) -> Plan:
@@ -103,16 +88,20 @@ def make_plan(document: GraphDocument) -> Plan:
         rank=tuple(sorted(range(len(order)), key=order.__getitem__)),
         streamed=tuple(any(edge.streams for edge in edges) for edges in children),
         mixed=tuple(len({edge.streams for edge in edges}) > 1 for edges in parents),
+        sources=tuple(
+            _sources(node, edges, index) for node, edges in zip(nodes, parents, strict=True)
+        ),
         on_node_failure=document.on_node_failure,
         deadline_sec=document.deadline_sec,
     )
 
 
 def _plan_of_one(document: GraphDocument) -> Plan:
-    node_id = document.nodes[0].node_id
+    node = document.nodes[0]
+    index = {node.node_id: 0}
     return Plan(
-        ids=(node_id,),
-        index={node_id: 0},
+        ids=(node.node_id,),
+        index=index,
         nodes=document.nodes,
         children=((),),
         parents=((),),
@@ -123,9 +112,23 @@ def _plan_of_one(document: GraphDocument) -> Plan:
         rank=(0,),
         streamed=(False,),
         mixed=(False,),
+        sources=(_sources(node, (), index),),
         on_node_failure=document.on_node_failure,
         deadline_sec=document.deadline_sec,
     )
+
+
+def _sources(node: NodeSpec, parents: Sequence[Edge], index: dict[str, int]) -> tuple[int, ...]:
+    """Return the nodes whose artifacts a node may pull."""
+    found = dict.fromkeys(edge.node for edge in parents)
+    inline = node.io.input_inline
+    arguments = inline.get("input_args") if isinstance(inline, dict) else None
+    if isinstance(arguments, dict):
+        many = arguments.get("from_nodes")
+        for node_id in (arguments.get("from_node"), *(many if isinstance(many, list) else ())):
+            if isinstance(node_id, str) and node_id in index:
+                found[index[node_id]] = None
+    return tuple(found)
 
 
 class _Shared:
