@@ -13,6 +13,8 @@ from flowkit.graph._models import COORDINATOR_FUNCTION
 from flowkit.messages import WorkerReport
 from flowkit.task import Mark, Task
 
+# ---------------------------------------------------------------- events
+
 
 @dataclass(frozen=True, slots=True)
 class TaskSubmitted:
@@ -157,6 +159,9 @@ Event = (
     | CommandsLost
     | WorkerReport
 )
+
+
+# ---------------------------------------------------------------- effects
 
 
 @dataclass(slots=True)

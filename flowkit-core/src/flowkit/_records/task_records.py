@@ -34,6 +34,9 @@ MAX_NODES = 100_000
 """Limit for the nodes of all cached plans together. A plan of 20,000 nodes takes some 25 MB."""
 
 
+# ---------------------------------------------------------------- submissions
+
+
 def encode_spec(spec: TaskSpec, graph: bytes) -> bytes:
     """Return a submission as stored: a line with the task's fields, and a line with its graph."""
     head: dict[str, Any] = {
@@ -122,6 +125,9 @@ def _canonical(value: Any) -> str:
 
 _BEGUN = re.compile(b"[%b]" % bytes(sorted(IN_FLIGHT | {Mark.DEFERRED})))
 """The marks of nodes whose records are never in the archive."""
+
+
+# ---------------------------------------------------------------- tasks
 
 
 def last_change_at(record: TaskRecord) -> float:
@@ -220,6 +226,9 @@ def mentions(record: TaskRecord, names: Collection[bytes]) -> bool:
     return any(
         name in data for part, data in record.parts.items() if part[0] == "n" for name in names
     )
+
+
+# ---------------------------------------------------------------- plans
 
 
 class PlanCache:

@@ -1,4 +1,4 @@
-"""Tasks in memory: their cache, and the updates that events make."""
+"""Tasks in memory: the updates that events make, and the cache."""
 
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable, Sequence
