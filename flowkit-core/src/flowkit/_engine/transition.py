@@ -269,8 +269,7 @@ class Transition:
         marks = task.marks
         for index, mark in self.marks.items():
             marks[index] = mark
-        for index, record in self.records.items():
-            task.records[index] = record
+        task.records.update(self.records)
         for index, (taken, empty, broken) in self.counts.items():
             task.taken[index], task.empty[index], task.broken[index] = taken, empty, broken
         task.status, task.outcome, task.paused = self.status, self.outcome, self.paused

@@ -28,7 +28,7 @@ _ALWAYS = ("attempt", "first_attempt", "issued_at", "first_issued_at", "sent")
 """Fields that the part of a node always has."""
 _OPTIONAL = tuple(field.name for field in fields(NodeRecord) if field.name not in _ALWAYS)
 """Fields that are left out of the part of a node if they are empty."""
-_always_of, _optional_of = attrgetter(*_ALWAYS), attrgetter(*_OPTIONAL)
+_optional_of = attrgetter(*_OPTIONAL)
 
 
 def node_part(index: int) -> str:
@@ -58,9 +58,15 @@ def encode_state(task: Task) -> bytes:
 
 def encode_node(record: NodeRecord) -> bytes:
     """Return the part of a node. Fields with their default values are left out."""
-    values: dict[str, Any] = dict(zip(_ALWAYS, _always_of(record), strict=True))
-    optional = _optional_of(record)
-    values.update(compress(zip(_OPTIONAL, optional, strict=True), optional))
+    values: dict[str, Any] = {
+        "attempt": record.attempt,
+        "first_attempt": record.first_attempt,
+        "issued_at": record.issued_at,
+        "first_issued_at": record.first_issued_at,
+        "sent": record.sent,
+    }
+    for name in compress(_OPTIONAL, _optional_of(record)):
+        values[name] = getattr(record, name)
     if not record.result and record.result is not None:
         values["result"] = record.result
     if not record.progress and record.progress is not None:
