@@ -248,7 +248,7 @@ def test_explain_says_why_a_node_is_not_running(cli: Cli, installation: Installa
     installation.submit(FAILING, task_id="t1")
     assert cli("explain", "t1", "b", "--db", installation.address).stdout == "'b' waits for 'a'.\n"
     said = as_json(cli("explain", "t1", "a", "--db", installation.address, "--json"))
-    assert (said["node_id"], "no living worker has the role 'work'" in said["explanation"]) == (
+    assert (said["node_id"], "no live worker serves the role 'work'" in said["explanation"]) == (
         "a",
         True,
     )

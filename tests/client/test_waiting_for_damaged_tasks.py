@@ -141,7 +141,7 @@ async def test_waiting_for_a_task_that_is_damaged_while_it_runs_ends_soon(
 
 
 @pytest.mark.parametrize("damage", [*CONTRADICTIONS][:3])
-async def test_a_task_that_is_put_aside_ends_every_wait_and_can_be_shown(damage: str) -> None:
+async def test_a_task_that_is_quarantined_ends_every_wait_and_can_be_shown(damage: str) -> None:
     async with Cluster(store=DamagedStore(), coordinators=0, handlers=[work]) as cluster:
         await cluster.client.create_task(graph=CHAIN, task_id="t")
         cluster.store.damage = CONTRADICTIONS[damage]  # type: ignore[attr-defined]

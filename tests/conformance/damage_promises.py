@@ -39,7 +39,7 @@ STORE = {
             " :class:`~flowkit.errors.RecordRefused`, never ``StoreUnavailable``."
         ): [
             f"{MONGO}::test_the_commits_of_others_in_the_same_bulk_go_through",
-            f"{CORE}::test_a_task_whose_commits_are_refused_is_put_aside_and_those_beside_it_finish",
+            f"{CORE}::test_a_task_whose_commits_are_refused_is_quarantined_and_those_beside_it_finish",
         ],
         "``check`` names the damaged records that it finds.": [
             f"{MONGO}::test_the_command_line_shows_what_is_damaged"

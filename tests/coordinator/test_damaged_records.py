@@ -97,7 +97,7 @@ class DamagedStore(InMemoryStore):
         ]
 
 
-async def test_a_task_whose_commits_are_refused_is_put_aside_and_those_beside_it_finish() -> None:
+async def test_a_task_whose_commits_are_refused_is_quarantined_and_those_beside_it_finish() -> None:
     store = DamagedStore()
     async with Cluster(store=store, handlers=HANDLERS, coordinators=0) as cluster:
         whole = [await cluster.client.create_task(graph=TWO) for _ in range(5)]

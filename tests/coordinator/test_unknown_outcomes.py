@@ -194,7 +194,7 @@ async def test_what_cannot_be_read_is_parked_and_the_rest_goes_on(
     assert sorted(parked) == sorted(rubbish)
 
 
-async def test_a_task_that_breaks_the_engine_is_put_aside_and_the_others_go_on() -> None:
+async def test_a_task_that_breaks_the_engine_is_quarantined_and_the_others_go_on() -> None:
     async with Cluster(coordinators=0, handlers=Executions().handlers) as cluster:
         broken, whole = [await cluster.client.create_task(graph=DIAMOND) for _ in range(2)]
         # A record that no version of FlowKit wrote.

@@ -477,7 +477,7 @@ async def test_a_letter_whose_message_was_cut_is_not_sent() -> None:
 # ---------------------------------------------------------------- tasks
 
 
-async def test_a_task_that_was_put_aside_is_looked_at_again(flowkit_cluster: Cluster) -> None:
+async def test_a_quarantined_task_is_loaded_again_on_retry(flowkit_cluster: Cluster) -> None:
     client, store = flowkit_cluster.client, flowkit_cluster.store
     await flowkit_cluster.add_worker([after])
     async with flowkit_cluster.bus.subscribe(["flowkit.events"], group="watch") as events:

@@ -457,7 +457,7 @@ async def test_explain_says_why_a_node_does_not_run(flowkit_cluster: Cluster) ->
     task_id = await client.create_task(graph=graph(node("a"), node("b", "work", "a")))
     with pytest.raises(TimeoutError):
         await client.wait(task_id, timeout=3)
-    assert "no living worker has the role 'work'" in await client.explain(task_id, "a")
+    assert "no live worker serves the role 'work'" in await client.explain(task_id, "a")
     assert "waits for 'a'" in await client.explain(task_id, "b")
 
 
@@ -472,7 +472,7 @@ async def test_explain_counts_only_workers_whose_heartbeat_is_renewed() -> None:
         task_id = await client.create_task(graph=graph(node("a"), node("b")))
         with pytest.raises(TimeoutError):
             await client.wait(task_id, timeout=1)
-        assert "no living worker has the role 'work'" in await client.explain(task_id, "a")
+        assert "no live worker serves the role 'work'" in await client.explain(task_id, "a")
         await cluster.add_worker([hold], WorkerConfig(max_concurrency=1, hb_interval_sec=1))
         with pytest.raises(TimeoutError):
             await client.wait(task_id, timeout=10)
@@ -482,7 +482,7 @@ async def test_explain_counts_only_workers_whose_heartbeat_is_renewed() -> None:
         await client.cancel(task_id)
     assert sorted(text.split()[1] for text in explained) == ["is", "was"]
     assert any(
-        "waits in the queue for a worker with the role 'work' to be free" in text
+        "waits in the queue until a worker that serves the role 'work' is free" in text
         for text in explained
     )
 

@@ -1,4 +1,4 @@
-"""A damaged document affects no other: it is set aside and shown with its fault."""
+"""A damaged document affects no other, and is shown with its fault."""
 
 import json
 import uuid
@@ -532,7 +532,7 @@ class Installation:
         self.victims = await damage(self.database, "tasks", self.victims)
 
     async def end(self) -> None:
-        """Check that the canaries finish, and that each victim finishes or is set aside."""
+        """Check that the canaries finish, and that each victim finishes or is quarantined."""
         self.gate.set()
         with anyio.fail_after(REST):
             for name in CANARIES:

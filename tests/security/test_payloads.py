@@ -155,7 +155,7 @@ async def test_the_dead_letters_of_a_batch_tell_nothing_to_who_has_no_key() -> N
     assert raw[0].reason_code == "bad_input"
 
 
-async def test_a_wrong_key_puts_the_task_aside_with_a_clear_error() -> None:
+async def test_with_a_wrong_key_the_task_is_quarantined_with_a_clear_error() -> None:
     bus, store = InMemoryBus(), InMemoryStore()
     async with Client(bus=bus, store=store, plugins=[encryption()]) as client:
         task_id = await client.create_task(

@@ -159,7 +159,7 @@ def test_the_error_shows_nothing_of_what_is_stored() -> None:
         "history of short entries",
     ],
 )
-async def test_its_task_is_put_aside_once_and_the_others_go_on(name: str) -> None:
+async def test_its_task_is_quarantined_once_and_the_others_go_on(name: str) -> None:
     async with Cluster(coordinators=0, handlers={"work": work}) as cluster:
         broken, whole = [await cluster.client.create_task(graph=TWO) for _ in range(2)]
         row = (await cluster.store.load([broken]))[broken]

@@ -118,7 +118,8 @@ def flowkit_encode_payload(data: bytes, context: str) -> bytes | None:
 def flowkit_decode_payload(data: bytes, context: str) -> bytes | None:
     """Return the bytes that :func:`flowkit_encode_payload` was given.
 
-    Raise any error if that is impossible: the message is then parked, or the task put aside.
+    Raise any error if that is impossible: the message then becomes a dead letter, or the task is
+    quarantined.
 
     Anyone who can write to the store or the bus chooses the bytes that come here: limit the memory
     and time that you spend on them.

@@ -24,7 +24,7 @@ def heartbeat_interval_sec(session: WorkerSession) -> float:
 
 
 async def is_served(store: Store, role: str, clock: Clock) -> bool:
-    """Return whether a live worker has this role.
+    """Return whether a live worker serves this role.
 
     Wait at most 10 s for the next heartbeat of one that has it.
     """

@@ -71,7 +71,7 @@ class TaskUpdate:
     """Ids of dead letters to drop after the commit."""
 
     def add_effects(self, effects: Sequence[Effect]) -> None:
-        """Add effects, and put conditions aside for :meth:`evaluate_conditions`."""
+        """Add effects, and keep conditions for :meth:`evaluate_conditions`."""
         for effect in effects:
             if effect.__class__ is EvaluateCondition:
                 self.conditions.append(effect)

@@ -21,12 +21,12 @@ def keeps_waiting(task: Task, index: int, record: TaskRecord, letter: DeadLetter
     )
 
 
-def explain_put_aside(letter: DeadLetter, *, now: float) -> str:
+def explain_quarantine(letter: DeadLetter, *, now: float) -> str:
     """Return why a task was quarantined, and the fix."""
     lines = (letter.fault or letter.error).split("\n")
     why = next((line.strip() for line in reversed(lines) if line.strip()), letter.reason_code)
     return (
-        f"The task was put aside {max(now - letter.at, 0):.1f} s ago, so its nodes do not start."
+        f"The task was quarantined {max(now - letter.at, 0):.1f} s ago, so its nodes do not start."
         f" Fix the cause, then run `flowkit dlq retry {letter.letter_id}` (details: `flowkit dlq"
         f" show {letter.letter_id}`). Cause: {why[:MOST_OF_A_CAUSE]}"
     )
@@ -36,7 +36,7 @@ def explain_node(
     task: Task, index: int, record: NodeRecord | None, *, now: float, served: bool
 ) -> str:
     """Return why a node is not running, and what it waits for. ``served`` tells whether a live
-    worker has its role.
+    worker serves its role.
     """
     plan = task.spec.plan
     name = f"{plan.ids[index]!r}"
@@ -99,10 +99,12 @@ def explain_node(
             )
     role = plan.nodes[index].type
     if not served:
-        return f"{name} was issued {_ago(record, now)}, and no living worker has the role {role!r}."
+        return (
+            f"{name} was issued {_ago(record, now)}, and no live worker serves the role {role!r}."
+        )
     return (
-        f"{name} was issued {_ago(record, now)} and waits in the queue for a worker with the role"
-        f" {role!r} to be free."
+        f"{name} was issued {_ago(record, now)} and waits in the queue until a worker that serves"
+        f" the role {role!r} is free."
     )
 
 

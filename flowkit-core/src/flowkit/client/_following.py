@@ -117,7 +117,7 @@ def _decode_awaited(record: TaskRecord, *, has_changed: bool = False) -> Task:
     the last check: it makes progress.
 
     Raises:
-        CorruptRecord: it is neither. Coordinators put such a task aside, so it never ends.
+        CorruptRecord: it is neither. Coordinators quarantine such a task, so it never ends.
     """
     return decode_task(record, to_look_at=has_changed or record.header.finished_at is not None)
 

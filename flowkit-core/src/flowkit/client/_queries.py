@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from flowkit._records.queries import records_of
 from flowkit._records.task_records import decode_task
 from flowkit._runtime.worker_sessions import is_served
-from flowkit._tasks.explanations import explain_node, explain_put_aside, keeps_waiting
+from flowkit._tasks.explanations import explain_node, explain_quarantine, keeps_waiting
 from flowkit._tasks.views import full_view
 from flowkit.client._session import Session, index_of
 from flowkit.errors import CorruptRecord, PayloadError
@@ -86,10 +86,10 @@ async def explain(session: Session, task_id: str, node_id: str) -> str:
         if letter is None:
             raise
         index_of(decode_task(record, to_look_at=True), node_id)
-        return explain_put_aside(letter, now=clock.now())
+        return explain_quarantine(letter, now=clock.now())
     index = index_of(task, node_id)
     if letter is not None and keeps_waiting(task, index, record, letter):
-        return explain_put_aside(letter, now=clock.now())
+        return explain_quarantine(letter, now=clock.now())
     records, now = await records_of(store, task, [index]), clock.now()
     served = task.marks[index] != Mark.ISSUED or await is_served(
         store, task.spec.plan.nodes[index].type, clock

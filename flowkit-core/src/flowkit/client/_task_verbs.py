@@ -149,9 +149,9 @@ class TaskVerbs:
     async def explain(self, task_id: str, node_id: str) -> str:
         """Return a sentence that says why a node is not running.
 
-        If the node waits for a worker, this waits for the next heartbeat of a worker with its role,
-        for at most 10 s. If the task was put aside, the sentence says why and what to do, from the
-        dead letter of the task.
+        If the node waits for a worker, this waits for the next heartbeat of one that serves its
+        role, for at most 10 s. If the task was quarantined, the sentence says why and what to do,
+        from the dead letter of the task.
 
         Raises:
             TaskNotFound: there is no such task, or it has no such node.

@@ -57,9 +57,7 @@ async def sweep(store: Store, clock: Clock, tick_sec: float, wake: Wake) -> None
 
 
 async def _wake_overdue(store: Store, before: float, wake: Wake) -> None:
-    """Wake each task once. One that stays due, as a task that is put aside does, does not hide the
-    others.
-    """
+    """Wake each task once. A quarantined task stays due, and does not hide the others."""
     woken: set[str] = set()
     still_due = 0
     while True:

@@ -77,8 +77,8 @@ def evaluate_condition(
     """Return the value of a condition. ``scope`` must have a value for each of :data:`NAMES`.
 
     Raises:
-        NodeFailure: it cannot be evaluated, or is neither true nor false; permanent, with the
-            reason code ``bad_condition``.
+        NodeFailure: it cannot be evaluated, or its value is not true or false; permanent, with
+            the reason code ``bad_condition``.
         BudgetExceeded: it needs more than the given ``budget``. Without one, that is a NodeFailure
             as well.
     """

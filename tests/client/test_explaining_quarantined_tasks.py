@@ -48,14 +48,14 @@ async def letter_of(cluster: Cluster) -> DeadLetter:
 
 
 def check_sentence(sentence: str, letter: DeadLetter, cause: str) -> None:
-    assert sentence.startswith("The task was put aside ")
+    assert sentence.startswith("The task was quarantined ")
     assert f"run `flowkit dlq retry {letter.letter_id}`" in sentence
     assert f"`flowkit dlq show {letter.letter_id}`" in sentence
     assert sentence.endswith(f"Cause: {cause}")
     assert "waits" not in sentence.partition("Cause: ")[0]
 
 
-async def test_explain_says_that_a_task_is_put_aside_and_what_to_do() -> None:
+async def test_explain_says_that_a_task_is_quarantined_and_what_to_do() -> None:
     store = RefusingStore()
     async with Cluster(store=store, handlers=[work], coordinators=0) as cluster:
         await cluster.client.create_task(graph=TWO, task_id="t")
@@ -77,7 +77,7 @@ async def test_explain_says_that_a_task_is_put_aside_and_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("marks", ["F.", "FF", "x.", ".."])
-async def test_explain_says_that_a_task_whose_record_is_damaged_is_put_aside(marks: str) -> None:
+async def test_explain_says_that_a_task_whose_record_is_damaged_is_quarantined(marks: str) -> None:
     async with Cluster(coordinators=0) as cluster:
         await cluster.client.create_task(graph=TWO, task_id="t")
         await damage(cluster.store, marks=marks)
@@ -94,14 +94,14 @@ async def test_explain_says_that_a_task_whose_record_is_damaged_is_put_aside(mar
             await cluster.client.explain("t", "c")
 
 
-async def test_a_task_that_changed_after_it_was_put_aside_is_explained_by_its_record() -> None:
+async def test_a_task_that_changed_after_it_was_quarantined_is_explained_by_its_record() -> None:
     async with Cluster() as cluster:
         await cluster.client.create_task(graph=TWO, task_id="t")
         await cluster.store.park(
             [DeadLetter("l", cluster.clock.now(), "task", "quarantined", "ValueError: no", "t")]
         )
         assert (await cluster.client.explain("t", "b")).startswith(
-            "The task was put aside 0.0 s ago"
+            "The task was quarantined 0.0 s ago"
         )
         await cluster.clock.sleep(5)
         await cluster.client.pause("t")
