@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PROJECT = "flowkit"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Optional marker of a function that implements a hook. It takes pluggy's options."""
 
 
 @hookspec(firstresult=True)

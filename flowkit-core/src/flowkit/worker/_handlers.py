@@ -126,6 +126,7 @@ class Handler:
 
 
 RoleHandler = Handler
+"""Another name of :class:`flowkit.worker.Handler`."""
 
 
 @dataclass(frozen=True, slots=True)

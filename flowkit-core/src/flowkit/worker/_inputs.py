@@ -37,6 +37,10 @@ READ_AT_ONCE = 8
 _MISSING: Any = object()
 
 InputAdapter = Callable[["InputRequest"], AsyncGenerator[Batch | Sequence[Batch], None]]
+"""Function that yields the batches of a node, one at a time or several together.
+
+A node chooses it with ``input_inline: {input_adapter: NAME}``. Plugins add input adapters.
+"""
 MAX_UID = 200
 
 

@@ -223,4 +223,4 @@ PROFILES: dict[str, Faults] = {
         varied=True,
     ),
 }
-"""The profiles by name. ``all`` combines the others and varies from seed to seed."""
+"""Sets of faults by name. ``all`` combines the others and varies from seed to seed."""

@@ -29,6 +29,7 @@ from flowkit_testing.simulation._report import Report, SimulationFailed
 from flowkit_testing.simulation._world import World
 
 Scenario = Callable[[SimCluster], Awaitable[object]]
+"""Async function that submits tasks to a cluster and checks how they end."""
 
 HOUR = 3600.0
 SEEDS_A_COLLECTION = 20
