@@ -5,10 +5,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.docs.pages import ROOT, Block, blocks, name_of, pages
+from tests.docs.pages import FENCE, ROOT, Block, blocks, name_of, pages
 
 COMMENT = re.compile(r"\s{2,}#.*$")
 CONTINUED = re.compile(r"\\\n\s*")
+INLINE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
+PROGRAM = re.compile(
+    r"(?:[A-Z_]+=\S+ )*(?:\S*/)?(?:python3?|pip|pytest|tox|pre-commit|\w+\.(?:py|sh)) \S"
+    r"|\.ci/run$"
+)
+"""The beginning of a command in a sentence. ``flowkit`` is not here: its words are checked."""
 EXAMPLE_OF_TOX = ".venv/bin/tox run -qq -e example"
 
 WITH_PAGE = re.compile(r"flowkit (run|graph|plugins) ")
@@ -22,6 +28,9 @@ ON_SERVERS = ("docs/how-to/run-an-example.md", re.compile(r"flowkit (coordinator
 
 EDITABLE = "-e './flowkit-core[cli]' -e ./flowkit-kafka -e ./flowkit-mongo -e ./flowkit-testing"
 INSTALLS = "it installs packages; tox does the same for each environment"
+SERVERS_FOR_EXPERIMENTS = (
+    "it runs until Ctrl-C; the fixtures in tests/servers start the same servers"
+)
 OWN_SERVERS = (
     "it needs the reader's configuration; the verb runs in tests/services/test_processes.py"
 )
@@ -46,9 +55,14 @@ NOT_RUN = {
     "pip install flowkit-core flowkit-mongo": INSTALLS,
     "pip install flowkit-testing": INSTALLS,
     "pytest test_orders.py": "the file is on the same page; tests/docs/test_examples.py runs it",
-    "python tools/servers.py up": (
-        "it runs until Ctrl-C; the fixtures in tests/servers start the same servers"
+    "pip install cryptography": INSTALLS,
+    "python tools/servers.py up": SERVERS_FOR_EXPERIMENTS,
+    ".tox/tests/bin/python tools/servers.py up": SERVERS_FOR_EXPERIMENTS,
+    "pytest --flowkit-sim-seed=17": "tests/simulation/test_marker.py uses the option",
+    "FLOWKIT_TEST_FUZZ_SECONDS=600 python -m pytest tests/fuzz": (
+        "it takes minutes; tests/fuzz runs for seconds with the other tests"
     ),
+    ".ci/run": "it is the command that runs the tests and the checks",
     "flowkit coordinator --config coordinator.toml": OWN_SERVERS,
     "flowkit worker --config worker.toml --handlers shop.handlers": OWN_SERVERS,
     "flowkit doctor --config coordinator.toml": OWN_SERVERS,
@@ -63,14 +77,19 @@ NOT_RUN = {
 NOT_RUN_PROGRAMS = {
     "kafka-topics.sh ": KAFKA_TOOL,
     "kafka-acls.sh ": f"{KAFKA_TOOL}; tests/services/test_rights.py grants the rights of the page",
-    "python tools/chaos.py ": "it takes 20 minutes; tests/chaos/test_chaos.py runs for two",
+    "python tools/chaos.py": "it takes 20 minutes; tests/chaos/test_chaos.py runs for two",
+    "python tools/campaign.py": (
+        "it takes 46 minutes; tests/simulation/test_standard_scenarios.py runs the same scenarios"
+    ),
+    "python -m benchmarks.": "it measures for minutes",
+    "tox run ": "tests/docs/test_commands.py checks that the environment is there",
 }
 """The reason why no test runs a program, by the beginning of the command."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A line of a block in the language ``sh``."""
+    """A command in a block of the language ``sh``, or in a sentence."""
 
     page: Path
     line: int
@@ -120,8 +139,18 @@ def pages_with_commands() -> list[Path]:
     return [*pages(), *(ROOT / name for name in others), *sorted(ROOT.glob("examples/*/README.md"))]
 
 
+def commands_in_sentences(page: Path) -> Iterator[Command]:
+    """Yield the commands of other programs than ``flowkit`` in the text between the blocks."""
+    text = FENCE.sub(lambda block: "\n" * block[0].count("\n"), page.read_text(encoding="utf-8"))
+    for found in INLINE.finditer(text):
+        command = " ".join(found[1].split())
+        if PROGRAM.match(command):
+            yield Command(page, text.count("\n", 0, found.start()) + 1, command, "")
+
+
 def commands_on(page: Path) -> list[Command]:
-    return [command for block in blocks(page) for command in commands_of(page, block)]
+    in_blocks = [command for block in blocks(page) for command in commands_of(page, block)]
+    return [*in_blocks, *commands_in_sentences(page)]
 
 
 def commands() -> list[Command]:

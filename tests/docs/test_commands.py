@@ -23,6 +23,7 @@ from tests.docs.commands import (
     NOT_RUN,
     NOT_RUN_PROGRAMS,
     commands,
+    commands_in_sentences,
     commands_of,
     commands_on,
     missing_lines,
@@ -33,7 +34,9 @@ from tests.services.processes import Process
 from tests.services.support import Installation
 
 PATIENCE_SEC = 120
-INLINE = re.compile(r"`(flowkit [^`]+)`")
+FLOWKIT = re.compile(r"`(flowkit [^`]+)`")
+SCRIPT = re.compile(r"python (tools/\w+\.py)\b(.*)")
+LANGUAGES = {"sh", "text", "python", "yaml", "toml", "json", "js"}
 TOX_ENVIRONMENTS = re.compile(r"tox run [^\n`]*?-e ([a-z,-]+)")
 IN_CHECKOUT = [
     page
@@ -53,6 +56,26 @@ def test_each_command_runs_or_is_listed_with_a_reason() -> None:
             command.reason is not None,
         ].count(True)
         != 1
+    ] == []
+
+
+def test_a_command_in_a_sentence_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```sh\ntox run -e a\n```\n\nThen `LIMIT=1 python\nx.py` and `python`, see `x.py`.\n"
+    )
+    assert [(each.line, each.text) for each in commands_in_sentences(page)] == [
+        (5, "LIMIT=1 python x.py")
+    ]
+
+
+@pytest.mark.parametrize("page", pages_with_commands(), ids=name_of)
+def test_commands_are_in_no_block_of_another_language(page: Path) -> None:
+    assert [block.line for block in blocks(page) if block.language not in LANGUAGES] == []
+    assert [
+        block.line
+        for block in blocks(page)
+        if block.language == "text" and re.search(r"^ *[$>#%] ", block.code, re.MULTILINE)
     ] == []
 
 
@@ -79,7 +102,7 @@ def test_each_test_that_a_reason_names_is_there() -> None:
 @pytest.mark.parametrize("page", pages_with_commands(), ids=name_of)
 def test_the_verbs_options_and_environments_that_a_page_names_exist(page: Path) -> None:
     texts = [command.text for command in commands_on(page)]
-    texts += INLINE.findall(page.read_text(encoding="utf-8"))
+    texts += FLOWKIT.findall(page.read_text(encoding="utf-8"))
     assert [
         fault for text in texts if text.startswith("flowkit ") for fault in unknown_words(text)
     ] == []
@@ -89,6 +112,23 @@ def test_the_verbs_options_and_environments_that_a_page_names_exist(page: Path) 
         for name in found.split(",")
     }
     assert named - tox_environments() == set()
+
+
+def test_the_options_of_scripts_exist() -> None:
+    named: dict[str, set[str]] = {}
+    for command in commands():
+        if found := SCRIPT.match(command.text):
+            named.setdefault(found[1], set()).update(re.findall(r"--[\w-]+", found[2]))
+    assert [
+        f"{script} {option}"
+        for script, options in named.items()
+        for option in options - printed_options(script)
+    ] == []
+
+
+def printed_options(script: str) -> set[str]:
+    """Return the options in the help of a script."""
+    return set(re.findall(r"--[\w-]+", printed_by(["python", script, "--help"], ROOT)))
 
 
 def unknown_words(text: str) -> Iterator[str]:

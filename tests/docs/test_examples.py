@@ -20,8 +20,10 @@ from typing import Any
 import pytest
 import yaml
 
-from flowkit import Graph
+from flowkit import CoordinatorConfig, Graph
 from flowkit.plugins import Plugins
+from flowkit_kafka import KafkaConfig
+from flowkit_mongo import MongoConfig
 from tests.docs.commands import commands_of, missing_lines
 from tests.docs.pages import Block, blocks, name_of, pages
 
@@ -38,6 +40,12 @@ DOCUMENTS = [
     for page in pages()
     for block in blocks(page)
     if block.language in ("yaml", "json") and block.runs
+]
+CONFIGURATIONS = [
+    pytest.param(block, id=f"{name_of(page)}:{block.line}")
+    for page in pages()
+    for block in blocks(page)
+    if block.language == "toml" and "[project" not in block.code
 ]
 
 
@@ -124,6 +132,14 @@ def test_a_graph_that_is_shown_is_a_graph(block: Block) -> None:
     document = json.loads(block.code) if block.language == "json" else yaml.safe_load(block.code)
     if isinstance(document, dict) and "nodes" in document:
         Graph.parse(block.code, functions=Plugins().functions)
+
+
+@pytest.mark.parametrize("block", CONFIGURATIONS)
+def test_a_configuration_that_is_shown_is_valid(block: Block, tmp_path: Path) -> None:
+    (tmp_path / "coordinator.toml").write_text(block.code, encoding="utf-8")
+    config = CoordinatorConfig.load(tmp_path / "coordinator.toml")
+    KafkaConfig.parse(config.options.get("kafka", {}))
+    MongoConfig.from_options(config.options.get("mongo", {}))
 
 
 def test_the_quick_example_prints_the_id_and_its_task_finishes(pytester: pytest.Pytester) -> None:
