@@ -1,7 +1,8 @@
 """Check that docstrings, comments, messages and pages are in plain English.
 
 Run it with ``python -m tools.plain_english``. It reports three kinds of lines: docstrings that open
-with a question word, words that make a reader guess, and lines that the formatter skips.
+with a question word, words that make a reader guess, also in names of tests, and lines that the
+formatter skips.
 ``EXCEPTIONS`` lists the lines that may stay, each with its reason.
 """
 
@@ -79,11 +80,15 @@ def tracked_texts() -> dict[str, str]:
 
 
 def _in_python(text: str) -> Iterator[Finding]:
-    for line, docstring in _docstrings(ast.parse(text)):
+    tree = ast.parse(text)
+    for line, docstring in _docstrings(tree):
         prose = docstring.lstrip()
         if opening := _OPENING.match(prose):
             line += docstring[: -len(prose)].count("\n")
             yield line, f"a docstring opens with {opening[1]!r} (write an imperative or a noun)"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name[:5] == "test_":
+            yield from _words(node.name.replace("_", " "), node.lineno)
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type in _PROSE:
             yield from _words(token.string, token.start[0])

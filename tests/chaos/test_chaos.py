@@ -23,7 +23,7 @@ KILLS = round(20 * min(1.0, MINUTES / MINUTES_IN_CI))
 pytestmark = [pytest.mark.services, pytest.mark.timeout(120 * MINUTES + 900)]
 
 
-def test_nothing_is_lost_or_recorded_twice_whatever_is_killed_cut_or_held_up(
+def test_nothing_is_lost_or_recorded_twice_when_processes_are_killed_cut_off_or_stopped(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     plan = Plan(seed=SEED, seconds=60 * MINUTES, least_kills=KILLS)

@@ -150,7 +150,7 @@ def test_a_task_that_is_stored_twice_is_found() -> None:
     }
 
 
-def test_a_task_that_nobody_submitted_is_found() -> None:
+def test_a_task_that_no_client_submitted_is_found() -> None:
     history = History("chain")
     history.clients.clear()
     assert [violation.rule for violation in check(history.evidence())] == ["no task is invented"]

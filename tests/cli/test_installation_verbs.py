@@ -74,7 +74,7 @@ def test_doctor_finds_an_installation_well(cli: Cli, installation: Installation)
     assert "ok     package flowkit-core: " in result.stdout
 
 
-def test_doctor_says_what_is_wrong_and_how_to_mend_it(cli: Cli, installation: Installation):
+def test_doctor_says_what_is_wrong_and_how_to_fix_it(cli: Cli, installation: Installation):
     result = cli("doctor", "--db", installation.address)
     assert result.exit_code == 1
     assert (

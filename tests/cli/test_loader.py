@@ -152,7 +152,7 @@ def test_given_handlers_go_before_those_of_the_flow(plugins: Plugins):
     assert handlers_for(a_flow("own"), {"other": "given"}, plugins) == {"own": "the flow's"}
 
 
-def test_a_handler_of_a_plugin_serves_where_nobody_else_does():
+def test_a_handler_of_a_plugin_serves_a_role_without_another_handler():
     async def offered(item: Any) -> None: ...
 
     class Plugin:
@@ -166,7 +166,7 @@ def test_a_handler_of_a_plugin_serves_where_nobody_else_does():
     }
 
 
-def test_roles_that_nobody_serves_are_named_with_their_nodes(plugins: Plugins):
+def test_roles_without_a_handler_are_named_with_their_nodes(plugins: Plugins):
     with pytest.raises(
         ConfigError,
         match=(

@@ -21,7 +21,7 @@ HANDLERS = (
 FLOWKIT = [sys.executable, "-m", "flowkit.cli"]
 
 
-def until_ready_then_told_to_stop(
+def until_ready_then_stopped(
     folder: Path, ready: str, *args: str
 ) -> tuple[int, list[dict[str, str]]]:
     """Start a process, send SIGTERM when it is ready, and return its status and its log."""
@@ -39,8 +39,8 @@ def until_ready_then_told_to_stop(
     return process.returncode, lines
 
 
-def test_a_coordinator_works_until_it_is_told_to_stop(folder: Path):
-    status, lines = until_ready_then_told_to_stop(
+def test_a_coordinator_works_until_a_signal_stops_it(folder: Path):
+    status, lines = until_ready_then_stopped(
         folder, "coordinator_ready", "coordinator", "--db", "memory://", "--set", "worker_types=a,b"
     )
     assert status == 0
@@ -52,10 +52,10 @@ def test_a_coordinator_works_until_it_is_told_to_stop(folder: Path):
     assert {"at", "level", "logger", "message"} < lines[0].keys()
 
 
-def test_a_worker_works_until_it_is_told_to_stop(folder: Path):
+def test_a_worker_works_until_a_signal_stops_it(folder: Path):
     (folder / "h.py").write_text(HANDLERS)
     (folder / "w.json").write_text('{"db": "memory://", "worker_id": "w1"}')
-    status, lines = until_ready_then_told_to_stop(
+    status, lines = until_ready_then_stopped(
         folder, "worker_started", "worker", "--handlers", "h", "--roles", "a", "--config", "w.json"
     )
     assert status == 0
@@ -236,7 +236,7 @@ def test_an_interrupt_cancels_what_run_runs_and_says_so(folder: Path):
 
 
 @pytest.mark.parametrize("flow", ["hard", "blocked"])
-def test_a_second_interrupt_ends_run_at_once_whatever_its_handlers_do(folder: Path, flow: str):
+def test_a_second_interrupt_ends_run_at_once_even_if_handlers_continue(folder: Path, flow: str):
     status, said = interrupted(folder, flow, 2)
     assert "interrupted: cancelling the task; interrupt again to exit at once" in said
     assert status == 128 + signal.SIGINT

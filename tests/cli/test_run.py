@@ -121,7 +121,7 @@ def test_a_task_that_fails_gives_status_1_and_says_why(cli: Cli, flows: Path):
     assert "node 'f' failed: bad_input: ValueError: bad [luck]" in result.stdout
 
 
-def test_skipped_batches_are_told_while_a_flow_runs_and_at_its_end(cli: Cli, flows: Path):
+def test_skipped_batches_are_shown_while_a_flow_runs_and_at_its_end(cli: Cli, flows: Path):
     result = cli("run", "flows.py:skipping")
     assert result.exit_code == 0
     assert (

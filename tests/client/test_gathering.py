@@ -47,7 +47,7 @@ async def test_what_comes_while_a_call_is_on_its_way_goes_together() -> None:
     assert doubling.calls == [[1], [2, 3, 4]]
 
 
-async def test_nobody_suffers_from_anothers_fault() -> None:
+async def test_the_fault_of_one_caller_does_not_affect_the_others() -> None:
     doubling = Doubling()
     first, second, unlucky, last = await started(Gathered(doubling), 1, 2, 13, 4)
     doubling.go_on.set()
@@ -56,7 +56,7 @@ async def test_nobody_suffers_from_anothers_fault() -> None:
         await unlucky
 
 
-async def test_while_the_store_is_away_nobody_is_tried_alone() -> None:
+async def test_while_the_store_is_away_no_request_is_tried_alone() -> None:
     doubling = Doubling(error=StoreUnavailable("no server"))
     first, *others = await started(Gathered(doubling), 1, 2, 13, 4)
     doubling.go_on.set()
@@ -67,7 +67,7 @@ async def test_while_the_store_is_away_nobody_is_tried_alone() -> None:
     assert doubling.calls == [[1], [2, 13, 4]]
 
 
-async def test_a_cancelled_caller_takes_nobody_along() -> None:
+async def test_a_cancelled_caller_does_not_cancel_the_others() -> None:
     doubling = Doubling()
     first, second, third = await started(Gathered(doubling), 1, 2, 3)
     first.cancel()

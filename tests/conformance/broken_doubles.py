@@ -680,7 +680,7 @@ class KilledProcesses(BrokenProcesses):
     """Only the tests that kill a process, because each process takes a second to start."""
 
     test_of_commits_by_two_processes_one_is_applied_for_each_version = None
-    test_a_commit_by_another_process_is_told = None
+    test_a_commit_by_another_process_wakes_a_waiter = None
 
 
 class TestAKilledProcessLeavesHalfACommit(KilledProcesses):

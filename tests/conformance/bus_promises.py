@@ -320,7 +320,7 @@ BUS = {
     "outstanding": {
         "Return the first unacknowledged position of a group, and the end, by partition.": [
             "test_what_was_not_acknowledged_is_to_come",
-            "test_how_far_a_group_is_is_known_while_nobody_listens",
+            "test_the_progress_of_a_group_is_known_while_no_member_listens",
             "test_how_far_a_group_is_is_its_own_affair",
         ],
         (
@@ -369,7 +369,7 @@ BUS = {
             "test_a_group_that_is_new_to_a_topic_starts_with_the_oldest_message_kept",
         ],
         "Messages are kept for a group while it has no members.": [
-            "test_what_is_published_while_nobody_listens_is_kept_for_the_group"
+            "test_messages_published_while_no_member_listens_are_kept_for_the_group"
         ],
         (
             "A message that a group has not acknowledged is removed neither because there are many"
@@ -385,7 +385,7 @@ BUS = {
         ],
         "Leaving gives unacknowledged messages back to the group at once.": [
             "test_what_a_leaving_member_had_not_acknowledged_comes_to_another",
-            "test_what_nobody_acknowledged_waits_for_the_next_member",
+            "test_unacknowledged_messages_wait_for_the_next_member",
             "test_a_member_whose_task_is_cancelled_gives_back_what_it_had",
         ],
         (

@@ -179,22 +179,22 @@ STORE = {
     },
     "wait_for_change": {
         "Return soon after the stored version is above ``version``.": [
-            "test_a_commit_is_told_to_everyone_who_waits",
-            "test_nothing_is_told_while_nothing_changes",
+            "test_a_commit_wakes_all_waiters",
+            "test_a_wait_does_not_return_while_nothing_changes",
         ],
         "Return at once if it is above already, or if there is no such task.": [
-            "test_a_change_that_has_happened_is_told_at_once",
+            "test_a_wait_for_a_change_that_has_happened_returns_at_once",
             "test_a_task_that_does_not_exist_is_not_waited_for",
         ],
         "With ``ended``, only a version that has a ``finished_at`` counts.": [
             "test_a_wait_for_the_end_ignores_other_changes",
             "test_a_wait_for_the_end_waits_for_a_later_version_than_the_given_one",
-            "test_an_end_is_told_to_everyone_who_waits_for_it",
+            "test_an_end_wakes_all_who_wait_for_it",
         ],
         "Commits of other processes count like those of this process.": [
-            "test_a_commit_over_another_connection_is_told",
-            "test_an_end_over_another_connection_is_told",
-            "test_a_commit_by_another_process_is_told",
+            "test_a_commit_over_another_connection_wakes_a_waiter",
+            "test_an_end_over_another_connection_wakes_a_waiter",
+            "test_a_commit_by_another_process_wakes_a_waiter",
         ],
         "The wait ends when the task is purged.": ["test_a_wait_for_a_task_that_is_purged_ends"],
     },

@@ -82,7 +82,7 @@ CALLS = [
 
 
 @pytest.mark.parametrize(("name", "kind"), CALLS)
-async def test_whatever_a_function_raises_its_node_fails_and_the_coordinator_lives(
+async def test_a_function_that_raises_any_error_fails_its_node_and_the_coordinator_continues(
     name: str, kind: str
 ) -> None:
     async with Cluster(plugins=[Functions()]) as cluster:
@@ -92,7 +92,7 @@ async def test_whatever_a_function_raises_its_node_fails_and_the_coordinator_liv
 
 
 @pytest.mark.parametrize("kind", EVERYTHING)
-async def test_whatever_observers_raise_tasks_go_on(kind: str) -> None:
+async def test_tasks_continue_after_any_error_of_an_observer(kind: str) -> None:
     class Observer:
         calls = 0
 
@@ -151,7 +151,7 @@ async def test_a_hook_that_cancels_the_task_which_calls_it_cancels_nothing(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_whatever_a_plugin_raises_before_a_submission_refuses_it(kind: str) -> None:
+async def test_any_error_of_a_plugin_before_a_submission_refuses_it(kind: str) -> None:
     class Plugin:
         def flowkit_before_submit(self, task: Any) -> None:
             misbehave(kind)
@@ -177,7 +177,7 @@ class Codec:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_whatever_a_codec_raises_one_payload_is_refused_and_others_go_on(kind: str) -> None:
+async def test_any_error_of_a_codec_refuses_one_payload_and_the_others_continue(kind: str) -> None:
     codec = Codec()
     async with Cluster(handlers=[work], plugins=[codec]) as cluster:
         codec.encodes = kind

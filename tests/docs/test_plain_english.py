@@ -39,7 +39,13 @@ def test_a_banned_word_is_found_on_a_page_also_across_two_lines() -> None:
     ]
 
 
-def test_names_and_parts_of_words_are_not_found() -> None:
+def test_a_banned_word_is_found_in_the_name_of_a_test() -> None:
+    text = f"class TestIt:\n    async def test_{FIRST_WORD}_waits(self):\n        pass\n"
+    (finding,) = findings({"a.py": text})
+    assert finding.startswith(f"a.py:2: {FIRST_WORD!r}")
+
+
+def test_other_names_and_parts_of_words_are_not_found() -> None:
     text = f'{FIRST_WORD}_names = 1\n"""However, a whole soldier recommends it."""\n'
     assert list(findings({"a.py": text})) == []
 

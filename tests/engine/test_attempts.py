@@ -97,7 +97,7 @@ def test_what_an_older_attempt_reports_is_not_heard(report: str):
     "report",
     ["starts", "progresses", "stores_a_batch", "succeeds", "fails", "stops", "is_released"],
 )
-def test_what_nobody_was_asked_for_is_not_heard(report: str):
+def test_a_report_of_an_attempt_that_was_not_issued_is_ignored(report: str):
     play = second_attempt()
     assert getattr(play, report)("a", token=FOREIGN).ignored
     assert getattr(play, report)("a", attempt=3).ignored
@@ -117,7 +117,7 @@ def test_a_token_is_good_for_its_own_attempt_alone(report: str):
     "report",
     ["starts", "progresses", "stores_a_batch", "succeeds", "fails", "stops", "is_released"],
 )
-def test_what_concerns_a_node_that_is_not_there_is_not_heard(report: str):
+def test_a_report_of_a_node_that_does_not_exist_is_ignored(report: str):
     play = Play(graph("a"))
     assert getattr(play, report)("nowhere", attempt=1, token=play.token("a")).ignored
 
@@ -139,7 +139,7 @@ def test_a_start_that_comes_twice_counts_once():
     assert play.starts("a").ignored
 
 
-def test_progress_is_kept_and_told():
+def test_progress_is_stored_and_logged():
     play = Play(graph("a"))
     play.starts("a")
     step = play.progresses("a", {"done": 3})

@@ -41,7 +41,7 @@ def test_only_the_present_attempt_s_command_counts_as_sent():
     assert play.pending == ["run a"]
 
 
-def test_a_command_that_is_issued_anew_is_to_be_sent_anew():
+def test_a_command_that_is_issued_again_is_sent_again():
     play = Play(graph("a"))
     play.sent(("a", 1))
     play.is_released("a")

@@ -199,7 +199,7 @@ def test_announced_tries_are_remembered_for_the_next_attempt():
     assert play.record("a").retries is None
 
 
-def test_an_announced_try_is_a_sign_of_life():
+def test_an_announced_try_counts_as_a_heartbeat():
     play = Play(
         graph("a", a={"retry_policy": ONCE["retry_policy"], "timeouts": {"heartbeat_sec": 10.0}})
     )

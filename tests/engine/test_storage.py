@@ -214,7 +214,7 @@ JSON = st.recursive(
 
 
 @given(JSON, JSON)
-def test_results_and_progress_come_back_whatever_they_are(result: Any, progress: Any):
+def test_results_and_progress_of_any_kind_are_read_as_they_were_stored(result: Any, progress: Any):
     record = decode_node(encode_node(NodeRecord(result=result, progress=progress)))
     assert (record.result, record.progress) == (result, progress)
     assert type(record.result) is type(result)

@@ -68,14 +68,14 @@ def test_a_reader_waits_for_every_silent_parent():
     assert started(play.succeeds("b")) == ["c"]
 
 
-def test_readers_that_run_are_told_that_a_parent_ended():
+def test_running_readers_are_notified_that_a_parent_ended():
     play = Play(graph("a => b c", "a -> d"))
     play.stores_a_batch("a")
     play.starts("b")
     assert effects(play.succeeds("a")) == ["tell readers of a", "run d"]
 
 
-def test_readers_that_do_not_run_need_not_be_told():
+def test_readers_that_do_not_run_are_not_notified():
     play = Play(graph("a => b"))
     play.stores_a_batch("a")
     play.fails("b")

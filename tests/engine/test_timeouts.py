@@ -14,7 +14,7 @@ def limited(**timeouts: float) -> Play:
     return Play(graph("a", a={"timeouts": timeouts, "retry_policy": policy}))
 
 
-def test_a_command_that_nobody_begins_in_time_has_failed():
+def test_a_command_that_no_worker_starts_in_time_fails():
     play = limited(schedule_to_start_sec=60.0)
     play.sent(("a", 1))
     play.later(35)
@@ -182,7 +182,7 @@ def test_an_attempt_that_timed_out_is_tried_again():
     assert not play.succeeds("a", attempt=1, token=old).ignored
 
 
-def test_the_time_of_a_second_attempt_begins_anew():
+def test_the_time_limits_of_a_second_attempt_start_again():
     play = Play(
         graph(
             "a",
@@ -236,14 +236,14 @@ def test_leases_double_with_each_attempt():
         play.later(10)
 
 
-def test_somebody_looks_after_a_running_node_within_a_lease():
+def test_a_running_node_is_checked_within_a_lease():
     play = Play(graph("a"), lease_ttl_sec=20)
     play.starts("a")
     play.later(5)
     assert play.task.wake_at == NOON + 25
 
 
-def test_a_command_that_nobody_began_is_looked_after():
+def test_a_command_that_no_worker_started_is_checked():
     play = Play(graph("a"))
     assert play.task.wake_at == NOON + 5
     assert effects(play.later(4)) == []
@@ -252,7 +252,7 @@ def test_a_command_that_nobody_began_is_looked_after():
     assert play.task.wake_at == NOON + 35
 
 
-def test_whoever_sends_commands_takes_those_upon_itself_that_it_looks_after():
+def test_a_coordinator_that_sends_commands_claims_those_that_it_checks():
     play = Play(graph("a b"))
     play.sent(("b", 1))
     play.settings = EngineSettings(sends=True)
@@ -262,7 +262,7 @@ def test_whoever_sends_commands_takes_those_upon_itself_that_it_looks_after():
     assert pending_effects(play.task, claimed=False) == []
 
 
-def test_whoever_sends_commands_takes_those_upon_itself_that_it_issues():
+def test_a_coordinator_that_sends_commands_claims_those_that_it_issues():
     play = Play(graph("a -> b"), sends=True)
     assert pending_effects(play.task, claimed=False) == []
     play.starts("a")

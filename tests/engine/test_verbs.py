@@ -109,7 +109,7 @@ def test_a_cancelled_task_tells_why():
     assert play.task.error is None
 
 
-def test_whoever_runs_something_is_told_to_stop_and_why():
+def test_cancelling_a_task_cancels_its_runs_with_the_reason():
     play = Play(graph("a b f", f=FUNCTION))
     play.starts("a")
     step = play.cancel("enough")
@@ -129,7 +129,7 @@ def test_a_command_that_was_on_its_way_when_the_task_was_cancelled_is_stopped_wh
     assert step.effects == [SendCancel(0, 1, play.token("a"), "enough")]
 
 
-def test_a_node_keeps_why_it_was_cancelled_whatever_its_run_ends_with():
+def test_a_cancelled_node_keeps_the_reason_however_its_run_ends():
     for report in ("stops", "fails", "is_released"):
         play = cancelling()
         getattr(play, report)("a")
@@ -242,7 +242,7 @@ def test_named_nodes_and_all_below_them_run_again():
     assert [entry[1] for entry in step.log if entry[4] == {"retry": True}] == [1, 2, 3, 4]
 
 
-def test_what_was_stopped_runs_again_whatever_is_named():
+def test_stopped_nodes_run_again_whichever_node_is_retried():
     play = Play(graph("a b -> c"))
     play.starts("a")
     play.breaks("a")
@@ -601,7 +601,7 @@ def test_a_retried_node_whose_parents_are_still_against_it_is_skipped_again():
     assert step.status is TaskStatus.FAILED
 
 
-def test_a_retried_condition_is_evaluated_anew():
+def test_a_retried_condition_is_evaluated_again():
     play = Play(graph("a -> b", b={"when": "vars.x"}))
     play.succeeds("a")
     play.condition("b", error="there is no x")

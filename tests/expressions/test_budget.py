@@ -123,7 +123,7 @@ def test_long_chains_need_no_stack(expression: str, value: Any) -> None:
     assert evaluate(expression) == value
 
 
-def test_values_that_nobody_reads_cost_nothing() -> None:
+def test_values_that_no_expression_reads_cost_nothing() -> None:
     budget = Budget(100, 0)
     assert compile_expression("x.limit > 3").evaluate(
         {"x": {"limit": 4, "rows": [{"n": n} for n in range(10_000)]}}, budget

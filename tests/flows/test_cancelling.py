@@ -161,7 +161,7 @@ async def test_a_coordinator_function_is_cancelled() -> None:
 
 
 @pytest.mark.parametrize("how", ["coroutine", "thread"])
-async def test_what_does_not_heed_holds_up_neither_its_task_nor_its_worker(
+async def test_a_run_that_ignores_cancellation_delays_neither_its_task_nor_its_worker(
     how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     begun, enough, thread_gate = anyio.Event(), anyio.Event(), threading.Event()

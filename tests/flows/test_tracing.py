@@ -212,7 +212,7 @@ async def test_a_task_that_a_handler_submits_goes_on_with_the_trace(bus: Listeni
     assert view.result == {"n0": {"traceparent": TRACE.traceparent, "tracestate": "vendor=opaque"}}
 
 
-async def test_a_handler_of_a_task_without_a_trace_has_none_whoever_started_the_worker(
+async def test_a_handler_of_a_task_without_a_trace_does_not_get_that_of_its_worker(
     bus: Listening,
 ) -> None:
     async with Cluster(bus=bus, workers=0, handlers=[]) as cluster:

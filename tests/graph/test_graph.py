@@ -243,7 +243,7 @@ def test_any_graph_survives_being_written_and_read(document: dict[str, Any]) -> 
     )
 )
 @settings(max_examples=300, deadline=None)
-def test_whatever_is_no_graph_is_refused_and_nothing_else_is_raised(value: Any) -> None:
+def test_values_that_are_not_graphs_raise_a_graph_error_and_no_other_error(value: Any) -> None:
     with pytest.raises(GraphError) as caught:
         Graph.parse(value if isinstance(value, dict) else {"nodes": value})
     assert caught.value.faults
@@ -380,7 +380,7 @@ def test_arrows_draw_edges() -> None:
     }
 
 
-def test_faults_of_a_built_graph_are_told_when_it_is_read() -> None:
+def test_faults_of_a_built_graph_are_raised_when_it_is_read() -> None:
     graph = Graph()
     graph.node("a", "x", after=["b"], retrys=3, on_success="c")
     for read in (

@@ -271,7 +271,7 @@ def test_hostile_text_is_refused(text: str) -> None:
         Graph.parse(text)
 
 
-def test_deep_json_is_told_to_be_flatter() -> None:
+def test_the_error_for_deep_json_asks_for_less_depth() -> None:
     for text in ('{"nodes":' + "[" * 200_000, '{"nodes":' * 100_000):
         assert (
             fault_of(text)

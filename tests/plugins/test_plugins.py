@@ -78,7 +78,7 @@ async def test_an_observer_that_raises_what_is_no_exception_is_logged_by_name(
     assert f"Plugin leaver raised in {hook}" in caplog.text
 
 
-def test_all_observers_are_told_though_one_raises() -> None:
+def test_all_observers_are_called_though_one_raises() -> None:
     seen: list[str] = []
 
     def fall_over(after: Any) -> None:
@@ -157,7 +157,7 @@ def test_the_builtins_come_through_the_same_hooks() -> None:
     ("address", "remedy"),
     [("kafka+x://u:secret@host", ""), ("carrier-pigeon://roof", "")],
 )
-def test_an_address_that_nobody_opens_is_refused_without_showing_what_may_be_secret(
+def test_an_address_that_no_plugin_opens_is_refused_without_showing_what_may_be_secret(
     address: str, remedy: str
 ) -> None:
     with pytest.raises(ConfigError, match="no plugin opens a bus") as caught:
@@ -203,7 +203,7 @@ async def test_observers_see_every_change_of_status_after_its_commit() -> None:
     assert tasks[-1][1] == "finished"
 
 
-async def test_an_observer_that_raises_is_logged_by_name_and_stops_nobody(
+async def test_an_observer_that_raises_is_logged_by_name_and_stops_no_task(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def fall_over(task: Any, before: Any, after: Any) -> None:

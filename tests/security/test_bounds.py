@@ -76,7 +76,7 @@ def test_no_model_that_travels_takes_fields_it_does_not_know() -> None:
 
 @pytest.mark.parametrize("padding", ["", PADDING], ids=["short", "long"])
 @pytest.mark.parametrize("opening", ["[", '{"a":', '[{"]]]]":'])
-def test_depth_is_bounded_whatever_it_is_made_of(opening: str, padding: str) -> None:
+def test_the_depth_of_arrays_and_objects_is_bounded(opening: str, padding: str) -> None:
     closing = "".join({"[": "]", "{": "}"}[sign] for sign in reversed(opening) if sign in "[{")
     # The message itself is one level, and the innermost value is not a level.
     levels = (MAX_DEPTH - 1) // len(closing)
@@ -127,7 +127,7 @@ TEXTS = st.recursive(
 
 
 @given(TEXTS)
-def test_the_depth_is_told_as_a_reader_sees_it(text: str) -> None:
+def test_the_measured_depth_is_that_of_the_parsed_value(text: str) -> None:
     def levels(value: Any) -> int:
         parts = (
             value.values()

@@ -222,13 +222,13 @@ def test_errors_of_configurations_show_no_secret() -> None:
 
 
 @pytest.mark.parametrize("open_", ["open_bus", "open_store"])
-def test_an_address_that_no_plugin_knows_is_told_without_its_password(open_: str) -> None:
+def test_an_address_that_no_plugin_knows_is_reported_without_its_password(open_: str) -> None:
     with pytest.raises(ConfigError) as caught:
         getattr(Plugins(discover=False), open_)(f"odd://user:{PASSWORD}@host", CommonConfig())
     assert PASSWORD not in str(caught.value)
 
 
-def test_the_drivers_words_are_told_without_secrets() -> None:
+def test_errors_of_drivers_are_raised_without_secrets() -> None:
     words = f"could not connect to mongodb://u:{PASSWORD}@host"
     assert PASSWORD not in str(translate(OSError(words)))
     assert PASSWORD not in str(translated(OSError(words), "publishing"))
@@ -246,7 +246,7 @@ def record(
     return made
 
 
-def test_a_line_of_the_log_is_one_line_whatever_is_in_it() -> None:
+def test_a_log_record_is_one_line_even_if_its_text_has_line_breaks() -> None:
     line = PlainLines("%(levelname)s: %(message)s").format(record("node %s failed: %s", "a", EVIL))
     assert not STEERING.search(line)
     assert "\n" not in line
@@ -285,7 +285,7 @@ def test_lines_of_json_are_json_without_secrets_or_steering() -> None:
     assert json.loads(line)["task_id"] == EVIL
 
 
-def test_the_last_words_of_a_driver_are_told_without_secrets() -> None:
+def test_the_last_warning_of_a_driver_is_kept_without_secrets() -> None:
     warning = LastWarning()
     with warning.attached():
         logging.getLogger("driver").warning("no answer from mongodb://u:%s@h\x1b[2J", PASSWORD)

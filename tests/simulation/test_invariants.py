@@ -245,7 +245,7 @@ def test_nothing_begins_in_a_task_that_is_to_end() -> None:
     assert "node 'c' begins, although the task will end as cancelled" in found_by(change)
 
 
-def test_nobody_runs_nodes_again_unasked() -> None:
+def test_nodes_that_run_again_without_a_request_are_found() -> None:
     async def unasked(cluster: SimCluster) -> None:
         view = await cluster.run(graph(node("a", "wrong")))
         await Client.retry(cluster.client, view.id)
@@ -317,7 +317,7 @@ def test_a_task_that_was_confirmed_is_there() -> None:
         simulate(broken, seed=1, faults="none", handlers=HANDLERS)
 
 
-def test_clients_are_told_what_is_stored() -> None:
+def test_a_report_to_a_client_that_is_not_as_stored_is_found() -> None:
     async def lied_to(cluster: SimCluster) -> None:
         view = await cluster.run(graph(node("a")))
         cluster.client.told[view.id] = view.model_copy(update={"error": "another"})

@@ -139,7 +139,7 @@ def test_a_crash_at_each_step_of_each_kind_of_process_loses_nothing() -> None:
         assert report.faults["crash"] == len(report.seeds) - 1 > 10
 
 
-def test_there_is_nobody_to_crash_where_there_is_no_such_process() -> None:
+def test_a_process_that_does_not_exist_cannot_be_crashed() -> None:
     with pytest.raises(ValueError, match="there is no process 'worker-9'"):
         crash_everywhere(STANDARD["routing"].scenario, process="worker-9", handlers=HANDLERS)
 

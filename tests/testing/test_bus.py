@@ -63,7 +63,7 @@ async def test_a_group_that_comes_later_starts_behind_what_the_others_are_done_w
             ]
 
 
-async def test_a_broadcast_nobody_hears_takes_no_memory():
+async def test_a_broadcast_without_subscribers_takes_no_memory():
     async with InMemoryBus() as bus:
         await bus.ensure_topics([TopicSpec("t", broadcast=True)])
         await bus.publish(spread(1000))
@@ -102,7 +102,7 @@ def test_a_member_keeps_what_it_has_out_of_partitions_that_stay(broker: Broker):
     assert (first.unacked, second.unacked) == (0, len(again))
 
 
-def test_partitions_that_move_take_along_what_nobody_has_fetched(broker: Broker):
+def test_partitions_that_move_take_their_unfetched_messages_along(broker: Broker):
     first = join(broker)
     broker.publish(spread(80))
     second = join(broker)
@@ -275,7 +275,7 @@ def test_more_than_there_is_cannot_be_lost():
     assert (read(member), broker.outstanding("t", "g")) == ([], {0: (0, 0)})
 
 
-def test_what_was_out_when_a_tail_was_lost_comes_again_and_is_acknowledged_anew():
+def test_messages_in_transit_when_a_tail_was_lost_are_delivered_and_acknowledged_again():
     broker = one_partition()
     member = join(broker)
     numbered(broker, 0, 10)
@@ -290,7 +290,7 @@ def test_what_was_out_when_a_tail_was_lost_comes_again_and_is_acknowledged_anew(
     assert (member.unacked, broker.outstanding("t", "g")) == (8, {0: (0, 9)})
 
 
-def test_a_tail_may_be_lost_while_nobody_listens():
+def test_a_tail_may_be_lost_while_there_is_no_subscriber():
     broker = one_partition()
     numbered(broker, 0, 3)
     member = join(broker)

@@ -177,7 +177,7 @@ async def _tick(clock: ManualClock, seconds: float) -> None:
         await clock.sleep(seconds)
 
 
-async def test_time_waits_for_whatever_can_still_run():
+async def test_time_waits_while_a_task_can_run():
     async with ManualClock().auto() as clock:
         done_at: list[float] = []
 
@@ -235,7 +235,7 @@ async def test_a_deadline_around_the_test_does_not_hold_time_up():
             assert clock.monotonic() == 30 * DAY
 
 
-async def test_time_stands_still_while_nobody_sleeps():
+async def test_time_does_not_pass_while_no_task_sleeps():
     async with ManualClock().auto() as clock:
         await anyio.to_thread.run_sync(time.sleep, 0.02)
         assert clock.monotonic() == 0

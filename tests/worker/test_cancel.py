@@ -99,7 +99,9 @@ async def test_a_run_that_ends_well_within_the_grace_has_succeeded(bench: Bench)
     assert (end.kind, end.result) == ("node_succeeded", "saved")
 
 
-async def test_a_run_that_does_not_heed_is_cut_off_after_the_grace(bench: Bench) -> None:
+async def test_a_run_that_ignores_cancellation_is_terminated_after_the_grace_period(
+    bench: Bench,
+) -> None:
     async def work() -> None:
         await anyio.sleep_forever()
 
@@ -488,7 +490,7 @@ async def test_a_subprocess_gives_its_output(bench: Bench) -> None:
         assert (await bench.run()).result == [0, "TEXT 5 /\n", "oh\n"]
 
 
-async def test_a_subprocess_that_fails_raises_unless_told_not_to(bench: Bench) -> None:
+async def test_a_subprocess_that_fails_raises_unless_check_is_false(bench: Bench) -> None:
     async def work(item: Any, ctx: RunContext) -> Any:
         assert (await ctx.run_subprocess("sh", "-c", "exit 3", check=False)).returncode == 3
         with pytest.raises(CalledProcessError, match="status 3"):

@@ -286,7 +286,7 @@ async def test_a_hint_that_cannot_be_sent_is_dropped(
         assert (await bench.run(streamed=True)).batches == 1
 
 
-async def test_work_that_ends_at_once_is_told_in_one_report(bench: Bench) -> None:
+async def test_work_that_ends_at_once_is_reported_in_one_message(bench: Bench) -> None:
     async def work(item: Any, ctx: RunContext) -> None: ...
 
     async with bench.worker({"work": work}):
@@ -325,7 +325,7 @@ async def test_progress_goes_at_once_then_the_latest_in_measured_steps(bench: Be
     assert all(later.at - earlier.at >= 0.15 for earlier, later in itertools.pairwise(steps))
 
 
-async def test_progress_reported_just_before_the_end_is_told_before_it(bench: Bench) -> None:
+async def test_progress_reported_just_before_the_end_is_sent_before_it(bench: Bench) -> None:
     async def work(item: Any, ctx: RunContext) -> None:
         ctx.heartbeat(1)
         ctx.heartbeat(2)
@@ -411,7 +411,7 @@ async def test_an_error_that_the_codec_cannot_encode_leaves_a_failure_without_it
     )
 
 
-async def test_a_run_of_which_nothing_can_be_told_holds_up_no_other(
+async def test_a_run_whose_reports_cannot_be_encoded_delays_no_other(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def work(item: Any) -> Any:

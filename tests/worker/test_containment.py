@@ -117,7 +117,7 @@ EVERYTHING = [(place, kind) for place in HANDLERS for kind in KINDS] + [
 
 
 @pytest.mark.parametrize(("place", "kind"), EVERYTHING)
-async def test_whatever_a_handler_raises_its_run_fails_and_the_worker_lives(
+async def test_a_handler_that_raises_any_error_fails_its_run_and_the_worker_continues(
     bench: Bench, place: str, kind: str
 ) -> None:
     async with bench.worker({"work": HANDLERS[place]}, max_concurrency=1):
@@ -128,7 +128,7 @@ async def test_whatever_a_handler_raises_its_run_fails_and_the_worker_lives(
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "cancels itself"])
-async def test_whatever_making_a_handler_raises_the_run_fails(bench: Bench, kind: str) -> None:
+async def test_any_error_while_a_handler_is_made_fails_the_run(bench: Bench, kind: str) -> None:
     make = MakesBadly()
     async with bench.worker({"work": per_run(make)}):
         make.kind = kind
@@ -138,7 +138,7 @@ async def test_whatever_making_a_handler_raises_the_run_fails(bench: Bench, kind
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "cancels itself"])
-async def test_whatever_an_input_adapter_raises_the_run_fails(bench: Bench, kind: str) -> None:
+async def test_any_error_of_an_input_adapter_fails_the_run(bench: Bench, kind: str) -> None:
     async def adapter(request: InputRequest) -> AsyncIterator[Batch]:
         yield Batch("0")
         misbehave(request.take("kind", str, None))
@@ -157,7 +157,7 @@ async def test_whatever_an_input_adapter_raises_the_run_fails(bench: Bench, kind
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "cancels itself"])
-async def test_whatever_a_classifying_plugin_raises_the_run_fails(bench: Bench, kind: str) -> None:
+async def test_any_error_of_a_classifying_plugin_fails_the_run(bench: Bench, kind: str) -> None:
     class Plugin:
         def flowkit_classify_error(self, error: BaseException) -> Any:
             misbehave(kind)
@@ -172,7 +172,7 @@ async def test_whatever_a_classifying_plugin_raises_the_run_fails(bench: Bench, 
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "cancels itself"])
-async def test_whatever_a_cleanup_raises_is_logged_and_the_end_stands(
+async def test_any_error_of_a_cleanup_is_logged_and_the_end_of_the_run_does_not_change(
     bench: Bench, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     cleaned: list[str] = []
@@ -216,7 +216,7 @@ CHILDREN: dict[str, Callable[[str], Any]] = {
 
 @pytest.mark.parametrize("kind", ["system exit", "keyboard interrupt", "panic", "cancels itself"])
 @pytest.mark.parametrize("children", CHILDREN)
-async def test_whatever_a_task_of_a_handler_raises_the_worker_lives(
+async def test_a_worker_continues_after_any_error_in_a_task_of_a_handler(
     bench: Bench, children: str, kind: str
 ) -> None:
     async def work(item: Any) -> None:
@@ -279,7 +279,7 @@ async def test_an_end_that_was_reached_stands_though_its_cleanup_is_cut_off(benc
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "cancels itself"])
-async def test_a_batch_goes_the_way_of_any_failed_batch_whatever_it_raises(
+async def test_a_batch_that_raises_any_error_is_handled_as_a_failed_batch(
     bench: Bench, kind: str
 ) -> None:
     async def work(items: Any) -> dict[str, Any]:

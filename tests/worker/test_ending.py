@@ -184,7 +184,7 @@ KEEP_A_PROGRAM = {
 
 
 @pytest.mark.parametrize("what", KEEP_A_PROGRAM)
-def test_a_second_signal_ends_a_program_whatever_keeps_it_from_ending(what: str) -> None:
+def test_a_second_signal_ends_a_program_that_something_keeps_from_ending(what: str) -> None:
     with running(KEEP_A_PROGRAM[what], LONG) as process:
         status, output = ended(process, signal.SIGTERM, signal.SIGINT)
     assert status in (128 + signal.SIGTERM, 128 + signal.SIGINT)

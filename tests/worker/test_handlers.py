@@ -281,7 +281,9 @@ async def test_a_batch_that_fails_for_good_is_kept_as_a_dead_letter(
     assert letter.size == len(letter.data)
 
 
-async def test_an_error_is_told_and_kept_as_any_store_can_write_it(bench: Bench) -> None:
+async def test_an_error_is_reported_and_stored_in_a_form_that_any_store_can_write(
+    bench: Bench,
+) -> None:
     class Nameless(Counting):
         async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
             raise ValueError("no such file: \udc80.txt" + "\udc80" * 10_000)
@@ -597,7 +599,7 @@ def test_wrong_handlers_are_refused(handlers: Any, message: str) -> None:
         Worker(store=InMemoryStore(), handlers=handlers)
 
 
-async def test_a_batch_that_is_stored_after_the_end_was_told_adds_nothing_to_it(
+async def test_a_batch_that_is_stored_after_the_end_was_reported_adds_nothing_to_it(
     bench: Bench,
 ) -> None:
     """It was being stored when the run was cut off."""

@@ -427,7 +427,7 @@ async def test_a_streamed_node_tells_its_readers_at_once_and_then_in_measured_st
     assert {message.key for message in hints} == {command.task_id}
 
 
-async def test_a_node_nobody_streams_from_sends_no_hints(bench: Bench) -> None:
+async def test_a_node_without_streaming_readers_sends_no_hints(bench: Bench) -> None:
     async def work() -> AsyncIterator[dict[str, Any]]:
         yield {"first": True}
 

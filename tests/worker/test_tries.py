@@ -160,7 +160,7 @@ async def test_a_generator_that_is_tried_again_for_a_batch_stores_each_yield_onc
 # ---------------------------------------------------------------- time, and being cancelled
 
 
-async def test_while_a_batch_waits_the_worker_gives_the_signs_of_life(bench: Bench) -> None:
+async def test_while_a_batch_waits_the_worker_sends_heartbeats(bench: Bench) -> None:
     work = Work({"b": 1})
     async with bench.worker({"work": work}):
         command = await bench.send(list("ab"), retry_policy=STEADY, heartbeat_sec=6.0)

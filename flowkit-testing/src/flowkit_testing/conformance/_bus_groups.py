@@ -113,7 +113,7 @@ class Groups(BusSuite):
                     kept += await staying.receive(max_messages=1)
             await self.take(staying, set(values(sent)) - set(contents(kept)))
 
-    async def test_what_nobody_acknowledged_waits_for_the_next_member(
+    async def test_unacknowledged_messages_wait_for_the_next_member(
         self, bus: Bus, topic: str, group: str
     ) -> None:
         sent = messages(topic, 5)
@@ -153,7 +153,7 @@ class Groups(BusSuite):
         async with bus.subscribe([topic], group=group) as second:
             await self.take(second, values(sent))
 
-    async def test_what_is_published_while_nobody_listens_is_kept_for_the_group(
+    async def test_messages_published_while_no_member_listens_are_kept_for_the_group(
         self, bus: Bus, topic: str, group: str
     ) -> None:
         await bus.publish([message(topic, "before")])

@@ -68,7 +68,7 @@ class Outstanding(BusSuite):
             assert is_to_come(places[2], await self.outstanding(bus, topic, group))
         assert is_to_come(places[2], await self.outstanding(bus, topic, group))
 
-    async def test_how_far_a_group_is_is_known_while_nobody_listens(
+    async def test_the_progress_of_a_group_is_known_while_no_member_listens(
         self, bus: Bus, topic: str, group: str
     ) -> None:
         (early,) = known(bus, await bus.publish([message(topic, "early")]))

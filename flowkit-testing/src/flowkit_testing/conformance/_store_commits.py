@@ -243,7 +243,7 @@ class Committing(StoreSuite):
 class Waiting(StoreSuite):
     """Waits for changes."""
 
-    async def test_a_change_that_has_happened_is_told_at_once(
+    async def test_a_wait_for_a_change_that_has_happened_returns_at_once(
         self, store: Store, task_id: str
     ) -> None:
         await store.create([record(task_id)])
@@ -258,13 +258,15 @@ class Waiting(StoreSuite):
         with anyio.fail_after(self.patience):
             await store.wait_for_change(task_id, 1)
 
-    async def test_nothing_is_told_while_nothing_changes(self, store: Store, task_id: str) -> None:
+    async def test_a_wait_does_not_return_while_nothing_changes(
+        self, store: Store, task_id: str
+    ) -> None:
         await store.create([record(task_id)])
         with anyio.move_on_after(self.quiet_sec) as scope:
             await store.wait_for_change(task_id, 1)
         assert scope.cancelled_caught
 
-    async def test_a_refused_commit_is_not_told(self, store: Store, task_id: str) -> None:
+    async def test_a_refused_commit_wakes_no_waiter(self, store: Store, task_id: str) -> None:
         await store.create([record(task_id)])
         with anyio.move_on_after(self.quiet_sec) as scope:
             async with anyio.create_task_group() as tasks:
@@ -273,7 +275,7 @@ class Waiting(StoreSuite):
         assert scope.cancelled_caught
 
     @pytest.mark.parametrize("waiters", [1, 5])
-    async def test_a_commit_is_told_to_everyone_who_waits(
+    async def test_a_commit_wakes_all_waiters(
         self, store: Store, task_id: str, waiters: int
     ) -> None:
         await store.create([record(task_id)])
@@ -303,7 +305,7 @@ class Waiting(StoreSuite):
                 for version in (1, 2, 3):
                     await store.commit([change(task_id, version)])
 
-    async def test_a_commit_over_another_connection_is_told(
+    async def test_a_commit_over_another_connection_wakes_a_waiter(
         self, store: Store, open_store: OpenStore | None, task_id: str
     ) -> None:
         await store.create([record(task_id)])
@@ -333,7 +335,7 @@ class Waiting(StoreSuite):
             await store.wait_for_change(task_id, 1, ended=True)
         assert scope.cancelled_caught
 
-    async def test_an_end_that_has_happened_is_told_at_once(
+    async def test_a_wait_for_an_end_that_has_happened_returns_at_once(
         self, store: Store, task_id: str
     ) -> None:
         await store.create([record(task_id)])
@@ -342,9 +344,7 @@ class Waiting(StoreSuite):
             await store.wait_for_change(task_id, 1, ended=True)
             await store.wait_for_change(f"{task_id}-unknown", 1, ended=True)
 
-    async def test_an_end_is_told_to_everyone_who_waits_for_it(
-        self, store: Store, task_id: str
-    ) -> None:
+    async def test_an_end_wakes_all_who_wait_for_it(self, store: Store, task_id: str) -> None:
         await store.create([record(task_id)])
         with anyio.fail_after(self.patience):
             async with anyio.create_task_group() as tasks:
@@ -354,7 +354,7 @@ class Waiting(StoreSuite):
                 await store.commit([change(task_id)])
                 await store.commit([change(task_id, 2, finished_at=NOON)])
 
-    async def test_an_end_over_another_connection_is_told(
+    async def test_an_end_over_another_connection_wakes_a_waiter(
         self, store: Store, open_store: OpenStore | None, task_id: str
     ) -> None:
         await store.create([record(task_id)])

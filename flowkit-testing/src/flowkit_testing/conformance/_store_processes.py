@@ -40,7 +40,7 @@ class Processes(StoreSuite):
             f"{name}-{VERSIONS}" for name, versions in applied.items() if VERSIONS in versions
         }
 
-    async def test_a_commit_by_another_process_is_told(
+    async def test_a_commit_by_another_process_wakes_a_waiter(
         self, store: Store, opener: Opener | None, task_id: str
     ) -> None:
         await store.create([record(task_id)])
