@@ -150,7 +150,7 @@ async def test_a_bus_that_does_not_answer_is_a_finding_with_what_its_driver_said
     )
     assert (found.ok, found.detail) == (
         False,
-        "did not answer within 0.05 s; last warning: connection refused by port 1",
+        "silent:// did not answer within 0.05 s; last warning: connection refused by port 1",
     )
 
 

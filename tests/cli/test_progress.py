@@ -66,6 +66,11 @@ def test_a_failed_attempt_counts_and_says_why():
     assert (node.attempt, node.note, node.seconds(NOON)) == (2, "", 1.0)
 
 
+def test_a_node_that_waits_for_a_worker_again_is_shown_with_its_attempt():
+    node = fed(TaskProgress.of(["a"]), ("a", "queued", None), ("a", "queued", {"attempt": 2}))
+    assert node.nodes["a"].note == "attempt 2"
+
+
 def test_of_many_nodes_those_that_run_are_shown_first():
     names = [f"n{number}" for number in range(100)]
     progress = fed(

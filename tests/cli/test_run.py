@@ -103,7 +103,7 @@ def test_params_are_read_from_a_file(cli: Cli, flows: Path):
     ("params", "complaint"),
     [
         ("[1", "is not JSON"),
-        ("[1]", "expected an object"),
+        ("[1]", "--params: expected an object, not a list"),
         ("@nix.json", "nix.json: No such file"),
     ],
 )

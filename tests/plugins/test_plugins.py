@@ -154,15 +154,20 @@ def test_the_builtins_come_through_the_same_hooks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "remedy"),
-    [("kafka+x://u:secret@host", ""), ("carrier-pigeon://roof", "")],
+    "address",
+    ["kafka+x://u:secret@host", "carrier-pigeon://roof", "u:secret@host", "a://u:secret@b://c"],
 )
 def test_an_address_that_no_plugin_opens_is_refused_without_showing_what_may_be_secret(
-    address: str, remedy: str
+    address: str,
 ) -> None:
     with pytest.raises(ConfigError, match="no plugin opens a bus") as caught:
         Plugins().open_bus(address, CommonConfig())
     assert "secret" not in str(caught.value)
+
+
+def test_the_error_for_an_address_without_a_scheme_shows_the_form_of_an_address() -> None:
+    with pytest.raises(ConfigError, match="from 'mongodb'; an address has the form SCHEME://HOST"):
+        Plugins().open_store("mongodb", CommonConfig())
 
 
 def test_what_to_install_is_said_where_it_is_known() -> None:

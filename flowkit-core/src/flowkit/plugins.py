@@ -463,11 +463,14 @@ def _place(source: Any) -> str:
 
 def _scheme(address: str) -> str:
     """Return an address without credentials."""
-    scheme, _, rest = address.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
+    scheme, separator, rest = address.partition("://") if "://" in address else ("", "", address)
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def _to_install(source: Any) -> str:
+    """Return the end of the error for an address or object that no plugin opens."""
+    if isinstance(source, str) and "://" not in source:
+        return "; an address has the form SCHEME://HOST, such as mongodb://host/name"
     package = (
         KNOWN_ADDRESSES.get(source.partition("://")[0])
         if isinstance(source, str)

@@ -11,6 +11,7 @@ from pathlib import Path
 import anyio
 
 from flowkit._runtime.worker_sessions import watch_heartbeats
+from flowkit._text.redaction import redacted
 from flowkit.cli._log_output import LastWarning
 from flowkit.clock import SystemClock
 from flowkit.config import CoordinatorConfig
@@ -93,7 +94,7 @@ async def check_store(
                 results += await check_workers(store, SystemClock())
             return results
 
-    return await _check_server("store", ask, patience_sec)
+    return await _check_server("store", cfg.db, ask, patience_sec)
 
 
 async def check_workers(store: Store, clock: Clock) -> Sequence[CheckResult]:
@@ -130,11 +131,14 @@ async def check_bus(
         async with plugins.open_bus(cfg.bus_address(), cfg) as bus:
             return await bus.check(topics)
 
-    return await _check_server("bus", ask, patience_sec)
+    return await _check_server("bus", cfg.bus_address(), ask, patience_sec)
 
 
 async def _check_server(
-    name: str, ask: Callable[[], Awaitable[Sequence[CheckResult]]], patience_sec: float
+    name: str,
+    address: str,
+    ask: Callable[[], Awaitable[Sequence[CheckResult]]],
+    patience_sec: float,
 ) -> Sequence[CheckResult]:
     """Return the server's own checks, or one failed check if it does not answer in time."""
     warning = LastWarning()
@@ -144,6 +148,7 @@ async def _check_server(
             return await ask()
     except TimeoutError:
         last = f"; last warning: {warning.text}" if warning.text else ""
-        return [CheckResult(name, False, f"did not answer within {patience_sec:g} s{last}", remedy)]
+        detail = f"{redacted(address)} did not answer within {patience_sec:g} s{last}"
+        return [CheckResult(name, False, detail, remedy)]
     except FlowKitError as error:
         return [CheckResult(name, False, str(error), remedy)]

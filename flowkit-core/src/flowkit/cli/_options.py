@@ -77,21 +77,21 @@ def read_params(text: str | None) -> dict[str, Any] | None:
     """Parse the parameters of a task: a JSON object, or ``@FILE`` in JSON, YAML or TOML."""
     if text is None:
         return None
-    name = "the value"
+    place = ""
     try:
         if text.startswith("@"):
-            name = text[1:]
-            path = Path(name)
+            path = Path(text[1:])
+            place = f"{path}: "
             value = read_document(
                 read_file(path), syntax=SYNTAX_OF_SUFFIX.get(path.suffix.lower(), "JSON")
             )
         else:
             value = read_document(text, syntax="JSON")
     except DocumentError as error:
-        raise typer.BadParameter(f"{name}: {error}", param_hint="--params") from None
+        raise typer.BadParameter(f"{place}{error}", param_hint="--params") from None
     if not isinstance(value, dict):
         raise typer.BadParameter(
-            f"{name}: expected an object, not {kind_of(value)}", param_hint="--params"
+            f"{place}expected an object, not {kind_of(value)}", param_hint="--params"
         )
     return value
 

@@ -50,6 +50,8 @@ class NodeProgress:
             self.note = f"handed back by {data['released_by']}"
         elif data.get("retry"):
             self.started_at = self.ended_at = None
+        elif event.status == NodeStatus.QUEUED and "attempt" in data:
+            self.note = f"attempt {data['attempt']}"
         elif "reason_code" in data:
             self.note = (
                 f"{data['reason_code']}: {data['error']}"
