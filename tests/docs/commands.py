@@ -11,7 +11,7 @@ COMMENT = re.compile(r"\s{2,}#.*$")
 CONTINUED = re.compile(r"\\\n\s*")
 INLINE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 PROGRAM = re.compile(
-    r"(?:[A-Z_]+=\S+ )*(?:\S*/)?(?:python3?|pip|pytest|tox|pre-commit|\w+\.(?:py|sh)) \S"
+    r"(?:[A-Z_]+=\S+ )*(?:\S*/)?(?:python3?|pip|pytest|tox|pre-commit|py-spy|\w+\.(?:py|sh)) \S"
     r"|\.ci/run$"
 )
 """The beginning of a command in a sentence. ``flowkit`` is not here: its words are checked."""
@@ -20,7 +20,7 @@ EXAMPLE_OF_TOX = ".venv/bin/tox run -qq -e example"
 WITH_PAGE = re.compile(r"flowkit (run|graph|plugins) ")
 """Commands that run in a folder with the files of the same page."""
 IN_CHECKOUT = re.compile(
-    rf"flowkit run examples/|python -m examples\.|{re.escape(EXAMPLE_OF_TOX)} -- "
+    rf"flowkit run examples/|python -m examples\.|python -c |{re.escape(EXAMPLE_OF_TOX)} -- "
 )
 """Commands that run in a copy of the repository's root."""
 ON_SERVERS = ("docs/how-to/run-an-example.md", re.compile(r"flowkit (coordinator|worker|submit)\b"))
@@ -81,6 +81,7 @@ NOT_RUN_PROGRAMS = {
     "python tools/campaign.py": (
         "it takes 46 minutes; tests/simulation/test_standard_scenarios.py runs the same scenarios"
     ),
+    "py-spy ": "it is another project's tool, which the tests do not install",
     "python -m benchmarks.": "it measures for minutes",
     "tox run ": "tests/docs/test_commands.py checks that the environment is there",
 }
