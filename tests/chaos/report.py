@@ -141,7 +141,7 @@ def page_of(
         violations=len(report.violations),
         recovery=recovery_table(report),
         calm="" if calm is None else _calm(calm),
-        rules="".join(f"- {rule};\n" for rule in rules),
+        rules=";\n".join(f"- {rule}" for rule in rules) + ".\n",
     )
 
 

@@ -128,14 +128,14 @@ def test_the_page_has_the_figures_of_both_runs_and_keeps_what_people_wrote() -> 
         before=before,
         arguments="--minutes 1",
         machine="2 cores",
-        rules=["nothing is lost"],
+        rules=["nothing is lost", "nothing is invented"],
     )
     for part in (
         "| 41 |",
         "1,200 finished",
         "seed 8",
         "| worker killed | 1 | 1 | start |",
-        "- nothing is lost;",
+        "- nothing is lost;\n- nothing is invented.",
         "A bug.",
     ):
         assert part in page

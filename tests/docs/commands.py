@@ -74,6 +74,13 @@ NOT_RUN = {
         "it needs a drawing program; tests/docs/test_diagrams.py checks that no drawing is outdated"
     ),
 }
+NOT_RUN_LANGUAGES = {
+    "js": (
+        "it is for MongoDB's shell, which the tests do not fetch; tests/mongo/test_rights.py"
+        " creates the same roles"
+    ),
+}
+"""The reason why no test runs the commands in blocks of a language."""
 NOT_RUN_PROGRAMS = {
     "kafka-topics.sh ": KAFKA_TOOL,
     "kafka-acls.sh ": f"{KAFKA_TOOL}; tests/services/test_rights.py grants the rights of the page",

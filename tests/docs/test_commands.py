@@ -21,6 +21,7 @@ from flowkit.cli._app import app
 from tests.docs.commands import (
     EXAMPLE_OF_TOX,
     NOT_RUN,
+    NOT_RUN_LANGUAGES,
     NOT_RUN_PROGRAMS,
     commands,
     commands_in_sentences,
@@ -36,7 +37,7 @@ from tests.services.support import Installation
 PATIENCE_SEC = 120
 FLOWKIT = re.compile(r"`(flowkit [^`]+)`")
 SCRIPT = re.compile(r"python (tools/\w+\.py)\b(.*)")
-LANGUAGES = {"sh", "text", "python", "yaml", "toml", "json", "js"}
+LANGUAGES = {"sh", "text", "python", "yaml", "toml", "json", *NOT_RUN_LANGUAGES}
 TOX_ENVIRONMENTS = re.compile(r"tox run [^\n`]*?-e ([a-z,-]+)")
 IN_CHECKOUT = [
     page
@@ -90,9 +91,8 @@ def test_each_listed_command_is_in_the_documentation() -> None:
 
 
 def test_each_test_that_a_reason_names_is_there() -> None:
-    named = re.findall(
-        r"tests/[\w/.]+\w", " ".join([*NOT_RUN.values(), *NOT_RUN_PROGRAMS.values()])
-    )
+    reasons = [*NOT_RUN.values(), *NOT_RUN_LANGUAGES.values(), *NOT_RUN_PROGRAMS.values()]
+    named = re.findall(r"tests/[\w/.]+\w", " ".join(reasons))
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 

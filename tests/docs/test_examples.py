@@ -25,7 +25,7 @@ from flowkit.plugins import Plugins
 from flowkit_kafka import KafkaConfig
 from flowkit_mongo import MongoConfig
 from tests.docs.commands import commands_of, missing_lines
-from tests.docs.pages import Block, blocks, name_of, pages
+from tests.docs.pages import ROOT, Block, blocks, name_of, pages
 
 pytest_plugins = ["pytester"]
 
@@ -132,6 +132,16 @@ def test_a_graph_that_is_shown_is_a_graph(block: Block) -> None:
     document = json.loads(block.code) if block.language == "json" else yaml.safe_load(block.code)
     if isinstance(document, dict) and "nodes" in document:
         Graph.parse(block.code, functions=Plugins().functions)
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/coming-from/*.md")), ids=name_of)
+def test_a_page_for_users_of_another_tool_translates_its_words_and_shows_a_flow_twice(
+    page: Path,
+) -> None:
+    assert re.search(
+        rf"^\| {page.stem.capitalize()} \| FlowKit \|$", page.read_text(), re.MULTILINE
+    )
+    assert [block.runs for block in blocks(page) if block.language == "python"] == [False, True]
 
 
 @pytest.mark.parametrize("block", CONFIGURATIONS)
