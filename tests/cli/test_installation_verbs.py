@@ -7,8 +7,9 @@ import anyio
 import pytest
 
 from flowkit.cli import _checks
+from flowkit.cli._embedded import in_memory
 from flowkit.config import CoordinatorConfig, WorkerConfig
-from flowkit.errors import StoreUnavailable
+from flowkit.errors import ConfigError, StoreUnavailable
 from flowkit.plugins import Plugins
 from flowkit.protocols import WorkerSession
 from flowkit.worker import Worker
@@ -137,6 +138,17 @@ class Silent(InMemoryBus):
 @pytest.fixture
 def plugins() -> Plugins:
     return Plugins([Unreachable()])
+
+
+async def test_an_address_that_no_plugin_opens_is_a_fault_of_the_configuration():
+    (found,) = await _checks.check_bus(Plugins(discover=False), CoordinatorConfig())
+    assert found.detail.endswith("pip install flowkit-kafka")
+    assert found.remedy == "correct the configuration of the bus"
+
+
+def test_commands_in_memory_say_which_package_they_need():
+    with pytest.raises(ConfigError, match="in memory; pip install flowkit-testing"):
+        in_memory("run", Plugins(discover=False))
 
 
 async def test_a_store_out_of_reach_is_a_finding(plugins: Plugins):

@@ -15,7 +15,7 @@ from flowkit._text.redaction import redacted
 from flowkit.cli._log_output import LastWarning
 from flowkit.clock import SystemClock
 from flowkit.config import CoordinatorConfig
-from flowkit.errors import FlowKitError
+from flowkit.errors import ConfigError, FlowKitError
 from flowkit.plugins import Plugins
 from flowkit.protocols import CheckResult, Clock, Store, TopicSpec, utc
 
@@ -150,5 +150,7 @@ async def _check_server(
         last = f"; last warning: {warning.text}" if warning.text else ""
         detail = f"{redacted(address)} did not answer within {patience_sec:g} s{last}"
         return [CheckResult(name, False, detail, remedy)]
+    except ConfigError as error:
+        return [CheckResult(name, False, str(error), f"correct the configuration of the {name}")]
     except FlowKitError as error:
         return [CheckResult(name, False, str(error), remedy)]

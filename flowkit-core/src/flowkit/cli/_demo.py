@@ -19,6 +19,7 @@ from flowkit.cli._timeline import draw, spans
 from flowkit.config import CoordinatorConfig, WorkerConfig
 from flowkit.coordinator import Coordinator
 from flowkit.graph import Graph
+from flowkit.plugins import Plugins
 from flowkit.task import TaskEvent, TaskView
 from flowkit.worker import Batch, BatchResult, Handler, RunContext, Worker
 
@@ -141,7 +142,7 @@ class _Demo:
         self.pause_sec = seconds * 0.8 / BATCHES
         self.quiet = quiet
         self.out = console()
-        self.address = in_memory("demo")
+        self.address = in_memory("demo", Plugins())
         self.events: list[TaskEvent] = []
         self.counting = anyio.Event()
 

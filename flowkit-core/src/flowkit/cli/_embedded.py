@@ -7,7 +7,7 @@ from typing import Any
 
 from flowkit.cli._loader import LoadedFlow
 from flowkit.cli._log_output import log_run
-from flowkit.config import CoordinatorConfig, WorkerConfig
+from flowkit.config import CommonConfig, CoordinatorConfig, WorkerConfig
 from flowkit.coordinator import Coordinator
 from flowkit.errors import ConfigError
 from flowkit.plugins import Plugins
@@ -17,9 +17,18 @@ WORKER_ID = "local"
 GRACE_SEC = 1.0
 
 
-def in_memory(name: str) -> str:
-    """Return a memory address that is unique in this process."""
-    return f"memory://{name}-{secrets.token_hex(4)}"
+def in_memory(name: str, plugins: Plugins) -> str:
+    """Return a memory address that is unique in this process.
+
+    Raises:
+        ConfigError: no plugin opens memory addresses.
+    """
+    address = f"memory://{name}-{secrets.token_hex(4)}"
+    if plugins.first("flowkit_open_bus", address=address, config=CommonConfig()) is None:
+        raise ConfigError(
+            "this command needs the store and the bus in memory; pip install flowkit-testing"
+        )
+    return address
 
 
 def handlers_for(flow: LoadedFlow, given: Mapping[str, Any], plugins: Plugins) -> dict[str, Any]:
@@ -50,7 +59,7 @@ def _nodes(node_ids: list[str]) -> str:
 @asynccontextmanager
 async def embedded(handlers: Mapping[str, Any], plugins: Plugins) -> AsyncIterator[Coordinator]:
     """Run a coordinator and, if there are handlers, a worker."""
-    address = in_memory("run")
+    address = in_memory("run", plugins)
     log_run()
     coordinating = CoordinatorConfig(
         db=address, bus=address, worker_types=list(handlers), cancel_grace_sec=2 * GRACE_SEC
