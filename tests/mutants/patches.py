@@ -444,7 +444,7 @@ while self._unstored and self._error is None:
         "a panic passes through its run",
         "awaited",
         """
-await _take_back(task, before, ending)
+await _take_back(task, asked, pending, ending)
 raise raised from error
 """,
         "raise",

@@ -22,7 +22,6 @@ from flowkit._plugin_checks import (
     wrong_object,
 )
 from flowkit._user_code.containment import (
-    apart,
     contained,
     error_text,
     error_type,
@@ -31,6 +30,7 @@ from flowkit._user_code.containment import (
     origin,
 )
 from flowkit._user_code.failure_logs import log_failure
+from flowkit._user_code.foreign_contexts import apart
 from flowkit.config import CommonConfig
 from flowkit.errors import ConfigError, FlowKitError, PayloadError, PluginError
 from flowkit.protocols import Bus, Store

@@ -9,9 +9,8 @@ ordinary exception.
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextvars import Context, ContextVar, copy_context
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, ParamSpec, TypeVar
 from weakref import WeakSet
 
 from flowkit._text.redaction import MAX_ERROR_CHARS, encodable, redacted, shortened, writable
@@ -167,7 +166,7 @@ def contained(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         Unreadable: it raised an error of a type that cannot be read.
     """
     task = _current_task()
-    before = _cancellations(task)
+    asked, pending = 0 if task is None else task.cancelling(), getattr(task, _PENDING, False)
     try:
         return function(*args, **kwargs)
     except Exception as error:
@@ -180,13 +179,16 @@ def contained(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     finally:
         # It may have cancelled the task that calls it. The next await raises CancelledError all the
         # same, but as a foreign one.
-        while task is not None and task.cancelling() > before.asked:
+        while task is not None and task.cancelling() > asked:
             task.uncancel()
             _cancelled.add(task)
-        if task is not None and _is_pending(task) and not before.pending:
+        if task is not None and getattr(task, _PENDING, False) and not pending:
             _cancelled.add(task)
     raise raised  # here, where it is not chained to the error that cannot be read
 
+
+_PENDING = "_must_cancel"
+"""Attribute of a task: whether the next await raises a cancellation. asyncio has no public name."""
 
 _cancelled: "WeakSet[asyncio.Task[Any]]" = WeakSet()
 """Tasks that a foreign function cancelled while it ran in them."""
@@ -199,7 +201,7 @@ async def undo_cancellation(*, postpone: bool = False) -> None:
     moment is raised here. With ``postpone`` the next await raises it: the caller holds data that
     must not be lost.
     """
-    task = _current_task()
+    task = asyncio.current_task()
     if task is None or task not in _cancelled:
         return
     _cancelled.discard(task)
@@ -238,14 +240,15 @@ async def awaited(awaitable: Awaitable[T], *, ending: Callable[[], bool] = is_ca
             ``Exception`` passes unchanged.
         Unreadable: it raised an error of a type that cannot be read.
     """
-    task = _current_task()
-    before = _cancellations(task)
+    task = asyncio.current_task()
+    assert task is not None
+    asked, pending = task.cancelling(), getattr(task, _PENDING, False)
     raised: BaseException | None = None
     try:
         result = await awaitable
     except Exception as error:
         if (raised := readable(error)) is error:
-            await _take_back(task, before, ending)
+            await _take_back(task, asked, pending, ending)
             raise
     except BaseException as error:
         if _current_task() is not task or (
@@ -254,12 +257,14 @@ async def awaited(awaitable: Awaitable[T], *, ending: Callable[[], bool] = is_ca
             raise  # the coroutine is closed and not run, or its owner cancels it
         raised = Escaped(error)
         if raised.error is error:
-            await _take_back(task, before, ending)
+            await _take_back(task, asked, pending, ending)
             raise raised from error
     if raised is not None:  # here, where it is not chained to the error that cannot be read
-        await _take_back(task, before, ending)
+        await _take_back(task, asked, pending, ending)
         raise raised
-    if await _take_back(task, before, ending):
+    if task.cancelling() == asked and getattr(task, _PENDING, False) == pending:
+        return result  # the code cancelled nothing
+    if await _take_back(task, asked, pending, ending):
         raise Escaped(asyncio.CancelledError("the code cancelled its own task"))
     return result
 
@@ -271,37 +276,21 @@ def _current_task() -> "asyncio.Task[Any] | None":
         return None
 
 
-class _Before(NamedTuple):
-    """Cancellations of a task when foreign code begins."""
-
-    asked: int
-    pending: bool
-
-
-def _cancellations(task: "asyncio.Task[Any] | None") -> _Before:
-    return _Before(0, False) if task is None else _Before(task.cancelling(), _is_pending(task))
-
-
-def _is_pending(task: "asyncio.Task[Any]") -> bool:
-    """Return whether the next await raises a cancellation. asyncio has no public name for this."""
-    return getattr(task, "_must_cancel", False)
-
-
 async def _take_back(
-    task: "asyncio.Task[Any] | None", before: _Before, ending: Callable[[], bool]
+    task: "asyncio.Task[Any]", asked: int, pending: bool, ending: Callable[[], bool]
 ) -> bool:
-    """Undo a cancellation by foreign code.
+    """Undo a cancellation by foreign code, before which ``asked`` and ``pending`` were read.
 
     Return whether it was still pending, unless the code undid it itself.
     """
-    if task is None or ending():
+    if ending():
         return False
-    undone = task.cancelling() <= before.asked
+    undone = task.cancelling() <= asked
     # Before Python 3.13, a cancellation that uncancel() has undone is delivered all the same.
-    if undone and (before.pending or not _is_pending(task)):
+    if undone and (pending or not getattr(task, _PENDING, False)):
         return False
     delivered = await take_back(ending)
-    while task.cancelling() > before.asked:
+    while task.cancelling() > asked:
         task.uncancel()
     return delivered and not undone
 
@@ -315,88 +304,3 @@ async def take_back(ending: Callable[[], bool]) -> bool:
             raise
         return True
     return False
-
-
-# ---------------------------------------------------------------- tasks of foreign code
-
-_foreign: ContextVar[bool] = ContextVar("flowkit_foreign", default=False)
-_EXITS = (SystemExit, KeyboardInterrupt)
-
-
-def apart(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a foreign function in a context of its own.
-
-    The context variables that it sets are not visible outside. The tasks that it creates are marked
-    as those of foreign code.
-    """
-    context = copy_context()
-    context.run(mark_foreign)
-    return context.run(function, *args, **kwargs)
-
-
-def mark_foreign() -> None:
-    """Mark the tasks that are created from the current context as those of foreign code."""
-    _foreign.set(True)
-
-
-def is_foreign(context: Context | None) -> bool:
-    """Return whether a context belongs to foreign code."""
-    return context is not None and context.get(_foreign, False)
-
-
-def contain_tasks(loop: asyncio.AbstractEventLoop) -> None:
-    """Contain the tasks that foreign code creates in this event loop.
-
-    A task that ends with ``SystemExit`` or ``KeyboardInterrupt`` stops the event loop, and no code
-    outside of the task can prevent that. A handler that calls ``sys.exit()`` within
-    ``asyncio.gather`` or ``wait_for`` would end the process. Other tasks are not changed.
-    """
-    make = loop.get_task_factory()
-    if not isinstance(make, _Factory):
-        loop.set_task_factory(_Factory(make))
-
-
-class _Factory:
-    """Task factory that wraps coroutines of foreign code, so that they cannot stop the loop."""
-
-    def __init__(self, make: Any) -> None:
-        self._make = make or _make_task
-
-    def __call__(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
-        return self._make(
-            loop, _WithoutExits(coroutine) if _foreign.get() else coroutine, **options
-        )
-
-
-def _make_task(
-    loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
-) -> "asyncio.Task[Any]":
-    return asyncio.Task(coroutine, loop=loop, **options)
-
-
-class _WithoutExits(Coroutine[Any, Any, Any]):
-    """Coroutine that raises :class:`Escaped` instead of an exit of the process."""
-
-    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        self._coroutine = coroutine
-
-    def send(self, value: Any) -> Any:
-        try:
-            return self._coroutine.send(value)
-        except _EXITS as error:
-            raise Escaped(error) from error
-
-    def throw(self, *error: Any) -> Any:
-        try:
-            return self._coroutine.throw(*error)
-        except _EXITS as raised:
-            raise Escaped(raised) from raised
-
-    def close(self) -> None:
-        self._coroutine.close()
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return (yield from self._coroutine.__await__())
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._coroutine, name)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import traceback
 
-from flowkit._user_code.containment import is_foreign
+from flowkit._user_code.foreign_contexts import is_foreign
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ import anyio.to_thread
 from anyio._core._eventloop import claim_worker_thread, get_async_backend, threadlocals
 
 from flowkit._user_code.containment import readable
-from flowkit._user_code.run_contexts import lend_context
+from flowkit._user_code.foreign_contexts import lend_context
 
 T = TypeVar("T")
 

@@ -19,13 +19,13 @@ from flowkit._records.queries import (
 )
 from flowkit._user_code.containment import (
     awaited,
-    contain_tasks,
     error_text,
     loggable,
     message,
     origin,
 )
 from flowkit._user_code.failure_logs import log_failure
+from flowkit._user_code.foreign_contexts import contain_tasks
 from flowkit._user_code.reason_codes import UNEXPECTED, carried_reason, shown_reason
 from flowkit.coordinator._function_invocation import call_function
 from flowkit.coordinator.functions import FunctionContext

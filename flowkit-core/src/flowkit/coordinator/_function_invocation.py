@@ -12,7 +12,6 @@ from flowkit._json.values import NotJson, json_copy
 from flowkit._user_code import threads as _threads
 from flowkit._user_code.containment import (
     Titled,
-    apart,
     awaited,
     contained,
     error_text,
@@ -21,8 +20,8 @@ from flowkit._user_code.containment import (
     origin,
     undo_cancellation,
 )
+from flowkit._user_code.foreign_contexts import apart, in_context
 from flowkit._user_code.reason_codes import default_classification
-from flowkit._user_code.run_contexts import in_context
 from flowkit.coordinator.functions import FunctionContext
 from flowkit.errors import CorruptRecord, NodeFailure
 

@@ -11,8 +11,8 @@ from typing import Any, Protocol, Self
 
 import anyio
 
-from flowkit._user_code.containment import contain_tasks, error_text
-from flowkit._user_code.run_contexts import in_context
+from flowkit._user_code.containment import error_text
+from flowkit._user_code.foreign_contexts import contain_tasks, in_context
 
 logger = logging.getLogger(__name__)
 
