@@ -21,7 +21,7 @@ from flowkit.messages import (
 from flowkit.plugins import Plugins
 from flowkit.protocols import Message
 from flowkit.task import Task
-from flowkit.worker import _attempts
+from flowkit.worker import _commands
 from flowkit_testing import Cluster, InMemoryBus, InMemoryStore
 from flowkit_testing._cluster import UNHURRIED_COORDINATOR, UNHURRIED_WORKER
 from tests.builders import work
@@ -287,7 +287,7 @@ def test_a_short_key_is_refused_without_being_shown() -> None:
 
 @pytest.mark.parametrize(
     "compares",
-    [Task.issued_token_matches, _attempts.Attempts._run_of, Signatures.open],
+    [Task.issued_token_matches, _commands.Attempts._run_of, Signatures.open],
     ids=lambda item: item.__qualname__,
 )
 def test_tokens_and_signatures_are_compared_in_constant_time(compares: Any) -> None:

@@ -1,4 +1,4 @@
-"""Retries during outages, waits with a time limit, and signals between tasks."""
+"""Retries during outages, waits with a time limit, and keys up to a limit."""
 
 import asyncio
 import logging
@@ -62,48 +62,14 @@ async def _expire(seconds: float, scope: anyio.CancelScope, clock: Clock) -> Non
     scope.cancel()
 
 
-class Signal:
-    """Event that can be set repeatedly. Setting it twice before the wait returns counts once.
-
-    Only one task waits for it.
-    """
-
-    __slots__ = ("_event", "_raised")
-
-    def __init__(self) -> None:
-        self._event: asyncio.Event | None = None
-        self._raised = False
-
-    def set(self) -> None:
-        if not self._raised:
-            self._raised = True
-            if self._event is not None:
-                self._event.set()
-
-    async def wait(self) -> None:
-        """Return when it was set since the last wait, and clear it."""
-        if not self._raised:
-            self._event = asyncio.Event()
-            try:
-                await self._event.wait()
-            finally:
-                self._event = None
-        self._raised = False
-
-
-class Recent:
+class Recent(OrderedDict[object, None]):
     """The most recently added keys, up to a limit."""
 
-    __slots__ = ("_keys", "_limit")
-
     def __init__(self, limit: int) -> None:
-        self._keys: OrderedDict[object, None] = OrderedDict()
+        super().__init__()
         self._limit = limit
 
     def add(self, key: object) -> None:
-        self._keys[key] = None
-        if len(self._keys) > self._limit:
-            self._keys.popitem(last=False)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._keys
+        self[key] = None
+        if len(self) > self._limit:
+            self.popitem(last=False)

@@ -1,7 +1,6 @@
 """Workers and handlers."""
 
-from flowkit.worker._artifacts import RunArtifacts
-from flowkit.worker._context import RunContext
+from flowkit.worker._context import RunArtifacts, RunContext
 from flowkit.worker._functions import FunctionHandler, handler
 from flowkit.worker._handlers import (
     Batch,

@@ -3,18 +3,18 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from pydantic_core import to_json
 
 from flowkit._records.claims import Claim, claim_record, read_claim
-from flowkit._records.queries import artifact_meta, artifact_page, check_complete
-from flowkit._runtime.deadlines import Signal, patiently
+from flowkit._records.queries import artifact_meta, artifact_page
+from flowkit._runtime.deadlines import patiently
 from flowkit._runtime.outage_notices import notices_of
-from flowkit.errors import FlowKitError, NodeFailure, RecordTooLarge, TaskNotFound
-from flowkit.messages import RunNode, Source, StreamMoved, encode
+from flowkit.errors import FlowKitError, NodeFailure, RecordTooLarge
+from flowkit.messages import RunNode, StreamMoved, encode
 from flowkit.protocols import ArtifactRecord, ArtifactStore, Bus, Clock, Message, Stream
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class ArtifactWriter:
         self._store = store
         self._clock = clock
         self._waiting: list[tuple[ArtifactRecord, Done]] = []
-        self._signal = Signal()
+        self._signal = asyncio.Event()
 
     def add(self, record: ArtifactRecord, done: Done) -> None:
         """Store a record in the background, in the order of the calls, then call ``done``."""
@@ -49,13 +49,14 @@ class ArtifactWriter:
             while self._waiting:
                 await self._put(self._waiting[:MAX_PUT])
             await self._signal.wait()
+            self._signal.clear()
 
     async def _put(self, items: Sequence[tuple[ArtifactRecord, Done]]) -> None:
         outcome: Sequence[bool | Exception]
+        records, callbacks = zip(*items, strict=True)
         try:
-            records = [record for record, _ in items]
             outcome = await patiently(
-                lambda: self._store.put(records), clock=self._clock, what="store artifacts"
+                partial(self._store.put, records), clock=self._clock, what="store artifacts"
             )
         except Exception as error:
             if len(items) > 1:
@@ -65,7 +66,7 @@ class ArtifactWriter:
                 return
             outcome = [_refusal(items[0][0], error)]
         del self._waiting[: len(items)]
-        for (_, done), answer in zip(items, outcome, strict=True):
+        for done, answer in zip(callbacks, outcome, strict=True):
             done(answer)
 
 
@@ -132,72 +133,6 @@ class ArtifactReader:
         return None if meta is None else dump(meta)
 
 
-class RunArtifacts:
-    """The artifacts that a handler may read: those of its own node and of the node's parents."""
-
-    def __init__(
-        self,
-        reader: ArtifactReader,
-        own: Stream,
-        sources: Callable[[], Awaitable[Sequence[Source]]],
-        latest_sources: Callable[[], Awaitable[Sequence[Source]]],
-    ) -> None:
-        self._reader = reader
-        self._own = own
-        self._sources = sources
-        self._latest_sources = latest_sources
-
-    async def read(self, node_id: str | None = None) -> AsyncIterator[dict[str, Any]]:
-        """Yield the stored artifacts of a parent, or of this node, in order.
-
-        An artifact is the ``artifacts_ref`` of the handler that stored it.
-
-        Raises:
-            ValueError: the node is not a parent of this one.
-            NodeFailure: ``artifact_lost``; an artifact that was stored is missing.
-        """
-        source = (
-            None if node_id is None or node_id == self._own.node_id else await self._source(node_id)
-        )
-        stream = (
-            self._own
-            if source is None
-            else Stream(self._own.task_id, source.node_id, source.generation)
-        )
-        batches = 0
-        async for record in self._reader.records(stream):
-            batches += record.partial
-            meta = self._reader.meta(record)
-            if meta is not None:
-                yield meta
-        if source is not None:
-            check_complete(stream, stored=source.batches, found=batches)
-
-    async def _source(self, node_id: str) -> Source:
-        """Return the stream of a parent.
-
-        If it had not ended when the command was issued, it is loaded again, because it may have
-        ended since.
-        """
-        found = _named(node_id, await self._sources())
-        if found is None:
-            raise ValueError(
-                f"node {self._own.node_id!r} can read its own artifacts and those of its parents;"
-                f" {node_id!r} is not one of them"
-            )
-        if found.ended:
-            return found
-        with suppress(TaskNotFound):  # the outcome of a deleted task is ignored
-            latest = _named(node_id, await self._latest_sources())
-            if latest is not None and latest.generation == found.generation:
-                return latest
-        return found
-
-
-def _named(node_id: str, sources: Sequence[Source]) -> Source | None:
-    return next((source for source in sources if source.node_id == node_id), None)
-
-
 def dump(value: Any) -> bytes:
     """Return the JSON bytes of a value from :func:`json_value` or :func:`numbers`."""
     return to_json(value)
@@ -214,7 +149,7 @@ class StreamHints:
         self._topic = topic
         self._clock = clock
         self._moved: dict[Stream, Mapping[str, bytes]] = {}
-        self._signal = Signal()
+        self._signal = asyncio.Event()
 
     def moved(self, stream: Stream, headers: Mapping[str, bytes]) -> None:
         self._moved[stream] = headers
@@ -225,6 +160,7 @@ class StreamHints:
         notices = notices_of(self._clock)
         while True:
             await self._signal.wait()
+            self._signal.clear()
             moved, self._moved = self._moved, {}
             try:
                 await self._bus.publish(
@@ -257,7 +193,7 @@ class StreamWatch:
         self.streams = frozenset(streams)
         self.moved: set[Stream] = set()
         self.ended: set[Stream] = set()
-        self._signal = Signal()
+        self._signal = asyncio.Event()
 
     def notice(self, stream: Stream, *, ended: bool) -> None:
         self.moved.add(stream)
@@ -269,6 +205,7 @@ class StreamWatch:
         """Return when one of these streams has moved. Late hints of other streams are ignored."""
         while self.moved.isdisjoint(streams):
             await self._signal.wait()
+            self._signal.clear()
 
 
 class StreamWatches:
@@ -303,10 +240,8 @@ class Claims:
         self._clock = clock
         # A writer of its own: a start never waits until large artifacts are stored.
         self._writer = ArtifactWriter(store, clock=clock)
-
-    async def write_claims(self) -> None:
+        self.write_claims = self._writer.store_records
         """Run the loop that writes claims."""
-        await self._writer.store_records()
 
     async def claim(self, command: RunNode) -> Claim | None:
         """Claim an attempt for this worker.

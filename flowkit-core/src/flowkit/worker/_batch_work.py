@@ -3,11 +3,10 @@
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
 from flowkit.messages import RunContextData, RunNode
-from flowkit.worker._batches import BatchSource, Pages, StoredBatches, item_of
+from flowkit.worker._batches import BatchSource, Pages, StoredBatches, Totals, item_of
 from flowkit.worker._context import RunContext, Services
 from flowkit.worker._failures import BatchFailure, BatchProcessor, Judge
 from flowkit.worker._functions import FunctionHandler
@@ -27,16 +26,6 @@ from flowkit.worker._reports import RunReports
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A successful end of a node's work."""
-
-    result: Any
-    metrics: Numbers
-    batches: int = 0
-    skipped: int = 0
-
-
 class BatchWork:
     """The work of one run in batches."""
 
@@ -44,7 +33,6 @@ class BatchWork:
         self,
         command: RunNode,
         data: RunContextData,
-        source: BatchSource,
         *,
         context: RunContext,
         reports: RunReports,
@@ -54,9 +42,10 @@ class BatchWork:
     ) -> None:
         self._command = command
         self._data = data
-        self._source = source
         self._context = context
         self._services = services
+        self._source = BatchSource(command, data, context=context, ending=ending, services=services)
+        self._totals = Totals({}, 0)
         self.stored = StoredBatches(
             command,
             writer=services.writer,
@@ -75,11 +64,25 @@ class BatchWork:
             services=services,
         )
 
-    async def run(self, handler: Handler | FunctionHandler) -> Outcome:
-        """Do the work to its end."""
+    async def run(self, handler: Handler | FunctionHandler, *, whole: bool) -> Any:
+        """Do the work to its end, and return the result.
+
+        ``whole`` says that the input is not divided into batches.
+        """
         if isinstance(handler, FunctionHandler):
-            return await self._run_function(handler)
+            await self._run_function(handler, whole=whole)
+            return await self._end(None, {})
         return await self._run_handler(handler)
+
+    def report(self) -> dict[str, Any]:
+        """Return the fields about batches in the report of a run that has succeeded."""
+        return {
+            "metrics": numbers(self._totals.metrics, "the sums of its metrics"),
+            "batches": self._totals.batches,
+            "in_batches": True,
+            "pulled": self._source.pulled,
+            "skipped": self.processor.skipped,
+        }
 
     async def stored_metrics(self) -> Numbers:
         """Return the sums over the batches that are stored, for a run that did not succeed."""
@@ -113,15 +116,19 @@ class BatchWork:
             "attempt": command.attempt,
         }
 
-    async def _outcome(self, result: Any, metrics: Numbers) -> Outcome:
-        """Return the outcome; ``metrics`` replace the sums of the batches by name."""
+    async def _end(self, result: Any, metrics: Numbers) -> Any:
+        """Keep the totals of the batches, and return the result.
+
+        ``metrics`` replace the sums of the batches by name.
+        """
         totals = await self.stored.totals()
-        return Outcome(result, totals.metrics | metrics, totals.batches, self.processor.skipped)
+        self._totals = Totals(totals.metrics | metrics, totals.batches)
+        return result
 
     # ------------------------------------------------ functions
 
-    async def _run_function(self, handler: FunctionHandler) -> Outcome:
-        if self._source.whole:
+    async def _run_function(self, handler: FunctionHandler, *, whole: bool) -> None:
+        if whole:
             await self._generate(handler, self._data.io.get("input_inline"), "")
         else:
 
@@ -137,7 +144,6 @@ class BatchWork:
             await self.processor.process_all(batches, process, sole=False)
         await self.stored.flush()
         await self.processor.give_up_refused()
-        return await self._outcome(None, {})
 
     async def _generate(self, handler: FunctionHandler, item: Any, prefix: str) -> None:
         """Store the values that the function yields.
@@ -160,7 +166,7 @@ class BatchWork:
 
     # ------------------------------------------------ handlers
 
-    async def _run_handler(self, handler: Handler) -> Outcome:
+    async def _run_handler(self, handler: Handler) -> Any:
         io, context = self._data.io, self._context
         await handler.init(self._run_info())
         loaded = await handler.load_input(io.get("input_ref"), io.get("input_inline"))
@@ -173,7 +179,7 @@ class BatchWork:
         await self.processor.process_all(self._batches(batches.pages), process, sole=batches.sole)
         final = await handler.finalize(context)
         if final is None:
-            return await self._outcome(None, {})
+            return await self._end(None, {})
         if not isinstance(final, FinalizeResult):
             raise bad_result(
                 f"finalize must return a FinalizeResult or None, not {type(final).__name__}"
@@ -182,7 +188,7 @@ class BatchWork:
         metrics = numbers(final.metrics, "the metrics of finalize")
         if final.artifacts_ref is not None:
             await self.stored.complete(final.artifacts_ref)
-        return await self._outcome(result, metrics)
+        return await self._end(result, metrics)
 
     def _run_info(self) -> dict[str, Any]:
         command = self._command

@@ -1,5 +1,6 @@
 """Batches of one run: where they come from, and where their results are stored."""
 
+import asyncio
 import inspect
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from pydantic_core import from_json
 from flowkit._json.limits import MAX_UID_CHARS
 from flowkit._json.values import is_unicode
 from flowkit._records import queries
-from flowkit._runtime.deadlines import Recent, Signal, patiently
+from flowkit._runtime.deadlines import Recent, patiently
 from flowkit._user_code.containment import Titled
 from flowkit.errors import InputAdapterError, NodeFailure
 from flowkit.messages import RunContextData, RunNode, Source
@@ -71,15 +72,6 @@ class BatchSource:
         )
         self.pulled = False
         """Whether the input adapter read the streams of the node's parents."""
-
-    @property
-    def whole(self) -> bool:
-        """Whether the input is not divided into batches."""
-        return (
-            self._adapter is None
-            and self._data.io.get("batching") is None
-            and not self._data.streams
-        )
 
     def for_function(self) -> Pages:
         """Return the batches of a function.
@@ -296,7 +288,7 @@ class StoredBatches:
         self._sums: Numbers = {}
         self._stored = 0
         self._unstored = 0
-        self._change = Signal()
+        self._change = asyncio.Event()
         self._error: Exception | None = None
         self._reported = False
         self.refused: list[tuple[Batch, NodeFailure]] = []
@@ -359,7 +351,7 @@ class StoredBatches:
             self._change.set()
 
         while self._unstored >= MAX_UNSTORED and self._error is None:
-            await self._change.wait()
+            await self._wait_for_change()
         self._raise_error()
         self._unstored += 1
         self._writer.add(record, stored)
@@ -374,16 +366,20 @@ class StoredBatches:
 
         self._writer.add(self._record(COMPLETE_UID, artifact, {}, partial=False), stored)
         while not outcome:
-            await self._change.wait()
+            await self._wait_for_change()
         if isinstance(outcome[0], Exception):
             raise outcome[0]
         if self._streamed:
             self._hints.moved(self.stream, self._reports.headers)
 
+    async def _wait_for_change(self) -> None:
+        await self._change.wait()
+        self._change.clear()
+
     async def flush(self) -> None:
         """Return when all added batches are stored."""
         while self._unstored and self._error is None:
-            await self._change.wait()
+            await self._wait_for_change()
         self._raise_error()
 
     async def totals(self) -> Totals:

@@ -1,41 +1,115 @@
 """Context of runs: the handler's access to its run, and the services that all runs share."""
 
-import contextlib
 import inspect
 import logging
 import os
-import signal
-from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
+from contextlib import suppress
 from dataclasses import dataclass
-from subprocess import DEVNULL, PIPE, CompletedProcess
+from subprocess import CompletedProcess
 from typing import Any, TypeVar
 
 import anyio
-from anyio.abc import ByteReceiveStream, Process
 
+from flowkit._records.queries import check_complete
 from flowkit._runtime.turns import Turns
 from flowkit._user_code.containment import awaited, loggable
 from flowkit.clock import SystemClock
 from flowkit.config import WorkerConfig
-from flowkit.errors import RunCancelled
+from flowkit.errors import RunCancelled, TaskNotFound
+from flowkit.messages import RunNode, Source
 from flowkit.plugins import Plugins
-from flowkit.protocols import Bus, Clock, Store
+from flowkit.protocols import Bus, Clock, Store, Stream
 from flowkit.worker._artifacts import (
     ArtifactReader,
     ArtifactWriter,
     Claims,
-    RunArtifacts,
     StreamHints,
     StreamWatches,
 )
+from flowkit.worker._subprocesses import run_process
 
 logger = logging.getLogger(__name__)
 run_logger = logging.getLogger("flowkit.run")
 
 T = TypeVar("T")
-POLL_SEC = 0.05
 MAX_TURNS = 20
 """Turns of the event loop between two batches: enough for the steps of a heartbeat."""
+
+
+class RunArtifacts:
+    """The artifacts that a handler may read: those of its own node and of the node's parents."""
+
+    def __init__(
+        self,
+        reader: ArtifactReader,
+        command: RunNode,
+        sources: Callable[[], Awaitable[Sequence[Source]]],
+        latest_sources: Callable[[], Awaitable[Sequence[Source]]],
+    ) -> None:
+        self._reader = reader
+        self._command = command
+        self._sources = sources
+        self._latest_sources = latest_sources
+
+    async def read(self, node_id: str | None = None) -> AsyncIterator[dict[str, Any]]:
+        """Yield the stored artifacts of a parent, or of this node, in order.
+
+        An artifact is the ``artifacts_ref`` of the handler that stored it.
+
+        Raises:
+            ValueError: the node is not a parent of this one.
+            NodeFailure: ``artifact_lost``; an artifact that was stored is missing.
+        """
+        command = self._command
+        source = (
+            None if node_id is None or node_id == command.node_id else await self._source(node_id)
+        )
+        stream = (
+            Stream(command.task_id, command.node_id, command.generation)
+            if source is None
+            else Stream(command.task_id, source.node_id, source.generation)
+        )
+        batches = 0
+        async for record in self._reader.records(stream):
+            batches += record.partial
+            meta = self._reader.meta(record)
+            if meta is not None:
+                yield meta
+        if source is not None:
+            check_complete(stream, stored=source.batches, found=batches)
+
+    async def _source(self, node_id: str) -> Source:
+        """Return the stream of a parent.
+
+        If it had not ended when the command was issued, it is loaded again, because it may have
+        ended since.
+        """
+        found = _named(node_id, await self._sources())
+        if found is None:
+            raise ValueError(
+                f"node {self._command.node_id!r} can read its own artifacts and those of its"
+                f" parents; {node_id!r} is not one of them"
+            )
+        if found.ended:
+            return found
+        with suppress(TaskNotFound):  # the outcome of a deleted task is ignored
+            latest = _named(node_id, await self._latest_sources())
+            if latest is not None and latest.generation == found.generation:
+                return latest
+        return found
+
+
+def _named(node_id: str, sources: Sequence[Source]) -> Source | None:
+    return next((source for source in sources if source.node_id == node_id), None)
 
 
 class _RunLog(logging.LoggerAdapter[logging.Logger]):
@@ -73,7 +147,7 @@ class RunContext:
         results: Mapping[str, Any] | None = None,
         errors: Mapping[str, Mapping[str, Any]] | None = None,
         clock: Clock | None = None,
-        artifacts: "RunArtifacts | None" = None,
+        artifacts: RunArtifacts | None = None,
         progress: Any = None,
         report: Callable[[Any], None] | None = None,
     ) -> None:
@@ -102,7 +176,7 @@ class RunContext:
         self._log: _RunLog | None = None
 
     @property
-    def artifacts(self) -> "RunArtifacts":
+    def artifacts(self) -> RunArtifacts:
         """The artifacts that this node and its parents have stored so far."""
         if self._artifacts is None:
             raise RuntimeError("this context has no artifacts: it was created without them")
@@ -251,89 +325,6 @@ async def _called(function: Callable[[], Any]) -> None:
     result = function()
     if inspect.isawaitable(result):
         await result
-
-
-async def run_process(
-    cmd: Sequence[str],
-    *,
-    stops: list[Callable[[], None]],
-    cancelled: Callable[[], bool],
-    clock: Clock,
-    input: bytes | None = None,  # noqa: A002
-    cwd: str | os.PathLike[str] | None = None,
-    env: Mapping[str, str] | None = None,
-) -> CompletedProcess[bytes]:
-    """Run a program to its end. Meanwhile ``stops`` contains a function that asks it to end.
-
-    If this call is cancelled, the whole group is killed. If the program ends after it was asked to,
-    the rest of its group is killed.
-    """
-    process = await anyio.open_process(
-        cmd,
-        stdin=PIPE if input is not None else DEVNULL,
-        stdout=PIPE,
-        stderr=PIPE,
-        cwd=cwd,
-        env=env,
-        start_new_session=True,
-    )
-
-    stopping = anyio.Event()
-
-    def stop() -> None:
-        _signal_group(process, signal.SIGTERM)
-        stopping.set()
-
-    stops.append(stop)
-    try:
-        if cancelled():
-            stop()
-        output = await _communicate(process, input, stopping, clock)
-        return CompletedProcess(cmd, process.returncode or 0, *output)
-    finally:
-        stops.remove(stop)
-        if process.returncode is None or cancelled():
-            _signal_group(process, signal.SIGKILL)  # also the children of the program
-        with anyio.CancelScope(shield=True):
-            await process.aclose()
-
-
-async def _communicate(
-    process: Process, data: bytes | None, stopping: anyio.Event, clock: Clock
-) -> tuple[bytes, bytes]:
-    output: list[bytes] = [b"", b""]
-
-    async def read(place: int, stream: ByteReceiveStream) -> None:
-        output[place] = b"".join([chunk async for chunk in stream])
-
-    async def write() -> None:
-        if process.stdin is not None:
-            with contextlib.suppress(anyio.BrokenResourceError, BrokenPipeError, ConnectionError):
-                await process.stdin.send(data or b"")
-            await process.stdin.aclose()
-
-    async def end_the_rest() -> None:
-        await stopping.wait()
-        # Not process.wait(): it returns only when no process has the pipes open.
-        while process.returncode is None:
-            await clock.sleep(POLL_SEC)
-        _signal_group(process, signal.SIGKILL)
-
-    async with anyio.create_task_group() as rest:
-        rest.start_soon(end_the_rest)
-        async with anyio.create_task_group() as group:
-            for place, stream in enumerate((process.stdout, process.stderr)):
-                if stream is not None:
-                    group.start_soon(read, place, stream)
-            group.start_soon(write)
-        rest.cancel_scope.cancel()
-    await process.wait()
-    return output[0], output[1]
-
-
-def _signal_group(process: Process, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pydantic.errors import PydanticSchemaGenerationError
 from flowkit._user_code import threads as _threads
 from flowkit.errors import ConfigError, NodeFailure
 from flowkit.worker._context import RunContext
-from flowkit.worker._handlers import Handler, wrong_declaration
+from flowkit.worker._handlers import wrong_declaration
 
 _END = object()
 
@@ -86,14 +86,15 @@ class FunctionHandler:
 
     def _arguments(self, item: Any, ctx: RunContext) -> tuple[Any, ...]:
         takes = self._signature
-        args: tuple[Any, ...] = (self._validated(item),) if takes.takes_item else ()
-        return (*args, ctx) if takes.takes_ctx else args
+        if not takes.takes_item:
+            return (ctx,) if takes.takes_ctx else ()
+        if self._adapter is not None:
+            item = self._validated(item, self._adapter)
+        return (item, ctx) if takes.takes_ctx else (item,)
 
-    def _validated(self, item: Any) -> Any:
-        if self._adapter is None:
-            return item
+    def _validated(self, item: Any, adapter: TypeAdapter[Any]) -> Any:
         try:
-            return self._adapter.validate_python(item)
+            return adapter.validate_python(item)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             place = ".".join(map(str, first["loc"])) or "the item"
@@ -217,7 +218,3 @@ def _mentions_model(annotation: Any) -> bool:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return True
     return any(_mentions_model(part) for part in get_args(annotation))
-
-
-AnyHandler = Handler | FunctionHandler
-Make = Callable[[], AnyHandler]

@@ -25,12 +25,13 @@ from flowkit.config import WorkerConfig
 from flowkit.errors import WorkerIdTaken
 from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, Clock, Store, TopicSpec
-from flowkit.worker._attempts import Attempts
+from flowkit.worker._commands import Attempts, CommandInbox
 from flowkit.worker._context import Services
-from flowkit.worker._functions import Make, allow_threads
+from flowkit.worker._control import ControlInbox
+from flowkit.worker._functions import allow_threads
 from flowkit.worker._membership import Membership
-from flowkit.worker._messaging import CommandInbox, ControlInbox, ReportSender
-from flowkit.worker._reports import ReportBuffer
+from flowkit.worker._reports import ReportBuffer, ReportSender
+from flowkit.worker._roles import Served
 from flowkit.worker._slots import Slots
 
 logger = logging.getLogger(__name__)
@@ -151,7 +152,7 @@ class WorkerService:
         cfg: WorkerConfig,
         clock: Clock,
         plugins: Plugins,
-        served: Mapping[str, Make],
+        served: Mapping[str, Served],
         db: Any,
         bus: Bus | str | None,
         store: Store | None,
@@ -284,7 +285,16 @@ class WorkerService:
                 "command": parts.commands.listen,
             }
             for name, loop in loops.items():
-                group.start_soon(self._keep_alive, name, loop, leaving)
+                supervised = partial(
+                    keep_alive,
+                    f"worker's {name}",
+                    loop,
+                    clock=self._clock,
+                    ending=leaving,
+                    # A loop that breaks before the worker is ready fails the start.
+                    once=lambda: not self._ready.is_set(),
+                )
+                group.start_soon(supervised, name=f"worker's {name}")
             await parts.control.ready.wait()
             await parts.commands.ready.wait()
             self._ready.set()
@@ -326,7 +336,7 @@ class WorkerService:
         cfg, clock, worker_id = self._cfg, self._clock, self._worker_id
         buffer = ReportBuffer(topic=cfg.events_topic, worker_id=worker_id, clock=clock)
         attempts = Attempts(group, slots=slots, buffer=buffer, services=services)
-        sender = ReportSender(bus=bus, buffer=buffer, attempts=attempts, clock=clock)
+        sender = ReportSender(bus=bus, buffer=buffer, on_end=attempts.close, clock=clock)
         parking = Parking(store=services.store, clock=clock)
         commands = CommandInbox(
             bus=bus,
@@ -351,21 +361,6 @@ class WorkerService:
             clock=clock,
         )
         return _Parts(attempts, buffer, sender, commands, control)
-
-    async def _keep_alive(
-        self, name: str, loop: Callable[[], Awaitable[None]], leaving: Callable[[], bool]
-    ) -> None:
-        """Run a loop.
-
-        One that breaks before the worker is ready fails the start; later it is restarted.
-        """
-        await keep_alive(
-            f"worker's {name}",
-            loop,
-            clock=self._clock,
-            ending=leaving,
-            once=lambda: not self._ready.is_set(),
-        )
 
     def _stop_without_id(self, error: WorkerIdTaken) -> None:
         """Hand back all runs and end with the error.

@@ -18,18 +18,18 @@ from flowkit.messages import (
     NodeStarted,
     NodeStopped,
     NodeSucceeded,
+    RunContextData,
     RunNode,
 )
-from flowkit.protocols import Stream
 from flowkit.tracing import use_trace
-from flowkit.worker._artifacts import RunArtifacts
-from flowkit.worker._batch_work import BatchWork, Outcome
-from flowkit.worker._batches import BatchSource, latest_sources, read_node, sources_of
-from flowkit.worker._context import RunContext, Services
+from flowkit.worker._batch_work import BatchWork
+from flowkit.worker._batches import latest_sources, read_node, sources_of
+from flowkit.worker._context import RunArtifacts, RunContext, Services
 from flowkit.worker._failures import BatchFailed, Verdict, judge, own_classification, unclassified
-from flowkit.worker._functions import FunctionHandler, Make
-from flowkit.worker._handlers import Handler, Numbers, json_value, numbers
+from flowkit.worker._functions import FunctionHandler
+from flowkit.worker._handlers import Numbers, PerRun, json_value
 from flowkit.worker._reports import End, RunReports
+from flowkit.worker._roles import AnyHandler, Served, make_handler
 
 logger = logging.getLogger(__name__)
 
@@ -48,29 +48,31 @@ class Run:
         "_handed_back",
         "_handler",
         "_leaving",
-        "_make",
+        "_served",
         "_services",
-        "_source",
         "_work",
+        "cancelled",
         "command",
+        "priority",
         "reports",
     )
 
     def __init__(
-        self, command: RunNode, make: Make, reports: RunReports, services: Services
+        self, command: RunNode, served: Served, reports: RunReports, services: Services
     ) -> None:
         self.command = command
+        self.priority = command.priority
         self.reports = reports
+        self.cancelled = False
+        """Whether the handler was asked to end."""
         self._handed_back = self._cut_off = False
         self._end: End | None = None
         self._leaving: Callable[[], bool] = bool
-        self._make = make
+        self._served = served
         self._services = services
-        self._handler: Handler | FunctionHandler | None = None
+        self._handler: AnyHandler | None = None
         self._data = command.data
-        self._source: BatchSource | None = None
         self._work: BatchWork | None = None
-        stream = Stream(command.task_id, command.node_id, command.generation)
         self._context = RunContext(
             task_id=command.task_id,
             node_id=command.node_id,
@@ -81,28 +83,20 @@ class Run:
             report=reports.progressed,
             artifacts=RunArtifacts(
                 services.reader,
-                stream,
+                command,
                 partial(sources_of, command, services),
                 partial(latest_sources, command, services),
             ),
         )
 
-    @property
-    def priority(self) -> int:
-        return self.command.priority
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the handler was asked to end."""
-        return self._context.cancelled()
-
     def cancel(self, reason: str) -> None:
         """Ask the handler to end."""
+        self.cancelled = True
         self._context._cancel(reason)  # noqa: SLF001 - the worker's side of the context
 
     def hand_back(self) -> None:
         """Cancel the run because the worker stops. The attempt does not count."""
-        if not self._context.cancelled():
+        if not self.cancelled:
             self._handed_back = True
             self.cancel("the worker stops")
 
@@ -125,9 +119,7 @@ class Run:
             self.reports.end(self._end)
         else:
             self.reports.end(
-                self._given_up({})
-                if self._context.cancelled()
-                else self._failed(unclassified(error), {})
+                self._given_up({}) if self.cancelled else self._failed(unclassified(error), {})
             )
 
     # ------------------------------------------------ execution
@@ -152,7 +144,7 @@ class Run:
         try:
             other = await awaited(self._services.claims.claim(self.command), ending=self._ending)
         except asyncio.CancelledError:
-            if not self._context.cancelled():
+            if not self.cancelled:
                 raise
             # A run that is handed back before its claim is known returns to the queue unreported.
             if not self._handed_back:
@@ -163,11 +155,13 @@ class Run:
             return False
         if other is not None:
             self.reports.end(
-                NodeStarted(**self._ids() | {"worker_id": other.owner, "at": other.at})
+                NodeStarted(**self.reports.ids | {"worker_id": other.owner}, at=other.at)
             )
-        elif self._context.cancelled():
+            return False
+        if self.cancelled:
             self.reports.end(self._given_up({}))
-        return not self.reports.ended
+            return False
+        return True
 
     async def _execute(self) -> None:
         self.reports.start(self._services.clock.now())
@@ -175,7 +169,7 @@ class Run:
             end = self._end = await self._attempt()
             await self._close()
         except asyncio.CancelledError:
-            if not self._context.cancelled():
+            if not self.cancelled:
                 raise
             # The cancellation was delivered. From here on only a leaving worker cancels the task.
             self._cut_off = False
@@ -195,6 +189,8 @@ class Run:
 
         They do not change the end of the run, even if one of them cancels this task.
         """
+        if not self._context._cleanups:  # noqa: SLF001
+            return
         closing = self._context._close(self._services.cfg.cancel_grace_sec, self._ending)  # noqa: SLF001
         try:
             await awaited(closing, ending=self._ending)
@@ -229,7 +225,7 @@ class Run:
             )
             return self._failed(unclassified(error), {})
 
-    async def _work_to_the_end(self) -> Outcome:
+    async def _work_to_the_end(self) -> Any:
         data = self._data
         if data is None:
             data = self._data = await read_node(
@@ -238,33 +234,27 @@ class Run:
         context = self._context
         context.params, context.vars = data.params, data.vars
         context.results, context.errors = data.results, data.errors
-        handler = self._handler = self._make()
-        source = self._source = BatchSource(
-            self.command,
-            data,
-            context=context,
-            ending=self._ending,
-            services=self._services,
+        served = self._served
+        handler = self._handler = (
+            make_handler(self.command.role, served) if isinstance(served, PerRun) else served
         )
-        if isinstance(handler, FunctionHandler) and not handler.generates and source.whole:
-            result = await handler.call(data.io.get("input_inline"), context)
-            return Outcome(json_value(result, "the result"), {})
+        whole = _is_whole(data)
+        if whole and isinstance(handler, FunctionHandler) and not handler.generates:
+            return json_value(
+                await handler.call(data.io.get("input_inline"), context), "the result"
+            )
         self._work = BatchWork(
             self.command,
             data,
-            source,
             context=context,
             reports=self.reports,
             judge=self._judge,
             ending=self._ending,
             services=self._services,
         )
-        return await self._work.run(handler)
+        return await self._work.run(handler, whole=whole)
 
     # ------------------------------------------------ ends
-
-    def _ids(self) -> dict[str, Any]:
-        return {**self.reports.ids(), "at": self._services.clock.now()}
 
     def _extra(self, action: str) -> dict[str, Any]:
         return {
@@ -274,31 +264,26 @@ class Run:
             "attempt": self.command.attempt,
         }
 
-    def _succeeded(self, outcome: Outcome) -> NodeSucceeded:
+    def _succeeded(self, result: Any) -> NodeSucceeded:
+        now, started_at = self._services.clock.now(), self.reports.started_at
         if logger.isEnabledFor(logging.INFO):
-            took = self._services.clock.now() - self.reports.started_at
             logger.info(
                 "Node %s finished in %.3f s",
                 self.command.node_id,
-                took,
+                now - started_at,
                 extra=self._extra("node_finished"),
             )
+        batches = {} if self._work is None else self._work.report()
         return NodeSucceeded(
-            **self._ids(),
-            started_at=self.reports.started_at,
-            result=outcome.result,
-            metrics=numbers(outcome.metrics, "the sums of its metrics"),
-            batches=outcome.batches,
-            in_batches=self._work is not None,
-            pulled=self._source is not None and self._source.pulled,
-            skipped=outcome.skipped,
+            **self.reports.ids, at=now, started_at=started_at, result=result, **batches
         )
 
     def _given_up(self, metrics: Numbers) -> NodeStopped | NodeReleased:
+        ids, now = self.reports.ids, self._services.clock.now()
         if self._handed_back:
             retries = self._work.processor.retries() if self._work is not None else None
-            return NodeReleased(**self._ids(), progress=self.reports.progress, retries=retries)
-        return NodeStopped(**self._ids(), metrics=metrics)
+            return NodeReleased(**ids, at=now, progress=self.reports.progress, retries=retries)
+        return NodeStopped(**ids, at=now, metrics=metrics)
 
     async def _judge(self, error: BaseException) -> Verdict:
         io = self._data.io if self._data is not None else {}
@@ -313,7 +298,7 @@ class Run:
         return verdict
 
     async def _failure(self, error: BaseException) -> End:
-        if self._context.cancelled():
+        if self.cancelled:
             logger.info(
                 "Node %s was stopped: %s",
                 self.command.node_id,
@@ -344,7 +329,8 @@ class Run:
 
     def _failed(self, verdict: Verdict, metrics: Numbers, *, parked: bool = False) -> NodeFailed:
         return NodeFailed(
-            **self._ids(),
+            **self.reports.ids,
+            at=self._services.clock.now(),
             started_at=self.reports.started_at,
             reason_code=verdict.reason_code,
             permanent=verdict.permanent,
@@ -352,3 +338,10 @@ class Run:
             metrics=metrics,
             parked=parked,
         )
+
+
+def _is_whole(data: RunContextData) -> bool:
+    """Return whether the input of a node is not divided into batches."""
+    inline = data.io.get("input_inline")
+    adapter = inline.get("input_adapter") if isinstance(inline, dict) else None
+    return adapter is None and data.io.get("batching") is None and not data.streams

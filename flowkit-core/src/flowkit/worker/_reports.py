@@ -1,15 +1,18 @@
-"""Reports of runs, buffered until the sender takes them."""
+"""Reports of runs: each run writes its own, a buffer collects them, and one sender sends them."""
 
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import anyio
 
-from flowkit._runtime.deadlines import Signal
+from flowkit._runtime.deadlines import patiently
+from flowkit._text.redaction import writable
+from flowkit.errors import MessageError, MessageTooLarge, PayloadError
 from flowkit.messages import (
     BatchesRetried,
     BatchRetries,
@@ -22,16 +25,24 @@ from flowkit.messages import (
     NodeSucceeded,
     RunNode,
     WorkerReport,
+    decode,
     encode,
     headers_of,
 )
-from flowkit.protocols import Clock, Delivery, Message, Subscription
+from flowkit.protocols import Bus, Clock, Delivery, Message, Subscription
 from flowkit.tracing import trace_from
 from flowkit.worker._handlers import json_value
 
 logger = logging.getLogger(__name__)
 
 PROGRESS_EVERY_SEC = 0.2
+_NEVER_SENT = (MessageTooLarge, PayloadError)
+_REFUSED_RESULTS = {
+    MessageTooLarge: ("result_too_large", True),
+    PayloadError: ("result_not_encoded", False),  # the codec may succeed another time
+}
+"""Reason code of a result that cannot be sent, and whether the failure is permanent."""
+
 End = NodeSucceeded | NodeFailed | NodeStopped | NodeReleased
 Origin = tuple[Subscription, Delivery]
 
@@ -51,13 +62,15 @@ class RunReports:
         "_progress_due",
         "_progress_sent_at",
         "_retries_due",
-        "_retries_sent",
         "_start_due",
         "_started",
         "command",
+        "ended",
         "headers",
+        "ids",
         "origins",
         "progress",
+        "retries_sent",
         "started_at",
         "trace",
     )
@@ -65,6 +78,14 @@ class RunReports:
     def __init__(self, buffer: "ReportBuffer", command: RunNode, origin: Origin) -> None:
         self._buffer = buffer
         self.command = command
+        self.ids = {
+            "task_id": command.task_id,
+            "index": command.index,
+            "attempt": command.attempt,
+            "token": command.token,
+            "worker_id": buffer.worker_id,
+        }
+        """The fields that identify the attempt in each of its reports."""
         self.origins = [origin]
         """Deliveries of the command that are not acknowledged."""
         self.trace = trace_from(origin[1].message.headers)
@@ -77,23 +98,10 @@ class RunReports:
         self._progress_at = 0.0
         self._progress_sent_at: float | None = None
         self._retries_due: BatchRetries | None = None
-        self._retries_sent: anyio.Event | None = None
+        self.retries_sent: anyio.Event | None = None
+        """Set when the announced retries are on the bus."""
         self._end: End | NodeStarted | None = None
-
-    @property
-    def ended(self) -> bool:
-        return self._end is not None
-
-    def ids(self) -> dict[str, Any]:
-        """Return the fields that identify the attempt in each of its reports."""
-        command = self.command
-        return {
-            "task_id": command.task_id,
-            "index": command.index,
-            "attempt": command.attempt,
-            "token": command.token,
-            "worker_id": self._buffer.worker_id,
-        }
+        self.ended = False
 
     def start(self, now: float) -> None:
         """Report the start of the run."""
@@ -142,7 +150,7 @@ class RunReports:
         """
         if self._end is None:
             self._retries_due = retries
-            sent = self._retries_sent = anyio.Event()
+            sent = self.retries_sent = anyio.Event()
             self._buffer.add(self)
             await sent.wait()
 
@@ -153,60 +161,51 @@ class RunReports:
         """
         if self._end is None:
             self._end = report
+            self.ended = True
             self._buffer.add(self)
 
-    def collect(self) -> "DueReports":
+    def collect(self) -> list[WorkerReport]:
         """Take the reports that are due, in order.
 
         A start that was not sent yet is left out if the end contains it.
         """
-        between = self._batch_due or self._progress_due or self._retries_due is not None
-        start = self._start_due and (self._end is None or between)
-        reports = self._before_end(start=start) if start or between else []
-        due = DueReports(self, reports, self._end, self._retries_sent)
-        self._start_due = self._batch_due = self._progress_due = False
-        self._retries_due = self._retries_sent = None
-        return due
-
-    def _before_end(self, *, start: bool) -> list[WorkerReport]:
-        ids, clock = self.ids(), self._buffer.clock
         reports: list[WorkerReport] = []
-        if start:
-            reports.append(NodeStarted(**ids, at=self.started_at))
-        if self._batch_due:
-            reports.append(BatchStored(**ids, at=clock.now()))
-        if self._progress_due:
-            self._progress_sent_at = clock.monotonic()
-            reports.append(NodeProgressed(**ids, progress=self.progress, at=self._progress_at))
-        if self._retries_due is not None:
-            reports.append(BatchesRetried(**ids, retries=self._retries_due, at=clock.now()))
+        between = self._batch_due or self._progress_due or self._retries_due is not None
+        if self._start_due and (self._end is None or between):
+            reports.append(NodeStarted(**self.ids, at=self.started_at))
+        if between:
+            self._add_due(reports)
+        if self._end is not None:
+            reports.append(self._end)
+        self._start_due = False
         return reports
 
-
-@dataclass(slots=True)
-class DueReports:
-    """Reports of one run that are sent together."""
-
-    run: RunReports
-    reports: list[WorkerReport]
-    """The reports before the end."""
-    end: End | NodeStarted | None
-    retries_sent: anyio.Event | None
-    """Set when the announced retries are on the bus."""
+    def _add_due(self, reports: list[WorkerReport]) -> None:
+        clock = self._buffer.clock
+        if self._batch_due:
+            reports.append(BatchStored(**self.ids, at=clock.now()))
+        if self._progress_due:
+            self._progress_sent_at = clock.monotonic()
+            reports.append(NodeProgressed(**self.ids, progress=self.progress, at=self._progress_at))
+        if self._retries_due is not None:
+            reports.append(BatchesRetried(**self.ids, retries=self._retries_due, at=clock.now()))
+        self._batch_due = self._progress_due = False
+        self._retries_due = None
 
 
 class ReportBuffer:
     """Runs with reports that are due, and single messages. The sender empties it."""
 
     def __init__(self, *, topic: str, worker_id: str, clock: Clock) -> None:
+        self.topic = topic
         self.worker_id = worker_id
         self.clock = clock
-        self._topic = topic
         self._due: dict[RunReports, None] = {}
         self._delayed: dict[RunReports, None] = {}
         self._messages: list[Message] = []
-        self._filled = Signal()
-        self._delayed_filled = Signal()
+        self.filled = asyncio.Event()
+        """Set while there is something to send."""
+        self._delayed_filled = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
 
@@ -217,7 +216,7 @@ class ReportBuffer:
     def add(self, reports: RunReports) -> None:
         """Send the reports of this run soon."""
         self._due[reports] = None
-        self._filled.set()
+        self.filled.set()
 
     def add_delayed(self, reports: RunReports) -> None:
         """Send the progress of this run after the pause between two reports of progress."""
@@ -227,14 +226,11 @@ class ReportBuffer:
     def add_message(self, message: Message) -> None:
         """Send a message again that was sent before."""
         self._messages.append(message)
-        self._filled.set()
+        self.filled.set()
 
     def add_report(self, report: WorkerReport, headers: Mapping[str, bytes]) -> None:
         """Send a report about an attempt that has no run here."""
-        self.add_message(self.message(encode(report), report.task_id, headers))
-
-    def message(self, value: bytes, task_id: str, headers: Mapping[str, bytes]) -> Message:
-        return Message(self._topic, value, task_id, headers)
+        self.add_message(Message(self.topic, encode(report), report.task_id, headers))
 
     def call_in_loop(self, call: Callable[[Any], None], value: Any) -> None:
         """Call at once, or, from another thread, as soon as the event loop is free."""
@@ -243,9 +239,9 @@ class ReportBuffer:
         elif not self._loop.is_closed():
             self._loop.call_soon_threadsafe(call, value)
 
-    async def take(self) -> tuple[list[RunReports], list[Message]]:
-        """Wait until there is something to send, and take all of it."""
-        await self._filled.wait()
+    def take(self) -> tuple[list[RunReports], list[Message]]:
+        """Take all that is to be sent."""
+        self.filled.clear()
         due, self._due = self._due, {}
         messages, self._messages = self._messages, []
         return list(due), messages
@@ -254,11 +250,163 @@ class ReportBuffer:
         """Run the loop that sends delayed progress."""
         while True:
             await self._delayed_filled.wait()
+            self._delayed_filled.clear()
             await self.clock.sleep(PROGRESS_EVERY_SEC)
             delayed, self._delayed = self._delayed, {}
             for reports in delayed:
                 if not reports.ended:
                     self.add(reports)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sending:
+    """Messages of one publish call, and the runs whose reports they are."""
+
+    messages: list[Message]
+    runs: list[RunReports]
+    retries_sent: list[anyio.Event]
+    """Events of the announced retries among the messages."""
+    ends: dict[RunReports, Message | None]
+    """Ended runs. An end that is remembered for repetition has its message here."""
+
+
+class ReportSender:
+    """Sends the reports of all runs. Reports that come up during a call go into the next call."""
+
+    def __init__(
+        self,
+        *,
+        bus: Bus,
+        buffer: ReportBuffer,
+        on_end: Callable[[RunNode, Message | None], None],
+        clock: Clock,
+    ) -> None:
+        """``on_end`` is called for each run whose end is on the bus."""
+        self._bus = bus
+        self._buffer = buffer
+        self._on_end = on_end
+        self._clock = clock
+        self._sending: _Sending | None = None
+        self._idle = anyio.Event()
+
+    async def send_reports(self) -> None:
+        """Run the loop that sends."""
+        while True:
+            if self._sending is None:
+                await self._buffer.filled.wait()
+                self._sending = self._prepare(*self._buffer.take())
+            # If this loop breaks and is restarted, the collected reports are sent then.
+            await self._send(self._sending)
+            self._sending = None
+            if self._buffer.empty:
+                self._idle.set()
+
+    async def flush(self) -> None:
+        """Return when nothing is left to send."""
+        while not self._buffer.empty or self._sending is not None:
+            self._idle = anyio.Event()
+            await self._idle.wait()
+
+    def _prepare(self, runs: list[RunReports], repeated: list[Message]) -> _Sending:
+        messages: list[Message] = []
+        retries_sent: list[anyio.Event] = []
+        ends: dict[RunReports, Message | None] = {}
+        for run in runs:
+            message = None
+            reports = run.collect()
+            for report in reports:
+                message = self._message(report, run.headers)
+                if message is not None:
+                    messages.append(message)
+            if run.ended:
+                # Another run has the attempt: this worker does not answer for it.
+                ends[run] = None if isinstance(reports[-1], NodeStarted) else message
+            if run.retries_sent is not None:
+                retries_sent.append(run.retries_sent)
+                run.retries_sent = None
+        return _Sending([*messages, *repeated], runs, retries_sent, ends)
+
+    def _message(self, report: WorkerReport, headers: Mapping[str, bytes]) -> Message | None:
+        """Return the message with a report, or with its substitute if it cannot be sent."""
+        try:
+            value = encode(report, limit=self._bus.max_message_bytes)
+        except MessageError as error:
+            substitute = _substitute(report, error)
+            if substitute is None:
+                logger.warning(
+                    "A report of progress of task %s was dropped: it is too large", report.task_id
+                )
+                return None
+            value = encode(substitute)
+        return Message(self._buffer.topic, value, report.task_id, headers)
+
+    async def _send(self, sending: _Sending) -> None:
+        await patiently(
+            partial(self._publish, sending.messages), clock=self._clock, what="publish reports"
+        )
+        for event in sending.retries_sent:
+            event.set()
+        acks: dict[Subscription, list[Delivery]] = {}
+        for run in sending.runs:
+            for subscription, delivery in run.origins:
+                acks.setdefault(subscription, []).append(delivery)
+            run.origins.clear()
+        for run, end in sending.ends.items():
+            self._on_end(run.command, end)
+        for subscription, deliveries in acks.items():
+            await acknowledge(subscription, deliveries)
+
+    async def _publish(self, messages: Sequence[Message]) -> None:
+        """Publish these messages. One that the bus refuses is replaced by a smaller report."""
+        try:
+            await self._bus.publish(messages)
+        except _NEVER_SENT as error:
+            if len(messages) == 1:
+                await self._publish_substitute(messages[0], error)
+                return
+            # Limits of the bus include headers, and a codec may fail on one value. Sent one by one,
+            # only that message is affected.
+            for message in messages:
+                await self._publish([message])
+
+    async def _publish_substitute(
+        self, message: Message, error: MessageTooLarge | PayloadError
+    ) -> None:
+        substitute = _substitute(decode(message.value, limit=self._bus.max_message_bytes), error)
+        if substitute is not None:
+            try:
+                await self._bus.publish([replace(message, value=encode(substitute))])
+                return
+            except _NEVER_SENT as again:
+                error = again
+        logger.error(
+            "A report of task %s cannot be sent and is dropped: %s",
+            message.key,
+            error,
+            extra={"action": "report_refused"},
+        )
+
+
+def _substitute(report: WorkerReport, error: MessageError | PayloadError) -> WorkerReport | None:
+    """Return a smaller report in place of one that cannot be sent; None for progress."""
+    ids = {
+        name: getattr(report, name)
+        for name in ("task_id", "index", "attempt", "token", "worker_id", "at")
+    }
+    if isinstance(report, NodeSucceeded):
+        reason, permanent = _REFUSED_RESULTS.get(type(error), ("bad_result", True))
+        text = f"the result cannot be sent: {writable(str(error))}"
+        return NodeFailed(
+            **ids, started_at=report.started_at, reason_code=reason, permanent=permanent, error=text
+        )
+    if isinstance(report, NodeFailed):
+        text = (
+            "the error cannot be sent"
+            if isinstance(error, PayloadError)
+            else writable(report.error)
+        )
+        return report.model_copy(update={"metrics": {}, "error": text})
+    return NodeReleased(**ids, retries=report.retries) if isinstance(report, NodeReleased) else None
 
 
 async def acknowledge(subscription: Subscription, deliveries: list[Delivery]) -> None:

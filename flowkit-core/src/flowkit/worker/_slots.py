@@ -23,8 +23,7 @@ CLOSE_SEC = 5.0
 class Runnable(Protocol):
     """A run that a slot executes."""
 
-    @property
-    def priority(self) -> int: ...
+    priority: int
 
     async def execute(self, leaving: Callable[[], bool]) -> None:
         """Run to the end and report it.
@@ -57,6 +56,8 @@ class Slots:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self.capacity = limit
+        """The number of runs that are allowed at a time."""
         self._queue: list[tuple[int, int, Runnable]] = []
         self._order = count()
         self._idle: list[asyncio.Event] = []
@@ -97,11 +98,6 @@ class Slots:
         return len(self._abandoned)
 
     @property
-    def capacity(self) -> int:
-        """The number of runs that are allowed at a time."""
-        return self._limit - max(0, len(self._abandoned) - self._limit)
-
-    @property
     def free(self) -> int:
         """The number of runs that can start now."""
         return max(0, self.capacity - len(self._tasks) - len(self._queue))
@@ -120,7 +116,7 @@ class Slots:
         taken = [run for _, _, run in self._queue if which(run)]
         self._queue = [item for item in self._queue if not which(item[2])]
         heapify(self._queue)
-        self._notify_watchers()
+        self._changed()
         return taken
 
     def is_running(self, run: Runnable) -> bool:
@@ -152,7 +148,7 @@ class Slots:
         if task is not None:
             self._abandoned[run] = task
             self._slots.discard(task)
-            self._notify_watchers()
+            self._changed()
             if self._queue:
                 self._wake_one()
 
@@ -163,7 +159,9 @@ class Slots:
             self._watchers.append(event)
             await event.wait()
 
-    def _notify_watchers(self) -> None:
+    def _changed(self) -> None:
+        """Compute the capacity, and wake the tasks that wait for a condition."""
+        self.capacity = self._limit - max(0, len(self._abandoned) - self._limit)
         for event in self._watchers:
             event.set()
         self._watchers.clear()
@@ -228,4 +226,4 @@ class Slots:
             self._tasks.pop(run, None)
             self._abandoned.pop(run, None)
             self._cut_off.discard(run)
-            self._notify_watchers()
+            self._changed()

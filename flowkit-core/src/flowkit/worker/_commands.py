@@ -1,18 +1,29 @@
-"""Attempts on this worker: their start, cancellation and hand-over."""
+"""Commands of a worker: the attempts that they start, their cancellation and hand-over."""
 
 import hmac
 import logging
 from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from functools import partial
 
+import anyio
 from anyio.abc import TaskGroup
 
-from flowkit._runtime.deadlines import Recent
-from flowkit.messages import CancelRun, RunNode
-from flowkit.protocols import Delivery, Message, Subscription
+from flowkit._dead_letters.unusable_messages import Parking
+from flowkit._runtime.deadlines import Recent, patiently, within
+from flowkit.errors import DecodeError
+from flowkit.messages import CancelRun, RunNode, decode
+from flowkit.protocols import Bus, Clock, Delivery, Message, Subscription
 from flowkit.worker._context import Services
-from flowkit.worker._functions import Make
 from flowkit.worker._node_run import Run
-from flowkit.worker._reports import Origin, ReportBuffer, RunReports, acknowledge
+from flowkit.worker._reports import (
+    Origin,
+    ReportBuffer,
+    ReportSender,
+    RunReports,
+    acknowledge,
+)
+from flowkit.worker._roles import Served
 from flowkit.worker._slots import Slots
 
 logger = logging.getLogger(__name__)
@@ -20,6 +31,10 @@ logger = logging.getLogger(__name__)
 MAX_CANCELLED = 10_000
 MAX_ENDS = 1_000
 MAX_ENDS_BYTES = 8 * 1024 * 1024
+LOOK_AHEAD = 8
+"""Commands taken beyond the free slots, so that the most urgent of them starts first."""
+HOLD_SEC = 0.1
+"""Time after which commands that wait for a slot are released to other workers."""
 CLEAN_UP_SEC = 1.0
 """Time for the cleanups of a run that was cut off, in addition to its grace."""
 
@@ -50,11 +65,20 @@ class Attempts:
 
     # ------------------------------------------------ start and end
 
-    def start(self, command: RunNode, make: Make, origin: Origin) -> None:
-        """Queue a run of this command."""
-        run = Run(command, make, RunReports(self._buffer, command, origin), self._services)
-        self._runs[command.task_id, command.token] = run
-        self._slots.submit(run)
+    def accept(self, command: RunNode, served: Served, origin: Origin) -> bool:
+        """Queue a run of this command, unless its attempt is known.
+
+        Return False if the attempt was cancelled before it started, or has ended: then the command
+        can be acknowledged.
+        """
+        key = (command.task_id, command.token)
+        if key in self._cancelled or self.repeat_end(key):
+            return False
+        if not self.repeat_start(key, origin):
+            run = Run(command, served, RunReports(self._buffer, command, origin), self._services)
+            self._runs[key] = run
+            self._slots.submit(run)
+        return True
 
     def repeat_start(self, key: AttemptKey, origin: Origin | None = None) -> bool:
         """Report the start of a run once more. Return False if there is no run of this attempt.
@@ -71,14 +95,10 @@ class Attempts:
 
     def repeat_end(self, key: AttemptKey) -> bool:
         """Send the end of an attempt once more, if it is remembered."""
-        message = self._ends.get(key)
+        message = self._ends.messages.get(key)
         if message is not None:
             self._buffer.add_message(message)
         return message is not None
-
-    def is_cancelled(self, key: AttemptKey) -> bool:
-        """Return whether the attempt was cancelled before it started."""
-        return key in self._cancelled
 
     def close(self, command: RunNode, end: Message | None) -> None:
         """Remove a run whose end is on the bus, and remember its end report."""
@@ -182,17 +202,132 @@ class Attempts:
 class _SentEnds:
     """The last end reports as they were sent. A coordinator that missed one asks for it."""
 
-    __slots__ = ("_bytes", "_messages")
+    __slots__ = ("_bytes", "messages")
 
     def __init__(self) -> None:
-        self._messages: OrderedDict[AttemptKey, Message] = OrderedDict()
+        self.messages: OrderedDict[AttemptKey, Message] = OrderedDict()
         self._bytes = 0
 
     def add(self, key: AttemptKey, message: Message) -> None:
-        self._messages[key] = message
+        self.messages[key] = message
         self._bytes += len(message.value)
-        while len(self._messages) > MAX_ENDS or self._bytes > MAX_ENDS_BYTES:
-            self._bytes -= len(self._messages.popitem(last=False)[1].value)
+        while len(self.messages) > MAX_ENDS or self._bytes > MAX_ENDS_BYTES:
+            self._bytes -= len(self.messages.popitem(last=False)[1].value)
 
-    def get(self, key: AttemptKey) -> Message | None:
-        return self._messages.get(key)
+
+class CommandInbox:
+    """The commands of the worker's roles."""
+
+    def __init__(
+        self,
+        *,
+        bus: Bus,
+        topics: Sequence[str],
+        group: str,
+        max_concurrency: int,
+        served: Mapping[str, Served],
+        attempts: Attempts,
+        slots: Slots,
+        sender: ReportSender,
+        parking: Parking,
+        clock: Clock,
+    ) -> None:
+        self._bus = bus
+        self._topics = topics
+        self._group = group
+        # Twice the slots: the next commands are taken while the last reports are being sent.
+        self._max_unacked = 2 * max_concurrency + LOOK_AHEAD
+        self._served = served
+        self._attempts = attempts
+        self._slots = slots
+        self._sender = sender
+        self._parking = parking
+        self._clock = clock
+        self._taking: anyio.CancelScope | None = None
+        self._stopping = False
+        self.ready = anyio.Event()
+
+    def stop(self) -> None:
+        """Take no more commands."""
+        self._stopping = True
+        if self._taking is not None:
+            self._taking.cancel()
+
+    async def listen(self) -> None:
+        """Run the loop that takes commands, until :meth:`stop`.
+
+        It closes the subscription when all commands are acknowledged or released.
+        """
+        if self._stopping:
+            return
+        async with self._bus.subscribe(
+            self._topics, group=self._group, max_unacked=self._max_unacked
+        ) as subscription:
+            self.ready.set()
+            while not self._stopping:
+                await self._take_some(subscription)
+            await self._attempts.hand_over_waiting()
+            await self._sender.flush()
+
+    async def _take_some(self, subscription: Subscription) -> None:
+        free = self._slots.free
+        if not free:
+            await self._hold_waiting()
+        deliveries: Sequence[Delivery] = ()
+        with anyio.CancelScope() as self._taking:
+            if self._stopping:
+                return
+            if not free:
+                await self._slots.wait_until(lambda slots: slots.free > 0)
+                free = self._slots.free
+            deliveries = await patiently(
+                partial(subscription.receive, max_messages=free + LOOK_AHEAD),
+                clock=self._clock,
+                what="receive from the bus",
+            )
+        self._taking = None
+        await self._accept(subscription, deliveries)
+
+    async def _hold_waiting(self) -> None:
+        """Hold the runs that wait for a slot for a moment, then release them to other workers."""
+        if self._slots.excess and not await within(
+            HOLD_SEC, self._wait_until_all_have_slots, clock=self._clock
+        ):
+            await self._attempts.hand_over_waiting()
+
+    async def _wait_until_all_have_slots(self) -> None:
+        await self._slots.wait_until(lambda slots: slots.excess == 0)
+
+    async def _accept(self, subscription: Subscription, deliveries: Sequence[Delivery]) -> None:
+        """Start new attempts, acknowledge known ones, and park unusable messages."""
+        known: list[Delivery] = []
+        unusable: list[tuple[Delivery, str]] = []
+        for delivery in deliveries:
+            try:
+                command, served = self._decoded(delivery)
+            except DecodeError as error:
+                unusable.append((delivery, str(error)))
+                continue
+            if not self._attempts.accept(command, served, (subscription, delivery)):
+                known.append(delivery)
+        if known:
+            await acknowledge(subscription, known)
+        if unusable:
+            await self._park(subscription, unusable)
+
+    async def _park(
+        self, subscription: Subscription, unusable: Sequence[tuple[Delivery, str]]
+    ) -> None:
+        kept = await self._parking.keep(unusable)
+        for delivery, reason in unusable:
+            reject = partial(self._parking.reject, subscription, delivery, reason, kept=kept)
+            await patiently(reject, clock=self._clock, what="park a message")
+
+    def _decoded(self, delivery: Delivery) -> tuple[RunNode, Served]:
+        command = decode(delivery.message.value)
+        if not isinstance(command, RunNode):
+            raise DecodeError(f"a {type(command).__name__} is not a command")
+        served = self._served.get(command.role)
+        if served is None:
+            raise DecodeError(f"this worker does not serve role {command.role!r}")
+        return command, served
