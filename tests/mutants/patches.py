@@ -100,11 +100,8 @@ await awaited(handle(touched, events), ending=ending)
     Mutant(
         "a command is acknowledged before its start is reported",
         "CommandInbox._accept",
-        "attempts.start(command, make, origin)",
-        """
-attempts.start(command, make, origin)
-known.append(delivery)
-""",
+        "not self._attempts.accept(command, served, (subscription, delivery))",
+        "self._attempts.accept(command, served, (subscription, delivery)) or True",
     ),
     Mutant(
         "reports that were not sent count as sent",
@@ -380,7 +377,7 @@ if broken and not pending:
         "StoredBatches.flush",
         """
 while self._unstored and self._error is None:
-    await self._change.wait()
+    await self._wait_for_change()
 """,
         "",
     ),
