@@ -1,6 +1,6 @@
-"""Connection of a client to its bus."""
+"""Connection of a process to its bus."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 
 import anyio
@@ -23,7 +23,7 @@ class BusConnection:
     """
 
     def __init__(
-        self, *, bus: Bus, sealed: Bus, enter: bool, topics: list[TopicSpec], clock: Clock
+        self, *, bus: Bus, sealed: Bus, enter: bool, topics: Sequence[TopicSpec], clock: Clock
     ) -> None:
         """Take ``bus``, and ``sealed``, which is the bus with signatures and codecs.
 

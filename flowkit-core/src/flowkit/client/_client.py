@@ -4,15 +4,15 @@ from collections.abc import Collection
 from contextlib import AsyncExitStack
 from typing import Any, Self
 
+from flowkit._backends import Backends
 from flowkit._runtime.lifecycle import LifeState
 from flowkit._tasks.event_processor import EventProcessor
-from flowkit.client._backends import Backends
 from flowkit.client._hints import HintDispatcher, Hints
 from flowkit.client._session import PATIENCE_SEC, Session, engine_settings, new_lifecycle
 from flowkit.client._task_verbs import TaskVerbs
 from flowkit.config import CommonConfig
 from flowkit.plugins import Plugins
-from flowkit.protocols import Bus, Clock, Store
+from flowkit.protocols import Bus, Clock, Store, TopicSpec
 
 
 class Client(TaskVerbs):
@@ -55,7 +55,9 @@ class Client(TaskVerbs):
         if self._life.state is LifeState.OPEN:
             return
         async with AsyncExitStack() as stack:
-            store, connection = await self._backends.open(stack)
+            store, connection = await self._backends.open(
+                stack, topics=[TopicSpec(self.cfg.events_topic)]
+            )
             hints = Hints(connection=connection, topic=self.cfg.events_topic, clock=self.clock)
             session = Session(
                 cfg=self.cfg,

@@ -11,17 +11,17 @@ from typing import Any, Self
 
 import anyio
 
+from flowkit._backends import Backends, topics_for
 from flowkit._runtime.bus_connection import BusConnection
 from flowkit._runtime.services import Service, run_until_signalled
 from flowkit._tasks.event_processor import EventProcessor
 from flowkit.client import TaskVerbs
-from flowkit.client._backends import Backends
 from flowkit.client._hints import Hints
 from flowkit.client._session import Session, engine_settings, new_lifecycle
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._scheduler import Scheduler
 from flowkit.plugins import Plugins
-from flowkit.protocols import Bus, Clock, Store, TopicSpec
+from flowkit.protocols import Bus, Clock, Store
 
 logger = logging.getLogger(__name__)
 
@@ -105,11 +105,12 @@ class Coordinator(TaskVerbs):
 
     async def _serve(self, ready: Callable[[], None], stopping: anyio.Event) -> None:
         async with AsyncExitStack() as stack:
-            store, connection = await self._backends.open(stack)
+            store, connection = await self._backends.open(
+                stack, topics=topics_for(self.cfg, self.cfg.worker_types)
+            )
             resources = stack.pop_all()
         try:
             bus = await connection.connect(patience_sec=None)
-            await bus.ensure_topics(self._topics())
             async with (
                 bus.subscribe(
                     [self.cfg.events_topic], group=self.cfg.coordinators_group
@@ -176,11 +177,3 @@ class Coordinator(TaskVerbs):
             dispatcher=scheduler,
             life=self._life,
         )
-
-    def _topics(self) -> list[TopicSpec]:
-        return [
-            TopicSpec(self.cfg.events_topic),
-            TopicSpec(self.cfg.control_topic, broadcast=True),
-            TopicSpec(self.cfg.dead_letter_topic),
-            *(TopicSpec(self.cfg.command_topic(role)) for role in self.cfg.worker_types),
-        ]

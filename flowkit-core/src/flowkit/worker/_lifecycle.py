@@ -7,24 +7,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
 
-from flowkit._codecs.bus_codec import sealed
-from flowkit._codecs.store_codec import encoded
+from flowkit._backends import Backends, topics_for
 from flowkit._dead_letters.unusable_messages import Parking
 from flowkit._runtime.deadlines import within
 from flowkit._runtime.supervision import keep_alive, owner_leaves
 from flowkit._user_code.child_processes import child_processes, log_children
 from flowkit._user_code.containment import error_text, loggable
 from flowkit._user_code.threads import Calls, counted
-from flowkit.clock import StoreClock
 from flowkit.config import WorkerConfig
 from flowkit.errors import WorkerIdTaken
-from flowkit.plugins import Plugins
-from flowkit.protocols import Bus, Clock, Store, TopicSpec
+from flowkit.protocols import Bus, Clock, Store
 from flowkit.worker._commands import Attempts, CommandInbox
 from flowkit.worker._context import Services
 from flowkit.worker._control import ControlInbox
@@ -150,21 +146,14 @@ class WorkerService:
         *,
         worker_id: str,
         cfg: WorkerConfig,
-        clock: Clock,
-        plugins: Plugins,
+        backends: Backends,
         served: Mapping[str, Served],
-        db: Any,
-        bus: Bus | str | None,
-        store: Store | None,
     ) -> None:
         self._worker_id = worker_id
         self._cfg = cfg
-        self._clock = clock
-        self._plugins = plugins
+        self._backends = backends
+        self._clock = backends.clock
         self._served = served
-        self._db = db
-        self._bus = bus
-        self._store = store
         self._ready = anyio.Event()
         self._stop = StopRequest()
         self._id_taken: WorkerIdTaken | None = None
@@ -223,30 +212,12 @@ class WorkerService:
         self.ended.set()
 
     async def _run(self) -> None:
-        cfg = self._cfg
+        topics = topics_for(self._cfg, self._served)
         async with AsyncExitStack() as opened:
-            store, bus = self._store, self._bus
-            if store is None:
-                store = await opened.enter_async_context(self._plugins.open_store(self._db, cfg))
-            if isinstance(self._clock, StoreClock):
-                await opened.enter_async_context(self._clock.following(store))
-            if bus is None or isinstance(bus, str):
-                bus = await opened.enter_async_context(
-                    self._plugins.open_bus(bus or cfg.bus_address(self._db), cfg)
-                )
-            store, bus = encoded(store, self._plugins), sealed(bus, cfg, self._plugins)
-            topics = [cfg.command_topic(role) for role in self._served]
-            await bus.ensure_topics(
-                [
-                    *(TopicSpec(topic) for topic in topics),
-                    TopicSpec(cfg.events_topic),
-                    TopicSpec(cfg.control_topic, broadcast=True),
-                    TopicSpec(cfg.dead_letter_topic),
-                ]
-            )
-            await self._serve(store, bus, topics)
+            store, connection = await self._backends.open(opened, topics=topics)
+            await self._serve(store, await connection.connect(patience_sec=None))
 
-    async def _serve(self, store: Store, bus: Bus, topics: list[str]) -> None:
+    async def _serve(self, store: Store, bus: Bus) -> None:
         cfg = self._cfg
         services = Services.on(
             store,
@@ -254,7 +225,7 @@ class WorkerService:
             worker_id=self._worker_id,
             cfg=cfg,
             clock=self._clock,
-            plugins=self._plugins,
+            plugins=self._backends.plugins,
         )
         allow_threads(cfg.max_concurrency)
         with counted() as calls:
@@ -272,7 +243,7 @@ class WorkerService:
                 running=lambda: slots.running,
                 clock=self._clock,
             )
-            parts = self._parts(bus, topics, group=group, slots=slots, services=services)
+            parts = self._parts(bus, group=group, slots=slots, services=services)
             await membership.join()
             leaving = owner_leaves(group.cancel_scope)
             loops = {
@@ -330,9 +301,7 @@ class WorkerService:
             raise self._id_taken
         logger.info("Worker %s stopped", self._worker_id, extra={"action": "worker_stopped"})
 
-    def _parts(
-        self, bus: Bus, topics: list[str], *, group: TaskGroup, slots: Slots, services: Services
-    ) -> "_Parts":
+    def _parts(self, bus: Bus, *, group: TaskGroup, slots: Slots, services: Services) -> "_Parts":
         cfg, clock, worker_id = self._cfg, self._clock, self._worker_id
         buffer = ReportBuffer(topic=cfg.events_topic, worker_id=worker_id, clock=clock)
         attempts = Attempts(group, slots=slots, buffer=buffer, services=services)
@@ -340,7 +309,7 @@ class WorkerService:
         parking = Parking(store=services.store, clock=clock)
         commands = CommandInbox(
             bus=bus,
-            topics=topics,
+            topics=[cfg.command_topic(role) for role in self._served],
             group=cfg.workers_group,
             max_concurrency=cfg.max_concurrency,
             served=self._served,

@@ -6,8 +6,8 @@ import socket
 from collections.abc import Sequence
 from typing import Any, Self
 
+from flowkit._backends import Backends
 from flowkit._runtime.services import run_until_signalled
-from flowkit.clock import StoreClock
 from flowkit.config import WorkerConfig
 from flowkit.errors import ConfigError, WorkerIdTaken
 from flowkit.plugins import Plugins
@@ -44,15 +44,14 @@ class Worker:
             ConfigError: a role has no handler, or there is neither ``db`` nor ``store``.
         """
         self.cfg = cfg or WorkerConfig()
-        self.clock: Clock = clock or StoreClock()
         self.worker_id = self.cfg.worker_id or _generated_id()
-        self._db = db if db is not None else self.cfg.db
-        self._bus = bus
-        self._store = store
-        if store is None and self._db is None:
+        if store is None and db is None and self.cfg.db is None:
             raise ConfigError("db: a worker needs a store; give db=, store= or cfg.db")
-        self._plugins = plugins if isinstance(plugins, Plugins) else Plugins(plugins or ())
-        self._served = handlers_by_role(handlers, self._plugins, self.cfg)
+        self._backends = Backends.of(
+            cfg=self.cfg, db=db, bus=bus, store=store, clock=clock, plugins=plugins
+        )
+        self.clock: Clock = self._backends.clock
+        self._served = handlers_by_role(handlers, self._backends.plugins, self.cfg)
         self._service: WorkerService | None = None
 
     @property
@@ -81,12 +80,8 @@ class Worker:
         self._service = WorkerService(
             worker_id=self.worker_id,
             cfg=self.cfg,
-            clock=self.clock,
-            plugins=self._plugins,
+            backends=self._backends,
             served=self._served,
-            db=self._db,
-            bus=self._bus,
-            store=self._store,
         )
         try:
             await self._service.start()

@@ -1,6 +1,6 @@
-"""The store and the bus that a client or coordinator works with."""
+"""The store and the bus that a client, coordinator or worker works with."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Self
@@ -17,7 +17,7 @@ from flowkit.protocols import Bus, Clock, Store, TopicSpec
 
 @dataclass(frozen=True, slots=True)
 class Backends:
-    """Store, bus and clock of a client or coordinator, as given to its constructor.
+    """Store, bus and clock of a client, coordinator or worker, as given to its constructor.
 
     A store or bus that is given as an object stays open; one that is opened here is also closed
     here.
@@ -51,8 +51,12 @@ class Backends:
             plugins=plugins if isinstance(plugins, Plugins) else Plugins(plugins or ()),
         )
 
-    async def open(self, stack: AsyncExitStack) -> tuple[Store, BusConnection]:
-        """Open the store, and prepare a connection to the bus. ``stack`` closes both.
+    async def open(
+        self, stack: AsyncExitStack, *, topics: Sequence[TopicSpec]
+    ) -> tuple[Store, BusConnection]:
+        """Open the store, and prepare a connection to the bus with these topics.
+
+        ``stack`` closes both.
 
         Raises:
             ConfigError: no store is configured.
@@ -60,7 +64,7 @@ class Backends:
         store = await self._opened_store(stack)
         if isinstance(self.clock, StoreClock):
             await stack.enter_async_context(self.clock.following(store))
-        connection = self._bus_connection()
+        connection = self._bus_connection(topics)
         stack.push_async_callback(connection.stop)
         return encoded(store, self.plugins), connection
 
@@ -74,7 +78,7 @@ class Backends:
             )
         return await stack.enter_async_context(self.plugins.open_store(self.db, self.cfg))
 
-    def _bus_connection(self) -> BusConnection:
+    def _bus_connection(self, topics: Sequence[TopicSpec]) -> BusConnection:
         given = self.bus
         if given is None or isinstance(given, str):
             address = given or self.cfg.bus_address(self.db)
@@ -85,6 +89,16 @@ class Backends:
             bus=bus,
             sealed=sealed(bus, self.cfg, self.plugins),
             enter=enter,
-            topics=[TopicSpec(self.cfg.events_topic)],
+            topics=topics,
             clock=self.clock,
         )
+
+
+def topics_for(cfg: CommonConfig, roles: Iterable[str]) -> list[TopicSpec]:
+    """Return the topics of a process that sends or takes commands of these roles."""
+    return [
+        *(TopicSpec(cfg.command_topic(role)) for role in roles),
+        TopicSpec(cfg.events_topic),
+        TopicSpec(cfg.control_topic, broadcast=True),
+        TopicSpec(cfg.dead_letter_topic),
+    ]
