@@ -4,6 +4,7 @@ import hmac
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import anyio
@@ -265,28 +266,10 @@ class CommandInbox:
         ) as subscription:
             self.ready.set()
             while not self._stopping:
-                await self._take_some(subscription)
+                await self._hold_waiting()
+                await self._settle(subscription, await self._take(subscription))
             await self._attempts.hand_over_waiting()
             await self._sender.flush()
-
-    async def _take_some(self, subscription: Subscription) -> None:
-        free = self._slots.free
-        if not free:
-            await self._hold_waiting()
-        deliveries: Sequence[Delivery] = ()
-        with anyio.CancelScope() as self._taking:
-            if self._stopping:
-                return
-            if not free:
-                await self._slots.wait_until(lambda slots: slots.free > 0)
-                free = self._slots.free
-            deliveries = await patiently(
-                partial(subscription.receive, max_messages=free + LOOK_AHEAD),
-                clock=self._clock,
-                what="receive from the bus",
-            )
-        self._taking = None
-        await self._accept(subscription, deliveries)
 
     async def _hold_waiting(self) -> None:
         """Hold the runs that wait for a slot for a moment, then release them to other workers."""
@@ -298,28 +281,42 @@ class CommandInbox:
     async def _wait_until_all_have_slots(self) -> None:
         await self._slots.wait_until(lambda slots: slots.excess == 0)
 
-    async def _accept(self, subscription: Subscription, deliveries: Sequence[Delivery]) -> None:
-        """Start new attempts, acknowledge known ones, and park unusable messages."""
-        known: list[Delivery] = []
-        unusable: list[tuple[Delivery, str]] = []
+    async def _take(self, subscription: Subscription) -> "_Rest":
+        """Start runs, until there is no free slot or a command is left that starts none."""
+        rest = _Rest()
+        with anyio.CancelScope() as self._taking:
+            await self._slots.wait_until(lambda slots: slots.free > 0)
+            while not self._stopping and not rest.known and not rest.unusable:
+                free = self._slots.free
+                if not free:
+                    break
+                deliveries = await patiently(
+                    partial(subscription.receive, max_messages=free + LOOK_AHEAD),
+                    clock=self._clock,
+                    what="receive from the bus",
+                )
+                self._accept(subscription, deliveries, rest)
+        self._taking = None
+        return rest
+
+    def _accept(
+        self, subscription: Subscription, deliveries: Sequence[Delivery], rest: "_Rest"
+    ) -> None:
         for delivery in deliveries:
             try:
                 command, served = self._decoded(delivery)
             except DecodeError as error:
-                unusable.append((delivery, str(error)))
+                rest.unusable.append((delivery, str(error)))
                 continue
             if not self._attempts.accept(command, served, (subscription, delivery)):
-                known.append(delivery)
-        if known:
-            await acknowledge(subscription, known)
-        if unusable:
-            await self._park(subscription, unusable)
+                rest.known.append(delivery)
 
-    async def _park(
-        self, subscription: Subscription, unusable: Sequence[tuple[Delivery, str]]
-    ) -> None:
-        kept = await self._parking.keep(unusable)
-        for delivery, reason in unusable:
+    async def _settle(self, subscription: Subscription, rest: "_Rest") -> None:
+        """Acknowledge commands of known attempts, and park unusable messages."""
+        if rest.known:
+            await acknowledge(subscription, rest.known)
+        kept = await self._parking.keep(rest.unusable)
+        for delivery, reason in rest.unusable:
             reject = partial(self._parking.reject, subscription, delivery, reason, kept=kept)
             await patiently(reject, clock=self._clock, what="park a message")
 
@@ -331,3 +328,13 @@ class CommandInbox:
         if served is None:
             raise DecodeError(f"this worker does not serve role {command.role!r}")
         return command, served
+
+
+@dataclass(slots=True)
+class _Rest:
+    """Received messages that start no run."""
+
+    known: list[Delivery] = field(default_factory=list)
+    """Commands of attempts that were cancelled before their start, or have ended."""
+    unusable: list[tuple[Delivery, str]] = field(default_factory=list)
+    """Messages that are no commands for this worker, and why."""

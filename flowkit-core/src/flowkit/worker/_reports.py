@@ -287,7 +287,7 @@ class ReportSender:
         self._on_end = on_end
         self._clock = clock
         self._sending: _Sending | None = None
-        self._idle = anyio.Event()
+        self._idle = asyncio.Event()
 
     async def send_reports(self) -> None:
         """Run the loop that sends."""
@@ -304,7 +304,7 @@ class ReportSender:
     async def flush(self) -> None:
         """Return when nothing is left to send."""
         while not self._buffer.empty or self._sending is not None:
-            self._idle = anyio.Event()
+            self._idle.clear()
             await self._idle.wait()
 
     def _prepare(self, runs: list[RunReports], repeated: list[Message]) -> _Sending:
