@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from functools import partial
 from typing import Any
 
-from pydantic_core import to_json
-
 from flowkit._records.claims import Claim, claim_record, read_claim
 from flowkit._records.queries import artifact_meta, artifact_page
 from flowkit._runtime.deadlines import patiently
@@ -128,14 +126,6 @@ class ArtifactReader:
             CorruptRecord: the record was changed in the store.
         """
         return artifact_meta(record)
-
-    def encoded(self, meta: dict[str, Any] | None) -> bytes | None:
-        return None if meta is None else dump(meta)
-
-
-def dump(value: Any) -> bytes:
-    """Return the JSON bytes of a value from :func:`json_value` or :func:`numbers`."""
-    return to_json(value)
 
 
 class StreamHints:

@@ -7,7 +7,7 @@ from typing import Any
 
 from flowkit.messages import RunContextData, RunNode
 from flowkit.worker._batches import BatchSource, Pages, StoredBatches, Totals, item_of
-from flowkit.worker._context import RunContext, Services
+from flowkit.worker._context import RunContext, Services, log_extra
 from flowkit.worker._failures import BatchFailure, BatchProcessor, Judge
 from flowkit.worker._functions import FunctionHandler
 from flowkit.worker._handlers import (
@@ -93,7 +93,7 @@ class BatchWork:
                 "Not all batches of node %s were stored: %s",
                 self._command.node_id,
                 error,
-                extra=self._extra("batches_unstored"),
+                extra=log_extra(self._command, "batches_unstored"),
             )
         try:
             totals = await self.stored.totals()
@@ -102,19 +102,10 @@ class BatchWork:
                 "The metrics of node %s could not be read: %s",
                 self._command.node_id,
                 error,
-                extra=self._extra("metrics_unread"),
+                extra=log_extra(self._command, "metrics_unread"),
             )
             return {}
         return {name: value for name, value in totals.metrics.items() if is_finite(value)}
-
-    def _extra(self, action: str) -> dict[str, Any]:
-        command = self._command
-        return {
-            "action": action,
-            "task_id": command.task_id,
-            "node_id": command.node_id,
-            "attempt": command.attempt,
-        }
 
     async def _end(self, result: Any, metrics: Numbers) -> Any:
         """Keep the totals of the batches, and return the result.
@@ -159,7 +150,8 @@ class BatchWork:
                         " which are JSON objects"
                     )
                 await self.stored.add(f"{prefix}{number}", value)
-                await self.processor.give_up_refused()
+                if self.stored.refused:
+                    await self.processor.give_up_refused()
                 number += 1
                 await self._services.turns.give()
                 self._context.raise_if_cancelled()

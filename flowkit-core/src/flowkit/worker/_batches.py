@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from flowkit._json.limits import MAX_UID_CHARS
 from flowkit._json.values import is_unicode
@@ -24,7 +24,6 @@ from flowkit.worker._artifacts import (
     ArtifactReader,
     ArtifactWriter,
     StreamHints,
-    dump,
 )
 from flowkit.worker._context import RunContext, Services
 from flowkit.worker._handlers import (
@@ -352,7 +351,8 @@ class StoredBatches:
 
         while self._unstored >= MAX_UNSTORED and self._error is None:
             await self._wait_for_change()
-        self._raise_error()
+        if self._error is not None:
+            raise self._error
         self._unstored += 1
         self._writer.add(record, stored)
 
@@ -380,7 +380,8 @@ class StoredBatches:
         """Return when all added batches are stored."""
         while self._unstored and self._error is None:
             await self._wait_for_change()
-        self._raise_error()
+        if self._error is not None:
+            raise self._error
 
     async def totals(self) -> Totals:
         """Return the sums of the metrics of the node's batches, and the number of batches."""
@@ -397,16 +398,15 @@ class StoredBatches:
     def _record(
         self, uid: str, artifact: Any, metrics: Mapping[str, float | int], *, partial: bool
     ) -> ArtifactRecord:
+        meta = json_object(
+            artifact, f"the artifact of {f'batch {uid!r}' if partial else 'the node'}"
+        )
         return ArtifactRecord(
             stream=self.stream,
             uid=uid,
             partial=partial,
-            meta=self._reader.encoded(
-                json_object(
-                    artifact, f"the artifact of {'batch ' + repr(uid) if partial else 'the node'}"
-                )
-            ),
-            metrics=dump(metrics),
+            meta=None if meta is None else to_json(meta),
+            metrics=to_json(metrics),
             created_at=self._clock.now(),
         )
 
@@ -414,10 +414,6 @@ class StoredBatches:
         if not self._reported:
             self._reported = True
             self._reports.batch_stored()
-
-    def _raise_error(self) -> None:
-        if self._error is not None:
-            raise self._error
 
 
 def _check(batch: Any) -> None:

@@ -327,6 +327,16 @@ async def _called(function: Callable[[], Any]) -> None:
         await result
 
 
+def log_extra(command: RunNode, action: str) -> dict[str, Any]:
+    """Return the ``extra`` of a log line about a run."""
+    return {
+        "action": action,
+        "task_id": command.task_id,
+        "node_id": command.node_id,
+        "attempt": command.attempt,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """Access of runs to the store, to hints about streams, and to the configuration."""

@@ -270,7 +270,8 @@ class BatchProcessor:
             self._further.pop(batch.batch_uid, None)
         self._trying = None
         self._context.attempt = self._command.attempt
-        await self.give_up_refused()
+        if self._stored.refused:
+            await self.give_up_refused()
 
     async def _failed(
         self, item: _Failed, number: int, error: BaseException, *, sole: bool

@@ -278,7 +278,7 @@ def numbers(metrics: Any, what: str) -> Numbers:
     if metrics is None:
         return {}
     try:
-        found = contained(_by_name, metrics)
+        found = metrics if _is_plain(metrics) else contained(_by_name, metrics)
     except NotWritable as error:
         raise bad_result(f"{what} cannot be stored: it {error}") from None
     except Exception as error:
@@ -291,6 +291,15 @@ def numbers(metrics: Any, what: str) -> Numbers:
                 f"{what} must be finite numbers by name; {short(name)} is {_shown(value)}"
             )
     return {name: int(value) if isinstance(value, bool) else value for name, value in found.items()}
+
+
+def _is_plain(metrics: Any) -> bool:
+    """Return whether reading the metrics runs no foreign code."""
+    return (
+        type(metrics) is dict
+        and {str}.issuperset(map(type, metrics))
+        and PLAIN_TYPES.issuperset(map(type, metrics.values()))
+    )
 
 
 def _by_name(metrics: Any) -> dict[Any, Any] | None:

@@ -24,7 +24,7 @@ from flowkit.messages import (
 from flowkit.tracing import use_trace
 from flowkit.worker._batch_work import BatchWork
 from flowkit.worker._batches import latest_sources, read_node, sources_of
-from flowkit.worker._context import RunArtifacts, RunContext, Services
+from flowkit.worker._context import RunArtifacts, RunContext, Services, log_extra
 from flowkit.worker._failures import BatchFailed, Verdict, judge, own_classification, unclassified
 from flowkit.worker._functions import FunctionHandler
 from flowkit.worker._handlers import Numbers, PerRun, json_value
@@ -109,7 +109,7 @@ class Run:
         logger.warning(
             "Node %s was cut off and goes on: the worker abandons this run",
             self.command.node_id,
-            extra=self._extra("run_abandoned"),
+            extra=log_extra(self.command, "run_abandoned"),
         )
         self.reports.end(self._given_up({}))
 
@@ -199,7 +199,7 @@ class Run:
                 "The cleanups of node %s were interrupted: %s",
                 self.command.node_id,
                 error_text(error),
-                extra=self._extra("cleanup_failed"),
+                extra=log_extra(self.command, "cleanup_failed"),
             )
 
     def _ending(self) -> bool:
@@ -221,7 +221,7 @@ class Run:
                 text=error_text(error),
                 error=origin(error),
                 level=logging.ERROR,
-                extra=self._extra("run_failed"),
+                extra=log_extra(self.command, "run_failed"),
             )
             return self._failed(unclassified(error), {})
 
@@ -256,14 +256,6 @@ class Run:
 
     # ------------------------------------------------ ends
 
-    def _extra(self, action: str) -> dict[str, Any]:
-        return {
-            "action": action,
-            "task_id": self.command.task_id,
-            "node_id": self.command.node_id,
-            "attempt": self.command.attempt,
-        }
-
     def _succeeded(self, result: Any) -> NodeSucceeded:
         now, started_at = self._services.clock.now(), self.reports.started_at
         if logger.isEnabledFor(logging.INFO):
@@ -271,7 +263,7 @@ class Run:
                 "Node %s finished in %.3f s",
                 self.command.node_id,
                 now - started_at,
-                extra=self._extra("node_finished"),
+                extra=log_extra(self.command, "node_finished"),
             )
         batches = {} if self._work is None else self._work.report()
         return NodeSucceeded(
@@ -303,7 +295,7 @@ class Run:
                 "Node %s was stopped: %s",
                 self.command.node_id,
                 self._context.cancel_reason,
-                extra=self._extra("node_stopped"),
+                extra=log_extra(self.command, "node_stopped"),
             )
             return self._given_up(await self._stored_metrics())
         cause: BaseException | None = origin(error)
@@ -320,7 +312,7 @@ class Run:
             verdict.reason_code,
             text=verdict.error,
             error=None if isinstance(cause, NodeFailure) else cause,
-            extra=self._extra("node_failed"),
+            extra=log_extra(self.command, "node_failed"),
         )
         return self._failed(verdict, await self._stored_metrics(), parked=parked)
 
