@@ -65,7 +65,6 @@ class RunReports:
         "_start_due",
         "_started",
         "command",
-        "ended",
         "headers",
         "ids",
         "origins",
@@ -101,7 +100,10 @@ class RunReports:
         self.retries_sent: anyio.Event | None = None
         """Set when the announced retries are on the bus."""
         self._end: End | NodeStarted | None = None
-        self.ended = False
+
+    @property
+    def ended(self) -> bool:
+        return self._end is not None
 
     def start(self, now: float) -> None:
         """Report the start of the run."""
@@ -161,7 +163,6 @@ class RunReports:
         """
         if self._end is None:
             self._end = report
-            self.ended = True
             self._buffer.add(self)
 
     def collect(self) -> list[WorkerReport]:
