@@ -63,7 +63,7 @@ class StoreClock(SystemClock):
         self._is_off = False
 
     def now(self) -> float:
-        return super().now() if self._offset is None else self._uptime() + self._offset
+        return time.time() if self._offset is None else self._uptime() + self._offset
 
     @asynccontextmanager
     async def following(self, store: Store) -> AsyncIterator[None]:
@@ -94,7 +94,7 @@ class StoreClock(SystemClock):
         took = self._uptime() - asked
         if self._offset is None or took <= LONGEST_ANSWER_SEC:
             self._offset = at - asked - took / 2
-            self._log_difference(super().now() - self.now())
+            self._log_difference(time.time() - self.now())
 
     async def _keep_measuring(self, server: ServerClock) -> None:
         """Measure regularly. While the server does not answer, keep the last measurement."""

@@ -29,7 +29,7 @@ from flowkit._json.limits import (
     PositiveSeconds,
     Seconds,
 )
-from flowkit._runtime.topic_names import checked_topic, role_in_topic
+from flowkit._runtime.topic_names import checked_topic, topic_of_role
 from flowkit._text.redaction import redacted_value, shortened
 from flowkit.errors import MAX_NAMED_FAULTS, ConfigError
 
@@ -171,9 +171,7 @@ class CommonConfig(BaseModel):
         Raises:
             ConfigError: the topic's name would be longer than Kafka accepts.
         """
-        name = role_in_topic(role)
-        topic = self.topic_cmd_fmt.format(namespace=self.namespace, role=name, type=name)
-        return checked_topic(topic, f"role {role[:60]!r}")
+        return topic_of_role(role, self.topic_cmd_fmt, self.namespace)
 
     @property
     def events_topic(self) -> str:

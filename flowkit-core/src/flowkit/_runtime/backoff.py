@@ -13,6 +13,8 @@ LONGEST_PAUSE_SEC = 5.0
 class Backoff:
     """Pauses that double up to a longest one."""
 
+    __slots__ = ("_first", "_full_jitter", "_longest", "_next")
+
     def __init__(
         self,
         *,
@@ -23,10 +25,9 @@ class Backoff:
         """With ``full_jitter``, each pause is a random part of its length, so that many clients do
         not retry at the same moment.
         """
-        self._first = first_sec
+        self._next = self._first = first_sec
         self._longest = longest_sec
         self._full_jitter = full_jitter
-        self.reset()
 
     def reset(self) -> None:
         """Continue with the first pause."""

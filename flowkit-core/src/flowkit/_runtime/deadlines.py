@@ -10,6 +10,7 @@ import anyio
 
 from flowkit._runtime.backoff import retry
 from flowkit._runtime.outage_notices import notices_of
+from flowkit.clock import SystemClock
 from flowkit.errors import BusUnavailable, StoreUnavailable
 from flowkit.protocols import Clock
 
@@ -32,7 +33,8 @@ async def patiently(call: Callable[[], Awaitable[T]], *, clock: Clock, what: str
         notices.trouble(logger, what, f"The worker cannot {what}", error, action="worker_retries")
 
     outcome = await retry(call, on=_is_unavailable, sleep=clock.sleep, on_retry=log)
-    notices.over(logger, what)
+    if notices.open:
+        notices.over(logger, what)
     return outcome
 
 
@@ -44,17 +46,28 @@ async def within(seconds: float, wait: Callable[[], Awaitable[object]], *, clock
     """Wait for at most ``seconds`` by the clock. Return whether the wait ended in time."""
     done = False
     with anyio.CancelScope() as scope:
-        # A task of asyncio, because a task of an anyio group that is cancelled before its first
-        # step warns that its coroutine was never awaited.
-        timer = asyncio.create_task(_expire(seconds, scope, clock))
+        timer = _timer(seconds, scope, clock)
         try:
             await wait()
             done = True
         finally:
             timer.cancel()
-            with anyio.CancelScope(shield=True):
-                await asyncio.wait({timer})
+            if isinstance(timer, asyncio.Task):
+                with anyio.CancelScope(shield=True):
+                    await asyncio.wait({timer})
     return done
+
+
+def _timer(
+    seconds: float, scope: anyio.CancelScope, clock: Clock
+) -> "asyncio.TimerHandle | asyncio.Task[None]":
+    """Return a timer that cancels the scope when the time by this clock is over."""
+    if type(clock).sleep is SystemClock.sleep:
+        # It sleeps by the time of the event loop, whose timers need no task.
+        return asyncio.get_running_loop().call_later(max(seconds, 0), scope.cancel)
+    # A task of asyncio, because a task of an anyio group that is cancelled before its first step
+    # warns that its coroutine was never awaited.
+    return asyncio.create_task(_expire(seconds, scope, clock))
 
 
 async def _expire(seconds: float, scope: anyio.CancelScope, clock: Clock) -> None:

@@ -38,7 +38,7 @@ class Lifecycle(Generic[R]):
                 await connection.close()
     """
 
-    __slots__ = ("_error", "_name", "_remedy", "_resource", "_state", "_words")
+    __slots__ = ("_error", "_name", "_remedy", "_resource", "_words", "state")
 
     def __init__(
         self,
@@ -55,13 +55,9 @@ class Lifecycle(Generic[R]):
         self._error = error
         self._remedy = remedy
         self._words = words
-        self._state = LifeState.NEW
+        self.state = LifeState.NEW
+        """The current state. Only :meth:`open` and :meth:`close` change it."""
         self._resource: R | None = None
-
-    @property
-    def state(self) -> LifeState:
-        """The current state."""
-        return self._state
 
     @property
     def resource(self) -> R:
@@ -70,7 +66,8 @@ class Lifecycle(Generic[R]):
         Raises:
             FlowKitError: the object is not open. It is the type of error given to the constructor.
         """
-        self.check_open()
+        if self.state is not LifeState.OPEN:
+            self.check_open()
         return cast("R", self._resource)
 
     def check_open(self) -> None:
@@ -79,8 +76,8 @@ class Lifecycle(Generic[R]):
         Raises:
             FlowKitError: it is not. It is the type of error given to the constructor.
         """
-        if self._state is not LifeState.OPEN:
-            state = self._words[self._state is LifeState.CLOSED]
+        if self.state is not LifeState.OPEN:
+            state = self._words[self.state is LifeState.CLOSED]
             raise self._error(f"{self._name} is {state}: {self._remedy}")
 
     def check_not_open(self) -> None:
@@ -89,7 +86,7 @@ class Lifecycle(Generic[R]):
         Raises:
             FlowKitError: it is open. It is the type of error given to the constructor.
         """
-        if self._state is LifeState.OPEN:
+        if self.state is LifeState.OPEN:
             raise self._error(f"{self._name} is open already")
 
     def open(self, resource: R) -> None:
@@ -100,13 +97,13 @@ class Lifecycle(Generic[R]):
         """
         self.check_not_open()
         self._resource = resource
-        self._state = LifeState.OPEN
+        self.state = LifeState.OPEN
 
     def close(self) -> R | None:
         """Become closed, and return the resource for its release; None if the object is not
         open.
         """
         resource, self._resource = self._resource, None
-        if self._state is LifeState.OPEN:
-            self._state = LifeState.CLOSED
+        if self.state is LifeState.OPEN:
+            self.state = LifeState.CLOSED
         return resource

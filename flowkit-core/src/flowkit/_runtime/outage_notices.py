@@ -29,6 +29,10 @@ class Notices:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._troubles: dict[Hashable, _Trouble] = {}
+        self.open: set[Hashable] = set()
+        """Causes of the outages that are not over. If it is empty, there is no need to call
+        :meth:`over`.
+        """
 
     def trouble(
         self,
@@ -46,6 +50,7 @@ class Notices:
         An exception is logged with its traceback if the level is ERROR or higher.
         """
         now = self._monotonic()
+        self.open.add(cause)
         trouble = self._troubles.get(cause)
         if trouble is None or (
             trouble.over_at is not None and now - trouble.over_at >= SAME_TROUBLE_SEC
@@ -78,9 +83,10 @@ class Notices:
 
     def over(self, logger: logging.Logger, cause: Hashable) -> None:
         """Log the end of this trouble, if there was any."""
-        trouble = self._troubles.get(cause)
-        if trouble is None or trouble.over_at is not None:
+        if cause not in self.open:
             return
+        self.open.discard(cause)
+        trouble = self._troubles[cause]
         trouble.over_at = self._monotonic()
         if trouble.announced:
             lasted = trouble.over_at - trouble.since

@@ -1,6 +1,7 @@
 """Names of topics."""
 
 import re
+from functools import lru_cache
 
 from flowkit.errors import ConfigError
 
@@ -25,6 +26,19 @@ def role_in_topic(role: str) -> str:
         lambda byte: b"_%02x" % byte[0][0], role.encode("utf-8", "surrogatepass")
     )
     return ENCODED_PREFIX + escaped.decode("ascii")
+
+
+@lru_cache(maxsize=1024)
+def topic_of_role(role: str, pattern: str, namespace: str) -> str:
+    """Return the topic of the commands to a role. ``pattern`` is the configured ``topic_cmd_fmt``.
+
+    Raises:
+        ConfigError: Kafka does not accept the name.
+    """
+    name = role_in_topic(role)
+    return checked_topic(
+        pattern.format(namespace=namespace, role=name, type=name), f"role {role[:60]!r}"
+    )
 
 
 def checked_topic(topic: str, what: str) -> str:

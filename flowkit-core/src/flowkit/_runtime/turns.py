@@ -1,5 +1,6 @@
 """Turns of the event loop that long work gives to other tasks."""
 
+import asyncio
 import time
 
 import anyio.lowlevel
@@ -26,5 +27,20 @@ class Turns:
         if busy_sec <= YIELD_EVERY_SEC:
             return
         self._given_at = now
-        for _ in range(int(min(max(busy_sec / YIELD_EVERY_SEC, self._least), self._most))):
+        turns = int(min(max(busy_sec / YIELD_EVERY_SEC, self._least), self._most))
+        if turns == 1:
             await anyio.lowlevel.checkpoint()
+            return
+        # The task is resumed once, at the end: each resumption runs through all coroutines that
+        # wait for this one.
+        loop = asyncio.get_running_loop()
+        over = loop.create_future()
+        loop.call_soon(_count_down, loop, over, turns - 1)
+        await over
+
+
+def _count_down(loop: asyncio.AbstractEventLoop, over: "asyncio.Future[None]", turns: int) -> None:
+    if turns > 1:
+        loop.call_soon(_count_down, loop, over, turns - 1)
+    elif not over.done():
+        over.set_result(None)
