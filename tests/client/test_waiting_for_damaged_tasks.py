@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from flowkit import Client
-from flowkit.client._following import FIRST_CHECK_SEC
+from flowkit.client._queries import FIRST_CHECK_SEC
 from flowkit.errors import CorruptRecord
 from flowkit.protocols import TaskRecord
 from flowkit.worker import RunContext, handler

@@ -304,7 +304,7 @@ async def test_a_loop_of_a_coordinator_or_worker_that_is_cancelled_by_others_goe
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with Cluster(handlers=[work]) as cluster:
-        for name in ("Scheduler._keep_running", "worker's "):
+        for name in ("coordinator's ", "worker's "):
             loops = tasks_of(name)
             assert len(loops) > 5
             for loop in loops:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from contextlib import AsyncExitStack
-from typing import Any, Self
+from typing import Any
 
 from flowkit._backends import Backends
 from flowkit._runtime.lifecycle import LifeState
@@ -83,10 +83,3 @@ class Client(TaskVerbs):
         """Close the connections that the client opened."""
         if self._life.close() is not None:
             await self._resources.aclose()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.stop()

@@ -1,7 +1,7 @@
 """Hints to the coordinators that tasks changed."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from flowkit._records.claims import withdraw
 from flowkit._runtime.bus_connection import BusConnection
@@ -42,13 +42,8 @@ class Hints:
                 logger, "hints", "Hints about tasks cannot be sent", error, action="hint_lost"
             )
         else:
-            self._notices.over(logger, "hints")
-
-    async def submitted(self, submissions: Sequence[Submission], stored: Sequence[str]) -> None:
-        """Send hints about new tasks; ``stored`` are their ids."""
-        await self.send(
-            {task_id: one.task.spec.trace for one, task_id in zip(submissions, stored, strict=True)}
-        )
+            if self._notices.open:
+                self._notices.over(logger, "hints")
 
     async def changed(self, task_id: str, outcome: Outcome) -> None:
         """Send a hint about a task to which an event was applied."""
@@ -63,8 +58,10 @@ class HintDispatcher:
         self._artifacts = artifacts
         self._clock = clock
 
-    async def submitted(self, submissions: Sequence[Submission], stored: Sequence[str]) -> None:
-        await self._hints.submitted(submissions, stored)
+    async def submitted(self, submissions: Mapping[str, Submission]) -> None:
+        await self._hints.send(
+            {task_id: new.task.spec.trace for task_id, new in submissions.items()}
+        )
 
     async def changed(self, task_id: str, outcome: Outcome) -> None:
         effects = ((todo.task, todo.effects) for todo in outcome.effects)

@@ -1,18 +1,32 @@
-"""Views of tasks, and explanations of their nodes."""
+"""Queries: tasks as they are now, their ends, their events, and explanations of their nodes."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from math import inf
+from typing import Any
 
+from flowkit._json.limits import LONGEST_SEC
 from flowkit._records.queries import records_of
+from flowkit._records.record_parts import decode_log
 from flowkit._records.task_records import decode_task
+from flowkit._runtime.backoff import Backoff
+from flowkit._runtime.deadlines import within
 from flowkit._runtime.worker_sessions import is_served
 from flowkit._tasks.explanations import explain_node, explain_quarantine, keeps_waiting
-from flowkit._tasks.views import full_view
+from flowkit._tasks.views import event_view, full_view
 from flowkit.client._session import Session, index_of
 from flowkit.errors import CorruptRecord, PayloadError
 from flowkit.protocols import TaskQuery, TaskRecord, utc
-from flowkit.task import Mark, Page, Task, TaskStatus, TaskView
+from flowkit.task import LogEntry, Mark, Page, Task, TaskEvent, TaskStatus, TaskView
 
 _STATUSES = frozenset(status.value for status in TaskStatus)
+FIRST_CHECK_SEC = 30.0
+LONGEST_CHECK_SEC = 600.0
+"""``wait`` and ``watch`` check the record of an unchanged task for damage after pauses that double
+up to this.
+"""
+PAGE = 500
 
 
 async def get_task(session: Session, task_id: str) -> TaskView:
@@ -95,3 +109,107 @@ async def explain(session: Session, task_id: str, node_id: str) -> str:
         store, task.spec.plan.nodes[index].type, clock
     )
     return explain_node(task, index, records.get(index), now=now, served=served)
+
+
+# ---------------------------------------------------------------- ends and events
+
+
+async def wait_for_end(session: Session, task_id: str, timeout: float | None) -> TaskView:
+    """Return the task when it has ended."""
+    timeout = _checked_timeout(timeout)
+    clock, pauses = session.clock, _check_pauses()
+    give_up_at = inf if timeout is None else clock.monotonic() + timeout
+    while True:
+        record = await session.record(task_id)
+        task = _decode_awaited(record)
+        if task.terminal:
+            return await view_of(session, task)
+        left_sec = give_up_at - clock.monotonic()
+        if left_sec <= 0:
+            raise TimeoutError(
+                f"task {task_id!r} is still {record.header.status} after {timeout:g} s"
+            )
+        # A store does not report damage as a change: the record is checked after each pause.
+        end = partial(session.store.wait_for_change, task_id, 0, ended=True)
+        await within(min(left_sec, pauses.next_sec()), end, clock=clock)
+
+
+async def watch(session: Session, task_id: str) -> AsyncIterator[TaskEvent]:
+    """Yield every event of a task in order until it has ended."""
+    read, version, pauses = _ReadEvents(), 0, _check_pauses()
+    while True:
+        record = await session.record(task_id)
+        task = _decode_awaited(record, has_changed=0 < version < record.version)
+        if record.version != version:
+            version, pauses = record.version, _check_pauses()
+        async for event in _new_events(session, task, record, read):
+            yield event
+        if task.terminal:
+            return
+        change = partial(session.store.wait_for_change, task_id, version, ended=False)
+        await within(pauses.next_sec(), change, clock=session.clock)
+
+
+@dataclass(slots=True)
+class _ReadEvents:
+    """Position in the history of a task."""
+
+    seq: int = 0
+    """The number of the last event that was read."""
+    part: str = ""
+    """The last part of the archive that was read. Events that were read from the record since then
+    may be in the archive by now, under an earlier name.
+    """
+
+    def new_in(self, name: str, data: bytes) -> Iterator[tuple[int, LogEntry]]:
+        for seq, entry in decode_log(name, data):
+            if seq > self.seq:
+                self.seq = seq
+                yield seq, entry
+
+
+async def _new_events(
+    session: Session, task: Task, record: TaskRecord, read: _ReadEvents
+) -> AsyncIterator[TaskEvent]:
+    live = sorted(name for name in record.parts if name[0] == "e")
+    if read.seq < task.seq and (not live or int(live[0][1:]) > read.seq + 1):
+        while page := await session.store.scan_archive(
+            task.task_id, prefix="e", after=read.part, limit=PAGE
+        ):
+            for name, data in page:
+                for seq, entry in read.new_in(name, data):
+                    yield event_view(task, seq, entry)
+                read.part = name
+    for name in live:
+        for seq, entry in read.new_in(name, record.parts[name]):
+            yield event_view(task, seq, entry)
+
+
+def _decode_awaited(record: TaskRecord, *, has_changed: bool = False) -> Task:
+    """Return a task that has ended, or that a coordinator can continue.
+
+    The full check takes long for large graphs. It is left out for a task that ``has_changed`` since
+    the last check: it makes progress.
+
+    Raises:
+        CorruptRecord: it is neither. Coordinators quarantine such a task, so it never ends.
+    """
+    return decode_task(record, to_look_at=has_changed or record.header.finished_at is not None)
+
+
+def _check_pauses() -> Backoff:
+    """Return the pauses between checks of a task that does not change."""
+    return Backoff(first_sec=FIRST_CHECK_SEC, longest_sec=LONGEST_CHECK_SEC)
+
+
+def _checked_timeout(timeout: Any) -> float | None:
+    """Return how many seconds to wait at most, None for no limit.
+
+    Raises:
+        ValueError: this is not a number of seconds.
+    """
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout != timeout:
+        raise ValueError(f"timeout is a number of seconds or None, not {timeout!r}")
+    return None if timeout > LONGEST_SEC else max(timeout, 0)

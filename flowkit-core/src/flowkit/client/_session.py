@@ -1,24 +1,33 @@
-"""The session of an open client or coordinator: what its verbs share."""
+"""The session of an open client or coordinator: submission, and what all verbs share."""
 
-from collections.abc import Sequence
-from typing import Protocol
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol
 
 from flowkit._engine import EngineSettings, Event, RetryRequested
-from flowkit._records.record_parts import damaged
-from flowkit._records.task_records import decode_task
+from flowkit._records.task_records import decode_submission, decode_task
 from flowkit._runtime.backoff import Backoff, retry
 from flowkit._runtime.bus_connection import BusConnection
 from flowkit._runtime.call_batching import Gathered
-from flowkit._runtime.lifecycle import Lifecycle
+from flowkit._runtime.lifecycle import Lifecycle, LifeState
 from flowkit._tasks.event_processor import LONGEST_PAUSE_SEC, EventProcessor, Outcome
-from flowkit._tasks.submission import Submission
-from flowkit._user_code.containment import error_text
+from flowkit._tasks.submission import Submission, checked, new_id
+from flowkit._tasks.views import task_view
+from flowkit._user_code.containment import error_text, undo_cancellation
 from flowkit.config import CommonConfig, CoordinatorConfig
-from flowkit.errors import CorruptRecord, FlowKitError, StoreUnavailable, TaskNotFound
+from flowkit.errors import (
+    CorruptRecord,
+    FlowKitError,
+    StoreUnavailable,
+    TaskNotFound,
+    TaskRefused,
+)
 from flowkit.graph import Graph
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Store, TaskRecord
-from flowkit.task import Task, TaskSpec
+from flowkit.task import NewTask, Task, TaskSpec
+from flowkit.tracing import current_trace
 
 PATIENCE_SEC = 10.0
 """Longest wait of a verb for an unavailable store before it raises."""
@@ -27,10 +36,8 @@ PATIENCE_SEC = 10.0
 class Dispatcher(Protocol):
     """Starts the work that follows from a submission or a change."""
 
-    async def submitted(self, submissions: Sequence[Submission], stored: Sequence[str]) -> None:
-        """Start new tasks. ``stored`` are their ids: that of an earlier task where a submission
-        repeats it.
-        """
+    async def submitted(self, submissions: Mapping[str, Submission]) -> None:
+        """Start new tasks, by id. It is the id of an earlier task if a submission repeats it."""
 
     async def changed(self, task_id: str, outcome: Outcome) -> None:
         """Carry out the effects of an event that was applied to a task."""
@@ -59,11 +66,11 @@ class Session:
         self._processor = processor
         self._dispatcher = dispatcher
         self._life = life
-        self.create = Gathered(self._create_records)
+        self._create = Gathered(self._create_records)
         """Store a new task, together with those that are submitted at the same time, and return its
         id.
         """
-        self.load = Gathered(self._load_records)
+        self._load = Gathered(self._load_records)
         """Load the record of a task, together with others; None if there is none."""
 
     @property
@@ -73,25 +80,119 @@ class Session:
         Raises:
             NotRunning: the client or coordinator was stopped since the verb began.
         """
-        self._life.check_open()
+        if self._life.state is not LifeState.OPEN:
+            self._life.check_open()
         return self._store
 
-    def submission(self, spec: TaskSpec, graph: Graph, *, certainly_new: bool) -> Submission:
-        """Return a new task after its first event."""
-        return self._processor.submit(spec, graph, certainly_new=certainly_new)
+    # ------------------------------------------------------------ submission
+
+    async def create_task(
+        self,
+        graph: Any,
+        params: Mapping[str, Any] | None,
+        *,
+        task_id: str | None,
+        idempotency_key: str | None,
+        **options: Any,
+    ) -> str:
+        """Check a task, store it and return its id; the id of the first one if it repeats it."""
+        plugins = self.plugins
+        try:
+            parsed, plain, chosen = checked(
+                graph,
+                params,
+                limits=self.cfg.limits,
+                functions=plugins.functions,
+                command_topic=self.cfg.command_topic,
+                task_id=task_id,
+                idempotency_key=idempotency_key,
+                **options,
+            )
+        finally:
+            await undo_cancellation()
+        now, random, plan = self.clock.now(), os.urandom(26), parsed.plan
+        spec = TaskSpec(
+            task_id=task_id or new_id(now, random[:10]),
+            plan=plan,
+            created_at=now,
+            secret=random[10:],
+            params=plain,
+            pipeline=chosen.pipeline,
+            labels=chosen.labels,
+            priority=chosen.priority,
+            idempotency_key=idempotency_key,
+            deadline_sec=plan.deadline_sec if chosen.deadline_sec is None else chosen.deadline_sec,
+            trace=current_trace(),
+        )
+        if plugins.checks_submissions:
+            await _ask_plugins(plugins, spec, parsed)
+        named = task_id is not None or idempotency_key is not None
+        new = self._processor.submit(
+            spec,
+            parsed,
+            certainly_new=not named and all(plan.nodes[root].when is None for root in plan.roots),
+        )
+        stored = await self._create(new)
+        if named and not await self._is_new(stored, spec, parsed.source):
+            return stored
+        if plugins.observes_tasks:
+            plugins.notify("flowkit_task_changed", before=None, after=task_view(new.task))
+            await undo_cancellation()
+        return stored
+
+    async def _is_new(self, stored: str, spec: TaskSpec, graph: bytes) -> bool:
+        """Return whether the task that is stored under this id or key is the one submitted now.
+
+        Raises:
+            TaskRefused: it is an earlier one with another graph or other params.
+        """
+        record = await self._load(stored)
+        if record is None:
+            return False  # it was purged meanwhile
+        first = decode_submission(record)
+        if first.secret == spec.secret:
+            return True
+        if (difference := first.difference(graph, spec.params)) is not None:
+            name = (
+                f"task_id {spec.task_id!r}"
+                if stored == spec.task_id
+                else f"idempotency_key {spec.idempotency_key!r}"
+            )
+            raise TaskRefused(
+                f"{name} is taken: task {stored!r} was submitted with {difference}; use another one"
+            )
+        return False
+
+    async def _create_records(self, submissions: list[Submission]) -> Sequence[str]:
+        """Store tasks and start them. Wait for an unavailable store up to ``PATIENCE_SEC``:
+        repeating the call is harmless.
+        """
+        stored = await retry(
+            partial(self._stored, submissions),
+            on=lambda error: isinstance(error, StoreUnavailable),
+            sleep=self.clock.sleep,
+            backoff=Backoff(longest_sec=LONGEST_PAUSE_SEC),
+            patience_sec=PATIENCE_SEC,
+        )
+        await self._dispatcher.submitted(dict(zip(stored, submissions, strict=True)))
+        return stored
+
+    async def _stored(self, submissions: list[Submission]) -> Sequence[str]:
+        if self._life.state is not LifeState.OPEN:
+            self._life.check_open()
+        return await self._processor.create(submissions)
+
+    # ------------------------------------------------------------ records and changes
 
     async def record(self, task_id: str) -> TaskRecord:
-        """Return the record of a task.
+        """Return the record of a task. Decoding it raises an error if it is damaged.
 
         Raises:
             TaskNotFound: there is no such task.
-            CorruptRecord: the record is damaged.
         """
-        record = await self.load(task_id)
+        record = await self._load(task_id)
         if record is None:
             raise TaskNotFound(task_id)
-        if record.fault is not None:
-            raise damaged(record)
         return record
 
     async def change(self, task_id: str, event: Event) -> None:
@@ -119,27 +220,9 @@ class Session:
             ) from error
         return outcome
 
-    async def _create_records(self, submissions: list[Submission]) -> Sequence[str]:
-        """Store tasks and start them. Wait for an unavailable store up to ``PATIENCE_SEC``:
-        repeating the call is harmless.
-        """
-        stored = await retry(
-            lambda: self._stored(submissions),
-            on=lambda error: isinstance(error, StoreUnavailable),
-            sleep=self.clock.sleep,
-            backoff=Backoff(longest_sec=LONGEST_PAUSE_SEC),
-            patience_sec=PATIENCE_SEC,
-        )
-        await self._dispatcher.submitted(submissions, stored)
-        return stored
-
-    async def _stored(self, submissions: list[Submission]) -> Sequence[str]:
-        self._life.check_open()
-        return await self._processor.create(submissions)
-
     async def _load_records(self, task_ids: list[str]) -> Sequence[TaskRecord | None]:
         found = await self.store.load(task_ids)
-        return [found.get(task_id) for task_id in task_ids]
+        return list(map(found.get, task_ids))
 
 
 def new_lifecycle(owner: object) -> Lifecycle[Session]:
@@ -176,3 +259,30 @@ def index_of(task: Task, node_id: str) -> int:
     if index is None:
         raise TaskNotFound(task.task_id, node_id=node_id)
     return index
+
+
+async def _ask_plugins(plugins: Plugins, spec: TaskSpec, graph: Graph) -> None:
+    """Ask the plugins whether they refuse a task.
+
+    Raises:
+        TaskRefused: one of them refuses it, or failed.
+    """
+    task = NewTask(
+        spec.task_id, graph.to_dict(), spec.params, spec.pipeline, spec.labels, spec.priority
+    )
+    try:
+        answer = plugins.first("flowkit_before_submit", check=_checked_reason, task=task)
+    except TaskRefused:
+        raise
+    except FlowKitError as error:
+        raise TaskRefused(str(error)) from error
+    finally:
+        await undo_cancellation()
+    if answer is not None:
+        raise TaskRefused(f"plugin {answer.plugin!r} refused the task: {answer.value}")
+
+
+def _checked_reason(answer: Any) -> str:
+    if not isinstance(answer, str):
+        raise TypeError(f"the reason for a refusal is a string, not {type(answer).__name__}")
+    return answer

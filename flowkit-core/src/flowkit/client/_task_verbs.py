@@ -1,14 +1,15 @@
 """The verbs that clients and coordinators share."""
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection, Mapping
-from typing import Any
+from typing import Any, Self
 
 from flowkit._dead_letters.redrive import Redriven
 from flowkit._engine import CancelRequested, PauseRequested, ResumeRequested
 from flowkit._records.queries import damaged_records
 from flowkit._runtime.lifecycle import Lifecycle
 from flowkit._tasks.submission import checked_reason
-from flowkit.client import _artifacts, _dead_letters, _following, _queries, _retries, _submission
+from flowkit.client import _artifacts, _dead_letters, _queries, _retries
 from flowkit.client._session import Session
 from flowkit.config import CommonConfig
 from flowkit.plugins import Plugins
@@ -16,7 +17,7 @@ from flowkit.protocols import Clock, DamagedRecord, DeadLetter, Store
 from flowkit.task import Artifact, Page, TaskEvent, TaskView
 
 
-class TaskVerbs:
+class TaskVerbs(ABC):
     """Verbs on tasks and dead letters, which :class:`Client` and :class:`Coordinator` share.
 
     A verb that is called before the start or after the stop raises
@@ -30,6 +31,21 @@ class TaskVerbs:
     clock: Clock
     plugins: Plugins
     _life: Lifecycle[Session]
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Connect; return when ready. ``async with`` does the same."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Stop, and close the connections that were opened. ``async with`` does the same."""
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.stop()
 
     @property
     def store(self) -> Store:
@@ -72,8 +88,7 @@ class TaskVerbs:
             NotRunning: this is not started, or is stopped.
             RecordTooLarge, StoreUnavailable: the task could not be stored.
         """
-        return await _submission.create_task(
-            self._life.resource,
+        return await self._life.resource.create_task(
             graph,
             params,
             task_id=task_id,
@@ -103,7 +118,7 @@ class TaskVerbs:
             TimeoutError: it has not ended after ``timeout`` seconds.
             ValueError: ``timeout`` is not a number of seconds.
         """
-        return await _following.wait_for_end(self._life.resource, task_id, timeout)
+        return await _queries.wait_for_end(self._life.resource, task_id, timeout)
 
     def watch(self, task_id: str) -> AsyncIterator[TaskEvent]:
         """Yield every event of a task in order, from the first, until the task has ended.
@@ -112,7 +127,7 @@ class TaskVerbs:
             TaskNotFound: there is no such task.
             CorruptRecord: its record is damaged, so that it never ends.
         """
-        return _following.watch(self._life.resource, task_id)
+        return _queries.watch(self._life.resource, task_id)
 
     async def list_tasks(
         self,

@@ -141,7 +141,8 @@ class CommandWatch:
                     action="bus_unavailable",
                 )
                 continue
-            self._notices.over(logger, "outstanding")
+            if self._notices.open:
+                self._notices.over(logger, "outstanding")
             if lost:
                 await self._resend(lost, resend)
 

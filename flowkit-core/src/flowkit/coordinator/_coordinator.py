@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 import anyio
 
@@ -68,13 +68,6 @@ class Coordinator(TaskVerbs):
     async def stop(self) -> None:
         """Stop. What is in progress is recorded, and other coordinators continue it."""
         await self._service.stop()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.stop()
 
     async def run(self) -> None:
         """Work until cancelled, or until SIGTERM or SIGINT; a second signal ends the process at

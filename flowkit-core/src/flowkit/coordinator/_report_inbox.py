@@ -1,7 +1,8 @@
 """Inbox of the reports of workers and the hints of clients."""
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence
+from functools import partial
 
 from flowkit._dead_letters.unusable_messages import Parking
 from flowkit._engine import Event
@@ -37,19 +38,19 @@ async def read_reports(
     notices = notices_of(clock)
     while True:
         deliveries: Sequence[Delivery] = ()
-        parked: set[int] = set()
+        parked = set[int]()
         try:
             deliveries = await subscription.receive(max_messages=MOST_AT_ONCE)
-            notices.over(logger, "reports")
+            if notices.open:
+                notices.over(logger, "reports")
             touched, events, refused = _sort(deliveries)
-            kept = await parking.keep(refused)
-            for delivery, reason in refused:
-                await parking.reject(subscription, delivery, reason, kept=kept)
-                parked.add(id(delivery))
+            if refused:
+                kept = await parking.keep(refused)
+                for delivery, reason in refused:
+                    await parking.reject(subscription, delivery, reason, kept=kept)
+                    parked.add(id(delivery))
             await awaited(handle(touched, events), ending=ending)
-            await subscription.ack(
-                [delivery for delivery in deliveries if id(delivery) not in parked]
-            )
+            await subscription.ack(_without(parked, deliveries))
         except BusError as error:
             notices.trouble(
                 logger,
@@ -59,18 +60,17 @@ async def read_reports(
                 action="bus_unavailable",
             )
             await clock.sleep(PAUSE_SEC)
-            await _release(
-                subscription,
-                [delivery for delivery in deliveries if id(delivery) not in parked],
-                clock,
-            )
+            await _release(subscription, _without(parked, deliveries), clock)
         except Exception:
-            await _release(
-                subscription,
-                [delivery for delivery in deliveries if id(delivery) not in parked],
-                clock,
-            )
+            await _release(subscription, _without(parked, deliveries), clock)
             raise
+
+
+def _without(parked: Container[int], deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+    """Return the deliveries whose ids, as objects, are not in ``parked``."""
+    if not parked:
+        return deliveries
+    return [delivery for delivery in deliveries if id(delivery) not in parked]
 
 
 async def _release(
@@ -93,7 +93,7 @@ async def _release(
         )
 
     await retry(
-        lambda: subscription.release(deliveries),
+        partial(subscription.release, deliveries),
         on=lambda _: True,
         sleep=clock.sleep,
         on_retry=log,

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from anyio.abc import TaskGroup
@@ -95,8 +96,10 @@ class Scheduler:
 
     def start(self, group: TaskGroup, reports: Subscription) -> None:
         """Start the loops of the coordinator in this task group."""
+        run = partial(keep_alive, clock=self._clock, ending=self._leaving)
         for name, loop in self._loops(reports).items():
-            group.start_soon(self._keep_running, name, loop)
+            title = f"coordinator's {name}"
+            group.start_soon(run, title, partial(self._repeat, loop), name=title)
 
     def _loops(self, reports: Subscription) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         store, clock, cfg = self._store, self._clock, self._cfg
@@ -117,18 +120,14 @@ class Scheduler:
             )
         return loops
 
-    async def _keep_running(self, name: str, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run a loop, and restart it after an error. It pauses while the store is unavailable."""
-
-        async def repeat() -> None:
-            while True:
-                try:
-                    await loop()
-                except StoreError as error:
-                    log_store_error(logger, notices_of(self._clock), error)
-                await self._clock.sleep(LOOP_PAUSE_SEC)
-
-        await keep_alive(f"coordinator's {name}", repeat, clock=self._clock, ending=self._leaving)
+    async def _repeat(self, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a loop, and restart it after a pause while the store is unavailable."""
+        while True:
+            try:
+                await loop()
+            except StoreError as error:
+                log_store_error(logger, notices_of(self._clock), error)
+            await self._clock.sleep(LOOP_PAUSE_SEC)
 
     # ------------------------------------------------------------ events and effects
 
@@ -137,15 +136,16 @@ class Scheduler:
     ) -> None:
         """Process hints and reports, and carry out their effects."""
         if touched:
-            await self._carry_out(await self.processor.refresh(touched))
+            await self._carry_out((await self.processor.refresh(touched)).effects)
         if events:
-            await self._carry_out(await self.processor.apply(events))
+            await self._carry_out((await self.processor.apply(events)).effects)
 
-    async def _carry_out(self, outcome: Outcome) -> None:
-        for todo in outcome.effects:
-            if todo.task.wake_at is not None:
-                self._timers.add(todo.task.task_id, todo.task.wake_at)
-        for held, effect in await self.outbox.carry_out(outcome.effects):
+    async def _carry_out(self, effects: Sequence[TaskEffects]) -> None:
+        for todo in effects:
+            task = todo.cached.task
+            if task.wake_at is not None:
+                self._timers.add(task.spec.task_id, task.wake_at)
+        for held, effect in await self.outbox.carry_out(effects):
             match effect:
                 case CallFunction(index, attempt):
                     self._functions.start(held.task, index, attempt)
@@ -159,25 +159,24 @@ class Scheduler:
 
     # ------------------------------------------------------------ submissions and changes
 
-    async def submitted(self, submissions: Sequence[Submission], stored: Sequence[str]) -> None:
+    async def submitted(self, submissions: Mapping[str, Submission]) -> None:
         """Start new tasks at once. The coordinators that receive their reports continue them."""
-        new = [one for one in submissions if one.certainly_new]
-        if new:
-            self._new += [TaskEffects(one.cached, one.effects) for one in new]
+        hints = {}
+        for task_id, new in submissions.items():
+            if new.certainly_new:
+                self._new.append(TaskEffects(new.cached, new.effects))
+            else:
+                hints[task_id] = new.task.spec.trace
+        if len(hints) < len(submissions):
             self._has_new.set()
             # A program may end right after it has submitted, or submit in a tight loop.
             await self._turns.give()
-        others = {
-            task_id: one.task.spec.trace
-            for one, task_id in zip(submissions, stored, strict=True)
-            if not one.certainly_new
-        }
-        if others:
-            await self._hints.send(others)
+        if hints:
+            await self._hints.send(hints)
 
     async def changed(self, task_id: str, outcome: Outcome) -> None:
         """Carry out the effects of a change, and send a hint to the other coordinators."""
-        await self._carry_out(outcome)
+        await self._carry_out(outcome.effects)
         await self._hints.changed(task_id, outcome)
 
     async def _start_new(self) -> None:
@@ -186,7 +185,7 @@ class Scheduler:
             await self._has_new.wait()
             self._has_new.clear()
             new, self._new = self._new, []
-            await self._carry_out(Outcome(effects=new))
+            await self._carry_out(new)
 
     # ------------------------------------------------------------ timers
 
