@@ -1,8 +1,9 @@
 """The outbox: it sends commands, cancellations and hints to the bus."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import anyio
@@ -49,19 +50,27 @@ MANY_PARENTS = 200
 HELD_OFF_SEC = 5.0
 """Pause before the next message to a topic that failed while the bus answered."""
 
-_Command = tuple[int, int, int, str, int]
-"""A command to send: the node, the attempt, how often it was handed back before, the topic, and the
-number of its message.
-"""
-
 
 @dataclass(slots=True)
-class _Sending:
-    """Messages that are being sent, and their outcomes by number."""
+class _Outgoing:
+    """A message that is sent for a task, and the outcome."""
 
-    messages: Sequence[Message]
-    places: dict[int, Place | None] = field(default_factory=dict)
-    refused: dict[int, MessageError | PayloadError] = field(default_factory=dict)
+    held: CachedTask
+    message: Message
+    is_sent: bool = False
+    place: Place | None = None
+    """Its place on the bus, if it is sent and the bus knows the place."""
+    refusal: MessageError | PayloadError | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class _OutgoingCommand(_Outgoing):
+    """A command that is sent to a worker."""
+
+    index: int
+    attempt: int
+    handovers: int
+    """How often the attempt was handed back before."""
 
 
 class Outbox:
@@ -85,7 +94,6 @@ class Outbox:
         self._config = config
         self._processor = processor
         self._commands = commands
-        self._topics: dict[str, str] = {}
         self._existing: set[str] = set()
         self._held_off: dict[str, float] = {}
         """Topics that failed, and when to try them again."""
@@ -97,134 +105,125 @@ class Outbox:
         """Send the messages of the effects in one call, and return the effects that the coordinator
         carries out itself.
         """
-        messages: list[Message] = []
-        owners: list[str] = []
-        sent: list[tuple[CachedTask, list[_Command]]] = []
         own: list[tuple[CachedTask, CallFunction | EvaluateCondition | SendCancel]] = []
-        await withdraw(
-            self._store.artifacts,
-            ((todo.task, todo.effects) for todo in effects),
-            self._clock.now(),
-        )
         for todo in effects:
-            held = todo.cached
-            commands: list[_Command] = []
             for effect in todo.effects:
                 if isinstance(effect, CallFunction | EvaluateCondition | SendCancel):
-                    own.append((held, effect))
+                    own.append((todo.cached, effect))
+        if own:
+            changes = ((todo.cached.task, todo.effects) for todo in effects)
+            await withdraw(self._store.artifacts, changes, self._clock.now())
+        outgoing: list[_Outgoing] = []
+        for todo in effects:
+            for effect in todo.effects:
                 try:
-                    message = await self._message(held, effect, commands, len(messages))
+                    one = await self._outgoing(todo.cached, effect)
                 except (BusError, StoreError):
                     raise
                 except Exception as error:
                     # The fault of one task must not hold up the messages of the others.
-                    await self._processor.quarantine(held.task.task_id, error)
+                    await self._processor.quarantine(todo.cached.task.task_id, error)
                     continue
-                if message is not None:
-                    messages.append(message)
-                    owners.append(held.task.task_id)
-            if commands:
-                sent.append((held, commands))
-        if messages:
-            places = await self._publish(messages, owners)
-            self._note(sent, places)
+                if one is not None:
+                    outgoing.append(one)
+        if outgoing:
+            await self._publish(outgoing)
+            self._note(outgoing)
         return own
 
-    async def _message(
-        self, held: CachedTask, effect: Effect, commands: list[_Command], number: int
-    ) -> Message | None:
-        """Return the message of an effect, or None if there is nothing to send. Add a command to
-        ``commands``; ``number`` is the number of its message.
-        """
+    async def _outgoing(self, held: CachedTask, effect: Effect) -> _Outgoing | None:
+        """Return the message of an effect, or None if there is nothing to send."""
         task = held.task
+        message: CancelRun | AskRun | StreamMoved
         match effect:
             case SendCommand(index, attempt):
                 record = task.records.get(index)
-                message = await self._command(task, index, attempt)
-                if record is None or message is None:
+                if record is None or record.attempt != attempt or task.marks[index] != Mark.ISSUED:
                     return None
-                if message.topic in self._existing or await self._ensure(message.topic):
-                    commands.append((index, attempt, record.handovers, message.topic, number))
-                    return message
-                self._commands.check(held, index, message.topic)
+                command = await self._command(task, index, record)
+                if command.topic in self._existing or await self._ensure(command.topic):
+                    return _OutgoingCommand(
+                        held, command, index=index, attempt=attempt, handovers=record.handovers
+                    )
+                self._commands.check(held, index, command.topic)
+                return None
             case CheckCommand(index, attempt):
-                self._commands.check(held, index, self._topic(task.spec.plan.nodes[index].type))
+                role = task.spec.plan.nodes[index].type
+                self._commands.check(held, index, self._config.command_topic(role))
+                return None
             case AskWorker(index, attempt, token, worker_id):
-                ask = AskRun(
+                message = AskRun(
                     task_id=task.task_id,
                     index=index,
                     attempt=attempt,
                     token=token,
                     worker_id=worker_id,
                 )
-                return self._control(task, ask)
             case SendCancel(index, attempt, token, reason):
-                reason = reason[:MAX_ERROR_CHARS]
-                return self._control(
-                    task,
-                    CancelRun(
-                        task_id=task.task_id,
-                        index=index,
-                        attempt=attempt,
-                        token=token,
-                        reason=reason,
-                    ),
+                message = CancelRun(
+                    task_id=task.task_id,
+                    index=index,
+                    attempt=attempt,
+                    token=token,
+                    reason=reason[:MAX_ERROR_CHARS],
                 )
             case TellReaders(index, generation):
-                node_id = task.spec.plan.ids[index]
-                return self._control(
-                    task,
-                    StreamMoved(
-                        task_id=task.task_id, node_id=node_id, generation=generation, ended=True
-                    ),
+                message = StreamMoved(
+                    task_id=task.task_id,
+                    node_id=task.spec.plan.ids[index],
+                    generation=generation,
+                    ended=True,
                 )
-        return None
+            case _:
+                return None
+        headers = headers_of(task.spec.trace)
+        return _Outgoing(
+            held, Message(self._config.control_topic, encode(message), task.task_id, headers)
+        )
 
-    def _note(
-        self, sent: list[tuple[CachedTask, list[_Command]]], places: Mapping[int, Place | None]
-    ) -> None:
-        for held, commands in sent:
-            found = []
-            topics = []
-            for index, attempt, handovers, topic, number in commands:
-                if number in places:
-                    found.append(SentCommand(index, attempt, handovers, places[number]))
-                    topics.append(topic)
-                else:
-                    self._commands.check(held, index, topic, again=True)
-            if found:
-                self._processor.apply_deferred(held, CommandsSent(found))
-                self._commands.sent(held, topics, found)
+    def _note(self, outgoing: Sequence[_Outgoing]) -> None:
+        """Record which commands are on the bus, and let the others be checked."""
+        sent: dict[int, list[_OutgoingCommand]] = {}
+        for one in outgoing:
+            if not isinstance(one, _OutgoingCommand):
+                continue
+            if one.is_sent:
+                sent.setdefault(id(one.held), []).append(one)
+            else:
+                self._commands.check(one.held, one.index, one.message.topic, again=True)
+        for of_task in sent.values():
+            held, commands, topics = of_task[0].held, [], []
+            for one in of_task:
+                commands.append(SentCommand(one.index, one.attempt, one.handovers, one.place))
+                topics.append(one.message.topic)
+            self._processor.apply_deferred(held, CommandsSent(commands))
+            self._commands.sent(held, topics, commands)
 
-    async def _publish(
-        self, messages: Sequence[Message], owners: Sequence[str]
-    ) -> dict[int, Place | None]:
-        """Send the messages of each topic in a call of their own, and return the place of each by
-        its number.
-
-        Messages that are not confirmed are left out. ``owners`` are the tasks of the messages; a
-        task whose message is refused is quarantined.
+    async def _publish(self, outgoing: Sequence[_Outgoing]) -> None:
+        """Send the messages of each topic in a call of their own, and note the outcome of each.
+        Quarantine the tasks whose messages are refused.
         """
-        by_topic: dict[str, list[int]] = {}
-        for number, message in enumerate(messages):
-            by_topic.setdefault(message.topic, []).append(number)
-        sending = _Sending(messages)
+        by_topic: dict[str, list[_Outgoing]] = {}
+        for one in outgoing:
+            by_topic.setdefault(one.message.topic, []).append(one)
         if len(by_topic) == 1:
-            for topic, numbers in by_topic.items():
-                await self._publish_topic(topic, numbers, sending)
+            for topic, some in by_topic.items():
+                await self._publish_topic(topic, some, outgoing)
         else:
             async with anyio.create_task_group() as group:
-                for topic, numbers in by_topic.items():
-                    group.start_soon(self._publish_topic, topic, numbers, sending)
-        for number, error in sending.refused.items():
-            await self._processor.quarantine(owners[number], error)
-        return sending.places
+                for topic, some in by_topic.items():
+                    group.start_soon(self._publish_topic, topic, some, outgoing)
+        for one in outgoing:
+            if one.refusal is not None:
+                await self._processor.quarantine(one.held.task.task_id, one.refusal)
 
-    async def _publish_topic(self, topic: str, numbers: Sequence[int], sending: _Sending) -> None:
-        """Send the messages of one topic, and retry while the bus is unavailable. A topic that
-        fails while the bus answers is left for later.
+    async def _publish_topic(
+        self, topic: str, some: Sequence[_Outgoing], every: Sequence[_Outgoing]
+    ) -> None:
+        """Send the messages of one topic, and retry while the bus is unavailable. If another one of
+        ``every`` message was sent, the bus answers: then a topic that fails is left for later.
         """
-        if self._is_held_off(topic):
+        if self._held_off and self._is_held_off(topic):
             return
         config = self._config
 
@@ -232,7 +231,7 @@ class Outbox:
             return (
                 isinstance(error, BusError)
                 and not isinstance(error, TopicUnavailable)
-                and not sending.places
+                and not any(one.is_sent for one in every)
             )
 
         def log(error: Exception) -> None:
@@ -246,7 +245,7 @@ class Outbox:
 
         try:
             places = await retry(
-                lambda: self._bus.publish([sending.messages[number] for number in numbers]),
+                partial(self._bus.publish, [one.message for one in some]),
                 on=waits,
                 sleep=self._clock.sleep,
                 backoff=Backoff(
@@ -257,33 +256,35 @@ class Outbox:
                 on_retry=log,
             )
         except (MessageError, PayloadError) as error:
-            await self._publish_apart(topic, numbers, sending, error)
+            await self._publish_apart(topic, some, every, error)
         except BusError as error:
             if waits(error):
                 log(error)
             else:
                 self._hold_off(topic, error)
         else:
-            sending.places.update(zip(numbers, places, strict=True))
-            self._notices.over(logger, "publish")
-            self._notices.over(logger, ("topic", topic))
+            for one, place in zip(some, places, strict=True):
+                one.is_sent, one.place = True, place
+            if self._notices.open:
+                self._notices.over(logger, "publish")
+                self._notices.over(logger, ("topic", topic))
 
     async def _publish_apart(
         self,
         topic: str,
-        numbers: Sequence[int],
-        sending: _Sending,
+        some: Sequence[_Outgoing],
+        every: Sequence[_Outgoing],
         error: MessageError | PayloadError,
     ) -> None:
         """Send messages in halves, because one of them is refused. Halving isolates that one and
         records it, and the others are sent.
         """
-        if len(numbers) == 1:
-            sending.refused[numbers[0]] = error
+        if len(some) == 1:
+            some[0].refusal = error
             return
-        half = len(numbers) // 2
-        await self._publish_topic(topic, numbers[:half], sending)
-        await self._publish_topic(topic, numbers[half:], sending)
+        half = len(some) // 2
+        await self._publish_topic(topic, some[:half], every)
+        await self._publish_topic(topic, some[half:], every)
 
     async def _ensure(self, topic: str) -> bool:
         """Create a topic if it is missing; return whether it can be used. Commands for a topic that
@@ -316,26 +317,14 @@ class Outbox:
         self._existing.discard(topic)
         self._held_off[topic] = self._clock.monotonic() + HELD_OFF_SEC
 
-    def _topic(self, role: str) -> str:
-        topic = self._topics.get(role)
-        if topic is None:
-            topic = self._topics[role] = self._config.command_topic(role)
-        return topic
-
-    def _control(self, task: Task, message: CancelRun | AskRun | StreamMoved) -> Message:
-        return Message(
-            self._config.control_topic, encode(message), task.task_id, headers_of(task.spec.trace)
-        )
-
-    async def _command(self, task: Task, index: int, attempt: int) -> Message | None:
-        """Return the command of a node, or None if the attempt is not waiting for one any more."""
-        record = task.records.get(index)
-        if record is None or record.attempt != attempt or task.marks[index] != Mark.ISSUED:
-            return None
-        plan = task.spec.plan
+    async def _command(self, task: Task, index: int, record: NodeRecord) -> Message:
+        """Return the command of a node that is issued."""
+        task_id, plan = task.spec.task_id, task.spec.plan
         node = plan.nodes[index]
-        edges = plan.parents[index]
-        parents = [edge.node for edge in edges]
+        parents, reads_streams = [], False
+        for edge in plan.parents[index]:
+            parents.append(edge.node)
+            reads_streams = reads_streams or edge.streams
         data = None
         sources = None
         if len(parents) <= MANY_PARENTS:
@@ -354,19 +343,19 @@ class Outbox:
                 "params": task.spec.params,
                 "vars": task.vars,
                 "results": await results_of(self._store, task, parents) if parents else {},
-                "streams": any(edge.streams for edge in edges),
+                "streams": reads_streams,
             }
-            if errors := await errors_of(self._store, task, parents):
+            if parents and (errors := await errors_of(self._store, task, parents)):
                 data["errors"] = errors
         # The fields of a RunNode, without the model: it would be built only to be encoded, and the
         # reader validates it.
         command: dict[str, Any] = {
             "kind": "run_node",
             "v": VERSION,
-            "task_id": task.task_id,
+            "task_id": task_id,
             "index": index,
-            "attempt": attempt,
-            "token": task.spec.token(index, attempt, record.handovers),
+            "attempt": record.attempt,
+            "token": task.spec.token(index, record.attempt, record.handovers),
             "node_id": node.node_id,
             "role": node.type,
             "generation": record.generation,
@@ -388,8 +377,12 @@ class Outbox:
                 raise
             command["data"] = None
             value = encode(command, limit=most)
-        key = task.task_id if len(plan.nodes) == 1 else f"{task.task_id}.{index}"
-        return Message(self._topic(node.type), value, key, headers_of(task.spec.trace))
+        return Message(
+            self._config.command_topic(node.type),
+            value,
+            task_id if len(plan.nodes) == 1 else f"{task_id}.{index}",
+            headers_of(task.spec.trace),
+        )
 
 
 def _failure_fields(node: NodeSpec, record: NodeRecord) -> dict[str, Any]:
