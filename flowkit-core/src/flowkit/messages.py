@@ -45,9 +45,6 @@ HostId = Annotated[str, Field(min_length=1, max_length=MAX_WORKER_ID_CHARS), _NO
 """Id that may contain the name of a host."""
 
 
-_DEFAULT_RETRY_POLICY = RetryPolicy()
-
-
 class _Message(BaseModel):
     # An infinite number is written as a constant, so that encode finds it, and not as null.
     model_config = ConfigDict(
@@ -130,7 +127,7 @@ class RunNode(_NodeMessage):
     """Number of earlier attempts in this run of the node."""
     first_issued_at: Moment = 0.0
     """Time at which the first attempt was issued, set if the retry policy has a budget."""
-    retry_policy: RetryPolicy = Field(default_factory=lambda: _DEFAULT_RETRY_POLICY)
+    retry_policy: RetryPolicy = RetryPolicy()
     retries: BatchRetries | None = None
     """Batches that are being retried."""
     on_batch_failure: Literal["fail", "skip"] = "fail"

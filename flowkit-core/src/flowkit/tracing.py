@@ -66,6 +66,8 @@ def trace_from(headers: Mapping[str, str] | Mapping[str, bytes]) -> TraceContext
 
     None means that the headers contain no trace, or one in a wrong format.
     """
+    if "traceparent" not in headers:
+        return None
     traceparent = _text(headers.get("traceparent"))
     if not _TRACEPARENT.fullmatch(traceparent):
         return None

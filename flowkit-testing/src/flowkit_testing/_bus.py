@@ -71,7 +71,7 @@ class InMemoryBus:
             self._life.close()
 
     def _check_open(self) -> None:
-        if self._life.state is not LifeState.NEW:
+        if self._life.state is LifeState.CLOSED:
             self._life.check_open()
         self.broker.check_reach()
 

@@ -1,7 +1,7 @@
 """Life cycle of objects that are opened and closed."""
 
 from enum import StrEnum
-from typing import Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
 from flowkit.errors import FlowKitError, NotRunning
 
@@ -38,7 +38,12 @@ class Lifecycle(Generic[R]):
                 await connection.close()
     """
 
-    __slots__ = ("_error", "_name", "_remedy", "_resource", "_words", "state")
+    __slots__ = ("_error", "_name", "_remedy", "_words", "resource", "state")
+
+    resource: R
+    """The resource of the open object. In the other states, reading it raises an error of the type
+    that was given to the constructor.
+    """
 
     def __init__(
         self,
@@ -57,18 +62,14 @@ class Lifecycle(Generic[R]):
         self._words = words
         self.state = LifeState.NEW
         """The current state. Only :meth:`open` and :meth:`close` change it."""
-        self._resource: R | None = None
 
-    @property
-    def resource(self) -> R:
-        """The resource of the open object.
+    if not TYPE_CHECKING:
 
-        Raises:
-            FlowKitError: the object is not open. It is the type of error given to the constructor.
-        """
-        if self.state is not LifeState.OPEN:
-            self.check_open()
-        return cast("R", self._resource)
+        def __getattr__(self, name: str) -> NoReturn:
+            """Raise the error for :attr:`resource`, which is set only while the object is open."""
+            if name == "resource":
+                self.check_open()
+            raise AttributeError(name)
 
     def check_open(self) -> None:
         """Check that the object is open.
@@ -96,14 +97,16 @@ class Lifecycle(Generic[R]):
             FlowKitError: the object is open. It is the type of error given to the constructor.
         """
         self.check_not_open()
-        self._resource = resource
+        self.resource = resource
         self.state = LifeState.OPEN
 
     def close(self) -> R | None:
         """Become closed, and return the resource for its release; None if the object is not
         open.
         """
-        resource, self._resource = self._resource, None
-        if self.state is LifeState.OPEN:
-            self.state = LifeState.CLOSED
+        if self.state is not LifeState.OPEN:
+            return None
+        resource = self.resource
+        del self.resource
+        self.state = LifeState.CLOSED
         return resource

@@ -100,10 +100,11 @@ class CommandWatch:
         self, held: CachedTask, topics: Sequence[str], commands: Sequence[SentCommand]
     ) -> None:
         """Record that these commands of a task are on the bus."""
-        self._new.append((held.task.task_id, topics, commands, self._clock.monotonic()))
+        task_id = held.task.spec.task_id
+        self._new.append((task_id, topics, commands, self._clock.monotonic()))
         if self._doubts:
             for command in commands:
-                self._doubts.pop((held.task.task_id, _number(command)), None)
+                self._doubts.pop((task_id, _number(command)), None)
         self._has_commands.set()
 
     def check(self, held: CachedTask, index: int, topic: str, *, again: bool = False) -> None:
