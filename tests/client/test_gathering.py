@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import anyio
 import pytest
 
-from flowkit._runtime.call_batching import Gathered
+from flowkit._runtime.concurrency import Gathered
 from flowkit.errors import StoreUnavailable
 
 

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from flowkit._runtime.outage_notices import Notices, notices_of
+from flowkit._runtime.retries import Notices, notices_of
 from flowkit_testing import ManualClock
 
 logger = logging.getLogger("flowkit.test")

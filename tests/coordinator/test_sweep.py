@@ -5,7 +5,7 @@ from collections.abc import Collection
 import anyio
 import pytest
 
-from flowkit.coordinator._timers import MOST_AT_ONCE, sweep
+from flowkit.coordinator._scheduler import MOST_AT_ONCE, sweep
 from flowkit.protocols import TaskHeader, TaskRecord
 from flowkit_testing import InMemoryStore, ManualClock
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flowkit._runtime.backoff import Backoff, retry
+from flowkit._runtime.retries import Backoff, retry
 
 
 class Calls:

@@ -7,7 +7,7 @@ import warnings
 import anyio
 import pytest
 
-from flowkit._runtime.deadlines import within
+from flowkit._runtime.concurrency import within
 from flowkit.clock import SystemClock
 from flowkit_testing import ManualClock
 

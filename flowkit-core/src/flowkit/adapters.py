@@ -11,9 +11,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from flowkit._json.limits import FIRST_MOMENT, LAST_MOMENT
-from flowkit._runtime.backoff import Backoff, retry
 from flowkit._runtime.lifecycle import Lifecycle, LifeState
-from flowkit._runtime.outage_notices import Notices
+from flowkit._runtime.retries import Backoff, Notices, retry
 from flowkit._text.redaction import redacted
 from flowkit.errors import ConfigError
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from flowkit._dead_letters.letter_states import LetterState, letter_states
-from flowkit._runtime.outage_notices import notices_of
+from flowkit._runtime.retries import notices_of
 from flowkit.errors import StoreError, StoreUnavailable
 from flowkit.protocols import Clock, DeadLetter, Store
 

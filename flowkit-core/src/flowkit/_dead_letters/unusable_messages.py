@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 from flowkit._codecs.bus_codec import as_sent
-from flowkit._runtime.backoff import retry
-from flowkit._runtime.outage_notices import notices_of
+from flowkit._runtime.retries import notices_of, retry
 from flowkit._text.redaction import MAX_ERROR_CHARS
 from flowkit.errors import StoreError, TopicUnavailable
 from flowkit.protocols import Clock, DeadLetter, Delivery, Store, Subscription

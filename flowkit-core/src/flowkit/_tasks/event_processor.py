@@ -19,8 +19,7 @@ from flowkit._engine import (
 from flowkit._records.queries import records_of
 from flowkit._records.record_parts import RecordWriter
 from flowkit._records.task_records import decode_task
-from flowkit._runtime.backoff import Backoff, retry
-from flowkit._runtime.outage_notices import Notices, notices_of
+from flowkit._runtime.retries import Backoff, Notices, notices_of, retry
 from flowkit._tasks.cached_tasks import CachedTask, TaskCache, TaskEffects, TaskUpdate
 from flowkit._tasks.quarantine import Quarantine
 from flowkit._tasks.reduced_reports import smaller_rounds

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from pydantic_core import to_json
 
-from flowkit._runtime.outage_notices import EVERY_SEC
+from flowkit._runtime.retries import EVERY_SEC
 from flowkit._text.redaction import escaped_for, printable, printable_json, redacted, redacted_value
 from flowkit._user_code.containment import error_text
 

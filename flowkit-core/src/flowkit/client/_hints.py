@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from flowkit._records.claims import withdraw
 from flowkit._runtime.bus_connection import BusConnection
-from flowkit._runtime.outage_notices import notices_of
+from flowkit._runtime.retries import notices_of
 from flowkit._tasks.event_processor import Outcome
 from flowkit._tasks.submission import Submission
 from flowkit.errors import BusError, MessageError, PayloadError

@@ -10,8 +10,8 @@ from flowkit._json.limits import LONGEST_SEC
 from flowkit._records.queries import records_of
 from flowkit._records.record_parts import decode_log
 from flowkit._records.task_records import decode_task
-from flowkit._runtime.backoff import Backoff
-from flowkit._runtime.deadlines import within
+from flowkit._runtime.concurrency import within
+from flowkit._runtime.retries import Backoff
 from flowkit._runtime.worker_sessions import is_served
 from flowkit._tasks.explanations import explain_node, explain_quarantine, keeps_waiting
 from flowkit._tasks.views import event_view, full_view

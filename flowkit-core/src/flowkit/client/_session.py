@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 from flowkit._engine import EngineSettings, Event, RetryRequested
 from flowkit._records.task_records import decode_submission, decode_task
-from flowkit._runtime.backoff import Backoff, retry
 from flowkit._runtime.bus_connection import BusConnection
-from flowkit._runtime.call_batching import Gathered
+from flowkit._runtime.concurrency import Gathered
 from flowkit._runtime.lifecycle import Lifecycle, LifeState
+from flowkit._runtime.retries import Backoff, retry
 from flowkit._tasks.event_processor import LONGEST_PAUSE_SEC, EventProcessor, Outcome
 from flowkit._tasks.submission import Submission, checked, new_id
 from flowkit._tasks.views import task_view

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import anyio
 
 from flowkit._engine import CommandWaiting, SentCommand
-from flowkit._runtime.outage_notices import notices_of
+from flowkit._runtime.retries import notices_of
 from flowkit._tasks.cached_tasks import CachedTask
 from flowkit._tasks.event_processor import EventProcessor
 from flowkit.config import CoordinatorConfig

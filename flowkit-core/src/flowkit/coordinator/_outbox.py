@@ -22,8 +22,7 @@ from flowkit._engine import (
 )
 from flowkit._records.claims import withdraw
 from flowkit._records.queries import errors_of, records_of, results_of, sources_from
-from flowkit._runtime.backoff import Backoff, retry
-from flowkit._runtime.outage_notices import notices_of
+from flowkit._runtime.retries import Backoff, notices_of, retry
 from flowkit._tasks.cached_tasks import CachedTask, TaskEffects
 from flowkit._tasks.event_processor import EventProcessor
 from flowkit._text.redaction import MAX_ERROR_CHARS

@@ -6,8 +6,7 @@ from functools import partial
 
 from flowkit._dead_letters.unusable_messages import Parking
 from flowkit._engine import Event
-from flowkit._runtime.backoff import retry
-from flowkit._runtime.outage_notices import notices_of
+from flowkit._runtime.retries import notices_of, retry
 from flowkit._user_code.containment import awaited, error_text, is_cancelled
 from flowkit.errors import BusError, DecodeError
 from flowkit.messages import AskRun, CancelRun, RunNode, StreamMoved, TaskTouched, decode

@@ -1,11 +1,13 @@
 """The scheduler: it reacts to reports, timers and lost workers, and carries out effects."""
 
 import asyncio
+import heapq
 import logging
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import anyio
 from anyio.abc import TaskGroup
 
 from flowkit._dead_letters.unusable_messages import Parking
@@ -18,9 +20,8 @@ from flowkit._engine import (
     SentCommand,
     Woke,
 )
-from flowkit._runtime.outage_notices import notices_of
-from flowkit._runtime.supervision import keep_alive, owner_leaves
-from flowkit._runtime.turns import Turns
+from flowkit._runtime.concurrency import Turns
+from flowkit._runtime.retries import keep_alive, notices_of, owner_leaves
 from flowkit._tasks.cached_tasks import TaskEffects
 from flowkit._tasks.event_processor import EventProcessor, Outcome, log_store_error
 from flowkit._tasks.submission import Submission
@@ -32,7 +33,6 @@ from flowkit.coordinator._function_calls import FunctionCalls
 from flowkit.coordinator._outbox import Outbox
 from flowkit.coordinator._report_inbox import read_reports
 from flowkit.coordinator._retention import purge_regularly
-from flowkit.coordinator._timers import Timers, sweep
 from flowkit.coordinator._worker_watch import WorkerWatch, tasks_of
 from flowkit.errors import StoreError
 from flowkit.plugins import Plugins
@@ -43,6 +43,10 @@ logger = logging.getLogger(__name__)
 LOOP_PAUSE_SEC = 1.0
 TURNS = 4
 """Turns of the event loop that a submission gives: from here over the bus to a worker's slot."""
+MOST_AT_ONCE = 500
+"""Most overdue tasks that are read and woken in one call."""
+
+Wake = Callable[[Collection[str]], Awaitable[None]]
 
 
 class Scheduler:
@@ -249,3 +253,67 @@ class Scheduler:
             await self._handle(
                 (), {task_id: [CommandsLost(lost[task_id])] for task_id in unchanged}
             )
+
+
+# ---------------------------------------------------------------- timers and the sweep
+
+
+class Timers:
+    """Wake-up times of the tasks in memory."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._heap: list[tuple[float, str]] = []
+        self._earlier = anyio.Event()
+
+    def add(self, task_id: str, at: float) -> None:
+        """Schedule a wake-up of a task. Earlier ones stay: a wake-up too many is harmless."""
+        if not self._heap or at < self._heap[0][0]:
+            self._earlier.set()
+        heapq.heappush(self._heap, (at, task_id))
+
+    async def run(self, wake: Wake) -> None:
+        """Wake each task when its time has come."""
+        while True:
+            self._earlier = anyio.Event()
+            now = self._clock.now()
+            due: dict[str, None] = {}
+            while self._heap and self._heap[0][0] <= now:
+                due[heapq.heappop(self._heap)[1]] = None
+            if due:
+                await wake(due)
+                continue
+            if not self._heap:
+                await self._earlier.wait()
+                continue
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._cancel_when_earlier, group.cancel_scope)
+                await self._clock.sleep(self._heap[0][0] - now)
+                group.cancel_scope.cancel()
+
+    async def _cancel_when_earlier(self, scope: anyio.CancelScope) -> None:
+        await self._earlier.wait()
+        scope.cancel()
+
+
+async def sweep(store: Store, clock: Clock, tick_sec: float, wake: Wake) -> None:
+    """Wake tasks that no coordinator woke when they were due, now and after each tick."""
+    while True:
+        await _wake_overdue(store, clock.now() - tick_sec, wake)
+        await clock.sleep(tick_sec)
+
+
+async def _wake_overdue(store: Store, before: float, wake: Wake) -> None:
+    """Wake each task once. A quarantined task stays due, and does not hide the others."""
+    woken: set[str] = set()
+    still_due = 0
+    while True:
+        limit = MOST_AT_ONCE + still_due
+        task_ids = await store.due(before=before, limit=limit)
+        fresh = [task_id for task_id in task_ids if task_id not in woken]
+        still_due = len(task_ids) - len(fresh)
+        if fresh:
+            await wake(fresh)
+            woken.update(fresh)
+        if len(task_ids) < limit:
+            return

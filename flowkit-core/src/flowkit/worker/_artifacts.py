@@ -9,8 +9,7 @@ from typing import Any
 
 from flowkit._records.claims import Claim, claim_record, read_claim
 from flowkit._records.queries import artifact_meta, artifact_page
-from flowkit._runtime.deadlines import patiently
-from flowkit._runtime.outage_notices import notices_of
+from flowkit._runtime.retries import notices_of, patiently
 from flowkit.errors import FlowKitError, NodeFailure, RecordTooLarge
 from flowkit.messages import RunNode, StreamMoved, encode
 from flowkit.protocols import ArtifactRecord, ArtifactStore, Bus, Clock, Message, Stream

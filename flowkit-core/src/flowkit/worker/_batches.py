@@ -14,7 +14,8 @@ from pydantic_core import from_json, to_json
 from flowkit._json.limits import MAX_UID_CHARS
 from flowkit._json.values import is_unicode
 from flowkit._records import queries
-from flowkit._runtime.deadlines import Recent, patiently
+from flowkit._runtime.concurrency import Recent
+from flowkit._runtime.retries import patiently
 from flowkit._user_code.containment import Titled
 from flowkit.errors import InputAdapterError, NodeFailure
 from flowkit.messages import RunContextData, RunNode, Source

@@ -11,7 +11,8 @@ import anyio
 from anyio.abc import TaskGroup
 
 from flowkit._dead_letters.unusable_messages import Parking
-from flowkit._runtime.deadlines import Recent, patiently, within
+from flowkit._runtime.concurrency import Recent, within
+from flowkit._runtime.retries import patiently
 from flowkit.errors import DecodeError
 from flowkit.messages import CancelRun, RunNode, decode
 from flowkit.protocols import Bus, Clock, Delivery, Message, Subscription

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import anyio
 
 from flowkit._records.queries import check_complete
-from flowkit._runtime.turns import Turns
+from flowkit._runtime.concurrency import Turns
 from flowkit._user_code.containment import awaited, loggable
 from flowkit.clock import SystemClock
 from flowkit.config import WorkerConfig

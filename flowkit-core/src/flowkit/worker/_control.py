@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 
 from flowkit._dead_letters.unusable_messages import Parking
-from flowkit._runtime.deadlines import patiently
+from flowkit._runtime.retries import patiently
 from flowkit.errors import DecodeError
 from flowkit.messages import AskRun, CancelRun, NodeFailed, StreamMoved, decode, headers_of
 from flowkit.protocols import Bus, Clock, Delivery

@@ -10,7 +10,7 @@ from typing import Any
 
 from flowkit._dead_letters.letters import batch_letter, first_attempt
 from flowkit._engine import retry_delay
-from flowkit._runtime.deadlines import patiently
+from flowkit._runtime.retries import patiently
 from flowkit._user_code.containment import awaited, contained, error_text, message, origin
 from flowkit._user_code.failure_logs import log_failure
 from flowkit._user_code.reason_codes import (

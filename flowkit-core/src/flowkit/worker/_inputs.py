@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import anyio
 
 from flowkit._records.queries import check_complete
-from flowkit._runtime.deadlines import within
+from flowkit._runtime.concurrency import within
 from flowkit.errors import InputAdapterError, TaskNotFound
 from flowkit.messages import Source
 from flowkit.protocols import ArtifactRecord, Stream

@@ -13,8 +13,8 @@ from anyio.abc import TaskGroup
 
 from flowkit._backends import Backends, topics_for
 from flowkit._dead_letters.unusable_messages import Parking
-from flowkit._runtime.deadlines import within
-from flowkit._runtime.supervision import keep_alive, owner_leaves
+from flowkit._runtime.concurrency import within
+from flowkit._runtime.retries import keep_alive, owner_leaves
 from flowkit._user_code.child_processes import child_processes, log_children
 from flowkit._user_code.containment import error_text, loggable
 from flowkit._user_code.threads import Calls, counted

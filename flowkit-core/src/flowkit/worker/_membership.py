@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
-from flowkit._runtime.outage_notices import notices_of
+from flowkit._runtime.retries import notices_of
 from flowkit._runtime.worker_sessions import heartbeat_interval_sec
 from flowkit.config import WorkerConfig
 from flowkit.errors import StoreError, WorkerIdTaken

@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 
-from flowkit._runtime.deadlines import patiently
+from flowkit._runtime.retries import patiently
 from flowkit._text.redaction import writable
 from flowkit.errors import MessageError, MessageTooLarge, PayloadError
 from flowkit.messages import (
