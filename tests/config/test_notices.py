@@ -50,6 +50,14 @@ def test_trouble_is_logged_when_it_begins_each_minute_and_when_it_is_over(time: 
     ]
 
 
+def test_the_outages_that_are_not_over_are_known(time: Time) -> None:
+    time.fail("bus")
+    time.fail("store")
+    time.fail("store")
+    time.succeed("store")
+    assert time.notices.open == {"bus"}
+
+
 def test_each_cause_is_logged_by_itself(time: Time) -> None:
     time.fail("bus")
     time.fail("store")

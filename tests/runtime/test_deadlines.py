@@ -26,6 +26,21 @@ async def test_a_wait_is_cancelled_when_its_time_is_over() -> None:
     assert not await waiting
 
 
+async def test_a_wait_on_the_clock_of_the_system_is_cancelled_when_its_time_is_over() -> None:
+    before = asyncio.all_tasks()
+    assert not await within(0, anyio.sleep_forever, clock=SystemClock())
+    assert await within(60, anyio.lowlevel.checkpoint, clock=SystemClock())
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_clock_with_its_own_sleep_measures_the_wait() -> None:
+    class Hasty(SystemClock):
+        async def sleep(self, seconds: float) -> None:
+            await anyio.lowlevel.checkpoint()
+
+    assert not await within(3600, anyio.sleep_forever, clock=Hasty())
+
+
 async def test_an_error_of_the_wait_is_raised_as_it_is() -> None:
     async def fail() -> None:
         raise KeyError("k")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from flowkit.protocols import Clock, Store, WorkerSession
 
@@ -23,20 +24,28 @@ def heartbeat_interval_sec(session: WorkerSession) -> float:
     return min(interval, MAX_INTERVAL_SEC) if 0 < interval < math.inf else DEFAULT_INTERVAL_SEC
 
 
+@dataclass(frozen=True, slots=True)
+class Heartbeats:
+    """The outcome of a wait for heartbeats."""
+
+    live: list[WorkerSession]
+    """Workers that sent a heartbeat, or ended their session."""
+    silent: list[WorkerSession]
+
+
 async def is_served(store: Store, role: str, clock: Clock) -> bool:
     """Return whether a live worker serves this role.
 
     Wait at most 10 s for the next heartbeat of one that has it.
     """
     sessions = [session for session in await store.sessions() if role in session.roles]
-    live, _ = await watch_heartbeats(store, sessions, clock, enough=1)
-    return bool(live)
+    return bool((await watch_heartbeats(store, sessions, clock, enough=1)).live)
 
 
 async def watch_heartbeats(
     store: Store, sessions: Sequence[WorkerSession], clock: Clock, *, enough: int | None = None
-) -> tuple[list[WorkerSession], list[WorkerSession]]:
-    """Wait at most 10 s for heartbeats of these workers. Return the live and the silent ones.
+) -> Heartbeats:
+    """Wait at most 10 s for heartbeats of these workers.
 
     Return as soon as ``enough`` of them are live. A worker that ends its session meanwhile counts
     as live: it was stopped normally.
@@ -55,6 +64,5 @@ async def watch_heartbeats(
             for name, then in silent.items()
             if name in now and now[name].beat == then.beat
         }
-    return [session for session in sessions if session.worker_id not in silent], list(
-        silent.values()
-    )
+    live = [session for session in sessions if session.worker_id not in silent]
+    return Heartbeats(live, list(silent.values()))

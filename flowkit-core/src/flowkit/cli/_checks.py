@@ -103,10 +103,11 @@ async def check_workers(store: Store, clock: Clock) -> Sequence[CheckResult]:
     A worker is silent if it sends no heartbeat in the time in which all workers have to send one.
     """
     began = clock.monotonic()
-    live, silent = await watch_heartbeats(store, await store.sessions(), clock)
+    heartbeats = await watch_heartbeats(store, await store.sessions(), clock)
     waited = clock.monotonic() - began
+    live = heartbeats.live
     workers = ", ".join(f"{session.worker_id} ({', '.join(session.roles)})" for session in live)
-    names = sorted(session.worker_id for session in silent)
+    names = sorted(session.worker_id for session in heartbeats.silent)
     return [
         CheckResult("workers", True, f"{len(live)}{f': {workers}' if workers else ''}"),
         *(

@@ -188,11 +188,9 @@ async def _compare_with_sessions(client: TaskVerbs, flow: LoadedFlow) -> None:
     if concerned := [
         session for session in sessions if not flow.roles.keys().isdisjoint(session.roles)
     ]:
-        live, _ = await watch_heartbeats(client.store, concerned, client.clock)
-        _warn_of(
-            flow,
-            flow.roles.keys() - unserved - {role for session in live for role in session.roles},
-        )
+        heartbeats = await watch_heartbeats(client.store, concerned, client.clock)
+        served = {role for session in heartbeats.live for role in session.roles}
+        _warn_of(flow, flow.roles.keys() - unserved - served)
 
 
 def _warn_of(flow: LoadedFlow, roles: Collection[str]) -> None:

@@ -333,11 +333,10 @@ class Outbox:
                 if streams
                 else ()
             )
+            given = node.io.model_fields_set
             data = {
                 "io": {
-                    name: _plain(value)
-                    for name, value in node.io.__dict__.items()
-                    if name in node.io.model_fields_set
+                    name: _plain(value) for name, value in node.io.__dict__.items() if name in given
                 },
                 "params": task.spec.params,
                 "vars": task.vars,
