@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-import anyio
+import anyio.lowlevel
 
 from flowkit.clock import SystemClock
 from flowkit.errors import StoreUnavailable

@@ -28,6 +28,8 @@ up to this.
 """
 PAGE = 500
 
+_check_pauses = partial(Backoff, first_sec=FIRST_CHECK_SEC, longest_sec=LONGEST_CHECK_SEC)
+
 
 async def get_task(session: Session, task_id: str) -> TaskView:
     """Return a task as it is now."""
@@ -195,11 +197,6 @@ def _decode_awaited(record: TaskRecord, *, has_changed: bool = False) -> Task:
         CorruptRecord: it is neither. Coordinators quarantine such a task, so it never ends.
     """
     return decode_task(record, to_look_at=has_changed or record.header.finished_at is not None)
-
-
-def _check_pauses() -> Backoff:
-    """Return the pauses between checks of a task that does not change."""
-    return Backoff(first_sec=FIRST_CHECK_SEC, longest_sec=LONGEST_CHECK_SEC)
 
 
 def _checked_timeout(timeout: Any) -> float | None:

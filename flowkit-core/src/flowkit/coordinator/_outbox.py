@@ -320,6 +320,7 @@ class Outbox:
         """Return the command of a node that is issued."""
         task_id, plan = task.spec.task_id, task.spec.plan
         node = plan.nodes[index]
+        topic = self._config.command_topic(node.type)
         parents, reads_streams = [], False
         for edge in plan.parents[index]:
             parents.append(edge.node)
@@ -375,12 +376,8 @@ class Outbox:
                 raise
             command["data"] = None
             value = encode(command, limit=most)
-        return Message(
-            self._config.command_topic(node.type),
-            value,
-            task_id if len(plan.nodes) == 1 else f"{task_id}.{index}",
-            headers_of(task.spec.trace),
-        )
+        key = task_id if len(plan.nodes) == 1 else f"{task_id}.{index}"
+        return Message(topic, value, key, headers_of(task.spec.trace))
 
 
 def _failure_fields(node: NodeSpec, record: NodeRecord) -> dict[str, Any]:

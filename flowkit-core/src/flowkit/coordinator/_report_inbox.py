@@ -49,7 +49,7 @@ async def read_reports(
                     await parking.reject(subscription, delivery, reason, kept=kept)
                     parked.add(id(delivery))
             await awaited(handle(touched, events), ending=ending)
-            await subscription.ack(_without(parked, deliveries))
+            await subscription.ack(_without(parked, deliveries) if parked else deliveries)
         except BusError as error:
             notices.trouble(
                 logger,
@@ -67,8 +67,6 @@ async def read_reports(
 
 def _without(parked: Container[int], deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
     """Return the deliveries whose ids, as objects, are not in ``parked``."""
-    if not parked:
-        return deliveries
     return [delivery for delivery in deliveries if id(delivery) not in parked]
 
 
