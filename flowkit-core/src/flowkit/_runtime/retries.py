@@ -228,6 +228,9 @@ def _is_unavailable(error: Exception) -> bool:
     return isinstance(error, BusUnavailable | StoreUnavailable)
 
 
+# ---------------------------------------------------------------- background loops
+
+
 def owner_leaves(scope: anyio.CancelScope) -> Callable[[], bool]:
     """Return a function that tests whether the owner of the current task cancels it.
 

@@ -69,7 +69,7 @@ class _OutgoingCommand(_Outgoing):
     index: int
     attempt: int
     handovers: int
-    """How often the attempt was handed back before."""
+    """Number of times that the attempt was handed back before."""
 
 
 class Outbox:
