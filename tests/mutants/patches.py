@@ -90,10 +90,10 @@ return None
         "read_reports",
         """
 await awaited(handle(touched, events), ending=ending)
-await subscription.ack([delivery for delivery in deliveries if id(delivery) not in parked])
+await subscription.ack(_without(parked, deliveries) if parked else deliveries)
 """,
         """
-await subscription.ack([delivery for delivery in deliveries if id(delivery) not in parked])
+await subscription.ack(_without(parked, deliveries) if parked else deliveries)
 await awaited(handle(touched, events), ending=ending)
 """,
     ),
@@ -119,23 +119,27 @@ except Exception:
     Mutant(
         "the outbox is cleared before the commands are sent",
         "Outbox.carry_out",
-        "places = await self._publish(messages, owners)",
+        "await self._publish(outgoing)",
         """
-self._note(sent, dict.fromkeys(range(len(messages))))
-places = await self._publish(messages, owners)
+for one in outgoing:
+    one.is_sent = True
+self._note(outgoing)
+for one in outgoing:
+    one.is_sent = False
+await self._publish(outgoing)
 """,
     ),
     Mutant(
         "commands that were not confirmed count as sent",
-        "Outbox._publish",
-        "sending.places",
-        "dict.fromkeys(range(len(messages))) | sending.places",
+        "Outbox._note",
+        "one.is_sent",
+        "True",
     ),
     Mutant(
         "one failing topic delays the others",
         "Outbox._publish_topic",
         "isinstance(error, BusError) and not isinstance(error, TopicUnavailable)"
-        " and not sending.places",
+        " and not any(one.is_sent for one in every)",
         "isinstance(error, BusError)",
         suite="tests/coordinator/test_topics_in_trouble.py",
     ),
@@ -173,9 +177,13 @@ places = await self._publish(messages, owners)
     ),
     Mutant(
         "a worker is never asked about a run",
-        "Outbox._message",
-        "self._control(task, ask)",
-        "None",
+        "Outbox._outgoing",
+        """
+message = AskRun(
+    task_id=task.task_id, index=index, attempt=attempt, token=token, worker_id=worker_id
+)
+""",
+        "return None",
     ),
     Mutant(
         "no worker is ever lost",
