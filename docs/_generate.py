@@ -24,6 +24,7 @@ from flowkit_kafka import KafkaConfig
 from flowkit_mongo import MongoConfig
 from flowkit_mongo._indexes import INDEXES
 from flowkit_mongo._rights import ROLES, privileges
+from flowkit_sqlite import SqliteConfig
 
 DOCS = Path(__file__).parent
 REGION = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -212,6 +213,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "limit-settings": lambda: settings(GraphLimits),
     "kafka-settings": lambda: settings(KafkaConfig),
     "mongo-settings": lambda: settings(MongoConfig),
+    "sqlite-settings": lambda: settings(SqliteConfig),
     "message-kinds": message_kinds,
     "functions": functions,
     "mongo-indexes": mongo_indexes,

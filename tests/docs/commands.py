@@ -26,7 +26,7 @@ IN_CHECKOUT = re.compile(
 ON_SERVERS = ("docs/how-to/run-an-example.md", re.compile(r"flowkit (coordinator|worker|submit)\b"))
 """The page whose processes run on a real Kafka and a real MongoDB."""
 
-EDITABLE = "-e './flowkit-core[cli]' -e ./flowkit-kafka -e ./flowkit-mongo -e ./flowkit-testing"
+EDITABLE = "-e './flowkit-core[cli]' -e ./flowkit-kafka -e ./flowkit-mongo -e ./flowkit-sqlite -e ./flowkit-testing"
 INSTALLS = "it installs packages; tox does the same for each environment"
 SERVERS_FOR_EXPERIMENTS = (
     "it runs until Ctrl-C; the fixtures in tests/servers start the same servers"
@@ -53,6 +53,7 @@ NOT_RUN = {
     "pip install 'flowkit-core[cli]'": INSTALLS,
     "pip install flowkit-core flowkit-kafka": INSTALLS,
     "pip install flowkit-core flowkit-mongo": INSTALLS,
+    "pip install flowkit-core flowkit-sqlite": INSTALLS,
     "pip install flowkit-testing": INSTALLS,
     "pytest test_orders.py": "the file is on the same page; tests/docs/test_examples.py runs it",
     "pip install cryptography": INSTALLS,

@@ -46,6 +46,7 @@ KNOWN_ADDRESSES = {
     "mongodb": "flowkit-mongo",
     "mongodb+srv": "flowkit-mongo",
     "memory": "flowkit-testing",
+    "sqlite": "flowkit-sqlite",
 }
 """Schemes of addresses, and the packages whose plugins open them."""
 

@@ -1,0 +1,147 @@
+"""Connections to the file, and the checks at its opening."""
+
+import sqlite3
+import time
+from pathlib import Path
+
+from flowkit.errors import ConfigError
+from flowkit_sqlite._config import SqliteConfig
+from flowkit_sqlite._errors import is_busy
+
+OLDEST_SQLITE = (3, 37, 0)
+"""Oldest release of SQLite with all features that are used, such as strict tables."""
+APPLICATION_ID = 0x464C4F57
+"""Number in the header of FlowKit's files: ``FLOW``."""
+VERSION = 1
+"""Version of the file's format. A file of a later version is refused."""
+
+_OWNER = """
+    SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema)
+    FROM pragma_application_id, pragma_user_version
+"""
+_LOCK_PAUSE_SEC = 0.01
+_STATEMENTS_KEPT = 512
+_CACHE_KIB = 16_384
+_JOURNAL_LIMIT_BYTES = 67_108_864
+
+
+def check_sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:
+    """Check the release of the SQLite library.
+
+    Raises:
+        ConfigError: it is too old.
+    """
+    if version < OLDEST_SQLITE:
+        found, oldest = (".".join(map(str, each)) for each in (version, OLDEST_SQLITE))
+        raise ConfigError(
+            f"Python's sqlite3 module uses SQLite {found}, but flowkit-sqlite needs {oldest} or"
+            " later; use another build of Python"
+        )
+
+
+def connect(path: Path, config: SqliteConfig) -> sqlite3.Connection:
+    """Return a connection that leaves transactions to its user.
+
+    Raises:
+        sqlite3.Error: the file cannot be opened.
+    """
+    connection = sqlite3.connect(
+        path,
+        timeout=config.busy_timeout_sec,
+        isolation_level=None,
+        cached_statements=_STATEMENTS_KEPT,
+    )
+    try:
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_LIMIT_BYTES}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_reader(path: Path, config: SqliteConfig) -> sqlite3.Connection:
+    """Return a connection that cannot change the file."""
+    connection = connect(path, config)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def connect_writer(path: Path, config: SqliteConfig) -> sqlite3.Connection:
+    """Return a connection for changes. Create the file if it does not exist.
+
+    Raises:
+        ConfigError: the folder does not exist, or the file belongs to another program or a later
+            version, or cannot be shared by processes.
+        sqlite3.Error: the file cannot be opened.
+    """
+    check_sqlite()
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path}: the folder {path.parent} does not exist; create it")
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; name a file in it")
+    try:
+        connection = connect(path, config)
+        try:
+            _prepare_patiently(connection, path, config.busy_timeout_sec)
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+            raise ConfigError(f"{path} is not a SQLite database; name another file") from error
+        raise
+    return connection
+
+
+def _prepare_patiently(connection: sqlite3.Connection, path: Path, patience_sec: float) -> None:
+    """Prepare the file again while other processes hold its lock.
+
+    SQLite does not wait for the lock in all of these steps.
+    """
+    give_up_at = time.monotonic() + patience_sec
+    while True:
+        try:
+            return _prepare(connection, path)
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or time.monotonic() >= give_up_at:
+                raise
+        time.sleep(_LOCK_PAUSE_SEC)
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Check whose file it is before anything is changed in it, and mark a new one."""
+    _check_owner(connection, path)
+    # The auto-vacuum mode of a file is set before its first table is created.
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise ConfigError(
+            f"{path}: its file system does not support SQLite's write-ahead log; use a local disk"
+        )
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        _check_owner(connection, path)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS flowkit_processes"
+            " (port INTEGER PRIMARY KEY, leased_until REAL NOT NULL) STRICT"
+        )
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
+    """Check that the file is new or one of FlowKit's that this version knows."""
+    # One statement, because another process may create the file at the same time.
+    application_id, version, objects = connection.execute(_OWNER).fetchone()
+    if application_id != APPLICATION_ID and (application_id or version or objects):
+        raise ConfigError(f"{path} is a database of another program; name another file")
+    if version > VERSION:
+        raise ConfigError(
+            f"{path} was written by a later version of flowkit-sqlite (format {version}, this one"
+            f" knows {VERSION}); install that version"
+        )

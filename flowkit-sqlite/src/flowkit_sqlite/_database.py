@@ -1,0 +1,151 @@
+"""The file, which the store and the bus of a process share."""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import ClassVar, Self, TypeVar
+from weakref import WeakValueDictionary
+
+from flowkit.errors import StoreError
+from flowkit_sqlite._config import SqliteConfig
+from flowkit_sqlite._errors import translated
+from flowkit_sqlite._jobs import Job, finished
+from flowkit_sqlite._readers import Readers
+from flowkit_sqlite._wakeups import Listener, Listeners
+from flowkit_sqlite._writer import Writer, notify
+
+T = TypeVar("T")
+
+
+class _OpenFile:
+    """Threads and connections of an open file."""
+
+    def __init__(self, path: Path, config: SqliteConfig, listeners: Listeners) -> None:
+        self.readers = Readers(path, config)
+        self.writer = Writer(path, config, listeners, self.readers)
+
+
+class Database:
+    """An SQLite file. It is open while at least one user has entered it.
+
+    Users may enter it in several event loops.
+    """
+
+    _known: ClassVar["WeakValueDictionary[tuple[Path, SqliteConfig], Database]"] = (
+        WeakValueDictionary()
+    )
+    _lock = threading.Lock()
+
+    def __init__(self, path: Path, config: SqliteConfig) -> None:
+        """Take the path of the file; use :meth:`at` to share it."""
+        self.path = path
+        self._config = config
+        self._listeners = Listeners()
+        self._users = 0
+        self._file: _OpenFile | None = None
+
+    @classmethod
+    def at(cls, path: Path, config: SqliteConfig) -> "Database":
+        """Return the one database of this process for a file and its settings."""
+        key = (path.resolve(), config)
+        with cls._lock:
+            database = cls._known.get(key)
+            if database is None:
+                database = cls._known[key] = cls(path, config)
+            return database
+
+    async def __aenter__(self) -> Self:
+        """Open the file, and create it if it does not exist.
+
+        Raises:
+            ConfigError: the folder does not exist, or the file belongs to another program or a
+                later version, or cannot be shared by processes.
+            StoreUnavailable: the file is locked, or may not be written.
+            StoreError: the file is damaged.
+        """
+        with self._lock:
+            if self._file is None:
+                self._file = _OpenFile(self.path, self._config, self._listeners)
+            self._users += 1
+            opened = self._file.writer.opened
+        try:
+            with translated(self.path):
+                await finished(opened)
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Close the file if this was its last user, after the changes that were submitted."""
+        with self._lock:
+            self._users -= 1
+            if self._users:
+                return
+            file, self._file = self._file, None
+        if file is not None:
+            file.writer.stop()
+            await finished(file.writer.closed)
+
+    async def write(self, job: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
+        """Run ``job`` in the writer's thread, and return its result after the commit.
+
+        The job shares a transaction with others that wait. If it raises, its own changes are rolled
+        back and the error is raised here. If the call is cancelled, the job may or may not run;
+        other jobs are not affected. The changes survive a crash of the process. With ``durable``
+        they survive a power failure too, unless the settings say otherwise.
+
+        Raises:
+            StoreUnavailable: the file is locked, full or cannot be written; the changes may
+                or may not have been stored.
+            RecordTooLarge: a value is larger than SQLite accepts.
+            RecordRefused: a value violates a constraint or cannot be stored.
+            StoreError: the file is damaged, or SQLite refused a statement.
+        """
+        file = self._open_file()
+        loop = asyncio.get_running_loop()
+        call = Job(job, loop, loop.create_future(), durable)
+        file.writer.submit(call)
+        with translated(self.path):
+            result: T = await call.future
+        return result
+
+    async def read(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``job`` in a reader's thread, and return its result.
+
+        The job sees one state of the file, which includes each confirmed write. It does not block
+        the writer, and cannot change the file.
+
+        Raises:
+            StoreUnavailable, StoreError: as :meth:`write`.
+        """
+        file = self._open_file()
+        loop = asyncio.get_running_loop()
+        call = Job(job, loop, loop.create_future())
+        file.readers.submit(call)
+        with translated(self.path):
+            result: T = await call.future
+        return result
+
+    def notify(self, channel: str) -> None:
+        """Wake the listeners of a channel, and other processes, after the commit.
+
+        Call it inside a job of :meth:`write`. A job that fails notifies nobody.
+        """
+        notify(channel)
+
+    def listen(self, channel: str) -> AbstractContextManager[Listener]:
+        """Listen to a channel while the context is open.
+
+        A listener is woken soon after a commit that notified its channel, and after any commit of
+        another process.
+        """
+        return self._listeners.listen(channel)
+
+    def _open_file(self) -> _OpenFile:
+        if self._file is None:
+            raise StoreError(f"{self.path} is not open: use it inside 'async with'")
+        return self._file

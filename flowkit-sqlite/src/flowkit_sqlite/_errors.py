@@ -1,0 +1,117 @@
+"""Translation of SQLite's errors into FlowKit's, by one table of result codes."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowkit.errors import (
+    FlowKitError,
+    RecordRefused,
+    RecordTooLarge,
+    StoreError,
+    StoreUnavailable,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """FlowKit's error for a result code, with advice for the operator."""
+
+    error: type[StoreError]
+    advice: str = ""
+
+
+_LOCKED = Translation(
+    StoreUnavailable,
+    "another process held the lock for longer than options.sqlite.busy_timeout_sec; end programs"
+    " that keep a transaction open on the file",
+)
+_FORBIDDEN = Translation(
+    StoreUnavailable,
+    "give this user the right to write the file and its folder",
+)
+_DAMAGED = Translation(
+    StoreError, "run 'flowkit doctor', and restore the file from a backup if it is damaged"
+)
+_DEFECT = Translation(StoreError)
+
+TRANSLATIONS: dict[int, Translation] = {
+    sqlite3.SQLITE_ERROR: _DEFECT,
+    sqlite3.SQLITE_INTERNAL: _DEFECT,
+    sqlite3.SQLITE_PERM: _FORBIDDEN,
+    sqlite3.SQLITE_ABORT: _DEFECT,
+    sqlite3.SQLITE_BUSY: _LOCKED,
+    sqlite3.SQLITE_LOCKED: _LOCKED,
+    sqlite3.SQLITE_NOMEM: Translation(StoreUnavailable, "free memory on this machine"),
+    sqlite3.SQLITE_READONLY: _FORBIDDEN,
+    sqlite3.SQLITE_INTERRUPT: Translation(StoreUnavailable),
+    sqlite3.SQLITE_IOERR: Translation(
+        StoreUnavailable, "check the disk; the file must not be on a network file system"
+    ),
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_NOTFOUND: _DEFECT,
+    sqlite3.SQLITE_FULL: Translation(
+        StoreUnavailable, "the disk is full, or a quota is used up: free space on it"
+    ),
+    sqlite3.SQLITE_CANTOPEN: Translation(
+        StoreUnavailable, "check that the folder exists and that this user may write to it"
+    ),
+    sqlite3.SQLITE_PROTOCOL: _LOCKED,
+    sqlite3.SQLITE_EMPTY: _DEFECT,
+    sqlite3.SQLITE_SCHEMA: _DEFECT,
+    sqlite3.SQLITE_TOOBIG: Translation(RecordTooLarge),
+    sqlite3.SQLITE_CONSTRAINT: Translation(RecordRefused),
+    sqlite3.SQLITE_MISMATCH: Translation(RecordRefused),
+    sqlite3.SQLITE_MISUSE: _DEFECT,
+    sqlite3.SQLITE_NOLFS: Translation(
+        StoreUnavailable, "the file system does not support large files"
+    ),
+    sqlite3.SQLITE_AUTH: _FORBIDDEN,
+    sqlite3.SQLITE_FORMAT: _DAMAGED,
+    sqlite3.SQLITE_RANGE: _DEFECT,
+    sqlite3.SQLITE_NOTADB: _DAMAGED,
+}
+"""Translations by primary result code, which is the lowest byte of an extended one."""
+
+VALUE_ERRORS: tuple[tuple[type[Exception], type[StoreError]], ...] = (
+    # The first matching row counts.
+    (sqlite3.DataError, RecordTooLarge),
+    # SQLite cannot store an integer above 64 bits or a lone surrogate.
+    (OverflowError, RecordRefused),
+    (UnicodeEncodeError, RecordRefused),
+    # Errors of the module itself have no result code.
+    (sqlite3.Error, StoreError),
+)
+
+
+def translate(error: BaseException, path: Path) -> FlowKitError | None:
+    """Return FlowKit's error for an error of SQLite, None for other errors."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if isinstance(error, sqlite3.Error) and code is not None:
+        translation = TRANSLATIONS.get(code & 0xFF, _DEFECT)
+        advice = f"; {translation.advice}" if translation.advice else ""
+        return translation.error(f"{path}: {error} ({error.sqlite_errorname}){advice}")
+    for kind, ours in VALUE_ERRORS:
+        if isinstance(error, kind):
+            return ours(f"{path}: {error}")
+    return None
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Raise SQLite's errors as FlowKit's, which name the file and what to do."""
+    try:
+        yield
+    except Exception as error:
+        ours = translate(error, path)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Return whether another connection holds the lock."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF == sqlite3.SQLITE_BUSY

@@ -1,0 +1,70 @@
+"""Threads that read the file. Each has a connection of its own, which never blocks the writer."""
+
+import sqlite3
+import threading
+from pathlib import Path
+from queue import SimpleQueue
+
+from flowkit_sqlite._config import SqliteConfig
+from flowkit_sqlite._connections import connect_reader
+from flowkit_sqlite._jobs import Job, wake
+
+
+class Readers:
+    """Threads that are started when they are needed, up to a limit."""
+
+    def __init__(self, path: Path, config: SqliteConfig) -> None:
+        self._path = path
+        self._config = config
+        self._queue: SimpleQueue[Job | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._free = 0
+        """Threads that wait, less jobs that wait."""
+
+    def submit(self, job: Job) -> None:
+        """Let a thread run the job in one snapshot of the file."""
+        with self._lock:
+            if self._free <= 0 and len(self._threads) < self._config.readers:
+                thread = threading.Thread(
+                    target=self._run, name="flowkit-sqlite-reader", daemon=True
+                )
+                self._threads.append(thread)
+                self._free += 1
+                thread.start()
+            self._free -= 1
+        self._queue.put(job)
+
+    def stop(self) -> None:
+        """End the threads after the jobs that were submitted."""
+        with self._lock:
+            threads = self._threads
+            for _ in threads:
+                self._queue.put(None)
+        for thread in threads:
+            thread.join()
+
+    def _run(self) -> None:
+        connection: sqlite3.Connection | None = None
+        while (job := self._queue.get()) is not None:
+            if job.is_wanted:
+                try:
+                    if connection is None:
+                        connection = connect_reader(self._path, self._config)
+                    _read(job, connection)
+                except sqlite3.Error as error:
+                    job.fail(error)
+                wake([job])
+            with self._lock:
+                self._free += 1
+        if connection is not None:
+            connection.close()
+
+
+def _read(job: Job, connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN")
+    try:
+        job.run(connection)
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")

@@ -1,0 +1,134 @@
+"""Wake-ups of tasks that wait for changes of the file, in this process and in others.
+
+A process that commits a change sends a datagram to the other processes. Its content is ignored: a
+lost one is covered by polling, and a forged one only causes a look.
+"""
+
+import asyncio
+import socket
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+HOST = "127.0.0.1"
+
+
+class Listener:
+    """Wait of one task for notifications of a channel."""
+
+    def __init__(self, channel: str) -> None:
+        self.channel = channel
+        self.loop = asyncio.get_running_loop()
+        self._woken = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def wake(self) -> None:
+        """End the current wait, or the next one at once. Called in the event loop."""
+        self._woken = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """Wait for a notification since the end of the previous wait; return False at the timeout.
+
+        Listen before you look for the change, so that no change comes between.
+        """
+        if not self._woken:
+            self._waiter = self.loop.create_future()
+            timer = None if timeout is None else self.loop.call_later(timeout, self._time_out)
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+                if timer is not None:
+                    timer.cancel()
+        woken, self._woken = self._woken, False
+        return woken
+
+    def _time_out(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Listeners:
+    """Listeners of all event loops of a process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_channel: defaultdict[str, set[Listener]] = defaultdict(set)
+
+    @contextmanager
+    def listen(self, channel: str) -> Iterator[Listener]:
+        """Add a listener while the context is open."""
+        listener = Listener(channel)
+        with self._lock:
+            self._by_channel[channel].add(listener)
+        try:
+            yield listener
+        finally:
+            with self._lock:
+                listeners = self._by_channel[channel]
+                listeners.remove(listener)
+                if not listeners:
+                    del self._by_channel[channel]
+
+    def of(self, channels: Iterable[str]) -> list[Listener]:
+        """Return the listeners of some channels."""
+        with self._lock:
+            return [
+                listener
+                for channel in channels
+                if channel in self._by_channel
+                for listener in self._by_channel[channel]
+            ]
+
+    def all(self) -> list[Listener]:
+        """Return the listeners of all channels."""
+        with self._lock:
+            return [listener for listeners in self._by_channel.values() for listener in listeners]
+
+
+class Doorbell:
+    """Socket that receives the datagrams of other processes, read by a thread of its own."""
+
+    def __init__(self, on_ring: Callable[[], None]) -> None:
+        """Bind the socket and start the thread.
+
+        Raises:
+            OSError: no socket can be bound.
+        """
+        self._on_ring = on_ring
+        self._closing = False
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            self._socket.bind((HOST, 0))
+        except OSError:
+            self._socket.close()
+            raise
+        self.port: int = self._socket.getsockname()[1]
+        self._thread = threading.Thread(
+            target=self._run, name="flowkit-sqlite-wakeups", daemon=True
+        )
+        self._thread.start()
+
+    def ring(self, ports: Iterable[int]) -> None:
+        """Send a datagram to each port."""
+        for port in ports:
+            with suppress(OSError):
+                self._socket.sendto(b"\0", (HOST, port))
+
+    def close(self) -> None:
+        """End the thread and close the socket."""
+        self._closing = True
+        self.ring([self.port])
+        self._thread.join()
+        self._socket.close()
+
+    def _run(self) -> None:
+        while not self._closing:
+            # Windows reports that an earlier datagram did not arrive as an error of the next call.
+            with suppress(OSError):
+                self._socket.recv(16)
+            if not self._closing:
+                self._on_ring()

@@ -1,0 +1,523 @@
+"""The file: transactions that jobs share, reads beside them, wake-ups, and errors at opening."""
+
+import asyncio
+import os
+import socket
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from flowkit.errors import ConfigError, RecordRefused, StoreError, StoreUnavailable
+from flowkit_sqlite import SqliteConfig
+from flowkit_sqlite._connections import check_sqlite
+from flowkit_sqlite._database import Database
+
+pytestmark = pytest.mark.anyio
+PATIENCE_SEC = 30
+
+
+def insert(word: str):
+    return lambda db: db.execute("INSERT INTO words VALUES (?)", (word,)).rowcount
+
+
+def words(db: sqlite3.Connection) -> list[str]:
+    return [word for (word,) in db.execute("SELECT word FROM words ORDER BY word")]
+
+
+class Gate:
+    """Job that keeps the writer busy until the gate is opened."""
+
+    def __init__(self) -> None:
+        self._entered, self._open = threading.Event(), threading.Event()
+
+    def __call__(self, db: sqlite3.Connection) -> None:
+        self._entered.set()
+        assert self._open.wait(PATIENCE_SEC)
+
+    async def entered(self) -> None:
+        await asyncio.to_thread(self._entered.wait, PATIENCE_SEC)
+
+    def open(self) -> None:
+        self._open.set()
+
+
+@pytest.fixture
+async def gate(database):
+    """A job that is running: jobs that are submitted now wait for the next transaction."""
+    gate = Gate()
+    task = asyncio.create_task(database.write(gate))
+    await gate.entered()
+    yield gate
+    gate.open()
+    await task
+
+
+async def submit(database, *jobs):
+    """Submit jobs in this order, and return their tasks."""
+    tasks = [asyncio.create_task(database.write(job)) for job in jobs]
+    await asyncio.sleep(0)
+    return tasks
+
+
+# ---------------------------------------------------------------- transactions
+
+
+async def test_a_write_returns_the_result_of_its_job(database):
+    assert await database.write(insert("a")) == 1
+    assert await database.read(words) == ["a"]
+
+
+async def test_jobs_that_wait_share_a_transaction(database, gate, path):
+    seen = []
+
+    def look(db):
+        other = sqlite3.connect(path)
+        seen.append(words(other))
+        other.close()
+
+    tasks = await submit(database, insert("a"), look, insert("b"), look)
+    gate.open()
+    await asyncio.gather(*tasks)
+    assert seen == [[], []]
+    assert await database.read(words) == ["a", "b"]
+
+
+async def test_a_job_that_fails_rolls_back_alone(database, gate):
+    def failing(db):
+        insert("undone")(db)
+        raise KeyError("of the job")
+
+    tasks = await submit(database, insert("a"), failing, insert("a"), insert("b"))
+    gate.open()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert list(map(type, results)) == [int, KeyError, RecordRefused, int]
+    assert await database.read(words) == ["a", "b"]
+
+
+async def test_a_single_job_that_fails_leaves_nothing(database):
+    def failing(db):
+        insert("undone")(db)
+        raise KeyError("of the job")
+
+    with pytest.raises(KeyError):
+        await database.write(failing)
+    await database.write(insert("a"))
+    assert await database.read(words) == ["a"]
+
+
+async def test_an_error_that_ends_the_transaction_fails_the_jobs_in_it_and_no_later_one(
+    database, gate
+):
+    def ending(db):
+        db.execute("INSERT OR ROLLBACK INTO words VALUES ('a')")
+
+    tasks = await submit(database, insert("a"), ending, insert("b"))
+    gate.open()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert list(map(type, results)) == [StoreUnavailable, RecordRefused, int]
+    assert await database.read(words) == ["b"]
+
+
+async def test_a_job_that_raises_stop_iteration_does_not_hang_its_caller(database):
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        await database.write(lambda db: next(iter(())))
+
+
+async def test_a_cancelled_caller_affects_no_other_job(database, gate):
+    first, second, third = await submit(database, insert("a"), insert("b"), insert("c"))
+    second.cancel()
+    gate.open()
+    await asyncio.gather(first, third)
+    assert second.cancelled()
+    assert await database.read(words) == ["a", "c"]
+
+
+async def test_the_changes_of_a_running_job_are_stored_though_its_caller_is_cancelled(database):
+    gate = Gate()
+
+    def job(db):
+        insert("a")(db)
+        gate(db)
+
+    task = asyncio.create_task(database.write(job))
+    await gate.entered()
+    task.cancel()
+    gate.open()
+    await asyncio.wait([task])
+    await database.write(insert("b"))
+    assert await database.read(words) == ["a", "b"]
+
+
+async def test_many_jobs_of_many_tasks_are_all_stored(database):
+    await asyncio.gather(*(database.write(insert(f"{number:04}")) for number in range(2000)))
+    assert len(await database.read(words)) == 2000
+
+
+@pytest.mark.parametrize(
+    ("synchronous", "durable", "level"),
+    [("full", True, 2), ("full", False, 1), ("normal", True, 1), ("normal", False, 1)],
+)
+async def test_only_durable_changes_are_written_to_the_disk_at_once(
+    path, synchronous, durable, level
+):
+    async with Database(path, SqliteConfig(synchronous=synchronous)) as database:
+        (found,) = await database.write(
+            lambda db: db.execute("PRAGMA synchronous").fetchone(), durable=durable
+        )
+    assert found == level
+
+
+async def test_one_durable_job_makes_its_transaction_durable(database, gate):
+    def level(db):
+        return db.execute("PRAGMA synchronous").fetchone()[0]
+
+    first = asyncio.create_task(database.write(level, durable=False))
+    second = asyncio.create_task(database.write(level))
+    await asyncio.sleep(0)
+    gate.open()
+    assert await asyncio.gather(first, second) == [2, 2]
+
+
+# ---------------------------------------------------------------- reading
+
+
+async def test_a_read_does_not_wait_for_a_writer(database, gate):
+    assert await database.read(words) == []
+
+
+async def test_a_read_sees_one_state_of_the_file(database):
+    first, second = Gate(), []
+
+    def job(db):
+        second.append(words(db))
+        first(db)
+        second.append(words(db))
+
+    task = asyncio.create_task(database.read(job))
+    await first.entered()
+    await database.write(insert("a"))
+    first.open()
+    await task
+    assert second == [[], []]
+
+
+async def test_more_reads_than_readers_all_finish(database):
+    await database.write(insert("a"))
+    found = await asyncio.gather(*(database.read(words) for _ in range(100)))
+    assert found == [["a"]] * 100
+
+
+async def test_a_read_cannot_change_the_file(database):
+    with pytest.raises(StoreUnavailable, match="readonly"):
+        await database.read(insert("a"))
+    assert await database.read(words) == []
+
+
+# ---------------------------------------------------------------- opening and closing
+
+
+async def test_users_of_one_file_share_its_database(path):
+    shared = Database.at(path, SqliteConfig())
+    assert Database.at(path.parent / "." / path.name, SqliteConfig()) is shared
+    async with shared:
+        async with shared:
+            pass
+        await shared.write(lambda db: None)
+    with pytest.raises(StoreError, match="not open"):
+        await shared.read(words)
+    async with shared:
+        await shared.write(lambda db: None)
+
+
+async def test_closing_finishes_what_was_submitted_and_leaves_one_file(path):
+    async with Database(path, SqliteConfig()) as database:
+        await database.write(lambda db: db.execute("CREATE TABLE words (word)"))
+        await database.read(words)
+        (task,) = await submit(database, insert("a"))
+    await task
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    async with database:
+        assert await database.read(words) == ["a"]
+
+
+def test_a_database_may_be_used_in_one_event_loop_after_another(path):
+    database = Database.at(path, SqliteConfig())
+
+    async def use():
+        async with database:
+            await database.write(lambda db: db.execute("CREATE TABLE IF NOT EXISTS words (word)"))
+            await database.write(insert("a"))
+            return len(await database.read(words))
+
+    assert [asyncio.run(use()), asyncio.run(use())] == [1, 2]
+
+
+def test_a_database_may_be_used_in_two_event_loops_at_once(path):
+    database = Database.at(path, SqliteConfig())
+    together = threading.Barrier(2)
+    heard = []
+
+    async def use(number):
+        async with database:
+            await database.write(lambda db: db.execute("CREATE TABLE IF NOT EXISTS words (word)"))
+            with database.listen("words") as listener:
+                await asyncio.to_thread(together.wait, PATIENCE_SEC)
+
+                def job(db):
+                    insert(str(number))(db)
+                    database.notify("words")
+
+                await database.write(job)
+                while len(await database.read(words)) < 2:
+                    await listener.wait(PATIENCE_SEC)
+                heard.append(number)
+
+    threads = [threading.Thread(target=asyncio.run, args=(use(number),)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(heard) == [0, 1]
+
+
+async def test_a_new_file_can_give_back_space_and_has_a_mark(path):
+    async with Database(path, SqliteConfig()) as database:
+        found = await database.read(
+            lambda db: [
+                db.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("auto_vacuum", "journal_mode", "application_id", "user_version")
+            ]
+        )
+    assert found == [2, "wal", 0x464C4F57, 1]
+
+
+async def test_many_processes_may_create_the_file_at_once(path):
+    databases = [Database(path, SqliteConfig()) for _ in range(8)]
+    await asyncio.gather(*(each.__aenter__() for each in databases))
+    await asyncio.gather(*(each.__aexit__() for each in databases))
+
+
+async def refusal(path: Path, kind, **config) -> str:
+    with pytest.raises(kind) as caught:
+        async with Database(path, SqliteConfig(**config)):
+            pass
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+async def test_a_missing_folder_is_named(tmp_path):
+    path = tmp_path / "missing" / "flowkit.db"
+    assert "create it" in await refusal(path, ConfigError)
+
+
+async def test_a_folder_in_place_of_the_file_is_named(tmp_path):
+    assert "is a folder" in await refusal(tmp_path, ConfigError)
+
+
+async def test_a_file_that_is_not_a_database_is_named_and_not_changed(path):
+    path.write_bytes(b"a letter to a friend\n" * 100)
+    assert "not a SQLite database" in await refusal(path, ConfigError)
+    assert path.read_bytes() == b"a letter to a friend\n" * 100
+
+
+@pytest.mark.parametrize("statement", ["CREATE TABLE t (x)", "PRAGMA application_id = 7"])
+async def test_a_database_of_another_program_is_named_and_not_changed(path, statement):
+    sqlite3.connect(path).executescript(statement).connection.close()
+    before = path.read_bytes()
+    assert "another program" in await refusal(path, ConfigError)
+    assert path.read_bytes() == before
+
+
+async def test_a_file_of_a_later_version_is_named(path):
+    async with Database(path, SqliteConfig()):
+        pass
+    sqlite3.connect(path).execute("PRAGMA user_version = 2").connection.close()
+    assert "later version" in await refusal(path, ConfigError)
+
+
+async def test_a_damaged_file_is_named(path):
+    async with Database(path, SqliteConfig()):
+        pass
+    with path.open("r+b") as file:
+        file.seek(100)
+        file.write(b"\xff" * 2000)
+    assert "restore the file from a backup" in await refusal(path, StoreError)
+
+
+async def test_a_locked_file_is_named_after_the_configured_time(path):
+    async with Database(path, SqliteConfig()):
+        pass
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("PRAGMA locking_mode = EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    assert "busy_timeout_sec" in await refusal(path, StoreUnavailable, busy_timeout_sec=0.05)
+    other.close()
+
+
+async def test_a_change_of_a_locked_file_is_refused_and_later_ones_are_not(path):
+    async with Database(path, SqliteConfig(busy_timeout_sec=0.05)) as database:
+        await database.write(lambda db: db.execute("CREATE TABLE words (word)"))
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable, match="busy_timeout_sec"):
+            await database.write(insert("a"))
+        other.execute("ROLLBACK")
+        other.close()
+        await database.write(insert("b"))
+        assert await database.read(words) == ["b"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write all")
+async def test_a_file_without_the_right_to_write_is_named(path):
+    async with Database(path, SqliteConfig()):
+        pass
+    path.chmod(stat.S_IRUSR)
+    assert "right to write" in await refusal(path, StoreUnavailable)
+
+
+def test_an_old_sqlite_is_refused():
+    with pytest.raises(ConfigError, match=r"uses SQLite 3\.36\.9, but .* needs 3\.37\.0"):
+        check_sqlite((3, 36, 9))
+    check_sqlite()
+
+
+# ---------------------------------------------------------------- wake-ups
+
+
+async def test_a_commit_wakes_the_listeners_of_its_channel_alone(database):
+    def job(db):
+        insert("a")(db)
+        database.notify("words")
+
+    with database.listen("words") as words_, database.listen("other") as other:
+        await database.write(job)
+        assert await words_.wait(PATIENCE_SEC)
+        assert not await other.wait(0)
+        assert not await words_.wait(0)
+
+
+async def test_a_failed_job_wakes_nobody(database, gate):
+    def failing(db):
+        database.notify("words")
+        raise KeyError
+
+    with database.listen("words") as listener:
+        tasks = await submit(database, insert("a"), failing, insert("b"))
+        gate.open()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert not await listener.wait(0)
+
+
+async def test_a_cancelled_wait_loses_no_wake_up(database):
+    with database.listen("words") as listener:
+        wait = asyncio.create_task(listener.wait())
+        await asyncio.sleep(0)
+        await database.write(lambda db: database.notify("words"))
+        wait.cancel()
+        await asyncio.wait([wait])
+        assert await listener.wait(0) if wait.cancelled() else wait.result()
+
+
+async def start(*arguments: object) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.sqlite.other_process",
+        *map(str, arguments),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+
+
+async def step(process: asyncio.subprocess.Process) -> None:
+    process.stdin.write(b"\n")
+    assert await process.stdout.readline() == b"done\n"
+
+
+async def test_a_commit_of_another_process_wakes_by_a_datagram(path):
+    # Polling cannot wake the listener within the time that the test waits.
+    config = SqliteConfig(poll_interval_ms=PATIENCE_SEC * 2000)
+    async with Database(path, config) as database:
+        await database.write(lambda db: db.execute("CREATE TABLE words (word)"))
+        other = await start("one_by_one", path, "words", 3)
+        with database.listen("anything") as listener:
+            for count in range(1, 4):
+                await step(other)
+                while len(await database.read(words)) < count or not await listener.wait(
+                    PATIENCE_SEC
+                ):
+                    pass
+        await other.communicate()
+
+
+async def test_a_commit_is_noticed_by_polling_if_its_datagram_is_lost(path):
+    async with Database(path, SqliteConfig(poll_interval_ms=5)) as database:
+        await database.write(lambda db: db.execute("CREATE TABLE words (word)"))
+        with database.listen("words") as listener:
+            await listener.wait(0.05)
+            foreign = sqlite3.connect(path)
+            foreign.execute("INSERT INTO words VALUES ('a')")
+            foreign.commit()
+            foreign.close()
+            assert await listener.wait(PATIENCE_SEC)
+
+
+async def test_own_commits_do_not_wake_all_listeners(path):
+    async with Database(path, SqliteConfig(poll_interval_ms=1)) as database:
+        await database.write(lambda db: db.execute("CREATE TABLE words (word)"))
+        with database.listen("other") as listener:
+            for number in range(20):
+                await database.write(insert(str(number)))
+                assert not await listener.wait(0.002)
+
+
+async def test_a_forged_datagram_causes_no_more_than_a_look(database):
+    (port,) = await database.read(
+        lambda db: db.execute("SELECT port FROM flowkit_processes").fetchone()
+    )
+    with database.listen("words") as listener:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as forger:
+            forger.sendto(b"x" * 1000, ("127.0.0.1", port))
+        assert await listener.wait(PATIENCE_SEC)
+
+
+# ---------------------------------------------------------------- several processes
+
+
+async def test_processes_write_at_the_same_time(database, path):
+    others = [await start("append", path, "words", 30) for _ in range(2)]
+    for number in range(30):
+        await database.write(insert(str(number)))
+    for other in others:
+        await other.communicate()
+        assert other.returncode == 0
+    assert len(await database.read(words)) == 90
+
+
+async def test_a_killed_process_loses_only_what_was_not_committed(database, path):
+    other = await start("hold", path)
+    assert await other.stdout.readline() == b"done\n"
+    other.kill()
+    await other.wait()
+    await database.write(insert("next"))
+    assert await database.read(words) == ["kept", "next"]
+
+
+async def test_the_port_of_a_killed_process_is_deleted_when_its_lease_is_over(path):
+    ports = "SELECT port FROM flowkit_processes ORDER BY port"
+    async with Database(path, SqliteConfig()) as database:
+        await database.write(
+            lambda db: db.executemany(
+                "INSERT INTO flowkit_processes VALUES (?, unixepoch('now') + ?)",
+                [(1, -1), (2, 1000)],
+            )
+        )
+        async with Database(path, SqliteConfig()):
+            found = await database.read(lambda db: db.execute(ports).fetchall())
+    assert (1,) not in found
+    assert (2,) in found
