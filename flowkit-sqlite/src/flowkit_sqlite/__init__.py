@@ -3,6 +3,7 @@
 ``Coordinator(db="sqlite:///flowkit.db", …)`` opens both itself.
 """
 
+from flowkit_sqlite._bus import SqliteBus
 from flowkit_sqlite._config import SqliteConfig
 
-__all__ = ["SqliteConfig"]
+__all__ = ["SqliteBus", "SqliteConfig"]

@@ -38,6 +38,34 @@ class SqliteConfig(BaseModel):
         ),
     )
 
+    partitions: int = Field(
+        16,
+        ge=1,
+        le=1_000,
+        description="Partitions of a new topic; at most so many processes share its messages.",
+    )
+    retention_sec: float = Field(
+        7 * 86_400.0,
+        ge=60,
+        description="Time after which a message is deleted that a group has not acknowledged.",
+    )
+    broadcast_kept: int = Field(
+        10_000, ge=1, description="Messages that are kept of each partition of a broadcast topic."
+    )
+    max_message_bytes: int = Field(1_000_000, ge=1_000, description="Largest value of a message.")
+    prefetch: int = Field(500, ge=1, description="Messages that a subscription reads in advance.")
+    ack_interval_sec: float = Field(
+        0.1, gt=0, description="Longest time between an acknowledgement and its storage."
+    )
+    lease_sec: float = Field(
+        10.0,
+        gt=0,
+        description=(
+            "Time after which a member of a group that does not renew its lease loses its messages"
+            " to others. A member renews it three times in this time."
+        ),
+    )
+
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Self:
         """Read the table of settings of a configuration.

@@ -105,13 +105,21 @@ class Database:
             RecordRefused: a value violates a constraint or cannot be stored.
             StoreError: the file is damaged, or SQLite refused a statement.
         """
-        file = self._open_file()
+        with translated(self.path):
+            result: T = await self.post(job, durable=durable)
+        return result
+
+    def post(
+        self, job: Callable[[sqlite3.Connection], T], *, durable: bool = True
+    ) -> "asyncio.Future[T]":
+        """Submit a job as :meth:`write` does, and return a future with SQLite's own errors.
+
+        The job follows those that were submitted before. It runs unless the future is cancelled.
+        """
         loop = asyncio.get_running_loop()
         call = Job(job, loop, loop.create_future(), durable)
-        file.writer.submit(call)
-        with translated(self.path):
-            result: T = await call.future
-        return result
+        self._open_file().writer.submit(call)
+        return call.future
 
     async def read(self, job: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``job`` in a reader's thread, and return its result.
@@ -137,13 +145,13 @@ class Database:
         """
         notify(channel)
 
-    def listen(self, channel: str) -> AbstractContextManager[Listener]:
-        """Listen to a channel while the context is open.
+    def listen(self, *channels: str) -> AbstractContextManager[Listener]:
+        """Listen to channels while the context is open.
 
-        A listener is woken soon after a commit that notified its channel, and after any commit of
-        another process.
+        A listener is woken soon after a commit that notified one of its channels, and after any
+        commit of another process.
         """
-        return self._listeners.listen(channel)
+        return self._listeners.listen(channels)
 
     def _open_file(self) -> _OpenFile:
         if self._file is None:

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowkit.errors import (
+    BusError,
+    BusUnavailable,
     FlowKitError,
+    MessageTooLarge,
     RecordRefused,
     RecordTooLarge,
     StoreError,
@@ -115,3 +118,25 @@ def is_busy(error: sqlite3.Error) -> bool:
     """Return whether another connection holds the lock."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & 0xFF == sqlite3.SQLITE_BUSY
+
+
+BUS_ERRORS: tuple[tuple[type[StoreError], type[FlowKitError]], ...] = (
+    # The first matching row counts.
+    (StoreUnavailable, BusUnavailable),
+    (RecordTooLarge, MessageTooLarge),
+    (StoreError, BusError),
+)
+
+
+def as_bus_error(error: StoreError) -> FlowKitError:
+    """Return the bus's error for an error of the file."""
+    return next(ours for kind, ours in BUS_ERRORS if isinstance(error, kind))(str(error))
+
+
+@contextmanager
+def bus_errors() -> Iterator[None]:
+    """Raise errors of the file as those of a bus."""
+    try:
+        yield
+    except StoreError as error:
+        raise as_bus_error(error) from error

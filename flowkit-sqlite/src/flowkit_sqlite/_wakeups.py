@@ -8,17 +8,16 @@ import asyncio
 import socket
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 HOST = "127.0.0.1"
 
 
 class Listener:
-    """Wait of one task for notifications of a channel."""
+    """Wait of one task for notifications."""
 
-    def __init__(self, channel: str) -> None:
-        self.channel = channel
+    def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self._woken = False
         self._waiter: asyncio.Future[None] | None = None
@@ -59,34 +58,31 @@ class Listeners:
         self._by_channel: defaultdict[str, set[Listener]] = defaultdict(set)
 
     @contextmanager
-    def listen(self, channel: str) -> Iterator[Listener]:
-        """Add a listener while the context is open."""
-        listener = Listener(channel)
+    def listen(self, channels: Collection[str]) -> Iterator[Listener]:
+        """Add a listener to channels while the context is open."""
+        listener = Listener()
         with self._lock:
-            self._by_channel[channel].add(listener)
+            for channel in channels:
+                self._by_channel[channel].add(listener)
         try:
             yield listener
         finally:
             with self._lock:
-                listeners = self._by_channel[channel]
-                listeners.remove(listener)
-                if not listeners:
-                    del self._by_channel[channel]
+                for channel in channels:
+                    self._by_channel[channel].discard(listener)
+                    if not self._by_channel[channel]:
+                        del self._by_channel[channel]
 
-    def of(self, channels: Iterable[str]) -> list[Listener]:
+    def of(self, channels: Iterable[str]) -> set[Listener]:
         """Return the listeners of some channels."""
         with self._lock:
-            return [
-                listener
-                for channel in channels
-                if channel in self._by_channel
-                for listener in self._by_channel[channel]
-            ]
+            found = (self._by_channel.get(channel, ()) for channel in channels)
+            return {listener for listeners in found for listener in listeners}
 
-    def all(self) -> list[Listener]:
+    def all(self) -> set[Listener]:
         """Return the listeners of all channels."""
         with self._lock:
-            return [listener for listeners in self._by_channel.values() for listener in listeners]
+            return {listener for listeners in self._by_channel.values() for listener in listeners}
 
 
 class Doorbell:
