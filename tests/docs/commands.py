@@ -26,7 +26,10 @@ IN_CHECKOUT = re.compile(
 ON_SERVERS = ("docs/how-to/run-an-example.md", re.compile(r"flowkit (coordinator|worker|submit)\b"))
 """The page whose processes run on a real Kafka and a real MongoDB."""
 
-EDITABLE = "-e './flowkit-core[cli]' -e ./flowkit-kafka -e ./flowkit-mongo -e ./flowkit-sqlite -e ./flowkit-testing"
+EDITABLE = (
+    "-e './flowkit-core[cli]' -e ./flowkit-kafka -e ./flowkit-mongo -e ./flowkit-sqlite"
+    " -e ./flowkit-testing"
+)
 INSTALLS = "it installs packages; tox does the same for each environment"
 SERVERS_FOR_EXPERIMENTS = (
     "it runs until Ctrl-C; the fixtures in tests/servers start the same servers"

@@ -12,13 +12,13 @@ from flowkit.errors import BusError, FlowKitError
 from flowkit.protocols import CheckResult, Delivery, Message, Place, TopicSpec
 from flowkit_sqlite._acknowledgements import is_owned
 from flowkit_sqlite._address import file_of
-from flowkit_sqlite._broadcast_reader import BroadcastReader
 from flowkit_sqlite._bus_queries import check_topics, outstanding
 from flowkit_sqlite._bus_schema import create_tables
 from flowkit_sqlite._config import SqliteConfig
 from flowkit_sqlite._consumer import Consumer
 from flowkit_sqlite._database import Database
 from flowkit_sqlite._errors import bus_errors
+from flowkit_sqlite._fetching import Everything
 from flowkit_sqlite._group_member import GroupMember
 from flowkit_sqlite._inbox import Inbox
 from flowkit_sqlite._messages import check_size, dead_letter
@@ -90,7 +90,7 @@ class SqliteBus:
         )
         consumer: Consumer
         if group is None:
-            consumer = BroadcastReader(self._database, inbox, found)
+            consumer = Consumer(self._database, inbox, Everything(found))
         else:
             consumer = GroupMember(self._database, self._config, inbox, group, found)
         with bus_errors():
@@ -124,11 +124,11 @@ class SqliteBus:
         def job(db: sqlite3.Connection) -> tuple[dict[str, Topic], list[Place]]:
             messages = choose(db)
             topics = get_topics(db, {message.topic for message in messages}, self._topics)
-            places = store_messages(
+            places, stored = store_messages(
                 db, messages, topics, now=time.time(), broadcast_kept=self._config.broadcast_kept
             )
-            for name in topics:
-                database.notify(f"topic:{name}")
+            for each in stored:
+                database.notify(f"topic:{each.topic}", each)
             return topics, places
 
         with bus_errors():

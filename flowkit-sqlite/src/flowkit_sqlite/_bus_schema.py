@@ -33,9 +33,11 @@ TABLES = (
     """
     CREATE TABLE IF NOT EXISTS flowkit_groups (
         group_id INTEGER PRIMARY KEY,
-        name TEXT NOT NULL UNIQUE
+        name TEXT NOT NULL UNIQUE,
+        generation INTEGER NOT NULL DEFAULT 0
     ) STRICT
     """,
+    # The generation of a group grows when its partitions are assigned again.
     # A group's progress in a partition. Messages below first_position are acknowledged. The epoch
     # grows when the partition goes to another member.
     """

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 from weakref import WeakValueDictionary
 
 from flowkit.errors import StoreError
@@ -14,7 +14,7 @@ from flowkit_sqlite._config import SqliteConfig
 from flowkit_sqlite._errors import translated
 from flowkit_sqlite._jobs import Job, finished
 from flowkit_sqlite._readers import Readers
-from flowkit_sqlite._wakeups import Listener, Listeners
+from flowkit_sqlite._wakeups import Deliver, Listener, Listeners
 from flowkit_sqlite._writer import Writer, notify
 
 T = TypeVar("T")
@@ -138,20 +138,24 @@ class Database:
             result: T = await call.future
         return result
 
-    def notify(self, channel: str) -> None:
+    def notify(self, channel: str, news: Any = None) -> None:
         """Wake the listeners of a channel, and other processes, after the commit.
 
-        Call it inside a job of :meth:`write`. A job that fails notifies nobody.
+        Listeners of this process get the ``news``. Call it inside a job of :meth:`write`. A job
+        that fails notifies nobody.
         """
-        notify(channel)
+        notify(channel, news)
 
-    def listen(self, *channels: str) -> AbstractContextManager[Listener]:
+    def listen(
+        self, *channels: str, deliver: Deliver | None = None
+    ) -> AbstractContextManager[Listener]:
         """Listen to channels while the context is open.
 
         A listener is woken soon after a commit that notified one of its channels, and after any
-        commit of another process.
+        commit of another process. News of this process go to ``deliver``, if it is given, in the
+        order of the commits; the listener is woken only if that returns False.
         """
-        return self._listeners.listen(channels)
+        return self._listeners.listen(channels, deliver)
 
     def _open_file(self) -> _OpenFile:
         if self._file is None:

@@ -1,27 +1,29 @@
 """Reading of messages from the file."""
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from flowkit.protocols import Delivery, Message
-from flowkit_sqlite._messages import decode_headers
-from flowkit_sqlite._progress import Partition, Progress
+from flowkit_sqlite._progress import Partition
 from flowkit_sqlite._topics import Topic
 
+Row = tuple[int, str, str, bytes]
+"""Position, key, encoded headers and value of a message."""
 MOST_BYTES = 8_000_000
 """Size of the messages after which a read ends."""
 
+_GENERATION = "SELECT generation FROM flowkit_groups WHERE name = ?"
 _ASSIGNED = """
-    SELECT partition_id, topic.name, number, progress_id, epoch, first_position, next_position
+    SELECT partition_id, topic.name, number, progress_id, epoch, first_position
     FROM flowkit_progress
     JOIN flowkit_partitions USING (partition_id)
     JOIN flowkit_topics AS topic USING (topic_id)
     WHERE member_id = ?
 """
-_ENDS = """
-    SELECT partition_id, number, next_position FROM flowkit_partitions
-    WHERE topic_id = ? ORDER BY number
+_ENDS = "SELECT partition_id, next_position FROM flowkit_partitions WHERE topic_id = ?"
+_LOCATED = """
+    SELECT partition_id, number, next_position FROM flowkit_partitions WHERE topic_id = ?
 """
 _MESSAGES = """
     SELECT position, key, headers, value FROM flowkit_messages AS message
@@ -34,101 +36,113 @@ _MESSAGES = """
 
 
 @dataclass(frozen=True, slots=True)
-class Assigned:
-    """An assigned partition: its first position, and the position after its last message."""
+class Assignment:
+    """Partitions of a subscriber, each with the first position to read.
 
-    partition: Partition
-    first: int
-    end: int
+    ``generation`` changes when the assignment changes.
+    """
 
-
-Assignment = Callable[[sqlite3.Connection], list[Assigned]]
-"""Job that reads the current assignment of a subscriber."""
+    generation: int
+    firsts: Mapping[Partition, int]
 
 
-def assignment_of_member(member_id: int) -> Assignment:
-    """Return the job that reads the partitions of a member of a group."""
-
-    def read(db: sqlite3.Connection) -> list[Assigned]:
-        return [
-            Assigned(Partition(*partition), first, end)
-            for *partition, first, end in db.execute(_ASSIGNED, (member_id,))
-        ]
-
-    return read
+NOT_ASSIGNED = Assignment(-1, {})
 
 
-def partitions_of(db: sqlite3.Connection, topic: Topic) -> list[Assigned]:
-    """Return the partitions of a topic, to read what is published from now on."""
-    return [
-        Assigned(Partition(partition_id, topic.name, number), end, end)
-        for partition_id, number, end in db.execute(_ENDS, (topic.topic_id,))
-    ]
+class Source(Protocol):
+    """The partitions that a subscriber reads."""
+
+    @property
+    def topics(self) -> Sequence[Topic]: ...
+
+    def assignment(self, db: sqlite3.Connection, known: Assignment) -> Assignment:
+        """Return the current assignment, which is ``known`` if it has not changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Source of a member of a group: its share of the partitions."""
+
+    topics: Sequence[Topic]
+    group: str
+    member_id: int
+
+    def assignment(self, db: sqlite3.Connection, known: Assignment) -> Assignment:
+        (generation,) = db.execute(_GENERATION, (self.group,)).fetchone()
+        if generation == known.generation:
+            return known
+        found = db.execute(_ASSIGNED, (self.member_id,))
+        return Assignment(generation, {Partition(*rest): first for *rest, first in found})
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """Source of a subscriber without a group: all partitions, from their ends at its start."""
+
+    topics: Sequence[Topic]
+
+    def assignment(self, db: sqlite3.Connection, known: Assignment) -> Assignment:
+        if known is not NOT_ASSIGNED:
+            return known
+        return Assignment(
+            0,
+            {
+                Partition(partition_id, topic.name, number): end
+                for topic in self.topics
+                for partition_id, number, end in db.execute(_LOCATED, (topic.topic_id,))
+            },
+        )
 
 
 @dataclass(slots=True)
 class Fetched:
-    """An assignment, and messages that follow the cursors of its partitions."""
+    """An assignment, and the messages that follow the cursors of its partitions."""
 
-    assignment: Sequence[Assigned]
-    rows: list[tuple[Partition, Sequence[tuple[int, str, str, bytes]]]] = field(
-        default_factory=list
-    )
+    assignment: Assignment
+    rows: list[tuple[Partition, list[Row]]] = field(default_factory=list)
     cursors: dict[Partition, int] = field(default_factory=dict)
-    """Positions from which the next read continues."""
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether there are more messages."""
-        return any(self.cursors[each.partition] < each.end for each in self.assignment)
-
-    def deliveries(self, progress: Mapping[Partition, Progress]) -> list[Delivery]:
-        """Return the messages, each with the progress of its partition as the handle."""
-        return [
-            Delivery(
-                Message(partition.topic, value, key, decode_headers(headers)),
-                partition.number,
-                position,
-                progress[partition],
-            )
-            for partition, rows in self.rows
-            for position, key, headers, value in rows
-        ]
+    """Positions from which the next read continues, of the partitions with more messages."""
+    is_behind: bool = False
+    """Whether there are messages after those that were read."""
 
 
 def fetch(
-    db: sqlite3.Connection, assignment: Assignment, cursors: Mapping[Partition, int], room: int
+    db: sqlite3.Connection,
+    source: Source,
+    known: Assignment,
+    cursors: Mapping[Partition, int],
+    room: int,
 ) -> Fetched:
     """Read the assignment and up to ``room`` messages of its partitions."""
-    fetched = Fetched(assignment(db))
-    with_news = []
-    for each in fetched.assignment:
-        cursor = cursors.get(each.partition, each.first)
-        fetched.cursors[each.partition] = cursor
-        if cursor < each.end:
-            with_news.append(each)
+    fetched = Fetched(source.assignment(db, known))
+    ends = {
+        partition_id: end
+        for topic in source.topics
+        for partition_id, end in db.execute(_ENDS, (topic.topic_id,))
+    }
+    waiting = [
+        (partition, cursor, ends[partition.partition_id])
+        for partition, first in fetched.assignment.firsts.items()
+        if (cursor := cursors.get(partition, first)) < ends[partition.partition_id]
+    ]
     size = 0
-    for left, each in zip(range(len(with_news), 0, -1), with_news, strict=True):
+    for left, (partition, cursor, end) in zip(range(len(waiting), 0, -1), waiting, strict=True):
         # Each partition gets a part of the room, so that none waits for another's backlog.
         limit = -(-room // left)
         if not limit or size > MOST_BYTES:
+            fetched.is_behind = True
             break
-        rows, complete = [], True
+        rows: list[Row] = []
         for row in db.execute(
-            _MESSAGES,
-            (
-                each.partition.partition_id,
-                fetched.cursors[each.partition],
-                each.partition.progress_id,
-                limit,
-            ),
+            _MESSAGES, (partition.partition_id, cursor, partition.progress_id, limit)
         ):
             rows.append(row)
             size += len(row[3])
-            if size > MOST_BYTES or len(rows) == limit:
-                complete = False
+            if size > MOST_BYTES:
                 break
-        fetched.cursors[each.partition] = each.end if complete else rows[-1][0] + 1
-        fetched.rows.append((each.partition, rows))
+        is_cut = size > MOST_BYTES or len(rows) == limit
+        fetched.cursors[partition] = rows[-1][0] + 1 if is_cut else end
+        fetched.is_behind |= fetched.cursors[partition] < end
+        fetched.rows.append((partition, rows))
         room -= len(rows)
     return fetched

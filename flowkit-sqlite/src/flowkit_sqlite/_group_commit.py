@@ -5,6 +5,7 @@ import sqlite3
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from flowkit.errors import StoreUnavailable
 from flowkit_sqlite._config import SqliteConfig
@@ -23,8 +24,8 @@ class GroupCommit:
         self._path = path
         self._config = config
         self._syncs: bool | None = None
-        self.notified: list[str] = []
-        """Channels that the jobs of the current transaction notify."""
+        self.notified: list[tuple[str, Any]] = []
+        """Channels that the jobs of the current transaction notify, each with its news."""
         # The loop in _begin replaces SQLite's, which sleeps a millisecond or more.
         connection.execute("PRAGMA busy_timeout = 0")
         connection.execute("PRAGMA fullfsync = ON")

@@ -12,7 +12,7 @@ from flowkit_sqlite._acknowledgements import delete_expired, store_changes
 from flowkit_sqlite._config import SqliteConfig
 from flowkit_sqlite._consumer import Consumer
 from flowkit_sqlite._database import Database
-from flowkit_sqlite._fetching import assignment_of_member
+from flowkit_sqlite._fetching import Share
 from flowkit_sqlite._groups import Member, join, leave, renew
 from flowkit_sqlite._inbox import Inbox
 from flowkit_sqlite._topics import Topic
@@ -36,11 +36,10 @@ class GroupMember(Consumer):
         topics: Sequence[Topic],
     ) -> None:
         self._channel = f"group:{group}"
-        super().__init__(
-            database, inbox, [*(f"topic:{topic.name}" for topic in topics), self._channel]
-        )
         self._config = config
         self._member = Member(secrets.randbits(62), group, tuple(topics), config.lease_sec)
+        source = Share(topics, group, self._member.member_id)
+        super().__init__(database, inbox, source, self._channel)
         self._acknowledged = asyncio.Event()
         self._expire_at = time.monotonic() + RETENTION_INTERVAL_SEC
 
@@ -53,10 +52,10 @@ class GroupMember(Consumer):
 
         try:
             await self.database.write(job, durable=False)
+            await super().start()
         except BaseException:
             self._post_leave()
             raise
-        self.run(self.fetch_forever(assignment_of_member(self._member.member_id)))
         self.run(self._renew_forever())
         self.run(self._store_forever())
 
@@ -74,7 +73,7 @@ class GroupMember(Consumer):
     def _post_leave(self) -> "asyncio.Future[None] | None":
         """Submit the last change of the member, and end its assignment."""
         changes = self.inbox.changes()
-        self.inbox.assign([])
+        self.inbox.assign({})
 
         def job(db: sqlite3.Connection) -> None:
             store_changes(db, changes)

@@ -115,6 +115,9 @@ def rebalance(db: sqlite3.Connection, group_id: int) -> None:
         (group_id,),
     ):
         owners[topic_id][progress_id] = member_id
+    db.execute(
+        "UPDATE flowkit_groups SET generation = generation + 1 WHERE group_id = ?", (group_id,)
+    )
     db.executemany(
         "UPDATE flowkit_progress SET member_id = ?, epoch = epoch + 1 WHERE progress_id = ?",
         [

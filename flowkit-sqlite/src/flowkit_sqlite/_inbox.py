@@ -2,12 +2,14 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from heapq import heappop, heappush
 from itertools import count
 
 from flowkit.errors import FlowKitError
-from flowkit.protocols import Delivery
+from flowkit.protocols import Delivery, Message
+from flowkit_sqlite._fetching import Row
+from flowkit_sqlite._messages import decode_headers
 from flowkit_sqlite._progress import Change, Partition, Progress
 
 
@@ -37,13 +39,13 @@ class Inbox:
 
     # ---------------------------------------------------------------- for the reader
 
-    def assign(self, firsts: Iterable[tuple[Partition, int]]) -> None:
+    def assign(self, firsts: Mapping[Partition, int]) -> None:
         """Replace the assignment. Messages of partitions that are not in it any more are dropped.
 
         A partition that is new begins at its first position.
         """
         before, self.progress = self.progress, {}
-        for partition, first in firsts:
+        for partition, first in firsts.items():
             self.progress[partition] = (
                 before.pop(partition) if partition in before else Progress(partition, first)
             )
@@ -54,14 +56,14 @@ class Inbox:
             self._queue = deque(each for each in self._queue if not each.handle.over)
             self._update()
 
-    def put(self, deliveries: Iterable[Delivery]) -> None:
-        """Add messages of the current assignment, each with its progress as the handle."""
-        for delivery in deliveries:
-            if self._max_unacked is None:
-                delivery.handle.cursor = delivery.position + 1
-            else:
-                delivery.handle.came(delivery.position)
-            self._queue.append(delivery)
+    def put(self, progress: Progress, rows: Iterable[Row]) -> None:
+        """Add messages of a partition, in order."""
+        partition = progress.partition
+        for position, key, headers, value in rows:
+            if self._max_unacked is not None:
+                progress.came(position)
+            message = Message(partition.topic, value, key, decode_headers(headers))
+            self._queue.append(Delivery(message, partition.number, position, progress))
         self._update()
 
     def fail(self, error: FlowKitError) -> None:

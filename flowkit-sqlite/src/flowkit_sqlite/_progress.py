@@ -58,7 +58,6 @@ class Progress:
     def came(self, position: int) -> None:
         """Record a fetched message. Positions increase, with gaps where messages were deleted."""
         self._open.append(position)
-        self.cursor = position + 1
 
     def is_open(self, position: int) -> bool:
         """Return whether this position came and was not acknowledged."""

@@ -3,8 +3,10 @@
 import sqlite3
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from flowkit.protocols import Message, Place
+from flowkit_sqlite._fetching import Row
 from flowkit_sqlite._messages import encode_headers, partition_of
 from flowkit_sqlite._topics import Topic
 
@@ -12,6 +14,20 @@ _RESERVE = """
     UPDATE flowkit_partitions SET next_position = next_position + ? WHERE partition_id = ?
     RETURNING next_position
 """
+_INSERT = """
+    INSERT INTO flowkit_messages (partition_id, published_at, position, key, headers, value)
+    VALUES (?, ?, ?, ?, ?, ?)
+"""
+_TRIM = "DELETE FROM flowkit_messages WHERE partition_id = ? AND position < ?"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Messages that were stored in a partition, one after another."""
+
+    topic: str
+    partition_id: int
+    rows: Sequence[Row]
 
 
 def store_messages(
@@ -21,36 +37,25 @@ def store_messages(
     *,
     now: float,
     broadcast_kept: int,
-) -> list[Place]:
-    """Store messages in their order, and return their places."""
+) -> tuple[list[Place], list[Stored]]:
+    """Store messages in their order. Return their places, and the news for their topics."""
     by_partition: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
     for index, message in enumerate(messages):
         partitions = topics[message.topic].partition_ids
         by_partition[message.topic, partition_of(message.key, len(partitions))].append(index)
     places: list[Place] = [(0, 0)] * len(messages)
+    stored = []
     for (name, number), indexes in by_partition.items():
         topic = topics[name]
         partition_id = topic.partition_ids[number]
         (end,) = db.execute(_RESERVE, (len(indexes), partition_id)).fetchone()
+        rows: list[Row] = []
         for position, index in enumerate(indexes, start=end - len(indexes)):
+            message = messages[index]
             places[index] = (number, position)
-        db.executemany(
-            "INSERT INTO flowkit_messages VALUES (?, ?, ?, ?, ?, ?)",
-            [
-                (
-                    partition_id,
-                    places[index][1],
-                    now,
-                    messages[index].key,
-                    encode_headers(messages[index].headers),
-                    messages[index].value,
-                )
-                for index in indexes
-            ],
-        )
+            rows.append((position, message.key, encode_headers(message.headers), message.value))
+        db.executemany(_INSERT, [(partition_id, now, *row) for row in rows])
         if topic.broadcast:
-            db.execute(
-                "DELETE FROM flowkit_messages WHERE partition_id = ? AND position < ?",
-                (partition_id, end - broadcast_kept),
-            )
-    return places
+            db.execute(_TRIM, (partition_id, end - broadcast_kept))
+        stored.append(Stored(name, partition_id, rows))
+    return places, stored

@@ -10,17 +10,34 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
 
 HOST = "127.0.0.1"
+
+
+Deliver = Callable[[Any], bool]
+"""Function that takes the news of a notification; it returns False if the listener must look."""
 
 
 class Listener:
     """Wait of one task for notifications."""
 
-    def __init__(self) -> None:
+    def __init__(self, deliver: Deliver | None) -> None:
         self.loop = asyncio.get_running_loop()
+        self._deliver = deliver
         self._woken = False
         self._waiter: asyncio.Future[None] | None = None
+
+    @property
+    def is_woken(self) -> bool:
+        """Whether the next wait returns at once."""
+        return self._woken
+
+    def hear(self, news: Any) -> None:
+        """Take the news of a notification, or wake. Called in the event loop."""
+        if news is None or self._deliver is None or not self._deliver(news):
+            self.wake()
 
     def wake(self) -> None:
         """End the current wait, or the next one at once. Called in the event loop."""
@@ -50,6 +67,22 @@ class Listener:
             self._waiter.set_result(None)
 
 
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """News of a channel for one of its listeners."""
+
+    listener: Listener
+    news: Any
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return self.listener.loop
+
+    def wake(self) -> None:
+        """Give the news to the listener. Called in the event loop."""
+        self.listener.hear(self.news)
+
+
 class Listeners:
     """Listeners of all event loops of a process."""
 
@@ -58,9 +91,11 @@ class Listeners:
         self._by_channel: defaultdict[str, set[Listener]] = defaultdict(set)
 
     @contextmanager
-    def listen(self, channels: Collection[str]) -> Iterator[Listener]:
+    def listen(
+        self, channels: Collection[str], deliver: Deliver | None = None
+    ) -> Iterator[Listener]:
         """Add a listener to channels while the context is open."""
-        listener = Listener()
+        listener = Listener(deliver)
         with self._lock:
             for channel in channels:
                 self._by_channel[channel].add(listener)
@@ -73,11 +108,14 @@ class Listeners:
                     if not self._by_channel[channel]:
                         del self._by_channel[channel]
 
-    def of(self, channels: Iterable[str]) -> set[Listener]:
-        """Return the listeners of some channels."""
+    def notifications(self, notified: Iterable[tuple[str, Any]]) -> list[Notification]:
+        """Return what the listeners of some channels hear, in order."""
         with self._lock:
-            found = (self._by_channel.get(channel, ()) for channel in channels)
-            return {listener for listeners in found for listener in listeners}
+            return [
+                Notification(listener, news)
+                for channel, news in notified
+                for listener in self._by_channel.get(channel, ())
+            ]
 
     def all(self) -> set[Listener]:
         """Return the listeners of all channels."""

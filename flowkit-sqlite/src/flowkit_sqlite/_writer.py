@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from contextlib import closing, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import Any
 
 from flowkit_sqlite._config import SqliteConfig
 from flowkit_sqlite._connections import connect_writer
@@ -99,7 +100,7 @@ class Writer:
             rest = commits.commit(jobs)
             if commits.notified:
                 presence.ring()
-            wake([*jobs[: len(jobs) - len(rest)], *self._listeners.of(commits.notified)])
+            wake([*jobs[: len(jobs) - len(rest)], *self._listeners.notifications(commits.notified)])
             jobs = rest
 
     def _poll(self, presence: Presence) -> None:
@@ -111,6 +112,6 @@ class Writer:
             presence.renew()
 
 
-def notify(channel: str) -> None:
+def notify(channel: str, news: Any = None) -> None:
     """Wake the listeners of a channel after the commit of the job that calls this."""
-    _thread.notified.append(channel)
+    _thread.notified.append((channel, news))

@@ -51,7 +51,7 @@ def compare_versions(versions: dict[str, str]) -> list[CheckResult]:
     Packages that are released together with flowkit-core must have its version.
     """
     core = versions.get("flowkit-core", "")
-    together = {"flowkit-core", "flowkit-kafka", "flowkit-mongo", "flowkit-sqlite", "flowkit-testing"}
+    together = {f"flowkit-{name}" for name in ("core", "kafka", "mongo", "sqlite", "testing")}
     return [
         CheckResult(
             f"package {name}",
