@@ -109,6 +109,8 @@ def test_configurations_are_frozen() -> None:
         ({}, "memory://", "memory://"),
         ({}, "memory://test", "memory://test"),
         ({"db": "memory://here"}, None, "memory://here"),
+        ({}, "sqlite:///file.db", "sqlite:///file.db"),
+        ({"db": "sqlite:////data/file.db"}, None, "sqlite:////data/file.db"),
         ({}, "mongodb://h/n", "kafka://localhost:9092"),
         ({}, object(), "kafka://localhost:9092"),
         ({"bus": "kafka://h:1,i:2"}, "memory://", "kafka://h:1,i:2"),

@@ -7,7 +7,9 @@ import asyncio
 import sys
 from pathlib import Path
 
-from flowkit_sqlite import SqliteConfig
+from flowkit import CoordinatorConfig
+from flowkit.protocols import Message
+from flowkit_sqlite import SqliteBus, SqliteConfig
 from flowkit_sqlite._database import Database
 
 
@@ -39,9 +41,44 @@ async def hold(path: Path) -> None:
         await database.write(block)
 
 
+async def publish(path: Path, prefix: str) -> None:
+    """Publish messages until the process is killed, and print each that was confirmed."""
+    async with SqliteBus(f"sqlite:///{path}") as bus:
+
+        async def publish_each(task: int) -> None:
+            for number in range(1_000_000):
+                value = f"{prefix}.{task}.{number}"
+                await bus.publish([Message("t", value.encode(), f"{number}")])
+                print(value, flush=True)
+
+        async with asyncio.TaskGroup() as tasks:
+            for task in range(5):
+                tasks.create_task(publish_each(task))
+
+
+async def consume(path: Path) -> None:
+    """Receive messages until the process is killed: print each, then acknowledge it."""
+    config = CoordinatorConfig(options={"sqlite": {"lease_sec": 1, "ack_interval_sec": 0.01}})
+    async with (
+        SqliteBus(f"sqlite:///{path}", config) as bus,
+        bus.subscribe(["t"], group="g") as subscription,
+    ):
+        while True:
+            got = await subscription.receive(max_messages=20)
+            for each in got:
+                print(each.message.value.decode(), flush=True)
+            await subscription.ack(got)
+
+
 if __name__ == "__main__":
     job, path, *rest = sys.argv[1:]
-    if job == "hold":
-        asyncio.run(hold(Path(path)))
-    else:
-        asyncio.run(append(Path(path), rest[0], int(rest[1]), one_by_one=job == "one_by_one"))
+    match job:
+        case "hold":
+            asyncio.run(hold(Path(path)))
+        case "publish":
+            asyncio.run(publish(Path(path), *rest))
+        case "consume":
+            asyncio.run(consume(Path(path)))
+        case _:
+            one_by_one = job == "one_by_one"
+            asyncio.run(append(Path(path), rest[0], int(rest[1]), one_by_one=one_by_one))

@@ -63,11 +63,18 @@ class CommonConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     db: str | None = Field(
-        None, description="Address of the store, such as `mongodb://host/name` or `memory://`."
+        None,
+        description=(
+            "Address of the store, such as `mongodb://host/name`, `sqlite:///file.db` or"
+            " `memory://`."
+        ),
     )
     bus: str | None = Field(
         None,
-        description="Address of the bus, such as `kafka://host:9092,host2:9092` or `memory://`.",
+        description=(
+            "Address of the bus, such as `kafka://host:9092,host2:9092`, `sqlite:///file.db` or"
+            " `memory://`."
+        ),
     )
     kafka_bootstrap: str | None = Field(
         None, description="Short form of `bus` for Kafka: `host:9092`."
@@ -153,15 +160,15 @@ class CommonConfig(BaseModel):
     def bus_address(self, db: object = None) -> str:
         """Return the address of the bus to open.
 
-        This is the configured one, else that of the store if it is ``memory://``, else Kafka on
-        this host.
+        This is the configured one, else that of the store if it is ``memory://`` or
+        ``sqlite://``, else Kafka on this host.
         """
         if self.bus:
             return self.bus
         if self.kafka_bootstrap:
             return f"kafka://{self.kafka_bootstrap}"
         store = db if isinstance(db, str) else self.db if db is None else None
-        if store and store.startswith("memory://"):
+        if store and store.startswith(("memory://", "sqlite://")):
             return store
         return f"kafka://{DEFAULT_KAFKA}"
 
