@@ -61,7 +61,10 @@ async def flood(bus: Bus) -> float:
         for count in range(FLOOD // PUBLISHERS):
             await bus.publish([Message("there", VALUE, f"{number}.{count}")])
 
-    async with bus.subscribe(["there"], group="flood") as subscription, asyncio.TaskGroup() as tasks:
+    async with (
+        bus.subscribe(["there"], group="flood") as subscription,
+        asyncio.TaskGroup() as tasks,
+    ):
         began = time.perf_counter()
         for number in range(PUBLISHERS):
             tasks.create_task(publish(number))

@@ -9,7 +9,7 @@ from flowkit.protocols import ArtifactStore
 from flowkit_mongo import MongoStore
 from flowkit_sqlite import SqliteBus
 
-QUICK_SQLITE: dict[str, Any] = {"lease_sec": 1.0, "broadcast_kept": 1_000}
+QUICK_SQLITE: dict[str, Any] = {"lease_sec": 1.5, "broadcast_kept": 1_000}
 
 
 def open_mongo(address: str) -> MongoStore:

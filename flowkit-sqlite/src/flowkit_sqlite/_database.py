@@ -142,7 +142,7 @@ class Database:
         """Wake the listeners of a channel, and other processes, after the commit.
 
         Listeners of this process get the ``news``. Call it inside a job of :meth:`write`. A job
-        that fails notifies nobody.
+        that fails wakes no listener.
         """
         notify(channel, news)
 

@@ -99,7 +99,9 @@ class Writer:
         while jobs := [job for job in jobs if job.is_wanted]:
             rest = commits.commit(jobs)
             if commits.notified:
-                presence.ring()
+                # Processes that are not notified look when they poll.
+                with suppress(sqlite3.Error):
+                    presence.ring()
             wake([*jobs[: len(jobs) - len(rest)], *self._listeners.notifications(commits.notified)])
             jobs = rest
 
