@@ -401,7 +401,40 @@ async def test_a_commit_wakes_the_listeners_of_its_channel_alone(database):
         assert not await words_.wait(0)
 
 
-async def test_a_failed_job_wakes_nobody(database, gate):
+async def test_a_commit_gives_its_news_to_listeners_that_take_them(database):
+    heard = []
+
+    def take(news):
+        heard.append(news)
+        return news != "look"
+
+    with (
+        database.listen("words", deliver=take) as taker,
+        database.listen("words") as looker,
+    ):
+        await database.write(lambda db: [database.notify("words", each) for each in (1, 2)])
+        assert heard == [1, 2]
+        assert not await taker.wait(0)
+        assert await looker.wait(PATIENCE_SEC)
+        await database.write(lambda db: database.notify("words", "look"))
+        assert await taker.wait(PATIENCE_SEC)
+        await database.write(lambda db: database.notify("words"))
+        assert await taker.wait(PATIENCE_SEC)
+    assert heard == [1, 2, "look"]
+
+
+async def test_a_listener_may_ignore_other_processes(database):
+    (port,) = await database.read(
+        lambda db: db.execute("SELECT port FROM flowkit_processes").fetchone()
+    )
+    with database.listen("words", others=False) as own, database.listen("words") as all_:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            other.sendto(b"x", ("127.0.0.1", port))
+        assert await all_.wait(PATIENCE_SEC)
+        assert not await own.wait(0)
+
+
+async def test_a_failed_job_wakes_no_listener(database, gate):
     def failing(db):
         database.notify("words")
         raise KeyError

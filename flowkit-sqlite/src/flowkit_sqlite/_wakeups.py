@@ -23,7 +23,8 @@ Deliver = Callable[[Any], bool]
 class Listener:
     """Wait of one task for notifications."""
 
-    def __init__(self, deliver: Deliver | None) -> None:
+    def __init__(self, *, others: bool, deliver: Deliver | None) -> None:
+        self.others = others
         self.loop = asyncio.get_running_loop()
         self._deliver = deliver
         self._woken = False
@@ -92,10 +93,13 @@ class Listeners:
 
     @contextmanager
     def listen(
-        self, channels: Collection[str], deliver: Deliver | None = None
+        self, channels: Collection[str], *, others: bool, deliver: Deliver | None
     ) -> Iterator[Listener]:
-        """Add a listener to channels while the context is open."""
-        listener = Listener(deliver)
+        """Add a listener to channels while the context is open.
+
+        With ``others``, it is also woken by other processes.
+        """
+        listener = Listener(others=others, deliver=deliver)
         with self._lock:
             for channel in channels:
                 self._by_channel[channel].add(listener)
@@ -117,10 +121,15 @@ class Listeners:
                 for listener in self._by_channel.get(channel, ())
             ]
 
-    def all(self) -> set[Listener]:
-        """Return the listeners of all channels."""
+    def of_others(self) -> set[Listener]:
+        """Return the listeners that other processes wake."""
         with self._lock:
-            return {listener for listeners in self._by_channel.values() for listener in listeners}
+            return {
+                listener
+                for listeners in self._by_channel.values()
+                for listener in listeners
+                if listener.others
+            }
 
 
 class Doorbell:

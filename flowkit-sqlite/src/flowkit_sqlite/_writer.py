@@ -54,7 +54,7 @@ class Writer:
         try:
             with closing(connect_writer(self._path, self._config)) as connection:
                 with suppress(OSError):
-                    doorbell = Doorbell(lambda: wake(self._listeners.all()))
+                    doorbell = Doorbell(lambda: wake(self._listeners.of_others()))
                 presence = Presence(connection, doorbell)
                 self._serve(GroupCommit(connection, self._path, self._config), presence, doorbell)
                 presence.leave()
@@ -110,7 +110,7 @@ class Writer:
         # An error that lasts is raised by the next job.
         with suppress(sqlite3.Error):
             if presence.has_changed():
-                wake(self._listeners.all())
+                wake(self._listeners.of_others())
             presence.renew()
 
 
