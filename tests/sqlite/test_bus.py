@@ -240,6 +240,22 @@ async def test_messages_arrive_in_order_whether_they_are_read_or_come_directly(p
         assert values(got) == list(map(str, range(300)))
 
 
+async def test_a_message_whose_headers_another_program_damaged_is_delivered_without_them(bus, path):
+    await bus.publish([Message("t", b"m", "k", {"trace": b"1"})])
+    query(path, "UPDATE flowkit_messages SET headers = '[' ")
+    async with bus.subscribe(["t"], group="g") as subscription:
+        (delivery,) = await take(subscription, 1)
+    assert (delivery.message.value, delivery.message.headers) == (b"m", {})
+
+
+async def test_an_unexpected_error_while_reading_is_raised_to_the_caller(bus, path):
+    async with bus.subscribe(["t"], group="g") as subscription:
+        query(path, "ALTER TABLE flowkit_messages RENAME TO away")
+        query(path, "UPDATE flowkit_partitions SET next_position = 1")
+        with pytest.raises(BusError, match="no such table: flowkit_messages"):
+            await take(subscription, 1)
+
+
 # ---------------------------------------------------------------- groups and leases
 
 

@@ -16,6 +16,7 @@ from flowkit.errors import ConfigError, RecordRefused, StoreError, StoreUnavaila
 from flowkit_sqlite import SqliteConfig
 from flowkit_sqlite._connections import check_sqlite
 from flowkit_sqlite._database import Database
+from flowkit_sqlite._wakeups import Doorbell
 
 pytestmark = pytest.mark.anyio
 PATIENCE_SEC = 30
@@ -423,15 +424,28 @@ async def test_a_commit_gives_its_news_to_listeners_that_take_them(database):
     assert heard == [1, 2, "look"]
 
 
-async def test_a_listener_may_ignore_other_processes(database):
+async def own_port(database) -> int:
     (port,) = await database.read(
         lambda db: db.execute("SELECT port FROM flowkit_processes").fetchone()
     )
-    with database.listen("words", others=False) as own, database.listen("words") as all_:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-            other.sendto(b"x", ("127.0.0.1", port))
-        assert await all_.wait(PATIENCE_SEC)
+    return port
+
+
+async def test_a_listener_may_ignore_other_processes_and_channels_that_it_does_not_name(database):
+    port = await own_port(database)
+    other = Doorbell(lambda _: None)
+    with (
+        database.listen("words", others=False) as own,
+        database.listen("words", named=True) as named,
+        database.listen("words") as any_,
+    ):
+        other.ring([port], ["letters"])
+        assert await any_.wait(PATIENCE_SEC)
+        assert not await named.wait(0)
+        other.ring([port], ["letters", "words"])
+        assert await named.wait(PATIENCE_SEC)
         assert not await own.wait(0)
+    other.close()
 
 
 async def test_a_failed_job_wakes_no_listener(database, gate):
@@ -510,13 +524,12 @@ async def test_own_commits_do_not_wake_all_listeners(path):
 
 
 async def test_a_forged_datagram_causes_no_more_than_a_look(database):
-    (port,) = await database.read(
-        lambda db: db.execute("SELECT port FROM flowkit_processes").fetchone()
-    )
+    port = await own_port(database)
     with database.listen("words") as listener:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as forger:
-            forger.sendto(b"x" * 1000, ("127.0.0.1", port))
-        assert await listener.wait(PATIENCE_SEC)
+        for content in (b"", b"x" * 1001):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as forger:
+                forger.sendto(content, ("127.0.0.1", port))
+            assert await listener.wait(PATIENCE_SEC)
 
 
 # ---------------------------------------------------------------- several processes

@@ -7,9 +7,9 @@ from collections.abc import Coroutine
 from typing import Any
 
 from flowkit.adapters import Backoff, Notices
-from flowkit.errors import FlowKitError, StoreError
+from flowkit.errors import FlowKitError
 from flowkit_sqlite._database import Database
-from flowkit_sqlite._errors import as_bus_error
+from flowkit_sqlite._errors import bus_error
 from flowkit_sqlite._fetching import NOT_ASSIGNED, Fetched, Source, fetch
 from flowkit_sqlite._inbox import Inbox
 from flowkit_sqlite._progress import Progress
@@ -75,13 +75,17 @@ class Consumer:
 
     async def _fetch_forever(self) -> None:
         backoff = Backoff(longest_sec=LONGEST_PAUSE_SEC)
-        with self.database.listen(*self._channels, deliver=self._deliver) as self._listener:
+        with self.database.listen(
+            *self._channels, named=True, deliver=self._deliver
+        ) as self._listener:
             while True:
                 try:
                     self._apply(await self._fetch())
-                except StoreError as error:
-                    self.trouble(error)
-                    self.inbox.fail(as_bus_error(error))
+                except Exception as error:
+                    # Without this loop, the caller would wait for ever.
+                    failure = bus_error(error)
+                    self.trouble(failure)
+                    self.inbox.fail(failure)
                     await asyncio.sleep(backoff.next_sec())
                     continue
                 self._notices.over(logger, "file")

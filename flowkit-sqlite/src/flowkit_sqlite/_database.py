@@ -147,15 +147,20 @@ class Database:
         notify(channel, news)
 
     def listen(
-        self, *channels: str, others: bool = True, deliver: Deliver | None = None
+        self,
+        *channels: str,
+        others: bool = True,
+        named: bool = False,
+        deliver: Deliver | None = None,
     ) -> AbstractContextManager[Listener]:
         """Listen to channels while the context is open.
 
         A listener is woken soon after a commit that notified one of its channels and, with
-        ``others``, after any commit of another process. News of this process go to ``deliver``, if
-        it is given, in the order of the commits; the listener is woken only if that returns False.
+        ``others``, after any commit of another process that notified a channel; with ``named``,
+        this is one of its own. News of this process go to ``deliver``, if it is given, in the order
+        of the commits; the listener is woken only if that returns False.
         """
-        return self._listeners.listen(channels, others=others, deliver=deliver)
+        return self._listeners.listen(channels, others=others, named=named, deliver=deliver)
 
     def _open_file(self) -> _OpenFile:
         if self._file is None:

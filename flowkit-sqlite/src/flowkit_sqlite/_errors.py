@@ -128,9 +128,12 @@ BUS_ERRORS: tuple[tuple[type[StoreError], type[FlowKitError]], ...] = (
 )
 
 
-def as_bus_error(error: StoreError) -> FlowKitError:
-    """Return the bus's error for an error of the file."""
-    return next(ours for kind, ours in BUS_ERRORS if isinstance(error, kind))(str(error))
+def bus_error(error: Exception) -> FlowKitError:
+    """Return the bus's error for an error of the file, or an unexpected one."""
+    for kind, ours in BUS_ERRORS:
+        if isinstance(error, kind):
+            return ours(str(error))
+    return BusError(f"unexpected error: {error!r}")
 
 
 @contextmanager
@@ -139,4 +142,4 @@ def bus_errors() -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        raise as_bus_error(error) from error
+        raise bus_error(error) from error

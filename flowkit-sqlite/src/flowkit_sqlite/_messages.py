@@ -24,10 +24,13 @@ def encode_headers(headers: Mapping[str, bytes]) -> str:
 
 
 def decode_headers(text: str) -> Mapping[str, bytes]:
-    """Return the headers of their JSON."""
+    """Return the headers of their JSON. If another program damaged it, there are no headers."""
     if not text:
         return _NO_HEADERS
-    return {name: value.encode("latin-1") for name, value in json.loads(text).items()}
+    try:
+        return {name: value.encode("latin-1") for name, value in json.loads(text).items()}
+    except (ValueError, AttributeError):
+        return _NO_HEADERS
 
 
 def check_size(message: Message, limit: int) -> None:

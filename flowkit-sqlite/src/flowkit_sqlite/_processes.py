@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 
 from flowkit_sqlite._wakeups import Doorbell
@@ -26,15 +27,16 @@ class Presence:
         previous, self._data_version = self._data_version, version
         return bool(version != previous)
 
-    def ring(self) -> None:
-        """Send a datagram to each other process."""
+    def ring(self, channels: Iterable[str]) -> None:
+        """Send a datagram about channels to each other process."""
         if self._doorbell is None:
             return
         found = self._connection.execute(
             "SELECT port FROM flowkit_processes WHERE port != ? AND leased_until > ?",
             (self._doorbell.port, time.time()),
         )
-        self._doorbell.ring(port for (port,) in found.fetchall())
+        if ports := [port for (port,) in found]:
+            self._doorbell.ring(ports, channels)
 
     def renew(self) -> None:
         """Renew the lease of this process if it is time to, and delete expired ones.

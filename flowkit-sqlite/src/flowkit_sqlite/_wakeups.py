@@ -1,19 +1,23 @@
 """Wake-ups of tasks that wait for changes of the file, in this process and in others.
 
-A process that commits a change sends a datagram to the other processes. Its content is ignored: a
-lost one is covered by polling, and a forged one only causes a look.
+A process that commits a change sends a datagram to the other processes. It contains a short hash of
+each channel that the change notified. A lost datagram is covered by polling, and a forged one only
+causes a look.
 """
 
 import asyncio
 import socket
 import threading
+from array import array
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 
 HOST = "127.0.0.1"
+_LONGEST_DATAGRAM = 65_535
 
 
 Deliver = Callable[[Any], bool]
@@ -23,8 +27,11 @@ Deliver = Callable[[Any], bool]
 class Listener:
     """Wait of one task for notifications."""
 
-    def __init__(self, *, others: bool, deliver: Deliver | None) -> None:
+    def __init__(
+        self, *, others: bool, named: Collection[str] | None, deliver: Deliver | None
+    ) -> None:
         self.others = others
+        self._named = None if named is None else hashes_of(named)
         self.loop = asyncio.get_running_loop()
         self._deliver = deliver
         self._woken = False
@@ -34,6 +41,11 @@ class Listener:
     def is_woken(self) -> bool:
         """Whether the next wait returns at once."""
         return self._woken
+
+    def is_meant_by(self, hashes: frozenset[int] | None) -> bool:
+        """Return whether a change of another process, None for an unknown one, wakes it."""
+        named = hashes is not None and self._named is not None
+        return self.others and not (named and self._named.isdisjoint(hashes))
 
     def hear(self, news: Any) -> None:
         """Take the news of a notification, or wake. Called in the event loop."""
@@ -93,13 +105,14 @@ class Listeners:
 
     @contextmanager
     def listen(
-        self, channels: Collection[str], *, others: bool, deliver: Deliver | None
+        self, channels: Collection[str], *, others: bool, named: bool, deliver: Deliver | None
     ) -> Iterator[Listener]:
         """Add a listener to channels while the context is open.
 
-        With ``others``, it is also woken by other processes.
+        With ``others``, it is also woken by other processes: with ``named``, only if they notified
+        one of its channels.
         """
-        listener = Listener(others=others, deliver=deliver)
+        listener = Listener(others=others, named=channels if named else None, deliver=deliver)
         with self._lock:
             for channel in channels:
                 self._by_channel[channel].add(listener)
@@ -121,21 +134,32 @@ class Listeners:
                 for listener in self._by_channel.get(channel, ())
             ]
 
-    def of_others(self) -> set[Listener]:
-        """Return the listeners that other processes wake."""
+    def of_others(self, hashes: frozenset[int] | None = None) -> set[Listener]:
+        """Return the listeners to wake after a change of another process.
+
+        ``hashes`` are those of its channels; they are None if the change is unknown.
+        """
         with self._lock:
+            # A listener that is woken already reads the file later.
             return {
                 listener
                 for listeners in self._by_channel.values()
                 for listener in listeners
-                if listener.others
+                if not listener.is_woken and listener.is_meant_by(hashes)
             }
+
+
+def hashes_of(channels: Iterable[str]) -> frozenset[int]:
+    """Return short hashes of channels. Equal hashes of two channels cause a needless look."""
+    return frozenset(
+        crc32(channel.encode("utf-8", "surrogatepass")) & 0xFFFF for channel in channels
+    )
 
 
 class Doorbell:
     """Socket that receives the datagrams of other processes, read by a thread of its own."""
 
-    def __init__(self, on_ring: Callable[[], None]) -> None:
+    def __init__(self, on_ring: Callable[[frozenset[int]], None]) -> None:
         """Bind the socket and start the thread.
 
         Raises:
@@ -155,11 +179,12 @@ class Doorbell:
         )
         self._thread.start()
 
-    def ring(self, ports: Iterable[int]) -> None:
-        """Send a datagram to each port."""
+    def ring(self, ports: Iterable[int], channels: Iterable[str] = ()) -> None:
+        """Send a datagram about channels to each port."""
+        content = array("H", hashes_of(channels)).tobytes()
         for port in ports:
             with suppress(OSError):
-                self._socket.sendto(b"\0", (HOST, port))
+                self._socket.sendto(content, (HOST, port))
 
     def close(self) -> None:
         """End the thread and close the socket."""
@@ -172,6 +197,6 @@ class Doorbell:
         while not self._closing:
             # Windows reports that an earlier datagram did not arrive as an error of the next call.
             with suppress(OSError):
-                self._socket.recv(16)
-            if not self._closing:
-                self._on_ring()
+                content = self._socket.recv(_LONGEST_DATAGRAM)
+                if not self._closing:
+                    self._on_ring(frozenset(array("H", content[: len(content) // 2 * 2])))

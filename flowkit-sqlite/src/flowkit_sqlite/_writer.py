@@ -54,7 +54,7 @@ class Writer:
         try:
             with closing(connect_writer(self._path, self._config)) as connection:
                 with suppress(OSError):
-                    doorbell = Doorbell(lambda: wake(self._listeners.of_others()))
+                    doorbell = Doorbell(self._on_ring)
                 presence = Presence(connection, doorbell)
                 self._serve(GroupCommit(connection, self._path, self._config), presence, doorbell)
                 presence.leave()
@@ -65,6 +65,10 @@ class Writer:
             if doorbell is not None:
                 doorbell.close()
             self.closed.set_result(None)
+
+    def _on_ring(self, hashes: frozenset[int]) -> None:
+        """Wake the listeners that a datagram is for. Called in the thread of the socket."""
+        wake(self._listeners.of_others(hashes))
 
     def _serve(self, commits: GroupCommit, presence: Presence, doorbell: Doorbell | None) -> None:
         _thread.notified = commits.notified
@@ -101,7 +105,7 @@ class Writer:
             if commits.notified:
                 # Processes that are not notified look when they poll.
                 with suppress(sqlite3.Error):
-                    presence.ring()
+                    presence.ring({channel for channel, _ in commits.notified})
             wake([*jobs[: len(jobs) - len(rest)], *self._listeners.notifications(commits.notified)])
             jobs = rest
 
