@@ -44,8 +44,9 @@ class Listener:
 
     def is_meant_by(self, hashes: frozenset[int] | None) -> bool:
         """Return whether a change of another process, None for an unknown one, wakes it."""
-        named = hashes is not None and self._named is not None
-        return self.others and not (named and self._named.isdisjoint(hashes))
+        if hashes is None or self._named is None:
+            return self.others
+        return self.others and not self._named.isdisjoint(hashes)
 
     def hear(self, news: Any) -> None:
         """Take the news of a notification, or wake. Called in the event loop."""
@@ -151,9 +152,8 @@ class Listeners:
 
 def hashes_of(channels: Iterable[str]) -> frozenset[int]:
     """Return short hashes of channels. Equal hashes of two channels cause a needless look."""
-    return frozenset(
-        crc32(channel.encode("utf-8", "surrogatepass")) & 0xFFFF for channel in channels
-    )
+    encoded = (channel.encode("utf-8", "surrogatepass") for channel in channels)
+    return frozenset(crc32(each) & 0xFFFF for each in encoded)
 
 
 class Doorbell:
