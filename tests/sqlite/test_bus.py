@@ -216,6 +216,23 @@ async def test_a_backlog_above_the_inbox_is_delivered_in_order(path):
             assert values(await take(subscription, 60)) == list(map(str, range(60)))
 
 
+async def test_a_member_reads_a_bounded_number_of_messages_ahead(path):
+    async with bus_at(path, prefetch=4) as bus:
+        await bus.ensure_topics([TOPIC])
+        async with bus.subscribe(["t"], group="g", max_unacked=1) as subscription:
+            await bus.publish([message(str(number), str(number)) for number in range(50)])
+            for number in range(50):
+                await bus.publish([message(str(50 + number), str(number))])
+            await take(subscription, 1)
+            assert len(subscription._inbox._queue) <= 4
+
+
+async def test_a_bus_that_is_entered_twice_says_so_and_stays_open(bus):
+    with pytest.raises(BusError, match="open already"):
+        await bus.__aenter__()
+    await bus.publish([message("m")])
+
+
 async def test_large_messages_are_read_in_parts(path):
     async with bus_at(path, partitions=1) as bus:
         await bus.ensure_topics([TOPIC])
@@ -307,7 +324,7 @@ async def test_a_dead_letter_of_a_message_that_went_to_another_member_is_not_sto
         assert kept(path) == [b"m"]
 
 
-async def test_a_cancelled_subscription_leaves_no_member(bus, path):
+async def test_a_cancelled_subscription_leaves_no_member(bus, path, caplog):
     for turns in range(12):
 
         async def enter():
@@ -323,6 +340,7 @@ async def test_a_cancelled_subscription_leaves_no_member(bus, path):
     async with bus.subscribe(["t"], group="g") as subscription:
         assert query(path, "SELECT count(*) FROM flowkit_members") == [(1,)]
         assert values(await take(subscription, 1)) == ["m"]
+    assert not caplog.records
 
 
 async def test_a_renewal_removes_the_members_of_killed_processes(path):
@@ -383,5 +401,6 @@ async def test_a_member_that_cannot_leave_loses_its_messages_when_its_lease_is_o
         with locked(path):
             await leaving.__aexit__(None, None, None)
         assert "could not leave group g" in caplog.text
+        assert "busy_timeout_sec" in caplog.text
         async with bus.subscribe(["t"], group="g") as second:
             assert values(await take(second, 1)) == ["m"]

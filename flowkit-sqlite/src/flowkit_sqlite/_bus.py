@@ -52,10 +52,10 @@ class SqliteBus:
             await self._database.__aenter__()
             try:
                 await self._database.write(create_tables)
+                self._life.open(self._database)
             except BaseException:
                 await self._database.__aexit__()
                 raise
-        self._life.open(self._database)
         return self
 
     async def __aexit__(self, *exc: object) -> None:

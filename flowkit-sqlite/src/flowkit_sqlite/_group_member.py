@@ -12,6 +12,7 @@ from flowkit_sqlite._acknowledgements import delete_expired, store_changes
 from flowkit_sqlite._config import SqliteConfig
 from flowkit_sqlite._consumer import Consumer
 from flowkit_sqlite._database import Database
+from flowkit_sqlite._errors import translate
 from flowkit_sqlite._fetching import Share
 from flowkit_sqlite._groups import Member, join, leave, renew
 from flowkit_sqlite._inbox import Inbox
@@ -90,7 +91,7 @@ class GroupMember(Consumer):
 
     def _log_failed_leaving(self, left: "asyncio.Future[None]") -> None:
         if not left.cancelled() and (error := left.exception()) is not None:
-            self._log_leaving(error)
+            self._log_leaving(translate(error, self.database.path) or error)
 
     def _log_leaving(self, error: BaseException) -> None:
         logger.warning(

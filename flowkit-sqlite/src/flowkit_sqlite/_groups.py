@@ -59,10 +59,13 @@ def join(db: sqlite3.Connection, member: Member, now: float) -> None:
 
 
 def leave(db: sqlite3.Connection, member: Member) -> None:
-    """Remove a member, and give its partitions to the others."""
-    group_id = _group_id(db, member)
-    _remove(db, [member.member_id])
-    rebalance(db, group_id)
+    """Remove a member, if it is one, and give its partitions to the others."""
+    row = db.execute(
+        "SELECT group_id FROM flowkit_members WHERE member_id = ?", (member.member_id,)
+    ).fetchone()
+    if row is not None:
+        _remove(db, [member.member_id])
+        rebalance(db, *row)
 
 
 def renew(db: sqlite3.Connection, member: Member, now: float) -> bool:

@@ -47,7 +47,11 @@ class Presence:
         if self._doorbell is None or time.monotonic() < self._renew_at:
             return
         now = time.time()
-        self._connection.execute("DELETE FROM flowkit_processes WHERE leased_until < ?", (now,))
+        # A lease that lies too far in the future was written before the clock was set back.
+        self._connection.execute(
+            "DELETE FROM flowkit_processes WHERE leased_until NOT BETWEEN ? AND ?",
+            (now, now + 2 * LEASE_SEC),
+        )
         self._connection.execute(
             "INSERT INTO flowkit_processes VALUES (?, ?)"
             " ON CONFLICT (port) DO UPDATE SET leased_until = excluded.leased_until",
