@@ -82,7 +82,7 @@ class Consumer:
                 try:
                     self._apply(await self._fetch())
                 except Exception as error:
-                    # Without this loop, the caller would wait for ever.
+                    # If this loop ended, the caller would wait without end.
                     failure = bus_error(error)
                     self.trouble(failure)
                     self.inbox.fail(failure)
