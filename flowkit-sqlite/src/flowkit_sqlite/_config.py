@@ -26,6 +26,9 @@ class SqliteConfig(BaseModel):
         gt=0,
         description="Time that an operation waits for the lock that another process holds.",
     )
+    max_record_bytes: int = Field(
+        33_554_432, ge=1_024, description="Largest size of a task, part or artifact."
+    )
     readers: int = Field(
         4, ge=1, le=64, description="Connections of a process that read at the same time."
     )

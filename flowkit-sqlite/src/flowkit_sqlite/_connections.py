@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+from functools import partial
 from pathlib import Path
 
 from flowkit.errors import ConfigError
@@ -51,6 +52,8 @@ def connect(path: Path, config: SqliteConfig) -> sqlite3.Connection:
         isolation_level=None,
         cached_statements=_STATEMENTS_KEPT,
     )
+    # A text that another program damaged must not fail the read of the rows beside it.
+    connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
     try:
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_LIMIT_BYTES}")

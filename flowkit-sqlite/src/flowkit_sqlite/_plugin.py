@@ -24,11 +24,10 @@ def flowkit_open_store(source: Any, config: CommonConfig) -> Store | None:
     if not is_address(source):
         return None
     from flowkit_sqlite._config import SqliteConfig
-    from flowkit_sqlite._store import SqliteStore  # type: ignore[import-not-found]
+    from flowkit_sqlite._store import SqliteStore
 
-    store: Store = SqliteStore(
+    return SqliteStore(
         source,
         namespace=config.namespace,
         config=SqliteConfig.from_options(config.options.get("sqlite", {})),
     )
-    return store

@@ -1,0 +1,69 @@
+"""Context of a store: its database, its namespace and its limits."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from flowkit.errors import CorruptRecord, RecordTooLarge
+from flowkit_sqlite._config import SqliteConfig
+from flowkit_sqlite._database import Database
+
+T = TypeVar("T")
+
+LONGEST_FAULT = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """An open database with FlowKit's namespace and configuration."""
+
+    database: Database
+    namespace: str
+    config: SqliteConfig
+
+    async def read(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a job that only reads, as of one moment."""
+        return await self.database.read(job)
+
+    async def write(self, job: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
+        """Run a job that writes, completely or not at all."""
+        return await self.database.write(job, durable=durable)
+
+    def check_size(self, subject: str, size: int) -> None:
+        """Refuse a record that is above the configured limit.
+
+        Raises:
+            RecordTooLarge: it is.
+        """
+        limit = self.config.max_record_bytes
+        if size > limit:
+            raise RecordTooLarge(
+                f"{subject} has {size} bytes; the limit is {limit} (max_record_bytes)"
+            )
+
+
+def corrupt(record: str, fault: str) -> CorruptRecord:
+    """Return the error of a record that cannot be decoded."""
+    return CorruptRecord(f"{record} cannot be read: {fault[:LONGEST_FAULT]}")
+
+
+def before_damage(records: Iterator[T]) -> list[T]:
+    """Return the records before the first that cannot be decoded.
+
+    Raises:
+        CorruptRecord: the first record cannot be decoded.
+    """
+    found: list[T] = []
+    try:
+        for record in records:
+            found.append(record)
+    except CorruptRecord:
+        if not found:
+            raise
+    return found
+
+
+def shown(text: str) -> str:
+    """Return text that may contain bytes that are not UTF-8 as valid Unicode."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

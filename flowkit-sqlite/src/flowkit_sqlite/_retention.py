@@ -1,0 +1,147 @@
+"""Retention of tasks: deletion of ended tasks with all their records.
+
+A task may have millions of rows. If one transaction deleted them, no process could write meanwhile.
+So the first transaction deletes the rows by which a task and its artifacts are found, and notes
+their numbers in the table ``purged``. Then small transactions delete the other rows, with pauses
+for other writers. If the process is killed, the next purge continues. At the end, the file is
+shortened in the same way.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable
+from functools import partial
+
+from flowkit.adapters import FIRST_MOMENT
+from flowkit_sqlite._changes import notify_purge
+from flowkit_sqlite._context import Context
+
+STEP_SEC = 0.01
+"""Duration that a transaction of a purge should have."""
+FIRST_STEP = 64
+LARGEST_STEP = 4096
+"""Rows or pages in one step."""
+FREE_PAGES_KEPT, FREE_SHARE_KEPT = 2560, 0.1
+"""Free pages that stay in the file for new records: 10 MiB, or this share of a larger file."""
+
+OVER = """
+    SELECT t.id, t.task_id, o.id FROM tasks AS t INDEXED BY tasks_by_end
+    LEFT JOIN artifact_owners AS o ON o.namespace = t.namespace AND o.task_id = t.task_id
+    WHERE t.namespace = ? AND t.finished_at >= ? AND t.finished_at < ?
+    ORDER BY t.finished_at LIMIT ?
+"""
+NOTE = "INSERT INTO purged (task, owner) VALUES (?, ?)"
+DELETE_TASK = "DELETE FROM tasks WHERE id = ?"
+DELETE_OWNER = "DELETE FROM artifact_owners WHERE id = ?"
+NOTED = "SELECT task, owner FROM purged LIMIT 1"
+DELETE_NOTE = "DELETE FROM purged WHERE task = ?"
+
+BY_TASK = tuple(
+    f"""
+    DELETE FROM {table} WHERE task = ?1 AND name IN
+    (SELECT name FROM {table} WHERE task = ?1 LIMIT ?2)
+    """
+    for table in ("parts", "labels", "archive")
+)
+BY_OWNER = tuple(
+    f"""
+    DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE owner = ?1 LIMIT ?2)
+    """
+    for table in ("artifacts", "streams")
+)
+DELETE_SPEC = "DELETE FROM specs WHERE task = ?"
+
+
+class Retention:
+    """Deletes ended tasks with all their records."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def purge(self, *, finished_before: float, limit: int) -> int:
+        """Delete up to ``limit`` tasks that ended before a time and return their number."""
+        step = _Step()
+        deleted = 0
+        while deleted < limit:
+            most = min(step.size, limit - deleted)
+            count = await self._run(
+                step,
+                partial(_hide, context=self._context, before=finished_before, limit=most),
+            )
+            deleted += count
+            if count < most:
+                break
+        await self._repeat(_delete_rows)
+        await self._repeat(_shorten)
+        return deleted
+
+    async def _repeat(self, job: Callable[[sqlite3.Connection, int], int]) -> None:
+        """Run steps of a job until it finds nothing more to do."""
+        step = _Step()
+        while await self._run(step, lambda connection: job(connection, step.size)):
+            pass
+
+    async def _run(self, step: "_Step", job: Callable[[sqlite3.Connection], int]) -> int:
+        def timed(connection: sqlite3.Connection) -> tuple[int, float]:
+            began = time.monotonic()
+            done = job(connection)
+            return done, time.monotonic() - began
+
+        done, took = await self._context.write(timed)
+        step.took(took)
+        # Other processes do not queue for the lock: they try again at intervals.
+        await asyncio.sleep(took)
+        return done
+
+
+class _Step:
+    """Size of the next step, so that it takes about :data:`STEP_SEC`."""
+
+    def __init__(self) -> None:
+        self.size = FIRST_STEP
+
+    def took(self, seconds: float) -> None:
+        """Adapt the size to the duration of the last step."""
+        factor = min(2.0, STEP_SEC / max(seconds, 1e-6))
+        self.size = max(1, min(LARGEST_STEP, int(self.size * factor)))
+
+
+def _hide(connection: sqlite3.Connection, *, context: Context, before: float, limit: int) -> int:
+    """Delete the rows by which ended tasks and their artifacts are found, and note their numbers."""
+    # A task with a damaged time is kept.
+    values = (context.namespace, FIRST_MOMENT, before, limit)
+    found = connection.execute(OVER, values).fetchall()
+    for number, _, owner in found:
+        connection.execute(NOTE, (number, owner))
+        connection.execute(DELETE_TASK, (number,))
+        connection.execute(DELETE_OWNER, (owner,))
+    notify_purge(context, (task_id for _, task_id, _ in found))
+    return len(found)
+
+
+def _delete_rows(connection: sqlite3.Connection, most: int) -> int:
+    """Delete up to ``most`` rows of deleted tasks, and return the number of those deleted."""
+    left = most
+    while left > 0 and (noted := connection.execute(NOTED).fetchone()) is not None:
+        task, owner = noted
+        texts = [(text, task) for text in BY_TASK] + [(text, owner) for text in BY_OWNER]
+        for text, number in texts:
+            left -= connection.execute(text, (number, left)).rowcount
+        if left > 0:
+            connection.execute(DELETE_SPEC, (task,))
+            connection.execute(DELETE_NOTE, (task,))
+            left -= 1
+    return most - left
+
+
+def _shorten(connection: sqlite3.Connection, most: int) -> int:
+    """Give up to ``most`` free pages at the end of the file back, and return their number."""
+    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    surplus = min(most, free - max(FREE_PAGES_KEPT, int(pages * FREE_SHARE_KEPT)))
+    if surplus <= 0:
+        return 0
+    connection.execute(f"PRAGMA incremental_vacuum({surplus})").fetchall()
+    (still,) = connection.execute("PRAGMA freelist_count").fetchone()
+    return int(free - still)

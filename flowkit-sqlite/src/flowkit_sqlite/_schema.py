@@ -1,0 +1,172 @@
+"""Tables of the store.
+
+Operators may read the tables; only FlowKit writes them. Times are seconds since 1970. A file may
+hold several installations, which the column ``namespace`` separates.
+
+A task has one row in ``tasks``, which changes with every commit and is short. Its other rows have
+its number (``tasks.id``) in the column ``task``: the specification, the parts, the labels, and the
+parts in the archive. Artifacts do not need a task with their id, so they have an owner of their
+own. A number is never used again. So when a purge has deleted the rows of a task in ``tasks`` and
+``artifact_owners``, nothing finds the other rows any more, and they can be deleted in small steps.
+"""
+
+import sqlite3
+
+TABLES = (
+    # ---------------------------------------------------------------- tasks
+    """
+    CREATE TABLE tasks (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        namespace TEXT NOT NULL,
+        task_id TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        op_id TEXT NOT NULL,
+        status TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        pipeline TEXT,
+        idempotency_key TEXT,
+        wake_at REAL,
+        finished_at REAL
+    ) STRICT
+    """,
+    "CREATE UNIQUE INDEX tasks_by_id ON tasks (namespace, task_id)",
+    """
+    CREATE UNIQUE INDEX tasks_by_key ON tasks (namespace, idempotency_key)
+        WHERE idempotency_key IS NOT NULL
+    """,
+    "CREATE INDEX tasks_by_age ON tasks (namespace, created_at, task_id)",
+    "CREATE INDEX tasks_by_status ON tasks (namespace, status, created_at, task_id)",
+    """
+    CREATE INDEX tasks_by_pipeline ON tasks (namespace, pipeline, created_at, task_id)
+        WHERE pipeline IS NOT NULL
+    """,
+    """
+    CREATE INDEX tasks_by_wake_up ON tasks (namespace, wake_at, task_id)
+        WHERE wake_at IS NOT NULL
+    """,
+    """
+    CREATE INDEX tasks_by_end ON tasks (namespace, finished_at)
+        WHERE finished_at IS NOT NULL
+    """,
+    # Apart from ``tasks``, so that a commit does not write megabytes that never change.
+    "CREATE TABLE specs (task INTEGER PRIMARY KEY, spec BLOB NOT NULL) STRICT",
+    """
+    CREATE TABLE parts (
+        task INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        data BLOB NOT NULL,
+        PRIMARY KEY (task, name)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE labels (
+        task INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        value TEXT NOT NULL,
+        namespace TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        task_id TEXT NOT NULL,
+        PRIMARY KEY (task, name)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX labels_by_value ON labels (namespace, name, value, created_at, task_id)",
+    # ---------------------------------------------------------------- what no longer changes
+    """
+    CREATE TABLE archive (
+        task INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        rank INTEGER NOT NULL,
+        data BLOB NOT NULL,
+        PRIMARY KEY (task, name)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE artifact_owners (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        namespace TEXT NOT NULL,
+        task_id TEXT NOT NULL,
+        UNIQUE (namespace, task_id)
+    ) STRICT
+    """,
+    """
+    CREATE TABLE streams (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        owner INTEGER NOT NULL,
+        node_id TEXT NOT NULL,
+        generation INTEGER NOT NULL,
+        UNIQUE (owner, node_id, generation)
+    ) STRICT
+    """,
+    """
+    CREATE TABLE artifacts (
+        id INTEGER PRIMARY KEY,
+        owner INTEGER NOT NULL,
+        stream INTEGER NOT NULL,
+        position INTEGER NOT NULL,
+        uid TEXT NOT NULL,
+        partial INTEGER NOT NULL,
+        meta BLOB,
+        metrics BLOB NOT NULL,
+        created_at REAL NOT NULL,
+        UNIQUE (stream, position),
+        UNIQUE (stream, uid)
+    ) STRICT
+    """,
+    "CREATE INDEX artifacts_by_time ON artifacts (owner, created_at)",
+    # ---------------------------------------------------------------- workers, letters, retention
+    """
+    CREATE TABLE workers (
+        namespace TEXT NOT NULL,
+        worker_id TEXT NOT NULL,
+        roles TEXT NOT NULL,
+        beat INTEGER NOT NULL,
+        started_at REAL NOT NULL,
+        info TEXT NOT NULL,
+        PRIMARY KEY (namespace, worker_id)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE dead_letters (
+        id INTEGER PRIMARY KEY,
+        namespace TEXT NOT NULL,
+        letter_id TEXT NOT NULL,
+        at REAL NOT NULL,
+        kind TEXT NOT NULL,
+        reason_code TEXT NOT NULL,
+        error TEXT NOT NULL,
+        task_id TEXT,
+        node_id TEXT,
+        uid TEXT,
+        data BLOB NOT NULL,
+        size INTEGER NOT NULL,
+        generation INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        topic TEXT,
+        key BLOB NOT NULL,
+        partition INTEGER,
+        position INTEGER,
+        headers TEXT NOT NULL,
+        UNIQUE (namespace, letter_id)
+    ) STRICT
+    """,
+    """
+    CREATE INDEX dead_letters_by_task ON dead_letters (namespace, task_id, letter_id)
+        WHERE task_id IS NOT NULL
+    """,
+    "CREATE INDEX dead_letters_by_kind ON dead_letters (namespace, kind, letter_id)",
+    # Numbers of deleted tasks and owners that still have rows in the other tables.
+    "CREATE TABLE purged (task INTEGER PRIMARY KEY, owner INTEGER) STRICT",
+)
+
+
+def has_tables(connection: sqlite3.Connection) -> bool:
+    """Return whether the tables of the store exist."""
+    found = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'purged'").fetchone()
+    return found is not None
+
+
+def create_tables(connection: sqlite3.Connection) -> None:
+    """Create the tables of the store, unless another process has created them."""
+    if not has_tables(connection):
+        for statement in TABLES:
+            connection.execute(statement)

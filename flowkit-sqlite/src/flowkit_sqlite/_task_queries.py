@@ -1,0 +1,99 @@
+"""Lists of tasks, newest first, and their page cursors."""
+
+import sqlite3
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from flowkit.errors import StoreError
+from flowkit.protocols import TaskQuery
+
+BY_LABEL = (
+    "labels AS o INDEXED BY labels_by_value CROSS JOIN tasks AS t ON t.id = o.task"
+    " WHERE o.namespace = ? AND o.name = ? AND o.value = ?"
+)
+BY_STATUS = "tasks AS t INDEXED BY tasks_by_status WHERE t.namespace = ? AND t.status = ?"
+BY_PIPELINE = "tasks AS t INDEXED BY tasks_by_pipeline WHERE t.namespace = ? AND t.pipeline = ?"
+BY_AGE = "tasks AS t INDEXED BY tasks_by_age WHERE t.namespace = ?"
+HAS_LABEL = "EXISTS (SELECT 1 FROM labels WHERE task = t.id AND name = ? AND value = ?)"
+
+
+class Place(NamedTuple):
+    """Place of a task in a list, and the number of its row."""
+
+    created_at: float
+    task_id: str
+    number: int
+
+
+class _Source(NamedTuple):
+    """A range of an index, in which tasks are ordered by their age."""
+
+    text: str
+    values: tuple[str, ...]
+    order: str = "t"
+    """Alias of the table that has the index."""
+
+
+def newest_first(
+    connection: sqlite3.Connection, namespace: str, query: TaskQuery, *, limit: int
+) -> list[Place]:
+    """Return the places of up to ``limit`` matching tasks, newest first.
+
+    Raises:
+        StoreError: the page cursor is invalid.
+    """
+    found: list[Place] = []
+    for source in _sources(namespace, query):
+        conditions = list(_conditions(source, query))
+        text = (
+            f"SELECT {source.order}.created_at, {source.order}.task_id, t.id FROM {source.text}"
+            + "".join(f" AND {condition}" for condition, _ in conditions)
+            + f" ORDER BY {source.order}.created_at DESC, {source.order}.task_id DESC LIMIT ?"
+        )
+        values = [*source.values, *(value for _, some in conditions for value in some), limit]
+        found += map(Place._make, connection.execute(text, values))
+    return sorted(found, reverse=True)[:limit]
+
+
+def _sources(namespace: str, query: TaskQuery) -> list[_Source]:
+    """Return the ranges that contain all matching tasks. Several statuses are several ranges."""
+    if query.labels:
+        name, value = next(iter(query.labels.items()))
+        return [_Source(BY_LABEL, (namespace, name, value), "o")]
+    if query.statuses:
+        return [_Source(BY_STATUS, (namespace, status)) for status in set(query.statuses)]
+    if query.pipeline is not None:
+        return [_Source(BY_PIPELINE, (namespace, query.pipeline))]
+    return [_Source(BY_AGE, (namespace,))]
+
+
+def _conditions(
+    source: _Source, query: TaskQuery
+) -> Iterator[tuple[str, tuple[str | float | bytes, ...]]]:
+    """Yield the conditions that a source does not imply, each with its values."""
+    if query.labels and query.statuses:
+        statuses = tuple(query.statuses)
+        yield f"t.status IN ({', '.join('?' for _ in statuses)})", statuses
+    if query.pipeline is not None and source.text is not BY_PIPELINE:
+        yield "t.pipeline = ?", (query.pipeline,)
+    for name, value in list(query.labels.items())[1:]:
+        yield HAS_LABEL, (name, value)
+    if query.after is not None:
+        order = source.order
+        created_at, task_id = _parse_cursor(query.after)
+        yield f"({order}.created_at, {order}.task_id) < (?, CAST(? AS TEXT))", (created_at, task_id)
+
+
+def cursor_after(place: Place) -> str:
+    """Return the cursor of the page after this place."""
+    return f"{place.created_at!r}|{place.task_id}"
+
+
+def _parse_cursor(cursor: str) -> tuple[float, bytes]:
+    created_at, bar, task_id = cursor.partition("|")
+    try:
+        if bar:
+            return float(created_at), task_id.encode("utf-8", "surrogateescape")
+    except ValueError:
+        pass
+    raise StoreError(f"invalid page cursor {cursor!r}; use the `next` of an earlier page")
