@@ -16,7 +16,10 @@ ADD_STREAM = """
 """
 STREAM_OF_OWNER = "SELECT id FROM streams WHERE owner = ? AND node_id = ? AND generation = ?"
 STREAM = f"SELECT id FROM streams WHERE owner = ({OWNER}) AND node_id = ? AND generation = ?"
-ENDS = "SELECT min(position), max(position) FROM artifacts WHERE stream = ?"
+ENDS = """
+    SELECT (SELECT min(position) FROM artifacts WHERE stream = ?1),
+           (SELECT max(position) FROM artifacts WHERE stream = ?1)
+"""
 INSERT = """
     INSERT INTO artifacts (owner, stream, position, uid, partial, meta, metrics, created_at)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (stream, uid) DO NOTHING
@@ -28,10 +31,10 @@ READ = f"""
 IS_KNOWN = "SELECT 1 FROM artifacts WHERE stream = ? AND uid = ?"
 SCAN = f"""
     SELECT artifacts.id, node_id, generation, {NAMES["artifacts"]}
-    FROM artifacts LEFT JOIN streams ON streams.id = stream
-    WHERE artifacts.owner = ({OWNER}) AND (created_at, artifacts.id) > (?, ?)
-    ORDER BY created_at, artifacts.id LIMIT ?
+    FROM artifacts LEFT JOIN streams ON streams.id = stream WHERE artifacts.owner = ({OWNER})
 """
+SCAN_SAME_TIME = f"{SCAN} AND created_at = ? AND artifacts.id > ? ORDER BY artifacts.id LIMIT ?"
+SCAN_LATER = f"{SCAN} AND created_at > ? ORDER BY created_at, artifacts.id LIMIT ?"
 BEFORE_ALL = (float("-inf"), "0")
 
 
@@ -84,13 +87,17 @@ class SqliteArtifactStore:
     async def scan(
         self, task_id: str, *, after: tuple[float, str] | None = None, limit: int = 100
     ) -> list[tuple[tuple[float, str], ArtifactRecord]]:
+        key = (self._context.namespace, task_id)
         created_at, number = after or BEFORE_ALL
-        values = (self._context.namespace, task_id, created_at, int(number), limit)
-        return await self._context.read(
-            lambda connection: before_damage(
-                _scanned(task_id, row) for row in connection.execute(SCAN, values)
-            )
-        )
+
+        def job(connection: sqlite3.Connection) -> list[tuple[tuple[float, str], ArtifactRecord]]:
+            # One condition on both columns would read all records of the same time.
+            values = (*key, created_at, int(number), limit)
+            rows = connection.execute(SCAN_SAME_TIME, values).fetchall()
+            rows += connection.execute(SCAN_LATER, (*key, created_at, limit - len(rows)))
+            return before_damage(_scanned(task_id, row) for row in rows)
+
+        return await self._context.read(job)
 
 
 def _put(

@@ -108,7 +108,7 @@ class _Step:
 
 
 def _hide(connection: sqlite3.Connection, *, context: Context, before: float, limit: int) -> int:
-    """Delete the rows by which ended tasks and their artifacts are found, and note their numbers."""
+    """Delete the rows by which ended tasks and their artifacts are found, and note their ids."""
     # A task with a damaged time is kept.
     values = (context.namespace, FIRST_MOMENT, before, limit)
     found = connection.execute(OVER, values).fetchall()

@@ -2,10 +2,12 @@
 
 import sqlite3
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from flowkit.errors import StoreError
 from flowkit.protocols import TaskQuery
+from flowkit_sqlite._column_forms import TEXT
 
 BY_LABEL = (
     "labels AS o INDEXED BY labels_by_value CROSS JOIN tasks AS t ON t.id = o.task"
@@ -48,10 +50,12 @@ def newest_first(
         text = (
             f"SELECT {source.order}.created_at, {source.order}.task_id, t.id FROM {source.text}"
             + "".join(f" AND {condition}" for condition, _ in conditions)
-            + f" ORDER BY {source.order}.created_at DESC, {source.order}.task_id DESC LIMIT ?"
+            + f" ORDER BY {source.order}.created_at DESC, {source.order}.task_id DESC"
         )
-        values = [*source.values, *(value for _, some in conditions for value in some), limit]
-        found += map(Place._make, connection.execute(text, values))
+        values = [*source.values, *(value for _, some in conditions for value in some)]
+        places = map(Place._make, connection.execute(text, values))
+        # No page could begin after a task whose id is damaged, so it is left out.
+        found += islice((place for place in places if TEXT.fits(place.task_id)), limit)
     return sorted(found, reverse=True)[:limit]
 
 
@@ -67,9 +71,7 @@ def _sources(namespace: str, query: TaskQuery) -> list[_Source]:
     return [_Source(BY_AGE, (namespace,))]
 
 
-def _conditions(
-    source: _Source, query: TaskQuery
-) -> Iterator[tuple[str, tuple[str | float | bytes, ...]]]:
+def _conditions(source: _Source, query: TaskQuery) -> Iterator[tuple[str, tuple[str | float, ...]]]:
     """Yield the conditions that a source does not imply, each with its values."""
     if query.labels and query.statuses:
         statuses = tuple(query.statuses)
@@ -81,7 +83,7 @@ def _conditions(
     if query.after is not None:
         order = source.order
         created_at, task_id = _parse_cursor(query.after)
-        yield f"({order}.created_at, {order}.task_id) < (?, CAST(? AS TEXT))", (created_at, task_id)
+        yield f"({order}.created_at, {order}.task_id) < (?, ?)", (created_at, task_id)
 
 
 def cursor_after(place: Place) -> str:
@@ -89,11 +91,11 @@ def cursor_after(place: Place) -> str:
     return f"{place.created_at!r}|{place.task_id}"
 
 
-def _parse_cursor(cursor: str) -> tuple[float, bytes]:
+def _parse_cursor(cursor: str) -> tuple[float, str]:
     created_at, bar, task_id = cursor.partition("|")
     try:
         if bar:
-            return float(created_at), task_id.encode("utf-8", "surrogateescape")
+            return float(created_at), task_id
     except ValueError:
         pass
     raise StoreError(f"invalid page cursor {cursor!r}; use the `next` of an earlier page")
