@@ -12,7 +12,7 @@ import anyio
 from flowkit.errors import StoreUnavailable
 from flowkit.protocols import Stream
 from flowkit_mongo import MongoStore
-from tests.mongo.recording import artifact, change, task
+from tests.store_records import artifact, change, task
 
 STREAM = Stream("load", "node")
 

@@ -14,7 +14,8 @@ from flowkit.errors import CorruptRecord, RecordTooLarge, StoreUnavailable
 from flowkit.protocols import ArchivedPart, DeadLetter, Stream, TaskQuery
 from flowkit_mongo import MongoConfig, MongoStore
 from flowkit_mongo._context import TRIES
-from tests.mongo.recording import NOON, Commands, artifact, change, task
+from tests.mongo.recording import Commands
+from tests.store_records import NOON, artifact, change, task
 
 pytestmark = pytest.mark.services
 

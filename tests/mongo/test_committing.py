@@ -11,7 +11,8 @@ from flowkit.protocols import TaskQuery
 from flowkit_mongo import MongoStore
 from flowkit_mongo._commits import _was_applied
 from flowkit_mongo._documents import RECENT
-from tests.mongo.recording import Commands, change, task
+from tests.mongo.recording import Commands
+from tests.store_records import change, task
 
 MINE = "mine"
 

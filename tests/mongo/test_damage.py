@@ -24,7 +24,7 @@ from flowkit_mongo import MongoConfig, MongoStore
 from flowkit_mongo._documents import artifact_id
 from flowkit_testing import InMemoryBus
 from tests.mongo.damage import FOREIGN_IDS, LARGEST, Case, cases, copies, damage
-from tests.mongo.recording import NOON, artifact, change, task
+from tests.store_records import NOON, artifact, change, task
 
 pytestmark = pytest.mark.services
 

@@ -9,7 +9,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 from flowkit.protocols import ArchivedPart, DeadLetter, Stream, TaskQuery, WorkerSession
 from flowkit_mongo import MongoConfig, MongoStore
 from flowkit_mongo._indexes import INDEXES
-from tests.mongo.recording import NOON, Commands, artifact, change, task
+from tests.mongo.recording import Commands
+from tests.store_records import NOON, artifact, change, task
 
 pytestmark = pytest.mark.services
 

@@ -7,7 +7,8 @@ from pymongo import AsyncMongoClient
 
 from flowkit.protocols import ArchivedPart, Stream
 from flowkit_mongo import MongoStore
-from tests.mongo.recording import Commands, artifact, change, task
+from tests.mongo.recording import Commands
+from tests.store_records import artifact, change, task
 
 pytestmark = pytest.mark.services
 

@@ -12,9 +12,9 @@ from flowkit.protocols import ArchivedPart, Stream
 from flowkit_mongo import MongoConfig, MongoStore
 from tests.mongo.load import under_load
 from tests.mongo.proxy import Wire, wire
-from tests.mongo.recording import artifact, change, task
 from tests.servers.mongod import MongoServers
 from tests.servers.ports import LOOPBACK
+from tests.store_records import artifact, change, task
 
 pytestmark = pytest.mark.services
 

@@ -8,7 +8,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from flowkit.protocols import ArchivedPart, Stream
 from flowkit_mongo import MongoStore
 from flowkit_mongo._retention import Retention
-from tests.mongo.recording import NOON, artifact, change, task
+from tests.store_records import NOON, artifact, change, task
 
 LARGE = b"x" * 300_000
 STREAM = Stream("t", "n")

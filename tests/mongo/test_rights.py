@@ -17,12 +17,12 @@ from flowkit.worker import RunContext, Worker, handler
 from flowkit_mongo import MongoStore
 from flowkit_mongo._rights import ROLES, missing, privileges
 from flowkit_testing import InMemoryBus
-from tests.mongo.recording import task
 from tests.servers.certificates import Authority
 from tests.servers.mongo_fixtures import start_mongo
 from tests.servers.mongod import mongod_program
 from tests.servers.ports import LOOPBACK, free_ports
 from tests.servers.processes import ServerProcess
+from tests.store_records import task
 
 pytestmark = pytest.mark.services
 

@@ -54,9 +54,13 @@ def newest_first(
         )
         values = [*source.values, *(value for _, some in conditions for value in some)]
         places = map(Place._make, connection.execute(text, values))
-        # No page could begin after a task whose id is damaged, so it is left out.
-        found += islice((place for place in places if TEXT.fits(place.task_id)), limit)
+        found += islice(filter(_is_in_order, places), limit)
     return sorted(found, reverse=True)[:limit]
+
+
+def _is_in_order(place: Place) -> bool:
+    """Return whether a page can begin after a place. Tasks with a damaged place are left out."""
+    return isinstance(place.created_at, float) and TEXT.fits(place.task_id)
 
 
 def _sources(namespace: str, query: TaskQuery) -> list[_Source]:

@@ -1,0 +1,35 @@
+"""SqliteStore answers any sequence of calls like InMemoryStore."""
+
+from pathlib import Path
+
+import pytest
+
+from flowkit_sqlite import SqliteConfig, SqliteStore
+from tests.store_comparison import compare
+
+# Other tests cover all these lines, and measuring coverage takes longer than the comparisons.
+pytestmark = [pytest.mark.anyio, pytest.mark.no_cover]
+
+LONG, SHORT = 500, 5
+FIRST, SEQUENCES = 1000, 500
+UNSYNCED = SqliteConfig(synchronous="normal")
+"""What a disk confirms makes no difference to the answers."""
+
+
+def in_file(path: Path, namespace: str = "flowkit") -> SqliteStore:
+    return SqliteStore(f"sqlite:///{path}", namespace=namespace, config=UNSYNCED)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_both_stores_give_the_same_answers(anyio_backend: str, path: Path, seed: int) -> None:
+    async with in_file(path) as store:
+        await compare(store, seed, steps=LONG)
+
+
+async def test_both_stores_give_the_same_answers_from_the_beginning(
+    anyio_backend: str, path: Path
+) -> None:
+    async with in_file(path):  # it stays open, so that the other stores open quickly
+        for seed in range(FIRST, FIRST + SEQUENCES):
+            async with in_file(path, namespace=f"n{seed}") as store:
+                await compare(store, seed, steps=SHORT)

@@ -1,0 +1,38 @@
+"""Small records for the tests of stores."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flowkit.protocols import ArchivedPart, ArtifactRecord, Commit, Stream, TaskHeader, TaskRecord
+
+NOON = 1_700_000_000.0
+
+
+def task(
+    task_id: str, *, spec: bytes = b"{}", parts: Mapping[str, bytes] | None = None, **header: Any
+) -> TaskRecord:
+    fields = {"status": "queued", "created_at": NOON} | header
+    return TaskRecord(
+        TaskHeader(task_id, **fields),
+        spec,
+        {"state": b"0"} if parts is None else parts,
+        op_id="created",
+    )
+
+
+def change(
+    task_id: str,
+    version: int = 1,
+    *,
+    op_id: str = "op",
+    status: str = "running",
+    put: Mapping[str, bytes] | None = None,
+    drop: Sequence[str] = (),
+    archive: Sequence[ArchivedPart] = (),
+    finished_at: float | None = None,
+) -> Commit:
+    return Commit(task_id, version, op_id, status, None, finished_at, put or {}, drop, archive)
+
+
+def artifact(stream: Stream, uid: str, meta: bytes = b"{}", *, at: float = NOON) -> ArtifactRecord:
+    return ArtifactRecord(stream, uid, True, meta, b"{}", at)
