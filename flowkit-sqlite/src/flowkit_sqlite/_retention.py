@@ -22,8 +22,8 @@ STEP_SEC = 0.01
 FIRST_STEP = 64
 LARGEST_STEP = 4096
 """Rows or pages in one step."""
-FREE_PAGES_KEPT, FREE_SHARE_KEPT = 2560, 0.1
-"""Free pages that stay in the file for new records: 10 MiB, or this share of a larger file."""
+FREE_PAGES_KEPT, FREE_SHARE_KEPT = 256, 0.1
+"""Free pages that stay in the file for new records: 1 MiB, or this share of a larger file."""
 
 OVER = """
     SELECT t.id, t.task_id, o.id FROM tasks AS t INDEXED BY tasks_by_end
