@@ -1,0 +1,125 @@
+"""The checks of ``flowkit doctor`` name what is wrong with the file and what to do."""
+
+import json
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from flowkit.cli._app import app
+from flowkit.protocols import CheckResult
+from flowkit_sqlite import SqliteStore
+from flowkit_sqlite._connections import VERSION
+from flowkit_sqlite._file_systems import SHARE
+from tests.store_records import task
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def store(anyio_backend: str, path: Path) -> AsyncIterator[SqliteStore]:
+    async with SqliteStore(f"sqlite:///{path}") as store:
+        yield store
+
+
+async def checks(store: SqliteStore) -> dict[str, CheckResult]:
+    return {result.name: result for result in await store.check()}
+
+
+async def test_a_new_file_passes_every_check(store: SqliteStore, path: Path) -> None:
+    found = await checks(store)
+    assert set(found) == {
+        "sqlite file",
+        "sqlite log",
+        "sqlite disk",
+        "sqlite file system",
+        "sqlite integrity",
+        "sqlite records",
+    }
+    of_the_machine = ("sqlite disk", "sqlite file system")
+    assert all(result.ok for name, result in found.items() if name not in of_the_machine), found
+    assert str(path) in found["sqlite file"].detail
+
+
+async def test_a_file_of_a_later_version_is_named(store: SqliteStore, path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+    result = (await checks(store))["sqlite file"]
+    assert not result.ok
+    assert "Upgrade" in result.remedy
+
+
+async def test_damaged_pages_are_found(store: SqliteStore, path: Path) -> None:
+    await store.create([task(f"t{number}", spec=b"x" * 5000) for number in range(100)])
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (root,) = connection.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'tasks_by_age'"
+        ).fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    copy = path.with_name("copy.db")
+    damage_page(path, copy, number=root, size=size)
+    async with SqliteStore(f"sqlite:///{copy}") as damaged:
+        result = (await checks(damaged))["sqlite integrity"]
+    assert not result.ok
+    assert "backup" in result.remedy
+    assert (await checks(store))["sqlite integrity"].ok
+
+
+def damage_page(path: Path, copy: Path, *, number: int, size: int) -> None:
+    """Copy a file and overwrite the end of one of its pages."""
+    shutil.copy(path, copy)
+    with copy.open("r+b") as file:
+        file.seek(number * size - size // 2)
+        file.write(b"\xff" * (size // 2))
+
+
+@pytest.mark.parametrize(
+    ("device", "is_share"),
+    [
+        ("server:/export", True),
+        ("user@host:", True),
+        ("//server/share", True),
+        ("/dev/sda1", False),
+        ("/dev/disk/by-path/pci-0000:00", False),
+        ("tmpfs", False),
+        ("overlay", False),
+    ],
+)
+def test_a_network_share_is_recognized_by_its_device(device: str, is_share: bool) -> None:
+    assert bool(SHARE.match(device)) == is_share
+
+
+def test_the_command_line_shows_what_is_damaged(path: Path) -> None:
+    assert run(path, "dlq", "ls").stdout == "[]\n"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "INSERT INTO tasks (namespace, task_id, version, op_id, status, created_at)"
+            " VALUES ('flowkit', 't', -1, '', 'queued', 1.0)"
+        )
+        connection.execute("INSERT INTO specs SELECT id, x'7b7d' FROM tasks")
+        connection.execute("INSERT INTO workers VALUES ('flowkit', 'w', 'no JSON', 1, 1.0, '{}')")
+    listed, doctor = (run(path, *verb) for verb in (("dlq", "ls"), ("doctor",)))
+    rows = {row["letter_id"]: row for row in json.loads(listed.stdout)}
+    assert {(letter_id, row["kind"]) for letter_id, row in rows.items()} == {
+        ("tasks/t", "record"),
+        ("workers/w", "record"),
+    }
+    assert "column 'roles'" in rows["workers/w"]["fault"]
+    (line,) = [
+        check for check in json.loads(doctor.stdout)["checks"] if check["name"] == "sqlite records"
+    ]
+    assert (doctor.exit_code, line["ok"]) == (1, False)
+    assert "2 damaged" in line["detail"]
+
+
+def run(path: Path, *verb: str) -> Any:
+    address = f"sqlite:///{path}"
+    return CliRunner().invoke(
+        app, [*verb, "--json", "--db", address, "--bus", "memory://sqlite-doctor"]
+    )
