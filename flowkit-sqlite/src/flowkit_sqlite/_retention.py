@@ -140,8 +140,8 @@ def _shorten(connection: sqlite3.Connection, most: int) -> int:
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     surplus = min(most, free - max(FREE_PAGES_KEPT, int(pages * FREE_SHARE_KEPT)))
-    if surplus <= 0:
-        return 0
-    connection.execute(f"PRAGMA incremental_vacuum({surplus})").fetchall()
-    (still,) = connection.execute("PRAGMA freelist_count").fetchone()
-    return int(free - still)
+    for _ in range(surplus):
+        # The sqlite3 module executes only one step of this statement, which frees one page.
+        connection.execute("PRAGMA incremental_vacuum(1)")
+    (still_free,) = connection.execute("PRAGMA freelist_count").fetchone()
+    return int(free - still_free)
