@@ -1,0 +1,185 @@
+"""After a power failure, each confirmed write is in the file, and the file is sound.
+
+A shared library that is preloaded into a process keeps a copy of each file as of its last sync. The
+process is killed while it writes. What a disk holds after a power failure is each sector as of the
+last sync, or as it was written later: the tests build such files at random, and open them.
+"""
+
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import pytest
+
+from flowkit.protocols import ArtifactRecord, Stream
+from flowkit_sqlite import SqliteConfig, SqliteStore
+from tests.store_records import NOON, change, task
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPILER = shutil.which("cc")
+SEEDS = range(4)
+IMAGES = 6
+"""Files that are built after each kill."""
+SECTOR = 512
+CONFIRMED = (30, 200)
+STREAM = Stream("t", "n")
+FILES = ("flowkit.db", "flowkit.db-wal")
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux") or COMPILER is None,
+    reason="needs Linux and a C compiler",
+)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile the library that keeps the synced files."""
+    path = tmp_path_factory.mktemp("library") / "synced_files.so"
+    source = Path(__file__).with_name("synced_files.c")
+    assert COMPILER is not None
+    subprocess.run([COMPILER, "-shared", "-fPIC", "-O1", "-o", path, source, "-ldl"], check=True)
+    return path
+
+
+async def write(path: Path, synchronous: str) -> None:
+    """Commit versions of a task with artifacts, and print each version that is confirmed."""
+    config = SqliteConfig(synchronous=synchronous)
+    async with SqliteStore(f"sqlite:///{path}", config=config) as store:
+        await store.create([task("t", parts={})])
+        version = 1
+        while True:
+            put = {"state": b"%d" % version, "filling": b"x" * (version % 50 * 200)}
+            record = ArtifactRecord(STREAM, f"{version}", True, None, b"{}", NOON)
+            assert await store.artifacts.put([record]) == [True]
+            assert await store.commit([change("t", version, put=put)]) == [True]
+            version += 1
+            print(version, flush=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The files of a process that was killed, those as of their last syncs, and the last confirmed
+    version.
+    """
+
+    last: Path
+    synced: Path
+    confirmed: int
+
+
+def kill_while_it_writes(
+    library: Path, folder: Path, *, synchronous: str, confirmed: int
+) -> Written:
+    last, synced = folder / "last", folder / "synced"
+    for each in (last, synced):
+        each.mkdir()
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": str(library),
+        "FLOWKIT_TEST_SYNCED_OF": str(last / FILES[0]),
+        "FLOWKIT_TEST_SYNCED_TO": str(synced),
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "tests.sqlite.test_power_failure",
+        str(last / FILES[0]),
+        synchronous,
+    ]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(confirmed)]
+        process.send_signal(signal.SIGKILL)
+        lines += process.stdout.readlines()
+    whole = [int(line) for line in lines if line.endswith("\n")]
+    assert len(whole) >= confirmed, "the process ended by itself"
+    return Written(last, synced, whole[-1])
+
+
+def images(written: Written, folder: Path, chance: random.Random) -> Iterator[Path]:
+    """Yield databases that the disk may hold: all unsynced writes lost, and some of them lost."""
+    for number in range(IMAGES):
+        share = 0.0 if number == 0 else chance.random()
+        image = folder / f"image-{number}"
+        image.mkdir()
+        for name in FILES:
+            synced = read(written.synced / name)
+            last = read(written.last / name) if share else synced
+            if data := mixed(synced, last, share, chance):
+                (image / name).write_bytes(data)
+        yield image / FILES[0]
+
+
+def read(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
+
+
+def mixed(synced: bytes, last: bytes, share: float, chance: random.Random) -> bytes:
+    """Return a file with a share of the sectors that were written after the last sync."""
+    length = len(last) if chance.random() < share else len(synced)
+    synced, last = (data.ljust(length, b"\0")[:length] for data in (synced, last))
+    return b"".join(
+        (last if chance.random() < share else synced)[at : at + SECTOR]
+        for at in range(0, length, SECTOR)
+    )
+
+
+def check_image(path: Path, confirmed: int) -> None:
+    """Check that the file is sound and has the confirmed version, whole, with its artifacts."""
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+    async def check_task() -> None:
+        async with SqliteStore(f"sqlite:///{path}") as store:
+            record = (await store.load(["t"]))["t"]
+            assert record.version >= confirmed
+            assert record.parts["state"] == b"%d" % (record.version - 1)
+            found = await store.artifacts.read(STREAM, limit=1_000_000)
+            assert [item.position for item in found] == [*range(1, len(found) + 1)]
+            assert len(found) - (record.version - 1) in (0, 1)
+
+    anyio.run(check_task)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_confirmed_writes_survive_a_power_failure(library: Path, tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    written = kill_while_it_writes(
+        library, tmp_path, synchronous="full", confirmed=chance.randint(*CONFIRMED)
+    )
+    for image in images(written, tmp_path, chance):
+        check_image(image, written.confirmed)
+
+
+def test_with_synchronous_normal_a_power_failure_may_lose_the_last_writes_but_not_the_file(
+    library: Path, tmp_path: Path
+) -> None:
+    chance = random.Random(0)
+    written = kill_while_it_writes(library, tmp_path, synchronous="normal", confirmed=100)
+    lost, *some_lost = images(written, tmp_path, chance)
+    with closing(sqlite3.connect(lost)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        has_tasks = connection.execute(
+            "SELECT 1 FROM sqlite_schema WHERE name = 'tasks'"
+        ).fetchall()
+        versions = connection.execute("SELECT version FROM tasks").fetchall() if has_tasks else []
+    # This also shows that the library keeps what was synced, and nothing else.
+    assert max((version for (version,) in versions), default=0) < written.confirmed
+    for image in some_lost:
+        with closing(sqlite3.connect(image)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+if __name__ == "__main__":
+    anyio.run(write, Path(sys.argv[1]), sys.argv[2])
