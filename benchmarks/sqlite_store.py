@@ -141,8 +141,9 @@ def bare_read(path: Path) -> float:
     with closing(sqlite3.connect(path)) as connection:
         last = 0
         while rows := connection.execute(
-            "SELECT id, stream, position, uid, partial, meta, metrics, created_at FROM artifacts"
-            " WHERE id > ? ORDER BY id LIMIT ?",
+            "SELECT position, uid, partial, meta, metrics, created_at FROM artifacts"
+            " WHERE owner = 1 AND node_id = 'node' AND generation = 0 AND position > ?"
+            " ORDER BY position LIMIT ?",
             (last, PAGE),
         ).fetchall():
             last = rows[-1][0]

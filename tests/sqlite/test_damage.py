@@ -19,6 +19,11 @@ pytestmark = pytest.mark.anyio
 
 CANARIES = [f"canary-{number}" for number in range(3)]
 OWN_TASK = "task = (SELECT id FROM tasks WHERE task_id = ?)"
+WHERE = {
+    "tasks": "task_id = ?",
+    "parts": f"name = 'state' AND {OWN_TASK}",
+    "labels": OWN_TASK,
+}
 TEXTS = {"text", "text-with-NUL"}
 NUMBERS = {"number", "negative", "real"}
 
@@ -47,7 +52,7 @@ SEEMS_RIGHT = {
     *((column, kind) for column in ("pipeline", "idempotency_key") for kind in {*TEXTS, "null"}),
     *((column, kind) for column in ("created_at", "wake_at", "finished_at") for kind in NUMBERS),
     *((column, "null") for column in ("wake_at", "finished_at", "name")),
-    *((column, "blob") for column in ("spec", "data")),
+    ("data", "blob"),
     ("version", "number"),
 }
 """Wrong values that the store cannot distinguish from right ones."""
@@ -55,15 +60,12 @@ SEEMS_RIGHT = {
 
 async def damaged_tasks(store: SqliteStore, path: Path) -> dict[str, Case]:
     """Store tasks with one damaged column each, and canaries."""
-    found = cases("tasks", "specs", "parts", "labels", but=("task_id",))
+    found = cases("tasks", "parts", "labels", but=("task_id",))
     whole = {"pipeline": "p", "labels": {"team": "a"}, "wake_at": NOON, "finished_at": NOON}
     await store.create([task(name, idempotency_key=name, **whole) for name in [*found, *CANARIES]])
     with unchecked(path) as connection:
         for name, case in found.items():
-            if case.table == "tasks":
-                damage(connection, case, "task_id = ?", name)
-            else:
-                damage(connection, case, OWN_TASK, name)
+            damage(connection, case, WHERE[case.table], name)
     return found
 
 
@@ -97,6 +99,15 @@ async def test_a_damaged_task_is_read_as_such_and_hinders_no_other(
     assert shown == {*found} - whole
     (line,) = [result for result in await store.check() if result.name == "sqlite records"]
     assert not line.ok
+
+
+async def test_a_task_without_a_specification_is_damaged(store: SqliteStore, path: Path) -> None:
+    await store.create([task("t"), task("whole")])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM parts WHERE name = '' AND task = 1")
+    loaded = await store.load(["t", "whole"])
+    assert "specification" in loaded["t"].fault
+    assert loaded["whole"].fault is None
 
 
 async def test_a_task_whose_id_is_not_text_hides_no_other(store: SqliteStore, path: Path) -> None:
@@ -212,7 +223,7 @@ async def test_a_part_that_is_archived_again_takes_the_place_of_one_whose_rank_i
 
 
 async def test_a_damaged_artifact_fails_its_stream_alone(store: SqliteStore, path: Path) -> None:
-    found = cases("artifacts", but=("position",))
+    found = cases("artifacts", but=("node_id", "generation", "position"))
     await store.artifacts.put(
         [artifact(Stream(name, "n"), uid) for name in [*found, *CANARIES] for uid in "abc"]
     )
@@ -262,7 +273,7 @@ async def test_nothing_goes_behind_an_artifact_whose_position_is_damaged(
     )
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
-            "UPDATE artifacts SET position = ? WHERE uid = 'b' AND stream = 1", (position,)
+            "UPDATE artifacts SET position = ? WHERE uid = 'b' AND owner = 1", (position,)
         )
     with pytest.raises(CorruptRecord, match="position"):
         await store.artifacts.put([artifact(damaged, "c"), artifact(damaged, "d")])

@@ -59,7 +59,7 @@ async def test_damaged_pages_are_found(store: SqliteStore, path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         (root,) = connection.execute(
-            "SELECT rootpage FROM sqlite_schema WHERE name = 'tasks_by_age'"
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'tasks_by_status'"
         ).fetchone()
         (size,) = connection.execute("PRAGMA page_size").fetchone()
     copy = path.with_name("copy.db")
@@ -102,7 +102,6 @@ def test_the_command_line_shows_what_is_damaged(path: Path) -> None:
             "INSERT INTO tasks (namespace, task_id, version, op_id, status, created_at)"
             " VALUES ('flowkit', 't', -1, '', 'queued', 1.0)"
         )
-        connection.execute("INSERT INTO specs SELECT id, x'7b7d' FROM tasks")
         connection.execute("INSERT INTO workers VALUES ('flowkit', 'w', 'no JSON', 1, 1.0, '{}')")
     listed, doctor = (run(path, *verb) for verb in (("dlq", "ls"), ("doctor",)))
     rows = {row["letter_id"]: row for row in json.loads(listed.stdout)}

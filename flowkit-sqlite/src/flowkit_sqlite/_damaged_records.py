@@ -15,7 +15,6 @@ SEARCH_SEC = 5.0
 
 OWN = "{table} AS r WHERE r.namespace = ?"
 OF_TASK = "{table} AS r JOIN tasks AS t ON t.id = r.task WHERE t.namespace = ?"
-ONE_OF_TASK = "tasks AS t LEFT JOIN {table} AS r ON r.task = t.id WHERE t.namespace = ?"
 OF_OWNER = "{table} AS r JOIN artifact_owners AS t ON t.id = r.owner WHERE t.namespace = ?"
 
 
@@ -30,12 +29,10 @@ class Place:
 
 PLACES: Mapping[str, Place] = {
     "tasks": Place(OWN, "r.task_id", "r.task_id"),
-    "specs": Place(ONE_OF_TASK, "t.task_id", "t.task_id"),
     "parts": Place(OF_TASK, "t.task_id", "r.name"),
     "labels": Place(OF_TASK, "t.task_id", "r.name"),
     "archive": Place(OF_TASK, "t.task_id", "r.name"),
     "artifact_owners": Place(OWN, "r.task_id", "r.task_id"),
-    "streams": Place(OF_OWNER, "t.task_id", "r.node_id"),
     "artifacts": Place(OF_OWNER, "t.task_id", "r.uid"),
     "workers": Place(OWN, "NULL", "r.worker_id"),
     "dead_letters": Place(OWN, "r.task_id", "r.letter_id"),

@@ -44,13 +44,12 @@ BY_TASK = tuple(
     """
     for table in ("parts", "labels", "archive")
 )
-BY_OWNER = tuple(
-    f"""
-    DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE owner = ?1 LIMIT ?2)
-    """
-    for table in ("artifacts", "streams")
-)
-DELETE_SPEC = "DELETE FROM specs WHERE task = ?"
+FIRST = "FROM artifacts WHERE owner = ?1 ORDER BY node_id, generation, position LIMIT"
+BY_OWNER = f"""
+    DELETE FROM artifacts WHERE owner = ?1 AND node_id = (SELECT node_id {FIRST} 1)
+    AND generation = (SELECT generation {FIRST} 1) AND position IN (SELECT position {FIRST} ?2)
+"""
+"""Deletes artifacts of the owner's first stream."""
 
 
 class Retention:
@@ -125,11 +124,11 @@ def _delete_rows(connection: sqlite3.Connection, most: int) -> int:
     left = most
     while left > 0 and (noted := connection.execute(NOTED).fetchone()) is not None:
         task, owner = noted
-        texts = [(text, task) for text in BY_TASK] + [(text, owner) for text in BY_OWNER]
-        for text, number in texts:
-            left -= connection.execute(text, (number, left)).rowcount
+        for text in BY_TASK:
+            left -= connection.execute(text, (task, left)).rowcount
+        while left > 0 and (deleted := connection.execute(BY_OWNER, (owner, left)).rowcount):
+            left -= deleted
         if left > 0:
-            connection.execute(DELETE_SPEC, (task,))
             connection.execute(DELETE_NOTE, (task,))
             left -= 1
     return most - left

@@ -4,10 +4,14 @@ Operators may read the tables; only FlowKit writes them. Times are seconds since
 hold several installations, which the column ``namespace`` separates.
 
 A task has one row in ``tasks``, which changes with every commit and is short. Its other rows have
-its number (``tasks.id``) in the column ``task``: the specification, the parts, the labels, and the
-parts in the archive. Artifacts do not need a task with their id, so they have an owner of their
-own. A number is never used again. So when a purge has deleted the rows of a task in ``tasks`` and
-``artifact_owners``, nothing finds the other rows any more, and they can be deleted in small steps.
+its number (``tasks.id``) in the column ``task``: the parts, the labels, and the parts in the
+archive. The specification is the part with the empty name. Artifacts do not need a task with their
+id, so they have an owner of their own. When a purge has deleted the rows of a task in ``tasks`` and
+``artifact_owners``, nothing finds its other rows any more, and they can be deleted in small steps.
+Until then its numbers are in the table ``purged``, and no new task or owner gets them.
+
+A commit of a small change costs a write of a page for each index that it changes, so there are few
+indexes.
 """
 
 import sqlite3
@@ -16,7 +20,7 @@ TABLES = (
     # ---------------------------------------------------------------- tasks
     """
     CREATE TABLE tasks (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        id INTEGER PRIMARY KEY,
         namespace TEXT NOT NULL,
         task_id TEXT NOT NULL,
         version INTEGER NOT NULL,
@@ -34,7 +38,6 @@ TABLES = (
     CREATE UNIQUE INDEX tasks_by_key ON tasks (namespace, idempotency_key)
         WHERE idempotency_key IS NOT NULL
     """,
-    "CREATE INDEX tasks_by_age ON tasks (namespace, created_at, task_id)",
     "CREATE INDEX tasks_by_status ON tasks (namespace, status, created_at, task_id)",
     """
     CREATE INDEX tasks_by_pipeline ON tasks (namespace, pipeline, created_at, task_id)
@@ -48,8 +51,6 @@ TABLES = (
     CREATE INDEX tasks_by_end ON tasks (namespace, finished_at)
         WHERE finished_at IS NOT NULL
     """,
-    # Apart from ``tasks``, so that a commit does not write megabytes that never change.
-    "CREATE TABLE specs (task INTEGER PRIMARY KEY, spec BLOB NOT NULL) STRICT",
     """
     CREATE TABLE parts (
         task INTEGER NOT NULL,
@@ -82,37 +83,31 @@ TABLES = (
     """,
     """
     CREATE TABLE artifact_owners (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        id INTEGER PRIMARY KEY,
         namespace TEXT NOT NULL,
         task_id TEXT NOT NULL,
         UNIQUE (namespace, task_id)
     ) STRICT
     """,
     """
-    CREATE TABLE streams (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
+    CREATE TABLE artifacts (
         owner INTEGER NOT NULL,
         node_id TEXT NOT NULL,
         generation INTEGER NOT NULL,
-        UNIQUE (owner, node_id, generation)
-    ) STRICT
-    """,
-    """
-    CREATE TABLE artifacts (
-        id INTEGER PRIMARY KEY,
-        owner INTEGER NOT NULL,
-        stream INTEGER NOT NULL,
         position INTEGER NOT NULL,
         uid TEXT NOT NULL,
         partial INTEGER NOT NULL,
         meta BLOB,
         metrics BLOB NOT NULL,
         created_at REAL NOT NULL,
-        UNIQUE (stream, position),
-        UNIQUE (stream, uid)
-    ) STRICT
+        PRIMARY KEY (owner, node_id, generation, position),
+        UNIQUE (owner, node_id, generation, uid)
+    ) STRICT, WITHOUT ROWID
     """,
-    "CREATE INDEX artifacts_by_time ON artifacts (owner, created_at)",
+    """
+    CREATE INDEX artifacts_by_time
+        ON artifacts (owner, created_at, node_id, generation, position)
+    """,
     # ---------------------------------------------------------------- workers, letters, retention
     """
     CREATE TABLE workers (
@@ -156,6 +151,7 @@ TABLES = (
     "CREATE INDEX dead_letters_by_kind ON dead_letters (namespace, kind, letter_id)",
     # Numbers of deleted tasks and owners that still have rows in the other tables.
     "CREATE TABLE purged (task INTEGER PRIMARY KEY, owner INTEGER) STRICT",
+    "CREATE INDEX purged_by_owner ON purged (owner)",
 )
 
 

@@ -15,7 +15,8 @@ BY_LABEL = (
 )
 BY_STATUS = "tasks AS t INDEXED BY tasks_by_status WHERE t.namespace = ? AND t.status = ?"
 BY_PIPELINE = "tasks AS t INDEXED BY tasks_by_pipeline WHERE t.namespace = ? AND t.pipeline = ?"
-BY_AGE = "tasks AS t INDEXED BY tasks_by_age WHERE t.namespace = ?"
+SOME_STATUS = "SELECT min(status) FROM tasks INDEXED BY tasks_by_status WHERE namespace = ?"
+FIRST_STATUS, NEXT_STATUS = f"{SOME_STATUS} AND status >= ''", f"{SOME_STATUS} AND status > ?"
 HAS_LABEL = "EXISTS (SELECT 1 FROM labels WHERE task = t.id AND name = ? AND value = ?)"
 
 
@@ -45,7 +46,7 @@ def newest_first(
         StoreError: the page cursor is invalid.
     """
     found: list[Place] = []
-    for source in _sources(namespace, query):
+    for source in _sources(connection, namespace, query):
         conditions = list(_conditions(source, query))
         text = (
             f"SELECT {source.order}.created_at, {source.order}.task_id, t.id FROM {source.text}"
@@ -63,16 +64,23 @@ def _is_in_order(place: Place) -> bool:
     return isinstance(place.created_at, float) and TEXT.fits(place.task_id)
 
 
-def _sources(namespace: str, query: TaskQuery) -> list[_Source]:
+def _sources(connection: sqlite3.Connection, namespace: str, query: TaskQuery) -> list[_Source]:
     """Return the ranges that contain all matching tasks. Several statuses are several ranges."""
     if query.labels:
         name, value = next(iter(query.labels.items()))
         return [_Source(BY_LABEL, (namespace, name, value), "o")]
-    if query.statuses:
-        return [_Source(BY_STATUS, (namespace, status)) for status in set(query.statuses)]
-    if query.pipeline is not None:
+    if query.pipeline is not None and not query.statuses:
         return [_Source(BY_PIPELINE, (namespace, query.pipeline))]
-    return [_Source(BY_AGE, (namespace,))]
+    statuses = set(query.statuses) or _all_statuses(connection, namespace)
+    return [_Source(BY_STATUS, (namespace, status)) for status in statuses]
+
+
+def _all_statuses(connection: sqlite3.Connection, namespace: str) -> Iterator[str]:
+    """Yield the statuses that tasks have. Each costs one search of the index."""
+    (status,) = connection.execute(FIRST_STATUS, (namespace,)).fetchone()
+    while TEXT.fits(status):
+        yield status
+        (status,) = connection.execute(NEXT_STATUS, (namespace, status)).fetchone()
 
 
 def _conditions(source: _Source, query: TaskQuery) -> Iterator[tuple[str, tuple[str | float, ...]]]:

@@ -11,11 +11,17 @@ from flowkit_sqlite._context import LONGEST_FAULT, Context, corrupt, shown
 from flowkit_sqlite._task_queries import cursor_after, newest_first
 
 INSERT = """
-    INSERT INTO tasks (namespace, task_id, version, op_id, status, created_at, pipeline,
+    INSERT INTO tasks (id, namespace, task_id, version, op_id, status, created_at, pipeline,
                        idempotency_key, wake_at, finished_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+    VALUES (
+        max(
+            coalesce((SELECT max(id) FROM tasks), 0), coalesce((SELECT max(task) FROM purged), 0)
+        ) + 1,
+        ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+    ) ON CONFLICT DO NOTHING
 """
-INSERT_SPEC = "INSERT INTO specs (task, spec) VALUES (?, ?)"
+SPEC = ""
+"""Name of the part that is the specification of a task."""
 INSERT_PART = "INSERT INTO parts (task, name, data) VALUES (?, ?, ?)"
 INSERT_LABEL = """
     INSERT INTO labels (task, name, value, namespace, created_at, task_id)
@@ -24,7 +30,7 @@ INSERT_LABEL = """
 HAS_ID = "SELECT 1 FROM tasks WHERE namespace = ? AND task_id = ?"
 ID_OF_KEY = "SELECT task_id FROM tasks WHERE namespace = ? AND idempotency_key = ?"
 
-SELECT = f"SELECT id, spec, {NAMES['tasks']} FROM tasks LEFT JOIN specs ON specs.task = tasks.id"
+SELECT = f"SELECT id, {NAMES['tasks']} FROM tasks"
 SELECT_BY_ID = f"{SELECT} WHERE namespace = ? AND task_id = ?"
 SELECT_BY_NUMBER = f"{SELECT} WHERE id = ?"
 SELECT_PARTS = "SELECT name, data FROM parts WHERE task = ?"
@@ -93,10 +99,8 @@ def _create(connection: sqlite3.Connection, namespace: str, record: TaskRecord) 
     if not inserted.rowcount:
         return _existing(connection, namespace, header)
     number = inserted.lastrowid
-    connection.execute(INSERT_SPEC, (number, record.spec))
-    connection.executemany(
-        INSERT_PART, [(number, name, data) for name, data in record.parts.items()]
-    )
+    parts = [(SPEC, record.spec), *record.parts.items()]
+    connection.executemany(INSERT_PART, [(number, name, data) for name, data in parts])
     if header.labels:
         connection.executemany(
             INSERT_LABEL,
@@ -146,27 +150,25 @@ def _list(
 
 def _record(connection: sqlite3.Connection, row: Sequence[Any]) -> TaskRecord:
     """Return the task of a row of :data:`SELECT`; one with a ``fault`` if it is damaged."""
-    number, spec, *columns = row
+    number, *columns = row
     parts = connection.execute(SELECT_PARTS, (number,)).fetchall()
     labels = connection.execute(SELECT_LABELS, (number,)).fetchall()
-    found = fault("tasks", columns) or _fault_below(spec, parts, labels)
+    found = fault("tasks", columns) or _fault_below(parts, labels)
     if found is not None:
         return _damaged(columns, labels, found)
     task_id, version, op_id, status, created_at, pipeline, key, wake_at, finished_at = columns
     header = TaskHeader(
         task_id, status, created_at, pipeline, dict(labels), key, wake_at, finished_at
     )
-    return TaskRecord(header, spec, dict(parts), version, op_id)
+    values = dict(parts)
+    return TaskRecord(header, values.pop(SPEC), values, version, op_id)
 
 
-def _fault_below(
-    spec: object, parts: Sequence[Sequence[Any]], labels: Sequence[Sequence[Any]]
-) -> str | None:
+def _fault_below(parts: Sequence[Sequence[Any]], labels: Sequence[Sequence[Any]]) -> str | None:
     """Return the fault of a task's other rows, or None."""
-    if spec is None:
-        return "its row in specs is missing"
+    if all(name != SPEC for name, _ in parts):
+        return "its specification in parts is missing"
     faults = [
-        fault("specs", (spec,)),
         *(fault("parts", part) for part in parts),
         *(fault("labels", label) for label in labels),
     ]
