@@ -1,0 +1,79 @@
+"""Every statement of the store finds its rows by an index, in order."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from flowkit.protocols import ArchivedPart, DeadLetter, Stream, TaskQuery, WorkerSession
+from flowkit_sqlite import SqliteConfig, SqliteStore
+from tests.store_records import NOON, artifact, change, task
+
+pytestmark = pytest.mark.anyio
+
+STREAM = Stream("t", "n")
+SHORT = ("SCAN purged", "SCAN CONSTANT ROW", "SCAN sqlite_schema")
+"""Scans of one row."""
+STATEMENTS = ("SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE")
+
+
+async def use_everything(store: SqliteStore) -> None:
+    labels = {"a": "1", "b": "2"}
+    await store.create([task("t", labels=labels, pipeline="p", idempotency_key="k", wake_at=NOON)])
+    await store.create([task("other", idempotency_key="k")])
+    await store.commit([change("t", archive=[ArchivedPart("a", 1, b"1")], drop=["state"])])
+    await store.load(["t"])
+    await store.due(before=NOON, limit=10)
+    for query in (
+        TaskQuery(),
+        TaskQuery(statuses=["running", "queued"]),
+        TaskQuery(pipeline="p"),
+        TaskQuery(labels=labels, statuses=["running"], pipeline="p"),
+    ):
+        _, _ = await store.list_tasks(query)
+        _, _ = await store.list_tasks(
+            TaskQuery(query.statuses, query.pipeline, query.labels, after=f"{NOON}|u")
+        )
+    await store.read_archive("t", ["a"])
+    await store.scan_archive("t", prefix="a")
+    await store.scan_archive("t", prefix="", after="a")
+    await store.artifacts.put([artifact(STREAM, uid) for uid in "ab"])
+    await store.artifacts.read(STREAM)
+    await store.artifacts.known(STREAM, ["a"])
+    ((cursor, _), *_) = await store.artifacts.scan("t")
+    await store.artifacts.scan("t", after=cursor)
+    await store.renew_session(WorkerSession("w", ["r"], 1, NOON))
+    await store.sessions()
+    await store.end_session("w")
+    await store.park([DeadLetter("l", NOON, "batch", "code", "error", "t")])
+    await store.dead_letters()
+    await store.dead_letters(task_id="t")
+    await store.dead_letters(kind="batch")
+    await store.dead_letters(letter_ids=["l"])
+    await store.drop_dead_letters(["l"])
+    await store.wait_for_change("t", 1)
+    await store.commit([change("t", 2, finished_at=1.0)])
+    await store.purge(finished_before=2.0)
+
+
+async def statements_of(path: Path) -> set[str]:
+    """Return the statements of all calls, with their values."""
+    found: list[str] = []
+    async with SqliteStore(f"sqlite:///{path}", config=SqliteConfig(readers=1)) as store:
+        context = store._life.resource.context
+        await context.write(lambda connection: connection.set_trace_callback(found.append))
+        await context.read(lambda connection: connection.set_trace_callback(found.append))
+        await use_everything(store)
+    own = (text for text in found if "flowkit_processes" not in text)
+    return {text for text in own if text.lstrip().upper().startswith(STATEMENTS)}
+
+
+async def test_no_statement_reads_a_whole_table(anyio_backend: str, path: Path) -> None:
+    statements = await statements_of(path)
+    assert len(statements) > 40
+    with closing(sqlite3.connect(path)) as connection:
+        for text in statements:
+            steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {text}")]
+            assert all(step in SHORT for step in steps if step.startswith("SCAN")), (text, steps)
+            assert not any("TEMP B-TREE" in step for step in steps), (text, steps)
