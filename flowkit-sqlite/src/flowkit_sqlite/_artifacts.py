@@ -60,7 +60,7 @@ class SqliteArtifactStore:
         def job(connection: sqlite3.Connection) -> list[ArtifactRecord]:
             key = self._key(connection, stream)
             rows = connection.execute(READ, (*key, after, limit))
-            return before_damage(_record(stream.task_id, row) for row in rows)
+            return before_damage(_record(stream, row) for row in rows)
 
         return await self._context.read(job)
 
@@ -83,7 +83,7 @@ class SqliteArtifactStore:
                 rows = connection.execute(
                     SCAN_AFTER, (owner, created_at, *json.loads(place), limit)
                 )
-            return before_damage(_record(task_id, row) for row in rows)
+            return before_damage(_record(Stream(task_id, row[0], row[1]), row) for row in rows)
 
         return [(_cursor(record), record) for record in await self._context.read(job)]
 
@@ -163,10 +163,9 @@ def _last_position(connection: sqlite3.Connection, owner: int, stream: Stream) -
     return int(ends[1])
 
 
-def _record(task_id: str, row: Sequence[Any]) -> ArtifactRecord:
-    node_id, generation, position, uid, partial_, meta, metrics, created_at = row
+def _record(stream: Stream, row: Sequence[Any]) -> ArtifactRecord:
+    _, _, position, uid, partial_, meta, metrics, created_at = row
     found = fault("artifacts", row)
     if found is not None:
-        raise corrupt(f"the artifact {shown(str(uid))!r:.100} of task {task_id!r}", found)
-    stream = Stream(task_id, node_id, generation)
+        raise corrupt(f"the artifact {shown(str(uid))!r:.100} of task {stream.task_id!r}", found)
     return ArtifactRecord(stream, uid, partial_ == 1, meta, metrics, created_at, position)

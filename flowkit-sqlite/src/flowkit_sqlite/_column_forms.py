@@ -160,17 +160,25 @@ NAMES: Mapping[str, str] = {table: ", ".join(columns) for table, columns in COLU
 """Names of the columns of each table, for ``SELECT``."""
 
 
+_CHECKS = {table: [form.fits for form in columns.values()] for table, columns in COLUMNS.items()}
+
+
 def fault(table: str, row: Sequence[Any]) -> str | None:
     """Return the fault of a row with all columns of :data:`COLUMNS`, or None."""
-    for (name, form), value in zip(COLUMNS[table].items(), row, strict=True):
-        if not form.fits(value):
-            # The text does not contain a value that may be a user's.
-            shown = f" {value!r}" if isinstance(value, int | float) else ""
-            return (
-                f"its row in {table} is not one that FlowKit wrote: column {name!r} must be"
-                f" {form.words}, but is {type(value).__name__}{shown}"
-            )
+    for place, (fits, value) in enumerate(zip(_CHECKS[table], row, strict=True)):
+        if not fits(value):
+            return _unfitting(table, place, value)
     return None
+
+
+def _unfitting(table: str, place: int, value: Any) -> str:
+    name, form = list(COLUMNS[table].items())[place]
+    # The text does not contain a value that may be a user's.
+    shown = f" {value!r}" if isinstance(value, int | float) else ""
+    return (
+        f"its row in {table} is not one that FlowKit wrote: column {name!r} must be {form.words},"
+        f" but is {type(value).__name__}{shown}"
+    )
 
 
 def fitting(table: str, row: Sequence[Any]) -> dict[str, Any]:
