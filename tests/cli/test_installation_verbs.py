@@ -7,7 +7,7 @@ import anyio
 import pytest
 
 from flowkit.cli import _checks
-from flowkit.cli._embedded import in_memory
+from flowkit.cli._embedded import storage
 from flowkit.config import CoordinatorConfig, WorkerConfig
 from flowkit.errors import ConfigError, StoreUnavailable
 from flowkit.plugins import Plugins
@@ -146,9 +146,15 @@ async def test_an_address_that_no_plugin_opens_is_a_fault_of_the_configuration()
     assert found.remedy == "correct the configuration of the bus"
 
 
-def test_commands_in_memory_say_which_package_they_need():
-    with pytest.raises(ConfigError, match="in memory; pip install flowkit-testing"):
-        in_memory("run", Plugins(discover=False))
+@pytest.mark.parametrize(
+    ("db", "package"), [(None, "flowkit-sqlite"), ("memory://", "flowkit-testing")]
+)
+def test_commands_without_a_server_say_which_package_they_need(db: str | None, package: str):
+    with (
+        pytest.raises(ConfigError, match=f"pip install {package}"),
+        storage(db, Plugins(discover=False)),
+    ):
+        pass
 
 
 async def test_a_store_out_of_reach_is_a_finding(plugins: Plugins):

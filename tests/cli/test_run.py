@@ -1,5 +1,9 @@
 import json
 import re
+import signal
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -169,6 +173,98 @@ def test_a_flow_of_coordinator_functions_needs_no_worker(cli: Cli, flows: Path):
         '{"nodes": [{"node_id": "a", "type": "coordinator_fn", "io": {"fn": "noop"}}]}'
     )
     assert cli("run", "g.json").exit_code == 0
+
+
+# ---------------------------------------------------------------- the file of the tasks
+
+
+RECORDING = """
+import os
+from pathlib import Path
+from flowkit import flow
+from flowkit.worker import handler
+
+@handler("step")
+def step(item, ctx):
+    with Path("record").open("a") as record:
+        record.write(f"{item} {ctx.attempt}\\n")
+    if item == "second" and Path("crash").exists():
+        Path("crash").unlink()
+        os.kill(os.getpid(), 9)
+    return {"step": item}
+
+@flow
+def steps(g):
+    first = g.node("first", "step", input_inline="first")
+    g.node("second", "step", after=[first], input_inline="second")
+"""
+
+
+def test_the_file_of_a_run_is_removed_at_its_end(
+    cli: Cli, flows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    elsewhere = tmp_path / "temporary"
+    elsewhere.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+    assert cli("run", "flows.py:words").exit_code == 0
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_run_keeps_its_task_in_the_file_that_is_asked_for(cli: Cli, flows: Path):
+    arguments = ("run", "flows.py:skipping", "--db", "sqlite:///tasks.db", "--task-id", "t1")
+    result = cli(*arguments)
+    assert result.exit_code == 0
+    assert "; see flowkit dlq ls --task t1 --db sqlite:///tasks.db\n" in result.stdout
+    assert cli("dlq", "ls", "--task", "t1", "--db", "sqlite:///tasks.db").exit_code == 0
+    shown = json.loads(cli("show", "t1", "--db", "sqlite:///tasks.db", "--json").stdout)
+    assert shown["status"] == "finished"
+
+
+def test_a_task_that_has_ended_is_not_run_again(cli: Cli, folder: Path):
+    (folder / "steps.py").write_text(RECORDING)
+    arguments = ("run", "steps.py", "--db", "sqlite:///tasks.db", "--task-id", "t1", "--json")
+    assert json.loads(cli(*arguments).stdout) == json.loads(cli(*arguments).stdout)
+    assert (folder / "record").read_text() == "first 1\nsecond 1\n"
+
+
+def test_a_run_that_was_killed_is_continued_by_the_same_command(folder: Path):
+    (folder / "steps.py").write_text(RECORDING)
+    (folder / "crash").touch()
+    command = [sys.executable, "-m", "flowkit.cli", "run", "steps.py", "--json"]
+    command += ["--db", "sqlite:///tasks.db", "--task-id", "t1"]
+    killed = subprocess.run(command, cwd=folder, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    continued = subprocess.run(command, cwd=folder, capture_output=True, check=False)
+    assert continued.returncode == 0, continued.stderr
+    assert json.loads(continued.stdout)["result"] == {"second": {"step": "second"}}
+    assert (folder / "record").read_text() == "first 1\nsecond 1\nsecond 2\n"
+
+
+def test_a_run_in_memory_needs_no_file(cli: Cli, flows: Path, tmp_path: Path):
+    assert cli("run", "flows.py:words", "--db", "memory://").exit_code == 0
+    assert list(tmp_path.glob("*.db")) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--db", "mongodb://host/name"), "use flowkit submit"),
+        (("--task-id", "t1"), "needs --db"),
+        (("--timeline", "--json"), "cannot be used with --json"),
+    ],
+)
+def test_options_that_do_not_fit_together_are_a_usage_error(
+    cli: Cli, flows: Path, arguments: tuple[str, ...], complaint: str
+):
+    result = cli("run", "flows.py:words", *arguments)
+    assert result.exit_code == 2
+    assert complaint in " ".join(result.stderr.split())
+
+
+def test_a_timeline_is_drawn_at_the_end(cli: Cli, flows: Path):
+    lines = cli("run", "flows.py:words", "--timeline").stdout.splitlines()
+    bars = [line.split()[:2] for line in lines if "█" in line]
+    assert bars == [["count", "local"], ["report", "local"]]
 
 
 def test_where_nothing_opens_memory_addresses_it_is_said_what_to_install():

@@ -312,8 +312,8 @@ def test_without_a_store_it_is_said_how_to_name_one(cli: Cli):
     assert result.exit_code == 2
     assert (
         result.stderr
-        == "error: no store is configured; use --db mongodb://host/name, set db in a --config file,"
-        " or set FLOWKIT_DB\n"
+        == "error: no store is configured; use --db sqlite:///path or --db mongodb://host/name,"
+        " set db in a --config file, or set FLOWKIT_DB\n"
     )
 
 
@@ -336,6 +336,6 @@ def test_a_wrong_configuration_names_the_file_and_the_field(cli: Cli, folder: Pa
 
 
 def test_an_address_that_no_plugin_knows_is_a_usage_error(cli: Cli):
-    result = cli("ls", "--db", "sqlite://x")
+    result = cli("ls", "--db", "redis://x")
     assert result.exit_code == 2
-    assert "no plugin opens a store from 'sqlite://x'" in result.stderr
+    assert "no plugin opens a store from 'redis://x'" in result.stderr

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.no_cover]
 LONG, SHORT = 500, 5
 FIRST, SEQUENCES = 1000, 500
 UNSYNCED = SqliteConfig(synchronous="normal")
-"""What a disk confirms makes no difference to the answers."""
+"""Settings of the file: the answers do not depend on what the disk confirms."""
 
 
 def in_file(path: Path, namespace: str = "flowkit") -> SqliteStore:

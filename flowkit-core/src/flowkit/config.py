@@ -37,6 +37,8 @@ ENVIRONMENT_PREFIX = "FLOWKIT_"
 TESTS_PREFIX = "FLOWKIT_TEST_"
 KAFKA_VARIABLE = "KAFKA_BOOTSTRAP_SERVERS"
 DEFAULT_KAFKA = "localhost:9092"
+STORE_AND_BUS = ("memory://", "sqlite://")
+"""Schemes whose addresses are a store and a bus."""
 SHORTEST_KEY = 16
 
 
@@ -65,15 +67,15 @@ class CommonConfig(BaseModel):
     db: str | None = Field(
         None,
         description=(
-            "Address of the store, such as `mongodb://host/name`, `sqlite:///file.db` or"
-            " `memory://`."
+            "Address of the store, such as `mongodb://host/name`, `sqlite:///path` or `memory://`."
         ),
     )
     bus: str | None = Field(
         None,
         description=(
-            "Address of the bus, such as `kafka://host:9092,host2:9092`, `sqlite:///file.db` or"
-            " `memory://`."
+            "Address of the bus, such as `kafka://host:9092,host2:9092`, `sqlite:///path` or"
+            " `memory://`. By default that of the store, if it is a bus too, else Kafka on this"
+            " host."
         ),
     )
     kafka_bootstrap: str | None = Field(
@@ -160,15 +162,15 @@ class CommonConfig(BaseModel):
     def bus_address(self, db: object = None) -> str:
         """Return the address of the bus to open.
 
-        This is the configured one, else that of the store if it is ``memory://`` or
-        ``sqlite://``, else Kafka on this host.
+        This is the configured one, else that of the store if it is ``memory://`` or ``sqlite://``,
+        which are a store and a bus, else Kafka on this host.
         """
         if self.bus:
             return self.bus
         if self.kafka_bootstrap:
             return f"kafka://{self.kafka_bootstrap}"
         store = db if isinstance(db, str) else self.db if db is None else None
-        if store and store.startswith(("memory://", "sqlite://")):
+        if store and store.startswith(STORE_AND_BUS):
             return store
         return f"kafka://{DEFAULT_KAFKA}"
 

@@ -50,8 +50,8 @@ def require_store(cfg: CommonConfig) -> None:
     """
     if not cfg.db:
         raise ConfigError(
-            "no store is configured; use --db mongodb://host/name, set db in a --config file, or"
-            " set FLOWKIT_DB"
+            "no store is configured; use --db sqlite:///path or --db mongodb://host/name, set db"
+            " in a --config file, or set FLOWKIT_DB"
         )
 
 

@@ -10,12 +10,12 @@ from rich.text import Text
 
 from flowkit.cli import _options as options
 from flowkit.cli._connection import run_async
-from flowkit.cli._embedded import in_memory
+from flowkit.cli._embedded import storage
 from flowkit.cli._errors import task_exit
 from flowkit.cli._live_view import follow
 from flowkit.cli._log_output import log_run
 from flowkit.cli._output import console, print_end, print_json_line
-from flowkit.cli._timeline import draw, spans
+from flowkit.cli._timeline import print_timeline
 from flowkit.config import CoordinatorConfig, WorkerConfig
 from flowkit.coordinator import Coordinator
 from flowkit.graph import Graph
@@ -117,7 +117,8 @@ def demo(
 
     At the end, a timeline is printed. With --json, the events are printed instead, one per line.
     """
-    view = run_async(lambda: _Demo(seconds, as_json).run())
+    with storage(None, Plugins()) as settings:
+        view = run_async(lambda: _Demo(seconds, settings, as_json).run())
     expected = primes_between(0, UPTO)
     metrics = view.nodes["count"].metrics
     if not as_json:
@@ -138,17 +139,17 @@ def demo(
 class _Demo:
     """Single run of the demo."""
 
-    def __init__(self, seconds: float, quiet: bool) -> None:
+    def __init__(self, seconds: float, settings: dict[str, Any], quiet: bool) -> None:
         self.pause_sec = seconds * 0.8 / BATCHES
         self.quiet = quiet
         self.out = console()
-        self.address = in_memory("demo", Plugins())
+        self.settings = settings
         self.events: list[TaskEvent] = []
         self.counting = anyio.Event()
 
     async def run(self) -> TaskView:
         log_run()
-        cfg = CoordinatorConfig(db=self.address, bus=self.address, worker_types=["split", "count"])
+        cfg = CoordinatorConfig(worker_types=["split", "count"], **self.settings)
         async with AsyncExitStack() as stack:
             coordinator = await stack.enter_async_context(Coordinator(cfg=cfg))
             await stack.enter_async_context(self._worker("ada", "split"))
@@ -164,18 +165,12 @@ class _Demo:
                 group.cancel_scope.cancel()
         if not self.quiet:
             self.out.print()
-            self.out.print(draw(spans(self.events), room=self.out.width))
+            print_timeline(self.out, self.events)
         return view
 
     def _worker(self, name: str, role: str) -> Worker:
         handlers = {"split": Split(self.pause_sec), "count": Count(self.pause_sec * 0.8)}
-        cfg = WorkerConfig(
-            db=self.address,
-            bus=self.address,
-            worker_id=name,
-            roles=[role],
-            stop_grace_sec=GRACE_SEC,
-        )
+        cfg = WorkerConfig(worker_id=name, roles=[role], stop_grace_sec=GRACE_SEC, **self.settings)
         return Worker(cfg=cfg, handlers=handlers)
 
     async def _change_workers(self, first: Worker, second: Worker) -> None:

@@ -1,13 +1,16 @@
-"""Coordinator and worker in this process, with a store and a bus in memory."""
+"""Coordinator and worker in this process, on a store and a bus that need no server."""
 
-import secrets
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
+
+import typer
 
 from flowkit.cli._loader import LoadedFlow
 from flowkit.cli._log_output import log_run
-from flowkit.config import CommonConfig, CoordinatorConfig, WorkerConfig
+from flowkit.config import STORE_AND_BUS, CommonConfig, CoordinatorConfig, WorkerConfig
 from flowkit.coordinator import Coordinator
 from flowkit.errors import ConfigError
 from flowkit.plugins import Plugins
@@ -15,20 +18,36 @@ from flowkit.worker import Worker
 
 WORKER_ID = "local"
 GRACE_SEC = 1.0
+HEARTBEAT_SEC = 0.5
+"""Interval of heartbeats. A worker that takes over from a killed one waits for two of them."""
+LEASES = {"lease_sec": 3.0}
+"""Settings of the file. After a kill, the messages of the killed process wait for this lease."""
 
 
-def in_memory(name: str, plugins: Plugins) -> str:
-    """Return a memory address that is unique in this process.
+@contextmanager
+def storage(db: str | None, plugins: Plugins) -> Iterator[dict[str, Any]]:
+    """Yield the settings of a store and a bus at ``db``, or in a file that is removed at the end.
 
     Raises:
-        ConfigError: no plugin opens memory addresses.
+        BadParameter: ``db`` needs a server.
+        ConfigError: no plugin opens the address; the message names the package to install.
     """
-    address = f"memory://{name}-{secrets.token_hex(4)}"
-    if plugins.first("flowkit_open_bus", address=address, config=CommonConfig()) is None:
-        raise ConfigError(
-            "this command needs the store and the bus in memory; pip install flowkit-testing"
-        )
-    return address
+    if db is not None:
+        if not db.startswith(STORE_AND_BUS):
+            raise typer.BadParameter(
+                "expected sqlite:///path or memory://name; for a store on a server use"
+                " flowkit submit",
+                param_hint="--db",
+            )
+        plugins.open_bus(db, CommonConfig())
+        yield {"db": db, "options": {"sqlite": LEASES} if db.startswith("sqlite://") else {}}
+        return
+    # The file need not survive a power failure.
+    options = {"sqlite": {**LEASES, "synchronous": "normal"}}
+    with tempfile.TemporaryDirectory(prefix="flowkit-", ignore_cleanup_errors=True) as folder:
+        address = f"sqlite:///{(Path(folder) / 'flowkit.db').as_posix()}"
+        plugins.open_bus(address, CommonConfig())
+        yield {"db": address, "options": options}
 
 
 def handlers_for(flow: LoadedFlow, given: Mapping[str, Any], plugins: Plugins) -> dict[str, Any]:
@@ -57,23 +76,28 @@ def _nodes(node_ids: list[str]) -> str:
 
 
 @asynccontextmanager
-async def embedded(handlers: Mapping[str, Any], plugins: Plugins) -> AsyncIterator[Coordinator]:
-    """Run a coordinator and, if there are handlers, a worker."""
-    address = in_memory("run", plugins)
+async def embedded(
+    handlers: Mapping[str, Any],
+    plugins: Plugins,
+    settings: Mapping[str, Any],
+    *,
+    worker_id: str | None = WORKER_ID,
+) -> AsyncIterator[Coordinator]:
+    """Run a coordinator and, if there are handlers, a worker, with the settings of a storage."""
     log_run()
     coordinating = CoordinatorConfig(
-        db=address, bus=address, worker_types=list(handlers), cancel_grace_sec=2 * GRACE_SEC
+        worker_types=list(handlers), cancel_grace_sec=2 * GRACE_SEC, **settings
     )
     async with Coordinator(cfg=coordinating, plugins=plugins) as coordinator:
         if not handlers:
             yield coordinator
             return
         working = WorkerConfig(
-            db=address,
-            bus=address,
-            worker_id=WORKER_ID,
+            worker_id=worker_id,
+            hb_interval_sec=HEARTBEAT_SEC,
             stop_grace_sec=GRACE_SEC,
             cancel_grace_sec=GRACE_SEC,
+            **settings,
         )
         async with Worker(cfg=working, handlers=handlers):
             yield coordinator

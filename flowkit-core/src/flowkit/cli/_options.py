@@ -12,11 +12,15 @@ from flowkit.config import CommonConfig
 
 Db = Annotated[
     str | None,
-    typer.Option("--db", metavar="ADDRESS", help="Store: mongodb://host/name or memory://name."),
+    typer.Option("--db", metavar="ADDRESS", help="Store: mongodb://host/name or sqlite:///path."),
 ]
 Bus = Annotated[
     str | None,
-    typer.Option("--bus", metavar="ADDRESS", help="Bus: kafka://host:9092 or memory://name."),
+    typer.Option(
+        "--bus",
+        metavar="ADDRESS",
+        help="Bus: kafka://host:9092 or sqlite:///path; not needed with a store at sqlite:///path.",
+    ),
 ]
 Config = Annotated[
     Path | None,
@@ -56,6 +60,9 @@ Labels = Annotated[
     list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Label; repeatable.")
 ]
 Pipeline = Annotated[str | None, typer.Option("--pipeline", help="Pipeline of the task.")]
+Timeline = Annotated[
+    bool, typer.Option("--timeline", help="Draw a timeline of the nodes at the end.")
+]
 Timeout = Annotated[
     float | None,
     typer.Option("--timeout", min=0, metavar="SECONDS", help="Maximum time to wait for the end."),

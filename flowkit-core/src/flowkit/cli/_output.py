@@ -192,10 +192,11 @@ def details(node: NodeView) -> str:
     )
 
 
-def print_end(out: Console, view: TaskView, *, stored: bool = True) -> None:
+def print_end(out: Console, view: TaskView, *, options: str | None = "") -> None:
     """Print the status, the errors and the result of an ended task.
 
-    If the task is ``stored``, the output mentions how to list its dead letters.
+    The output mentions how to list the task's dead letters, with these ``options`` of the command
+    line. If they are None, its store is gone.
     """
     nodes = f"{len(view.nodes)} node{'' if len(view.nodes) == 1 else 's'}"
     line = Text("task ").append(view.id).append(" ").append_text(status_text(view.status))
@@ -214,7 +215,7 @@ def print_end(out: Console, view: TaskView, *, stored: bool = True) -> None:
                 soft_wrap=True,
             )
         if node.skipped_batches:
-            hint = f"; see flowkit dlq ls --task {view.id}" if stored else ""
+            hint = "" if options is None else f"; see flowkit dlq ls --task {view.id}{options}"
             out.print(
                 Text(
                     f"node {node.node_id!r}: {skipped_text(node.skipped_batches)}{hint}",

@@ -23,7 +23,8 @@ from flowkit.cli._output import (
     table,
     time_text,
 )
-from flowkit.task import Page, TaskStatus, TaskView
+from flowkit.cli._timeline import print_timeline
+from flowkit.task import Page, TaskEvent, TaskStatus, TaskView
 
 
 def ls(
@@ -138,23 +139,29 @@ def watch(
     db: options.Db = None,
     bus: options.Bus = None,
     config: options.Config = None,
+    timeline: options.Timeline = False,
     as_json: options.Json = False,
 ) -> None:
     """Follow a task from its first event to its end.
 
     With --json, prints one event per line. The exit status is 1 if the task did not finish.
     """
+    if timeline and as_json:
+        raise typer.BadParameter("cannot be used with --json", param_hint="--timeline")
+    seen: list[TaskEvent] = []
 
     async def main() -> TaskView:
         async with connected(config, db, bus) as client:
             if not as_json:
-                return await follow(client, task_id, console())
+                return await follow(client, task_id, console(), notice=seen.append)
             async with closing(client.watch(task_id)) as events:
                 async for event in events:
                     print_json_line(event)
             return await client.get_task(task_id)
 
     view = run_async(main)
+    if timeline:
+        print_timeline(console(), seen)
     if not as_json:
         print_end(console(), view)
     task_exit(view.status)

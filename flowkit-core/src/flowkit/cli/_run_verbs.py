@@ -3,25 +3,28 @@
 import signal
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import anyio
 import typer
 
+from flowkit._json.limits import MAX_ID_CHARS
 from flowkit._runtime.signals import signals_received
 from flowkit._runtime.worker_sessions import watch_heartbeats
 from flowkit._text.redaction import printable
 from flowkit.cli import _options as options
 from flowkit.cli._connection import connected, run_async
-from flowkit.cli._embedded import embedded, handlers_for
+from flowkit.cli._embedded import WORKER_ID, embedded, handlers_for, storage
 from flowkit.cli._errors import print_error, task_exit
-from flowkit.cli._live_view import follow
+from flowkit.cli._live_view import Notice, follow
 from flowkit.cli._loader import LoadedFlow, load_flow, load_handlers
 from flowkit.cli._output import console, print_end, print_json
+from flowkit.cli._timeline import print_timeline
 from flowkit.client import TaskVerbs
 from flowkit.errors import FlowKitError
 from flowkit.plugins import Plugins
-from flowkit.task import TaskView
+from flowkit.task import TaskEvent, TaskView
 
 CANCEL_PATIENCE_SEC = 5.0
 MOST_NAMES = 3
@@ -32,13 +35,34 @@ def run(
     handlers: options.Handlers = None,
     params: options.Params = None,
     timeout: options.Timeout = None,
+    db: Annotated[
+        str | None,
+        typer.Option(
+            "--db",
+            metavar="ADDRESS",
+            help="Keep the tasks in a file: sqlite:///path. Default: a temporary file.",
+        ),
+    ] = None,
+    task_id: Annotated[
+        str | None,
+        typer.Option(
+            "--task-id",
+            metavar="ID",
+            help="Id of the task. If the file of --db has it, it is continued.",
+        ),
+    ] = None,
+    timeline: options.Timeline = False,
     as_json: options.Json = False,
 ) -> None:
     """Run a flow in this process, without any server.
 
-    A coordinator and a worker run in this process, with a store and a bus in memory. Handlers come
-    from --handlers, from the Python file itself (its variable `handlers`, or else its functions
-    decorated with @handler), and from plugins. Progress is printed to stderr.
+    A coordinator and a worker run in this process. Handlers come from --handlers, from the Python
+    file itself (its variable `handlers`, or else its functions decorated with @handler), and from
+    plugins. Progress is printed to stderr.
+
+
+    Store and bus are an SQLite file, which is removed at the end. With --db, they are kept: after a
+    crash, the same command with --db and --task-id continues the task.
 
 
     At the end, the results are printed. A node's result of the form `{"tables": [{"title": "…",
@@ -48,40 +72,66 @@ def run(
 
     Ctrl-C cancels the task. A second Ctrl-C ends the process at once.
     """
+    if task_id is not None and db is None:
+        raise typer.BadParameter("needs --db", param_hint="--task-id")
+    if timeline and as_json:
+        raise typer.BadParameter("cannot be used with --json", param_hint="--timeline")
     plugins = Plugins()
     flow = load_flow(file, plugins)
     served = handlers_for(flow, load_handlers(handlers or ()), plugins)
     values = options.read_params(params)
-    view = run_async(
-        lambda: _run(flow, served, plugins, params=values, timeout=timeout, quiet=as_json)
-    )
-    _end(view, as_json, stored=False)
+    events: list[TaskEvent] = []
+    with storage(db, plugins) as settings:
+        running = _Run(flow, served, plugins, settings, task_id, quiet=as_json)
+        view = run_async(lambda: running.to_the_end(values, timeout, events.append))
+    if timeline:
+        print_timeline(console(), events)
+    _end(view, as_json, options=None if db is None else f" --db {db}")
 
 
-async def _run(
-    flow: LoadedFlow,
-    served: dict[str, Any],
-    plugins: Plugins,
-    *,
-    params: dict[str, Any] | None,
-    timeout: float | None,
-    quiet: bool,
-) -> TaskView:
-    following = anyio.CancelScope()
-    with _interrupts(following.cancel):
-        async with embedded(served, plugins) as coordinator:
-            task_id = await coordinator.create_task(graph=flow.graph, params=params)
-            with following:
-                view = await _follow(coordinator, task_id, timeout, quiet)
-            if following.cancelled_caught:
-                view = await coordinator.get_task(task_id)
-            if not view.status.terminal:
-                await coordinator.cancel(
-                    task_id, "interrupted" if following.cancelled_caught else "timed out"
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Run of a flow in this process."""
+
+    flow: LoadedFlow
+    served: dict[str, Any]
+    plugins: Plugins
+    settings: dict[str, Any]
+    task_id: str | None
+    quiet: bool
+
+    @property
+    def worker_id(self) -> str:
+        """Name of the worker.
+
+        A command that continues a task uses the same name, so that it takes over at once from the
+        worker of the killed command.
+        """
+        return WORKER_ID if self.task_id is None else f"{WORKER_ID}-{self.task_id}"[:MAX_ID_CHARS]
+
+    async def to_the_end(
+        self, params: dict[str, Any] | None, timeout: float | None, notice: Notice
+    ) -> TaskView:
+        """Submit the flow and follow its task. A task that is interrupted is cancelled."""
+        following = anyio.CancelScope()
+        with _interrupts(following.cancel):
+            async with embedded(
+                self.served, self.plugins, self.settings, worker_id=self.worker_id
+            ) as coordinator:
+                task_id = await coordinator.create_task(
+                    graph=self.flow.graph, params=params, task_id=self.task_id
                 )
-                with suppress(TimeoutError):
-                    view = await coordinator.wait(task_id, timeout=CANCEL_PATIENCE_SEC)
-            return view
+                with following:
+                    view = await _follow(coordinator, task_id, timeout, self.quiet, notice)
+                if following.cancelled_caught:
+                    view = await coordinator.get_task(task_id)
+                if not view.status.terminal:
+                    await coordinator.cancel(
+                        task_id, "interrupted" if following.cancelled_caught else "timed out"
+                    )
+                    with suppress(TimeoutError):
+                        view = await coordinator.wait(task_id, timeout=CANCEL_PATIENCE_SEC)
+                return view
 
 
 @contextmanager
@@ -204,10 +254,16 @@ def _warn_of(flow: LoadedFlow, roles: Collection[str]) -> None:
         )
 
 
-async def _follow(client: TaskVerbs, task_id: str, timeout: float | None, quiet: bool) -> TaskView:
+async def _follow(
+    client: TaskVerbs,
+    task_id: str,
+    timeout: float | None,
+    quiet: bool,
+    notice: Notice | None = None,
+) -> TaskView:
     """Follow a task to its end or for ``timeout`` seconds."""
     with anyio.move_on_after(timeout):
-        return await follow(client, task_id, console(stderr=True), quiet=quiet)
+        return await follow(client, task_id, console(stderr=True), notice=notice, quiet=quiet)
     view = await client.get_task(task_id)
     busy = [node.node_id for node in view.nodes.values() if not node.status.terminal]
     print_error(
@@ -217,9 +273,9 @@ async def _follow(client: TaskVerbs, task_id: str, timeout: float | None, quiet:
     return view
 
 
-def _end(view: TaskView, as_json: bool, *, stored: bool = True) -> None:
+def _end(view: TaskView, as_json: bool, *, options: str | None = "") -> None:
     if as_json:
         print_json(view)
     else:
-        print_end(console(), view, stored=stored)
+        print_end(console(), view, options=options)
     task_exit(view.status)

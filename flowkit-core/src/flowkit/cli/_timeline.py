@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -56,6 +56,12 @@ def spans(events: Iterable[TaskEvent]) -> list[Span]:
             )
             del running[node_id]
     return found
+
+
+def print_timeline(out: Console, events: Iterable[TaskEvent]) -> None:
+    """Print the timeline of a task from its events. Nothing is printed if no node ran."""
+    if found := spans(events):
+        out.print(draw(found, room=out.width))
 
 
 def draw(found: Sequence[Span], *, room: int) -> Group:
