@@ -17,7 +17,7 @@ PROGRAM = re.compile(
 """The beginning of a command in a sentence. ``flowkit`` is not here: its words are checked."""
 EXAMPLE_OF_TOX = ".venv/bin/tox run -qq -e example"
 
-WITH_PAGE = re.compile(r"flowkit (run|graph|plugins) ")
+WITH_PAGE = re.compile(r"flowkit (run|graph|plugins|show) ")
 """Commands that run in a folder with the files of the same page."""
 IN_CHECKOUT = re.compile(
     rf"flowkit run examples/|python -m examples\.|python -c |{re.escape(EXAMPLE_OF_TOX)} -- "
@@ -47,6 +47,7 @@ NOT_RUN = {
         "it is the command that runs the tests"
     ),
     "python3 -m venv .venv && . .venv/bin/activate": INSTALLS,
+    "pip install './flowkit-core[cli]' ./flowkit-sqlite": INSTALLS,
     "pip install './flowkit-core[cli]' ./flowkit-testing": INSTALLS,
     "pip install './flowkit-core[cli]' ./flowkit-kafka ./flowkit-mongo": INSTALLS,
     f"pip install {EDITABLE} --group dev": INSTALLS,

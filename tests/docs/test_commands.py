@@ -223,11 +223,15 @@ def expand_tox(text: str) -> list[str]:
 
 def on_part_of_the_library(words: list[str], folder: Path) -> list[str]:
     """Limit the report on the standard library to a part of it: all of it takes 20 seconds."""
-    if "examples/stdlib_report/flow.yaml" not in words:
+    as_module = "examples.stdlib_report" in words
+    if not as_module and "examples/stdlib_report/flow.yaml" not in words:
         return words
     shutil.copytree(
         Path(sysconfig.get_paths()["stdlib"]) / "json", folder / "library", dirs_exist_ok=True
     )
+    if as_module:
+        params = json.loads(words[3]) if len(words) > 3 else {}
+        return [*words[:3], json.dumps({**params, "root": str(folder / "library")})]
     given = words.index("--params") if "--params" in words else len(words)
     params = json.loads(words[given + 1]) if given < len(words) else {}
     return [
