@@ -11,6 +11,7 @@ from flowkit.cli import (
     _change_verbs,
     _dead_letter_verbs,
     _demo,
+    _dev_verb,
     _graph_verbs,
     _installation_verbs,
     _query_verbs,
@@ -40,6 +41,7 @@ class Verb:
 VERBS = [
     Verb(LOCAL, "demo", _demo.demo),
     Verb(LOCAL, "run", _run_verbs.run),
+    Verb(LOCAL, "dev", _dev_verb.dev),
     Verb(PROCESSES, "coordinator", _service_verbs.coordinator),
     Verb(PROCESSES, "worker", _service_verbs.worker),
     Verb(TASKS, "submit", _run_verbs.submit),

@@ -1,0 +1,182 @@
+"""``flowkit dev``: its worker follows changes of files, and its tasks survive kills."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from flowkit import Client
+from tests.cli.conftest import Cli
+
+PATIENCE_SEC = 90
+HANDLERS = """
+import time
+from pathlib import Path
+from flowkit.worker import handler
+
+@handler("work")
+def work(item):
+    with Path("starts").open("a") as starts:
+        starts.write("started\\n")
+    while Path("hold").exists():
+        time.sleep(0.05)
+    return VALUE
+"""
+GRAPH = {"nodes": [{"node_id": "a", "type": "work"}]}
+
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300), pytest.mark.xdist_group("dev")]
+
+
+class Dev:
+    """A running ``flowkit dev``."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        self.output = folder / "output"
+        with self.output.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "flowkit.cli", "dev", *words],
+                cwd=folder,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, "NO_COLOR": "1"},
+            )
+
+    @property
+    def printed(self) -> str:
+        return self.output.read_text(encoding="utf-8")
+
+    async def until(self, text: str, times: int = 1) -> None:
+        """Wait until it has printed a text this many times."""
+        await eventually(lambda: self.printed.count(text) >= times, lambda: self.printed)
+
+    async def ended(self) -> int:
+        return await anyio.to_thread.run_sync(self.process.wait, PATIENCE_SEC)
+
+
+async def eventually(condition: Callable[[], bool], shown: Callable[[], str]) -> None:
+    with anyio.move_on_after(PATIENCE_SEC) as waiting:
+        while not condition():
+            await anyio.sleep(0.05)
+    assert not waiting.cancelled_caught, shown()
+
+
+def starts(folder: Path) -> int:
+    path = folder / "starts"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+@asynccontextmanager
+async def client(folder: Path) -> AsyncIterator[Client]:
+    async with Client(db=f"sqlite:///{folder / '.flowkit' / 'flowkit.db'}") as opened:
+        yield opened
+
+
+async def worker_pid(opened: Client) -> int:
+    (session,) = await opened.store.sessions()
+    return int(session.info["pid"])
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # A process that has ended and was not waited for still has its id.
+    status = Path(f"/proc/{pid}/stat")
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+async def test_a_worker_follows_the_files_and_is_restarted_when_it_is_killed(tmp_path: Path):
+    handlers = tmp_path / "handlers.py"
+    handlers.write_text(f"VALUE = 1\n{HANDLERS}")
+    dev = Dev(tmp_path, "handlers.py")
+    try:
+        await dev.until("serves work")
+        async with client(tmp_path) as tasks:
+            first = await tasks.create_task(graph=GRAPH)
+            assert (await tasks.wait(first, PATIENCE_SEC)).result == {"a": 1}
+            await dev.until(f"task      {first} finished")
+
+            (tmp_path / "hold").touch()
+            second = await tasks.create_task(graph=GRAPH)
+            await eventually(lambda: starts(tmp_path) == 2, lambda: dev.printed)
+            os.kill(await worker_pid(tasks), signal.SIGKILL)
+            await dev.until("ended: killed by SIGKILL; it is restarted")
+            (tmp_path / "hold").unlink()
+            view = await tasks.wait(second, PATIENCE_SEC)
+            assert (view.result, view.nodes["a"].attempt) == ({"a": 1}, 2)
+            await dev.until("serves work", 2)
+
+            handlers.write_text("VALUE = \n")
+            await dev.until("handlers.py, line 1: invalid syntax")
+            await dev.until("cannot load the handlers; the old worker continues")
+            third = await tasks.create_task(graph=GRAPH)
+            assert (await tasks.wait(third, PATIENCE_SEC)).result == {"a": 1}
+
+            handlers.write_text(f"VALUE = 2\n{HANDLERS}")
+            await dev.until("serves work", 3)
+            fourth = await tasks.create_task(graph=GRAPH)
+            assert (await tasks.wait(fourth, PATIENCE_SEC)).result == {"a": 2}
+        dev.process.send_signal(signal.SIGINT)
+        assert await dev.ended() == 0
+        assert "Traceback" not in dev.printed
+    finally:
+        dev.process.kill()
+
+
+async def test_tasks_continue_after_a_kill_of_everything(tmp_path: Path):
+    (tmp_path / "handlers.py").write_text(f"VALUE = 1\n{HANDLERS}")
+    (tmp_path / "hold").touch()
+    dev = Dev(tmp_path, "handlers.py")
+    try:
+        await dev.until("serves work")
+        async with client(tmp_path) as tasks:
+            task_id = await tasks.create_task(graph=GRAPH)
+            await eventually(lambda: starts(tmp_path) == 1, lambda: dev.printed)
+            worker = await worker_pid(tasks)
+            os.kill(worker, signal.SIGKILL)
+            dev.process.kill()
+            dev.process.wait()
+            (tmp_path / "hold").unlink()
+            dev = Dev(tmp_path, "handlers.py")
+            view = await tasks.wait(task_id, PATIENCE_SEC)
+            assert (view.result, starts(tmp_path)) == ({"a": 1}, 2)
+    finally:
+        dev.process.terminate()
+        dev.process.wait()
+
+
+async def test_the_worker_ends_when_its_parent_was_killed(tmp_path: Path):
+    (tmp_path / "handlers.py").write_text(f"VALUE = 1\n{HANDLERS}")
+    dev = Dev(tmp_path, "handlers.py")
+    try:
+        await dev.until("serves work")
+        async with client(tmp_path) as tasks:
+            worker = await worker_pid(tasks)
+    finally:
+        dev.process.kill()
+        dev.process.wait()
+    await eventually(lambda: not is_running(worker), lambda: dev.printed)
+
+
+async def test_without_handlers_only_a_coordinator_runs(tmp_path: Path):
+    dev = Dev(tmp_path)
+    try:
+        await dev.until("no worker, because there are no handlers")
+        dev.process.send_signal(signal.SIGTERM)
+        assert await dev.ended() == 0
+    finally:
+        dev.process.kill()
+    assert (tmp_path / ".flowkit" / ".gitignore").read_text() == "*\n"
+
+
+def test_a_graph_document_is_refused_because_it_has_no_handlers(cli: Cli, folder: Path):
+    result = cli("dev", "flow.yaml")
+    assert result.exit_code == 2
+    assert "flow.yaml is a graph and has no handlers" in " ".join(result.stderr.split())
