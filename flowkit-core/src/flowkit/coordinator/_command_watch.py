@@ -41,10 +41,27 @@ Outstanding = Mapping[int, tuple[int, int]]
 """The first position that is not acknowledged, and the end, of each partition."""
 Answers = Mapping[str, Outstanding | None]
 """Answers of the bus by topic; None where it does not know."""
-Waiting = tuple[int, Key, float]
-"""A command in its partition: its position, the command, and when it was sent."""
 Ends = Mapping[int, int]
 Resend = Callable[[Mapping[str, Sequence[SentCommand]]], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Sent:
+    """Commands of a task that were sent together, each to its topic."""
+
+    task_id: str
+    topics: Sequence[str]
+    commands: Sequence[SentCommand]
+    since: float
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A command in its partition: its position there, and when it was sent."""
+
+    position: int
+    key: Key
+    since: float
 
 
 @dataclass(slots=True)
@@ -83,7 +100,7 @@ class CommandWatch:
         self._longest_pause_sec = (
             LONGEST_PAUSE_SEC if bus.replay_for_new_groups else LONGEST_PAUSE_WITHOUT_REPLAY_SEC
         )
-        self._new: list[tuple[str, Sequence[str], Sequence[SentCommand], float]] = []
+        self._new: list[_Sent] = []
         """Commands that were sent since the last check. Most are started before the next."""
         self._waiting: dict[str, dict[int, deque[Waiting]]] = {}
         """Commands that wait in their topics, by partition, in the order of sending."""
@@ -101,7 +118,7 @@ class CommandWatch:
     ) -> None:
         """Record that these commands of a task are on the bus."""
         task_id = held.task.spec.task_id
-        self._new.append((task_id, topics, commands, self._clock.monotonic()))
+        self._new.append(_Sent(task_id, topics, commands, self._clock.monotonic()))
         if self._doubts:
             for command in commands:
                 self._doubts.pop((task_id, _number(command)), None)
@@ -169,7 +186,7 @@ class CommandWatch:
             found = await self._outstanding(topics)
         except BusError:
             # Commands stay new while the bus is away: drop the started ones, or they accumulate.
-            self._new = [sent for sent in self._new if self._any_not_started(*sent)]
+            self._new = [sent for sent in self._new if self._any_not_started(sent)]
             raise
         for topic, outstanding in found.items():
             if outstanding is not None:
@@ -276,17 +293,17 @@ class CommandWatch:
                 del known[key]
         for topic, partitions in list(self._waiting.items()):
             for partition, waiting in list(partitions.items()):
-                while waiting and not self._is_not_started(waiting[0][1]):
-                    self._standstills.started(topic, (partition, waiting.popleft()[0]))
+                while waiting and not self._is_not_started(waiting[0].key):
+                    self._standstills.started(topic, (partition, waiting.popleft().position))
                 if not waiting:
                     del partitions[partition]
             if not partitions:
                 del self._waiting[topic]
 
-    def _any_not_started(
-        self, task_id: str, _: Sequence[str], commands: Sequence[SentCommand], __: float
-    ) -> bool:
-        return any(self._is_not_started((task_id, _number(command))) for command in commands)
+    def _any_not_started(self, sent: _Sent) -> bool:
+        return any(
+            self._is_not_started((sent.task_id, _number(command))) for command in sent.commands
+        )
 
     def _doubt_undelivered(self, topic: str, outstanding: Outstanding | None) -> list[Key]:
         """Doubt the waiting commands that the bus will not deliver, or about which it knows
@@ -294,11 +311,11 @@ class CommandWatch:
         """
         doubted: list[Key] = []
         for partition, waiting in self._waiting.get(topic, {}).items():
-            for position, key, since in [
-                *self._take_undelivered(topic, partition, waiting, outstanding)
-            ]:
+            for command in [*self._take_undelivered(topic, partition, waiting, outstanding)]:
+                key = command.key
                 if self._is_not_started(key) and key not in self._doubts:
-                    self._doubts[key] = Doubt(topic, (partition, position), since)
+                    place = (partition, command.position)
+                    self._doubts[key] = Doubt(topic, place, command.since)
                     doubted.append(key)
         return doubted
 
@@ -314,12 +331,13 @@ class CommandWatch:
         if waiting and self._standstills.stands(topic, partition, self._clock.monotonic()):
             every, hidden = list(waiting), list[Waiting]()
             waiting.clear()
-            for position, key, since in every:
-                if not self._is_not_started(key):
-                    self._standstills.started(topic, (partition, position))
+            for command in every:
+                place = (partition, command.position)
+                if not self._is_not_started(command.key):
+                    self._standstills.started(topic, place)
                     continue
-                is_hidden = self._is_hidden(topic, (partition, position), key, since)
-                (hidden if is_hidden else waiting).append((position, key, since))
+                is_hidden = self._is_hidden(topic, place, command.key, command.since)
+                (hidden if is_hidden else waiting).append(command)
             yield from hidden
 
     def _is_hidden(self, topic: str, place: Place, key: Key, since: float) -> bool:
@@ -332,18 +350,19 @@ class CommandWatch:
     def _sort_new(self) -> None:
         """Move new commands that are not started to those that wait, or to the doubts."""
         new, self._new = self._new, []
-        for task_id, topics, commands, since in new:
-            for topic, command in zip(topics, commands, strict=True):
-                key, place = (task_id, _number(command)), command.place
+        for sent in new:
+            for topic, command in zip(sent.topics, sent.commands, strict=True):
+                key, place = (sent.task_id, _number(command)), command.place
                 if not self._is_not_started(key):
                     if place is not None:
                         self._standstills.started(topic, place)
                     continue
                 if place is None:
-                    self._doubts.setdefault(key, Doubt(topic, None, since))
+                    self._doubts.setdefault(key, Doubt(topic, None, sent.since))
                 else:
-                    self._waiting.setdefault(topic, {}).setdefault(place[0], deque()).append(
-                        (place[1], key, since)
+                    partition, position = place
+                    self._waiting.setdefault(topic, {}).setdefault(partition, deque()).append(
+                        Waiting(position, key, sent.since)
                     )
 
     def _is_past(self, key: Key, doubt: Doubt, found: Answers) -> bool:
@@ -393,9 +412,9 @@ def _all_read(ends: Ends, outstanding: Outstanding) -> bool:
 
 def _outside(waiting: deque[Waiting], first: int, end: int) -> Iterator[Waiting]:
     """Remove and yield commands with positions below ``first`` or not below ``end``."""
-    while waiting and not first <= waiting[0][0] < end:
+    while waiting and not first <= waiting[0].position < end:
         yield waiting.popleft()
-    while waiting and waiting[-1][0] >= end:
+    while waiting and waiting[-1].position >= end:
         yield waiting.pop()
 
 
