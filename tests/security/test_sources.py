@@ -32,6 +32,7 @@ IMPORTS_BY_NAME = {
     "flowkit-testing/src/flowkit_testing/_conformance_jobs.py",
     # Modules of the package itself, imported on demand.
     "flowkit-mongo/src/flowkit_mongo/__init__.py",
+    "flowkit-sqlite/src/flowkit_sqlite/__init__.py",
     # GridFS of the driver that the database belongs to, from a table of the package.
     "flowkit-mongo/src/flowkit_mongo/_drivers.py",
     "flowkit-testing/src/flowkit_testing/__init__.py",
