@@ -159,6 +159,8 @@ async def test_the_worker_ends_when_its_parent_was_killed(tmp_path: Path):
         await dev.until("serves work")
         async with client(tmp_path) as tasks:
             worker = await worker_pid(tasks)
+            # Ctrl-C in a terminal goes to all processes of a group: the worker has its own.
+            assert os.getpgid(worker) != os.getpgid(dev.process.pid)
     finally:
         dev.process.kill()
         dev.process.wait()

@@ -343,6 +343,7 @@ class Plugins:
             ("store", "flowkit_open_store", "source", config.db),
         ):
             places = {f"{scheme}://": f"{scheme}://localhost" for scheme in KNOWN_ADDRESSES}
+            places["sqlite://"] = "sqlite:///flowkit.db"  # a file has no host
             if configured:
                 places[_place(configured)] = configured
             for place, address in places.items():

@@ -20,6 +20,7 @@ from flowkit.cli._log_output import Level, log_service
 from flowkit.cli._output import console, duration, seconds_text, status_text
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator import Coordinator
+from flowkit.errors import ConfigError
 from flowkit.hookspecs import hookimpl
 from flowkit.plugins import Plugins
 from flowkit.task import TaskStatus, TaskView
@@ -73,10 +74,16 @@ def dev(
 
 def _make_folder() -> None:
     """Create the folder of the file, which Git ignores."""
-    FOLDER.mkdir(exist_ok=True)
     ignored = FOLDER / ".gitignore"
-    if not ignored.exists():
-        ignored.write_text("*\n", encoding="utf-8")
+    try:
+        FOLDER.mkdir(exist_ok=True)
+        if not ignored.exists():
+            ignored.write_text("*\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"the folder {FOLDER} cannot be created here ({error.strerror}); use --db"
+            " sqlite:///path for a file elsewhere"
+        ) from None
 
 
 async def _serve(sources: list[str], plugins: Plugins, settings: Mapping[str, Any]) -> None:

@@ -5,19 +5,27 @@ its standard input ends, as it does when its parent dies.
 import os
 import signal
 import threading
+from pathlib import Path
 
 from flowkit.cli import run_process
 
 STANDARD_INPUT = 0
 
 
-def _stop_at_end_of_input() -> None:
-    # Not sys.stdin: its lock would keep the interpreter from ending while this thread reads.
-    while os.read(STANDARD_INPUT, 1024):
+def _take_input() -> int:
+    """Return the pipe of the parent. Handlers that read the standard input find it empty."""
+    pipe = os.dup(STANDARD_INPUT)
+    with Path(os.devnull).open("rb") as empty:
+        os.dup2(empty.fileno(), STANDARD_INPUT)
+    return pipe
+
+
+def _stop_at_end_of_input(pipe: int) -> None:
+    while os.read(pipe, 1024):
         pass
     signal.raise_signal(signal.SIGTERM)
 
 
 if __name__ == "__main__":
-    threading.Thread(target=_stop_at_end_of_input, daemon=True).start()
+    threading.Thread(target=_stop_at_end_of_input, args=[_take_input()], daemon=True).start()
     run_process()

@@ -53,7 +53,11 @@ class DevWorkers:
         self._processes: set[Process] = set()
 
     def stop(self) -> None:
-        """Let :meth:`run` stop the workers and return."""
+        """Let :meth:`run` stop the workers and return. A second call kills them."""
+        if self.stopped.is_set():
+            for process in self._processes:
+                if process.returncode is None:
+                    process.kill()
         self.stopped.set()
 
     async def run(self, store: Store) -> None:
@@ -146,6 +150,8 @@ class DevWorkers:
             stdin=subprocess.PIPE,
             stdout=None,
             stderr=None,
+            # Ctrl-C goes to this process only, which stops the worker.
+            start_new_session=True,
         )
         self._processes.add(process)
         return process

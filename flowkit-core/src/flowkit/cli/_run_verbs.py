@@ -1,5 +1,6 @@
 """Verbs that run a flow: ``run`` in this process, ``submit`` on an installation."""
 
+import secrets
 import signal
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -82,7 +83,9 @@ def run(
     values = options.read_params(params)
     events: list[TaskEvent] = []
     with storage(db, plugins) as settings:
-        running = _Run(flow, served, plugins, settings, task_id, quiet=as_json)
+        running = _Run(
+            flow, served, plugins, settings, task_id, is_kept=db is not None, quiet=as_json
+        )
         view = run_async(lambda: running.to_the_end(values, timeout, events.append))
     if timeline:
         print_timeline(console(), events)
@@ -98,6 +101,8 @@ class _Run:
     plugins: Plugins
     settings: dict[str, Any]
     task_id: str | None
+    is_kept: bool
+    """Whether other processes may use the same file."""
     quiet: bool
 
     @property
@@ -107,7 +112,9 @@ class _Run:
         A command that continues a task uses the same name, so that it takes over at once from the
         worker of the killed command.
         """
-        return WORKER_ID if self.task_id is None else f"{WORKER_ID}-{self.task_id}"[:MAX_ID_CHARS]
+        if self.task_id is None:
+            return f"{WORKER_ID}-{secrets.token_hex(3)}" if self.is_kept else WORKER_ID
+        return f"{WORKER_ID}-{self.task_id}"[:MAX_ID_CHARS]
 
     async def to_the_end(
         self, params: dict[str, Any] | None, timeout: float | None, notice: Notice
