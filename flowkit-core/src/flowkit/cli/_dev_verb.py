@@ -1,8 +1,6 @@
 """Verb ``dev``: a coordinator, and a worker that follows changes of the user's files."""
 
-import signal
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,11 +8,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from flowkit._runtime.signals import signals_received
 from flowkit.cli import _options as options
 from flowkit.cli._connection import run_async
 from flowkit.cli._dev_workers import STOP_GRACE_SEC, DevWorkers
-from flowkit.cli._embedded import storage
+from flowkit.cli._embedded import interrupts, storage
 from flowkit.cli._loader import DOCUMENTS
 from flowkit.cli._log_output import Level, log_service
 from flowkit.cli._output import console, duration, seconds_text, status_text
@@ -88,30 +85,22 @@ def _make_folder() -> None:
 
 async def _serve(sources: list[str], plugins: Plugins, settings: Mapping[str, Any]) -> None:
     out = console()
+
+    def say(sentence: str) -> None:
+        out.print(Text(sentence), soft_wrap=True)
+
     cfg = CoordinatorConfig(**settings)
     roles = list(plugins.handlers)
-    workers = DevWorkers(sources, () if sources else roles, settings, out)
-    with _interrupts(workers.stop):
+    workers = DevWorkers(sources, () if sources else roles, settings, say)
+    with interrupts(workers.stop, notice="stopping", patience_sec=2 * STOP_GRACE_SEC):
         async with Coordinator(cfg=cfg, plugins=[_TaskLines(out)]) as coordinator:
-            _say(out, f"store     {cfg.db}")
-            _say(out, f"submit    flowkit submit FILE --db {cfg.db}")
+            say(f"store     {cfg.db}")
+            say(f"submit    flowkit submit FILE --db {cfg.db}")
             if sources or roles:
                 await workers.run(coordinator.store)
             else:
-                _say(out, "no worker, because there are no handlers: give a FILE or --handlers")
+                say("no worker, because there are no handlers: give a FILE or --handlers")
                 await workers.stopped.wait()
-
-
-@contextmanager
-def _interrupts(stop: Callable[[], None]) -> Iterator[None]:
-    def on_signal(number: signal.Signals) -> None:
-        stop()
-
-    def print_notice(number: signal.Signals) -> None:
-        typer.echo("stopping; interrupt again to exit at once", err=True)
-
-    with signals_received(on_signal, on_first_signal=print_notice, patience_sec=2 * STOP_GRACE_SEC):
-        yield
 
 
 class _TaskLines:
@@ -133,7 +122,3 @@ class _TaskLines:
     def _print(self, view: TaskView, beside: Text) -> None:
         line = Text("task      ").append(view.id).append(" ").append_text(status_text(view.status))
         self._out.print(line.append_text(beside), soft_wrap=True)
-
-
-def _say(out: Console, sentence: str) -> None:
-    out.print(Text(sentence), soft_wrap=True)

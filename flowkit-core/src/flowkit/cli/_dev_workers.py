@@ -8,14 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import anyio
 from anyio.abc import Process, TaskGroup
-from rich.console import Console
-from rich.text import Text
 from watchfiles import PythonFilter, awatch
 
 from flowkit._runtime.retries import Backoff
@@ -40,14 +38,17 @@ class DevWorkers:
         sources: Sequence[str],
         roles: Collection[str],
         settings: Mapping[str, Any],
-        out: Console,
+        say: Callable[[str], None],
     ) -> None:
-        """Take the sources of handlers, the ``roles`` of plugins, and the settings of the file."""
+        """Take the sources of handlers, the ``roles`` of plugins, and the settings of the file.
+
+        ``say`` prints a line.
+        """
         self._roles = roles
         self.stopped = anyio.Event()
         self._sources = sources
         self._settings = settings
-        self._out = out
+        self._say = say
         self._changed = anyio.Event()
         self._number = 0
         self._processes: set[Process] = set()
@@ -133,19 +134,11 @@ class DevWorkers:
             "options": json.dumps(self._settings["options"]),
         }
         fields = [word for item in settings.items() for word in ("--set", "{}={}".format(*item))]
+        storing = ["--db", self._settings["db"], "--log-level", "warning"]
         process = await anyio.open_process(
             [
                 *(sys.executable, "-m", "flowkit.cli._dev_worker"),
-                *(
-                    "worker",
-                    *handlers,
-                    *roles,
-                    *fields,
-                    "--db",
-                    self._settings["db"],
-                    "--log-level",
-                    "warning",
-                ),
+                *("worker", *handlers, *roles, *fields, *storing),
             ],
             stdin=subprocess.PIPE,
             stdout=None,
@@ -153,7 +146,7 @@ class DevWorkers:
             # Ctrl-C goes to this process only, which stops the worker.
             start_new_session=True,
         )
-        self._processes.add(process)
+        self._processes = {one for one in self._processes if one.returncode is None} | {process}
         return process
 
     async def _changed_or_ended(self, process: Process | None) -> bool:
@@ -171,9 +164,6 @@ class DevWorkers:
             await self._changed.wait()
             group.cancel_scope.cancel()
         return self._changed.is_set()
-
-    def _say(self, sentence: str) -> None:
-        self._out.print(Text(sentence), soft_wrap=True)
 
 
 async def _session_of(process: Process, store: Store) -> WorkerSession | None:

@@ -1,13 +1,15 @@
 """Coordinator and worker in this process, on a store and a bus that need no server."""
 
+import signal
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from flowkit._runtime.signals import signals_received
 from flowkit.cli._loader import LoadedFlow
 from flowkit.cli._log_output import log_run
 from flowkit.config import STORE_AND_BUS, CommonConfig, CoordinatorConfig, WorkerConfig
@@ -32,22 +34,40 @@ def storage(db: str | None, plugins: Plugins) -> Iterator[dict[str, Any]]:
         BadParameter: ``db`` needs a server.
         ConfigError: no plugin opens the address; the message names the package to install.
     """
-    if db is not None:
-        if not db.startswith(STORE_AND_BUS):
+    options: dict[str, Any] = dict(LEASES)
+    with ExitStack() as stack:
+        if db is None:
+            folder = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="flowkit-", ignore_cleanup_errors=True)
+            )
+            db = f"sqlite:///{(Path(folder) / 'flowkit.db').as_posix()}"
+            # The file need not survive a power failure.
+            options["synchronous"] = "normal"
+        elif not db.startswith(STORE_AND_BUS):
             raise typer.BadParameter(
                 "expected sqlite:///path or memory://name; for a store on a server use"
                 " flowkit submit",
                 param_hint="--db",
             )
         plugins.open_bus(db, CommonConfig())
-        yield {"db": db, "options": {"sqlite": LEASES} if db.startswith("sqlite://") else {}}
-        return
-    # The file need not survive a power failure.
-    options = {"sqlite": {**LEASES, "synchronous": "normal"}}
-    with tempfile.TemporaryDirectory(prefix="flowkit-", ignore_cleanup_errors=True) as folder:
-        address = f"sqlite:///{(Path(folder) / 'flowkit.db').as_posix()}"
-        plugins.open_bus(address, CommonConfig())
-        yield {"db": address, "options": options}
+        yield {"db": db, "options": {"sqlite": options}}
+
+
+@contextmanager
+def interrupts(stop: Callable[[], None], *, notice: str, patience_sec: float) -> Iterator[None]:
+    """Call ``stop`` with each SIGINT or SIGTERM, and print what the first one causes.
+
+    The second one ends the process.
+    """
+
+    def on_signal(number: signal.Signals) -> None:
+        stop()
+
+    def print_notice(number: signal.Signals) -> None:
+        typer.echo(f"interrupted: {notice}; interrupt again to exit at once", err=True)
+
+    with signals_received(on_signal, on_first_signal=print_notice, patience_sec=patience_sec):
+        yield
 
 
 def handlers_for(flow: LoadedFlow, given: Mapping[str, Any], plugins: Plugins) -> dict[str, Any]:

@@ -69,6 +69,12 @@ Timeout = Annotated[
 ]
 
 
+def check_timeline(timeline: bool, as_json: bool) -> None:
+    """Refuse a timeline in the output of ``--json``."""
+    if timeline and as_json:
+        raise typer.BadParameter("cannot be used with --json", param_hint="--timeline")
+
+
 def pairs(items: Iterable[str] | None, option: str) -> dict[str, str]:
     """Parse ``KEY=VALUE`` items: ``["a=1"]`` becomes ``{"a": "1"}``."""
     found: dict[str, str] = {}

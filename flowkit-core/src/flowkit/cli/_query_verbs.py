@@ -146,8 +146,7 @@ def watch(
 
     With --json, prints one event per line. The exit status is 1 if the task did not finish.
     """
-    if timeline and as_json:
-        raise typer.BadParameter("cannot be used with --json", param_hint="--timeline")
+    options.check_timeline(timeline, as_json)
     seen: list[TaskEvent] = []
 
     async def main() -> TaskView:

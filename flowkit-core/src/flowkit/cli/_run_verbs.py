@@ -1,9 +1,8 @@
 """Verbs that run a flow: ``run`` in this process, ``submit`` on an installation."""
 
 import secrets
-import signal
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -11,12 +10,11 @@ import anyio
 import typer
 
 from flowkit._json.limits import MAX_ID_CHARS
-from flowkit._runtime.signals import signals_received
 from flowkit._runtime.worker_sessions import watch_heartbeats
 from flowkit._text.redaction import printable
 from flowkit.cli import _options as options
 from flowkit.cli._connection import connected, run_async
-from flowkit.cli._embedded import WORKER_ID, embedded, handlers_for, storage
+from flowkit.cli._embedded import WORKER_ID, embedded, handlers_for, interrupts, storage
 from flowkit.cli._errors import print_error, task_exit
 from flowkit.cli._live_view import Notice, follow
 from flowkit.cli._loader import LoadedFlow, load_flow, load_handlers
@@ -75,8 +73,7 @@ def run(
     """
     if task_id is not None and db is None:
         raise typer.BadParameter("needs --db", param_hint="--task-id")
-    if timeline and as_json:
-        raise typer.BadParameter("cannot be used with --json", param_hint="--timeline")
+    options.check_timeline(timeline, as_json)
     plugins = Plugins()
     flow = load_flow(file, plugins)
     served = handlers_for(flow, load_handlers(handlers or ()), plugins)
@@ -121,7 +118,9 @@ class _Run:
     ) -> TaskView:
         """Submit the flow and follow its task. A task that is interrupted is cancelled."""
         following = anyio.CancelScope()
-        with _interrupts(following.cancel):
+        with interrupts(
+            following.cancel, notice="cancelling the task", patience_sec=CANCEL_PATIENCE_SEC
+        ):
             async with embedded(
                 self.served, self.plugins, self.settings, worker_id=self.worker_id
             ) as coordinator:
@@ -139,22 +138,6 @@ class _Run:
                     with suppress(TimeoutError):
                         view = await coordinator.wait(task_id, timeout=CANCEL_PATIENCE_SEC)
                 return view
-
-
-@contextmanager
-def _interrupts(stop: Callable[[], None]) -> Iterator[None]:
-    """Call ``stop`` at the first SIGINT or SIGTERM. The second one ends the process."""
-
-    def on_signal(number: signal.Signals) -> None:
-        stop()
-
-    def print_notice(number: signal.Signals) -> None:
-        typer.echo("interrupted: cancelling the task; interrupt again to exit at once", err=True)
-
-    with signals_received(
-        on_signal, on_first_signal=print_notice, patience_sec=CANCEL_PATIENCE_SEC
-    ):
-        yield
 
 
 def submit(
