@@ -1,7 +1,7 @@
 """Tools for authors of buses and stores.
 
-They are a life cycle, settings, retries, log lines about outages, and redaction. The adapters for
-Kafka and MongoDB use them.
+They are a life cycle, settings, retries, log lines about outages, page cursors, and redaction. The
+adapters for Kafka, MongoDB and SQLite use them.
 """
 
 from collections.abc import Mapping
@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from flowkit._json.limits import FIRST_MOMENT, LAST_MOMENT
+from flowkit._json.values import is_unicode
 from flowkit._runtime.lifecycle import Lifecycle, LifeState
 from flowkit._runtime.retries import Backoff, Notices, retry
 from flowkit._text.redaction import redacted
-from flowkit.errors import ConfigError
+from flowkit.errors import ConfigError, StoreError
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -53,6 +54,26 @@ def _fault(item: Any, model: type[BaseModel]) -> str:
     return f"there is no such field{f'; did you mean {near[0]!r}?' if near else ''}"
 
 
+def page_cursor(created_at: float, task_id: str) -> str:
+    """Return the ``next`` of a page of tasks that ends with this task."""
+    return f"{created_at!r}|{task_id}"
+
+
+def read_page_cursor(cursor: str) -> tuple[float, str]:
+    """Return the ``created_at`` and the id of the task at which a page ended.
+
+    Raises:
+        StoreError: :func:`page_cursor` did not make the cursor.
+    """
+    created_at, bar, task_id = cursor.partition("|")
+    try:
+        if bar:
+            return float(created_at), task_id
+    except ValueError:
+        pass
+    raise StoreError(f"invalid page cursor {cursor!r}; use the `next` of an earlier page")
+
+
 __all__ = [
     "FIRST_MOMENT",
     "LAST_MOMENT",
@@ -60,7 +81,10 @@ __all__ = [
     "LifeState",
     "Lifecycle",
     "Notices",
+    "is_unicode",
+    "page_cursor",
     "read_options",
+    "read_page_cursor",
     "redacted",
     "retry",
 ]

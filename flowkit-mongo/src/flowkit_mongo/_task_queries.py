@@ -1,8 +1,7 @@
-"""Conditions and page cursors of task lists."""
+"""Conditions of task lists."""
 
-from flowkit.adapters import FIRST_MOMENT, LAST_MOMENT
-from flowkit.errors import StoreError
-from flowkit.protocols import TaskQuery, TaskRecord
+from flowkit.adapters import FIRST_MOMENT, LAST_MOMENT, read_page_cursor
+from flowkit.protocols import TaskQuery
 from flowkit_mongo._database import Document
 from flowkit_mongo._document_schemas import TEXT_ID
 from flowkit_mongo._documents import pairs
@@ -25,22 +24,7 @@ def condition(query: TaskQuery) -> Document:
     if query.labels:
         where["labels"] = {"$all": pairs(query.labels)}
     if query.after is not None:
-        created_at, task_id = _parse_cursor(query.after)
+        created_at, task_id = read_page_cursor(query.after)
         moments["$lte"] = created_at
         where["$or"] = [{"created_at": {"$lt": created_at}}, {"_id": {"$lt": task_id}}]
     return where
-
-
-def cursor_after(record: TaskRecord) -> str:
-    """Return the cursor of the page after this record."""
-    return f"{record.header.created_at!r}|{record.header.task_id}"
-
-
-def _parse_cursor(cursor: str) -> tuple[float, str]:
-    created_at, bar, task_id = cursor.partition("|")
-    try:
-        if bar:
-            return float(created_at), task_id
-    except ValueError:
-        pass
-    raise StoreError(f"invalid page cursor {cursor!r}; use the `next` of an earlier page")

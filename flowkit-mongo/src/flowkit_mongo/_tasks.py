@@ -5,6 +5,7 @@ from typing import Any
 
 import anyio
 
+from flowkit.adapters import page_cursor
 from flowkit.errors import StoreUnavailable
 from flowkit.protocols import TaskQuery, TaskRecord
 from flowkit_mongo._blobs import Outgoing
@@ -14,7 +15,7 @@ from flowkit_mongo._database import Document
 from flowkit_mongo._document_schemas import TEXT_ID
 from flowkit_mongo._documents import blob_of, task_document, task_record, unreadable_task
 from flowkit_mongo._indexes import NEWEST_FIRST
-from flowkit_mongo._task_queries import condition, cursor_after
+from flowkit_mongo._task_queries import condition
 from flowkit_mongo._value_forms import INDEX, TEXT
 
 DUE_FIRST = [("wake_at", 1), ("_id", 1)]
@@ -165,7 +166,9 @@ class Tasks:
         """Return a page of tasks, the newest first, and the cursor of the next page."""
         found = await self._read(condition(query), sort=list(NEWEST_FIRST), limit=query.limit + 1)
         page = found[: query.limit]
-        return page, cursor_after(page[-1]) if page and len(found) > query.limit else None
+        if not page or len(found) <= query.limit:
+            return page, None
+        return page, page_cursor(page[-1].header.created_at, page[-1].header.task_id)
 
 
 def _state(document: Document) -> State:

@@ -8,7 +8,7 @@ from typing import Any
 
 from bson.datetime_ms import DatetimeMS
 
-from flowkit.adapters import FIRST_MOMENT, LAST_MOMENT
+from flowkit.adapters import FIRST_MOMENT, LAST_MOMENT, is_unicode
 from flowkit.protocols import LETTER_KINDS
 
 LARGEST_COUNT = 2**53
@@ -29,15 +29,7 @@ class Form:
 
 def _is_text(value: Any) -> bool:
     """Return whether this is valid Unicode; bytes that are not UTF-8 are read as surrogates."""
-    if not isinstance(value, str):
-        return False
-    if value.isascii():
-        return True
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return isinstance(value, str) and is_unicode(value)
 
 
 def is_number(value: Any) -> bool:

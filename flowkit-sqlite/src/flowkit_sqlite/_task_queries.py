@@ -1,11 +1,11 @@
-"""Lists of tasks, newest first, and their page cursors."""
+"""Lists of tasks, newest first."""
 
 import sqlite3
 from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
-from flowkit.errors import StoreError
+from flowkit.adapters import read_page_cursor
 from flowkit.protocols import TaskQuery
 from flowkit_sqlite._column_forms import TEXT
 
@@ -94,20 +94,5 @@ def _conditions(source: _Source, query: TaskQuery) -> Iterator[tuple[str, tuple[
         yield HAS_LABEL, (name, value)
     if query.after is not None:
         order = source.order
-        created_at, task_id = _parse_cursor(query.after)
+        created_at, task_id = read_page_cursor(query.after)
         yield f"({order}.created_at, {order}.task_id) < (?, ?)", (created_at, task_id)
-
-
-def cursor_after(place: Place) -> str:
-    """Return the cursor of the page after this place."""
-    return f"{place.created_at!r}|{place.task_id}"
-
-
-def _parse_cursor(cursor: str) -> tuple[float, str]:
-    created_at, bar, task_id = cursor.partition("|")
-    try:
-        if bar:
-            return float(created_at), task_id
-    except ValueError:
-        pass
-    raise StoreError(f"invalid page cursor {cursor!r}; use the `next` of an earlier page")

@@ -5,10 +5,11 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
+from flowkit.adapters import page_cursor
 from flowkit.protocols import TaskHeader, TaskQuery, TaskRecord
 from flowkit_sqlite._column_forms import COLUMNS, NAMES, TEXT, fault, fitting
 from flowkit_sqlite._context import LONGEST_FAULT, Context, corrupt, shown
-from flowkit_sqlite._task_queries import cursor_after, newest_first
+from flowkit_sqlite._task_queries import newest_first
 
 INSERT = """
     INSERT INTO tasks (id, namespace, task_id, version, op_id, status, created_at, pipeline,
@@ -145,7 +146,9 @@ def _list(
         _record(connection, connection.execute(SELECT_BY_NUMBER, (place.number,)).fetchone())
         for place in page
     ]
-    return records, cursor_after(page[-1]) if page and len(found) > query.limit else None
+    if not page or len(found) <= query.limit:
+        return records, None
+    return records, page_cursor(page[-1].created_at, page[-1].task_id)
 
 
 def _record(connection: sqlite3.Connection, row: Sequence[Any]) -> TaskRecord:

@@ -247,6 +247,8 @@ def _too_large(what: str, max_bytes: int) -> TooLarge:
 
 def is_unicode(text: str) -> bool:
     """Return whether a text can be encoded. A text with a lone surrogate cannot."""
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:
