@@ -1,4 +1,4 @@
-"""Concurrency: waits with a time limit, turns for other tasks, and batching of calls."""
+"""Concurrency: waits with a time limit, recent items, turns for other tasks, batched calls."""
 
 import asyncio
 import time
@@ -12,6 +12,8 @@ from flowkit.clock import SystemClock
 from flowkit.errors import StoreUnavailable
 from flowkit.protocols import Clock
 
+K = TypeVar("K")
+V = TypeVar("V")
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -53,15 +55,16 @@ async def _expire(seconds: float, scope: anyio.CancelScope, clock: Clock) -> Non
     scope.cancel()
 
 
-class Recent(OrderedDict[object, None]):
-    """The most recently added keys, up to a limit."""
+class Recent(OrderedDict[K, V]):
+    """The most recently set items, up to a limit."""
 
     def __init__(self, limit: int) -> None:
         super().__init__()
         self._limit = limit
 
-    def add(self, key: object) -> None:
-        self[key] = None
+    def __setitem__(self, key: K, value: V) -> None:
+        super().__setitem__(key, value)
+        self.move_to_end(key)
         if len(self) > self._limit:
             self.popitem(last=False)
 

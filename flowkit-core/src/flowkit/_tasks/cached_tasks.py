@@ -16,6 +16,7 @@ from flowkit._engine import (
     is_delayed,
 )
 from flowkit._records.record_parts import RecordWriter
+from flowkit._runtime.concurrency import Recent
 from flowkit._tasks.conditions import Allowance, evaluate_at_once
 from flowkit._tasks.views import Notice, Observers
 from flowkit.protocols import DeadLetter, Store
@@ -123,7 +124,7 @@ class TaskCache:
         self.max_nodes = max_nodes
         self._tasks: OrderedDict[str, CachedTask] = OrderedDict()
         self._nodes = 0
-        self._deferred: OrderedDict[str, list[DeferrableEvent]] = OrderedDict()
+        self._deferred: Recent[str, list[DeferrableEvent]] = Recent(MAX_REMEMBERED)
 
     def all(self) -> Collection[CachedTask]:
         """Return all cached tasks."""
@@ -158,8 +159,6 @@ class TaskCache:
             self._nodes -= len(cached.task.marks)
             if cached.deferred and not cached.task.terminal:
                 self._deferred[task_id] = cached.deferred
-                if len(self._deferred) > MAX_REMEMBERED:
-                    self._deferred.popitem(last=False)
 
     def evict_excess(self) -> None:
         """Evict least recently used tasks above the limit."""

@@ -1,9 +1,9 @@
 """Quarantine: a task that cannot be processed gets a dead letter with the traceback."""
 
 import logging
-from collections import OrderedDict
 from hashlib import sha256
 
+from flowkit._runtime.concurrency import Recent
 from flowkit._text.redaction import redacted, writable
 from flowkit._user_code.containment import error_text, error_type, origin, traceback_text
 from flowkit._user_code.failure_logs import log_failure
@@ -25,7 +25,7 @@ class Quarantine:
         self._store = store
         self._clock = clock
         self._plugins = plugins
-        self._logged: OrderedDict[str, str] = OrderedDict()
+        self._logged: Recent[str, str] = Recent(MAX_REMEMBERED)
         """Digests of the defects that were logged, by task."""
 
     async def add(self, task_id: str, error: BaseException) -> None:
@@ -43,8 +43,6 @@ class Quarantine:
         if self._logged.get(task_id) != digest:
             self._log(task_id, error)
             self._logged[task_id] = digest
-            if len(self._logged) > MAX_REMEMBERED:
-                self._logged.popitem(last=False)
         letter = DeadLetter(
             letter_id=f"task-{task_id}-{digest}",
             at=self._clock.now(),

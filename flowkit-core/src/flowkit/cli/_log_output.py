@@ -3,7 +3,6 @@
 import logging
 import sys
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import Any, TextIO
 
 from pydantic_core import to_json
 
+from flowkit._runtime.concurrency import Recent
 from flowkit._runtime.retries import EVERY_SEC
 from flowkit._text.redaction import escaped_for, printable, printable_json, redacted, redacted_value
 from flowkit._user_code.containment import error_text
@@ -122,7 +122,7 @@ class DriverRateLimit(logging.Filter):
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._monotonic = monotonic
-        self._shown: OrderedDict[tuple[object, ...], float] = OrderedDict()
+        self._shown: Recent[tuple[object, ...], float] = Recent(MOST_REMEMBERED)
 
     def filter(self, record: logging.LogRecord) -> bool:
         if not record.name.startswith(DRIVERS):
@@ -132,9 +132,6 @@ class DriverRateLimit(logging.Filter):
         if now - self._shown.get(key, float("-inf")) < EVERY_SEC:
             return False
         self._shown[key] = now
-        self._shown.move_to_end(key)
-        if len(self._shown) > MOST_REMEMBERED:
-            self._shown.popitem(last=False)
         return True
 
 

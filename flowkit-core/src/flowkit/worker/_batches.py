@@ -283,7 +283,7 @@ class StoredBatches:
         self._hints = hints
         self._clock = clock
         self._fresh = command.attempt == 1 and not command.resumed
-        self._recent = Recent(1000)
+        self._recent: Recent[str, None] = Recent(1000)
         self._warned = False
         self._sums: Numbers = {}
         self._stored = 0
@@ -308,7 +308,7 @@ class StoredBatches:
             if batch.batch_uid in self._recent:
                 self._warn_repeated(batch.batch_uid)
                 continue
-            self._recent.add(batch.batch_uid)
+            self._recent[batch.batch_uid] = None
             if batch.batch_uid not in known:
                 todo.append(batch)
         return todo

@@ -58,7 +58,7 @@ class Attempts:
         self._runs: dict[AttemptKey, Run] = {}
         """Runs that have not ended, or whose end is not on the bus."""
         self._ends = _SentEnds()
-        self._cancelled = Recent(MAX_CANCELLED)
+        self._cancelled: Recent[AttemptKey, None] = Recent(MAX_CANCELLED)
         """Attempts that were cancelled before they started. They never start."""
 
     @property
@@ -144,7 +144,7 @@ class Attempts:
         """
         run = self._run_of(order)
         if run is None:
-            self._cancelled.add((order.task_id, order.token))
+            self._cancelled[order.task_id, order.token] = None
         elif not self._slots.is_running(run):
             self._withdraw(run)
         elif not run.cancelled:  # the coordinator repeats a cancel until the run has ended
@@ -168,7 +168,7 @@ class Attempts:
         self._slots.withdraw(lambda waiting: waiting is run)
         key = (run.command.task_id, run.command.token)
         del self._runs[key]
-        self._cancelled.add(key)
+        self._cancelled[key] = None
         for subscription, delivery in run.reports.origins:
             self._group.start_soon(acknowledge, subscription, [delivery])
 
