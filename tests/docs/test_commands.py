@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,26 @@ def test_each_command_runs_or_is_listed_with_a_reason() -> None:
         ].count(True)
         != 1
     ] == []
+
+
+def test_an_installation_from_a_checkout_names_every_package_that_it_needs() -> None:
+    """The packages of a checkout require each other in a version that no registry may have."""
+    checked = 0
+    for command in commands():
+        named = re.findall(r"\./(flowkit-\w+)(?:\[(\w+)\])?", command.text)
+        if not command.text.startswith("pip install") or not named:
+            continue
+        checked += 1
+        needed = {name for package, extra in named for name in siblings(package, extra)}
+        assert needed <= {package for package, _ in named}, str(command)
+    assert checked >= 4
+
+
+def siblings(package: str, extra: str) -> set[str]:
+    """Return the packages of this repository that a package with this extra requires."""
+    project = tomllib.loads((ROOT / package / "pyproject.toml").read_text())["project"]
+    required = project["dependencies"] + project.get("optional-dependencies", {}).get(extra, [])
+    return {match[0] for each in required if (match := re.match(r"flowkit-\w+", each))}
 
 
 def test_a_command_in_a_sentence_is_found(tmp_path: Path) -> None:
