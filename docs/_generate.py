@@ -17,6 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from flowkit import messages
 from flowkit._engine import NODE_MOVES, NODE_REPORTS, TASK_MOVES
+from flowkit._exports.lines import AnyLine, HeaderLine
 from flowkit.config import CommonConfig, CoordinatorConfig, GraphLimits, WorkerConfig
 from flowkit.coordinator._builtin_functions import BUILTIN_FUNCTIONS
 from flowkit.task import STATUS_OF_MARK, Mark
@@ -203,6 +204,15 @@ def mongo_indexes() -> str:
     return table(("collection", "index", "keys", "unique"), rows)
 
 
+def export_lines() -> str:
+    rows = []
+    for line in (HeaderLine, *get_args(AnyLine)):
+        fields = ", ".join(f"`{name}`" for name in line.model_fields if name != "type")
+        kind = f"`{line.model_fields['type'].default}`"
+        rows.append((kind, _first_paragraph(line.__doc__), fields))
+    return table(("type", "is", "fields"), rows)
+
+
 # ---------------------------------------------------------------- pages
 
 GENERATORS: dict[str, Callable[[], str]] = {
@@ -215,6 +225,7 @@ GENERATORS: dict[str, Callable[[], str]] = {
     "mongo-settings": lambda: settings(MongoConfig),
     "sqlite-settings": lambda: settings(SqliteConfig),
     "message-kinds": message_kinds,
+    "export-lines": export_lines,
     "functions": functions,
     "mongo-indexes": mongo_indexes,
     "mongo-roles": mongo_roles,

@@ -23,6 +23,7 @@
     │   └── RecordRefused      the store cannot apply this change of a record, now or later
     ├── CorruptRecord          a stored record cannot be decoded
     ├── PayloadError           a plugin cannot encode or decode a payload
+    ├── InvalidExport          an export file is damaged, incomplete or of another version
     ├── NodeFailure            a node's work failed with a reason code
     │   ├── InputAdapterError  an input adapter is unknown or has wrong arguments
     │   └── VarsError          a coordinator function refused its arguments
@@ -164,6 +165,10 @@ class PayloadError(FlowKitError):
 
     The payload was changed, for example, or the plugin does not have the key.
     """
+
+
+class InvalidExport(FlowKitError, ValueError):
+    """An export file is damaged, incomplete or of another version. The message names the line."""
 
 
 class NodeFailure(FlowKitError):

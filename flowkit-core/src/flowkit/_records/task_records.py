@@ -162,8 +162,10 @@ def decode_task(record: TaskRecord, *, to_look_at: bool = False) -> Task:
 
 
 def _task(record: TaskRecord) -> Task:
-    spec = decode_spec(record.header.task_id, record.spec)
     parts = record.parts
+    if not parts:
+        raise ValueError("its import is not complete; run the same flowkit import again")
+    spec = decode_spec(record.header.task_id, record.spec)
     state = record_models.STATE.validate_json(parts[STATE], strict=True)
     header = record.header
     if (header.status, header.finished_at) != (

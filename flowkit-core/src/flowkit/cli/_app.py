@@ -12,6 +12,7 @@ from flowkit.cli import (
     _dead_letter_verbs,
     _demo,
     _dev_verb,
+    _export_verbs,
     _graph_verbs,
     _installation_verbs,
     _query_verbs,
@@ -62,6 +63,8 @@ VERBS = [
     Verb(FLOWS, "graph show", _graph_verbs.show),
     Verb(INSTALLATION, "plugins", _installation_verbs.plugins),
     Verb(INSTALLATION, "doctor", _installation_verbs.doctor),
+    Verb(INSTALLATION, "export", _export_verbs.export),
+    Verb(INSTALLATION, "import", _export_verbs.import_),
 ]
 
 GROUPS = {"dlq": "List, retry and drop dead letters.", "graph": "Check and draw flows."}

@@ -1,0 +1,1 @@
+"""Export files: ended tasks and dead letters of a store as lines of JSON."""

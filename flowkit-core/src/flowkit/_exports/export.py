@@ -1,0 +1,230 @@
+"""Export of the ended tasks of a store, with all that belongs to them."""
+
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO, BinaryIO
+
+from anyio import to_thread
+
+from flowkit._exports.artifact_order import artifacts_in_order
+from flowkit._exports.lines import (
+    ArchivedPartLine,
+    ArtifactLine,
+    DeadLetterLine,
+    EndLine,
+    HeaderLine,
+    Line,
+    TaskLine,
+    encode_line,
+)
+from flowkit.errors import CorruptRecord, NodeFailure, TaskNotFound
+from flowkit.protocols import DeadLetter, Store, TaskQuery, TaskRecord
+
+TASKS_AT_ONCE = 20
+"""Tasks that are loaded in one call. A task may have many megabytes."""
+RECORDS_AT_ONCE = 200
+MEMORY_BYTES = 8_000_000
+"""Size of a task's lines above which they are collected in a temporary file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Tasks to export: all that match. Without any field, all tasks and dead letters match."""
+
+    task_ids: Sequence[str] = ()
+    statuses: Sequence[str] = ()
+    pipeline: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    created_after: float | None = None
+    created_before: float | None = None
+
+    def has_time(self, created_at: float) -> bool:
+        """Return whether a task that was created then may match."""
+        return not self.is_over(created_at) and (
+            self.created_before is None or created_at < self.created_before
+        )
+
+    def is_over(self, created_at: float) -> bool:
+        """Return whether no task that was created then, or before, matches."""
+        return self.created_after is not None and created_at <= self.created_after
+
+
+@dataclass(slots=True)
+class Exported:
+    """Numbers of what was exported, and the tasks that were not.
+
+    ``running`` has the numbers of tasks that have not ended, by status.
+    """
+
+    tasks: int = 0
+    artifacts: int = 0
+    dead_letters: int = 0
+    running: Counter[str] = field(default_factory=Counter)
+    failed: int = 0
+    """Tasks and dead letters that could not be read, or changed meanwhile."""
+
+
+class Exporter:
+    """Writes the tasks of a store to a file, one after the other.
+
+    Each task is exported as of one version. ``report`` is called with a sentence about each task or
+    dead letter that is not exported although it has ended.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        out: BinaryIO,
+        *,
+        header: HeaderLine,
+        report: Callable[[str], None],
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
+        self._store = store
+        self._out = out
+        self._header = header
+        self._report = report
+        self._memory_bytes = memory_bytes
+        self._lines = 0
+        self._done = Exported()
+
+    async def run(self, selection: Selection) -> Exported:
+        """Export the tasks that match.
+
+        Raises:
+            TaskNotFound: one of the selected tasks does not exist.
+        """
+        for task_id in selection.task_ids:
+            await self._load(task_id)
+        self._write(self._header)
+        async for record in self._selected(selection):
+            if record.fault is not None:
+                self._leave_out(f"task {record.header.task_id!r}", record.fault)
+            elif record.header.finished_at is None:
+                self._done.running[record.header.status] += 1
+            else:
+                await self._export(record)
+        if selection == Selection():
+            await self._export_letters_without_task()
+        self._write(EndLine(lines=self._lines + 1))
+        await to_thread.run_sync(self._out.flush)
+        return self._done
+
+    def _leave_out(self, what: str, why: object) -> None:
+        self._done.failed += 1
+        self._report(f"{what} is not exported: {why}")
+
+    def _write(self, line: Line) -> None:
+        self._out.write(encode_line(line))
+        self._lines += 1
+
+    # ------------------------------------------------------------ tasks
+
+    async def _selected(self, selection: Selection) -> AsyncIterator[TaskRecord]:
+        """Yield the tasks that match, the newest first."""
+        for task_id in dict.fromkeys(selection.task_ids):
+            yield await self._load(task_id)
+        after: str | None = None
+        while not selection.task_ids:
+            page, after = await self._store.list_tasks(
+                TaskQuery(
+                    statuses=selection.statuses,
+                    pipeline=selection.pipeline,
+                    labels=selection.labels,
+                    limit=TASKS_AT_ONCE,
+                    after=after,
+                )
+            )
+            for record in page:
+                if selection.has_time(record.header.created_at):
+                    yield record
+            if after is None or selection.is_over(page[-1].header.created_at):
+                return
+
+    async def _load(self, task_id: str) -> TaskRecord:
+        found = await self._store.load([task_id])
+        if task_id not in found:
+            raise TaskNotFound(task_id)
+        return found[task_id]
+
+    async def _export(self, record: TaskRecord) -> None:
+        """Export a task, unless it changes meanwhile."""
+        task_id = record.header.task_id
+        with tempfile.SpooledTemporaryFile(max_size=self._memory_bytes) as spool:
+            try:
+                counts = await self._collect(task_id, spool)
+            except (CorruptRecord, NodeFailure) as error:
+                self._leave_out(f"task {task_id!r}", error)
+                return
+            now = (await self._store.load([task_id])).get(task_id)
+            if now is None or now.version != record.version:
+                self._leave_out(f"task {task_id!r}", "it was retried or deleted meanwhile")
+                return
+            line = TaskLine.of(
+                record,
+                archived_parts=counts[ArchivedPartLine],
+                artifacts=counts[ArtifactLine],
+                dead_letters=counts[DeadLetterLine],
+            )
+            spool.seek(0)
+            await to_thread.run_sync(self._copy, encode_line(line), spool)
+        self._lines += 1 + counts.total()
+        self._done.tasks += 1
+        self._done.artifacts += line.artifacts
+        self._done.dead_letters += line.dead_letters
+
+    def _copy(self, first: bytes, rest: IO[bytes]) -> None:
+        self._out.write(first)
+        shutil.copyfileobj(rest, self._out)
+
+    async def _collect(self, task_id: str, spool: IO[bytes]) -> Counter[type[Line]]:
+        """Write the lines that belong to a task, and return how many there are of each type."""
+        counts: Counter[type[Line]] = Counter()
+        async for line in self._belonging(task_id):
+            spool.write(encode_line(line))
+            counts[type(line)] += 1
+        return counts
+
+    async def _belonging(self, task_id: str) -> AsyncIterator[Line]:
+        async for part in self._archived_parts(task_id):
+            yield part
+        async for artifact in artifacts_in_order(
+            self._store.artifacts, task_id, memory_bytes=self._memory_bytes
+        ):
+            yield ArtifactLine.of(artifact)
+        async for letter in self._letters(task_id):
+            yield DeadLetterLine.of(letter)
+
+    async def _archived_parts(self, task_id: str) -> AsyncIterator[Line]:
+        after = ""
+        while page := await self._store.scan_archive(
+            task_id, prefix="", after=after, limit=RECORDS_AT_ONCE
+        ):
+            for name, data in page:
+                yield ArchivedPartLine(task_id=task_id, name=name, data=data)
+            after = page[-1][0]
+
+    # ------------------------------------------------------------ dead letters
+
+    async def _letters(self, task_id: str | None = None) -> AsyncIterator[DeadLetter]:
+        """Yield the dead letters of a task, or all."""
+        after = ""
+        while page := await self._store.dead_letters(
+            task_id=task_id, after=after, limit=RECORDS_AT_ONCE
+        ):
+            for letter in page:
+                if letter.fault is None:
+                    yield letter
+                elif task_id is not None or letter.task_id is None:
+                    self._leave_out(f"dead letter {letter.letter_id!r}", letter.fault)
+            after = page[-1].letter_id
+
+    async def _export_letters_without_task(self) -> None:
+        """Export the dead letters that are about no task, or about one that was deleted."""
+        async for letter in self._letters():
+            if letter.task_id is None or not await self._store.load([letter.task_id]):
+                self._write(DeadLetterLine.of(letter))
+                self._done.dead_letters += 1

@@ -1,0 +1,229 @@
+"""Verbs that move tasks between stores: ``export`` and ``import``."""
+
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, BinaryIO, cast
+
+import typer
+from anyio import to_thread
+
+from flowkit import __version__
+from flowkit._exports.export import Exported, Exporter, Selection
+from flowkit._exports.export_reader import ExportReader
+from flowkit._exports.lines import HeaderLine
+from flowkit._exports.task_import import Imported, Importer, target_of
+from flowkit.cli import _options as options
+from flowkit.cli._connection import configuration, require_store, run_async, warn_of_memory
+from flowkit.cli._errors import TASK_FAILED, print_error
+from flowkit.cli._log_output import log_verb
+from flowkit.cli._output import print_json
+from flowkit.errors import ConfigError
+from flowkit.plugins import Plugins
+from flowkit.protocols import Store
+from flowkit.task import TaskStatus
+
+
+def export(
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write to this file, not to stdout."),
+    ] = None,
+    task_id: Annotated[
+        list[str] | None,
+        typer.Option("--task-id", metavar="ID", help="Only this task; repeatable."),
+    ] = None,
+    status: Annotated[
+        list[TaskStatus] | None,
+        typer.Option("--status", help="Only tasks in this status; repeatable."),
+    ] = None,
+    pipeline: options.Pipeline = None,
+    label: options.Labels = None,
+    created_after: Annotated[
+        str | None,
+        typer.Option(
+            "--created-after",
+            metavar="TIME",
+            help="Only tasks created after this time, such as 2026-11-27 or 2026-11-27T10:00:00Z.",
+        ),
+    ] = None,
+    created_before: Annotated[
+        str | None,
+        typer.Option(
+            "--created-before", metavar="TIME", help="Only tasks created before this time."
+        ),
+    ] = None,
+    db: options.Db = None,
+    bus: options.Bus = None,
+    config: options.Config = None,
+) -> None:
+    """Export ended tasks, with their artifacts and dead letters, as lines of JSON.
+
+    Without a selection, all tasks that have ended and all dead letters are exported. Tasks that
+    have not ended are left out and counted on stderr. Data that a plugin has encoded stays encoded.
+    The exit status is 1 if a task could not be read, or if a task of --task-id has not ended.
+    """
+    if task_id and (status or pipeline or label or created_after or created_before):
+        raise typer.BadParameter("cannot be used with another selection", param_hint="--task-id")
+    selection = Selection(
+        task_ids=tuple(task_id or ()),
+        statuses=tuple(status or ()),
+        pipeline=pipeline,
+        labels=options.pairs(label, "--label"),
+        created_after=_seconds(created_after, "--created-after"),
+        created_before=_seconds(created_before, "--created-before"),
+    )
+
+    async def main() -> Exported:
+        async with _opened(config, db, bus) as (store, plugins):
+            with _written(output) as out:
+                header = HeaderLine(flowkit=__version__, encoded=plugins.encodes_payloads)
+                exporter = Exporter(store, out, header=header, report=print_error)
+                return await exporter.run(selection)
+
+    done = run_async(main)
+    if done.running:
+        counts = ", ".join(f"{count} {status}" for status, count in sorted(done.running.items()))
+        count = _counted(done.running.total(), "task")
+        verb = "has" if done.running.total() == 1 else "have"
+        typer.echo(f"left out {count} that {verb} not ended: {counts}", err=True)
+    typer.echo(
+        f"exported {_counted(done.tasks, 'task')}, {_counted(done.artifacts, 'artifact')} and"
+        f" {_counted(done.dead_letters, 'dead letter')}",
+        err=True,
+    )
+    if done.failed or (task_id and done.running):
+        raise typer.Exit(TASK_FAILED)
+
+
+def import_(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Export to read; default: stdin.")
+    ] = None,
+    db: options.Db = None,
+    bus: options.Bus = None,
+    config: options.Config = None,
+    as_json: options.Json = False,
+) -> None:
+    """Import the tasks and dead letters of an export.
+
+    Nothing that is in the store is changed. A task that is there already is skipped. If it differs,
+    it is named on stderr, and the exit status is 1. After an interruption, the same import can be
+    run again, and completes what is missing.
+    """
+
+    async def main() -> Imported:
+        async with _opened(config, db, bus) as (store, plugins):
+            with _read(file) as source:
+                reader = ExportReader(source)
+                header = await to_thread.run_sync(reader.header, abandon_on_cancel=True)
+                target = target_of(store, plugins, header)
+                return await Importer(target, report=print_error).run(reader)
+
+    done = run_async(main)
+    if as_json:
+        print_json(asdict(done))
+    else:
+        typer.echo(
+            f"imported {_counted(done.tasks, 'task')}, {_counted(done.artifacts, 'artifact')} and"
+            f" {_counted(done.dead_letters, 'dead letter')};"
+            f" skipped {_counted(done.skipped, 'task')} already stored"
+        )
+    if done.refused:
+        raise typer.Exit(TASK_FAILED)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _seconds(text: str | None, option: str) -> float | None:
+    """Return a time in seconds since 1970. A time without a zone is local, as ``ls`` shows it."""
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise typer.BadParameter(
+            f"expected a time such as 2026-11-27 or 2026-11-27T10:00:00Z, not {text!r}",
+            param_hint=option,
+        ) from None
+
+
+@asynccontextmanager
+async def _opened(
+    config: Path | None, db: str | None, bus: str | None
+) -> AsyncIterator[tuple[Store, Plugins]]:
+    """Open the store, without the codec of the plugins."""
+    cfg = configuration(config, db, bus)
+    require_store(cfg)
+    warn_of_memory(cfg)
+    log_verb()
+    plugins = Plugins()
+    async with plugins.open_store(cfg.db, cfg) as store:
+        yield store, plugins
+
+
+@contextmanager
+def _written(output: Path | None) -> Iterator[BinaryIO]:
+    """Yield stdout, or a file that replaces ``output`` once it is complete.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    try:
+        if output is None:
+            yield sys.stdout.buffer
+        elif output.exists() and not output.is_file():  # a pipe or a device
+            with output.open("wb") as file:
+                yield file
+        else:
+            with _replacing(output) as file:
+                yield file
+    except BrokenPipeError:
+        # The interpreter would fail to flush stdout when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise ConfigError("stdout was closed before the export was complete") from None
+    except OSError as error:
+        raise ConfigError(f"{output or 'stdout'} cannot be written: {error.strerror}") from None
+
+
+@contextmanager
+def _replacing(output: Path) -> Iterator[BinaryIO]:
+    """Yield a new file for the user alone, which replaces ``output`` once it is complete."""
+    with tempfile.NamedTemporaryFile(
+        dir=output.parent, prefix=f"{output.name}.", delete=False
+    ) as file:
+        part = Path(file.name)
+        try:
+            yield cast("BinaryIO", file)
+            file.flush()
+            os.fsync(file.fileno())
+            part.replace(output)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _read(file: Path | None) -> Iterator[BinaryIO]:
+    """Yield a file, or stdin.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    if file is None:
+        if sys.stdin.isatty():
+            raise ConfigError("name a file, or pipe an export into the command")
+        yield sys.stdin.buffer
+        return
+    try:
+        source = file.open("rb")
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
+    with source:
+        yield source
