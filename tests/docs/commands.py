@@ -26,6 +26,12 @@ IN_CHECKOUT = re.compile(
 ON_SERVERS = ("docs/how-to/run-an-example.md", re.compile(r"flowkit (coordinator|worker|submit)\b"))
 """The page whose processes run on a real Kafka and a real MongoDB."""
 
+ON_ONE_MACHINE = (
+    "docs/how-to/one-machine.md",
+    re.compile(r"python -c |rm |cp |flowkit (ls|export) "),
+)
+"""The page whose commands run on the file of an installation at work."""
+
 EDITABLE = (
     "-e './flowkit-core[cli]' -e ./flowkit-kafka -e ./flowkit-mongo -e ./flowkit-sqlite"
     " -e ./flowkit-testing"
@@ -71,6 +77,9 @@ NOT_RUN = {
     "flowkit coordinator --config coordinator.toml": OWN_SERVERS,
     "flowkit worker --config worker.toml --handlers shop.handlers": OWN_SERVERS,
     "flowkit doctor --config coordinator.toml": OWN_SERVERS,
+    "flowkit import export.jsonl --db mongodb://db1/flowkit": (
+        "it needs the reader's MongoDB; tests/services/test_exports.py imports into another one"
+    ),
     "python -m tools.plain_english": "it is part of the environment lint, which .ci/run runs",
     "python docs/_generate.py": (
         "it writes into the pages; tests/docs/test_generated.py compares what it would write"
@@ -120,11 +129,17 @@ class Command:
 
     @property
     def runs_in_checkout(self) -> bool:
-        return not self.runs_with_page and IN_CHECKOUT.match(self.text) is not None
+        others = self.runs_with_page or self.runs_on_one_machine
+        return not others and IN_CHECKOUT.match(self.text) is not None
 
     @property
     def runs_on_servers(self) -> bool:
         page, verbs = ON_SERVERS
+        return name_of(self.page) == page and verbs.match(self.text) is not None
+
+    @property
+    def runs_on_one_machine(self) -> bool:
+        page, verbs = ON_ONE_MACHINE
         return name_of(self.page) == page and verbs.match(self.text) is not None
 
     @property

@@ -55,6 +55,7 @@ def test_each_command_runs_or_is_listed_with_a_reason() -> None:
             command.runs_with_page,
             command.runs_in_checkout,
             command.runs_on_servers,
+            command.runs_on_one_machine,
             command.reason is not None,
         ].count(True)
         != 1
