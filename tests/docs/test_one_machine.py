@@ -2,19 +2,22 @@
 
 import configparser
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from typer.testing import CliRunner
 
 from flowkit import Coordinator, CoordinatorConfig, WorkerConfig
+from flowkit.cli._app import app
 from flowkit.errors import TaskNotFound
 from flowkit.worker import Worker, handler
 from tests.builders import graph, node
 from tests.docs.commands import ON_ONE_MACHINE, commands
 from tests.docs.pages import ROOT, blocks
-from tests.docs.test_commands import invocation, unknown_words
+from tests.docs.test_commands import unknown_words
 
 PAGE = ROOT / ON_ONE_MACHINE[0]
 COMMANDS = [command for command in commands() if command.runs_on_one_machine]
@@ -28,19 +31,20 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+def of_page(beginning: str) -> list[str]:
+    """Return the commands of the page that begin so."""
+    return [command.text for command in COMMANDS if command.text.startswith(beginning)]
+
+
 async def run(folder: Path, *beginnings: str) -> str:
-    """Run the commands of the page that begin so, one after the other, and return their output."""
-    printed = ""
+    """Run programs of the page, one after the other, and return their output."""
+    printed = b""
     for beginning in beginnings:
-        for command in COMMANDS:
-            if command.text.startswith(beginning):
-                words = shlex.split(command.text)
-                if words[0] in ("python", "flowkit"):
-                    words = invocation(words)
-                done = await anyio.run_process(words, cwd=folder, check=False)
-                assert done.returncode == 0, (command.text, done.stderr.decode())
-                printed += done.stdout.decode()
-    return printed
+        for text in of_page(beginning):
+            words = shlex.split(text)
+            program = sys.executable if words[0] == "python" else words[0]
+            printed += (await anyio.run_process([program, *words[1:]], cwd=folder)).stdout
+    return printed.decode()
 
 
 async def test_a_backup_of_a_running_installation_is_restored(tmp_path: Path) -> None:
@@ -96,9 +100,18 @@ async def test_a_backup_of_a_running_installation_is_restored(tmp_path: Path) ->
         assert (view.status, view.result) == ("finished", {"a": 3})
         for task in (await coordinator.list_tasks(limit=10_000)).items:
             await coordinator.wait(task.id, timeout=PATIENCE_SEC)
-    assert "no tasks" in await run(tmp_path, "flowkit ls")
-    await run(tmp_path, "flowkit export")
-    assert (tmp_path / "export.jsonl").stat().st_size
+
+
+def test_the_verbs_of_the_page_list_what_has_not_ended_and_export_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    printed = [
+        CliRunner().invoke(app, shlex.split(text)[1:])
+        for text in (*of_page("flowkit ls"), *of_page("flowkit export"))
+    ]
+    assert [(one.exit_code, one.stdout) for one in printed] == [(0, "no tasks\n"), (0, "")]
+    assert (tmp_path / "export.jsonl").read_text().count("\n") == 2
 
 
 async def run_tasks(coordinator: Coordinator) -> None:
