@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from flowkit import Coordinator, CoordinatorConfig, WorkerConfig
 from flowkit.cli._app import app
+from flowkit.config import CommonConfig
 from flowkit.errors import TaskNotFound
 from flowkit.worker import Worker, handler
 from tests.builders import graph, node
@@ -132,7 +133,8 @@ def test_the_units_start_verbs_that_exist() -> None:
 
 def test_the_configuration_files_of_the_page_are_valid(tmp_path: Path) -> None:
     texts = [block.code for block in blocks(PAGE) if block.language == "toml"]
-    for kind, text in zip((CoordinatorConfig, WorkerConfig), texts, strict=True):
+    kinds: list[type[CommonConfig]] = [CoordinatorConfig, WorkerConfig]
+    for kind, text in zip(kinds, texts, strict=True):
         path = tmp_path / f"{kind.__name__}.toml"
         path.write_text(text)
         assert kind.load(path).db == "sqlite:////var/lib/flowkit/flowkit.db"
