@@ -38,7 +38,7 @@ class Service:
     async def start(self) -> None:
         """Start the work; return when it is ready. Do nothing if the service is started.
 
-        Raises the error that ended the work before it was ready.
+        Raises the error that ended the work before it was ready. A later error is logged at once.
         """
         if self.task is not None:
             return
@@ -49,11 +49,12 @@ class Service:
             if not ready.done():
                 ready.set_result(None)
 
+        log_failure = partial(self._log_failure, self._stopping)
         self.task = asyncio.create_task(self._work(set_ready, self._stopping))
-        self.task.add_done_callback(partial(self._log_failure, self._stopping))
         try:
             await asyncio.wait({self.task, ready}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
+            self.task.add_done_callback(log_failure)
             await self._cancel(self.task)
             raise
         if not ready.done():
@@ -61,6 +62,7 @@ class Service:
             task, self.task = self.task, None
             task.result()
             raise RuntimeError(f"the {self._name} ended before it was ready")
+        self.task.add_done_callback(log_failure)
 
     async def stop(self) -> None:
         """Stop the work; return when it has ended. Do nothing if the service is not started.
