@@ -227,9 +227,7 @@ class Plugins:
         """
         opened: Bus | None = self._opened("flowkit_open_bus", Bus, address=address, config=config)
         if opened is None:
-            raise ConfigError(
-                f"no plugin opens a bus at {_scheme(address)!r}{_to_install(address)}"
-            )
+            raise ConfigError(f"no plugin opens a bus at {_scheme(address)!r}{_advice(address)}")
         return opened
 
     def open_store(self, source: Any, config: CommonConfig) -> Store:
@@ -243,9 +241,7 @@ class Plugins:
             "flowkit_open_store", Store, source=source, config=config
         )
         if opened is None:
-            raise ConfigError(
-                f"no plugin opens a store from {_place(source)!r}{_to_install(source)}"
-            )
+            raise ConfigError(f"no plugin opens a store from {_place(source)!r}{_advice(source)}")
         return opened
 
     def _opened(self, hook: str, protocol: type[Any], **arguments: Any) -> Any:
@@ -469,13 +465,23 @@ def _scheme(address: str) -> str:
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
-def _to_install(source: Any) -> str:
+def spelling_advice(address: str) -> str:
+    """Return how to write an address that is a path, or has a scheme in upper case."""
+    scheme, separator, _ = address.partition("://")
+    if separator and scheme not in KNOWN_ADDRESSES and scheme.lower() in KNOWN_ADDRESSES:
+        return f"; write {scheme.lower()}:// in lower case"
+    if not separator and address and not {":", "@"} & set(address):
+        return f"; for a file write sqlite:///{address}"
+    return ""
+
+
+def _advice(source: Any) -> str:
     """Return the end of the error for an address or object that no plugin opens."""
-    if isinstance(source, str) and "://" not in source:
-        return "; an address has the form SCHEME://HOST, such as mongodb://host/name"
-    package = (
-        KNOWN_ADDRESSES.get(source.partition("://")[0])
-        if isinstance(source, str)
-        else "flowkit-mongo"
-    )
-    return f"; pip install {package}" if package else ""
+    if not isinstance(source, str):
+        return "; pip install flowkit-mongo"
+    scheme, separator, _ = source.partition("://")
+    if not separator:
+        form = "; an address has the form SCHEME://HOST, such as mongodb://host/name"
+        return form + spelling_advice(source)
+    package = KNOWN_ADDRESSES.get(scheme)
+    return f"; pip install {package}" if package else spelling_advice(source)

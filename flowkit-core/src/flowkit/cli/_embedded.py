@@ -15,7 +15,7 @@ from flowkit.cli._log_output import log_run
 from flowkit.config import STORE_AND_BUS, CommonConfig, CoordinatorConfig, WorkerConfig
 from flowkit.coordinator import Coordinator
 from flowkit.errors import ConfigError
-from flowkit.plugins import Plugins
+from flowkit.plugins import Plugins, spelling_advice
 from flowkit.worker import Worker
 
 WORKER_ID = "local"
@@ -45,8 +45,8 @@ def storage(db: str | None, plugins: Plugins) -> Iterator[dict[str, Any]]:
             options["synchronous"] = "normal"
         elif not db.startswith(STORE_AND_BUS):
             raise typer.BadParameter(
-                "expected sqlite:///path or memory://name; for a store on a server use"
-                " flowkit submit",
+                "expected sqlite:///path or memory://name"
+                + (spelling_advice(db) or "; for a store on a server use flowkit submit"),
                 param_hint="--db",
             )
         plugins.open_bus(db, CommonConfig())
