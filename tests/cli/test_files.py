@@ -1,5 +1,6 @@
 """The command line with SQLite files, usable and unusable."""
 
+import json
 import logging
 import sqlite3
 from collections.abc import Callable
@@ -102,3 +103,78 @@ def test_a_file_that_cannot_be_used_is_one_error_line_that_names_it_and_what_to_
     assert line.startswith(f"error: {path}")
     assert advice in line
     assert [each for each in caplog.records if each.levelno > logging.INFO] == []
+
+
+READING = {name: VERBS[name] for name in ("ls", "watch", "cancel")} | {
+    "submit": ("submit", "steps.py"),
+    "dlq": ("dlq", "ls"),
+    "doctor": ("doctor",),
+}
+
+
+@pytest.mark.parametrize("verb", READING)
+def test_a_verb_that_runs_no_tasks_does_not_create_a_file(cli: Cli, flows: Path, verb: str):
+    path = flows / "mistyped.db"
+    result = cli(*READING[verb], "--db", "sqlite:///mistyped.db")
+    assert result.exit_code == (1 if verb == "doctor" else 2)
+    assert f"{path} does not exist" in result.output
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "advice"),
+    [
+        ("SQLITE:///tasks.db", "write sqlite:// in lower case"),
+        ("MongoDB://host/name", "write mongodb:// in lower case"),
+        ("tasks.db", "for a file write sqlite:///tasks.db"),
+        ("/data/tasks.db", "for a file write sqlite:////data/tasks.db"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["run", "ls"])
+def test_the_error_for_an_address_that_is_spelled_wrongly_shows_the_right_one(
+    cli: Cli, flows: Path, verb: str, address: str, advice: str
+):
+    result = cli(*VERBS[verb], "--db", address)
+    assert result.exit_code == 2
+    assert advice in " ".join(result.stderr.replace("│", " ").split())
+
+
+# ---------------------------------------------------------------- doctor
+
+
+FAULTS = {kind: advice.rpartition("; ")[2] for kind, (_, advice) in UNUSABLE.items()}
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_doctor_reports_a_file_that_cannot_be_used_once_with_its_fix(
+    cli: Cli, folder: Path, kind: str
+):
+    path = UNUSABLE[kind][0](folder / "tasks.db")
+    result = cli("doctor", "--db", f"sqlite:///{path}", "--json")
+    assert result.exit_code == 1
+    (fault,) = [item for item in json.loads(result.stdout)["checks"] if not item["ok"]]
+    assert fault["name"] == "store"
+    assert fault["detail"].startswith(str(path))
+    assert fault["detail"].count("; ") == 0
+    remedy = "check the path" if kind == "missing folder" else FAULTS[kind]
+    assert remedy in fault["remedy"]
+
+
+def test_doctor_reports_a_file_that_is_locked_without_speaking_of_a_server(cli: Cli, flows: Path):
+    cli("run", "steps.py", "--db", "sqlite:///tasks.db")
+    with closing(sqlite3.connect("tasks.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        result = cli("doctor", "--db", "sqlite:///tasks.db")
+    assert result.exit_code == 1
+    (fault,) = [line for line in result.stdout.splitlines() if line.startswith("FAULT")]
+    assert "database is locked" in fault
+    assert "fix: " in result.stdout
+    assert "end programs" in result.stdout
+    assert "server" not in result.stdout
+
+
+def test_doctor_without_a_store_names_all_kinds_and_looks_for_no_server(cli: Cli):
+    result = cli("doctor", "--json")
+    (fault,) = [item for item in json.loads(result.stdout)["checks"] if not item["ok"]]
+    assert fault["name"] == "store"
+    assert "sqlite:///path" in fault["remedy"]

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from typer.testing import CliRunner
 
@@ -95,7 +96,13 @@ def test_a_network_share_is_recognized_by_its_device(device: str, is_share: bool
     assert bool(SHARE.match(device)) == is_share
 
 
+async def create(path: Path) -> None:
+    async with SqliteStore(f"sqlite:///{path}"):
+        pass
+
+
 def test_the_command_line_shows_what_is_damaged(path: Path) -> None:
+    anyio.run(create, path)
     assert run(path, "dlq", "ls").stdout == "[]\n"
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(

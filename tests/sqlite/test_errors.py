@@ -5,8 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from flowkit.errors import RecordRefused, RecordTooLarge, StoreError, StoreUnavailable
-from flowkit_sqlite._errors import TRANSLATIONS, translate, translated
+from flowkit.errors import (
+    BusUnavailable,
+    RecordRefused,
+    RecordTooLarge,
+    StoreError,
+    StoreUnavailable,
+)
+from flowkit_sqlite._errors import TRANSLATIONS, bus_errors, translate, translated
 
 FILE = Path("/data/flowkit.db")
 FIRST_CODE, LAST_CODE = 1, 26
@@ -50,6 +56,15 @@ def test_a_file_that_may_not_be_written_says_which_right_is_missing(db):
     right = "give this user the right to write the file"
     with pytest.raises(StoreUnavailable, match=right), translated(FILE):
         db.execute("INSERT INTO words VALUES (1)")
+
+
+def test_an_error_knows_its_remedy_also_as_one_of_the_bus(db):
+    db.execute("PRAGMA max_page_count = 4")
+    with pytest.raises(BusUnavailable) as caught, bus_errors(), translated(FILE):
+        db.execute("INSERT INTO words VALUES (zeroblob(100000))")
+    error = caught.value
+    assert error.fault == "/data/flowkit.db: database or disk is full (SQLITE_FULL)"
+    assert str(error) == f"{error.fault}; {error.remedy}"
 
 
 def test_a_full_disk_says_so(db):

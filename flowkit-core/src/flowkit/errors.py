@@ -42,6 +42,14 @@ LONGEST_FAULT = 1_000
 class FlowKitError(Exception):
     """Base class of FlowKit's errors."""
 
+    remedy = ""
+    """What to do, if the error knows it. The message ends with it."""
+
+    @property
+    def fault(self) -> str:
+        """The message without the remedy."""
+        return str(self).removesuffix(f"; {self.remedy}")
+
 
 class ConfigError(FlowKitError, ValueError):
     """A configuration is wrong. The message names the field and the source of the value."""

@@ -26,6 +26,8 @@ from flowkit_sqlite._publication import store_messages
 from flowkit_sqlite._subscription import SqliteSubscription
 from flowkit_sqlite._topics import Topic, create_topics, get_topics
 
+CHECK_FILE = "make the file readable and writable for this user"
+
 
 class SqliteBus:
     """A :class:`~flowkit.protocols.Bus` in a file, at ``sqlite:///path.db``."""
@@ -105,8 +107,7 @@ class SqliteBus:
         try:
             results = await self._life.resource.read(lambda db: check_topics(db, wanted.values()))
         except FlowKitError as error:
-            remedy = "make the file readable and writable for this user, or set `bus`"
-            return [CheckResult("bus", False, str(error), remedy)]
+            return [CheckResult("bus", False, error.fault, error.remedy or CHECK_FILE)]
         return [CheckResult("bus", True, f"the file {self._database.path}"), *results]
 
     async def _find(self, names: Sequence[str]) -> dict[str, Topic]:

@@ -13,6 +13,13 @@ class SqliteConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    create: bool = Field(
+        True,
+        description=(
+            "Create the file if it does not exist. The verbs of the command line that do not run"
+            " tasks use `false`, so that a wrong path is an error."
+        ),
+    )
     synchronous: Literal["full", "normal"] = Field(
         "full",
         description=(

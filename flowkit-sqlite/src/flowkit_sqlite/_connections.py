@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flowkit.errors import ConfigError
 from flowkit_sqlite._config import SqliteConfig
-from flowkit_sqlite._errors import is_busy
+from flowkit_sqlite._errors import is_busy, with_remedy
 
 OLDEST_SQLITE = (3, 37, 0)
 """Oldest release of SQLite with all features that are used, such as strict tables."""
@@ -71,18 +71,25 @@ def connect_reader(path: Path, config: SqliteConfig) -> sqlite3.Connection:
 
 
 def connect_writer(path: Path, config: SqliteConfig) -> sqlite3.Connection:
-    """Return a connection for changes. Create the file if it does not exist.
+    """Return a connection for changes. Create the file if it does not exist and may be created.
 
     Raises:
-        ConfigError: the folder does not exist, or the file belongs to another program or a later
+        ConfigError: the file or its folder does not exist, or the file belongs to another program or a later
             version, or cannot be shared by processes.
         sqlite3.Error: the file cannot be opened.
     """
     check_sqlite()
+    if not config.create and not path.exists():
+        remedy = (
+            "check the path, or start a coordinator, 'flowkit run' or 'flowkit dev', which create"
+            " the file"
+        )
+        raise with_remedy(ConfigError, f"{path} does not exist", remedy)
     if not path.parent.is_dir():
-        raise ConfigError(f"{path}: the folder {path.parent} does not exist; create it")
+        fault = f"{path}: the folder {path.parent} does not exist"
+        raise with_remedy(ConfigError, fault, "create it")
     if path.is_dir():
-        raise ConfigError(f"{path} is a folder; name a file in it")
+        raise with_remedy(ConfigError, f"{path} is a folder", "name a file in it")
     try:
         connection = connect(path, config)
         try:
@@ -92,7 +99,8 @@ def connect_writer(path: Path, config: SqliteConfig) -> sqlite3.Connection:
             raise
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
-            raise ConfigError(f"{path} is not a SQLite database; name another file") from error
+            fault = f"{path} is not a SQLite database"
+            raise with_remedy(ConfigError, fault, "name another file") from error
         raise
     return connection
 
@@ -119,9 +127,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
-        raise ConfigError(
-            f"{path}: its file system does not support SQLite's write-ahead log; use a local disk"
-        )
+        fault = f"{path}: its file system does not support SQLite's write-ahead log"
+        raise with_remedy(ConfigError, fault, "use a local disk")
     connection.execute("BEGIN IMMEDIATE")
     try:
         _check_owner(connection, path)
@@ -142,9 +149,11 @@ def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
     # One statement, because another process may create the file at the same time.
     application_id, version, objects = connection.execute(_OWNER).fetchone()
     if application_id != APPLICATION_ID and (application_id or version or objects):
-        raise ConfigError(f"{path} is a database of another program; name another file")
+        fault = f"{path} is a database of another program"
+        raise with_remedy(ConfigError, fault, "name another file")
     if version > VERSION:
-        raise ConfigError(
+        fault = (
             f"{path} was written by a later version of flowkit-sqlite (format {version}, this one"
-            f" knows {VERSION}); install that version"
+            f" knows {VERSION})"
         )
+        raise with_remedy(ConfigError, fault, "install that version")

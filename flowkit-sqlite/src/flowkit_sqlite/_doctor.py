@@ -63,7 +63,10 @@ def _run(check: Check, connection: sqlite3.Connection, context: Context) -> Find
 
 
 def _failure(error: Exception, context: Context) -> Finding:
-    return Finding(False, str(translate(error, context.database.path) or error), RESTORE)
+    ours = translate(error, context.database.path)
+    if ours is None:
+        return Finding(False, str(error), RESTORE)
+    return Finding(False, ours.fault, ours.remedy or RESTORE)
 
 
 def _result(name: str, finding: Finding) -> CheckResult:

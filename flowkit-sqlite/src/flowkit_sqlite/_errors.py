@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from flowkit.errors import (
     BusError,
@@ -17,26 +18,28 @@ from flowkit.errors import (
     StoreUnavailable,
 )
 
+Error = TypeVar("Error", bound=FlowKitError)
+
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """FlowKit's error for a result code, with advice for the operator."""
+    """FlowKit's error for a result code, with a remedy for the operator."""
 
     error: type[StoreError]
-    advice: str = ""
+    remedy: str = ""
 
 
 _LOCKED = Translation(
     StoreUnavailable,
-    "another process held the lock for longer than options.sqlite.busy_timeout_sec; end programs"
-    " that keep a transaction open on the file",
+    "end programs that keep a transaction open on the file for longer than"
+    " options.sqlite.busy_timeout_sec",
 )
 _FORBIDDEN = Translation(
     StoreUnavailable,
     "give this user the right to write the file and its folder",
 )
 _DAMAGED = Translation(
-    StoreError, "run 'flowkit doctor', and restore the file from a backup if it is damaged"
+    StoreError, "stop all processes that use it, and restore the file from a backup"
 )
 _DEFECT = Translation(StoreError)
 
@@ -89,13 +92,20 @@ VALUE_ERRORS: tuple[tuple[type[Exception], type[StoreError]], ...] = (
 )
 
 
+def with_remedy(kind: type[Error], fault: str, remedy: str) -> Error:
+    """Return an error that names a fault and what to do."""
+    error = kind(f"{fault}; {remedy}" if remedy else fault)
+    error.remedy = remedy
+    return error
+
+
 def translate(error: BaseException, path: Path) -> FlowKitError | None:
     """Return FlowKit's error for an error of SQLite, None for other errors."""
     code = getattr(error, "sqlite_errorcode", None)
     if isinstance(error, sqlite3.Error) and code is not None:
         translation = TRANSLATIONS.get(code & 0xFF, _DEFECT)
-        advice = f"; {translation.advice}" if translation.advice else ""
-        return translation.error(f"{path}: {error} ({error.sqlite_errorname}){advice}")
+        fault = f"{path}: {error} ({error.sqlite_errorname})"
+        return with_remedy(translation.error, fault, translation.remedy)
     for kind, ours in VALUE_ERRORS:
         if isinstance(error, kind):
             return ours(f"{path}: {error}")
@@ -132,7 +142,9 @@ def bus_error(error: Exception) -> FlowKitError:
     """Return the bus's error for an error of the file, or an unexpected one."""
     for kind, ours in BUS_ERRORS:
         if isinstance(error, kind):
-            return ours(str(error))
+            found = ours(str(error))
+            found.remedy = getattr(error, "remedy", "")
+            return found
     return BusError(f"unexpected error: {error!r}")
 
 

@@ -12,6 +12,7 @@ import anyio
 
 from flowkit._runtime.worker_sessions import watch_heartbeats
 from flowkit._text.redaction import redacted
+from flowkit.cli._connection import NAME_A_STORE, without_creation
 from flowkit.cli._log_output import LastWarning
 from flowkit.clock import SystemClock
 from flowkit.config import CoordinatorConfig
@@ -23,7 +24,10 @@ OLDEST_PYTHON = (3, 11)
 PATIENCE_SEC = 15.0
 SILENT_WORKER = "restart it if it was killed; otherwise check that it can reach the store"
 DAY_SEC = 86_400.0
-NAME_A_STORE = "use --db mongodb://host/name, set db in a --config file, or set FLOWKIT_DB"
+LOCK_SEC = 2.0
+"""Time for which the checks wait for the lock of a file."""
+CHECK_SERVER = "check that the server is running and that the address is correct"
+CHECK_FILE = "check that this user may read and write the file and its folder"
 
 
 def check_python(version: tuple[int, int] = sys.version_info[:2]) -> CheckResult:
@@ -78,6 +82,19 @@ def check_clock(now: float | None = None) -> CheckResult:
             "set the clock, preferably with NTP",
         )
     return CheckResult("clock", True, f"{utc(now):%Y-%m-%d %H:%M:%S} UTC")
+
+
+async def check_store_and_bus(plugins: Plugins, cfg: CoordinatorConfig) -> list[CheckResult]:
+    """Return the checks of the store, its workers and the bus.
+
+    If the store cannot be opened, a bus in the same file is not checked too. If neither is
+    configured, no bus on this host is looked for.
+    """
+    cfg = without_creation(cfg, busy_timeout_sec=LOCK_SEC)
+    results = list(await check_store(plugins, cfg))
+    is_open = all(item.ok for item in results if item.name == "store")
+    is_in_store = cfg.bus_address() == cfg.db or not (cfg.db or cfg.bus or cfg.kafka_bootstrap)
+    return results if is_in_store and not is_open else [*results, *await check_bus(plugins, cfg)]
 
 
 async def check_store(
@@ -143,7 +160,7 @@ async def _check_server(
 ) -> Sequence[CheckResult]:
     """Return the server's own checks, or one failed check if it does not answer in time."""
     warning = LastWarning()
-    remedy = "check that the server is running and that the address is correct"
+    remedy = CHECK_FILE if address.startswith("sqlite://") else CHECK_SERVER
     try:
         with warning.attached(), anyio.fail_after(patience_sec):
             return await ask()
@@ -152,6 +169,7 @@ async def _check_server(
         detail = f"{redacted(address)} did not answer within {patience_sec:g} s{last}"
         return [CheckResult(name, False, detail, remedy)]
     except ConfigError as error:
-        return [CheckResult(name, False, str(error), f"correct the configuration of the {name}")]
+        remedy = f"correct the configuration of the {name}"
+        return [CheckResult(name, False, error.fault, error.remedy or remedy)]
     except FlowKitError as error:
-        return [CheckResult(name, False, str(error), remedy)]
+        return [CheckResult(name, False, error.fault, error.remedy or remedy)]

@@ -16,6 +16,11 @@ from flowkit.errors import ConfigError
 
 T = TypeVar("T")
 
+NAME_A_STORE = (
+    "use --db sqlite:///path or --db mongodb://host/name, set db in a --config file, or set"
+    " FLOWKIT_DB"
+)
+
 
 def run_async(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run the asynchronous part of a verb."""
@@ -42,6 +47,15 @@ def configuration(config: Path | None, db: str | None, bus: str | None) -> Coord
     )
 
 
+def without_creation(cfg: CoordinatorConfig, **options: Any) -> CoordinatorConfig:
+    """Return a configuration with which a file that does not exist is an error.
+
+    ``options`` replace other options of files.
+    """
+    sqlite = {**cfg.options.get("sqlite", {}), "create": False, **options}
+    return cfg.model_copy(update={"options": {**cfg.options, "sqlite": sqlite}})
+
+
 def require_store(cfg: CommonConfig) -> None:
     """Check that a store is configured.
 
@@ -49,10 +63,7 @@ def require_store(cfg: CommonConfig) -> None:
         ConfigError: no store is configured.
     """
     if not cfg.db:
-        raise ConfigError(
-            "no store is configured; use --db sqlite:///path or --db mongodb://host/name, set db"
-            " in a --config file, or set FLOWKIT_DB"
-        )
+        raise ConfigError(f"no store is configured; {NAME_A_STORE}")
 
 
 def warn_of_memory(cfg: CommonConfig) -> None:
@@ -63,8 +74,8 @@ def warn_of_memory(cfg: CommonConfig) -> None:
 
 @asynccontextmanager
 async def connected(config: Path | None, db: str | None, bus: str | None) -> AsyncIterator[Client]:
-    """Open a client of the installation."""
-    cfg = configuration(config, db, bus)
+    """Open a client of the installation, whose store must exist if it is a file."""
+    cfg = without_creation(configuration(config, db, bus))
     require_store(cfg)
     warn_of_memory(cfg)
     log_verb()

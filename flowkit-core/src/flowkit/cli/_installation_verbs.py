@@ -6,7 +6,7 @@ import typer
 from rich.text import Text
 
 from flowkit.cli import _options as options
-from flowkit.cli._checks import check_bus, check_clock, check_packages, check_python, check_store
+from flowkit.cli._checks import check_clock, check_packages, check_python, check_store_and_bus
 from flowkit.cli._connection import configuration, run_async
 from flowkit.cli._errors import TASK_FAILED
 from flowkit.cli._output import console, print_json, table
@@ -43,7 +43,7 @@ def doctor(
     config: options.Config = None,
     as_json: options.Json = False,
 ) -> None:
-    """Check this installation and its servers, and show how to fix problems.
+    """Check this installation and its servers or its file, and show how to fix problems.
 
     The exit status is 1 if a check fails.
     """
@@ -61,7 +61,7 @@ def doctor(
         results.append(
             CheckResult("plugins", True, f"{len({row.plugin for row in known.provided()})} found")
         )
-        return [*results, *await check_store(known, cfg), *await check_bus(known, cfg)]
+        return [*results, *await check_store_and_bus(known, cfg)]
 
     results = run_async(main)
     if as_json:
