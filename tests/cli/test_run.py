@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -234,10 +235,76 @@ def test_a_run_that_was_killed_is_continued_by_the_same_command(folder: Path):
     command += ["--db", "sqlite:///tasks.db", "--task-id", "t1"]
     killed = subprocess.run(command, cwd=folder, capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL
-    continued = subprocess.run(command, cwd=folder, capture_output=True, check=False)
+    command.remove("--json")
+    continued = subprocess.run(command, cwd=folder, capture_output=True, check=False, text=True)
     assert continued.returncode == 0, continued.stderr
-    assert json.loads(continued.stdout)["result"] == {"second": {"step": "second"}}
+    assert continued.stdout.endswith('second: {"step": "second"}\n')
+    assert re.match(r"process \d+ on \S+ ran task t1; waiting up to 2 s", continued.stderr)
     assert (folder / "record").read_text() == "first 1\nsecond 1\nsecond 2\n"
+
+
+WAITING = """
+from pathlib import Path
+import anyio
+from flowkit import flow
+from flowkit.worker import handler
+
+@handler("step")
+async def step(item, ctx):
+    Path("started").touch()
+    while not Path("go").exists():
+        await ctx.cancellable(anyio.sleep(0.05))
+    return {"attempt": ctx.attempt}
+
+@flow
+def waiting(g):
+    g.node("only", "step")
+"""
+
+
+@pytest.fixture
+def waiting(folder: Path) -> list[str]:
+    """The command of a run whose task ends when the file ``go`` exists."""
+    (folder / "waiting.py").write_text(WAITING)
+    return ["run", "waiting.py", "--db", "sqlite:///tasks.db", "--task-id", "t1"]
+
+
+def test_a_second_command_for_a_task_that_runs_says_so_and_how_to_follow_or_cancel_it(
+    cli: Cli, folder: Path, waiting: list[str]
+):
+    with subprocess.Popen([sys.executable, "-m", "flowkit.cli", *waiting], cwd=folder) as first:
+        while not (folder / "started").exists():
+            assert first.poll() is None
+            time.sleep(0.05)
+        second = cli(*waiting)
+        (folder / "go").touch()
+    assert first.returncode == 0
+    assert second.exit_code == 2
+    *_, line = second.stderr.splitlines()
+    assert line.startswith(f"error: task 't1' is run by process {first.pid} on ")
+    assert "flowkit watch t1 --db sqlite:///tasks.db" in line
+    assert "flowkit cancel t1 --db sqlite:///tasks.db" in line
+    assert "worker_id" not in second.stderr
+
+
+def test_a_cancelled_task_is_shown_with_the_commands_that_run_the_rest_of_it(
+    cli: Cli, folder: Path, waiting: list[str]
+):
+    hint = (
+        "to run the rest of the task: flowkit retry t1 --db sqlite:///tasks.db, and then this"
+        " command again"
+    )
+    cancelled = cli(*waiting, "--timeout", "0.3")
+    assert cancelled.exit_code == 1
+    assert hint in cancelled.stderr.splitlines()
+    shown = cli(*waiting)
+    assert shown.exit_code == 1
+    assert shown.stderr.startswith("task t1 has already ended; nothing is run\n")
+    assert hint in shown.stderr.splitlines()
+    (folder / "go").touch()
+    assert cli("retry", "t1", "--db", "sqlite:///tasks.db").exit_code == 0
+    finished = cli(*waiting)
+    assert (finished.exit_code, finished.stdout.splitlines()[-1]) == (0, 'only: {"attempt": 2}')
 
 
 def test_a_run_in_memory_needs_no_file(cli: Cli, flows: Path, tmp_path: Path):

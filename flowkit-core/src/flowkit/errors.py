@@ -97,6 +97,9 @@ class NotRunning(FlowKitError, RuntimeError):
 class WorkerIdTaken(FlowKitError):
     """Another live worker has the same ``worker_id``. The message names its process and host."""
 
+    process = "another process"
+    """The process and host of the other worker."""
+
 
 class TaskNotFound(FlowKitError, LookupError):
     """No task has this id, or the task has no node with this ``node_id``."""

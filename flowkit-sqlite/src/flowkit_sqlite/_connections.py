@@ -74,8 +74,8 @@ def connect_writer(path: Path, config: SqliteConfig) -> sqlite3.Connection:
     """Return a connection for changes. Create the file if it does not exist and may be created.
 
     Raises:
-        ConfigError: the file or its folder does not exist, or the file belongs to another program or
-            a later version, or cannot be shared by processes.
+        ConfigError: the file or its folder does not exist, or the file belongs to another program
+            or a later version, or cannot be shared by processes.
         sqlite3.Error: the file cannot be opened.
     """
     check_sqlite()

@@ -24,6 +24,11 @@ def heartbeat_interval_sec(session: WorkerSession) -> float:
     return min(interval, MAX_INTERVAL_SEC) if 0 < interval < math.inf else DEFAULT_INTERVAL_SEC
 
 
+def process_of(session: WorkerSession) -> str:
+    """Return the process and host of a worker."""
+    return f"process {session.info.get('pid', '?')} on {session.info.get('host', '?')}"
+
+
 @dataclass(frozen=True, slots=True)
 class Heartbeats:
     """The outcome of a wait for heartbeats."""

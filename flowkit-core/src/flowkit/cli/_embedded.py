@@ -16,12 +16,17 @@ from flowkit.config import STORE_AND_BUS, CommonConfig, CoordinatorConfig, Worke
 from flowkit.coordinator import Coordinator
 from flowkit.errors import ConfigError
 from flowkit.plugins import Plugins, spelling_advice
+from flowkit.protocols import WorkerSession
 from flowkit.worker import Worker
 
 WORKER_ID = "local"
 GRACE_SEC = 1.0
 HEARTBEAT_SEC = 0.5
 """Interval of heartbeats. A worker that takes over from a killed one waits for two of them."""
+CHECK_SEC = 1.0
+"""A worker is asked about a run of which nothing was heard for this long. It does not lose the run
+if it answers late. This is less than the wait for heartbeats of a killed worker.
+"""
 LEASES = {"lease_sec": 3.0}
 """Settings of the file. After a kill, the messages of the killed process wait for this lease."""
 
@@ -95,6 +100,10 @@ def _nodes(node_ids: list[str]) -> str:
     return f"node{'s' if len(node_ids) > 1 else ''} {shown}{', …' if len(node_ids) > 3 else ''}"
 
 
+def _ignore(session: WorkerSession) -> None:
+    pass
+
+
 @asynccontextmanager
 async def embedded(
     handlers: Mapping[str, Any],
@@ -102,11 +111,22 @@ async def embedded(
     settings: Mapping[str, Any],
     *,
     worker_id: str | None = WORKER_ID,
+    on_takeover: Callable[[WorkerSession], None] = _ignore,
 ) -> AsyncIterator[Coordinator]:
-    """Run a coordinator and, if there are handlers, a worker, with the settings of a storage."""
+    """Run a coordinator and, if there are handlers, a worker, with the settings of a storage.
+
+    If the worker's id has a session, ``on_takeover`` is called before the worker waits for
+    heartbeats of that session.
+
+    Raises:
+        WorkerIdTaken: a live worker has the id.
+    """
     log_run()
     coordinating = CoordinatorConfig(
-        worker_types=list(handlers), cancel_grace_sec=2 * GRACE_SEC, **settings
+        worker_types=list(handlers),
+        cancel_grace_sec=2 * GRACE_SEC,
+        lease_ttl_sec=CHECK_SEC,
+        **settings,
     )
     async with Coordinator(cfg=coordinating, plugins=plugins) as coordinator:
         if not handlers:
@@ -119,5 +139,8 @@ async def embedded(
             cancel_grace_sec=GRACE_SEC,
             **settings,
         )
+        for session in await coordinator.store.sessions():
+            if session.worker_id == worker_id:
+                on_takeover(session)
         async with Worker(cfg=working, handlers=handlers):
             yield coordinator

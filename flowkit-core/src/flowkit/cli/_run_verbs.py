@@ -1,6 +1,7 @@
 """Verbs that run a flow: ``run`` in this process, ``submit`` on an installation."""
 
 import secrets
+import shlex
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,23 +11,33 @@ import anyio
 import typer
 
 from flowkit._json.limits import MAX_ID_CHARS
-from flowkit._runtime.worker_sessions import watch_heartbeats
+from flowkit._runtime.worker_sessions import process_of, watch_heartbeats
 from flowkit._text.redaction import printable
 from flowkit.cli import _options as options
 from flowkit.cli._connection import connected, run_async
-from flowkit.cli._embedded import WORKER_ID, embedded, handlers_for, interrupts, storage
+from flowkit.cli._embedded import (
+    HEARTBEAT_SEC,
+    WORKER_ID,
+    embedded,
+    handlers_for,
+    interrupts,
+    storage,
+)
 from flowkit.cli._errors import print_error, task_exit
 from flowkit.cli._live_view import Notice, follow
 from flowkit.cli._loader import LoadedFlow, load_flow, load_handlers
 from flowkit.cli._output import console, print_end, print_json
 from flowkit.cli._timeline import print_timeline
 from flowkit.client import TaskVerbs
-from flowkit.errors import FlowKitError
+from flowkit.coordinator import Coordinator
+from flowkit.errors import FlowKitError, TaskNotFound, TaskRefused, WorkerIdTaken
 from flowkit.plugins import Plugins
-from flowkit.task import TaskEvent, TaskView
+from flowkit.protocols import WorkerSession
+from flowkit.task import TaskEvent, TaskStatus, TaskView
 
 CANCEL_PATIENCE_SEC = 5.0
 MOST_NAMES = 3
+RETRIED = (TaskStatus.FAILED, TaskStatus.CANCELLED)
 
 
 def run(
@@ -73,6 +84,7 @@ def run(
     """
     if task_id is not None and db is None:
         raise typer.BadParameter("needs --db", param_hint="--task-id")
+    place = "" if db is None else f" --db {shlex.quote(db)}"
     options.check_timeline(timeline, as_json)
     plugins = Plugins()
     flow = load_flow(file, plugins)
@@ -80,13 +92,21 @@ def run(
     values = options.read_params(params)
     events: list[TaskEvent] = []
     with storage(db, plugins) as settings:
-        running = _Run(
-            flow, served, plugins, settings, task_id, is_kept=db is not None, quiet=as_json
-        )
+        running = _Run(flow, served, plugins, settings, task_id, place, quiet=as_json)
         view = run_async(lambda: running.to_the_end(values, timeout, events.append))
     if timeline:
         print_timeline(console(), events)
-    _end(view, as_json, options=None if db is None else f" --db {db}")
+    if place and view.status in RETRIED and not as_json:
+        typer.echo(_retry_hint(view.id, place, is_named=task_id is not None), err=True)
+    _end(view, as_json, options=place or None)
+
+
+def _retry_hint(task_id: str, place: str, *, is_named: bool) -> str:
+    again = "this command" if is_named else f"this command with --task-id {shlex.quote(task_id)}"
+    return (
+        f"to run the rest of the task: flowkit retry {shlex.quote(task_id)}{place}, and then"
+        f" {again} again"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +118,8 @@ class _Run:
     plugins: Plugins
     settings: dict[str, Any]
     task_id: str | None
-    is_kept: bool
-    """Whether other processes may use the same file."""
+    place: str
+    """Options of other verbs for the same file. It is empty if the file is temporary."""
     quiet: bool
 
     @property
@@ -110,23 +130,47 @@ class _Run:
         worker of the killed command.
         """
         if self.task_id is None:
-            return f"{WORKER_ID}-{secrets.token_hex(3)}" if self.is_kept else WORKER_ID
+            return f"{WORKER_ID}-{secrets.token_hex(3)}" if self.place else WORKER_ID
         return f"{WORKER_ID}-{self.task_id}"[:MAX_ID_CHARS]
 
     async def to_the_end(
         self, params: dict[str, Any] | None, timeout: float | None, notice: Notice
     ) -> TaskView:
-        """Submit the flow and follow its task. A task that is interrupted is cancelled."""
+        """Submit the flow and follow its task. A task that is interrupted is cancelled.
+
+        Raises:
+            TaskRefused: another process runs the task.
+        """
+        try:
+            return await self._to_the_end(params, timeout, notice)
+        except WorkerIdTaken as error:
+            task = shlex.quote(self.task_id or "")
+            raise TaskRefused(
+                f"task {self.task_id!r} is run by {error.process}; follow it with flowkit watch"
+                f" {task}{self.place}, cancel it with flowkit cancel {task}{self.place}, or use"
+                " another --task-id for another task"
+            ) from None
+
+    async def _to_the_end(
+        self, params: dict[str, Any] | None, timeout: float | None, notice: Notice
+    ) -> TaskView:
         following = anyio.CancelScope()
         with interrupts(
             following.cancel, notice="cancelling the task", patience_sec=CANCEL_PATIENCE_SEC
         ):
             async with embedded(
-                self.served, self.plugins, self.settings, worker_id=self.worker_id
+                self.served,
+                self.plugins,
+                self.settings,
+                worker_id=self.worker_id,
+                on_takeover=self._say_takeover,
             ) as coordinator:
+                earlier = await self._earlier_task(coordinator)
                 task_id = await coordinator.create_task(
                     graph=self.flow.graph, params=params, task_id=self.task_id
                 )
+                if earlier is not None:
+                    await self._continue(coordinator, earlier)
                 with following:
                     view = await _follow(coordinator, task_id, timeout, self.quiet, notice)
                 if following.cancelled_caught:
@@ -138,6 +182,30 @@ class _Run:
                     with suppress(TimeoutError):
                         view = await coordinator.wait(task_id, timeout=CANCEL_PATIENCE_SEC)
                 return view
+
+    async def _earlier_task(self, coordinator: Coordinator) -> TaskView | None:
+        """Return the task that an earlier command submitted."""
+        if self.task_id is not None:
+            with suppress(TaskNotFound):
+                return await coordinator.get_task(self.task_id)
+        return None
+
+    async def _continue(self, coordinator: Coordinator, earlier: TaskView) -> None:
+        """Find the runs that an earlier command left, or say that the task has ended."""
+        if not earlier.status.terminal:
+            await coordinator.check_runs(earlier.id)
+        else:
+            self._say(f"task {earlier.id} has already ended; nothing is run")
+
+    def _say_takeover(self, session: WorkerSession) -> None:
+        self._say(
+            f"{process_of(session)} ran task {self.task_id}; waiting up to"
+            f" {2 * HEARTBEAT_SEC + 1:g} s in case it still does"
+        )
+
+    def _say(self, sentence: str) -> None:
+        if not self.quiet:
+            typer.echo(printable(sentence), err=True)
 
 
 def submit(

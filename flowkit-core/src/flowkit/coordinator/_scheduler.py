@@ -114,7 +114,7 @@ class Scheduler:
             ),
             "submission": self._start_new,
             "timers": lambda: self._timers.run(self._wake_due),
-            "sweep": lambda: sweep(store, clock, cfg.scheduler_tick_sec, self._wake),
+            "sweep": lambda: sweep(store, clock, cfg.scheduler_tick_sec, self.wake),
             "worker watch": lambda: self._watch.run(self._handle_lost_workers),
             "command watch": lambda: self.commands.run(self._resend),
         }
@@ -205,7 +205,7 @@ class Scheduler:
         if due:
             await self._apply_wake(await self.processor.evict_changed(due))
 
-    async def _wake(self, task_ids: Collection[str]) -> None:
+    async def wake(self, task_ids: Collection[str]) -> None:
         """Load these tasks and wake them."""
         await self._handle(task_ids, {})
         await self._apply_wake(task_ids)
@@ -233,11 +233,11 @@ class Scheduler:
             if any(record.worker_id in lost for record in held.task.records.values())
         ]
         if concerned:
-            await self._wake(concerned)
+            await self.wake(concerned)
         async for task_ids in tasks_of(self._store, lost):
             others = [task_id for task_id in task_ids if not self.processor.find_cached((task_id,))]
             if others:
-                await self._wake(others)
+                await self.wake(others)
 
     async def _resend(self, lost: Mapping[str, Sequence[SentCommand]]) -> None:
         """Send lost commands again. Skip tasks that another coordinator has changed meanwhile: that

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from flowkit._runtime.retries import notices_of
-from flowkit._runtime.worker_sessions import heartbeat_interval_sec
+from flowkit._runtime.worker_sessions import heartbeat_interval_sec, process_of
 from flowkit.config import WorkerConfig
 from flowkit.errors import StoreError, WorkerIdTaken
 from flowkit.protocols import Clock, Store, WorkerSession
@@ -164,11 +164,13 @@ def _age(session: WorkerSession) -> tuple[float, str]:
 
 
 def _taken(holder: WorkerSession) -> WorkerIdTaken:
-    where = f"process {holder.info.get('pid', '?')} on {holder.info.get('host', '?')}"
-    return WorkerIdTaken(
+    where = process_of(holder)
+    error = WorkerIdTaken(
         f"worker_id {holder.worker_id!r} is in use by {where}: give each worker a worker_id of its"
         " own, or leave it out"
     )
+    error.process = where
+    return error
 
 
 @cache
