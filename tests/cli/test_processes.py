@@ -8,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anyio
 import pytest
 
+from flowkit._runtime.signals import signals_received
 from flowkit.cli import _options as options
 from flowkit.cli._log_output import DriverRateLimit, JsonLines, is_wanted
 from flowkit.config import CoordinatorConfig
@@ -208,22 +210,36 @@ def hard(g):
 """
 
 
-def interrupted(folder: Path, flow: str, times: int) -> tuple[int, str]:
+HANGUP_IS_HEARD = (
+    "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+    "from flowkit.cli import run_process; run_process()"
+)
+
+
+def interrupted(
+    folder: Path, flow: str, times: int, number: signal.Signals = signal.SIGINT
+) -> tuple[int, str]:
     """Run a flow and interrupt it twice; return its status and its output.
 
-    The first interrupt follows the start of its node, the second one the notice of the first.
+    The first interrupt follows the start of its node, the second one the notice of the first. The
+    temporary folders of the process are in the folder ``temporary``.
     """
     (folder / "long.py").write_text(LONG)
+    (folder / "temporary").mkdir()
     said = ""
     with subprocess.Popen(
-        [*FLOWKIT, "run", f"long.py:{flow}"], cwd=folder, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", HANGUP_IS_HEARD, "run", f"long.py:{flow}"],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(folder / "temporary")},
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
             said += line
             if times and ("begun" in line or line.startswith("interrupted: ")):
                 times -= 1
-                process.send_signal(signal.SIGINT)
+                process.send_signal(number)
     return process.returncode, said
 
 
@@ -235,12 +251,35 @@ def test_an_interrupt_cancels_what_run_runs_and_says_so(folder: Path):
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_that_end_processes_cancel_the_task_too(folder: Path, number: signal.Signals):
+    status, said = interrupted(folder, "calm", 1, number)
+    assert status == 1
+    assert "interrupted: cancelling the task" in said
+    assert list((folder / "temporary").iterdir()) == []
+
+
+def test_a_program_that_ignores_the_end_of_its_terminal_continues():
+    async def main() -> list[object]:
+        with signals_received(lambda number: None, patience_sec=1):
+            return [signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)]
+
+    old = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        ignored, handled = anyio.run(main)
+    finally:
+        signal.signal(signal.SIGHUP, old)
+    assert ignored is signal.SIG_IGN
+    assert callable(handled)
+
+
 @pytest.mark.parametrize("flow", ["hard", "blocked"])
 def test_a_second_interrupt_ends_run_at_once_even_if_handlers_continue(folder: Path, flow: str):
     status, said = interrupted(folder, flow, 2)
     assert "interrupted: cancelling the task; interrupt again to exit at once" in said
     assert status == 128 + signal.SIGINT
     assert "Traceback" not in said
+    assert list((folder / "temporary").iterdir()) == []
 
 
 def test_a_handler_that_ends_the_event_loop_ends_run_with_a_status_that_is_not_0(folder: Path):

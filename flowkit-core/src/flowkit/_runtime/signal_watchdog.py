@@ -16,7 +16,9 @@ from flowkit._runtime.process_exit import end_process
 
 logger = logging.getLogger(__name__)
 
-NUMBERS = (signal.SIGTERM, signal.SIGINT)
+HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)
+"""The signal of a terminal that is closed, which Windows does not have."""
+NUMBERS = (signal.SIGTERM, signal.SIGINT, *((HANGUP,) if HANGUP is not None else ()))
 LINGER_SEC = 30.0
 """Time that a service may take to stop, beyond its patience, while the event loop answers."""
 NOTICE_SEC = 0.5
@@ -81,6 +83,8 @@ class Watchdog(threading.Thread):
         """Install the signal handler and the wake-up descriptor, and start the thread."""
         self._forward_to = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         for number in NUMBERS:
+            if number == HANGUP and signal.getsignal(number) != signal.SIG_DFL:
+                continue  # nohup ignores it, and a program may reload its configuration
             self._old_handlers[number] = signal.signal(number, self._handler)
             if hasattr(signal, "siginterrupt"):
                 signal.siginterrupt(number, False)
@@ -110,8 +114,9 @@ class Watchdog(threading.Thread):
     def forget(self) -> None:
         """Restore the default handlers in a forked child process."""
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in self._old_handlers:
+            default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, default)
         self._reader.close()
         self._writer.close()
 

@@ -1,4 +1,5 @@
-"""SIGTERM and SIGINT for services.
+"""SIGTERM, SIGINT and SIGHUP for services. SIGHUP acts like SIGTERM, unless the program ignores or
+handles it.
 
 Python runs a signal handler in the main thread, between two steps of it: not while that thread
 waits for a lock or calls into C, and the event loop sees nothing while a handler blocks it. The

@@ -1,14 +1,19 @@
 """Coordinator and worker in this process, on a store and a bus that need no server."""
 
+import errno
+import os
+import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from flowkit._runtime.process_exit import called_before_exit
 from flowkit._runtime.signals import signals_received
 from flowkit.cli._loader import LoadedFlow
 from flowkit.cli._log_output import log_run
@@ -45,6 +50,8 @@ def storage(db: str | None, plugins: Plugins) -> Iterator[dict[str, Any]]:
             folder = stack.enter_context(
                 tempfile.TemporaryDirectory(prefix="flowkit-", ignore_cleanup_errors=True)
             )
+            remove = partial(shutil.rmtree, folder, ignore_errors=True)
+            stack.enter_context(called_before_exit(remove))
             db = f"sqlite:///{(Path(folder) / 'flowkit.db').as_posix()}"
             # The file need not survive a power failure.
             options["synchronous"] = "normal"
@@ -60,19 +67,33 @@ def storage(db: str | None, plugins: Plugins) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def interrupts(stop: Callable[[], None], *, notice: str, patience_sec: float) -> Iterator[None]:
-    """Call ``stop`` with each SIGINT or SIGTERM, and print what the first one causes.
+    """Call ``stop`` with each SIGINT, SIGTERM or SIGHUP, and print what the first one causes.
 
     The second one ends the process.
     """
 
     def on_signal(number: signal.Signals) -> None:
+        _leave_closed_terminal()
         stop()
 
     def print_notice(number: signal.Signals) -> None:
+        _leave_closed_terminal()
         typer.echo(f"interrupted: {notice}; interrupt again to exit at once", err=True)
 
     with signals_received(on_signal, on_first_signal=print_notice, patience_sec=patience_sec):
         yield
+
+
+def _leave_closed_terminal() -> None:
+    """Write to nowhere instead of a terminal that is closed, which would be an error."""
+    for stream in (1, 2):
+        try:
+            os.get_terminal_size(stream)
+        except OSError as error:
+            if error.errno == errno.EIO:
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream)
+                os.close(nowhere)
 
 
 def handlers_for(flow: LoadedFlow, given: Mapping[str, Any], plugins: Plugins) -> dict[str, Any]:
