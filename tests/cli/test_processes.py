@@ -327,3 +327,24 @@ def test_a_driver_says_the_same_about_the_same_once_a_minute() -> None:
     assert [shown("shop.handlers", "a"), shown("shop.handlers", "a")] == [True, True]
     now = 60.0
     assert shown("aiokafka.cluster", "a")
+
+
+INTERRUPTED_IMPORT = """
+import sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "flowkit._backends":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupting())
+sys.argv[0] = "flowkit"
+from flowkit_command import main
+main()
+"""
+
+
+def test_an_interrupt_while_the_command_is_imported_ends_it_quietly():
+    command = [sys.executable, "-c", INTERRUPTED_IMPORT, "plugins"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
