@@ -290,6 +290,25 @@ def test_a_task_is_paused_resumed_and_cancelled(cli: Cli, installation: Installa
     assert cli("pause", "t1", *at).stdout == "task t1 is cancelled\n"
 
 
+@pytest.mark.parametrize("verb", ["cancel", "pause", "resume"])
+def test_a_change_that_a_task_does_not_need_is_reported_as_nothing_to_do(
+    cli: Cli, installation: Installation, verb: str
+):
+    installation.finish(ONE, task_id="t1")
+    result = cli(verb, "t1", "--db", installation.address)
+    assert (result.exit_code, result.stdout) == (0, "task t1 is finished\n")
+    assert result.stderr.endswith("nothing to do: task t1 was finished before\n")
+
+
+def test_a_change_that_a_task_needs_is_not_reported_as_nothing_to_do(
+    cli: Cli, installation: Installation
+):
+    installation.submit(ONE, task_id="t1")
+    said = [cli(verb, "t1", "--db", installation.address).stderr for verb in ("pause", "resume")]
+    assert "nothing to do" not in "".join(said)
+    assert "nothing to do" in cli("resume", "t1", "--db", installation.address).stderr
+
+
 def test_a_failed_task_is_retried_from_a_node(cli: Cli, installation: Installation):
     installation.finish(FAILING, task_id="t1")
     assert (

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from flowkit._text.redaction import printable
 from flowkit.cli import _options as options
 from flowkit.cli._connection import connected, run_async
 from flowkit.cli._output import console, print_json, status_text
@@ -23,14 +24,17 @@ def _change(
     config: Path | None,
     as_json: bool,
 ) -> None:
-    """Apply a change and print the status of the task."""
+    """Apply a change and print the status of the task, and whether it was the same before."""
 
-    async def main() -> str:
+    async def main() -> tuple[str, str]:
         async with connected(config, db, bus) as client:
+            before = await client.get_task(task_id)
             await change(client)
-            return str((await client.get_task(task_id)).status)
+            return str(before.status), str((await client.get_task(task_id)).status)
 
-    status = run_async(main)
+    before, status = run_async(main)
+    if status == before:
+        typer.echo(printable(f"nothing to do: task {task_id} was {status} before"), err=True)
     if as_json:
         print_json({"task_id": task_id, "status": status})
     else:
