@@ -72,7 +72,13 @@ def run(
 
 
     Store and bus are an SQLite file, which is removed at the end. With --db, they are kept: after a
-    crash, the same command with --db and --task-id continues the task.
+    crash, the same command with --db and --task-id continues the task. A task that failed or was
+    cancelled is continued after `flowkit retry`. While a command runs a task, a second one with its
+    --task-id is an error.
+
+
+    Commands that use one file at the same time share its nodes, as workers do: a node may run in
+    any of them that has a handler for its role. Use several files if these handlers differ.
 
 
     At the end, the results are printed. A node's result of the form `{"tables": [{"title": "…",
@@ -80,7 +86,8 @@ def run(
     one JSON document. The exit status is 1 if the task did not finish.
 
 
-    Ctrl-C cancels the task. A second Ctrl-C ends the process at once.
+    Ctrl-C cancels the task, and so does the end of the terminal. A second Ctrl-C ends the process
+    at once.
     """
     if task_id is not None and db is None:
         raise typer.BadParameter("needs --db", param_hint="--task-id")
