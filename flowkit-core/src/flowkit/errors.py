@@ -43,7 +43,7 @@ class FlowKitError(Exception):
     """Base class of FlowKit's errors."""
 
     remedy = ""
-    """What to do, if the error knows it. The message ends with it."""
+    """Advice of what to do, with which the message ends. It is empty if the error has none."""
 
     @property
     def fault(self) -> str:
