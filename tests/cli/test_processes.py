@@ -339,7 +339,7 @@ class Interrupting:
 
 sys.meta_path.insert(0, Interrupting())
 sys.argv[0] = "flowkit"
-from flowkit_command import main
+from _flowkit_command import main
 main()
 """
 
