@@ -108,6 +108,7 @@ def test_a_file_that_cannot_be_used_is_one_error_line_that_names_it_and_what_to_
 READING = {name: VERBS[name] for name in ("ls", "watch", "cancel")} | {
     "submit": ("submit", "steps.py"),
     "dlq": ("dlq", "ls"),
+    "export": ("export",),
     "doctor": ("doctor",),
 }
 

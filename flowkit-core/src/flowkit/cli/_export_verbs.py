@@ -19,10 +19,17 @@ from flowkit._exports.export_reader import ExportReader
 from flowkit._exports.lines import HeaderLine
 from flowkit._exports.task_import import Imported, Importer, target_of
 from flowkit.cli import _options as options
-from flowkit.cli._connection import configuration, require_store, run_async, warn_of_memory
+from flowkit.cli._connection import (
+    configuration,
+    require_store,
+    run_async,
+    warn_of_memory,
+    without_creation,
+)
 from flowkit.cli._errors import TASK_FAILED, print_error
 from flowkit.cli._log_output import log_verb
 from flowkit.cli._output import print_json
+from flowkit.config import CoordinatorConfig
 from flowkit.errors import ConfigError
 from flowkit.plugins import Plugins
 from flowkit.protocols import Store
@@ -80,7 +87,8 @@ def export(
     )
 
     async def main() -> Exported:
-        async with _opened(config, db, bus) as (store, plugins):
+        cfg = configuration(config, db, bus)
+        async with _opened(without_creation(cfg)) as (store, plugins):
             with _written(output) as out:
                 header = HeaderLine(flowkit=__version__, encoded=plugins.encodes_payloads)
                 exporter = Exporter(store, out, header=header, report=print_error)
@@ -118,7 +126,8 @@ def import_(
     """
 
     async def main() -> Imported:
-        async with _opened(config, db, bus) as (store, plugins):
+        cfg = configuration(config, db, bus)
+        async with _opened(cfg) as (store, plugins):
             with _read(file) as source:
                 reader = ExportReader(source)
                 header = await to_thread.run_sync(reader.header, abandon_on_cancel=True)
@@ -156,11 +165,8 @@ def _seconds(text: str | None, option: str) -> float | None:
 
 
 @asynccontextmanager
-async def _opened(
-    config: Path | None, db: str | None, bus: str | None
-) -> AsyncIterator[tuple[Store, Plugins]]:
-    """Open the store, without the codec of the plugins."""
-    cfg = configuration(config, db, bus)
+async def _opened(cfg: CoordinatorConfig) -> AsyncIterator[tuple[Store, Plugins]]:
+    """Open the store of this configuration, without the codec of the plugins."""
     require_store(cfg)
     warn_of_memory(cfg)
     log_verb()
