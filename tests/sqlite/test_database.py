@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 import sqlite3
 import stat
@@ -21,6 +22,7 @@ from flowkit_sqlite._wakeups import Doorbell
 
 pytestmark = pytest.mark.anyio
 PATIENCE_SEC = 30
+NO_OWN_ADDRESS = "192.0.2.1"  # reserved for documentation: no machine has it
 
 
 def insert(word: str):
@@ -515,6 +517,23 @@ async def test_a_commit_is_noticed_by_polling_if_its_datagram_is_lost(path):
             assert await listener.wait(PATIENCE_SEC)
 
 
+async def test_a_process_that_cannot_bind_a_socket_polls_at_short_intervals(path):
+    # Polls at the configured interval come too late for the test.
+    config = SqliteConfig(poll_interval_ms=PATIENCE_SEC * 2000)
+    async with Database(path, config, wakeup_host=NO_OWN_ADDRESS) as database:
+        await database.write(lambda db: db.execute("CREATE TABLE words (word)"))
+        assert await database.read(
+            lambda db: db.execute("SELECT count(*) FROM flowkit_processes").fetchone()
+        ) == (0,)
+        with database.listen("words") as listener:
+            await listener.wait(0)
+            other = await start("append", path, "words", 1)
+            assert await listener.wait(PATIENCE_SEC)
+            while not await database.read(words):
+                assert await listener.wait(PATIENCE_SEC)
+        await other.communicate()
+
+
 async def test_own_commits_do_not_wake_all_listeners(path):
     async with Database(path, SqliteConfig(poll_interval_ms=1)) as database:
         await database.write(lambda db: db.execute("CREATE TABLE words (word)"))
@@ -553,6 +572,28 @@ async def test_a_killed_process_loses_only_what_was_not_committed(database, path
     await other.wait()
     await database.write(insert("next"))
     assert await database.read(words) == ["kept", "next"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes cannot be suspended")
+async def test_a_process_that_is_suspended_in_a_transaction_is_reported_and_loses_nothing(
+    database, path
+):
+    patient = Database(path, SqliteConfig(busy_timeout_sec=PATIENCE_SEC))
+    impatient = Database(path, SqliteConfig(busy_timeout_sec=0.05))
+    async with patient, impatient:
+        other = await start("hold", path)
+        assert await other.stdout.readline() == b"done\n"
+        other.send_signal(signal.SIGSTOP)
+        with pytest.raises(StoreUnavailable, match="suspended") as refused:
+            await impatient.write(insert("refused"))
+        assert str(path) in str(refused.value)
+        assert await impatient.read(words) == ["kept"]
+        (waiting,) = await submit(patient, insert("patient"))
+        other.send_signal(signal.SIGCONT)
+        await other.communicate(b"\n")
+        await waiting
+        await impatient.write(insert("later"))
+    assert await database.read(words) == ["kept", "later", "lost", "patient"]
 
 
 async def test_the_port_of_a_killed_process_is_deleted_when_its_lease_is_not_valid(path):

@@ -14,7 +14,7 @@ from flowkit_sqlite._config import SqliteConfig
 from flowkit_sqlite._errors import translated
 from flowkit_sqlite._jobs import Job, finished
 from flowkit_sqlite._readers import Readers
-from flowkit_sqlite._wakeups import Deliver, Listener, Listeners
+from flowkit_sqlite._wakeups import HOST, Deliver, Listener, Listeners
 from flowkit_sqlite._writer import Writer, notify
 
 T = TypeVar("T")
@@ -23,9 +23,11 @@ T = TypeVar("T")
 class _OpenFile:
     """Threads and connections of an open file."""
 
-    def __init__(self, path: Path, config: SqliteConfig, listeners: Listeners) -> None:
+    def __init__(
+        self, path: Path, config: SqliteConfig, listeners: Listeners, *, wakeup_host: str
+    ) -> None:
         self.readers = Readers(path, config)
-        self.writer = Writer(path, config, listeners, self.readers)
+        self.writer = Writer(path, config, listeners, self.readers, wakeup_host=wakeup_host)
 
 
 class Database:
@@ -39,10 +41,15 @@ class Database:
     )
     _lock = threading.Lock()
 
-    def __init__(self, path: Path, config: SqliteConfig) -> None:
-        """Take the path of the file; use :meth:`at` to share it."""
+    def __init__(self, path: Path, config: SqliteConfig, *, wakeup_host: str = HOST) -> None:
+        """Take the path of the file; use :meth:`at` to share it.
+
+        Processes wake each other through sockets at ``wakeup_host``, an address of this machine. A
+        process that cannot bind one polls the file every two milliseconds instead.
+        """
         self.path = path
         self._config = config
+        self._wakeup_host = wakeup_host
         self._listeners = Listeners()
         self._users = 0
         self._file: _OpenFile | None = None
@@ -68,7 +75,9 @@ class Database:
         """
         with self._lock:
             if self._file is None:
-                self._file = _OpenFile(self.path, self._config, self._listeners)
+                self._file = _OpenFile(
+                    self.path, self._config, self._listeners, wakeup_host=self._wakeup_host
+                )
             self._users += 1
             opened = self._file.writer.opened
         try:

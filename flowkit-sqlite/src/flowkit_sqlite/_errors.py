@@ -31,8 +31,8 @@ class Translation:
 
 _LOCKED = Translation(
     StoreUnavailable,
-    "end programs that keep a transaction open on the file for longer than"
-    " options.sqlite.busy_timeout_sec",
+    "continue or end the process that has kept its transaction open for longer than"
+    " options.sqlite.busy_timeout_sec; it may be suspended",
 )
 _FORBIDDEN = Translation(
     StoreUnavailable,

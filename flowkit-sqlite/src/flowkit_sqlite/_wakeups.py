@@ -159,17 +159,18 @@ def hashes_of(channels: Iterable[str]) -> frozenset[int]:
 class Doorbell:
     """Socket that receives the datagrams of other processes, read by a thread of its own."""
 
-    def __init__(self, on_ring: Callable[[frozenset[int]], None]) -> None:
-        """Bind the socket and start the thread.
+    def __init__(self, on_ring: Callable[[frozenset[int]], None], *, host: str = HOST) -> None:
+        """Bind the socket to an address of this machine, and start the thread.
 
         Raises:
             OSError: no socket can be bound.
         """
         self._on_ring = on_ring
+        self._host = host
         self._closing = False
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
-            self._socket.bind((HOST, 0))
+            self._socket.bind((host, 0))
         except OSError:
             self._socket.close()
             raise
@@ -184,7 +185,7 @@ class Doorbell:
         content = array("H", hashes_of(channels)).tobytes()
         for port in ports:
             with suppress(OSError):
-                self._socket.sendto(content, (HOST, port))
+                self._socket.sendto(content, (self._host, port))
 
     def close(self) -> None:
         """End the thread and close the socket."""

@@ -28,10 +28,17 @@ class Writer:
     """Thread that commits jobs in groups, and wakes the listeners of what they changed."""
 
     def __init__(
-        self, path: Path, config: SqliteConfig, listeners: Listeners, readers: Readers
+        self,
+        path: Path,
+        config: SqliteConfig,
+        listeners: Listeners,
+        readers: Readers,
+        *,
+        wakeup_host: str,
     ) -> None:
         self._path = path
         self._config = config
+        self._wakeup_host = wakeup_host
         self._listeners = listeners
         self._readers = readers
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
@@ -54,7 +61,7 @@ class Writer:
         try:
             with closing(connect_writer(self._path, self._config)) as connection:
                 with suppress(OSError):
-                    doorbell = Doorbell(self._on_ring)
+                    doorbell = Doorbell(self._on_ring, host=self._wakeup_host)
                 presence = Presence(connection, doorbell)
                 self._serve(GroupCommit(connection, self._path, self._config), presence, doorbell)
                 presence.leave()
