@@ -1,6 +1,7 @@
 """Ended tasks are deleted with all their rows, in small steps, and the file shrinks."""
 
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.anyio
 
 OWN = ("parts", "labels", "archive", "artifact_owners", "artifacts", "purged")
 LARGE = b"x" * 100_000
+AN_HOUR_SEC = retention.NOTE_KEPT_SEC + 60
 
 
 @pytest.fixture
@@ -44,13 +46,74 @@ async def end_task(store: SqliteStore, task_id: str, *, artifacts: int = 3) -> N
     await store.artifacts.put([artifact(stream, f"{number}") for number in range(artifacts)])
 
 
+async def purge_later(store: SqliteStore, sec: float) -> int:
+    """Purge with a clock that is ahead."""
+    context = store._life.resource.context
+    later = retention.Retention(context, now=lambda: time.time() + sec)
+    return await later.purge(finished_before=2.0, limit=10)
+
+
 async def test_no_row_of_a_purged_task_stays(store: SqliteStore, path: Path) -> None:
     await store.create([task("stays")])
     kept = left(path)
     for name in "abc":
         await end_task(store, name)
     assert await store.purge(finished_before=2.0) == 3
+    assert left(path) == {**kept, "purged": 3}
+    assert await purge_later(store, AN_HOUR_SEC) == 0
     assert left(path) == kept
+
+
+async def test_artifacts_that_a_late_worker_stored_are_deleted_within_two_hours(
+    store: SqliteStore, path: Path
+) -> None:
+    late, second = (artifact(Stream("t", "n"), uid) for uid in ("late", "second"))
+    await end_task(store, "t")
+    assert await store.purge(finished_before=2.0) == 1
+    await store.artifacts.put([late])
+    assert await purge_later(store, 0.5 * AN_HOUR_SEC) == 0
+    assert left(path) == {"artifact_owners": 1, "artifacts": 1, "purged": 1}
+    assert await purge_later(store, AN_HOUR_SEC) == 0
+    assert left(path) == {"purged": 1}
+    await store.artifacts.put([second])
+    await purge_later(store, 2.5 * AN_HOUR_SEC)
+    assert left(path) == {"purged": 1}
+    await purge_later(store, 4 * AN_HOUR_SEC)
+    assert left(path) == {}
+
+
+async def test_a_new_task_with_the_id_of_a_purged_one_keeps_its_artifacts(
+    store: SqliteStore, path: Path
+) -> None:
+    await end_task(store, "t")
+    await store.purge(finished_before=2.0)
+    await store.create([task("t")])
+    await store.artifacts.put([artifact(Stream("t", "n"), "new")])
+    await purge_later(store, AN_HOUR_SEC)
+    assert left(path) == {"tasks": 1, "parts": 2, "artifact_owners": 1, "artifacts": 1}
+
+
+async def test_a_task_of_another_namespace_with_the_same_id_keeps_its_artifacts(
+    store: SqliteStore, path: Path
+) -> None:
+    await end_task(store, "t")
+    async with SqliteStore(f"sqlite:///{path}", namespace="other") as other:
+        await end_task(other, "t")
+        await store.purge(finished_before=2.0)
+        await purge_later(store, AN_HOUR_SEC)
+        assert set(await other.load(["t"])) == {"t"}
+        assert len(await other.artifacts.read(Stream("t", "n"))) == 3
+
+
+async def test_a_task_with_a_damaged_id_is_purged(store: SqliteStore, path: Path) -> None:
+    await end_task(store, "t")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE tasks SET task_id = CAST(x'ff' AS TEXT)")
+        connection.execute("UPDATE artifact_owners SET task_id = CAST(x'ff' AS TEXT)")
+    assert await store.purge(finished_before=2.0) == 1
+    assert left(path) == {"purged": 1}
+    await purge_later(store, AN_HOUR_SEC)
+    assert left(path) == {}
 
 
 async def test_a_purge_that_was_interrupted_is_continued(store: SqliteStore, path: Path) -> None:
@@ -66,7 +129,13 @@ async def test_a_purge_that_was_interrupted_is_continued(store: SqliteStore, pat
     assert await store.purge(finished_before=2.0) == 0
     assert set(await store.load(["t"])) == {"t"}
     assert len(await store.artifacts.read(Stream("t", "n"))) == 1
-    assert left(path) == {"tasks": 1, "parts": 2, "artifact_owners": 1, "artifacts": 1}
+    assert left(path) == {
+        "tasks": 1,
+        "parts": 2,
+        "artifact_owners": 1,
+        "artifacts": 1,
+        "purged": 1,
+    }
 
 
 async def test_a_purge_of_many_rows_lets_other_writers_in(store: SqliteStore, path: Path) -> None:

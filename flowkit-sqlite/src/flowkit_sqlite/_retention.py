@@ -5,6 +5,9 @@ So the first transaction deletes the rows by which a task and its artifacts are 
 their numbers in the table ``purged``. Then small transactions delete the other rows, with pauses
 for other writers. If the process is killed, the next purge continues. At the end, the file is
 shortened in the same way.
+
+The note of a task stays for an hour after its rows are deleted. Then a purge deletes the artifacts
+that a late worker stored in the meantime, unless a new task has the same id.
 """
 
 import asyncio
@@ -31,10 +34,25 @@ OVER = """
     WHERE t.namespace = ? AND t.finished_at >= ? AND t.finished_at < ?
     ORDER BY t.finished_at LIMIT ?
 """
-NOTE = "INSERT INTO purged (task, owner) VALUES (?, ?)"
+NOTE = """
+    INSERT INTO purged (task, owner, namespace, task_id)
+    SELECT id, ?2, namespace, CAST(task_id AS TEXT) FROM tasks WHERE id = ?1
+"""
 DELETE_TASK = "DELETE FROM tasks WHERE id = ?"
 DELETE_OWNER = "DELETE FROM artifact_owners WHERE id = ?"
-NOTED = "SELECT task, owner FROM purged LIMIT 1"
+NOTED = "SELECT task, owner FROM purged WHERE emptied_at IS NULL LIMIT 1"
+NOTE_EMPTIED = "UPDATE purged SET owner = NULL, emptied_at = ?2 WHERE task = ?1"
+NOTE_KEPT_SEC = 3600.0
+OLD_NOTES = """
+    SELECT p.task, o.id FROM purged AS p INDEXED BY purged_by_time
+    LEFT JOIN artifact_owners AS o ON o.namespace = p.namespace AND o.task_id = p.task_id
+        AND NOT EXISTS (
+            SELECT 1 FROM tasks AS t WHERE t.namespace = p.namespace AND t.task_id = p.task_id
+        )
+    WHERE p.emptied_at < ? ORDER BY p.emptied_at LIMIT ?
+"""
+"""Old notes, with the owner of late artifacts."""
+NOTE_LATE = "UPDATE purged SET owner = ?2, emptied_at = NULL WHERE task = ?1"
 DELETE_NOTE = "DELETE FROM purged WHERE task = ?"
 
 BY_TASK = tuple(
@@ -55,8 +73,9 @@ BY_OWNER = f"""
 class Retention:
     """Deletes ended tasks with all their records."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, now: Callable[[], float] = time.time) -> None:
         self._context = context
+        self._now = now
 
     async def purge(self, *, finished_before: float, limit: int) -> int:
         """Delete up to ``limit`` tasks that ended before a time and return their number."""
@@ -71,14 +90,16 @@ class Retention:
             deleted += count
             if count < most:
                 break
-        await self._repeat(_delete_rows)
+        now = self._now()
+        await self._repeat(partial(_review_notes, before=now - NOTE_KEPT_SEC))
+        await self._repeat(partial(_delete_rows, now=now))
         await self._repeat(_shorten)
         return deleted
 
-    async def _repeat(self, job: Callable[[sqlite3.Connection, int], int]) -> None:
+    async def _repeat(self, job: Callable[..., int]) -> None:
         """Run steps of a job until it finds nothing more to do."""
         step = _Step()
-        while await self._run(step, lambda connection: job(connection, step.size)):
+        while await self._run(step, lambda connection: job(connection, most=step.size)):
             pass
 
     async def _run(self, step: "_Step", job: Callable[[sqlite3.Connection], int]) -> int:
@@ -119,7 +140,22 @@ def _hide(connection: sqlite3.Connection, *, context: Context, before: float, li
     return len(found)
 
 
-def _delete_rows(connection: sqlite3.Connection, most: int) -> int:
+def _review_notes(connection: sqlite3.Connection, *, most: int, before: float) -> int:
+    """Delete old notes, except those of tasks with late artifacts, which are hidden.
+
+    Return the number of notes.
+    """
+    found = connection.execute(OLD_NOTES, (before, most)).fetchall()
+    for number, owner in found:
+        if owner is None:
+            connection.execute(DELETE_NOTE, (number,))
+        else:
+            connection.execute(NOTE_LATE, (number, owner))
+            connection.execute(DELETE_OWNER, (owner,))
+    return len(found)
+
+
+def _delete_rows(connection: sqlite3.Connection, *, most: int, now: float) -> int:
     """Delete up to ``most`` rows of deleted tasks, and return the number of those deleted."""
     left = most
     while left > 0 and (noted := connection.execute(NOTED).fetchone()) is not None:
@@ -129,12 +165,12 @@ def _delete_rows(connection: sqlite3.Connection, most: int) -> int:
         while left > 0 and (deleted := connection.execute(BY_OWNER, (owner, left)).rowcount):
             left -= deleted
         if left > 0:
-            connection.execute(DELETE_NOTE, (task,))
+            connection.execute(NOTE_EMPTIED, (task, now))
             left -= 1
     return most - left
 
 
-def _shorten(connection: sqlite3.Connection, most: int) -> int:
+def _shorten(connection: sqlite3.Connection, *, most: int) -> int:
     """Give up to ``most`` free pages at the end of the file back, and return their number."""
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     (pages,) = connection.execute("PRAGMA page_count").fetchone()

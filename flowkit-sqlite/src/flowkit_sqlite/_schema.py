@@ -8,7 +8,8 @@ its number (``tasks.id``) in the column ``task``: the parts, the labels, and the
 archive. The specification is the part with the empty name. Artifacts do not need a task with their
 id, so they have an owner of their own. When a purge has deleted the rows of a task in ``tasks`` and
 ``artifact_owners``, nothing finds its other rows any more, and they can be deleted in small steps.
-Until then its numbers are in the table ``purged``, and no new task or owner gets them.
+Until then its numbers are in the table ``purged``, and no new task or owner gets them. Its id stays
+there for an hour longer, for artifacts that arrive late.
 
 A commit of a small change costs a write of a page for each index that it changes, so there are few
 indexes.
@@ -149,9 +150,18 @@ TABLES = (
         WHERE task_id IS NOT NULL
     """,
     "CREATE INDEX dead_letters_by_kind ON dead_letters (namespace, kind, letter_id)",
-    # Numbers of deleted tasks and owners that still have rows in the other tables.
-    "CREATE TABLE purged (task INTEGER PRIMARY KEY, owner INTEGER) STRICT",
+    # Deleted tasks. Those with rows in the other tables have no emptied_at.
+    """
+    CREATE TABLE purged (
+        task INTEGER PRIMARY KEY,
+        owner INTEGER,
+        namespace TEXT NOT NULL,
+        task_id TEXT,
+        emptied_at REAL
+    ) STRICT
+    """,
     "CREATE INDEX purged_by_owner ON purged (owner)",
+    "CREATE INDEX purged_by_time ON purged (emptied_at)",
 )
 
 
