@@ -13,10 +13,16 @@ BY_LABEL = (
     "labels AS o INDEXED BY labels_by_value CROSS JOIN tasks AS t ON t.id = o.task"
     " WHERE o.namespace = ? AND o.name = ? AND o.value = ?"
 )
-BY_STATUS = "tasks AS t INDEXED BY tasks_by_status WHERE t.namespace = ? AND t.status = ?"
+STATUSES = "tasks AS t INDEXED BY tasks_by_status WHERE t.namespace = ?"
+STATUS_OF_TASK = "(SELECT status FROM tasks WHERE id = ?)"
+BY_STATUS = f"{STATUSES} AND t.status = ?"
+BY_STATUS_OF_TASK = f"{STATUSES} AND t.status IS {STATUS_OF_TASK}"
 BY_PIPELINE = "tasks AS t INDEXED BY tasks_by_pipeline WHERE t.namespace = ? AND t.pipeline = ?"
-SOME_STATUS = "SELECT min(status) FROM tasks INDEXED BY tasks_by_status WHERE namespace = ?"
-FIRST_STATUS, NEXT_STATUS = f"{SOME_STATUS} AND status >= ''", f"{SOME_STATUS} AND status > ?"
+# SQLite does not look for NULL in a column that is NOT NULL, unless it is a parameter.
+WITH_NULL, WITH_FIRST_STATUS, WITH_NEXT_STATUS = (
+    f"SELECT t.id FROM {STATUSES} AND {condition} ORDER BY t.status LIMIT 1"
+    for condition in ("t.status IS ?", "typeof(t.status) != 'null'", f"t.status > {STATUS_OF_TASK}")
+)
 HAS_LABEL = "EXISTS (SELECT 1 FROM labels WHERE task = t.id AND name = ? AND value = ?)"
 
 
@@ -32,7 +38,7 @@ class _Source(NamedTuple):
     """A range of an index, in which tasks are ordered by their age."""
 
     text: str
-    values: tuple[str, ...]
+    values: tuple[str | int, ...]
     order: str = "t"
     """Alias of the table that has the index."""
 
@@ -71,16 +77,22 @@ def _sources(connection: sqlite3.Connection, namespace: str, query: TaskQuery) -
         return [_Source(BY_LABEL, (namespace, name, value), "o")]
     if query.pipeline is not None and not query.statuses:
         return [_Source(BY_PIPELINE, (namespace, query.pipeline))]
-    statuses = set(query.statuses) or _all_statuses(connection, namespace)
-    return [_Source(BY_STATUS, (namespace, status)) for status in statuses]
+    if query.statuses:
+        return [_Source(BY_STATUS, (namespace, status)) for status in set(query.statuses)]
+    tasks = _one_of_each_status(connection, namespace)
+    return [_Source(BY_STATUS_OF_TASK, (namespace, number)) for number in tasks]
 
 
-def _all_statuses(connection: sqlite3.Connection, namespace: str) -> Iterator[str]:
-    """Yield the statuses that tasks have. Each costs one search of the index."""
-    (status,) = connection.execute(FIRST_STATUS, (namespace,)).fetchone()
-    while TEXT.fits(status):
-        yield status
-        (status,) = connection.execute(NEXT_STATUS, (namespace, status)).fetchone()
+def _one_of_each_status(connection: sqlite3.Connection, namespace: str) -> Iterator[int]:
+    """Yield the number of one task of each status. Each costs one search of the index.
+
+    A damaged status may be a value that a statement cannot be given, so the tasks represent them.
+    """
+    yield from (number for (number,) in connection.execute(WITH_NULL, (namespace, None)))
+    found = connection.execute(WITH_FIRST_STATUS, (namespace,)).fetchone()
+    while found is not None:
+        yield found[0]
+        found = connection.execute(WITH_NEXT_STATUS, (namespace, *found)).fetchone()
 
 
 def _conditions(source: _Source, query: TaskQuery) -> Iterator[tuple[str, tuple[str | float, ...]]]:
