@@ -3,9 +3,37 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flowkit.protocols import ArchivedPart, ArtifactRecord, Commit, Stream, TaskHeader, TaskRecord
+from flowkit.protocols import (
+    ArchivedPart,
+    ArtifactRecord,
+    Commit,
+    DeadLetter,
+    Stream,
+    TaskHeader,
+    TaskRecord,
+)
 
 NOON = 1_700_000_000.0
+LETTER = DeadLetter(
+    letter_id="like",
+    at=NOON,
+    kind="batch",
+    reason_code="code",
+    error="error",
+    task_id="t",
+    node_id="n",
+    uid="u",
+    data=b"data",
+    size=2000,
+    generation=1,
+    attempt=2,
+    topic="topic",
+    key="key",
+    partition=3,
+    position=4,
+    headers={"header": b"\xff"},
+)
+"""A dead letter with all fields."""
 
 
 def task(

@@ -24,7 +24,7 @@ from flowkit_mongo import MongoConfig, MongoStore
 from flowkit_mongo._documents import artifact_id
 from flowkit_testing import InMemoryBus
 from tests.mongo.damage import FOREIGN_IDS, LARGEST, Case, cases, copies, damage
-from tests.store_records import NOON, artifact, change, task
+from tests.store_records import LETTER, NOON, artifact, change, task
 
 pytestmark = pytest.mark.services
 
@@ -172,7 +172,7 @@ FITTING: dict[str, set[str]] = {
 """Wrong values that the store cannot distinguish from right ones."""
 
 
-async def test_the_commits_of_others_in_the_same_bulk_go_through(
+async def test_the_commits_of_others_in_the_same_call_go_through(
     store: MongoStore, database: Database
 ) -> None:
     await store.create([task("like", wake_at=NOON), task("other")])
@@ -406,25 +406,7 @@ async def test_a_damaged_session_is_left_out_until_its_worker_renews_it(
 async def test_a_damaged_letter_is_listed_with_what_is_wrong(
     store: MongoStore, database: Database
 ) -> None:
-    letter = DeadLetter(
-        "like",
-        NOON,
-        "batch",
-        "code",
-        "error",
-        "t",
-        "n",
-        "u",
-        LARGE,
-        2000,
-        1,
-        2,
-        "topic",
-        "key",
-        3,
-        4,
-        {"header": b"value"},
-    )
+    letter = replace(LETTER, data=LARGE)
     await store.park([letter])
     found = await spread(database, "dead_letters", await one_of(database, "dead_letters"))
     letters: dict[str, DeadLetter] = {}
@@ -569,7 +551,7 @@ async def test_damaged_tasks_that_a_coordinator_meets_first_stop_no_other(
         assert not letters or (name, "a") not in there.running
 
 
-async def test_tasks_that_are_damaged_while_coordinators_hold_them_stop_no_other(
+async def test_tasks_that_are_damaged_while_a_coordinator_holds_them_stop_no_other(
     store: MongoStore, database: Database
 ) -> None:
     there = Installation(store, database)

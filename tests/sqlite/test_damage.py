@@ -10,10 +10,10 @@ import anyio
 import pytest
 
 from flowkit.errors import CorruptRecord, RecordRefused
-from flowkit.protocols import ArchivedPart, DeadLetter, Stream, TaskQuery, WorkerSession
+from flowkit.protocols import ArchivedPart, Stream, TaskQuery, WorkerSession
 from flowkit_sqlite import SqliteStore
 from tests.sqlite.damage import LARGEST, Case, cases, damage, unchecked
-from tests.store_records import NOON, artifact, change, task
+from tests.store_records import LETTER, NOON, artifact, change, task
 
 pytestmark = pytest.mark.anyio
 
@@ -308,33 +308,14 @@ async def test_a_damaged_session_is_left_out_until_its_worker_renews_it(
 async def test_a_damaged_letter_is_listed_with_what_is_wrong(
     store: SqliteStore, path: Path
 ) -> None:
-    letter = DeadLetter(
-        "like",
-        NOON,
-        "batch",
-        "code",
-        "error",
-        "t",
-        "n",
-        "u",
-        b"data",
-        2000,
-        1,
-        2,
-        "topic",
-        "key",
-        3,
-        4,
-        {"header": b"\xff"},
-    )
     found = cases("dead_letters", but=("letter_id",))
-    await store.park([replace(letter, letter_id=name) for name in [*found, *CANARIES]])
+    await store.park([replace(LETTER, letter_id=name) for name in [*found, *CANARIES]])
     with unchecked(path) as connection:
         for name, case in found.items():
             damage(connection, case, "letter_id = ?", name)
     letters = {item.letter_id: item for item in await store.dead_letters(limit=1000)}
     assert set(letters) == {*found, *CANARIES}
-    assert all(replace(letters[name], letter_id="like") == letter for name in CANARIES)
+    assert all(replace(letters[name], letter_id="like") == LETTER for name in CANARIES)
     damaged = {name for name in found if letters[name].fault is not None}
     for name in damaged:
         check_fault_is_named(found[name], letters[name].fault)
