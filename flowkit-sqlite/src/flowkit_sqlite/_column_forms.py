@@ -157,14 +157,18 @@ _CHECKS = {table: [form.fits for form in columns.values()] for table, columns in
 
 def fault(table: str, row: Sequence[Any]) -> str | None:
     """Return the fault of a row with all columns of :data:`COLUMNS`, or None."""
-    for place, (fits, value) in enumerate(zip(_CHECKS[table], row, strict=True)):
+    for fits, value in zip(_CHECKS[table], row, strict=True):
         if not fits(value):
-            return _unfitting(table, place, value)
+            return _first_fault(table, row)
     return None
 
 
-def _unfitting(table: str, place: int, value: Any) -> str:
-    name, form = list(COLUMNS[table].items())[place]
+def _first_fault(table: str, row: Sequence[Any]) -> str:
+    name, form, value = next(
+        (name, form, value)
+        for (name, form), value in zip(COLUMNS[table].items(), row, strict=True)
+        if not form.fits(value)
+    )
     # The text does not contain a value that may be a user's.
     shown = f" {value!r}" if isinstance(value, int | float) else ""
     return (
