@@ -77,23 +77,30 @@ async def measure_tasks(folder: Path, rounds: int) -> None:
     say("store ended tasks", tasks_a_second=round(ENDED / await fill(folder / "full.db", ENDED)))
     workloads: dict[str, Callable[[Coordinator], Awaitable[None]]] = {
         "200 one-node tasks": lambda coordinator: many(coordinator, 200),
-        "chain of 10": lambda coordinator: run(coordinator, chain(10)),
+        "10 chains of 10": ten_chains,
     }
     async with cluster(folder / "full.db") as full, cluster(folder / "empty.db") as empty:
         for workload in workloads.values():
             for coordinator in (full, empty):
                 await workload(coordinator)
         for name, workload in workloads.items():
-            took: dict[Coordinator, list[float]] = {full: [], empty: []}
-            for turn in range(5 * rounds):
+            ratios, took = [], []
+            for turn in range(10 * rounds):
                 order = (full, empty) if turn % 2 else (empty, full)
-                for coordinator in order:
-                    took[coordinator].append(await seconds(lambda: workload(coordinator)))  # noqa: B023
+                pair = {each: await seconds(lambda: workload(each)) for each in order}  # noqa: B023
+                ratios.append(pair[full] / pair[empty])
+                took.append(pair[full])
+            # Other programs disturb both sides of a pair alike.
             say(
                 f"{name} beside {ENDED} ended tasks",
-                ratio=statistics.median(took[full]) / statistics.median(took[empty]),
-                milliseconds=statistics.median(took[full]) * 1000,
+                ratio=statistics.median(ratios),
+                milliseconds=statistics.median(took) * 1000,
             )
+
+
+async def ten_chains(coordinator: Coordinator) -> None:
+    for _ in range(10):
+        await run(coordinator, chain(10))
 
 
 # ---------------------------------------------------------------- artifacts
