@@ -1,7 +1,6 @@
 """The published suites of stores and artifact stores, on an SQLite file."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from flowkit.protocols import ArtifactStore
 from flowkit_sqlite import SqliteStore
 from flowkit_testing.conformance import ArtifactStoreConformance, Opener, StoreConformance
 from flowkit_testing.conformance._artifact_suite import OpenArtifacts
+from tests.conformance.sqlite_openers import open_artifacts, open_store
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def address(tmp_path: Path) -> str:
 
 @pytest.fixture
 async def store(anyio_backend: str, address: str) -> AsyncIterator[SqliteStore]:
-    async with SqliteStore(address) as store:
+    async with open_store(address) as store:
         yield store
 
 
@@ -32,11 +32,11 @@ class TestSqliteStore(StoreConformance):
 
     @pytest.fixture
     def open_store(self, address: str) -> Callable[[], SqliteStore]:
-        return lambda: SqliteStore(address)
+        return lambda: open_store(address)
 
     @pytest.fixture
     def open_namespace(self, address: str) -> Callable[[str], SqliteStore]:
-        return lambda namespace: SqliteStore(address, namespace=namespace)
+        return lambda namespace: open_store(address, namespace=namespace)
 
     @pytest.fixture
     def opener(self, address: str) -> Opener:
@@ -52,12 +52,7 @@ class TestSqliteArtifactStore(ArtifactStoreConformance):
 
     @pytest.fixture
     def open_artifacts(self, address: str) -> OpenArtifacts:
-        @asynccontextmanager
-        async def another() -> AsyncIterator[ArtifactStore]:
-            async with SqliteStore(address) as store:
-                yield store.artifacts
-
-        return another
+        return lambda: open_artifacts(address)
 
     @pytest.fixture
     def opener(self, address: str) -> Opener:

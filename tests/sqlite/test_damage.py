@@ -12,6 +12,7 @@ import pytest
 from flowkit.errors import CorruptRecord, RecordRefused
 from flowkit.protocols import ArchivedPart, Stream, TaskQuery, WorkerSession
 from flowkit_sqlite import SqliteStore
+from tests.conformance.sqlite_openers import open_store
 from tests.sqlite.damage import LARGEST, Case, cases, damage, unchecked
 from tests.store_records import LETTER, NOON, artifact, change, task
 
@@ -32,7 +33,7 @@ WITHOUT_ORDER = {"null", *TEXTS, "not-UTF-8", "blob"}
 
 @pytest.fixture
 async def store(anyio_backend: str, path: Path) -> AsyncIterator[SqliteStore]:
-    async with SqliteStore(f"sqlite:///{path}") as store:
+    async with open_store(f"sqlite:///{path}") as store:
         yield store
 
 

@@ -13,6 +13,7 @@ from flowkit.worker import RunContext, Worker, handler
 from flowkit_sqlite import SqliteStore
 from flowkit_testing import InMemoryBus
 from tests.builders import chain
+from tests.conformance.sqlite_openers import open_store
 from tests.sqlite.damage import Case, cases, damage, unchecked
 
 pytestmark = pytest.mark.anyio
@@ -89,7 +90,7 @@ def _rows_of(name: str, case: Case) -> tuple[str, str]:
 
 @pytest.fixture
 async def installation(anyio_backend: str, path: Path) -> AsyncIterator[Installation]:
-    async with SqliteStore(f"sqlite:///{path}") as store:
+    async with open_store(f"sqlite:///{path}") as store:
         installation = Installation(store, path)
         async with installation.bus, installation.client:
             yield installation

@@ -24,7 +24,7 @@ from tests.sqlite.members import Members
 
 KILLS = int(os.environ.get("FLOWKIT_TEST_SQLITE_KILLS", 20))
 SEED = int(os.environ.get("FLOWKIT_TEST_SQLITE_SEED", random.randrange(2**32)))
-PAUSE_SEC = (0.05, 0.7)
+PAUSE_SEC = (0.05, 0.4)
 NODES_PER_SEC = 40.0
 PATIENCE_SEC = 60.0
 

@@ -20,9 +20,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from flowkit.protocols import ArtifactRecord, Stream
-from flowkit_sqlite import SqliteConfig, SqliteStore
-from tests.store_records import NOON, change, task
+from flowkit_sqlite import SqliteStore
+from tests.sqlite.versions_writer import STREAM
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPILER = shutil.which("cc")
@@ -31,7 +30,6 @@ IMAGES = 6
 """Files that are built after each kill."""
 SECTOR = 512
 CONFIRMED = (30, 200)
-STREAM = Stream("t", "n")
 FILES = ("flowkit.db", "flowkit.db-wal")
 
 pytestmark = pytest.mark.skipif(
@@ -48,21 +46,6 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert COMPILER is not None
     subprocess.run([COMPILER, "-shared", "-fPIC", "-O1", "-o", path, source, "-ldl"], check=True)
     return path
-
-
-async def write(path: Path, synchronous: str) -> None:
-    """Commit versions of a task with artifacts, and print each version that is confirmed."""
-    config = SqliteConfig(synchronous=synchronous)
-    async with SqliteStore(f"sqlite:///{path}", config=config) as store:
-        await store.create([task("t", parts={})])
-        version = 1
-        while True:
-            put = {"state": b"%d" % version, "filling": b"x" * (version % 50 * 200)}
-            record = ArtifactRecord(STREAM, f"{version}", True, None, b"{}", NOON)
-            assert await store.artifacts.put([record]) == [True]
-            assert await store.commit([change("t", version, put=put)]) == [True]
-            version += 1
-            print(version, flush=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +74,7 @@ def kill_while_it_writes(
     command = [
         sys.executable,
         "-m",
-        "tests.sqlite.test_power_failure",
+        "tests.sqlite.versions_writer",
         str(last / FILES[0]),
         synchronous,
     ]
@@ -179,7 +162,3 @@ def test_with_synchronous_normal_a_power_failure_may_lose_the_last_writes_but_no
     for image in some_lost:
         with closing(sqlite3.connect(image)) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-
-
-if __name__ == "__main__":
-    anyio.run(write, Path(sys.argv[1]), sys.argv[2])

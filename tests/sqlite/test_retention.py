@@ -10,8 +10,9 @@ import anyio
 import pytest
 
 from flowkit.protocols import ArchivedPart, Stream
-from flowkit_sqlite import SqliteConfig, SqliteStore
+from flowkit_sqlite import SqliteStore
 from flowkit_sqlite import _retention as retention
+from tests.conformance.sqlite_openers import open_store
 from tests.store_records import artifact, change, task
 
 pytestmark = pytest.mark.anyio
@@ -23,7 +24,7 @@ AN_HOUR_SEC = retention.NOTE_KEPT_SEC + 60
 
 @pytest.fixture
 async def store(anyio_backend: str, path: Path) -> AsyncIterator[SqliteStore]:
-    async with SqliteStore(f"sqlite:///{path}", config=SqliteConfig(synchronous="normal")) as store:
+    async with open_store(f"sqlite:///{path}") as store:
         yield store
 
 
@@ -97,7 +98,7 @@ async def test_a_task_of_another_namespace_with_the_same_id_keeps_its_artifacts(
     store: SqliteStore, path: Path
 ) -> None:
     await end_task(store, "t")
-    async with SqliteStore(f"sqlite:///{path}", namespace="other") as other:
+    async with open_store(f"sqlite:///{path}", namespace="other") as other:
         await end_task(other, "t")
         await store.purge(finished_before=2.0)
         await purge_later(store, AN_HOUR_SEC)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from flowkit_sqlite import SqliteConfig, SqliteStore
+from flowkit_sqlite import SqliteStore
+from tests.conformance.sqlite_openers import open_store
 from tests.store_comparison import compare
 
 # Other tests cover all these lines, and measuring coverage takes longer than the comparisons.
@@ -12,12 +13,10 @@ pytestmark = [pytest.mark.anyio, pytest.mark.no_cover]
 
 LONG, SHORT = 500, 5
 FIRST, SEQUENCES = 1000, 500
-UNSYNCED = SqliteConfig(synchronous="normal")
-"""Settings of the file: the answers do not depend on what the disk confirms."""
 
 
 def in_file(path: Path, namespace: str = "flowkit") -> SqliteStore:
-    return SqliteStore(f"sqlite:///{path}", namespace=namespace, config=UNSYNCED)
+    return open_store(f"sqlite:///{path}", namespace=namespace)
 
 
 @pytest.mark.parametrize("seed", range(4))
