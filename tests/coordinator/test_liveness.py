@@ -4,16 +4,20 @@ Slow ones are left alone.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
 import pytest
 
-from flowkit import CoordinatorConfig, TaskView, WorkerConfig
-from flowkit.worker import RunContext, handler
-from flowkit_testing import Cluster
+from flowkit import Coordinator, CoordinatorConfig, TaskView, WorkerConfig
+from flowkit.errors import NotRunning
+from flowkit.messages import NodeStarted, encode
+from flowkit.protocols import Delivery, Message, Subscription
+from flowkit.worker import RunContext, Worker, handler
+from flowkit_testing import Cluster, InMemoryBus
+from tests.coordinator.lost_messages import EVENTS, Recording, Work, cluster_of, first
 
 DEFAULTS = CoordinatorConfig()
 QUICK = CoordinatorConfig(
@@ -55,6 +59,35 @@ async def mortals(
         yield cluster, runs
 
 
+class SlowReports(InMemoryBus):
+    """A bus whose reports reach the coordinator when ``may_be_read`` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_be_read = anyio.Event()
+        self.may_be_read.set()
+
+    @asynccontextmanager
+    async def subscribe(
+        self, topics: Sequence[str], *, group: str | None, max_unacked: int = 1000
+    ) -> AsyncIterator[Any]:
+        async with super().subscribe(topics, group=group, max_unacked=max_unacked) as inner:
+            yield _Slow(inner, self) if EVENTS in topics else inner
+
+
+class _Slow:
+    def __init__(self, inner: Subscription, bus: SlowReports) -> None:
+        self._inner, self._bus = inner, bus
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def receive(self, **limits: Any) -> Sequence[Delivery]:
+        deliveries = await self._inner.receive(**limits)
+        await self._bus.may_be_read.wait()
+        return deliveries
+
+
 def one(**fields: Any) -> dict[str, Any]:
     return {"nodes": [{"node_id": "n", "type": "work", **fields}]}
 
@@ -67,11 +100,16 @@ async def until_begun(cluster: Cluster, runs: Runs, count: int) -> None:
 async def die(cluster: Cluster, runs: Runs) -> float:
     """Kill the worker that began last, without a report. Return the time."""
     (worker,) = (worker for worker in cluster.workers if worker.worker_id == runs.began[-1][1])
+    await kill(worker, cluster)
+    return cluster.clock.monotonic()
+
+
+async def kill(worker: Worker, cluster: Cluster) -> None:
+    """Kill a worker without a report."""
     cluster.workers.remove(worker)
     assert worker._service is not None
     worker._service.host.cancel()
     await asyncio.wait([worker._service.host])
-    return cluster.clock.monotonic()
 
 
 @pytest.mark.parametrize("ran", [0.0, 7.0, HOUR], ids=["at once", "after seconds", "after an hour"])
@@ -118,6 +156,67 @@ async def test_a_worker_that_was_killed_is_reported_as_lost_once(
     assert [record.getMessage() for record in caplog.records if "are lost:" in record.message] == [
         f"Workers are lost: {runs.began[0][1]}"
     ]
+
+
+async def test_a_worker_that_is_declared_lost_loses_its_runs_at_once() -> None:
+    async with mortals(DEFAULTS) as (cluster, runs):
+        task_id = await cluster.client.create_task(graph=one())
+        await until_begun(cluster, runs, 1)
+        died = await die(cluster, runs)
+        (coordinator,) = cluster.coordinators
+        await coordinator.declare_lost(runs.began[0][1])
+        view = await cluster.client.wait(task_id, 10)
+    (_, first, _), (attempt, second, began) = runs.began
+    assert (view.status, attempt) == ("finished", 2)
+    assert first != second
+    assert began - died < 2  # the pause before the first retry
+
+
+async def test_a_node_whose_start_is_reported_after_its_worker_was_declared_lost_runs_soon() -> (
+    None
+):
+    bus = Recording()
+    bus.loses = first(NodeStarted)
+    work = Work(seconds=HOUR)
+    async with cluster_of(bus, work) as cluster:
+        task_id = await cluster.client.create_task(graph=one())
+        while not work.runs:
+            await cluster.clock.sleep(0.1)
+        (worker,), (coordinator,) = cluster.workers, cluster.coordinators
+        await kill(worker, cluster)
+        await coordinator.declare_lost(worker.worker_id)
+        work.seconds = 0
+        await cluster.add_worker(work.handlers)
+        (late, *_) = (report for report in bus.published if isinstance(report, NodeStarted))
+        await bus.publish([Message(EVENTS, encode(late), task_id, {})])
+        view = await cluster.client.wait(task_id, 3)
+    assert (view.status, view.nodes["n"].attempt) == ("finished", 2)
+
+
+async def test_reports_of_a_worker_that_is_declared_lost_are_read_first() -> None:
+    bus = SlowReports()
+    work = Work(seconds=10)
+    async with cluster_of(bus, work) as cluster:
+        task_id = await cluster.client.create_task(graph=one(retry_policy={"max": 0}))
+        while not work.runs:
+            await cluster.clock.sleep(0.1)
+        await cluster.clock.sleep(5)
+        bus.may_be_read = anyio.Event()
+        await cluster.clock.sleep(6)
+        (worker,), (coordinator,) = cluster.workers, cluster.coordinators
+        await kill(worker, cluster)
+        async with anyio.create_task_group() as group:
+            group.start_soon(coordinator.declare_lost, worker.worker_id)
+            await cluster.clock.sleep(1)
+            bus.may_be_read.set()
+        view = await cluster.client.wait(task_id, 10)
+    assert (view.status, view.nodes["n"].attempt) == ("finished", 1)
+
+
+async def test_only_a_running_coordinator_declares_workers_lost() -> None:
+    coordinator = Coordinator(db="memory://liveness")
+    with pytest.raises(NotRunning):
+        await coordinator.declare_lost("w")
 
 
 async def test_a_node_runs_elsewhere_though_its_coordinator_died_with_its_worker() -> None:

@@ -215,6 +215,16 @@ def test_a_worker_that_is_silent_for_its_lease_is_lost():
     )
 
 
+def test_a_worker_that_is_known_to_have_ended_is_lost_at_once():
+    play = Play(graph("a", a={"retry_policy": STEADY}), lease_ttl_sec=20, worker_lost_sec=20)
+    play.starts("a", worker="w")
+    play.later(1, silent={"w": float("inf")})
+    assert (play.record("a").reason_code, play.record("a").error) == (
+        "worker_lost",
+        "worker 'w' has ended",
+    )
+
+
 def test_a_worker_is_never_lost_earlier_than_workers_are():
     play = Play(graph("a"), lease_ttl_sec=5, worker_lost_sec=30)
     play.starts("a")

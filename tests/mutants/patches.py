@@ -205,7 +205,7 @@ message = AskRun(
     ),
     Mutant(
         "silence is measured from the first heartbeat",
-        "WorkerWatch.lost_workers",
+        "WorkerWatch._lost_workers",
         "known is None or known[0] != beat",
         "known is None",
     ),

@@ -105,7 +105,7 @@ class Woke:
     """A timer of the task is due."""
 
     silent: dict[str, float] = field(default_factory=dict)
-    """Seconds without a heartbeat, for each worker that may be lost."""
+    """Seconds without a heartbeat, for each worker that may be lost; infinite if it has ended."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """Timers: timeouts, retries, checks and the deadline of a task."""
 
+import math
+
 from flowkit._engine.events import (
     AskWorker,
     CallFunction,
@@ -126,7 +128,8 @@ def _overdue(
         return "heartbeat_timeout", f"no heartbeat for {limit:g} s"
     silence = event.silent.get(record.worker_id or "")
     if silence is not None and silence >= patience_sec(record, settings):
-        return "worker_lost", f"worker {record.worker_id!r} was silent for {silence:.0f} s"
+        why = "has ended" if silence == math.inf else f"was silent for {silence:.0f} s"
+        return "worker_lost", f"worker {record.worker_id!r} {why}"
     return None
 
 

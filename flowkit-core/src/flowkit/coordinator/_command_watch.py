@@ -218,9 +218,9 @@ class CommandWatch:
         if reports is None:
             return self._has_waited(key, doubt.since, UNKNOWN_SEC)
         if doubt.reports is None:
-            doubt.reports = _ends(reports)
+            doubt.reports = ends_of(reports)
             return False
-        return _all_read(doubt.reports, reports)
+        return all_read(doubt.reports, reports)
 
     def _is_due(self, key: Key, doubt: Doubt) -> bool:
         """Return whether it is time to send a lost command again. On a bus without replay each copy
@@ -384,10 +384,10 @@ class CommandWatch:
             if not is_past:
                 del self._doubts[key]
         elif doubt.commands is None:
-            doubt.commands = _ends(outstanding)
+            doubt.commands = ends_of(outstanding)
             return False
         else:
-            is_past = _all_read(doubt.commands, outstanding)
+            is_past = all_read(doubt.commands, outstanding)
         if not is_past:
             for held in self._processor.find_cached((key[0],)):
                 waiting = CommandWaiting(SentCommand(*key[1], doubt.place))
@@ -399,11 +399,12 @@ def _number(command: SentCommand) -> tuple[int, int, int]:
     return command.index, command.attempt, command.handovers
 
 
-def _ends(outstanding: Outstanding) -> Ends:
+def ends_of(outstanding: Outstanding) -> Ends:
+    """Return the end of each partition."""
     return {partition: end for partition, (_, end) in outstanding.items()}
 
 
-def _all_read(ends: Ends, outstanding: Outstanding) -> bool:
+def all_read(ends: Ends, outstanding: Outstanding) -> bool:
     """Return whether everything below these ends was read, or is lost."""
     return all(
         first >= min(ends.get(partition, 0), end) for partition, (first, end) in outstanding.items()
@@ -424,4 +425,4 @@ def _pages(task_ids: list[str]) -> Iterator[list[str]]:
     )
 
 
-__all__ = ["CommandWatch"]
+__all__ = ["CommandWatch", "all_read", "ends_of"]

@@ -99,6 +99,21 @@ class Coordinator(TaskVerbs):
         self._life.check_open()
         await self._scheduler.wake([task_id])
 
+    async def declare_lost(self, worker_id: str) -> None:
+        """Run the nodes of a worker elsewhere, without the wait for its heartbeats to stop.
+
+        Call it when the process of the worker has ended, and before another worker with this id
+        starts. The attempts of its nodes count as failed with ``worker_lost``, unless a report of
+        their end is on the bus. Of a worker that is still alive, the first success counts, as after
+        a long silence.
+
+        Raises:
+            NotRunning: this is not started, or is stopped.
+            StoreUnavailable: the store is unavailable; call it again.
+        """
+        self._life.check_open()
+        await self._scheduler.declare_lost(worker_id)
+
     @property
     def bus(self) -> Bus:
         """The bus, while this is open.

@@ -20,14 +20,14 @@ from flowkit._engine import (
     SentCommand,
     Woke,
 )
-from flowkit._runtime.concurrency import Turns
-from flowkit._runtime.retries import keep_alive, notices_of, owner_leaves
+from flowkit._runtime.concurrency import Turns, within
+from flowkit._runtime.retries import keep_alive, notices_of, owner_leaves, patiently
 from flowkit._tasks.cached_tasks import TaskEffects
 from flowkit._tasks.event_processor import EventProcessor, Outcome, log_store_error
 from flowkit._tasks.submission import Submission
 from flowkit.client._hints import Hints
 from flowkit.config import CoordinatorConfig
-from flowkit.coordinator._command_watch import CommandWatch
+from flowkit.coordinator._command_watch import CommandWatch, all_read, ends_of
 from flowkit.coordinator._conditions import Conditions
 from flowkit.coordinator._function_calls import FunctionCalls
 from flowkit.coordinator._outbox import Outbox
@@ -35,12 +35,14 @@ from flowkit.coordinator._report_inbox import read_reports
 from flowkit.coordinator._retention import purge_regularly
 from flowkit.coordinator._worker_watch import WorkerWatch, tasks_of
 from flowkit.errors import StoreError
+from flowkit.messages import NodeStarted
 from flowkit.plugins import Plugins
 from flowkit.protocols import Bus, Clock, Store, Subscription
 
 logger = logging.getLogger(__name__)
 
 LOOP_PAUSE_SEC = 1.0
+REPORTS_PAUSE_SEC = 0.05
 TURNS = 4
 """Turns of the event loop that a submission gives: from here over the bus to a worker's slot."""
 MOST_AT_ONCE = 500
@@ -69,6 +71,7 @@ class Scheduler:
         self._cfg = cfg
         self._clock = clock
         self._store = store
+        self._bus = bus
         self._hints = hints
         self._leaving = owner_leaves(group.cancel_scope)
         self.commands = CommandWatch(bus=bus, clock=clock, config=cfg, processor=processor)
@@ -143,6 +146,20 @@ class Scheduler:
             await self._carry_out((await self.processor.refresh(touched)).effects)
         if events:
             await self._carry_out((await self.processor.apply(events)).effects)
+            if self._watch.ended and (late := self._started_by_ended(events)):
+                await self._apply_wake(late)
+
+    def _started_by_ended(self, events: Mapping[str, Sequence[Event]]) -> list[str]:
+        """Return the tasks of which a worker that is declared lost has started a node.
+
+        It had claimed the attempt, which is reported by the next worker that gets the command.
+        """
+        ended = self._watch.ended
+        return [
+            task_id
+            for task_id, reports in events.items()
+            if any(isinstance(one, NodeStarted) and one.worker_id in ended for one in reports)
+        ]
 
     async def _carry_out(self, effects: Sequence[TaskEffects]) -> None:
         for todo in effects:
@@ -215,6 +232,25 @@ class Scheduler:
         await self._handle((), {task_id: [Woke(silent)] for task_id in task_ids})
 
     # ------------------------------------------------------------ losses
+
+    async def declare_lost(self, worker_id: str) -> None:
+        """Requeue the runs of a worker that has ended, when its reports are read."""
+        await self._watch.declare_lost(worker_id)
+        await within(self._cfg.heartbeat_hard_sec, self._until_reports_are_read, clock=self._clock)
+        await self._handle_lost_workers([worker_id])
+
+    async def _until_reports_are_read(self) -> None:
+        """Return when the reports that are on the bus now have been read."""
+        cfg, ends = self._cfg, dict[int, int]()
+        ask = partial(self._bus.outstanding, cfg.events_topic, cfg.coordinators_group)
+        while True:
+            reports = await patiently(ask, clock=self._clock, what="read the offsets of reports")
+            if reports is None:
+                return
+            ends = ends or dict(ends_of(reports))
+            if all_read(ends, reports):
+                return
+            await self._clock.sleep(REPORTS_PAUSE_SEC)
 
     async def _handle_lost_workers(self, worker_ids: Collection[str]) -> None:
         """Wake every task of which a lost worker has a node, first those in memory.

@@ -1,11 +1,14 @@
 """The watch on the heartbeats of workers."""
 
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 
+import anyio
 from pydantic_core import to_json
 
 from flowkit._records.task_records import mentions
+from flowkit._runtime.concurrency import Recent
 from flowkit.config import CoordinatorConfig
 from flowkit.protocols import Clock, Store, TaskQuery
 from flowkit.task import Mark, Task, TaskStatus
@@ -13,6 +16,7 @@ from flowkit.task import Mark, Task, TaskStatus
 logger = logging.getLogger(__name__)
 
 PAGE = 100
+MAX_ENDED = 1_000
 
 
 class WorkerWatch:
@@ -34,13 +38,20 @@ class WorkerWatch:
         """
         self._suspects: set[str] = set()
         self.stopped: set[str] = set()
-        """Workers that removed their session themselves: they are silent because they stopped."""
+        """Workers whose session was removed: they are silent because they ended."""
+        self.ended = Recent[str, None](MAX_ENDED)
+        """Workers that were declared lost, and have no new session."""
+        self._sessions = anyio.Lock()
         self._pause = min(self._soft, self._hard) / 3
         self._read_at = clock.monotonic()
         """The time when the sessions were last read."""
 
     async def lost_workers(self) -> list[str]:
         """Read the sessions, and return the workers that are lost."""
+        async with self._sessions:
+            return await self._lost_workers()
+
+    async def _lost_workers(self) -> list[str]:
         sessions = {session.worker_id: session.beat for session in await self._store.sessions()}
         now = self._clock.monotonic()
         unseen = now - self._read_at - 2 * self._pause
@@ -57,6 +68,7 @@ class WorkerWatch:
                 self._heartbeats[worker_id] = (beat, now)
                 if beat >= 0:
                     self.stopped.discard(worker_id)
+                    self.ended.pop(worker_id, None)
                 elif known is not None:
                     self.stopped.add(worker_id)
         lost = []
@@ -80,6 +92,14 @@ class WorkerWatch:
                 self.stopped.discard(worker_id)
         return lost
 
+    async def declare_lost(self, worker_id: str) -> None:
+        """End the session of a worker, and count the worker as lost until it has a new one."""
+        async with self._sessions:
+            await self._store.end_session(worker_id)
+            self._heartbeats.pop(worker_id, None)
+            self.stopped.add(worker_id)
+            self.ended[worker_id] = None
+
     def silent(self, tasks: Iterable[Task]) -> dict[str, float]:
         """Return for how many seconds each worker that runs a node of these tasks is silent."""
         silent = {}
@@ -88,6 +108,8 @@ class WorkerWatch:
                 if record.worker_id is not None and task.marks[index] == Mark.RUNNING:
                     _, since = self._heartbeats.setdefault(record.worker_id, (-1, self._read_at))
                     silent[record.worker_id] = self._read_at - since
+                    if record.worker_id in self.ended:
+                        silent[record.worker_id] = math.inf
         return silent
 
     async def run(self, lost: Callable[[Collection[str]], Awaitable[None]]) -> None:
