@@ -11,7 +11,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from flowkit import Client
+from flowkit import Client, Coordinator, CoordinatorConfig
+from flowkit.cli._dev_workers import DevWorkers, Limits
+from flowkit.cli._embedded import LEASES
 from tests.cli.conftest import Cli
 
 PATIENCE_SEC = 90
@@ -27,8 +29,31 @@ def work(item):
     while Path("hold").exists():
         time.sleep(0.05)
     return VALUE
+
+@handler("broken")
+def broken(item):
+    raise ValueError("no luck")
 """
 GRAPH = {"nodes": [{"node_id": "a", "type": "work"}]}
+BROKEN = {"nodes": [{"node_id": "b", "type": "broken"}]}
+HANGING = """
+import time
+time.sleep(1e6)
+"""
+BLOCKING = """
+import time
+from pathlib import Path
+from flowkit.worker import handler
+
+def compute():
+    time.sleep(1e6)
+
+@handler("work")
+async def work(item):
+    if not Path("reported").exists():
+        compute()
+    return 1
+"""
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300), pytest.mark.xdist_group("dev")]
 
@@ -107,15 +132,24 @@ async def test_a_worker_follows_the_files_and_is_restarted_when_it_is_killed(tmp
             second = await tasks.create_task(graph=GRAPH)
             await eventually(lambda: starts(tmp_path) == 2, lambda: dev.printed)
             os.kill(await worker_pid(tasks), signal.SIGKILL)
-            await dev.until("ended: killed by SIGKILL; it is restarted")
+            await dev.until("ended unexpectedly: killed by SIGKILL; another one starts")
             (tmp_path / "hold").unlink()
             view = await tasks.wait(second, PATIENCE_SEC)
             assert (view.result, view.nodes["a"].attempt) == ({"a": 1}, 2)
             await dev.until("serves work", 2)
 
+            await dev.until(f"a of {second} failed: worker_lost: ")
+
+            failed = await tasks.create_task(graph=BROKEN)
+            await tasks.wait(failed, PATIENCE_SEC)
+            await dev.until(f"task      {failed} failed in ")
+            (line,) = (line for line in dev.printed.splitlines() if "no luck" in line)
+            assert line.startswith(f"task      {failed} failed in ")
+            assert line.endswith(": ValueError: no luck (handlers.py, line 17, in broken)")
+
             handlers.write_text("VALUE = \n")
             await dev.until("handlers.py, line 1: invalid syntax")
-            await dev.until("cannot load the handlers; the old worker continues")
+            await dev.until("cannot load the handlers; dev-")
             third = await tasks.create_task(graph=GRAPH)
             assert (await tasks.wait(third, PATIENCE_SEC)).result == {"a": 1}
 
@@ -123,33 +157,104 @@ async def test_a_worker_follows_the_files_and_is_restarted_when_it_is_killed(tmp
             await dev.until("serves work", 3)
             fourth = await tasks.create_task(graph=GRAPH)
             assert (await tasks.wait(fourth, PATIENCE_SEC)).result == {"a": 2}
+
+            handlers.write_text(f"VALUE = 3\n{HANDLERS}".replace('"broken"', '"renamed"'))
+            await dev.until("broken has no handler any more")
+            waiting = await tasks.create_task(graph=BROKEN)
+            await dev.until(f"{waiting} waits: node b needs a handler for the role 'broken'")
         dev.process.send_signal(signal.SIGINT)
         assert await dev.ended() == 0
+        assert "unfinished: 1; they continue when this runs again" in dev.printed
         assert "Traceback" not in dev.printed
     finally:
         dev.process.kill()
 
 
-async def test_tasks_continue_after_a_kill_of_everything(tmp_path: Path):
-    (tmp_path / "handlers.py").write_text(f"VALUE = 1\n{HANDLERS}")
-    (tmp_path / "hold").touch()
-    dev = Dev(tmp_path, "handlers.py")
-    try:
+class Supervised:
+    """The workers of ``flowkit dev`` in this process, with a coordinator that is patient."""
+
+    def __init__(self, folder: Path, limits: Limits | None = None) -> None:
+        settings = {"db": f"sqlite:///{folder / 'flowkit.db'}", "options": {"sqlite": LEASES}}
+        hour = 3600.0
+        self.coordinator = Coordinator(
+            cfg=CoordinatorConfig(heartbeat_hard_sec=hour, lease_ttl_sec=hour, **settings)
+        )
+        self.lines: list[str] = []
+        self.workers = DevWorkers(["handlers.py"], (), settings, self._say, limits)
+
+    def _say(self, heading: str, text: str) -> None:
+        self.lines.append(f"{heading} {text}")
+
+    @property
+    def printed(self) -> str:
+        return "\n".join(self.lines)
+
+    async def until(self, text: str, times: int = 1) -> None:
+        """Wait until it has printed a text this many times."""
+        await eventually(lambda: self.printed.count(text) >= times, lambda: self.printed)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Coordinator]:
+        async with self.coordinator as coordinator, anyio.create_task_group() as group:
+            group.start_soon(self.workers.run, coordinator)
+            yield coordinator
+            self.workers.stop()
+
+
+QUICK = Limits(report_sec=0.5, replace_sec=3.0)
+
+
+async def test_a_worker_that_hangs_at_its_import_is_reported_and_replaced(folder: Path):
+    handlers = folder / "handlers.py"
+    handlers.write_text(f"VALUE = 1\n{HANDLERS}")
+    dev = Supervised(folder, QUICK)
+    async with dev.running():
+        await dev.until("serves work, broken")
+        handlers.write_text(HANGING)
+        await dev.until(", at handlers.py, line 3; dev-")
+        handlers.write_text(f"VALUE = 2\n{HANDLERS}")
+        await dev.until("serves work, broken", 2)
+
+
+async def test_a_worker_whose_event_loop_is_blocked_is_reported_and_replaced(folder: Path):
+    (folder / "handlers.py").write_text(BLOCKING)
+    dev = Supervised(folder, QUICK)
+    async with dev.running() as tasks:
         await dev.until("serves work")
-        async with client(tmp_path) as tasks:
+        retries = {"max": 100, "backoff_sec": 0.1, "multiplier": 1}
+        graph = {"nodes": [{"node_id": "a", "type": "work", "retry_policy": retries}]}
+        task_id = await tasks.create_task(graph=graph)
+        await dev.until("its event loop is blocked by handlers.py, line 7, in compute: use await")
+        (folder / "reported").touch()
+        await dev.until("was killed, because it was blocked for 3 s; another one starts")
+        # Without its end being declared, it would count as lost after an hour.
+        view = await tasks.wait(task_id, PATIENCE_SEC)
+        assert view.result == {"a": 1}
+        assert view.nodes["a"].attempt >= 2
+
+
+async def test_tasks_continue_after_a_kill_of_everything(folder: Path):
+    (folder / "handlers.py").write_text(f"VALUE = 1\n{HANDLERS}")
+    (folder / "hold").touch()
+    first = Dev(folder, "handlers.py", "--db", "sqlite:///flowkit.db")
+    try:
+        await first.until("serves work")
+        async with Client(db=f"sqlite:///{folder / 'flowkit.db'}") as tasks:
             task_id = await tasks.create_task(graph=GRAPH)
-            await eventually(lambda: starts(tmp_path) == 1, lambda: dev.printed)
+            await eventually(lambda: starts(folder) == 1, lambda: first.printed)
             worker = await worker_pid(tasks)
+            first.process.kill()
             os.kill(worker, signal.SIGKILL)
-            dev.process.kill()
-            dev.process.wait()
-            (tmp_path / "hold").unlink()
-            dev = Dev(tmp_path, "handlers.py")
-            view = await tasks.wait(task_id, PATIENCE_SEC)
-            assert (view.result, starts(tmp_path)) == ({"a": 1}, 2)
     finally:
-        dev.process.terminate()
-        dev.process.wait()
+        first.process.kill()
+        first.process.wait()
+    (folder / "hold").unlink()
+    second = Supervised(folder)
+    async with second.running() as again:
+        # Without its end being declared, the killed worker would count as lost after an hour.
+        view = await again.wait(task_id, PATIENCE_SEC)
+    assert (view.result, view.nodes["a"].attempt, starts(folder)) == ({"a": 1}, 2, 2)
+    assert "was killed earlier; its nodes run again" in second.printed
 
 
 async def test_the_worker_ends_when_its_parent_was_killed(tmp_path: Path):
@@ -170,7 +275,7 @@ async def test_the_worker_ends_when_its_parent_was_killed(tmp_path: Path):
 async def test_without_handlers_only_a_coordinator_runs(tmp_path: Path):
     dev = Dev(tmp_path)
     try:
-        await dev.until("no worker, because there are no handlers")
+        await dev.until("worker    none, because there are no handlers")
         dev.process.send_signal(signal.SIGTERM)
         assert await dev.ended() == 0
     finally:

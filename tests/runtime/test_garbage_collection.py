@@ -8,7 +8,7 @@ import anyio.lowlevel
 
 from flowkit import Coordinator
 from flowkit._runtime.garbage_collection import THRESHOLDS
-from flowkit.cli._service_verbs import _run
+from flowkit.cli._service_verbs import run_service
 
 
 async def test_a_coordinator_that_runs_in_a_program_leaves_the_garbage_collector_alone() -> None:
@@ -29,6 +29,6 @@ def test_a_service_of_the_command_line_collects_garbage_rarely() -> None:
         during.append(gc.get_threshold())
 
     before = gc.get_threshold()
-    _run(main)
+    run_service(main)
     assert during == [THRESHOLDS]
     assert gc.get_threshold() == before

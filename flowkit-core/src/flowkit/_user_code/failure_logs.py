@@ -53,12 +53,12 @@ def _from_users_code(error: BaseException | None) -> Any:
     if error is None:
         return None
     traceback = error.__traceback__
-    while traceback is not None and not _is_users(traceback.tb_frame.f_code.co_filename):
+    while traceback is not None and not is_users(traceback.tb_frame.f_code.co_filename):
         traceback = traceback.tb_next
     return type(error), error, traceback or error.__traceback__
 
 
-def _is_users(filename: str) -> bool:
+def is_users(filename: str) -> bool:
     """Return whether a file belongs to the user.
 
     Files of FlowKit, of the standard library and of other installed packages do not.

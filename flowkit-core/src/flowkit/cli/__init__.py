@@ -1,7 +1,7 @@
 """Command line interface ``flowkit``."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flowkit._runtime.process_exit import end_process_soon
@@ -31,15 +31,15 @@ def main(args: Sequence[str] | None = None) -> None:
         raise SystemExit(INTERRUPTED) from None
 
 
-def run_process() -> None:
-    """Run the command line as the main program of this process.
+def run_process(run: Callable[[], None] = main) -> None:
+    """Run the command line, or another command, as the main program of this process.
 
     The process exits two seconds after the command at the latest, even if handlers left threads or
     child processes running.
     """
     status: Any = 1
     try:
-        main()
+        run()
     except SystemExit as leaving:
         status = leaving.code
         raise

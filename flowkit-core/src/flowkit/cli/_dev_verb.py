@@ -4,25 +4,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import anyio
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from flowkit.cli import _options as options
 from flowkit.cli._connection import run_async
-from flowkit.cli._dev_workers import STOP_GRACE_SEC, DevWorkers
+from flowkit.cli._dev_lines import REPORTED, Lines
+from flowkit.cli._dev_process import STOP_GRACE_SEC
+from flowkit.cli._dev_waiting import WaitingTasks
+from flowkit.cli._dev_workers import DevWorkers
 from flowkit.cli._embedded import interrupts, storage
 from flowkit.cli._loader import DOCUMENTS
-from flowkit.cli._log_output import Level, log_service
-from flowkit.cli._output import console, duration, seconds_text, status_text
+from flowkit.cli._log_output import log_dev
+from flowkit.cli._output import console
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator import Coordinator
 from flowkit.errors import ConfigError
-from flowkit.hookspecs import hookimpl
 from flowkit.plugins import Plugins
-from flowkit.task import TaskStatus, TaskView
+from flowkit.task import TaskStatus
 
 FOLDER = Path(".flowkit")
+MOST_COUNTED = 100
 ADDRESS = f"sqlite:///{FOLDER.as_posix()}/flowkit.db"
 
 
@@ -41,10 +43,14 @@ def dev(
     """Run a coordinator and a worker for development, without a server.
 
     Handlers come from FILE (its variable `handlers`, or else its functions decorated with
-    @handler) and from --handlers, or else from plugins. The worker is a process of its own, and is
-    restarted if it dies. If a Python file in the current directory or the directory of FILE
-    changes, a new worker loads the handlers, and the old one ends its runs. If the new one cannot
-    load them, the error is printed and the old worker continues.
+    @handler) and from --handlers, or else from plugins. The worker is a process of its own. If a
+    Python file in the current directory or the directory of FILE changes, a new worker loads the
+    handlers. When it is ready, it takes over, and the old one has 10 seconds to end its runs. If
+    it cannot load them, the error is printed and the old worker continues.
+
+
+    A worker that dies is replaced at once, and its nodes run again. A worker whose event loop a
+    handler blocks is reported after 5 seconds, and replaced after 15.
 
 
     Submit tasks in another terminal, with the --db that is printed. Tasks are kept in the file:
@@ -64,7 +70,7 @@ def dev(
         _make_folder()
     plugins = Plugins()
     with storage(db, plugins) as settings:
-        log_service(Level.WARNING, as_json=False)
+        log_dev(REPORTED)
         sources = [*([file] if file else ()), *(handlers or ())]
         run_async(lambda: _serve(sources, plugins, settings))
 
@@ -84,41 +90,36 @@ def _make_folder() -> None:
 
 
 async def _serve(sources: list[str], plugins: Plugins, settings: Mapping[str, Any]) -> None:
-    out = console()
-
-    def say(sentence: str) -> None:
-        out.print(Text(sentence), soft_wrap=True)
-
-    cfg = CoordinatorConfig(**settings)
-    roles = list(plugins.handlers)
-    workers = DevWorkers(sources, () if sources else roles, settings, say)
+    roles = [] if sources else list(plugins.handlers)
+    lines = Lines(console(), lambda *attempt: workers.place_of_failure(*attempt))
+    workers = DevWorkers(sources, roles, settings, lines.say)
+    # A worker that does not respond is reported and replaced before it is silent for this long.
+    silent_sec = CoordinatorConfig().heartbeat_hard_sec
+    cfg = CoordinatorConfig(heartbeat_soft_sec=silent_sec, **settings)
     with interrupts(workers.stop, notice="stopping", patience_sec=2 * STOP_GRACE_SEC):
-        async with Coordinator(cfg=cfg, plugins=[_TaskLines(out)]) as coordinator:
-            say(f"store     {cfg.db}")
-            say(f"submit    flowkit submit FILE --db {cfg.db}")
+        async with Coordinator(cfg=cfg, plugins=[lines]) as coordinator:
+            lines.say("store", str(cfg.db))
+            lines.say("submit", f"flowkit submit FILE --db {cfg.db}")
+            if unfinished := await _unfinished(coordinator):
+                lines.say("tasks", f"unfinished: {unfinished}; they continue now")
             if sources or roles:
-                await workers.run(coordinator.store)
+                waiting = WaitingTasks(coordinator, lambda: workers.roles, lines.say)
+                async with anyio.create_task_group() as group:
+                    group.start_soon(waiting.watch)
+                    await workers.run(coordinator)
+                    group.cancel_scope.cancel()
             else:
-                say("no worker, because there are no handlers: give a FILE or --handlers")
+                lines.say(
+                    "worker", "none, because there are no handlers: give a FILE or --handlers"
+                )
                 await workers.stopped.wait()
+            if unfinished := await _unfinished(coordinator):
+                lines.say("tasks", f"unfinished: {unfinished}; they continue when this runs again")
 
 
-class _TaskLines:
-    """Plugin that prints a line when a task starts, and one when it ends."""
-
-    def __init__(self, out: Console) -> None:
-        self._out = out
-
-    @hookimpl
-    def flowkit_task_changed(self, before: TaskView | None, after: TaskView) -> None:
-        if after.status == TaskStatus.RUNNING and (before is None or before.started_at is None):
-            self._print(after, Text(f" (pipeline {after.pipeline})" if after.pipeline else ""))
-        elif after.status.terminal:
-            took = seconds_text(duration(after))
-            self._print(after, Text(f" in {took}" if took else ""))
-            if after.error:
-                self._out.print(Text(f"          {after.error}", style="red"), soft_wrap=True)
-
-    def _print(self, view: TaskView, beside: Text) -> None:
-        line = Text("task      ").append(view.id).append(" ").append_text(status_text(view.status))
-        self._out.print(line.append_text(beside), soft_wrap=True)
+async def _unfinished(coordinator: Coordinator) -> str:
+    """Return how many tasks have not ended, or an empty text."""
+    statuses = [status for status in TaskStatus if not status.terminal]
+    page = await coordinator.list_tasks(status=statuses, limit=MOST_COUNTED)
+    more = " or more" if page.next else ""
+    return f"{len(page.items)}{more}" if page.items else ""

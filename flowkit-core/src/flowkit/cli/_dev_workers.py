@@ -1,85 +1,125 @@
-"""Worker processes of ``flowkit dev``: they follow changes of files, and are restarted when they
-die.
+"""Worker processes of ``flowkit dev``: they follow changes of files, and are replaced when they
+die or are blocked.
 """
 
-import json
 import os
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import anyio
-from anyio.abc import Process, TaskGroup
+from anyio.abc import TaskGroup
 from watchfiles import PythonFilter, awatch
 
+from flowkit._runtime.concurrency import Recent
 from flowkit._runtime.retries import Backoff
-from flowkit.cli._embedded import HEARTBEAT_SEC
-from flowkit.protocols import Store, WorkerSession
+from flowkit._runtime.worker_sessions import watch_heartbeats
+from flowkit.cli._dev_process import LOOK_SEC, Failures, WorkerProcess
+from flowkit.cli._dev_worker import CANNOT_LOAD
+from flowkit.coordinator import Coordinator
+from flowkit.errors import StoreUnavailable
+from flowkit.protocols import WorkerSession
 
 PREFIX = "dev-"
-STOP_GRACE_SEC = 10.0
-"""Time for the runs of a worker to end when it is stopped or replaced."""
-KILL_SEC = STOP_GRACE_SEC + 5.0
 FIRST_PAUSE_SEC, LONGEST_PAUSE_SEC = 0.2, 10.0
-LOOK_EVERY_SEC = 0.1
-CANNOT_LOAD = 2
-"""Exit status of a worker process that cannot load its handlers."""
+MOST_CHANGES = 3
+MOST_FAILURES = 1_000
+ZOMBIE = "Z"
+"""State in ``/proc`` of a process that has ended, and for which no other process has waited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Times after which a worker without progress is reported, and is replaced."""
+
+    report_sec: float = 5.0
+    """Time after which an import or a blocked event loop is reported. It doubles with each report.
+    """
+    replace_sec: float = 15.0
+    """Time after which a worker with a blocked event loop is replaced. This is before the
+    coordinator counts it as lost.
+    """
 
 
 class DevWorkers:
-    """A worker in a process of its own, and its successors."""
+    """The worker that serves the roles, its successor while that starts, and those that end."""
 
     def __init__(
         self,
         sources: Sequence[str],
         roles: Collection[str],
         settings: Mapping[str, Any],
-        say: Callable[[str], None],
+        say: Callable[[str, str], None],
+        limits: Limits | None = None,
     ) -> None:
         """Take the sources of handlers, the ``roles`` of plugins, and the settings of the file.
 
-        ``say`` prints a line.
+        ``say`` prints a line with its heading.
         """
-        self._roles = roles
         self.stopped = anyio.Event()
         self._sources = sources
+        self._roles = roles
         self._settings = settings
         self._say = say
-        self._changed = anyio.Event()
+        self._limits = limits or Limits()
+        self._current: WorkerProcess | None = None
+        self._next: WorkerProcess | None = None
+        self._processes: set[WorkerProcess] = set()
+        self._failures: Failures = Recent(MOST_FAILURES)
         self._number = 0
-        self._processes: set[Process] = set()
+        self._starting = anyio.Lock()
+        self._backoff = Backoff(first_sec=FIRST_PAUSE_SEC, longest_sec=LONGEST_PAUSE_SEC)
+        self._coordinator: Coordinator
+        self._group: TaskGroup
 
     def stop(self) -> None:
         """Let :meth:`run` stop the workers and return. A second call kills them."""
         if self.stopped.is_set():
-            for process in self._processes:
-                if process.returncode is None:
-                    process.kill()
+            for worker in self._processes:
+                worker.kill()
         self.stopped.set()
 
-    async def run(self, store: Store) -> None:
+    def place_of_failure(self, task_id: str, node_id: str, attempt: int) -> str | None:
+        """Return where in the user's code a run failed, if that is known."""
+        for worker in self._processes:
+            worker.read()
+        return self._failures.get((task_id, node_id, attempt))
+
+    @property
+    def roles(self) -> Collection[str] | None:
+        """The roles that are served, or None while no worker is ready."""
+        session = None if self._current is None else self._current.session
+        return None if session is None else session.roles
+
+    async def run(self, coordinator: Coordinator) -> None:
         """Run a worker until :meth:`stop` is called."""
+        self._coordinator = coordinator
         try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._watch_files)
-                group.start_soon(self._supervise, store, group)
+            async with anyio.create_task_group() as self._group:
+                self._group.start_soon(self._declare_dead_workers)
+                self._group.start_soon(self._watch_files)
+                await self._start()
                 await self.stopped.wait()
-                group.cancel_scope.cancel()
+                self._group.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
                 async with anyio.create_task_group() as group:
-                    for process in self._processes:
-                        group.start_soon(_drain, process)
+                    for worker in self._processes:
+                        group.start_soon(worker.drain)
+
+    # ------------------------------------------------ starts
 
     async def _watch_files(self) -> None:
         folders = self._folders()
-        self._say(f"watching  {', '.join(map(str, folders))} (Python files)")
-        async for _ in awatch(*folders, watch_filter=PythonFilter()):
-            self._changed.set()
+        self._say("watching", f"{', '.join(map(str, folders))} (Python files)")
+        async for changes in awatch(*folders, watch_filter=PythonFilter()):
+            paths = sorted({_shown(Path(path)) for _, path in changes})
+            more = "" if len(paths) <= MOST_CHANGES else f" and {len(paths) - MOST_CHANGES} more"
+            self._say("changed", f"{', '.join(paths[:MOST_CHANGES])}{more}")
+            self._backoff.reset()
+            await self._start()
 
     def _folders(self) -> list[Path]:
         """Return the current folder, and those of handler files outside of it."""
@@ -92,126 +132,163 @@ class DevWorkers:
         }
         return [current, *sorted(others)]
 
-    async def _supervise(self, store: Store, group: TaskGroup) -> None:
-        current: Process | None = None
-        backoff = Backoff(first_sec=FIRST_PAUSE_SEC, longest_sec=LONGEST_PAUSE_SEC)
-        name = await _name_of_dead_worker(store) or self._next_name()
-        while True:
-            self._changed = anyio.Event()
-            process = await self._start(name)
-            session = await _session_of(process, store)
-            if session is not None:
-                self._say(f"worker    {name} serves {', '.join(session.roles)}")
-                if current is not None:
-                    group.start_soon(_drain, current)
-                current = process
-                backoff.reset()
-            elif process.returncode == CANNOT_LOAD:
-                self._say(
-                    "worker    cannot load the handlers; "
-                    + ("the old worker continues" if current else "waiting for a change")
-                )
-            if session is not None or process.returncode == CANNOT_LOAD:
-                if await self._changed_or_ended(current):
-                    name = self._next_name()
-                    continue
-                assert current is not None
-                process, current = current, None
-            self._say(f"worker    {name} ended: {_ending(process)}; it is restarted")
-            await anyio.sleep(backoff.next_sec())
+    async def _start(self) -> None:
+        """Start the next worker. One that has not become ready is stopped."""
+        async with self._starting:
+            if self._next is not None:
+                self._group.start_soon(self._next.drain)
+            self._number += 1
+            self._next = worker = await WorkerProcess.start(
+                f"{PREFIX}{os.getpid()}-{self._number}",
+                sources=self._sources,
+                roles=self._roles,
+                config=self._settings,
+                failures=self._failures,
+            )
+            self._processes.add(worker)
+        self._group.start_soon(self._attend, worker)
 
-    def _next_name(self) -> str:
-        self._number += 1
-        return f"{PREFIX}{os.getpid()}-{self._number}"
-
-    async def _start(self, name: str) -> Process:
-        handlers = [word for source in self._sources for word in ("--handlers", source)]
-        roles = [word for role in self._roles for word in ("--roles", role)]
-        settings = {
-            "worker_id": name,
-            "hb_interval_sec": HEARTBEAT_SEC,
-            "stop_grace_sec": STOP_GRACE_SEC,
-            "options": json.dumps(self._settings["options"]),
-        }
-        fields = [word for item in settings.items() for word in ("--set", "{}={}".format(*item))]
-        storing = ["--db", self._settings["db"], "--log-level", "warning"]
-        process = await anyio.open_process(
-            [
-                *(sys.executable, "-m", "flowkit.cli._dev_worker"),
-                *("worker", *handlers, *roles, *fields, *storing),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=None,
-            stderr=None,
-            # Ctrl-C goes to this process only, which stops the worker.
-            start_new_session=True,
-        )
-        self._processes = {one for one in self._processes if one.returncode is None} | {process}
-        return process
-
-    async def _changed_or_ended(self, process: Process | None) -> bool:
-        """Wait until a file changes or the process ends. Return whether a file changed."""
-        if process is None:
-            await self._changed.wait()
-            return True
+    async def _attend(self, worker: WorkerProcess) -> None:
+        """Follow a worker from its start to its end."""
         async with anyio.create_task_group() as group:
-
-            async def ended() -> None:
-                await process.wait()
-                group.cancel_scope.cancel()
-
-            group.start_soon(ended)
-            await self._changed.wait()
+            group.start_soon(self._watch, worker)
+            group.start_soon(self._until_ready, worker)
+            await worker.wait()
             group.cancel_scope.cancel()
-        return self._changed.is_set()
+        worker.close()
+        self._processes.discard(worker)
+        if worker.session is not None:
+            self._group.start_soon(self._declare_lost, worker.name)
+        await self._on_end(worker)
+
+    async def _until_ready(self, worker: WorkerProcess) -> None:
+        """Wait for the session of a worker. It then takes the place of the current one."""
+        while worker.session is None:
+            await anyio.sleep(LOOK_SEC)
+            worker.session = await self._session(worker.name)
+        if worker is not self._next:
+            return
+        old, self._current, self._next = self._current, worker, None
+        self._backoff.reset()
+        self._say("worker", f"{worker.name} serves {', '.join(worker.session.roles)}")
+        if old is not None:
+            self._group.start_soon(old.drain)
+            assert old.session is not None
+            if gone := [role for role in old.session.roles if role not in worker.session.roles]:
+                self._say("worker", f"{', '.join(gone)} has no handler any more")
+
+    async def _session(self, name: str) -> WorkerSession | None:
+        try:
+            sessions = await self._coordinator.store.sessions()
+        except StoreUnavailable:
+            return None
+        return next((session for session in sessions if session.worker_id == name), None)
+
+    # ------------------------------------------------ workers without progress
+
+    async def _watch(self, worker: WorkerProcess) -> None:
+        """Report a worker whose import or event loop makes no progress. Kill one that is blocked
+        for too long.
+        """
+        limits = self._limits
+        report_at = limits.report_sec
+        while worker in (self._current, self._next):
+            await anyio.sleep(LOOK_SEC)
+            worker.look()
+            if worker.silent_sec < limits.report_sec:
+                report_at = limits.report_sec
+            elif worker.is_loaded and worker.silent_sec >= limits.replace_sec:
+                worker.kill()
+                return
+            elif worker.silent_sec >= report_at:
+                report_at = 2 * worker.silent_sec
+                await self._report(worker)
+
+    async def _report(self, worker: WorkerProcess) -> None:
+        silent = f"{worker.silent_sec:.0f} s"
+        place = await worker.place()
+        if worker.returncode is not None or worker.silent_sec < self._limits.report_sec:
+            return
+        if not worker.is_loaded:
+            inside = f", at {place}" if place else ""
+            then = self._meanwhile("it starts again if a file changes")
+            self._say(
+                "worker", f"{worker.name} still loads the handlers after {silent}{inside}; {then}"
+            )
+        else:
+            self._say(
+                "worker",
+                f"{worker.name} has not responded for {silent}, because its event loop is blocked"
+                f" by {place or 'a handler'}: use await there, or a plain function, which runs in a"
+                f" thread. The worker is replaced after {self._limits.replace_sec:g} s",
+            )
+
+    def _meanwhile(self, otherwise: str) -> str:
+        return f"{self._current.name} serves with the old ones" if self._current else otherwise
+
+    # ------------------------------------------------ ends
+
+    async def _on_end(self, worker: WorkerProcess) -> None:
+        """Start another worker in place of one that died."""
+        if worker is self._next:
+            self._next = None
+            if worker.returncode == CANNOT_LOAD:
+                then = self._meanwhile("waiting for a change of a file")
+                self._say("worker", f"{worker.name} cannot load the handlers; {then}")
+                return
+        elif worker is self._current:
+            self._current = None
+        else:
+            if worker.was_killed and worker.session is not None:
+                self._say(
+                    "worker", f"{worker.name} did not end and was killed; its nodes run again"
+                )
+            return
+        if worker.was_killed:
+            why = f"was killed, because it was blocked for {worker.silent_sec:.0f} s"
+        else:
+            why = f"ended unexpectedly: {worker.ending()}"
+        self._say("worker", f"{worker.name} {why}; another one starts")
+        if self._next is None:
+            await anyio.sleep(self._backoff.next_sec())
+        if self._next is None:
+            await self._start()
+
+    async def _declare_lost(self, name: str) -> None:
+        """Let the nodes of a worker that has ended run again at once."""
+        try:
+            await self._coordinator.declare_lost(name)
+        except StoreUnavailable as error:
+            self._say("worker", f"the nodes of {name} wait until it counts as lost: {error}")
+
+    async def _declare_dead_workers(self) -> None:
+        """Let the nodes run again whose workers were killed with an earlier command.
+
+        Their processes are gone, and they send no heartbeats. One of both is not enough: a process
+        of another container has another number there.
+        """
+        store = self._coordinator.store
+        gone = [session for session in await store.sessions() if _is_gone(session)]
+        for session in (await watch_heartbeats(store, gone, self._coordinator.clock)).silent:
+            self._say("worker", f"{session.worker_id} was killed earlier; its nodes run again")
+            await self._declare_lost(session.worker_id)
 
 
-async def _session_of(process: Process, store: Store) -> WorkerSession | None:
-    """Wait for the first heartbeat of a worker. Return None if its process ends before."""
-    while process.returncode is None:
-        for session in await store.sessions():
-            if session.info.get("pid") == str(process.pid):
-                return session
-        with anyio.move_on_after(LOOK_EVERY_SEC):
-            await process.wait()
-    return None
+def _shown(path: Path) -> str:
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-async def _drain(process: Process) -> None:
-    """Stop a worker: its runs may end. Kill it if it does not end in time."""
-    if process.stdin is not None:
-        await process.stdin.aclose()
-    with anyio.move_on_after(KILL_SEC):
-        await process.wait()
-        return
-    process.kill()
-    await process.wait()
-
-
-async def _name_of_dead_worker(store: Store) -> str | None:
-    """Return the name of a worker that an earlier command left behind, if its process is gone.
-
-    The first worker takes its name, so that it takes over its runs at once. Else they wait until
-    the worker counts as lost.
-    """
-    for session in await store.sessions():
-        if session.worker_id.startswith(PREFIX) and _is_dead(session):
-            return session.worker_id
-    return None
-
-
-def _is_dead(session: WorkerSession) -> bool:
+def _is_gone(session: WorkerSession) -> bool:
+    """Return whether the process of a worker of this machine has ended."""
     if os.name != "posix" or session.info.get("host") != socket.gethostname():
         return False
     try:
-        os.kill(int(session.info["pid"]), 0)
+        pid = int(session.info["pid"])
+        os.kill(pid, 0)
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except ProcessLookupError:
         return True
     except (OSError, ValueError, KeyError):
         return False
-    return False
-
-
-def _ending(process: Process) -> str:
-    status = process.returncode or 0
-    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+    # In a container, the first process may not wait for its children.
+    return status.rpartition(")")[2].split()[0] == ZOMBIE

@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -192,13 +192,24 @@ def log_run() -> None:
     _log(levels, PlainLines("%(levelname)s %(name)s: %(message)s"))
 
 
-def _log(levels: dict[str, int], formatter: logging.Formatter) -> None:
-    """Log the records accepted by :func:`is_wanted` to stderr."""
+def log_dev(reported: Collection[str]) -> None:
+    """Log messages from handlers, and warnings, without the ``reported`` actions.
+
+    ``flowkit dev`` prints those itself.
+    """
+    levels = {"flowkit.run": logging.INFO, "flowkit": logging.WARNING, "": logging.WARNING}
+    handler = _log(levels, PlainLines("%(levelname)-9s %(name)s: %(message)s"))
+    handler.addFilter(lambda record: getattr(record, "action", None) not in reported)
+
+
+def _log(levels: dict[str, int], formatter: logging.Formatter) -> logging.Handler:
+    """Log the records accepted by :func:`is_wanted` to stderr. Return the handler."""
     handler = StderrHandler()
     handler.setFormatter(formatter)
     handler.addFilter(lambda record: is_wanted(record, levels))
     handler.addFilter(DriverRateLimit())
     logging.basicConfig(level=min(*levels.values(), logging.WARNING), handlers=[handler])
+    return handler
 
 
 def is_wanted(record: logging.LogRecord, levels: dict[str, int]) -> bool:

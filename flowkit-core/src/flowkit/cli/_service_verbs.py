@@ -50,7 +50,7 @@ def coordinator(
     async def main() -> None:
         await Coordinator(cfg=cfg).run()
 
-    _run(main)
+    run_service(main)
 
 
 def worker(
@@ -92,7 +92,7 @@ def worker(
     async def main() -> None:
         await Worker(cfg=cfg, handlers=found).run()
 
-    _run(main)
+    run_service(main)
 
 
 def _log_installation(name: str, cfg: CommonConfig) -> None:
@@ -108,7 +108,7 @@ def _log_installation(name: str, cfg: CommonConfig) -> None:
     )
 
 
-def _run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def run_service(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a service and close its event loop.
 
     Closing waits for the executors that handlers use. If that takes too long, the process exits.
