@@ -3,6 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from flowkit import Client
+from flowkit.cli._loader import load_flow
+from flowkit.cli._run_verbs import warn_of_unserved_roles
+from flowkit.plugins import Plugins
+from flowkit.protocols import WorkerSession
 from tests.cli.conftest import Cli
 from tests.cli.installations import FAILING, ONE, SKIPPING, STREAM, Installation
 
@@ -73,6 +78,26 @@ def test_submit_wait_warns_of_roles_that_no_live_worker_serves(
         "warning: no live worker serves the role 'fail'; 'b' will wait for one",
         "warning: no live worker serves the role 'work'; 'a' will wait for one",
     ]
+
+
+def test_submit_wait_names_the_workers_of_a_role_that_send_no_heartbeat(
+    installation: Installation, folder: Path, capsys: pytest.CaptureFixture[str]
+):
+    (folder / "g.json").write_text(json.dumps(ONE))
+    flow = load_flow("g.json", Plugins())
+    session = WorkerSession(
+        "w", ("work",), beat=1, started_at=0.0, info={"hb_interval_sec": "0.01"}
+    )
+
+    async def warn(client: Client) -> None:
+        await client.store.renew_session(session)
+        await warn_of_unserved_roles(client, flow)
+
+    installation.do(warn)
+    assert capsys.readouterr().err == (
+        "warning: no heartbeat of w, which serves the role 'work': a handler blocks its event loop,"
+        " or it has ended; 'a' will wait for it or another worker\n"
+    )
 
 
 def test_submit_wait_of_a_task_that_ended_gives_its_result(

@@ -274,7 +274,7 @@ def submit(
             if not wait:
                 return None
             async with anyio.create_task_group() as group:
-                group.start_soon(_warn_of_unserved_roles, client, flow)
+                group.start_soon(warn_of_unserved_roles, client, flow)
                 view = await _follow(client, created, timeout, as_json)
                 group.cancel_scope.cancel()
             return view
@@ -284,8 +284,8 @@ def submit(
         _end(view, as_json)
 
 
-async def _warn_of_unserved_roles(client: TaskVerbs, flow: LoadedFlow) -> None:
-    """Warn of roles that no live worker serves.
+async def warn_of_unserved_roles(client: TaskVerbs, flow: LoadedFlow) -> None:
+    """Warn of roles that no worker serves, or only workers without heartbeats.
 
     Roles without any session are reported immediately. For the others, the next heartbeat of their
     workers is awaited.
@@ -298,25 +298,31 @@ async def _warn_of_unserved_roles(client: TaskVerbs, flow: LoadedFlow) -> None:
 
 async def _compare_with_sessions(client: TaskVerbs, flow: LoadedFlow) -> None:
     sessions = await client.store.sessions()
-    unserved = flow.roles.keys() - {role for session in sessions for role in session.roles}
-    _warn_of(flow, unserved)
+    for role in sorted(flow.roles.keys() - _roles_of(sessions)):
+        _warn(flow, role, f"no live worker serves the role {role!r}", "one")
     if concerned := [
         session for session in sessions if not flow.roles.keys().isdisjoint(session.roles)
     ]:
         heartbeats = await watch_heartbeats(client.store, concerned, client.clock)
-        served = {role for session in heartbeats.live for role in session.roles}
-        _warn_of(flow, flow.roles.keys() - unserved - served)
+        silent = heartbeats.silent
+        for role in sorted(flow.roles.keys() & _roles_of(silent) - _roles_of(heartbeats.live)):
+            names = [session.worker_id for session in silent if role in session.roles]
+            _warn(
+                flow,
+                role,
+                f"no heartbeat of {', '.join(names)}, which serves the role {role!r}: a handler"
+                " blocks its event loop, or it has ended",
+                "it or another worker",
+            )
 
 
-def _warn_of(flow: LoadedFlow, roles: Collection[str]) -> None:
-    for role in sorted(roles):
-        nodes = ", ".join(map(repr, flow.roles[role][:MOST_NAMES]))
-        typer.echo(
-            printable(
-                f"warning: no live worker serves the role {role!r}; {nodes} will wait for one"
-            ),
-            err=True,
-        )
+def _roles_of(sessions: Collection[WorkerSession]) -> set[str]:
+    return {role for session in sessions for role in session.roles}
+
+
+def _warn(flow: LoadedFlow, role: str, why: str, worker: str) -> None:
+    nodes = ", ".join(map(repr, flow.roles[role][:MOST_NAMES]))
+    typer.echo(printable(f"warning: {why}; {nodes} will wait for {worker}"), err=True)
 
 
 async def _follow(
