@@ -43,6 +43,9 @@ SERVERS_FOR_EXPERIMENTS = (
 OWN_SERVERS = (
     "it needs the reader's configuration; the verb runs in tests/services/test_processes.py"
 )
+UNTIL_STOPPED = (
+    "it works with a process that runs until Ctrl-C; tests/cli/test_dev.py runs the verb"
+)
 KAFKA_TOOL = "it is a tool of Kafka's distribution, which the tests do not fetch"
 
 NOT_RUN = {
@@ -74,6 +77,8 @@ NOT_RUN = {
         "it takes minutes; tests/fuzz runs for seconds with the other tests"
     ),
     ".ci/run": "it is the command that runs the tests and the checks",
+    "flowkit dev handlers.py": UNTIL_STOPPED,
+    "flowkit submit greet.yaml --wait --db sqlite:///.flowkit/flowkit.db": UNTIL_STOPPED,
     "flowkit coordinator --config coordinator.toml": OWN_SERVERS,
     "flowkit worker --config worker.toml --handlers shop.handlers": OWN_SERVERS,
     "flowkit doctor --config coordinator.toml": OWN_SERVERS,

@@ -26,6 +26,8 @@ ANSWER_SEC = 2.0
 BLOCKED_SEC = 5.0
 """Time without a message after which a worker that is to end is killed."""
 READ_BYTES = 65_536
+HAS_MESSAGES = os.name == "posix"
+"""Whether a worker can get a pipe to its parent. Else a silent worker is not noticed."""
 Failures = MutableMapping[tuple[str, str, int], str]
 """Places of the last failures in the user's code, by task, node and attempt."""
 
@@ -66,7 +68,7 @@ class WorkerProcess:
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
         settings = {
-            "pipe": writer if os.name == "posix" else None,
+            "pipe": writer if HAS_MESSAGES else None,
             "sources": list(sources),
             "config": {
                 **config,
@@ -80,7 +82,7 @@ class WorkerProcess:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "flowkit.cli._dev_worker", json.dumps(settings)),
                 stdin=PIPE,
-                pass_fds=[writer] if os.name == "posix" else [],
+                pass_fds=[writer] if HAS_MESSAGES else [],
                 # Ctrl-C goes to this process only, which stops the worker.
                 start_new_session=True,
             )
@@ -103,7 +105,7 @@ class WorkerProcess:
         Time in which this process did not look counts little: the worker may have been suspended
         with it.
         """
-        if self.returncode is not None:
+        if self.returncode is not None or not HAS_MESSAGES:
             return
         now = time.monotonic()
         passed, self._looked_at = min(now - self._looked_at, 2 * LOOK_SEC), now
