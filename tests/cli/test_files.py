@@ -170,7 +170,7 @@ def test_doctor_reports_a_file_that_is_locked_without_speaking_of_a_server(cli: 
     (fault,) = [line for line in result.stdout.splitlines() if line.startswith("FAULT")]
     assert "database is locked" in fault
     assert "fix: " in result.stdout
-    assert "end programs" in result.stdout
+    assert "continue or end the process" in result.stdout
     assert "server" not in result.stdout
 
 

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from typer.testing import CliRunner
 
-from flowkit import Coordinator, CoordinatorConfig, WorkerConfig
+from flowkit import Client, Coordinator, CoordinatorConfig, WorkerConfig
 from flowkit.cli._app import app
 from flowkit.config import CommonConfig
 from flowkit.errors import TaskNotFound
@@ -107,12 +107,18 @@ def test_the_verbs_of_the_page_list_what_has_not_ended_and_export_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    anyio.run(create_file)
     printed = [
         CliRunner().invoke(app, shlex.split(text)[1:])
         for text in (*of_page("flowkit ls"), *of_page("flowkit export"))
     ]
     assert [(one.exit_code, one.stdout) for one in printed] == [(0, "no tasks\n"), (0, "")]
     assert (tmp_path / "export.jsonl").read_text().count("\n") == 2
+
+
+async def create_file() -> None:
+    async with Client(db="sqlite:///flowkit.db"):
+        pass
 
 
 async def run_tasks(coordinator: Coordinator) -> None:
