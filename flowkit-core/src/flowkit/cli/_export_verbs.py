@@ -33,7 +33,6 @@ from flowkit.config import CoordinatorConfig
 from flowkit.errors import ConfigError
 from flowkit.plugins import Plugins
 from flowkit.protocols import Store
-from flowkit.task import TaskStatus
 
 
 def export(
@@ -45,10 +44,7 @@ def export(
         list[str] | None,
         typer.Option("--task-id", metavar="ID", help="Only this task; repeatable."),
     ] = None,
-    status: Annotated[
-        list[TaskStatus] | None,
-        typer.Option("--status", help="Only tasks in this status; repeatable."),
-    ] = None,
+    status: options.Statuses = None,
     pipeline: options.Pipeline = None,
     label: options.Labels = None,
     created_after: Annotated[

@@ -9,6 +9,7 @@ import typer
 from flowkit._json.documents import SYNTAX_OF_SUFFIX, DocumentError, read_document, read_file
 from flowkit._json.values import kind_of
 from flowkit.config import CommonConfig
+from flowkit.task import TaskStatus
 
 Db = Annotated[
     str | None,
@@ -60,6 +61,10 @@ Labels = Annotated[
     list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Label; repeatable.")
 ]
 Pipeline = Annotated[str | None, typer.Option("--pipeline", help="Pipeline of the task.")]
+Statuses = Annotated[
+    list[TaskStatus] | None,
+    typer.Option("--status", help="Only tasks in this status; repeatable."),
+]
 Timeline = Annotated[
     bool, typer.Option("--timeline", help="Draw a timeline of the nodes at the end.")
 ]

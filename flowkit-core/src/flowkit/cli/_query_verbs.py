@@ -24,14 +24,11 @@ from flowkit.cli._output import (
     time_text,
 )
 from flowkit.cli._timeline import print_timeline
-from flowkit.task import Page, TaskEvent, TaskStatus, TaskView
+from flowkit.task import Page, TaskEvent, TaskView
 
 
 def ls(
-    status: Annotated[
-        list[TaskStatus] | None,
-        typer.Option("--status", help="Only tasks in this status; repeatable."),
-    ] = None,
+    status: options.Statuses = None,
     pipeline: options.Pipeline = None,
     label: options.Labels = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Maximum number of tasks.")] = 50,
