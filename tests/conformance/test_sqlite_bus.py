@@ -54,9 +54,9 @@ class TestSqliteBus(BusConformance):
         async def count(topic: str) -> int:
             with closing(sqlite3.connect(path)) as db:
                 (found,) = db.execute(
-                    "SELECT count(*) FROM flowkit_messages"
-                    " JOIN flowkit_partitions USING (partition_id)"
-                    " JOIN flowkit_topics USING (topic_id) WHERE name = ?",
+                    "SELECT count(*) FROM messages"
+                    " JOIN partitions USING (partition_id)"
+                    " JOIN topics USING (topic_id) WHERE name = ?",
                     (topic,),
                 ).fetchone()
             return int(found)

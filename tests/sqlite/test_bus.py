@@ -38,7 +38,7 @@ def query(path, statement: str, *arguments) -> list:
 
 
 def kept(path) -> list[bytes]:
-    return [value for (value,) in query(path, "SELECT value FROM flowkit_messages ORDER BY value")]
+    return [value for (value,) in query(path, "SELECT value FROM messages ORDER BY value")]
 
 
 @contextmanager
@@ -137,7 +137,7 @@ async def test_messages_are_deleted_when_all_groups_have_acknowledged_them(bus, 
         await until(lambda: kept(path) == [b"n"])
         await second.ack(got[1:])
         await until(lambda: kept(path) == [])
-    assert query(path, "SELECT count(*) FROM flowkit_acknowledged") == [(0,)]
+    assert query(path, "SELECT count(*) FROM acknowledged") == [(0,)]
 
 
 async def test_acknowledgements_above_an_open_message_are_remembered(bus, path):
@@ -150,7 +150,7 @@ async def test_acknowledgements_above_an_open_message_are_remembered(bus, path):
         assert values(again) == ["0", "1", "4"]
         await second.ack(again)
     assert kept(path) == []
-    assert query(path, "SELECT count(*) FROM flowkit_acknowledged") == [(0,)]
+    assert query(path, "SELECT count(*) FROM acknowledged") == [(0,)]
 
 
 async def test_positions_are_not_used_again_after_messages_were_deleted(bus):
@@ -178,7 +178,7 @@ async def test_messages_of_any_topic_are_deleted_when_they_are_too_old(bus, path
     await bus.publish([message("old"), message("old", topic="flowkit.dlq")])
     await bus.publish([message("new")])
     with closing(sqlite3.connect(path)) as db:
-        db.execute("UPDATE flowkit_messages SET published_at = 10 WHERE value = ?", (b"old",))
+        db.execute("UPDATE messages SET published_at = 10 WHERE value = ?", (b"old",))
         delete_expired(db, before=11)
         db.commit()
     assert kept(path) == [b"new"]
@@ -189,7 +189,7 @@ async def test_messages_of_any_topic_are_deleted_when_they_are_too_old(bus, path
 async def test_old_messages_are_deleted_in_steps(bus, path):
     await bus.publish([message(str(number)) for number in range(MOST_EXPIRED + 10)])
     with closing(sqlite3.connect(path)) as db:
-        db.execute("UPDATE flowkit_messages SET published_at = 10")
+        db.execute("UPDATE messages SET published_at = 10")
         delete_expired(db, before=11)
         db.commit()
     assert len(kept(path)) == 10
@@ -259,7 +259,7 @@ async def test_messages_arrive_in_order_whether_they_are_read_or_come_directly(p
 
 async def test_a_message_whose_headers_another_program_damaged_is_delivered_without_them(bus, path):
     await bus.publish([Message("t", b"m", "k", {"trace": b"1"})])
-    query(path, "UPDATE flowkit_messages SET headers = '[' ")
+    query(path, "UPDATE messages SET headers = '[' ")
     async with bus.subscribe(["t"], group="g") as subscription:
         (delivery,) = await take(subscription, 1)
     assert (delivery.message.value, delivery.message.headers) == (b"m", {})
@@ -267,9 +267,9 @@ async def test_a_message_whose_headers_another_program_damaged_is_delivered_with
 
 async def test_an_unexpected_error_while_reading_is_raised_to_the_caller(bus, path):
     async with bus.subscribe(["t"], group="g") as subscription:
-        query(path, "ALTER TABLE flowkit_messages RENAME TO away")
-        query(path, "UPDATE flowkit_partitions SET next_position = 1")
-        with pytest.raises(BusError, match="no such table: flowkit_messages"):
+        query(path, "ALTER TABLE messages RENAME TO away")
+        query(path, "UPDATE partitions SET next_position = 1")
+        with pytest.raises(BusError, match="no such table: messages"):
             await take(subscription, 1)
 
 
@@ -277,7 +277,7 @@ async def test_an_unexpected_error_while_reading_is_raised_to_the_caller(bus, pa
 
 
 async def test_members_keep_their_partitions_when_another_joins_and_leaves(bus, path):
-    owners = "SELECT progress_id, member_id, epoch FROM flowkit_progress ORDER BY progress_id"
+    owners = "SELECT progress_id, member_id, epoch FROM progress ORDER BY progress_id"
     async with bus.subscribe(["t"], group="g"):
         async with bus.subscribe(["t"], group="g"):
             shared = query(path, owners)
@@ -286,7 +286,7 @@ async def test_members_keep_their_partitions_when_another_joins_and_leaves(bus, 
             assert query(path, owners) == shared
         assert len({member for _, member, _ in query(path, owners)}) == 1
     assert {member for _, member, _ in query(path, owners)} == {None}
-    assert query(path, "SELECT count(*) FROM flowkit_members") == [(0,)]
+    assert query(path, "SELECT count(*) FROM members") == [(0,)]
 
 
 @pytest.mark.parametrize("seen", [-1000, 1000], ids=["silent", "before the clock was set back"])
@@ -296,7 +296,7 @@ async def test_the_partitions_of_a_member_without_a_valid_lease_go_to_the_next(p
         await bus.publish([message("m")])
         async with bus.subscribe(["t"], group="g") as dead:
             await take(dead, 1)
-            query(path, "UPDATE flowkit_members SET renewed_at = ?", time.time() + seen)
+            query(path, "UPDATE members SET renewed_at = ?", time.time() + seen)
             async with bus.subscribe(["t"], group="g") as second:
                 assert values(await take(second, 1)) == ["m"]
 
@@ -307,9 +307,9 @@ async def test_a_member_that_lost_its_lease_joins_again_and_continues(path):
         await bus.publish([message("m")])
         async with bus.subscribe(["t"], group="g") as subscription:
             stale = await take(subscription, 1)
-            query(path, "UPDATE flowkit_progress SET member_id = NULL, epoch = epoch + 1")
-            query(path, "DELETE FROM flowkit_members")
-            query(path, "DELETE FROM flowkit_member_topics")
+            query(path, "UPDATE progress SET member_id = NULL, epoch = epoch + 1")
+            query(path, "DELETE FROM members")
+            query(path, "DELETE FROM member_topics")
             assert values(await take(subscription, 1)) == ["m"]
             await subscription.ack(stale)
         assert kept(path) == [b"m"]
@@ -319,7 +319,7 @@ async def test_a_dead_letter_of_a_message_that_went_to_another_member_is_not_sto
     await bus.publish([message("m")])
     async with bus.subscribe(["t"], group="g") as subscription:
         got = await take(subscription, 1)
-        query(path, "UPDATE flowkit_progress SET epoch = epoch + 1")
+        query(path, "UPDATE progress SET epoch = epoch + 1")
         await subscription.reject(got, "bad")
         assert kept(path) == [b"m"]
 
@@ -338,7 +338,7 @@ async def test_a_cancelled_subscription_leaves_no_member(bus, path, caplog):
         await asyncio.wait([task])
     await bus.publish([message("m")])
     async with bus.subscribe(["t"], group="g") as subscription:
-        assert query(path, "SELECT count(*) FROM flowkit_members") == [(1,)]
+        assert query(path, "SELECT count(*) FROM members") == [(1,)]
         assert values(await take(subscription, 1)) == ["m"]
     assert not caplog.records
 
@@ -349,11 +349,9 @@ async def test_a_renewal_removes_the_members_of_killed_processes(path):
         async with bus.subscribe(["t"], group="g"):
             query(
                 path,
-                "INSERT INTO flowkit_members SELECT 7, group_id, 0, 10 FROM flowkit_groups",
+                "INSERT INTO members SELECT 7, group_id, 0, 10 FROM groups",
             )
-            await until(
-                lambda: query(path, "SELECT 1 FROM flowkit_members WHERE member_id = 7") == []
-            )
+            await until(lambda: query(path, "SELECT 1 FROM members WHERE member_id = 7") == [])
 
 
 # ---------------------------------------------------------------- a locked file

@@ -428,9 +428,7 @@ async def test_a_commit_gives_its_news_to_listeners_that_take_them(database):
 
 
 async def own_port(database) -> int:
-    (port,) = await database.read(
-        lambda db: db.execute("SELECT port FROM flowkit_processes").fetchone()
-    )
+    (port,) = await database.read(lambda db: db.execute("SELECT port FROM processes").fetchone())
     return port
 
 
@@ -597,11 +595,11 @@ async def test_a_process_that_is_suspended_in_a_transaction_is_reported_and_lose
 
 
 async def test_the_port_of_a_killed_process_is_deleted_when_its_lease_is_not_valid(path):
-    ports = "SELECT port FROM flowkit_processes ORDER BY port"
+    ports = "SELECT port FROM processes ORDER BY port"
     async with Database(path, SqliteConfig()) as database:
         await database.write(
             lambda db: db.executemany(
-                "INSERT INTO flowkit_processes VALUES (?, ?)",
+                "INSERT INTO processes VALUES (?, ?)",
                 [(1, time.time() - 1), (2, time.time() + 20), (3, time.time() + 1000)],
             )
         )

@@ -65,7 +65,7 @@ async def statements_of(path: Path) -> set[str]:
         await context.write(lambda connection: connection.set_trace_callback(found.append))
         await context.read(lambda connection: connection.set_trace_callback(found.append))
         await use_everything(store)
-    own = (text for text in found if "flowkit_processes" not in text)
+    own = (text for text in found if " processes" not in text)
     return {text for text in own if text.lstrip().upper().startswith(STATEMENTS)}
 
 

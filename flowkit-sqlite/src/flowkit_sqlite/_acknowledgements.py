@@ -6,25 +6,23 @@ from collections.abc import Iterable
 from flowkit_sqlite._progress import Change, Partition
 
 _ADVANCE = """
-    UPDATE flowkit_progress SET first_position = max(first_position, ?)
+    UPDATE progress SET first_position = max(first_position, ?)
     WHERE progress_id = ? AND epoch = ?
 """
 _TRIM = """
-    DELETE FROM flowkit_messages WHERE partition_id = ? AND position < (
-        SELECT min(first_position) FROM flowkit_progress WHERE partition_id = ?
+    DELETE FROM messages WHERE partition_id = ? AND position < (
+        SELECT min(first_position) FROM progress WHERE partition_id = ?
     ) AND NOT (
-        SELECT broadcast FROM flowkit_topics JOIN flowkit_partitions USING (topic_id)
+        SELECT broadcast FROM topics JOIN partitions USING (topic_id)
         WHERE partition_id = ?
     )
 """
-_OLDEST = (
-    "SELECT published_at FROM flowkit_messages WHERE partition_id = ? ORDER BY position LIMIT 1"
-)
-_OWNED = "SELECT 1 FROM flowkit_progress WHERE progress_id = ? AND epoch = ?"
+_OLDEST = "SELECT published_at FROM messages WHERE partition_id = ? ORDER BY position LIMIT 1"
+_OWNED = "SELECT 1 FROM progress WHERE progress_id = ? AND epoch = ?"
 _EXPIRE = """
-    DELETE FROM flowkit_messages WHERE partition_id = ? AND position <= (
+    DELETE FROM messages WHERE partition_id = ? AND position <= (
         SELECT max(position) FROM (
-            SELECT position, published_at FROM flowkit_messages
+            SELECT position, published_at FROM messages
             WHERE partition_id = ? ORDER BY position LIMIT ?
         ) WHERE published_at < ?
     )
@@ -47,12 +45,12 @@ def _store(db: sqlite3.Connection, change: Change) -> bool:
     if not db.execute(_ADVANCE, (change.first, progress_id, partition.epoch)).rowcount:
         return False
     db.executemany(
-        "INSERT INTO flowkit_acknowledged VALUES (?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO acknowledged VALUES (?, ?) ON CONFLICT DO NOTHING",
         [(progress_id, position) for position in change.above],
     )
     if change.first > change.progress.stored_first:
         db.execute(
-            "DELETE FROM flowkit_acknowledged WHERE progress_id = ? AND position < ?",
+            "DELETE FROM acknowledged WHERE progress_id = ? AND position < ?",
             (progress_id, change.first),
         )
         # Subscribers without a group may not have read the messages of a broadcast topic.
@@ -69,7 +67,7 @@ def is_owned(db: sqlite3.Connection, partition: Partition) -> bool:
 
 def delete_expired(db: sqlite3.Connection, before: float) -> None:
     """Delete the oldest messages of each partition that were published before a time."""
-    for (partition_id,) in db.execute("SELECT partition_id FROM flowkit_partitions").fetchall():
+    for (partition_id,) in db.execute("SELECT partition_id FROM partitions").fetchall():
         oldest = db.execute(_OLDEST, (partition_id,)).fetchone()
         if oldest is not None and oldest[0] < before:
             db.execute(_EXPIRE, (partition_id, partition_id, MOST_EXPIRED, before))

@@ -8,26 +8,26 @@ from flowkit.protocols import CheckResult, TopicSpec
 _OUTSTANDING = """
     SELECT number, coalesce(first_position, 0), coalesce(
         (
-            SELECT min(position) FROM flowkit_messages AS kept
+            SELECT min(position) FROM messages AS kept
             WHERE kept.partition_id = partition.partition_id
         ),
         next_position
     ), next_position
-    FROM flowkit_topics AS topic
-    JOIN flowkit_partitions AS partition USING (topic_id)
-    LEFT JOIN flowkit_progress AS progress ON progress.partition_id = partition.partition_id
-        AND group_id = (SELECT group_id FROM flowkit_groups WHERE name = ?)
+    FROM topics AS topic
+    JOIN partitions AS partition USING (topic_id)
+    LEFT JOIN progress ON progress.partition_id = partition.partition_id
+        AND group_id = (SELECT group_id FROM groups WHERE name = ?)
     WHERE topic.name = ?
 """
 _KEPT = """
     SELECT count(*), sum(next_position - coalesce(
         (
-            SELECT min(position) FROM flowkit_messages AS kept
+            SELECT min(position) FROM messages AS kept
             WHERE kept.partition_id = partition.partition_id
         ),
         next_position
     ))
-    FROM flowkit_topics JOIN flowkit_partitions AS partition USING (topic_id)
+    FROM topics JOIN partitions AS partition USING (topic_id)
     WHERE name = ?
 """
 

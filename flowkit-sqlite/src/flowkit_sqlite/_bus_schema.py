@@ -4,14 +4,14 @@ import sqlite3
 
 TABLES = (
     """
-    CREATE TABLE IF NOT EXISTS flowkit_topics (
+    CREATE TABLE IF NOT EXISTS topics (
         topic_id INTEGER PRIMARY KEY,
         name TEXT NOT NULL UNIQUE,
         broadcast INTEGER NOT NULL
     ) STRICT
     """,
     """
-    CREATE TABLE IF NOT EXISTS flowkit_partitions (
+    CREATE TABLE IF NOT EXISTS partitions (
         partition_id INTEGER PRIMARY KEY,
         topic_id INTEGER NOT NULL,
         number INTEGER NOT NULL,
@@ -20,7 +20,7 @@ TABLES = (
     ) STRICT
     """,
     """
-    CREATE TABLE IF NOT EXISTS flowkit_messages (
+    CREATE TABLE IF NOT EXISTS messages (
         partition_id INTEGER NOT NULL,
         position INTEGER NOT NULL,
         published_at REAL NOT NULL,
@@ -31,7 +31,7 @@ TABLES = (
     ) STRICT, WITHOUT ROWID
     """,
     """
-    CREATE TABLE IF NOT EXISTS flowkit_groups (
+    CREATE TABLE IF NOT EXISTS groups (
         group_id INTEGER PRIMARY KEY,
         name TEXT NOT NULL UNIQUE,
         generation INTEGER NOT NULL DEFAULT 0
@@ -41,7 +41,7 @@ TABLES = (
     # A group's progress in a partition. Messages below first_position are acknowledged. The epoch
     # grows when the partition goes to another member.
     """
-    CREATE TABLE IF NOT EXISTS flowkit_progress (
+    CREATE TABLE IF NOT EXISTS progress (
         progress_id INTEGER PRIMARY KEY,
         group_id INTEGER NOT NULL,
         partition_id INTEGER NOT NULL,
@@ -51,18 +51,18 @@ TABLES = (
         UNIQUE (group_id, partition_id)
     ) STRICT
     """,
-    "CREATE INDEX IF NOT EXISTS flowkit_progress_of_member ON flowkit_progress (member_id)",
-    "CREATE INDEX IF NOT EXISTS flowkit_progress_in_partition ON flowkit_progress (partition_id)",
+    "CREATE INDEX IF NOT EXISTS progress_of_member ON progress (member_id)",
+    "CREATE INDEX IF NOT EXISTS progress_in_partition ON progress (partition_id)",
     # Acknowledged messages above first_position.
     """
-    CREATE TABLE IF NOT EXISTS flowkit_acknowledged (
+    CREATE TABLE IF NOT EXISTS acknowledged (
         progress_id INTEGER NOT NULL,
         position INTEGER NOT NULL,
         PRIMARY KEY (progress_id, position)
     ) STRICT, WITHOUT ROWID
     """,
     """
-    CREATE TABLE IF NOT EXISTS flowkit_members (
+    CREATE TABLE IF NOT EXISTS members (
         member_id INTEGER PRIMARY KEY,
         group_id INTEGER NOT NULL,
         renewed_at REAL NOT NULL,
@@ -70,7 +70,7 @@ TABLES = (
     ) STRICT
     """,
     """
-    CREATE TABLE IF NOT EXISTS flowkit_member_topics (
+    CREATE TABLE IF NOT EXISTS member_topics (
         member_id INTEGER NOT NULL,
         topic_id INTEGER NOT NULL,
         PRIMARY KEY (member_id, topic_id)

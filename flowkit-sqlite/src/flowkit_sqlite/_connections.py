@@ -135,7 +135,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute(
-            "CREATE TABLE IF NOT EXISTS flowkit_processes"
+            "CREATE TABLE IF NOT EXISTS processes"
             " (port INTEGER PRIMARY KEY, leased_until REAL NOT NULL) STRICT"
         )
     except BaseException:

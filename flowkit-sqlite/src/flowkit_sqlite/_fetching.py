@@ -13,22 +13,22 @@ Row = tuple[int, str, str, bytes]
 MOST_BYTES = 8_000_000
 """Size of the messages after which a read ends."""
 
-_GENERATION = "SELECT generation FROM flowkit_groups WHERE name = ?"
+_GENERATION = "SELECT generation FROM groups WHERE name = ?"
 _ASSIGNED = """
     SELECT partition_id, topic.name, number, progress_id, epoch, first_position
-    FROM flowkit_progress
-    JOIN flowkit_partitions USING (partition_id)
-    JOIN flowkit_topics AS topic USING (topic_id)
+    FROM progress
+    JOIN partitions USING (partition_id)
+    JOIN topics AS topic USING (topic_id)
     WHERE member_id = ?
 """
-_ENDS = "SELECT partition_id, next_position FROM flowkit_partitions WHERE topic_id = ?"
+_ENDS = "SELECT partition_id, next_position FROM partitions WHERE topic_id = ?"
 _LOCATED = """
-    SELECT partition_id, number, next_position FROM flowkit_partitions WHERE topic_id = ?
+    SELECT partition_id, number, next_position FROM partitions WHERE topic_id = ?
 """
 _MESSAGES = """
-    SELECT position, key, headers, value FROM flowkit_messages AS message
+    SELECT position, key, headers, value FROM messages AS message
     WHERE partition_id = ? AND position >= ? AND NOT EXISTS (
-        SELECT 1 FROM flowkit_acknowledged
+        SELECT 1 FROM acknowledged
         WHERE progress_id = ? AND position = message.position
     )
     ORDER BY position LIMIT ?

@@ -12,19 +12,19 @@ from flowkit_sqlite._assignment import balanced
 from flowkit_sqlite._topics import Topic
 
 _NEW_PROGRESS = """
-    INSERT INTO flowkit_progress (group_id, partition_id, first_position)
+    INSERT INTO progress (group_id, partition_id, first_position)
     SELECT ?, partition_id, coalesce(
         (
-            SELECT min(position) FROM flowkit_messages AS kept
-            WHERE kept.partition_id = flowkit_partitions.partition_id
+            SELECT min(position) FROM messages AS kept
+            WHERE kept.partition_id = partitions.partition_id
         ),
         next_position
     )
-    FROM flowkit_partitions WHERE topic_id = ?
+    FROM partitions WHERE topic_id = ?
     ON CONFLICT DO NOTHING
 """
 _SILENT = """
-    SELECT member_id FROM flowkit_members
+    SELECT member_id FROM members
     WHERE group_id = ? AND ? NOT BETWEEN renewed_at - lease_sec AND renewed_at + lease_sec
 """
 
@@ -41,18 +41,14 @@ class Member:
 
 def join(db: sqlite3.Connection, member: Member, now: float) -> None:
     """Add a member, remove silent ones, and give each its share of the partitions."""
-    db.execute(
-        "INSERT INTO flowkit_groups (name) VALUES (?) ON CONFLICT DO NOTHING", [member.group]
-    )
+    db.execute("INSERT INTO groups (name) VALUES (?) ON CONFLICT DO NOTHING", [member.group])
     group_id = _group_id(db, member)
     db.execute(
-        "INSERT INTO flowkit_members VALUES (?, ?, ?, ?)",
+        "INSERT INTO members VALUES (?, ?, ?, ?)",
         (member.member_id, group_id, now, member.lease_sec),
     )
     for topic in member.topics:
-        db.execute(
-            "INSERT INTO flowkit_member_topics VALUES (?, ?)", (member.member_id, topic.topic_id)
-        )
+        db.execute("INSERT INTO member_topics VALUES (?, ?)", (member.member_id, topic.topic_id))
         db.execute(_NEW_PROGRESS, (group_id, topic.topic_id))
     remove_silent_members(db, group_id, now)
     rebalance(db, group_id)
@@ -61,7 +57,7 @@ def join(db: sqlite3.Connection, member: Member, now: float) -> None:
 def leave(db: sqlite3.Connection, member: Member) -> None:
     """Remove a member, if it is one, and give its partitions to the others."""
     row = db.execute(
-        "SELECT group_id FROM flowkit_members WHERE member_id = ?", (member.member_id,)
+        "SELECT group_id FROM members WHERE member_id = ?", (member.member_id,)
     ).fetchone()
     if row is not None:
         _remove(db, [member.member_id])
@@ -75,7 +71,7 @@ def renew(db: sqlite3.Connection, member: Member, now: float) -> bool:
     has lost its partitions.
     """
     renewed = db.execute(
-        "UPDATE flowkit_members SET renewed_at = ? WHERE member_id = ?", (now, member.member_id)
+        "UPDATE members SET renewed_at = ? WHERE member_id = ?", (now, member.member_id)
     )
     if not renewed.rowcount:
         join(db, member, now)
@@ -106,23 +102,21 @@ def rebalance(db: sqlite3.Connection, group_id: int) -> None:
     """
     members: defaultdict[int, list[int]] = defaultdict(list)
     for topic_id, member_id in db.execute(
-        "SELECT topic_id, member_id FROM flowkit_member_topics"
-        " JOIN flowkit_members USING (member_id) WHERE group_id = ?",
+        "SELECT topic_id, member_id FROM member_topics"
+        " JOIN members USING (member_id) WHERE group_id = ?",
         (group_id,),
     ):
         members[topic_id].append(member_id)
     owners: defaultdict[int, dict[int, int | None]] = defaultdict(dict)
     for topic_id, progress_id, member_id in db.execute(
-        "SELECT topic_id, progress_id, member_id FROM flowkit_progress"
-        " JOIN flowkit_partitions USING (partition_id) WHERE group_id = ? ORDER BY progress_id",
+        "SELECT topic_id, progress_id, member_id FROM progress"
+        " JOIN partitions USING (partition_id) WHERE group_id = ? ORDER BY progress_id",
         (group_id,),
     ):
         owners[topic_id][progress_id] = member_id
-    db.execute(
-        "UPDATE flowkit_groups SET generation = generation + 1 WHERE group_id = ?", (group_id,)
-    )
+    db.execute("UPDATE groups SET generation = generation + 1 WHERE group_id = ?", (group_id,))
     db.executemany(
-        "UPDATE flowkit_progress SET member_id = ?, epoch = epoch + 1 WHERE progress_id = ?",
+        "UPDATE progress SET member_id = ?, epoch = epoch + 1 WHERE progress_id = ?",
         [
             (owner, progress_id)
             for topic_id, before in owners.items()
@@ -134,12 +128,12 @@ def rebalance(db: sqlite3.Connection, group_id: int) -> None:
 
 def _remove(db: sqlite3.Connection, member_ids: Iterable[int]) -> None:
     for member_id in member_ids:
-        db.execute("DELETE FROM flowkit_members WHERE member_id = ?", (member_id,))
-        db.execute("DELETE FROM flowkit_member_topics WHERE member_id = ?", (member_id,))
+        db.execute("DELETE FROM members WHERE member_id = ?", (member_id,))
+        db.execute("DELETE FROM member_topics WHERE member_id = ?", (member_id,))
 
 
 def _group_id(db: sqlite3.Connection, member: Member) -> int:
     (group_id,) = db.execute(
-        "SELECT group_id FROM flowkit_groups WHERE name = ?", (member.group,)
+        "SELECT group_id FROM groups WHERE name = ?", (member.group,)
     ).fetchone()
     return int(group_id)

@@ -32,7 +32,7 @@ class Presence:
         if self._doorbell is None:
             return
         found = self._connection.execute(
-            "SELECT port FROM flowkit_processes WHERE port != ? AND leased_until > ?",
+            "SELECT port FROM processes WHERE port != ? AND leased_until > ?",
             (self._doorbell.port, time.time()),
         )
         if ports := [port for (port,) in found]:
@@ -49,11 +49,11 @@ class Presence:
         now = time.time()
         # A lease that lies too far in the future was written before the clock was set back.
         self._connection.execute(
-            "DELETE FROM flowkit_processes WHERE leased_until NOT BETWEEN ? AND ?",
+            "DELETE FROM processes WHERE leased_until NOT BETWEEN ? AND ?",
             (now, now + 2 * LEASE_SEC),
         )
         self._connection.execute(
-            "INSERT INTO flowkit_processes VALUES (?, ?)"
+            "INSERT INTO processes VALUES (?, ?)"
             " ON CONFLICT (port) DO UPDATE SET leased_until = excluded.leased_until",
             (self._doorbell.port, now + LEASE_SEC),
         )
@@ -64,5 +64,5 @@ class Presence:
         if self._doorbell is not None:
             with suppress(sqlite3.Error):
                 self._connection.execute(
-                    "DELETE FROM flowkit_processes WHERE port = ?", (self._doorbell.port,)
+                    "DELETE FROM processes WHERE port = ?", (self._doorbell.port,)
                 )

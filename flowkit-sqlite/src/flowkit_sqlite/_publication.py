@@ -11,14 +11,14 @@ from flowkit_sqlite._messages import encode_headers, partition_of
 from flowkit_sqlite._topics import Topic
 
 _RESERVE = """
-    UPDATE flowkit_partitions SET next_position = next_position + ? WHERE partition_id = ?
+    UPDATE partitions SET next_position = next_position + ? WHERE partition_id = ?
     RETURNING next_position
 """
 _INSERT = """
-    INSERT INTO flowkit_messages (partition_id, published_at, position, key, headers, value)
+    INSERT INTO messages (partition_id, published_at, position, key, headers, value)
     VALUES (?, ?, ?, ?, ?, ?)
 """
-_TRIM = "DELETE FROM flowkit_messages WHERE partition_id = ? AND position < ?"
+_TRIM = "DELETE FROM messages WHERE partition_id = ? AND position < ?"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,27 +22,25 @@ def create_topics(db: sqlite3.Connection, specs: Iterable[TopicSpec], partitions
     """Create the topics that do not exist. A broadcast topic has one partition."""
     for spec in specs:
         row = db.execute(
-            "INSERT INTO flowkit_topics (name, broadcast) VALUES (?, ?)"
+            "INSERT INTO topics (name, broadcast) VALUES (?, ?)"
             " ON CONFLICT DO NOTHING RETURNING topic_id",
             (spec.name, spec.broadcast),
         ).fetchone()
         if row is not None:
             db.executemany(
-                "INSERT INTO flowkit_partitions (topic_id, number) VALUES (?, ?)",
+                "INSERT INTO partitions (topic_id, number) VALUES (?, ?)",
                 [(*row, number) for number in range(1 if spec.broadcast else partitions)],
             )
 
 
 def find_topic(db: sqlite3.Connection, name: str) -> Topic | None:
     """Return a topic, or None if it does not exist."""
-    row = db.execute(
-        "SELECT topic_id, broadcast FROM flowkit_topics WHERE name = ?", (name,)
-    ).fetchone()
+    row = db.execute("SELECT topic_id, broadcast FROM topics WHERE name = ?", (name,)).fetchone()
     if row is None:
         return None
     topic_id, broadcast = row
     partitions = db.execute(
-        "SELECT partition_id FROM flowkit_partitions WHERE topic_id = ? ORDER BY number",
+        "SELECT partition_id FROM partitions WHERE topic_id = ? ORDER BY number",
         (topic_id,),
     )
     return Topic(topic_id, name, bool(broadcast), tuple(each for (each,) in partitions))
