@@ -18,7 +18,8 @@ from flowkit.errors import ConfigError, RecordRefused, StoreError, StoreUnavaila
 from flowkit_sqlite import SqliteConfig
 from flowkit_sqlite._connections import check_sqlite
 from flowkit_sqlite._database import Database
-from flowkit_sqlite._wakeups import Doorbell
+from flowkit_sqlite._group_commit import LONGEST_TURN_SEC
+from flowkit_sqlite._wakeups import HOST, open_doorbell
 
 pytestmark = pytest.mark.anyio
 PATIENCE_SEC = 30
@@ -34,7 +35,7 @@ def words(db: sqlite3.Connection) -> list[str]:
 
 
 class Gate:
-    """Job that keeps the writer busy until the gate is opened."""
+    """Job that keeps the writer's thread busy until the gate is opened."""
 
     def __init__(self) -> None:
         self._entered, self._open = threading.Event(), threading.Event()
@@ -162,29 +163,123 @@ async def test_many_jobs_of_many_tasks_are_all_stored(database):
     assert len(await database.read(words)) == 2000
 
 
+def break_the_sync(database) -> None:
+    """Put a pipe in place of the open log: no pipe can be synced."""
+    ends = os.pipe()
+    os.dup2(ends[1], database._open_file()._log._file)
+    for end in ends:
+        os.close(end)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")
 @pytest.mark.parametrize(
-    ("synchronous", "durable", "level"),
-    [("full", True, 2), ("full", False, 1), ("normal", True, 1), ("normal", False, 1)],
+    ("synchronous", "durable", "syncs"),
+    [("full", True, True), ("full", False, False), ("normal", True, False)],
 )
-async def test_only_durable_changes_are_written_to_the_disk_at_once(
-    path, synchronous, durable, level
-):
+@pytest.mark.parametrize("brief", [True, False])
+async def test_only_durable_changes_wait_for_the_disk(path, synchronous, durable, syncs, brief):
     async with Database(path, SqliteConfig(synchronous=synchronous)) as database:
-        (found,) = await database.write(
-            lambda db: db.execute("PRAGMA synchronous").fetchone(), durable=durable
-        )
-    assert found == level
+        await database.write(lambda db: db.execute("CREATE TABLE words (word)"))
+        break_the_sync(database)
+        job = insert("a")
+        if syncs:
+            with pytest.raises(StoreUnavailable, match="-wal: .*check the disk"):
+                await database.write(job, durable=durable, brief=brief)
+        else:
+            assert await database.write(job, durable=durable, brief=brief) == 1
 
 
-async def test_one_durable_job_makes_its_transaction_durable(database, gate):
-    def level(db):
-        return db.execute("PRAGMA synchronous").fetchone()[0]
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")
+async def test_a_failed_sync_fails_only_the_durable_jobs_of_a_transaction(database):
+    gate = Gate()
+    first = asyncio.create_task(database.write(gate, durable=False))
+    await gate.entered()
+    tasks = [
+        asyncio.create_task(database.write(insert(word), durable=word == "b")) for word in "abc"
+    ]
+    await asyncio.sleep(0)
+    break_the_sync(database)
+    gate.open()
+    await first
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert list(map(type, results)) == [int, StoreUnavailable, int]
 
-    first = asyncio.create_task(database.write(level, durable=False))
-    second = asyncio.create_task(database.write(level))
+
+# ---------------------------------------------------------------- brief jobs
+
+
+async def test_brief_jobs_run_in_the_event_loop_and_long_ones_do_not(database):
+    threads = {
+        (kind, brief): await call(lambda db: threading.get_ident(), brief=brief)
+        for kind, call in (("read", database.read), ("write", database.write))
+        for brief in (True, False)
+    }
+    own = threading.get_ident()
+    assert {key: found == own for key, found in threads.items()} == {
+        ("read", True): True,
+        ("read", False): False,
+        ("write", True): True,
+        ("write", False): False,
+    }
+
+
+async def test_a_brief_job_leaves_the_event_loop_while_another_process_holds_the_lock(
+    database, path
+):
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    write = asyncio.create_task(database.write(insert("a"), brief=True))
+    # The loop is free, and a brief read does not wait for the change.
+    assert await database.read(words, brief=True) == []
+    other.execute("ROLLBACK")
+    other.close()
+    assert await write == 1
+    assert await database.read(words, brief=True) == ["a"]
+
+
+async def test_jobs_run_in_the_order_in_which_they_were_submitted(database, gate):
+    order = []
+    tasks = [
+        asyncio.create_task(database.write(lambda db, n=n: order.append(n), brief=n % 2 == 0))
+        for n in range(10)
+    ]
     await asyncio.sleep(0)
     gate.open()
-    assert await asyncio.gather(first, second) == [2, 2]
+    await asyncio.gather(*tasks)
+    assert order == list(range(10))
+
+
+async def test_a_brief_read_sees_one_state_and_the_confirmed_changes(database, path):
+    await database.write(insert("a"), brief=True)
+
+    def job(db):
+        before = words(db)
+        other = sqlite3.connect(path)
+        other.execute("INSERT INTO words VALUES ('b')")
+        other.commit()
+        other.close()
+        return before, words(db)
+
+    assert await database.read(job, brief=True) == (["a"], ["a"])
+    assert await database.read(words, brief=True) == ["a", "b"]
+
+
+async def test_many_brief_jobs_at_once_do_not_keep_the_event_loop(database):
+    turns = 0
+
+    async def count_turns():
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    def slow(db):
+        time.sleep(LONGEST_TURN_SEC)
+
+    counter = asyncio.create_task(count_turns())
+    await asyncio.gather(*(database.write(slow, brief=True) for _ in range(20)))
+    counter.cancel()
+    assert turns >= 15
 
 
 # ---------------------------------------------------------------- reading
@@ -434,7 +529,7 @@ async def own_port(database) -> int:
 
 async def test_a_listener_may_ignore_other_processes_and_channels_that_it_does_not_name(database):
     port = await own_port(database)
-    other = Doorbell(lambda _: None)
+    other = await open_doorbell(lambda *_: None, HOST)
     with (
         database.listen("words", others=False) as own,
         database.listen("words", named=True) as named,
@@ -447,6 +542,16 @@ async def test_a_listener_may_ignore_other_processes_and_channels_that_it_does_n
         assert await named.wait(PATIENCE_SEC)
         assert not await own.wait(0)
     other.close()
+
+
+async def test_a_process_that_opens_the_file_is_notified_by_the_others_at_once(path):
+    # Polling cannot wake the listener within the time that the test waits.
+    config = SqliteConfig(poll_interval_ms=PATIENCE_SEC * 2000)
+    async with Database(path, config) as first, Database(path, config) as second:
+        with second.listen("words", named=True) as listener:
+            async with asyncio.timeout(PATIENCE_SEC):
+                while not await listener.wait(0.01):
+                    await first.write(lambda db: first.notify("words"))
 
 
 async def test_a_failed_job_wakes_no_listener(database, gate):

@@ -12,7 +12,7 @@ from flowkit.errors import (
     StoreError,
     StoreUnavailable,
 )
-from flowkit_sqlite._errors import TRANSLATIONS, bus_errors, translate, translated
+from flowkit_sqlite._errors import TRANSLATIONS, BusErrors, TranslatedErrors, translate
 
 FILE = Path("/data/flowkit.db")
 FIRST_CODE, LAST_CODE = 1, 26
@@ -47,20 +47,20 @@ def db(tmp_path):
 
 def test_an_extended_code_is_translated_like_its_primary_code(db):
     refused = r"^/data/flowkit\.db: UNIQUE .*\(SQLITE_CONSTRAINT_UNIQUE\)"
-    with pytest.raises(RecordRefused, match=refused), translated(FILE):
+    with pytest.raises(RecordRefused, match=refused), TranslatedErrors(FILE):
         db.execute("INSERT INTO words VALUES (1), (1)")
 
 
 def test_a_file_that_may_not_be_written_says_which_right_is_missing(db):
     db.execute("PRAGMA query_only = ON")
     right = "give this user the right to write the file"
-    with pytest.raises(StoreUnavailable, match=right), translated(FILE):
+    with pytest.raises(StoreUnavailable, match=right), TranslatedErrors(FILE):
         db.execute("INSERT INTO words VALUES (1)")
 
 
 def test_an_error_knows_its_remedy_also_as_one_of_the_bus(db):
     db.execute("PRAGMA max_page_count = 4")
-    with pytest.raises(BusUnavailable) as caught, bus_errors(), translated(FILE):
+    with pytest.raises(BusUnavailable) as caught, BusErrors(), TranslatedErrors(FILE):
         db.execute("INSERT INTO words VALUES (zeroblob(100000))")
     error = caught.value
     assert error.fault == "/data/flowkit.db: database or disk is full (SQLITE_FULL)"
@@ -69,21 +69,21 @@ def test_an_error_knows_its_remedy_also_as_one_of_the_bus(db):
 
 def test_a_full_disk_says_so(db):
     db.execute("PRAGMA max_page_count = 4")
-    with pytest.raises(StoreUnavailable, match="the disk is full"), translated(FILE):
+    with pytest.raises(StoreUnavailable, match="the disk is full"), TranslatedErrors(FILE):
         db.execute("INSERT INTO words VALUES (zeroblob(100000))")
 
 
 @pytest.mark.parametrize("value", [2**63, "\ud800"])
 def test_values_that_sqlite_cannot_store_are_refused(db, value):
-    with pytest.raises(RecordRefused), translated(FILE):
+    with pytest.raises(RecordRefused), TranslatedErrors(FILE):
         db.execute("SELECT ?", (value,))
 
 
 def test_a_value_above_the_limit_of_sqlite_is_too_large(db):
-    with pytest.raises(RecordTooLarge), translated(FILE):
+    with pytest.raises(RecordTooLarge), TranslatedErrors(FILE):
         db.execute("SELECT zeroblob(2000000000)")
 
 
 def test_errors_of_other_origin_are_left_alone():
-    with pytest.raises(KeyError), translated(FILE):
+    with pytest.raises(KeyError), TranslatedErrors(FILE):
         raise KeyError("x")

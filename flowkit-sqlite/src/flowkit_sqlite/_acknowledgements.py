@@ -44,10 +44,11 @@ def _store(db: sqlite3.Connection, change: Change) -> bool:
     progress_id = partition.progress_id
     if not db.execute(_ADVANCE, (change.first, progress_id, partition.epoch)).rowcount:
         return False
-    db.executemany(
-        "INSERT INTO acknowledged VALUES (?, ?) ON CONFLICT DO NOTHING",
-        [(progress_id, position) for position in change.above],
-    )
+    if change.above:
+        db.executemany(
+            "INSERT INTO acknowledged VALUES (?, ?) ON CONFLICT DO NOTHING",
+            [(progress_id, position) for position in change.above],
+        )
     if change.first > change.progress.stored_first:
         db.execute(
             "DELETE FROM acknowledged WHERE progress_id = ? AND position < ?",

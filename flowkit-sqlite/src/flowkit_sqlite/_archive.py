@@ -9,6 +9,8 @@ from flowkit.protocols import ArchivedPart
 from flowkit_sqlite._column_forms import NAMES, fault
 from flowkit_sqlite._context import Context, before_damage, corrupt, shown
 
+MOST_READ_BRIEFLY = 10
+
 # A rank that FlowKit cannot have written is not above any other.
 PUT = """
     INSERT INTO archive (task, name, rank, data) VALUES (?, ?, ?, ?)
@@ -48,7 +50,7 @@ class Archive:
             )
             return [_part(task_id, row) for row in rows if row is not None]
 
-        return dict(await self._context.read(job))
+        return dict(await self._context.read(job, brief=len(names) <= MOST_READ_BRIEFLY))
 
     async def scan(
         self, task_id: str, *, prefix: str, after: str, limit: int

@@ -9,6 +9,9 @@ from typing import Any
 from flowkit.protocols import ArtifactRecord, Stream
 from flowkit_sqlite._column_forms import COLUMNS, NAMES, fault
 from flowkit_sqlite._context import Context, before_damage, corrupt, shown
+from flowkit_sqlite._jobs import is_brief
+
+MOST_READ_BRIEFLY = 100
 
 ADD_OWNER = """
     INSERT INTO artifact_owners (id, namespace, task_id) VALUES (
@@ -45,13 +48,16 @@ class SqliteArtifactStore:
         self._context = context
 
     async def put(self, records: Sequence[ArtifactRecord]) -> list[bool]:
+        total = 0
         for record in records:
             size = len(record.meta or b"") + len(record.metrics)
             self._context.check_size(f"artifact {record.uid!r} of {record.stream}", size)
+            total += size
         if not records:
             return []
         return await self._context.write(
-            partial(_put, namespace=self._context.namespace, records=records)
+            partial(_put, namespace=self._context.namespace, records=records),
+            brief=is_brief(len(records), total),
         )
 
     async def read(
@@ -62,14 +68,14 @@ class SqliteArtifactStore:
             rows = connection.execute(READ, (*key, after, limit))
             return before_damage(_record(stream, row) for row in rows)
 
-        return await self._context.read(job)
+        return await self._context.read(job, brief=limit <= MOST_READ_BRIEFLY)
 
     async def known(self, stream: Stream, uids: Collection[str]) -> set[str]:
         def job(connection: sqlite3.Connection) -> set[str]:
             key = self._key(connection, stream)
             return {uid for uid in uids if connection.execute(IS_KNOWN, (*key, uid)).fetchone()}
 
-        return await self._context.read(job)
+        return await self._context.read(job, brief=is_brief(len(uids)))
 
     async def scan(
         self, task_id: str, *, after: tuple[float, str] | None = None, limit: int = 100

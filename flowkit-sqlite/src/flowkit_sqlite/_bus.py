@@ -17,10 +17,11 @@ from flowkit_sqlite._bus_schema import create_tables
 from flowkit_sqlite._config import SqliteConfig
 from flowkit_sqlite._consumer import Consumer
 from flowkit_sqlite._database import Database
-from flowkit_sqlite._errors import bus_errors
+from flowkit_sqlite._errors import BusErrors
 from flowkit_sqlite._fetching import Everything
 from flowkit_sqlite._group_member import GroupMember
 from flowkit_sqlite._inbox import Inbox
+from flowkit_sqlite._jobs import is_brief
 from flowkit_sqlite._messages import check_size, dead_letter
 from flowkit_sqlite._publication import store_messages
 from flowkit_sqlite._subscription import SqliteSubscription
@@ -50,7 +51,7 @@ class SqliteBus:
 
     async def __aenter__(self) -> Self:
         self._life.check_not_open()
-        with bus_errors():
+        with BusErrors():
             await self._database.__aenter__()
             try:
                 await self._database.write(create_tables)
@@ -68,19 +69,24 @@ class SqliteBus:
     async def ensure_topics(self, topics: Sequence[TopicSpec]) -> None:
         if any(spec.name not in self._topics for spec in topics):
             partitions = self._config.partitions
-            with bus_errors():
+            with BusErrors():
                 await self._life.resource.write(
-                    lambda db: create_topics(db, topics, partitions), durable=False
+                    lambda db: create_topics(db, topics, partitions), durable=False, brief=True
                 )
 
     async def publish(self, messages: Sequence[Message]) -> Sequence[Place | None]:
         for message in messages:
             check_size(message, self.max_message_bytes)
-        return await self._store(lambda db: messages) if messages else []
+        if not messages:
+            return []
+        size = sum(len(message.value) for message in messages)
+        return await self._store(lambda db: messages, brief=is_brief(len(messages), size))
 
     async def outstanding(self, topic: str, group: str) -> Mapping[int, tuple[int, int]]:
-        with bus_errors():
-            return await self._life.resource.read(lambda db: outstanding(db, topic, group))
+        with BusErrors():
+            return await self._life.resource.read(
+                lambda db: outstanding(db, topic, group), brief=True
+            )
 
     @asynccontextmanager
     async def subscribe(
@@ -95,7 +101,7 @@ class SqliteBus:
             consumer = Consumer(self._database, inbox, Everything(found))
         else:
             consumer = GroupMember(self._database, self._config, inbox, group, found)
-        with bus_errors():
+        with BusErrors():
             await consumer.start()
         try:
             yield SqliteSubscription(inbox, consumer, self._park)
@@ -111,13 +117,15 @@ class SqliteBus:
         return [CheckResult("bus", True, f"the file {self._database.path}"), *results]
 
     async def _find(self, names: Sequence[str]) -> dict[str, Topic]:
-        with bus_errors():
-            found = await self._life.resource.read(lambda db: get_topics(db, names, self._topics))
+        with BusErrors():
+            found = await self._life.resource.read(
+                lambda db: get_topics(db, names, self._topics), brief=True
+            )
         self._topics |= found
         return found
 
     async def _store(
-        self, choose: Callable[[sqlite3.Connection], Sequence[Message]]
+        self, choose: Callable[[sqlite3.Connection], Sequence[Message]], *, brief: bool = False
     ) -> list[Place]:
         """Store the messages that ``choose`` returns in the transaction. Return their places."""
         database = self._life.resource
@@ -132,8 +140,8 @@ class SqliteBus:
                 database.notify(f"topic:{each.topic}", each)
             return topics, places
 
-        with bus_errors():
-            topics, places = await database.write(job, durable=False)
+        with BusErrors():
+            topics, places = await database.write(job, durable=False, brief=brief)
         self._topics |= topics
         return places
 

@@ -16,6 +16,7 @@ from flowkit.errors import FlowKitError
 from flowkit.protocols import Commit
 from flowkit_sqlite._column_forms import COLUMNS
 from flowkit_sqlite._context import Context
+from flowkit_sqlite._jobs import is_brief
 from flowkit_sqlite._wakeups import Listener
 
 STATE = "SELECT version, finished_at FROM tasks WHERE namespace = ? AND task_id = ?"
@@ -132,7 +133,9 @@ class Changes:
 
     async def _read(self, task_ids: Collection[str]) -> dict[str, State]:
         namespace = self._context.namespace
-        return await self._context.read(partial(_states, namespace=namespace, task_ids=task_ids))
+        return await self._context.read(
+            partial(_states, namespace=namespace, task_ids=task_ids), brief=is_brief(len(task_ids))
+        )
 
     async def _watch(self) -> None:
         """Wake the waiters whose tasks other processes have changed."""

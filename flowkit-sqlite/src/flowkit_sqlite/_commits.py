@@ -10,6 +10,7 @@ from flowkit.protocols import Commit
 from flowkit_sqlite._archive import archive_parts
 from flowkit_sqlite._changes import notify_commits
 from flowkit_sqlite._context import Context
+from flowkit_sqlite._jobs import is_brief
 
 SELECT = """
     SELECT id, status, wake_at, finished_at FROM tasks
@@ -33,19 +34,26 @@ class Commits:
 
     async def apply(self, commits: Sequence[Commit]) -> list[bool]:
         """Apply commits and return for each whether it was applied."""
+        rows = total = 0
         for commit in commits:
             parts = [*commit.put.items(), *((part.name, part.data) for part in commit.archive)]
             for name, data in parts:
                 self._context.check_size(f"part {name!r} of task {commit.task_id!r}", len(data))
+                total += len(data)
+            rows += 1 + len(parts)
         try:
-            return await self._apply_together(commits)
+            return await self._apply_together(commits, brief=is_brief(rows, total))
         except RecordRefused:
             if len(commits) == 1:
                 raise
             return await self._apply_one_by_one(commits)
 
-    async def _apply_together(self, commits: Sequence[Commit]) -> list[bool]:
-        return await self._context.write(partial(_apply, context=self._context, commits=commits))
+    async def _apply_together(
+        self, commits: Sequence[Commit], *, brief: bool = False
+    ) -> list[bool]:
+        return await self._context.write(
+            partial(_apply, context=self._context, commits=commits), brief=brief
+        )
 
     async def _apply_one_by_one(self, commits: Sequence[Commit]) -> list[bool]:
         """Apply each commit apart from the others, because one of them is refused."""

@@ -51,11 +51,15 @@ def connect(path: Path, config: SqliteConfig) -> sqlite3.Connection:
         timeout=config.busy_timeout_sec,
         isolation_level=None,
         cached_statements=_STATEMENTS_KEPT,
+        # Only one thread at a time uses a connection, but the writer's alternates.
+        check_same_thread=False,
     )
     # A text that another program damaged must not fail the read of the rows beside it.
     connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
     try:
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        connection.execute("PRAGMA fullfsync = ON")
+        connection.execute("PRAGMA checkpoint_fullfsync = ON")
         connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL_LIMIT_BYTES}")
     except BaseException:
         connection.close()
@@ -142,6 +146,12 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+def log_path(connection: sqlite3.Connection) -> str:
+    """Return the path of the write-ahead log."""
+    ((_, _, path), *_) = connection.execute("PRAGMA database_list")
+    return f"{path}-wal"
 
 
 def _check_owner(connection: sqlite3.Connection, path: Path) -> None:

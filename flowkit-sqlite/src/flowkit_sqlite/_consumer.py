@@ -101,7 +101,9 @@ class Consumer:
             partition: progress.cursor for partition, progress in self.inbox.progress.items()
         }
         room = self.inbox.room
-        return await self.database.read(lambda db: fetch(db, self._source, known, cursors, room))
+        return await self.database.read(
+            lambda db: fetch(db, self._source, known, cursors, room), brief=True
+        )
 
     def _apply(self, fetched: Fetched) -> None:
         inbox = self.inbox

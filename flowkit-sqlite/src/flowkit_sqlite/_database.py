@@ -11,23 +11,12 @@ from weakref import WeakValueDictionary
 
 from flowkit.errors import StoreError
 from flowkit_sqlite._config import SqliteConfig
-from flowkit_sqlite._errors import translated
-from flowkit_sqlite._jobs import Job, finished
-from flowkit_sqlite._readers import Readers
-from flowkit_sqlite._wakeups import HOST, Deliver, Listener, Listeners
-from flowkit_sqlite._writer import Writer, notify
+from flowkit_sqlite._errors import TranslatedErrors
+from flowkit_sqlite._jobs import notify
+from flowkit_sqlite._open_file import OpenFile
+from flowkit_sqlite._wakeups import HOST, Deliver, Listener
 
 T = TypeVar("T")
-
-
-class _OpenFile:
-    """Threads and connections of an open file."""
-
-    def __init__(
-        self, path: Path, config: SqliteConfig, listeners: Listeners, *, wakeup_host: str
-    ) -> None:
-        self.readers = Readers(path, config)
-        self.writer = Writer(path, config, listeners, self.readers, wakeup_host=wakeup_host)
 
 
 class Database:
@@ -50,9 +39,7 @@ class Database:
         self.path = path
         self._config = config
         self._wakeup_host = wakeup_host
-        self._listeners = Listeners()
-        self._users = 0
-        self._file: _OpenFile | None = None
+        self._files: dict[asyncio.AbstractEventLoop, OpenFile] = {}
 
     @classmethod
     def at(cls, path: Path, config: SqliteConfig) -> "Database":
@@ -73,16 +60,16 @@ class Database:
             StoreUnavailable: the file is locked, or may not be written.
             StoreError: the file is damaged.
         """
-        with self._lock:
-            if self._file is None:
-                self._file = _OpenFile(
-                    self.path, self._config, self._listeners, wakeup_host=self._wakeup_host
-                )
-            self._users += 1
-            opened = self._file.writer.opened
+        loop = asyncio.get_running_loop()
+        file = self._files.get(loop)
+        if file is None:
+            file = self._files[loop] = OpenFile(
+                self.path, self._config, wakeup_host=self._wakeup_host
+            )
+        file.users += 1
         try:
-            with translated(self.path):
-                await finished(opened)
+            with TranslatedErrors(self.path):
+                await file.opened()
         except BaseException:
             await self.__aexit__()
             raise
@@ -90,22 +77,27 @@ class Database:
 
     async def __aexit__(self, *exc: object) -> None:
         """Close the file if this was its last user, after the changes that were submitted."""
-        with self._lock:
-            self._users -= 1
-            if self._users:
-                return
-            file, self._file = self._file, None
-        if file is not None:
-            file.writer.stop()
-            await finished(file.writer.closed)
+        loop = asyncio.get_running_loop()
+        file = self._files[loop]
+        file.users -= 1
+        if not file.users:
+            del self._files[loop]
+            await file.close()
 
-    async def write(self, job: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
-        """Run ``job`` in the writer's thread, and return its result after the commit.
+    async def write(
+        self,
+        job: Callable[[sqlite3.Connection], T],
+        *,
+        durable: bool = True,
+        brief: bool = False,
+    ) -> T:
+        """Run ``job`` in a transaction, and return its result after the commit.
 
         The job shares a transaction with others that wait. If it raises, its own changes are rolled
         back and the error is raised here. If the call is cancelled, the job may or may not run;
         other jobs are not affected. The changes survive a crash of the process. With ``durable``
-        they survive a power failure too, unless the settings say otherwise.
+        they survive a power failure too, unless the settings say otherwise. A ``brief`` job, which
+        changes few rows, runs in the event loop if no other process holds the lock.
 
         Raises:
             StoreUnavailable: the file is locked, full or cannot be written; the changes may
@@ -114,37 +106,37 @@ class Database:
             RecordRefused: a value violates a constraint or cannot be stored.
             StoreError: the file is damaged, or SQLite refused a statement.
         """
-        with translated(self.path):
-            result: T = await self.post(job, durable=durable)
+        with TranslatedErrors(self.path):
+            result: T = await self.post(job, durable=durable, brief=brief)
         return result
 
     def post(
-        self, job: Callable[[sqlite3.Connection], T], *, durable: bool = True
+        self,
+        job: Callable[[sqlite3.Connection], T],
+        *,
+        durable: bool = True,
+        brief: bool = False,
     ) -> "asyncio.Future[T]":
         """Submit a job as :meth:`write` does, and return a future with SQLite's own errors.
 
         The job follows those that were submitted before. It runs unless the future is cancelled.
         """
-        loop = asyncio.get_running_loop()
-        call = Job(job, loop, loop.create_future(), durable)
-        self._open_file().writer.submit(call)
-        return call.future
+        return self._open_file().submit(job, durable=durable, brief=brief)
 
-    async def read(self, job: Callable[[sqlite3.Connection], T]) -> T:
+    async def read(self, job: Callable[[sqlite3.Connection], T], *, brief: bool = False) -> T:
         """Run ``job`` in a reader's thread, and return its result.
 
-        The job sees one state of the file, which includes each confirmed write. It does not block
-        the writer, and cannot change the file.
+        The job sees one state of the file, which includes each confirmed write, and may include
+        changes that are not on the disk yet. It does not block changes, and must not make any. A
+        ``brief`` job, which reads a few rows by an index, runs in the event loop.
 
         Raises:
             StoreUnavailable, StoreError: as :meth:`write`.
         """
         file = self._open_file()
-        loop = asyncio.get_running_loop()
-        call = Job(job, loop, loop.create_future())
-        file.readers.submit(call)
-        with translated(self.path):
-            result: T = await call.future
+        await asyncio.sleep(0)
+        with TranslatedErrors(self.path):
+            result: T = await file.read(job, brief=brief)
         return result
 
     def notify(self, channel: str, news: Any = None) -> None:
@@ -169,9 +161,11 @@ class Database:
         this is one of its own. News of this process go to ``deliver``, if it is given, in the order
         of the commits; the listener is woken only if that returns False.
         """
-        return self._listeners.listen(channels, others=others, named=named, deliver=deliver)
+        listeners = self._open_file().listeners
+        return listeners.listen(channels, others=others, named=named, deliver=deliver)
 
-    def _open_file(self) -> _OpenFile:
-        if self._file is None:
+    def _open_file(self) -> OpenFile:
+        file = self._files.get(asyncio.get_running_loop())
+        if file is None:
             raise StoreError(f"{self.path} is not open: use it inside 'async with'")
-        return self._file
+        return file

@@ -9,6 +9,7 @@ from typing import Any
 from flowkit.protocols import DeadLetter
 from flowkit_sqlite._column_forms import NAMES, fault, fitting
 from flowkit_sqlite._context import LONGEST_FAULT, Context, shown
+from flowkit_sqlite._jobs import is_brief
 
 INSERT = f"""
     INSERT INTO dead_letters (namespace, {NAMES["dead_letters"]})
@@ -41,7 +42,8 @@ class DeadLetters:
         rows = [(self._context.namespace, *_values(letter)) for letter in letters]
         if rows:
             await self._context.write(
-                lambda connection: connection.executemany(INSERT, rows).rowcount
+                lambda connection: connection.executemany(INSERT, rows).rowcount,
+                brief=is_brief(len(rows), sum(len(letter.data) for letter in letters)),
             )
 
     async def read(

@@ -1,8 +1,6 @@
 """Translation of SQLite's errors into FlowKit's, by one table of result codes."""
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -112,16 +110,19 @@ def translate(error: BaseException, path: Path) -> FlowKitError | None:
     return None
 
 
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Raise SQLite's errors as FlowKit's, which name the file and what to do."""
-    try:
-        yield
-    except Exception as error:
-        ours = translate(error, path)
-        if ours is None:
-            raise
-        raise ours from error
+class TranslatedErrors:
+    """Context that raises SQLite's errors as FlowKit's, which name the file and what to do."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is not None and (ours := translate(error, self._path)) is not None:
+            raise ours from error
 
 
 def is_busy(error: sqlite3.Error) -> bool:
@@ -148,10 +149,13 @@ def bus_error(error: Exception) -> FlowKitError:
     return BusError(f"unexpected error: {error!r}")
 
 
-@contextmanager
-def bus_errors() -> Iterator[None]:
-    """Raise errors of the file as those of a bus."""
-    try:
-        yield
-    except StoreError as error:
-        raise bus_error(error) from error
+class BusErrors:
+    """Context that raises errors of the file as those of a bus."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, StoreError):
+            raise bus_error(error) from error

@@ -10,7 +10,7 @@ from flowkit_sqlite._topics import Topic
 
 Row = tuple[int, str, str, bytes]
 """Position, key, encoded headers and value of a message."""
-MOST_BYTES = 8_000_000
+MOST_BYTES = 1_000_000
 """Size of the messages after which a read ends."""
 
 _GENERATION = "SELECT generation FROM groups WHERE name = ?"

@@ -137,7 +137,9 @@ class GroupMember(Consumer):
         changes = self.inbox.changes()
         if not changes:
             return
-        stored = await self.database.write(lambda db: store_changes(db, changes), durable=False)
+        stored = await self.database.write(
+            lambda db: store_changes(db, changes), durable=False, brief=True
+        )
         for change in stored:
             change.progress.stored(change)
         if len(stored) < len(changes):

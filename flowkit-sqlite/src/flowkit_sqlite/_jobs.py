@@ -1,34 +1,41 @@
-"""Jobs of the threads that use the file, and the return of their results to event loops."""
+"""Jobs that use the file, for tasks of an event loop."""
 
 import asyncio
 import sqlite3
-from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import Future
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Protocol
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+MOST_BRIEF_ROWS = 500
+MOST_BRIEF_BYTES = 1_000_000
+
+_running = threading.local()
 
 
-class Wakeable(Protocol):
-    """Object that is woken in its event loop."""
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop: ...
-
-    def wake(self) -> None: ...
+def is_brief(rows: int, size: int = 0) -> bool:
+    """Return whether a job with so many rows, which an index finds, and bytes takes milliseconds at
+    most.
+    """
+    return rows <= MOST_BRIEF_ROWS and size <= MOST_BRIEF_BYTES
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Call that a thread makes with its connection, for a task of an event loop."""
+    """Call that is made with a connection, for a task of an event loop.
+
+    A ``brief`` job may run in the event loop. The result of a ``durable`` one is returned when its
+    changes are on the disk.
+    """
 
     call: Callable[[sqlite3.Connection], Any]
-    loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[Any]"
     durable: bool = True
+    brief: bool = False
     result: Any = None
     error: Exception | None = None
+    notified: list[tuple[str, Any]] = field(default_factory=list)
+    """Channels that it notifies, each with its news."""
 
     @property
     def is_wanted(self) -> bool:
@@ -37,11 +44,12 @@ class Job:
 
     def run(self, connection: sqlite3.Connection) -> bool:
         """Make the call, and return whether it succeeded."""
+        _running.job = self
         try:
             self.result = self.call(connection)
         except Exception as error:
             # A future does not accept a StopIteration.
-            self.error = RuntimeError(repr(error)) if isinstance(error, StopIteration) else error
+            self.fail(RuntimeError(repr(error)) if isinstance(error, StopIteration) else error)
             return False
         return True
 
@@ -49,8 +57,9 @@ class Job:
         """Replace the result by an error, unless the job failed itself."""
         self.result = None
         self.error = self.error or error
+        self.notified.clear()
 
-    def wake(self) -> None:
+    def finish(self) -> None:
         """Give the result to the caller. Called in the event loop."""
         if self.future.done():
             return
@@ -60,31 +69,12 @@ class Job:
             self.future.set_result(self.result)
 
 
-async def finished(future: "Future[None]") -> None:
-    """Wait for a future of a thread, and raise its error. A cancelled wait does not cancel it."""
-    loop = asyncio.get_running_loop()
-    done = asyncio.Event()
-
-    def set_done(_: object) -> None:
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(done.set)
-
-    future.add_done_callback(set_done)
-    await done.wait()
-    future.result()
+def notify(channel: str, news: Any = None) -> None:
+    """Wake the listeners of a channel after the commit of the job that calls this."""
+    _running.job.notified.append((channel, news))
 
 
-def wake(wakeables: Collection[Wakeable]) -> None:
-    """Wake objects from a thread, with one call for each event loop."""
-    by_loop: defaultdict[asyncio.AbstractEventLoop, list[Wakeable]] = defaultdict(list)
-    for each in wakeables:
-        by_loop[each.loop].append(each)
-    for loop, group in by_loop.items():
-        # An event loop that is closed has no tasks that wait.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(_wake_each, group)
-
-
-def _wake_each(wakeables: Sequence[Wakeable]) -> None:
-    for each in wakeables:
-        each.wake()
+def finish_all(jobs: Iterable[Job]) -> None:
+    """Give the results of jobs to their callers. Called in the event loop."""
+    for job in jobs:
+        job.finish()

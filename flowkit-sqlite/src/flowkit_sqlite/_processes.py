@@ -3,7 +3,6 @@
 import sqlite3
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 
 from flowkit_sqlite._wakeups import Doorbell
 
@@ -20,6 +19,7 @@ class Presence:
         self._doorbell = doorbell
         self._renew_at = 0.0
         self._data_version = 0
+        self._ports: set[int] = set()
 
     def has_changed(self) -> bool:
         """Return whether other connections changed the file since the previous call."""
@@ -27,42 +27,54 @@ class Presence:
         previous, self._data_version = self._data_version, version
         return bool(version != previous)
 
+    def look(self) -> None:
+        """Read the ports of the other processes.
+
+        A process rings when it has entered its port, so that the others read it.
+        """
+        if self._doorbell is not None:
+            found = self._connection.execute(
+                "SELECT port FROM processes WHERE port != ? AND leased_until > ?",
+                (self._doorbell.port, time.time()),
+            )
+            self._ports = {port for (port,) in found}
+
+    def knows(self, port: int) -> bool:
+        """Return whether a port is one of those that were read."""
+        return port in self._ports
+
     def ring(self, channels: Iterable[str]) -> None:
         """Send a datagram about channels to each other process."""
-        if self._doorbell is None:
-            return
-        found = self._connection.execute(
-            "SELECT port FROM processes WHERE port != ? AND leased_until > ?",
-            (self._doorbell.port, time.time()),
-        )
-        if ports := [port for (port,) in found]:
-            self._doorbell.ring(ports, channels)
+        if self._ports and self._doorbell is not None:
+            self._doorbell.ring(self._ports, channels)
 
-    def renew(self) -> None:
-        """Renew the lease of this process if it is time to, and delete expired ones.
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to renew the lease of this process."""
+        return self._doorbell is not None and time.monotonic() >= self._renew_at
+
+    def renew(self, db: sqlite3.Connection) -> None:
+        """Renew the lease of this process, and delete expired ones. Call it in a job.
 
         Raises:
-            sqlite3.Error: the table could not be changed; the next call tries again.
+            sqlite3.Error: the table could not be changed.
         """
-        if self._doorbell is None or time.monotonic() < self._renew_at:
+        if self._doorbell is None:
             return
         now = time.time()
         # A lease that lies too far in the future was written before the clock was set back.
-        self._connection.execute(
+        db.execute(
             "DELETE FROM processes WHERE leased_until NOT BETWEEN ? AND ?",
             (now, now + 2 * LEASE_SEC),
         )
-        self._connection.execute(
+        db.execute(
             "INSERT INTO processes VALUES (?, ?)"
             " ON CONFLICT (port) DO UPDATE SET leased_until = excluded.leased_until",
             (self._doorbell.port, now + LEASE_SEC),
         )
         self._renew_at = time.monotonic() + RENEW_SEC
 
-    def leave(self) -> None:
-        """Delete the entry of this process."""
+    def leave(self, db: sqlite3.Connection) -> None:
+        """Delete the entry of this process. Call it in a job."""
         if self._doorbell is not None:
-            with suppress(sqlite3.Error):
-                self._connection.execute(
-                    "DELETE FROM processes WHERE port = ?", (self._doorbell.port,)
-                )
+            db.execute("DELETE FROM processes WHERE port = ?", (self._doorbell.port,))

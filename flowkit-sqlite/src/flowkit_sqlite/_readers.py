@@ -1,21 +1,24 @@
 """Threads that read the file. Each has a connection of its own, which never blocks the writer."""
 
+import asyncio
 import sqlite3
 import threading
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 
 from flowkit_sqlite._config import SqliteConfig
 from flowkit_sqlite._connections import connect_reader
-from flowkit_sqlite._jobs import Job, wake
+from flowkit_sqlite._jobs import Job
 
 
 class Readers:
     """Threads that are started when they are needed, up to a limit."""
 
-    def __init__(self, path: Path, config: SqliteConfig) -> None:
+    def __init__(self, path: Path, config: SqliteConfig, loop: asyncio.AbstractEventLoop) -> None:
         self._path = path
         self._config = config
+        self._loop = loop
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
@@ -51,17 +54,24 @@ class Readers:
                 try:
                     if connection is None:
                         connection = connect_reader(self._path, self._config)
-                    _read(job, connection)
+                    read(job, connection)
                 except sqlite3.Error as error:
                     job.fail(error)
-                wake([job])
+                # An event loop that is closed has no tasks that wait.
+                with suppress(RuntimeError):
+                    self._loop.call_soon_threadsafe(job.finish)
             with self._lock:
                 self._free += 1
         if connection is not None:
             connection.close()
 
 
-def _read(job: Job, connection: sqlite3.Connection) -> None:
+def read(job: Job, connection: sqlite3.Connection) -> None:
+    """Run a job in one snapshot of the file.
+
+    Raises:
+        sqlite3.Error: the snapshot could not be taken.
+    """
     connection.execute("BEGIN")
     try:
         job.run(connection)

@@ -9,7 +9,10 @@ from flowkit.adapters import page_cursor
 from flowkit.protocols import TaskHeader, TaskQuery, TaskRecord
 from flowkit_sqlite._column_forms import COLUMNS, NAMES, TEXT, fault, fitting
 from flowkit_sqlite._context import LONGEST_FAULT, Context, corrupt, shown
+from flowkit_sqlite._jobs import is_brief
 from flowkit_sqlite._task_queries import newest_first
+
+MOST_LOADED_BRIEFLY = 10
 
 INSERT = """
     INSERT INTO tasks (id, namespace, task_id, version, op_id, status, created_at, pipeline,
@@ -50,25 +53,29 @@ class Tasks:
 
     async def create(self, records: Sequence[TaskRecord]) -> list[str]:
         """Store new tasks and return the ids under which they exist."""
+        total = 0
         for record in records:
             size = len(record.spec) + sum(map(len, record.parts.values()))
             self._context.check_size(f"task {record.header.task_id!r}", size)
+            total += size
         namespace = self._context.namespace
         return await self._context.write(
-            lambda connection: [_create(connection, namespace, record) for record in records]
+            lambda connection: [_create(connection, namespace, record) for record in records],
+            brief=is_brief(len(records), total),
         )
 
     async def load(self, task_ids: Collection[str]) -> dict[str, TaskRecord]:
         """Return the tasks that exist, by id."""
         return await self._context.read(
-            partial(_load, namespace=self._context.namespace, task_ids=task_ids)
+            partial(_load, namespace=self._context.namespace, task_ids=task_ids),
+            brief=len(task_ids) <= MOST_LOADED_BRIEFLY,
         )
 
     async def due(self, *, before: float, limit: int) -> list[str]:
         """Return the ids of tasks whose wake-up time has come, the earliest first."""
         values = (self._context.namespace, before, limit)
         found = await self._context.read(
-            lambda connection: connection.execute(DUE, values).fetchall()
+            lambda connection: connection.execute(DUE, values).fetchall(), brief=is_brief(limit)
         )
         return [task_id for (task_id,) in found if TEXT.fits(task_id)]
 

@@ -6,19 +6,14 @@ causes a look.
 """
 
 import asyncio
-import socket
-import threading
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, cast
 from zlib import crc32
 
 HOST = "127.0.0.1"
-_LONGEST_DATAGRAM = 65_535
-
 
 Deliver = Callable[[Any], bool]
 """Function that takes the news of a notification; it returns False if the listener must look."""
@@ -49,12 +44,12 @@ class Listener:
         return self.others and not self._named.isdisjoint(hashes)
 
     def hear(self, news: Any) -> None:
-        """Take the news of a notification, or wake. Called in the event loop."""
+        """Take the news of a notification, or wake."""
         if news is None or self._deliver is None or not self._deliver(news):
             self.wake()
 
     def wake(self) -> None:
-        """End the current wait, or the next one at once. Called in the event loop."""
+        """End the current wait, or the next one at once."""
         self._woken = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -81,27 +76,10 @@ class Listener:
             self._waiter.set_result(None)
 
 
-@dataclass(frozen=True, slots=True)
-class Notification:
-    """News of a channel for one of its listeners."""
-
-    listener: Listener
-    news: Any
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        return self.listener.loop
-
-    def wake(self) -> None:
-        """Give the news to the listener. Called in the event loop."""
-        self.listener.hear(self.news)
-
-
 class Listeners:
-    """Listeners of all event loops of a process."""
+    """Listeners of an event loop."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._by_channel: defaultdict[str, set[Listener]] = defaultdict(set)
 
     @contextmanager
@@ -114,40 +92,34 @@ class Listeners:
         one of its channels.
         """
         listener = Listener(others=others, named=channels if named else None, deliver=deliver)
-        with self._lock:
-            for channel in channels:
-                self._by_channel[channel].add(listener)
+        for channel in channels:
+            self._by_channel[channel].add(listener)
         try:
             yield listener
         finally:
-            with self._lock:
-                for channel in channels:
-                    self._by_channel[channel].discard(listener)
-                    if not self._by_channel[channel]:
-                        del self._by_channel[channel]
+            for channel in channels:
+                self._by_channel[channel].discard(listener)
+                if not self._by_channel[channel]:
+                    del self._by_channel[channel]
 
-    def notifications(self, notified: Iterable[tuple[str, Any]]) -> list[Notification]:
-        """Return what the listeners of some channels hear, in order."""
-        with self._lock:
-            return [
-                Notification(listener, news)
-                for channel, news in notified
-                for listener in self._by_channel.get(channel, ())
-            ]
+    def hear(self, notified: Iterable[tuple[str, Any]]) -> None:
+        """Give the news of channels to their listeners, in order."""
+        for channel, news in notified:
+            for listener in tuple(self._by_channel.get(channel, ())):
+                listener.hear(news)
 
     def of_others(self, hashes: frozenset[int] | None = None) -> set[Listener]:
         """Return the listeners to wake after a change of another process.
 
         ``hashes`` are those of its channels; they are None if the change is unknown.
         """
-        with self._lock:
-            # A listener that is woken already reads the file later.
-            return {
-                listener
-                for listeners in self._by_channel.values()
-                for listener in listeners
-                if not listener.is_woken and listener.is_meant_by(hashes)
-            }
+        # A listener that is woken already reads the file later.
+        return {
+            listener
+            for listeners in self._by_channel.values()
+            for listener in listeners
+            if not listener.is_woken and listener.is_meant_by(hashes)
+        }
 
 
 def hashes_of(channels: Iterable[str]) -> frozenset[int]:
@@ -156,48 +128,46 @@ def hashes_of(channels: Iterable[str]) -> frozenset[int]:
     return frozenset(crc32(each) & 0xFFFF for each in encoded)
 
 
-class Doorbell:
-    """Socket that receives the datagrams of other processes, read by a thread of its own."""
+OnRing = Callable[[frozenset[int], int], None]
+"""Function that takes the hashes of a datagram, and the port that it came from."""
 
-    def __init__(self, on_ring: Callable[[frozenset[int]], None], *, host: str = HOST) -> None:
-        """Bind the socket to an address of this machine, and start the thread.
 
-        Raises:
-            OSError: no socket can be bound.
-        """
+class Doorbell(asyncio.DatagramProtocol):
+    """Socket that receives the datagrams of other processes."""
+
+    def __init__(self, on_ring: OnRing, host: str) -> None:
         self._on_ring = on_ring
         self._host = host
-        self._closing = False
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            self._socket.bind((host, 0))
-        except OSError:
-            self._socket.close()
-            raise
-        self.port: int = self._socket.getsockname()[1]
-        self._thread = threading.Thread(
-            target=self._run, name="flowkit-sqlite-wakeups", daemon=True
-        )
-        self._thread.start()
+        self._transport: asyncio.DatagramTransport | None = None
+        self.port = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.DatagramTransport", transport)
+        self.port = transport.get_extra_info("sockname")[1]
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self._on_ring(frozenset(array("H", data[: len(data) // 2 * 2])), addr[1])
 
     def ring(self, ports: Iterable[int], channels: Iterable[str] = ()) -> None:
         """Send a datagram about channels to each port."""
         content = array("H", hashes_of(channels)).tobytes()
         for port in ports:
-            with suppress(OSError):
-                self._socket.sendto(content, (self._host, port))
+            if self._transport is not None:
+                self._transport.sendto(content, (self._host, port))
 
     def close(self) -> None:
-        """End the thread and close the socket."""
-        self._closing = True
-        self.ring([self.port])
-        self._thread.join()
-        self._socket.close()
+        """Close the socket."""
+        if self._transport is not None:
+            self._transport.close()
 
-    def _run(self) -> None:
-        while not self._closing:
-            # Windows reports that an earlier datagram did not arrive as an error of the next call.
-            with suppress(OSError):
-                content = self._socket.recv(_LONGEST_DATAGRAM)
-                if not self._closing:
-                    self._on_ring(frozenset(array("H", content[: len(content) // 2 * 2])))
+
+async def open_doorbell(on_ring: OnRing, host: str) -> Doorbell | None:
+    """Return a doorbell at an address of this machine; None if no socket can be bound."""
+    loop = asyncio.get_running_loop()
+    try:
+        _, doorbell = await loop.create_datagram_endpoint(
+            lambda: Doorbell(on_ring, host), local_addr=(host, 0)
+        )
+    except OSError:
+        return None
+    return doorbell

@@ -35,13 +35,15 @@ class Sessions:
             connection.execute(REPLACE, values)
             return replaced
 
-        row = await self._context.write(job)
+        row = await self._context.write(job, brief=True)
         return None if row is None or _is_damaged(row) else _session(row)
 
     async def end(self, worker_id: str) -> None:
         """Delete a session."""
         key = (self._context.namespace, worker_id)
-        await self._context.write(lambda connection: connection.execute(DELETE, key).rowcount)
+        await self._context.write(
+            lambda connection: connection.execute(DELETE, key).rowcount, brief=True
+        )
 
     async def all(self) -> list[WorkerSession]:
         """Return all sessions.
@@ -50,7 +52,7 @@ class Sessions:
         """
         namespace = (self._context.namespace,)
         rows = await self._context.read(
-            lambda connection: connection.execute(SELECT, namespace).fetchall()
+            lambda connection: connection.execute(SELECT, namespace).fetchall(), brief=True
         )
         return [_session(row) for row in rows if not _is_damaged(row)]
 

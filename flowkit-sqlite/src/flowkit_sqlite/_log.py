@@ -1,0 +1,130 @@
+"""SQLite's write-ahead log: its synchronization with the disk, and checkpoints.
+
+Commits only write to the log. A change survives a power failure when the log was synced after it.
+One sync serves all changes before it, and other processes may change the file meanwhile.
+"""
+
+import asyncio
+import os
+import sqlite3
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from flowkit.errors import StoreUnavailable
+from flowkit_sqlite._config import SqliteConfig
+from flowkit_sqlite._connections import connect, log_path
+from flowkit_sqlite._errors import with_remedy
+from flowkit_sqlite._jobs import Job
+from flowkit_sqlite._threads import CallThread
+
+if sys.platform == "darwin":
+    import fcntl
+
+CHANGES_A_CHECKPOINT = 1_000
+"""Changed rows after which the log is copied into the file. Most are in a page of their own."""
+
+
+def _sync(file: int) -> None:
+    """Write a file to the disk, past the cache of the disk where the system has a call for it."""
+    if sys.platform == "darwin":
+        fcntl.fcntl(file, fcntl.F_FULLFSYNC)
+    elif sys.platform == "linux":
+        os.fdatasync(file)
+    else:
+        os.fsync(file)
+
+
+class LogSync:
+    """Syncs the log for the changes that wait for it, in a thread."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        thread: CallThread,
+        loop: asyncio.AbstractEventLoop,
+        done: Callable[[Sequence[Job]], None],
+    ) -> None:
+        """Open the log of a connection; ``done`` is called in the event loop.
+
+        Raises:
+            StoreUnavailable: it cannot be opened.
+        """
+        self._path = log_path(connection)
+        try:
+            self._file = os.open(self._path, os.O_RDWR)
+        except OSError as error:
+            fault = f"{self._path} cannot be opened: {error}"
+            remedy = "check the rights on the file and the limit of open files"
+            raise with_remedy(StoreUnavailable, fault, remedy) from error
+        self._thread = thread
+        self._loop = loop
+        self._done = done
+        self._waiting: deque[list[Job]] = deque()
+
+    def add(self, jobs: list[Job]) -> None:
+        """Sync the changes of committed jobs."""
+        self._waiting.append(jobs)
+        self._thread.submit(self._sync_waiting)
+
+    def close(self) -> None:
+        """Close the log. SQLite may delete it when all its connections are closed."""
+        os.close(self._file)
+
+    def _sync_waiting(self) -> None:
+        jobs: list[Job] = []
+        while self._waiting:
+            jobs += self._waiting.popleft()
+        if not jobs:
+            return
+        try:
+            _sync(self._file)
+        except OSError as error:
+            failure = with_remedy(StoreUnavailable, f"{self._path}: {error}", "check the disk")
+            for job in jobs:
+                job.fail(failure)
+        # An event loop that is closed has no tasks that wait.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._done, jobs)
+
+
+class Checkpoints:
+    """Copies the log into the file from time to time, in a thread, so that the log stays short."""
+
+    def __init__(self, path: Path, config: SqliteConfig) -> None:
+        self._path = path
+        self._config = config
+        self._thread = CallThread("flowkit-sqlite-checkpoints")
+        self._connection: sqlite3.Connection | None = None
+        self._running = False
+        self._next = CHANGES_A_CHECKPOINT
+
+    def changed(self, total: int) -> None:
+        """Take the number of rows that were changed since the file was opened."""
+        if total >= self._next and not self._running:
+            self._next = total + CHANGES_A_CHECKPOINT
+            self._running = True
+            self._thread.submit(self._run)
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._thread.submit(self._close)
+        self._thread.stop()
+
+    def _run(self) -> None:
+        # An error that lasts is raised by the next change.
+        with suppress(sqlite3.Error):
+            if self._connection is None:
+                self._connection = connect(self._path, self._config)
+                self._connection.execute("PRAGMA busy_timeout = 0")
+            # The second one copies what was written during the first, without other writers.
+            # Writers begin the log again only when all of it is copied.
+            for mode in ("PASSIVE", "FULL"):
+                self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+        self._running = False
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()

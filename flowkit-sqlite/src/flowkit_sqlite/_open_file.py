@@ -1,0 +1,258 @@
+"""An open file, as an event loop uses it.
+
+Brief jobs run in the event loop, because a job takes a fraction of the time of two switches between
+threads. What may take long is done by threads: long jobs, those that wait for the lock of another
+process, syncs of the log, and checkpoints.
+"""
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from flowkit_sqlite._config import SqliteConfig
+from flowkit_sqlite._connections import connect_writer
+from flowkit_sqlite._errors import is_busy
+from flowkit_sqlite._group_commit import GroupCommit
+from flowkit_sqlite._jobs import Job, finish_all
+from flowkit_sqlite._log import Checkpoints, LogSync
+from flowkit_sqlite._processes import Presence
+from flowkit_sqlite._readers import Readers, read
+from flowkit_sqlite._threads import CallThread
+from flowkit_sqlite._wakeups import Doorbell, Listeners, open_doorbell
+
+T = TypeVar("T")
+
+MOST_JOBS = 500
+"""Most jobs in one transaction."""
+POLL_WITHOUT_SOCKET_SEC = 0.002
+PROCESSES = "processes"
+"""Channel that a process notifies when it has opened the file, so that others read its port."""
+
+
+class OpenFile:
+    """A file that is open in the running event loop."""
+
+    def __init__(self, path: Path, config: SqliteConfig, *, wakeup_host: str) -> None:
+        """Begin to open it."""
+        self._path = path
+        self._config = config
+        self._wakeup_host = wakeup_host
+        self._loop = asyncio.get_running_loop()
+        self._thread = CallThread("flowkit-sqlite-writer")
+        self._readers = Readers(path, config, self._loop)
+        self._checkpoints = Checkpoints(path, config)
+        self._waiting: deque[Job] = deque()
+        self._is_planned = False
+        """Whether the next commit is scheduled."""
+        self._is_lent = False
+        """Whether the thread uses the connection."""
+        self._is_left = asyncio.Event()
+        self._opened: asyncio.Future[None] = self._loop.create_future()
+        self._task = self._loop.create_task(self._live(), name="flowkit-sqlite")
+        self.users = 0
+        self.listeners = Listeners()
+
+    async def opened(self) -> None:
+        """Wait until it is open. A cancelled wait does not affect others."""
+        await asyncio.wait([self._opened])
+        self._opened.result()
+
+    async def close(self) -> None:
+        """Close it after the changes that were submitted."""
+        self._is_left.set()
+        await asyncio.wait([self._task])
+        _ignore(self._opened)
+
+    # ------------------------------------------------------------ life
+
+    async def _live(self) -> None:
+        try:
+            await self._in_thread(self._open)
+        except Exception as error:
+            self._opened.set_exception(error)
+            self._thread.stop()
+            return
+        doorbell: Doorbell | None = None
+        try:
+            doorbell = await open_doorbell(self._on_ring, self._wakeup_host)
+            self._presence = Presence(self._connection, doorbell)
+            self._poll()
+            await asyncio.wait([self.submit(self._presence.renew, durable=False)])
+            self._look()
+            self._presence.ring([PROCESSES])
+            self._opened.set_result(None)
+            await self._poll_until_left(doorbell)
+            await asyncio.wait([self.submit(self._presence.leave)])
+        finally:
+            if doorbell is not None:
+                doorbell.close()
+            await self._in_thread(self._close)
+            self._thread.stop()
+
+    def _open(self) -> None:
+        connection = connect_writer(self._path, self._config)
+        try:
+            self._commits = GroupCommit(connection, self._path, self._config)
+            self._log = LogSync(connection, self._thread, self._loop, self._finish)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+
+    def _close(self) -> None:
+        self._readers.stop()
+        self._checkpoints.stop()
+        self._log.close()
+        self._connection.close()
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        """Make a call in the thread, and return its result."""
+        answer: asyncio.Future[T] = self._loop.create_future()
+
+        def work() -> None:
+            job = Job(lambda _: call(), answer)
+            job.run(None)  # type: ignore[arg-type]
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(job.finish)
+
+        self._thread.submit(work)
+        return await answer
+
+    async def _poll_until_left(self, doorbell: Doorbell | None) -> None:
+        pause_sec = (
+            POLL_WITHOUT_SOCKET_SEC if doorbell is None else self._config.poll_interval_ms / 1000
+        )
+        while not self._is_left.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_sec):
+                    await self._is_left.wait()
+            self._poll()
+
+    def _poll(self) -> None:
+        """Wake all listeners if another process changed the file, and renew the lease."""
+        # An error that lasts is raised by the next job.
+        with suppress(sqlite3.Error):
+            if not self._is_lent and self._presence.has_changed():
+                self._look()
+                self._wake(None)
+        if self._presence.is_due and self._opened.done():
+            self.submit(self._presence.renew, durable=False).add_done_callback(_ignore)
+
+    def _look(self) -> None:
+        """Read the ports of the other processes. It is repeated when the file is polled."""
+        with suppress(sqlite3.Error):
+            if not self._is_lent:
+                self._presence.look()
+
+    def _on_ring(self, hashes: frozenset[int], port: int) -> None:
+        """Wake the listeners that a datagram is for. An unknown port is that of a new process."""
+        if not self._presence.knows(port):
+            self._look()
+        self._wake(hashes)
+
+    def _wake(self, hashes: frozenset[int] | None) -> None:
+        for listener in self.listeners.of_others(hashes):
+            listener.wake()
+
+    # ------------------------------------------------------------ reading
+
+    def read(self, call: Callable[[sqlite3.Connection], T], *, brief: bool) -> "asyncio.Future[T]":
+        """Run a call in one snapshot of the file; a brief one here, if the connection is free."""
+        job = Job(call, self._loop.create_future())
+        if not (brief and not self._is_lent and self._read_here(job)):
+            self._readers.submit(job)
+        return job.future
+
+    def _read_here(self, job: Job) -> bool:
+        """Run a job that reads, and return whether no other process locked the file."""
+        try:
+            read(job, self._connection)
+        except sqlite3.Error as error:
+            job.fail(error)
+        if isinstance(job.error, sqlite3.Error) and is_busy(job.error):
+            job.error = None
+            return False
+        job.finish()
+        return True
+
+    # ------------------------------------------------------------ changes
+
+    def submit(
+        self,
+        call: Callable[[sqlite3.Connection], T],
+        *,
+        durable: bool = True,
+        brief: bool = True,
+    ) -> "asyncio.Future[T]":
+        """Add a job to the next transaction."""
+        job = Job(call, self._loop.create_future(), durable, brief)
+        self._waiting.append(job)
+        self._plan()
+        return job.future
+
+    def _plan(self) -> None:
+        # Other tasks that can run now may add jobs to the transaction before.
+        if not self._is_planned and not self._is_lent and self._waiting:
+            self._is_planned = True
+            self._loop.call_soon(self._commit)
+
+    def _commit(self) -> None:
+        """Commit the jobs that wait: here, or in the thread if that may take long."""
+        self._is_planned = False
+        jobs: list[Job] = []
+        while self._waiting and len(jobs) < MOST_JOBS:
+            job = self._waiting.popleft()
+            if job.is_wanted:
+                jobs.append(job)
+        if not jobs:
+            return
+        rest = None
+        if all(job.brief for job in jobs):
+            rest = self._commits.commit(jobs, wait=False)
+        if rest is None:
+            self._is_lent = True
+            self._thread.submit(partial(self._commit_in_thread, jobs))
+        else:
+            self._committed(jobs, rest)
+
+    def _commit_in_thread(self, jobs: list[Job]) -> None:
+        rest = self._commits.commit(jobs, wait=True) or []
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._returned, jobs, rest)
+
+    def _returned(self, jobs: list[Job], rest: list[Job]) -> None:
+        self._is_lent = False
+        self._committed(jobs, rest)
+
+    def _committed(self, jobs: list[Job], rest: list[Job]) -> None:
+        self._waiting.extendleft(reversed(rest))
+        self._plan()
+        syncs = self._config.synchronous == "full"
+        unsynced: list[Job] = []
+        finished: list[Job] = []
+        for job in jobs[: len(jobs) - len(rest)]:
+            is_unsynced = syncs and job.durable and job.error is None
+            (unsynced if is_unsynced else finished).append(job)
+        if unsynced:
+            self._log.add(unsynced)
+        self._finish(finished)
+        self._checkpoints.changed(self._connection.total_changes)
+
+    def _finish(self, jobs: Sequence[Job]) -> None:
+        """Return the results of jobs, and wake the listeners of what they changed."""
+        notified = [each for job in jobs for each in job.notified]
+        finish_all(jobs)
+        if notified:
+            self._presence.ring(channel for channel, _ in notified)
+            self.listeners.hear(notified)
+
+
+def _ignore(future: "asyncio.Future[None]") -> None:
+    """Take the error of a future that is not awaited."""
+    if not future.cancelled():
+        future.exception()
