@@ -19,7 +19,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.embedded import ROLE, chain, cluster, fan, many, noop, run, say
+from benchmarks.embedded import ROLE, chain, cluster, fan, finished, many, noop, run, say
 from flowkit import Coordinator, CoordinatorConfig, WorkerConfig
 from flowkit._runtime.garbage_collection import rare_collections
 from flowkit.worker import Worker
@@ -28,6 +28,7 @@ Cluster = Callable[[], AbstractAsyncContextManager[Coordinator]]
 LENGTH = 10
 WIDTH = 1_000
 TASKS = 10_000
+SUBMITTERS = 100
 
 
 @asynccontextmanager
@@ -142,12 +143,32 @@ async def main(names: list[str], rounds: int, tasks: int) -> None:
             )
         if "tasks" in names:
             await compare(
-                f"{tasks} one-node tasks",
+                f"{tasks} one-node tasks by {SUBMITTERS} submitters",
+                clusters,
+                lambda opened: many_at_once(opened, tasks),
+                nodes=tasks,
+                rounds=rounds,
+            )
+            await compare(
+                f"{tasks} one-node tasks by one submitter",
                 clusters,
                 lambda opened: many(opened, tasks),
                 nodes=tasks,
                 rounds=rounds,
             )
+
+
+async def many_at_once(opened: Coordinator, count: int) -> None:
+    """Run one-node tasks. Each submitter waits for the confirmation of one before the next."""
+    graph = chain(1)
+    numbers = iter(range(count))
+
+    async def submit() -> list[str]:
+        return [await opened.create_task(graph=graph) for _ in numbers]
+
+    for task_ids in await asyncio.gather(*(submit() for _ in range(SUBMITTERS))):
+        for task_id in task_ids:
+            await finished(opened, task_id)
 
 
 async def repeat(opened: Coordinator, count: int) -> None:

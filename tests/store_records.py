@@ -58,8 +58,11 @@ def change(
     drop: Sequence[str] = (),
     archive: Sequence[ArchivedPart] = (),
     finished_at: float | None = None,
+    durable: bool = True,
 ) -> Commit:
-    return Commit(task_id, version, op_id, status, None, finished_at, put or {}, drop, archive)
+    return Commit(
+        task_id, version, op_id, status, None, finished_at, put or {}, drop, archive, durable
+    )
 
 
 def artifact(stream: Stream, uid: str, meta: bytes = b"{}", *, at: float = NOON) -> ArtifactRecord:

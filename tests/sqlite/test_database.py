@@ -205,6 +205,23 @@ async def test_a_failed_sync_fails_only_the_durable_jobs_of_a_transaction(databa
     assert list(map(type, results)) == [int, StoreUnavailable, int]
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")
+async def test_after_a_failed_sync_no_change_is_confirmed_until_the_file_is_opened_again(path):
+    async with Database(path, SqliteConfig()) as database:
+        await database.write(lambda db: db.execute("CREATE TABLE words (word)"))
+        log = database._open_file()._log._file
+        kept = os.dup(log)
+        break_the_sync(database)
+        with pytest.raises(StoreUnavailable):
+            await database.write(insert("a"))
+        os.dup2(kept, log)
+        os.close(kept)
+        with pytest.raises(StoreUnavailable, match="restart this process"):
+            await database.write(insert("b"))
+    async with Database(path, SqliteConfig()) as database:
+        assert await database.write(insert("c")) == 1
+
+
 # ---------------------------------------------------------------- brief jobs
 
 
@@ -626,7 +643,7 @@ async def test_a_process_that_cannot_bind_a_socket_polls_at_short_intervals(path
     async with Database(path, config, wakeup_host=NO_OWN_ADDRESS) as database:
         await database.write(lambda db: db.execute("CREATE TABLE words (word)"))
         assert await database.read(
-            lambda db: db.execute("SELECT count(*) FROM flowkit_processes").fetchone()
+            lambda db: db.execute("SELECT count(*) FROM processes").fetchone()
         ) == (0,)
         with database.listen("words") as listener:
             await listener.wait(0)

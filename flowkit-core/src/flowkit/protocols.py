@@ -316,7 +316,12 @@ class ArchivedPart:
 
 @dataclass(slots=True)
 class Commit:
-    """Change of one task's record, applied only if its version still is ``expected_version``."""
+    """Change of one task's record, applied only if its version still is ``expected_version``.
+
+    A commit that is not ``durable`` is visible when it is confirmed, but may be lost in a power
+    failure until the next durable write of the store, to whatever record, is confirmed. A store may
+    ignore this and make each commit durable.
+    """
 
     task_id: str
     expected_version: int
@@ -327,6 +332,7 @@ class Commit:
     put: Mapping[str, bytes]
     drop: Collection[str] = ()
     archive: Sequence[ArchivedPart] = ()
+    durable: bool = True
 
 
 @dataclass(frozen=True, slots=True)

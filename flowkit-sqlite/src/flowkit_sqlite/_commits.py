@@ -52,7 +52,9 @@ class Commits:
         self, commits: Sequence[Commit], *, brief: bool = False
     ) -> list[bool]:
         return await self._context.write(
-            partial(_apply, context=self._context, commits=commits), brief=brief
+            partial(_apply, context=self._context, commits=commits),
+            durable=any(commit.durable for commit in commits),
+            brief=brief,
         )
 
     async def _apply_one_by_one(self, commits: Sequence[Commit]) -> list[bool]:

@@ -26,9 +26,15 @@ class Context:
         """Run a job that only reads, as of one moment."""
         return await self.database.read(job, brief=brief)
 
-    async def write(self, job: Callable[[sqlite3.Connection], T], *, brief: bool = False) -> T:
+    async def write(
+        self,
+        job: Callable[[sqlite3.Connection], T],
+        *,
+        durable: bool = True,
+        brief: bool = False,
+    ) -> T:
         """Run a job that writes, completely or not at all."""
-        return await self.database.write(job, brief=brief)
+        return await self.database.write(job, durable=durable, brief=brief)
 
     def check_size(self, subject: str, size: int) -> None:
         """Refuse a record that is above the configured limit.

@@ -27,6 +27,10 @@ CHANGES_A_CHECKPOINT = 1_000
 """Changed rows after which the log is copied into the file. Most are in a page of their own."""
 
 
+LONGEST_UNSYNCED_SEC = 0.1
+"""Time after which changes that nobody waits for are synced."""
+
+
 def _sync(file: int) -> None:
     """Write a file to the disk, past the cache of the disk where the system has a call for it."""
     if sys.platform == "darwin":
@@ -63,28 +67,51 @@ class LogSync:
         self._loop = loop
         self._done = done
         self._waiting: deque[list[Job]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._failure: str | None = None
 
     def add(self, jobs: list[Job]) -> None:
         """Sync the changes of committed jobs."""
+        self._stop_timer()
         self._waiting.append(jobs)
         self._thread.submit(self._sync_waiting)
+
+    def sync_soon(self) -> None:
+        """Sync the changes that nobody waits for, if no other sync comes first."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(LONGEST_UNSYNCED_SEC, self.add, [])
+
+    def sync_now(self) -> None:
+        """Sync the changes that nobody waits for, if there are any."""
+        if self._timer is not None:
+            self.add([])
 
     def close(self) -> None:
         """Close the log. SQLite may delete it when all its connections are closed."""
         os.close(self._file)
 
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def _sync_waiting(self) -> None:
+        if not self._waiting:
+            return
         jobs: list[Job] = []
         while self._waiting:
             jobs += self._waiting.popleft()
-        if not jobs:
-            return
         try:
-            _sync(self._file)
+            if self._failure is None:
+                _sync(self._file)
         except OSError as error:
-            failure = with_remedy(StoreUnavailable, f"{self._path}: {error}", "check the disk")
+            # The system may drop what it could not write, and report it only once. Later syncs
+            # would confirm changes after a gap in the log.
+            self._failure = f"{self._path}: {error}"
+        if self._failure is not None:
+            remedy = "check the disk, and restart this process"
             for job in jobs:
-                job.fail(failure)
+                job.fail(with_remedy(StoreUnavailable, self._failure, remedy))
         # An event loop that is closed has no tasks that wait.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._done, jobs)

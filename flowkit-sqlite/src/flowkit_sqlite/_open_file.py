@@ -82,15 +82,16 @@ class OpenFile:
             doorbell = await open_doorbell(self._on_ring, self._wakeup_host)
             self._presence = Presence(self._connection, doorbell)
             self._poll()
-            await asyncio.wait([self.submit(self._presence.renew, durable=False)])
+            await self._try(self._presence.renew)
             self._look()
             self._presence.ring([PROCESSES])
             self._opened.set_result(None)
             await self._poll_until_left(doorbell)
-            await asyncio.wait([self.submit(self._presence.leave)])
+            await self._try(self._presence.leave)
         finally:
             if doorbell is not None:
                 doorbell.close()
+            self._log.sync_now()
             await self._in_thread(self._close)
             self._thread.stop()
 
@@ -142,6 +143,12 @@ class OpenFile:
                 self._wake(None)
         if self._presence.is_due and self._opened.done():
             self.submit(self._presence.renew, durable=False).add_done_callback(_ignore)
+
+    async def _try(self, call: Callable[[sqlite3.Connection], None]) -> None:
+        """Make a change that may fail, because other processes find it out by themselves."""
+        change = self.submit(call, durable=False)
+        await asyncio.wait([change])
+        _ignore(change)
 
     def _look(self) -> None:
         """Read the ports of the other processes. It is repeated when the file is polled."""
@@ -240,6 +247,8 @@ class OpenFile:
             (unsynced if is_unsynced else finished).append(job)
         if unsynced:
             self._log.add(unsynced)
+        elif syncs and finished:
+            self._log.sync_soon()
         self._finish(finished)
         self._checkpoints.changed(self._connection.total_changes)
 

@@ -189,7 +189,7 @@ class RecordWriter:
         self.log += step.log
         self.vars_changed |= step.vars_changed
 
-    def commit(self, task: Task, op_id: str) -> Commit:
+    def commit(self, task: Task, op_id: str, *, durable: bool = True) -> Commit:
         """Return the changes since the last commit, and begin to collect those of the next.
 
         Call :meth:`committed` once the commit is stored. If it is not stored, neither the task nor
@@ -225,6 +225,7 @@ class RecordWriter:
             put=put,
             drop=drop,
             archive=archive,
+            durable=durable,
         )
 
     def _nodes_to_archive(self, task: Task) -> list[int]:

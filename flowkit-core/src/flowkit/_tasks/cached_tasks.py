@@ -3,9 +3,12 @@
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
 from flowkit._dead_letters.letters import collect_letters
 from flowkit._engine import (
+    CallFunction,
+    ClientEvent,
     ConditionDelayed,
     DeferrableEvent,
     Effect,
@@ -21,6 +24,8 @@ from flowkit._tasks.conditions import Allowance, evaluate_at_once
 from flowkit._tasks.views import Notice, Observers
 from flowkit.protocols import DeadLetter, Store
 from flowkit.task import Task
+
+CLIENT_EVENTS = frozenset(get_args(ClientEvent))
 
 MAX_REMEMBERED = 50_000
 """Evicted tasks of which events that are not stored are remembered."""
@@ -94,6 +99,21 @@ class TaskUpdate:
             collect_letters(step, self.parked, self.dropped)
         cached.writer.add(step)
         self.changed = True
+
+    def must_be_durable(self, events: Collection[Event]) -> bool:
+        """Return whether the commit must survive a power failure before anything follows from it.
+
+        Commands need no durable commit: before a worker runs a handler, it claims the attempt by a
+        durable write to the same store, which makes all earlier commits durable.
+        """
+        return bool(
+            self.cached.task.terminal
+            or self.notices
+            or self.parked
+            or self.dropped
+            or any(event.__class__ in CLIENT_EVENTS for event in events)
+            or any(effect.__class__ is CallFunction for effect in self.effects)
+        )
 
     async def evaluate_conditions(self, store: Store) -> None:
         """Evaluate the conditions that are due. Conditions that take long become effects.

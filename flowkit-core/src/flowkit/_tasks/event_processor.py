@@ -374,7 +374,13 @@ class EventProcessor:
             try:
                 update = await self._advance(cached, events, restore=call.restore)
                 operation = f"{self._name}.{next(self._numbers)}" if update.changed else ""
-                commit = cached.writer.commit(cached.task, operation) if update.changed else None
+                commit = (
+                    cached.writer.commit(
+                        cached.task, operation, durable=update.must_be_durable(events)
+                    )
+                    if update.changed
+                    else None
+                )
             except (StoreError, asyncio.CancelledError, GeneratorExit, KeyboardInterrupt):
                 raise
             except BaseException as error:
