@@ -728,3 +728,51 @@ async def test_the_port_of_a_killed_process_is_deleted_when_its_lease_is_not_val
         async with Database(path, SqliteConfig()):
             found = await database.read(lambda db: db.execute(ports).fetchall())
     assert [port for (port,) in found if port <= 3] == [2]
+
+
+# ---------------------------------------------------------------- the end of the event loop
+
+
+def test_tasks_that_are_cancelled_with_the_event_loop_use_the_file_until_they_end(path):
+    found, tasks = [], set()
+    opened = asyncio.Event()
+
+    async def use() -> None:
+        async with Database(path, SqliteConfig()) as database:
+            await database.write(lambda db: db.execute("CREATE TABLE words (word)"))
+            try:
+                opened.set()
+                await asyncio.sleep(PATIENCE_SEC)
+            finally:
+                await asyncio.sleep(0.01)
+                await database.write(insert("late"))
+                found.extend(await database.read(words))
+
+    async def main() -> None:
+        tasks.add(asyncio.create_task(use()))
+        await opened.wait()
+
+    asyncio.run(main())
+    assert found == ["late"]
+
+
+def test_a_file_that_is_being_opened_may_be_left_with_the_event_loop(path):
+    tasks = []
+
+    async def use() -> None:
+        async with Database(path, SqliteConfig()):
+            pass
+
+    async def main() -> None:
+        tasks.append(asyncio.create_task(use()))
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert tasks[0].cancelled()
+
+
+def test_a_file_that_is_never_closed_does_not_keep_the_event_loop(path):
+    async def main() -> None:
+        await Database(path, SqliteConfig()).__aenter__()
+
+    asyncio.run(main())

@@ -30,6 +30,7 @@ T = TypeVar("T")
 MOST_JOBS = 500
 """Most jobs in one transaction."""
 POLL_WITHOUT_SOCKET_SEC = 0.002
+TASK_NAME = "flowkit-sqlite"
 PROCESSES = "processes"
 """Channel that a process notifies when it has opened the file, so that others read its port."""
 
@@ -53,7 +54,7 @@ class OpenFile:
         """Whether the thread uses the connection."""
         self._is_left = asyncio.Event()
         self._opened: asyncio.Future[None] = self._loop.create_future()
-        self._task = self._loop.create_task(self._live(), name="flowkit-sqlite")
+        self._task = self._loop.create_task(self._live(), name=TASK_NAME)
         self.users = 0
         self.listeners = Listeners()
 
@@ -66,6 +67,7 @@ class OpenFile:
         """Close it after the changes that were submitted."""
         self._is_left.set()
         await asyncio.wait([self._task])
+        self._opened.cancel()
         _ignore(self._opened)
 
     # ------------------------------------------------------------ life
@@ -128,11 +130,18 @@ class OpenFile:
         pause_sec = (
             POLL_WITHOUT_SOCKET_SEC if doorbell is None else self._config.poll_interval_ms / 1000
         )
+        is_ending = False
         while not self._is_left.is_set():
-            with suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(pause_sec):
                     await self._is_left.wait()
-            self._poll()
+            except TimeoutError:
+                self._poll()
+            except asyncio.CancelledError:
+                # The event loop ends. Its other tasks use the file until they have ended.
+                is_ending = True
+            if is_ending and not _others():
+                return
 
     def _poll(self) -> None:
         """Wake all listeners if another process changed the file, and renew the lease."""
@@ -259,6 +268,11 @@ class OpenFile:
         if notified:
             self._presence.ring(channel for channel, _ in notified)
             self.listeners.hear(notified)
+
+
+def _others() -> bool:
+    """Return whether the event loop has tasks that do not only keep a file open."""
+    return any(task.get_name() != TASK_NAME for task in asyncio.all_tasks())
 
 
 def _ignore(future: "asyncio.Future[None]") -> None:
