@@ -9,10 +9,13 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+static pthread_mutex_t keeping = PTHREAD_MUTEX_INITIALIZER;
 
 static void fail(const char *what) {
     perror(what);
@@ -40,10 +43,12 @@ static void keep(int fd) {
     if (of == NULL || to == NULL || length < 0) return;
     path[length] = '\0';
     if (strncmp(path, of, strlen(of)) != 0) return;
+    pthread_mutex_lock(&keeping);
     snprintf(kept, sizeof kept, "%s/%s", to, strrchr(path, '/') + 1);
     snprintf(partial, sizeof partial, "%s/.partial", to);
     copy(path, partial);
     if (rename(partial, kept) != 0) fail("rename");
+    pthread_mutex_unlock(&keeping);
 }
 
 int fsync(int fd) {

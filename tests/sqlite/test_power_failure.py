@@ -21,7 +21,10 @@ from pathlib import Path
 import anyio
 import pytest
 
+from flowkit._records.queries import load_task
+from flowkit.task import Mark
 from flowkit_sqlite import SqliteStore
+from tests.sqlite.chains_runner import LENGTH
 from tests.sqlite.versions_writer import STREAM
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,26 +48,28 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("library") / "synced_files.so"
     source = Path(__file__).with_name("synced_files.c")
     assert COMPILER is not None
-    subprocess.run([COMPILER, "-shared", "-fPIC", "-O1", "-o", path, source, "-ldl"], check=True)
+    subprocess.run(
+        [COMPILER, "-shared", "-fPIC", "-O1", "-pthread", "-o", path, source, "-ldl"], check=True
+    )
     return path
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
     """The files of a process that was killed, those as of their last syncs, and the last confirmed
-    version.
+    version if it wrote versions.
     """
 
     last: Path
     synced: Path
-    confirmed: int
+    confirmed: int = 0
 
 
 @contextmanager
 def writing(
-    library: Path, folder: Path, *arguments: str
+    library: Path, folder: Path, module: str, *arguments: str
 ) -> Iterator[tuple[subprocess.Popen[str], Path, Path]]:
-    """Run the writer; yield its process and the folders of its files and of those that it synced.
+    """Run a program; yield its process and the folders of its files and of those that it synced.
 
     It is killed at the end.
     """
@@ -80,7 +85,7 @@ def writing(
     command = [
         sys.executable,
         "-m",
-        "tests.sqlite.versions_writer",
+        f"tests.sqlite.{module}",
         str(last / FILES[0]),
         *arguments,
     ]
@@ -96,14 +101,20 @@ def writing(
 def kill_while_it_writes(
     library: Path, folder: Path, *, synchronous: str, confirmed: int
 ) -> Written:
-    with writing(library, folder, synchronous) as (process, last, synced):
-        assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(confirmed)]
-        process.kill()
-        lines += process.stdout.readlines()
-    whole = [int(line) for line in lines if line.endswith("\n")]
-    assert len(whole) >= confirmed, "the process ended by itself"
-    return Written(last, synced, whole[-1])
+    with writing(library, folder, "versions_writer", synchronous) as (process, last, synced):
+        lines = lines_until_killed(process, confirmed)
+    return Written(last, synced, int(lines[-1]))
+
+
+def lines_until_killed(process: subprocess.Popen[str], least: int) -> list[str]:
+    """Kill a process when it has printed so many lines, and return all that it printed."""
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(least)]
+    process.kill()
+    lines += process.stdout.readlines()
+    whole = [line for line in lines if line.endswith("\n")]
+    assert len(whole) >= least, "the process ended by itself"
+    return whole
 
 
 def images(written: Written, folder: Path, chance: random.Random) -> Iterator[Path]:
@@ -183,7 +194,7 @@ def test_with_synchronous_normal_a_power_failure_may_lose_the_last_writes_but_no
 def test_a_commit_that_is_not_durable_is_on_the_disk_a_moment_later(
     library: Path, tmp_path: Path
 ) -> None:
-    with writing(library, tmp_path, "full", "--once") as (process, _, synced):
+    with writing(library, tmp_path, "versions_writer", "full", "--once") as (process, _, synced):
         assert process.stdout is not None
         assert process.stdout.readline() == "2\n"
         for attempt in count():
@@ -194,3 +205,26 @@ def test_a_commit_that_is_not_durable_is_on_the_disk_a_moment_later(
                     break
             assert process.poll() is None
             time.sleep(0.05)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_led_to_a_handler_survives_a_power_failure_after_the_handler_began(
+    library: Path, tmp_path: Path, seed: int
+) -> None:
+    chance = random.Random(seed)
+    with writing(library, tmp_path, "chains_runner") as (process, last, synced):
+        lines = lines_until_killed(process, chance.randint(*CONFIRMED))
+    reached: dict[str, int] = {}
+    for line in lines:
+        task_id, number = line.split()
+        reached[task_id] = int(number)
+
+    async def check_tasks(path: Path) -> None:
+        async with SqliteStore(f"sqlite:///{path}") as store:
+            for task_id, number in reached.items():
+                task = await load_task(store, task_id)
+                assert [*task.marks[:number]] == [Mark.FINISHED] * number
+                assert task.terminal or number < LENGTH
+
+    for image in images(Written(last, synced), tmp_path, chance):
+        anyio.run(check_tasks, image)
