@@ -114,33 +114,19 @@ async def test_an_attempt_that_its_restarted_worker_does_not_know_counts_as_lost
     assert (bus.count(NodeReleased), bus.count(NodeFailed, reason_code="worker_lost")) == (1, 1)
 
 
-async def test_runs_that_a_restarted_worker_does_not_know_can_be_found_at_once() -> None:
+async def test_a_worker_that_is_declared_lost_and_restarted_runs_its_nodes_again_at_once() -> None:
     bus, work = Recording(), Work(seconds=1000)
     named = WorkerConfig(worker_id="w")
     async with cluster_of(bus, work, worker_config=named) as cluster:
-        task_id = await cluster.client.create_task(graph=chain("work"))
+        await cluster.client.create_task(graph=chain("work"))
         await cluster.clock.sleep(900)
         bus.loses = first(NodeReleased)
         await cluster.stop_worker(cluster.workers[0], 0)
+        (coordinator,) = cluster.coordinators
+        await coordinator.declare_lost("w")
         await cluster.add_worker(work.handlers, named)
-        (coordinator,) = cluster.coordinators
-        asked = bus.count(AskRun)
-        await coordinator.check_runs(task_id)
         await cluster.clock.sleep(5)
-        assert bus.count(AskRun) == asked + 1
-        assert bus.count(NodeFailed, reason_code="worker_lost") == 1
         assert work.runs == {"n0": 2}
-
-
-async def test_a_check_of_runs_that_are_known_changes_nothing() -> None:
-    bus, work = Recording(), Work(seconds=100)
-    async with cluster_of(bus, work) as cluster:
-        task_id = await cluster.client.create_task(graph=chain("work"))
-        await cluster.clock.sleep(50)
-        (coordinator,) = cluster.coordinators
-        await coordinator.check_runs(task_id)
-        assert (await cluster.client.wait(task_id, 100)).status == "finished"
-    assert work.runs == {"n0": 1}
 
 
 async def test_a_long_run_is_asked_for_now_and_then_and_nothing_is_written() -> None:

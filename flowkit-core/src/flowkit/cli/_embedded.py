@@ -15,6 +15,7 @@ import typer
 
 from flowkit._runtime.process_exit import called_before_exit
 from flowkit._runtime.signals import signals_received
+from flowkit._runtime.worker_sessions import watch_heartbeats
 from flowkit.cli._loader import LoadedFlow
 from flowkit.cli._log_output import log_run
 from flowkit.config import STORE_AND_BUS, CommonConfig, CoordinatorConfig, WorkerConfig
@@ -136,8 +137,8 @@ async def embedded(
 ) -> AsyncIterator[Coordinator]:
     """Run a coordinator and, if there are handlers, a worker, with the settings of a storage.
 
-    If the worker's id has a session, ``on_takeover`` is called before the worker waits for
-    heartbeats of that session.
+    If the worker's id has a session, ``on_takeover`` is called before the wait for its heartbeats.
+    Without heartbeats, its nodes run again.
 
     Raises:
         WorkerIdTaken: a live worker has the id.
@@ -160,8 +161,18 @@ async def embedded(
             cancel_grace_sec=GRACE_SEC,
             **settings,
         )
-        for session in await coordinator.store.sessions():
-            if session.worker_id == worker_id:
-                on_takeover(session)
+        await _take_over(coordinator, worker_id, on_takeover)
         async with Worker(cfg=working, handlers=handlers):
             yield coordinator
+
+
+async def _take_over(
+    coordinator: Coordinator, worker_id: str | None, on_takeover: Callable[[WorkerSession], None]
+) -> None:
+    """Declare the worker lost that has this id, unless it is alive."""
+    store = coordinator.store
+    for session in await store.sessions():
+        if session.worker_id == worker_id:
+            on_takeover(session)
+            if (await watch_heartbeats(store, [session], coordinator.clock)).silent:
+                await coordinator.declare_lost(session.worker_id)

@@ -176,8 +176,8 @@ class _Run:
                 task_id = await coordinator.create_task(
                     graph=self.flow.graph, params=params, task_id=self.task_id
                 )
-                if earlier is not None:
-                    await self._continue(coordinator, earlier)
+                if earlier is not None and earlier.status.terminal:
+                    self._say(f"task {earlier.id} has already ended; nothing is run")
                 with following:
                     view = await _follow(coordinator, task_id, timeout, self.quiet, notice)
                 if following.cancelled_caught:
@@ -196,13 +196,6 @@ class _Run:
             with suppress(TaskNotFound):
                 return await coordinator.get_task(self.task_id)
         return None
-
-    async def _continue(self, coordinator: Coordinator, earlier: TaskView) -> None:
-        """Find the runs that an earlier command left, or say that the task has ended."""
-        if not earlier.status.terminal:
-            await coordinator.check_runs(earlier.id)
-        else:
-            self._say(f"task {earlier.id} has already ended; nothing is run")
 
     def _say_takeover(self, session: WorkerSession) -> None:
         self._say(

@@ -87,18 +87,6 @@ class Coordinator(TaskVerbs):
             patience_sec=STOP_SEC,
         )
 
-    async def check_runs(self, task_id: str) -> None:
-        """Ask now whether the workers of a task still know its runs, instead of some time later.
-
-        A run that its worker does not know any more is lost, and starts again. Use it after a
-        worker was restarted under its ``worker_id``.
-
-        Raises:
-            NotRunning: this is not started, or is stopped.
-        """
-        self._life.check_open()
-        await self._scheduler.wake([task_id])
-
     async def declare_lost(self, worker_id: str) -> None:
         """Run the nodes of a worker elsewhere, without the wait for its heartbeats to stop.
 
