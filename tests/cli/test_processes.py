@@ -259,6 +259,25 @@ def test_other_signals_that_end_processes_cancel_the_task_too(folder: Path, numb
     assert list((folder / "temporary").iterdir()) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_demo_and_removes_its_file(folder: Path, number: signal.Signals):
+    with subprocess.Popen(
+        [sys.executable, "-c", HANGUP_IS_HEARD, "demo", "--seconds", "60"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(folder)},
+    ) as demo:
+        assert demo.stdout is not None
+        assert demo.stderr is not None
+        demo.stdout.readline()
+        demo.send_signal(number)
+        said = demo.stderr.read()
+    assert demo.returncode == 1
+    assert said == "interrupted: stopping the demo; interrupt again to exit at once\n"
+    assert list(folder.iterdir()) == []
+
+
 def test_a_program_that_ignores_the_end_of_its_terminal_continues():
     async def main() -> list[object]:
         with signals_received(lambda number: None, patience_sec=1):

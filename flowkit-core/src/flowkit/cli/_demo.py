@@ -10,8 +10,8 @@ from rich.text import Text
 
 from flowkit.cli import _options as options
 from flowkit.cli._connection import run_async
-from flowkit.cli._embedded import storage
-from flowkit.cli._errors import task_exit
+from flowkit.cli._embedded import interrupts, storage
+from flowkit.cli._errors import TASK_FAILED, task_exit
 from flowkit.cli._live_view import follow
 from flowkit.cli._log_output import log_run
 from flowkit.cli._output import console, print_end, print_json_line
@@ -26,6 +26,8 @@ from flowkit.worker import Batch, BatchResult, Handler, RunContext, Worker
 UPTO = 240_000
 BATCHES = 30
 GRACE_SEC = 0.2
+STOP_SEC = 5.0
+"""Time that the demo may take to stop after a signal."""
 
 
 class Split(Handler):
@@ -119,6 +121,8 @@ def demo(
     """
     with storage(None, Plugins()) as settings:
         view = run_async(lambda: _Demo(seconds, settings, as_json).run())
+    if view is None:
+        raise typer.Exit(TASK_FAILED)
     expected = primes_between(0, UPTO)
     metrics = view.nodes["count"].metrics
     if not as_json:
@@ -147,7 +151,17 @@ class _Demo:
         self.events: list[TaskEvent] = []
         self.counting = anyio.Event()
 
-    async def run(self) -> TaskView:
+    async def run(self) -> TaskView | None:
+        """Return the task at its end, or None if the demo was interrupted."""
+        following = anyio.CancelScope()
+        with interrupts(following.cancel, notice="stopping the demo", patience_sec=STOP_SEC):
+            view = await self._follow_within(following)
+        if view is not None and not self.quiet:
+            self.out.print()
+            print_timeline(self.out, self.events)
+        return view
+
+    async def _follow_within(self, following: anyio.CancelScope) -> TaskView | None:
         log_run()
         cfg = CoordinatorConfig(worker_types=["split", "count"], **self.settings)
         async with AsyncExitStack() as stack:
@@ -157,15 +171,14 @@ class _Demo:
             second = self._worker("cleo", "count")
             stack.push_async_callback(second.stop)
             task_id = await coordinator.create_task(graph=flow())
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._change_workers, first, second)
-                view = await follow(
-                    coordinator, task_id, self.out, notice=self._notice, quiet=self.quiet
-                )
-                group.cancel_scope.cancel()
-        if not self.quiet:
-            self.out.print()
-            print_timeline(self.out, self.events)
+            view = None
+            with following:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(self._change_workers, first, second)
+                    view = await follow(
+                        coordinator, task_id, self.out, notice=self._notice, quiet=self.quiet
+                    )
+                    group.cancel_scope.cancel()
         return view
 
     def _worker(self, name: str, role: str) -> Worker:
