@@ -95,8 +95,8 @@ def test_submit_wait_names_the_workers_of_a_role_that_send_no_heartbeat(
 
     installation.do(warn)
     assert capsys.readouterr().err == (
-        "warning: no heartbeat of w, which serves the role 'work': a handler blocks its event loop,"
-        " or it has ended; 'a' will wait for it or another worker\n"
+        "warning: no heartbeat of w, which serves the role 'work': a handler blocks the event loop,"
+        " or the process has ended; 'a' will wait for it or another worker\n"
     )
 
 

@@ -1,7 +1,7 @@
 """Sessions of workers: heartbeat intervals, and detection of live workers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from flowkit.protocols import Clock, Store, WorkerSession
@@ -10,6 +10,7 @@ DEFAULT_INTERVAL_SEC = 3.0
 MAX_INTERVAL_SEC = 60.0
 MAX_WATCH_SEC = 10.0
 WATCH_PAUSE_SEC = 0.25
+MOST_NAMES = 3
 
 
 def heartbeat_interval_sec(session: WorkerSession) -> float:
@@ -38,13 +39,27 @@ class Heartbeats:
     silent: list[WorkerSession]
 
 
-async def is_served(store: Store, role: str, clock: Clock) -> bool:
-    """Return whether a live worker serves this role.
+async def why_unserved(store: Store, role: str, clock: Clock) -> str | None:
+    """Return why no live worker serves this role, or None if one does.
 
     Wait at most 10 s for the next heartbeat of one that has it.
     """
     sessions = [session for session in await store.sessions() if role in session.roles]
-    return bool((await watch_heartbeats(store, sessions, clock, enough=1)).live)
+    heartbeats = await watch_heartbeats(store, sessions, clock, enough=1)
+    return None if heartbeats.live else unserved(role, heartbeats.silent)
+
+
+def unserved(role: str, silent: Collection[WorkerSession]) -> str:
+    """Return a clause that names the silent workers with this role, or says that there is none."""
+    names = [session.worker_id for session in silent if role in session.roles]
+    if not names:
+        return f"no live worker serves the role {role!r}"
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return (
+        f"no heartbeat of {', '.join(names[:MOST_NAMES])}{more}, which"
+        f" serve{'s' if len(names) == 1 else ''} the role {role!r}: a handler blocks the event"
+        " loop, or the process has ended"
+    )
 
 
 async def watch_heartbeats(

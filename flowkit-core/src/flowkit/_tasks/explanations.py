@@ -33,10 +33,11 @@ def explain_quarantine(letter: DeadLetter, *, now: float) -> str:
 
 
 def explain_node(
-    task: Task, index: int, record: NodeRecord | None, *, now: float, served: bool
+    task: Task, index: int, record: NodeRecord | None, *, now: float, unserved: str | None
 ) -> str:
-    """Return why a node is not running, and what it waits for. ``served`` tells whether a live
-    worker serves its role.
+    """Return why a node is not running, and what it waits for.
+
+    ``unserved`` says why no live worker serves its role; it is None if one does.
     """
     plan = task.spec.plan
     name = f"{plan.ids[index]!r}"
@@ -97,14 +98,11 @@ def explain_node(
                 f"{name} may start, and waits because {task.in_flight} nodes of the task are in"
                 " flight already."
             )
-    role = plan.nodes[index].type
-    if not served:
-        return (
-            f"{name} was issued {_ago(record, now)}, and no live worker serves the role {role!r}."
-        )
+    if unserved is not None:
+        return f"{name} was issued {_ago(record, now)}, and waits for a worker: {unserved}."
     return (
         f"{name} was issued {_ago(record, now)} and waits in the queue until a worker that serves"
-        f" the role {role!r} is free."
+        f" the role {plan.nodes[index].type!r} is free."
     )
 
 

@@ -22,7 +22,10 @@ from flowkit.protocols import CheckResult, Clock, Store, TopicSpec, utc
 
 OLDEST_PYTHON = (3, 11)
 PATIENCE_SEC = 15.0
-SILENT_WORKER = "restart it if it was killed; otherwise check that it can reach the store"
+SILENT_WORKER = (
+    "restart it if it was killed; otherwise check that no handler blocks its event loop, and that"
+    " it can reach the store"
+)
 DAY_SEC = 86_400.0
 LOCK_SEC = 2.0
 """Time for which the checks wait for the lock of a file."""

@@ -11,7 +11,7 @@ import anyio
 import typer
 
 from flowkit._json.limits import MAX_ID_CHARS
-from flowkit._runtime.worker_sessions import process_of, watch_heartbeats
+from flowkit._runtime.worker_sessions import process_of, unserved, watch_heartbeats
 from flowkit._text.redaction import printable
 from flowkit.cli import _options as options
 from flowkit.cli._connection import connected, run_async
@@ -292,21 +292,14 @@ async def warn_of_unserved_roles(client: TaskVerbs, flow: LoadedFlow) -> None:
 async def _compare_with_sessions(client: TaskVerbs, flow: LoadedFlow) -> None:
     sessions = await client.store.sessions()
     for role in sorted(flow.roles.keys() - _roles_of(sessions)):
-        _warn(flow, role, f"no live worker serves the role {role!r}", "one")
+        _warn(flow, role, unserved(role, ()), "one")
     if concerned := [
         session for session in sessions if not flow.roles.keys().isdisjoint(session.roles)
     ]:
         heartbeats = await watch_heartbeats(client.store, concerned, client.clock)
         silent = heartbeats.silent
         for role in sorted(flow.roles.keys() & _roles_of(silent) - _roles_of(heartbeats.live)):
-            names = [session.worker_id for session in silent if role in session.roles]
-            _warn(
-                flow,
-                role,
-                f"no heartbeat of {', '.join(names)}, which serves the role {role!r}: a handler"
-                " blocks its event loop, or it has ended",
-                "it or another worker",
-            )
+            _warn(flow, role, unserved(role, silent), "it or another worker")
 
 
 def _roles_of(sessions: Collection[WorkerSession]) -> set[str]:

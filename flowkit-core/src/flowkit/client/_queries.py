@@ -12,7 +12,7 @@ from flowkit._records.record_parts import decode_log
 from flowkit._records.task_records import decode_task
 from flowkit._runtime.concurrency import within
 from flowkit._runtime.retries import Backoff
-from flowkit._runtime.worker_sessions import is_served
+from flowkit._runtime.worker_sessions import why_unserved
 from flowkit._tasks.explanations import explain_node, explain_quarantine, keeps_waiting
 from flowkit._tasks.views import event_view, full_view
 from flowkit.client._session import Session, index_of
@@ -107,10 +107,10 @@ async def explain(session: Session, task_id: str, node_id: str) -> str:
     if letter is not None and keeps_waiting(task, index, record, letter):
         return explain_quarantine(letter, now=clock.now())
     records, now = await records_of(store, task, [index]), clock.now()
-    served = task.marks[index] != Mark.ISSUED or await is_served(
-        store, task.spec.plan.nodes[index].type, clock
-    )
-    return explain_node(task, index, records.get(index), now=now, served=served)
+    waits = task.marks[index] == Mark.ISSUED
+    role = task.spec.plan.nodes[index].type
+    unserved = await why_unserved(store, role, clock) if waits else None
+    return explain_node(task, index, records.get(index), now=now, unserved=unserved)
 
 
 # ---------------------------------------------------------------- ends and events
