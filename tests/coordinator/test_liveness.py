@@ -6,6 +6,7 @@ Slow ones are left alone.
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -14,7 +15,7 @@ import pytest
 from flowkit import Coordinator, CoordinatorConfig, TaskView, WorkerConfig
 from flowkit.errors import NotRunning
 from flowkit.messages import NodeStarted, encode
-from flowkit.protocols import Delivery, Message, Subscription
+from flowkit.protocols import Delivery, Message, Subscription, WorkerSession
 from flowkit.worker import RunContext, Worker, handler
 from flowkit_testing import Cluster, InMemoryBus
 from tests.coordinator.lost_messages import EVENTS, Recording, Work, cluster_of, first
@@ -156,6 +157,40 @@ async def test_a_worker_that_was_killed_is_reported_as_lost_once(
     assert [record.getMessage() for record in caplog.records if "are lost:" in record.message] == [
         f"Workers are lost: {runs.began[0][1]}"
     ]
+
+
+async def test_the_session_of_a_worker_that_was_lost_long_ago_is_deleted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with Cluster(coordinator_config=QUICK) as cluster:
+        await cluster.store.renew_session(WorkerSession("killed", ("work",), 1, 0.0))
+        alive = WorkerConfig(worker_id="alive", hb_interval_sec=0.5)
+        await cluster.add_worker(Runs(cluster).handlers, alive)
+        await cluster.clock.sleep(HOUR)
+        assert {one.worker_id for one in await cluster.store.sessions()} == {"alive", "killed"}
+        await cluster.clock.sleep(HOUR / 4)
+        assert [one.worker_id for one in await cluster.store.sessions()] == ["alive"]
+    assert caplog.text.count("Workers are lost: killed") == 1
+
+
+async def test_a_late_attempt_with_a_long_lease_is_lost_too() -> None:
+    async with mortals(QUICK, last=9, hb_interval_sec=0.5) as (cluster, runs):
+        task_id = await cluster.client.create_task(graph=one(retry_policy={"max": 8}))
+        for count in range(1, 9):
+            await until_begun(cluster, runs, count)
+            await die(cluster, runs)
+        assert (await cluster.client.wait(task_id, HOUR)).status == "finished"
+
+
+async def test_a_blocked_worker_whose_session_was_deleted_has_one_again_when_it_continues() -> None:
+    async with Cluster(coordinator_config=QUICK) as cluster:
+        session = WorkerSession("blocked", ("work",), 1, 0.0)
+        await cluster.store.renew_session(session)
+        await cluster.clock.sleep(2 * HOUR)
+        assert await cluster.store.sessions() == []
+        await cluster.store.renew_session(replace(session, beat=2))
+        await cluster.clock.sleep(100)
+        assert [one.beat for one in await cluster.store.sessions()] == [2]
 
 
 async def test_a_worker_that_is_declared_lost_loses_its_runs_at_once() -> None:

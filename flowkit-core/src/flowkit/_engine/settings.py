@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+MAX_LEASE_DOUBLINGS = 10
+"""The lease of a node doubles with each attempt, at most this many times."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:

@@ -17,7 +17,7 @@ from flowkit._engine.node_ends import (
     stop_everything,
 )
 from flowkit._engine.node_starts import FIRST_CHECK_SEC, next_check
-from flowkit._engine.settings import EngineSettings
+from flowkit._engine.settings import MAX_LEASE_DOUBLINGS, EngineSettings
 from flowkit._engine.stop_reasons import DEADLINE_PASSED, stop_cause
 from flowkit._engine.transition import Transition
 from flowkit.graph._models import COORDINATOR_FUNCTION
@@ -138,7 +138,8 @@ def patience_sec(record: NodeRecord, settings: EngineSettings) -> float:
 
     Leases double with each attempt, so that a slow cluster is not overloaded.
     """
-    lease: float = settings.lease_ttl_sec * 2 ** min(record.attempt - record.first_attempt, 10)
+    doublings = min(record.attempt - record.first_attempt, MAX_LEASE_DOUBLINGS)
+    lease: float = settings.lease_ttl_sec * 2**doublings
     return max(lease, settings.worker_lost_sec)
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 import anyio
 from pydantic_core import to_json
 
+from flowkit._engine.settings import MAX_LEASE_DOUBLINGS
 from flowkit._records.task_records import mentions
 from flowkit._runtime.concurrency import Recent
 from flowkit.config import CoordinatorConfig
@@ -32,6 +33,9 @@ class WorkerWatch:
         self._clock = clock
         self._soft = config.heartbeat_soft_sec
         self._hard = config.heartbeat_hard_sec
+        # No lease is longer than half of this.
+        longest_lease_sec = config.lease_ttl_sec * 2**MAX_LEASE_DOUBLINGS
+        self._forget = 2 * max(longest_lease_sec, self._hard)
         self._heartbeats: dict[str, tuple[int, float]] = {}
         """The last heartbeat of each worker, and when it was first seen. A worker without a session
         has heartbeat -1.
@@ -47,7 +51,11 @@ class WorkerWatch:
         """The time when the sessions were last read."""
 
     async def lost_workers(self) -> list[str]:
-        """Read the sessions, and return the workers that are lost."""
+        """Read the sessions, and return the workers that are lost.
+
+        Sessions of workers that were lost long ago are deleted. A worker that is still alive has a
+        session again after its next heartbeat.
+        """
         async with self._sessions:
             return await self._lost_workers()
 
@@ -87,7 +95,9 @@ class WorkerWatch:
                     )
             if silence >= self._hard:
                 lost.append(worker_id)
-            if silence > 100 * self._hard:
+            if silence > self._forget:
+                if beat >= 0:
+                    await self._store.end_session(worker_id)
                 del self._heartbeats[worker_id]
                 self.stopped.discard(worker_id)
         return lost
