@@ -1,14 +1,18 @@
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import anyio
 import pytest
 
+from flowkit import Client
+from flowkit.protocols import WorkerSession
 from tests.cli.conftest import Cli
 
 FLOW = """
@@ -285,6 +289,42 @@ def test_a_second_command_for_a_task_that_runs_says_so_and_how_to_follow_or_canc
     assert "flowkit watch t1 --db sqlite:///tasks.db" in line
     assert "flowkit cancel t1 --db sqlite:///tasks.db" in line
     assert "worker_id" not in second.stderr
+
+
+def test_a_run_is_refused_while_another_process_serves_its_role_in_the_file(
+    cli: Cli, folder: Path, waiting: list[str]
+):
+    other = WAITING.replace('"step"', '"other"').replace("while not", "if not")
+    (folder / "other.py").write_text(other)
+    with subprocess.Popen([sys.executable, "-m", "flowkit.cli", *waiting], cwd=folder) as first:
+        while not (folder / "started").exists():
+            assert first.poll() is None
+            time.sleep(0.05)
+        refused = cli("run", "waiting.py", "--db", "sqlite:///tasks.db")
+        accepted = cli("run", "other.py", "--db", "sqlite:///tasks.db")
+        (folder / "go").touch()
+    assert first.returncode == 0
+    assert (refused.exit_code, accepted.exit_code) == (2, 0)
+    *_, line = refused.stderr.splitlines()
+    assert line.startswith(f"error: worker local-t1 (process {first.pid} on ")
+    assert "serves the role 'step' in this file" in line
+
+
+@pytest.mark.parametrize("host", [socket.gethostname(), "elsewhere"])
+def test_sessions_of_killed_workers_do_not_keep_a_flow_from_running(
+    cli: Cli, folder: Path, host: str
+):
+    (folder / "steps.py").write_text(RECORDING)
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    info = {"host": host, "pid": str(ended.pid), "hb_interval_sec": "0.01"}
+
+    async def leave_session() -> None:
+        async with Client(db="sqlite:///tasks.db") as client:
+            await client.store.renew_session(WorkerSession("killed", ("step",), 1, 0.0, info))
+
+    anyio.run(leave_session)
+    assert cli("run", "steps.py", "--db", "sqlite:///tasks.db").exit_code == 0
 
 
 def test_a_cancelled_task_is_shown_with_the_commands_that_run_the_rest_of_it(

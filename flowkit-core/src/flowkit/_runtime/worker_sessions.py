@@ -1,8 +1,11 @@
 """Sessions of workers: heartbeat intervals, and detection of live workers."""
 
 import math
+import os
+import socket
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from flowkit.protocols import Clock, Store, WorkerSession
 
@@ -11,6 +14,8 @@ MAX_INTERVAL_SEC = 60.0
 MAX_WATCH_SEC = 10.0
 WATCH_PAUSE_SEC = 0.25
 MOST_NAMES = 3
+ZOMBIE = "Z"
+"""State in ``/proc`` of a process that has ended, and for which no other process has waited."""
 
 
 def heartbeat_interval_sec(session: WorkerSession) -> float:
@@ -28,6 +33,22 @@ def heartbeat_interval_sec(session: WorkerSession) -> float:
 def process_of(session: WorkerSession) -> str:
     """Return the process and host of a worker."""
     return f"process {session.info.get('pid', '?')} on {session.info.get('host', '?')}"
+
+
+def process_is_gone(session: WorkerSession) -> bool:
+    """Return whether the process of a worker of this machine has ended."""
+    if os.name != "posix" or session.info.get("host") != socket.gethostname():
+        return False
+    try:
+        pid = int(session.info["pid"])
+        os.kill(pid, 0)
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, KeyError):
+        return False
+    # In a container, the first process may not wait for its children.
+    return status.rpartition(")")[2].split()[0] == ZOMBIE
 
 
 @dataclass(frozen=True, slots=True)

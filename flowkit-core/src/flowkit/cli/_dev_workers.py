@@ -3,7 +3,6 @@ die or are blocked.
 """
 
 import os
-import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from watchfiles import PythonFilter, awatch
 
 from flowkit._runtime.concurrency import Recent
 from flowkit._runtime.retries import Backoff
-from flowkit._runtime.worker_sessions import watch_heartbeats
+from flowkit._runtime.worker_sessions import process_is_gone, watch_heartbeats
 from flowkit.cli._dev_process import LOOK_SEC, Failures, WorkerProcess
 from flowkit.cli._dev_worker import CANNOT_LOAD
 from flowkit.coordinator import Coordinator
@@ -26,8 +25,6 @@ PREFIX = "dev-"
 FIRST_PAUSE_SEC, LONGEST_PAUSE_SEC = 0.2, 10.0
 MOST_CHANGES = 3
 MOST_FAILURES = 1_000
-ZOMBIE = "Z"
-"""State in ``/proc`` of a process that has ended, and for which no other process has waited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +265,7 @@ class DevWorkers:
         of another container has another number there.
         """
         store = self._coordinator.store
-        gone = [session for session in await store.sessions() if _is_gone(session)]
+        gone = [session for session in await store.sessions() if process_is_gone(session)]
         for session in (await watch_heartbeats(store, gone, self._coordinator.clock)).silent:
             self._say("worker", f"{session.worker_id} was killed earlier; its nodes run again")
             await self._declare_lost(session.worker_id)
@@ -276,19 +273,3 @@ class DevWorkers:
 
 def _shown(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-
-
-def _is_gone(session: WorkerSession) -> bool:
-    """Return whether the process of a worker of this machine has ended."""
-    if os.name != "posix" or session.info.get("host") != socket.gethostname():
-        return False
-    try:
-        pid = int(session.info["pid"])
-        os.kill(pid, 0)
-        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    except ProcessLookupError:
-        return True
-    except (OSError, ValueError, KeyError):
-        return False
-    # In a container, the first process may not wait for its children.
-    return status.rpartition(")")[2].split()[0] == ZOMBIE

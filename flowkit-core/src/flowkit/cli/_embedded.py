@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ import typer
 
 from flowkit._runtime.process_exit import called_before_exit
 from flowkit._runtime.signals import signals_received
-from flowkit._runtime.worker_sessions import watch_heartbeats
+from flowkit._runtime.worker_sessions import process_is_gone, process_of, watch_heartbeats
 from flowkit.cli._loader import LoadedFlow
 from flowkit.cli._log_output import log_run
 from flowkit.config import STORE_AND_BUS, CommonConfig, CoordinatorConfig, WorkerConfig
@@ -141,6 +141,7 @@ async def embedded(
     Without heartbeats, its nodes run again.
 
     Raises:
+        ConfigError: a live worker with another id serves one of the roles.
         WorkerIdTaken: a live worker has the id.
     """
     log_run()
@@ -161,9 +162,36 @@ async def embedded(
             cancel_grace_sec=GRACE_SEC,
             **settings,
         )
+        await _check_roles(coordinator, handlers, worker_id)
         await _take_over(coordinator, worker_id, on_takeover)
         async with Worker(cfg=working, handlers=handlers):
             yield coordinator
+
+
+async def _check_roles(
+    coordinator: Coordinator, roles: Collection[str], worker_id: str | None
+) -> None:
+    """Check that no other process serves one of these roles with handlers of its own.
+
+    Raises:
+        ConfigError: a worker that serves one sends heartbeats.
+    """
+    store = coordinator.store
+    others = [
+        session
+        for session in await store.sessions()
+        if session.worker_id != worker_id
+        and not set(session.roles).isdisjoint(roles)
+        and not process_is_gone(session)
+    ]
+    heartbeats = await watch_heartbeats(store, others, coordinator.clock, enough=1)
+    for session in heartbeats.live:
+        role = next(role for role in session.roles if role in roles)
+        raise ConfigError(
+            f"worker {session.worker_id} ({process_of(session)}) serves the role {role!r} in this"
+            " file, so a node might run with its handler instead of yours: use another --db, or"
+            " submit the flow to it with flowkit submit"
+        )
 
 
 async def _take_over(

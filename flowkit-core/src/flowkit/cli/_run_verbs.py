@@ -77,8 +77,9 @@ def run(
     --task-id is an error.
 
 
-    Commands that use one file at the same time share its nodes, as workers do: a node may run in
-    any of them that has a handler for its role. Use several files if these handlers differ.
+    All tasks in a file share its roles: each node runs in any process that has a handler for its
+    role. So this command is an error while another process serves a role of the flow in the file.
+    Use another file, or submit the flow to that process with `flowkit submit`.
 
 
     At the end, the results are printed. A node's result of the form `{"tables": [{"title": "…",
