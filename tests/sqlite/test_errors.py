@@ -73,6 +73,13 @@ def test_a_full_disk_says_so(db):
         db.execute("INSERT INTO words VALUES (zeroblob(100000))")
 
 
+def test_a_disk_that_is_too_full_to_open_a_file_says_so():
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+    error.sqlite_errorname = "SQLITE_IOERR_SHMSIZE"
+    assert "the disk is full" in str(translate(error, FILE))
+
+
 @pytest.mark.parametrize("value", [2**63, "\ud800"])
 def test_values_that_sqlite_cannot_store_are_refused(db, value):
     with pytest.raises(RecordRefused), TranslatedErrors(FILE):

@@ -36,6 +36,7 @@ _FORBIDDEN = Translation(
     StoreUnavailable,
     "give this user the right to write the file and its folder",
 )
+_FULL = Translation(StoreUnavailable, "the disk is full, or a quota is used up: free space on it")
 _DAMAGED = Translation(
     StoreError, "stop all processes that use it, and restore the file from a backup"
 )
@@ -56,9 +57,7 @@ TRANSLATIONS: dict[int, Translation] = {
     ),
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_NOTFOUND: _DEFECT,
-    sqlite3.SQLITE_FULL: Translation(
-        StoreUnavailable, "the disk is full, or a quota is used up: free space on it"
-    ),
+    sqlite3.SQLITE_FULL: _FULL,
     sqlite3.SQLITE_CANTOPEN: Translation(
         StoreUnavailable, "check that the folder exists and that this user may write to it"
     ),
@@ -76,8 +75,10 @@ TRANSLATIONS: dict[int, Translation] = {
     sqlite3.SQLITE_FORMAT: _DAMAGED,
     sqlite3.SQLITE_RANGE: _DEFECT,
     sqlite3.SQLITE_NOTADB: _DAMAGED,
+    # The first process that opens a file creates a file beside it, which needs space.
+    sqlite3.SQLITE_IOERR_SHMSIZE: _FULL,
 }
-"""Translations by primary result code, which is the lowest byte of an extended one."""
+"""Translations by extended result code, or else by primary one, which is its lowest byte."""
 
 VALUE_ERRORS: tuple[tuple[type[Exception], type[StoreError]], ...] = (
     # The first matching row counts.
@@ -101,7 +102,7 @@ def translate(error: BaseException, path: Path) -> FlowKitError | None:
     """Return FlowKit's error for an error of SQLite, None for other errors."""
     code = getattr(error, "sqlite_errorcode", None)
     if isinstance(error, sqlite3.Error) and code is not None:
-        translation = TRANSLATIONS.get(code & 0xFF, _DEFECT)
+        translation = TRANSLATIONS.get(code) or TRANSLATIONS.get(code & 0xFF, _DEFECT)
         fault = f"{path}: {error} ({error.sqlite_errorname})"
         return with_remedy(translation.error, fault, translation.remedy)
     for kind, ours in VALUE_ERRORS:
