@@ -35,9 +35,12 @@ def graphs(draw: st.DrawFn, *, max_nodes: int = MAX_NODES) -> dict[str, Any]:
         if parents and node["type"] == "work" and draw(st.integers(0, 3)) == 0:
             node["io"] = {"input_inline": {"input_adapter": "pull.from_artifacts"}}
         if parents:
-            node["fan_in"] = draw(
-                st.sampled_from(["all", "all", "any", f"count:{draw(st.integers(1, parents))}"])
-            )
+            fan_ins = ["all", "all", "any", f"count:{draw(st.integers(1, parents))}"]
+            if node["on_satisfied"] == "leave" and not any(
+                edge["to"] == node["node_id"] and "trigger" in edge for edge in edges
+            ):
+                fan_ins.append("ended")
+            node["fan_in"] = draw(st.sampled_from(fan_ins))
         nodes.append(node)
     return {
         "nodes": nodes,

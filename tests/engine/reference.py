@@ -293,6 +293,8 @@ class Reference:
                     if other.node not in again
                 ]
                 need = self.plan.nodes[edge.node].fan_in
+                if need == "ended":
+                    continue
                 if need == "all" or kept.count("good") < (
                     1 if need == "any" else int(need.split(":")[1])
                 ):
@@ -307,7 +309,7 @@ class Reference:
         to stop the others.
         """
         child = self.plan.nodes[edge.node]
-        return child.fan_in == "all" or (
+        return child.fan_in in ("all", "ended") or (
             self.nodes[edge.node].pulled and child.on_satisfied == "leave"
         )
 
@@ -408,6 +410,11 @@ class Reference:
             if "bad" in said or set(said) == {"nothing"}:
                 return None
             return "open" not in said
+        if need == "ended":
+            if "open" in said:
+                return False
+            not_taken = set(said) == {"nothing"} and all(edge.route for edge in edges)
+            return None if not_taken else True
         wanted = 1 if need == "any" else int(need.split(":")[1])
         if said.count("good") >= wanted:
             return True

@@ -170,6 +170,94 @@ def test_a_success_after_all_counts_though_the_parent_was_not_needed():
     assert started(play.succeeds("b")) == ["d"]
 
 
+# ---------------------------------------------------------------- the end of all parents
+
+TIDY = {"tidy": {"fan_in": "ended"}}
+
+
+def test_a_node_that_waits_for_the_end_of_its_parents_starts_after_the_last_however_it_ended():
+    play = Play(
+        graph(
+            "e -> below",
+            "e below off ok late -> tidy",
+            on_node_failure="continue",
+            off={"when": "vars.x"},
+            **TIDY,
+        )
+    )
+    play.breaks("e")
+    play.condition("off", value=False)
+    assert started(play.succeeds("ok")) == []
+    assert started(play.succeeds("late")) == ["tidy"]
+    assert play.succeeds("tidy").status is TaskStatus.FAILED
+
+
+def test_a_node_that_waits_for_the_end_of_its_parents_starts_though_all_of_them_failed():
+    play = Play(graph("a b -> tidy", "tidy -> x", on_node_failure="continue", **TIDY))
+    assert started(play.breaks("a")) == []
+    assert started(play.breaks("b")) == ["tidy"]
+    assert started(play.succeeds("tidy")) == ["x"]
+
+
+def test_a_node_that_waits_for_the_end_of_its_parents_starts_though_all_of_them_were_skipped():
+    play = Play(graph("a -> tidy", a={"when": "vars.x"}, **TIDY))
+    assert started(play.condition("a", value=False)) == ["tidy"]
+
+
+def test_a_wait_for_the_end_of_parents_handles_no_failure():
+    play = Play(graph("a b -> tidy", **TIDY))
+    step = play.breaks("a")
+    assert (step.status, play.marks) == (TaskStatus.FAILED, "XCC")
+    play = Play(graph("a b -> tidy", **TIDY))
+    play.cancel()
+    assert (play.task.status, play.marks) == (TaskStatus.CANCELLED, "CCC")
+
+
+def test_a_wait_for_the_end_of_parents_is_satisfied_by_a_parent_that_is_not_needed():
+    play = Play(
+        graph("a b -> c", "b -> tidy", c={"fan_in": "any", "on_satisfied": "cancel"}, **TIDY)
+    )
+    play.starts("b")
+    assert started(play.succeeds("a")) == ["c"]
+    assert started(play.stops("b")) == ["tidy"]
+
+
+def test_a_node_that_is_only_on_a_branch_not_taken_is_skipped_even_if_it_waits_for_ends():
+    play = Play(graph("a b !> tidy", **TIDY))
+    play.succeeds("a")
+    step = play.succeeds("b")
+    assert changes(step)[-2:] == ["tidy skipped", "finished"]
+    assert play.record("tidy").reason_code == "upstream_skipped"
+
+
+def test_a_node_on_one_taken_branch_waits_for_the_end_of_the_others():
+    play = Play(graph("a b !> tidy", **TIDY))
+    assert started(play.breaks("a")) == []
+    assert started(play.succeeds("b")) == ["tidy"]
+    assert play.succeeds("tidy").status is TaskStatus.FINISHED
+
+
+def test_a_node_below_the_normal_branch_of_a_failure_that_is_not_handled_starts_at_its_end():
+    play = Play(graph("a +> tidy", on_node_failure="continue", **TIDY))
+    assert started(play.breaks("a")) == ["tidy"]
+
+
+def test_a_node_that_waits_for_ends_starts_by_a_plain_edge_though_a_branch_to_it_was_not_taken():
+    play = Play(graph("a !> tidy", "b -> tidy", **TIDY))
+    play.succeeds("a")
+    assert started(play.succeeds("b")) == ["tidy"]
+
+
+def test_a_retry_runs_a_node_again_that_waited_for_the_end_of_a_failed_parent():
+    play = Play(graph("a b -> tidy", "tidy -> x", on_node_failure="continue", **TIDY))
+    play.breaks("a")
+    for name in ("b", "tidy", "x"):
+        play.succeeds(name)
+    step = play.retry()
+    assert (started(step), play.marks) == (["a"], "qF..")
+    assert started(play.succeeds("a")) == ["tidy"]
+
+
 # ---------------------------------------------------------------- routes
 
 

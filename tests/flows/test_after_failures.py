@@ -24,11 +24,19 @@ async def work(item: Any, ctx: RunContext) -> Any:
     return {"from": sorted(ctx.results), "errors": ctx.errors}
 
 
+@handler("numbers")
+async def numbers(item: Any, ctx: RunContext) -> AsyncIterator[Any]:
+    for number in range(2):
+        if number and ctx.node_id in BROKEN:
+            raise ValueError("no such page")
+        yield {"number": number}
+
+
 class Class(Handler):
     """A handler that returns the errors in its context, at its start and at its end."""
 
     async def process_batch(self, batch: Batch, ctx: RunContext) -> BatchResult:
-        return BatchResult(True, artifacts_ref={"errors": ctx.errors})
+        return BatchResult(True, {"batches": 1}, artifacts_ref={"errors": ctx.errors})
 
     async def finalize(self, ctx: RunContext) -> FinalizeResult:
         return FinalizeResult(result={"errors": ctx.errors})
@@ -47,7 +55,9 @@ class Functions:
 
 @pytest.fixture
 async def cluster() -> AsyncIterator[Cluster]:
-    async with Cluster(handlers={"work": work, "class": Class}, plugins=[Functions()]) as cluster:
+    async with Cluster(
+        handlers={"work": work, "class": Class, "numbers": numbers}, plugins=[Functions()]
+    ) as cluster:
         yield cluster
 
 
@@ -139,6 +149,38 @@ async def test_explain_names_the_failure_above_however_far_it_is(cluster: Cluste
         await cluster.client.explain(view.id, "g")
         == "'g' was skipped because 'e', which stands above it, failed."
     )
+
+
+async def test_a_node_that_waits_for_the_end_of_its_parents_sees_their_results_and_errors(
+    cluster: Cluster,
+) -> None:
+    BROKEN.add("e")
+    nodes = [
+        node("e"),
+        node("d"),
+        node("f", "work", "e"),
+        node("tidy", "work", "e", "d", "f", fan_in="ended"),
+    ]
+    view = await cluster.run({"on_node_failure": "continue", "nodes": nodes})
+    assert view.status == "failed"
+    assert view.nodes["tidy"].result == {"from": ["d"], "errors": {"e": UNKNOWN_PAGE}}
+    BROKEN.clear()
+    view = await retried(cluster, view)
+    assert view.nodes["tidy"].result == {"from": ["d", "e", "f"], "errors": {}}
+
+
+async def test_a_node_that_waits_for_the_end_of_its_parents_reads_what_a_failed_one_stored(
+    cluster: Cluster,
+) -> None:
+    BROKEN.add("half")
+    pulls = {"input_inline": {"input_adapter": "pull.from_artifacts"}}
+    nodes = [
+        node("half", "numbers"),
+        node("all", "numbers"),
+        node("tidy", "class", "half", "all", fan_in="ended", io=pulls),
+    ]
+    view = await cluster.run({"on_node_failure": "continue", "nodes": nodes})
+    assert (view.status, view.nodes["tidy"].metrics) == ("failed", {"batches": 3})
 
 
 async def test_explain_tells_a_branch_that_was_not_taken_from_a_failure(cluster: Cluster) -> None:

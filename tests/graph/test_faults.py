@@ -652,19 +652,22 @@ WRONG: dict[str, tuple[Any, str]] = {
     # fan-in
     "a count of zero": (
         chain({}, {"fan_in": "count:0"}),
-        "node 'b': fan_in must be 'all', 'any' or 'count:n' with a whole number n of at least 1",
+        (
+            "node 'b': fan_in must be 'all', 'any', 'ended' or 'count:n' with a whole number n of"
+            " at least 1"
+        ),
     ),
     "a count of x": (
         chain({}, {"fan_in": "count:x"}),
-        "node 'b': fan_in must be 'all', 'any' or 'count:n'",
+        "node 'b': fan_in must be 'all', 'any', 'ended' or 'count:n'",
     ),
     "a negative count": (
         chain({}, {"fan_in": "count:-1"}),
-        "node 'b': fan_in must be 'all', 'any' or 'count:n'",
+        "node 'b': fan_in must be 'all', 'any', 'ended' or 'count:n'",
     ),
     "a count with a line break": (
         chain({}, {"fan_in": "count:1\n"}),
-        "node 'b': fan_in must be 'all', 'any' or 'count:n'",
+        "node 'b': fan_in must be 'all', 'any', 'ended' or 'count:n'",
     ),
     "a fan-in that is a number": (
         chain({}, {"fan_in": 1}),
@@ -677,6 +680,32 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a count on a root": (
         chain({"fan_in": "count:1"}),
         "node 'a': fan_in 'count:1' needs 1 parents, but the node has 0 parents;",
+    ),
+    "a wait for the end of no parents": (
+        chain({"fan_in": "ended"}),
+        "node 'a': fan_in 'ended' waits for parents, but the node has none; add edges or remove it",
+    ),
+    "a wait for the end of some parents": (
+        chain({}, {"fan_in": "ended:2"}),
+        "node 'b': fan_in must be 'all', 'any', 'ended' or 'count:n'",
+    ),
+    "a wait for the end of parents that are cancelled": (
+        chain({}, {"fan_in": "ended", "on_satisfied": "cancel"}),
+        "node 'b': on_satisfied: no parent still runs when fan_in 'ended' is satisfied;",
+    ),
+    "a wait for the end of parents on the first batch": (
+        chain({}, {"fan_in": "ended", "io": {"start_when": "first_batch"}}),
+        "node 'b': io.start_when: a node with fan_in 'ended' starts when all parents have ended;",
+    ),
+    "a wait for the end of a parent that streams": (
+        {
+            "nodes": [node(), node("b", fan_in="ended")],
+            "edges": [{"from": "a", "to": "b", "mode": "async"}],
+        },
+        (
+            "node 'b': the edge from 'a' has the trigger 'on_batch', but a node with fan_in 'ended'"
+            " starts when all parents have ended; remove it or use another fan_in"
+        ),
     ),
     "an unknown end of the others": (
         chain({}, {"on_satisfied": "stop"}),
@@ -743,6 +772,14 @@ def test_one_mistake_is_one_fault() -> None:
         "an edge by its Python name",
         "nodes by another name",
     ], several
+
+
+def test_every_field_that_has_no_effect_with_a_wait_for_ends_is_listed_once() -> None:
+    fields = {"fan_in": "ended", "on_satisfied": "cancel", "io": {"start_when": "first_batch"}}
+    assert [fault.split(":")[1].strip() for fault in faults_of(chain({}, fields))] == [
+        "on_satisfied",
+        "io.start_when",
+    ]
 
 
 def test_all_faults_are_listed_together_the_graphs_own_first_then_by_node() -> None:

@@ -30,6 +30,7 @@ FIRST_RUNS = {
     "any parent is enough": "fan_out_and_in",
     "counters are not restored after a crash": "retry_below_a_failure",
     "a failed node lets its children wait": "what_cannot_start_ends_at_once",
+    "a wait for the end of all parents ends with the first failure": "after_all_ends",
     "a failure is not passed on below its children": "below_a_failure",
     "a cancelled node never ends": "the_dead_are_cancelled",
     "the normal branch of a handled failure counts as failed": "below_a_handled_failure",

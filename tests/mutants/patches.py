@@ -318,13 +318,26 @@ if pending and not taken:
         "a failed node lets its children wait",
         "readiness",
         """
-if broken:
+if broken and need == ALL:
     return Readiness.NEVER
 """,
         """
-if broken and not pending:
+if broken and need == ALL and not pending:
     return Readiness.NEVER
 """,
+    ),
+    Mutant(
+        "a wait for the end of all parents ends with the first failure",
+        "readiness",
+        """
+if pending:
+    return Readiness.WAIT
+""",
+        """
+if pending and not (broken and need == ALL_ENDED):
+    return Readiness.WAIT
+""",
+        ("after_all_ends",),
     ),
     Mutant(
         "a failure is not passed on below its children",

@@ -337,6 +337,25 @@ async def below_a_failure(cluster: SimCluster) -> None:
     assert not any(map(cluster.times_executed, "fgh"))
 
 
+async def after_all_ends(cluster: SimCluster) -> None:
+    view = await cluster.run(
+        graph(
+            node("e", "wrong"),
+            node("s", "slow"),
+            node("below", after=["e"]),
+            node("off", when="false"),
+            node("tidy", after=["e", "s", "below", "off"], fan_in="ended"),
+            node("end", after=["tidy"]),
+            on_node_failure="continue",
+        )
+    )
+    assert (view.status, statuses(view)) == (
+        "failed",
+        {"failed": "e", "finished": "s tidy end", "skipped": "below off"},
+    )
+    assert view.nodes["tidy"].result["from"] == ["s"]
+
+
 async def retry_letters(cluster: SimCluster, task_id: str) -> None:
     """Retry the dead letters of a task's nodes.
 
@@ -683,6 +702,7 @@ STANDARD = {
         Standard(long_stream),
         Standard(routing, 3),
         Standard(below_a_failure, 3),
+        Standard(after_all_ends, 2),
         Standard(below_a_handled_failure, 3, once=False),
         Standard(retry_below_a_failure, 3, once=False),
         Standard(retry_of_a_reader, 3, once=False),

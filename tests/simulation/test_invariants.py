@@ -227,6 +227,23 @@ def test_a_node_may_start_on_the_first_of_two_streams_and_not_before() -> None:
     )
 
 
+def test_a_node_that_waits_for_ends_starts_after_all_of_them_and_if_a_branch_was_taken() -> None:
+    plan = Graph.parse(
+        graph(node("a"), node("b"), node("c", after=["a", "b"], fan_in="ended"))
+    ).plan
+    assert broken_fan_in(plan, "XFq", {}) is None
+    assert (
+        broken_fan_in(plan, "Xuq", {}) == "node 'c' has started, but its parent 'b' has not ended"
+    )
+    branch = {"on_failure": ["c"]}
+    plan = Graph.parse(graph(node("a", routing=branch), node("c", fan_in="ended"))).plan
+    assert broken_fan_in(plan, "Xq", {}) is None
+    assert (
+        broken_fan_in(plan, "Fq", {})
+        == "node 'c' has started, but no branch that leads to it was taken"
+    )
+
+
 def test_a_node_does_not_stay_finished_while_its_parent_runs_again() -> None:
     async def scenario(cluster: SimCluster) -> None:
         task_id = await cluster.client.create_task(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from enum import Enum
 
 from flowkit.graph import Plan, Route
+from flowkit.graph._models import ALL, ALL_ENDED
 from flowkit.task import ENDED, Mark, Task
 
 TAKEN, EMPTY, BROKEN = range(3)
@@ -40,18 +41,17 @@ class Readiness(Enum):
 
 
 def readiness(need: int, parents: int, taken: int, empty: int, broken: int) -> Readiness:
-    """Return the state of a fan-in. ``need`` is the number of parents that must succeed: -1 for
-    ``all``, 0 for a root.
+    """Return the state of a fan-in. ``need`` is a value of :attr:`flowkit.graph.Plan.need`.
 
     A fan-in that has become impossible is NEVER immediately, while other parents still run.
     """
     pending = parents - taken - empty - broken
     if need < 0:
-        if broken:
+        if broken and need == ALL:
             return Readiness.NEVER
         if pending:
             return Readiness.WAIT
-        return Readiness.START if taken else Readiness.NEVER
+        return Readiness.START if taken or broken or need == ALL_ENDED else Readiness.NEVER
     if taken >= need:
         return Readiness.START
     return Readiness.WAIT if taken + pending >= need else Readiness.NEVER

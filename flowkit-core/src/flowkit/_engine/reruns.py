@@ -4,6 +4,7 @@ from functools import cache
 
 from flowkit._engine.readiness import TAKEN, edge_outcomes, handles_failure
 from flowkit.graph import Route
+from flowkit.graph._models import ALL
 from flowkit.task import Mark, Task, TaskStatus
 
 
@@ -51,9 +52,9 @@ def _with_nodes_below(task: Task, chosen: tuple[int, ...] | None, stopped: set[i
 def _owed(task: Task, index: int, again: set[int]) -> bool:
     """Whether a finished node may have run with less than the nodes that run again will give it.
 
-    With ``all`` its parents owe it their data. With ``any`` and ``count:n`` it had all it asked
-    for, unless it pulled: then it read in part what its sources give, and did not ask for more if
-    it had its parents stopped.
+    With ``all`` and ``ended`` its parents owe it their data. With ``any`` and ``count:n`` it had
+    all it asked for, unless it pulled: then it read in part what its sources give, and did not ask
+    for more if it had its parents stopped.
     """
     plan = task.spec.plan
     waits_for_all = plan.need[index] < 0
@@ -73,7 +74,8 @@ def _needed_again(task: Task, again: set[int]) -> set[int]:
     """The stopped nodes whose data is missed by a child that runs again, also over nodes that were
     skipped because of the stop.
 
-    A child misses no data if the parents that keep their results are enough for its fan-in.
+    A child misses no data if the parents that keep their results are enough for its fan-in, as any
+    are for ``ended``.
     """
     plan, marks = task.spec.plan, task.marks
 
@@ -83,7 +85,8 @@ def _needed_again(task: Task, again: set[int]) -> set[int]:
         taken = sum(
             edge_outcomes(plan, edge.node, marks[edge.node])[edge.route] == TAKEN for edge in kept
         )
-        return not 0 <= plan.need[child] <= taken
+        need = plan.need[child]
+        return need == ALL or need > taken
 
     found = set(again)
     for index in reversed(plan.order):

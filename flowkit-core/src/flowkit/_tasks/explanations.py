@@ -2,6 +2,7 @@
 
 from flowkit._engine import BROKEN, edge_outcomes, stop_cause
 from flowkit._records.task_records import last_change_at
+from flowkit.graph._models import ALL
 from flowkit.protocols import DeadLetter, TaskRecord
 from flowkit.task import ENDED, Mark, NodeRecord, Task
 
@@ -166,5 +167,5 @@ def _parents(task: Task, index: int) -> str:
     more = f" and {len(pending) - MOST_NAMES} more" if len(pending) > MOST_NAMES else ""
     need = plan.need[index]
     if need < 0 or len(plan.parents[index]) == need:
-        return f"{names}{more}"
+        return f"{names}{more}" if need >= ALL else f"the end of {names}{more}"
     return f"{need - task.taken[index]} more of its parents ({names}{more})"

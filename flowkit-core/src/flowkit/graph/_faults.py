@@ -172,7 +172,9 @@ _OWNERS = {
     "node": "every node needs one",
     "edge": "every edge needs one",
 }
-_PATTERNS = {"fan_in": "must be 'all', 'any' or 'count:n' with a whole number n of at least 1"}
+_PATTERNS = {
+    "fan_in": "must be 'all', 'any', 'ended' or 'count:n' with a whole number n of at least 1"
+}
 
 _Context = dict[str, Any]
 _SAYINGS: dict[str, Callable[[_Context], str]] = {

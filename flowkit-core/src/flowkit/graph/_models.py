@@ -11,6 +11,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from flowkit._json.limits import MAX_ID_CHARS, PositiveSeconds, Priority, Seconds
 
 COORDINATOR_FUNCTION = "coordinator_fn"
+ALL, ALL_ENDED = -1, -2
+"""Values of :attr:`NodeSpec.need` that are not a number of parents."""
 
 NodeId = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS, pattern=r"^\P{Cc}*$")]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS, pattern=r"^\P{Cc}*$")]
@@ -121,8 +123,11 @@ class NodeSpec(DocumentPart):
     type: Name
     """Role of the workers that run the node, or ``coordinator_fn``."""
     depends_on: tuple[NodeId, ...] = ()
-    fan_in: Annotated[str, Field(pattern=r"^(all|any|count:[1-9][0-9]{0,8})$")] = "all"
-    """Parents that must succeed before the node starts: ``all``, ``any`` or ``count:n``."""
+    fan_in: Annotated[str, Field(pattern=r"^(all|any|ended|count:[1-9][0-9]{0,8})$")] = "all"
+    """Parents that must succeed before the node starts: ``all``, ``any`` or ``count:n``.
+
+    ``ended``: the node starts when all parents have ended, even if some have failed.
+    """
     on_satisfied: Literal["leave", "cancel"] = "leave"
     """Whether parents that still run when the fan-in is satisfied are cancelled."""
     retry_policy: RetryPolicy = Field(default_factory=lambda: _DEFAULT_RETRY_POLICY)
@@ -142,10 +147,12 @@ class NodeSpec(DocumentPart):
 
     @property
     def need(self) -> int:
-        """Number of parents that ``fan_in`` requires; -1 for all."""
-        if self.fan_in == "all":
-            return -1
-        return 1 if self.fan_in == "any" else int(self.fan_in.removeprefix("count:"))
+        """Number of parents that must succeed, or ``ALL`` or ``ALL_ENDED``."""
+        named = _NEEDS.get(self.fan_in)
+        return int(self.fan_in.removeprefix("count:")) if named is None else named
+
+
+_NEEDS = {"all": ALL, "any": 1, "ended": ALL_ENDED}
 
 
 class EdgeSpec(DocumentPart):

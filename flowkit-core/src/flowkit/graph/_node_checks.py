@@ -8,7 +8,7 @@ from flowkit.graph._conditions import NodesRead
 from flowkit.graph._cycles import cyclic_components
 from flowkit.graph._edges import NOT_THERE, Links
 from flowkit.graph._faults import Faults
-from flowkit.graph._models import COORDINATOR_FUNCTION, GraphDocument, NodeSpec
+from flowkit.graph._models import ALL_ENDED, COORDINATOR_FUNCTION, GraphDocument, NodeSpec
 
 UNSUPPORTED_TYPES = frozenset({"subflow", "sleep", "wait_signal"})
 ARGUMENTS_THAT_NAME_NODES = {"merge.generic": "from_nodes", "metrics.aggregate": "node_id"}
@@ -180,6 +180,8 @@ def check_links(
                 f"fan_in {node.fan_in!r} needs {node.need} parents, but the node has {count};"
                 f" {advice}",
             )
+        if node.need == ALL_ENDED:
+            _check_ended(faults, node, has_parents=bool(above))
         plain = [parent for parent, link in above.items() if not link.routed]
         if node.io.start_when == "first_batch" and not plain and node.type != COORDINATOR_FUNCTION:
             reason = (
@@ -195,6 +197,28 @@ def check_links(
         for parent, link in above.items():
             if link.streams:
                 _check_stream(faults, document.nodes[parent], node, routed=link.routed)
+
+
+def _check_ended(faults: Faults, node: NodeSpec, *, has_parents: bool) -> None:
+    """Check that a node that waits for the end of its parents has parents, and no field that would
+    start it or stop them earlier.
+    """
+    if not has_parents:
+        faults.add(
+            node.node_id,
+            "fan_in 'ended' waits for parents, but the node has none; add edges or remove it",
+        )
+    if node.on_satisfied == "cancel":
+        faults.add(
+            node.node_id,
+            "on_satisfied: no parent still runs when fan_in 'ended' is satisfied; remove 'cancel'",
+        )
+    if node.io.start_when == "first_batch" and node.type != COORDINATOR_FUNCTION:
+        faults.add(
+            node.node_id,
+            "io.start_when: a node with fan_in 'ended' starts when all parents have ended; remove"
+            " 'first_batch' or use another fan_in",
+        )
 
 
 def _check_sources(faults: Faults, document: GraphDocument, links: Links, place: int) -> None:
@@ -254,6 +278,12 @@ def _check_stream(faults: Faults, source: NodeSpec, node: NodeSpec, *, routed: b
         faults.add(node.node_id, f"{said} a coordinator function reads no batches; remove it")
     elif source.type == COORDINATOR_FUNCTION:
         faults.add(node.node_id, f"{said} a coordinator function produces no batches; remove it")
+    elif node.need == ALL_ENDED and node.io.start_when == "ready":
+        faults.add(
+            node.node_id,
+            f"{said} a node with fan_in 'ended' starts when all parents have ended; remove it or"
+            " use another fan_in",
+        )
 
 
 def check_cycles(faults: Faults, document: GraphDocument, links: Links) -> None:

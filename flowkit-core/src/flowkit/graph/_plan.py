@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from flowkit.graph._models import GraphDocument, NodeSpec
+from flowkit.graph._models import ALL_ENDED, GraphDocument, NodeSpec
+
+BRANCH_ENDED = -3
+"""Value in :attr:`Plan.need`: like ``ALL_ENDED``, for a node to which all its parents route. It is
+skipped if no branch that leads to it was taken.
+"""
 
 
 class Route(IntEnum):
@@ -42,7 +47,9 @@ class Plan:
     children: tuple[tuple[Edge, ...], ...]
     parents: tuple[tuple[Edge, ...], ...]
     need: tuple[int, ...]
-    """Parents that must succeed before a node starts: 0 for a root, -1 for all parents."""
+    """Parents that must succeed before a node starts: 0 for a root, or ``ALL``, ``ALL_ENDED`` or
+    ``BRANCH_ENDED``.
+    """
     roots: tuple[int, ...]
     leaves: tuple[int, ...]
     order: tuple[int, ...]
@@ -81,7 +88,7 @@ def make_plan(document: GraphDocument) -> Plan:
         nodes=nodes,
         children=tuple(map(share.edges, children)),
         parents=parents,
-        need=tuple(node.need if edges else 0 for node, edges in zip(nodes, parents, strict=True)),
+        need=tuple(_need(node, edges) for node, edges in zip(nodes, parents, strict=True)),
         roots=tuple(place for place, edges in enumerate(parents) if not edges),
         leaves=tuple(place for place, edges in enumerate(children) if not edges),
         order=order,
@@ -116,6 +123,15 @@ def _plan_of_one(document: GraphDocument) -> Plan:
         on_node_failure=document.on_node_failure,
         deadline_sec=document.deadline_sec,
     )
+
+
+def _need(node: NodeSpec, parents: Sequence[Edge]) -> int:
+    """Return the number of parents that must succeed, or a value that names another rule."""
+    if not parents:
+        return 0
+    if node.need == ALL_ENDED and all(edge.route is not Route.ALWAYS for edge in parents):
+        return BRANCH_ENDED
+    return node.need
 
 
 def _sources(node: NodeSpec, parents: Sequence[Edge], index: dict[str, int]) -> tuple[int, ...]:

@@ -24,6 +24,8 @@ def broken_fan_in(plan: Plan, marks: str, reason_codes: Mapping[int, str | None]
                     ),
                     None,
                 )
+            elif plan.nodes[index].fan_in == "ended":
+                wrong = state.fault_of_end(index)
             else:
                 wrong = state.fault_of_count(index)
             if wrong is not None:
@@ -50,7 +52,7 @@ class _State:
                 STATUS_OF_MARK[mark] is NodeStatus.SKIPPED
                 and self._reason_codes.get(index) != "condition_false"
             ):
-                if self.plan.nodes[index].fan_in == "all":
+                if self.plan.nodes[index].fan_in in ("all", "ended"):
                     failed = any(self._withholds(edge, found) for edge in self.plan.parents[index])
                 else:
                     failed = (
@@ -93,6 +95,22 @@ class _State:
             edge.streams and self.marks[edge.node] not in _NOT_BEGUN
             for edge in self.plan.parents[index]
         )
+
+    def fault_of_end(self, index: int) -> str | None:
+        """Describe the fault of a node that needs the end of all its parents, or return None."""
+        edges = self.plan.parents[index]
+        for edge in edges:
+            if self.marks[edge.node] not in ENDED:
+                return f"its parent {self.plan.ids[edge.node]!r} has not ended"
+        if all(edge.route is not Route.ALWAYS and not self._leads_on(edge) for edge in edges):
+            return "no branch that leads to it was taken"
+        return None
+
+    def _leads_on(self, edge: Edge) -> bool:
+        """Return True if a branch was taken, or if its node failed before it could be decided."""
+        if edge.route is Route.ON_FAILURE:
+            return self.marks[edge.node] == Mark.FAILED
+        return self.marks[edge.node] == Mark.FINISHED or self._withholds(edge, self._without_data)
 
     def fault_of_count(self, index: int) -> str | None:
         """Describe the fault of a node that needs some of its parents, or return None."""
