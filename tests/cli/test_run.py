@@ -60,6 +60,10 @@ def failing(g):
     g.node("f", "fail")
 
 @flow
+def optional(g):
+    g.node("f", "fail", optional=True)
+
+@flow
 def hanging(g):
     g.node("h", "hang")
 """
@@ -128,6 +132,12 @@ def test_a_task_that_fails_gives_status_1_and_says_why(cli: Cli, flows: Path):
     assert result.exit_code == 1
     assert "failed: 1 node" in result.stdout
     assert "node 'f' failed: bad_input: ValueError: bad [luck]" in result.stdout
+
+
+def test_the_failure_of_an_optional_node_is_shown_and_gives_status_0(cli: Cli, flows: Path):
+    result = cli("run", "flows.py:optional")
+    assert result.exit_code == 0
+    assert "optional node 'f': bad_input: ValueError: bad [luck]" in result.stdout
 
 
 def test_skipped_batches_are_shown_while_a_flow_runs_and_at_its_end(cli: Cli, flows: Path):

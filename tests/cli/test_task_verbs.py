@@ -248,6 +248,16 @@ def test_a_task_that_does_not_exist_is_a_usage_error(
     assert "error: there is no task 'nix'" in result.stderr
 
 
+def test_show_says_that_the_node_that_failed_is_optional(cli: Cli, installation: Installation):
+    first, failing = FAILING["nodes"]
+    flow = {"nodes": [first, {**failing, "optional": True}]}
+    installation.finish(flow, task_id="t1")
+    shown = cli("show", "t1", "--db", installation.address).stdout
+    assert "finished" in shown
+    assert "optional node 'b': " in shown
+    assert "optional: " in next(line for line in shown.splitlines() if line.startswith("│ b "))
+
+
 def test_watch_prints_every_event_and_fails_with_the_task(cli: Cli, installation: Installation):
     installation.finish(FAILING, task_id="t1")
     result = cli("watch", "t1", "--db", installation.address)

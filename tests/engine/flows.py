@@ -42,6 +42,10 @@ def graphs(draw: st.DrawFn, *, max_nodes: int = MAX_NODES) -> dict[str, Any]:
                 fan_ins.append("ended")
             node["fan_in"] = draw(st.sampled_from(fan_ins))
         nodes.append(node)
+    for node in nodes:
+        routing = node.get("routing", {})
+        if "on_failure" in routing and "on_success" not in routing:
+            node["optional"] = False  # it might have no effect
     return {
         "nodes": nodes,
         "edges": edges,
@@ -72,6 +76,7 @@ def _node_fields(draw: st.DrawFn) -> dict[str, Any]:
     node["concurrency_key"] = draw(st.sampled_from([None, None, "k", "l"]))
     if draw(st.integers(0, 4)) == 0:
         node["when"] = "true"
+    node["optional"] = draw(st.sampled_from([False, False, False, True]))
     return node
 
 

@@ -282,7 +282,7 @@ class Reference:
         It is, if the child cannot start with the other data. A child that was skipped for lack of
         that data is missed in its turn.
         """
-        for edge in self.plan.children[index]:
+        for edge in () if self.plan.nodes[index].optional else self.plan.children[index]:
             wanted = edge.node in again or (
                 self.nodes[edge.node].starved and self._is_missed(edge.node, again)
             )
@@ -442,7 +442,8 @@ class Reference:
             and parent.state == "failed"
             and self._is_handled(edge.node)
         )
-        return "nothing" if branch_not_taken else "bad"
+        optional = self.plan.nodes[edge.node].optional
+        return "nothing" if branch_not_taken or optional else "bad"
 
     def _streams(self, index: int) -> bool:
         """Return whether a streaming parent has a batch and all others have ended."""
@@ -453,8 +454,12 @@ class Reference:
         )
 
     def _failed_for_good(self, index: int) -> bool:
-        """Return whether a node failed and no branch handles it."""
-        return self.nodes[index].state == "failed" and not self._is_handled(index)
+        """Return whether a node failed that is not optional, and no branch handles it."""
+        return (
+            self.nodes[index].state == "failed"
+            and not self.plan.nodes[index].optional
+            and not self._is_handled(index)
+        )
 
     def _is_handled(self, index: int) -> bool:
         """Return whether a failure of this node has a branch."""

@@ -3,6 +3,8 @@
 from flowkit._tasks.explanations import explain_node
 from tests.engine.drive import Play, graph
 
+OPTIONAL = {"optional": True}
+
 
 def explained(play: Play, name: str) -> str:
     index = play.index(name)
@@ -13,3 +15,25 @@ def test_a_node_that_waits_for_ends_names_the_parents_that_have_not_ended():
     play = Play(graph("a b c -> d", on_node_failure="continue", d={"fan_in": "ended"}))
     play.breaks("a")
     assert explained(play, "d") == "'d' waits for the end of 'b', 'c'."
+
+
+def test_an_optional_failure_and_the_nodes_skipped_without_its_data_are_explained():
+    play = Play(graph("a -> b", "e -> o", "o -> p", a=OPTIONAL, e=OPTIONAL, o=OPTIONAL))
+    play.breaks("a")
+    assert explained(play, "a") == (
+        "'a' failed after 1 attempt (boom: it broke). It is optional, so the task goes on without"
+        " its data."
+    )
+    assert explained(play, "b") == (
+        "'b' was skipped: its parents ended without data, and 'a' is optional and failed."
+    )
+
+
+def test_the_failure_above_an_optional_node_is_named_for_it_and_not_below_it():
+    play = Play(graph("e -> a", "a -> b", on_node_failure="continue", a=OPTIONAL))
+    play.breaks("e")
+    assert explained(play, "a") == "'a' was skipped because 'e', which it depends on, failed."
+    assert explained(play, "b") == (
+        "'b' was skipped: its parents ended without data, and 'a' is optional and was skipped"
+        " because of a failure."
+    )

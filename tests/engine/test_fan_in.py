@@ -6,7 +6,7 @@ import pytest
 
 from flowkit._engine import TaskSubmitted, advance, derive
 from flowkit.task import NodeStatus, TaskStatus
-from tests.engine.drive import NOON, ONCE, Play, changes, effects, graph, new_task, started
+from tests.engine.drive import NOON, ONCE, STEADY, Play, changes, effects, graph, new_task, started
 
 
 def test_the_roots_start_when_the_task_is_submitted():
@@ -256,6 +256,95 @@ def test_a_retry_runs_a_node_again_that_waited_for_the_end_of_a_failed_parent():
     step = play.retry()
     assert (started(step), play.marks) == (["a"], "qF..")
     assert started(play.succeeds("a")) == ["tidy"]
+
+
+# ---------------------------------------------------------------- optional nodes
+
+OPTIONAL = {"a": {"optional": True}}
+
+
+def test_the_failure_of_an_optional_node_fails_no_other_node_and_counts_as_ended_without_data():
+    play = Play(graph("a b -> c", **OPTIONAL))
+    play.breaks("a")
+    assert started(play.succeeds("b")) == ["c"]
+    step = play.succeeds("c")
+    assert (step.status, play.marks, play.task.error) == (TaskStatus.FINISHED, "XFF", None)
+
+
+def test_an_optional_node_fails_after_its_retries():
+    play = Play(graph("a", a={"optional": True, "retry_policy": {"max": 1, **STEADY}}))
+    play.fails("a")
+    assert play.status("a") is NodeStatus.DEFERRED
+    play.later(10)
+    assert play.fails("a").status is TaskStatus.FINISHED
+    assert (play.status("a"), play.record("a").reason_code) == (NodeStatus.FAILED, "boom")
+
+
+def test_a_condition_of_an_optional_node_that_cannot_be_evaluated_does_not_fail_the_task():
+    play = Play(graph("a b -> c", a={"optional": True, "when": "vars.x"}))
+    play.condition("a", error="there is no x")
+    assert started(play.succeeds("b")) == ["c"]
+
+
+def test_a_node_whose_only_parent_is_optional_and_failed_is_skipped_and_fails_no_other_node():
+    play = Play(graph("a -> c", "c b -> d", **OPTIONAL))
+    play.breaks("a")
+    assert play.record("c").reason_code == "upstream_skipped"
+    assert started(play.succeeds("b")) == ["d"]
+
+
+def test_an_optional_failure_does_not_help_any_or_count():
+    play = Play(graph("a b -> c d", c={"fan_in": "any"}, d={"fan_in": "count:2"}, **OPTIONAL))
+    assert "d skipped" in changes(play.breaks("a"))
+    assert play.record("d").reason_code == "upstream_skipped"
+    assert started(play.succeeds("b")) == ["c"]
+
+
+def test_the_branches_of_an_optional_node_decide_as_those_of_any_other():
+    play = Play(graph("a +> good", "a !> bad", "a b -> c", **OPTIONAL))
+    step = play.breaks("a")
+    assert started(step) == ["bad"]
+    assert play.record("good").reason_code == "upstream_skipped"
+    assert started(play.succeeds("b")) == ["c"]
+    play = Play(graph("a +> good", "good b -> c", **OPTIONAL))
+    play.breaks("a")
+    assert play.record("good").reason_code == "upstream_skipped"
+    assert started(play.succeeds("b")) == ["c"]
+
+
+def test_an_optional_node_below_a_failure_does_not_pass_the_failure_on():
+    play = Play(graph("e -> a", "a b -> c", on_node_failure="continue", **OPTIONAL))
+    play.breaks("e")
+    assert play.record("a").reason_code == "upstream_failed"
+    assert started(play.succeeds("b")) == ["c"]
+    assert play.succeeds("c").status is TaskStatus.FAILED
+
+
+def test_an_optional_node_that_is_not_needed_owes_its_children_nothing():
+    play = Play(
+        graph("x a -> c", "a b -> d", c={"fan_in": "any", "on_satisfied": "cancel"}, **OPTIONAL)
+    )
+    assert "a cancelled" in changes(play.succeeds("x"))
+    assert started(play.succeeds("b")) == ["d"]
+
+
+def test_a_retry_keeps_an_optional_failure_and_the_nodes_that_ran_without_its_data():
+    play = Play(graph("a b -> c", "e", on_node_failure="continue", **OPTIONAL))
+    play.breaks("a")
+    play.succeeds("b")
+    play.succeeds("c")
+    assert play.breaks("e").status is TaskStatus.FAILED
+    assert (started(play.retry()), play.marks) == (["e"], "XFFq")
+    assert play.succeeds("e").status is TaskStatus.FINISHED
+
+
+def test_an_optional_node_runs_again_by_name_and_with_it_what_ran_without_its_data():
+    play = Play(graph("a b -> c", **OPTIONAL))
+    play.breaks("a")
+    play.succeeds("b")
+    play.succeeds("c")
+    assert (started(play.retry("a", fill=True)), play.marks) == (["a"], "qF.")
+    assert started(play.succeeds("a")) == ["c"]
 
 
 # ---------------------------------------------------------------- routes

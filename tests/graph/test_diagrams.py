@@ -31,7 +31,7 @@ GRAPH = Graph.parse(
                 "fan_in": "any",
             },
             {"node_id": "alarm", "type": "mailer"},
-            {"node_id": "go", "type": "goer"},
+            {"node_id": "go", "type": "goer", "optional": True},
         ]
     }
 )
@@ -45,7 +45,7 @@ def test_mermaid_shows_types_functions_and_kinds_of_edges_and_escapes_names() ->
         '    n2[["sum<br/>noop<br/>when vars.x == #39;a#39;"]]\n'
         '    n3["end<br/>writer<br/>fan-in any"]\n'
         '    n4["alarm<br/>mailer"]\n'
-        '    n5["go<br/>goer"]\n'
+        '    n5["go<br/>goer<br/>optional"]\n'
         "    n0 -.->|first batch| n1\n"
         "    n0 --> n2\n"
         "    n0 -->|failure| n4\n"
@@ -65,7 +65,7 @@ def test_dot_shows_the_same() -> None:
         "    n2 [label=\"sum\\nnoop\\nwhen vars.x == 'a'\", shape=component];\n"
         '    n3 [label="end\\nwriter\\nfan-in any"];\n'
         '    n4 [label="alarm\\nmailer"];\n'
-        '    n5 [label="go\\ngoer"];\n'
+        '    n5 [label="go\\ngoer\\noptional"];\n'
         '    n0 -> n1 [label="first batch", style=dashed];\n'
         "    n0 -> n2;\n"
         '    n0 -> n4 [label="failure"];\n'
@@ -84,7 +84,7 @@ def test_the_tree_draws_a_node_in_full_once() -> None:
         "├── sum  noop when vars.x == 'a'",
         "│   └── end ↑",
         "├── (failure) alarm  mailer",
-        "└── (success) go  goer",
+        "└── (success) go  goer optional",
     ]
 
 

@@ -707,6 +707,27 @@ WRONG: dict[str, tuple[Any, str]] = {
             " starts when all parents have ended; remove it or use another fan_in"
         ),
     ),
+    "an optional node as text": (
+        chain({"optional": "yes"}),
+        "node 'a': optional must be true or false, not 'yes'",
+    ),
+    "an optional node whose failure a branch handles": (
+        {"nodes": [node(optional=True, routing={"on_failure": ["b"]}), node("b")]},
+        (
+            "node 'a': optional: the on_failure branch handles the failure, and no other node waits"
+            " for the data of this node; remove it"
+        ),
+    ),
+    "an optional node with a branch and a child that waits for its end": (
+        {
+            "nodes": [
+                node(optional=True, routing={"on_failure": ["b"]}),
+                node("b"),
+                node("c", depends_on=["a"], fan_in="ended"),
+            ]
+        },
+        "node 'a': optional: the on_failure branch handles the failure, and no other node waits",
+    ),
     "an unknown end of the others": (
         chain({}, {"on_satisfied": "stop"}),
         "node 'b': on_satisfied must be 'leave' or 'cancel', not 'stop'",
@@ -772,6 +793,21 @@ def test_one_mistake_is_one_fault() -> None:
         "an edge by its Python name",
         "nodes by another name",
     ], several
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"routing": {"on_failure": ["b"], "on_success": ["c"]}},
+        {"routing": {"on_failure": ["b"]}, "io": {}},
+    ],
+)
+def test_an_optional_node_may_have_a_branch_if_another_node_waits_for_its_data(
+    more: dict[str, Any],
+) -> None:
+    after = [] if "on_success" in more["routing"] else ["a"]
+    nodes = [node(optional=True, **more), node("b"), node("c", depends_on=after)]
+    assert Graph.parse({"nodes": nodes}).document.nodes[0].optional
 
 
 def test_every_field_that_has_no_effect_with_a_wait_for_ends_is_listed_once() -> None:

@@ -32,6 +32,8 @@ FIRST_RUNS = {
     "a failed node lets its children wait": "what_cannot_start_ends_at_once",
     "a wait for the end of all parents ends with the first failure": "after_all_ends",
     "a failure is not passed on below its children": "below_a_failure",
+    "the data of an optional node that failed is missed": "without_optional_data",
+    "the failure of an optional node fails the task": "without_optional_data",
     "a cancelled node never ends": "the_dead_are_cancelled",
     "the normal branch of a handled failure counts as failed": "below_a_handled_failure",
     "a retry keeps nodes that ran without data that they can get now": "retry_below_a_failure",

@@ -347,6 +347,20 @@ if pending and not (broken and need == ALL_ENDED):
         ("below_a_failure",),
     ),
     Mutant(
+        "the data of an optional node that failed is missed",
+        "OPTIONAL_OUTCOMES[Mark.FAILED]",
+        "(EMPTY, EMPTY, TAKEN)",
+        "(BROKEN, EMPTY, TAKEN)",
+        ("without_optional_data",),
+    ),
+    Mutant(
+        "the failure of an optional node fails the task",
+        "fails_task",
+        "plan.nodes[index].optional or handles_failure(plan, index)",
+        "handles_failure(plan, index)",
+        ("without_optional_data",),
+    ),
+    Mutant(
         "the normal branch of a handled failure counts as failed",
         "HANDLED_FAILURE",
         "(BROKEN, EMPTY, TAKEN)",

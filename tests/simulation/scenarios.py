@@ -356,6 +356,24 @@ async def after_all_ends(cluster: SimCluster) -> None:
     assert view.nodes["tidy"].result["from"] == ["s"]
 
 
+async def without_optional_data(cluster: SimCluster) -> None:
+    view = await cluster.run(
+        graph(
+            node("extra", "wrong", optional=True),
+            node("d"),
+            node("below", after=["extra"]),
+            node("join", after=["extra", "below", "d"]),
+            node("end", after=["join"]),
+        )
+    )
+    cluster.assert_finished(view)
+    for _ in range(2):
+        assert statuses(view) == {"failed": "extra", "finished": "d join end", "skipped": "below"}
+        assert view.nodes["join"].result["from"] == ["d"]
+        await retry_letters(cluster, view.id)  # the finished task runs again, and fails again
+        view = await cluster.client.wait(view.id)
+
+
 async def retry_letters(cluster: SimCluster, task_id: str) -> None:
     """Retry the dead letters of a task's nodes.
 
@@ -703,6 +721,7 @@ STANDARD = {
         Standard(routing, 3),
         Standard(below_a_failure, 3),
         Standard(after_all_ends, 2),
+        Standard(without_optional_data, 2, once=False),
         Standard(below_a_handled_failure, 3, once=False),
         Standard(retry_below_a_failure, 3, once=False),
         Standard(retry_of_a_reader, 3, once=False),

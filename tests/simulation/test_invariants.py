@@ -244,6 +244,13 @@ def test_a_node_that_waits_for_ends_starts_after_all_of_them_and_if_a_branch_was
     )
 
 
+def test_a_node_runs_without_the_data_of_a_failed_parent_only_if_that_is_optional() -> None:
+    for optional in (True, False):
+        nodes = node("a", optional=optional), node("b"), node("c", after=["a", "b"])
+        plan = Graph.parse(graph(*nodes, on_node_failure="continue")).plan
+        assert (broken_fan_in(plan, "XFq", {}) is None) == optional
+
+
 def test_a_node_does_not_stay_finished_while_its_parent_runs_again() -> None:
     async def scenario(cluster: SimCluster) -> None:
         task_id = await cluster.client.create_task(

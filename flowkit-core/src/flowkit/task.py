@@ -72,6 +72,8 @@ class NodeView(_View):
     type: str
     status: NodeStatus
     labels: dict[str, str] = {}
+    optional: bool = False
+    """Whether the task goes on without the node's data if it fails."""
     attempt: int = 0
     worker_id: str | None = None
     reason_code: str | None = None

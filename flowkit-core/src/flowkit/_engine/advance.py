@@ -28,7 +28,7 @@ from flowkit._engine.node_starts import (
     decide_waiting,
     issue_ready_nodes,
 )
-from flowkit._engine.readiness import edge_outcomes, handles_failure
+from flowkit._engine.readiness import edge_outcomes, fails_task
 from flowkit._engine.reports import (
     batch_stored,
     batches_retried,
@@ -161,9 +161,7 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
         draft.note(index, "status", "queued", {"retry": True})
     plan = task.spec.plan
     failed = [
-        index
-        for index, mark in enumerate(marks)
-        if mark == Mark.FAILED and not handles_failure(plan, index)
+        index for index, mark in enumerate(marks) if mark == Mark.FAILED and fails_task(plan, index)
     ]
     draft.rederive = True
     draft.outcome = draft.reason = draft.finished_at = None

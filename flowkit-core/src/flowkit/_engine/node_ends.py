@@ -10,7 +10,7 @@ from flowkit._engine.readiness import (
     TAKEN,
     Readiness,
     edge_outcomes,
-    handles_failure,
+    fails_task,
     never_because,
     readiness,
 )
@@ -70,14 +70,14 @@ def fail_attempt(
 
 
 def fail_node(draft: Transition, index: int, settings: EngineSettings) -> None:
-    """Fail a node that has no attempt left. If no branch handles the failure, the graph's
+    """Fail a node that has no attempt left. If the task fails with it, the graph's
     ``on_node_failure`` decides whether the task stops.
     """
     record = draft.edit(index)
     record.finished_at = draft.now
     plan = draft.task.spec.plan
     draft.move(index, Mark.FAILED, data={"reason_code": record.reason_code, "error": record.error})
-    if not handles_failure(plan, index):
+    if fails_task(plan, index):
         if draft.error is None:
             draft.error = failure_sentence(plan, index, record)
         if plan.on_node_failure == "stop":

@@ -23,6 +23,14 @@ OUTCOMES: Mapping[int, Outcomes] = {
 }
 HANDLED_FAILURE: Outcomes = (BROKEN, EMPTY, TAKEN)
 """Outcomes of a failed node with an ``on_failure`` branch: ``on_success`` was not taken."""
+OPTIONAL_OUTCOMES: Mapping[int, Outcomes] = {
+    # the optional parent     always  on_success  on_failure
+    Mark.FAILED: (EMPTY, EMPTY, TAKEN),
+    Mark.CANCELLED: (EMPTY, EMPTY, EMPTY),
+    Mark.SKIPPED: (EMPTY, EMPTY, EMPTY),
+    Mark.UPSTREAM_FAILED: (EMPTY, EMPTY, EMPTY),
+}
+"""Outcomes of an optional node that has not finished: its data is never due."""
 
 SKIPPED_AS: Mapping[str, int] = {
     "condition_false": Mark.SKIPPED,
@@ -59,9 +67,12 @@ def readiness(need: int, parents: int, taken: int, empty: int, broken: int) -> R
 
 def edge_outcomes(plan: Plan, index: int, mark: int) -> Outcomes:
     """Return the outcomes of an ended node's edges."""
-    return (
-        HANDLED_FAILURE if mark == Mark.FAILED and handles_failure(plan, index) else OUTCOMES[mark]
-    )
+    if mark != Mark.FINISHED:
+        if plan.nodes[index].optional:
+            return OPTIONAL_OUTCOMES[mark]
+        if mark == Mark.FAILED and handles_failure(plan, index):
+            return HANDLED_FAILURE
+    return OUTCOMES[mark]
 
 
 def never_because(broken: int) -> str:
@@ -72,6 +83,13 @@ def never_because(broken: int) -> str:
 def handles_failure(plan: Plan, index: int) -> bool:
     """Return whether a node has an ``on_failure`` branch, which is taken when it fails."""
     return any(edge.route is Route.ON_FAILURE for edge in plan.children[index])
+
+
+def fails_task(plan: Plan, index: int) -> bool:
+    """Return whether the task fails if the node does: no branch handles it, and the node is not
+    optional.
+    """
+    return not (plan.nodes[index].optional or handles_failure(plan, index))
 
 
 def derive(task: Task) -> None:
@@ -88,7 +106,7 @@ def derive(task: Task) -> None:
             outcomes = edge_outcomes(plan, index, mark)
             for edge in plan.children[index]:
                 counts[outcomes[edge.route]][edge.node] += 1
-            task.failures += mark == Mark.FAILED and not handles_failure(plan, index)
+            task.failures += mark == Mark.FAILED and fails_task(plan, index)
             continue
         task.open += 1
         node = plan.nodes[index]

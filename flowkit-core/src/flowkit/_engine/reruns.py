@@ -2,8 +2,7 @@
 
 from functools import cache
 
-from flowkit._engine.readiness import TAKEN, edge_outcomes, handles_failure
-from flowkit.graph import Route
+from flowkit._engine.readiness import BROKEN, TAKEN, edge_outcomes, fails_task
 from flowkit.graph._models import ALL
 from flowkit.task import Mark, Task, TaskStatus
 
@@ -39,7 +38,7 @@ def _with_nodes_below(task: Task, chosen: tuple[int, ...] | None, stopped: set[i
         parents = {edge.node for edge in plan.parents[index]}
         wanted = index in named or not parents.isdisjoint(all_below)
         undone = index in stopped or (
-            chosen is None and mark == Mark.FAILED and not handles_failure(plan, index)
+            chosen is None and mark == Mark.FAILED and fails_task(plan, index)
         )
         below = not finished and not parents.isdisjoint(again)
         if wanted or undone or below or (finished and _owed(task, index, again)):
@@ -91,7 +90,9 @@ def _needed_again(task: Task, again: set[int]) -> set[int]:
     found = set(again)
     for index in reversed(plan.order):
         if marks[index] in _WITHOUT_DATA and any(
-            edge.node in found and edge.route is not Route.ON_FAILURE and misses_data(edge.node)
+            edge.node in found
+            and edge_outcomes(plan, index, marks[index])[edge.route] == BROKEN
+            and misses_data(edge.node)
             for edge in plan.children[index]
         ):
             found.add(index)

@@ -4,7 +4,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from flowkit._engine.events import Effect, EvaluateCondition, Letter
-from flowkit._engine.readiness import derive, handles_failure
+from flowkit._engine.readiness import derive, fails_task
 from flowkit._engine.transition_tables import NODE_MOVES, TASK_MOVES
 from flowkit.errors import FlowKitError
 from flowkit.task import (
@@ -148,7 +148,7 @@ class Transition:
                 self._release_key(index, key)
         if mark in ENDED:
             self.open -= 1
-            self.failures += mark == Mark.FAILED and not handles_failure(plan, index)
+            self.failures += mark == Mark.FAILED and fails_task(plan, index)
         status = _SHOWN_AS[mark]
         if status != _SHOWN_AS[before] or mark == Mark.ISSUED:
             self.log.append((self.now if at is None else at, index, "status", status, data))

@@ -60,14 +60,15 @@ def explain_node(
         case Mark.FINISHED:
             return f"{name} has finished{_without(task, record)}."
         case Mark.FAILED:
-            return f"{name} failed after {_attempts(record)}{because}."
+            optional = plan.nodes[index].optional
+            return (
+                f"{name} failed after {_attempts(record)}{because}."
+                f"{' It is optional, so the task goes on without its data.' if optional else ''}"
+            )
         case Mark.CANCELLED:
             return f"{name} was cancelled: {_stopped(task, index, record)}."
         case Mark.SKIPPED:
-            return (
-                f"{name} was skipped:"
-                f" {_SKIPPED.get((record and record.reason_code) or '', 'nothing leads to it')}."
-            )
+            return f"{name} was skipped: {_skipped(task, index, record)}."
         case Mark.UPSTREAM_FAILED:
             return f"{name} was skipped because {_failure_above(task, index)}."
         case Mark.CANCELLING:
@@ -113,6 +114,27 @@ _SKIPPED = {
 }
 
 
+def _skipped(task: Task, index: int, record: NodeRecord | None) -> str:
+    """Return why a node was skipped without a failure."""
+    code = record.reason_code if record else None
+    plan, marks = task.spec.plan, task.marks
+    missing = (
+        f"its parents ended without data, and {plan.ids[edge.node]!r} is optional and"
+        f" {_ENDED_AS[marks[edge.node]]}"
+        for edge in plan.parents[index]
+        if plan.nodes[edge.node].optional and marks[edge.node] in _ENDED_AS
+    )
+    reason = _SKIPPED.get(code or "", "nothing leads to it")
+    return next(missing, reason) if code == "upstream_skipped" else reason
+
+
+_ENDED_AS = {
+    Mark.FAILED: "failed",
+    Mark.CANCELLED: "was cancelled",
+    Mark.UPSTREAM_FAILED: "was skipped because of a failure",
+}
+
+
 def _without(task: Task, record: NodeRecord | None) -> str:
     if record is None or not record.skipped:
         return ""
@@ -143,10 +165,7 @@ def _failure_above(task: Task, index: int) -> str:
         )
         path.append(next(broken))
     where = "which it depends on" if len(path) == 2 else "which stands above it"
-    return (
-        f"{plan.ids[path[-1]]!r}, {where},"
-        f" {'failed' if marks[path[-1]] == Mark.FAILED else 'was cancelled'}"
-    )
+    return f"{plan.ids[path[-1]]!r}, {where}, {_ENDED_AS[marks[path[-1]]]}"
 
 
 def _attempts(record: NodeRecord | None) -> str:

@@ -55,6 +55,7 @@ def node_view(
         type=task.spec.plan.nodes[index].type,
         status=status,
         labels=task.spec.plan.nodes[index].labels,
+        optional=task.spec.plan.nodes[index].optional,
         attempt=max(record.attempt, 0),
         worker_id=record.worker_id,
         reason_code=reason_code,

@@ -187,6 +187,8 @@ def details(node: NodeView) -> str:
         wrong: str | None = f"{node.reason_code}: {node.error}"
     else:
         wrong = node.error or node.reason_code
+    if node.optional and node.status == "failed":
+        wrong = f"optional: {wrong}"
     return "; ".join(
         filter(None, (wrong, skipped_text(node.skipped_batches) if node.skipped_batches else None))
     )
@@ -211,7 +213,11 @@ def print_end(out: Console, view: TaskView, *, options: str | None = "") -> None
             and (view.error is None or node.error not in view.error)
         ):
             out.print(
-                Text(f"node {node.node_id!r}: {node.reason_code}: {node.error}", style="red"),
+                Text(
+                    f"{'optional ' if node.optional else ''}node {node.node_id!r}:"
+                    f" {node.reason_code}: {node.error}",
+                    style="yellow" if node.optional else "red",
+                ),
                 soft_wrap=True,
             )
         if node.skipped_batches:

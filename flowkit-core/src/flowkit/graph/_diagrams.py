@@ -67,7 +67,7 @@ class TreeLine:
     prefix: str
     node_id: str
     details: str
-    """Type, function, fan-in and condition."""
+    """Type, function, fan-in, ``optional`` and condition."""
     edge: str = ""
     repeated: bool = False
     """True if an earlier line shows this node and its children."""
@@ -109,6 +109,8 @@ def _labels(node: NodeSpec) -> list[str]:
     labels = [node.node_id, node.io.fn or node.type]
     if node.fan_in != "all":
         labels.append(f"fan-in {node.fan_in}")
+    if node.optional:
+        labels.append("optional")
     if node.when is not None:
         labels.append(f"when {' '.join(node.when.split())}")
     return labels

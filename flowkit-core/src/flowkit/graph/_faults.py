@@ -180,6 +180,7 @@ _Context = dict[str, Any]
 _SAYINGS: dict[str, Callable[[_Context], str]] = {
     "string_type": lambda _: "must be a string",
     "string_unicode": lambda _: "must be valid Unicode",
+    "bool_type": lambda _: "must be true or false",
     "int_type": lambda _: "must be a whole number",
     "int_from_float": lambda _: "must be a whole number",
     "float_type": lambda _: "must be a number",

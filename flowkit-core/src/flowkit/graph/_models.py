@@ -130,6 +130,8 @@ class NodeSpec(DocumentPart):
     """
     on_satisfied: Literal["leave", "cancel"] = "leave"
     """Whether parents that still run when the fan-in is satisfied are cancelled."""
+    optional: bool = False
+    """Whether the task and the nodes below go on without the node's data if it fails."""
     retry_policy: RetryPolicy = Field(default_factory=lambda: _DEFAULT_RETRY_POLICY)
     on_batch_failure: Literal["fail", "skip"] = "fail"
     """Whether a batch that fails permanently fails the node or is skipped."""

@@ -199,6 +199,34 @@ def check_links(
                 _check_stream(faults, document.nodes[parent], node, routed=link.routed)
 
 
+def check_optional(
+    faults: Faults, document: GraphDocument, links: Links, *, only: Iterable[int] | None = None
+) -> None:
+    """Check that ``optional`` can have an effect on nodes whose failure a branch handles.
+
+    ``only`` restricts the check to the nodes at these positions.
+    """
+    nodes = document.nodes
+    handled = {
+        place
+        for place in (range(len(nodes)) if only is None else only)
+        if nodes[place].optional
+        and nodes[place].routing.on_failure
+        and not nodes[place].routing.on_success
+    }
+    if not handled:
+        return
+    for place, above in enumerate(links.into):
+        if nodes[place].need != ALL_ENDED:
+            handled -= {parent for parent, link in above.items() if not link.routed}
+    for place in sorted(handled):
+        faults.add(
+            nodes[place].node_id,
+            "optional: the on_failure branch handles the failure, and no other node waits for the"
+            " data of this node; remove it",
+        )
+
+
 def _check_ended(faults: Faults, node: NodeSpec, *, has_parents: bool) -> None:
     """Check that a node that waits for the end of its parents has parents, and no field that would
     start it or stop them earlier.

@@ -18,6 +18,7 @@ from flowkit.graph._node_checks import (
     check_cycles,
     check_links,
     check_nodes,
+    check_optional,
     check_references,
     index_of,
 )
@@ -256,6 +257,7 @@ def _check(
     check_references(faults, document.nodes, index)
     links = collect_links(faults, document, index)
     check_links(faults, document, links)
+    check_optional(faults, document, links)
     check_nodes_read(faults, document, links, index, conditions)
     if any(links.into):
         check_cycles(faults, document, links)
@@ -280,6 +282,7 @@ def _check_parts(
     links = collect_links(faults, document, index, unreadable=written - index.keys())
     if parts.linked:
         check_links(faults, document, links, only=parts.whole)
+        check_optional(faults, document, links, only=parts.whole)
         check_nodes_read(faults, document, links, index, conditions, only=parts.whole)
     check_cycles(faults, document, links)
 

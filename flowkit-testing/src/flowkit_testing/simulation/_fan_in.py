@@ -64,7 +64,11 @@ class _State:
 
     def _withholds(self, edge: Edge, without_data: Set[int]) -> bool:
         """Return True if the parent promised data over this edge and has none."""
-        if edge.node not in without_data or edge.route is Route.ON_FAILURE:
+        if (
+            edge.node not in without_data
+            or edge.route is Route.ON_FAILURE
+            or self.plan.nodes[edge.node].optional
+        ):
             return False
         handled = any(other.route is Route.ON_FAILURE for other in self.plan.children[edge.node])
         return not (
