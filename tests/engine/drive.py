@@ -58,7 +58,12 @@ ONCE = {"retry_policy": {"max": 0}}
 STEADY = {"backoff_sec": 10.0, "multiplier": 1.0, "jitter": 0.0}
 
 
-def graph(*lines: str, on_node_failure: str = "stop", **nodes: dict[str, Any]) -> Graph:
+def graph(
+    *lines: str,
+    on_node_failure: str = "stop",
+    max_parallel: int | None = None,
+    **nodes: dict[str, Any],
+) -> Graph:
     """Build a graph from lines such as ``"a -> b c"`` (b and c wait for a) and fields of nodes.
 
     ``=>`` streams, ``+>`` is taken on success, ``!>`` on failure. A line may be the name of one
@@ -88,7 +93,12 @@ def graph(*lines: str, on_node_failure: str = "stop", **nodes: dict[str, Any]) -
     for name, fields in nodes.items():
         found.setdefault(name, {"node_id": name, "type": "work"}).update(fields)
     return Graph.parse(
-        {"nodes": list(found.values()), "edges": edges, "on_node_failure": on_node_failure}
+        {
+            "nodes": list(found.values()),
+            "edges": edges,
+            "on_node_failure": on_node_failure,
+            "max_parallel": max_parallel,
+        }
     )
 
 

@@ -50,6 +50,7 @@ def graphs(draw: st.DrawFn, *, max_nodes: int = MAX_NODES) -> dict[str, Any]:
         "nodes": nodes,
         "edges": edges,
         "on_node_failure": draw(st.sampled_from(["stop", "continue"])),
+        "max_parallel": draw(st.sampled_from([None, None, None, 1, 2, 3])),
     }
 
 

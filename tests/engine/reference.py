@@ -483,12 +483,16 @@ class Reference:
         while self.outcome is None and not self.paused:
             flying = [index for index, node in enumerate(self.nodes) if node.state in IN_FLIGHT]
             taken = {self.plan.nodes[index].concurrency_key for index in flying} - {None}
+            own = self.plan.max_parallel
+            limit = min(own or self.settings.max_in_flight, self.settings.max_in_flight)
             free = [
                 (-spec.priority, index)
                 for index, spec in enumerate(self.plan.nodes)
-                if self.nodes[index].state == "ready" and spec.concurrency_key not in taken
+                if self.nodes[index].state == "ready"
+                and spec.concurrency_key not in taken
+                and (own is None or len(flying) + 1 < limit or self._has_input(index))
             ]
-            if not free or len(flying) >= self.settings.max_in_flight:
+            if not free or len(flying) >= limit:
                 return
             index = min(free)[1]
             node, spec = self.nodes[index], self.plan.nodes[index]
@@ -504,6 +508,16 @@ class Reference:
                 self.begun = True
             self.unnamed.append(index)
             self._follow()
+
+    def _has_input(self, index: int) -> bool:
+        """Return whether the artifacts that a node reads are stored or being made."""
+        adapter = self.plan.nodes[index].io.input_adapter
+        streams = any(edge.streams for edge in self.plan.parents[index])
+        return (adapter is None and not streams) or all(
+            self.nodes[source].state in ENDED
+            or (self.nodes[source].state in IN_FLIGHT and self._has_input(source))
+            for source in self.plan.sources[index]
+        )
 
     def _see_status(self) -> None:
         states = {node.state for node in self.nodes}

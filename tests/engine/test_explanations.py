@@ -37,3 +37,19 @@ def test_the_failure_above_an_optional_node_is_named_for_it_and_not_below_it():
         "'b' was skipped: its parents ended without data, and 'a' is optional and was skipped"
         " because of a failure."
     )
+
+
+def test_a_node_that_waits_for_a_place_names_max_parallel():
+    play = Play(graph("a b c", max_parallel=2))
+    assert explained(play, "c") == "'c' waits because max_parallel nodes (2) are in flight."
+
+
+def test_a_reader_that_leaves_the_last_place_to_its_source_says_so():
+    play = Play(graph("a => b", max_parallel=1))
+    play.stores_a_batch("a")
+    assert explained(play, "b") == "'b' waits because max_parallel nodes (1) are in flight."
+    play.fails("a")
+    assert explained(play, "b") == (
+        "'b' reads from nodes that are not in flight, and leaves them the last place: max_parallel"
+        " is 1."
+    )

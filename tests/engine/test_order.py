@@ -69,6 +69,128 @@ def test_newcomers_and_those_that_wait_start_in_one_order():
     assert started(play.succeeds("d")) == ["y"]
 
 
+# ---------------------------------------------------------------- max_parallel
+
+
+def test_at_most_max_parallel_nodes_are_in_flight_by_priority_and_then_in_graph_order():
+    play = Play(graph("s -> a b c d", max_parallel=2, c={"priority": 1}))
+    assert started(play.succeeds("s")) == ["c", "a"]
+    assert started(play.succeeds("a")) == ["b"]
+    assert started(play.succeeds("c")) == ["d"]
+
+
+def test_the_smaller_one_of_max_parallel_and_the_window_limits_the_nodes_in_flight():
+    assert Play(graph("a b c d", max_parallel=3), max_in_flight=2).marks == "qqrr"
+    assert Play(graph("a b c d", max_parallel=3), max_in_flight=4).marks == "qqqr"
+
+
+def test_coordinator_functions_count_as_nodes_in_flight():
+    play = Play(graph("a b c", max_parallel=2, a=FUNCTION))
+    assert play.marks == "uqr"
+    assert started(play.returns("a")) == ["c"]
+
+
+def test_a_node_that_waits_for_its_retry_is_not_in_flight_and_then_waits_for_a_place():
+    play = Play(graph("a b c", max_parallel=1, a={"retry_policy": STEADY}))
+    assert started(play.fails("a")) == ["b"]
+    assert started(play.later(10)) == []
+    assert play.marks == "rqr"
+    assert started(play.succeeds("b")) == ["a"]
+
+
+def test_a_node_that_is_being_cancelled_keeps_its_place():
+    play = Play(
+        graph("a b -> c", "d", max_parallel=2, c={"fan_in": "any", "on_satisfied": "cancel"})
+    )
+    play.starts("b")
+    assert started(play.succeeds("a")) == ["c"]
+    assert play.marks == "Fcqr"
+    assert started(play.stops("b")) == ["d"]
+
+
+def test_a_retry_and_a_resumed_task_keep_to_max_parallel():
+    play = Play(graph("a b c", max_parallel=1, on_node_failure="continue"))
+    play.pause()
+    play.breaks("a")
+    assert started(play.resume()) == ["b"]
+    play.breaks("b")
+    play.breaks("c")
+    assert (started(play.retry()), play.marks) == (["a"], "qrr")
+
+
+def test_a_reader_leaves_the_last_place_to_the_node_that_it_reads_from():
+    play = Play(graph("a => b", "c", max_parallel=1, a={"retry_policy": STEADY}))
+    play.stores_a_batch("a")
+    assert play.marks == "urr"
+    assert started(play.fails("a")) == ["c"]
+    assert started(play.succeeds("c")) == []
+    assert started(play.later(10)) == ["a"]
+    assert started(play.succeeds("a")) == ["b"]
+
+
+def test_a_reader_of_a_reader_leaves_the_last_place_too():
+    play = Play(graph("a => b", "b => c", max_parallel=2, a={"retry_policy": STEADY}))
+    play.stores_a_batch("a")
+    play.fails("a")
+    play.stores_a_batch("b")
+    assert play.marks == "dur"
+    assert started(play.later(10)) == ["a"]
+    assert started(play.succeeds("a")) == ["c"]
+
+
+def test_a_reader_that_need_not_wait_for_all_it_pulls_from_leaves_the_last_place():
+    pulls = {"io": {"input_inline": {"input_adapter": "pull.from_artifacts"}}, "priority": 9}
+    play = Play(graph("a b -> c", max_parallel=1, c={"fan_in": "any", **pulls}))
+    assert started(play.succeeds("a")) == ["b"]
+    assert started(play.succeeds("b")) == ["c"]
+
+
+def test_a_reader_starts_with_a_node_that_it_reads_from_if_there_is_a_place_for_both():
+    play = Play(graph("a => b", "x", max_parallel=3, a={"retry_policy": STEADY}, b={"priority": 9}))
+    play.pause()
+    play.stores_a_batch("a")
+    play.fails("a")
+    assert started(play.resume()) == ["b"]
+    assert started(play.later(10)) == ["a"]
+
+
+def test_a_node_that_reads_nothing_takes_the_last_place_before_its_other_parents_have_ended():
+    play = Play(graph("a b -> c", max_parallel=1, c={"fan_in": "any", "priority": 9}))
+    assert started(play.succeeds("a")) == ["c"]
+
+
+@pytest.mark.parametrize("max_parallel", [1, 2, 3])
+def test_streams_of_nodes_that_fail_at_first_come_to_their_end(max_parallel: int):
+    fields = {"retry_policy": STEADY}
+    play = Play(
+        graph(
+            *(f"a{number} => b{number}" for number in range(3)),
+            *(f"b{number} => c{number}" for number in range(3)),
+            max_parallel=max_parallel,
+            **{f"{letter}{number}": fields for letter in "abc" for number in range(3)},
+        )
+    )
+    plan, failed = play.task.spec.plan, set[int]()
+    while not play.task.terminal:
+        marks = play.marks
+        assert sum(mark in "qu" for mark in marks) <= max_parallel
+        for index, mark in enumerate(marks):
+            name, sources = plan.ids[index], plan.sources[index]
+            if mark != "q" and mark != "u":
+                continue
+            if index not in failed:
+                play.stores_a_batch(name)
+                play.fails(name)
+                failed.add(index)
+                break
+            if all(marks[source] == "F" for source in sources):
+                play.succeeds(name)
+                break
+        else:
+            assert "d" in marks, f"no node can go on: {marks}"
+            play.later(10)
+
+
 # ---------------------------------------------------------------- keys
 
 

@@ -64,6 +64,26 @@ WRONG: dict[str, tuple[Any, str]] = {
         "deadline_sec must be at most 3155760000",
     ),
     "a deadline as text": (chain({}, deadline_sec="60"), "deadline_sec must be a number, not '60'"),
+    "no node at a time": (
+        chain({}, max_parallel=0),
+        "max_parallel must be at least 1, not 0",
+    ),
+    "too many nodes at a time": (
+        chain({}, max_parallel=2**31),
+        "max_parallel must be at most 2147483647, not 2147483648",
+    ),
+    "half a node at a time": (
+        chain({}, max_parallel=1.5),
+        "max_parallel must be a whole number, not 1.5",
+    ),
+    "a number of nodes at a time as text": (
+        chain({}, max_parallel="2"),
+        "max_parallel must be a whole number, not '2'",
+    ),
+    "a number of nodes at a time on a node": (
+        chain({"max_parallel": 2}),
+        "node 'a': unknown field 'max_parallel'; known fields: node_id, type",
+    ),
     "a version of the future": (
         chain({}, schema_version="7"),
         "schema_version must be '1' or '1.0', not '7'",

@@ -361,6 +361,20 @@ if pending and not (broken and need == ALL_ENDED):
         ("without_optional_data",),
     ),
     Mutant(
+        "one node more than max_parallel is in flight",
+        "_issue_at_most",
+        "draft.in_flight < limit",
+        "draft.in_flight <= limit",
+        ("few_at_a_time",),
+    ),
+    Mutant(
+        "a reader takes the last place from the node that it reads from",
+        "_issue_at_most",
+        "held if draft.in_flight == limit - 1 else None",
+        "None",
+        ("few_streams_at_a_time",),
+    ),
+    Mutant(
         "the normal branch of a handled failure counts as failed",
         "HANDLED_FAILURE",
         "(BROKEN, EMPTY, TAKEN)",

@@ -374,6 +374,45 @@ async def without_optional_data(cluster: SimCluster) -> None:
         view = await cluster.client.wait(view.id)
 
 
+async def few_at_a_time(cluster: SimCluster) -> None:
+    names = [f"n{number}" for number in range(6)]
+    view = await cluster.run(
+        graph(
+            *(node(name) for name in names),
+            node("first", priority=9),
+            call("count", "noop", ["first"]),
+            node("end", after=[*names, "count"]),
+            max_parallel=2,
+        )
+    )
+    cluster.assert_finished(view)
+    assert view.nodes["end"].result["from"] == ["count", *names]
+
+
+async def few_streams_at_a_time(cluster: SimCluster) -> None:
+    again = {**PATIENT, "permanent_on": []}
+    view = await cluster.run(
+        graph(
+            *(node(f"p{number}", "produce_half_at_first", retry_policy=again) for number in "01"),
+            *(
+                node(
+                    f"c{number}",
+                    "consume",
+                    [f"p{number}"],
+                    io={
+                        "start_when": "first_batch",
+                        "input_inline": {"input_adapter": "pull.from_artifacts"},
+                    },
+                )
+                for number in "01"
+            ),
+            max_parallel=random.choice([1, 2]),
+        )
+    )
+    cluster.assert_finished(view)
+    assert [view.nodes[name].metrics["sum"] for name in ("c0", "c1")] == [6, 6]
+
+
 async def retry_letters(cluster: SimCluster, task_id: str) -> None:
     """Retry the dead letters of a task's nodes.
 
@@ -722,6 +761,8 @@ STANDARD = {
         Standard(below_a_failure, 3),
         Standard(after_all_ends, 2),
         Standard(without_optional_data, 2, once=False),
+        Standard(few_at_a_time, 2),
+        Standard(few_streams_at_a_time, 2, once=False),
         Standard(below_a_handled_failure, 3, once=False),
         Standard(retry_below_a_failure, 3, once=False),
         Standard(retry_of_a_reader, 3, once=False),

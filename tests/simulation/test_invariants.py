@@ -251,6 +251,16 @@ def test_a_node_runs_without_the_data_of_a_failed_parent_only_if_that_is_optiona
         assert (broken_fan_in(plan, "XFq", {}) is None) == optional
 
 
+def test_no_more_nodes_are_in_flight_than_max_parallel_allows() -> None:
+    async def scenario(cluster: SimCluster) -> None:
+        await cluster.run(graph(node("a"), node("b"), max_parallel=1))
+
+    def change(record: TaskRecord, commit: Commit) -> Commit | None:
+        return with_state(commit, marks="uq") if marks_of(commit)[0] == "u" else None
+
+    assert "2 nodes are in flight, and max_parallel is 1" in found_by(change, scenario)
+
+
 def test_a_node_does_not_stay_finished_while_its_parent_runs_again() -> None:
     async def scenario(cluster: SimCluster) -> None:
         task_id = await cluster.client.create_task(

@@ -40,6 +40,7 @@ from flowkit._engine.node_starts import confirmed_until
 from flowkit._engine.readiness import BROKEN, contradiction, derive, edge_outcomes
 from flowkit._engine.retries import retry_delay
 from flowkit._engine.settings import EngineSettings
+from flowkit._engine.sources import sources_progress
 from flowkit._engine.stop_reasons import stop_cause
 from flowkit._engine.transition import IllegalMove, Transition
 from flowkit._engine.transition_tables import NODE_MOVES, NODE_REPORTS, TASK_MOVES
@@ -89,5 +90,6 @@ __all__ = [
     "is_delayed",
     "pending_effects",
     "retry_delay",
+    "sources_progress",
     "stop_cause",
 ]

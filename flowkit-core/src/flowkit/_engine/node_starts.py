@@ -29,14 +29,37 @@ def decide_waiting(draft: Transition, index: int, settings: EngineSettings) -> N
 
 
 def issue_ready_nodes(draft: Transition, settings: EngineSettings) -> None:
-    """Issue ready nodes until ``max_in_flight`` nodes are in flight."""
+    """Issue ready nodes until ``max_in_flight`` nodes, or ``max_parallel`` of the graph, are in
+    flight.
+    """
     if draft.paused or draft.outcome is not None:
+        return
+    max_parallel = draft.task.spec.plan.max_parallel
+    if max_parallel is not None:
+        _issue_at_most(draft, min(max_parallel, settings.max_in_flight), settings)
         return
     while draft.in_flight < settings.max_in_flight:
         index = draft.next_ready()
         if index is None:
             return
         _issue(draft, index, settings)
+
+
+def _issue_at_most(draft: Transition, limit: int, settings: EngineSettings) -> None:
+    """Issue ready nodes until ``limit`` nodes are in flight.
+
+    The last free place is not for a node that reads from nodes that have not ended and are not in
+    flight. Otherwise, all places could be taken by nodes that wait for a node without a place.
+    """
+    held: list[int] = []
+    while draft.in_flight < limit:
+        index = draft.next_ready(held if draft.in_flight == limit - 1 else None)
+        if index is not None:
+            _issue(draft, index, settings)
+        while held:
+            draft.queue(held.pop())
+        if index is None:
+            return
 
 
 def _issue(draft: Transition, index: int, settings: EngineSettings) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from flowkit._engine.events import Effect, EvaluateCondition, Letter
 from flowkit._engine.readiness import derive, fails_task
+from flowkit._engine.sources import sources_progress
 from flowkit._engine.transition_tables import NODE_MOVES, TASK_MOVES
 from flowkit.errors import FlowKitError
 from flowkit.task import (
@@ -206,14 +207,19 @@ class Transition:
         """Queue a ready node."""
         heappush(self.fresh, (-self.task.spec.plan.nodes[index].priority, index))
 
-    def next_ready(self) -> int | None:
+    def next_ready(self, held: list[int] | None = None) -> int | None:
         """Remove and return the ready node of the highest priority whose concurrency key is free.
         Among nodes of equal priority, this is the first one in the graph.
+
+        With ``held``, nodes are moved there whose sources do not progress.
         """
         while self.fresh or self.taken_from_ready < len(self.task.ready):
             entry = self._pop()
             index = entry[1]
             if self.mark(index) != Mark.READY:
+                continue
+            if held is not None and not sources_progress(self, index):
+                held.append(index)
                 continue
             key = self.task.spec.plan.nodes[index].concurrency_key
             if key is None:

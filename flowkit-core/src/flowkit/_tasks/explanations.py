@@ -1,6 +1,6 @@
 """Explanations why a node is not running."""
 
-from flowkit._engine import BROKEN, edge_outcomes, stop_cause
+from flowkit._engine import BROKEN, edge_outcomes, sources_progress, stop_cause
 from flowkit._records.task_records import last_change_at
 from flowkit.graph._models import ALL
 from flowkit.protocols import DeadLetter, TaskRecord
@@ -95,6 +95,14 @@ def explain_node(
                 return (
                     f"{name} waits for {plan.ids[task.key_holders[key]]!r}, which holds the"
                     f" concurrency key {key!r}."
+                )
+            limit = plan.max_parallel
+            if limit is not None and task.in_flight >= limit:
+                return f"{name} waits because max_parallel nodes ({limit}) are in flight."
+            if limit == task.in_flight + 1 and not sources_progress(task, index):
+                return (
+                    f"{name} reads from nodes that are not in flight, and leaves them the last"
+                    f" place: max_parallel is {limit}."
                 )
             return (
                 f"{name} may start, and waits because {task.in_flight} nodes of the task are in"

@@ -19,7 +19,12 @@ class Flow(Generic[P]):
     __name__: str
 
     def __init__(
-        self, describe: Callable[..., None], *, on_node_failure: str, deadline_sec: float | None
+        self,
+        describe: Callable[..., None],
+        *,
+        on_node_failure: str,
+        deadline_sec: float | None,
+        max_parallel: int | None,
     ) -> None:
         if isinstance(describe, type) or not callable(describe):
             raise _flow_error(describe, "is not a function; write a flow as def name(g): ...")
@@ -41,11 +46,16 @@ class Flow(Generic[P]):
         self._describe = describe
         self._on_node_failure = on_node_failure
         self._deadline_sec = deadline_sec
+        self._max_parallel = max_parallel
         update_wrapper(self, describe)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Graph:
         """Return the graph described with these arguments."""
-        graph = Graph(on_node_failure=self._on_node_failure, deadline_sec=self._deadline_sec)
+        graph = Graph(
+            on_node_failure=self._on_node_failure,
+            deadline_sec=self._deadline_sec,
+            max_parallel=self._max_parallel,
+        )
         try:
             signature(self._describe).bind(graph, *args, **kwargs)
         except TypeError as error:
@@ -70,7 +80,10 @@ def _flow_error(describe: Any, fault: str) -> TypeError:
 def flow(describe: Callable[..., None], /) -> Flow[...]: ...
 @overload
 def flow(
-    *, on_node_failure: str = "stop", deadline_sec: float | None = None
+    *,
+    on_node_failure: str = "stop",
+    deadline_sec: float | None = None,
+    max_parallel: int | None = None,
 ) -> Callable[[Callable[..., None]], Flow[...]]: ...
 def flow(
     describe: Callable[..., None] | None = None,
@@ -78,6 +91,7 @@ def flow(
     *,
     on_node_failure: str = "stop",
     deadline_sec: float | None = None,
+    max_parallel: int | None = None,
 ) -> Any:
     """Make a flow from a function that adds nodes to a graph::
 
@@ -92,6 +106,11 @@ def flow(
     """
 
     def decorate(describe: Callable[..., None]) -> Flow[...]:
-        return Flow(describe, on_node_failure=on_node_failure, deadline_sec=deadline_sec)
+        return Flow(
+            describe,
+            on_node_failure=on_node_failure,
+            deadline_sec=deadline_sec,
+            max_parallel=max_parallel,
+        )
 
     return decorate if describe is None else decorate(describe)

@@ -62,12 +62,19 @@ class Graph:
     they have the same meaning, even if their edges are written differently.
     """
 
-    def __init__(self, *, on_node_failure: str = "stop", deadline_sec: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        on_node_failure: str = "stop",
+        deadline_sec: float | None = None,
+        max_parallel: int | None = None,
+    ) -> None:
         self._written: dict[str, Any] | None = {
             "nodes": [],
             "edges": [],
             "on_node_failure": on_node_failure,
             "deadline_sec": deadline_sec,
+            "max_parallel": max_parallel,
         }
         self._valid: ValidDocument | None = None
 

@@ -196,4 +196,6 @@ class GraphDocument(DocumentPart):
     edges_ex: tuple[AnyEdge, ...] = ()
     on_node_failure: Literal["stop", "continue"] = "stop"
     deadline_sec: PositiveSeconds | None = None
+    max_parallel: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    """Maximum number of nodes in flight at the same time."""
     schema_version: Literal["1", "1.0"] = "1"

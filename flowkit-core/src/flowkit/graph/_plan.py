@@ -66,6 +66,7 @@ class Plan:
     """
     on_node_failure: str
     deadline_sec: float | None
+    max_parallel: int | None
 
 
 def make_plan(document: GraphDocument) -> Plan:
@@ -100,6 +101,7 @@ def make_plan(document: GraphDocument) -> Plan:
         ),
         on_node_failure=document.on_node_failure,
         deadline_sec=document.deadline_sec,
+        max_parallel=document.max_parallel,
     )
 
 
@@ -122,6 +124,7 @@ def _plan_of_one(document: GraphDocument) -> Plan:
         sources=(_sources(node, (), index),),
         on_node_failure=document.on_node_failure,
         deadline_sec=document.deadline_sec,
+        max_parallel=document.max_parallel,
     )
 
 

@@ -17,7 +17,7 @@ from flowkit._tasks.views import full_view
 from flowkit.messages import NodeSucceeded
 from flowkit.plugins import Plugins
 from flowkit.protocols import ArtifactRecord, Commit, Message, Store, Stream, TaskRecord
-from flowkit.task import ENDED, Mark, NodeRecord, TaskSpec, TaskStatus, TaskView
+from flowkit.task import ENDED, IN_FLIGHT, Mark, NodeRecord, TaskSpec, TaskStatus, TaskView
 from flowkit_testing.simulation._fan_in import broken_fan_in
 from flowkit_testing.simulation._store import HISTORY, StoreServer, at_once
 
@@ -218,6 +218,9 @@ class Invariants:
             raise InvariantBroken(f"{len(known.marks)} nodes became {len(marks)}")
         if known.status in _TERMINAL and state["status"] != known.status and not again:
             raise InvariantBroken(f"the task was {known.status} and is {state['status']}")
+        most = known.spec.plan.max_parallel
+        if most is not None and (flying := sum(ord(mark) in IN_FLIGHT for mark in marks)) > most:
+            raise InvariantBroken(f"{flying} nodes are in flight, and max_parallel is {most}")
         for index, (old, new) in enumerate(zip(known.marks, marks, strict=True)):
             if old == new or index in again:
                 continue
