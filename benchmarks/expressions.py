@@ -13,7 +13,7 @@ from typing import Any
 import cel
 
 from flowkit._expressions import Budget, BudgetExceeded, Expression, compile_expression
-from flowkit._tasks.conditions import MEMORY_AT_ONCE, STEPS_AT_ONCE
+from flowkit._tasks.evaluation import MEMORY_AT_ONCE, STEPS_AT_ONCE
 from flowkit.graph._conditions import MAX_MEMORY, MAX_STEPS
 
 SIMPLE = {

@@ -18,15 +18,16 @@ from flowkit._engine import (
 from flowkit._expressions import compile_expression
 from flowkit._records.queries import load_task
 from flowkit._tasks.conditions import (
-    CHARACTERS_AT_ONCE,
     Allowance,
     evaluate_at_once,
-    evaluate_in_thread,
-    nodes_needed,
+    evaluate_delayed,
 )
+from flowkit._tasks.evaluation import Evaluations
 from flowkit._tasks.event_processor import EventProcessor
+from flowkit.graph._nodes_read import nodes_needed
 from flowkit.graph._parser import restore_document
 from flowkit.graph._plan import make_plan
+from flowkit.graph._templates import CHARACTERS_AT_ONCE
 from flowkit.plugins import Plugins
 from flowkit.task import Mark, Task, TaskSpec
 from flowkit.worker import handler
@@ -37,6 +38,7 @@ from tests.engine.drive import new_task
 ROWS = {"rows": list(range(200))}
 LONG = "params.rows.all(a, params.rows.all(b, a + b >= 0))"
 """A condition of about 300,000 steps."""
+WHEN = "results[vars.x]"
 BOMB = "params.rows.all(a, params.rows.all(b, params.rows.all(c, a + b + c >= 0))) || true"
 
 
@@ -125,7 +127,7 @@ async def test_the_event_loop_turns_while_a_condition_is_evaluated_in_a_thread()
     )  # threads take turns often, so the evaluation takes many of them on any machine
     try:
         evaluation = asyncio.create_task(
-            evaluate_in_thread(InMemoryStore(), task_of(node("a", when=BOMB)), 0, 1.0)
+            evaluate_delayed(InMemoryStore(), task_of(node("a", when=BOMB)), 0, 1.0, Evaluations())
         )
         while not evaluation.done():
             await asyncio.sleep(0)
@@ -159,12 +161,12 @@ async def test_one_that_may_read_any_result_is_delayed_below_many_nodes() -> Non
     layers = (
         [node(name) for name in names],
         [node(f"m{name}", "work", *names) for name in names],
-        [node("a", "work", "mn1", "mn2", when="results[vars.x]")],
+        [node("a", "work", "mn1", "mn2", when=WHEN)],
     )
     plan = Graph.parse(continuing(*(one for layer in layers for one in layer))).plan
     index = plan.index["a"]
-    assert nodes_needed(plan, index, most_edges=50) is None
-    needed = nodes_needed(plan, index, most_edges=100)
+    assert nodes_needed(plan, index, [WHEN], most_edges=50) is None
+    needed = nodes_needed(plan, index, [WHEN], most_edges=100)
     assert needed is not None
     assert [plan.ids[place] for place in needed["results"]] == [*names, "mn1", "mn2"]
 
@@ -242,9 +244,9 @@ async def test_an_expression_that_is_wrong_since_an_update_fails_its_node() -> N
     assert await evaluate_at_once(InMemoryStore(), task, 0, Allowance()) == ConditionEvaluated(
         0, error=error
     )
-    assert await evaluate_in_thread(InMemoryStore(), task, 0, 1.0) == ConditionEvaluated(
-        0, error=error, since=1.0
-    )
+    assert await evaluate_delayed(
+        InMemoryStore(), task, 0, 1.0, Evaluations()
+    ) == ConditionEvaluated(0, error=error, since=1.0)
 
 
 async def test_expressions_that_are_not_kept_compiled_use_up_the_steps_of_a_commit() -> None:
@@ -270,4 +272,4 @@ async def test_expressions_that_are_not_kept_compiled_use_up_the_steps_of_a_comm
 async def test_a_long_expression_is_compiled_beside_other_work() -> None:
     task = task_of(node("a", when=" && ".join(["params.rows.size() > 1"] * 50)))
     assert await evaluate_at_once(InMemoryStore(), task, 0, Allowance()) == ConditionDelayed(0)
-    assert (await evaluate_in_thread(InMemoryStore(), task, 0, 1.0)).value is True
+    assert (await evaluate_delayed(InMemoryStore(), task, 0, 1.0, Evaluations())).value is True

@@ -190,7 +190,7 @@ def test_the_expressions_of_a_graph_together_are_limited_and_equal_ones_count_on
         one["when"] = f"vars.n != {place} && {long}"
     with pytest.raises(
         ValueError,
-        match=f"the 'when' expressions have more than {MAX_TOTAL_LENGTH} characters in total",
+        match=f"the expressions have more than {MAX_TOTAL_LENGTH} characters in total",
     ):
         Graph.parse({"nodes": nodes})
 
@@ -229,6 +229,6 @@ def test_the_patterns_of_a_graph_are_bounded_together() -> None:
         assert len(Graph.parse(graph(pattern, 1_000)).plan.nodes) == 1_000
     with pytest.raises(
         GraphError,
-        match=r"the patterns of matches\(\) in the 'when' expressions are too large in total",
+        match=r"the patterns of matches\(\) in the expressions are too large in total",
     ):
         Graph.parse(graph(r"(?i)\pL\pL\pL\pL\pL", 1_000))

@@ -465,6 +465,27 @@ while self._unstored and self._error is None:
         suite="tests/expressions/test_budget.py",
     ),
     Mutant(
+        "the value of an expression is not copied",
+        "json_value",
+        "[json_value(item, budget, levels - 1) for item in value]",
+        "value",
+        suite="tests/graph/test_templates.py",
+    ),
+    Mutant(
+        "a walk through an input costs nothing",
+        "_Evaluation.value",
+        "self._budget.spend(1)",
+        "",
+        suite="tests/graph/test_templates.py",
+    ),
+    Mutant(
+        "a node above without a result is missing in the scope of a worker",
+        "evaluated_data",
+        "dict.fromkeys(about.without_result) | data.results",
+        "data.results",
+        suite="tests/coordinator/test_templates.py",
+    ),
+    Mutant(
         "a delayed condition of an earlier run counts",
         "condition_evaluated",
         "event.since != draft.record(event.index).issued_at",

@@ -539,6 +539,32 @@ async def conditions(cluster: SimCluster) -> None:
     assert {node_id: view.nodes[node_id].status for node_id in expected} == expected
 
 
+async def expressions(cluster: SimCluster) -> None:
+    view = await cluster.run(
+        graph(
+            node("count", "plain", io={"input_inline": ["${params.n}", 2]}),
+            node("never", after=["count"], when="false"),
+            call("note", "vars.set", ["count"], kv={"sum": "${results.count.sum + 0.5}"}),
+            node("more", "plain", after=["note", "never"], io={"input_inline": MORE}),
+            node("wrong", after=["more"], io={"input_inline": "${results.more.missing}"}),
+            on_node_failure="continue",
+        ),
+        params={"n": 5},
+    )
+    found = {node_id: (one.status, one.result) for node_id, one in view.nodes.items()}
+    assert found["count"] == ("finished", {"sum": 7})
+    assert found["more"] == ("finished", {"sum": 7 + 7 + 49 * 25})
+    assert view.nodes["wrong"].reason_code == "bad_expression"
+
+
+MORE = [
+    "${results.count.sum}",
+    "${results.never == null ? int(vars.sum) : 0}",
+    f"${{{LONG_LIST}.map(a, {LONG_LIST}.filter(b, a == b)[0]).filter(a, a > 48)[0] * 25}}",
+]
+"""The last expression takes more steps than are evaluated at once."""
+
+
 async def functions(cluster: SimCluster) -> None:
     counts = [call(f"f{number}", "vars.incr", ["a"], key="count.of", by=2) for number in range(5)]
     view = await cluster.run(
@@ -768,6 +794,7 @@ STANDARD = {
         Standard(retry_of_a_reader, 3, once=False),
         Standard(letter_of_a_race, 3, once=False),
         Standard(conditions, 3),
+        Standard(expressions, 3),
         Standard(functions, 3),
         Standard(cancel, 6),
         Standard(pause_and_resume, 3),

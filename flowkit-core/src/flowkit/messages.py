@@ -94,6 +94,18 @@ class BatchRetries(BaseModel):
     """Number of retries that were started, by the uid of the batch."""
 
 
+class ExpressionData(BaseModel):
+    """Data of the task that only the expressions in a node's input see."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pipeline: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    created_at: Moment
+    without_result: tuple[Id, ...] = ()
+    """Nodes that the expressions read and that have no result."""
+
+
 class RunContextData(BaseModel):
     """Data of the task that a node sees, if it is small enough to travel with the command."""
 
@@ -103,11 +115,15 @@ class RunContextData(BaseModel):
     params: dict[str, Any]
     vars: dict[str, Any]
     results: dict[str, Any]
-    """Results of the parents, by node id."""
+    """Results of the parents and of the nodes that the expressions read, by node id."""
     errors: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """``reason_code``, ``error`` and ``attempt`` of the parents that failed, by node id."""
+    """``reason_code``, ``error`` and ``attempt`` of those of these nodes that failed, by node
+    id.
+    """
     streams: bool = False
     """The node reads a parent's artifacts while it runs."""
+    expressions: ExpressionData | None = None
+    """Set if ``io`` contains expressions, which the worker evaluates."""
 
 
 # ---------------------------------------------------------------- coordinator to worker

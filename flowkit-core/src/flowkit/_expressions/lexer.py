@@ -90,6 +90,32 @@ def tokens(source: str) -> list[Token]:
     return found
 
 
+def closing_brace(source: str, start: int) -> int:
+    """Return the position of the ``}`` that ends an expression which begins at ``start``.
+
+    Braces in strings, and pairs of braces, are part of the expression.
+
+    Raises:
+        InvalidExpression: there is none, or the expression is too long.
+    """
+    depth, place = 0, start
+    while place < len(source):
+        if place - start > MAX_LENGTH:
+            raise InvalidExpression(f"it is longer than {MAX_LENGTH} characters")
+        match = _TOKEN.match(source, place)
+        if match is None:
+            raise InvalidExpression(f"unexpected {source[place]!r}", place)
+        text = match[0]
+        if match.lastgroup == "text":
+            place = _string(source, place, text)[1]
+            continue
+        if text == "}" and depth == 0:
+            return place
+        depth += (text == "{") - (text == "}")
+        place = match.end()
+    raise InvalidExpression("it has no closing '}'", start)
+
+
 def _integer(text: str, position: int) -> int:
     digits = text.rstrip("uU")
     base = 16 if digits[:2] in ("0x", "0X") else 10

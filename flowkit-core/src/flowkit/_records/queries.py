@@ -8,7 +8,7 @@ from pydantic_core import from_json
 from flowkit._records.record_parts import decode_node, node_part
 from flowkit._records.task_records import decode_task
 from flowkit.errors import CorruptRecord, NodeFailure, TaskNotFound
-from flowkit.messages import RunContextData, Source
+from flowkit.messages import Source
 from flowkit.protocols import (
     ArtifactRecord,
     ArtifactStore,
@@ -92,25 +92,6 @@ async def load_task(store: Store, task_id: str) -> Task:
 async def damaged_records(store: Store, *, limit: int) -> Sequence[DamagedRecord]:
     """Return up to ``limit`` damaged records, from a store that can search for them."""
     return await store.damaged_records(limit=limit) if isinstance(store, RecordInspector) else ()
-
-
-async def run_data(store: Store, task_id: str, index: int) -> RunContextData:
-    """Return the data of its task that a node may read.
-
-    Raises:
-        TaskNotFound: there is no such task.
-    """
-    task = await load_task(store, task_id)
-    node, edges = task.spec.plan.nodes[index], task.spec.plan.parents[index]
-    parents = [edge.node for edge in edges]
-    return RunContextData(
-        io=node.io.model_dump(exclude_unset=True),
-        params=task.spec.params,
-        vars=task.vars,
-        results=await results_of(store, task, parents),
-        errors=await errors_of(store, task, parents),
-        streams=any(edge.streams for edge in edges),
-    )
 
 
 async def sources(store: Store, task_id: str, index: int) -> tuple[Source, ...]:

@@ -3,22 +3,17 @@
 import logging
 from collections.abc import Awaitable, Callable
 
-import anyio
 from anyio.abc import TaskGroup
 
 from flowkit._engine import ConditionEvaluated, Event
-from flowkit._tasks.conditions import evaluate_in_thread
+from flowkit._tasks.conditions import evaluate_delayed
+from flowkit._tasks.evaluation import Evaluations
 from flowkit._user_code.containment import awaited
 from flowkit.errors import StoreError
 from flowkit.protocols import Store
 from flowkit.task import Mark, Task
 
 logger = logging.getLogger(__name__)
-
-MOST_AT_ONCE = 2
-"""Most evaluations in threads at a time. They share the interpreter with the event loop, so more
-would only slow it down.
-"""
 
 _Waiting = dict[tuple[int, float], Task]
 """Delayed conditions of one task, by node and by the time at which they were delayed."""
@@ -42,8 +37,8 @@ class Conditions:
         self._store = store
         self._report = report
         self._leaving = leaving
+        self._evaluations = Evaluations()
         self._waiting: dict[str, _Waiting] = {}
-        self._slots = anyio.Semaphore(MOST_AT_ONCE)
 
     def start(self, task: Task, index: int) -> None:
         """Evaluate the delayed condition of a node, unless its evaluation is in progress."""
@@ -60,8 +55,7 @@ class Conditions:
         try:
             while waiting:
                 (index, since), task = next(iter(waiting.items()))
-                async with self._slots:
-                    event = await self._evaluate(task, index, since)
+                event = await self._evaluate(task, index, since)
                 del waiting[index, since]
                 if event is not None:
                     await self._record(task_id, event)
@@ -86,7 +80,8 @@ class Conditions:
             return None
         try:
             return await awaited(
-                evaluate_in_thread(self._store, task, index, since), ending=self._leaving
+                evaluate_delayed(self._store, task, index, since, self._evaluations),
+                ending=self._leaving,
             )
         except StoreError as error:
             logger.warning(

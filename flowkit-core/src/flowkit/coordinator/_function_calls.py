@@ -13,10 +13,12 @@ from flowkit._engine import Event, FunctionFailed, FunctionReturned
 from flowkit._records.queries import (
     artifact_page,
     check_complete,
-    errors_of,
     records_of,
     results_of,
 )
+from flowkit._tasks.evaluation import Evaluations
+from flowkit._tasks.run_inputs import context_of, evaluated_io, needed_by
+from flowkit._tasks.scopes import scope_of
 from flowkit._user_code.containment import (
     awaited,
     error_text,
@@ -68,6 +70,7 @@ class FunctionCalls:
         self._report = report
         self._running: dict[tuple[str, int, int], anyio.CancelScope] = {}
         self._leaving = leaving
+        self._evaluations = Evaluations()
         contain_tasks(asyncio.get_running_loop())
 
     def start(self, task: Task, index: int, attempt: int) -> None:
@@ -116,15 +119,20 @@ class FunctionCalls:
         scope = self._running[task.task_id, index, attempt]
         plan = task.spec.plan
         node = plan.nodes[index]
-        parents = [edge.node for edge in plan.parents[index]]
         try:
+            needed = await needed_by(task, index)
+            context = await context_of(self._store, task, index, needed)
+            args = node.io.fn_args or {}
+            if index in plan.computed:
+                names = await scope_of(self._store, task, needed)
+                args = (await evaluated_io(node.io.__dict__, names, self._evaluations))["fn_args"]
             ctx = FunctionContext(
                 task_id=task.task_id,
                 node_id=node.node_id,
                 params=task.spec.params,
                 vars=task.vars,
-                results=await results_of(self._store, task, parents),
-                errors=await errors_of(self._store, task, parents),
+                results=context["results"],
+                errors=context["errors"],
                 clock=self._clock,
                 reading=_TaskReader(self._store, task),
             )
@@ -132,7 +140,7 @@ class FunctionCalls:
             returned = await call_function(
                 self._plugins.functions,
                 name,
-                node.io.fn_args or {},
+                args,
                 ctx,
                 plugin=self._plugins.owner("function", name),
                 ending=lambda: scope.cancel_called or self._leaving(),

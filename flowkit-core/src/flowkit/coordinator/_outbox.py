@@ -25,6 +25,7 @@ from flowkit._records.queries import errors_of, records_of, results_of, sources_
 from flowkit._runtime.retries import Backoff, notices_of, retry
 from flowkit._tasks.cached_tasks import CachedTask, TaskEffects
 from flowkit._tasks.event_processor import EventProcessor
+from flowkit._tasks.run_inputs import context_of, expression_data
 from flowkit._text.redaction import MAX_ERROR_CHARS
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._command_watch import CommandWatch
@@ -38,6 +39,7 @@ from flowkit.errors import (
     TopicUnavailable,
 )
 from flowkit.graph import NodeSpec
+from flowkit.graph._nodes_read import input_needed_at_once
 from flowkit.messages import VERSION, AskRun, CancelRun, StreamMoved, encode, headers_of
 from flowkit.protocols import Bus, Clock, Message, Place, Store, TopicSpec
 from flowkit.task import Mark, NodeRecord, Task
@@ -45,7 +47,9 @@ from flowkit.task import Mark, NodeRecord, Task
 logger = logging.getLogger(__name__)
 
 MANY_PARENTS = 200
-"""A node with more parents than this reads their results from the store."""
+"""A node with more parents than this, or whose expressions read more nodes, reads their results
+from the store.
+"""
 HELD_OFF_SEC = 5.0
 """Pause before the next message to a topic that failed while the bus answered."""
 
@@ -325,7 +329,7 @@ class Outbox:
         for edge in plan.parents[index]:
             parents.append(edge.node)
             reads_streams = reads_streams or edge.streams
-        data = None
+        data: dict[str, Any] | None = None
         sources = None
         if len(parents) <= MANY_PARENTS:
             streams = plan.sources[index]
@@ -346,6 +350,8 @@ class Outbox:
             }
             if parents and (errors := await errors_of(self._store, task, parents)):
                 data["errors"] = errors
+            if index in plan.computed:
+                data = await self._with_expressions(task, index, data)
         # The fields of a RunNode, without the model: it would be built only to be encoded, and the
         # reader validates it.
         command: dict[str, Any] = {
@@ -378,6 +384,19 @@ class Outbox:
             value = encode(command, limit=most)
         key = task_id if len(plan.nodes) == 1 else f"{task_id}.{index}"
         return Message(topic, value, key, headers_of(task.spec.trace))
+
+    async def _with_expressions(
+        self, task: Task, index: int, data: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """Return the data of a command with what the expressions of the node read; None if that is
+        much.
+        """
+        needed = input_needed_at_once(task.spec.plan, index)
+        if needed is None or any(len(nodes) > MANY_PARENTS for nodes in needed.values()):
+            return None
+        context = await context_of(self._store, task, index, needed)
+        about = expression_data(task, needed, context["results"])
+        return data | context | {"expressions": about}
 
 
 def _failure_fields(node: NodeSpec, record: NodeRecord) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""``when`` expressions: the names that they may read, and their evaluation."""
+"""Expressions of nodes: the names that they may read, and the evaluation of ``when``."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -9,6 +10,7 @@ from flowkit._expressions import (
     BudgetExceeded,
     EvaluationError,
     InvalidExpression,
+    Timestamp,
     compile_expression,
 )
 from flowkit._expressions.values import type_name
@@ -36,24 +38,56 @@ def pattern_weight(expression: str) -> int:
     return compile_expression(expression).pattern_weight
 
 
-def check_condition(expression: str) -> str | None:
-    """Return what is wrong with an expression, as the end of a sentence, or None."""
+@dataclass(frozen=True, slots=True)
+class ExpressionFault:
+    """Fault of an expression: a sentence, in which a position may be inserted."""
+
+    reason: str
+    position: int | None = None
+    advice: str = ""
+
+    def text(self, offset: int = 0) -> str:
+        """Return the end of the sentence. The expression starts at ``offset`` in a longer text."""
+        place = "" if self.position is None else f" (at character {self.position + offset + 1})"
+        return f"{self.reason}{place}{self.advice}"
+
+
+def expression_fault(expression: str) -> ExpressionFault | None:
+    """Return what is wrong with an expression, or None."""
     try:
         compiled = compile_expression(expression)
     except InvalidExpression as error:
-        return f"is not a valid expression: {error}"
+        return ExpressionFault(f"is not a valid expression: {error.reason}", error.position)
     for path, position in compiled.paths.items():
         if path[0] not in NAMES:
-            return (
-                f"uses the unknown name {path[0]!r} (at character {position + 1}); known names:"
-                f" {', '.join(NAMES)}"
+            return ExpressionFault(
+                f"uses the unknown name {path[0]!r}", position, f"; known names: {', '.join(NAMES)}"
             )
         if path[0] == "task" and len(path) > 1 and path[1] not in TASK_FIELDS:
-            return (
-                f"uses the unknown field 'task.{path[1][:80]}' (at character {position + 1}); known"
-                f" fields: {', '.join(TASK_FIELDS)}"
+            return ExpressionFault(
+                f"uses the unknown field 'task.{path[1][:80]}'",
+                position,
+                f"; known fields: {', '.join(TASK_FIELDS)}",
             )
     return None
+
+
+def check_condition(expression: str) -> str | None:
+    """Return what is wrong with an expression, as the end of a sentence, or None."""
+    fault = expression_fault(expression)
+    return None if fault is None else fault.text()
+
+
+def task_values(
+    task_id: str, pipeline: str | None, labels: Mapping[str, str], created_at: float
+) -> dict[str, Any]:
+    """Return the value of the name ``task``."""
+    return {
+        "id": task_id,
+        "pipeline": pipeline,
+        "labels": labels,
+        "created_at": Timestamp(round(created_at * 1_000_000) * 1_000),
+    }
 
 
 @lru_cache(maxsize=1024)

@@ -1,17 +1,18 @@
 """Checks of the nodes of a graph and of the edges between them."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from flowkit._expressions.templates import OPENING
 from flowkit._json.values import short
-from flowkit.graph._condition_checks import check_conditions
-from flowkit.graph._conditions import NodesRead
 from flowkit.graph._cycles import cyclic_components
 from flowkit.graph._edges import NOT_THERE, Links
+from flowkit.graph._expression_checks import Expressions
 from flowkit.graph._faults import Faults
 from flowkit.graph._models import ALL_ENDED, COORDINATOR_FUNCTION, GraphDocument, NodeSpec
+from flowkit.graph._templates import ARGUMENTS_THAT_NAME_NODES
 
 UNSUPPORTED_TYPES = frozenset({"subflow", "sleep", "wait_signal"})
-ARGUMENTS_THAT_NAME_NODES = {"merge.generic": "from_nodes", "metrics.aggregate": "node_id"}
+
 WITHOUT_EFFECT_ON_CALLS = {
     "schedule_to_start_sec": "does not wait for a worker",
     "heartbeat_sec": "sends no heartbeats",
@@ -23,11 +24,19 @@ MAX_SHOWN = 12
 
 
 def check_nodes(
-    faults: Faults, nodes: Collection[NodeSpec], functions: Collection[str] | None
-) -> dict[str, NodesRead]:
-    """Check each node alone. Return the valid conditions with the nodes that each reads."""
-    conditions: dict[str, list[str]] = {}
-    for node in nodes:
+    faults: Faults,
+    nodes: Sequence[NodeSpec],
+    functions: Collection[str] | None,
+    *,
+    only: Iterable[int] | None = None,
+) -> Expressions:
+    """Check each node alone, and return the expressions of the nodes.
+
+    ``only`` restricts the check to the nodes at these positions.
+    """
+    expressions = Expressions()
+    for place in range(len(nodes)) if only is None else only:
+        node = nodes[place]
         if node.type == COORDINATOR_FUNCTION:
             _check_call(faults, node, functions)
         elif node.type in UNSUPPORTED_TYPES:
@@ -37,8 +46,7 @@ def check_nodes(
             )
         else:
             _check_work(faults, node)
-        if node.when is not None:
-            conditions.setdefault(node.when, []).append(node.node_id)
+        expressions.collect(faults, node, place)
         routing = node.routing
         for target in (
             set(routing.on_success).intersection(routing.on_failure) if routing.on_success else ()
@@ -52,7 +60,7 @@ def check_nodes(
                 f"routing has {short(target)} in on_success and in on_failure; {advice}",
             )
 
-    return check_conditions(faults, conditions)
+    return expressions
 
 
 def _check_call(faults: Faults, node: NodeSpec, functions: Collection[str] | None) -> None:
@@ -105,6 +113,11 @@ def _check_work(faults: Faults, node: NodeSpec) -> None:
             name,
             f"io.fn_args is only for nodes of type {COORDINATOR_FUNCTION!r}; change the type or"
             " remove io.fn_args",
+        )
+    if isinstance(io.input_adapter, str) and OPENING in io.input_adapter:
+        faults.add(
+            name,
+            "io.input_inline.input_adapter must not contain an expression; name the adapter",
         )
     if io.batching is not None and io.input_adapter is not None:
         faults.add(

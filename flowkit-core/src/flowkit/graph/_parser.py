@@ -10,8 +10,8 @@ from pydantic_core import to_json
 from flowkit._json.limits import MAX_ID_CHARS, MAX_VALUE_LEVELS
 from flowkit._json.values import Path, TooLarge, clean, is_plain, kind_of, place
 from flowkit.errors import Fault, GraphError
-from flowkit.graph._condition_checks import check_nodes_read
 from flowkit.graph._edges import collect_links, normalized
+from flowkit.graph._expression_checks import check_expressions, check_nodes_read
 from flowkit.graph._faults import Faults, add_model_faults
 from flowkit.graph._models import GraphDocument
 from flowkit.graph._node_checks import (
@@ -253,12 +253,13 @@ def _check(
     faults: Faults, document: GraphDocument, functions: Collection[str] | None
 ) -> GraphDocument:
     index = index_of(faults, document.nodes)
-    conditions = check_nodes(faults, document.nodes, functions)
+    expressions = check_nodes(faults, document.nodes, functions)
+    valid = check_expressions(faults, document.nodes, expressions)
     check_references(faults, document.nodes, index)
     links = collect_links(faults, document, index)
     check_links(faults, document, links)
     check_optional(faults, document, links)
-    check_nodes_read(faults, document, links, index, conditions)
+    check_nodes_read(faults, document, links, index, expressions, valid)
     if any(links.into):
         check_cycles(faults, document, links)
     return document if faults.found else normalized(document, links)
@@ -277,13 +278,14 @@ def _check_parts(
     report faults that follow from the missing values.
     """
     index = index_of(faults, document.nodes)
-    conditions = check_nodes(faults, [document.nodes[number] for number in parts.whole], functions)
+    expressions = check_nodes(faults, document.nodes, functions, only=parts.whole)
+    valid = check_expressions(faults, document.nodes, expressions)
     check_references(faults, document.nodes, written)
     links = collect_links(faults, document, index, unreadable=written - index.keys())
     if parts.linked:
         check_links(faults, document, links, only=parts.whole)
         check_optional(faults, document, links, only=parts.whole)
-        check_nodes_read(faults, document, links, index, conditions, only=parts.whole)
+        check_nodes_read(faults, document, links, index, expressions, valid)
     check_cycles(faults, document, links)
 
 

@@ -6,6 +6,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from flowkit.graph._models import ALL_ENDED, GraphDocument, NodeSpec
+from flowkit.graph._templates import has_expressions
 
 BRANCH_ENDED = -3
 """Value in :attr:`Plan.need`: like ``ALL_ENDED``, for a node to which all its parents route. It is
@@ -64,6 +65,8 @@ class Plan:
     """Nodes whose artifacts a node may pull: its parents, and the nodes that its input arguments
     name.
     """
+    computed: frozenset[int]
+    """Nodes with expressions in their input."""
     on_node_failure: str
     deadline_sec: float | None
     max_parallel: int | None
@@ -99,6 +102,7 @@ def make_plan(document: GraphDocument) -> Plan:
         sources=tuple(
             _sources(node, edges, index) for node, edges in zip(nodes, parents, strict=True)
         ),
+        computed=frozenset(place for place, node in enumerate(nodes) if has_expressions(node.io)),
         on_node_failure=document.on_node_failure,
         deadline_sec=document.deadline_sec,
         max_parallel=document.max_parallel,
@@ -122,6 +126,7 @@ def _plan_of_one(document: GraphDocument) -> Plan:
         streamed=(False,),
         mixed=(False,),
         sources=(_sources(node, (), index),),
+        computed=frozenset((0,) if has_expressions(node.io) else ()),
         on_node_failure=document.on_node_failure,
         deadline_sec=document.deadline_sec,
         max_parallel=document.max_parallel,

@@ -21,6 +21,7 @@ import anyio
 
 from flowkit._records.queries import check_complete
 from flowkit._runtime.concurrency import Turns
+from flowkit._tasks.evaluation import Evaluations
 from flowkit._user_code.containment import awaited, loggable
 from flowkit.clock import SystemClock
 from flowkit.config import WorkerConfig
@@ -159,7 +160,7 @@ class RunContext:
         self.params = params if params is not None else {}
         self.vars = vars if vars is not None else {}
         self.results = results if results is not None else {}
-        """Results of the parents, by node id."""
+        """Results of the parents and of the nodes that its expressions read, by node id."""
         self.errors = errors if errors is not None else {}
         """``reason_code``, ``error`` and ``attempt`` of the parents that failed, by node id."""
         self.clock = clock or SystemClock()
@@ -351,6 +352,7 @@ class Services:
     reader: ArtifactReader
     hints: StreamHints
     watches: StreamWatches
+    evaluations: Evaluations
     turns: Turns
     """Lets other tasks run between two batches: a handler may never wait for anything."""
 
@@ -377,6 +379,7 @@ class Services:
             reader=ArtifactReader(store.artifacts, clock=clock),
             hints=StreamHints(bus=bus, topic=cfg.control_topic, clock=clock),
             watches=StreamWatches(),
+            evaluations=Evaluations(),
             turns=Turns(least=1, most=MAX_TURNS),
         )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 
-from flowkit._records import queries
+from flowkit._tasks.run_inputs import evaluated_data, run_data
 from flowkit._user_code.containment import awaited, error_text, origin, take_back
 from flowkit._user_code.failure_logs import log_failure
 from flowkit.errors import NodeFailure
@@ -229,7 +229,11 @@ class Run:
         data = self._data
         if data is None:
             data = self._data = await read_node(
-                queries.run_data, self.command, self._services, "read the input of a node"
+                run_data, self.command, self._services, "read the input of a node"
+            )
+        if data.expressions is not None:
+            data = self._data = await evaluated_data(
+                self.command.task_id, data, self._services.evaluations
             )
         context = self._context
         context.params, context.vars = data.params, data.vars

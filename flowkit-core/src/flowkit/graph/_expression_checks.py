@@ -1,0 +1,162 @@
+"""Checks of the expressions of a graph: ``when`` and those in the inputs of nodes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from flowkit._expressions import InvalidExpression
+from flowkit._expressions.templates import Placed, split_template
+from flowkit._json.values import short
+from flowkit.graph._conditions import (
+    MAX_TOTAL_LENGTH,
+    MAX_TOTAL_PATTERN_WEIGHT,
+    NodesRead,
+    expression_fault,
+    nodes_read,
+    pattern_weight,
+)
+from flowkit.graph._edges import Links
+from flowkit.graph._faults import Faults
+from flowkit.graph._models import GraphDocument, NodeSpec
+from flowkit.graph._plan import topological_order
+from flowkit.graph._templates import has_expressions, pointer, templates_in
+
+MAX_USES = 50_000
+"""Maximum number of expressions in the inputs of a graph, each counted where it is used."""
+
+
+class Use(NamedTuple):
+    """Place of an expression in a graph."""
+
+    node: int
+    where: str
+    """``when``, or a JSON pointer."""
+    offset: int = 0
+    """Position of the expression in its string."""
+
+
+@dataclass(slots=True)
+class Expressions:
+    """Expressions of a graph, each with its uses."""
+
+    uses: dict[str, list[Use]] = field(default_factory=dict)
+    in_inputs: int = 0
+    """Number of uses in inputs."""
+
+    def collect(self, faults: Faults, node: NodeSpec, place: int) -> None:
+        """Add the expressions of a node, and report templates that cannot be read."""
+        if node.when is not None:
+            self._add(node.when, Use(place, "when"))
+        if not has_expressions(node.io):
+            return
+        for found in templates_in(node.io.__dict__):
+            if self.in_inputs > MAX_USES:
+                return
+            where = pointer(found.path)
+            try:
+                parts = split_template(found.text)
+            except InvalidExpression as error:
+                faults.add(
+                    node.node_id,
+                    f"{where}: {short(found.text)} is not a valid expression: {error}; write '$${{'"
+                    " for the text '${'",
+                )
+                continue
+            for part in parts:
+                if isinstance(part, Placed):
+                    self.in_inputs += 1
+                    self._add(part.source, Use(place, where, part.position))
+
+    def _add(self, expression: str, use: Use) -> None:
+        self.uses.setdefault(expression, []).append(use)
+
+
+def check_expressions(
+    faults: Faults, nodes: Sequence[NodeSpec], expressions: Expressions
+) -> dict[str, NodesRead]:
+    """Check each expression and return the nodes that each valid one reads.
+
+    Compilation dominates the cost of this check, so each expression is compiled once.
+    """
+    valid: dict[str, NodesRead] = {}
+    if expressions.in_inputs > MAX_USES:
+        faults.add(None, f"the inputs have more than {MAX_USES} expressions; use fewer")
+        return valid
+    if sum(map(len, expressions.uses)) > MAX_TOTAL_LENGTH:
+        faults.add(
+            None,
+            f"the expressions have more than {MAX_TOTAL_LENGTH} characters in total; shorten them",
+        )
+        return valid
+    weight = 0
+    for expression, uses in expressions.uses.items():
+        if (fault := expression_fault(expression)) is not None:
+            for use in uses:
+                faults.add(
+                    nodes[use.node].node_id,
+                    f"{use.where}: {short(expression)} {fault.text(use.offset)}",
+                )
+            continue
+        weight += pattern_weight(expression)
+        if weight > MAX_TOTAL_PATTERN_WEIGHT:
+            faults.add(
+                None,
+                "the patterns of matches() in the expressions are too large in total; use fewer or"
+                " simpler patterns",
+            )
+            break
+        valid[expression] = nodes_read(expression)
+    return valid
+
+
+def check_nodes_read(
+    faults: Faults,
+    document: GraphDocument,
+    links: Links,
+    index: Mapping[str, int],
+    expressions: Expressions,
+    valid: Mapping[str, NodesRead],
+) -> None:
+    """Check that each node named in an expression is upstream of the node that has it."""
+    indirect: dict[int, dict[int, str]] = {}
+    for expression, reads in valid.items():
+        for name, targets in reads.items():
+            for target in sorted(targets or ()):
+                found = index.get(target)
+                for use in expressions.uses[expression]:
+                    said = f"{use.where}: {short(expression)} reads {name} of {short(target)}"
+                    if found is None:
+                        hint = faults.suggestion(target, index)
+                        faults.add(
+                            document.nodes[use.node].node_id,
+                            f"{said}, which is not in the graph{hint}",
+                        )
+                    elif found not in links.into[use.node]:
+                        indirect.setdefault(use.node, {})[found] = said
+    if indirect:
+        _check_above(faults, document, links, indirect)
+
+
+def _check_above(
+    faults: Faults, document: GraphDocument, links: Links, indirect: Mapping[int, Mapping[int, str]]
+) -> None:
+    """Check that the nodes in ``indirect`` are upstream of their readers.
+
+    Each target has one bit of an integer. The bits are passed down in topological order.
+    """
+    bits = {
+        target: 1 << number
+        for number, target in enumerate(
+            {target for targets in indirect.values() for target in targets}
+        )
+    }
+    above = [0] * len(document.nodes)
+    for place in topological_order([list(parents) for parents in links.into]):
+        for parent in links.into[place]:
+            above[place] |= above[parent] | bits.get(parent, 0)
+        for target, said in indirect.get(place, {}).items():
+            if not above[place] & bits[target]:
+                faults.add(
+                    document.nodes[place].node_id,
+                    f"{said}, which is not upstream of this node; add an edge or remove the name",
+                )

@@ -1,0 +1,209 @@
+"""Expressions in the inputs of nodes: ``${ … }`` in the strings of ``io``."""
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from pydantic_core import to_json
+
+from flowkit._expressions import (
+    Budget,
+    BudgetExceeded,
+    EvaluationError,
+    ExpressionError,
+    InvalidExpression,
+    compilations,
+    compile_expression,
+)
+from flowkit._expressions.conversions import text_of
+from flowkit._expressions.templates import OPENING, Placed, Template, json_value, split_template
+from flowkit._json.limits import MAX_VALUE_LEVELS
+from flowkit._json.values import short
+from flowkit.errors import NodeFailure
+from flowkit.graph._models import NodeIO
+
+FIELDS = ("input_inline", "input_ref", "fn_args")
+"""Fields of ``io`` whose strings may contain expressions."""
+ARGUMENTS_THAT_NAME_NODES = {"merge.generic": "from_nodes", "metrics.aggregate": "node_id"}
+"""Arguments of coordinator functions that name nodes."""
+CHARACTERS_A_STEP = 2
+"""Characters of an expression, without loops, that take as long as one step."""
+CHARACTERS_AT_ONCE = 1_000
+"""Length of an expression. A longer one is delayed: compiling it takes many milliseconds."""
+STEPS_TO_COMPILE = 16
+"""Steps that take as long as compiling one character of an expression."""
+_OPENING = OPENING.encode()
+
+Path = tuple[str | int, ...]
+
+
+class Found(NamedTuple):
+    """String with expressions in the input of a node."""
+
+    path: Path
+    text: str
+
+
+def has_expressions(io: NodeIO) -> bool:
+    """Return whether the input of a node may contain expressions."""
+    values = [getattr(io, name) for name in FIELDS if name in io.model_fields_set]
+    return bool(values) and _OPENING in to_json(values)
+
+
+def templates_in(io: Mapping[str, Any]) -> Iterator[Found]:
+    """Yield the strings of an input that contain ``${``. Strings that the plan of the graph needs
+    before any evaluation are left out: the names of an input adapter and of nodes.
+    """
+    literal = _literal_paths(io)
+    for name in FIELDS:
+        yield from _strings(io.get(name), (name,), literal)
+
+
+def expressions_in(io: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the expressions of a valid input."""
+    for found in templates_in(io):
+        for part in _split(found.text):
+            if isinstance(part, Placed):
+                yield part.source
+
+
+def pointer(path: Path) -> str:
+    """Return a place in ``io`` as a JSON pointer from the node."""
+    return "/io" + "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
+
+
+def _literal_paths(io: Mapping[str, Any]) -> frozenset[Path]:
+    paths: set[Path] = set()
+    inline = io.get("input_inline")
+    if isinstance(inline, dict) and "input_adapter" in inline:
+        paths.add(("input_inline", "input_adapter"))
+        paths |= {("input_inline", "input_args", name) for name in ("from_nodes", "from_node")}
+    argument = ARGUMENTS_THAT_NAME_NODES.get(io.get("fn") or "")
+    if argument is not None:
+        paths.add(("fn_args", argument))
+    return frozenset(paths)
+
+
+def _strings(value: Any, path: Path, literal: frozenset[Path]) -> Iterator[Found]:
+    if isinstance(value, str):
+        if OPENING in value:
+            yield Found(path, value)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if (*path, key) not in literal:
+                yield from _strings(item, (*path, key), literal)
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _strings(item, (*path, number), literal)
+
+
+# ---------------------------------------------------------------- evaluation
+
+
+_split_short = lru_cache(maxsize=1024)(split_template)
+
+
+def _split(text: str) -> Template:
+    return _split_short(text) if len(text) <= CHARACTERS_AT_ONCE else split_template(text)
+
+
+def evaluate_input(
+    io: Mapping[str, Any], scope: Mapping[str, Any], budget: Budget, *, at_once: bool = False
+) -> dict[str, Any]:
+    """Return an input with the values of its expressions. It shares no list or map with ``scope``.
+
+    ``at_once`` refuses expressions whose compilation would take long.
+
+    Raises:
+        NodeFailure: an expression has no value; permanent, with the reason code
+            ``bad_expression``.
+        BudgetExceeded: the budget does not suffice.
+    """
+    evaluation = _Evaluation(scope, budget, _literal_paths(io), at_once)
+    made = dict(io)
+    for name in FIELDS:
+        if name in made:
+            made[name] = evaluation.value(made[name], (name,))
+    computed = made["input_inline"] if isinstance(io.get("input_inline"), str) else None
+    if isinstance(computed, dict) and "input_adapter" in computed:
+        raise bad_expression(
+            "/io/input_inline: the value of an expression must not have the key 'input_adapter'; an"
+            " input adapter is named in the graph"
+        )
+    return made
+
+
+def bad_expression(error: str) -> NodeFailure:
+    """Return the failure of a node with an expression that cannot be evaluated."""
+    return NodeFailure(error, reason_code="bad_expression", permanent=True)
+
+
+class _Evaluation:
+    """Evaluation of the strings of one input."""
+
+    __slots__ = ("_at_once", "_budget", "_literal", "_scope")
+
+    def __init__(
+        self, scope: Mapping[str, Any], budget: Budget, literal: frozenset[Path], at_once: bool
+    ) -> None:
+        self._scope = scope
+        self._budget = budget
+        self._literal = literal
+        self._at_once = at_once
+
+    def value(self, value: Any, path: Path) -> Any:
+        self._budget.spend(1)
+        if isinstance(value, str):
+            return self._template(value, path) if OPENING in value else value
+        if path in self._literal:
+            return value
+        if isinstance(value, dict):
+            return {key: self.value(item, (*path, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.value(item, (*path, number)) for number, item in enumerate(value)]
+        return value
+
+    def _template(self, text: str, path: Path) -> Any:
+        if path in self._literal:
+            return text
+        if self._at_once and len(text) > CHARACTERS_AT_ONCE:
+            raise BudgetExceeded("the expressions are long")
+        self._budget.spend(len(text) // CHARACTERS_A_STEP)
+        parts = _split(text)
+        if len(parts) == 1 and isinstance(parts[0], Placed):
+            return self._expression(parts[0], path)
+        pieces = [
+            part if isinstance(part, str) else self._expression(part, path, as_text=True)
+            for part in parts
+        ]
+        self._budget.make_text(sum(map(len, pieces)))
+        return "".join(pieces)
+
+    def _expression(self, part: Placed, path: Path, *, as_text: bool = False) -> Any:
+        """Return the value of an expression as JSON, or as part of a longer string: texts as they
+        are, other values as JSON.
+        """
+        source, budget = part.source, self._budget
+        compiled = compilations()
+        try:
+            expression = compile_expression(source)
+            if compilations() != compiled:
+                budget.spend(STEPS_TO_COMPILE * len(source))
+            value = json_value(
+                expression.evaluate(self._scope, budget), budget, MAX_VALUE_LEVELS - len(path)
+            )
+            return text_of(budget, value) if as_text else value
+        except BudgetExceeded as error:
+            raise BudgetExceeded(_sentence(part, path, error)) from None
+        except (EvaluationError, InvalidExpression) as error:
+            raise bad_expression(_sentence(part, path, error)) from None
+        except (RecursionError, MemoryError):
+            reason = EvaluationError("its values are too large or nested too deeply")
+            raise bad_expression(_sentence(part, path, reason)) from None
+
+
+def _sentence(part: Placed, path: Path, error: ExpressionError) -> str:
+    place = (
+        "" if error.position is None else f" (at character {error.position + part.position + 1})"
+    )
+    return f"{pointer(path)}: {short(part.source)} cannot be evaluated: {error.reason}{place}"
