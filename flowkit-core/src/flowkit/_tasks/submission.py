@@ -28,6 +28,7 @@ from flowkit.errors import ConfigError, Fault, GraphError, TaskRefused
 from flowkit.graph import Graph
 from flowkit.graph._faults import refusal
 from flowkit.graph._models import COORDINATOR_FUNCTION
+from flowkit.graph._params_schema import params_faults, with_defaults
 from flowkit.protocols import Commit, TaskRecord
 from flowkit.task import Task, TaskSpec
 
@@ -106,6 +107,7 @@ def checked(
     except GraphError as error:
         faults += error.faults
     plain: dict[str, Any] = {}
+    wrong: list[Fault] = []
     said = None
     try:
         said = contained(TaskOptions, **options)
@@ -118,6 +120,9 @@ def checked(
     if params is not None:
         plain, wrong = _plain_params(params, limits.max_bytes)
         faults += wrong
+    if parsed is not None and (schema := parsed.document.params) is not None and not wrong:
+        plain = with_defaults(schema, plain)
+        faults += [Fault(None, text) for text in params_faults(schema, plain)]
     if parsed is None or said is None or faults:
         raise GraphError(faults)
     return parsed, plain, said

@@ -1,6 +1,6 @@
 """Flows written as decorated functions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import update_wrapper
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, signature
 from typing import Any, Generic, ParamSpec, overload
@@ -25,6 +25,7 @@ class Flow(Generic[P]):
         on_node_failure: str,
         deadline_sec: float | None,
         max_parallel: int | None,
+        params: Mapping[str, Any] | None,
     ) -> None:
         if isinstance(describe, type) or not callable(describe):
             raise _flow_error(describe, "is not a function; write a flow as def name(g): ...")
@@ -47,6 +48,7 @@ class Flow(Generic[P]):
         self._on_node_failure = on_node_failure
         self._deadline_sec = deadline_sec
         self._max_parallel = max_parallel
+        self._params = params
         update_wrapper(self, describe)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Graph:
@@ -55,6 +57,7 @@ class Flow(Generic[P]):
             on_node_failure=self._on_node_failure,
             deadline_sec=self._deadline_sec,
             max_parallel=self._max_parallel,
+            params=self._params,
         )
         try:
             signature(self._describe).bind(graph, *args, **kwargs)
@@ -84,6 +87,7 @@ def flow(
     on_node_failure: str = "stop",
     deadline_sec: float | None = None,
     max_parallel: int | None = None,
+    params: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[..., None]], Flow[...]]: ...
 def flow(
     describe: Callable[..., None] | None = None,
@@ -92,6 +96,7 @@ def flow(
     on_node_failure: str = "stop",
     deadline_sec: float | None = None,
     max_parallel: int | None = None,
+    params: Mapping[str, Any] | None = None,
 ) -> Any:
     """Make a flow from a function that adds nodes to a graph::
 
@@ -111,6 +116,7 @@ def flow(
             on_node_failure=on_node_failure,
             deadline_sec=deadline_sec,
             max_parallel=max_parallel,
+            params=params,
         )
 
     return decorate if describe is None else decorate(describe)

@@ -68,13 +68,16 @@ class Graph:
         on_node_failure: str = "stop",
         deadline_sec: float | None = None,
         max_parallel: int | None = None,
+        params: Mapping[str, Any] | None = None,
     ) -> None:
+        """``params`` is a JSON Schema of the task's params."""
         self._written: dict[str, Any] | None = {
             "nodes": [],
             "edges": [],
             "on_node_failure": on_node_failure,
             "deadline_sec": deadline_sec,
             "max_parallel": max_parallel,
+            "params": params,
         }
         self._valid: ValidDocument | None = None
 

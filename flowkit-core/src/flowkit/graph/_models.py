@@ -198,4 +198,6 @@ class GraphDocument(DocumentPart):
     deadline_sec: PositiveSeconds | None = None
     max_parallel: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     """Maximum number of nodes in flight at the same time."""
+    params: dict[str, Any] | None = None
+    """JSON Schema of the task's params."""
     schema_version: Literal["1", "1.0"] = "1"

@@ -9,6 +9,7 @@ from flowkit.graph._edges import NOT_THERE, Links
 from flowkit.graph._expression_checks import Expressions
 from flowkit.graph._faults import Faults
 from flowkit.graph._models import ALL_ENDED, COORDINATOR_FUNCTION, GraphDocument, NodeSpec
+from flowkit.graph._params_schema import schema_faults
 from flowkit.graph._templates import ARGUMENTS_THAT_NAME_NODES
 
 UNSUPPORTED_TYPES = frozenset({"subflow", "sleep", "wait_signal"})
@@ -21,6 +22,13 @@ WITHOUT_EFFECT_ON_CALLS = {
 PULL_ADAPTERS = frozenset({"pull.from_artifacts", "pull.from_artifacts.rechunk:size"})
 """Input adapters that read the artifacts of other nodes and need at least one such node."""
 MAX_SHOWN = 12
+
+
+def check_graph(faults: Faults, document: GraphDocument) -> None:
+    """Check the fields of the graph itself."""
+    if document.params is not None:
+        for fault in schema_faults(document.params):
+            faults.add(None, fault)
 
 
 def check_nodes(

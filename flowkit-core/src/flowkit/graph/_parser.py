@@ -16,6 +16,7 @@ from flowkit.graph._faults import Faults, add_model_faults
 from flowkit.graph._models import GraphDocument
 from flowkit.graph._node_checks import (
     check_cycles,
+    check_graph,
     check_links,
     check_nodes,
     check_optional,
@@ -252,6 +253,7 @@ def _all_faults(
 def _check(
     faults: Faults, document: GraphDocument, functions: Collection[str] | None
 ) -> GraphDocument:
+    check_graph(faults, document)
     index = index_of(faults, document.nodes)
     expressions = check_nodes(faults, document.nodes, functions)
     valid = check_expressions(faults, document.nodes, expressions)
@@ -277,6 +279,7 @@ def _check_parts(
     Checks that need all edges, or whole nodes, are skipped for incomplete parts, because they would
     report faults that follow from the missing values.
     """
+    check_graph(faults, document)
     index = index_of(faults, document.nodes)
     expressions = check_nodes(faults, document.nodes, functions, only=parts.whole)
     valid = check_expressions(faults, document.nodes, expressions)

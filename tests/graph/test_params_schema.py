@@ -1,0 +1,223 @@
+"""JSON Schema of params: faults of schemas, faults of params, and defaults."""
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from flowkit import Graph
+from flowkit.errors import GraphError, TaskRefused
+from flowkit.graph import flow
+from flowkit.graph._params_schema import MAX_WORK, params_faults, with_defaults
+from flowkit.worker import handler
+from flowkit_testing import Cluster
+from tests.builders import graph, node
+
+
+def doubled(levels: int) -> dict[str, Any]:
+    """Return a schema whose size doubles with each definition."""
+    last = {f"d{levels}": {"type": "string"}}
+    definitions = {
+        f"d{level}": {"anyOf": [{"$ref": f"#/$defs/d{level + 1}"}] * 2} for level in range(levels)
+    }
+    return {"$defs": definitions | last, "properties": {"x": {"$ref": "#/$defs/d0"}}}
+
+
+def faults(schema: Any) -> list[str]:
+    try:
+        Graph.parse(graph(node("a"), params=schema))
+    except GraphError as error:
+        return [fault.message for fault in error.faults]
+    return []
+
+
+def prop(**schema: Any) -> dict[str, Any]:
+    return {"properties": {"x": schema}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "fault"),
+    [
+        ("string", "params must be an object"),
+        ([], "params must be an object"),
+        (True, "params must be an object"),
+        ({"type": "array"}, "the type of the schema must be 'object', not 'array'"),
+        ({"type": ["string", "null"]}, "the type of the schema must be 'object'"),
+        ({"type": "obejct"}, "the type of the schema must be 'object', not 'obejct'"),
+        (prop(type="strnig"), 'params.properties.x.type: "strnig"'),
+        (prop(minimum="a"), 'params.properties.x.minimum: "a" is not of type "number"'),
+        (prop(minLength=-1), "params.properties.x.minLength: -1 is less than the minimum of 0"),
+        (prop(required="x"), 'params.properties.x.required: "x" is not of type "array"'),
+        (prop(enum=1), 'params.properties.x.enum: 1 is not of type "array"'),
+        (prop(multipleOf=0), "params.properties.x.multipleOf: 0"),
+        ({"properties": []}, 'params.properties: [] is not of type "object"'),
+        ({"required": [1]}, 'params.required[0]: 1 is not of type "string"'),
+        (prop(pattern="("), '"(" is not a "regex"'),
+        (prop(pattern="(?=a)b"), '"(?=a)b" is not a "regex"'),
+        (prop(pattern=r"(a)\1"), "is not a"),
+        (prop(pattern="((((a{100}){100}){100}){100})"), "is not a"),
+        ({"patternProperties": {"(": {}}}, "is not a"),
+        (prop(**{"$ref": "http://example.org/x.json"}), "is not one of the schema's own"),
+        (prop(**{"$ref": "file:///etc/passwd"}), "is not one of the schema's own #/$defs/NAME"),
+        (prop(**{"$ref": "#/$defs/y"}), "$ref '#/$defs/y' is not one of the schema's own"),
+        (prop(**{"$ref": "#/properties/x"}), "is not one of the schema's own"),
+        (prop(**{"$ref": "#"}), "$ref '#' is not one of the schema's own"),
+        (prop(**{"$ref": 1}), "params.properties.x.$ref: 1 is not of type"),
+        (
+            prop(**{"$ref": "#/$defs/a"}) | {"$defs": {"a": {"items": {"$ref": "#/$defs/a"}}}},
+            "$ref '#/$defs/a' is part of a cycle, which is not supported",
+        ),
+        (
+            prop(**{"$ref": "#/$defs/a"})
+            | {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}},
+            "is part of a cycle",
+        ),
+        (doubled(30), "the schema has more than 2000 subschemas"),
+        ({"properties": {f"p{n}": {} for n in range(2_001)}}, "more than 2000 subschemas"),
+        ({"$id": "http://example.org/"}, "$id is not supported"),
+        (prop(**{"$dynamicRef": "#x"}), "$dynamicRef is not supported"),
+        ({"$schema": "http://json-schema.org/draft-07/schema#"}, "$schema must be 'https://json-"),
+        (prop(type="integer", default="a"), "the default of 'x' is wrong: \"a\" is not of type"),
+        (prop(enum=[1, 2], default=3), "the default of 'x' is wrong: 3 is not one of 1 or 2"),
+    ],
+)
+def test_a_schema_that_cannot_be_used_is_a_fault_of_the_graph(schema: Any, fault: str) -> None:
+    found = faults(schema)
+    assert any(fault in one for one in found), found
+
+
+def test_all_faults_of_a_schema_are_listed_beside_those_of_the_nodes() -> None:
+    document = graph(
+        node("a", "work", "nowhere"),
+        params={"properties": {"x": {"type": "y"}, "z": {"minimum": "a"}}},
+    )
+    with pytest.raises(GraphError) as caught:
+        Graph.parse(document)
+    assert len(caught.value.faults) == 3
+
+
+SCHEMA: dict[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "type": "object",
+    "properties": {
+        "n": {"type": "integer", "minimum": 1, "default": 5},
+        "name": {"type": "string", "pattern": "^(a+)+$", "maxLength": 100},
+        "rows": {"type": "array", "items": {"$ref": "#/$defs/row"}},
+        "day": {"type": "string", "format": "date"},
+        "options": {"type": "object", "default": {"deep": []}},
+        "any": True,
+    },
+    "required": ["name"],
+    "additionalProperties": False,
+    "$defs": {"row": {"type": "object", "required": ["id"], "properties": {"id": {}}}},
+}
+
+
+@pytest.mark.parametrize(
+    ("params", "fault"),
+    [
+        ({}, '"name" is a required property'),
+        ({"name": 1}, 'params.name: 1 is not of type "string"'),
+        ({"name": "b"}, 'params.name: "b" does not match'),
+        ({"name": "a" * 60 + "b"}, "does not match"),
+        ({"name": "a", "n": 0}, "params.n: 0 is less than the minimum of 1"),
+        ({"name": "a", "n": 1.5}, 'params.n: 1.5 is not of type "integer"'),
+        ({"name": "a", "n": "1"}, 'params.n: "1" is not of type "integer"'),
+        ({"name": "a", "n": None}, 'params.n: null is not of type "integer"'),
+        ({"name": "a", "rows": [{"id": 1}, {}]}, 'params.rows[1]: "id" is a required property'),
+        ({"name": "a", "rows": {}}, 'params.rows: {} is not of type "array"'),
+        ({"name": "a", "day": "soon"}, 'params.day: "soon" is not a "date"'),
+        ({"name": "a", "extra": 1}, "Additional properties are not allowed ('extra'"),
+        ({"name": "a" * 500}, "…"),
+    ],
+)
+def test_params_that_do_not_fit_are_faults_with_their_place(params: Any, fault: str) -> None:
+    found = params_faults(SCHEMA, with_defaults(SCHEMA, params))
+    assert any(fault in one for one in found), found
+    assert max(map(len, found)) < 400
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"name": "a"},
+        {"name": "a", "n": 2.0},
+        {"name": "a", "n": 2**70},
+        {"name": "aa", "any": [None, {"x": 1}], "day": "2026-01-31", "rows": [{"id": None}]},
+    ],
+)
+def test_params_that_fit_have_no_faults(params: Any) -> None:
+    assert faults(SCHEMA) == []
+    assert params_faults(SCHEMA, with_defaults(SCHEMA, params)) == []
+
+
+def test_defaults_are_copies_and_given_values_stay() -> None:
+    first = with_defaults(SCHEMA, {"n": 1})
+    assert first == {"n": 1, "options": {"deep": []}}
+    first["options"]["deep"].append(1)
+    assert with_defaults(SCHEMA, {"n": None})["options"] == {"deep": []}
+    assert with_defaults(SCHEMA, {"n": None})["n"] is None
+
+
+def test_the_work_of_a_check_is_bounded() -> None:
+    wide = {"properties": {f"p{n}": {} for n in range(1_900)}}
+    assert params_faults(wide, {"p1": [0] * (MAX_WORK // 1_900)}) == [
+        "params are too large to be checked by the schema of the graph"
+    ]
+    same = params_faults(
+        {"additionalProperties": {"type": "string"}}, {f"p{n}": n for n in range(1_000)}
+    )
+    assert len(same) == 200
+
+
+def test_the_schema_of_a_pydantic_model_is_accepted() -> None:
+    class Row(BaseModel):
+        id: int
+
+    class Params(BaseModel):
+        rows: list[Row]
+        limit: int = 10
+
+    schema = Params.model_json_schema()
+    assert faults(schema) == []
+    assert with_defaults(schema, {"rows": []}) == {"rows": [], "limit": 10}
+    assert params_faults(schema, {"rows": [{"id": "x"}]}) != []
+
+
+def test_a_graph_and_a_flow_take_a_schema() -> None:
+    built = Graph(params=SCHEMA)
+    built.node("a", "work")
+
+    @flow(params=SCHEMA)
+    def described(g: Graph) -> None:
+        g.node("a", "work")
+
+    assert Graph.parse(described) == Graph.parse(built.to_dict()) == built
+    assert built.to_dict()["params"] == SCHEMA
+    assert Graph.restore(built.source).document.params == SCHEMA
+
+
+@handler("echo")
+async def echo(item: Any) -> Any:
+    return item
+
+
+async def test_a_task_has_the_defaults_and_one_that_does_not_fit_is_not_stored() -> None:
+    document = graph(
+        node("a", "echo", io={"input_inline": "${params.n + params.name.size()}"}), params=SCHEMA
+    )
+    async with Cluster(handlers=[echo]) as cluster:
+        create = cluster.client.create_task
+        with pytest.raises(GraphError) as caught:
+            await create(graph=document, params={"n": 0, "extra": 1}, priority="high")  # type: ignore[arg-type]
+        assert len(caught.value.faults) == 4
+        with pytest.raises(GraphError, match="required"):
+            await create(graph=document)
+        assert (await cluster.client.list_tasks()).items == []
+        task_id = await create(graph=document, params={"name": "aa"}, idempotency_key="k")
+        view = await cluster.client.wait(task_id)
+        assert view.params == {"name": "aa", "n": 5, "options": {"deep": []}}
+        assert view.nodes["a"].result == 7
+        assert await create(graph=document, params={"name": "aa"}, idempotency_key="k") == task_id
+        with pytest.raises(TaskRefused):
+            await create(graph=document, params={"name": "aaa"}, idempotency_key="k")
