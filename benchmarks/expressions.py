@@ -14,7 +14,9 @@ import cel
 
 from flowkit._expressions import Budget, BudgetExceeded, Expression, compile_expression
 from flowkit._tasks.evaluation import MEMORY_AT_ONCE, STEPS_AT_ONCE
+from flowkit.graph import Graph
 from flowkit.graph._conditions import MAX_MEMORY, MAX_STEPS
+from flowkit.graph._templates import evaluate_input
 
 SIMPLE = {
     "two comparisons": "vars.sla == 'gold' && results.count.n > 3",
@@ -26,6 +28,10 @@ SCOPE: dict[str, Any] = {
     "params": {"limit": 5, "xs": list(range(10))},
     "vars": {"sla": "gold"},
     "results": {"count": {"n": 4}},
+}
+INPUTS = {
+    "no expression": {"path": "/data", "limit": 5},
+    "one simple expression": {"path": "/data", "limit": "${params.limit * 2}"},
 }
 UNUSED = {**SCOPE, "results": {"count": {"n": 4}, "rows": [{"n": n} for n in range(10_000)]}}
 TEN = "[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]"
@@ -71,6 +77,19 @@ def compare(name: str, source: str, scope: dict[str, Any], **options: int) -> di
     }
 
 
+def input_us(value: Any) -> float:
+    """Return the processor time to recognize and evaluate the input of a node."""
+    graph = Graph.parse({"nodes": [{"node_id": "a", "type": "x", "io": {"input_inline": value}}]})
+    plan = graph.plan
+
+    def once() -> None:
+        if 0 in plan.computed:
+            budget = Budget(STEPS_AT_ONCE, MEMORY_AT_ONCE)
+            evaluate_input(plan.nodes[0].io.__dict__, SCOPE, budget, at_once=True)
+
+    return best_us(once)
+
+
 def refuse(source: str, steps: int, memory: int) -> float:
     """Return the processor time until an evaluation is refused, in milliseconds."""
     expression, began = compile_expression(source), time.process_time()
@@ -95,6 +114,8 @@ def main() -> None:
             )
         )
     )
+    for name, value in INPUTS.items():
+        print(json.dumps({"input": name, "us": round(input_us(value), 2)}))
     source = SIMPLE["two comparisons"]
     ours_us, theirs_us = best_us(lambda: Expression(source)), best_us(lambda: cel.compile(source))
     print(

@@ -67,6 +67,7 @@ def test_a_graph_without_faults_is_given_as_json(cli: Cli, diamond: str):
         "faults": [],
         "nodes": 4,
         "roles": ["clean", "read", "write"],
+        "scopes": {},
     }
 
 
@@ -117,3 +118,31 @@ def test_a_flow_in_a_python_file_is_shown(cli: Cli, folder: Path):
         "from flowkit import flow\n@flow\ndef nightly(g):\n    g.node('a', 'read')\n"
     )
     assert cli("graph", "show", "nightly.py").stdout == "a  read\n"
+
+
+def test_check_shows_the_names_that_the_expressions_of_each_node_can_read(
+    cli: Cli, folder: Path
+) -> None:
+    document = {
+        "nodes": [
+            {"node_id": "a", "type": "work"},
+            {"node_id": "b", "type": "work", "depends_on": ["a"], "when": "results.a > 1"},
+            {
+                "node_id": "c",
+                "type": "work",
+                "depends_on": ["b"],
+                "io": {"input_inline": "${params.n}"},
+            },
+        ],
+        "params": {"properties": {"n": {}, "day": {}}},
+    }
+    (folder / "g.json").write_text(json.dumps(document))
+    lines = cli("graph", "check", "g.json").stdout.splitlines()[1:]
+    task = "task (id, pipeline, labels, created_at)"
+    assert lines == [
+        f"expressions of b see params (day, n), vars, results (a), errors (a), {task}",
+        f"expressions of c see params (day, n), vars, results (a, b), errors (a, b), {task}",
+    ]
+    scopes = json.loads(cli("graph", "check", "g.json", "--json").stdout)["scopes"]
+    assert scopes["c"]["results"] == ["a", "b"]
+    assert set(scopes) == {"b", "c"}

@@ -1,5 +1,7 @@
 """Verbs for flows that are not run: ``graph check`` and ``graph show``."""
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Annotated
 
 import typer
@@ -11,14 +13,26 @@ from flowkit.cli._errors import USAGE
 from flowkit.cli._loader import load_flow
 from flowkit.cli._output import console, print_json
 from flowkit.errors import GraphError
+from flowkit.graph import Graph
+from flowkit.graph._conditions import TASK_FIELDS
 from flowkit.graph._diagrams import to_dot, to_mermaid, tree_lines
+from flowkit.graph._nodes_read import nodes_above
 from flowkit.plugins import Plugins
+
+MOST_NODES = 200
+"""Nodes whose names are shown."""
+MOST_NAMES = 20
+"""Names of a kind that are shown in a text; JSON has all."""
+
+Scope = dict[str, list[str]]
+"""Names that expressions can read, each with its known parts."""
 
 
 def check(file: options.FlowFile, as_json: options.Json = False) -> None:
-    """Check a flow and list all its faults.
+    """Check a flow and list all its faults. For a valid one, show the names that the expressions of
+    each node can read.
 
-    The exit status is 2 if there are any.
+    The exit status is 2 if there are any faults.
     """
     try:
         flow = load_flow(file, Plugins())
@@ -44,6 +58,7 @@ def check(file: options.FlowFile, as_json: options.Json = False) -> None:
                 "faults": [],
                 "nodes": len(plan.ids),
                 "roles": sorted(flow.roles),
+                "scopes": dict(_scopes(flow.graph)),
             }
         )
         return
@@ -54,6 +69,38 @@ def check(file: options.FlowFile, as_json: options.Json = False) -> None:
         f" roles: {roles}",
         soft_wrap=True,
     )
+    for node_id, scope in _scopes(flow.graph):
+        names = ", ".join(
+            f"{name} ({_names(parts)})" if parts else name for name, parts in scope.items()
+        )
+        console().print(Text(printable(f"expressions of {node_id} see {names}")), soft_wrap=True)
+
+
+def _scopes(graph: Graph) -> Iterator[tuple[str, Scope]]:
+    """Yield the names that the expressions of each node can read, for nodes with expressions."""
+    schema, plan = graph.document.params or {}, graph.plan
+    readers = (
+        index
+        for index, node in enumerate(plan.nodes)
+        if node.when is not None or index in plan.computed
+    )
+    for index in islice(readers, MOST_NODES):
+        above = [plan.ids[node] for node in nodes_above(plan, index) or ()]
+        yield (
+            plan.ids[index],
+            {
+                "params": sorted(schema.get("properties", ())),
+                "vars": [],
+                "results": above,
+                "errors": above,
+                "task": list(TASK_FIELDS),
+            },
+        )
+
+
+def _names(names: list[str]) -> str:
+    shown = ", ".join(names[:MOST_NAMES])
+    return shown if len(names) <= MOST_NAMES else f"{shown} and {len(names) - MOST_NAMES:,} more"
 
 
 def _count(number: int, noun: str) -> str:
