@@ -36,11 +36,11 @@ def graphs(draw: st.DrawFn, *, max_nodes: int = MAX_NODES) -> dict[str, Any]:
             node["io"] = {"input_inline": {"input_adapter": "pull.from_artifacts"}}
         if parents:
             fan_ins = ["all", "all", "any", f"count:{draw(st.integers(1, parents))}"]
-            if node["on_satisfied"] == "leave" and not any(
-                edge["to"] == node["node_id"] and "trigger" in edge for edge in edges
-            ):
+            if not any(edge["to"] == node["node_id"] and "trigger" in edge for edge in edges):
                 fan_ins.append("ended")
             node["fan_in"] = draw(st.sampled_from(fan_ins))
+            if node["fan_in"] not in ("all", "ended"):
+                node["on_satisfied"] = draw(st.sampled_from(["leave", "cancel"]))
         nodes.append(node)
     for node in nodes:
         routing = node.get("routing", {})
@@ -72,7 +72,6 @@ def _node_fields(draw: st.DrawFn) -> dict[str, Any]:
     node["timeouts"] = {"start_to_close_sec": draw(limits)}
     if not function:
         node["timeouts"] |= {"schedule_to_start_sec": draw(limits), "heartbeat_sec": draw(limits)}
-    node["on_satisfied"] = draw(st.sampled_from(["leave", "cancel"]))
     node["priority"] = draw(st.integers(0, 2))
     node["concurrency_key"] = draw(st.sampled_from([None, None, "k", "l"]))
     if draw(st.integers(0, 4)) == 0:

@@ -357,8 +357,7 @@ def test_a_node_of_some_parents_that_read_part_of_the_batches_of_a_failed_one_ru
     assert (play.status("c"), play.record("c").generation) == (NodeStatus.QUEUED, 1)
 
 
-@pytest.mark.parametrize("on_satisfied", ["leave", "cancel"])
-def test_a_node_that_pulled_part_of_the_batches_of_a_node_far_above_runs_again(on_satisfied: str):
+def test_a_node_that_pulled_part_of_the_batches_of_a_node_far_above_runs_again():
     pull = {
         "input_inline": {
             "input_adapter": "pull.from_artifacts",
@@ -370,7 +369,7 @@ def test_a_node_that_pulled_part_of_the_batches_of_a_node_far_above_runs_again(o
         "m -> c",
         on_node_failure="continue",
         m={"fan_in": "any"},
-        c={"io": pull, "on_satisfied": on_satisfied},
+        c={"io": pull},
     )
     play = Play(flow)
     play.stores_a_batch("x")

@@ -699,7 +699,19 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "a count on a root": (
         chain({"fan_in": "count:1"}),
-        "node 'a': fan_in 'count:1' needs 1 parents, but the node has 0 parents;",
+        "node 'a': fan_in 'count:1' needs 1 parent, but the node has 0 parents; add edges or",
+    ),
+    "any parent of a root": (
+        chain({"fan_in": "any"}),
+        "node 'a': fan_in 'any' needs 1 parent, but the node has 0 parents; add edges or remove it",
+    ),
+    "a wait for all parents that cancels them": (
+        chain({}, {"on_satisfied": "cancel"}),
+        "node 'b': on_satisfied: no parent still runs when fan_in 'all' is satisfied; remove 'can",
+    ),
+    "a root that cancels its parents": (
+        chain({"on_satisfied": "cancel"}),
+        "node 'a': on_satisfied: no parent still runs when fan_in 'all' is satisfied;",
     ),
     "a wait for the end of no parents": (
         chain({"fan_in": "ended"}),

@@ -183,13 +183,14 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
                     "when": st.sampled_from(["true", "vars.x == 'y'", "size(results) > 1"]),
                     "labels": st.dictionaries(names, names, max_size=2),
                     "priority": st.integers(-5, 5),
-                    "on_satisfied": st.sampled_from(["leave", "cancel"]),
                     "on_batch_failure": st.sampled_from(["fail", "skip"]),
                 },
             )
         )
         if above:
             node["fan_in"] = draw(st.sampled_from(["all", "any", "count:1"]))
+            if node["fan_in"] != "all":
+                node["on_satisfied"] = draw(st.sampled_from(["leave", "cancel"]))
         for parent in above:
             match draw(st.sampled_from(["name", "pair", "object", "stream", "both"])):
                 case "name":

@@ -219,5 +219,6 @@ async def test_a_task_has_the_defaults_and_one_that_does_not_fit_is_not_stored()
         assert view.params == {"name": "aa", "n": 5, "options": {"deep": []}}
         assert view.nodes["a"].result == 7
         assert await create(graph=document, params={"name": "aa"}, idempotency_key="k") == task_id
-        with pytest.raises(TaskRefused):
-            await create(graph=document, params={"name": "aaa"}, idempotency_key="k")
+        for others in ({"name": "aaa"}, {"name": "aa", "n": 5}):
+            with pytest.raises(TaskRefused, match="other params"):
+                await create(graph=document, params=others, idempotency_key="k")

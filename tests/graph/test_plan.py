@@ -164,7 +164,7 @@ def test_fan_in_says_how_many_parents_are_needed() -> None:
             "any": {**above, "fan_in": "any"},
             "two": {**above, "fan_in": "count:2"},
             "three": {**above, "fan_in": "count:3"},
-            "root": {"fan_in": "any"},
+            "root": {},
         }
     )
     assert plan.need == (0, 0, 0, -1, 1, 2, 3, 0)

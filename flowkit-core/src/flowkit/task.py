@@ -1,7 +1,7 @@
 """Tasks: the views for users, and the state that the engine works on."""
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -307,6 +307,11 @@ class NodeRecord:
         )
 
 
+def without(params: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """Return params without those of these names."""
+    return {name: value for name, value in params.items() if name not in names}
+
+
 @dataclass(slots=True)
 class TaskSpec:
     """Submission of a task. It never changes."""
@@ -317,6 +322,8 @@ class TaskSpec:
     secret: bytes
     """Key of the tokens that prove an attempt was issued."""
     params: dict[str, Any] = field(default_factory=dict)
+    defaulted: tuple[str, ...] = ()
+    """Params that were not given and have the defaults of the graph's schema."""
     pipeline: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
     priority: int = 0
@@ -325,6 +332,11 @@ class TaskSpec:
     """Time limit of each run of the task: the first one, and each one that a retry starts."""
     trace: TraceContext | None = None
     """Trace in which the task was submitted."""
+
+    @property
+    def given_params(self) -> dict[str, Any]:
+        """The params as they were submitted."""
+        return without(self.params, self.defaulted)
 
     def token(self, index: int, attempt: int, handovers: int) -> str:
         """Return the token of one issue of a node's command."""

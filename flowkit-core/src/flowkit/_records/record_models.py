@@ -33,6 +33,7 @@ class Head:
     idempotency_key: str | None
     deadline_sec: PositiveSeconds | None
     trace: Trace | None = None
+    defaulted: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

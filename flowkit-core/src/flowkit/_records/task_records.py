@@ -26,7 +26,7 @@ from flowkit._records.record_parts import (
 )
 from flowkit.graph import Graph, Plan
 from flowkit.protocols import TaskHeader, TaskRecord
-from flowkit.task import IN_FLIGHT, STATUS_OF_MARK, Mark, Task, TaskSpec
+from flowkit.task import IN_FLIGHT, STATUS_OF_MARK, Mark, Task, TaskSpec, without
 from flowkit.tracing import TraceContext
 
 MAX_PLANS = 256
@@ -50,6 +50,8 @@ def encode_spec(spec: TaskSpec, graph: bytes) -> bytes:
         "idempotency_key": spec.idempotency_key,
         "deadline_sec": spec.deadline_sec,
     }
+    if spec.defaulted:
+        head["defaulted"] = spec.defaulted
     if spec.trace is not None:
         head["trace"] = {"traceparent": spec.trace.traceparent, "tracestate": spec.trace.tracestate}
     PLANS.add(graph, spec.plan)
@@ -70,6 +72,7 @@ def decode_spec(task_id: str, data: bytes) -> TaskSpec:
         created_at=head.created_at,
         secret=bytes.fromhex(head.secret),
         params=head.params,
+        defaulted=head.defaulted,
         pipeline=head.pipeline,
         labels=head.labels,
         priority=head.priority,
@@ -88,6 +91,7 @@ class FirstSubmission:
     secret: bytes
     graph: bytes
     params: dict[str, Any]
+    """The params as they were given, without defaults."""
 
     def difference(self, graph: bytes, params: dict[str, Any]) -> str | None:
         """Return the part of the first submission that differs; None if both are equal. The order
@@ -114,7 +118,8 @@ def decode_submission(record: TaskRecord) -> FirstSubmission:
     head_line, _, graph = record.spec.partition(b"\n")
     try:
         head = record_models.HEAD.validate_json(head_line, strict=True)
-        return FirstSubmission(bytes.fromhex(head.secret), graph, head.params)
+        given = without(head.params, head.defaulted)
+        return FirstSubmission(bytes.fromhex(head.secret), graph, given)
     except ValueError as error:
         raise corrupt(f"the record of task {record.header.task_id!r}", error) from None
 

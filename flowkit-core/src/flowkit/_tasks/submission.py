@@ -91,7 +91,8 @@ def checked(
     command_topic: Callable[[str], str],
     **options: Any,
 ) -> tuple[Graph, dict[str, Any], TaskOptions]:
-    """Check a submission. Return its graph, its params as plain JSON, and its options.
+    """Check a submission. Return its graph, its params as plain JSON without the defaults of the
+    graph's schema, and its options.
 
     ``options`` are the fields of :class:`TaskOptions`. ``command_topic`` returns the topic of a
     role, and raises a ConfigError if the role has no valid topic name.
@@ -121,8 +122,8 @@ def checked(
         plain, wrong = _plain_params(params, limits.max_bytes)
         faults += wrong
     if parsed is not None and (schema := parsed.document.params) is not None and not wrong:
-        plain = with_defaults(schema, plain)
-        faults += [Fault(None, text) for text in params_faults(schema, plain)]
+        whole = with_defaults(schema, plain)
+        faults += [Fault(None, text) for text in params_faults(schema, whole)]
     if parsed is None or said is None or faults:
         raise GraphError(faults)
     return parsed, plain, said

@@ -24,6 +24,7 @@ from flowkit.errors import (
     TaskRefused,
 )
 from flowkit.graph import Graph
+from flowkit.graph._params_schema import with_defaults
 from flowkit.plugins import Plugins
 from flowkit.protocols import Clock, Store, TaskRecord
 from flowkit.task import NewTask, Task, TaskSpec
@@ -98,7 +99,7 @@ class Session:
         """Check a task, store it and return its id; the id of the first one if it repeats it."""
         plugins = self.plugins
         try:
-            parsed, plain, chosen = checked(
+            parsed, given, chosen = checked(
                 graph,
                 params,
                 limits=self.cfg.limits,
@@ -111,12 +112,15 @@ class Session:
         finally:
             await undo_cancellation()
         now, random, plan = self.clock.now(), os.urandom(26), parsed.plan
+        schema = parsed.document.params
+        whole = given if schema is None else with_defaults(schema, given)
         spec = TaskSpec(
             task_id=task_id or new_id(now, random[:10]),
             plan=plan,
             created_at=now,
             secret=random[10:],
-            params=plain,
+            params=whole,
+            defaulted=tuple(name for name in whole if name not in given),
             pipeline=chosen.pipeline,
             labels=chosen.labels,
             priority=chosen.priority,
@@ -152,7 +156,7 @@ class Session:
         first = decode_submission(record)
         if first.secret == spec.secret:
             return True
-        if (difference := first.difference(graph, spec.params)) is not None:
+        if (difference := first.difference(graph, spec.given_params)) is not None:
             name = (
                 f"task_id {spec.task_id!r}"
                 if stored == spec.task_id

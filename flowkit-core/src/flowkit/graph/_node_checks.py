@@ -191,15 +191,20 @@ def check_links(
                 "io.batching cannot be combined with a streaming edge; use the adapter"
                 " 'pull.from_artifacts.rechunk:size'",
             )
-        if not above and node.fan_in == "all" and node.io.start_when == "ready":
-            continue
-        if node.need > len(above) and node.fan_in != "any":
-            advice = "lower the count or add edges" if above else "add edges or remove it"
-            count = "1 parent" if len(above) == 1 else f"{len(above)} parents"
+        if node.on_satisfied == "cancel" and node.need < 0:
             faults.add(
                 name,
-                f"fan_in {node.fan_in!r} needs {node.need} parents, but the node has {count};"
-                f" {advice}",
+                f"on_satisfied: no parent still runs when fan_in {node.fan_in!r} is satisfied;"
+                " remove 'cancel'",
+            )
+        if not above and node.fan_in == "all" and node.io.start_when == "ready":
+            continue
+        if node.need > len(above):
+            advice = "lower the count or add edges" if above else "add edges or remove it"
+            faults.add(
+                name,
+                f"fan_in {node.fan_in!r} needs {_parents(node.need)}, but the node has"
+                f" {_parents(len(above))}; {advice}",
             )
         if node.need == ALL_ENDED:
             _check_ended(faults, node, has_parents=bool(above))
@@ -218,6 +223,10 @@ def check_links(
         for parent, link in above.items():
             if link.streams:
                 _check_stream(faults, document.nodes[parent], node, routed=link.routed)
+
+
+def _parents(count: int) -> str:
+    return "1 parent" if count == 1 else f"{count} parents"
 
 
 def check_optional(
@@ -249,18 +258,13 @@ def check_optional(
 
 
 def _check_ended(faults: Faults, node: NodeSpec, *, has_parents: bool) -> None:
-    """Check that a node that waits for the end of its parents has parents, and no field that would
-    start it or stop them earlier.
+    """Check that a node that waits for the end of its parents has parents, and does not start on
+    the first batch.
     """
     if not has_parents:
         faults.add(
             node.node_id,
             "fan_in 'ended' waits for parents, but the node has none; add edges or remove it",
-        )
-    if node.on_satisfied == "cancel":
-        faults.add(
-            node.node_id,
-            "on_satisfied: no parent still runs when fan_in 'ended' is satisfied; remove 'cancel'",
         )
     if node.io.start_when == "first_batch" and node.type != COORDINATOR_FUNCTION:
         faults.add(
