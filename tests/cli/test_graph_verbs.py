@@ -146,3 +146,15 @@ def test_check_shows_the_names_that_the_expressions_of_each_node_can_read(
     scopes = json.loads(cli("graph", "check", "g.json", "--json").stdout)["scopes"]
     assert scopes["c"]["results"] == ["a", "b"]
     assert set(scopes) == {"b", "c"}
+
+
+def test_check_shows_the_names_that_the_output_can_read(cli: Cli, folder: Path) -> None:
+    document = {"nodes": DIAMOND["nodes"], "output": {"rows": "${results.d.rows}"}}
+    (folder / "g.json").write_text(json.dumps(document))
+    nodes = "a, b, c, d"
+    assert cli("graph", "check", "g.json").stdout.splitlines()[1:] == [
+        (f"the output sees params, vars, results ({nodes}), errors ({nodes}), task (id, pipeline,"
+        " labels, created_at)")
+    ]
+    said = json.loads(cli("graph", "check", "g.json", "--json").stdout)
+    assert said["scope_of_output"]["results"] == ["a", "b", "c", "d"]

@@ -59,6 +59,18 @@ def words(g):
 def failing(g):
     g.node("f", "fail")
 
+@flow(output={"n": "${results.count.n}", "report": "${results.report}"})
+def summed(g):
+    g.node("report", "report", after=[g.node("count", "count", input_inline={"words": ["a", "b"]})])
+
+@flow(output="${results.count.n * 2}")
+def doubled(g):
+    g.node("count", "count", input_inline={"words": ["a", "b"]})
+
+@flow(output="${results.count.m}")
+def wrong_output(g):
+    g.node("count", "count", input_inline={"words": ["a", "b"]})
+
 @flow
 def optional(g):
     g.node("f", "fail", optional=True)
@@ -86,6 +98,21 @@ def test_a_flow_runs_here_and_its_result_is_printed(cli: Cli, flows: Path):
     assert lines[2].strip() == "Totals"
     assert "│ words [all] │      2 │" in lines
     assert "│ lines       │ 12,345 │" in lines
+
+
+def test_the_output_of_a_flow_is_printed(cli: Cli, flows: Path):
+    lines = cli("run", "flows.py:summed").stdout.splitlines()
+    assert lines[1:3] == ["n: 2", 'report: {"checked": true}']
+    assert lines[3].strip() == "Totals"
+    assert cli("run", "flows.py:doubled").stdout.splitlines()[1:] == ["result: 4"]
+    assert json.loads(cli("run", "flows.py:doubled", "--json").stdout)["result"] == 4
+
+
+def test_an_output_without_a_value_gives_status_1_and_says_why(cli: Cli, flows: Path):
+    result = cli("run", "flows.py:wrong_output")
+    assert result.exit_code == 1
+    assert "failed: 1 node" in result.stdout
+    assert "output failed: bad_expression: /output: 'results.count.m' cannot be" in result.stdout
 
 
 def test_its_progress_goes_to_stderr_event_by_event(cli: Cli, flows: Path):

@@ -17,9 +17,12 @@ from flowkit._engine import (
     ConditionEvaluated,
     EngineSettings,
     EvaluateCondition,
+    EvaluateOutput,
     Event,
     FunctionFailed,
     FunctionReturned,
+    OutputDelayed,
+    OutputEvaluated,
     PauseRequested,
     ResumeRequested,
     RetryRequested,
@@ -62,6 +65,7 @@ def graph(
     *lines: str,
     on_node_failure: str = "stop",
     max_parallel: int | None = None,
+    output: Any = None,
     **nodes: dict[str, Any],
 ) -> Graph:
     """Build a graph from lines such as ``"a -> b c"`` (b and c wait for a) and fields of nodes.
@@ -98,6 +102,7 @@ def graph(
             "edges": edges,
             "on_node_failure": on_node_failure,
             "max_parallel": max_parallel,
+            "output": output,
         }
     )
 
@@ -376,6 +381,15 @@ class Play:
     ) -> Transition:
         return self.do(ConditionEvaluated(self.index(name), value, error, since))
 
+    def output(
+        self, value: Any = None, *, error: str | None = None, since: float | None = None
+    ) -> Transition:
+        return self.do(OutputEvaluated(value, error, since))
+
+    def delays_output(self) -> Transition:
+        """Delay the evaluation of the output."""
+        return self.do(OutputDelayed())
+
     def delays(self, name: str) -> Transition:
         """Delay the evaluation of the node's condition."""
         return self.do(ConditionDelayed(self.index(name)))
@@ -429,8 +443,8 @@ class Play:
 def told(task: Task, effects: Sequence[Any]) -> list[str]:
     """Return effects in words.
 
-    They are ``run a``, ``call f``, ``decide b``, ``stop c``, ``check d``, ``ask for e`` and ``tell
-    readers of a``.
+    They are ``run a``, ``call f``, ``decide b``, ``stop c``, ``check d``, ``ask for e``, ``tell
+    readers of a`` and ``evaluate the output``.
     """
     ids = task.spec.plan.ids
     words = {
@@ -442,7 +456,12 @@ def told(task: Task, effects: Sequence[Any]) -> list[str]:
         AskWorker: "ask for",
         TellReaders: "tell readers of",
     }
-    return [f"{words[type(effect)]} {ids[effect.index]}" for effect in effects]
+    return [
+        "evaluate the output"
+        if isinstance(effect, EvaluateOutput)
+        else f"{words[type(effect)]} {ids[effect.index]}"
+        for effect in effects
+    ]
 
 
 def effects(step: Transition) -> list[str]:

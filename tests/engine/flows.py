@@ -51,6 +51,7 @@ def graphs(draw: st.DrawFn, *, max_nodes: int = MAX_NODES) -> dict[str, Any]:
         "edges": edges,
         "on_node_failure": draw(st.sampled_from(["stop", "continue"])),
         "max_parallel": draw(st.sampled_from([None, None, None, 1, 2, 3])),
+        "output": draw(st.sampled_from([None, None, "${results.n0}"])),
     }
 
 

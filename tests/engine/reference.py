@@ -15,6 +15,8 @@ from flowkit._engine import (
     Event,
     FunctionFailed,
     FunctionReturned,
+    OutputDelayed,
+    OutputEvaluated,
     PauseRequested,
     ResumeRequested,
     RetryRequested,
@@ -86,6 +88,8 @@ class Reference:
         self.status = TaskStatus.QUEUED
         self.outcome: TaskStatus | None = None
         self.paused = False
+        self.delayed_at: float | None = None
+        """Time at which the evaluation of the output was delayed."""
         self.begun = False
         self.submitted = False
         self.deadline_at: float | None = None
@@ -147,6 +151,13 @@ class Reference:
             for _, index in self.after:
                 self.nodes[index].sent, self.nodes[index].place = False, None
             return
+        elif isinstance(event, OutputDelayed):
+            if self._awaits_output() and self.delayed_at is None:
+                self.delayed_at = now
+            return
+        elif isinstance(event, OutputEvaluated):
+            if self._awaits_output() and event.since == self.delayed_at:
+                self.outcome = TaskStatus.FAILED if event.error else TaskStatus.FINISHED
         elif isinstance(event, CommandsSent):
             for command in event.commands:
                 node = self.nodes[command.index]
@@ -272,7 +283,7 @@ class Reference:
             self.nodes[index] = (
                 Node(required=required) if index in again else replace(node, excused=True)
             )
-        self.outcome, self.status = None, TaskStatus.QUEUED
+        self.outcome, self.status, self.delayed_at = None, TaskStatus.QUEUED, None
         self.begun = self.begun and not again
         self._set_deadline()
 
@@ -519,11 +530,24 @@ class Reference:
             for source in self.plan.sources[index]
         )
 
+    def _has_failed(self) -> bool:
+        return any(map(self._failed_for_good, range(len(self.nodes))))
+
+    def _awaits_output(self) -> bool:
+        """Return whether only the output is missing."""
+        return (
+            self.plan.output is not None
+            and all(node.state in ENDED for node in self.nodes)
+            and self.outcome is None
+            and not self._has_failed()
+        )
+
     def _see_status(self) -> None:
         states = {node.state for node in self.nodes}
-        if states <= set(ENDED):
-            failed = any(map(self._failed_for_good, range(len(self.nodes))))
-            self.status = self.outcome or (TaskStatus.FAILED if failed else TaskStatus.FINISHED)
+        if states <= set(ENDED) and not self._awaits_output():
+            self.status = self.outcome or (
+                TaskStatus.FAILED if self._has_failed() else TaskStatus.FINISHED
+            )
             self.paused = False
         elif self.outcome is not None:
             self.status = TaskStatus.CANCELLING

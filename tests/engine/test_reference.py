@@ -17,9 +17,12 @@ from flowkit._engine import (
     Effect,
     EngineSettings,
     EvaluateCondition,
+    EvaluateOutput,
     Event,
     FunctionFailed,
     FunctionReturned,
+    OutputDelayed,
+    OutputEvaluated,
     PauseRequested,
     ResumeRequested,
     RetryRequested,
@@ -30,6 +33,7 @@ from flowkit._engine import (
     Transition,
     Woke,
     advance,
+    awaits_output,
     pending_effects,
 )
 from flowkit.graph import Graph
@@ -165,6 +169,8 @@ class Both:
         }
 
     def _still_matters(self, effect: Effect) -> bool:
+        if isinstance(effect, EvaluateOutput):
+            return awaits_output(self.task)
         mark, record = self.task.marks[effect.index], self.task.records.get(effect.index)
         match effect:
             case SendCommand(_, attempt):
@@ -222,6 +228,10 @@ class Both:
             self.do(CommandsSent(sent[: choice % 3]))
         elif kind < 39:
             self.do(CommandsLost(self._commands(index, choice)))
+        elif kind < 42 and awaits_output(self.task):
+            since = None if choice % 3 else self.now
+            said = OutputEvaluated(choice, "broken" if choice > 80 else None, since)
+            self.do(OutputDelayed() if choice < 40 else said)
         elif kind < 42:
             self.do(ConditionEvaluated(index, choice < 70, "broken" if choice > 94 else None))
         else:
@@ -295,6 +305,10 @@ class Both:
         for _ in range(20 * len(self.plan.nodes) + 20):
             if self.task.terminal:
                 return
+            if awaits_output(self.task):
+                output = self.task.output
+                self.do(OutputEvaluated(1, since=None if output is None else output.since))
+                continue
             for index, mark in enumerate(bytes(self.task.marks)):
                 if mark == Mark.CHECKING:
                     self.do(ConditionEvaluated(index, True))

@@ -805,6 +805,109 @@ WRONG: dict[str, tuple[Any, str]] = {
         chain({"when": "(" * 500 + "true" + ")" * 500}),
         "brackets are nested more than 64 levels deep",
     ),
+    # expressions in inputs
+    "half an expression in an input": (
+        chain({"io": {"input_inline": {"x": ["${params.x"]}}}),
+        (
+            "node 'a': /io/input_inline/x/0: '${params.x' is not a valid expression: it has no"
+            " closing '}' (at character 3); write '$${' for the text '${'"
+        ),
+    ),
+    "an expression on something else in an input": (
+        chain({"io": {"input_ref": "n: ${param.x}"}}),
+        "node 'a': /io/input_ref: 'param.x' uses the unknown name 'param' (at character 6);",
+    ),
+    "an expression on an unknown field of the task": (
+        chain({"io": {"input_inline": "${task.status}"}}),
+        "uses the unknown field 'task.status' (at character 3); known fields: id, pipeline,",
+    ),
+    "an input from a node that is not above": (
+        chain({"io": {"input_inline": "${results.b.n}"}}, {}),
+        "/io/input_inline: 'results.b.n' reads results of 'b', which is not upstream of this node",
+    ),
+    "an input from a node that is not there": (
+        chain({}, {"io": {"input_inline": "${errors.c}"}}),
+        "/io/input_inline: 'errors.c' reads errors of 'c', which is not in the graph",
+    ),
+    "an argument with a wrong expression": (
+        {"nodes": [call(io={"fn": "vars.set", "fn_args": {"kv": {"n": "${1 +}"}}})]},
+        "node 'a': /io/fn_args/kv/n: '1 +' is not a valid expression: expected a value",
+    ),
+    "an input adapter that an expression names": (
+        chain({}, {"io": {"input_inline": {"input_adapter": "${params.x}"}}}),
+        "node 'b': io.input_inline.input_adapter must not contain an expression; name the adapter",
+    ),
+    "too many expressions": (
+        chain({"io": {"input_inline": ["${1}" * 50_001]}}),
+        "the graph has more than 50000 expressions in its inputs; use fewer",
+    ),
+    "expressions that are too long in total": (
+        chain({"io": {"input_inline": [f"${{'{n:04}{'x' * 4_000}'}}" for n in range(70)]}}),
+        "the expressions have more than 262144 characters in total; shorten them",
+    ),
+    # the schema of params
+    "params that are a list": (chain({}, params=[]), "params must be an object, not a list"),
+    "params of another type": (
+        chain({}, params={"type": "array"}),
+        "params: the type of the schema must be 'object', not 'array'",
+    ),
+    "a param of an unknown type": (
+        chain({}, params={"properties": {"x": {"type": "strnig"}}}),
+        'params.properties.x.type: "strnig" is not valid under any of the schemas',
+    ),
+    "a schema from elsewhere": (
+        chain({}, params={"properties": {"x": {"$ref": "http://example.org/x"}}}),
+        "params: $ref 'http://example.org/x' is not one of the schema's own #/$defs/NAME",
+    ),
+    "a schema that refers to itself": (
+        chain({}, params={"$ref": "#/$defs/a", "$defs": {"a": {"items": {"$ref": "#/$defs/a"}}}}),
+        "params: $ref '#/$defs/a' is part of a cycle, which is not supported",
+    ),
+    "a schema with an id": (chain({}, params={"$id": "x"}), "params: $id is not supported;"),
+    "a schema of another draft": (
+        chain({}, params={"$schema": "http://json-schema.org/draft-07/schema#"}),
+        "params: $schema must be 'https://json-schema.org/draft/2020-12/schema', not 'http",
+    ),
+    "a schema that is too large": (
+        chain({}, params={"properties": {f"p{number}": {} for number in range(2_001)}}),
+        "params: the schema has more than 2000 subschemas",
+    ),
+    "a wrong default": (
+        chain({}, params={"properties": {"x": {"type": "integer", "default": "a"}}}),
+        'params: the default of \'x\' is wrong: "a" is not of type "integer"',
+    ),
+    # the output
+    "an output that is a list": (
+        chain({}, output=["${results.a}"]),
+        "output must be an object or a string, not a list",
+    ),
+    "an output without an expression": (
+        chain({}, output="results.a"),
+        "output: 'results.a' has no expression; write it in '${ … }'",
+    ),
+    "half an expression in an output": (
+        chain({}, output={"x": {"y": "${results.a"}}),
+        (
+            "/output/x/y: '${results.a' is not a valid expression: it has no closing '}' (at"
+            " character 3); write '$${' for the text '${'"
+        ),
+    ),
+    "an output of something else": (
+        chain({}, output="${result.a}"),
+        "/output: 'result.a' uses the unknown name 'result' (at character 3); known names: params,",
+    ),
+    "an output of a node that is not there": (
+        chain({}, output="${results.aa}"),
+        "/output: 'results.aa' reads results of 'aa', which is not in the graph; did you mean 'a'?",
+    ),
+    "an output of the status of the task": (
+        chain({}, output="${task.status}"),
+        "/output: 'task.status' uses the unknown field 'task.status'",
+    ),
+    "an output on a node": (
+        chain({"output": "${results.a}"}),
+        "node 'a': unknown field 'output'; known fields: node_id, type",
+    ),
 }
 
 

@@ -35,6 +35,7 @@ FIRST_RUNS = {
     "the data of an optional node that failed is missed": "without_optional_data",
     "the failure of an optional node fails the task": "without_optional_data",
     "one node more than max_parallel is in flight": "few_at_a_time",
+    "a task finishes without its output": "outputs",
     "a reader takes the last place from the node that it reads from": "few_streams_at_a_time",
     "a cancelled node never ends": "the_dead_are_cancelled",
     "the normal branch of a handled failure counts as failed": "below_a_handled_failure",

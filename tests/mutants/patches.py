@@ -292,8 +292,8 @@ return task.issued_token_matches(index, record, event.attempt, event.token)
     Mutant(
         "a cancelled task ends before its nodes",
         "settle",
-        "draft.open == 0",
-        "draft.open == 0 or draft.outcome is not None",
+        "draft.open == 0 and not awaits_output(draft)",
+        "draft.outcome is not None or (draft.open == 0 and not awaits_output(draft))",
     ),
     # ------------------------------------------------ graphs
     Mutant(
@@ -498,6 +498,34 @@ while self._unstored and self._error is None:
         "draft.effects.append(EvaluateCondition(index))",
         "",
         suite="tests/engine/test_effects.py",
+    ),
+    Mutant(
+        "a task finishes without its output",
+        "awaits_output",
+        "state.spec.plan.output is not None",
+        "False",
+        scenarios=("outputs",),
+    ),
+    Mutant(
+        "a retry keeps the output",
+        "_retry",
+        "draft.outcome = draft.reason = draft.finished_at = draft.output = None",
+        "draft.outcome = draft.reason = draft.finished_at = None",
+        suite="tests/engine/test_outputs.py",
+    ),
+    Mutant(
+        "a delayed output of an earlier run counts",
+        "output_evaluated",
+        "event.since != since",
+        "False",
+        suite="tests/engine/test_outputs.py",
+    ),
+    Mutant(
+        "a delayed output is forgotten with its coordinator",
+        "pending_effects",
+        "effects.append(EvaluateOutput())",
+        "",
+        suite="tests/engine/test_outputs.py",
     ),
     Mutant(
         "idempotency keys are ignored",

@@ -557,12 +557,39 @@ async def expressions(cluster: SimCluster) -> None:
     assert view.nodes["wrong"].reason_code == "bad_expression"
 
 
-MORE = [
-    "${results.count.sum}",
-    "${results.never == null ? int(vars.sum) : 0}",
-    f"${{{LONG_LIST}.map(a, {LONG_LIST}.filter(b, a == b)[0]).filter(a, a > 48)[0] * 25}}",
-]
-"""The last expression takes more steps than are evaluated at once."""
+SLOW = f"${{{LONG_LIST}.map(a, {LONG_LIST}.filter(b, a == b)[0]).filter(a, a > 48)[0] * 25}}"
+"""An expression that takes more steps than are evaluated at once."""
+MORE = ["${results.count.sum}", "${results.never == null ? int(vars.sum) : 0}", SLOW]
+
+
+async def outputs(cluster: SimCluster) -> None:
+    slow = cluster.random.choice([True, False])
+    task_id = await cluster.client.create_task(
+        graph=graph(
+            node("a"),
+            node("b", after=["a"]),
+            call("set", "vars.incr", ["a"], key="n", by=25),
+            output={"from": "${results.b.from}", "n": SLOW if slow else "${vars.n}"},
+        )
+    )
+    view = await cluster.client.wait(task_id)
+    cluster.assert_finished(view)
+    assert view.result == {"from": ["a"], "n": 1225 if slow else 25}
+
+
+async def retry_of_an_output(cluster: SimCluster) -> None:
+    """A task whose output fails is retried, and stopped in between."""
+    task_id = await cluster.client.create_task(
+        graph=graph(node("a"), output=f"${{{SLOW[2:-1]} + vars.missing}}")
+    )
+    await cluster.clock.sleep(cluster.random.choice([0.0, 0.3, 2.0, 30.0]))
+    await cluster.client.cancel(task_id, "enough")
+    view = await cluster.client.wait(task_id)
+    assert (view.status, view.result) in (("cancelled", None), ("failed", None))
+    await cluster.client.retry(task_id)
+    view = await cluster.client.wait(task_id)
+    assert (view.status, view.result) == ("failed", None)
+    assert "no such key 'missing'" in (view.error or "")
 
 
 async def functions(cluster: SimCluster) -> None:
@@ -795,6 +822,8 @@ STANDARD = {
         Standard(letter_of_a_race, 3, once=False),
         Standard(conditions, 3),
         Standard(expressions, 3),
+        Standard(outputs, 2),
+        Standard(retry_of_an_output, 2, once=False),
         Standard(functions, 3),
         Standard(cancel, 6),
         Standard(pause_and_resume, 3),

@@ -14,7 +14,7 @@ from flowkit_testing._artifacts import InMemoryArtifactStore
 from flowkit_testing.simulation import SimCluster, SimulationFailed, run_seed, simulate
 from flowkit_testing.simulation._fan_in import broken_fan_in
 from tests.builders import graph
-from tests.simulation.scenarios import HANDLERS, STANDARD, call, chain, node, streaming
+from tests.simulation.scenarios import HANDLERS, SLOW, STANDARD, call, chain, node, streaming
 
 Change = Callable[[TaskRecord, Commit], Commit | None]
 
@@ -289,6 +289,37 @@ def test_nodes_that_run_again_without_a_request_are_found() -> None:
         await Client.retry(cluster.client, view.id)
 
     with pytest.raises(SimulationFailed, match="nodes run again without a retry request"):
+        simulate(unasked, seed=1, faults="none", handlers=HANDLERS)
+
+
+def test_the_output_of_a_finished_task_is_the_value_of_its_expressions() -> None:
+    def change(record: TaskRecord, commit: Commit) -> Commit | None:
+        if commit.status != "finished":
+            return None
+        return with_state(commit, output={"since": None, "value": 2})
+
+    async def scenario(cluster: SimCluster) -> None:
+        await cluster.run(graph(node("a"), output="${1}"))
+
+    assert "the task has finished with the output 2 instead of 1" in found_by(change, scenario)
+
+
+def test_the_output_of_a_task_that_fails_has_no_value() -> None:
+    def change(record: TaskRecord, commit: Commit) -> Commit | None:
+        return None if commit.status != "failed" else with_state(commit, output={"value": 2})
+
+    async def scenario(cluster: SimCluster) -> None:
+        await cluster.run(graph(node("a", "wrong"), output="${1}"))
+
+    assert "the task is failed and has the output 2" in found_by(change, scenario)
+
+
+def test_an_output_that_is_evaluated_again_without_a_request_is_found() -> None:
+    async def unasked(cluster: SimCluster) -> None:
+        view = await cluster.run(graph(node("a"), output=f"${{{SLOW[2:-1]} + vars.missing}}"))
+        await Client.retry(cluster.client, view.id)
+
+    with pytest.raises(SimulationFailed, match="the task was failed and is running"):
         simulate(unasked, seed=1, faults="none", handlers=HANDLERS)
 
 

@@ -43,7 +43,7 @@ SHORTEST_KEY = 16
 
 
 class GraphLimits(BaseModel):
-    """Limits of a graph. A larger one is refused at submission."""
+    """Limits of a graph, which is refused at submission if it is larger, and of its output."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,6 +57,9 @@ class GraphLimits(BaseModel):
         MAX_DOCUMENT_BYTES, ge=1, description="Length of the graph as JSON, in bytes."
     )
     max_depth: int = Field(MAX_DOCUMENT_LEVELS, ge=1, description="Levels of nested values.")
+    max_result_bytes: int = Field(
+        MAX_DOCUMENT_BYTES, ge=1, description="Length of the output of a task as JSON, in bytes."
+    )
 
 
 class CommonConfig(BaseModel):
@@ -112,7 +115,7 @@ class CommonConfig(BaseModel):
         ),
     )
     limits: GraphLimits = Field(
-        default_factory=GraphLimits, description="Limits on submitted graphs."
+        default_factory=GraphLimits, description="Limits on submitted graphs and their outputs."
     )
     options: dict[str, dict[str, Any]] = Field(
         default_factory=dict,

@@ -102,8 +102,9 @@ class TaskView(_View):
     params: dict[str, JsonValue] = {}
     vars: dict[str, JsonValue] = {}
     labels: dict[str, str] = {}
-    result: dict[str, JsonValue] | None = None
-    """Results of the finished nodes without children, by node id. None until the task has ended; a
+    result: Any = None
+    """Value of the graph's ``output`` once the task has finished. Without an ``output``, the
+    results of the finished nodes without children, by node id; None until the task has ended, and a
     failed or cancelled task has results as well.
     """
     error: str | None = None
@@ -345,6 +346,16 @@ class TaskSpec:
         ).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class TaskOutput:
+    """Output of a task by the ``output`` of its graph."""
+
+    since: Moment | None = None
+    """Time at which its evaluation was delayed."""
+    value: Any = None
+    """Its value, once the task has finished."""
+
+
 @dataclass(slots=True)
 class Task:
     """State of a task. The fields from ``taken`` on are not stored: :func:`flowkit._engine.derive`
@@ -356,13 +367,14 @@ class Task:
     version: int = 0
     status: TaskStatus = TaskStatus.QUEUED
     outcome: TaskStatus | None = None
-    """Status in which the task will end, once its running nodes have stopped."""
+    """Status in which the task ends, once its running nodes have stopped."""
     paused: bool = False
     seq: int = 0
     vars: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
     reason: str | None = None
     """Reason of the cancellation."""
+    output: TaskOutput | None = None
     started_at: float | None = None
     finished_at: float | None = None
     deadline_at: float | None = None

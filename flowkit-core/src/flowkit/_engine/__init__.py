@@ -21,10 +21,13 @@ from flowkit._engine.events import (
     DropLetter,
     Effect,
     EvaluateCondition,
+    EvaluateOutput,
     Event,
     FunctionFailed,
     FunctionReturned,
     KeepLetter,
+    OutputDelayed,
+    OutputEvaluated,
     PauseRequested,
     ResumeRequested,
     RetryRequested,
@@ -37,7 +40,7 @@ from flowkit._engine.events import (
     pending_effects,
 )
 from flowkit._engine.node_starts import confirmed_until
-from flowkit._engine.readiness import BROKEN, contradiction, derive, edge_outcomes
+from flowkit._engine.readiness import BROKEN, awaits_output, contradiction, derive, edge_outcomes
 from flowkit._engine.retries import retry_delay
 from flowkit._engine.settings import EngineSettings
 from flowkit._engine.sources import sources_progress
@@ -66,11 +69,14 @@ __all__ = [
     "Effect",
     "EngineSettings",
     "EvaluateCondition",
+    "EvaluateOutput",
     "Event",
     "FunctionFailed",
     "FunctionReturned",
     "IllegalMove",
     "KeepLetter",
+    "OutputDelayed",
+    "OutputEvaluated",
     "PauseRequested",
     "ResumeRequested",
     "RetryRequested",
@@ -83,6 +89,7 @@ __all__ = [
     "VarsOp",
     "Woke",
     "advance",
+    "awaits_output",
     "confirmed_until",
     "contradiction",
     "derive",

@@ -14,6 +14,8 @@ from flowkit._engine.events import (
     Event,
     FunctionFailed,
     FunctionReturned,
+    OutputDelayed,
+    OutputEvaluated,
     PauseRequested,
     ResumeRequested,
     RetryRequested,
@@ -28,7 +30,8 @@ from flowkit._engine.node_starts import (
     decide_waiting,
     issue_ready_nodes,
 )
-from flowkit._engine.readiness import edge_outcomes, fails_task
+from flowkit._engine.outputs import output_delayed, output_evaluated, request_output
+from flowkit._engine.readiness import awaits_output, edge_outcomes, fails_task
 from flowkit._engine.reports import (
     batch_stored,
     batches_retried,
@@ -73,13 +76,13 @@ def advance(
     _HANDLERS[type(event)](draft, event, settings)
     if not draft.ignored and type(event) not in _MOVES_NO_NODE:
         issue_ready_nodes(draft, settings)
-        settle(draft)
+        settle(draft, settings)
     return draft
 
 
-def settle(draft: Transition) -> None:
-    """Derive the status of the task from its nodes."""
-    if draft.open == 0:
+def settle(draft: Transition, settings: EngineSettings) -> None:
+    """Derive the status of the task from its nodes and its output."""
+    if draft.open == 0 and not awaits_output(draft):
         outcome = draft.outcome or (TaskStatus.FAILED if draft.failures else TaskStatus.FINISHED)
         draft.finished_at = draft.now
         draft.wake_at = None
@@ -88,12 +91,15 @@ def settle(draft: Transition) -> None:
         draft.set_status(outcome, draft.error if outcome is TaskStatus.FAILED else draft.reason)
     elif draft.outcome is not None:
         draft.set_status(TaskStatus.CANCELLING, draft.reason)
-    elif (status := _status_of_open(draft)) is not draft.status:
-        draft.set_status(status)
+    else:
+        if (status := _status_of_open(draft)) is not draft.status:
+            draft.set_status(status)
+        if draft.open == 0:
+            request_output(draft, settings)
 
 
 def _status_of_open(draft: Transition) -> TaskStatus:
-    """Return the status of a task that has open nodes and is not being stopped."""
+    """Return the status of a task that is not being stopped, with open nodes or without output."""
     if draft.paused:
         return TaskStatus.PAUSED
     if draft.deferred and not draft.in_flight:
@@ -164,7 +170,7 @@ def _retry(draft: Transition, event: RetryRequested, settings: EngineSettings) -
         index for index, mark in enumerate(marks) if mark == Mark.FAILED and fails_task(plan, index)
     ]
     draft.rederive = True
-    draft.outcome = draft.reason = draft.finished_at = None
+    draft.outcome = draft.reason = draft.finished_at = draft.output = None
     draft.started_at = None if again else draft.started_at
     draft.error = failure_sentence(plan, failed[0], draft.record(failed[0])) if failed else None
     draft.open = len(again)
@@ -228,6 +234,8 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     RetryRequested: _retry,
     ConditionEvaluated: condition_evaluated,
     ConditionDelayed: condition_delayed,
+    OutputEvaluated: output_evaluated,
+    OutputDelayed: output_delayed,
     FunctionReturned: function_returned,
     FunctionFailed: function_failed,
     Woke: woke,
@@ -244,5 +252,5 @@ _HANDLERS: dict[type, Callable[[Transition, Any, EngineSettings], None]] = {
     NodeReleased: node_released,
 }
 
-_MOVES_NO_NODE = frozenset({CommandsSent, CommandWaiting})
+_MOVES_NO_NODE = frozenset({CommandsSent, CommandWaiting, OutputDelayed})
 """Events after which no node can start and the status of the task is the same."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from flowkit._engine.readiness import awaits_output
 from flowkit._engine.stop_reasons import stop_cause
 from flowkit._engine.vars import VarsOp
 from flowkit.graph._models import COORDINATOR_FUNCTION
@@ -73,6 +74,25 @@ class ConditionDelayed:
     """
 
     index: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutputEvaluated:
+    """The output of the task has a value, or could not be evaluated (``error``, which starts with a
+    reason code).
+    """
+
+    value: Any = None
+    error: str | None = None
+    since: float | None = None
+    """Time at which the evaluation was delayed. The result of an earlier evaluation is ignored."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputDelayed:
+    """The output of the task takes longer than a commit may wait. It is evaluated in a thread, and
+    the result is reported later.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +173,8 @@ Event = (
     | DeferrableEvent
     | ConditionEvaluated
     | ConditionDelayed
+    | OutputEvaluated
+    | OutputDelayed
     | FunctionReturned
     | FunctionFailed
     | Woke
@@ -185,6 +207,13 @@ class EvaluateCondition:
     """Evaluate the condition of a node: before the commit, or after it if it was delayed."""
 
     index: int
+
+
+@dataclass(slots=True)
+class EvaluateOutput:
+    """Evaluate the output of a task that would finish: before the commit, or after it if it was
+    delayed.
+    """
 
 
 @dataclass(slots=True)
@@ -245,6 +274,7 @@ Effect = (
     SendCommand
     | CallFunction
     | EvaluateCondition
+    | EvaluateOutput
     | SendCancel
     | CheckCommand
     | AskWorker
@@ -263,6 +293,8 @@ def pending_effects(task: Task, *, claimed: bool = True) -> list[Effect]:
     effects: list[Effect] = []
     if task.terminal:
         return effects
+    if awaits_output(task):
+        effects.append(EvaluateOutput())
     plan = task.spec.plan
     for index, record in task.records.items():
         mark = task.marks[index]

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from enum import Enum
+from typing import Protocol
 
 from flowkit.graph import Plan, Route
 from flowkit.graph._models import ALL, ALL_ENDED
-from flowkit.task import ENDED, Mark, Task
+from flowkit.task import ENDED, Mark, Task, TaskSpec, TaskStatus
 
 TAKEN, EMPTY, BROKEN = range(3)
 """Outcome of an edge whose parent has ended: data exists, none was due, or due data is missing."""
@@ -92,6 +93,29 @@ def fails_task(plan: Plan, index: int) -> bool:
     return not (plan.nodes[index].optional or handles_failure(plan, index))
 
 
+class TaskEnd(Protocol):
+    """State of a task that decides whether it may end, stored or in transition."""
+
+    @property
+    def spec(self) -> TaskSpec: ...
+    @property
+    def open(self) -> int: ...
+    @property
+    def failures(self) -> int: ...
+    @property
+    def outcome(self) -> TaskStatus | None: ...
+
+
+def awaits_output(state: TaskEnd) -> bool:
+    """Return whether a task would finish, and its output must be evaluated first."""
+    return (
+        state.open == 0
+        and state.outcome is None
+        and state.spec.plan.output is not None
+        and not state.failures
+    )
+
+
 def derive(task: Task) -> None:
     """Derive the fields of a task that are not stored: counters, the queue of ready nodes, and the
     holders of concurrency keys.
@@ -127,7 +151,7 @@ def contradiction(task: Task) -> str | None:
     would never make progress.
     """
     plan = task.spec.plan
-    if task.terminal != (task.open == 0):
+    if task.terminal != (task.open == 0) and not awaits_output(task):
         return f"the task is {task.status.value}, and {task.open} of its nodes have not ended"
     for index, mark in enumerate(task.marks):
         if mark == Mark.WAITING:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 MAX_LEASE_DOUBLINGS = 10
 """The lease of a node doubles with each attempt, at most this many times."""
+from flowkit._json.limits import MAX_DOCUMENT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,5 +19,7 @@ class EngineSettings:
     """Time after which an effect that was not carried out is checked."""
     worker_suspect_sec: float = 10.0
     """A worker without heartbeats for this long is not asked about its runs."""
+    max_result_bytes: int = MAX_DOCUMENT_BYTES
+    """Maximum length of the output of a task as JSON."""
     sends: bool = False
     """The process that applies the events also sends their commands."""

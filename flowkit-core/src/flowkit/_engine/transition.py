@@ -50,6 +50,7 @@ class Transition:
         "now",
         "open",
         "outcome",
+        "output",
         "paused",
         "reason",
         "records",
@@ -83,6 +84,7 @@ class Transition:
         self.vars_changed = False
         self.status = task.status
         self.outcome = task.outcome
+        self.output = task.output
         self.paused = task.paused
         self.vars = task.vars
         self.error = task.error
@@ -279,7 +281,8 @@ class Transition:
         for index, (taken, empty, broken) in self.counts.items():
             task.taken[index], task.empty[index], task.broken[index] = taken, empty, broken
         task.status, task.outcome, task.paused = self.status, self.outcome, self.paused
-        task.vars, task.error, task.reason = self.vars, self.error, self.reason
+        task.vars, task.output = self.vars, self.output
+        task.error, task.reason = self.error, self.reason
         task.started_at, task.finished_at = self.started_at, self.finished_at
         task.deadline_at, task.wake_at = self.deadline_at, self.wake_at
         task.open, task.in_flight = self.open, self.in_flight

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from flowkit._json.limits import Count, Moment, PositiveSeconds, Priority
-from flowkit.task import LogEntry, NodeRecord, TaskStatus
+from flowkit.task import LogEntry, NodeRecord, TaskOutput, TaskStatus
 
 
 @dataclass(slots=True)
@@ -50,6 +50,7 @@ class State:
     started_at: Moment | None
     finished_at: Moment | None
     deadline_at: Moment | None
+    output: TaskOutput | None = None
 
 
 HEAD: TypeAdapter[Head] = TypeAdapter(Head)

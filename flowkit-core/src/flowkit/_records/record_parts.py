@@ -38,22 +38,23 @@ def node_part(index: int) -> str:
 
 def encode_state(task: Task) -> bytes:
     """Return the part with the state of the task as a whole."""
-    outcome = task.outcome
+    outcome, output = task.outcome, task.output
     # The statuses as plain strings: the serializer takes several times as long for an enum.
-    return to_json(
-        {
-            "status": task.status.value,
-            "marks": task.marks.decode("ascii"),
-            "seq": task.seq,
-            "outcome": None if outcome is None else outcome.value,
-            "paused": task.paused,
-            "error": task.error,
-            "reason": task.reason,
-            "started_at": task.started_at,
-            "finished_at": task.finished_at,
-            "deadline_at": task.deadline_at,
-        }
-    )
+    state: dict[str, Any] = {
+        "status": task.status.value,
+        "marks": task.marks.decode("ascii"),
+        "seq": task.seq,
+        "outcome": None if outcome is None else outcome.value,
+        "paused": task.paused,
+        "error": task.error,
+        "reason": task.reason,
+        "started_at": task.started_at,
+        "finished_at": task.finished_at,
+        "deadline_at": task.deadline_at,
+    }
+    if output is not None:
+        state["output"] = {"since": output.since, "value": output.value}
+    return to_json(state)
 
 
 def encode_node(record: NodeRecord) -> bytes:

@@ -203,6 +203,7 @@ def _task(record: TaskRecord) -> Task:
         vars=record_models.VARS.validate_json(parts[VARS], strict=True) if VARS in parts else {},
         error=state.error,
         reason=state.reason,
+        output=state.output,
         started_at=state.started_at,
         finished_at=state.finished_at,
         deadline_at=state.deadline_at,

@@ -14,13 +14,17 @@ from flowkit._engine import (
     Effect,
     EngineSettings,
     EvaluateCondition,
+    EvaluateOutput,
     Event,
+    OutputDelayed,
     advance,
+    awaits_output,
     is_delayed,
 )
 from flowkit._records.record_parts import RecordWriter
 from flowkit._runtime.concurrency import Recent
 from flowkit._tasks.conditions import Allowance, evaluate_at_once
+from flowkit._tasks.outputs import output_at_once
 from flowkit._tasks.views import Notice, Observers
 from flowkit.protocols import DeadLetter, Store
 from flowkit.task import Task
@@ -68,8 +72,8 @@ class TaskUpdate:
     changed: bool = False
     """An event changed the task."""
     effects: list[Effect] = field(default_factory=list)
-    conditions: deque[EvaluateCondition] = field(default_factory=deque)
-    """Conditions to evaluate before the commit."""
+    evaluations: deque[EvaluateCondition | EvaluateOutput] = field(default_factory=deque)
+    """Expressions to evaluate before the commit."""
     notices: list[Notice] = field(default_factory=list)
     parked: list[DeadLetter] = field(default_factory=list)
     """Dead letters to store before the commit."""
@@ -77,10 +81,10 @@ class TaskUpdate:
     """Ids of dead letters to drop after the commit."""
 
     def add_effects(self, effects: Sequence[Effect]) -> None:
-        """Add effects, and keep conditions for :meth:`evaluate_conditions`."""
+        """Add effects, and keep evaluations for :meth:`evaluate`."""
         for effect in effects:
-            if effect.__class__ is EvaluateCondition:
-                self.conditions.append(effect)
+            if isinstance(effect, EvaluateCondition | EvaluateOutput):
+                self.evaluations.append(effect)
             else:
                 self.effects.append(effect)
 
@@ -115,22 +119,42 @@ class TaskUpdate:
             or any(effect.__class__ is CallFunction for effect in self.effects)
         )
 
-    async def evaluate_conditions(self, store: Store) -> None:
-        """Evaluate the conditions that are due. Conditions that take long become effects.
+    async def evaluate(self, store: Store) -> None:
+        """Evaluate the conditions and the output that are due. Those that take long become effects.
 
         Raises:
-            StoreError: the results that a condition reads could not be loaded.
+            StoreError: the results that an expression reads could not be loaded.
         """
         allowance = Allowance()
-        while self.conditions:
-            condition = self.conditions.popleft()
-            task = self.cached.task
-            if not is_delayed(task.records.get(condition.index)):
-                outcome = await evaluate_at_once(store, task, condition.index, allowance)
-                self.apply(outcome)
-                if outcome.__class__ is not ConditionDelayed:
-                    continue
-            self.effects.append(condition)
+        while self.evaluations:
+            evaluation = self.evaluations.popleft()
+            if isinstance(evaluation, EvaluateOutput):
+                done = await self._evaluate_output(store, allowance)
+            else:
+                done = await self._evaluate_condition(store, evaluation.index, allowance)
+            if not done:
+                self.effects.append(evaluation)
+
+    async def _evaluate_condition(self, store: Store, index: int, allowance: Allowance) -> bool:
+        """Evaluate a condition; return False if it is delayed."""
+        task = self.cached.task
+        if is_delayed(task.records.get(index)):
+            return False
+        outcome = await evaluate_at_once(store, task, index, allowance)
+        self.apply(outcome)
+        return not isinstance(outcome, ConditionDelayed)
+
+    async def _evaluate_output(self, store: Store, allowance: Allowance) -> bool:
+        """Evaluate the output if the task still waits for it; return False if it is delayed."""
+        task = self.cached.task
+        if not awaits_output(task):
+            return True
+        if task.output is not None:
+            return False
+        most = self.settings.max_result_bytes
+        outcome = await output_at_once(store, task, allowance, max_bytes=most)
+        self.apply(outcome)
+        return not isinstance(outcome, OutputDelayed)
 
 
 class TaskCache:

@@ -404,15 +404,15 @@ class EventProcessor:
     async def _advance(
         self, cached: CachedTask, events: Sequence[Event], *, restore: bool
     ) -> TaskUpdate:
-        """Apply events to the cached task, and evaluate the conditions that are due."""
+        """Apply events to the cached task, and evaluate the expressions that are due."""
         observers = self._observers if self._observers.watching else None
         update = TaskUpdate(cached, self._clock.now(), self._settings, observers)
         if restore:
             update.add_effects(pending_effects(cached.task, claimed=False))
         for event in events:
             update.apply(event)
-        if update.conditions:
-            await update.evaluate_conditions(self._store)
+        if update.evaluations:
+            await update.evaluate(self._store)
         return update
 
     async def _stale(self, task_ids: Collection[str], loaded: _Loaded) -> list[str]:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 
-from flowkit._engine import Event, FunctionFailed, FunctionReturned
+from flowkit._engine import Event, FunctionFailed, FunctionReturned, OutputEvaluated
 from flowkit._text.redaction import writable
 from flowkit.errors import FlowKitError, RecordTooLarge
 from flowkit.messages import NodeFailed, NodeProgressed, NodeReleased, NodeSucceeded
@@ -75,6 +75,8 @@ def _without_payload(event: Event, reason: str, permanent: bool, why: str) -> Ev
             return FunctionFailed(
                 event.index, event.attempt, event.token, event.at, reason, permanent, why
             )
+        case OutputEvaluated(error=None):
+            return OutputEvaluated(error=f"{reason}: {why}", since=event.since)
         case NodeProgressed() | NodeReleased() if event.progress is not None:
             return event.model_copy(update={"progress": None})
         case _:

@@ -75,7 +75,7 @@ def task_view(
     step: Transition | None = None,
     *,
     nodes: dict[str, NodeView] | None = None,
-    result: dict[str, Any] | None = None,
+    result: Any = None,
 ) -> TaskView:
     """Return the view of a task; after ``step``, if given. It has only the nodes that are given."""
     state = task if step is None else step
@@ -106,13 +106,16 @@ def full_view(task: Task, records: Mapping[int, NodeRecord]) -> TaskView:
     nodes = {
         node_id: node_view(task, index, records=records) for index, node_id in enumerate(plan.ids)
     }
-    result = None
-    if task.terminal:
-        leaves = [nodes[plan.ids[leaf]] for leaf in plan.leaves]
-        result = {
-            leaf.node_id: leaf.result for leaf in leaves if leaf.status is NodeStatus.FINISHED
-        }
-    return task_view(task, nodes=nodes, result=result)
+    return task_view(task, nodes=nodes, result=_result(task, nodes) if task.terminal else None)
+
+
+def _result(task: Task, nodes: Mapping[str, NodeView]) -> Any:
+    """Return the result of an ended task."""
+    plan = task.spec.plan
+    if plan.output is not None:
+        return None if task.output is None else task.output.value
+    leaves = (nodes[plan.ids[leaf]] for leaf in plan.leaves)
+    return {leaf.node_id: leaf.result for leaf in leaves if leaf.status is NodeStatus.FINISHED}
 
 
 def event_view(task: Task, seq: int, entry: LogEntry) -> TaskEvent:

@@ -30,7 +30,7 @@ Scope = dict[str, list[str]]
 
 def check(file: options.FlowFile, as_json: options.Json = False) -> None:
     """Check a flow and list all its faults. For a valid one, show the names that the expressions of
-    each node can read.
+    each node, and of the output, can read.
 
     The exit status is 2 if there are any faults.
     """
@@ -51,16 +51,17 @@ def check(file: options.FlowFile, as_json: options.Json = False) -> None:
         raise typer.Exit(USAGE) from None
     plan = flow.graph.plan
     if as_json:
-        print_json(
-            {
-                "file": file,
-                "ok": True,
-                "faults": [],
-                "nodes": len(plan.ids),
-                "roles": sorted(flow.roles),
-                "scopes": dict(_scopes(flow.graph)),
-            }
-        )
+        said = {
+            "file": file,
+            "ok": True,
+            "faults": [],
+            "nodes": len(plan.ids),
+            "roles": sorted(flow.roles),
+            "scopes": dict(_scopes(flow.graph)),
+        }
+        if plan.output is not None:
+            said["scope_of_output"] = _scope(flow.graph, None)
+        print_json(said)
         return
     roles = ", ".join(sorted(flow.roles)) or "none"
     edges = sum(map(len, plan.children))
@@ -70,32 +71,43 @@ def check(file: options.FlowFile, as_json: options.Json = False) -> None:
         soft_wrap=True,
     )
     for node_id, scope in _scopes(flow.graph):
-        names = ", ".join(
-            f"{name} ({_names(parts)})" if parts else name for name, parts in scope.items()
-        )
-        console().print(Text(printable(f"expressions of {node_id} see {names}")), soft_wrap=True)
+        _print_scope(f"expressions of {node_id} see", scope)
+    if plan.output is not None:
+        _print_scope("the output sees", _scope(flow.graph, None))
 
 
 def _scopes(graph: Graph) -> Iterator[tuple[str, Scope]]:
     """Yield the names that the expressions of each node can read, for nodes with expressions."""
-    schema, plan = graph.document.params or {}, graph.plan
+    plan = graph.plan
     readers = (
         index
         for index, node in enumerate(plan.nodes)
         if node.when is not None or index in plan.computed
     )
     for index in islice(readers, MOST_NODES):
-        above = [plan.ids[node] for node in nodes_above(plan, index) or ()]
-        yield (
-            plan.ids[index],
-            {
-                "params": sorted(schema.get("properties", ())),
-                "vars": [],
-                "results": above,
-                "errors": above,
-                "task": list(TASK_FIELDS),
-            },
-        )
+        yield plan.ids[index], _scope(graph, index)
+
+
+def _scope(graph: Graph, index: int | None) -> Scope:
+    """Return the names that the expressions of a node can read, or the output if ``index`` is
+    None.
+    """
+    plan, schema = graph.plan, graph.document.params or {}
+    above = [plan.ids[node] for node in nodes_above(plan, index) or ()]
+    return {
+        "params": sorted(schema.get("properties", ())),
+        "vars": [],
+        "results": above,
+        "errors": above,
+        "task": list(TASK_FIELDS),
+    }
+
+
+def _print_scope(head: str, scope: Scope) -> None:
+    names = ", ".join(
+        f"{name} ({_names(parts)})" if parts else name for name, parts in scope.items()
+    )
+    console().print(Text(printable(f"{head} {names}")), soft_wrap=True)
 
 
 def _names(names: list[str]) -> str:

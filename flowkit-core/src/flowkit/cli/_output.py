@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -140,21 +140,22 @@ def _cell(cell: Any) -> Text:
 # ---------------------------------------------------------------- tasks
 
 
-def print_result(out: Console, result: Mapping[str, Any] | None) -> None:
-    """Print the result of a task, node by node.
+def print_result(out: Console, result: Any) -> None:
+    """Print the result of a task: an object by its keys, which are node ids without an ``output``.
 
-    A node's result that is an object with ``"tables": [{"title": str, "columns": [...], "rows":
+    A value that is an object with ``"tables": [{"title": str, "columns": [...], "rows":
     [[...], ...]}, ...]`` is printed as tables after the other results.
     """
     tables: list[Any] = []
-    for node_id, value in (result or {}).items():
+    by_key = isinstance(result, dict) and not _are_tables(result.get("tables"))
+    for key, value in result.items() if by_key else [("result", result)]:
         rest = value
         if isinstance(value, dict) and _are_tables(value.get("tables")):
             tables += value["tables"]
-            rest = {key: part for key, part in value.items() if key != "tables"} or None
+            rest = {name: part for name, part in value.items() if name != "tables"} or None
         if rest is not None:
             out.print(
-                Text(f"{node_id}: ", style="bold").append(_pretty(rest), style="not bold"),
+                Text(f"{key}: ", style="bold").append(_pretty(rest), style="not bold"),
                 soft_wrap=True,
             )
     for item in tables:

@@ -324,10 +324,9 @@ async def _follow(
         return await follow(client, task_id, console(stderr=True), notice=notice, quiet=quiet)
     view = await client.get_task(task_id)
     busy = [node.node_id for node in view.nodes.values() if not node.status.terminal]
-    print_error(
-        f"task {task_id} has not ended after {timeout:g} s; unfinished nodes:"
-        f" {', '.join(busy[:5])}{', …' if len(busy) > 5 else ''}"
-    )
+    names = f"{', '.join(busy[:5])}{', …' if len(busy) > 5 else ''}"
+    open_work = f"unfinished nodes: {names}" if busy else "its output is being evaluated"
+    print_error(f"task {task_id} has not ended after {timeout:g} s; {open_work}")
     return view
 
 

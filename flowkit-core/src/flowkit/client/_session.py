@@ -239,12 +239,13 @@ def new_lifecycle(owner: object) -> Lifecycle[Session]:
 
 
 def engine_settings(cfg: CommonConfig) -> EngineSettings:
-    """Return the engine's settings from a coordinator's configuration; the defaults for another
-    configuration.
+    """Return the engine's settings from a coordinator's configuration; from another one, only the
+    limits.
     """
     if not isinstance(cfg, CoordinatorConfig):
-        return EngineSettings()
+        return EngineSettings(max_result_bytes=cfg.limits.max_result_bytes)
     return EngineSettings(
+        max_result_bytes=cfg.limits.max_result_bytes,
         max_in_flight=cfg.max_in_flight,
         lease_ttl_sec=cfg.lease_ttl_sec,
         worker_lost_sec=cfg.heartbeat_hard_sec,

@@ -15,6 +15,7 @@ from flowkit._engine import (
     CommandsSent,
     Effect,
     EvaluateCondition,
+    EvaluateOutput,
     SendCancel,
     SendCommand,
     SentCommand,
@@ -50,6 +51,8 @@ MANY_PARENTS = 200
 """A node with more parents than this, or whose expressions read more nodes, reads their results
 from the store.
 """
+OwnEffect = CallFunction | EvaluateCondition | EvaluateOutput | SendCancel
+"""Effects that a coordinator carries out itself."""
 HELD_OFF_SEC = 5.0
 """Pause before the next message to a topic that failed while the bus answered."""
 
@@ -102,16 +105,14 @@ class Outbox:
         """Topics that failed, and when to try them again."""
         self._notices = notices_of(clock)
 
-    async def carry_out(
-        self, effects: Sequence[TaskEffects]
-    ) -> list[tuple[CachedTask, CallFunction | EvaluateCondition | SendCancel]]:
+    async def carry_out(self, effects: Sequence[TaskEffects]) -> list[tuple[CachedTask, OwnEffect]]:
         """Send the messages of the effects in one call, and return the effects that the coordinator
         carries out itself.
         """
-        own: list[tuple[CachedTask, CallFunction | EvaluateCondition | SendCancel]] = []
+        own: list[tuple[CachedTask, OwnEffect]] = []
         for todo in effects:
             for effect in todo.effects:
-                if isinstance(effect, CallFunction | EvaluateCondition | SendCancel):
+                if isinstance(effect, OwnEffect):
                     own.append((todo.cached, effect))
         if own:
             changes = ((todo.cached.task, todo.effects) for todo in effects)

@@ -15,6 +15,7 @@ from flowkit._engine import (
     CallFunction,
     CommandsLost,
     EvaluateCondition,
+    EvaluateOutput,
     Event,
     SendCancel,
     SentCommand,
@@ -28,7 +29,7 @@ from flowkit._tasks.submission import Submission
 from flowkit.client._hints import Hints
 from flowkit.config import CoordinatorConfig
 from flowkit.coordinator._command_watch import CommandWatch, all_read, ends_of
-from flowkit.coordinator._conditions import Conditions
+from flowkit.coordinator._evaluator import Evaluator
 from flowkit.coordinator._function_calls import FunctionCalls
 from flowkit.coordinator._outbox import Outbox
 from flowkit.coordinator._report_inbox import read_reports
@@ -94,8 +95,12 @@ class Scheduler:
             report=self._report,
             leaving=self._leaving,
         )
-        self._conditions = Conditions(
-            group=group, store=store, report=self._report, leaving=self._leaving
+        self._evaluator = Evaluator(
+            group=group,
+            store=store,
+            report=self._report,
+            leaving=self._leaving,
+            max_result_bytes=cfg.limits.max_result_bytes,
         )
         self._new: list[TaskEffects] = []
         self._has_new = asyncio.Event()
@@ -171,7 +176,9 @@ class Scheduler:
                 case CallFunction(index, attempt):
                     self._functions.start(held.task, index, attempt)
                 case EvaluateCondition(index):
-                    self._conditions.start(held.task, index)
+                    self._evaluator.start(held.task, index)
+                case EvaluateOutput():
+                    self._evaluator.start(held.task, None)
                 case SendCancel(index, attempt):
                     self._functions.cancel(held.task, index, attempt)
 

@@ -1,11 +1,11 @@
-"""Checks of the expressions of a graph: ``when`` and those in the inputs of nodes."""
+"""Checks of the expressions of a graph: ``when``, and those in inputs and in the output."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flowkit._expressions import InvalidExpression
-from flowkit._expressions.templates import Placed, split_template
+from flowkit._expressions.templates import OPENING, Placed, split_template
 from flowkit._json.values import short
 from flowkit.graph._conditions import (
     MAX_TOTAL_LENGTH,
@@ -19,16 +19,25 @@ from flowkit.graph._edges import Links
 from flowkit.graph._faults import Faults
 from flowkit.graph._models import GraphDocument, NodeSpec
 from flowkit.graph._plan import topological_order
-from flowkit.graph._templates import has_expressions, pointer, templates_in
+from flowkit.graph._templates import (
+    Found,
+    has_expressions,
+    pointer,
+    templates_in,
+    templates_in_output,
+)
 
 MAX_USES = 50_000
-"""Maximum number of expressions in the inputs of a graph, each counted where it is used."""
+"""Maximum number of expressions in the inputs and the output of a graph, each counted where it is
+used.
+"""
 
 
 class Use(NamedTuple):
     """Place of an expression in a graph."""
 
-    node: int
+    node: int | None
+    """Place of the node; None for the output."""
     where: str
     """``when``, or a JSON pointer."""
     offset: int = 0
@@ -40,31 +49,41 @@ class Expressions:
     """Expressions of a graph, each with its uses."""
 
     uses: dict[str, list[Use]] = field(default_factory=dict)
-    in_inputs: int = 0
-    """Number of uses in inputs."""
+    in_templates: int = 0
+    """Number of uses in inputs and in the output."""
 
     def collect(self, faults: Faults, node: NodeSpec, place: int) -> None:
         """Add the expressions of a node, and report templates that cannot be read."""
         if node.when is not None:
             self._add(node.when, Use(place, "when"))
-        if not has_expressions(node.io):
-            return
-        for found in templates_in(node.io.__dict__):
-            if self.in_inputs > MAX_USES:
+        if has_expressions(node.io):
+            self._collect_templates(faults, templates_in(node.io.__dict__), node.node_id, place)
+
+    def collect_output(self, faults: Faults, output: Any) -> None:
+        """Add the expressions of the output of the graph, and report what is wrong with it."""
+        if isinstance(output, str) and OPENING not in output:
+            faults.add(None, f"output: {short(output)} has no expression; write it in '${{ … }}'")
+        self._collect_templates(faults, templates_in_output(output), None, None)
+
+    def _collect_templates(
+        self, faults: Faults, templates: Iterable[Found], node_id: str | None, place: int | None
+    ) -> None:
+        for found in templates:
+            if self.in_templates > MAX_USES:
                 return
             where = pointer(found.path)
             try:
                 parts = split_template(found.text)
             except InvalidExpression as error:
                 faults.add(
-                    node.node_id,
+                    node_id,
                     f"{where}: {short(found.text)} is not a valid expression: {error}; write '$${{'"
                     " for the text '${'",
                 )
                 continue
             for part in parts:
                 if isinstance(part, Placed):
-                    self.in_inputs += 1
+                    self.in_templates += 1
                     self._add(part.source, Use(place, where, part.position))
 
     def _add(self, expression: str, use: Use) -> None:
@@ -79,8 +98,8 @@ def check_expressions(
     Compilation dominates the cost of this check, so each expression is compiled once.
     """
     valid: dict[str, NodesRead] = {}
-    if expressions.in_inputs > MAX_USES:
-        faults.add(None, f"the inputs have more than {MAX_USES} expressions; use fewer")
+    if expressions.in_templates > MAX_USES:
+        faults.add(None, f"the graph has more than {MAX_USES} expressions in its inputs; use fewer")
         return valid
     if sum(map(len, expressions.uses)) > MAX_TOTAL_LENGTH:
         faults.add(
@@ -93,7 +112,7 @@ def check_expressions(
         if (fault := expression_fault(expression)) is not None:
             for use in uses:
                 faults.add(
-                    nodes[use.node].node_id,
+                    None if use.node is None else nodes[use.node].node_id,
                     f"{use.where}: {short(expression)} {fault.text(use.offset)}",
                 )
             continue
@@ -117,7 +136,9 @@ def check_nodes_read(
     expressions: Expressions,
     valid: Mapping[str, NodesRead],
 ) -> None:
-    """Check that each node named in an expression is upstream of the node that has it."""
+    """Check that each node named in an expression is in the graph, and upstream of the node that
+    has the expression.
+    """
     indirect: dict[int, dict[int, str]] = {}
     for expression, reads in valid.items():
         for name, targets in reads.items():
@@ -128,10 +149,10 @@ def check_nodes_read(
                     if found is None:
                         hint = faults.suggestion(target, index)
                         faults.add(
-                            document.nodes[use.node].node_id,
+                            None if use.node is None else document.nodes[use.node].node_id,
                             f"{said}, which is not in the graph{hint}",
                         )
-                    elif found not in links.into[use.node]:
+                    elif use.node is not None and found not in links.into[use.node]:
                         indirect.setdefault(use.node, {})[found] = said
     if indirect:
         _check_above(faults, document, links, indirect)

@@ -26,6 +26,7 @@ class Flow(Generic[P]):
         deadline_sec: float | None,
         max_parallel: int | None,
         params: Mapping[str, Any] | None,
+        output: str | Mapping[str, Any] | None,
     ) -> None:
         if isinstance(describe, type) or not callable(describe):
             raise _flow_error(describe, "is not a function; write a flow as def name(g): ...")
@@ -49,6 +50,7 @@ class Flow(Generic[P]):
         self._deadline_sec = deadline_sec
         self._max_parallel = max_parallel
         self._params = params
+        self._output = output
         update_wrapper(self, describe)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Graph:
@@ -58,6 +60,7 @@ class Flow(Generic[P]):
             deadline_sec=self._deadline_sec,
             max_parallel=self._max_parallel,
             params=self._params,
+            output=self._output,
         )
         try:
             signature(self._describe).bind(graph, *args, **kwargs)
@@ -88,6 +91,7 @@ def flow(
     deadline_sec: float | None = None,
     max_parallel: int | None = None,
     params: Mapping[str, Any] | None = None,
+    output: str | Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[..., None]], Flow[...]]: ...
 def flow(
     describe: Callable[..., None] | None = None,
@@ -97,6 +101,7 @@ def flow(
     deadline_sec: float | None = None,
     max_parallel: int | None = None,
     params: Mapping[str, Any] | None = None,
+    output: str | Mapping[str, Any] | None = None,
 ) -> Any:
     """Make a flow from a function that adds nodes to a graph::
 
@@ -117,6 +122,7 @@ def flow(
             deadline_sec=deadline_sec,
             max_parallel=max_parallel,
             params=params,
+            output=output,
         )
 
     return decorate if describe is None else decorate(describe)

@@ -69,8 +69,11 @@ class Graph:
         deadline_sec: float | None = None,
         max_parallel: int | None = None,
         params: Mapping[str, Any] | None = None,
+        output: str | Mapping[str, Any] | None = None,
     ) -> None:
-        """``params`` is a JSON Schema of the task's params."""
+        """``params`` is a JSON Schema of the task's params, ``output`` an expression or an object
+        with expressions whose value is the task's result.
+        """
         self._written: dict[str, Any] | None = {
             "nodes": [],
             "edges": [],
@@ -78,6 +81,7 @@ class Graph:
             "deadline_sec": deadline_sec,
             "max_parallel": max_parallel,
             "params": params,
+            "output": output,
         }
         self._valid: ValidDocument | None = None
 

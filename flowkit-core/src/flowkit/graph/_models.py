@@ -200,4 +200,6 @@ class GraphDocument(DocumentPart):
     """Maximum number of nodes in flight at the same time."""
     params: dict[str, Any] | None = None
     """JSON Schema of the task's params."""
+    output: Annotated[Any, AfterValidator(_object_or_string)] = None
+    """Expression, or object with expressions, whose value is the task's result."""
     schema_version: Literal["1", "1.0"] = "1"

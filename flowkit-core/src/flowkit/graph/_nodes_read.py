@@ -1,39 +1,42 @@
-"""Nodes whose results and errors the expressions of a node read."""
+"""Nodes whose results and errors the expressions of a node, or of the output of a graph, read."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from flowkit._expressions import InvalidExpression
 from flowkit.graph._conditions import nodes_read
 from flowkit.graph._plan import Plan
-from flowkit.graph._templates import CHARACTERS_AT_ONCE, expressions_in
+from flowkit.graph._templates import CHARACTERS_AT_ONCE, expressions_in, expressions_in_output
 
 EDGES_AT_ONCE = 1_000
-"""Edges above a node. Beyond this, expressions that may read any result above are delayed."""
+"""Edges above a node, or nodes above the output. Beyond this, expressions that may read any result
+above are delayed.
+"""
 
 NodesNeeded = dict[str, list[int]]
 """Nodes by variable: ``results``, ``errors``."""
 
 
 def nodes_needed(
-    plan: Plan, index: int, expressions: Iterable[str], *, most_edges: int | None = None
+    plan: Plan, index: int | None, expressions: Iterable[str], *, most_edges: int | None = None
 ) -> NodesNeeded | None:
-    """Return the nodes that expressions of a node read; None if they may read any node above and
-    more than ``most_edges`` edges lead to these.
+    """Return the nodes that expressions read: those of a node, or of the output if ``index`` is
+    None. Return None if they may read any node above and more than ``most_edges`` edges lead to
+    these.
     """
     above: list[int] | None = None
-    needed: dict[str, dict[int, None]] = {}
+    needed: dict[str, set[int]] = {}
     for expression in expressions:
         for name, nodes in nodes_read(expression).items():
-            known = needed.setdefault(name, {})
+            known = needed.setdefault(name, set())
             if nodes is not None:
-                known.update((plan.index[node], None) for node in nodes if node in plan.index)
+                known.update(plan.index[node] for node in nodes if node in plan.index)
                 continue
             if above is None:
                 above = nodes_above(plan, index, most_edges=most_edges)
             if above is None:
                 return None
-            known.update(dict.fromkeys(above))
-    return {name: list(nodes) for name, nodes in needed.items()}
+            known.update(above)
+    return {name: sorted(nodes) for name, nodes in needed.items()}
 
 
 def input_needed(plan: Plan, index: int) -> NodesNeeded:
@@ -43,12 +46,28 @@ def input_needed(plan: Plan, index: int) -> NodesNeeded:
     return needed
 
 
+def output_needed(plan: Plan) -> NodesNeeded:
+    """Return the nodes that the output reads. This may take long."""
+    needed = nodes_needed(plan, None, expressions_in_output(plan.output))
+    assert needed is not None
+    return needed
+
+
 def input_needed_at_once(plan: Plan, index: int) -> NodesNeeded | None:
     """Return the nodes that the input of a node reads; None if it takes long to find them, or an
     expression is not valid any more.
     """
+    return _needed_at_once(plan, index, expressions_in(plan.nodes[index].io.__dict__))
+
+
+def output_needed_at_once(plan: Plan) -> NodesNeeded | None:
+    """Return the nodes that the output reads; None as for :func:`input_needed_at_once`."""
+    return _needed_at_once(plan, None, expressions_in_output(plan.output))
+
+
+def _needed_at_once(plan: Plan, index: int | None, found: Iterator[str]) -> NodesNeeded | None:
     try:
-        expressions = list(expressions_in(plan.nodes[index].io.__dict__))
+        expressions = list(found)
         if sum(map(len, expressions)) > CHARACTERS_AT_ONCE:
             return None
         return nodes_needed(plan, index, expressions, most_edges=EDGES_AT_ONCE)
@@ -56,8 +75,15 @@ def input_needed_at_once(plan: Plan, index: int) -> NodesNeeded | None:
         return None
 
 
-def nodes_above(plan: Plan, index: int, *, most_edges: int | None = None) -> list[int] | None:
-    """Return all nodes above a node; None if more than ``most_edges`` edges lead to them."""
+def nodes_above(
+    plan: Plan, index: int | None, *, most_edges: int | None = None
+) -> list[int] | None:
+    """Return all nodes above a node, or above the output if ``index`` is None; None if more than
+    ``most_edges`` edges lead to them.
+    """
+    if index is None:
+        size = len(plan.ids)
+        return None if most_edges is not None and size > most_edges else list(range(size))
     found: dict[int, None] = {}
     grow = [index]
     edges = 0

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flowkit.graph._models import ALL_ENDED, GraphDocument, NodeSpec
 from flowkit.graph._templates import has_expressions
@@ -70,6 +70,8 @@ class Plan:
     on_node_failure: str
     deadline_sec: float | None
     max_parallel: int | None
+    output: Any
+    """Template of the task's result; None for the results of the nodes without children."""
 
 
 def make_plan(document: GraphDocument) -> Plan:
@@ -106,6 +108,7 @@ def make_plan(document: GraphDocument) -> Plan:
         on_node_failure=document.on_node_failure,
         deadline_sec=document.deadline_sec,
         max_parallel=document.max_parallel,
+        output=document.output,
     )
 
 
@@ -130,6 +133,7 @@ def _plan_of_one(document: GraphDocument) -> Plan:
         on_node_failure=document.on_node_failure,
         deadline_sec=document.deadline_sec,
         max_parallel=document.max_parallel,
+        output=document.output,
     )
 
 

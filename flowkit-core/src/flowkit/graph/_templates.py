@@ -1,6 +1,6 @@
-"""Expressions in the inputs of nodes: ``${ … }`` in the strings of ``io``."""
+"""Expressions in the inputs of nodes and in the output of a graph: ``${ … }`` in strings."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -35,10 +35,12 @@ STEPS_TO_COMPILE = 16
 _OPENING = OPENING.encode()
 
 Path = tuple[str | int, ...]
+"""Place of a value: in ``io``, or in a graph if it begins with ``output``."""
+OUTPUT: Path = ("output",)
 
 
 class Found(NamedTuple):
-    """String with expressions in the input of a node."""
+    """String with expressions in the input of a node, or in the output of a graph."""
 
     path: Path
     text: str
@@ -59,17 +61,32 @@ def templates_in(io: Mapping[str, Any]) -> Iterator[Found]:
         yield from _strings(io.get(name), (name,), literal)
 
 
+def templates_in_output(output: Any) -> Iterator[Found]:
+    """Yield the strings of an output that contain ``${``."""
+    return _strings(output, OUTPUT, frozenset())
+
+
 def expressions_in(io: Mapping[str, Any]) -> Iterator[str]:
     """Yield the expressions of a valid input."""
-    for found in templates_in(io):
+    return _expressions(templates_in(io))
+
+
+def expressions_in_output(output: Any) -> Iterator[str]:
+    """Yield the expressions of a valid output."""
+    return _expressions(templates_in_output(output))
+
+
+def _expressions(templates: Iterable[Found]) -> Iterator[str]:
+    for found in templates:
         for part in _split(found.text):
             if isinstance(part, Placed):
                 yield part.source
 
 
 def pointer(path: Path) -> str:
-    """Return a place in ``io`` as a JSON pointer from the node."""
-    return "/io" + "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
+    """Return a place as a JSON pointer: from the graph in its output, else from the node."""
+    steps = path if path[:1] == OUTPUT else ("io", *path)
+    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
 
 
 def _literal_paths(io: Mapping[str, Any]) -> frozenset[Path]:
@@ -133,13 +150,25 @@ def evaluate_input(
     return made
 
 
+def evaluate_output(
+    output: Any, scope: Mapping[str, Any], budget: Budget, *, at_once: bool = False
+) -> Any:
+    """Return an output with the values of its expressions, as :func:`evaluate_input` does.
+
+    Raises:
+        NodeFailure: an expression has no value; the reason code is ``bad_expression``.
+        BudgetExceeded: the budget does not suffice.
+    """
+    return _Evaluation(scope, budget, frozenset(), at_once).value(output, OUTPUT)
+
+
 def bad_expression(error: str) -> NodeFailure:
     """Return the failure of a node with an expression that cannot be evaluated."""
     return NodeFailure(error, reason_code="bad_expression", permanent=True)
 
 
 class _Evaluation:
-    """Evaluation of the strings of one input."""
+    """Evaluation of the strings of one input or output."""
 
     __slots__ = ("_at_once", "_budget", "_literal", "_scope")
 

@@ -19,6 +19,7 @@ from flowkit.plugins import Plugins
 from flowkit.protocols import ArtifactRecord, Commit, Message, Store, Stream, TaskRecord
 from flowkit.task import ENDED, IN_FLIGHT, Mark, NodeRecord, TaskSpec, TaskStatus, TaskView
 from flowkit_testing.simulation._fan_in import broken_fan_in
+from flowkit_testing.simulation._outputs import awaits_output, broken_output
 from flowkit_testing.simulation._store import HISTORY, StoreServer, at_once
 
 Invariant = Callable[[TaskView | None, TaskView], None]
@@ -160,12 +161,16 @@ class Invariants:
             )
         if again and not self.retries[commit.task_id]:
             raise InvariantBroken("nodes run again without a retry request")
+        restarted = bool(again) or (
+            awaits_output(known.spec.plan, marks, state["status"])
+            and self.retries[commit.task_id] > 0
+        )
         self._check_archive(
             commit.task_id,
             {name: data for name, data in known.record.parts.items() if name not in after.parts},
         )
         self._check_history(known, entries, state["seq"])
-        self._check_marks(known, marks, state, again)
+        self._check_marks(known, marks, state, again, restarted=restarted)
         for index, node in nodes.items():
             self._check_node(known, index, node, marks, again)
         for index in (
@@ -184,6 +189,10 @@ class Invariants:
             if ord(mark) == Mark.FAILED and known.marks[index] != mark
         ):
             self._check_letter(known, index, known.nodes[index])
+        if known.spec.plan.output is not None and (
+            wrong := broken_output(self._reading, decode_task(after, to_look_at=True))
+        ):
+            raise InvariantBroken(wrong)
         known.record = after
         known.version, known.marks, known.seq = after.version, marks, state["seq"]
         known.note_issued(nodes)
@@ -212,11 +221,13 @@ class Invariants:
             )
 
     @staticmethod
-    def _check_marks(known: _Known, marks: str, state: Mapping[str, Any], again: set[int]) -> None:
+    def _check_marks(
+        known: _Known, marks: str, state: Mapping[str, Any], again: set[int], *, restarted: bool
+    ) -> None:
         ids = known.spec.plan.ids
         if len(marks) != len(known.marks):
             raise InvariantBroken(f"{len(known.marks)} nodes became {len(marks)}")
-        if known.status in _TERMINAL and state["status"] != known.status and not again:
+        if known.status in _TERMINAL and state["status"] != known.status and not restarted:
             raise InvariantBroken(f"the task was {known.status} and is {state['status']}")
         most = known.spec.plan.max_parallel
         if most is not None and (flying := sum(ord(mark) in IN_FLIGHT for mark in marks)) > most:
