@@ -59,6 +59,8 @@ CORRUPT = {
     "a time that is no number": changed({"state": dumped(STATE, started_at="noon")}),
     "a time after the year 9999": changed({"state": dumped(STATE, finished_at=1e300)}),
     "a time that is infinite": changed({"state": dumped(STATE, started_at=float("inf"))}),
+    "an output that is a text": changed({"state": dumped(STATE, output="x")}),
+    "a delay after the year 9999": changed({"state": dumped(STATE, output={"since": 1e12})}),
     "a deadline after the year 9999": changed({"state": dumped(STATE, deadline_at=1e12)}),
     "deep state": changed({"state": b"[" * 100_000}),
     "vars are a list": changed({"vars": b"[]"}),
