@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+from flowkit._json.limits import MAX_DOCUMENT_BYTES
+
 MAX_LEASE_DOUBLINGS = 10
 """The lease of a node doubles with each attempt, at most this many times."""
-from flowkit._json.limits import MAX_DOCUMENT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
