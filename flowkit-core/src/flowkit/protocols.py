@@ -319,8 +319,8 @@ class Commit:
     """Change of one task's record, applied only if its version still is ``expected_version``.
 
     A commit that is not ``durable`` is visible when it is confirmed, but may be lost in a power
-    failure until the next durable write of the store, to whatever record, is confirmed. A store may
-    ignore this and make each commit durable.
+    failure until the next durable write of the store is confirmed, which may concern any record. A
+    store may ignore this and make each commit durable.
     """
 
     task_id: str

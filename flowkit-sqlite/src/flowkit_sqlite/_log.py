@@ -28,7 +28,7 @@ CHANGES_A_CHECKPOINT = 1_000
 
 
 LONGEST_UNSYNCED_SEC = 0.1
-"""Time after which changes that nobody waits for are synced."""
+"""Time after which changes are synced that no caller waits for."""
 
 
 def _sync(file: int) -> None:
@@ -77,12 +77,12 @@ class LogSync:
         self._thread.submit(self._sync_waiting)
 
     def sync_soon(self) -> None:
-        """Sync the changes that nobody waits for, if no other sync comes first."""
+        """Sync the changes that no caller waits for, if no other sync comes first."""
         if self._timer is None:
             self._timer = self._loop.call_later(LONGEST_UNSYNCED_SEC, self.add, [])
 
     def sync_now(self) -> None:
-        """Sync the changes that nobody waits for, if there are any."""
+        """Sync the changes that no caller waits for, if there are any."""
         if self._timer is not None:
             self.add([])
 
